@@ -1,0 +1,1 @@
+//! From the bytes that Braze wrote to [`SendEvent`](super::SendEvent)s.

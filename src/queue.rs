@@ -1,0 +1,79 @@
+//! The contract between the pipeline and whatever the events wait in.
+//!
+//! A queue hands out [`Delivery`] after [`Delivery`], in order, ahead of any acknowledgement, and gives
+//! them out again after a crash until they are acknowledged. It never acknowledges by itself: the
+//! [ledger](crate::ledger) says when every batch that answers for a delivery has an outcome.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub mod embedded;
+pub mod files;
+
+/// What a queue hands over at once: the bytes of one or more events, and where they stand in the queue.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The events as they were received, undecoded.
+    pub body: Bytes,
+    /// How `body` is to be read.
+    pub framing: Framing,
+    /// What is known of the events from outside the body.
+    pub origin: Arc<Origin>,
+    /// How many events the queue left out of `body` because they were too large to be held; they are booked
+    /// as malformed.
+    pub oversized: u32,
+    /// What [`Queue::acknowledge`] takes once this delivery and all before it are settled.
+    pub receipt: Receipt,
+}
+
+/// How the bytes of a [`Delivery`] are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// One JSON document: an envelope, an array, or a bare event.
+    Document,
+    /// JSON documents, one a line; a line that is not JSON harms no other line.
+    Lines,
+}
+
+/// What the place that events came from says of them, for events that do not say it themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// From the file's path (`event_type=…`).
+    pub event_type: Option<Box<str>>,
+    /// From the push URL.
+    pub app_group_id: Option<Box<str>>,
+    /// From the push URL.
+    pub app_group_name: Option<Box<str>>,
+}
+
+/// A position in one queue. Later deliveries have greater receipts; the number means nothing elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt(pub u64);
+
+/// Why a queue can't go on. Every variant ends the run: the queue has already done what can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The storage failed in a way after which its content can't be trusted in this process.
+    #[error("{0}")]
+    Storage(String),
+}
+
+/// Where deliveries come from.
+pub trait Queue: Send {
+    /// Waits for the next delivery. `Ok(None)` says that the queue has ended and none will follow.
+    ///
+    /// Cancel-safe: a delivery is either returned or still in the queue.
+    ///
+    /// # Errors
+    /// When the queue can't be read any more.
+    fn receive(&mut self) -> impl Future<Output = Result<Option<Delivery>, QueueError>> + Send;
+
+    /// Forgets every delivery up to and including `receipt`. `Ok` means that it survives a power cut.
+    /// Receipts come in order; to acknowledge one that was already covered does nothing.
+    ///
+    /// # Errors
+    /// When that could not be made durable.
+    fn acknowledge(&mut self, receipt: Receipt) -> impl Future<Output = Result<(), QueueError>> + Send;
+}

@@ -1,0 +1,1 @@
+//! Files of events, read in place.
