@@ -1,8 +1,26 @@
 //! Counts sends per series and time bucket.
+//!
+//! An [`Aggregator`] is a pure value: it is told the time, and what it counted is taken out whole by
+//! [`Aggregator::cut`]. Each lane has one; the flush merges what the lanes have cut, so that a series makes
+//! one point per bucket however many lanes counted it.
+//!
+//! Keys and names lie one behind the other in one arena, and the index holds 4 bytes a series, so that a
+//! send of a known series allocates nothing and copies its key once, to hash and compare it.
 
+pub mod names;
 pub mod tags;
+pub mod window;
 
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use self::tags::{Attributes, DIMENSIONS, Layout};
+use crate::event::SendEvent;
+use crate::route::ConnectionId;
 
 /// How sends become counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,4 +53,519 @@ pub enum Late {
     Drop,
     /// It is counted under the present moment.
     Restamp,
+}
+
+/// How many overflow series a connection has, one an app group, before they are counted as one.
+const OVERFLOW_APP_GROUPS_MAX: u32 = 1000;
+
+/// The sends of one series in one time bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Point {
+    /// The Unix second the bucket starts at.
+    pub bucket: u32,
+    /// How many.
+    pub sends: u64,
+}
+
+/// Where bytes lie in the arena.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    start: u32,
+    length: u16,
+}
+
+/// A name, when it was current, and how much room it has in the arena.
+#[derive(Debug, Clone, Copy, Default)]
+struct Name {
+    span: Span,
+    room: u16,
+    seen: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: u64,
+    key: Span,
+    /// Where sends were counted last; nearly always the only one.
+    point: Point,
+    /// The other buckets.
+    more: Option<Box<Vec<Point>>>,
+    names: [Name; DIMENSIONS],
+}
+
+/// How many series a connection has.
+#[derive(Debug, Clone, Copy, Default)]
+struct SeriesCount {
+    ordinary: u32,
+    overflow: u32,
+}
+
+/// Open counts.
+#[derive(Debug)]
+pub struct Aggregator {
+    layout: Arc<Layout>,
+    series_max: u32,
+    hasher: RandomState,
+    index: HashTable<u32>,
+    entries: Vec<Entry>,
+    arena: Vec<u8>,
+    /// By connection number.
+    counts: Vec<SeriesCount>,
+    /// The key of the send at hand.
+    key: Vec<u8>,
+}
+
+/// One series of a cut.
+#[derive(Debug)]
+pub struct Series<'a> {
+    /// See [`tags`].
+    pub key: &'a [u8],
+    /// The newest names known for the ids in the key.
+    pub attributes: Attributes<'a>,
+    point: Point,
+    more: &'a [Point],
+}
+
+impl Series<'_> {
+    /// The points, oldest first, in `points`.
+    pub fn points(&self, points: &mut Vec<Point>) {
+        points.clear();
+        points.push(self.point);
+        points.extend_from_slice(self.more);
+        points.sort_unstable();
+    }
+
+    /// The sends of all points.
+    pub fn sends(&self) -> u64 {
+        self.point.sends + self.more.iter().map(|point| point.sends).sum::<u64>()
+    }
+}
+
+impl Aggregator {
+    /// An empty one. Those that are to be merged must share `hasher`.
+    pub fn new(layout: Arc<Layout>, settings: &Settings, hasher: RandomState) -> Self {
+        Self {
+            layout,
+            series_max: u32::try_from(settings.series_max).unwrap_or(u32::MAX),
+            hasher,
+            index: HashTable::new(),
+            entries: Vec::new(),
+            arena: Vec::new(),
+            counts: Vec::new(),
+            key: Vec::new(),
+        }
+    }
+
+    /// Counts one send for `connection` in the bucket that starts at the Unix second `bucket`. `seen` is
+    /// when the event's names were current, in Unix seconds.
+    #[inline]
+    pub fn record(
+        &mut self,
+        connection: ConnectionId,
+        event: &SendEvent<'_>,
+        channel: &str,
+        bucket: u64,
+        seen: u64,
+    ) {
+        let layout = Arc::clone(&self.layout);
+        let point = Point { bucket: saturate(bucket), sends: 1 };
+        let mut attributes = layout.write_key(&mut self.key, connection, event, channel);
+        let mut hash = self.hash_key();
+        let mut found = self.find(hash);
+        if found.is_none() && !self.has_room(connection, false) {
+            let app_group = self.has_room(connection, true).then_some(event);
+            attributes = layout.write_overflow_key(&mut self.key, connection, Some(event));
+            hash = self.hash_key();
+            found = self.find(hash);
+            if found.is_none() && app_group.is_none() {
+                attributes = layout.write_overflow_key(&mut self.key, connection, None);
+                hash = self.hash_key();
+                found = self.find(hash);
+            }
+        }
+        let entry = match found {
+            Some(entry) => {
+                add(&mut self.entries[entry], point);
+                entry
+            }
+            None => self.insert(hash, point),
+        };
+        for (dimension, name) in attributes.names.into_iter().enumerate() {
+            if !name.is_empty() {
+                self.set_name(entry, dimension, name, saturate(seen));
+            }
+        }
+    }
+
+    /// Takes out everything counted so far, and is empty afterwards.
+    pub fn cut(&mut self) -> Aggregator {
+        let empty = Self {
+            layout: Arc::clone(&self.layout),
+            series_max: self.series_max,
+            hasher: self.hasher.clone(),
+            // The next flush is likely to be as large as this one.
+            index: HashTable::with_capacity(self.entries.len()),
+            entries: Vec::with_capacity(self.entries.len()),
+            arena: Vec::with_capacity(self.arena.len()),
+            counts: Vec::new(),
+            key: Vec::new(),
+        };
+        std::mem::replace(self, empty)
+    }
+
+    /// Adds what another lane counted. The bound on the number of series holds for the sum.
+    pub fn merge(&mut self, other: &Aggregator) {
+        for theirs in &other.entries {
+            let entry = self.find_or_insert_like(other, theirs);
+            for point in theirs.more.iter().flat_map(|more| more.iter()) {
+                add(&mut self.entries[entry], *point);
+            }
+            for (dimension, name) in theirs.names.iter().enumerate() {
+                if name.span.length > 0 {
+                    self.set_name(entry, dimension, other.bytes(name.span), name.seen);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How keys and tags are laid out.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The sends of all series.
+    pub fn sends(&self) -> u64 {
+        (0..self.len()).map(|number| self.series(number).sends()).sum()
+    }
+
+    /// A series by its number, which is below [`Aggregator::len`].
+    pub fn series(&self, number: usize) -> Series<'_> {
+        let entry = &self.entries[number];
+        Series {
+            key: self.bytes(entry.key),
+            attributes: Attributes { names: entry.names.map(|name| self.bytes(name.span)) },
+            point: entry.point,
+            more: entry.more.as_deref().map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// The numbers of the series by connection, in the order of the connections.
+    pub fn by_connection(&self) -> Vec<(ConnectionId, Vec<u32>)> {
+        let mut lists: Vec<Vec<u32>> = Vec::new();
+        for (number, entry) in (0u32..).zip(&self.entries) {
+            let connection = tags::connection_of(self.bytes(entry.key)).index();
+            if lists.len() <= connection {
+                lists.resize_with(connection + 1, Vec::new);
+            }
+            lists[connection].push(number);
+        }
+        (0u32..).map(ConnectionId).zip(lists).filter(|(_, list)| !list.is_empty()).collect()
+    }
+
+    fn hash_key(&self) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(&self.key);
+        hasher.finish()
+    }
+
+    /// The entry that has the key at hand.
+    fn find(&self, hash: u64) -> Option<usize> {
+        let is_it = |number: &u32| {
+            let entry = &self.entries[*number as usize];
+            entry.hash == hash && self.bytes(entry.key) == self.key
+        };
+        self.index.find(hash, is_it).map(|number| *number as usize)
+    }
+
+    fn has_room(&self, connection: ConnectionId, overflow: bool) -> bool {
+        let count = self.counts.get(connection.index()).copied().unwrap_or_default();
+        if overflow { count.overflow < OVERFLOW_APP_GROUPS_MAX } else { count.ordinary < self.series_max }
+    }
+
+    /// Makes an entry for the key at hand.
+    fn insert(&mut self, hash: u64, point: Point) -> usize {
+        let connection = tags::connection_of(&self.key).index();
+        if self.counts.len() <= connection {
+            self.counts.resize(connection + 1, SeriesCount::default());
+        }
+        let count = &mut self.counts[connection];
+        if tags::is_overflow(&self.key) {
+            count.overflow += 1
+        } else {
+            count.ordinary += 1
+        }
+        let number = self.entries.len();
+        let key = store(&mut self.arena, &self.key);
+        self.entries.push(Entry { hash, key, point, more: None, names: Default::default() });
+        let entries = &self.entries;
+        self.index.insert_unique(hash, saturate(number as u64), |number| entries[*number as usize].hash);
+        number
+    }
+
+    /// The entry with the key of `theirs`, or the overflow entry that takes it, with their first point added.
+    fn find_or_insert_like(&mut self, other: &Aggregator, theirs: &Entry) -> usize {
+        let key = other.bytes(theirs.key);
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        let connection = tags::connection_of(key);
+        let overflow = tags::is_overflow(key);
+        let mut hash = theirs.hash;
+        let mut found = self.find(hash);
+        for with_app_group in [true, false] {
+            if found.is_some() || self.has_room(connection, tags::is_overflow(&self.key)) {
+                break;
+            }
+            if !(overflow && with_app_group) {
+                Layout::overflow_of(&mut self.key, key, with_app_group);
+                hash = self.hash_key();
+                found = self.find(hash);
+            }
+        }
+        match found {
+            Some(entry) => {
+                add(&mut self.entries[entry], theirs.point);
+                entry
+            }
+            None => self.insert(hash, theirs.point),
+        }
+    }
+
+    /// Keeps `name` if it is newer than the one known.
+    #[inline]
+    fn set_name(&mut self, entry: usize, dimension: usize, name: &[u8], seen: u32) {
+        let known = &mut self.entries[entry].names[dimension];
+        if seen < known.seen && known.span.length > 0 {
+            return;
+        }
+        known.seen = seen;
+        let range = known.span.start as usize..known.span.start as usize + usize::from(known.span.length);
+        if self.arena[range] == *name {
+            return;
+        }
+        if name.len() <= usize::from(known.room) {
+            // In its old place: names that come and go must not make the arena grow.
+            let start = known.span.start as usize;
+            self.arena[start..start + name.len()].copy_from_slice(name);
+            known.span.length = saturate_short(name.len());
+        } else {
+            known.span = store(&mut self.arena, name);
+            known.room = known.span.length;
+        }
+    }
+
+    fn bytes(&self, span: Span) -> &[u8] {
+        &self.arena[span.start as usize..span.start as usize + usize::from(span.length)]
+    }
+}
+
+/// Adds to the bucket of a series. The bucket at hand comes first, for the next send is likely its own.
+#[inline]
+fn add(entry: &mut Entry, point: Point) {
+    if entry.point.bucket == point.bucket {
+        entry.point.sends += point.sends;
+        return;
+    }
+    let more = entry.more.get_or_insert_default();
+    match more.iter_mut().find(|known| known.bucket == point.bucket) {
+        Some(known) => {
+            known.sends += point.sends;
+            std::mem::swap(known, &mut entry.point);
+        }
+        None => more.push(std::mem::replace(&mut entry.point, point)),
+    }
+}
+
+/// Appends to the arena, which holds less than 4 GiB: the bounds on series and tag lengths see to that.
+fn store(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
+    let start = saturate(arena.len() as u64);
+    arena.extend_from_slice(bytes);
+    Span { start, length: saturate_short(bytes.len()) }
+}
+
+fn saturate(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn saturate_short(number: usize) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::tags::{Names, Settings as TagSettings, Tag, TagText};
+    use super::*;
+    use crate::event::{FIELDS, Field};
+
+    pub(super) fn send<'e>(campaign: &'e str, name: &'e str) -> SendEvent<'e> {
+        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+        fields[Field::AppGroupId as usize] = b"group";
+        fields[Field::CampaignId as usize] = campaign.as_bytes();
+        fields[Field::CampaignName as usize] = name.as_bytes();
+        SendEvent { event_type: 0, id: b"id", time: None, fields }
+    }
+
+    /// An aggregator with every tag on.
+    pub(super) struct Recorder(Aggregator);
+
+    impl Recorder {
+        pub(super) fn new(series_max: usize) -> Self {
+            Self::like(series_max, RandomState::default())
+        }
+
+        fn like(series_max: usize, hasher: RandomState) -> Self {
+            let tags =
+                TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
+            let settings = Settings {
+                timestamp: Timestamp::Event,
+                late: Late::Drop,
+                flush_interval: Duration::from_secs(10),
+                flush_timeout: Duration::from_secs(5),
+                series_max,
+            };
+            Self(Aggregator::new(Arc::new(Layout::new(&tags)), &settings, hasher))
+        }
+
+        pub(super) fn record(&mut self, connection: u32, event: &SendEvent<'_>, seen: u64) {
+            self.0.record(ConnectionId(connection), event, "email", seen - seen % 10, seen);
+        }
+
+        pub(super) fn cut(&mut self) -> Aggregator {
+            self.0.cut()
+        }
+    }
+
+    /// Sends by connection, tags and bucket.
+    fn counts(cut: &Aggregator) -> BTreeMap<(u32, String, u32), u64> {
+        let mut counts = BTreeMap::new();
+        let (mut tags, mut points): (Vec<TagText<'_>>, _) = (Vec::new(), Vec::new());
+        for number in 0..cut.len() {
+            let series = cut.series(number);
+            cut.layout().tags(&mut tags, series.key, &Attributes::default());
+            let text: Vec<String> = tags
+                .iter()
+                .map(|tag| String::from_utf8_lossy(&[tag.key, tag.value].concat()).into_owned())
+                .collect();
+            series.points(&mut points);
+            for point in &points {
+                let key = (tags::connection_of(series.key).0, text.join(","), point.bucket);
+                assert!(counts.insert(key, point.sends).is_none(), "one point per series and bucket");
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn sends_add_up_per_series_and_bucket() {
+        let mut recorder = Recorder::new(10);
+        for second in [100, 105, 111, 103, 112] {
+            recorder.record(0, &send("c1", "Name"), second);
+        }
+        let cut = recorder.cut();
+        assert_eq!(cut.len(), 1);
+        let mut points = Vec::new();
+        cut.series(0).points(&mut points);
+        assert_eq!(points, [Point { bucket: 100, sends: 3 }, Point { bucket: 110, sends: 2 }]);
+        assert!(recorder.cut().is_empty());
+    }
+
+    #[test]
+    fn beyond_the_bound_sends_are_counted_under_the_overflow_series() {
+        let mut recorder = Recorder::new(2);
+        for campaign in ["c1", "c2", "c3", "c4", "c1"] {
+            recorder.record(0, &send(campaign, ""), 100);
+        }
+        let counts = counts(&recorder.cut());
+        assert_eq!(counts[&(0, "app_group_id:group,overflow:true".into(), 100)], 2);
+        assert_eq!(counts[&(0, "app_group_id:group,campaign_id:c1,channel:email".into(), 100)], 2);
+        assert_eq!(counts.len(), 3);
+    }
+
+    #[test]
+    fn a_million_app_groups_do_not_make_a_million_overflow_series() {
+        let mut recorder = Recorder::new(5);
+        let mut other = Recorder::like(5, recorder.0.hasher.clone());
+        let sends = 3 * u64::from(OVERFLOW_APP_GROUPS_MAX);
+        for number in 0..sends {
+            let mut event = send("c", "");
+            let group = format!("group-{number}");
+            event.fields[Field::AppGroupId as usize] = group.as_bytes();
+            recorder.record(0, &event, 100);
+            let group = format!("other-{number}");
+            event.fields[Field::AppGroupId as usize] = group.as_bytes();
+            other.record(0, &event, 100);
+        }
+        let mut cut = recorder.cut();
+        assert_eq!(cut.len(), OVERFLOW_APP_GROUPS_MAX as usize + 6);
+        cut.merge(&other.cut());
+        assert_eq!(cut.len(), OVERFLOW_APP_GROUPS_MAX as usize + 6);
+        assert_eq!(cut.sends(), 2 * sends);
+    }
+
+    #[test]
+    fn names_that_come_and_go_do_not_make_memory_grow() {
+        let mut recorder = Recorder::new(10);
+        for round in 0..10_000 {
+            recorder.record(0, &send("c1", ["One name", "Another name"][round as usize % 2]), round);
+        }
+        assert!(recorder.0.arena.len() < 200);
+    }
+
+    proptest! {
+        /// Sends are conserved: over any interleaving of lanes, cuts and merges, each send is in exactly one
+        /// point, under the tags and the bucket that a plain map gives it.
+        #[test]
+        fn sends_are_conserved_over_record_cut_and_merge(
+            sends in prop::collection::vec((0u32..3, 0u8..20, 0u64..4, 0usize..3, prop::bool::weighted(0.02)), 0..300),
+        ) {
+            let hasher = RandomState::default();
+            let mut lanes: Vec<Recorder> = (0..3).map(|_| Recorder::like(1000, hasher.clone())).collect();
+            let mut expected: BTreeMap<(u32, String, u32), u64> = BTreeMap::new();
+            let mut actual: BTreeMap<(u32, String, u32), u64> = BTreeMap::new();
+            let mut flush = |lanes: &mut Vec<Recorder>| {
+                let mut merged = lanes[0].cut();
+                lanes[1..].iter_mut().for_each(|lane| merged.merge(&lane.cut()));
+                for (key, sends) in counts(&merged) { *actual.entry(key).or_default() += sends; }
+            };
+            for (connection, campaign, bucket, lane, cut) in sends {
+                let id = format!("c{campaign}");
+                lanes[lane].record(connection, &send(&id, "Name"), 100 + bucket * 10);
+                let tags = format!("app_group_id:group,campaign_id:{id},channel:email");
+                *expected.entry((connection, tags, 100 + bucket as u32 * 10)).or_default() += 1;
+                if cut { flush(&mut lanes); }
+            }
+            flush(&mut lanes);
+            prop_assert_eq!(actual, expected);
+        }
+
+        /// The bound on the number of series holds for the merged cut, and no send is lost to it.
+        #[test]
+        fn the_bound_holds_over_lanes_and_loses_nothing(
+            sends in prop::collection::vec((0u8..30, any::<bool>()), 0..200), series_max in 1usize..20,
+        ) {
+            let mut one = Recorder::new(series_max);
+            let mut two = Recorder::like(series_max, one.0.hasher.clone());
+            for (campaign, first) in &sends {
+                let lane = if *first { &mut one } else { &mut two };
+                lane.record(0, &send(&format!("c{campaign}"), ""), 100);
+            }
+            let mut merged = one.cut();
+            merged.merge(&two.cut());
+            prop_assert!(merged.len() <= series_max + 1);
+            prop_assert_eq!(merged.sends(), sends.len() as u64);
+        }
+    }
 }

@@ -6,8 +6,12 @@
 
 pub mod admin;
 pub mod aggregate;
+pub mod clock;
 pub mod datadog;
 pub mod dedup;
 pub mod event;
+pub mod ledger;
 pub mod push;
 pub mod queue;
+pub mod route;
+pub mod stats;

@@ -1,0 +1,162 @@
+//! The newest name known for each id, beyond the flush in which it was seen.
+//!
+//! Names lag behind ids in Braze's events: for up to an hour after a campaign or a Canvas step is made or
+//! renamed its name is missing or the old one. A name that was seen before fills the gap.
+
+use std::collections::HashMap;
+
+use super::tags::{self, DIMENSIONS};
+use super::{Aggregator, saturate};
+
+/// What a name belongs to: a connection, a dimension and an id.
+type Owner = (u32, u8, Box<[u8]>);
+
+#[derive(Debug, Clone)]
+struct KnownName {
+    name: Box<[u8]>,
+    seen: u32,
+}
+
+/// The names known. Bounded: when a generation is full the one before it is forgotten, so that the names in
+/// use stay.
+#[derive(Debug)]
+pub struct KnownNames {
+    young: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
+    old: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
+    generation_max: usize,
+}
+
+impl KnownNames {
+    /// Remembers at most `names_max` names.
+    pub fn new(names_max: usize) -> Self {
+        Self { young: HashMap::default(), old: HashMap::default(), generation_max: (names_max / 2).max(1) }
+    }
+
+    /// Learns the names of a merged cut, then gives every series the newest name known for each of its ids.
+    pub fn settle(&mut self, cut: &mut Aggregator) {
+        let layout = std::sync::Arc::clone(cut.layout());
+        for dimension in (0..DIMENSIONS).filter(|dimension| layout.names_by_id(*dimension)) {
+            for number in 0..cut.len() {
+                self.learn(cut, number, dimension);
+            }
+            for number in 0..cut.len() {
+                self.fill(cut, number, dimension);
+            }
+        }
+    }
+
+    /// How many names are remembered.
+    pub fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
+    fn learn(&mut self, cut: &Aggregator, number: usize, dimension: usize) {
+        let entry = &cut.entries[number];
+        let name = entry.names[dimension];
+        if name.span.length == 0 {
+            return;
+        }
+        let owner = owner(cut, number, dimension);
+        if let Some(known) = self.recall(&owner) {
+            if known.seen <= name.seen {
+                known.seen = name.seen;
+                if *known.name != *cut.bytes(name.span) {
+                    known.name = cut.bytes(name.span).into();
+                }
+            }
+            return;
+        }
+        self.make_room();
+        self.young.insert(owner, KnownName { name: cut.bytes(name.span).into(), seen: name.seen });
+    }
+
+    fn fill(&mut self, cut: &mut Aggregator, number: usize, dimension: usize) {
+        let owner = owner(cut, number, dimension);
+        if owner.2.is_empty() {
+            return;
+        }
+        if let Some(known) = self.recall(&owner) {
+            cut.set_name(number, dimension, &known.name, known.seen);
+        }
+    }
+
+    /// Finds a name, and keeps it from being forgotten.
+    fn recall(&mut self, owner: &Owner) -> Option<&mut KnownName> {
+        if !self.young.contains_key(owner) {
+            let known = self.old.remove(owner)?;
+            self.make_room();
+            self.young.insert(owner.clone(), known);
+        }
+        self.young.get_mut(owner)
+    }
+
+    fn make_room(&mut self) {
+        if self.young.len() >= self.generation_max {
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+}
+
+fn owner(cut: &Aggregator, number: usize, dimension: usize) -> Owner {
+    let key = cut.bytes(cut.entries[number].key);
+    (
+        tags::connection_of(key).0,
+        saturate(dimension as u64).try_into().unwrap_or(0),
+        tags::id_of(key, dimension).into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Recorder, send};
+    use super::*;
+
+    #[test]
+    fn a_missing_name_is_filled_from_what_was_seen_in_an_earlier_flush() {
+        let mut names = KnownNames::new(100);
+        let mut recorder = Recorder::new(100);
+        recorder.record(0, &send("c1", "Welcome"), 100);
+        let mut cut = recorder.cut();
+        names.settle(&mut cut);
+        recorder.record(0, &send("c1", ""), 200);
+        recorder.record(1, &send("c1", ""), 200);
+        let mut cut = recorder.cut();
+        names.settle(&mut cut);
+        assert_eq!(cut.series(0).attributes.names[1], b"Welcome");
+        assert_eq!(cut.series(1).attributes.names[1], b"", "another connection's names are its own");
+    }
+
+    #[test]
+    fn the_newest_name_wins_whatever_order_events_come_in() {
+        let mut names = KnownNames::new(100);
+        let mut recorder = Recorder::new(100);
+        recorder.record(0, &send("c1", "New"), 500);
+        recorder.record(0, &send("c1", "Old"), 400);
+        let mut cut = recorder.cut();
+        names.settle(&mut cut);
+        assert_eq!(cut.series(0).attributes.names[1], b"New");
+        recorder.record(0, &send("c1", "Older still"), 300);
+        let mut cut = recorder.cut();
+        names.settle(&mut cut);
+        assert_eq!(cut.series(0).attributes.names[1], b"New");
+    }
+
+    #[test]
+    fn the_memory_for_names_is_bounded_and_keeps_those_in_use() {
+        let mut names = KnownNames::new(10);
+        let mut recorder = Recorder::new(1000);
+        for round in 0..50 {
+            recorder.record(0, &send("kept", if round == 0 { "Kept" } else { "" }), round);
+            recorder.record(0, &send(&format!("c{round}"), "Passing"), round);
+            let mut cut = recorder.cut();
+            names.settle(&mut cut);
+            assert_eq!(cut.series(0).attributes.names[1], b"Kept");
+            assert!(names.len() <= 11);
+        }
+    }
+}

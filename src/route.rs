@@ -1,0 +1,114 @@
+//! Which connection serves an app group.
+
+use std::collections::HashMap;
+
+use crate::datadog::Connection;
+
+/// The number of a connection within the running process. It keeps its number over reloads, and a number
+/// is never given to another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u32);
+
+impl ConnectionId {
+    /// As an index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Where the sends of one app group go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The connection that serves it.
+    pub connection: ConnectionId,
+    /// The configured name of the app group; empty where there is none.
+    pub app_group_name: Box<str>,
+}
+
+/// Finds the connection of an app group.
+#[derive(Debug, Clone, Default)]
+pub struct Router {
+    by_app_group: HashMap<Box<[u8]>, Route, foldhash::fast::RandomState>,
+    catch_all: Option<Route>,
+}
+
+impl Router {
+    /// A router over `connections`. The configuration has made sure that no app group has two and that at
+    /// most one has none; should it happen all the same, the first wins.
+    pub fn new<'c>(connections: impl Iterator<Item = (ConnectionId, &'c Connection)> + Clone) -> Self {
+        let mut router = Self::default();
+        for (id, connection) in connections.clone() {
+            for app_group_id in &connection.app_group_ids {
+                let app_group_name =
+                    connection.app_group_names.get(app_group_id).cloned().unwrap_or_default();
+                let route = Route { connection: id, app_group_name };
+                router.by_app_group.entry(app_group_id.as_bytes().into()).or_insert(route);
+            }
+        }
+        if let Some((id, connection)) = connections.clone().find(|(_, c)| c.app_group_ids.is_empty()) {
+            router.catch_all = Some(Route { connection: id, app_group_name: Box::default() });
+            for (app_group_id, name) in &connection.app_group_names {
+                let route = Route { connection: id, app_group_name: name.clone() };
+                router.by_app_group.entry(app_group_id.as_bytes().into()).or_insert(route);
+            }
+        }
+        router
+    }
+
+    /// The route of an app group; an empty id stands for an event that names none. `None`: no connection
+    /// serves it.
+    pub fn route(&self, app_group_id: &[u8]) -> Option<&Route> {
+        self.by_app_group.get(app_group_id).or(self.catch_all.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datadog::{ApiKey, site::Site};
+
+    fn connection(name: &str, app_groups: &[&str], names: &[(&str, &str)]) -> Connection {
+        Connection {
+            name: name.into(),
+            site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
+            api_key: ApiKey::new("k"),
+            app_group_ids: app_groups.iter().map(|id| (*id).into()).collect(),
+            app_group_names: names.iter().map(|(id, name)| ((*id).into(), (*name).into())).collect(),
+            metric: "m".into(),
+            dry_run: false,
+        }
+    }
+
+    fn router(connections: &[Connection]) -> Router {
+        Router::new((0u32..).map(ConnectionId).zip(connections))
+    }
+
+    #[test]
+    fn an_app_group_goes_to_the_connection_that_names_it_and_the_rest_to_the_catch_all() {
+        let router =
+            router(&[connection("a", &[], &[("z", "Zed")]), connection("b", &["x", "y"], &[("x", "Ex")])]);
+        let route = |id: &str| router.route(id.as_bytes()).map(|r| (r.connection.0, &*r.app_group_name));
+        assert_eq!(route("x"), Some((1, "Ex")));
+        assert_eq!(route("y"), Some((1, "")));
+        assert_eq!(route("z"), Some((0, "Zed")));
+        assert_eq!(route("other"), Some((0, "")));
+        assert_eq!(route(""), Some((0, "")));
+    }
+
+    #[test]
+    fn without_a_catch_all_an_unnamed_app_group_has_no_route() {
+        let router = router(&[connection("b", &["x"], &[])]);
+        assert!(router.route(b"other").is_none());
+        assert!(router.route(b"").is_none());
+    }
+
+    #[test]
+    fn hundreds_of_connections_each_get_their_own() {
+        let all: Vec<_> =
+            (0..500).map(|n| connection(&format!("c{n}"), &[&format!("group-{n}")], &[])).collect();
+        let router = router(&all);
+        for n in 0..500u32 {
+            assert_eq!(router.route(format!("group-{n}").as_bytes()).map(|r| r.connection.0), Some(n));
+        }
+    }
+}

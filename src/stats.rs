@@ -1,0 +1,368 @@
+//! The books: what became of every event. They balance after every booking, not only at quiet moments,
+//! because each booking is made whole under one lock:
+//!
+//! - received = ignored + malformed + duplicate + counted
+//! - counted = accepted + dropped + pending
+//!
+//! Nothing here is computed as "whatever is left": both sides are counted.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Under which name sends are booked that no connection serves.
+pub const UNROUTED: &str = "_unrouted";
+
+/// How many event types get a label of their own; a sender can't make the books grow beyond it.
+const IGNORED_TYPES_MAX: usize = 64;
+
+/// The longest event type that gets a label of its own. Braze's longest is about half of it.
+const IGNORED_TYPE_LENGTH_MAX: usize = 100;
+
+/// Why sends were dropped: the values of the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// Older than Datadog takes.
+    Late,
+    /// Further ahead than Datadog takes.
+    Early,
+    /// No connection serves the app group.
+    Unrouted,
+    /// No answer within `flush.timeout`.
+    Timeout,
+    /// No usable answer: DNS, connect, TLS, reset, or not HTTP.
+    Connect,
+    /// Datadog says that the payload is wrong.
+    Http400,
+    /// Datadog says that the key is wrong.
+    Http403,
+    /// Datadog says that the payload is too large.
+    Http413,
+    /// Datadog says that the rate is too high.
+    Http429,
+    /// Any other 4xx.
+    Http4xx,
+    /// Any 5xx.
+    Http5xx,
+    /// Any other status: redirects are not followed, and Datadog promises 202 for success alone.
+    HttpUnexpected,
+    /// The process had to stop before there was an answer.
+    Shutdown,
+}
+
+impl DropReason {
+    /// The value of the `reason` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            DropReason::Late => "late",
+            DropReason::Early => "early",
+            DropReason::Unrouted => "unrouted",
+            DropReason::Timeout => "timeout",
+            DropReason::Connect => "connect",
+            DropReason::Http400 => "http_400",
+            DropReason::Http403 => "http_403",
+            DropReason::Http413 => "http_413",
+            DropReason::Http429 => "http_429",
+            DropReason::Http4xx => "http_4xx",
+            DropReason::Http5xx => "http_5xx",
+            DropReason::HttpUnexpected => "http_unexpected",
+            DropReason::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What one lane counted in one delivery; booked whole by [`Stats::book`].
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Elements seen.
+    pub received: u64,
+    /// Events seen before.
+    pub duplicate: u64,
+    /// By event type, as it was written.
+    pub ignored: Vec<(Box<str>, u64)>,
+    /// By reason.
+    pub malformed: BTreeMap<&'static str, u64>,
+    /// By connection name: sends counted.
+    pub counted: BTreeMap<Box<str>, u64>,
+    /// By connection name: sends of those counted that were dropped on the spot.
+    pub dropped: BTreeMap<(Box<str>, DropReason), u64>,
+}
+
+/// The books of one connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionBooks {
+    /// Sends that were counted for it.
+    pub counted: u64,
+    /// Sends in requests that Datadog accepted.
+    pub accepted: u64,
+    /// Sends that were dropped.
+    pub dropped: BTreeMap<DropReason, u64>,
+    /// Sends counted whose batch has no outcome yet.
+    pub pending: u64,
+    /// Series in the last flush.
+    pub series: u64,
+    /// The last outcome, in words, and when (Unix seconds).
+    pub last_outcome: Option<(String, u64)>,
+}
+
+/// A histogram with fixed bounds, as Prometheus reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// Upper bounds, ascending; the last bucket has none.
+    pub bounds: &'static [f64],
+    /// Observations by bucket, not cumulative; one more than there are bounds.
+    pub buckets: Vec<u64>,
+    /// The sum of all observations.
+    pub sum: f64,
+}
+
+impl Histogram {
+    fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, buckets: vec![0; bounds.len() + 1], sum: 0.0 }
+    }
+
+    fn observe(&mut self, value: f64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(count) = self.buckets.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum += value;
+    }
+}
+
+/// One consistent state of the books.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Books {
+    /// Elements seen in deliveries.
+    pub received: u64,
+    /// Events of types that are not counted; at most [`IGNORED_TYPES_MAX`] labels and `other`.
+    pub ignored: BTreeMap<Box<str>, u64>,
+    /// Elements that can't be counted, by reason.
+    pub malformed: BTreeMap<&'static str, u64>,
+    /// Events that were counted before.
+    pub duplicate: u64,
+    /// By connection name, [`UNROUTED`] among them.
+    pub connections: BTreeMap<Box<str>, ConnectionBooks>,
+    /// Seconds from a cut to the last outcome of its batches.
+    pub flush_seconds: Histogram,
+    /// Bytes of a payload as sent.
+    pub payload_bytes: Histogram,
+}
+
+impl Books {
+    fn new() -> Self {
+        Self {
+            received: 0,
+            ignored: BTreeMap::new(),
+            malformed: BTreeMap::new(),
+            duplicate: 0,
+            connections: BTreeMap::new(),
+            flush_seconds: Histogram::new(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0]),
+            payload_bytes: Histogram::new(&[1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5]),
+        }
+    }
+
+    /// Sends counted, over all connections.
+    pub fn counted(&self) -> u64 {
+        self.connections.values().map(|c| c.counted).sum()
+    }
+
+    /// Sends accepted, over all connections.
+    pub fn accepted(&self) -> u64 {
+        self.connections.values().map(|c| c.accepted).sum()
+    }
+
+    /// Sends dropped, over all connections and reasons.
+    pub fn dropped(&self) -> u64 {
+        self.connections.values().flat_map(|c| c.dropped.values()).sum()
+    }
+
+    /// Sends pending, over all connections.
+    pub fn pending(&self) -> u64 {
+        self.connections.values().map(|c| c.pending).sum()
+    }
+
+    /// Whether both invariants hold.
+    pub fn balance(&self) -> bool {
+        let ignored: u64 = self.ignored.values().sum();
+        let malformed: u64 = self.malformed.values().sum();
+        self.received == ignored + malformed + self.duplicate + self.counted()
+            && self.connections.values().all(|connection| {
+                connection.counted
+                    == connection.accepted + connection.dropped.values().sum::<u64>() + connection.pending
+            })
+    }
+
+    fn ignore(&mut self, event_type: &str, events: u64) {
+        let plain = event_type.len() <= IGNORED_TYPE_LENGTH_MAX
+            && event_type
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        let known = self.ignored.contains_key(event_type);
+        let label =
+            if known || (plain && self.ignored.len() < IGNORED_TYPES_MAX) { event_type } else { "other" };
+        *self.ignored.entry(label.into()).or_default() += events;
+    }
+
+    fn connection(&mut self, name: &str) -> &mut ConnectionBooks {
+        if !self.connections.contains_key(name) {
+            self.connections.insert(name.into(), ConnectionBooks::default());
+        }
+        self.connections.entry(name.into()).or_default()
+    }
+}
+
+/// The books of the running process, shared by all who book.
+#[derive(Debug)]
+pub struct Stats {
+    books: Mutex<Books>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stats {
+    /// Empty books.
+    pub fn new() -> Self {
+        Self { books: Mutex::new(Books::new()) }
+    }
+
+    /// Books what a lane counted in one delivery.
+    pub fn book(&self, tally: &Tally) {
+        let mut books = self.lock();
+        books.received += tally.received;
+        books.duplicate += tally.duplicate;
+        for (event_type, events) in &tally.ignored {
+            books.ignore(event_type, *events);
+        }
+        for (reason, events) in &tally.malformed {
+            *books.malformed.entry(reason).or_default() += events;
+        }
+        for (name, sends) in &tally.counted {
+            let connection = books.connection(name);
+            connection.counted += sends;
+            connection.pending += sends;
+        }
+        for ((name, reason), sends) in &tally.dropped {
+            drop_pending(books.connection(name), *reason, *sends);
+        }
+    }
+
+    /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` say what
+    /// happened, for people.
+    pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) {
+        let mut books = self.lock();
+        let connection = books.connection(name);
+        match dropped {
+            Some(reason) => drop_pending(connection, reason, sends),
+            None => {
+                connection.pending -= sends;
+                connection.accepted += sends;
+            }
+        }
+        connection.last_outcome = Some((words.to_owned(), now));
+    }
+
+    /// Books how many series a connection had in a flush.
+    pub fn series(&self, name: &str, series: u64) {
+        self.lock().connection(name).series = series;
+    }
+
+    /// Books the size of one payload.
+    pub fn payload(&self, bytes: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a payload is far below 2^52 bytes")]
+        self.lock().payload_bytes.observe(bytes as f64);
+    }
+
+    /// Books how long a flush took, from the cut to the last outcome.
+    pub fn flush(&self, duration: Duration) {
+        self.lock().flush_seconds.observe(duration.as_secs_f64());
+    }
+
+    /// Makes a connection visible before its first send.
+    pub fn introduce(&self, name: &str) {
+        self.lock().connection(name);
+    }
+
+    /// A copy of the books as they are now.
+    pub fn snapshot(&self) -> Books {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        // A holder that panicked did so outside of arithmetic on the books, or the process is going down.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn drop_pending(connection: &mut ConnectionBooks, reason: DropReason, sends: u64) {
+    connection.pending -= sends;
+    *connection.dropped.entry(reason).or_default() += sends;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tally(counted: u64, late: u64) -> Tally {
+        Tally {
+            received: counted,
+            counted: BTreeMap::from([("acme".into(), counted)]),
+            dropped: BTreeMap::from([(("acme".into(), DropReason::Late), late)]),
+            ..Tally::default()
+        }
+    }
+
+    #[test]
+    fn a_send_is_pending_until_its_outcome_is_booked() {
+        let stats = Stats::new();
+        stats.book(&tally(5, 2));
+        assert_eq!(stats.snapshot().pending(), 3);
+        stats.settle("acme", 3, None, "accepted", 7);
+        let books = stats.snapshot();
+        assert_eq!((books.pending(), books.accepted(), books.dropped()), (0, 3, 2));
+        assert!(books.balance());
+    }
+
+    #[test]
+    fn books_that_do_not_balance_are_noticed() {
+        let mut books = Books::new();
+        books.received = 1;
+        assert!(!books.balance());
+        let mut books = Books::new();
+        books.connection("acme").pending = 1;
+        assert!(!books.balance());
+    }
+
+    #[test]
+    fn unknown_event_types_can_not_make_the_labels_grow() {
+        let stats = Stats::new();
+        for number in 0..10_000 {
+            let ignored = vec![(format!("type{number}").into(), 1), ("\n weird \"".into(), 1)];
+            stats.book(&Tally { received: 2, ignored, ..Tally::default() });
+        }
+        let books = stats.snapshot();
+        assert!(books.ignored.len() <= IGNORED_TYPES_MAX + 1);
+        assert!(books.ignored["other"] > 10_000);
+        assert!(books.balance());
+    }
+
+    proptest! {
+        /// The books balance after every booking, whatever is booked in whatever order.
+        #[test]
+        fn the_books_balance_at_every_moment(steps in prop::collection::vec((0u64..50, 0u64..50, any::<bool>()), 0..40)) {
+            let stats = Stats::new();
+            for (counted, late, accepted) in steps {
+                stats.book(&tally(counted + late, late));
+                prop_assert!(stats.snapshot().balance());
+                stats.settle("acme", counted, (!accepted).then_some(DropReason::Timeout), "", 0);
+                prop_assert!(stats.snapshot().balance());
+            }
+            prop_assert_eq!(stats.snapshot().pending(), 0);
+        }
+    }
+}
