@@ -1,1 +1,1214 @@
-//! From the bytes that Braze wrote to [`SendEvent`](super::SendEvent)s.
+//! From the bytes that Braze wrote to [`SendEvent`]s, without a copy and without a tree.
+//!
+//! A body is looked at twice: once 64 bytes at a time, to [mark](marks) where strings can end, and once by a
+//! [cursor](cursor) that hops from mark to mark, enforces the grammar, and [picks](fields) the dozen fields
+//! that matter. All of the body is validated as `serde_json` would, with two differences: there is no limit on
+//! depth, and none on the size of numbers.
+//!
+//! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
+
+use super::{Decoded, Malformed, SendEvent};
+use crate::queue::{Framing, Origin};
+
+mod cursor;
+mod fields;
+mod marks;
+
+use cursor::{Cursor, Fault, Nesting};
+use fields::{Found, Step};
+use marks::Marks;
+
+/// Some writers put it before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads bodies. Its memory is reused from body to body: a fraction of the largest body so far, for marks,
+/// nesting and the unescaped values of one event.
+#[derive(Debug)]
+pub struct Decoder {
+    counted: Box<[Box<str>]>,
+    time_needed: bool,
+    marks: Marks,
+    nesting: Nesting,
+    found: Found,
+}
+
+/// Why the door can't take a body: it is not JSON, or not in an envelope of Braze. Says what and where, and
+/// nothing of the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{fault} at byte {offset}")]
+pub struct NotAnEnvelope {
+    fault: Fault,
+    offset: usize,
+}
+
+impl Decoder {
+    /// A decoder of the event types in `count`; [`SendEvent::event_type`] is an index into it. With
+    /// `time_needed`, a counted event without usable time is [`Malformed::NoTime`].
+    pub fn new(count: &[Box<str>], time_needed: bool) -> Self {
+        Self {
+            counted: count.into(),
+            time_needed,
+            marks: Marks::default(),
+            nesting: Nesting::default(),
+            found: Found::default(),
+        }
+    }
+
+    /// Calls `emit` once for each element of `body`, in order.
+    ///
+    /// An envelope's elements are handed out as they are read; if the JSON breaks behind them, one
+    /// [`Malformed::Json`] stands for the rest of the document, or of the line. A bare event is handed out
+    /// only when its whole document proved valid.
+    pub fn decode(
+        &mut self,
+        body: &[u8],
+        framing: Framing,
+        origin: &Origin,
+        mut emit: impl FnMut(Decoded<'_>),
+    ) {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        let ascii = self.marks.fill(body);
+        let mut start = 0;
+        while start < body.len() {
+            let end = match framing {
+                Framing::Document => body.len(),
+                Framing::Lines => {
+                    memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |length| start + length)
+                }
+            };
+            if let Err(refused) = self.document(&body[..end], start, ascii, origin, &mut emit) {
+                emit(Decoded::Malformed(match refused.fault {
+                    Fault::NotAnEnvelope => Malformed::NotAnObject,
+                    _ => Malformed::Json,
+                }));
+            }
+            start = end + 1;
+        }
+    }
+
+    /// Reads `text` from `start` on. The marks are those of a body that starts with `text`.
+    fn document(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        ascii: bool,
+        origin: &Origin,
+        emit: &mut dyn FnMut(Decoded<'_>),
+    ) -> Result<(), NotAnEnvelope> {
+        let end = if ascii { text.len() } else { start + valid_utf8(&text[start..]) };
+        let cut = end < text.len();
+        let mut pass = Pass {
+            cursor: Cursor::new(&text[..end], start, cut, self.marks.bits(), &mut self.nesting),
+            found: &mut self.found,
+            counted: &self.counted,
+            time_needed: self.time_needed,
+            origin,
+        };
+        pass.document(emit).map_err(|fault| NotAnEnvelope { fault, offset: pass.cursor.pos })
+    }
+}
+
+/// The door's check of a push body: valid JSON, and an envelope of Braze. Returns how many elements a
+/// [`Decoder`] will find in it as one [`Framing::Document`]. It is the decoder that reads it here too, so
+/// what passes the door can be read behind it.
+///
+/// # Errors
+/// When a byte of it is not JSON, or when it is neither an object, an array, `null` nor empty, or has
+/// `events` that are no array.
+pub fn check(body: &[u8]) -> Result<u32, NotAnEnvelope> {
+    let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let mut decoder = Decoder::new(&[], false);
+    let ascii = decoder.marks.fill(json);
+    let mut elements = 0u32;
+    let mut emit = |_: Decoded<'_>| elements = elements.saturating_add(1);
+    decoder
+        .document(json, 0, ascii, &Origin::default(), &mut emit)
+        .map_err(|refused| NotAnEnvelope { offset: refused.offset + (body.len() - json.len()), ..refused })?;
+    Ok(elements)
+}
+
+/// How many bytes of `text` are valid UTF-8.
+fn valid_utf8(text: &[u8]) -> usize {
+    match std::str::from_utf8(text) {
+        Ok(valid) => valid.len(),
+        Err(error) => error.valid_up_to(),
+    }
+}
+
+/// Where an object stands, which decides whether it may be an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    TopArray,
+    Envelope,
+}
+
+/// What an object turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Empty,
+    Event,
+    /// Its elements have been handed out.
+    Envelope,
+    /// Its `events`, at this offset, are neither an array nor null.
+    NotAnEnvelope(usize),
+}
+
+/// One document on its way through.
+struct Pass<'d> {
+    cursor: Cursor<'d>,
+    found: &'d mut Found,
+    counted: &'d [Box<str>],
+    time_needed: bool,
+    origin: &'d Origin,
+}
+
+impl Pass<'_> {
+    fn document(&mut self, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Fault> {
+        match self.cursor.token() {
+            0 if self.cursor.is_at_end() => Ok(()),
+            b'{' => self.top_object(emit),
+            b'[' => {
+                self.elements(Place::TopArray, emit)?;
+                self.cursor.end()
+            }
+            b'n' => {
+                self.cursor.skip()?;
+                self.cursor.end()
+            }
+            _ => {
+                let start = self.cursor.pos;
+                self.cursor.skip()?;
+                self.cursor.end()?;
+                self.cursor.fail(start, Fault::NotAnEnvelope)
+            }
+        }
+    }
+
+    fn top_object(&mut self, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Fault> {
+        let shape = self.object(Place::Top, emit)?;
+        self.cursor.end()?;
+        match shape {
+            Shape::Empty | Shape::Envelope => Ok(()),
+            Shape::Event => {
+                emit(self.judge());
+                Ok(())
+            }
+            Shape::NotAnEnvelope(start) => self.cursor.fail(start, Fault::NotAnEnvelope),
+        }
+    }
+
+    /// The elements of the array at the cursor.
+    fn elements(&mut self, place: Place, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Fault> {
+        self.cursor.expect(b'[')?;
+        if self.cursor.token() == b']' {
+            self.cursor.pos += 1;
+            return Ok(());
+        }
+        loop {
+            if self.cursor.token() == b'{' {
+                if self.object(place, emit)? != Shape::Envelope {
+                    emit(self.judge());
+                }
+            } else {
+                self.cursor.skip()?;
+                emit(Decoded::Malformed(Malformed::NotAnObject));
+            }
+            match self.cursor.token() {
+                b',' => self.cursor.pos += 1,
+                b']' => {
+                    self.cursor.pos += 1;
+                    return Ok(());
+                }
+                _ => return self.cursor.fail(self.cursor.pos, Fault::Unexpected),
+            }
+        }
+    }
+
+    /// Reads the object at the cursor into `found`, or hands out its elements if it is an envelope. There are
+    /// no envelopes in envelopes, so this recurses no deeper than twice.
+    fn object(&mut self, place: Place, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<Shape, Fault> {
+        self.cursor.pos += 1;
+        let mut shape = Shape::Event;
+        let mut step = self.found.start(&mut self.cursor)?;
+        while step == Step::Events {
+            let token = self.cursor.token();
+            if token == b'[' && place != Place::Envelope {
+                self.elements(Place::Envelope, emit)?;
+                if shape == Shape::Event {
+                    shape = Shape::Envelope;
+                }
+            } else {
+                if place == Place::Top && token != b'n' {
+                    shape = Shape::NotAnEnvelope(self.cursor.pos);
+                } else if place == Place::Top && shape == Shape::Event {
+                    shape = Shape::Envelope;
+                }
+                self.cursor.skip()?;
+            }
+            step = self.found.resume(&mut self.cursor)?;
+        }
+        Ok(if step == Step::Empty { Shape::Empty } else { shape })
+    }
+
+    /// What the event in `found` is worth.
+    fn judge(&self) -> Decoded<'_> {
+        let text = self.cursor.text();
+        let event_type = match self.found.event_type(text) {
+            [] => from_origin(self.origin.event_type.as_deref()),
+            event_type => event_type,
+        };
+        if event_type.is_empty() {
+            return Decoded::Malformed(Malformed::NoEventType);
+        }
+        let Some(index) = self.counted.iter().position(|counted| counted.as_bytes() == event_type) else {
+            return Decoded::Ignored { event_type };
+        };
+        let id = self.found.id(text);
+        if id.is_empty() {
+            return Decoded::Malformed(Malformed::NoId);
+        }
+        let time = self.found.time;
+        if self.time_needed && time.is_none() {
+            return Decoded::Malformed(Malformed::NoTime);
+        }
+        let mut fields = self.found.fields(text);
+        let [app_group_id, app_group_name, ..] = &mut fields;
+        if app_group_id.is_empty() {
+            *app_group_id = from_origin(self.origin.app_group_id.as_deref());
+        }
+        if app_group_name.is_empty() {
+            *app_group_name = from_origin(self.origin.app_group_name.as_deref());
+        }
+        Decoded::Send(SendEvent { event_type: index, id, time, fields })
+    }
+}
+
+fn from_origin(value: Option<&str>) -> &[u8] {
+    value.unwrap_or_default().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use proptest::prelude::*;
+    use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+    use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::event::{FIELDS, Field};
+
+    const EMAIL: &str = "users.messages.email.Send";
+    const SMS: &str = "users.messages.sms.Send";
+
+    /// [`Decoded`], owned.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    enum Element {
+        Send { event_type: usize, id: String, time: Option<u64>, fields: [String; FIELDS] },
+        Ignored(String),
+        Malformed(Malformed),
+    }
+
+    fn owned(decoded: Decoded<'_>) -> Element {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("every slice is UTF-8");
+        match decoded {
+            Decoded::Send(SendEvent { event_type, id, time, fields }) => {
+                Element::Send { event_type, id: text(id), time, fields: fields.map(text) }
+            }
+            Decoded::Ignored { event_type } => Element::Ignored(text(event_type)),
+            Decoded::Malformed(malformed) => Element::Malformed(malformed),
+        }
+    }
+
+    fn counted() -> [Box<str>; 2] {
+        [EMAIL.into(), SMS.into()]
+    }
+
+    fn decode_with(body: &[u8], framing: Framing, time_needed: bool, origin: &Origin) -> Vec<Element> {
+        let mut elements = Vec::new();
+        let mut decoder = Decoder::new(&counted(), time_needed);
+        decoder.decode(body, framing, origin, |decoded| elements.push(owned(decoded)));
+        elements
+    }
+
+    fn decode(body: impl AsRef<[u8]>) -> Vec<Element> {
+        decode_with(body.as_ref(), Framing::Document, false, &Origin::default())
+    }
+
+    fn decode_lines(body: impl AsRef<[u8]>) -> Vec<Element> {
+        decode_with(body.as_ref(), Framing::Lines, false, &Origin::default())
+    }
+
+    /// The only element of an e-mail send with these members besides type and id.
+    fn send(members: &str) -> Element {
+        let body = format!(r#"{{"event_type":"{EMAIL}","id":"1"{members}}}"#);
+        let [element] = decode(&body).try_into().expect(&body);
+        element
+    }
+
+    fn time_of(members: &str) -> Option<u64> {
+        match send(members) {
+            Element::Send { time, .. } => time,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn field_of(field: Field, members: &str) -> String {
+        match send(members) {
+            Element::Send { fields, .. } => fields[field as usize].clone(),
+            other => panic!("{members}: {other:?}"),
+        }
+    }
+
+    fn campaign(members: &str) -> String {
+        field_of(Field::CampaignId, members)
+    }
+
+    const fn bad(malformed: Malformed) -> Element {
+        Element::Malformed(malformed)
+    }
+
+    fn ignored(event_type: &str) -> Element {
+        Element::Ignored(event_type.into())
+    }
+
+    #[test]
+    fn the_published_push_envelope_is_read() {
+        let body = format!(
+            r#"{{"events": [{{"event_type": "{SMS}", "id": "a-1", "time": 1477502783,
+                "user": {{"user_id": "u", "external_user_id": "x", "device_id": null}},
+                "properties": {{"app_group_id": "g", "campaign_id": "c", "campaign_name": "Été",
+                    "canvas_step_name": "s \"1\"", "canvas_id": null, "canvas_name": ""}}}},
+               {{"event_type": "users.messages.email.Open", "id": "b"}}]}}"#
+        );
+        let fields = ["g", "", "c", "Été", "", "", "", "s \"1\""].map(String::from);
+        let first = Element::Send { event_type: 1, id: "a-1".into(), time: Some(1_477_502_783), fields };
+        assert_eq!(decode(body), [first, ignored("users.messages.email.Open")]);
+    }
+
+    #[test]
+    fn bodies_without_events_have_no_elements() {
+        for body in
+            ["", " \r\n\t", "{}", " { } ", "null", "[]", "[ ]", r#"{"events":[]}"#, r#"{"events":null}"#]
+        {
+            assert_eq!(decode(body), [], "{body}");
+            assert_eq!(decode(format!("\u{feff}{body}")), [], "{body}");
+            assert_eq!(check(body.as_bytes()), Ok(0), "{body}");
+        }
+        assert_eq!(decode_lines("\n{}\n\r\nnull\n[]\n\n"), []);
+    }
+
+    #[test]
+    fn every_element_of_an_array_is_one() {
+        let all = [
+            bad(Malformed::NotAnObject),
+            bad(Malformed::NoEventType),
+            bad(Malformed::NotAnObject),
+            bad(Malformed::NotAnObject),
+            ignored("x"),
+        ];
+        let elements = r#"[null, {}, 5, [["a"]], {"event_type":"x"}]"#;
+        assert_eq!(decode(elements), all);
+        assert_eq!(decode(format!(r#"{{"a":[{{}}],"events":{elements},"b":{{}}}}"#)), all);
+        assert_eq!(decode(format!(r#"[{{"events":{elements}}}]"#)), all);
+        assert_eq!(check(elements.as_bytes()), Ok(5));
+    }
+
+    #[test]
+    fn an_envelope_in_a_top_level_array_is_opened_and_no_deeper_one() {
+        let body = r#"[{"events":[{"event_type":"a"},{"event_type":"b","events":[1,2]}],"event_type":"no"},
+            {"events":null,"event_type":"c"},{"events":5,"event_type":"d"},{"event_type":"e"}]"#;
+        assert_eq!(decode(body), ["a", "b", "c", "d", "e"].map(ignored));
+    }
+
+    #[test]
+    fn a_body_of_another_shape_is_no_envelope() {
+        for body in ["5", "-1.5e3", "true", r#""text""#, r#"{"events":5}"#, r#"{"events":{}, "id":"1"}"#] {
+            assert_eq!(decode(body), [bad(Malformed::NotAnObject)], "{body}");
+            assert!(check(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_door_says_what_is_wrong_and_where_but_not_the_content() {
+        let message = |body: &[u8]| check(body).expect_err("is refused").to_string();
+        assert_eq!(message(b" \"secret\""), "neither an event nor an array of events at byte 1");
+        assert_eq!(message(b"{\"events\": 5}"), "neither an event nor an array of events at byte 11");
+        assert_eq!(message(b"[{\"secret\":1}"), "the JSON ends too early at byte 13");
+        assert_eq!(message(b"[{\"secret\" 1}]"), "unexpected character at byte 11");
+        assert_eq!(message(b"[\"a\x01\"]"), "control character in a string at byte 3");
+        assert_eq!(message(b"[\"a\\x\"]"), "invalid escape in a string at byte 4");
+        assert_eq!(message(b"[\"\\u12x4\"]"), "invalid escape in a string at byte 6");
+        assert_eq!(message(b"[\"\\udc00\"]"), "lone surrogate in a string at byte 2");
+        assert_eq!(message(b"[01]"), "not a JSON number at byte 2");
+        assert_eq!(message(b"[] x"), "characters after the end of the JSON at byte 3");
+        assert_eq!(message(b"[] \xff"), "invalid UTF-8 at byte 3");
+        assert_eq!(message(b"\xef\xbb\xbf[\"\xff\"]"), "invalid UTF-8 at byte 5");
+    }
+
+    #[test]
+    fn a_bad_line_harms_no_other_line() {
+        let body = b"{\"event_type\":\"a\"}\r\n\n{\"event_type\":\"b\n[{\"event_type\":\"c\"},x\n5\n\xff\n[\"\xff\"]\n{\"event_type\":\"\xc3\xa9\"}";
+        let json = || bad(Malformed::Json);
+        assert_eq!(
+            decode_lines(body),
+            [
+                ignored("a"),
+                json(),
+                ignored("c"),
+                json(),
+                bad(Malformed::NotAnObject),
+                json(),
+                json(),
+                ignored("é")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bare_event_waits_for_the_end_of_its_document() {
+        assert_eq!(decode(r#"{"event_type":"a"} x"#), [bad(Malformed::Json)]);
+        assert_eq!(decode(b"{\"event_type\":\"a\"} \xff"), [bad(Malformed::Json)]);
+        assert_eq!(decode(r#"{"event_type":"a"}{}"#), [bad(Malformed::Json)]);
+        assert_eq!(decode(r#"[{"event_type":"a"},{"event_type":"b""#), [ignored("a"), bad(Malformed::Json)]);
+        assert_eq!(decode(r#"{"events":[{"event_type":"a"}]} x"#), [ignored("a"), bad(Malformed::Json)]);
+    }
+
+    #[test]
+    fn properties_win_unless_they_are_empty() {
+        assert_eq!(campaign(r#","campaign_id":"t","properties":{"campaign_id":"p"}"#), "p");
+        assert_eq!(campaign(r#","properties":{"campaign_id":"p"},"campaign_id":"t""#), "p");
+        for absent in
+            [r#""""#, "null", r#""[REDACTED]""#, r#""\u005bREDACTED]""#, "1.5", "-1", "{}", "[]", "true"]
+        {
+            let members = format!(r#","campaign_id":"t","properties":{{"campaign_id":{absent}}}"#);
+            assert_eq!(campaign(&members), "t", "{absent}");
+            assert_eq!(campaign(&format!(r#","campaign_id":{absent}"#)), "", "{absent}");
+        }
+    }
+
+    #[test]
+    fn the_public_id_wins_over_the_database_id() {
+        for field in [Field::AppGroupId, Field::CampaignId, Field::CanvasId, Field::CanvasStepId] {
+            let (id, api) = (field.name(), field.name().replace("_id", "_api_id"));
+            assert_eq!(field_of(field, &format!(r#","{api}":"api","{id}":"db""#)), "api");
+            assert_eq!(field_of(field, &format!(r#","{api}":"api","properties":{{"{id}":"db"}}"#)), "api");
+            assert_eq!(field_of(field, &format!(r#","{api}":"t","properties":{{"{api}":"p"}}"#)), "p");
+            assert_eq!(field_of(field, &format!(r#","{api}":null,"{id}":"db""#)), "db");
+            assert_eq!(field_of(field, &format!(r#","{id}":"db""#)), "db");
+        }
+    }
+
+    #[test]
+    fn each_field_is_found_at_either_level() {
+        for field in Field::ALL {
+            let member = format!(r#""{}":"v""#, field.name());
+            assert_eq!(field_of(field, &format!(",{member}")), "v");
+            assert_eq!(field_of(field, &format!(r#","properties":{{"x":1,{member}}}"#)), "v");
+        }
+    }
+
+    #[test]
+    fn of_equal_keys_the_last_wins() {
+        assert_eq!(campaign(r#","campaign_id":"1","campaign_id":"2""#), "2");
+        assert_eq!(campaign(r#","campaign_id":"1","campaign_id":null"#), "");
+        assert_eq!(campaign(r#","properties":{"campaign_id":"1"},"properties":{}"#), "");
+        assert_eq!(campaign(r#","properties":{"campaign_id":"1"},"properties":7"#), "");
+        assert_eq!(time_of(r#","time":1,"time":"x""#), None);
+    }
+
+    #[test]
+    fn escapes_are_resolved_in_keys_and_values() {
+        assert_eq!(
+            campaign(r#","campaign\u005fid":"\u00e9\ud83d\ude00\"\\\/\b\f\n\r\t""#),
+            "é😀\"\\/\u{8}\u{c}\n\r\t"
+        );
+        assert_eq!(campaign(r#","properties":{"campaign_i\u0064":{"str\u0069ng":"\uFEFF"}}"#), "\u{feff}");
+        assert_eq!(campaign(r#","campaign\nid":"x""#), "");
+    }
+
+    #[test]
+    fn avro_unions_are_opened() {
+        assert_eq!(campaign(r#","campaign_id":{"string":"u"}"#), "u");
+        assert_eq!(campaign(r#","campaign_id":{"string":"u","string":"v"}"#), "v");
+        for absent in [
+            r#"{"string":"u","x":1}"#,
+            r#"{"x":1,"string":"u"}"#,
+            r#"{"bytes":"u"}"#,
+            r#"{"long":5}"#,
+            r#"{"string":5}"#,
+        ] {
+            assert_eq!(campaign(&format!(r#","campaign_id":{absent}"#)), "", "{absent}");
+        }
+        assert_eq!(time_of(r#","time":{"int":5}"#), Some(5));
+        assert_eq!(time_of(r#","time":{"long":6}"#), Some(6));
+        assert_eq!(time_of(r#","time":{"string":"7"}"#), Some(7));
+        assert_eq!(time_of(r#","time":{"int":"5"}"#), None);
+        assert_eq!(time_of(r#","time":{"int":5,"long":6}"#), None);
+    }
+
+    #[test]
+    fn unsigned_numbers_count_as_their_text() {
+        assert_eq!(campaign(r#","campaign_id":18446744073709551615"#), "18446744073709551615");
+        assert_eq!(campaign(r#","campaign_id":18446744073709551616"#), "");
+        assert_eq!(campaign(r#","campaign_id":-0"#), "");
+        assert_eq!(campaign(r#","campaign_id":1e3"#), "");
+    }
+
+    #[test]
+    fn time_is_digits_as_a_number_or_as_a_text() {
+        assert_eq!(time_of(r#","time":0"#), Some(0));
+        assert_eq!(time_of(r#","time":18446744073709551615"#), Some(u64::MAX));
+        assert_eq!(time_of(r#","time":"00000000000000000012""#), Some(12));
+        for absent in [
+            "18446744073709551616",
+            r#""18446744073709551616""#,
+            r#""000000000000000000012""#,
+            r#""""#,
+            r#""+1""#,
+            r#""1 ""#,
+            "1.0",
+            "-1",
+            "1e9",
+            "null",
+            r#""[REDACTED]""#,
+        ] {
+            assert_eq!(time_of(&format!(r#","time":{absent}"#)), None, "{absent}");
+        }
+    }
+
+    #[test]
+    fn id_time_and_type_are_not_looked_for_in_properties() {
+        assert_eq!(time_of(r#","properties":{"time":5}"#), None);
+        let body = format!(r#"{{"event_type":"{EMAIL}","properties":{{"id":"1"}}}}"#);
+        assert_eq!(decode(body), [bad(Malformed::NoId)]);
+        let body = format!(r#"{{"id":"1","properties":{{"event_type":"{EMAIL}"}}}}"#);
+        assert_eq!(decode(body), [bad(Malformed::NoEventType)]);
+    }
+
+    #[test]
+    fn an_event_is_judged_by_type_then_id_then_time() {
+        let judge = |body: &str| decode_with(body.as_bytes(), Framing::Document, true, &Origin::default());
+        assert_eq!(judge(r#"{"id":"1"}"#), [bad(Malformed::NoEventType)]);
+        assert_eq!(judge(r#"{"event_type":"x"}"#), [ignored("x")]);
+        assert_eq!(judge(&format!(r#"{{"event_type":"{EMAIL}"}}"#)), [bad(Malformed::NoId)]);
+        assert_eq!(
+            judge(&format!(r#"{{"event_type":"{EMAIL}","id":"[REDACTED]"}}"#)),
+            [bad(Malformed::NoId)]
+        );
+        assert_eq!(judge(&format!(r#"{{"event_type":"{EMAIL}","id":"1"}}"#)), [bad(Malformed::NoTime)]);
+    }
+
+    #[test]
+    fn what_an_event_lacks_comes_from_its_origin() {
+        let origin = Origin {
+            event_type: Some(SMS.into()),
+            app_group_id: Some("og".into()),
+            app_group_name: Some("on".into()),
+        };
+        let read = |body: &str| decode_with(body.as_bytes(), Framing::Document, false, &origin);
+        let with = |event_type, group: &str, name: &str| {
+            let fields = [group, name, "", "", "", "", "", ""].map(String::from);
+            [Element::Send { event_type, id: "1".into(), time: None, fields }]
+        };
+        assert_eq!(read(r#"{"id":"1"}"#), with(1, "og", "on"));
+        assert_eq!(read(r#"{"id":"1","app_group_id":"[REDACTED]"}"#), with(1, "og", "on"));
+        assert_eq!(read(r#"{"id":"1","properties":{"app_group_api_id":"g"}}"#), with(1, "g", "on"));
+        let body = format!(r#"{{"event_type":"{EMAIL}","id":"1","app_group_name":"n"}}"#);
+        assert_eq!(read(&body), with(0, "og", "n"));
+    }
+
+    #[test]
+    fn skipped_values_may_be_of_any_depth() {
+        let depth = 300_000;
+        let nested = format!("{}{}", r#"[{"a":"#.repeat(depth), "}]".repeat(depth));
+        assert_eq!(campaign(&format!(r#","deep":{},"campaign_id":"c""#, nested.replace(":}", ":1}"))), "c");
+        assert_eq!(decode(nested), [bad(Malformed::Json)]);
+        for bad_nesting in
+            ["[[}]", "[{]}", "[[]", "[{\"a\":[}]}", "[{\"a\":1,}]", "[[1,]]", "[[,]]", "[{,}]", "[[]}"]
+        {
+            let body = format!(r#"[{{"x":{bad_nesting}}}]"#);
+            assert_eq!(decode(&body), [bad(Malformed::Json)], "{body}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_json() {
+        let body = r#"[{"event_type":"a","x":[1e999,-1E+99999999999999999999,0.0e-5]}]"#;
+        assert_eq!(decode(body), [ignored("a")]);
+        for number in ["01", "-", "1.", ".5", "1e", "1e+", "+1", "1.e3", "0x1", "--1", "NaN"] {
+            assert!(check(format!("[{number}]").as_bytes()).is_err(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_forgets_the_event_before() {
+        let full = format!(
+            r#"{{"event_type":"{EMAIL}","id":"\u0031","time":5,"campaign_id":"\u0063","properties":{{"canvas_id":"x"}}}}"#
+        );
+        let empty = format!(r#"{{"event_type":"{EMAIL}","id":"2"}}"#);
+        let elements = decode(format!("[{full},{empty},{{}}]"));
+        assert_eq!(elements[1..], [send("").with_id("2"), bad(Malformed::NoEventType)]);
+    }
+
+    impl Element {
+        fn with_id(self, new: &str) -> Self {
+            match self {
+                Element::Send { event_type, time, fields, .. } => {
+                    Element::Send { event_type, id: new.into(), time, fields }
+                }
+                other => other,
+            }
+        }
+    }
+
+    // The reference: serde_json's own reading of every element, and the rules written once more, slowly.
+
+    /// What a plain reading of a document gives: its elements up to the first error.
+    struct Reference<'a> {
+        origin: &'a Origin,
+        time_needed: bool,
+        elements: Vec<Element>,
+    }
+
+    /// What stands at the top of a valid document, or in the place of one element.
+    enum Node {
+        Nothing,
+        Event(Map<String, Value>),
+        Envelope,
+        Other,
+    }
+
+    impl Reference<'_> {
+        /// `None` where `serde_json` stopped at the size of a number, which is the one thing that it refuses
+        /// and the decoder does not.
+        fn read(&mut self, document: &[u8]) -> Option<()> {
+            if document.trim_ascii().is_empty() {
+                // Form feeds are white space to std and not to JSON.
+                if document.contains(&0x0c) {
+                    self.elements.push(bad(Malformed::Json));
+                }
+                return Some(());
+            }
+            let mut json = serde_json::Deserializer::from_slice(document);
+            json.disable_recursion_limit();
+            let node = NodeSeed { reference: self, place: Place::Top }.deserialize(&mut json);
+            match node.and_then(|node| json.end().map(|()| node)) {
+                Ok(Node::Nothing | Node::Envelope) => {}
+                Ok(Node::Event(event)) => self.event(&event),
+                Ok(Node::Other) => self.elements.push(bad(Malformed::NotAnObject)),
+                Err(error) if error.to_string().contains("number out of range") => return None,
+                Err(_) => self.elements.push(bad(Malformed::Json)),
+            }
+            Some(())
+        }
+
+        fn event(&mut self, event: &Map<String, Value>) {
+            let element = self.judge(event);
+            self.elements.push(element);
+        }
+
+        fn judge(&self, event: &Map<String, Value>) -> Element {
+            let top = |key: &str| text_of(event.get(key));
+            let tag = |text: String| if text == "[REDACTED]" { String::new() } else { text };
+            let find = |key: &str| {
+                let inner = tag(text_of(event.get("properties").and_then(|inner| inner.get(key))));
+                if inner.is_empty() { tag(top(key)) } else { inner }
+            };
+            let or = |text: String, origin: &Option<Box<str>>| match origin {
+                Some(origin) if text.is_empty() => origin.to_string(),
+                _ => text,
+            };
+            let name = or(top("event_type"), &self.origin.event_type);
+            if name.is_empty() {
+                return bad(Malformed::NoEventType);
+            }
+            let Some(event_type) = counted().iter().position(|counted| **counted == name) else {
+                return Element::Ignored(name);
+            };
+            let id = tag(top("id"));
+            let time = event.get("time").and_then(time_value);
+            if id.is_empty() || (self.time_needed && time.is_none()) {
+                return bad(if id.is_empty() { Malformed::NoId } else { Malformed::NoTime });
+            }
+            let mut fields = Field::ALL.map(|field| {
+                let api = field.name().replace("_id", "_api_id");
+                let api = if field.name().ends_with("_id") { find(&api) } else { String::new() };
+                if api.is_empty() { find(field.name()) } else { api }
+            });
+            fields[0] = or(fields[0].clone(), &self.origin.app_group_id);
+            fields[1] = or(fields[1].clone(), &self.origin.app_group_name);
+            Element::Send { event_type, id, time, fields }
+        }
+    }
+
+    fn text_of(value: Option<&Value>) -> String {
+        match value {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) if number.is_u64() => number.to_string(),
+            Some(Value::Object(union)) if union.len() == 1 => {
+                union.get("string").and_then(Value::as_str).unwrap_or_default().to_owned()
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn time_value(value: &Value) -> Option<u64> {
+        match value {
+            Value::Number(number) => number.as_u64(),
+            Value::String(digits) if digits.len() <= 20 && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().ok()
+            }
+            Value::Object(union) if union.len() == 1 => match union.iter().next()? {
+                (key, inner @ Value::String(_)) if key == "string" => time_value(inner),
+                (key, Value::Number(number)) if key == "int" || key == "long" => number.as_u64(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Reads one value as the document, as an element, or (`place` being `Envelope`) as no envelope at all.
+    struct NodeSeed<'r, 'a> {
+        reference: &'r mut Reference<'a>,
+        place: Place,
+    }
+
+    /// Reads the value of `events`; returns whether it was an array, and the value if it was not.
+    struct EventsSeed<'r, 'a>(&'r mut Reference<'a>);
+
+    macro_rules! visit_scalars {
+        ($value:ty, $make:expr) => {
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("any JSON")
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<$value, E> {
+                Ok($make(Value::from(value)))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<$value, E> {
+                Ok($make(Value::from(value)))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<$value, E> {
+                Ok($make(Value::from(value)))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<$value, E> {
+                Ok($make(Value::from(value)))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<$value, E> {
+                Ok($make(Value::from(value)))
+            }
+        };
+    }
+
+    impl<'de> DeserializeSeed<'de> for NodeSeed<'_, '_> {
+        type Value = Node;
+
+        fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Node, D::Error> {
+            json.deserialize_any(self)
+        }
+    }
+
+    impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
+        type Value = Node;
+
+        visit_scalars!(Node, |_| Node::Other);
+
+        fn visit_unit<E>(self) -> Result<Node, E> {
+            Ok(if self.place == Place::Top { Node::Nothing } else { Node::Other })
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Node, A::Error> {
+            if self.place == Place::Top {
+                read_elements(self.reference, Place::TopArray, seq)?;
+                return Ok(Node::Envelope);
+            }
+            serde::Deserialize::deserialize(SeqAccessDeserializer::new(seq)).map(|_: Value| Node::Other)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+            let mut event = Map::new();
+            let (mut envelope, mut other) = (false, false);
+            while let Some(key) = map.next_key::<String>()? {
+                if key != "events" || self.place == Place::Envelope {
+                    event.insert(key, map.next_value()?);
+                    continue;
+                }
+                match map.next_value_seed(EventsSeed(&mut *self.reference))? {
+                    None => envelope = true,
+                    Some(Value::Null) if self.place == Place::Top => envelope = true,
+                    Some(_) if self.place == Place::Top => other = true,
+                    Some(value) => _ = event.insert(key, value),
+                }
+            }
+            Ok(match (other, envelope, self.place) {
+                (true, ..) => Node::Other,
+                (_, true, _) => Node::Envelope,
+                (.., Place::Top) if event.is_empty() => Node::Nothing,
+                _ => Node::Event(event),
+            })
+        }
+    }
+
+    impl<'de> DeserializeSeed<'de> for EventsSeed<'_, '_> {
+        type Value = Option<Value>;
+
+        fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+            json.deserialize_any(self)
+        }
+    }
+
+    impl<'de> Visitor<'de> for EventsSeed<'_, '_> {
+        type Value = Option<Value>;
+
+        visit_scalars!(Option<Value>, Some);
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Some(Value::Null))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+            read_elements(self.0, Place::Envelope, seq).map(|()| None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            serde::Deserialize::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+
+    fn read_elements<'de, A: SeqAccess<'de>>(
+        reference: &mut Reference<'_>,
+        place: Place,
+        mut seq: A,
+    ) -> Result<(), A::Error> {
+        while let Some(node) = seq.next_element_seed(NodeSeed { reference: &mut *reference, place })? {
+            match node {
+                Node::Event(event) => reference.event(&event),
+                Node::Envelope => {}
+                Node::Nothing | Node::Other => reference.elements.push(bad(Malformed::NotAnObject)),
+            }
+        }
+        Ok(())
+    }
+
+    fn reference(body: &[u8], framing: Framing, time_needed: bool, origin: &Origin) -> Option<Vec<Element>> {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        let mut reference = Reference { origin, time_needed, elements: Vec::new() };
+        match framing {
+            Framing::Document => reference.read(body)?,
+            Framing::Lines => body.split(|byte| *byte == b'\n').try_for_each(|line| reference.read(line))?,
+        }
+        Some(reference.elements)
+    }
+
+    // Events and bodies as Braze could write them, and worse.
+
+    /// A source of choices; the same seed makes the same body.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33).expect("31 bits") % limit
+        }
+
+        fn one_in(&mut self, times: usize) -> bool {
+            self.below(times) == 0
+        }
+
+        fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+            from[self.below(from.len())]
+        }
+    }
+
+    const KEYS: [&str; 32] = [
+        "event_type",
+        "id",
+        "time",
+        "properties",
+        "app_group_id",
+        "app_group_name",
+        "campaign_id",
+        "campaign_name",
+        "canvas_id",
+        "canvas_name",
+        "canvas_step_id",
+        "canvas_step_name",
+        "app_group_api_id",
+        "campaign_api_id",
+        "canvas_api_id",
+        "canvas_step_api_id",
+        "user",
+        "event_typ",
+        "iD",
+        "times",
+        "property",
+        "campaign_if",
+        "canvas_step_namf",
+        "message_extras",
+        "",
+        "a",
+        "émoji😀",
+        "string",
+        "dispatch_id",
+        "timezone",
+        "x\"y",
+        "events",
+    ];
+
+    const TEXTS: [&str; 18] = [
+        EMAIL,
+        SMS,
+        "users.messages.email.Open",
+        "",
+        "[REDACTED]",
+        "[REDACTED",
+        "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+        "1",
+        "1700000000",
+        "99999999999999999999",
+        "00000000000000000009",
+        "Spring, Sale: 50% | \"now\"",
+        "\\",
+        "日本語 Ünï 😀",
+        "tab\tnew\nline\u{1}\u{7f}",
+        "/",
+        "{\"extras\":[\"a\\\"b\"]}",
+        "a text that is longer than one block of sixty-four bytes, and a little longer still, to cross another",
+    ];
+
+    const NUMBERS: [&str; 14] = [
+        "0",
+        "1",
+        "1700000000",
+        "-1",
+        "-0",
+        "1.5",
+        "1e3",
+        "0.1E-2",
+        "18446744073709551615",
+        "18446744073709551616",
+        "123456789012345678901234567890",
+        "-9223372036854775809",
+        "0e0",
+        "1e-400",
+    ];
+
+    fn blank(chance: &mut Chance, out: &mut String, width: usize) {
+        if width > 0 && chance.one_in(4) {
+            (0..=chance.below(width)).for_each(|_| out.push(chance.pick(&[' ', ' ', '\t', '\r', ' '])));
+        }
+    }
+
+    fn string(chance: &mut Chance, out: &mut String, text: &str) {
+        let escaping = chance.one_in(6);
+        out.push('"');
+        for character in text.chars() {
+            if escaping && chance.one_in(3) || character < ' ' {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+            } else if matches!(character, '"' | '\\') {
+                out.extend(['\\', character]);
+            } else {
+                out.push(character);
+            }
+        }
+        out.push('"');
+    }
+
+    fn value(chance: &mut Chance, out: &mut String, depth: usize, width: usize) {
+        match chance.below(if depth < 4 { 14 } else { 10 }) {
+            0 => out.push_str("null"),
+            1 => out.push_str(chance.pick(&["true", "false"])),
+            2 | 3 => out.push_str(chance.pick(&NUMBERS)),
+            4..=9 => {
+                let text = chance.pick(&TEXTS);
+                string(chance, out, text);
+            }
+            10 | 11 => {
+                let keys = chance.pick(&[&["string", "int", "long"][..], &["string"][..]]);
+                object(chance, out, depth + 1, width, keys, 2);
+            }
+            12 => object(chance, out, depth + 1, width, &KEYS, 12),
+            _ => array(chance, out, depth + 1, width, 4),
+        }
+    }
+
+    fn object(chance: &mut Chance, out: &mut String, depth: usize, width: usize, keys: &[&str], most: usize) {
+        out.push('{');
+        blank(chance, out, width);
+        for member in 0..chance.below(most + 1) {
+            if member > 0 {
+                out.push(',');
+            }
+            let key = chance.pick(keys);
+            blank(chance, out, width);
+            string(chance, out, key);
+            blank(chance, out, width);
+            out.push(':');
+            blank(chance, out, width);
+            match key {
+                "properties" if !chance.one_in(8) => object(chance, out, depth + 1, width, &KEYS, 20),
+                "event_type" if !chance.one_in(8) => string(chance, out, EMAIL),
+                "id" if !chance.one_in(8) => string(chance, out, "7c9e6679"),
+                _ => value(chance, out, depth, width),
+            }
+            blank(chance, out, width);
+        }
+        out.push('}');
+    }
+
+    fn array(chance: &mut Chance, out: &mut String, depth: usize, width: usize, most: usize) {
+        out.push('[');
+        for member in 0..chance.below(most + 1) {
+            if member > 0 {
+                out.push(',');
+            }
+            blank(chance, out, width);
+            match chance.below(8) {
+                0 => value(chance, out, depth, width),
+                1 => envelope(chance, out, depth + 1, width),
+                _ => object(chance, out, depth, width, &KEYS, 40),
+            }
+            blank(chance, out, width);
+        }
+        out.push(']');
+    }
+
+    fn envelope(chance: &mut Chance, out: &mut String, depth: usize, width: usize) {
+        out.push_str(r#"{"events":"#);
+        if depth > 3 || chance.one_in(10) {
+            value(chance, out, depth, width)
+        } else {
+            array(chance, out, depth, width, 5)
+        }
+        out.push('}');
+    }
+
+    /// One document on one line.
+    fn document(chance: &mut Chance) -> String {
+        let (mut out, width) = (String::new(), chance.pick(&[0, 0, 3, 80]));
+        blank(chance, &mut out, width);
+        match chance.below(10) {
+            0..=2 => envelope(chance, &mut out, 0, width),
+            3..=5 => array(chance, &mut out, 0, width, 6),
+            6 => value(chance, &mut out, 0, width),
+            _ => object(chance, &mut out, 0, width, &KEYS, 40),
+        }
+        blank(chance, &mut out, width);
+        out
+    }
+
+    fn body_of(chance: &mut Chance, framing: Framing) -> Vec<u8> {
+        let mut body = if chance.one_in(20) { BYTE_ORDER_MARK.to_vec() } else { Vec::new() };
+        let lines = if framing == Framing::Lines { chance.below(5) } else { 1 };
+        for line in 0..lines {
+            if line > 0 {
+                body.extend_from_slice(chance.pick(&[b"\n".as_slice(), b"\r\n", b"\n\n"]));
+            }
+            body.extend_from_slice(document(chance).as_bytes());
+        }
+        body
+    }
+
+    fn mutate(chance: &mut Chance, body: &mut Vec<u8>) {
+        const BYTES: &[u8] = b"\"\"\\{}[]::,,019-+.eEutfn \t\n\r\x00\x01\x0c\x1f\x7f\x80\xc3\xa9\xed\xa0\xff";
+        if body.is_empty() {
+            return;
+        }
+        let at = chance.below(body.len());
+        match chance.below(6) {
+            0 => body[at] ^= 1 << chance.below(8),
+            1 => body[at] = chance.pick(BYTES),
+            2 | 3 => body.insert(at, chance.pick(BYTES)),
+            4 => _ = body.remove(at),
+            _ if chance.one_in(3) => body.truncate(at),
+            _ => {
+                let end = (at + 1 + chance.below(8)).min(body.len());
+                body.drain(at..end);
+            }
+        }
+    }
+
+    fn origin_of(chance: &mut Chance) -> Origin {
+        let mut pick = |text: &str| chance.one_in(3).then(|| Box::from(text));
+        Origin { event_type: pick(SMS), app_group_id: pick("og"), app_group_name: pick("on") }
+    }
+
+    /// Decoder and reference agree on this body, and so does the door.
+    fn compare(
+        body: &[u8],
+        framing: Framing,
+        time_needed: bool,
+        origin: &Origin,
+    ) -> Result<(), TestCaseError> {
+        let Some(expected) = reference(body, framing, time_needed, origin) else {
+            return Ok(());
+        };
+        let elements = decode_with(body, framing, time_needed, origin);
+        prop_assert_eq!(&elements, &expected, "{}", String::from_utf8_lossy(body));
+        if framing == Framing::Document {
+            compare_check(body, &elements)?;
+        }
+        Ok(())
+    }
+
+    fn compare_check(body: &[u8], elements: &[Element]) -> Result<(), TestCaseError> {
+        let broken = elements.contains(&bad(Malformed::Json));
+        match check(body) {
+            Ok(number) => {
+                prop_assert!(!broken);
+                prop_assert_eq!(number as usize, elements.len());
+            }
+            Err(NotAnEnvelope { fault: Fault::NotAnEnvelope, .. }) => {
+                prop_assert!(!broken);
+                prop_assert_eq!(elements.last(), Some(&bad(Malformed::NotAnObject)));
+            }
+            Err(NotAnEnvelope { offset, .. }) => {
+                prop_assert!(broken);
+                prop_assert!(offset <= body.len());
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        /// Whatever the bytes, the decoder and a plain reading with `serde_json` find the same elements.
+        #[test]
+        fn arbitrary_bytes_are_read_as_serde_json_reads_them(
+            body in proptest::collection::vec(prop_oneof![any::<u8>(), proptest::sample::select(b"{}[]\",:\\1n ".to_vec())], 0..60)
+        ) {
+            for framing in [Framing::Document, Framing::Lines] {
+                compare(&body, framing, false, &Origin::default())?;
+            }
+        }
+
+        /// Every body that is made of events in any envelope and of any form gives the elements of the reference.
+        #[test]
+        fn generated_bodies_are_read_as_the_reference_reads_them(seed in 1u64.., lines: bool, time_needed: bool) {
+            let framing = if lines { Framing::Lines } else { Framing::Document };
+            let mut chance = Chance(seed);
+            let body = body_of(&mut chance, framing);
+            compare(&body, framing, time_needed, &origin_of(&mut chance))?;
+        }
+
+        /// A body with some damage gives the same elements before the damage, and is found invalid exactly
+        /// where the reference finds it invalid.
+        #[test]
+        fn damaged_bodies_are_read_as_the_reference_reads_them(seed in 1u64.., lines: bool, time_needed: bool) {
+            let framing = if lines { Framing::Lines } else { Framing::Document };
+            let mut chance = Chance(seed);
+            let mut body = body_of(&mut chance, framing);
+            for _ in 0..=chance.below(3) {
+                mutate(&mut chance, &mut body);
+            }
+            compare(&body, framing, time_needed, &origin_of(&mut chance))?;
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The grammar of JSON (RFC 8259), enforced in full, over a body whose strings are already [marked](super::marks).
+//!
+//! Nothing recurses: values of any depth are passed over with one bit per level.
+
+use super::marks::first_mark;
+
+/// What is wrong with a body. Its text never quotes the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("the JSON ends too early")]
+    End,
+    #[error("unexpected character")]
+    Unexpected,
+    #[error("not a JSON number")]
+    Number,
+    #[error("control character in a string")]
+    Control,
+    #[error("invalid escape in a string")]
+    Escape,
+    #[error("lone surrogate in a string")]
+    Surrogate,
+    #[error("invalid UTF-8")]
+    Utf8,
+    #[error("characters after the end of the JSON")]
+    Trailing,
+    #[error("neither an event nor an array of events")]
+    NotAnEnvelope,
+}
+
+/// A place in the bytes of an element: in the text itself, or behind it, in what was unescaped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Span {
+    pub(super) const EMPTY: Span = Span { start: 0, end: 0 };
+
+    #[inline]
+    pub(super) const fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+}
+
+/// A valid string, without its quotes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quoted {
+    pub(super) span: Span,
+    pub(super) escaped: bool,
+}
+
+/// Reads one document. Every method that fails leaves `pos` at the byte that is wrong.
+#[derive(Debug)]
+pub(super) struct Cursor<'b> {
+    text: &'b [u8],
+    marks: &'b [u8],
+    nesting: &'b mut Nesting,
+    /// Whether the text was cut off where its UTF-8 ends to be valid.
+    cut: bool,
+    pub(super) pos: usize,
+}
+
+impl<'b> Cursor<'b> {
+    /// `marks` belong to a body that starts with `text`; the document is `text` from `pos` to its end.
+    pub(super) fn new(
+        text: &'b [u8],
+        pos: usize,
+        cut: bool,
+        marks: &'b [u8],
+        nesting: &'b mut Nesting,
+    ) -> Self {
+        Self { text, marks, nesting, cut, pos }
+    }
+
+    pub(super) fn text(&self) -> &'b [u8] {
+        self.text
+    }
+
+    /// 0, which no grammar allows, behind the end.
+    #[inline]
+    fn byte(&self, at: usize) -> u8 {
+        self.text.get(at).copied().unwrap_or(0)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn fail<T>(&mut self, at: usize, fault: Fault) -> Result<T, Fault> {
+        self.pos = at.min(self.text.len());
+        if self.pos < self.text.len() || fault == Fault::NotAnEnvelope {
+            return Err(fault);
+        }
+        Err(if self.cut { Fault::Utf8 } else { Fault::End })
+    }
+
+    /// The next byte that is not white space, without passing it; 0 at the end.
+    #[inline]
+    pub(super) fn token(&mut self) -> u8 {
+        let byte = self.byte(self.pos);
+        if byte > b' ' { byte } else { self.token_after_blanks() }
+    }
+
+    #[inline(never)]
+    fn token_after_blanks(&mut self) -> u8 {
+        while matches!(self.byte(self.pos), b' ' | b'\n' | b'\r' | b'\t') {
+            self.pos += 1;
+        }
+        self.byte(self.pos)
+    }
+
+    /// Whether nothing is left; to be asked after [`Self::token`] returned 0.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.pos == self.text.len() && !self.cut
+    }
+
+    /// Nothing but white space is left.
+    pub(super) fn end(&mut self) -> Result<(), Fault> {
+        self.token();
+        if self.is_at_end() { Ok(()) } else { self.fail(self.pos, Fault::Trailing) }
+    }
+
+    /// Passes the next token if it is `wanted`.
+    #[inline]
+    pub(super) fn expect(&mut self, wanted: u8) -> Result<(), Fault> {
+        if self.token() != wanted {
+            return self.fail(self.pos, Fault::Unexpected);
+        }
+        self.pos += 1;
+        Ok(())
+    }
+
+    /// A key and its colon.
+    #[inline]
+    pub(super) fn key(&mut self) -> Result<Quoted, Fault> {
+        self.expect(b'"')?;
+        let key = self.string()?;
+        self.expect(b':')?;
+        Ok(key)
+    }
+
+    /// A string whose opening quote has been passed.
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<Quoted, Fault> {
+        let start = self.pos;
+        let end = first_mark(self.marks, start);
+        if self.byte(end) == b'"' {
+            self.pos = end + 1;
+            return Ok(Quoted { span: Span { start, end }, escaped: false });
+        }
+        self.string_with_escapes(start, end)
+    }
+
+    #[inline(never)]
+    fn string_with_escapes(&mut self, start: usize, mut at: usize) -> Result<Quoted, Fault> {
+        loop {
+            match self.byte(at) {
+                b'"' => {
+                    self.pos = at + 1;
+                    return Ok(Quoted { span: Span { start, end: at }, escaped: true });
+                }
+                b'\\' => at += self.escape(at)?,
+                _ => return self.fail(at, Fault::Control),
+            }
+            at = first_mark(self.marks, at);
+        }
+    }
+
+    /// The length of the escape whose backslash is at `at`.
+    fn escape(&mut self, at: usize) -> Result<usize, Fault> {
+        match self.byte(at + 1) {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(2),
+            b'u' => match self.hex(at + 2)? {
+                0xd800..=0xdbff => {
+                    if self.byte(at + 6) != b'\\' || self.byte(at + 7) != b'u' {
+                        return self.fail(at + 6, Fault::Surrogate);
+                    }
+                    match self.hex(at + 8)? {
+                        0xdc00..=0xdfff => Ok(12),
+                        _ => self.fail(at + 6, Fault::Surrogate),
+                    }
+                }
+                0xdc00..=0xdfff => self.fail(at, Fault::Surrogate),
+                _ => Ok(6),
+            },
+            _ => self.fail(at + 1, Fault::Escape),
+        }
+    }
+
+    fn hex(&mut self, at: usize) -> Result<u32, Fault> {
+        match hex4(self.text.get(at..).unwrap_or_default()) {
+            Some(unit) => Ok(unit),
+            None => {
+                let digits = self.text.iter().skip(at).take_while(|byte| byte.is_ascii_hexdigit()).count();
+                self.fail(at + digits, Fault::Escape)
+            }
+        }
+    }
+
+    /// A number. Returns whether it is nothing but digits.
+    ///
+    /// Its size is free, as in RFC 8259; `serde_json` calls 1e999 out of range. No number of this kind is
+    /// ever used, and a field that nobody reads is no reason to refuse an event.
+    #[inline]
+    pub(super) fn number(&mut self) -> Result<bool, Fault> {
+        let start = self.pos + usize::from(self.byte(self.pos) == b'-');
+        let mut at = self.after_digits(start)?;
+        if self.byte(start) == b'0' && at > start + 1 {
+            return self.fail(start + 1, Fault::Number);
+        }
+        let mut plain = start == self.pos;
+        if self.byte(at) == b'.' {
+            at = self.after_digits(at + 1)?;
+            plain = false;
+        }
+        if matches!(self.byte(at), b'e' | b'E') {
+            at += 1 + usize::from(matches!(self.byte(at + 1), b'+' | b'-'));
+            at = self.after_digits(at)?;
+            plain = false;
+        }
+        self.pos = at;
+        Ok(plain)
+    }
+
+    #[inline]
+    fn after_digits(&mut self, start: usize) -> Result<usize, Fault> {
+        let mut at = start;
+        while self.byte(at).is_ascii_digit() {
+            at += 1;
+        }
+        if at == start { self.fail(at, Fault::Number) } else { Ok(at) }
+    }
+
+    fn literal(&mut self, literal: &[u8]) -> Result<(), Fault> {
+        let rest = self.text.get(self.pos..).unwrap_or_default();
+        let same = rest.iter().zip(literal).take_while(|(a, b)| a == b).count();
+        if same < literal.len() {
+            return self.fail(self.pos + same, Fault::Unexpected);
+        }
+        self.pos += same;
+        Ok(())
+    }
+
+    /// Passes over one value of any kind and depth.
+    #[inline]
+    pub(super) fn skip(&mut self) -> Result<(), Fault> {
+        match self.token() {
+            b'"' => {
+                self.pos += 1;
+                self.string().map(|_| ())
+            }
+            b'{' | b'[' => self.skip_nested(),
+            token => self.skip_bare(token),
+        }
+    }
+
+    fn skip_bare(&mut self, token: u8) -> Result<(), Fault> {
+        match token {
+            b'-' | b'0'..=b'9' => self.number().map(|_| ()),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => self.fail(self.pos, Fault::Unexpected),
+        }
+    }
+
+    fn skip_nested(&mut self) -> Result<(), Fault> {
+        self.nesting.clear();
+        loop {
+            // A value stands here.
+            match self.token() {
+                b'"' => {
+                    self.pos += 1;
+                    self.string()?;
+                }
+                b'{' => {
+                    self.pos += 1;
+                    self.nesting.push(true);
+                    if self.token() != b'}' {
+                        self.key()?;
+                        continue;
+                    }
+                }
+                b'[' => {
+                    self.pos += 1;
+                    self.nesting.push(false);
+                    if self.token() != b']' {
+                        continue;
+                    }
+                }
+                token => self.skip_bare(token)?,
+            }
+            // A value has ended, or an empty object or array is about to.
+            if self.close_nested()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Passes closing brackets up to the next comma, and with it the key that may follow. Returns whether
+    /// the outermost bracket was closed.
+    #[inline]
+    fn close_nested(&mut self) -> Result<bool, Fault> {
+        loop {
+            let in_object = self.nesting.in_object();
+            match self.token() {
+                b',' => {
+                    self.pos += 1;
+                    if in_object {
+                        self.key()?;
+                    }
+                    return Ok(false);
+                }
+                b'}' if in_object => {}
+                b']' if !in_object => {}
+                _ => return self.fail(self.pos, Fault::Unexpected),
+            }
+            self.pos += 1;
+            if self.nesting.pop() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// The kind of every open bracket, one bit each.
+#[derive(Debug, Default)]
+pub(super) struct Nesting {
+    /// The innermost 64 levels since the last spill; the lowest bit is the innermost.
+    innermost: u64,
+    depth: usize,
+    spilled: Vec<u64>,
+}
+
+impl Nesting {
+    fn clear(&mut self) {
+        self.depth = 0;
+        self.spilled.clear();
+    }
+
+    #[inline]
+    fn push(&mut self, object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.spilled.push(self.innermost);
+        }
+        self.innermost = self.innermost << 1 | u64::from(object);
+        self.depth += 1;
+    }
+
+    #[inline]
+    const fn in_object(&self) -> bool {
+        self.innermost & 1 == 1
+    }
+
+    /// Returns whether that was the outermost.
+    #[inline]
+    fn pop(&mut self) -> bool {
+        self.innermost >>= 1;
+        self.depth -= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.innermost = self.spilled.pop().unwrap_or_default();
+        }
+        self.depth == 0
+    }
+}
+
+/// The number that four hexadecimal digits at the start of `text` make.
+fn hex4(text: &[u8]) -> Option<u32> {
+    let digits = text.first_chunk::<4>()?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// Appends what `raw`, the inside of a valid string, stands for.
+pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let escape = &rest[at + 1..];
+        let (plain, length) = match escape.first() {
+            Some(b'b') => (b'\x08', 1),
+            Some(b'f') => (b'\x0c', 1),
+            Some(b'n') => (b'\n', 1),
+            Some(b'r') => (b'\r', 1),
+            Some(b't') => (b'\t', 1),
+            Some(b'u') => {
+                rest = &escape[unescape_unicode(&escape[1..], out)..];
+                continue;
+            }
+            Some(&itself) => (itself, 1),
+            None => return,
+        };
+        out.push(plain);
+        rest = &escape[length..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends the character that `digits`, what follows a `\u`, stands for. Returns the escape's length from the
+/// `u` on.
+fn unescape_unicode(digits: &[u8], out: &mut Vec<u8>) -> usize {
+    let high = hex4(digits).unwrap_or_default();
+    let low = digits.get(6..).and_then(hex4).unwrap_or_default();
+    let (code, length) = match high {
+        0xd800..=0xdbff => (0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff), 11),
+        _ => (high, 5),
+    };
+    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    length
+}
