@@ -167,18 +167,17 @@ impl Aggregator {
         bucket: u64,
         seen: u64,
     ) {
-        let layout = Arc::clone(&self.layout);
         let point = Point { bucket: saturate(bucket), sends: 1 };
-        let mut attributes = layout.write_key(&mut self.key, connection, event, channel);
+        let mut attributes = self.layout.write_key(&mut self.key, connection, event, channel);
         let mut hash = self.hash_key();
         let mut found = self.find(hash);
         if found.is_none() && !self.has_room(connection, false) {
             let app_group = self.has_room(connection, true).then_some(event);
-            attributes = layout.write_overflow_key(&mut self.key, connection, Some(event));
+            attributes = self.layout.write_overflow_key(&mut self.key, connection, Some(event));
             hash = self.hash_key();
             found = self.find(hash);
             if found.is_none() && app_group.is_none() {
-                attributes = layout.write_overflow_key(&mut self.key, connection, None);
+                attributes = self.layout.write_overflow_key(&mut self.key, connection, None);
                 hash = self.hash_key();
                 found = self.find(hash);
             }

@@ -1,10 +1,19 @@
 //! Datadog's side: where a connection sends, what it sends, and what came of it.
 
+pub mod encode;
+pub mod http;
+pub mod outcome;
+pub mod payload;
+pub mod preview;
 pub mod site;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
 
+use self::outcome::Outcome;
+use self::payload::Payload;
 use self::site::Site;
 
 /// A Datadog site and API key, and the app groups that they serve.
@@ -46,4 +55,10 @@ impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ApiKey({} characters)", self.0.chars().count())
     }
+}
+
+/// Where payloads go in.
+pub trait Intake: Send + Sync + 'static {
+    /// Submits one payload, once, and says what became of it. It takes no longer than `flush.timeout`.
+    fn submit(&self, connection: Arc<Connection>, payload: Payload) -> impl Future<Output = Outcome> + Send;
 }

@@ -7,7 +7,7 @@
 //! Nothing here is computed as "whatever is left": both sides are counted.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Under which name sends are booked that no connection serves.
@@ -83,9 +83,20 @@ pub struct Tally {
     /// By reason.
     pub malformed: BTreeMap<&'static str, u64>,
     /// By connection name: sends counted.
-    pub counted: BTreeMap<Box<str>, u64>,
+    pub counted: Vec<(Arc<str>, u64)>,
     /// By connection name: sends of those counted that were dropped on the spot.
-    pub dropped: BTreeMap<(Box<str>, DropReason), u64>,
+    pub dropped: BTreeMap<(Arc<str>, DropReason), u64>,
+}
+
+/// One of the busiest series of the last flush.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusySeries {
+    /// The connection's name.
+    pub connection: String,
+    /// The tags as they were sent.
+    pub tags: Vec<String>,
+    /// The sends of that flush.
+    pub sends: u64,
 }
 
 /// The books of one connection.
@@ -147,6 +158,8 @@ pub struct Books {
     pub flush_seconds: Histogram,
     /// Bytes of a payload as sent.
     pub payload_bytes: Histogram,
+    /// The busiest series of the last flush, busiest first.
+    pub busiest: Vec<BusySeries>,
 }
 
 impl Books {
@@ -159,6 +172,7 @@ impl Books {
             connections: BTreeMap::new(),
             flush_seconds: Histogram::new(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0]),
             payload_bytes: Histogram::new(&[1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5]),
+            busiest: Vec::new(),
         }
     }
 
@@ -235,7 +249,7 @@ impl Stats {
         let mut books = self.lock();
         books.received += tally.received;
         books.duplicate += tally.duplicate;
-        for (event_type, events) in &tally.ignored {
+        for (event_type, events) in tally.ignored.iter().filter(|(_, events)| *events > 0) {
             books.ignore(event_type, *events);
         }
         for (reason, events) in &tally.malformed {
@@ -282,6 +296,11 @@ impl Stats {
         self.lock().flush_seconds.observe(duration.as_secs_f64());
     }
 
+    /// Keeps the busiest series of a flush, for people.
+    pub fn busiest(&self, busiest: Vec<BusySeries>) {
+        self.lock().busiest = busiest;
+    }
+
     /// Makes a connection visible before its first send.
     pub fn introduce(&self, name: &str) {
         self.lock().connection(name);
@@ -311,7 +330,7 @@ mod tests {
     fn tally(counted: u64, late: u64) -> Tally {
         Tally {
             received: counted,
-            counted: BTreeMap::from([("acme".into(), counted)]),
+            counted: vec![("acme".into(), counted)],
             dropped: BTreeMap::from([(("acme".into(), DropReason::Late), late)]),
             ..Tally::default()
         }

@@ -101,6 +101,12 @@ pub struct TagText<'a> {
     pub value: &'a [u8],
 }
 
+impl std::fmt::Display for TagText<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", String::from_utf8_lossy(self.key), String::from_utf8_lossy(self.value))
+    }
+}
+
 /// A name that belongs to the id of a dimension without being part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Attributes<'a> {

@@ -1,0 +1,221 @@
+//! Writes series as the JSON that Datadog's `POST /api/v1/distribution_points` takes.
+
+use crate::aggregate::tags::TagText;
+use crate::aggregate::{Aggregator, Point};
+
+use super::payload::{Limits, Payload, Splitter};
+
+/// The largest value that goes into one number. Datadog documents 32-bit metric values, and a 32-bit float
+/// is exact up to here; a greater count is written as several values, whose sum is exact.
+pub const VALUE_MAX: u64 = 1 << 24;
+
+/// Encodes the series with the given numbers under `metric` and hands the payloads to `done`, in order.
+pub fn encode(
+    cut: &Aggregator,
+    numbers: &[u32],
+    metric: &str,
+    limits: Limits,
+    mut done: impl FnMut(Payload),
+) {
+    let mut splitter = Splitter::new(limits);
+    let mut tags: Vec<TagText<'_>> = Vec::new();
+    let mut points: Vec<Point> = Vec::new();
+    let mut head = br#"{"metric":""#.to_vec();
+    write_escaped(&mut head, metric.as_bytes());
+    head.extend_from_slice(br#"","type":"distribution","tags":["#);
+    for number in numbers {
+        let series = cut.series(*number as usize);
+        cut.layout().tags(&mut tags, series.key, &series.attributes);
+        series.points(&mut points);
+        let write = |raw: &mut Vec<u8>| {
+            raw.extend_from_slice(&head);
+            write_tags(raw, &tags);
+            raw.extend_from_slice(br#"],"points":["#);
+            write_points(raw, &points);
+            raw.extend_from_slice(b"]}");
+        };
+        splitter.add(series.sends(), write, &mut done);
+    }
+    splitter.finish(&mut done);
+}
+
+fn write_tags(raw: &mut Vec<u8>, tags: &[TagText<'_>]) {
+    for (number, tag) in tags.iter().enumerate() {
+        raw.extend_from_slice(if number == 0 { b"\"" } else { b",\"" });
+        write_escaped(raw, tag.key);
+        write_escaped(raw, tag.value);
+        raw.push(b'"');
+    }
+}
+
+fn write_points(raw: &mut Vec<u8>, points: &[Point]) {
+    let mut digits = itoa::Buffer::new();
+    for (number, point) in points.iter().enumerate() {
+        raw.extend_from_slice(if number == 0 { b"[" } else { b",[" });
+        raw.extend_from_slice(digits.format(point.bucket).as_bytes());
+        raw.extend_from_slice(b",[");
+        let mut left = point.sends;
+        while left > VALUE_MAX {
+            raw.extend_from_slice(digits.format(VALUE_MAX).as_bytes());
+            raw.push(b',');
+            left -= VALUE_MAX;
+        }
+        raw.extend_from_slice(digits.format(left).as_bytes());
+        raw.extend_from_slice(b"]]");
+    }
+}
+
+/// Appends UTF-8 text as the inside of a JSON string.
+fn write_escaped(raw: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+        raw.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            byte @ (b'"' | b'\\') => raw.extend_from_slice(&[b'\\', byte]),
+            byte => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                raw.extend_from_slice(b"\\u00");
+                raw.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    raw.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Read;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
+    use crate::aggregate::{Late, Settings, Timestamp};
+    use crate::event::{FIELDS, Field, SendEvent};
+    use crate::route::ConnectionId;
+
+    fn aggregator(static_tags: &[&str]) -> Aggregator {
+        let static_tags = static_tags.iter().map(|tag| (*tag).into()).collect();
+        let tags = TagSettings { include: Tag::ALL.to_vec(), static_tags, names: Names::Latest };
+        let settings = Settings {
+            timestamp: Timestamp::Event,
+            late: Late::Drop,
+            flush_interval: Duration::from_secs(10),
+            flush_timeout: Duration::from_secs(5),
+            series_max: 1_000_000,
+        };
+        Aggregator::new(Arc::new(Layout::new(&tags)), &settings, Default::default())
+    }
+
+    fn record(aggregator: &mut Aggregator, id: &str, name: &str, bucket: u64) {
+        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+        fields[Field::CampaignId as usize] = id.as_bytes();
+        fields[Field::CampaignName as usize] = name.as_bytes();
+        let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
+        aggregator.record(ConnectionId(0), &event, "email", bucket, bucket);
+    }
+
+    fn payloads(cut: &Aggregator, limits: Limits) -> Vec<Payload> {
+        let numbers: Vec<u32> = (0..u32::try_from(cut.len()).unwrap()).collect();
+        let mut payloads = Vec::new();
+        encode(cut, &numbers, "braze.messaging.sent", limits, |payload| payloads.push(payload));
+        payloads
+    }
+
+    fn inflate(payload: &Payload) -> Value {
+        let mut text = String::new();
+        flate2::read::ZlibDecoder::new(&*payload.body).read_to_string(&mut text).unwrap();
+        assert_eq!(text.len(), payload.raw_bytes);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Sends by tags and time, as Datadog would add them up.
+    fn sums(payloads: &[Payload]) -> BTreeMap<(String, u64), u64> {
+        let mut sums = BTreeMap::new();
+        for payload in payloads {
+            let mut sends = 0;
+            let body = inflate(payload);
+            let series = body["series"].as_array().unwrap();
+            assert_eq!(series.len(), payload.series);
+            for one in series {
+                assert_eq!(one["type"], "distribution");
+                for point in one["points"].as_array().unwrap() {
+                    let values = point[1].as_array().unwrap();
+                    assert!(values.iter().all(|value| (1..=VALUE_MAX).contains(&value.as_u64().unwrap())));
+                    let sum: u64 = values.iter().map(|value| value.as_u64().unwrap()).sum();
+                    *sums.entry((one["tags"].to_string(), point[0].as_u64().unwrap())).or_default() += sum;
+                    sends += sum;
+                }
+            }
+            assert_eq!(sends, payload.sends);
+        }
+        sums
+    }
+
+    #[test]
+    fn a_series_is_written_as_datadog_takes_it() {
+        let mut aggregator = aggregator(&["env:prod"]);
+        record(&mut aggregator, "c1", "Say \"hi\"\\\n\u{1}☃", 100);
+        record(&mut aggregator, "c1", "Say \"hi\"\\\n\u{1}☃", 90);
+        let body = inflate(&payloads(&aggregator, Limits::default())[0]);
+        assert_eq!(
+            body,
+            serde_json::json!({"series": [{
+                "metric": "braze.messaging.sent",
+                "type": "distribution",
+                "tags": ["campaign_id:c1", "campaign_name:Say \"hi\"\\\n\u{1}☃", "channel:email", "env:prod"],
+                "points": [[90, [1]], [100, [1]]],
+            }]})
+        );
+        let schema =
+            serde_json::from_str(include_str!("../../tests/support/distribution-points.strict.json"))
+                .unwrap();
+        jsonschema::validate(&schema, &body).unwrap();
+    }
+
+    #[test]
+    fn a_count_beyond_two_to_the_24_is_written_as_several_values() {
+        let mut raw = Vec::new();
+        write_points(
+            &mut raw,
+            &[Point { bucket: 7, sends: 2 * VALUE_MAX + 3 }, Point { bucket: 8, sends: VALUE_MAX }],
+        );
+        assert_eq!(raw, b"[7,[16777216,16777216,3]],[8,[16777216]]");
+    }
+
+    #[test]
+    fn an_empty_cut_makes_no_payload() {
+        assert!(payloads(&aggregator(&[]), Limits::default()).is_empty());
+    }
+
+    proptest! {
+        /// Payloads decode back to the batch, and each is within every limit unless it is a single series.
+        #[test]
+        fn payloads_hold_the_batch_within_the_limits(
+            sends in prop::collection::vec((0u16..400, "\\PC{0,80}", 0u64..5), 1..500),
+            raw_bytes_max in 200usize..20_000,
+            compressed_bytes_max in 100usize..5_000,
+            series_max in 1usize..100,
+        ) {
+            let limits = Limits { raw_bytes_max, compressed_bytes_max, series_max };
+            let mut aggregator = aggregator(&[]);
+            for (id, name, bucket) in &sends {
+                record(&mut aggregator, &format!("{id:x}"), name, bucket * 10);
+            }
+            let payloads = payloads(&aggregator, limits);
+            for payload in &payloads {
+                prop_assert!(payload.series <= series_max);
+                prop_assert!(payload.series == 1 || payload.raw_bytes <= raw_bytes_max);
+                prop_assert!(payload.series == 1 || payload.body.len() <= compressed_bytes_max);
+            }
+            let whole = sums(&self::payloads(&aggregator, Limits::default()));
+            prop_assert_eq!(sums(&payloads), whole.clone());
+            prop_assert_eq!(whole.values().sum::<u64>(), sends.len() as u64);
+        }
+    }
+}

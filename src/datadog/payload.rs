@@ -1,0 +1,129 @@
+//! Request bodies within Datadog's limits: split by what is measured, not by what is guessed.
+
+use std::io::Write;
+use std::ops::Range;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
+/// The most that goes into one request.
+///
+/// Datadog publishes no limit for this endpoint, yet answers 413 at about 10,000 series. The defaults stay at
+/// or below the lowest limits of its neighbours: the v2 series endpoint takes 512,000 B compressed, the
+/// Agent sends 4 MiB raw at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes before compression.
+    pub raw_bytes_max: usize,
+    /// Bytes after compression.
+    pub compressed_bytes_max: usize,
+    /// Series.
+    pub series_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { raw_bytes_max: 4 * 1024 * 1024, compressed_bytes_max: 500_000, series_max: 5_000 }
+    }
+}
+
+/// One request body.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    /// The body as sent: zlib (RFC 1950), which is the only encoding in Datadog's contract.
+    pub body: Bytes,
+    /// Bytes before compression.
+    pub raw_bytes: usize,
+    /// Series in it.
+    pub series: usize,
+    /// Sends in it: what is booked with its outcome.
+    pub sends: u64,
+}
+
+const OPEN: &[u8] = br#"{"series":["#;
+const CLOSE: &[u8] = b"]}";
+
+/// Level 1 of zlib-rs: on these bodies four times as fast as the default level and a sixth larger.
+const LEVEL: u32 = 1;
+
+/// Where an encoded series lies, and how many sends it stands for.
+#[derive(Debug, Clone)]
+struct Piece {
+    range: Range<usize>,
+    sends: u64,
+}
+
+/// Collects encoded series and hands out payloads.
+#[derive(Debug)]
+pub struct Splitter {
+    limits: Limits,
+    raw: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+impl Splitter {
+    /// An empty one.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, raw: Vec::new(), pieces: Vec::new() }
+    }
+
+    /// Adds one series, whose JSON `write` appends, and whose points stand for `sends`. Payloads that became
+    /// full go to `done`. A series that is over a limit all by itself goes out all the same, in a payload of
+    /// its own: only Datadog can say whether it takes it.
+    pub fn add(&mut self, sends: u64, write: impl FnOnce(&mut Vec<u8>), done: &mut impl FnMut(Payload)) {
+        let start = self.raw.len();
+        write(&mut self.raw);
+        let framed = self.raw.len() + self.pieces.len() + OPEN.len() + CLOSE.len();
+        if !self.pieces.is_empty()
+            && (framed > self.limits.raw_bytes_max || self.pieces.len() >= self.limits.series_max)
+        {
+            let next = self.raw.split_off(start);
+            self.finish(done);
+            self.raw = next;
+            self.pieces.push(Piece { range: 0..self.raw.len(), sends });
+        } else {
+            self.pieces.push(Piece { range: start..self.raw.len(), sends });
+        }
+    }
+
+    /// Hands out what is left, and is empty afterwards.
+    pub fn finish(&mut self, done: &mut impl FnMut(Payload)) {
+        let pieces = std::mem::take(&mut self.pieces);
+        if !pieces.is_empty() {
+            self.compress(&pieces, done);
+        }
+        self.raw.clear();
+    }
+
+    /// Compresses a run of series; one that turns out too large is halved.
+    fn compress(&self, pieces: &[Piece], done: &mut impl FnMut(Payload)) {
+        let (body, raw_bytes) = self.deflate(pieces);
+        if body.len() > self.limits.compressed_bytes_max && pieces.len() > 1 {
+            let (left, right) = pieces.split_at(pieces.len() / 2);
+            self.compress(left, done);
+            self.compress(right, done);
+            return;
+        }
+        let sends = pieces.iter().map(|piece| piece.sends).sum();
+        done(Payload { body: body.into(), raw_bytes, series: pieces.len(), sends });
+    }
+
+    fn deflate(&self, pieces: &[Piece]) -> (Vec<u8>, usize) {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(LEVEL));
+        let mut raw_bytes = 0;
+        let mut write = |bytes: &[u8]| {
+            raw_bytes += bytes.len();
+            // A Vec takes everything; zlib has no error of its own while compressing.
+            encoder.write_all(bytes).is_ok()
+        };
+        let mut written = write(OPEN);
+        for (number, piece) in pieces.iter().enumerate() {
+            written &= number == 0 || write(b",");
+            written &= write(&self.raw[piece.range.clone()]);
+        }
+        written &= write(CLOSE);
+        debug_assert!(written, "writing into memory can't fail");
+        (encoder.finish().unwrap_or_default(), raw_bytes)
+    }
+}

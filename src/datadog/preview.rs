@@ -1,0 +1,45 @@
+//! What a dry run shows: the series of a flush as a small table.
+
+use std::fmt::Write;
+
+use crate::aggregate::Aggregator;
+use crate::aggregate::tags::TagText;
+
+use super::Connection;
+
+/// How many series a table shows; the rest is summed up in its last line.
+const ROWS_MAX: usize = 40;
+
+/// The series with the given numbers as a table for a terminal, busiest first.
+pub fn preview(cut: &Aggregator, numbers: &[u32], connection: &Connection) -> String {
+    let mut rows: Vec<(u64, u32)> =
+        numbers.iter().map(|number| (cut.series(*number as usize).sends(), *number)).collect();
+    rows.sort_unstable_by_key(|(sends, number)| (std::cmp::Reverse(*sends), *number));
+    let total: u64 = rows.iter().map(|(sends, _)| sends).sum();
+    let mut text = format!(
+        "\n{} → {} (dry run: nothing is sent)   {total} sends in {} series of {}\n{:>10}  tags\n",
+        connection.name,
+        connection.site.name,
+        rows.len(),
+        connection.metric,
+        "sends",
+    );
+    let mut tags: Vec<TagText<'_>> = Vec::new();
+    for (sends, number) in rows.iter().take(ROWS_MAX) {
+        let series = cut.series(*number as usize);
+        cut.layout().tags(&mut tags, series.key, &series.attributes);
+        // Formatting into a String can't fail.
+        let _infallible = write!(text, "{sends:>10} ");
+        for tag in &tags {
+            text.push(' ');
+            // Braze's names are free text: what would steer a terminal is shown, not obeyed.
+            text.extend(tag.to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+        }
+        text.push('\n');
+    }
+    if let Some(rest) = rows.get(ROWS_MAX..).filter(|rest| !rest.is_empty()) {
+        let sends: u64 = rest.iter().map(|(sends, _)| sends).sum();
+        let _infallible = writeln!(text, "{sends:>10}  in {} more series", rest.len());
+    }
+    text
+}

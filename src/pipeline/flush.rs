@@ -1,0 +1,155 @@
+//! The flush thread: merges what the lanes have cut, gives series their names, and encodes them. It has a
+//! thread of its own so that neither lanes nor submissions wait for it.
+
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::aggregate::Aggregator;
+use crate::aggregate::names::KnownNames;
+use crate::aggregate::tags::TagText;
+use crate::datadog::Connection;
+use crate::datadog::encode::encode;
+use crate::datadog::payload::{Limits, Payload};
+use crate::datadog::preview::preview;
+use crate::lane::LaneLost;
+use crate::ledger::ClaimId;
+use crate::stats::{BusySeries, Stats};
+
+/// How many cuts may wait to be encoded. More would only hold memory: the next cut takes what comes meanwhile.
+const JOBS_MAX: usize = 2;
+
+/// How many encoded payloads may wait to be submitted.
+const ENCODED_MAX: usize = 16;
+
+/// How many of the busiest series are shown to people.
+const BUSIEST_MAX: usize = 20;
+
+/// One cut, on its way from the lanes.
+pub(super) struct FlushJob {
+    pub(super) claim: ClaimId,
+    pub(super) cuts: Vec<oneshot::Receiver<Aggregator>>,
+    /// By number.
+    pub(super) connections: Vec<Arc<Connection>>,
+}
+
+/// What becomes of a cut, piece by piece.
+pub(super) enum Encoded {
+    /// A request body.
+    Payload { claim: ClaimId, connection: Arc<Connection>, payload: Payload },
+    /// What a dry run shows instead.
+    Preview { claim: ClaimId, connection: Arc<Connection>, text: String, sends: u64 },
+    /// That was all of it.
+    Done { claim: ClaimId, series: usize, busiest: Vec<BusySeries> },
+    /// A lane did not hand over its cut.
+    LaneLost,
+}
+
+/// The flush thread's two ends. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Flusher {
+    jobs: mpsc::Sender<FlushJob>,
+    encoded: mpsc::Receiver<Encoded>,
+}
+
+impl Flusher {
+    /// Starts the thread. `series_max` bounds the names it remembers.
+    pub(super) fn start(stats: Arc<Stats>, series_max: usize) -> std::io::Result<Self> {
+        let (jobs, mut received) = mpsc::channel(JOBS_MAX);
+        let (done, encoded) = mpsc::channel(ENCODED_MAX);
+        let mut names = KnownNames::new(series_max.saturating_mul(2));
+        let work = move || {
+            while let Some(job) = received.blocking_recv() {
+                // A pipeline that is gone needs no more: its deliveries stay in the queue.
+                if flush(job, &mut names, &stats, &done).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("flush".into()).spawn(work)?;
+        Ok(Self { jobs, encoded })
+    }
+
+    /// Whether another cut would be taken now.
+    pub(super) fn has_room(&self) -> bool {
+        self.jobs.capacity() > 0
+    }
+
+    /// Waits until another cut is taken.
+    pub(super) async fn room(&self) -> Result<(), LaneLost> {
+        self.jobs.reserve().await.map(drop).map_err(|_closed| LaneLost)
+    }
+
+    /// Hands over a cut; there must be room.
+    pub(super) fn flush(&self, job: FlushJob) -> Result<(), LaneLost> {
+        self.jobs.try_send(job).map_err(|_closed| LaneLost)
+    }
+
+    /// The next piece. Cancel-safe.
+    pub(super) async fn encoded(&mut self) -> Option<Encoded> {
+        self.encoded.recv().await
+    }
+}
+
+/// The pipeline has gone.
+struct Gone;
+
+fn flush(
+    job: FlushJob,
+    names: &mut KnownNames,
+    stats: &Stats,
+    done: &mpsc::Sender<Encoded>,
+) -> Result<(), Gone> {
+    let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
+    let FlushJob { claim, cuts, connections } = job;
+    let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
+    names.settle(&mut merged);
+    for (id, numbers) in merged.by_connection() {
+        let Some(connection) = connections.get(id.index()) else { continue };
+        stats.series(&connection.name, numbers.len() as u64);
+        if connection.dry_run {
+            let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
+            let text = preview(&merged, &numbers, connection);
+            send(Encoded::Preview { claim, connection: Arc::clone(connection), text, sends })?;
+            continue;
+        }
+        let mut gone = Ok(());
+        encode(&merged, &numbers, &connection.metric, Limits::default(), |payload| {
+            if gone.is_ok() {
+                gone = send(Encoded::Payload { claim, connection: Arc::clone(connection), payload });
+            }
+        });
+        gone?;
+    }
+    let busiest = busiest(&merged, &connections);
+    send(Encoded::Done { claim, series: merged.len(), busiest })
+}
+
+/// Merges into the largest cut. `None`: a lane is gone.
+fn merge(cuts: Vec<oneshot::Receiver<Aggregator>>) -> Option<Aggregator> {
+    let mut cuts = cuts.into_iter().map(|cut| cut.blocking_recv().ok()).collect::<Option<Vec<_>>>()?;
+    let largest = (0..cuts.len()).max_by_key(|number| cuts[*number].len())?;
+    let mut merged = cuts.swap_remove(largest);
+    cuts.iter().for_each(|cut| merged.merge(cut));
+    Some(merged)
+}
+
+fn busiest(merged: &Aggregator, connections: &[Arc<Connection>]) -> Vec<BusySeries> {
+    let mut numbers: Vec<(u64, usize)> =
+        (0..merged.len()).map(|number| (merged.series(number).sends(), number)).collect();
+    if numbers.len() > BUSIEST_MAX {
+        numbers.select_nth_unstable_by(BUSIEST_MAX, |a, b| b.cmp(a));
+        numbers.truncate(BUSIEST_MAX);
+    }
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    let mut tags: Vec<TagText<'_>> = Vec::new();
+    let describe = |(sends, number)| {
+        let series = merged.series(number);
+        merged.layout().tags(&mut tags, series.key, &series.attributes);
+        let connection = connections.get(crate::aggregate::tags::connection_of(series.key).index());
+        let connection = connection.map(|connection| connection.name.to_string()).unwrap_or_default();
+        BusySeries { connection, tags: tags.iter().map(TagText::to_string).collect(), sends }
+    };
+    numbers.into_iter().map(describe).collect()
+}

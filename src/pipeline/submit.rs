@@ -1,0 +1,116 @@
+//! Submissions: who is sent to, how many requests at once, and for how long at most.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task;
+use tokio::time::timeout;
+
+use crate::aggregate::tags::Layout;
+use crate::datadog::outcome::Outcome;
+use crate::datadog::payload::Payload;
+use crate::datadog::{Connection, Intake};
+use crate::lane::Plan;
+use crate::ledger::ClaimId;
+use crate::route::{ConnectionId, Router};
+use crate::stats::DropReason;
+
+/// How many requests one connection has under way at once. A flush of the default 100,000 series makes about
+/// 20 payloads; what waits longer for its turn than a request may take is dropped, so that a connection that
+/// hangs can't pile up memory.
+const REQUESTS_MAX: usize = 8;
+
+/// What a submission's task returns.
+pub(super) type Submitted = Result<(task::Id, Outcome), task::JoinError>;
+
+/// What is booked when a submission lands.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) claim: ClaimId,
+    pub(super) connection: Arc<Connection>,
+    pub(super) sends: u64,
+}
+
+/// Submits one payload once, within two time-outs: one to get a turn, one for the request.
+pub(super) async fn submit<I: Intake>(
+    intake: Arc<I>,
+    connection: Arc<Connection>,
+    turns: Arc<Semaphore>,
+    payload: Payload,
+    limit: Duration,
+) -> Outcome {
+    let Ok(turn) = timeout(limit, turns.acquire()).await else {
+        let detail =
+            format!("{REQUESTS_MAX} earlier requests to this connection are still without an answer");
+        return Outcome::dropped(DropReason::Timeout, detail);
+    };
+    let outcome = timeout(limit, intake.submit(connection, payload)).await;
+    drop(turn);
+    outcome.unwrap_or_else(|_elapsed| {
+        Outcome::dropped(DropReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
+    })
+}
+
+/// All connections that there are or were. A connection keeps its number over reloads, so that what was
+/// counted under it finds its way; one that was removed keeps its last settings for the same reason.
+#[derive(Debug)]
+pub(super) struct Registry {
+    connections: Vec<Arc<Connection>>,
+    /// How many of them the configuration still has, by number.
+    active: Vec<bool>,
+    turns: HashMap<Box<str>, Arc<Semaphore>>,
+}
+
+impl Registry {
+    pub(super) fn new(connections: Vec<Connection>) -> Self {
+        let mut registry = Self { connections: Vec::new(), active: Vec::new(), turns: HashMap::new() };
+        registry.update(connections);
+        registry
+    }
+
+    /// Takes the connections of a new configuration.
+    pub(super) fn update(&mut self, connections: Vec<Connection>) {
+        self.active.fill(false);
+        for connection in connections {
+            let known = self.connections.iter().position(|known| known.name == connection.name);
+            if let Some(number) = known {
+                self.connections[number] = Arc::new(connection);
+                self.active[number] = true;
+            } else {
+                self.turns.insert(connection.name.clone(), Arc::new(Semaphore::new(REQUESTS_MAX)));
+                self.connections.push(Arc::new(connection));
+                self.active.push(true);
+            }
+        }
+    }
+
+    /// The plan for the lanes.
+    pub(super) fn plan(&self, layout: Arc<Layout>) -> Plan {
+        let numbered = (0u32..).map(ConnectionId).zip(&self.connections).zip(&self.active);
+        let router = Router::new(numbered.filter(|(_, active)| **active).map(|((id, c), _)| (id, &**c)));
+        let connection_names = self.connections.iter().map(|connection| (*connection.name).into()).collect();
+        Plan { router, layout, connection_names }
+    }
+
+    /// The connections as they are now, by number.
+    pub(super) fn snapshot(&self) -> Vec<Arc<Connection>> {
+        self.connections.clone()
+    }
+
+    /// The connections of the configuration.
+    pub(super) fn active(&self) -> impl Iterator<Item = &Connection> {
+        self.connections
+            .iter()
+            .zip(&self.active)
+            .filter(|(_, active)| **active)
+            .map(|(connection, _)| &**connection)
+    }
+
+    /// The requests that a connection may have under way.
+    pub(super) fn turns(&mut self, name: &str) -> Arc<Semaphore> {
+        let turns = self.turns.entry(name.into()).or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_MAX)));
+        Arc::clone(turns)
+    }
+}
