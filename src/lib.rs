@@ -6,14 +6,19 @@
 
 pub mod admin;
 pub mod aggregate;
+pub mod app;
 pub mod clock;
+pub mod config;
 pub mod datadog;
 pub mod dedup;
 pub mod event;
 pub mod lane;
 pub mod ledger;
+pub mod listen;
 pub mod pipeline;
 pub mod push;
 pub mod queue;
 pub mod route;
+pub mod signal;
 pub mod stats;
+pub mod telemetry;

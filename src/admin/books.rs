@@ -1,0 +1,222 @@
+//! The books as Prometheus and as JSON; the names are those of the project's contract.
+
+use std::fmt::{self, Display, Write};
+
+use serde_json::{Value, json};
+
+use crate::stats::{Books, ConnectionBooks, Histogram};
+
+/// What stands beside the books.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Events in the queue that are not acknowledged.
+    pub queue_depth: u64,
+    /// Bytes of the queue on disk.
+    pub queue_bytes: u64,
+    /// Bytes that it may have.
+    pub queue_bytes_max: u64,
+    /// Events known to be lost to damage of the disk.
+    pub queue_lost: u64,
+    /// Push requests by status.
+    pub push_requests: Vec<(u16, u64)>,
+    /// Bytes of push bodies as received.
+    pub push_bytes: u64,
+    /// When the process started, in Unix seconds.
+    pub started: u64,
+    /// How long ago that is, in seconds.
+    pub uptime_seconds: u64,
+}
+
+/// The books in Prometheus' text format 0.0.4.
+pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
+    let mut page = Page(String::new());
+    page.metric("events_received_total", "counter", "Elements seen in what came from the queue.");
+    page.value("events_received_total", &[], books.received);
+    page.metric("events_ignored_total", "counter", "Events of types that are not counted.");
+    for (event_type, events) in &books.ignored {
+        page.value("events_ignored_total", &[("event_type", event_type)], events);
+    }
+    page.metric("events_malformed_total", "counter", "Elements that can't be counted.");
+    for (reason, events) in &books.malformed {
+        page.value("events_malformed_total", &[("reason", reason)], events);
+    }
+    page.metric("events_duplicate_total", "counter", "Events that were counted before.");
+    page.value("events_duplicate_total", &[], books.duplicate);
+    page.connections(books, "sends_counted_total", "Sends counted.", |connection| connection.counted);
+    page.connections(books, "sends_accepted_total", "Sends in accepted requests.", |connection| connection.accepted);
+    page.metric("sends_dropped_total", "counter", "Sends that were dropped, by reason.");
+    for (name, connection) in &books.connections {
+        for (reason, sends) in &connection.dropped {
+            page.value("sends_dropped_total", &[("connection", name), ("reason", reason.label())], sends);
+        }
+    }
+    page.gauge("sends_pending", "Sends counted whose batch has no outcome yet.", books.pending());
+    page.metric("series", "gauge", "Series in the last flush.");
+    for (name, connection) in &books.connections {
+        page.value("series", &[("connection", name)], connection.series);
+    }
+    page.histogram("flush_seconds", "Seconds from a cut to the last outcome of its requests.", &books.flush_seconds);
+    page.histogram("payload_bytes", "Bytes of a request body as sent.", &books.payload_bytes);
+    gauges_of(&mut page, gauges);
+    page.0
+}
+
+fn gauges_of(page: &mut Page, gauges: &Gauges) {
+    page.gauge("queue_depth", "Events in the queue that are not acknowledged.", gauges.queue_depth);
+    page.gauge("queue_size_bytes", "Bytes of the queue on disk.", gauges.queue_bytes);
+    page.gauge("queue_size_max_bytes", "Bytes that the queue may have.", gauges.queue_bytes_max);
+    page.metric("queue_events_lost_total", "counter", "Events known to be lost to damage of the disk.");
+    page.value("queue_events_lost_total", &[], gauges.queue_lost);
+    page.metric("push_requests_total", "counter", "Push requests by the status of the answer.");
+    for (code, requests) in &gauges.push_requests {
+        page.value("push_requests_total", &[("code", &code.to_string())], requests);
+    }
+    page.metric("push_received_bytes_total", "counter", "Bytes of push bodies as received.");
+    page.value("push_received_bytes_total", &[], gauges.push_bytes);
+    page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
+    page.metric("build_info", "gauge", "Always 1; the label says which version runs.");
+    page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+/// The books as JSON: what `/status` shows under `books`, and the last line of `--once`.
+pub fn json(books: &Books, gauges: &Gauges) -> Value {
+    let connections: serde_json::Map<String, Value> =
+        books.connections.iter().map(|(name, connection)| (name.to_string(), connection_json(connection))).collect();
+    json!({
+        "received": books.received,
+        "ignored": books.ignored.values().sum::<u64>(),
+        "malformed": books.malformed.values().sum::<u64>(),
+        "duplicate": books.duplicate,
+        "counted": books.counted(),
+        "accepted": books.accepted(),
+        "dropped": books.dropped(),
+        "pending": books.pending(),
+        "balanced": books.balance(),
+        "queue_depth": gauges.queue_depth,
+        "ignored_by_event_type": books.ignored,
+        "malformed_by_reason": books.malformed,
+        "connections": connections,
+    })
+}
+
+fn connection_json(connection: &ConnectionBooks) -> Value {
+    let dropped: serde_json::Map<String, Value> =
+        connection.dropped.iter().map(|(reason, sends)| (reason.label().to_owned(), json!(sends))).collect();
+    json!({
+        "counted": connection.counted,
+        "accepted": connection.accepted,
+        "dropped": connection.dropped.values().sum::<u64>(),
+        "dropped_by_reason": dropped,
+        "pending": connection.pending,
+        "series": connection.series,
+    })
+}
+
+struct Page(String);
+
+impl Page {
+    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP braze_datadog_{name} {help}\n# TYPE braze_datadog_{name} {kind}"));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.metric(name, "gauge", help);
+        self.value(name, &[], value);
+    }
+
+    fn connections(&mut self, books: &Books, name: &str, help: &str, value: impl Fn(&ConnectionBooks) -> u64) {
+        self.metric(name, "counter", help);
+        for (connection, of) in &books.connections {
+            self.value(name, &[("connection", connection)], value(of));
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.metric(name, "histogram", help);
+        let mut count = 0;
+        let bucket = format!("{name}_bucket");
+        for (number, observations) in histogram.buckets.iter().enumerate() {
+            count += observations;
+            let bound = histogram.bounds.get(number).map_or("+Inf".to_owned(), f64::to_string);
+            self.value(&bucket, &[("le", &bound)], count);
+        }
+        self.value(&format!("{name}_sum"), &[], histogram.sum);
+        self.value(&format!("{name}_count"), &[], count);
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<String> = labels.iter().map(|(key, label)| format!("{key}=\"{}\"", escape(label))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        self.line(format_args!("braze_datadog_{name}{labels} {value}"));
+    }
+
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Formatting into a String can't fail.
+        let _infallible = writeln!(self.0, "{line}");
+    }
+}
+
+/// A label's value as the text format wants it.
+fn escape(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{DropReason, Stats, Tally};
+
+    fn books() -> Books {
+        let stats = Stats::new();
+        stats.introduce("acme");
+        stats.book(&Tally {
+            received: 7,
+            duplicate: 1,
+            ignored: vec![("users.messages.email.Open".into(), 2)],
+            malformed: [("json", 1)].into(),
+            counted: vec![("acme".into(), 3)],
+            dropped: [(("acme".into(), DropReason::Late), 1)].into(),
+        });
+        stats.settle("acme", 2, None, "accepted", 5);
+        stats.payload(300);
+        stats.snapshot()
+    }
+
+    #[test]
+    fn the_books_are_shown_under_the_names_of_the_contract() {
+        let page = prometheus(&books(), &Gauges { queue_depth: 4, ..Gauges::default() });
+        for line in [
+            "braze_datadog_events_received_total 7",
+            "braze_datadog_events_ignored_total{event_type=\"users.messages.email.Open\"} 2",
+            "braze_datadog_events_malformed_total{reason=\"json\"} 1",
+            "braze_datadog_events_duplicate_total 1",
+            "braze_datadog_sends_counted_total{connection=\"acme\"} 3",
+            "braze_datadog_sends_accepted_total{connection=\"acme\"} 2",
+            "braze_datadog_sends_dropped_total{connection=\"acme\",reason=\"late\"} 1",
+            "braze_datadog_sends_pending 0",
+            "braze_datadog_queue_depth 4",
+            "braze_datadog_payload_bytes_bucket{le=\"1000\"} 1",
+            "braze_datadog_payload_bytes_bucket{le=\"+Inf\"} 1",
+            "braze_datadog_payload_bytes_sum 300",
+            "# TYPE braze_datadog_flush_seconds histogram",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
+        }
+    }
+
+    #[test]
+    fn the_same_books_are_told_in_json() {
+        let json = json(&books(), &Gauges::default());
+        for (key, value) in [("received", 7), ("ignored", 2), ("malformed", 1), ("duplicate", 1), ("counted", 3)] {
+            assert_eq!(json[key], value, "{key}");
+        }
+        assert_eq!((&json["accepted"], &json["dropped"], &json["pending"]), (&json!(2), &json!(1), &json!(0)));
+        assert_eq!(json["balanced"], true);
+        assert_eq!(json["connections"]["acme"]["dropped_by_reason"]["late"], 1);
+    }
+
+    #[test]
+    fn a_label_can_not_break_out_of_its_quotes() {
+        assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+}

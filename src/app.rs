@@ -1,0 +1,125 @@
+//! The composition: the only place that names the concrete parts, connects them, and takes them down.
+
+mod command_line;
+mod progress;
+mod reload;
+mod serve;
+mod views;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::command_line::{Arguments, Command};
+use crate::config::{Config, LogFormat, QueueKind, Warning};
+use crate::{admin, telemetry};
+
+/// The run failed.
+const FAILED: u8 = 1;
+/// The configuration is wrong. Source: `EX_CONFIG` of `sysexits.h`.
+const WRONG_CONFIGURATION: u8 = 78;
+
+/// Why the program ends without success: what it says, and its exit status.
+#[derive(Debug)]
+struct Failure {
+    status: u8,
+    message: String,
+}
+
+impl Failure {
+    fn failed(message: impl ToString) -> Self {
+        Self { status: FAILED, message: message.to_string() }
+    }
+
+    fn configuration(message: impl ToString) -> Self {
+        Self { status: WRONG_CONFIGURATION, message: message.to_string() }
+    }
+}
+
+/// Runs what the command line says and returns the exit status.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // It writes help and version to standard output, and mistakes to standard error.
+        Err(error) => {
+            return match error.print() {
+                Ok(()) if !error.use_stderr() => ExitCode::SUCCESS,
+                _ => ExitCode::from(FAILED),
+            };
+        }
+    };
+    let ended = match arguments.command {
+        Command::Run(run) => {
+            load(run.config.config).and_then(|(config, warnings, path)| serve::run(config, &warnings, &path, &run.import))
+        }
+        Command::Check(config) => load(config.config).and_then(|(config, warnings, _)| check(&config, &warnings)),
+        Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { status, message }) => {
+            complain(&message);
+            ExitCode::from(status)
+        }
+    }
+}
+
+type Loaded = (Config, Vec<Warning>, std::path::PathBuf);
+
+fn load(given: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
+    let path = Config::path(given, std::env::var_os("BRAZE_DATADOG_CONFIG"));
+    let (config, warnings) = Config::load(&path).map_err(Failure::configuration)?;
+    if config.queue.kind == QueueKind::Kafka {
+        return Err(Failure::configuration(format!(
+            "{}: queue.kind: \"kafka\" is not in this version; use \"embedded\"",
+            path.display()
+        )));
+    }
+    Ok((config, warnings, path))
+}
+
+/// `braze-datadog check`
+fn check(config: &Config, warnings: &[Warning]) -> Result<(), Failure> {
+    for warning in warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    print_line(crate::config::describe(config).trim_end()).map_err(Failure::failed)
+}
+
+/// `braze-datadog health`
+fn health(config: &Config) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    runtime.block_on(admin::probe(config.admin.listen, "/readyz")).map_err(Failure::failed)
+}
+
+/// Writes a line to standard output.
+fn print_line(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// Says something to whoever started the program.
+fn complain(message: &str) {
+    // There is nobody left to tell when standard error is closed.
+    let _closed = writeln!(std::io::stderr().lock(), "braze-datadog: {message}");
+}
+
+/// Starts logging as the configuration says.
+fn start_logging(config: &Config) -> Result<telemetry::LogLevel, Failure> {
+    let json = match config.log.format {
+        LogFormat::Auto => None,
+        LogFormat::Text => Some(false),
+        LogFormat::Json => Some(true),
+    };
+    telemetry::start(config.log.level, json).map_err(Failure::failed)
+}
+
+/// Logs what is accepted and should be looked at.
+fn warn(path: &Path, warnings: &[Warning]) {
+    for warning in warnings {
+        tracing::warn!(file = %path.display(), "configuration: {warning}");
+    }
+}

@@ -1,0 +1,91 @@
+//! The progress of an import on a terminal: events, rate, time left.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::queue::files::Progress;
+use crate::stats::Stats;
+
+/// How often the line is drawn.
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// Draws until it is dropped; where standard error is no terminal it draws nothing.
+pub(super) async fn draw(progress: Arc<Progress>, stats: Arc<Stats>) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let started = Instant::now();
+    let before = stats.snapshot().received;
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let events = stats.snapshot().received - before;
+        let line = line(&progress, events, started.elapsed());
+        // A terminal that went away needs no progress.
+        let _gone = write!(std::io::stderr().lock(), "\r\x1b[K{line}");
+    }
+}
+
+/// Wipes the line.
+pub(super) fn clear() {
+    if std::io::stderr().is_terminal() {
+        let _gone = write!(std::io::stderr().lock(), "\r\x1b[K");
+    }
+}
+
+fn line(progress: &Progress, events: u64, elapsed: Duration) -> String {
+    let rate = per_second(events, elapsed);
+    let mut line = format!(
+        "importing: {} events, {}/s, file {} of {}",
+        grouped(events),
+        grouped(rate),
+        (progress.files_done() + 1).min(progress.files_total()),
+        progress.files_total()
+    );
+    if let Some(total) = progress.bytes_total().filter(|total| *total > 0) {
+        let read = progress.bytes_read().min(total);
+        let percent = u128::from(read) * 100 / u128::from(total);
+        let speed = per_second(read, elapsed).max(1);
+        let left = Duration::from_secs((total - read) / speed);
+        line.push_str(&format!(", {percent} %, {left:?} left"));
+    }
+    line
+}
+
+fn per_second(number: u64, elapsed: Duration) -> u64 {
+    let milliseconds = elapsed.as_millis().max(1);
+    u64::try_from(u128::from(number) * 1000 / milliseconds).unwrap_or(u64::MAX)
+}
+
+/// 1234567 as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn the_line_tells_events_and_rate() {
+        let line = line(&Progress::default(), 5_000, Duration::from_secs(2));
+        assert_eq!(line, "importing: 5,000 events, 2,500/s, file 0 of 0");
+    }
+}

@@ -1,0 +1,287 @@
+//! `braze-datadog run`: starts the parts, runs the pipeline over the imports and the queue, and takes the
+//! parts down in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::command_line::ImportArguments;
+use super::reload::Reloader;
+use super::views::Watched;
+use super::{Failure, progress};
+use crate::admin::{self, books};
+use crate::aggregate::tags::Layout;
+use crate::clock::Clock;
+use crate::config::{Config, Warning};
+use crate::datadog::http::HttpIntake;
+use crate::lane;
+use crate::pipeline::{self, Command, Ended, Pipeline};
+use crate::push::{self, Credentials, PushListener};
+use crate::queue::embedded::{self, Appender, EmbeddedQueue};
+use crate::queue::files::{self, FilesQueue};
+use crate::signal::{self, Notice, Request, Signals};
+use crate::stats::Stats;
+use crate::telemetry::LogLevel;
+
+/// Commands that may wait for the pipeline.
+const COMMANDS_MAX: usize = 8;
+
+/// How long listeners may take to end once everything else has.
+const LISTENERS_GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the forwarder until it is told to stop or, with `--once`, until there is nothing left to do.
+pub(super) fn run(
+    config: Config,
+    warnings: &[Warning],
+    path: &Path,
+    import: &ImportArguments,
+) -> Result<(), Failure> {
+    let log_level = super::start_logging(&config)?;
+    super::warn(path, warnings);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let ended = runtime.block_on(serve(config, path, import, log_level));
+    // What still blocks (a read of standard input, say) must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+async fn serve(config: Config, path: &Path, import: &ImportArguments, log_level: LogLevel) -> Result<(), Failure> {
+    let clock = Clock::system();
+    let (queue, appender) = open_queue(&config, import.once)?;
+    let files = open_files(&config, import, &clock)?;
+    let stats = Arc::new(Stats::new());
+    let mut pipeline = start_pipeline(&config, &stats, &clock)?;
+    let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
+    let (stop, stopping) = watch::channel(false);
+    let (connections, configured) = watch::channel(Arc::new(config.connections.clone()));
+    let push = open_push(&config, import.once, &appender).await?;
+
+    let watched = Watched {
+        stats: Arc::clone(&stats),
+        appender,
+        started: clock.unix_seconds(),
+        clock,
+        heartbeat: pipeline.heartbeat(),
+        connections: configured,
+        stopping: stopping.clone(),
+        push: push.as_ref().map(PushListener::counters),
+    };
+    let reloader = Reloader {
+        path: path.to_owned(),
+        started_with: config.clone(),
+        commands: commands.clone(),
+        connections,
+        log_level,
+        push: push.as_ref().map(PushListener::reload),
+    };
+    let signals = Signals::new().map_err(Failure::failed)?;
+    let mut listeners = JoinSet::new();
+    open_admin(&config, import.once, &watched, &stopping, &mut listeners).await?;
+    if let Some(push) = push {
+        tracing::info!(address = %push.local_addr(), "push is open");
+        let (stopping, grace) = (stopping.clone(), config.shutdown_timeout);
+        listeners.spawn(async move { push.run(stopping, grace).await });
+    }
+    let mut attendants = JoinSet::new();
+    attendants.spawn(attend(signals, reloader, commands, stop.clone()));
+    attendants.spawn(watchdog(watched.clone()));
+    announce(&config, path);
+
+    let ended = run_queues(&mut pipeline, files, queue, &mut commanded, &stats).await;
+    signal::notify(Notice::Stopping);
+    stop.send_replace(true);
+    take_down(listeners).await;
+    let books = stats.snapshot();
+    tracing::info!(received = books.received, accepted = books.accepted(), dropped = books.dropped(), "stopped");
+    if import.once {
+        let line = books::json(&books, &watched.gauges()).to_string();
+        super::print_line(&line).map_err(Failure::failed)?;
+    }
+    ended.map_err(Failure::failed)
+}
+
+/// First the imports, then the queue.
+async fn run_queues(
+    pipeline: &mut Pipeline<HttpIntake>,
+    files: Option<FilesQueue>,
+    mut queue: EmbeddedQueue,
+    commanded: &mut mpsc::Receiver<Command>,
+    stats: &Arc<Stats>,
+) -> Result<(), pipeline::PipelineError> {
+    if let Some(mut files) = files {
+        let mut drawing = JoinSet::new();
+        drawing.spawn(progress::draw(files.progress(), Arc::clone(stats)));
+        let ended = pipeline.run(&mut files, commanded).await;
+        drawing.shutdown().await;
+        progress::clear();
+        match ended? {
+            Ended::Stopped => return Ok(()),
+            Ended::QueueEnded => tracing::info!(files = files.progress().files_done(), "the import is finished"),
+        }
+    }
+    pipeline.run(&mut queue, commanded).await.map(|_ended| ())
+}
+
+fn open_queue(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender), Failure> {
+    let settings = &config.queue.embedded;
+    let (mut queue, appender, opened) = embedded::open(settings).map_err(Failure::failed)?;
+    queue.until_empty(once);
+    if opened.torn_bytes > 0 {
+        tracing::warn!(bytes = opened.torn_bytes, "the queue ended in a frame that was not finished; it was cut off");
+    }
+    for gap in &opened.damaged {
+        tracing::error!(
+            segment = %gap.segment.display(),
+            offset = gap.offset,
+            bytes = gap.bytes,
+            events = gap.events,
+            "the queue is damaged here; it goes on behind the gap"
+        );
+    }
+    if opened.is_acknowledgement_lost {
+        tracing::error!("the queue's record of what was acknowledged is lost; what is left in it is counted again");
+    }
+    tracing::info!(directory = %settings.directory.display(), waiting = opened.waiting, "the queue is open");
+    Ok((queue, appender))
+}
+
+fn open_files(config: &Config, import: &ImportArguments, clock: &Clock) -> Result<Option<FilesQueue>, Failure> {
+    if import.import.is_empty() {
+        return Ok(None);
+    }
+    let settings = files::Settings {
+        files: import.import.clone(),
+        memory: Some(config.queue.embedded.directory.clone()),
+        again: import.again,
+    };
+    let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
+    notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    Ok(Some(queue))
+}
+
+fn start_pipeline(config: &Config, stats: &Arc<Stats>, clock: &Clock) -> Result<Pipeline<HttpIntake>, Failure> {
+    let settings = pipeline::Settings {
+        lanes: lane::Settings {
+            lanes: config.lanes.get(),
+            event_types: config.events_count.clone(),
+            aggregate: config.aggregate.clone(),
+            dedup: config.dedup,
+        },
+        flush_interval: config.aggregate.flush_interval,
+        flush_timeout: config.aggregate.flush_timeout,
+        shutdown_timeout: config.shutdown_timeout,
+    };
+    let intake = Arc::new(HttpIntake::new(config.aggregate.flush_timeout).map_err(Failure::failed)?);
+    let layout = Arc::new(Layout::new(&config.tags));
+    Pipeline::start(intake, settings, config.connections.clone(), layout, Arc::clone(stats), clock.clone())
+        .map_err(Failure::failed)
+}
+
+/// Opens push, unless the run ends by itself: then nothing could be pushed that it is sure to count.
+async fn open_push(config: &Config, once: bool, appender: &Appender) -> Result<Option<PushListener>, Failure> {
+    let Some(settings) = config.push.as_ref().filter(|_| !once) else { return Ok(None) };
+    let (credentials, notices) = Credentials::load(settings).map_err(Failure::configuration)?;
+    notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    push::bind(settings, credentials, appender.clone()).await.map(Some).map_err(Failure::failed)
+}
+
+/// Opens the admin port. A run that ends by itself does without it if something else has the port: most
+/// likely the daemon.
+async fn open_admin(
+    config: &Config,
+    once: bool,
+    watched: &Watched,
+    stopping: &watch::Receiver<bool>,
+    listeners: &mut JoinSet<usize>,
+) -> Result<(), Failure> {
+    match admin::bind(&config.admin, watched.clone().views()).await {
+        Ok(admin) => {
+            tracing::info!(address = %admin.local_addr(), "admin is open");
+            let stopping = stopping.clone();
+            listeners.spawn(async move { admin.run(stopping, LISTENERS_GRACE).await });
+            Ok(())
+        }
+        Err(error) if once => {
+            tracing::warn!(%error, "the admin port stays closed for this run");
+            Ok(())
+        }
+        Err(error) => Err(Failure::failed(error)),
+    }
+}
+
+fn announce(config: &Config, path: &Path) {
+    for connection in &config.connections {
+        tracing::info!(
+            connection = %connection.name,
+            site = %connection.site.name,
+            url = %connection.site.base_url,
+            app_groups = connection.app_group_ids.len(),
+            dry_run = connection.dry_run,
+            "connection"
+        );
+    }
+    signal::notify(Notice::Ready);
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, file = %path.display(), lanes = config.lanes, "started");
+}
+
+/// Does what signals ask for, as long as the process runs.
+async fn attend(
+    mut signals: Signals,
+    reloader: Reloader,
+    commands: mpsc::Sender<Command>,
+    stop: watch::Sender<bool>,
+) {
+    let mut asked_to_stop = false;
+    loop {
+        match signals.next().await {
+            Request::Stop if asked_to_stop => {
+                tracing::warn!("a second signal: stopping at once; what has no outcome stays in the queue");
+                std::process::exit(i32::from(super::FAILED));
+            }
+            Request::Stop => {
+                asked_to_stop = true;
+                tracing::info!("stopping: flushing what is counted");
+                signal::notify(Notice::Stopping);
+                stop.send_replace(true);
+                // A pipeline that has ended needs no command.
+                let _ended = commands.send(Command::Stop).await;
+            }
+            Request::Reload => {
+                signal::notify(Notice::Reloading);
+                reloader.reload().await;
+                signal::notify(Notice::Ready);
+            }
+        }
+    }
+}
+
+/// Tells the service manager that the process is alive, as long as the pipeline is.
+async fn watchdog(watched: Watched) {
+    let Some(interval) = signal::watchdog_interval() else { return };
+    let mut ticks = tokio::time::interval(interval / 3);
+    loop {
+        ticks.tick().await;
+        if watched.is_alive() {
+            signal::notify(Notice::Watchdog);
+        }
+    }
+}
+
+async fn take_down(mut listeners: JoinSet<usize>) {
+    let ended = async {
+        while let Some(joined) = listeners.join_next().await {
+            match joined {
+                Ok(0) => {}
+                Ok(cut) => tracing::warn!(connections = cut, "connections were cut off at the stop"),
+                Err(error) => tracing::error!(%error, "a listener has failed"),
+            }
+        }
+    };
+    if tokio::time::timeout(LISTENERS_GRACE, ended).await.is_err() {
+        tracing::warn!("some connections were still open at the stop");
+    }
+}

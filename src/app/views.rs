@@ -1,0 +1,129 @@
+//! What the admin port shows of the running process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::admin::Views;
+use crate::admin::books::{self, Gauges};
+use crate::clock::Clock;
+use crate::datadog::Connection;
+use crate::push;
+use crate::queue::embedded::Appender;
+use crate::stats::Stats;
+
+/// After how long without a turn of its loop the pipeline counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// Everything that can be looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    pub(super) stats: Arc<Stats>,
+    pub(super) appender: Appender,
+    pub(super) clock: Clock,
+    pub(super) started: u64,
+    pub(super) heartbeat: Arc<AtomicU64>,
+    pub(super) connections: watch::Receiver<Arc<Vec<Connection>>>,
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) push: Option<Arc<push::Counters>>,
+}
+
+impl Watched {
+    /// The views for the admin port.
+    pub(super) fn views(self) -> Views {
+        let (metrics, status) = (self.clone(), self.clone());
+        Views {
+            ready: Box::new(move || self.ready()),
+            metrics: Box::new(move || books::prometheus(&metrics.stats.snapshot(), &metrics.gauges())),
+            status: Box::new(move || status.status()),
+        }
+    }
+
+    /// Whether the pipeline's loop has turned lately.
+    pub(super) fn is_alive(&self) -> bool {
+        let since = self.clock.elapsed_milliseconds().saturating_sub(self.heartbeat.load(Ordering::Relaxed));
+        Duration::from_millis(since) < STUCK_AFTER
+    }
+
+    /// What stands beside the books.
+    pub(super) fn gauges(&self) -> Gauges {
+        Gauges {
+            queue_depth: self.appender.depth(),
+            queue_bytes: self.appender.size(),
+            queue_bytes_max: self.appender.size_max(),
+            queue_lost: self.appender.lost(),
+            push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
+            push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
+            started: self.started,
+            uptime_seconds: self.clock.elapsed_milliseconds() / 1000,
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if *self.stopping.borrow() {
+            return Err("stopping".into());
+        }
+        if !self.appender.is_accepting() {
+            return Err("the queue takes no events: it is full, or its disk has failed (see the log)".into());
+        }
+        if !self.is_alive() {
+            return Err("the pipeline is stuck".into());
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Value {
+        let snapshot = self.stats.snapshot();
+        let gauges = self.gauges();
+        let now = self.clock.unix_seconds();
+        let configured = self.connections.borrow().clone();
+        let connections: Vec<Value> = configured
+            .iter()
+            .map(|connection| {
+                let books = snapshot.connections.get(&connection.name).cloned().unwrap_or_default();
+                let last = books.last_outcome.map(|(words, at)| {
+                    json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(at)})
+                });
+                json!({
+                    "name": connection.name,
+                    "site": connection.site.name,
+                    "url": connection.site.base_url,
+                    "metric": connection.metric,
+                    "dry_run": connection.dry_run,
+                    "app_group_ids": connection.app_group_ids,
+                    "last_outcome": last,
+                    "series": books.series,
+                    "counted": books.counted,
+                    "accepted": books.accepted,
+                    "dropped": books.dropped.values().sum::<u64>(),
+                    "pending": books.pending,
+                })
+            })
+            .collect();
+        let busiest: Vec<Value> = snapshot
+            .busiest
+            .iter()
+            .map(|busy| json!({"connection": busy.connection, "tags": busy.tags, "sends": busy.sends}))
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "started": gauges.started,
+            "uptime_seconds": gauges.uptime_seconds,
+            "ready": self.ready().is_ok(),
+            "not_ready_because": self.ready().err(),
+            "queue": {
+                "kind": "embedded",
+                "depth": gauges.queue_depth,
+                "size_bytes": gauges.queue_bytes,
+                "size_max_bytes": gauges.queue_bytes_max,
+                "events_lost": gauges.queue_lost,
+            },
+            "connections": connections,
+            "busiest_series": busiest,
+            "books": books::json(&snapshot, &gauges),
+        })
+    }
+}

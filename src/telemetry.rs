@@ -1,0 +1,46 @@
+//! Logs: text on a terminal, JSON otherwise, always on standard error.
+
+use std::io::IsTerminal;
+
+use tracing::Level;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+/// Changes the level of a running process.
+#[derive(Debug, Clone)]
+pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+/// Starts logging at `level`, or as `RUST_LOG` says. `json`: `None` decides by where standard error goes.
+///
+/// # Errors
+/// When a logger is installed already.
+pub fn start(level: Level, json: Option<bool>) -> Result<LogLevel, String> {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let json = json.unwrap_or_else(|| !std::io::stderr().is_terminal());
+    let lines = if json {
+        fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+    } else {
+        let colours = std::io::stderr().is_terminal();
+        fmt::layer().with_target(false).with_ansi(colours).with_writer(std::io::stderr).boxed()
+    };
+    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())?;
+    Ok(LogLevel(handle))
+}
+
+impl LogLevel {
+    /// Logs at `level` from here on, unless `RUST_LOG` says otherwise.
+    pub fn set(&self, level: Level) {
+        if let Err(error) = self.0.reload(filter(level)) {
+            tracing::warn!(%error, "the log level could not be changed");
+        }
+    }
+}
+
+/// `RUST_LOG` wins, if it can be read. The libraries below log nothing of interest above WARN, and at their
+/// lower levels things that must not be in a log.
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_unset_or_wrong| {
+        EnvFilter::new(format!("warn,braze_datadog={}", level.as_str().to_lowercase()))
+    })
+}
