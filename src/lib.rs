@@ -9,5 +9,6 @@ pub mod aggregate;
 pub mod datadog;
 pub mod dedup;
 pub mod event;
+pub mod listen;
 pub mod push;
 pub mod queue;
