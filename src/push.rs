@@ -1,7 +1,30 @@
 //! The way in for Braze's Currents HTTP push: a request becomes a frame of the embedded queue.
+//!
+//! Braze counts a batch as delivered at any 2XX, gives it up at 401, 403 and 404, and sends it again at 5XX.
+//! So 200 is said only after the queue has made the batch durable, and everything that may pass is 503.
+
+mod body;
+mod coding;
+mod counters;
+mod credentials;
+mod door;
+mod memory;
+mod origin;
+mod refusal;
+mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use self::counters::Counters;
+pub use self::credentials::{Credentials, CredentialsError, Reload};
+use self::door::Door;
+use crate::listen::{self, ListenError, Listener};
+use crate::queue::embedded::{AppendError, Appender, Frame};
 
 /// How the push listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,4 +46,585 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key, PEM.
     pub key: PathBuf,
+}
+
+/// The push port, open but not yet served.
+#[derive(Debug)]
+pub struct PushListener {
+    listener: Listener,
+    appender: Appender,
+    reload: Reload,
+    counters: Arc<Counters>,
+    limits: door::Limits,
+}
+
+/// Opens the push port.
+///
+/// # Errors
+/// When it can't be listened on; the message names the setting.
+pub async fn bind(
+    settings: &Settings,
+    credentials: Credentials,
+    appender: Appender,
+) -> Result<PushListener, ListenError> {
+    let listener = Listener::bind(settings.listen, "push.listen", listen::Limits::default()).await?;
+    Ok(PushListener {
+        reload: Reload::new(listener.local_addr(), credentials),
+        limits: door::Limits::new(settings.body_bytes_max),
+        counters: Arc::default(),
+        listener,
+        appender,
+    })
+}
+
+impl PushListener {
+    /// Where it listens; with port 0 in the settings, the port that was given.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Replaces tokens and certificate while the port is open.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// The requests by status.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The connections.
+    pub fn connections(&self) -> Arc<listen::Counts> {
+        self.listener.counts()
+    }
+
+    /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
+    /// how many connections were cut off because they took longer.
+    ///
+    /// A push whose sender goes away is dropped where it stands, its append included.
+    pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
+        let Self { listener, appender, reload, counters, limits } = self;
+        let is_accepting = {
+            let appender = appender.clone();
+            move || appender.is_accepting()
+        };
+        let append = move |frame| {
+            let appender = appender.clone();
+            async move { appender.append(frame).await }
+        };
+        let door = Door::new(limits, reload.clone(), counters);
+        serve(listener, door, reload, is_accepting, append, stop, grace).await
+    }
+}
+
+/// Puts a door at a port. The queue is two closures, so that tests can be the queue.
+async fn serve<R, A, F>(
+    listener: Listener,
+    door: Door,
+    reload: Reload,
+    is_accepting: R,
+    append: A,
+    stop: watch::Receiver<bool>,
+    grace: Duration,
+) -> usize
+where
+    R: Fn() -> bool + Send + Sync + 'static,
+    A: Fn(Frame) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<(), AppendError>> + Send + 'static,
+{
+    let door = Arc::new(door);
+    let handle = move |request, caller| {
+        let (door, is_accepting, append) = (Arc::clone(&door), is_accepting(), append.clone());
+        async move { door.answer(request, caller, is_accepting, append).await }
+    };
+    listener.run(move || reload.current().tls.clone(), handle, stop, grace).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpStream;
+    use tokio::task::JoinSet;
+    use tokio::time::sleep;
+
+    use super::body::Pace;
+    use super::*;
+    use crate::listen::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client};
+
+    const LONG: Duration = Duration::from_secs(20);
+    const ENVELOPE: &[u8] = br#"{"events":[{"id":"a"},{"id":"b"}]}"#;
+
+    /// What the scripted queue does with the next frames.
+    #[derive(Debug, Clone, Copy)]
+    enum Script {
+        Take,
+        TakeSlowly,
+        Full,
+        TooLarge,
+        Disk,
+        Poisoned,
+    }
+
+    struct Running {
+        address: SocketAddr,
+        script: Arc<Mutex<Script>>,
+        accepting: Arc<AtomicBool>,
+        frames: Arc<Mutex<Vec<Frame>>>,
+        counters: Arc<Counters>,
+        reload: Reload,
+        stop: watch::Sender<bool>,
+        done: JoinSet<usize>,
+    }
+
+    fn limits() -> door::Limits {
+        door::Limits::new(1_000_000)
+    }
+
+    fn credentials(tokens: Option<&str>, tls: Option<&TlsPair>) -> Credentials {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(tokens.unwrap_or_default().as_bytes()).unwrap();
+        let settings = Settings {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            token_file: tokens.map(|_| file.path().into()),
+            tls: tls.map(|pair| TlsFiles { certificate: pair.certificate.clone(), key: pair.key.clone() }),
+            body_bytes_max: 1_000_000,
+        };
+        Credentials::load(&settings).unwrap().0
+    }
+
+    async fn running(limits: door::Limits, credentials: Credentials) -> Running {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::bind(address, "push.listen", listen::Limits::default()).await.unwrap();
+        let address = listener.local_addr();
+        let (reload, counters) = (Reload::new(address, credentials), Arc::new(Counters::default()));
+        let script = Arc::new(Mutex::new(Script::Take));
+        let accepting = Arc::new(AtomicBool::new(true));
+        let frames = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stopped) = watch::channel(false);
+        let append = {
+            let (script, frames) = (Arc::clone(&script), Arc::clone(&frames));
+            move |frame| {
+                let (now, frames) = (*script.lock().unwrap(), Arc::clone(&frames));
+                async move {
+                    match now {
+                        Script::Take => {}
+                        Script::TakeSlowly => sleep(Duration::from_millis(300)).await,
+                        Script::Full => return Err(AppendError::Full),
+                        Script::TooLarge => return Err(AppendError::TooLarge),
+                        Script::Disk => return Err(AppendError::Disk("/secret/path".into())),
+                        Script::Poisoned => return Err(AppendError::Poisoned("/secret/path".into())),
+                    }
+                    frames.lock().unwrap().push(frame);
+                    Ok(())
+                }
+            }
+        };
+        let is_accepting = {
+            let accepting = Arc::clone(&accepting);
+            move || accepting.load(Ordering::SeqCst)
+        };
+        let door = Door::new(limits, reload.clone(), Arc::clone(&counters));
+        let mut done = JoinSet::new();
+        done.spawn(serve(listener, door, reload.clone(), is_accepting, append, stopped, LONG));
+        Running { address, script, accepting, frames, counters, reload, stop, done }
+    }
+
+    async fn open() -> Running {
+        running(limits(), credentials(None, None)).await
+    }
+
+    impl Running {
+        fn say(&self, script: Script) {
+            *self.script.lock().unwrap() = script;
+        }
+
+        async fn connect(&self) -> TcpStream {
+            connect(self.address).await
+        }
+
+        async fn push(&self, headers: &str, body: &[u8]) -> Reply {
+            ask(&mut self.connect().await, &request("/v1/events", headers, body)).await
+        }
+
+        fn bodies(&self) -> Vec<Vec<u8>> {
+            self.frames.lock().unwrap().iter().map(|frame| frame.body.to_vec()).collect()
+        }
+
+        fn count(&self, status: u16) -> u64 {
+            self.counters.requests().find(|(code, _)| *code == status).unwrap().1
+        }
+    }
+
+    fn request(target: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+        let length = body.len();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n");
+        [head.as_bytes(), body].concat()
+    }
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn assert_refused(reply: &Reply, status: u16) {
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert_eq!(reply.header("content-type"), Some("application/json"), "{reply:?}");
+        let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+        assert!(!body["error"].as_str().unwrap().is_empty());
+        assert_eq!(reply.header("retry-after").is_some(), status == 503, "{reply:?}");
+        assert_eq!(reply.header("www-authenticate").is_some(), status == 401, "{reply:?}");
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_answered_with_its_events_once_the_queue_has_it() {
+        let running = open().await;
+        let target = "/v1/events?app_group_id=g1&app_group_name=Acme+%C3%9C";
+        let reply = ask(&mut running.connect().await, &request(target, "", ENVELOPE)).await;
+        assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":2}"#));
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        let frames = running.frames.lock().unwrap();
+        assert_eq!((frames[0].events, frames[0].body.as_ref()), (2, ENVELOPE));
+        assert_eq!(frames[0].origin.app_group_id.as_deref(), Some("g1"));
+        assert_eq!(frames[0].origin.app_group_name.as_deref(), Some("Acme Ü"));
+        drop(frames);
+        assert_eq!(running.count(200), 1);
+        assert_eq!(running.counters.received_bytes(), ENVELOPE.len() as u64);
+    }
+
+    #[tokio::test]
+    async fn no_events_are_well_after_the_token_check_and_make_no_frame() {
+        let running = running(limits(), credentials(Some("secret=="), None)).await;
+        for body in [&b""[..], br#"{"events":[]}"#, b"[]", b"null"] {
+            let reply = running.push("Authorization: Bearer secret==\r\n", body).await;
+            assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":0}"#), "{body:?}");
+            assert_refused(&running.push("", body).await, 401);
+        }
+        let no_length = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret==\r\n\r\n";
+        assert_eq!(ask(&mut running.connect().await, no_length).await.status, 200);
+        let gzip = "Content-Encoding: gzip\r\nAuthorization: Bearer secret==\r\n";
+        assert_eq!(running.push(gzip, b"").await.status, 200);
+        assert!(running.bodies().is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_a_known_token_is_let_in() {
+        let running = running(limits(), credentials(Some("one\ntwo=="), None)).await;
+        for headers in [
+            "",
+            "Authorization: Bearer wrong\r\n",
+            "Authorization: Bearer two=\r\n",
+            "Authorization: Basic one\r\n",
+            "Authorization: one\r\n",
+            "Authorization: Bearer one\r\nAuthorization: Bearer one\r\n",
+            "Authorization: Bearer \u{fc}\r\n",
+        ] {
+            let reply = running.push(headers, ENVELOPE).await;
+            assert_refused(&reply, 401);
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{headers}");
+        }
+        for headers in ["Authorization: Bearer one\r\n", "authorization: bearer two==\r\n"] {
+            assert_eq!(running.push(headers, ENVELOPE).await.status, 200, "{headers}");
+        }
+        assert_eq!((running.count(200), running.count(401)), (2, 7));
+    }
+
+    #[tokio::test]
+    async fn new_tokens_count_from_the_next_request_on() {
+        let running = running(limits(), credentials(Some("old"), None)).await;
+        let mut stream = running.connect().await;
+        let old = request("/v1/events", "Authorization: Bearer old\r\n", ENVELOPE);
+        assert_eq!(ask(&mut stream, &old).await.status, 200);
+        running.reload.swap(credentials(Some("new"), None)).unwrap();
+        assert_eq!(ask(&mut stream, &old).await.status, 401);
+        assert_eq!(running.push("Authorization: Bearer new\r\n", ENVELOPE).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn other_paths_are_404_and_other_methods_405_and_nothing_is_403() {
+        let running = open().await;
+        for path in ["/", "/v1/event", "/v1/events/", "/V1/EVENTS"] {
+            assert_refused(&ask(&mut running.connect().await, &request(path, "", ENVELOPE)).await, 404);
+        }
+        for method in ["GET", "PUT", "DELETE", "OPTIONS", "BREW"] {
+            let text = format!("{method} /v1/events HTTP/1.1\r\nHost: x\r\n\r\n");
+            let reply = ask(&mut running.connect().await, text.as_bytes()).await;
+            assert_refused(&reply, 405);
+            assert_eq!(reply.header("allow"), Some("POST"), "{method}");
+        }
+        let mut stream = running.connect().await;
+        stream.write_all(b"HEAD /v1/events HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.0 405 ") && said.ends_with("\r\n\r\n"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_envelope_is_400_without_a_word_of_it_and_the_connection_goes_on() {
+        let running = open().await;
+        let mut stream = running.connect().await;
+        for body in [&b"{\"events\":[{\"id\":\"SECRET"[..], b"SECRET", b"\"SECRET\"", b"{} SECRET", b"\xff"] {
+            let reply = ask(&mut stream, &request("/v1/events", "", body)).await;
+            assert_refused(&reply, 400);
+            assert!(!reply.body.contains("SECRET"), "{reply:?}");
+        }
+        assert_eq!(ask(&mut stream, &request("/v1/events", "", ENVELOPE)).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn compressed_bodies_reach_the_queue_as_they_were() {
+        let running = open().await;
+        let two_members = [gzip(&ENVELOPE[..10]), gzip(&ENVELOPE[10..])].concat();
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(ENVELOPE).unwrap();
+        let zlib = zlib.finish().unwrap();
+        for (coding, wire) in [
+            ("gzip", gzip(ENVELOPE)),
+            ("x-gzip", two_members),
+            ("deflate", zlib),
+            ("identity", ENVELOPE.to_vec()),
+        ] {
+            let reply = running.push(&format!("Content-Encoding: {coding}\r\n"), &wire).await;
+            assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":2}"#), "{coding}");
+        }
+        assert_eq!(running.bodies(), vec![ENVELOPE; 4]);
+        let garbage = [gzip(ENVELOPE), b"more".to_vec()].concat();
+        assert_refused(&running.push("Content-Encoding: gzip\r\n", &garbage).await, 400);
+        assert_refused(&running.push("Content-Encoding: gzip\r\n", ENVELOPE).await, 400);
+        let reply = running.push("Content-Encoding: br\r\n", ENVELOPE).await;
+        assert_refused(&reply, 415);
+        assert_eq!(reply.header("accept-encoding"), Some("gzip, deflate"));
+    }
+
+    /// An envelope of exactly that many bytes.
+    fn envelope_of(bytes: usize) -> Vec<u8> {
+        let mut body = br#"{"events":[{}]}"#.to_vec();
+        body.resize(bytes, b' ');
+        body
+    }
+
+    #[tokio::test]
+    async fn the_limit_is_exact_with_and_without_compression() {
+        let running = open().await;
+        let fits = envelope_of(1_000_000);
+        let over = envelope_of(1_000_001);
+        assert_eq!(running.push("", &fits).await.status, 200);
+        assert_eq!(running.push("Content-Encoding: gzip\r\n", &gzip(&fits)).await.status, 200);
+        assert_eq!(running.bodies(), vec![fits; 2]);
+        assert_refused(&running.push("", &over).await, 413);
+        assert_refused(&running.push("Content-Encoding: gzip\r\n", &gzip(&over)).await, 413);
+        let bomb = gzip(&envelope_of(100_000_000));
+        assert!(bomb.len() < 200_000);
+        assert_refused(&running.push("Content-Encoding: gzip\r\n", &bomb).await, 413);
+        running.say(Script::TooLarge);
+        assert_refused(&running.push("", ENVELOPE).await, 413);
+        assert_eq!(running.count(413), 4);
+    }
+
+    #[tokio::test]
+    async fn chunked_bodies_are_taken_and_bounded() {
+        let running = open().await;
+        let mut stream = running.connect().await;
+        let head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        for piece in ENVELOPE.chunks(5) {
+            stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
+            stream.write_all(piece).await.unwrap();
+            stream.write_all(b"\r\n").await.unwrap();
+        }
+        assert_eq!(ask(&mut stream, b"0\r\n\r\n").await.status, 200);
+        assert_eq!(running.bodies(), [ENVELOPE]);
+        stream.write_all(head).await.unwrap();
+        assert_eq!(ask(&mut stream, b"0\r\n\r\n").await.body, r#"{"accepted":0}"#);
+        stream.write_all(head).await.unwrap();
+        let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
+        // The client writes 2 MB without looking, and reads the answer only then.
+        for _ in 0..32 {
+            stream.write_all(&chunk).await.unwrap();
+        }
+        assert_refused(&read_reply(&mut stream).await.unwrap(), 413);
+    }
+
+    #[tokio::test]
+    async fn a_refused_body_is_never_asked_for() {
+        let running = running(limits(), credentials(Some("secret"), None)).await;
+        let expect = "POST /v1/events HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n";
+        let mut stream = running.connect().await;
+        let wrong = format!("{expect}Content-Length: 5\r\nAuthorization: Bearer wrong\r\n\r\n");
+        assert_refused(&ask(&mut stream, wrong.as_bytes()).await, 401);
+        let mut stream = running.connect().await;
+        let large = format!("{expect}Content-Length: 1000001\r\nAuthorization: Bearer secret\r\n\r\n");
+        assert_refused(&ask(&mut stream, large.as_bytes()).await, 413);
+        let mut stream = running.connect().await;
+        let length = ENVELOPE.len();
+        let fine = format!("{expect}Content-Length: {length}\r\nAuthorization: Bearer secret\r\n\r\n");
+        assert_eq!(ask(&mut stream, fine.as_bytes()).await.status, 100);
+        assert_eq!(ask(&mut stream, ENVELOPE).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn who_writes_a_large_body_first_still_reads_the_refusal() {
+        let running = running(limits(), credentials(Some("secret"), None)).await;
+        let large = envelope_of(6_000_000);
+        for (headers, status) in [("", 401), ("Authorization: Bearer secret\r\n", 413)] {
+            for _ in 0..5 {
+                let reply = running.push(headers, &large).await;
+                assert_refused(&reply, status);
+                assert_eq!(reply.header("connection"), Some("close"));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ordinary_client_reads_the_refusal_too() {
+        // Fails where another test was first, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let running = running(limits(), credentials(Some("secret"), None)).await;
+        let client = reqwest::Client::builder().no_proxy().timeout(LONG).build().unwrap();
+        let url = format!("http://{}/v1/events", running.address);
+        for (token, bytes, status) in
+            [("wrong", 6_000_000, 401), ("secret", 6_000_000, 413), ("secret", 50, 200)]
+        {
+            let push = client.post(&url).bearer_auth(token).body(envelope_of(bytes));
+            assert_eq!(push.send().await.unwrap().status().as_u16(), status);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_too_slowly_is_408() {
+        let pace = Pace { time_max: Duration::from_millis(400), idle_time_max: Duration::from_millis(100) };
+        let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
+        let head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+        let reply = ask(&mut running.connect().await, head).await;
+        assert_refused(&reply, 408);
+        assert_eq!(reply.header("connection"), Some("close"));
+        let (mut reader, mut writer) = running.connect().await.into_split();
+        writer.write_all(head).await.unwrap();
+        let drip = async {
+            for _ in 0..50 {
+                sleep(Duration::from_millis(20)).await;
+                if writer.write_all(b" ").await.is_err() {
+                    return;
+                }
+            }
+        };
+        let (reply, ()) = tokio::join!(read_reply(&mut reader), drip);
+        assert_refused(&reply.unwrap(), 408);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_ends_early_reaches_nothing() {
+        let running = open().await;
+        let mut stream = running.connect().await;
+        stream.write_all(&request("/v1/events", "", ENVELOPE)[..80]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        if let Some(reply) = read_reply(&mut stream).await {
+            assert_refused(&reply, 408);
+        }
+        assert!(running.bodies().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_can_not_take_it_is_503_and_the_reason_stays_here() {
+        let running = open().await;
+        let mut stream = running.connect().await;
+        for script in [Script::Full, Script::Disk, Script::Poisoned] {
+            running.say(script);
+            let reply = ask(&mut stream, &request("/v1/events", "", ENVELOPE)).await;
+            assert_refused(&reply, 503);
+            assert!(!reply.body.contains("secret"), "{reply:?}");
+            assert_eq!(reply.header("connection"), None);
+        }
+        running.say(Script::Take);
+        assert_eq!(ask(&mut stream, &request("/v1/events", "", ENVELOPE)).await.status, 200);
+        running.accepting.store(false, Ordering::SeqCst);
+        assert_refused(&running.push("", &envelope_of(2000)).await, 503);
+        assert_eq!(running.push("", br#"{"events":[]}"#).await.status, 200);
+        assert_eq!(running.push("", b"").await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn more_bodies_than_memory_holds_are_503_until_there_is_room() {
+        let limits = door::Limits {
+            memory_bytes_max: 1_100_000,
+            memory_wait_max: Duration::from_millis(100),
+            ..limits()
+        };
+        let running = running(limits, credentials(None, None)).await;
+        let body = envelope_of(1_000_000);
+        let whole = request("/v1/events", "", &body);
+        let mut holder = running.connect().await;
+        holder.write_all(&whole[..500_000]).await.unwrap();
+        eventually(|| running.counters.received_bytes() > 400_000).await;
+        assert_refused(&running.push("", &body).await, 503);
+        let compressed = gzip(&body);
+        assert_refused(&running.push("Content-Encoding: gzip\r\n", &compressed).await, 503);
+        assert_eq!(running.push("", ENVELOPE).await.status, 200);
+        assert_eq!(ask(&mut holder, &whole[500_000..]).await.status, 200);
+        assert_eq!(running.push("", &body).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn many_senders_at_once_are_all_served() {
+        let running = open().await;
+        let mut senders = JoinSet::new();
+        for _ in 0..40 {
+            let address = running.address;
+            senders.spawn(async move {
+                let mut stream = connect(address).await;
+                for _ in 0..25 {
+                    let reply = ask(&mut stream, &request("/v1/events", "", ENVELOPE)).await;
+                    assert_eq!(reply.status, 200);
+                }
+                stream.write_all(&request("/v1/events", "", ENVELOPE).repeat(5)).await.unwrap();
+                for _ in 0..5 {
+                    assert_eq!(read_reply(&mut stream).await.unwrap().status, 200);
+                }
+            });
+        }
+        senders.join_all().await;
+        assert_eq!(running.bodies().len(), 40 * 30);
+        assert_eq!(running.count(200), 40 * 30);
+    }
+
+    #[tokio::test]
+    async fn a_stop_answers_the_push_under_way() {
+        let mut running = open().await;
+        running.say(Script::TakeSlowly);
+        let whole = request("/v1/events", "", ENVELOPE);
+        let mut appending = running.connect().await;
+        appending.write_all(&whole).await.unwrap();
+        let mut sending = running.connect().await;
+        let sent = whole.len() - 10;
+        sending.write_all(&whole[..sent]).await.unwrap();
+        let expected = (2 * ENVELOPE.len() - 10) as u64;
+        eventually(|| running.counters.received_bytes() == expected).await;
+        running.stop.send(true).unwrap();
+        sleep(Duration::from_millis(50)).await;
+        sending.write_all(&whole[sent..]).await.unwrap();
+        assert_eq!(read_reply(&mut appending).await.unwrap().status, 200);
+        assert_eq!(read_reply(&mut sending).await.unwrap().status, 200);
+        assert_eq!(running.done.join_next().await.unwrap().unwrap(), 0);
+        assert_eq!(running.bodies().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn new_connections_get_the_new_certificate() {
+        let (old, new) = (TlsPair::new(), TlsPair::new());
+        let running = running(limits(), credentials(Some("secret"), Some(&old))).await;
+        let whole = request("/v1/events", "Authorization: Bearer secret\r\n", ENVELOPE);
+        let mut before = tls_client(running.address, &old, &["http/1.1"]).await.unwrap();
+        assert_eq!(ask(&mut before, &whole).await.status, 200);
+        running.reload.swap(credentials(Some("secret"), Some(&new))).unwrap();
+        assert!(tls_client(running.address, &old, &[]).await.is_err());
+        let mut after = tls_client(running.address, &new, &[]).await.unwrap();
+        assert_eq!(ask(&mut after, &whole).await.status, 200);
+        assert_eq!(ask(&mut before, &whole).await.status, 200);
+    }
 }

@@ -1,0 +1,681 @@
+//! The HTTP/1.1 server below the push and the admin port: it accepts, bounds and ends connections, and
+//! leaves every answer to a closure.
+//!
+//! What a peer can cost is bounded by [`Limits`], before it has shown a token: seats, header bytes, and
+//! time. What a *request* can cost (its body) is the business of whoever answers it.
+
+pub mod sampled;
+pub mod tls;
+
+mod connection;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tracing::{error, warn};
+
+use self::connection::Connection;
+use self::sampled::Sampled;
+
+/// What a request is answered with: the whole of it, for every answer here is small.
+pub type Answer = Response<Full<Bytes>>;
+
+/// How long accepting rests after the system refused it: with no file descriptor left, `accept` fails at
+/// once, again and again.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// What one listener grants its peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that are served at a time.
+    pub connections_max: usize,
+    /// Connections beyond those that are told so ([`Admission::Crowded`]); any more are closed unanswered.
+    pub refusals_max: usize,
+    /// For a TLS handshake.
+    pub handshake_time_max: Duration,
+    /// From the connection to the end of the first request's header. A peer that sends nothing, or a byte
+    /// now and then, keeps its seat no longer than this.
+    pub first_request_time_max: Duration,
+    /// From one answer to the end of the next request's header. Longer than the 60 s after which common load
+    /// balancers give up an idle connection, so that it is they who close it, not we, under a request.
+    pub idle_time_max: Duration,
+    /// After this a connection ends with its next answer, so that peers come back under the newest
+    /// certificate, spread over all addresses, and nothing lives for ever.
+    pub age_max: Duration,
+    /// What a request that is under way at `age_max` gets on top.
+    pub request_time_max: Duration,
+    /// For a peer to stop sending after a refusal that left its body unread. To close at once would reset the
+    /// connection, and a reset takes the answer with it before the peer could read it.
+    pub linger_time_max: Duration,
+    /// Without a byte from the peer, lingering ends earlier.
+    pub linger_idle_time_max: Duration,
+    /// Bytes thrown away while lingering.
+    pub linger_bytes_max: usize,
+    /// Once a stop is asked for: the time for a header that is half here, and for lingering.
+    pub stop_time_max: Duration,
+}
+
+impl Default for Limits {
+    /// For a port that the world may reach. A thousand seats carry Braze's published peak (3,500 batches a
+    /// second at 0.2 s each is 700), and cost at most 64 MiB of read buffers.
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            refusals_max: 256,
+            handshake_time_max: Duration::from_secs(10),
+            first_request_time_max: Duration::from_secs(15),
+            idle_time_max: Duration::from_secs(75),
+            age_max: Duration::from_hours(1),
+            request_time_max: Duration::from_mins(2),
+            linger_time_max: Duration::from_secs(30),
+            linger_idle_time_max: Duration::from_secs(5),
+            linger_bytes_max: 64 * 1024 * 1024,
+            stop_time_max: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Whether a request may be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Welcome,
+    /// There are more connections than seats: refuse it; the connection ends with the answer.
+    Crowded,
+    /// A stop was asked for before this request began.
+    Stopping,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The other end of the connection, which may be a proxy.
+    pub peer: SocketAddr,
+    /// Whether the request may be served.
+    pub admission: Admission,
+}
+
+/// Marks an answer with [`hang_up`]; a response extension, never on the wire.
+#[derive(Debug, Clone, Copy)]
+struct HangUp;
+
+/// Ends the connection after this answer. Needed for an answer that leaves the request's body unread, so
+/// that the rest of the body is not taken for a request; the peer still gets to read the answer.
+pub fn hang_up(mut answer: Answer) -> Answer {
+    answer.extensions_mut().insert(HangUp);
+    answer
+}
+
+/// What became of connections, since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    open: AtomicU64,
+    accepted: AtomicU64,
+    crowded: AtomicU64,
+    handshakes_failed: AtomicU64,
+}
+
+impl Counts {
+    /// Connections that are open now.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Of those, the ones that found no seat.
+    pub fn crowded(&self) -> u64 {
+        self.crowded.load(Ordering::Relaxed)
+    }
+
+    /// Of those, the ones whose TLS handshake failed or took too long.
+    pub fn handshakes_failed(&self) -> u64 {
+        self.handshakes_failed.load(Ordering::Relaxed)
+    }
+}
+
+/// The address can't be listened on. The message names the setting and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting} = \"{address}\": {}", advice(.source))]
+pub struct ListenError {
+    setting: &'static str,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+fn advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the address is already in use; stop the program that listens there, or choose another port"
+                .into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; use one of its own, 127.0.0.1, or 0.0.0.0 for all".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, so choose a higher port".into()
+        }
+        _ => format!("can't listen there: {error}"),
+    }
+}
+
+/// A port that is open, and not yet served.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    limits: Limits,
+    counts: Arc<Counts>,
+}
+
+impl Listener {
+    /// Opens the port. `setting` is the configuration key that errors name.
+    ///
+    /// # Errors
+    /// When the address is taken, foreign or forbidden.
+    pub async fn bind(
+        address: SocketAddr,
+        setting: &'static str,
+        limits: Limits,
+    ) -> Result<Self, ListenError> {
+        let refused = |source| ListenError { setting, address, source };
+        let socket = TcpListener::bind(address).await.map_err(refused)?;
+        let address = socket.local_addr().map_err(refused)?;
+        Ok(Self { socket, address, limits, counts: Arc::default() })
+    }
+
+    /// Where it listens; with port 0 in the settings, the port that was given.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The counts, which live on while [`Listener::run`] runs.
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Serves until `stop` turns true (or its sender is gone), then closes the port and the idle connections
+    /// and gives requests under way `grace` to be answered. Returns how many connections were cut off
+    /// because they took longer.
+    ///
+    /// `tls` is asked once for every connection; `handle` answers requests, and is dropped without an answer
+    /// where the peer goes away.
+    pub async fn run<T, H, F>(
+        self,
+        tls: T,
+        handle: H,
+        mut stop: watch::Receiver<bool>,
+        grace: Duration,
+    ) -> usize
+    where
+        T: Fn() -> Option<Arc<ServerConfig>>,
+        H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let handle = Arc::new(handle);
+        let seats = Seats::new(self.limits);
+        let handshake_log = Arc::new(Sampled::default());
+        let accept_log = Sampled::default();
+        let mut connections = JoinSet::new();
+        let asked = stop.clone();
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                Some(ended) = connections.join_next() => report(ended),
+                accepted = self.socket.accept() => match accepted {
+                    Ok((socket, peer)) => {
+                        self.counts.accepted.fetch_add(1, Ordering::Relaxed);
+                        let Some((seat, crowded)) = seats.take(&self.counts) else { continue };
+                        let connection = Connection {
+                            handle: Arc::clone(&handle),
+                            peer,
+                            crowded,
+                            limits: self.limits,
+                            stop: asked.clone(),
+                            counts: Arc::clone(&self.counts),
+                            handshake_log: Arc::clone(&handshake_log),
+                        };
+                        connections.spawn(hold(seat, Open::new(&self.counts), connection, socket, tls()));
+                    }
+                    Err(error) => rest(&accept_log, self.address, &error).await,
+                },
+            }
+        }
+        drop(self.socket);
+        drain(connections, grace).await
+    }
+}
+
+/// Serves one connection, which gives its seat back when it ends, however it ends.
+async fn hold<H, F>(
+    _seat: OwnedSemaphorePermit,
+    _open: Open,
+    connection: Connection<H>,
+    socket: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+) where
+    H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    connection.serve(socket, tls).await;
+}
+
+/// Resolves when a stop is asked for. A sender that is gone can never ask: that is a stop as well.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        tracing::debug!("nobody is left who could ask for a stop");
+    }
+}
+
+/// The permits of one listener.
+struct Seats {
+    served: Arc<Semaphore>,
+    refused: Arc<Semaphore>,
+}
+
+impl Seats {
+    fn new(limits: Limits) -> Self {
+        Self {
+            served: Arc::new(Semaphore::new(limits.connections_max)),
+            refused: Arc::new(Semaphore::new(limits.refusals_max)),
+        }
+    }
+
+    /// A seat, and whether it is one from which requests are refused.
+    fn take(&self, counts: &Counts) -> Option<(OwnedSemaphorePermit, bool)> {
+        if let Ok(seat) = Arc::clone(&self.served).try_acquire_owned() {
+            return Some((seat, false));
+        }
+        counts.crowded.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(&self.refused).try_acquire_owned().ok().map(|seat| (seat, true))
+    }
+}
+
+/// Counts a connection as open for as long as it lives, a panic included.
+struct Open(Arc<Counts>);
+
+impl Open {
+    fn new(counts: &Arc<Counts>) -> Self {
+        counts.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counts))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// After a failed `accept`. A peer that was gone before it was accepted is nobody's trouble; anything else
+/// (no file descriptors, no memory) would fail again at once.
+async fn rest(log: &Sampled, address: SocketAddr, error: &io::Error) {
+    let gone = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::Interrupted];
+    if gone.contains(&error.kind()) {
+        return;
+    }
+    if let Some(hidden) = log.pass() {
+        warn!(%address, %error, hidden, "can't accept connections; if files are short, raise LimitNOFILE");
+    }
+    tokio::time::sleep(ACCEPT_REST).await;
+}
+
+/// Waits for connections to end, up to `grace`; returns how many had to be cut off.
+async fn drain(mut connections: JoinSet<()>, grace: Duration) -> usize {
+    let mut over = pin!(tokio::time::sleep(grace));
+    loop {
+        tokio::select! {
+            ended = connections.join_next() => match ended {
+                Some(ended) => report(ended),
+                None => return 0,
+            },
+            () = &mut over => {
+                let cut_off = connections.len();
+                connections.shutdown().await;
+                return cut_off;
+            }
+        }
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(failure) = ended {
+        error!(%failure, "a connection ended in a panic; please report it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use hyper::StatusCode;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::{Instant, sleep};
+
+    use super::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client, tls_client_for};
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(20);
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    fn limits() -> Limits {
+        Limits { first_request_time_max: LONG, idle_time_max: LONG, ..Limits::default() }
+    }
+
+    /// A listener whose answers say who is welcome; `/slow` takes 600 ms, `/panic` panics, `/leave` hangs up.
+    struct Running {
+        address: SocketAddr,
+        counts: Arc<Counts>,
+        stop: watch::Sender<bool>,
+        done: JoinSet<usize>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    async fn running(limits: Limits, tls: Option<Arc<ServerConfig>>, grace: Duration) -> Running {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), "x.listen", limits).await.unwrap();
+        let (address, counts) = (listener.local_addr(), listener.counts());
+        let (stop, stopped) = watch::channel(false);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let handle = {
+            let asked = Arc::clone(&asked);
+            move |request: Request<Incoming>, caller: Caller| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    match request.uri().path() {
+                        "/slow" => sleep(2 * SHORT).await,
+                        "/panic" => panic!("on purpose"),
+                        _ => {}
+                    }
+                    let mut answer = Answer::new(Full::from(format!("{:?}", caller.admission)));
+                    if caller.admission != Admission::Welcome {
+                        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    }
+                    if request.uri().path() == "/leave" { hang_up(answer) } else { answer }
+                }
+            }
+        };
+        let mut done = JoinSet::new();
+        done.spawn(listener.run(move || tls.clone(), handle, stopped, grace));
+        Running { address, counts, stop, done, asked }
+    }
+
+    impl Running {
+        async fn ended(&mut self) -> usize {
+            self.done.join_next().await.unwrap().unwrap()
+        }
+    }
+
+    /// Waits until the server closes the connection; what it said until then.
+    async fn until_closed(stream: &mut TcpStream) -> String {
+        let mut said = Vec::new();
+        // A reset is an end as well.
+        if let Err(error) = stream.read_to_end(&mut said).await {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+        String::from_utf8(said).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named_with_its_setting_and_what_to_do() {
+        let running = running(limits(), None, LONG).await;
+        let error = Listener::bind(running.address, "push.listen", limits()).await.unwrap_err();
+        let expected = format!(
+            "push.listen = \"{}\": the address is already in use; stop the program that listens there, or \
+             choose another port",
+            running.address
+        );
+        assert_eq!(error.to_string(), expected);
+        let foreign = Listener::bind("192.0.2.1:0".parse().unwrap(), "admin.listen", limits()).await;
+        assert!(foreign.unwrap_err().to_string().contains("this machine has no such address"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_many_requests_one_after_the_other_or_ahead() {
+        let running = running(limits(), None, LONG).await;
+        let mut stream = connect(running.address).await;
+        for _ in 0..3 {
+            assert_eq!(ask(&mut stream, GET).await.status, 200);
+        }
+        stream.write_all(&GET.repeat(50)).await.unwrap();
+        for _ in 0..50 {
+            assert_eq!(read_reply(&mut stream).await.unwrap().status, 200);
+        }
+        assert_eq!(running.counts.accepted(), 1);
+        assert_eq!(running.counts.open(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_sends_no_whole_header_in_time_loses_the_connection() {
+        let limits = Limits { first_request_time_max: SHORT, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut silent = connect(running.address).await;
+        let mut slow = connect(running.address).await;
+        let mut kept = connect(running.address).await;
+        assert_eq!(ask(&mut kept, GET).await.status, 200);
+        let drip = async {
+            for byte in GET.iter().cycle() {
+                sleep(SHORT / 5).await;
+                if slow.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // The header would be whole after 25 drops of 60 ms; the connection ends after 300 ms.
+        let cut = async {
+            assert_eq!(until_closed(&mut silent).await, "");
+        };
+        tokio::time::timeout(LONG, async { tokio::join!(drip, cut) }).await.unwrap();
+        assert_eq!(running.asked.load(Ordering::SeqCst), 1);
+        assert_eq!(ask(&mut kept, GET).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends_after_its_time() {
+        let limits = Limits { idle_time_max: SHORT, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut stream = connect(running.address).await;
+        assert_eq!(ask(&mut stream, GET).await.status, 200);
+        let start = Instant::now();
+        assert_eq!(until_closed(&mut stream).await, "");
+        assert!(start.elapsed() > SHORT / 2, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_old_connection_ends_with_an_answer() {
+        let limits = Limits { age_max: SHORT, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut stream = connect(running.address).await;
+        let reply = ask(&mut stream, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+        assert_eq!(until_closed(&mut stream).await, "");
+    }
+
+    #[tokio::test]
+    async fn beyond_the_seats_requests_are_refused_and_beyond_those_connections() {
+        let limits = Limits { connections_max: 2, refusals_max: 1, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut seated = [connect(running.address).await, connect(running.address).await];
+        for stream in &mut seated {
+            assert_eq!(ask(stream, GET).await.status, 200);
+        }
+        let mut crowded = connect(running.address).await;
+        eventually(|| running.counts.open() == 3).await;
+        let mut closed = connect(running.address).await;
+        assert_eq!(until_closed(&mut closed).await, "");
+        let reply = ask(&mut crowded, GET).await;
+        assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
+        assert_eq!(reply.body, "Crowded");
+        assert_eq!(until_closed(&mut crowded).await, "");
+        assert_eq!(running.counts.crowded(), 2);
+        drop(seated);
+        eventually(|| running.counts.open() == 0).await;
+        let mut again = connect(running.address).await;
+        assert_eq!(ask(&mut again, GET).await.status, 200);
+        assert_eq!(running.counts.open(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_connection_and_no_other() {
+        let running = running(limits(), None, LONG).await;
+        let mut other = connect(running.address).await;
+        assert_eq!(ask(&mut other, GET).await.status, 200);
+        let mut stream = connect(running.address).await;
+        stream.write_all(b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert_eq!(until_closed(&mut stream).await, "");
+        assert_eq!(ask(&mut other, GET).await.status, 200);
+        eventually(|| running.counts.open() == 1).await;
+    }
+
+    #[tokio::test]
+    async fn who_sends_a_large_body_before_reading_still_reads_the_refusal() {
+        let running = running(limits(), None, LONG).await;
+        let mut stream = connect(running.address).await;
+        let body = vec![b'x'; 8_000_000];
+        let head = format!("POST /leave HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let reply = read_reply(&mut stream).await.unwrap();
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_stops_sending_is_cut_off() {
+        let limits = Limits { linger_bytes_max: 1_000_000, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut stream = connect(running.address).await;
+        let head = b"POST /leave HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let flood = async { while stream.write_all(&vec![b'x'; 65536]).await.is_ok() {} };
+        tokio::time::timeout(LONG, flood).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_header_that_is_no_http_or_too_large_is_refused_by_itself() {
+        let running = running(limits(), None, LONG).await;
+        let mut stream = connect(running.address).await;
+        assert_eq!(ask(&mut stream, b"\x16\x03\x01 hello\r\n\r\n").await.status, 400);
+        let mut stream = connect(running.address).await;
+        let large = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(1_000_000));
+        stream.write_all(large.as_bytes()).await.unwrap();
+        assert_eq!(read_reply(&mut stream).await.unwrap().status, 431);
+        assert_eq!(running.asked.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stop_answers_what_is_under_way_and_closes_the_rest_at_once() {
+        let limits = Limits { stop_time_max: SHORT, ..limits() };
+        let mut running = running(limits, None, LONG).await;
+        let mut idle = connect(running.address).await;
+        assert_eq!(ask(&mut idle, GET).await.status, 200);
+        let mut fresh = connect(running.address).await;
+        let mut half = connect(running.address).await;
+        half.write_all(b"GET / HT").await.unwrap();
+        let mut slow = connect(running.address).await;
+        slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        eventually(|| running.asked.load(Ordering::SeqCst) == 2).await;
+        let start = Instant::now();
+        running.stop.send(true).unwrap();
+        let reply = read_reply(&mut slow).await.unwrap();
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+        assert_eq!(until_closed(&mut idle).await, "");
+        assert_eq!(until_closed(&mut fresh).await, "");
+        assert_eq!(until_closed(&mut half).await, "");
+        assert_eq!(running.ended().await, 0);
+        assert!(start.elapsed() < LONG / 4, "{:?}", start.elapsed());
+        assert!(TcpStream::connect(running.address).await.is_err());
+        assert_eq!(running.counts.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_whole_only_after_the_stop_is_told_so() {
+        let mut running = running(limits(), None, LONG).await;
+        let mut half = connect(running.address).await;
+        half.write_all(&GET[..10]).await.unwrap();
+        sleep(SHORT).await;
+        running.stop.send(true).unwrap();
+        let reply = ask(&mut half, &GET[10..]).await;
+        assert_eq!((reply.status, reply.body.as_str()), (503, "Stopping"));
+        assert_eq!(running.ended().await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_stop_cuts_off_what_takes_longer_than_the_grace() {
+        let mut running = running(limits(), None, SHORT / 3).await;
+        let mut slow = connect(running.address).await;
+        slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        eventually(|| running.asked.load(Ordering::SeqCst) == 1).await;
+        running.stop.send(true).unwrap();
+        assert_eq!(running.ended().await, 1);
+        assert_eq!(until_closed(&mut slow).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_stopper_that_is_gone_is_a_stop() {
+        let mut running = running(limits(), None, LONG).await;
+        let (gone, _) = watch::channel(false);
+        drop(std::mem::replace(&mut running.stop, gone));
+        assert_eq!(running.ended().await, 0);
+    }
+
+    #[tokio::test]
+    async fn tls_serves_http_1_and_refuses_everything_else() {
+        let pair = TlsPair::new();
+        let running = running(limits(), Some(pair.config()), LONG).await;
+        for protocols in [&["http/1.1"][..], &["h2", "http/1.1"], &[]] {
+            let mut stream = tls_client(running.address, &pair, protocols).await.unwrap();
+            assert_eq!(ask(&mut stream, GET).await.status, 200);
+            let negotiated = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+            assert_eq!(negotiated.is_some(), !protocols.is_empty());
+        }
+        assert!(tls_client(running.address, &pair, &["h2"]).await.is_err());
+        assert!(tls_client(running.address, &TlsPair::new(), &[]).await.is_err());
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let mut stream = tls_client_for(running.address, &pair, &[version]).await.unwrap();
+            assert_eq!(ask(&mut stream, GET).await.status, 200);
+        }
+        let mut plain = connect(running.address).await;
+        plain.write_all(GET).await.unwrap();
+        let said = tokio::time::timeout(LONG, read_reply(&mut plain)).await.unwrap();
+        assert_eq!(said.map(|reply: Reply| reply.status), None);
+        eventually(|| running.counts.handshakes_failed() == 3).await;
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_takes_too_long_ends() {
+        let limits = Limits { handshake_time_max: SHORT, ..limits() };
+        let running = running(limits, Some(TlsPair::new().config()), LONG).await;
+        let mut silent = connect(running.address).await;
+        assert_eq!(until_closed(&mut silent).await, "");
+        eventually(|| running.counts.handshakes_failed() == 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_tls_peer_that_writes_before_reading_still_reads_the_refusal() {
+        let pair = TlsPair::new();
+        let running = running(limits(), Some(pair.config()), LONG).await;
+        let mut stream = tls_client(running.address, &pair, &[]).await.unwrap();
+        let head = b"POST /leave HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        stream.write_all(&vec![b'x'; 8_000_000]).await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(read_reply(&mut stream).await.unwrap().status, 200);
+    }
+}

@@ -1,0 +1,282 @@
+//! Content codings: which one a body has, and what it says without it.
+
+use std::io::{self, Read};
+
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use hyper::HeaderMap;
+use hyper::header::CONTENT_ENCODING;
+
+use super::memory::Share;
+use super::refusal::Refusal;
+
+/// What is guessed for the size of a body after decompression, times its size before. Braze's events
+/// compress to about a sixth.
+const RATIO_GUESS: usize = 8;
+
+/// What a body of no bytes is given to begin with.
+const ROOM_BYTES_MIN: usize = 4096;
+
+/// How a body is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Identity,
+    Gzip,
+    Deflate,
+}
+
+impl Coding {
+    /// The one coding that the headers name. A body that was coded twice is refused.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let mut coding = Self::Identity;
+        for value in headers.get_all(CONTENT_ENCODING) {
+            let value = value.to_str().map_err(|_| Refusal::Encoding)?;
+            for name in value.split(',').map(|name| name.trim().to_ascii_lowercase()) {
+                let named = match name.as_str() {
+                    "" | "identity" => continue,
+                    "gzip" | "x-gzip" => Self::Gzip,
+                    "deflate" => Self::Deflate,
+                    _ => return Err(Refusal::Encoding),
+                };
+                if coding != Self::Identity {
+                    return Err(Refusal::Encoding);
+                }
+                coding = named;
+            }
+        }
+        Ok(coding)
+    }
+
+    /// Bytes a body may have on the wire, so that after decompression it may have `bytes_max`: what does not
+    /// compress grows by a header and 5 bytes for every 16 KiB or more.
+    pub(super) fn wire_bytes_max(self, bytes_max: usize) -> usize {
+        match self {
+            Self::Identity => bytes_max,
+            Self::Gzip | Self::Deflate => bytes_max.saturating_add(bytes_max / 2048).saturating_add(1024),
+        }
+    }
+
+    /// What decompressing such a body will probably need on top of it.
+    pub(super) fn guess(self, wire_bytes: usize, bytes_max: usize) -> usize {
+        match self {
+            Self::Identity => 0,
+            Self::Gzip | Self::Deflate => {
+                wire_bytes.saturating_mul(RATIO_GUESS).clamp(ROOM_BYTES_MIN, bytes_max.max(ROOM_BYTES_MIN))
+            }
+        }
+    }
+}
+
+/// Undoes the coding, up to `bytes_max`: what a bomb would unpack beyond that is never unpacked. `share` has
+/// room for the body as it came, and grows with what comes out of it.
+pub(super) fn undo(
+    coding: Coding,
+    wire: Vec<u8>,
+    bytes_max: usize,
+    share: &mut Share,
+) -> Result<Vec<u8>, Refusal> {
+    if wire.is_empty() {
+        return Ok(wire);
+    }
+    let limits = Limits { first: coding.guess(wire.len(), bytes_max), bytes_max, wire_bytes: wire.len() };
+    match coding {
+        Coding::Identity => Ok(wire),
+        // Reads one member after the other; what follows the last and is no member is an error.
+        Coding::Gzip => unpack(&mut MultiGzDecoder::new(wire.as_slice()), &limits, share),
+        Coding::Deflate if has_zlib_header(&wire) => {
+            let mut decoder = ZlibDecoder::new(wire.as_slice());
+            let body = unpack(&mut decoder, &limits, share)?;
+            nothing_left(decoder.get_ref())?;
+            Ok(body)
+        }
+        Coding::Deflate => {
+            let mut decoder = DeflateDecoder::new(wire.as_slice());
+            let body = unpack(&mut decoder, &limits, share)?;
+            nothing_left(decoder.get_ref())?;
+            Ok(body)
+        }
+    }
+}
+
+struct Limits {
+    first: usize,
+    bytes_max: usize,
+    wire_bytes: usize,
+}
+
+fn unpack(decoder: &mut impl Read, limits: &Limits, share: &mut Share) -> Result<Vec<u8>, Refusal> {
+    // One byte more than is allowed, to see that there is one.
+    let most = limits.bytes_max.saturating_add(1);
+    let mut body = Vec::new();
+    let mut target = limits.first.min(most);
+    loop {
+        share.try_grow(limits.wire_bytes.saturating_add(target))?;
+        let room = target - body.len();
+        body.reserve_exact(room);
+        let read =
+            decoder.by_ref().take(room as u64).read_to_end(&mut body).map_err(|error| reason(&error))?;
+        if body.len() > limits.bytes_max {
+            return Err(Refusal::TooLarge { bytes_max: limits.bytes_max });
+        }
+        if read < room {
+            return Ok(body);
+        }
+        target = target.saturating_mul(2).min(most);
+    }
+}
+
+/// RFC 9110 says that `deflate` is the zlib format, and names senders that leave its header out. The header
+/// is known by its method and its check bits (RFC 1950).
+fn has_zlib_header(wire: &[u8]) -> bool {
+    let &[method, flags, ..] = wire else { return false };
+    method & 0x0f == 8 && u16::from_be_bytes([method, flags]) % 31 == 0
+}
+
+fn nothing_left(rest: &[u8]) -> Result<(), Refusal> {
+    if rest.is_empty() { Ok(()) } else { Err(Refusal::Coding("something follows the compressed data")) }
+}
+
+fn reason(error: &io::Error) -> Refusal {
+    Refusal::Coding(match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the compressed data is cut short",
+        _ => "the compressed data is damaged, or something follows it",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use hyper::header::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::super::memory::Memory;
+    use super::*;
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(body: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn raw_deflate(body: &[u8]) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn undone(coding: Coding, wire: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+        let memory = Memory::new(64 * 1024 * 1024, Duration::ZERO);
+        undo(coding, wire.to_vec(), bytes_max, &mut memory.share())
+    }
+
+    fn coding(values: &[&'static str]) -> Option<Coding> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+        }
+        Coding::of(&headers).ok()
+    }
+
+    #[test]
+    fn the_codings_of_the_contract_are_known_and_no_others() {
+        assert_eq!(coding(&[]), Some(Coding::Identity));
+        assert_eq!(coding(&["identity"]), Some(Coding::Identity));
+        assert_eq!(coding(&["GZip"]), Some(Coding::Gzip));
+        assert_eq!(coding(&["x-gzip, identity"]), Some(Coding::Gzip));
+        assert_eq!(coding(&["identity", "deflate"]), Some(Coding::Deflate));
+        for other in [&["br"][..], &["gzip, gzip"], &["gzip", "deflate"], &["gzip;q=1"], &["compress"]] {
+            assert_eq!(coding(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn members_of_gzip_are_read_one_after_the_other() {
+        let wire = [gzip(b"[1,"), gzip(b"2]")].concat();
+        assert_eq!(undone(Coding::Gzip, &wire, 100).unwrap(), b"[1,2]");
+    }
+
+    #[test]
+    fn deflate_is_read_with_and_without_its_header() {
+        assert_eq!(undone(Coding::Deflate, &zlib(b"{}"), 100).unwrap(), b"{}");
+        assert_eq!(undone(Coding::Deflate, &raw_deflate(b"{}"), 100).unwrap(), b"{}");
+    }
+
+    #[test]
+    fn what_is_cut_damaged_or_followed_by_something_is_refused() {
+        let body = b"{\"events\":[{\"id\":\"1\"}]}";
+        for (coding, whole) in
+            [(Coding::Gzip, gzip(body)), (Coding::Deflate, zlib(body)), (Coding::Deflate, raw_deflate(body))]
+        {
+            for cut in 1..whole.len() {
+                assert!(undone(coding, &whole[..cut], 100).is_err(), "{coding:?} cut at {cut}");
+            }
+            let mut long = whole.clone();
+            long.push(b'x');
+            assert!(matches!(undone(coding, &long, 100), Err(Refusal::Coding(_))), "{coding:?}");
+        }
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            assert!(matches!(undone(coding, body, 100), Err(Refusal::Coding(_))), "{coding:?}");
+        }
+        let mut wrong_sum = gzip(body);
+        let at = wrong_sum.len() - 5;
+        wrong_sum[at] ^= 1;
+        assert!(matches!(undone(Coding::Gzip, &wrong_sum, 100), Err(Refusal::Coding(_))));
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        let bomb = gzip(&vec![b' '; 50_000_000]);
+        assert!(bomb.len() < 100_000);
+        let memory = Memory::new(2 * 1024 * 1024, Duration::ZERO);
+        let mut share = memory.share();
+        let refusal = undo(Coding::Gzip, bomb, 1_000_000, &mut share).unwrap_err();
+        assert!(matches!(refusal, Refusal::TooLarge { bytes_max: 1_000_000 }));
+        assert!(share.bytes() < 1_200_000, "{}", share.bytes());
+    }
+
+    #[test]
+    fn unpacking_stops_where_the_memory_for_bodies_ends() {
+        let wire = gzip(&vec![b' '; 100_000]);
+        let memory = Memory::new(50_000, Duration::ZERO);
+        let refusal = undo(Coding::Gzip, wire, 1_000_000, &mut memory.share()).unwrap_err();
+        assert!(matches!(refusal, Refusal::Memory));
+    }
+
+    proptest! {
+        /// What was compressed comes back as it was, if and only if it is no longer than allowed; and a body
+        /// that is allowed is never over the limit on the wire.
+        #[test]
+        fn the_limit_is_exact(
+            body in prop::collection::vec(any::<u8>(), 0..20_000),
+            repeat in 1_usize..4,
+            slack in -2_isize..3,
+        ) {
+            let body = body.repeat(repeat);
+            let bytes_max = body.len().saturating_add_signed(slack);
+            for (coding, wire) in [
+                (Coding::Gzip, gzip(&body)),
+                (Coding::Deflate, zlib(&body)),
+                (Coding::Deflate, raw_deflate(&body)),
+            ] {
+                match undone(coding, &wire, bytes_max) {
+                    Ok(unpacked) => {
+                        prop_assert!(body.len() <= bytes_max);
+                        prop_assert!(wire.len() <= coding.wire_bytes_max(bytes_max));
+                        prop_assert_eq!(&unpacked, &body);
+                    }
+                    Err(Refusal::TooLarge { .. }) => prop_assert!(body.len() > bytes_max),
+                    Err(other) => prop_assert!(false, "{other}"),
+                }
+            }
+        }
+    }
+}

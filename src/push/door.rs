@@ -1,0 +1,263 @@
+//! Answers one push: who may, what it says, and whether it is safe in the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::AUTHORIZATION;
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use serde_json::json;
+use tracing::{error, warn};
+
+use super::body::{self, Pace};
+use super::coding::{self, Coding};
+use super::counters::Counters;
+use super::credentials::Reload;
+use super::memory::{Memory, Share};
+use super::origin;
+use super::refusal::{Refusal, json_answer};
+use crate::event::decode;
+use crate::listen::{Admission, Answer, Caller, hang_up};
+use crate::queue::Origin;
+use crate::queue::embedded::{AppendError, Frame};
+
+/// Where Braze pushes to.
+const PATH: &str = "/v1/events";
+
+/// Plain bodies up to this are checked where they arrive (under 0.1 ms); larger ones on a thread on which
+/// they delay no other connection.
+const CHECK_INLINE_BYTES_MAX: usize = 256 * 1024;
+
+/// The same for compressed bodies, by their size before decompression.
+const UNPACK_INLINE_BYTES_MAX: usize = 32 * 1024;
+
+/// A body up to this may be a credential check without events, which is answered even where the queue takes
+/// nothing: a person waits for it.
+const CREDENTIAL_CHECK_BYTES_MAX: u64 = 1024;
+
+/// What requests are granted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of one body, after decompression.
+    pub(super) body_bytes_max: usize,
+    /// How long a body may take.
+    pub(super) pace: Pace,
+    /// Bytes that all bodies together may hold.
+    pub(super) memory_bytes_max: usize,
+    /// How long a body waits for memory.
+    pub(super) memory_wait_max: Duration,
+}
+
+impl Limits {
+    /// A full-sized body needs its bytes twice (compressed and not), so eight times the largest body lets at
+    /// least four of those in, or 1,600 batches of a typical 80 KB at the default of 16 MiB. The time is what
+    /// a full-sized body takes at 2 Mbit/s; Braze's typical batch takes less than a second at any speed.
+    pub(super) fn new(body_bytes_max: usize) -> Self {
+        Self {
+            body_bytes_max,
+            pace: Pace { time_max: Duration::from_mins(1), idle_time_max: Duration::from_secs(15) },
+            memory_bytes_max: body_bytes_max.saturating_mul(8).max(64 * 1024 * 1024),
+            memory_wait_max: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Door {
+    limits: Limits,
+    reload: Reload,
+    memory: Memory,
+    counters: Arc<Counters>,
+    no_origin: Arc<Origin>,
+}
+
+/// A body that has been read and understood.
+struct Checked {
+    events: u32,
+    body: Bytes,
+}
+
+impl Door {
+    pub(super) fn new(limits: Limits, reload: Reload, counters: Arc<Counters>) -> Self {
+        Self {
+            limits,
+            reload,
+            memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
+            counters,
+            no_origin: Arc::default(),
+        }
+    }
+
+    /// Answers a request. `append` makes a frame durable; `is_accepting` says whether it is worth a try.
+    pub(super) async fn answer<A, F>(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+        is_accepting: bool,
+        append: A,
+    ) -> Answer
+    where
+        A: FnOnce(Frame) -> F,
+        F: Future<Output = Result<(), AppendError>>,
+    {
+        let mut unread = true;
+        match self.receive(request, caller.admission, is_accepting, append, &mut unread).await {
+            Ok(events) => {
+                self.counters.book_answer(StatusCode::OK);
+                json_answer(StatusCode::OK, &json!({ "accepted": events }))
+            }
+            Err(refusal) => {
+                self.counters.book_answer(refusal.status());
+                self.log(&refusal, caller);
+                if unread { hang_up(refusal.answer()) } else { refusal.answer() }
+            }
+        }
+    }
+
+    /// A push from its header to its place in the queue. `unread` is cleared once the connection can go on
+    /// after a refusal; strangers never get there, so that they can't hold a connection open.
+    async fn receive<A, F>(
+        &self,
+        request: Request<Incoming>,
+        admission: Admission,
+        is_accepting: bool,
+        append: A,
+        unread: &mut bool,
+    ) -> Result<u32, Refusal>
+    where
+        A: FnOnce(Frame) -> F,
+        F: Future<Output = Result<(), AppendError>>,
+    {
+        let (head, body) = request.into_parts();
+        let Some(coding) = self.admit(&head, &body, admission, is_accepting)? else { return Ok(0) };
+
+        let mut share = self.memory.share();
+        let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
+        let wire = match body::read(body, wire_bytes_max, self.limits.pace, &mut share, &self.counters).await
+        {
+            Err(Refusal::TooLarge { .. }) => return Err(self.too_large()),
+            read => read?,
+        };
+        *unread = false;
+
+        // The share is held for as long as the body is: until the queue has made it durable.
+        let (Checked { events, body }, _share) = self.understand(coding, wire, share).await?;
+        if events == 0 {
+            return Ok(0);
+        }
+        let origin = self.origin(head.uri.query());
+        append(Frame { events, origin, body }).await.map_err(Refusal::Append)?;
+        Ok(events)
+    }
+
+    /// Everything that can be said before the body is read, cheapest first. `None`: there is no body, and
+    /// that is well.
+    fn admit(
+        &self,
+        head: &Parts,
+        body: &Incoming,
+        admission: Admission,
+        is_accepting: bool,
+    ) -> Result<Option<Coding>, Refusal> {
+        if head.uri.path() != PATH {
+            return Err(Refusal::NotFound);
+        }
+        if head.method != Method::POST {
+            return Err(Refusal::NotPost);
+        }
+        match admission {
+            Admission::Welcome => {}
+            Admission::Crowded => return Err(Refusal::Crowded),
+            Admission::Stopping => return Err(Refusal::Stopping),
+        }
+        self.authorize(&head.headers)?;
+        if body.is_end_stream() {
+            return Ok(None);
+        }
+        let coding = Coding::of(&head.headers)?;
+        if body.size_hint().lower() > coding.wire_bytes_max(self.limits.body_bytes_max) as u64 {
+            return Err(self.too_large());
+        }
+        if !is_accepting && body.size_hint().upper().is_none_or(|bytes| bytes > CREDENTIAL_CHECK_BYTES_MAX) {
+            return Err(Refusal::NotAccepting);
+        }
+        Ok(Some(coding))
+    }
+
+    /// Names the limit that the sender can know: the one after decompression.
+    fn too_large(&self) -> Refusal {
+        Refusal::TooLarge { bytes_max: self.limits.body_bytes_max }
+    }
+
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let credentials = self.reload.current();
+        let Some(tokens) = &credentials.tokens else { return Ok(()) };
+        let mut offered = headers.get_all(AUTHORIZATION).iter();
+        match (offered.next(), offered.next()) {
+            (Some(value), None) if tokens.allow(value.as_bytes()) => Ok(()),
+            _ => Err(Refusal::Unauthorized),
+        }
+    }
+
+    /// Decompresses and checks a body. Gives back the share, which is to be held while the body is.
+    async fn understand(
+        &self,
+        coding: Coding,
+        wire: Vec<u8>,
+        mut share: Share,
+    ) -> Result<(Checked, Share), Refusal> {
+        let body_bytes_max = self.limits.body_bytes_max;
+        let inline_bytes_max = match coding {
+            Coding::Identity => CHECK_INLINE_BYTES_MAX,
+            Coding::Gzip | Coding::Deflate => {
+                share.grow(wire.len() + coding.guess(wire.len(), body_bytes_max)).await?;
+                UNPACK_INLINE_BYTES_MAX
+            }
+        };
+        if wire.len() <= inline_bytes_max {
+            return Ok((understand(coding, wire, body_bytes_max, &mut share)?, share));
+        }
+        let work = move || (understand(coding, wire, body_bytes_max, &mut share), share);
+        match tokio::task::spawn_blocking(work).await {
+            Ok((checked, share)) => Ok((checked?, share)),
+            Err(failure) => {
+                error!(%failure, "checking a body ended in a panic");
+                Err(Refusal::Inside)
+            }
+        }
+    }
+
+    fn origin(&self, query: Option<&str>) -> Arc<Origin> {
+        query.map_or_else(|| Arc::clone(&self.no_origin), |query| Arc::new(origin::read(query)))
+    }
+
+    /// One line in a while for each status. Neither path nor query nor body: they may hold anything.
+    fn log(&self, refusal: &Refusal, caller: Caller) {
+        let status = refusal.status();
+        let Some(hidden) = self.counters.log(status).pass() else { return };
+        let (status, peer) = (status.as_u16(), caller.peer);
+        if refusal.is_grave() {
+            error!(status, %peer, hidden, "refused a push: {refusal}");
+        } else {
+            warn!(status, %peer, hidden, "refused a push: {refusal}");
+        }
+    }
+}
+
+fn understand(
+    coding: Coding,
+    wire: Vec<u8>,
+    body_bytes_max: usize,
+    share: &mut Share,
+) -> Result<Checked, Refusal> {
+    let body = coding::undo(coding, wire, body_bytes_max, share)?;
+    let events = if body.is_empty() {
+        0
+    } else {
+        decode::check(&body).map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?
+    };
+    Ok(Checked { events, body: body.into() })
+}

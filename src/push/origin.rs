@@ -1,0 +1,109 @@
+//! What the push URL's query says of the events.
+
+use crate::queue::Origin;
+
+/// Reads `app_group_id` and `app_group_name`; the first of each that is not empty counts, everything else
+/// is ignored.
+///
+/// A value that is not UTF-8 gets U+FFFD in it instead of an answer of 400: a slip in the connector's URL
+/// must not cost events, and it shows in the tag.
+pub(super) fn read(query: &str) -> Origin {
+    let mut origin = Origin::default();
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let place = match decode(key).as_str() {
+            "app_group_id" => &mut origin.app_group_id,
+            "app_group_name" => &mut origin.app_group_name,
+            _ => continue,
+        };
+        if place.is_none() && !value.is_empty() {
+            *place = Some(decode(value).into());
+        }
+    }
+    origin
+}
+
+/// Undoes `application/x-www-form-urlencoded`: `+` is a space, `%XX` a byte, and a `%` that begins no such
+/// pair is itself.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        match (first, after) {
+            (b'+', _) => bytes.push(b' '),
+            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    bytes.push(high << 4 | low);
+                    rest = after;
+                }
+                _ => bytes.push(b'%'),
+            },
+            _ => bytes.push(first),
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn assert_read(query: &str, id: Option<&str>, name: Option<&str>) {
+        let origin = read(query);
+        assert_eq!(origin.event_type, None);
+        assert_eq!((origin.app_group_id.as_deref(), origin.app_group_name.as_deref()), (id, name));
+    }
+
+    #[test]
+    fn both_fields_are_read_and_others_are_ignored() {
+        let query = "x=1&app_group_name=Acme+EMEA%2C%20%C3%BC&app_group_id=5f-a&event_type=no";
+        assert_read(query, Some("5f-a"), Some("Acme EMEA, ü"));
+        assert_read("", None, None);
+        assert_read("app_group_id&app_group_name=", None, None);
+    }
+
+    #[test]
+    fn the_first_value_that_is_not_empty_counts() {
+        assert_read("app_group_id=&app_group_id=a&app_group_id=b", Some("a"), None);
+    }
+
+    #[test]
+    fn what_is_not_encoded_properly_is_kept_as_well_as_can_be() {
+        assert_read("app_group_id=100%&app_group_name=%zz%4", Some("100%"), Some("%zz%4"));
+        assert_read("app_group_id=a%FFb", Some("a\u{fffd}b"), None);
+        assert_read("app_group_id=a=b%3Dc", Some("a=b=c"), None);
+    }
+
+    proptest! {
+        /// Any text that is percent-encoded byte by byte comes back as it was.
+        #[test]
+        fn decoding_undoes_encoding(text in "\\PC{0,40}") {
+            let encoded = text.bytes().fold(String::new(), |mut all, byte| {
+                write!(all, "%{byte:02x}").unwrap();
+                all
+            });
+            prop_assert_eq!(decode(&encoded), text);
+        }
+
+        /// No query is a reason to panic.
+        #[test]
+        fn any_query_is_read(query in "[a-z_&=%+0-9A-F]{0,60}") {
+            read(&query);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Why a push is refused, and how that is said so that Braze does the right thing next.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use crate::listen::Answer;
+use crate::queue::embedded::AppendError;
+
+/// For a disk that is full of events, or broken: the pipeline, or a person, needs a while.
+const RETRY_QUEUE: Duration = Duration::from_secs(10);
+
+/// For a restart, or a moment of too much at once.
+const RETRY_SOON: Duration = Duration::from_secs(2);
+
+/// Why a push is refused.
+///
+/// 401, 403 and 404 make Braze give up the events, 400 makes it split the batch and then give up: they are
+/// only for what would fail again. Whatever may pass is 408 or 503.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("there is nothing here; push to /v1/events")]
+    NotFound,
+    #[error("use POST")]
+    NotPost,
+    #[error("a bearer token is needed, and this is none that is known here")]
+    Unauthorized,
+    #[error("this Content-Encoding is not understood; send gzip, deflate or none")]
+    Encoding,
+    #[error("the body is larger than {bytes_max} bytes after decompression; send smaller batches")]
+    TooLarge { bytes_max: usize },
+    #[error("the body came too slowly")]
+    TooSlow,
+    #[error("the body ended early")]
+    Incomplete,
+    #[error("the body is not what its Content-Encoding says: {0}")]
+    Coding(&'static str),
+    #[error("{0}")]
+    NotAnEnvelope(String),
+    #[error("too many connections")]
+    Crowded,
+    #[error("stopping")]
+    Stopping,
+    #[error("too many bodies are being read")]
+    Memory,
+    #[error("the queue takes nothing at the moment")]
+    NotAccepting,
+    #[error("the queue did not take it: {0}")]
+    Append(AppendError),
+    #[error("reading the body failed inside; please report it")]
+    Inside,
+}
+
+impl Refusal {
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotPost => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } | Self::Append(AppendError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            // Not 400: what was cut on its way is whole when it is sent again.
+            Self::TooSlow | Self::Incomplete => StatusCode::REQUEST_TIMEOUT,
+            Self::Coding(_) | Self::NotAnEnvelope(_) => StatusCode::BAD_REQUEST,
+            Self::Crowded
+            | Self::Stopping
+            | Self::Memory
+            | Self::NotAccepting
+            | Self::Append(AppendError::Full | AppendError::Disk(_) | AppendError::Poisoned(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Inside => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What the sender is told. Paths and causes on this machine are for its log.
+    fn text(&self) -> String {
+        match self {
+            Self::Append(AppendError::Full) => "the queue is full".into(),
+            Self::Append(AppendError::TooLarge) => "the batch is too large for the queue".into(),
+            Self::Append(AppendError::Disk(_) | AppendError::Poisoned(_)) => {
+                "the queue can't be written".into()
+            }
+            other => other.to_string(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NotAccepting
+            | Self::Append(AppendError::Full | AppendError::Disk(_) | AppendError::Poisoned(_)) => {
+                Some(RETRY_QUEUE)
+            }
+            Self::Crowded | Self::Stopping | Self::Memory => Some(RETRY_SOON),
+            _ => None,
+        }
+    }
+
+    /// Whether someone must act, for nothing that is sent again will do better.
+    pub(super) fn is_grave(&self) -> bool {
+        matches!(self, Self::Inside | Self::Append(AppendError::Disk(_) | AppendError::Poisoned(_)))
+    }
+
+    pub(super) fn answer(&self) -> Answer {
+        let mut answer = json_answer(self.status(), &json!({ "error": self.text() }));
+        let headers = answer.headers_mut();
+        if let Some(after) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        match self {
+            Self::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::NotPost => {
+                headers.insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            Self::Encoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// An answer with a JSON body.
+pub(super) fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_503_says_when_to_come_back_and_nothing_else_does() {
+        let all = [
+            Refusal::NotFound,
+            Refusal::NotPost,
+            Refusal::Unauthorized,
+            Refusal::Encoding,
+            Refusal::TooLarge { bytes_max: 1 },
+            Refusal::TooSlow,
+            Refusal::Incomplete,
+            Refusal::Coding("x"),
+            Refusal::NotAnEnvelope("x".into()),
+            Refusal::Crowded,
+            Refusal::Stopping,
+            Refusal::Memory,
+            Refusal::NotAccepting,
+            Refusal::Append(AppendError::Full),
+            Refusal::Append(AppendError::TooLarge),
+            Refusal::Append(AppendError::Disk("x".into())),
+            Refusal::Append(AppendError::Poisoned("x".into())),
+            Refusal::Inside,
+        ];
+        for refusal in all {
+            let answer = refusal.answer();
+            let unavailable = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
+            assert_eq!(answer.headers().contains_key(RETRY_AFTER), unavailable, "{refusal:?}");
+            assert_ne!(answer.status(), StatusCode::FORBIDDEN);
+        }
+    }
+
+    #[test]
+    fn the_sender_is_not_told_about_the_disk() {
+        let refusal = Refusal::Append(AppendError::Disk("/var/lib/x: no space".into()));
+        assert!(!refusal.text().contains("/var"));
+        assert!(refusal.is_grave());
+    }
+}
