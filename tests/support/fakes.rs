@@ -1,0 +1,179 @@
+//! The scripted fakes of the two traits: a queue that redelivers what was not acknowledged, and an intake
+//! that answers as it is told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use braze_datadog::datadog::outcome::Outcome;
+use braze_datadog::datadog::payload::Payload;
+use braze_datadog::datadog::{Connection, Intake};
+use braze_datadog::queue::{Delivery, Framing, Queue, QueueError, Receipt};
+use braze_datadog::stats::DropReason;
+use tokio::sync::{Notify, Semaphore};
+
+/// A queue in memory. [`FakeQueue::reopen`] is what a restart of the process does to a real one.
+#[derive(Clone)]
+pub struct FakeQueue {
+    state: Arc<Mutex<State>>,
+    grown: Arc<Notify>,
+    next: usize,
+    /// Whether the queue ends when it is empty.
+    pub ends: bool,
+}
+
+#[derive(Default)]
+struct State {
+    bodies: Vec<String>,
+    acknowledged: usize,
+    fails_at: Option<usize>,
+}
+
+impl FakeQueue {
+    pub fn new(bodies: impl IntoIterator<Item = String>) -> Self {
+        let state = State { bodies: bodies.into_iter().collect(), ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), grown: Arc::new(Notify::new()), next: 0, ends: true }
+    }
+
+    pub fn waiting(mut self) -> Self {
+        self.ends = false;
+        self
+    }
+
+    pub fn failing_at(self, delivery: usize) -> Self {
+        self.lock().fails_at = Some(delivery);
+        self
+    }
+
+    pub fn push(&self, body: String) {
+        self.lock().bodies.push(body);
+        self.grown.notify_one();
+    }
+
+    /// How many deliveries are acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.lock().acknowledged
+    }
+
+    pub fn reopen(&self) -> Self {
+        Self { next: self.acknowledged(), ..self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl Queue for FakeQueue {
+    async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
+        loop {
+            {
+                let state = self.lock();
+                if state.fails_at == Some(self.next) {
+                    return Err(QueueError::Storage("scripted failure".into()));
+                }
+                if let Some(body) = state.bodies.get(self.next) {
+                    let body = body.clone().into();
+                    let receipt = Receipt(self.next as u64 + 1);
+                    drop(state);
+                    self.next += 1;
+                    let (framing, origin) = (Framing::Lines, Arc::default());
+                    return Ok(Some(Delivery { body, framing, origin, oversized: 0, receipt }));
+                }
+            }
+            if self.ends {
+                return Ok(None);
+            }
+            self.grown.notified().await;
+        }
+    }
+
+    async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
+        let acknowledged = usize::try_from(receipt.0).unwrap();
+        assert!(acknowledged <= self.next, "acknowledged what was never delivered");
+        let mut state = self.lock();
+        state.acknowledged = state.acknowledged.max(acknowledged);
+        Ok(())
+    }
+}
+
+/// What the fake intake does with the requests of a connection.
+#[derive(Clone)]
+pub enum Behaviour {
+    Accept,
+    Refuse(DropReason),
+    /// Never answers.
+    Hang,
+    Slow(Duration),
+    /// Answers when a permit is given.
+    Gate(Arc<Semaphore>),
+}
+
+/// An intake in memory.
+#[derive(Default)]
+pub struct FakeIntake {
+    behaviours: Mutex<HashMap<String, Behaviour>>,
+    submissions: Mutex<Vec<(String, Payload)>>,
+}
+
+impl FakeIntake {
+    pub fn set(&self, connection: &str, behaviour: Behaviour) {
+        self.behaviours.lock().unwrap().insert(connection.into(), behaviour);
+    }
+
+    /// How many payloads came in, whatever became of them.
+    pub fn requests(&self, connection: &str) -> usize {
+        self.submissions.lock().unwrap().iter().filter(|(name, _)| name == connection).count()
+    }
+
+    /// The series that came in, decoded, payload by payload.
+    pub fn series(&self, connection: &str) -> Vec<Vec<serde_json::Value>> {
+        let submissions = self.submissions.lock().unwrap();
+        let mine = submissions.iter().filter(|(name, _)| name == connection);
+        mine.map(|(_, payload)| {
+            let mut text = String::new();
+            flate2::read::ZlibDecoder::new(&*payload.body).read_to_string(&mut text).unwrap();
+            let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+            body["series"].as_array().unwrap().clone()
+        })
+        .collect()
+    }
+
+    /// Sends by the JSON of the tags, over all payloads of a connection.
+    pub fn sends(&self, connection: &str) -> BTreeMap<String, u64> {
+        let mut sends = BTreeMap::new();
+        for series in self.series(connection).into_iter().flatten() {
+            for point in series["points"].as_array().unwrap() {
+                let sum: u64 = point[1].as_array().unwrap().iter().map(|value| value.as_u64().unwrap()).sum();
+                *sends.entry(series["tags"].to_string()).or_default() += sum;
+            }
+        }
+        sends
+    }
+
+    pub fn total(&self, connection: &str) -> u64 {
+        self.sends(connection).values().sum()
+    }
+}
+
+impl Intake for FakeIntake {
+    async fn submit(&self, connection: Arc<Connection>, payload: Payload) -> Outcome {
+        let name = connection.name.to_string();
+        let behaviour = self.behaviours.lock().unwrap().get(&name).cloned().unwrap_or(Behaviour::Accept);
+        self.submissions.lock().unwrap().push((name, payload));
+        match behaviour {
+            Behaviour::Accept => Outcome::Accepted,
+            Behaviour::Refuse(reason) => Outcome::dropped(reason, "scripted"),
+            Behaviour::Hang => std::future::pending().await,
+            Behaviour::Slow(delay) => {
+                tokio::time::sleep(delay).await;
+                Outcome::Accepted
+            }
+            Behaviour::Gate(gate) => {
+                gate.acquire().await.unwrap().forget();
+                Outcome::Accepted
+            }
+        }
+    }
+}
