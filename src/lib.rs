@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod aggregate;
+pub mod config;
 pub mod datadog;
 pub mod dedup;
 pub mod event;
