@@ -1,0 +1,86 @@
+//! The files that a configuration names.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Larger than any configuration; a file beyond it is another file.
+const CONFIG_BYTES_MAX: u64 = 4 << 20;
+
+/// A key or a list of tokens is shorter.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+/// Permission bits of everybody who is neither owner nor group.
+const OTHERS: u32 = 0o007;
+
+/// Why a file can't be used. It completes a sentence and never quotes the content.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("does not exist")]
+    Missing,
+    #[error("can't be read: {0}")]
+    Unreadable(io::Error),
+    #[error("is not a file")]
+    NotAFile,
+    #[error("is larger than {0} bytes, so it is probably another file")]
+    TooLarge(u64),
+    #[error("is not UTF-8 text")]
+    NotText,
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            _ => Self::Unreadable(error),
+        }
+    }
+}
+
+/// Reads a configuration file. It may be a pipe, as in `--config <(…)`.
+pub(super) fn read_config(path: &Path) -> Result<String, FileError> {
+    if fs::metadata(path)?.is_dir() {
+        return Err(FileError::NotAFile);
+    }
+    read(path, CONFIG_BYTES_MAX)
+}
+
+/// Reads a file of keys or tokens.
+pub(super) fn read_secret(path: &Path) -> Result<String, FileError> {
+    check_file(path)?;
+    read(path, SECRET_BYTES_MAX)
+}
+
+/// Whether there is a file that can be opened.
+pub(super) fn check_file(path: &Path) -> Result<(), FileError> {
+    // Before it is opened: to open a pipe waits for its other end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(FileError::NotAFile);
+    }
+    File::open(path)?;
+    Ok(())
+}
+
+/// Whether everybody on the machine can read `path`; a file that is not there can't be read.
+pub(super) fn is_open_to_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & OTHERS != 0)
+}
+
+/// The entries of a directory, sorted by name.
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut paths = fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path, bytes_max: u64) -> Result<String, FileError> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(FileError::TooLarge(bytes_max));
+    }
+    String::from_utf8(bytes).map_err(|_| FileError::NotText)
+}
