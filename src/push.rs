@@ -168,7 +168,6 @@ mod tests {
         Full,
         TooLarge,
         Disk,
-        Poisoned,
     }
 
     struct Running {
@@ -214,11 +213,10 @@ mod tests {
                 async move {
                     match now {
                         Script::Take => {}
-                        Script::TakeSlowly => sleep(Duration::from_millis(300)).await,
+                        Script::TakeSlowly => sleep(Duration::from_millis(500)).await,
                         Script::Full => return Err(AppendError::Full),
-                        Script::TooLarge => return Err(AppendError::TooLarge),
+                        Script::TooLarge => return Err(AppendError::TooLarge { bytes: 2, bytes_max: 1 }),
                         Script::Disk => return Err(AppendError::Disk("/secret/path".into())),
-                        Script::Poisoned => return Err(AppendError::Poisoned("/secret/path".into())),
                     }
                     frames.lock().unwrap().push(frame);
                     Ok(())
@@ -404,7 +402,7 @@ mod tests {
 
     /// An envelope of exactly that many bytes.
     fn envelope_of(bytes: usize) -> Vec<u8> {
-        let mut body = br#"{"events":[{}]}"#.to_vec();
+        let mut body = br#"{"events":[{"id":"a"}]}"#.to_vec();
         body.resize(bytes, b' ');
         body
     }
@@ -496,16 +494,24 @@ mod tests {
         }
     }
 
+    const PARTIAL: &[u8] = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+
     #[tokio::test]
-    async fn a_body_that_comes_too_slowly_is_408() {
-        let pace = Pace { time_max: Duration::from_millis(400), idle_time_max: Duration::from_millis(100) };
+    async fn a_body_that_pauses_too_long_is_408() {
+        let pace = Pace { time_max: LONG * 10, idle_time_max: Duration::from_millis(100) };
         let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
-        let head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
-        let reply = ask(&mut running.connect().await, head).await;
+        let mut stream = running.connect().await;
+        let reply = tokio::time::timeout(LONG, ask(&mut stream, PARTIAL)).await.unwrap();
         assert_refused(&reply, 408);
         assert_eq!(reply.header("connection"), Some("close"));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_trickles_too_long_is_408() {
+        let pace = Pace { time_max: Duration::from_millis(300), idle_time_max: LONG };
+        let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
         let (mut reader, mut writer) = running.connect().await.into_split();
-        writer.write_all(head).await.unwrap();
+        writer.write_all(PARTIAL).await.unwrap();
         let drip = async {
             for _ in 0..50 {
                 sleep(Duration::from_millis(20)).await;
@@ -514,7 +520,8 @@ mod tests {
                 }
             }
         };
-        let (reply, ()) = tokio::join!(read_reply(&mut reader), drip);
+        let both = async { tokio::join!(read_reply(&mut reader), drip) };
+        let (reply, ()) = tokio::time::timeout(LONG / 2, both).await.unwrap();
         assert_refused(&reply.unwrap(), 408);
     }
 
@@ -534,7 +541,7 @@ mod tests {
     async fn a_queue_that_can_not_take_it_is_503_and_the_reason_stays_here() {
         let running = open().await;
         let mut stream = running.connect().await;
-        for script in [Script::Full, Script::Disk, Script::Poisoned] {
+        for script in [Script::Full, Script::Disk] {
             running.say(script);
             let reply = ask(&mut stream, &request("/v1/events", "", ENVELOPE)).await;
             assert_refused(&reply, 503);
@@ -567,6 +574,13 @@ mod tests {
         assert_refused(&running.push("Content-Encoding: gzip\r\n", &compressed).await, 503);
         assert_eq!(running.push("", ENVELOPE).await.status, 200);
         assert_eq!(ask(&mut holder, &whole[500_000..]).await.status, 200);
+        // A body counts until the queue has made it durable.
+        running.say(Script::TakeSlowly);
+        let expected = running.counters.received_bytes() + body.len() as u64;
+        holder.write_all(&whole).await.unwrap();
+        eventually(|| running.counters.received_bytes() == expected).await;
+        assert_refused(&running.push("", &body).await, 503);
+        assert_eq!(read_reply(&mut holder).await.unwrap().status, 200);
         assert_eq!(running.push("", &body).await.status, 200);
     }
 

@@ -62,15 +62,13 @@ impl Refusal {
             Self::NotPost => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge { .. } | Self::Append(AppendError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             // Not 400: what was cut on its way is whole when it is sent again.
             Self::TooSlow | Self::Incomplete => StatusCode::REQUEST_TIMEOUT,
             Self::Coding(_) | Self::NotAnEnvelope(_) => StatusCode::BAD_REQUEST,
-            Self::Crowded
-            | Self::Stopping
-            | Self::Memory
-            | Self::NotAccepting
-            | Self::Append(AppendError::Full | AppendError::Disk(_) | AppendError::Poisoned(_)) => {
+            Self::Crowded | Self::Stopping | Self::Memory | Self::NotAccepting | Self::Append(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Inside => StatusCode::INTERNAL_SERVER_ERROR,
@@ -81,20 +79,16 @@ impl Refusal {
     fn text(&self) -> String {
         match self {
             Self::Append(AppendError::Full) => "the queue is full".into(),
-            Self::Append(AppendError::TooLarge) => "the batch is too large for the queue".into(),
-            Self::Append(AppendError::Disk(_) | AppendError::Poisoned(_)) => {
-                "the queue can't be written".into()
-            }
+            Self::Append(AppendError::TooLarge { .. }) => "the batch is too large for the queue".into(),
+            Self::Append(_) => "the queue can't be written".into(),
             other => other.to_string(),
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::NotAccepting
-            | Self::Append(AppendError::Full | AppendError::Disk(_) | AppendError::Poisoned(_)) => {
-                Some(RETRY_QUEUE)
-            }
+            Self::Append(AppendError::TooLarge { .. }) => None,
+            Self::NotAccepting | Self::Append(_) => Some(RETRY_QUEUE),
             Self::Crowded | Self::Stopping | Self::Memory => Some(RETRY_SOON),
             _ => None,
         }
@@ -102,7 +96,10 @@ impl Refusal {
 
     /// Whether someone must act, for nothing that is sent again will do better.
     pub(super) fn is_grave(&self) -> bool {
-        matches!(self, Self::Inside | Self::Append(AppendError::Disk(_) | AppendError::Poisoned(_)))
+        match self {
+            Self::Append(error) => !matches!(error, AppendError::Full),
+            other => matches!(other, Self::Inside),
+        }
     }
 
     pub(super) fn answer(&self) -> Answer {
@@ -156,9 +153,8 @@ mod tests {
             Refusal::Memory,
             Refusal::NotAccepting,
             Refusal::Append(AppendError::Full),
-            Refusal::Append(AppendError::TooLarge),
+            Refusal::Append(AppendError::TooLarge { bytes: 2, bytes_max: 1 }),
             Refusal::Append(AppendError::Disk("x".into())),
-            Refusal::Append(AppendError::Poisoned("x".into())),
             Refusal::Inside,
         ];
         for refusal in all {
