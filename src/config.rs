@@ -665,6 +665,33 @@ pub(super) mod tests {
         }
     }
 
+    /// Every key of the listing, with a key of Datadog in it: no message repeats it.
+    #[test]
+    fn no_message_repeats_a_key_whatever_it_was_written_under() {
+        fn visit(listing: &serde_json::Value, key: &str, keys: &mut Vec<String>) {
+            for (name, value) in listing.as_object().into_iter().flatten() {
+                let name = if name == "*" { "acme" } else { name };
+                visit(value, &shape::join(key, name), keys);
+            }
+            if !listing.is_object() {
+                keys.push(key.to_owned());
+            }
+        }
+        let mut keys = Vec::new();
+        visit(&Config::default_listing().unwrap(), "", &mut keys);
+        assert!(keys.len() >= 40, "{keys:?}");
+        for key in keys {
+            for text in [format!("{key} = \"{PLANTED}\""), format!("{key} = [\"{PLANTED}\", \"{PLANTED}\"]")]
+            {
+                let shown = match parse_with(&text, &[]) {
+                    Ok((_, warnings)) => warnings.concat(),
+                    Err(errors) => errors.concat(),
+                };
+                assert!(!shown.contains(PLANTED), "{text}: {shown}");
+            }
+        }
+    }
+
     #[test]
     fn deep_nesting_is_an_error_and_not_a_crash() {
         for text in
