@@ -1,9 +1,9 @@
 //! The configuration: what can be set, how it is read, and what is wrong with it.
 //!
-//! There are two forms of it: as [written] (every key optional, texts and numbers) and as used ([`Config`],
-//! made of the settings of the parts). Between them stand the [layers] (defaults, below the file, below the
-//! environment), the [shape] that each layer is held against, and the [checks](check) of every value. All of
-//! them go on after a finding, so that one attempt shows everything that is wrong.
+//! There are two forms of it: as `written` (every key optional, texts and numbers) and as used ([`Config`],
+//! made of the settings of the parts). Between them stand the `layers` (defaults, below the file, below the
+//! environment), the `shape` that each layer is held against, and the `check` of every value. All of them go
+//! on after a finding, so that one attempt shows everything that is wrong.
 //!
 //! Relative paths in a configuration are relative to the folder of the configuration file, wherever the
 //! program is started; connection files count from the folder of the main file too.
