@@ -1,9 +1,9 @@
 //! The configuration: what can be set, how it is read, and what is wrong with it.
 //!
-//! There are two forms of it: as [written] (every key optional, texts and numbers) and as used ([`Config`],
-//! made of the settings of the parts). Between them stand the [layers] (defaults, below the file, below the
-//! environment), the [shape] that each layer is held against, and the [checks](check) of every value. All of
-//! them go on after a finding, so that one attempt shows everything that is wrong.
+//! There are two forms of it: as `written` (every key optional, texts and numbers) and as used ([`Config`],
+//! made of the settings of the parts). Between them stand the `layers` (defaults, below the file, below the
+//! environment), the `shape` that each layer is held against, and the `check` of every value. All of them go
+//! on after a finding, so that one attempt shows everything that is wrong.
 //!
 //! Relative paths in a configuration are relative to the folder of the configuration file, wherever the
 //! program is started; connection files count from the folder of the main file too.
@@ -662,6 +662,33 @@ pub(super) mod tests {
             let env = [(format!("BRAZE_DATADOG__CONNECTIONS__ACME__{variable}"), PLANTED.to_owned())];
             let shown = everything_shown(LEAST, &env);
             assert!(!shown.contains(PLANTED), "{variable}: {shown}");
+        }
+    }
+
+    /// Every key of the listing, with a key of Datadog in it: no message repeats it.
+    #[test]
+    fn no_message_repeats_a_key_whatever_it_was_written_under() {
+        fn visit(listing: &serde_json::Value, key: &str, keys: &mut Vec<String>) {
+            for (name, value) in listing.as_object().into_iter().flatten() {
+                let name = if name == "*" { "acme" } else { name };
+                visit(value, &shape::join(key, name), keys);
+            }
+            if !listing.is_object() {
+                keys.push(key.to_owned());
+            }
+        }
+        let mut keys = Vec::new();
+        visit(&Config::default_listing().unwrap(), "", &mut keys);
+        assert!(keys.len() >= 40, "{keys:?}");
+        for key in keys {
+            for text in [format!("{key} = \"{PLANTED}\""), format!("{key} = [\"{PLANTED}\", \"{PLANTED}\"]")]
+            {
+                let shown = match parse_with(&text, &[]) {
+                    Ok((_, warnings)) => warnings.concat(),
+                    Err(errors) => errors.concat(),
+                };
+                assert!(!shown.contains(PLANTED), "{text}: {shown}");
+            }
         }
     }
 

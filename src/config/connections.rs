@@ -288,6 +288,9 @@ pub(super) fn read_directory(
     layers: &mut Vec<Layer>,
 ) {
     const KEY: &str = "connections_directory";
+    if looks_like_key(&directory.to_string_lossy()) {
+        return findings.error(KEY, "has to be a path, and this looks like an API key");
+    }
     let paths = match files::entries(directory) {
         Ok(paths) => paths,
         Err(files::FileError::Missing) => {
@@ -582,6 +585,17 @@ mod tests {
         assert_eq!(config.connections[0].app_group_names.len(), 1);
         assert_one(&warnings, &["connections_directory", "README is ignored"]);
         assert!(config.connections_directory.unwrap().ends_with(Path::new("d")));
+    }
+
+    #[test]
+    fn the_environment_can_name_the_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("x.toml"), "dry_run = true\napp_group_ids = [\"x\"]").unwrap();
+        let env = [("BRAZE_DATADOG__CONNECTIONS_DIRECTORY".to_owned(), folder.path().display().to_string())];
+        let text = format!("connections_directory = \"/nowhere/d\"\n{LEAST}");
+        let (config, _) = Config::parse(&text, Path::new("/nowhere/a.toml"), &env).unwrap();
+        assert_eq!(config.connections.len(), 2);
+        assert_eq!(config.connections_directory.as_deref(), Some(folder.path()));
     }
 
     #[test]

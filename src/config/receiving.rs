@@ -178,3 +178,85 @@ fn is_loopback(address: IpAddr) -> bool {
 fn boxed(texts: &[String]) -> Vec<Box<str>> {
     texts.iter().map(|text| text.trim().into()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{LEAST, PLANTED};
+    use super::super::{Config, ConfigError, Warning, changes_needing_restart, describe};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    fn in_folder(folder: &Path, push: &str) -> Result<(Config, Vec<Warning>), ConfigError> {
+        Config::parse(&format!("[push]\n{push}\n{LEAST}"), &folder.join("a.toml"), &[])
+    }
+
+    /// A file that only this user can read.
+    fn write(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn tokens_open_the_push_port_to_other_machines() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens");
+        let push = "listen = \"0.0.0.0:8080\"\ntoken_file = \"tokens\"";
+        write(&tokens, &format!("{PLANTED}==\n"));
+        let (config, warnings) = in_folder(folder.path(), push).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(config.push.as_ref().unwrap().token_file.as_deref(), Some(&*tokens));
+        assert!(!format!("{config:?}{}", describe(&config)).contains(PLANTED));
+
+        fs::set_permissions(&tokens, fs::Permissions::from_mode(0o644)).unwrap();
+        let (_, warnings) = in_folder(folder.path(), push).unwrap();
+        assert_eq!(warnings[0].key, "push.token_file");
+        assert!(warnings[0].reason.contains("open to every user"), "{warnings:?}");
+
+        write(&tokens, "\n \n");
+        let error = in_folder(folder.path(), push).unwrap_err().to_string();
+        assert!(error.contains("push.token_file") && error.contains("is empty"), "{error}");
+    }
+
+    #[test]
+    fn an_ipv4_loopback_in_ipv6_clothes_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for listen in ["[::ffff:127.0.0.1]:8080", "[::1]:8080", "127.9.9.9:8080", "localhost:8080"] {
+            assert!(in_folder(folder.path(), &format!("listen = {listen:?}")).is_ok(), "{listen}");
+        }
+        for listen in ["[::]:8080", "10.0.0.1:8080", "[fe80::1]:8080"] {
+            assert!(in_folder(folder.path(), &format!("listen = {listen:?}")).is_err(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn tls_needs_both_of_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let push = "tls_certificate = \"c.pem\"\ntls_key = \"k.pem\"";
+        write(&folder.path().join("c.pem"), "certificate");
+        let error = in_folder(folder.path(), push).unwrap_err().to_string();
+        assert!(error.contains("push.tls_key") && error.contains("k.pem does not exist"), "{error}");
+        write(&folder.path().join("k.pem"), "key");
+        let (config, _) = in_folder(folder.path(), push).unwrap();
+        assert!(describe(&config).contains("https://127.0.0.1:8080"));
+    }
+
+    #[test]
+    fn other_files_need_a_restart_and_other_content_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["t1", "t2", "c1", "c2", "k1", "k2"] {
+            write(&folder.path().join(name), name);
+        }
+        let load = |tokens: u8, certificate: u8, key: u8| {
+            let push = format!(
+                "token_file = \"t{tokens}\"\ntls_certificate = \"c{certificate}\"\ntls_key = \"k{key}\""
+            );
+            in_folder(folder.path(), &push).unwrap().0
+        };
+        let old = load(1, 1, 1);
+        write(&folder.path().join("t1"), "another token");
+        assert_eq!(changes_needing_restart(&old, &load(1, 1, 1)), Vec::<String>::new());
+        assert_eq!(changes_needing_restart(&old, &load(2, 1, 1)), ["push.token_file"]);
+        assert_eq!(changes_needing_restart(&old, &load(1, 2, 2)), ["push.tls_certificate", "push.tls_key"]);
+    }
+}
