@@ -13,7 +13,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 
 use support::events::Events;
-use support::forwarder::quote;
+use support::forwarder::{Configuration, quote};
 use support::intake::{Behaviour, Intake, PAYLOAD_BYTES_MAX, SERIES_MAX};
 use support::metrics::Metrics;
 use support::{client, unix_now};
@@ -357,4 +357,37 @@ fn a_line_that_is_no_sample_stops_the_test() {
 #[test]
 fn text_is_quoted_for_toml() {
     assert_eq!(quote("a\"b\\c\nd é"), "\"a\\\"b\\\\c\\u000Ad é\"");
+}
+
+#[test]
+fn a_configuration_is_toml_that_says_what_was_set() {
+    let configuration = Configuration::new()
+        .connection("acme", "http://127.0.0.1:9", KEY, &["a-1", "b\"2"])
+        .app_group_name("acme", "a-1", "Acme: \"EMEA\"\\")
+        .set("lanes", "2")
+        .text("push.token_file", "gone")
+        .without("push.token_file");
+    let file = config::File::from(configuration.write());
+    let read = config::Config::builder().add_source(file).build().unwrap();
+    assert_eq!(read.get_string("connections.acme.url").unwrap(), "http://127.0.0.1:9");
+    let ids: Vec<String> = read.get("connections.acme.app_group_ids").unwrap();
+    assert_eq!(ids, ["a-1", "b\"2"]);
+    let names: std::collections::HashMap<String, String> =
+        read.get("connections.acme.app_group_names").unwrap();
+    assert_eq!(names["a-1"], "Acme: \"EMEA\"\\");
+    assert_eq!(read.get_int("lanes").unwrap(), 2);
+    assert_ne!(read.get_string("push.listen").unwrap(), read.get_string("admin.listen").unwrap());
+    assert!(read.get_string("push.token_file").is_err());
+    assert!(
+        read.get_string("queue.embedded.directory")
+            .unwrap()
+            .starts_with(configuration.home().to_str().unwrap())
+    );
+}
+
+/// Without a connection there is nothing to forward to, so the binary ends, and the rig says so at once.
+#[tokio::test]
+#[should_panic(expected = "the forwarder ended at its start")]
+async fn a_forwarder_that_does_not_stay_is_noticed() {
+    Configuration::new().start().await;
 }
