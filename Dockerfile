@@ -1,0 +1,61 @@
+# syntax=docker/dockerfile:1
+#
+#   docker build -t braze-datadog .
+#   docker run -v ./braze-datadog.toml:/etc/braze-datadog/braze-datadog.toml:ro \
+#              -v braze-datadog:/var/lib/braze-datadog \
+#              -p 127.0.0.1:8081:8081 braze-datadog
+#   docker run … braze-datadog check --online       any other subcommand
+#
+# Push from outside the container needs `push.listen = "0.0.0.0:8080"`, a `push.token_file`, and `-p 8080:8080`.
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+
+# The dependencies by themselves, so that a change of ours does not build them again. cargo wants a file for
+# each target that the manifest names.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src benches \
+ && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs \
+ && sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"$/\1/p' Cargo.toml \
+  | while read -r bench; do echo 'fn main() {}' > "benches/$bench.rs"; done \
+ && cargo build --release --locked
+
+COPY src src
+# The stand-ins were built a moment ago; the sources may be older than that.
+RUN touch src/main.rs src/lib.rs && cargo build --release --locked
+
+# The queue's directory, to be copied with its owner: the image below has no shell to make it with.
+RUN mkdir -p /state
+
+# glibc of the same Debian, the certificates of the public authorities, no shell, no package manager.
+FROM gcr.io/distroless/cc-debian12:nonroot
+
+LABEL org.opencontainers.image.title="braze-datadog" \
+      org.opencontainers.image.description="Counts Braze message sends and forwards them to Datadog" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+COPY --from=build /build/target/release/braze-datadog /usr/local/bin/braze-datadog
+COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/braze-datadog
+COPY LICENSE /usr/share/doc/braze-datadog/LICENSE
+
+# By number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+
+# Health and metrics are of use from outside the container only.
+ENV BRAZE_DATADOG__ADMIN__LISTEN=0.0.0.0:8081
+
+# Without a volume the queue would end with the container.
+VOLUME ["/var/lib/braze-datadog"]
+
+# Push, admin.
+EXPOSE 8080 8081
+
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["/usr/local/bin/braze-datadog", "health"]
+
+# Docker gives a container 10 seconds to stop: `docker stop -t 45`, or stop_grace_period, or
+# terminationGracePeriodSeconds leave room for shutdown_timeout (20s).
+ENTRYPOINT ["/usr/local/bin/braze-datadog"]
+CMD ["run"]
