@@ -7,14 +7,14 @@
 //!
 //! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
 
-use super::{Decoded, Malformed, SendEvent};
+use super::{Decoded, FIELDS, Malformed, SendEvent};
 use crate::queue::{Framing, Origin};
 
 mod cursor;
 mod fields;
 mod marks;
 
-use cursor::{Cursor, Fault, Nesting};
+use cursor::{Broken, Cursor, Fault, Nesting};
 use fields::{Found, Step};
 use marks::Marks;
 
@@ -104,7 +104,8 @@ impl Decoder {
             time_needed: self.time_needed,
             origin,
         };
-        pass.document(emit).map_err(|fault| NotAnEnvelope { fault, offset: pass.cursor.pos })
+        let read = pass.document(emit);
+        read.map_err(|Broken| NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos })
     }
 }
 
@@ -164,7 +165,7 @@ struct Pass<'d> {
 }
 
 impl Pass<'_> {
-    fn document(&mut self, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Fault> {
+    fn document(&mut self, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Broken> {
         match self.cursor.token() {
             0 if self.cursor.is_at_end() => Ok(()),
             b'{' => self.top_object(emit),
@@ -185,13 +186,13 @@ impl Pass<'_> {
         }
     }
 
-    fn top_object(&mut self, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Fault> {
+    fn top_object(&mut self, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Broken> {
         let shape = self.object(Place::Top, emit)?;
         self.cursor.end()?;
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
-                emit(self.judge());
+                self.judge(emit);
                 Ok(())
             }
             Shape::NotAnEnvelope(start) => self.cursor.fail(start, Fault::NotAnEnvelope),
@@ -199,7 +200,7 @@ impl Pass<'_> {
     }
 
     /// The elements of the array at the cursor.
-    fn elements(&mut self, place: Place, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Fault> {
+    fn elements(&mut self, place: Place, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Broken> {
         self.cursor.expect(b'[')?;
         if self.cursor.token() == b']' {
             self.cursor.pos += 1;
@@ -208,7 +209,7 @@ impl Pass<'_> {
         loop {
             if self.cursor.token() == b'{' {
                 if self.object(place, emit)? != Shape::Envelope {
-                    emit(self.judge());
+                    self.judge(emit);
                 }
             } else {
                 self.cursor.skip()?;
@@ -227,7 +228,7 @@ impl Pass<'_> {
 
     /// Reads the object at the cursor into `found`, or hands out its elements if it is an envelope. There are
     /// no envelopes in envelopes, so this recurses no deeper than twice.
-    fn object(&mut self, place: Place, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<Shape, Fault> {
+    fn object(&mut self, place: Place, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<Shape, Broken> {
         self.cursor.pos += 1;
         let mut shape = Shape::Event;
         let mut step = self.found.start(&mut self.cursor)?;
@@ -251,36 +252,37 @@ impl Pass<'_> {
         Ok(if step == Step::Empty { Shape::Empty } else { shape })
     }
 
-    /// What the event in `found` is worth.
-    fn judge(&self) -> Decoded<'_> {
+    /// Hands out what the event in `found` is worth.
+    fn judge(&self, emit: &mut dyn FnMut(Decoded<'_>)) {
         let text = self.cursor.text();
         let event_type = match self.found.event_type(text) {
             [] => from_origin(self.origin.event_type.as_deref()),
             event_type => event_type,
         };
         if event_type.is_empty() {
-            return Decoded::Malformed(Malformed::NoEventType);
+            return emit(Decoded::Malformed(Malformed::NoEventType));
         }
         let Some(index) = self.counted.iter().position(|counted| counted.as_bytes() == event_type) else {
-            return Decoded::Ignored { event_type };
+            return emit(Decoded::Ignored { event_type });
         };
         let id = self.found.id(text);
         if id.is_empty() {
-            return Decoded::Malformed(Malformed::NoId);
+            return emit(Decoded::Malformed(Malformed::NoId));
         }
         let time = self.found.time;
         if self.time_needed && time.is_none() {
-            return Decoded::Malformed(Malformed::NoTime);
+            return emit(Decoded::Malformed(Malformed::NoTime));
         }
-        let mut fields = self.found.fields(text);
-        let [app_group_id, app_group_name, ..] = &mut fields;
+        let mut event = SendEvent { event_type: index, id, time, fields: [b""; FIELDS] };
+        self.found.fields(text, &mut event.fields);
+        let [app_group_id, app_group_name, ..] = &mut event.fields;
         if app_group_id.is_empty() {
             *app_group_id = from_origin(self.origin.app_group_id.as_deref());
         }
         if app_group_name.is_empty() {
             *app_group_name = from_origin(self.origin.app_group_name.as_deref());
         }
-        Decoded::Send(SendEvent { event_type: index, id, time, fields })
+        emit(Decoded::Send(event));
     }
 }
 
@@ -290,7 +292,7 @@ fn from_origin(value: Option<&str>) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
+    use std::fmt::{self, Write as _};
 
     use proptest::prelude::*;
     use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -298,7 +300,7 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::*;
-    use crate::event::{FIELDS, Field};
+    use crate::event::Field;
 
     const EMAIL: &str = "users.messages.email.Send";
     const SMS: &str = "users.messages.sms.Send";
@@ -306,7 +308,7 @@ mod tests {
     /// [`Decoded`], owned.
     #[derive(Debug, Clone, PartialEq, Eq)]
     enum Element {
-        Send { event_type: usize, id: String, time: Option<u64>, fields: [String; FIELDS] },
+        Send { event_type: usize, id: String, time: Option<u64>, fields: Box<[String; FIELDS]> },
         Ignored(String),
         Malformed(Malformed),
     }
@@ -315,7 +317,7 @@ mod tests {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("every slice is UTF-8");
         match decoded {
             Decoded::Send(SendEvent { event_type, id, time, fields }) => {
-                Element::Send { event_type, id: text(id), time, fields: fields.map(text) }
+                Element::Send { event_type, id: text(id), time, fields: Box::new(fields.map(text)) }
             }
             Decoded::Ignored { event_type } => Element::Ignored(text(event_type)),
             Decoded::Malformed(malformed) => Element::Malformed(malformed),
@@ -383,7 +385,7 @@ mod tests {
                     "canvas_step_name": "s \"1\"", "canvas_id": null, "canvas_name": ""}}}},
                {{"event_type": "users.messages.email.Open", "id": "b"}}]}}"#
         );
-        let fields = ["g", "", "c", "Été", "", "", "", "s \"1\""].map(String::from);
+        let fields = Box::new(["g", "", "c", "Été", "", "", "", "s \"1\""].map(String::from));
         let first = Element::Send { event_type: 1, id: "a-1".into(), time: Some(1_477_502_783), fields };
         assert_eq!(decode(body), [first, ignored("users.messages.email.Open")]);
     }
@@ -610,7 +612,7 @@ mod tests {
         };
         let read = |body: &str| decode_with(body.as_bytes(), Framing::Document, false, &origin);
         let with = |event_type, group: &str, name: &str| {
-            let fields = [group, name, "", "", "", "", "", ""].map(String::from);
+            let fields = Box::new([group, name, "", "", "", "", "", ""].map(String::from));
             [Element::Send { event_type, id: "1".into(), time: None, fields }]
         };
         assert_eq!(read(r#"{"id":"1"}"#), with(1, "og", "on"));
@@ -733,11 +735,11 @@ mod tests {
             if id.is_empty() || (self.time_needed && time.is_none()) {
                 return bad(if id.is_empty() { Malformed::NoId } else { Malformed::NoTime });
             }
-            let mut fields = Field::ALL.map(|field| {
+            let mut fields = Box::new(Field::ALL.map(|field| {
                 let api = field.name().replace("_id", "_api_id");
                 let api = if field.name().ends_with("_id") { find(&api) } else { String::new() };
                 if api.is_empty() { find(field.name()) } else { api }
-            });
+            }));
             fields[0] = or(fields[0].clone(), &self.origin.app_group_id);
             fields[1] = or(fields[1].clone(), &self.origin.app_group_name);
             Element::Send { event_type, id, time, fields }
@@ -1009,7 +1011,7 @@ mod tests {
         for character in text.chars() {
             if escaping && chance.one_in(3) || character < ' ' {
                 for unit in character.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    write!(out, "\\u{unit:04x}").expect("a string takes it");
                 }
             } else if matches!(character, '"' | '\\') {
                 out.extend(['\\', character]);
@@ -1082,9 +1084,9 @@ mod tests {
     fn envelope(chance: &mut Chance, out: &mut String, depth: usize, width: usize) {
         out.push_str(r#"{"events":"#);
         if depth > 3 || chance.one_in(10) {
-            value(chance, out, depth, width)
+            value(chance, out, depth, width);
         } else {
-            array(chance, out, depth, width, 5)
+            array(chance, out, depth, width, 5);
         }
         out.push('}');
     }

@@ -1,11 +1,51 @@
 //! The embedded, durable queue: a segmented log on the local disk.
+//!
+//! The log is a row of segment files. An append is one frame, which is answered only when it is safe on disk;
+//! appends that wait at the same time share one fsync. Events are numbered from 0 on for as long as the
+//! directory lives, and no number is ever given twice. What is acknowledged is one number in a small file;
+//! segments wholly below it are removed.
+//!
+//! - A write that was cut short by a crash was never answered, and is cut off on opening.
+//! - Damage elsewhere costs the frames that it hit and no others: it is stepped over, logged and counted.
+//! - After a failed fsync the queue stops for good, for nobody knows what is on disk then.
+//! - A full disk or a full log refuses appends and harms nothing; it goes on when there is room again.
+//!
+//! Two threads do the work: the [writer] owns every change, the [reader] reads ahead.
+//! What is in the files is told in [frame], [segments] and [offsets].
 
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Origin;
+use crate::queue::{Delivery, Origin, Queue, QueueError, Receipt};
+
+use self::disk::Directory;
+use self::frame::Record;
+use self::progress::{Progress, Tail};
+use self::reader::{BATCHES_MAX, Batch, Reader};
+use self::recovery::Recovered;
+use self::writer::{Command, GROUP_MAX, Writer};
+
+mod disk;
+mod frame;
+mod offsets;
+mod progress;
+mod reader;
+mod recovery;
+mod segments;
+mod walk;
+mod writer;
+
+#[cfg(test)]
+mod model;
+
+/// The version of the files' format. A directory of another version is refused, never guessed at.
+const FORMAT: u32 = 1;
 
 /// Where the log lives and how large it may grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,50 +56,861 @@ pub struct Settings {
     pub size_max: u64,
 }
 
-/// The way into the queue.
-#[derive(Debug, Clone)]
-pub struct Appender;
+/// What opening found, for the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Events that are not yet acknowledged, without those that are lost.
+    pub waiting: u64,
+    /// Bytes of a write that was cut short, which were cut off. They were never answered.
+    pub torn_bytes: u64,
+    /// Damage in the last segment, and events that are missing altogether. Damage in other segments is found,
+    /// logged and counted when they are read.
+    pub damaged: Vec<Gap>,
+    /// The record of what was acknowledged is gone: events may be given out again.
+    pub is_acknowledgement_lost: bool,
+}
 
-impl Appender {
-    /// Appends a frame. `Ok` means that it survives a power cut.
-    ///
-    /// # Errors
-    /// When it is not in the queue.
-    pub async fn append(&self, frame: Frame) -> Result<(), AppendError> {
-        drop(frame);
-        std::future::ready(Err(AppendError::Full)).await
-    }
+/// A part of the log that can't be read any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The file.
+    pub segment: PathBuf,
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// Damaged bytes; 0 when they are missing altogether.
+    pub bytes: u64,
+    /// The sequence number of the first event that is lost.
+    pub first: u64,
+    /// Events that are lost; 0 when nothing was hit that was still to be given out.
+    pub events: u64,
+}
 
-    /// Whether an append could succeed.
-    pub fn is_accepting(&self) -> bool {
-        false
+/// Why the queue can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "queue directory {} is in use by {holder}: stop that process, or give this one a \
+         queue.embedded.directory of its own",
+        directory.display()
+    )]
+    InUse {
+        /// The queue's directory.
+        directory: PathBuf,
+        /// The process, as far as it is known.
+        holder: String,
+    },
+    /// It was written in another format, most likely by a newer version of this program.
+    #[error(
+        "{} has queue format {found}, and this version knows format {FORMAT} only: start the version that wrote \
+         it, or give this one a queue.embedded.directory of its own",
+        path.display()
+    )]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format's version.
+        found: u32,
+    },
+    /// The disk refuses something.
+    #[error(
+        "can't {action} {}: {reason}: queue.embedded.directory must be a directory that this user may write to",
+        path.display()
+    )]
+    Storage {
+        /// What was tried.
+        action: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The disk refuses to be written to, most likely because it is full.
+    #[error("can't open the queue: {0}")]
+    Refused(String),
+}
+
+impl OpenError {
+    fn storage(action: &'static str, path: &Path, reason: io::Error) -> OpenError {
+        OpenError::Storage { action, path: path.to_owned(), reason }
     }
 }
 
-/// One push body, checked.
+/// Opens the log, and repairs what a crash left behind. One process at a time can.
+///
+/// The log is closed, and free for another process, when the queue and all appenders are dropped; the last
+/// one to go waits for the disk.
+///
+/// # Errors
+/// When another process has it, when its format is another version's, or when the disk refuses.
+pub fn open(settings: &Settings) -> Result<(EmbeddedQueue, Appender, Opened), OpenError> {
+    open_on(Directory::new(&settings.directory), settings.size_max)
+}
+
+fn open_on(directory: Directory, size_max: u64) -> Result<(EmbeddedQueue, Appender, Opened), OpenError> {
+    let path = directory.path().to_owned();
+    let recovered = recovery::recover(directory.clone(), size_max)?;
+    let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
+    let progress = Arc::new(Progress::new(Tail {
+        segments: segments.firsts(),
+        end: segments.end(),
+        next,
+        is_closed: false,
+    }));
+    let (commands, to_do) = mpsc::channel(GROUP_MAX);
+    let (read, batches) = mpsc::channel(BATCHES_MAX);
+    let writer = Writer {
+        segments,
+        offsets,
+        progress: Arc::clone(&progress),
+        size_max,
+        next,
+        acknowledged,
+        lost_events: opened.damaged.iter().map(|gap| gap.events).sum(),
+        lost,
+        is_full: false,
+        stopped: None,
+        _lock: lock,
+    };
+    writer.show();
+    let reader = Reader {
+        directory,
+        progress: Arc::clone(&progress),
+        commands: commands.downgrade(),
+        batches: read,
+        acknowledged,
+        position: acknowledged,
+    };
+    let failed = |error| OpenError::storage("start the threads of", &path, error);
+    let writer = spawn("queue-writer", move || writer.run(to_do)).map_err(failed)?;
+    let reader = spawn("queue-reader", move || reader.run()).map_err(failed)?;
+    let threads = Arc::new(Threads(vec![writer, reader]));
+    let queue = EmbeddedQueue {
+        ready: VecDeque::new(),
+        position: acknowledged,
+        is_until_empty: false,
+        batches,
+        stopped: progress.subscribe(),
+        progress: Arc::clone(&progress),
+        commands: commands.clone(),
+        _threads: Arc::clone(&threads),
+    };
+    Ok((queue, Appender { size_max, progress, commands, _threads: threads }, opened))
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// The way out of the log.
+#[derive(Debug)]
+pub struct EmbeddedQueue {
+    ready: VecDeque<Delivery>,
+    /// All numbers below this one are in `ready`, were handed out, or are lost.
+    position: u64,
+    is_until_empty: bool,
+    batches: mpsc::Receiver<Result<Batch, QueueError>>,
+    stopped: watch::Receiver<Option<Arc<str>>>,
+    progress: Arc<Progress>,
+    // The threads come last: they end when the channels are closed.
+    commands: mpsc::Sender<Command>,
+    _threads: Arc<Threads>,
+}
+
+impl EmbeddedQueue {
+    /// Whether the queue ends once everything durable has been handed out (`--once`), or waits for more.
+    pub fn until_empty(&mut self, is_until_empty: bool) {
+        self.is_until_empty = is_until_empty;
+    }
+}
+
+impl Queue for EmbeddedQueue {
+    /// One delivery is one frame. Its body may be a slice of up to 512 KiB that were read at once, which it
+    /// keeps in memory.
+    async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
+        loop {
+            if let Some(reason) = self.progress.stopped() {
+                return Err(QueueError::Storage(reason.to_string()));
+            }
+            if let Some(delivery) = self.ready.pop_front() {
+                return Ok(Some(delivery));
+            }
+            if self.is_until_empty && self.position >= self.progress.next() {
+                return Ok(None);
+            }
+            let batch = tokio::select! {
+                biased;
+                reason = reason_to_stop(&mut self.stopped) => return Err(QueueError::Storage(reason)),
+                batch = self.batches.recv() => batch,
+            };
+            let batch = batch.ok_or_else(|| QueueError::Storage(GONE.to_owned()))??;
+            self.position = batch.position;
+            self.ready = batch.deliveries.into();
+        }
+    }
+
+    async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || QueueError::Storage(GONE.to_owned());
+        let command = Command::Acknowledge(receipt.0.saturating_add(1), reply);
+        self.commands.send(command).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// Only a defect ends a thread before its handles.
+const GONE: &str = "a thread of the queue has ended";
+
+async fn reason_to_stop(stopped: &mut watch::Receiver<Option<Arc<str>>>) -> String {
+    match stopped.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(reason)) => reason.to_string(),
+        _ => GONE.to_owned(),
+    }
+}
+
+/// What is appended at once, and handed out at once: the body of one push.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// How many events are in it.
+    /// Events in `body`. They take as many sequence numbers, at least one.
     pub events: u32,
-    /// What the URL said of them.
+    /// What is known of the events from outside the body.
     pub origin: Arc<Origin>,
-    /// The body, decompressed.
+    /// One JSON document.
     pub body: Bytes,
 }
 
-/// Why a frame is not in the queue.
-#[derive(Debug, thiserror::Error)]
+/// Why a frame was not appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// No room.
+    /// The log has its largest size. There will be room when events are acknowledged.
     #[error("the queue is full")]
     Full,
-    /// Larger than a frame can be.
-    #[error("the frame is too large")]
-    TooLarge,
-    /// The disk refused.
+    /// The frame does not fit even into an empty log.
+    #[error(
+        "{bytes} bytes do not fit into the queue, which takes {bytes_max}: raise queue.embedded.max_size"
+    )]
+    TooLarge {
+        /// The frame's length.
+        bytes: u64,
+        /// The greatest length there is room for.
+        bytes_max: u64,
+    },
+    /// The disk refused it, and the log is as it was before. It goes on when the disk allows.
     #[error("{0}")]
     Disk(String),
-    /// The log can't be trusted any more.
-    #[error("{0}")]
-    Poisoned(String),
+    /// The log has stopped for good. The frame may or may not be in it when it is opened again.
+    #[error("the queue has stopped: {0}")]
+    Stopped(String),
+}
+
+/// The way into the log.
+#[derive(Debug, Clone)]
+pub struct Appender {
+    size_max: u64,
+    progress: Arc<Progress>,
+    // The threads come last: they end when the channels are closed.
+    commands: mpsc::Sender<Command>,
+    _threads: Arc<Threads>,
+}
+
+impl Appender {
+    /// Appends a frame. `Ok` means that it survives a power cut. A call that is given up leaves the frame
+    /// wholly in the log, or not at all.
+    ///
+    /// # Errors
+    /// When the frame is not in the log; only after [`AppendError::Stopped`] that is not certain.
+    pub async fn append(&self, frame: Frame) -> Result<(), AppendError> {
+        let bytes = frame.body.len() as u64;
+        let too_large = || AppendError::TooLarge { bytes, bytes_max: self.size_max.min(u32::MAX.into()) };
+        let record = Record::new(frame).ok_or_else(too_large)?;
+        let gone = || AppendError::Stopped(GONE.to_owned());
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Append(writer::Append { record, reply });
+        self.commands.send(command).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Events that are durable and not yet acknowledged, without those that are lost.
+    pub fn depth(&self) -> u64 {
+        self.progress.gauges().depth
+    }
+
+    /// Bytes on disk.
+    pub fn size(&self) -> u64 {
+        self.progress.gauges().size
+    }
+
+    /// Bytes on disk, at most.
+    pub fn size_max(&self) -> u64 {
+        self.size_max
+    }
+
+    /// Events that were found lost to damage since the log was opened.
+    pub fn lost(&self) -> u64 {
+        self.progress.gauges().lost
+    }
+
+    /// `false` while the log is full, and for good when it has stopped. A full disk does not count: only the
+    /// next append can tell whether it has room again.
+    pub fn is_accepting(&self) -> bool {
+        !self.progress.gauges().is_full && self.stopped().is_none()
+    }
+
+    /// Why the log has stopped for good, if it has. [`Queue::receive`] says so too, at once.
+    pub fn stopped(&self) -> Option<Arc<str>> {
+        self.progress.stopped()
+    }
+}
+
+/// The writer and the reader. Whoever drops the last handle waits for them, so that the log is whole and
+/// unlocked afterwards.
+#[derive(Debug)]
+struct Threads(Vec<JoinHandle<()>>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for thread in self.0.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the queue has panicked");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::fs;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::queue::Framing;
+    use crate::queue::embedded::disk::fault::Faults;
+
+    const SIZE_MAX: u64 = 64 * 1024;
+
+    fn settings(directory: &TempDir) -> Settings {
+        Settings { directory: directory.path().join("queue"), size_max: SIZE_MAX }
+    }
+
+    fn open_at(directory: &TempDir) -> (EmbeddedQueue, Appender, Opened) {
+        let (mut queue, appender, opened) = open(&settings(directory)).unwrap();
+        queue.until_empty(true);
+        (queue, appender, opened)
+    }
+
+    fn open_with(directory: &TempDir, faults: &Arc<Faults>) -> (EmbeddedQueue, Appender, Opened) {
+        let disk = Directory::with_faults(&settings(directory).directory, faults);
+        let (mut queue, appender, opened) = open_on(disk, SIZE_MAX).unwrap();
+        queue.until_empty(true);
+        (queue, appender, opened)
+    }
+
+    fn frame(events: u32, body: impl Into<Bytes>) -> Frame {
+        Frame { events, origin: Arc::default(), body: body.into() }
+    }
+
+    /// A body of `bytes` that tells `n`.
+    fn body(n: usize, bytes: usize) -> Vec<u8> {
+        format!("{n:>bytes$}").into_bytes()
+    }
+
+    /// The numbers that the bodies tell, and the last receipt.
+    async fn drain(queue: &mut EmbeddedQueue) -> (Vec<usize>, Option<Receipt>) {
+        let (mut numbers, mut receipt) = (Vec::new(), None);
+        while let Some(delivery) = queue.receive().await.unwrap() {
+            assert!(receipt < Some(delivery.receipt));
+            receipt = Some(delivery.receipt);
+            numbers.push(str::from_utf8(&delivery.body).unwrap().trim().parse().unwrap());
+        }
+        (numbers, receipt)
+    }
+
+    fn segment_files(directory: &TempDir) -> Vec<PathBuf> {
+        let mut files: Vec<_> = fs::read_dir(settings(directory).directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// What a process that is killed now would leave behind.
+    fn killed(directory: &TempDir) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        fs::create_dir(copy.path().join("queue")).unwrap();
+        for entry in fs::read_dir(settings(directory).directory).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.path().join("queue").join(entry.file_name())).unwrap();
+        }
+        copy
+    }
+
+    fn damage(file: &Path, at: usize) {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[at] ^= 0x20;
+        fs::write(file, bytes).unwrap();
+    }
+
+    #[tokio::test]
+    async fn frames_come_out_as_they_went_in_and_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, opened) = open_at(&directory);
+        assert_eq!(opened, Opened::default());
+        let origin = Arc::new(Origin {
+            event_type: None,
+            app_group_id: Some("id".into()),
+            app_group_name: Some("Acme Ünlimited".into()),
+        });
+        appender
+            .append(Frame { events: 100, origin: Arc::clone(&origin), body: "[1]".into() })
+            .await
+            .unwrap();
+        appender.append(frame(2, "[2]")).await.unwrap();
+        assert_eq!(appender.depth(), 102);
+
+        let one = queue.receive().await.unwrap().unwrap();
+        let two = queue.receive().await.unwrap().unwrap();
+        assert_eq!((one.body, one.receipt, &one.origin), ("[1]".into(), Receipt(99), &origin));
+        assert_eq!((one.framing, one.oversized), (Framing::Document, 0));
+        assert_eq!((two.body, two.receipt, two.origin), ("[2]".into(), Receipt(101), Arc::default()));
+        assert!(queue.receive().await.unwrap().is_none());
+        queue.acknowledge(one.receipt).await.unwrap();
+        assert_eq!(appender.depth(), 2);
+        queue.acknowledge(two.receipt).await.unwrap();
+        queue.acknowledge(one.receipt).await.unwrap();
+        assert_eq!((appender.depth(), appender.lost()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_acknowledged_is_given_again_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        for n in 0..5 {
+            appender.append(frame(3, body(n, 100))).await.unwrap();
+        }
+        assert_eq!(drain(&mut queue).await, (vec![0, 1, 2, 3, 4], Some(Receipt(14))));
+        queue.acknowledge(Receipt(5)).await.unwrap();
+        let after_a_kill = killed(&directory);
+        drop((queue, appender));
+        for directory in [directory, after_a_kill] {
+            let (mut queue, appender, opened) = open_at(&directory);
+            assert_eq!(opened, Opened { waiting: 9, ..Opened::default() });
+            assert_eq!(drain(&mut queue).await, (vec![2, 3, 4], Some(Receipt(14))));
+            appender.append(frame(3, body(5, 100))).await.unwrap();
+            assert_eq!(drain(&mut queue).await, (vec![5], Some(Receipt(17))));
+        }
+    }
+
+    #[tokio::test]
+    async fn receiving_waits_for_an_append_and_may_be_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        queue.until_empty(false);
+        let wait = tokio::time::timeout(Duration::from_millis(20), queue.receive());
+        wait.await.expect_err("there is nothing to receive");
+        let (delivery, outcome) = tokio::join!(queue.receive(), appender.append(frame(1, "[]")));
+        outcome.unwrap();
+        assert_eq!(delivery.unwrap().unwrap().body, "[]");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn appends_that_wait_together_share_an_fsync() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::default();
+        let (mut queue, appender, _) = open_with(&directory, &faults);
+        let before = faults.syncs.load(SeqCst);
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..400 {
+            let appender = appender.clone();
+            tasks.spawn(async move { appender.append(frame(1, body(n, 50))).await });
+        }
+        while let Some(outcome) = tasks.join_next().await {
+            outcome.unwrap().unwrap();
+        }
+        let syncs = faults.syncs.load(SeqCst) - before;
+        assert!(syncs < 200, "{syncs} fsyncs for 400 appends");
+        let numbers: HashSet<_> = drain(&mut queue).await.0.into_iter().collect();
+        assert_eq!(numbers, (0..400).collect());
+    }
+
+    #[tokio::test]
+    async fn space_comes_back_when_events_are_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        for n in 0..300 {
+            appender.append(frame(1, body(n, 1000))).await.unwrap();
+            let (numbers, receipt) = drain(&mut queue).await;
+            assert_eq!(numbers, [n]);
+            // One frame always waits, so that no moment is idle.
+            if let Some(receipt) = receipt.and_then(|receipt| receipt.0.checked_sub(1)) {
+                queue.acknowledge(Receipt(receipt)).await.unwrap();
+            }
+            assert!(appender.size() <= 2 * SIZE_MAX / 8, "{}", appender.size());
+        }
+        let on_disk: u64 = segment_files(&directory).iter().map(|path| path.metadata().unwrap().len()).sum();
+        assert_eq!(on_disk, appender.size());
+        queue.acknowledge(Receipt(299)).await.unwrap();
+        assert_eq!(segment_files(&directory).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_full_log_refuses_until_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        let mut count = 0;
+        let refusal = loop {
+            match appender.append(frame(1, body(count, 1000))).await {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refusal, AppendError::Full);
+        assert!((60..=64).contains(&count), "{count}");
+        assert!(appender.size() <= SIZE_MAX);
+        assert!(!appender.is_accepting());
+        let (numbers, _) = drain(&mut queue).await;
+        assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+        queue.acknowledge(Receipt(20)).await.unwrap();
+        assert!(appender.is_accepting());
+        appender.append(frame(1, body(count, 1000))).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_largest_frame_fits_whenever_everything_is_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        let bytes_max = usize::try_from(SIZE_MAX).unwrap() - 2 * 16 - 32;
+        let too_large = appender.append(frame(1, body(0, bytes_max + 1))).await.unwrap_err();
+        assert!(matches!(too_large, AppendError::TooLarge { .. }), "{too_large}");
+        for n in 0..3 {
+            appender.append(frame(1, body(n, 10))).await.unwrap();
+            let refusal = appender.append(frame(1, body(n, bytes_max))).await.unwrap_err();
+            assert_eq!(refusal, AppendError::Full);
+            let (_, receipt) = drain(&mut queue).await;
+            queue.acknowledge(receipt.unwrap()).await.unwrap();
+            assert!(appender.is_accepting());
+            appender.append(frame(1, body(n, bytes_max))).await.unwrap();
+            let (numbers, receipt) = drain(&mut queue).await;
+            assert_eq!(numbers, [n]);
+            queue.acknowledge(receipt.unwrap()).await.unwrap();
+            assert_eq!(appender.size(), 16);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_of_sixteen_mebibytes_goes_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings { size_max: 1 << 30, ..settings(&directory) };
+        let (mut queue, appender, _) = open(&settings).unwrap();
+        let large: Bytes = (0..16u32 << 20).map(|n| (n % 251) as u8).collect::<Vec<_>>().into();
+        appender.append(frame(1, "before")).await.unwrap();
+        appender.append(frame(1, large.clone())).await.unwrap();
+        appender.append(frame(1, "after")).await.unwrap();
+        for expected in ["before".into(), large, "after".into()] {
+            assert!(queue.receive().await.unwrap().unwrap().body == expected);
+        }
+    }
+
+    #[test]
+    fn one_process_at_a_time_has_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        let error = open(&settings(&directory)).unwrap_err().to_string();
+        assert!(error.contains(&format!("in use by process {}:", std::process::id())), "{error}");
+        drop(queue);
+        open(&settings(&directory)).unwrap_err();
+        drop(appender);
+        open(&settings(&directory)).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(&directory);
+        fs::write(&settings.directory, "a file").unwrap();
+        let error = open(&settings).unwrap_err().to_string();
+        assert!(error.contains(settings.directory.to_str().unwrap()), "{error}");
+        assert!(error.contains("queue.embedded.directory"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_newer_format_is_refused_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open_at(&directory));
+        let file = segment_files(&directory).remove(0);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[8] = 2;
+        let sum = crc32fast::hash(&bytes[..12]);
+        bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+        fs::write(&file, &bytes).unwrap();
+        let error = open(&settings(&directory)).unwrap_err();
+        assert!(matches!(error, OpenError::Format { found: 2, .. }), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), bytes);
+    }
+
+    #[tokio::test]
+    async fn a_torn_tail_is_cut_and_costs_nothing_that_was_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::new(Faults::default());
+        faults.sync_is_skipped.store(true, SeqCst);
+        let (_queue, appender, _) = open_with(&directory, &faults);
+        appender.append(frame(3, body(0, 100))).await.unwrap();
+        let whole = segment_files(&directory)[0].metadata().unwrap().len();
+        appender.append(frame(3, body(1, 100))).await.unwrap();
+        for cut in 1..=132 {
+            let killed = killed(&directory);
+            let file = &segment_files(&killed)[0];
+            fs::File::options().write(true).open(file).unwrap().set_len(whole + 132 - cut).unwrap();
+            let (mut queue, appender, opened) = open_with(&killed, &faults);
+            assert_eq!(opened, Opened { waiting: 3, torn_bytes: 132 - cut, ..Opened::default() });
+            appender.append(frame(3, body(2, 100))).await.unwrap();
+            assert_eq!(drain(&mut queue).await, (vec![0, 2], Some(Receipt(5))));
+            assert_eq!(appender.lost(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_was_only_begun_is_begun_again() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open_at(&directory));
+        let file = &segment_files(&directory)[0];
+        for bytes in 0..16 {
+            fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap();
+            let (mut queue, appender, opened) = open_at(&directory);
+            assert_eq!(opened.torn_bytes, bytes);
+            assert_eq!(fs::read(file).unwrap().len(), 16);
+            appender.append(frame(1, body(7, 10))).await.unwrap();
+            let (numbers, receipt) = drain(&mut queue).await;
+            assert_eq!(numbers, [7]);
+            queue.acknowledge(receipt.unwrap()).await.unwrap();
+            drop((queue, appender));
+            fs::remove_dir_all(settings(&directory).directory).unwrap();
+            drop(open_at(&directory));
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_in_the_last_segment_is_told_on_opening_and_stepped_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        for n in 0..3 {
+            appender.append(frame(10, body(n, 100))).await.unwrap();
+        }
+        drop((queue, appender));
+        let file = segment_files(&directory).remove(0);
+        damage(&file, 16 + 132 + 50);
+        let (mut queue, appender, opened) = open_at(&directory);
+        let gap = Gap { segment: file, offset: 148, bytes: 132, first: 10, events: 10 };
+        assert_eq!(opened, Opened { waiting: 20, damaged: vec![gap], ..Opened::default() });
+        assert_eq!(drain(&mut queue).await, (vec![0, 2], Some(Receipt(29))));
+        assert_eq!((appender.lost(), appender.depth()), (10, 20));
+        queue.acknowledge(Receipt(9)).await.unwrap();
+        assert_eq!(appender.depth(), 10);
+        queue.acknowledge(Receipt(29)).await.unwrap();
+        assert_eq!((appender.lost(), appender.depth()), (10, 0));
+    }
+
+    #[tokio::test]
+    async fn damage_in_an_earlier_segment_is_counted_when_it_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        for n in 0..20 {
+            appender.append(frame(10, body(n, 1000))).await.unwrap();
+        }
+        drop((queue, appender));
+        let files = segment_files(&directory);
+        assert!(files.len() > 2);
+        damage(&files[0], 500);
+        // The last frame of the segment, and the segment's head.
+        damage(&files[1], 5);
+        damage(&files[1], usize::try_from(files[1].metadata().unwrap().len()).unwrap() - 1);
+        let (mut queue, appender, opened) = open_at(&directory);
+        assert_eq!((opened.damaged.len(), opened.waiting), (0, 200));
+        let (numbers, receipt) = drain(&mut queue).await;
+        assert_eq!((numbers.len(), receipt), (18, Some(Receipt(199))));
+        assert!(!numbers.contains(&0));
+        assert_eq!((appender.lost(), appender.depth()), (20, 180));
+        queue.acknowledge(Receipt(199)).await.unwrap();
+        assert_eq!(appender.depth(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_is_missing_is_counted_as_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        for n in 0..30 {
+            appender.append(frame(10, body(n, 1000))).await.unwrap();
+        }
+        drop((queue, appender));
+        let files = segment_files(&directory);
+        assert!(files.len() > 3);
+        fs::remove_file(&files[0]).unwrap();
+        fs::remove_file(&files[2]).unwrap();
+        let (mut queue, appender, opened) = open_at(&directory);
+        assert_eq!(opened.damaged.len(), 1);
+        let (numbers, _) = drain(&mut queue).await;
+        let lost = appender.lost();
+        assert!(lost > opened.damaged[0].events);
+        assert_eq!(lost + numbers.len() as u64 * 10, 300);
+        assert_eq!(appender.depth(), 300 - lost);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_end_is_lost_not_torn_and_its_numbers_are_not_given_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        appender.append(frame(10, body(0, 100))).await.unwrap();
+        appender.append(frame(10, body(1, 100))).await.unwrap();
+        drop((queue, appender));
+        let file = segment_files(&directory).remove(0);
+        damage(&file, 16 + 132 + 50);
+        let (mut queue, appender, opened) = open_at(&directory);
+        assert_eq!((opened.waiting, opened.torn_bytes, opened.damaged.len()), (10, 0, 1));
+        assert_eq!(drain(&mut queue).await, (vec![0], Some(Receipt(9))));
+        queue.acknowledge(Receipt(9)).await.unwrap();
+        assert_eq!((appender.depth(), appender.lost()), (0, 10));
+        assert_eq!(segment_files(&directory).len(), 1, "the damaged one must not stay for ever");
+        appender.append(frame(10, body(2, 100))).await.unwrap();
+        assert_eq!(drain(&mut queue).await, (vec![2], Some(Receipt(29))));
+    }
+
+    #[tokio::test]
+    async fn an_acknowledgement_outlives_the_loss_of_every_segment() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        for n in 0..3 {
+            appender.append(frame(10, body(n, 100))).await.unwrap();
+        }
+        drain(&mut queue).await;
+        queue.acknowledge(Receipt(19)).await.unwrap();
+        drop((queue, appender));
+        for file in segment_files(&directory) {
+            fs::remove_file(file).unwrap();
+        }
+        let (mut queue, appender, opened) = open_at(&directory);
+        assert_eq!((opened.waiting, opened.damaged[0].events, appender.lost()), (0, 10, 10));
+        appender.append(frame(1, body(7, 10))).await.unwrap();
+        assert_eq!(drain(&mut queue).await, (vec![7], Some(Receipt(30))));
+    }
+
+    #[tokio::test]
+    async fn without_the_record_of_acknowledgements_everything_is_given_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        appender.append(frame(10, body(0, 100))).await.unwrap();
+        appender.append(frame(10, body(1, 100))).await.unwrap();
+        queue.acknowledge(Receipt(9)).await.unwrap();
+        drop((queue, appender));
+        fs::remove_file(settings(&directory).directory.join(offsets::NAME)).unwrap();
+        let (mut queue, _, opened) = open_at(&directory);
+        assert!(opened.is_acknowledgement_lost);
+        assert_eq!(drain(&mut queue).await.0, [0, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::default();
+        let (mut queue, appender, _) = open_with(&directory, &faults);
+        appender.append(frame(1, body(0, 100))).await.unwrap();
+        faults.room.store(77, SeqCst);
+        for _ in 0..3 {
+            let error = appender.append(frame(1, body(9, 100))).await.unwrap_err();
+            assert!(matches!(&error, AppendError::Disk(text) if text.contains("no space left")), "{error}");
+        }
+        assert!(appender.is_accepting(), "only an append can tell when there is room again");
+        faults.room.store(u64::MAX, SeqCst);
+        appender.append(frame(1, body(1, 100))).await.unwrap();
+        assert_eq!(drain(&mut queue).await, (vec![0, 1], Some(Receipt(1))));
+        let killed = killed(&directory);
+        let (mut queue, _, opened) = open_at(&killed);
+        assert_eq!(opened, Opened { waiting: 2, ..Opened::default() });
+        assert_eq!(drain(&mut queue).await.0, [0, 1]);
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_fsync_the_log_stops_for_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::default();
+        let (mut queue, appender, _) = open_with(&directory, &faults);
+        queue.until_empty(false);
+        appender.append(frame(1, body(0, 100))).await.unwrap();
+        assert_eq!(queue.receive().await.unwrap().unwrap().receipt, Receipt(0));
+        faults.sync_fails.store(true, SeqCst);
+        let (received, outcome) = tokio::join!(queue.receive(), appender.append(frame(1, body(1, 100))));
+        let reason = received.unwrap_err().to_string();
+        assert!(reason.contains("fsync failed in /"), "{reason}");
+        assert!(matches!(outcome, Err(AppendError::Stopped(_))), "{outcome:?}");
+        faults.sync_fails.store(false, SeqCst);
+        let syncs = faults.syncs.load(SeqCst);
+        queue.receive().await.unwrap_err();
+        queue.acknowledge(Receipt(0)).await.unwrap_err();
+        let again = appender.append(frame(1, body(2, 100))).await;
+        assert!(matches!(again, Err(AppendError::Stopped(_))), "{again:?}");
+        assert!(!appender.is_accepting());
+        assert!(appender.stopped().is_some());
+        drop((queue, appender));
+        assert_eq!(faults.syncs.load(SeqCst), syncs, "an fsync was tried again");
+        let (mut queue, ..) = open_at(&directory);
+        assert_eq!(drain(&mut queue).await.0[0], 0);
+    }
+
+    #[tokio::test]
+    async fn an_acknowledgement_that_is_not_durable_stops_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::default();
+        let (mut queue, appender, _) = open_with(&directory, &faults);
+        appender.append(frame(1, body(0, 100))).await.unwrap();
+        faults.sync_fails.store(true, SeqCst);
+        let error = queue.acknowledge(Receipt(0)).await.unwrap_err().to_string();
+        assert!(error.contains("acknowledgement"), "{error}");
+        assert_eq!(appender.depth(), 1);
+        queue.receive().await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_cannot_be_read_stops_the_run_and_names_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        for n in 0..20 {
+            appender.append(frame(1, body(n, 1000))).await.unwrap();
+        }
+        let files = segment_files(&directory);
+        fs::rename(&files[1], directory.path().join("aside")).unwrap();
+        fs::create_dir(&files[1]).unwrap();
+        drop(queue);
+        drop(appender);
+        // A directory opens, and refuses to be read.
+        let error = match open(&settings(&directory)) {
+            Ok(_) => panic!("opened"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(files[1].to_str().unwrap()), "{error}");
+        fs::remove_dir(&files[1]).unwrap();
+        fs::rename(directory.path().join("aside"), &files[1]).unwrap();
+        let (mut queue, ..) = open_at(&directory);
+        assert_eq!(drain(&mut queue).await.0.len(), 20);
+    }
+
+    #[tokio::test]
+    async fn an_append_that_is_given_up_is_in_the_log_wholly_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        for n in 0..50 {
+            let append = appender.append(frame(2, body(n, 500)));
+            let wait = Duration::from_micros(n as u64 * 10);
+            // Given up or not, either is fine.
+            let _outcome = tokio::time::timeout(wait, append).await;
+        }
+        appender.append(frame(2, body(50, 500))).await.unwrap();
+        let (numbers, _) = drain(&mut queue).await;
+        assert!(numbers.is_sorted());
+        assert_eq!(numbers.last(), Some(&50));
+        assert_eq!(appender.depth(), numbers.len() as u64 * 2);
+    }
 }

@@ -1,1 +1,862 @@
-//! Files of events, read in place.
+//! Files of events, read in place: a queue of its own, which ends when the last file has been read.
+//!
+//! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other,
+//! any of it compressed with gzip; which of them is seen from the content, never from the name
+//! ([`judge`]). NDJSON is cut at newlines without looking at the events ([`lines`]); a document is split
+//! into its events, one a line ([`split`]), so that downstream there are only lines, and an event that is
+//! broken harms no other. One thread reads ([`reader`]) ahead of the pipeline by a few chunks.
+//!
+//! How far the settled flushes have come is kept in `imports.json` ([`memory`]): for each file the position
+//! in its content, and a fingerprint of what lies before it. So an import that was interrupted goes on
+//! exactly there, a file that is finished is passed, one that has grown gives only what is new, and one that
+//! was replaced is counted from its start. Standard input and pipes have no memory.
+
+mod content;
+mod fingerprint;
+mod judge;
+mod lines;
+mod list;
+mod memory;
+mod notice;
+mod pool;
+mod progress;
+mod reader;
+mod split;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use self::notice::Notice;
+pub use self::progress::Progress;
+
+use self::content::Content;
+use self::list::{Found, Kind, unreadable};
+use self::memory::{Entry, Mark, Memory};
+use self::reader::{Chunk, Handed, Planned};
+use super::{Delivery, Framing, Queue, QueueError, Receipt};
+
+/// Why a file that starts like an Avro object container is refused.
+const AVRO: &str = "it is an Avro object container, which this build can't read; convert it to NDJSON";
+
+/// What is imported, and where it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Files, and directories that stand for the files below them; `-` is standard input.
+    pub files: Vec<PathBuf>,
+    /// The directory of `imports.json`: the queue directory. None: nothing is remembered.
+    pub memory: Option<PathBuf>,
+    /// Count from the start whatever is remembered.
+    pub again: bool,
+}
+
+/// Why an import does not start. Nothing has been handed out then.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file can't be imported.
+    #[error("cannot import {path}: {problem}", path = path.display())]
+    File {
+        /// As it was given, or found below a directory that was given.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// More files at once than can be remembered.
+    #[error("cannot import more than {files_max} files at once: import them in parts")]
+    TooManyFiles {
+        /// How many there may be.
+        files_max: usize,
+    },
+    /// What earlier imports have left can't be used.
+    #[error("cannot use {path}, which remembers what was imported: {problem}", path = path.display())]
+    Memory {
+        /// Of `imports.json`.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a thread that reads the files: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The bounds of an import. They are constants; tests make them small.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// The body of a delivery, roughly: large enough that what is done once for each does not show (a
+    /// fingerprint, two channels), small enough to stay in a core's cache until it is decoded.
+    chunk_bytes: usize,
+    /// A line or an element that is longer is not held but counted as oversized. A Braze event is at most
+    /// 900 KB; an envelope of one line may hold several.
+    event_bytes_max: usize,
+    /// How much of the content is judged. No event is as long, so a first line that is longer and starts
+    /// like JSON can only be a document.
+    look_ahead_bytes: usize,
+    /// How many files one run may import, and how many are remembered: a year of one event type in files of
+    /// five minutes. An entry is about 250 bytes, and all are written at each flush of an import.
+    files_max: usize,
+}
+
+const LIMITS: Limits = Limits {
+    chunk_bytes: 512 * 1024,
+    event_bytes_max: 16 * 1024 * 1024,
+    look_ahead_bytes: 1024 * 1024,
+    files_max: 100_000,
+};
+
+/// Looks at every file, decides from where it is to be counted, and starts to read.
+///
+/// `now_unix_seconds` is the present time, for the dates in the memory.
+///
+/// # Errors
+/// When one of the files can't be imported, or the memory can't be read and written: nothing is imported
+/// then, rather than half of it.
+pub fn open(settings: &Settings, now_unix_seconds: u64) -> Result<(FilesQueue, Vec<Notice>), OpenError> {
+    open_within(settings, now_unix_seconds, LIMITS)
+}
+
+fn open_within(
+    settings: &Settings,
+    now_unix_seconds: u64,
+    limits: Limits,
+) -> Result<(FilesQueue, Vec<Notice>), OpenError> {
+    let (found, mut notices) = list::list(&settings.files, limits.files_max)?;
+    let mut memory = settings.memory.as_deref().map(Memory::load).transpose()?;
+    if let Some(memory) = &mut memory {
+        memory.make_room(&found.iter().filter_map(key).collect(), limits.files_max);
+    }
+    let mut bytes_total = Some(0);
+    let mut files = Vec::new();
+    for found in found {
+        if let Some((planned, bytes)) = plan(found, memory.as_mut(), settings.again, &mut notices)? {
+            bytes_total = bytes_total.zip(bytes).map(|(total, bytes)| total + bytes);
+            files.push(planned);
+        }
+    }
+    if let Some(memory) = memory.as_ref().filter(|_| !files.is_empty()) {
+        // That the memory can be written is better known before anything is counted.
+        memory.write().map_err(|problem| memory.refuse(problem))?;
+    }
+    let progress = Arc::new(Progress::new(files.len() as u64, bytes_total));
+    let files: Arc<[Planned]> = files.into();
+    let handed =
+        reader::start(Arc::clone(&files), Arc::clone(&progress), limits).map_err(OpenError::Thread)?;
+    Ok((FilesQueue::new(files, handed, memory.map(Arc::new), progress, now_unix_seconds), notices))
+}
+
+/// Decides from where a file is read, and how many bytes of it, if that can be known; none if it is passed.
+fn plan(
+    found: Found,
+    memory: Option<&mut Memory>,
+    again: bool,
+    notices: &mut Vec<Notice>,
+) -> Result<Option<(Planned, Option<u64>)>, OpenError> {
+    let Some(key) = key(&found) else { return Ok(Some((Planned { found, start: None }, None))) };
+    let (file, bytes) = look_at(&found.path)?;
+    let mut start = None;
+    if let Some(memory) = memory {
+        if let Some(entry) = memory.get(key).filter(|_| !again) {
+            let same = entry.mark.fingerprint.matches(&file);
+            let same = same.map_err(|error| unreadable(&found.path, &error))?;
+            let notice = tell(&found.path, entry, same, bytes);
+            let is_counted = matches!(notice, Notice::Counted { .. });
+            notices.push(notice);
+            if is_counted {
+                return Ok(None);
+            }
+            start = same.then(|| entry.mark.clone());
+        }
+        if start.is_none() {
+            memory.forget(key);
+        }
+    }
+    let bytes = bytes - start.as_ref().map_or(0, Mark::bytes_skipped);
+    Ok(Some((Planned { found, start }, Some(bytes))))
+}
+
+fn key(found: &Found) -> Option<&str> {
+    match &found.kind {
+        Kind::Regular { key } => Some(key),
+        Kind::Stream | Kind::StandardInput => None,
+    }
+}
+
+/// Opens a file, for it to fail now if it must, and says how long it is on disk.
+fn look_at(path: &Path) -> Result<(File, u64), OpenError> {
+    let look = || {
+        let file = Arc::new(File::open(path)?);
+        let bytes = file.metadata()?.len();
+        let content = Content::new(Box::new(Arc::clone(&file)), Arc::default())?;
+        Ok((content.is_avro(), file.try_clone()?, bytes))
+    };
+    let (is_avro, file, bytes) = look().map_err(|error| unreadable(path, &error))?;
+    if is_avro {
+        return Err(OpenError::File { path: path.to_owned(), problem: AVRO.to_owned() });
+    }
+    Ok((file, bytes))
+}
+
+fn tell(path: &Path, entry: &Entry, same: bool, bytes: u64) -> Notice {
+    let path = path.to_owned();
+    let Mark { position, finished, fingerprint, .. } = entry.mark;
+    if !same {
+        Notice::Changed { path }
+    } else if !finished {
+        Notice::Continued { path, position }
+    } else if fingerprint.end < bytes {
+        Notice::Grown { path, position }
+    } else {
+        Notice::Counted { path, bytes, settled_at: entry.settled_at }
+    }
+}
+
+/// The files of one import, as a queue.
+pub struct FilesQueue {
+    files: Arc<[Planned]>,
+    handed: mpsc::Receiver<Handed>,
+    /// How the files ended, once they have.
+    ended: Option<Result<(), String>>,
+    /// The receipt of the last delivery: deliveries are numbered from 1 over all files.
+    receipt: u64,
+    /// Of what has been handed out and is not settled, with the receipts.
+    marks: VecDeque<(Receipt, usize, Mark)>,
+    memory: Option<Arc<Memory>>,
+    /// Whether the memory says more than the disk.
+    is_unwritten: bool,
+    writing: Option<JoinHandle<Result<(), String>>>,
+    progress: Arc<Progress>,
+    opened: Instant,
+    opened_at: u64,
+}
+
+impl FilesQueue {
+    fn new(
+        files: Arc<[Planned]>,
+        handed: mpsc::Receiver<Handed>,
+        memory: Option<Arc<Memory>>,
+        progress: Arc<Progress>,
+        opened_at: u64,
+    ) -> Self {
+        Self {
+            files,
+            handed,
+            ended: None,
+            receipt: 0,
+            marks: VecDeque::new(),
+            memory,
+            is_unwritten: false,
+            writing: None,
+            progress,
+            opened: Instant::now(),
+            opened_at,
+        }
+    }
+
+    /// How far reading has come.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    fn deliver(&mut self, chunk: Chunk) -> Delivery {
+        self.receipt += 1;
+        let receipt = Receipt(self.receipt);
+        if let Some(mark) = chunk.mark {
+            self.marks.push_back((receipt, chunk.file, mark));
+        }
+        let origin = Arc::clone(&self.files[chunk.file].found.origin);
+        Delivery { body: chunk.body, framing: Framing::Lines, origin, oversized: chunk.oversized, receipt }
+    }
+
+    /// Moves what is settled from the marks to the memory.
+    fn settle(&mut self, receipt: Receipt) {
+        let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
+        let settled_at = self.opened_at + self.opened.elapsed().as_secs();
+        let mut marks = self.marks.drain(..settled).peekable();
+        let Some(memory) = &mut self.memory else { return };
+        while let Some((_, file, mark)) = marks.next() {
+            let is_last_of_file = marks.peek().is_none_or(|(_, next, _)| *next != file);
+            if let (true, Some(key)) = (is_last_of_file, key(&self.files[file].found)) {
+                Arc::make_mut(memory).set(key, Entry { mark, settled_at });
+                self.is_unwritten = true;
+            }
+        }
+    }
+
+    /// Waits for a write that is under way: two at once could put the older one in place last. A call that
+    /// was given up leaves it to the next.
+    async fn wait_for_write(&mut self) -> Result<(), QueueError> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let written =
+            writing.await.unwrap_or_else(|error| Err(format!("writing the memory failed: {error}")));
+        self.writing = None;
+        // What failed is written with the next acknowledgement, if there is one.
+        self.is_unwritten |= written.is_err();
+        written.map_err(QueueError::Storage)
+    }
+}
+
+impl Queue for FilesQueue {
+    async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
+        if self.ended.is_none() {
+            match self.handed.recv().await {
+                Some(Handed::Chunk(chunk)) => return Ok(Some(self.deliver(chunk))),
+                Some(Handed::End) => self.ended = Some(Ok(())),
+                Some(Handed::Failed(problem)) => self.ended = Some(Err(problem)),
+                None => {
+                    self.ended = Some(Err("the thread that reads the files ended unexpectedly".to_owned()));
+                }
+            }
+        }
+        match &self.ended {
+            Some(Err(problem)) => Err(QueueError::Storage(problem.clone())),
+            _ => Ok(None),
+        }
+    }
+
+    async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
+        self.settle(receipt);
+        self.wait_for_write().await?;
+        if let Some(memory) = self.memory.as_ref().filter(|_| self.is_unwritten) {
+            let memory = Arc::clone(memory);
+            self.writing = Some(tokio::task::spawn_blocking(move || memory.write()));
+            self.is_unwritten = false;
+        }
+        self.wait_for_write().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::time::Duration;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+
+    use super::content::tests::gzip;
+    use super::*;
+
+    const NOW: u64 = 1_795_341_600;
+
+    /// A directory with files to import and a memory beside them.
+    struct Place(TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+            let path = self.0.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            path
+        }
+
+        fn settings(&self, files: &[&Path]) -> Settings {
+            let files = files.iter().map(|path| path.to_path_buf()).collect();
+            Settings { files, memory: Some(self.0.path().join("memory")), again: false }
+        }
+
+        fn open(&self, files: &[&Path], limits: Limits) -> (FilesQueue, Vec<Notice>) {
+            open_within(&self.settings(files), NOW, limits).unwrap()
+        }
+    }
+
+    fn tiny(chunk_bytes: usize) -> Limits {
+        Limits { chunk_bytes, ..LIMITS }
+    }
+
+    async fn rest(queue: &mut FilesQueue) -> Vec<Delivery> {
+        let mut all = Vec::new();
+        while let Some(delivery) = queue.receive().await.unwrap() {
+            assert_eq!(delivery.framing, Framing::Lines);
+            all.push(delivery);
+        }
+        assert!(queue.receive().await.unwrap().is_none(), "the end is the end");
+        all
+    }
+
+    fn text(deliveries: &[Delivery]) -> String {
+        deliveries.iter().map(|delivery| str::from_utf8(&delivery.body).unwrap()).collect()
+    }
+
+    /// The events in deliveries, those of envelopes and arrays on one line one by one.
+    fn events(deliveries: &[Delivery]) -> Vec<Value> {
+        // The last line of a file may lack its newline.
+        let lines = deliveries.iter().flat_map(|delivery| delivery.body.split(|&byte| byte == b'\n'));
+        let lines = lines.filter(|line| !line.trim_ascii().is_empty());
+        lines.flat_map(|line| flat(serde_json::from_slice(line).unwrap())).collect()
+    }
+
+    fn flat(value: Value) -> Vec<Value> {
+        match value {
+            Value::Array(elements) => elements,
+            Value::Object(mut object) if object.get("events").is_some_and(Value::is_array) => {
+                flat(object.remove("events").unwrap())
+            }
+            value => vec![value],
+        }
+    }
+
+    fn lines(range: std::ops::Range<u32>) -> String {
+        lines_of(&range.collect::<Vec<_>>())
+    }
+
+    fn lines_of(ids: &[u32]) -> String {
+        ids.iter().fold(String::new(), |lines, id| lines + &json!({ "id": id }).to_string() + "\n")
+    }
+
+    #[tokio::test]
+    async fn files_are_handed_out_in_order_with_what_their_paths_say() {
+        let place = Place::new();
+        let a = place.write("event_type=users.messages.email.Send/a", lines(0..3));
+        let b = place.write("b", gzip(lines(3..5).as_bytes()));
+        let (mut queue, notices) = place.open(&[&a, &b], LIMITS);
+        assert!(notices.is_empty());
+        let all = rest(&mut queue).await;
+        assert_eq!(text(&all), lines(0..5));
+        let types: Vec<_> = all.iter().map(|delivery| delivery.origin.event_type.as_deref()).collect();
+        assert_eq!(types, [Some("users.messages.email.Send"), None]);
+        assert!(all[0].receipt < all[1].receipt);
+        let progress = queue.progress();
+        let bytes = [&a, &b].map(|path| fs::metadata(path).unwrap().len()).iter().sum();
+        assert_eq!((progress.bytes_read(), progress.bytes_total()), (bytes, Some(bytes)));
+        assert_eq!((progress.files_done(), progress.files_total()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_settled_is_passed_until_it_is_asked_for_again() {
+        let place = Place::new();
+        for content in [lines(0..100).into_bytes(), gzip(lines(0..100).as_bytes()), b"[1,2]\n \n".to_vec()] {
+            let file = place.write(&format!("f{}", content.len()), &content);
+            let (mut queue, _) = place.open(&[&file], tiny(10));
+            let first = rest(&mut queue).await;
+            queue.acknowledge(first.last().unwrap().receipt).await.unwrap();
+
+            // Touching it, or writing the same once more, changes nothing.
+            place.write(file.file_name().unwrap().to_str().unwrap(), &content);
+            let (mut queue, notices) = place.open(&[&file], tiny(10));
+            assert!(rest(&mut queue).await.is_empty());
+            let bytes = content.len() as u64;
+            assert_eq!(notices, [Notice::Counted { path: file.clone(), bytes, settled_at: NOW }]);
+
+            let settings = Settings { again: true, ..place.settings(&[&file]) };
+            let (mut queue, notices) = open_within(&settings, NOW, tiny(10)).unwrap();
+            assert_eq!(text(&rest(&mut queue).await), text(&first));
+            assert!(notices.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_remembered_before_it_is_acknowledged() {
+        let place = Place::new();
+        let file = place.write("a", lines(0..9));
+        for _ in 0..2 {
+            let (mut queue, notices) = place.open(&[&file], tiny(20));
+            assert_eq!(text(&rest(&mut queue).await), lines(0..9));
+            assert!(notices.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_has_grown_gives_what_is_new() {
+        for pack in [|text: &str| text.as_bytes().to_vec(), |text: &str| gzip(text.as_bytes())] {
+            let place = Place::new();
+            let file = place.write("a", pack(&lines(0..9)));
+            let (mut queue, _) = place.open(&[&file], LIMITS);
+            let all = rest(&mut queue).await;
+            queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
+
+            let grown = [pack(&lines(0..9)), pack(&lines(9..12))].concat();
+            place.write("a", grown);
+            let (mut queue, notices) = place.open(&[&file], LIMITS);
+            let position = lines(0..9).len() as u64;
+            assert_eq!(notices, [Notice::Grown { path: file, position }]);
+            let all = rest(&mut queue).await;
+            assert_eq!(text(&all), lines(9..12));
+            queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_replaced_is_counted_from_its_start() {
+        let place = Place::new();
+        let file = place.write("a", lines(0..9));
+        for (content, acknowledged) in [(lines(1..9), 1), (lines(2..12), 2), ("[]".to_owned(), 0)] {
+            let (mut queue, _) = place.open(&[&file], tiny(20));
+            let first = queue.receive().await.unwrap().unwrap();
+            queue.acknowledge(first.receipt).await.unwrap();
+            place.write("a", &content);
+            let (mut queue, notices) = place.open(&[&file], tiny(20));
+            assert_eq!(notices, [Notice::Changed { path: file.clone() }], "{acknowledged}");
+            assert_eq!(text(&rest(&mut queue).await), if content == "[]" { "" } else { &content });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_receipt_in_the_middle_settles_the_files_before_it() {
+        let place = Place::new();
+        let files: Vec<_> = (0..3).map(|n| place.write(&n.to_string(), lines(0..9))).collect();
+        let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
+        let (mut queue, _) = place.open(&files, tiny(30));
+        let all = rest(&mut queue).await;
+        let per_file = all.len() / 3;
+        queue.acknowledge(all[per_file].receipt).await.unwrap();
+        // Covered already.
+        queue.acknowledge(all[0].receipt).await.unwrap();
+        let (mut queue, notices) = place.open(&files, tiny(30));
+        assert!(matches!(notices[..], [Notice::Counted { .. }, Notice::Continued { .. }]), "{notices:?}");
+        let left = rest(&mut queue).await;
+        assert_eq!(text(&left), text(&all[per_file + 1..]));
+    }
+
+    #[tokio::test]
+    async fn without_a_directory_nothing_is_remembered() {
+        let place = Place::new();
+        let file = place.write("a", lines(0..9));
+        let settings = Settings { memory: None, ..place.settings(&[&file]) };
+        for _ in 0..2 {
+            let (mut queue, _) = open(&settings, NOW).unwrap();
+            let all = rest(&mut queue).await;
+            assert_eq!(text(&all), lines(0..9));
+            queue.acknowledge(all[0].receipt).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_precedes_a_read_error_is_handed_out_and_a_repaired_file_goes_on() {
+        let noise: Vec<_> = (0..20_000_u32).map(|id| id.wrapping_mul(2_654_435_761)).collect();
+        let whole = lines_of(&noise);
+        for text_of in [whole.clone(), format!("[{}]", whole.trim_end().replace('\n', ",\n"))] {
+            let (first, second) = text_of.as_bytes().split_at(text_of.len() / 2);
+            let packed = [gzip(first), gzip(second)].concat();
+            let middle = gzip(first).len();
+            let mut damaged = packed.clone();
+            damaged[middle] = 0;
+            for broken in [packed[..middle + 100].to_vec(), packed[..middle - 100].to_vec(), damaged] {
+                let place = Place::new();
+                let file = place.write("a", broken);
+                let (mut queue, _) = place.open(&[&file], tiny(1000));
+                let mut seen = Vec::new();
+                let error = loop {
+                    match queue.receive().await {
+                        Ok(delivery) => seen.push(delivery.unwrap()),
+                        Err(error) => break error.to_string(),
+                    }
+                };
+                assert!(error.contains("cannot read") && error.contains(&*file.to_string_lossy()), "{error}");
+                assert!(queue.receive().await.is_err(), "an error is no end");
+                assert!(text(&seen).len() > whole.len() / 4);
+                queue.acknowledge(seen.last().unwrap().receipt).await.unwrap();
+
+                place.write("a", &packed);
+                let (mut queue, notices) = place.open(&[&file], tiny(1000));
+                assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+                seen.extend(rest(&mut queue).await);
+                let ids: Vec<_> = events(&seen).iter().map(|event| event["id"].as_u64().unwrap()).collect();
+                assert!(ids.into_iter().eq(noise.iter().map(|id| u64::from(*id))));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_imported_when_one_of_the_files_cannot_be() {
+        let place = Place::new();
+        let good = place.write("good", lines(0..9));
+        let avro = place.write("avro", b"Obj\x01\x04");
+        let packed = place.write("packed", gzip(b"Obj\x01\x04"));
+        let broken = place.write("broken", [0x1f, 0x8b, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let missing = place.0.path().join("missing");
+        for (bad, expected) in [
+            (&avro, "Avro"),
+            (&packed, "Avro"),
+            (&broken, "invalid gzip header"),
+            (&missing, "there is no such file"),
+        ] {
+            let error = open(&place.settings(&[&good, bad]), NOW).err().unwrap().to_string();
+            assert!(error.contains(expected) && error.contains(&*bad.to_string_lossy()), "{error}");
+        }
+        assert!(!place.0.path().join("memory/imports.json").exists());
+    }
+
+    #[test]
+    fn a_memory_that_cannot_be_used_stops_the_import() {
+        let place = Place::new();
+        let good = place.write("good", lines(0..9));
+        place.write("memory/imports.json", "{}");
+        assert!(matches!(open(&place.settings(&[&good]), NOW), Err(OpenError::Memory { .. })));
+        let settings = Settings { memory: Some(good.clone()), ..place.settings(&[&good]) };
+        assert!(matches!(open(&settings, NOW), Err(OpenError::Memory { .. })));
+        let limits = Limits { files_max: 0, ..LIMITS };
+        let error = open_within(&place.settings(&[&good]), NOW, limits).err().unwrap();
+        assert!(matches!(error, OpenError::TooManyFiles { files_max: 0 }));
+    }
+
+    #[tokio::test]
+    async fn a_pipe_is_read_as_it_is_written_and_not_remembered() {
+        let place = Place::new();
+        let pipe = place.0.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (mut queue, _) = place.open(&[&pipe], LIMITS);
+        let mut writer = tokio::task::spawn_blocking(move || File::options().write(true).open(pipe).unwrap())
+            .await
+            .unwrap();
+        for id in 0..3 {
+            writer.write_all(lines(id..id + 1).as_bytes()).unwrap();
+            let next = tokio::time::timeout(Duration::from_secs(10), queue.receive()).await.unwrap();
+            let delivery = next.unwrap().unwrap();
+            assert_eq!(text(std::slice::from_ref(&delivery)), lines(id..id + 1));
+            queue.acknowledge(delivery.receipt).await.unwrap();
+        }
+        drop(writer);
+        assert!(rest(&mut queue).await.is_empty());
+        assert_eq!(queue.progress().bytes_total(), None);
+        let memory = fs::read_to_string(place.0.path().join("memory/imports.json")).unwrap();
+        assert_eq!(memory, r#"{"version":1,"files":{}}"#);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_dropped_ends_its_reader() {
+        let place = Place::new();
+        let file = place.write("a", lines(0..1000));
+        let (mut queue, _) = place.open(&[&file], tiny(10));
+        queue.receive().await.unwrap();
+        let files = Arc::downgrade(&queue.files);
+        drop(queue);
+        while files.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_acknowledgement_that_was_given_up_is_made_good_by_the_next() {
+        let place = Place::new();
+        let file = place.write("a", lines(0..9));
+        let (mut queue, _) = place.open(&[&file], tiny(20));
+        let all = rest(&mut queue).await;
+        {
+            let given_up = std::pin::pin!(queue.acknowledge(all.last().unwrap().receipt));
+            // Polled once: the write is under way, or already done.
+            let _ = given_up.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        }
+        queue.acknowledge(all[0].receipt).await.unwrap();
+        let (_, notices) = place.open(&[&file], tiny(20));
+        assert!(matches!(notices[..], [Notice::Counted { .. }]), "{notices:?}");
+    }
+
+    #[tokio::test]
+    async fn an_acknowledgement_that_cannot_be_made_durable_is_an_error_until_it_can() {
+        let place = Place::new();
+        let file = place.write("a", lines(0..9));
+        let (mut queue, _) = place.open(&[&file], LIMITS);
+        let all = rest(&mut queue).await;
+        let memory = place.0.path().join("memory");
+        fs::remove_dir_all(&memory).unwrap();
+        for _ in 0..2 {
+            assert!(
+                queue.acknowledge(all[0].receipt).await.unwrap_err().to_string().contains("cannot write")
+            );
+        }
+        fs::create_dir(&memory).unwrap();
+        queue.acknowledge(all[0].receipt).await.unwrap();
+        assert!(memory.join("imports.json").exists());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Written {
+        Lines { newline: &'static str, blank: bool, last: bool },
+        OnOneLine(Outside),
+        OneEventALine(Outside),
+        Pretty(Outside),
+        PrettyEvents,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Outside {
+        Array,
+        Envelope,
+        EnvelopeAmongOthers,
+    }
+
+    impl Written {
+        fn write(&self, events: &[Value]) -> String {
+            match self {
+                Written::Lines { newline, blank, last } => {
+                    let newline = if *blank { format!("{newline} {newline}") } else { newline.to_string() };
+                    let lines: Vec<_> = events.iter().map(Value::to_string).collect();
+                    lines.join(&newline) + if *last { &newline } else { "" }
+                }
+                Written::OnOneLine(outside) => outside.around(events).to_string(),
+                Written::OneEventALine(outside) => {
+                    let lines: Vec<_> = events.iter().map(Value::to_string).collect();
+                    let marked = outside.around(&[json!("the events")]).to_string();
+                    marked.replace("\"the events\"", &format!("\n{}\n", lines.join(",\n")))
+                }
+                Written::Pretty(outside) => serde_json::to_string_pretty(&outside.around(events)).unwrap(),
+                Written::PrettyEvents => {
+                    events.iter().map(|event| serde_json::to_string_pretty(event).unwrap() + "\n").collect()
+                }
+            }
+        }
+    }
+
+    impl Outside {
+        fn around(self, events: &[Value]) -> Value {
+            match self {
+                Outside::Array => json!(events),
+                Outside::Envelope => json!({ "events": events }),
+                // The keys are written in the order of the alphabet.
+                Outside::EnvelopeAmongOthers => {
+                    json!({ "a": { "events": [1] }, "b": "events", "events": events, "z": [{ "id": 0 }] })
+                }
+            }
+        }
+    }
+
+    fn written() -> impl Strategy<Value = Written> {
+        let outside =
+            || prop_oneof![Just(Outside::Array), Just(Outside::Envelope), Just(Outside::EnvelopeAmongOthers)];
+        prop_oneof![
+            (prop_oneof![Just("\n"), Just("\r\n")], any::<bool>(), any::<bool>())
+                .prop_map(|(newline, blank, last)| Written::Lines { newline, blank, last }),
+            outside().prop_map(Written::OnOneLine),
+            outside().prop_map(Written::OneEventALine),
+            outside().prop_map(Written::Pretty),
+            Just(Written::PrettyEvents),
+        ]
+    }
+
+    fn event() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            "[\"\\\\{}\\[\\]:,\n a-cü]{0,8}",
+            Just("events".to_owned()),
+            Just("\u{1f600}\\".to_owned()),
+        ];
+        (text.clone(), text, any::<i32>()).prop_map(|(key, value, number)| {
+            json!({ "id": value, "properties": { key: [number, { "events": [value] }, null] } })
+        })
+    }
+
+    /// How a file is stored: plain or compressed in that many members, with or without a byte order mark.
+    fn store(text: &str, members: usize, mark: bool) -> Vec<u8> {
+        let text = if mark { format!("\u{feff}{text}") } else { text.to_owned() };
+        match members {
+            0 => text.into_bytes(),
+            members => text.as_bytes().chunks(text.len().div_ceil(members).max(1)).flat_map(gzip).collect(),
+        }
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    /// Limits that are small, but never so small that an event of the tests is too long.
+    fn limits() -> impl Strategy<Value = Limits> {
+        (1_usize..300, 1_usize..600).prop_map(|(chunk_bytes, look_ahead_bytes)| Limits {
+            chunk_bytes,
+            look_ahead_bytes,
+            event_bytes_max: 2000,
+            files_max: 2,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// For any events, any way to write and to store them, and any sizes of chunk and look ahead: the
+        /// lines of the deliveries are the events in order.
+        #[test]
+        fn any_layout_gives_exactly_its_events(
+            expected in vec(event(), 1..12),
+            written in written(),
+            members in 0_usize..3,
+            mark: bool,
+            limits in limits(),
+        ) {
+            let place = Place::new();
+            let limits = Limits { event_bytes_max: 1_000_000, ..limits };
+            let file = place.write("a", store(&written.write(&expected), members, mark));
+            let (mut queue, _) = place.open(&[&file], limits);
+            let all = block_on(rest(&mut queue));
+            prop_assert_eq!(events(&all), expected);
+            prop_assert_eq!(all.iter().map(|delivery| delivery.oversized).sum::<u32>(), 0);
+        }
+
+        /// For any stop points: what was acknowledged before each and what comes after the last add up to
+        /// the events, and to the oversized ones among them, without loss or repetition.
+        #[test]
+        fn any_stops_lose_and_repeat_nothing(
+            parts in vec((vec(prop_oneof![4 => event().prop_map(Some), 1 => Just(None)], 1..12), written(), 0_usize..3), 1..3),
+            limits in limits(),
+            stops in vec((0_usize..9, 0_usize..9), 0..5),
+        ) {
+            let place = Place::new();
+            let mut expected = Vec::new();
+            let mut files = Vec::new();
+            for (part, written, members) in &parts {
+                let long = json!({ "id": "x".repeat(3000) });
+                let all: Vec<_> = part.iter().map(|event| event.clone().unwrap_or(long.clone())).collect();
+                // A whole line that is an envelope must not be too long itself.
+                let written = match written {
+                    Written::OnOneLine(outside @ (Outside::Envelope | Outside::EnvelopeAmongOthers)) => {
+                        &Written::Pretty(*outside)
+                    }
+                    written => written,
+                };
+                files.push(place.write(&files.len().to_string(), store(&written.write(&all), *members, false)));
+                expected.extend(part.clone());
+            }
+            let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
+            let mut settled = Vec::new();
+            for (ahead, acknowledged) in stops {
+                let (mut queue, _) = place.open(&files, limits);
+                block_on(async {
+                    let mut seen = Vec::new();
+                    while seen.len() <= ahead && let Some(delivery) = queue.receive().await.unwrap() {
+                        seen.push(delivery);
+                    }
+                    seen.truncate(acknowledged);
+                    if let Some(last) = seen.last() {
+                        queue.acknowledge(last.receipt).await.unwrap();
+                    }
+                    settled.extend(seen);
+                });
+            }
+            let (mut queue, _) = place.open(&files, limits);
+            settled.extend(block_on(rest(&mut queue)));
+            let oversized: u32 = settled.iter().map(|delivery| delivery.oversized).sum();
+            prop_assert_eq!(oversized as usize, expected.iter().filter(|event| event.is_none()).count());
+            let held: Vec<_> = expected.into_iter().flatten().collect();
+            prop_assert_eq!(events(&settled), held);
+        }
+
+        /// For any broken lines among good ones, the first included: every line is handed out as it is.
+        #[test]
+        fn broken_lines_harm_no_others(
+            lines in vec(prop_oneof![
+                2 => event().prop_map(|event| event.to_string()),
+                1 => prop_oneof![
+                    Just("garbage"), Just("{\"a\":"), Just("{\"a\" 1}"), Just("\"open"), Just("42"),
+                    Just("{\"id\":\"x\",\"p\":{\"q\":[1,"), Just("[2026-11-22] started"), Just("{"),
+                ].prop_map(str::to_owned),
+            ], 2..12),
+            last in event(),
+            chunk in 1_usize..300,
+        ) {
+            let place = Place::new();
+            let text = format!("{}\n{last}\n{last}\n", lines.join("\n"));
+            let file = place.write("a", &text);
+            let (mut queue, _) = place.open(&[&file], tiny(chunk));
+            prop_assert_eq!(super::tests::text(&block_on(rest(&mut queue))), text);
+        }
+    }
+}

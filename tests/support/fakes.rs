@@ -14,13 +14,13 @@ use braze_datadog::stats::DropReason;
 use tokio::sync::{Notify, Semaphore};
 
 /// A queue in memory. [`FakeQueue::reopen`] is what a restart of the process does to a real one.
-#[derive(Clone)]
-pub struct FakeQueue {
+#[derive(Debug, Clone)]
+pub(crate) struct FakeQueue {
     state: Arc<Mutex<State>>,
     grown: Arc<Notify>,
     next: usize,
     /// Whether the queue ends when it is empty.
-    pub ends: bool,
+    pub(crate) ends: bool,
 }
 
 #[derive(Default)]
@@ -31,32 +31,32 @@ struct State {
 }
 
 impl FakeQueue {
-    pub fn new(bodies: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(bodies: impl IntoIterator<Item = String>) -> Self {
         let state = State { bodies: bodies.into_iter().collect(), ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), grown: Arc::new(Notify::new()), next: 0, ends: true }
     }
 
-    pub fn waiting(mut self) -> Self {
+    pub(crate) fn waiting(mut self) -> Self {
         self.ends = false;
         self
     }
 
-    pub fn failing_at(self, delivery: usize) -> Self {
+    pub(crate) fn failing_at(self, delivery: usize) -> Self {
         self.lock().fails_at = Some(delivery);
         self
     }
 
-    pub fn push(&self, body: String) {
+    pub(crate) fn push(&self, body: String) {
         self.lock().bodies.push(body);
         self.grown.notify_one();
     }
 
     /// How many deliveries are acknowledged.
-    pub fn acknowledged(&self) -> usize {
+    pub(crate) fn acknowledged(&self) -> usize {
         self.lock().acknowledged
     }
 
-    pub fn reopen(&self) -> Self {
+    pub(crate) fn reopen(&self) -> Self {
         Self { next: self.acknowledged(), ..self.clone() }
     }
 
@@ -99,8 +99,8 @@ impl Queue for FakeQueue {
 }
 
 /// What the fake intake does with the requests of a connection.
-#[derive(Clone)]
-pub enum Behaviour {
+#[derive(Debug, Clone)]
+pub(crate) enum Behaviour {
     Accept,
     Refuse(DropReason),
     /// Never answers.
@@ -112,23 +112,23 @@ pub enum Behaviour {
 
 /// An intake in memory.
 #[derive(Default)]
-pub struct FakeIntake {
+pub(crate) struct FakeIntake {
     behaviours: Mutex<HashMap<String, Behaviour>>,
     submissions: Mutex<Vec<(String, Payload)>>,
 }
 
 impl FakeIntake {
-    pub fn set(&self, connection: &str, behaviour: Behaviour) {
+    pub(crate) fn set(&self, connection: &str, behaviour: Behaviour) {
         self.behaviours.lock().unwrap().insert(connection.into(), behaviour);
     }
 
     /// How many payloads came in, whatever became of them.
-    pub fn requests(&self, connection: &str) -> usize {
+    pub(crate) fn requests(&self, connection: &str) -> usize {
         self.submissions.lock().unwrap().iter().filter(|(name, _)| name == connection).count()
     }
 
     /// The series that came in, decoded, payload by payload.
-    pub fn series(&self, connection: &str) -> Vec<Vec<serde_json::Value>> {
+    pub(crate) fn series(&self, connection: &str) -> Vec<Vec<serde_json::Value>> {
         let submissions = self.submissions.lock().unwrap();
         let mine = submissions.iter().filter(|(name, _)| name == connection);
         mine.map(|(_, payload)| {
@@ -141,7 +141,7 @@ impl FakeIntake {
     }
 
     /// Sends by the JSON of the tags, over all payloads of a connection.
-    pub fn sends(&self, connection: &str) -> BTreeMap<String, u64> {
+    pub(crate) fn sends(&self, connection: &str) -> BTreeMap<String, u64> {
         let mut sends = BTreeMap::new();
         for series in self.series(connection).into_iter().flatten() {
             for point in series["points"].as_array().unwrap() {
@@ -152,7 +152,7 @@ impl FakeIntake {
         sends
     }
 
-    pub fn total(&self, connection: &str) -> u64 {
+    pub(crate) fn total(&self, connection: &str) -> u64 {
         self.sends(connection).values().sum()
     }
 }

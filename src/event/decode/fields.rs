@@ -1,6 +1,6 @@
 //! What is picked out of one event: its keys, the forms their values take, and which of two values wins.
 
-use super::cursor::{Cursor, Fault, Quoted, Span, unescape};
+use super::cursor::{Broken, Cursor, Fault, Quoted, Span, unescape};
 use crate::event::{FIELDS, Field};
 
 /// How many keys can become tag fields: one for each [`Field`], then the `*_api_id` of each id.
@@ -25,12 +25,13 @@ enum Key {
 impl Key {
     #[inline]
     fn of(name: &[u8]) -> Self {
-        match name {
-            b"id" => Key::Id,
-            b"time" => Key::Time,
-            b"events" => Key::Events,
-            b"event_type" => Key::EventType,
-            b"properties" => Key::Properties,
+        // Compared whole, by length first: patterns of bytes would be compared byte by byte.
+        match name.len() {
+            2 if name == b"id" => Key::Id,
+            4 if name == b"time" => Key::Time,
+            6 if name == b"events" => Key::Events,
+            10 if name == b"event_type" => Key::EventType,
+            10 if name == b"properties" => Key::Properties,
             _ => tag_key(name).map_or(Key::Other, Key::Tag),
         }
     }
@@ -39,19 +40,19 @@ impl Key {
 /// The `*_api_id` of the id at index `2 * n` of [`Field::ALL`] is at `FIELDS + n`.
 #[inline]
 fn tag_key(name: &[u8]) -> Option<usize> {
-    Some(match name {
-        b"app_group_id" => Field::AppGroupId as usize,
-        b"app_group_name" => Field::AppGroupName as usize,
-        b"campaign_id" => Field::CampaignId as usize,
-        b"campaign_name" => Field::CampaignName as usize,
-        b"canvas_id" => Field::CanvasId as usize,
-        b"canvas_name" => Field::CanvasName as usize,
-        b"canvas_step_id" => Field::CanvasStepId as usize,
-        b"canvas_step_name" => Field::CanvasStepName as usize,
-        b"app_group_api_id" => FIELDS,
-        b"campaign_api_id" => FIELDS + 1,
-        b"canvas_api_id" => FIELDS + 2,
-        b"canvas_step_api_id" => FIELDS + 3,
+    Some(match name.len() {
+        9 if name == b"canvas_id" => Field::CanvasId as usize,
+        11 if name == b"campaign_id" => Field::CampaignId as usize,
+        11 if name == b"canvas_name" => Field::CanvasName as usize,
+        12 if name == b"app_group_id" => Field::AppGroupId as usize,
+        13 if name == b"campaign_name" => Field::CampaignName as usize,
+        13 if name == b"canvas_api_id" => FIELDS + 2,
+        14 if name == b"canvas_step_id" => Field::CanvasStepId as usize,
+        14 if name == b"app_group_name" => Field::AppGroupName as usize,
+        15 if name == b"campaign_api_id" => FIELDS + 1,
+        16 if name == b"canvas_step_name" => Field::CanvasStepName as usize,
+        16 if name == b"app_group_api_id" => FIELDS,
+        18 if name == b"canvas_step_api_id" => FIELDS + 3,
         _ => return None,
     })
 }
@@ -111,7 +112,7 @@ pub(super) struct Found {
 impl Found {
     /// Reads an object whose opening brace has been passed, and forgets what was found before.
     #[inline]
-    pub(super) fn start(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Fault> {
+    pub(super) fn start(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
         self.top.present = 0;
         self.properties.present = 0;
         self.event_type = Span::EMPTY;
@@ -126,11 +127,11 @@ impl Found {
     }
 
     /// Goes on behind the value of `events`.
-    pub(super) fn resume(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Fault> {
+    pub(super) fn resume(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
         if more_members(cursor)? { self.members(cursor) } else { Ok(Step::End) }
     }
 
-    fn members(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Fault> {
+    fn members(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
         loop {
             let name = cursor.key()?;
             match Key::of(self.name(cursor, name)) {
@@ -151,7 +152,7 @@ impl Found {
         }
     }
 
-    fn properties(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+    fn properties(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Broken> {
         self.properties.present = 0;
         if cursor.token() != b'{' {
             return cursor.skip();
@@ -187,8 +188,8 @@ impl Found {
     }
 
     /// A text, or an unsigned number as its text; empty where the value is neither.
-    #[inline]
-    fn text(&mut self, cursor: &mut Cursor<'_>) -> Result<Span, Fault> {
+    #[inline(never)]
+    fn text(&mut self, cursor: &mut Cursor<'_>) -> Result<Span, Broken> {
         Ok(match self.value(cursor)? {
             Value::Text(span) => span,
             Value::Integer(span) if parse_u64(self.bytes(cursor.text(), span)).is_some() => span,
@@ -197,15 +198,22 @@ impl Found {
     }
 
     /// As [`Self::text`], but empty where it is redacted.
-    #[inline]
-    fn tag(&mut self, cursor: &mut Cursor<'_>) -> Result<Span, Fault> {
-        let span = self.text(cursor)?;
+    #[expect(clippy::inline_always, reason = "measured: else every value goes through memory")]
+    #[inline(always)]
+    fn tag(&mut self, cursor: &mut Cursor<'_>) -> Result<Span, Broken> {
+        let span = if cursor.token() == b'"' {
+            cursor.pos += 1;
+            let text = cursor.string()?;
+            self.keep(cursor, text)
+        } else {
+            self.text(cursor)?
+        };
         Ok(if self.bytes(cursor.text(), span) == REDACTED { Span::EMPTY } else { span })
     }
 
     /// Seconds: digits, as a number or as a text.
     #[inline]
-    fn time(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<u64>, Fault> {
+    fn time(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<u64>, Broken> {
         Ok(match self.value(cursor)? {
             Value::Text(span) | Value::Integer(span) | Value::UnionInteger(span) => {
                 parse_u64(self.bytes(cursor.text(), span))
@@ -215,7 +223,7 @@ impl Found {
     }
 
     #[inline]
-    fn value(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, Fault> {
+    fn value(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, Broken> {
         match cursor.token() {
             b'"' => {
                 cursor.pos += 1;
@@ -242,7 +250,7 @@ impl Found {
 
     /// An Avro union as JSON: an object with exactly one key, the type of its value.
     #[inline(never)]
-    fn union(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, Fault> {
+    fn union(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, Broken> {
         cursor.pos += 1;
         if cursor.token() == b'}' {
             cursor.pos += 1;
@@ -264,7 +272,7 @@ impl Found {
         }
     }
 
-    fn union_value(&mut self, cursor: &mut Cursor<'_>, branch: Branch) -> Result<Value, Fault> {
+    fn union_value(&mut self, cursor: &mut Cursor<'_>, branch: Branch) -> Result<Value, Broken> {
         match (branch, cursor.token()) {
             (Branch::Text, b'"') => self.value(cursor),
             (Branch::Int | Branch::Long, token @ (b'0'..=b'9' | b'-')) => {
@@ -299,11 +307,10 @@ impl Found {
         self.bytes(text, self.id)
     }
 
-    /// The tag fields: an `*_api_id` before the id without `api`, `properties` before the top level.
+    /// Fills in the tag fields: an `*_api_id` before the id without `api`, `properties` before the top level.
     #[inline]
-    pub(super) fn fields<'e>(&'e self, text: &'e [u8]) -> [&'e [u8]; FIELDS] {
+    pub(super) fn fields<'e>(&'e self, text: &'e [u8], fields: &mut [&'e [u8]; FIELDS]) {
         let present = self.top.present | self.properties.present;
-        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
         for (index, field) in fields.iter_mut().enumerate() {
             let api_id = FIELDS + index / 2;
             let key = if index % 2 == 0 && present >> api_id & 1 == 1 { api_id } else { index };
@@ -313,7 +320,6 @@ impl Found {
                 *field = self.bytes(text, level.spans[key]);
             }
         }
-        fields
     }
 }
 
@@ -341,7 +347,7 @@ impl Branch {
 
 /// A value that is neither a string nor an object.
 #[inline]
-fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Fault> {
+fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Broken> {
     if !matches!(token, b'0'..=b'9' | b'-') {
         return cursor.skip().map(|()| Value::Absent);
     }
@@ -352,7 +358,7 @@ fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Fault> {
 
 /// Passes the comma before another member, or the closing brace.
 #[inline]
-fn more_members(cursor: &mut Cursor<'_>) -> Result<bool, Fault> {
+fn more_members(cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
     match cursor.token() {
         b',' => {
             cursor.pos += 1;

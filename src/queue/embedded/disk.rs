@@ -1,0 +1,241 @@
+//! The few things that the queue asks of the disk, and where tests make the disk refuse them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+use self::fault::Faults;
+
+/// The queue's directory.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    path: PathBuf,
+    #[cfg(test)]
+    faults: std::sync::Arc<Faults>,
+}
+
+impl Directory {
+    pub(super) fn new(path: &Path) -> Directory {
+        Directory {
+            path: path.to_owned(),
+            #[cfg(test)]
+            faults: std::sync::Arc::default(),
+        }
+    }
+
+    /// A directory on a disk that `faults` governs.
+    #[cfg(test)]
+    pub(super) fn with_faults(path: &Path, faults: &std::sync::Arc<Faults>) -> Directory {
+        Directory { path: path.to_owned(), faults: std::sync::Arc::clone(faults) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes names that were added, changed or removed survive a power cut.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.faults.sync()? {
+            return Ok(());
+        }
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Opens a file, which is made when it is missing, to append to it.
+    pub(super) fn open_to_append(&self, name: &str) -> io::Result<LogFile> {
+        self.open(name, OpenOptions::new().append(true).create(true))
+    }
+
+    /// Opens a file, which is made when it is missing, to write at any place.
+    pub(super) fn open_to_write(&self, name: &str) -> io::Result<LogFile> {
+        self.open(name, OpenOptions::new().write(true).create(true).truncate(false))
+    }
+
+    fn open(&self, name: &str, options: &OpenOptions) -> io::Result<LogFile> {
+        Ok(LogFile {
+            file: options.open(self.file(name))?,
+            #[cfg(test)]
+            faults: std::sync::Arc::clone(&self.faults),
+        })
+    }
+
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.file(from), self.file(to))
+    }
+
+    /// Removes a file. One that is not there is fine.
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.file(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What went wrong when something was written here, and what helps against it.
+    pub(super) fn explain(&self, error: &io::Error) -> String {
+        let path = self.path.display();
+        match error.kind() {
+            ErrorKind::StorageFull => {
+                format!("no space left on device in {path}: free space or lower queue.embedded.max_size")
+            }
+            ErrorKind::QuotaExceeded => {
+                format!("disk quota exceeded in {path}: raise it or lower queue.embedded.max_size")
+            }
+            _ => format!("can't write in {path}: {error}"),
+        }
+    }
+}
+
+/// A file of the queue, opened to be written.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    file: File,
+    #[cfg(test)]
+    faults: std::sync::Arc<Faults>,
+}
+
+impl LogFile {
+    /// Appends all of `pieces`, with as few calls as the system allows. After an error any part of them may
+    /// have been written.
+    pub(super) fn append(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.write(&mut self.file, pieces)?;
+        // Takes leading empty pieces away: a write of nothing but them would look like a full disk.
+        IoSlice::advance_slices(&mut pieces, 0);
+        while !pieces.is_empty() {
+            match self.file.write_vectored(pieces) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut pieces, written),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    pub(super) fn truncate(&self, bytes: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.truncate()?;
+        self.file.set_len(bytes)
+    }
+
+    /// Makes what was written survive a power cut.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.faults.sync()? {
+            return Ok(());
+        }
+        self.file.sync_data()
+    }
+}
+
+/// A disk that fails when a test says so.
+#[cfg(test)]
+pub(super) mod fault {
+    use std::fs::File;
+    use std::io::{self, IoSlice, Write};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+    #[derive(Debug)]
+    pub(in crate::queue::embedded) struct Faults {
+        /// Bytes that can still be appended.
+        pub(in crate::queue::embedded) room: AtomicU64,
+        pub(in crate::queue::embedded) sync_fails: AtomicBool,
+        pub(in crate::queue::embedded) truncate_fails: AtomicBool,
+        /// For tests that need no power cut and many cases.
+        pub(in crate::queue::embedded) sync_is_skipped: AtomicBool,
+        pub(in crate::queue::embedded) syncs: AtomicU64,
+    }
+
+    impl Default for Faults {
+        fn default() -> Self {
+            Faults {
+                room: AtomicU64::new(u64::MAX),
+                sync_fails: AtomicBool::new(false),
+                truncate_fails: AtomicBool::new(false),
+                sync_is_skipped: AtomicBool::new(false),
+                syncs: AtomicU64::new(0),
+            }
+        }
+    }
+
+    impl Faults {
+        /// On a disk without room for all of `pieces`, writes what fits and fails, as a real one does.
+        pub(super) fn write(&self, file: &mut File, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+            let room = self.room.load(SeqCst);
+            let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+            if bytes <= room {
+                self.room.store(room - if room == u64::MAX { 0 } else { bytes }, SeqCst);
+                return Ok(());
+            }
+            self.room.store(0, SeqCst);
+            let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+            file.write_all(&all[..usize::try_from(room).unwrap()])?;
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        pub(super) fn truncate(&self) -> io::Result<()> {
+            if self.truncate_fails.load(SeqCst) { Err(io::Error::other("test")) } else { Ok(()) }
+        }
+
+        /// `Ok(true)`: done, without asking the disk.
+        pub(super) fn sync(&self) -> io::Result<bool> {
+            self.syncs.fetch_add(1, SeqCst);
+            if self.sync_fails.load(SeqCst) {
+                return Err(io::Error::other("test"));
+            }
+            Ok(self.sync_is_skipped.load(SeqCst))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use super::*;
+
+    #[test]
+    fn many_pieces_are_appended_whole_with_empty_ones_among_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = Directory::new(directory.path()).open_to_append("f").unwrap();
+        let texts: Vec<String> =
+            (0..5000).map(|n| if n % 3 == 0 { String::new() } else { format!("{n},") }).collect();
+        let mut pieces: Vec<_> = texts.iter().map(|text| IoSlice::new(text.as_bytes())).collect();
+        file.append(&mut pieces).unwrap();
+        file.append(&mut [IoSlice::new(b"")]).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("f")).unwrap(), texts.concat());
+    }
+
+    #[test]
+    fn a_disk_without_room_writes_what_fits_and_says_what_helps() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = std::sync::Arc::new(Faults::default());
+        let disk = Directory::with_faults(directory.path(), &faults);
+        let mut file = disk.open_to_append("f").unwrap();
+        faults.room.store(3, SeqCst);
+        let error = file.append(&mut [IoSlice::new(b"ab"), IoSlice::new(b"cd")]).unwrap_err();
+        assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"abc");
+        let text = disk.explain(&error);
+        assert!(text.starts_with("no space left on device in /"), "{text}");
+        assert!(text.ends_with(": free space or lower queue.embedded.max_size"), "{text}");
+    }
+
+    #[test]
+    fn removing_a_file_that_is_gone_is_fine() {
+        let directory = tempfile::tempdir().unwrap();
+        Directory::new(directory.path()).remove("nothing").unwrap();
+    }
+}

@@ -1,0 +1,228 @@
+//! The small file that says how far the log is acknowledged.
+//!
+//! It has two slots, written in turn, so that a write that is cut short spares the older one. Each slot is
+//! two copies of one record in blocks of their own: a single damaged block never takes the newest record,
+//! and so never gives acknowledged events out again.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+
+use bytes::{Buf, BufMut};
+
+use crate::queue::embedded::disk::{Directory, LogFile};
+use crate::queue::embedded::{FORMAT, OpenError};
+
+/// The name of the file.
+pub(super) const NAME: &str = "acknowledged";
+
+const MAGIC: [u8; 8] = *b"\xFFBRZACK\xFE";
+
+/// The unit in which disks write; copies share none.
+const BLOCK_BYTES: usize = 4096;
+const COPIES: usize = 2;
+const SLOT_BYTES: usize = COPIES * BLOCK_BYTES;
+const SLOTS: usize = 2;
+
+/// Magic, CRC-32 of the rest, format, generation, acknowledged, next.
+const RECORD_BYTES: usize = 40;
+
+/// What the file remembers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Saved {
+    /// Every event below this number is acknowledged.
+    pub(super) acknowledged: u64,
+    /// Every event below this number was safe on disk when this was saved. What is missing below it was
+    /// lost; what is missing above it may never have been promised.
+    pub(super) next: u64,
+}
+
+/// The file, opened.
+#[derive(Debug)]
+pub(super) struct Offsets {
+    file: LogFile,
+    generation: u64,
+    saved: Saved,
+}
+
+impl Offsets {
+    /// Opens the file in `directory`, which is made when it is missing. `None`: nothing in it can be read.
+    pub(super) fn open(directory: &Directory) -> Result<(Offsets, Option<Saved>), OpenError> {
+        let path = directory.file(NAME);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(OpenError::storage("read", &path, error)),
+        };
+        let mut newest: Option<Record> = None;
+        for record in bytes.chunks(BLOCK_BYTES).filter_map(Record::decode) {
+            if record.format != FORMAT {
+                return Err(OpenError::Format { path, found: record.format });
+            }
+            if newest.is_none_or(|other| other.generation < record.generation) {
+                newest = Some(record);
+            }
+        }
+        let offsets = Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest)
+            .map_err(|error| OpenError::storage("write", &path, error))?;
+        Ok((offsets, newest.map(|record| record.saved)))
+    }
+
+    fn open_file(directory: &Directory, is_short: bool, newest: Option<Record>) -> io::Result<Offsets> {
+        let file = directory.open_to_write(NAME)?;
+        if is_short {
+            // Takes the room now, so that a disk that is full later has it.
+            let blank = vec![0; SLOTS * SLOT_BYTES];
+            match newest {
+                Some(_) => file.truncate(blank.len() as u64)?,
+                None => file.write_at(&blank, 0)?,
+            }
+            file.sync()?;
+            directory.sync()?;
+        }
+        let newest = newest.unwrap_or_default();
+        Ok(Offsets { file, generation: newest.generation, saved: newest.saved })
+    }
+
+    pub(super) fn saved(&self) -> Saved {
+        self.saved
+    }
+
+    /// Makes `saved` survive a power cut. After an error the file must not be trusted any more.
+    pub(super) fn save(&mut self, saved: Saved) -> io::Result<()> {
+        let generation = self.generation + 1;
+        let record = Record { format: FORMAT, generation, saved }.encode();
+        let mut slot = [0; SLOT_BYTES];
+        for copy in slot.chunks_mut(BLOCK_BYTES) {
+            copy[..RECORD_BYTES].copy_from_slice(&record);
+        }
+        let offset = generation % SLOTS as u64 * SLOT_BYTES as u64;
+        self.file.write_at(&slot, offset)?;
+        self.file.sync()?;
+        self.generation = generation;
+        self.saved = saved;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Record {
+    format: u32,
+    generation: u64,
+    saved: Saved,
+}
+
+impl Record {
+    fn encode(self) -> [u8; RECORD_BYTES] {
+        let mut bytes = [0; RECORD_BYTES];
+        let mut rest = &mut bytes[12..];
+        rest.put_u32_le(self.format);
+        rest.put_u64_le(self.generation);
+        rest.put_u64_le(self.saved.acknowledged);
+        rest.put_u64_le(self.saved.next);
+        let sum = crc32fast::hash(&bytes[12..]);
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    fn decode(block: &[u8]) -> Option<Record> {
+        let mut rest = block.get(..RECORD_BYTES)?.strip_prefix(&MAGIC)?;
+        let sum = rest.try_get_u32_le().ok()?;
+        if crc32fast::hash(rest) != sum {
+            return None;
+        }
+        Some(Record {
+            format: rest.try_get_u32_le().ok()?,
+            generation: rest.try_get_u64_le().ok()?,
+            saved: Saved { acknowledged: rest.try_get_u64_le().ok()?, next: rest.try_get_u64_le().ok()? },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn saved(n: u64) -> Saved {
+        Saved { acknowledged: n, next: n + 5 }
+    }
+
+    fn reopened(directory: &Directory) -> Option<Saved> {
+        Offsets::open(directory).unwrap().1
+    }
+
+    #[test]
+    fn the_newest_record_wins() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::new(directory.path());
+        let (mut offsets, before) = Offsets::open(&directory).unwrap();
+        assert_eq!(before, None);
+        for n in 1..6 {
+            offsets.save(saved(n)).unwrap();
+            assert_eq!(reopened(&directory), Some(saved(n)));
+        }
+    }
+
+    #[test]
+    fn a_slot_that_was_cut_short_leaves_the_older_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::new(directory.path());
+        let (mut offsets, _) = Offsets::open(&directory).unwrap();
+        offsets.save(saved(1)).unwrap();
+        offsets.save(saved(2)).unwrap();
+        let mut bytes = fs::read(directory.file(NAME)).unwrap();
+        bytes[..SLOT_BYTES].fill(0);
+        fs::write(directory.file(NAME), bytes).unwrap();
+        assert_eq!(reopened(&directory), Some(saved(1)));
+    }
+
+    #[test]
+    fn a_short_file_is_made_whole_without_losing_its_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::new(directory.path());
+        let (mut offsets, _) = Offsets::open(&directory).unwrap();
+        offsets.save(saved(1)).unwrap();
+        offsets.save(saved(2)).unwrap();
+        let bytes = fs::read(directory.file(NAME)).unwrap();
+        fs::write(directory.file(NAME), &bytes[..5000]).unwrap();
+        assert_eq!(reopened(&directory), Some(saved(2)));
+        assert_eq!(fs::metadata(directory.file(NAME)).unwrap().len(), (SLOTS * SLOT_BYTES) as u64);
+    }
+
+    #[test]
+    fn a_format_of_the_future_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::new(directory.path());
+        let record = Record { format: FORMAT + 1, generation: 1, saved: saved(1) };
+        fs::write(directory.file(NAME), record.encode()).unwrap();
+        let error = Offsets::open(&directory).unwrap_err();
+        assert!(matches!(error, OpenError::Format { found, .. } if found == FORMAT + 1));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// A change of any single byte never takes the newest record away.
+        #[test]
+        fn one_flipped_byte_never_loses_an_acknowledgement(
+            at in prop_oneof![0..RECORD_BYTES, 0..SLOTS * SLOT_BYTES],
+            block in 0..4usize,
+            flip in 1u8..,
+            saves in 1u64..4,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let directory = Directory::new(directory.path());
+            let (mut offsets, _) = Offsets::open(&directory).unwrap();
+            for n in 1..=saves {
+                offsets.save(saved(n)).unwrap();
+            }
+            let mut bytes = fs::read(directory.file(NAME)).unwrap();
+            let at = (at + block * BLOCK_BYTES) % bytes.len();
+            bytes[at] ^= flip;
+            fs::write(directory.file(NAME), bytes).unwrap();
+            prop_assert_eq!(reopened(&directory), Some(saved(saves)));
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What the writer tells everyone else: how far the log is durable, and its gauges.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// Written by the writer alone, read by the reader thread and the handles.
+#[derive(Debug)]
+pub(super) struct Progress {
+    tail: Mutex<Tail>,
+    moved: Condvar,
+    depth: AtomicU64,
+    size: AtomicU64,
+    lost: AtomicU64,
+    is_full: AtomicBool,
+    stopped: watch::Sender<Option<Arc<str>>>,
+}
+
+/// The durable part of the log.
+#[derive(Debug, Clone)]
+pub(super) struct Tail {
+    /// The first number of each segment, in order; the last one is appended to.
+    pub(super) segments: Vec<u64>,
+    /// Where the durable part of the last segment ends, in bytes.
+    pub(super) end: u64,
+    /// The number that the next event will get.
+    pub(super) next: u64,
+    /// No more will come.
+    pub(super) is_closed: bool,
+}
+
+/// Where a reader stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    /// The first number of a segment that is, or was, in the log.
+    pub(super) segment: u64,
+    /// Bytes from the segment's beginning.
+    pub(super) offset: u64,
+    /// All numbers below this one are dealt with.
+    pub(super) position: u64,
+}
+
+/// What a reader can read next, all of it durable.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// The first number of the segment.
+    pub(super) segment: u64,
+    /// Where the part ends, in bytes; `None`: with the file, for the segment is complete.
+    pub(super) limit: Option<u64>,
+    /// The number that follows the part.
+    pub(super) ceiling: u64,
+}
+
+/// The numbers that the handles show.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gauges {
+    pub(super) depth: u64,
+    pub(super) size: u64,
+    pub(super) lost: u64,
+    pub(super) is_full: bool,
+}
+
+impl Progress {
+    pub(super) fn new(tail: Tail) -> Progress {
+        Progress {
+            tail: Mutex::new(tail),
+            moved: Condvar::new(),
+            depth: AtomicU64::new(0),
+            size: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
+            stopped: watch::Sender::new(None),
+        }
+    }
+
+    /// Every holder leaves the tail whole, so one that panicked did no harm.
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.tail().next
+    }
+
+    /// Changes the durable part and wakes the reader.
+    pub(super) fn advance(&self, change: impl FnOnce(&mut Tail)) {
+        change(&mut self.tail());
+        self.moved.notify_all();
+    }
+
+    /// Waits until there is something beyond `place`. `None`: the log is closed.
+    pub(super) fn wait_beyond(&self, place: Place) -> Option<Part> {
+        let mut tail = self.tail();
+        loop {
+            if tail.is_closed {
+                return None;
+            }
+            if let Some(part) = tail.part_beyond(place) {
+                return Some(part);
+            }
+            tail = self.moved.wait(tail).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn show(&self, gauges: Gauges) {
+        self.depth.store(gauges.depth, Ordering::Relaxed);
+        self.size.store(gauges.size, Ordering::Relaxed);
+        self.lost.store(gauges.lost, Ordering::Relaxed);
+        self.is_full.store(gauges.is_full, Ordering::Relaxed);
+    }
+
+    pub(super) fn gauges(&self) -> Gauges {
+        Gauges {
+            depth: self.depth.load(Ordering::Relaxed),
+            size: self.size.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            is_full: self.is_full.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Says that the log can't be trusted any more, and wakes whoever waits for that.
+    pub(super) fn stop(&self, reason: Arc<str>) {
+        self.stopped.send_replace(Some(reason));
+    }
+
+    pub(super) fn stopped(&self) -> Option<Arc<str>> {
+        self.stopped.borrow().clone()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.stopped.subscribe()
+    }
+}
+
+impl Tail {
+    fn part_beyond(&self, place: Place) -> Option<Part> {
+        let at = self.segments.partition_point(|first| *first < place.segment);
+        let segment = *self.segments.get(at)?;
+        if let Some(following) = self.segments.get(at + 1) {
+            return Some(Part { segment, limit: None, ceiling: *following });
+        }
+        let is_behind = segment != place.segment || place.offset < self.end || place.position < self.next;
+        is_behind.then_some(Part { segment, limit: Some(self.end), ceiling: self.next })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail() -> Tail {
+        Tail { segments: vec![10, 20, 30], end: 500, next: 35, is_closed: false }
+    }
+
+    fn part(place: (u64, u64, u64)) -> Option<Part> {
+        let (segment, offset, position) = place;
+        tail().part_beyond(Place { segment, offset, position })
+    }
+
+    #[test]
+    fn a_reader_is_led_through_complete_segments_to_the_last() {
+        assert_eq!(part((0, 0, 12)), Some(Part { segment: 10, limit: None, ceiling: 20 }));
+        assert_eq!(part((20, 99, 20)), Some(Part { segment: 20, limit: None, ceiling: 30 }));
+        assert_eq!(part((30, 0, 30)), Some(Part { segment: 30, limit: Some(500), ceiling: 35 }));
+        assert_eq!(part((30, 500, 35)), None);
+    }
+
+    #[test]
+    fn numbers_without_bytes_are_something_to_deal_with() {
+        assert_eq!(part((30, 500, 34)), Some(Part { segment: 30, limit: Some(500), ceiling: 35 }));
+    }
+
+    #[test]
+    fn a_reader_whose_segment_is_gone_goes_to_the_one_after() {
+        assert_eq!(part((15, 700, 20)), Some(Part { segment: 20, limit: None, ceiling: 30 }));
+    }
+
+    #[test]
+    fn a_reader_that_waits_is_woken_by_progress_and_by_the_end() {
+        let progress = Progress::new(tail());
+        let place = Place { segment: 30, offset: 500, position: 35 };
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| progress.wait_beyond(place));
+            progress.advance(|tail| (tail.end, tail.next) = (600, 36));
+            let part = waiting.join().unwrap();
+            assert_eq!(part, Some(Part { segment: 30, limit: Some(600), ceiling: 36 }));
+            let waiting = scope.spawn(|| progress.wait_beyond(Place { offset: 600, position: 36, ..place }));
+            progress.advance(|tail| tail.is_closed = true);
+            assert_eq!(waiting.join().unwrap(), None);
+        });
+    }
+}

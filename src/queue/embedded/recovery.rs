@@ -1,0 +1,237 @@
+//! Opening the log: what an earlier run, or a power cut, left behind.
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crate::queue::embedded::disk::Directory;
+use crate::queue::embedded::offsets::{self, Offsets, Saved};
+use crate::queue::embedded::segments::{self, Active, Failure, Sealed, Segments, file_name};
+use crate::queue::embedded::walk::{Damage, Walk};
+use crate::queue::embedded::{FORMAT, Gap, OpenError, Opened};
+
+/// The name of the file that one process at a time holds locked.
+const LOCK_NAME: &str = "lock";
+
+/// A log that is ready to be worked on.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) lock: File,
+    pub(super) segments: Segments,
+    pub(super) offsets: Offsets,
+    pub(super) acknowledged: u64,
+    pub(super) next: u64,
+    /// Numbers from `acknowledged` on that are known to be lost, in order.
+    pub(super) lost: Vec<Range<u64>>,
+    pub(super) opened: Opened,
+}
+
+/// What the last segment turned out to hold.
+#[derive(Debug, Default)]
+struct Scan {
+    /// Bytes of the file.
+    bytes: u64,
+    /// The number that follows the last whole frame.
+    next: u64,
+    gaps: Vec<Gap>,
+    /// What follows the last whole frame.
+    tail: Option<Damage>,
+}
+
+/// Locks `directory`, which is made when it is missing, and brings the log in it into order. Only the last
+/// segment is read through.
+pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, OpenError> {
+    make(&directory)?;
+    let lock = lock(&directory)?;
+    let (mut offsets, saved) = Offsets::open(&directory)?;
+    let mut found = list(&directory)?;
+    let known = saved.unwrap_or_default();
+    let acknowledged = saved.map_or_else(
+        // Nothing says how far the log was acknowledged: whatever is there is given out.
+        || found.front().map_or(0, |segment| segment.first),
+        |saved| saved.acknowledged,
+    );
+    release(&directory, &mut found, acknowledged)?;
+    let mut opened =
+        Opened { is_acknowledgement_lost: saved.is_none() && !found.is_empty(), ..Opened::default() };
+
+    let oldest = found.front().map(|segment| segment.first);
+    let last = found.pop_back();
+    let scan = match last {
+        Some(last) => scan(&directory, last)?,
+        None => Scan { next: acknowledged, ..Scan::default() },
+    };
+    // No number is given twice, whatever is left of the log.
+    let next = scan.next.max(known.next).max(acknowledged);
+    opened.damaged = gaps(&directory, acknowledged, oldest, &scan, last, next);
+    let active = match last {
+        Some(last) if scan.next == next => {
+            let good = scan.tail.map_or(scan.bytes, |tail| tail.offset);
+            opened.torn_bytes = scan.bytes - good;
+            Active::reopen(&directory, last.first, good, scan.bytes).map_err(|error| {
+                OpenError::storage("repair", &directory.file(&file_name(last.first)), error)
+            })?
+        }
+        _ => {
+            found.extend(last);
+            create(&directory, next)?
+        }
+    };
+    note(&directory, &mut offsets, saved, Saved { acknowledged, next })?;
+    let missing: Vec<_> = opened.damaged.iter().filter_map(|gap| waiting_part(gap, acknowledged)).collect();
+    opened.waiting = next - acknowledged - missing.iter().map(|range| range.end - range.start).sum::<u64>();
+    let segments = Segments::new(directory, found, active, size_max);
+    Ok(Recovered { lock, segments, offsets, acknowledged, next, lost: missing, opened })
+}
+
+fn make(directory: &Directory) -> Result<(), OpenError> {
+    let path = directory.path();
+    let failed = |error| OpenError::storage("make", path, error);
+    let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
+    // What is in it tells of people.
+    DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(failed)?;
+    for made in missing {
+        // A directory's name must outlive a power cut as its content does.
+        let parent = made.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn lock(directory: &Directory) -> Result<File, OpenError> {
+    let path = directory.file(LOCK_NAME);
+    let failed = |error| OpenError::storage("lock", &path, error);
+    let mut options = OpenOptions::new();
+    let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The number is a courtesy: the lock is what counts.
+            let is_known = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
+            let holder =
+                if is_known { format!("process {}", holder.trim()) } else { "another process".into() };
+            return Err(OpenError::InUse { directory: directory.path().to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    note_holder(&mut file).map_err(failed)?;
+    Ok(file)
+}
+
+fn note_holder(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+/// The segments in order. Their heads are read, for a format that is not ours must not be touched.
+fn list(directory: &Directory) -> Result<VecDeque<Sealed>, OpenError> {
+    let failed = |error| OpenError::storage("read", directory.path(), error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory.path()).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Some(first) = entry.file_name().to_str().and_then(segments::parse_file_name) else { continue };
+        let path = entry.path();
+        let (bytes, head) = read_head(&path).map_err(|error| OpenError::storage("read", &path, error))?;
+        match segments::decode_head(&head) {
+            Some(format) if format != FORMAT => return Err(OpenError::Format { path, found: format }),
+            // The frames of a segment with a damaged head are as good as any.
+            _ => found.push(Sealed { first, bytes }),
+        }
+    }
+    found.sort_by_key(|segment| segment.first);
+    Ok(found.into())
+}
+
+fn read_head(path: &Path) -> io::Result<(u64, Vec<u8>)> {
+    let file = File::open(path)?;
+    let mut head = Vec::new();
+    (&file).take(segments::HEAD_BYTES).read_to_end(&mut head)?;
+    Ok((file.metadata()?.len(), head))
+}
+
+/// Removes what an earlier run had no time to.
+fn release(directory: &Directory, found: &mut VecDeque<Sealed>, acknowledged: u64) -> Result<(), OpenError> {
+    while found.get(1).is_some_and(|following| following.first <= acknowledged) {
+        if let Some(segment) = found.pop_front() {
+            let name = file_name(segment.first);
+            directory
+                .remove(&name)
+                .map_err(|error| OpenError::storage("remove", &directory.file(&name), error))?;
+        }
+    }
+    Ok(())
+}
+
+fn create(directory: &Directory, next: u64) -> Result<Active, OpenError> {
+    Active::create(directory, next).map_err(|failure| match failure {
+        Failure::RolledBack(reason) | Failure::Fatal(reason) => OpenError::Refused(reason),
+    })
+}
+
+/// Remembers what is known now, so that what gets lost from here on is noticed.
+fn note(
+    directory: &Directory,
+    offsets: &mut Offsets,
+    before: Option<Saved>,
+    now: Saved,
+) -> Result<(), OpenError> {
+    if before == Some(now) {
+        return Ok(());
+    }
+    offsets.save(now).map_err(|error| OpenError::storage("write", &directory.file(offsets::NAME), error))
+}
+
+fn scan(directory: &Directory, last: Sealed) -> Result<Scan, OpenError> {
+    let path = directory.file(&file_name(last.first));
+    let failed = |error| OpenError::storage("read", &path, error);
+    if last.bytes < segments::HEAD_BYTES {
+        let tail = Some(Damage { offset: 0, bytes: last.bytes });
+        return Ok(Scan { bytes: last.bytes, next: last.first, gaps: Vec::new(), tail });
+    }
+    let file = File::open(&path).map_err(failed)?;
+    let mut walk = Walk::new(path.clone(), file, segments::HEAD_BYTES, last.first);
+    let mut gaps = Vec::new();
+    while let Some(found) = walk.next(last.bytes, u64::MAX).map_err(failed)? {
+        gaps.extend(found.gap);
+    }
+    Ok(Scan { bytes: last.bytes, next: walk.expected(), gaps, tail: walk.damage() })
+}
+
+/// Everything that is known to be missing: before the oldest segment, in the last one, and behind it.
+fn gaps(
+    directory: &Directory,
+    acknowledged: u64,
+    oldest: Option<u64>,
+    scan: &Scan,
+    last: Option<Sealed>,
+    next: u64,
+) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    if let Some(oldest) = oldest.filter(|oldest| *oldest > acknowledged) {
+        let segment = directory.file(&file_name(oldest));
+        gaps.push(Gap { segment, offset: 0, bytes: 0, first: acknowledged, events: oldest - acknowledged });
+    }
+    gaps.extend(scan.gaps.iter().cloned());
+    let segment = directory.file(&file_name(last.map_or(next, |last| last.first)));
+    if scan.next < next {
+        let (offset, bytes) = scan.tail.map_or((scan.bytes, 0), |tail| (tail.offset, tail.bytes));
+        gaps.push(Gap { segment, offset, bytes, first: scan.next, events: next - scan.next });
+    }
+    // Of what was acknowledged nothing can be lost any more.
+    for gap in &mut gaps {
+        let first = gap.first.max(acknowledged);
+        gap.events = (gap.first + gap.events).saturating_sub(first);
+        gap.first = first;
+    }
+    gaps.retain(|gap| gap.bytes > 0 || gap.events > 0);
+    gaps
+}
+
+fn waiting_part(gap: &Gap, acknowledged: u64) -> Option<Range<u64>> {
+    let range = gap.first.max(acknowledged)..gap.first + gap.events;
+    (range.start < range.end).then_some(range)
+}

@@ -1,0 +1,395 @@
+//! The one thread that owns the log: it appends, acknowledges and gives space back.
+//!
+//! It takes everything that waits for it at once, writes all frames with as few calls as possible, makes them
+//! durable with one fsync, and then answers all: while the disk is busy, the next group gathers by itself.
+
+use std::fs::File;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::queue::QueueError;
+use crate::queue::embedded::frame::Record;
+use crate::queue::embedded::offsets::{Offsets, Saved};
+use crate::queue::embedded::progress::{Gauges, Progress, Tail};
+use crate::queue::embedded::segments::{self, Failure, Segments};
+use crate::queue::embedded::{AppendError, Gap};
+
+/// Commands taken at once, at most.
+pub(super) const GROUP_MAX: usize = 1024;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Append(Append),
+    /// Forget everything below the number.
+    Acknowledge(u64, oneshot::Sender<Result<(), QueueError>>),
+    /// The reader found that numbers will never be handed out.
+    Lost(Gap, oneshot::Sender<()>),
+}
+
+#[derive(Debug)]
+pub(super) struct Append {
+    pub(super) record: Record,
+    pub(super) reply: Reply,
+}
+
+type Reply = oneshot::Sender<Result<(), AppendError>>;
+
+/// The owner of everything that is written.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) segments: Segments,
+    pub(super) offsets: Offsets,
+    pub(super) progress: Arc<Progress>,
+    pub(super) size_max: u64,
+    /// The number that the next event gets.
+    pub(super) next: u64,
+    /// Every event below this number is acknowledged.
+    pub(super) acknowledged: u64,
+    /// Numbers from `acknowledged` on that will never be handed out, in order.
+    pub(super) lost: Vec<Range<u64>>,
+    pub(super) lost_events: u64,
+    pub(super) is_full: bool,
+    pub(super) stopped: Option<Arc<str>>,
+    /// Held until the thread ends.
+    pub(super) _lock: File,
+}
+
+/// Frames of one group that are ready to be written.
+#[derive(Debug, Default)]
+struct Staged {
+    pieces: Vec<(Vec<u8>, Bytes)>,
+    replies: Vec<Reply>,
+    bytes: u64,
+    events: u64,
+}
+
+impl Writer {
+    /// Works until every handle is gone.
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let _closing = Closing(Arc::clone(&self.progress));
+        let mut group = Vec::new();
+        while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+            self.work(&mut group);
+        }
+        self.close();
+    }
+
+    fn work(&mut self, group: &mut Vec<Command>) {
+        let (mut appends, mut acknowledgements) = (Vec::new(), Vec::new());
+        let mut upto = self.acknowledged;
+        let mut reports = Vec::new();
+        for command in group.drain(..) {
+            match command {
+                Command::Append(append) => appends.push(append),
+                Command::Acknowledge(number, reply) => {
+                    upto = upto.max(number);
+                    acknowledgements.push(reply);
+                }
+                Command::Lost(gap, reply) => {
+                    self.lose(&gap);
+                    reports.push(reply);
+                }
+            }
+        }
+        // Acknowledgements first: they make room.
+        if !reports.is_empty() || !acknowledgements.is_empty() {
+            self.settle(upto);
+        }
+        for reply in reports {
+            // The reader may have gone.
+            let _gone = reply.send(());
+        }
+        for reply in acknowledgements {
+            // Whoever asked may have gone.
+            let _gone = reply.send(match &self.stopped {
+                Some(reason) => Err(QueueError::Storage(reason.to_string())),
+                None => Ok(()),
+            });
+        }
+        self.append_all(appends);
+    }
+
+    /// Counts numbers that will never be handed out, unless they are known or acknowledged.
+    fn lose(&mut self, gap: &Gap) {
+        let range = gap.first.max(self.acknowledged)..gap.first + gap.events;
+        let fresh = subtract(range, &self.lost);
+        let events: u64 = fresh.iter().map(length).sum();
+        if events == 0 {
+            return;
+        }
+        tracing::error!(
+            segment = %gap.segment.display(),
+            offset = gap.offset,
+            bytes = gap.bytes,
+            events,
+            "the queue is damaged on disk: events are lost"
+        );
+        self.lost_events += events;
+        self.lost.extend(fresh);
+        self.lost.sort_by_key(|range| range.start);
+    }
+
+    /// Acknowledges everything below `upto` and gives space back. After a failure `stopped` says why.
+    fn settle(&mut self, upto: u64) {
+        if self.stopped.is_some() {
+            return;
+        }
+        let mut upto = upto.min(self.next).max(self.acknowledged);
+        for range in &self.lost {
+            // Nothing will ever acknowledge what is lost, so it goes with what is before it.
+            if range.start <= upto {
+                upto = upto.max(range.end);
+            }
+        }
+        if upto > self.acknowledged {
+            if let Err(error) = self.offsets.save(Saved { acknowledged: upto, next: self.next }) {
+                let reason = self.segments.directory().explain(&error);
+                return self.stop(format!("the acknowledgement can't be made durable: {reason}"));
+            }
+            self.acknowledged = upto;
+            self.lost.retain(|range| range.end > upto);
+            self.release();
+        }
+        self.show();
+    }
+
+    fn release(&mut self) {
+        let before = self.segments.size();
+        if let Err(error) = self.segments.release(self.acknowledged) {
+            tracing::warn!(
+                directory = %self.segments.directory().path().display(),
+                %error,
+                "an acknowledged part of the queue can't be removed: check the rights of the directory"
+            );
+        }
+        if self.acknowledged == self.next && (self.is_full || self.segments.is_worth_recycling()) {
+            self.recycle();
+        }
+        if self.segments.size() < before {
+            self.is_full = false;
+        }
+        self.reshape();
+    }
+
+    /// Gives the space of the last segment back once everything in it is acknowledged.
+    fn recycle(&mut self) {
+        match self.segments.recycle(self.next) {
+            Ok(()) => self.reshape(),
+            // Its space stays taken until the next try; nothing else depends on it.
+            Err(Failure::RolledBack(reason)) => {
+                tracing::warn!(reason, "the space of acknowledged events can't be given back");
+            }
+            Err(Failure::Fatal(reason)) => self.stop(reason),
+        }
+    }
+
+    /// Appends a group, and answers each append when its fate is certain.
+    fn append_all(&mut self, appends: Vec<Append>) {
+        let mut staged = Staged::default();
+        for Append { record, reply } in appends {
+            if reply.is_closed() {
+                // Whoever asked has given up: it need not take room.
+                continue;
+            }
+            match self.admit(&mut staged, &record) {
+                Ok(()) => staged.push(record, reply, self.next),
+                Err(error) => {
+                    self.show();
+                    // Whoever asked may have gone.
+                    let _gone = reply.send(Err(error));
+                }
+            }
+        }
+        self.commit(&mut staged);
+    }
+
+    /// Makes sure that `record` can go into the last segment behind what is staged.
+    fn admit(&mut self, staged: &mut Staged, record: &Record) -> Result<(), AppendError> {
+        let bytes = record.frame_bytes();
+        // One head for the segment that is there, one for the segment that may have to follow.
+        let heads = 2 * segments::HEAD_BYTES;
+        if bytes + heads > self.size_max {
+            return Err(AppendError::TooLarge { bytes, bytes_max: self.size_max.saturating_sub(heads) });
+        }
+        let needed = staged.bytes + bytes + segments::HEAD_BYTES;
+        if self.stopped.is_none() && self.segments.size() + needed > self.size_max {
+            self.is_full = true;
+            // Perhaps all that fills the log is acknowledged already.
+            if staged.replies.is_empty() && self.acknowledged == self.next {
+                self.release();
+            }
+            if self.segments.size() + needed > self.size_max {
+                self.is_full = true;
+                return Err(AppendError::Full);
+            }
+        }
+        if self.stopped.is_none() && self.segments.is_complete(staged.bytes, bytes) {
+            self.commit(staged);
+            if self.stopped.is_none() && self.segments.is_complete(0, bytes) {
+                self.roll()?;
+            }
+        }
+        match &self.stopped {
+            Some(reason) => Err(AppendError::Stopped(reason.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn roll(&mut self) -> Result<(), AppendError> {
+        match self.segments.roll(self.next) {
+            Ok(()) => {
+                self.reshape();
+                Ok(())
+            }
+            Err(Failure::RolledBack(reason)) => Err(AppendError::Disk(reason)),
+            Err(Failure::Fatal(reason)) => {
+                self.stop(reason.clone());
+                Err(AppendError::Stopped(reason))
+            }
+        }
+    }
+
+    /// Writes what is staged, makes it durable, and answers.
+    fn commit(&mut self, staged: &mut Staged) {
+        let Staged { pieces, replies, bytes, events } = std::mem::take(staged);
+        if replies.is_empty() {
+            return;
+        }
+        let mut slices: Vec<_> =
+            pieces.iter().flat_map(|(lead, body)| [IoSlice::new(lead), IoSlice::new(body)]).collect();
+        let outcome = match self.segments.append(&mut slices, bytes) {
+            Ok(()) => {
+                self.next += events;
+                self.is_full = false;
+                let (end, next) = (self.segments.end(), self.next);
+                self.progress.advance(|tail| (tail.end, tail.next) = (end, next));
+                Ok(())
+            }
+            Err(Failure::RolledBack(reason)) => Err(AppendError::Disk(reason)),
+            Err(Failure::Fatal(reason)) => {
+                self.stop(reason.clone());
+                Err(AppendError::Stopped(reason))
+            }
+        };
+        self.show();
+        for reply in replies {
+            // Whoever asked may have gone.
+            let _gone = reply.send(outcome.clone());
+        }
+    }
+
+    /// Does nothing any more but refuse.
+    fn stop(&mut self, reason: String) {
+        tracing::error!(reason, "the queue has stopped");
+        let reason = Arc::from(reason);
+        self.stopped = Some(Arc::clone(&reason));
+        self.progress.stop(reason);
+    }
+
+    /// Tells the reader which segments there are now.
+    fn reshape(&self) {
+        let (segments, end, next) = (self.segments.firsts(), self.segments.end(), self.next);
+        self.progress.advance(|tail| *tail = Tail { segments, end, next, is_closed: false });
+    }
+
+    pub(super) fn show(&self) {
+        let lost: u64 = self.lost.iter().map(length).sum();
+        self.progress.show(Gauges {
+            depth: (self.next - self.acknowledged).saturating_sub(lost),
+            size: self.segments.size(),
+            lost: self.lost_events,
+            // When everything is acknowledged the next append finds room, whatever was refused before.
+            is_full: self.is_full && self.acknowledged < self.next,
+        });
+    }
+
+    /// Remembers how far the log went, so that damage to its end can't pass for a write that was cut short.
+    fn close(&mut self) {
+        let saved = Saved { acknowledged: self.acknowledged, next: self.next };
+        if self.stopped.is_some() || self.offsets.saved() == saved {
+            return;
+        }
+        if let Err(error) = self.offsets.save(saved) {
+            tracing::warn!(%error, "the end of the queue could not be noted; its events are safe");
+        }
+    }
+}
+
+impl Staged {
+    fn push(&mut self, record: Record, reply: Reply, next: u64) {
+        let (bytes, events) = (record.frame_bytes(), record.events());
+        self.pieces.push(record.into_pieces(next + self.events));
+        self.replies.push(reply);
+        self.bytes += bytes;
+        self.events += events;
+    }
+}
+
+/// Lets the reader thread end with the writer, however that ends.
+struct Closing(Arc<Progress>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.advance(|tail| tail.is_closed = true);
+    }
+}
+
+fn length(range: &Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start)
+}
+
+/// The parts of `range` that are in none of `known`, which is in order.
+fn subtract(mut range: Range<u64>, known: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut parts = Vec::new();
+    for other in known {
+        if other.start > range.start && range.start < range.end {
+            parts.push(range.start..other.start.min(range.end));
+        }
+        range.start = range.start.max(other.end);
+    }
+    if range.start < range.end {
+        parts.push(range);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn known_ranges_are_subtracted() {
+        let difference = |range: Range<u64>, known: &[(u64, u64)]| -> Vec<(u64, u64)> {
+            let known: Vec<_> = known.iter().map(|(start, end)| *start..*end).collect();
+            subtract(range, &known).into_iter().map(|part| (part.start, part.end)).collect()
+        };
+        assert_eq!(difference(0..10, &[]), [(0, 10)]);
+        assert_eq!(difference(0..10, &[(2, 4), (6, 20)]), [(0, 2), (4, 6)]);
+        assert_eq!(difference(5..10, &[(0, 6), (8, 9)]), [(6, 8), (9, 10)]);
+        assert_eq!(difference(5..10, &[(0, 20)]), []);
+        assert_eq!(difference(5..10, &[(10, 20), (30, 40)]), [(5, 10)]);
+        assert_eq!(difference(5..5, &[(8, 9)]), []);
+    }
+
+    proptest! {
+        /// A number is in the difference exactly when it is in the range and in none of the known ones.
+        #[test]
+        fn the_difference_is_exact(range in 0u64..30, length in 0u64..20, cuts in proptest::collection::btree_set(0u64..60, 0..8)) {
+            let range = range..range + length;
+            let cuts: Vec<u64> = cuts.into_iter().collect();
+            let known: Vec<_> = cuts.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
+            let parts = subtract(range.clone(), &known);
+            for number in 0..60 {
+                let expected = range.contains(&number) && !known.iter().any(|other| other.contains(&number));
+                prop_assert_eq!(parts.iter().any(|part| part.contains(&number)), expected);
+            }
+        }
+    }
+}

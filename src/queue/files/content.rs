@@ -1,0 +1,444 @@
+//! The content of one file or stream: uncompressed, without a byte order mark, with a look ahead.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::progress::Progress;
+
+/// The first bytes of a gzip member (RFC 1952, 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// The first bytes of an Avro object container file (Avro 1.12, "Object Container Files").
+const AVRO_MAGIC: [u8; 4] = *b"Obj\x01";
+/// UTF-8's byte order mark: allowed by many writers, no part of the first value.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+/// Enough to tell all of the above apart.
+const MAGIC_BYTES: usize = 4;
+/// How much compressed input is read at once: small beside what it expands to.
+const GZIP_BUFFER_BYTES: usize = 64 * 1024;
+/// How much a look ahead reads at once: what a pipe holds.
+const LOOK_AHEAD_BYTES: usize = 64 * 1024;
+/// How many reads are remembered between two bodies; there are fewer, unless an event is too long to be held.
+const READS_MAX: usize = 256;
+/// How much of a compressed file is enough to know it by.
+const KNOWN_BY_BYTES: u64 = 4096;
+
+/// Where bytes come from: a file, standard input, a pipe.
+pub(super) type Reader = Box<dyn Read + Send>;
+
+/// A reader of content that knows its position.
+///
+/// A position counts the bytes of the uncompressed content from its start; a byte order mark counts.
+pub(super) struct Content {
+    input: Input,
+    ahead: Vec<u8>,
+    ahead_taken: usize,
+    position: u64,
+    /// A look ahead found it; it is told once the bytes before it have been handed out.
+    broken: Option<io::Error>,
+    /// After the latest reads of compressed content: the position read up to, and what had been consumed.
+    reads: VecDeque<(u64, u64)>,
+    progress: Arc<Progress>,
+}
+
+enum Input {
+    Plain(Reader),
+    Gzip(Box<MultiGzDecoder<Compressed>>),
+}
+
+impl Content {
+    /// Reads the first bytes and finds out whether the rest is compressed.
+    ///
+    /// # Errors
+    /// When the first bytes can't be read or are a broken gzip header.
+    pub(super) fn new(mut reader: Reader, progress: Arc<Progress>) -> io::Result<Self> {
+        let head = read_magic(&mut reader)?;
+        progress.add_bytes(head.len());
+        let (input, ahead) = if head.starts_with(&GZIP_MAGIC) {
+            let counted = Counted { reader, progress: Arc::clone(&progress) };
+            let chained: Reader = Box::new(Cursor::new(head).chain(counted));
+            let reader = BufReader::with_capacity(GZIP_BUFFER_BYTES, chained);
+            (Input::Gzip(Box::new(MultiGzDecoder::new(Compressed { reader, consumed: 0 }))), Vec::new())
+        } else {
+            (Input::Plain(reader), head)
+        };
+        let mut content = Self {
+            input,
+            ahead,
+            ahead_taken: 0,
+            position: 0,
+            broken: None,
+            reads: VecDeque::new(),
+            progress,
+        };
+        if content.is_compressed() {
+            content.ahead = read_magic(&mut content.input)?;
+            content.book(0);
+        }
+        if content.ahead.starts_with(&BYTE_ORDER_MARK) {
+            content.take_ahead(BYTE_ORDER_MARK.len());
+        }
+        Ok(content)
+    }
+
+    /// Whether this is an Avro object container; asked before anything is read.
+    pub(super) fn is_avro(&self) -> bool {
+        self.ahead.starts_with(&AVRO_MAGIC)
+    }
+
+    /// Whether the content is compressed in its file.
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.input, Input::Gzip(_))
+    }
+
+    /// How many bytes of content have been handed out, those of a byte order mark included.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// How many bytes of the file itself stand for the content up to `position`, which has been handed out.
+    /// Positions are asked for in order.
+    ///
+    /// In a compressed file they are those that the decompressor had consumed at the last read before, if they
+    /// are enough to know a file by. What it consumed beyond may be damaged: then it must not become part of a
+    /// fingerprint, or the repaired file would look like another.
+    pub(super) fn file_position(&mut self, position: u64) -> u64 {
+        if !self.is_compressed() {
+            return position;
+        }
+        while self.reads.get(1).is_some_and(|(read, _)| *read <= position) {
+            self.reads.pop_front();
+        }
+        let before = self.reads.front().filter(|(_, consumed)| *consumed >= KNOWN_BY_BYTES);
+        before.or(self.reads.get(1)).or(self.reads.front()).map_or(0, |(_, consumed)| *consumed)
+    }
+
+    /// The bytes that have been read but not handed out.
+    pub(super) fn ahead(&self) -> &[u8] {
+        &self.ahead[self.ahead_taken..]
+    }
+
+    /// Reads some more, at most until `bytes_max` are ahead, without handing it out; `false` at the end. An
+    /// error is kept for [`read`](Self::read), after the bytes before it.
+    pub(super) fn look_ahead(&mut self, bytes_max: usize) -> bool {
+        let filled = self.ahead.len();
+        let room = bytes_max.saturating_sub(self.ahead().len()).min(LOOK_AHEAD_BYTES);
+        self.ahead.resize(filled + room, 0);
+        let read = read_once(&mut self.input, &mut self.ahead[filled..]);
+        let bytes = read.unwrap_or_else(|error| {
+            self.broken = Some(error);
+            0
+        });
+        self.ahead.truncate(filled + bytes);
+        self.book(bytes);
+        bytes > 0
+    }
+
+    /// Hands out the next bytes; 0 at the end.
+    ///
+    /// # Errors
+    /// When the file can't be read on. Nothing may be read after that.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let ahead = self.ahead();
+        if !ahead.is_empty() {
+            let bytes = ahead.len().min(buffer.len());
+            buffer[..bytes].copy_from_slice(&ahead[..bytes]);
+            self.take_ahead(bytes);
+            return Ok(bytes);
+        }
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let bytes = read_once(&mut self.input, buffer)?;
+        self.position += bytes as u64;
+        self.book(bytes);
+        Ok(bytes)
+    }
+
+    /// Goes on at `position` of a file that nothing has been read from. What is not compressed is not read
+    /// up to there.
+    ///
+    /// # Errors
+    /// When the file can't be read, or ends before.
+    pub(super) fn skip_to(&mut self, position: u64, mut file: &File) -> io::Result<()> {
+        if !self.is_compressed() {
+            file.seek(SeekFrom::Start(position))?;
+            self.ahead = Vec::new();
+            self.ahead_taken = 0;
+            self.position = position;
+            return Ok(());
+        }
+        let mut buffer = vec![0; LOOK_AHEAD_BYTES];
+        while self.position < position {
+            let left = usize::try_from(position - self.position).unwrap_or(usize::MAX).min(buffer.len());
+            if self.read(&mut buffer[..left])? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the content ends before"));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_ahead(&mut self, bytes: usize) {
+        self.ahead_taken += bytes;
+        self.position += bytes as u64;
+        if self.ahead_taken == self.ahead.len() {
+            self.ahead = Vec::new();
+            self.ahead_taken = 0;
+        }
+    }
+
+    /// Books what has just been read; compressed bytes are booked where they are read from the file.
+    fn book(&mut self, bytes: usize) {
+        match &self.input {
+            Input::Plain(_) => self.progress.add_bytes(bytes),
+            Input::Gzip(decoder) => {
+                if self.reads.len() == READS_MAX {
+                    self.reads.pop_front();
+                }
+                let read = self.position + self.ahead().len() as u64;
+                self.reads.push_back((read, decoder.get_ref().consumed));
+            }
+        }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Input::Plain(reader) => reader.read(buffer),
+            Input::Gzip(decoder) => decoder.read(buffer),
+        }
+    }
+}
+
+/// Compressed input that knows how much of it the decompressor has consumed. What was merely buffered does
+/// not count: damage that lies ahead must not become part of a fingerprint, or repairing it would look like
+/// another file.
+struct Compressed {
+    reader: BufReader<Reader>,
+    consumed: u64,
+}
+
+impl Read for Compressed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.reader.read(buffer)?;
+        self.consumed += bytes as u64;
+        Ok(bytes)
+    }
+}
+
+impl BufRead for Compressed {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.consumed += bytes as u64;
+        self.reader.consume(bytes);
+    }
+}
+
+/// Books what is read through it.
+struct Counted {
+    reader: Reader,
+    progress: Arc<Progress>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.reader.read(buffer)?;
+        self.progress.add_bytes(bytes);
+        Ok(bytes)
+    }
+}
+
+fn read_magic(reader: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; MAGIC_BYTES];
+    let mut filled = 0;
+    while filled < MAGIC_BYTES {
+        match read_once(reader, &mut head[filled..])? {
+            0 => break,
+            bytes => filled += bytes,
+        }
+    }
+    head.truncate(filled);
+    Ok(head)
+}
+
+/// A signal that arrives while a read waits is no reason to give up.
+fn read_once(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    /// Hands out `bytes` in reads of at most `step` bytes, then fails or ends.
+    pub(in super::super) struct Scripted {
+        pub(in super::super) bytes: Cursor<Vec<u8>>,
+        pub(in super::super) step: usize,
+        pub(in super::super) fails: bool,
+    }
+
+    impl Read for Scripted {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let step = self.step.min(buffer.len());
+            match self.bytes.read(&mut buffer[..step])? {
+                0 if self.fails && !buffer.is_empty() => Err(io::Error::other("the disk is gone")),
+                bytes => Ok(bytes),
+            }
+        }
+    }
+
+    pub(in super::super) fn content(bytes: &[u8]) -> Content {
+        scripted(bytes, usize::MAX, false)
+    }
+
+    pub(in super::super) fn scripted(bytes: &[u8], step: usize, fails: bool) -> Content {
+        let reader = Scripted { bytes: Cursor::new(bytes.to_vec()), step, fails };
+        Content::new(Box::new(reader), Arc::default()).unwrap()
+    }
+
+    pub(in super::super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read_all(content: &mut Content) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        let mut buffer = [0; 7];
+        loop {
+            match content.read(&mut buffer)? {
+                0 => return Ok(all),
+                bytes => all.extend_from_slice(&buffer[..bytes]),
+            }
+        }
+    }
+
+    #[test]
+    fn any_content_comes_out_as_it_is_without_its_byte_order_mark() {
+        let long = b"0123456789".repeat(20_000);
+        for bytes in [&b""[..], b"a", b"abc", b"abcdefgh", &long] {
+            let marked = [&BYTE_ORDER_MARK[..], bytes].concat();
+            let two_members = [gzip(&bytes[..bytes.len() / 2]), gzip(&bytes[bytes.len() / 2..])].concat();
+            for stored in [bytes.to_vec(), gzip(bytes), two_members, marked.clone(), gzip(&marked)] {
+                for step in [1, 100_000] {
+                    assert_eq!(read_all(&mut scripted(&stored, step, false)).unwrap(), bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn positions_count_uncompressed_bytes_and_the_byte_order_mark() {
+        let text = b"\xef\xbb\xbf0123456789";
+        for stored in [text.to_vec(), gzip(text)] {
+            let mut content = content(&stored);
+            assert_eq!(content.position(), 3);
+            let mut buffer = [0; 4];
+            content.read(&mut buffer).unwrap();
+            content.look_ahead(100);
+            assert_eq!(content.position(), 3 + 1);
+            read_all(&mut content).unwrap();
+            assert_eq!(content.position(), 13);
+            assert_eq!(content.file_position(13), stored.len() as u64);
+        }
+    }
+
+    #[test]
+    fn looking_ahead_takes_nothing_away() {
+        for stored in [b"0123456789".to_vec(), gzip(b"0123456789")] {
+            let mut content = scripted(&stored, 3, false);
+            while content.look_ahead(8) && content.ahead().len() < 8 {}
+            assert_eq!(content.ahead(), b"01234567");
+            assert_eq!(read_all(&mut content).unwrap(), b"0123456789");
+        }
+    }
+
+    #[test]
+    fn an_error_that_a_look_ahead_meets_follows_the_bytes_before_it() {
+        let mut content = scripted(b"0123456789", 4, true);
+        while content.look_ahead(100) {}
+        let mut buffer = [0; 100];
+        assert_eq!(content.read(&mut buffer).unwrap(), 10);
+        assert_eq!(content.read(&mut buffer).unwrap_err().to_string(), "the disk is gone");
+    }
+
+    #[test]
+    fn a_compressed_file_that_was_cut_off_or_damaged_is_an_error() {
+        let whole = gzip(&b"0123456789".repeat(1000));
+        for cut in 3..whole.len() {
+            let opened = Content::new(Box::new(Cursor::new(whole[..cut].to_vec())), Arc::default());
+            assert!(opened.and_then(|mut content| read_all(&mut content)).is_err(), "cut at {cut}");
+        }
+        let mut damaged = whole.clone();
+        let checksum = whole.len() - 8;
+        damaged[checksum] ^= 1;
+        assert!(read_all(&mut content(&damaged)).is_err());
+    }
+
+    #[test]
+    fn compressed_bytes_that_the_decompressor_has_not_seen_do_not_count() {
+        let first = gzip(b"first");
+        let stored = [first.clone(), gzip(b"second")].concat();
+        let mut content = content(&stored);
+        let mut buffer = [0; 5];
+        // The four bytes of the look ahead come first.
+        assert_eq!(content.read(&mut buffer).unwrap(), 4);
+        assert_eq!(content.read(&mut buffer[..1]).unwrap(), 1);
+        assert!(content.file_position(5) <= first.len() as u64);
+    }
+
+    #[test]
+    fn the_file_position_lies_before_what_is_not_settled_and_ends_at_the_end() {
+        let text: String = (0..50_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_string()).collect();
+        let stored = gzip(text.as_bytes());
+        let mut content = content(&stored);
+        let mut buffer = [0; 1000];
+        let mut last = 0;
+        while content.read(&mut buffer).unwrap() > 0 {
+            let consumed = content.reads.back().unwrap().1;
+            let end = content.file_position(content.position() - 1);
+            assert!(last <= end && end > 0);
+            assert!(end < consumed || consumed < 2 * KNOWN_BY_BYTES || consumed > stored.len() as u64 - 100);
+            last = end;
+        }
+        assert_eq!(content.file_position(content.position()), stored.len() as u64);
+    }
+
+    #[test]
+    fn every_byte_on_disk_is_booked_once() {
+        let text = b"0123456789".repeat(50_000);
+        for stored in [text.clone(), gzip(&text)] {
+            let progress = Arc::new(Progress::default());
+            let reader = Box::new(Cursor::new(stored.clone()));
+            let mut content = Content::new(reader, Arc::clone(&progress)).unwrap();
+            content.look_ahead(1000);
+            read_all(&mut content).unwrap();
+            assert_eq!(progress.bytes_read(), stored.len() as u64);
+        }
+    }
+
+    #[test]
+    fn an_avro_container_is_known_compressed_or_not() {
+        let avro = b"Obj\x01\x04\x14avro.codec";
+        assert!(content(avro).is_avro());
+        assert!(content(&gzip(avro)).is_avro());
+        assert!(!content(b"Object").is_avro());
+    }
+}

@@ -1,0 +1,259 @@
+//! Finds out what is to be imported: which files, of what kind, and what their paths say of their events.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::Origin;
+use super::{Notice, OpenError};
+
+/// What the path of a file begins a component with to say which events are in it: the layout of Braze's
+/// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.
+const EVENT_TYPE: &str = "event_type=";
+
+/// One thing to import.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// As it was given, or found below a directory that was given.
+    pub(super) path: PathBuf,
+    pub(super) kind: Kind,
+    pub(super) origin: Arc<Origin>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Regular {
+        /// The absolute path without symbolic links: the name it is remembered under.
+        key: String,
+    },
+    /// A pipe or a device, which has no beginning to come back to.
+    Stream,
+    StandardInput,
+}
+
+/// Lists what is to be imported, in the order in which it was given; a directory stands for the files below
+/// it in the order of their names, those aside whose name, or whose directory's, begins with `.` or `_`.
+/// A file that is named twice, in whatever way, is listed once.
+///
+/// # Errors
+/// When one of the paths can't be imported.
+pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, Vec<Notice>), OpenError> {
+    let mut list = List { files_max, ..List::default() };
+    for path in paths {
+        if path.as_os_str() == "-" {
+            list.add_standard_input()?;
+            continue;
+        }
+        let kind = fs::metadata(path).map_err(|error| unreadable(path, &error))?.file_type();
+        if kind.is_dir() {
+            let found = list.found.len();
+            let passed = list.passed;
+            list.walk(path)?;
+            if (found, passed) == (list.found.len(), list.passed) {
+                list.notices.push(Notice::Empty { path: path.clone() });
+            }
+        } else if kind.is_file() {
+            list.add_regular(path)?;
+        } else {
+            list.add(path.clone(), Kind::Stream, origin(path))?;
+        }
+    }
+    Ok((list.found, list.notices))
+}
+
+/// Says that a path can't be read, and why.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> OpenError {
+    let problem = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}; let the user that runs braze-datadog read it")
+        }
+        _ => error.to_string(),
+    };
+    OpenError::File { path: path.to_owned(), problem }
+}
+
+#[derive(Default)]
+struct List {
+    files_max: usize,
+    found: Vec<Found>,
+    notices: Vec<Notice>,
+    keys: HashSet<String>,
+    /// How many files were named before.
+    passed: usize,
+    /// Directories that have been entered: symbolic links may lead back into one.
+    entered: HashSet<PathBuf>,
+}
+
+impl List {
+    fn walk(&mut self, directory: &Path) -> Result<(), OpenError> {
+        let refuse = |error: io::Error| unreadable(directory, &error);
+        if !self.entered.insert(directory.canonicalize().map_err(refuse)?) {
+            return Ok(());
+        }
+        let entries = fs::read_dir(directory).map_err(refuse)?;
+        let mut paths: Vec<_> =
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(refuse)?;
+        paths.sort();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            if name.starts_with(b".") || name.starts_with(b"_") {
+                continue;
+            }
+            let kind = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?.file_type();
+            if kind.is_dir() {
+                self.walk(&path)?;
+            } else if kind.is_file() {
+                self.add_regular(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_regular(&mut self, path: &Path) -> Result<(), OpenError> {
+        let absolute = path.canonicalize().map_err(|error| unreadable(path, &error))?;
+        let Some(key) = absolute.to_str() else {
+            let problem = "its path is not UTF-8, so it can't be remembered; rename it".to_owned();
+            return Err(OpenError::File { path: path.to_owned(), problem });
+        };
+        if !self.keys.insert(key.to_owned()) {
+            self.passed += 1;
+            return Ok(());
+        }
+        // The path as it was given may name a type that links lead away from.
+        let origin = event_type(path).map_or_else(|| origin(&absolute), |_| origin(path));
+        self.add(path.to_owned(), Kind::Regular { key: key.to_owned() }, origin)
+    }
+
+    fn add_standard_input(&mut self) -> Result<(), OpenError> {
+        let path = PathBuf::from("-");
+        if self.found.iter().any(|found| found.kind == Kind::StandardInput) {
+            let problem = "standard input can be read only once; name it once".to_owned();
+            return Err(OpenError::File { path, problem });
+        }
+        self.add(path, Kind::StandardInput, Origin::default())
+    }
+
+    fn add(&mut self, path: PathBuf, kind: Kind, origin: Origin) -> Result<(), OpenError> {
+        if self.found.len() == self.files_max {
+            return Err(OpenError::TooManyFiles { files_max: self.files_max });
+        }
+        self.found.push(Found { path, kind, origin: Arc::new(origin) });
+        Ok(())
+    }
+}
+
+fn origin(path: &Path) -> Origin {
+    Origin { event_type: event_type(path), ..Origin::default() }
+}
+
+/// From the innermost directory that names one. The file's own name does not count: it has an ending.
+fn event_type(path: &Path) -> Option<Box<str>> {
+    path.parent()?.components().rev().find_map(|component| match component {
+        Component::Normal(name) => {
+            name.to_str()?.strip_prefix(EVENT_TYPE).filter(|name| !name.is_empty()).map(Into::into)
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(paths: &[PathBuf], root: &Path) -> Vec<String> {
+        let found = list(paths, 100).unwrap().0;
+        let name = |found: &Found| found.path.strip_prefix(root).unwrap().display().to_string();
+        found.iter().map(name).collect()
+    }
+
+    fn write(root: &Path, names: &[&str]) {
+        for name in names {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_stands_for_the_files_below_it_in_the_order_of_their_names() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &["b/2", "b/1", "a", "c/d/e", ".hidden", "_SUCCESS", "_temporary/x", ".git/y"]);
+        assert_eq!(names(&[root.path().into()], root.path()), ["a", "b/1", "b/2", "c/d/e"]);
+    }
+
+    #[test]
+    fn files_keep_the_order_in_which_they_were_given_and_come_once() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &["a", "b", "d/c"]);
+        symlink(root.path().join("a"), root.path().join("link")).unwrap();
+        let paths = ["b", "d/../a", "link", "d", "b", "d/c"].map(|name| root.path().join(name));
+        assert_eq!(names(&paths, root.path()), ["b", "d/../a", "d/c"]);
+    }
+
+    #[test]
+    fn links_in_a_circle_end() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &["d/a"]);
+        symlink(root.path(), root.path().join("d/up")).unwrap();
+        assert_eq!(names(&[root.path().into()], root.path()), ["d/a"]);
+    }
+
+    #[test]
+    fn the_event_type_comes_from_the_innermost_directory_that_names_one() {
+        for (path, expected) in [
+            (
+                "event_type=users.messages.email.Send/date=2026-11-22/a.avro",
+                Some("users.messages.email.Send"),
+            ),
+            ("event_type=x/event_type=y/a", Some("y")),
+            ("event_type=/a", None),
+            ("d/event_type=x", None),
+            ("a", None),
+        ] {
+            assert_eq!(event_type(Path::new(path)).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_event_type_is_found_where_a_link_leads_too() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &["event_type=x/a"]);
+        symlink(root.path().join("event_type=x/a"), root.path().join("b")).unwrap();
+        let found = list(&[root.path().join("b")], 9).unwrap().0;
+        assert_eq!(found[0].origin.event_type.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn an_empty_directory_is_told_and_no_error() {
+        let root = tempfile::tempdir().unwrap();
+        let (found, notices) = list(&[root.path().into()], 9).unwrap();
+        assert!(found.is_empty());
+        assert_eq!(notices, [Notice::Empty { path: root.path().into() }]);
+    }
+
+    #[test]
+    fn what_cannot_be_imported_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &["a", "b", "c"]);
+        let refuse = |paths: &[PathBuf]| list(paths, 2).unwrap_err().to_string();
+
+        let missing = root.path().join("nothing");
+        let text = refuse(std::slice::from_ref(&missing));
+        assert_eq!(
+            text,
+            format!("cannot import {}: there is no such file; check the path", missing.display())
+        );
+        assert!(refuse(&["-".into(), "-".into()]).contains("only once"));
+        assert!(refuse(&[root.path().into()]).contains("more than 2 files"));
+
+        let odd = root.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+        fs::write(&odd, "").unwrap();
+        assert!(refuse(&[odd]).contains("not UTF-8"));
+    }
+}

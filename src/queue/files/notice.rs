@@ -1,0 +1,118 @@
+//! What an import has to say about its files before it starts.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Something about one of the given files that a person should know. `Display` is the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The file has been counted to its end and is passed.
+    Counted {
+        /// As it was given.
+        path: PathBuf,
+        /// Its size on disk.
+        bytes: u64,
+        /// When its last event was settled, in Unix seconds.
+        settled_at: u64,
+    },
+    /// An import of the file was interrupted; it goes on where the settled flushes ended.
+    Continued {
+        /// As it was given.
+        path: PathBuf,
+        /// The position in its uncompressed content.
+        position: u64,
+    },
+    /// The file has been counted to its end and has grown since; what was added is counted.
+    Grown {
+        /// As it was given.
+        path: PathBuf,
+        /// The position in its uncompressed content.
+        position: u64,
+    },
+    /// Another content is remembered under this path; the file is counted from its start.
+    Changed {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// A directory in which there is nothing to import.
+    Empty {
+        /// As it was given.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Counted { path, bytes, settled_at } => write!(
+                f,
+                "{} was counted on {}, {bytes} bytes; use --again to count it anew",
+                path.display(),
+                Utc(*settled_at)
+            ),
+            Notice::Continued { path, position } => write!(
+                f,
+                "{} was counted up to byte {position} of its content; the import goes on there",
+                path.display()
+            ),
+            Notice::Grown { path, position } => write!(
+                f,
+                "{} was counted and has grown since; the import goes on at byte {position} of its content",
+                path.display()
+            ),
+            Notice::Changed { path } => write!(
+                f,
+                "{} is not the file that was counted under this name; it is counted from the start",
+                path.display()
+            ),
+            Notice::Empty { path } => write!(f, "{} holds no files to import", path.display()),
+        }
+    }
+}
+
+/// Unix seconds as `2026-11-22T10:00:00Z`.
+struct Utc(u64);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Counts days in years that begin in March, so that the leap day comes last.
+        // Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+        let (days, second) = (self.0 / 86_400 + 719_468, self.0 % 86_400);
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_utc() {
+        for (unix, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_795_341_600, "2026-11-22T10:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Utc(unix).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_passed_file_is_told_with_its_time_and_size() {
+        let notice = Notice::Counted { path: "a.json".into(), bytes: 12, settled_at: 1_795_341_600 };
+        let text = "a.json was counted on 2026-11-22T10:00:00Z, 12 bytes; use --again to count it anew";
+        assert_eq!(notice.to_string(), text);
+    }
+}

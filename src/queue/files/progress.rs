@@ -1,0 +1,47 @@
+//! How far an import has come, for whoever draws it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts of one run. Reading is ahead of counting and settling, by what is in flight.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes_total: Option<u64>,
+    files_total: u64,
+    bytes_read: AtomicU64,
+    files_done: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new(files_total: u64, bytes_total: Option<u64>) -> Self {
+        Self { bytes_total, files_total, ..Self::default() }
+    }
+
+    /// Bytes of the files as they lie on disk (compressed where they are) that this run had to read when it
+    /// started; `None` where standard input or a pipe is among them, whose length nobody knows.
+    pub fn bytes_total(&self) -> Option<u64> {
+        self.bytes_total
+    }
+
+    /// How many files this run reads; those that are passed are not among them.
+    pub fn files_total(&self) -> u64 {
+        self.files_total
+    }
+
+    /// Bytes read so far. More than [`bytes_total`](Self::bytes_total) when a file grew meanwhile.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// How many files have been read to their end.
+    pub fn files_done(&self) -> u64 {
+        self.files_done.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_bytes(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_file(&self) {
+        self.files_done.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,268 @@
+//! The thread that reads the files one after the other and hands over bodies of whole events.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::Limits;
+use super::content::Content;
+use super::fingerprint::Fingerprinter;
+use super::judge::{Layout, judge};
+use super::lines::Lines;
+use super::list::{Found, Kind};
+use super::memory::Mark;
+use super::pool::Pool;
+use super::progress::Progress;
+use super::split::{Pieces, Splitter};
+
+/// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that
+/// is held back until it is known whether it is the last of its file, and the one being read, that makes four
+/// buffers; a buffer is half a MiB, and 16 MiB only while it holds a line of that length.
+const HANDED_MAX: usize = 2;
+
+/// A file that is to be read, and from where.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) found: Found,
+    /// What an earlier run has settled of it.
+    pub(super) start: Option<Mark>,
+}
+
+/// What the reader hands over.
+#[derive(Debug)]
+pub(super) enum Handed {
+    Chunk(Chunk),
+    /// A file can't be read on; nothing follows.
+    Failed(String),
+    /// Everything has been read; nothing follows.
+    End,
+}
+
+/// Some whole events of one file.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) body: Bytes,
+    pub(super) oversized: u32,
+    /// Which of the planned files it is from.
+    pub(super) file: usize,
+    /// How far that file is settled when this chunk is; none for streams.
+    pub(super) mark: Option<Mark>,
+}
+
+/// Why the reader stops before the end.
+enum Stop {
+    /// Nobody takes what it reads any more.
+    Closed,
+    Failed(String),
+}
+
+/// Starts reading. The thread ends with the last file, after a failure, or when the receiver is dropped.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(super) fn start(
+    files: Arc<[Planned]>,
+    progress: Arc<Progress>,
+    limits: Limits,
+) -> io::Result<mpsc::Receiver<Handed>> {
+    let (handed, receiver) = mpsc::channel(HANDED_MAX);
+    let mut outbox = Outbox { handed, held: None };
+    thread::Builder::new().name("import".to_owned()).spawn(move || {
+        let pool = Pool::new(limits.chunk_bytes);
+        for (index, planned) in files.iter().enumerate() {
+            match read_file(index, planned, &progress, limits, &pool, &mut outbox) {
+                Ok(()) => progress.add_file(),
+                Err(Stop::Closed) => return,
+                Err(Stop::Failed(problem)) => return outbox.close(Handed::Failed(problem)),
+            }
+        }
+        outbox.close(Handed::End);
+    })?;
+    Ok(receiver)
+}
+
+fn read_file(
+    index: usize,
+    planned: &Planned,
+    progress: &Arc<Progress>,
+    limits: Limits,
+    pool: &Pool,
+    outbox: &mut Outbox,
+) -> Result<(), Stop> {
+    let path = &planned.found.path;
+    let mut reading =
+        Reading::open(index, planned, progress, limits).map_err(|error| fail(path, 0, &error))?;
+    let read = match reading.layout {
+        Layout::Lines => reading.lines(pool, limits, outbox),
+        Layout::Document => reading.document(planned, limits, outbox),
+    };
+    read.and_then(|()| reading.finish(outbox)).map_err(|failure| match failure {
+        Failure::Closed => Stop::Closed,
+        Failure::Read(error) => fail(path, reading.content.position(), &error),
+    })
+}
+
+fn fail(path: &Path, position: u64, error: &io::Error) -> Stop {
+    Stop::Failed(format!(
+        "cannot read {} beyond byte {position} of its content: {error}; repair or replace the file and run \
+         the import again, which goes on after the last settled flush",
+        path.display()
+    ))
+}
+
+enum Failure {
+    Closed,
+    Read(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Read(error)
+    }
+}
+
+/// One file that is being read.
+struct Reading {
+    index: usize,
+    /// None for streams, which are not remembered.
+    file: Option<(Arc<File>, Fingerprinter)>,
+    content: Content,
+    layout: Layout,
+}
+
+impl Reading {
+    /// Opens a file and goes to where it is to be read from; a document is always read from its beginning.
+    fn open(index: usize, planned: &Planned, progress: &Arc<Progress>, limits: Limits) -> io::Result<Self> {
+        let path = &planned.found.path;
+        let (reader, file): (super::content::Reader, _) = match planned.found.kind {
+            Kind::StandardInput => (Box::new(io::stdin()), None),
+            Kind::Stream => (Box::new(File::open(path)?), None),
+            Kind::Regular { .. } => {
+                let file = Arc::new(File::open(path)?);
+                (Box::new(Arc::clone(&file)), Some(file))
+            }
+        };
+        let mut content = Content::new(reader, Arc::clone(progress))?;
+        if content.is_avro() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, super::AVRO));
+        }
+        let layout = match (&planned.start, &file) {
+            (Some(start), Some(file)) => {
+                // It was the same file when the import began, which may be hours ago.
+                if !start.fingerprint.matches(file)? {
+                    return Err(io::Error::other("it was replaced after the import began"));
+                }
+                if start.layout == Layout::Lines {
+                    content.skip_to(start.position, file)?;
+                }
+                start.layout
+            }
+            _ => judge(&mut content, limits.look_ahead_bytes),
+        };
+        let file = file.map(|file| (file, Fingerprinter::default()));
+        Ok(Self { index, file, content, layout })
+    }
+
+    fn is_stream(&self) -> bool {
+        self.file.is_none()
+    }
+
+    fn lines(&mut self, pool: &Pool, limits: Limits, outbox: &mut Outbox) -> Result<(), Failure> {
+        let mut lines = Lines::new(pool, limits.event_bytes_max, self.is_stream(), &self.content);
+        while let Some(cut) = lines.next(&mut self.content)? {
+            self.hand_over(cut.body, cut.oversized, cut.position, outbox)?;
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, planned: &Planned, limits: Limits, outbox: &mut Outbox) -> Result<(), Failure> {
+        let settled = planned.start.as_ref().map_or(0, |start| start.position);
+        let mut splitter = Splitter::new(self.content.position(), settled, limits.event_bytes_max);
+        let mut buffer = vec![0; limits.chunk_bytes];
+        loop {
+            let read = self.content.read(&mut buffer);
+            if let Ok(bytes) = read {
+                splitter.push(&buffer[..bytes]);
+            }
+            let ended = matches!(read, Ok(0));
+            if ended {
+                splitter.finish();
+            }
+            let is_due = splitter.waiting() >= limits.chunk_bytes || self.is_stream();
+            if (ended || read.is_err() || is_due)
+                && let Some(Pieces { body, oversized, position }) = splitter.take()
+            {
+                self.hand_over(body.into(), oversized, position, outbox)?;
+            }
+            if ended || read? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        body: Bytes,
+        oversized: u32,
+        position: u64,
+        outbox: &mut Outbox,
+    ) -> Result<(), Failure> {
+        let mark = self.mark(position, &body, false)?;
+        outbox.put(Chunk { body, oversized, file: self.index, mark })
+    }
+
+    /// The end of the file belongs to its last chunk: when that is settled, all of the file is.
+    fn finish(&mut self, outbox: &mut Outbox) -> Result<(), Failure> {
+        if let Some(chunk) = &mut outbox.held {
+            chunk.mark = self.mark(self.content.position(), &[], true)?;
+        }
+        outbox.put_held()
+    }
+
+    fn mark(&mut self, position: u64, body: &[u8], finished: bool) -> io::Result<Option<Mark>> {
+        let Some((file, prints)) = &mut self.file else { return Ok(None) };
+        // Only an uncompressed body of lines stands in the file as it is.
+        let is_verbatim = self.layout == Layout::Lines && !self.content.is_compressed();
+        let tail = if is_verbatim { body } else { &[] };
+        let fingerprint = prints.take(file, self.content.file_position(position), tail)?;
+        Ok(Some(Mark { layout: self.layout, position, finished, fingerprint }))
+    }
+}
+
+/// The way to the queue. A chunk of a file that is remembered waits until the next one, or the end of its
+/// file, is known.
+struct Outbox {
+    handed: mpsc::Sender<Handed>,
+    held: Option<Chunk>,
+}
+
+impl Outbox {
+    fn put(&mut self, chunk: Chunk) -> Result<(), Failure> {
+        self.put_held()?;
+        if chunk.mark.is_some() {
+            self.held = Some(chunk);
+            return Ok(());
+        }
+        self.send(chunk)
+    }
+
+    fn put_held(&mut self) -> Result<(), Failure> {
+        self.held.take().map_or(Ok(()), |chunk| self.send(chunk))
+    }
+
+    fn send(&self, chunk: Chunk) -> Result<(), Failure> {
+        self.handed.blocking_send(Handed::Chunk(chunk)).map_err(|_| Failure::Closed)
+    }
+
+    /// Says the last word, after what is still held. It does not matter if nobody listens any more.
+    fn close(mut self, last: Handed) {
+        if self.put_held().is_ok() {
+            drop(self.handed.blocking_send(last));
+        }
+    }
+}
