@@ -51,10 +51,11 @@ pub fn main() -> ExitCode {
         }
     };
     let ended = match arguments.command {
-        Command::Run(run) => {
-            load(run.config.config).and_then(|(config, warnings, path)| serve::run(config, &warnings, &path, &run.import))
+        Command::Run(run) => load(run.config.config)
+            .and_then(|(config, warnings, path)| serve::run(config, &warnings, &path, &run.import)),
+        Command::Check(config) => {
+            load(config.config).and_then(|(config, warnings, _)| check(&config, &warnings))
         }
-        Command::Check(config) => load(config.config).and_then(|(config, warnings, _)| check(&config, &warnings)),
         Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
     };
     match ended {
@@ -90,7 +91,8 @@ fn check(config: &Config, warnings: &[Warning]) -> Result<(), Failure> {
 
 /// `braze-datadog health`
 fn health(config: &Config) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
     runtime.block_on(admin::probe(config.admin.listen, "/readyz")).map_err(Failure::failed)
 }
 

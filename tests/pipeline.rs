@@ -71,7 +71,9 @@ fn line(id: u64, app_group: &str, campaign: &str) -> String {
 /// `deliveries` deliveries of ten sends each, two app groups in turn.
 fn bodies(deliveries: u64) -> Vec<String> {
     let body = |delivery: u64| {
-        let one = |event: u64| line(delivery * 10 + event, if event % 2 == 0 { "even" } else { "odd" }, "c1") + "\n";
+        let one = |event: u64| {
+            line(delivery * 10 + event, if event % 2 == 0 { "even" } else { "odd" }, "c1") + "\n"
+        };
         (0..10).map(one).collect()
     };
     (0..deliveries).map(body).collect()
@@ -89,8 +91,15 @@ impl Rig {
     fn new(settings: Settings, connections: Vec<Connection>) -> Self {
         let (intake, stats) = (Arc::new(FakeIntake::default()), Arc::new(Stats::new()));
         let clock = Clock::set_by(Arc::new(AtomicU64::new(NOW)));
-        let pipeline =
-            Pipeline::start(Arc::clone(&intake), settings, connections, layout(&[]), Arc::clone(&stats), clock).unwrap();
+        let pipeline = Pipeline::start(
+            Arc::clone(&intake),
+            settings,
+            connections,
+            layout(&[]),
+            Arc::clone(&stats),
+            clock,
+        )
+        .unwrap();
         let (commands, commanded) = mpsc::channel(4);
         Self { intake, stats, pipeline, commands, commanded }
     }

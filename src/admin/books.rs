@@ -43,7 +43,9 @@ pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
     page.metric("events_duplicate_total", "counter", "Events that were counted before.");
     page.value("events_duplicate_total", &[], books.duplicate);
     page.connections(books, "sends_counted_total", "Sends counted.", |connection| connection.counted);
-    page.connections(books, "sends_accepted_total", "Sends in accepted requests.", |connection| connection.accepted);
+    page.connections(books, "sends_accepted_total", "Sends in accepted requests.", |connection| {
+        connection.accepted
+    });
     page.metric("sends_dropped_total", "counter", "Sends that were dropped, by reason.");
     for (name, connection) in &books.connections {
         for (reason, sends) in &connection.dropped {
@@ -55,7 +57,11 @@ pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
     for (name, connection) in &books.connections {
         page.value("series", &[("connection", name)], connection.series);
     }
-    page.histogram("flush_seconds", "Seconds from a cut to the last outcome of its requests.", &books.flush_seconds);
+    page.histogram(
+        "flush_seconds",
+        "Seconds from a cut to the last outcome of its requests.",
+        &books.flush_seconds,
+    );
     page.histogram("payload_bytes", "Bytes of a request body as sent.", &books.payload_bytes);
     gauges_of(&mut page, gauges);
     page.0
@@ -80,8 +86,11 @@ fn gauges_of(page: &mut Page, gauges: &Gauges) {
 
 /// The books as JSON: what `/status` shows under `books`, and the last line of `--once`.
 pub fn json(books: &Books, gauges: &Gauges) -> Value {
-    let connections: serde_json::Map<String, Value> =
-        books.connections.iter().map(|(name, connection)| (name.to_string(), connection_json(connection))).collect();
+    let connections: serde_json::Map<String, Value> = books
+        .connections
+        .iter()
+        .map(|(name, connection)| (name.to_string(), connection_json(connection)))
+        .collect();
     json!({
         "received": books.received,
         "ignored": books.ignored.values().sum::<u64>(),
@@ -124,7 +133,13 @@ impl Page {
         self.value(name, &[], value);
     }
 
-    fn connections(&mut self, books: &Books, name: &str, help: &str, value: impl Fn(&ConnectionBooks) -> u64) {
+    fn connections(
+        &mut self,
+        books: &Books,
+        name: &str,
+        help: &str,
+        value: impl Fn(&ConnectionBooks) -> u64,
+    ) {
         self.metric(name, "counter", help);
         for (connection, of) in &books.connections {
             self.value(name, &[("connection", connection)], value(of));
@@ -145,7 +160,8 @@ impl Page {
     }
 
     fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels.iter().map(|(key, label)| format!("{key}=\"{}\"", escape(label))).collect();
+        let labels: Vec<String> =
+            labels.iter().map(|(key, label)| format!("{key}=\"{}\"", escape(label))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         self.line(format_args!("braze_datadog_{name}{labels} {value}"));
     }
@@ -207,10 +223,15 @@ mod tests {
     #[test]
     fn the_same_books_are_told_in_json() {
         let json = json(&books(), &Gauges::default());
-        for (key, value) in [("received", 7), ("ignored", 2), ("malformed", 1), ("duplicate", 1), ("counted", 3)] {
+        for (key, value) in
+            [("received", 7), ("ignored", 2), ("malformed", 1), ("duplicate", 1), ("counted", 3)]
+        {
             assert_eq!(json[key], value, "{key}");
         }
-        assert_eq!((&json["accepted"], &json["dropped"], &json["pending"]), (&json!(2), &json!(1), &json!(0)));
+        assert_eq!(
+            (&json["accepted"], &json["dropped"], &json["pending"]),
+            (&json!(2), &json!(1), &json!(0))
+        );
         assert_eq!(json["balanced"], true);
         assert_eq!(json["connections"]["acme"]["dropped_by_reason"]["late"], 1);
     }

@@ -63,7 +63,19 @@ mod tests {
 
     #[test]
     fn several_files_can_be_imported_and_standard_input() {
-        let given = ["braze-datadog", "run", "--config", "c", "--import", "a", "b", "--again", "--import", "-", "--once"];
+        let given = [
+            "braze-datadog",
+            "run",
+            "--config",
+            "c",
+            "--import",
+            "a",
+            "b",
+            "--again",
+            "--import",
+            "-",
+            "--once",
+        ];
         let Command::Run(run) = Arguments::try_parse_from(given).unwrap().command else { panic!("not run") };
         assert_eq!(run.import.import, [PathBuf::from("a"), "b".into(), "-".into()]);
         assert!(run.import.again && run.import.once);

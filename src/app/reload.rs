@@ -41,7 +41,8 @@ impl Reloader {
         let (config, warnings) = Config::load(&self.path).map_err(|error| error.to_string())?;
         let credentials = match (&self.push, &self.started_with.push) {
             (Some(push), Some(settings)) => {
-                let (credentials, notices) = Credentials::load(settings).map_err(|error| error.to_string())?;
+                let (credentials, notices) =
+                    Credentials::load(settings).map_err(|error| error.to_string())?;
                 Some((push, credentials, notices))
             }
             _ => None,

@@ -41,14 +41,20 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let log_level = super::start_logging(&config)?;
     super::warn(path, warnings);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
     let ended = runtime.block_on(serve(config, path, import, log_level));
     // What still blocks (a read of standard input, say) must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
 }
 
-async fn serve(config: Config, path: &Path, import: &ImportArguments, log_level: LogLevel) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    path: &Path,
+    import: &ImportArguments,
+    log_level: LogLevel,
+) -> Result<(), Failure> {
     let clock = Clock::system();
     let (queue, appender) = open_queue(&config, import.once)?;
     let files = open_files(&config, import, &clock)?;
@@ -95,7 +101,12 @@ async fn serve(config: Config, path: &Path, import: &ImportArguments, log_level:
     stop.send_replace(true);
     take_down(listeners).await;
     let books = stats.snapshot();
-    tracing::info!(received = books.received, accepted = books.accepted(), dropped = books.dropped(), "stopped");
+    tracing::info!(
+        received = books.received,
+        accepted = books.accepted(),
+        dropped = books.dropped(),
+        "stopped"
+    );
     if import.once {
         let line = books::json(&books, &watched.gauges()).to_string();
         super::print_line(&line).map_err(Failure::failed)?;
@@ -119,7 +130,9 @@ async fn run_queues(
         progress::clear();
         match ended? {
             Ended::Stopped => return Ok(()),
-            Ended::QueueEnded => tracing::info!(files = files.progress().files_done(), "the import is finished"),
+            Ended::QueueEnded => {
+                tracing::info!(files = files.progress().files_done(), "the import is finished")
+            }
         }
     }
     pipeline.run(&mut queue, commanded).await.map(|_ended| ())
@@ -130,7 +143,10 @@ fn open_queue(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender), 
     let (mut queue, appender, opened) = embedded::open(settings).map_err(Failure::failed)?;
     queue.until_empty(once);
     if opened.torn_bytes > 0 {
-        tracing::warn!(bytes = opened.torn_bytes, "the queue ended in a frame that was not finished; it was cut off");
+        tracing::warn!(
+            bytes = opened.torn_bytes,
+            "the queue ended in a frame that was not finished; it was cut off"
+        );
     }
     for gap in &opened.damaged {
         tracing::error!(
@@ -142,13 +158,19 @@ fn open_queue(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender), 
         );
     }
     if opened.is_acknowledgement_lost {
-        tracing::error!("the queue's record of what was acknowledged is lost; what is left in it is counted again");
+        tracing::error!(
+            "the queue's record of what was acknowledged is lost; what is left in it is counted again"
+        );
     }
     tracing::info!(directory = %settings.directory.display(), waiting = opened.waiting, "the queue is open");
     Ok((queue, appender))
 }
 
-fn open_files(config: &Config, import: &ImportArguments, clock: &Clock) -> Result<Option<FilesQueue>, Failure> {
+fn open_files(
+    config: &Config,
+    import: &ImportArguments,
+    clock: &Clock,
+) -> Result<Option<FilesQueue>, Failure> {
     if import.import.is_empty() {
         return Ok(None);
     }
@@ -162,7 +184,11 @@ fn open_files(config: &Config, import: &ImportArguments, clock: &Clock) -> Resul
     Ok(Some(queue))
 }
 
-fn start_pipeline(config: &Config, stats: &Arc<Stats>, clock: &Clock) -> Result<Pipeline<HttpIntake>, Failure> {
+fn start_pipeline(
+    config: &Config,
+    stats: &Arc<Stats>,
+    clock: &Clock,
+) -> Result<Pipeline<HttpIntake>, Failure> {
     let settings = pipeline::Settings {
         lanes: lane::Settings {
             lanes: config.lanes.get(),
@@ -181,7 +207,11 @@ fn start_pipeline(config: &Config, stats: &Arc<Stats>, clock: &Clock) -> Result<
 }
 
 /// Opens push, unless the run ends by itself: then nothing could be pushed that it is sure to count.
-async fn open_push(config: &Config, once: bool, appender: &Appender) -> Result<Option<PushListener>, Failure> {
+async fn open_push(
+    config: &Config,
+    once: bool,
+    appender: &Appender,
+) -> Result<Option<PushListener>, Failure> {
     let Some(settings) = config.push.as_ref().filter(|_| !once) else { return Ok(None) };
     let (credentials, notices) = Credentials::load(settings).map_err(Failure::configuration)?;
     notices.iter().for_each(|notice| tracing::warn!("{notice}"));

@@ -84,9 +84,9 @@ impl Watched {
             .iter()
             .map(|connection| {
                 let books = snapshot.connections.get(&connection.name).cloned().unwrap_or_default();
-                let last = books.last_outcome.map(|(words, at)| {
-                    json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(at)})
-                });
+                let last = books.last_outcome.map(
+                    |(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(at)}),
+                );
                 json!({
                     "name": connection.name,
                     "site": connection.site.name,

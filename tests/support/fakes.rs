@@ -23,7 +23,7 @@ pub(crate) struct FakeQueue {
     pub(crate) ends: bool,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     bodies: Vec<String>,
     acknowledged: usize,
@@ -111,7 +111,7 @@ pub(crate) enum Behaviour {
 }
 
 /// An intake in memory.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct FakeIntake {
     behaviours: Mutex<HashMap<String, Behaviour>>,
     submissions: Mutex<Vec<(String, Payload)>>,

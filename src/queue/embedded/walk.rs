@@ -261,7 +261,7 @@ mod tests {
         let bytes = [one.clone(), frame(2, 1, b"c")].concat();
         let mut walk = walk(&bytes);
         assert_eq!(see(&mut walk, one.len(), 2).firsts, [0]);
-        assert_eq!(see(&mut walk, one.len(), 2).firsts, []);
+        assert_eq!(see(&mut walk, one.len(), 2).firsts, Vec::<u64>::new());
         assert_eq!(see(&mut walk, bytes.len(), 3).firsts, [2]);
     }
 
