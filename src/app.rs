@@ -29,11 +29,11 @@ struct Failure {
 }
 
 impl Failure {
-    fn failed(message: impl ToString) -> Self {
+    fn failed(message: impl std::fmt::Display) -> Self {
         Self { status: FAILED, message: message.to_string() }
     }
 
-    fn configuration(message: impl ToString) -> Self {
+    fn configuration(message: impl std::fmt::Display) -> Self {
         Self { status: WRONG_CONFIGURATION, message: message.to_string() }
     }
 }

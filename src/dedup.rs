@@ -138,21 +138,21 @@ impl Dedup {
         let wanted = entry(id, self.first);
         self.first += 1;
         let mask = self.slots.len() - 1;
-        let mut hole = self.home(tag(id));
-        while self.slots[hole] != wanted {
-            hole = (hole + 1) & mask;
+        let mut gap = self.home(tag(id));
+        while self.slots[gap] != wanted {
+            gap = (gap + 1) & mask;
         }
         // Closes the gap: whatever follows moves up, unless it would move before its home.
-        let mut next = (hole + 1) & mask;
+        let mut next = (gap + 1) & mask;
         while self.slots[next] != EMPTY {
             let home = self.home(self.slots[next] >> 32);
-            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
-                self.slots[hole] = self.slots[next];
-                hole = next;
+            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(gap) & mask) {
+                self.slots[gap] = self.slots[next];
+                gap = next;
             }
             next = (next + 1) & mask;
         }
-        self.slots[hole] = EMPTY;
+        self.slots[gap] = EMPTY;
     }
 
     fn grow(&mut self) {
@@ -182,7 +182,6 @@ impl Dedup {
 
 /// The part of the hash that the index keeps: 32 bits. The highest is always set, so that no slot in use
 /// looks empty.
-#[expect(clippy::cast_possible_truncation, reason = "32 of the 128 bits are what is wanted")]
 const fn tag(id: IdHash) -> u64 {
     ((id >> 96) as u64) | 1 << 31
 }

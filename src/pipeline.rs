@@ -9,6 +9,7 @@
 //! - Nothing is retried.
 
 mod flush;
+mod settle;
 mod submit;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,11 +23,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::flush::{Encoded, FlushJob, Flusher};
-use self::submit::{InFlight, Registry, Submitted};
+use self::settle::{FlushSummary, summary_of};
+use self::submit::{InFlight, Registry};
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::datadog::outcome::Outcome;
-use crate::datadog::payload::Payload;
 use crate::datadog::{Connection, Intake};
 use crate::lane::{self, LaneLost, Lanes, Room};
 use crate::ledger::{ClaimId, Ledger};
@@ -35,6 +36,9 @@ use crate::stats::{DropReason, Stats};
 
 /// How often the pipeline shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// A deadline that never comes.
+const FAR: Duration = Duration::from_hours(365 * 24);
 
 /// What the pipeline is made with.
 #[derive(Debug, Clone)]
@@ -131,15 +135,6 @@ impl Phase {
     }
 }
 
-#[derive(Debug)]
-struct FlushSummary {
-    started: Instant,
-    series: usize,
-    payloads: u64,
-    accepted: u64,
-    dropped: u64,
-}
-
 impl<I: Intake> Pipeline<I> {
     /// Starts the lanes and the flush thread.
     ///
@@ -200,7 +195,7 @@ impl<I: Intake> Pipeline<I> {
             interval_at(Instant::now() + self.settings.flush_interval, self.settings.flush_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(HEARTBEAT);
-        let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
+        let far = Instant::now() + FAR;
         let mut deadline = far;
         let mut commanded = true;
         loop {
@@ -318,100 +313,6 @@ impl<I: Intake> Pipeline<I> {
         }
         Ok(())
     }
-
-    fn submit(&mut self, run: &mut Run, claim: ClaimId, connection: &Arc<Connection>, payload: Payload) {
-        run.ledger.owe(claim);
-        self.stats.payload(payload.body.len());
-        let flight = InFlight { claim, connection: Arc::clone(connection), sends: payload.sends };
-        if let Phase::Abandoning(_) = run.phase {
-            self.land(run, &flight, &shut_down());
-            return;
-        }
-        let turns = self.registry.turns(&connection.name);
-        let submission = submit::submit(
-            Arc::clone(&self.intake),
-            Arc::clone(connection),
-            turns,
-            payload,
-            self.settings.flush_timeout,
-        );
-        let task = self.submissions.spawn(submission);
-        self.in_flight.insert(task.id(), flight);
-    }
-
-    fn joined(&mut self, run: &mut Run, joined: Submitted) {
-        let (task, outcome) = match joined {
-            Ok((task, outcome)) => (task, outcome),
-            Err(error) if error.is_cancelled() => (error.id(), shut_down()),
-            Err(error) => (error.id(), Outcome::dropped(DropReason::Connect, format!("a defect: {error}"))),
-        };
-        if let Some(flight) = self.in_flight.remove(&task) {
-            self.land(run, &flight, &outcome);
-        }
-    }
-
-    fn land(&mut self, run: &mut Run, flight: &InFlight, outcome: &Outcome) {
-        self.settle(run, flight.claim, &flight.connection, flight.sends, outcome);
-    }
-
-    /// Books and logs an outcome, and settles its debt.
-    fn settle(
-        &mut self,
-        run: &mut Run,
-        claim: ClaimId,
-        connection: &Connection,
-        sends: u64,
-        outcome: &Outcome,
-    ) {
-        let now = self.clock.unix_seconds();
-        let words = match outcome {
-            Outcome::Accepted => "accepted".to_owned(),
-            Outcome::Dropped { reason, detail } => {
-                let (name, site, label) = (&connection.name, &connection.site.name, reason.label());
-                tracing::error!(connection = %name, %site, reason = label, sends, detail = %detail, "sends were dropped");
-                format!("{label}: {detail}")
-            }
-        };
-        self.stats.settle(&connection.name, sends, outcome.reason(), &words, now);
-        if let Some(summary) = summary_of(run, claim) {
-            summary.payloads += 1;
-            *if outcome.reason().is_none() { &mut summary.accepted } else { &mut summary.dropped } += sends;
-        }
-        self.pay(run, claim);
-    }
-
-    /// Settles one debt; a claim that has none left ends its flush.
-    fn pay(&self, run: &mut Run, claim: ClaimId) {
-        if let Some(receipt) = run.ledger.settle(claim) {
-            run.acknowledge = Some(receipt);
-        }
-        if run.ledger.is_settled(claim)
-            && let Some(at) = run.flushes.iter().position(|(open, _)| *open == claim)
-            && let Some((_, summary)) = run.flushes.remove(at)
-        {
-            let took = summary.started.elapsed();
-            self.stats.flush(took);
-            let FlushSummary { series, payloads, accepted, dropped, .. } = summary;
-            let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(series, requests = payloads, accepted, dropped, milliseconds, "flushed");
-        }
-    }
-
-    /// Drops whatever has no outcome yet.
-    fn abandon(&mut self, run: &mut Run) {
-        let requests = self.in_flight.len();
-        tracing::warn!(requests, "shutdown_timeout is over: requests without an answer are dropped");
-        run.phase = Phase::Abandoning(run.phase.ended().unwrap_or(Ended::Stopped));
-        self.submissions.abort_all();
-    }
-}
-
-fn summary_of(run: &mut Run, claim: ClaimId) -> Option<&mut FlushSummary> {
-    run.flushes.iter_mut().find(|(open, _)| *open == claim).map(|(_, summary)| summary)
-}
-
-fn shut_down() -> Outcome {
-    Outcome::dropped(DropReason::Shutdown, "stopped before there was an answer")
 }
 
 /// The queue has failed: nothing more is received or acknowledged, and what was counted is flushed.

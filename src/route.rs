@@ -35,20 +35,20 @@ pub struct Router {
 impl Router {
     /// A router over `connections`. The configuration has made sure that no app group has two and that at
     /// most one has none; should it happen all the same, the first wins.
-    pub fn new<'c>(connections: impl Iterator<Item = (ConnectionId, &'c Connection)> + Clone) -> Self {
+    pub fn new(connections: &[(ConnectionId, &Connection)]) -> Self {
         let mut router = Self::default();
-        for (id, connection) in connections.clone() {
+        for (id, connection) in connections {
             for app_group_id in &connection.app_group_ids {
                 let app_group_name =
                     connection.app_group_names.get(app_group_id).cloned().unwrap_or_default();
-                let route = Route { connection: id, app_group_name };
+                let route = Route { connection: *id, app_group_name };
                 router.by_app_group.entry(app_group_id.as_bytes().into()).or_insert(route);
             }
         }
-        if let Some((id, connection)) = connections.clone().find(|(_, c)| c.app_group_ids.is_empty()) {
-            router.catch_all = Some(Route { connection: id, app_group_name: Box::default() });
+        if let Some((id, connection)) = connections.iter().find(|(_, c)| c.app_group_ids.is_empty()) {
+            router.catch_all = Some(Route { connection: *id, app_group_name: Box::default() });
             for (app_group_id, name) in &connection.app_group_names {
-                let route = Route { connection: id, app_group_name: name.clone() };
+                let route = Route { connection: *id, app_group_name: name.clone() };
                 router.by_app_group.entry(app_group_id.as_bytes().into()).or_insert(route);
             }
         }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     fn router(connections: &[Connection]) -> Router {
-        Router::new((0u32..).map(ConnectionId).zip(connections))
+        Router::new(&(0u32..).map(ConnectionId).zip(connections).collect::<Vec<_>>())
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Histogram {
 pub struct Books {
     /// Elements seen in deliveries.
     pub received: u64,
-    /// Events of types that are not counted; at most [`IGNORED_TYPES_MAX`] labels and `other`.
+    /// Events of types that are not counted; at most 64 labels and `other`.
     pub ignored: BTreeMap<Box<str>, u64>,
     /// Elements that can't be counted, by reason.
     pub malformed: BTreeMap<&'static str, u64>,
@@ -270,12 +270,11 @@ impl Stats {
     pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) {
         let mut books = self.lock();
         let connection = books.connection(name);
-        match dropped {
-            Some(reason) => drop_pending(connection, reason, sends),
-            None => {
-                connection.pending -= sends;
-                connection.accepted += sends;
-            }
+        if let Some(reason) = dropped {
+            drop_pending(connection, reason, sends);
+        } else {
+            connection.pending -= sends;
+            connection.accepted += sends;
         }
         connection.last_outcome = Some((words.to_owned(), now));
     }

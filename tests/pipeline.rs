@@ -1,6 +1,8 @@
 //! The pipeline, between a scripted queue and a scripted intake. The clock is real, for the lanes are threads
 //! that a paused clock would run away from; intervals are short instead.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "a test that ends takes its tasks down with its runtime")]
+#![expect(clippy::cast_possible_truncation, reason = "numbers are small")]
 
 #[path = "support/fakes.rs"]
 mod fakes;
@@ -54,7 +56,7 @@ fn settings() -> Settings {
                 flush_timeout: Duration::from_secs(5),
                 series_max: 1000,
             },
-            dedup: dedup::Settings { window: Duration::from_secs(600), max_ids: 1_000_000 },
+            dedup: dedup::Settings { window: Duration::from_mins(10), max_ids: 1_000_000 },
         },
         flush_interval: Duration::from_millis(50),
         flush_timeout: Duration::from_millis(300),
@@ -72,7 +74,7 @@ fn line(id: u64, app_group: &str, campaign: &str) -> String {
 fn bodies(deliveries: u64) -> Vec<String> {
     let body = |delivery: u64| {
         let one = |event: u64| {
-            line(delivery * 10 + event, if event % 2 == 0 { "even" } else { "odd" }, "c1") + "\n"
+            line(delivery * 10 + event, if event.is_multiple_of(2) { "even" } else { "odd" }, "c1") + "\n"
         };
         (0..10).map(one).collect()
     };
@@ -140,7 +142,7 @@ async fn a_queue_is_counted_to_its_end_and_acknowledged_whole() {
 
 #[tokio::test]
 async fn a_flush_makes_one_point_per_series_however_many_lanes_counted_it() {
-    let settings = Settings { flush_interval: Duration::from_secs(60), ..settings() };
+    let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     rig.run(&mut FakeQueue::new(bodies(200))).await;
     for name in ["a", "b"] {
@@ -213,7 +215,7 @@ async fn a_connection_that_hangs_delays_nobody_and_its_sends_are_dropped_as_time
 
 #[tokio::test]
 async fn a_stop_flushes_what_is_counted_and_waits_for_its_outcome() {
-    let settings = Settings { flush_interval: Duration::from_secs(60), ..settings() };
+    let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     rig.intake.set("a", Behaviour::Slow(Duration::from_millis(200)));
     let mut queue = FakeQueue::new(bodies(5)).waiting();
@@ -231,7 +233,7 @@ async fn a_stop_flushes_what_is_counted_and_waits_for_its_outcome() {
 async fn a_stop_waits_no_longer_than_it_may_and_books_the_rest_as_shutdown() {
     let settings = Settings {
         shutdown_timeout: Duration::from_millis(200),
-        flush_timeout: Duration::from_secs(60),
+        flush_timeout: Duration::from_mins(1),
         ..settings()
     };
     let mut rig = Rig::of_two(settings);
@@ -253,7 +255,7 @@ async fn a_stop_waits_no_longer_than_it_may_and_books_the_rest_as_shutdown() {
 
 #[tokio::test]
 async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
-    let settings = Settings { flush_interval: Duration::from_secs(60), ..settings() };
+    let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(4)).waiting();
     let (feed, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
@@ -280,7 +282,7 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
 
 #[tokio::test]
 async fn when_the_queue_fails_what_is_counted_is_flushed_and_nothing_more_acknowledged() {
-    let settings = Settings { flush_interval: Duration::from_secs(60), ..settings() };
+    let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(5)).failing_at(3);
     let error = rig.pipeline.run(&mut queue, &mut rig.commanded).await.unwrap_err();

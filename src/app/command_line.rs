@@ -32,7 +32,7 @@ pub(super) struct RunArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgument {
-    /// The configuration file [default: $BRAZE_DATADOG_CONFIG, else /etc/braze-datadog/braze-datadog.toml]
+    /// The configuration file [default: `$BRAZE_DATADOG_CONFIG`, else /etc/braze-datadog/braze-datadog.toml]
     #[arg(long, value_name = "PATH")]
     pub(super) config: Option<PathBuf>,
 }

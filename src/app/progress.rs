@@ -1,5 +1,6 @@
 //! The progress of an import on a terminal: events, rate, time left.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,8 @@ fn line(progress: &Progress, events: u64, elapsed: Duration) -> String {
         let percent = u128::from(read) * 100 / u128::from(total);
         let speed = per_second(read, elapsed).max(1);
         let left = Duration::from_secs((total - read) / speed);
-        line.push_str(&format!(", {percent} %, {left:?} left"));
+        // Formatting into a String can't fail.
+        let _infallible = write!(line, ", {percent} %, {left:?} left");
     }
     line
 }
@@ -64,7 +66,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -50,7 +50,9 @@ impl Reloader {
         // Nothing was changed so far; from here on nothing is refused but the credentials, which come first.
         if let Some((push, credentials, notices)) = credentials {
             push.swap(credentials).map_err(|error| error.to_string())?;
-            notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+            for notice in notices {
+                tracing::warn!("{notice}");
+            }
         }
         super::warn(&self.path, &warnings);
         for key in changes_needing_restart(&self.started_with, &config) {

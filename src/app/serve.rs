@@ -131,7 +131,7 @@ async fn run_queues(
         match ended? {
             Ended::Stopped => return Ok(()),
             Ended::QueueEnded => {
-                tracing::info!(files = files.progress().files_done(), "the import is finished")
+                tracing::info!(files = files.progress().files_done(), "the import is finished");
             }
         }
     }
@@ -180,7 +180,9 @@ fn open_files(
         again: import.again,
     };
     let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
-    notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    for notice in &notices {
+        tracing::warn!("{notice}");
+    }
     Ok(Some(queue))
 }
 
@@ -214,7 +216,9 @@ async fn open_push(
 ) -> Result<Option<PushListener>, Failure> {
     let Some(settings) = config.push.as_ref().filter(|_| !once) else { return Ok(None) };
     let (credentials, notices) = Credentials::load(settings).map_err(Failure::configuration)?;
-    notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    for notice in &notices {
+        tracing::warn!("{notice}");
+    }
     push::bind(settings, credentials, appender.clone()).await.map(Some).map_err(Failure::failed)
 }
 

@@ -97,7 +97,7 @@ async fn read(mut answer: reqwest::Response) -> Outcome {
     while body.len() < ANSWER_BYTES_MAX {
         match answer.chunk().await {
             Ok(Some(chunk)) => {
-                body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())])
+                body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())]);
             }
             Ok(None) | Err(_) => break,
         }

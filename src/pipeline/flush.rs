@@ -131,7 +131,9 @@ fn merge(cuts: Vec<oneshot::Receiver<Aggregator>>) -> Option<Aggregator> {
     let mut cuts = cuts.into_iter().map(|cut| cut.blocking_recv().ok()).collect::<Option<Vec<_>>>()?;
     let largest = (0..cuts.len()).max_by_key(|number| cuts[*number].len())?;
     let mut merged = cuts.swap_remove(largest);
-    cuts.iter().for_each(|cut| merged.merge(cut));
+    for cut in &cuts {
+        merged.merge(cut);
+    }
     Some(merged)
 }
 

@@ -89,7 +89,8 @@ impl Registry {
     /// The plan for the lanes.
     pub(super) fn plan(&self, layout: Arc<Layout>) -> Plan {
         let numbered = (0u32..).map(ConnectionId).zip(&self.connections).zip(&self.active);
-        let router = Router::new(numbered.filter(|(_, active)| **active).map(|((id, c), _)| (id, &**c)));
+        let served: Vec<_> = numbered.filter(|(_, active)| **active).map(|((id, c), _)| (id, &**c)).collect();
+        let router = Router::new(&served);
         let connection_names = self.connections.iter().map(|connection| (*connection.name).into()).collect();
         Plan { router, layout, connection_names }
     }

@@ -10,8 +10,8 @@
 //! - After a failed fsync the queue stops for good, for nobody knows what is on disk then.
 //! - A full disk or a full log refuses appends and harms nothing; it goes on when there is room again.
 //!
-//! Two threads do the work: the [writer] owns every change, the [reader] reads ahead.
-//! What is in the files is told in [frame], [segments] and [offsets].
+//! Two threads do the work: the `writer` owns every change, the `reader` reads ahead.
+//! What is in the files is told in `frame`, `segments` and `offsets`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -159,7 +159,7 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(EmbeddedQueue, Append
     }));
     let (commands, to_do) = mpsc::channel(GROUP_MAX);
     let (read, batches) = mpsc::channel(BATCHES_MAX);
-    let writer = Writer {
+    let mut writer = Writer {
         segments,
         offsets,
         progress: Arc::clone(&progress),
@@ -574,6 +574,8 @@ mod tests {
         assert!(appender.size() <= SIZE_MAX);
         assert!(!appender.is_accepting());
         let (numbers, _) = drain(&mut queue).await;
+        queue.acknowledge(Receipt(0)).await.unwrap();
+        assert!(!appender.is_accepting(), "no space came back by that");
         assert_eq!(numbers, (0..count).collect::<Vec<_>>());
         queue.acknowledge(Receipt(20)).await.unwrap();
         assert!(appender.is_accepting());
@@ -692,6 +694,24 @@ mod tests {
             fs::remove_dir_all(settings(&directory).directory).unwrap();
             drop(open_at(&directory));
         }
+    }
+
+    #[tokio::test]
+    async fn a_kill_while_space_is_given_back_loses_nothing_and_raises_no_alarm() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        appender.append(frame(10, body(0, 100))).await.unwrap();
+        queue.acknowledge(Receipt(9)).await.unwrap();
+        // The last segment is emptied already, and has its old name still.
+        let killed = killed(&directory);
+        fs::File::options().write(true).open(&segment_files(&killed)[0]).unwrap().set_len(16).unwrap();
+        let (mut queue, appender, opened) = open_at(&killed);
+        assert_eq!(opened, Opened::default());
+        appender.append(frame(10, body(1, 100))).await.unwrap();
+        let (numbers, receipt) = drain(&mut queue).await;
+        assert_eq!((numbers, receipt), (vec![1], Some(Receipt(19))));
+        queue.acknowledge(Receipt(19)).await.unwrap();
+        assert_eq!((appender.lost(), segment_files(&killed).len()), (0, 1));
     }
 
     #[tokio::test]
@@ -876,25 +896,32 @@ mod tests {
     #[tokio::test]
     async fn a_segment_that_cannot_be_read_stops_the_run_and_names_the_file() {
         let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        for n in 0..20 {
+        let (mut queue, appender, _) = open_at(&directory);
+        for n in 0..60 {
             appender.append(frame(1, body(n, 1000))).await.unwrap();
         }
+        // The reader is a few batches ahead and waits, far from here. A directory opens, but can't be read.
         let files = segment_files(&directory);
-        fs::rename(&files[1], directory.path().join("aside")).unwrap();
-        fs::create_dir(&files[1]).unwrap();
-        drop(queue);
-        drop(appender);
-        // A directory opens, and refuses to be read.
-        let error = match open(&settings(&directory)) {
-            Ok(_) => panic!("opened"),
-            Err(error) => error.to_string(),
+        let file = &files[files.len() - 2];
+        let aside = directory.path().join("aside");
+        fs::rename(file, &aside).unwrap();
+        fs::create_dir(file).unwrap();
+        let reason = loop {
+            match queue.receive().await {
+                Ok(delivery) => assert!(delivery.is_some(), "ended as if all were well"),
+                Err(error) => break error.to_string(),
+            }
         };
-        assert!(error.contains(files[1].to_str().unwrap()), "{error}");
-        fs::remove_dir(&files[1]).unwrap();
-        fs::rename(directory.path().join("aside"), &files[1]).unwrap();
+        assert!(reason.contains(file.to_str().unwrap()), "{reason}");
+        queue.receive().await.unwrap_err();
+        assert_eq!(appender.lost(), 0);
+        drop((queue, appender));
+        let reason = open(&settings(&directory)).unwrap_err().to_string();
+        assert!(reason.contains(file.to_str().unwrap()), "{reason}");
+        fs::remove_dir(file).unwrap();
+        fs::rename(aside, file).unwrap();
         let (mut queue, ..) = open_at(&directory);
-        assert_eq!(drain(&mut queue).await.0.len(), 20);
+        assert_eq!(drain(&mut queue).await.0.len(), 60);
     }
 
     #[tokio::test]

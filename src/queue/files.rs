@@ -2,11 +2,11 @@
 //!
 //! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other,
 //! any of it compressed with gzip; which of them is seen from the content, never from the name
-//! ([`judge`]). NDJSON is cut at newlines without looking at the events ([`lines`]); a document is split
-//! into its events, one a line ([`split`]), so that downstream there are only lines, and an event that is
-//! broken harms no other. One thread reads ([`reader`]) ahead of the pipeline by a few chunks.
+//! (`judge`). NDJSON is cut at newlines without looking at the events (`lines`); a document is split
+//! into its events, one a line (`split`), so that downstream there are only lines, and an event that is
+//! broken harms no other. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
-//! How far the settled flushes have come is kept in `imports.json` ([`memory`]): for each file the position
+//! How far the settled flushes have come is kept in `imports.json` (`memory`): for each file the position
 //! in its content, and a fingerprint of what lies before it. So an import that was interrupted goes on
 //! exactly there, a file that is finished is passed, one that has grown gives only what is new, and one that
 //! was replaced is counted from its start. Standard input and pipes have no memory.
@@ -596,6 +596,10 @@ mod tests {
         assert!(matches!(open(&place.settings(&[&good]), NOW), Err(OpenError::Memory { .. })));
         let settings = Settings { memory: Some(good.clone()), ..place.settings(&[&good]) };
         assert!(matches!(open(&settings, NOW), Err(OpenError::Memory { .. })));
+        fs::remove_file(place.0.path().join("memory/imports.json")).unwrap();
+        fs::create_dir(place.0.path().join("memory/imports.json.new")).unwrap();
+        let error = open(&place.settings(&[&good]), NOW).err().unwrap().to_string();
+        assert!(error.contains("cannot write"), "{error}");
         let limits = Limits { files_max: 0, ..LIMITS };
         let error = open_within(&place.settings(&[&good]), NOW, limits).err().unwrap();
         assert!(matches!(error, OpenError::TooManyFiles { files_max: 0 }));
@@ -622,6 +626,47 @@ mod tests {
         assert_eq!(queue.progress().bytes_total(), None);
         let memory = fs::read_to_string(place.0.path().join("memory/imports.json")).unwrap();
         assert_eq!(memory, r#"{"version":1,"files":{}}"#);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_gives_the_elements_of_a_document_as_they_are_written() {
+        let place = Place::new();
+        let pipe = place.0.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (mut queue, _) = place.open(&[&pipe], Limits { look_ahead_bytes: 1, ..LIMITS });
+        let mut writer = tokio::task::spawn_blocking(move || File::options().write(true).open(pipe).unwrap())
+            .await
+            .unwrap();
+        writer.write_all(b"[").unwrap();
+        for id in 0..3 {
+            write!(writer, "{{\"id\":{id}}},").unwrap();
+            let next = tokio::time::timeout(Duration::from_secs(10), queue.receive()).await.unwrap();
+            assert!(text(&[next.unwrap().unwrap()]).contains(&format!("{{\"id\":{id}}}")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_before_its_turn_is_not_mistaken_for_the_old_one() {
+        let place = Place::new();
+        let second = place.write("second", lines(0..9));
+        let (mut queue, _) = place.open(&[&second], tiny(20));
+        let delivery = queue.receive().await.unwrap().unwrap();
+        queue.acknowledge(delivery.receipt).await.unwrap();
+
+        // The reader is a few chunks ahead at most, so it is still in the first file.
+        let first = place.write("first", lines(0..1000));
+        let (mut queue, notices) = place.open(&[&first, &second], tiny(20));
+        assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+        place.write("second", lines(100..200));
+        let mut seen = Vec::new();
+        let error = loop {
+            match queue.receive().await {
+                Ok(delivery) => seen.push(delivery.unwrap()),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(error.contains("second") && error.contains("replaced after the import began"), "{error}");
+        assert_eq!(text(&seen), lines(0..1000));
     }
 
     #[tokio::test]

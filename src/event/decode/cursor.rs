@@ -1,7 +1,8 @@
-//! The grammar of JSON (RFC 8259), enforced in full, over a body whose strings are already [marked](super::marks).
+//! The grammar of JSON (RFC 8259), enforced in full, over a body whose strings are already marked.
 //!
 //! Nothing recurses: values of any depth are passed over with one bit per level.
 
+use super::escape::hex4;
 use super::marks::first_mark;
 
 /// What is wrong with a body. Its text never quotes the body.
@@ -379,49 +380,4 @@ impl Nesting {
         }
         self.depth == 0
     }
-}
-
-/// The number that four hexadecimal digits at the start of `text` make.
-fn hex4(text: &[u8]) -> Option<u32> {
-    let digits = text.first_chunk::<4>()?;
-    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
-}
-
-/// Appends what `raw`, the inside of a valid string, stands for.
-pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
-    let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        let escape = &rest[at + 1..];
-        let (plain, length) = match escape.first() {
-            Some(b'b') => (b'\x08', 1),
-            Some(b'f') => (b'\x0c', 1),
-            Some(b'n') => (b'\n', 1),
-            Some(b'r') => (b'\r', 1),
-            Some(b't') => (b'\t', 1),
-            Some(b'u') => {
-                rest = &escape[unescape_unicode(&escape[1..], out)..];
-                continue;
-            }
-            Some(&itself) => (itself, 1),
-            None => return,
-        };
-        out.push(plain);
-        rest = &escape[length..];
-    }
-    out.extend_from_slice(rest);
-}
-
-/// Appends the character that `digits`, what follows a `\u`, stands for. Returns the escape's length from the
-/// `u` on.
-fn unescape_unicode(digits: &[u8], out: &mut Vec<u8>) -> usize {
-    let high = hex4(digits).unwrap_or_default();
-    let low = digits.get(6..).and_then(hex4).unwrap_or_default();
-    let (code, length) = match high {
-        0xd800..=0xdbff => (0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff), 11),
-        _ => (high, 5),
-    };
-    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-    length
 }

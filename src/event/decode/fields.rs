@@ -1,6 +1,7 @@
 //! What is picked out of one event: its keys, the forms their values take, and which of two values wins.
 
-use super::cursor::{Broken, Cursor, Fault, Quoted, Span, unescape};
+use super::cursor::{Broken, Cursor, Fault, Quoted, Span};
+use super::escape::unescape;
 use crate::event::{FIELDS, Field};
 
 /// How many keys can become tag fields: one for each [`Field`], then the `*_api_id` of each id.
@@ -382,4 +383,34 @@ fn parse_u64(digits: &[u8]) -> Option<u64> {
         let digit = digit.wrapping_sub(b'0');
         if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cursor::Nesting;
+    use super::super::marks::Marks;
+    use super::*;
+
+    #[test]
+    fn what_was_unescaped_is_forgotten_with_its_event() {
+        let event = br#"{"campaign\u005fid":"\u0041","properties":{"canvas_id":"\u0042\u0042"}}"#;
+        let (mut marks, mut nesting, mut found) = (Marks::default(), Nesting::default(), Found::default());
+        marks.fill(event);
+        for _ in 0..3 {
+            let mut cursor = Cursor::new(event, 1, false, marks.bits(), &mut nesting);
+            assert_eq!(found.start(&mut cursor).expect("is JSON"), Step::End);
+            assert_eq!((&*found.unescaped, &*found.key), (&b"ABB"[..], &b"campaign_id"[..]));
+        }
+    }
+
+    #[test]
+    fn every_field_has_its_key() {
+        for field in Field::ALL {
+            assert_eq!(tag_key(field.name().as_bytes()), Some(field as usize));
+            let api_id = field.name().replace("_id", "_api_id");
+            if api_id != field.name() {
+                assert_eq!(tag_key(api_id.as_bytes()), Some(FIELDS + field as usize / 2));
+            }
+        }
+    }
 }

@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_frame_inside_the_body_of_a_damaged_frame_is_not_believed() {
-        let forged = frame(1, 500, b"forged");
+        let forged = [frame(1, 500, b"forged"), b"rest".to_vec()].concat();
         let mut file = [frame(0, 3, &forged), frame(3, 1, b"after")].concat();
         file[HEAD_BYTES + forged.len() - 1] ^= 1;
         let seen = see(&mut walk(&file), file.len(), 1000);

@@ -53,6 +53,7 @@ pub(super) struct Writer {
     /// Numbers from `acknowledged` on that will never be handed out, in order.
     pub(super) lost: Vec<Range<u64>>,
     pub(super) lost_events: u64,
+    /// An append was refused, and no space came back since.
     pub(super) is_full: bool,
     pub(super) stopped: Option<Arc<str>>,
     /// Held until the thread ends.
@@ -265,7 +266,6 @@ impl Writer {
         let outcome = match self.segments.append(&mut slices, bytes) {
             Ok(()) => {
                 self.next += events;
-                self.is_full = false;
                 let (end, next) = (self.segments.end(), self.next);
                 self.progress.advance(|tail| (tail.end, tail.next) = (end, next));
                 Ok(())
@@ -297,14 +297,16 @@ impl Writer {
         self.progress.advance(|tail| *tail = Tail { segments, end, next, is_closed: false });
     }
 
-    pub(super) fn show(&self) {
+    /// Brings the gauges up to date.
+    pub(super) fn show(&mut self) {
+        // When everything is acknowledged the next append finds room, whatever was refused before.
+        self.is_full &= self.acknowledged < self.next;
         let lost: u64 = self.lost.iter().map(length).sum();
         self.progress.show(Gauges {
             depth: (self.next - self.acknowledged).saturating_sub(lost),
             size: self.segments.size(),
             lost: self.lost_events,
-            // When everything is acknowledged the next append finds room, whatever was refused before.
-            is_full: self.is_full && self.acknowledged < self.next,
+            is_full: self.is_full,
         });
     }
 

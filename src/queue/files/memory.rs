@@ -75,7 +75,7 @@ impl Memory {
     /// When it can't be read, is damaged, or was written by a newer version of this program.
     pub(super) fn load(directory: &Path) -> Result<Self, OpenError> {
         let path = directory.join(NAME);
-        let entries = match fs::create_dir_all(directory).and_then(|()| fs::read(&path)) {
+        let entries = match make_directory(directory).and_then(|()| fs::read(&path)) {
             Ok(bytes) => parse(&bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
             Err(error) => Err(error.to_string()),
@@ -136,9 +136,22 @@ impl Memory {
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        sync_parent(&self.path)
     }
+}
+
+/// Makes a directory that survives a power cut, with those above it.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    let missing: Vec<_> =
+        directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    fs::create_dir_all(directory)?;
+    missing.into_iter().try_for_each(sync_parent)
+}
+
+/// Makes the name of a file or directory durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// The version comes first, so that a newer format is told from a damaged file.

@@ -1,0 +1,63 @@
+//! What the escapes in a JSON string stand for.
+
+/// The number that four hexadecimal digits at the start of `text` make.
+pub(super) fn hex4(text: &[u8]) -> Option<u32> {
+    let digits = text.first_chunk::<4>()?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// Appends what `raw`, the inside of a valid string, stands for.
+pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let escape = &rest[at + 1..];
+        let (plain, length) = match escape.first() {
+            Some(b'b') => (b'\x08', 1),
+            Some(b'f') => (b'\x0c', 1),
+            Some(b'n') => (b'\n', 1),
+            Some(b'r') => (b'\r', 1),
+            Some(b't') => (b'\t', 1),
+            Some(b'u') => {
+                rest = &escape[unescape_unicode(&escape[1..], out)..];
+                continue;
+            }
+            Some(&itself) => (itself, 1),
+            None => return,
+        };
+        out.push(plain);
+        rest = &escape[length..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends the character that `digits`, what follows a `\u`, stands for. Returns the escape's length from the
+/// `u` on.
+fn unescape_unicode(digits: &[u8], out: &mut Vec<u8>) -> usize {
+    let high = hex4(digits).unwrap_or_default();
+    let low = digits.get(6..).and_then(hex4).unwrap_or_default();
+    let (code, length) = match high {
+        0xd800..=0xdbff => (0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff), 11),
+        _ => (high, 5),
+    };
+    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_escape_becomes_its_character() {
+        let mut out = b"before ".to_vec();
+        unescape(br#"a\"\\\/\b\f\n\r\t\u00E9\u20ac\ud83D\uDe00z"#, &mut out);
+        assert_eq!(String::from_utf8(out).expect("is UTF-8"), "before a\"\\/\u{8}\u{c}\n\r\té€😀z");
+    }
+
+    #[test]
+    fn four_digits_are_hexadecimal_without_signs() {
+        assert_eq!((hex4(b"00fF8"), hex4(b"+0ff"), hex4(b"0ff")), (Some(0xff), None, None));
+    }
+}

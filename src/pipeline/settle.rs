@@ -1,0 +1,125 @@
+//! From a payload to its outcome: submissions that are under way, and what is booked and paid when they land.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::submit::{self, InFlight, Submitted};
+use super::{Ended, Phase, Pipeline, Run};
+use crate::datadog::outcome::Outcome;
+use crate::datadog::payload::Payload;
+use crate::datadog::{Connection, Intake};
+use crate::ledger::ClaimId;
+use crate::stats::DropReason;
+
+/// What is logged of a flush when its last outcome is there.
+#[derive(Debug)]
+pub(super) struct FlushSummary {
+    pub(super) started: Instant,
+    pub(super) series: usize,
+    pub(super) payloads: u64,
+    pub(super) accepted: u64,
+    pub(super) dropped: u64,
+}
+
+impl<I: Intake> Pipeline<I> {
+    pub(super) fn submit(
+        &mut self,
+        run: &mut Run,
+        claim: ClaimId,
+        connection: &Arc<Connection>,
+        payload: Payload,
+    ) {
+        run.ledger.owe(claim);
+        self.stats.payload(payload.body.len());
+        let flight = InFlight { claim, connection: Arc::clone(connection), sends: payload.sends };
+        if let Phase::Abandoning(_) = run.phase {
+            self.land(run, &flight, &shut_down());
+            return;
+        }
+        let turns = self.registry.turns(&connection.name);
+        let submission = submit::submit(
+            Arc::clone(&self.intake),
+            Arc::clone(connection),
+            turns,
+            payload,
+            self.settings.flush_timeout,
+        );
+        let task = self.submissions.spawn(submission);
+        self.in_flight.insert(task.id(), flight);
+    }
+
+    pub(super) fn joined(&mut self, run: &mut Run, joined: Submitted) {
+        let (task, outcome) = match joined {
+            Ok((task, outcome)) => (task, outcome),
+            Err(error) if error.is_cancelled() => (error.id(), shut_down()),
+            Err(error) => (error.id(), Outcome::dropped(DropReason::Connect, format!("a defect: {error}"))),
+        };
+        if let Some(flight) = self.in_flight.remove(&task) {
+            self.land(run, &flight, &outcome);
+        }
+    }
+
+    pub(super) fn land(&mut self, run: &mut Run, flight: &InFlight, outcome: &Outcome) {
+        self.settle(run, flight.claim, &flight.connection, flight.sends, outcome);
+    }
+
+    /// Books and logs an outcome, and settles its debt.
+    pub(super) fn settle(
+        &mut self,
+        run: &mut Run,
+        claim: ClaimId,
+        connection: &Connection,
+        sends: u64,
+        outcome: &Outcome,
+    ) {
+        let now = self.clock.unix_seconds();
+        let words = match outcome {
+            Outcome::Accepted => "accepted".to_owned(),
+            Outcome::Dropped { reason, detail } => {
+                let (name, site, label) = (&connection.name, &connection.site.name, reason.label());
+                tracing::error!(connection = %name, %site, reason = label, sends, detail = %detail, "sends were dropped");
+                format!("{label}: {detail}")
+            }
+        };
+        self.stats.settle(&connection.name, sends, outcome.reason(), &words, now);
+        if let Some(summary) = summary_of(run, claim) {
+            summary.payloads += 1;
+            *if outcome.reason().is_none() { &mut summary.accepted } else { &mut summary.dropped } += sends;
+        }
+        self.pay(run, claim);
+    }
+
+    /// Settles one debt; a claim that has none left ends its flush.
+    pub(super) fn pay(&self, run: &mut Run, claim: ClaimId) {
+        if let Some(receipt) = run.ledger.settle(claim) {
+            run.acknowledge = Some(receipt);
+        }
+        if run.ledger.is_settled(claim)
+            && let Some(at) = run.flushes.iter().position(|(open, _)| *open == claim)
+            && let Some((_, summary)) = run.flushes.remove(at)
+        {
+            let took = summary.started.elapsed();
+            self.stats.flush(took);
+            let FlushSummary { series, payloads, accepted, dropped, .. } = summary;
+            let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(series, requests = payloads, accepted, dropped, milliseconds, "flushed");
+        }
+    }
+
+    /// Drops whatever has no outcome yet.
+    pub(super) fn abandon(&mut self, run: &mut Run) {
+        let requests = self.in_flight.len();
+        tracing::warn!(requests, "shutdown_timeout is over: requests without an answer are dropped");
+        run.phase = Phase::Abandoning(run.phase.ended().unwrap_or(Ended::Stopped));
+        self.submissions.abort_all();
+    }
+}
+
+pub(super) fn summary_of(run: &mut Run, claim: ClaimId) -> Option<&mut FlushSummary> {
+    run.flushes.iter_mut().find(|(open, _)| *open == claim).map(|(_, summary)| summary)
+}
+
+fn shut_down() -> Outcome {
+    Outcome::dropped(DropReason::Shutdown, "stopped before there was an answer")
+}
