@@ -4,7 +4,7 @@
 #   docker run -v ./braze-datadog.toml:/etc/braze-datadog/braze-datadog.toml:ro \
 #              -v braze-datadog:/var/lib/braze-datadog \
 #              -p 127.0.0.1:8081:8081 braze-datadog
-#   docker run … braze-datadog check --online       any other subcommand
+#   docker run … braze-datadog check                any other subcommand
 #
 # Push from outside the container needs `push.listen = "0.0.0.0:8080"`, a `push.token_file`, and `-p 8080:8080`.
 

@@ -5,7 +5,7 @@ SHELL := /bin/bash -euo pipefail
 
 .PHONY: check fmt lint test doc bench samples release tools
 
-check: ## formatting, lints, tests, documentation
+check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
 	$(MAKE) lint
 	$(MAKE) test

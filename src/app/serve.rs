@@ -21,8 +21,8 @@ use crate::lane;
 use crate::pipeline::{self, Command, Ended, Pipeline};
 use crate::push::{self, Credentials, PushListener};
 use crate::queue::embedded::{self, Appender, EmbeddedQueue};
-use crate::queue::files::{self, FilesQueue};
-use crate::signal::{self, Notice, Request, Signals};
+use crate::queue::files::{self, FilesQueue, Notice};
+use crate::signal::{self, Request, Signals};
 use crate::stats::Stats;
 use crate::telemetry::LogLevel;
 
@@ -84,12 +84,12 @@ async fn serve(
         push: push.as_ref().map(PushListener::reload),
     };
     let signals = Signals::new().map_err(Failure::failed)?;
-    let mut listeners = JoinSet::new();
-    open_admin(&config, import.once, &watched, &stopping, &mut listeners).await?;
+    let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());
+    let (stop_admin, admin_stopping) = watch::channel(false);
+    open_admin(&config, import.once, &watched, admin_stopping, &mut admin_listener).await?;
     if let Some(push) = push {
         tracing::info!(address = %push.local_addr(), "push is open");
-        let (stopping, grace) = (stopping.clone(), config.shutdown_timeout);
-        listeners.spawn(async move { push.run(stopping, grace).await });
+        push_listener.spawn(push.run(stopping, config.shutdown_timeout));
     }
     let mut attendants = JoinSet::new();
     attendants.spawn(attend(signals, reloader, commands, stop.clone()));
@@ -97,9 +97,13 @@ async fn serve(
     announce(&config, path);
 
     let ended = run_queues(&mut pipeline, files, queue, &mut commanded, &stats).await;
-    signal::notify(Notice::Stopping);
-    stop.send_replace(true);
-    take_down(listeners).await;
+    if !stop.send_replace(true) {
+        signal::notify(signal::Notice::Stopping);
+    }
+    take_down(push_listener).await;
+    // Health and metrics outlive everything that they tell about.
+    stop_admin.send_replace(true);
+    take_down(admin_listener).await;
     let books = stats.snapshot();
     tracing::info!(
         received = books.received,
@@ -181,7 +185,10 @@ fn open_files(
     };
     let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
     for notice in &notices {
-        tracing::warn!("{notice}");
+        match notice {
+            Notice::Changed { .. } | Notice::Empty { .. } => tracing::warn!("{notice}"),
+            _ => tracing::info!("{notice}"),
+        }
     }
     Ok(Some(queue))
 }
@@ -228,14 +235,13 @@ async fn open_admin(
     config: &Config,
     once: bool,
     watched: &Watched,
-    stopping: &watch::Receiver<bool>,
-    listeners: &mut JoinSet<usize>,
+    stopping: watch::Receiver<bool>,
+    listener: &mut JoinSet<usize>,
 ) -> Result<(), Failure> {
     match admin::bind(&config.admin, watched.clone().views()).await {
         Ok(admin) => {
             tracing::info!(address = %admin.local_addr(), "admin is open");
-            let stopping = stopping.clone();
-            listeners.spawn(async move { admin.run(stopping, LISTENERS_GRACE).await });
+            listener.spawn(admin.run(stopping, LISTENERS_GRACE));
             Ok(())
         }
         Err(error) if once => {
@@ -257,7 +263,7 @@ fn announce(config: &Config, path: &Path) {
             "connection"
         );
     }
-    signal::notify(Notice::Ready);
+    signal::notify(signal::Notice::Ready);
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, file = %path.display(), lanes = config.lanes, "started");
 }
@@ -279,15 +285,16 @@ async fn attend(
             Request::Stop => {
                 asked_to_stop = true;
                 tracing::info!("stopping: flushing what is counted");
-                signal::notify(Notice::Stopping);
-                stop.send_replace(true);
+                if !stop.send_replace(true) {
+                    signal::notify(signal::Notice::Stopping);
+                }
                 // A pipeline that has ended needs no command.
                 let _ended = commands.send(Command::Stop).await;
             }
             Request::Reload => {
-                signal::notify(Notice::Reloading);
+                signal::notify(signal::Notice::Reloading);
                 reloader.reload().await;
-                signal::notify(Notice::Ready);
+                signal::notify(signal::Notice::Ready);
             }
         }
     }
@@ -300,14 +307,14 @@ async fn watchdog(watched: Watched) {
     loop {
         ticks.tick().await;
         if watched.is_alive() {
-            signal::notify(Notice::Watchdog);
+            signal::notify(signal::Notice::Watchdog);
         }
     }
 }
 
-async fn take_down(mut listeners: JoinSet<usize>) {
+async fn take_down(mut listener: JoinSet<usize>) {
     let ended = async {
-        while let Some(joined) = listeners.join_next().await {
+        while let Some(joined) = listener.join_next().await {
             match joined {
                 Ok(0) => {}
                 Ok(cut) => tracing::warn!(connections = cut, "connections were cut off at the stop"),

@@ -8,7 +8,10 @@ use crate::aggregate::tags::TagText;
 use super::Connection;
 
 /// How many series a table shows; the rest is summed up in its last line.
-const ROWS_MAX: usize = 40;
+const ROWS_MAX: usize = 25;
+
+/// How much of a value a table shows, in characters: names whole, of ids enough to tell them apart.
+const VALUE_MAX: usize = 24;
 
 /// The series with the given numbers as a table for a terminal, busiest first.
 pub fn preview(cut: &Aggregator, numbers: &[u32], connection: &Connection) -> String {
@@ -32,8 +35,13 @@ pub fn preview(cut: &Aggregator, numbers: &[u32], connection: &Connection) -> St
         let _infallible = write!(text, "{sends:>10} ");
         for tag in &tags {
             text.push(' ');
+            text.push_str(&String::from_utf8_lossy(tag.key));
+            let value = String::from_utf8_lossy(tag.value);
             // Braze's names are free text: what would steer a terminal is shown, not obeyed.
-            text.extend(tag.to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+            text.extend(value.chars().take(VALUE_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+            if value.chars().nth(VALUE_MAX).is_some() {
+                text.push('…');
+            }
         }
         text.push('\n');
     }
