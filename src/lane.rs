@@ -143,13 +143,13 @@ impl Lanes {
     ///
     /// # Errors
     /// When that lane has died.
-    pub fn deliver(&self, room: Room, delivery: Delivery) -> Result<(), LaneLost> {
+    pub async fn deliver(&self, room: Room, delivery: Delivery) -> Result<(), LaneLost> {
         let least_busy = self.lanes.iter().min_by_key(|lane| lane.in_hand.load(Ordering::Relaxed));
         let lane = least_busy.ok_or(LaneLost)?;
         lane.in_hand.fetch_add(1, Ordering::Relaxed);
         // The lane gives the permit back when it is through with the delivery.
         room.0.forget();
-        lane.orders.try_send(Order::Deliver(delivery)).map_err(|_closed| LaneLost)
+        lane.orders.send(Order::Deliver(delivery)).await.map_err(|_closed| LaneLost)
     }
 
     /// Tells every lane to cut after the deliveries it has in hand. The receivers get what was counted.

@@ -13,7 +13,6 @@ mod settle;
 mod submit;
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,7 +31,7 @@ use crate::datadog::{Connection, Intake};
 use crate::lane::{self, LaneLost, Lanes, Room};
 use crate::ledger::{ClaimId, Ledger};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
-use crate::stats::{DropReason, Stats};
+use crate::stats::Stats;
 
 /// How often the pipeline shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -115,6 +114,8 @@ struct Run {
     phase: Phase,
     /// What may be acknowledged and is not yet.
     acknowledge: Option<Receipt>,
+    /// The connections and tags of a reload that waits for its cut.
+    reload: Option<(Vec<Connection>, Arc<Layout>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +190,7 @@ impl<I: Intake> Pipeline<I> {
             flushes: VecDeque::new(),
             phase: Phase::Receiving,
             acknowledge: None,
+            reload: None,
         };
         let mut failure = None;
         let mut ticks =
@@ -206,6 +208,7 @@ impl<I: Intake> Pipeline<I> {
                 fail(&mut run, &mut failure, error);
                 deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
             }
+            self.reload(&mut run).await?;
             if let Some(ended) = run.phase.ended() {
                 // A tick may have been left out while the flush thread was busy.
                 self.cut(&mut run).await?;
@@ -223,7 +226,7 @@ impl<I: Intake> Pipeline<I> {
                         deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
                     }
                 },
-                room = self.lanes.room(), if receiving && run.in_hand.is_some() => self.hand_over(&mut run, room?)?,
+                room = self.lanes.room(), if receiving && run.in_hand.is_some() => self.hand_over(&mut run, room?).await?,
                 _ = ticks.tick() => self.cut(&mut run).await?,
                 encoded = self.flusher.encoded() => self.encoded(&mut run, encoded.ok_or(LaneLost)?)?,
                 Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined),
@@ -233,7 +236,7 @@ impl<I: Intake> Pipeline<I> {
                     self.abandon(&mut run);
                 }
                 command = commands.recv(), if commanded => match command {
-                    Some(Command::Reload { connections, layout }) => self.reload(&mut run, connections, layout).await?,
+                    Some(Command::Reload { connections, layout }) => run.reload = Some((connections, layout)),
                     // Whoever commands is gone: that is a stop, too.
                     stop => {
                         commanded = stop.is_some();
@@ -245,10 +248,10 @@ impl<I: Intake> Pipeline<I> {
         }
     }
 
-    fn hand_over(&self, run: &mut Run, room: Room) -> Result<(), PipelineError> {
+    async fn hand_over(&self, run: &mut Run, room: Room) -> Result<(), PipelineError> {
         if let Some(delivery) = run.in_hand.take() {
             run.ledger.deliver(delivery.receipt);
-            self.lanes.deliver(room, delivery)?;
+            self.lanes.deliver(room, delivery).await?;
         }
         Ok(())
     }
@@ -269,22 +272,20 @@ impl<I: Intake> Pipeline<I> {
         Ok(())
     }
 
-    async fn reload(
-        &mut self,
-        run: &mut Run,
-        connections: Vec<Connection>,
-        layout: Arc<Layout>,
-    ) -> Result<(), PipelineError> {
-        // What was counted under the old tags is cut before the lanes learn the new ones. It goes to its
-        // connection as that is now; one that is gone still gets what was counted for it.
-        while run.ledger.has_delivered() {
-            self.flusher.room().await?;
-            self.cut(run).await?;
+    /// Gives the lanes the new plan, once what they counted under the old one is cut. It waits for the flush
+    /// thread in turns of the loop, for the flush thread may be waiting for the loop.
+    async fn reload(&mut self, run: &mut Run) -> Result<(), PipelineError> {
+        if run.reload.is_none() || (run.ledger.has_delivered() && !self.flusher.has_room()) {
+            return Ok(());
         }
-        self.registry.update(connections);
-        self.registry.active().for_each(|connection| self.stats.introduce(&connection.name));
-        let plan = Arc::new(self.registry.plan(layout));
-        self.lanes.replan(&plan).await?;
+        self.cut(run).await?;
+        if let Some((connections, layout)) = run.reload.take() {
+            // What was just cut goes to its connection as that is now; one that is gone still gets it.
+            self.registry.update(connections);
+            self.registry.active().for_each(|connection| self.stats.introduce(&connection.name));
+            let plan = Arc::new(self.registry.plan(layout));
+            self.lanes.replan(&plan).await?;
+        }
         Ok(())
     }
 
@@ -292,15 +293,9 @@ impl<I: Intake> Pipeline<I> {
         match encoded {
             Encoded::Payload { claim, connection, payload } => self.submit(run, claim, &connection, payload),
             Encoded::Preview { claim, connection, text, sends } => {
-                run.ledger.owe(claim);
-                let outcome = match print(&text) {
-                    Ok(()) => Outcome::Accepted,
-                    Err(error) => Outcome::dropped(
-                        DropReason::Connect,
-                        format!("the dry run can't write to standard output: {error}"),
-                    ),
-                };
-                self.settle(run, claim, &connection, sends, &outcome);
+                self.launch(run, InFlight { claim, connection, sends }, |turns, limit| {
+                    submit::print(turns, text, limit)
+                });
             }
             Encoded::Done { claim, series, busiest } => {
                 self.stats.busiest(busiest);
@@ -320,10 +315,4 @@ fn fail(run: &mut Run, failure: &mut Option<QueueError>, error: QueueError) {
     tracing::error!(%error, "the queue failed; flushing what is counted, then stopping");
     run.phase = Phase::Draining(Ended::Stopped);
     failure.get_or_insert(error);
-}
-
-fn print(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
 }

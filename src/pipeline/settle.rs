@@ -1,7 +1,10 @@
 //! From a payload to its outcome: submissions that are under way, and what is booked and paid when they land.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::submit::{self, InFlight, Submitted};
@@ -30,22 +33,28 @@ impl<I: Intake> Pipeline<I> {
         connection: &Arc<Connection>,
         payload: Payload,
     ) {
-        run.ledger.owe(claim);
         self.stats.payload(payload.body.len());
         let flight = InFlight { claim, connection: Arc::clone(connection), sends: payload.sends };
+        let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(connection));
+        self.launch(run, flight, |turns, limit| submit::submit(intake, connection, turns, payload, limit));
+    }
+
+    /// Starts what a debt waits for; after the last moment of a stop it is dropped instead.
+    pub(super) fn launch<F>(
+        &mut self,
+        run: &mut Run,
+        flight: InFlight,
+        start: impl FnOnce(Arc<Semaphore>, Duration) -> F,
+    ) where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        run.ledger.owe(flight.claim);
         if let Phase::Abandoning(_) = run.phase {
             self.land(run, &flight, &shut_down());
             return;
         }
-        let turns = self.registry.turns(&connection.name);
-        let submission = submit::submit(
-            Arc::clone(&self.intake),
-            Arc::clone(connection),
-            turns,
-            payload,
-            self.settings.flush_timeout,
-        );
-        let task = self.submissions.spawn(submission);
+        let turns = self.registry.turns(&flight.connection.name);
+        let task = self.submissions.spawn(start(turns, self.settings.flush_timeout));
         self.in_flight.insert(task.id(), flight);
     }
 

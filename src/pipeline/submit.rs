@@ -1,6 +1,7 @@
 //! Submissions: who is sent to, how many requests at once, and for how long at most.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,29 @@ pub(super) async fn submit<I: Intake>(
     outcome.unwrap_or_else(|_elapsed| {
         Outcome::dropped(DropReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     })
+}
+
+/// Prints what a dry run shows. It is bounded as a request is, for whoever reads our standard output may stop
+/// reading, and that is no reason for other connections to wait.
+pub(super) async fn print(turns: Arc<Semaphore>, text: String, limit: Duration) -> Outcome {
+    let Ok(Ok(turn)) = timeout(limit, turns.acquire_owned()).await else {
+        return Outcome::dropped(DropReason::Timeout, "standard output is not read");
+    };
+    let printed = task::spawn_blocking(move || {
+        let mut out = std::io::stdout().lock();
+        let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        // Held until it is written, so that prints that are stuck are few.
+        drop(turn);
+        printed
+    });
+    match timeout(limit, printed).await {
+        Ok(Ok(Ok(()))) => Outcome::Accepted,
+        Ok(Ok(Err(error))) => {
+            Outcome::dropped(DropReason::Connect, format!("standard output can't be written: {error}"))
+        }
+        Ok(Err(error)) => Outcome::dropped(DropReason::Connect, format!("a defect: {error}")),
+        Err(_elapsed) => Outcome::dropped(DropReason::Timeout, "standard output is not read"),
+    }
 }
 
 /// All connections that there are or were. A connection keeps its number over reloads, so that what was
