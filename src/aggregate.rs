@@ -58,6 +58,10 @@ pub enum Late {
 /// How many overflow series a connection has, one an app group, before they are counted as one.
 const OVERFLOW_APP_GROUPS_MAX: u32 = 1000;
 
+/// Beyond this, what is not known yet goes to overflow series, whatever `series_max` says: places in the arena have
+/// 32 bits, and this leaves them room for the overflow series and the names still to come.
+const ARENA_BYTES_MAX: usize = 2 << 30;
+
 /// The sends of one series in one time bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {
@@ -222,7 +226,9 @@ impl Aggregator {
                 add(&mut self.entries[entry], *point);
             }
             for (dimension, name) in theirs.names.iter().enumerate() {
-                if name.span.length > 0 {
+                // A series that went into an overflow series leaves its names behind but the app group's.
+                let has_place = tags::takes_name(self.bytes(self.entries[entry].key), dimension);
+                if name.span.length > 0 && has_place {
                     self.set_name(entry, dimension, other.bytes(name.span), name.seen);
                 }
             }
@@ -290,7 +296,11 @@ impl Aggregator {
 
     fn has_room(&self, connection: ConnectionId, overflow: bool) -> bool {
         let count = self.counts.get(connection.index()).copied().unwrap_or_default();
-        if overflow { count.overflow < OVERFLOW_APP_GROUPS_MAX } else { count.ordinary < self.series_max }
+        if overflow {
+            count.overflow < OVERFLOW_APP_GROUPS_MAX
+        } else {
+            count.ordinary < self.series_max && self.arena.len() < ARENA_BYTES_MAX
+        }
     }
 
     /// Makes an entry for the key at hand.
@@ -383,7 +393,7 @@ fn add(entry: &mut Entry, point: Point) {
     }
 }
 
-/// Appends to the arena, which holds less than 4 GiB: the bounds on series and tag lengths see to that.
+/// Appends to the arena, which holds less than 4 GiB: see [`ARENA_BYTES_MAX`].
 fn store(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
     let start = saturate(arena.len() as u64);
     arena.extend_from_slice(bytes);
@@ -452,7 +462,10 @@ mod tests {
         let (mut tags, mut points): (Vec<TagText<'_>>, _) = (Vec::new(), Vec::new());
         for number in 0..cut.len() {
             let series = cut.series(number);
-            cut.layout().tags(&mut tags, series.key, &Attributes::default());
+            // Names are beside the point where they do not tell series apart, and part of it where they must not be.
+            let attributes =
+                if tags::is_overflow(series.key) { series.attributes } else { Attributes::default() };
+            cut.layout().tags(&mut tags, series.key, &attributes);
             let text: Vec<String> = tags
                 .iter()
                 .map(|tag| String::from_utf8_lossy(&[tag.key, tag.value].concat()).into_owned())
@@ -562,10 +575,13 @@ mod tests {
             let mut two = Recorder::like(series_max, one.0.hasher.clone());
             for (campaign, first) in &sends {
                 let lane = if *first { &mut one } else { &mut two };
-                lane.record(0, &send(&format!("c{campaign}"), ""), 100);
+                lane.record(0, &send(&format!("c{campaign}"), "Name"), 100);
             }
             let mut merged = one.cut();
             merged.merge(&two.cut());
+            for (_, tags, _) in counts(&merged).keys().filter(|(_, tags, _)| tags.contains("overflow")) {
+                prop_assert_eq!(tags, "app_group_id:group,overflow:true");
+            }
             prop_assert!(merged.len() <= series_max + 1);
             prop_assert_eq!(merged.sends(), sends.len() as u64);
         }

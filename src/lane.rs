@@ -29,6 +29,9 @@ const ORDERS_MAX: usize = 8;
 /// How many ignored event types a lane tells apart; a sender that invents more finds them in one count.
 const IGNORED_MAX: usize = 128;
 
+/// The longest event type that is told apart. Braze's longest is about half of it.
+const IGNORED_LENGTH_MAX: usize = 100;
+
 /// What the lanes are made with; a change needs a restart.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -111,6 +114,7 @@ impl Lanes {
                     channels: settings.event_types.iter().map(|name| channel_of(name)).collect(),
                     dedup: Arc::clone(&dedup),
                     counted: vec![0; plan.connection_names.len()],
+                    outside: vec![Outside::default(); plan.connection_names.len()],
                     plan: Arc::clone(plan),
                     unrouted: 0,
                     ignored_beyond: 0,
@@ -258,6 +262,7 @@ impl Lane {
         let layout = Arc::clone(&plan.layout);
         self.counter.aggregator = Aggregator::new(layout, &self.settings, self.hasher.clone());
         self.counter.counted = vec![0; plan.connection_names.len()];
+        self.counter.outside = vec![Outside::default(); plan.connection_names.len()];
         self.counter.plan = plan;
     }
 }
@@ -270,6 +275,13 @@ struct Now {
     elapsed: u64,
 }
 
+/// Sends of a delivery that are outside Datadog's window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outside {
+    late: u64,
+    early: u64,
+}
+
 /// What a lane does with each element of a delivery.
 struct Counter {
     plan: Arc<Plan>,
@@ -280,6 +292,8 @@ struct Counter {
     aggregator: Aggregator,
     /// Sends of this delivery, by connection number.
     counted: Vec<u64>,
+    /// Those of them that are outside Datadog's window.
+    outside: Vec<Outside>,
     /// Sends of this delivery that no connection serves.
     unrouted: u64,
     unrouted_name: Arc<str>,
@@ -314,9 +328,8 @@ impl Counter {
         let bucket = match self.window.place(event.time, now.unix) {
             Placed::Bucket(bucket) => bucket,
             placed => {
-                let reason = if placed == Placed::Late { DropReason::Late } else { DropReason::Early };
-                let name = Arc::clone(&self.plan.connection_names[connection.index()]);
-                *self.tally.dropped.entry((name, reason)).or_default() += 1;
+                let outside = &mut self.outside[connection.index()];
+                *if placed == Placed::Late { &mut outside.late } else { &mut outside.early } += 1;
                 return;
             }
         };
@@ -337,7 +350,7 @@ impl Counter {
             self.tally.ignored.iter_mut().find(|(known, _)| known.as_bytes() == event_type)
         {
             *events += 1;
-        } else if self.tally.ignored.len() < IGNORED_MAX {
+        } else if self.tally.ignored.len() < IGNORED_MAX && event_type.len() <= IGNORED_LENGTH_MAX {
             self.tally.ignored.push((String::from_utf8_lossy(event_type).into(), 1));
         } else {
             self.ignored_beyond += 1;
@@ -353,9 +366,17 @@ impl Counter {
 
     /// Books the delivery whole.
     fn book(&mut self, stats: &Stats) {
-        for (name, sends) in self.plan.connection_names.iter().zip(&mut self.counted) {
+        for ((name, sends), outside) in
+            self.plan.connection_names.iter().zip(&mut self.counted).zip(&mut self.outside)
+        {
             if *sends > 0 {
                 self.tally.counted.push((Arc::clone(name), std::mem::take(sends)));
+                let Outside { late, early } = std::mem::take(outside);
+                for (reason, dropped) in [(DropReason::Late, late), (DropReason::Early, early)] {
+                    if dropped > 0 {
+                        self.tally.dropped.insert((Arc::clone(name), reason), dropped);
+                    }
+                }
             }
         }
         if self.unrouted > 0 {

@@ -9,6 +9,7 @@
 //! - Nothing is retried.
 
 mod flush;
+mod report;
 mod settle;
 mod submit;
 
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::flush::{Encoded, FlushJob, Flusher};
+use self::report::Reporter;
 use self::settle::{FlushSummary, summary_of};
 use self::submit::{InFlight, Registry};
 use crate::aggregate::tags::Layout;
@@ -75,7 +77,8 @@ pub enum Ended {
     Stopped,
 }
 
-/// Why the pipeline can't go on. What was counted before has been flushed as far as possible.
+/// Why the pipeline can't go on. When the queue has failed, what was counted has been flushed; when a lane has
+/// died, its counts are gone and whatever is not acknowledged comes again with the next start.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     /// The queue failed.
@@ -102,6 +105,7 @@ pub struct Pipeline<I> {
     submissions: JoinSet<Outcome>,
     in_flight: HashMap<tokio::task::Id, InFlight>,
     heartbeat: Arc<AtomicU64>,
+    reporter: Reporter,
 }
 
 /// The state of one run over one queue.
@@ -116,6 +120,15 @@ struct Run {
     acknowledge: Option<Receipt>,
     /// The connections and tags of a reload that waits for its cut.
     reload: Option<(Vec<Connection>, Arc<Layout>)>,
+}
+
+impl Run {
+    /// Receives no more. Whoever has begun to abandon does not go back to waiting.
+    fn drain(&mut self, ended: Ended) {
+        if !matches!(self.phase, Phase::Abandoning(_)) {
+            self.phase = Phase::Draining(ended);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,9 +166,9 @@ impl<I: Intake> Pipeline<I> {
         registry.active().for_each(|connection| stats.introduce(&connection.name));
         let plan = Arc::new(registry.plan(layout));
         let lanes = Lanes::start(&settings.lanes, &plan, &stats, &clock)?;
-        let flusher = Flusher::start(Arc::clone(&stats), settings.lanes.aggregate.series_max)?;
+        let flusher = Flusher::start(Arc::clone(&stats))?;
         let heartbeat = Arc::new(AtomicU64::new(0));
-        let (submissions, in_flight) = (JoinSet::new(), HashMap::new());
+        let (submissions, in_flight, reporter) = (JoinSet::new(), HashMap::new(), Reporter::default());
         Ok(Self {
             intake,
             settings,
@@ -167,6 +180,7 @@ impl<I: Intake> Pipeline<I> {
             submissions,
             in_flight,
             heartbeat,
+            reporter,
         })
     }
 
@@ -178,7 +192,8 @@ impl<I: Intake> Pipeline<I> {
     /// Carries events from `queue` to Datadog until the queue ends or a command says stop.
     ///
     /// # Errors
-    /// When the queue or a lane fails; then what was counted is flushed first, as at a stop.
+    /// When the queue fails: then what was counted is flushed first, as at a stop, and acknowledged where the queue
+    /// still takes it. When a lane dies: at once, with nothing more acknowledged.
     pub async fn run<Q: Queue>(
         &mut self,
         queue: &mut Q,
@@ -193,6 +208,8 @@ impl<I: Intake> Pipeline<I> {
             reload: None,
         };
         let mut failure = None;
+        // What `acknowledge` has refused once is not tried again; a queue that can't be read may still be told.
+        let mut may_acknowledge = true;
         let mut ticks =
             interval_at(Instant::now() + self.settings.flush_interval, self.settings.flush_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -202,9 +219,10 @@ impl<I: Intake> Pipeline<I> {
         let mut commanded = true;
         loop {
             if let Some(receipt) = run.acknowledge.take()
-                && failure.is_none()
+                && may_acknowledge
                 && let Err(error) = queue.acknowledge(receipt).await
             {
+                may_acknowledge = false;
                 fail(&mut run, &mut failure, error);
                 deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
             }
@@ -220,7 +238,7 @@ impl<I: Intake> Pipeline<I> {
             tokio::select! {
                 received = queue.receive(), if receiving && run.in_hand.is_none() => match received {
                     Ok(Some(delivery)) => run.in_hand = Some(delivery),
-                    Ok(None) => run.phase = Phase::Draining(Ended::QueueEnded),
+                    Ok(None) => run.drain(Ended::QueueEnded),
                     Err(error) => {
                         fail(&mut run, &mut failure, error);
                         deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
@@ -240,7 +258,7 @@ impl<I: Intake> Pipeline<I> {
                     // Whoever commands is gone: that is a stop, too.
                     stop => {
                         commanded = stop.is_some();
-                        run.phase = Phase::Draining(Ended::Stopped);
+                        run.drain(Ended::Stopped);
                         deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
                     }
                 },
@@ -310,9 +328,9 @@ impl<I: Intake> Pipeline<I> {
     }
 }
 
-/// The queue has failed: nothing more is received or acknowledged, and what was counted is flushed.
+/// The queue has failed: nothing more is received, and what was counted is flushed.
 fn fail(run: &mut Run, failure: &mut Option<QueueError>, error: QueueError) {
     tracing::error!(%error, "the queue failed; flushing what is counted, then stopping");
-    run.phase = Phase::Draining(Ended::Stopped);
+    run.drain(Ended::Stopped);
     failure.get_or_insert(error);
 }

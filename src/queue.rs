@@ -71,7 +71,8 @@ pub trait Queue: Send {
     fn receive(&mut self) -> impl Future<Output = Result<Option<Delivery>, QueueError>> + Send;
 
     /// Forgets every delivery up to and including `receipt`. `Ok` means that it survives a power cut.
-    /// Receipts come in order; to acknowledge one that was already covered does nothing.
+    /// Receipts come in order; to acknowledge one that was already covered does nothing. It stays possible after
+    /// `receive` has failed, for what was received before may have been counted meanwhile.
     ///
     /// # Errors
     /// When that could not be made durable.

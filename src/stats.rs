@@ -219,9 +219,6 @@ impl Books {
     }
 
     fn connection(&mut self, name: &str) -> &mut ConnectionBooks {
-        if !self.connections.contains_key(name) {
-            self.connections.insert(name.into(), ConnectionBooks::default());
-        }
         self.connections.entry(name.into()).or_default()
     }
 }
@@ -279,9 +276,13 @@ impl Stats {
         connection.last_outcome = Some((words.to_owned(), now));
     }
 
-    /// Books how many series a connection had in a flush.
-    pub fn series(&self, name: &str, series: u64) {
-        self.lock().connection(name).series = series;
+    /// Books how many series each connection had in a flush; the others had none.
+    pub fn series<'n>(&self, series: impl Iterator<Item = (&'n str, u64)>) {
+        let mut books = self.lock();
+        books.connections.values_mut().for_each(|connection| connection.series = 0);
+        for (name, series) in series {
+            books.connection(name).series = series;
+        }
     }
 
     /// Books the size of one payload.

@@ -37,10 +37,13 @@ impl LogLevel {
     }
 }
 
-/// `RUST_LOG` wins, if it can be read. The libraries below log nothing of interest above WARN, and at their
+/// `RUST_LOG` wins, if it says anything that can be understood. The libraries below log nothing of interest above WARN, and at their
 /// lower levels things that must not be in a log.
 fn filter(level: Level) -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_unset_or_wrong| {
-        EnvFilter::new(format!("warn,braze_datadog={}", level.as_str().to_lowercase()))
-    })
+    let configured = || EnvFilter::new(format!("warn,braze_datadog={}", level.as_str().to_lowercase()));
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    if wanted.trim().is_empty() {
+        return configured();
+    }
+    EnvFilter::try_new(&wanted).unwrap_or_else(|_wrong| configured())
 }

@@ -105,6 +105,17 @@ pub fn json(books: &Books, gauges: &Gauges) -> Value {
         "ignored_by_event_type": books.ignored,
         "malformed_by_reason": books.malformed,
         "connections": connections,
+        "flush_seconds": histogram_json(&books.flush_seconds),
+        "payload_bytes": histogram_json(&books.payload_bytes),
+    })
+}
+
+fn histogram_json(histogram: &Histogram) -> Value {
+    json!({
+        "count": histogram.buckets.iter().sum::<u64>(),
+        "sum": histogram.sum,
+        "bounds": histogram.bounds,
+        "buckets": histogram.buckets,
     })
 }
 

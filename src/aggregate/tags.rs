@@ -226,6 +226,11 @@ pub fn is_overflow(key: &[u8]) -> bool {
     key.get(HEAD - 1) == Some(&OVERFLOW)
 }
 
+/// Whether a series with this key shows a name for a dimension. Overflow series show that of their app group only.
+pub fn takes_name(key: &[u8], dimension: usize) -> bool {
+    !is_overflow(key) || (dimension == 0 && !id_of(key, 0).is_empty())
+}
+
 /// The id of a dimension in a key; empty where there is none.
 pub fn id_of(key: &[u8], dimension: usize) -> &[u8] {
     Parts(&key[HEAD..]).nth(dimension * 2).unwrap_or_default()

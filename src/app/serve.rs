@@ -55,6 +55,8 @@ async fn serve(
     import: &ImportArguments,
     log_level: LogLevel,
 ) -> Result<(), Failure> {
+    // First of all: a SIGHUP that nobody has taken over ends the process.
+    let signals = Signals::new().map_err(Failure::failed)?;
     let clock = Clock::system();
     let (queue, appender) = open_queue(&config, import.once)?;
     let files = open_files(&config, import, &clock)?;
@@ -83,7 +85,6 @@ async fn serve(
         log_level,
         push: push.as_ref().map(PushListener::reload),
     };
-    let signals = Signals::new().map_err(Failure::failed)?;
     let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());
     let (stop_admin, admin_stopping) = watch::channel(false);
     open_admin(&config, import.once, &watched, admin_stopping, &mut admin_listener).await?;
@@ -290,6 +291,9 @@ async fn attend(
                 }
                 // A pipeline that has ended needs no command.
                 let _ended = commands.send(Command::Stop).await;
+            }
+            Request::Reload if asked_to_stop => {
+                tracing::warn!("stopping: the configuration is not read again");
             }
             Request::Reload => {
                 signal::notify(signal::Notice::Reloading);

@@ -23,6 +23,9 @@ const JOBS_MAX: usize = 2;
 /// How many encoded payloads may wait to be submitted.
 const ENCODED_MAX: usize = 16;
 
+/// How many names are remembered over all connections: a platform's campaigns and steps, at about 150 bytes each.
+const NAMES_MAX: usize = 1_000_000;
+
 /// How many of the busiest series are shown to people.
 const BUSIEST_MAX: usize = 20;
 
@@ -54,11 +57,11 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
-    /// Starts the thread. `series_max` bounds the names it remembers.
-    pub(super) fn start(stats: Arc<Stats>, series_max: usize) -> std::io::Result<Self> {
+    /// Starts the thread.
+    pub(super) fn start(stats: Arc<Stats>) -> std::io::Result<Self> {
         let (jobs, mut received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
-        let mut names = KnownNames::new(series_max.saturating_mul(2));
+        let mut names = KnownNames::new(NAMES_MAX);
         let work = move || {
             while let Some(job) = received.blocking_recv() {
                 // A pipeline that is gone needs no more: its deliveries stay in the queue.
@@ -100,9 +103,12 @@ fn flush(
     let FlushJob { claim, cuts, connections } = job;
     let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
     names.settle(&mut merged);
-    for (id, numbers) in merged.by_connection() {
+    let by_connection = merged.by_connection();
+    let sizes =
+        by_connection.iter().filter_map(|(id, numbers)| Some((connections.get(id.index())?, numbers.len())));
+    stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
+    for (id, numbers) in by_connection {
         let Some(connection) = connections.get(id.index()) else { continue };
-        stats.series(&connection.name, numbers.len() as u64);
         if connection.dry_run {
             let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
             let text = preview(&merged, &numbers, connection);

@@ -100,7 +100,7 @@ impl<I: Intake> Pipeline<I> {
     }
 
     /// Settles one debt; a claim that has none left ends its flush.
-    pub(super) fn pay(&self, run: &mut Run, claim: ClaimId) {
+    pub(super) fn pay(&mut self, run: &mut Run, claim: ClaimId) {
         if let Some(receipt) = run.ledger.settle(claim) {
             run.acknowledge = Some(receipt);
         }
@@ -113,6 +113,7 @@ impl<I: Intake> Pipeline<I> {
             let FlushSummary { series, payloads, accepted, dropped, .. } = summary;
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(series, requests = payloads, accepted, dropped, milliseconds, "flushed");
+            self.reporter.report(&self.stats.snapshot());
         }
     }
 

@@ -21,7 +21,10 @@ use crate::stats::DropReason;
 /// How many requests one connection has under way at once. A flush of the default 100,000 series makes about
 /// 20 payloads; what waits longer for its turn than a request may take is dropped, so that a connection that
 /// hangs can't pile up memory.
-const REQUESTS_MAX: usize = 8;
+const REQUESTS_MAX: usize = 16;
+
+/// How much longer than `flush.timeout` an intake may take to say how a request ended.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// What a submission's task returns.
 pub(super) type Submitted = Result<(task::Id, Outcome), task::JoinError>;
@@ -44,21 +47,23 @@ pub(super) async fn submit<I: Intake>(
 ) -> Outcome {
     let Ok(turn) = timeout(limit, turns.acquire()).await else {
         let detail =
-            format!("{REQUESTS_MAX} earlier requests to this connection are still without an answer");
+            format!("waited {limit:?} (flush.timeout) for a turn behind {REQUESTS_MAX} requests under way");
         return Outcome::dropped(DropReason::Timeout, detail);
     };
-    let outcome = timeout(limit, intake.submit(connection, payload)).await;
+    // The intake keeps the time itself, and knows best how a request ended; this is for one that does not.
+    let outcome = timeout(limit + GRACE, intake.submit(connection, payload)).await;
     drop(turn);
     outcome.unwrap_or_else(|_elapsed| {
         Outcome::dropped(DropReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     })
 }
 
-/// Prints what a dry run shows. It is bounded as a request is, for whoever reads our standard output may stop
-/// reading, and that is no reason for other connections to wait.
+/// Prints what a dry run shows, which counts as accepted whether anybody reads it or not. It is bounded as a request
+/// is, for whoever reads our standard output may stop reading, and that is no reason for other connections to wait.
 pub(super) async fn print(turns: Arc<Semaphore>, text: String, limit: Duration) -> Outcome {
     let Ok(Ok(turn)) = timeout(limit, turns.acquire_owned()).await else {
-        return Outcome::dropped(DropReason::Timeout, "standard output is not read");
+        tracing::warn!("a dry run's table was left out: standard output is not read");
+        return Outcome::Accepted;
     };
     let printed = task::spawn_blocking(move || {
         let mut out = std::io::stdout().lock();
@@ -68,13 +73,12 @@ pub(super) async fn print(turns: Arc<Semaphore>, text: String, limit: Duration) 
         printed
     });
     match timeout(limit, printed).await {
-        Ok(Ok(Ok(()))) => Outcome::Accepted,
-        Ok(Ok(Err(error))) => {
-            Outcome::dropped(DropReason::Connect, format!("standard output can't be written: {error}"))
-        }
-        Ok(Err(error)) => Outcome::dropped(DropReason::Connect, format!("a defect: {error}")),
-        Err(_elapsed) => Outcome::dropped(DropReason::Timeout, "standard output is not read"),
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "a dry run's table can't be written to standard output"),
+        Ok(Err(error)) => tracing::error!(%error, "printing failed by a defect"),
+        Err(_elapsed) => tracing::warn!("a dry run's table is not read from standard output"),
     }
+    Outcome::Accepted
 }
 
 /// All connections that there are or were. A connection keeps its number over reloads, so that what was

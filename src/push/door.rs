@@ -162,7 +162,8 @@ impl Door {
         admission: Admission,
         is_accepting: bool,
     ) -> Result<Option<Coding>, Refusal> {
-        if head.uri.path() != PATH {
+        // A slash too many in Braze's form must not end in the 404 at which Braze gives up.
+        if head.uri.path().trim_end_matches('/') != PATH {
             return Err(Refusal::NotFound);
         }
         if head.method != Method::POST {
