@@ -11,14 +11,14 @@ use std::fs;
 use std::ops::Range;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use support::forwarder::{Configuration, Forwarder};
 use support::intake::{Behaviour, Intake, Request};
 
-const EVENTS: usize = 400_000;
+const EVENTS: usize = 500_000;
 
 /// So many events in a row have one campaign, so that its tag says where in the file a send was.
 const IN_A_ROW: usize = 1_000;
@@ -100,59 +100,75 @@ fn settled(configuration: &Configuration) -> u64 {
     memory["files"].as_object().unwrap().values().next().map_or(0, |file| file["position"].as_u64().unwrap())
 }
 
-/// Holds a run back until `done`: it stands still for a flush interval, and runs for a moment. Otherwise it
-/// would be at the end of its file with the first flush.
-async fn hold_back(forwarder: &Forwarder, mut done: impl FnMut() -> bool) {
-    support::eventually("the run has come as far as it is to be killed", async || {
-        if done() {
-            return Some(());
-        }
+/// Holds a run back until it has made so many requests: between two flushes it stands still for as long as
+/// their interval, or it would be at the end of the file with the first one. It never stands still within a
+/// flush, so that there is only one under way at a time.
+async fn hold_back(run: &Run<'_>, forwarder: &Forwarder, requests: usize) {
+    for number in 1..=requests {
         forwarder.signal("STOP");
         tokio::time::sleep(Duration::from_millis(1_020)).await;
+        let before = settled(run.configuration);
         forwarder.signal("CONT");
-        None
-    })
-    .await;
-}
-
-/// Starts the import and kills it.
-async fn run_and_kill(
-    configuration: &Configuration,
-    arguments: &[&str],
-    key: &str,
-    intake: &Intake,
-    kill: Kill,
-) {
-    let forwarder = configuration.spawn(arguments);
-    let (process, requests) = (forwarder.id(), AtomicUsize::new(0));
-    intake.decide(move |_| {
-        let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
-        match kill {
-            Kill::WithinRequest(last) if number == last => {
-                let killed = Command::new("/bin/kill").arg("-KILL").arg(process.to_string()).status();
-                assert!(killed.unwrap().success());
-            }
-            Kill::BeforeTheAnswer(last) if number == last => return Behaviour::Hang,
-            _ => {}
-        }
-        Behaviour::Accept
-    });
-    support::eventually("the import has begun", async || {
-        forwarder.stderr().contains("\"started\"").then_some(())
-    })
-    .await;
-    let arrived = || intake.requests().iter().filter(|request| request.key() == key).count();
-    match kill {
-        Kill::BeforeAnyRequest => tokio::time::sleep(Duration::from_millis(50)).await,
-        Kill::WithinRequest(last) | Kill::BeforeTheAnswer(last) => {
-            hold_back(&forwarder, || arrived() >= last).await;
-        }
-        Kill::After(last, delay) => {
-            hold_back(&forwarder, || arrived() >= last).await;
-            tokio::time::sleep(delay).await;
+        let give_up = Instant::now() + support::PATIENCE;
+        let is_last = number == requests;
+        while if is_last { run.requests().len() < number } else { settled(run.configuration) == before } {
+            assert!(Instant::now() < give_up, "no flush {number}: {:?}", run.kill);
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    forwarder.crash().await;
+}
+
+/// One run that is killed.
+struct Run<'r> {
+    configuration: &'r Configuration,
+    arguments: &'r [&'r str],
+    intake: &'r Intake,
+    key: &'r str,
+    kill: Kill,
+}
+
+impl Run<'_> {
+    fn requests(&self) -> Vec<Request> {
+        self.intake.requests().into_iter().filter(|request| request.key() == self.key).collect()
+    }
+
+    /// Starts the import and kills it.
+    async fn run_and_kill(&self) {
+        let forwarder = self.configuration.spawn(self.arguments);
+        self.lay_trap(forwarder.id());
+        support::eventually("the import has begun", async || {
+            forwarder.stderr().contains("\"started\"").then_some(())
+        })
+        .await;
+        match self.kill {
+            Kill::BeforeAnyRequest => tokio::time::sleep(Duration::from_millis(20)).await,
+            Kill::WithinRequest(last) | Kill::BeforeTheAnswer(last) => {
+                hold_back(self, &forwarder, last).await;
+            }
+            Kill::After(last, delay) => {
+                hold_back(self, &forwarder, last).await;
+                tokio::time::sleep(delay).await;
+            }
+        }
+        forwarder.crash().await;
+    }
+
+    /// Lets the intake do its part of the kill.
+    fn lay_trap(&self, process: u32) {
+        let (requests, kill) = (AtomicUsize::new(0), self.kill);
+        self.intake.decide(move |_| {
+            let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
+            match kill {
+                Kill::WithinRequest(last) if number == last => {
+                    let killed = Command::new("/bin/kill").arg("-KILL").arg(process.to_string()).status();
+                    assert!(killed.unwrap().success());
+                }
+                Kill::BeforeTheAnswer(last) if number == last => return Behaviour::Hang,
+                _ => {}
+            }
+            Behaviour::Accept
+        });
+    }
 }
 
 /// The requests of one run carry the events from `start` on, each the next ones. Says where each request
@@ -172,7 +188,7 @@ fn follow(requests: &[Request], start: usize) -> (Vec<usize>, Vec<bool>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_that_is_killed_goes_on_where_its_settled_flushes_ended() {
     let (file, intake) = (File::generate(), Intake::start());
-    let configuration = Configuration::new().text("flush.timeout", "20s");
+    let configuration = Configuration::new().text("flush.timeout", "20s").set("lanes", "2");
     let path = configuration.file("events.ndjson", &file.text);
     let arguments = ["run", "--once", "--import", path.to_str().unwrap()];
     // A key for each run, so that a request says whose it is.
@@ -180,7 +196,9 @@ async fn an_import_that_is_killed_goes_on_where_its_settled_flushes_ended() {
     let mut positions = vec![0];
     for (run, kill) in KILLS.into_iter().enumerate() {
         let configuration = configuration.clone().connection("acme", &intake.url(), &key(run), &[]);
-        run_and_kill(&configuration, &arguments, &key(run), &intake, kill).await;
+        let (arguments, key) = (&arguments, &*key(run));
+        let run = Run { configuration: &configuration, arguments, intake: &intake, key, kill };
+        run.run_and_kill().await;
         positions.push(file.events_before(settled(&configuration)));
     }
     assert!((1..EVENTS).contains(&positions[KILLS.len()]), "there was nothing left to kill: {positions:?}");
