@@ -240,7 +240,7 @@ async fn a_body_that_meets_a_closing_connection_is_never_sent_twice() {
         let body = payload.body.to_vec();
         match intake.submit(Arc::clone(&connection), payload).await {
             Outcome::Accepted => accepted.push(body),
-            outcome => drop(dropped(outcome, "connect")),
+            outcome @ Outcome::Dropped { .. } => drop(dropped(outcome, "connect")),
         }
     }
     let mut arrived: Vec<_> = server.bodies().into_iter().map(|(_, body)| body).collect();

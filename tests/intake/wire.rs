@@ -19,10 +19,13 @@ pub(crate) enum Closes {
     WithTheSecondRequest,
 }
 
+/// The bodies that came whole, each with the number of its connection.
+pub(crate) type Bodies = Vec<(usize, Vec<u8>)>;
+
 /// A server that answers 202 and counts bodies by connection.
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
-    bodies: Arc<Mutex<Vec<(usize, Vec<u8>)>>>,
+    bodies: Arc<Mutex<Bodies>>,
     _serving: JoinSet<()>,
 }
 
@@ -43,18 +46,13 @@ impl Wire {
         Self { address, bodies, _serving: serving }
     }
 
-    /// The bodies that came whole, each with the number of its connection.
-    pub(crate) fn bodies(&self) -> Vec<(usize, Vec<u8>)> {
+    /// What came so far.
+    pub(crate) fn bodies(&self) -> Bodies {
         self.bodies.lock().unwrap().clone()
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    number: usize,
-    closes: Closes,
-    bodies: Arc<Mutex<Vec<(usize, Vec<u8>)>>>,
-) {
+async fn serve(mut stream: TcpStream, number: usize, closes: Closes, bodies: Arc<Mutex<Bodies>>) {
     for request in 0.. {
         let Some(head) = head(&mut stream).await else { return };
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
