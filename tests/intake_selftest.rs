@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use support::events::Events;
 use support::forwarder::{Configuration, quote};
-use support::intake::{Behaviour, Intake, PAYLOAD_BYTES_MAX, SERIES_MAX};
+use support::intake::judge::{PAYLOAD_BYTES_MAX, SERIES_MAX};
+use support::intake::{Behaviour, Intake};
 use support::metrics::Metrics;
 use support::{client, unix_now};
 

@@ -71,7 +71,7 @@ impl HttpIntake {
             .header(CONTENT_ENCODING, "deflate")
             .body(payload.body);
         match request.send().await {
-            Ok(answer) => read(answer).await,
+            Ok(answer) => read(answer, connection.api_key.expose().as_bytes()).await,
             Err(error) if error.is_timeout() => self.timed_out(),
             Err(error) => Outcome::dropped(DropReason::Connect, sentence(&error)),
         }
@@ -88,20 +88,22 @@ impl Intake for HttpIntake {
     }
 }
 
-/// Classifies an answer; of an error's body at most [`ANSWER_BYTES_MAX`] are read.
-async fn read(mut answer: reqwest::Response) -> Outcome {
+/// Classifies an answer; of an error's body at most [`ANSWER_BYTES_MAX`] are told, without the key.
+async fn read(mut answer: reqwest::Response, key: &[u8]) -> Outcome {
     let status = answer.status();
     let Some(reason) = classify(status.as_u16()) else { return Outcome::Accepted };
     let mut body = Vec::new();
+    // A key that begins within what is told must be read to its end to be known.
+    let bytes_max = ANSWER_BYTES_MAX + key.len();
     // The status decides; a body that does not come whole is told as far as it came.
-    while body.len() < ANSWER_BYTES_MAX {
+    while body.len() < bytes_max {
         match answer.chunk().await {
-            Ok(Some(chunk)) => {
-                body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())]);
-            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(bytes_max - body.len())]),
             Ok(None) | Err(_) => break,
         }
     }
+    mask(&mut body, key);
+    body.truncate(ANSWER_BYTES_MAX);
     let text = String::from_utf8_lossy(&body);
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let hint = match reason {
@@ -113,6 +115,14 @@ async fn read(mut answer: reqwest::Response) -> Outcome {
         reason,
         format!("{status}{hint}: {}", text.trim()).trim_end_matches([':', ' ']).to_owned(),
     )
+}
+
+/// Overwrites the key wherever an answer repeats it, as that of a proxy may.
+fn mask(body: &mut [u8], key: &[u8]) {
+    let found: Vec<usize> = memchr::memmem::find_iter(body, key).collect();
+    for at in found {
+        body[at..at + key.len()].fill(b'*');
+    }
 }
 
 /// An error with what caused it, without the URL that reqwest puts into it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,6 +21,7 @@ pub(crate) struct Configuration {
     home: Arc<TempDir>,
     keys: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
+    standard_input: Vec<u8>,
     push: SocketAddr,
     admin: SocketAddr,
     runs: Arc<AtomicU32>,
@@ -36,6 +38,7 @@ impl Configuration {
             home: Arc::new(home),
             keys: BTreeMap::new(),
             environment: BTreeMap::new(),
+            standard_input: Vec::new(),
             push,
             admin,
             runs: Arc::default(),
@@ -84,6 +87,12 @@ impl Configuration {
         self
     }
 
+    /// Sets what the process is given through a pipe on its standard input.
+    pub(crate) fn standard_input(mut self, content: impl Into<Vec<u8>>) -> Self {
+        self.standard_input = content.into();
+        self
+    }
+
     /// Trusts a certificate (PEM) beside nothing else, as `SSL_CERT_FILE` does.
     pub(crate) fn trust(self, certificate: &str) -> Self {
         let path = self.file("trusted.pem", certificate);
@@ -110,7 +119,12 @@ impl Configuration {
 
     /// Starts `run`, and waits until it is ready.
     pub(crate) async fn start(&self) -> Forwarder {
-        let mut forwarder = self.spawn(&["run"]);
+        self.start_with(&[]).await
+    }
+
+    /// As [`Configuration::start`], with more arguments.
+    pub(crate) async fn start_with(&self, arguments: &[&str]) -> Forwarder {
+        let mut forwarder = self.spawn(&[&["run"], arguments].concat());
         let url = format!("http://{}/readyz", self.admin);
         super::eventually("the forwarder is ready", async || {
             let exited = forwarder.child.try_wait().unwrap();
@@ -135,12 +149,23 @@ impl Configuration {
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LLVM_PROFILE_FILE"))
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            .stdin(self.pipe())
             .stdout(File::create(&stdout).unwrap())
             .stderr(File::create(&stderr).unwrap())
             .spawn()
             .unwrap();
         Forwarder { child, configuration: self.clone(), client: super::client(None), stdout, stderr }
+    }
+
+    /// A pipe with the standard input in it.
+    fn pipe(&self) -> Stdio {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let content = self.standard_input.clone();
+        std::thread::spawn(move || {
+            // The process may end, or be killed, before it has read everything.
+            let _ = writer.write_all(&content);
+        });
+        reader.into()
     }
 
     /// Runs the binary to its end: `check`, or `run --once`.

@@ -3,7 +3,7 @@
 //!
 //! It runs on a runtime of its own, so that a test may block, and may run on any flavour of runtime.
 
-mod judge;
+pub(crate) mod judge;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use self::judge::{PAYLOAD_BYTES_MAX, Point, SERIES_MAX};
+use self::judge::Point;
 
 const POINTS_PATH: &str = "/api/v1/distribution_points";
 const VALIDATE_PATH: &str = "/api/v1/validate";

@@ -1,0 +1,340 @@
+//! `braze-datadog run --import … --once`, the real binary: every sample is counted as its truth says, and the
+//! books that are printed at the end say the same.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+#[path = "support/rig.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+
+use support::events::Events;
+use support::forwarder::{Configuration, Finished};
+use support::intake::{Behaviour, Intake};
+use support::metrics::Books;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+const EMAIL: &str = "storage/event_type=users.messages.email.Send/date=2026-11-20-10/part.ndjson";
+const PUSH: &str =
+    "storage/event_type=users.messages.pushnotification.Send/date=2026-11-20-10/part.ndjson.gz";
+const OPENS: &str = "storage/event_type=users.messages.email.Open/date=2026-11-20-10/part.ndjson";
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)
+}
+
+fn truth() -> Value {
+    serde_json::from_slice(&fs::read(sample("truth.json")).unwrap()).unwrap()
+}
+
+/// The samples are days old, so they are counted as of now unless a test says otherwise.
+fn configuration(intake: &Intake) -> Configuration {
+    Configuration::new().connection("acme", &intake.url(), KEY, &[]).text("events.late", "restamp")
+}
+
+async fn import(configuration: &Configuration, files: &[&Path], options: &[&str]) -> Finished {
+    let mut arguments = vec!["run", "--once"];
+    arguments.extend(options);
+    for file in files {
+        arguments.extend(["--import", file.to_str().unwrap()]);
+    }
+    configuration.run(&arguments).await
+}
+
+/// What the truth says of these samples together, with every send accepted.
+fn truth_of(samples: &[&str]) -> Books {
+    let truth = truth();
+    let sum = |of: &str| samples.iter().map(|name| truth["files"][name][of].as_u64().unwrap()).sum();
+    Books {
+        received: sum("events"),
+        ignored: sum("ignored"),
+        duplicate: sum("duplicates"),
+        counted: sum("sends"),
+        accepted: sum("sends"),
+        ..Books::default()
+    }
+}
+
+/// The last line of a run that succeeded.
+fn last_line(finished: &Finished) -> Value {
+    assert!(finished.status.success(), "{finished:?}");
+    serde_json::from_str(finished.stdout.lines().next_back().unwrap()).unwrap()
+}
+
+/// The books of a run that succeeded. They balance, in all their parts, and nothing is pending.
+fn books(finished: &Finished) -> Books {
+    let line = last_line(finished);
+    let number = |name: &str| line[name].as_u64().unwrap();
+    let books = Books {
+        received: number("received"),
+        ignored: number("ignored"),
+        malformed: number("malformed"),
+        duplicate: number("duplicate"),
+        counted: number("counted"),
+        accepted: number("accepted"),
+        dropped: number("dropped"),
+        pending: number("pending"),
+    };
+    assert!(books.balance(), "{line}");
+    assert_eq!(
+        (books.pending, number("queue_depth"), &line["balanced"]),
+        (0, 0, &Value::Bool(true)),
+        "{line}"
+    );
+    assert_eq!(numbers(&line["ignored_by_event_type"]).values().sum::<u64>(), books.ignored, "{line}");
+    assert_eq!(numbers(&line["malformed_by_reason"]).values().sum::<u64>(), books.malformed, "{line}");
+    let parts = [("counted", books.counted), ("accepted", books.accepted), ("dropped", books.dropped)];
+    for (name, total) in parts {
+        let connections = line["connections"].as_object().unwrap().values();
+        assert_eq!(connections.map(|of| of[name].as_u64().unwrap()).sum::<u64>(), total, "{name}: {line}");
+    }
+    books
+}
+
+/// The sends that the intake accepted, by the value of one tag; empty where it is left out.
+fn by_tag(intake: &Intake, key: &str) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (tags, sum) in intake.sums_of(KEY) {
+        let value = tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'));
+        *sums.entry(value.unwrap_or_default().to_owned()).or_default() += sum;
+    }
+    sums
+}
+
+fn numbers(of: &Value) -> BTreeMap<String, u64> {
+    of.as_object().unwrap().iter().map(|(key, value)| (key.clone(), value.as_u64().unwrap())).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn every_sample_is_counted_as_its_truth_says() {
+    let truth = truth();
+    for (name, expected) in truth["files"].as_object().unwrap() {
+        let intake = Intake::start();
+        let configuration = configuration(&intake).set("tags.include", &on_offer());
+        let finished = import(&configuration, &[&sample(name)], &[]).await;
+        assert_eq!(books(&finished), truth_of(&[name]), "{name}");
+        assert_eq!(intake.violations(), Vec::<String>::new(), "{name}");
+        for tag in ["app_group_id", "campaign_id", "canvas_step_id"] {
+            assert_eq!(by_tag(&intake, tag), numbers(&expected[&format!("sends_by_{tag}")]), "{name}: {tag}");
+        }
+        let line = last_line(&finished);
+        assert_eq!(
+            numbers(&line["ignored_by_event_type"]),
+            numbers(&expected["ignored_by_event_type"]),
+            "{name}"
+        );
+        let channels: BTreeMap<String, u64> = numbers(&expected["sends_by_event_type"])
+            .into_iter()
+            .map(|(event_type, sends)| (channel(&event_type).to_owned(), sends))
+            .collect();
+        assert_eq!(by_tag(&intake, "channel"), channels, "{name}");
+    }
+}
+
+fn on_offer() -> String {
+    r#"["app_group_id", "campaign_id", "campaign_name", "canvas_step_id", "channel"]"#.to_owned()
+}
+
+fn channel(event_type: &str) -> &str {
+    event_type.split('.').nth(2).unwrap()
+}
+
+#[tokio::test]
+async fn every_odd_body_is_counted_as_the_truth_says() {
+    for (name, sends) in truth()["odd_bodies_sends"].as_object().unwrap() {
+        let intake = Intake::start();
+        let finished = import(&configuration(&intake), &[&sample(name)], &[]).await;
+        let books = books(&finished);
+        // Of one that is cut off, what is whole counts.
+        let whole = 2;
+        let sends = sends.as_u64().unwrap_or(whole);
+        assert_eq!((books.accepted, books.dropped), (sends, 0), "{name}: {books:?}");
+        assert_eq!(intake.sends(), books.accepted, "{name}");
+        if ["odd-bodies/no-id.json", "odd-bodies/no-time.json"].contains(&name.as_str()) {
+            assert_eq!((books.received, books.malformed), (1, 1), "{name}");
+        }
+        if name == "odd-bodies/cut-off.json" {
+            assert_eq!((books.received, books.malformed), (whole + 1, 1), "{name}");
+        }
+    }
+    let intake = Intake::start();
+    let configuration = configuration(&intake).text("events.timestamp", "arrival");
+    let finished = import(&configuration, &[&sample("odd-bodies/no-time.json")], &[]).await;
+    assert_eq!((books(&finished).accepted, intake.sends()), (1, 1));
+}
+
+#[tokio::test]
+async fn several_files_and_directories_are_one_import() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let packed = configuration.file("no-name-says-so", gzip(&fs::read(sample("currents.ndjson")).unwrap()));
+    let (storage, batch) = (sample("storage"), sample("currents-batch.json"));
+    let finished = import(&configuration, &[&storage, &packed, &batch, &packed], &[]).await;
+    let samples = [EMAIL, PUSH, OPENS, "currents.ndjson", "currents-batch.json"];
+    let expected = truth_of(&samples);
+    assert_eq!(books(&finished), expected);
+    assert_eq!((intake.sends(), intake.violations()), (expected.accepted, Vec::new()));
+}
+
+#[tokio::test]
+async fn standard_input_is_read_to_its_end_and_not_remembered() {
+    let intake = Intake::start();
+    let expected = truth_of(&["currents.ndjson"]);
+    let plain = fs::read(sample("currents.ndjson")).unwrap();
+    for (round, content) in [gzip(&plain), plain].into_iter().enumerate() {
+        let configuration = configuration(&intake).standard_input(content);
+        for again in 1..=2 {
+            let finished = import(&configuration, &[Path::new("-")], &[]).await;
+            assert_eq!(books(&finished), expected);
+            let runs = u64::try_from(2 * round + again).unwrap();
+            assert_eq!(intake.sends(), runs * expected.accepted);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_counted_is_passed_with_a_message_unless_it_is_to_be_counted_again() {
+    let intake = Intake::start();
+    let (configuration, file) = (configuration(&intake), sample("currents-batch.json"));
+    let expected = truth_of(&["currents-batch.json"]);
+    for (options, counts) in [(&[][..], true), (&[], false), (&["--again"], true), (&[], false)] {
+        let before = intake.sends();
+        let finished = import(&configuration, &[&file], options).await;
+        assert_eq!(books(&finished), if counts { expected } else { Books::default() });
+        assert_eq!(intake.sends() - before, if counts { expected.accepted } else { 0 });
+        let message = format!("{} was counted on 20", file.display());
+        assert_eq!(finished.stderr.contains(&message), !counts, "{}", finished.stderr);
+        assert_eq!(finished.stderr.contains("use --again to count it anew"), !counts, "{}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn one_file_that_is_missing_stops_the_import_before_it_begins() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let missing = configuration.home().join("missing.ndjson");
+    let finished = import(&configuration, &[&sample("currents.ndjson"), &missing], &[]).await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    let message = format!("cannot import {}", missing.display());
+    assert!(finished.stderr.contains(&message), "{}", finished.stderr);
+    assert!(finished.stdout.is_empty() && intake.requests().is_empty());
+
+    // The other one is as new.
+    let finished = import(&configuration, &[&sample("currents.ndjson")], &[]).await;
+    assert_eq!(books(&finished), truth_of(&["currents.ndjson"]));
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_used_is_named() {
+    let intake = Intake::start();
+    let misspelt = configuration(&intake).text("flush.intervall", "1s");
+    let finished = import(&misspelt, &[&sample("currents.ndjson")], &[]).await;
+    assert_eq!(finished.status.code(), Some(78), "{finished:?}");
+    for part in ["braze-datadog.toml", "flush.intervall", "interval"] {
+        assert!(finished.stderr.contains(part), "no {part} in {}", finished.stderr);
+    }
+    assert!(!finished.stderr.contains(KEY));
+
+    let missing = misspelt.home().join("none.toml");
+    for path in [&*missing, misspelt.home()] {
+        let output = Command::new(env!("CARGO_BIN_EXE_braze-datadog"))
+            .args(["run", "--once", "--config"])
+            .arg(path)
+            .arg("--import")
+            .arg(sample("currents.ndjson"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(78), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(path.to_str().unwrap()), "{stderr}");
+    }
+    assert!(intake.requests().is_empty());
+}
+
+#[tokio::test]
+async fn old_events_are_dropped_as_late_and_booked() {
+    let intake = Intake::start();
+    for name in ["currents-batch.json", "currents.ndjson"] {
+        let configuration = configuration(&intake).without("events.late").text("events.timestamp", "event");
+        let finished = import(&configuration, &[&sample(name)], &[]).await;
+        let expected = truth_of(&[name]);
+        let (accepted, dropped) = (0, expected.accepted);
+        assert_eq!(books(&finished), Books { accepted, dropped, ..expected });
+        let reasons = numbers(&last_line(&finished)["connections"]["acme"]["dropped_by_reason"]);
+        // Three events of the larger sample are far ahead of their time.
+        let early = reasons.get("early").copied().unwrap_or_default();
+        assert_eq!(reasons["late"], dropped - early, "{reasons:?}");
+        assert_eq!(early, if name == "currents.ndjson" { 3 } else { 0 }, "{reasons:?}");
+    }
+    assert!(intake.requests().is_empty());
+}
+
+#[tokio::test]
+async fn old_events_count_as_of_now_when_they_are_restamped_or_counted_by_arrival() {
+    for (key, value) in [("events.late", "restamp"), ("events.timestamp", "arrival")] {
+        let intake = Intake::start();
+        let configuration = configuration(&intake).without("events.late").text(key, value);
+        let started = support::unix_now();
+        let finished = import(&configuration, &[&sample("currents.ndjson")], &[]).await;
+        let expected = truth_of(&["currents.ndjson"]);
+        assert_eq!(books(&finished), expected);
+        assert_eq!(intake.violations(), Vec::<String>::new());
+        let now = started..=support::unix_now();
+        assert!(intake.accepted().iter().all(|point| now.contains(&point.time)), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn what_datadog_refuses_is_booked_and_the_file_is_done() {
+    let intake = Intake::start();
+    intake.always(Behaviour::Status(403, "{\"errors\":[\"Forbidden\"]}"));
+    let configuration = configuration(&intake);
+    let expected = truth_of(&["currents-batch.json"]);
+    let finished = import(&configuration, &[&sample("currents-batch.json")], &[]).await;
+    assert_eq!(books(&finished), Books { accepted: 0, dropped: expected.accepted, ..expected });
+    let reasons = &last_line(&finished)["connections"]["acme"]["dropped_by_reason"];
+    assert_eq!(numbers(reasons), [("http_403".to_owned(), expected.accepted)].into());
+    assert_eq!(intake.requests().len(), 1);
+    // There is no retry, not even by another run.
+    assert_eq!(
+        books(&import(&configuration, &[&sample("currents-batch.json")], &[]).await),
+        Books::default()
+    );
+}
+
+#[tokio::test]
+async fn the_books_at_the_end_are_those_of_the_metrics() {
+    let intake = Intake::start();
+    let content = Events::new(8).ndjson(3_000) + "{\"cut\":\n" + &Events::new(8).ndjson(20);
+    let mut all = Vec::new();
+    for once in [false, true] {
+        let configuration = configuration(&intake);
+        let file = configuration.file("events.ndjson", &content);
+        if once {
+            all.push(books(&import(&configuration, &[&file], &[]).await));
+            continue;
+        }
+        let daemon = configuration.start_with(&["--import", file.to_str().unwrap()]).await;
+        daemon.settled(3_021).await;
+        all.push(daemon.books_balance().await);
+        assert!(daemon.stop().await.success());
+    }
+    assert_eq!(all[0], all[1]);
+    assert_eq!((all[0].received, all[0].malformed), (3_021, 1));
+    assert!(all[0].ignored > 0 && all[0].duplicate > 0, "{:?}", all[0]);
+    assert_eq!(intake.sends(), 2 * all[0].accepted);
+}

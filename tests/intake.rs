@@ -1,0 +1,329 @@
+//! The HTTP client towards Datadog against servers on the loopback, on the real clock: every way in which a
+//! request can end has its reason, and each body goes out once.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+#[path = "support/rig.rs"]
+mod support;
+#[path = "intake/wire.rs"]
+mod wire;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use braze_datadog::datadog::http::HttpIntake;
+use braze_datadog::datadog::outcome::Outcome;
+use braze_datadog::datadog::payload::{Limits, Payload, Splitter};
+use braze_datadog::datadog::site::Site;
+use braze_datadog::datadog::{ApiKey, Connection, Intake as _};
+
+use support::events::Events;
+use support::forwarder::{Configuration, Finished};
+use support::intake::{Behaviour, Intake};
+use support::unix_now;
+use wire::{Closes, Proxy, Wire};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// Long enough for an answer that comes at once, on a machine that is busy.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For what never comes.
+const SHORT: Duration = Duration::from_millis(800);
+
+/// How long the client keeps a connection that is idle.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+fn connection(url: &str) -> Arc<Connection> {
+    Arc::new(Connection {
+        name: "acme".into(),
+        site: Site::from_url(url).unwrap(),
+        api_key: ApiKey::new(KEY),
+        app_group_ids: Vec::new(),
+        app_group_names: HashMap::new(),
+        metric: "braze.messaging.sent".into(),
+        dry_run: false,
+    })
+}
+
+/// One series with so many sends.
+fn payload(sends: u64) -> Payload {
+    let mut payloads = Vec::new();
+    let mut splitter = Splitter::new(Limits::default());
+    let write = |raw: &mut Vec<u8>| {
+        let now = unix_now();
+        write!(raw, r#"{{"metric":"braze.messaging.sent","type":"distribution","tags":["campaign_id:a"],"points":[[{now},[{sends}]]]}}"#)
+            .unwrap();
+    };
+    splitter.add(sends, write, &mut |payload| payloads.push(payload));
+    splitter.finish(&mut |payload| payloads.push(payload));
+    payloads.pop().unwrap()
+}
+
+async fn submit_within(timeout: Duration, url: &str) -> Outcome {
+    HttpIntake::new(timeout).unwrap().submit(connection(url), payload(7)).await
+}
+
+/// One submission to an intake that does `behaviour`: it must arrive once, and be without fault.
+async fn submit(timeout: Duration, behaviour: Behaviour) -> Outcome {
+    let intake = Intake::start();
+    intake.always(behaviour);
+    let outcome = submit_within(timeout, &intake.url()).await;
+    assert_eq!(intake.requests().len(), 1, "{outcome:?}");
+    assert_eq!(intake.requests()[0].sends(), 7);
+    assert_eq!(intake.requests()[0].key(), KEY);
+    assert_eq!(intake.violations(), Vec::<String>::new());
+    outcome
+}
+
+/// The detail of a drop, which tells neither the key nor more of an answer than a kibibyte.
+fn dropped(outcome: Outcome, label: &str) -> String {
+    let Outcome::Dropped { reason, detail } = outcome else { panic!("accepted instead of {label}") };
+    assert_eq!(reason.label(), label, "{detail}");
+    assert!(!detail.contains(KEY), "{detail}");
+    assert!(detail.len() <= 1024 + 150, "{} bytes: {detail}", detail.len());
+    detail
+}
+
+fn text(text: String) -> &'static str {
+    text.leak()
+}
+
+#[tokio::test]
+async fn a_202_is_accepted() {
+    assert_eq!(submit(TIMEOUT, Behaviour::Accept).await, Outcome::Accepted);
+}
+
+#[tokio::test]
+async fn every_other_status_is_dropped_under_its_reason_with_what_the_answer_says() {
+    for (status, label) in [
+        (200, "http_unexpected"),
+        (201, "http_unexpected"),
+        (302, "http_unexpected"),
+        (400, "http_400"),
+        (401, "http_4xx"),
+        (403, "http_403"),
+        (404, "http_4xx"),
+        (408, "http_4xx"),
+        (413, "http_413"),
+        (429, "http_429"),
+        (500, "http_5xx"),
+        (503, "http_5xx"),
+    ] {
+        let outcome = submit(TIMEOUT, Behaviour::Status(status, "{\"errors\":[\"no\nway\"]}")).await;
+        let detail = dropped(outcome, label);
+        assert!(detail.contains(&status.to_string()), "{detail}");
+        assert!(detail.ends_with("{\"errors\":[\"no way\"]}"), "{detail}");
+    }
+    let detail = dropped(submit(TIMEOUT, Behaviour::Status(204, "")).await, "http_unexpected");
+    assert!(detail.contains("204 No Content"), "{detail}");
+}
+
+#[tokio::test]
+async fn of_a_long_answer_a_kibibyte_is_told() {
+    for body in ["x".repeat(100_000), format!("x{}", "é".repeat(50_000))] {
+        let first = body.chars().next_back().unwrap();
+        let detail = dropped(submit(TIMEOUT, Behaviour::Status(500, text(body))).await, "http_5xx");
+        let told: usize = detail.chars().filter(|found| *found == first).map(char::len_utf8).sum();
+        assert!((1000..=1024).contains(&told), "{told} bytes: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_repeats_the_key_is_told_without_it() {
+    for before in [0, 10, 960, 1000, 1020, 1024, 1100] {
+        let body = text(format!("{}{KEY} is not known, nor is {KEY}", ".".repeat(before)));
+        let detail = dropped(submit(TIMEOUT, Behaviour::Status(403, body)).await, "http_403");
+        // Nor a part of it.
+        assert!(!detail.contains(&KEY[..4]), "{detail}");
+        assert!(before >= 1000 || detail.contains("is not known"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_not_listened_to() {
+    let started = Instant::now();
+    dropped(submit(TIMEOUT, Behaviour::EndlessBody(500)).await, "http_5xx");
+    assert_eq!(submit(TIMEOUT, Behaviour::EndlessBody(202)).await, Outcome::Accepted);
+    assert!(started.elapsed() < TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_slow_answer_counts_if_it_comes_in_time() {
+    assert_eq!(submit(TIMEOUT, Behaviour::Slow(SHORT)).await, Outcome::Accepted);
+    let detail = dropped(submit(SHORT, Behaviour::Slow(TIMEOUT)).await, "timeout");
+    assert!(detail.contains("flush.timeout"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up_in_time() {
+    let started = Instant::now();
+    dropped(submit(SHORT, Behaviour::Hang).await, "timeout");
+    // One that takes the connection and says nothing, where HTTP or TLS is expected.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for scheme in ["http", "https"] {
+        let url = format!("{scheme}://{}", silent.local_addr().unwrap());
+        dropped(submit_within(SHORT, &url).await, "timeout");
+    }
+    assert!(started.elapsed() < TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_is_a_drop() {
+    dropped(submit(TIMEOUT, Behaviour::Reset).await, "connect");
+    dropped(submit(TIMEOUT, Behaviour::Garbage).await, "connect");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let detail = dropped(submit_within(TIMEOUT, &format!("http://{closed}")).await, "connect");
+    assert!(detail.contains("refused"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let target = Intake::start();
+    let location = format!("{}/api/v1/distribution_points", target.url());
+    dropped(submit(TIMEOUT, Behaviour::Redirect(location)).await, "http_unexpected");
+    assert!(target.requests().is_empty() && target.violations().is_empty(), "the key has travelled");
+}
+
+#[tokio::test]
+async fn an_unknown_authority_gets_no_key() {
+    let intake = Intake::start_tls();
+    let detail = dropped(submit_within(TIMEOUT, &intake.url()).await, "connect");
+    assert!(detail.contains("certificate"), "{detail}");
+    // TLS where there is none, and the other way round.
+    let plain = Intake::start();
+    dropped(submit_within(TIMEOUT, &plain.url().replace("http:", "https:")).await, "connect");
+    dropped(submit_within(TIMEOUT, &intake.url().replace("https:", "http:")).await, "connect");
+    assert!(intake.requests().is_empty() && plain.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_but_not_after_an_idle_pause() {
+    let server = Wire::start(Closes::Never).await;
+    let intake = HttpIntake::new(TIMEOUT).unwrap();
+    let connection = connection(&format!("http://{}", server.address));
+    let sent = [payload(1), payload(2), payload(3)];
+    for (number, payload) in sent.iter().enumerate() {
+        if number == 2 {
+            tokio::time::sleep(KEEP_ALIVE + Duration::from_secs(1)).await;
+        }
+        assert_eq!(intake.submit(Arc::clone(&connection), payload.clone()).await, Outcome::Accepted);
+    }
+    let expected = [0, 0, 1].into_iter().zip(sent.map(|payload| payload.body.to_vec()));
+    assert_eq!(server.bodies(), expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_server_that_closes_idle_connections_loses_nothing_and_counts_nothing_twice() {
+    let server = Wire::start(Closes::AfterItsAnswer).await;
+    let intake = HttpIntake::new(TIMEOUT).unwrap();
+    let connection = connection(&format!("http://{}", server.address));
+    for number in 1..=20 {
+        assert_eq!(intake.submit(Arc::clone(&connection), payload(number)).await, Outcome::Accepted);
+        // By then the client has heard that the connection is closed.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(server.bodies().len(), 20);
+}
+
+/// Whatever the race between the next request and the close: what was accepted has arrived once, and what
+/// was dropped at most once.
+#[tokio::test]
+async fn a_body_that_meets_a_closing_connection_is_never_sent_twice() {
+    let server = Wire::start(Closes::AfterItsAnswer).await;
+    let intake = HttpIntake::new(TIMEOUT).unwrap();
+    let connection = connection(&format!("http://{}", server.address));
+    let mut accepted = Vec::new();
+    for number in 1..=300 {
+        let payload = payload(number);
+        let body = payload.body.to_vec();
+        match intake.submit(Arc::clone(&connection), payload).await {
+            Outcome::Accepted => accepted.push(body),
+            outcome @ Outcome::Dropped { .. } => drop(dropped(outcome, "connect")),
+        }
+    }
+    let mut arrived: Vec<_> = server.bodies().into_iter().map(|(_, body)| body).collect();
+    let all = arrived.len();
+    for body in &accepted {
+        assert_eq!(arrived.iter().filter(|found| *found == body).count(), 1);
+    }
+    arrived.sort();
+    arrived.dedup();
+    assert_eq!(arrived.len(), all, "a body came twice");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_with_its_second_request_has_that_request_dropped() {
+    let server = Wire::start(Closes::WithTheSecondRequest).await;
+    let intake = HttpIntake::new(TIMEOUT).unwrap();
+    let connection = connection(&format!("http://{}", server.address));
+    assert_eq!(intake.submit(Arc::clone(&connection), payload(1)).await, Outcome::Accepted);
+    dropped(intake.submit(Arc::clone(&connection), payload(2)).await, "connect");
+    assert_eq!(intake.submit(connection, payload(3)).await, Outcome::Accepted);
+    let connections: Vec<_> = server.bodies().into_iter().map(|(connection, _)| connection).collect();
+    assert_eq!(connections, [0, 0, 1]);
+}
+
+/// The real binary counts some events and sends them to `url`.
+async fn run(configuration: Configuration, url: &str) -> (Finished, u64) {
+    let mut events = Events::new(5);
+    let configuration = configuration.connection("acme", url, KEY, &[]);
+    let file = configuration.file("events.ndjson", events.ndjson(50));
+    let finished = configuration.run(&["run", "--once", "--import", file.to_str().unwrap()]).await;
+    assert!(finished.status.success(), "{finished:?}");
+    assert!(!format!("{finished:?}").contains(KEY), "the key was told");
+    (finished, events.truth().sends)
+}
+
+#[tokio::test]
+async fn the_binary_trusts_what_it_is_told_to_trust() {
+    let intake = Intake::start_tls();
+    let (_, sends) = run(Configuration::new().trust(intake.certificate()), &intake.url()).await;
+    assert_eq!((intake.sends(), intake.requests().len()), (sends, 1));
+    assert_eq!(intake.violations(), Vec::<String>::new());
+
+    let intake = Intake::start_tls();
+    let (finished, sends) = run(Configuration::new(), &intake.url()).await;
+    assert!(intake.requests().is_empty());
+    assert!(
+        finished.stdout.contains(&format!(r#""dropped_by_reason":{{"connect":{sends}}}"#)),
+        "{finished:?}"
+    );
+    assert!(finished.stderr.contains("certificate"), "{finished:?}");
+}
+
+#[tokio::test]
+async fn the_binary_takes_an_http_proxy_from_the_environment() {
+    let intake = Intake::start();
+    let configuration = Configuration::new()
+        .environment("HTTP_PROXY", &intake.url())
+        .set("connections.acme.allow_plain_http", "true");
+    let (_, sends) = run(configuration, "http://datadog.invalid").await;
+    let requests = intake.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].path, "http://datadog.invalid/api/v1/distribution_points");
+    assert_eq!((requests[0].key(), intake.sends()), (KEY, sends));
+
+    let direct = Intake::start();
+    let configuration =
+        Configuration::new().environment("HTTP_PROXY", &intake.url()).environment("NO_PROXY", "127.0.0.1");
+    let (_, sends) = run(configuration, &direct.url()).await;
+    assert_eq!((direct.sends(), intake.requests().len()), (sends, 1));
+}
+
+#[tokio::test]
+async fn the_binary_goes_through_an_https_proxy_which_sees_no_key() {
+    let intake = Intake::start_tls();
+    let proxy = Proxy::start(intake.address()).await;
+    let configuration = Configuration::new()
+        .trust(intake.certificate())
+        .environment("HTTPS_PROXY", &format!("http://{}", proxy.address));
+    // Nothing listens on port 1: only the proxy leads anywhere.
+    let (_, sends) = run(configuration, "https://localhost:1").await;
+    assert_eq!((intake.sends(), intake.requests().len()), (sends, 1));
+    assert_eq!(intake.violations(), Vec::<String>::new());
+    let heads = proxy.heads();
+    assert!(heads.len() == 1 && heads[0].starts_with("connect localhost:1 http/1.1\r\n"), "{heads:?}");
+    assert!(!heads[0].contains(KEY), "{heads:?}");
+}
