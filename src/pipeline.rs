@@ -283,8 +283,13 @@ impl<I: Intake> Pipeline<I> {
         // What was counted under the old tags is cut before the lanes learn the new ones. It goes to its
         // connection as that is now; one that is gone still gets what was counted for it.
         while run.ledger.has_delivered() {
-            self.flusher.room().await?;
-            self.cut(run).await?;
+            if self.flusher.has_room() {
+                self.cut(run).await?;
+            } else {
+                // There is room when the flush thread has got rid of what it has encoded: it waits for us.
+                let encoded = self.flusher.encoded().await.ok_or(LaneLost)?;
+                self.encoded(run, encoded)?;
+            }
         }
         self.registry.update(connections);
         self.registry.active().for_each(|connection| self.stats.introduce(&connection.name));

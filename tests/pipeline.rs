@@ -278,6 +278,35 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
     assert!(rig.stats.snapshot().balance());
 }
 
+/// The flush thread waits for a busy lane while as many cuts as it takes wait for it, and then has more to
+/// hand over than fits.
+#[tokio::test]
+async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
+    let names: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
+    let connections: Vec<Connection> = names.iter().map(|name| connection(name, &[name])).collect();
+    let settings = Settings { flush_interval: Duration::from_millis(3), ..settings() };
+    let mut rig = Rig::new(settings, connections.clone());
+    let mut ids = 0..;
+    let mut body = |events: usize| -> String {
+        names.iter().cycle().take(events).map(|name| line(ids.next().unwrap(), name, "x") + "\n").collect()
+    };
+    let (large, small) = (body(300_000), (0..6).map(|_| body(40)).collect::<Vec<_>>());
+    let mut queue = FakeQueue::new([large]).waiting();
+    let (feed, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
+    tokio::spawn(async move {
+        for body in small {
+            feed.push(body);
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+        commands.send(Command::Reload { connections, layout: layout(&[]) }).await.unwrap();
+        eventually("all are counted", || stats.snapshot().counted() == 300_240).await;
+        commands.send(Command::Stop).await.unwrap();
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(30), rig.run(&mut queue)).await;
+    assert_eq!(ended, Ok(Ended::Stopped), "the pipeline stands still");
+    assert_eq!(rig.stats.snapshot().accepted(), 300_240);
+}
+
 #[tokio::test]
 async fn when_the_queue_fails_what_is_counted_is_flushed_and_nothing_more_acknowledged() {
     let settings = Settings { flush_interval: Duration::from_secs(60), ..settings() };

@@ -76,11 +76,6 @@ impl Flusher {
         self.jobs.capacity() > 0
     }
 
-    /// Waits until another cut is taken.
-    pub(super) async fn room(&self) -> Result<(), LaneLost> {
-        self.jobs.reserve().await.map(drop).map_err(|_closed| LaneLost)
-    }
-
     /// Hands over a cut; there must be room.
     pub(super) fn flush(&self, job: FlushJob) -> Result<(), LaneLost> {
         self.jobs.try_send(job).map_err(|_closed| LaneLost)
