@@ -1,6 +1,6 @@
 //! From a push to the points: every send is counted once, under its tags and its connection's key, whatever
 //! the other connections do; what is refused is refused in a way that loses nothing.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 #[path = "support/rig.rs"]
 mod support;

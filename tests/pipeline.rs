@@ -20,6 +20,7 @@ use braze_datadog::stats::{DropReason, Stats};
 use braze_datadog::{dedup, lane};
 use proptest::prelude::*;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use fakes::{Behaviour, FakeIntake, FakeQueue};
 
@@ -293,7 +294,8 @@ async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
     let (large, small) = (body(300_000), (0..6).map(|_| body(40)).collect::<Vec<_>>());
     let mut queue = FakeQueue::new([large]).waiting();
     let (feed, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
-    tokio::spawn(async move {
+    let mut feeding = JoinSet::new();
+    feeding.spawn(async move {
         for body in small {
             feed.push(body);
             tokio::time::sleep(Duration::from_millis(4)).await;
