@@ -22,6 +22,7 @@ use braze_datadog::stats::{DropReason, Stats};
 use braze_datadog::{dedup, lane};
 use proptest::prelude::*;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use fakes::{Behaviour, FakeIntake, FakeQueue};
 
@@ -278,6 +279,36 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
     b.sort_unstable();
     assert_eq!(b, [(false, 20), (true, 5)], "odd before, even after");
     assert!(rig.stats.snapshot().balance());
+}
+
+/// The flush thread waits for a busy lane while as many cuts as it takes wait for it, and then has more to
+/// hand over than fits.
+#[tokio::test]
+async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
+    let names: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
+    let connections: Vec<Connection> = names.iter().map(|name| connection(name, &[name])).collect();
+    let settings = Settings { flush_interval: Duration::from_millis(3), ..settings() };
+    let mut rig = Rig::new(settings, connections.clone());
+    let mut ids = 0..;
+    let mut body = |events: usize| -> String {
+        names.iter().cycle().take(events).map(|name| line(ids.next().unwrap(), name, "x") + "\n").collect()
+    };
+    let (large, small) = (body(300_000), (0..6).map(|_| body(40)).collect::<Vec<_>>());
+    let mut queue = FakeQueue::new([large]).waiting();
+    let (feed, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
+    let mut feeding = JoinSet::new();
+    feeding.spawn(async move {
+        for body in small {
+            feed.push(body);
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+        commands.send(Command::Reload { connections, layout: layout(&[]) }).await.unwrap();
+        eventually("all are counted", || stats.snapshot().counted() == 300_240).await;
+        commands.send(Command::Stop).await.unwrap();
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(30), rig.run(&mut queue)).await;
+    assert_eq!(ended, Ok(Ended::Stopped), "the pipeline stands still");
+    assert_eq!(rig.stats.snapshot().accepted(), 300_240);
 }
 
 #[tokio::test]
