@@ -7,6 +7,7 @@
 //! Keys and names lie one behind the other in one arena, and the index holds 4 bytes a series, so that a
 //! send of a known series allocates nothing and copies its key once, to hash and compare it.
 
+mod merge;
 pub mod names;
 pub mod tags;
 pub mod window;
@@ -218,23 +219,6 @@ impl Aggregator {
         std::mem::replace(self, empty)
     }
 
-    /// Adds what another lane counted. The bound on the number of series holds for the sum.
-    pub fn merge(&mut self, other: &Aggregator) {
-        for theirs in &other.entries {
-            let entry = self.find_or_insert_like(other, theirs);
-            for point in theirs.more.iter().flat_map(|more| more.iter()) {
-                add(&mut self.entries[entry], *point);
-            }
-            for (dimension, name) in theirs.names.iter().enumerate() {
-                // A series that went into an overflow series leaves its names behind but the app group's.
-                let has_place = tags::takes_name(self.bytes(self.entries[entry].key), dimension);
-                if name.span.length > 0 && has_place {
-                    self.set_name(entry, dimension, other.bytes(name.span), name.seen);
-                }
-            }
-        }
-    }
-
     /// Whether nothing is counted.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -318,34 +302,6 @@ impl Aggregator {
         let entries = &self.entries;
         self.index.insert_unique(hash, saturate(number as u64), |number| entries[*number as usize].hash);
         number
-    }
-
-    /// The entry with the key of `theirs`, or the overflow entry that takes it, with their first point added.
-    fn find_or_insert_like(&mut self, other: &Aggregator, theirs: &Entry) -> usize {
-        let key = other.bytes(theirs.key);
-        self.key.clear();
-        self.key.extend_from_slice(key);
-        let connection = tags::connection_of(key);
-        let overflow = tags::is_overflow(key);
-        let mut hash = theirs.hash;
-        let mut found = self.find(hash);
-        for with_app_group in [true, false] {
-            if found.is_some() || self.has_room(connection, tags::is_overflow(&self.key)) {
-                break;
-            }
-            if !(overflow && with_app_group) {
-                Layout::overflow_of(&mut self.key, key, with_app_group);
-                hash = self.hash_key();
-                found = self.find(hash);
-            }
-        }
-        match found {
-            Some(entry) => {
-                add(&mut self.entries[entry], theirs.point);
-                entry
-            }
-            None => self.insert(hash, theirs.point),
-        }
     }
 
     /// Keeps `name` if it is newer than the one known.

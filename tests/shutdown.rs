@@ -1,6 +1,5 @@
 //! How a run ends: what was answered with 200 is counted exactly once over this run and the next, a stop
 //! takes no longer than it may, and the exit status says how it was.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "support/rig.rs"]
 mod support;
