@@ -1,18 +1,21 @@
 //! A lane: plain synchronous code on a thread of its own that decodes, routes and records. There is one a
 //! core, so that all cores work; the [pipeline](crate::pipeline) hands deliveries to whichever is least busy.
 
+mod shared_dedup;
+
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use self::shared_dedup::SharedDedup;
 use crate::aggregate::tags::Layout;
 use crate::aggregate::window::{Placed, Window};
 use crate::aggregate::{self, Aggregator};
 use crate::clock::Clock;
-use crate::dedup::{self, Dedup, IdHasher};
+use crate::dedup;
 use crate::event::decode::Decoder;
 use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent};
 use crate::queue::Delivery;
@@ -96,7 +99,7 @@ impl Lanes {
         clock: &Clock,
     ) -> io::Result<Self> {
         let room = Arc::new(Semaphore::new(settings.lanes * DELIVERIES_MAX));
-        let dedup = Arc::new(SharedDedup::new(settings));
+        let dedup = Arc::new(SharedDedup::new(settings.dedup, settings.lanes));
         // One seed for all, so that a series has one hash in every lane and is never hashed to be merged.
         let hasher = foldhash::fast::RandomState::default();
         let start = |number| {
@@ -180,41 +183,6 @@ impl Lanes {
             lane.orders.send(Order::Replan(Arc::clone(plan))).await.map_err(|_closed| LaneLost)?;
         }
         Ok(())
-    }
-}
-
-/// The ids seen, shared by all lanes, for a duplicate may come to another lane than its first.
-///
-/// Argued exception to "state has one owner": each shard is locked for a fraction of a microsecond, so that
-/// lanes hardly ever meet; to send every id to a thread that owns it costs more than to lock.
-#[derive(Debug)]
-struct SharedDedup {
-    hasher: IdHasher,
-    /// A power of two; none when deduplication is off.
-    shards: Box<[Mutex<Dedup>]>,
-}
-
-impl SharedDedup {
-    fn new(settings: &Settings) -> Self {
-        let shards =
-            if settings.dedup.window.is_zero() { 0 } else { (settings.lanes * 8).next_power_of_two() };
-        let each =
-            dedup::Settings { max_ids: settings.dedup.max_ids.div_ceil(shards.max(1)), ..settings.dedup };
-        Self {
-            hasher: IdHasher::default(),
-            shards: (0..shards).map(|_| Mutex::new(Dedup::new(each))).collect(),
-        }
-    }
-
-    #[inline]
-    fn is_new(&self, id: &[u8], now_milliseconds: u64) -> bool {
-        if self.shards.is_empty() {
-            return true;
-        }
-        let hash = self.hasher.hash(id);
-        // The index within a shard uses other bits.
-        let shard = usize::try_from(hash & 0xffff).unwrap_or(0) & (self.shards.len() - 1);
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner).is_new(hash, now_milliseconds)
     }
 }
 

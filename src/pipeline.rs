@@ -123,6 +123,17 @@ struct Run {
 }
 
 impl Run {
+    fn new() -> Self {
+        Self {
+            ledger: Ledger::default(),
+            in_hand: None,
+            flushes: VecDeque::new(),
+            phase: Phase::Receiving,
+            acknowledge: None,
+            reload: None,
+        }
+    }
+
     /// Receives no more. Whoever has begun to abandon does not go back to waiting.
     fn drain(&mut self, ended: Ended) {
         if !matches!(self.phase, Phase::Abandoning(_)) {
@@ -199,14 +210,7 @@ impl<I: Intake> Pipeline<I> {
         queue: &mut Q,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<Ended, PipelineError> {
-        let mut run = Run {
-            ledger: Ledger::default(),
-            in_hand: None,
-            flushes: VecDeque::new(),
-            phase: Phase::Receiving,
-            acknowledge: None,
-            reload: None,
-        };
+        let mut run = Run::new();
         let mut failure = None;
         // What `acknowledge` has refused once is not tried again; a queue that can't be read may still be told.
         let mut may_acknowledge = true;
