@@ -1,0 +1,184 @@
+//! The stations one by one, on the thread at hand.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use braze_datadog::aggregate::names::KnownNames;
+use braze_datadog::aggregate::tags::{self, Layout, Names, Tag};
+use braze_datadog::aggregate::{self, Aggregator, Late, Timestamp};
+use braze_datadog::datadog::encode::encode;
+use braze_datadog::datadog::payload::Limits;
+use braze_datadog::dedup::{self, Dedup, IdHasher};
+use braze_datadog::event::decode::Decoder;
+use braze_datadog::event::{Decoded, Field, SEND_TYPES, SendEvent};
+use braze_datadog::queue::{Framing, Origin};
+use braze_datadog::route::ConnectionId;
+use foldhash::fast::RandomState;
+
+use crate::measure::{Cost, Watch};
+
+/// What is counted by default.
+pub(crate) const COUNTED: [&str; 8] = {
+    let mut names = [""; 8];
+    let mut number = 0;
+    while number < names.len() {
+        names[number] = SEND_TYPES[number].0;
+        number += 1;
+    }
+    names
+};
+
+/// What a delivery from a file holds, roughly.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// Ids in the dedup row, more than fit into a cache.
+const IDS: usize = 1_000_000;
+
+const METRIC: &str = "braze.messaging.sent";
+const NOW: u64 = 1_800_000_000;
+
+/// How sends become counts in every row.
+pub(crate) fn aggregate() -> aggregate::Settings {
+    aggregate::Settings {
+        timestamp: Timestamp::Arrival,
+        late: Late::Drop,
+        flush_interval: Duration::from_secs(1),
+        flush_timeout: Duration::from_secs(5),
+        series_max: 1_000_000,
+    }
+}
+
+/// The default tags.
+pub(crate) fn layout() -> Arc<Layout> {
+    let include = Tag::ALL.into_iter().filter(|tag| *tag != Tag::Channel).collect();
+    Arc::new(Layout::new(&tags::Settings { include, static_tags: Vec::new(), names: Names::Latest }))
+}
+
+fn decoder() -> Decoder {
+    Decoder::new(&COUNTED.map(Box::from), false)
+}
+
+/// Whole lines, as the files' queue delivers them.
+fn deliveries(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = lines;
+    std::iter::from_fn(move || {
+        let at_least = rest.len().min(CHUNK_BYTES);
+        let end = rest[at_least..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(rest.len(), |at| at_least + at + 1);
+        let (chunk, left) = rest.split_at(end);
+        rest = left;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+fn decoded(lines: &[u8], mut emit: impl FnMut(Decoded<'_>)) -> u64 {
+    let (mut decoder, origin, mut events) = (decoder(), Origin::default(), 0);
+    for chunk in deliveries(lines) {
+        decoder.decode(chunk, Framing::Lines, &origin, |decoded| {
+            events += 1;
+            emit(decoded);
+        });
+    }
+    events
+}
+
+/// Reads NDJSON.
+pub(crate) fn decode(lines: &[u8], sends: u64) -> Result<Cost, Box<dyn Error>> {
+    let watch = Watch::thread()?;
+    let mut found = 0;
+    let events = decoded(lines, |decoded| found += u64::from(matches!(black_box(decoded), Decoded::Send(_))));
+    let cost = watch.cost(events)?;
+    assert_eq!(found, sends, "every send is found");
+    Ok(cost)
+}
+
+/// Reads NDJSON and counts its sends.
+pub(crate) fn decode_and_record(lines: &[u8], sends: u64) -> Result<Cost, Box<dyn Error>> {
+    let watch = Watch::thread()?;
+    let mut aggregator = Aggregator::new(layout(), &aggregate(), RandomState::default());
+    let events = decoded(lines, |decoded| {
+        if let Decoded::Send(event) = decoded {
+            aggregator.record(ConnectionId(0), &event, "email", NOW, NOW);
+        }
+    });
+    let cost = watch.cost(events)?;
+    assert_eq!(aggregator.sends(), sends, "every send is counted");
+    Ok(cost)
+}
+
+/// Event ids, a million of them.
+pub(crate) fn ids(lines: &[u8]) -> Vec<Box<[u8]>> {
+    let mut ids = Vec::with_capacity(IDS);
+    while ids.len() < IDS {
+        let round = [b'a' + u8::try_from(ids.len() * 20 / IDS).unwrap_or_default()];
+        decoded(lines, |decoded| {
+            if let Decoded::Send(event) = decoded {
+                ids.push([event.id, &round].concat().into());
+            }
+        });
+    }
+    ids
+}
+
+/// Remembers ids, all of them new.
+pub(crate) fn dedup(ids: &[Box<[u8]>]) -> Result<Cost, Box<dyn Error>> {
+    let watch = Watch::thread()?;
+    let hasher = IdHasher::default();
+    let mut dedup = Dedup::new(dedup::Settings { window: Duration::from_mins(10), max_ids: ids.len() });
+    let new = ids.iter().filter(|id| dedup.is_new(hasher.hash(id), 0)).count();
+    let cost = watch.cost(ids.len() as u64)?;
+    assert_eq!(new, ids.len(), "no id is taken for another");
+    Ok(cost)
+}
+
+/// Two lanes' counts of the same series.
+pub(crate) fn cut(series: u32) -> [Aggregator; 2] {
+    let hasher = RandomState::default();
+    let lane = |_| {
+        let mut aggregator = Aggregator::new(layout(), &aggregate(), hasher.clone());
+        for number in 0..series {
+            let ids =
+                [number % 5, number, number / 4].map(|id| format!("{id:08x}-2c45-40c4-81be-043f90821002"));
+            let name = format!("Summer Sale, 20% off: “last call” {number}");
+            let mut fields: [&[u8]; 8] = [b""; 8];
+            fields[Field::AppGroupId as usize] = ids[0].as_bytes();
+            fields[Field::CanvasStepId as usize] = ids[1].as_bytes();
+            fields[Field::CanvasStepName as usize] = name.as_bytes();
+            fields[Field::CanvasId as usize] = ids[2].as_bytes();
+            let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
+            aggregator.record(ConnectionId(0), &event, "email", NOW, NOW);
+        }
+        aggregator
+    };
+    [0, 1].map(lane)
+}
+
+/// Writes request bodies.
+pub(crate) fn encode_all(cuts: &[Aggregator; 2]) -> Result<Cost, Box<dyn Error>> {
+    let watch = Watch::thread()?;
+    let numbers: Vec<u32> = (0u32..).take(cuts[0].len()).collect();
+    let mut series = 0;
+    encode(&cuts[0], &numbers, METRIC, Limits::default(), |payload| {
+        series += black_box(payload).series as u64;
+    });
+    watch.cost(series)
+}
+
+/// All that a flush does, from the lanes' cuts to request bodies.
+pub(crate) fn flush(cuts: &mut [Aggregator; 2], names_max: u32) -> Result<Cost, Box<dyn Error>> {
+    let watch = Watch::thread()?;
+    let [merged, other] = cuts;
+    merged.merge(other);
+    KnownNames::new(2 * names_max as usize).settle(merged);
+    let mut series = 0;
+    for (_, numbers) in merged.by_connection() {
+        encode(merged, &numbers, METRIC, Limits::default(), |payload| {
+            series += black_box(payload).series as u64;
+        });
+    }
+    watch.cost(series)
+}

@@ -1,0 +1,103 @@
+//! The whole path: a file, the lanes, the ledger, the books, a flush every second, and an intake in memory
+//! that takes everything.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use braze_datadog::clock::Clock;
+use braze_datadog::datadog::outcome::Outcome;
+use braze_datadog::datadog::payload::Payload;
+use braze_datadog::datadog::site::Site;
+use braze_datadog::datadog::{ApiKey, Connection, Intake};
+use braze_datadog::pipeline::{Pipeline, Settings};
+use braze_datadog::queue::files;
+use braze_datadog::stats::Stats;
+use braze_datadog::{dedup, lane};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+
+use crate::measure::{Cost, Watch};
+use crate::stations::{COUNTED, aggregate, layout};
+
+/// One way to run it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) lanes: usize,
+    pub(crate) dedup: bool,
+    /// What is in the file.
+    pub(crate) sends: u64,
+    pub(crate) events: u64,
+}
+
+struct Accepts;
+
+impl Intake for Accepts {
+    async fn submit(&self, _connection: Arc<Connection>, _payload: Payload) -> Outcome {
+        Outcome::Accepted
+    }
+}
+
+impl Whole<'_> {
+    /// Starts it all, carries the file, and takes it all down.
+    pub(crate) fn run(self) -> Result<Cost, Box<dyn Error>> {
+        let watch = Watch::process()?;
+        let runtime = Builder::new_multi_thread().enable_all().build()?;
+        let stats = Arc::new(Stats::new());
+        runtime.block_on(self.carry(&stats))?;
+        drop(runtime);
+        let cost = watch.cost(self.events)?;
+        let books = stats.snapshot();
+        assert!(books.balance(), "the books balance");
+        assert_eq!((books.received, books.accepted()), (self.events, self.sends), "all is counted");
+        Ok(cost)
+    }
+
+    async fn carry(self, stats: &Arc<Stats>) -> Result<(), Box<dyn Error>> {
+        let clock = Clock::system();
+        let import = files::Settings { files: vec![self.path.to_owned()], memory: None, again: true };
+        let (mut queue, _notices) = files::open(&import, clock.unix_seconds())?;
+        let mut pipeline = Pipeline::start(
+            Arc::new(Accepts),
+            self.settings(),
+            vec![connection()],
+            layout(),
+            Arc::clone(stats),
+            clock,
+        )?;
+        let (_commands, mut commanded) = mpsc::channel(1);
+        pipeline.run(&mut queue, &mut commanded).await?;
+        Ok(())
+    }
+
+    fn settings(self) -> Settings {
+        let window = if self.dedup { Duration::from_mins(10) } else { Duration::ZERO };
+        let aggregate = aggregate();
+        Settings {
+            flush_interval: aggregate.flush_interval,
+            flush_timeout: aggregate.flush_timeout,
+            shutdown_timeout: Duration::from_secs(20),
+            lanes: lane::Settings {
+                lanes: self.lanes,
+                event_types: COUNTED.map(Box::from).to_vec(),
+                aggregate,
+                dedup: dedup::Settings { window, max_ids: 4_000_000 },
+            },
+        }
+    }
+}
+
+fn connection() -> Connection {
+    Connection {
+        name: "bench".into(),
+        site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
+        api_key: ApiKey::new("none"),
+        app_group_ids: Vec::new(),
+        app_group_names: HashMap::new(),
+        metric: "braze.messaging.sent".into(),
+        dry_run: false,
+    }
+}
