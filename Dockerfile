@@ -14,11 +14,13 @@ WORKDIR /build
 # The dependencies by themselves, so that a change of ours does not build them again. cargo wants a file for
 # each target that the manifest names.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches \
+RUN mkdir -p src benches examples \
  && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs \
  && sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"$/\1/p' Cargo.toml \
   | while read -r bench; do echo 'fn main() {}' > "benches/$bench.rs"; done \
+ && sed -n '/^\[\[example\]\]/,/^$/s/^name = "\(.*\)"$/\1/p' Cargo.toml \
+  | while read -r example; do echo 'fn main() {}' > "examples/$example.rs"; done \
  && cargo build --release --locked
 
 COPY src src

@@ -89,12 +89,19 @@ fn what_is_copied_from_here_exists_and_is_not_ignored() {
     }
 }
 
-/// A `[[bench]]` or another target outside `src/` would break the dependency layer if the Dockerfile made no
+/// A `[[bench]]`, an `[[example]]` or another target outside `src/` would break the dependency layer if the Dockerfile made no
 /// stand-in for it.
 #[test]
 fn the_dependency_layer_has_a_file_for_every_target_of_the_manifest() {
     let manifest = read("Cargo.toml");
-    for kind in ["[[bin]]", "[[test]]", "[[example]]"] {
+    let dockerfile = read("Dockerfile");
+    for kind in ["bench", "example"] {
+        assert!(
+            dockerfile.contains(&format!("/^\\[\\[{kind}\\]\\]/")),
+            "the Dockerfile makes no stand-in for [[{kind}]]"
+        );
+    }
+    for kind in ["[[bin]]", "[[test]]"] {
         assert!(!manifest.contains(kind), "{kind} needs a stand-in in the Dockerfile");
     }
     assert!(
