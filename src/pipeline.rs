@@ -300,10 +300,11 @@ impl<I: Intake> Pipeline<I> {
         if run.reload.is_none() || (run.ledger.has_delivered() && !self.flusher.has_room()) {
             return Ok(());
         }
-        self.cut(run).await?;
         if let Some((connections, layout)) = run.reload.take() {
-            // What was just cut goes to its connection as that is now; one that is gone still gets it.
+            // First, so that what is cut goes to its connection as that is now: an old key may be void already. One
+            // that is gone still gets what was counted for it.
             self.registry.update(connections);
+            self.cut(run).await?;
             self.registry.active().for_each(|connection| self.stats.introduce(&connection.name));
             let plan = Arc::new(self.registry.plan(layout));
             self.lanes.replan(&plan).await?;

@@ -279,6 +279,10 @@ async fn old_events_are_dropped_as_late_and_booked() {
         let early = reasons.get("early").copied().unwrap_or_default();
         assert_eq!(reasons["late"], dropped - early, "{reasons:?}");
         assert_eq!(early, if name == "currents.ndjson" { 3 } else { 0 }, "{reasons:?}");
+        let said = |line: &&str| line.contains(r#""level":"ERROR""#) && line.contains(r#""reason":"late""#);
+        let said: Vec<&str> = finished.stderr.lines().filter(said).collect();
+        assert_eq!(said.len(), 1, "one line for all: {}", finished.stderr);
+        assert!(said[0].contains(&format!(r#""sends":{}"#, reasons["late"])), "{said:?}");
     }
     assert!(intake.requests().is_empty());
 }

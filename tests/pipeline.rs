@@ -262,7 +262,8 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
     let (feed, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
     tokio::spawn(async move {
         eventually("the first are counted", || stats.snapshot().counted() == 40).await;
-        let connections = vec![connection("c", &["odd"]), connection("b", &[])];
+        let renamed = Connection { metric: "renamed".into(), ..connection("b", &[]) };
+        let connections = vec![connection("c", &["odd"]), renamed];
         commands.send(Command::Reload { connections, layout: layout(&["env:new"]) }).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         feed.push(bodies(5).pop().unwrap());
@@ -278,6 +279,9 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
     let mut b = tag(rig.intake.sends("b"));
     b.sort_unstable();
     assert_eq!(b, [(false, 20), (true, 5)], "odd before, even after");
+    let metrics: Vec<_> =
+        rig.intake.series("b").into_iter().flatten().map(|series| series["metric"].clone()).collect();
+    assert_eq!(metrics, ["renamed", "renamed"], "what was counted before goes out as the connection is now");
     assert!(rig.stats.snapshot().balance());
 }
 
