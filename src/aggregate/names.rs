@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use super::tags::{self, DIMENSIONS};
 use super::{Aggregator, saturate};
 
-/// What a name belongs to: a connection, a dimension and an id.
-type Owner = (u32, u8, Box<[u8]>);
+/// What a name belongs to, in bytes: a connection, a dimension and an id.
+type Owner = Box<[u8]>;
 
 #[derive(Debug, Clone)]
 struct KnownName {
@@ -24,12 +24,19 @@ pub struct KnownNames {
     young: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
     old: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
     generation_max: usize,
+    /// The owner at hand: to look it up allocates nothing.
+    owner: Vec<u8>,
 }
 
 impl KnownNames {
     /// Remembers at most `names_max` names.
     pub fn new(names_max: usize) -> Self {
-        Self { young: HashMap::default(), old: HashMap::default(), generation_max: (names_max / 2).max(1) }
+        Self {
+            young: HashMap::default(),
+            old: HashMap::default(),
+            generation_max: (names_max / 2).max(1),
+            owner: Vec::new(),
+        }
     }
 
     /// Learns the names of a merged cut, then gives every series the newest name known for each of its ids.
@@ -61,8 +68,8 @@ impl KnownNames {
         if name.span.length == 0 {
             return;
         }
-        let owner = owner(cut, number, dimension);
-        if let Some(known) = self.recall(&owner) {
+        self.look_at(cut, number, dimension);
+        if let Some(known) = self.recall() {
             if known.seen <= name.seen {
                 known.seen = name.seen;
                 if *known.name != *cut.bytes(name.span) {
@@ -72,27 +79,41 @@ impl KnownNames {
             return;
         }
         self.make_room();
-        self.young.insert(owner, KnownName { name: cut.bytes(name.span).into(), seen: name.seen });
+        self.young.insert(
+            self.owner.as_slice().into(),
+            KnownName { name: cut.bytes(name.span).into(), seen: name.seen },
+        );
     }
 
     fn fill(&mut self, cut: &mut Aggregator, number: usize, dimension: usize) {
-        let owner = owner(cut, number, dimension);
-        if owner.2.is_empty() {
+        if !self.look_at(cut, number, dimension) {
             return;
         }
-        if let Some(known) = self.recall(&owner) {
+        if let Some(known) = self.recall() {
             cut.set_name(number, dimension, &known.name, known.seen);
         }
     }
 
-    /// Finds a name, and keeps it from being forgotten.
-    fn recall(&mut self, owner: &Owner) -> Option<&mut KnownName> {
+    /// Makes the owner of a series' name the one at hand; `false` when there is no id that could own one.
+    fn look_at(&mut self, cut: &Aggregator, number: usize, dimension: usize) -> bool {
+        let key = cut.bytes(cut.entries[number].key);
+        let id = tags::id_of(key, dimension);
+        self.owner.clear();
+        self.owner.extend_from_slice(&tags::connection_of(key).0.to_le_bytes());
+        self.owner.push(saturate(dimension as u64).try_into().unwrap_or(0));
+        self.owner.extend_from_slice(id);
+        !id.is_empty()
+    }
+
+    /// Finds the name of the owner at hand, and keeps it from being forgotten.
+    fn recall(&mut self) -> Option<&mut KnownName> {
+        let owner = self.owner.as_slice();
         if !self.young.contains_key(owner) {
-            let known = self.old.remove(owner)?;
+            let (owner, known) = self.old.remove_entry(owner)?;
             self.make_room();
-            self.young.insert(owner.clone(), known);
+            self.young.insert(owner, known);
         }
-        self.young.get_mut(owner)
+        self.young.get_mut(self.owner.as_slice())
     }
 
     fn make_room(&mut self) {
@@ -100,15 +121,6 @@ impl KnownNames {
             self.old = std::mem::take(&mut self.young);
         }
     }
-}
-
-fn owner(cut: &Aggregator, number: usize, dimension: usize) -> Owner {
-    let key = cut.bytes(cut.entries[number].key);
-    (
-        tags::connection_of(key).0,
-        saturate(dimension as u64).try_into().unwrap_or(0),
-        tags::id_of(key, dimension).into(),
-    )
 }
 
 #[cfg(test)]
