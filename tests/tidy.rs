@@ -114,7 +114,8 @@ const BANNED_CODE: [&str; 5] = ["#[allow(", "#![allow(", "todo!", "unimplemented
 const BANNED_TEXT: [&str; 2] = ["TODO", "FIXME"];
 
 /// Directories of this repository that its documents name files of.
-const DOCUMENTED: [&str; 7] = ["src/", "tests/", "config/", "samples/", "benches/", "fuzz/", ".ci/"];
+const DOCUMENTED: [&str; 8] =
+    ["src/", "tests/", "config/", "samples/", "benches/", "examples/", "fuzz/", ".ci/"];
 
 type Violations = Vec<String>;
 
