@@ -1,7 +1,6 @@
 //! The progress of an import on a terminal: events, rate, time left.
 
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,30 +8,20 @@ use tokio::time::Instant;
 
 use crate::queue::files::Progress;
 use crate::stats::Stats;
+use crate::telemetry;
 
 /// How often the line is drawn.
 const REFRESH: Duration = Duration::from_millis(500);
 
-/// Draws until it is dropped; where standard error is no terminal it draws nothing.
+/// Draws until it is dropped.
 pub(super) async fn draw(progress: Arc<Progress>, stats: Arc<Stats>) {
-    if !std::io::stderr().is_terminal() {
-        return;
-    }
     let started = Instant::now();
     let before = stats.snapshot().received;
     loop {
         tokio::time::sleep(REFRESH).await;
         let events = stats.snapshot().received - before;
         let line = line(&progress, events, started.elapsed());
-        // A terminal that went away needs no progress.
-        let _gone = write!(std::io::stderr().lock(), "\r\x1b[K{line}");
-    }
-}
-
-/// Wipes the line.
-pub(super) fn clear() {
-    if std::io::stderr().is_terminal() {
-        let _gone = write!(std::io::stderr().lock(), "\r\x1b[K");
+        telemetry::draw(&line);
     }
 }
 
@@ -49,9 +38,9 @@ fn line(progress: &Progress, events: u64, elapsed: Duration) -> String {
         let read = progress.bytes_read().min(total);
         let percent = u128::from(read) * 100 / u128::from(total);
         let speed = per_second(read, elapsed).max(1);
-        let left = Duration::from_secs((total - read) / speed);
+        let left = (total - read).div_ceil(speed);
         // Formatting into a String can't fail.
-        let _infallible = write!(line, ", {percent} %, {left:?} left");
+        let _infallible = write!(line, ", {percent} %, {}:{:02} left", left / 60, left % 60);
     }
     line
 }

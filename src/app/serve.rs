@@ -24,7 +24,7 @@ use crate::queue::embedded::{self, Appender, EmbeddedQueue};
 use crate::queue::files::{self, FilesQueue, Notice};
 use crate::signal::{self, Request, Signals};
 use crate::stats::Stats;
-use crate::telemetry::LogLevel;
+use crate::telemetry::{self, LogLevel};
 
 /// Commands that may wait for the pipeline.
 const COMMANDS_MAX: usize = 8;
@@ -132,7 +132,7 @@ async fn run_queues(
         drawing.spawn(progress::draw(files.progress(), Arc::clone(stats)));
         let ended = pipeline.run(&mut files, commanded).await;
         drawing.shutdown().await;
-        progress::clear();
+        telemetry::wipe();
         match ended? {
             Ended::Stopped => return Ok(()),
             Ended::QueueEnded => {
