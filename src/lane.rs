@@ -20,7 +20,7 @@ use crate::event::decode::Decoder;
 use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent};
 use crate::queue::Delivery;
 use crate::route::Router;
-use crate::stats::{DropReason, Stats, Tally, UNROUTED};
+use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
 
 /// How many deliveries a lane has in hand, the one it works on included: enough to stay busy while the
 /// pipeline is elsewhere. It bounds the memory for bodies: lanes times this times the largest body.
@@ -31,9 +31,6 @@ const ORDERS_MAX: usize = 8;
 
 /// How many ignored event types a lane tells apart; a sender that invents more finds them in one count.
 const IGNORED_MAX: usize = 128;
-
-/// The longest event type that is told apart. Braze's longest is about half of it.
-const IGNORED_LENGTH_MAX: usize = 100;
 
 /// What the lanes are made with; a change needs a restart.
 #[derive(Debug, Clone)]
@@ -318,7 +315,7 @@ impl Counter {
             self.tally.ignored.iter_mut().find(|(known, _)| known.as_bytes() == event_type)
         {
             *events += 1;
-        } else if self.tally.ignored.len() < IGNORED_MAX && event_type.len() <= IGNORED_LENGTH_MAX {
+        } else if self.tally.ignored.len() < IGNORED_MAX && event_type.len() <= IGNORED_TYPE_LENGTH_MAX {
             self.tally.ignored.push((String::from_utf8_lossy(event_type).into(), 1));
         } else {
             self.ignored_beyond += 1;

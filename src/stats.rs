@@ -17,7 +17,7 @@ pub const UNROUTED: &str = "_unrouted";
 const IGNORED_TYPES_MAX: usize = 64;
 
 /// The longest event type that gets a label of its own. Braze's longest is about half of it.
-const IGNORED_TYPE_LENGTH_MAX: usize = 100;
+pub const IGNORED_TYPE_LENGTH_MAX: usize = 100;
 
 /// Why sends were dropped: the values of the `reason` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,6 +13,7 @@ use super::shape::{Findings, join};
 use super::written;
 use crate::datadog::site::{Known, Site};
 use crate::datadog::{ApiKey, Connection};
+use crate::stats::UNROUTED;
 
 /// How a Datadog API key is made: 32 hexadecimal digits. Another number of them is another thing.
 const API_KEY_DIGITS: usize = 32;
@@ -22,9 +23,6 @@ const APPLICATION_KEY_DIGITS: usize = 40;
 const METRIC_CHARS_MAX: usize = 200;
 /// The name is a label in metrics and logs.
 const NAME_CHARS_MAX: usize = 100;
-
-/// Sends that no connection serves are booked under this name.
-const UNROUTED: &str = "_unrouted";
 
 /// The key of a list that cross-checks need.
 const APP_GROUP_IDS: &str = "app_group_ids";

@@ -50,7 +50,7 @@ impl<I: Intake> Pipeline<I> {
     {
         run.ledger.owe(flight.claim);
         if let Phase::Abandoning(_) = run.phase {
-            self.land(run, &flight, &shut_down());
+            self.settle(run, &flight, &shut_down());
             return;
         }
         let turns = self.registry.turns(&flight.connection.name);
@@ -65,23 +65,13 @@ impl<I: Intake> Pipeline<I> {
             Err(error) => (error.id(), Outcome::dropped(DropReason::Connect, format!("a defect: {error}"))),
         };
         if let Some(flight) = self.in_flight.remove(&task) {
-            self.land(run, &flight, &outcome);
+            self.settle(run, &flight, &outcome);
         }
     }
 
-    pub(super) fn land(&mut self, run: &mut Run, flight: &InFlight, outcome: &Outcome) {
-        self.settle(run, flight.claim, &flight.connection, flight.sends, outcome);
-    }
-
     /// Books and logs an outcome, and settles its debt.
-    pub(super) fn settle(
-        &mut self,
-        run: &mut Run,
-        claim: ClaimId,
-        connection: &Connection,
-        sends: u64,
-        outcome: &Outcome,
-    ) {
+    fn settle(&mut self, run: &mut Run, flight: &InFlight, outcome: &Outcome) {
+        let InFlight { claim, connection, sends } = flight;
         let now = self.clock.unix_seconds();
         let words = match outcome {
             Outcome::Accepted => "accepted".to_owned(),
@@ -91,12 +81,12 @@ impl<I: Intake> Pipeline<I> {
                 format!("{label}: {detail}")
             }
         };
-        self.stats.settle(&connection.name, sends, outcome.reason(), &words, now);
-        if let Some(summary) = summary_of(run, claim) {
+        self.stats.settle(&connection.name, *sends, outcome.reason(), &words, now);
+        if let Some(summary) = summary_of(run, *claim) {
             summary.payloads += 1;
-            *if outcome.reason().is_none() { &mut summary.accepted } else { &mut summary.dropped } += sends;
+            *if outcome.reason().is_none() { &mut summary.accepted } else { &mut summary.dropped } += *sends;
         }
-        self.pay(run, claim);
+        self.pay(run, *claim);
     }
 
     /// Settles one debt; a claim that has none left ends its flush.

@@ -86,8 +86,9 @@ pub(super) async fn print(turns: Arc<Semaphore>, text: String, limit: Duration) 
 #[derive(Debug)]
 pub(super) struct Registry {
     connections: Vec<Arc<Connection>>,
-    /// How many of them the configuration still has, by number.
+    /// Which of them the configuration still has, by number.
     active: Vec<bool>,
+    /// By name, since the first request.
     turns: HashMap<Box<str>, Arc<Semaphore>>,
 }
 
@@ -107,7 +108,6 @@ impl Registry {
                 self.connections[number] = Arc::new(connection);
                 self.active[number] = true;
             } else {
-                self.turns.insert(connection.name.clone(), Arc::new(Semaphore::new(REQUESTS_MAX)));
                 self.connections.push(Arc::new(connection));
                 self.active.push(true);
             }

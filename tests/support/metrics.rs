@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 /// The samples of one scrape, by name and labels.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Metrics {
@@ -64,6 +66,21 @@ pub(crate) struct Books {
 }
 
 impl Books {
+    /// From the program's own JSON: `books` of `/status`, or the last line of `--once`.
+    pub(crate) fn told(json: &Value) -> Self {
+        let number = |name: &str| json[name].as_u64().unwrap();
+        Self {
+            received: number("received"),
+            ignored: number("ignored"),
+            malformed: number("malformed"),
+            duplicate: number("duplicate"),
+            counted: number("counted"),
+            accepted: number("accepted"),
+            dropped: number("dropped"),
+            pending: number("pending"),
+        }
+    }
+
     /// The two invariants of the contract.
     pub(crate) fn balance(&self) -> bool {
         self.received == self.ignored + self.malformed + self.duplicate + self.counted
