@@ -7,7 +7,7 @@
 #[path = "support/fakes.rs"]
 mod fakes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -66,8 +66,12 @@ fn settings() -> Settings {
 }
 
 fn line(id: u64, app_group: &str, campaign: &str) -> String {
+    line_at(NOW, id, app_group, campaign)
+}
+
+fn line_at(time: u64, id: u64, app_group: &str, campaign: &str) -> String {
     format!(
-        r#"{{"event_type":"users.messages.email.Send","id":"id-{id}","time":{NOW},"properties":{{"app_group_id":"{app_group}","campaign_id":"{campaign}"}}}}"#
+        r#"{{"event_type":"users.messages.email.Send","id":"id-{id}","time":{time},"properties":{{"app_group_id":"{app_group}","campaign_id":"{campaign}"}}}}"#
     )
 }
 
@@ -271,7 +275,7 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
         commands.send(Command::Stop).await.unwrap();
     });
     rig.run(&mut queue).await;
-    let tag = |sends: std::collections::BTreeMap<String, u64>| {
+    let tag = |sends: BTreeMap<String, u64>| {
         sends.into_iter().map(|(tags, sends)| (tags.contains("env:new"), sends)).collect::<Vec<_>>()
     };
     assert_eq!(tag(rig.intake.sends("a")), [(false, 20)], "what was counted before it was removed");
@@ -407,6 +411,40 @@ proptest! {
             again.run(&mut queue.reopen()).await;
             assert_eq!(queue.acknowledged() as u64, deliveries);
             assert_eq!(again.stats.snapshot().counted() + acknowledged, deliveries * 10, "exactly the rest is redelivered");
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Sends are conserved whatever their time: each is in a point of its own bucket, or booked as late or early.
+    #[test]
+    fn late_and_early_sends_are_booked_and_all_others_are_in_points(
+        times in prop::collection::vec(prop::sample::select(vec![0, NOW - 4000, NOW - 3000, NOW - 7, NOW, NOW + 500, NOW + 1000]), 1..200),
+        deliveries in 1usize..10,
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let lines: Vec<String> = (0..).zip(&times).map(|(id, time)| line_at(*time, id, "odd", "c1") + "\n").collect();
+            let bodies = lines.chunks(lines.len().div_ceil(deliveries)).map(<[String]>::concat);
+            let mut rig = Rig::of_two(settings());
+            rig.run(&mut FakeQueue::new(bodies)).await;
+            let (mut expected, mut actual) = (BTreeMap::new(), BTreeMap::new());
+            for time in times.iter().filter(|time| (NOW - 3500..=NOW + 600).contains(*time)) {
+                *expected.entry(time - time % 10).or_insert(0) += 1;
+            }
+            for series in rig.intake.series("b").into_iter().flatten() {
+                for point in series["points"].as_array().unwrap() {
+                    *actual.entry(point[0].as_u64().unwrap()).or_insert(0) += point[1][0].as_u64().unwrap();
+                }
+            }
+            assert_eq!(actual, expected);
+            let dropped = rig.dropped("b");
+            let number = |outside: &dyn Fn(u64) -> bool| times.iter().filter(|time| outside(**time)).count() as u64;
+            assert_eq!(dropped.get(&DropReason::Late).copied().unwrap_or(0), number(&|time| time < NOW - 3500));
+            assert_eq!(dropped.get(&DropReason::Early).copied().unwrap_or(0), number(&|time| time > NOW + 600));
+            assert!(rig.stats.snapshot().balance());
         });
     }
 }
