@@ -24,6 +24,9 @@ pub struct Delivery {
     /// How many events the queue left out of `body` because they were too large to be held; they are booked
     /// as malformed.
     pub oversized: u32,
+    /// The queue is about to give up what it has handed out up to here: cut at once instead of with the next
+    /// flush, so that it is acknowledged in time.
+    pub recall: bool,
     /// What [`Queue::acknowledge`] takes once this delivery and all before it are settled.
     pub receipt: Receipt,
 }
