@@ -11,6 +11,8 @@ use bytes::Bytes;
 
 pub mod embedded;
 pub mod files;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 
 /// What a queue hands over at once: the bytes of one or more events, and where they stand in the queue.
 #[derive(Debug, Clone)]

@@ -1,0 +1,3 @@
+//! The broker: messages of a Kafka consumer group.
+
+pub mod registry;
