@@ -31,6 +31,8 @@ mod poller;
 #[cfg(feature = "kafka")]
 mod positions;
 #[cfg(feature = "kafka")]
+pub mod registry;
+#[cfg(feature = "kafka")]
 mod resolver;
 
 #[cfg(feature = "kafka")]
