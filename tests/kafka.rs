@@ -227,7 +227,9 @@ async fn a_broker_that_was_restarted_without_its_data_is_read_from_its_beginning
     let producer = broker.producer(Compression::Lz4);
     (0..20).for_each(|mark| send_batch(&producer, TOPIC, mark));
     producer.flush();
-    let forwarder = member(&broker, &intake, "acme").start().await;
+    // The topic is away for a moment, and is to be found soon after.
+    let configuration = option(member(&broker, &intake, "acme"), "topic.metadata.refresh.interval.ms", "500");
+    let forwarder = configuration.start().await;
     intake.wait_for_sends(20 * BATCH).await;
     committed_all(&broker, &producer, TOPIC).await;
 
