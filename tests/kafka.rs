@@ -5,7 +5,7 @@
 //! The broker keeps its log in memory, so that a broker that is away and comes back is a frozen one; one that
 //! was restarted has forgotten everything.
 #![cfg(feature = "kafka")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "support/broker.rs"]
 mod broker;
