@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::broker::{self, Broker};
 use crate::cost::{Cost, process_cpu};
+use crate::support;
 use crate::support::forwarder::{Configuration, Forwarder, quote};
 use crate::support::intake::Intake;
 
@@ -38,7 +39,11 @@ impl Run<'_> {
     /// Starts it, lets it carry everything, and stops it.
     pub(crate) async fn measure(self) -> Result<Measured, Box<dyn Error>> {
         let intake = Intake::start();
-        let forwarder = self.configuration(&intake).start().await;
+        // Not until it is ready: by then it may have read it all.
+        let forwarder = self.configuration(&intake).spawn(&["run"]);
+        let (client, url) = (support::client(None), forwarder.admin_url("/livez"));
+        support::eventually("the admin port is open", async || client.get(&url).send().await.ok().map(drop))
+            .await;
         let elapsed = self.carried(&forwarder).await?;
         let (cpu, peak_bytes) = (process_cpu(&forwarder.id().to_string())?, peak_bytes(forwarder.id())?);
         assert!(forwarder.stop().await.success(), "the forwarder stops");
