@@ -153,7 +153,7 @@ impl Watched {
             "uptime_seconds": gauges.uptime_seconds,
             "ready": self.ready().is_ok(),
             "not_ready_because": self.ready().err(),
-            "queue": queue_json(&gauges.queue, self.queue.ready().err()),
+            "queue": queue_json(&gauges.queue, self.queue.ready().err().as_deref()),
             "connections": connections,
             "busiest_series": busiest,
             "books": books::json(&snapshot, &gauges),
@@ -161,7 +161,7 @@ impl Watched {
     }
 }
 
-fn queue_json(queue: &QueueGauges, trouble: Option<String>) -> Value {
+fn queue_json(queue: &QueueGauges, trouble: Option<&str>) -> Value {
     match queue {
         QueueGauges::Embedded { depth, bytes, bytes_max, lost } => json!({
             "kind": "embedded",

@@ -78,6 +78,10 @@ pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
     compare("queue.kafka.topics", old_kafka.topics == new_kafka.topics);
     compare("queue.kafka.group_id", old_kafka.group_id == new_kafka.group_id);
     compare("queue.kafka.schema_registry", old_kafka.schema_registry == new_kafka.schema_registry);
+    compare(
+        "queue.kafka.schema_registry_auth_file",
+        old_kafka.schema_registry_auth == new_kafka.schema_registry_auth,
+    );
     compare("queue.kafka.oauth_token_file", old_kafka.oauth_token_file == new_kafka.oauth_token_file);
     compare("queue.kafka.options", old_kafka.options == new_kafka.options);
     match (&old.push, &new.push) {

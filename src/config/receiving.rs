@@ -77,6 +77,8 @@ impl Check<'_> {
                 "is not a URL: it has to begin with https:// or http://",
             );
         }
+        let auth = self.path("queue.kafka.schema_registry_auth_file", &kafka.schema_registry_auth_file);
+        let auth = auth.and_then(|path| self.secret("queue.kafka.schema_registry_auth_file", &path));
         let oauth_token_file = self.path("queue.kafka.oauth_token_file", &kafka.oauth_token_file);
         if let Some(path) = &oauth_token_file {
             self.file("queue.kafka.oauth_token_file", path);
@@ -86,6 +88,7 @@ impl Check<'_> {
             topics: boxed(&kafka.topics),
             group_id: kafka.group_id.trim().into(),
             schema_registry: (!registry.is_empty()).then(|| registry.into()),
+            schema_registry_auth: auth.map(Into::into),
             oauth_token_file,
             options: self.options(&kafka.options),
         }
@@ -111,15 +114,27 @@ impl Check<'_> {
                 self.findings.error(&key, "is empty; it has to be the path of a file");
                 continue;
             };
-            self.warn_if_open(&key, &path, "a secret");
-            match files::read_secret(&path) {
-                Ok(text) => {
-                    options.insert(secret.into(), text.trim_end_matches(['\r', '\n']).into());
-                }
-                Err(error) => self.unusable_file(&key, &path, &error),
+            if let Some(text) = self.secret(&key, &path) {
+                options.insert(secret.into(), text.into());
             }
         }
         options
+    }
+
+    /// What a file with a secret holds, without the end of its line.
+    fn secret(&mut self, key: &str, path: &Path) -> Option<String> {
+        self.warn_if_open(key, path, "a secret");
+        match files::read_secret(path) {
+            Ok(text) if text.trim().is_empty() => {
+                self.findings.error(key, format!("{} is empty", path.display()));
+                None
+            }
+            Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                self.unusable_file(key, path, &error);
+                None
+            }
+        }
     }
 
     pub(super) fn push(&mut self, push: &written::Push) -> push::Settings {

@@ -486,7 +486,7 @@ mod tests {
 
         fn record(&mut self, depth: usize, is_event: bool) -> Kind {
             self.named += 1;
-            let named = self.named;
+            let number = self.named;
             let mut names: Vec<&str> = Field::ALL.iter().map(|field| field.name()).chain(OTHERS).collect();
             names.extend(["app_group_api_id", "campaign_api_id", "canvas_api_id", "canvas_step_api_id"]);
             names.extend(["id", "time", "event_type", "properties"]);
@@ -506,7 +506,7 @@ mod tests {
                 };
                 (name, kind)
             });
-            Kind::Record(named, fields.collect())
+            Kind::Record(number, fields.collect())
         }
     }
 

@@ -31,7 +31,7 @@ mod poller;
 #[cfg(feature = "kafka")]
 mod positions;
 #[cfg(feature = "kafka")]
-mod registry;
+pub mod registry;
 #[cfg(feature = "kafka")]
 mod resolver;
 
@@ -51,6 +51,8 @@ pub struct Settings {
     pub group_id: Box<str>,
     /// The base URL of the schema registry, where there is one.
     pub schema_registry: Option<Box<str>>,
+    /// Who this process is to the registry: `user:password`, or a bearer token.
+    pub schema_registry_auth: Option<Box<str>>,
     /// Where a token for SASL's OAUTHBEARER lies, a JSON Web Token that is read again before it expires.
     pub oauth_token_file: Option<PathBuf>,
     /// Handed to librdkafka as they are; values may be passwords.
@@ -65,6 +67,7 @@ impl fmt::Debug for Settings {
             .field("topics", &self.topics)
             .field("group_id", &self.group_id)
             .field("schema_registry", &self.schema_registry.is_some())
+            .field("schema_registry_auth", &self.schema_registry_auth.is_some())
             .field("oauth_token_file", &self.oauth_token_file)
             .field("options", &self.options.keys())
             .finish()

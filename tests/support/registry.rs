@@ -1,6 +1,5 @@
 //! A schema registry on the loopback that does as the test says. It stands alone, so that unit tests can take
 //! it in, too.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(dead_code, reason = "each test is a crate of its own and uses a part of it; see NEVER_USED")]
 
 use std::collections::{BTreeMap, VecDeque};

@@ -16,7 +16,7 @@ use super::Settings;
 use super::group::Group;
 use super::health::{Health, Watch};
 use super::poller::{Command, Parts, Poller};
-use super::registry::{self, Registry};
+use super::registry::{self, Credentials, Registry};
 use super::resolver::{Ready, Resolver};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
 
@@ -135,7 +135,9 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
         runtime: Handle::current(),
         is_until_empty,
     };
-    let registry = settings.schema_registry.as_deref().map(open_registry).transpose()?;
+    let registry = settings.schema_registry.as_deref();
+    let registry =
+        registry.map(|url| open_registry(url, settings.schema_registry_auth.as_deref())).transpose()?;
     let resolver = Resolver { packs, ready: hand_on, registry, health: Arc::clone(&health), complaint: None };
     let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, resolver };
     let queue = KafkaQueue {
@@ -149,8 +151,9 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
     Ok((queue, Watch(health)))
 }
 
-fn open_registry(url: &str) -> Result<Registry, OpenError> {
-    let registry = Registry::new(&registry::Settings::new(url))?;
+fn open_registry(url: &str, auth: Option<&str>) -> Result<Registry, OpenError> {
+    let credentials = auth.map_or(Credentials::FromUrl, Credentials::parse);
+    let registry = Registry::new(&registry::Settings { credentials, ..registry::Settings::new(url) })?;
     if registry.is_in_the_clear() {
         tracing::warn!(
             registry = registry.address(),
@@ -271,6 +274,7 @@ mod tests {
             topics: vec!["t".into()],
             group_id: "g".into(),
             schema_registry: None,
+            schema_registry_auth: None,
             oauth_token_file: None,
             options: options
                 .iter()

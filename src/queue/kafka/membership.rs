@@ -149,15 +149,21 @@ impl Poller {
     /// The answer to a commit.
     fn committed(&mut self, offsets: &[(Partition, i64)], result: Result<(), KafkaError>) {
         match result {
-            Ok(()) => {
-                offsets.iter().for_each(|(partition, offset)| self.positions.confirm(partition, *offset))
-            }
+            Ok(()) => self.confirm(offsets),
             Err(error) => {
                 // While the group is being rearranged this is normal: it settles with the next try.
                 tracing::debug!(%error, "kafka: a commit was refused; trying again");
-                offsets.iter().for_each(|(partition, offset)| self.positions.refuse(partition, *offset));
+                for (partition, offset) in offsets {
+                    self.positions.refuse(partition, *offset);
+                }
                 self.recommit_at = Some(Instant::now() + RECOMMIT_AFTER);
             }
+        }
+    }
+
+    fn confirm(&mut self, offsets: &[(Partition, i64)]) {
+        for (partition, offset) in offsets {
+            self.positions.confirm(partition, *offset);
         }
     }
 
@@ -169,7 +175,7 @@ impl Poller {
         match self.consumer.commit(&to_offsets(offsets), CommitMode::Sync) {
             // There was nothing left to remember.
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {
-                offsets.iter().for_each(|(partition, offset)| self.positions.confirm(partition, *offset));
+                self.confirm(offsets);
                 Ok(())
             }
             Err(error) => Err(error),

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
 use rdkafka::types::RDKafkaErrorCode;
@@ -52,7 +52,7 @@ pub(super) enum Handed {
 }
 
 /// What the poller is asked to do.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Command {
     Acknowledge(Receipt),
     /// Commit what is acknowledged, leave the group, end.
@@ -259,7 +259,10 @@ impl Poller {
         let mut patience = Instant::now() + PATIENCE;
         loop {
             match self.parts.handed.try_send(handed) {
-                Ok(()) => return self.resume(),
+                Ok(()) => {
+                    self.resume();
+                    return Ok(());
+                }
                 Err(TrySendError::Closed(_)) => return Err(Halt::Closed),
                 Err(TrySendError::Full(back)) => handed = back,
             }
@@ -299,17 +302,16 @@ impl Poller {
 
     fn pause(&mut self) {
         if !self.is_paused {
-            self.is_paused = self.on_all("paused", |consumer, all| consumer.pause(all));
+            self.is_paused = self.on_all("paused", Consumer::pause);
             self.parts.health.set_paused(self.is_paused);
         }
     }
 
-    fn resume(&mut self) -> Result<(), Halt> {
+    fn resume(&mut self) {
         if self.is_paused {
-            self.is_paused = !self.on_all("resumed", |consumer, all| consumer.resume(all));
+            self.is_paused = !self.on_all("resumed", Consumer::resume);
             self.parts.health.set_paused(self.is_paused);
         }
-        Ok(())
     }
 
     /// Does something with all partitions that this process reads, and says whether that went well.

@@ -66,6 +66,18 @@ pub enum Credentials {
     Bearer(Secret),
 }
 
+impl Credentials {
+    /// `user:password`, or a token, which has no colon.
+    pub fn parse(text: &str) -> Self {
+        match text.trim().split_once(':') {
+            Some((user, password)) => {
+                Credentials::Basic { user: user.into(), password: Secret::new(password) }
+            }
+            None => Credentials::Bearer(Secret::new(text.trim())),
+        }
+    }
+}
+
 /// Where the registry is and how it is asked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -282,7 +294,7 @@ mod tests {
         Registry::new(&Settings::new(&scripted.url())).unwrap()
     }
 
-    fn for_now(result: Result<Arc<Schema>, RegistryError>) -> String {
+    fn for_now(result: Result<Arc<WriterSchema>, RegistryError>) -> String {
         match result {
             Err(RegistryError::ForNow(reason)) => reason,
             other => panic!("{other:?}"),

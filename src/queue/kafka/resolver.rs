@@ -120,15 +120,14 @@ impl Resolver {
             );
             return Ok(None);
         };
-        let mut failures = 0;
         loop {
+            let since = registry.trouble().map(|trouble| trouble.since);
             let reason = match registry.schema(id).await {
                 Ok(schema) => {
-                    if failures > 0 && self.health.set_trouble(None) {
-                        tracing::info!(
-                            registry = registry.address(),
-                            "kafka: the schema registry answers again"
-                        );
+                    if let Some(since) = since {
+                        self.health.set_trouble(None);
+                        let (registry, waited) = (registry.address(), since.elapsed());
+                        tracing::info!(registry, ?waited, "kafka: the schema registry answers again");
                     }
                     return Ok(Some(schema));
                 }
@@ -139,7 +138,7 @@ impl Resolver {
                 }
                 Err(RegistryError::ForNow(reason)) => reason,
             };
-            failures += 1;
+            let failures = registry.trouble().map_or(1, |trouble| trouble.failures);
             if self.health.set_trouble(Some(&reason)) {
                 tracing::error!(
                     schema = id,

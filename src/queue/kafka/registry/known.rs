@@ -175,7 +175,7 @@ mod tests {
         let mut known = Known::new(10);
         known.refuse(7, "none", now);
         known.learn(7, schema("seven"));
-        assert_eq!(&*known.schema(7).unwrap().text, "seven");
+        assert_eq!(known.schema(7).unwrap().text(), "seven");
         assert_eq!(known.refused(7, now), None);
     }
 
