@@ -1,0 +1,258 @@
+//! What a lane does with each element of a delivery: know its kind, and for a send whether it is new, where it goes
+//! and when it belongs, and count it.
+//!
+//! Sends are settled by the group. What can be worked out without changing anything (route, bucket, series) is
+//! worked out at once, for the event's bytes are gone afterwards; then one question is asked for the ids of the
+//! whole group, and only what is new is booked and counted. So the waits for memory of a group overlap, which is
+//! where a third of a send's time went.
+
+use std::sync::Arc;
+
+use super::shared_dedup::{Asked, SharedDedup};
+use super::{Plan, Settings};
+use crate::aggregate::Aggregator;
+use crate::aggregate::keyed::Keyed;
+use crate::aggregate::window::{Placed, Window};
+use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent};
+use crate::route::ConnectionId;
+use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
+
+/// How many sends are settled together: enough for their waits to overlap, few enough that they stay in the
+/// first two levels of the cache.
+const GROUP: usize = 128;
+
+/// How many ignored event types a lane tells apart; a sender that invents more finds them in one count.
+const IGNORED_MAX: usize = 128;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// Unix seconds.
+    pub(super) unix: u64,
+    /// Milliseconds that never step back.
+    pub(super) elapsed: u64,
+}
+
+/// Sends of a delivery that are outside Datadog's window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outside {
+    late: u64,
+    early: u64,
+}
+
+/// A send whose verdict is not known yet.
+#[derive(Debug, Clone, Copy)]
+enum Pending {
+    Unrouted,
+    /// Never a bucket.
+    Outside(ConnectionId, Placed),
+    /// To be counted in its series.
+    Inside(ConnectionId),
+}
+
+/// Counts for one lane.
+pub(super) struct Counter {
+    plan: Arc<Plan>,
+    window: Window,
+    /// By number of the event type.
+    channels: Vec<Box<str>>,
+    dedup: Arc<SharedDedup>,
+    aggregator: Aggregator,
+    /// The sends of the group, their ids, and the series of those inside Datadog's window; each in order.
+    pending: Vec<Pending>,
+    asked: Asked,
+    keyed: Keyed,
+    /// Sends of this delivery, by connection number.
+    counted: Vec<u64>,
+    /// Those of them that are outside Datadog's window.
+    outside: Vec<Outside>,
+    /// Sends of this delivery that no connection serves.
+    unrouted: u64,
+    unrouted_name: Arc<str>,
+    /// Events of this delivery whose type is beyond [`IGNORED_MAX`].
+    ignored_beyond: u64,
+    tally: Tally,
+}
+
+impl Counter {
+    /// Counts into `aggregator`.
+    pub(super) fn new(
+        settings: &Settings,
+        plan: Arc<Plan>,
+        aggregator: Aggregator,
+        dedup: Arc<SharedDedup>,
+    ) -> Self {
+        Self {
+            window: Window::new(&settings.aggregate),
+            channels: settings.event_types.iter().map(|name| channel_of(name)).collect(),
+            asked: dedup.asked(),
+            dedup,
+            aggregator,
+            pending: Vec::new(),
+            keyed: Keyed::default(),
+            counted: vec![0; plan.connection_names.len()],
+            outside: vec![Outside::default(); plan.connection_names.len()],
+            plan,
+            unrouted: 0,
+            unrouted_name: UNROUTED.into(),
+            ignored_beyond: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Goes on under another plan. What was counted before must have been cut.
+    pub(super) fn replan(&mut self, plan: Arc<Plan>, aggregator: Aggregator) {
+        self.aggregator = aggregator;
+        self.counted = vec![0; plan.connection_names.len()];
+        self.outside = vec![Outside::default(); plan.connection_names.len()];
+        self.plan = plan;
+    }
+
+    /// Takes out what was counted of the deliveries that are booked.
+    pub(super) fn cut(&mut self) -> Aggregator {
+        self.aggregator.cut()
+    }
+
+    /// Takes an element of a delivery.
+    #[inline]
+    pub(super) fn count(&mut self, decoded: Decoded<'_>, now: Now) {
+        match decoded {
+            Decoded::Send(event) => self.send(event, now),
+            Decoded::Ignored { event_type } => self.ignore(event_type),
+            Decoded::Malformed(malformed) => self.malformed(malformed, 1),
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, event: SendEvent<'_>, now: Now) {
+        self.dedup.ask(&mut self.asked, event.id);
+        let pending = self.work_out(event, now);
+        self.pending.push(pending);
+        if self.pending.len() == GROUP {
+            self.settle(now);
+        }
+    }
+
+    /// Where a send would go. Books and counts nothing, for the send may be a duplicate.
+    #[inline]
+    fn work_out(&mut self, event: SendEvent<'_>, now: Now) -> Pending {
+        let Some(route) = self.plan.router.route(event.field(Field::AppGroupId)) else {
+            return Pending::Unrouted;
+        };
+        let connection = route.connection;
+        let bucket = match self.window.place(event.time, now.unix) {
+            Placed::Bucket(bucket) => bucket,
+            placed => return Pending::Outside(connection, placed),
+        };
+        let mut fields = event.fields;
+        if event.field(Field::AppGroupName).is_empty() {
+            fields[Field::AppGroupName as usize] = route.app_group_name.as_bytes();
+        }
+        let event = SendEvent { fields, ..event };
+        let channel = self.channels.get(event.event_type).map_or("", |channel| channel);
+        // A name can't be newer than now, whatever a placeholder's time says.
+        let seen = event.time.map_or(now.unix, |time| time.min(now.unix));
+        self.aggregator.key(&mut self.keyed, connection, &event, channel, bucket, seen);
+        Pending::Inside(connection)
+    }
+
+    /// Books the sends of the group, and counts those that are new.
+    fn settle(&mut self, now: Now) {
+        self.aggregator.touch(&self.keyed);
+        let new = self.dedup.answer(&mut self.asked, now.elapsed);
+        let mut inside = 0;
+        for (pending, is_new) in self.pending.drain(..).zip(new) {
+            self.tally.received += 1;
+            self.tally.duplicate += u64::from(!is_new);
+            match pending {
+                Pending::Inside(connection) => {
+                    if is_new {
+                        self.counted[connection.index()] += 1;
+                        self.aggregator.count(&self.keyed, inside);
+                    }
+                    inside += 1;
+                }
+                Pending::Outside(connection, placed) if is_new => {
+                    self.counted[connection.index()] += 1;
+                    let outside = &mut self.outside[connection.index()];
+                    *if placed == Placed::Late { &mut outside.late } else { &mut outside.early } += 1;
+                }
+                Pending::Unrouted if is_new => self.unrouted += 1,
+                Pending::Outside(..) | Pending::Unrouted => {}
+            }
+        }
+        self.keyed.clear();
+    }
+
+    fn ignore(&mut self, event_type: &[u8]) {
+        self.tally.received += 1;
+        if let Some((_, events)) =
+            self.tally.ignored.iter_mut().find(|(known, _)| known.as_bytes() == event_type)
+        {
+            *events += 1;
+        } else if self.tally.ignored.len() < IGNORED_MAX && event_type.len() <= IGNORED_TYPE_LENGTH_MAX {
+            self.tally.ignored.push((String::from_utf8_lossy(event_type).into(), 1));
+        } else {
+            self.ignored_beyond += 1;
+        }
+    }
+
+    /// Counts events that can't be read.
+    pub(super) fn malformed(&mut self, malformed: Malformed, events: u64) {
+        if events > 0 {
+            self.tally.received += events;
+            *self.tally.malformed.entry(malformed.reason()).or_default() += events;
+        }
+    }
+
+    /// Books the delivery whole.
+    pub(super) fn book(&mut self, stats: &Stats, now: Now) {
+        self.settle(now);
+        for ((name, sends), outside) in
+            self.plan.connection_names.iter().zip(&mut self.counted).zip(&mut self.outside)
+        {
+            if *sends > 0 {
+                self.tally.counted.push((Arc::clone(name), std::mem::take(sends)));
+                let Outside { late, early } = std::mem::take(outside);
+                for (reason, dropped) in [(DropReason::Late, late), (DropReason::Early, early)] {
+                    if dropped > 0 {
+                        self.tally.dropped.insert((Arc::clone(name), reason), dropped);
+                    }
+                }
+            }
+        }
+        if self.unrouted > 0 {
+            let unrouted = Arc::clone(&self.unrouted_name);
+            self.tally.counted.push((Arc::clone(&unrouted), self.unrouted));
+            self.tally.dropped.insert((unrouted, DropReason::Unrouted), std::mem::take(&mut self.unrouted));
+        }
+        self.tally.ignored.push(("other".into(), std::mem::take(&mut self.ignored_beyond)));
+        stats.book(&self.tally);
+        self.tally.ignored.pop();
+        self.tally.received = 0;
+        self.tally.duplicate = 0;
+        self.tally.counted.clear();
+        self.tally.dropped.clear();
+        self.tally.malformed.clear();
+        // The texts of the event types are kept for the next delivery.
+        self.tally.ignored.iter_mut().for_each(|(_, events)| *events = 0);
+    }
+}
+
+/// The value of the `channel` tag of an event type.
+fn channel_of(event_type: &str) -> Box<str> {
+    let known = SEND_TYPES.iter().find(|(name, _)| *name == event_type).map(|(_, channel)| *channel);
+    let written = event_type.strip_prefix("users.messages.").and_then(|rest| rest.split('.').next());
+    known.or(written).unwrap_or(event_type).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_named_after_its_event_type() {
+        assert_eq!(&*channel_of("users.messages.email.Send"), "email");
+        assert_eq!(&*channel_of("users.messages.telegram.Send"), "telegram");
+        assert_eq!(&*channel_of("custom"), "custom");
+    }
+}
