@@ -46,7 +46,8 @@ impl Watch {
 
     /// Over all threads, those that have ended too; in hundredths of a second.
     pub(crate) fn process() -> Result<Self, Box<dyn Error>> {
-        Ok(Self { started: Instant::now(), cpu: process_cpu()?, read: process_cpu })
+        let read = || cpu_of("self");
+        Ok(Self { started: Instant::now(), cpu: read()?, read })
     }
 
     /// What `pieces` cost since then.
@@ -67,6 +68,14 @@ pub(crate) fn median(
     Ok(costs[rounds / 2])
 }
 
+/// The memory that a process has in RAM, in bytes. Source: `proc(5)`, `VmRSS`.
+pub(crate) fn resident(process: &str) -> Result<u64, Box<dyn Error>> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kilobytes * 1024)
+}
+
 /// The first number of `schedstat`: nanoseconds on a CPU.
 fn thread_cpu() -> Result<Duration, Box<dyn Error>> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
@@ -76,8 +85,8 @@ fn thread_cpu() -> Result<Duration, Box<dyn Error>> {
 
 /// The 14th and 15th field of `stat`: user and system time of the process. The second is the program's name
 /// in parentheses, which may hold anything.
-fn process_cpu() -> Result<Duration, Box<dyn Error>> {
-    let text = fs::read_to_string("/proc/self/stat")?;
+pub(crate) fn cpu_of(process: &str) -> Result<Duration, Box<dyn Error>> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = text.rsplit_once(')').ok_or("stat has no name")?;
     let ticks: Vec<u32> =
         fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;

@@ -247,7 +247,126 @@ fn channel_of(event_type: &str) -> Box<str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashMap, HashSet};
+    use std::time::Duration;
+
+    use foldhash::fast::RandomState;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::aggregate::tags::{self, Layout, Names, Tag};
+    use crate::aggregate::{self, Late, Timestamp};
+    use crate::datadog::{ApiKey, Connection, site::Site};
+    use crate::dedup;
+    use crate::event::FIELDS;
+    use crate::route::Router;
+
+    const NOW: Now = Now { unix: 1_800_000_000, elapsed: 0 };
+
+    /// For one connection, which serves the app group `served`.
+    fn counter(window: Duration) -> Counter {
+        let connection = Connection {
+            name: "acme".into(),
+            site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
+            api_key: ApiKey::new("k"),
+            app_group_ids: vec!["served".into()],
+            app_group_names: HashMap::new(),
+            metric: "m".into(),
+            dry_run: false,
+        };
+        let tags =
+            tags::Settings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
+        let plan = Arc::new(Plan {
+            router: Router::new(&[(ConnectionId(0), &connection)]),
+            layout: Arc::new(Layout::new(&tags)),
+            connection_names: vec![connection.name.as_ref().into()],
+        });
+        let settings = Settings {
+            lanes: 1,
+            event_types: vec!["users.messages.email.Send".into()],
+            aggregate: aggregate::Settings {
+                timestamp: Timestamp::Event,
+                late: Late::Drop,
+                flush_interval: Duration::from_secs(10),
+                flush_timeout: Duration::from_secs(5),
+                series_max: 1000,
+            },
+            dedup: dedup::Settings { window, max_ids: 100_000 },
+        };
+        let layout = Arc::clone(&plan.layout);
+        let aggregator = Aggregator::new(layout, &settings.aggregate, RandomState::default());
+        Counter::new(&settings, plan, aggregator, Arc::new(SharedDedup::new(settings.dedup, 1)))
+    }
+
+    /// What a send comes to, were it new.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Kind {
+        Unrouted,
+        Late,
+        Early,
+        Campaign(u8),
+    }
+
+    fn count(counter: &mut Counter, id: u16, kind: Kind) {
+        let (id, campaign) = (id.to_string(), format!("{kind:?}"));
+        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+        fields[Field::AppGroupId as usize] = if kind == Kind::Unrouted { b"other" } else { b"served" };
+        fields[Field::CampaignId as usize] = campaign.as_bytes();
+        let time = match kind {
+            Kind::Late => NOW.unix - 5000,
+            Kind::Early => NOW.unix + 5000,
+            _ => NOW.unix,
+        };
+        let event = SendEvent { event_type: 0, id: id.as_bytes(), time: Some(time), fields };
+        counter.count(Decoded::Send(event), NOW);
+    }
+
+    /// The sends of each series, by its key.
+    fn series(cut: &Aggregator) -> BTreeMap<Vec<u8>, u64> {
+        (0..cut.len()).map(|number| (cut.series(number).key.to_vec(), cut.series(number).sends())).collect()
+    }
+
+    fn kinds() -> impl Strategy<Value = Kind> {
+        prop_oneof![
+            1 => Just(Kind::Unrouted),
+            1 => Just(Kind::Late),
+            1 => Just(Kind::Early),
+            5 => (0u8..40).prop_map(Kind::Campaign),
+        ]
+    }
+
+    proptest! {
+        /// A duplicate is booked as one and leaves no other trace: the books and the series (none of them empty) are
+        /// those of the first sends alone, however sends are divided into deliveries and groups.
+        #[test]
+        fn a_duplicate_leaves_no_trace(
+            deliveries in prop::collection::vec(prop::collection::vec((0u16..300, kinds()), 0..400), 0..5),
+        ) {
+            let (mut counter, mut expected) = (counter(Duration::from_mins(10)), counter(Duration::ZERO));
+            let (stats, expected_stats) = (Stats::new(), Stats::new());
+            let (mut seen, mut duplicates) = (HashSet::new(), 0);
+            for delivery in &deliveries {
+                for (id, kind) in delivery {
+                    count(&mut counter, *id, *kind);
+                    if seen.insert(*id) {
+                        count(&mut expected, *id, *kind);
+                        expected.settle(NOW);
+                    } else {
+                        duplicates += 1;
+                    }
+                }
+                counter.book(&stats, NOW);
+                expected.book(&expected_stats, NOW);
+            }
+            let (books, expected_books) = (stats.snapshot(), expected_stats.snapshot());
+            prop_assert!(books.balance());
+            prop_assert_eq!(books.duplicate, duplicates);
+            prop_assert_eq!(books.received, expected_books.received + duplicates);
+            prop_assert_eq!(&books.connections, &expected_books.connections);
+            let cut = counter.cut();
+            prop_assert_eq!(series(&cut), series(&expected.cut()));
+        }
+    }
 
     #[test]
     fn a_channel_is_named_after_its_event_type() {
