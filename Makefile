@@ -26,7 +26,8 @@ test: ## all tests
 guard: ## instructions per event, against their bounds
 	$(CARGO) bench --locked --profile dev --bench instructions \
 	  --config profile.dev.opt-level=3 --config profile.dev.incremental=false \
-	  --config profile.dev.debug-assertions=false --config profile.dev.overflow-checks=false
+	  --config profile.dev.debug-assertions=false --config profile.dev.overflow-checks=false \
+	  --config profile.dev.debug=false
 
 doc: ## documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
@@ -40,11 +41,13 @@ samples: ## write the sample events anew
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
 
-# The linker, what tests and guard call (kill, python3, systemd-analyze, valgrind), rustfmt and clippy. Needs root for apt-get.
+# The linker, what tests and guard call (kill, python3, pip for the Kafka broker, systemd-analyze, valgrind), rustfmt and
+# clippy. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
 	need cc gcc; need python3 python3-minimal; need systemd-analyze systemd; need valgrind valgrind; \
+	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
 	[[ -x /bin/kill ]] || missing+=(procps); \
 	[[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev); \
 	[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates); \

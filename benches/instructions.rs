@@ -174,7 +174,7 @@ fn deliveries(case: &Case) -> Vec<Delivery> {
     let now = Clock::system().unix_seconds();
     let delivery = |number: u32| Delivery {
         body: body(case, &mut events, now),
-        framing: case.framing,
+        framing: case.framing.clone(),
         origin: Arc::default(),
         oversized: 0,
         receipt: Receipt(number.into()),

@@ -200,7 +200,7 @@ impl Lane {
     fn deliver(&mut self, delivery: &Delivery) {
         let now = Now { unix: self.clock.unix_seconds(), elapsed: self.clock.elapsed_milliseconds() };
         let counter = &mut self.counter;
-        self.decoder.decode(&delivery.body, delivery.framing, &delivery.origin, |decoded| {
+        self.decoder.decode(&delivery.body, &delivery.framing, &delivery.origin, |decoded| {
             counter.count(decoded, now);
         });
         counter.malformed(Malformed::TooLarge, u64::from(delivery.oversized));

@@ -118,6 +118,8 @@ struct Run {
     phase: Phase,
     /// What may be acknowledged and is not yet.
     acknowledge: Option<Receipt>,
+    /// The queue asks for a cut before the next tick.
+    is_recalled: bool,
     /// The connections and tags of a reload that waits for its cut.
     reload: Option<(Vec<Connection>, Arc<Layout>)>,
 }
@@ -130,6 +132,7 @@ impl Run {
             flushes: VecDeque::new(),
             phase: Phase::Receiving,
             acknowledge: None,
+            is_recalled: false,
             reload: None,
         }
     }
@@ -231,6 +234,10 @@ impl<I: Intake> Pipeline<I> {
                 deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
             }
             self.reload(&mut run).await?;
+            if run.is_recalled && self.flusher.has_room() {
+                run.is_recalled = false;
+                self.cut(&mut run).await?;
+            }
             if let Some(ended) = run.phase.ended() {
                 // A tick may have been left out while the flush thread was busy.
                 self.cut(&mut run).await?;
@@ -273,6 +280,7 @@ impl<I: Intake> Pipeline<I> {
     async fn hand_over(&self, run: &mut Run, room: Room) -> Result<(), PipelineError> {
         if let Some(delivery) = run.in_hand.take() {
             run.ledger.deliver(delivery.receipt);
+            run.is_recalled |= delivery.recall;
             self.lanes.deliver(room, delivery).await?;
         }
         Ok(())

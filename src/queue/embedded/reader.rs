@@ -116,6 +116,7 @@ impl Reader {
                 framing: Framing::Document,
                 origin,
                 oversized: 0,
+                recall: false,
                 receipt: Receipt(head.end() - 1),
             });
             if bytes >= BATCH_BYTES || deliveries.len() >= BATCH_FRAMES {
