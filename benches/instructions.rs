@@ -54,7 +54,7 @@ const CASES: [Case; 4] = [
         tag_sets: 100,
         dedup: false,
         events_in_delivery: 100,
-        instructions_max: 1,
+        instructions_max: 7_590,
     },
     Case {
         name: "flat lines",
@@ -63,7 +63,7 @@ const CASES: [Case; 4] = [
         tag_sets: 100,
         dedup: false,
         events_in_delivery: 500,
-        instructions_max: 1,
+        instructions_max: 7_640,
     },
     Case {
         name: "lines, 2,000 tag sets",
@@ -72,7 +72,7 @@ const CASES: [Case; 4] = [
         tag_sets: 2000,
         dedup: false,
         events_in_delivery: 500,
-        instructions_max: 1,
+        instructions_max: 7_880,
     },
     Case {
         name: "lines, 2,000 tag sets, dedup on",
@@ -81,7 +81,7 @@ const CASES: [Case; 4] = [
         tag_sets: 2000,
         dedup: true,
         events_in_delivery: 500,
-        instructions_max: 1,
+        instructions_max: 8_380,
     },
 ];
 
@@ -178,6 +178,7 @@ fn deliveries(case: &Case) -> Vec<Delivery> {
         origin: Arc::default(),
         oversized: 0,
         receipt: Receipt(number.into()),
+        recall: false,
     };
     (0..(ROUNDS_BEFORE + ROUNDS) * EVENTS_IN_ROUND / case.events_in_delivery).map(delivery).collect()
 }

@@ -1,8 +1,8 @@
 //! What each station of the hallway costs, and the whole of it, beside floors measured in the same run.
 //!
-//! `cargo bench --bench pipeline` takes about two minutes; `… -- log`, `stations`, `whole` or `outside` measures one
-//! part alone. CPU seconds are user and system time together; what a row shows is the median of its rounds. Nothing
-//! here judges: a busy machine is slow, not broken.
+//! `cargo bench --bench pipeline` takes about two minutes; `… -- log`, `stations`, `whole`, `outside` or `overload`
+//! measures one part alone, the last one for ten minutes. CPU seconds are user and system time together; what a
+//! row shows is the median of its rounds. Nothing here judges: a busy machine is slow, not broken.
 
 #[path = "../examples/load/events.rs"]
 mod events;
@@ -44,6 +44,10 @@ const SERIES: u32 = 200_000;
 
 const ROUNDS: usize = 3;
 
+/// How long more is pushed than can be carried.
+const OVERLOAD: Duration = Duration::from_secs(20);
+const OVERLOAD_ALONE: Duration = Duration::from_mins(10);
+
 /// How often counts are cut where the longest pause of intake is looked for: so often that a flush is under way most
 /// of the time.
 const PAUSE_INTERVAL: Duration = Duration::from_millis(250);
@@ -65,6 +69,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if wanted("outside") {
         outside::report(&mut out, directory.path())?;
+    }
+    if wanted("overload") {
+        let time = if parts.is_empty() { OVERLOAD } else { OVERLOAD_ALONE };
+        outside::overload(&mut out, directory.path(), time)?;
     }
     Ok(())
 }

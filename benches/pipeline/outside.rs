@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use braze_datadog::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -30,7 +31,6 @@ const ROUNDS: usize = 3;
 /// Pushes at a time, each as large as it may be for the sake of memory; none waits after a refusal.
 const PUSHERS: u32 = 64;
 const EVENTS_IN_PUSH: u32 = 2000;
-const OVERLOAD: Duration = Duration::from_secs(20);
 
 /// An intake that answers every request 202, or none.
 struct Intake {
@@ -74,12 +74,11 @@ fn request_length(read: &[u8]) -> Option<usize> {
     Some(end + length.ok()?)
 }
 
-/// Prints all three.
+/// Prints them all but the overload.
 pub(crate) fn report(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Error>> {
     writeln!(out, "\nthe process, from outside")?;
     idle(out, directory)?;
-    connections(out, directory)?;
-    overload(out, directory)
+    connections(out, directory)
 }
 
 fn idle(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Error>> {
@@ -147,8 +146,8 @@ fn intake_of(configuration: &Configuration, paths: &[String], bytes: u64) -> Res
     Ok(Cost { pieces: (EVENTS_IN_FILE * FILES).into(), elapsed: started.elapsed(), cpu: process.cpu()? })
 }
 
-/// Memory while clients push without pause, whatever they are answered.
-fn overload(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Error>> {
+/// Prints the memory while clients push without pause for so long, whatever they are answered.
+pub(crate) fn overload(out: &mut impl Write, directory: &Path, time: Duration) -> Result<(), Box<dyn Error>> {
     let intake = Intake::start(true)?;
     let mut configuration = Configuration::new(directory)?;
     configuration.connection("all", intake.address, "");
@@ -158,12 +157,13 @@ fn overload(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Error>
     for _ in 0..PUSHERS {
         runtime.spawn(push_forever(configuration.push, Arc::clone(&request)));
     }
-    std::thread::sleep(OVERLOAD / 4);
-    let early = most_resident(&process, OVERLOAD / 4)?;
-    let late = most_resident(&process, OVERLOAD / 2)?;
+    std::thread::sleep(time / 4);
+    let early = most_resident(&process, time / 4)?;
+    let late = most_resident(&process, time / 2)?;
     Ok(writeln!(
         out,
-        "overload, {PUSHERS} clients that never pause: at most {:.1} MB in its second quarter, {:.1} MB in its second half",
+        "overload, {PUSHERS} clients that never pause: at most {:.0} MB resident in the second quarter of {time:?}, \
+         {:.0} MB after it",
         megabytes(early),
         megabytes(late)
     )?)
@@ -192,13 +192,14 @@ async fn push_forever(address: SocketAddr, request: Arc<[u8]>) {
 }
 
 fn push() -> Vec<u8> {
+    let now = Clock::system().unix_seconds();
     let mut events = Events::new(&crate::templates(2000), 0);
     let mut body = b"{\"events\":[".to_vec();
     for number in 0..EVENTS_IN_PUSH {
         if number > 0 {
             body.push(b',');
         }
-        events.append(&mut body, 1_800_000_000);
+        events.append(&mut body, now);
     }
     body.extend_from_slice(b"]}");
     let head =

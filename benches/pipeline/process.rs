@@ -31,7 +31,7 @@ impl Configuration {
         let [push, admin] = [free_address()?, free_address()?];
         let text = format!(
             "push.listen = '{push}'\nadmin.listen = '{admin}'\nflush.interval = '1s'\ndedup.window = '0s'\n\
-             log.level = 'off'\nqueue.embedded.directory = '{}'\nqueue.embedded.max_size = '64MiB'\n",
+             log.level = 'error'\nqueue.embedded.directory = '{}'\nqueue.embedded.max_size = '64MiB'\n",
             home.path().join("queue").display()
         );
         Ok(Self { home, text, push, admin })
@@ -51,19 +51,20 @@ impl Configuration {
     pub(crate) fn start(&self, arguments: &[&str]) -> Result<(Process, Duration), Box<dyn Error>> {
         let path = self.home.path().join("braze-datadog.toml");
         fs::write(&path, &self.text)?;
-        let started = Instant::now();
+        let log = self.home.path().join("log");
+        let (out, started) = (fs::File::create(&log)?, Instant::now());
         let child = Command::new(env!("CARGO_BIN_EXE_braze-datadog"))
             .args(["run", "--config"])
             .arg(path)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(out)
             .spawn()?;
         let mut process = Process { child };
         while !is_ready(self.admin) {
             if started.elapsed() > START_MAX || process.child.try_wait()?.is_some() {
-                return Err("the forwarder did not start".into());
+                return Err(format!("the forwarder did not start: {}", fs::read_to_string(log)?).into());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
