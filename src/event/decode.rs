@@ -5,9 +5,13 @@
 //! (`fields`). All of the body is validated as `serde_json` would, with two differences: there is no limit on
 //! depth, and none on the size of numbers.
 //!
+//! Avro goes another way ([`avro`](super::avro)) to the same events.
+//!
 //! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
 
-use super::{Decoded, FIELDS, Malformed, SendEvent};
+use super::avro::Plans;
+use super::found::{Found, Rules, Terms};
+use super::{Decoded, Malformed};
 use crate::queue::{Framing, Origin, Part};
 
 mod cursor;
@@ -16,7 +20,7 @@ mod fields;
 mod marks;
 
 use cursor::{Broken, Cursor, Fault, Nesting};
-use fields::{Found, Step};
+use fields::Step;
 use marks::Marks;
 
 /// Some writers put it before UTF-8.
@@ -26,11 +30,11 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// nesting and the unescaped values of one event.
 #[derive(Debug)]
 pub struct Decoder {
-    counted: Box<[Box<str>]>,
-    time_needed: bool,
+    rules: Rules,
     marks: Marks,
     nesting: Nesting,
     found: Found,
+    plans: Plans,
 }
 
 /// Why the door can't take a body: it is not JSON, or not in an envelope of Braze. Says what and where, and
@@ -47,11 +51,11 @@ impl Decoder {
     /// `time_needed`, a counted event without usable time is [`Malformed::NoTime`].
     pub fn new(count: &[Box<str>], time_needed: bool) -> Self {
         Self {
-            counted: count.into(),
-            time_needed,
+            rules: Rules { counted: count.into(), time_needed },
             marks: Marks::default(),
             nesting: Nesting::default(),
             found: Found::default(),
+            plans: Plans::default(),
         }
     }
 
@@ -85,6 +89,10 @@ impl Decoder {
         match framing {
             Framing::Document => self.documents(text, start, None, ascii, origin, emit),
             Framing::Lines => self.documents(text, start, Some(b'\n'), ascii, origin, emit),
+            Framing::Avro(datums) => {
+                let terms = Terms { rules: &self.rules, origin };
+                self.plans.decode(text, start, datums, terms, &mut self.found, emit);
+            }
             Framing::Unreadable(events) => {
                 (0..*events).for_each(|_| emit(Decoded::Malformed(Malformed::Unreadable)));
             }
@@ -141,9 +149,7 @@ impl Decoder {
         let mut pass = Pass {
             cursor: Cursor::new(&text[..end], start, cut, self.marks.bits(), &mut self.nesting),
             found: &mut self.found,
-            counted: &self.counted,
-            time_needed: self.time_needed,
-            origin,
+            terms: Terms { rules: &self.rules, origin },
         };
         let read = pass.document(emit);
         read.map_err(|Broken| NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos })
@@ -173,7 +179,7 @@ pub fn check(body: &[u8]) -> Result<u32, NotAnEnvelope> {
 fn has_json(framing: &Framing) -> bool {
     match framing {
         Framing::Document | Framing::Lines => true,
-        Framing::Unreadable(_) => false,
+        Framing::Avro(_) | Framing::Unreadable(_) => false,
         Framing::Parts(parts) => parts.iter().any(|part| has_json(&part.framing)),
     }
 }
@@ -209,9 +215,7 @@ enum Shape {
 struct Pass<'d> {
     cursor: Cursor<'d>,
     found: &'d mut Found,
-    counted: &'d [Box<str>],
-    time_needed: bool,
-    origin: &'d Origin,
+    terms: Terms<'d>,
 }
 
 impl Pass<'_> {
@@ -242,7 +246,7 @@ impl Pass<'_> {
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
-                self.judge(emit);
+                self.found.judge(self.cursor.text(), b"", self.terms, emit);
                 Ok(())
             }
             Shape::NotAnEnvelope(start) => self.cursor.fail(start, Fault::NotAnEnvelope),
@@ -259,7 +263,7 @@ impl Pass<'_> {
         loop {
             if self.cursor.token() == b'{' {
                 if self.object(place, emit)? != Shape::Envelope {
-                    self.judge(emit);
+                    self.found.judge(self.cursor.text(), b"", self.terms, emit);
                 }
             } else {
                 self.cursor.skip()?;
@@ -301,43 +305,6 @@ impl Pass<'_> {
         }
         Ok(if step == Step::Empty { Shape::Empty } else { shape })
     }
-
-    /// Hands out what the event in `found` is worth.
-    fn judge(&self, emit: &mut dyn FnMut(Decoded<'_>)) {
-        let text = self.cursor.text();
-        let event_type = match self.found.event_type(text) {
-            [] => from_origin(self.origin.event_type.as_deref()),
-            event_type => event_type,
-        };
-        if event_type.is_empty() {
-            return emit(Decoded::Malformed(Malformed::NoEventType));
-        }
-        let Some(index) = self.counted.iter().position(|counted| counted.as_bytes() == event_type) else {
-            return emit(Decoded::Ignored { event_type });
-        };
-        let id = self.found.id(text);
-        if id.is_empty() {
-            return emit(Decoded::Malformed(Malformed::NoId));
-        }
-        let time = self.found.time;
-        if self.time_needed && time.is_none() {
-            return emit(Decoded::Malformed(Malformed::NoTime));
-        }
-        let mut event = SendEvent { event_type: index, id, time, fields: [b""; FIELDS] };
-        self.found.fields(text, &mut event.fields);
-        let [app_group_id, app_group_name, ..] = &mut event.fields;
-        if app_group_id.is_empty() {
-            *app_group_id = from_origin(self.origin.app_group_id.as_deref());
-        }
-        if app_group_name.is_empty() {
-            *app_group_name = from_origin(self.origin.app_group_name.as_deref());
-        }
-        emit(Decoded::Send(event));
-    }
-}
-
-fn from_origin(value: Option<&str>) -> &[u8] {
-    value.unwrap_or_default().as_bytes()
 }
 
 #[cfg(test)]
@@ -351,7 +318,7 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::*;
-    use crate::event::Field;
+    use crate::event::{FIELDS, Field, SendEvent};
 
     const EMAIL: &str = "users.messages.email.Send";
     const SMS: &str = "users.messages.sms.Send";
@@ -803,6 +770,7 @@ mod tests {
             match framing {
                 Framing::Document => self.read(text),
                 Framing::Lines => text.split(|byte| *byte == b'\n').try_for_each(|line| self.read(line)),
+                Framing::Avro(_) => unreachable!("Avro has its own reference"),
                 Framing::Unreadable(events) => {
                     (0..*events).for_each(|_| self.elements.push(bad(Malformed::Unreadable)));
                     Some(())
