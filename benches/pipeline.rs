@@ -1,6 +1,7 @@
 //! What each station of the hallway costs, and the whole of it, beside floors measured in the same run.
 //!
-//! `cargo bench --bench pipeline` takes about a minute. CPU seconds are user and system time together; what a
+//! `cargo bench --bench pipeline` takes about two minutes; `… -- log`, `stations`, `whole`, `outside` or `overload`
+//! measures one part alone, the last one for ten minutes. CPU seconds are user and system time together; what a
 //! row shows is the median of its rounds. Nothing here judges: a busy machine is slow, not broken.
 
 #[path = "pipeline/cost.rs"]
@@ -13,6 +14,10 @@ mod floor;
 mod log;
 #[path = "pipeline/measure.rs"]
 mod measure;
+#[path = "pipeline/outside.rs"]
+mod outside;
+#[path = "pipeline/process.rs"]
+mod process;
 #[path = "pipeline/stations.rs"]
 mod stations;
 #[path = "pipeline/whole.rs"]
@@ -21,12 +26,14 @@ mod whole;
 use std::error::Error;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use braze_datadog::clock::Clock;
 use tempfile::TempDir;
 
 use events::{Events, Settings, Templates};
-use measure::{Cost, median};
+use measure::{Cost, median, resident};
+use whole::Whole;
 
 /// Events in memory, for single stations.
 const EVENTS: u32 = 200_000;
@@ -39,25 +46,57 @@ const SERIES: u32 = 200_000;
 
 const ROUNDS: usize = 3;
 
+/// How long more is pushed than can be carried.
+const OVERLOAD: Duration = Duration::from_secs(20);
+const OVERLOAD_ALONE: Duration = Duration::from_mins(10);
+
+/// How often counts are cut where the longest pause of intake is looked for: so often that a flush is under way most
+/// of the time.
+const PAUSE_INTERVAL: Duration = Duration::from_millis(250);
+
 fn main() -> Result<(), Box<dyn Error>> {
+    let parts: Vec<String> = std::env::args().skip(1).filter(|part| part != "--bench").collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut out = io::stdout();
-    // The disk first, while it has nothing else to do.
-    log::report(&mut out, directory.path())?;
+    // The disk first, while it has nothing else to do; and memory while none is lying about.
+    if wanted("log") {
+        log::report(&mut out, directory.path())?;
+    }
+    if wanted("stations") {
+        report_memory(&mut out)?;
+    }
+    if wanted("stations") || wanted("whole") {
+        report_in_process(&mut out, &directory, wanted("whole"))?;
+    }
+    if wanted("outside") {
+        outside::report(&mut out, directory.path())?;
+    }
+    if wanted("overload") {
+        let time = if parts.is_empty() { OVERLOAD } else { OVERLOAD_ALONE };
+        outside::overload(&mut out, directory.path(), time)?;
+    }
+    Ok(())
+}
+
+fn report_in_process(out: &mut impl Write, directory: &TempDir, whole: bool) -> Result<(), Box<dyn Error>> {
     writeln!(
         out,
         "\n{:<46} {:>12} {:>14} {:>10}",
         "one thread, events in memory", "a second", "CPU s/million", "x floor"
     )?;
-    let floor = report_stations(&mut out)?;
+    let floor = report_stations(out)?;
+    if !whole {
+        return Ok(());
+    }
     let lanes = std::thread::available_parallelism()?.get();
     writeln!(
         out,
         "\n{:<46} {:>12} {:>14} {:>10}",
         "NDJSON file to intake", "a second", "CPU s/million", "x floor"
     )?;
-    for tag_sets in [2000, 200_000] {
-        report_whole(&mut out, &directory, tag_sets, lanes, floor)?;
+    for tag_sets in [2000, SERIES] {
+        report_whole(out, directory, tag_sets, lanes, floor)?;
     }
     Ok(())
 }
@@ -67,9 +106,13 @@ fn templates(tag_sets: u32) -> Arc<Templates> {
 }
 
 /// `count` events as NDJSON, and how many of them are sends.
-fn ndjson(mut out: impl Write, tag_sets: u32, count: u32) -> io::Result<u64> {
+fn ndjson(out: impl Write, tag_sets: u32, count: u32) -> io::Result<u64> {
+    write_ndjson(out, &templates(tag_sets), count)
+}
+
+fn write_ndjson(mut out: impl Write, templates: &Arc<Templates>, count: u32) -> io::Result<u64> {
     let now = Clock::system().unix_seconds();
-    let mut events = Events::new(&templates(tag_sets), 0);
+    let mut events = Events::new(templates, 0);
     let (mut sends, mut chunk) = (0, Vec::new());
     for _ in 0..count {
         sends += u64::from(events.append(&mut chunk, now).is_some());
@@ -108,7 +151,23 @@ fn report_stations(out: &mut impl Write) -> Result<Cost, Box<dyn Error>> {
     row(out, "encode and deflate, series", encode, None)?;
     let flush = median(ROUNDS, || stations::flush(&mut cut, SERIES))?;
     row(out, "merge, name, encode and deflate, series", flush, None)?;
+    writeln!(out, "a flush of {SERIES} series from two lanes: {:.3} CPU s", flush.cpu.as_secs_f64())?;
     Ok(floor)
+}
+
+/// What a lane's counts take, before a cut and after it, when there is room for as many series as there were.
+fn report_memory(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let before = resident("self")?;
+    let mut aggregator = stations::lane(SERIES);
+    let growing = resident("self")?.saturating_sub(before) / u64::from(SERIES);
+    drop(aggregator.cut());
+    let before = resident("self")?;
+    stations::record_all(&mut aggregator, SERIES);
+    let steady = resident("self")?.saturating_sub(before) / u64::from(SERIES);
+    Ok(writeln!(
+        out,
+        "\nmemory of a lane with {SERIES} series: {growing} B a series until the first cut, {steady} B after it"
+    )?)
 }
 
 fn report_whole(
@@ -120,11 +179,19 @@ fn report_whole(
 ) -> Result<(), Box<dyn Error>> {
     let path = directory.path().join(format!("{tag_sets}.ndjson"));
     let sends = ndjson(std::fs::File::create(&path)?, tag_sets, EVENTS_IN_FILE)?;
+    let (flush_interval, events) = (Duration::from_secs(1), EVENTS_IN_FILE.into());
+    let whole = Whole { path: &path, lanes, dedup: true, flush_interval, sends, events };
     for dedup in [false, true] {
-        let whole = whole::Whole { path: &path, lanes, dedup, sends, events: EVENTS_IN_FILE.into() };
-        let cost = median(ROUNDS, || whole.run())?;
+        let whole = Whole { dedup, ..whole };
+        let cost = median(ROUNDS, || Ok(whole.run()?.cost))?;
         let name = format!("{tag_sets} tag sets, {lanes} lanes, dedup {}", if dedup { "on" } else { "off" });
         row(out, &name, cost, Some(floor))?;
     }
+    let pause = Whole { flush_interval: PAUSE_INTERVAL, ..whole }.run()?.pause.as_secs_f64() * 1000.0;
+    writeln!(
+        out,
+        "{:<46} {pause:>9.1} ms",
+        format!("longest pause of intake, a flush every {PAUSE_INTERVAL:?}")
+    )?;
     Ok(std::fs::remove_file(path)?)
 }

@@ -7,6 +7,7 @@
 //! Keys and names lie one behind the other in one arena, and the index holds 4 bytes a series, so that a
 //! send of a known series allocates nothing and copies its key once, to hash and compare it.
 
+pub mod keyed;
 mod merge;
 pub mod names;
 pub mod tags;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use self::keyed::Keyed;
 use self::tags::{Attributes, DIMENSIONS, Layout};
 use crate::event::SendEvent;
 use crate::route::ConnectionId;
@@ -79,6 +81,18 @@ struct Span {
     length: u16,
 }
 
+impl Span {
+    /// What `arena` holds from `start` on; it holds less than 4 GiB: see [`ARENA_BYTES_MAX`].
+    fn since(start: usize, arena: &[u8]) -> Self {
+        let length = u16::try_from(arena.len() - start).unwrap_or(u16::MAX);
+        Self { start: saturate(start as u64), length }
+    }
+
+    fn of(self, arena: &[u8]) -> &[u8] {
+        &arena[self.start as usize..self.start as usize + usize::from(self.length)]
+    }
+}
+
 /// A name, when it was current, and how much room it has in the arena.
 #[derive(Debug, Clone, Copy, Default)]
 struct Name {
@@ -117,8 +131,8 @@ pub struct Aggregator {
     arena: Vec<u8>,
     /// By connection number.
     counts: Vec<SeriesCount>,
-    /// The key of the send at hand.
-    key: Vec<u8>,
+    /// The key of an overflow series at hand.
+    overflow_key: Vec<u8>,
 }
 
 /// One series of a cut.
@@ -158,13 +172,12 @@ impl Aggregator {
             entries: Vec::new(),
             arena: Vec::new(),
             counts: Vec::new(),
-            key: Vec::new(),
+            overflow_key: Vec::new(),
         }
     }
 
     /// Counts one send for `connection` in the bucket that starts at the Unix second `bucket`. `seen` is
     /// when the event's names were current, in Unix seconds.
-    #[inline]
     pub fn record(
         &mut self,
         connection: ConnectionId,
@@ -173,33 +186,9 @@ impl Aggregator {
         bucket: u64,
         seen: u64,
     ) {
-        let point = Point { bucket: saturate(bucket), sends: 1 };
-        let mut attributes = self.layout.write_key(&mut self.key, connection, event, channel);
-        let mut hash = self.hash_key();
-        let mut found = self.find(hash);
-        if found.is_none() && !self.has_room(connection, false) {
-            let app_group = self.has_room(connection, true).then_some(event);
-            attributes = self.layout.write_overflow_key(&mut self.key, connection, Some(event));
-            hash = self.hash_key();
-            found = self.find(hash);
-            if found.is_none() && app_group.is_none() {
-                attributes = self.layout.write_overflow_key(&mut self.key, connection, None);
-                hash = self.hash_key();
-                found = self.find(hash);
-            }
-        }
-        let entry = match found {
-            Some(entry) => {
-                add(&mut self.entries[entry], point);
-                entry
-            }
-            None => self.insert(hash, point),
-        };
-        for (dimension, name) in attributes.names.into_iter().enumerate() {
-            if !name.is_empty() {
-                self.set_name(entry, dimension, name, saturate(seen));
-            }
-        }
+        let mut keyed = Keyed::default();
+        self.key(&mut keyed, connection, event, channel, bucket, seen);
+        self.count(&keyed, 0);
     }
 
     /// Takes out everything counted so far, and is empty afterwards.
@@ -214,7 +203,7 @@ impl Aggregator {
             entries: Vec::with_capacity(self.entries.len()),
             arena: Vec::with_capacity(self.arena.len()),
             counts: Vec::new(),
-            key: Vec::new(),
+            overflow_key: Vec::new(),
         };
         std::mem::replace(self, empty)
     }
@@ -263,19 +252,58 @@ impl Aggregator {
         (0u32..).map(ConnectionId).zip(lists).filter(|(_, list)| !list.is_empty()).collect()
     }
 
-    fn hash_key(&self) -> u64 {
+    fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(&self.key);
+        hasher.write(key);
         hasher.finish()
     }
 
-    /// The entry that has the key at hand.
-    fn find(&self, hash: u64) -> Option<usize> {
+    /// The entry that has the key.
+    #[inline]
+    fn find(&self, key: &[u8], hash: u64) -> Option<usize> {
         let is_it = |number: &u32| {
             let entry = &self.entries[*number as usize];
-            entry.hash == hash && self.bytes(entry.key) == self.key
+            entry.hash == hash && self.bytes(entry.key) == key
         };
         self.index.find(hash, is_it).map(|number| *number as usize)
+    }
+
+    /// Adds a point to the series with the key, or to the overflow series that takes it; returns its entry.
+    #[inline]
+    fn add(&mut self, key: &[u8], hash: u64, point: Point) -> usize {
+        if let Some(entry) = self.find(key, hash) {
+            add(&mut self.entries[entry], point);
+            return entry;
+        }
+        if self.has_room(tags::connection_of(key), tags::is_overflow(key)) {
+            return self.insert(key, hash, point);
+        }
+        self.add_beyond(key, point)
+    }
+
+    /// Adds a point to the overflow series of the app group, or to the last one, which always has room.
+    #[inline(never)]
+    fn add_beyond(&mut self, key: &[u8], point: Point) -> usize {
+        let connection = tags::connection_of(key);
+        let mut overflow_key = std::mem::take(&mut self.overflow_key);
+        let with_app_group = !tags::is_overflow(key) && {
+            Layout::overflow_of(&mut overflow_key, key, true);
+            let known = self.find(&overflow_key, self.hash(&overflow_key)).is_some();
+            known || self.has_room(connection, true)
+        };
+        if !with_app_group {
+            Layout::overflow_of(&mut overflow_key, key, false);
+        }
+        let hash = self.hash(&overflow_key);
+        let entry = match self.find(&overflow_key, hash) {
+            Some(entry) => {
+                add(&mut self.entries[entry], point);
+                entry
+            }
+            None => self.insert(&overflow_key, hash, point),
+        };
+        self.overflow_key = overflow_key;
+        entry
     }
 
     fn has_room(&self, connection: ConnectionId, overflow: bool) -> bool {
@@ -287,17 +315,16 @@ impl Aggregator {
         }
     }
 
-    /// Makes an entry for the key at hand.
-    fn insert(&mut self, hash: u64, point: Point) -> usize {
-        let connection = tags::connection_of(&self.key).index();
+    fn insert(&mut self, key: &[u8], hash: u64, point: Point) -> usize {
+        let connection = tags::connection_of(key).index();
         if self.counts.len() <= connection {
             self.counts.resize(connection + 1, SeriesCount::default());
         }
         let count = &mut self.counts[connection];
-        let kind = if tags::is_overflow(&self.key) { &mut count.overflow } else { &mut count.ordinary };
+        let kind = if tags::is_overflow(key) { &mut count.overflow } else { &mut count.ordinary };
         *kind += 1;
         let number = self.entries.len();
-        let key = store(&mut self.arena, &self.key);
+        let key = store(&mut self.arena, key);
         self.entries.push(Entry { hash, key, point, more: None, names: Default::default() });
         let entries = &self.entries;
         self.index.insert_unique(hash, saturate(number as u64), |number| entries[*number as usize].hash);
@@ -312,15 +339,14 @@ impl Aggregator {
             return;
         }
         known.seen = seen;
-        let range = known.span.start as usize..known.span.start as usize + usize::from(known.span.length);
-        if self.arena[range] == *name {
+        if *known.span.of(&self.arena) == *name {
             return;
         }
         if name.len() <= usize::from(known.room) {
             // In its old place: names that come and go must not make the arena grow.
             let start = known.span.start as usize;
             self.arena[start..start + name.len()].copy_from_slice(name);
-            known.span.length = saturate_short(name.len());
+            known.span = Span::since(start, &self.arena[..start + name.len()]);
         } else {
             known.span = store(&mut self.arena, name);
             known.room = known.span.length;
@@ -328,7 +354,7 @@ impl Aggregator {
     }
 
     fn bytes(&self, span: Span) -> &[u8] {
-        &self.arena[span.start as usize..span.start as usize + usize::from(span.length)]
+        span.of(&self.arena)
     }
 }
 
@@ -349,19 +375,14 @@ fn add(entry: &mut Entry, point: Point) {
     }
 }
 
-/// Appends to the arena, which holds less than 4 GiB: see [`ARENA_BYTES_MAX`].
 fn store(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
-    let start = saturate(arena.len() as u64);
+    let start = arena.len();
     arena.extend_from_slice(bytes);
-    Span { start, length: saturate_short(bytes.len()) }
+    Span::since(start, arena)
 }
 
 fn saturate(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn saturate_short(number: usize) -> u16 {
-    u16::try_from(number).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

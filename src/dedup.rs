@@ -2,10 +2,12 @@
 //!
 //! Ids are kept as 128 random-seeded hash bits in a ring, oldest first, with an index over it. The index
 //! holds 32 bits of the hash beside the place in the ring, so that an id that is new (nearly all are) costs
-//! one look into memory. Nothing is hashed again when the index grows, and nothing is ever scanned.
+//! one look into memory; [`Dedup::touch`] lets those of several ids overlap. Nothing is hashed again when the
+//! index grows, and nothing is ever scanned.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
+use std::hint::black_box;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
@@ -44,6 +46,9 @@ impl IdHasher {
 /// How many steps the window is divided into: an id is forgotten at most a step later than it may be.
 const STEPS: u64 = 64;
 
+/// How many ids are forgotten at a time when their time is over: as many as a processor can wait for at once.
+const RUN: usize = 32;
+
 /// The slots of an index that remembers nothing yet. Always a power of two.
 const SLOTS_MIN: usize = 1024;
 
@@ -77,6 +82,17 @@ impl Dedup {
             marks: VecDeque::new(),
             slots: vec![EMPTY; SLOTS_MIN],
         }
+    }
+
+    /// Looks at the places where ids that are about to be asked for would stand, so that the waits for memory
+    /// overlap, and at those of the ids that would have to go for them. Changes nothing.
+    pub fn touch(&self, ids: impl ExactSizeIterator<Item = IdHash>) {
+        let beyond = (self.ring.len() + ids.len()).saturating_sub(self.ids_max);
+        self.look_at(ids.chain(self.ring.iter().take(beyond).copied()));
+    }
+
+    fn look_at(&self, ids: impl Iterator<Item = IdHash>) {
+        black_box(ids.fold(0, |looked, id| looked ^ self.slots[self.home(tag(id))]));
     }
 
     /// Remembers `id` and says whether it is new. `now` is in milliseconds and never steps back.
@@ -125,7 +141,9 @@ impl Dedup {
             let end = self.first + self.ring.len() as u64;
             let place = self.marks.front().map_or(end, |(_, place)| *place);
             while self.first < place {
-                self.forget_oldest();
+                let run = usize::try_from(place - self.first).unwrap_or(RUN).min(RUN);
+                self.look_at(self.ring.iter().take(run).copied());
+                (0..run).for_each(|_| self.forget_oldest());
             }
         }
         if self.marks.back().is_none_or(|(time, _)| now >= time + step) {
@@ -236,6 +254,7 @@ mod tests {
             ids in prop::collection::vec((0u128..40, 0u64..30), 1..400),
             bits in prop::sample::select(vec![0u32, 96, 120]),
             max_ids in 1usize..50,
+            touched in any::<bool>(),
         ) {
             let window = 64;
             let mut dedup = dedup(window, max_ids);
@@ -246,6 +265,7 @@ mod tests {
                 let id = id << bits;
                 while plain.front().is_some_and(|(_, time)| time + window <= now) { plain.pop_front(); }
                 let expected = !plain.iter().any(|(known, _)| *known == id);
+                if touched { dedup.touch([id, id].into_iter()); }
                 prop_assert_eq!(dedup.is_new(id, now), expected, "id {} at {}", id, now);
                 if expected {
                     if plain.len() >= max_ids { plain.pop_front(); }

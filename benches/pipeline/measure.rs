@@ -45,6 +45,14 @@ pub(crate) fn median(
     Ok(costs[rounds / 2])
 }
 
+/// The memory that a process has in RAM, in bytes. Source: `proc(5)`, `VmRSS`.
+pub(crate) fn resident(process: &str) -> Result<u64, Box<dyn Error>> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kilobytes * 1024)
+}
+
 /// The first number of `schedstat`: nanoseconds on a CPU.
 fn thread_cpu() -> Result<Duration, Box<dyn Error>> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;

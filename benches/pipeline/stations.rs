@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use braze_datadog::aggregate::keyed::Keyed;
 use braze_datadog::aggregate::names::KnownNames;
 use braze_datadog::aggregate::tags::{self, Layout, Names, Tag};
 use braze_datadog::aggregate::{self, Aggregator, Late, Timestamp};
@@ -32,6 +33,9 @@ pub(crate) const COUNTED: [&str; 8] = {
 
 /// What a delivery from a file holds, roughly.
 const CHUNK_BYTES: usize = 512 * 1024;
+
+/// Sends that are counted together.
+const GROUP: usize = 128;
 
 /// Ids in the dedup row, more than fit into a cache.
 const IDS: usize = 1_000_000;
@@ -96,18 +100,30 @@ pub(crate) fn decode(lines: &[u8], sends: u64) -> Result<Cost, Box<dyn Error>> {
     Ok(cost)
 }
 
-/// Reads NDJSON and counts its sends.
+/// Reads NDJSON and counts its sends, by the group as a lane does.
 pub(crate) fn decode_and_record(lines: &[u8], sends: u64) -> Result<Cost, Box<dyn Error>> {
     let watch = Watch::thread()?;
     let mut aggregator = Aggregator::new(layout(), &aggregate(), RandomState::default());
+    let (mut keyed, mut waiting) = (Keyed::default(), 0);
     let events = decoded(lines, |decoded| {
         if let Decoded::Send(event) = decoded {
-            aggregator.record(ConnectionId(0), &event, "email", NOW, NOW);
+            aggregator.key(&mut keyed, ConnectionId(0), &event, "email", NOW, NOW);
+            waiting += 1;
+            if waiting == GROUP {
+                settle(&mut aggregator, &mut keyed, std::mem::take(&mut waiting));
+            }
         }
     });
+    settle(&mut aggregator, &mut keyed, waiting);
     let cost = watch.cost(events)?;
     assert_eq!(aggregator.sends(), sends, "every send is counted");
     Ok(cost)
+}
+
+fn settle(aggregator: &mut Aggregator, keyed: &mut Keyed, sends: usize) {
+    aggregator.touch(keyed);
+    (0..sends).for_each(|number| aggregator.count(keyed, number));
+    keyed.clear();
 }
 
 /// Event ids, a million of them.
@@ -129,7 +145,13 @@ pub(crate) fn dedup(ids: &[Box<[u8]>]) -> Result<Cost, Box<dyn Error>> {
     let watch = Watch::thread()?;
     let hasher = IdHasher::default();
     let mut dedup = Dedup::new(dedup::Settings { window: Duration::from_mins(10), max_ids: ids.len() });
-    let new = ids.iter().filter(|id| dedup.is_new(hasher.hash(id), 0)).count();
+    let (mut new, mut group) = (0, Vec::new());
+    // A lane's group of sends, divided over the shards.
+    for ids in ids.chunks(GROUP / 8) {
+        group.extend(ids.iter().map(|id| hasher.hash(id)));
+        dedup.touch(group.iter().copied());
+        new += group.drain(..).filter(|id| dedup.is_new(*id, 0)).count();
+    }
     let cost = watch.cost(ids.len() as u64)?;
     assert_eq!(new, ids.len(), "no id is taken for another");
     Ok(cost)
@@ -138,23 +160,33 @@ pub(crate) fn dedup(ids: &[Box<[u8]>]) -> Result<Cost, Box<dyn Error>> {
 /// Two lanes' counts of the same series.
 pub(crate) fn cut(series: u32) -> [Aggregator; 2] {
     let hasher = RandomState::default();
-    let lane = |_| {
+    [0, 1].map(|_| {
         let mut aggregator = Aggregator::new(layout(), &aggregate(), hasher.clone());
-        for number in 0..series {
-            let ids =
-                [number % 5, number, number / 4].map(|id| format!("{id:08x}-2c45-40c4-81be-043f90821002"));
-            let name = format!("Summer Sale, 20% off: “last call” {number}");
-            let mut fields: [&[u8]; 8] = [b""; 8];
-            fields[Field::AppGroupId as usize] = ids[0].as_bytes();
-            fields[Field::CanvasStepId as usize] = ids[1].as_bytes();
-            fields[Field::CanvasStepName as usize] = name.as_bytes();
-            fields[Field::CanvasId as usize] = ids[2].as_bytes();
-            let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
-            aggregator.record(ConnectionId(0), &event, "email", NOW, NOW);
-        }
+        record_all(&mut aggregator, series);
         aggregator
-    };
-    [0, 1].map(lane)
+    })
+}
+
+/// One lane's counts.
+pub(crate) fn lane(series: u32) -> Aggregator {
+    let mut aggregator = Aggregator::new(layout(), &aggregate(), RandomState::default());
+    record_all(&mut aggregator, series);
+    aggregator
+}
+
+/// One send for each of so many series.
+pub(crate) fn record_all(aggregator: &mut Aggregator, series: u32) {
+    for number in 0..series {
+        let ids = [number % 5, number, number / 4].map(|id| format!("{id:08x}-2c45-40c4-81be-043f90821002"));
+        let name = format!("Summer Sale, 20% off: “last call” {number}");
+        let mut fields: [&[u8]; 8] = [b""; 8];
+        fields[Field::AppGroupId as usize] = ids[0].as_bytes();
+        fields[Field::CanvasStepId as usize] = ids[1].as_bytes();
+        fields[Field::CanvasStepName as usize] = name.as_bytes();
+        fields[Field::CanvasId as usize] = ids[2].as_bytes();
+        let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
+        aggregator.record(ConnectionId(0), &event, "email", NOW, NOW);
+    }
 }
 
 /// Writes request bodies.

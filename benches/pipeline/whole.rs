@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use braze_datadog::clock::Clock;
 use braze_datadog::datadog::outcome::Outcome;
@@ -13,7 +13,7 @@ use braze_datadog::datadog::payload::Payload;
 use braze_datadog::datadog::site::Site;
 use braze_datadog::datadog::{ApiKey, Connection, Intake};
 use braze_datadog::pipeline::{Pipeline, Settings};
-use braze_datadog::queue::files;
+use braze_datadog::queue::{Delivery, Queue, QueueError, Receipt, files};
 use braze_datadog::stats::Stats;
 use braze_datadog::{dedup, lane};
 use tokio::runtime::Builder;
@@ -22,15 +22,45 @@ use tokio::sync::mpsc;
 use crate::measure::{Cost, Watch};
 use crate::stations::{COUNTED, aggregate, layout};
 
+/// What a run cost, and the longest time between two deliveries that were taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Carried {
+    pub(crate) cost: Cost,
+    pub(crate) pause: Duration,
+}
+
 /// One way to run it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Whole<'a> {
     pub(crate) path: &'a Path,
     pub(crate) lanes: usize,
     pub(crate) dedup: bool,
+    /// How often counts are cut.
+    pub(crate) flush_interval: Duration,
     /// What is in the file.
     pub(crate) sends: u64,
     pub(crate) events: u64,
+}
+
+/// A queue, and when it was last asked for more.
+struct Timed<Q> {
+    queue: Q,
+    taken: Option<Instant>,
+    pause: Duration,
+}
+
+impl<Q: Queue> Queue for Timed<Q> {
+    async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
+        let delivery = self.queue.receive().await?;
+        let now = Instant::now();
+        self.pause = self.pause.max(self.taken.map_or(Duration::ZERO, |taken| now - taken));
+        self.taken = Some(now);
+        Ok(delivery)
+    }
+
+    async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
+        self.queue.acknowledge(receipt).await
+    }
 }
 
 struct Accepts;
@@ -43,23 +73,24 @@ impl Intake for Accepts {
 
 impl Whole<'_> {
     /// Starts it all, carries the file, and takes it all down.
-    pub(crate) fn run(self) -> Result<Cost, Box<dyn Error>> {
+    pub(crate) fn run(self) -> Result<Carried, Box<dyn Error>> {
         let watch = Watch::process()?;
         let runtime = Builder::new_multi_thread().enable_all().build()?;
         let stats = Arc::new(Stats::new());
-        runtime.block_on(self.carry(&stats))?;
+        let pause = runtime.block_on(self.carry(&stats))?;
         drop(runtime);
         let cost = watch.cost(self.events)?;
         let books = stats.snapshot();
         assert!(books.balance(), "the books balance");
         assert_eq!((books.received, books.accepted()), (self.events, self.sends), "all is counted");
-        Ok(cost)
+        Ok(Carried { cost, pause })
     }
 
-    async fn carry(self, stats: &Arc<Stats>) -> Result<(), Box<dyn Error>> {
+    async fn carry(self, stats: &Arc<Stats>) -> Result<Duration, Box<dyn Error>> {
         let clock = Clock::system();
         let import = files::Settings { files: vec![self.path.to_owned()], memory: None, again: true };
-        let (mut queue, _notices) = files::open(&import, clock.unix_seconds())?;
+        let (queue, _notices) = files::open(&import, clock.unix_seconds())?;
+        let mut queue = Timed { queue, taken: None, pause: Duration::ZERO };
         let mut pipeline = Pipeline::start(
             Arc::new(Accepts),
             self.settings(),
@@ -70,14 +101,14 @@ impl Whole<'_> {
         )?;
         let (_commands, mut commanded) = mpsc::channel(1);
         pipeline.run(&mut queue, &mut commanded).await?;
-        Ok(())
+        Ok(queue.pause)
     }
 
     fn settings(self) -> Settings {
         let window = if self.dedup { Duration::from_mins(10) } else { Duration::ZERO };
         let aggregate = aggregate();
         Settings {
-            flush_interval: aggregate.flush_interval,
+            flush_interval: self.flush_interval,
             flush_timeout: aggregate.flush_timeout,
             shutdown_timeout: Duration::from_secs(20),
             lanes: lane::Settings {

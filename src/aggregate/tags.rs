@@ -130,7 +130,7 @@ impl Layout {
         }
     }
 
-    /// Writes the key of an event's series into `key` and returns the names that go with it.
+    /// Appends the key of an event's series to `key` and returns the names that go with it.
     pub fn write_key<'e>(
         &self,
         key: &mut Vec<u8>,
@@ -147,24 +147,10 @@ impl Layout {
         attributes
     }
 
-    /// Writes the key of the series that takes what is beyond the bound. It has the app group's tags, or
-    /// none when there are too many app groups as well.
-    pub fn write_overflow_key<'e>(
-        &self,
-        key: &mut Vec<u8>,
-        connection: ConnectionId,
-        event: Option<&SendEvent<'e>>,
-    ) -> Attributes<'e> {
-        start(key, connection, OVERFLOW);
-        let mut attributes = Attributes::default();
-        if let Some(event) = event {
-            attributes.names[0] = self.write_dimension(key, 0, event);
-        }
-        attributes
-    }
-
-    /// Writes the overflow key for the series that has `key`.
+    /// Writes into `overflow` the key of the series that takes what is beyond the bound, for the series that has
+    /// `key`. It has the app group's tags, or none when there are too many app groups as well.
     pub fn overflow_of(overflow: &mut Vec<u8>, key: &[u8], with_app_group: bool) {
+        overflow.clear();
         start(overflow, connection_of(key), OVERFLOW);
         if with_app_group {
             let mut parts = Parts(&key[HEAD..]);
@@ -257,7 +243,6 @@ fn cut(value: &[u8], characters_max: usize) -> &[u8] {
 }
 
 fn start(key: &mut Vec<u8>, connection: ConnectionId, kind: u8) {
-    key.clear();
     key.extend_from_slice(&connection.0.to_le_bytes());
     key.push(kind);
 }
@@ -396,17 +381,22 @@ mod tests {
         let layout = layout(&Tag::ALL, &["env:prod"], Names::Latest);
         let event =
             event(&[(Field::CampaignId, "c1"), (Field::AppGroupId, "g"), (Field::AppGroupName, "Group")]);
-        let (mut key, mut from_key) = (Vec::new(), Vec::new());
-        let attributes = layout.write_overflow_key(&mut key, ConnectionId(1), Some(&event));
-        let mut tags = Vec::new();
+        let (mut ordinary, mut key, mut tags) = (Vec::new(), Vec::new(), Vec::new());
+        let mut attributes = layout.write_key(&mut ordinary, ConnectionId(1), &event, "email");
+        Layout::overflow_of(&mut key, &ordinary, true);
+        for (dimension, name) in attributes.names.iter_mut().enumerate() {
+            if !takes_name(&key, dimension) {
+                *name = b"";
+            }
+        }
         layout.tags(&mut tags, &key, &attributes);
         let tags: Vec<String> =
             tags.iter().map(|tag| String::from_utf8(whole(*tag).copied().collect()).unwrap()).collect();
         assert_eq!(tags, ["app_group_id:g", "app_group_name:Group", "env:prod", "overflow:true"]);
-        let mut ordinary = Vec::new();
-        layout.write_key(&mut ordinary, ConnectionId(1), &event, "email");
-        Layout::overflow_of(&mut from_key, &ordinary, true);
-        assert_eq!(from_key, key);
+        let mut tags = Vec::new();
+        Layout::overflow_of(&mut key, &ordinary, false);
+        layout.tags(&mut tags, &key, &Attributes::default());
+        assert_eq!(tags.iter().map(TagText::to_string).collect::<Vec<_>>(), ["env:prod", "overflow:true"]);
     }
 
     #[test]

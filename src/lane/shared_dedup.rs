@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::dedup::{self, Dedup, IdHasher};
+use crate::dedup::{self, Dedup, IdHash, IdHasher};
 
 /// The ids seen, shared by all lanes, for a duplicate may come to another lane than its first.
 ///
-/// Argued exception to "state has one owner": each shard is locked for a fraction of a microsecond, so that
-/// lanes hardly ever meet; to send every id to a thread that owns it costs more than to lock.
+/// Argued exception to "state has one owner": each shard is locked for about a microsecond a group of sends, so
+/// that lanes hardly ever meet; to send every id to a thread that owns it costs more than to lock.
 #[derive(Debug)]
 pub(super) struct SharedDedup {
     hasher: IdHasher,
@@ -15,10 +15,19 @@ pub(super) struct SharedDedup {
     shards: Box<[Mutex<Dedup>]>,
 }
 
+/// The ids of a group of sends, and what was said of them.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// By shard: the id, and its place in the group.
+    by_shard: Box<[Vec<(IdHash, usize)>]>,
+    /// By place: whether the id is new.
+    new: Vec<bool>,
+}
+
 impl SharedDedup {
     /// For so many lanes.
     pub(super) fn new(settings: dedup::Settings, lanes: usize) -> Self {
-        let shards = if settings.window.is_zero() { 0 } else { (lanes * 8).next_power_of_two() };
+        let shards = if settings.window.is_zero() { 0 } else { (lanes * SHARDS_A_LANE).next_power_of_two() };
         let each = dedup::Settings { max_ids: settings.max_ids.div_ceil(shards.max(1)), ..settings };
         Self {
             hasher: IdHasher::default(),
@@ -26,15 +35,86 @@ impl SharedDedup {
         }
     }
 
-    /// Remembers the id and says whether it is new.
+    /// No ids yet.
+    pub(super) fn asked(&self) -> Asked {
+        Asked { by_shard: self.shards.iter().map(|_| Vec::new()).collect(), new: Vec::new() }
+    }
+
+    /// Adds an id to a group.
     #[inline]
-    pub(super) fn is_new(&self, id: &[u8], now_milliseconds: u64) -> bool {
-        if self.shards.is_empty() {
-            return true;
+    pub(super) fn ask(&self, asked: &mut Asked, id: &[u8]) {
+        let place = asked.new.len();
+        asked.new.push(true);
+        if !self.shards.is_empty() {
+            let hash = self.hasher.hash(id);
+            // The index within a shard uses other bits.
+            let shard = usize::try_from(hash & 0xffff).unwrap_or(0) & (self.shards.len() - 1);
+            asked.by_shard[shard].push((hash, place));
         }
-        let hash = self.hasher.hash(id);
-        // The index within a shard uses other bits.
-        let shard = usize::try_from(hash & 0xffff).unwrap_or(0) & (self.shards.len() - 1);
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner).is_new(hash, now_milliseconds)
+    }
+
+    /// Remembers the ids of a group, empties it and says of each, in order, whether it is new. Of ids that are equal
+    /// the first is.
+    pub(super) fn answer<'a>(
+        &self,
+        asked: &'a mut Asked,
+        now_milliseconds: u64,
+    ) -> impl Iterator<Item = bool> + use<'a> {
+        for (shard, ids) in self.shards.iter().zip(&mut asked.by_shard).filter(|(_, ids)| !ids.is_empty()) {
+            let mut dedup = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            dedup.touch(ids.iter().map(|(id, _)| *id));
+            for (id, place) in ids.drain(..) {
+                asked.new[place] = dedup.is_new(id, now_milliseconds);
+            }
+        }
+        asked.new.drain(..)
+    }
+}
+
+/// Enough that lanes hardly meet, and few enough that a shard has several ids of a group to look up at once.
+const SHARDS_A_LANE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shared(window: Duration) -> SharedDedup {
+        SharedDedup::new(dedup::Settings { window, max_ids: 10_000 }, 2)
+    }
+
+    #[test]
+    fn without_a_window_every_id_is_new() {
+        let shared = shared(Duration::ZERO);
+        let mut asked = shared.asked();
+        (0..2).for_each(|_| shared.ask(&mut asked, b"a"));
+        assert_eq!(shared.answer(&mut asked, 0).collect::<Vec<_>>(), [true, true]);
+    }
+
+    proptest! {
+        /// However ids are divided into groups and lanes, one is new when it was not asked for before, in an earlier
+        /// group or earlier in its own.
+        #[test]
+        fn groups_make_no_difference(
+            ids in prop::collection::vec((0u8..60, 0usize..2), 0..300), size in 1usize..100,
+        ) {
+            let shared = shared(Duration::from_mins(10));
+            let mut lanes = [shared.asked(), shared.asked()];
+            let mut seen = HashSet::new();
+            for group in ids.chunks(size) {
+                for (lane, asked) in lanes.iter_mut().enumerate() {
+                    let ids: Vec<u8> = group.iter().filter(|(_, at)| *at == lane).map(|(id, _)| *id).collect();
+                    for id in &ids {
+                        shared.ask(asked, &[*id]);
+                    }
+                    let expected: Vec<bool> = ids.iter().map(|id| seen.insert(*id)).collect();
+                    prop_assert_eq!(shared.answer(asked, 0).collect::<Vec<_>>(), expected);
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,90 @@
+//! Counts sends by the group: first the series of each is worked out, then what they will be counted in is
+//! looked at, all at once, and then those that are to be counted are counted.
+//!
+//! With many series each send waits for memory several times over (index, entry, key); in a group these waits
+//! overlap. It is also what lets a lane ask for a group of ids at once whether they are new.
+
+use std::hint::black_box;
+
+use super::tags::{self, DIMENSIONS};
+use super::{Aggregator, Point, Span, saturate, store};
+use crate::event::SendEvent;
+use crate::route::ConnectionId;
+
+/// Sends whose series are worked out and which are not counted yet.
+#[derive(Debug, Default)]
+pub struct Keyed {
+    sends: Vec<KeyedSend>,
+    /// Their keys and names.
+    arena: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct KeyedSend {
+    hash: u64,
+    key: Span,
+    /// By dimension; empty where there is none, or where the name is part of the key.
+    names: [Span; DIMENSIONS],
+    bucket: u32,
+    seen: u32,
+}
+
+impl Keyed {
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.sends.clear();
+        self.arena.clear();
+    }
+
+    fn bytes(&self, span: Span) -> &[u8] {
+        span.of(&self.arena)
+    }
+}
+
+impl Aggregator {
+    /// Works out the series of a send and appends it to `keyed`; its number there is how many were before it. `bucket` and `seen` are as for [`Aggregator::record`].
+    #[inline]
+    pub fn key(
+        &self,
+        keyed: &mut Keyed,
+        connection: ConnectionId,
+        event: &SendEvent<'_>,
+        channel: &str,
+        bucket: u64,
+        seen: u64,
+    ) {
+        let start = keyed.arena.len();
+        let attributes = self.layout.write_key(&mut keyed.arena, connection, event, channel);
+        let hash = self.hash(&keyed.arena[start..]);
+        let key = Span::since(start, &keyed.arena);
+        let names = attributes.names.map(|name| store(&mut keyed.arena, name));
+        keyed.sends.push(KeyedSend { hash, key, names, bucket: saturate(bucket), seen: saturate(seen) });
+    }
+
+    /// Looks at what the sends will be counted in, so that it is in the cache by then. Changes nothing.
+    pub fn touch(&self, keyed: &Keyed) {
+        let mut touched = 0;
+        for send in &keyed.sends {
+            // Nearly always the entry: it shares the 7 bits of the hash that the index compares.
+            if let Some(number) = self.index.find(send.hash, |_| true) {
+                let entry = &self.entries[*number as usize];
+                touched ^= self.arena.get(entry.key.start as usize).copied().unwrap_or_default();
+            }
+        }
+        black_box(touched);
+    }
+
+    /// Counts one of the sends.
+    #[inline]
+    pub fn count(&mut self, keyed: &Keyed, number: usize) {
+        let send = &keyed.sends[number];
+        let point = Point { bucket: send.bucket, sends: 1 };
+        let entry = self.add(keyed.bytes(send.key), send.hash, point);
+        for (dimension, name) in send.names.into_iter().enumerate() {
+            // An overflow series takes the name of its app group only.
+            if name.length > 0 && tags::takes_name(self.bytes(self.entries[entry].key), dimension) {
+                self.set_name(entry, dimension, keyed.bytes(name), send.seen);
+            }
+        }
+    }
+}
