@@ -1,4 +1,5 @@
-//! What each station of the hallway costs, and the whole of it, beside floors measured in the same run.
+//! What each station of the hallway costs, the whole of it, and pushes into the real program, beside floors measured
+//! in the same run.
 //!
 //! `cargo bench --bench pipeline` takes about a minute. CPU seconds are user and system time together; what a
 //! row shows is the median of its rounds. Nothing here judges: a busy machine is slow, not broken.
@@ -11,8 +12,16 @@ mod floor;
 mod log;
 #[path = "pipeline/measure.rs"]
 mod measure;
+#[path = "../examples/load/pace.rs"]
+mod pace;
+#[path = "../examples/load/push.rs"]
+mod push;
+#[path = "pipeline/server.rs"]
+mod server;
 #[path = "pipeline/stations.rs"]
 mod stations;
+#[path = "../examples/load/truth.rs"]
+mod truth;
 #[path = "pipeline/whole.rs"]
 mod whole;
 
@@ -42,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout();
     // The disk first, while it has nothing else to do.
     log::report(&mut out, directory.path())?;
+    server::report(&mut out, directory.path())?;
     writeln!(
         out,
         "\n{:<46} {:>12} {:>14} {:>10}",

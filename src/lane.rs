@@ -18,13 +18,20 @@ use crate::clock::Clock;
 use crate::dedup;
 use crate::event::decode::Decoder;
 use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent};
-use crate::queue::Delivery;
+use crate::queue::{Delivery, Receipt};
 use crate::route::Router;
 use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
 
-/// How many deliveries a lane has in hand, the one it works on included: enough to stay busy while the
-/// pipeline is elsewhere. It bounds the memory for bodies: lanes times this times the largest body.
-const DELIVERIES_MAX: usize = 4;
+/// How many groups of deliveries a lane has in hand, the one it works on included: enough to stay busy while the
+/// pipeline is elsewhere. It bounds the memory for bodies: lanes times this times the largest group.
+const GROUPS_MAX: usize = 4;
+
+/// Deliveries that go to a lane together: waking it costs as much as counting some twenty events.
+const GROUP_MAX: usize = 64;
+
+/// A group takes no more once it has so many bytes, so it is longer by one body at most. What is in larger pieces
+/// anyway goes one by one.
+const GROUP_BYTES: usize = 256 * 1024;
 
 /// Room in a lane's channel for cuts and plans, beside deliveries.
 const ORDERS_MAX: usize = 8;
@@ -57,9 +64,14 @@ pub struct Plan {
 }
 
 enum Order {
-    Deliver(Delivery),
+    Deliver(Group),
     Cut(oneshot::Sender<Aggregator>),
     Replan(Arc<Plan>),
+}
+
+/// The decoder that the lanes read with, for whoever reads ahead of them.
+pub fn decoder(settings: &Settings) -> Decoder {
+    Decoder::new(&settings.event_types, settings.aggregate.timestamp == aggregate::Timestamp::Event)
 }
 
 /// A lane's thread has ended, which it does only by a defect of this program.
@@ -67,7 +79,37 @@ enum Order {
 #[error("a lane has died; this is a defect of braze-datadog, please report it with the log above")]
 pub struct LaneLost;
 
-/// Leave to hand one delivery to a lane.
+/// Deliveries that one lane is to count, in order.
+#[derive(Debug, Default)]
+pub struct Group {
+    deliveries: Vec<Delivery>,
+    bytes: usize,
+}
+
+impl Group {
+    /// Adds one.
+    pub fn push(&mut self, delivery: Delivery) {
+        self.bytes += delivery.body.len();
+        self.deliveries.push(delivery);
+    }
+
+    /// Whether it should take another one.
+    pub fn has_room(&self) -> bool {
+        self.deliveries.len() < GROUP_MAX && self.bytes < GROUP_BYTES
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    /// The last one's, which is the greatest.
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.deliveries.last().map(|delivery| delivery.receipt)
+    }
+}
+
+/// Leave to hand one group to a lane.
 #[derive(Debug)]
 pub struct Room(OwnedSemaphorePermit);
 
@@ -95,15 +137,15 @@ impl Lanes {
         stats: &Arc<Stats>,
         clock: &Clock,
     ) -> io::Result<Self> {
-        let room = Arc::new(Semaphore::new(settings.lanes * DELIVERIES_MAX));
+        let room = Arc::new(Semaphore::new(settings.lanes * GROUPS_MAX));
         let dedup = Arc::new(SharedDedup::new(settings.dedup, settings.lanes));
         // One seed for all, so that a series has one hash in every lane and is never hashed to be merged.
         let hasher = foldhash::fast::RandomState::default();
         let start = |number| {
-            let (orders, received) = mpsc::channel(DELIVERIES_MAX + ORDERS_MAX);
+            let (orders, received) = mpsc::channel(GROUPS_MAX + ORDERS_MAX);
             let in_hand = Arc::new(AtomicUsize::new(0));
             let lane = Lane {
-                decoder: Decoder::new(&settings.event_types, needs_time(settings)),
+                decoder: decoder(settings),
                 counter: Counter {
                     aggregator: Aggregator::new(
                         Arc::clone(&plan.layout),
@@ -135,7 +177,7 @@ impl Lanes {
         Ok(Self { lanes, room })
     }
 
-    /// Waits until some lane takes another delivery. Cancel-safe.
+    /// Waits until some lane takes another group. Cancel-safe.
     ///
     /// # Errors
     /// When a lane has died.
@@ -143,17 +185,17 @@ impl Lanes {
         Arc::clone(&self.room).acquire_owned().await.map(Room).map_err(|_closed| LaneLost)
     }
 
-    /// Hands a delivery to the lane that has the fewest in hand.
+    /// Hands a group to the lane that has the fewest in hand.
     ///
     /// # Errors
     /// When that lane has died.
-    pub async fn deliver(&self, room: Room, delivery: Delivery) -> Result<(), LaneLost> {
+    pub async fn deliver(&self, room: Room, group: Group) -> Result<(), LaneLost> {
         let least_busy = self.lanes.iter().min_by_key(|lane| lane.in_hand.load(Ordering::Relaxed));
         let lane = least_busy.ok_or(LaneLost)?;
         lane.in_hand.fetch_add(1, Ordering::Relaxed);
-        // The lane gives the permit back when it is through with the delivery.
+        // The lane gives the permit back when it is through with the group.
         room.0.forget();
-        lane.orders.send(Order::Deliver(delivery)).await.map_err(|_closed| LaneLost)
+        lane.orders.send(Order::Deliver(group)).await.map_err(|_closed| LaneLost)
     }
 
     /// Tells every lane to cut after the deliveries it has in hand. The receivers get what was counted.
@@ -198,8 +240,8 @@ impl Lane {
     fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         while let Some(order) = orders.blocking_recv() {
             match order {
-                Order::Deliver(delivery) => {
-                    self.deliver(&delivery);
+                Order::Deliver(group) => {
+                    self.deliver(&group);
                     self.in_hand.fetch_sub(1, Ordering::Relaxed);
                     self.room.add_permits(1);
                 }
@@ -213,13 +255,15 @@ impl Lane {
         }
     }
 
-    fn deliver(&mut self, delivery: &Delivery) {
+    fn deliver(&mut self, group: &Group) {
         let now = Now { unix: self.clock.unix_seconds(), elapsed: self.clock.elapsed_milliseconds() };
         let counter = &mut self.counter;
-        self.decoder.decode(&delivery.body, delivery.framing, &delivery.origin, |decoded| {
-            counter.count(decoded, now);
-        });
-        counter.malformed(Malformed::TooLarge, u64::from(delivery.oversized));
+        for delivery in &group.deliveries {
+            self.decoder.decode(&delivery.body, delivery.framing, &delivery.origin, |decoded| {
+                counter.count(decoded, now);
+            });
+            counter.malformed(Malformed::TooLarge, u64::from(delivery.oversized));
+        }
         counter.book(&self.stats);
     }
 
@@ -360,10 +404,6 @@ impl Counter {
         // The texts of the event types are kept for the next delivery.
         self.tally.ignored.iter_mut().for_each(|(_, events)| *events = 0);
     }
-}
-
-fn needs_time(settings: &Settings) -> bool {
-    settings.aggregate.timestamp == aggregate::Timestamp::Event
 }
 
 /// The value of the `channel` tag of an event type.

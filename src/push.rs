@@ -11,6 +11,7 @@ mod door;
 mod memory;
 mod origin;
 mod refusal;
+mod spare;
 mod token;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 pub use self::counters::Counters;
 pub use self::credentials::{Credentials, CredentialsError, Reload};
 use self::door::Door;
+use crate::event::decode::Decoder;
 use crate::listen::{self, ListenError, Listener};
 use crate::queue::embedded::{AppendError, Appender, Frame};
 
@@ -56,9 +58,10 @@ pub struct PushListener {
     reload: Reload,
     counters: Arc<Counters>,
     limits: door::Limits,
+    decoder: Decoder,
 }
 
-/// Opens the push port.
+/// Opens the push port. `decoder` reads as those behind the queue do; bodies are read by siblings of it.
 ///
 /// # Errors
 /// When it can't be listened on; the message names the setting.
@@ -66,6 +69,7 @@ pub async fn bind(
     settings: &Settings,
     credentials: Credentials,
     appender: Appender,
+    decoder: Decoder,
 ) -> Result<PushListener, ListenError> {
     let listener = Listener::bind(settings.listen, "push.listen", listen::Limits::default()).await?;
     Ok(PushListener {
@@ -74,6 +78,7 @@ pub async fn bind(
         counters: Arc::default(),
         listener,
         appender,
+        decoder,
     })
 }
 
@@ -103,7 +108,7 @@ impl PushListener {
     ///
     /// A push whose sender goes away is dropped where it stands, its append included.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let Self { listener, appender, reload, counters, limits } = self;
+        let Self { listener, appender, reload, counters, limits, decoder } = self;
         let is_accepting = {
             let appender = appender.clone();
             move || appender.is_accepting()
@@ -112,7 +117,7 @@ impl PushListener {
             let appender = appender.clone();
             async move { appender.append(frame).await }
         };
-        let door = Door::new(limits, reload.clone(), counters);
+        let door = Door::new(limits, reload.clone(), counters, decoder);
         serve(listener, door, reload, is_accepting, append, stop, grace).await
     }
 }
@@ -227,7 +232,7 @@ mod tests {
             let accepting = Arc::clone(&accepting);
             move || accepting.load(Ordering::SeqCst)
         };
-        let door = Door::new(limits, reload.clone(), Arc::clone(&counters));
+        let door = Door::new(limits, reload.clone(), Arc::clone(&counters), Decoder::new(&[], false));
         let mut done = JoinSet::new();
         done.spawn(serve(listener, door, reload.clone(), is_accepting, append, stopped, LONG));
         Running { address, script, accepting, frames, counters, reload, stop, done }
@@ -289,6 +294,9 @@ mod tests {
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let frames = running.frames.lock().unwrap();
         assert_eq!((frames[0].events, frames[0].body.as_ref()), (2, ENVELOPE));
+        let mut extract = Vec::new();
+        Decoder::new(&[], false).extract(ENVELOPE, &mut extract).unwrap();
+        assert_eq!(frames[0].extract.as_deref(), Some(extract.as_slice()));
         assert_eq!(frames[0].origin.app_group_id.as_deref(), Some("g1"));
         assert_eq!(frames[0].origin.app_group_name.as_deref(), Some("Acme Ü"));
         drop(frames);
@@ -561,7 +569,7 @@ mod tests {
     #[tokio::test]
     async fn more_bodies_than_memory_holds_are_503_until_there_is_room() {
         let limits = door::Limits {
-            memory_bytes_max: 1_100_000,
+            memory_bytes_max: 1_400_000,
             memory_wait_max: Duration::from_millis(100),
             ..limits()
         };

@@ -35,6 +35,8 @@ pub enum Framing {
     Document,
     /// JSON documents, one a line; a line that is not JSON harms no other line.
     Lines,
+    /// What a decoder has noted of a [`Framing::Document`] that it has read before; only while both are in memory.
+    Extract,
 }
 
 /// What the place that events came from says of them, for events that do not say it themselves.

@@ -77,7 +77,12 @@ fn thread_cpu() -> Result<Duration, Box<dyn Error>> {
 /// The 14th and 15th field of `stat`: user and system time of the process. The second is the program's name
 /// in parentheses, which may hold anything.
 fn process_cpu() -> Result<Duration, Box<dyn Error>> {
-    let text = fs::read_to_string("/proc/self/stat")?;
+    cpu_of(std::process::id())
+}
+
+/// The same of any process.
+pub(crate) fn cpu_of(process: u32) -> Result<Duration, Box<dyn Error>> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = text.rsplit_once(')').ok_or("stat has no name")?;
     let ticks: Vec<u32> =
         fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;

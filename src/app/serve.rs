@@ -41,12 +41,21 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let log_level = super::start_logging(&config)?;
     super::warn(path, warnings);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers(config.lanes.get()))
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
     let ended = runtime.block_on(serve(config, path, import, log_level));
     // What still blocks (a read of standard input, say) must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
+}
+
+/// Threads for sockets and timers: half as many as lanes. A push costs them twice what it costs a lane, but threads
+/// beyond what the load needs only wake each other up: on two cores, two cost a sixth more than one.
+fn workers(lanes: usize) -> usize {
+    lanes.div_ceil(2)
 }
 
 async fn serve(
@@ -200,12 +209,7 @@ fn start_pipeline(
     clock: &Clock,
 ) -> Result<Pipeline<HttpIntake>, Failure> {
     let settings = pipeline::Settings {
-        lanes: lane::Settings {
-            lanes: config.lanes.get(),
-            event_types: config.events_count.clone(),
-            aggregate: config.aggregate.clone(),
-            dedup: config.dedup,
-        },
+        lanes: lanes(config),
         flush_interval: config.aggregate.flush_interval,
         flush_timeout: config.aggregate.flush_timeout,
         shutdown_timeout: config.shutdown_timeout,
@@ -214,6 +218,15 @@ fn start_pipeline(
     let layout = Arc::new(Layout::new(&config.tags));
     Pipeline::start(intake, settings, config.connections.clone(), layout, Arc::clone(stats), clock.clone())
         .map_err(Failure::failed)
+}
+
+fn lanes(config: &Config) -> lane::Settings {
+    lane::Settings {
+        lanes: config.lanes.get(),
+        event_types: config.events_count.clone(),
+        aggregate: config.aggregate.clone(),
+        dedup: config.dedup,
+    }
 }
 
 /// Opens push, unless the run ends by itself: then nothing could be pushed that it is sure to count.
@@ -227,7 +240,8 @@ async fn open_push(
     for notice in &notices {
         tracing::warn!("{notice}");
     }
-    push::bind(settings, credentials, appender.clone()).await.map(Some).map_err(Failure::failed)
+    let decoder = lane::decoder(&lanes(config));
+    push::bind(settings, credentials, appender.clone(), decoder).await.map(Some).map_err(Failure::failed)
 }
 
 /// Opens the admin port. A run that ends by itself does without it if something else has the port: most

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::queue::Origin;
 use crate::queue::embedded::Frame;
+use crate::queue::{Delivery, Framing, Origin, Receipt};
 
 /// What a frame begins with. No UTF-8 text has the bytes FE and FF, so no JSON body holds it by design or by
 /// chance, and a search for it does not stop inside a body.
@@ -87,32 +87,37 @@ impl Head {
     pub(super) fn end(&self) -> u64 {
         self.first + u64::from(self.events)
     }
+
+    /// What acknowledges the frame: the number of its last event.
+    pub(super) fn receipt(&self) -> Receipt {
+        Receipt(self.end() - 1)
+    }
 }
 
 /// A frame that is ready to be written but for its sequence number.
 #[derive(Debug)]
 pub(super) struct Record {
     head: Head,
-    origin: Vec<u8>,
-    body: Bytes,
+    origin_bytes: Vec<u8>,
+    frame: Frame,
 }
 
 impl Record {
     /// Sums up `frame`. `None` when its length does not fit the format (4 GiB).
     pub(super) fn new(frame: Frame) -> Option<Record> {
-        let origin = encode_origin(&frame.origin)?;
+        let origin_bytes = encode_origin(&frame.origin)?;
         let mut sum = crc32fast::Hasher::new();
-        sum.update(&origin);
+        sum.update(&origin_bytes);
         sum.update(&frame.body);
         let head = Head {
             checksum: sum.finalize(),
-            origin_bytes: u32::try_from(origin.len()).ok()?,
+            origin_bytes: u32::try_from(origin_bytes.len()).ok()?,
             body_bytes: u32::try_from(frame.body.len()).ok()?,
             // Every frame needs a number, or it could not be acknowledged.
             events: frame.events.max(1),
             first: 0,
         };
-        Some(Record { head, origin, body: frame.body })
+        Some(Record { head, origin_bytes, frame })
     }
 
     /// The length of the whole frame.
@@ -124,12 +129,19 @@ impl Record {
         u64::from(self.head.events)
     }
 
-    /// The two pieces to be written, one after the other: head and origin, then the body.
-    pub(super) fn into_pieces(self, first: u64) -> (Vec<u8>, Bytes) {
-        let mut lead = Vec::with_capacity(HEAD_BYTES + self.origin.len());
-        lead.extend_from_slice(&Head { first, ..self.head }.encode());
-        lead.extend_from_slice(&self.origin);
-        (lead, self.body)
+    /// The two pieces to be written, one after the other: head and origin, then the body; and what is handed out
+    /// once they are durable.
+    pub(super) fn into_pieces(self, first: u64) -> (Vec<u8>, Bytes, Delivery) {
+        let head = Head { first, ..self.head };
+        let mut lead = Vec::with_capacity(HEAD_BYTES + self.origin_bytes.len());
+        lead.extend_from_slice(&head.encode());
+        lead.extend_from_slice(&self.origin_bytes);
+        let Frame { origin, body, extract, .. } = self.frame;
+        let (framing, handed) = match extract {
+            Some(extract) => (Framing::Extract, extract),
+            None => (Framing::Document, body.clone()),
+        };
+        (lead, body, Delivery { body: handed, framing, origin, oversized: 0, receipt: head.receipt() })
     }
 }
 
@@ -211,16 +223,17 @@ mod tests {
             events in 0u32..1000,
             first in 0u64..u64::MAX / 2,
         ) {
-            let frame = Frame { events, origin: Arc::new(origin.clone()), body: Bytes::from(body.clone()) };
+            let frame = Frame { events, origin: Arc::new(origin.clone()), body: Bytes::from(body.clone()), extract: None };
             let record = Record::new(frame).unwrap();
             let bytes = record.frame_bytes();
-            let (lead, tail) = record.into_pieces(first);
+            let (lead, tail, delivery) = record.into_pieces(first);
             let head = Head::decode(&lead).unwrap();
             prop_assert_eq!((head.first, head.events), (first, events.max(1)));
             prop_assert_eq!(head.frame_bytes(), bytes);
             prop_assert_eq!((lead.len() + tail.len()) as u64, bytes);
             prop_assert_eq!(decode_origin(&lead[HEAD_BYTES..]), Some(origin));
-            prop_assert_eq!(tail, body);
+            prop_assert_eq!(&tail, &body);
+            prop_assert_eq!((delivery.body, delivery.receipt), (tail, head.receipt()));
         }
 
         /// No change of a single byte of a head goes unnoticed.
