@@ -32,11 +32,12 @@ samples: ## write the sample events anew
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
 
-# The linker, what the tests call (kill, python3, systemd-analyze), rustfmt and clippy. Needs root for apt-get.
+# The linker, what the tests call (kill, python3, pip for the Kafka broker, systemd-analyze), rustfmt and clippy. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
 	need cc gcc; need python3 python3-minimal; need systemd-analyze systemd; \
+	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
 	[[ -x /bin/kill ]] || missing+=(procps); \
 	[[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev); \
 	[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates); \

@@ -12,14 +12,17 @@ mod floor;
 mod log;
 #[path = "pipeline/measure.rs"]
 mod measure;
+#[expect(unused, reason = "its tests run with the example")]
 #[path = "../examples/load/pace.rs"]
 mod pace;
+#[expect(unused, reason = "its tests run with the example")]
 #[path = "../examples/load/push.rs"]
 mod push;
 #[path = "pipeline/server.rs"]
 mod server;
 #[path = "pipeline/stations.rs"]
 mod stations;
+#[expect(unused, reason = "its tests run with the example")]
 #[path = "../examples/load/truth.rs"]
 mod truth;
 #[path = "pipeline/whole.rs"]

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod progress;
+mod queues;
 mod reload;
 mod serve;
 mod views;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::command_line::{Arguments, Command};
-use crate::config::{Config, LogFormat, QueueKind, Warning};
+use crate::config::{Config, LogFormat, Warning};
 use crate::{admin, telemetry};
 
 /// The run failed.
@@ -72,12 +73,6 @@ type Loaded = (Config, Vec<Warning>, std::path::PathBuf);
 fn load(given: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
     let path = Config::path(given, std::env::var_os("BRAZE_DATADOG_CONFIG"));
     let (config, warnings) = Config::load(&path).map_err(Failure::configuration)?;
-    if config.queue.kind == QueueKind::Kafka {
-        return Err(Failure::configuration(format!(
-            "{}: queue.kind: \"kafka\" is not in this version; use \"embedded\"",
-            path.display()
-        )));
-    }
     Ok((config, warnings, path))
 }
 

@@ -23,9 +23,7 @@ mod shape;
 mod units;
 mod written;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,7 +77,7 @@ pub struct Queue {
     /// The log on the local disk. Its directory also remembers how far imports have come.
     pub embedded: queue::embedded::Settings,
     /// The broker.
-    pub kafka: Kafka,
+    pub kafka: queue::kafka::Settings,
 }
 
 /// What events wait in.
@@ -89,34 +87,6 @@ pub enum QueueKind {
     Embedded,
     /// A Kafka broker.
     Kafka,
-}
-
-/// How a Kafka broker is reached.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Kafka {
-    /// `host:port` of the first brokers to ask; at least one.
-    pub brokers: Vec<Box<str>>,
-    /// Names of topics, or regular expressions that begin with `^`; at least one.
-    pub topics: Vec<Box<str>>,
-    /// The consumer group.
-    pub group_id: Box<str>,
-    /// The base URL of the schema registry, where there is one.
-    pub schema_registry: Option<Box<str>>,
-    /// Handed to librdkafka as they are; values may be passwords.
-    pub options: BTreeMap<Box<str>, Box<str>>,
-}
-
-impl fmt::Debug for Kafka {
-    /// Without the values of the options and without the registry's URL, which can hold passwords.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kafka")
-            .field("brokers", &self.brokers)
-            .field("topics", &self.topics)
-            .field("group_id", &self.group_id)
-            .field("schema_registry", &self.schema_registry.is_some())
-            .field("options", &self.options.keys())
-            .finish()
-    }
 }
 
 /// What is logged, and how.

@@ -121,6 +121,8 @@ pub enum Malformed {
     NoTime,
     /// Longer than any event of Braze can be; never held in memory.
     TooLarge,
+    /// Lost before it could be read: it lay in a damaged block, or its schema could not be had.
+    Unreadable,
 }
 
 impl Malformed {
@@ -133,6 +135,7 @@ impl Malformed {
             Malformed::NoId => "no_id",
             Malformed::NoTime => "no_time",
             Malformed::TooLarge => "too_large",
+            Malformed::Unreadable => "unreadable",
         }
     }
 }

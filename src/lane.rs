@@ -95,7 +95,12 @@ impl Group {
 
     /// Whether it should take another one.
     pub fn has_room(&self) -> bool {
-        self.deliveries.len() < GROUP_MAX && self.bytes < GROUP_BYTES
+        self.deliveries.len() < GROUP_MAX && self.bytes < GROUP_BYTES && !self.is_recalled()
+    }
+
+    /// Whether the queue recalls what it has handed out up to the last one.
+    pub fn is_recalled(&self) -> bool {
+        self.deliveries.last().is_some_and(|delivery| delivery.recall)
     }
 
     /// Whether there is nothing in it.
@@ -259,7 +264,7 @@ impl Lane {
         let now = Now { unix: self.clock.unix_seconds(), elapsed: self.clock.elapsed_milliseconds() };
         let counter = &mut self.counter;
         for delivery in &group.deliveries {
-            self.decoder.decode(&delivery.body, delivery.framing, &delivery.origin, |decoded| {
+            self.decoder.decode(&delivery.body, &delivery.framing, &delivery.origin, |decoded| {
                 counter.count(decoded, now);
             });
             counter.malformed(Malformed::TooLarge, u64::from(delivery.oversized));

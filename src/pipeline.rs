@@ -118,6 +118,8 @@ struct Run {
     phase: Phase,
     /// What may be acknowledged and is not yet.
     acknowledge: Option<Receipt>,
+    /// The queue asks for a cut before the next tick.
+    is_recalled: bool,
     /// The connections and tags of a reload that waits for its cut.
     reload: Option<(Vec<Connection>, Arc<Layout>)>,
 }
@@ -130,6 +132,7 @@ impl Run {
             flushes: VecDeque::new(),
             phase: Phase::Receiving,
             acknowledge: None,
+            is_recalled: false,
             reload: None,
         }
     }
@@ -237,6 +240,10 @@ impl<I: Intake> Pipeline<I> {
                 deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
             }
             self.reload(&mut run).await?;
+            if run.is_recalled && self.flusher.has_room() {
+                run.is_recalled = false;
+                self.cut(&mut run).await?;
+            }
             if let Some(ended) = run.phase.ended() {
                 // A tick may have been left out while the flush thread was busy.
                 self.cut(&mut run).await?;
@@ -283,6 +290,7 @@ impl<I: Intake> Pipeline<I> {
         let group = std::mem::take(&mut run.in_hand);
         if let Some(receipt) = group.receipt() {
             run.ledger.deliver(receipt);
+            run.is_recalled |= group.is_recalled();
             self.lanes.deliver(room, group).await?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 pub mod embedded;
 pub mod files;
+pub mod kafka;
 
 /// What a queue hands over at once: the bytes of one or more events, and where they stand in the queue.
 #[derive(Debug, Clone)]
@@ -24,12 +25,15 @@ pub struct Delivery {
     /// How many events the queue left out of `body` because they were too large to be held; they are booked
     /// as malformed.
     pub oversized: u32,
+    /// The queue is about to give up what it has handed out up to here: cut at once instead of with the next
+    /// flush, so that it is acknowledged in time.
+    pub recall: bool,
     /// What [`Queue::acknowledge`] takes once this delivery and all before it are settled.
     pub receipt: Receipt,
 }
 
 /// How the bytes of a [`Delivery`] are divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Framing {
     /// One JSON document: an envelope, an array, or a bare event.
     Document,
@@ -37,6 +41,23 @@ pub enum Framing {
     Lines,
     /// What a decoder has noted of a [`Framing::Document`] that it has read before; only while both are in memory.
     Extract,
+    /// No bytes, but as many events as this, which the queue could not make readable. They are booked as
+    /// malformed. Whoever takes the number from untrusted bytes bounds it.
+    Unreadable(u64),
+    /// Several parts one after the other, each divided in its own way: a message of a broker each. Whatever is
+    /// wrong with one harms no other.
+    Parts(Arc<[Part]>),
+}
+
+/// One of the parts that a body is made of. It begins where the part before it ends, or at the start of the
+/// body; an empty one, but for [`Framing::Unreadable`], holds no event. Bytes behind the last part belong to
+/// none and are not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Where it ends, counted from the start of the body.
+    pub end: usize,
+    /// How its bytes are divided.
+    pub framing: Framing,
 }
 
 /// What the place that events came from says of them, for events that do not say it themselves.

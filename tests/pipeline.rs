@@ -219,6 +219,19 @@ async fn a_connection_that_hangs_delays_nobody_and_its_sends_are_dropped_as_time
 }
 
 #[tokio::test]
+async fn what_the_queue_recalls_is_flushed_and_acknowledged_at_once() {
+    let mut rig = Rig::of_two(Settings { flush_interval: Duration::from_mins(1), ..settings() });
+    let mut queue = FakeQueue::new(bodies(4)).waiting().recalling_at(2);
+    let (recalled, commands) = (queue.clone(), rig.commands.clone());
+    tokio::spawn(async move {
+        eventually("what was recalled is acknowledged", || recalled.acknowledged() >= 3).await;
+        commands.send(Command::Stop).await.unwrap();
+    });
+    assert_eq!(rig.run(&mut queue).await, Ended::Stopped);
+    assert_eq!(queue.acknowledged(), 4);
+}
+
+#[tokio::test]
 async fn a_stop_flushes_what_is_counted_and_waits_for_its_outcome() {
     let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);

@@ -91,7 +91,7 @@ const SHELL: [&str; 10] =
 type Friend = (&'static str, &'static [&'static str]);
 
 /// Modules that few may name, and who these are.
-const CONCRETE: [(&str, &[Friend]); 7] = [
+const CONCRETE: [(&str, &[Friend]); 8] = [
     ("config", &[("main", &[]), ("app", &[])]),
     ("app", &[("main", &[])]),
     ("pipeline", &[("app", &[])]),
@@ -101,6 +101,7 @@ const CONCRETE: [(&str, &[Friend]); 7] = [
         &[("app", &[]), ("config", &["Settings"]), ("push", &["Appender", "AppendError", "Frame"])],
     ),
     ("queue::files", &[("app", &[]), ("config", &["Settings"])]),
+    ("queue::kafka", &[("app", &[]), ("config", &["Settings"])]),
     ("datadog::http", &[("app", &[]), ("config", &["Settings"])]),
 ];
 

@@ -78,7 +78,7 @@ fn deliveries(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn decoded(lines: &[u8], mut emit: impl FnMut(Decoded<'_>)) -> u64 {
     let (mut decoder, origin, mut events) = (decoder(), Origin::default(), 0);
     for chunk in deliveries(lines) {
-        decoder.decode(chunk, Framing::Lines, &origin, |decoded| {
+        decoder.decode(chunk, &Framing::Lines, &origin, |decoded| {
             events += 1;
             emit(decoded);
         });

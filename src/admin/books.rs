@@ -9,14 +9,8 @@ use crate::stats::{Books, ConnectionBooks, Histogram};
 /// What stands beside the books.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gauges {
-    /// Events in the queue that are not acknowledged.
-    pub queue_depth: u64,
-    /// Bytes of the queue on disk.
-    pub queue_bytes: u64,
-    /// Bytes that it may have.
-    pub queue_bytes_max: u64,
-    /// Events known to be lost to damage of the disk.
-    pub queue_lost: u64,
+    /// What the events wait in.
+    pub queue: QueueGauges,
     /// Push requests by status.
     pub push_requests: Vec<(u16, u64)>,
     /// Bytes of push bodies as received.
@@ -25,6 +19,49 @@ pub struct Gauges {
     pub started: u64,
     /// How long ago that is, in seconds.
     pub uptime_seconds: u64,
+}
+
+/// What is known of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueGauges {
+    /// A log on the local disk.
+    Embedded {
+        /// Events that are not acknowledged.
+        depth: u64,
+        /// Bytes on disk.
+        bytes: u64,
+        /// Bytes that it may have there.
+        bytes_max: u64,
+        /// Events known to be lost to damage of the disk.
+        lost: u64,
+    },
+    /// A Kafka broker.
+    Kafka {
+        /// Messages behind what is committed, in the partitions of this process.
+        lag: u64,
+        /// Partitions that this process reads.
+        partitions: u64,
+        /// Messages that the broker threw away before they were read.
+        lost: u64,
+        /// Whether fetching is paused because the pipeline is full.
+        is_paused: bool,
+    },
+}
+
+impl Default for QueueGauges {
+    fn default() -> Self {
+        QueueGauges::Embedded { depth: 0, bytes: 0, bytes_max: 0, lost: 0 }
+    }
+}
+
+impl QueueGauges {
+    /// Events (or messages) that wait.
+    pub const fn depth(&self) -> u64 {
+        match self {
+            QueueGauges::Embedded { depth, .. } => *depth,
+            QueueGauges::Kafka { lag, .. } => *lag,
+        }
+    }
 }
 
 /// The books in Prometheus' text format 0.0.4.
@@ -68,11 +105,42 @@ pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
 }
 
 fn gauges_of(page: &mut Page, gauges: &Gauges) {
-    page.gauge("queue_depth", "Events in the queue that are not acknowledged.", gauges.queue_depth);
-    page.gauge("queue_size_bytes", "Bytes of the queue on disk.", gauges.queue_bytes);
-    page.gauge("queue_size_max_bytes", "Bytes that the queue may have.", gauges.queue_bytes_max);
-    page.metric("queue_events_lost_total", "counter", "Events known to be lost to damage of the disk.");
-    page.value("queue_events_lost_total", &[], gauges.queue_lost);
+    page.gauge(
+        "queue_depth",
+        "Events (in Kafka: messages) in the queue that are not acknowledged.",
+        gauges.queue.depth(),
+    );
+    match gauges.queue {
+        QueueGauges::Embedded { bytes, bytes_max, lost, .. } => {
+            page.gauge("queue_size_bytes", "Bytes of the queue on disk.", bytes);
+            page.gauge("queue_size_max_bytes", "Bytes that the queue may have.", bytes_max);
+            page.metric(
+                "queue_events_lost_total",
+                "counter",
+                "Events known to be lost to damage of the disk.",
+            );
+            page.value("queue_events_lost_total", &[], lost);
+        }
+        QueueGauges::Kafka { lag, partitions, lost, is_paused } => {
+            page.gauge(
+                "kafka_consumer_lag",
+                "Messages behind what is committed, in all partitions read.",
+                lag,
+            );
+            page.gauge("kafka_partitions", "Partitions that this process reads.", partitions);
+            page.gauge(
+                "kafka_paused",
+                "Whether fetching is paused: the pipeline is full.",
+                u64::from(is_paused),
+            );
+            page.metric(
+                "kafka_messages_lost_total",
+                "counter",
+                "Messages that the broker threw away before they were read.",
+            );
+            page.value("kafka_messages_lost_total", &[], lost);
+        }
+    }
     page.metric("push_requests_total", "counter", "Push requests by the status of the answer.");
     for (code, requests) in &gauges.push_requests {
         page.value("push_requests_total", &[("code", &code.to_string())], requests);
@@ -101,7 +169,7 @@ pub fn json(books: &Books, gauges: &Gauges) -> Value {
         "dropped": books.dropped(),
         "pending": books.pending(),
         "balanced": books.balance(),
-        "queue_depth": gauges.queue_depth,
+        "queue_depth": gauges.queue.depth(),
         "ignored_by_event_type": books.ignored,
         "malformed_by_reason": books.malformed,
         "connections": connections,
@@ -211,7 +279,13 @@ mod tests {
 
     #[test]
     fn the_books_are_shown_under_the_names_of_the_contract() {
-        let page = prometheus(&books(), &Gauges { queue_depth: 4, ..Gauges::default() });
+        let page = prometheus(
+            &books(),
+            &Gauges {
+                queue: QueueGauges::Embedded { depth: 4, bytes: 0, bytes_max: 0, lost: 0 },
+                ..Gauges::default()
+            },
+        );
         for line in [
             "braze_datadog_events_received_total 7",
             "braze_datadog_events_ignored_total{event_type=\"users.messages.email.Open\"} 2",

@@ -11,20 +11,19 @@ use tokio::task::JoinSet;
 use super::command_line::ImportArguments;
 use super::reload::Reloader;
 use super::views::Watched;
-use super::{Failure, progress};
+use super::{Failure, queues};
 use crate::admin::{self, books};
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::config::{Config, Warning};
 use crate::datadog::http::HttpIntake;
 use crate::lane;
-use crate::pipeline::{self, Command, Ended, Pipeline};
+use crate::pipeline::{self, Command, Pipeline};
 use crate::push::{self, Credentials, PushListener};
-use crate::queue::embedded::{self, Appender, EmbeddedQueue};
-use crate::queue::files::{self, FilesQueue, Notice};
+use crate::queue::embedded::Appender;
 use crate::signal::{self, Request, Signals};
 use crate::stats::Stats;
-use crate::telemetry::{self, LogLevel};
+use crate::telemetry::LogLevel;
 
 /// Commands that may wait for the pipeline.
 const COMMANDS_MAX: usize = 8;
@@ -67,18 +66,18 @@ async fn serve(
     // First of all: a SIGHUP that nobody has taken over ends the process.
     let signals = Signals::new().map_err(Failure::failed)?;
     let clock = Clock::system();
-    let (queue, appender) = open_queue(&config, import.once)?;
-    let files = open_files(&config, import, &clock)?;
+    let (queue, waiting, appender) = queues::open(&config, import.once)?;
+    let files = queues::open_files(&config, import, &clock)?;
     let stats = Arc::new(Stats::new());
     let mut pipeline = start_pipeline(&config, &stats, &clock)?;
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
     let (connections, configured) = watch::channel(Arc::new(config.connections.clone()));
-    let push = open_push(&config, import.once, &appender).await?;
+    let push = open_push(&config, import.once, appender).await?;
 
     let watched = Watched {
         stats: Arc::clone(&stats),
-        appender,
+        queue: waiting,
         started: clock.unix_seconds(),
         clock,
         heartbeat: pipeline.heartbeat(),
@@ -106,7 +105,7 @@ async fn serve(
     attendants.spawn(watchdog(watched.clone()));
     announce(&config, path);
 
-    let ended = run_queues(&mut pipeline, files, queue, &mut commanded, &stats).await;
+    let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
     if !stop.send_replace(true) {
         signal::notify(signal::Notice::Stopping);
     }
@@ -126,81 +125,6 @@ async fn serve(
         super::print_line(&line).map_err(Failure::failed)?;
     }
     ended.map_err(Failure::failed)
-}
-
-/// First the imports, then the queue.
-async fn run_queues(
-    pipeline: &mut Pipeline<HttpIntake>,
-    files: Option<FilesQueue>,
-    mut queue: EmbeddedQueue,
-    commanded: &mut mpsc::Receiver<Command>,
-    stats: &Arc<Stats>,
-) -> Result<(), pipeline::PipelineError> {
-    if let Some(mut files) = files {
-        let mut drawing = JoinSet::new();
-        drawing.spawn(progress::draw(files.progress(), Arc::clone(stats)));
-        let ended = pipeline.run(&mut files, commanded).await;
-        drawing.shutdown().await;
-        telemetry::wipe();
-        match ended? {
-            Ended::Stopped => return Ok(()),
-            Ended::QueueEnded => {
-                tracing::info!(files = files.progress().files_done(), "the import is finished");
-            }
-        }
-    }
-    pipeline.run(&mut queue, commanded).await.map(|_ended| ())
-}
-
-fn open_queue(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender), Failure> {
-    let settings = &config.queue.embedded;
-    let (mut queue, appender, opened) = embedded::open(settings).map_err(Failure::failed)?;
-    queue.until_empty(once);
-    if opened.torn_bytes > 0 {
-        tracing::warn!(
-            bytes = opened.torn_bytes,
-            "the queue ended in a frame that was not finished; it was cut off"
-        );
-    }
-    for gap in &opened.damaged {
-        tracing::error!(
-            segment = %gap.segment.display(),
-            offset = gap.offset,
-            bytes = gap.bytes,
-            events = gap.events,
-            "the queue is damaged here; it goes on behind the gap"
-        );
-    }
-    if opened.is_acknowledgement_lost {
-        tracing::error!(
-            "the queue's record of what was acknowledged is lost; what is left in it is counted again"
-        );
-    }
-    tracing::info!(directory = %settings.directory.display(), waiting = opened.waiting, "the queue is open");
-    Ok((queue, appender))
-}
-
-fn open_files(
-    config: &Config,
-    import: &ImportArguments,
-    clock: &Clock,
-) -> Result<Option<FilesQueue>, Failure> {
-    if import.import.is_empty() {
-        return Ok(None);
-    }
-    let settings = files::Settings {
-        files: import.import.clone(),
-        memory: Some(config.queue.embedded.directory.clone()),
-        again: import.again,
-    };
-    let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
-    for notice in &notices {
-        match notice {
-            Notice::Changed { .. } | Notice::Empty { .. } => tracing::warn!("{notice}"),
-            _ => tracing::info!("{notice}"),
-        }
-    }
-    Ok(Some(queue))
 }
 
 fn start_pipeline(
@@ -233,15 +157,16 @@ fn lanes(config: &Config) -> lane::Settings {
 async fn open_push(
     config: &Config,
     once: bool,
-    appender: &Appender,
+    appender: Option<Appender>,
 ) -> Result<Option<PushListener>, Failure> {
-    let Some(settings) = config.push.as_ref().filter(|_| !once) else { return Ok(None) };
+    let Some(appender) = appender.filter(|_| !once) else { return Ok(None) };
+    let Some(settings) = &config.push else { return Ok(None) };
     let (credentials, notices) = Credentials::load(settings).map_err(Failure::configuration)?;
     for notice in &notices {
         tracing::warn!("{notice}");
     }
     let decoder = lane::decoder(&lanes(config));
-    push::bind(settings, credentials, appender.clone(), decoder).await.map(Some).map_err(Failure::failed)
+    push::bind(settings, credentials, appender, decoder).await.map(Some).map_err(Failure::failed)
 }
 
 /// Opens the admin port. A run that ends by itself does without it if something else has the port: most

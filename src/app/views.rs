@@ -8,21 +8,65 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::admin::Views;
-use crate::admin::books::{self, Gauges};
+use crate::admin::books::{self, Gauges, QueueGauges};
 use crate::clock::Clock;
 use crate::datadog::Connection;
 use crate::push;
 use crate::queue::embedded::Appender;
+#[cfg(feature = "kafka")]
+use crate::queue::kafka;
 use crate::stats::Stats;
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
+/// The queue, as it can be looked at.
+#[derive(Debug, Clone)]
+pub(super) enum Waiting {
+    /// The log on the local disk.
+    Embedded(Appender),
+    /// The broker.
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::Watch),
+}
+
+impl Waiting {
+    fn gauges(&self) -> QueueGauges {
+        match self {
+            Waiting::Embedded(log) => QueueGauges::Embedded {
+                depth: log.depth(),
+                bytes: log.size(),
+                bytes_max: log.size_max(),
+                lost: log.lost(),
+            },
+            #[cfg(feature = "kafka")]
+            Waiting::Kafka(kafka) => QueueGauges::Kafka {
+                lag: kafka.lag(),
+                partitions: kafka.partitions(),
+                lost: kafka.skipped(),
+                is_paused: kafka.is_paused(),
+            },
+        }
+    }
+
+    /// Whether it can take (or give) events.
+    fn ready(&self) -> Result<(), String> {
+        match self {
+            Waiting::Embedded(log) if !log.is_accepting() => {
+                Err("the queue takes no events: it is full, or its disk has failed (see the log)".into())
+            }
+            Waiting::Embedded(_) => Ok(()),
+            #[cfg(feature = "kafka")]
+            Waiting::Kafka(kafka) => kafka.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
+        }
+    }
+}
+
 /// Everything that can be looked at.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     pub(super) stats: Arc<Stats>,
-    pub(super) appender: Appender,
+    pub(super) queue: Waiting,
     pub(super) clock: Clock,
     pub(super) started: u64,
     pub(super) heartbeat: Arc<AtomicU64>,
@@ -51,10 +95,7 @@ impl Watched {
     /// What stands beside the books.
     pub(super) fn gauges(&self) -> Gauges {
         Gauges {
-            queue_depth: self.appender.depth(),
-            queue_bytes: self.appender.size(),
-            queue_bytes_max: self.appender.size_max(),
-            queue_lost: self.appender.lost(),
+            queue: self.queue.gauges(),
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
             started: self.started,
@@ -66,9 +107,7 @@ impl Watched {
         if *self.stopping.borrow() {
             return Err("stopping".into());
         }
-        if !self.appender.is_accepting() {
-            return Err("the queue takes no events: it is full, or its disk has failed (see the log)".into());
-        }
+        self.queue.ready()?;
         if !self.is_alive() {
             return Err("the pipeline is stuck".into());
         }
@@ -114,16 +153,32 @@ impl Watched {
             "uptime_seconds": gauges.uptime_seconds,
             "ready": self.ready().is_ok(),
             "not_ready_because": self.ready().err(),
-            "queue": {
-                "kind": "embedded",
-                "depth": gauges.queue_depth,
-                "size_bytes": gauges.queue_bytes,
-                "size_max_bytes": gauges.queue_bytes_max,
-                "events_lost": gauges.queue_lost,
-            },
+            "queue": queue_json(&gauges.queue, self.queue.ready().err()),
             "connections": connections,
             "busiest_series": busiest,
             "books": books::json(&snapshot, &gauges),
         })
+    }
+}
+
+fn queue_json(queue: &QueueGauges, trouble: Option<String>) -> Value {
+    match queue {
+        QueueGauges::Embedded { depth, bytes, bytes_max, lost } => json!({
+            "kind": "embedded",
+            "depth": depth,
+            "size_bytes": bytes,
+            "size_max_bytes": bytes_max,
+            "events_lost": lost,
+            "trouble": trouble,
+        }),
+        QueueGauges::Kafka { lag, partitions, lost, is_paused } => json!({
+            "kind": "kafka",
+            "depth": lag,
+            "lag": lag,
+            "partitions": partitions,
+            "paused": is_paused,
+            "messages_lost": lost,
+            "trouble": trouble,
+        }),
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::units::show_size;
-use super::{Config, Kafka, QueueKind};
+use super::{Config, QueueKind};
 use crate::push;
 
 /// What `braze-datadog check` prints: each connection with its name, site, app groups and metric, and where
@@ -44,8 +44,9 @@ fn queue(config: &Config) -> String {
             format!("embedded, in {}, at most {}", embedded.directory.display(), show_size(embedded.size_max))
         }
         QueueKind::Kafka => {
-            let Kafka { brokers, topics, group_id, .. } = &config.queue.kafka;
-            format!("kafka, topics {} of {} as group {group_id}", topics.join(", "), brokers.join(", "))
+            let kafka = &config.queue.kafka;
+            let (topics, brokers) = (kafka.topics.join(", "), kafka.brokers.join(", "));
+            format!("kafka, topics {topics} of {brokers} as group {}", kafka.group_id)
         }
     }
 }
@@ -77,6 +78,7 @@ pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
     compare("queue.kafka.topics", old_kafka.topics == new_kafka.topics);
     compare("queue.kafka.group_id", old_kafka.group_id == new_kafka.group_id);
     compare("queue.kafka.schema_registry", old_kafka.schema_registry == new_kafka.schema_registry);
+    compare("queue.kafka.oauth_token_file", old_kafka.oauth_token_file == new_kafka.oauth_token_file);
     compare("queue.kafka.options", old_kafka.options == new_kafka.options);
     match (&old.push, &new.push) {
         (Some(old), Some(new)) => {

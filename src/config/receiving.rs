@@ -1,5 +1,6 @@
 //! Where events come from: the queue, and the push listener before it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -10,13 +11,16 @@ use super::finding::quoted;
 use super::shape::{OPTIONS, join};
 use super::units::show_size;
 use super::written;
-use super::{Config, Kafka, Queue, QueueKind};
+use super::{Config, Queue, QueueKind};
 use crate::{push, queue};
 
 /// A body is held in memory.
 const BODY_BYTES: RangeInclusive<u64> = 1..=1 << 30;
 /// What one event of Braze can be long: 900 KB.
 const EVENT_BYTES_MAX: u64 = 900_000;
+
+/// The name of an option with this at its end is the path of a file that holds the option's value.
+const FILE_SUFFIX: &str = ".file";
 
 /// Options of librdkafka that are set from keys of their own, or that would break a promise.
 const RESERVED_OPTIONS: [(&str, &str); 5] = [
@@ -41,7 +45,7 @@ impl Check<'_> {
         Queue { kind, embedded, kafka: self.kafka(&queue.kafka) }
     }
 
-    fn kafka(&mut self, kafka: &written::Kafka) -> Kafka {
+    fn kafka(&mut self, kafka: &written::Kafka) -> queue::kafka::Settings {
         self.list("queue.kafka.brokers", &kafka.brokers, "name at least one broker");
         self.list("queue.kafka.topics", &kafka.topics, "name at least one topic");
         for broker in &kafka.brokers {
@@ -73,18 +77,49 @@ impl Check<'_> {
                 "is not a URL: it has to begin with https:// or http://",
             );
         }
-        for name in kafka.options.keys() {
-            if let Some((_, advice)) = RESERVED_OPTIONS.iter().find(|(reserved, _)| reserved == name) {
-                self.findings.error(&join(OPTIONS, name), format!("can't be set here; {advice}"));
-            }
+        let oauth_token_file = self.path("queue.kafka.oauth_token_file", &kafka.oauth_token_file);
+        if let Some(path) = &oauth_token_file {
+            self.file("queue.kafka.oauth_token_file", path);
         }
-        Kafka {
+        queue::kafka::Settings {
             brokers: boxed(&kafka.brokers),
             topics: boxed(&kafka.topics),
             group_id: kafka.group_id.trim().into(),
             schema_registry: (!registry.is_empty()).then(|| registry.into()),
-            options: kafka.options.iter().map(|(name, value)| ((**name).into(), (**value).into())).collect(),
+            oauth_token_file,
+            options: self.options(&kafka.options),
         }
+    }
+
+    /// librdkafka's options. A secret can stand in a file of its own: `sasl.password.file`.
+    fn options(&mut self, written: &BTreeMap<String, String>) -> BTreeMap<Box<str>, Box<str>> {
+        let mut options = BTreeMap::new();
+        for (name, value) in written {
+            let key = join(OPTIONS, name);
+            if let Some((_, advice)) = RESERVED_OPTIONS.iter().find(|(reserved, _)| reserved == name) {
+                self.findings.error(&key, format!("can't be set here; {advice}"));
+            }
+            let Some(secret) = name.strip_suffix(FILE_SUFFIX) else {
+                options.insert((**name).into(), (**value).into());
+                continue;
+            };
+            if written.contains_key(secret) {
+                let reason = format!("is set beside {}; leave one of them out", join(OPTIONS, secret));
+                self.findings.error(&key, reason);
+            }
+            let Some(path) = self.path(&key, value) else {
+                self.findings.error(&key, "is empty; it has to be the path of a file");
+                continue;
+            };
+            self.warn_if_open(&key, &path, "a secret");
+            match files::read_secret(&path) {
+                Ok(text) => {
+                    options.insert(secret.into(), text.trim_end_matches(['\r', '\n']).into());
+                }
+                Err(error) => self.unusable_file(&key, &path, &error),
+            }
+        }
+        options
     }
 
     pub(super) fn push(&mut self, push: &written::Push) -> push::Settings {

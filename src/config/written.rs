@@ -56,6 +56,7 @@ pub(super) struct Kafka {
     pub topics: Vec<String>,
     pub group_id: String,
     pub schema_registry: String,
+    pub oauth_token_file: String,
     pub options: BTreeMap<String, String>,
 }
 
@@ -177,6 +178,7 @@ impl Default for Kafka {
             topics: vec!["braze.sends".into()],
             group_id: "braze-datadog".into(),
             schema_registry: String::new(),
+            oauth_token_file: String::new(),
             options: BTreeMap::new(),
         }
     }

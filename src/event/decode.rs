@@ -8,7 +8,7 @@
 //! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
 
 use super::{Decoded, FIELDS, Malformed, SendEvent};
-use crate::queue::{Framing, Origin};
+use crate::queue::{Framing, Origin, Part};
 
 mod cursor;
 mod escape;
@@ -69,24 +69,60 @@ impl Decoder {
     pub fn decode(
         &mut self,
         body: &[u8],
-        framing: Framing,
+        framing: &Framing,
         origin: &Origin,
         mut emit: impl FnMut(Decoded<'_>),
     ) {
-        if framing == Framing::Extract {
-            return extract::read(body, origin, &mut emit);
-        }
-        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-        let ascii = self.marks.fill(body);
-        let mut start = 0;
-        while start < body.len() {
-            let end = match framing {
-                Framing::Document | Framing::Extract => body.len(),
-                Framing::Lines => {
-                    memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |length| start + length)
+        // Once over the whole body, however many parts it has.
+        let ascii = has_json(framing) && self.marks.fill(body);
+        self.part(body, 0, framing, ascii, origin, &mut emit);
+    }
+
+    /// Reads `text` from `start` on, as `framing` says. The marks are those of a body that starts with `text`.
+    fn part(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        framing: &Framing,
+        ascii: bool,
+        origin: &Origin,
+        emit: &mut dyn FnMut(Decoded<'_>),
+    ) {
+        match framing {
+            Framing::Document => self.documents(text, start, None, ascii, origin, emit),
+            Framing::Lines => self.documents(text, start, Some(b'\n'), ascii, origin, emit),
+            Framing::Extract => extract::read(&text[start..], origin, emit),
+            Framing::Unreadable(events) => {
+                (0..*events).for_each(|_| emit(Decoded::Malformed(Malformed::Unreadable)));
+            }
+            Framing::Parts(parts) => {
+                let mut start = start;
+                for Part { end, framing } in parts.iter() {
+                    let end = (*end).clamp(start, text.len());
+                    self.part(&text[..end], start, framing, ascii, origin, emit);
+                    start = end;
                 }
-            };
-            if let Err(refused) = self.document(&body[..end], start, ascii, origin, &mut emit) {
+            }
+        }
+    }
+
+    /// Reads the documents in `text` from `start` on, which `separator` divides, or the one that it is.
+    fn documents(
+        &mut self,
+        text: &[u8],
+        mut start: usize,
+        separator: Option<u8>,
+        ascii: bool,
+        origin: &Origin,
+        emit: &mut dyn FnMut(Decoded<'_>),
+    ) {
+        if text[start..].starts_with(BYTE_ORDER_MARK) {
+            start += BYTE_ORDER_MARK.len();
+        }
+        while start < text.len() {
+            let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
+            let end = length.map_or(text.len(), |length| start + length);
+            if let Err(refused) = self.document(&text[..end], start, ascii, origin, emit) {
                 emit(Decoded::Malformed(match refused.fault {
                     Fault::NotAnEnvelope => Malformed::NotAnObject,
                     _ => Malformed::Json,
@@ -141,6 +177,15 @@ impl Decoder {
         };
         let read = pass.document(emit);
         read.map_err(|Broken| NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos })
+    }
+}
+
+/// Whether there is anything to be read with marks.
+fn has_json(framing: &Framing) -> bool {
+    match framing {
+        Framing::Document | Framing::Lines => true,
+        Framing::Unreadable(_) | Framing::Extract => false,
+        Framing::Parts(parts) => parts.iter().any(|part| has_json(&part.framing)),
     }
 }
 
@@ -315,6 +360,7 @@ fn from_origin(value: Option<&str>) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use std::fmt::{self, Write as _};
+    use std::sync::Arc;
 
     use proptest::prelude::*;
     use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -354,7 +400,7 @@ mod tests {
         [EMAIL.into(), SMS.into()]
     }
 
-    fn decode_with(body: &[u8], framing: Framing, time_needed: bool, origin: &Origin) -> Vec<Element> {
+    fn decode_with(body: &[u8], framing: &Framing, time_needed: bool, origin: &Origin) -> Vec<Element> {
         let mut elements = Vec::new();
         let mut decoder = Decoder::new(&counted(), time_needed);
         decoder.decode(body, framing, origin, |decoded| elements.push(owned(decoded)));
@@ -362,11 +408,11 @@ mod tests {
     }
 
     fn decode(body: impl AsRef<[u8]>) -> Vec<Element> {
-        decode_with(body.as_ref(), Framing::Document, false, &Origin::default())
+        decode_with(body.as_ref(), &Framing::Document, false, &Origin::default())
     }
 
     fn decode_lines(body: impl AsRef<[u8]>) -> Vec<Element> {
-        decode_with(body.as_ref(), Framing::Lines, false, &Origin::default())
+        decode_with(body.as_ref(), &Framing::Lines, false, &Origin::default())
     }
 
     /// The only element of an e-mail send with these members besides type and id.
@@ -493,6 +539,48 @@ mod tests {
                 ignored("é")
             ]
         );
+    }
+
+    #[test]
+    fn parts_are_read_each_in_its_own_way_and_harm_no_other() {
+        let pieces: [(&str, Framing); 7] = [
+            (r#"{"event_type":"a"}"#, Framing::Document),
+            ("", Framing::Document),
+            ("\u{feff}{\"event_type\":\"b\"}\n{\"event_type\":\"é\"}\n", Framing::Lines),
+            (r#"{"event_type":"c"#, Framing::Document),
+            ("", Framing::Unreadable(2)),
+            (r#"{"event_type":"d\"#, Framing::Document),
+            (r#"[{"event_type":"e"}]"#, Framing::Document),
+        ];
+        let mut body = String::new();
+        let parts = pieces.map(|(text, framing)| {
+            body.push_str(text);
+            Part { end: body.len(), framing }
+        });
+        body.push_str("behind the parts");
+        let framing = Framing::Parts(Arc::new(parts));
+        let (json, unreadable) = (bad(Malformed::Json), bad(Malformed::Unreadable));
+        assert_eq!(
+            decode_with(body.as_bytes(), &framing, false, &Origin::default()),
+            [
+                ignored("a"),
+                ignored("b"),
+                ignored("é"),
+                json.clone(),
+                unreadable.clone(),
+                unreadable,
+                json,
+                ignored("e")
+            ]
+        );
+    }
+
+    #[test]
+    fn part_ends_that_make_no_sense_are_taken_as_near_as_possible() {
+        let part = |end| Part { end, framing: Framing::Document };
+        let framing = Framing::Parts(Arc::new([part(0), part(usize::MAX), part(3)]));
+        let elements = decode_with(br#"{"event_type":"a"}"#, &framing, false, &Origin::default());
+        assert_eq!(elements, [ignored("a")]);
     }
 
     #[test]
@@ -639,7 +727,7 @@ mod tests {
 
     #[test]
     fn an_event_is_judged_by_type_then_id_then_time() {
-        let judge = |body: &str| decode_with(body.as_bytes(), Framing::Document, true, &Origin::default());
+        let judge = |body: &str| decode_with(body.as_bytes(), &Framing::Document, true, &Origin::default());
         assert_eq!(judge(r#"{"id":"1"}"#), [bad(Malformed::NoEventType)]);
         assert_eq!(judge(r#"{"event_type":"x"}"#), [ignored("x")]);
         assert_eq!(judge(&format!(r#"{{"event_type":"{EMAIL}"}}"#)), [bad(Malformed::NoId)]);
@@ -657,7 +745,7 @@ mod tests {
             app_group_id: Some("og".into()),
             app_group_name: Some("on".into()),
         };
-        let read = |body: &str| decode_with(body.as_bytes(), Framing::Document, false, &origin);
+        let read = |body: &str| decode_with(body.as_bytes(), &Framing::Document, false, &origin);
         let with = |event_type, group: &str, name: &str| {
             let fields = Box::new([group, name, "", "", "", "", "", ""].map(String::from));
             [Element::Send { event_type, id: "1".into(), time: None, fields }]
@@ -731,6 +819,25 @@ mod tests {
     }
 
     impl Reference<'_> {
+        fn part(&mut self, body: &[u8], framing: &Framing) -> Option<()> {
+            let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+            match framing {
+                Framing::Document => self.read(text),
+                Framing::Lines => text.split(|byte| *byte == b'\n').try_for_each(|line| self.read(line)),
+                Framing::Unreadable(events) => {
+                    (0..*events).for_each(|_| self.elements.push(bad(Malformed::Unreadable)));
+                    Some(())
+                }
+                Framing::Extract => None,
+                Framing::Parts(parts) => {
+                    let starts = std::iter::once(0).chain(parts.iter().map(|part| part.end));
+                    starts
+                        .zip(parts.iter())
+                        .try_for_each(|(start, part)| self.part(&body[start..part.end], &part.framing))
+                }
+            }
+        }
+
         /// `None` where `serde_json` stopped at the size of a number, which is the one thing that it refuses
         /// and the decoder does not.
         fn read(&mut self, document: &[u8]) -> Option<()> {
@@ -941,14 +1048,9 @@ mod tests {
         Ok(())
     }
 
-    fn reference(body: &[u8], framing: Framing, time_needed: bool, origin: &Origin) -> Option<Vec<Element>> {
-        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    fn reference(body: &[u8], framing: &Framing, time_needed: bool, origin: &Origin) -> Option<Vec<Element>> {
         let mut reference = Reference { origin, time_needed, elements: Vec::new() };
-        match framing {
-            Framing::Document => reference.read(body)?,
-            Framing::Lines => body.split(|byte| *byte == b'\n').try_for_each(|line| reference.read(line))?,
-            Framing::Extract => return None,
-        }
+        reference.part(body, framing)?;
         Some(reference.elements)
     }
 
@@ -1157,9 +1259,9 @@ mod tests {
         out
     }
 
-    fn body_of(chance: &mut Chance, framing: Framing) -> Vec<u8> {
+    fn body_of(chance: &mut Chance, framing: &Framing) -> Vec<u8> {
         let mut body = if chance.one_in(20) { BYTE_ORDER_MARK.to_vec() } else { Vec::new() };
-        let lines = if framing == Framing::Lines { chance.below(5) } else { 1 };
+        let lines = if *framing == Framing::Lines { chance.below(5) } else { 1 };
         for line in 0..lines {
             if line > 0 {
                 body.extend_from_slice(chance.pick(&[b"\n".as_slice(), b"\r\n", b"\n\n"]));
@@ -1167,6 +1269,20 @@ mod tests {
             body.extend_from_slice(document(chance).as_bytes());
         }
         body
+    }
+
+    fn parts_of(
+        chance: &mut Chance,
+        mut make: impl FnMut(&mut Chance) -> (Vec<u8>, Framing),
+    ) -> (Vec<u8>, Framing) {
+        let (mut body, mut parts) = (Vec::new(), Vec::new());
+        for _ in 0..chance.below(6) {
+            let (bytes, framing) =
+                if chance.one_in(8) { (Vec::new(), Framing::Document) } else { make(chance) };
+            body.extend(bytes);
+            parts.push(Part { end: body.len(), framing });
+        }
+        (body, Framing::Parts(parts.into()))
     }
 
     fn mutate(chance: &mut Chance, body: &mut Vec<u8>) {
@@ -1196,7 +1312,7 @@ mod tests {
     /// Decoder and reference agree on this body, and so does the door.
     fn compare(
         body: &[u8],
-        framing: Framing,
+        framing: &Framing,
         time_needed: bool,
         origin: &Origin,
     ) -> Result<(), TestCaseError> {
@@ -1205,7 +1321,7 @@ mod tests {
         };
         let elements = decode_with(body, framing, time_needed, origin);
         prop_assert_eq!(&elements, &expected, "{}", String::from_utf8_lossy(body));
-        if framing == Framing::Document {
+        if *framing == Framing::Document {
             compare_check(body, &elements)?;
             compare_extract(body, time_needed, origin)?;
         }
@@ -1217,9 +1333,9 @@ mod tests {
         let mut extract = Vec::new();
         if Decoder::new(&counted(), time_needed).extract(body, &mut extract).is_ok() {
             let origin = Origin { event_type: None, ..origin.clone() };
-            let elements = decode_with(body, Framing::Document, time_needed, &origin);
+            let elements = decode_with(body, &Framing::Document, time_needed, &origin);
             prop_assert!(extract.len() <= body.len());
-            prop_assert_eq!(decode_with(&extract, Framing::Extract, time_needed, &origin), elements);
+            prop_assert_eq!(decode_with(&extract, &Framing::Extract, time_needed, &origin), elements);
         }
         Ok(())
     }
@@ -1252,7 +1368,7 @@ mod tests {
             body in proptest::collection::vec(prop_oneof![any::<u8>(), proptest::sample::select(b"{}[]\",:\\1n ".to_vec())], 0..60)
         ) {
             for framing in [Framing::Document, Framing::Lines] {
-                compare(&body, framing, false, &Origin::default())?;
+                compare(&body, &framing, false, &Origin::default())?;
             }
         }
 
@@ -1261,8 +1377,8 @@ mod tests {
         fn generated_bodies_are_read_as_the_reference_reads_them(seed in 1u64.., lines: bool, time_needed: bool) {
             let framing = if lines { Framing::Lines } else { Framing::Document };
             let mut chance = Chance(seed);
-            let body = body_of(&mut chance, framing);
-            compare(&body, framing, time_needed, &origin_of(&mut chance))?;
+            let body = body_of(&mut chance, &framing);
+            compare(&body, &framing, time_needed, &origin_of(&mut chance))?;
         }
 
         /// A body with some damage gives the same elements before the damage, and is found invalid exactly
@@ -1271,11 +1387,29 @@ mod tests {
         fn damaged_bodies_are_read_as_the_reference_reads_them(seed in 1u64.., lines: bool, time_needed: bool) {
             let framing = if lines { Framing::Lines } else { Framing::Document };
             let mut chance = Chance(seed);
-            let mut body = body_of(&mut chance, framing);
+            let mut body = body_of(&mut chance, &framing);
             for _ in 0..=chance.below(3) {
                 mutate(&mut chance, &mut body);
             }
-            compare(&body, framing, time_needed, &origin_of(&mut chance))?;
+            compare(&body, &framing, time_needed, &origin_of(&mut chance))?;
+        }
+
+        /// The elements of parts are those of each part on its own, whatever lies in the others.
+        #[test]
+        fn parts_are_read_as_the_reference_reads_each(seed in 1u64.., time_needed: bool) {
+            let mut chance = Chance(seed);
+            let (body, framing) = parts_of(&mut chance, |chance| {
+                let framing = chance.pick(&[&Framing::Document, &Framing::Lines, &Framing::Unreadable(2)]).clone();
+                let mut body = match framing {
+                    Framing::Unreadable(_) => Vec::new(),
+                    _ => body_of(chance, &framing),
+                };
+                if chance.one_in(4) && !matches!(framing, Framing::Unreadable(_)) {
+                    mutate(chance, &mut body);
+                }
+                (body, framing)
+            });
+            compare(&body, &framing, time_needed, &origin_of(&mut chance))?;
         }
     }
 }

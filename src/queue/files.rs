@@ -269,7 +269,14 @@ impl FilesQueue {
             self.marks.push_back((receipt, chunk.file, mark));
         }
         let origin = Arc::clone(&self.files[chunk.file].found.origin);
-        Delivery { body: chunk.body, framing: Framing::Lines, origin, oversized: chunk.oversized, receipt }
+        Delivery {
+            body: chunk.body,
+            framing: Framing::Lines,
+            origin,
+            oversized: chunk.oversized,
+            recall: false,
+            receipt,
+        }
     }
 
     /// Moves what is settled from the marks to the memory.

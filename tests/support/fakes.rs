@@ -28,6 +28,7 @@ struct State {
     bodies: Vec<String>,
     acknowledged: usize,
     fails_at: Option<usize>,
+    recalls_at: Option<usize>,
 }
 
 impl FakeQueue {
@@ -43,6 +44,11 @@ impl FakeQueue {
 
     pub(crate) fn failing_at(self, delivery: usize) -> Self {
         self.lock().fails_at = Some(delivery);
+        self
+    }
+
+    pub(crate) fn recalling_at(self, delivery: usize) -> Self {
+        self.lock().recalls_at = Some(delivery);
         self
     }
 
@@ -76,10 +82,11 @@ impl Queue for FakeQueue {
                 if let Some(body) = state.bodies.get(self.next) {
                     let body = body.clone().into();
                     let receipt = Receipt(self.next as u64 + 1);
+                    let recall = state.recalls_at == Some(self.next);
                     drop(state);
                     self.next += 1;
                     let (framing, origin) = (Framing::Lines, Arc::default());
-                    return Ok(Some(Delivery { body, framing, origin, oversized: 0, receipt }));
+                    return Ok(Some(Delivery { body, framing, origin, oversized: 0, recall, receipt }));
                 }
             }
             if self.ends {

@@ -86,6 +86,7 @@ mod tests {
             framing: Framing::Document,
             origin: Arc::default(),
             oversized: 0,
+            recall: false,
             receipt: Receipt(0),
         }
     }

@@ -141,7 +141,7 @@ impl Record {
             Some(extract) => (Framing::Extract, extract),
             None => (Framing::Document, body.clone()),
         };
-        (lead, body, Delivery { body: handed, framing, origin, oversized: 0, receipt: head.receipt() })
+        (lead, body, Delivery { body: handed, framing, origin, oversized: 0, recall: false, receipt: head.receipt() })
     }
 }
 

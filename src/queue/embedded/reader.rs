@@ -122,6 +122,7 @@ impl Reader {
                 framing: Framing::Document,
                 origin,
                 oversized: 0,
+                recall: false,
                 receipt: head.receipt(),
             });
             if bytes >= BATCH_BYTES || deliveries.len() >= BATCH_FRAMES {

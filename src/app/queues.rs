@@ -1,0 +1,137 @@
+//! Which queue there is, and the runs of the pipeline over the imports and over it.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::command_line::ImportArguments;
+use super::views::Waiting;
+use super::{Failure, progress};
+use crate::clock::Clock;
+use crate::config::{Config, QueueKind};
+use crate::datadog::http::HttpIntake;
+use crate::pipeline::{Command, Ended, Pipeline, PipelineError};
+use crate::queue::embedded::{self, Appender, EmbeddedQueue};
+use crate::queue::files::{self, FilesQueue, Notice};
+#[cfg(feature = "kafka")]
+use crate::queue::kafka::{self, KafkaQueue};
+use crate::stats::Stats;
+use crate::telemetry;
+
+/// The queue that the configuration names.
+pub(super) enum EventQueue {
+    Embedded(Box<EmbeddedQueue>),
+    #[cfg(feature = "kafka")]
+    Kafka(Box<KafkaQueue>),
+}
+
+/// Opens the queue, what can be seen of it, and what pushed events go into.
+pub(super) fn open(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+    match config.queue.kind {
+        QueueKind::Embedded => {
+            let (queue, appender) = open_embedded(config, once)?;
+            let waiting = Waiting::Embedded(appender.clone());
+            Ok((EventQueue::Embedded(Box::new(queue)), waiting, Some(appender)))
+        }
+        QueueKind::Kafka => open_kafka(config, once),
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn open_kafka(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+    let (queue, watch) = kafka::open(&config.queue.kafka, once).map_err(Failure::configuration)?;
+    Ok((EventQueue::Kafka(Box::new(queue)), Waiting::Kafka(watch), None))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+    Err(Failure::configuration(
+        "queue.kind = \"kafka\": this braze-datadog was built without Kafka; build it with the feature `kafka`, \
+         or set queue.kind = \"embedded\"",
+    ))
+}
+
+/// First the imports, then the queue.
+pub(super) async fn run(
+    pipeline: &mut Pipeline<HttpIntake>,
+    files: Option<FilesQueue>,
+    queue: EventQueue,
+    commanded: &mut mpsc::Receiver<Command>,
+    stats: &Arc<Stats>,
+) -> Result<(), PipelineError> {
+    if let Some(mut files) = files {
+        let mut drawing = JoinSet::new();
+        drawing.spawn(progress::draw(files.progress(), Arc::clone(stats)));
+        let ended = pipeline.run(&mut files, commanded).await;
+        drawing.shutdown().await;
+        telemetry::wipe();
+        match ended? {
+            Ended::Stopped => return Ok(()),
+            Ended::QueueEnded => {
+                tracing::info!(files = files.progress().files_done(), "the import is finished");
+            }
+        }
+    }
+    match queue {
+        EventQueue::Embedded(mut queue) => pipeline.run(&mut *queue, commanded).await.map(|_ended| ()),
+        #[cfg(feature = "kafka")]
+        EventQueue::Kafka(mut queue) => {
+            let ended = pipeline.run(&mut *queue, commanded).await;
+            queue.close().await;
+            ended.map(|_ended| ())
+        }
+    }
+}
+
+fn open_embedded(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender), Failure> {
+    let settings = &config.queue.embedded;
+    let (mut queue, appender, opened) = embedded::open(settings).map_err(Failure::failed)?;
+    queue.until_empty(once);
+    if opened.torn_bytes > 0 {
+        tracing::warn!(
+            bytes = opened.torn_bytes,
+            "the queue ended in a frame that was not finished; it was cut off"
+        );
+    }
+    for gap in &opened.damaged {
+        tracing::error!(
+            segment = %gap.segment.display(),
+            offset = gap.offset,
+            bytes = gap.bytes,
+            events = gap.events,
+            "the queue is damaged here; it goes on behind the gap"
+        );
+    }
+    if opened.is_acknowledgement_lost {
+        tracing::error!(
+            "the queue's record of what was acknowledged is lost; what is left in it is counted again"
+        );
+    }
+    tracing::info!(directory = %settings.directory.display(), waiting = opened.waiting, "the queue is open");
+    Ok((queue, appender))
+}
+
+/// Opens the files of an import, if there is one.
+pub(super) fn open_files(
+    config: &Config,
+    import: &ImportArguments,
+    clock: &Clock,
+) -> Result<Option<FilesQueue>, Failure> {
+    if import.import.is_empty() {
+        return Ok(None);
+    }
+    let settings = files::Settings {
+        files: import.import.clone(),
+        memory: Some(config.queue.embedded.directory.clone()),
+        again: import.again,
+    };
+    let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
+    for notice in &notices {
+        match notice {
+            Notice::Changed { .. } | Notice::Empty { .. } => tracing::warn!("{notice}"),
+            _ => tracing::info!("{notice}"),
+        }
+    }
+    Ok(Some(queue))
+}

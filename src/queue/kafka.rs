@@ -1,0 +1,72 @@
+//! The broker: messages of a Kafka consumer group, for where one machine is not enough.
+//!
+//! A thread of its own polls the consumer (`poller`), packs messages of one partition into deliveries, and is the
+//! only one that touches the group (`membership`). Its books (`positions`) say which offsets may be committed:
+//! those behind messages whose every batch has an outcome, in order, of partitions that are this process's own.
+//! Before a partition is given up, what was counted of it is flushed and its offset committed. `resolver` finds
+//! out how messages are written, with the help of the schema registry where one is set.
+//!
+//! What is read but not committed comes again after a crash, to whoever has the partition then.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+#[cfg(feature = "kafka")]
+mod client;
+#[cfg(feature = "kafka")]
+mod group;
+#[cfg(feature = "kafka")]
+mod health;
+#[cfg(feature = "kafka")]
+mod membership;
+#[cfg(feature = "kafka")]
+mod oauth;
+#[cfg(feature = "kafka")]
+mod origin;
+#[cfg(feature = "kafka")]
+mod pack;
+#[cfg(feature = "kafka")]
+mod poller;
+#[cfg(feature = "kafka")]
+mod positions;
+#[cfg(feature = "kafka")]
+pub mod registry;
+#[cfg(feature = "kafka")]
+mod resolver;
+
+#[cfg(feature = "kafka")]
+pub use self::client::{KafkaQueue, OpenError, open};
+#[cfg(feature = "kafka")]
+pub use self::health::Watch;
+
+/// How a Kafka broker is reached, and as whom.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `host:port` of the first brokers to ask; at least one.
+    pub brokers: Vec<Box<str>>,
+    /// Names of topics, or regular expressions that begin with `^`; at least one.
+    pub topics: Vec<Box<str>>,
+    /// The consumer group.
+    pub group_id: Box<str>,
+    /// The base URL of the schema registry, where there is one.
+    pub schema_registry: Option<Box<str>>,
+    /// Where a token for SASL's OAUTHBEARER lies, a JSON Web Token that is read again before it expires.
+    pub oauth_token_file: Option<PathBuf>,
+    /// Handed to librdkafka as they are; values may be passwords.
+    pub options: BTreeMap<Box<str>, Box<str>>,
+}
+
+impl fmt::Debug for Settings {
+    /// Without the values of the options and without the registry's URL, which can hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("brokers", &self.brokers)
+            .field("topics", &self.topics)
+            .field("group_id", &self.group_id)
+            .field("schema_registry", &self.schema_registry.is_some())
+            .field("oauth_token_file", &self.oauth_token_file)
+            .field("options", &self.options.keys())
+            .finish()
+    }
+}
