@@ -251,7 +251,7 @@ impl<I: Intake> Pipeline<I> {
                     return failure.map_or(Ok(ended), |error| Err(PipelineError::Queue(error)));
                 }
             }
-            let receives = run.phase == Phase::Receiving && run.in_hand.has_room();
+            let takes = run.phase == Phase::Receiving && run.in_hand.has_room();
             tokio::select! {
                 biased;
                 _ = ticks.tick() => self.cut(&mut run).await?,
@@ -273,7 +273,7 @@ impl<I: Intake> Pipeline<I> {
                 },
                 // These two come last, for they are ready all the time; what is there already is taken first, so
                 // that it goes to a lane together.
-                received = queue.receive(), if receives => match received {
+                received = queue.receive(), if takes => match received {
                     Ok(Some(delivery)) => run.in_hand.push(delivery),
                     Ok(None) => run.drain(Ended::QueueEnded),
                     Err(error) => {

@@ -57,6 +57,7 @@ impl Decoder {
     }
 
     /// A decoder that reads as this one does, with memory of its own.
+    #[must_use]
     pub fn sibling(&self) -> Self {
         Self::new(&self.counted, self.time_needed)
     }

@@ -30,7 +30,7 @@ pub(super) async fn read<B>(
     bytes_max: usize,
     pace: Pace,
     share: &mut Share,
-    spare: &Spare,
+    buffers: &Spare,
     counters: &Counters,
 ) -> Result<Vec<u8>, Refusal>
 where
@@ -39,7 +39,7 @@ where
     let declared = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let first = declared.unwrap_or(ROOM_BYTES_FIRST).min(bytes_max);
     share.grow(with_extract(first)).await?;
-    let mut bytes = spare.take(first);
+    let mut bytes = buffers.take(first);
     let deadline = Instant::now() + pace.time_max;
     loop {
         let piece_by = deadline.min(Instant::now() + pace.idle_time_max);
