@@ -69,11 +69,6 @@ enum Order {
     Replan(Arc<Plan>),
 }
 
-/// The decoder that the lanes read with, for whoever reads ahead of them.
-pub fn decoder(settings: &Settings) -> Decoder {
-    Decoder::new(&settings.event_types, settings.aggregate.timestamp == aggregate::Timestamp::Event)
-}
-
 /// A lane's thread has ended, which it does only by a defect of this program.
 #[derive(Debug, thiserror::Error)]
 #[error("a lane has died; this is a defect of braze-datadog, please report it with the log above")]
@@ -150,7 +145,7 @@ impl Lanes {
             let (orders, received) = mpsc::channel(GROUPS_MAX + ORDERS_MAX);
             let in_hand = Arc::new(AtomicUsize::new(0));
             let lane = Lane {
-                decoder: decoder(settings),
+                decoder: Decoder::new(&settings.event_types, needs_time(settings)),
                 counter: Counter {
                     aggregator: Aggregator::new(
                         Arc::clone(&plan.layout),
@@ -409,6 +404,10 @@ impl Counter {
         // The texts of the event types are kept for the next delivery.
         self.tally.ignored.iter_mut().for_each(|(_, events)| *events = 0);
     }
+}
+
+fn needs_time(settings: &Settings) -> bool {
+    settings.aggregate.timestamp == aggregate::Timestamp::Event
 }
 
 /// The value of the `channel` tag of an event type.

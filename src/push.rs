@@ -24,7 +24,6 @@ use tokio::sync::watch;
 pub use self::counters::Counters;
 pub use self::credentials::{Credentials, CredentialsError, Reload};
 use self::door::Door;
-use crate::event::decode::Decoder;
 use crate::listen::{self, ListenError, Listener};
 use crate::queue::embedded::{AppendError, Appender, Frame};
 
@@ -58,10 +57,9 @@ pub struct PushListener {
     reload: Reload,
     counters: Arc<Counters>,
     limits: door::Limits,
-    decoder: Decoder,
 }
 
-/// Opens the push port. `decoder` reads as those behind the queue do; bodies are read by siblings of it.
+/// Opens the push port.
 ///
 /// # Errors
 /// When it can't be listened on; the message names the setting.
@@ -69,7 +67,6 @@ pub async fn bind(
     settings: &Settings,
     credentials: Credentials,
     appender: Appender,
-    decoder: Decoder,
 ) -> Result<PushListener, ListenError> {
     let listener = Listener::bind(settings.listen, "push.listen", listen::Limits::default()).await?;
     Ok(PushListener {
@@ -78,7 +75,6 @@ pub async fn bind(
         counters: Arc::default(),
         listener,
         appender,
-        decoder,
     })
 }
 
@@ -108,7 +104,7 @@ impl PushListener {
     ///
     /// A push whose sender goes away is dropped where it stands, its append included.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let Self { listener, appender, reload, counters, limits, decoder } = self;
+        let Self { listener, appender, reload, counters, limits } = self;
         let is_accepting = {
             let appender = appender.clone();
             move || appender.is_accepting()
@@ -117,7 +113,7 @@ impl PushListener {
             let appender = appender.clone();
             async move { appender.append(frame).await }
         };
-        let door = Door::new(limits, reload.clone(), counters, decoder);
+        let door = Door::new(limits, reload.clone(), counters);
         serve(listener, door, reload, is_accepting, append, stop, grace).await
     }
 }
@@ -160,6 +156,7 @@ mod tests {
 
     use super::body::Pace;
     use super::*;
+    use crate::event::decode;
     use crate::listen::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client};
 
     const LONG: Duration = Duration::from_secs(20);
@@ -232,7 +229,7 @@ mod tests {
             let accepting = Arc::clone(&accepting);
             move || accepting.load(Ordering::SeqCst)
         };
-        let door = Door::new(limits, reload.clone(), Arc::clone(&counters), Decoder::new(&[], false));
+        let door = Door::new(limits, reload.clone(), Arc::clone(&counters));
         let mut done = JoinSet::new();
         done.spawn(serve(listener, door, reload.clone(), is_accepting, append, stopped, LONG));
         Running { address, script, accepting, frames, counters, reload, stop, done }
@@ -270,6 +267,13 @@ mod tests {
         [head.as_bytes(), body].concat()
     }
 
+    /// What the queue gets of a body.
+    fn extract(body: &[u8]) -> Vec<u8> {
+        let mut extract = Vec::new();
+        decode::extract(body, &mut extract).unwrap();
+        extract
+    }
+
     fn gzip(body: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(body).unwrap();
@@ -293,10 +297,8 @@ mod tests {
         assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":2}"#));
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let frames = running.frames.lock().unwrap();
-        assert_eq!((frames[0].events, frames[0].body.as_ref()), (2, ENVELOPE));
-        let mut extract = Vec::new();
-        Decoder::new(&[], false).extract(ENVELOPE, &mut extract).unwrap();
-        assert_eq!(frames[0].extract.as_deref(), Some(extract.as_slice()));
+        assert_eq!((frames[0].events, frames[0].is_extract), (2, true));
+        assert_eq!(frames[0].body, extract(ENVELOPE));
         assert_eq!(frames[0].origin.app_group_id.as_deref(), Some("g1"));
         assert_eq!(frames[0].origin.app_group_name.as_deref(), Some("Acme Ü"));
         drop(frames);
@@ -401,7 +403,7 @@ mod tests {
             let reply = running.push(&format!("Content-Encoding: {coding}\r\n"), &wire).await;
             assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":2}"#), "{coding}");
         }
-        assert_eq!(running.bodies(), vec![ENVELOPE; 4]);
+        assert_eq!(running.bodies(), vec![extract(ENVELOPE); 4]);
         let garbage = [gzip(ENVELOPE), b"more".to_vec()].concat();
         assert_refused(&running.push("Content-Encoding: gzip\r\n", &garbage).await, 400);
         assert_refused(&running.push("Content-Encoding: gzip\r\n", ENVELOPE).await, 400);
@@ -424,7 +426,7 @@ mod tests {
         let over = envelope_of(1_000_001);
         assert_eq!(running.push("", &fits).await.status, 200);
         assert_eq!(running.push("Content-Encoding: gzip\r\n", &gzip(&fits)).await.status, 200);
-        assert_eq!(running.bodies(), vec![fits; 2]);
+        assert_eq!(running.bodies(), vec![extract(&fits); 2]);
         assert_refused(&running.push("", &over).await, 413);
         assert_refused(&running.push("Content-Encoding: gzip\r\n", &gzip(&over)).await, 413);
         let bomb = gzip(&envelope_of(100_000_000));
@@ -447,7 +449,7 @@ mod tests {
             stream.write_all(b"\r\n").await.unwrap();
         }
         assert_eq!(ask(&mut stream, b"0\r\n\r\n").await.status, 200);
-        assert_eq!(running.bodies(), [ENVELOPE]);
+        assert_eq!(running.bodies(), [extract(ENVELOPE)]);
         stream.write_all(head).await.unwrap();
         assert_eq!(ask(&mut stream, b"0\r\n\r\n").await.body, r#"{"accepted":0}"#);
         stream.write_all(head).await.unwrap();

@@ -39,7 +39,7 @@ pub enum Framing {
     Document,
     /// JSON documents, one a line; a line that is not JSON harms no other line.
     Lines,
-    /// What a decoder has noted of a [`Framing::Document`] that it has read before; only while both are in memory.
+    /// What was found in a document that has been read before, in a form that is read faster.
     Extract,
     /// No bytes, but as many events as this, which the queue could not make readable. They are booked as
     /// malformed. Whoever takes the number from untrusted bytes bounds it.

@@ -46,7 +46,8 @@ pub(crate) fn report(out: &mut impl Write, directory: &Path) -> Result<(), Box<d
     // One round to warm up: the kernel's buffers grow with the first pushes.
     server.push(flat_out, 1)?;
     line(out, "flat out", &server.push(flat_out, 2)?)?;
-    let at_a_rate = Plan { batch: BATCH, rate: Some(RATE), events_max: RATE * RATE_SECONDS, seconds_max: None };
+    let at_a_rate =
+        Plan { batch: BATCH, rate: Some(RATE), events_max: RATE * RATE_SECONDS, seconds_max: None };
     line(out, &format!("at {RATE} events a second"), &server.push(at_a_rate, 3)?)
 }
 

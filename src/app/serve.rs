@@ -133,7 +133,12 @@ fn start_pipeline(
     clock: &Clock,
 ) -> Result<Pipeline<HttpIntake>, Failure> {
     let settings = pipeline::Settings {
-        lanes: lanes(config),
+        lanes: lane::Settings {
+            lanes: config.lanes.get(),
+            event_types: config.events_count.clone(),
+            aggregate: config.aggregate.clone(),
+            dedup: config.dedup,
+        },
         flush_interval: config.aggregate.flush_interval,
         flush_timeout: config.aggregate.flush_timeout,
         shutdown_timeout: config.shutdown_timeout,
@@ -142,15 +147,6 @@ fn start_pipeline(
     let layout = Arc::new(Layout::new(&config.tags));
     Pipeline::start(intake, settings, config.connections.clone(), layout, Arc::clone(stats), clock.clone())
         .map_err(Failure::failed)
-}
-
-fn lanes(config: &Config) -> lane::Settings {
-    lane::Settings {
-        lanes: config.lanes.get(),
-        event_types: config.events_count.clone(),
-        aggregate: config.aggregate.clone(),
-        dedup: config.dedup,
-    }
 }
 
 /// Opens push, unless the run ends by itself: then nothing could be pushed that it is sure to count.
@@ -165,8 +161,7 @@ async fn open_push(
     for notice in &notices {
         tracing::warn!("{notice}");
     }
-    let decoder = lane::decoder(&lanes(config));
-    push::bind(settings, credentials, appender, decoder).await.map(Some).map_err(Failure::failed)
+    push::bind(settings, credentials, appender).await.map(Some).map_err(Failure::failed)
 }
 
 /// Opens the admin port. A run that ends by itself does without it if something else has the port: most

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
@@ -19,7 +18,7 @@ use super::memory::{self, Memory, Share};
 use super::origin;
 use super::refusal::{Refusal, json_answer};
 use super::spare::Spare;
-use crate::event::decode::Decoder;
+use crate::event::decode;
 use crate::listen::{Admission, Answer, Caller, hang_up};
 use crate::queue::Origin;
 use crate::queue::embedded::{AppendError, Frame};
@@ -74,18 +73,16 @@ pub(super) struct Door {
     spare: Spare,
     counters: Arc<Counters>,
     no_origin: Arc<Origin>,
-    decoder: Decoder,
 }
 
 /// A body that has been read and understood.
 struct Checked {
     events: u32,
-    body: Vec<u8>,
     extract: Vec<u8>,
 }
 
 impl Door {
-    pub(super) fn new(limits: Limits, reload: Reload, counters: Arc<Counters>, decoder: Decoder) -> Self {
+    pub(super) fn new(limits: Limits, reload: Reload, counters: Arc<Counters>) -> Self {
         Self {
             limits,
             reload,
@@ -93,7 +90,6 @@ impl Door {
             spare: Spare::default(),
             counters,
             no_origin: Arc::default(),
-            decoder,
         }
     }
 
@@ -143,8 +139,7 @@ impl Door {
         let mut share = self.memory.share();
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
         let pace = self.limits.pace;
-        let read =
-            body::read(body, wire_bytes_max, pace, &mut share, &self.spare, &self.counters).await;
+        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, &self.counters).await;
         let wire = match read {
             Err(Refusal::TooLarge { .. }) => return Err(self.too_large()),
             read => read?,
@@ -152,13 +147,14 @@ impl Door {
         *unread = false;
 
         // The share is held for as long as the body is: until the queue has made it durable.
-        let (Checked { events, body, extract }, _share) = self.understand(coding, wire, share).await?;
+        let (Checked { events, extract }, _share) = self.understand(coding, wire, share).await?;
         if events == 0 {
             return Ok(0);
         }
         let origin = self.origin(head.uri.query());
-        let (body, extract) = (self.spare.lend(body), Some(Bytes::from(extract)));
-        append(Frame { events, origin, body, extract }).await.map_err(Refusal::Append)?;
+        append(Frame { events, origin, body: extract.into(), is_extract: true })
+            .await
+            .map_err(Refusal::Append)?;
         Ok(events)
     }
 
@@ -227,11 +223,11 @@ impl Door {
                 UNPACK_INLINE_BYTES_MAX
             }
         };
-        let decoder = self.decoder.sibling();
+        let spare = self.spare.clone();
         if wire.len() <= inline_bytes_max {
-            return Ok((understand(coding, wire, body_bytes_max, decoder, &mut share)?, share));
+            return Ok((understand(coding, wire, body_bytes_max, &spare, &mut share)?, share));
         }
-        let work = move || (understand(coding, wire, body_bytes_max, decoder, &mut share), share);
+        let work = move || (understand(coding, wire, body_bytes_max, &spare, &mut share), share);
         match tokio::task::spawn_blocking(work).await {
             Ok((checked, share)) => Ok((checked?, share)),
             Err(failure) => {
@@ -262,17 +258,17 @@ fn understand(
     coding: Coding,
     wire: Vec<u8>,
     body_bytes_max: usize,
-    mut decoder: Decoder,
+    spare: &Spare,
     share: &mut Share,
 ) -> Result<Checked, Refusal> {
     let body = coding::undo(coding, wire, body_bytes_max, share)?;
     let both = memory::with_extract(body.len());
     share.try_grow(both)?;
     let mut extract = Vec::with_capacity(both - body.len());
-    let events = decoder
-        .extract(&body, &mut extract)
-        .map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;
-    extract.shrink_to_fit();
+    let checked = decode::extract(&body, &mut extract);
     share.try_grow(body.len() + extract.len())?;
-    Ok(Checked { events, body, extract })
+    spare.keep(body);
+    let events = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;
+    extract.shrink_to_fit();
+    Ok(Checked { events, extract })
 }

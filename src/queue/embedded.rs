@@ -278,18 +278,17 @@ async fn reason_to_stop(stopped: &mut watch::Receiver<Option<Arc<str>>>) -> Stri
     }
 }
 
-/// What is appended at once, and handed out at once: the body of one push.
+/// What is appended at once, and handed out at once: the events of one push.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// Events in `body`. They take as many sequence numbers, at least one.
     pub events: u32,
     /// What is known of the events from outside the body.
     pub origin: Arc<Origin>,
-    /// One JSON document.
+    /// The events.
     pub body: Bytes,
-    /// The same events as a [`Framing::Extract`](crate::queue::Framing): what is handed out in place of the body
-    /// while both are in memory. It is never written to disk.
-    pub extract: Option<Bytes>,
+    /// Whether `body` is a [`Framing::Extract`](crate::queue::Framing), else it is a `Framing::Document`.
+    pub is_extract: bool,
 }
 
 /// Why a frame was not appended.
@@ -423,7 +422,7 @@ mod tests {
     }
 
     fn frame(events: u32, body: impl Into<Bytes>) -> Frame {
-        Frame { events, origin: Arc::default(), body: body.into(), extract: None }
+        Frame { events, origin: Arc::default(), body: body.into(), is_extract: false }
     }
 
     /// A body of `bytes` that tells `n`.
@@ -480,7 +479,7 @@ mod tests {
             app_group_name: Some("Acme Ünlimited".into()),
         });
         appender
-            .append(Frame { events: 100, origin: Arc::clone(&origin), body: "[1]".into(), extract: None })
+            .append(Frame { events: 100, origin: Arc::clone(&origin), body: "[1]".into(), is_extract: false })
             .await
             .unwrap();
         appender.append(frame(2, "[2]")).await.unwrap();

@@ -1,58 +1,47 @@
 //! What the door keeps of a body that it has read, so that a lane need not read it again.
 //!
-//! An extract is what a [`Decoder`](super::Decoder) hands out, element by element, and nothing else of the body:
-//! about a fifth of it, and never more than its length. It lives in memory only, so its form may change at any
-//! time. Numbers are in groups of 7 bits, the lowest first; a text is its length and its bytes.
+//! An extract holds what a reader finds in a body, element by element, and nothing else of it: about a quarter of
+//! its length, and never more than its length. Nothing in it depends on what is counted. It is what a pushed body
+//! becomes in the queue, so its form changes only together with the queue's format. Numbers are in groups of 7 bits,
+//! the lowest first; a text is its length and its bytes.
 //!
 //! | kind, one byte | what follows |
 //! |---|---|
-//! | [`SEND`] | number of the event type; two bytes, bit 0: there is a time, bit n + 1: there is field n; the time; the id; the fields |
-//! | [`IGNORED`] | the event type |
-//! | [`MALFORMED`] and above | nothing; the reason is in the kind |
+//! | [`EVENT`] | two bytes, of which bit n says whether there is field n, bit 8 a time; the type; the id; the time; the fields |
+//! | [`NOT_AN_OBJECT`], [`EMPTY`] | nothing |
 
-use crate::event::{Decoded, FIELDS, Malformed, SendEvent};
-use crate::queue::Origin;
+use super::{Element, Event};
+use crate::event::{FIELDS, Malformed};
 
-const SEND: u8 = 0;
-const IGNORED: u8 = 1;
-/// Plus the number of the reason.
-const MALFORMED: u8 = 2;
+const EVENT: u8 = 0;
+const NOT_AN_OBJECT: u8 = 1;
+/// An event that says nothing at all, `{}` for one.
+const EMPTY: u8 = 2;
 
-/// By their number.
-const REASONS: [Malformed; 7] = [
-    Malformed::Json,
-    Malformed::NotAnObject,
-    Malformed::NoEventType,
-    Malformed::NoId,
-    Malformed::NoTime,
-    Malformed::TooLarge,
-    Malformed::Unreadable,
-];
+/// Set where there is a time.
+const TIME: u16 = 1 << FIELDS;
 
 /// Appends one element.
-pub(super) fn write(out: &mut Vec<u8>, element: Decoded<'_>) {
-    match element {
-        Decoded::Send(event) => write_send(out, &event),
-        Decoded::Ignored { event_type } => {
-            out.push(IGNORED);
-            write_text(out, event_type);
-        }
-        Decoded::Malformed(malformed) => out.push(MALFORMED + malformed as u8),
+pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
+    let event = match element {
+        Element::Event(event) => event,
+        // In a document that is whole there is nothing else.
+        Element::Malformed(_) => return out.push(NOT_AN_OBJECT),
+    };
+    if *event == Event::default() {
+        return out.push(EMPTY);
     }
-}
-
-fn write_send(out: &mut Vec<u8>, event: &SendEvent<'_>) {
-    let mut present = u16::from(event.time.is_some());
+    let mut present = if event.time.is_some() { TIME } else { 0 };
     for (number, field) in event.fields.iter().enumerate() {
-        present |= u16::from(!field.is_empty()) << (number + 1);
+        present |= u16::from(!field.is_empty()) << number;
     }
-    out.push(SEND);
-    write_number(out, event.event_type as u64);
+    out.push(EVENT);
     out.extend_from_slice(&present.to_le_bytes());
+    write_text(out, event.event_type);
+    write_text(out, event.id);
     if let Some(time) = event.time {
         write_number(out, time);
     }
-    write_text(out, event.id);
     event.fields.iter().filter(|field| !field.is_empty()).for_each(|field| write_text(out, field));
 }
 
@@ -71,40 +60,36 @@ fn write_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number.to_le_bytes()[0]);
 }
 
-/// Hands out every element of an extract, as the decoder did that made it. Bytes that are no extract end in
+/// Hands out every element of an extract, as the reader did that it was made by. Bytes that are no extract end in
 /// [`Malformed::Json`], as they would in a body.
-pub(super) fn read(extract: &[u8], origin: &Origin, emit: &mut dyn FnMut(Decoded<'_>)) {
+pub(super) fn read(extract: &[u8], emit: &mut dyn FnMut(Element<'_>)) {
     let mut rest = extract;
     while !rest.is_empty() {
-        if let Some(element) = read_element(&mut rest, origin) {
-            emit(element);
-        } else {
-            debug_assert!(false, "an extract is damaged");
-            return emit(Decoded::Malformed(Malformed::Json));
-        }
+        let Some(element) = read_element(&mut rest) else {
+            return emit(Element::Malformed(Malformed::Json));
+        };
+        emit(element);
     }
 }
 
 #[inline]
-fn read_element<'e>(rest: &mut &'e [u8], origin: &'e Origin) -> Option<Decoded<'e>> {
-    Some(match read_bytes(rest, 1)?[0] {
-        SEND => {
-            let event_type = usize::try_from(read_number(rest)?).ok()?;
-            let present = u16::from_le_bytes(read_bytes(rest, 2)?.try_into().ok()?);
-            let time = if present & 1 == 1 { Some(read_number(rest)?) } else { None };
-            let id = read_text(rest)?;
-            let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
-            for (number, field) in fields.iter_mut().enumerate() {
-                if present >> (number + 1) & 1 == 1 {
-                    *field = read_text(rest)?;
-                }
-            }
-            super::complete(&mut fields, origin);
-            Decoded::Send(SendEvent { event_type, id, time, fields })
+fn read_element<'e>(rest: &mut &'e [u8]) -> Option<Element<'e>> {
+    match read_bytes(rest, 1)?[0] {
+        EVENT => {}
+        NOT_AN_OBJECT => return Some(Element::Malformed(Malformed::NotAnObject)),
+        EMPTY => return Some(Element::Event(Event::default())),
+        _ => return None,
+    }
+    let present = u16::from_le_bytes(read_bytes(rest, 2)?.try_into().ok()?);
+    let (event_type, id) = (read_text(rest)?, read_text(rest)?);
+    let time = if present & TIME == 0 { None } else { Some(read_number(rest)?) };
+    let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+    for (number, field) in fields.iter_mut().enumerate() {
+        if present >> number & 1 == 1 {
+            *field = read_text(rest)?;
         }
-        IGNORED => Decoded::Ignored { event_type: read_text(rest)? },
-        kind => Decoded::Malformed(*REASONS.get(usize::from(kind - MALFORMED))?),
-    })
+    }
+    Some(Element::Event(Event { event_type, id, time, fields }))
 }
 
 #[inline]
@@ -155,20 +140,23 @@ mod tests {
         /// Bytes that are no extract are refused, never read into a panic.
         #[test]
         fn any_bytes_may_be_offered(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let (mut rest, origin) = (bytes.as_slice(), Origin::default());
-            while !rest.is_empty() && read_element(&mut rest, &origin).is_some() {}
+            let mut elements = 0;
+            read(&bytes, &mut |_| elements += 1);
+            prop_assert!(elements <= bytes.len());
         }
     }
 
     #[test]
-    fn every_reason_comes_back() {
-        // A reason more needs a place in the list.
-        assert_eq!(REASONS.len(), Malformed::Unreadable as usize + 1);
-        for malformed in REASONS {
-            let mut out = Vec::new();
-            write(&mut out, Decoded::Malformed(malformed));
-            let (mut rest, origin) = (out.as_slice(), Origin::default());
-            assert_eq!(read_element(&mut rest, &origin), Some(Decoded::Malformed(malformed)));
+    fn an_extract_that_is_cut_short_ends_in_what_can_not_be_read() {
+        let mut out = Vec::new();
+        let fields = std::array::from_fn(|_| &b"field"[..]);
+        let event = Element::Event(Event { event_type: b"type", id: b"id", time: Some(u64::MAX), fields });
+        write(&mut out, &Element::Malformed(Malformed::NotAnObject));
+        write(&mut out, &event);
+        for cut in 1..=out.len() {
+            let mut last = None;
+            read(&out[..cut], &mut |element| last = Some(element == event));
+            assert_eq!(last, Some(cut == out.len()), "{cut}");
         }
     }
 }

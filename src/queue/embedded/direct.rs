@@ -107,6 +107,9 @@ mod tests {
         assert_eq!(ready.len(), 2);
         assert!(direct.resumed() && !direct.resumed());
         direct.open();
-        assert!(direct.offer(vec![delivery(BYTES_MAX - DELIVERY_BYTES)], READER), "the bound is for what waits");
+        assert!(
+            direct.offer(vec![delivery(BYTES_MAX - DELIVERY_BYTES)], READER),
+            "the bound is for what waits"
+        );
     }
 }

@@ -219,7 +219,10 @@ mod tests {
 
     #[test]
     fn numbers_without_bytes_are_something_to_deal_with() {
-        assert_eq!(part((30, 500, 34)), Some(Part { segment: 30, limit: Some(500), ceiling: 35, from: None }));
+        assert_eq!(
+            part((30, 500, 34)),
+            Some(Part { segment: 30, limit: Some(500), ceiling: 35, from: None })
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::queue::embedded::progress::{Part, Place, Progress};
 use crate::queue::embedded::segments::{self, file_name};
 use crate::queue::embedded::walk::{Found, Walk};
 use crate::queue::embedded::writer::Command;
-use crate::queue::{Delivery, Framing, QueueError};
+use crate::queue::{Delivery, QueueError};
 
 /// Batches that wait to be received, at most.
 pub(super) const BATCHES_MAX: usize = 4;
@@ -119,7 +119,7 @@ impl Reader {
             bytes += body.len();
             deliveries.push(Delivery {
                 body,
-                framing: Framing::Document,
+                framing: head.framing(),
                 origin,
                 oversized: 0,
                 recall: false,

@@ -13,12 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::queue::{Delivery, QueueError};
 use crate::queue::embedded::frame::Record;
 use crate::queue::embedded::offsets::{Offsets, Saved};
 use crate::queue::embedded::progress::{Gauges, Progress, Tail};
 use crate::queue::embedded::segments::{self, Failure, Segments};
 use crate::queue::embedded::{AppendError, Gap};
+use crate::queue::{Delivery, QueueError};
 
 /// Commands taken at once, at most.
 pub(super) const GROUP_MAX: usize = 1024;
