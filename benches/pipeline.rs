@@ -4,6 +4,8 @@
 //! `cargo bench --bench pipeline` takes about a minute. CPU seconds are user and system time together; what a
 //! row shows is the median of its rounds. Nothing here judges: a busy machine is slow, not broken.
 
+#[path = "pipeline/cost.rs"]
+mod cost;
 #[path = "../examples/load/events.rs"]
 mod events;
 #[path = "pipeline/floor.rs"]

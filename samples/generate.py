@@ -12,9 +12,11 @@ campaigns and people are invented; e-mail addresses are at example.com, telephon
 
 import copy
 import gzip
+import hashlib
 import json
 import random
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -303,6 +305,103 @@ def storage(chance):
     return files
 
 
+def avro_long(number):
+    """Avro's zigzag encoding of an int or long."""
+    rest, out = (number << 1) ^ (number >> 63), bytearray()
+    while rest >= 0x80:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes(out) + bytes([rest])
+
+
+def avro_bytes(content):
+    return avro_long(len(content)) + content
+
+
+def avro_value(kind, value):
+    if isinstance(kind, list):
+        branch = 0 if value is None else 1
+        return avro_long(branch) + avro_value(kind[branch], value)
+    if kind == "null":
+        return b""
+    if kind == "boolean":
+        return bytes([value])
+    return avro_bytes(value.encode()) if kind == "string" else avro_long(value)
+
+
+def deflate(block):
+    """Stored blocks only: what a compressor makes of them is not the same everywhere."""
+    pieces = [block[at:at + 65535] for at in range(0, len(block), 65535)]
+    head = lambda last, piece: bytes([last]) + len(piece).to_bytes(2, "little") + (len(piece) ^ 0xFFFF).to_bytes(2, "little")
+    return b"".join(head(number == len(pieces) - 1, piece) + piece for number, piece in enumerate(pieces))
+
+
+def snappy(block):
+    """One literal, and the checksum that Avro puts behind it."""
+    rest, length = len(block), bytearray()
+    while rest >= 0x80:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    length.append(rest)
+    literal = bytes([61 << 2]) + (len(block) - 1).to_bytes(2, "little")
+    return bytes(length) + literal + block + zlib.crc32(block).to_bytes(4, "big")
+
+
+def zstandard(block):
+    """One raw block in a frame that says its size."""
+    frame = b"\x28\xb5\x2f\xfd\xa0" + len(block).to_bytes(4, "little")
+    return frame + (1 | len(block) << 3).to_bytes(3, "little") + block
+
+
+CODECS = {"null": bytes, "deflate": deflate, "snappy": snappy, "zstandard": zstandard}
+
+
+def avro_schema(event_type, records):
+    """As in a storage export: the type is in the full name, `time` of WhatsApp is a long."""
+    namespace, name = event_type.rsplit(".", 1)
+    fields = [{"name": "id", "type": "string"}, {"name": "user_id", "type": "string"}]
+    fields.append({"name": "time", "type": "long" if ".whatsapp." in event_type else "int"})
+    known = {field["name"] for field in fields}
+    for key in sorted({key for record in records for key in record} - known):
+        kind = "boolean" if key == "ad_tracking_enabled" else "string"
+        fields.append({"name": key, "type": ["null", kind], "default": None})
+    return {"type": "record", "name": name, "namespace": "dataexport.S3.inner." + namespace, "fields": fields}
+
+
+def avro_container(codec, event_type, records):
+    """An object container of blocks of 40 records."""
+    schema = avro_schema(event_type, records)
+    marker = hashlib.md5(event_type.encode()).digest()
+    metadata = {"avro.schema": json.dumps(schema, separators=(",", ":")), "avro.codec": codec}
+    out = b"Obj\x01" + avro_long(len(metadata))
+    out += b"".join(avro_bytes(key.encode()) + avro_bytes(value.encode()) for key, value in metadata.items())
+    out += avro_long(0) + marker
+    for at in range(0, len(records), 40):
+        held = records[at:at + 40]
+        block = b"".join(avro_value(f["type"], r.get(f["name"])) for r in held for f in schema["fields"])
+        out += avro_long(len(held)) + avro_bytes(CODECS[codec](block)) + marker
+    return out
+
+
+def storage_avro(chance):
+    """Object containers as Currents writes them to storage, one for each codec."""
+    files = {}
+    for event_type, total, codec in [
+        ("users.messages.email.Send", 150, "deflate"),
+        ("users.messages.email.Open", 50, "null"),
+        ("users.messages.pushnotification.Send", 90, "zstandard"),
+        ("users.messages.whatsapp.Send", 70, "snappy"),
+    ]:
+        records = []
+        for number in range(total):
+            pushed = event(chance, event_type, number, total)
+            records.append({"id": pushed["id"], **pushed["user"], "time": pushed["time"], **pushed["properties"]})
+        records[60:60] = records[:1] * (codec == "snappy")  # the same id again
+        path = f"storage-avro/event_type={event_type}/date=2026-11-20-10/part-{codec}.avro"
+        files[path] = (avro_container(codec, event_type, records), records, event_type)
+    return files
+
+
 def internal_record(pushed):
     """An internal queue record: database ids beside the public ones; the public ones are the tags."""
     record = {name: pushed[name] for name in ("event_type", "id", "time")}
@@ -368,6 +467,10 @@ def generate():
         files[path] = "".join(write_json(chance, r) + "\n" for r in records)
         truths[path] = truth(records, event_type)
 
+    for path, (content, records, event_type) in storage_avro(Chance(SEED + 1)).items():
+        files[path] = content
+        truths[path] = truth(records, event_type)
+
     odd = odd_bodies(chance)
     files.update({path: body for path, (body, _) in odd.items()})
     everything = {"files": truths, "odd_bodies_sends": {path: sends for path, (_, sends) in odd.items()}}
@@ -377,7 +480,7 @@ def generate():
     before, rest = readme.split("<!-- table -->\n", 1)
     _, after = rest.split("<!-- end -->", 1)
     files["README.md"] = f"{before}<!-- table -->\n{table(truths)}\n<!-- end -->{after}"
-    return {name: content.encode() for name, content in files.items()}
+    return {name: content if isinstance(content, bytes) else content.encode() for name, content in files.items()}
 
 
 def differs(path, content):

@@ -1,6 +1,8 @@
 //! One Braze send, and how it is read from the bytes that Braze wrote.
 
+mod avro;
 pub mod decode;
+mod found;
 
 /// The event types that this program knows by name, and the channel each belongs to. An event type that
 /// is not counted is ignored; one that is not known is ignored as `other`, for new ones arrive monthly.
@@ -111,7 +113,11 @@ pub enum Decoded<'e> {
 pub enum Malformed {
     /// The bytes are not JSON from here to the end of the document (or of the line).
     Json,
-    /// An element that is not an object.
+    /// The bytes do not fit the Avro schema, from here to the end of the datums or in one text.
+    Avro,
+    /// The Avro schema can't be read, or is not that of a record.
+    Schema,
+    /// An element that is not an object, or a datum that is not a record.
     NotAnObject,
     /// No `event_type` in the event, nor from where it came.
     NoEventType,
@@ -130,6 +136,8 @@ impl Malformed {
     pub const fn reason(self) -> &'static str {
         match self {
             Malformed::Json => "json",
+            Malformed::Avro => "avro",
+            Malformed::Schema => "schema",
             Malformed::NotAnObject => "not_an_object",
             Malformed::NoEventType => "no_event_type",
             Malformed::NoId => "no_id",

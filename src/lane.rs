@@ -1,6 +1,7 @@
 //! A lane: plain synchronous code on a thread of its own that decodes, routes and records. There is one a
 //! core, so that all cores work; the [pipeline](crate::pipeline) hands deliveries to whichever is least busy.
 
+mod group;
 mod shared_dedup;
 
 use std::io;
@@ -10,6 +11,7 @@ use std::thread;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+pub use self::group::Group;
 use self::shared_dedup::SharedDedup;
 use crate::aggregate::tags::Layout;
 use crate::aggregate::window::{Placed, Window};
@@ -18,20 +20,12 @@ use crate::clock::Clock;
 use crate::dedup;
 use crate::event::decode::Decoder;
 use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent};
-use crate::queue::{Delivery, Receipt};
 use crate::route::Router;
 use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
 
 /// How many groups of deliveries a lane has in hand, the one it works on included: enough to stay busy while the
 /// pipeline is elsewhere. It bounds the memory for bodies: lanes times this times the largest group.
 const GROUPS_MAX: usize = 4;
-
-/// Deliveries that go to a lane together: waking it costs as much as counting some twenty events.
-const GROUP_MAX: usize = 64;
-
-/// A group takes no more once it has so many bytes, so it is longer by one body at most. What is in larger pieces
-/// anyway goes one by one.
-const GROUP_BYTES: usize = 256 * 1024;
 
 /// Room in a lane's channel for cuts and plans, beside deliveries.
 const ORDERS_MAX: usize = 8;
@@ -73,41 +67,6 @@ enum Order {
 #[derive(Debug, thiserror::Error)]
 #[error("a lane has died; this is a defect of braze-datadog, please report it with the log above")]
 pub struct LaneLost;
-
-/// Deliveries that one lane is to count, in order.
-#[derive(Debug, Default)]
-pub struct Group {
-    deliveries: Vec<Delivery>,
-    bytes: usize,
-}
-
-impl Group {
-    /// Adds one.
-    pub fn push(&mut self, delivery: Delivery) {
-        self.bytes += delivery.body.len();
-        self.deliveries.push(delivery);
-    }
-
-    /// Whether it should take another one.
-    pub fn has_room(&self) -> bool {
-        self.deliveries.len() < GROUP_MAX && self.bytes < GROUP_BYTES && !self.is_recalled()
-    }
-
-    /// Whether the queue recalls what it has handed out up to the last one.
-    pub fn is_recalled(&self) -> bool {
-        self.deliveries.last().is_some_and(|delivery| delivery.recall)
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.deliveries.is_empty()
-    }
-
-    /// The last one's, which is the greatest.
-    pub fn receipt(&self) -> Option<Receipt> {
-        self.deliveries.last().map(|delivery| delivery.receipt)
-    }
-}
 
 /// Leave to hand one group to a lane.
 #[derive(Debug)]
@@ -258,7 +217,7 @@ impl Lane {
     fn deliver(&mut self, group: &Group) {
         let now = Now { unix: self.clock.unix_seconds(), elapsed: self.clock.elapsed_milliseconds() };
         let counter = &mut self.counter;
-        for delivery in &group.deliveries {
+        for delivery in group.deliveries() {
             self.decoder.decode(&delivery.body, &delivery.framing, &delivery.origin, |decoded| {
                 counter.count(decoded, now);
             });

@@ -137,10 +137,19 @@ impl Run {
         }
     }
 
-    /// Whether something is to be handed to a lane. At a stop it stays in the queue.
+    /// Whether something is to be handed to a lane. What was received is still counted while it drains.
     fn is_handing(&self) -> bool {
-        !self.in_hand.is_empty()
-            && matches!(self.phase, Phase::Receiving | Phase::Draining(Ended::QueueEnded))
+        !self.in_hand.is_empty() && !matches!(self.phase, Phase::Abandoning(_))
+    }
+
+    /// Whether it takes another delivery in hand.
+    fn takes(&self) -> bool {
+        self.phase == Phase::Receiving && self.in_hand.has_room()
+    }
+
+    /// Why no more deliveries come, once all that came are with the lanes.
+    fn ended(&self) -> Option<Ended> {
+        if self.is_handing() { None } else { self.phase.ended() }
     }
 
     /// Receives no more. Whoever has begun to abandon does not go back to waiting.
@@ -244,14 +253,13 @@ impl<I: Intake> Pipeline<I> {
                 run.is_recalled = false;
                 self.cut(&mut run).await?;
             }
-            if let Some(ended) = run.phase.ended() {
+            if let Some(ended) = run.ended() {
                 // A tick may have been left out while the flush thread was busy.
                 self.cut(&mut run).await?;
-                if run.ledger.is_clear() && self.in_flight.is_empty() && !run.is_handing() {
+                if run.ledger.is_clear() && self.in_flight.is_empty() {
                     return failure.map_or(Ok(ended), |error| Err(PipelineError::Queue(error)));
                 }
             }
-            let takes = run.phase == Phase::Receiving && run.in_hand.has_room();
             tokio::select! {
                 biased;
                 _ = ticks.tick() => self.cut(&mut run).await?,
@@ -273,7 +281,7 @@ impl<I: Intake> Pipeline<I> {
                 },
                 // These two come last, for they are ready all the time; what is there already is taken first, so
                 // that it goes to a lane together.
-                received = queue.receive(), if takes => match received {
+                received = queue.receive(), if run.takes() => match received {
                     Ok(Some(delivery)) => run.in_hand.push(delivery),
                     Ok(None) => run.drain(Ended::QueueEnded),
                     Err(error) => {

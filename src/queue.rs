@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub mod container;
 pub mod embedded;
 pub mod files;
 pub mod kafka;
@@ -41,6 +42,8 @@ pub enum Framing {
     Lines,
     /// What was found in a document that has been read before, in a form that is read faster.
     Extract,
+    /// Avro datums back to back.
+    Avro(Datums),
     /// No bytes, but as many events as this, which the queue could not make readable. They are booked as
     /// malformed. Whoever takes the number from untrusted bytes bounds it.
     Unreadable(u64),
@@ -49,8 +52,35 @@ pub enum Framing {
     Parts(Arc<[Part]>),
 }
 
+/// Avro datums one after the other, with nothing before, between or behind them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datums {
+    /// What all of them were written with.
+    pub schema: Arc<WriterSchema>,
+    /// How many there are. Each is booked, whatever the bytes turn out to be, so whoever takes the number from
+    /// untrusted bytes bounds it by their number.
+    pub count: u64,
+}
+
+/// The schema that Avro datums were written with. What was made of one is remembered by its identity: keep it
+/// and clone the [`Arc`], rather than making it anew for every delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WriterSchema(Box<str>);
+
+impl WriterSchema {
+    /// `text` is the schema's JSON; it is not looked at before something is to be read with it.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The schema's JSON.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
 /// One of the parts that a body is made of. It begins where the part before it ends, or at the start of the
-/// body; an empty one, but for [`Framing::Unreadable`], holds no event. Bytes behind the last part belong to
+/// body; an empty one of JSON holds no event. Bytes behind the last part belong to
 /// none and are not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {

@@ -19,7 +19,7 @@ const TOPIC: &str = "braze.sends";
 const GROUP: &str = "braze-datadog";
 
 /// How long reading may take that takes a second.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn member(broker: &Broker) -> BaseConsumer {
     broker

@@ -181,6 +181,17 @@ async fn several_files_and_directories_are_one_import() {
 }
 
 #[tokio::test]
+async fn a_directory_of_avro_containers_is_counted_whatever_their_codec() {
+    let intake = Intake::start();
+    let finished = import(&configuration(&intake), &[&sample("storage-avro")], &[]).await;
+    let truth = truth();
+    let names = truth["files"].as_object().unwrap().keys().filter(|name| name.starts_with("storage-avro"));
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    assert_eq!(names.len(), 4, "one for each codec");
+    assert_eq!(books(&finished), truth_of(&names));
+}
+
+#[tokio::test]
 async fn standard_input_is_read_to_its_end_and_not_remembered() {
     let intake = Intake::start();
     let expected = truth_of(&["currents.ndjson"]);

@@ -43,8 +43,18 @@ fn read(name: &str) -> String {
     text
 }
 
+/// The records of an object container, as the `apache-avro` crate reads them.
+fn records(name: &str) -> Vec<Value> {
+    let bytes = fs::read(samples().join(name)).unwrap();
+    let reader = apache_avro::Reader::new(&bytes[..]).unwrap();
+    reader.map(|record| Value::try_from(record.unwrap()).unwrap()).collect()
+}
+
 /// The events of a file, one document or one a line.
 fn events(name: &str) -> Vec<Value> {
+    if Path::new(name).extension().is_some_and(|extension| extension == "avro") {
+        return records(name);
+    }
     if name.contains(".ndjson") {
         return read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     }

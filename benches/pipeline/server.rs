@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use braze_datadog::clock::Clock;
 use serde_json::Value;
 
+use crate::cost::{Cost, process_cpu};
 use crate::events::{Settings, Templates};
-use crate::measure::{Cost, cpu_of};
 use crate::pace::Plan;
 use crate::push::{Target, push};
 
@@ -95,14 +95,15 @@ impl Server {
         let settings = Settings { seed, tag_sets: 2000, app_groups: 5, ignored_percent: 10 };
         let templates = Arc::new(Templates::new(settings));
         let target = Target::parse(&format!("http://{}/v1/events", self.push), None)?;
-        let (before, cpu, started) = (self.received()?, cpu_of(self.process.id())?, Instant::now());
+        let (before, cpu, started) =
+            (self.received()?, process_cpu(&self.process.id().to_string())?, Instant::now());
         let truth = push(&target, &templates, plan, CONNECTIONS, &Clock::system())?.json(&templates, seed);
         assert!(truth["refused"].as_object().is_some_and(serde_json::Map::is_empty), "{}", truth["refused"]);
         let pieces = truth["accepted"]["events"].as_u64().ok_or("the truth tells no events")?;
         while self.received()? < before + pieces {
             patience(started, "what was pushed is not counted")?;
         }
-        let cpu = cpu_of(self.process.id())?.saturating_sub(cpu);
+        let cpu = process_cpu(&self.process.id().to_string())?.saturating_sub(cpu);
         Ok((Cost { pieces, elapsed: started.elapsed(), cpu }, truth))
     }
 

@@ -5,9 +5,13 @@
 //! (`fields`). All of the body is validated as `serde_json` would, with two differences: there is no limit on
 //! depth, and none on the size of numbers.
 //!
+//! Avro goes another way ([`avro`](super::avro)) to the same events.
+//!
 //! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
 
-use super::{Decoded, FIELDS, Malformed, SendEvent};
+use super::avro::Plans;
+use super::found::{Element, Found, Rules, Terms};
+use super::{Decoded, Malformed};
 use crate::queue::{Framing, Origin, Part};
 
 mod cursor;
@@ -17,7 +21,7 @@ mod fields;
 mod marks;
 
 use cursor::{Broken, Cursor, Fault, Nesting};
-use fields::{Found, Step};
+use fields::Step;
 use marks::Marks;
 
 /// Some writers put it before UTF-8.
@@ -27,34 +31,17 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// nesting and the unescaped values of one event.
 #[derive(Debug)]
 pub struct Decoder {
-    counted: Box<[Box<str>]>,
-    time_needed: bool,
+    rules: Rules,
     reader: Reader,
+    plans: Plans,
 }
 
-/// What reading needs, whatever is counted.
+/// What reading JSON needs, whatever is counted.
 #[derive(Debug, Default)]
 struct Reader {
     marks: Marks,
     nesting: Nesting,
     found: Found,
-}
-
-/// One element of a body, before it is judged by what is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Element<'e> {
-    Event(Event<'e>),
-    /// It is no event, whatever is counted.
-    Malformed(Malformed),
-}
-
-/// An event as it is; what it does not say is empty.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Event<'e> {
-    event_type: &'e [u8],
-    id: &'e [u8],
-    time: Option<u64>,
-    fields: [&'e [u8]; FIELDS],
 }
 
 /// Why the door can't take a body: it is not JSON, or not in an envelope of Braze. Says what and where, and
@@ -70,7 +57,11 @@ impl Decoder {
     /// A decoder of the event types in `count`; [`SendEvent::event_type`] is an index into it. With
     /// `time_needed`, a counted event without usable time is [`Malformed::NoTime`].
     pub fn new(count: &[Box<str>], time_needed: bool) -> Self {
-        Self { counted: count.into(), time_needed, reader: Reader::default() }
+        Self {
+            rules: Rules { counted: count.into(), time_needed },
+            reader: Reader::default(),
+            plans: Plans::default(),
+        }
     }
 
     /// Calls `emit` once for each element of `body`, in order.
@@ -85,11 +76,94 @@ impl Decoder {
         origin: &Origin,
         mut emit: impl FnMut(Decoded<'_>),
     ) {
-        let Self { counted, time_needed, reader } = self;
         // Once over the whole body, however many parts it has.
-        let ascii = has_json(framing) && reader.marks.fill(body);
-        let mut judged = |element: Element<'_>| emit(judge(element, counted, *time_needed, origin));
-        reader.part(body, 0, framing, ascii, &mut judged);
+        let ascii = has_json(framing) && self.reader.marks.fill(body);
+        self.part(body, 0, framing, ascii, origin, &mut emit);
+    }
+
+    /// Reads `text` from `start` on, as `framing` says. The marks are those of a body that starts with `text`.
+    fn part(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        framing: &Framing,
+        ascii: bool,
+        origin: &Origin,
+        emit: &mut dyn FnMut(Decoded<'_>),
+    ) {
+        match framing {
+            Framing::Document => self.documents(text, start, None, ascii, origin, emit),
+            Framing::Lines => self.documents(text, start, Some(b'\n'), ascii, origin, emit),
+            Framing::Avro(datums) => {
+                let terms = Terms { rules: &self.rules, origin };
+                self.plans.decode(text, start, datums, terms, &mut self.reader.found, emit);
+            }
+            Framing::Extract => {
+                let terms = Terms { rules: &self.rules, origin };
+                extract::read(&text[start..], &mut |element| emit(terms.judge(element)));
+            }
+            Framing::Unreadable(events) => {
+                (0..*events).for_each(|_| emit(Decoded::Malformed(Malformed::Unreadable)));
+            }
+            Framing::Parts(parts) => {
+                let mut start = start;
+                for Part { end, framing } in parts.iter() {
+                    let end = (*end).clamp(start, text.len());
+                    self.part(&text[..end], start, framing, ascii, origin, emit);
+                    start = end;
+                }
+            }
+        }
+    }
+
+    /// Reads the documents in `text` from `start` on, which `separator` divides, or the one that it is.
+    fn documents(
+        &mut self,
+        text: &[u8],
+        mut start: usize,
+        separator: Option<u8>,
+        ascii: bool,
+        origin: &Origin,
+        emit: &mut dyn FnMut(Decoded<'_>),
+    ) {
+        if text[start..].starts_with(BYTE_ORDER_MARK) {
+            start += BYTE_ORDER_MARK.len();
+        }
+        let terms = Terms { rules: &self.rules, origin };
+        while start < text.len() {
+            let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
+            let end = length.map_or(text.len(), |length| start + length);
+            let mut judged = |element: Element<'_>| emit(terms.judge(element));
+            if let Err(refused) = self.reader.document(&text[..end], start, ascii, &mut judged) {
+                emit(Decoded::Malformed(match refused.fault {
+                    Fault::NotAnEnvelope => Malformed::NotAnObject,
+                    _ => Malformed::Json,
+                }));
+            }
+            start = end + 1;
+        }
+    }
+}
+
+impl Reader {
+    /// Reads `text` from `start` on. The marks are those of a body that starts with `text`.
+    fn document(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        ascii: bool,
+        emit: &mut dyn FnMut(Element<'_>),
+    ) -> Result<(), NotAnEnvelope> {
+        // A body with one name that is not ASCII is mostly lines that are, and to see that is far cheaper.
+        let ascii = ascii || text[start..].is_ascii();
+        let end = if ascii { text.len() } else { start + valid_utf8(&text[start..]) };
+        let cut = end < text.len();
+        let mut pass = Pass {
+            cursor: Cursor::new(&text[..end], start, cut, self.marks.bits(), &mut self.nesting),
+            found: &mut self.found,
+        };
+        let read = pass.document(emit);
+        read.map_err(|Broken| NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos })
     }
 }
 
@@ -116,124 +190,11 @@ pub fn extract(body: &[u8], out: &mut Vec<u8>) -> Result<u32, NotAnEnvelope> {
     Ok(elements)
 }
 
-/// What an element is worth.
-#[inline]
-fn judge<'e>(
-    element: Element<'e>,
-    counted: &[Box<str>],
-    time_needed: bool,
-    origin: &'e Origin,
-) -> Decoded<'e> {
-    let event = match element {
-        Element::Event(event) => event,
-        Element::Malformed(malformed) => return Decoded::Malformed(malformed),
-    };
-    let event_type = match event.event_type {
-        [] => from_origin(origin.event_type.as_deref()),
-        event_type => event_type,
-    };
-    if event_type.is_empty() {
-        return Decoded::Malformed(Malformed::NoEventType);
-    }
-    let Some(index) = counted.iter().position(|counted| counted.as_bytes() == event_type) else {
-        return Decoded::Ignored { event_type };
-    };
-    let Event { id, time, mut fields, .. } = event;
-    if id.is_empty() {
-        return Decoded::Malformed(Malformed::NoId);
-    }
-    if time_needed && time.is_none() {
-        return Decoded::Malformed(Malformed::NoTime);
-    }
-    let [app_group_id, app_group_name, ..] = &mut fields;
-    if app_group_id.is_empty() {
-        *app_group_id = from_origin(origin.app_group_id.as_deref());
-    }
-    if app_group_name.is_empty() {
-        *app_group_name = from_origin(origin.app_group_name.as_deref());
-    }
-    Decoded::Send(SendEvent { event_type: index, id, time, fields })
-}
-
-impl Reader {
-    /// Reads `text` from `start` on, as `framing` says. The marks are those of a body that starts with `text`.
-    fn part(
-        &mut self,
-        text: &[u8],
-        start: usize,
-        framing: &Framing,
-        ascii: bool,
-        emit: &mut dyn FnMut(Element<'_>),
-    ) {
-        match framing {
-            Framing::Document => self.documents(text, start, None, ascii, emit),
-            Framing::Lines => self.documents(text, start, Some(b'\n'), ascii, emit),
-            Framing::Extract => extract::read(&text[start..], emit),
-            Framing::Unreadable(events) => {
-                (0..*events).for_each(|_| emit(Element::Malformed(Malformed::Unreadable)));
-            }
-            Framing::Parts(parts) => {
-                let mut start = start;
-                for Part { end, framing } in parts.iter() {
-                    let end = (*end).clamp(start, text.len());
-                    self.part(&text[..end], start, framing, ascii, emit);
-                    start = end;
-                }
-            }
-        }
-    }
-
-    /// Reads the documents in `text` from `start` on, which `separator` divides, or the one that it is.
-    fn documents(
-        &mut self,
-        text: &[u8],
-        mut start: usize,
-        separator: Option<u8>,
-        ascii: bool,
-        emit: &mut dyn FnMut(Element<'_>),
-    ) {
-        if text[start..].starts_with(BYTE_ORDER_MARK) {
-            start += BYTE_ORDER_MARK.len();
-        }
-        while start < text.len() {
-            let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
-            let end = length.map_or(text.len(), |length| start + length);
-            if let Err(refused) = self.document(&text[..end], start, ascii, emit) {
-                emit(Element::Malformed(match refused.fault {
-                    Fault::NotAnEnvelope => Malformed::NotAnObject,
-                    _ => Malformed::Json,
-                }));
-            }
-            start = end + 1;
-        }
-    }
-
-    /// Reads `text` from `start` on. The marks are those of a body that starts with `text`.
-    fn document(
-        &mut self,
-        text: &[u8],
-        start: usize,
-        ascii: bool,
-        emit: &mut dyn FnMut(Element<'_>),
-    ) -> Result<(), NotAnEnvelope> {
-        // A body with one name that is not ASCII is mostly lines that are, and to see that is far cheaper.
-        let ascii = ascii || text[start..].is_ascii();
-        let end = if ascii { text.len() } else { start + valid_utf8(&text[start..]) };
-        let cut = end < text.len();
-        let mut pass = Pass {
-            cursor: Cursor::new(&text[..end], start, cut, self.marks.bits(), &mut self.nesting),
-            found: &mut self.found,
-        };
-        let read = pass.document(emit);
-        read.map_err(|Broken| NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos })
-    }
-}
-
 /// Whether there is anything to be read with marks.
 fn has_json(framing: &Framing) -> bool {
     match framing {
         Framing::Document | Framing::Lines => true,
-        Framing::Unreadable(_) | Framing::Extract => false,
+        Framing::Avro(_) | Framing::Unreadable(_) | Framing::Extract => false,
         Framing::Parts(parts) => parts.iter().any(|part| has_json(&part.framing)),
     }
 }
@@ -299,7 +260,7 @@ impl Pass<'_> {
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
-                self.hand_out(emit);
+                emit(Element::Event(self.found.event(self.cursor.text())));
                 Ok(())
             }
             Shape::NotAnEnvelope(start) => self.cursor.fail(start, Fault::NotAnEnvelope),
@@ -316,7 +277,7 @@ impl Pass<'_> {
         loop {
             if self.cursor.token() == b'{' {
                 if self.object(place, emit)? != Shape::Envelope {
-                    self.hand_out(emit);
+                    emit(Element::Event(self.found.event(self.cursor.text())));
                 }
             } else {
                 self.cursor.skip()?;
@@ -358,19 +319,6 @@ impl Pass<'_> {
         }
         Ok(if step == Step::Empty { Shape::Empty } else { shape })
     }
-
-    /// Hands out the event in `found`.
-    fn hand_out(&self, emit: &mut dyn FnMut(Element<'_>)) {
-        let text = self.cursor.text();
-        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
-        self.found.fields(text, &mut fields);
-        let (event_type, id, time) = (self.found.event_type(text), self.found.id(text), self.found.time);
-        emit(Element::Event(Event { event_type, id, time, fields }));
-    }
-}
-
-fn from_origin(value: Option<&str>) -> &[u8] {
-    value.unwrap_or_default().as_bytes()
 }
 
 #[cfg(test)]
@@ -384,7 +332,7 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::*;
-    use crate::event::Field;
+    use crate::event::{FIELDS, Field, SendEvent};
 
     const EMAIL: &str = "users.messages.email.Send";
     const SMS: &str = "users.messages.sms.Send";
@@ -840,11 +788,12 @@ mod tests {
             match framing {
                 Framing::Document => self.read(text),
                 Framing::Lines => text.split(|byte| *byte == b'\n').try_for_each(|line| self.read(line)),
+                Framing::Avro(_) => unreachable!("Avro has its own reference"),
+                Framing::Extract => unreachable!("an extract is held against its document"),
                 Framing::Unreadable(events) => {
                     (0..*events).for_each(|_| self.elements.push(bad(Malformed::Unreadable)));
                     Some(())
                 }
-                Framing::Extract => None,
                 Framing::Parts(parts) => {
                     let starts = std::iter::once(0).chain(parts.iter().map(|part| part.end));
                     starts

@@ -1,16 +1,17 @@
 //! Files of events, read in place: a queue of its own, which ends when the last file has been read.
 //!
-//! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other,
-//! any of it compressed with gzip; which of them is seen from the content, never from the name
-//! (`judge`). NDJSON is cut at newlines without looking at the events (`lines`); a document is split
-//! into its events, one a line (`split`), so that downstream there are only lines, and an event that is
-//! broken harms no other. One thread reads (`reader`) ahead of the pipeline by a few chunks.
+//! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other, or
+//! an Avro object container, any of it compressed with gzip; which of them is seen from the content, never
+//! from the name (`judge`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
+//! split into its events, one a line (`split`); of a container whole blocks are expanded (`blocks`). So an
+//! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
 //! How far the settled flushes have come is kept in `imports.json` (`memory`): for each file the position
 //! in its content, and a fingerprint of what lies before it. So an import that was interrupted goes on
 //! exactly there, a file that is finished is passed, one that has grown gives only what is new, and one that
 //! was replaced is counted from its start. Standard input and pipes have no memory.
 
+mod blocks;
 mod content;
 mod fingerprint;
 mod judge;
@@ -35,14 +36,12 @@ use tokio::task::JoinHandle;
 pub use self::notice::Notice;
 pub use self::progress::Progress;
 
+use self::blocks::Blocks;
 use self::content::Content;
 use self::list::{Found, Kind, unreadable};
 use self::memory::{Entry, Mark, Memory};
 use self::reader::{Chunk, Handed, Planned};
-use super::{Delivery, Framing, Queue, QueueError, Receipt};
-
-/// Why a file that starts like an Avro object container is refused.
-const AVRO: &str = "it is an Avro object container, which this build can't read; convert it to NDJSON";
+use super::{Delivery, Queue, QueueError, Receipt};
 
 /// What is imported, and where it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,14 +190,13 @@ fn look_at(path: &Path) -> Result<(File, u64), OpenError> {
     let look = || {
         let file = Arc::new(File::open(path)?);
         let bytes = file.metadata()?.len();
-        let content = Content::new(Box::new(Arc::clone(&file)), Arc::default())?;
-        Ok((content.is_avro(), file.try_clone()?, bytes))
+        let mut content = Content::new(Box::new(Arc::clone(&file)), Arc::default())?;
+        if content.is_avro() {
+            Blocks::open(&mut content, path.to_owned(), false)?;
+        }
+        Ok((file.try_clone()?, bytes))
     };
-    let (is_avro, file, bytes) = look().map_err(|error| unreadable(path, &error))?;
-    if is_avro {
-        return Err(OpenError::File { path: path.to_owned(), problem: AVRO.to_owned() });
-    }
-    Ok((file, bytes))
+    look().map_err(|error| unreadable(path, &error))
 }
 
 fn tell(path: &Path, entry: &Entry, same: bool, bytes: u64) -> Notice {
@@ -269,14 +267,8 @@ impl FilesQueue {
             self.marks.push_back((receipt, chunk.file, mark));
         }
         let origin = Arc::clone(&self.files[chunk.file].found.origin);
-        Delivery {
-            body: chunk.body,
-            framing: Framing::Lines,
-            origin,
-            oversized: chunk.oversized,
-            recall: false,
-            receipt,
-        }
+        let Chunk { body, framing, oversized, .. } = chunk;
+        Delivery { body, framing, origin, oversized, recall: false, receipt }
     }
 
     /// Moves what is settled from the marks to the memory.
@@ -350,6 +342,8 @@ mod tests {
 
     use super::content::tests::gzip;
     use super::*;
+    use crate::queue::Framing;
+    use crate::queue::container::tests as container;
 
     const NOW: u64 = 1_795_341_600;
 
@@ -573,6 +567,62 @@ mod tests {
                 assert!(ids.into_iter().eq(noise.iter().map(|id| u64::from(*id))));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_container_goes_on_behind_the_last_settled_block() {
+        for codec in container::codecs() {
+            for packed in [false, true] {
+                let whole = container::written(codec, 0..100, 7);
+                let place = Place::new();
+                let file = place.write("a", if packed { gzip(&whole) } else { whole });
+                let (mut seen, mut runs) = (Vec::new(), 0);
+                loop {
+                    let (mut queue, _) = place.open(&[&file], tiny(1));
+                    let Some(delivery) = queue.receive().await.unwrap() else { break };
+                    // Two blocks a run, of which one is settled.
+                    queue.receive().await.unwrap();
+                    queue.acknowledge(delivery.receipt).await.unwrap();
+                    assert_eq!(container::counts(&delivery.framing).1, 0);
+                    seen.extend_from_slice(&delivery.body);
+                    runs += 1;
+                }
+                assert!(seen == container::datums(0..100), "{codec:?}");
+                assert_eq!(runs, 100_u32.div_ceil(7));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_in_a_container_is_counted_and_read_past() {
+        let whole = container::written(apache_avro::Codec::Snappy, 0..1000, 10);
+        for (chunk_bytes, at) in [(1, whole.len() / 2), (LIMITS.chunk_bytes, whole.len() / 3)] {
+            let place = Place::new();
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x55;
+            damaged.truncate(whole.len() - 5);
+            let file = place.write("a", &damaged);
+            let (mut queue, _) = place.open(&[&file], tiny(chunk_bytes));
+            let (mut read, mut lost) = (0, 0);
+            while let Some(delivery) = queue.receive().await.unwrap() {
+                let counts = container::counts(&delivery.framing);
+                (read, lost) = (read + counts.0, lost + counts.1);
+                queue.acknowledge(delivery.receipt).await.unwrap();
+            }
+            assert!((970..=980).contains(&read) && lost > 10, "{read} {lost}");
+            let (_, notices) = place.open(&[&file], LIMITS);
+            assert!(matches!(notices[..], [Notice::Counted { .. }]), "{notices:?}");
+        }
+    }
+
+    #[test]
+    fn a_codec_that_is_not_built_in_is_refused_by_name() {
+        let place = Place::new();
+        let schema = b"\x02\x16avro.schema\x04{}";
+        let avro = [b"Obj\x01".as_slice(), schema, b"\x02\x14avro.codec\x0abzip2\0", &[7; 16]].concat();
+        let file = place.write("a.avro", avro);
+        let error = open(&place.settings(&[&file]), NOW).err().unwrap().to_string();
+        assert!(error.contains("\"bzip2\"") && error.contains("a.avro"), "{error}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod poller;
 #[cfg(feature = "kafka")]
 mod positions;
 #[cfg(feature = "kafka")]
-pub mod registry;
+mod registry;
 #[cfg(feature = "kafka")]
 mod resolver;
 

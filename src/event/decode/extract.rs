@@ -10,7 +10,7 @@
 //! | [`EVENT`] | two bytes, of which bit n says whether there is field n, bit 8 a time; the type; the id; the time; the fields |
 //! | [`NOT_AN_OBJECT`], [`EMPTY`] | nothing |
 
-use super::{Element, Event};
+use crate::event::found::{Element, Event};
 use crate::event::{FIELDS, Malformed};
 
 const EVENT: u8 = 0;

@@ -1,79 +1,8 @@
-//! What is picked out of one event: its keys, the forms their values take, and which of two values wins.
+//! How the JSON of one event is read into [`Found`]: its members, and the forms their values take.
 
-use super::cursor::{Broken, Cursor, Fault, Quoted, Span};
+use super::cursor::{Broken, Cursor, Fault, Quoted};
 use super::escape::unescape;
-use crate::event::{FIELDS, Field};
-
-/// How many keys can become tag fields: one for each [`Field`], then the `*_api_id` of each id.
-const KEYS: usize = FIELDS + 4;
-
-/// What a workspace that redacts a field sends in its place.
-const REDACTED: &[u8] = b"[REDACTED]";
-
-/// A key of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
-    EventType,
-    Id,
-    Time,
-    Properties,
-    Events,
-    /// An index below [`KEYS`].
-    Tag(usize),
-    Other,
-}
-
-impl Key {
-    #[inline]
-    fn of(name: &[u8]) -> Self {
-        // Compared whole, by length first: patterns of bytes would be compared byte by byte.
-        match name.len() {
-            2 if name == b"id" => Key::Id,
-            4 if name == b"time" => Key::Time,
-            6 if name == b"events" => Key::Events,
-            10 if name == b"event_type" => Key::EventType,
-            10 if name == b"properties" => Key::Properties,
-            _ => tag_key(name).map_or(Key::Other, Key::Tag),
-        }
-    }
-}
-
-/// The `*_api_id` of the id at index `2 * n` of [`Field::ALL`] is at `FIELDS + n`.
-#[inline]
-fn tag_key(name: &[u8]) -> Option<usize> {
-    Some(match name.len() {
-        9 if name == b"canvas_id" => Field::CanvasId as usize,
-        11 if name == b"campaign_id" => Field::CampaignId as usize,
-        11 if name == b"canvas_name" => Field::CanvasName as usize,
-        12 if name == b"app_group_id" => Field::AppGroupId as usize,
-        13 if name == b"campaign_name" => Field::CampaignName as usize,
-        13 if name == b"canvas_api_id" => FIELDS + 2,
-        14 if name == b"canvas_step_id" => Field::CanvasStepId as usize,
-        14 if name == b"app_group_name" => Field::AppGroupName as usize,
-        15 if name == b"campaign_api_id" => FIELDS + 1,
-        16 if name == b"canvas_step_name" => Field::CanvasStepName as usize,
-        16 if name == b"app_group_api_id" => FIELDS,
-        18 if name == b"canvas_step_api_id" => FIELDS + 3,
-        _ => return None,
-    })
-}
-
-/// The tag fields of one object.
-#[derive(Debug, Default)]
-struct Level {
-    /// Bit n: `spans[n]` is of this event, and not empty.
-    present: u16,
-    spans: [Span; KEYS],
-}
-
-impl Level {
-    #[inline]
-    fn set(&mut self, key: usize, span: Span) {
-        let bit = 1 << key;
-        self.present = if span.is_empty() { self.present & !bit } else { self.present | bit };
-        self.spans[key] = span;
-    }
-}
+use crate::event::found::{Found, Key, REDACTED, Span, parse_u64, tag_key};
 
 /// Where the reading of an object stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,30 +25,11 @@ enum Value {
     Absent,
 }
 
-/// What has been found in the event that is being read. Reused for every event.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    top: Level,
-    properties: Level,
-    event_type: Span,
-    id: Span,
-    pub(super) time: Option<u64>,
-    /// Values that had escapes, unescaped. A [`Span`] that starts behind the text points in here.
-    unescaped: Vec<u8>,
-    /// A key that had escapes, unescaped.
-    key: Vec<u8>,
-}
-
 impl Found {
     /// Reads an object whose opening brace has been passed, and forgets what was found before.
     #[inline]
     pub(super) fn start(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
-        self.top.present = 0;
-        self.properties.present = 0;
-        self.event_type = Span::EMPTY;
-        self.id = Span::EMPTY;
-        self.time = None;
-        self.unescaped.clear();
+        self.clear();
         if cursor.token() == b'}' {
             cursor.pos += 1;
             return Ok(Step::Empty);
@@ -154,7 +64,7 @@ impl Found {
     }
 
     fn properties(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Broken> {
-        self.properties.present = 0;
+        self.properties.clear();
         if cursor.token() != b'{' {
             return cursor.skip();
         }
@@ -285,43 +195,6 @@ impl Found {
             _ => cursor.skip().map(|()| Value::Absent),
         }
     }
-
-    /// The bytes of a span; `text` is the text that it was found in.
-    #[inline]
-    fn bytes<'e>(&'e self, text: &'e [u8], span: Span) -> &'e [u8] {
-        let found = match span.start.checked_sub(text.len()) {
-            Some(start) => self.unescaped.get(start..span.end.saturating_sub(text.len())),
-            None => text.get(span.start..span.end),
-        };
-        found.unwrap_or_default()
-    }
-
-    /// Empty where there is none.
-    #[inline]
-    pub(super) fn event_type<'e>(&'e self, text: &'e [u8]) -> &'e [u8] {
-        self.bytes(text, self.event_type)
-    }
-
-    /// Empty where there is none.
-    #[inline]
-    pub(super) fn id<'e>(&'e self, text: &'e [u8]) -> &'e [u8] {
-        self.bytes(text, self.id)
-    }
-
-    /// Fills in the tag fields: an `*_api_id` before the id without `api`, `properties` before the top level.
-    #[inline]
-    pub(super) fn fields<'e>(&'e self, text: &'e [u8], fields: &mut [&'e [u8]; FIELDS]) {
-        let present = self.top.present | self.properties.present;
-        for (index, field) in fields.iter_mut().enumerate() {
-            let api_id = FIELDS + index / 2;
-            let key = if index % 2 == 0 && present >> api_id & 1 == 1 { api_id } else { index };
-            if present >> key & 1 == 1 {
-                let inner = self.properties.present >> key & 1 == 1;
-                let level = if inner { &self.properties } else { &self.top };
-                *field = self.bytes(text, level.spans[key]);
-            }
-        }
-    }
 }
 
 /// The type that an Avro union names.
@@ -373,18 +246,6 @@ fn more_members(cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
     }
 }
 
-/// 1 to 20 digits that fit.
-#[inline]
-fn parse_u64(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > 20 {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |number, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::cursor::Nesting;
@@ -400,17 +261,6 @@ mod tests {
             let mut cursor = Cursor::new(event, 1, false, marks.bits(), &mut nesting);
             assert_eq!(found.start(&mut cursor).expect("is JSON"), Step::End);
             assert_eq!((&*found.unescaped, &*found.key), (&b"ABB"[..], &b"campaign_id"[..]));
-        }
-    }
-
-    #[test]
-    fn every_field_has_its_key() {
-        for field in Field::ALL {
-            assert_eq!(tag_key(field.name().as_bytes()), Some(field as usize));
-            let api_id = field.name().replace("_id", "_api_id");
-            if api_id != field.name() {
-                assert_eq!(tag_key(api_id.as_bytes()), Some(FIELDS + field as usize / 2));
-            }
         }
     }
 }

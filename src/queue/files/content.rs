@@ -8,11 +8,10 @@ use std::sync::Arc;
 use flate2::bufread::MultiGzDecoder;
 
 use super::progress::Progress;
+use crate::queue::container;
 
 /// The first bytes of a gzip member (RFC 1952, 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// The first bytes of an Avro object container file (Avro 1.12, "Object Container Files").
-const AVRO_MAGIC: [u8; 4] = *b"Obj\x01";
 /// UTF-8's byte order mark: allowed by many writers, no part of the first value.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// Enough to tell all of the above apart.
@@ -86,7 +85,7 @@ impl Content {
 
     /// Whether this is an Avro object container; asked before anything is read.
     pub(super) fn is_avro(&self) -> bool {
-        self.ahead.starts_with(&AVRO_MAGIC)
+        self.ahead.starts_with(&container::MAGIC)
     }
 
     /// Whether the content is compressed in its file.

@@ -21,6 +21,8 @@ pub(super) enum Layout {
     Lines,
     /// One or more JSON values over any number of lines, which the [splitter](super::split) divides.
     Document,
+    /// An Avro object container, which is known by its first bytes and never judged.
+    Avro,
 }
 
 /// Judges content that nothing has been read from. It looks at `look_ahead_bytes` at most, and not beyond the

@@ -32,7 +32,11 @@ impl Mark {
     /// How many bytes on disk need not be read to go on from here.
     pub(super) fn bytes_skipped(&self) -> u64 {
         // Compressed content is read again up to the position, and so is a document.
-        if self.layout == Layout::Lines && self.position == self.fingerprint.end { self.position } else { 0 }
+        if self.layout != Layout::Document && self.position == self.fingerprint.end {
+            self.position
+        } else {
+            0
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::Limits;
+use super::blocks::Blocks;
 use super::content::Content;
 use super::fingerprint::Fingerprinter;
 use super::judge::{Layout, judge};
@@ -19,6 +20,7 @@ use super::memory::Mark;
 use super::pool::Pool;
 use super::progress::Progress;
 use super::split::{Pieces, Splitter};
+use crate::queue::Framing;
 
 /// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that
 /// is held back until it is known whether it is the last of its file, and the one being read, that makes four
@@ -47,6 +49,7 @@ pub(super) enum Handed {
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) body: Bytes,
+    pub(super) framing: Framing,
     pub(super) oversized: u32,
     /// Which of the planned files it is from.
     pub(super) file: usize,
@@ -100,6 +103,7 @@ fn read_file(
     let read = match reading.layout {
         Layout::Lines => reading.lines(pool, limits, outbox),
         Layout::Document => reading.document(planned, limits, outbox),
+        Layout::Avro => reading.blocks(planned, limits, outbox),
     };
     read.and_then(|()| reading.finish(outbox)).map_err(|failure| match failure {
         Failure::Closed => Stop::Closed,
@@ -148,9 +152,6 @@ impl Reading {
             }
         };
         let mut content = Content::new(reader, Arc::clone(progress))?;
-        if content.is_avro() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, super::AVRO));
-        }
         let layout = match (&planned.start, &file) {
             (Some(start), Some(file)) => {
                 // It was the same file when the import began, which may be hours ago.
@@ -162,6 +163,7 @@ impl Reading {
                 }
                 start.layout
             }
+            _ if content.is_avro() => Layout::Avro,
             _ => judge(&mut content, limits.look_ahead_bytes),
         };
         let file = file.map(|file| (file, Fingerprinter::default()));
@@ -175,7 +177,19 @@ impl Reading {
     fn lines(&mut self, pool: &Pool, limits: Limits, outbox: &mut Outbox) -> Result<(), Failure> {
         let mut lines = Lines::new(pool, limits.event_bytes_max, self.is_stream(), &self.content);
         while let Some(cut) = lines.next(&mut self.content)? {
-            self.hand_over(cut.body, cut.oversized, cut.position, outbox)?;
+            self.hand_over(cut.body, Framing::Lines, cut.oversized, cut.position, outbox)?;
+        }
+        Ok(())
+    }
+
+    fn blocks(&mut self, planned: &Planned, limits: Limits, outbox: &mut Outbox) -> Result<(), Failure> {
+        let (path, eager) = (planned.found.path.clone(), self.is_stream());
+        let mut blocks = Blocks::open(&mut self.content, path, eager)?;
+        if let (Some(start), Some((file, _))) = (&planned.start, &self.file) {
+            blocks.skip_to(start.position, &mut self.content, file)?;
+        }
+        while let Some(run) = blocks.next(&mut self.content, limits.chunk_bytes)? {
+            self.hand_over(run.body, run.framing, 0, run.position, outbox)?;
         }
         Ok(())
     }
@@ -197,7 +211,7 @@ impl Reading {
             if (ended || read.is_err() || is_due)
                 && let Some(Pieces { body, oversized, position }) = splitter.take()
             {
-                self.hand_over(body.into(), oversized, position, outbox)?;
+                self.hand_over(body.into(), Framing::Lines, oversized, position, outbox)?;
             }
             if ended || read? == 0 {
                 return Ok(());
@@ -208,12 +222,13 @@ impl Reading {
     fn hand_over(
         &mut self,
         body: Bytes,
+        framing: Framing,
         oversized: u32,
         position: u64,
         outbox: &mut Outbox,
     ) -> Result<(), Failure> {
         let mark = self.mark(position, &body, false)?;
-        outbox.put(Chunk { body, oversized, file: self.index, mark })
+        outbox.put(Chunk { body, framing, oversized, file: self.index, mark })
     }
 
     /// The end of the file belongs to its last chunk: when that is settled, all of the file is.

@@ -16,6 +16,7 @@ use super::Settings;
 use super::group::Group;
 use super::health::{Health, Watch};
 use super::poller::{Command, Parts, Poller};
+use super::registry::{self, Registry};
 use super::resolver::{Ready, Resolver};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
 
@@ -73,6 +74,9 @@ pub enum OpenError {
     /// librdkafka does not take the options together.
     #[error("the Kafka client could not be made; look at [queue.kafka] and [queue.kafka.options]: {0}")]
     Client(String),
+    /// There can be no client of the schema registry.
+    #[error("queue.kafka.schema_registry {0}")]
+    Registry(#[from] registry::SetupError),
 }
 
 /// A member of a consumer group, seen as a queue. The group is joined with the first
@@ -131,7 +135,8 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
         runtime: Handle::current(),
         is_until_empty,
     };
-    let resolver = Resolver::new(packs, hand_on);
+    let registry = settings.schema_registry.as_deref().map(open_registry).transpose()?;
+    let resolver = Resolver { packs, ready: hand_on, registry, health: Arc::clone(&health), complaint: None };
     let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, resolver };
     let queue = KafkaQueue {
         start: Some(Box::new(start)),
@@ -142,6 +147,17 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
         has_ended: false,
     };
     Ok((queue, Watch(health)))
+}
+
+fn open_registry(url: &str) -> Result<Registry, OpenError> {
+    let registry = Registry::new(&registry::Settings::new(url))?;
+    if registry.is_in_the_clear() {
+        tracing::warn!(
+            registry = registry.address(),
+            "queue.kafka.schema_registry carries a password over plain http: write https://"
+        );
+    }
+    Ok(registry)
 }
 
 fn config_of(settings: &Settings) -> ClientConfig {
@@ -275,6 +291,22 @@ mod tests {
         assert!(error.contains("session.timeout.ms"), "{error}");
         let error = open(&settings(&[("ssl.key.pem", "planted"), ("security.protocol", "ssl")]), false);
         assert!(!error.unwrap_err().to_string().contains("planted"));
+    }
+
+    #[tokio::test]
+    async fn the_client_speaks_tls_and_the_mechanisms_of_sasl() {
+        for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] {
+            let options = [
+                ("security.protocol", "SASL_SSL"),
+                ("sasl.mechanisms", mechanism),
+                ("sasl.username", "u"),
+                ("sasl.password", "p"),
+            ];
+            open(&settings(&options), false).unwrap();
+        }
+        let error =
+            open(&settings(&[("security.protocol", "SASL_SSL"), ("sasl.mechanisms", "GSSAPI")]), false);
+        error.unwrap_err();
     }
 
     #[tokio::test]

@@ -178,6 +178,19 @@ pub(super) fn list(partitions: &TopicPartitionList) -> Vec<(Partition, Option<i6
     partitions.elements().iter().map(one).collect()
 }
 
+/// The opposite of [`list`].
+pub(super) fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offset)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in partitions {
+        let mut element = list.add_partition(&partition.topic, partition.number);
+        if let Err(error) = element.set_offset(offset) {
+            // Offsets of messages that were received can be written.
+            tracing::error!(%error, "kafka: an offset can't be written");
+        }
+    }
+    list
+}
+
 /// Whether this process reads the partition.
 fn is_read(partition: &PartitionStatistics) -> bool {
     partition.desired && !matches!(&*partition.fetch_state, "none" | "stopped" | "stopping")

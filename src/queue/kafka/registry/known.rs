@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Schema;
+use crate::queue::WriterSchema;
 
 /// How long "no such schema" is believed. Short, for the schema may be registered after all, and the messages
 /// to come would be lost; long enough that a row of bad messages costs one request.
@@ -41,7 +41,7 @@ struct Refused {
 /// Schemas by id, the least recently used one goes first; and ids that have none.
 #[derive(Debug)]
 pub(super) struct Known {
-    schemas: HashMap<u32, (Arc<Schema>, u64)>,
+    schemas: HashMap<u32, (Arc<WriterSchema>, u64)>,
     schemas_max: usize,
     /// Counts the uses, to tell which was the last.
     uses: u64,
@@ -62,7 +62,7 @@ impl Known {
     }
 
     /// The schema of an id.
-    pub(super) fn schema(&mut self, id: u32) -> Option<Arc<Schema>> {
+    pub(super) fn schema(&mut self, id: u32) -> Option<Arc<WriterSchema>> {
         let (schema, used) = self.schemas.get_mut(&id)?;
         self.uses += 1;
         *used = self.uses;
@@ -70,7 +70,7 @@ impl Known {
     }
 
     /// Remembers a schema.
-    pub(super) fn learn(&mut self, id: u32, schema: Schema) -> Arc<Schema> {
+    pub(super) fn learn(&mut self, id: u32, schema: WriterSchema) -> Arc<WriterSchema> {
         self.refused.remove(&id);
         if self.schemas.len() >= self.schemas_max && !self.schemas.contains_key(&id) {
             // A walk over all of them, but only beside a request, which takes far longer.
@@ -129,8 +129,8 @@ mod tests {
 
     use super::*;
 
-    fn schema(text: &str) -> Schema {
-        Schema { text: text.into(), references: Box::default() }
+    fn schema(text: &str) -> WriterSchema {
+        WriterSchema::new(text)
     }
 
     #[test]

@@ -1,0 +1,275 @@
+//! What is picked out of one event, whatever it was written in: its keys, which of two values wins, and what
+//! the event is worth.
+
+use super::{Decoded, FIELDS, Field, Malformed, SendEvent};
+use crate::queue::Origin;
+
+/// How many keys can become tag fields: one for each [`Field`], then the `*_api_id` of each id.
+const KEYS: usize = FIELDS + 4;
+
+/// What a workspace that redacts a field sends in its place.
+pub(super) const REDACTED: &[u8] = b"[REDACTED]";
+
+/// A key of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    EventType,
+    Id,
+    Time,
+    Properties,
+    Events,
+    /// An index below [`KEYS`].
+    Tag(usize),
+    Other,
+}
+
+impl Key {
+    #[inline]
+    pub(super) fn of(name: &[u8]) -> Self {
+        // Compared whole, by length first: patterns of bytes would be compared byte by byte.
+        match name.len() {
+            2 if name == b"id" => Key::Id,
+            4 if name == b"time" => Key::Time,
+            6 if name == b"events" => Key::Events,
+            10 if name == b"event_type" => Key::EventType,
+            10 if name == b"properties" => Key::Properties,
+            _ => tag_key(name).map_or(Key::Other, Key::Tag),
+        }
+    }
+}
+
+/// The `*_api_id` of the id at index `2 * n` of [`Field::ALL`] is at `FIELDS + n`.
+#[inline]
+pub(super) fn tag_key(name: &[u8]) -> Option<usize> {
+    Some(match name.len() {
+        9 if name == b"canvas_id" => Field::CanvasId as usize,
+        11 if name == b"campaign_id" => Field::CampaignId as usize,
+        11 if name == b"canvas_name" => Field::CanvasName as usize,
+        12 if name == b"app_group_id" => Field::AppGroupId as usize,
+        13 if name == b"campaign_name" => Field::CampaignName as usize,
+        13 if name == b"canvas_api_id" => FIELDS + 2,
+        14 if name == b"canvas_step_id" => Field::CanvasStepId as usize,
+        14 if name == b"app_group_name" => Field::AppGroupName as usize,
+        15 if name == b"campaign_api_id" => FIELDS + 1,
+        16 if name == b"canvas_step_name" => Field::CanvasStepName as usize,
+        16 if name == b"app_group_api_id" => FIELDS,
+        18 if name == b"canvas_step_api_id" => FIELDS + 3,
+        _ => return None,
+    })
+}
+
+/// The tag fields of one object.
+#[derive(Debug, Default)]
+pub(super) struct Level {
+    /// Bit n: `spans[n]` is of this event, and not empty.
+    present: u16,
+    spans: [Span; KEYS],
+}
+
+impl Level {
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.present = 0;
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, key: usize, span: Span) {
+        let bit = 1 << key;
+        self.present = if span.is_empty() { self.present & !bit } else { self.present | bit };
+        self.spans[key] = span;
+    }
+}
+
+/// A place in the bytes of an element: in the text itself, or behind it, in what was unescaped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Span {
+    pub(super) const EMPTY: Span = Span { start: 0, end: 0 };
+
+    #[inline]
+    pub(super) const fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+}
+
+/// What has been found in the event that is being read. Reused for every event.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) top: Level,
+    pub(super) properties: Level,
+    pub(super) event_type: Span,
+    pub(super) id: Span,
+    pub(super) time: Option<u64>,
+    /// Values that had escapes, unescaped. A [`Span`] that starts behind the text points in here.
+    pub(super) unescaped: Vec<u8>,
+    /// A key that had escapes, unescaped.
+    pub(super) key: Vec<u8>,
+}
+
+impl Found {
+    /// Forgets what was found before.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.top.clear();
+        self.properties.clear();
+        self.event_type = Span::EMPTY;
+        self.id = Span::EMPTY;
+        self.time = None;
+        self.unescaped.clear();
+    }
+
+    /// The bytes of a span; `text` is the text that it was found in.
+    #[inline]
+    pub(super) fn bytes<'e>(&'e self, text: &'e [u8], span: Span) -> &'e [u8] {
+        let found = match span.start.checked_sub(text.len()) {
+            Some(start) => self.unescaped.get(start..span.end.saturating_sub(text.len())),
+            None => text.get(span.start..span.end),
+        };
+        found.unwrap_or_default()
+    }
+
+    /// Fills in the tag fields: an `*_api_id` before the id without `api`, `properties` before the top level.
+    #[inline]
+    fn fields<'e>(&'e self, text: &'e [u8], fields: &mut [&'e [u8]; FIELDS]) {
+        let present = self.top.present | self.properties.present;
+        for (index, field) in fields.iter_mut().enumerate() {
+            let api_id = FIELDS + index / 2;
+            let key = if index % 2 == 0 && present >> api_id & 1 == 1 { api_id } else { index };
+            if present >> key & 1 == 1 {
+                let inner = self.properties.present >> key & 1 == 1;
+                let level = if inner { &self.properties } else { &self.top };
+                *field = self.bytes(text, level.spans[key]);
+            }
+        }
+    }
+
+    /// The event as it is in `text`.
+    #[inline]
+    pub(super) fn event<'e>(&'e self, text: &'e [u8]) -> Event<'e> {
+        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+        self.fields(text, &mut fields);
+        let (event_type, id) = (self.bytes(text, self.event_type), self.bytes(text, self.id));
+        Event { event_type, id, time: self.time, fields }
+    }
+}
+
+/// One element of a body, before it is judged by what is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element<'e> {
+    Event(Event<'e>),
+    /// It is no event, whatever is counted.
+    Malformed(Malformed),
+}
+
+/// An event as it is; what it does not say is empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Event<'e> {
+    pub(super) event_type: &'e [u8],
+    pub(super) id: &'e [u8],
+    pub(super) time: Option<u64>,
+    pub(super) fields: [&'e [u8]; FIELDS],
+}
+
+/// Which events count, and what they need for it.
+#[derive(Debug)]
+pub(super) struct Rules {
+    /// The types that are counted.
+    pub(super) counted: Box<[Box<str>]>,
+    /// Whether an event without a usable time is malformed.
+    pub(super) time_needed: bool,
+}
+
+/// What an event is judged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'t> {
+    pub(super) rules: &'t Rules,
+    pub(super) origin: &'t Origin,
+}
+
+impl<'e> Terms<'e> {
+    /// What an element is worth.
+    #[inline]
+    pub(super) fn judge(self, element: Element<'e>) -> Decoded<'e> {
+        match element {
+            Element::Event(event) => self.judge_event(event, b""),
+            Element::Malformed(malformed) => Decoded::Malformed(malformed),
+        }
+    }
+
+    /// What an event is worth. `named` is the type that its schema names, empty where there is none: it counts for
+    /// less than what the event says itself, and for more than where it came from.
+    #[inline]
+    pub(super) fn judge_event(self, event: Event<'e>, named: &'e [u8]) -> Decoded<'e> {
+        let Terms { rules, origin } = self;
+        let event_type = match (event.event_type, named) {
+            ([], []) => from_origin(origin.event_type.as_deref()),
+            ([], named) => named,
+            (event_type, _) => event_type,
+        };
+        if event_type.is_empty() {
+            return Decoded::Malformed(Malformed::NoEventType);
+        }
+        let Some(index) = rules.number_of(event_type) else {
+            return Decoded::Ignored { event_type };
+        };
+        let Event { id, time, mut fields, .. } = event;
+        if id.is_empty() {
+            return Decoded::Malformed(Malformed::NoId);
+        }
+        if rules.time_needed && time.is_none() {
+            return Decoded::Malformed(Malformed::NoTime);
+        }
+        let [app_group_id, app_group_name, ..] = &mut fields;
+        if app_group_id.is_empty() {
+            *app_group_id = from_origin(origin.app_group_id.as_deref());
+        }
+        if app_group_name.is_empty() {
+            *app_group_name = from_origin(origin.app_group_name.as_deref());
+        }
+        Decoded::Send(SendEvent { event_type: index, id, time, fields })
+    }
+}
+
+impl Rules {
+    /// Where a type stands among those that are counted.
+    #[inline]
+    pub(super) fn number_of(&self, event_type: &[u8]) -> Option<usize> {
+        self.counted.iter().position(|counted| counted.as_bytes() == event_type)
+    }
+}
+
+fn from_origin(value: Option<&str>) -> &[u8] {
+    value.unwrap_or_default().as_bytes()
+}
+
+/// 1 to 20 digits that fit.
+#[inline]
+pub(super) fn parse_u64(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 20 {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_has_its_key() {
+        for field in Field::ALL {
+            assert_eq!(tag_key(field.name().as_bytes()), Some(field as usize));
+            let api_id = field.name().replace("_id", "_api_id");
+            if api_id != field.name() {
+                assert_eq!(tag_key(api_id.as_bytes()), Some(FIELDS + field as usize / 2));
+            }
+        }
+    }
+}

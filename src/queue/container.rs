@@ -1,0 +1,551 @@
+//! Avro object containers: what Braze's storage exports are, and what a message of a broker may be.
+//!
+//! A container is a header (the writer's schema, the codec, a marker of 16 bytes) and blocks of datums, each
+//! followed by the marker. A block that is damaged is counted, and reading goes on behind the next marker.
+//! Nothing here does any I/O: whoever reads a file hands its bytes over as they come.
+//!
+//! Source: Avro 1.12 specification, "Object Container Files".
+
+mod codec;
+
+use std::sync::Arc;
+
+pub use self::codec::{Codec, Expander};
+
+use super::{Datums, Framing, Part, WriterSchema};
+
+/// The first bytes of every container.
+pub const MAGIC: [u8; 4] = *b"Obj\x01";
+/// A block may be this long, as it is stored and as it was before: writers make blocks of some 16 to 64 KiB,
+/// and what is expanded is held in memory whole.
+pub const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A header may be this long; most of it is the schema.
+pub const HEADER_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What the datums of one message may come to once they are expanded.
+const MESSAGE_BYTES_MAX: usize = BLOCK_BYTES_MAX;
+const MARKER_BYTES: usize = 16;
+
+/// Why nothing of a container can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Its codec is not built in.
+    #[error(
+        "it is an Avro container with the codec {0:?}, which is not supported; write it with null, deflate, \
+         snappy or zstandard"
+    )]
+    Codec(String),
+    /// Its header is cut off or damaged.
+    #[error("it is an Avro container with a damaged header ({0}); export it again")]
+    Header(&'static str),
+}
+
+/// What stands before the blocks.
+#[derive(Debug)]
+pub struct Header {
+    /// What all datums were written with.
+    pub schema: Arc<WriterSchema>,
+    /// How blocks are stored.
+    pub codec: Codec,
+    /// How many bytes it takes.
+    pub bytes: usize,
+    marker: [u8; MARKER_BYTES],
+}
+
+impl Header {
+    /// Reads the header at the start of `bytes`; `Ok(None)` if there is more of it to come.
+    ///
+    /// # Errors
+    /// When it is damaged, too long, or names a codec that is not supported.
+    pub fn read(bytes: &[u8]) -> Result<Option<Self>, Refusal> {
+        let mut wire = Wire { bytes, pos: 0 };
+        match wire.header() {
+            Err(Stop::More(_)) if bytes.len() >= HEADER_BYTES_MAX => {
+                Err(Refusal::Header("longer than any schema"))
+            }
+            Err(Stop::More(_)) => Ok(None),
+            Err(Stop::Wrong) => Err(Refusal::Header("not a map of metadata")),
+            Ok((schema, codec, marker)) => Ok(Some(Self {
+                schema: Arc::new(WriterSchema::new(
+                    std::str::from_utf8(schema.ok_or(Refusal::Header("no schema"))?)
+                        .map_err(|_| Refusal::Header("a schema that is not UTF-8"))?,
+                )),
+                codec: Codec::named(codec.unwrap_or(b"null")).ok_or_else(|| {
+                    Refusal::Codec(String::from_utf8_lossy(codec.unwrap_or_default()).into())
+                })?,
+                bytes: wire.pos,
+                marker,
+            })),
+        }
+    }
+
+    /// Finds out what stands at the start of `bytes`, which begin where a block does. `whole` says that nothing
+    /// comes behind them.
+    pub fn piece<'b>(&self, bytes: &'b [u8], whole: bool) -> Piece<'b> {
+        let mut wire = Wire { bytes, pos: 0 };
+        match wire.block() {
+            Err(Stop::More(more)) if !whole => Piece::More(more),
+            Ok((count, stored, marker)) if marker == self.marker => {
+                Piece::Block(Block { count, stored, bytes: wire.pos })
+            }
+            _ => Piece::Damaged { events: plausible_count(bytes) },
+        }
+    }
+
+    /// How far it is to behind the next marker. Behind damage, that is where the next block begins.
+    pub fn next_marker(&self, bytes: &[u8]) -> Option<usize> {
+        memchr::memmem::find(bytes, &self.marker).map(|at| at + MARKER_BYTES)
+    }
+
+    /// How many of `bytes` can't be the start of a marker whose rest is still to come.
+    pub fn surely_no_marker(bytes: &[u8]) -> usize {
+        (bytes.len() + 1).saturating_sub(MARKER_BYTES)
+    }
+
+    /// How the datums of a block are to be read once they are expanded: `bytes` of them.
+    pub fn framing(&self, count: u64, bytes: usize) -> Framing {
+        // A datum of no bytes can't hold an event, and one that claims more of them than bytes is a lie.
+        if count > bytes as u64 {
+            return Framing::Unreadable(bytes.max(1) as u64);
+        }
+        Framing::Avro(Datums { schema: Arc::clone(&self.schema), count })
+    }
+}
+
+/// What stands where a block should.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece<'b> {
+    /// It takes this many bytes, at least, to tell.
+    More(usize),
+    /// A block, whole as far as its frame goes.
+    Block(Block<'b>),
+    /// No block, or a damaged one.
+    Damaged {
+        /// How many events are lost with it, as far as can be told; at least one.
+        events: u64,
+    },
+}
+
+/// One block as it is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Block<'b> {
+    /// How many datums it says to hold.
+    pub count: u64,
+    /// The datums, in the codec.
+    pub stored: &'b [u8],
+    /// How many bytes it takes with all that belongs to it.
+    pub bytes: usize,
+}
+
+impl Block<'_> {
+    /// How many events are lost if it can't be expanded.
+    pub fn events_lost(&self) -> u64 {
+        plausible(self.count, self.stored.len())
+    }
+}
+
+/// Appends the datums of a whole container to `body`, and how they are to be read to `parts`. What is damaged
+/// becomes [`Framing::Unreadable`], as does what expands to more than 16 MiB in all.
+///
+/// # Errors
+/// When nothing of it can be read; nothing has been appended then.
+pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Result<(), Refusal> {
+    let header = Header::read(message)?.ok_or(Refusal::Header("cut off"))?;
+    let mut expander = Expander::default();
+    let start = body.len();
+    let mut rest = &message[header.bytes..];
+    while !rest.is_empty() {
+        let framing = match header.piece(rest, true) {
+            Piece::Block(block) => {
+                rest = &rest[block.bytes..];
+                let room = MESSAGE_BYTES_MAX - (body.len() - start).min(MESSAGE_BYTES_MAX);
+                match expander.expand(header.codec, block.stored, room, body) {
+                    Ok(bytes) => header.framing(block.count, bytes),
+                    Err(_) => Framing::Unreadable(block.events_lost()),
+                }
+            }
+            Piece::Damaged { events } => {
+                rest = header.next_marker(rest).map_or(&[], |bytes| &rest[bytes..]);
+                Framing::Unreadable(events)
+            }
+            Piece::More(_) => return Ok(()),
+        };
+        parts.push(Part { end: body.len(), framing });
+    }
+    Ok(())
+}
+
+/// The count in the head of a damaged block, if it is one to be believed.
+fn plausible_count(bytes: &[u8]) -> u64 {
+    let mut wire = Wire { bytes, pos: 0 };
+    let head = wire.integer().and_then(|count| wire.integer().map(|stored| (count, stored)));
+    match head.map(|(count, stored)| (u64::try_from(count), usize::try_from(stored))) {
+        Ok((Ok(count), Ok(stored))) => plausible(count, stored.min(bytes.len())),
+        _ => 1,
+    }
+}
+
+/// Events have ids that no codec makes smaller than a byte.
+fn plausible(count: u64, stored_bytes: usize) -> u64 {
+    if count <= stored_bytes as u64 { count.max(1) } else { 1 }
+}
+
+/// Why reading stopped.
+enum Stop {
+    /// Behind the end of the bytes; so many are needed, at least.
+    More(usize),
+    Wrong,
+}
+
+/// Schema, codec, marker.
+type Head<'b> = (Option<&'b [u8]>, Option<&'b [u8]>, [u8; MARKER_BYTES]);
+
+/// Reads Avro's encoding of integers and bytes.
+struct Wire<'b> {
+    bytes: &'b [u8],
+    pos: usize,
+}
+
+impl<'b> Wire<'b> {
+    fn header(&mut self) -> Result<Head<'b>, Stop> {
+        if self.take(MAGIC.len())? != MAGIC {
+            return Err(Stop::Wrong);
+        }
+        let (mut schema, mut codec) = (None, None);
+        loop {
+            let count = self.integer()?;
+            if count == 0 {
+                return Ok((schema, codec, self.marker()?));
+            }
+            if count < 0 {
+                self.integer()?;
+            }
+            // Every entry takes bytes, so a count that lies ends with the bytes.
+            for _ in 0..count.unsigned_abs() {
+                let (key, value) = (self.sized(HEADER_BYTES_MAX)?, self.sized(HEADER_BYTES_MAX)?);
+                match key {
+                    b"avro.schema" => schema = Some(value),
+                    b"avro.codec" => codec = Some(value),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn block(&mut self) -> Result<(u64, &'b [u8], [u8; MARKER_BYTES]), Stop> {
+        let count = u64::try_from(self.integer()?).map_err(|_| Stop::Wrong)?;
+        let stored = self.sized(BLOCK_BYTES_MAX)?;
+        Ok((count, stored, self.marker()?))
+    }
+
+    fn marker(&mut self) -> Result<[u8; MARKER_BYTES], Stop> {
+        let bytes = self.take(MARKER_BYTES)?;
+        bytes.try_into().map_err(|_| Stop::Wrong)
+    }
+
+    fn sized(&mut self, bytes_max: usize) -> Result<&'b [u8], Stop> {
+        match usize::try_from(self.integer()?) {
+            Ok(bytes) if bytes <= bytes_max => self.take(bytes),
+            _ => Err(Stop::Wrong),
+        }
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<&'b [u8], Stop> {
+        let end = self.pos + bytes;
+        let taken = self.bytes.get(self.pos..end).ok_or(Stop::More(end))?;
+        self.pos = end;
+        Ok(taken)
+    }
+
+    /// Zigzag, 7 bits a byte, least significant first.
+    fn integer(&mut self) -> Result<i64, Stop> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?[0];
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed());
+            }
+        }
+        Err(Stop::Wrong)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::HashMap;
+    use std::ops::Range;
+
+    use apache_avro::types::Value;
+    use apache_avro::{DeflateSettings, Schema, Writer, ZstandardSettings};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(in crate::queue) const SCHEMA: &str = r#"{"type":"record","name":"Send",
+        "namespace":"dataexport.S3.inner.users.messages.email","fields":[
+        {"name":"id","type":"string"},{"name":"time","type":"int"},
+        {"name":"campaign_id","type":["null","string"]}]}"#;
+
+    pub(in crate::queue) fn codecs() -> [apache_avro::Codec; 4] {
+        let (deflate, zstandard) = (DeflateSettings::default(), ZstandardSettings::default());
+        [
+            apache_avro::Codec::Null,
+            apache_avro::Codec::Deflate(deflate),
+            apache_avro::Codec::Snappy,
+            apache_avro::Codec::Zstandard(zstandard),
+        ]
+    }
+
+    fn record(id: u32) -> Value {
+        let campaign = Value::Union(1, Box::new(Value::String("c".repeat(id as usize % 300))));
+        Value::Record(vec![
+            ("id".into(), Value::String(format!("id-{id}"))),
+            ("time".into(), Value::Int(1_795_341_600)),
+            ("campaign_id".into(), campaign),
+        ])
+    }
+
+    /// A container that the apache-avro crate has written, with so many records in each block.
+    pub(in crate::queue) fn written(codec: apache_avro::Codec, ids: Range<u32>, in_block: usize) -> Vec<u8> {
+        let schema = Schema::parse_str(SCHEMA).expect("is a schema");
+        let mut writer = Writer::with_codec(&schema, Vec::new(), codec);
+        for (written, id) in ids.enumerate() {
+            writer.append(record(id)).expect("fits its schema");
+            if (written + 1) % in_block == 0 {
+                writer.flush().expect("goes to memory");
+            }
+        }
+        writer.into_inner().expect("goes to memory")
+    }
+
+    /// The datums of these records.
+    pub(in crate::queue) fn datums(ids: Range<u32>) -> Vec<u8> {
+        let schema = Schema::parse_str(SCHEMA).expect("is a schema");
+        ids.flat_map(|id| apache_avro::to_avro_datum(&schema, record(id)).expect("fits its schema")).collect()
+    }
+
+    /// How many events there are to be read, and how many are lost.
+    pub(in crate::queue) fn counts(framing: &Framing) -> (u64, u64) {
+        match framing {
+            Framing::Avro(datums) => (datums.count, 0),
+            Framing::Unreadable(events) => (0, *events),
+            Framing::Parts(parts) => {
+                let counts = parts.iter().map(|part| counts(&part.framing));
+                counts.fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
+            }
+            other => panic!("{other:?} in a container"),
+        }
+    }
+
+    fn split_whole(message: &[u8]) -> Result<(Vec<u8>, Framing), Refusal> {
+        let (mut body, mut parts) = (Vec::new(), Vec::new());
+        split(message, &mut body, &mut parts)?;
+        Ok((body, Framing::Parts(parts.into())))
+    }
+
+    /// Avro's encoding of an integer.
+    fn integer(number: i64) -> Vec<u8> {
+        let mut rest = (number << 1 ^ number >> 63).cast_unsigned();
+        let mut bytes = Vec::new();
+        while rest >= 0x80 {
+            bytes.push(u8::try_from(rest & 0x7f).expect("7 bits") | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(u8::try_from(rest).expect("7 bits"));
+        bytes
+    }
+
+    fn sized(bytes: &[u8]) -> Vec<u8> {
+        [&integer(i64::try_from(bytes.len()).expect("is short")), bytes].concat()
+    }
+
+    /// A container made by hand: metadata, and blocks as count and stored bytes.
+    fn made(metadata: &[(&str, &[u8])], blocks: &[(i64, &[u8])]) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        if !metadata.is_empty() {
+            // With a negative count and a size, as the specification allows.
+            let entries: Vec<u8> = metadata
+                .iter()
+                .flat_map(|(key, value)| [sized(key.as_bytes()), sized(value)].concat())
+                .collect();
+            out.extend(integer(-i64::try_from(metadata.len()).expect("are few")));
+            out.extend(sized(&entries));
+        }
+        out.push(0);
+        out.extend([b'#'; MARKER_BYTES]);
+        for (count, stored) in blocks {
+            out.extend([integer(*count), sized(stored), vec![b'#'; MARKER_BYTES]].concat());
+        }
+        out
+    }
+
+    #[test]
+    fn containers_of_every_codec_come_apart_as_they_were_written() {
+        for codec in codecs() {
+            for in_block in [1, 7, 1000] {
+                let (body, framing) = split_whole(&written(codec, 0..100, in_block)).expect("is whole");
+                assert!(body == datums(0..100), "{codec:?}");
+                let Framing::Parts(parts) = &framing else { unreachable!() };
+                assert_eq!(parts.len(), 100_usize.div_ceil(in_block));
+                assert_eq!(counts(&framing), (100, 0));
+                let Framing::Avro(Datums { schema, .. }) = &parts[0].framing else { panic!("are datums") };
+                assert!(schema.text().contains("users.messages.email"));
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_codec_blocks_are_as_they_are() {
+        let schema = ("avro.schema", SCHEMA.as_bytes());
+        let message = made(&[schema, ("other", b"\xff")], &[(2, b"ab"), (1, b"c")]);
+        let (body, framing) = split_whole(&message).expect("is whole");
+        assert_eq!((&*body, counts(&framing)), (&b"abc"[..], (3, 0)));
+    }
+
+    #[test]
+    fn headers_that_cannot_be_used_say_why() {
+        let schema = ("avro.schema", SCHEMA.as_bytes());
+        for (message, expected) in [
+            (made(&[schema, ("avro.codec", b"bzip2")], &[]), "the codec \"bzip2\""),
+            (made(&[schema, ("avro.codec", b"xz")], &[]), "null, deflate, snappy or zstandard"),
+            (made(&[], &[]), "no schema"),
+            (made(&[("avro.schema", b"\xff")], &[]), "not UTF-8"),
+            (b"Obj\x02".to_vec(), "not a map"),
+            ([&MAGIC[..], &[0xff; 12]].concat(), "not a map"),
+            ([&MAGIC[..], &integer(1), &integer(i64::MAX)].concat(), "not a map"),
+            ([&MAGIC[..], &integer(1), &integer(-1)].concat(), "not a map"),
+            ([&MAGIC[..], &integer(1 << 60), &vec![0; HEADER_BYTES_MAX]].concat(), "longer than any schema"),
+        ] {
+            let refusal = split_whole(&message).expect_err(expected).to_string();
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+        let whole = made(&[schema], &[]);
+        for cut in 0..whole.len() {
+            assert_eq!(split_whole(&whole[..cut]).err(), Some(Refusal::Header("cut off")));
+        }
+    }
+
+    #[test]
+    fn a_damaged_block_is_counted_and_harms_no_other() {
+        for codec in codecs() {
+            let whole = written(codec, 0..40, 10);
+            let header = Header::read(&whole).expect("is whole").expect("is whole").bytes;
+            let block = header + header_next(&whole, header);
+            let head = usize::from(whole[block + 1] >= 0x80);
+            for (what, at) in [("stored", block + head + 20), ("marker", block - 1)] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 0x55;
+                let (_, framing) = split_whole(&damaged).expect("the header is whole");
+                let (read, lost) = counts(&framing);
+                if what == "stored" {
+                    // Null and deflate have no checksum: of them, the datums tell.
+                    assert!(matches!(read, 30 | 40) && read + lost == 40, "{codec:?}: {read} {lost}");
+                } else {
+                    // Where the marker of one block is damaged, the next marker is that of the one behind it.
+                    assert_eq!((read, lost), (20, 10), "{codec:?}");
+                }
+            }
+        }
+    }
+
+    fn header_next(whole: &[u8], header: usize) -> usize {
+        let marker = &whole[header - MARKER_BYTES..header];
+        memchr::memmem::find(&whole[header..], marker).expect("the first block ends") + MARKER_BYTES
+    }
+
+    #[test]
+    fn a_container_that_is_cut_off_loses_its_last_block() {
+        let whole = made(&[("avro.schema", SCHEMA.as_bytes())], &[(2, b"ab"), (3, b"cde")]);
+        for cut in 1..16 {
+            let (body, framing) = split_whole(&whole[..whole.len() - cut]).expect("the header is whole");
+            assert_eq!((&*body, counts(&framing)), (&b"ab"[..], (2, 3)), "{cut}");
+        }
+    }
+
+    #[test]
+    fn counts_that_lie_are_not_believed() {
+        let schema = ("avro.schema", SCHEMA.as_bytes());
+        let counts = |blocks: &[(i64, &[u8])]| {
+            counts(&split_whole(&made(&[schema], blocks)).expect("the header is whole").1)
+        };
+        assert_eq!(counts(&[(1 << 60, b"abc"), (1, b"a")]), (1, 3));
+        assert_eq!(counts(&[(-5, b"abc"), (1, b"a")]), (1, 1));
+        assert_eq!(counts(&[(0, b""), (1, b"a")]), (1, 0));
+        let deflated =
+            made(&[schema, ("avro.codec", b"deflate")], &[(1 << 60, b"\xff\xff"), (2, b"\xff\xff")]);
+        let (_, framing) = split_whole(&deflated).expect("the header is whole");
+        assert_eq!(super::tests::counts(&framing), (0, 1 + 2));
+    }
+
+    #[test]
+    fn what_expands_without_end_is_given_up() {
+        let long = vec![0; MESSAGE_BYTES_MAX + 1];
+        let value = Value::Record(vec![("b".into(), Value::Bytes(long))]);
+        let schema = r#"{"type":"record","name":"a","fields":[{"name":"b","type":"bytes"}]}"#;
+        let schema = Schema::parse_str(schema).expect("is a schema");
+        for codec in codecs().into_iter().skip(1) {
+            let mut writer = Writer::with_codec(&schema, Vec::new(), codec);
+            writer.append(value.clone()).expect("fits its schema");
+            let message = writer.into_inner().expect("goes to memory");
+            assert!(message.len() < MESSAGE_BYTES_MAX / 10);
+            let (body, framing) = split_whole(&message).expect("the header is whole");
+            assert_eq!((body.len(), counts(&framing)), (0, (0, 1)), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_damage() {
+        let mut stored = snap::raw::Encoder::new().compress_vec(b"abc").expect("is short");
+        stored.extend(crc32fast::hash(b"abc").to_be_bytes());
+        let mut out = b"before".to_vec();
+        let mut expand = |stored: &[u8]| {
+            let expanded = Expander::default().expand(Codec::Snappy, stored, 100, &mut out).ok();
+            (expanded, String::from_utf8(out.clone()).expect("is text"))
+        };
+        stored[4] ^= 1;
+        assert_eq!(expand(&stored), (None, "before".into()));
+        assert_eq!(expand(b"ab"), (None, "before".into()));
+        stored[4] ^= 1;
+        assert_eq!(expand(&stored), (Some(3), "beforeabc".into()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Damage anywhere behind the header never panics, and loses no block that it does not touch.
+        #[test]
+        fn damage_loses_two_blocks_at_most(
+            codec in 0usize..4, at: prop::sample::Index, bits in 1u8.., cut: bool
+        ) {
+            let whole = written(codecs()[codec], 0..60, 10);
+            let header = Header::read(&whole).expect("is whole").expect("is whole").bytes;
+            let mut damaged = whole.clone();
+            let at = header + at.index(whole.len() - header);
+            damaged[at] ^= bits;
+            if cut {
+                damaged.truncate(at);
+            }
+            let (body, framing) = split_whole(&damaged).expect("the header is whole");
+            let (read, _) = counts(&framing);
+            prop_assert!(cut || read >= 40, "{}", read);
+            let Framing::Parts(parts) = framing else { unreachable!() };
+            prop_assert!(parts.iter().all(|part| part.end <= body.len()));
+        }
+
+        /// Arbitrary bytes behind a magic are refused or come apart, and never into more than they could hold.
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0u8..8], 0..300)) {
+            let metadata: HashMap<_, _> = [("avro.schema", SCHEMA.as_bytes())].into();
+            let header = made(&metadata.into_iter().collect::<Vec<_>>(), &[]);
+            for message in [[&MAGIC[..], &bytes].concat(), [header, bytes].concat()] {
+                if let Ok((_, framing)) = split_whole(&message) {
+                    let (read, lost) = counts(&framing);
+                    prop_assert!(read + lost <= message.len() as u64);
+                }
+            }
+        }
+    }
+}

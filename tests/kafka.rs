@@ -1,0 +1,339 @@
+//! Kafka, with the real binary on a real broker: every message is counted once while forwarders come, go and
+//! are replaced; a crash repeats at most the flushes under way; a broker or a schema registry that is away
+//! costs time and nothing else.
+//!
+//! The broker keeps its log in memory, so that a broker that is away and comes back is a frozen one; one that
+//! was restarted has forgotten everything.
+#![cfg(feature = "kafka")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+#[path = "support/broker.rs"]
+mod broker;
+#[path = "kafka/load.rs"]
+mod load;
+#[path = "support/registry.rs"]
+mod registry;
+#[path = "support/rig.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use broker::{Broker, Compression, Producer};
+use load::{BATCH, Load, avro, avro_schema, send_batch};
+use registry::{Behaviour, ScriptedRegistry};
+use support::braze::{assert_each_once, by_mark};
+use support::forwarder::{Configuration, Forwarder, quote};
+use support::intake::Intake;
+
+const TOPIC: &str = "braze.sends";
+const GROUP: &str = "braze-datadog";
+const PARTITIONS: i32 = 6;
+
+/// A forwarder of the group, with connection and key of this name.
+fn member(broker: &Broker, intake: &Intake, name: &str) -> Configuration {
+    let configuration = Configuration::new().without("queue.embedded.directory").without("push.listen");
+    let configuration = configuration
+        .text("queue.kind", "kafka")
+        .set("queue.kafka.brokers", &format!("[{}]", quote(&broker.address())))
+        .set("queue.kafka.topics", &format!("[{}]", quote(TOPIC)))
+        .text("queue.kafka.group_id", GROUP)
+        .connection(name, &intake.url(), name, &[]);
+    option(configuration, "session.timeout.ms", broker::SESSION_TIMEOUT_MS)
+}
+
+/// An option of librdkafka's.
+fn option(configuration: Configuration, name: &str, value: &str) -> Configuration {
+    configuration.text(&format!("queue.kafka.options.{}", quote(name)), value)
+}
+
+async fn partitions(forwarder: &Forwarder) -> u64 {
+    forwarder.metrics().await.sum("braze_datadog_kafka_partitions", &[])
+}
+
+/// Waits until these share all partitions among themselves, each with one at least.
+async fn share_all(forwarders: &[&Forwarder]) {
+    support::eventually("the forwarders share the partitions", async || {
+        let mut sum = 0;
+        for forwarder in forwarders {
+            let own = partitions(forwarder).await;
+            if own == 0 {
+                return None;
+            }
+            sum += own;
+        }
+        (sum == u64::from(PARTITIONS.unsigned_abs())).then_some(())
+    })
+    .await;
+}
+
+/// Waits until the group has committed everything that was sent.
+async fn committed_all(broker: &Broker, producer: &Producer, topic: &str) {
+    let ends = producer.ends(topic);
+    let give_up = Instant::now() + support::PATIENCE;
+    loop {
+        let committed = broker.committed(GROUP, topic);
+        if committed == ends {
+            return;
+        }
+        assert!(Instant::now() < give_up, "committed {committed:?}, and sent {ends:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn stop(forwarder: Forwarder) {
+    assert_eq!(forwarder.stop().await.code(), Some(0));
+}
+
+fn assert_valid(intake: &Intake) {
+    assert_eq!(intake.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_stop_commits_everything_that_was_counted_and_the_next_run_counts_none_of_it_again() {
+    const BATCHES: u64 = 300;
+    let (broker, intake) = (Broker::start(), Intake::start());
+    broker.create_topic(TOPIC, PARTITIONS).await;
+    let producer = broker.producer(Compression::Lz4);
+    (0..BATCHES).for_each(|mark| send_batch(&producer, TOPIC, mark));
+    producer.flush();
+
+    let configuration = member(&broker, &intake, "acme");
+    let forwarder = configuration.start().await;
+    intake.wait_for_sends(BATCHES * BATCH).await;
+    stop(forwarder).await;
+    assert_eq!(broker.committed(GROUP, TOPIC), producer.ends(TOPIC));
+    assert_each_once(&intake.accepted(), BATCHES);
+
+    let next = configuration.start().await;
+    send_batch(&producer, TOPIC, BATCHES);
+    producer.flush();
+    intake.wait_for_sends((BATCHES + 1) * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    let books = next.books_balance().await;
+    assert_eq!((books.received, books.duplicate, books.malformed), (BATCH, 0, 0));
+    stop(next).await;
+    assert_each_once(&intake.accepted(), BATCHES + 1);
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn clean_handovers_count_everything_once_with_the_eager_assignor() {
+    clean_handovers("range").await;
+}
+
+#[tokio::test]
+async fn clean_handovers_count_everything_once_with_the_cooperative_assignor() {
+    clean_handovers("cooperative-sticky").await;
+}
+
+/// Three forwarders under load; one stops, one comes.
+async fn clean_handovers(assignor: &str) {
+    let (broker, intake) = (Broker::start(), Intake::start());
+    broker.create_topic(TOPIC, PARTITIONS).await;
+    let start = async |name: &str| {
+        option(member(&broker, &intake, name), "partition.assignment.strategy", assignor).start().await
+    };
+    let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
+    share_all(&[&first, &second, &third]).await;
+    let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
+    load.more(50).await;
+    stop(second).await;
+    share_all(&[&first, &third]).await;
+    load.more(50).await;
+    let fourth = start("fourth").await;
+    share_all(&[&first, &third, &fourth]).await;
+    load.more(50).await;
+    let (batches, producer) = load.finish();
+
+    intake.wait_for_sends(batches * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    for forwarder in [first, third, fourth] {
+        forwarder.books_balance().await;
+        stop(forwarder).await;
+    }
+    assert_each_once(&intake.accepted(), batches);
+    assert_eq!(broker.committed(GROUP, TOPIC), producer.ends(TOPIC));
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn kill_9_of_one_of_three_loses_nothing_and_repeats_at_most_its_flushes_under_way() {
+    /// Between the flush before the last one and the kill lie less than two intervals of a second.
+    const UNDER_WAY: Duration = Duration::from_millis(2_500);
+    let (broker, intake) = (Broker::start(), Intake::start());
+    broker.create_topic(TOPIC, PARTITIONS).await;
+    let start = async |name: &str| member(&broker, &intake, name).start().await;
+    let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
+    share_all(&[&first, &second, &third]).await;
+    let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
+    load.more(100).await;
+    let killed = Instant::now();
+    second.crash().await;
+    share_all(&[&first, &third]).await;
+    load.more(50).await;
+    let (batches, producer) = load.finish();
+
+    let all = async || (by_mark(&intake.accepted()).len() as u64 == batches).then_some(());
+    support::eventually("every batch is counted", all).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    stop(first).await;
+    stop(third).await;
+    let may_repeat: Vec<_> = intake
+        .requests()
+        .into_iter()
+        .filter(|request| request.key() == "second" && request.at + UNDER_WAY > killed)
+        .flat_map(|request| request.points)
+        .collect();
+    let (counted, may_repeat) = (by_mark(&intake.accepted()), by_mark(&may_repeat));
+    for (mark, sends) in counted {
+        let most = BATCH + may_repeat.get(&mark).copied().unwrap_or_default();
+        assert!((BATCH..=most).contains(&sends), "batch {mark} was counted {sends} times, may be {most}");
+    }
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_answer_is_told_and_waited_for() {
+    let (broker, intake) = (Broker::start(), Intake::start());
+    broker.create_topic(TOPIC, PARTITIONS).await;
+    let mut configuration = member(&broker, &intake, "acme");
+    for name in ["socket.timeout.ms", "api.version.request.timeout.ms"] {
+        configuration = option(configuration, name, "2000");
+    }
+    let forwarder = configuration.start().await;
+    let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
+    support::eventually("events flow", async || (intake.sends() > 1_000).then_some(())).await;
+
+    broker.freeze();
+    let ready = async || forwarder.admin("/readyz").await.0;
+    support::eventually("it is not ready", async || (ready().await == 503).then_some(())).await;
+    assert_eq!(forwarder.admin("/livez").await.0, 200);
+    broker.thaw();
+    support::eventually("it is ready again", async || (ready().await == 200).then_some(())).await;
+    load.more(50).await;
+    let (batches, producer) = load.finish();
+    intake.wait_for_sends(batches * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), batches);
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_broker_that_was_restarted_without_its_data_is_read_from_its_beginning() {
+    let (mut broker, intake) = (Broker::start(), Intake::start());
+    broker.create_topic(TOPIC, 2).await;
+    let producer = broker.producer(Compression::Lz4);
+    (0..20).for_each(|mark| send_batch(&producer, TOPIC, mark));
+    producer.flush();
+    // The topic is away for a moment, and is to be found soon after.
+    let configuration = option(member(&broker, &intake, "acme"), "topic.metadata.refresh.interval.ms", "500");
+    let forwarder = configuration.start().await;
+    intake.wait_for_sends(20 * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+
+    broker.restart_empty();
+    broker.create_topic(TOPIC, 2).await;
+    let producer = broker.producer(Compression::Lz4);
+    (20..25).for_each(|mark| send_batch(&producer, TOPIC, mark));
+    producer.flush();
+    intake.wait_for_sends(25 * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 25);
+}
+
+#[tokio::test]
+async fn a_new_topic_that_the_pattern_matches_is_read_from_its_beginning_and_no_other_is() {
+    let (broker, intake) = (Broker::start(), Intake::start());
+    broker.create_topic("braze.email", 2).await;
+    broker.create_topic("other.email", 1).await;
+    let configuration = member(&broker, &intake, "acme").set("queue.kafka.topics", r"['^braze\..*']");
+    let forwarder = option(configuration, "topic.metadata.refresh.interval.ms", "500").start().await;
+    let producer = broker.producer(Compression::Zstd);
+    send_batch(&producer, "braze.email", 0);
+    send_batch(&producer, "other.email", 7);
+    producer.flush();
+    intake.wait_for_sends(BATCH).await;
+
+    broker.create_topic("braze.sms", 3).await;
+    send_batch(&producer, "braze.sms", 1);
+    producer.flush();
+    intake.wait_for_sends(2 * BATCH).await;
+    committed_all(&broker, &producer, "braze.sms").await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 2);
+    assert_eq!(broker.committed(GROUP, "other.email"), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be_read_are_booked_as_malformed_and_passed() {
+    let (broker, intake, registry) = (Broker::start(), Intake::start(), ScriptedRegistry::start());
+    broker.create_topic(TOPIC, 1).await;
+    let configuration = member(&broker, &intake, "acme").text("queue.kafka.schema_registry", &registry.url());
+    let forwarder = configuration.start().await;
+    let producer = broker.producer(Compression::Lz4);
+    let large = vec![b'x'; 2_000_000];
+    let unknown_schema = [0, 0, 0, 0, 99, 2, b'x'];
+    let poison: [&[u8]; 5] = [b"not json", b"\xff\xfe\x00", b"{\"event_type\":", &large, &unknown_schema];
+    for (mark, value) in (0..).zip(poison) {
+        send_batch(&producer, TOPIC, mark);
+        producer.send(TOPIC, "poison", value);
+    }
+    send_batch(&producer, TOPIC, 5);
+    producer.flush();
+    intake.wait_for_sends(6 * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    let books = forwarder.books_balance().await;
+    assert_eq!((books.malformed, books.counted), (5, 6 * BATCH), "{books:?}");
+
+    // Neither an empty value nor none stops anything.
+    producer.send(TOPIC, "empty", b"");
+    producer.send_message(broker::producer::Message {
+        topic: TOPIC,
+        partition: None,
+        key: "none",
+        value: None,
+    });
+    send_batch(&producer, TOPIC, 6);
+    producer.flush();
+    intake.wait_for_sends(7 * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    assert_eq!(forwarder.admin("/readyz").await.0, 200);
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 7);
+}
+
+#[tokio::test]
+async fn while_the_schema_registry_fails_avro_messages_wait_and_none_is_malformed() {
+    const BATCHES: u64 = 20;
+    let (broker, intake, registry) = (Broker::start(), Intake::start(), ScriptedRegistry::start());
+    registry.register(7, &avro_schema());
+    registry.always(Behaviour::Status(500, String::new()));
+    broker.create_topic(TOPIC, 2).await;
+    let producer = broker.producer(Compression::Lz4);
+    for (mark, number) in (0..BATCHES).flat_map(|mark| (0..BATCH).map(move |number| (mark, number))) {
+        producer.send(TOPIC, &format!("user-{number}"), &avro(7, mark, number));
+    }
+    producer.flush();
+    let configuration = member(&broker, &intake, "acme").text("queue.kafka.schema_registry", &registry.url());
+    let forwarder = configuration.spawn(&["run"]);
+    let asked = async || (registry.asked().len() >= 4).then_some(());
+    support::eventually("the registry is asked again and again", asked).await;
+    let (status, text) = forwarder.admin("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(text.contains("registry"), "{text}");
+    let books = forwarder.metrics().await.books();
+    assert_eq!((books.counted, books.malformed), (0, 0));
+    assert_eq!(broker.committed(GROUP, TOPIC), BTreeMap::new());
+
+    registry.always(Behaviour::Answer);
+    intake.wait_for_sends(BATCHES * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    let books = forwarder.books_balance().await;
+    assert_eq!((books.received, books.malformed), (BATCHES * BATCH, 0));
+    assert_eq!(forwarder.admin("/readyz").await.0, 200);
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), BATCHES);
+}
