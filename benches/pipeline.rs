@@ -1,6 +1,7 @@
-//! What each station of the hallway costs, and the whole of it, beside floors measured in the same run.
+//! What each station of the hallway costs, the whole of it, and pushes into the real program, beside floors measured
+//! in the same run.
 //!
-//! `cargo bench --bench pipeline` takes about two minutes; `… -- log`, `stations`, `whole`, `outside` or `overload`
+//! `cargo bench --bench pipeline` takes about two minutes; `… -- log`, `push`, `stations`, `whole`, `outside` or `overload`
 //! measures one part alone, the last one for ten minutes. CPU seconds are user and system time together; what a
 //! row shows is the median of its rounds. Nothing here judges: a busy machine is slow, not broken.
 
@@ -16,10 +17,21 @@ mod log;
 mod measure;
 #[path = "pipeline/outside.rs"]
 mod outside;
+#[expect(unused, reason = "its tests run with the example")]
+#[path = "../examples/load/pace.rs"]
+mod pace;
 #[path = "pipeline/process.rs"]
 mod process;
+#[expect(unused, reason = "its tests run with the example")]
+#[path = "../examples/load/push.rs"]
+mod push;
+#[path = "pipeline/server.rs"]
+mod server;
 #[path = "pipeline/stations.rs"]
 mod stations;
+#[expect(unused, reason = "its tests run with the example")]
+#[path = "../examples/load/truth.rs"]
+mod truth;
 #[path = "pipeline/whole.rs"]
 mod whole;
 
@@ -62,6 +74,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The disk first, while it has nothing else to do; and memory while none is lying about.
     if wanted("log") {
         log::report(&mut out, directory.path())?;
+    }
+    if wanted("push") {
+        server::report(&mut out, directory.path())?;
     }
     if wanted("stations") {
         report_memory(&mut out)?;

@@ -529,7 +529,11 @@ pub(super) mod tests {
             ("queue.kafka.topics", "[\"x\"]"),
             ("queue.kafka.group_id", "\"x\""),
             ("queue.kafka.schema_registry", "\"http://x\""),
-            ("queue.kafka.oauth_token_file", "\"/dev/null\""),
+            ("queue.kafka.oauth_token_file", concat!("\"", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml\"")),
+            (
+                "queue.kafka.schema_registry_auth_file",
+                concat!("\"", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml\""),
+            ),
             ("queue.kafka.options.x", "\"y\""),
             ("push.listen", "\"127.0.0.1:1\""),
             ("push.max_body", "\"2MiB\""),

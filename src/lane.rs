@@ -2,6 +2,7 @@
 //! core, so that all cores work; the [pipeline](crate::pipeline) hands deliveries to whichever is least busy.
 
 mod counter;
+mod group;
 mod shared_dedup;
 
 use std::io;
@@ -12,6 +13,7 @@ use std::thread;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::counter::{Counter, Now};
+pub use self::group::Group;
 use self::shared_dedup::SharedDedup;
 use crate::aggregate::tags::Layout;
 use crate::aggregate::{self, Aggregator};
@@ -19,13 +21,12 @@ use crate::clock::Clock;
 use crate::dedup;
 use crate::event::Malformed;
 use crate::event::decode::Decoder;
-use crate::queue::Delivery;
 use crate::route::Router;
 use crate::stats::Stats;
 
-/// How many deliveries a lane has in hand, the one it works on included: enough to stay busy while the
-/// pipeline is elsewhere. It bounds the memory for bodies: lanes times this times the largest body.
-const DELIVERIES_MAX: usize = 4;
+/// How many groups of deliveries a lane has in hand, the one it works on included: enough to stay busy while the
+/// pipeline is elsewhere. It bounds the memory for bodies: lanes times this times the largest group.
+const GROUPS_MAX: usize = 4;
 
 /// Room in a lane's channel for cuts and plans, beside deliveries.
 const ORDERS_MAX: usize = 8;
@@ -55,7 +56,7 @@ pub struct Plan {
 }
 
 enum Order {
-    Deliver(Delivery),
+    Deliver(Group),
     Cut(oneshot::Sender<Aggregator>),
     Replan(Arc<Plan>),
 }
@@ -65,7 +66,7 @@ enum Order {
 #[error("a lane has died; this is a defect of braze-datadog, please report it with the log above")]
 pub struct LaneLost;
 
-/// Leave to hand one delivery to a lane.
+/// Leave to hand one group to a lane.
 #[derive(Debug)]
 pub struct Room(OwnedSemaphorePermit);
 
@@ -93,12 +94,12 @@ impl Lanes {
         stats: &Arc<Stats>,
         clock: &Clock,
     ) -> io::Result<Self> {
-        let room = Arc::new(Semaphore::new(settings.lanes * DELIVERIES_MAX));
+        let room = Arc::new(Semaphore::new(settings.lanes * GROUPS_MAX));
         let dedup = Arc::new(SharedDedup::new(settings.dedup, settings.lanes));
         // One seed for all, so that a series has one hash in every lane and is never hashed to be merged.
         let hasher = foldhash::fast::RandomState::default();
         let start = |number| {
-            let (orders, received) = mpsc::channel(DELIVERIES_MAX + ORDERS_MAX);
+            let (orders, received) = mpsc::channel(GROUPS_MAX + ORDERS_MAX);
             let in_hand = Arc::new(AtomicUsize::new(0));
             let layout = Arc::clone(&plan.layout);
             let aggregator = Aggregator::new(layout, &settings.aggregate, hasher.clone());
@@ -119,7 +120,7 @@ impl Lanes {
         Ok(Self { lanes, room })
     }
 
-    /// Waits until some lane takes another delivery. Cancel-safe.
+    /// Waits until some lane takes another group. Cancel-safe.
     ///
     /// # Errors
     /// When a lane has died.
@@ -127,17 +128,17 @@ impl Lanes {
         Arc::clone(&self.room).acquire_owned().await.map(Room).map_err(|_closed| LaneLost)
     }
 
-    /// Hands a delivery to the lane that has the fewest in hand.
+    /// Hands a group to the lane that has the fewest in hand.
     ///
     /// # Errors
     /// When that lane has died.
-    pub async fn deliver(&self, room: Room, delivery: Delivery) -> Result<(), LaneLost> {
+    pub async fn deliver(&self, room: Room, group: Group) -> Result<(), LaneLost> {
         let least_busy = self.lanes.iter().min_by_key(|lane| lane.in_hand.load(Ordering::Relaxed));
         let lane = least_busy.ok_or(LaneLost)?;
         lane.in_hand.fetch_add(1, Ordering::Relaxed);
-        // The lane gives the permit back when it is through with the delivery.
+        // The lane gives the permit back when it is through with the group.
         room.0.forget();
-        lane.orders.send(Order::Deliver(delivery)).await.map_err(|_closed| LaneLost)
+        lane.orders.send(Order::Deliver(group)).await.map_err(|_closed| LaneLost)
     }
 
     /// Tells every lane to cut after the deliveries it has in hand. The receivers get what was counted.
@@ -182,8 +183,8 @@ impl Lane {
     fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         while let Some(order) = orders.blocking_recv() {
             match order {
-                Order::Deliver(delivery) => {
-                    self.deliver(&delivery);
+                Order::Deliver(group) => {
+                    self.deliver(&group);
                     self.in_hand.fetch_sub(1, Ordering::Relaxed);
                     self.room.add_permits(1);
                 }
@@ -197,13 +198,15 @@ impl Lane {
         }
     }
 
-    fn deliver(&mut self, delivery: &Delivery) {
+    fn deliver(&mut self, group: &Group) {
         let now = Now { unix: self.clock.unix_seconds(), elapsed: self.clock.elapsed_milliseconds() };
         let counter = &mut self.counter;
-        self.decoder.decode(&delivery.body, &delivery.framing, &delivery.origin, |decoded| {
-            counter.count(decoded, now);
-        });
-        counter.malformed(Malformed::TooLarge, u64::from(delivery.oversized));
+        for delivery in group.deliveries() {
+            self.decoder.decode(&delivery.body, &delivery.framing, &delivery.origin, |decoded| {
+                counter.count(decoded, now);
+            });
+            counter.malformed(Malformed::TooLarge, u64::from(delivery.oversized));
+        }
         counter.book(&self.stats, now);
     }
 

@@ -30,9 +30,9 @@ use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::datadog::outcome::Outcome;
 use crate::datadog::{Connection, Intake};
-use crate::lane::{self, LaneLost, Lanes, Room};
+use crate::lane::{self, Group, LaneLost, Lanes, Room};
 use crate::ledger::{ClaimId, Ledger};
-use crate::queue::{Delivery, Queue, QueueError, Receipt};
+use crate::queue::{Queue, QueueError, Receipt};
 use crate::stats::Stats;
 
 /// How often the pipeline shows that it is alive.
@@ -111,8 +111,8 @@ pub struct Pipeline<I> {
 /// The state of one run over one queue.
 struct Run {
     ledger: Ledger,
-    /// The delivery that was received and waits for a lane.
-    in_hand: Option<Delivery>,
+    /// What was received and waits for a lane.
+    in_hand: Group,
     /// Open flushes by claim, for their summary.
     flushes: VecDeque<(ClaimId, FlushSummary)>,
     phase: Phase,
@@ -128,13 +128,28 @@ impl Run {
     fn new() -> Self {
         Self {
             ledger: Ledger::default(),
-            in_hand: None,
+            in_hand: Group::default(),
             flushes: VecDeque::new(),
             phase: Phase::Receiving,
             acknowledge: None,
             is_recalled: false,
             reload: None,
         }
+    }
+
+    /// Whether something is to be handed to a lane. What was received is still counted while it drains.
+    fn is_handing(&self) -> bool {
+        !self.in_hand.is_empty() && !matches!(self.phase, Phase::Abandoning(_))
+    }
+
+    /// Whether it takes another delivery in hand.
+    fn takes(&self) -> bool {
+        self.phase == Phase::Receiving && self.in_hand.has_room()
+    }
+
+    /// Why no more deliveries come, once all that came are with the lanes.
+    fn ended(&self) -> Option<Ended> {
+        if self.is_handing() { None } else { self.phase.ended() }
     }
 
     /// Receives no more. Whoever has begun to abandon does not go back to waiting.
@@ -238,24 +253,15 @@ impl<I: Intake> Pipeline<I> {
                 run.is_recalled = false;
                 self.cut(&mut run).await?;
             }
-            if let Some(ended) = run.phase.ended() {
+            if let Some(ended) = run.ended() {
                 // A tick may have been left out while the flush thread was busy.
                 self.cut(&mut run).await?;
                 if run.ledger.is_clear() && self.in_flight.is_empty() {
                     return failure.map_or(Ok(ended), |error| Err(PipelineError::Queue(error)));
                 }
             }
-            let receiving = run.phase == Phase::Receiving;
             tokio::select! {
-                received = queue.receive(), if receiving && run.in_hand.is_none() => match received {
-                    Ok(Some(delivery)) => run.in_hand = Some(delivery),
-                    Ok(None) => run.drain(Ended::QueueEnded),
-                    Err(error) => {
-                        fail(&mut run, &mut failure, error);
-                        deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
-                    }
-                },
-                room = self.lanes.room(), if receiving && run.in_hand.is_some() => self.hand_over(&mut run, room?).await?,
+                biased;
                 _ = ticks.tick() => self.cut(&mut run).await?,
                 encoded = self.flusher.encoded() => self.encoded(&mut run, encoded.ok_or(LaneLost)?)?,
                 Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined),
@@ -273,15 +279,27 @@ impl<I: Intake> Pipeline<I> {
                         deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
                     }
                 },
+                // These two come last, for they are ready all the time; what is there already is taken first, so
+                // that it goes to a lane together.
+                received = queue.receive(), if run.takes() => match received {
+                    Ok(Some(delivery)) => run.in_hand.push(delivery),
+                    Ok(None) => run.drain(Ended::QueueEnded),
+                    Err(error) => {
+                        fail(&mut run, &mut failure, error);
+                        deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
+                    }
+                },
+                room = self.lanes.room(), if run.is_handing() => self.hand_over(&mut run, room?).await?,
             }
         }
     }
 
     async fn hand_over(&self, run: &mut Run, room: Room) -> Result<(), PipelineError> {
-        if let Some(delivery) = run.in_hand.take() {
-            run.ledger.deliver(delivery.receipt);
-            run.is_recalled |= delivery.recall;
-            self.lanes.deliver(room, delivery).await?;
+        let group = std::mem::take(&mut run.in_hand);
+        if let Some(receipt) = group.receipt() {
+            run.ledger.deliver(receipt);
+            run.is_recalled |= group.is_recalled();
+            self.lanes.deliver(room, group).await?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod door;
 mod memory;
 mod origin;
 mod refusal;
+mod spare;
 mod token;
 
 use std::net::SocketAddr;
@@ -155,6 +156,7 @@ mod tests {
 
     use super::body::Pace;
     use super::*;
+    use crate::event::decode;
     use crate::listen::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client};
 
     const LONG: Duration = Duration::from_secs(20);
@@ -265,6 +267,13 @@ mod tests {
         [head.as_bytes(), body].concat()
     }
 
+    /// What the queue gets of a body.
+    fn extract(body: &[u8]) -> Vec<u8> {
+        let mut extract = Vec::new();
+        decode::extract(body, &mut extract).unwrap();
+        extract
+    }
+
     fn gzip(body: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(body).unwrap();
@@ -288,7 +297,8 @@ mod tests {
         assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":2}"#));
         assert_eq!(reply.header("content-type"), Some("application/json"));
         let frames = running.frames.lock().unwrap();
-        assert_eq!((frames[0].events, frames[0].body.as_ref()), (2, ENVELOPE));
+        assert_eq!((frames[0].events, frames[0].is_extract), (2, true));
+        assert_eq!(frames[0].body, extract(ENVELOPE));
         assert_eq!(frames[0].origin.app_group_id.as_deref(), Some("g1"));
         assert_eq!(frames[0].origin.app_group_name.as_deref(), Some("Acme Ü"));
         drop(frames);
@@ -393,7 +403,7 @@ mod tests {
             let reply = running.push(&format!("Content-Encoding: {coding}\r\n"), &wire).await;
             assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":2}"#), "{coding}");
         }
-        assert_eq!(running.bodies(), vec![ENVELOPE; 4]);
+        assert_eq!(running.bodies(), vec![extract(ENVELOPE); 4]);
         let garbage = [gzip(ENVELOPE), b"more".to_vec()].concat();
         assert_refused(&running.push("Content-Encoding: gzip\r\n", &garbage).await, 400);
         assert_refused(&running.push("Content-Encoding: gzip\r\n", ENVELOPE).await, 400);
@@ -416,7 +426,7 @@ mod tests {
         let over = envelope_of(1_000_001);
         assert_eq!(running.push("", &fits).await.status, 200);
         assert_eq!(running.push("Content-Encoding: gzip\r\n", &gzip(&fits)).await.status, 200);
-        assert_eq!(running.bodies(), vec![fits; 2]);
+        assert_eq!(running.bodies(), vec![extract(&fits); 2]);
         assert_refused(&running.push("", &over).await, 413);
         assert_refused(&running.push("Content-Encoding: gzip\r\n", &gzip(&over)).await, 413);
         let bomb = gzip(&envelope_of(100_000_000));
@@ -439,7 +449,7 @@ mod tests {
             stream.write_all(b"\r\n").await.unwrap();
         }
         assert_eq!(ask(&mut stream, b"0\r\n\r\n").await.status, 200);
-        assert_eq!(running.bodies(), [ENVELOPE]);
+        assert_eq!(running.bodies(), [extract(ENVELOPE)]);
         stream.write_all(head).await.unwrap();
         assert_eq!(ask(&mut stream, b"0\r\n\r\n").await.body, r#"{"accepted":0}"#);
         stream.write_all(head).await.unwrap();
@@ -561,7 +571,7 @@ mod tests {
     #[tokio::test]
     async fn more_bodies_than_memory_holds_are_503_until_there_is_room() {
         let limits = door::Limits {
-            memory_bytes_max: 1_100_000,
+            memory_bytes_max: 1_400_000,
             memory_wait_max: Duration::from_millis(100),
             ..limits()
         };

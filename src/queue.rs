@@ -40,6 +40,8 @@ pub enum Framing {
     Document,
     /// JSON documents, one a line; a line that is not JSON harms no other line.
     Lines,
+    /// What was found in a document that has been read before, in a form that is read faster.
+    Extract,
     /// Avro datums back to back.
     Avro(Datums),
     /// No bytes, but as many events as this, which the queue could not make readable. They are booked as

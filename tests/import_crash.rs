@@ -18,7 +18,7 @@ use serde_json::Value;
 use support::forwarder::{Configuration, Forwarder};
 use support::intake::{Behaviour, Intake, Request};
 
-const EVENTS: usize = 500_000;
+const EVENTS: usize = 1_000_000;
 
 /// So many events in a row have one campaign, so that its tag says where in the file a send was.
 const IN_A_ROW: usize = 1_000;

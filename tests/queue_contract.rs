@@ -91,7 +91,12 @@ async fn the_embedded_queue_holds_the_contract() {
         let (_queue, appender, _opened) = embedded::open(&settings).unwrap();
         for body in bodies() {
             appender
-                .append(Frame { events: 3, origin: std::sync::Arc::default(), body: Bytes::from(body) })
+                .append(Frame {
+                    events: 3,
+                    origin: std::sync::Arc::default(),
+                    body: Bytes::from(body),
+                    is_extract: false,
+                })
                 .await
                 .unwrap();
         }

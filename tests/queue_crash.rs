@@ -42,7 +42,8 @@ fn the_process_that_is_killed() {
             tasks.spawn(async move {
                 for n in 0.. {
                     let body = format!("{round}.{task} {n} {}", "x".repeat(n % 5000));
-                    let frame = Frame { events: 100, origin: Arc::default(), body: body.into() };
+                    let frame =
+                        Frame { events: 100, origin: Arc::default(), body: body.into(), is_extract: false };
                     if appender.append(frame).await.is_ok() {
                         say(&format!("answered {round}.{task} {n}"));
                     }

@@ -91,7 +91,12 @@ async fn append_all(appender: &Appender, body: &Bytes) -> Result<(), Box<dyn Err
         let (appender, body) = (appender.clone(), body.clone());
         tasks.spawn(async move {
             for _ in 0..PUSHES / APPENDERS {
-                let frame = Frame { events: EVENTS_IN_PUSH, origin: Arc::default(), body: body.clone() };
+                let frame = Frame {
+                    events: EVENTS_IN_PUSH,
+                    origin: Arc::default(),
+                    body: body.clone(),
+                    is_extract: false,
+                };
                 appender.append(frame).await?;
             }
             Ok::<(), embedded::AppendError>(())

@@ -92,7 +92,7 @@ impl Plans {
         for done in 0..datums.count {
             let is_last = done + 1 == datums.count;
             match walk.datum(is_last) {
-                Ok(Stands::Event(named)) => walk.found.judge(text, named, terms, emit),
+                Ok(Stands::Event(named)) => emit(terms.judge_event(walk.found.event(text), named)),
                 Ok(Stands::Spoilt) => emit(Decoded::Malformed(Malformed::Avro)),
                 Ok(Stands::NoRecord) => emit(Decoded::Malformed(Malformed::NotAnObject)),
                 Err(_) => {

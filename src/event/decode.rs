@@ -10,12 +10,13 @@
 //! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
 
 use super::avro::Plans;
-use super::found::{Found, Rules, Terms};
+use super::found::{Element, Found, Rules, Terms};
 use super::{Decoded, Malformed};
 use crate::queue::{Framing, Origin, Part};
 
 mod cursor;
 mod escape;
+mod extract;
 mod fields;
 mod marks;
 
@@ -31,10 +32,16 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug)]
 pub struct Decoder {
     rules: Rules,
+    reader: Reader,
+    plans: Plans,
+}
+
+/// What reading JSON needs, whatever is counted.
+#[derive(Debug, Default)]
+struct Reader {
     marks: Marks,
     nesting: Nesting,
     found: Found,
-    plans: Plans,
 }
 
 /// Why the door can't take a body: it is not JSON, or not in an envelope of Braze. Says what and where, and
@@ -52,9 +59,7 @@ impl Decoder {
     pub fn new(count: &[Box<str>], time_needed: bool) -> Self {
         Self {
             rules: Rules { counted: count.into(), time_needed },
-            marks: Marks::default(),
-            nesting: Nesting::default(),
-            found: Found::default(),
+            reader: Reader::default(),
             plans: Plans::default(),
         }
     }
@@ -72,7 +77,7 @@ impl Decoder {
         mut emit: impl FnMut(Decoded<'_>),
     ) {
         // Once over the whole body, however many parts it has.
-        let ascii = has_json(framing) && self.marks.fill(body);
+        let ascii = has_json(framing) && self.reader.marks.fill(body);
         self.part(body, 0, framing, ascii, origin, &mut emit);
     }
 
@@ -91,7 +96,11 @@ impl Decoder {
             Framing::Lines => self.documents(text, start, Some(b'\n'), ascii, origin, emit),
             Framing::Avro(datums) => {
                 let terms = Terms { rules: &self.rules, origin };
-                self.plans.decode(text, start, datums, terms, &mut self.found, emit);
+                self.plans.decode(text, start, datums, terms, &mut self.reader.found, emit);
+            }
+            Framing::Extract => {
+                let terms = Terms { rules: &self.rules, origin };
+                extract::read(&text[start..], &mut |element| emit(terms.judge(element)));
             }
             Framing::Unreadable(events) => {
                 (0..*events).for_each(|_| emit(Decoded::Malformed(Malformed::Unreadable)));
@@ -120,10 +129,12 @@ impl Decoder {
         if text[start..].starts_with(BYTE_ORDER_MARK) {
             start += BYTE_ORDER_MARK.len();
         }
+        let terms = Terms { rules: &self.rules, origin };
         while start < text.len() {
             let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
             let end = length.map_or(text.len(), |length| start + length);
-            if let Err(refused) = self.document(&text[..end], start, ascii, origin, emit) {
+            let mut judged = |element: Element<'_>| emit(terms.judge(element));
+            if let Err(refused) = self.reader.document(&text[..end], start, ascii, &mut judged) {
                 emit(Decoded::Malformed(match refused.fault {
                     Fault::NotAnEnvelope => Malformed::NotAnObject,
                     _ => Malformed::Json,
@@ -132,15 +143,16 @@ impl Decoder {
             start = end + 1;
         }
     }
+}
 
+impl Reader {
     /// Reads `text` from `start` on. The marks are those of a body that starts with `text`.
     fn document(
         &mut self,
         text: &[u8],
         start: usize,
         ascii: bool,
-        origin: &Origin,
-        emit: &mut dyn FnMut(Decoded<'_>),
+        emit: &mut dyn FnMut(Element<'_>),
     ) -> Result<(), NotAnEnvelope> {
         // A body with one name that is not ASCII is mostly lines that are, and to see that is far cheaper.
         let ascii = ascii || text[start..].is_ascii();
@@ -149,28 +161,31 @@ impl Decoder {
         let mut pass = Pass {
             cursor: Cursor::new(&text[..end], start, cut, self.marks.bits(), &mut self.nesting),
             found: &mut self.found,
-            terms: Terms { rules: &self.rules, origin },
         };
         let read = pass.document(emit);
         read.map_err(|Broken| NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos })
     }
 }
 
-/// The door's check of a push body: valid JSON, and an envelope of Braze. Returns how many elements a
-/// [`Decoder`] will find in it as one [`Framing::Document`]. It is the decoder that reads it here too, so
-/// what passes the door can be read behind it.
+/// The door's check of a push body: valid JSON, and an envelope of Braze. Returns how many elements a [`Decoder`]
+/// finds in it as one [`Framing::Document`], and appends them to `out` as a [`Framing::Extract`], which is never
+/// longer than the body: whoever decodes that finds the same elements, in a tenth of the time, whatever is counted
+/// by then. On an error `out` holds scrap.
 ///
 /// # Errors
 /// When a byte of it is not JSON, or when it is neither an object, an array, `null` nor empty, or has
 /// `events` that are no array.
-pub fn check(body: &[u8]) -> Result<u32, NotAnEnvelope> {
+pub fn extract(body: &[u8], out: &mut Vec<u8>) -> Result<u32, NotAnEnvelope> {
     let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    let mut decoder = Decoder::new(&[], false);
-    let ascii = decoder.marks.fill(json);
+    let mut reader = Reader::default();
+    let ascii = reader.marks.fill(json);
     let mut elements = 0u32;
-    let mut emit = |_: Decoded<'_>| elements = elements.saturating_add(1);
-    decoder
-        .document(json, 0, ascii, &Origin::default(), &mut emit)
+    let mut emit = |element: Element<'_>| {
+        elements = elements.saturating_add(1);
+        extract::write(out, &element);
+    };
+    reader
+        .document(json, 0, ascii, &mut emit)
         .map_err(|refused| NotAnEnvelope { offset: refused.offset + (body.len() - json.len()), ..refused })?;
     Ok(elements)
 }
@@ -179,7 +194,7 @@ pub fn check(body: &[u8]) -> Result<u32, NotAnEnvelope> {
 fn has_json(framing: &Framing) -> bool {
     match framing {
         Framing::Document | Framing::Lines => true,
-        Framing::Avro(_) | Framing::Unreadable(_) => false,
+        Framing::Avro(_) | Framing::Unreadable(_) | Framing::Extract => false,
         Framing::Parts(parts) => parts.iter().any(|part| has_json(&part.framing)),
     }
 }
@@ -215,11 +230,10 @@ enum Shape {
 struct Pass<'d> {
     cursor: Cursor<'d>,
     found: &'d mut Found,
-    terms: Terms<'d>,
 }
 
 impl Pass<'_> {
-    fn document(&mut self, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Broken> {
+    fn document(&mut self, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
         match self.cursor.token() {
             0 if self.cursor.is_at_end() => Ok(()),
             b'{' => self.top_object(emit),
@@ -240,13 +254,13 @@ impl Pass<'_> {
         }
     }
 
-    fn top_object(&mut self, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Broken> {
+    fn top_object(&mut self, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
         let shape = self.object(Place::Top, emit)?;
         self.cursor.end()?;
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
-                self.found.judge(self.cursor.text(), b"", self.terms, emit);
+                emit(Element::Event(self.found.event(self.cursor.text())));
                 Ok(())
             }
             Shape::NotAnEnvelope(start) => self.cursor.fail(start, Fault::NotAnEnvelope),
@@ -254,7 +268,7 @@ impl Pass<'_> {
     }
 
     /// The elements of the array at the cursor.
-    fn elements(&mut self, place: Place, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Broken> {
+    fn elements(&mut self, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
         self.cursor.expect(b'[')?;
         if self.cursor.token() == b']' {
             self.cursor.pos += 1;
@@ -263,11 +277,11 @@ impl Pass<'_> {
         loop {
             if self.cursor.token() == b'{' {
                 if self.object(place, emit)? != Shape::Envelope {
-                    self.found.judge(self.cursor.text(), b"", self.terms, emit);
+                    emit(Element::Event(self.found.event(self.cursor.text())));
                 }
             } else {
                 self.cursor.skip()?;
-                emit(Decoded::Malformed(Malformed::NotAnObject));
+                emit(Element::Malformed(Malformed::NotAnObject));
             }
             match self.cursor.token() {
                 b',' => self.cursor.pos += 1,
@@ -282,7 +296,7 @@ impl Pass<'_> {
 
     /// Reads the object at the cursor into `found`, or hands out its elements if it is an envelope. There are
     /// no envelopes in envelopes, so this recurses no deeper than twice.
-    fn object(&mut self, place: Place, emit: &mut dyn FnMut(Decoded<'_>)) -> Result<Shape, Broken> {
+    fn object(&mut self, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> Result<Shape, Broken> {
         self.cursor.pos += 1;
         let mut shape = Shape::Event;
         let mut step = self.found.start(&mut self.cursor)?;
@@ -340,6 +354,10 @@ mod tests {
             Decoded::Ignored { event_type } => Element::Ignored(text(event_type)),
             Decoded::Malformed(malformed) => Element::Malformed(malformed),
         }
+    }
+
+    fn check(body: &[u8]) -> Result<u32, NotAnEnvelope> {
+        extract(body, &mut Vec::new())
     }
 
     fn counted() -> [Box<str>; 2] {
@@ -771,6 +789,7 @@ mod tests {
                 Framing::Document => self.read(text),
                 Framing::Lines => text.split(|byte| *byte == b'\n').try_for_each(|line| self.read(line)),
                 Framing::Avro(_) => unreachable!("Avro has its own reference"),
+                Framing::Extract => unreachable!("an extract is held against its document"),
                 Framing::Unreadable(events) => {
                     (0..*events).for_each(|_| self.elements.push(bad(Malformed::Unreadable)));
                     Some(())
@@ -1269,6 +1288,22 @@ mod tests {
         prop_assert_eq!(&elements, &expected, "{}", String::from_utf8_lossy(body));
         if *framing == Framing::Document {
             compare_check(body, &elements)?;
+            compare_extract(body, time_needed, origin, &elements)?;
+        }
+        Ok(())
+    }
+
+    /// What is read from an extract is what is read from the body, and the extract is not longer.
+    fn compare_extract(
+        body: &[u8],
+        time_needed: bool,
+        origin: &Origin,
+        elements: &[Element],
+    ) -> Result<(), TestCaseError> {
+        let mut extract = Vec::new();
+        if super::extract(body, &mut extract).is_ok() {
+            prop_assert!(extract.len() <= body.len());
+            prop_assert_eq!(decode_with(&extract, &Framing::Extract, time_needed, origin), elements);
         }
         Ok(())
     }

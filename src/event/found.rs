@@ -147,45 +147,31 @@ impl Found {
         }
     }
 
-    /// Hands out what the event is worth. `named` is the type that its schema names, empty where there is none:
-    /// it counts for less than what the event says itself, and for more than where it came from.
-    pub(super) fn judge(
-        &self,
-        text: &[u8],
-        named: &[u8],
-        Terms { rules, origin }: Terms<'_>,
-        emit: &mut dyn FnMut(Decoded<'_>),
-    ) {
-        let event_type = match (self.bytes(text, self.event_type), named) {
-            ([], []) => from_origin(origin.event_type.as_deref()),
-            ([], named) => named,
-            (event_type, _) => event_type,
-        };
-        if event_type.is_empty() {
-            return emit(Decoded::Malformed(Malformed::NoEventType));
-        }
-        let Some(index) = rules.number_of(event_type) else {
-            return emit(Decoded::Ignored { event_type });
-        };
-        let id = self.bytes(text, self.id);
-        if id.is_empty() {
-            return emit(Decoded::Malformed(Malformed::NoId));
-        }
-        let time = self.time;
-        if rules.time_needed && time.is_none() {
-            return emit(Decoded::Malformed(Malformed::NoTime));
-        }
-        let mut event = SendEvent { event_type: index, id, time, fields: [b""; FIELDS] };
-        self.fields(text, &mut event.fields);
-        let [app_group_id, app_group_name, ..] = &mut event.fields;
-        if app_group_id.is_empty() {
-            *app_group_id = from_origin(origin.app_group_id.as_deref());
-        }
-        if app_group_name.is_empty() {
-            *app_group_name = from_origin(origin.app_group_name.as_deref());
-        }
-        emit(Decoded::Send(event));
+    /// The event as it is in `text`.
+    #[inline]
+    pub(super) fn event<'e>(&'e self, text: &'e [u8]) -> Noted<'e> {
+        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+        self.fields(text, &mut fields);
+        let (event_type, id) = (self.bytes(text, self.event_type), self.bytes(text, self.id));
+        Noted { event_type, id, time: self.time, fields }
     }
+}
+
+/// One element of a body, before it is judged by what is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element<'e> {
+    Event(Noted<'e>),
+    /// It is no event, whatever is counted.
+    Malformed(Malformed),
+}
+
+/// An event as it is; what it does not say is empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Noted<'e> {
+    pub(super) event_type: &'e [u8],
+    pub(super) id: &'e [u8],
+    pub(super) time: Option<u64>,
+    pub(super) fields: [&'e [u8]; FIELDS],
 }
 
 /// Which events count, and what they need for it.
@@ -202,6 +188,50 @@ pub(super) struct Rules {
 pub(super) struct Terms<'t> {
     pub(super) rules: &'t Rules,
     pub(super) origin: &'t Origin,
+}
+
+impl<'e> Terms<'e> {
+    /// What an element is worth.
+    #[inline]
+    pub(super) fn judge(self, element: Element<'e>) -> Decoded<'e> {
+        match element {
+            Element::Event(event) => self.judge_event(event, b""),
+            Element::Malformed(malformed) => Decoded::Malformed(malformed),
+        }
+    }
+
+    /// What an event is worth. `named` is the type that its schema names, empty where there is none: it counts for
+    /// less than what the event says itself, and for more than where it came from.
+    #[inline]
+    pub(super) fn judge_event(self, event: Noted<'e>, named: &'e [u8]) -> Decoded<'e> {
+        let Terms { rules, origin } = self;
+        let event_type = match (event.event_type, named) {
+            ([], []) => from_origin(origin.event_type.as_deref()),
+            ([], named) => named,
+            (event_type, _) => event_type,
+        };
+        if event_type.is_empty() {
+            return Decoded::Malformed(Malformed::NoEventType);
+        }
+        let Some(index) = rules.number_of(event_type) else {
+            return Decoded::Ignored { event_type };
+        };
+        let Noted { id, time, mut fields, .. } = event;
+        if id.is_empty() {
+            return Decoded::Malformed(Malformed::NoId);
+        }
+        if rules.time_needed && time.is_none() {
+            return Decoded::Malformed(Malformed::NoTime);
+        }
+        let [app_group_id, app_group_name, ..] = &mut fields;
+        if app_group_id.is_empty() {
+            *app_group_id = from_origin(origin.app_group_id.as_deref());
+        }
+        if app_group_name.is_empty() {
+            *app_group_name = from_origin(origin.app_group_name.as_deref());
+        }
+        Decoded::Send(SendEvent { event_type: index, id, time, fields })
+    }
 }
 
 impl Rules {

@@ -8,8 +8,9 @@ use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
 use super::counters::Counters;
-use super::memory::Share;
+use super::memory::{Share, with_extract};
 use super::refusal::Refusal;
+use super::spare::Spare;
 
 /// What is set aside for a body that does not say its length.
 const ROOM_BYTES_FIRST: usize = 64 * 1024;
@@ -23,12 +24,13 @@ pub(super) struct Pace {
     pub(super) idle_time_max: Duration,
 }
 
-/// Reads all of a body into memory that `share` answers for. On an error the rest of it is unread.
+/// Reads all of a body into memory that `share` answers for, with room for its extract. On an error the rest of it is unread.
 pub(super) async fn read<B>(
     mut body: B,
     bytes_max: usize,
     pace: Pace,
     share: &mut Share,
+    buffers: &Spare,
     counters: &Counters,
 ) -> Result<Vec<u8>, Refusal>
 where
@@ -36,8 +38,8 @@ where
 {
     let declared = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let first = declared.unwrap_or(ROOM_BYTES_FIRST).min(bytes_max);
-    share.grow(first).await?;
-    let mut bytes = Vec::with_capacity(first);
+    share.grow(with_extract(first)).await?;
+    let mut bytes = buffers.take(first);
     let deadline = Instant::now() + pace.time_max;
     loop {
         let piece_by = deadline.min(Instant::now() + pace.idle_time_max);
@@ -55,7 +57,7 @@ where
         }
         if needed > bytes.capacity() {
             let room = needed.max(bytes.capacity().saturating_mul(2)).min(bytes_max);
-            share.grow(room).await?;
+            share.grow(with_extract(room)).await?;
             bytes.reserve_exact(room - bytes.len());
         }
         bytes.extend_from_slice(&piece);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
@@ -15,9 +14,10 @@ use super::body::{self, Pace};
 use super::coding::{self, Coding};
 use super::counters::Counters;
 use super::credentials::Reload;
-use super::memory::{Memory, Share};
+use super::memory::{self, Memory, Share};
 use super::origin;
 use super::refusal::{Refusal, json_answer};
+use super::spare::Spare;
 use crate::event::decode;
 use crate::listen::{Admission, Answer, Caller, hang_up};
 use crate::queue::Origin;
@@ -51,7 +51,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// A full-sized body needs its bytes twice (compressed and not), so eight times the largest body lets at
+    /// A full-sized body needs its bytes up to twice (compressed and not, or with its extract), so eight times the largest body lets at
     /// least four of those in, or 1,600 batches of a typical 80 KB at the default of 16 MiB. The time is what
     /// a full-sized body takes at 2 Mbit/s; Braze's typical batch takes less than a second at any speed.
     pub(super) fn new(body_bytes_max: usize) -> Self {
@@ -70,6 +70,7 @@ pub(super) struct Door {
     limits: Limits,
     reload: Reload,
     memory: Memory,
+    spare: Spare,
     counters: Arc<Counters>,
     no_origin: Arc<Origin>,
 }
@@ -77,7 +78,7 @@ pub(super) struct Door {
 /// A body that has been read and understood.
 struct Checked {
     events: u32,
-    body: Bytes,
+    extract: Vec<u8>,
 }
 
 impl Door {
@@ -86,6 +87,7 @@ impl Door {
             limits,
             reload,
             memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
+            spare: Spare::default(),
             counters,
             no_origin: Arc::default(),
         }
@@ -136,20 +138,23 @@ impl Door {
 
         let mut share = self.memory.share();
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
-        let wire = match body::read(body, wire_bytes_max, self.limits.pace, &mut share, &self.counters).await
-        {
+        let pace = self.limits.pace;
+        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, &self.counters).await;
+        let wire = match read {
             Err(Refusal::TooLarge { .. }) => return Err(self.too_large()),
             read => read?,
         };
         *unread = false;
 
         // The share is held for as long as the body is: until the queue has made it durable.
-        let (Checked { events, body }, _share) = self.understand(coding, wire, share).await?;
+        let (Checked { events, extract }, _share) = self.understand(coding, wire, share).await?;
         if events == 0 {
             return Ok(0);
         }
         let origin = self.origin(head.uri.query());
-        append(Frame { events, origin, body }).await.map_err(Refusal::Append)?;
+        append(Frame { events, origin, body: extract.into(), is_extract: true })
+            .await
+            .map_err(Refusal::Append)?;
         Ok(events)
     }
 
@@ -218,10 +223,11 @@ impl Door {
                 UNPACK_INLINE_BYTES_MAX
             }
         };
+        let kept = self.spare.clone();
         if wire.len() <= inline_bytes_max {
-            return Ok((understand(coding, wire, body_bytes_max, &mut share)?, share));
+            return Ok((understand(coding, wire, body_bytes_max, &kept, &mut share)?, share));
         }
-        let work = move || (understand(coding, wire, body_bytes_max, &mut share), share);
+        let work = move || (understand(coding, wire, body_bytes_max, &kept, &mut share), share);
         match tokio::task::spawn_blocking(work).await {
             Ok((checked, share)) => Ok((checked?, share)),
             Err(failure) => {
@@ -252,13 +258,17 @@ fn understand(
     coding: Coding,
     wire: Vec<u8>,
     body_bytes_max: usize,
+    kept: &Spare,
     share: &mut Share,
 ) -> Result<Checked, Refusal> {
     let body = coding::undo(coding, wire, body_bytes_max, share)?;
-    let events = if body.is_empty() {
-        0
-    } else {
-        decode::check(&body).map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?
-    };
-    Ok(Checked { events, body: body.into() })
+    let both = memory::with_extract(body.len());
+    share.try_grow(both)?;
+    let mut extract = Vec::with_capacity(both - body.len());
+    let checked = decode::extract(&body, &mut extract);
+    share.try_grow(body.len() + extract.len())?;
+    kept.keep(body);
+    let events = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;
+    extract.shrink_to_fit();
+    Ok(Checked { events, extract })
 }

@@ -11,6 +11,14 @@ use super::refusal::Refusal;
 /// One permit. Small bodies are cheap this way, and the largest budget still fits a `u32`.
 const UNIT_BYTES: usize = 1024;
 
+/// The part of a body that its extract usually is.
+const EXTRACT_PART: usize = 4;
+
+/// What a body takes together with its extract, usually.
+pub(super) fn with_extract(body_bytes: usize) -> usize {
+    body_bytes.saturating_add(body_bytes / EXTRACT_PART)
+}
+
 /// What all bodies share.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {

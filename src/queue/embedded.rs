@@ -10,7 +10,8 @@
 //! - After a failed fsync the queue stops for good, for nobody knows what is on disk then.
 //! - A full disk or a full log refuses appends and harms nothing; it goes on when there is room again.
 //!
-//! Two threads do the work: the `writer` owns every change, the `reader` reads ahead.
+//! Two threads do the work: the `writer` owns every change, the `reader` reads ahead. What has just become durable
+//! goes past the reader (`direct`) while the receiver keeps up.
 //! What is in the files is told in `frame`, `segments` and `offsets`.
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use self::reader::{BATCHES_MAX, Batch, Reader};
 use self::recovery::Recovered;
 use self::writer::{Command, GROUP_MAX, Writer};
 
+mod direct;
 mod disk;
 mod frame;
 mod offsets;
@@ -225,27 +227,35 @@ impl EmbeddedQueue {
 }
 
 impl Queue for EmbeddedQueue {
-    /// One delivery is one frame. Its body may be a slice of up to 512 KiB that were read at once, which it
-    /// keeps in memory.
+    /// One delivery is one frame. For a receiver that keeps up it is what was appended; else it is read from disk,
+    /// and its body may be a slice of up to 512 KiB that were read at once, which it keeps in memory.
     async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
         loop {
             if let Some(reason) = self.progress.stopped() {
                 return Err(QueueError::Storage(reason.to_string()));
             }
             if let Some(delivery) = self.ready.pop_front() {
+                self.position = self.position.max(delivery.receipt.0 + 1);
                 return Ok(Some(delivery));
             }
-            if self.is_until_empty && self.position >= self.progress.next() {
+            let has_all = self.progress.take(&mut self.ready, self.position);
+            if !self.ready.is_empty() {
+                continue;
+            }
+            if self.is_until_empty && has_all {
                 return Ok(None);
             }
-            let batch = tokio::select! {
+            // In this order: what was handed past the reader comes before anything it has read since.
+            tokio::select! {
                 biased;
                 reason = reason_to_stop(&mut self.stopped) => return Err(QueueError::Storage(reason)),
-                batch = self.batches.recv() => batch,
-            };
-            let batch = batch.ok_or_else(|| QueueError::Storage(GONE.to_owned()))??;
-            self.position = batch.position;
-            self.ready = batch.deliveries.into();
+                () = self.progress.handed() => {}
+                batch = self.batches.recv() => {
+                    let batch = batch.ok_or_else(|| QueueError::Storage(GONE.to_owned()))??;
+                    self.position = self.position.max(batch.position);
+                    self.ready = batch.deliveries.into();
+                }
+            }
         }
     }
 
@@ -268,15 +278,17 @@ async fn reason_to_stop(stopped: &mut watch::Receiver<Option<Arc<str>>>) -> Stri
     }
 }
 
-/// What is appended at once, and handed out at once: the body of one push.
+/// What is appended at once, and handed out at once: the events of one push.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// Events in `body`. They take as many sequence numbers, at least one.
     pub events: u32,
     /// What is known of the events from outside the body.
     pub origin: Arc<Origin>,
-    /// One JSON document.
+    /// The events.
     pub body: Bytes,
+    /// Whether `body` is a [`Framing::Extract`](crate::queue::Framing), else it is a `Framing::Document`.
+    pub is_extract: bool,
 }
 
 /// Why a frame was not appended.
@@ -410,7 +422,7 @@ mod tests {
     }
 
     fn frame(events: u32, body: impl Into<Bytes>) -> Frame {
-        Frame { events, origin: Arc::default(), body: body.into() }
+        Frame { events, origin: Arc::default(), body: body.into(), is_extract: false }
     }
 
     /// A body of `bytes` that tells `n`.
@@ -467,7 +479,7 @@ mod tests {
             app_group_name: Some("Acme Ünlimited".into()),
         });
         appender
-            .append(Frame { events: 100, origin: Arc::clone(&origin), body: "[1]".into() })
+            .append(Frame { events: 100, origin: Arc::clone(&origin), body: "[1]".into(), is_extract: false })
             .await
             .unwrap();
         appender.append(frame(2, "[2]")).await.unwrap();

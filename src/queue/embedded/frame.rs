@@ -1,13 +1,15 @@
-//! The bytes of one frame: what a push body becomes on disk.
+//! The bytes of one frame: what a push becomes on disk.
 //!
-//! A frame is a head of 32 bytes, the origin, and the body as it came. Numbers are little-endian.
+//! A frame is a head of 32 bytes, the origin, and the body: what the door has found in what was pushed, or a JSON
+//! document. Numbers are little-endian.
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 4 | [`MAGIC`] |
 //! | 4 | 4 | CRC-32 of bytes 8 to 31 |
 //! | 8 | 4 | CRC-32 of origin and body |
-//! | 12 | 4 | length of the origin |
+//! | 12 | 3 | length of the origin |
+//! | 15 | 1 | 1: the body is an extract, 0: it is a JSON document |
 //! | 16 | 4 | length of the body |
 //! | 20 | 4 | number of events, at least 1 |
 //! | 24 | 8 | sequence number of the first event |
@@ -19,8 +21,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::queue::Origin;
 use crate::queue::embedded::Frame;
+use crate::queue::{Delivery, Framing, Origin, Receipt};
 
 /// What a frame begins with. No UTF-8 text has the bytes FE and FF, so no JSON body holds it by design or by
 /// chance, and a search for it does not stop inside a body.
@@ -32,6 +34,9 @@ pub(super) const HEAD_BYTES: usize = 32;
 /// Where the checksummed part of the head begins.
 const SUMMED_FROM: usize = 8;
 
+/// Origins are shorter than this.
+const ORIGIN_BYTES_END: u32 = 1 << 24;
+
 /// The length of a text that is not there.
 const NO_TEXT: u32 = u32::MAX;
 
@@ -40,6 +45,7 @@ const NO_TEXT: u32 = u32::MAX;
 pub(super) struct Head {
     pub(super) checksum: u32,
     pub(super) origin_bytes: u32,
+    pub(super) is_extract: bool,
     pub(super) body_bytes: u32,
     pub(super) events: u32,
     pub(super) first: u64,
@@ -50,7 +56,8 @@ impl Head {
         let mut bytes = [0; HEAD_BYTES];
         let mut rest = &mut bytes[SUMMED_FROM..];
         rest.put_u32_le(self.checksum);
-        rest.put_u32_le(self.origin_bytes);
+        rest.put_uint_le(self.origin_bytes.into(), 3);
+        rest.put_u8(self.is_extract.into());
         rest.put_u32_le(self.body_bytes);
         rest.put_u32_le(self.events);
         rest.put_u64_le(self.first);
@@ -69,7 +76,12 @@ impl Head {
         }
         let head = Head {
             checksum: rest.try_get_u32_le().ok()?,
-            origin_bytes: rest.try_get_u32_le().ok()?,
+            origin_bytes: u32::try_from(rest.try_get_uint_le(3).ok()?).ok()?,
+            is_extract: match rest.try_get_u8().ok()? {
+                0 => false,
+                1 => true,
+                _ => return None,
+            },
             body_bytes: rest.try_get_u32_le().ok()?,
             events: rest.try_get_u32_le().ok()?,
             first: rest.try_get_u64_le().ok()?,
@@ -87,32 +99,43 @@ impl Head {
     pub(super) fn end(&self) -> u64 {
         self.first + u64::from(self.events)
     }
+
+    /// How the body is to be read.
+    pub(super) fn framing(&self) -> Framing {
+        if self.is_extract { Framing::Extract } else { Framing::Document }
+    }
+
+    /// What acknowledges the frame: the number of its last event.
+    pub(super) fn receipt(&self) -> Receipt {
+        Receipt(self.end() - 1)
+    }
 }
 
 /// A frame that is ready to be written but for its sequence number.
 #[derive(Debug)]
 pub(super) struct Record {
     head: Head,
-    origin: Vec<u8>,
-    body: Bytes,
+    origin_bytes: Vec<u8>,
+    frame: Frame,
 }
 
 impl Record {
     /// Sums up `frame`. `None` when its length does not fit the format (4 GiB).
     pub(super) fn new(frame: Frame) -> Option<Record> {
-        let origin = encode_origin(&frame.origin)?;
+        let origin_bytes = encode_origin(&frame.origin)?;
         let mut sum = crc32fast::Hasher::new();
-        sum.update(&origin);
+        sum.update(&origin_bytes);
         sum.update(&frame.body);
         let head = Head {
             checksum: sum.finalize(),
-            origin_bytes: u32::try_from(origin.len()).ok()?,
+            origin_bytes: u32::try_from(origin_bytes.len()).ok().filter(|bytes| *bytes < ORIGIN_BYTES_END)?,
+            is_extract: frame.is_extract,
             body_bytes: u32::try_from(frame.body.len()).ok()?,
             // Every frame needs a number, or it could not be acknowledged.
             events: frame.events.max(1),
             first: 0,
         };
-        Some(Record { head, origin, body: frame.body })
+        Some(Record { head, origin_bytes, frame })
     }
 
     /// The length of the whole frame.
@@ -124,12 +147,23 @@ impl Record {
         u64::from(self.head.events)
     }
 
-    /// The two pieces to be written, one after the other: head and origin, then the body.
-    pub(super) fn into_pieces(self, first: u64) -> (Vec<u8>, Bytes) {
-        let mut lead = Vec::with_capacity(HEAD_BYTES + self.origin.len());
-        lead.extend_from_slice(&Head { first, ..self.head }.encode());
-        lead.extend_from_slice(&self.origin);
-        (lead, self.body)
+    /// The two pieces to be written, one after the other: head and origin, then the body; and what is handed out
+    /// once they are durable.
+    pub(super) fn into_pieces(self, first: u64) -> (Vec<u8>, Bytes, Delivery) {
+        let head = Head { first, ..self.head };
+        let mut lead = Vec::with_capacity(HEAD_BYTES + self.origin_bytes.len());
+        lead.extend_from_slice(&head.encode());
+        lead.extend_from_slice(&self.origin_bytes);
+        let Frame { origin, body, .. } = self.frame;
+        let delivery = Delivery {
+            body: body.clone(),
+            framing: head.framing(),
+            origin,
+            oversized: 0,
+            recall: false,
+            receipt: head.receipt(),
+        };
+        (lead, body, delivery)
     }
 }
 
@@ -209,24 +243,26 @@ mod tests {
             origin in origins(),
             body in proptest::collection::vec(any::<u8>(), 0..300),
             events in 0u32..1000,
+            is_extract: bool,
             first in 0u64..u64::MAX / 2,
         ) {
-            let frame = Frame { events, origin: Arc::new(origin.clone()), body: Bytes::from(body.clone()) };
+            let frame = Frame { events, origin: Arc::new(origin.clone()), body: Bytes::from(body.clone()), is_extract };
             let record = Record::new(frame).unwrap();
             let bytes = record.frame_bytes();
-            let (lead, tail) = record.into_pieces(first);
+            let (lead, tail, delivery) = record.into_pieces(first);
             let head = Head::decode(&lead).unwrap();
-            prop_assert_eq!((head.first, head.events), (first, events.max(1)));
+            prop_assert_eq!((head.first, head.events, head.is_extract), (first, events.max(1), is_extract));
             prop_assert_eq!(head.frame_bytes(), bytes);
             prop_assert_eq!((lead.len() + tail.len()) as u64, bytes);
             prop_assert_eq!(decode_origin(&lead[HEAD_BYTES..]), Some(origin));
-            prop_assert_eq!(tail, body);
+            prop_assert_eq!(&tail, &body);
+            prop_assert_eq!((delivery.body, delivery.receipt), (tail, head.receipt()));
         }
 
         /// No change of a single byte of a head goes unnoticed.
         #[test]
         fn a_head_with_a_flipped_byte_is_refused(at in 0..HEAD_BYTES, flip in 1u8.., first: u32) {
-            let head = Head { checksum: 7, origin_bytes: 0, body_bytes: 9, events: 3, first: first.into() };
+            let head = Head { checksum: 7, origin_bytes: 0, is_extract: false, body_bytes: 9, events: 3, first: first.into() };
             let mut bytes = head.encode();
             prop_assert_eq!(Head::decode(&bytes), Some(head));
             bytes[at] ^= flip;
@@ -244,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_head_of_no_events_or_beyond_all_numbers_is_refused() {
-        let head = Head { checksum: 7, origin_bytes: 0, body_bytes: 9, events: 1, first: 5 };
+        let head =
+            Head { checksum: 7, origin_bytes: 0, is_extract: false, body_bytes: 9, events: 1, first: 5 };
         assert_eq!(Head::decode(&Head { events: 0, ..head }.encode()), None);
         assert_eq!(Head::decode(&Head { first: u64::MAX, ..head }.encode()), None);
         assert_eq!(Head::decode(&head.encode()[..31]), None);

@@ -168,7 +168,7 @@ impl Model {
                 let origin =
                     Origin { app_group_id: Some((*ids % 3).to_string().into()), ..Origin::default() };
                 kept.push(Kept { id: *ids, events: *events, body: body.clone(), is_lost: false });
-                let frame = Frame { events: *events, origin: Arc::new(origin), body };
+                let frame = Frame { events: *events, origin: Arc::new(origin), body, is_extract: false };
                 waiting.push(Box::pin(appender.append(frame)));
             }
             for (append, kept) in waiting.iter_mut().zip(kept) {

@@ -1,20 +1,33 @@
 //! What the writer tells everyone else: how far the log is durable, and its gauges.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-/// Written by the writer alone, read by the reader thread and the handles.
+use crate::queue::Delivery;
+use crate::queue::embedded::direct::Direct;
+
+/// Written by the writer alone, but for what is taken from it; read by the reader thread and the handles.
 #[derive(Debug)]
 pub(super) struct Progress {
-    tail: Mutex<Tail>,
+    shared: Mutex<Shared>,
+    /// Rings for the reader.
     moved: Condvar,
+    /// Rings for the receiver.
+    handed: Notify,
     depth: AtomicU64,
     size: AtomicU64,
     lost: AtomicU64,
     is_full: AtomicBool,
     stopped: watch::Sender<Option<Arc<str>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tail: Tail,
+    direct: Direct,
 }
 
 /// The durable part of the log.
@@ -31,7 +44,7 @@ pub(super) struct Tail {
 }
 
 /// Where a reader stands.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// The first number of a segment that is, or was, in the log.
     pub(super) segment: u64,
@@ -50,6 +63,8 @@ pub(super) struct Part {
     pub(super) limit: Option<u64>,
     /// The number that follows the part.
     pub(super) ceiling: u64,
+    /// Where it begins, if the reader stands elsewhere.
+    pub(super) from: Option<Place>,
 }
 
 /// The numbers that the handles show.
@@ -64,8 +79,9 @@ pub(super) struct Gauges {
 impl Progress {
     pub(super) fn new(tail: Tail) -> Progress {
         Progress {
-            tail: Mutex::new(tail),
+            shared: Mutex::new(Shared { tail, direct: Direct::default() }),
             moved: Condvar::new(),
+            handed: Notify::new(),
             depth: AtomicU64::new(0),
             size: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -74,32 +90,67 @@ impl Progress {
         }
     }
 
-    /// Every holder leaves the tail whole, so one that panicked did no harm.
-    fn tail(&self) -> MutexGuard<'_, Tail> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Every holder leaves it whole, so one that panicked did no harm.
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn next(&self) -> u64 {
-        self.tail().next
-    }
-
-    /// Changes the durable part and wakes the reader.
-    pub(super) fn advance(&self, change: impl FnOnce(&mut Tail)) {
-        change(&mut self.tail());
+    /// Changes which segments there are, or closes the log, and wakes the reader.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Tail)) {
+        change(&mut self.lock().tail);
         self.moved.notify_all();
     }
 
-    /// Waits until there is something beyond `place`. `None`: the log is closed.
+    /// The durable part has grown by `deliveries` up to `end` and `next`. They go to the receiver, if that keeps
+    /// up, else to the reader.
+    pub(super) fn grow(&self, end: u64, next: u64, deliveries: Vec<Delivery>) {
+        let mut shared = self.lock();
+        let Shared { tail, direct } = &mut *shared;
+        let segment = tail.segments.last().copied().unwrap_or_default();
+        let place = Place { segment, offset: tail.end, position: tail.next };
+        (tail.end, tail.next) = (end, next);
+        let is_handed = direct.offer(deliveries, place);
+        drop(shared);
+        if is_handed {
+            self.handed.notify_one();
+        } else {
+            self.moved.notify_all();
+        }
+    }
+
+    /// Moves into `ready`, which is empty, what was handed past the reader. Whether a receiver that has all
+    /// numbers below `position`, and now what is in `ready`, has everything.
+    pub(super) fn take(&self, ready: &mut VecDeque<Delivery>, position: u64) -> bool {
+        let mut shared = self.lock();
+        let Shared { tail, direct } = &mut *shared;
+        direct.take(ready);
+        let position = ready.back().map_or(position, |delivery| delivery.receipt.0 + 1);
+        let has_all = position >= tail.next;
+        if has_all {
+            direct.open();
+        }
+        has_all
+    }
+
+    /// Waits until something may have been handed past the reader. Cancel-safe.
+    pub(super) async fn handed(&self) {
+        self.handed.notified().await;
+    }
+
+    /// Waits until there is something for a reader beyond `place`. `None`: the log is closed.
     pub(super) fn wait_beyond(&self, place: Place) -> Option<Part> {
-        let mut tail = self.tail();
+        let mut shared = self.lock();
         loop {
+            let Shared { tail, direct } = &mut *shared;
             if tail.is_closed {
                 return None;
             }
-            if let Some(part) = tail.part_beyond(place) {
-                return Some(part);
+            let place = direct.place_of_reader(place);
+            if let Some((place, part)) = place.and_then(|place| Some((place, tail.part_beyond(place)?))) {
+                let from = direct.resumed().then_some(place);
+                return Some(Part { from, ..part });
             }
-            tail = self.moved.wait(tail).unwrap_or_else(PoisonError::into_inner);
+            shared = self.moved.wait(shared).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -138,10 +189,10 @@ impl Tail {
         let at = self.segments.partition_point(|first| *first < place.segment);
         let segment = *self.segments.get(at)?;
         if let Some(following) = self.segments.get(at + 1) {
-            return Some(Part { segment, limit: None, ceiling: *following });
+            return Some(Part { segment, limit: None, ceiling: *following, from: None });
         }
         let is_behind = segment != place.segment || place.offset < self.end || place.position < self.next;
-        is_behind.then_some(Part { segment, limit: Some(self.end), ceiling: self.next })
+        is_behind.then_some(Part { segment, limit: Some(self.end), ceiling: self.next, from: None })
     }
 }
 
@@ -160,20 +211,23 @@ mod tests {
 
     #[test]
     fn a_reader_is_led_through_complete_segments_to_the_last() {
-        assert_eq!(part((0, 0, 12)), Some(Part { segment: 10, limit: None, ceiling: 20 }));
-        assert_eq!(part((20, 99, 20)), Some(Part { segment: 20, limit: None, ceiling: 30 }));
-        assert_eq!(part((30, 0, 30)), Some(Part { segment: 30, limit: Some(500), ceiling: 35 }));
+        assert_eq!(part((0, 0, 12)), Some(Part { segment: 10, limit: None, ceiling: 20, from: None }));
+        assert_eq!(part((20, 99, 20)), Some(Part { segment: 20, limit: None, ceiling: 30, from: None }));
+        assert_eq!(part((30, 0, 30)), Some(Part { segment: 30, limit: Some(500), ceiling: 35, from: None }));
         assert_eq!(part((30, 500, 35)), None);
     }
 
     #[test]
     fn numbers_without_bytes_are_something_to_deal_with() {
-        assert_eq!(part((30, 500, 34)), Some(Part { segment: 30, limit: Some(500), ceiling: 35 }));
+        assert_eq!(
+            part((30, 500, 34)),
+            Some(Part { segment: 30, limit: Some(500), ceiling: 35, from: None })
+        );
     }
 
     #[test]
     fn a_reader_whose_segment_is_gone_goes_to_the_one_after() {
-        assert_eq!(part((15, 700, 20)), Some(Part { segment: 20, limit: None, ceiling: 30 }));
+        assert_eq!(part((15, 700, 20)), Some(Part { segment: 20, limit: None, ceiling: 30, from: None }));
     }
 
     #[test]
@@ -182,11 +236,11 @@ mod tests {
         let place = Place { segment: 30, offset: 500, position: 35 };
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| progress.wait_beyond(place));
-            progress.advance(|tail| (tail.end, tail.next) = (600, 36));
+            progress.grow(600, 36, Vec::new());
             let part = waiting.join().unwrap();
-            assert_eq!(part, Some(Part { segment: 30, limit: Some(600), ceiling: 36 }));
+            assert_eq!(part, Some(Part { segment: 30, limit: Some(600), ceiling: 36, from: None }));
             let waiting = scope.spawn(|| progress.wait_beyond(Place { offset: 600, position: 36, ..place }));
-            progress.advance(|tail| tail.is_closed = true);
+            progress.change(|tail| tail.is_closed = true);
             assert_eq!(waiting.join().unwrap(), None);
         });
     }

@@ -1,4 +1,5 @@
-//! The thread that reads the durable part of the log ahead of the acknowledgement.
+//! The thread that reads the durable part of the log ahead of the acknowledgement, for a receiver that has not
+//! kept up with the writer.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -12,7 +13,7 @@ use crate::queue::embedded::progress::{Part, Place, Progress};
 use crate::queue::embedded::segments::{self, file_name};
 use crate::queue::embedded::walk::{Found, Walk};
 use crate::queue::embedded::writer::Command;
-use crate::queue::{Delivery, Framing, QueueError, Receipt};
+use crate::queue::{Delivery, QueueError};
 
 /// Batches that wait to be received, at most.
 pub(super) const BATCHES_MAX: usize = 4;
@@ -71,9 +72,14 @@ impl Reader {
         while let Some(part) = self.progress.wait_beyond(place) {
             let at = part.segment;
             let unreadable = |error| Halt::Unreadable { segment: at, error };
-            let mut current = match walk.take() {
-                Some((segment, walk)) if segment == at => Some(walk),
-                _ => self.open(at).map_err(unreadable)?,
+            let mut current = match (part.from, walk.take()) {
+                (None, Some((segment, walk))) if segment == at => Some(walk),
+                (None, _) => self.open(at, segments::HEAD_BYTES, at).map_err(unreadable)?,
+                // What is in between was handed past us.
+                (Some(place), _) => {
+                    self.position = place.position;
+                    self.open(at, place.offset, place.position).map_err(unreadable)?
+                }
             };
             match &mut current {
                 Some(current) => self.read(current, &part)?,
@@ -88,11 +94,11 @@ impl Reader {
         Ok(())
     }
 
-    /// `None`: the file is gone.
-    fn open(&self, segment: u64) -> io::Result<Option<Walk>> {
+    /// Begins at `offset` of a segment, where the event numbered `first` is expected. `None`: the file is gone.
+    fn open(&self, segment: u64, offset: u64, first: u64) -> io::Result<Option<Walk>> {
         let path = self.directory.file(&file_name(segment));
         match File::open(&path) {
-            Ok(file) => Ok(Some(Walk::new(path, file, segments::HEAD_BYTES, segment))),
+            Ok(file) => Ok(Some(Walk::new(path, file, offset, first))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -113,11 +119,11 @@ impl Reader {
             bytes += body.len();
             deliveries.push(Delivery {
                 body,
-                framing: Framing::Document,
+                framing: head.framing(),
                 origin,
                 oversized: 0,
                 recall: false,
-                receipt: Receipt(head.end() - 1),
+                receipt: head.receipt(),
             });
             if bytes >= BATCH_BYTES || deliveries.len() >= BATCH_FRAMES {
                 self.hand_over(std::mem::take(&mut deliveries))?;

@@ -216,8 +216,9 @@ mod tests {
     use crate::queue::embedded::frame::Record;
 
     fn frame(first: u64, events: u32, body: &[u8]) -> Vec<u8> {
-        let frame = Frame { events, origin: Arc::default(), body: Bytes::copy_from_slice(body) };
-        let (mut lead, body) = Record::new(frame).unwrap().into_pieces(first);
+        let frame =
+            Frame { events, origin: Arc::default(), body: Bytes::copy_from_slice(body), is_extract: false };
+        let (mut lead, body, _) = Record::new(frame).unwrap().into_pieces(first);
         lead.extend_from_slice(&body);
         lead
     }

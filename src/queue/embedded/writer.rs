@@ -1,25 +1,31 @@
 //! The one thread that owns the log: it appends, acknowledges and gives space back.
 //!
-//! It takes everything that waits for it at once, writes all frames with as few calls as possible, makes them
-//! durable with one fsync, and then answers all: while the disk is busy, the next group gathers by itself.
+//! It takes everything that waits for it at once, and what comes within a moment where several append at a time,
+//! writes all frames with as few calls as possible, makes them durable with one fsync, and then answers all.
 
 use std::fs::File;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::queue::QueueError;
 use crate::queue::embedded::frame::Record;
 use crate::queue::embedded::offsets::{Offsets, Saved};
 use crate::queue::embedded::progress::{Gauges, Progress, Tail};
 use crate::queue::embedded::segments::{self, Failure, Segments};
 use crate::queue::embedded::{AppendError, Gap};
+use crate::queue::{Delivery, QueueError};
 
 /// Commands taken at once, at most.
 pub(super) const GROUP_MAX: usize = 1024;
+
+/// How long a group waits for more appends, where several come at a time: an fsync costs the same for one frame as
+/// for ten, in CPU time (50 µs) as on the disk.
+const GATHERING_TIME: Duration = Duration::from_millis(1);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -64,6 +70,7 @@ pub(super) struct Writer {
 #[derive(Debug, Default)]
 struct Staged {
     pieces: Vec<(Vec<u8>, Bytes)>,
+    deliveries: Vec<Delivery>,
     replies: Vec<Reply>,
     bytes: u64,
     events: u64,
@@ -73,8 +80,18 @@ impl Writer {
     /// Works until every handle is gone.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let _closing = Closing(Arc::clone(&self.progress));
-        let mut group = Vec::new();
+        let (mut group, mut is_shared) = (Vec::new(), false);
         while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+            // Whoever appends alone, one after the other, is not kept waiting for nobody.
+            if is_shared {
+                thread::sleep(GATHERING_TIME);
+                while group.len() < GROUP_MAX
+                    && let Ok(command) = commands.try_recv()
+                {
+                    group.push(command);
+                }
+            }
+            is_shared = group.iter().filter(|command| matches!(command, Command::Append(_))).count() > 1;
             self.work(&mut group);
         }
         self.close();
@@ -257,7 +274,7 @@ impl Writer {
 
     /// Writes what is staged, makes it durable, and answers.
     fn commit(&mut self, staged: &mut Staged) {
-        let Staged { pieces, replies, bytes, events } = std::mem::take(staged);
+        let Staged { pieces, deliveries, replies, bytes, events } = std::mem::take(staged);
         if replies.is_empty() {
             return;
         }
@@ -266,8 +283,7 @@ impl Writer {
         let outcome = match self.segments.append(&mut slices, bytes) {
             Ok(()) => {
                 self.next += events;
-                let (end, next) = (self.segments.end(), self.next);
-                self.progress.advance(|tail| (tail.end, tail.next) = (end, next));
+                self.progress.grow(self.segments.end(), self.next, deliveries);
                 Ok(())
             }
             Err(Failure::RolledBack(reason)) => Err(AppendError::Disk(reason)),
@@ -294,7 +310,7 @@ impl Writer {
     /// Tells the reader which segments there are now.
     fn reshape(&self) {
         let (segments, end, next) = (self.segments.firsts(), self.segments.end(), self.next);
-        self.progress.advance(|tail| *tail = Tail { segments, end, next, is_closed: false });
+        self.progress.change(|tail| *tail = Tail { segments, end, next, is_closed: false });
     }
 
     /// Brings the gauges up to date.
@@ -325,7 +341,9 @@ impl Writer {
 impl Staged {
     fn push(&mut self, record: Record, reply: Reply, next: u64) {
         let (bytes, events) = (record.frame_bytes(), record.events());
-        self.pieces.push(record.into_pieces(next + self.events));
+        let (lead, body, delivery) = record.into_pieces(next + self.events);
+        self.pieces.push((lead, body));
+        self.deliveries.push(delivery);
         self.replies.push(reply);
         self.bytes += bytes;
         self.events += events;
@@ -337,7 +355,7 @@ struct Closing(Arc<Progress>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.advance(|tail| tail.is_closed = true);
+        self.0.change(|tail| tail.is_closed = true);
     }
 }
 

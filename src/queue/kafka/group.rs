@@ -76,7 +76,10 @@ impl ConsumerContext for Group {
         }
         let partitions = list(partitions).into_iter().map(|(partition, _)| partition).collect();
         self.note(match kind {
-            rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
+            rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.health.set_connected(true);
+                Event::Assigned(partitions)
+            }
             _ => Event::Revoked(partitions),
         });
     }

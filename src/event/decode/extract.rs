@@ -1,0 +1,162 @@
+//! What the door keeps of a body that it has read, so that a lane need not read it again.
+//!
+//! An extract holds what a reader finds in a body, element by element, and nothing else of it: about a quarter of
+//! its length, and never more than its length. Nothing in it depends on what is counted. It is what a pushed body
+//! becomes in the queue, so its form changes only together with the queue's format. Numbers are in groups of 7 bits,
+//! the lowest first; a text is its length and its bytes.
+//!
+//! | kind, one byte | what follows |
+//! |---|---|
+//! | [`EVENT`] | two bytes, of which bit n says whether there is field n, bit 8 a time; the type; the id; the time; the fields |
+//! | [`NOT_AN_OBJECT`], [`EMPTY`] | nothing |
+
+use crate::event::found::{Element, Noted};
+use crate::event::{FIELDS, Malformed};
+
+const EVENT: u8 = 0;
+const NOT_AN_OBJECT: u8 = 1;
+/// An event that says nothing at all, `{}` for one.
+const EMPTY: u8 = 2;
+
+/// Set where there is a time.
+const TIME: u16 = 1 << FIELDS;
+
+/// Appends one element.
+pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
+    let event = match element {
+        Element::Event(event) => event,
+        // In a document that is whole there is nothing else.
+        Element::Malformed(_) => return out.push(NOT_AN_OBJECT),
+    };
+    if *event == Noted::default() {
+        return out.push(EMPTY);
+    }
+    let mut present = if event.time.is_some() { TIME } else { 0 };
+    for (number, field) in event.fields.iter().enumerate() {
+        present |= u16::from(!field.is_empty()) << number;
+    }
+    out.push(EVENT);
+    out.extend_from_slice(&present.to_le_bytes());
+    write_text(out, event.event_type);
+    write_text(out, event.id);
+    if let Some(time) = event.time {
+        write_number(out, time);
+    }
+    event.fields.iter().filter(|field| !field.is_empty()).for_each(|field| write_text(out, field));
+}
+
+#[inline]
+fn write_text(out: &mut Vec<u8>, text: &[u8]) {
+    write_number(out, text.len() as u64);
+    out.extend_from_slice(text);
+}
+
+#[inline]
+fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.push(number.to_le_bytes()[0]);
+}
+
+/// Hands out every element of an extract, as the reader did that it was made by. Bytes that are no extract end in
+/// [`Malformed::Json`], as they would in a body.
+pub(super) fn read(extract: &[u8], emit: &mut dyn FnMut(Element<'_>)) {
+    let mut rest = extract;
+    while !rest.is_empty() {
+        let Some(element) = read_element(&mut rest) else {
+            return emit(Element::Malformed(Malformed::Json));
+        };
+        emit(element);
+    }
+}
+
+#[inline]
+fn read_element<'e>(rest: &mut &'e [u8]) -> Option<Element<'e>> {
+    match read_bytes(rest, 1)?[0] {
+        EVENT => {}
+        NOT_AN_OBJECT => return Some(Element::Malformed(Malformed::NotAnObject)),
+        EMPTY => return Some(Element::Event(Noted::default())),
+        _ => return None,
+    }
+    let present = u16::from_le_bytes(read_bytes(rest, 2)?.try_into().ok()?);
+    let (event_type, id) = (read_text(rest)?, read_text(rest)?);
+    let time = if present & TIME == 0 { None } else { Some(read_number(rest)?) };
+    let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+    for (number, field) in fields.iter_mut().enumerate() {
+        if present >> number & 1 == 1 {
+            *field = read_text(rest)?;
+        }
+    }
+    Some(Element::Event(Noted { event_type, id, time, fields }))
+}
+
+#[inline]
+fn read_text<'e>(rest: &mut &'e [u8]) -> Option<&'e [u8]> {
+    let length = usize::try_from(read_number(rest)?).ok()?;
+    read_bytes(rest, length)
+}
+
+#[inline]
+fn read_bytes<'e>(rest: &mut &'e [u8], length: usize) -> Option<&'e [u8]> {
+    let (bytes, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    Some(bytes)
+}
+
+#[inline]
+fn read_number(rest: &mut &[u8]) -> Option<u64> {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let (byte, behind) = rest.split_first()?;
+        *rest = behind;
+        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if *byte < 0x80 {
+            return Some(number);
+        }
+        shift += 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// A number comes back as it went in, whatever its size.
+        #[test]
+        fn numbers_come_back(number: u64, shift in 0u32..64) {
+            let number = number >> shift;
+            let mut out = Vec::new();
+            write_number(&mut out, number);
+            let mut rest = out.as_slice();
+            prop_assert_eq!(read_number(&mut rest), Some(number));
+            prop_assert!(rest.is_empty());
+        }
+
+        /// Bytes that are no extract are refused, never read into a panic.
+        #[test]
+        fn any_bytes_may_be_offered(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut elements = 0;
+            read(&bytes, &mut |_| elements += 1);
+            prop_assert!(elements <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn an_extract_that_is_cut_short_ends_in_what_can_not_be_read() {
+        let mut out = Vec::new();
+        let fields = std::array::from_fn(|_| &b"field"[..]);
+        let event = Element::Event(Noted { event_type: b"type", id: b"id", time: Some(u64::MAX), fields });
+        write(&mut out, &Element::Malformed(Malformed::NotAnObject));
+        write(&mut out, &event);
+        for cut in 1..=out.len() {
+            let mut last = None;
+            read(&out[..cut], &mut |element| last = Some(element == event));
+            assert_eq!(last, Some(cut == out.len()), "{cut}");
+        }
+    }
+}
