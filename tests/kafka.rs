@@ -2,8 +2,7 @@
 //! are replaced; a crash repeats at most the flushes under way; a broker or a schema registry that is away
 //! costs time and nothing else.
 //!
-//! The broker keeps its log in memory, so that a broker that is away and comes back is a frozen one; one that
-//! was restarted has forgotten everything.
+//! The broker keeps its log in memory, so that a broker that is away and comes back is a frozen one.
 #![cfg(feature = "kafka")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -218,30 +217,6 @@ async fn a_broker_that_does_not_answer_is_told_and_waited_for() {
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), batches);
     assert_valid(&intake);
-}
-
-#[tokio::test]
-async fn a_broker_that_was_restarted_without_its_data_is_read_from_its_beginning() {
-    let (mut broker, intake) = (Broker::start(), Intake::start());
-    broker.create_topic(TOPIC, 2).await;
-    let producer = broker.producer(Compression::Lz4);
-    (0..20).for_each(|mark| send_batch(&producer, TOPIC, mark));
-    producer.flush();
-    // The topic is away for a moment, and is to be found soon after.
-    let configuration = option(member(&broker, &intake, "acme"), "topic.metadata.refresh.interval.ms", "500");
-    let forwarder = configuration.start().await;
-    intake.wait_for_sends(20 * BATCH).await;
-    committed_all(&broker, &producer, TOPIC).await;
-
-    broker.restart_empty();
-    broker.create_topic(TOPIC, 2).await;
-    let producer = broker.producer(Compression::Lz4);
-    (20..25).for_each(|mark| send_batch(&producer, TOPIC, mark));
-    producer.flush();
-    intake.wait_for_sends(25 * BATCH).await;
-    committed_all(&broker, &producer, TOPIC).await;
-    stop(forwarder).await;
-    assert_each_once(&intake.accepted(), 25);
 }
 
 #[tokio::test]

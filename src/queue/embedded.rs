@@ -46,8 +46,16 @@ mod writer;
 #[cfg(test)]
 mod model;
 
-/// The version of the files' format. A directory of another version is refused, never guessed at.
-const FORMAT: u32 = 1;
+/// The version of the files' format. A directory of a newer version is refused, never guessed at.
+const FORMAT: u32 = 2;
+
+/// The oldest version that is read. In 1 every frame is a JSON document.
+const FORMAT_OLDEST: u32 = 1;
+
+/// Whether files of this version are read.
+const fn is_read(format: u32) -> bool {
+    FORMAT_OLDEST <= format && format <= FORMAT
+}
 
 /// Where the log lives and how large it may grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +112,7 @@ pub enum OpenError {
     },
     /// It was written in another format, most likely by a newer version of this program.
     #[error(
-        "{} has queue format {found}, and this version knows format {FORMAT} only: start the version that wrote \
+        "{} has queue format {found}, and this version knows formats up to {FORMAT}: start the version that wrote \
          it, or give this one a queue.embedded.directory of its own",
         path.display()
     )]
@@ -658,13 +666,33 @@ mod tests {
         drop(open_at(&directory));
         let file = segment_files(&directory).remove(0);
         let mut bytes = fs::read(&file).unwrap();
-        bytes[8] = 2;
-        let sum = crc32fast::hash(&bytes[..12]);
-        bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+        set_format(&mut bytes, 3);
         fs::write(&file, &bytes).unwrap();
         let error = open(&settings(&directory)).unwrap_err();
-        assert!(matches!(error, OpenError::Format { found: 2, .. }), "{error}");
+        assert!(matches!(error, OpenError::Format { found: 3, .. }), "{error}");
         assert_eq!(fs::read(&file).unwrap(), bytes);
+    }
+
+    /// Changes the version in the head of a segment.
+    fn set_format(bytes: &mut [u8], format: u8) {
+        bytes[8] = format;
+        let sum = crc32fast::hash(&bytes[..12]);
+        bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    #[tokio::test]
+    async fn an_older_format_is_read_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        appender.append(frame(3, body(0, 100))).await.unwrap();
+        drop((queue, appender));
+        let file = segment_files(&directory).remove(0);
+        let mut bytes = fs::read(&file).unwrap();
+        set_format(&mut bytes, 1);
+        fs::write(&file, &bytes).unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        appender.append(frame(2, body(1, 100))).await.unwrap();
+        assert_eq!(drain(&mut queue).await, (vec![0, 1], Some(Receipt(4))));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use bytes::{Buf, BufMut};
 
 use crate::queue::embedded::disk::{Directory, LogFile};
-use crate::queue::embedded::{FORMAT, OpenError};
+use crate::queue::embedded::{FORMAT, OpenError, is_read};
 
 /// The name of the file.
 pub(super) const NAME: &str = "acknowledged";
@@ -55,15 +55,20 @@ impl Offsets {
         };
         let mut newest: Option<Record> = None;
         for record in bytes.chunks(BLOCK_BYTES).filter_map(Record::decode) {
-            if record.format != FORMAT {
+            if !is_read(record.format) {
                 return Err(OpenError::Format { path, found: record.format });
             }
             if newest.is_none_or(|other| other.generation < record.generation) {
                 newest = Some(record);
             }
         }
-        let offsets = Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest)
-            .map_err(|error| OpenError::storage("write", &path, error))?;
+        let failed = |error| OpenError::storage("write", &path, error);
+        let mut offsets =
+            Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(failed)?;
+        if let Some(record) = newest.filter(|record| record.format < FORMAT) {
+            // An older version of this program would not understand what is written from here on.
+            offsets.save(record.saved).map_err(failed)?;
+        }
         Ok((offsets, newest.map(|record| record.saved)))
     }
 
@@ -189,6 +194,19 @@ mod tests {
         fs::write(directory.file(NAME), &bytes[..5000]).unwrap();
         assert_eq!(reopened(&directory), Some(saved(2)));
         assert_eq!(fs::metadata(directory.file(NAME)).unwrap().len(), (SLOTS * SLOT_BYTES) as u64);
+    }
+
+    #[test]
+    fn an_older_format_is_read_and_becomes_the_present_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::new(directory.path());
+        let record = Record { format: FORMAT - 1, generation: 1, saved: saved(1) };
+        fs::write(directory.file(NAME), record.encode()).unwrap();
+        assert_eq!(reopened(&directory), Some(saved(1)));
+        let bytes = fs::read(directory.file(NAME)).unwrap();
+        let newest =
+            bytes.chunks(BLOCK_BYTES).filter_map(Record::decode).max_by_key(|record| record.generation);
+        assert_eq!(newest.unwrap().format, FORMAT);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::queue::embedded::disk::Directory;
 use crate::queue::embedded::offsets::{self, Offsets, Saved};
 use crate::queue::embedded::segments::{self, Active, Failure, Sealed, Segments, file_name};
 use crate::queue::embedded::walk::{Damage, Walk};
-use crate::queue::embedded::{FORMAT, Gap, OpenError, Opened};
+use crate::queue::embedded::{Gap, OpenError, Opened, is_read};
 
 /// The name of the file that one process at a time holds locked.
 const LOCK_NAME: &str = "lock";
@@ -137,7 +137,7 @@ fn list(directory: &Directory) -> Result<VecDeque<Sealed>, OpenError> {
         let path = entry.path();
         let (bytes, head) = read_head(&path).map_err(|error| OpenError::storage("read", &path, error))?;
         match segments::decode_head(&head) {
-            Some(format) if format != FORMAT => return Err(OpenError::Format { path, found: format }),
+            Some(format) if !is_read(format) => return Err(OpenError::Format { path, found: format }),
             // The frames of a segment with a damaged head are as good as any.
             _ => found.push(Sealed { first, bytes }),
         }

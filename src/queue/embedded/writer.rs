@@ -24,8 +24,10 @@ use crate::queue::{Delivery, QueueError};
 pub(super) const GROUP_MAX: usize = 1024;
 
 /// How long a group waits for more appends, where several come at a time: an fsync costs the same for one frame as
-/// for ten, in CPU time (50 µs) as on the disk.
-const GATHERING_TIME: Duration = Duration::from_millis(1);
+/// for ten, in CPU time (50 µs) as on the disk. It waits in steps, and no longer than until as many are there as
+/// the last time: whoever pushes one after the other has sent the next one by then.
+const GATHERING_STEPS: usize = 4;
+const GATHERING_STEP: Duration = Duration::from_micros(250);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -80,18 +82,21 @@ impl Writer {
     /// Works until every handle is gone.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let _closing = Closing(Arc::clone(&self.progress));
-        let (mut group, mut is_shared) = (Vec::new(), false);
+        let (mut group, mut together) = (Vec::new(), 0);
         while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
             // Whoever appends alone, one after the other, is not kept waiting for nobody.
-            if is_shared {
-                thread::sleep(GATHERING_TIME);
+            for _ in 0..GATHERING_STEPS {
+                if appends_in(&group) >= together {
+                    break;
+                }
+                thread::sleep(GATHERING_STEP);
                 while group.len() < GROUP_MAX
                     && let Ok(command) = commands.try_recv()
                 {
                     group.push(command);
                 }
             }
-            is_shared = group.iter().filter(|command| matches!(command, Command::Append(_))).count() > 1;
+            together = appends_in(&group);
             self.work(&mut group);
         }
         self.close();
@@ -357,6 +362,10 @@ impl Drop for Closing {
     fn drop(&mut self) {
         self.0.change(|tail| tail.is_closed = true);
     }
+}
+
+fn appends_in(group: &[Command]) -> usize {
+    group.iter().filter(|command| matches!(command, Command::Append(_))).count()
 }
 
 fn length(range: &Range<u64>) -> u64 {
