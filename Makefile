@@ -46,8 +46,9 @@ release: ## the binary, target/release/braze-datadog
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
-	need cc gcc; need python3 python3-minimal; need systemd-analyze systemd; need valgrind valgrind; \
+	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need valgrind valgrind; \
 	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
+	perl -MIPC::Cmd -MFindBin -e 1 > /dev/null 2>&1 || missing+=(perl); \
 	[[ -x /bin/kill ]] || missing+=(procps); \
 	[[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev); \
 	[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates); \

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use broker::{Broker, Compression, Producer};
 use load::{BATCH, Load, avro, avro_schema, send_batch};
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
 use registry::{Behaviour, ScriptedRegistry};
 use support::braze::{assert_each_once, by_mark};
 use support::forwarder::{Configuration, Forwarder, quote};
@@ -31,10 +33,14 @@ const PARTITIONS: i32 = 6;
 
 /// A forwarder of the group, with connection and key of this name.
 fn member(broker: &Broker, intake: &Intake, name: &str) -> Configuration {
+    member_at(&broker.address(), intake, name)
+}
+
+fn member_at(broker: &str, intake: &Intake, name: &str) -> Configuration {
     let configuration = Configuration::new().without("queue.embedded.directory").without("push.listen");
     let configuration = configuration
         .text("queue.kind", "kafka")
-        .set("queue.kafka.brokers", &format!("[{}]", quote(&broker.address())))
+        .set("queue.kafka.brokers", &format!("[{}]", quote(broker)))
         .set("queue.kafka.topics", &format!("[{}]", quote(TOPIC)))
         .text("queue.kafka.group_id", GROUP)
         .connection(name, &intake.url(), name, &[]);
@@ -190,6 +196,91 @@ async fn kill_9_of_one_of_three_loses_nothing_and_repeats_at_most_its_flushes_un
         assert!((BATCH..=most).contains(&sends), "batch {mark} was counted {sends} times, may be {most}");
     }
     assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_member_that_was_cut_off_repeats_at_most_what_it_had_not_committed_and_comes_back() {
+    /// What was counted within an interval of a second before the silence is flushed after it, and when the next
+    /// flush follows, the group has told.
+    const AROUND: Duration = Duration::from_secs(3);
+    let (broker, intake) = (Broker::start(), Intake::start());
+    broker.create_topic(TOPIC, PARTITIONS).await;
+    let start = async |name: &str| member(&broker, &intake, name).start().await;
+    let (first, second) = tokio::join!(start("first"), start("second"));
+    share_all(&[&first, &second]).await;
+    let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
+    load.more(50).await;
+    let cut_off = Instant::now();
+    second.signal("STOP");
+    share_all(&[&first]).await;
+    load.more(20).await;
+    let back = Instant::now();
+    second.signal("CONT");
+    share_all(&[&first, &second]).await;
+    load.more(50).await;
+    let (batches, producer) = load.finish();
+
+    let all = async || (by_mark(&intake.accepted()).len() as u64 == batches).then_some(());
+    support::eventually("every batch is counted", all).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    assert!(second.log().contains("the group has put this process out"), "{}", second.log());
+    stop(first).await;
+    stop(second).await;
+    let may_repeat: Vec<_> = intake
+        .requests()
+        .into_iter()
+        .filter(|request| {
+            request.key() == "second" && request.at + AROUND > cut_off && request.at < back + AROUND
+        })
+        .flat_map(|request| request.points)
+        .collect();
+    let (counted, may_repeat) = (by_mark(&intake.accepted()), by_mark(&may_repeat));
+    for (mark, sends) in counted {
+        let most = BATCH + may_repeat.get(&mark).copied().unwrap_or_default();
+        assert!((BATCH..=most).contains(&sends), "batch {mark} was counted {sends} times, may be {most}");
+    }
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn messages_that_the_broker_threw_away_unread_are_told_with_their_number() {
+    // librdkafka's own broker keeps 5 MiB of a partition.
+    let (cluster, intake) = (MockCluster::new(1).unwrap(), Intake::start());
+    cluster.create_topic(TOPIC, 1, 1).unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", cluster.bootstrap_servers());
+    let producer = Producer::new(client, Compression::Lz4);
+    send_batch(&producer, TOPIC, 0);
+    producer.flush();
+    let configuration = member_at(&cluster.bootstrap_servers(), &intake, "acme");
+    let forwarder = configuration.start().await;
+    intake.wait_for_sends(BATCH).await;
+    stop(forwarder).await;
+
+    let mut state = 1u64;
+    for _ in 0..20 {
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            // George Marsaglia's xorshift: what it makes can't be compressed.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[7]
+        })
+        .take(1_000_000)
+        .collect();
+        producer.send(TOPIC, "noise", &noise);
+        producer.flush();
+    }
+    send_batch(&producer, TOPIC, 1);
+    producer.flush();
+    let forwarder = configuration.start().await;
+    intake.wait_for_sends(2 * BATCH).await;
+    let lost = forwarder.metrics().await.sum("braze_datadog_kafka_messages_lost_total", &[]);
+    let books = forwarder.books_balance().await;
+    assert!(lost > 0 && lost + books.malformed == 20, "{lost} and {books:?}");
+    assert!(forwarder.log().contains("messages are lost"), "{}", forwarder.log());
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 2);
 }
 
 #[tokio::test]

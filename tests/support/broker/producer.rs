@@ -36,7 +36,7 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    pub(super) fn new(mut client: ClientConfig, compression: Compression) -> Self {
+    pub(crate) fn new(mut client: ClientConfig, compression: Compression) -> Self {
         let compression = match compression {
             Compression::Lz4 => "lz4",
             Compression::Zstd => "zstd",
