@@ -10,6 +10,8 @@
 mod broker;
 #[path = "kafka/load.rs"]
 mod load;
+#[path = "kafka/proxy.rs"]
+mod proxy;
 #[path = "support/registry.rs"]
 mod registry;
 #[path = "support/rig.rs"]
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use broker::{Broker, Compression, Producer};
 use load::{BATCH, Load, avro, avro_schema, send_batch};
+use proxy::Proxy;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use registry::{Behaviour, ScriptedRegistry};
@@ -307,6 +310,34 @@ async fn a_broker_that_does_not_answer_is_told_and_waited_for() {
     committed_all(&broker, &producer, TOPIC).await;
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), batches);
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_restarted_is_found_again_and_nothing_is_lost_or_repeated() {
+    let (listener, address) = Proxy::reserve();
+    let (broker, intake) = (Broker::start_advertising(Some(address)), Intake::start());
+    let proxy = Proxy::open(listener, broker.socket());
+    broker.create_topic(TOPIC, PARTITIONS).await;
+    let forwarder = member(&broker, &intake, "acme").start().await;
+    let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
+    support::eventually("events flow", async || (intake.sends() > 1_000).then_some(())).await;
+    let (sent, producer) = load.finish();
+    intake.wait_for_sends(sent * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+
+    proxy.cut();
+    let ready = async || forwarder.admin("/readyz").await.0;
+    support::eventually("it is not ready", async || (ready().await == 503).then_some(())).await;
+    proxy.mend();
+    assert_eq!(proxy.address(), address);
+    support::eventually("it is ready again", async || (ready().await == 200).then_some(())).await;
+    (sent..sent + 20).for_each(|mark| send_batch(&producer, TOPIC, mark));
+    producer.flush();
+    intake.wait_for_sends((sent + 20) * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), sent + 20);
     assert_valid(&intake);
 }
 

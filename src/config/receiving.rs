@@ -248,6 +248,24 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_option_can_stand_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let parse = |options: &str| {
+            let text = format!("[queue.kafka.options]\n{options}\n{LEAST}");
+            Config::parse(&text, &folder.path().join("a.toml"), &[])
+        };
+        let named = "\"sasl.password.file\" = \"password\"";
+        let error = parse(named).unwrap_err().to_string();
+        assert!(error.contains("sasl.password.file"), "{error}");
+        write(&folder.path().join("password"), "planted\n");
+        let (config, _) = parse(named).unwrap();
+        assert_eq!(&*config.queue.kafka.options["sasl.password"], "planted");
+        assert!(!config.queue.kafka.options.contains_key("sasl.password.file"));
+        let error = parse(&format!("{named}\n\"sasl.password\" = \"x\"")).unwrap_err().to_string();
+        assert!(error.contains("beside") && !error.contains("planted"), "{error}");
+    }
+
+    #[test]
     fn tokens_open_the_push_port_to_other_machines() {
         let folder = tempfile::tempdir().unwrap();
         let tokens = folder.path().join("tokens");

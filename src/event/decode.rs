@@ -1,11 +1,11 @@
-//! From the bytes that Braze wrote to [`SendEvent`]s, without a copy and without a tree.
+//! From the bytes that Braze wrote to [`SendEvent`](super::SendEvent)s, without a copy and without a tree.
 //!
 //! A body is looked at twice: once 64 bytes at a time, to mark where strings can end (`marks`), and once by a
 //! cursor (`cursor`) that hops from mark to mark, enforces the grammar, and picks the dozen fields that matter
 //! (`fields`). All of the body is validated as `serde_json` would, with two differences: there is no limit on
 //! depth, and none on the size of numbers.
 //!
-//! Avro goes another way ([`avro`](super::avro)) to the same events.
+//! Avro goes another way (`event::avro`) to the same events.
 //!
 //! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
 
@@ -54,7 +54,7 @@ pub struct NotAnEnvelope {
 }
 
 impl Decoder {
-    /// A decoder of the event types in `count`; [`SendEvent::event_type`] is an index into it. With
+    /// A decoder of the event types in `count`; [`SendEvent::event_type`](super::SendEvent::event_type) is an index into it. With
     /// `time_needed`, a counted event without usable time is [`Malformed::NoTime`].
     pub fn new(count: &[Box<str>], time_needed: bool) -> Self {
         Self {
