@@ -28,7 +28,7 @@ use rdkafka::mocking::MockCluster;
 use registry::{Behaviour, ScriptedRegistry};
 use support::braze::{assert_each_once, by_mark};
 use support::forwarder::{Configuration, Forwarder, quote};
-use support::intake::Intake;
+use support::intake::{Intake, Request};
 
 const TOPIC: &str = "braze.sends";
 const GROUP: &str = "braze-datadog";
@@ -91,6 +91,22 @@ async fn committed_all(broker: &Broker, producer: &Producer, topic: &str) {
 
 async fn stop(forwarder: Forwarder) {
     assert_eq!(forwarder.stop().await.code(), Some(0));
+}
+
+/// Waits until each batch is counted, whole or in part.
+async fn counted_all(intake: &Intake, batches: u64) {
+    let all = async || (by_mark(&intake.accepted()).len() as u64 == batches).then_some(());
+    support::eventually("every batch is counted", all).await;
+}
+
+/// Each batch is counted, and what of it is counted twice was in the requests that may have been repeated.
+fn assert_repeated_at_most(intake: &Intake, may_be_repeated: impl Fn(&Request) -> bool) {
+    let repeated = intake.requests().into_iter().filter(may_be_repeated);
+    let may_repeat = by_mark(&repeated.flat_map(|request| request.points).collect::<Vec<_>>());
+    for (mark, sends) in by_mark(&intake.accepted()) {
+        let most = BATCH + may_repeat.get(&mark).copied().unwrap_or_default();
+        assert!((BATCH..=most).contains(&sends), "batch {mark} was counted {sends} times, may be {most}");
+    }
 }
 
 fn assert_valid(intake: &Intake) {
@@ -182,22 +198,12 @@ async fn kill_9_of_one_of_three_loses_nothing_and_repeats_at_most_its_flushes_un
     load.more(50).await;
     let (batches, producer) = load.finish();
 
-    let all = async || (by_mark(&intake.accepted()).len() as u64 == batches).then_some(());
-    support::eventually("every batch is counted", all).await;
+    counted_all(&intake, batches).await;
     committed_all(&broker, &producer, TOPIC).await;
     stop(first).await;
     stop(third).await;
-    let may_repeat: Vec<_> = intake
-        .requests()
-        .into_iter()
-        .filter(|request| request.key() == "second" && request.at + UNDER_WAY > killed)
-        .flat_map(|request| request.points)
-        .collect();
-    let (counted, may_repeat) = (by_mark(&intake.accepted()), by_mark(&may_repeat));
-    for (mark, sends) in counted {
-        let most = BATCH + may_repeat.get(&mark).copied().unwrap_or_default();
-        assert!((BATCH..=most).contains(&sends), "batch {mark} was counted {sends} times, may be {most}");
-    }
+    let under_way = |request: &Request| request.key() == "second" && request.at + UNDER_WAY > killed;
+    assert_repeated_at_most(&intake, under_way);
     assert_valid(&intake);
 }
 
@@ -223,25 +229,14 @@ async fn a_member_that_was_cut_off_repeats_at_most_what_it_had_not_committed_and
     load.more(50).await;
     let (batches, producer) = load.finish();
 
-    let all = async || (by_mark(&intake.accepted()).len() as u64 == batches).then_some(());
-    support::eventually("every batch is counted", all).await;
+    counted_all(&intake, batches).await;
     committed_all(&broker, &producer, TOPIC).await;
     assert!(second.log().contains("the group has put this process out"), "{}", second.log());
     stop(first).await;
     stop(second).await;
-    let may_repeat: Vec<_> = intake
-        .requests()
-        .into_iter()
-        .filter(|request| {
-            request.key() == "second" && request.at + AROUND > cut_off && request.at < back + AROUND
-        })
-        .flat_map(|request| request.points)
-        .collect();
-    let (counted, may_repeat) = (by_mark(&intake.accepted()), by_mark(&may_repeat));
-    for (mark, sends) in counted {
-        let most = BATCH + may_repeat.get(&mark).copied().unwrap_or_default();
-        assert!((BATCH..=most).contains(&sends), "batch {mark} was counted {sends} times, may be {most}");
-    }
+    assert_repeated_at_most(&intake, |request| {
+        request.key() == "second" && request.at + AROUND > cut_off && request.at < back + AROUND
+    });
     assert_valid(&intake);
 }
 

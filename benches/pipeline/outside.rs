@@ -32,14 +32,17 @@ const ROUNDS: usize = 3;
 const PUSHERS: u32 = 64;
 const EVENTS_IN_PUSH: u32 = 2000;
 
+/// What would take memory or time beside what is looked at.
+const SMALL: &str = "dedup.window = '0s'\nqueue.embedded.max_size = '64MiB'\n";
+
 /// An intake that answers every request 202, or none.
-struct Intake {
-    address: SocketAddr,
+pub(crate) struct Intake {
+    pub(crate) address: SocketAddr,
     _runtime: Runtime,
 }
 
 impl Intake {
-    fn start(answers: bool) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start(answers: bool) -> Result<Self, Box<dyn Error>> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
@@ -83,7 +86,7 @@ pub(crate) fn report(out: &mut impl Write, directory: &Path) -> Result<(), Box<d
 
 fn idle(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Error>> {
     let intake = Intake::start(true)?;
-    let mut configuration = Configuration::new(directory)?;
+    let mut configuration = Configuration::new(directory, SMALL)?;
     configuration.connection("all", intake.address, "");
     let (process, start) = configuration.start(&[])?;
     let before = process.cpu_of_threads()?;
@@ -117,7 +120,7 @@ fn connections(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Err
     let mut costs = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         for (hanging, costs) in [0, HANGING].into_iter().zip(&mut costs) {
-            let mut configuration = Configuration::new(directory)?;
+            let mut configuration = Configuration::new(directory, SMALL)?;
             for number in 0..CONNECTIONS {
                 // Zipf: the first app groups have nearly all events, so those that hang are spread over all.
                 let hangs = number % (CONNECTIONS / HANGING) == 0 && hanging > 0;
@@ -149,7 +152,7 @@ fn intake_of(configuration: &Configuration, paths: &[String], bytes: u64) -> Res
 /// Prints the memory while clients push without pause for so long, whatever they are answered.
 pub(crate) fn overload(out: &mut impl Write, directory: &Path, time: Duration) -> Result<(), Box<dyn Error>> {
     let intake = Intake::start(true)?;
-    let mut configuration = Configuration::new(directory)?;
+    let mut configuration = Configuration::new(directory, SMALL)?;
     configuration.connection("all", intake.address, "");
     let (process, _) = configuration.start(&[])?;
     let request: Arc<[u8]> = push().into();

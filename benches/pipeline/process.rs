@@ -21,17 +21,17 @@ pub(crate) struct Configuration {
     home: TempDir,
     text: String,
     pub(crate) push: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Configuration {
-    /// Push and admin on free ports, a small queue, a flush every second, no dedup, no connection.
-    pub(crate) fn new(directory: &Path) -> Result<Self, Box<dyn Error>> {
+    /// Push and admin on free ports, a flush every second, `more` lines of settings, no connection.
+    pub(crate) fn new(directory: &Path, more: &str) -> Result<Self, Box<dyn Error>> {
         let home = tempfile::tempdir_in(directory)?;
         let [push, admin] = [free_address()?, free_address()?];
         let text = format!(
-            "push.listen = '{push}'\nadmin.listen = '{admin}'\nflush.interval = '1s'\ndedup.window = '0s'\n\
-             log.level = 'error'\nqueue.embedded.directory = '{}'\nqueue.embedded.max_size = '64MiB'\n",
+            "push.listen = '{push}'\nadmin.listen = '{admin}'\nflush.interval = '1s'\n\
+             log.level = 'error'\nqueue.embedded.directory = '{}'\n{more}",
             home.path().join("queue").display()
         );
         Ok(Self { home, text, push, admin })
@@ -124,12 +124,14 @@ fn free_address() -> std::io::Result<SocketAddr> {
 }
 
 fn is_ready(admin: SocketAddr) -> bool {
-    let ask = || {
-        let mut stream = TcpStream::connect(admin)?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok::<bool, std::io::Error>(answer.starts_with("HTTP/1.1 200"))
-    };
-    ask().unwrap_or(false)
+    get(admin, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// What the admin port answers, its head included.
+pub(crate) fn get(admin: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(admin)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -121,10 +121,7 @@ impl std::fmt::Debug for Consumer {
 pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), OpenError> {
     let health = Arc::new(Health::new());
     let group = Group::new(Arc::clone(&health), settings.oauth_token_file.clone());
-    let config = config_of(settings);
-    // One by one first, for the error then says which it is.
-    config.create_native_config().map_err(refused)?;
-    let consumer = config.create_with_context(group).map_err(refused)?;
+    let consumer = config_of(settings).create_with_context(group).map_err(refused)?;
     let (handed, packs) = mpsc::channel(PACKS_MAX);
     let (hand_on, ready) = mpsc::channel(PACKS_MAX);
     let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
