@@ -63,10 +63,15 @@ impl Aggregator {
 
     /// Looks at what the sends will be counted in, so that it is in the cache by then. Changes nothing.
     pub fn touch(&self, keyed: &Keyed) {
+        self.touch_all(keyed.sends.iter().map(|send| send.hash));
+    }
+
+    /// The same for series by the hashes of their keys.
+    pub(super) fn touch_all(&self, hashes: impl Iterator<Item = u64>) {
         let mut touched = 0;
-        for send in &keyed.sends {
+        for hash in hashes {
             // Nearly always the entry: it shares the 7 bits of the hash that the index compares.
-            if let Some(number) = self.index.find(send.hash, |_| true) {
+            if let Some(number) = self.index.find(hash, |_| true) {
                 let entry = &self.entries[*number as usize];
                 touched ^= self.arena.get(entry.key.start as usize).copied().unwrap_or_default();
             }

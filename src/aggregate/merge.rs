@@ -1,21 +1,31 @@
 //! Adds up what the lanes counted.
 
-use super::{Aggregator, add, tags};
+use super::{Aggregator, Entry, add, tags};
+
+/// How many series are looked up together, so that the waits for memory overlap.
+const GROUP: usize = 128;
 
 impl Aggregator {
     /// Adds what another lane counted. The bound on the number of series holds for the sum.
     pub fn merge(&mut self, other: &Aggregator) {
-        for theirs in &other.entries {
-            let entry = self.add(other.bytes(theirs.key), theirs.hash, theirs.point);
-            for point in theirs.more.iter().flat_map(|more| more.iter()) {
-                add(&mut self.entries[entry], *point);
+        for group in other.entries.chunks(GROUP) {
+            self.touch_all(group.iter().map(|theirs| theirs.hash));
+            for theirs in group {
+                self.merge_one(other, theirs);
             }
-            for (dimension, name) in theirs.names.iter().enumerate() {
-                // A series that went into an overflow series leaves its names behind but the app group's.
-                let has_place = tags::takes_name(self.bytes(self.entries[entry].key), dimension);
-                if name.span.length > 0 && has_place {
-                    self.set_name(entry, dimension, other.bytes(name.span), name.seen);
-                }
+        }
+    }
+
+    fn merge_one(&mut self, other: &Aggregator, theirs: &Entry) {
+        let entry = self.add(other.bytes(theirs.key), theirs.hash, theirs.point);
+        for point in theirs.more.iter().flat_map(|more| more.iter()) {
+            add(&mut self.entries[entry], *point);
+        }
+        for (dimension, name) in theirs.names.iter().enumerate() {
+            // A series that went into an overflow series leaves its names behind but the app group's.
+            let has_place = tags::takes_name(self.bytes(self.entries[entry].key), dimension);
+            if name.span.length > 0 && has_place {
+                self.set_name(entry, dimension, other.bytes(name.span), name.seen);
             }
         }
     }

@@ -2,129 +2,273 @@
 //!
 //! Names lag behind ids in Braze's events: for up to an hour after a campaign or a Canvas step is made or
 //! renamed its name is missing or the old one. A name that was seen before fills the gap.
+//!
+//! Names lie one behind the other in an arena, as the counts do, and the ids of many series are looked up at a time, so
+//! that the waits for memory overlap: with as many ids as series, this is a third of what a flush costs.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::hint::black_box;
+use std::ops::Range;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::tags::{self, DIMENSIONS};
-use super::{Aggregator, saturate};
+use super::{Aggregator, Span, saturate, store};
 
-/// What a name belongs to, in bytes: a connection, a dimension and an id.
-type Owner = Box<[u8]>;
+/// How many series are looked up together.
+const GROUP: usize = 128;
 
-#[derive(Debug, Clone)]
-struct KnownName {
-    name: Box<[u8]>,
-    seen: u32,
-}
+/// The place of a name that is not known.
+const NOWHERE: u32 = u32::MAX;
 
 /// The names known. Bounded: when a generation is full the one before it is forgotten, so that the names in
 /// use stay.
 #[derive(Debug)]
 pub struct KnownNames {
-    young: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
-    old: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
+    hasher: RandomState,
+    young: Generation,
+    old: Generation,
     generation_max: usize,
-    /// The owner at hand: to look it up allocates nothing.
-    owner: Vec<u8>,
+    /// How often a generation was forgotten. Places are those in the young generation, until it is the old one.
+    turns: u64,
+    group: Group,
+}
+
+/// What names belong to, for the series at hand.
+#[derive(Debug, Default)]
+struct Group {
+    owners: Vec<Owner>,
+    /// The owners' bytes: a connection, a dimension and an id.
+    arena: Vec<u8>,
+}
+
+/// The owner of a series' name.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    /// Empty: there is no id that could own a name.
+    bytes: Span,
+    hash: u64,
 }
 
 impl KnownNames {
     /// Remembers at most `names_max` names.
     pub fn new(names_max: usize) -> Self {
         Self {
-            young: HashMap::default(),
-            old: HashMap::default(),
+            hasher: RandomState::default(),
+            young: Generation::default(),
+            old: Generation::default(),
             generation_max: (names_max / 2).max(1),
-            owner: Vec::new(),
+            turns: 0,
+            group: Group::default(),
         }
     }
 
     /// Learns the names of a merged cut, then gives every series the newest name known for each of its ids.
     pub fn settle(&mut self, cut: &mut Aggregator) {
-        let layout = std::sync::Arc::clone(cut.layout());
+        let layout = Arc::clone(cut.layout());
+        let mut places = Vec::new();
         for dimension in (0..DIMENSIONS).filter(|dimension| layout.names_by_id(*dimension)) {
-            for number in 0..cut.len() {
-                self.learn(cut, number, dimension);
+            places.clear();
+            let turns = self.turns;
+            for numbers in groups(cut.len()) {
+                self.learn(cut, numbers, dimension, &mut places);
             }
-            for number in 0..cut.len() {
-                self.fill(cut, number, dimension);
-            }
+            self.fill(cut, dimension, &places, turns);
         }
     }
 
-    /// How many names are remembered.
+    /// How many names are remembered; one that was carried over into the young generation counts twice.
     pub fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.young.known.len() + self.old.known.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.young.is_empty() && self.old.is_empty()
+        self.len() == 0
     }
 
-    fn learn(&mut self, cut: &Aggregator, number: usize, dimension: usize) {
-        let entry = &cut.entries[number];
-        let name = entry.names[dimension];
-        if name.span.length == 0 {
-            return;
+    /// Learns the names of some series, and appends to `places` where the names of their ids are.
+    fn learn(&mut self, cut: &Aggregator, numbers: Range<usize>, dimension: usize, places: &mut Vec<u32>) {
+        let mut group = std::mem::take(&mut self.group);
+        group.look_at(&self.hasher, cut, numbers.clone(), dimension);
+        self.young.touch(&group.owners);
+        for (owner, number) in group.owners.iter().zip(numbers) {
+            let name = cut.entries[number].names[dimension];
+            let name = (cut.bytes(name.span), name.seen);
+            places.push(self.learn_one(owner.bytes.of(&group.arena), owner.hash, name));
         }
-        self.look_at(cut, number, dimension);
-        if let Some(known) = self.recall() {
-            if known.seen <= name.seen {
-                known.seen = name.seen;
-                if *known.name != *cut.bytes(name.span) {
-                    known.name = cut.bytes(name.span).into();
-                }
+        self.group = group;
+    }
+
+    /// Learns one name, unless it is empty, and returns where the owner's name is.
+    fn learn_one(&mut self, owner: &[u8], hash: u64, (name, seen): (&[u8], u32)) -> u32 {
+        if owner.is_empty() {
+            return NOWHERE;
+        }
+        match self.recall(owner, hash) {
+            Some(place) => {
+                self.young.rename(place, name, seen);
+                place
             }
-            return;
+            None if name.is_empty() => NOWHERE,
+            None => {
+                self.make_room();
+                self.young.insert(owner, hash, name, seen)
+            }
         }
+    }
+
+    /// Gives series the names of their ids. A place is looked up anew where nothing was known at the time, and once a
+    /// generation has been forgotten since `turns`.
+    fn fill(&mut self, cut: &mut Aggregator, dimension: usize, places: &[u32], turns: u64) {
+        let mut group = std::mem::take(&mut self.group);
+        for (number, place) in places.iter().enumerate() {
+            let mut place = Some(*place).filter(|place| *place != NOWHERE && self.turns == turns);
+            if place.is_none() {
+                group.look_at(&self.hasher, cut, number..number + 1, dimension);
+                let owner = group.owners[0];
+                place = self.recall(owner.bytes.of(&group.arena), owner.hash);
+            }
+            if let Some(place) = place {
+                let known = &self.young.known[place as usize];
+                cut.set_name(number, dimension, known.name.of(&self.young.arena), known.seen);
+            }
+        }
+        self.group = group;
+    }
+
+    /// Finds the name of an owner, and keeps it from being forgotten.
+    fn recall(&mut self, owner: &[u8], hash: u64) -> Option<u32> {
+        if let Some(place) = self.young.find(owner, hash) {
+            return Some(place);
+        }
+        let known = self.old.known[self.old.find(owner, hash)? as usize];
+        if self.young.known.len() < self.generation_max {
+            return Some(self.young.insert(owner, hash, known.name.of(&self.old.arena), known.seen));
+        }
+        // What is old now is forgotten by making room.
+        let name = known.name.of(&self.old.arena).to_vec();
         self.make_room();
-        self.young.insert(
-            self.owner.as_slice().into(),
-            KnownName { name: cut.bytes(name.span).into(), seen: name.seen },
-        );
-    }
-
-    fn fill(&mut self, cut: &mut Aggregator, number: usize, dimension: usize) {
-        if !self.look_at(cut, number, dimension) {
-            return;
-        }
-        if let Some(known) = self.recall() {
-            cut.set_name(number, dimension, &known.name, known.seen);
-        }
-    }
-
-    /// Makes the owner of a series' name the one at hand; `false` when there is no id that could own one.
-    fn look_at(&mut self, cut: &Aggregator, number: usize, dimension: usize) -> bool {
-        let key = cut.bytes(cut.entries[number].key);
-        let id = tags::id_of(key, dimension);
-        self.owner.clear();
-        self.owner.extend_from_slice(&tags::connection_of(key).0.to_le_bytes());
-        self.owner.push(saturate(dimension as u64).try_into().unwrap_or(0));
-        self.owner.extend_from_slice(id);
-        !id.is_empty()
-    }
-
-    /// Finds the name of the owner at hand, and keeps it from being forgotten.
-    fn recall(&mut self) -> Option<&mut KnownName> {
-        let owner = self.owner.as_slice();
-        if !self.young.contains_key(owner) {
-            let (owner, known) = self.old.remove_entry(owner)?;
-            self.make_room();
-            self.young.insert(owner, known);
-        }
-        self.young.get_mut(self.owner.as_slice())
+        Some(self.young.insert(owner, hash, &name, known.seen))
     }
 
     fn make_room(&mut self) {
-        if self.young.len() >= self.generation_max {
+        if self.young.known.len() >= self.generation_max {
             self.old = std::mem::take(&mut self.young);
+            self.turns += 1;
+        }
+    }
+}
+
+/// `0..length`, by the group.
+fn groups(length: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..length).step_by(GROUP).map(move |start| start..length.min(start + GROUP))
+}
+
+impl Group {
+    /// Makes the owners of some series' names those at hand.
+    fn look_at(&mut self, hasher: &RandomState, cut: &Aggregator, numbers: Range<usize>, dimension: usize) {
+        self.owners.clear();
+        self.arena.clear();
+        let dimension_byte = saturate(dimension as u64).to_le_bytes()[0];
+        for entry in &cut.entries[numbers] {
+            let key = cut.bytes(entry.key);
+            let id = tags::id_of(key, dimension);
+            let start = self.arena.len();
+            if !id.is_empty() {
+                self.arena.extend_from_slice(&tags::connection_of(key).0.to_le_bytes());
+                self.arena.push(dimension_byte);
+                self.arena.extend_from_slice(id);
+            }
+            let mut state = hasher.build_hasher();
+            state.write(&self.arena[start..]);
+            self.owners.push(Owner { bytes: Span::since(start, &self.arena), hash: state.finish() });
+        }
+    }
+}
+
+/// Names that are forgotten together.
+#[derive(Debug, Default)]
+struct Generation {
+    index: HashTable<u32>,
+    known: Vec<KnownName>,
+    /// Owners and names. Below 4 GiB: ids and names are cut to 200 characters each, and there are a million at most.
+    arena: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct KnownName {
+    hash: u64,
+    owner: Span,
+    name: Span,
+    /// Bytes that a name may have in its place.
+    room: u16,
+    seen: u32,
+}
+
+impl Generation {
+    #[inline]
+    fn find(&self, owner: &[u8], hash: u64) -> Option<u32> {
+        let is_it = |place: &u32| {
+            let known = &self.known[*place as usize];
+            known.hash == hash && known.owner.of(&self.arena) == owner
+        };
+        self.index.find(hash, is_it).copied()
+    }
+
+    /// Looks at what is about to be asked for, so that it is in the cache by then. Changes nothing.
+    fn touch(&self, owners: &[Owner]) {
+        let mut touched = 0;
+        for owner in owners {
+            if let Some(place) = self.index.find(owner.hash, |_| true) {
+                let known = &self.known[*place as usize];
+                touched ^= self.arena.get(known.owner.start as usize).copied().unwrap_or_default();
+            }
+        }
+        black_box(touched);
+    }
+
+    fn insert(&mut self, owner: &[u8], hash: u64, name: &[u8], seen: u32) -> u32 {
+        let place = saturate(self.known.len() as u64);
+        let owner = store(&mut self.arena, owner);
+        let name = store(&mut self.arena, name);
+        self.known.push(KnownName { hash, owner, name, room: name.length, seen });
+        let known = &self.known;
+        self.index.insert_unique(hash, place, |place| known[*place as usize].hash);
+        place
+    }
+
+    /// Takes a name that is as new as the one known, or newer; an empty one says nothing.
+    fn rename(&mut self, place: u32, name: &[u8], seen: u32) {
+        let known = &mut self.known[place as usize];
+        if name.is_empty() || seen < known.seen {
+            return;
+        }
+        known.seen = seen;
+        if known.name.of(&self.arena) == name {
+            return;
+        }
+        if name.len() <= usize::from(known.room) {
+            let start = known.name.start as usize;
+            self.arena[start..start + name.len()].copy_from_slice(name);
+            known.name = Span::since(start, &self.arena[..start + name.len()]);
+        } else {
+            known.name = store(&mut self.arena, name);
+            // Room for twice as much, so that names that grow bit by bit leave little behind.
+            known.room = known.name.length.saturating_mul(2);
+            self.arena.resize(known.name.start as usize + usize::from(known.room), 0);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::super::tests::{Recorder, send};
     use super::*;
 
@@ -169,6 +313,77 @@ mod tests {
             names.settle(&mut cut);
             assert_eq!(cut.series(0).attributes.names[1], b"Kept");
             assert!(names.len() <= 11);
+        }
+    }
+
+    /// An id, a name (none is empty), and when it was seen.
+    type Seen = (u8, Option<u8>, u64);
+
+    fn flushes() -> impl Strategy<Value = Vec<Vec<Seen>>> {
+        let seen = (0u8..30, prop::option::of(0u8..5), 1u64..50);
+        prop::collection::vec(prop::collection::vec(seen, 0..300), 1..6)
+    }
+
+    /// What each flush says of each id.
+    fn told(names_max: usize, flushes: &[Vec<Seen>]) -> Vec<BTreeMap<u8, Vec<u8>>> {
+        let mut names = KnownNames::new(names_max);
+        let mut recorder = Recorder::new(1000);
+        let tell = |sends: &Vec<Seen>| {
+            for (id, name, seen) in sends {
+                let name = name.map_or(String::new(), |name| "n".repeat(usize::from(name) + 1));
+                recorder.record(0, &send(&id.to_string(), &name), *seen);
+            }
+            let mut cut = recorder.cut();
+            names.settle(&mut cut);
+            let ids = sends.iter().map(|(id, _, _)| *id).collect::<Vec<_>>();
+            let of = |id: &u8| {
+                let is_it =
+                    |number: &usize| tags::id_of(cut.series(*number).key, 1) == id.to_string().as_bytes();
+                (0..cut.len())
+                    .find(is_it)
+                    .map(|number| (*id, cut.series(number).attributes.names[1].to_vec()))
+            };
+            ids.iter().filter_map(of).collect()
+        };
+        flushes.iter().map(tell).collect()
+    }
+
+    proptest! {
+        /// An id has the newest name seen so far; of two that are as new it has one of them.
+        #[test]
+        fn an_id_has_its_newest_name(flushes in flushes()) {
+            let mut newest: BTreeMap<u8, (u64, Vec<usize>)> = BTreeMap::new();
+            for (sends, told) in flushes.iter().zip(told(10_000, &flushes)) {
+                for (id, name, seen) in sends {
+                    let Some(name) = name.map(|name| usize::from(name) + 1) else { continue };
+                    let known = newest.entry(*id).or_default();
+                    if known.0 < *seen {
+                        *known = (*seen, Vec::new());
+                    }
+                    if known.0 == *seen {
+                        known.1.push(name);
+                    }
+                }
+                for (id, name) in told {
+                    match newest.get(&id) {
+                        Some((_, names)) => prop_assert!(names.contains(&name.len())),
+                        None => prop_assert!(name.is_empty()),
+                    }
+                }
+            }
+        }
+
+        /// However little is remembered, an id has no name that it never had.
+        #[test]
+        fn what_is_forgotten_is_not_mistaken(flushes in flushes(), names_max in 1usize..40) {
+            let had = |id: u8, length: usize| {
+                let sends = flushes.iter().flatten();
+                let mut names = sends.filter(|(of, _, _)| *of == id).filter_map(|(_, name, _)| *name);
+                names.any(|name| usize::from(name) + 1 == length)
+            };
+            for (id, name) in told(names_max, &flushes).into_iter().flatten() {
+                prop_assert!(name.is_empty() || had(id, name.len()), "{id}: {}", name.len());
+            }
         }
     }
 }
