@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SHELL := /bin/bash -euo pipefail
 
-.PHONY: check fmt lint test guard doc bench samples release tools
+.PHONY: check fmt lint test guard doc bench samples release service tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
@@ -40,6 +40,11 @@ samples: ## write the sample events anew
 
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
+
+service: release ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
+	@{ command -v debootstrap && command -v systemd-nspawn; } > /dev/null \
+	  || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends debootstrap systemd-container; }
+	tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/release/braze-datadog"
 
 # The linker, what tests and guard call (kill, python3, pip for the Kafka broker, systemd-analyze, valgrind), rustfmt and
 # clippy. Needs root for apt-get.

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# What the unit promises, tried under systemd. Runs inside the container root that run.sh makes; ends with
+# "N passed, N failed".
+set -uo pipefail
+
+unit=braze-datadog.service
+configuration=/etc/braze-datadog/braze-datadog.toml
+passed=0 failed=0
+
+# check WHAT COMMAND…: WHAT holds if the command succeeds.
+check() {
+  local what=$1
+  shift
+  if "$@" > /tmp/said 2>&1; then
+    passed=$((passed + 1))
+    echo "ok      $what"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $what"
+    sed 's/^/        /' /tmp/said
+    journalctl --unit "$unit" --no-pager --lines 20 | sed 's/^/        | /'
+  fi
+}
+
+# until_true COMMAND…: tries for 30 s.
+until_true() {
+  local tries=300
+  until "$@"; do
+    (( tries-- > 0 )) || return 1
+    sleep 0.1
+  done
+}
+
+property() { systemctl show "$unit" --property "$1" --value; }
+is() { [[ $(property "$1") == "$2" ]] || { echo "$1 is $(property "$1"), not $2"; return 1; }; }
+said() { journalctl --unit "$unit" --no-pager --output cat | grep -qF -- "$1"; }
+ready() { curl --silent --fail --max-time 2 http://127.0.0.1:8081/readyz; }
+metric() { curl --silent --max-time 2 http://127.0.0.1:8081/metrics | awk -v name="$1" 'index($1, name) == 1 { sum += $2 } END { print sum + 0 }'; }
+accepted() { [[ $(metric braze_datadog_sends_accepted_total) == "$1" ]]; }
+restarted() { [[ $(property NRestarts) == "$1" && $(property ActiveState) == active ]] && ready; }
+
+push() {
+  local events='' id
+  for id in "$@"; do
+    events+="${events:+,}{\"event_type\":\"users.messages.email.Send\",\"id\":\"$id\",\"time\":$(date +%s),\"properties\":{\"app_group_id\":\"g\",\"campaign_id\":\"c\"}}"
+  done
+  curl --silent --fail --max-time 5 --header 'Content-Type: application/json' --data "{\"events\":[$events]}" \
+    http://127.0.0.1:8080/v1/events
+}
+
+owner_of_process() { [[ $(stat --format %u "/proc/$(property MainPID)") != 0 ]]; }
+keeps_to_itself() { [[ $(stat --format %a /var/lib/private/braze-datadog) == 700 ]]; }
+credential_is_private() { [[ $(stat --format %a /run/credentials/$unit/datadog_api_key) == 4?0 ]]; }
+exposure() {
+  local score
+  score=$(systemd-analyze security "$unit" --no-pager | awk '/Overall exposure level/ { print $(NF - 2) }' | grep -oE '[0-9]+\.[0-9]+')
+  echo "the exposure level is $score"
+  awk -v score="$score" 'BEGIN { exit !(score > 0 && score <= 1.5) }'
+}
+
+install -m 600 <(echo 0123456789abcdef0123456789abcdef) /etc/braze-datadog/datadog_api_key
+cat > "$configuration" <<'TOML'
+[push]
+listen = "127.0.0.1:8080"
+[flush]
+interval = "1s"
+[connections.acme]
+site = "EU1"
+dry_run = true
+api_key_file = "/run/credentials/braze-datadog.service/datadog_api_key"
+TOML
+chmod 644 "$configuration"
+systemctl daemon-reload
+
+check "start returns when it is ready" systemctl start "$unit"
+check "it takes events then" ready
+check "it is not root" owner_of_process
+check "its state directory is its own" keeps_to_itself
+check "the credential is for the service alone" credential_is_private
+check "a push is answered" push a b c
+check "what was pushed is counted" until_true accepted 3
+check "its exposure is at most 1.5" exposure
+
+sed -i 's/^interval = .*/interval = "2s"/' "$configuration"
+check "a reload succeeds" systemctl reload "$unit"
+check "what needs a restart is told" until_true said "flush.interval"
+check "it goes on" is ActiveState active
+echo 'nonsense = 1' >> "$configuration"
+check "a reload with a wrong file is survived" systemctl reload "$unit"
+check "and told" until_true said "nonsense"
+check "it still takes events" push d
+sed -i '/^nonsense/d' "$configuration"
+
+kill -KILL "$(property MainPID)"
+check "it is started again after a kill" until_true restarted 1
+check "and takes events" push e
+
+install -d /etc/systemd/system/$unit.d
+printf '[Service]\nWatchdogSec=3s\n' > /etc/systemd/system/$unit.d/watchdog.conf
+systemctl daemon-reload
+check "a restart succeeds" systemctl restart "$unit"
+sleep 5
+check "it keeps its watchdog quiet" is NRestarts 0
+kill -STOP "$(property MainPID)"
+check "a process that hangs is ended and started again" until_true restarted 1
+check "systemd says why" until_true said "Watchdog timeout"
+
+check "a stop succeeds" systemctl stop "$unit"
+check "cleanly" is Result success
+check "with status 0" is ExecMainStatus 0
+
+sed -i 's/^site = .*/site = "nowhere"/' "$configuration"
+systemctl reset-failed "$unit" 2> /dev/null
+check "a wrong configuration fails the start" bash -c "! systemctl start $unit"
+check "with status 78" is ExecMainStatus 78
+sleep 3
+check "and is not tried again" is NRestarts 0
+
+echo "$passed passed, $failed failed"
