@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SHELL := /bin/bash -euo pipefail
 
-.PHONY: check fmt lint test guard doc bench samples release service tools
+.PHONY: check fmt lint test guard doc bench samples reference release service tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
@@ -37,6 +37,9 @@ bench: ## benchmarks
 
 samples: ## write the sample events anew
 	python3 samples/generate.py
+
+reference: ## write docs/configuration.md anew
+	WRITE_REFERENCE=1 $(CARGO) test --locked --test config the_page_of_the_configuration
 
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release

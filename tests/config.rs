@@ -102,3 +102,78 @@ fn a_file_that_is_not_there_says_where_it_was_looked_for() {
     std::fs::write(&path, b"a = \"\xff\"").unwrap();
     assert!(Config::load(&path).unwrap_err().to_string().contains("is not UTF-8"));
 }
+
+/// The page that tells of every key, made of the defaults in the code and the comments of the reference file.
+const TABLE: &str = "docs/configuration.md";
+
+/// A key or, with a dot at its end, a section.
+struct Row {
+    key: String,
+    words: String,
+}
+
+/// The keys and sections of the reference file in its order, with the comment above each.
+fn rows() -> Vec<Row> {
+    let (mut rows, mut comment, mut section) = (Vec::new(), Vec::new(), String::new());
+    for line in REFERENCE.lines() {
+        let setting = line.strip_prefix('#').unwrap_or(line);
+        if let Some(words) = setting.strip_prefix(' ').filter(|_| line.starts_with('#')) {
+            comment.push(words);
+            continue;
+        }
+        let header = setting.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let key = setting.split_once(" = ").filter(|_| setting.starts_with(|c: char| c.is_ascii_lowercase()));
+        if let Some(header) = header {
+            section = format!("{}.", header.replace("connections.acme", "connections.NAME"));
+            rows.push(Row { key: section.clone(), words: comment.join(" ") });
+        } else if let Some((key, _)) = key {
+            rows.push(Row { key: format!("{section}{key}"), words: comment.join(" ") });
+        }
+        comment.clear();
+    }
+    rows
+}
+
+/// The default of a key, as it is written in TOML.
+fn default_of(listing: &Value, key: &str) -> String {
+    let path = key.replace("connections.NAME", "connections.*");
+    let value = path.split('.').fold(listing, |value, part| &value[part]);
+    assert!(!value.is_null(), "{key} has no default");
+    match value.as_array() {
+        Some(values) if values.len() > 2 => format!("{} of them, see the file", values.len()),
+        _ => format!("`{}`", value.to_string().replace("\",\"", "\", \"")),
+    }
+}
+
+fn table(listing: &Value) -> String {
+    let mut page = String::from(
+        "# Configuration\n\nEvery key with its default. The same, ready to be copied, is \
+         [config/braze-datadog.toml](../config/braze-datadog.toml); only a connection is required. A key is set by an \
+         environment variable, too, which wins: `flush.interval` by `BRAZE_DATADOG__FLUSH__INTERVAL`. Durations are \
+         `\"250ms\"`, `\"10s\"`, `\"1h30m\"`; sizes `\"16MiB\"`, `\"500KB\"`, or bytes.\n\n\
+         This page is made by `make reference`.\n\n| key | default | what it is |\n|---|---|---|\n",
+    );
+    let line = |Row { key, words }: Row| {
+        let words = words.replace('|', "\\|");
+        match key.strip_suffix('.') {
+            Some(section) => format!("| **`[{section}]`** | | {words} |\n"),
+            None => format!("| `{key}` | {} | {words} |\n", default_of(listing, &key)),
+        }
+    };
+    page.extend(rows().into_iter().map(line));
+    page
+}
+
+#[test]
+fn the_page_of_the_configuration_is_what_the_code_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE);
+    let expected = table(&Config::default_listing().unwrap());
+    if std::env::var_os("WRITE_REFERENCE").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(written, expected, "{TABLE} is out of date: make reference");
+    for key in ["lanes", "queue.kafka.group_id", "push.token_file", "connections.NAME.api_key_file"] {
+        assert!(written.contains(&format!("| `{key}` | ")), "{key} is missing");
+    }
+}

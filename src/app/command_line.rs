@@ -4,9 +4,31 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::generate::GenerateArguments;
+
+const AFTER_HELP: &str = "\
+A first look, without an account:
+  braze-datadog run --config config/quickstart.toml --again --import samples/currents.ndjson
+Before a configuration goes live:
+  braze-datadog check --config /etc/braze-datadog/braze-datadog.toml
+What became of last week's files (the last line of the output is the books, as JSON):
+  braze-datadog run --once --import exports/ --config …
+
+Exit status: 0; 1 the run failed; 78 the configuration is wrong.
+Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT flush and stop, a second one stops at once.
+While it runs: http://127.0.0.1:8081/ for people, /status as JSON, /metrics for Prometheus.";
+
+const RUN_AFTER_HELP: &str = "\
+Files that are imported are read in place. How far the settled flushes have come is kept in the queue's directory, so an
+import that was interrupted goes on there when it is run again, and a file that is finished is passed unless --again.
+  braze-datadog run --import dataexport/ --once           count files and stop
+  zcat *.ndjson.gz | braze-datadog run --import - --once  count standard input (without a memory)
+Points in Datadog can't be taken back: count files that were counted before with --again only into an empty metric, or
+with dry_run = true in the connection.";
+
 /// Counts the messages that Braze sends and forwards the counts to Datadog.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = true)]
+#[command(version, about, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -15,11 +37,14 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the forwarder, until SIGTERM or SIGINT
+    #[command(after_help = RUN_AFTER_HELP)]
     Run(RunArguments),
     /// Read and validate the configuration, and show each connection (never a key)
     Check(ConfigArgument),
     /// Ask the running forwarder whether it can take events (for container health checks)
     Health(ConfigArgument),
+    /// Write man pages and shell completions (bash, zsh, fish) into a directory
+    Generate(GenerateArguments),
 }
 
 #[derive(Debug, Args)]
