@@ -2,6 +2,7 @@
 
 pub mod encode;
 pub mod http;
+pub mod normal;
 pub mod outcome;
 pub mod payload;
 pub mod preview;
