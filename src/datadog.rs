@@ -1,6 +1,7 @@
 //! Datadog's side: where a connection sends, what it sends, and what came of it.
 
 pub mod encode;
+pub mod heartbeat;
 pub mod http;
 pub mod normal;
 pub mod outcome;
@@ -34,6 +35,8 @@ pub struct Connection {
     pub metric: Box<str>,
     /// Print the points instead of sending them.
     pub dry_run: bool,
+    /// Send a [heartbeat](heartbeat) with every flush, and a flush at every tick.
+    pub heartbeat: bool,
 }
 
 /// A Datadog API key. It can't be printed: `Debug` shows its length only, and there is no `Display`.

@@ -169,8 +169,7 @@ mod tests {
             }
         }
 
-        /// What is stored is stored as it is: a query that was written with the result finds the result. But for
-        /// capital letters that have no small one: no campaign is named with them.
+        /// What is stored is stored as it is: a query that was written with the result finds the result.
         #[test]
         fn a_stored_tag_is_stored_unchanged(tag in tag()) {
             let stored = stored_tag(&tag);
