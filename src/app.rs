@@ -1,6 +1,7 @@
 //! The composition: the only place that names the concrete parts, connects them, and takes them down.
 
 mod command_line;
+mod monitors;
 mod progress;
 mod queues;
 mod reload;
@@ -58,6 +59,7 @@ pub fn main() -> ExitCode {
             load(config.config).and_then(|(config, warnings, _)| check(&config, &warnings))
         }
         Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
+        Command::Monitors(arguments) => monitors::run(*arguments),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

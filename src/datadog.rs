@@ -3,6 +3,7 @@
 pub mod encode;
 pub mod heartbeat;
 pub mod http;
+pub mod monitor;
 pub mod normal;
 pub mod outcome;
 pub mod payload;

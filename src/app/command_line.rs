@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::monitors::MonitorsArguments;
+
 /// Counts the messages that Braze sends and forwards the counts to Datadog.
 #[derive(Debug, Parser)]
 #[command(version, about, arg_required_else_help = true)]
@@ -20,6 +22,8 @@ pub(super) enum Command {
     Check(ConfigArgument),
     /// Ask the running forwarder whether it can take events (for container health checks)
     Health(ConfigArgument),
+    /// Print a Datadog monitor on a campaign, a Canvas, a step or the forwarder, ready to be posted
+    Monitors(Box<MonitorsArguments>),
 }
 
 #[derive(Debug, Args)]
