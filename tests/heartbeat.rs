@@ -1,6 +1,5 @@
 //! The heartbeat, as Datadog gets it from the real binary: off by default, one point per flush and connection, and
 //! nothing in the books.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "support/rig.rs"]
 mod support;
