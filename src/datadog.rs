@@ -36,7 +36,7 @@ pub struct Connection {
     pub metric: Box<str>,
     /// Print the points instead of sending them.
     pub dry_run: bool,
-    /// Send a [heartbeat](heartbeat) with every flush, and a flush at every tick.
+    /// Send a [heartbeat] with every flush, and a flush at every tick.
     pub heartbeat: bool,
 }
 
