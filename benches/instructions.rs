@@ -235,6 +235,7 @@ fn plan() -> Plan {
         app_group_names: std::collections::HashMap::new(),
         metric: "braze.messaging.sent".into(),
         dry_run: false,
+        heartbeat: false,
     };
     Plan {
         router: Router::new(&[(ConnectionId(0), &connection)]),

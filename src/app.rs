@@ -2,6 +2,7 @@
 
 mod command_line;
 mod generate;
+mod monitors;
 mod progress;
 mod queues;
 mod reload;
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
         }
         Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
         Command::Generate(arguments) => generate::generate(&arguments),
+        Command::Monitors(arguments) => monitors::run(*arguments),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,10 @@
 //! Datadog's side: where a connection sends, what it sends, and what came of it.
 
 pub mod encode;
+pub mod heartbeat;
 pub mod http;
+pub mod monitor;
+pub mod normal;
 pub mod outcome;
 pub mod payload;
 pub mod preview;
@@ -33,6 +36,8 @@ pub struct Connection {
     pub metric: Box<str>,
     /// Print the points instead of sending them.
     pub dry_run: bool,
+    /// Send a [heartbeat] with every flush, and a flush at every tick.
+    pub heartbeat: bool,
 }
 
 /// A Datadog API key. It can't be printed: `Debug` shows its length only, and there is no `Display`.

@@ -14,7 +14,8 @@ pub struct ClaimId(u64);
 
 #[derive(Debug)]
 struct Claim {
-    receipt: Receipt,
+    /// `None`: no delivery waits for it.
+    receipt: Option<Receipt>,
     debts: u64,
 }
 
@@ -43,8 +44,13 @@ impl Ledger {
     /// the cut itself: it is settled when it is known which batches there are. `None`: nothing was delivered.
     pub fn open(&mut self) -> Option<ClaimId> {
         let receipt = self.delivered.take()?;
-        self.claims.push_back(Claim { receipt, debts: 1 });
-        Some(ClaimId(self.first + self.claims.len() as u64 - 1))
+        Some(self.push(Some(receipt)))
+    }
+
+    /// As [`Ledger::open`], for a flush that no delivery waits for: one of heartbeats alone. What was delivered since
+    /// the last cut stays with the next.
+    pub fn open_empty(&mut self) -> ClaimId {
+        self.push(None)
     }
 
     /// One more batch answers for `claim`, which must have a debt left.
@@ -62,7 +68,7 @@ impl Ledger {
         let mut receipt = None;
         while let Some(settled) = self.claims.pop_front_if(|claim| claim.debts == 0) {
             self.first += 1;
-            receipt = Some(settled.receipt);
+            receipt = settled.receipt.or(receipt);
         }
         receipt
     }
@@ -83,6 +89,11 @@ impl Ledger {
         self.claims.is_empty() && self.delivered.is_none()
     }
 
+    fn push(&mut self, receipt: Option<Receipt>) -> ClaimId {
+        self.claims.push_back(Claim { receipt, debts: 1 });
+        ClaimId(self.first + self.claims.len() as u64 - 1)
+    }
+
     fn find(&mut self, claim: ClaimId) -> Option<&mut Claim> {
         let index = usize::try_from(claim.0.checked_sub(self.first)?).ok()?;
         self.claims.get_mut(index)
@@ -93,6 +104,24 @@ impl Ledger {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_claim_of_no_delivery_acknowledges_nothing_and_keeps_the_order() {
+        let mut ledger = Ledger::default();
+        let first = ledger.open_empty();
+        assert!(!ledger.is_clear(), "its outcome is waited for");
+        ledger.deliver(Receipt(3));
+        assert!(ledger.has_delivered());
+        let second = ledger.open().unwrap();
+        let third = ledger.open_empty();
+        assert_eq!(ledger.settle(third), None);
+        assert_eq!(ledger.settle(second), None);
+        assert_eq!(ledger.settle(first), Some(Receipt(3)));
+        assert!(ledger.is_clear());
+        let alone = ledger.open_empty();
+        assert_eq!(ledger.settle(alone), None);
+        assert!(ledger.is_clear());
+    }
 
     #[test]
     fn a_claim_is_acknowledged_when_its_last_debt_is_settled() {

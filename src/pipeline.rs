@@ -262,7 +262,7 @@ impl<I: Intake> Pipeline<I> {
             }
             tokio::select! {
                 biased;
-                _ = ticks.tick() => self.cut(&mut run).await?,
+                _ = ticks.tick() => self.tick(&mut run).await?,
                 encoded = self.flusher.encoded() => self.encoded(&mut run, encoded.ok_or(LaneLost)?)?,
                 Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined),
                 _ = beats.tick() => self.heartbeat.store(self.clock.elapsed_milliseconds(), Ordering::Relaxed),
@@ -307,16 +307,33 @@ impl<I: Intake> Pipeline<I> {
     /// Cuts the lanes and lets the flush thread work on it. Left out while the flush thread is behind: the
     /// counts stay in the lanes and go with the next cut.
     async fn cut(&mut self, run: &mut Run) -> Result<(), PipelineError> {
-        if !run.ledger.has_delivered() || !self.flusher.has_room() {
-            return Ok(());
+        if self.flusher.has_room()
+            && let Some(claim) = run.ledger.open()
+        {
+            self.flush(run, claim, false).await?;
         }
+        Ok(())
+    }
+
+    /// A flush is due. Where nothing was delivered since the last one, heartbeats go out all the same; the lanes are
+    /// cut for them too, so that a lane that is dead has no heartbeat. Not while it drains: each would be waited for.
+    async fn tick(&mut self, run: &mut Run) -> Result<(), PipelineError> {
+        let is_idle = run.phase == Phase::Receiving && !run.ledger.has_delivered();
+        if is_idle && self.registry.has_heartbeat() && self.flusher.has_room() {
+            let claim = run.ledger.open_empty();
+            return self.flush(run, claim, true).await;
+        }
+        self.cut(run).await
+    }
+
+    /// Cuts the lanes for `claim`; the flush thread must have room.
+    async fn flush(&mut self, run: &mut Run, claim: ClaimId, is_idle: bool) -> Result<(), PipelineError> {
         let cuts = self.lanes.cut().await?;
-        if let Some(claim) = run.ledger.open() {
-            let summary =
-                FlushSummary { started: Instant::now(), series: 0, payloads: 0, accepted: 0, dropped: 0 };
-            run.flushes.push_back((claim, summary));
-            self.flusher.flush(FlushJob { claim, cuts, connections: self.registry.snapshot() })?;
-        }
+        let started = Instant::now();
+        let summary = FlushSummary { started, is_idle, series: 0, payloads: 0, accepted: 0, dropped: 0 };
+        run.flushes.push_back((claim, summary));
+        let (connections, time) = (self.registry.snapshot(), self.clock.unix_seconds());
+        self.flusher.flush(FlushJob { claim, cuts, is_idle, time, connections })?;
         Ok(())
     }
 
@@ -347,7 +364,9 @@ impl<I: Intake> Pipeline<I> {
                 });
             }
             Encoded::Done { claim, series, busiest } => {
-                self.stats.busiest(busiest);
+                if let Some(busiest) = busiest {
+                    self.stats.busiest(busiest);
+                }
                 if let Some(summary) = summary_of(run, claim) {
                     summary.series = series;
                 }

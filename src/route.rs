@@ -76,6 +76,7 @@ mod tests {
             app_group_names: names.iter().map(|(id, name)| ((*id).into(), (*name).into())).collect(),
             metric: "m".into(),
             dry_run: false,
+            heartbeat: false,
         }
     }
 

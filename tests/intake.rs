@@ -44,6 +44,7 @@ fn connection(url: &str) -> Arc<Connection> {
         app_group_names: HashMap::new(),
         metric: "braze.messaging.sent".into(),
         dry_run: false,
+        heartbeat: false,
     })
 }
 

@@ -37,6 +37,7 @@ fn connection(name: &str, app_groups: &[&str]) -> Connection {
         app_group_names: HashMap::new(),
         metric: "braze.messaging.sent".into(),
         dry_run: false,
+        heartbeat: false,
     }
 }
 

@@ -130,5 +130,6 @@ fn connection() -> Connection {
         app_group_names: HashMap::new(),
         metric: "braze.messaging.sent".into(),
         dry_run: false,
+        heartbeat: false,
     }
 }

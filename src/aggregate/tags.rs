@@ -130,6 +130,11 @@ impl Layout {
         }
     }
 
+    /// The tags that every series gets: sorted, each once.
+    pub fn static_tags(&self) -> &[Box<str>] {
+        &self.static_tags
+    }
+
     /// Appends the key of an event's series to `key` and returns the names that go with it.
     pub fn write_key<'e>(
         &self,

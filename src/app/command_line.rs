@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::generate::GenerateArguments;
+use super::monitors::MonitorsArguments;
 
 const AFTER_HELP: &str = "\
 A first look, without an account:
@@ -45,6 +46,8 @@ pub(super) enum Command {
     Health(ConfigArgument),
     /// Write man pages and shell completions (bash, zsh, fish) into a directory
     Generate(GenerateArguments),
+    /// Print a Datadog monitor on a campaign, a Canvas, a step or the forwarder, ready to be posted
+    Monitors(Box<MonitorsArguments>),
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use super::layers::Layer;
 use super::shape::{Findings, join};
 use super::written;
 use crate::datadog::site::{Known, Site};
-use crate::datadog::{ApiKey, Connection};
+use crate::datadog::{ApiKey, Connection, heartbeat};
 use crate::stats::UNROUTED;
 
 /// How a Datadog API key is made: 32 hexadecimal digits. Another number of them is another thing.
@@ -72,6 +72,7 @@ impl Check<'_> {
             app_group_names: names.collect(),
             metric: (*written.metric).into(),
             dry_run: written.dry_run,
+            heartbeat: written.heartbeat,
         }
     }
 
@@ -343,6 +344,8 @@ fn wrong_metric(metric: &str) -> Option<&'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
     if metric.len() > METRIC_CHARS_MAX {
         Some("is longer than the 200 characters that a metric's name can have")
+    } else if metric == heartbeat::METRIC {
+        Some("is the heartbeat's metric: the heartbeats would be counted as sends")
     } else if !metric.starts_with(|first: char| first.is_ascii_alphabetic()) {
         Some(
             "can't be the name of a metric, which begins with a letter, for example \"braze.messaging.sent\"",
@@ -377,6 +380,10 @@ mod tests {
             ("[connections]\nsite = \"EU1\"", &["connections.site", "[connections.NAME]"]),
             (&acme("dry_run = true\nmetric = \"1x\""), &["connections.acme.metric", "begins with a letter"]),
             (&acme("dry_run = true\nmetric = \"\""), &["connections.acme.metric", "begins with a letter"]),
+            (
+                &acme("dry_run = true\nmetric = \"braze.forwarder.heartbeat\""),
+                &["connections.acme.metric", "heartbeat"],
+            ),
             (&acme("dry_run = true\nmetric = \"a-b\""), &["connections.acme.metric", "`_` and `.` only"]),
             (&acme(&format!("dry_run = true\n{long_metric}")), &["connections.acme.metric", "200"]),
             (

@@ -120,6 +120,7 @@ pub(super) struct Connection {
     pub app_group_ids: Vec<String>,
     pub metric: String,
     pub dry_run: bool,
+    pub heartbeat: bool,
     pub app_group_names: BTreeMap<String, String>,
 }
 
@@ -245,6 +246,7 @@ impl Default for Connection {
             app_group_ids: Vec::new(),
             metric: "braze.messaging.sent".into(),
             dry_run: false,
+            heartbeat: false,
             app_group_names: BTreeMap::new(),
         }
     }

@@ -3,6 +3,7 @@
 use crate::aggregate::tags::TagText;
 use crate::aggregate::{Aggregator, Point};
 
+use super::heartbeat::{self, Heartbeat};
 use super::payload::{Limits, Payload, Splitter};
 
 /// The largest value that goes into one number. Datadog documents 32-bit metric values, and a 32-bit float
@@ -10,14 +11,23 @@ use super::payload::{Limits, Payload, Splitter};
 pub const VALUE_MAX: u64 = 1 << 24;
 
 /// Encodes the series with the given numbers under `metric` and hands the payloads to `done`, in order.
-pub fn encode(
+pub fn encode(cut: &Aggregator, numbers: &[u32], metric: &str, limits: Limits, done: impl FnMut(Payload)) {
+    encode_with(cut, numbers, metric, None, limits, done);
+}
+
+/// As [`encode`], behind a heartbeat, which stands for no send.
+pub fn encode_with(
     cut: &Aggregator,
     numbers: &[u32],
     metric: &str,
+    heartbeat: Option<&Heartbeat>,
     limits: Limits,
     mut done: impl FnMut(Payload),
 ) {
     let mut splitter = Splitter::new(limits);
+    if let Some(heartbeat) = heartbeat {
+        splitter.add(0, |raw| write_heartbeat(raw, heartbeat), &mut done);
+    }
     let mut tags: Vec<TagText<'_>> = Vec::new();
     let mut points: Vec<Point> = Vec::new();
     let mut head = br#"{"metric":""#.to_vec();
@@ -37,6 +47,17 @@ pub fn encode(
         splitter.add(series.sends(), write, &mut done);
     }
     splitter.finish(&mut done);
+}
+
+fn write_heartbeat(raw: &mut Vec<u8>, heartbeat: &Heartbeat) {
+    raw.extend_from_slice(br#"{"metric":""#);
+    raw.extend_from_slice(heartbeat::METRIC.as_bytes());
+    raw.extend_from_slice(br#"","type":"distribution","tags":["#);
+    let tags = heartbeat.tags.iter().map(|tag| TagText { key: tag.as_bytes(), value: b"" });
+    write_tags(raw, &tags.collect::<Vec<_>>());
+    raw.extend_from_slice(br#"],"points":["#);
+    write_points(raw, &[Point { bucket: heartbeat.time, sends: 1 }]);
+    raw.extend_from_slice(b"]}");
 }
 
 fn write_tags(raw: &mut Vec<u8>, tags: &[TagText<'_>]) {
@@ -186,6 +207,38 @@ mod tests {
             &[Point { bucket: 7, sends: 2 * VALUE_MAX + 3 }, Point { bucket: 8, sends: VALUE_MAX }],
         );
         assert_eq!(raw, b"[7,[16777216,16777216,3]],[8,[16777216]]");
+    }
+
+    #[test]
+    fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
+        let mut aggregator = aggregator(&[]);
+        let heartbeat = Heartbeat::new("acme", &["say:\"hi\"".into()], 123);
+        let version = concat!("version:", env!("CARGO_PKG_VERSION"));
+        let expected = serde_json::json!({
+            "metric": "braze.forwarder.heartbeat",
+            "type": "distribution",
+            "tags": ["connection:acme", "say:\"hi\"", version],
+            "points": [[123, [1]]],
+        });
+        let encoded = |numbers: &[u32], limits| {
+            let mut payloads = Vec::new();
+            encode_with(&aggregator, numbers, "m", Some(&heartbeat), limits, |one| payloads.push(one));
+            payloads
+        };
+        let alone = encoded(&[], Limits::default());
+        assert_eq!((alone.len(), alone[0].sends, alone[0].series), (1, 0, 1));
+        assert_eq!(inflate(&alone[0]), serde_json::json!({ "series": [expected] }));
+
+        record(&mut aggregator, "c1", "One", 100);
+        let encoded = |limits| {
+            let mut payloads = Vec::new();
+            encode_with(&aggregator, &[0], "m", Some(&heartbeat), limits, |one| payloads.push(one));
+            payloads
+        };
+        let beside = encoded(Limits::default());
+        assert_eq!((beside.len(), beside[0].sends, beside[0].series), (1, 1, 2));
+        assert_eq!(inflate(&beside[0])["series"][0], expected);
+        assert_eq!(encoded(Limits { series_max: 1, ..Limits::default() }).len(), 2);
     }
 
     #[test]

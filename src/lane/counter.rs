@@ -273,6 +273,7 @@ mod tests {
             app_group_names: HashMap::new(),
             metric: "m".into(),
             dry_run: false,
+            heartbeat: false,
         };
         let tags =
             tags::Settings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };

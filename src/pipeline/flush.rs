@@ -10,11 +10,13 @@ use crate::aggregate::Aggregator;
 use crate::aggregate::names::KnownNames;
 use crate::aggregate::tags::TagText;
 use crate::datadog::Connection;
-use crate::datadog::encode::encode;
+use crate::datadog::encode::encode_with;
+use crate::datadog::heartbeat::Heartbeat;
 use crate::datadog::payload::{Limits, Payload};
 use crate::datadog::preview::preview;
 use crate::lane::LaneLost;
 use crate::ledger::ClaimId;
+use crate::route::ConnectionId;
 use crate::stats::{BusySeries, Stats};
 
 /// How many cuts may wait to be encoded. More would only hold memory: the next cut takes what comes meanwhile.
@@ -33,6 +35,10 @@ const BUSIEST_MAX: usize = 20;
 pub(super) struct FlushJob {
     pub(super) claim: ClaimId,
     pub(super) cuts: Vec<oneshot::Receiver<Aggregator>>,
+    /// Nothing was delivered since the last one: heartbeats are all there is.
+    pub(super) is_idle: bool,
+    /// When it was cut, in Unix seconds: the time of its heartbeats.
+    pub(super) time: u64,
     /// By number.
     pub(super) connections: Vec<Arc<Connection>>,
 }
@@ -43,8 +49,8 @@ pub(super) enum Encoded {
     Payload { claim: ClaimId, connection: Arc<Connection>, payload: Payload },
     /// What a dry run shows instead.
     Preview { claim: ClaimId, connection: Arc<Connection>, text: String, sends: u64 },
-    /// That was all of it.
-    Done { claim: ClaimId, series: usize, busiest: Vec<BusySeries> },
+    /// That was all of it. An idle flush has no say in which series are busy.
+    Done { claim: ClaimId, series: usize, busiest: Option<Vec<BusySeries>> },
     /// A lane did not hand over its cut.
     LaneLost,
 }
@@ -100,31 +106,62 @@ fn flush(
     done: &mpsc::Sender<Encoded>,
 ) -> Result<(), Gone> {
     let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
-    let FlushJob { claim, cuts, connections } = job;
+    let FlushJob { claim, cuts, is_idle, time, connections } = job;
     let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
     names.settle(&mut merged);
     let by_connection = merged.by_connection();
-    let sizes =
-        by_connection.iter().filter_map(|(id, numbers)| Some((connections.get(id.index())?, numbers.len())));
-    stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
-    for (id, numbers) in by_connection {
-        let Some(connection) = connections.get(id.index()) else { continue };
-        if connection.dry_run {
-            let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
-            let text = preview(&merged, &numbers, connection);
-            send(Encoded::Preview { claim, connection: Arc::clone(connection), text, sends })?;
-            continue;
-        }
-        let mut gone = Ok(());
-        encode(&merged, &numbers, &connection.metric, Limits::default(), |payload| {
-            if gone.is_ok() {
-                gone = send(Encoded::Payload { claim, connection: Arc::clone(connection), payload });
-            }
-        });
-        gone?;
+    if !is_idle {
+        let sizes = by_connection.iter();
+        let sizes = sizes.filter_map(|(id, numbers)| Some((connections.get(id.index())?, numbers.len())));
+        stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
     }
-    let busiest = busiest(&merged, &connections);
+    for (connection, numbers) in batches(by_connection, &connections) {
+        encode_batch(claim, &merged, &numbers, connection, time, done)?;
+    }
+    let busiest = (!is_idle).then(|| busiest(&merged, &connections));
     send(Encoded::Done { claim, series: merged.len(), busiest })
+}
+
+/// The connections that get something from a flush: their series, a heartbeat, or both.
+fn batches(
+    by_connection: Vec<(ConnectionId, Vec<u32>)>,
+    connections: &[Arc<Connection>],
+) -> impl Iterator<Item = (&Arc<Connection>, Vec<u32>)> {
+    let mut series = by_connection.into_iter().peekable();
+    connections.iter().enumerate().filter_map(move |(number, connection)| {
+        let numbers = series.next_if(|(id, _)| id.index() == number).map(|(_, numbers)| numbers);
+        let is_due = connection.heartbeat || numbers.is_some();
+        is_due.then(|| (connection, numbers.unwrap_or_default()))
+    })
+}
+
+/// Encodes what one connection gets.
+fn encode_batch(
+    claim: ClaimId,
+    merged: &Aggregator,
+    numbers: &[u32],
+    connection: &Arc<Connection>,
+    time: u64,
+    done: &mpsc::Sender<Encoded>,
+) -> Result<(), Gone> {
+    let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
+    let static_tags = merged.layout().static_tags();
+    let heartbeat = connection.heartbeat.then(|| Heartbeat::new(&connection.name, static_tags, time));
+    if connection.dry_run {
+        let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
+        let table = (!numbers.is_empty()).then(|| preview(merged, numbers, connection));
+        let beat = heartbeat.map(|heartbeat| format!("{} (dry run): {heartbeat}\n", connection.name));
+        let text = table.into_iter().chain(beat).collect();
+        return send(Encoded::Preview { claim, connection: Arc::clone(connection), text, sends });
+    }
+    let mut gone = Ok(());
+    let (metric, limits) = (&connection.metric, Limits::default());
+    encode_with(merged, numbers, metric, heartbeat.as_ref(), limits, |payload| {
+        if gone.is_ok() {
+            gone = send(Encoded::Payload { claim, connection: Arc::clone(connection), payload });
+        }
+    });
+    gone
 }
 
 /// Merges into the largest cut. `None`: a lane is gone.

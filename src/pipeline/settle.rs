@@ -19,6 +19,8 @@ use crate::stats::DropReason;
 #[derive(Debug)]
 pub(super) struct FlushSummary {
     pub(super) started: Instant,
+    /// It carries heartbeats alone: nothing was delivered since the last one.
+    pub(super) is_idle: bool,
     pub(super) series: usize,
     pub(super) payloads: u64,
     pub(super) accepted: u64,
@@ -77,7 +79,11 @@ impl<I: Intake> Pipeline<I> {
             Outcome::Accepted => "accepted".to_owned(),
             Outcome::Dropped { reason, detail } => {
                 let (name, site, label) = (&connection.name, &connection.site.name, reason.label());
-                tracing::error!(connection = %name, %site, reason = label, sends, detail = %detail, "sends were dropped");
+                if *sends == 0 {
+                    tracing::warn!(connection = %name, %site, reason = label, sends, detail = %detail, "a heartbeat was dropped");
+                } else {
+                    tracing::error!(connection = %name, %site, reason = label, sends, detail = %detail, "sends were dropped");
+                }
                 format!("{label}: {detail}")
             }
         };
@@ -100,9 +106,13 @@ impl<I: Intake> Pipeline<I> {
         {
             let took = summary.started.elapsed();
             self.stats.flush(took);
-            let FlushSummary { series, payloads, accepted, dropped, .. } = summary;
+            let FlushSummary { is_idle, series, payloads, accepted, dropped, .. } = summary;
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(series, requests = payloads, accepted, dropped, milliseconds, "flushed");
+            if is_idle {
+                tracing::debug!(requests = payloads, milliseconds, "heartbeats were sent");
+            } else {
+                tracing::info!(series, requests = payloads, accepted, dropped, milliseconds, "flushed");
+            }
             self.reporter.report(&self.stats.snapshot());
         }
     }

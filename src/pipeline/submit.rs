@@ -102,6 +102,10 @@ impl Registry {
     /// Takes the connections of a new configuration.
     pub(super) fn update(&mut self, connections: Vec<Connection>) {
         self.active.fill(false);
+        // One that is gone gets what was counted for it, but no heartbeat.
+        self.connections.iter_mut().filter(|known| known.heartbeat).for_each(|known| {
+            Arc::make_mut(known).heartbeat = false;
+        });
         for connection in connections {
             let known = self.connections.iter().position(|known| known.name == connection.name);
             if let Some(number) = known {
@@ -135,6 +139,11 @@ impl Registry {
             .zip(&self.active)
             .filter(|(_, active)| **active)
             .map(|(connection, _)| &**connection)
+    }
+
+    /// Whether any connection has a heartbeat.
+    pub(super) fn has_heartbeat(&self) -> bool {
+        self.connections.iter().any(|connection| connection.heartbeat)
     }
 
     /// The requests that a connection may have under way.

@@ -1,0 +1,214 @@
+//! Datadog monitors over what the forwarder sends, as JSON that is ready to be posted.
+//!
+//! Everything that Datadog holds against a monitor and no schema says is kept here in one place: the window's limits,
+//! that the threshold equals the query's, how counts are summed, and what becomes of a query without data.
+
+mod text;
+pub mod window;
+
+use serde_json::{Value, json};
+
+use self::window::Window;
+use super::heartbeat;
+use super::normal::stored_value;
+
+/// What a monitor looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A campaign.
+    Campaign,
+    /// A Canvas.
+    Canvas,
+    /// A Canvas step.
+    Step,
+}
+
+impl Subject {
+    /// What people call it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Subject::Campaign => "campaign",
+            Subject::Canvas => "Canvas",
+            Subject::Step => "Canvas step",
+        }
+    }
+
+    /// The tags that tell one of them from another: ids first, for names collapse and change.
+    pub const fn tags(self) -> &'static [&'static str] {
+        match self {
+            Subject::Campaign => &["campaign_id", "campaign_name"],
+            Subject::Canvas => &["canvas_id", "canvas_name"],
+            Subject::Step => &["canvas_id", "canvas_name", "canvas_step_id", "canvas_step_name"],
+        }
+    }
+}
+
+/// What a query is narrowed to: a tag's key, and its value as Braze has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// `campaign_name`
+    pub key: String,
+    /// `Weekly newsletter`
+    pub value: String,
+}
+
+/// When a monitor goes off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Fewer sends than this in the window. Nothing at all counts, too.
+    FewerThan(u64),
+    /// More sends than this in the window.
+    MoreThan(u64),
+    /// So many more sends than in the window that ended so long before.
+    Rise {
+        /// Sends.
+        more: u64,
+        /// How long before.
+        before: Window,
+    },
+    /// So many percent more sends than in the window that ended so long before. Nothing to compare with: no alert.
+    Growth {
+        /// Percent.
+        percent: u64,
+        /// How long before.
+        before: Window,
+    },
+}
+
+/// A monitor over sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Monitor {
+    /// The metric.
+    pub metric: String,
+    /// What it looks at.
+    pub subject: Subject,
+    /// One of them or more; empty: each of them by itself.
+    pub filters: Vec<Filter>,
+    /// More tags that have to be there, whole and as written (`env:prod`).
+    pub scope: Vec<String>,
+    /// The tags that there are to group by; see [`Subject::tags`].
+    pub tags: Vec<String>,
+    /// When it goes off.
+    pub condition: Condition,
+    /// The time that is summed up.
+    pub window: Window,
+    /// Its name; `None`: one that says what it is.
+    pub name: Option<String>,
+    /// Who is told: `@slack-crm`, `@someone@example.com`.
+    pub notify: Vec<String>,
+}
+
+impl Monitor {
+    /// The monitor as Datadog's `POST /api/v1/monitor` takes it.
+    pub fn to_json(&self) -> Value {
+        let threshold = self.threshold();
+        let mut options = json!({
+            "thresholds": { "critical": threshold },
+            // Sends are sparse: with true, Datadog would skip every evaluation that has a gap.
+            "require_full_window": false,
+            "include_tags": true,
+            "notify_audit": false,
+            // Too few is as true tomorrow; too many should not be forgotten for an hour.
+            "renotify_interval": if self.is_about_silence() { 1440 } else { 60 },
+            "on_missing_data": self.on_missing_data(),
+        });
+        if !self.is_about_silence() {
+            // What is new and sends thousands is what this monitor waits for; the default would look away at first.
+            options["new_group_delay"] = 0.into();
+        }
+        json!({
+            "name": self.name.clone().unwrap_or_else(|| text::name(self)),
+            "type": "query alert",
+            "query": self.query(),
+            "message": text::message(self),
+            "tags": ["service:braze-datadog"],
+            "priority": 2,
+            "options": options,
+        })
+    }
+
+    /// Whether it goes off when there are no sends. Such a monitor is not grouped: a group that sends nothing for the
+    /// whole window is no group any more, and Datadog forgets it.
+    pub const fn is_about_silence(&self) -> bool {
+        matches!(self.condition, Condition::FewerThan(_))
+    }
+
+    /// The query. `sum:` because a point's value is a number of sends, `.as_count()` because Datadog would show a
+    /// rate otherwise.
+    fn query(&self) -> String {
+        let Self { metric, window, condition, .. } = self;
+        let series = format!("sum:{metric}{{{}}}{}.as_count()", self.scope(), self.groups());
+        let threshold = self.threshold();
+        match condition {
+            Condition::FewerThan(_) => format!("sum({window}):{series} < {threshold}"),
+            Condition::MoreThan(_) => format!("sum({window}):{series} > {threshold}"),
+            Condition::Rise { before, .. } => {
+                format!("change(sum({window}),{before}):{series} > {threshold}")
+            }
+            Condition::Growth { before, .. } => {
+                format!("pct_change(sum({window}),{before}):{series} > {threshold}")
+            }
+        }
+    }
+
+    fn scope(&self) -> String {
+        let filters =
+            self.filters.iter().map(|Filter { key, value }| format!("{key}:{}", stored_value(key, value)));
+        let mut parts: Vec<String> = filters.chain(self.scope.iter().cloned()).collect();
+        if self.filters.is_empty() {
+            // Sends that have none of it are no group: they are campaigns' for a monitor of steps.
+            let id = self.tags.iter().rfind(|tag| tag.ends_with("_id")).or(self.tags.last());
+            parts.extend(id.map(|tag| format!("{tag}:*")));
+        }
+        if parts.is_empty() { "*".to_owned() } else { parts.join(",") }
+    }
+
+    fn groups(&self) -> String {
+        if self.is_about_silence() || self.tags.is_empty() {
+            return String::new();
+        }
+        format!(" by {{{}}}", self.tags.join(","))
+    }
+
+    const fn threshold(&self) -> u64 {
+        match self.condition {
+            Condition::FewerThan(sends) | Condition::MoreThan(sends) => sends,
+            Condition::Rise { more, .. } => more,
+            Condition::Growth { percent, .. } => percent,
+        }
+    }
+
+    /// What a window without any data means. Not `default`: that is "evaluate as zero" for count queries and "show the
+    /// last status" for distributions, according to Datadog's "Configure Monitors", which is the wrong way to be silent.
+    const fn on_missing_data(&self) -> &'static str {
+        if self.is_about_silence() { "show_and_notify_no_data" } else { "resolve" }
+    }
+}
+
+/// The monitor that goes off when a connection's heartbeat stays away: for one connection, or for each of them.
+pub fn of_heartbeat(
+    connection: Option<&str>,
+    window: Window,
+    name: Option<&str>,
+    notify: &[String],
+) -> Value {
+    let scope = connection.map_or_else(|| "*".to_owned(), |name| format!("connection:{name}"));
+    let metric = heartbeat::METRIC;
+    json!({
+        "name": name.unwrap_or("[Braze] The forwarder is silent"),
+        "type": "query alert",
+        "query": format!("sum({window}):sum:{metric}{{{scope}}} by {{connection}}.as_count() < 1"),
+        "message": text::of_heartbeat(window, notify),
+        "tags": ["service:braze-datadog"],
+        "priority": 1,
+        "options": {
+            "thresholds": { "critical": 1 },
+            "require_full_window": false,
+            "include_tags": true,
+            "notify_audit": false,
+            "renotify_interval": 60,
+            // There is no heartbeat with the value 0: silence is no data.
+            "on_missing_data": "show_and_notify_no_data",
+        },
+    })
+}

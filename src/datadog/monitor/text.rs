@@ -1,0 +1,207 @@
+//! What a monitor says to whom it wakes: what has happened, what it means, what to look at first, and how "no sends"
+//! is told from "no forwarder".
+
+use std::fmt::Write;
+
+use super::{Condition, Filter, Monitor};
+use crate::datadog::heartbeat;
+use crate::datadog::monitor::window::Window;
+use crate::datadog::normal::stored_value;
+
+/// What comes first, whatever has gone off.
+const FORWARDER_FIRST: &str = "**Is the forwarder there?** If the monitor on `braze.forwarder.heartbeat` has gone off too, the fault lies between \
+     Braze and Datadog, and this number is wrong: wake whoever runs the forwarder. No heartbeat is set up? Look whether \
+     *other* campaigns have sends: if none has, it is the forwarder. Its page on the admin port says what was received, \
+     accepted and dropped.";
+
+/// The name of a monitor that was given none.
+pub(super) fn name(monitor: &Monitor) -> String {
+    let (window, word) = (article(monitor.window), monitor.subject.word());
+    let who = match &monitor.filters[..] {
+        [] => format!("A {word}"),
+        filters => format!("{} {}", capital(word), described(filters)),
+    };
+    match &monitor.condition {
+        Condition::FewerThan(sends) => format!("[Braze] {who} sends fewer than {sends} in {window}"),
+        Condition::MoreThan(sends) => format!("[Braze] {who} sends more than {sends} in {window}"),
+        Condition::Rise { more, before } => {
+            format!("[Braze] {who} sends {more} more in {window} than {} before", article(*before))
+        }
+        Condition::Growth { percent, before } => {
+            format!("[Braze] {who} sends {percent} % more in {window} than {} before", article(*before))
+        }
+    }
+}
+
+/// The message of a monitor over sends.
+pub(super) fn message(monitor: &Monitor) -> String {
+    let mut text = String::new();
+    // Formatting into a String can't fail.
+    let _infallible = if monitor.is_about_silence() {
+        write_silence(&mut text, monitor)
+    } else {
+        write_surge(&mut text, monitor)
+    };
+    sign(text, &monitor.notify)
+}
+
+fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
+    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let (who, expected) = (described(&monitor.filters), monitor.threshold());
+    writeln!(text, "{{{{#is_alert}}}}")?;
+    writeln!(
+        text,
+        "The {word} {who} sent {{{{value}}}} messages in the last {window}; at least {expected} were expected."
+    )?;
+    writeln!(text, "{{{{/is_alert}}}}{{{{#is_no_data}}}}")?;
+    writeln!(
+        text,
+        "Not one send of the {word} {who} reached Datadog in the last {window}; at least {expected} were expected."
+    )?;
+    writeln!(text, "{{{{/is_no_data}}}}{{{{#is_recovery}}}}")?;
+    writeln!(text, "The {word} {who} has sent {{{{value}}}} messages in the last {window} again.")?;
+    writeln!(text, "{{{{/is_recovery}}}}")?;
+    writeln!(text, "\n1. {FORWARDER_FIRST}")?;
+    writeln!(
+        text,
+        "2. **Was it sent?** Look at the {word} in Braze: paused, stopped, its schedule moved, its segment empty, its \
+         messages held back by a frequency cap or a rate limit."
+    )?;
+    writeln!(
+        text,
+        "3. **Is it still the same one?** This monitor looks for {}. A {word} that was renamed or copied is another one \
+         here: search Datadog by its id.",
+        tags(monitor)
+    )?;
+    writeln!(
+        text,
+        "\nThe window ends now and moves on: who sends later than the last time is reported until it has sent."
+    )
+}
+
+fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
+    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let who = if monitor.tags.is_empty() { described(&monitor.filters) } else { grouped(monitor) };
+    writeln!(text, "{{{{#is_alert}}}}")?;
+    match &monitor.condition {
+        Condition::MoreThan(sends) | Condition::FewerThan(sends) => writeln!(
+            text,
+            "The {word} {who} sent {{{{value}}}} messages in the last {window}; more than {sends} is too many."
+        ),
+        Condition::Rise { more, before } => writeln!(
+            text,
+            "The {word} {who} sent {{{{value}}}} messages more in the last {window} than in the same time {} before \
+             (allowed are {more}).",
+            article(*before)
+        ),
+        Condition::Growth { percent, before } => writeln!(
+            text,
+            "The {word} {who} sent {{{{value}}}} % more messages in the last {window} than in the same time {} before \
+             (allowed are {percent} %).",
+            article(*before)
+        ),
+    }?;
+    writeln!(text, "{{{{/is_alert}}}}{{{{#is_recovery}}}}")?;
+    writeln!(text, "The {word} {who} sends as usual again.")?;
+    writeln!(text, "{{{{/is_recovery}}}}")?;
+    writeln!(
+        text,
+        "\nPeople may be getting messages that nobody meant to send, now. Every minute counts; whoever may stop a {word} \
+         in Braze should look."
+    )?;
+    writeln!(
+        text,
+        "\n1. **Is it meant?** A launch or a one-off send looks the same. Ask its owner, or look at its change log in Braze."
+    )?;
+    writeln!(
+        text,
+        "2. **If not, stop it in Braze**, then look at what lets people in: entry schedule, segment, re-eligibility, a \
+         delay that ended for everybody at once, an API trigger in a loop."
+    )?;
+    writeln!(
+        text,
+        "3. **Was the forwarder away before?** After a standstill it counts what had waited in its queue, at the times \
+         when it was sent: then the earlier window fills up by itself. `braze.forwarder.heartbeat` has a gap there."
+    )?;
+    if matches!(monitor.condition, Condition::Growth { .. }) {
+        writeln!(text, "\nWhat sent nothing a while before has no percentage, and never sets this off.")?;
+    }
+    Ok(())
+}
+
+/// The message of the monitor on the heartbeat.
+pub(super) fn of_heartbeat(window: Window, notify: &[String]) -> String {
+    let (metric, window) = (heartbeat::METRIC, window.words());
+    let text = format!(
+        "{{{{#is_no_data}}}}\nNo `{metric}` of connection {{{{connection.name}}}} reached Datadog in the last {window}. \
+         Until it does, *every* number of sends below this connection is too low, and says nothing about Braze.\n\
+         {{{{/is_no_data}}}}{{{{#is_alert}}}}\nNo `{metric}` of connection {{{{connection.name}}}} reached Datadog in the \
+         last {window}.\n{{{{/is_alert}}}}{{{{#is_recovery}}}}\nThe forwarder's connection {{{{connection.name}}}} is \
+         back. What waited in its queue is counted now, as far as it is younger than an hour.\n{{{{/is_recovery}}}}\n\n\
+         Datadog takes no point that is more than an hour old: after an hour of silence sends are lost to it (or, with \
+         `events.late = \"restamp\"`, counted at the wrong time).\n\n\
+         1. **Does it run?** `systemctl status braze-datadog`, or the container. `GET /readyz` on the admin port.\n\
+         2. **Does it reach Datadog?** Its log has `a heartbeat was dropped` or `sends were dropped` with the reason: \
+         `http_403` is a key that is not valid (any more) on this site, `timeout` and `connect` are the network between.\n\
+         3. **Was the heartbeat switched off, or the connection removed or renamed?** Then end this monitor's group.\n\n\
+         Several forwarders beat under one name: this goes off when the last of them is silent. Fewer beats than usual \
+         mean that one of them is.\n"
+    );
+    sign(text, notify)
+}
+
+fn sign(mut text: String, notify: &[String]) -> String {
+    if !notify.is_empty() {
+        text.push('\n');
+        text.push_str(&notify.join(" "));
+        text.push('\n');
+    }
+    text
+}
+
+/// `"Weekly newsletter"`, `id c1`; several of them with a comma.
+fn described(filters: &[Filter]) -> String {
+    let one = |Filter { key, value }: &Filter| {
+        let value = plain(value);
+        if key.ends_with("_id") { format!("with {key} {value}") } else { format!("\"{value}\"") }
+    };
+    filters.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The names of the group that has gone off, which Datadog fills in.
+fn grouped(monitor: &Monitor) -> String {
+    let variables = monitor.tags.iter().rev().map(|tag| format!("{tag} {{{{{tag}.name}}}}"));
+    format!("({})", variables.collect::<Vec<_>>().join(", "))
+}
+
+fn tags(monitor: &Monitor) -> String {
+    let one = |Filter { key, value }: &Filter| format!("`{key}:{}`", plain(&stored_value(key, value)));
+    monitor.filters.iter().map(one).collect::<Vec<_>>().join(" and ")
+}
+
+/// Text that neither calls anybody (`@`) nor is a variable (`{{`) nor ends the formatting around it.
+fn plain(text: &str) -> String {
+    let one = |character: char| match character {
+        '@' => '＠',
+        '{' => '(',
+        '}' => ')',
+        '`' => '\'',
+        character if character.is_control() => ' ',
+        character => character,
+    };
+    text.chars().map(one).collect()
+}
+
+/// `a week`, `an hour`, `4 hours`.
+fn article(window: Window) -> String {
+    match window.words() {
+        words if words.starts_with(|c: char| c.is_ascii_digit()) => words,
+        words if words == "hour" => format!("an {words}"),
+        words => format!("a {words}"),
+    }
+}
+
+fn capital(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    first.to_ascii_uppercase() + rest
+}

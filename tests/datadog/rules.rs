@@ -1,0 +1,260 @@
+//! What Datadog refuses, or what would be silently wrong, and no schema says.
+
+use std::collections::BTreeMap;
+
+use braze_datadog::admin::books::{Gauges, prometheus};
+use braze_datadog::aggregate::tags::Tag;
+use braze_datadog::config::Config;
+use braze_datadog::datadog::heartbeat;
+use braze_datadog::datadog::normal::stored_tag;
+use braze_datadog::stats::{DropReason, Stats, Tally};
+use serde_json::Value;
+
+use super::query::{Alert, Series};
+
+/// Tags that are set by the user, and that what ships relies on.
+const STATIC: [&str; 1] = ["env"];
+
+/// A metric in Datadog: how it is queried, and its tags.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metric {
+    pub(crate) is_count: bool,
+    pub(crate) tags: Vec<String>,
+}
+
+/// Every metric that the forwarder emits to Datadog by itself.
+pub(crate) fn emitted() -> BTreeMap<String, Metric> {
+    let metric = |tags: Vec<&str>| Metric {
+        is_count: true,
+        tags: tags.into_iter().chain(STATIC).map(ToOwned::to_owned).collect(),
+    };
+    let listing = Config::default_listing().unwrap();
+    let sent = listing["connections"]["*"]["metric"].as_str().unwrap().to_owned();
+    let tags = Tag::ALL.into_iter().map(Tag::name).chain(["overflow"]).collect();
+    BTreeMap::from([
+        (sent, metric(tags)),
+        (heartbeat::METRIC.to_owned(), metric(vec!["connection", "version"])),
+    ])
+}
+
+/// What an Agent makes of `/metrics` with `config/datadog/openmetrics.yaml`, by its rules: a
+/// counter loses `_total` and gets `.count`, a histogram becomes `.bucket`, `.count` and `.sum`, all of them counts.
+pub(crate) fn scraped(openmetrics: &str) -> BTreeMap<String, Metric> {
+    let page = page();
+    let mut metrics = BTreeMap::new();
+    for line in openmetrics.lines().filter_map(|line| line.strip_prefix("      - braze_datadog_")) {
+        let (raw, name) = line.split_once(": ").unwrap();
+        let kind = |raw: &str| {
+            page.lines()
+                .find_map(|line| line.strip_prefix(&format!("# TYPE braze_datadog_{raw} ")))
+                .map(ToOwned::to_owned)
+        };
+        let labels = |sample: &str| labels(&page, &format!("braze_datadog_{sample}"));
+        let counter = format!("{raw}_total");
+        let mut add = |suffix: &str, is_count: bool, tags: Vec<String>| {
+            let tags = tags.into_iter().chain(STATIC.map(ToOwned::to_owned)).collect();
+            metrics.insert(format!("braze_datadog.{name}{suffix}"), Metric { is_count, tags });
+        };
+        match (kind(raw).as_deref(), kind(&counter).as_deref()) {
+            (Some("gauge"), None) => add("", false, labels(raw)),
+            (None, Some("counter")) => add(".count", true, labels(&counter)),
+            (Some("histogram"), None) => {
+                for suffix in [".count", ".sum", ".bucket"] {
+                    add(suffix, true, labels(&format!("{raw}_sum")));
+                }
+            }
+            found => panic!("/metrics has no {raw} of one kind: {found:?}"),
+        }
+    }
+    metrics
+}
+
+/// A page of `/metrics` on which everything has happened once.
+fn page() -> String {
+    let stats = Stats::new();
+    stats.book(&Tally {
+        received: 3,
+        duplicate: 0,
+        ignored: vec![("users.messages.email.Open".into(), 1)],
+        malformed: BTreeMap::from([("json", 1)]),
+        counted: vec![("acme".into(), 1)],
+        dropped: BTreeMap::from([(("acme".into(), DropReason::Late), 1)]),
+    });
+    let gauges = Gauges { push_requests: vec![(200, 1)], ..Gauges::default() };
+    prometheus(&stats.snapshot(), &gauges)
+}
+
+/// The labels of the samples of this name.
+fn labels(page: &str, sample: &str) -> Vec<String> {
+    let Some(line) = page.lines().find_map(|line| line.strip_prefix(sample)) else { return Vec::new() };
+    let Some((labels, _)) = line.strip_prefix('{').and_then(|line| line.split_once('}')) else {
+        return Vec::new();
+    };
+    labels.split("\",").filter_map(|label| Some(label.split_once('=')?.0.to_owned())).collect()
+}
+
+/// What is wrong with the queried series. `variables` are those of the dashboard.
+pub(crate) fn check_series(
+    series: &Series,
+    known: &BTreeMap<String, Metric>,
+    variables: &[String],
+) -> Vec<String> {
+    let mut violations = Vec::new();
+    let Some(metric) = known.get(&series.metric) else {
+        return vec![format!("nobody emits {}", series.metric)];
+    };
+    if series.space != "sum" {
+        violations.push(format!("{}: of {}, which is a number of things", series.space, series.metric));
+    }
+    if series.is_count != metric.is_count {
+        violations.push(format!("as_count() is {} for {}", series.is_count, series.metric));
+    }
+    for part in series.scope.iter().filter(|part| *part != "*") {
+        if let Some(variable) = part.strip_prefix('$') {
+            if !variables.iter().any(|known| known == variable) {
+                violations.push(format!("no variable {part}"));
+            }
+        } else if let Some((key, value)) = part.split_once(':') {
+            violations.extend((!metric.tags.iter().any(|tag| tag == key)).then(|| format!("no tag {key}")));
+            let is_stored = value == "*" || stored_tag(part) == *part;
+            violations.extend((!is_stored).then(|| format!("Datadog does not store {part}")));
+        } else {
+            violations.push(format!("{part} is no tag"));
+        }
+    }
+    for tag in &series.by {
+        violations.extend((!metric.tags.contains(tag)).then(|| format!("no tag {tag} to group by")));
+        if let Some(id) = tag.strip_suffix("_name").map(|thing| format!("{thing}_id"))
+            && !series.by.contains(&id)
+        {
+            violations.push(format!("{tag} without {id}: two can have one name"));
+        }
+    }
+    violations
+}
+
+/// What is wrong with a monitor, besides its shape.
+pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -> Vec<String> {
+    let query = monitor["query"].as_str().unwrap_or_default();
+    let Some(alert) = Alert::parse(query) else { return vec![format!("the query can't be read: {query}")] };
+    let mut violations = check_series(&alert.series, known, &[]);
+    let mut check = |is_right: bool, what: &str| violations.extend((!is_right).then(|| what.to_owned()));
+    let options = &monitor["options"];
+    let threshold = options["thresholds"]["critical"].as_f64();
+    check(
+        threshold.is_some_and(|critical| (critical - alert.threshold).abs() < 1e-9),
+        "the threshold is not the query's",
+    );
+    check(alert.time == "sum", "sends are summed up over time");
+    check(is_window(&alert), "a window that Datadog does not take");
+    check(options["require_full_window"] == false, "sparse data is skipped with a full window");
+    check(options.get("notify_no_data").is_none(), "notify_no_data beside on_missing_data");
+    let is_silence = alert.operator == "<";
+    let is_named = alert.series.metric == heartbeat::METRIC || alert.series.by.is_empty();
+    check(!is_silence || is_named, "a group that is silent is forgotten: no group in a monitor on silence");
+    let missing = if is_silence { "show_and_notify_no_data" } else { "resolve" };
+    check(options["on_missing_data"] == missing, "the wrong answer to no data");
+    check(!query.contains("default_zero"), "default_zero() does nothing where there is no data at all");
+    for text in [&monitor["name"], &monitor["message"]] {
+        let text = text.as_str().unwrap_or_default();
+        check(!text.is_empty(), "a name or message is missing");
+        let wrong = wrong_variables(text, &alert.series.by);
+        check(wrong.is_empty(), &format!("variables that Datadog does not fill in: {wrong:?}"));
+    }
+    violations
+}
+
+/// The windows of Datadog's API reference and of its "Configure Monitors", and what a change can compare with.
+fn is_window(alert: &Alert) -> bool {
+    let number = |unit: char| {
+        let number = alert.window.strip_prefix("last_")?.strip_suffix(unit)?;
+        number.parse::<u32>().ok().filter(|number| *number > 0)
+    };
+    let (minutes_max, hours_max) = if alert.change.is_empty() { (10_080, 168) } else { (2_880, 48) };
+    let is_long = alert.change.is_empty() && ["last_1w", "last_1mo"].contains(&&*alert.window);
+    let before =
+        ["5m", "10m", "15m", "30m", "1h", "2h", "4h", "1d", "1w"].map(|before| format!("last_{before}"));
+    (number('m').is_some_and(|minutes| minutes <= minutes_max)
+        || number('h').is_some_and(|hours| hours <= hours_max)
+        || alert.window == "last_1d"
+        || is_long)
+        && (alert.change.is_empty() == alert.before.is_empty())
+        && (alert.before.is_empty() || before.contains(&alert.before))
+}
+
+/// `{{…}}` that are neither known to Datadog nor a tag that is grouped by, or that are opened and not closed.
+fn wrong_variables(text: &str, by: &[String]) -> Vec<String> {
+    const BLOCKS: [&str; 3] = ["is_alert", "is_no_data", "is_recovery"];
+    let mut open = Vec::new();
+    let mut wrong = Vec::new();
+    for part in text.split("{{").skip(1) {
+        let variable = part.split("}}").next().unwrap_or_default();
+        let is_tag = || variable.strip_suffix(".name").is_some_and(|tag| by.iter().any(|known| known == tag));
+        if let Some(block) = variable.strip_prefix('#').filter(|block| BLOCKS.contains(block)) {
+            open.push(block);
+        } else if let Some(block) = variable.strip_prefix('/') {
+            wrong.extend((open.pop() != Some(block)).then(|| variable.to_owned()));
+        } else if !matches!(variable, "value" | "threshold") && !is_tag() {
+            wrong.push(variable.to_owned());
+        }
+    }
+    wrong.extend(open.into_iter().map(ToOwned::to_owned));
+    wrong
+}
+
+/// What is wrong with a dashboard, besides its shape.
+pub(crate) fn check_dashboard(dashboard: &Value, known: &BTreeMap<String, Metric>) -> Vec<String> {
+    let mut violations = Vec::new();
+    let variables: Vec<String> = array(&dashboard["template_variables"])
+        .filter_map(|variable| Some(variable["name"].as_str()?.to_owned()))
+        .collect();
+    for variable in array(&dashboard["template_variables"]) {
+        let prefix = variable["prefix"].as_str().unwrap_or_default().to_owned();
+        let is_tag = known.values().any(|metric| metric.tags.contains(&prefix));
+        violations.extend((!is_tag).then(|| format!("no tag {prefix} for a variable")));
+    }
+    let text = dashboard.to_string();
+    let unused = variables.iter().filter(|variable| !text.contains(&format!("${variable}")));
+    violations.extend(unused.map(|variable| format!("the variable {variable} is not used")));
+    let groups = array(&dashboard["widgets"]);
+    for widget in groups.flat_map(|group| array(&group["definition"]["widgets"]).chain([group])) {
+        let (layout, definition) = (&widget["layout"], &widget["definition"]);
+        let reach = layout["x"].as_u64().unwrap_or(99) + layout["width"].as_u64().unwrap_or(99);
+        violations.extend((reach > 12).then(|| format!("{} is beyond the 12 columns", definition["title"])));
+        for request in array(&definition["requests"]) {
+            let found = check_request(request, known, &variables);
+            violations.extend(found.into_iter().map(|found| format!("{}: {found}", definition["title"])));
+        }
+    }
+    violations
+}
+
+fn check_request(request: &Value, known: &BTreeMap<String, Metric>, variables: &[String]) -> Vec<String> {
+    let mut violations = Vec::new();
+    let mut names = Vec::new();
+    for query in array(&request["queries"]) {
+        let text = query["query"].as_str().unwrap_or_default();
+        match Series::parse(text) {
+            Some(series) => violations.extend(check_series(&series, known, variables)),
+            None => violations.push(format!("the query can't be read: {text}")),
+        }
+        if request["response_format"] == "scalar" && query["aggregator"] != "sum" {
+            violations.push(format!("{text} is not summed up"));
+        }
+        names.extend(query["name"].as_str());
+    }
+    for formula in array(&request["formulas"]) {
+        let formula = formula["formula"].as_str().unwrap_or_default();
+        let functions = ["week_before", "day_before", "top", "sum", "desc"];
+        let words = formula.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let words = words.filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
+        let unknown = words.filter(|word| !names.contains(word) && !functions.contains(word));
+        violations.extend(unknown.map(|word| format!("{formula}: no query {word}")));
+    }
+    violations.extend(names.is_empty().then(|| "no query".to_owned()));
+    violations
+}
+
+fn array(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
