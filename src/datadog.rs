@@ -2,10 +2,12 @@
 
 pub mod encode;
 pub mod http;
+pub mod keys;
 pub mod outcome;
 pub mod payload;
 pub mod preview;
 pub mod site;
+pub mod validity;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::keys::KeyWatch;
 use crate::admin::Views;
 use crate::admin::books::{self, Gauges, QueueGauges};
 use crate::clock::Clock;
@@ -71,6 +72,7 @@ pub(super) struct Watched {
     pub(super) started: u64,
     pub(super) heartbeat: Arc<AtomicU64>,
     pub(super) connections: watch::Receiver<Arc<Vec<Connection>>>,
+    pub(super) keys: Arc<KeyWatch>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) push: Option<Arc<push::Counters>>,
 }
@@ -98,6 +100,7 @@ impl Watched {
             queue: self.queue.gauges(),
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
+            keys: self.keys.known(),
             started: self.started,
             uptime_seconds: self.clock.elapsed_milliseconds() / 1000,
         }
@@ -126,6 +129,7 @@ impl Watched {
                 let last = books.last_outcome.map(
                     |(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(at)}),
                 );
+                let key = self.keys.shown(&connection.name);
                 json!({
                     "name": connection.name,
                     "site": connection.site.name,
@@ -133,6 +137,7 @@ impl Watched {
                     "metric": connection.metric,
                     "dry_run": connection.dry_run,
                     "app_group_ids": connection.app_group_ids,
+                    "key": {"state": key.state.label(), "words": key.words, "seconds_ago": key.seconds_ago},
                     "last_outcome": last,
                     "series": books.series,
                     "counted": books.counted,
