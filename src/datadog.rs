@@ -3,6 +3,7 @@
 pub mod encode;
 pub mod http;
 pub mod keys;
+pub mod normal;
 pub mod outcome;
 pub mod payload;
 pub mod preview;

@@ -1,0 +1,187 @@
+//! Tags as Datadog stores them, which is what queries, monitors and "group by" see.
+//!
+//! The forwarder sends names as Braze wrote them; Datadog changes them on arrival. Whoever writes a query, or wants
+//! to know whether two names become one, needs what comes out.
+
+/// The longest tag that Datadog keeps, in characters, its key and the colon included. Source: Datadog's "Getting
+/// Started with Tags".
+const TAG_CHARACTERS_MAX: usize = 200;
+
+/// The tag `key:value` as Datadog stores it; empty if nothing of it is left.
+///
+/// Letters become lower case. What is not a letter, a digit or one of `_ - : . /` becomes an underscore, and a run of
+/// underscores one. What stands before the first letter or colon is left out, and so is an underscore at the end. Then
+/// 200 characters are kept.
+///
+/// Sources: Datadog's "Getting Started with Tags", and its own normaliser (the crate `libdd-trace-normalization`),
+/// with which a property below compares. The algorithm of the metrics back end is not published. Where the two
+/// differ, or are silent:
+///
+/// - The documentation keeps 200 characters, the normaliser 400 bytes of them at most, which is an arbitrary part of a
+///   long Japanese name. Here it is 200 characters.
+/// - The documentation has a tag begin with a letter; the normaliser takes a colon, too. So it is here. Datadog's
+///   log forwarder leaves out digits and underscores only. Our keys begin with a letter, so it matters for static
+///   tags alone.
+/// - "Letter" and "digit" are Unicode's `Alphabetic` and `Numeric`, as in the normaliser; it says itself that the Agent
+///   takes category L instead, which turns vowel signs (Devanagari, Thai) into underscores.
+/// - A capital letter whose small one takes more bytes (Ⱥ), or more characters than one (İ), is kept as it is, or as
+///   the first of them, as in the normaliser.
+/// - A value of which nothing is left (an emoji) leaves `key:`, as in the normaliser; the documentation wants no colon
+///   at the end, and does not say what it does about one.
+///
+/// So the result is certain for names of at most 200 characters, key included, in Latin, Greek or Cyrillic letters.
+///
+/// ```
+/// use braze_datadog::datadog::normal::stored_tag;
+///
+/// assert_eq!(stored_tag("campaign_name:Weekly Newsletter (EMEA)"), "campaign_name:weekly_newsletter_emea");
+/// ```
+pub fn stored_tag(tag: &str) -> String {
+    let mut stored = String::with_capacity(tag.len().min(2 * TAG_CHARACTERS_MAX));
+    let mut characters = 0;
+    for character in tag.chars().map(stored_character) {
+        if characters == TAG_CHARACTERS_MAX {
+            break;
+        }
+        let is_left_out = if stored.is_empty() {
+            !(character.is_alphabetic() || character == ':')
+        } else {
+            character == '_' && stored.ends_with('_')
+        };
+        if !is_left_out {
+            stored.push(character);
+            characters += 1;
+        }
+    }
+    if stored.ends_with('_') {
+        stored.pop();
+    }
+    stored
+}
+
+/// The value of the tag `key:value` as Datadog stores it; empty if nothing of it is left, and then no query finds it.
+/// See [`stored_tag`]; `key` is one that Datadog does not change, as all of ours are.
+pub fn stored_value(key: &str, value: &str) -> String {
+    let mut stored = stored_tag(&format!("{key}:{value}"));
+    // A key is shorter than a tag, so that its colon is always there.
+    stored.split_off((key.len() + 1).min(stored.len()))
+}
+
+/// What Datadog makes of one character, whatever stands before it.
+fn stored_character(character: char) -> char {
+    match character {
+        'A'..='Z' => character.to_ascii_lowercase(),
+        '_' | '-' | ':' | '.' | '/' => character,
+        _ if character.is_uppercase() => {
+            let small = character.to_lowercase().next();
+            small.filter(|small| small.len_utf8() <= character.len_utf8()).unwrap_or(character)
+        }
+        _ if character.is_alphanumeric() => character,
+        _ => '_',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libdd_trace_normalization::normalize_utils::normalize_tag_cloned as datadogs;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes of a tag beyond which Datadog's normaliser cuts it.
+    const BYTES_MAX: usize = 2 * TAG_CHARACTERS_MAX;
+
+    #[test]
+    fn a_name_is_stored_in_small_letters_with_underscores() {
+        for (name, stored) in [
+            ("Weekly Newsletter", "weekly_newsletter"),
+            ("weekly_newsletter", "weekly_newsletter"),
+            ("Weekly!!Newsletter!", "weekly_newsletter"),
+            ("  Weekly -- Newsletter  ", "_weekly_--_newsletter"),
+            ("50% OFF / v1.2", "50_off_/_v1.2"),
+            ("a:b", "a:b"),
+            ("a__ _b", "a_b"),
+            ("Été à Zürich", "été_à_zürich"),
+            ("ΣΟΦΙΑ Щука", "σοφια_щука"),
+            ("週刊ニュース 📰!", "週刊ニュース"),
+            ("🎉🎉", ""),
+            ("___", ""),
+            ("5ea1f0c2-AB", "5ea1f0c2-ab"),
+        ] {
+            assert_eq!(stored_value("campaign_name", name), stored, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_begins_with_a_letter_or_a_colon() {
+        for (tag, stored) in
+            [("1love", "love"), ("_foo", "foo"), ("12.:trim@@", ":trim"), ("", ""), (" ", ""), ("9", "")]
+        {
+            assert_eq!(stored_tag(tag), stored, "{tag:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_cut_at_two_hundred_characters_of_any_width() {
+        let stored = stored_tag(&format!("campaign_name:{}", "週".repeat(300)));
+        assert_eq!(stored.chars().count(), 200);
+        // What is left out does not count; an underscore that comes to the end goes, too.
+        assert_eq!(stored_tag(&format!("{}!!!!b", "a".repeat(198))), format!("{}_b", "a".repeat(198)));
+        assert_eq!(stored_tag(&format!("{}!!!!b", "a".repeat(199))), "a".repeat(199));
+    }
+
+    #[test]
+    fn capital_letters_that_have_no_equal_small_one_are_treated_as_datadog_does() {
+        for tag in ["aȺ", "aİ", "aẞ", "aǅ", "aſ", "aK", "aⅣ", "aⓐ", "a²", "aª", "e\u{301}", "हिन्दी"]
+        {
+            assert_eq!(stored_tag(tag), datadogs(tag), "{tag:?}");
+        }
+    }
+
+    #[test]
+    fn every_character_is_treated_as_datadog_does() {
+        for character in '\0'..=char::MAX {
+            for tag in [format!("{character}a"), format!("a{character}"), format!("a{character}a")] {
+                assert_eq!(stored_tag(&tag), datadogs(&tag), "{tag:?}");
+            }
+        }
+    }
+
+    fn tag() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "\\PC{0,100}",
+            any::<String>(),
+            "[a-zA-Z0-9_:./ !é週🎉-]{0,100}",
+            "[a-z]{190,205}[!_ a]{0,10}[a-z]{0,10}",
+        ]
+    }
+
+    proptest! {
+        /// The result is what Datadog's own normaliser makes of the tag, or begins with it where that cuts at 400
+        /// bytes.
+        #[test]
+        fn a_tag_is_stored_as_datadogs_normaliser_has_it(tag in tag()) {
+            let (ours, theirs) = (stored_tag(&tag), datadogs(&tag));
+            if ours.len() < BYTES_MAX {
+                prop_assert_eq!(ours, theirs);
+            } else {
+                prop_assert!(ours.starts_with(&theirs), "{} {}", ours, theirs);
+            }
+        }
+
+        /// What is stored is stored as it is: a query that was written with the result finds the result. But for
+        /// capital letters that have no small one: no campaign is named with them.
+        #[test]
+        fn a_stored_tag_is_stored_unchanged(tag in tag()) {
+            let stored = stored_tag(&tag);
+            prop_assert_eq!(stored_tag(&stored), stored);
+        }
+
+        /// A value is what stands behind the key in the whole tag.
+        #[test]
+        fn a_value_is_the_rest_of_its_tag(value in tag()) {
+            let stored = format!("canvas_step_name:{}", stored_value("canvas_step_name", &value));
+            prop_assert_eq!(stored, stored_tag(&format!("canvas_step_name:{value}")));
+        }
+    }
+}
