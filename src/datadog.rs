@@ -1,5 +1,6 @@
 //! Datadog's side: where a connection sends, what it sends, and what came of it.
 
+pub mod collapse;
 pub mod encode;
 pub mod http;
 pub mod keys;

@@ -96,6 +96,14 @@ pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
     for (name, connection) in &books.connections {
         page.value("series", &[("connection", name)], connection.series);
     }
+    page.metric(
+        "names_collapsing",
+        "gauge",
+        "Tag values in Datadog that stand for several names of Braze's.",
+    );
+    for (name, connection) in &books.connections {
+        page.value("names_collapsing", &[("connection", name)], connection.names_collapsing);
+    }
     page.histogram(
         "flush_seconds",
         "Seconds from a cut to the last outcome of its requests.",
@@ -309,6 +317,7 @@ mod tests {
             "braze_datadog_queue_depth 4",
             "braze_datadog_key_valid{connection=\"acme\"} 1",
             "braze_datadog_key_valid{connection=\"beta\"} 0",
+            "braze_datadog_names_collapsing{connection=\"acme\"} 0",
             "braze_datadog_payload_bytes_bucket{le=\"1000\"} 1",
             "braze_datadog_payload_bytes_bucket{le=\"+Inf\"} 1",
             "braze_datadog_payload_bytes_sum 300",

@@ -16,7 +16,7 @@ use crate::push;
 use crate::queue::embedded::Appender;
 #[cfg(feature = "kafka")]
 use crate::queue::kafka;
-use crate::stats::Stats;
+use crate::stats::{CollapsingTag, Stats};
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -138,6 +138,8 @@ impl Watched {
                     "dry_run": connection.dry_run,
                     "app_group_ids": connection.app_group_ids,
                     "key": {"state": key.state.label(), "words": key.words, "seconds_ago": key.seconds_ago},
+                    "names_collapsing": books.names_collapsing,
+                    "collapsing": books.collapsing.iter().map(collapsing_json).collect::<Vec<_>>(),
                     "last_outcome": last,
                     "series": books.series,
                     "counted": books.counted,
@@ -164,6 +166,18 @@ impl Watched {
             "books": books::json(&snapshot, &gauges),
         })
     }
+}
+
+fn collapsing_json(tag: &CollapsingTag) -> Value {
+    json!({
+        "tag": tag.tag,
+        "names": tag.names,
+        "names_total": tag.names_total,
+        "same_name": tag.is_same_name(),
+        "ids": tag.ids,
+        "ids_total": tag.ids_total,
+        "group_by": tag.group_by,
+    })
 }
 
 fn queue_json(queue: &QueueGauges, trouble: Option<&str>) -> Value {
