@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::tags::{self, DIMENSIONS, Layout};
 use super::{Aggregator, saturate};
-use crate::route::ConnectionId;
+
+/// Whose names they are.
+pub use crate::route::ConnectionId;
 
 /// What a name belongs to, in bytes: a connection, a dimension and an id. A name that is part of a series' key belongs
 /// to itself: behind the dimension, which is marked, stand the length of the id, the id and the name.

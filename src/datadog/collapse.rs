@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
+use foldhash::quality;
 
 use super::normal::stored_tag;
-use crate::aggregate::names::{Change, KnownNames, NameOf};
+use crate::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
 use crate::aggregate::tags;
-use crate::route::ConnectionId;
 use crate::stats::CollapsingTag;
 
 /// How many tags are shown of a connection: those with different names first.
@@ -32,7 +32,7 @@ const LOOKED_AT_MAX: usize = 16;
 /// what is shown is compared by its text.
 #[derive(Debug, Default)]
 pub struct Collapse {
-    hasher: RandomState,
+    hasher: quality::RandomState,
     names: HashMap<u64, Name, RandomState>,
     tags: HashMap<u64, Names, RandomState>,
     connections: BTreeMap<ConnectionId, Found>,
@@ -53,6 +53,7 @@ struct Name {
 #[derive(Debug)]
 enum Names {
     One(u64),
+    #[expect(clippy::box_collection, reason = "nearly always one name: 16 bytes a tag instead of 48")]
     More(Box<HashSet<u64, RandomState>>),
 }
 
@@ -78,19 +79,16 @@ impl Collapse {
     /// Follows what has come to be known and was forgotten since the last time, and returns what there is to tell by
     /// connection, if that has changed; a connection that is not in it has nothing.
     pub fn follow(&mut self, known: &mut KnownNames) -> Option<BTreeMap<ConnectionId, Collapsing>> {
-        match known.take_changes() {
-            Some(changes) => {
-                for change in &changes {
-                    match change {
-                        Change::Learnt(owned) => self.learn(owned.name_of()),
-                        Change::Forgotten(owned) => self.forget(owned.name_of()),
-                    }
+        if let Some(changes) = known.take_changes() {
+            for change in &changes {
+                match change {
+                    Change::Learnt(owned) => self.learn(owned.name_of()),
+                    Change::Forgotten(owned) => self.forget(owned.name_of()),
                 }
             }
-            None => {
-                *self = Self { hasher: self.hasher.clone(), is_changed: true, ..Self::default() };
-                known.iter().for_each(|name| self.learn(name));
-            }
+        } else {
+            *self = Self { hasher: self.hasher.clone(), is_changed: true, ..Self::default() };
+            known.iter().for_each(|name| self.learn(name));
         }
         std::mem::take(&mut self.is_changed).then(|| self.tell(known))
     }

@@ -19,7 +19,7 @@ pub enum Validity {
     Unknown(String),
 }
 
-/// Datadog's answer. Source: `AuthenticationValidationResponse` of its OpenAPI.
+/// Datadog's answer. Source: `AuthenticationValidationResponse` of its `OpenAPI`.
 #[derive(Deserialize)]
 struct Answer {
     valid: bool,
