@@ -494,10 +494,11 @@ mod tests {
 
     proptest! {
         /// Whatever is learnt, renamed, forgotten for want of room and laid out anew: what is told is what one finds
-        /// who looks at all names known together.
+        /// who looks at all names known together, and nothing is kept of names that are gone.
         #[test]
         fn what_is_told_is_what_a_look_at_all_names_finds(
             names_max in 2usize..40,
+            usual in 0u8..3,
             flushes in prop::collection::vec(
                 (0u8..12, prop::collection::vec((0u32..2, 0u8..12, 0usize..6), 0..12)), 1..25),
         ) {
@@ -508,7 +509,7 @@ mod tests {
                 let ids: Vec<_> = campaigns.iter().map(|(_, id, _)| format!("c{id}")).collect();
                 let sends = campaigns.iter().zip(&ids);
                 let sends: Vec<_> = sends.map(|((connection, _, name), id)| (*connection, &**id, NAMES[*name])).collect();
-                let layout = match mode {
+                let layout = match if mode < 3 { mode } else { usual } {
                     0 => layout(NamesAre::AsSent, true),
                     1 => layout(NamesAre::Latest, false),
                     _ => layout(NamesAre::Latest, true),
@@ -518,7 +519,10 @@ mod tests {
                 }
                 let shown: BTreeMap<_, _> = told.iter().flat_map(|(connection, found)| {
                     found.tags.iter().map(|tag| {
-                        ((connection.0, tag.tag.clone()), (tag.names.iter().cloned().collect(), tag.ids_total))
+                        ((connection.0, tag.tag.clone()), {
+                            assert_eq!(tag.names.len() as u64, tag.names_total);
+                            (tag.names.iter().cloned().collect(), tag.ids_total)
+                        })
                     })
                 }).collect();
                 let expected = of.expected();
@@ -530,6 +534,9 @@ mod tests {
                 for (connection, found) in &told {
                     prop_assert_eq!(found.tags_total, several(connection.0));
                 }
+                let tags: BTreeSet<_> = of.known.iter().map(|of| (of.connection, stored(of))).collect();
+                let names: BTreeSet<_> = of.known.iter().map(|of| (of.connection, of.name.to_vec())).collect();
+                prop_assert_eq!((of.collapse.tags.len(), of.collapse.names.len()), (tags.len(), names.len()));
             }
         }
     }
