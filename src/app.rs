@@ -2,7 +2,9 @@
 
 mod command_line;
 mod generate;
+mod keys;
 mod monitors;
+mod online;
 mod progress;
 mod queues;
 mod reload;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::command_line::{Arguments, Command};
+use self::command_line::{Arguments, CheckArguments, Command};
 use crate::config::{Config, LogFormat, Warning};
 use crate::{admin, telemetry};
 
@@ -56,9 +58,8 @@ pub fn main() -> ExitCode {
     let ended = match arguments.command {
         Command::Run(run) => load(run.config.config)
             .and_then(|(config, warnings, path)| serve::run(config, &warnings, &path, &run.import)),
-        Command::Check(config) => {
-            load(config.config).and_then(|(config, warnings, _)| check(&config, &warnings))
-        }
+        Command::Check(given) => load(given.config.config.clone())
+            .and_then(|(config, warnings, _)| check(&config, &warnings, &given)),
         Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Monitors(arguments) => monitors::run(*arguments),
@@ -81,11 +82,12 @@ fn load(given: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
 }
 
 /// `braze-datadog check`
-fn check(config: &Config, warnings: &[Warning]) -> Result<(), Failure> {
+fn check(config: &Config, warnings: &[Warning], given: &CheckArguments) -> Result<(), Failure> {
     for warning in warnings {
         complain(&format!("warning: {warning}"));
     }
-    print_line(crate::config::describe(config).trim_end()).map_err(Failure::failed)
+    print_line(crate::config::describe(config).trim_end()).map_err(Failure::failed)?;
+    if given.online { online::check(&config.connections, given.find_site) } else { Ok(()) }
 }
 
 /// `braze-datadog health`

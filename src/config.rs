@@ -65,6 +65,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How many lanes there are; `lanes = 0` is one per core.
     pub lanes: NonZeroUsize,
+    /// Whether the running process asks Datadog if its keys are valid.
+    pub validate_keys: bool,
     /// The folder that more connections were read from.
     pub connections_directory: Option<PathBuf>,
 }
@@ -288,6 +290,7 @@ pub(super) mod tests {
         assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Auto });
         assert_eq!(config.shutdown_timeout, Duration::from_secs(20));
         assert_eq!(config.lanes, std::thread::available_parallelism().unwrap());
+        assert!(config.validate_keys);
         assert_eq!(config.connections_directory, None);
         assert_eq!(&*config.queue.kafka.brokers[0], "localhost:9092");
     }

@@ -1,14 +1,17 @@
 //! Datadog's side: where a connection sends, what it sends, and what came of it.
 
+pub mod collapse;
 pub mod encode;
 pub mod heartbeat;
 pub mod http;
+pub mod keys;
 pub mod monitor;
 pub mod normal;
 pub mod outcome;
 pub mod payload;
 pub mod preview;
 pub mod site;
+pub mod validity;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -9,6 +9,7 @@
 //! - Nothing is retried.
 
 mod flush;
+mod names;
 mod report;
 mod settle;
 mod submit;

@@ -99,6 +99,30 @@ pub struct BusySeries {
     pub sends: u64,
 }
 
+/// Names that become one tag value in Datadog, or one name that several ids have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollapsingTag {
+    /// The tag as Datadog stores it.
+    pub tag: String,
+    /// The names as Braze wrote them, sorted; not more than can be read.
+    pub names: Vec<String>,
+    /// How many names there are.
+    pub names_total: u64,
+    /// Their ids, sorted; not more than can be read, and none where ids are not among the tags.
+    pub ids: Vec<String>,
+    /// How many ids there are.
+    pub ids_total: u64,
+    /// The tag that tells them apart.
+    pub group_by: &'static str,
+}
+
+impl CollapsingTag {
+    /// Whether it is one name of several ids, instead of several names.
+    pub const fn is_same_name(&self) -> bool {
+        self.names_total == 1
+    }
+}
+
 /// The books of one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionBooks {
@@ -112,6 +136,10 @@ pub struct ConnectionBooks {
     pub pending: u64,
     /// Series in the last flush.
     pub series: u64,
+    /// How many tags in Datadog stand for several names.
+    pub names_collapsing: u64,
+    /// Some of them, and of the names that several ids have; shared, for they seldom change.
+    pub collapsing: Arc<[CollapsingTag]>,
     /// The last outcome, in words, and when (Unix seconds).
     pub last_outcome: Option<(String, u64)>,
 }
@@ -282,6 +310,20 @@ impl Stats {
         books.connections.values_mut().for_each(|connection| connection.series = 0);
         for (name, series) in series {
             books.connection(name).series = series;
+        }
+    }
+
+    /// Notes how many tags of each connection stand for several names, and some of them; the others have none.
+    pub fn collapsing<'n>(&self, found: impl Iterator<Item = (&'n str, u64, Vec<CollapsingTag>)>) {
+        let mut books = self.lock();
+        for connection in books.connections.values_mut() {
+            connection.names_collapsing = 0;
+            connection.collapsing = Arc::default();
+        }
+        for (name, total, tags) in found {
+            let connection = books.connection(name);
+            connection.names_collapsing = total;
+            connection.collapsing = tags.into();
         }
     }
 

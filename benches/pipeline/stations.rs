@@ -9,6 +9,7 @@ use braze_datadog::aggregate::keyed::Keyed;
 use braze_datadog::aggregate::names::KnownNames;
 use braze_datadog::aggregate::tags::{self, Layout, Names, Tag};
 use braze_datadog::aggregate::{self, Aggregator, Late, Timestamp};
+use braze_datadog::datadog::collapse::Collapse;
 use braze_datadog::datadog::encode::encode;
 use braze_datadog::datadog::payload::Limits;
 use braze_datadog::dedup::{self, Dedup, IdHasher};
@@ -205,7 +206,9 @@ pub(crate) fn flush(cuts: &mut [Aggregator; 2], names_max: u32) -> Result<Cost, 
     let watch = Watch::thread()?;
     let [merged, other] = cuts;
     merged.merge(other);
-    KnownNames::new(2 * names_max as usize).settle(merged);
+    let mut names = KnownNames::new(2 * names_max as usize);
+    names.settle(merged);
+    black_box(Collapse::default().follow(&mut names));
     let mut series = 0;
     for (_, numbers) in merged.by_connection() {
         encode(merged, &numbers, METRIC, Limits::default(), |payload| {

@@ -15,6 +15,8 @@ pub struct Gauges {
     pub push_requests: Vec<(u16, u64)>,
     /// Bytes of push bodies as received.
     pub push_bytes: u64,
+    /// The connections whose API key is known to be valid on its site or not.
+    pub keys: Vec<(Box<str>, bool)>,
     /// When the process started, in Unix seconds.
     pub started: u64,
     /// How long ago that is, in seconds.
@@ -94,6 +96,14 @@ pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
     for (name, connection) in &books.connections {
         page.value("series", &[("connection", name)], connection.series);
     }
+    page.metric(
+        "names_collapsing",
+        "gauge",
+        "Tag values in Datadog that stand for several names of Braze's.",
+    );
+    for (name, connection) in &books.connections {
+        page.value("names_collapsing", &[("connection", name)], connection.names_collapsing);
+    }
     page.histogram(
         "flush_seconds",
         "Seconds from a cut to the last outcome of its requests.",
@@ -147,6 +157,14 @@ fn gauges_of(page: &mut Page, gauges: &Gauges) {
     }
     page.metric("push_received_bytes_total", "counter", "Bytes of push bodies as received.");
     page.value("push_received_bytes_total", &[], gauges.push_bytes);
+    page.metric(
+        "key_valid",
+        "gauge",
+        "Whether Datadog says that the API key is valid on its site; absent while that is unknown.",
+    );
+    for (connection, is_valid) in &gauges.keys {
+        page.value("key_valid", &[("connection", connection)], u64::from(*is_valid));
+    }
     page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
     page.metric("build_info", "gauge", "Always 1; the label says which version runs.");
     page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -283,6 +301,7 @@ mod tests {
             &books(),
             &Gauges {
                 queue: QueueGauges::Embedded { depth: 4, bytes: 0, bytes_max: 0, lost: 0 },
+                keys: vec![("acme".into(), true), ("beta".into(), false)],
                 ..Gauges::default()
             },
         );
@@ -296,6 +315,9 @@ mod tests {
             "braze_datadog_sends_dropped_total{connection=\"acme\",reason=\"late\"} 1",
             "braze_datadog_sends_pending 0",
             "braze_datadog_queue_depth 4",
+            "braze_datadog_key_valid{connection=\"acme\"} 1",
+            "braze_datadog_key_valid{connection=\"beta\"} 0",
+            "braze_datadog_names_collapsing{connection=\"acme\"} 0",
             "braze_datadog_payload_bytes_bucket{le=\"1000\"} 1",
             "braze_datadog_payload_bytes_bucket{le=\"+Inf\"} 1",
             "braze_datadog_payload_bytes_sum 300",

@@ -14,14 +14,52 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::tags::{self, DIMENSIONS};
+use super::tags::{self, DIMENSIONS, Layout};
 use super::{Aggregator, Span, saturate, store};
+
+/// Whose names they are.
+pub use crate::route::ConnectionId;
+
+/// Where the id begins in an owner, or its length.
+const OWNER_HEAD: usize = 5;
+
+/// Marks the dimension of an owner whose name is part of the key.
+const SENT: u8 = 0x80;
 
 /// How many series are looked up together.
 const GROUP: usize = 128;
 
 /// The place of a name that is not known.
 const NOWHERE: u32 = u32::MAX;
+
+/// A name and what it belongs to, as it was known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    owner: Box<[u8]>,
+    name: Box<[u8]>,
+}
+
+/// A name and what it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameOf<'n> {
+    /// Whose it is.
+    pub connection: ConnectionId,
+    /// Of what: see [`tags`].
+    pub dimension: usize,
+    /// Of which; empty where ids are not known.
+    pub id: &'n [u8],
+    /// The name, cut to what Datadog takes.
+    pub name: &'n [u8],
+}
+
+/// A change of what is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An id has this name now.
+    Learnt(Owned),
+    /// It has it no more, or is forgotten.
+    Forgotten(Owned),
+}
 
 /// The names known. Bounded: when a generation is full the one before it is forgotten, so that the names in
 /// use stay.
@@ -33,6 +71,10 @@ pub struct KnownNames {
     generation_max: usize,
     /// How often a generation was forgotten. Places are those in the young generation, until it is the old one.
     turns: u64,
+    /// How the keys of the last cut were laid out.
+    layout: Option<Arc<Layout>>,
+    /// Since they were taken; `None` where they were too many, or all names mean something else.
+    changes: Option<Vec<Change>>,
     group: Group,
 }
 
@@ -40,7 +82,8 @@ pub struct KnownNames {
 #[derive(Debug, Default)]
 struct Group {
     owners: Vec<Owner>,
-    /// The owners' bytes: a connection, a dimension and an id.
+    /// The owners' bytes: a connection, a dimension and an id. A name that is part of a series' key belongs to itself:
+    /// behind the dimension, which is marked, stand the length of the id, the id and the name.
     arena: Vec<u8>,
 }
 
@@ -52,6 +95,13 @@ struct Owner {
     hash: u64,
 }
 
+impl Owned {
+    /// What is in it.
+    pub fn name_of(&self) -> NameOf<'_> {
+        name_of(&self.owner, &self.name)
+    }
+}
+
 impl KnownNames {
     /// Remembers at most `names_max` names.
     pub fn new(names_max: usize) -> Self {
@@ -61,6 +111,8 @@ impl KnownNames {
             old: Generation::default(),
             generation_max: (names_max / 2).max(1),
             turns: 0,
+            layout: None,
+            changes: Some(Vec::new()),
             group: Group::default(),
         }
     }
@@ -68,25 +120,62 @@ impl KnownNames {
     /// Learns the names of a merged cut, then gives every series the newest name known for each of its ids.
     pub fn settle(&mut self, cut: &mut Aggregator) {
         let layout = Arc::clone(cut.layout());
+        self.lay_out(&layout);
         let mut places = Vec::new();
-        for dimension in (0..DIMENSIONS).filter(|dimension| layout.names_by_id(*dimension)) {
+        for dimension in (0..DIMENSIONS).filter(|dimension| layout.has_names(*dimension)) {
             places.clear();
             let turns = self.turns;
-            for numbers in groups(cut.len()) {
-                self.learn(cut, numbers, dimension, &mut places);
+            let is_by_id = layout.names_by_id(dimension);
+            if is_by_id {
+                for numbers in groups(cut.len()) {
+                    self.learn(cut, numbers, dimension, &mut places);
+                }
+            }
+            for number in 0..cut.len() {
+                if !is_by_id || cut.entries[number].names[dimension].span.length == 0 {
+                    self.learn_sent(cut, number, dimension);
+                }
             }
             self.fill(cut, dimension, &places, turns);
         }
     }
 
-    /// How many names are remembered; one that was carried over into the young generation counts twice.
+    /// Takes what has changed since the last time. `None`: start anew, from [`KnownNames::iter`].
+    pub fn take_changes(&mut self) -> Option<Vec<Change>> {
+        self.changes.replace(Vec::new())
+    }
+
+    /// All names known that series can show.
+    pub fn iter(&self) -> impl Iterator<Item = NameOf<'_>> {
+        let is_shown =
+            |name: &NameOf<'_>| self.layout.as_ref().is_some_and(|layout| layout.has_names(name.dimension));
+        let all = self.young.names().chain(self.old.names());
+        all.map(|(owner, name)| name_of(owner, name)).filter(is_shown)
+    }
+
+    /// How many names are remembered.
     pub fn len(&self) -> usize {
-        self.young.known.len() + self.old.known.len()
+        self.young.names().count() + self.old.names().count()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Under another layout names may be left out, and be part of keys that they were not part of. Those of ids stay
+    /// known; the others are learnt anew.
+    fn lay_out(&mut self, layout: &Arc<Layout>) {
+        if self.layout.as_ref().is_some_and(|known| known == layout) {
+            return;
+        }
+        if self.layout.replace(Arc::clone(layout)).is_some() {
+            let is_ids = |owner: &[u8]| owner[OWNER_HEAD - 1] & SENT == 0;
+            let stays = |owner: &[u8]| is_ids(owner) && layout.names_by_id(dimension_of(owner));
+            self.young.retain(stays);
+            self.old.retain(stays);
+            self.changes = None;
+        }
     }
 
     /// Learns the names of some series, and appends to `places` where the names of their ids are.
@@ -109,15 +198,39 @@ impl KnownNames {
         }
         match self.recall(owner, hash) {
             Some(place) => {
+                if self.young.is_news(place, name, seen) {
+                    let old = self.young.known[place as usize].name.of(&self.young.arena);
+                    let [old, new] = [old, name].map(|name| Owned { owner: owner.into(), name: name.into() });
+                    self.note(Change::Forgotten(old));
+                    self.note(Change::Learnt(new));
+                }
                 self.young.rename(place, name, seen);
                 place
             }
             None if name.is_empty() => NOWHERE,
-            None => {
-                self.make_room();
-                self.young.insert(owner, hash, name, seen)
-            }
+            None => self.insert(owner, hash, name, seen),
         }
+    }
+
+    /// Learns a name that is part of the key: as it was sent, or without an id.
+    fn learn_sent(&mut self, cut: &Aggregator, number: usize, dimension: usize) {
+        let key = cut.bytes(cut.entries[number].key);
+        let (id, name) = tags::id_and_name_of(key, dimension);
+        if name.is_empty() {
+            return;
+        }
+        let mut group = std::mem::take(&mut self.group);
+        group.arena.clear();
+        group.start(key, dimension, SENT);
+        // An id in a key is shorter than 64 KiB.
+        group.arena.extend_from_slice(&u16::try_from(id.len()).unwrap_or(u16::MAX).to_le_bytes());
+        group.arena.extend_from_slice(id);
+        group.arena.extend_from_slice(name);
+        let hash = hash(&self.hasher, &group.arena);
+        if self.recall(&group.arena, hash).is_none() {
+            self.insert(&group.arena, hash, name, 0);
+        }
+        self.group = group;
     }
 
     /// Gives series the names of their ids. A place is looked up anew where nothing was known at the time, and once a
@@ -144,7 +257,10 @@ impl KnownNames {
         if let Some(place) = self.young.find(owner, hash) {
             return Some(place);
         }
-        let known = self.old.known[self.old.find(owner, hash)? as usize];
+        let place = self.old.find(owner, hash)?;
+        let known = &mut self.old.known[place as usize];
+        known.is_carried_over = true;
+        let known = *known;
         if self.young.known.len() < self.generation_max {
             return Some(self.young.insert(owner, hash, known.name.of(&self.old.arena), known.seen));
         }
@@ -154,12 +270,54 @@ impl KnownNames {
         Some(self.young.insert(owner, hash, &name, known.seen))
     }
 
+    /// Gives an owner that has none a name.
+    fn insert(&mut self, owner: &[u8], hash: u64, name: &[u8], seen: u32) -> u32 {
+        self.make_room();
+        self.note(Change::Learnt(Owned { owner: owner.into(), name: name.into() }));
+        self.young.insert(owner, hash, name, seen)
+    }
+
     fn make_room(&mut self) {
         if self.young.known.len() >= self.generation_max {
-            self.old = std::mem::take(&mut self.young);
+            let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
             self.turns += 1;
+            for (owner, name) in forgotten.names() {
+                self.note(Change::Forgotten(Owned { owner: owner.into(), name: name.into() }));
+            }
         }
     }
+
+    /// Remembers a change for whoever follows. Beyond as many as there can be names it is less to start anew.
+    fn note(&mut self, change: Change) {
+        if let Some(changes) = &mut self.changes {
+            if changes.len() < 2 * self.generation_max {
+                changes.push(change);
+            } else {
+                self.changes = None;
+            }
+        }
+    }
+}
+
+fn hash(hasher: &RandomState, owner: &[u8]) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write(owner);
+    state.finish()
+}
+
+fn dimension_of(owner: &[u8]) -> usize {
+    usize::from(owner[OWNER_HEAD - 1] & !SENT)
+}
+
+fn name_of<'n>(owner: &'n [u8], name: &'n [u8]) -> NameOf<'n> {
+    let rest = &owner[OWNER_HEAD..];
+    let id = match rest.split_first_chunk::<2>() {
+        Some((length, rest)) if owner[OWNER_HEAD - 1] & SENT != 0 => {
+            &rest[..usize::from(u16::from_le_bytes(*length)).min(rest.len())]
+        }
+        _ => rest,
+    };
+    NameOf { connection: tags::connection_of(owner), dimension: dimension_of(owner), id, name }
 }
 
 /// `0..length`, by the group.
@@ -172,20 +330,22 @@ impl Group {
     fn look_at(&mut self, hasher: &RandomState, cut: &Aggregator, numbers: Range<usize>, dimension: usize) {
         self.owners.clear();
         self.arena.clear();
-        let dimension_byte = saturate(dimension as u64).to_le_bytes()[0];
         for entry in &cut.entries[numbers] {
             let key = cut.bytes(entry.key);
             let id = tags::id_of(key, dimension);
             let start = self.arena.len();
             if !id.is_empty() {
-                self.arena.extend_from_slice(&tags::connection_of(key).0.to_le_bytes());
-                self.arena.push(dimension_byte);
+                self.start(key, dimension, 0);
                 self.arena.extend_from_slice(id);
             }
-            let mut state = hasher.build_hasher();
-            state.write(&self.arena[start..]);
-            self.owners.push(Owner { bytes: Span::since(start, &self.arena), hash: state.finish() });
+            let hash = hash(hasher, &self.arena[start..]);
+            self.owners.push(Owner { bytes: Span::since(start, &self.arena), hash });
         }
+    }
+
+    fn start(&mut self, key: &[u8], dimension: usize, mark: u8) {
+        self.arena.extend_from_slice(&tags::connection_of(key).0.to_le_bytes());
+        self.arena.push(saturate(dimension as u64).to_le_bytes()[0] | mark);
     }
 }
 
@@ -206,9 +366,28 @@ struct KnownName {
     /// Bytes that a name may have in its place.
     room: u16,
     seen: u32,
+    /// The name goes on in the young generation.
+    is_carried_over: bool,
 }
 
 impl Generation {
+    /// The names, and what each belongs to.
+    fn names(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let known = self.known.iter().filter(|known| !known.is_carried_over);
+        known.map(|known| (known.owner.of(&self.arena), known.name.of(&self.arena)))
+    }
+
+    /// Forgets all but those of some owners.
+    fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
+        let all = std::mem::take(self);
+        for known in all.known.iter().filter(|known| !known.is_carried_over) {
+            let owner = known.owner.of(&all.arena);
+            if stays(owner) {
+                self.insert(owner, known.hash, known.name.of(&all.arena), known.seen);
+            }
+        }
+    }
+
     #[inline]
     fn find(&self, owner: &[u8], hash: u64) -> Option<u32> {
         let is_it = |place: &u32| {
@@ -234,10 +413,16 @@ impl Generation {
         let place = saturate(self.known.len() as u64);
         let owner = store(&mut self.arena, owner);
         let name = store(&mut self.arena, name);
-        self.known.push(KnownName { hash, owner, name, room: name.length, seen });
+        self.known.push(KnownName { hash, owner, name, room: name.length, seen, is_carried_over: false });
         let known = &self.known;
         self.index.insert_unique(hash, place, |place| known[*place as usize].hash);
         place
+    }
+
+    /// Whether an owner's name is another one from now on.
+    fn is_news(&self, place: u32, name: &[u8], seen: u32) -> bool {
+        let known = &self.known[place as usize];
+        !name.is_empty() && seen >= known.seen && known.name.of(&self.arena) != name
     }
 
     /// Takes a name that is as new as the one known, or newer; an empty one says nothing.

@@ -169,6 +169,11 @@ impl Layout {
         self.latest && self.id[dimension] && self.name[dimension]
     }
 
+    /// Whether series show a name for a dimension.
+    pub fn has_names(&self, dimension: usize) -> bool {
+        self.name[dimension]
+    }
+
     /// The tags of a series, sorted, each once, in `tags`.
     pub fn tags<'a>(&'a self, tags: &mut Vec<TagText<'a>>, key: &'a [u8], attributes: &Attributes<'a>) {
         tags.clear();
@@ -225,6 +230,23 @@ pub fn takes_name(key: &[u8], dimension: usize) -> bool {
 /// The id of a dimension in a key; empty where there is none.
 pub fn id_of(key: &[u8], dimension: usize) -> &[u8] {
     Parts(&key[HEAD..]).nth(dimension * 2).unwrap_or_default()
+}
+
+/// Id and name of a dimension in a key; empty where they are not part of it.
+pub fn id_and_name_of(key: &[u8], dimension: usize) -> (&[u8], &[u8]) {
+    let mut parts = Parts(&key[HEAD..]);
+    let id = parts.nth(dimension * 2).unwrap_or_default();
+    (id, parts.next().unwrap_or_default())
+}
+
+/// The field that has the id of a dimension, which is below [`DIMENSIONS`].
+pub const fn id_field(dimension: usize) -> Field {
+    FIELDS_OF[dimension].0
+}
+
+/// The field that has the name of a dimension, which is below [`DIMENSIONS`].
+pub const fn name_field(dimension: usize) -> Field {
+    FIELDS_OF[dimension].1
 }
 
 /// A value as it may stand in a tag: cut to what Datadog takes with its key, without colons at the end.

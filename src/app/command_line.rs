@@ -41,7 +41,7 @@ pub(super) enum Command {
     #[command(after_help = RUN_AFTER_HELP)]
     Run(RunArguments),
     /// Read and validate the configuration, and show each connection (never a key)
-    Check(ConfigArgument),
+    Check(CheckArguments),
     /// Ask the running forwarder whether it can take events (for container health checks)
     Health(ConfigArgument),
     /// Write man pages and shell completions (bash, zsh, fish) into a directory
@@ -56,6 +56,20 @@ pub(super) struct RunArguments {
     pub(super) config: ConfigArgument,
     #[command(flatten)]
     pub(super) import: ImportArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    pub(super) config: ConfigArgument,
+    /// Also ask Datadog whether each connection's API key is valid on its site; exit status 78 if one is not, 1 if
+    /// Datadog can't be asked
+    #[arg(long)]
+    pub(super) online: bool,
+    /// Where a key is not valid, ask all of Datadog's other sites whether it belongs there. This shows the key to
+    /// Datadog's other regions, the US government's among them, and is done only when asked for
+    #[arg(long, requires = "online")]
+    pub(super) find_site: bool,
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +101,18 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_key_is_shown_to_other_sites_only_when_that_is_asked_for_beside_online() {
+        let parse = |given: &[&str]| match Arguments::try_parse_from(given).map(|parsed| parsed.command) {
+            Ok(Command::Check(check)) => Some((check.online, check.find_site)),
+            _ => None,
+        };
+        assert_eq!(parse(&["braze-datadog", "check"]), Some((false, false)));
+        assert_eq!(parse(&["braze-datadog", "check", "--online"]), Some((true, false)));
+        assert_eq!(parse(&["braze-datadog", "check", "--online", "--find-site"]), Some((true, true)));
+        assert_eq!(parse(&["braze-datadog", "check", "--find-site"]), None);
     }
 
     #[test]

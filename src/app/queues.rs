@@ -6,11 +6,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::command_line::ImportArguments;
+use super::keys::WatchedIntake;
 use super::views::Waiting;
 use super::{Failure, progress};
 use crate::clock::Clock;
 use crate::config::{Config, QueueKind};
-use crate::datadog::http::HttpIntake;
 use crate::pipeline::{Command, Ended, Pipeline, PipelineError};
 use crate::queue::embedded::{self, Appender, EmbeddedQueue};
 use crate::queue::files::{self, FilesQueue, Notice};
@@ -54,7 +54,7 @@ fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Opt
 
 /// First the imports, then the queue.
 pub(super) async fn run(
-    pipeline: &mut Pipeline<HttpIntake>,
+    pipeline: &mut Pipeline<WatchedIntake>,
     files: Option<FilesQueue>,
     queue: EventQueue,
     commanded: &mut mpsc::Receiver<Command>,

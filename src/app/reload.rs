@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::keys::KeyWatch;
 use crate::aggregate::tags::Layout;
 use crate::config::{Config, changes_needing_restart};
 use crate::datadog::Connection;
@@ -20,6 +21,7 @@ pub(super) struct Reloader {
     pub(super) started_with: Config,
     pub(super) commands: mpsc::Sender<pipeline::Command>,
     pub(super) connections: watch::Sender<Arc<Vec<Connection>>>,
+    pub(super) keys: Arc<KeyWatch>,
     pub(super) log_level: LogLevel,
     pub(super) push: Option<push::Reload>,
 }
@@ -60,6 +62,7 @@ impl Reloader {
         }
         self.log_level.set(config.log.level);
         let layout = Arc::new(Layout::new(&config.tags));
+        self.keys.configure(&config.connections, config.validate_keys);
         self.connections.send_replace(Arc::new(config.connections.clone()));
         let connections = config.connections.len();
         let reload = pipeline::Command::Reload { connections: config.connections, layout };

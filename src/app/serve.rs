@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::command_line::ImportArguments;
+use super::keys::{KeyWatch, WatchedIntake};
 use super::reload::Reloader;
 use super::views::Watched;
 use super::{Failure, queues};
@@ -16,7 +17,7 @@ use crate::admin::{self, books};
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::config::{Config, Warning};
-use crate::datadog::http::HttpIntake;
+use crate::datadog::http::{HttpIntake, KeyValidator};
 use crate::lane;
 use crate::pipeline::{self, Command, Pipeline};
 use crate::push::{self, Credentials, PushListener};
@@ -69,7 +70,10 @@ async fn serve(
     let (queue, waiting, appender) = queues::open(&config, import.once)?;
     let files = queues::open_files(&config, import, &clock)?;
     let stats = Arc::new(Stats::new());
-    let mut pipeline = start_pipeline(&config, &stats, &clock)?;
+    let keys = Arc::new(KeyWatch::new(clock.clone()));
+    keys.configure(&config.connections, config.validate_keys);
+    let validator = KeyValidator::new().map_err(Failure::failed)?;
+    let mut pipeline = start_pipeline(&config, &stats, &keys, &clock)?;
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
     let (connections, configured) = watch::channel(Arc::new(config.connections.clone()));
@@ -82,6 +86,7 @@ async fn serve(
         clock,
         heartbeat: pipeline.heartbeat(),
         connections: configured,
+        keys: Arc::clone(&keys),
         stopping: stopping.clone(),
         push: push.as_ref().map(PushListener::counters),
     };
@@ -90,6 +95,7 @@ async fn serve(
         started_with: config.clone(),
         commands: commands.clone(),
         connections,
+        keys: Arc::clone(&keys),
         log_level,
         push: push.as_ref().map(PushListener::reload),
     };
@@ -103,6 +109,7 @@ async fn serve(
     let mut attendants = JoinSet::new();
     attendants.spawn(attend(signals, reloader, commands, stop.clone()));
     attendants.spawn(watchdog(watched.clone()));
+    attendants.spawn(keys.run(validator));
     announce(&config, path);
 
     let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
@@ -113,25 +120,26 @@ async fn serve(
     // Health and metrics outlive everything that they tell about.
     stop_admin.send_replace(true);
     take_down(admin_listener).await;
-    let books = stats.snapshot();
-    tracing::info!(
-        received = books.received,
-        accepted = books.accepted(),
-        dropped = books.dropped(),
-        "stopped"
-    );
+    say_stopped(&stats);
     if import.once {
-        let line = books::json(&books, &watched.gauges()).to_string();
+        let line = books::json(&stats.snapshot(), &watched.gauges()).to_string();
         super::print_line(&line).map_err(Failure::failed)?;
     }
     ended.map_err(Failure::failed)
 }
 
+fn say_stopped(stats: &Stats) {
+    let books = stats.snapshot();
+    let (received, accepted, dropped) = (books.received, books.accepted(), books.dropped());
+    tracing::info!(received, accepted, dropped, "stopped");
+}
+
 fn start_pipeline(
     config: &Config,
     stats: &Arc<Stats>,
+    keys: &Arc<KeyWatch>,
     clock: &Clock,
-) -> Result<Pipeline<HttpIntake>, Failure> {
+) -> Result<Pipeline<WatchedIntake>, Failure> {
     let settings = pipeline::Settings {
         lanes: lane::Settings {
             lanes: config.lanes.get(),
@@ -143,7 +151,8 @@ fn start_pipeline(
         flush_timeout: config.aggregate.flush_timeout,
         shutdown_timeout: config.shutdown_timeout,
     };
-    let intake = Arc::new(HttpIntake::new(config.aggregate.flush_timeout).map_err(Failure::failed)?);
+    let http = HttpIntake::new(config.aggregate.flush_timeout).map_err(Failure::failed)?;
+    let intake = Arc::new(WatchedIntake { http, keys: Arc::clone(keys) });
     let layout = Arc::new(Layout::new(&config.tags));
     Pipeline::start(intake, settings, config.connections.clone(), layout, Arc::clone(stats), clock.clone())
         .map_err(Failure::failed)

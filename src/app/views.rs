@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::keys::KeyWatch;
 use crate::admin::Views;
 use crate::admin::books::{self, Gauges, QueueGauges};
 use crate::clock::Clock;
@@ -15,7 +16,7 @@ use crate::push;
 use crate::queue::embedded::Appender;
 #[cfg(feature = "kafka")]
 use crate::queue::kafka;
-use crate::stats::Stats;
+use crate::stats::{CollapsingTag, Stats};
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -71,6 +72,7 @@ pub(super) struct Watched {
     pub(super) started: u64,
     pub(super) heartbeat: Arc<AtomicU64>,
     pub(super) connections: watch::Receiver<Arc<Vec<Connection>>>,
+    pub(super) keys: Arc<KeyWatch>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) push: Option<Arc<push::Counters>>,
 }
@@ -98,6 +100,7 @@ impl Watched {
             queue: self.queue.gauges(),
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
+            keys: self.keys.known(),
             started: self.started,
             uptime_seconds: self.clock.elapsed_milliseconds() / 1000,
         }
@@ -126,6 +129,7 @@ impl Watched {
                 let last = books.last_outcome.map(
                     |(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(at)}),
                 );
+                let key = self.keys.shown(&connection.name);
                 json!({
                     "name": connection.name,
                     "site": connection.site.name,
@@ -133,6 +137,9 @@ impl Watched {
                     "metric": connection.metric,
                     "dry_run": connection.dry_run,
                     "app_group_ids": connection.app_group_ids,
+                    "key": {"state": key.state.label(), "words": key.words, "seconds_ago": key.seconds_ago},
+                    "names_collapsing": books.names_collapsing,
+                    "collapsing": books.collapsing.iter().map(collapsing_json).collect::<Vec<_>>(),
                     "last_outcome": last,
                     "series": books.series,
                     "counted": books.counted,
@@ -159,6 +166,18 @@ impl Watched {
             "books": books::json(&snapshot, &gauges),
         })
     }
+}
+
+fn collapsing_json(tag: &CollapsingTag) -> Value {
+    json!({
+        "tag": tag.tag,
+        "names": tag.names,
+        "names_total": tag.names_total,
+        "same_name": tag.is_same_name(),
+        "ids": tag.ids,
+        "ids_total": tag.ids_total,
+        "group_by": tag.group_by,
+    })
 }
 
 fn queue_json(queue: &QueueGauges, trouble: Option<&str>) -> Value {

@@ -60,6 +60,7 @@ impl Check<'_> {
             log: self.log(&written.log),
             shutdown_timeout: self.duration("shutdown_timeout", &written.shutdown_timeout, &SHUTDOWN_TIMEOUT),
             lanes: self.lanes(written.lanes),
+            validate_keys: written.validate_keys,
             connections_directory,
         };
         if let Some(push) = &config.push {

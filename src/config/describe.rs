@@ -61,7 +61,7 @@ fn push_listener(push: &push::Settings) -> String {
 }
 
 /// The keys that differ between two configurations and that a running process can't take over: everything
-/// but connections, tags, the level of the log, and what stands in files (keys, tokens).
+/// but connections, tags, whether keys are validated, the level of the log, and what stands in files (keys, tokens).
 pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let mut keys = Vec::new();
     let mut compare = |key: &str, same: bool| {

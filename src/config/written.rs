@@ -31,6 +31,7 @@ pub(super) struct Written {
     pub log: Log,
     pub shutdown_timeout: String,
     pub lanes: u64,
+    pub validate_keys: bool,
     pub connections_directory: String,
 }
 
@@ -156,6 +157,7 @@ impl Default for Written {
             log: Log::default(),
             shutdown_timeout: "20s".into(),
             lanes: 0,
+            validate_keys: true,
             connections_directory: String::new(),
         }
     }

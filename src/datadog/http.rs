@@ -1,5 +1,7 @@
 //! The HTTP client towards Datadog.
 
+mod validate;
+
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +13,17 @@ use super::payload::Payload;
 use super::{Connection, Intake};
 use crate::stats::DropReason;
 
+pub use self::validate::KeyValidator;
+
 /// How much of an error's body is read: enough for Datadog's sentence, too little for an endless body.
 const ANSWER_BYTES_MAX: usize = 1024;
 
 /// How long an idle connection is kept: shorter than any server does. A connection that the server has just
 /// closed would lose a whole flush, for nothing is sent twice.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How many idle connections are kept to one host.
+const IDLE_MAX: usize = 8;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -42,20 +49,7 @@ impl HttpIntake {
     /// # Errors
     /// When TLS can't be set up.
     pub fn new(timeout: Duration) -> Result<Self, HttpError> {
-        // A second client in one process finds the provider installed, which is as good.
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(8)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent(concat!("braze-datadog/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| HttpError::Client(sentence(&error)))?;
-        Ok(Self { client, timeout })
+        Ok(Self { client: client(timeout, IDLE_MAX)?, timeout })
     }
 
     async fn post(&self, connection: &Connection, payload: Payload) -> Outcome {
@@ -86,6 +80,23 @@ impl Intake for HttpIntake {
     async fn submit(&self, connection: Arc<Connection>, payload: Payload) -> Outcome {
         self.post(&connection, payload).await
     }
+}
+
+/// A client whose requests take `timeout` at most, with everything set that has a harmful default.
+fn client(timeout: Duration, idle_max: usize) -> Result<reqwest::Client, HttpError> {
+    // A second client in one process finds the provider installed, which is as good.
+    let _installed_before = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(idle_max)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .user_agent(concat!("braze-datadog/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| HttpError::Client(sentence(&error)))
 }
 
 /// Classifies an answer; of an error's body at most [`ANSWER_BYTES_MAX`] are told, without the key.

@@ -142,6 +142,17 @@ impl Site {
         !loopback
     }
 
+    /// Whether it is one of Datadog's own sites, instead of a proxy or a test server.
+    pub fn is_datadogs(&self) -> bool {
+        let host = self.base_url.strip_prefix("https://api.");
+        host.is_some_and(|host| *host == *self.name || SITES.iter().any(|(_, parameter)| *parameter == host))
+    }
+
+    /// All of [`SITES`], as they are asked.
+    pub fn all() -> impl Iterator<Item = Self> {
+        SITES.iter().map(|(name, parameter)| Self::listed(name, parameter))
+    }
+
     fn listed(name: &str, parameter: &str) -> Self {
         Self { name: name.into(), base_url: format!("https://api.{parameter}").into() }
     }
@@ -285,6 +296,23 @@ mod tests {
 
     fn base_url(text: &str) -> String {
         Site::parse(text).map_or_else(|error| error.to_string(), |(site, _)| site.base_url.to_string())
+    }
+
+    #[test]
+    fn a_proxy_is_told_from_datadogs_own_sites() {
+        assert_eq!(Site::all().count(), SITES.len());
+        assert!(Site::all().all(|site| site.is_datadogs()));
+        assert!(Site::parse("us9.datadoghq.com").unwrap().0.is_datadogs());
+        for (url, expected) in [
+            ("https://api.datadoghq.eu", true),
+            ("https://api.datadoghq.eu/proxy", false),
+            ("http://api.datadoghq.eu", false),
+            ("https://datadoghq.eu", false),
+            ("https://api.example.com", false),
+            ("http://127.0.0.1:8125", false),
+        ] {
+            assert_eq!(Site::from_url(url).unwrap().is_datadogs(), expected, "{url}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::names::Names;
 use crate::aggregate::Aggregator;
-use crate::aggregate::names::KnownNames;
 use crate::aggregate::tags::TagText;
 use crate::datadog::Connection;
 use crate::datadog::encode::encode_with;
@@ -24,9 +24,6 @@ const JOBS_MAX: usize = 2;
 
 /// How many encoded payloads may wait to be submitted.
 const ENCODED_MAX: usize = 16;
-
-/// How many names are remembered over all connections: a platform's campaigns and steps, at about 150 bytes each.
-const NAMES_MAX: usize = 1_000_000;
 
 /// How many of the busiest series are shown to people.
 const BUSIEST_MAX: usize = 20;
@@ -67,7 +64,7 @@ impl Flusher {
     pub(super) fn start(stats: Arc<Stats>) -> std::io::Result<Self> {
         let (jobs, mut received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
-        let mut names = KnownNames::new(NAMES_MAX);
+        let mut names = Names::new();
         let work = move || {
             while let Some(job) = received.blocking_recv() {
                 // A pipeline that is gone needs no more: its deliveries stay in the queue.
@@ -99,12 +96,7 @@ impl Flusher {
 /// The pipeline has gone.
 struct Gone;
 
-fn flush(
-    job: FlushJob,
-    names: &mut KnownNames,
-    stats: &Stats,
-    done: &mpsc::Sender<Encoded>,
-) -> Result<(), Gone> {
+fn flush(job: FlushJob, names: &mut Names, stats: &Stats, done: &mpsc::Sender<Encoded>) -> Result<(), Gone> {
     let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
     let FlushJob { claim, cuts, is_idle, time, connections } = job;
     let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
@@ -118,6 +110,7 @@ fn flush(
     for (connection, numbers) in batches(by_connection, &connections) {
         encode_batch(claim, &merged, &numbers, connection, time, done)?;
     }
+    names.tell(stats, &connections);
     let busiest = (!is_idle).then(|| busiest(&merged, &connections));
     send(Encoded::Done { claim, series: merged.len(), busiest })
 }

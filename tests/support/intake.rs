@@ -97,6 +97,7 @@ struct State {
     decide: Arc<Decide>,
     revoked: HashSet<String>,
     validate: Option<(u16, &'static str)>,
+    validations_hang: bool,
     requests: Vec<Request>,
     validations: Vec<String>,
     violations: Vec<String>,
@@ -113,29 +114,35 @@ pub(crate) struct Intake {
 impl Intake {
     /// Listens on a free port of the loopback, without TLS, and accepts everything.
     pub(crate) fn start() -> Self {
-        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), false)
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), None)
     }
 
     /// As [`Intake::start`], on a given address: an intake that comes back.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
-        Self::listen(address, false)
+        Self::listen(address, None)
     }
 
     /// As [`Intake::start`], with TLS and a certificate that nobody knows; see [`Intake::certificate`].
     pub(crate) fn start_tls() -> Self {
-        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), true)
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), Some(&["localhost", "127.0.0.1"]))
     }
 
-    fn listen(address: SocketAddr, tls: bool) -> Self {
+    /// As [`Intake::start_tls`], with a certificate for a host of Datadog's, which only a proxy leads here.
+    pub(crate) fn start_tls_for(host: &str) -> Self {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), Some(&[host]))
+    }
+
+    fn listen(address: SocketAddr, tls: Option<&[&str]>) -> Self {
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (certificate, acceptor) = tls.then(self_signed).unzip();
+        let (certificate, acceptor) = tls.map(self_signed).unzip();
         let state = Arc::new(Mutex::new(State {
             next: VecDeque::new(),
             decide: Arc::new(|_| Behaviour::Accept),
             revoked: HashSet::new(),
             validate: None,
+            validations_hang: false,
             requests: Vec::new(),
             validations: Vec::new(),
             violations: Vec::new(),
@@ -190,6 +197,11 @@ impl Intake {
     /// From now on every validation is answered so; `None`: by the key.
     pub(crate) fn validate_with(&self, answer: Option<(u16, &'static str)>) {
         self.state.lock().unwrap().validate = answer;
+    }
+
+    /// From now on no validation is answered at all.
+    pub(crate) fn never_validate(&self) {
+        self.state.lock().unwrap().validations_hang = true;
     }
 
     /// Every request for points, in the order in which they arrived.
@@ -258,8 +270,9 @@ impl Drop for Intake {
     }
 }
 
-fn self_signed() -> (String, TlsAcceptor) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+fn self_signed(names: &[&str]) -> (String, TlsAcceptor) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let settings =
         rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -338,7 +351,13 @@ async fn answer(
         answered: None,
     };
     match (&head.method, head.uri.path()) {
-        (&Method::GET, VALIDATE_PATH) => Ok(validate(&request, &mut state.lock().unwrap())),
+        (&Method::GET, VALIDATE_PATH) => {
+            let (answer, hangs) = {
+                let mut state = state.lock().unwrap();
+                (validate(&request, &mut state), state.validations_hang)
+            };
+            if hangs { std::future::pending().await } else { Ok(answer) }
+        }
         (&Method::POST, POINTS_PATH) => {
             let violations = judge::judge(&mut request);
             let (number, behaviour) = state.lock().unwrap().record(request, violations);

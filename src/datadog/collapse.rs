@@ -1,0 +1,543 @@
+//! Names that become one tag value in Datadog.
+//!
+//! Datadog makes `weekly_newsletter` of `Weekly newsletter` and of `weekly_newsletter!`: a query by that value adds up
+//! two campaigns. It can't be seen there, so it is seen here. Two campaigns with the very same name are added up as
+//! well, which is told apart, for it is often meant (each Canvas has its "Email 1").
+//!
+//! What is kept is hashes, of about 70 bytes a name: the texts are with [`KnownNames`], which bounds their number, and
+//! are looked up when there is something to show.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::RandomState;
+use foldhash::quality;
+
+use super::normal::stored_tag;
+use crate::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
+use crate::aggregate::tags;
+use crate::stats::CollapsingTag;
+
+/// How many tags are shown of a connection: those with different names first.
+const TAGS_MAX: usize = 20;
+
+/// How many names and ids are shown of a tag.
+const NAMES_MAX: usize = 10;
+const IDS_MAX: usize = 20;
+
+/// Beyond so many names of one tag it is not looked at whether all of them belong to one id.
+const LOOKED_AT_MAX: usize = 16;
+
+/// What became of names. Hashes identify them: that two of a million names have one has a probability of 10⁻⁷, and
+/// what is shown is compared by its text.
+#[derive(Debug, Default)]
+pub struct Collapse {
+    hasher: quality::RandomState,
+    names: HashMap<u64, Name, RandomState>,
+    tags: HashMap<u64, Names, RandomState>,
+    connections: BTreeMap<ConnectionId, Found>,
+    is_changed: bool,
+}
+
+/// One name of one kind (campaign, step, …) of a connection.
+#[derive(Debug, Default)]
+struct Name {
+    /// The stored tag.
+    tag: u64,
+    /// How many ids have the name, and their hashes combined: those of one id are that id's.
+    ids: u32,
+    ids_combined: u64,
+}
+
+/// The names of one stored tag; nearly always one.
+#[derive(Debug)]
+enum Names {
+    One(u64),
+    #[expect(clippy::box_collection, reason = "nearly always one name: 16 bytes a tag instead of 48")]
+    More(Box<HashSet<u64, RandomState>>),
+}
+
+/// What there is to tell of a connection.
+#[derive(Debug, Default)]
+struct Found {
+    /// Tags that are several names, of different ids.
+    collapsing: BTreeSet<u64>,
+    /// Names that several ids have.
+    shared: BTreeSet<u64>,
+}
+
+/// What is told of a connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Collapsing {
+    /// How many stored tags stand for several names.
+    pub tags_total: u64,
+    /// Some of them, and of the names that several ids have, in the order of their tags.
+    pub tags: Vec<CollapsingTag>,
+}
+
+impl Collapse {
+    /// Follows what has come to be known and was forgotten since the last time, and returns what there is to tell by
+    /// connection, if that has changed; a connection that is not in it has nothing.
+    pub fn follow(&mut self, known: &mut KnownNames) -> Option<BTreeMap<ConnectionId, Collapsing>> {
+        if let Some(changes) = known.take_changes() {
+            for change in &changes {
+                match change {
+                    Change::Learnt(owned) => self.learn(owned.name_of()),
+                    Change::Forgotten(owned) => self.forget(owned.name_of()),
+                }
+            }
+        } else {
+            *self = Self { hasher: self.hasher.clone(), is_changed: true, ..Self::default() };
+            known.iter().for_each(|name| self.learn(name));
+        }
+        std::mem::take(&mut self.is_changed).then(|| self.tell(known))
+    }
+
+    fn learn(&mut self, of: NameOf<'_>) {
+        let (number, id) = (self.hash(of, of.name), self.id(of));
+        if !self.names.contains_key(&number) {
+            let tag = self.hash(of, stored(of).as_bytes());
+            self.names.insert(number, Name { tag, ..Name::default() });
+            match self.tags.get_mut(&tag) {
+                None => drop(self.tags.insert(tag, Names::One(number))),
+                Some(names) => names.add(number),
+            }
+        }
+        let Some(name) = self.names.get_mut(&number) else { return };
+        name.ids += 1;
+        name.ids_combined ^= id;
+        let tag = name.tag;
+        self.review(of.connection, tag, number);
+    }
+
+    fn forget(&mut self, of: NameOf<'_>) {
+        let (number, id) = (self.hash(of, of.name), self.id(of));
+        let Some(name) = self.names.get_mut(&number) else { return };
+        name.ids -= 1;
+        name.ids_combined ^= id;
+        let (tag, is_gone) = (name.tag, name.ids == 0);
+        if is_gone {
+            self.names.remove(&number);
+            if self.tags.get_mut(&tag).is_none_or(|names| names.remove(number)) {
+                self.tags.remove(&tag);
+            }
+        }
+        self.review(of.connection, tag, number);
+    }
+
+    /// Looks again at a tag and a name that something has changed of.
+    fn review(&mut self, connection: ConnectionId, tag: u64, name: u64) {
+        let is_collapsing = self.tags.get(&tag).is_some_and(|names| self.are_of_several_ids(names));
+        let is_shared = self.names.get(&name).is_some_and(|name| name.ids > 1);
+        let known = self.connections.get(&connection);
+        let was_told =
+            known.is_some_and(|known| known.collapsing.contains(&tag) || known.shared.contains(&name));
+        if !(is_collapsing || is_shared || was_told) {
+            return;
+        }
+        let found = self.connections.entry(connection).or_default();
+        put(&mut found.collapsing, tag, is_collapsing);
+        put(&mut found.shared, name, is_shared);
+        self.is_changed = true;
+    }
+
+    /// Whether names are several, and not all of them one id's, as those of a renamed campaign are.
+    fn are_of_several_ids(&self, names: &Names) -> bool {
+        let Names::More(names) = names else { return false };
+        if names.len() > LOOKED_AT_MAX {
+            return true;
+        }
+        let mut ids = names.iter().filter_map(|name| self.names.get(name));
+        let first = ids.next().map(|name| (name.ids, name.ids_combined));
+        ids.any(|name| name.ids > 1 || first != Some((1, name.ids_combined)))
+    }
+
+    fn tell(&self, known: &KnownNames) -> BTreeMap<ConnectionId, Collapsing> {
+        let mut drafts = Vec::new();
+        let mut wanted: HashMap<u64, usize, RandomState> = HashMap::default();
+        for (connection, found) in &self.connections {
+            for tag in found.collapsing.iter().take(TAGS_MAX) {
+                let Some(names) = self.tags.get(tag) else { continue };
+                wanted.extend(names.iter().take(LOOKED_AT_MAX).map(|name| (name, drafts.len())));
+                drafts.push(Draft::new(
+                    *connection,
+                    names.len(),
+                    names.iter().map(|name| self.ids(name)).sum(),
+                ));
+            }
+            let room = TAGS_MAX.saturating_sub(found.collapsing.len());
+            let is_told =
+                |name: &u64| self.names.get(name).is_some_and(|of| found.collapsing.contains(&of.tag));
+            for name in found.shared.iter().filter(|name| !is_told(name)).take(room) {
+                wanted.insert(*name, drafts.len());
+                drafts.push(Draft::new(*connection, 1, self.ids(*name)));
+            }
+        }
+        if !wanted.is_empty() {
+            for of in known.iter() {
+                if let Some(draft) = wanted.get(&self.hash(of, of.name)) {
+                    drafts[*draft].add(of);
+                }
+            }
+        }
+        let total =
+            |found: &Found| Collapsing { tags_total: found.collapsing.len() as u64, tags: Vec::new() };
+        let mut told: BTreeMap<_, _> =
+            self.connections.iter().map(|(connection, found)| (*connection, total(found))).collect();
+        for draft in drafts {
+            let connection = draft.connection;
+            if let (Some(tag), Some(told)) = (draft.finish(), told.get_mut(&connection)) {
+                told.tags.push(tag);
+            }
+        }
+        for told in told.values_mut() {
+            told.tags.sort_by(|a, b| (a.is_same_name(), &a.tag).cmp(&(b.is_same_name(), &b.tag)));
+        }
+        told
+    }
+
+    fn ids(&self, name: u64) -> u64 {
+        self.names.get(&name).map_or(0, |name| u64::from(name.ids))
+    }
+
+    /// The hash of an id; of a name that has none, which then stands for itself.
+    fn id(&self, of: NameOf<'_>) -> u64 {
+        self.hash(of, if of.id.is_empty() { of.name } else { of.id })
+    }
+
+    fn hash(&self, of: NameOf<'_>, text: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u32(of.connection.0);
+        hasher.write_usize(of.dimension);
+        hasher.write(text);
+        hasher.finish()
+    }
+}
+
+impl Names {
+    fn add(&mut self, name: u64) {
+        match self {
+            Names::One(one) => *self = Names::More(Box::new([*one, name].into_iter().collect())),
+            Names::More(names) => drop(names.insert(name)),
+        }
+    }
+
+    /// Takes a name away; returns whether it was the last.
+    fn remove(&mut self, name: u64) -> bool {
+        let Names::More(names) = self else { return true };
+        names.remove(&name);
+        if names.len() == 1
+            && let Some(last) = names.iter().next()
+        {
+            *self = Names::One(*last);
+        }
+        false
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> {
+        let (one, more) = match self {
+            Names::One(one) => (Some(*one), None),
+            Names::More(names) => (None, Some(names.iter().copied())),
+        };
+        one.into_iter().chain(more.into_iter().flatten())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Names::One(_) => 1,
+            Names::More(names) => names.len(),
+        }
+    }
+}
+
+/// What is shown of a tag, while its texts are gathered.
+struct Draft {
+    connection: ConnectionId,
+    dimension: usize,
+    tag: String,
+    names: BTreeSet<String>,
+    names_total: usize,
+    ids: BTreeSet<String>,
+    ids_total: u64,
+}
+
+impl Draft {
+    fn new(connection: ConnectionId, names_total: usize, ids_total: u64) -> Self {
+        let (tag, names, ids) = (String::new(), BTreeSet::new(), BTreeSet::new());
+        Self { connection, dimension: 0, tag, names, names_total, ids, ids_total }
+    }
+
+    fn add(&mut self, of: NameOf<'_>) {
+        let tag = stored(of);
+        if self.names.is_empty() {
+            self.tag = tag;
+            self.dimension = of.dimension;
+        } else if self.tag != tag {
+            // One hash for two texts.
+            return;
+        }
+        if self.names.len() < NAMES_MAX {
+            self.names.insert(String::from_utf8_lossy(of.name).into_owned());
+        }
+        if self.ids.len() < IDS_MAX && !of.id.is_empty() {
+            self.ids.insert(String::from_utf8_lossy(of.id).into_owned());
+        }
+    }
+
+    fn finish(self) -> Option<CollapsingTag> {
+        let is_one_text_less = self.names_total > 1 && self.names.len() < 2;
+        (!self.names.is_empty() && !is_one_text_less).then(|| CollapsingTag {
+            tag: self.tag,
+            names: self.names.into_iter().collect(),
+            names_total: self.names_total as u64,
+            ids: self.ids.into_iter().collect(),
+            ids_total: self.ids_total,
+            group_by: tags::id_field(self.dimension).name(),
+        })
+    }
+}
+
+/// The tag of a name as Datadog stores it.
+fn stored(of: NameOf<'_>) -> String {
+    stored_tag(&format!("{}:{}", tags::name_field(of.dimension).name(), String::from_utf8_lossy(of.name)))
+}
+
+fn put(set: &mut BTreeSet<u64>, element: u64, belongs: bool) {
+    if belongs {
+        set.insert(element);
+    } else {
+        set.remove(&element);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::aggregate::tags::{Layout, Names as NamesAre, Settings as TagSettings, Tag};
+    use crate::aggregate::{Aggregator, Late, Settings, Timestamp};
+    use crate::event::{FIELDS, Field, SendEvent};
+
+    /// The flush thread's part of the work: campaigns by id and name, in the order of the time.
+    struct Flushes {
+        known: KnownNames,
+        collapse: Collapse,
+        now: u64,
+    }
+
+    fn layout(names: NamesAre, ids: bool) -> Arc<Layout> {
+        let include =
+            Tag::ALL.into_iter().filter(|tag| ids || *tag != Tag::Field(Field::CampaignId)).collect();
+        Arc::new(Layout::new(&TagSettings { include, static_tags: Vec::new(), names }))
+    }
+
+    impl Flushes {
+        fn new(names_max: usize) -> Self {
+            Self { known: KnownNames::new(names_max), collapse: Collapse::default(), now: 0 }
+        }
+
+        fn flush_under(
+            &mut self,
+            layout: Arc<Layout>,
+            campaigns: &[(u32, &str, &str)],
+        ) -> Option<BTreeMap<ConnectionId, Collapsing>> {
+            let settings = Settings {
+                timestamp: Timestamp::Event,
+                late: Late::Drop,
+                flush_interval: Duration::from_secs(10),
+                flush_timeout: Duration::from_secs(5),
+                series_max: 1000,
+            };
+            let mut cut = Aggregator::new(layout, &settings, RandomState::default());
+            for (connection, id, name) in campaigns {
+                self.now += 1;
+                let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+                fields[Field::CampaignId as usize] = id.as_bytes();
+                fields[Field::CampaignName as usize] = name.as_bytes();
+                let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
+                cut.record(ConnectionId(*connection), &event, "email", 0, self.now);
+            }
+            self.known.settle(&mut cut);
+            self.collapse.follow(&mut self.known)
+        }
+
+        fn flush(&mut self, campaigns: &[(u32, &str, &str)]) -> Option<BTreeMap<ConnectionId, Collapsing>> {
+            self.flush_under(layout(NamesAre::Latest, true), campaigns)
+        }
+
+        /// What is found when all names known are looked at together: per connection and stored tag its names and ids.
+        fn expected(&self) -> BTreeMap<(u32, String), (BTreeSet<String>, u64)> {
+            let mut tags: BTreeMap<(u32, String), BTreeMap<String, Vec<String>>> = BTreeMap::new();
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            for of in self.known.iter() {
+                let id = if of.id.is_empty() { of.name } else { of.id };
+                let names = tags.entry((of.connection.0, stored(of))).or_default();
+                names.entry(text(of.name)).or_default().push(text(id));
+            }
+            tags.retain(|_, names| names.values().flatten().collect::<BTreeSet<_>>().len() > 1);
+            let total = |ids: &Vec<String>| ids.len() as u64;
+            tags.into_iter()
+                .map(|(tag, names)| (tag, (names.keys().cloned().collect(), names.values().map(total).sum())))
+                .collect()
+        }
+    }
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn two_campaigns_whose_names_become_one_value_are_told_with_what_tells_them_apart() {
+        let mut flushes = Flushes::new(100);
+        let found = flushes
+            .flush(&[(0, "c1", "Weekly newsletter"), (0, "c2", "weekly_newsletter!"), (0, "c3", "Welcome")])
+            .unwrap();
+        let expected = CollapsingTag {
+            tag: "campaign_name:weekly_newsletter".into(),
+            names: texts(&["Weekly newsletter", "weekly_newsletter!"]),
+            names_total: 2,
+            ids: texts(&["c1", "c2"]),
+            ids_total: 2,
+            group_by: "campaign_id",
+        };
+        let expected = Collapsing { tags_total: 1, tags: vec![expected] };
+        assert_eq!(found, BTreeMap::from([(ConnectionId(0), expected)]));
+        assert_eq!(
+            flushes.flush(&[(0, "c1", "Weekly newsletter"), (0, "c9", "New")]),
+            None,
+            "nothing has changed"
+        );
+        // Renamed, it is over.
+        let found = flushes.flush(&[(0, "c2", "Monthly newsletter")]).unwrap();
+        assert_eq!(found[&ConnectionId(0)], Collapsing::default());
+    }
+
+    #[test]
+    fn each_connection_and_each_kind_of_name_is_by_itself() {
+        let mut flushes = Flushes::new(100);
+        assert_eq!(flushes.flush(&[(0, "c1", "Weekly"), (1, "c2", "weekly")]), None);
+        let found = flushes.flush(&[(1, "c3", "WEEKLY")]).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&ConnectionId(1)]);
+    }
+
+    #[test]
+    fn a_name_that_several_ids_have_is_told_but_is_not_counted() {
+        let mut flushes = Flushes::new(100);
+        let found = flushes.flush(&[(0, "c1", "Email 1"), (0, "c2", "Email 1")]).unwrap();
+        let found = &found[&ConnectionId(0)];
+        assert_eq!((found.tags_total, found.tags.len()), (0, 1));
+        assert!(found.tags[0].is_same_name());
+        assert_eq!((&found.tags[0].names, &found.tags[0].ids), (&texts(&["Email 1"]), &texts(&["c1", "c2"])));
+        // With another name beside it, it is one entry, and comes first.
+        let more = [(0, "c3", "email 1"), (0, "a1", "A"), (0, "a2", "A")];
+        let found = flushes.flush(&more).unwrap();
+        let found = &found[&ConnectionId(0)];
+        assert_eq!((found.tags_total, found.tags.len()), (1, 2));
+        assert_eq!((found.tags[0].names_total, found.tags[0].ids_total), (2, 3));
+        assert!(found.tags[1].is_same_name());
+    }
+
+    #[test]
+    fn an_emoji_is_nothing_to_datadog() {
+        let mut flushes = Flushes::new(100);
+        let found = flushes.flush(&[(0, "c1", "🎉"), (0, "c2", "🔥🔥")]).unwrap();
+        assert_eq!(found[&ConnectionId(0)].tags[0].tag, "campaign_name:");
+    }
+
+    #[test]
+    fn names_as_sent_collapse_too_but_not_those_of_one_campaign() {
+        let mut flushes = Flushes::new(100);
+        let layout = layout(NamesAre::AsSent, true);
+        let renamed = [(0, "c1", "Weekly"), (0, "c1", "weekly")];
+        assert_eq!(flushes.flush_under(Arc::clone(&layout), &renamed), None, "one campaign, renamed");
+        let found = flushes.flush_under(layout, &[(0, "c2", "WEEKLY")]).unwrap();
+        let found = &found[&ConnectionId(0)];
+        assert_eq!((found.tags_total, found.tags[0].names_total), (1, 3));
+        assert_eq!(found.tags[0].ids, texts(&["c1", "c2"]));
+    }
+
+    #[test]
+    fn without_ids_among_the_tags_the_id_that_would_help_is_named() {
+        let mut flushes = Flushes::new(100);
+        let found =
+            flushes.flush_under(layout(NamesAre::Latest, false), &[(0, "c1", "Weekly"), (0, "c2", "weekly")]);
+        let found = &found.unwrap()[&ConnectionId(0)];
+        assert_eq!((found.tags_total, found.tags[0].group_by), (1, "campaign_id"));
+        assert_eq!(found.tags[0].ids, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded_and_what_is_counted_is_not() {
+        let mut flushes = Flushes::new(10_000);
+        let campaigns: Vec<_> = (0..90)
+            .map(|number| {
+                (format!("c{number}"), format!("Weekly{}{}", " ".repeat(number % 45), "!".repeat(number)))
+            })
+            .collect();
+        let mut all: Vec<(u32, &str, &str)> =
+            campaigns.iter().map(|(id, name)| (0, &**id, &**name)).collect();
+        let pairs: Vec<_> =
+            (0..50).flat_map(|number| [format!("pair {number}"), format!("Pair {number}")]).collect();
+        all.extend(pairs.iter().map(|name| (0, &**name, &**name)));
+        let found = flushes.flush(&all).unwrap();
+        let found = &found[&ConnectionId(0)];
+        assert_eq!((found.tags_total, found.tags.len()), (51, TAGS_MAX));
+        assert!(found.tags.iter().all(|tag| tag.names.len() <= NAMES_MAX && tag.ids.len() <= IDS_MAX));
+        for tag in found.tags.iter().filter(|tag| tag.tag.ends_with("weekly")) {
+            assert_eq!((tag.names_total, tag.ids_total), (90, 90));
+        }
+    }
+
+    proptest! {
+        /// Whatever is learnt, renamed, forgotten for want of room and laid out anew: what is told is what one finds
+        /// who looks at all names known together, and nothing is kept of names that are gone.
+        #[test]
+        fn what_is_told_is_what_a_look_at_all_names_finds(
+            names_max in 2usize..40,
+            usual in 0u8..3,
+            flushes in prop::collection::vec(
+                (0u8..12, prop::collection::vec((0u32..2, 0u8..12, 0usize..6), 0..12)), 1..25),
+        ) {
+            const NAMES: [&str; 6] = ["Weekly", "weekly", "Weekly!", "Welcome", "WELCOME", ""];
+            let mut of = Flushes::new(names_max);
+            let mut told = BTreeMap::new();
+            for (mode, campaigns) in flushes {
+                let ids: Vec<_> = campaigns.iter().map(|(_, id, _)| format!("c{id}")).collect();
+                let sends = campaigns.iter().zip(&ids);
+                let sends: Vec<_> = sends.map(|((connection, _, name), id)| (*connection, &**id, NAMES[*name])).collect();
+                let layout = match if mode < 3 { mode } else { usual } {
+                    0 => layout(NamesAre::AsSent, true),
+                    1 => layout(NamesAre::Latest, false),
+                    _ => layout(NamesAre::Latest, true),
+                };
+                if let Some(found) = of.flush_under(layout, &sends) {
+                    told = found;
+                }
+                let shown: BTreeMap<_, _> = told.iter().flat_map(|(connection, found)| {
+                    found.tags.iter().map(|tag| {
+                        ((connection.0, tag.tag.clone()), {
+                            assert_eq!(tag.names.len() as u64, tag.names_total);
+                            (tag.names.iter().cloned().collect(), tag.ids_total)
+                        })
+                    })
+                }).collect();
+                let expected = of.expected();
+                prop_assert_eq!(&shown, &expected);
+                let several = |connection: u32| {
+                    let of_it = expected.iter().filter(|((of, _), (names, _))| *of == connection && names.len() > 1);
+                    of_it.count() as u64
+                };
+                for (connection, found) in &told {
+                    prop_assert_eq!(found.tags_total, several(connection.0));
+                }
+                let tags: BTreeSet<_> = of.known.iter().map(|of| (of.connection, stored(of))).collect();
+                let names: BTreeSet<_> = of.known.iter().map(|of| (of.connection, of.name.to_vec())).collect();
+                prop_assert_eq!((of.collapse.tags.len(), of.collapse.names.len()), (tags.len(), names.len()));
+            }
+        }
+    }
+}

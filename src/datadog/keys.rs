@@ -1,0 +1,650 @@
+//! What is known of the connections' API keys, and when to ask next.
+//!
+//! A pure value: it is told the time and the answers, and says what to ask. Two sources are weighed:
+//!
+//! - Datadog's answer about a key ([`Validity`]) decides. One that says nothing leaves standing what was known.
+//! - What the intake did with points is a reason to ask again, not an answer: it takes points with the key of another
+//!   site, too. Only where nobody may be asked its 403 is all there is, and believed.
+
+use std::collections::BTreeMap;
+
+use super::outcome::Outcome;
+use super::site::Site;
+use super::validity::Validity;
+use super::{ApiKey, Connection};
+use crate::stats::DropReason;
+
+/// How long a valid key is believed. Datadog's own Agent asks hourly; the endpoint may be rate-limited.
+const VALID_FOR: u64 = 60 * MINUTE;
+
+/// How long until a key is asked about again that is not valid, or could not be asked about: soon enough for whoever
+/// has just put it in order.
+const ASK_AGAIN_AFTER: u64 = 10 * MINUTE;
+
+/// How soon after a question another one may come for what the intake did with points. It doubles with each that
+/// changes nothing, up to [`ASK_AGAIN_AFTER`], so that an intake which contradicts Datadog does not make us a nuisance.
+const PATIENCE: u64 = 10_000;
+
+/// How long a question may be on its way before it is taken for lost.
+const ANSWER_WITHIN: u64 = MINUTE;
+
+const MINUTE: u64 = 60_000;
+
+/// Why a key is not asked about.
+const DRY_RUN: &str = "not asked: dry run";
+const SWITCHED_OFF: &str = "not asked: validate_keys = false";
+const CUSTOM_URL: &str = "not asked: custom url (braze-datadog check --online asks it)";
+
+/// What is known of the keys of all connections. Times are milliseconds that never step back.
+#[derive(Debug, Default)]
+pub struct Keys {
+    watched: BTreeMap<Box<str>, Watched>,
+}
+
+/// One connection's key.
+#[derive(Debug)]
+struct Watched {
+    site: Site,
+    key: ApiKey,
+    /// Why nobody is asked about it.
+    not_asked: Option<&'static str>,
+    verdict: Option<Verdict>,
+    /// What came of asking since, if that was no verdict.
+    unknown: Option<String>,
+    /// When it was asked about last.
+    asked: Option<u64>,
+    /// When that was answered, whatever the answer.
+    answered: Option<u64>,
+    /// When it is asked about next, of itself.
+    due: u64,
+    /// When it is asked about next because of what the intake did.
+    nudged: Option<u64>,
+    /// Whether it was asked about last because of that.
+    was_nudged: bool,
+    patience: u64,
+    heard: Option<Heard>,
+    /// The state that was told of, of this key.
+    told: Option<State>,
+    /// Whether this key, or the one before, was told to be invalid, and nothing better since.
+    is_invalid_told: bool,
+}
+
+/// A certain answer, in words, and when it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verdict {
+    is_valid: bool,
+    words: String,
+    at: u64,
+}
+
+/// What the intake did with the last points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Accepts,
+    Refuses,
+    /// It could not be reached.
+    Silent,
+}
+
+/// Whether a key is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// Datadog has said that it is.
+    Valid,
+    /// Datadog has said that it is not.
+    Invalid,
+    /// Nobody has said.
+    #[default]
+    Unknown,
+}
+
+impl State {
+    /// As `/status` has it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            State::Valid => "valid",
+            State::Invalid => "invalid",
+            State::Unknown => "unknown",
+        }
+    }
+}
+
+/// What people see of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Whether it is valid.
+    pub state: State,
+    /// The same in words, with the site and, where it is unknown, the reason.
+    pub words: String,
+    /// How long ago that was found, in seconds; `None` where nobody was asked.
+    pub seconds_ago: Option<u64>,
+}
+
+/// What is to be asked: whether this key is valid on this site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The connection's name.
+    pub connection: Box<str>,
+    /// Who is asked.
+    pub site: Site,
+    /// Never shown.
+    pub key: ApiKey,
+}
+
+/// A change that somebody should hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The key is valid, and was not known to be.
+    Valid,
+    /// The key is valid, and the one before, or the same, was not.
+    ValidAgain,
+    /// The key is not valid, and was not known not to be.
+    Invalid,
+    /// Nothing is known of the key, and that was asked.
+    Unknown,
+}
+
+impl Keys {
+    /// Takes over the connections of a configuration. What is known of a key stays as long as key and site do; others
+    /// are due at once.
+    pub fn configure(&mut self, connections: &[Connection], validate: bool, now: u64) {
+        let mut before = std::mem::take(&mut self.watched);
+        for connection in connections {
+            let known = before.remove(&connection.name);
+            let not_asked = why_not_asked(connection, validate);
+            let is_invalid_told = known.as_ref().is_some_and(|known| known.is_invalid_told);
+            let stays = |known: &Watched| known.is_of(connection) && known.not_asked == not_asked;
+            let watched = known.filter(stays).unwrap_or_else(|| Watched {
+                site: connection.site.clone(),
+                key: connection.api_key.clone(),
+                not_asked,
+                verdict: None,
+                unknown: None,
+                asked: None,
+                answered: None,
+                due: if not_asked.is_none() { now } else { u64::MAX },
+                nudged: None,
+                was_nudged: false,
+                patience: PATIENCE,
+                heard: None,
+                told: None,
+                is_invalid_told,
+            });
+            self.watched.insert(connection.name.clone(), watched);
+        }
+    }
+
+    /// Takes what is to be asked now, at most `questions_max`. What is not answered within a minute is due again.
+    pub fn due(&mut self, questions_max: usize, now: u64) -> Vec<Question> {
+        let due = self.watched.iter_mut().filter(|(_, watched)| watched.next() <= now);
+        due.take(questions_max)
+            .map(|(name, watched)| {
+                watched.asked = Some(now);
+                watched.was_nudged = watched.due > now;
+                watched.due = now + ANSWER_WITHIN;
+                watched.nudged = None;
+                Question { connection: name.clone(), site: watched.site.clone(), key: watched.key.clone() }
+            })
+            .collect()
+    }
+
+    /// When something is due next; `None`: never, as things are.
+    pub fn next_due(&self) -> Option<u64> {
+        self.watched.values().map(Watched::next).min().filter(|next| *next < u64::MAX)
+    }
+
+    /// Takes an answer; the answer to a question about a key that has been replaced since says nothing. `random`
+    /// spreads the questions of many forwarders and connections that were started together.
+    pub fn answered(
+        &mut self,
+        question: &Question,
+        validity: &Validity,
+        random: u64,
+        now: u64,
+    ) -> Option<Change> {
+        let watched = self.watched.get_mut(&question.connection)?;
+        if watched.key != question.key || watched.site != question.site || watched.not_asked.is_some() {
+            return None;
+        }
+        let before = watched.state();
+        let after = match validity {
+            Validity::Valid => State::Valid,
+            Validity::Invalid(_) => State::Invalid,
+            Validity::Unknown(_) => State::Unknown,
+        };
+        let words = validity.words(&question.site);
+        watched.answered = Some(now);
+        if after == State::Unknown {
+            watched.unknown = Some(words);
+        } else {
+            watched.unknown = None;
+            watched.verdict = Some(Verdict { is_valid: after == State::Valid, words, at: now });
+        }
+        if watched.state() != before {
+            watched.nudged = None;
+        }
+        watched.patience = if watched.state() == before && watched.was_nudged {
+            (watched.patience * 2).min(ASK_AGAIN_AFTER)
+        } else {
+            PATIENCE
+        };
+        let wait = if after == State::Valid { VALID_FOR } else { ASK_AGAIN_AFTER };
+        watched.due = now + wait - random % (wait / 10);
+        watched.tell()
+    }
+
+    /// Takes what the intake did with points of a connection. Returns whether something is due earlier than before.
+    pub fn heard(&mut self, connection: &Connection, outcome: &Outcome, now: u64) -> bool {
+        let heard = match outcome.reason() {
+            None => Heard::Accepts,
+            Some(DropReason::Http403) => Heard::Refuses,
+            Some(DropReason::Timeout | DropReason::Connect) => Heard::Silent,
+            Some(_) => return false,
+        };
+        // What was on its way when the key was replaced says nothing about the new one.
+        let Some(watched) = self.watched.get_mut(&connection.name).filter(|known| known.is_of(connection))
+        else {
+            return false;
+        };
+        let is_news = watched.heard.replace(heard) != Some(heard);
+        let state = watched.state();
+        if watched.not_asked.is_some() {
+            watched.believe(heard, now);
+            return false;
+        }
+        let is_reason = match heard {
+            Heard::Refuses => state != State::Invalid,
+            Heard::Accepts => state != State::Valid && is_news,
+            Heard::Silent => false,
+        };
+        if !is_reason || watched.nudged.is_some() {
+            return false;
+        }
+        let earliest = watched.asked.map_or(now, |asked| now.max(asked + watched.patience));
+        watched.nudged = Some(earliest);
+        earliest < watched.due
+    }
+
+    /// What people see of a connection's key.
+    pub fn shown(&self, name: &str, now: u64) -> Shown {
+        let Some(watched) = self.watched.get(name) else {
+            return Shown { state: State::Unknown, words: "not asked yet".to_owned(), seconds_ago: None };
+        };
+        let ago = |at: u64| now.saturating_sub(at) / 1000;
+        let (words, at) = match (&watched.verdict, &watched.unknown, watched.not_asked) {
+            (Some(verdict), None, _) => (verdict.words.clone(), Some(verdict.at)),
+            (Some(verdict), Some(unknown), _) => {
+                (format!("{}; asked again since: {unknown}", verdict.words), Some(verdict.at))
+            }
+            (None, Some(unknown), _) => (unknown.clone(), watched.answered),
+            (None, None, Some(reason)) => (reason.to_owned(), None),
+            (None, None, None) => ("not asked yet".to_owned(), None),
+        };
+        Shown { state: watched.state(), words, seconds_ago: at.map(ago) }
+    }
+
+    /// The connections whose key is known to be valid or not, by name.
+    pub fn known(&self) -> impl Iterator<Item = (&str, bool)> {
+        let known = |(name, watched)| match Watched::state(watched) {
+            State::Valid => Some((name, true)),
+            State::Invalid => Some((name, false)),
+            State::Unknown => None,
+        };
+        self.watched.iter().map(|(name, watched)| (&**name, watched)).filter_map(known)
+    }
+}
+
+impl Watched {
+    fn is_of(&self, connection: &Connection) -> bool {
+        self.key == connection.api_key && self.site == connection.site
+    }
+
+    fn state(&self) -> State {
+        match &self.verdict {
+            Some(verdict) if verdict.is_valid => State::Valid,
+            Some(_) => State::Invalid,
+            None => State::Unknown,
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.due.min(self.nudged.unwrap_or(u64::MAX))
+    }
+
+    /// Takes the intake's word where nobody may be asked: a refusal stands until it accepts.
+    fn believe(&mut self, heard: Heard, now: u64) {
+        match heard {
+            Heard::Refuses => {
+                let words = format!("403: {} refuses points with this key", self.site.name);
+                self.verdict = Some(Verdict { is_valid: false, words, at: now });
+            }
+            Heard::Accepts => self.verdict = None,
+            Heard::Silent => {}
+        }
+    }
+
+    /// What there is to tell of the state, if it was not told before.
+    fn tell(&mut self) -> Option<Change> {
+        let state = self.state();
+        if self.told.replace(state) == Some(state) {
+            return None;
+        }
+        Some(match state {
+            State::Unknown => Change::Unknown,
+            State::Invalid => {
+                self.is_invalid_told = true;
+                Change::Invalid
+            }
+            State::Valid if std::mem::take(&mut self.is_invalid_told) => Change::ValidAgain,
+            State::Valid => Change::Valid,
+        })
+    }
+}
+
+fn why_not_asked(connection: &Connection, validate: bool) -> Option<&'static str> {
+    if connection.dry_run {
+        Some(DRY_RUN)
+    } else if !validate {
+        Some(SWITCHED_OFF)
+    } else if !connection.site.is_datadogs() {
+        // A proxy or a test server need not know the question, and may count what it is asked.
+        Some(CUSTOM_URL)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn connection(name: &str, site: &str, key: &str) -> Connection {
+        let site =
+            if site.contains("//") { Site::from_url(site) } else { Site::parse(site).map(|(site, _)| site) };
+        Connection {
+            name: name.into(),
+            site: site.unwrap(),
+            api_key: ApiKey::new(key),
+            app_group_ids: Vec::new(),
+            app_group_names: HashMap::new(),
+            metric: "m".into(),
+            dry_run: false,
+            heartbeat: false,
+        }
+    }
+
+    fn refused() -> Outcome {
+        Outcome::dropped(DropReason::Http403, "403 Forbidden")
+    }
+
+    fn unknown() -> Validity {
+        Validity::Unknown("no answer".into())
+    }
+
+    /// Keys of one connection, asked as soon as something is due.
+    struct Asked {
+        keys: Keys,
+        connection: Connection,
+    }
+
+    impl Asked {
+        fn new() -> Self {
+            let connection = connection("acme", "EU1", "key");
+            let mut keys = Keys::default();
+            keys.configure(std::slice::from_ref(&connection), true, 0);
+            Self { keys, connection }
+        }
+
+        /// The one question that is due now is answered.
+        fn answer(&mut self, validity: &Validity, now: u64) -> Option<Change> {
+            let due = self.keys.due(9, now);
+            assert_eq!(due.len(), 1, "at {now}");
+            self.keys.answered(&due[0], validity, 0, now)
+        }
+
+        fn hear(&mut self, outcome: &Outcome, now: u64) -> bool {
+            self.keys.heard(&self.connection, outcome, now)
+        }
+
+        fn shown(&self, now: u64) -> (State, String, Option<u64>) {
+            let Shown { state, words, seconds_ago } = self.keys.shown("acme", now);
+            (state, words, seconds_ago)
+        }
+    }
+
+    #[test]
+    fn a_key_is_asked_about_at_once_and_then_hourly() {
+        let mut asked = Asked::new();
+        assert_eq!(asked.shown(0), (State::Unknown, "not asked yet".into(), None));
+        assert_eq!(asked.answer(&Validity::Valid, 0), Some(Change::Valid));
+        assert_eq!(asked.shown(7_000), (State::Valid, "valid on EU1".into(), Some(7)));
+        assert_eq!(asked.keys.next_due(), Some(VALID_FOR));
+        assert_eq!(asked.keys.due(9, VALID_FOR - 1), vec![]);
+        assert_eq!(asked.answer(&Validity::Valid, VALID_FOR), None, "nothing has changed");
+        assert_eq!(asked.keys.known().collect::<Vec<_>>(), [("acme", true)]);
+    }
+
+    #[test]
+    fn questions_are_spread_over_the_last_tenth_of_the_hour() {
+        for random in [0, 1, 12_345, u64::MAX] {
+            let mut asked = Asked::new();
+            let due = asked.keys.due(9, 0);
+            asked.keys.answered(&due[0], &Validity::Valid, random, 0);
+            let next = asked.keys.next_due().unwrap();
+            assert!((VALID_FOR * 9 / 10..=VALID_FOR).contains(&next), "{random}: {next}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_valid_is_told_once_and_told_again_when_it_is() {
+        let mut asked = Asked::new();
+        assert_eq!(asked.answer(&Validity::Invalid(403), 0), Some(Change::Invalid));
+        let words = "403: this key is not valid on EU1";
+        assert_eq!(asked.shown(0), (State::Invalid, words.into(), Some(0)));
+        assert_eq!(asked.keys.known().collect::<Vec<_>>(), [("acme", false)]);
+        assert_eq!(asked.answer(&Validity::Invalid(403), ASK_AGAIN_AFTER), None);
+        assert_eq!(asked.answer(&Validity::Valid, 2 * ASK_AGAIN_AFTER), Some(Change::ValidAgain));
+        let next = 2 * ASK_AGAIN_AFTER + VALID_FOR;
+        assert_eq!(asked.answer(&Validity::Invalid(403), next), Some(Change::Invalid));
+    }
+
+    #[test]
+    fn no_answer_takes_no_verdict_back() {
+        let mut asked = Asked::new();
+        assert_eq!(asked.answer(&unknown(), 0), Some(Change::Unknown));
+        assert_eq!(asked.shown(5_000), (State::Unknown, "unknown: no answer".into(), Some(5)));
+        assert_eq!(asked.keys.known().count(), 0);
+        assert_eq!(asked.answer(&unknown(), ASK_AGAIN_AFTER), None, "it is told once");
+        let valid = 2 * ASK_AGAIN_AFTER;
+        assert_eq!(asked.answer(&Validity::Valid, valid), Some(Change::Valid));
+        assert_eq!(asked.answer(&unknown(), valid + VALID_FOR), None);
+        let (state, words, seconds_ago) = asked.shown(valid + VALID_FOR);
+        assert_eq!((state, seconds_ago), (State::Valid, Some(3600)));
+        assert_eq!(words, "valid on EU1; asked again since: unknown: no answer");
+        assert_eq!(asked.answer(&Validity::Valid, valid + VALID_FOR + ASK_AGAIN_AFTER), None);
+        assert_eq!(asked.shown(valid + VALID_FOR + ASK_AGAIN_AFTER).1, "valid on EU1");
+    }
+
+    #[test]
+    fn a_question_that_is_lost_is_asked_again() {
+        let mut asked = Asked::new();
+        assert_eq!(asked.keys.due(9, 0).len(), 1);
+        assert_eq!(asked.keys.due(9, ANSWER_WITHIN - 1), vec![]);
+        assert_eq!(asked.answer(&Validity::Valid, ANSWER_WITHIN), Some(Change::Valid));
+    }
+
+    #[test]
+    fn a_refused_request_makes_a_valid_key_asked_about_soon() {
+        let mut asked = Asked::new();
+        asked.answer(&Validity::Valid, 0);
+        assert!(!asked.hear(&Outcome::Accepted, 1_000));
+        assert!(asked.hear(&refused(), 2_000));
+        assert!(!asked.hear(&refused(), 3_000), "once is enough");
+        assert_eq!(asked.keys.next_due(), Some(PATIENCE));
+        assert_eq!(asked.answer(&Validity::Invalid(403), PATIENCE), Some(Change::Invalid));
+        assert!(!asked.hear(&refused(), PATIENCE + 1), "that is known");
+        // It is put in order: the next points go in, and the key is asked about.
+        assert!(asked.hear(&Outcome::Accepted, 60_000));
+        assert_eq!(asked.answer(&Validity::Valid, 60_000), Some(Change::ValidAgain));
+        // Long after the last question nobody has to wait.
+        assert!(asked.hear(&refused(), 2_000_000));
+        assert_eq!(asked.keys.next_due(), Some(2_000_000));
+    }
+
+    #[test]
+    fn that_points_are_accepted_proves_nothing() {
+        let mut asked = Asked::new();
+        asked.answer(&Validity::Invalid(403), 0);
+        assert!(asked.hear(&Outcome::Accepted, 1_000));
+        assert_eq!(asked.shown(1_000).0, State::Invalid);
+        assert_eq!(asked.answer(&Validity::Invalid(403), PATIENCE), None);
+        for second in 0..500 {
+            assert!(
+                !asked.hear(&Outcome::Accepted, PATIENCE + second * 1_000),
+                "a key of another site, as before"
+            );
+        }
+    }
+
+    #[test]
+    fn an_intake_that_contradicts_datadog_makes_few_questions() {
+        let mut asked = Asked::new();
+        let mut questions = 0;
+        for second in 0..24 * 3600 {
+            asked.hear(&refused(), second * 1_000);
+            for due in asked.keys.due(9, second * 1_000) {
+                questions += 1;
+                asked.keys.answered(&due, &Validity::Valid, 0, second * 1_000);
+            }
+        }
+        assert!((24..24 * 10).contains(&questions), "{questions}");
+    }
+
+    #[test]
+    fn a_key_that_is_replaced_is_asked_about_at_once_and_an_old_answer_is_not_about_it() {
+        let mut asked = Asked::new();
+        asked.answer(&Validity::Invalid(403), 0);
+        let late = { asked.keys.due(9, ASK_AGAIN_AFTER) };
+        let same = asked.connection.clone();
+        asked.keys.configure(&[same], true, 700_000);
+        assert_eq!(asked.shown(700_000).0, State::Invalid, "nothing was replaced");
+        asked.connection.api_key = ApiKey::new("another");
+        let replaced = asked.connection.clone();
+        asked.keys.configure(&[replaced], true, 700_000);
+        assert_eq!(asked.shown(700_000), (State::Unknown, "not asked yet".into(), None));
+        assert_eq!(asked.keys.answered(&late[0], &Validity::Invalid(403), 0, 700_000), None);
+        assert_eq!(asked.shown(700_000).0, State::Unknown);
+        let old = connection("acme", "EU1", "key");
+        assert!(!asked.keys.heard(&old, &refused(), 700_000), "points on their way with the old key");
+        assert_eq!(asked.answer(&Validity::Valid, 700_000), Some(Change::ValidAgain));
+        // Another site is another question, too.
+        let moved = connection("acme", "US5", "another");
+        asked.keys.configure(&[moved], true, 800_000);
+        assert_eq!(asked.keys.due(9, 800_000).len(), 1);
+        asked.keys.configure(&[], true, 900_000);
+        assert_eq!((asked.keys.next_due(), asked.keys.known().count()), (None, 0));
+    }
+
+    #[test]
+    fn a_key_that_is_invalid_like_the_one_before_is_told_anew() {
+        let mut asked = Asked::new();
+        assert_eq!(asked.answer(&Validity::Invalid(403), 0), Some(Change::Invalid));
+        asked.keys.configure(&[connection("acme", "EU1", "another")], true, 1);
+        assert_eq!(asked.answer(&Validity::Invalid(403), 1), Some(Change::Invalid));
+        asked.keys.configure(&[connection("acme", "EU1", "a third")], true, 2);
+        assert_eq!(asked.answer(&unknown(), 2), Some(Change::Unknown));
+        assert_eq!(asked.answer(&Validity::Valid, 2 + ASK_AGAIN_AFTER), Some(Change::ValidAgain));
+    }
+
+    #[test]
+    fn a_dry_run_a_custom_url_and_a_switch_keep_keys_from_being_asked_about() {
+        let mut dry = connection("dry", "EU1", "");
+        dry.dry_run = true;
+        let custom = connection("custom", "http://127.0.0.1:1", "key");
+        let listed = connection("listed", "https://api.datadoghq.eu", "key");
+        let new_site = connection("new", "us9.datadoghq.com", "key");
+        let all = [dry, custom.clone(), listed, new_site];
+        let mut keys = Keys::default();
+        keys.configure(&all, true, 0);
+        let asked: Vec<_> = keys.due(9, 0).into_iter().map(|question| question.connection).collect();
+        assert_eq!(asked, ["listed".into(), "new".into()]);
+        assert_eq!(keys.shown("dry", 0).words, "not asked: dry run");
+        assert!(keys.shown("custom", 0).words.starts_with("not asked: custom url"));
+        keys.configure(&all, false, 0);
+        assert_eq!((keys.due(9, u64::MAX - 1), keys.next_due()), (vec![], None));
+        assert_eq!(keys.shown("listed", 0).words, "not asked: validate_keys = false");
+        // Where nobody may be asked, a refusal is all there is.
+        assert!(!keys.heard(&custom, &refused(), 1_000));
+        let shown = keys.shown("custom", 3_000);
+        assert_eq!((shown.state, shown.seconds_ago), (State::Invalid, Some(2)));
+        assert_eq!(shown.words, "403: 127.0.0.1:1 refuses points with this key");
+        keys.heard(&custom, &Outcome::dropped(DropReason::Timeout, ""), 3_000);
+        assert_eq!(keys.shown("custom", 3_000).state, State::Invalid);
+        keys.heard(&custom, &Outcome::Accepted, 4_000);
+        assert_eq!(keys.shown("custom", 4_000).state, State::Unknown);
+        assert_eq!(keys.next_due(), None);
+    }
+
+    #[test]
+    fn no_more_is_taken_at_once_than_may_be_asked_at_once() {
+        let connections: Vec<_> =
+            (0..100).map(|number| connection(&format!("c{number}"), "EU1", "key")).collect();
+        let mut keys = Keys::default();
+        keys.configure(&connections, true, 0);
+        assert_eq!((keys.due(8, 0).len(), keys.due(0, 0).len()), (8, 0));
+        assert_eq!(keys.next_due(), Some(0));
+        assert_eq!((keys.due(100, 0).len(), keys.due(100, 0).len()), (92, 0));
+    }
+
+    proptest! {
+        /// Whatever the intake does and Datadog answers: the shown state is that of the last verdict about the key as
+        /// it is configured now, a key is never left without a next question, and no key is asked about more often
+        /// than its patience and answers allow.
+        #[test]
+        fn the_last_verdict_about_the_present_key_is_shown(
+            steps in prop::collection::vec((0u8..6, 0u8..3, 0u64..400_000), 1..120),
+        ) {
+            let mut asked = Asked::new();
+            let (mut now, mut expected, mut open) = (0, State::Unknown, Vec::new());
+            let mut last_asked: Option<u64> = None;
+            for (step, choice, wait) in steps {
+                now += wait;
+                match step {
+                    0 | 1 => open.extend(asked.keys.due(9, now).into_iter().inspect(|_| {
+                        assert!(last_asked.is_none_or(|last| now >= last + PATIENCE), "asked too soon");
+                        last_asked = Some(now);
+                    })),
+                    2 | 3 => if let Some(question) = open.pop() {
+                        let (validity, state) = match choice {
+                            0 => (Validity::Valid, State::Valid),
+                            1 => (Validity::Invalid(403), State::Invalid),
+                            _ => (unknown(), State::Unknown),
+                        };
+                        asked.keys.answered(&question, &validity, wait, now);
+                        if question.key == asked.connection.api_key && state != State::Unknown {
+                            expected = state;
+                        }
+                    },
+                    4 => {
+                        let outcome = if choice == 0 { Outcome::Accepted } else { refused() };
+                        asked.hear(&outcome, now);
+                    }
+                    _ if choice == 0 => {
+                        asked.connection.api_key = ApiKey::new(&format!("key {now}"));
+                        let configured = asked.connection.clone();
+                        asked.keys.configure(&[configured], true, now);
+                        (expected, last_asked) = (State::Unknown, None);
+                        open.retain(|question| question.key == asked.connection.api_key);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(asked.shown(now).0, expected);
+                prop_assert!(asked.keys.next_due().is_some_and(|next| next <= now + VALID_FOR));
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The names of the flush thread: it gives them to series, and tells of those that become one tag value in Datadog.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::aggregate::Aggregator;
+use crate::aggregate::names::KnownNames;
+use crate::datadog::Connection;
+use crate::datadog::collapse::{Collapse, Collapsing};
+use crate::route::ConnectionId;
+use crate::stats::Stats;
+
+/// How many names are remembered over all connections: a platform's campaigns and steps, at about 220 bytes each.
+const NAMES_MAX: usize = 1_000_000;
+
+/// The names known, and what becomes of them in Datadog.
+#[derive(Debug)]
+pub(super) struct Names {
+    known: KnownNames,
+    collapse: Collapse,
+    /// How many collapsing tags the last warning told of. The next one comes when they have doubled.
+    warned: HashMap<ConnectionId, u64>,
+}
+
+impl Names {
+    pub(super) fn new() -> Self {
+        Self { known: KnownNames::new(NAMES_MAX), collapse: Collapse::default(), warned: HashMap::new() }
+    }
+
+    /// Gives every series of a merged cut the newest names known.
+    pub(super) fn settle(&mut self, cut: &mut Aggregator) {
+        self.known.settle(cut);
+    }
+
+    /// Tells which names become one tag value, if that has changed.
+    pub(super) fn tell(&mut self, stats: &Stats, connections: &[Arc<Connection>]) {
+        let Some(found) = self.collapse.follow(&mut self.known) else { return };
+        self.warn(&found, connections);
+        stats.collapsing(found.into_iter().filter_map(|(id, collapsing)| {
+            let connection = connections.get(id.index())?;
+            Some((&*connection.name, collapsing.tags_total, collapsing.tags))
+        }));
+    }
+
+    fn warn(&mut self, found: &BTreeMap<ConnectionId, Collapsing>, connections: &[Arc<Connection>]) {
+        for (id, Collapsing { tags_total, tags }) in found {
+            let (Some(connection), Some(example)) = (connections.get(id.index()), tags.first()) else {
+                continue;
+            };
+            let warned = self.warned.entry(*id).or_default();
+            if *tags_total == 0 || *tags_total < 2 * *warned {
+                continue;
+            }
+            *warned = *tags_total;
+            tracing::warn!(
+                connection = %connection.name,
+                collapsing = tags_total,
+                tag = %example.tag,
+                names = ?example.names,
+                group_by = example.group_by,
+                "different names become one tag value in Datadog, where their sends add up: group by the id (/status \
+                 lists them)"
+            );
+        }
+    }
+}
