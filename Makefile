@@ -3,10 +3,15 @@
 CARGO ?= cargo
 SHELL := /bin/bash -euo pipefail
 
-.PHONY: check fmt lint test guard doc bench samples release tools
+# What is installed where it is missing. Unoptimised: it is built for longer than it runs.
+DENY := 0.20.2
+CYCLONEDX := 0.5.9
+
+.PHONY: check fmt lint deny advisories test guard doc bench samples release sbom tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
+	$(MAKE) deny
 	$(MAKE) lint
 	$(MAKE) test
 	$(MAKE) guard
@@ -17,6 +22,14 @@ fmt: ## format the sources
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+deny: ## licences, sources, banned and repeated crates, against deny.toml
+	$(CARGO) deny --locked check bans licenses sources
+
+# Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new
+# advisory is no fault of a change.
+advisories: ## known vulnerabilities of what is in Cargo.lock
+	$(CARGO) deny --locked check advisories
 
 test: ## all tests
 	$(CARGO) test --locked
@@ -41,6 +54,10 @@ samples: ## write the sample events anew
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
 
+sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.json
+	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)
+	.ci/sbom
+
 # The linker, what tests and guard call (kill, python3, pip for the Kafka broker, systemd-analyze, valgrind), rustfmt and
 # clippy. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
@@ -59,3 +76,4 @@ tools: ## install what is missing, on Debian with Rust
 	fi
 	@$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
+	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-deny@$(DENY)
