@@ -7,7 +7,7 @@ SHELL := /bin/bash -euo pipefail
 DENY := 0.20.2
 CYCLONEDX := 0.5.9
 
-.PHONY: check fmt lint deny advisories test guard doc bench samples release sbom tools
+.PHONY: check fmt lint deny advisories test guard doc bench samples upgrade-sample release sbom tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
@@ -50,6 +50,10 @@ bench: ## benchmarks
 
 samples: ## write the sample events anew
 	python3 samples/generate.py
+
+upgrade-sample: ## keep what this version leaves behind when it is killed, for tests/upgrade.rs
+	$(CARGO) build --locked
+	python3 tests/upgrade/write.py $${CARGO_TARGET_DIR:-target}/debug/braze-datadog
 
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
