@@ -7,18 +7,24 @@ SHELL := /bin/bash -euo pipefail
 DENY := 0.20.2
 CYCLONEDX := 0.5.9
 
-.PHONY: check fmt lint deny advisories test guard doc bench samples upgrade-sample release sbom tools
+# bash has a SECONDS of its own.
+SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
+
+.PHONY: check fmt lint deny advisories test guard fuzz fuzz-corpus doc bench samples upgrade-sample release sbom tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(MAKE) deny
 	$(MAKE) lint
 	$(MAKE) test
 	$(MAKE) guard
+	$(MAKE) fuzz
 	$(MAKE) doc
 
 fmt: ## format the sources
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -41,6 +47,12 @@ guard: ## instructions per event, against their bounds
 	  --config profile.dev.opt-level=3 --config profile.dev.incremental=false \
 	  --config profile.dev.debug-assertions=false --config profile.dev.overflow-checks=false \
 	  --config profile.dev.debug=false
+
+fuzz: ## fuzz targets, SECONDS=10 each; TARGET=decode for one of them
+	fuzz/run $(SECONDS_EACH) $(TARGET)
+
+fuzz-corpus: ## write what the fuzz targets start from anew
+	python3 fuzz/corpus.py
 
 doc: ## documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
