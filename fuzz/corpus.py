@@ -31,6 +31,24 @@ def bodies():
     return {name: body for name, body in found.items() if len(body) <= BODY_BYTES_MAX}
 
 
+def edges():
+    """Values that stand at the edge of a rule, one event each."""
+    times = ["18446744073709551615", "18446744073709551616", '"18446744073709551615"', '"00000000000000000009"', "-0"]
+    times += ['"000000000000000000009"', '""', "1.0", "1e3", '{"long":5}', '{"int":5,"x":1}', '{"string":"7"}', "null"]
+    texts = ['"[REDACTED]"', '""', "null", '{"string":"a"}', '{"string":"a","b":1}', "7", "-7", "7.5", '"\\u0061\\ud83d\\ude00"']
+    head = '{"event_type":"users.messages.email.Send",'
+    found = {f"time-{n}": head + f'"id":"1","time":{time}}}' for n, time in enumerate(times)}
+    for n, text in enumerate(texts):
+        found[f"id-{n}"] = head + f'"id":{text},"time":1}}'
+        inner = f'"campaign_id":"x","campaign_api_id":{text},"properties":{{"campaign_id":{text},"canvas_id":{text}}}'
+        found[f"field-{n}"] = head + f'"id":"1","time":1,{inner}}}'
+    found["escaped-key"] = head + '"\\u0069d":"1","id":"2","events":[]}'
+    found["deep"] = head + '"id":"1","x":' + "[" * 70 + "]" * 70 + "}"
+    found["envelopes"] = '[{"events":[' + head + '"id":"1"}]},{"events":null},{"events":[{"events":[]}]},7]'
+    found["mark"] = "\ufeff" + head + '"id":"1"}'
+    return {name: body.encode() for name, body in found.items()}
+
+
 def push_bodies():
     """A byte of choices, codings, a body: see fuzz_targets/push_body.rs."""
     some = bodies()
@@ -60,6 +78,15 @@ def avro():
         "map": (
             fields + [{"name": "properties", "type": {"type": "map", "values": "string"}}],
             text + bytes([2, 22]) + b"campaign_id" + bytes([2]) + b"c" + bytes([0]),
+        ),
+        "redacted": (
+            fields + union + [{"name": "properties", "type": {"type": "map", "values": "string"}}],
+            text + bytes([2, 20]) + b"[REDACTED]" + bytes([2, 22]) + b"campaign_id" + bytes([20]) + b"[REDACTED]" + bytes([0]),
+        ),
+        "type": (fields + [{"name": "event_type", "type": ["null", "string"]}], text + bytes([2, 2]) + b"x"),
+        "text-time": (
+            [{"name": "time", "type": "string"}, {"name": "id", "type": "long"}],
+            bytes([40]) + b"18446744073709551615" + bytes([14]),
         ),
         "list": (fields + [{"name": "x", "type": {"type": "array", "items": "long"}}], text + bytes([4, 1, 2, 0])),
         "enum": (
@@ -114,19 +141,19 @@ def dictionaries():
     names = "id time events event_type properties app_group_id app_group_name campaign_id campaign_name canvas_id "
     names += "canvas_name canvas_step_id canvas_step_name app_group_api_id campaign_api_id canvas_api_id string int long"
     keys = [f'"{name}":' for name in names.split()]
-    values = ['"users.messages.email.Send"', '"[REDACTED]"', "null", "true", "1e5", "-0", '"\\u0041"', '"\\ud83d\\ude00"']
+    values = ['"users.messages.email.Send"', '"[REDACTED]"', "null", "true", "1e5", "-0", '"00000000000000000009"', "18446744073709551615", '"\\u0041"', '"\\ud83d\\ude00"']
     dictionary("decode", keys + values + ['{"events":[', "]}", '":{"', '"},{"'])
     dictionary("push_body", keys + values + ['{"events":['])
     kinds = "null boolean int long float double bytes string record enum fixed array map".split()
     parts = [f'"{word}"' for word in kinds + ["type", "name", "namespace", "fields", "items", "values", "symbols"]]
-    dictionary("avro", parts + ["Obj", "avro.schema", "avro.codec", "deflate", "snappy", "zstandard", "users."])
+    dictionary("avro", parts + ["[REDACTED]", "Obj", "avro.schema", "avro.codec", "deflate", "snappy", "zstandard", "users."])
     text = (ROOT / "config" / "braze-datadog.toml").read_text()
     words = sorted(set(re.findall(r"(?m)^#?\s?(\[[a-z._]+\]|[a-z_]+ =)", text)))
     dictionary("configuration", words + ['"@"', "#env BRAZE_DATADOG__", "__", "=@", '"10s"', '"4GiB"', "true", "[", "]"])
 
 
 def main():
-    for name, body in bodies().items():
+    for name, body in (bodies() | edges()).items():
         write("decode", name, body)
     push_bodies()
     avro()
