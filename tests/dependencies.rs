@@ -82,6 +82,10 @@ fn rows(document: &str) -> BTreeMap<String, String> {
 fn differences(document: &str, graph: &Graph, direct: &BTreeSet<String>) -> Vec<String> {
     let mut rows = rows(document);
     let mut differences = Vec::new();
+    let whole = format!("{} crates", reached(graph, direct.iter()).len());
+    if !document.contains(&whole) {
+        differences.push(format!("a release is made of {whole}"));
+    }
     for name in direct {
         let Cost { alone, all } = cost(graph, direct, name);
         let expected = format!("{alone} of {all}");
@@ -117,8 +121,9 @@ fn costs_are_counted_and_a_stale_row_is_seen() {
     let direct = direct(manifest);
     assert_eq!(cost(&graph, &direct, &"a".to_owned()), Cost { alone: 2, all: 4 });
     assert_eq!(cost(&graph, &direct, &"b".to_owned()), Cost { alone: 1, all: 3 });
-    let table =
-        |rows: &str| format!("| crate | for | why | brings |\n|---|---|---|---:|\n{rows}\n\n| else |\n");
+    let table = |rows: &str| {
+        format!("5 crates\n| crate | for | why | brings |\n|---|---|---|---:|\n{rows}\n\n| else |\n")
+    };
     let row = |name: &str, brings: &str| format!("| `{name}` | for | why | {brings} |\n");
     let good = [row("a", "2 of 4"), row("b", "1 of 3")].concat();
     assert_eq!(differences(&table(good.trim_end()), &graph, &direct), Vec::<String>::new());
