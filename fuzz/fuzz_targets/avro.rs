@@ -134,7 +134,7 @@ fn any_datums(text: &str, body: &[u8], count: u64) {
     let bytes_max = SCHEMA_BYTES_MAX + SCHEMA_RATIO_MAX * (text.len() + body.len());
     assert!(bytes <= bytes_max, "{bytes} bytes for {} and {}", text.len(), body.len());
     let expected = reference(|| {
-        is_safe(text, &said).then_some(())?;
+        (is_safe(text, &said) && !overflows(body)).then_some(())?;
         let schema = Schema::parse_str(text).ok()?;
         let body = [body, &BEHIND].concat();
         let mut rest = body.as_slice();
@@ -157,6 +157,11 @@ fn is_safe(text: &str, said: &[String]) -> bool {
     let unread = ["Malformed(Avro)", "Malformed(Schema)", "Ignored"];
     let is_read = said.iter().all(|said| !unread.iter().any(|unread| said.contains(unread)));
     (is_bounded || is_read) && !text.contains("logicalType") && !text.contains("size") && is_plain(&schema)
+}
+
+/// Whether there may be an integer of more than 64 bits in it, which ours refuses, and the reference cuts.
+fn overflows(body: &[u8]) -> bool {
+    body.windows(10).any(|bytes| bytes[..9].iter().all(|byte| *byte >= 0x80) && bytes[9] > 1)
 }
 
 /// Whether a type in it is the name of another.
