@@ -3,20 +3,39 @@
 CARGO ?= cargo
 SHELL := /bin/bash -euo pipefail
 
-.PHONY: check fmt lint test guard doc bench samples reference release service tools
+# What is installed where it is missing. Unoptimised: it is built for longer than it runs.
+DENY := 0.20.2
+CYCLONEDX := 0.5.9
+
+# bash has a SECONDS of its own.
+SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
+
+.PHONY: check fmt lint deny advisories test guard fuzz fuzz-corpus doc bench samples reference upgrade-sample release service sbom tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
+	$(MAKE) deny
 	$(MAKE) lint
 	$(MAKE) test
 	$(MAKE) guard
+	$(MAKE) fuzz
 	$(MAKE) doc
 
 fmt: ## format the sources
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+deny: ## licences, sources, banned and repeated crates, against deny.toml
+	$(CARGO) deny --locked check bans licenses sources
+
+# Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new
+# advisory is no fault of a change.
+advisories: ## known vulnerabilities of what is in Cargo.lock
+	$(CARGO) deny --locked check advisories
 
 test: ## all tests
 	$(CARGO) test --locked
@@ -28,6 +47,12 @@ guard: ## instructions per event, against their bounds
 	  --config profile.dev.opt-level=3 --config profile.dev.incremental=false \
 	  --config profile.dev.debug-assertions=false --config profile.dev.overflow-checks=false \
 	  --config profile.dev.debug=false
+
+fuzz: ## fuzz targets, SECONDS=10 each; TARGET=decode for one of them
+	fuzz/run $(SECONDS_EACH) $(TARGET)
+
+fuzz-corpus: ## write what the fuzz targets start from anew
+	python3 fuzz/corpus.py
 
 doc: ## documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
@@ -41,6 +66,10 @@ samples: ## write the sample events anew
 reference: ## write docs/configuration.md anew
 	WRITE_REFERENCE=1 $(CARGO) test --locked --test config the_page_of_the_configuration
 
+upgrade-sample: ## keep what this version leaves behind when it is killed, for tests/upgrade.rs
+	$(CARGO) build --locked
+	python3 tests/upgrade/write.py $${CARGO_TARGET_DIR:-target}/debug/braze-datadog
+
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
 
@@ -48,6 +77,10 @@ service: release ## the unit file under a real systemd, in a container root (nee
 	@{ command -v debootstrap && command -v systemd-nspawn; } > /dev/null \
 	  || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends debootstrap systemd-container; }
 	tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/release/braze-datadog"
+
+sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.json
+	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)
+	.ci/sbom
 
 # The linker, what tests and guard call (kill, python3, pip for the Kafka broker, systemd-analyze, valgrind), rustfmt and
 # clippy. Needs root for apt-get.
@@ -67,3 +100,4 @@ tools: ## install what is missing, on Debian with Rust
 	fi
 	@$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
+	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-deny@$(DENY)

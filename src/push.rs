@@ -24,6 +24,8 @@ use tokio::sync::watch;
 pub use self::counters::Counters;
 pub use self::credentials::{Credentials, CredentialsError, Reload};
 use self::door::Door;
+#[cfg(fuzzing)]
+pub use self::door::fuzzing;
 use crate::listen::{self, ListenError, Listener};
 use crate::queue::embedded::{AppendError, Appender, Frame};
 

@@ -335,6 +335,7 @@ fn assert_tidy(violations: &[String]) {
 fn files_are_named_after_their_station() {
     let mut paths = files(&root().join("src"), "rs");
     paths.extend(files(&root().join("tests"), "rs"));
+    paths.extend(files(&root().join("fuzz/fuzz_targets"), "rs"));
     assert!(paths.len() > 10);
     assert_tidy(&check_file_names(&paths.iter().map(|(path, _)| &**path).collect::<Vec<_>>()));
 }
@@ -346,7 +347,11 @@ fn files_and_functions_are_short() {
 
 #[test]
 fn nothing_is_allowed_silently_or_left_for_later() {
-    assert_tidy(&sources().iter().flat_map(check_banned).collect::<Vec<_>>());
+    let fuzz = files(&root().join("fuzz/fuzz_targets"), "rs");
+    let fuzz = fuzz.iter().map(|(path, text)| Source::new(path, text));
+    assert_tidy(
+        &sources().into_iter().chain(fuzz).flat_map(|source| check_banned(&source)).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
@@ -371,7 +376,9 @@ fn no_files_of_different_parts_import_one_another() {
 
 #[test]
 fn every_dependency_has_a_reason() {
-    assert_tidy(&check_manifest(&fs::read_to_string(root().join("Cargo.toml")).unwrap()));
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        assert_tidy(&check_manifest(&fs::read_to_string(root().join(manifest)).unwrap()));
+    }
 }
 
 #[test]

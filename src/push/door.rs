@@ -1,5 +1,8 @@
 //! Answers one push: who may, what it says, and whether it is safe in the queue.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 use std::sync::Arc;
 use std::time::Duration;
 

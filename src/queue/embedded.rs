@@ -673,6 +673,20 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), bytes);
     }
 
+    #[tokio::test]
+    async fn a_file_that_claims_the_last_number_is_no_segment_and_harms_no_append() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open_at(&directory));
+        let file = segment_files(&directory).remove(0);
+        let stray = file.with_file_name(format!("{}.log", u64::MAX));
+        fs::copy(&file, &stray).unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        appender.append(frame(3, body(0, 100))).await.unwrap();
+        let delivery = queue.receive().await.unwrap().unwrap();
+        assert_eq!(delivery.receipt.0, 2);
+        assert!(stray.exists());
+    }
+
     /// Changes the version in the head of a segment.
     fn set_format(bytes: &mut [u8], format: u8) {
         bytes[8] = format;

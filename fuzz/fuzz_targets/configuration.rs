@@ -1,0 +1,55 @@
+//! No text of a configuration makes it panic; every finding says where it is and what about; a key that is planted
+//! anywhere as a value is found nowhere.
+//!
+//! An input is a configuration file. A comment `#env NAME=VALUE` in it is a variable of the environment. Wherever
+//! `"@"` stands, or a variable has the value `@`, the planted key is put in its place.
+#![no_main]
+
+use std::path::Path;
+
+use braze_datadog::config::{Config, Finding, describe};
+use libfuzzer_sys::fuzz_target;
+
+/// Looks like an API key.
+const PLANTED: &str = "0123456789abcdef0123456789abcdef";
+const FILE: &str = "/nowhere/braze-datadog.toml";
+
+fuzz_target!(|text: &str| {
+    // Files that a configuration names are read, and of all files only those that are not there are safe.
+    if text.contains('/') {
+        return;
+    }
+    let env: Vec<(String, String)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#env ")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), if value == "@" { PLANTED } else { value }.to_owned()))
+        .collect();
+    let text = text.replace("\"@\"", &format!("\"{PLANTED}\""));
+    match Config::parse(&text, Path::new(FILE), &env) {
+        Ok((config, warnings)) => {
+            warnings.iter().for_each(is_found);
+            is_hidden(&describe(&config));
+            is_hidden(&format!("{config:?}"));
+            assert!(!config.connections.is_empty() && !config.events_count.is_empty());
+        }
+        Err(error) => {
+            assert!(!error.findings.is_empty());
+            error.findings.iter().for_each(is_found);
+            is_hidden(&error.to_string());
+            is_hidden(&format!("{error:?}"));
+        }
+    }
+});
+
+/// A finding names the file or the variable, the key unless it is about the whole, and a reason.
+fn is_found(finding: &Finding) {
+    let origin = &finding.origin;
+    let is_variable = origin.starts_with("environment variable ");
+    assert!(origin == FILE || is_variable, "{finding}");
+    assert!(!finding.reason.is_empty(), "{finding}");
+    is_hidden(&finding.to_string());
+}
+
+fn is_hidden(text: &str) {
+    assert!(!text.contains(PLANTED), "the key is shown: {text}");
+}

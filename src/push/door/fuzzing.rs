@@ -1,0 +1,47 @@
+//! What the door does with a body once it has been read, for the fuzz target `push_body`.
+
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, HeaderValue};
+
+use super::super::coding::Coding;
+use super::super::memory::{Memory, with_extract};
+use super::super::refusal::Refusal;
+use super::super::spare::Spare;
+use super::{Checked, understand};
+
+/// What the door has found in a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The number of its events.
+    pub events: u32,
+    /// What is queued of them.
+    pub extract: Vec<u8>,
+}
+
+/// Takes a body off the wire. `content_encoding` are the values of that header; `memory_bytes_max` is what all
+/// bodies may hold together.
+///
+/// # Errors
+/// The status of the answer.
+pub fn take(
+    content_encoding: &[&[u8]],
+    wire: Vec<u8>,
+    body_bytes_max: usize,
+    memory_bytes_max: usize,
+) -> Result<Taken, u16> {
+    let status = |refusal: Refusal| refusal.status().as_u16();
+    let mut headers = HeaderMap::new();
+    for value in content_encoding {
+        headers.append(CONTENT_ENCODING, HeaderValue::from_bytes(value).map_err(|_| 400_u16)?);
+    }
+    let coding = Coding::of(&headers).map_err(status)?;
+    if wire.len() > coding.wire_bytes_max(body_bytes_max) {
+        return Err(status(Refusal::TooLarge { bytes_max: body_bytes_max }));
+    }
+    let mut share = Memory::new(memory_bytes_max, Duration::ZERO).share();
+    share.try_grow(with_extract(wire.len())).map_err(status)?;
+    let checked = understand(coding, wire, body_bytes_max, &Spare::default(), &mut share);
+    checked.map(|Checked { events, extract }| Taken { events, extract }).map_err(status)
+}
