@@ -8,8 +8,12 @@ use std::collections::HashMap;
 use super::tags::{self, DIMENSIONS};
 use super::{Aggregator, saturate};
 
-/// What a name belongs to, in bytes: a connection, a dimension and an id.
+/// What a name belongs to, in bytes: a connection, a dimension, an app group and an id. The app group is part of it so
+/// that who speaks for one can't rename the campaigns of another.
 type Owner = Box<[u8]>;
+
+/// What a name may take with its owner, on average; Braze's take about half of it.
+const NAME_BYTES_MEAN_MAX: usize = 256;
 
 #[derive(Debug, Clone)]
 struct KnownName {
@@ -24,6 +28,8 @@ pub struct KnownNames {
     young: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
     old: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
     generation_max: usize,
+    /// What owners and names of the young generation take, without what was renamed since.
+    young_bytes: usize,
     /// The owner at hand: to look it up allocates nothing.
     owner: Vec<u8>,
 }
@@ -35,6 +41,7 @@ impl KnownNames {
             young: HashMap::default(),
             old: HashMap::default(),
             generation_max: (names_max / 2).max(1),
+            young_bytes: 0,
             owner: Vec::new(),
         }
     }
@@ -78,11 +85,8 @@ impl KnownNames {
             }
             return;
         }
-        self.make_room();
-        self.young.insert(
-            self.owner.as_slice().into(),
-            KnownName { name: cut.bytes(name.span).into(), seen: name.seen },
-        );
+        let known = KnownName { name: cut.bytes(name.span).into(), seen: name.seen };
+        self.remember(self.owner.as_slice().into(), known);
     }
 
     fn fill(&mut self, cut: &mut Aggregator, number: usize, dimension: usize) {
@@ -101,6 +105,11 @@ impl KnownNames {
         self.owner.clear();
         self.owner.extend_from_slice(&tags::connection_of(key).0.to_le_bytes());
         self.owner.push(saturate(dimension as u64).try_into().unwrap_or(0));
+        if dimension > 0 {
+            let app_group = tags::id_of(key, 0);
+            self.owner.extend_from_slice(&saturate(app_group.len() as u64).to_le_bytes());
+            self.owner.extend_from_slice(app_group);
+        }
         self.owner.extend_from_slice(id);
         !id.is_empty()
     }
@@ -110,16 +119,19 @@ impl KnownNames {
         let owner = self.owner.as_slice();
         if !self.young.contains_key(owner) {
             let (owner, known) = self.old.remove_entry(owner)?;
-            self.make_room();
-            self.young.insert(owner, known);
+            self.remember(owner, known);
         }
         self.young.get_mut(self.owner.as_slice())
     }
 
-    fn make_room(&mut self) {
-        if self.young.len() >= self.generation_max {
+    fn remember(&mut self, owner: Owner, known: KnownName) {
+        let bytes_max = self.generation_max.saturating_mul(NAME_BYTES_MEAN_MAX);
+        if self.young.len() >= self.generation_max || self.young_bytes >= bytes_max {
             self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
         }
+        self.young_bytes += owner.len() + known.name.len();
+        self.young.insert(owner, known);
     }
 }
 
@@ -127,6 +139,7 @@ impl KnownNames {
 mod tests {
     use super::super::tests::{Recorder, send};
     use super::*;
+    use crate::event::Field;
 
     #[test]
     fn a_missing_name_is_filled_from_what_was_seen_in_an_earlier_flush() {
@@ -156,6 +169,34 @@ mod tests {
         let mut cut = recorder.cut();
         names.settle(&mut cut);
         assert_eq!(cut.series(0).attributes.names[1], b"New");
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_app_group_that_gave_it() {
+        let mut names = KnownNames::new(100);
+        let mut recorder = Recorder::new(100);
+        recorder.record(0, &send("c1", "Welcome"), 100);
+        names.settle(&mut recorder.cut());
+        let mut other = send("c1", "Bought a rival");
+        other.fields[Field::AppGroupId as usize] = b"other";
+        recorder.record(0, &other, 200);
+        names.settle(&mut recorder.cut());
+        recorder.record(0, &send("c1", ""), 300);
+        let mut cut = recorder.cut();
+        names.settle(&mut cut);
+        assert_eq!(cut.series(0).attributes.names[1], b"Welcome");
+    }
+
+    #[test]
+    fn long_names_are_forgotten_sooner() {
+        let mut names = KnownNames::new(100);
+        let mut recorder = Recorder::new(1000);
+        let long = "é".repeat(150);
+        for round in 0..100 {
+            recorder.record(0, &send(&format!("{round}{long}"), &long), round);
+            names.settle(&mut recorder.cut());
+        }
+        assert!(names.len() < 60, "{}", names.len());
     }
 
     #[test]
