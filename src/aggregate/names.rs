@@ -28,7 +28,7 @@ pub struct KnownNames {
     young: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
     old: HashMap<Owner, KnownName, foldhash::fast::RandomState>,
     generation_max: usize,
-    /// What owners and names of the young generation take, without what was renamed since.
+    /// What owners and names of the young generation take, at most.
     young_bytes: usize,
     /// The owner at hand: to look it up allocates nothing.
     owner: Vec<u8>,
@@ -81,6 +81,8 @@ impl KnownNames {
                 known.seen = name.seen;
                 if *known.name != *cut.bytes(name.span) {
                     known.name = cut.bytes(name.span).into();
+                    // What it took before is not given back, so that renaming without end is no way around the bound.
+                    self.young_bytes += usize::from(name.span.length);
                 }
             }
             return;
