@@ -244,9 +244,9 @@ impl Door {
         speaker: Speaker,
     ) -> Result<(Checked, Share), Refusal> {
         let bytes_max = self.limits.body_bytes_max;
-        let checker = Checker { speaker, kept: self.spare.clone() };
+        let reader = Reader { speaker, kept: self.spare.clone() };
         if coding == Coding::Identity && wire.len() <= CHECK_INLINE_BYTES_MAX {
-            return Ok((checker.check(wire, &mut share)?, share));
+            return Ok((reader.check(wire, &mut share)?, share));
         }
         if coding != Coding::Identity {
             share.grow(wire.len() + coding.guess(wire.len(), bytes_max)).await?;
@@ -255,7 +255,7 @@ impl Door {
                     Err(Refusal::TooLarge { .. }) => {}
                     body => {
                         self.spare.keep(wire);
-                        return Ok((checker.check(body?, &mut share)?, share));
+                        return Ok((reader.check(body?, &mut share)?, share));
                     }
                 }
             }
@@ -269,7 +269,7 @@ impl Door {
             } else {
                 coding::undo(coding, &wire, bytes_max, &mut share)
             };
-            (body.and_then(|body| checker.check(body, &mut share)), share)
+            (body.and_then(|body| reader.check(body, &mut share)), share)
         };
         match tokio::task::spawn_blocking(work).await {
             Ok((checked, share)) => Ok((checked?, share)),
@@ -298,12 +298,12 @@ impl Door {
 }
 
 /// Reads bodies for one who speaks.
-struct Checker {
+struct Reader {
     speaker: Speaker,
     kept: Spare,
 }
 
-impl Checker {
+impl Reader {
     fn check(&self, body: Vec<u8>, share: &mut Share) -> Result<Checked, Refusal> {
         let both = memory::with_extract(body.len());
         share.try_grow(both)?;

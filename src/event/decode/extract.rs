@@ -158,7 +158,9 @@ mod tests {
             Element::Malformed(Malformed::ForeignAppGroup),
             Element::Event(Noted::default()),
         ];
-        elements.iter().for_each(|element| write(&mut out, element));
+        for element in &elements {
+            write(&mut out, element);
+        }
         let mut at = 0;
         read(&out, &mut |element| {
             assert_eq!(element, elements[at]);
