@@ -1,6 +1,6 @@
 //! Senders that mean harm, against the real binary: each limit holds, the answers are those of the contract, memory stays
 //! below what follows from the settings, the books balance, and senders that mean well are served all the time.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "hostile/sender.rs"]
 mod sender;
@@ -196,7 +196,7 @@ async fn who_drips_is_cut_off() {
     let (mut head_end, mut head) = tokio::io::split(connect(rig.address).await);
     let (mut body_end, mut body) = tokio::io::split(connect(rig.address).await);
     head.write_all(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nX: ").await.unwrap();
-    let whole = push(EVIL_TOKEN, "", &[b' '; 100_000]);
+    let whole = push(EVIL_TOKEN, "", &vec![b' '; 100_000]);
     body.write_all(&whole[..whole.len() - 99_000]).await.unwrap();
     let drip = async {
         loop {
@@ -327,8 +327,11 @@ async fn large_and_deep_events_are_counted_or_refused() {
     let counted = || rig.intake.sums_of(REST_KEY).values().sum::<u64>();
     eventually("all of them are counted", async || (counted() == sends).then_some(())).await;
     // The element of the array that is one itself; the events that say nothing; a type that nobody knows.
+    eventually("the rest is booked", async || {
+        (rig.malformed("no_event_type").await == 300_001).then_some(())
+    })
+    .await;
     assert_eq!(rig.malformed("not_an_object").await, 1);
-    assert_eq!(rig.malformed("no_event_type").await, 300_001);
     rig.ends(good).await;
 }
 
@@ -379,7 +382,7 @@ async fn wrong_tokens_are_refused_and_bound_ones_speak_for_their_own_through_a_c
         let token = format!("{GOOD_TOKEN}{number}");
         let reply = ask(rig.address, &push(&token, "", b"{}")).await.unwrap();
         assert_eq!((reply.status, reply.closes()), (401, true));
-        assert!(!reply.body.contains("token{number}"), "{reply:?}");
+        assert!(!reply.body.contains("-token"), "{reply:?}");
     }
     let bare = ask(rig.address, b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         .await

@@ -1,6 +1,6 @@
 //! API keys, tokens and passwords are planted in every place that they can come from; then nothing that the binary says,
 //! at whatever level and in whatever trouble, has any of them.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "support/rig.rs"]
 mod support;
@@ -118,7 +118,7 @@ async fn push(forwarder: &Forwarder, round: u64) -> String {
     for (token, status) in [(TOKEN, 200), (BOUND_TOKEN, 200), (WRONG_TOKEN, 401)] {
         let answer = forwarder.push_request(batch(round)).bearer_auth(token).send().await.unwrap();
         assert_eq!(answer.status(), status, "{token}");
-        said += &format!("{:?}{}", answer.headers().clone(), answer.text().await.unwrap());
+        said.extend([format!("{:?}", answer.headers()), answer.text().await.unwrap()]);
     }
     let foreign = forwarder.push_url("/v1/events?app_group_id=g-4");
     let foreign = support::client(None).post(foreign).bearer_auth(BOUND_TOKEN).send().await.unwrap();
