@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::counters::Counters;
 use super::memory::{Share, with_extract};
 use super::refusal::Refusal;
-use super::spare::Spare;
+use super::spare::{BUFFER_BYTES_MAX, Spare};
 
 /// What is set aside for a body before anything of it has come: who announces much and sends little takes as little from
 /// others. All connections together can't fill the memory for bodies with it.
@@ -45,7 +45,8 @@ where
     let room_max = declared.unwrap_or(bytes_max).min(bytes_max);
     let mut room = room_max.min(ROOM_BYTES_FIRST);
     share.grow(with_extract(room)).await?;
-    let mut bytes = buffers.take(room);
+    // What is not yet written to is not yet memory, and to grow would copy a usual batch once.
+    let mut bytes = buffers.take(room_max.min(BUFFER_BYTES_MAX));
     let deadline = Instant::now() + pace.time_max;
     let (mut stretch_end, mut stretch_by) = (STRETCH_BYTES, Instant::now() + pace.stretch_time_max);
     loop {
