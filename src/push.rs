@@ -12,7 +12,7 @@
 //! | a header | 16 KiB, 100 lines | 431 |
 //! | a body | `push.max_body` after decompression | 413 |
 //! | its time | 15 s for each 64 KiB, 60 s for all of it | 408 |
-//! | all bodies, extracts included | 8 times `push.max_body`, 64 MiB at least, taken as they come | 503 |
+//! | all bodies, extracts included | 8 times `push.max_body`, 64 MiB at least, taken as they come; half of it for one of several tokens | 503 |
 //! | threads that unpack and check large bodies | as many as there are cores | they wait |
 //! | a connection | an hour | it ends with the next answer |
 //!

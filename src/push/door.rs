@@ -86,6 +86,8 @@ pub(super) struct Door {
 
 /// What is known of a request before its body is read.
 struct Admitted {
+    /// By number, where there are several.
+    sender: Option<usize>,
     speaker: Speaker,
     /// `None`: there is no body, and that is well.
     coding: Option<Coding>,
@@ -151,11 +153,12 @@ impl Door {
         F: Future<Output = Result<(), AppendError>>,
     {
         let (head, body) = request.into_parts();
-        let Admitted { speaker, coding } = self.admit(&head, &body, caller.admission, is_accepting)?;
+        let Admitted { sender, speaker, coding } =
+            self.admit(&head, &body, caller.admission, is_accepting)?;
         caller.vouch();
         let Some(coding) = coding else { return Ok(0) };
 
-        let mut share = self.memory.share();
+        let mut share = sender.map_or_else(|| self.memory.share(), |sender| self.memory.share_of(sender));
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
         let pace = self.limits.pace;
         let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, &self.counters).await;
@@ -201,9 +204,9 @@ impl Door {
             Admission::Crowded => return Err(Refusal::Crowded),
             Admission::Stopping => return Err(Refusal::Stopping),
         }
-        let speaker = self.authorize(head)?;
+        let (sender, speaker) = self.authorize(head)?;
         if body.is_end_stream() {
-            return Ok(Admitted { speaker, coding: None });
+            return Ok(Admitted { sender, speaker, coding: None });
         }
         let coding = Coding::of(&head.headers)?;
         if body.size_hint().lower() > coding.wire_bytes_max(self.limits.body_bytes_max) as u64 {
@@ -212,7 +215,7 @@ impl Door {
         if !is_accepting && body.size_hint().upper().is_none_or(|bytes| bytes > CREDENTIAL_CHECK_BYTES_MAX) {
             return Err(Refusal::NotAccepting);
         }
-        Ok(Admitted { speaker, coding: Some(coding) })
+        Ok(Admitted { sender, speaker, coding: Some(coding) })
     }
 
     /// Names the limit that the sender can know: the one after decompression.
@@ -220,19 +223,21 @@ impl Door {
         Refusal::TooLarge { bytes_max: self.limits.body_bytes_max }
     }
 
-    /// Whom the request may speak for.
-    fn authorize(&self, head: &Parts) -> Result<Speaker, Refusal> {
+    /// Which of several senders it is, and whom the request may speak for.
+    fn authorize(&self, head: &Parts) -> Result<(Option<usize>, Speaker), Refusal> {
         let credentials = self.reload.current();
-        let Some(tokens) = &credentials.tokens else { return Ok(Speaker::Anyone) };
+        let Some(tokens) = &credentials.tokens else { return Ok((None, Speaker::Anyone)) };
         let mut offered = head.headers.get_all(AUTHORIZATION).iter();
-        let grant = match (offered.next(), offered.next()) {
-            (Some(value), None) => tokens.grant(value.as_bytes()),
+        let found = match (offered.next(), offered.next()) {
+            (Some(value), None) => tokens.find(value.as_bytes()),
             _ => None,
         };
-        match grant.ok_or(Refusal::Unauthorized)? {
-            Grant::Any => Ok(Speaker::Anyone),
-            Grant::Bound(app_groups) => Bound::new(app_groups, head.uri.query()).map(Speaker::Bound),
-        }
+        let (sender, grant) = found.ok_or(Refusal::Unauthorized)?;
+        let speaker = match grant {
+            Grant::Any => Speaker::Anyone,
+            Grant::Bound(app_groups) => Speaker::Bound(Bound::new(app_groups, head.uri.query())?),
+        };
+        Ok(((tokens.len() > 1).then_some(sender), speaker))
     }
 
     /// Decompresses and checks a body. Gives back the share, which is to be held while the body is.

@@ -82,9 +82,15 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
-    /// What is granted to an `Authorization` header's value; `None` where it is not `Bearer` and one of the tokens.
-    /// Takes the same time for every wrong token of a length, and looks at all tokens always.
-    pub(super) fn grant(&self, authorization: &[u8]) -> Option<Grant> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The number of the token in an `Authorization` header's value, and what is granted to it; `None` where it is not
+    /// `Bearer` and one of the tokens. Takes the same time for every wrong token of a length, and looks at all tokens
+    /// always.
+    pub(super) fn find(&self, authorization: &[u8]) -> Option<(usize, Grant)> {
         let (scheme, offered) = authorization.split_at_checked(6)?;
         if !scheme.eq_ignore_ascii_case(b"bearer") || !offered.starts_with(b" ") {
             return None;
@@ -93,8 +99,9 @@ impl Tokens {
         let found = (0_u64..).zip(&self.0).fold(u64::MAX, |found, (number, token)| {
             u64::conditional_select(&found, &number, token.secret.ct_eq(offered))
         });
-        let token = self.0.get(usize::try_from(found).ok()?)?;
-        Some(token.app_groups.as_ref().map_or(Grant::Any, |bound| Grant::Bound(Arc::clone(bound))))
+        let number = usize::try_from(found).ok()?;
+        let app_groups = self.0.get(number)?.app_groups.as_ref();
+        Some((number, app_groups.map_or(Grant::Any, |bound| Grant::Bound(Arc::clone(bound)))))
     }
 }
 
@@ -142,6 +149,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Tokens {
+        fn grant(&self, authorization: &[u8]) -> Option<Grant> {
+            self.find(authorization).map(|(_, grant)| grant)
+        }
+    }
 
     fn file(text: &str) -> Result<Tokens, String> {
         let directory = tempfile::tempdir().unwrap();
