@@ -1,11 +1,12 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t braze-datadog .
-#   docker run -v ./braze-datadog.toml:/etc/braze-datadog/braze-datadog.toml:ro \
+#   docker run --ulimit core=0 -v ./braze-datadog.toml:/etc/braze-datadog/braze-datadog.toml:ro \
 #              -v braze-datadog:/var/lib/braze-datadog \
 #              -p 127.0.0.1:8081:8081 braze-datadog
 #   docker run … braze-datadog check                any other subcommand
 #
+# Without `--ulimit core=0` a crash could leave API keys and tokens in a core dump of the host.
 # Push from outside the container needs `push.listen = "0.0.0.0:8080"`, a `push.token_file`, and `-p 8080:8080`.
 
 FROM rust:1.95-bookworm AS build

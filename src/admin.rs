@@ -105,13 +105,13 @@ impl AdminListener {
         let views = Arc::new(self.views);
         let handle = move |request, caller| {
             let views = Arc::clone(&views);
-            async move { answer(&request, caller, &views) }
+            async move { answer(&request, &caller, &views) }
         };
         self.listener.run(|| None, handle, stop, grace).await
     }
 }
 
-fn answer(request: &Request<Incoming>, caller: Caller, views: &Views) -> Answer {
+fn answer(request: &Request<Incoming>, caller: &Caller, views: &Views) -> Answer {
     let answer = if caller.admission == Admission::Crowded {
         let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many connections\n");
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

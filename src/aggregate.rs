@@ -9,6 +9,7 @@
 
 pub mod keyed;
 mod merge;
+mod named;
 pub mod names;
 pub mod tags;
 pub mod window;
@@ -65,6 +66,13 @@ const OVERFLOW_APP_GROUPS_MAX: u32 = 1000;
 /// 32 bits, and this leaves them room for the overflow series and the names still to come.
 const ARENA_BYTES_MAX: usize = 2 << 30;
 
+/// What keys and names of a connection's series may take, for each that it may have, before further ones go to overflow
+/// series: Braze's take a fifth of it, and those of a sender who means harm up to six times as much.
+const SERIES_BYTES_MEAN_MAX: usize = 1024;
+
+/// A connection with a bound of a few series may have long ones all the same.
+const SERIES_BYTES_MIN: usize = 64 * 1024;
+
 /// The sends of one series in one time bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {
@@ -118,6 +126,8 @@ struct Entry {
 struct SeriesCount {
     ordinary: u32,
     overflow: u32,
+    /// What the keys and names of the ordinary ones take in the arena.
+    bytes: usize,
 }
 
 /// Open counts.
@@ -311,8 +321,14 @@ impl Aggregator {
         if overflow {
             count.overflow < OVERFLOW_APP_GROUPS_MAX
         } else {
-            count.ordinary < self.series_max && self.arena.len() < ARENA_BYTES_MAX
+            count.ordinary < self.series_max && self.has_bytes(count)
         }
+    }
+
+    fn has_bytes(&self, count: SeriesCount) -> bool {
+        let bytes_max =
+            (self.series_max as usize).saturating_mul(SERIES_BYTES_MEAN_MAX).max(SERIES_BYTES_MIN);
+        count.bytes < bytes_max && self.arena.len() < ARENA_BYTES_MAX
     }
 
     fn insert(&mut self, key: &[u8], hash: u64, point: Point) -> usize {
@@ -321,36 +337,18 @@ impl Aggregator {
             self.counts.resize(connection + 1, SeriesCount::default());
         }
         let count = &mut self.counts[connection];
-        let kind = if tags::is_overflow(key) { &mut count.overflow } else { &mut count.ordinary };
-        *kind += 1;
+        if tags::is_overflow(key) {
+            count.overflow += 1;
+        } else {
+            count.ordinary += 1;
+            count.bytes += key.len();
+        }
         let number = self.entries.len();
         let key = store(&mut self.arena, key);
         self.entries.push(Entry { hash, key, point, more: None, names: Default::default() });
         let entries = &self.entries;
         self.index.insert_unique(hash, saturate(number as u64), |number| entries[*number as usize].hash);
         number
-    }
-
-    /// Keeps `name` if it is newer than the one known.
-    #[inline]
-    fn set_name(&mut self, entry: usize, dimension: usize, name: &[u8], seen: u32) {
-        let known = &mut self.entries[entry].names[dimension];
-        if seen < known.seen && known.span.length > 0 {
-            return;
-        }
-        known.seen = seen;
-        if *known.span.of(&self.arena) == *name {
-            return;
-        }
-        if name.len() <= usize::from(known.room) {
-            // In its old place: names that come and go must not make the arena grow.
-            let start = known.span.start as usize;
-            self.arena[start..start + name.len()].copy_from_slice(name);
-            known.span = Span::since(start, &self.arena[..start + name.len()]);
-        } else {
-            known.span = store(&mut self.arena, name);
-            known.room = known.span.length;
-        }
     }
 
     fn bytes(&self, span: Span) -> &[u8] {
@@ -454,6 +452,30 @@ mod tests {
             }
         }
         counts
+    }
+
+    #[test]
+    fn long_series_beyond_their_room_go_to_the_overflow_series_and_no_send_is_lost() {
+        let mut recorder = Recorder::new(100);
+        let filler = "é".repeat(170);
+        for number in 0..1000 {
+            recorder.record(0, &send(&format!("{number}{filler}"), &filler), 10);
+        }
+        let cut = recorder.cut();
+        assert_eq!(cut.sends(), 1000);
+        assert!(cut.arena.len() < 100 * 1024 + 4096, "{}", cut.arena.len());
+        assert!(cut.len() > 90, "{}", cut.len());
+    }
+
+    #[test]
+    fn a_name_that_grows_letter_by_letter_does_not_fill_the_arena() {
+        let mut recorder = Recorder::new(100);
+        for letters in 1..180 {
+            recorder.record(0, &send("c", &"n".repeat(letters)), letters as u64);
+        }
+        let cut = recorder.cut();
+        assert_eq!(cut.series(0).attributes.names[1].len(), 179);
+        assert!(cut.arena.len() < 1024, "{}", cut.arena.len());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use clap::Parser;
 
 use self::command_line::{Arguments, CheckArguments, Command};
 use crate::config::{Config, LogFormat, Warning};
+use crate::push::Credentials;
 use crate::{admin, telemetry};
 
 /// The run failed.
@@ -85,6 +86,12 @@ fn load(given: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
 fn check(config: &Config, warnings: &[Warning], given: &CheckArguments) -> Result<(), Failure> {
     for warning in warnings {
         complain(&format!("warning: {warning}"));
+    }
+    if let Some(push) = &config.push {
+        let (_, notices) = Credentials::load(push).map_err(Failure::configuration)?;
+        for notice in notices {
+            complain(&format!("warning: {notice}"));
+        }
     }
     print_line(crate::config::describe(config).trim_end()).map_err(Failure::failed)?;
     if given.online { online::check(&config.connections, given.find_site) } else { Ok(()) }

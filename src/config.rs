@@ -23,6 +23,7 @@ mod shape;
 mod units;
 mod written;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -174,7 +175,7 @@ impl Config {
             Ok(written) => written,
             Err(error) => return Err(broken(findings, &error.to_string())),
         };
-        let mut check = Check { findings, base, env };
+        let mut check = Check { findings, base, env, open: BTreeSet::new(), guessed: BTreeSet::new() };
         let config = check.config(&written, directory);
         check.findings.into_result(config)
     }
@@ -406,7 +407,7 @@ pub(super) mod tests {
                 "[push]\nlisten = \"127.0.0.1:8081\"",
                 &["push.listen", "admin.listen (127.0.0.1:8081)", "another port"],
             ),
-            ("[push]\ntoken_file = \"t\"", &["push.token_file: /nowhere/t does not exist"]),
+            ("[push]\ntoken_file = \"./t\"", &["push.token_file: /nowhere/./t does not exist"]),
             ("[push]\ntls_certificate = \"c\"", &["push.tls_key", "is missing"]),
             ("[push]\ntls_key = \"k\"", &["push.tls_certificate", "is missing"]),
             (
@@ -514,8 +515,8 @@ pub(super) mod tests {
              \"hidden\"\n\"socket.timeout.ms\" = 60000\n{LEAST}"
         );
         let config = parse(&text);
-        assert_eq!(&*config.queue.kafka.options["sasl.password"], "hidden");
-        assert_eq!(&*config.queue.kafka.options["socket.timeout.ms"], "60000");
+        assert_eq!(config.queue.kafka.options["sasl.password"].expose(), "hidden");
+        assert_eq!(config.queue.kafka.options["socket.timeout.ms"].expose(), "60000");
         assert!(!format!("{config:?}{}", describe(&config)).contains("hidden"));
     }
 

@@ -129,6 +129,8 @@ pub enum Malformed {
     TooLarge,
     /// Lost before it could be read: it lay in a damaged block, or its schema could not be had.
     Unreadable,
+    /// Of another app group than its sender may speak for, or of none where that would leave open which.
+    ForeignAppGroup,
 }
 
 impl Malformed {
@@ -144,6 +146,7 @@ impl Malformed {
             Malformed::NoTime => "no_time",
             Malformed::TooLarge => "too_large",
             Malformed::Unreadable => "unreadable",
+            Malformed::ForeignAppGroup => "foreign_app_group",
         }
     }
 }

@@ -2,12 +2,15 @@
 //! leaves every answer to a closure.
 //!
 //! What a peer can cost is bounded by [`Limits`], before it has shown a token: seats, header bytes, and
-//! time. What a *request* can cost (its body) is the business of whoever answers it.
+//! time. What a *request* can cost (its body) is the business of whoever answers it. Where seats are short, peers that
+//! nobody has vouched for ([`Caller::vouch`]) make room: thousands of idle connections keep nobody out.
 
 pub mod sampled;
 pub mod tls;
 
 mod connection;
+mod descriptors;
+mod seats;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -24,12 +27,13 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{JoinError, JoinSet};
 use tracing::{error, warn};
 
-use self::connection::Connection;
+use self::connection::{Connection, Progress};
 use self::sampled::Sampled;
+use self::seats::Seats;
 
 /// What a request is answered with: the whole of it, for every answer here is small.
 pub type Answer = Response<Full<Bytes>>;
@@ -41,9 +45,11 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// What one listener grants its peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that are served at a time.
+    /// Connections that are served at a time. One more takes the seat of the oldest that nobody has vouched for, else
+    /// of the oldest that has no request under way.
     pub connections_max: usize,
-    /// Connections beyond those that are told so ([`Admission::Crowded`]); any more are closed unanswered.
+    /// Connections beyond those, where nobody yields, that are told so ([`Admission::Crowded`]); any more are closed
+    /// unanswered.
     pub refusals_max: usize,
     /// For a TLS handshake.
     pub handshake_time_max: Duration,
@@ -89,6 +95,23 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The same with no more connections than leave file descriptors to the rest of the process: a peer that takes all
+    /// of them would keep counts from Datadog and events from the disk.
+    #[must_use]
+    pub fn within_descriptors(self) -> Self {
+        self.within(descriptors::soft_limit())
+    }
+
+    fn within(self, descriptors_max: usize) -> Self {
+        Self {
+            connections_max: self.connections_max.min(descriptors_max / 2).max(1),
+            refusals_max: self.refusals_max.min(descriptors_max / 8).max(1),
+            ..self
+        }
+    }
+}
+
 /// Whether a request may be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
@@ -101,12 +124,20 @@ pub enum Admission {
 }
 
 /// Who asks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// The other end of the connection, which may be a proxy.
     pub peer: SocketAddr,
     /// Whether the request may be served.
     pub admission: Admission,
+    progress: Arc<Progress>,
+}
+
+impl Caller {
+    /// Says that this peer may be here. Its connection then makes room for others only while it is idle.
+    pub fn vouch(&self) {
+        self.progress.vouch();
+    }
 }
 
 /// Marks an answer with [`hang_up`]; a response extension, never on the wire.
@@ -126,6 +157,7 @@ pub struct Counts {
     open: AtomicU64,
     accepted: AtomicU64,
     crowded: AtomicU64,
+    displaced: AtomicU64,
     handshakes_failed: AtomicU64,
 }
 
@@ -143,6 +175,11 @@ impl Counts {
     /// Of those, the ones that found no seat.
     pub fn crowded(&self) -> u64 {
         self.crowded.load(Ordering::Relaxed)
+    }
+
+    /// Of those, the ones that were ended to make room for another.
+    pub fn displaced(&self) -> u64 {
+        self.displaced.load(Ordering::Relaxed)
     }
 
     /// Of those, the ones whose TLS handshake failed or took too long.
@@ -230,7 +267,7 @@ impl Listener {
         F: Future<Output = Answer> + Send + 'static,
     {
         let handle = Arc::new(handle);
-        let seats = Seats::new(self.limits);
+        let mut seats = Seats::new(self.limits, self.address);
         let handshake_log = Arc::new(Sampled::default());
         let accept_log = Sampled::default();
         let mut connections = JoinSet::new();
@@ -242,7 +279,10 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((socket, peer)) => {
                         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-                        let Some((seat, crowded)) = seats.take(&self.counts) else { continue };
+                        let Some((seat, crowded)) = seats.take(&mut connections, &self.counts).await else {
+                            continue;
+                        };
+                        let progress = Arc::new(Progress::default());
                         let connection = Connection {
                             handle: Arc::clone(&handle),
                             peer,
@@ -251,8 +291,13 @@ impl Listener {
                             stop: asked.clone(),
                             counts: Arc::clone(&self.counts),
                             handshake_log: Arc::clone(&handshake_log),
+                            progress: Arc::clone(&progress),
                         };
-                        connections.spawn(hold(seat, Open::new(&self.counts), connection, socket, tls()));
+                        let open = Open::new(&self.counts);
+                        let task = connections.spawn(hold(seat, open, connection, socket, tls()));
+                        if !crowded {
+                            seats.enter(progress, task);
+                        }
                     }
                     Err(error) => rest(&accept_log, self.address, &error).await,
                 },
@@ -281,30 +326,6 @@ async fn hold<H, F>(
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         tracing::debug!("nobody is left who could ask for a stop");
-    }
-}
-
-/// The permits of one listener.
-struct Seats {
-    served: Arc<Semaphore>,
-    refused: Arc<Semaphore>,
-}
-
-impl Seats {
-    fn new(limits: Limits) -> Self {
-        Self {
-            served: Arc::new(Semaphore::new(limits.connections_max)),
-            refused: Arc::new(Semaphore::new(limits.refusals_max)),
-        }
-    }
-
-    /// A seat, and whether it is one from which requests are refused.
-    fn take(&self, counts: &Counts) -> Option<(OwnedSemaphorePermit, bool)> {
-        if let Ok(seat) = Arc::clone(&self.served).try_acquire_owned() {
-            return Some((seat, false));
-        }
-        counts.crowded.fetch_add(1, Ordering::Relaxed);
-        Arc::clone(&self.refused).try_acquire_owned().ok().map(|seat| (seat, true))
     }
 }
 
@@ -356,7 +377,10 @@ async fn drain(mut connections: JoinSet<()>, grace: Duration) -> usize {
 }
 
 fn report(ended: Result<(), JoinError>) {
-    if let Err(failure) = ended {
+    // One that was ended to make room is no failure.
+    if let Err(failure) = ended
+        && failure.is_panic()
+    {
         error!(%failure, "a connection ended in a panic; please report it");
     }
 }
@@ -402,6 +426,11 @@ mod tests {
                     match request.uri().path() {
                         "/slow" => sleep(2 * SHORT).await,
                         "/panic" => panic!("on purpose"),
+                        "/known" => caller.vouch(),
+                        "/busy" => {
+                            caller.vouch();
+                            sleep(LONG).await;
+                        }
                         _ => {}
                     }
                     let mut answer = Answer::new(Full::from(format!("{:?}", caller.admission)));
@@ -508,14 +537,17 @@ mod tests {
         assert_eq!(until_closed(&mut stream).await, "");
     }
 
+    const KNOWN: &[u8] = b"GET /known HTTP/1.1\r\nHost: x\r\n\r\n";
+
     #[tokio::test]
     async fn beyond_the_seats_requests_are_refused_and_beyond_those_connections() {
         let limits = Limits { connections_max: 2, refusals_max: 1, ..limits() };
         let running = running(limits, None, LONG).await;
-        let mut seated = [connect(running.address).await, connect(running.address).await];
-        for stream in &mut seated {
-            assert_eq!(ask(stream, GET).await.status, 200);
+        let mut busy = [connect(running.address).await, connect(running.address).await];
+        for stream in &mut busy {
+            stream.write_all(b"GET /busy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         }
+        eventually(|| running.asked.load(Ordering::SeqCst) == 2).await;
         let mut crowded = connect(running.address).await;
         eventually(|| running.counts.open() == 3).await;
         let mut closed = connect(running.address).await;
@@ -524,12 +556,59 @@ mod tests {
         assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
         assert_eq!(reply.body, "Crowded");
         assert_eq!(until_closed(&mut crowded).await, "");
-        assert_eq!(running.counts.crowded(), 2);
-        drop(seated);
+        assert_eq!((running.counts.crowded(), running.counts.displaced()), (2, 0));
+        drop(busy);
         eventually(|| running.counts.open() == 0).await;
         let mut again = connect(running.address).await;
         assert_eq!(ask(&mut again, GET).await.status, 200);
         assert_eq!(running.counts.open(), 1);
+    }
+
+    #[tokio::test]
+    async fn strangers_make_room_the_oldest_first_and_then_who_is_idle() {
+        let limits = Limits { connections_max: 3, refusals_max: 1, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut known = connect(running.address).await;
+        assert_eq!(ask(&mut known, KNOWN).await.status, 200);
+        let mut silent = connect(running.address).await;
+        let mut stranger = connect(running.address).await;
+        assert_eq!(ask(&mut stranger, GET).await.status, 200);
+        for ended in [&mut silent, &mut stranger] {
+            let mut next = connect(running.address).await;
+            assert_eq!(ask(&mut next, KNOWN).await.body, "Welcome");
+            assert_eq!(until_closed(ended).await, "");
+            *ended = next;
+        }
+        // All three are known now, and idle.
+        let mut next = connect(running.address).await;
+        assert_eq!(ask(&mut next, GET).await.body, "Welcome");
+        assert_eq!(until_closed(&mut known).await, "");
+        for kept in [&mut silent, &mut stranger] {
+            assert_eq!(ask(kept, KNOWN).await.status, 200);
+        }
+        assert_eq!((running.counts.displaced(), running.counts.open()), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn thousands_of_idle_connections_keep_nobody_out() {
+        let limits = Limits { connections_max: 20, refusals_max: 1, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut idle = Vec::new();
+        for number in 0..2000 {
+            idle.push(connect(running.address).await);
+            if number % 100 == 0 {
+                assert_eq!(ask(&mut connect(running.address).await, KNOWN).await.body, "Welcome");
+            }
+        }
+        assert!(running.counts.open() <= 20, "{}", running.counts.open());
+        assert_eq!(running.counts.crowded(), 0);
+    }
+
+    #[test]
+    fn connections_leave_descriptors_to_the_rest_of_the_process() {
+        let few = Limits::default().within(256);
+        assert_eq!((few.connections_max, few.refusals_max), (128, 32));
+        assert_eq!(Limits::default().within(65536), Limits::default());
     }
 
     #[tokio::test]

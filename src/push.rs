@@ -2,6 +2,21 @@
 //!
 //! Braze counts a batch as delivered at any 2XX, gives it up at 401, 403 and 404, and sends it again at 5XX.
 //! So 200 is said only after the queue has made the batch durable, and everything that may pass is 503.
+//!
+//! What anybody can cost, whatever they send:
+//!
+//! | what | bound | then |
+//! |---|---|---|
+//! | connections | 1,024, and half of the file descriptors | the oldest without a valid token makes room, else the oldest that is idle, else 503 |
+//! | a TLS handshake, the first header, the next one | 10 s, 15 s, 75 s | the connection ends |
+//! | a header | 16 KiB, 100 lines | 431 |
+//! | a body | `push.max_body` after decompression | 413 |
+//! | its time | 15 s for each 64 KiB, 60 s for all of it | 408 |
+//! | all bodies, extracts included | 8 times `push.max_body`, 64 MiB at least, taken as they come; half of it for one of several tokens | 503 |
+//! | threads that unpack and check large bodies | as many as there are cores | they wait |
+//! | a connection | an hour | it ends with the next answer |
+//!
+//! Whoever has no valid token gets no further than the header.
 
 mod body;
 mod coding;
@@ -12,6 +27,7 @@ mod memory;
 mod origin;
 mod refusal;
 mod spare;
+mod speaker;
 mod token;
 
 use std::net::SocketAddr;
@@ -34,7 +50,7 @@ use crate::queue::embedded::{AppendError, Appender, Frame};
 pub struct Settings {
     /// The address and port.
     pub listen: SocketAddr,
-    /// Bearer tokens, one a line; none: no token is asked.
+    /// Bearer tokens, one a line, each with the app groups that it is bound to, if it is; none: no token is asked.
     pub token_file: Option<PathBuf>,
     /// The certificate chain and the private key, both PEM; none: plain HTTP.
     pub tls: Option<TlsFiles>,
@@ -70,7 +86,15 @@ pub async fn bind(
     credentials: Credentials,
     appender: Appender,
 ) -> Result<PushListener, ListenError> {
-    let listener = Listener::bind(settings.listen, "push.listen", listen::Limits::default()).await?;
+    let limits = listen::Limits::default().within_descriptors();
+    if limits != listen::Limits::default() {
+        tracing::warn!(
+            connections = limits.connections_max,
+            "push takes fewer connections than it could, for this process may open few files; raise LimitNOFILE \
+             (ulimit -n) to 4096 or more"
+        );
+    }
+    let listener = Listener::bind(settings.listen, "push.listen", limits).await?;
     Ok(PushListener {
         reload: Reload::new(listener.local_addr(), credentials),
         limits: door::Limits::new(settings.body_bytes_max),
@@ -158,7 +182,7 @@ mod tests {
 
     use super::body::Pace;
     use super::*;
-    use crate::event::decode;
+    use crate::event::{Decoded, Malformed, decode};
     use crate::listen::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client};
 
     const LONG: Duration = Duration::from_secs(20);
@@ -346,6 +370,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_bound_token_speaks_for_its_own_app_groups_only() {
+        let tokens = "free\none g-1\ntwo g-1,g-2";
+        let running = running(limits(), credentials(Some(tokens), None)).await;
+        let ask_for = async |token: &str, query: &str, body: &[u8]| {
+            let headers = format!("Authorization: Bearer {token}\r\n");
+            let whole = request(&format!("/v1/events{query}"), &headers, body);
+            ask(&mut running.connect().await, &whole).await
+        };
+        let body =
+            br#"{"events":[{"id":"a","app_group_id":"g-1"},{"id":"b","app_group_id":"g-3"},{"id":"c"}]}"#;
+        for (token, query, own, origin) in [
+            ("free", "", &[0, 1, 2][..], None),
+            ("one", "", &[0, 2], Some("g-1")),
+            ("one", "?app_group_id=g-1&app_group_name=x", &[0, 2], Some("g-1")),
+            ("two", "", &[0], None),
+            ("two", "?app_group_id=g-2", &[0, 2], Some("g-2")),
+        ] {
+            let reply = ask_for(token, query, body).await;
+            assert_eq!((reply.status, &*reply.body), (200, r#"{"accepted":3}"#), "{token}{query}");
+            let frame = running.frames.lock().unwrap().pop().unwrap();
+            assert_eq!((frame.events, frame.origin.app_group_id.as_deref()), (3, origin), "{token}{query}");
+            let mut seen = Vec::new();
+            let mut decoder = decode::Decoder::new(&[], false);
+            decoder.decode(&frame.body, &crate::queue::Framing::Extract, &frame.origin, |decoded| {
+                seen.push(decoded == Decoded::Malformed(Malformed::ForeignAppGroup));
+            });
+            let foreign: Vec<bool> = (0..3).map(|number| !own.contains(&number)).collect();
+            assert_eq!(seen, foreign, "{token}{query}");
+        }
+        // With or without a body: whoever sets the connector up is told at once.
+        for body in [body.as_slice(), b""] {
+            let reply = ask_for("one", "?app_group_id=g-2", body).await;
+            assert_refused(&reply, 401);
+            assert!(reply.body.contains("app_group_id") && !reply.body.contains("g-"), "{reply:?}");
+            assert_eq!(ask_for("free", "?app_group_id=g-2", body).await.status, 200);
+        }
+    }
+
+    #[tokio::test]
     async fn new_tokens_count_from_the_next_request_on() {
         let running = running(limits(), credentials(Some("old"), None)).await;
         let mut stream = running.connect().await;
@@ -512,7 +575,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_pauses_too_long_is_408() {
-        let pace = Pace { time_max: LONG * 10, idle_time_max: Duration::from_millis(100) };
+        let pace = Pace { time_max: LONG * 10, stretch_time_max: Duration::from_millis(100) };
         let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
         let mut stream = running.connect().await;
         let reply = tokio::time::timeout(LONG, ask(&mut stream, PARTIAL)).await.unwrap();
@@ -522,21 +585,62 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_trickles_too_long_is_408() {
-        let pace = Pace { time_max: Duration::from_millis(300), idle_time_max: LONG };
-        let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
-        let (mut reader, mut writer) = running.connect().await.into_split();
-        writer.write_all(PARTIAL).await.unwrap();
-        let drip = async {
-            for _ in 0..50 {
-                sleep(Duration::from_millis(20)).await;
-                if writer.write_all(b" ").await.is_err() {
-                    return;
+        for pace in [
+            Pace { time_max: Duration::from_millis(300), stretch_time_max: LONG },
+            Pace { time_max: LONG, stretch_time_max: Duration::from_millis(300) },
+        ] {
+            let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
+            let (mut reader, mut writer) = running.connect().await.into_split();
+            writer.write_all(PARTIAL).await.unwrap();
+            let drip = async {
+                for _ in 0..50 {
+                    sleep(Duration::from_millis(20)).await;
+                    if writer.write_all(b" ").await.is_err() {
+                        return;
+                    }
                 }
-            }
-        };
-        let both = async { tokio::join!(read_reply(&mut reader), drip) };
-        let (reply, ()) = tokio::time::timeout(LONG / 2, both).await.unwrap();
-        assert_refused(&reply.unwrap(), 408);
+            };
+            let both = async { tokio::join!(read_reply(&mut reader), drip) };
+            let (reply, ()) = tokio::time::timeout(LONG / 2, both).await.unwrap();
+            assert_refused(&reply.unwrap(), 408);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_in_good_stretches_may_take_longer() {
+        let pace = Pace { time_max: LONG, stretch_time_max: Duration::from_secs(3) };
+        let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
+        let whole = request("/v1/events", "", &envelope_of(300_000));
+        let mut stream = running.connect().await;
+        for piece in whole.chunks(70_000) {
+            stream.write_all(piece).await.unwrap();
+            sleep(Duration::from_millis(700)).await;
+        }
+        assert_eq!(read_reply(&mut stream).await.unwrap().status, 200);
+    }
+
+    #[tokio::test]
+    async fn who_announces_large_bodies_and_sends_little_takes_no_memory_from_others() {
+        let running = running(limits(), credentials(None, None)).await;
+        let head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{";
+        let mut holders = Vec::new();
+        for _ in 0..200 {
+            let mut holder = running.connect().await;
+            holder.write_all(head).await.unwrap();
+            holders.push(holder);
+        }
+        eventually(|| running.counters.received_bytes() == 200).await;
+        assert_eq!(running.push("", &envelope_of(1_000_000)).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn a_small_body_that_unpacks_to_much_is_taken_all_the_same() {
+        let running = open().await;
+        let body = envelope_of(999_999);
+        let packed = gzip(&body);
+        assert!(packed.len() < 32 * 1024);
+        assert_eq!(running.push("Content-Encoding: gzip\r\n", &packed).await.status, 200);
+        assert_eq!(running.bodies(), [extract(&body)]);
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! Logs: text on a terminal, JSON otherwise, always on standard error.
 
+use std::any::Any;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{panic, thread};
 
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
@@ -26,7 +28,28 @@ pub fn start(level: Level, json: Option<bool>) -> Result<LogLevel, String> {
         fmt::layer().with_target(false).with_ansi(colours).with_writer(|| Terminal).boxed()
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())?;
+    panic::set_hook(Box::new(|failure| {
+        let place = failure.location().map(ToString::to_string).unwrap_or_default();
+        let thread = thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        tracing::error!(
+            place,
+            thread,
+            "panicked, which is a defect; please report it: {}",
+            told(failure.payload())
+        );
+    }));
     Ok(LogLevel(handle))
+}
+
+/// What a panic says, up to what it quotes: text that it stumbled over may be a secret, or somebody's data.
+fn told(payload: &(dyn Any + Send)) -> String {
+    let said = payload.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+    match said.find(['"', '`', '\'']) {
+        Some(quote) => format!("{}…", &said[..quote]),
+        None => said.to_owned(),
+    }
 }
 
 impl LogLevel {
@@ -85,5 +108,32 @@ impl Write for Terminal {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().lock().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(defect: impl FnOnce() + panic::UnwindSafe) -> String {
+        let payload = panic::catch_unwind(defect).unwrap_err();
+        told(&*payload)
+    }
+
+    #[test]
+    fn a_panic_tells_its_reason_and_not_what_it_stumbled_over() {
+        let secret = "é0123456789abcdef0123456789abcdef".to_owned();
+        let cut = said({
+            let secret = secret.clone();
+            move || assert!(secret[1..].is_empty())
+        });
+        assert!(!cut.contains("0123") && !cut.is_empty(), "{cut}");
+        let results = [Ok(()), Err(secret.clone())];
+        let unwrapped = said(move || results.into_iter().for_each(Result::unwrap));
+        assert!(!unwrapped.contains("0123"), "{unwrapped}");
+        assert!(!said(move || assert_eq!(secret, "other")).contains("0123"));
+        let numbers = [1_usize, 2, 3];
+        let index = said(move || assert!(numbers[numbers.iter().sum::<usize>() - 3] > 0));
+        assert_eq!(index, "index out of bounds: the len is 3 but the index is 3");
     }
 }

@@ -101,7 +101,7 @@ const CONCRETE: [(&str, &[Friend]); 8] = [
         &[("app", &[]), ("config", &["Settings"]), ("push", &["Appender", "AppendError", "Frame"])],
     ),
     ("queue::files", &[("app", &[]), ("config", &["Settings"])]),
-    ("queue::kafka", &[("app", &[]), ("config", &["Settings"])]),
+    ("queue::kafka", &[("app", &[]), ("config", &["Settings", "Secret"])]),
     ("datadog::http", &[("app", &[]), ("config", &["Settings"])]),
 ];
 

@@ -26,6 +26,9 @@ const OWNER_HEAD: usize = 5;
 /// Marks the dimension of an owner whose name is part of the key.
 const SENT: u8 = 0x80;
 
+/// What a name may take with its owner, on average; Braze's take about half of it.
+const NAME_BYTES_MEAN_MAX: usize = 256;
+
 /// How many series are looked up together.
 const GROUP: usize = 128;
 
@@ -82,7 +85,8 @@ pub struct KnownNames {
 #[derive(Debug, Default)]
 struct Group {
     owners: Vec<Owner>,
-    /// The owners' bytes: a connection, a dimension and an id. A name that is part of a series' key belongs to itself:
+    /// The owners' bytes: a connection, a dimension, an app group and an id. The app group is part of it so that who
+    /// speaks for one can't rename the campaigns of another. A name that is part of a series' key belongs to itself:
     /// behind the dimension, which is marked, stand the length of the id, the id and the name.
     arena: Vec<u8>,
 }
@@ -222,9 +226,7 @@ impl KnownNames {
         let mut group = std::mem::take(&mut self.group);
         group.arena.clear();
         group.start(key, dimension, SENT);
-        // An id in a key is shorter than 64 KiB.
-        group.arena.extend_from_slice(&u16::try_from(id.len()).unwrap_or(u16::MAX).to_le_bytes());
-        group.arena.extend_from_slice(id);
+        group.write_with_length(id);
         group.arena.extend_from_slice(name);
         let hash = hash(&self.hasher, &group.arena);
         if self.recall(&group.arena, hash).is_none() {
@@ -261,7 +263,7 @@ impl KnownNames {
         let known = &mut self.old.known[place as usize];
         known.is_carried_over = true;
         let known = *known;
-        if self.young.known.len() < self.generation_max {
+        if !self.young.is_full(self.generation_max) {
             return Some(self.young.insert(owner, hash, known.name.of(&self.old.arena), known.seen));
         }
         // What is old now is forgotten by making room.
@@ -278,7 +280,7 @@ impl KnownNames {
     }
 
     fn make_room(&mut self) {
-        if self.young.known.len() >= self.generation_max {
+        if self.young.is_full(self.generation_max) {
             let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
             self.turns += 1;
             for (owner, name) in forgotten.names() {
@@ -310,14 +312,17 @@ fn dimension_of(owner: &[u8]) -> usize {
 }
 
 fn name_of<'n>(owner: &'n [u8], name: &'n [u8]) -> NameOf<'n> {
+    let dimension = dimension_of(owner);
+    let is_sent = owner[OWNER_HEAD - 1] & SENT != 0;
     let rest = &owner[OWNER_HEAD..];
     let id = match rest.split_first_chunk::<2>() {
-        Some((length, rest)) if owner[OWNER_HEAD - 1] & SENT != 0 => {
-            &rest[..usize::from(u16::from_le_bytes(*length)).min(rest.len())]
+        Some((length, rest)) if is_sent || dimension > 0 => {
+            let (first, behind) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
+            if is_sent { first } else { behind }
         }
         _ => rest,
     };
-    NameOf { connection: tags::connection_of(owner), dimension: dimension_of(owner), id, name }
+    NameOf { connection: tags::connection_of(owner), dimension, id, name }
 }
 
 /// `0..length`, by the group.
@@ -336,6 +341,9 @@ impl Group {
             let start = self.arena.len();
             if !id.is_empty() {
                 self.start(key, dimension, 0);
+                if dimension > 0 {
+                    self.write_with_length(tags::id_of(key, 0));
+                }
                 self.arena.extend_from_slice(id);
             }
             let hash = hash(hasher, &self.arena[start..]);
@@ -347,6 +355,12 @@ impl Group {
         self.arena.extend_from_slice(&tags::connection_of(key).0.to_le_bytes());
         self.arena.push(saturate(dimension as u64).to_le_bytes()[0] | mark);
     }
+
+    /// Ids in keys are shorter than 64 KiB.
+    fn write_with_length(&mut self, id: &[u8]) {
+        self.arena.extend_from_slice(&u16::try_from(id.len()).unwrap_or(u16::MAX).to_le_bytes());
+        self.arena.extend_from_slice(id);
+    }
 }
 
 /// Names that are forgotten together.
@@ -354,7 +368,7 @@ impl Group {
 struct Generation {
     index: HashTable<u32>,
     known: Vec<KnownName>,
-    /// Owners and names. Below 4 GiB: ids and names are cut to 200 characters each, and there are a million at most.
+    /// Owners and names; see [`NAME_BYTES_MEAN_MAX`].
     arena: Vec<u8>,
 }
 
@@ -371,6 +385,12 @@ struct KnownName {
 }
 
 impl Generation {
+    /// By number or by bytes. What a name took before it was another is not given back, so that renaming without end is
+    /// no way around the bound.
+    fn is_full(&self, names_max: usize) -> bool {
+        self.known.len() >= names_max || self.arena.len() >= names_max.saturating_mul(NAME_BYTES_MEAN_MAX)
+    }
+
     /// The names, and what each belongs to.
     fn names(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let known = self.known.iter().filter(|known| !known.is_carried_over);
@@ -456,6 +476,7 @@ mod tests {
 
     use super::super::tests::{Recorder, send};
     use super::*;
+    use crate::event::Field;
 
     #[test]
     fn a_missing_name_is_filled_from_what_was_seen_in_an_earlier_flush() {
@@ -485,6 +506,34 @@ mod tests {
         let mut cut = recorder.cut();
         names.settle(&mut cut);
         assert_eq!(cut.series(0).attributes.names[1], b"New");
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_app_group_that_gave_it() {
+        let mut names = KnownNames::new(100);
+        let mut recorder = Recorder::new(100);
+        recorder.record(0, &send("c1", "Welcome"), 100);
+        names.settle(&mut recorder.cut());
+        let mut other = send("c1", "Bought a rival");
+        other.fields[Field::AppGroupId as usize] = b"other";
+        recorder.record(0, &other, 200);
+        names.settle(&mut recorder.cut());
+        recorder.record(0, &send("c1", ""), 300);
+        let mut cut = recorder.cut();
+        names.settle(&mut cut);
+        assert_eq!(cut.series(0).attributes.names[1], b"Welcome");
+    }
+
+    #[test]
+    fn long_names_are_forgotten_sooner() {
+        let mut names = KnownNames::new(100);
+        let mut recorder = Recorder::new(1000);
+        let long = "é".repeat(150);
+        for round in 0..100 {
+            recorder.record(0, &send(&format!("{round}{long}"), &long), round);
+            names.settle(&mut recorder.cut());
+        }
+        assert!(names.len() < 60, "{}", names.len());
     }
 
     #[test]

@@ -44,6 +44,10 @@ pub(super) struct Check<'c> {
     pub(super) base: &'c Path,
     /// The environment, for keys in it.
     pub(super) env: &'c [(String, String)],
+    /// Files that everybody can read, each of which is told of once.
+    pub(super) open: BTreeSet<PathBuf>,
+    /// Paths that were not written as one, and so may be the secret that should stand in the file.
+    pub(super) guessed: BTreeSet<PathBuf>,
 }
 
 impl Check<'_> {
@@ -232,18 +236,28 @@ impl Check<'_> {
             return None;
         }
         if looks_like_key(text) {
-            self.findings.error(key, "has to be a path, and this looks like an API key itself");
+            self.findings.error(key, "has to be a path, and this looks like a key itself");
         } else if text.starts_with("~/") || text == "~" {
             self.findings
                 .error(key, format!("{} begins with ~, which only shells know; write it out", quoted(text)));
         }
-        Some(self.base.join(text))
+        let path = self.base.join(text);
+        if !["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
+            self.guessed.insert(path.clone());
+        }
+        Some(path)
     }
 
     pub(super) fn file(&mut self, key: &str, path: &Path) {
         if let Err(error) = files::check_file(path) {
             self.unusable_file(key, path, &error);
         }
+    }
+
+    /// The same for a secret that stands in the configuration itself.
+    pub(super) fn warn_if_origin_open(&mut self, key: &str, what: &str) {
+        let file = PathBuf::from(self.findings.origin(key));
+        self.warn_if_open(key, &file, what);
     }
 
     pub(super) fn unusable_file(&mut self, key: &str, path: &Path, error: &FileError) {
@@ -253,8 +267,20 @@ impl Check<'_> {
         }
     }
 
+    /// As [`Check::unusable_file`], for a file that should hold a secret: people write the secret itself there.
+    pub(super) fn unusable_secret(&mut self, key: &str, path: &Path, error: &FileError) {
+        if !self.guessed.contains(path) || path.exists() {
+            return self.unusable_file(key, path, error);
+        }
+        let reason = format!(
+            "the file that it names {error} (not shown, for it could be the secret itself; begin a path with / or ./)"
+        );
+        self.findings.error(key, reason);
+    }
+
+    /// A warning where everybody can read the file that a secret came from; one for each file.
     pub(super) fn warn_if_open(&mut self, key: &str, path: &Path, what: &str) {
-        if files::is_open_to_others(path) {
+        if files::is_open_to_others(path) && self.open.insert(path.to_owned()) {
             let reason = format!("{} holds {what} and is open to every user; chmod o= it", path.display());
             self.findings.warn(key, reason);
         }

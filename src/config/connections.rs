@@ -7,7 +7,7 @@ use serde_json::Value as Listing;
 
 use super::check::Check;
 use super::files;
-use super::finding::{looks_like_key, quoted};
+use super::finding::{looks_like_key, looks_random, quoted};
 use super::layers::Layer;
 use super::shape::{Findings, join};
 use super::written;
@@ -187,8 +187,7 @@ impl Check<'_> {
             "api_key_file" => self.key_in_file(key, text)?,
             "api_key_env" => self.key_in_environment(key, text)?,
             _ => {
-                let file = self.findings.origin(key).to_owned();
-                self.warn_if_open(key, Path::new(&file), "an API key");
+                self.warn_if_origin_open(key, "an API key");
                 ("the key".to_owned(), text.to_owned())
             }
         };
@@ -203,7 +202,7 @@ impl Check<'_> {
         match files::read_secret(&path) {
             Ok(found) => Some((path.display().to_string(), found)),
             Err(error) => {
-                self.unusable_file(key, &path, &error);
+                self.unusable_secret(key, &path, &error);
                 None
             }
         }
@@ -257,9 +256,10 @@ impl Check<'_> {
             for id in &connection.app_group_ids {
                 if let Some(server) = servers.insert(id, &connection.name) {
                     let reason = format!(
-                        "{} is served by the connections {server:?} and {:?}; an app group has one connection",
+                        "{} is served by the connections {} and {}; an app group has one connection",
                         quoted(id),
-                        connection.name
+                        quoted(server),
+                        quoted(&connection.name)
                     );
                     self.findings.error(&key, reason);
                 }
@@ -269,9 +269,10 @@ impl Check<'_> {
             }
             if let Some(other) = catch_all.replace(&connection.name) {
                 let reason = format!(
-                    "the connections {other:?} and {:?} both serve every app group that no other connection names; \
-                     list app_group_ids for one of them",
-                    connection.name
+                    "the connections {} and {} both serve every app group that no other connection names; list \
+                     app_group_ids for one of them",
+                    quoted(other),
+                    quoted(&connection.name)
                 );
                 self.findings.error(&key, reason);
             }
@@ -328,6 +329,9 @@ pub(super) fn read_directory(
 }
 
 fn wrong_name(name: &str) -> Option<String> {
+    if looks_like_key(name) {
+        return Some("looks like an API key; the name of a connection is shown everywhere".to_owned());
+    }
     if name == UNROUTED {
         return Some("is a reserved name: sends that no connection serves are booked under it".to_owned());
     }
@@ -342,7 +346,9 @@ fn wrong_name(name: &str) -> Option<String> {
 
 fn wrong_metric(metric: &str) -> Option<&'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
-    if metric.len() > METRIC_CHARS_MAX {
+    if looks_like_key(metric) || looks_random(metric) {
+        Some("has something in it that looks like an API key or a token")
+    } else if metric.len() > METRIC_CHARS_MAX {
         Some("is longer than the 200 characters that a metric's name can have")
     } else if metric == heartbeat::METRIC {
         Some("is the heartbeat's metric: the heartbeats would be counted as sends")
@@ -481,7 +487,7 @@ mod tests {
         for (keys, parts) in [
             ("", &["connections.acme: has no API key", "api_key_file", "dry_run = true"][..]),
             ("api_key_env = \"NOT_SET\"", &["connections.acme.api_key_env", "\"NOT_SET\" is not set"]),
-            ("api_key_file = \"k\"", &["connections.acme.api_key_file: /nowhere/k does not exist"]),
+            ("api_key_file = \"./k\"", &["connections.acme.api_key_file: /nowhere/./k does not exist"]),
             (
                 "api_key_file = \"k\"\napi_key_env = \"E\"",
                 &["connections.acme.api_key_env: is set, and so is api_key_file (/nowhere/a.toml)"],

@@ -49,6 +49,9 @@ pub(super) fn quoted(value: &str) -> String {
     if looks_like_key(value) {
         return "(not shown: it looks like an API key)".to_owned();
     }
+    if looks_random(value) {
+        return "(not shown: it could be a secret)".to_owned();
+    }
     let mut shown: String = value.chars().take(SHOWN_MAX).collect();
     if shown.len() < value.len() {
         shown.push('…');
@@ -56,9 +59,24 @@ pub(super) fn quoted(value: &str) -> String {
     format!("{shown:?}")
 }
 
-/// Whether there is something in `value` that could be an API key.
+/// Whether there is something in `value` that could be an API key, or a private key.
 pub(super) fn looks_like_key(value: &str) -> bool {
     value.split(|letter: char| !letter.is_ascii_hexdigit()).any(|run| run.len() >= KEY_DIGITS)
+        || value.contains("-----BEGIN")
+}
+
+/// How many letters and digits there are in a row in a token, and seldom in anything else.
+const RANDOM_RUN: usize = 20;
+
+/// Whether there is something in `value` that could be a token or a generated password: letters and digits mixed. The
+/// hexadecimal ids of Braze are none.
+pub(super) fn looks_random(value: &str) -> bool {
+    let mixed = |run: &str| {
+        run.len() >= RANDOM_RUN
+            && run.bytes().any(|byte| byte.is_ascii_digit())
+            && run.bytes().any(|byte| byte.is_ascii_alphabetic() && !byte.is_ascii_hexdigit())
+    };
+    value.split(|letter: char| !letter.is_ascii_alphanumeric()).any(mixed)
 }
 
 /// The known word that `word` was probably meant to be.
@@ -103,7 +121,13 @@ mod tests {
         for value in [key.to_owned(), format!("https://x/?k={key}"), format!("{key}{key}")] {
             assert!(!quoted(&value).contains(key), "{}", quoted(&value));
         }
-        assert!(!looks_like_key("5f3e8f0a-1234-4cde-9abc-0123456789ab"), "an app group id is no key");
+        for id in ["5f3e8f0a-1234-4cde-9abc-0123456789ab", "5f3e8f0a12344cde9abc0123", "braze.messaging.sent"]
+        {
+            assert!(!looks_like_key(id) && !looks_random(id), "{id} is no key");
+        }
+        let token = "Zm9vYmFyMDEyMzQ1Njc4OQ==";
+        assert!(!quoted(&format!("Bearer {token}")).contains(token));
+        assert!(!quoted("-----BEGIN PRIVATE KEY-----").contains("BEGIN"));
     }
 
     #[test]

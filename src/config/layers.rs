@@ -224,7 +224,8 @@ fn variable(path: &[String], name: &str) -> String {
 fn show(variable: &str) -> String {
     let plain = variable.len() <= 200
         && variable.bytes().all(|byte| byte.is_ascii_graphic())
-        && !super::finding::looks_like_key(variable);
+        && !super::finding::looks_like_key(variable)
+        && !super::finding::looks_random(variable);
     if plain { variable.to_owned() } else { super::finding::quoted(variable) }
 }
 

@@ -22,6 +22,12 @@ const EVENT_BYTES_MAX: u64 = 900_000;
 /// The name of an option with this at its end is the path of a file that holds the option's value.
 const FILE_SUFFIX: &str = ".file";
 
+/// What there is in the names of librdkafka's options whose values are secrets.
+const SECRET_WORDS: [&str; 4] = ["password", "secret", "key.pem", "oauthbearer.config"];
+
+/// Options of librdkafka that are the path of a file with a private key.
+const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];
+
 /// Options of librdkafka that are set from keys of their own, or that would break a promise.
 const RESERVED_OPTIONS: [(&str, &str); 5] = [
     ("bootstrap.servers", "write it as queue.kafka.brokers"),
@@ -49,6 +55,11 @@ impl Check<'_> {
         self.list("queue.kafka.brokers", &kafka.brokers, "name at least one broker");
         self.list("queue.kafka.topics", &kafka.topics, "name at least one topic");
         for broker in &kafka.brokers {
+            if broker.contains('@') {
+                let reason = "has an @ in it; user and password belong into queue.kafka.options";
+                self.findings.error("queue.kafka.brokers", reason);
+                continue;
+            }
             if broker.contains("://") || broker.contains(char::is_whitespace) {
                 let reason = format!("{} is not a broker, which is written host:port", quoted(broker));
                 self.findings.error("queue.kafka.brokers", reason);
@@ -81,21 +92,27 @@ impl Check<'_> {
         let auth = auth.and_then(|path| self.secret("queue.kafka.schema_registry_auth_file", &path));
         let oauth_token_file = self.path("queue.kafka.oauth_token_file", &kafka.oauth_token_file);
         if let Some(path) = &oauth_token_file {
-            self.file("queue.kafka.oauth_token_file", path);
+            self.warn_if_open("queue.kafka.oauth_token_file", path, "a token");
+            if let Err(error) = files::check_file(path) {
+                self.unusable_secret("queue.kafka.oauth_token_file", path, &error);
+            }
+        }
+        if registry.contains('@') {
+            self.warn_if_origin_open("queue.kafka.schema_registry", "a password");
         }
         queue::kafka::Settings {
             brokers: boxed(&kafka.brokers),
             topics: boxed(&kafka.topics),
             group_id: kafka.group_id.trim().into(),
             schema_registry: (!registry.is_empty()).then(|| registry.into()),
-            schema_registry_auth: auth.map(Into::into),
+            schema_registry_auth: auth.as_deref().map(Into::into),
             oauth_token_file,
             options: self.options(&kafka.options),
         }
     }
 
     /// librdkafka's options. A secret can stand in a file of its own: `sasl.password.file`.
-    fn options(&mut self, written: &BTreeMap<String, String>) -> BTreeMap<Box<str>, Box<str>> {
+    fn options(&mut self, written: &BTreeMap<String, String>) -> BTreeMap<Box<str>, queue::kafka::Secret> {
         let mut options = BTreeMap::new();
         for (name, value) in written {
             let key = join(OPTIONS, name);
@@ -103,7 +120,13 @@ impl Check<'_> {
                 self.findings.error(&key, format!("can't be set here; {advice}"));
             }
             let Some(secret) = name.strip_suffix(FILE_SUFFIX) else {
-                options.insert((**name).into(), (**value).into());
+                if SECRET_WORDS.iter().any(|word| name.contains(word)) {
+                    self.warn_if_origin_open(&key, "a secret");
+                }
+                if KEY_FILES.contains(&&**name) {
+                    self.warn_if_open(&key, Path::new(value), "a private key");
+                }
+                options.insert((**name).into(), value.as_str().into());
                 continue;
             };
             if written.contains_key(secret) {
@@ -115,7 +138,7 @@ impl Check<'_> {
                 continue;
             };
             if let Some(text) = self.secret(&key, &path) {
-                options.insert(secret.into(), text.into());
+                options.insert(secret.into(), text.as_str().into());
             }
         }
         options
@@ -131,7 +154,7 @@ impl Check<'_> {
             }
             Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
             Err(error) => {
-                self.unusable_file(key, path, &error);
+                self.unusable_secret(key, path, &error);
                 None
             }
         }
@@ -216,7 +239,7 @@ impl Check<'_> {
                 self.findings.error("push.token_file", reason);
             }
             Ok(_) => {}
-            Err(error) => self.unusable_file("push.token_file", path, &error),
+            Err(error) => self.unusable_secret("push.token_file", path, &error),
         }
     }
 }
@@ -259,10 +282,70 @@ mod tests {
         assert!(error.contains("sasl.password.file"), "{error}");
         write(&folder.path().join("password"), "planted\n");
         let (config, _) = parse(named).unwrap();
-        assert_eq!(&*config.queue.kafka.options["sasl.password"], "planted");
+        assert_eq!(config.queue.kafka.options["sasl.password"].expose(), "planted");
         assert!(!config.queue.kafka.options.contains_key("sasl.password.file"));
         let error = parse(&format!("{named}\n\"sasl.password\" = \"x\"")).unwrap_err().to_string();
         assert!(error.contains("beside") && !error.contains("planted"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_its_file_is_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        for (section, key) in [
+            ("[push]", "token_file"),
+            ("[queue.kafka]", "schema_registry_auth_file"),
+            ("[queue.kafka]", "oauth_token_file"),
+            ("[queue.kafka.options]", "\"sasl.password.file\""),
+            ("[connections.other]\nsite = \"EU1\"", "api_key_file"),
+        ] {
+            for secret in ["hunter2", "user:hun/ter2==", "-----BEGIN PRIVATE KEY-----\\nhunter2"] {
+                let text = format!("{LEAST}{section}\n{key} = \"{secret}\"");
+                let error = Config::parse(&text, &folder.path().join("a.toml"), &[]).unwrap_err().to_string();
+                assert!(!error.contains("hun") && error.contains(key.trim_matches('"')), "{error}");
+            }
+            let text = format!("{LEAST}{section}\n{key} = \"./missing\"");
+            let error = Config::parse(&text, &folder.path().join("a.toml"), &[]).unwrap_err().to_string();
+            assert!(error.contains("missing does not exist"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_file_with_secrets_that_everybody_can_read_is_told_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let names = ["a.toml", "token", "password", "auth", "client.key", "tokens", "tls.key", "other.key"];
+        for name in names.iter().chain(&["tls.pem"]) {
+            write(&folder.path().join(name), "secret");
+        }
+        let text = format!(
+            "connections_directory = \"d\"\n[queue.kafka]\nschema_registry = \"https://u:secret@r\"\n\
+             schema_registry_auth_file = \"auth\"\noauth_token_file = \"token\"\n[queue.kafka.options]\n\
+             \"sasl.password.file\" = \"password\"\n\"ssl.key.password\" = \"secret\"\n\
+             \"ssl.key.location\" = \"{}\"\n[push]\ntoken_file = \"tokens\"\ntls_certificate = \"tls.pem\"\n\
+             tls_key = \"tls.key\"\n[connections.acme]\nsite = \"EU1\"\napi_key = \"{PLANTED}\"\n\
+             app_group_ids = [\"a\"]\n[connections.other]\nsite = \"EU1\"\napi_key_file = \"other.key\"\n\
+             app_group_ids = [\"b\"]\n",
+            path("client.key")
+        );
+        fs::create_dir(folder.path().join("d")).unwrap();
+        write(&folder.path().join("d/third.toml"), &format!("site = \"EU1\"\napi_key = \"{PLANTED}\""));
+        write(&folder.path().join("a.toml"), &text);
+        let opened = || {
+            let (_, warnings) = Config::parse(&text, &folder.path().join("a.toml"), &[]).unwrap();
+            let told = warnings.iter().map(ToString::to_string).filter(|told| told.contains("chmod o="));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(opened(), Vec::<String>::new());
+        let all = [&names[..], &["d/third.toml"]].concat();
+        for name in &all {
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let told = opened();
+        assert_eq!(told.len(), all.len(), "{told:#?}");
+        for name in all {
+            let reason = format!(": {} holds ", path(name));
+            assert_eq!(told.iter().filter(|told| told.contains(&reason)).count(), 1, "{name}: {told:#?}");
+        }
     }
 
     #[test]

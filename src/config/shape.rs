@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use ::config::{Map, Value, ValueKind};
 use serde_json::Value as Listing;
 
-use super::finding::{ConfigError, Finding, Warning, did_you_mean, looks_like_key, nearest, quoted};
+use super::finding::{
+    ConfigError, Finding, Warning, did_you_mean, looks_like_key, looks_random, nearest, quoted,
+};
 use super::units;
 use super::written::ANY;
 
@@ -218,7 +220,8 @@ pub(super) fn names(listing: &Listing) -> impl Iterator<Item = &str> {
 pub(super) fn join(section: &str, name: &str) -> String {
     let bare = !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-        && !looks_like_key(name);
+        && !looks_like_key(name)
+        && !looks_random(name);
     let name = if bare { name.to_owned() } else { quoted(name) };
     if section.is_empty() { name } else { format!("{section}.{name}") }
 }

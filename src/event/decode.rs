@@ -10,6 +10,7 @@
 //! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
 
 use super::avro::Plans;
+pub use super::found::Mandate;
 use super::found::{Element, Found, Rules, Terms};
 use super::{Decoded, Malformed};
 use crate::queue::{Framing, Origin, Part};
@@ -178,13 +179,30 @@ impl Reader {
 /// When a byte of it is not JSON, or when it is neither an object, an array, `null` nor empty, or has
 /// `events` that are no array.
 pub fn extract(body: &[u8], out: &mut Vec<u8>) -> Result<u32, NotAnEnvelope> {
+    extract_each(body, out, |element| element)
+}
+
+/// As [`extract`], for a sender that may not speak for everyone: an event beyond its mandate becomes
+/// [`Malformed::ForeignAppGroup`], whatever else it is.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_within(body: &[u8], out: &mut Vec<u8>, mandate: Mandate<'_>) -> Result<u32, NotAnEnvelope> {
+    extract_each(body, out, |element| mandate.judge(element))
+}
+
+fn extract_each(
+    body: &[u8],
+    out: &mut Vec<u8>,
+    judge: impl Fn(Element<'_>) -> Element<'_>,
+) -> Result<u32, NotAnEnvelope> {
     let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut reader = Reader::default();
     let ascii = reader.marks.fill(json);
     let mut elements = 0u32;
     let mut emit = |element: Element<'_>| {
         elements = elements.saturating_add(1);
-        extract::write(out, &element);
+        extract::write(out, &judge(element));
     };
     reader
         .document(json, 0, ascii, &mut emit)
@@ -336,6 +354,52 @@ mod tests {
 
     fn check(body: &[u8]) -> Result<u32, NotAnEnvelope> {
         extract(body, &mut Vec::new())
+    }
+
+    /// What a lane sees of an e-mail send with these members, pushed by a sender with a mandate.
+    fn pushed(members: &str, app_groups: &[&str], may_be_silent: bool) -> Element {
+        let body = format!(r#"[{{"event_type":"{EMAIL}","id":"1"{members}}}]"#);
+        let app_groups: Vec<Box<str>> = app_groups.iter().map(|id| Box::from(*id)).collect();
+        let mandate = Mandate { app_groups: &app_groups, may_be_silent };
+        let mut out = Vec::new();
+        assert_eq!(extract_within(body.as_bytes(), &mut out, mandate), Ok(1));
+        let origin = Origin { app_group_id: Some("from-url".into()), ..Origin::default() };
+        let [element] = decode_with(&out, &Framing::Extract, false, &origin).try_into().expect(&body);
+        element
+    }
+
+    #[test]
+    fn an_event_speaks_for_the_app_groups_of_its_sender_and_for_no_other() {
+        let foreign = Element::Malformed(Malformed::ForeignAppGroup);
+        let app_group = |element: Element| match element {
+            Element::Send { fields, .. } => fields[Field::AppGroupId as usize].clone(),
+            other => panic!("{other:?}"),
+        };
+        for own in [
+            r#","app_group_id":"g-1""#,
+            r#","properties":{"app_group_id":"g-1"}"#,
+            r#","app_group_id":"g-2","app_group_api_id":"g-1""#,
+            r#","app_group_id":"g-9","properties":{"app_group_id":"g-1"}"#,
+            r#","app_group_id":"g-9","app_group_id":"\u0067-1""#,
+        ] {
+            assert_eq!(app_group(pushed(own, &["g-1", "g-2"], false)), "g-1", "{own}");
+        }
+        for other in [
+            r#","app_group_id":"g-9""#,
+            r#","app_group_id":"G-1""#,
+            r#","app_group_id":"g-1 ""#,
+            r#","app_group_id":"g-1:""#,
+            r#","app_group_id":12"#,
+            r#","app_group_id":"g-1","app_group_api_id":"g-9""#,
+            r#","app_group_id":"g-1","properties":{"app_group_id":"g-9"}"#,
+            r#","app_group_id":"g-1","app_group_id":"g-9""#,
+        ] {
+            assert_eq!(pushed(other, &["g-1", "g-2"], true), foreign, "{other}");
+        }
+        for silent in ["", r#","app_group_id":null"#, r#","app_group_id":"[REDACTED]""#] {
+            assert_eq!(app_group(pushed(silent, &["g-1"], true)), "from-url", "{silent}");
+            assert_eq!(pushed(silent, &["g-1"], false), foreign, "{silent}");
+        }
     }
 
     fn decode(body: impl AsRef<[u8]>) -> Vec<Element> {

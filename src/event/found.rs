@@ -174,6 +174,28 @@ pub(super) struct Noted<'e> {
     pub(super) fields: [&'e [u8]; FIELDS],
 }
 
+/// The app groups that a sender may speak for.
+#[derive(Debug, Clone, Copy)]
+pub struct Mandate<'m> {
+    /// Their ids, in order.
+    pub app_groups: &'m [Box<str>],
+    /// Whether an event may name none, for it is known from outside the body which of them is meant.
+    pub may_be_silent: bool,
+}
+
+impl Mandate<'_> {
+    /// Puts a verdict in the place of an event that goes beyond the mandate.
+    pub(super) fn judge<'e>(&self, element: Element<'e>) -> Element<'e> {
+        let Element::Event(event) = element else { return element };
+        let app_group_id = event.fields[Field::AppGroupId as usize];
+        let is_own = match app_group_id {
+            [] => self.may_be_silent,
+            id => self.app_groups.binary_search_by(|own| own.as_bytes().cmp(id)).is_ok(),
+        };
+        if is_own { element } else { Element::Malformed(Malformed::ForeignAppGroup) }
+    }
+}
+
 /// Which events count, and what they need for it.
 #[derive(Debug)]
 pub(super) struct Rules {

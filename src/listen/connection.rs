@@ -42,17 +42,36 @@ pub(super) struct Connection<H> {
     pub(super) stop: watch::Receiver<bool>,
     pub(super) counts: Arc<Counts>,
     pub(super) handshake_log: Arc<Sampled>,
+    pub(super) progress: Arc<Progress>,
 }
 
-/// What the requests of a connection tell the task that drives it.
-#[derive(Default)]
-struct Progress {
+/// What the requests of a connection tell the task that drives it, and those who have seats to give.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
     /// A request has arrived.
     seen: AtomicBool,
     /// A request is being answered.
     under_way: AtomicBool,
     /// A request's body was left unread.
     unread: AtomicBool,
+    /// Somebody says that the peer may be here.
+    vouched: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn vouch(&self) {
+        self.vouched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody has vouched for the peer.
+    pub(super) fn is_stranger(&self) -> bool {
+        !self.vouched.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.under_way.load(Ordering::Relaxed)
+    }
 }
 
 impl<H, F> Connection<H>
@@ -90,7 +109,7 @@ where
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S) {
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::clone(&self.progress);
         let service = {
             let (handle, progress, stop) =
                 (Arc::clone(&self.handle), Arc::clone(&progress), self.stop.clone());
@@ -103,8 +122,8 @@ where
                     (false, true) => Admission::Crowded,
                     (false, false) => Admission::Welcome,
                 };
-                let answer = handle(request, Caller { peer, admission });
                 let progress = Arc::clone(&progress);
+                let answer = handle(request, Caller { peer, admission, progress: Arc::clone(&progress) });
                 // Boxed, for hyper hands the socket back only from under a future that can be moved.
                 Box::pin(async move {
                     let answer = finish(answer.await, crowded, &progress);

@@ -10,18 +10,22 @@ use tokio::time::{Instant, timeout_at};
 use super::counters::Counters;
 use super::memory::{Share, with_extract};
 use super::refusal::Refusal;
-use super::spare::Spare;
+use super::spare::{BUFFER_BYTES_MAX, Spare};
 
-/// What is set aside for a body that does not say its length.
+/// What is set aside for a body before anything of it has come: who announces much and sends little takes as little from
+/// others. All connections together can't fill the memory for bodies with it.
 const ROOM_BYTES_FIRST: usize = 64 * 1024;
+
+/// Of this many bytes each stretch has its time, and so has what is left at the end.
+const STRETCH_BYTES: usize = 64 * 1024;
 
 /// How long a body may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     /// All of it.
     pub(super) time_max: Duration,
-    /// From one piece to the next.
-    pub(super) idle_time_max: Duration,
+    /// Each 64 KiB of it.
+    pub(super) stretch_time_max: Duration,
 }
 
 /// Reads all of a body into memory that `share` answers for, with room for its extract. On an error the rest of it is unread.
@@ -37,13 +41,16 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let declared = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    let first = declared.unwrap_or(ROOM_BYTES_FIRST).min(bytes_max);
-    share.grow(with_extract(first)).await?;
-    let mut bytes = buffers.take(first);
+    // No body needs more room than this.
+    let room_max = declared.unwrap_or(bytes_max).min(bytes_max);
+    let mut room = room_max.min(ROOM_BYTES_FIRST);
+    share.grow(with_extract(room)).await?;
+    // What is not yet written to is not yet memory, and to grow would copy a usual batch once.
+    let mut bytes = buffers.take(room_max.min(BUFFER_BYTES_MAX));
     let deadline = Instant::now() + pace.time_max;
+    let (mut stretch_end, mut stretch_by) = (STRETCH_BYTES, Instant::now() + pace.stretch_time_max);
     loop {
-        let piece_by = deadline.min(Instant::now() + pace.idle_time_max);
-        let frame = match timeout_at(piece_by, body.frame()).await {
+        let frame = match timeout_at(deadline.min(stretch_by), body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(_broken))) => return Err(Refusal::Incomplete),
             Ok(None) => return Ok(bytes),
@@ -55,11 +62,15 @@ where
         if needed > bytes_max {
             return Err(Refusal::TooLarge { bytes_max });
         }
-        if needed > bytes.capacity() {
-            let room = needed.max(bytes.capacity().saturating_mul(2)).min(bytes_max);
+        if needed > room {
+            room = needed.max(room.saturating_mul(2)).min(room_max.max(needed));
             share.grow(with_extract(room)).await?;
             bytes.reserve_exact(room - bytes.len());
         }
         bytes.extend_from_slice(&piece);
+        if bytes.len() >= stretch_end {
+            stretch_end = bytes.len() + STRETCH_BYTES;
+            stretch_by = Instant::now() + pace.stretch_time_max;
+        }
     }
 }

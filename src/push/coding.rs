@@ -70,26 +70,26 @@ impl Coding {
 /// room for the body as it came, and grows with what comes out of it.
 pub(super) fn undo(
     coding: Coding,
-    wire: Vec<u8>,
+    wire: &[u8],
     bytes_max: usize,
     share: &mut Share,
 ) -> Result<Vec<u8>, Refusal> {
     if wire.is_empty() {
-        return Ok(wire);
+        return Ok(Vec::new());
     }
     let limits = Limits { first: coding.guess(wire.len(), bytes_max), bytes_max, wire_bytes: wire.len() };
     match coding {
-        Coding::Identity => Ok(wire),
+        Coding::Identity => Ok(wire.to_vec()),
         // Reads one member after the other; what follows the last and is no member is an error.
-        Coding::Gzip => unpack(&mut MultiGzDecoder::new(wire.as_slice()), &limits, share),
-        Coding::Deflate if has_zlib_header(&wire) => {
-            let mut decoder = ZlibDecoder::new(wire.as_slice());
+        Coding::Gzip => unpack(&mut MultiGzDecoder::new(wire), &limits, share),
+        Coding::Deflate if has_zlib_header(wire) => {
+            let mut decoder = ZlibDecoder::new(wire);
             let body = unpack(&mut decoder, &limits, share)?;
             nothing_left(decoder.get_ref())?;
             Ok(body)
         }
         Coding::Deflate => {
-            let mut decoder = DeflateDecoder::new(wire.as_slice());
+            let mut decoder = DeflateDecoder::new(wire);
             let body = unpack(&mut decoder, &limits, share)?;
             nothing_left(decoder.get_ref())?;
             Ok(body)
@@ -175,7 +175,7 @@ mod tests {
 
     fn undone(coding: Coding, wire: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refusal> {
         let memory = Memory::new(64 * 1024 * 1024, Duration::ZERO);
-        undo(coding, wire.to_vec(), bytes_max, &mut memory.share())
+        undo(coding, wire, bytes_max, &mut memory.share())
     }
 
     fn coding(values: &[&'static str]) -> Option<Coding> {
@@ -238,7 +238,7 @@ mod tests {
         assert!(bomb.len() < 100_000);
         let memory = Memory::new(2 * 1024 * 1024, Duration::ZERO);
         let mut share = memory.share();
-        let refusal = undo(Coding::Gzip, bomb, 1_000_000, &mut share).unwrap_err();
+        let refusal = undo(Coding::Gzip, &bomb, 1_000_000, &mut share).unwrap_err();
         assert!(matches!(refusal, Refusal::TooLarge { bytes_max: 1_000_000 }));
         assert!(share.bytes() < 1_200_000, "{}", share.bytes());
     }
@@ -247,7 +247,7 @@ mod tests {
     fn unpacking_stops_where_the_memory_for_bodies_ends() {
         let wire = gzip(&vec![b' '; 100_000]);
         let memory = Memory::new(50_000, Duration::ZERO);
-        let refusal = undo(Coding::Gzip, wire, 1_000_000, &mut memory.share()).unwrap_err();
+        let refusal = undo(Coding::Gzip, &wire, 1_000_000, &mut memory.share()).unwrap_err();
         assert!(matches!(refusal, Refusal::Memory));
     }
 

@@ -1,10 +1,7 @@
 //! What is read from files for the push port, and how it is swapped while the port is open.
 
 use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -39,14 +36,11 @@ impl Credentials {
     /// # Errors
     /// When a file can't be used, or there are no tokens on a port that is not loopback.
     pub fn load(settings: &Settings) -> Result<(Self, Vec<String>), CredentialsError> {
-        let mut notices = Vec::new();
         let tokens = match &settings.token_file {
             None => None,
             Some(path) => {
-                let tokens = Tokens::load(path)
-                    .map_err(|reason| CredentialsError(format!("push.token_file: {reason}")))?;
-                notices.extend(exposed("push.token_file", path));
-                Some(tokens)
+                let unusable = |reason| CredentialsError(format!("push.token_file: {reason}"));
+                Some(Tokens::load(path).map_err(unusable)?)
             }
         };
         let tls = match &settings.tls {
@@ -54,13 +48,12 @@ impl Credentials {
             Some(files) => {
                 let unusable =
                     |error| CredentialsError(format!("push.tls_certificate, push.tls_key: {error}"));
-                let tls = tls::load(&files.certificate, &files.key).map_err(unusable)?;
-                notices.extend(exposed("push.tls_key", &files.key));
-                Some(tls)
+                Some(tls::load(&files.certificate, &files.key).map_err(unusable)?)
             }
         };
         let credentials = Self { tokens, tls };
         credentials.suit(settings.listen)?;
+        let mut notices = Vec::new();
         if tls_is_missing(settings) {
             notices.push(format!(
                 "push.listen: tokens travel to {} unencrypted unless a proxy in front speaks TLS; \
@@ -81,14 +74,6 @@ impl Credentials {
         }
         Ok(())
     }
-}
-
-/// A notice where everyone on this machine can read a secret. Where that can't be told there is none: the
-/// file has just been read, which is what matters.
-fn exposed(setting: &str, path: &Path) -> Option<String> {
-    let mode = fs::metadata(path).ok()?.permissions().mode();
-    let path = path.display();
-    (mode & 0o004 != 0).then(|| format!("{setting}: {path}: everyone on this machine can read it; chmod o-r"))
 }
 
 fn tls_is_missing(settings: &Settings) -> bool {
@@ -125,6 +110,7 @@ impl Reload {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
 
     use super::super::TlsFiles;
@@ -156,21 +142,6 @@ mod tests {
         let (without, _) = Credentials::load(&settings("127.0.0.1:80", None)).unwrap();
         assert!(reload.swap(without).is_err());
         assert!(reload.current().tokens.is_some());
-    }
-
-    #[test]
-    fn secrets_that_everyone_can_read_are_noticed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("tokens");
-        fs::write(&path, "one").unwrap();
-        let notices = |mode| {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            Credentials::load(&settings("127.0.0.1:80", Some(path.clone()))).unwrap().1
-        };
-        assert_eq!(notices(0o640), Vec::<String>::new());
-        let expected =
-            format!("push.token_file: {}: everyone on this machine can read it; chmod o-r", path.display());
-        assert_eq!(notices(0o644), [expected]);
     }
 
     #[test]

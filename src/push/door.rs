@@ -3,14 +3,17 @@
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use super::body::{self, Pace};
@@ -21,6 +24,8 @@ use super::memory::{self, Memory, Share};
 use super::origin;
 use super::refusal::{Refusal, json_answer};
 use super::spare::Spare;
+use super::speaker::{Bound, Speaker};
+use super::token::Grant;
 use crate::event::decode;
 use crate::listen::{Admission, Answer, Caller, hang_up};
 use crate::queue::Origin;
@@ -29,11 +34,12 @@ use crate::queue::embedded::{AppendError, Frame};
 /// Where Braze pushes to.
 const PATH: &str = "/v1/events";
 
-/// Plain bodies up to this are checked where they arrive (under 0.1 ms); larger ones on a thread on which
-/// they delay no other connection.
+/// Bodies up to this are checked where they arrive (under 0.1 ms); larger ones on a thread on which they delay no other
+/// connection.
 const CHECK_INLINE_BYTES_MAX: usize = 256 * 1024;
 
-/// The same for compressed bodies, by their size before decompression.
+/// Compressed bodies up to this are unpacked where they arrive, as far as [`CHECK_INLINE_BYTES_MAX`]: a bomb goes on on a
+/// thread.
 const UNPACK_INLINE_BYTES_MAX: usize = 32 * 1024;
 
 /// A body up to this may be a credential check without events, which is answered even where the queue takes
@@ -56,11 +62,12 @@ pub(super) struct Limits {
 impl Limits {
     /// A full-sized body needs its bytes up to twice (compressed and not, or with its extract), so eight times the largest body lets at
     /// least four of those in, or 1,600 batches of a typical 80 KB at the default of 16 MiB. The time is what
-    /// a full-sized body takes at 2 Mbit/s; Braze's typical batch takes less than a second at any speed.
+    /// a full-sized body takes at 2 Mbit/s; Braze's typical batch takes less than a second at any speed. Who sends
+    /// less than 64 KiB in 15 s (4 KiB a second) is cut off long before that.
     pub(super) fn new(body_bytes_max: usize) -> Self {
         Self {
             body_bytes_max,
-            pace: Pace { time_max: Duration::from_mins(1), idle_time_max: Duration::from_secs(15) },
+            pace: Pace { time_max: Duration::from_mins(1), stretch_time_max: Duration::from_secs(15) },
             memory_bytes_max: body_bytes_max.saturating_mul(8).max(64 * 1024 * 1024),
             memory_wait_max: Duration::from_secs(2),
         }
@@ -74,8 +81,19 @@ pub(super) struct Door {
     reload: Reload,
     memory: Memory,
     spare: Spare,
+    /// Who may check a large body now.
+    turns: Arc<Semaphore>,
     counters: Arc<Counters>,
     no_origin: Arc<Origin>,
+}
+
+/// What is known of a request before its body is read.
+struct Admitted {
+    /// By number, where there are several.
+    sender: Option<usize>,
+    speaker: Speaker,
+    /// `None`: there is no body, and that is well.
+    coding: Option<Coding>,
 }
 
 /// A body that has been read and understood.
@@ -91,6 +109,7 @@ impl Door {
             reload,
             memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
             spare: Spare::default(),
+            turns: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get))),
             counters,
             no_origin: Arc::default(),
         }
@@ -109,14 +128,14 @@ impl Door {
         F: Future<Output = Result<(), AppendError>>,
     {
         let mut unread = true;
-        match self.receive(request, caller.admission, is_accepting, append, &mut unread).await {
+        match self.receive(request, &caller, is_accepting, append, &mut unread).await {
             Ok(events) => {
                 self.counters.book_answer(StatusCode::OK);
                 json_answer(StatusCode::OK, &json!({ "accepted": events }))
             }
             Err(refusal) => {
                 self.counters.book_answer(refusal.status());
-                self.log(&refusal, caller);
+                self.log(&refusal, &caller);
                 if unread { hang_up(refusal.answer()) } else { refusal.answer() }
             }
         }
@@ -127,7 +146,7 @@ impl Door {
     async fn receive<A, F>(
         &self,
         request: Request<Incoming>,
-        admission: Admission,
+        caller: &Caller,
         is_accepting: bool,
         append: A,
         unread: &mut bool,
@@ -137,9 +156,12 @@ impl Door {
         F: Future<Output = Result<(), AppendError>>,
     {
         let (head, body) = request.into_parts();
-        let Some(coding) = self.admit(&head, &body, admission, is_accepting)? else { return Ok(0) };
+        let Admitted { sender, speaker, coding } =
+            self.admit(&head, &body, caller.admission, is_accepting)?;
+        caller.vouch();
+        let Some(coding) = coding else { return Ok(0) };
 
-        let mut share = self.memory.share();
+        let mut share = sender.map_or_else(|| self.memory.share(), |sender| self.memory.share_of(sender));
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
         let pace = self.limits.pace;
         let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, &self.counters).await;
@@ -150,26 +172,29 @@ impl Door {
         *unread = false;
 
         // The share is held for as long as the body is: until the queue has made it durable.
-        let (Checked { events, extract }, _share) = self.understand(coding, wire, share).await?;
+        let (Checked { events, extract }, _share) =
+            self.understand(coding, wire, share, speaker.clone()).await?;
         if events == 0 {
             return Ok(0);
         }
-        let origin = self.origin(head.uri.query());
+        let origin = match speaker {
+            Speaker::Anyone => self.origin(head.uri.query()),
+            Speaker::Bound(bound) => bound.origin,
+        };
         append(Frame { events, origin, body: extract.into(), is_extract: true })
             .await
             .map_err(Refusal::Append)?;
         Ok(events)
     }
 
-    /// Everything that can be said before the body is read, cheapest first. `None`: there is no body, and
-    /// that is well.
+    /// Everything that can be said before the body is read, cheapest first.
     fn admit(
         &self,
         head: &Parts,
         body: &Incoming,
         admission: Admission,
         is_accepting: bool,
-    ) -> Result<Option<Coding>, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         // A slash too many in Braze's form must not end in the 404 at which Braze gives up.
         if head.uri.path().trim_end_matches('/') != PATH {
             return Err(Refusal::NotFound);
@@ -182,9 +207,9 @@ impl Door {
             Admission::Crowded => return Err(Refusal::Crowded),
             Admission::Stopping => return Err(Refusal::Stopping),
         }
-        self.authorize(&head.headers)?;
+        let (sender, speaker) = self.authorize(head)?;
         if body.is_end_stream() {
-            return Ok(None);
+            return Ok(Admitted { sender, speaker, coding: None });
         }
         let coding = Coding::of(&head.headers)?;
         if body.size_hint().lower() > coding.wire_bytes_max(self.limits.body_bytes_max) as u64 {
@@ -193,7 +218,7 @@ impl Door {
         if !is_accepting && body.size_hint().upper().is_none_or(|bytes| bytes > CREDENTIAL_CHECK_BYTES_MAX) {
             return Err(Refusal::NotAccepting);
         }
-        Ok(Some(coding))
+        Ok(Admitted { sender, speaker, coding: Some(coding) })
     }
 
     /// Names the limit that the sender can know: the one after decompression.
@@ -201,14 +226,21 @@ impl Door {
         Refusal::TooLarge { bytes_max: self.limits.body_bytes_max }
     }
 
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Which of several senders it is, and whom the request may speak for.
+    fn authorize(&self, head: &Parts) -> Result<(Option<usize>, Speaker), Refusal> {
         let credentials = self.reload.current();
-        let Some(tokens) = &credentials.tokens else { return Ok(()) };
-        let mut offered = headers.get_all(AUTHORIZATION).iter();
-        match (offered.next(), offered.next()) {
-            (Some(value), None) if tokens.allow(value.as_bytes()) => Ok(()),
-            _ => Err(Refusal::Unauthorized),
-        }
+        let Some(tokens) = &credentials.tokens else { return Ok((None, Speaker::Anyone)) };
+        let mut offered = head.headers.get_all(AUTHORIZATION).iter();
+        let found = match (offered.next(), offered.next()) {
+            (Some(value), None) => tokens.find(value.as_bytes()),
+            _ => None,
+        };
+        let (sender, grant) = found.ok_or(Refusal::Unauthorized)?;
+        let speaker = match grant {
+            Grant::Any => Speaker::Anyone,
+            Grant::Bound(app_groups) => Speaker::Bound(Bound::new(app_groups, head.uri.query())?),
+        };
+        Ok(((tokens.len() > 1).then_some(sender), speaker))
     }
 
     /// Decompresses and checks a body. Gives back the share, which is to be held while the body is.
@@ -217,20 +249,36 @@ impl Door {
         coding: Coding,
         wire: Vec<u8>,
         mut share: Share,
+        speaker: Speaker,
     ) -> Result<(Checked, Share), Refusal> {
-        let body_bytes_max = self.limits.body_bytes_max;
-        let inline_bytes_max = match coding {
-            Coding::Identity => CHECK_INLINE_BYTES_MAX,
-            Coding::Gzip | Coding::Deflate => {
-                share.grow(wire.len() + coding.guess(wire.len(), body_bytes_max)).await?;
-                UNPACK_INLINE_BYTES_MAX
-            }
-        };
-        let kept = self.spare.clone();
-        if wire.len() <= inline_bytes_max {
-            return Ok((understand(coding, wire, body_bytes_max, &kept, &mut share)?, share));
+        let bytes_max = self.limits.body_bytes_max;
+        let reader = Reader { speaker, kept: self.spare.clone() };
+        if coding == Coding::Identity && wire.len() <= CHECK_INLINE_BYTES_MAX {
+            return Ok((reader.check(wire, &mut share)?, share));
         }
-        let work = move || (understand(coding, wire, body_bytes_max, &kept, &mut share), share);
+        if coding != Coding::Identity {
+            share.grow(wire.len() + coding.guess(wire.len(), bytes_max)).await?;
+            if wire.len() <= UNPACK_INLINE_BYTES_MAX {
+                match coding::undo(coding, &wire, bytes_max.min(CHECK_INLINE_BYTES_MAX), &mut share) {
+                    Err(Refusal::TooLarge { .. }) => {}
+                    body => {
+                        self.spare.keep(wire);
+                        return Ok((reader.check(body?, &mut share)?, share));
+                    }
+                }
+            }
+        }
+        // As many at a time as there are cores: hundreds of threads would take the time of those who serve the others.
+        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else { return Err(Refusal::Inside) };
+        let work = move || {
+            let _turn = turn;
+            let body = if coding == Coding::Identity {
+                Ok(wire)
+            } else {
+                coding::undo(coding, &wire, bytes_max, &mut share)
+            };
+            (body.and_then(|body| reader.check(body, &mut share)), share)
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok((checked, share)) => Ok((checked?, share)),
             Err(failure) => {
@@ -245,7 +293,7 @@ impl Door {
     }
 
     /// One line in a while for each status. Neither path nor query nor body: they may hold anything.
-    fn log(&self, refusal: &Refusal, caller: Caller) {
+    fn log(&self, refusal: &Refusal, caller: &Caller) {
         let status = refusal.status();
         let Some(hidden) = self.counters.log(status).pass() else { return };
         let (status, peer) = (status.as_u16(), caller.peer);
@@ -257,21 +305,25 @@ impl Door {
     }
 }
 
-fn understand(
-    coding: Coding,
-    wire: Vec<u8>,
-    body_bytes_max: usize,
-    kept: &Spare,
-    share: &mut Share,
-) -> Result<Checked, Refusal> {
-    let body = coding::undo(coding, wire, body_bytes_max, share)?;
-    let both = memory::with_extract(body.len());
-    share.try_grow(both)?;
-    let mut extract = Vec::with_capacity(both - body.len());
-    let checked = decode::extract(&body, &mut extract);
-    share.try_grow(body.len() + extract.len())?;
-    kept.keep(body);
-    let events = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;
-    extract.shrink_to_fit();
-    Ok(Checked { events, extract })
+/// Reads bodies for one who speaks.
+struct Reader {
+    speaker: Speaker,
+    kept: Spare,
+}
+
+impl Reader {
+    fn check(&self, body: Vec<u8>, share: &mut Share) -> Result<Checked, Refusal> {
+        let both = memory::with_extract(body.len());
+        share.try_grow(both)?;
+        let mut extract = Vec::with_capacity(both - body.len());
+        let checked = match &self.speaker {
+            Speaker::Anyone => decode::extract(&body, &mut extract),
+            Speaker::Bound(bound) => decode::extract_within(&body, &mut extract, bound.mandate()),
+        };
+        share.try_grow(body.len() + extract.len())?;
+        self.kept.keep(body);
+        let events = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;
+        extract.shrink_to_fit();
+        Ok(Checked { events, extract })
+    }
 }

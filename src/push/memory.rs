@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
@@ -19,10 +19,15 @@ pub(super) fn with_extract(body_bytes: usize) -> usize {
     body_bytes.saturating_add(body_bytes / EXTRACT_PART)
 }
 
+/// How many senders are told apart; beyond it some have their half together.
+const SENDERS: usize = 64;
+
 /// What all bodies share.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     units: Arc<Semaphore>,
+    /// By sender: half of all, so that one who holds bodies back leaves the other half to the others.
+    halves: Arc<[Arc<Semaphore>]>,
     /// How long a body waits for others to leave.
     wait_max: Duration,
 }
@@ -30,12 +35,18 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(bytes_max: usize, wait_max: Duration) -> Self {
         let units = (bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        Self { units: Arc::new(Semaphore::new(units)), wait_max }
+        let halves = (0..SENDERS).map(|_| Arc::new(Semaphore::new(units.div_ceil(2)))).collect();
+        Self { units: Arc::new(Semaphore::new(units)), halves, wait_max }
     }
 
-    /// A share of nothing, to begin with.
+    /// A share of nothing, to begin with, for a sender who is the only one.
     pub(super) fn share(&self) -> Share {
-        Share { memory: self.clone(), held: None }
+        Share { memory: self.clone(), half: None, held: None, held_of_half: None }
+    }
+
+    /// The same for one of several senders, by number.
+    pub(super) fn share_of(&self, sender: usize) -> Share {
+        Share { half: Some(Arc::clone(&self.halves[sender % SENDERS])), ..self.share() }
     }
 }
 
@@ -43,7 +54,10 @@ impl Memory {
 #[derive(Debug)]
 pub(super) struct Share {
     memory: Memory,
+    /// Its sender's half.
+    half: Option<Arc<Semaphore>>,
     held: Option<OwnedSemaphorePermit>,
+    held_of_half: Option<OwnedSemaphorePermit>,
 }
 
 impl Share {
@@ -57,10 +71,20 @@ impl Share {
         if self.try_grow(bytes).is_ok() {
             return Ok(());
         }
-        let more = Arc::clone(&self.memory.units).acquire_many_owned(self.missing(bytes));
+        let missing = self.missing(bytes);
+        let more = async {
+            let of_half = match &self.half {
+                Some(half) => Some(Arc::clone(half).acquire_many_owned(missing).await?),
+                None => None,
+            };
+            Ok::<_, AcquireError>((
+                Arc::clone(&self.memory.units).acquire_many_owned(missing).await?,
+                of_half,
+            ))
+        };
         match timeout(self.memory.wait_max, more).await {
-            Ok(Ok(more)) => {
-                self.add(more);
+            Ok(Ok((more, of_half))) => {
+                self.add(more, of_half);
                 Ok(())
             }
             Ok(Err(_)) | Err(_) => Err(Refusal::Memory),
@@ -69,33 +93,53 @@ impl Share {
 
     /// The same without waiting.
     pub(super) fn try_grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        match self.missing(bytes) {
-            0 => Ok(()),
-            missing => match Arc::clone(&self.memory.units).try_acquire_many_owned(missing) {
-                Ok(more) => {
-                    self.add(more);
-                    Ok(())
-                }
-                Err(_) => Err(Refusal::Memory),
-            },
+        let missing = self.missing(bytes);
+        if missing == 0 {
+            return Ok(());
         }
+        let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(missing);
+        let of_half = self.half.as_ref().map(take).transpose().map_err(|_| Refusal::Memory)?;
+        let more = take(&self.memory.units).map_err(|_| Refusal::Memory)?;
+        self.add(more, of_half);
+        Ok(())
     }
 
     fn missing(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.saturating_sub(self.bytes()).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
     }
 
-    fn add(&mut self, more: OwnedSemaphorePermit) {
-        match &mut self.held {
-            Some(held) => held.merge(more),
-            None => self.held = Some(more),
+    fn add(&mut self, more: OwnedSemaphorePermit, of_half: Option<OwnedSemaphorePermit>) {
+        merge(&mut self.held, more);
+        if let Some(of_half) = of_half {
+            merge(&mut self.held_of_half, of_half);
         }
+    }
+}
+
+fn merge(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+    match held {
+        Some(held) => held.merge(more),
+        None => *held = Some(more),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_several_senders_takes_half_of_it_at_most() {
+        let memory = Memory::new(10 * 1024, Duration::from_secs(2));
+        let (mut first, mut second, mut other) = (memory.share_of(0), memory.share_of(0), memory.share_of(1));
+        first.try_grow(4 * 1024).unwrap();
+        assert!(second.try_grow(2 * 1024).is_err());
+        assert!(matches!(second.grow(2 * 1024).await, Err(Refusal::Memory)));
+        second.grow(1024).await.unwrap();
+        other.try_grow(5 * 1024).unwrap();
+        assert!(memory.share().try_grow(1).is_err());
+        drop((first, second));
+        memory.share_of(0).try_grow(5 * 1024).unwrap();
+    }
 
     #[tokio::test(start_paused = true)]
     async fn shares_never_exceed_the_whole_and_waiting_ends() {

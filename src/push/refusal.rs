@@ -29,6 +29,11 @@ pub(super) enum Refusal {
     NotPost,
     #[error("a bearer token is needed, and this is none that is known here")]
     Unauthorized,
+    #[error(
+        "this token is bound to other app groups than the app_group_id in the URL; correct the URL, or use the token \
+         of that app group"
+    )]
+    ForeignUrl,
     #[error("this Content-Encoding is not understood; send gzip, deflate or none")]
     Encoding,
     #[error("the body is larger than {bytes_max} bytes after decompression; send smaller batches")]
@@ -60,7 +65,7 @@ impl Refusal {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotPost => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::ForeignUrl => StatusCode::UNAUTHORIZED,
             Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => {
                 StatusCode::PAYLOAD_TOO_LARGE
@@ -109,7 +114,7 @@ impl Refusal {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         match self {
-            Self::Unauthorized => {
+            Self::Unauthorized | Self::ForeignUrl => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::NotPost => {
@@ -142,6 +147,7 @@ mod tests {
             Refusal::NotFound,
             Refusal::NotPost,
             Refusal::Unauthorized,
+            Refusal::ForeignUrl,
             Refusal::Encoding,
             Refusal::TooLarge { bytes_max: 1 },
             Refusal::TooSlow,

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Longer buffers than any of Braze's usual batches needs are not kept.
-const BUFFER_BYTES_MAX: usize = 256 * 1024;
+pub(super) const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// Buffers kept, at most; together with the above 8 MiB at the very most.
 const BUFFERS_MAX: usize = 32;

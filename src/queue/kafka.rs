@@ -50,17 +50,46 @@ pub struct Settings {
     /// The consumer group.
     pub group_id: Box<str>,
     /// The base URL of the schema registry, where there is one.
-    pub schema_registry: Option<Box<str>>,
+    pub schema_registry: Option<Secret>,
     /// Who this process is to the registry: `user:password`, or a bearer token.
-    pub schema_registry_auth: Option<Box<str>>,
+    pub schema_registry_auth: Option<Secret>,
     /// Where a token for SASL's OAUTHBEARER lies, a JSON Web Token that is read again before it expires.
     pub oauth_token_file: Option<PathBuf>,
     /// Handed to librdkafka as they are; values may be passwords.
-    pub options: BTreeMap<Box<str>, Box<str>>,
+    pub options: BTreeMap<Box<str>, Secret>,
+}
+
+/// A password, a token, or something that may hold one. It can't be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Takes it as it is.
+    pub fn new(secret: &str) -> Self {
+        Self(secret.into())
+    }
+
+    /// The secret itself, for whom it was made and nobody else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(secret: &str) -> Self {
+        Self::new(secret)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 impl fmt::Debug for Settings {
-    /// Without the values of the options and without the registry's URL, which can hold passwords.
+    /// Without the values of the options and without the registry's URL, which can hold passwords; of the options the
+    /// names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("brokers", &self.brokers)

@@ -22,6 +22,7 @@ pub(crate) struct Configuration {
     keys: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     standard_input: Vec<u8>,
+    files_max: Option<u32>,
     push: SocketAddr,
     admin: SocketAddr,
     runs: Arc<AtomicU32>,
@@ -39,6 +40,7 @@ impl Configuration {
             keys: BTreeMap::new(),
             environment: BTreeMap::new(),
             standard_input: Vec::new(),
+            files_max: None,
             push,
             admin,
             runs: Arc::default(),
@@ -93,6 +95,12 @@ impl Configuration {
         self
     }
 
+    /// Lets the process open so many files, as `ulimit -n` does.
+    pub(crate) fn files_max(mut self, files: u32) -> Self {
+        self.files_max = Some(files);
+        self
+    }
+
     /// Trusts a certificate (PEM) beside nothing else, as `SSL_CERT_FILE` does.
     pub(crate) fn trust(self, certificate: &str) -> Self {
         let path = self.file("trusted.pem", certificate);
@@ -141,7 +149,8 @@ impl Configuration {
         let captured = |name| self.home.path().join(format!("run-{run}.{name}"));
         let (stdout, stderr) = (captured("stdout"), captured("stderr"));
         let (subcommand, rest) = arguments.split_first().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_braze-datadog"))
+        let child = self
+            .program()
             .arg(subcommand)
             .arg("--config")
             .arg(self.write())
@@ -155,6 +164,14 @@ impl Configuration {
             .spawn()
             .unwrap();
         Forwarder { child, configuration: self.clone(), client: super::client(None), stdout, stderr }
+    }
+
+    fn program(&self) -> Command {
+        const BINARY: &str = env!("CARGO_BIN_EXE_braze-datadog");
+        let Some(files) = self.files_max else { return Command::new(BINARY) };
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), BINARY]);
+        shell
     }
 
     /// A pipe with the standard input in it.

@@ -8,7 +8,7 @@
 //! | kind, one byte | what follows |
 //! |---|---|
 //! | [`EVENT`] | two bytes, of which bit n says whether there is field n, bit 8 a time; the type; the id; the time; the fields |
-//! | [`NOT_AN_OBJECT`], [`EMPTY`] | nothing |
+//! | [`NOT_AN_OBJECT`], [`EMPTY`], [`FOREIGN`] | nothing |
 
 use crate::event::found::{Element, Noted};
 use crate::event::{FIELDS, Malformed};
@@ -17,6 +17,8 @@ const EVENT: u8 = 0;
 const NOT_AN_OBJECT: u8 = 1;
 /// An event that says nothing at all, `{}` for one.
 const EMPTY: u8 = 2;
+/// An event of an app group that its sender may not speak for.
+const FOREIGN: u8 = 3;
 
 /// Set where there is a time.
 const TIME: u16 = 1 << FIELDS;
@@ -25,6 +27,7 @@ const TIME: u16 = 1 << FIELDS;
 pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
     let event = match element {
         Element::Event(event) => event,
+        Element::Malformed(Malformed::ForeignAppGroup) => return out.push(FOREIGN),
         // In a document that is whole there is nothing else.
         Element::Malformed(_) => return out.push(NOT_AN_OBJECT),
     };
@@ -78,6 +81,7 @@ fn read_element<'e>(rest: &mut &'e [u8]) -> Option<Element<'e>> {
         EVENT => {}
         NOT_AN_OBJECT => return Some(Element::Malformed(Malformed::NotAnObject)),
         EMPTY => return Some(Element::Event(Noted::default())),
+        FOREIGN => return Some(Element::Malformed(Malformed::ForeignAppGroup)),
         _ => return None,
     }
     let present = u16::from_le_bytes(read_bytes(rest, 2)?.try_into().ok()?);
@@ -144,6 +148,25 @@ mod tests {
             read(&bytes, &mut |_| elements += 1);
             prop_assert!(elements <= bytes.len());
         }
+    }
+
+    #[test]
+    fn every_kind_of_element_comes_back() {
+        let mut out = Vec::new();
+        let elements = [
+            Element::Malformed(Malformed::NotAnObject),
+            Element::Malformed(Malformed::ForeignAppGroup),
+            Element::Event(Noted::default()),
+        ];
+        for element in &elements {
+            write(&mut out, element);
+        }
+        let mut at = 0;
+        read(&out, &mut |element| {
+            assert_eq!(element, elements[at]);
+            at += 1;
+        });
+        assert_eq!(at, elements.len());
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, HeaderValue};
 
-use super::super::coding::Coding;
+use super::super::coding::{self, Coding};
 use super::super::memory::{Memory, with_extract};
 use super::super::refusal::Refusal;
 use super::super::spare::Spare;
-use super::{Checked, understand};
+use super::super::speaker::Speaker;
+use super::{Checked, Reader};
 
 /// What the door has found in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,12 @@ pub fn take(
     }
     let mut share = Memory::new(memory_bytes_max, Duration::ZERO).share();
     share.try_grow(with_extract(wire.len())).map_err(status)?;
-    let checked = understand(coding, wire, body_bytes_max, &Spare::default(), &mut share);
+    let body = if coding == Coding::Identity {
+        Ok(wire)
+    } else {
+        coding::undo(coding, &wire, body_bytes_max, &mut share)
+    };
+    let reader = Reader { speaker: Speaker::Anyone, kept: Spare::default() };
+    let checked = body.and_then(|body| reader.check(body, &mut share));
     checked.map(|Checked { events, extract }| Taken { events, extract }).map_err(status)
 }

@@ -12,12 +12,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::Settings;
 use super::group::Group;
 use super::health::{Health, Watch};
 use super::poller::{Command, Parts, Poller};
 use super::registry::{self, Credentials, Registry};
 use super::resolver::{Ready, Resolver};
+use super::{Secret, Settings};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
 
 /// Packs that wait to be made readable, and deliveries that wait to be received, each. Together with what
@@ -132,9 +132,8 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
         runtime: Handle::current(),
         is_until_empty,
     };
-    let registry = settings.schema_registry.as_deref();
-    let registry =
-        registry.map(|url| open_registry(url, settings.schema_registry_auth.as_deref())).transpose()?;
+    let auth = settings.schema_registry_auth.as_ref();
+    let registry = settings.schema_registry.as_ref().map(|url| open_registry(url, auth)).transpose()?;
     let resolver = Resolver { packs, ready: hand_on, registry, health: Arc::clone(&health), complaint: None };
     let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, resolver };
     let queue = KafkaQueue {
@@ -148,9 +147,10 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
     Ok((queue, Watch(health)))
 }
 
-fn open_registry(url: &str, auth: Option<&str>) -> Result<Registry, OpenError> {
-    let credentials = auth.map_or(Credentials::FromUrl, Credentials::parse);
-    let registry = Registry::new(&registry::Settings { credentials, ..registry::Settings::new(url) })?;
+fn open_registry(url: &Secret, auth: Option<&Secret>) -> Result<Registry, OpenError> {
+    let credentials = auth.map_or(Credentials::FromUrl, |auth| Credentials::parse(auth.expose()));
+    let settings = registry::Settings { credentials, ..registry::Settings::new(url.expose()) };
+    let registry = Registry::new(&settings)?;
     if registry.is_in_the_clear() {
         tracing::warn!(
             registry = registry.address(),
@@ -162,7 +162,7 @@ fn open_registry(url: &str, auth: Option<&str>) -> Result<Registry, OpenError> {
 
 fn config_of(settings: &Settings) -> ClientConfig {
     let mut config = ClientConfig::new();
-    let given = settings.options.iter().map(|(name, value)| (&**name, &**value));
+    let given = settings.options.iter().map(|(name, value)| (&**name, value.expose()));
     for (name, value) in DEFAULTS.into_iter().chain(given).chain(FIXED) {
         config.set(name, value);
     }

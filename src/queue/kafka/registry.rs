@@ -32,22 +32,7 @@ mod scripted;
 /// How many schemas one schema may refer to, directly and by others. Braze's refer to none.
 const REFERENCES_MAX: usize = 32;
 
-/// A password or a token. It shows itself to nobody but the registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    /// Takes it as it is.
-    pub fn new(secret: &str) -> Self {
-        Self(secret.into())
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+pub use super::Secret;
 
 /// Who we are to the registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

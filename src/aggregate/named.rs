@@ -1,0 +1,44 @@
+//! Where the names of series lie: in the arena, each in room of its own.
+
+use super::{Aggregator, Name, Span, store, tags};
+
+impl Aggregator {
+    /// Keeps `name` if it is newer than the one known.
+    #[inline]
+    pub(super) fn set_name(&mut self, entry: usize, dimension: usize, name: &[u8], seen: u32) {
+        let known = &mut self.entries[entry].names[dimension];
+        if seen < known.seen && known.span.length > 0 {
+            return;
+        }
+        if *known.span.of(&self.arena) == *name {
+            known.seen = seen;
+        } else if name.len() <= usize::from(known.room) {
+            known.seen = seen;
+            // In its old place: names that come and go must not make the arena grow.
+            let start = known.span.start as usize;
+            self.arena[start..start + name.len()].copy_from_slice(name);
+            known.span = Span::since(start, &self.arena[..start + name.len()]);
+        } else {
+            self.move_name(entry, dimension, name, seen);
+        }
+    }
+
+    /// Gives a name a new place, or leaves the old one where the connection's names have all the room they may.
+    fn move_name(&mut self, entry: usize, dimension: usize, name: &[u8], seen: u32) {
+        let key = self.bytes(self.entries[entry].key);
+        let (connection, overflow) = (tags::connection_of(key).index(), tags::is_overflow(key));
+        let Some(count) = self.counts.get(connection) else { return };
+        // Overflow series are few.
+        if !overflow && !self.has_bytes(*count) {
+            return;
+        }
+        let known = self.entries[entry].names[dimension];
+        // Twice the room each time, or a name that becomes longer letter by letter would fill the arena.
+        let room = if known.room == 0 { name.len() } else { name.len().next_power_of_two() };
+        let span = store(&mut self.arena, name);
+        self.arena.resize(span.start as usize + room, 0);
+        self.counts[connection].bytes += room;
+        let room = u16::try_from(room).unwrap_or(span.length);
+        self.entries[entry].names[dimension] = Name { span, room, seen };
+    }
+}
