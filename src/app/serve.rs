@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::command_line::ImportArguments;
 use super::reload::Reloader;
@@ -15,7 +16,7 @@ use super::{Failure, queues};
 use crate::admin::{self, books};
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
-use crate::config::{Config, Warning};
+use crate::config::{self, Config, Warning};
 use crate::datadog::http::HttpIntake;
 use crate::lane;
 use crate::pipeline::{self, Command, Pipeline};
@@ -27,6 +28,9 @@ use crate::telemetry::LogLevel;
 
 /// Commands that may wait for the pipeline.
 const COMMANDS_MAX: usize = 8;
+
+/// How often the books are looked at for the page's hour; a look copies them, some microseconds a connection.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long listeners may take to end once everything else has.
 const LISTENERS_GRACE: Duration = Duration::from_secs(2);
@@ -73,6 +77,7 @@ async fn serve(
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
     let (connections, configured) = watch::channel(Arc::new(config.connections.clone()));
+    let (configuration, shown) = watch::channel(Arc::new(config::shown(&config)));
     let push = open_push(&config, import.once, appender).await?;
 
     let watched = Watched {
@@ -84,12 +89,16 @@ async fn serve(
         connections: configured,
         stopping: stopping.clone(),
         push: push.as_ref().map(PushListener::counters),
+        catalogue: pipeline.catalogue(),
+        rates: Arc::default(),
+        configuration: shown,
     };
     let reloader = Reloader {
         path: path.to_owned(),
         started_with: config.clone(),
         commands: commands.clone(),
         connections,
+        configuration,
         log_level,
         push: push.as_ref().map(PushListener::reload),
     };
@@ -103,6 +112,7 @@ async fn serve(
     let mut attendants = JoinSet::new();
     attendants.spawn(attend(signals, reloader, commands, stop.clone()));
     attendants.spawn(watchdog(watched.clone()));
+    attendants.spawn(sample(watched.clone()));
     announce(&config, path);
 
     let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
@@ -247,6 +257,16 @@ async fn watchdog(watched: Watched) {
         if watched.is_alive() {
             signal::notify(signal::Notice::Watchdog);
         }
+    }
+}
+
+/// Looks at the books every second, for the hour that the page shows.
+async fn sample(watched: Watched) {
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        watched.sample();
     }
 }
 

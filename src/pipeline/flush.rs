@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::aggregate::Aggregator;
 use crate::aggregate::names::KnownNames;
 use crate::aggregate::tags::TagText;
+use crate::catalogue::{Catalogue, RequestNumber};
+use crate::clock::Clock;
 use crate::datadog::Connection;
 use crate::datadog::encode::encode;
 use crate::datadog::payload::{Limits, Payload};
@@ -40,9 +42,9 @@ pub(super) struct FlushJob {
 /// What becomes of a cut, piece by piece.
 pub(super) enum Encoded {
     /// A request body.
-    Payload { claim: ClaimId, connection: Arc<Connection>, payload: Payload },
+    Payload { claim: ClaimId, connection: Arc<Connection>, payload: Payload, number: RequestNumber },
     /// What a dry run shows instead.
-    Preview { claim: ClaimId, connection: Arc<Connection>, text: String, sends: u64 },
+    Preview { claim: ClaimId, connection: Arc<Connection>, text: String, sends: u64, number: RequestNumber },
     /// That was all of it.
     Done { claim: ClaimId, series: usize, busiest: Vec<BusySeries> },
     /// A lane did not hand over its cut.
@@ -58,14 +60,14 @@ pub(super) struct Flusher {
 
 impl Flusher {
     /// Starts the thread.
-    pub(super) fn start(stats: Arc<Stats>) -> std::io::Result<Self> {
+    pub(super) fn start(stats: Arc<Stats>, catalogue: Arc<Catalogue>, clock: Clock) -> std::io::Result<Self> {
         let (jobs, mut received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
         let mut names = KnownNames::new(NAMES_MAX);
         let work = move || {
             while let Some(job) = received.blocking_recv() {
                 // A pipeline that is gone needs no more: its deliveries stay in the queue.
-                if flush(job, &mut names, &stats, &done).is_err() {
+                if flush(job, &mut names, &stats, (&catalogue, &clock), &done).is_err() {
                     return;
                 }
             }
@@ -97,12 +99,15 @@ fn flush(
     job: FlushJob,
     names: &mut KnownNames,
     stats: &Stats,
+    (catalogue, clock): (&Catalogue, &Clock),
     done: &mpsc::Sender<Encoded>,
 ) -> Result<(), Gone> {
     let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
     let FlushJob { claim, cuts, connections } = job;
     let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
     names.settle(&mut merged);
+    let connection_names = connections.iter().map(|connection| &*connection.name);
+    let noted = catalogue.note(&merged, connection_names, clock.unix_seconds());
     let by_connection = merged.by_connection();
     let sizes =
         by_connection.iter().filter_map(|(id, numbers)| Some((connections.get(id.index())?, numbers.len())));
@@ -112,13 +117,18 @@ fn flush(
         if connection.dry_run {
             let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
             let text = preview(&merged, &numbers, connection);
-            send(Encoded::Preview { claim, connection: Arc::clone(connection), text, sends })?;
+            let number = catalogue.expect(&noted, &numbers);
+            send(Encoded::Preview { claim, connection: Arc::clone(connection), text, sends, number })?;
             continue;
         }
-        let mut gone = Ok(());
+        let (mut gone, mut left) = (Ok(()), &numbers[..]);
         encode(&merged, &numbers, &connection.metric, Limits::default(), |payload| {
+            // Payloads come in the order of the series.
+            let (series, rest) = left.split_at(payload.series.min(left.len()));
+            left = rest;
             if gone.is_ok() {
-                gone = send(Encoded::Payload { claim, connection: Arc::clone(connection), payload });
+                let number = catalogue.expect(&noted, series);
+                gone = send(Encoded::Payload { claim, connection: Arc::clone(connection), payload, number });
             }
         });
         gone?;
