@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SHELL := /bin/bash -euo pipefail
 
-.PHONY: check fmt lint test guard doc bench samples release tools
+.PHONY: check fmt lint test guard doc bench samples screenshot release tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
@@ -38,15 +38,19 @@ bench: ## benchmarks
 samples: ## write the sample events anew
 	python3 samples/generate.py
 
+screenshot: ## write docs/page.png and docs/page-dark.png anew
+	$(CARGO) test --locked --test page -- --ignored screenshot
+
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
 
-# The linker, what tests and guard call (kill, python3, pip for the Kafka broker, systemd-analyze, valgrind), rustfmt and
-# clippy. Needs root for apt-get.
+# The linker, what tests and guard call (kill, python3, pip for the Kafka broker and axe-core, systemd-analyze, valgrind,
+# Chromium and its driver), rustfmt and clippy. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
 	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need valgrind valgrind; \
+	need chromium chromium; need chromedriver chromium-driver; \
 	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
 	perl -MIPC::Cmd -MFindBin -e 1 > /dev/null 2>&1 || missing+=(perl); \
 	[[ -x /bin/kill ]] || missing+=(procps); \

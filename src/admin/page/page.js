@@ -19,7 +19,7 @@ const ORDER = { trouble: 0, quiet: 1, flowing: 2 };
 
 const $ = (id) => document.getElementById(id);
 const view = {
-  status: null, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false, query: "",
+  status: null, isAsking: false, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false, query: "",
 };
 
 // Words.
@@ -73,6 +73,9 @@ function set(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+/** What each element of a list was made from. */
+const contents = new WeakMap();
+
 /** Shows one element per item, in order; those that are there already stay, so that focus and selection do. */
 function list(parent, items, key, build) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
@@ -82,10 +85,10 @@ function list(parent, items, key, build) {
     const content = JSON.stringify(item);
     let child = known.get(name);
     known.delete(name);
-    if (child?.dataset.content !== content) {
+    if (!child || contents.get(child) !== content) {
       const fresh = build(item);
       fresh.dataset.key = name;
-      fresh.dataset.content = content;
+      contents.set(fresh, content);
       if (child === at) at = fresh;
       if (child) child.replaceWith(fresh);
       child = fresh;
@@ -109,6 +112,18 @@ function path(values, width, height, max, closed) {
     `${(at * step).toFixed(1)} ${(height - (max ? (value / max) * height : 0)).toFixed(1)}`);
   const line = `M${points.join("L")}`;
   return closed ? `${line}L${width} ${height}L0 ${height}Z` : line;
+}
+
+/** A line only where there is something, and on its way there. */
+function gaps(values, width, height, max) {
+  const step = width / Math.max(1, values.length - 1);
+  let isDrawn = false;
+  return values.map((value, at) => {
+    const is = value > 0 || values[at - 1] > 0 || values[at + 1] > 0;
+    const point = is ? `${isDrawn ? "L" : "M"}${(at * step).toFixed(1)} ${(height - (value / max) * height).toFixed(1)}` : "";
+    isDrawn = is;
+    return point;
+  }).join("");
 }
 
 function spark(minutes, words) {
@@ -150,7 +165,7 @@ function showHour(rates) {
   const svg = draw("svg", { viewBox: `0 -2 ${W} ${H + 4}`, preserveAspectRatio: "none", role: "img", "aria-label": words },
     ...[0, 0.5, 1].map((part) => draw("line", { class: "grid", x1: 0, x2: W, y1: H * part, y2: H * part })),
     shape("accepted", accepted, true), shape("counted", counted, false), shape("accepted", accepted, false));
-  if (total("dropped") > 0) svg.append(shape("dropped", dropped, true), shape("dropped", dropped, false));
+  if (total("dropped") > 0) svg.append(shape("dropped", dropped, true), draw("path", { class: "line dropped", d: gaps(dropped, W, H, top) }));
   const ticks = (name, texts) => make("div", { class: name, "aria-hidden": "true" }, ...texts.map((text) => make("span", {}, text)));
   const times = [60, 45, 30, 15].map((minutes) => clock(rates.end - minutes * 60).slice(0, 5));
   $("chart").replaceChildren(make("div", { class: "plot" },
@@ -343,20 +358,25 @@ async function search() {
 
 function showFreshness() {
   const fresh = $("fresh");
-  const silent = (Date.now() - view.answeredAt) / 1_000;
   const stale = view.failures > 0;
   fresh.classList.toggle("stale", stale);
-  if (!stale) return say(fresh, document.hidden ? "paused" : "live");
-  say(fresh, view.answeredAt ? `no answer for ${ago(silent)}` : "no answer yet");
-  if (set($("hero"), "data-state", "unknown") || view.failures < 2) return undefined;
+  if (!stale) {
+    say(fresh, document.hidden ? "paused" : "live");
+    return;
+  }
+  say(fresh, view.answeredAt ? `no answer for ${ago((Date.now() - view.answeredAt) / 1_000)}` : "no answer yet");
+  // One answer may be lost; two are news.
+  if (view.failures < 2) return;
+  set($("hero"), "data-state", "unknown");
   say($("badge"), BADGES.unknown);
   say($("headline"), "The forwarder does not answer");
   document.title = "? no answer – braze-datadog";
-  return undefined;
 }
 
 async function poll() {
   clearTimeout(view.timer);
+  if (view.isAsking) return;
+  view.isAsking = true;
   let wait = POLL;
   try {
     const answer = await fetch("/status", { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
@@ -373,6 +393,7 @@ async function poll() {
     wait = Math.min(POLL * 2 ** view.failures, POLL_FAILED_MAX);
     if (!(error instanceof TypeError || error instanceof DOMException)) console.error(error);
   }
+  view.isAsking = false;
   showFreshness();
   // Nobody looks: asking goes on when somebody does.
   if (!document.hidden) view.timer = setTimeout(poll, wait);
