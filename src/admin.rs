@@ -15,13 +15,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
-};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
-pub use self::probe::probe;
+pub use self::probe::{probe, reachable};
 use crate::listen::{self, Admission, Answer, Caller, ListenError, Listener, hang_up};
 
 /// Connections at a time: an orchestrator, a scraper or two, people. Few, so that a scraper gone wild can't
@@ -104,7 +102,8 @@ impl AdminListener {
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
     /// how many connections were cut off because they took longer.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let desk = Arc::new(Desk { views: self.views, status: Mutex::default(), searches: Semaphore::new(1) });
+        let desk =
+            Arc::new(Desk { views: self.views, status: Mutex::default(), searches: Semaphore::new(1) });
         let handle = move |request, caller| {
             let desk = Arc::clone(&desk);
             async move { answer(&request, caller, desk).await }
@@ -186,7 +185,8 @@ fn decode(value: &str) -> String {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
-        let escaped = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let escaped =
+            after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         match (byte, escaped) {
             (b'%', Some(decoded)) => {
                 bytes.push(decoded);

@@ -179,7 +179,8 @@ impl Catalogue {
 
     /// Expects the outcome of a request that holds these series of a cut that was noted.
     pub fn expect(&self, noted: &Noted, numbers: &[u32]) -> RequestNumber {
-        let places = numbers.iter().filter_map(|number| noted.places.get(*number as usize).copied()?).collect();
+        let places =
+            numbers.iter().filter_map(|number| noted.places.get(*number as usize).copied()?).collect();
         let mut state = lock(&self.state);
         state.requests += 1;
         let request = state.requests;
@@ -299,8 +300,11 @@ mod tests {
         catalogue.note(cut, ["acme"].into_iter(), now)
     }
 
-    const WEEKLY: &[(Field, &str)] =
-        &[(Field::CampaignId, "8a3f"), (Field::CampaignName, "Weekly newsletter"), (Field::AppGroupId, "emea")];
+    const WEEKLY: &[(Field, &str)] = &[
+        (Field::CampaignId, "8a3f"),
+        (Field::CampaignName, "Weekly newsletter"),
+        (Field::AppGroupId, "emea"),
+    ];
     const STEP: &[(Field, &str)] = &[
         (Field::CanvasId, "c1"),
         (Field::CanvasName, "Onboarding"),
@@ -311,7 +315,8 @@ mod tests {
     #[test]
     fn a_campaign_is_found_by_name_and_id_with_its_tags_and_its_last_send() {
         let catalogue = Catalogue::default();
-        let cut = cut(&layout(&["env:prod"]), &[(WEEKLY, 3, NOW - 20), (WEEKLY, 2, NOW - 10), (STEP, 1, NOW)]);
+        let cut =
+            cut(&layout(&["env:prod"]), &[(WEEKLY, 3, NOW - 20), (WEEKLY, 2, NOW - 10), (STEP, 1, NOW)]);
         note(&catalogue, &cut, NOW);
         for query in ["weekly", "8a3f", "newsletter EMEA"] {
             let search = catalogue.search(query);
@@ -361,10 +366,7 @@ mod tests {
         let busiest = catalogue.busiest();
         let told: Vec<(&str, &str, u64)> =
             busiest.iter().map(|busy| (&*busy.name, &*busy.canvas, busy.trend.sum(NOW + 60))).collect();
-        assert_eq!(
-            told,
-            [("Welcome", "Onboarding", 2), ("Monthly newsletter", "", 33), ("Other", "", 9)]
-        );
+        assert_eq!(told, [("Welcome", "Onboarding", 2), ("Monthly newsletter", "", 33), ("Other", "", 9)]);
         assert_eq!(catalogue.search("weekly").matches, 0);
         assert_eq!(catalogue.search("monthly").found[0].sends, 33);
     }
@@ -402,7 +404,8 @@ mod tests {
     fn long_tags_count_against_the_bytes() {
         let catalogue = Catalogue::new(Room { bytes_max: 10_000, ..Room::default() });
         let names: Vec<String> = (0..500).map(|number| format!("{number:0>180}")).collect();
-        let fields: Vec<[(Field, &str); 1]> = names.iter().map(|name| [(Field::CampaignName, &**name)]).collect();
+        let fields: Vec<[(Field, &str); 1]> =
+            names.iter().map(|name| [(Field::CampaignName, &**name)]).collect();
         let sends: Vec<_> = fields.iter().map(|fields| (&fields[..], 1, NOW)).collect();
         note(&catalogue, &cut(&layout(&[]), &sends), NOW);
         let search = catalogue.search("campaign_name");

@@ -23,3 +23,4 @@ pub mod route;
 pub mod signal;
 pub mod stats;
 pub mod telemetry;
+pub mod top;

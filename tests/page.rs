@@ -55,8 +55,11 @@ async fn assert_clean(browser: &Browser, forwarder: &Forwarder) {
 #[tokio::test]
 async fn one_look_says_that_sends_flow_and_a_search_says_where_a_campaign_is() {
     let intake = Intake::start();
-    let forwarder =
-        Configuration::new().connection("acme", &intake.url(), "key", &[]).set("tags.static", "[\"env:prod\"]").start().await;
+    let forwarder = Configuration::new()
+        .connection("acme", &intake.url(), "key", &[])
+        .set("tags.static", "[\"env:prod\"]")
+        .start()
+        .await;
     let browser = Browser::start().await;
     browser.open(&forwarder.admin_url("/")).await;
     browser.shows("#headline", "No sends since the start").await;
@@ -85,7 +88,14 @@ async fn one_look_says_that_sends_flow_and_a_search_says_where_a_campaign_is() {
         );
         browser.run(&typed).await;
         let found = browser.shows("#results", "reaches Datadog: accepted").await;
-        for told in ["Weekly newsletter", "100 sends", "last send ", "campaign_id:8a3f21", "env:prod", "app_group_id:emea"] {
+        for told in [
+            "Weekly newsletter",
+            "100 sends",
+            "last send ",
+            "campaign_id:8a3f21",
+            "env:prod",
+            "app_group_id:emea",
+        ] {
             assert!(found.contains(told), "{told} is not in {found}");
         }
         assert!(!found.contains("Welcome mail"), "{found}");
@@ -153,7 +163,9 @@ async fn names_from_outside_are_text() {
     browser.shows("#campaigns", "<img src=x onerror=").await;
     browser.run("const box = document.querySelector('#search'); box.value = 'hostile'; box.dispatchEvent(new Event('input'))").await;
     let found = browser.shows("#results", "</script><script>").await;
-    for shown in ["<img src=x onerror=\"document.title='owned'\">", "שלום", "app_group_id:<b>group</b>", &long[..180]] {
+    for shown in
+        ["<img src=x onerror=\"document.title='owned'\">", "שלום", "app_group_id:<b>group</b>", &long[..180]]
+    {
         assert!(found.contains(shown), "{shown} is not in {found}");
     }
     let made = "return document.querySelectorAll('main img, main b b, main script').length";
@@ -237,8 +249,20 @@ async fn it_is_used_by_keyboard_and_keeps_nobody_out() {
         reached.push(at);
     }
     let expected = [
-        "Skip to the content", "search", "filter", "Connection", "Last outcome", "Accepted", "Dropped", "Pending", "Series",
-        "Configuration as loaded", "/status", "/metrics", "/readyz", "/livez",
+        "Skip to the content",
+        "search",
+        "filter",
+        "Connection",
+        "Last outcome",
+        "Accepted",
+        "Dropped",
+        "Pending",
+        "Series",
+        "Configuration as loaded",
+        "/status",
+        "/metrics",
+        "/readyz",
+        "/livez",
     ];
     let names: Vec<&str> = reached.iter().map(|at| at.split('|').next().unwrap()).collect();
     assert_eq!(names, expected);
@@ -309,7 +333,11 @@ async fn a_page_that_would_break_its_rules_is_noticed() {
     browser.open(&forwarder.admin_url("/")).await;
     browser.shows("#fresh", "live").await;
     let outside = intake.url();
-    browser.run(&format!("const image = new Image(); image.src = '{outside}/x.png'; document.body.append(image)")).await;
+    browser
+        .run(&format!(
+            "const image = new Image(); image.src = '{outside}/x.png'; document.body.append(image)"
+        ))
+        .await;
     let inline = "try { document.createElement('script').textContent = '1'; return 'written' } catch (error) { return error.name }";
     assert_eq!(browser.text(inline).await, "TypeError");
     browser.run("document.body.insertAdjacentElement('beforeend', document.createElement('style')).append('p { color: red }')").await;
@@ -327,7 +355,8 @@ async fn it_stays_usable_with_500_connections_and_50_000_series() {
     for number in 0..CONNECTIONS {
         let key = if number == 377 { "void" } else { "key" };
         let group = format!("group-{number}");
-        configuration = configuration.connection(&format!("customer_{number:03}"), &intake.url(), key, &[&group]);
+        configuration =
+            configuration.connection(&format!("customer_{number:03}"), &intake.url(), key, &[&group]);
     }
     let forwarder = configuration.start().await;
     for number in 0..CONNECTIONS {
@@ -355,7 +384,9 @@ async fn it_stays_usable_with_500_connections_and_50_000_series() {
     browser.run("document.querySelector('#more').click()").await;
     assert_eq!(browser.run("return document.querySelectorAll('#connection-rows tr').length").await, 100);
     let box_of = |id: &str, value: &str| {
-        format!("const box = document.querySelector('#{id}'); box.value = '{value}'; box.dispatchEvent(new Event('input'))")
+        format!(
+            "const box = document.querySelector('#{id}'); box.value = '{value}'; box.dispatchEvent(new Event('input'))"
+        )
     };
     browser.run(&box_of("filter", "customer_42")).await;
     browser.shows("#connections-said", "500 connections, 1 in trouble, 10 shown").await;
@@ -367,7 +398,8 @@ async fn it_stays_usable_with_500_connections_and_50_000_series() {
     browser.run(&box_of("filter", "")).await;
     let nodes = browser.run("return document.querySelectorAll('*').length").await.as_u64().unwrap();
     assert!(nodes < 5_000, "{nodes} elements");
-    let (status, search) = (forwarder.admin("/status").await.1.len(), forwarder.admin("/search?q=campaign").await.1.len());
+    let (status, search) =
+        (forwarder.admin("/status").await.1.len(), forwarder.admin("/search?q=campaign").await.1.len());
     assert!(status < 1_000_000, "/status has {status} bytes");
     assert!(search < 200_000, "/search has {search} bytes");
     assert_clean(&browser, &forwarder).await;

@@ -99,7 +99,13 @@ pub fn invariants(books: &Books) -> Value {
 }
 
 /// What a search found. `site_of` says the site of a connection; empty where it is gone.
-pub fn search(query: &str, search: &Search, site_of: impl Fn(&str) -> String, started: u64, now: u64) -> Value {
+pub fn search(
+    query: &str,
+    search: &Search,
+    site_of: impl Fn(&str) -> String,
+    started: u64,
+    now: u64,
+) -> Value {
     let results: Vec<Value> =
         search.found.iter().map(|found| found_json(found, &site_of(&found.connection), now)).collect();
     json!({
@@ -164,9 +170,13 @@ mod tests {
             trend: None,
         };
         let say = |found: &Found| verdict(found, "EU1", 102);
-        assert_eq!(say(&found(None, Some(100))), (State::Flowing, "reaches Datadog: accepted 2 s ago".into()));
+        assert_eq!(
+            say(&found(None, Some(100))),
+            (State::Flowing, "reaches Datadog: accepted 2 s ago".into())
+        );
         let forbidden = found(Some(DropReason::Http403), Some(42));
-        let words = "does not reach Datadog: 403: this key is not valid on EU1 (2 s ago); last accepted 1 minute ago";
+        let words =
+            "does not reach Datadog: 403: this key is not valid on EU1 (2 s ago); last accepted 1 minute ago";
         assert_eq!(say(&forbidden), (State::Trouble, words.into()));
         assert!(say(&found(Some(DropReason::Timeout), None)).1.ends_with("never accepted since the start"));
         assert_eq!(say(&Found { outcome: None, ..forbidden }).0, State::Quiet);
@@ -175,13 +185,21 @@ mod tests {
     #[test]
     fn each_invariant_shows_both_sides() {
         let stats = Stats::new();
-        stats.book(&Tally { received: 3, duplicate: 1, counted: vec![("acme".into(), 2)], ..Tally::default() });
+        stats.book(&Tally {
+            received: 3,
+            duplicate: 1,
+            counted: vec![("acme".into(), 2)],
+            ..Tally::default()
+        });
         let mut books = stats.snapshot();
         assert!(invariants(&books).as_array().unwrap().iter().all(|one| one["balanced"] == true));
         books.connections.get_mut("acme").unwrap().pending = 9;
         books.received = 7;
         let told = invariants(&books);
-        assert_eq!((&told[0]["left"], &told[0]["right"], &told[0]["balanced"]), (&json!(7), &json!(3), &json!(false)));
+        assert_eq!(
+            (&told[0]["left"], &told[0]["right"], &told[0]["balanced"]),
+            (&json!(7), &json!(3), &json!(false))
+        );
         assert_eq!(told[1]["unbalanced_connections"], json!(["acme"]));
     }
 }

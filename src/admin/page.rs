@@ -22,8 +22,16 @@ pub(super) struct File {
 
 static FILES: [File; 4] = [
     File { path: "/", content_type: "text/html; charset=utf-8", content: include_str!("page/page.html") },
-    File { path: "/page.css", content_type: "text/css; charset=utf-8", content: include_str!("page/page.css") },
-    File { path: "/page.js", content_type: "text/javascript; charset=utf-8", content: include_str!("page/page.js") },
+    File {
+        path: "/page.css",
+        content_type: "text/css; charset=utf-8",
+        content: include_str!("page/page.css"),
+    },
+    File {
+        path: "/page.js",
+        content_type: "text/javascript; charset=utf-8",
+        content: include_str!("page/page.js"),
+    },
     File { path: "/icon.svg", content_type: "image/svg+xml", content: include_str!("page/icon.svg") },
 ];
 

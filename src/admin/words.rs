@@ -46,7 +46,9 @@ pub fn headline(hour: &Hour, not_ready: Option<&str>, uptime_seconds: u64) -> (S
         None => (State::Quiet, format!("No sends since the start {} ago", ago(uptime_seconds))),
         // As long as it is measured over.
         Some(quiet) if hour.minute.counted == 0 => (State::Quiet, format!("No sends for {}", ago(quiet))),
-        Some(_) => (State::Flowing, format!("Sends flow: {}", rate(hour.minute.counted, hour.minute_seconds))),
+        Some(_) => {
+            (State::Flowing, format!("Sends flow: {}", rate(hour.minute.counted, hour.minute_seconds)))
+        }
     }
 }
 
@@ -161,7 +163,10 @@ mod tests {
         assert_eq!(say(hour(12, Some(5), &[]), None), "Sends flow: 12 in the last minute");
         assert_eq!(say(hour(0, Some(725), &[]), None), "No sends for 12 minutes");
         assert_eq!(say(hour(0, None, &[]), None), "No sends since the start 3 minutes ago");
-        assert_eq!(say(hour(9, Some(0), &[]), Some("the queue is full")), "No events are taken: the queue is full");
+        assert_eq!(
+            say(hour(9, Some(0), &[]), Some("the queue is full")),
+            "No events are taken: the queue is full"
+        );
         let forbidden = [("acme", DropReason::Http403)];
         assert_eq!(say(hour(9, Some(0), &forbidden), None), "Sends are being dropped: 403 on acme");
         let three = [("_unrouted", DropReason::Unrouted), ("b", DropReason::Late), ("c", DropReason::Early)];
@@ -202,6 +207,9 @@ mod tests {
         ] {
             assert_eq!(ago(seconds), words);
         }
-        assert_eq!((grouped(0), grouped(999), grouped(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1_234_567)),
+            ("0".into(), "999".into(), "1,234,567".into())
+        );
     }
 }

@@ -178,8 +178,12 @@ impl Watched {
             .collect();
         let hour = self.rates.hour(gauges.uptime_seconds);
         let not_ready = self.ready().err();
-        let configuration: Vec<Value> =
-            self.configuration.borrow().iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+        let configuration: Vec<Value> = self
+            .configuration
+            .borrow()
+            .iter()
+            .map(|(key, value)| json!({"key": key, "value": value}))
+            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "now": now,

@@ -44,7 +44,9 @@ impl Query {
         if !self.words.iter().all(|word| folded.contains(word.as_str())) {
             return 0;
         }
-        let is_value = |tag: &str| tag == self.whole || tag.split_once(':').is_some_and(|(_, value)| value == self.whole);
+        let is_value = |tag: &str| {
+            tag == self.whole || tag.split_once(':').is_some_and(|(_, value)| value == self.whole)
+        };
         if folded.split('\n').any(is_value) { 2 } else { 1 }
     }
 }

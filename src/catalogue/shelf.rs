@@ -106,8 +106,9 @@ impl Shelf {
     pub(super) fn renew(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<Place> {
         let hash = self.hash(series.key);
         let entries = &self.entries;
-        let is_it =
-            |slot: &Slot| entries.get(*slot).is_some_and(|entry| entry.hash == hash && *entry.key == *series.key);
+        let is_it = |slot: &Slot| {
+            entries.get(*slot).is_some_and(|entry| entry.hash == hash && *entry.key == *series.key)
+        };
         let slot = *self.index.find(hash, is_it)?;
         let text_hash = self.text_hash(series);
         if let Some(entry) = self.entries.get_mut(slot)
@@ -156,7 +157,8 @@ impl Shelf {
 
     /// Who makes room; first, at the end, what was sent longest ago, and of one flush what had the fewest sends.
     pub(super) fn leavers(&self) -> Vec<Leaver> {
-        let leaver = |(slot, entry): (Slot, &Entry)| Leaver { flush: entry.flush, sends: entry.flush_sends, slot };
+        let leaver =
+            |(slot, entry): (Slot, &Entry)| Leaver { flush: entry.flush, sends: entry.flush_sends, slot };
         let mut leavers: Vec<Leaver> = self.entries.iter().map(leaver).collect();
         leavers.sort_unstable_by_key(|leaver| Reverse(*leaver));
         leavers
@@ -186,7 +188,8 @@ impl Shelf {
 
     /// Tells what became of the sends of a series.
     pub(super) fn settle(&mut self, place: Place, outcome: LastOutcome) {
-        let Some(entry) = self.entries.get_mut(place.slot).filter(|entry| entry.serial == place.serial) else {
+        let Some(entry) = self.entries.get_mut(place.slot).filter(|entry| entry.serial == place.serial)
+        else {
             return;
         };
         if outcome.dropped.is_none() {

@@ -108,20 +108,27 @@ impl Subjects {
         let mut busiest = Vec::new();
         for (_, kind) in KINDS {
             let of_kind = self.all.iter().filter(|(_, subject)| subject.kind == kind);
-            let mut ranked: Vec<(u64, Slot)> =
-                of_kind.map(|(slot, subject)| (subject.trend.sum(now), slot)).filter(|(sum, _)| *sum > 0).collect();
+            let mut ranked: Vec<(u64, Slot)> = of_kind
+                .map(|(slot, subject)| (subject.trend.sum(now), slot))
+                .filter(|(sum, _)| *sum > 0)
+                .collect();
             if ranked.len() > each_max {
                 ranked.select_nth_unstable_by(each_max, |a, b| b.cmp(a));
                 ranked.truncate(each_max);
             }
             ranked.sort_unstable_by(|a, b| b.cmp(a));
-            busiest.extend(ranked.into_iter().filter_map(|(_, slot)| self.all.get(slot)).map(|subject| Busy {
-                kind,
-                connection: connections.get(subject.connection).map(ToString::to_string).unwrap_or_default(),
-                id: subject.id.to_string(),
-                name: subject.name.to_string(),
-                canvas: subject.canvas.to_string(),
-                trend: subject.trend.clone(),
+            busiest.extend(ranked.into_iter().filter_map(|(_, slot)| self.all.get(slot)).map(|subject| {
+                Busy {
+                    kind,
+                    connection: connections
+                        .get(subject.connection)
+                        .map(ToString::to_string)
+                        .unwrap_or_default(),
+                    id: subject.id.to_string(),
+                    name: subject.name.to_string(),
+                    canvas: subject.canvas.to_string(),
+                    trend: subject.trend.clone(),
+                }
             }));
         }
         busiest

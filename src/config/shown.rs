@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn settings_are_shown_as_they_are_in_force() {
-        let all = shown(&parse(&format!("[flush]\ninterval = \"1m\"\n[tags]\nstatic = [\"env:prod\"]\n{LEAST}")));
+        let all =
+            shown(&parse(&format!("[flush]\ninterval = \"1m\"\n[tags]\nstatic = [\"env:prod\"]\n{LEAST}")));
         assert_eq!(value(&all, "flush.interval"), Some("60s"));
         assert_eq!(value(&all, "queue.embedded.max_size"), Some("4GiB"));
         assert_eq!(value(&all, "tags.static"), Some("env:prod"));

@@ -41,6 +41,10 @@ fn run(command: &[&str]) -> String {
         panic!("axe-core for the tests: `{shown}` could not be run: {error}; `make tools` installs what is missing")
     });
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "axe-core for the tests: `{shown}` ended with {}: {said}", output.status);
+    assert!(
+        output.status.success(),
+        "axe-core for the tests: `{shown}` ended with {}: {said}",
+        output.status
+    );
     String::from_utf8(output.stdout).unwrap()
 }

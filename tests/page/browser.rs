@@ -40,7 +40,8 @@ impl Browser {
             });
         let port = port(&mut driver);
         let client = support::client(None);
-        let mut browser = Self { driver, client, session: format!("http://127.0.0.1:{port}/session"), _home: home };
+        let mut browser =
+            Self { driver, client, session: format!("http://127.0.0.1:{port}/session"), _home: home };
         let profile = browser._home.path().join("profile");
         let arguments = [
             "--headless",
@@ -114,7 +115,10 @@ impl Browser {
     /// Types into whatever has the focus.
     pub(crate) async fn press(&self, keys: &str) {
         let press = |key: char| {
-            [json!({"type": "keyDown", "value": key.to_string()}), json!({"type": "keyUp", "value": key.to_string()})]
+            [
+                json!({"type": "keyDown", "value": key.to_string()}),
+                json!({"type": "keyUp", "value": key.to_string()}),
+            ]
         };
         let actions: Vec<Value> = keys.chars().flat_map(press).collect();
         self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]})).await;
@@ -191,7 +195,10 @@ fn port(driver: &mut Child) -> u16 {
     let said = BufReader::new(driver.stdout.take().unwrap());
     let mut lines = said.lines().map_while(Result::ok);
     let port = lines.find_map(|line| {
-        line.strip_prefix("ChromeDriver was started successfully on port ")?.trim_end_matches('.').parse().ok()
+        line.strip_prefix("ChromeDriver was started successfully on port ")?
+            .trim_end_matches('.')
+            .parse()
+            .ok()
     });
     port.unwrap_or_else(|| panic!("`{DRIVER}` ended before it listened"))
 }
@@ -199,7 +206,8 @@ fn port(driver: &mut Child) -> u16 {
 fn which(name: &str) -> String {
     let path = std::env::var_os("PATH").unwrap();
     let found = std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.exists());
-    let found = found.unwrap_or_else(|| panic!("there is no `{name}`; `make tools` installs what is missing"));
+    let found =
+        found.unwrap_or_else(|| panic!("there is no `{name}`; `make tools` installs what is missing"));
     found.to_str().unwrap().to_owned()
 }
 
