@@ -26,7 +26,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct TopArguments {
-    /// The admin port to look at, here or on another machine [default: that of --config, else http://127.0.0.1:8081]
+    /// The admin port to look at, here or on another machine [default: that of --config, else `http://127.0.0.1:8081`]
     #[arg(long, value_name = "URL")]
     pub(super) url: Option<String>,
     /// Take the admin port's address from this configuration

@@ -123,18 +123,24 @@ async fn serve(
     // Health and metrics outlive everything that they tell about.
     stop_admin.send_replace(true);
     take_down(admin_listener).await;
-    let books = stats.snapshot();
+    conclude(&watched, import.once)?;
+    ended.map_err(Failure::failed)
+}
+
+/// Tells what became of everything: in the log, and on standard output for a run that ends by itself.
+fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
+    let books = watched.stats.snapshot();
     tracing::info!(
         received = books.received,
         accepted = books.accepted(),
         dropped = books.dropped(),
         "stopped"
     );
-    if import.once {
+    if once {
         let line = books::json(&books, &watched.gauges()).to_string();
         super::print_line(&line).map_err(Failure::failed)?;
     }
-    ended.map_err(Failure::failed)
+    Ok(())
 }
 
 fn start_pipeline(

@@ -151,7 +151,7 @@ impl Watched {
                 let last = books.last_outcome.as_ref().map(
                     |(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(*at)}),
                 );
-                let (state, words) = overview::connection(&books, &connection.site.name.to_string(), now);
+                let (state, words) = overview::connection(&books, &connection.site.name, now);
                 json!({
                     "name": connection.name,
                     "state": state,

@@ -3,19 +3,22 @@
 /// Words of a query that are looked for; what is behind them is not.
 const WORDS_MAX: usize = 16;
 
-/// Appends `text` as it is compared: in lower case, with `_` for white space, as Datadog writes it.
+/// Appends `text` as it is compared: in lower case, with `_` for white space, as Datadog writes it. A line feed parts
+/// tags, and stays.
 pub(super) fn fold(folded: &mut String, text: &str) {
     if text.is_ascii() {
-        folded.extend(text.bytes().map(|byte| char::from(plain(byte).to_ascii_lowercase())));
+        let start = folded.len();
+        for (number, piece) in text.split([' ', '\t', '\r', '\u{c}']).enumerate() {
+            if number > 0 {
+                folded.push('_');
+            }
+            folded.push_str(piece);
+        }
+        folded[start..].make_ascii_lowercase();
     } else {
-        let one = |c: char| if c.is_whitespace() { '_' } else { c };
+        let one = |c: char| if c.is_whitespace() && c != '\n' { '_' } else { c };
         folded.extend(text.chars().flat_map(char::to_lowercase).map(one));
     }
-}
-
-fn plain(byte: u8) -> u8 {
-    // A line feed parts tags, and stays.
-    if byte.is_ascii_whitespace() && byte != b'\n' { b'_' } else { byte }
 }
 
 /// A query, ready to be compared.

@@ -16,6 +16,8 @@ const WIDE: u16 = 90;
 /// Lower than this, the line of the last hour is.
 const HIGH: u16 = 18;
 
+const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
+
 /// What colours mean; without colours, weight tells.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint {
@@ -33,10 +35,6 @@ impl Paint {
         };
         let style = Style::new().add_modifier(weight);
         if self.has_colours { style.fg(colour) } else { style }
-    }
-
-    fn faint(self) -> Style {
-        Style::new().add_modifier(Modifier::DIM)
     }
 }
 
@@ -61,13 +59,13 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, paint: Paint) {
     }
     frame.render_widget(tab_line(view), tabs);
     pane(frame, view, body, paint);
-    frame.render_widget(details(view, paint), detail);
+    frame.render_widget(details(view), detail);
     let keys = if view.is_typing {
         "Enter searches  Esc leaves"
     } else {
         "q quit  Tab pane  ↑↓ move  s sort  / search"
     };
-    frame.render_widget(Paragraph::new(keys).style(paint.faint()), help);
+    frame.render_widget(Paragraph::new(keys).style(FAINT), help);
 }
 
 fn headline(view: &View, paint: Paint) -> Line<'static> {
@@ -98,10 +96,10 @@ fn facts_of(status: &Status, paint: Paint) -> Line<'static> {
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
     let parts = [
         format!("{}/s accepted", grouped(minute.accepted / minute.seconds.max(1))),
-        format!("{} dropped in the last minute", grouped(minute.dropped)),
-        format!("{} in the queue", grouped(status.queue.depth)),
+        format!("{} dropped in a minute", grouped(minute.dropped)),
+        format!("{} queued", grouped(status.queue.depth)),
         books.to_owned(),
-        format!("version {}", clean(&status.version)),
+        format!("v{}", clean(&status.version)),
         format!("up {}", ago(status.uptime_seconds)),
     ];
     let state = if status.books.balanced && minute.dropped == 0 { "" } else { "trouble" };
@@ -271,7 +269,7 @@ fn search(frame: &mut Frame<'_>, view: &View, area: Rect, paint: Paint) {
     };
     let line_of = vec![
         Span::raw(format!(" / {}{cursor}", clean(&view.query))),
-        Span::styled(format!("  {said}"), paint.faint()),
+        Span::styled(format!("  {said}"), FAINT),
     ];
     frame.render_widget(Line::from(line_of), line);
     let Some(found) = &view.found else { return };
@@ -310,7 +308,7 @@ fn title(found: &Found) -> String {
 }
 
 /// What there is to say of the row that is looked at.
-fn details(view: &View, paint: Paint) -> Paragraph<'static> {
+fn details(view: &View) -> Paragraph<'static> {
     let words = match view.pane {
         Pane::Connections => view.connections().get(view.row).map(|one| connection_details(one)),
         Pane::Search => view
@@ -322,7 +320,7 @@ fn details(view: &View, paint: Paint) -> Paragraph<'static> {
         Pane::Books | Pane::Configuration => None,
     };
     let words = words.map(|words| format!(" {}", clean(&words))).unwrap_or_default();
-    Paragraph::new(words).style(paint.faint()).wrap(Wrap { trim: false })
+    Paragraph::new(words).style(FAINT).wrap(Wrap { trim: false })
 }
 
 fn connection_details(one: &Connection) -> String {
@@ -372,9 +370,9 @@ fn sketch(minutes: &[u64]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let columns: Vec<u64> = minutes.chunks(3).map(|three| three.iter().sum()).collect();
     let most = columns.iter().copied().max().unwrap_or_default().max(1);
-    let block = |sends: u64| match usize::try_from(sends.saturating_mul(7).div_ceil(most)) {
-        _ if sends == 0 => ' ',
-        Ok(height) => BLOCKS[height.min(7)],
+    let block = |sends: u64| match usize::try_from(sends.saturating_mul(8).div_ceil(most)) {
+        Ok(0) => ' ',
+        Ok(height) => BLOCKS[height.min(8) - 1],
         Err(_) => '█',
     };
     columns.into_iter().map(block).collect()
@@ -460,7 +458,7 @@ mod tests {
             &[
                 " ! Sends are being dropped: 403 on beta",
                 "1,234/s accepted",
-                "20 dropped in the last minute",
+                "20 dropped in a minute",
                 "books balance",
                 "up 2 hours 2 minutes",
                 "403: this key is not valid on US5",

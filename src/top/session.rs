@@ -29,7 +29,7 @@ const EVENTS_MAX: usize = 64;
 
 /// What came of a request.
 enum Answer {
-    Status(Result<Status, String>),
+    Status(Box<Result<Status, String>>),
     Search(Result<Search, String>),
 }
 
@@ -82,7 +82,7 @@ async fn look(
     loop {
         if !is_asking && Instant::now() >= next_poll {
             let port = Arc::clone(port);
-            requests.spawn(async move { Answer::Status(port.status().await) });
+            requests.spawn(async move { Answer::Status(Box::new(port.status().await)) });
             is_asking = true;
         }
         view.age = answered_at.elapsed();
@@ -110,7 +110,7 @@ async fn look(
                     if answer.is_ok() {
                         answered_at = Instant::now();
                     }
-                    view.answered(answer);
+                    view.answered(*answer);
                 }
                 Ok(Answer::Search(found)) => view.found(found),
                 Err(error) => return Err(io::Error::other(error)),

@@ -33,8 +33,8 @@ const several = (count, one, more = `${one}s`) => `${number(count)} ${count === 
 function ago(seconds) {
   if (seconds < 60) return `${Math.round(seconds)} s`;
   if (seconds < 3_600) return several(Math.floor(seconds / 60), "minute");
-  if (seconds < 2 * 86_400) return several(Math.floor(seconds / 3_600), "hour");
-  return several(Math.floor(seconds / 86_400), "day");
+  if (seconds < 2 * DAY) return several(Math.floor(seconds / 3_600), "hour");
+  return several(Math.floor(seconds / DAY), "day");
 }
 
 function size(bytes) {
@@ -45,6 +45,14 @@ function size(bytes) {
 }
 
 const clock = (seconds) => new Date(seconds * 1_000).toLocaleTimeString("en-GB");
+const DAY = 86_400;
+
+/** A time of day, with its date where that is not today or nearly so. */
+function moment(seconds) {
+  const date = new Date(seconds * 1_000);
+  const isNear = Date.now() / 1_000 - seconds < DAY / 2;
+  return isNear ? clock(seconds) : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${clock(seconds)}`;
+}
 
 // The document.
 
@@ -241,8 +249,10 @@ function showConnections(all) {
   const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
   found.sort((a, b) => (view.down ? -1 : 1) * compare(value(a), value(b)) || b.dropped - a.dropped || a.name.localeCompare(b.name));
   const troubled = all.filter((one) => one.state === "trouble").length;
+  const unserved = view.status.books.connections?._unrouted?.dropped ?? 0;
   say($("connections-said"), `${several(all.length, "connection")}${troubled ? `, ${troubled} in trouble` : ""}` +
-    (wanted ? `, ${number(found.length)} shown` : ""));
+    (wanted ? `, ${number(found.length)} shown` : "") +
+    (unserved ? `; ${several(unserved, "send")} dropped that none of them serves` : ""));
   $("filter-box").hidden = all.length < FILTER_FROM;
   // What does not show is left out, so that a row is made anew only when it looks different.
   const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, accepted, dropped, dropped_by_reason, pending, series }) =>
@@ -294,6 +304,8 @@ function showBooks(status) {
   const books = status.books;
   pairs($("books"), ["received", "ignored", "malformed", "duplicate", "counted", "accepted", "dropped", "pending"].map((name) =>
     [name, number(books[name]), books[name] > 0 && ["malformed", "dropped"].includes(name)]));
+  const malformed = Object.entries(books.malformed_by_reason ?? {});
+  say($("malformed"), malformed.length ? `Malformed: ${malformed.map(([reason, events]) => `${number(events)} ${reason.replaceAll("_", " ")}`).join(", ")}` : "");
 }
 
 function show(status) {
@@ -318,7 +330,7 @@ function resultItem(result) {
   (title.length ? title : [result.tags[0] ?? "no tags"]).forEach((text, at) => name.append(at ? " › " : "", foreign(text)));
   const item = make("li", {}, name, make("span", {}, several(result.sends, "send")),
     make("span", { class: "wide" }, make("span", { class: `state ${result.state}` }, result.words)),
-    make("span", { class: "wide sub" }, `last send ${clock(result.last_send)} (${ago(result.last_send_seconds_ago)} ago) · connection `, foreign(result.connection)),
+    make("span", { class: "wide sub" }, `last send ${moment(result.last_send)} (${ago(result.last_send_seconds_ago)} ago) · connection `, foreign(result.connection)),
     make("span", { class: "wide tags" }, ...result.tags.map((tag) => foreign(tag, { class: "tag" }))));
   return item;
 }
@@ -326,7 +338,7 @@ function resultItem(result) {
 function showSearch(found) {
   const { matches, results } = found;
   const left = matches - results.length;
-  const since = `since ${clock(found.since)}`;
+  const since = `since ${moment(found.since)}`;
   let words = `${several(matches, "series", "series")} of ${number(found.remembered_series)} remembered ${since}`;
   if (!matches) words = `Nothing sent ${since} has these words in its tags.`;
   else if (left > 0) words += `; the ${results.length} nearest are shown`;
