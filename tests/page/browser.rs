@@ -38,11 +38,10 @@ impl Browser {
             .unwrap_or_else(|error| {
                 panic!("`{DRIVER}` could not be run: {error}; `make tools` installs what is missing")
             });
-        let port = port(&mut driver);
+        let (port, profile) = (port(&mut driver), home.path().join("profile"));
         let client = support::client(None);
         let mut browser =
             Self { driver, client, session: format!("http://127.0.0.1:{port}/session"), _home: home };
-        let profile = browser._home.path().join("profile");
         let arguments = [
             "--headless",
             "--no-sandbox",
