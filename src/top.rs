@@ -2,7 +2,7 @@
 //! on this machine or another one, and needs nothing else of it.
 //!
 //! [`told`] is what the port says, [`view`] what somebody looks at and what keys do, [`draw`] how that is drawn;
-//! all three are pure. [`session`] is the terminal and the loop, [`fetch`] the requests.
+//! all three are pure. [`session`] is the terminal and the loop, `fetch` the requests.
 
 pub mod draw;
 mod fetch;

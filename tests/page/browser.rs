@@ -54,6 +54,7 @@ impl Browser {
             "--disable-sync",
             "--disable-extensions",
             "--lang=en",
+            "--hide-scrollbars",
             // Whatever the browser would like to ask of its maker: there is nobody.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             "--window-size=1280,900",
