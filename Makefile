@@ -45,7 +45,7 @@ release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
 
 # The linker, what tests and guard call (kill, python3, pip for the Kafka broker and axe-core, systemd-analyze, valgrind,
-# Chromium and its driver), rustfmt and clippy. Needs root for apt-get.
+# Chromium with its driver and a font), rustfmt and clippy. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
@@ -54,6 +54,7 @@ tools: ## install what is missing, on Debian with Rust
 	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
 	perl -MIPC::Cmd -MFindBin -e 1 > /dev/null 2>&1 || missing+=(perl); \
 	[[ -x /bin/kill ]] || missing+=(procps); \
+	[[ -d /usr/share/fonts/truetype/dejavu ]] || missing+=(fonts-dejavu-core); \
 	[[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev); \
 	[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates); \
 	if (( $${#missing[@]} )); then \
