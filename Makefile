@@ -10,7 +10,7 @@ CYCLONEDX := 0.5.9
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
-.PHONY: check fmt lint deny advisories test guard fuzz fuzz-corpus doc bench samples reference upgrade-sample release service sbom tools
+.PHONY: check fmt lint deny advisories test guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample release service sbom tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
@@ -70,6 +70,9 @@ upgrade-sample: ## keep what this version leaves behind when it is killed, for t
 	$(CARGO) build --locked
 	python3 tests/upgrade/write.py $${CARGO_TARGET_DIR:-target}/debug/braze-datadog
 
+screenshot: ## write docs/page.png and docs/page-dark.png anew
+	$(CARGO) test --locked --test page -- --ignored screenshot
+
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
 
@@ -82,15 +85,17 @@ sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.j
 	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)
 	.ci/sbom
 
-# The linker, what tests and guard call (kill, python3, pip for the Kafka broker, systemd-analyze, valgrind), rustfmt and
-# clippy. Needs root for apt-get.
+# The linker, what tests and guard call (kill, python3, pip for the Kafka broker and axe-core, systemd-analyze, valgrind,
+# Chromium with its driver and a font), rustfmt and clippy, cargo-deny. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
 	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need valgrind valgrind; \
+	need chromium chromium; need chromedriver chromium-driver; \
 	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
 	perl -MIPC::Cmd -MFindBin -e 1 > /dev/null 2>&1 || missing+=(perl); \
 	[[ -x /bin/kill ]] || missing+=(procps); \
+	[[ -d /usr/share/fonts/truetype/dejavu ]] || missing+=(fonts-dejavu-core); \
 	[[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev); \
 	[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates); \
 	if (( $${#missing[@]} )); then \

@@ -1,24 +1,25 @@
-//! The admin port: health, metrics, status.
+//! The admin port: health, metrics, status, search, and the page for people.
 
 pub mod books;
+pub mod overview;
+mod page;
 mod probe;
+pub mod rates;
+pub mod words;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-pub use self::probe::probe;
+pub use self::probe::{probe, reachable};
 use crate::listen::{self, Admission, Answer, Caller, ListenError, Listener, hang_up};
 
 /// Connections at a time: an orchestrator, a scraper or two, people. Few, so that a scraper gone wild can't
@@ -32,22 +33,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Prometheus' text exposition format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
+/// How long an answer of `/status` is given again: it is for people, who look every second or two, and costs a
+/// millisecond or more with many connections.
+const STATUS_AGE_MAX: Duration = Duration::from_millis(250);
 
-/// Nothing may be loaded, sent or framed: the page is text and links.
-const PAGE_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-const PAGE: &str = concat!(
-    "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>braze-datadog</title></head>\n",
-    "<body>\n<h1>braze-datadog ",
-    env!("CARGO_PKG_VERSION"),
-    "</h1>\n<ul>\n",
-    "<li><a href=\"/livez\">/livez</a>: the process runs</li>\n",
-    "<li><a href=\"/readyz\">/readyz</a>: it can take events</li>\n",
-    "<li><a href=\"/metrics\">/metrics</a>: the books, for Prometheus</li>\n",
-    "<li><a href=\"/status\">/status</a>: the books and each connection's last outcome, as JSON</li>\n",
-    "</ul>\n</body>\n</html>\n",
-);
+/// Bytes of a search's words, as they come in the URL.
+const QUERY_BYTES_MAX: usize = 1_000;
 
 /// How the admin listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +47,7 @@ pub struct Settings {
     pub listen: SocketAddr,
 }
 
-/// What the port shows. Each is called once for every request, on the runtime: none may block.
+/// What the port shows. All but the search are called on the runtime, and may not block.
 pub struct Views {
     /// Whether the process can take events, and if not, why not.
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
@@ -64,12 +55,21 @@ pub struct Views {
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The books and the rest, as JSON.
     pub status: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// The series whose tags have all words of a text, as JSON. Called on a thread that may block, one at a time.
+    pub search: Box<dyn Fn(&str) -> serde_json::Value + Send + Sync>,
 }
 
 impl fmt::Debug for Views {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Views")
     }
+}
+
+/// The views, and what is kept of them between requests.
+struct Desk {
+    views: Views,
+    status: Mutex<Option<(Instant, Bytes)>>,
+    searches: Semaphore,
 }
 
 /// The admin port, open but not yet served.
@@ -102,30 +102,33 @@ impl AdminListener {
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
     /// how many connections were cut off because they took longer.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let views = Arc::new(self.views);
+        let desk =
+            Arc::new(Desk { views: self.views, status: Mutex::default(), searches: Semaphore::new(1) });
         let handle = move |request, caller| {
-            let views = Arc::clone(&views);
-            async move { answer(&request, &caller, &views) }
+            let desk = Arc::clone(&desk);
+            async move { answer(&request, &caller, desk).await }
         };
         self.listener.run(|| None, handle, stop, grace).await
     }
 }
 
-fn answer(request: &Request<Incoming>, caller: &Caller, views: &Views) -> Answer {
+async fn answer(request: &Request<Incoming>, caller: &Caller, desk: Arc<Desk>) -> Answer {
     let answer = if caller.admission == Admission::Crowded {
         let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many connections\n");
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         answer
     } else {
-        view(request.method(), request.uri().path(), views)
+        view(request, desk).await
     };
     // Nothing here reads a body.
     if request.body().is_end_stream() { answer } else { hang_up(answer) }
 }
 
-fn view(method: &Method, path: &str, views: &Views) -> Answer {
-    let known = ["/", "/livez", "/readyz", "/metrics", "/status"];
-    if !known.contains(&path) {
+async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
+    let (method, path) = (request.method(), request.uri().path());
+    let file = page::file(path);
+    let known = ["/livez", "/readyz", "/metrics", "/status", "/search"];
+    if file.is_none() && !known.contains(&path) {
         return text(StatusCode::NOT_FOUND, TEXT, "there is nothing here; see /\n");
     }
     if method != Method::GET && method != Method::HEAD {
@@ -133,22 +136,69 @@ fn view(method: &Method, path: &str, views: &Views) -> Answer {
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
+    if let Some(file) = file {
+        return page::answer(file, request.headers());
+    }
     match path {
         "/livez" => text(StatusCode::OK, TEXT, "ok\n"),
-        "/readyz" => match (views.ready)() {
+        "/readyz" => match (desk.views.ready)() {
             Ok(()) => text(StatusCode::OK, TEXT, "ok\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
         },
-        "/metrics" => text(StatusCode::OK, METRICS, (views.metrics)()),
-        "/status" => text(StatusCode::OK, JSON, format!("{:#}\n", (views.status)())),
-        _ => {
-            let mut answer = text(StatusCode::OK, HTML, PAGE);
-            let headers = answer.headers_mut();
-            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
-            headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-            answer
-        }
+        "/metrics" => text(StatusCode::OK, METRICS, (desk.views.metrics)()),
+        "/status" => text(StatusCode::OK, JSON, status(&desk)),
+        _ => search(request.uri().query().unwrap_or_default(), desk).await,
     }
+}
+
+/// The status, not older than [`STATUS_AGE_MAX`], however many ask.
+fn status(desk: &Desk) -> Bytes {
+    let mut kept = desk.status.lock().unwrap_or_else(PoisonError::into_inner);
+    let body = match kept.take() {
+        Some((at, body)) if at.elapsed() < STATUS_AGE_MAX => {
+            *kept = Some((at, body.clone()));
+            return body;
+        }
+        _ => Bytes::from(format!("{:#}\n", (desk.views.status)())),
+    };
+    *kept = Some((Instant::now(), body.clone()));
+    body
+}
+
+async fn search(query: &str, desk: Arc<Desk>) -> Answer {
+    let asked = query.split('&').find_map(|pair| pair.strip_prefix("q=")).unwrap_or_default();
+    if asked.len() > QUERY_BYTES_MAX {
+        return text(StatusCode::URI_TOO_LONG, TEXT, "the search is too long\n");
+    }
+    let words = decode(asked);
+    let failed = || text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the search failed\n");
+    let Ok(_turn) = desk.searches.acquire().await else { return failed() };
+    let found = tokio::task::spawn_blocking({
+        let desk = Arc::clone(&desk);
+        move || format!("{:#}\n", (desk.views.search)(&words))
+    });
+    found.await.map_or_else(|_panicked| failed(), |found| text(StatusCode::OK, JSON, found))
+}
+
+/// Decodes a value of a query: `+` is a space, `%41` a byte; what is neither stays as it is.
+fn decode(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let escaped =
+            after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match (byte, escaped) {
+            (b'%', Some(decoded)) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+                continue;
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(*byte),
+        }
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
@@ -186,6 +236,7 @@ mod tests {
             }),
             metrics: Box::new(|| "braze_datadog_series 1\n".into()),
             status: Box::new(|| serde_json::json!({ "version": "1" })),
+            search: Box::new(|query| serde_json::json!({ "query": query })),
         };
         let listener = bind(&Settings { listen: "127.0.0.1:0".parse().unwrap() }, views).await.unwrap();
         let address = listener.local_addr();
@@ -218,15 +269,72 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_names_the_views_and_may_load_nothing() {
+    async fn the_page_and_its_files_may_load_only_one_another() {
+        let running = running().await;
+        let mut stream = connect(running.address).await;
+        for (path, content_type) in [
+            ("/", "text/html; charset=utf-8"),
+            ("/page.css", "text/css; charset=utf-8"),
+            ("/page.js", "text/javascript; charset=utf-8"),
+            ("/icon.svg", "image/svg+xml"),
+        ] {
+            let reply = ask(&mut stream, &request("GET", path)).await;
+            assert_eq!((reply.status, reply.header("content-type")), (200, Some(content_type)), "{path}");
+            assert!(reply.header("content-security-policy").unwrap().starts_with("default-src 'none';"));
+            assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+            let known = format!(
+                "GET {path} HTTP/1.1\r\nHost: x\r\nIf-None-Match: {}\r\n\r\n",
+                reply.header("etag").unwrap()
+            );
+            let again = ask(&mut stream, known.as_bytes()).await;
+            assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_scripts_the_page_says_where_to_look() {
         let running = running().await;
         let reply = ask(&mut connect(running.address).await, &request("GET", "/")).await;
-        assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"));
-        assert!(reply.header("content-security-policy").unwrap().starts_with("default-src 'none';"));
         for path in ["/livez", "/readyz", "/metrics", "/status"] {
             assert!(reply.body.contains(path), "{path}");
         }
-        assert!(!reply.body.contains("<script"));
+    }
+
+    #[tokio::test]
+    async fn a_search_is_told_the_words_of_the_url() {
+        let running = running().await;
+        let mut stream = connect(running.address).await;
+        for (asked, words) in [
+            ("?q=weekly+newsletter", "weekly newsletter"),
+            ("?x=1&q=50%25%20off%C3%A9", "50% offé"),
+            ("?q=100%+%zz%4", "100% %zz%4"),
+            ("", ""),
+        ] {
+            let reply = ask(&mut stream, &request("GET", &format!("/search{asked}"))).await;
+            let told: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
+            assert_eq!((reply.status, told["query"].as_str()), (200, Some(words)), "{asked}");
+        }
+        let long = format!("/search?q={}", "a".repeat(QUERY_BYTES_MAX + 1));
+        assert_eq!(ask(&mut stream, &request("GET", &long)).await.status, 414);
+    }
+
+    #[tokio::test]
+    async fn the_status_is_not_made_anew_for_everybody_who_asks() {
+        let made = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let count = Arc::clone(&made);
+        let views = Views {
+            ready: Box::new(|| Ok(())),
+            metrics: Box::new(String::new),
+            status: Box::new(move || serde_json::json!(count.fetch_add(1, Ordering::SeqCst))),
+            search: Box::new(|_| serde_json::Value::Null),
+        };
+        let desk = Desk { views, status: Mutex::default(), searches: Semaphore::new(1) };
+        let first = status(&desk);
+        let asked = (0..1_000).take_while(|_| status(&desk) == first).count();
+        assert!(asked > 0, "{asked}");
+        *desk.status.lock().unwrap() = Some((Instant::now().checked_sub(STATUS_AGE_MAX).unwrap(), first));
+        assert_eq!(&*status(&desk), format!("{}\n", made.load(Ordering::SeqCst) - 1).as_bytes());
+        assert!(made.load(Ordering::SeqCst) >= 2);
     }
 
     #[tokio::test]

@@ -17,15 +17,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::command_line::{Arguments, CheckArguments, Command};
+use self::command_line::{Arguments, CheckArguments, Command, TopArguments};
 use crate::config::{Config, LogFormat, Warning};
 use crate::push::Credentials;
-use crate::{admin, telemetry};
+use crate::{admin, telemetry, top};
 
 /// The run failed.
 const FAILED: u8 = 1;
 /// The configuration is wrong. Source: `EX_CONFIG` of `sysexits.h`.
 const WRONG_CONFIGURATION: u8 = 78;
+
+/// Where `top` looks if nobody says otherwise: the default of `admin.listen`.
+const TOP_URL: &str = "http://127.0.0.1:8081";
 
 /// Why the program ends without success: what it says, and its exit status.
 #[derive(Debug)]
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Monitors(arguments) => monitors::run(*arguments),
+        Command::Top(arguments) => watch(arguments),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,6 +106,21 @@ fn health(config: &Config) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
     runtime.block_on(admin::probe(config.admin.listen, "/readyz")).map_err(Failure::failed)
+}
+
+/// `braze-datadog top`
+fn watch(arguments: TopArguments) -> Result<(), Failure> {
+    let url = match (arguments.url, arguments.config) {
+        (Some(url), _) => url,
+        (None, Some(path)) => {
+            let (config, _, _) = load(Some(path))?;
+            format!("http://{}", admin::reachable(config.admin.listen))
+        }
+        (None, None) => TOP_URL.to_owned(),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    runtime.block_on(top::session::run(&url)).map_err(Failure::failed)
 }
 
 /// Writes a line to standard output.

@@ -20,6 +20,7 @@ mod finding;
 mod layers;
 mod receiving;
 mod shape;
+mod shown;
 mod units;
 mod written;
 
@@ -37,6 +38,7 @@ use crate::{admin, aggregate, datadog, dedup, push, queue};
 
 pub use self::describe::{changes_needing_restart, describe};
 pub use self::finding::{ConfigError, Finding, Warning};
+pub use self::shown::shown;
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/braze-datadog/braze-datadog.toml";

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod aggregate;
 pub mod app;
+pub mod catalogue;
 pub mod clock;
 pub mod config;
 pub mod datadog;
@@ -22,3 +23,4 @@ pub mod route;
 pub mod signal;
 pub mod stats;
 pub mod telemetry;
+pub mod top;

@@ -28,6 +28,7 @@ use self::report::Reporter;
 use self::settle::{FlushSummary, summary_of};
 use self::submit::{InFlight, Registry};
 use crate::aggregate::tags::Layout;
+use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::datadog::outcome::Outcome;
 use crate::datadog::{Connection, Intake};
@@ -99,6 +100,7 @@ pub struct Pipeline<I> {
     intake: Arc<I>,
     settings: Settings,
     stats: Arc<Stats>,
+    catalogue: Arc<Catalogue>,
     clock: Clock,
     registry: Registry,
     lanes: Lanes,
@@ -196,13 +198,15 @@ impl<I: Intake> Pipeline<I> {
         registry.active().for_each(|connection| stats.introduce(&connection.name));
         let plan = Arc::new(registry.plan(layout));
         let lanes = Lanes::start(&settings.lanes, &plan, &stats, &clock)?;
-        let flusher = Flusher::start(Arc::clone(&stats))?;
+        let catalogue = Arc::new(Catalogue::default());
+        let flusher = Flusher::start(Arc::clone(&stats), Arc::clone(&catalogue), clock.clone())?;
         let heartbeat = Arc::new(AtomicU64::new(0));
         let (submissions, in_flight, reporter) = (JoinSet::new(), HashMap::new(), Reporter::default());
         Ok(Self {
             intake,
             settings,
             stats,
+            catalogue,
             clock,
             registry,
             lanes,
@@ -217,6 +221,11 @@ impl<I: Intake> Pipeline<I> {
     /// Shows when the loop last turned, in the clock's milliseconds.
     pub fn heartbeat(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.heartbeat)
+    }
+
+    /// What was sent lately.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue)
     }
 
     /// Carries events from `queue` to Datadog until the queue ends or a command says stop.
@@ -358,9 +367,11 @@ impl<I: Intake> Pipeline<I> {
 
     fn encoded(&mut self, run: &mut Run, encoded: Encoded) -> Result<(), PipelineError> {
         match encoded {
-            Encoded::Payload { claim, connection, payload } => self.submit(run, claim, &connection, payload),
-            Encoded::Preview { claim, connection, text, sends } => {
-                self.launch(run, InFlight { claim, connection, sends }, |turns, limit| {
+            Encoded::Payload { claim, connection, payload, number } => {
+                self.submit(run, claim, &connection, payload, number);
+            }
+            Encoded::Preview { claim, connection, text, sends, number } => {
+                self.launch(run, InFlight { claim, connection, sends, number }, |turns, limit| {
                     submit::print(turns, text, limit)
                 });
             }

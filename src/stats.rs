@@ -142,6 +142,8 @@ pub struct ConnectionBooks {
     pub collapsing: Arc<[CollapsingTag]>,
     /// The last outcome, in words, and when (Unix seconds).
     pub last_outcome: Option<(String, u64)>,
+    /// Why the sends of the last outcome were dropped; `None`: they were accepted, or there was none yet.
+    pub last_dropped: Option<DropReason>,
 }
 
 /// A histogram with fixed bounds, as Prometheus reads it.
@@ -302,6 +304,7 @@ impl Stats {
             connection.accepted += sends;
         }
         connection.last_outcome = Some((words.to_owned(), now));
+        connection.last_dropped = dropped;
     }
 
     /// Books how many series each connection had in a flush; the others had none.

@@ -30,7 +30,8 @@ async fn probe_within(address: SocketAddr, path: &str, time_max: Duration) -> Re
     }
 }
 
-fn reachable(address: SocketAddr) -> SocketAddr {
+/// Where a port can be reached from this machine: one on all addresses, on loopback.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -249,6 +249,11 @@ pub const fn name_field(dimension: usize) -> Field {
     FIELDS_OF[dimension].1
 }
 
+/// The name of a dimension in a key; empty where there is none, or where an id stands for it.
+pub fn name_of(key: &[u8], dimension: usize) -> &[u8] {
+    Parts(&key[HEAD..]).nth(dimension * 2 + 1).unwrap_or_default()
+}
+
 /// A value as it may stand in a tag: cut to what Datadog takes with its key, without colons at the end.
 #[inline]
 pub fn clean<'v>(value: &'v [u8], key: &str) -> &'v [u8] {

@@ -44,10 +44,22 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Ask the running forwarder whether it can take events (for container health checks)
     Health(ConfigArgument),
+    /// Watch a running forwarder in this terminal: whether sends flow, connections, campaigns, search
+    Top(TopArguments),
     /// Write man pages and shell completions (bash, zsh, fish) into a directory
     Generate(GenerateArguments),
     /// Print a Datadog monitor on a campaign, a Canvas, a step or the forwarder, ready to be posted
     Monitors(Box<MonitorsArguments>),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TopArguments {
+    /// The admin port to look at, here or on another machine [default: that of --config, else `http://127.0.0.1:8081`]
+    #[arg(long, value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// Take the admin port's address from this configuration
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    pub(super) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

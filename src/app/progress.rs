@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::admin::words::grouped;
 use crate::queue::files::Progress;
 use crate::stats::Stats;
 use crate::telemetry;
@@ -50,29 +51,9 @@ fn per_second(number: u64, elapsed: Duration) -> u64 {
     u64::try_from(u128::from(number) * 1000 / milliseconds).unwrap_or(u64::MAX)
 }
 
-/// 1234567 as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_234_567), "1,234,567");
-    }
 
     #[test]
     fn the_line_tells_events_and_rate() {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::keys::KeyWatch;
+use super::views::Shown;
 use crate::aggregate::tags::Layout;
-use crate::config::{Config, changes_needing_restart};
+use crate::config::{Config, Log, changes_needing_restart, shown};
 use crate::datadog::Connection;
 use crate::pipeline;
 use crate::push::{self, Credentials};
@@ -22,6 +23,7 @@ pub(super) struct Reloader {
     pub(super) commands: mpsc::Sender<pipeline::Command>,
     pub(super) connections: watch::Sender<Arc<Vec<Connection>>>,
     pub(super) keys: Arc<KeyWatch>,
+    pub(super) configuration: watch::Sender<Shown>,
     pub(super) log_level: LogLevel,
     pub(super) push: Option<push::Reload>,
 }
@@ -64,6 +66,12 @@ impl Reloader {
         let layout = Arc::new(Layout::new(&config.tags));
         self.keys.configure(&config.connections, config.validate_keys);
         self.connections.send_replace(Arc::new(config.connections.clone()));
+        let in_force = Config {
+            tags: config.tags.clone(),
+            log: Log { level: config.log.level, ..self.started_with.log },
+            ..self.started_with.clone()
+        };
+        self.configuration.send_replace(Arc::new(shown(&in_force)));
         let connections = config.connections.len();
         let reload = pipeline::Command::Reload { connections: config.connections, layout };
         self.commands.send(reload).await.map_err(|_closed| "the process is stopping".to_owned())?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::command_line::ImportArguments;
 use super::keys::{KeyWatch, WatchedIntake};
@@ -16,7 +17,7 @@ use super::{Failure, queues};
 use crate::admin::{self, books};
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
-use crate::config::{Config, Warning};
+use crate::config::{self, Config, Warning};
 use crate::datadog::http::{HttpIntake, KeyValidator};
 use crate::lane;
 use crate::pipeline::{self, Command, Pipeline};
@@ -28,6 +29,9 @@ use crate::telemetry::LogLevel;
 
 /// Commands that may wait for the pipeline.
 const COMMANDS_MAX: usize = 8;
+
+/// How often the books are looked at for the page's hour; a look copies them, some microseconds a connection.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long listeners may take to end once everything else has.
 const LISTENERS_GRACE: Duration = Duration::from_secs(2);
@@ -77,6 +81,7 @@ async fn serve(
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
     let (connections, configured) = watch::channel(Arc::new(config.connections.clone()));
+    let (configuration, shown) = watch::channel(Arc::new(config::shown(&config)));
     let push = open_push(&config, import.once, appender).await?;
 
     let watched = Watched {
@@ -89,6 +94,9 @@ async fn serve(
         keys: Arc::clone(&keys),
         stopping: stopping.clone(),
         push: push.as_ref().map(PushListener::counters),
+        catalogue: pipeline.catalogue(),
+        rates: Arc::default(),
+        configuration: shown,
     };
     let reloader = Reloader {
         path: path.to_owned(),
@@ -96,6 +104,7 @@ async fn serve(
         commands: commands.clone(),
         connections,
         keys: Arc::clone(&keys),
+        configuration,
         log_level,
         push: push.as_ref().map(PushListener::reload),
     };
@@ -110,6 +119,7 @@ async fn serve(
     attendants.spawn(attend(signals, reloader, commands, stop.clone()));
     attendants.spawn(watchdog(watched.clone()));
     attendants.spawn(keys.run(validator));
+    attendants.spawn(sample(watched.clone()));
     announce(&config, path);
 
     let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
@@ -120,18 +130,20 @@ async fn serve(
     // Health and metrics outlive everything that they tell about.
     stop_admin.send_replace(true);
     take_down(admin_listener).await;
-    say_stopped(&stats);
-    if import.once {
-        let line = books::json(&stats.snapshot(), &watched.gauges()).to_string();
-        super::print_line(&line).map_err(Failure::failed)?;
-    }
+    conclude(&watched, import.once)?;
     ended.map_err(Failure::failed)
 }
 
-fn say_stopped(stats: &Stats) {
-    let books = stats.snapshot();
+/// Tells what became of everything: in the log, and on standard output for a run that ends by itself.
+fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
+    let books = watched.stats.snapshot();
     let (received, accepted, dropped) = (books.received, books.accepted(), books.dropped());
     tracing::info!(received, accepted, dropped, "stopped");
+    if once {
+        let line = books::json(&books, &watched.gauges()).to_string();
+        super::print_line(&line).map_err(Failure::failed)?;
+    }
+    Ok(())
 }
 
 fn start_pipeline(
@@ -256,6 +268,16 @@ async fn watchdog(watched: Watched) {
         if watched.is_alive() {
             signal::notify(signal::Notice::Watchdog);
         }
+    }
+}
+
+/// Looks at the books every second, for the hour that the page shows.
+async fn sample(watched: Watched) {
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        watched.sample();
     }
 }
 

@@ -10,6 +10,9 @@ use tokio::sync::watch;
 use super::keys::KeyWatch;
 use crate::admin::Views;
 use crate::admin::books::{self, Gauges, QueueGauges};
+use crate::admin::overview;
+use crate::admin::rates::Rates;
+use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::datadog::Connection;
 use crate::push;
@@ -75,16 +78,23 @@ pub(super) struct Watched {
     pub(super) keys: Arc<KeyWatch>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) push: Option<Arc<push::Counters>>,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) rates: Arc<Rates>,
+    pub(super) configuration: watch::Receiver<Shown>,
 }
+
+/// The configuration in force, key by key, without secrets.
+pub(super) type Shown = Arc<Vec<(&'static str, String)>>;
 
 impl Watched {
     /// The views for the admin port.
     pub(super) fn views(self) -> Views {
-        let (metrics, status) = (self.clone(), self.clone());
+        let (metrics, status, search) = (self.clone(), self.clone(), self.clone());
         Views {
             ready: Box::new(move || self.ready()),
             metrics: Box::new(move || books::prometheus(&metrics.stats.snapshot(), &metrics.gauges())),
             status: Box::new(move || status.status()),
+            search: Box::new(move |query| search.search(query)),
         }
     }
 
@@ -117,6 +127,21 @@ impl Watched {
         Ok(())
     }
 
+    /// Looks at the books, for the hour that the page shows.
+    pub(super) fn sample(&self) {
+        self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
+    }
+
+    fn search(&self, query: &str) -> Value {
+        let configured = self.connections.borrow().clone();
+        let site_of = |name: &str| {
+            let connection = configured.iter().find(|connection| *connection.name == *name);
+            connection.map(|connection| connection.site.name.to_string()).unwrap_or_default()
+        };
+        let now = self.clock.unix_seconds();
+        overview::search(query, &self.catalogue.search(query), site_of, self.started, now)
+    }
+
     fn status(&self) -> Value {
         let snapshot = self.stats.snapshot();
         let gauges = self.gauges();
@@ -126,12 +151,15 @@ impl Watched {
             .iter()
             .map(|connection| {
                 let books = snapshot.connections.get(&connection.name).cloned().unwrap_or_default();
-                let last = books.last_outcome.map(
-                    |(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(at)}),
+                let last = books.last_outcome.as_ref().map(
+                    |(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(*at)}),
                 );
                 let key = self.keys.shown(&connection.name);
+                let (state, words) = overview::connection(&books, &connection.site.name, now);
                 json!({
                     "name": connection.name,
+                    "state": state,
+                    "words": words,
                     "site": connection.site.name,
                     "url": connection.site.base_url,
                     "metric": connection.metric,
@@ -145,6 +173,7 @@ impl Watched {
                     "counted": books.counted,
                     "accepted": books.accepted,
                     "dropped": books.dropped.values().sum::<u64>(),
+                    "dropped_by_reason": overview::dropped_by_reason(&books),
                     "pending": books.pending,
                 })
             })
@@ -154,12 +183,26 @@ impl Watched {
             .iter()
             .map(|busy| json!({"connection": busy.connection, "tags": busy.tags, "sends": busy.sends}))
             .collect();
+        let hour = self.rates.hour(gauges.uptime_seconds);
+        let not_ready = self.ready().err();
+        let configuration: Vec<Value> = self
+            .configuration
+            .borrow()
+            .iter()
+            .map(|(key, value)| json!({"key": key, "value": value}))
+            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "now": now,
             "started": gauges.started,
             "uptime_seconds": gauges.uptime_seconds,
-            "ready": self.ready().is_ok(),
-            "not_ready_because": self.ready().err(),
+            "headline": overview::headline(&hour, not_ready.as_deref(), gauges.uptime_seconds),
+            "ready": not_ready.is_none(),
+            "not_ready_because": not_ready,
+            "rates": overview::rates(&hour, now),
+            "busiest": overview::busiest(&self.catalogue.busiest(), now),
+            "invariants": overview::invariants(&snapshot),
+            "configuration": configuration,
             "queue": queue_json(&gauges.queue, self.queue.ready().err().as_deref()),
             "connections": connections,
             "busiest_series": busiest,

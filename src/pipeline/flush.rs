@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::names::Names;
 use crate::aggregate::Aggregator;
 use crate::aggregate::tags::TagText;
+use crate::catalogue::{Catalogue, RequestNumber};
+use crate::clock::Clock;
 use crate::datadog::Connection;
 use crate::datadog::encode::encode_with;
 use crate::datadog::heartbeat::Heartbeat;
@@ -43,9 +45,9 @@ pub(super) struct FlushJob {
 /// What becomes of a cut, piece by piece.
 pub(super) enum Encoded {
     /// A request body.
-    Payload { claim: ClaimId, connection: Arc<Connection>, payload: Payload },
+    Payload { claim: ClaimId, connection: Arc<Connection>, payload: Payload, number: RequestNumber },
     /// What a dry run shows instead.
-    Preview { claim: ClaimId, connection: Arc<Connection>, text: String, sends: u64 },
+    Preview { claim: ClaimId, connection: Arc<Connection>, text: String, sends: u64, number: RequestNumber },
     /// That was all of it. An idle flush has no say in which series are busy.
     Done { claim: ClaimId, series: usize, busiest: Option<Vec<BusySeries>> },
     /// A lane did not hand over its cut.
@@ -61,14 +63,14 @@ pub(super) struct Flusher {
 
 impl Flusher {
     /// Starts the thread.
-    pub(super) fn start(stats: Arc<Stats>) -> std::io::Result<Self> {
+    pub(super) fn start(stats: Arc<Stats>, catalogue: Arc<Catalogue>, clock: Clock) -> std::io::Result<Self> {
         let (jobs, mut received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
         let mut names = Names::new();
         let work = move || {
             while let Some(job) = received.blocking_recv() {
                 // A pipeline that is gone needs no more: its deliveries stay in the queue.
-                if flush(job, &mut names, &stats, &done).is_err() {
+                if flush(job, &mut names, &stats, (&catalogue, &clock), &done).is_err() {
                     return;
                 }
             }
@@ -96,11 +98,19 @@ impl Flusher {
 /// The pipeline has gone.
 struct Gone;
 
-fn flush(job: FlushJob, names: &mut Names, stats: &Stats, done: &mpsc::Sender<Encoded>) -> Result<(), Gone> {
+fn flush(
+    job: FlushJob,
+    names: &mut Names,
+    stats: &Stats,
+    (catalogue, clock): (&Catalogue, &Clock),
+    done: &mpsc::Sender<Encoded>,
+) -> Result<(), Gone> {
     let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
     let FlushJob { claim, cuts, is_idle, time, connections } = job;
     let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
     names.settle(&mut merged);
+    let connection_names = connections.iter().map(|connection| &*connection.name);
+    let noted = catalogue.note(&merged, connection_names, clock.unix_seconds());
     let by_connection = merged.by_connection();
     if !is_idle {
         let sizes = by_connection.iter();
@@ -108,7 +118,8 @@ fn flush(job: FlushJob, names: &mut Names, stats: &Stats, done: &mpsc::Sender<En
         stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
     }
     for (connection, numbers) in batches(by_connection, &connections) {
-        encode_batch(claim, &merged, &numbers, connection, time, done)?;
+        let batch = Batch { claim, merged: &merged, numbers: &numbers, connection, time };
+        batch.encode(|series| catalogue.expect(&noted, series), done)?;
     }
     names.tell(stats, &connections);
     let busiest = (!is_idle).then(|| busiest(&merged, &connections));
@@ -128,33 +139,48 @@ fn batches(
     })
 }
 
-/// Encodes what one connection gets.
-fn encode_batch(
+/// What one connection gets.
+struct Batch<'f> {
     claim: ClaimId,
-    merged: &Aggregator,
-    numbers: &[u32],
-    connection: &Arc<Connection>,
+    merged: &'f Aggregator,
+    numbers: &'f [u32],
+    connection: &'f Arc<Connection>,
     time: u64,
-    done: &mpsc::Sender<Encoded>,
-) -> Result<(), Gone> {
-    let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
-    let static_tags = merged.layout().static_tags();
-    let heartbeat = connection.heartbeat.then(|| Heartbeat::new(&connection.name, static_tags, time));
-    if connection.dry_run {
-        let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
-        let table = (!numbers.is_empty()).then(|| preview(merged, numbers, connection));
-        let beat = heartbeat.map(|heartbeat| format!("{} (dry run): {heartbeat}\n", connection.name));
-        let text = table.into_iter().chain(beat).collect();
-        return send(Encoded::Preview { claim, connection: Arc::clone(connection), text, sends });
-    }
-    let mut gone = Ok(());
-    let (metric, limits) = (&connection.metric, Limits::default());
-    encode_with(merged, numbers, metric, heartbeat.as_ref(), limits, |payload| {
-        if gone.is_ok() {
-            gone = send(Encoded::Payload { claim, connection: Arc::clone(connection), payload });
+}
+
+impl Batch<'_> {
+    /// Encodes it. `expect` is told the series of each request, and numbers it.
+    fn encode(
+        &self,
+        expect: impl Fn(&[u32]) -> RequestNumber,
+        done: &mpsc::Sender<Encoded>,
+    ) -> Result<(), Gone> {
+        let Batch { claim, merged, numbers, connection, time } = *self;
+        let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
+        let static_tags = merged.layout().static_tags();
+        let heartbeat = connection.heartbeat.then(|| Heartbeat::new(&connection.name, static_tags, time));
+        if connection.dry_run {
+            let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
+            let table = (!numbers.is_empty()).then(|| preview(merged, numbers, connection));
+            let beat = heartbeat.map(|heartbeat| format!("{} (dry run): {heartbeat}\n", connection.name));
+            let text = table.into_iter().chain(beat).collect();
+            let (connection, number) = (Arc::clone(connection), expect(numbers));
+            return send(Encoded::Preview { claim, connection, text, sends, number });
         }
-    });
-    gone
+        // Payloads come in the order of the series, the heartbeat first.
+        let (mut gone, mut left, mut ahead) = (Ok(()), numbers, usize::from(heartbeat.is_some()));
+        let (metric, limits) = (&connection.metric, Limits::default());
+        encode_with(merged, numbers, metric, heartbeat.as_ref(), limits, |payload| {
+            let taken = payload.series.saturating_sub(std::mem::take(&mut ahead));
+            let (series, rest) = left.split_at(taken.min(left.len()));
+            left = rest;
+            if gone.is_ok() {
+                let (connection, number) = (Arc::clone(connection), expect(series));
+                gone = send(Encoded::Payload { claim, connection, payload, number });
+            }
+        });
+        gone
+    }
 }
 
 /// Merges into the largest cut. `None`: a lane is gone.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::submit::{self, InFlight, Submitted};
 use super::{Ended, Phase, Pipeline, Run};
+use crate::catalogue::{LastOutcome, RequestNumber};
 use crate::datadog::outcome::Outcome;
 use crate::datadog::payload::Payload;
 use crate::datadog::{Connection, Intake};
@@ -34,9 +35,10 @@ impl<I: Intake> Pipeline<I> {
         claim: ClaimId,
         connection: &Arc<Connection>,
         payload: Payload,
+        number: RequestNumber,
     ) {
         self.stats.payload(payload.body.len());
-        let flight = InFlight { claim, connection: Arc::clone(connection), sends: payload.sends };
+        let flight = InFlight { claim, connection: Arc::clone(connection), sends: payload.sends, number };
         let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(connection));
         self.launch(run, flight, |turns, limit| submit::submit(intake, connection, turns, payload, limit));
     }
@@ -73,7 +75,7 @@ impl<I: Intake> Pipeline<I> {
 
     /// Books and logs an outcome, and settles its debt.
     fn settle(&mut self, run: &mut Run, flight: &InFlight, outcome: &Outcome) {
-        let InFlight { claim, connection, sends } = flight;
+        let InFlight { claim, connection, sends, number } = flight;
         let now = self.clock.unix_seconds();
         let words = match outcome {
             Outcome::Accepted => "accepted".to_owned(),
@@ -88,6 +90,7 @@ impl<I: Intake> Pipeline<I> {
             }
         };
         self.stats.settle(&connection.name, *sends, outcome.reason(), &words, now);
+        self.catalogue.settle(*number, LastOutcome { dropped: outcome.reason(), at: now });
         if let Some(summary) = summary_of(run, *claim) {
             summary.payloads += 1;
             *if outcome.reason().is_none() { &mut summary.accepted } else { &mut summary.dropped } += *sends;

@@ -10,6 +10,7 @@ use tokio::task;
 use tokio::time::timeout;
 
 use crate::aggregate::tags::Layout;
+use crate::catalogue::RequestNumber;
 use crate::datadog::outcome::Outcome;
 use crate::datadog::payload::Payload;
 use crate::datadog::{Connection, Intake};
@@ -35,6 +36,7 @@ pub(super) struct InFlight {
     pub(super) claim: ClaimId,
     pub(super) connection: Arc<Connection>,
     pub(super) sends: u64,
+    pub(super) number: RequestNumber,
 }
 
 /// Submits one payload once, within two time-outs: one to get a turn, one for the request.

@@ -1,0 +1,450 @@
+// Asks /status every few seconds and shows what it says. Every text goes in as text, for names come from customers.
+"use strict";
+
+const POLL = 2_000;
+/** With many connections the answer is large: then less often. */
+const POLL_LARGE = 5_000;
+const LARGE_BYTES = 200_000;
+const POLL_FAILED_MAX = 15_000;
+const PATIENCE = 8_000;
+const ROWS_AT_ONCE = 50;
+const FILTER_FROM = 8;
+const REASONS = {
+  late: "too old", early: "in the future", unrouted: "no connection", timeout: "no answer", connect: "not reached",
+  http_400: "400", http_403: "403", http_413: "413", http_429: "429", http_4xx: "other 4xx", http_5xx: "5xx",
+  http_unexpected: "not Datadog", shutdown: "at a stop",
+};
+const BADGES = { flowing: "✓", quiet: "–", trouble: "!", unknown: "?" };
+const ORDER = { trouble: 0, quiet: 1, flowing: 2 };
+
+const $ = (id) => document.getElementById(id);
+const view = {
+  status: null, isAsking: false, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false, query: "",
+};
+
+// Words.
+
+const whole = new Intl.NumberFormat("en");
+const some = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const number = (value) => whole.format(value ?? 0);
+const perSecond = (value) => (value < 10 ? some.format(value) : number(Math.round(value)));
+const several = (count, one, more = `${one}s`) => `${number(count)} ${count === 1 ? one : more}`;
+
+function ago(seconds) {
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3_600) return several(Math.floor(seconds / 60), "minute");
+  if (seconds < 2 * DAY) return several(Math.floor(seconds / 3_600), "hour");
+  return several(Math.floor(seconds / DAY), "day");
+}
+
+function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let at = 0;
+  for (; bytes >= 1024 && at < units.length - 1; at += 1) bytes /= 1024;
+  return `${some.format(bytes)} ${units[at]}`;
+}
+
+const clock = (seconds) => new Date(seconds * 1_000).toLocaleTimeString("en-GB");
+const DAY = 86_400;
+
+/** A time of day, with its date where that is not today or nearly so. */
+function moment(seconds) {
+  const date = new Date(seconds * 1_000);
+  const isNear = Date.now() / 1_000 - seconds < DAY / 2;
+  return isNear ? clock(seconds) : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${clock(seconds)}`;
+}
+
+// The document.
+
+function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+function draw(name, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+/** A name from outside, which may be written from right to left. */
+const foreign = (text, attributes = {}) => make("bdi", attributes, text);
+
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function set(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+/** What each element of a list was made from. */
+const contents = new WeakMap();
+
+/** Shows one element per item, in order; those that are there already stay, so that focus and selection do. */
+function list(parent, items, key, build) {
+  const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let at = parent.firstElementChild;
+  for (const item of items) {
+    const name = key(item);
+    const content = JSON.stringify(item);
+    let child = known.get(name);
+    known.delete(name);
+    if (!child || contents.get(child) !== content) {
+      const fresh = build(item);
+      fresh.dataset.key = name;
+      contents.set(fresh, content);
+      if (child === at) at = fresh;
+      if (child) child.replaceWith(fresh);
+      child = fresh;
+    }
+    if (child === at) at = at.nextElementSibling;
+    else parent.insertBefore(child, at);
+  }
+  for (const child of known.values()) child.remove();
+}
+
+const pairs = (parent, items) =>
+  list(parent, items.flatMap(([name, value, bad]) => [{ dt: name }, { dd: value, of: name, bad }]),
+    (item) => item.dt ?? `${item.of} is`,
+    (item) => (item.dt ? make("dt", {}, item.dt) : make("dd", item.bad ? { class: "bad" } : {}, item.dd)));
+
+// Lines.
+
+function path(values, width, height, max, closed) {
+  const step = width / Math.max(1, values.length - 1);
+  const points = values.map((value, at) =>
+    `${(at * step).toFixed(1)} ${(height - (max ? (value / max) * height : 0)).toFixed(1)}`);
+  const line = `M${points.join("L")}`;
+  return closed ? `${line}L${width} ${height}L0 ${height}Z` : line;
+}
+
+/** A line only where there is something, and on its way there. */
+function gaps(values, width, height, max) {
+  const step = width / Math.max(1, values.length - 1);
+  let isDrawn = false;
+  return values.map((value, at) => {
+    const is = value > 0 || values[at - 1] > 0 || values[at + 1] > 0;
+    const point = is ? `${isDrawn ? "L" : "M"}${(at * step).toFixed(1)} ${(height - (value / max) * height).toFixed(1)}` : "";
+    isDrawn = is;
+    return point;
+  }).join("");
+}
+
+function spark(minutes, words) {
+  const max = Math.max(1, ...minutes);
+  return draw("svg", { class: "spark", viewBox: "0 -1 120 28", preserveAspectRatio: "none", role: "img", "aria-label": words },
+    draw("path", { class: "area", d: path(minutes, 120, 26, max, true) }),
+    draw("path", { d: path(minutes, 120, 26, max, false) }));
+}
+
+const trend = (minutes) =>
+  `by minute: at most ${number(Math.max(...minutes))}, in the last ten minutes ${number(minutes.slice(-10).reduce((a, b) => a + b, 0))}`;
+
+/** The next number above that is easy to read. */
+function ceiling(value) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
+  return [1, 2, 4, 5, 10].map((factor) => factor * power).find((top) => top >= value) ?? value;
+}
+
+/** Sends are accepted a flush at a time: three slots on either side make that a line. */
+function smooth(values) {
+  return values.map((_, at) => {
+    const around = values.slice(Math.max(0, at - 3), at + 4);
+    return around.reduce((sum, value) => sum + value, 0) / around.length;
+  });
+}
+
+function showHour(rates) {
+  // The slot that is still filling would always hang down.
+  const series = (name) => smooth(rates[name].slice(0, -1).map((sends) => sends / rates.slot_seconds));
+  const [counted, accepted, dropped] = ["counted", "accepted", "dropped"].map(series);
+  const peak = Math.max(...counted, ...accepted, ...dropped);
+  const top = Math.max(1, ceiling(peak));
+  const total = (name) => rates[name].reduce((sum, sends) => sum + sends, 0);
+  const words = `Sends a second over the last hour: at most ${perSecond(peak)}. In that hour ` +
+    `${number(total("counted"))} were counted, ${number(total("accepted"))} accepted, ${number(total("dropped"))} dropped.`;
+  const W = 720, H = 180;
+  const shape = (name, values, closed) =>
+    draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed) });
+  const svg = draw("svg", { viewBox: `0 -2 ${W} ${H + 4}`, preserveAspectRatio: "none", role: "img", "aria-label": words },
+    ...[0, 0.5, 1].map((part) => draw("line", { class: "grid", x1: 0, x2: W, y1: H * part, y2: H * part })),
+    shape("accepted", accepted, true), shape("counted", counted, false), shape("accepted", accepted, false));
+  if (total("dropped") > 0) svg.append(shape("dropped", dropped, true), draw("path", { class: "line dropped", d: gaps(dropped, W, H, top) }));
+  const ticks = (name, texts) => make("div", { class: name, "aria-hidden": "true" }, ...texts.map((text) => make("span", {}, text)));
+  const times = [60, 45, 30, 15].map((minutes) => clock(rates.end - minutes * 60).slice(0, 5));
+  $("chart").replaceChildren(make("div", { class: "plot" },
+    ticks("ticks-y", [perSecond(top), perSecond(top / 2), "0"]), svg, ticks("ticks-x", [...times, "now"])));
+}
+
+// Parts of the page.
+
+function showHead(status) {
+  const { state, words } = status.headline;
+  set($("hero"), "data-state", state);
+  say($("badge"), BADGES[state] ?? "?");
+  say($("headline"), words);
+  say($("version"), `version ${status.version}`);
+  say($("uptime"), `up for ${ago(status.uptime_seconds)}`);
+  document.title = `${BADGES[state] ?? "?"} ${words} – braze-datadog`;
+  const minute = status.rates.last_minute;
+  const rate = (sends) => perSecond(sends / minute.seconds);
+  const waiting = status.queue.depth;
+  const balanced = status.books.balanced;
+  const troubled = status.connections.filter((connection) => connection.state === "trouble").length;
+  list($("facts"), [
+    { value: rate(minute.accepted), words: "accepted a second" },
+    { value: number(minute.dropped), words: "dropped in the last minute", bad: minute.dropped > 0 },
+    { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
+    { value: troubled ? number(troubled) : "all", words: troubled ? `of ${several(status.connections.length, "connection")} in trouble` : "connections well", bad: troubled > 0 },
+    { value: balanced ? "balanced" : "out of balance", words: "books", bad: !balanced },
+  ], (fact) => fact.words.replace(/\d+/g, "n"), (fact) => {
+    const value = make("b", {}, fact.value);
+    const before = ["books", "queue"].includes(fact.words);
+    return make("li", fact.bad ? { class: "bad" } : {}, ...(before ? [`${fact.words} `, value] : [value, ` ${fact.words}`]));
+  });
+}
+
+const unit = (queue) => (queue.kind === "kafka" ? "messages" : "events");
+
+function reasons(connection) {
+  return Object.entries(connection.dropped_by_reason ?? {})
+    .sort((a, b) => b[1] - a[1])
+    .map(([reason, sends]) => `${number(sends)} ${REASONS[reason] ?? reason}`)
+    .join(", ");
+}
+
+function connectionRow(connection) {
+  const name = make("th", { scope: "row" }, foreign(connection.name),
+    make("span", { class: "sub" }, `${connection.site}${connection.dry_run ? ", dry run: nothing is sent" : ""}`));
+  const outcome = make("td", {}, make("span", { class: `state ${connection.state}` }, connection.words));
+  if (connection.state === "trouble" && connection.last_outcome) {
+    outcome.append(make("span", { class: "sub" }, foreign(connection.last_outcome.outcome.slice(0, 300))));
+  }
+  if (connection.key?.state === "invalid") {
+    outcome.append(make("span", { class: "sub bad" }, `key: ${connection.key.words}`));
+  } else if (connection.key?.words) {
+    outcome.append(make("span", { class: "sub" }, `key: ${connection.key.words}`));
+  }
+  for (const one of (connection.collapsing ?? []).slice(0, 5)) {
+    outcome.append(make("p", { class: "note" }, "Datadog sees ", several(one.names.length, "name"), " as one, ", foreign(one.tag),
+      ": ", ...one.names.slice(0, 8).flatMap((text, at) => [at ? ", " : "", "“", foreign(text), "”"]), ". Group by ", foreign(one.group_by), " instead."));
+  }
+  const cell = (label, value, bad) =>
+    make("td", { class: `number${bad ? " bad" : ""}`, "data-label": label }, number(value));
+  const dropped = cell("dropped", connection.dropped, connection.dropped > 0);
+  if (connection.dropped) dropped.append(make("span", { class: "sub" }, reasons(connection)));
+  return make("tr", {}, name, outcome, cell("accepted", connection.accepted), dropped,
+    cell("pending", connection.pending), cell("series", connection.series));
+}
+
+function showConnections(all) {
+  const wanted = $("filter").value.trim().toLowerCase();
+  const text = (one) => `${one.name} ${one.site} ${one.state} ${one.words}`.toLowerCase();
+  const found = all.filter((one) => !wanted || text(one).includes(wanted));
+  const value = (one) => (view.sort === "state" ? ORDER[one.state] ?? 1 : one[view.sort]);
+  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
+  found.sort((a, b) => (view.down ? -1 : 1) * compare(value(a), value(b)) || b.dropped - a.dropped || a.name.localeCompare(b.name));
+  const troubled = all.filter((one) => one.state === "trouble").length;
+  const unserved = view.status.books.connections?._unrouted?.dropped ?? 0;
+  say($("connections-said"), `${several(all.length, "connection")}${troubled ? `, ${troubled} in trouble` : ""}` +
+    (wanted ? `, ${number(found.length)} shown` : "") +
+    (unserved ? `; ${several(unserved, "send")} dropped that none of them serves` : ""));
+  $("filter-box").hidden = all.length < FILTER_FROM;
+  // What does not show is left out, so that a row is made anew only when it looks different.
+  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, accepted, dropped, dropped_by_reason, pending, series }) =>
+    ({ name, site, dry_run, state, words, last_outcome: state === "trouble" ? { outcome: last_outcome?.outcome ?? "" } : null,
+      key: key && { state: key.state, words: key.words }, collapsing, accepted, dropped, dropped_by_reason, pending, series }));
+  list($("connection-rows"), shown, (one) => one.name, connectionRow);
+  const left = found.length - view.rows;
+  $("more").hidden = left <= 0;
+  if (left > 0) say($("more"), `Show ${number(Math.min(left, ROWS_AT_ONCE))} more of ${number(left)}`);
+}
+
+function busyRow(busy) {
+  const details = [busy.canvas, busy.name && busy.id, busy.connection].filter(Boolean);
+  const sub = make("span", { class: "sub" });
+  details.forEach((text, at) => sub.append(at ? " · " : "", foreign(text)));
+  return make("tr", {},
+    make("th", { scope: "row" }, foreign(busy.name || busy.id), sub),
+    make("td", { class: "line-cell" }, spark(busy.minutes, trend(busy.minutes))),
+    make("td", { class: "number" }, number(busy.sends)));
+}
+
+function showBusy(id, busy, none) {
+  list($(id), busy.slice(0, 10), (one) => `${one.connection} ${one.id} ${one.name}`, busyRow);
+  say($(`${id}-said`), busy.length ? "" : none);
+}
+
+function showQueue(queue) {
+  const rows = [["kind", queue.kind === "kafka" ? "Kafka" : "on the local disk"], [`${unit(queue)} waiting`, number(queue.depth)]];
+  if (queue.kind === "kafka") {
+    rows.push(["lag behind what is committed", several(queue.lag, "message")], ["partitions", number(queue.partitions)],
+      ["fetching", queue.paused ? "paused: the pipeline is full" : "runs", queue.paused],
+      ["messages the broker threw away", number(queue.messages_lost), queue.messages_lost > 0]);
+  } else {
+    const full = queue.size_max_bytes ? Math.round((queue.size_bytes / queue.size_max_bytes) * 100) : 0;
+    rows.push(["on disk", `${size(queue.size_bytes)} of ${size(queue.size_max_bytes)} (${full} %)`, full > 80],
+      ["events lost to damage", number(queue.events_lost), queue.events_lost > 0]);
+  }
+  if (queue.trouble) rows.push(["trouble", queue.trouble, true]);
+  pairs($("queue"), rows);
+}
+
+function showBooks(status) {
+  list($("invariants"), status.invariants, (one) => one.words, (one) => {
+    const sides = one.balanced ? number(one.left) : `${number(one.left)} ≠ ${number(one.right)}`;
+    const item = make("li", {}, make("span", { class: `state ${one.balanced ? "flowing" : "trouble"}` },
+      `${one.balanced ? "Balances" : "Does not balance"}: ${one.words}`), make("span", { class: "sub" }, sides));
+    return item;
+  });
+  const books = status.books;
+  pairs($("books"), ["received", "ignored", "malformed", "duplicate", "counted", "accepted", "dropped", "pending"].map((name) =>
+    [name, number(books[name]), books[name] > 0 && ["malformed", "dropped"].includes(name)]));
+  const malformed = Object.entries(books.malformed_by_reason ?? {});
+  say($("malformed"), malformed.length ? `Malformed: ${malformed.map(([reason, events]) => `${number(events)} ${reason.replaceAll("_", " ")}`).join(", ")}` : "");
+}
+
+function show(status) {
+  showHead(status);
+  showHour(status.rates);
+  showConnections(status.connections);
+  showBusy("campaigns", status.busiest.campaigns, "No campaign has sent in the last hour.");
+  showBusy("steps", status.busiest.steps, "No Canvas step has sent in the last hour.");
+  showQueue(status.queue);
+  showBooks(status);
+  pairs($("configuration"), status.configuration.map(({ key, value }) => [key, value || "none"]));
+}
+
+// Search.
+
+const named = (result, key) => result.tags.find((tag) => tag.startsWith(`${key}:`))?.slice(key.length + 1);
+
+function resultItem(result) {
+  const title = [named(result, "canvas_name"), named(result, "canvas_step_name") ?? named(result, "canvas_step_id"),
+    named(result, "campaign_name") ?? named(result, "campaign_id")].filter(Boolean);
+  const name = make("span", { class: "name" });
+  (title.length ? title : [result.tags[0] ?? "no tags"]).forEach((text, at) => name.append(at ? " › " : "", foreign(text)));
+  const item = make("li", {}, name, make("span", {}, several(result.sends, "send")),
+    make("span", { class: "wide" }, make("span", { class: `state ${result.state}` }, result.words)),
+    make("span", { class: "wide sub" }, `last send ${moment(result.last_send)} (${ago(result.last_send_seconds_ago)} ago) · connection `, foreign(result.connection)),
+    make("span", { class: "wide tags" }, ...result.tags.map((tag) => foreign(tag, { class: "tag" }))));
+  return item;
+}
+
+function showSearch(found) {
+  const { matches, results } = found;
+  const left = matches - results.length;
+  const since = `since ${moment(found.since)}`;
+  let words = `${several(matches, "series", "series")} of ${number(found.remembered_series)} remembered ${since}`;
+  if (!matches) words = `Nothing sent ${since} has these words in its tags.`;
+  else if (left > 0) words += `; the ${results.length} nearest are shown`;
+  if (found.left_out_series) words += ` ${several(found.left_out_series, "series", "series")} of the last flush could not be remembered.`;
+  say($("search-said"), words);
+  list($("results"), results, (result) => `${result.connection} ${result.tags.join(" ")}`, resultItem);
+}
+
+async function search() {
+  const query = $("search").value.trim();
+  view.query = query;
+  if (!query) {
+    say($("search-said"), "");
+    $("results").replaceChildren();
+    return;
+  }
+  try {
+    const answer = await fetch(`/search?q=${encodeURIComponent(query)}`, { signal: AbortSignal.timeout(PATIENCE) });
+    if (!answer.ok) throw new Error(await answer.text());
+    const found = await answer.json();
+    // An answer to what was asked before comes too late.
+    if (view.query === query) showSearch(found);
+  } catch {
+    if (view.query === query) say($("search-said"), "The search had no answer; it is tried again.");
+  }
+}
+
+// Asking.
+
+function showFreshness() {
+  const fresh = $("fresh");
+  const stale = view.failures > 0;
+  fresh.classList.toggle("stale", stale);
+  if (!stale) {
+    say(fresh, document.hidden ? "paused" : "live");
+    return;
+  }
+  say(fresh, view.answeredAt ? `no answer for ${ago((Date.now() - view.answeredAt) / 1_000)}` : "no answer yet");
+  // One answer may be lost; two are news.
+  if (view.failures < 2) return;
+  set($("hero"), "data-state", "unknown");
+  say($("badge"), BADGES.unknown);
+  say($("headline"), "The forwarder does not answer");
+  document.title = "? no answer – braze-datadog";
+}
+
+async function poll() {
+  clearTimeout(view.timer);
+  if (view.isAsking) return;
+  view.isAsking = true;
+  let wait = POLL;
+  try {
+    const answer = await fetch("/status", { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
+    if (!answer.ok) throw new Error(answer.statusText);
+    const text = await answer.text();
+    view.status = JSON.parse(text);
+    view.answeredAt = Date.now();
+    view.failures = 0;
+    show(view.status);
+    if (view.query) await search();
+    if (text.length > LARGE_BYTES) wait = POLL_LARGE;
+  } catch (error) {
+    view.failures += 1;
+    wait = Math.min(POLL * 2 ** view.failures, POLL_FAILED_MAX);
+    if (!(error instanceof TypeError || error instanceof DOMException)) console.error(error);
+  }
+  view.isAsking = false;
+  showFreshness();
+  // Nobody looks: asking goes on when somebody does.
+  if (!document.hidden) view.timer = setTimeout(poll, wait);
+}
+
+function sortBy(heading) {
+  const key = heading.dataset.sort;
+  const numbers = !["name", "state"].includes(key);
+  view.down = view.sort === key ? !view.down : numbers;
+  view.sort = key;
+  for (const other of document.querySelectorAll("th[data-sort]")) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", view.down ? "descending" : "ascending");
+  if (view.status) showConnections(view.status.connections);
+}
+
+function start() {
+  let typed = 0;
+  $("search").addEventListener("input", () => {
+    clearTimeout(typed);
+    typed = setTimeout(search, 250);
+  });
+  $("search-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    search();
+  });
+  $("filter").addEventListener("input", () => view.status && showConnections(view.status.connections));
+  $("more").addEventListener("click", () => {
+    view.rows += ROWS_AT_ONCE;
+    showConnections(view.status.connections);
+  });
+  for (const heading of document.querySelectorAll("th[data-sort]")) {
+    heading.querySelector("button").addEventListener("click", () => sortBy(heading));
+  }
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) poll();
+    showFreshness();
+  });
+  setInterval(showFreshness, 1_000);
+  poll();
+}
+
+start();

@@ -1,0 +1,215 @@
+//! What people are told: whether sends flow, and how each connection is, in words.
+
+use super::rates::Hour;
+use crate::stats::{ConnectionBooks, DropReason};
+
+/// How it is, at one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Sends come and are accepted.
+    Flowing,
+    /// No sends come.
+    Quiet,
+    /// Sends are lost, or can't come in.
+    Trouble,
+}
+
+impl State {
+    /// The word for it, in JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            State::Flowing => "flowing",
+            State::Quiet => "quiet",
+            State::Trouble => "trouble",
+        }
+    }
+}
+
+/// Whether sends flow: the answer at one look. `not_ready` is why no events can be taken.
+pub fn headline(hour: &Hour, not_ready: Option<&str>, uptime_seconds: u64) -> (State, String) {
+    if let Some(worst) = hour.dropping.first() {
+        let others = match hour.dropping.len() - 1 {
+            0 => String::new(),
+            1 => ", and for one more reason".to_owned(),
+            others => format!(", and for {others} more reasons"),
+        };
+        let place = match worst.connection.as_str() {
+            crate::stats::UNROUTED => String::new(),
+            name => format!(" on {name}"),
+        };
+        return (State::Trouble, format!("Sends are being dropped: {}{place}{others}", short(worst.reason)));
+    }
+    if let Some(reason) = not_ready {
+        return (State::Trouble, format!("No events are taken: {reason}"));
+    }
+    match hour.quiet_seconds {
+        None => (State::Quiet, format!("No sends since the start {} ago", ago(uptime_seconds))),
+        // As long as it is measured over.
+        Some(quiet) if hour.minute.counted == 0 => (State::Quiet, format!("No sends for {}", ago(quiet))),
+        Some(_) => {
+            (State::Flowing, format!("Sends flow: {}", rate(hour.minute.counted, hour.minute_seconds)))
+        }
+    }
+}
+
+/// How a connection is, in words, at the Unix second `now`. `site` is its site's name.
+pub fn connection(books: &ConnectionBooks, site: &str, now: u64) -> (State, String) {
+    let Some((_, at)) = books.last_outcome else {
+        return (State::Quiet, "nothing was sent yet".to_owned());
+    };
+    let ago = ago(now.saturating_sub(at));
+    match books.last_dropped {
+        None => (State::Flowing, format!("accepted {ago} ago")),
+        Some(reason) => (State::Trouble, outcome(reason, site)),
+    }
+}
+
+/// Why a request was lost, and where to look.
+pub(super) fn outcome(reason: DropReason, site: &str) -> String {
+    match reason {
+        DropReason::Http403 => format!("403: this key is not valid on {site}"),
+        DropReason::Http400 => "400: Datadog could not read the request".to_owned(),
+        DropReason::Http413 => "413: the request was too large for Datadog".to_owned(),
+        DropReason::Http429 => "429: Datadog limits the rate".to_owned(),
+        DropReason::Http4xx => "Datadog refused the request".to_owned(),
+        DropReason::Http5xx => "Datadog had an error".to_owned(),
+        DropReason::HttpUnexpected => "what answered is not Datadog's intake".to_owned(),
+        DropReason::Timeout => format!("no answer from {site} in time"),
+        DropReason::Connect => format!("{site} can't be reached"),
+        DropReason::Shutdown => "stopped before there was an answer".to_owned(),
+        DropReason::Late | DropReason::Early | DropReason::Unrouted => short(reason).to_owned(),
+    }
+}
+
+/// A reason in two or three words.
+pub const fn short(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Late => "too old for Datadog",
+        DropReason::Early => "too far in the future",
+        DropReason::Unrouted => "no connection serves them",
+        DropReason::Timeout => "no answer in time",
+        DropReason::Connect => "no connection to Datadog",
+        DropReason::Http400 => "400",
+        DropReason::Http403 => "403",
+        DropReason::Http413 => "413",
+        DropReason::Http429 => "429",
+        DropReason::Http4xx => "a 4xx answer",
+        DropReason::Http5xx => "a 5xx answer",
+        DropReason::HttpUnexpected => "an unexpected answer",
+        DropReason::Shutdown => "stopped before an answer",
+    }
+}
+
+/// Sends a second, or in the last minute where that says more.
+fn rate(sends: u64, seconds: u64) -> String {
+    let a_second = sends / seconds.max(1);
+    match (a_second, sends) {
+        (0, 1) => "1 in the last minute".to_owned(),
+        (0, sends) => format!("{sends} in the last minute"),
+        (a_second, _) => format!("{} a second", grouped(a_second)),
+    }
+}
+
+/// 1234567 as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time span in its largest unit or two: `2 s`, `12 minutes`, `3 hours 5 minutes`, `4 days`.
+pub fn ago(seconds: u64) -> String {
+    let several = |number: u64, unit: &str| {
+        if number == 1 { format!("1 {unit}") } else { format!("{number} {unit}s") }
+    };
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if seconds < 60 => format!("{seconds} s"),
+        () if minutes < 60 => several(minutes, "minute"),
+        () if days < 2 && minutes.is_multiple_of(60) => several(hours, "hour"),
+        () if days < 2 => format!("{} {}", several(hours, "hour"), several(minutes % 60, "minute")),
+        () => several(days, "day"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rates::{Dropping, Sends};
+    use super::*;
+
+    fn hour(counted: u64, quiet_seconds: Option<u64>, dropping: &[(&str, DropReason)]) -> Hour {
+        Hour {
+            slots: Vec::new(),
+            minute: Sends { counted, ..Sends::default() },
+            minute_seconds: 60,
+            quiet_seconds,
+            dropping: dropping
+                .iter()
+                .map(|(name, reason)| Dropping { connection: (*name).into(), reason: *reason, sends: 1 })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_headline_says_whether_sends_flow() {
+        let say = |hour: Hour, not_ready| headline(&hour, not_ready, 200).1;
+        assert_eq!(say(hour(60 * 1234, Some(0), &[]), None), "Sends flow: 1,234 a second");
+        assert_eq!(say(hour(12, Some(5), &[]), None), "Sends flow: 12 in the last minute");
+        assert_eq!(say(hour(0, Some(725), &[]), None), "No sends for 12 minutes");
+        assert_eq!(say(hour(0, None, &[]), None), "No sends since the start 3 minutes ago");
+        assert_eq!(
+            say(hour(9, Some(0), &[]), Some("the queue is full")),
+            "No events are taken: the queue is full"
+        );
+        let forbidden = [("acme", DropReason::Http403)];
+        assert_eq!(say(hour(9, Some(0), &forbidden), None), "Sends are being dropped: 403 on acme");
+        let three = [("_unrouted", DropReason::Unrouted), ("b", DropReason::Late), ("c", DropReason::Early)];
+        assert_eq!(
+            say(hour(9, Some(0), &three), None),
+            "Sends are being dropped: no connection serves them, and for 2 more reasons"
+        );
+        assert_eq!(headline(&hour(9, Some(0), &three), None, 0).0, State::Trouble);
+    }
+
+    #[test]
+    fn a_connection_is_told_by_its_last_outcome() {
+        let books = |dropped, at| ConnectionBooks {
+            last_outcome: Some(("…".into(), at)),
+            last_dropped: dropped,
+            ..ConnectionBooks::default()
+        };
+        let say = |books: &ConnectionBooks| connection(books, "EU1", 100);
+        assert_eq!(say(&books(None, 98)), (State::Flowing, "accepted 2 s ago".into()));
+        assert_eq!(
+            say(&books(Some(DropReason::Http403), 98)),
+            (State::Trouble, "403: this key is not valid on EU1".into())
+        );
+        assert_eq!(say(&ConnectionBooks::default()), (State::Quiet, "nothing was sent yet".into()));
+    }
+
+    #[test]
+    fn spans_and_numbers_are_read_at_a_glance() {
+        for (seconds, words) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 minute"),
+            (3_599, "59 minutes"),
+            (3_600, "1 hour"),
+            (3_661, "1 hour 1 minute"),
+            (7_320, "2 hours 2 minutes"),
+            (200_000, "2 days"),
+        ] {
+            assert_eq!(ago(seconds), words);
+        }
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1_234_567)),
+            ("0".into(), "999".into(), "1,234,567".into())
+        );
+    }
+}

@@ -1,0 +1,446 @@
+//! What was sent lately, for people who ask: each series with its last send and what became of it, each campaign and
+//! Canvas step with its last hour.
+//!
+//! It stands beside the hallway. The flush thread fills it once per flush from the merged cut; a send costs it
+//! nothing, and nothing waits for it: the pipeline leaves an outcome in a list of its own. It is not saved: after a
+//! start it knows what was sent since.
+//!
+//! Everything in it is bounded, see [`Room`]. When it is full, what was sent longest ago makes room, and of one flush
+//! what had the fewest sends.
+
+mod fold;
+mod shelf;
+mod slots;
+mod subjects;
+pub mod trend;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::fold::Query;
+use self::shelf::{Place, Shelf};
+use self::trend::Trend;
+use crate::aggregate::Aggregator;
+use crate::stats::DropReason;
+
+/// How much is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Series.
+    pub series_max: usize,
+    /// Bytes of their keys and tags.
+    pub bytes_max: usize,
+    /// Campaigns, and as many Canvas steps, that are told as the busiest.
+    pub busiest_max: usize,
+    /// Series that a search tells.
+    pub results_max: usize,
+}
+
+impl Default for Room {
+    /// 50,000 series, at a kilobyte each with their tags and their campaign's hour: 50 MB, and of a flush's time 0.35 µs
+    /// each. No setting, for whoever has more series than that looks for one that is in use, and those are kept. Tags can
+    /// be six times as long as they are; the bytes see to that.
+    fn default() -> Self {
+        Self { series_max: 50_000, bytes_max: 32 << 20, busiest_max: 20, results_max: 50 }
+    }
+}
+
+/// How many series are looked at in one go; meanwhile a search waits. That is about a millisecond.
+const SERIES_AT_ONCE: usize = 4_096;
+
+/// What became of the last request that a series was in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastOutcome {
+    /// `None`: Datadog accepted it.
+    pub dropped: Option<DropReason>,
+    /// When, in Unix seconds.
+    pub at: u64,
+}
+
+/// A series that was searched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The connection's name.
+    pub connection: String,
+    /// The tags as they were sent.
+    pub tags: Vec<String>,
+    /// The sends since the start, or since it was remembered.
+    pub sends: u64,
+    /// The bucket of its last send, in Unix seconds.
+    pub last_send: u64,
+    /// What became of the last request that it was in; `None`: nothing yet.
+    pub outcome: Option<LastOutcome>,
+    /// When Datadog last accepted it, in Unix seconds.
+    pub accepted_at: Option<u64>,
+    /// The last hour of its campaign or Canvas step.
+    pub trend: Option<Trend>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Search {
+    /// The best of it.
+    pub found: Vec<Found>,
+    /// How many series match.
+    pub matches: usize,
+    /// How many series were looked at.
+    pub remembered: usize,
+    /// Series of the last flush that there was no room for.
+    pub left_out: usize,
+}
+
+/// What has a last hour of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A campaign.
+    Campaign,
+    /// A step of a Canvas.
+    Step,
+}
+
+/// One of the busiest campaigns or Canvas steps of the last hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// Which of them it is.
+    pub kind: Kind,
+    /// The connection's name.
+    pub connection: String,
+    /// Its id; empty where only a name is known.
+    pub id: String,
+    /// Its name; empty where only the id is known.
+    pub name: String,
+    /// The name of a step's Canvas, if that is known.
+    pub canvas: String,
+    /// Its last hour.
+    pub trend: Trend,
+}
+
+/// A request, between the cut that it was made from and its outcome.
+pub type RequestNumber = u64;
+
+/// What was sent lately. Filled by one thread, read by any.
+#[derive(Debug)]
+pub struct Catalogue {
+    room: Room,
+    state: Mutex<State>,
+    /// Not in `state`, so that who settles never waits for who notes.
+    outcomes: Mutex<Vec<(RequestNumber, LastOutcome)>>,
+    busiest: Mutex<Arc<Vec<Busy>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    shelf: Shelf,
+    /// Which series wait for which outcome. As many as there are requests without one, which the pipeline bounds.
+    waiting: HashMap<RequestNumber, Vec<Place>>,
+    requests: RequestNumber,
+}
+
+/// Where the series of a cut are, by their number.
+#[derive(Debug)]
+pub struct Noted {
+    places: Vec<Option<Place>>,
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self::new(Room::default())
+    }
+}
+
+impl Catalogue {
+    /// An empty one.
+    pub fn new(room: Room) -> Self {
+        let state = State { shelf: Shelf::new(room), waiting: HashMap::new(), requests: 0 };
+        Self { room, state: Mutex::new(state), outcomes: Mutex::default(), busiest: Mutex::default() }
+    }
+
+    /// Takes in a merged cut at the Unix second `now`. `connections` are their names, by number.
+    pub fn note<'n>(&self, cut: &Aggregator, connections: impl Iterator<Item = &'n str>, now: u64) -> Noted {
+        self.settled().shelf.begin(cut.layout(), connections);
+        let mut noted = Noted { places: vec![None; cut.len()] };
+        let mut unknown: Vec<(u64, usize)> = Vec::new();
+        for range in chunks(cut.len()) {
+            let mut state = lock(&self.state);
+            for number in range {
+                let series = cut.series(number);
+                noted.places[number] = state.shelf.renew(cut.layout(), &series, now);
+                if noted.places[number].is_none() {
+                    unknown.push((series.sends(), number));
+                }
+            }
+        }
+        self.take_in(cut, unknown, &mut noted, now);
+        let busiest = lock(&self.state).shelf.busiest(now, self.room.busiest_max);
+        *lock(&self.busiest) = Arc::new(busiest);
+        noted
+    }
+
+    /// Expects the outcome of a request that holds these series of a cut that was noted.
+    pub fn expect(&self, noted: &Noted, numbers: &[u32]) -> RequestNumber {
+        let places =
+            numbers.iter().filter_map(|number| noted.places.get(*number as usize).copied()?).collect();
+        let mut state = lock(&self.state);
+        state.requests += 1;
+        let request = state.requests;
+        state.waiting.insert(request, places);
+        request
+    }
+
+    /// Tells the outcome of a request.
+    pub fn settle(&self, request: RequestNumber, outcome: LastOutcome) {
+        lock(&self.outcomes).push((request, outcome));
+    }
+
+    /// Searches the tags of every series for all words of `query`. It may wait for a flush, and takes some
+    /// milliseconds itself: it is for a thread that may block.
+    pub fn search(&self, query: &str) -> Search {
+        match Query::new(query) {
+            Some(query) => self.settled().shelf.search(&query, self.room.results_max),
+            None => Search::default(),
+        }
+    }
+
+    /// The busiest campaigns and Canvas steps as of the last flush, of each kind the busiest first.
+    pub fn busiest(&self) -> Arc<Vec<Busy>> {
+        Arc::clone(&lock(&self.busiest))
+    }
+
+    /// Puts the new series of a cut on the shelf, the busiest first, as far as there is or can be made room.
+    fn take_in(&self, cut: &Aggregator, mut unknown: Vec<(u64, usize)>, noted: &mut Noted, now: u64) {
+        if unknown.is_empty() {
+            return;
+        }
+        unknown.sort_unstable_by(|a, b| b.cmp(a));
+        let mut leavers = None;
+        for range in chunks(unknown.len()) {
+            let mut state = lock(&self.state);
+            let known = &mut state.shelf;
+            for at in range {
+                let (sends, number) = unknown[at];
+                while !known.has_room() {
+                    let leavers = leavers.get_or_insert_with(|| known.leavers());
+                    match leavers.pop() {
+                        Some(leaver) if known.leaves(&leaver, sends) => known.remove(&leaver),
+                        // Those behind have fewer sends still.
+                        _ => return known.leave_out(unknown.len() - at),
+                    }
+                }
+                noted.places[number] = known.add(cut.layout(), &cut.series(number), now);
+            }
+        }
+    }
+
+    /// The state, with every outcome that is known.
+    fn settled(&self) -> MutexGuard<'_, State> {
+        let outcomes = std::mem::take(&mut *lock(&self.outcomes));
+        let mut state = lock(&self.state);
+        for (request, outcome) in outcomes {
+            for place in state.waiting.remove(&request).unwrap_or_default() {
+                state.shelf.settle(place, outcome);
+            }
+        }
+        state
+    }
+}
+
+fn chunks(length: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..length).step_by(SERIES_AT_ONCE).map(move |start| start..length.min(start + SERIES_AT_ONCE))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked left a catalogue that may lack a series, which harms nobody.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use foldhash::fast::RandomState;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
+    use crate::aggregate::{Late, Settings, Timestamp};
+    use crate::event::{FIELDS, Field, SendEvent};
+    use crate::route::ConnectionId;
+
+    const NOW: u64 = 1_800_000_000;
+
+    /// The fields of an event.
+    type Fields<'f> = &'f [(Field, &'f str)];
+
+    /// So many sends of events with these fields, in the bucket that starts at a Unix second.
+    fn cut(layout: &Arc<Layout>, sends: &[(Fields<'_>, u64, u64)]) -> Aggregator {
+        let settings = Settings {
+            timestamp: Timestamp::Event,
+            late: Late::Drop,
+            flush_interval: Duration::from_secs(10),
+            flush_timeout: Duration::from_secs(5),
+            series_max: 1_000_000,
+        };
+        let mut cut = Aggregator::new(Arc::clone(layout), &settings, RandomState::default());
+        for (given, count, bucket) in sends {
+            let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+            for (field, value) in *given {
+                fields[*field as usize] = value.as_bytes();
+            }
+            let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
+            for _ in 0..*count {
+                cut.record(ConnectionId(0), &event, "email", *bucket, *bucket);
+            }
+        }
+        cut
+    }
+
+    fn layout(static_tags: &[&str]) -> Arc<Layout> {
+        let static_tags = static_tags.iter().map(|tag| (*tag).into()).collect();
+        Arc::new(Layout::new(&TagSettings { include: Tag::ALL.to_vec(), static_tags, names: Names::Latest }))
+    }
+
+    fn note(catalogue: &Catalogue, cut: &Aggregator, now: u64) -> Noted {
+        catalogue.note(cut, ["acme"].into_iter(), now)
+    }
+
+    const WEEKLY: &[(Field, &str)] = &[
+        (Field::CampaignId, "8a3f"),
+        (Field::CampaignName, "Weekly newsletter"),
+        (Field::AppGroupId, "emea"),
+    ];
+    const STEP: &[(Field, &str)] = &[
+        (Field::CanvasId, "c1"),
+        (Field::CanvasName, "Onboarding"),
+        (Field::CanvasStepId, "s1"),
+        (Field::CanvasStepName, "Welcome"),
+    ];
+
+    #[test]
+    fn a_campaign_is_found_by_name_and_id_with_its_tags_and_its_last_send() {
+        let catalogue = Catalogue::default();
+        let cut =
+            cut(&layout(&["env:prod"]), &[(WEEKLY, 3, NOW - 20), (WEEKLY, 2, NOW - 10), (STEP, 1, NOW)]);
+        note(&catalogue, &cut, NOW);
+        for query in ["weekly", "8a3f", "newsletter EMEA"] {
+            let search = catalogue.search(query);
+            assert_eq!((search.matches, search.remembered), (1, 2), "{query}");
+            let found = &search.found[0];
+            assert_eq!((found.sends, found.last_send), (5, NOW - 10));
+            assert_eq!((&*found.connection, found.outcome), ("acme", None));
+            assert!(found.tags.contains(&"campaign_name:Weekly newsletter".to_owned()), "{:?}", found.tags);
+            assert!(found.tags.contains(&"env:prod".to_owned()), "{:?}", found.tags);
+            assert_eq!(found.trend.as_ref().unwrap().sum(NOW), 5);
+        }
+        assert_eq!(catalogue.search("monthly").found, []);
+        assert_eq!(catalogue.search(" "), Search::default());
+    }
+
+    #[test]
+    fn each_series_has_the_outcome_of_the_request_that_it_was_in() {
+        let catalogue = Catalogue::default();
+        let cut = cut(&layout(&[]), &[(WEEKLY, 1, NOW), (STEP, 1, NOW)]);
+        let noted = note(&catalogue, &cut, NOW);
+        let (first, second) = (catalogue.expect(&noted, &[0]), catalogue.expect(&noted, &[1]));
+        let dropped = LastOutcome { dropped: Some(DropReason::Http403), at: NOW + 1 };
+        let accepted = LastOutcome { dropped: None, at: NOW + 2 };
+        catalogue.settle(second, dropped);
+        catalogue.settle(first, accepted);
+        let of = |query| catalogue.search(query).found[0].clone();
+        assert_eq!((of("weekly").outcome, of("weekly").accepted_at), (Some(accepted), Some(NOW + 2)));
+        assert_eq!((of("welcome").outcome, of("welcome").accepted_at), (Some(dropped), None));
+        let again = catalogue.expect(&noted, &[0]);
+        let dropped = LastOutcome { dropped: Some(DropReason::Timeout), at: NOW + 9 };
+        catalogue.settle(again, dropped);
+        assert_eq!((of("weekly").outcome, of("weekly").accepted_at), (Some(dropped), Some(NOW + 2)));
+    }
+
+    #[test]
+    fn the_busiest_are_told_by_kind_with_their_newest_names() {
+        let catalogue = Catalogue::default();
+        let layout = layout(&[]);
+        let other = &[(Field::CampaignId, "1"), (Field::CampaignName, "Other")];
+        note(&catalogue, &cut(&layout, &[(WEEKLY, 3, NOW), (other, 9, NOW), (STEP, 2, NOW)]), NOW);
+        let renamed = &[
+            (Field::CampaignId, "8a3f"),
+            (Field::CampaignName, "Monthly newsletter"),
+            (Field::AppGroupId, "emea"),
+        ];
+        note(&catalogue, &cut(&layout, &[(renamed, 30, NOW + 60)]), NOW + 60);
+        let busiest = catalogue.busiest();
+        let told: Vec<(&str, &str, u64)> =
+            busiest.iter().map(|busy| (&*busy.name, &*busy.canvas, busy.trend.sum(NOW + 60))).collect();
+        assert_eq!(told, [("Welcome", "Onboarding", 2), ("Monthly newsletter", "", 33), ("Other", "", 9)]);
+        assert_eq!(catalogue.search("weekly").matches, 0);
+        assert_eq!(catalogue.search("monthly").found[0].sends, 33);
+    }
+
+    #[test]
+    fn other_fixed_tags_are_told_after_the_next_flush() {
+        let catalogue = Catalogue::default();
+        let first = layout(&["env:test"]);
+        note(&catalogue, &cut(&first, &[(WEEKLY, 1, NOW)]), NOW);
+        note(&catalogue, &cut(&layout(&["env:prod"]), &[(WEEKLY, 1, NOW)]), NOW);
+        assert_eq!((catalogue.search("env:test").matches, catalogue.search("env:prod").matches), (0, 1));
+    }
+
+    #[test]
+    fn what_was_sent_longest_ago_makes_room_and_then_what_had_the_fewest_sends() {
+        let catalogue = Catalogue::new(Room { series_max: 2, ..Room::default() });
+        let layout = layout(&[]);
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|id| [(Field::CampaignId, id)]);
+        let known = |id: &str| catalogue.search(&format!("campaign_id:{id}")).matches == 1;
+        note(&catalogue, &cut(&layout, &[(&a, 9, NOW)]), NOW);
+        let noted = note(&catalogue, &cut(&layout, &[(&b, 2, NOW)]), NOW);
+        let late = catalogue.expect(&noted, &[0]);
+        note(&catalogue, &cut(&layout, &[(&c, 1, NOW), (&b, 2, NOW)]), NOW);
+        assert!(!known("a") && known("b") && known("c"));
+        note(&catalogue, &cut(&layout, &[(&c, 1, NOW), (&b, 2, NOW), (&d, 5, NOW), (&a, 1, NOW)]), NOW);
+        assert!(known("b") && known("d"));
+        let search = catalogue.search("campaign_id");
+        assert_eq!((search.matches, search.remembered, search.left_out), (2, 2, 1));
+        note(&catalogue, &cut(&layout, &[(&a, 1, NOW), (&c, 1, NOW)]), NOW);
+        catalogue.settle(late, LastOutcome { dropped: None, at: NOW });
+        assert!(catalogue.search("campaign_id").found.iter().all(|found| found.outcome.is_none()));
+    }
+
+    #[test]
+    fn long_tags_count_against_the_bytes() {
+        let catalogue = Catalogue::new(Room { bytes_max: 10_000, ..Room::default() });
+        let names: Vec<String> = (0..500).map(|number| format!("{number:0>180}")).collect();
+        let fields: Vec<[(Field, &str); 1]> =
+            names.iter().map(|name| [(Field::CampaignName, &**name)]).collect();
+        let sends: Vec<_> = fields.iter().map(|fields| (&fields[..], 1, NOW)).collect();
+        note(&catalogue, &cut(&layout(&[]), &sends), NOW);
+        let search = catalogue.search("campaign_name");
+        assert!(search.remembered < 40 && search.remembered > 10, "{}", search.remembered);
+        assert_eq!(search.left_out, 500 - search.remembered);
+    }
+
+    proptest! {
+        /// However series come and go, no more are remembered than there is room for, and each of them is found with
+        /// the sum of what was sent since it came.
+        #[test]
+        fn it_stays_within_its_room(
+            flushes in prop::collection::vec(prop::collection::vec((0u8..40, 1u64..9), 0..30), 1..12),
+            series_max in 1usize..30,
+        ) {
+            let catalogue = Catalogue::new(Room { series_max, ..Room::default() });
+            let layout = layout(&[]);
+            for (at, flush) in flushes.iter().enumerate() {
+                let ids: Vec<String> = flush.iter().map(|(id, _)| format!("id-{id}-")).collect();
+                let fields: Vec<[(Field, &str); 1]> = ids.iter().map(|id| [(Field::CampaignId, &**id)]).collect();
+                let sends: Vec<_> =
+                    fields.iter().zip(flush).map(|(fields, (_, count))| (&fields[..], *count, NOW)).collect();
+                let cut = cut(&layout, &sends);
+                let noted = note(&catalogue, &cut, NOW + at as u64);
+                let search = catalogue.search("campaign_id");
+                prop_assert!(search.remembered <= series_max);
+                prop_assert_eq!(search.matches, search.remembered);
+                let placed = noted.places.iter().flatten().count();
+                prop_assert_eq!(placed + search.left_out, cut.len());
+                prop_assert!(catalogue.busiest().len() <= search.remembered);
+            }
+        }
+    }
+}

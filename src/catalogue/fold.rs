@@ -1,0 +1,91 @@
+//! What counts as the same when somebody searches.
+
+/// Words of a query that are looked for; what is behind them is not.
+const WORDS_MAX: usize = 16;
+
+/// Appends `text` as it is compared: in lower case, with `_` for white space, as Datadog writes it. A line feed parts
+/// tags, and stays.
+pub(super) fn fold(folded: &mut String, text: &str) {
+    if text.is_ascii() {
+        let start = folded.len();
+        for (number, piece) in text.split([' ', '\t', '\r', '\u{c}']).enumerate() {
+            if number > 0 {
+                folded.push('_');
+            }
+            folded.push_str(piece);
+        }
+        folded[start..].make_ascii_lowercase();
+    } else {
+        let one = |c: char| if c.is_whitespace() && c != '\n' { '_' } else { c };
+        folded.extend(text.chars().flat_map(char::to_lowercase).map(one));
+    }
+}
+
+/// A query, ready to be compared.
+#[derive(Debug)]
+pub(super) struct Query {
+    whole: String,
+    words: Vec<String>,
+}
+
+impl Query {
+    /// `None` for one that asks nothing.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let folded = |text: &str| {
+            let mut folded = String::new();
+            fold(&mut folded, text);
+            folded
+        };
+        let words: Vec<String> = text.split_whitespace().take(WORDS_MAX).map(folded).collect();
+        let whole = folded(text.trim());
+        (!words.is_empty()).then_some(Self { whole, words })
+    }
+
+    /// How well folded tags, parted by line feeds, match: 2 when a tag's value is what was asked for, 1 when every
+    /// word is somewhere, 0 when not.
+    pub(super) fn rank(&self, folded: &str) -> u8 {
+        if !self.words.iter().all(|word| folded.contains(word.as_str())) {
+            return 0;
+        }
+        let is_value = |tag: &str| {
+            tag == self.whole || tag.split_once(':').is_some_and(|(_, value)| value == self.whole)
+        };
+        if folded.split('\n').any(is_value) { 2 } else { 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rank(query: &str, tags: &[&str]) -> u8 {
+        let mut folded = String::new();
+        fold(&mut folded, &tags.join("\n"));
+        Query::new(query).unwrap().rank(&folded)
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_by_any_words_and_as_datadog_writes_them() {
+        let tags = ["campaign_id:8a3f", "campaign_name:Weekly Newsletter", "channel:email"];
+        for (query, found) in [
+            ("weekly", 1),
+            ("NEWSLETTER email", 1),
+            ("weekly newsletter", 2),
+            (" Weekly_Newsletter ", 2),
+            ("8A3F", 2),
+            ("campaign_id:8a3f", 2),
+            ("8a3", 1),
+            ("monthly", 0),
+            ("weekly sms", 0),
+        ] {
+            assert_eq!(rank(query, &tags), found, "{query}");
+        }
+        assert_eq!(rank("ÉTÉ", &["campaign_name:Soldes d'été"]), 1);
+        assert_eq!(rank("カート", &["campaign_name:カート"]), 2);
+    }
+
+    #[test]
+    fn a_query_without_words_asks_nothing() {
+        assert!(Query::new(" \t ").is_none());
+    }
+}

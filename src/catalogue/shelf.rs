@@ -1,0 +1,279 @@
+//! The series that are remembered, and which of them make room for others.
+
+use std::cmp::Reverse;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::fold::{Query, fold};
+use super::slots::{Slot, Slots};
+use super::subjects::Subjects;
+use super::{Busy, Found, LastOutcome, Room, Search};
+use crate::aggregate::tags::{self, Layout, TagText};
+use crate::aggregate::{Point, Series};
+
+/// A series, for whoever comes back to it: its slot may have been given to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    slot: Slot,
+    serial: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: u64,
+    serial: u32,
+    /// See [`tags`].
+    key: Box<[u8]>,
+    /// The tags as they were sent, parted by line feeds.
+    text: Box<str>,
+    /// Of what `text` was made from beside the key.
+    text_hash: u64,
+    subject: Option<Slot>,
+    /// The last flush that it was in.
+    flush: u64,
+    flush_sends: u64,
+    sends: u64,
+    last_send: u64,
+    outcome: Option<LastOutcome>,
+    accepted_at: Option<u64>,
+}
+
+/// Who makes room, and whether there is a reason to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Leaver {
+    flush: u64,
+    sends: u64,
+    slot: Slot,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    room: Room,
+    hasher: RandomState,
+    index: HashTable<Slot>,
+    entries: Slots<Entry>,
+    /// The bytes of all keys and texts.
+    bytes: usize,
+    subjects: Subjects,
+    /// By number.
+    connections: Vec<Box<str>>,
+    serial: u32,
+    /// The number of the flush at hand.
+    flush: u64,
+    /// Series of the last flush that there was no room for.
+    left_out: usize,
+    points: Vec<Point>,
+    layout: Option<Arc<Layout>>,
+    /// How many there have been.
+    layouts: u64,
+}
+
+impl Shelf {
+    pub(super) fn new(room: Room) -> Self {
+        Self {
+            room,
+            hasher: RandomState::default(),
+            index: HashTable::new(),
+            entries: Slots::new(),
+            bytes: 0,
+            subjects: Subjects::new(),
+            connections: Vec::new(),
+            serial: 0,
+            flush: 0,
+            left_out: 0,
+            points: Vec::new(),
+            layout: None,
+            layouts: 0,
+        }
+    }
+
+    /// A flush begins: how its tags are laid out, and its connections, by number.
+    pub(super) fn begin<'n>(&mut self, layout: &Arc<Layout>, connections: impl Iterator<Item = &'n str>) {
+        if self.layout.as_ref() != Some(layout) {
+            self.layout = Some(Arc::clone(layout));
+            self.layouts += 1;
+        }
+        self.flush += 1;
+        self.left_out = 0;
+        self.connections = connections.map(Into::into).collect();
+    }
+
+    /// Adds a flush's sends to a series that is known; `None`: it is not.
+    pub(super) fn renew(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<Place> {
+        let hash = self.hash(series.key);
+        let entries = &self.entries;
+        let is_it = |slot: &Slot| {
+            entries.get(*slot).is_some_and(|entry| entry.hash == hash && *entry.key == *series.key)
+        };
+        let slot = *self.index.find(hash, is_it)?;
+        let text_hash = self.text_hash(series);
+        if let Some(entry) = self.entries.get_mut(slot)
+            && entry.text_hash != text_hash
+        {
+            self.bytes -= entry.text.len();
+            entry.text = text(layout, series);
+            entry.text_hash = text_hash;
+            self.bytes += entry.text.len();
+            if let Some(subject) = entry.subject {
+                self.subjects.rename(subject, series);
+            }
+        }
+        self.count(slot, series, now)
+    }
+
+    /// Puts a new series on the shelf, whether there is room or not.
+    pub(super) fn add(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<Place> {
+        let hash = self.hash(series.key);
+        self.serial = self.serial.wrapping_add(1);
+        let entry = Entry {
+            hash,
+            serial: self.serial,
+            key: series.key.into(),
+            text: text(layout, series),
+            text_hash: self.text_hash(series),
+            subject: self.subjects.join(series, now),
+            flush: 0,
+            flush_sends: 0,
+            sends: 0,
+            last_send: 0,
+            outcome: None,
+            accepted_at: None,
+        };
+        self.bytes += entry.key.len() + entry.text.len();
+        let slot = self.entries.insert(entry);
+        let entries = &self.entries;
+        self.index.insert_unique(hash, slot, |slot| entries.get(*slot).map_or(0, |entry| entry.hash));
+        self.count(slot, series, now)
+    }
+
+    /// Whether another series fits.
+    pub(super) fn has_room(&self) -> bool {
+        self.entries.len() < self.room.series_max && self.bytes < self.room.bytes_max
+    }
+
+    /// Who makes room; first, at the end, what was sent longest ago, and of one flush what had the fewest sends.
+    pub(super) fn leavers(&self) -> Vec<Leaver> {
+        let leaver =
+            |(slot, entry): (Slot, &Entry)| Leaver { flush: entry.flush, sends: entry.flush_sends, slot };
+        let mut leavers: Vec<Leaver> = self.entries.iter().map(leaver).collect();
+        leavers.sort_unstable_by_key(|leaver| Reverse(*leaver));
+        leavers
+    }
+
+    /// Whether one leaves for a new series with so many sends: one of an earlier flush, or with fewer sends.
+    pub(super) fn leaves(&self, leaver: &Leaver, sends: u64) -> bool {
+        leaver.flush < self.flush || leaver.sends < sends
+    }
+
+    /// Takes a series off the shelf.
+    pub(super) fn remove(&mut self, leaver: &Leaver) {
+        let Some(gone) = self.entries.remove(leaver.slot) else { return };
+        if let Ok(found) = self.index.find_entry(gone.hash, |slot| *slot == leaver.slot) {
+            found.remove();
+        }
+        self.bytes -= gone.key.len() + gone.text.len();
+        if let Some(subject) = gone.subject {
+            self.subjects.leave(subject);
+        }
+    }
+
+    /// Tells how many series of the flush there was no room for.
+    pub(super) fn leave_out(&mut self, series: usize) {
+        self.left_out = series;
+    }
+
+    /// Tells what became of the sends of a series.
+    pub(super) fn settle(&mut self, place: Place, outcome: LastOutcome) {
+        let Some(entry) = self.entries.get_mut(place.slot).filter(|entry| entry.serial == place.serial)
+        else {
+            return;
+        };
+        if outcome.dropped.is_none() {
+            entry.accepted_at = Some(outcome.at);
+        }
+        entry.outcome = Some(outcome);
+    }
+
+    /// The best of what matches: exact values first, then the last sends.
+    pub(super) fn search(&self, query: &Query, results_max: usize) -> Search {
+        let (mut ranked, mut folded) = (Vec::new(), String::new());
+        for (slot, entry) in self.entries.iter() {
+            folded.clear();
+            fold(&mut folded, &entry.text);
+            let rank = query.rank(&folded);
+            if rank > 0 {
+                ranked.push((rank, entry.last_send, entry.sends, slot));
+            }
+        }
+        let matches = ranked.len();
+        if matches > results_max {
+            ranked.select_nth_unstable_by(results_max, |a, b| b.cmp(a));
+            ranked.truncate(results_max);
+        }
+        ranked.sort_unstable_by(|a, b| b.cmp(a));
+        let found = ranked.iter().filter_map(|(_, _, _, slot)| self.found(*slot)).collect();
+        Search { found, matches, remembered: self.entries.len(), left_out: self.left_out }
+    }
+
+    /// The busiest subjects of the last hour, of each kind.
+    pub(super) fn busiest(&self, now: u64, each_max: usize) -> Vec<Busy> {
+        self.subjects.busiest(now, each_max, &self.connections)
+    }
+
+    fn found(&self, slot: Slot) -> Option<Found> {
+        let entry = self.entries.get(slot)?;
+        let connection = self.connections.get(tags::connection_of(&entry.key).index());
+        Some(Found {
+            connection: connection.map(ToString::to_string).unwrap_or_default(),
+            tags: entry.text.split('\n').filter(|tag| !tag.is_empty()).map(ToOwned::to_owned).collect(),
+            sends: entry.sends,
+            last_send: entry.last_send,
+            outcome: entry.outcome,
+            accepted_at: entry.accepted_at,
+            trend: entry.subject.and_then(|subject| self.subjects.trend(subject)),
+        })
+    }
+
+    fn count(&mut self, slot: Slot, series: &Series<'_>, now: u64) -> Option<Place> {
+        series.points(&mut self.points);
+        let sends = series.sends();
+        let newest = self.points.last().map_or(0, |point| u64::from(point.bucket));
+        let entry = self.entries.get_mut(slot)?;
+        entry.flush = self.flush;
+        entry.flush_sends = sends;
+        entry.sends += sends;
+        entry.last_send = entry.last_send.max(newest);
+        let (subject, serial) = (entry.subject, entry.serial);
+        if let Some(subject) = subject {
+            self.subjects.add(subject, now, sends);
+        }
+        Some(Place { slot, serial })
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Names and fixed tags are not part of a key, and may be others than the last time.
+    fn text_hash(&self, series: &Series<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u64(self.layouts);
+        for name in series.attributes.names {
+            hasher.write(name);
+            hasher.write_u8(0xff);
+        }
+        hasher.finish()
+    }
+}
+
+/// The tags of a series, parted by line feeds; one inside a tag is shown as a space.
+fn text(layout: &Layout, series: &Series<'_>) -> Box<str> {
+    let mut tags: Vec<TagText<'_>> = Vec::new();
+    layout.tags(&mut tags, series.key, &series.attributes);
+    let tags: Vec<String> = tags.iter().map(|tag| tag.to_string().replace('\n', " ")).collect();
+    tags.join("\n").into()
+}

@@ -1,0 +1,570 @@
+//! How a view is drawn. Pure: a buffer comes out, whatever terminal it is for.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState, Wrap};
+
+use super::told::{Busy, Connection, Found, Search, Status};
+use super::view::{Pane, View};
+use crate::admin::words::{ago, grouped};
+
+/// Narrower than this, columns that can be missed are left out.
+const WIDE: u16 = 90;
+
+/// Lower than this, the line of the last hour is.
+const HIGH: u16 = 18;
+
+const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
+
+/// What colours mean; without colours, weight tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Paint {
+    /// Whether there are colours: not where `NO_COLOR` is set.
+    pub has_colours: bool,
+}
+
+impl Paint {
+    fn style(self, state: &str) -> Style {
+        let (colour, weight) = match state {
+            "flowing" => (Color::Green, Modifier::empty()),
+            "trouble" => (Color::Red, Modifier::BOLD),
+            "quiet" => (Color::Yellow, Modifier::empty()),
+            _ => (Color::Reset, Modifier::empty()),
+        };
+        let style = Style::new().add_modifier(weight);
+        if self.has_colours { style.fg(colour) } else { style }
+    }
+}
+
+/// Draws all of it.
+pub fn draw(frame: &mut Frame<'_>, view: &View, paint: Paint) {
+    let area = frame.area();
+    let hour = if area.height >= HIGH && view.status.is_some() { 4 } else { 0 };
+    let [head, facts, line, tabs, body, detail, help] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(hour),
+        Constraint::Length(1),
+        Constraint::Fill(1),
+        Constraint::Length(2),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    frame.render_widget(headline(view, paint), head);
+    if let Some(status) = &view.status {
+        frame.render_widget(facts_of(status, paint), facts);
+        frame.render_widget(last_hour(status, line.width, paint), line);
+    }
+    frame.render_widget(tab_line(view), tabs);
+    pane(frame, view, body, paint);
+    frame.render_widget(details(view), detail);
+    let keys = if view.is_typing {
+        "Enter searches  Esc leaves"
+    } else {
+        "q quit  Tab pane  ↑↓ move  s sort  / search"
+    };
+    frame.render_widget(Paragraph::new(keys).style(FAINT), help);
+}
+
+fn headline(view: &View, paint: Paint) -> Line<'static> {
+    let (state, mark, words) = match (&view.status, &view.trouble) {
+        (_, Some(trouble)) => {
+            let since = match &view.status {
+                Some(_) => format!("No answer for {}: ", ago(view.age.as_secs())),
+                None => format!("No answer from {}: ", view.url),
+            };
+            ("trouble", "?", since + trouble)
+        }
+        (None, None) => ("quiet", "…", format!("Asking {} …", view.url)),
+        (Some(status), None) => {
+            let mark = match status.headline.state.as_str() {
+                "flowing" => "✓",
+                "quiet" => "–",
+                _ => "!",
+            };
+            (status.headline.state.as_str(), mark, status.headline.words.clone())
+        }
+    };
+    let style = paint.style(state).add_modifier(Modifier::BOLD);
+    Line::from(vec![Span::styled(format!(" {mark} "), style), Span::styled(clean(&words), style)])
+}
+
+fn facts_of(status: &Status, paint: Paint) -> Line<'static> {
+    let minute = &status.rates.last_minute;
+    let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
+    let parts = [
+        format!("{}/s accepted", grouped(minute.accepted / minute.seconds.max(1))),
+        format!("{} dropped in a minute", grouped(minute.dropped)),
+        format!("{} queued", grouped(status.queue.depth)),
+        books.to_owned(),
+        format!("v{}", clean(&status.version)),
+        format!("up {}", ago(status.uptime_seconds)),
+    ];
+    let state = if status.books.balanced && minute.dropped == 0 { "" } else { "trouble" };
+    Line::styled(format!("   {}", parts.join("  ")), paint.style(state))
+}
+
+/// Sends accepted, as many slots to a column as the width needs.
+fn last_hour(status: &Status, width: u16, paint: Paint) -> Sparkline<'static> {
+    let slots = &status.rates.accepted;
+    let each = slots.len().div_ceil(usize::from(width.max(1))).max(1);
+    let columns: Vec<u64> = slots.chunks(each).map(|chunk| chunk.iter().sum()).collect();
+    Sparkline::default().data(columns).style(paint.style("flowing"))
+}
+
+fn tab_line(view: &View) -> Line<'static> {
+    let mut spans = vec![Span::raw(" ")];
+    for pane in Pane::ALL {
+        let style = if pane == view.pane { Modifier::REVERSED | Modifier::BOLD } else { Modifier::DIM };
+        spans.push(Span::styled(format!(" {} ", pane.title()), Style::new().add_modifier(style)));
+    }
+    Line::from(spans)
+}
+
+fn pane(frame: &mut Frame<'_>, view: &View, area: Rect, paint: Paint) {
+    let Some(status) = &view.status else { return };
+    match view.pane {
+        Pane::Connections => connections(frame, view, area, paint),
+        Pane::Campaigns | Pane::Steps => busiest(frame, view, area),
+        Pane::Books => frame.render_widget(Paragraph::new(books(status, paint)), area),
+        Pane::Configuration => {
+            let rows = status.configuration.iter().map(|one| Row::new([clean(&one.key), clean(&one.value)]));
+            table(
+                frame,
+                view,
+                area,
+                Row::new(["Key", "Value"]),
+                rows,
+                &[Constraint::Length(26), Constraint::Fill(1)],
+            );
+        }
+        Pane::Search => search(frame, view, area, paint),
+    }
+}
+
+fn connections(frame: &mut Frame<'_>, view: &View, area: Rect, paint: Paint) {
+    let is_wide = area.width >= WIDE;
+    let row = |one: &Connection| {
+        let mut cells = vec![Cell::from(clean(&one.name))];
+        if is_wide {
+            cells.push(Cell::from(clean(&one.site)));
+        }
+        cells.push(Cell::from(clean(&one.words)).style(paint.style(&one.state)));
+        cells.push(number(one.accepted));
+        cells.push(number(one.dropped).style(paint.style(if one.dropped > 0 { "trouble" } else { "" })));
+        if is_wide {
+            cells.extend([number(one.pending), number(one.series)]);
+        }
+        Row::new(cells)
+    };
+    let all = view.connections();
+    let (head, widths): (Vec<Cell<'_>>, Vec<Constraint>) = if is_wide {
+        (
+            [
+                "Connection".into(),
+                "Site".into(),
+                Cell::from(format!("Last outcome, {}", view.sort.words())),
+                right("Accepted"),
+                right("Dropped"),
+                right("Pending"),
+                right("Series"),
+            ]
+            .into(),
+            [
+                Constraint::Length(20),
+                Constraint::Length(6),
+                Constraint::Fill(1),
+                Constraint::Length(14),
+                Constraint::Length(12),
+                Constraint::Length(10),
+                Constraint::Length(8),
+            ]
+            .into(),
+        )
+    } else {
+        (
+            ["Connection".into(), Cell::from("Last outcome"), right("Accepted"), right("Dropped")].into(),
+            [Constraint::Length(14), Constraint::Fill(1), Constraint::Length(11), Constraint::Length(9)]
+                .into(),
+        )
+    };
+    table(frame, view, area, Row::new(head), all.into_iter().map(row), &widths);
+}
+
+fn busiest(frame: &mut Frame<'_>, view: &View, area: Rect) {
+    let row = |busy: &Busy| {
+        let name = if busy.name.is_empty() { &busy.id } else { &busy.name };
+        let name = if busy.canvas.is_empty() {
+            clean(name)
+        } else {
+            format!("{} › {}", clean(&busy.canvas), clean(name))
+        };
+        Row::new(vec![
+            Cell::from(name),
+            Cell::from(clean(&busy.connection)),
+            Cell::from(sketch(&busy.minutes)),
+            number(busy.sends),
+        ])
+    };
+    let head = Row::new(vec![
+        Cell::from(view.pane.title()),
+        "Connection".into(),
+        "The last hour".into(),
+        right("Sends"),
+    ]);
+    let widths =
+        [Constraint::Fill(1), Constraint::Length(14), Constraint::Length(20), Constraint::Length(11)];
+    table(frame, view, area, head, view.busiest().into_iter().map(row), &widths);
+}
+
+fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    for one in &status.invariants {
+        let (state, mark) = if one.balanced { ("flowing", "✓") } else { ("trouble", "✕") };
+        let sums = format!("{} = {}", grouped(one.left), grouped(one.right));
+        lines.push(Line::styled(format!(" {mark} {}: {sums}", clean(&one.words)), paint.style(state)));
+    }
+    let books = &status.books;
+    for (name, value) in [
+        ("received", books.received),
+        ("ignored", books.ignored),
+        ("malformed", books.malformed),
+        ("duplicate", books.duplicate),
+        ("counted", books.counted),
+        ("accepted", books.accepted),
+        ("dropped", books.dropped),
+        ("pending", books.pending),
+    ] {
+        lines.push(Line::raw(format!("   {name:<12}{:>18}", grouped(value))));
+    }
+    let queue = &status.queue;
+    let more = match queue.kind.as_str() {
+        "kafka" => format!(
+            "{} partitions{}",
+            queue.partitions,
+            if queue.paused { ", fetching is paused" } else { "" }
+        ),
+        _ => format!(
+            "{} of {} MiB on disk",
+            grouped(queue.size_bytes >> 20),
+            grouped(queue.size_max_bytes >> 20)
+        ),
+    };
+    lines.push(Line::raw(format!("   {:<12}{:>18}  {more}", "queue", grouped(queue.depth))));
+    if let Some(trouble) = &queue.trouble {
+        lines.push(Line::styled(format!("   {}", clean(trouble)), paint.style("trouble")));
+    }
+    lines
+}
+
+fn search(frame: &mut Frame<'_>, view: &View, area: Rect, paint: Paint) {
+    let [line, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
+    let cursor = if view.is_typing { "▏" } else { "" };
+    let said = match (&view.found, view.query.is_empty()) {
+        (Some(found), _) => said(found),
+        (None, true) => "a name or an id of a campaign, Canvas or step; / to type".to_owned(),
+        (None, false) => String::new(),
+    };
+    let line_of = vec![
+        Span::raw(format!(" / {}{cursor}", clean(&view.query))),
+        Span::styled(format!("  {said}"), FAINT),
+    ];
+    frame.render_widget(Line::from(line_of), line);
+    let Some(found) = &view.found else { return };
+    let row = |one: &Found| {
+        Row::new(vec![
+            Cell::from(title(one)),
+            Cell::from(clean(&one.words)).style(paint.style(&one.state)),
+            Cell::from(format!("{} ago", ago(one.last_send_seconds_ago))),
+            number(one.sends),
+        ])
+    };
+    let head = Row::new(vec![
+        Cell::from("Series"),
+        "Does it reach Datadog?".into(),
+        "Last send".into(),
+        right("Sends"),
+    ]);
+    let widths = [Constraint::Fill(1), Constraint::Fill(1), Constraint::Length(16), Constraint::Length(10)];
+    table(frame, view, body, head, found.results.iter().map(row), &widths);
+}
+
+fn said(found: &Search) -> String {
+    match found.matches {
+        0 => format!("nothing among {} series", grouped(found.remembered_series)),
+        matches => format!("{} of {} series", grouped(matches), grouped(found.remembered_series)),
+    }
+}
+
+/// A series by its names, or its ids.
+fn title(found: &Found) -> String {
+    let value = |key: &str| found.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'));
+    let step = value("canvas_step_name").or_else(|| value("canvas_step_id"));
+    let campaign = value("campaign_name").or_else(|| value("campaign_id"));
+    let parts: Vec<&str> = [value("canvas_name"), step, campaign].into_iter().flatten().collect();
+    if parts.is_empty() { clean(&found.tags.join(" ")) } else { clean(&parts.join(" › ")) }
+}
+
+/// What there is to say of the row that is looked at.
+fn details(view: &View) -> Paragraph<'static> {
+    let words = match view.pane {
+        Pane::Connections => view.connections().get(view.row).map(|one| connection_details(one)),
+        Pane::Search => view
+            .found
+            .as_ref()
+            .and_then(|found| found.results.get(view.row))
+            .map(|one| format!("{}: {}", one.connection, one.tags.join("  "))),
+        Pane::Campaigns | Pane::Steps => view.busiest().get(view.row).map(|busy| format!("id {}", busy.id)),
+        Pane::Books | Pane::Configuration => None,
+    };
+    let words = words.map(|words| format!(" {}", clean(&words))).unwrap_or_default();
+    Paragraph::new(words).style(FAINT).wrap(Wrap { trim: false })
+}
+
+fn connection_details(one: &Connection) -> String {
+    let mut parts = vec![format!("{}: {}", one.name, one.words)];
+    if one.state == "trouble"
+        && let Some(last) = &one.last_outcome
+    {
+        parts.push(last.outcome.clone());
+    }
+    parts.extend(one.dropped_by_reason.iter().map(|(reason, sends)| format!("{} {reason}", grouped(*sends))));
+    parts.extend(one.key.iter().map(|key| format!("key {}", key.words)));
+    parts.extend(one.collapsing.iter().map(|same| {
+        format!("{} names are one tag, {}: group by {}", same.names.len(), same.tag, same.group_by)
+    }));
+    parts.join("  ")
+}
+
+fn table<'a>(
+    frame: &mut Frame<'_>,
+    view: &View,
+    area: Rect,
+    head: Row<'a>,
+    rows: impl Iterator<Item = Row<'a>>,
+    widths: &[Constraint],
+) {
+    let head = head.style(Style::new().add_modifier(Modifier::DIM));
+    let table = Table::new(rows, widths.iter().copied())
+        .header(head)
+        .column_spacing(1)
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
+        .highlight_symbol(" ");
+    let mut state = TableState::default();
+    state.select(Some(view.row));
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn number(value: u64) -> Cell<'static> {
+    right(&grouped(value))
+}
+
+fn right(text: &str) -> Cell<'static> {
+    Cell::from(Line::from(text.to_owned()).right_aligned())
+}
+
+/// Minutes as blocks, three to a column.
+fn sketch(minutes: &[u64]) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let columns: Vec<u64> = minutes.chunks(3).map(|three| three.iter().sum()).collect();
+    let most = columns.iter().copied().max().unwrap_or_default().max(1);
+    let block = |sends: u64| match usize::try_from(sends.saturating_mul(8).div_ceil(most)) {
+        Ok(0) => ' ',
+        Ok(height) => BLOCKS[height.min(8) - 1],
+        Err(_) => '█',
+    };
+    columns.into_iter().map(block).collect()
+}
+
+/// Names come from customers: nothing of them may move the cursor, or turn the line around.
+fn clean(text: &str) -> String {
+    let is_plain = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if is_plain(c) { c } else { '·' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+    use ratatui::buffer::Buffer;
+
+    use super::*;
+    use crate::top::told;
+
+    const PAINT: Paint = Paint { has_colours: true };
+
+    fn told() -> Status {
+        serde_json::from_value(serde_json::json!({
+            "version": "9.9.9",
+            "uptime_seconds": 7320,
+            "headline": {"state": "trouble", "words": "Sends are being dropped: 403 on beta"},
+            "rates": {"slot_seconds": 10, "accepted": vec![5; 360], "dropped": vec![0; 360],
+                      "last_minute": {"seconds": 60, "accepted": 74_040, "dropped": 20}},
+            "connections": [
+                {"name": "acme", "site": "EU1", "state": "flowing", "words": "accepted 2 s ago", "accepted": 1_234_567,
+                 "collapsing": [{"tag": "campaign_name:weekly_newsletter", "names": ["a", "b"], "group_by": "campaign_id"}]},
+                {"name": "beta", "site": "US5", "state": "trouble", "words": "403: this key is not valid on US5",
+                 "last_outcome": {"outcome": "http_403: 403 Forbidden"}, "dropped": 20, "dropped_by_reason": {"http_403": 20}},
+            ],
+            "busiest": {
+                "campaigns": [{"connection": "acme", "id": "8a3f", "name": "Weekly newsletter", "sends": 90, "minutes": (0..60).collect::<Vec<u64>>()}],
+                "steps": [{"connection": "acme", "id": "s1", "name": "Welcome", "canvas": "Onboarding", "sends": 7, "minutes": vec![0; 60]}],
+            },
+            "queue": {"kind": "embedded", "depth": 1204, "size_bytes": 61_203_968, "size_max_bytes": 4_294_967_296_u64},
+            "books": {"received": 71_530_118, "balanced": true},
+            "invariants": [{"words": "counted = accepted + dropped + pending", "left": 5, "right": 5, "balanced": true}],
+            "configuration": [{"key": "flush.interval", "value": "10s"}],
+            "something_new": 1,
+        }))
+        .unwrap()
+    }
+
+    fn view() -> View {
+        let mut view = View::new("http://127.0.0.1:8081");
+        view.answered(Ok(told()));
+        view
+    }
+
+    fn drawn(view: &View, width: u16, height: u16, paint: Paint) -> Buffer {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, view, paint)).unwrap();
+        terminal.backend().buffer().clone()
+    }
+
+    fn text(view: &View, width: u16, height: u16) -> String {
+        let buffer = drawn(view, width, height, PAINT);
+        let row =
+            |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned() + "\n";
+        (0..height).map(row).collect()
+    }
+
+    #[track_caller]
+    fn assert_shows(text: &str, parts: &[&str]) {
+        for part in parts {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn one_look_says_how_it_is() {
+        let text = text(&view(), 120, 30);
+        assert_shows(
+            &text,
+            &[
+                " ! Sends are being dropped: 403 on beta",
+                "1,234/s accepted",
+                "20 dropped in a minute",
+                "books balance",
+                "up 2 hours 2 minutes",
+                "403: this key is not valid on US5",
+                "accepted 2 s ago",
+                "1,234,567",
+                "http_403: 403 Forbidden",
+                "q quit",
+                "█",
+            ],
+        );
+        assert!(text.find("beta").unwrap() < text.find("acme").unwrap(), "trouble comes first\n{text}");
+    }
+
+    #[test]
+    fn each_pane_shows_its_part() {
+        let of = |pane| text(&View { pane, ..view() }, 120, 30);
+        assert_shows(&of(Pane::Campaigns), &["Weekly newsletter", "90", "▁", "█", "id 8a3f"]);
+        assert_shows(&of(Pane::Steps), &["Onboarding › Welcome", "7"]);
+        assert_shows(
+            &of(Pane::Books),
+            &["✓ counted = accepted + dropped + pending: 5 = 5", "71,530,118", "58 of 4,096 MiB"],
+        );
+        assert_shows(&of(Pane::Configuration), &["flush.interval", "10s"]);
+        let acme = View { row: 1, ..view() };
+        assert_shows(
+            &text(&acme, 120, 30),
+            &["2 names are one tag, campaign_name:weekly_newsletter: group by campaign_id"],
+        );
+    }
+
+    #[test]
+    fn a_search_says_where_a_campaign_is() {
+        let found = told::Search {
+            query: "weekly".into(),
+            matches: 1,
+            remembered_series: 1_874,
+            results: vec![Found {
+                connection: "acme".into(),
+                tags: vec!["campaign_id:8a3f".into(), "campaign_name:Weekly newsletter".into()],
+                sends: 12,
+                last_send_seconds_ago: 61,
+                state: "flowing".into(),
+                words: "reaches Datadog: accepted 2 s ago".into(),
+            }],
+        };
+        let view = View { pane: Pane::Search, query: "weekly".into(), found: Some(found), ..view() };
+        assert_shows(
+            &text(&view, 120, 30),
+            &[
+                "/ weekly",
+                "1 of 1,874 series",
+                "Weekly newsletter",
+                "reaches Datadog",
+                "1 minute ago",
+                "campaign_id:8a3f",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_what_matters() {
+        let text = text(&view(), 60, 14);
+        assert_shows(&text, &["Sends are being dropped", "beta", "403: this key", "acme", "q quit"]);
+    }
+
+    #[test]
+    fn no_size_is_too_small() {
+        for (width, height) in [(1, 1), (3, 40), (200, 2), (20, 6), (80, 24), (300, 100)] {
+            for pane in Pane::ALL {
+                drawn(&View { pane, ..view() }, width, height, PAINT);
+            }
+        }
+        drawn(&View::new("http://x"), 80, 24, PAINT);
+    }
+
+    #[test]
+    fn no_answer_is_said_with_how_long_ago_there_was_one() {
+        let mut view = view();
+        view.answered(Err("connection refused".into()));
+        view.age = std::time::Duration::from_secs(12);
+        assert_shows(&text(&view, 100, 24), &["No answer for 12 s: connection refused", "acme"]);
+        let mut view = View::new("http://127.0.0.1:8081");
+        assert_shows(&text(&view, 100, 24), &["Asking http://127.0.0.1:8081"]);
+        view.answered(Err("refused".into()));
+        assert_shows(&text(&view, 100, 24), &["No answer from http://127.0.0.1:8081: refused"]);
+    }
+
+    #[test]
+    fn without_colours_nothing_is_coloured() {
+        let is_coloured = |paint| {
+            let buffer = drawn(&view(), 100, 30, paint);
+            buffer.content().iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset)
+        };
+        assert!(is_coloured(PAINT));
+        assert!(!is_coloured(Paint { has_colours: false }));
+    }
+
+    #[test]
+    fn names_can_not_move_the_cursor() {
+        let mut status = told();
+        status.connections[0].name = "\u{1b}[2Jevil\u{7}\u{202e}".into();
+        status.headline.words = "\u{1b}]0;owned\u{7}".into();
+        let mut view = view();
+        view.answered(Ok(status));
+        let text = text(&view, 120, 30);
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
+        assert_shows(&text, &["·[2Jevil··"]);
+    }
+}

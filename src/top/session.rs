@@ -1,0 +1,137 @@
+//! The terminal, and the loop: keys, answers, the clock.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::draw::{Paint, draw};
+use super::fetch::Port;
+use super::told::{Search, Status};
+use super::view::{Asked, View};
+
+/// How often is asked, and how seldom at most while there is no answer.
+const POLL: Duration = Duration::from_secs(2);
+const POLL_FAILED_MAX: Duration = Duration::from_secs(15);
+
+/// How often is drawn, if nothing else happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Events of the terminal that may wait.
+const EVENTS_MAX: usize = 64;
+
+/// What came of a request.
+enum Answer {
+    Status(Box<Result<Status, String>>),
+    Search(Result<Search, String>),
+}
+
+/// Why it could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum TopError {
+    /// There is nobody who could look at it.
+    #[error("top needs a terminal; for programs there are /status and /metrics on the admin port")]
+    NoTerminal,
+    /// The URL is none.
+    #[error("{0}")]
+    Url(String),
+    /// The terminal failed.
+    #[error("the terminal failed: {0}")]
+    Terminal(#[from] io::Error),
+}
+
+/// Shows the forwarder whose admin port is at `url`, until somebody has seen enough.
+///
+/// # Errors
+/// When there is no terminal, or it fails, or `url` is none.
+pub async fn run(url: &str) -> Result<(), TopError> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(TopError::NoTerminal);
+    }
+    let port = Arc::new(Port::new(url).map_err(TopError::Url)?);
+    let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut ends = signal(SignalKind::terminate())?;
+    // It also restores the terminal when something panics.
+    let mut terminal = ratatui::try_init()?;
+    let ended = tokio::select! {
+        ended = look(&mut terminal, &port, View::new(url), Paint { has_colours }) => ended,
+        _ = ends.recv() => Ok(()),
+    };
+    ratatui::restore();
+    ended.map_err(TopError::Terminal)
+}
+
+async fn look(
+    terminal: &mut DefaultTerminal,
+    port: &Arc<Port>,
+    mut view: View,
+    paint: Paint,
+) -> io::Result<()> {
+    let mut events = read_events()?;
+    let mut requests: JoinSet<Answer> = JoinSet::new();
+    let mut ticks = tokio::time::interval(TICK);
+    let (mut next_poll, mut pause) = (Instant::now(), POLL);
+    let (mut answered_at, mut is_asking) = (Instant::now(), false);
+    loop {
+        if !is_asking && Instant::now() >= next_poll {
+            let port = Arc::clone(port);
+            requests.spawn(async move { Answer::Status(Box::new(port.status().await)) });
+            is_asking = true;
+        }
+        view.age = answered_at.elapsed();
+        terminal.draw(|frame| draw(frame, &view, paint))?;
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => match view.press(key) {
+                    Asked::Draw => {}
+                    Asked::Quit => return Ok(()),
+                    Asked::Search(query) => {
+                        let port = Arc::clone(port);
+                        requests.spawn(async move { Answer::Search(port.search(&query).await) });
+                    }
+                },
+                Some(Ok(_other)) => {}
+                Some(Err(error)) => return Err(error),
+                // The terminal is gone.
+                None => return Ok(()),
+            },
+            Some(joined) = requests.join_next() => match joined {
+                Ok(Answer::Status(answer)) => {
+                    is_asking = false;
+                    pause = if answer.is_ok() { POLL } else { (pause * 2).min(POLL_FAILED_MAX) };
+                    next_poll = Instant::now() + pause;
+                    if answer.is_ok() {
+                        answered_at = Instant::now();
+                    }
+                    view.answered(*answer);
+                }
+                Ok(Answer::Search(found)) => view.found(found),
+                Err(error) => return Err(io::Error::other(error)),
+            },
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+/// Reads the terminal's events on a thread of its own, which ends with the process.
+fn read_events() -> io::Result<mpsc::Receiver<io::Result<Event>>> {
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let read = move || {
+        loop {
+            let event = event::read();
+            let failed = event.is_err();
+            if sender.blocking_send(event).is_err() || failed {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("terminal".into()).spawn(read)?;
+    Ok(events)
+}

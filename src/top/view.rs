@@ -1,0 +1,372 @@
+//! What somebody looks at, and what keys do to it. A pure value: it is told the time.
+
+use std::cmp::{Ordering, Reverse};
+use std::time::Duration;
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::told::{Busy, Connection, Search, Status};
+
+/// Characters of a search.
+const QUERY_MAX: usize = 200;
+
+/// How many rows a page key moves.
+const PAGE_ROWS: usize = 10;
+
+/// What can be looked at, one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pane {
+    /// Each connection with its last outcome.
+    Connections,
+    /// The busiest campaigns.
+    Campaigns,
+    /// The busiest Canvas steps.
+    Steps,
+    /// The books and the queue.
+    Books,
+    /// The configuration as loaded.
+    Configuration,
+    /// A search.
+    Search,
+}
+
+impl Pane {
+    /// In their order.
+    pub const ALL: [Pane; 6] =
+        [Pane::Connections, Pane::Campaigns, Pane::Steps, Pane::Books, Pane::Configuration, Pane::Search];
+
+    /// Its title.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Pane::Connections => "Connections",
+            Pane::Campaigns => "Campaigns",
+            Pane::Steps => "Steps",
+            Pane::Books => "Books",
+            Pane::Configuration => "Configuration",
+            Pane::Search => "Search",
+        }
+    }
+}
+
+/// What connections are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Those in trouble first.
+    Trouble,
+    /// The name.
+    Name,
+    /// Sends accepted.
+    Accepted,
+    /// Sends dropped.
+    Dropped,
+}
+
+impl Sort {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Sort::Trouble => "trouble first",
+            Sort::Name => "by name",
+            Sort::Accepted => "by accepted",
+            Sort::Dropped => "by dropped",
+        }
+    }
+
+    const fn next(self) -> Self {
+        match self {
+            Sort::Trouble => Sort::Name,
+            Sort::Name => Sort::Accepted,
+            Sort::Accepted => Sort::Dropped,
+            Sort::Dropped => Sort::Trouble,
+        }
+    }
+}
+
+/// What a key asks of whoever runs the terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing but to draw again.
+    Draw,
+    /// To end.
+    Quit,
+    /// To search for this.
+    Search(String),
+}
+
+/// What somebody looks at.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Where the answers come from.
+    pub url: String,
+    /// The last answer; `None`: there was none yet.
+    pub status: Option<Status>,
+    /// How long ago that came.
+    pub age: Duration,
+    /// Why there is no newer one.
+    pub trouble: Option<String>,
+    /// What is looked at.
+    pub pane: Pane,
+    /// The row that is.
+    pub row: usize,
+    /// The order of connections.
+    pub sort: Sort,
+    /// Whether keys go to the search.
+    pub is_typing: bool,
+    /// What is searched for.
+    pub query: String,
+    /// What was found.
+    pub found: Option<Search>,
+}
+
+impl View {
+    /// Before the first answer.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            status: None,
+            age: Duration::ZERO,
+            trouble: None,
+            pane: Pane::Connections,
+            row: 0,
+            sort: Sort::Trouble,
+            is_typing: false,
+            query: String::new(),
+            found: None,
+        }
+    }
+
+    /// Takes an answer, or why there was none.
+    pub fn answered(&mut self, answer: Result<Status, String>) {
+        match answer {
+            Ok(status) => {
+                self.status = Some(status);
+                self.age = Duration::ZERO;
+                self.trouble = None;
+                self.row = self.row.min(self.rows().saturating_sub(1));
+            }
+            Err(trouble) => self.trouble = Some(trouble),
+        }
+    }
+
+    /// Takes what a search found, unless something else is searched for by now.
+    pub fn found(&mut self, found: Result<Search, String>) {
+        match found {
+            Ok(found) if found.query == self.query => self.found = Some(found),
+            Ok(_too_late) => {}
+            Err(trouble) => self.trouble = Some(trouble),
+        }
+    }
+
+    /// Does what a key says.
+    pub fn press(&mut self, key: KeyEvent) -> Asked {
+        if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'd')) {
+            return Asked::Quit;
+        }
+        if self.is_typing { self.typed(key.code) } else { self.commanded(key.code) }
+    }
+
+    /// How many rows the pane has.
+    pub fn rows(&self) -> usize {
+        let Some(status) = &self.status else { return 0 };
+        match self.pane {
+            Pane::Connections => status.connections.len(),
+            Pane::Campaigns => status.busiest.campaigns.len(),
+            Pane::Steps => status.busiest.steps.len(),
+            Pane::Books => 0,
+            Pane::Configuration => status.configuration.len(),
+            Pane::Search => self.found.as_ref().map_or(0, |found| found.results.len()),
+        }
+    }
+
+    /// The connections in their order.
+    pub fn connections(&self) -> Vec<&Connection> {
+        let mut all: Vec<&Connection> = self.status.iter().flat_map(|status| &status.connections).collect();
+        let by_trouble = |one: &Connection| match one.state.as_str() {
+            "trouble" => 0,
+            "quiet" => 1,
+            _ => 2,
+        };
+        all.sort_by(|a, b| {
+            let order = match self.sort {
+                Sort::Trouble => by_trouble(a).cmp(&by_trouble(b)).then(b.dropped.cmp(&a.dropped)),
+                Sort::Name => Ordering::Equal,
+                Sort::Accepted => b.accepted.cmp(&a.accepted),
+                Sort::Dropped => b.dropped.cmp(&a.dropped),
+            };
+            order.then_with(|| a.name.cmp(&b.name))
+        });
+        all
+    }
+
+    /// The campaigns or the steps in their order.
+    pub fn busiest(&self) -> Vec<&Busy> {
+        let Some(status) = &self.status else { return Vec::new() };
+        let steps = self.pane == Pane::Steps;
+        let mut all: Vec<&Busy> =
+            if steps { &status.busiest.steps } else { &status.busiest.campaigns }.iter().collect();
+        match self.sort {
+            Sort::Name => all.sort_by(|a, b| a.name.cmp(&b.name)),
+            _ => all.sort_by_key(|busy| Reverse(busy.sends)),
+        }
+        all
+    }
+
+    fn commanded(&mut self, key: KeyCode) -> Asked {
+        match key {
+            KeyCode::Char('q') => return Asked::Quit,
+            KeyCode::Char('/') => {
+                self.show(Pane::Search);
+                self.is_typing = true;
+            }
+            KeyCode::Char('s') => self.sort = self.sort.next(),
+            KeyCode::Tab | KeyCode::Right | KeyCode::Char('l') => self.turn(1),
+            KeyCode::BackTab | KeyCode::Left | KeyCode::Char('h') => self.turn(Pane::ALL.len() - 1),
+            KeyCode::Down | KeyCode::Char('j') => self.go_to(self.row + 1),
+            KeyCode::Up | KeyCode::Char('k') => self.go_to(self.row.saturating_sub(1)),
+            KeyCode::PageDown => self.go_to(self.row + PAGE_ROWS),
+            KeyCode::PageUp => self.go_to(self.row.saturating_sub(PAGE_ROWS)),
+            KeyCode::Home => self.go_to(0),
+            KeyCode::End => self.go_to(usize::MAX),
+            _ => {}
+        }
+        Asked::Draw
+    }
+
+    fn typed(&mut self, key: KeyCode) -> Asked {
+        match key {
+            KeyCode::Esc => self.is_typing = false,
+            KeyCode::Enter => {
+                self.is_typing = false;
+                self.query = self.query.trim().to_owned();
+                self.found = None;
+                self.row = 0;
+                if !self.query.is_empty() {
+                    return Asked::Search(self.query.clone());
+                }
+            }
+            KeyCode::Backspace => {
+                self.query.pop();
+            }
+            KeyCode::Char(typed) if self.query.chars().count() < QUERY_MAX => self.query.push(typed),
+            _ => {}
+        }
+        Asked::Draw
+    }
+
+    fn turn(&mut self, by: usize) {
+        let at = Pane::ALL.iter().position(|pane| *pane == self.pane).unwrap_or_default();
+        self.show(Pane::ALL[(at + by) % Pane::ALL.len()]);
+    }
+
+    fn show(&mut self, pane: Pane) {
+        self.pane = pane;
+        self.row = 0;
+    }
+
+    fn go_to(&mut self, row: usize) {
+        self.row = row.min(self.rows().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> View {
+        let connection = |name: &str, state: &str, accepted, dropped| Connection {
+            name: name.into(),
+            state: state.into(),
+            accepted,
+            dropped,
+            ..Connection::default()
+        };
+        let connections = vec![
+            connection("beta", "flowing", 9, 0),
+            connection("acme", "flowing", 5, 3),
+            connection("zeta", "trouble", 1, 1),
+        ];
+        let mut view = View::new("http://x");
+        view.answered(Ok(Status { connections, ..Status::default() }));
+        view
+    }
+
+    fn press(view: &mut View, keys: &str) -> Asked {
+        let keys = keys.chars().map(|key| match key {
+            '\n' => KeyCode::Enter,
+            '\t' => KeyCode::Tab,
+            '\u{8}' => KeyCode::Backspace,
+            key => KeyCode::Char(key),
+        });
+        keys.map(|key| view.press(KeyEvent::new(key, KeyModifiers::NONE))).last().unwrap()
+    }
+
+    fn names(view: &View) -> Vec<&str> {
+        view.connections().iter().map(|one| one.name.as_str()).collect()
+    }
+
+    #[test]
+    fn connections_are_sorted_trouble_first_and_otherwise_as_asked() {
+        let mut view = view();
+        assert_eq!(names(&view), ["zeta", "acme", "beta"]);
+        press(&mut view, "s");
+        assert_eq!(names(&view), ["acme", "beta", "zeta"]);
+        press(&mut view, "s");
+        assert_eq!(names(&view), ["beta", "acme", "zeta"]);
+        press(&mut view, "s");
+        assert_eq!(names(&view), ["acme", "zeta", "beta"]);
+        press(&mut view, "s");
+        assert_eq!(view.sort, Sort::Trouble);
+    }
+
+    #[test]
+    fn keys_move_within_what_there_is() {
+        let mut view = view();
+        press(&mut view, "jjjjj");
+        assert_eq!(view.row, 2);
+        press(&mut view, "k");
+        assert_eq!(view.row, 1);
+        press(&mut view, "\t");
+        assert_eq!((view.pane, view.row), (Pane::Campaigns, 0));
+        press(&mut view, "j");
+        assert_eq!(view.row, 0);
+        view.press(KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT));
+        view.press(KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT));
+        assert_eq!(view.pane, Pane::Search);
+    }
+
+    #[test]
+    fn rows_that_are_gone_are_not_looked_at() {
+        let mut view = view();
+        press(&mut view, "jj");
+        view.answered(Ok(Status::default()));
+        assert_eq!(view.row, 0);
+    }
+
+    #[test]
+    fn a_search_is_asked_for_when_it_is_typed() {
+        let mut view = view();
+        assert_eq!(press(&mut view, "/weekly q\u{8}"), Asked::Draw);
+        assert_eq!(press(&mut view, "\n"), Asked::Search("weekly".into()));
+        view.found(Ok(Search { query: "other".into(), ..Search::default() }));
+        assert!(view.found.is_none());
+        view.found(Ok(Search { query: "weekly".into(), ..Search::default() }));
+        assert!(view.found.is_some());
+        assert_eq!(press(&mut view, "q"), Asked::Quit);
+    }
+
+    #[test]
+    fn control_c_quits_even_while_somebody_types() {
+        let mut view = view();
+        press(&mut view, "/q");
+        assert_eq!(view.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), Asked::Quit);
+    }
+
+    #[test]
+    fn an_answer_ends_the_trouble_and_trouble_keeps_the_answer() {
+        let mut view = view();
+        view.answered(Err("refused".into()));
+        assert!(view.status.is_some() && view.trouble.is_some());
+        view.answered(Ok(Status::default()));
+        assert_eq!(view.trouble, None);
+    }
+}
