@@ -45,6 +45,7 @@ struct Scan {
 /// segment is read through.
 pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, OpenError> {
     make(&directory)?;
+    directory.handle().map_err(|error| OpenError::storage("open", directory.path(), error))?;
     let lock = lock(&directory)?;
     let (mut offsets, saved) = Offsets::open(&directory)?;
     let mut found = list(&directory)?;
