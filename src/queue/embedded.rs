@@ -559,6 +559,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_disk_that_is_full_at_the_start_is_emptied_and_taken_into_use_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        appender.append(frame(1, body(7, 100))).await.unwrap();
+        drop((queue, appender));
+        let faults = Arc::new(Faults { room: 0.into(), ..Faults::default() });
+        let (mut queue, appender, _) = open_with(&directory, &faults);
+        let (numbers, receipt) = drain(&mut queue).await;
+        assert_eq!(numbers, [7]);
+        let refusal = appender.append(frame(1, body(8, 100))).await.unwrap_err();
+        assert!(matches!(refusal, AppendError::Disk(_)), "{refusal}");
+        queue.acknowledge(receipt.unwrap()).await.unwrap();
+        assert_eq!(appender.depth(), 0);
+        faults.room.store(u64::MAX, SeqCst);
+        appender.append(frame(1, body(9, 100))).await.unwrap();
+        assert_eq!(drain(&mut queue).await.0, [9]);
+    }
+
+    #[tokio::test]
     async fn a_reader_without_a_file_descriptor_waits_for_one() {
         let directory = tempfile::tempdir().unwrap();
         let (queue, appender, _) = open_at(&directory);

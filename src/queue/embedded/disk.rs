@@ -96,6 +96,15 @@ impl Directory {
         })
     }
 
+    /// Puts `text` in place of what is in a file.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a test's disk may refuse it"))]
+    pub(super) fn replace(&self, file: &mut File, text: &str) -> io::Result<()> {
+        file.set_len(0)?;
+        #[cfg(test)]
+        self.faults.write(file, &[IoSlice::new(text.as_bytes())])?;
+        file.write_all(text.as_bytes())
+    }
+
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.file(from), self.file(to))
     }
