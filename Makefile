@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SHELL := /bin/bash -euo pipefail
 
-.PHONY: check fmt lint test guard doc bench samples release tools
+.PHONY: check fmt lint test chaos guard doc bench samples release tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
@@ -20,6 +20,12 @@ lint: ## clippy, warnings are errors
 
 test: ## all tests
 	$(CARGO) test --locked
+
+# Every run is another one; the line that repeats it is printed first.
+chaos: SECONDS = 600
+chaos: SEED = $(shell date +%s)
+chaos: ## the fault laboratory for longer than in `make test`: make chaos SECONDS=3600
+	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) $(CARGO) test --locked --test chaos faults -- --nocapture --test-threads=1
 
 # This crate as it is released, but for link-time optimisation; its dependencies as `make test` has built them, which
 # spares a minute or two.
@@ -41,12 +47,12 @@ samples: ## write the sample events anew
 release: ## the binary, target/release/braze-datadog
 	$(CARGO) build --locked --release
 
-# The linker, what tests and guard call (kill, python3, pip for the Kafka broker, systemd-analyze, valgrind), rustfmt and
-# clippy. Needs root for apt-get.
+# The linker, what tests and guard call (kill, prlimit, python3, pip for the Kafka broker, systemd-analyze, valgrind),
+# rustfmt and clippy. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
-	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need valgrind valgrind; \
+	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need prlimit util-linux; need valgrind valgrind; \
 	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
 	perl -MIPC::Cmd -MFindBin -e 1 > /dev/null 2>&1 || missing+=(perl); \
 	[[ -x /bin/kill ]] || missing+=(procps); \
