@@ -10,7 +10,7 @@ CYCLONEDX := 0.5.9
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
-.PHONY: check fmt lint deny advisories test guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample release service sbom tools
+.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample release service sbom tools
 
 check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
@@ -39,6 +39,12 @@ advisories: ## known vulnerabilities of what is in Cargo.lock
 
 test: ## all tests
 	$(CARGO) test --locked
+
+# Every run is another one; the line that repeats it is printed first.
+chaos: SECONDS = 600
+chaos: SEED = $(shell date +%s)
+chaos: ## the fault laboratory for longer than in `make test`: make chaos SECONDS=3600
+	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) $(CARGO) test --locked --test chaos faults -- --nocapture --test-threads=1
 
 # This crate as it is released, but for link-time optimisation; its dependencies as `make test` has built them, which
 # spares a minute or two.
@@ -85,12 +91,12 @@ sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.j
 	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)
 	.ci/sbom
 
-# The linker, what tests and guard call (kill, python3, pip for the Kafka broker and axe-core, systemd-analyze, valgrind,
+# The linker, what tests and guard call (kill, prlimit, python3, pip for the Kafka broker and axe-core, systemd-analyze, valgrind,
 # Chromium with its driver and a font), rustfmt and clippy, cargo-deny. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
-	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need valgrind valgrind; \
+	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need prlimit util-linux; need valgrind valgrind; \
 	need chromium chromium; need chromedriver chromium-driver; \
 	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
 	perl -MIPC::Cmd -MFindBin -e 1 > /dev/null 2>&1 || missing+=(perl); \

@@ -15,6 +15,7 @@ use crate::admin::rates::Rates;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::datadog::Connection;
+use crate::datadog::keys::State;
 use crate::push;
 use crate::queue::embedded::Appender;
 #[cfg(feature = "kafka")]
@@ -155,7 +156,11 @@ impl Watched {
                     |(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(*at)}),
                 );
                 let key = self.keys.shown(&connection.name);
-                let (state, words) = overview::connection(&books, &connection.site.name, now);
+                // A key that is not valid reaches nobody, whatever the intake answers to points.
+                let (state, words) = match key.state {
+                    State::Invalid => ("trouble", key.words.clone()),
+                    State::Valid | State::Unknown => overview::connection(&books, &connection.site.name, now),
+                };
                 json!({
                     "name": connection.name,
                     "state": state,

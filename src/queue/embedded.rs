@@ -559,6 +559,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_disk_that_is_full_at_the_start_is_emptied_and_taken_into_use_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        appender.append(frame(1, body(7, 100))).await.unwrap();
+        drop((queue, appender));
+        let faults = Arc::new(Faults { room: 0.into(), ..Faults::default() });
+        let (mut queue, appender, _) = open_with(&directory, &faults);
+        let (numbers, receipt) = drain(&mut queue).await;
+        assert_eq!(numbers, [7]);
+        let refusal = appender.append(frame(1, body(8, 100))).await.unwrap_err();
+        assert!(matches!(refusal, AppendError::Disk(_)), "{refusal}");
+        queue.acknowledge(receipt.unwrap()).await.unwrap();
+        assert_eq!(appender.depth(), 0);
+        faults.room.store(u64::MAX, SeqCst);
+        appender.append(frame(1, body(9, 100))).await.unwrap();
+        assert_eq!(drain(&mut queue).await.0, [9]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_without_a_file_descriptor_waits_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        appender.append(frame(1, body(7, 100))).await.unwrap();
+        drop((queue, appender));
+        let faults = Arc::default();
+        let disk = Directory::with_faults(&settings(&directory).directory, &faults);
+        faults.no_descriptors.store(true, SeqCst);
+        let (mut queue, appender, _) = open_on(disk, SIZE_MAX).unwrap();
+        let wait = tokio::time::timeout(Duration::from_millis(50), queue.receive());
+        wait.await.expect_err("there is nothing to read it with");
+        faults.no_descriptors.store(false, SeqCst);
+        assert_eq!(queue.receive().await.unwrap().unwrap().body, body(7, 100));
+        assert!(appender.stopped().is_none());
+
+        // A log that is closed meanwhile does not wait for ever.
+        drop((queue, appender));
+        faults.no_descriptors.store(true, SeqCst);
+        drop(open_on(Directory::with_faults(&settings(&directory).directory, &faults), SIZE_MAX).unwrap());
+    }
+
+    #[tokio::test]
     async fn space_comes_back_when_events_are_acknowledged() {
         let directory = tempfile::tempdir().unwrap();
         let (mut queue, appender, _) = open_at(&directory);

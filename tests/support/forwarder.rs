@@ -125,6 +125,11 @@ impl Configuration {
         self.home.path()
     }
 
+    /// The URL of a path on the push port.
+    pub(crate) fn push_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.push)
+    }
+
     /// Starts `run`, and waits until it is ready.
     pub(crate) async fn start(&self) -> Forwarder {
         self.start_with(&[]).await
@@ -213,7 +218,7 @@ pub(crate) struct Forwarder {
 impl Forwarder {
     /// The URL of a path on the push port.
     pub(crate) fn push_url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.configuration.push)
+        self.configuration.push_url(path)
     }
 
     /// The URL of a path on the admin port.
@@ -302,6 +307,11 @@ impl Forwarder {
     pub(crate) async fn crash(mut self) {
         self.signal("KILL");
         self.wait().await;
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// The process id.

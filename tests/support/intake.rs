@@ -101,6 +101,8 @@ struct State {
     requests: Vec<Request>,
     validations: Vec<String>,
     violations: Vec<String>,
+    /// Requests that [`Intake::take_before`] has handed out.
+    taken: usize,
 }
 
 /// The intake. It stops when it is dropped.
@@ -146,6 +148,7 @@ impl Intake {
             requests: Vec::new(),
             validations: Vec::new(),
             violations: Vec::new(),
+            taken: 0,
         }));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -207,6 +210,24 @@ impl Intake {
     /// Every request for points, in the order in which they arrived.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.state.lock().unwrap().requests.clone()
+    }
+
+    /// The requests for points that arrived before `at`, each handed out once, and its points with it: a test that
+    /// runs for hours can't keep them all. Call it when their fate is certain.
+    pub(crate) fn take_before(&self, at: Instant) -> Vec<Request> {
+        let mut state = self.state.lock().unwrap();
+        let from = state.taken;
+        let waiting = state.requests[from..].iter();
+        let ready = waiting.take_while(|request| request.at < at).count();
+        state.taken += ready;
+        let empty = |request: &mut Request| Request {
+            points: std::mem::take(&mut request.points),
+            body: std::mem::take(&mut request.body),
+            headers: std::mem::take(&mut request.headers),
+            path: std::mem::take(&mut request.path),
+            ..request.clone()
+        };
+        state.requests[from..from + ready].iter_mut().map(empty).collect()
     }
 
     /// The keys of the validations that were asked for, in order.

@@ -4,14 +4,27 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 #[cfg(test)]
 use self::fault::Faults;
+
+/// `ENFILE` and `EMFILE`: the system, or this process, has no file descriptor left. Source: `errno(3)`; the numbers
+/// are the same on all of Linux.
+const NO_DESCRIPTORS: [i32; 2] = [23, 24];
+
+/// Whether an error says only that file descriptors are short, which passes.
+pub(super) fn is_short_of_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code))
+}
 
 /// The queue's directory.
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
     path: PathBuf,
+    /// Open from the first sync on, for a process without a file descriptor left can't open it any more, and what
+    /// can't be synced would stop the log for good.
+    handle: Arc<OnceLock<File>>,
     #[cfg(test)]
     faults: std::sync::Arc<Faults>,
 }
@@ -20,6 +33,7 @@ impl Directory {
     pub(super) fn new(path: &Path) -> Directory {
         Directory {
             path: path.to_owned(),
+            handle: Arc::default(),
             #[cfg(test)]
             faults: std::sync::Arc::default(),
         }
@@ -28,7 +42,7 @@ impl Directory {
     /// A directory on a disk that `faults` governs.
     #[cfg(test)]
     pub(super) fn with_faults(path: &Path, faults: &std::sync::Arc<Faults>) -> Directory {
-        Directory { path: path.to_owned(), faults: std::sync::Arc::clone(faults) }
+        Directory { path: path.to_owned(), handle: Arc::default(), faults: std::sync::Arc::clone(faults) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -45,7 +59,23 @@ impl Directory {
         if self.faults.sync()? {
             return Ok(());
         }
-        File::open(&self.path)?.sync_all()
+        self.handle()?.sync_all()
+    }
+
+    /// Opens the directory for every sync to come.
+    pub(super) fn handle(&self) -> io::Result<&File> {
+        if let Some(handle) = self.handle.get() {
+            return Ok(handle);
+        }
+        let opened = File::open(&self.path)?;
+        Ok(self.handle.get_or_init(|| opened))
+    }
+
+    /// Opens a file to read it.
+    pub(super) fn open_to_read(&self, name: &str) -> io::Result<File> {
+        #[cfg(test)]
+        self.faults.open()?;
+        File::open(self.file(name))
     }
 
     /// Opens a file, which is made when it is missing, to append to it.
@@ -64,6 +94,15 @@ impl Directory {
             #[cfg(test)]
             faults: std::sync::Arc::clone(&self.faults),
         })
+    }
+
+    /// Puts `text` in place of what is in a file.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a test's disk may refuse it"))]
+    pub(super) fn replace(&self, file: &mut File, text: &str) -> io::Result<()> {
+        file.set_len(0)?;
+        #[cfg(test)]
+        self.faults.write(file, &[IoSlice::new(text.as_bytes())])?;
+        file.write_all(text.as_bytes())
     }
 
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -153,6 +192,8 @@ pub(super) mod fault {
         /// Bytes that can still be appended.
         pub(in crate::queue::embedded) room: AtomicU64,
         pub(in crate::queue::embedded) sync_fails: AtomicBool,
+        /// No file can be opened to be read.
+        pub(in crate::queue::embedded) no_descriptors: AtomicBool,
         pub(in crate::queue::embedded) truncate_fails: AtomicBool,
         /// For tests that need no power cut and many cases.
         pub(in crate::queue::embedded) sync_is_skipped: AtomicBool,
@@ -164,6 +205,7 @@ pub(super) mod fault {
             Faults {
                 room: AtomicU64::new(u64::MAX),
                 sync_fails: AtomicBool::new(false),
+                no_descriptors: AtomicBool::new(false),
                 truncate_fails: AtomicBool::new(false),
                 sync_is_skipped: AtomicBool::new(false),
                 syncs: AtomicU64::new(0),
@@ -184,6 +226,11 @@ pub(super) mod fault {
             let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
             file.write_all(&all[..usize::try_from(room).unwrap()])?;
             Err(io::ErrorKind::StorageFull.into())
+        }
+
+        pub(super) fn open(&self) -> io::Result<()> {
+            let is_short = self.no_descriptors.load(SeqCst);
+            if is_short { Err(io::Error::from_raw_os_error(super::NO_DESCRIPTORS[1])) } else { Ok(()) }
         }
 
         pub(super) fn truncate(&self) -> io::Result<()> {
@@ -231,6 +278,20 @@ mod tests {
         let text = disk.explain(&error);
         assert!(text.starts_with("no space left on device in /"), "{text}");
         assert!(text.ends_with(": free space or lower queue.embedded.max_size"), "{text}");
+    }
+
+    #[test]
+    fn a_directory_that_was_opened_is_synced_without_being_opened_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (parent.path().join("queue"), parent.path().join("elsewhere"));
+        fs::create_dir(&path).unwrap();
+        let directory = Directory::new(&path);
+        directory.handle().unwrap();
+        let copy = directory.clone();
+        fs::rename(&path, elsewhere).unwrap();
+        directory.sync().unwrap();
+        copy.sync().unwrap();
+        Directory::new(&path).sync().unwrap_err();
     }
 
     #[test]

@@ -154,6 +154,11 @@ impl Progress {
         }
     }
 
+    /// Whether the log is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().tail.is_closed
+    }
+
     pub(super) fn show(&self, gauges: Gauges) {
         self.depth.store(gauges.depth, Ordering::Relaxed);
         self.size.store(gauges.size, Ordering::Relaxed);

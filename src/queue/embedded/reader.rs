@@ -1,14 +1,15 @@
 //! The thread that reads the durable part of the log ahead of the acknowledgement, for a receiver that has not
 //! kept up with the writer.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::queue::embedded::Gap;
-use crate::queue::embedded::disk::Directory;
+use crate::queue::embedded::disk::{Directory, is_short_of_descriptors};
 use crate::queue::embedded::progress::{Part, Place, Progress};
 use crate::queue::embedded::segments::{self, file_name};
 use crate::queue::embedded::walk::{Found, Walk};
@@ -21,6 +22,9 @@ pub(super) const BATCHES_MAX: usize = 4;
 /// A batch is handed over when it holds this much.
 const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_FRAMES: usize = 1024;
+
+/// How long the reader rests when there is no file descriptor to open a segment with.
+const DESCRIPTOR_REST: Duration = Duration::from_millis(100);
 
 /// What the reader hands over at once.
 #[derive(Debug)]
@@ -95,12 +99,24 @@ impl Reader {
     }
 
     /// Begins at `offset` of a segment, where the event numbered `first` is expected. `None`: the file is gone.
+    /// While file descriptors are short it waits: the events are as safe in the file as they were.
     fn open(&self, segment: u64, offset: u64, first: u64) -> io::Result<Option<Walk>> {
-        let path = self.directory.file(&file_name(segment));
-        match File::open(&path) {
-            Ok(file) => Ok(Some(Walk::new(path, file, offset, first))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let name = file_name(segment);
+        let path = self.directory.file(&name);
+        let mut is_told = false;
+        loop {
+            match self.directory.open_to_read(&name) {
+                Ok(file) => return Ok(Some(Walk::new(path, file, offset, first))),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) if is_short_of_descriptors(&error) && !self.progress.is_closed() => {
+                    if !is_told {
+                        tracing::warn!(segment = %path.display(), %error, "the queue waits to be read; raise LimitNOFILE");
+                    }
+                    is_told = true;
+                    thread::sleep(DESCRIPTOR_REST);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -45,6 +45,7 @@ struct Scan {
 /// segment is read through.
 pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, OpenError> {
     make(&directory)?;
+    directory.handle().map_err(|error| OpenError::storage("open", directory.path(), error))?;
     let lock = lock(&directory)?;
     let (mut offsets, saved) = Offsets::open(&directory)?;
     let mut found = list(&directory)?;
@@ -118,13 +119,13 @@ fn lock(directory: &Directory) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    note_holder(&mut file).map_err(failed)?;
-    Ok(file)
-}
-
-fn note_holder(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())
+    match directory.replace(&mut file, &format!("{}\n", std::process::id())) {
+        // What is in the queue can be counted on a disk that is full, and then it is not full any more.
+        Err(error) if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            Err(failed(error))
+        }
+        _ => Ok(file),
+    }
 }
 
 /// The segments in order. Their heads are read, for a format that is not ours must not be touched.

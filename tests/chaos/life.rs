@@ -1,0 +1,195 @@
+//! One life of the process, from its start to its end, and what its log tells of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::schedule::Fault;
+use super::truth::Group;
+
+/// How a life ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was asked to stop, and has settled and acknowledged everything it had counted.
+    Clean,
+    /// `kill -9`, or a second signal.
+    Abrupt,
+    /// Its queue could not go on.
+    QueueStopped,
+    /// It never opened its queue.
+    NeverStarted,
+}
+
+impl End {
+    /// Flushes of which it is not certain that they were acknowledged.
+    ///
+    /// A request takes `flush.timeout`, which is one interval and a half: so two may be open, and one settled whose
+    /// acknowledgement is on its way. A reload cuts before its time, and so does the last flush of one that stops.
+    fn flushes_under_way(self) -> usize {
+        match self {
+            End::Clean | End::NeverStarted => 0,
+            End::Abrupt => 4,
+            End::QueueStopped => 5,
+        }
+    }
+}
+
+/// What the process says of itself on `/status`.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Told {
+    pub(crate) accepted: BTreeMap<Group, u64>,
+    pub(crate) depth: u64,
+    pub(crate) pending: u64,
+    /// The partitions that it reads, where it reads from a broker.
+    pub(crate) partitions: Option<u64>,
+}
+
+impl Told {
+    /// Reads `/status`, whose books balance at every moment.
+    pub(crate) fn read(status: &Value) -> Self {
+        let books = &status["books"];
+        let number =
+            |of: &Value, key: &str| of[key].as_u64().unwrap_or_else(|| panic!("no {key} in {status}"));
+        let is_right = number(books, "received")
+            == ["ignored", "malformed", "duplicate", "counted"]
+                .map(|key| number(books, key))
+                .iter()
+                .sum::<u64>();
+        assert!(is_right, "what was received is not what was made of it: {books}");
+        let mut told = Self {
+            depth: number(&status["queue"], "depth"),
+            pending: number(books, "pending"),
+            partitions: status["queue"]["partitions"].as_u64(),
+            ..Self::default()
+        };
+        for (name, books) in books["connections"].as_object().unwrap() {
+            let fates = ["accepted", "dropped", "pending"].map(|key| number(books, key)).iter().sum::<u64>();
+            assert_eq!(number(books, "counted"), fates, "{name}: {books}");
+            if let Some(group) = Group::ALL.into_iter().find(|group| group.name() == name) {
+                told.accepted.insert(group, number(books, "accepted"));
+            }
+        }
+        told
+    }
+}
+
+/// A life that is over.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) number: u32,
+    pub(crate) end: End,
+    /// What was wrong at any time of it.
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) log: Log,
+    /// The last time that somebody asked.
+    pub(crate) told: Told,
+}
+
+/// A drop, as the log tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) group: Group,
+    pub(crate) reason: String,
+    pub(crate) sends: u64,
+    /// Flushes that were over before.
+    pub(crate) after: usize,
+}
+
+/// What is read out of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// Events that waited when the queue was opened.
+    pub(crate) waiting: Option<u64>,
+    pub(crate) drops: Vec<Dropped>,
+    /// Flushes that were over.
+    pub(crate) flushes: usize,
+    /// Received, accepted and dropped in all, as the last line says.
+    pub(crate) stopped: Option<[u64; 3]>,
+    pub(crate) is_queue_stopped: bool,
+    /// ERROR lines beside drops.
+    pub(crate) errors: Vec<String>,
+    /// Lines that are no log lines.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Log {
+    pub(crate) fn read(text: &str) -> Self {
+        let mut log = Self::default();
+        for line in text.lines() {
+            match serde_json::from_str::<Value>(line) {
+                Ok(line) => log.take(&line),
+                Err(_) => log.complaints.push(line.to_owned()),
+            }
+        }
+        log
+    }
+
+    fn take(&mut self, line: &Value) {
+        let message = line["message"].as_str().unwrap_or_default();
+        let number = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("no {key} in {line}"));
+        if message.starts_with("sends were dropped") {
+            let name = &line["connection"];
+            let group = Group::ALL.into_iter().find(|group| name == group.name());
+            self.drops.push(Dropped {
+                group: group.unwrap_or_else(|| panic!("sends of nobody: {line}")),
+                reason: line["reason"].as_str().unwrap().to_owned(),
+                sends: number("sends"),
+                after: self.flushes,
+            });
+            return;
+        }
+        match message {
+            "the queue is open" => self.waiting = Some(number("waiting")),
+            "flushed" => self.flushes += 1,
+            "stopped" => self.stopped = Some(["received", "accepted", "dropped"].map(number)),
+            "the queue has stopped" => self.is_queue_stopped = true,
+            _ => {}
+        }
+        if line["level"] == "ERROR" {
+            self.errors.push(line.to_string());
+        }
+    }
+}
+
+impl Life {
+    /// Flushes of which it is not certain that they were acknowledged. While a broker is away nothing is committed,
+    /// and a member that is away for too long is put out of its group; how little is counted again then is held in
+    /// `tests/kafka.rs`.
+    pub(crate) fn flushes_under_way(&self) -> usize {
+        let is_broker_troubled =
+            self.faults.iter().any(|fault| matches!(fault, Fault::BrokerGone | Fault::BrokerFrozen));
+        match self.end {
+            End::Abrupt if is_broker_troubled => self.log.flushes + End::Abrupt.flushes_under_way(),
+            end => end.flushes_under_way(),
+        }
+    }
+
+    /// Sends of a connection that were dropped, and booked and logged so.
+    pub(crate) fn dropped(&self, group: Group, is_meant: impl Fn(&str) -> bool) -> u64 {
+        let drops = self.log.drops.iter().filter(|drop| drop.group == group && is_meant(&drop.reason));
+        drops.map(|drop| drop.sends).sum()
+    }
+
+    /// Of those, the ones in flushes that may not have been acknowledged.
+    pub(crate) fn dropped_under_way(&self, group: Group) -> u64 {
+        let certain = self.log.flushes.saturating_sub(self.flushes_under_way());
+        let drops = self.log.drops.iter().filter(|drop| drop.group == group && drop.after >= certain);
+        if self.end == End::Clean { 0 } else { drops.map(|drop| drop.sends).sum() }
+    }
+}
+
+#[test]
+fn a_log_is_read() {
+    let log = Log::read(concat!(
+        "{\"level\":\"INFO\",\"message\":\"the queue is open\",\"waiting\":7}\n",
+        "{\"level\":\"INFO\",\"message\":\"flushed\"}\n",
+        "{\"level\":\"ERROR\",\"message\":\"sends were dropped\",\"connection\":\"storm\",\"reason\":\"timeout\",\"sends\":3}\n",
+        "{\"level\":\"ERROR\",\"message\":\"something else\"}\n",
+        "{\"level\":\"INFO\",\"message\":\"stopped\",\"received\":9,\"accepted\":4,\"dropped\":3}\n",
+        "braze-datadog: in plain words\n",
+    ));
+    assert_eq!((log.waiting, log.flushes, log.stopped), (Some(7), 1, Some([9, 4, 3])));
+    let drop = Dropped { group: Group::Storm, reason: "timeout".to_owned(), sends: 3, after: 1 };
+    assert_eq!(log.drops, [drop]);
+    assert_eq!((log.errors.len(), log.complaints.len()), (1, 1));
+}

@@ -1,0 +1,91 @@
+//! The machine as the process sees it: its disk, its clock, its resolver, its descriptors. They fail by a shim in C
+//! that is loaded in front of the C library; it is compiled when a laboratory opens.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The state of the queue's disk. The numbers are those of the shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Sound = 0,
+    Full = 1,
+    SyncFails = 2,
+    ReadOnly = 3,
+}
+
+/// What is spoiled now. The places of the numbers in the page are those of the shim.
+pub(crate) struct Machine {
+    page: File,
+    page_path: PathBuf,
+    shim: PathBuf,
+}
+
+impl Machine {
+    /// Compiles the shim into `home`.
+    pub(crate) fn new(home: &Path) -> Self {
+        let (page_path, shim) = (home.join("page"), home.join("shim.so"));
+        fs::write(&page_path, [0; 24]).unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chaos/shim.c");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .args([&shim, &source])
+            .arg("-ldl")
+            .output()
+            .unwrap_or_else(|error| panic!("cc could not be run: {error}; `make tools` installs it"));
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        let page = File::options().write(true).open(&page_path).unwrap();
+        Self { page, page_path, shim }
+    }
+
+    /// What a process needs in its environment for `directory` to be on the disk that fails.
+    pub(crate) fn environment(&self, directory: &Path) -> [(&'static str, String); 3] {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        [
+            ("LD_PRELOAD", text(&self.shim)),
+            ("CHAOS_PAGE", text(&self.page_path)),
+            ("CHAOS_DIRECTORY", text(directory)),
+        ]
+    }
+
+    pub(crate) fn set_clock_ahead(&self, seconds: i64) {
+        self.write(0, seconds);
+    }
+
+    pub(crate) fn set_disk(&self, disk: Disk) {
+        self.write(1, disk as i64);
+    }
+
+    pub(crate) fn set_resolver_gone(&self, is_gone: bool) {
+        self.write(2, is_gone.into());
+    }
+
+    fn write(&self, place: u64, number: i64) {
+        self.page.write_all_at(&number.to_ne_bytes(), place * 8).unwrap();
+    }
+}
+
+/// Leaves a process no more descriptors than it has.
+pub(crate) fn take_descriptors(process: u32) {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+    limit_descriptors(process, &open.to_string());
+}
+
+/// Gives it as many as a service has by default.
+pub(crate) fn give_descriptors(process: u32) {
+    limit_descriptors(process, "1024");
+}
+
+/// The soft limit. A process that is gone has no use for it.
+fn limit_descriptors(process: u32, limit: &str) {
+    let arguments = ["--pid", &process.to_string(), &format!("--nofile={limit}:")].map(str::to_owned);
+    Command::new("prlimit").args(arguments).output().unwrap();
+}
+
+/// The most memory that a process has had, in KiB; 0 for one that is gone.
+pub(crate) fn peak_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,66 @@
+//! What came to the intakes, folded as it comes, so that hours of it stay small.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::support::intake::Request;
+use super::support::intake::judge::Point;
+use super::truth::{Cell, Group};
+
+/// Sends of one cell in one request that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) life: u32,
+    /// Its number among the requests of the same life and connection.
+    pub(crate) request: usize,
+    pub(crate) sends: u64,
+}
+
+/// What came of one connection in one life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Came {
+    pub(crate) requests: usize,
+    /// The sum of all points that were answered with 202.
+    pub(crate) accepted: u64,
+}
+
+/// What came in all.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) counted: HashMap<Cell, Vec<Counted>>,
+    /// Sends in requests that were not answered with 202.
+    pub(crate) refused: HashMap<Cell, u64>,
+    pub(crate) came: BTreeMap<(u32, Group), Came>,
+}
+
+impl Seen {
+    /// Takes a request of a connection whose fate is certain.
+    pub(crate) fn take(&mut self, group: Group, request: &Request) {
+        assert!(request.key().starts_with(group.name()), "{:?} came to {group:?}", request.key());
+        let Some(first) = request.points.first() else { return };
+        let life: u32 = tag(first, "life:").parse().unwrap();
+        let is_accepted = request.answered == Some(202);
+        let came = self.came.entry((life, group)).or_default();
+        let number = came.requests;
+        came.requests += 1;
+        for point in &request.points {
+            let number_of = |key| tag(point, key).parse::<u64>().unwrap();
+            let cell = (number_of("canvas_step_id:"), group, number_of("campaign_id:"));
+            if is_accepted {
+                came.accepted += point.value;
+                let counted = Counted { life, request: number, sends: point.value };
+                self.counted.entry(cell).or_default().push(counted);
+            } else {
+                *self.refused.entry(cell).or_default() += point.value;
+            }
+        }
+    }
+
+    pub(crate) fn came(&self, life: u32, group: Group) -> Came {
+        self.came.get(&(life, group)).copied().unwrap_or_default()
+    }
+}
+
+fn tag<'p>(point: &'p Point, key: &str) -> &'p str {
+    let value = point.tags.iter().find_map(|tag| tag.strip_prefix(key));
+    value.unwrap_or_else(|| panic!("no {key} in {point:?}"))
+}
