@@ -91,7 +91,7 @@ sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.j
 	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)
 	.ci/sbom
 
-# The linker, what tests and guard call (kill, prlimit, python3, pip for the Kafka broker and axe-core, systemd-analyze, valgrind,
+# The linker, what tests and guard call (kill, prlimit, python3, pip for the Kafka broker and axe-core, systemd-analyze, valgrind, promtool,
 # Chromium with its driver and a font), rustfmt and clippy, cargo-deny. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
@@ -109,6 +109,11 @@ tools: ## install what is missing, on Debian with Rust
 	  export DEBIAN_FRONTEND=noninteractive; \
 	  apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends "$${missing[@]}"; \
 	fi
+	@command -v promtool > /dev/null || { \
+	  at=$$(mktemp -d); cd "$$at"; \
+	  chmod 755 "$$at"; apt-get update --quiet && apt-get download --quiet prometheus; \
+	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract --directory /usr/local --strip-components=2 ./usr/bin/promtool; \
+	  rm -r "$$at"; }
 	@$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-deny@$(DENY)
