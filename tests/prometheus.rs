@@ -1,5 +1,5 @@
 //! `/metrics` and the example alerts, held against Prometheus' own tool.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 #[path = "support/rig.rs"]
 mod support;
@@ -15,7 +15,7 @@ use support::intake::{Behaviour, Intake};
 const ALERTS: &str = "config/prometheus/alerts.yaml";
 const ALERTS_TEST: &str = "config/prometheus/alerts.test.yaml";
 
-/// Every metric that the example alerts use is one of ours, but for these of Prometheus' own.
+/// How our metrics begin; the alerts use others of Prometheus' own, too.
 const OURS: &str = "braze_datadog_";
 
 /// Runs promtool with arguments and a standard input; whether all is well, and what it says.
@@ -27,7 +27,7 @@ fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool is missing: make tools");
+        .unwrap_or_else(|error| panic!("promtool can't be run ({error}): make tools"));
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -66,8 +66,8 @@ async fn page() -> String {
     page
 }
 
-/// The names that follow `prefix`es in a text.
-fn names<'t>(text: &'t str, is_name: impl Fn(&str) -> bool) -> BTreeSet<&'t str> {
+/// The words of a text that are names.
+fn names(text: &str, is_name: impl Fn(&str) -> bool) -> BTreeSet<&str> {
     let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     words.filter(|word| is_name(word)).collect()
 }

@@ -33,6 +33,9 @@ pub fn rates(hour: &Hour, now: u64) -> Value {
     })
 }
 
+/// The state of a connection that needs somebody.
+pub const TROUBLE: &str = words::State::Trouble.label();
+
 /// How a connection is: a state, and words for people.
 pub fn connection(books: &ConnectionBooks, site: &str, now: u64) -> (&'static str, String) {
     let (state, words) = words::connection(books, site, now);

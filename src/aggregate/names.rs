@@ -6,16 +6,17 @@
 //! Names lie one behind the other in an arena, as the counts do, and the ids of many series are looked up at a time, so
 //! that the waits for memory overlap: with as many ids as series, this is a third of what a flush costs.
 
+mod generation;
+
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 
+use self::generation::Generation;
 use super::tags::{self, DIMENSIONS, Layout};
-use super::{Aggregator, Span, saturate, store};
+use super::{Aggregator, Span, saturate};
 
 /// Whose names they are.
 pub use crate::route::ConnectionId;
@@ -360,111 +361,6 @@ impl Group {
     fn write_with_length(&mut self, id: &[u8]) {
         self.arena.extend_from_slice(&u16::try_from(id.len()).unwrap_or(u16::MAX).to_le_bytes());
         self.arena.extend_from_slice(id);
-    }
-}
-
-/// Names that are forgotten together.
-#[derive(Debug, Default)]
-struct Generation {
-    index: HashTable<u32>,
-    known: Vec<KnownName>,
-    /// Owners and names; see [`NAME_BYTES_MEAN_MAX`].
-    arena: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct KnownName {
-    hash: u64,
-    owner: Span,
-    name: Span,
-    /// Bytes that a name may have in its place.
-    room: u16,
-    seen: u32,
-    /// The name goes on in the young generation.
-    is_carried_over: bool,
-}
-
-impl Generation {
-    /// By number or by bytes. What a name took before it was another is not given back, so that renaming without end is
-    /// no way around the bound.
-    fn is_full(&self, names_max: usize) -> bool {
-        self.known.len() >= names_max || self.arena.len() >= names_max.saturating_mul(NAME_BYTES_MEAN_MAX)
-    }
-
-    /// The names, and what each belongs to.
-    fn names(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let known = self.known.iter().filter(|known| !known.is_carried_over);
-        known.map(|known| (known.owner.of(&self.arena), known.name.of(&self.arena)))
-    }
-
-    /// Forgets all but those of some owners.
-    fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
-        let all = std::mem::take(self);
-        for known in all.known.iter().filter(|known| !known.is_carried_over) {
-            let owner = known.owner.of(&all.arena);
-            if stays(owner) {
-                self.insert(owner, known.hash, known.name.of(&all.arena), known.seen);
-            }
-        }
-    }
-
-    #[inline]
-    fn find(&self, owner: &[u8], hash: u64) -> Option<u32> {
-        let is_it = |place: &u32| {
-            let known = &self.known[*place as usize];
-            known.hash == hash && known.owner.of(&self.arena) == owner
-        };
-        self.index.find(hash, is_it).copied()
-    }
-
-    /// Looks at what is about to be asked for, so that it is in the cache by then. Changes nothing.
-    fn touch(&self, owners: &[Owner]) {
-        let mut touched = 0;
-        for owner in owners {
-            if let Some(place) = self.index.find(owner.hash, |_| true) {
-                let known = &self.known[*place as usize];
-                touched ^= self.arena.get(known.owner.start as usize).copied().unwrap_or_default();
-            }
-        }
-        black_box(touched);
-    }
-
-    fn insert(&mut self, owner: &[u8], hash: u64, name: &[u8], seen: u32) -> u32 {
-        let place = saturate(self.known.len() as u64);
-        let owner = store(&mut self.arena, owner);
-        let name = store(&mut self.arena, name);
-        self.known.push(KnownName { hash, owner, name, room: name.length, seen, is_carried_over: false });
-        let known = &self.known;
-        self.index.insert_unique(hash, place, |place| known[*place as usize].hash);
-        place
-    }
-
-    /// Whether an owner's name is another one from now on.
-    fn is_news(&self, place: u32, name: &[u8], seen: u32) -> bool {
-        let known = &self.known[place as usize];
-        !name.is_empty() && seen >= known.seen && known.name.of(&self.arena) != name
-    }
-
-    /// Takes a name that is as new as the one known, or newer; an empty one says nothing.
-    fn rename(&mut self, place: u32, name: &[u8], seen: u32) {
-        let known = &mut self.known[place as usize];
-        if name.is_empty() || seen < known.seen {
-            return;
-        }
-        known.seen = seen;
-        if known.name.of(&self.arena) == name {
-            return;
-        }
-        if name.len() <= usize::from(known.room) {
-            let start = known.name.start as usize;
-            self.arena[start..start + name.len()].copy_from_slice(name);
-            known.name = Span::since(start, &self.arena[..start + name.len()]);
-        } else {
-            known.name = store(&mut self.arena, name);
-            // Room for twice as much, so that names that grow bit by bit leave little behind.
-            known.room = known.name.length.saturating_mul(2);
-            self.arena.resize(known.name.start as usize + usize::from(known.room), 0);
-        }
     }
 }
 

@@ -74,8 +74,7 @@ async fn serve(
     let (queue, waiting, appender) = queues::open(&config, import.once)?;
     let files = queues::open_files(&config, import, &clock)?;
     let stats = Arc::new(Stats::new());
-    let keys = Arc::new(KeyWatch::new(clock.clone()));
-    keys.configure(&config.connections, config.validate_keys);
+    let keys = watch_keys(&config, &clock);
     let validator = KeyValidator::new().map_err(Failure::failed)?;
     let mut pipeline = start_pipeline(&config, &stats, &keys, &clock)?;
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
@@ -132,6 +131,12 @@ async fn serve(
     take_down(admin_listener).await;
     conclude(&watched, import.once)?;
     ended.map_err(Failure::failed)
+}
+
+fn watch_keys(config: &Config, clock: &Clock) -> Arc<KeyWatch> {
+    let keys = KeyWatch::new(clock.clone());
+    keys.configure(&config.connections, config.validate_keys);
+    Arc::new(keys)
 }
 
 /// Tells what became of everything: in the log, and on standard output for a run that ends by itself.

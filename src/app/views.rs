@@ -20,7 +20,7 @@ use crate::push;
 use crate::queue::embedded::Appender;
 #[cfg(feature = "kafka")]
 use crate::queue::kafka;
-use crate::stats::{CollapsingTag, Stats};
+use crate::stats::{Books, CollapsingTag, Stats};
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -148,41 +148,8 @@ impl Watched {
         let gauges = self.gauges();
         let now = self.clock.unix_seconds();
         let configured = self.connections.borrow().clone();
-        let connections: Vec<Value> = configured
-            .iter()
-            .map(|connection| {
-                let books = snapshot.connections.get(&connection.name).cloned().unwrap_or_default();
-                let last = books.last_outcome.as_ref().map(
-                    |(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(*at)}),
-                );
-                let key = self.keys.shown(&connection.name);
-                // A key that is not valid reaches nobody, whatever the intake answers to points.
-                let (state, words) = match key.state {
-                    State::Invalid => ("trouble", key.words.clone()),
-                    State::Valid | State::Unknown => overview::connection(&books, &connection.site.name, now),
-                };
-                json!({
-                    "name": connection.name,
-                    "state": state,
-                    "words": words,
-                    "site": connection.site.name,
-                    "url": connection.site.base_url,
-                    "metric": connection.metric,
-                    "dry_run": connection.dry_run,
-                    "app_group_ids": connection.app_group_ids,
-                    "key": {"state": key.state.label(), "words": key.words, "seconds_ago": key.seconds_ago},
-                    "names_collapsing": books.names_collapsing,
-                    "collapsing": books.collapsing.iter().map(collapsing_json).collect::<Vec<_>>(),
-                    "last_outcome": last,
-                    "series": books.series,
-                    "counted": books.counted,
-                    "accepted": books.accepted,
-                    "dropped": books.dropped.values().sum::<u64>(),
-                    "dropped_by_reason": overview::dropped_by_reason(&books),
-                    "pending": books.pending,
-                })
-            })
-            .collect();
+        let connections: Vec<Value> =
+            configured.iter().map(|connection| self.connection(connection, &snapshot, now)).collect();
         let busiest: Vec<Value> = snapshot
             .busiest
             .iter()
@@ -212,6 +179,41 @@ impl Watched {
             "connections": connections,
             "busiest_series": busiest,
             "books": books::json(&snapshot, &gauges),
+        })
+    }
+
+    /// What is told of one connection.
+    fn connection(&self, connection: &Connection, books: &Books, now: u64) -> Value {
+        let books = books.connections.get(&connection.name).cloned().unwrap_or_default();
+        let last = books
+            .last_outcome
+            .as_ref()
+            .map(|(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(*at)}));
+        let key = self.keys.shown(&connection.name);
+        let (mut state, mut words) = overview::connection(&books, &connection.site.name, now);
+        // A key that is not valid reaches nobody, whatever the intake answers to points.
+        if key.state == State::Invalid && state != overview::TROUBLE {
+            (state, words) = (overview::TROUBLE, key.words.clone());
+        }
+        json!({
+            "name": connection.name,
+            "state": state,
+            "words": words,
+            "site": connection.site.name,
+            "url": connection.site.base_url,
+            "metric": connection.metric,
+            "dry_run": connection.dry_run,
+            "app_group_ids": connection.app_group_ids,
+            "key": {"state": key.state.label(), "words": key.words, "seconds_ago": key.seconds_ago},
+            "names_collapsing": books.names_collapsing,
+            "collapsing": books.collapsing.iter().map(collapsing_json).collect::<Vec<_>>(),
+            "last_outcome": last,
+            "series": books.series,
+            "counted": books.counted,
+            "accepted": books.accepted,
+            "dropped": books.dropped.values().sum::<u64>(),
+            "dropped_by_reason": overview::dropped_by_reason(&books),
+            "pending": books.pending,
         })
     }
 }
