@@ -170,7 +170,7 @@ async fn search(query: &str, desk: Arc<Desk>) -> Answer {
     if asked.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the search is too long\n");
     }
-    let words = decode(asked);
+    let words = listen::form::decode(asked);
     let failed = || text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the search failed\n");
     let Ok(_turn) = desk.searches.acquire().await else { return failed() };
     let found = tokio::task::spawn_blocking({
@@ -178,27 +178,6 @@ async fn search(query: &str, desk: Arc<Desk>) -> Answer {
         move || format!("{:#}\n", (desk.views.search)(&words))
     });
     found.await.map_or_else(|_panicked| failed(), |found| text(StatusCode::OK, JSON, found))
-}
-
-/// Decodes a value of a query: `+` is a space, `%41` a byte; what is neither stays as it is.
-fn decode(value: &str) -> String {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let escaped =
-            after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match (byte, escaped) {
-            (b'%', Some(decoded)) => {
-                bytes.push(decoded);
-                rest = &after[2..];
-                continue;
-            }
-            (b'+', _) => bytes.push(b' '),
-            _ => bytes.push(*byte),
-        }
-        rest = after;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {

@@ -5,6 +5,7 @@
 //! time. What a *request* can cost (its body) is the business of whoever answers it. Where seats are short, peers that
 //! nobody has vouched for ([`Caller::vouch`]) make room: thousands of idle connections keep nobody out.
 
+pub(crate) mod form;
 pub mod sampled;
 pub mod tls;
 
