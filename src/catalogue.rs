@@ -337,6 +337,16 @@ mod tests {
     }
 
     #[test]
+    fn a_line_feed_in_a_name_parts_no_tags() {
+        let catalogue = Catalogue::default();
+        let two_lines: Fields<'_> =
+            &[(Field::CampaignId, "8a3f"), (Field::CampaignName, "Weekly\ncampaign_id:8a40")];
+        note(&catalogue, &cut(&layout(&[]), &[(two_lines, 1, NOW)]), NOW);
+        let tags = catalogue.search("weekly").found[0].tags.clone();
+        assert_eq!(tags, ["campaign_id:8a3f", "campaign_name:Weekly campaign_id:8a40", "channel:email"]);
+    }
+
+    #[test]
     fn each_series_has_the_outcome_of_the_request_that_it_was_in() {
         let catalogue = Catalogue::default();
         let cut = cut(&layout(&[]), &[(WEEKLY, 1, NOW), (STEP, 1, NOW)]);

@@ -6,6 +6,7 @@
 //! Names lie one behind the other in an arena, as the counts do, and the ids of many series are looked up at a time, so
 //! that the waits for memory overlap: with as many ids as series, this is a third of what a flush costs.
 
+mod changes;
 mod generation;
 
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -14,6 +15,8 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use self::changes::Log;
+pub use self::changes::{Change, Changes};
 use self::generation::Generation;
 use super::tags::{self, DIMENSIONS, Layout};
 use super::{Aggregator, Span, saturate};
@@ -36,13 +39,6 @@ const GROUP: usize = 128;
 /// The place of a name that is not known.
 const NOWHERE: u32 = u32::MAX;
 
-/// A name and what it belongs to, as it was known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owned {
-    owner: Box<[u8]>,
-    name: Box<[u8]>,
-}
-
 /// A name and what it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameOf<'n> {
@@ -54,15 +50,6 @@ pub struct NameOf<'n> {
     pub id: &'n [u8],
     /// The name, cut to what Datadog takes.
     pub name: &'n [u8],
-}
-
-/// A change of what is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// An id has this name now.
-    Learnt(Owned),
-    /// It has it no more, or is forgotten.
-    Forgotten(Owned),
 }
 
 /// The names known. Bounded: when a generation is full the one before it is forgotten, so that the names in
@@ -77,8 +64,8 @@ pub struct KnownNames {
     turns: u64,
     /// How the keys of the last cut were laid out.
     layout: Option<Arc<Layout>>,
-    /// Since they were taken; `None` where they were too many, or all names mean something else.
-    changes: Option<Vec<Change>>,
+    /// Since they were taken.
+    log: Log,
     group: Group,
 }
 
@@ -100,24 +87,18 @@ struct Owner {
     hash: u64,
 }
 
-impl Owned {
-    /// What is in it.
-    pub fn name_of(&self) -> NameOf<'_> {
-        name_of(&self.owner, &self.name)
-    }
-}
-
 impl KnownNames {
     /// Remembers at most `names_max` names.
     pub fn new(names_max: usize) -> Self {
+        let generation_max = (names_max / 2).max(1);
         Self {
             hasher: RandomState::default(),
             young: Generation::default(),
             old: Generation::default(),
-            generation_max: (names_max / 2).max(1),
+            generation_max,
             turns: 0,
             layout: None,
-            changes: Some(Vec::new()),
+            log: Log::new(2 * generation_max),
             group: Group::default(),
         }
     }
@@ -146,8 +127,8 @@ impl KnownNames {
     }
 
     /// Takes what has changed since the last time. `None`: start anew, from [`KnownNames::iter`].
-    pub fn take_changes(&mut self) -> Option<Vec<Change>> {
-        self.changes.replace(Vec::new())
+    pub fn take_changes(&mut self) -> Option<Changes> {
+        self.log.take()
     }
 
     /// All names known that series can show.
@@ -179,7 +160,7 @@ impl KnownNames {
             let stays = |owner: &[u8]| is_ids(owner) && layout.names_by_id(dimension_of(owner));
             self.young.retain(stays);
             self.old.retain(stays);
-            self.changes = None;
+            self.log.give_up();
         }
     }
 
@@ -204,10 +185,8 @@ impl KnownNames {
         match self.recall(owner, hash) {
             Some(place) => {
                 if self.young.is_news(place, name, seen) {
-                    let old = self.young.known[place as usize].name.of(&self.young.arena);
-                    let [old, new] = [old, name].map(|name| Owned { owner: owner.into(), name: name.into() });
-                    self.note(Change::Forgotten(old));
-                    self.note(Change::Learnt(new));
+                    self.log.forget(owner, self.young.known[place as usize].name.of(&self.young.arena));
+                    self.log.learn(owner, name);
                 }
                 self.young.rename(place, name, seen);
                 place
@@ -276,7 +255,7 @@ impl KnownNames {
     /// Gives an owner that has none a name.
     fn insert(&mut self, owner: &[u8], hash: u64, name: &[u8], seen: u32) -> u32 {
         self.make_room();
-        self.note(Change::Learnt(Owned { owner: owner.into(), name: name.into() }));
+        self.log.learn(owner, name);
         self.young.insert(owner, hash, name, seen)
     }
 
@@ -285,18 +264,7 @@ impl KnownNames {
             let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
             self.turns += 1;
             for (owner, name) in forgotten.names() {
-                self.note(Change::Forgotten(Owned { owner: owner.into(), name: name.into() }));
-            }
-        }
-    }
-
-    /// Remembers a change for whoever follows. Beyond as many as there can be names it is less to start anew.
-    fn note(&mut self, change: Change) {
-        if let Some(changes) = &mut self.changes {
-            if changes.len() < 2 * self.generation_max {
-                changes.push(change);
-            } else {
-                self.changes = None;
+                self.log.forget(owner, name);
             }
         }
     }

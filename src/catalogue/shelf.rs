@@ -274,6 +274,26 @@ impl Shelf {
 fn text(layout: &Layout, series: &Series<'_>) -> Box<str> {
     let mut tags: Vec<TagText<'_>> = Vec::new();
     layout.tags(&mut tags, series.key, &series.attributes);
-    let tags: Vec<String> = tags.iter().map(|tag| tag.to_string().replace('\n', " ")).collect();
-    tags.join("\n").into()
+    let bytes: usize = tags.iter().map(|tag| tag.key.len() + tag.value.len() + 1).sum();
+    let mut text = String::with_capacity(bytes.saturating_sub(1));
+    for (number, tag) in tags.iter().enumerate() {
+        if number > 0 {
+            text.push('\n');
+        }
+        push(&mut text, tag.key);
+        push(&mut text, tag.value);
+    }
+    text.into()
+}
+
+fn push(text: &mut String, bytes: &[u8]) {
+    for (number, piece) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if number > 0 {
+            text.push(' ');
+        }
+        match str::from_utf8(piece) {
+            Ok(piece) => text.push_str(piece),
+            Err(_) => text.push_str(&String::from_utf8_lossy(piece)),
+        }
+    }
 }

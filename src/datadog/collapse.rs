@@ -4,16 +4,17 @@
 //! two campaigns. It can't be seen there, so it is seen here. Two campaigns with the very same name are added up as
 //! well, which is told apart, for it is often meant (each Canvas has its "Email 1").
 //!
-//! What is kept is hashes, of about 70 bytes a name: the texts are with [`KnownNames`], which bounds their number, and
+//! What is kept is hashes, of about 50 bytes a name: the texts are with [`KnownNames`], which bounds their number, and
 //! are looked up when there is something to show.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 use foldhash::quality;
 
-use super::normal::stored_tag;
+use super::normal;
 use crate::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
 use crate::aggregate::tags;
 use crate::stats::CollapsingTag;
@@ -33,28 +34,34 @@ const LOOKED_AT_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Collapse {
     hasher: quality::RandomState,
-    names: HashMap<u64, Name, RandomState>,
+    /// By stored tag.
     tags: HashMap<u64, Names, RandomState>,
     connections: BTreeMap<ConnectionId, Found>,
     is_changed: bool,
+    /// The stored tag at hand.
+    stored: String,
 }
 
-/// One name of one kind (campaign, step, …) of a connection.
-#[derive(Debug, Default)]
-struct Name {
-    /// The stored tag.
+/// A name of one kind (campaign, step, …) of a connection, and what it becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Numbers {
     tag: u64,
-    /// How many ids have the name, and their hashes combined: those of one id are that id's.
-    ids: u32,
-    ids_combined: u64,
+    name: u64,
 }
 
-/// The names of one stored tag; nearly always one.
+/// Whose a name is: how many ids have it, and their hashes combined, which are that id's where it is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Ids {
+    count: u32,
+    combined: u64,
+}
+
+/// The names of one stored tag; nearly always one, which is all that most tags cost.
 #[derive(Debug)]
 enum Names {
-    One(u64),
-    #[expect(clippy::box_collection, reason = "nearly always one name: 16 bytes a tag instead of 48")]
-    More(Box<HashSet<u64, RandomState>>),
+    One(u64, Ids),
+    #[expect(clippy::box_collection, reason = "nearly always one name: 32 bytes a tag instead of 56")]
+    More(Box<HashMap<u64, Ids, RandomState>>),
 }
 
 /// What there is to tell of a connection.
@@ -63,7 +70,7 @@ struct Found {
     /// Tags that are several names, of different ids.
     collapsing: BTreeSet<u64>,
     /// Names that several ids have.
-    shared: BTreeSet<u64>,
+    shared: BTreeSet<Numbers>,
 }
 
 /// What is told of a connection.
@@ -80,10 +87,10 @@ impl Collapse {
     /// connection, if that has changed; a connection that is not in it has nothing.
     pub fn follow(&mut self, known: &mut KnownNames) -> Option<BTreeMap<ConnectionId, Collapsing>> {
         if let Some(changes) = known.take_changes() {
-            for change in &changes {
+            for change in changes.iter() {
                 match change {
-                    Change::Learnt(owned) => self.learn(owned.name_of()),
-                    Change::Forgotten(owned) => self.forget(owned.name_of()),
+                    Change::Learnt(of) => self.learn(of),
+                    Change::Forgotten(of) => self.forget(of),
                 }
             }
         } else {
@@ -94,62 +101,41 @@ impl Collapse {
     }
 
     fn learn(&mut self, of: NameOf<'_>) {
-        let (number, id) = (self.hash(of, of.name), self.id(of));
-        if !self.names.contains_key(&number) {
-            let tag = self.hash(of, stored(of).as_bytes());
-            self.names.insert(number, Name { tag, ..Name::default() });
-            match self.tags.get_mut(&tag) {
-                None => drop(self.tags.insert(tag, Names::One(number))),
-                Some(names) => names.add(number),
+        let (numbers, id) = (self.numbers(of), self.id(of));
+        match self.tags.entry(numbers.tag) {
+            // Nearly always; and there is nothing to tell of one name of one id.
+            Entry::Vacant(tag) => drop(tag.insert(Names::One(numbers.name, Ids { count: 1, combined: id }))),
+            Entry::Occupied(mut tag) => {
+                tag.get_mut().learn(numbers.name, id);
+                self.review(of.connection, numbers);
             }
         }
-        let Some(name) = self.names.get_mut(&number) else { return };
-        name.ids += 1;
-        name.ids_combined ^= id;
-        let tag = name.tag;
-        self.review(of.connection, tag, number);
     }
 
     fn forget(&mut self, of: NameOf<'_>) {
-        let (number, id) = (self.hash(of, of.name), self.id(of));
-        let Some(name) = self.names.get_mut(&number) else { return };
-        name.ids -= 1;
-        name.ids_combined ^= id;
-        let (tag, is_gone) = (name.tag, name.ids == 0);
-        if is_gone {
-            self.names.remove(&number);
-            if self.tags.get_mut(&tag).is_none_or(|names| names.remove(number)) {
-                self.tags.remove(&tag);
-            }
+        let (numbers, id) = (self.numbers(of), self.id(of));
+        let Some(names) = self.tags.get_mut(&numbers.tag) else { return };
+        if names.forget(numbers.name, id) {
+            self.tags.remove(&numbers.tag);
         }
-        self.review(of.connection, tag, number);
+        self.review(of.connection, numbers);
     }
 
     /// Looks again at a tag and a name that something has changed of.
-    fn review(&mut self, connection: ConnectionId, tag: u64, name: u64) {
-        let is_collapsing = self.tags.get(&tag).is_some_and(|names| self.are_of_several_ids(names));
-        let is_shared = self.names.get(&name).is_some_and(|name| name.ids > 1);
+    fn review(&mut self, connection: ConnectionId, numbers: Numbers) {
+        let names = self.tags.get(&numbers.tag);
+        let is_collapsing = names.is_some_and(Names::are_of_several_ids);
+        let is_shared = names.is_some_and(|names| names.ids_of(numbers.name).count > 1);
         let known = self.connections.get(&connection);
-        let was_told =
-            known.is_some_and(|known| known.collapsing.contains(&tag) || known.shared.contains(&name));
+        let was_told = known
+            .is_some_and(|known| known.collapsing.contains(&numbers.tag) || known.shared.contains(&numbers));
         if !(is_collapsing || is_shared || was_told) {
             return;
         }
         let found = self.connections.entry(connection).or_default();
-        put(&mut found.collapsing, tag, is_collapsing);
-        put(&mut found.shared, name, is_shared);
+        put(&mut found.collapsing, numbers.tag, is_collapsing);
+        put(&mut found.shared, numbers, is_shared);
         self.is_changed = true;
-    }
-
-    /// Whether names are several, and not all of them one id's, as those of a renamed campaign are.
-    fn are_of_several_ids(&self, names: &Names) -> bool {
-        let Names::More(names) = names else { return false };
-        if names.len() > LOOKED_AT_MAX {
-            return true;
-        }
-        let mut ids = names.iter().filter_map(|name| self.names.get(name));
-        let first = ids.next().map(|name| (name.ids, name.ids_combined));
-        ids.any(|name| name.ids > 1 || first != Some((1, name.ids_combined)))
     }
 
     fn tell(&self, known: &KnownNames) -> BTreeMap<ConnectionId, Collapsing> {
@@ -158,19 +144,16 @@ impl Collapse {
         for (connection, found) in &self.connections {
             for tag in found.collapsing.iter().take(TAGS_MAX) {
                 let Some(names) = self.tags.get(tag) else { continue };
-                wanted.extend(names.iter().take(LOOKED_AT_MAX).map(|name| (name, drafts.len())));
-                drafts.push(Draft::new(
-                    *connection,
-                    names.len(),
-                    names.iter().map(|name| self.ids(name)).sum(),
-                ));
+                wanted.extend(names.iter().take(LOOKED_AT_MAX).map(|(name, _)| (name, drafts.len())));
+                let ids = names.iter().map(|(_, ids)| u64::from(ids.count)).sum();
+                drafts.push(Draft::new(*connection, names.len(), ids));
             }
             let room = TAGS_MAX.saturating_sub(found.collapsing.len());
-            let is_told =
-                |name: &u64| self.names.get(name).is_some_and(|of| found.collapsing.contains(&of.tag));
-            for name in found.shared.iter().filter(|name| !is_told(name)).take(room) {
-                wanted.insert(*name, drafts.len());
-                drafts.push(Draft::new(*connection, 1, self.ids(*name)));
+            let is_told = |numbers: &Numbers| found.collapsing.contains(&numbers.tag);
+            for numbers in found.shared.iter().filter(|numbers| !is_told(numbers)).take(room) {
+                let Some(names) = self.tags.get(&numbers.tag) else { continue };
+                wanted.insert(numbers.name, drafts.len());
+                drafts.push(Draft::new(*connection, 1, u64::from(names.ids_of(numbers.name).count)));
             }
         }
         if !wanted.is_empty() {
@@ -196,8 +179,13 @@ impl Collapse {
         told
     }
 
-    fn ids(&self, name: u64) -> u64 {
-        self.names.get(&name).map_or(0, |name| u64::from(name.ids))
+    /// The hashes of a name and of what it becomes.
+    fn numbers(&mut self, of: NameOf<'_>) -> Numbers {
+        let mut text = std::mem::take(&mut self.stored);
+        store(&mut text, of);
+        let numbers = Numbers { tag: self.hash(of, text.as_bytes()), name: self.hash(of, of.name) };
+        self.stored = text;
+        numbers
     }
 
     /// The hash of an id; of a name that has none, which then stands for itself.
@@ -214,37 +202,81 @@ impl Collapse {
     }
 }
 
+impl Ids {
+    fn learn(&mut self, id: u64) {
+        self.count += 1;
+        self.combined ^= id;
+    }
+
+    /// Returns whether it was the last.
+    fn forget(&mut self, id: u64) -> bool {
+        self.count = self.count.saturating_sub(1);
+        self.combined ^= id;
+        self.count == 0
+    }
+}
+
 impl Names {
-    fn add(&mut self, name: u64) {
+    /// An id has the name from now on.
+    fn learn(&mut self, name: u64, id: u64) {
         match self {
-            Names::One(one) => *self = Names::More(Box::new([*one, name].into_iter().collect())),
-            Names::More(names) => drop(names.insert(name)),
+            Names::One(one, ids) if *one == name => ids.learn(id),
+            Names::One(one, ids) => {
+                let both = [(*one, *ids), (name, Ids { count: 1, combined: id })];
+                *self = Names::More(Box::new(both.into_iter().collect()));
+            }
+            Names::More(names) => names.entry(name).or_default().learn(id),
         }
     }
 
-    /// Takes a name away; returns whether it was the last.
-    fn remove(&mut self, name: u64) -> bool {
-        let Names::More(names) = self else { return true };
-        names.remove(&name);
-        if names.len() == 1
-            && let Some(last) = names.iter().next()
-        {
-            *self = Names::One(*last);
+    /// An id has the name no more; returns whether no name is left.
+    fn forget(&mut self, name: u64, id: u64) -> bool {
+        match self {
+            Names::One(one, ids) => *one == name && ids.forget(id),
+            Names::More(names) => {
+                if names.get_mut(&name).is_some_and(|ids| ids.forget(id)) {
+                    names.remove(&name);
+                }
+                if names.len() == 1
+                    && let Some((last, ids)) = names.iter().next()
+                {
+                    *self = Names::One(*last, *ids);
+                }
+                false
+            }
         }
-        false
     }
 
-    fn iter(&self) -> impl Iterator<Item = u64> {
+    fn ids_of(&self, name: u64) -> Ids {
+        match self {
+            Names::One(one, ids) if *one == name => *ids,
+            Names::One(..) => Ids::default(),
+            Names::More(names) => names.get(&name).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Whether names are several, and not all of them one id's, as those of a renamed campaign are.
+    fn are_of_several_ids(&self) -> bool {
+        let Names::More(names) = self else { return false };
+        if names.len() > LOOKED_AT_MAX {
+            return true;
+        }
+        let mut ids = names.values();
+        let first = ids.next();
+        ids.any(|ids| ids.count > 1 || first != Some(ids))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u64, Ids)> {
         let (one, more) = match self {
-            Names::One(one) => (Some(*one), None),
-            Names::More(names) => (None, Some(names.iter().copied())),
+            Names::One(one, ids) => (Some((*one, *ids)), None),
+            Names::More(names) => (None, Some(names.iter().map(|(name, ids)| (*name, *ids)))),
         };
         one.into_iter().chain(more.into_iter().flatten())
     }
 
     fn len(&self) -> usize {
         match self {
-            Names::One(_) => 1,
+            Names::One(..) => 1,
             Names::More(names) => names.len(),
         }
     }
@@ -299,10 +331,24 @@ impl Draft {
 
 /// The tag of a name as Datadog stores it.
 fn stored(of: NameOf<'_>) -> String {
-    stored_tag(&format!("{}:{}", tags::name_field(of.dimension).name(), String::from_utf8_lossy(of.name)))
+    let mut tag = String::new();
+    store(&mut tag, of);
+    tag
 }
 
-fn put(set: &mut BTreeSet<u64>, element: u64, belongs: bool) {
+/// The same, in the place of `tag`.
+fn store(tag: &mut String, of: NameOf<'_>) {
+    let lossy;
+    let name = if let Ok(name) = str::from_utf8(of.name) {
+        name
+    } else {
+        lossy = String::from_utf8_lossy(of.name);
+        &lossy
+    };
+    normal::store(tag, &[tags::name_field(of.dimension).name(), ":", name]);
+}
+
+fn put<T: Ord>(set: &mut BTreeSet<T>, element: T, belongs: bool) {
     if belongs {
         set.insert(element);
     } else {
@@ -536,7 +582,8 @@ mod tests {
                 }
                 let tags: BTreeSet<_> = of.known.iter().map(|of| (of.connection, stored(of))).collect();
                 let names: BTreeSet<_> = of.known.iter().map(|of| (of.connection, of.name.to_vec())).collect();
-                prop_assert_eq!((of.collapse.tags.len(), of.collapse.names.len()), (tags.len(), names.len()));
+                let known_names: usize = of.collapse.tags.values().map(Names::len).sum();
+                prop_assert_eq!((of.collapse.tags.len(), known_names), (tags.len(), names.len()));
             }
         }
     }

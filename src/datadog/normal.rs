@@ -38,8 +38,24 @@ const TAG_CHARACTERS_MAX: usize = 200;
 /// ```
 pub fn stored_tag(tag: &str) -> String {
     let mut stored = String::with_capacity(tag.len().min(2 * TAG_CHARACTERS_MAX));
+    store(&mut stored, &[tag]);
+    stored
+}
+
+/// The value of the tag `key:value` as Datadog stores it; empty if nothing of it is left, and then no query finds it.
+/// See [`stored_tag`]; `key` is one that Datadog does not change, as all of ours are.
+pub fn stored_value(key: &str, value: &str) -> String {
+    let mut stored = String::new();
+    store(&mut stored, &[key, ":", value]);
+    // A key is shorter than a tag, so that its colon is always there.
+    stored.split_off((key.len() + 1).min(stored.len()))
+}
+
+/// Puts the tag that `parts` make together into `stored`, as Datadog stores it, in place of what was there.
+pub(super) fn store(stored: &mut String, parts: &[&str]) {
+    stored.clear();
     let mut characters = 0;
-    for character in tag.chars().map(stored_character) {
+    for character in parts.iter().flat_map(|part| part.chars()).map(stored_character) {
         if characters == TAG_CHARACTERS_MAX {
             break;
         }
@@ -56,15 +72,6 @@ pub fn stored_tag(tag: &str) -> String {
     if stored.ends_with('_') {
         stored.pop();
     }
-    stored
-}
-
-/// The value of the tag `key:value` as Datadog stores it; empty if nothing of it is left, and then no query finds it.
-/// See [`stored_tag`]; `key` is one that Datadog does not change, as all of ours are.
-pub fn stored_value(key: &str, value: &str) -> String {
-    let mut stored = stored_tag(&format!("{key}:{value}"));
-    // A key is shorter than a tag, so that its colon is always there.
-    stored.split_off((key.len() + 1).min(stored.len()))
 }
 
 /// What Datadog makes of one character, whatever stands before it.
