@@ -193,7 +193,10 @@ fn report_whole(
     floor: Cost,
 ) -> Result<(), Box<dyn Error>> {
     let path = directory.path().join(format!("{tag_sets}.ndjson"));
-    let sends = ndjson(std::fs::File::create(&path)?, tag_sets, EVENTS_IN_FILE)?;
+    let file = std::fs::File::create(&path)?;
+    let sends = ndjson(&file, tag_sets, EVENTS_IN_FILE)?;
+    // Else the kernel writes it while it is read.
+    file.sync_all()?;
     let (flush_interval, events) = (Duration::from_secs(1), EVENTS_IN_FILE.into());
     let whole = Whole { path: &path, lanes, dedup: true, flush_interval, sends, events };
     for dedup in [false, true] {
