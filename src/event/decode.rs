@@ -157,8 +157,6 @@ impl Reader {
         ascii: bool,
         emit: &mut dyn FnMut(Element<'_>),
     ) -> Result<(), NotAnEnvelope> {
-        // A body with one name that is not ASCII is mostly lines that are, and to see that is far cheaper.
-        let ascii = ascii || text[start..].is_ascii();
         let end = if ascii { text.len() } else { start + valid_utf8(&text[start..]) };
         let cut = end < text.len();
         let mut pass = Pass {
@@ -221,7 +219,7 @@ fn has_json(framing: &Framing) -> bool {
 
 /// How many bytes of `text` are valid UTF-8.
 fn valid_utf8(text: &[u8]) -> usize {
-    match std::str::from_utf8(text) {
+    match simdutf8::compat::from_utf8(text) {
         Ok(valid) => valid.len(),
         Err(error) => error.valid_up_to(),
     }
