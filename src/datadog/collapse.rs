@@ -4,7 +4,7 @@
 //! two campaigns. It can't be seen there, so it is seen here. Two campaigns with the very same name are added up as
 //! well, which is told apart, for it is often meant (each Canvas has its "Email 1").
 //!
-//! What is kept is hashes, of about 50 bytes a name: the texts are with [`KnownNames`], which bounds their number, and
+//! What is kept is hashes, of about 60 bytes a name: the texts are with [`KnownNames`], which bounds their number, and
 //! are looked up when there is something to show.
 
 use std::collections::hash_map::Entry;
@@ -60,7 +60,7 @@ struct Ids {
 #[derive(Debug)]
 enum Names {
     One(u64, Ids),
-    #[expect(clippy::box_collection, reason = "nearly always one name: 32 bytes a tag instead of 56")]
+    #[expect(clippy::box_collection, reason = "nearly always one name; a map is larger")]
     More(Box<HashMap<u64, Ids, RandomState>>),
 }
 

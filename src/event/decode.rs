@@ -157,6 +157,8 @@ impl Reader {
         ascii: bool,
         emit: &mut dyn FnMut(Element<'_>),
     ) -> Result<(), NotAnEnvelope> {
+        // A body with one name that is not ASCII is mostly lines that are, and to see that is far cheaper.
+        let ascii = ascii || text[start..].is_ascii();
         let end = if ascii { text.len() } else { start + valid_utf8(&text[start..]) };
         let cut = end < text.len();
         let mut pass = Pass {
