@@ -36,7 +36,9 @@ mod truth;
 mod whole;
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,11 +122,15 @@ fn templates(tag_sets: u32) -> Arc<Templates> {
     Arc::new(Templates::new(Settings { seed: 1, tag_sets, app_groups: 5, ignored_percent: 10 }))
 }
 
-/// `count` events as NDJSON, and how many of them are sends.
-fn ndjson(out: impl Write, tag_sets: u32, count: u32) -> io::Result<u64> {
-    write_ndjson(out, &templates(tag_sets), count)
+/// As [`write_ndjson`], into a file that is on the disk then: else the kernel writes it while it is read.
+fn write_file(path: &Path, templates: &Arc<Templates>, count: u32) -> io::Result<u64> {
+    let file = File::create(path)?;
+    let sends = write_ndjson(&file, templates, count)?;
+    file.sync_all()?;
+    Ok(sends)
 }
 
+/// `count` events as NDJSON; returns how many of them are sends.
 fn write_ndjson(mut out: impl Write, templates: &Arc<Templates>, count: u32) -> io::Result<u64> {
     let now = Clock::system().unix_seconds();
     let mut events = Events::new(templates, 0);
@@ -151,7 +157,7 @@ fn row(out: &mut impl Write, name: &str, cost: Cost, floor: Option<Cost>) -> io:
 /// Returns the floor.
 fn report_stations(out: &mut impl Write) -> Result<Cost, Box<dyn Error>> {
     let mut lines = Vec::new();
-    let sends = ndjson(&mut lines, 2000, EVENTS)?;
+    let sends = write_ndjson(&mut lines, &templates(2000), EVENTS)?;
     let floor = median(ROUNDS, || floor::count(&lines, sends))?;
     row(out, "floor: serde_json, typed, into a hash map", floor, Some(floor))?;
     let decode = median(ROUNDS, || stations::decode(&lines, sends))?;
@@ -193,10 +199,7 @@ fn report_whole(
     floor: Cost,
 ) -> Result<(), Box<dyn Error>> {
     let path = directory.path().join(format!("{tag_sets}.ndjson"));
-    let file = std::fs::File::create(&path)?;
-    let sends = ndjson(&file, tag_sets, EVENTS_IN_FILE)?;
-    // Else the kernel writes it while it is read.
-    file.sync_all()?;
+    let sends = write_file(&path, &templates(tag_sets), EVENTS_IN_FILE)?;
     let (flush_interval, events) = (Duration::from_secs(1), EVENTS_IN_FILE.into());
     let whole = Whole { path: &path, lanes, dedup: true, flush_interval, sends, events };
     for dedup in [false, true] {

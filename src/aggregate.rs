@@ -62,6 +62,9 @@ pub enum Late {
 /// How many overflow series a connection has, one an app group, before they are counted as one.
 const OVERFLOW_APP_GROUPS_MAX: u32 = 1000;
 
+/// How many series are looked up together, so that the waits for memory overlap.
+const GROUP: usize = 128;
+
 /// Beyond this, what is not known yet goes to overflow series, whatever `series_max` says: places in the arena have
 /// 32 bits, and this leaves them room for the overflow series and the names still to come.
 const ARENA_BYTES_MAX: usize = 2 << 30;

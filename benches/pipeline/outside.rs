@@ -108,9 +108,7 @@ fn connections(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Err
     let templates = Arc::new(Templates::new(shape));
     let files = tempfile::tempdir_in(directory)?;
     let first = files.path().join("0.ndjson");
-    let file = std::fs::File::create(&first)?;
-    crate::write_ndjson(&file, &templates, EVENTS_IN_FILE)?;
-    file.sync_all()?;
+    crate::write_file(&first, &templates, EVENTS_IN_FILE)?;
     let bytes = std::fs::metadata(&first)?.len() * u64::from(FILES);
     let mut paths = vec![first.display().to_string()];
     for number in 1..FILES {

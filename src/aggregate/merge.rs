@@ -1,9 +1,6 @@
 //! Adds up what the lanes counted.
 
-use super::{Aggregator, Entry, add, tags};
-
-/// How many series are looked up together, so that the waits for memory overlap.
-const GROUP: usize = 128;
+use super::{Aggregator, Entry, GROUP, add, tags};
 
 impl Aggregator {
     /// Adds what another lane counted. The bound on the number of series holds for the sum.

@@ -19,7 +19,7 @@ use self::changes::Log;
 pub use self::changes::{Change, Changes};
 use self::generation::Generation;
 use super::tags::{self, DIMENSIONS, Layout};
-use super::{Aggregator, Span, saturate};
+use super::{Aggregator, GROUP, Span, saturate};
 
 /// Whose names they are.
 pub use crate::route::ConnectionId;
@@ -32,9 +32,6 @@ const SENT: u8 = 0x80;
 
 /// What a name may take with its owner, on average; Braze's take about half of it.
 const NAME_BYTES_MEAN_MAX: usize = 256;
-
-/// How many series are looked up together.
-const GROUP: usize = 128;
 
 /// The place of a name that is not known.
 const NOWHERE: u32 = u32::MAX;

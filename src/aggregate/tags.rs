@@ -4,6 +4,8 @@
 //! length. With [`Names::Latest`] an id stands for its name, so that a campaign that is renamed stays one
 //! series; a name is part of the key only where there is no id to stand for it.
 
+use std::borrow::Cow;
+
 use crate::event::{Field, SendEvent};
 use crate::route::ConnectionId;
 
@@ -103,8 +105,13 @@ pub struct TagText<'a> {
 
 impl std::fmt::Display for TagText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}", String::from_utf8_lossy(self.key), String::from_utf8_lossy(self.value))
+        write!(f, "{}{}", lossy(self.key), lossy(self.value))
     }
+}
+
+/// Bytes as text, with what is no UTF-8 replaced. As [`String::from_utf8_lossy`], which takes longer where all is well.
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// A name that belongs to the id of a dimension without being part of the key.

@@ -291,9 +291,6 @@ fn push(text: &mut String, bytes: &[u8]) {
         if number > 0 {
             text.push(' ');
         }
-        match str::from_utf8(piece) {
-            Ok(piece) => text.push_str(piece),
-            Err(_) => text.push_str(&String::from_utf8_lossy(piece)),
-        }
+        text.push_str(&tags::lossy(piece));
     }
 }

@@ -309,7 +309,7 @@ impl Draft {
             return;
         }
         if self.names.len() < NAMES_MAX {
-            self.names.insert(String::from_utf8_lossy(of.name).into_owned());
+            self.names.insert(tags::lossy(of.name).into_owned());
         }
         if self.ids.len() < IDS_MAX && !of.id.is_empty() {
             self.ids.insert(String::from_utf8_lossy(of.id).into_owned());
@@ -338,14 +338,7 @@ fn stored(of: NameOf<'_>) -> String {
 
 /// The same, in the place of `tag`.
 fn store(tag: &mut String, of: NameOf<'_>) {
-    let lossy;
-    let name = if let Ok(name) = str::from_utf8(of.name) {
-        name
-    } else {
-        lossy = String::from_utf8_lossy(of.name);
-        &lossy
-    };
-    normal::store(tag, &[tags::name_field(of.dimension).name(), ":", name]);
+    normal::store(tag, &[tags::name_field(of.dimension).name(), ":", &tags::lossy(of.name)]);
 }
 
 fn put<T: Ord>(set: &mut BTreeSet<T>, element: T, belongs: bool) {
