@@ -17,10 +17,11 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 pub use self::probe::{probe, reachable};
-use crate::listen::{self, Admission, Answer, Caller, ListenError, Listener, hang_up};
+use crate::listen::worker_pool::{WorkError, WorkerPool};
+use crate::listen::{self, Admission, Answer, Caller, Listener, OpenError, hang_up};
 
 /// Connections at a time: an orchestrator, a scraper or two, people. Few, so that a scraper gone wild can't
 /// take the file descriptors that the push port needs.
@@ -39,6 +40,9 @@ const STATUS_AGE_MAX: Duration = Duration::from_millis(250);
 
 /// Bytes of a search's words, as they come in the URL.
 const QUERY_BYTES_MAX: usize = 1_000;
+
+/// How long a search waits for those before it; each takes some hundredths of a second.
+const SEARCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How the admin listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl fmt::Debug for Views {
 struct Desk {
     views: Views,
     status: Mutex<Option<(Instant, Bytes)>>,
-    searches: Semaphore,
+    searches: WorkerPool,
 }
 
 /// The admin port, open but not yet served.
@@ -77,20 +81,21 @@ struct Desk {
 pub struct AdminListener {
     listener: Listener,
     views: Views,
+    searches: WorkerPool,
 }
 
 /// Opens the admin port.
 ///
 /// # Errors
-/// When it can't be listened on; the message names the setting.
-pub async fn bind(settings: &Settings, views: Views) -> Result<AdminListener, ListenError> {
+/// When it can't be listened on (the message names the setting), or the thread for searches can't be made.
+pub async fn bind(settings: &Settings, views: Views) -> Result<AdminListener, OpenError> {
     let limits = listen::Limits {
         connections_max: CONNECTIONS_MAX,
         refusals_max: REFUSALS_MAX,
         ..listen::Limits::default()
     };
     let listener = Listener::bind(settings.listen, "admin.listen", limits).await?;
-    Ok(AdminListener { listener, views })
+    Ok(AdminListener { listener, views, searches: WorkerPool::start("search", 1, SEARCH_WAIT_MAX)? })
 }
 
 impl AdminListener {
@@ -102,8 +107,7 @@ impl AdminListener {
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
     /// how many connections were cut off because they took longer.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let desk =
-            Arc::new(Desk { views: self.views, status: Mutex::default(), searches: Semaphore::new(1) });
+        let desk = Arc::new(Desk { views: self.views, status: Mutex::default(), searches: self.searches });
         let handle = move |request, caller| {
             let desk = Arc::clone(&desk);
             async move { answer(&request, &caller, desk).await }
@@ -114,9 +118,7 @@ impl AdminListener {
 
 async fn answer(request: &Request<Incoming>, caller: &Caller, desk: Arc<Desk>) -> Answer {
     let answer = if caller.admission == Admission::Crowded {
-        let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many connections\n");
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        answer
+        busy("too many connections\n")
     } else {
         view(request, desk).await
     };
@@ -171,13 +173,22 @@ async fn search(query: &str, desk: Arc<Desk>) -> Answer {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the search is too long\n");
     }
     let words = listen::form::decode(asked);
-    let failed = || text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the search failed\n");
-    let Ok(_turn) = desk.searches.acquire().await else { return failed() };
-    let found = tokio::task::spawn_blocking({
+    let found = desk.searches.run({
         let desk = Arc::clone(&desk);
         move || format!("{:#}\n", (desk.views.search)(&words))
     });
-    found.await.map_or_else(|_panicked| failed(), |found| text(StatusCode::OK, JSON, found))
+    match found.await {
+        Ok(found) => text(StatusCode::OK, JSON, found),
+        Err(WorkError::Busy) => busy("too many searches at a time\n"),
+        Err(WorkError::Panicked) => text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the search failed\n"),
+    }
+}
+
+/// What may pass within a second.
+fn busy(reason: &'static str) -> Answer {
+    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, TEXT, reason);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
@@ -297,6 +308,27 @@ mod tests {
         assert_eq!(ask(&mut stream, &request("GET", &long)).await.status, 414);
     }
 
+    #[test]
+    fn a_search_does_not_wait_for_what_blocks_elsewhere() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+            let hung = tokio::task::spawn_blocking(move || released.recv());
+            let running = running().await;
+            let mut stream = connect(running.address).await;
+            let whole = request("GET", "/search?q=x");
+            let answered = tokio::time::timeout(Duration::from_secs(20), ask(&mut stream, &whole)).await;
+            release.send(()).unwrap();
+            hung.await.unwrap().unwrap();
+            let reply = answered.expect("the only thread that may block is taken by something else");
+            assert_eq!(reply.status, 200);
+        });
+    }
+
     #[tokio::test]
     async fn the_status_is_not_made_anew_for_everybody_who_asks() {
         let made = Arc::new(std::sync::atomic::AtomicU64::new(0));
@@ -307,7 +339,8 @@ mod tests {
             status: Box::new(move || serde_json::json!(count.fetch_add(1, Ordering::SeqCst))),
             search: Box::new(|_| serde_json::Value::Null),
         };
-        let desk = Desk { views, status: Mutex::default(), searches: Semaphore::new(1) };
+        let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX).unwrap();
+        let desk = Desk { views, status: Mutex::default(), searches };
         let first = status(&desk);
         let asked = (0..1_000).take_while(|_| status(&desk) == first).count();
         assert!(asked > 0, "{asked}");

@@ -14,6 +14,7 @@ mod descriptors;
 mod seats;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod worker_pool;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ use tracing::{error, warn};
 use self::connection::{Connection, Progress};
 use self::sampled::Sampled;
 use self::seats::Seats;
+pub use self::worker_pool::StartError;
 
 /// What a request is answered with: the whole of it, for every answer here is small.
 pub type Answer = Response<Full<Bytes>>;
@@ -196,6 +198,17 @@ pub struct ListenError {
     setting: &'static str,
     address: SocketAddr,
     source: io::Error,
+}
+
+/// A port can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its address can't be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The threads that answer what takes long can't be made.
+    #[error(transparent)]
+    Threads(#[from] StartError),
 }
 
 fn advice(error: &io::Error) -> String {

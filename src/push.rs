@@ -13,7 +13,7 @@
 //! | a body | `push.max_body` after decompression | 413 |
 //! | its time | 15 s for each 64 KiB, 60 s for all of it | 408 |
 //! | all bodies, extracts included | 8 times `push.max_body`, 64 MiB at least, taken as they come; half of it for one of several tokens | 503 |
-//! | threads that unpack and check large bodies | as many as there are cores | they wait |
+//! | threads that unpack and check large bodies | as many as there are cores, made at the start and used for nothing else | they wait, 10 s at most, then 503 |
 //! | a connection | an hour | it ends with the next answer |
 //!
 //! Whoever has no valid token gets no further than the header.
@@ -42,7 +42,8 @@ pub use self::credentials::{Credentials, CredentialsError, Reload};
 use self::door::Door;
 #[cfg(fuzzing)]
 pub use self::door::fuzzing;
-use crate::listen::{self, ListenError, Listener};
+use crate::listen::worker_pool::WorkerPool;
+use crate::listen::{self, Listener, OpenError};
 use crate::queue::embedded::{AppendError, Appender, Frame};
 
 /// How the push listener listens.
@@ -75,17 +76,18 @@ pub struct PushListener {
     reload: Reload,
     counters: Arc<Counters>,
     limits: door::Limits,
+    pool: WorkerPool,
 }
 
 /// Opens the push port.
 ///
 /// # Errors
-/// When it can't be listened on; the message names the setting.
+/// When it can't be listened on (the message names the setting), or the threads for large bodies can't be made.
 pub async fn bind(
     settings: &Settings,
     credentials: Credentials,
     appender: Appender,
-) -> Result<PushListener, ListenError> {
+) -> Result<PushListener, OpenError> {
     let limits = listen::Limits::default().within_descriptors();
     if limits != listen::Limits::default() {
         tracing::warn!(
@@ -95,9 +97,11 @@ pub async fn bind(
         );
     }
     let listener = Listener::bind(settings.listen, "push.listen", limits).await?;
+    let limits = door::Limits::new(settings.body_bytes_max);
     Ok(PushListener {
         reload: Reload::new(listener.local_addr(), credentials),
-        limits: door::Limits::new(settings.body_bytes_max),
+        pool: door::start_pool(limits)?,
+        limits,
         counters: Arc::default(),
         listener,
         appender,
@@ -130,7 +134,7 @@ impl PushListener {
     ///
     /// A push whose sender goes away is dropped where it stands, its append included.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let Self { listener, appender, reload, counters, limits } = self;
+        let Self { listener, appender, reload, counters, limits, pool } = self;
         let is_accepting = {
             let appender = appender.clone();
             move || appender.is_accepting()
@@ -139,7 +143,7 @@ impl PushListener {
             let appender = appender.clone();
             async move { appender.append(frame).await }
         };
-        let door = Door::new(limits, reload.clone(), counters);
+        let door = Door::new(limits, reload.clone(), counters, pool);
         serve(listener, door, reload, is_accepting, append, stop, grace).await
     }
 }
@@ -255,7 +259,8 @@ mod tests {
             let accepting = Arc::clone(&accepting);
             move || accepting.load(Ordering::SeqCst)
         };
-        let door = Door::new(limits, reload.clone(), Arc::clone(&counters));
+        let pool = door::start_pool(limits).unwrap();
+        let door = Door::new(limits, reload.clone(), Arc::clone(&counters), pool);
         let mut done = JoinSet::new();
         done.spawn(serve(listener, door, reload.clone(), is_accepting, append, stopped, LONG));
         Running { address, script, accepting, frames, counters, reload, stop, done }
@@ -700,6 +705,53 @@ mod tests {
         assert_refused(&running.push("", &body).await, 503);
         assert_eq!(read_reply(&mut holder).await.unwrap().status, 200);
         assert_eq!(running.push("", &body).await.status, 200);
+    }
+
+    #[test]
+    fn large_bodies_do_not_wait_for_what_blocks_elsewhere() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+            let hung = tokio::task::spawn_blocking(move || released.recv());
+            let running = open().await;
+            let body = envelope_of(900_000);
+            let packed = gzip(&[ENVELOPE, &vec![b' '; 900_000]].concat());
+            let pushes = async {
+                assert_eq!(running.push("", &body).await.status, 200);
+                assert_eq!(running.push("Content-Encoding: gzip\r\n", &packed).await.status, 200);
+            };
+            let answered = tokio::time::timeout(LONG, pushes).await;
+            release.send(()).unwrap();
+            hung.await.unwrap().unwrap();
+            answered.expect("the only thread that may block is taken by something else");
+        });
+    }
+
+    #[tokio::test]
+    async fn a_large_body_for_which_no_thread_is_free_is_503_and_the_connection_goes_on() {
+        let limits = door::Limits { thread_wait_max: Duration::ZERO, ..limits() };
+        let running = running(limits, credentials(None, None)).await;
+        let whole = request("/v1/events", "", &envelope_of(900_000));
+        let mut senders = JoinSet::new();
+        for _ in 0..60 {
+            let (address, whole) = (running.address, whole.clone());
+            senders.spawn(async move {
+                let mut stream = connect(address).await;
+                let reply = ask(&mut stream, &whole).await;
+                if reply.status == 200 {
+                    return 0;
+                }
+                assert_refused(&reply, 503);
+                assert_eq!(ask(&mut stream, &request("/v1/events", "", ENVELOPE)).await.status, 200);
+                1
+            });
+        }
+        let refused: u64 = senders.join_all().await.into_iter().sum();
+        assert_eq!((running.count(200), running.count(503)), (60, refused));
     }
 
     #[tokio::test]

@@ -13,7 +13,6 @@ use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use super::body::{self, Pace};
@@ -27,7 +26,8 @@ use super::spare::Spare;
 use super::speaker::{Bound, Speaker};
 use super::token::Grant;
 use crate::event::decode;
-use crate::listen::{Admission, Answer, Caller, hang_up};
+use crate::listen::worker_pool::{WorkError, WorkerPool};
+use crate::listen::{Admission, Answer, Caller, StartError, hang_up};
 use crate::queue::Origin;
 use crate::queue::embedded::{AppendError, Frame};
 
@@ -57,6 +57,8 @@ pub(super) struct Limits {
     pub(super) memory_bytes_max: usize,
     /// How long a body waits for memory.
     pub(super) memory_wait_max: Duration,
+    /// How long a large body waits for a thread.
+    pub(super) thread_wait_max: Duration,
 }
 
 impl Limits {
@@ -70,6 +72,8 @@ impl Limits {
             pace: Pace { time_max: Duration::from_mins(1), stretch_time_max: Duration::from_secs(15) },
             memory_bytes_max: body_bytes_max.saturating_mul(8).max(64 * 1024 * 1024),
             memory_wait_max: Duration::from_secs(2),
+            // All the memory for bodies full of them is checked in less than a second.
+            thread_wait_max: Duration::from_secs(10),
         }
     }
 }
@@ -81,8 +85,8 @@ pub(super) struct Door {
     reload: Reload,
     memory: Memory,
     spare: Spare,
-    /// Who may check a large body now.
-    turns: Arc<Semaphore>,
+    /// Where large bodies are unpacked and checked.
+    pool: WorkerPool,
     counters: Arc<Counters>,
     no_origin: Arc<Origin>,
 }
@@ -102,14 +106,21 @@ struct Checked {
     extract: Vec<u8>,
 }
 
+/// The threads for large bodies: as many as there are cores, for hundreds would take the time of those who serve the
+/// others.
+pub(super) fn start_pool(limits: Limits) -> Result<WorkerPool, StartError> {
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    WorkerPool::start("push-body", threads, limits.thread_wait_max)
+}
+
 impl Door {
-    pub(super) fn new(limits: Limits, reload: Reload, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(limits: Limits, reload: Reload, counters: Arc<Counters>, pool: WorkerPool) -> Self {
         Self {
             limits,
             reload,
             memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
             spare: Spare::default(),
-            turns: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, NonZeroUsize::get))),
+            pool,
             counters,
             no_origin: Arc::default(),
         }
@@ -268,10 +279,7 @@ impl Door {
                 }
             }
         }
-        // As many at a time as there are cores: hundreds of threads would take the time of those who serve the others.
-        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else { return Err(Refusal::Inside) };
         let work = move || {
-            let _turn = turn;
             let body = if coding == Coding::Identity {
                 Ok(wire)
             } else {
@@ -279,10 +287,11 @@ impl Door {
             };
             (body.and_then(|body| reader.check(body, &mut share)), share)
         };
-        match tokio::task::spawn_blocking(work).await {
+        match self.pool.run(work).await {
             Ok((checked, share)) => Ok((checked?, share)),
-            Err(failure) => {
-                error!(%failure, "checking a body ended in a panic");
+            Err(WorkError::Busy) => Err(Refusal::Busy),
+            Err(WorkError::Panicked) => {
+                error!("checking a body ended in a panic");
                 Err(Refusal::Inside)
             }
         }

@@ -52,6 +52,8 @@ pub(super) enum Refusal {
     Stopping,
     #[error("too many bodies are being read")]
     Memory,
+    #[error("too many large bodies are being checked")]
+    Busy,
     #[error("the queue takes nothing at the moment")]
     NotAccepting,
     #[error("the queue did not take it: {0}")]
@@ -73,9 +75,12 @@ impl Refusal {
             // Not 400: what was cut on its way is whole when it is sent again.
             Self::TooSlow | Self::Incomplete => StatusCode::REQUEST_TIMEOUT,
             Self::Coding(_) | Self::NotAnEnvelope(_) => StatusCode::BAD_REQUEST,
-            Self::Crowded | Self::Stopping | Self::Memory | Self::NotAccepting | Self::Append(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Crowded
+            | Self::Stopping
+            | Self::Memory
+            | Self::Busy
+            | Self::NotAccepting
+            | Self::Append(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Inside => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -94,7 +99,7 @@ impl Refusal {
         match self {
             Self::Append(AppendError::TooLarge { .. }) => None,
             Self::NotAccepting | Self::Append(_) => Some(RETRY_QUEUE),
-            Self::Crowded | Self::Stopping | Self::Memory => Some(RETRY_SOON),
+            Self::Crowded | Self::Stopping | Self::Memory | Self::Busy => Some(RETRY_SOON),
             _ => None,
         }
     }
@@ -157,6 +162,7 @@ mod tests {
             Refusal::Crowded,
             Refusal::Stopping,
             Refusal::Memory,
+            Refusal::Busy,
             Refusal::NotAccepting,
             Refusal::Append(AppendError::Full),
             Refusal::Append(AppendError::TooLarge { bytes: 2, bytes_max: 1 }),
