@@ -21,14 +21,11 @@ use tokio::sync::watch;
 
 pub use self::probe::{probe, reachable};
 use crate::listen::worker_pool::{WorkError, WorkerPool};
-use crate::listen::{self, Admission, Answer, Caller, Listener, OpenError, hang_up};
+use crate::listen::{self, Answer, Listener, OpenError, hang_up};
 
 /// Connections at a time: an orchestrator, a scraper or two, people. Few, so that a scraper gone wild can't
 /// take the file descriptors that the push port needs.
 const CONNECTIONS_MAX: usize = 64;
-
-/// Connections beyond those that are told so.
-const REFUSALS_MAX: usize = 8;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Prometheus' text exposition format.
@@ -90,8 +87,9 @@ pub struct AdminListener {
 /// When it can't be listened on (the message names the setting), or the thread for searches can't be made.
 pub async fn bind(settings: &Settings, views: Views) -> Result<AdminListener, OpenError> {
     let limits = listen::Limits {
-        connections_max: CONNECTIONS_MAX,
-        refusals_max: REFUSALS_MAX,
+        // Nobody is vouched for here: one more takes the place of the oldest that is not being answered.
+        connections_max: 0,
+        strangers_min: CONNECTIONS_MAX,
         ..listen::Limits::default()
     };
     let listener = Listener::bind(settings.listen, "admin.listen", limits).await?;
@@ -108,20 +106,16 @@ impl AdminListener {
     /// how many connections were cut off because they took longer.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
         let desk = Arc::new(Desk { views: self.views, status: Mutex::default(), searches: self.searches });
-        let handle = move |request, caller| {
+        let handle = move |request, _caller| {
             let desk = Arc::clone(&desk);
-            async move { answer(&request, &caller, desk).await }
+            async move { answer(&request, desk).await }
         };
         self.listener.run(|| None, handle, stop, grace).await
     }
 }
 
-async fn answer(request: &Request<Incoming>, caller: &Caller, desk: Arc<Desk>) -> Answer {
-    let answer = if caller.admission == Admission::Crowded {
-        busy("too many connections\n")
-    } else {
-        view(request, desk).await
-    };
+async fn answer(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
+    let answer = view(request, desk).await;
     // Nothing here reads a body.
     if request.body().is_end_stream() { answer } else { hang_up(answer) }
 }

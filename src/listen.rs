@@ -3,15 +3,19 @@
 //!
 //! What a peer can cost is bounded by [`Limits`], before it has shown a token: seats, header bytes, and
 //! time. What a *request* can cost (its body) is the business of whoever answers it. Where seats are short, peers that
-//! nobody has vouched for ([`Caller::vouch`]) make room: thousands of idle connections keep nobody out.
+//! nobody has vouched for ([`Caller::vouch`]) make room, and then senders that hold more than their share: thousands of
+//! idle or slow connections keep nobody out.
 
 pub(crate) mod form;
 pub mod sampled;
 pub mod tls;
 
 mod connection;
+mod connection_limit;
+mod counts;
 mod descriptors;
-mod seats;
+mod observed;
+mod progress;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod worker_pool;
@@ -20,7 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,13 +33,15 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{error, warn};
 
-use self::connection::{Connection, Progress};
+use self::connection::Connection;
+use self::connection_limit::{ConnectionLimit, Seat};
+pub use self::counts::Counts;
+use self::counts::Open;
 use self::sampled::Sampled;
-use self::seats::Seats;
 pub use self::worker_pool::StartError;
 
 /// What a request is answered with: the whole of it, for every answer here is small.
@@ -48,12 +54,12 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// What one listener grants its peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that are served at a time. One more takes the seat of the oldest that nobody has vouched for, else
-    /// of the oldest that has no request under way.
+    /// Connections at a time that somebody has vouched for. One more takes the seat of one that has no request under
+    /// way, else, below its sender's share, of one above its sender's share.
     pub connections_max: usize,
-    /// Connections beyond those, where nobody yields, that are told so ([`Admission::Crowded`]); any more are closed
-    /// unanswered.
-    pub refusals_max: usize,
+    /// Places beside those for peers that nobody has vouched for, who may have what is free of the others as well. One
+    /// more takes the place of the oldest.
+    pub strangers_min: usize,
     /// For a TLS handshake.
     pub handshake_time_max: Duration,
     /// From the connection to the end of the first request's header. A peer that sends nothing, or a byte
@@ -84,7 +90,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
-            refusals_max: 256,
+            strangers_min: 256,
             handshake_time_max: Duration::from_secs(10),
             first_request_time_max: Duration::from_secs(15),
             idle_time_max: Duration::from_secs(75),
@@ -109,7 +115,7 @@ impl Limits {
     fn within(self, descriptors_max: usize) -> Self {
         Self {
             connections_max: self.connections_max.min(descriptors_max / 2).max(1),
-            refusals_max: self.refusals_max.min(descriptors_max / 8).max(1),
+            strangers_min: self.strangers_min.min(descriptors_max / 8).max(1),
             ..self
         }
     }
@@ -120,8 +126,6 @@ impl Limits {
 pub enum Admission {
     /// It may.
     Welcome,
-    /// There are more connections than seats: refuse it; the connection ends with the answer.
-    Crowded,
     /// A stop was asked for before this request began.
     Stopping,
 }
@@ -133,13 +137,28 @@ pub struct Caller {
     pub peer: SocketAddr,
     /// Whether the request may be served.
     pub admission: Admission,
-    progress: Arc<Progress>,
+    seat: Arc<Seat>,
 }
 
 impl Caller {
-    /// Says that this peer may be here. Its connection then makes room for others only while it is idle.
-    pub fn vouch(&self) {
-        self.progress.vouch();
+    /// Says that this peer may be here, as one of several senders (by number) where they are told apart. Whether there
+    /// is a seat for it; without one, refuse the request and [`hang_up`].
+    ///
+    /// Its connection then makes room for others only while it is idle, or where its sender holds more than its share
+    /// ([`Caller::displaced`]).
+    #[must_use]
+    pub fn vouch(&self, sender: Option<usize>) -> bool {
+        self.seat.vouch(sender)
+    }
+
+    /// Resolves when this request's seat was given to another: refuse it, and [`hang_up`].
+    pub async fn displaced(&self) {
+        self.seat.progress.displaced().await;
+    }
+
+    /// Says that this request is not to be broken off any more.
+    pub fn keep(&self) {
+        self.seat.progress.keep();
     }
 }
 
@@ -152,43 +171,6 @@ struct HangUp;
 pub fn hang_up(mut answer: Answer) -> Answer {
     answer.extensions_mut().insert(HangUp);
     answer
-}
-
-/// What became of connections, since the start.
-#[derive(Debug, Default)]
-pub struct Counts {
-    open: AtomicU64,
-    accepted: AtomicU64,
-    crowded: AtomicU64,
-    displaced: AtomicU64,
-    handshakes_failed: AtomicU64,
-}
-
-impl Counts {
-    /// Connections that are open now.
-    pub fn open(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Connections accepted.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Of those, the ones that found no seat.
-    pub fn crowded(&self) -> u64 {
-        self.crowded.load(Ordering::Relaxed)
-    }
-
-    /// Of those, the ones that were ended to make room for another.
-    pub fn displaced(&self) -> u64 {
-        self.displaced.load(Ordering::Relaxed)
-    }
-
-    /// Of those, the ones whose TLS handshake failed or took too long.
-    pub fn handshakes_failed(&self) -> u64 {
-        self.handshakes_failed.load(Ordering::Relaxed)
-    }
 }
 
 /// The address can't be listened on. The message names the setting and what to do.
@@ -281,7 +263,7 @@ impl Listener {
         F: Future<Output = Answer> + Send + 'static,
     {
         let handle = Arc::new(handle);
-        let mut seats = Seats::new(self.limits, self.address);
+        let limit = ConnectionLimit::new(self.limits, self.address, Arc::clone(&self.counts));
         let handshake_log = Arc::new(Sampled::default());
         let accept_log = Sampled::default();
         let mut connections = JoinSet::new();
@@ -293,24 +275,21 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((socket, peer)) => {
                         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-                        let Some((seat, crowded)) = seats.take(&mut connections, &self.counts).await else {
-                            continue;
-                        };
-                        let progress = Arc::new(Progress::default());
+                        let Some((seat, displaces)) = limit.enter() else { continue };
                         let connection = Connection {
                             handle: Arc::clone(&handle),
                             peer,
-                            crowded,
                             limits: self.limits,
                             stop: asked.clone(),
                             counts: Arc::clone(&self.counts),
                             handshake_log: Arc::clone(&handshake_log),
-                            progress: Arc::clone(&progress),
+                            seat: Arc::new(seat),
                         };
                         let open = Open::new(&self.counts);
-                        let task = connections.spawn(hold(seat, open, connection, socket, tls()));
-                        if !crowded {
-                            seats.enter(progress, task);
+                        connections.spawn(hold(open, connection, socket, tls()));
+                        // Whoever was told to leave does so at its next step: sockets are never more than places.
+                        if displaces && let Some(ended) = connections.join_next().await {
+                            report(ended);
                         }
                     }
                     Err(error) => rest(&accept_log, self.address, &error).await,
@@ -322,40 +301,24 @@ impl Listener {
     }
 }
 
-/// Serves one connection, which gives its seat back when it ends, however it ends.
-async fn hold<H, F>(
-    _seat: OwnedSemaphorePermit,
-    _open: Open,
-    connection: Connection<H>,
-    socket: TcpStream,
-    tls: Option<Arc<ServerConfig>>,
-) where
+/// Serves one connection until it ends, or is to make room.
+async fn hold<H, F>(_open: Open, connection: Connection<H>, socket: TcpStream, tls: Option<Arc<ServerConfig>>)
+where
     H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    connection.serve(socket, tls).await;
+    let progress = Arc::clone(&connection.seat.progress);
+    tokio::select! {
+        biased;
+        () = progress.ended() => {}
+        () = connection.serve(socket, tls) => {}
+    }
 }
 
 /// Resolves when a stop is asked for. A sender that is gone can never ask: that is a stop as well.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         tracing::debug!("nobody is left who could ask for a stop");
-    }
-}
-
-/// Counts a connection as open for as long as it lives, a panic included.
-struct Open(Arc<Counts>);
-
-impl Open {
-    fn new(counts: &Arc<Counts>) -> Self {
-        counts.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(counts))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -391,10 +354,7 @@ async fn drain(mut connections: JoinSet<()>, grace: Duration) -> usize {
 }
 
 fn report(ended: Result<(), JoinError>) {
-    // One that was ended to make room is no failure.
-    if let Err(failure) = ended
-        && failure.is_panic()
-    {
+    if let Err(failure) = ended {
         error!(%failure, "a connection ended in a panic; please report it");
     }
 }
@@ -418,7 +378,11 @@ mod tests {
         Limits { first_request_time_max: LONG, idle_time_max: LONG, ..Limits::default() }
     }
 
-    /// A listener whose answers say who is welcome; `/slow` takes 600 ms, `/panic` panics, `/leave` hangs up.
+    /// What `/large` answers.
+    const LARGE_BYTES: usize = 20_000_000;
+
+    /// A listener whose answers say who is welcome; `/slow` takes 600 ms, `/panic` panics, `/leave` hangs up. `/known`,
+    /// `/busy` and `/yielding` are vouched for, as the sender of the query; the last two take their time.
     struct Running {
         address: SocketAddr,
         counts: Arc<Counts>,
@@ -437,21 +401,32 @@ mod tests {
             move |request: Request<Incoming>, caller: Caller| {
                 asked.fetch_add(1, Ordering::SeqCst);
                 async move {
-                    match request.uri().path() {
+                    let path = request.uri().path().to_owned();
+                    let sender = request.uri().query().and_then(|sender| sender.parse().ok());
+                    let is_known = ["/known", "/busy", "/yielding"].contains(&&*path);
+                    let mut refused = is_known && !caller.vouch(sender);
+                    match &*path {
                         "/slow" => sleep(2 * SHORT).await,
                         "/panic" => panic!("on purpose"),
-                        "/known" => caller.vouch(),
-                        "/busy" => {
-                            caller.vouch();
+                        "/busy" if !refused => {
+                            caller.keep();
                             sleep(LONG).await;
                         }
+                        "/yielding" if !refused => tokio::select! {
+                            () = sleep(LONG) => {}
+                            () = caller.displaced() => refused = true,
+                        },
                         _ => {}
                     }
                     let mut answer = Answer::new(Full::from(format!("{:?}", caller.admission)));
-                    if caller.admission != Admission::Welcome {
+                    if path == "/large" {
+                        *answer.body_mut() = Full::from(vec![b'x'; LARGE_BYTES]);
+                        return hang_up(answer);
+                    }
+                    if refused || caller.admission != Admission::Welcome {
                         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                     }
-                    if request.uri().path() == "/leave" { hang_up(answer) } else { answer }
+                    if refused || path == "/leave" { hang_up(answer) } else { answer }
                 }
             }
         };
@@ -553,34 +528,46 @@ mod tests {
 
     const KNOWN: &[u8] = b"GET /known HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    #[tokio::test]
-    async fn beyond_the_seats_requests_are_refused_and_beyond_those_connections() {
-        let limits = Limits { connections_max: 2, refusals_max: 1, ..limits() };
-        let running = running(limits, None, LONG).await;
-        let mut busy = [connect(running.address).await, connect(running.address).await];
-        for stream in &mut busy {
-            stream.write_all(b"GET /busy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    fn as_sender(path: &str, sender: usize) -> Vec<u8> {
+        format!("GET {path}?{sender} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()
+    }
+
+    impl Running {
+        /// A connection whose request of this sender does not end.
+        async fn busy(&self, sender: usize) -> TcpStream {
+            let mut stream = connect(self.address).await;
+            let asked = self.asked.load(Ordering::SeqCst);
+            stream.write_all(&as_sender("/busy", sender)).await.unwrap();
+            eventually(|| self.asked.load(Ordering::SeqCst) > asked).await;
+            stream
         }
-        eventually(|| running.asked.load(Ordering::SeqCst) == 2).await;
-        let mut crowded = connect(running.address).await;
-        eventually(|| running.counts.open() == 3).await;
-        let mut closed = connect(running.address).await;
-        assert_eq!(until_closed(&mut closed).await, "");
-        let reply = ask(&mut crowded, GET).await;
-        assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
-        assert_eq!(reply.body, "Crowded");
-        assert_eq!(until_closed(&mut crowded).await, "");
-        assert_eq!((running.counts.crowded(), running.counts.displaced()), (2, 0));
-        drop(busy);
-        eventually(|| running.counts.open() == 0).await;
-        let mut again = connect(running.address).await;
-        assert_eq!(ask(&mut again, GET).await.status, 200);
-        assert_eq!(running.counts.open(), 1);
     }
 
     #[tokio::test]
-    async fn strangers_make_room_the_oldest_first_and_then_who_is_idle() {
-        let limits = Limits { connections_max: 3, refusals_max: 1, ..limits() };
+    async fn without_a_seat_a_request_is_refused_and_strangers_are_let_in_all_the_same() {
+        let limits = Limits { connections_max: 2, strangers_min: 1, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let busy = [running.busy(7).await, running.busy(7).await];
+        // Neither of another sender's, for both are kept, nor of the same one's.
+        for sender in [7, 8] {
+            let mut crowded = connect(running.address).await;
+            let reply = ask(&mut crowded, &as_sender("/known", sender)).await;
+            assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
+            assert_eq!(until_closed(&mut crowded).await, "");
+        }
+        let mut silent = connect(running.address).await;
+        let mut stranger = connect(running.address).await;
+        assert_eq!(ask(&mut stranger, GET).await.status, 200);
+        assert_eq!(until_closed(&mut silent).await, "");
+        assert_eq!((running.counts.crowded(), running.counts.displaced()), (2, 1));
+        drop(busy);
+        eventually(|| running.counts.open() == 1).await;
+        assert_eq!(ask(&mut stranger, &as_sender("/known", 8)).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn strangers_make_room_the_oldest_first_and_those_who_are_idle_for_whoever_is_known() {
+        let limits = Limits { connections_max: 2, strangers_min: 1, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut known = connect(running.address).await;
         assert_eq!(ask(&mut known, KNOWN).await.status, 200);
@@ -589,23 +576,96 @@ mod tests {
         assert_eq!(ask(&mut stranger, GET).await.status, 200);
         for ended in [&mut silent, &mut stranger] {
             let mut next = connect(running.address).await;
-            assert_eq!(ask(&mut next, KNOWN).await.body, "Welcome");
+            assert_eq!(ask(&mut next, GET).await.status, 200);
             assert_eq!(until_closed(ended).await, "");
             *ended = next;
         }
-        // All three are known now, and idle.
-        let mut next = connect(running.address).await;
-        assert_eq!(ask(&mut next, GET).await.body, "Welcome");
+        // One more is known, and both are idle: the older one leaves for the next.
+        assert_eq!(ask(&mut stranger, KNOWN).await.status, 200);
+        assert_eq!(ask(&mut silent, KNOWN).await.status, 200);
         assert_eq!(until_closed(&mut known).await, "");
         for kept in [&mut silent, &mut stranger] {
             assert_eq!(ask(kept, KNOWN).await.status, 200);
         }
-        assert_eq!((running.counts.displaced(), running.counts.open()), (3, 3));
+        assert_eq!((running.counts.displaced(), running.counts.open()), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn a_sender_below_its_share_takes_the_seats_of_one_above_and_no_more() {
+        let limits = Limits { connections_max: 6, strangers_min: 2, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut slow = Vec::new();
+        for _ in 0..6 {
+            let mut stream = connect(running.address).await;
+            let asked = running.asked.load(Ordering::SeqCst);
+            stream.write_all(&as_sender("/yielding", 1)).await.unwrap();
+            eventually(|| running.asked.load(Ordering::SeqCst) > asked).await;
+            sleep(Duration::from_millis(5)).await;
+            slow.push(stream);
+        }
+        let mut others = Vec::new();
+        for slowest in slow.iter_mut().take(3) {
+            others.push(running.busy(2).await);
+            // Whoever has been at it for the longest is told so.
+            let reply = read_reply(slowest).await.unwrap();
+            assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
+        }
+        // Each has half of the seats now.
+        for sender in [1, 2] {
+            let mut more = connect(running.address).await;
+            assert_eq!(ask(&mut more, &as_sender("/known", sender)).await.status, 503, "{sender}");
+        }
+        assert_eq!(running.counts.crowded(), 2);
+        // A third has its share of two, of whoever has more.
+        others.push(running.busy(3).await);
+        assert_eq!(read_reply(&mut slow[3]).await.unwrap().status, 503);
+        let mut more = connect(running.address).await;
+        assert_eq!(ask(&mut more, &as_sender("/known", 3)).await.status, 503, "the rest is kept");
+    }
+
+    #[tokio::test]
+    async fn the_idle_connections_of_one_who_holds_less_are_left_alone() {
+        let limits = Limits { connections_max: 3, strangers_min: 1, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let mut idle = connect(running.address).await;
+        assert_eq!(ask(&mut idle, &as_sender("/known", 2)).await.status, 200);
+        let _busy = [running.busy(1).await, running.busy(1).await];
+        let mut more = connect(running.address).await;
+        assert_eq!(ask(&mut more, &as_sender("/known", 1)).await.status, 503);
+        assert_eq!(ask(&mut idle, &as_sender("/known", 2)).await.status, 200);
+        assert_eq!(running.counts.displaced(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_on_its_way_is_not_cut_off_for_a_newcomer_but_those_that_are_not_taken_are() {
+        let limits = Limits { connections_max: 0, strangers_min: 3, ..limits() };
+        let running = running(limits, None, LONG).await;
+        let large = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut slow = connect(running.address).await;
+        slow.write_all(large).await.unwrap();
+        let mut first = [0; 1];
+        slow.read_exact(&mut first).await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(ask(&mut connect(running.address).await, GET).await.status, 200);
+        }
+        let mut rest = Vec::new();
+        slow.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() > LARGE_BYTES, "{}", rest.len());
+        // Hundreds that take a byte and no more keep nobody out, and leave before those that came later.
+        let mut stuck = Vec::new();
+        for _ in 0..100 {
+            let mut stream = connect(running.address).await;
+            stream.write_all(large).await.unwrap();
+            stream.read_exact(&mut first).await.unwrap();
+            stuck.push(stream);
+        }
+        assert_eq!(ask(&mut connect(running.address).await, GET).await.status, 200);
+        assert!(running.counts.open() <= 3, "{}", running.counts.open());
     }
 
     #[tokio::test]
     async fn thousands_of_idle_connections_keep_nobody_out() {
-        let limits = Limits { connections_max: 20, refusals_max: 1, ..limits() };
+        let limits = Limits { connections_max: 19, strangers_min: 1, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut idle = Vec::new();
         for number in 0..2000 {
@@ -621,7 +681,7 @@ mod tests {
     #[test]
     fn connections_leave_descriptors_to_the_rest_of_the_process() {
         let few = Limits::default().within(256);
-        assert_eq!((few.connections_max, few.refusals_max), (128, 32));
+        assert_eq!((few.connections_max, few.strangers_min), (128, 32));
         assert_eq!(Limits::default().within(65536), Limits::default());
     }
 

@@ -7,7 +7,8 @@
 //!
 //! | what | bound | then |
 //! |---|---|---|
-//! | connections | 1,024, and half of the file descriptors | the oldest without a valid token makes room, else the oldest that is idle, else 503 |
+//! | connections with a valid token | 1,024, and half of the file descriptors | an idle one of a token that holds more makes room; else, for a token below its share, a slow body of one above it; else an idle one of its own; else 503 |
+//! | connections beside those | 256, and what is free of the others | the oldest makes room |
 //! | a TLS handshake, the first header, the next one | 10 s, 15 s, 75 s | the connection ends |
 //! | a header | 16 KiB, 100 lines | 431 |
 //! | a body | `push.max_body` after decompression | 413 |
@@ -230,8 +231,16 @@ mod tests {
     }
 
     async fn running(limits: door::Limits, credentials: Credentials) -> Running {
+        running_within(listen::Limits::default(), limits, credentials).await
+    }
+
+    async fn running_within(
+        seats: listen::Limits,
+        limits: door::Limits,
+        credentials: Credentials,
+    ) -> Running {
         let address = "127.0.0.1:0".parse().unwrap();
-        let listener = Listener::bind(address, "push.listen", listen::Limits::default()).await.unwrap();
+        let listener = Listener::bind(address, "push.listen", seats).await.unwrap();
         let address = listener.local_addr();
         let (reload, counters) = (Reload::new(address, credentials), Arc::new(Counters::default()));
         let script = Arc::new(Mutex::new(Script::Take));
@@ -705,6 +714,50 @@ mod tests {
         assert_refused(&running.push("", &body).await, 503);
         assert_eq!(read_reply(&mut holder).await.unwrap().status, 200);
         assert_eq!(running.push("", &body).await.status, 200);
+    }
+
+    async fn running_with_seats(connections_max: usize, tokens: &str) -> Running {
+        let seats = listen::Limits { connections_max, strangers_min: 4, ..listen::Limits::default() };
+        running_within(seats, limits(), credentials(Some(tokens), None)).await
+    }
+
+    #[tokio::test]
+    async fn one_valid_token_with_slow_bodies_leaves_their_share_of_the_seats_to_the_others() {
+        let running = running_with_seats(20, "many\nfew\nnone").await;
+        let head = |token: &str, length: usize| {
+            format!(
+                "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n"
+            )
+        };
+        let slow = format!("{}{{", head("many", 100));
+        let mut holders = Vec::new();
+        for _ in 0..28 {
+            let mut stream = running.connect().await;
+            stream.write_all(slow.as_bytes()).await.unwrap();
+            holders.push(stream);
+        }
+        eventually(|| running.counters.received_bytes() == 20).await;
+        // On a connection for each push, on one that is kept, and while the others come again.
+        let whole = request("/v1/events", "Authorization: Bearer few\r\n", ENVELOPE);
+        let mut kept = running.connect().await;
+        for _ in 0..100 {
+            assert_eq!(ask(&mut kept, &whole).await.status, 200);
+            assert_eq!(ask(&mut running.connect().await, &whole).await.status, 200);
+            let mut again = running.connect().await;
+            again.write_all(slow.as_bytes()).await.unwrap();
+            holders.push(again);
+        }
+        // A body of the other's that was given up for it was told so.
+        let told = async {
+            for holder in &mut holders {
+                if let Some(reply) = read_reply(holder).await {
+                    return reply;
+                }
+            }
+            panic!("nobody was told");
+        };
+        assert_refused(&tokio::time::timeout(LONG, told).await.unwrap(), 503);
+        assert_eq!(running.frames.lock().unwrap().len(), 200);
     }
 
     #[test]

@@ -171,6 +171,17 @@ async fn two_thousand_idle_and_slow_connections_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_bodies_of_one_valid_token_in_every_seat_keep_no_other_token_out() {
+    let rig = Rig::start().await;
+    let good = rig.good();
+    let address = rig.address;
+    let crowd = tokio::task::spawn_blocking(move || Crowd::gather(address, 0, 0, 1400)).await.unwrap();
+    good.more(215).await;
+    drop(crowd);
+    rig.ends(good).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_leave_files_to_the_queue_and_to_datadog() {
     let intake = Intake::start();
     let configuration = configuration(&intake).files_max(256);

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -21,6 +21,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
+use super::connection_limit::Seat;
+use super::observed::Observed;
+use super::progress::Progress;
 use super::sampled::Sampled;
 use super::{Admission, Answer, Caller, Counts, HangUp, Limits, stopped};
 
@@ -36,42 +39,11 @@ const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 pub(super) struct Connection<H> {
     pub(super) handle: Arc<H>,
     pub(super) peer: SocketAddr,
-    /// Every request is to be refused.
-    pub(super) crowded: bool,
     pub(super) limits: Limits,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) counts: Arc<Counts>,
     pub(super) handshake_log: Arc<Sampled>,
-    pub(super) progress: Arc<Progress>,
-}
-
-/// What the requests of a connection tell the task that drives it, and those who have seats to give.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// A request has arrived.
-    seen: AtomicBool,
-    /// A request is being answered.
-    under_way: AtomicBool,
-    /// A request's body was left unread.
-    unread: AtomicBool,
-    /// Somebody says that the peer may be here.
-    vouched: AtomicBool,
-}
-
-impl Progress {
-    pub(super) fn vouch(&self) {
-        self.vouched.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether nobody has vouched for the peer.
-    pub(super) fn is_stranger(&self) -> bool {
-        !self.vouched.load(Ordering::Relaxed)
-    }
-
-    /// Whether no request is under way.
-    pub(super) fn is_idle(&self) -> bool {
-        !self.under_way.load(Ordering::Relaxed)
-    }
+    pub(super) seat: Arc<Seat>,
 }
 
 impl<H, F> Connection<H>
@@ -109,25 +81,20 @@ where
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S) {
-        let progress = Arc::clone(&self.progress);
+        let progress = Arc::clone(&self.seat.progress);
+        let stream = Observed { stream, progress: Arc::clone(&progress) };
         let service = {
-            let (handle, progress, stop) =
-                (Arc::clone(&self.handle), Arc::clone(&progress), self.stop.clone());
-            let (peer, crowded) = (self.peer, self.crowded);
+            let (handle, seat, stop) = (Arc::clone(&self.handle), Arc::clone(&self.seat), self.stop.clone());
+            let peer = self.peer;
             service_fn(move |request| {
-                progress.seen.store(true, Ordering::Relaxed);
-                progress.under_way.store(true, Ordering::Relaxed);
-                let admission = match (*stop.borrow(), crowded) {
-                    (true, _) => Admission::Stopping,
-                    (false, true) => Admission::Crowded,
-                    (false, false) => Admission::Welcome,
-                };
-                let progress = Arc::clone(&progress);
-                let answer = handle(request, Caller { peer, admission, progress: Arc::clone(&progress) });
+                seat.progress.begin();
+                let admission = if *stop.borrow() { Admission::Stopping } else { Admission::Welcome };
+                let seat = Arc::clone(&seat);
+                let answer = handle(request, Caller { peer, admission, seat: Arc::clone(&seat) });
                 // Boxed, for hyper hands the socket back only from under a future that can be moved.
                 Box::pin(async move {
-                    let answer = finish(answer.await, crowded, &progress);
-                    progress.under_way.store(false, Ordering::Relaxed);
+                    let answer = finish(answer.await, &seat.progress);
+                    seat.progress.finish();
                     Ok::<_, Infallible>(answer)
                 })
             })
@@ -141,7 +108,7 @@ where
         let Some(ended) = self.drive(&mut http, &progress).await else { return };
         // hyper answers a header that it can't read by itself, and what follows it is unread too.
         let unread = match &ended {
-            Ok(()) => progress.unread.load(Ordering::Relaxed),
+            Ok(()) => progress.is_unread(),
             Err(error) => error.is_parse(),
         };
         let stream = http.into_parts().io.into_inner();
@@ -178,8 +145,8 @@ where
                 }
                 () = &mut patience, if !patience_over => {
                     patience_over = true;
-                    let waited_for = if stopping { &progress.under_way } else { &progress.seen };
-                    if !waited_for.load(Ordering::Relaxed) {
+                    let has_come = if stopping { progress.is_under_way() } else { progress.is_seen() };
+                    if !has_come {
                         return None;
                     }
                 }
@@ -231,13 +198,11 @@ where
 }
 
 /// Makes an answer say that the connection ends, where it does.
-fn finish(mut answer: Answer, crowded: bool, progress: &Progress) -> Answer {
+fn finish(mut answer: Answer, progress: &Progress) -> Answer {
     let hang_up = answer.extensions_mut().remove::<HangUp>().is_some();
-    if hang_up || crowded {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     if hang_up {
-        progress.unread.store(true, Ordering::Relaxed);
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        progress.leave_unread();
     }
     answer
 }

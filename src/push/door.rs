@@ -169,18 +169,26 @@ impl Door {
         let (head, body) = request.into_parts();
         let Admitted { sender, speaker, coding } =
             self.admit(&head, &body, caller.admission, is_accepting)?;
-        caller.vouch();
+        if !caller.vouch(sender) {
+            return Err(Refusal::Crowded);
+        }
         let Some(coding) = coding else { return Ok(0) };
 
         let mut share = sender.map_or_else(|| self.memory.share(), |sender| self.memory.share_of(sender));
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
         let pace = self.limits.pace;
-        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, &self.counters).await;
+        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, &self.counters);
+        let read = tokio::select! {
+            biased;
+            read = read => read,
+            () = caller.displaced() => Err(Refusal::Crowded),
+        };
         let wire = match read {
             Err(Refusal::TooLarge { .. }) => return Err(self.too_large()),
             read => read?,
         };
         *unread = false;
+        caller.keep();
 
         // The share is held for as long as the body is: until the queue has made it durable.
         let (Checked { events, extract }, _share) =
@@ -215,7 +223,6 @@ impl Door {
         }
         match admission {
             Admission::Welcome => {}
-            Admission::Crowded => return Err(Refusal::Crowded),
             Admission::Stopping => return Err(Refusal::Stopping),
         }
         let (sender, speaker) = self.authorize(head)?;
