@@ -12,6 +12,7 @@
 //! by commas. App group ids in a variable's name keep their case; `_` in the name of a librdkafka option is
 //! a dot there.
 
+mod api_key;
 mod check;
 mod connections;
 mod describe;

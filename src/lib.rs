@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod aggregate;
 pub mod app;
+pub mod app_group;
 pub mod catalogue;
 pub mod clock;
 pub mod config;

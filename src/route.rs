@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::app_group;
 use crate::datadog::Connection;
 
 /// The number of a connection within the running process. It keeps its number over reloads, and a number
@@ -38,28 +39,43 @@ impl Router {
     pub fn new(connections: &[(ConnectionId, &Connection)]) -> Self {
         let mut router = Self::default();
         for (id, connection) in connections {
+            let names = names(connection);
             for app_group_id in &connection.app_group_ids {
-                let app_group_name =
-                    connection.app_group_names.get(app_group_id).cloned().unwrap_or_default();
-                let route = Route { connection: *id, app_group_name };
-                router.by_app_group.entry(app_group_id.as_bytes().into()).or_insert(route);
+                let name = names.get(&app_group::canonical(app_group_id)).map(|(_, name)| Box::from(*name));
+                router.add(app_group_id, Route { connection: *id, app_group_name: name.unwrap_or_default() });
             }
         }
         if let Some((id, connection)) = connections.iter().find(|(_, c)| c.app_group_ids.is_empty()) {
             router.catch_all = Some(Route { connection: *id, app_group_name: Box::default() });
-            for (app_group_id, name) in &connection.app_group_names {
-                let route = Route { connection: *id, app_group_name: name.clone() };
-                router.by_app_group.entry(app_group_id.as_bytes().into()).or_insert(route);
+            for (app_group_id, name) in names(connection).into_values() {
+                router.add(app_group_id, Route { connection: *id, app_group_name: name.into() });
             }
         }
         router
     }
 
+    /// Under the id as it is compared, and as it is written, so that events which say it as the configuration does
+    /// take one look.
+    fn add(&mut self, app_group_id: &str, route: Route) {
+        let canonical = app_group::canonical(app_group_id).into_boxed_bytes();
+        let route = self.by_app_group.entry(canonical).or_insert(route).clone();
+        self.by_app_group.entry(app_group_id.as_bytes().into()).or_insert(route);
+    }
+
     /// The route of an app group; an empty id stands for an event that names none. `None`: no connection
     /// serves it.
     pub fn route(&self, app_group_id: &[u8]) -> Option<&Route> {
-        self.by_app_group.get(app_group_id).or(self.catch_all.as_ref())
+        self.by_app_group
+            .get(app_group_id)
+            .or_else(|| self.by_app_group.get(app_group::lowered(app_group_id)?.as_slice()))
+            .or(self.catch_all.as_ref())
     }
+}
+
+/// The names of a connection's app groups, by their ids as they are compared; each with its id as it is written.
+fn names(connection: &Connection) -> HashMap<Box<str>, (&str, &str)> {
+    let names = connection.app_group_names.iter();
+    names.map(|(id, name)| (app_group::canonical(id), (&**id, &**name))).collect()
 }
 
 #[cfg(test)]
@@ -94,6 +110,28 @@ mod tests {
         assert_eq!(route("z"), Some((0, "Zed")));
         assert_eq!(route("other"), Some((0, "")));
         assert_eq!(route(""), Some((0, "")));
+    }
+
+    #[test]
+    fn the_case_of_a_uuid_makes_no_difference_to_route_and_name() {
+        const SMALL: [&str; 2] =
+            ["5f3e8f0a-1234-4cde-9abc-0123456789ab", "aaaaaaaa-1234-4cde-9abc-0123456789ab"];
+        let capitals = SMALL.map(str::to_uppercase);
+        let mixed = SMALL.map(|id| id.replacen('a', "A", 1));
+        let router = router(&[
+            connection("a", &[], &[(&capitals[1], "Zed")]),
+            connection("b", &[&capitals[0], "Opaque"], &[(&mixed[0], "Ex"), ("opaque", "never")]),
+        ]);
+        let route = |id: &str| router.route(id.as_bytes()).map(|r| (r.connection.0, &*r.app_group_name));
+        for id in [SMALL[0], &capitals[0], &mixed[0]] {
+            assert_eq!(route(id), Some((1, "Ex")), "{id}");
+        }
+        for id in [SMALL[1], &capitals[1], &mixed[1]] {
+            assert_eq!(route(id), Some((0, "Zed")), "{id}");
+        }
+        assert_eq!(route("Opaque"), Some((1, "")));
+        assert_eq!(route("opaque"), Some((0, "")));
+        assert_eq!(route("BBBBBBBB-1234-4CDE-9ABC-0123456789AB"), Some((0, "")));
     }
 
     #[test]

@@ -72,12 +72,13 @@ const SHARED_STATE: [&str; 2] = ["Arc<Mutex<", "Arc<RwLock<"];
 
 /// Which parts a pure part may import. Along the hallway each station takes what the one before it hands
 /// over; `queue` is only the contract's words (see [`CONCRETE`]).
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
+    ("app_group", &[]),
     ("clock", &[]),
     ("queue", &[]),
     ("stats", &[]),
-    ("event", &["queue"]),   // Framing and Origin: how a delivery is to be read
-    ("route", &["datadog"]), // Connection: what is routed to
+    ("event", &["app_group", "queue"]), // Framing and Origin: how a delivery is to be read
+    ("route", &["app_group", "datadog"]), // Connection: what is routed to
     ("dedup", &[]),
     ("aggregate", &["event", "route"]),
     ("datadog", &["aggregate", "stats"]),

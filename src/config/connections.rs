@@ -1,6 +1,6 @@
 //! The connections of a configuration: names, sites, keys, and who serves which app group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value as Listing;
@@ -11,28 +11,27 @@ use super::finding::{looks_like_key, looks_random, quoted};
 use super::layers::Layer;
 use super::shape::{Findings, join};
 use super::written;
+use crate::app_group::{self, Fault};
 use crate::datadog::site::{Known, Site};
-use crate::datadog::{ApiKey, Connection, heartbeat};
+use crate::datadog::{Connection, heartbeat};
 use crate::stats::UNROUTED;
 
-/// How a Datadog API key is made: 32 hexadecimal digits. Another number of them is another thing.
-const API_KEY_DIGITS: usize = 32;
-/// An application key has more digits, and is what people most often take for the API key.
-const APPLICATION_KEY_DIGITS: usize = 40;
 /// Datadog's limit for the name of a metric.
 const METRIC_CHARS_MAX: usize = 200;
 /// The name is a label in metrics and logs.
 const NAME_CHARS_MAX: usize = 100;
 
+/// The key of the directory that more connections stand in.
+const DIRECTORY: &str = "connections_directory";
 /// The key of a list that cross-checks need.
 const APP_GROUP_IDS: &str = "app_group_ids";
 
 impl Check<'_> {
     /// Checks each connection, and then that no two of them serve the same app group.
     pub(super) fn connections(&mut self, written: &BTreeMap<String, written::Connection>) -> Vec<Connection> {
-        if written.is_empty() {
+        if written.is_empty() && !self.findings.is_spoilt(DIRECTORY) {
             let reason = "there is none; add a section [connections.NAME] with a site and an API key";
-            self.findings.error("connections", reason);
+            self.findings.missing("connections", "connections", reason);
         }
         let connections: Vec<_> =
             written.iter().map(|(name, connection)| self.connection(name, connection)).collect();
@@ -49,20 +48,8 @@ impl Check<'_> {
             self.findings.error(&join(&key, "metric"), format!("{} {reason}", quoted(&written.metric)));
         }
         let ids_key = join(&key, APP_GROUP_IDS);
-        for id in &written.app_group_ids {
-            if id.trim().is_empty() || id.trim() != id || id.chars().any(char::is_control) {
-                let reason =
-                    format!("{} is not an app group id (empty, or white space around it)", quoted(id));
-                self.findings.error(&ids_key, reason);
-            }
-        }
-        let app_group_ids = self.once(&ids_key, &written.app_group_ids);
-        for id in written.app_group_names.keys() {
-            if !written.app_group_ids.is_empty() && !written.app_group_ids.contains(id) {
-                let reason = format!("names an app group that is not in {ids_key}, so that it is never used");
-                self.findings.warn(&join(&join(&key, "app_group_names"), id), reason);
-            }
-        }
+        let app_group_ids = self.app_group_ids(&ids_key, &written.app_group_ids);
+        self.app_group_names(&join(&key, "app_group_names"), &ids_key, written);
         let names = written.app_group_names.iter().map(|(id, name)| ((**id).into(), (**name).into()));
         Connection {
             name: name.into(),
@@ -76,6 +63,53 @@ impl Check<'_> {
         }
     }
 
+    /// Each app group once.
+    fn app_group_ids(&mut self, key: &str, written: &[String]) -> Vec<Box<str>> {
+        let mut seen: BTreeMap<Box<str>, &str> = BTreeMap::new();
+        let mut once = Vec::new();
+        for id in written {
+            self.app_group_id(key, id);
+            match seen.insert(app_group::canonical(id), id) {
+                None => once.push((**id).into()),
+                Some(other) if other == id => {
+                    self.findings.warn(key, format!("{} is listed more than once", quoted(id)));
+                }
+                Some(other) => {
+                    let reason = format!("{} and {} are the same app group", quoted(other), quoted(id));
+                    self.findings.warn(key, reason);
+                }
+            }
+        }
+        once
+    }
+
+    fn app_group_names(&mut self, section: &str, ids_key: &str, written: &written::Connection) {
+        let served: BTreeSet<_> = written.app_group_ids.iter().map(|id| app_group::canonical(id)).collect();
+        let mut seen: BTreeMap<Box<str>, &str> = BTreeMap::new();
+        for id in written.app_group_names.keys() {
+            let key = join(section, id);
+            self.app_group_id(&key, id);
+            let canonical = app_group::canonical(id);
+            if !served.is_empty() && !served.contains(&canonical) && !self.findings.is_spoilt(ids_key) {
+                let reason = format!("names an app group that is not in {ids_key}, so that it is never used");
+                self.findings.warn(&key, reason);
+            }
+            if let Some(other) = seen.insert(canonical, id) {
+                let reason =
+                    format!("names the same app group as {}; leave one of them out", join(section, other));
+                self.findings.error(&key, reason);
+            }
+        }
+    }
+
+    fn app_group_id(&mut self, key: &str, id: &str) {
+        match app_group::fault(id) {
+            Some(Fault::Impossible(reason)) => self.findings.error(key, format!("{} {reason}", quoted(id))),
+            Some(Fault::Doubtful(reason)) => self.findings.warn(key, format!("{} {reason}", quoted(id))),
+            None => {}
+        }
+    }
+
     fn site(&mut self, section: &str, written: &written::Connection) -> Site {
         let (site_key, url_key) = (join(section, "site"), join(section, "url"));
         let site = match (&*written.site, &*written.url) {
@@ -83,7 +117,9 @@ impl Check<'_> {
             ("", "") => {
                 let reason =
                     "has no site; set site to where you log in to Datadog, for example \"EU1\" or \"US1\"";
-                self.findings.error(section, reason);
+                if !self.findings.is_spoilt(&url_key) {
+                    self.findings.missing(&site_key, section, reason);
+                }
                 None
             }
             (site, "") => self.listed_site(&site_key, site),
@@ -154,117 +190,29 @@ impl Check<'_> {
         Some(site)
     }
 
-    /// The key from whichever of the three places it is in.
-    fn api_key(&mut self, section: &str, written: &written::Connection) -> ApiKey {
-        let places = [
-            ("api_key_file", &*written.api_key_file),
-            ("api_key_env", &*written.api_key_env),
-            ("api_key", &*written.api_key.0),
-        ];
-        let given: Vec<_> = places.into_iter().filter(|(_, text)| !text.is_empty()).collect();
-        let key = match given[..] {
-            [] if written.dry_run => None,
-            [] => {
-                let reason =
-                    "has no API key; set api_key_file (or api_key_env, or api_key), or dry_run = true";
-                self.findings.error(section, reason);
-                None
-            }
-            [(place, text)] => self.api_key_at(&join(section, place), place, text),
-            [(first, _), (second, _), ..] => {
-                let origin = self.findings.origin(&join(section, first)).to_owned();
-                let reason = format!("is set, and so is {first} ({origin}); set one of them");
-                self.findings.error(&join(section, second), reason);
-                None
-            }
-        };
-        // Where there is none, there is an error, or it is a dry run.
-        ApiKey::new(&key.unwrap_or_default())
-    }
-
-    fn api_key_at(&mut self, key: &str, place: &str, text: &str) -> Option<String> {
-        let (source, found) = match place {
-            "api_key_file" => self.key_in_file(key, text)?,
-            "api_key_env" => self.key_in_environment(key, text)?,
-            _ => {
-                self.warn_if_origin_open(key, "an API key");
-                ("the key".to_owned(), text.to_owned())
-            }
-        };
-        self.check_key(key, &source, found.trim());
-        Some(found)
-    }
-
-    /// What to call the place of the key, and the key.
-    fn key_in_file(&mut self, key: &str, text: &str) -> Option<(String, String)> {
-        let path = self.path(key, text)?;
-        self.warn_if_open(key, &path, "an API key");
-        match files::read_secret(&path) {
-            Ok(found) => Some((path.display().to_string(), found)),
-            Err(error) => {
-                self.unusable_secret(key, &path, &error);
-                None
-            }
-        }
-    }
-
-    fn key_in_environment(&mut self, key: &str, text: &str) -> Option<(String, String)> {
-        if looks_like_key(text) {
-            let reason =
-                "has to be the name of an environment variable, and this looks like an API key itself";
-            self.findings.error(key, reason);
-            return None;
-        }
-        let source = format!("the environment variable {}", quoted(text));
-        let Some((_, found)) = self.env.iter().find(|(name, _)| name == text) else {
-            self.findings.error(key, format!("{source} is not set"));
-            return None;
-        };
-        Some((source, found.clone()))
-    }
-
-    /// What can be said about a key without saying the key.
-    fn check_key(&mut self, key: &str, source: &str, found: &str) {
-        let length = found.chars().count();
-        if found.is_empty() {
-            self.findings.error(key, format!("{source} is empty; an API key has to be in it"));
-        } else if !found.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let reason = format!(
-                "{source} has white space, control characters or letters that no API key has, in the middle; it has \
-                 to be the key and nothing else"
-            );
-            self.findings.error(key, reason);
-        } else if length == APPLICATION_KEY_DIGITS && found.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let reason =
-                format!("{source} looks like an application key (40 digits); points need an API key (32)");
-            self.findings.warn(key, reason);
-        } else if length != API_KEY_DIGITS || !found.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let reason = format!(
-                "{source} does not look like an API key of Datadog, which has {API_KEY_DIGITS} hexadecimal digits; \
-                 this has {length} characters"
-            );
-            self.findings.warn(key, reason);
-        }
-    }
-
     /// An app group that two connections serve would be counted in one of them by chance.
     fn one_server_each(&mut self, connections: &[Connection]) {
-        let mut servers: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut servers: BTreeMap<Box<str>, (&str, &str)> = BTreeMap::new();
         let mut catch_all: Option<&str> = None;
         for connection in connections {
             let key = join(&join("connections", &connection.name), APP_GROUP_IDS);
             for id in &connection.app_group_ids {
-                if let Some(server) = servers.insert(id, &connection.name) {
+                let server = servers.insert(app_group::canonical(id), (id, &connection.name));
+                if let Some((other, server)) = server {
+                    let (server, name) = (quoted(server), quoted(&connection.name));
+                    let both = match other {
+                        other if other == &**id => format!("{} is", quoted(id)),
+                        other => {
+                            format!("{} and {}, which are the same app group, are", quoted(other), quoted(id))
+                        }
+                    };
                     let reason = format!(
-                        "{} is served by the connections {} and {}; an app group has one connection",
-                        quoted(id),
-                        quoted(server),
-                        quoted(&connection.name)
+                        "{both} served by the connections {server} and {name}; an app group has one connection"
                     );
                     self.findings.error(&key, reason);
                 }
             }
-            if !connection.app_group_ids.is_empty() {
+            if !connection.app_group_ids.is_empty() || self.findings.is_spoilt(&key) {
                 continue;
             }
             if let Some(other) = catch_all.replace(&connection.name) {
@@ -287,17 +235,22 @@ pub(super) fn read_directory(
     listing: &Listing,
     layers: &mut Vec<Layer>,
 ) {
-    const KEY: &str = "connections_directory";
+    const KEY: &str = DIRECTORY;
     if looks_like_key(&directory.to_string_lossy()) {
+        findings.spoil(KEY);
         return findings.error(KEY, "has to be a path, and this looks like an API key");
     }
     let paths = match files::entries(directory) {
         Ok(paths) => paths,
         Err(files::FileError::Missing) => {
+            findings.spoil(KEY);
             return findings
                 .error(KEY, format!("{} does not exist; make it, or leave it out", directory.display()));
         }
-        Err(error) => return findings.error(KEY, format!("{} {error}", directory.display())),
+        Err(error) => {
+            findings.spoil(KEY);
+            return findings.error(KEY, format!("{} {error}", directory.display()));
+        }
     };
     let above: Vec<String> = layers.iter().flat_map(Layer::connections).map(str::to_owned).collect();
     for path in paths {
@@ -323,7 +276,7 @@ pub(super) fn read_directory(
         }
         match files::read_config(&path) {
             Ok(text) => layers.push(Layer::of_connection(findings, &text, &origin, listing, name)),
-            Err(error) => findings.error_at(&origin, &key, error.to_string()),
+            Err(error) => findings.unread_at(&origin, &key, error.to_string()),
         }
     }
 }
@@ -368,7 +321,6 @@ mod tests {
     use super::super::Config;
     use super::super::tests::{LEAST, PLANTED, assert_one, errors, parse, parse_with, warnings};
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     fn acme(keys: &str) -> String {
@@ -421,6 +373,83 @@ mod tests {
         let text = format!("{LEAST}app_group_ids = [\"x\", \"x\"]\n[connections.b]\ndry_run = true");
         assert_one(&warnings(&text), &["connections.acme.app_group_ids", "more than once"]);
         assert_eq!(parse(&text).connections[0].app_group_ids, ["x".into()]);
+    }
+
+    #[test]
+    fn the_case_of_a_uuid_makes_no_app_group_of_its_own() {
+        let (small, capitals) =
+            ("5f3e8f0a-1234-4cde-9abc-0123456789ab", "5F3E8F0A-1234-4CDE-9ABC-0123456789AB");
+        let text = format!(
+            "[connections.a]\ndry_run = true\napp_group_ids = [\"{small}\"]\n\
+             [connections.b]\ndry_run = true\napp_group_ids = [\"{capitals}\"]\n"
+        );
+        assert_one(&errors(&text), &["connections.b.app_group_ids", small, capitals, "\"a\" and \"b\""]);
+        assert_eq!(errors(&text.replace(small, "g-a").replace(capitals, "G-A")), Vec::<String>::new());
+
+        let text = format!("{LEAST}app_group_ids = [\"{small}\", \"{capitals}\"]");
+        assert_one(
+            &warnings(&text),
+            &["connections.acme.app_group_ids", small, capitals, "the same app group"],
+        );
+        assert_eq!(parse(&text).connections[0].app_group_ids, [small.into()]);
+
+        let names = format!("{LEAST}app_group_ids = [\"{small}\"]\n[connections.acme.app_group_names]\n");
+        assert_eq!(warnings(&format!("{names}{capitals} = \"A\"")), Vec::<String>::new());
+        let both = format!("{names}{capitals} = \"A\"\n{small} = \"B\"");
+        assert_one(
+            &errors(&both),
+            &[&format!("connections.acme.app_group_names.{small}"), capitals, "leave one"],
+        );
+    }
+
+    #[test]
+    fn an_id_with_something_around_it_is_told() {
+        const ID: &str = "5f3e8f0a-1234-4cde-9abc-0123456789ab";
+        for (id, part) in [
+            (format!("{{{ID}}}"), "stands in brackets"),
+            (format!("'{ID}'"), "quotation marks"),
+            (format!("{ID}\u{200b}"), "can't be seen"),
+            (format!("{ID} "), "white space"),
+            (format!("{ID}, x"), "white space"),
+        ] {
+            let ids = format!("{LEAST}app_group_ids = [\"{id}\"]");
+            assert_one(&errors(&ids), &["connections.acme.app_group_ids: \"", part]);
+            let names = format!("{LEAST}[connections.acme.app_group_names]\n\"{id}\" = \"x\"");
+            assert_one(&errors(&names), &["connections.acme.app_group_names.", part]);
+        }
+        let text = format!("{LEAST}app_group_ids = [\"{}\"]", ID.replace('-', ""));
+        assert_one(&warnings(&text), &["connections.acme.app_group_ids", "not its dashes (8-4-4-4-12)"]);
+    }
+
+    #[test]
+    fn a_fault_is_told_once_and_not_by_what_it_leaves_behind() {
+        let key = format!("api_key = \"{PLANTED}\"");
+        for (text, part) in [
+            ("[connections.acme]\napi_key = ".to_owned(), "is not valid TOML"),
+            ("[conections.acme]\nsite = \"EU1\"".to_owned(), "\"connections\"?"),
+            ("[connections]\nacme = 1".to_owned(), "a connection's section"),
+            ("connections_directory = \"d\"".to_owned(), "does not exist"),
+            ("connections_directory = 3".to_owned(), "a string"),
+            (acme(&format!("siet = \"EU1\"\n{key}")), "\"site\"?"),
+            (acme(&format!("site = 1\n{key}")), "a string"),
+            (acme(&format!("url = 1\n{key}")), "a string"),
+            (acme("site = \"EU1\"\napi_key_fil = \"k\""), "\"api_key_file\"?"),
+            (acme("site = \"EU1\"\napi_key = 1"), "a string"),
+            (format!("api_key_file = \"k\"\n{}", acme("site = \"EU1\"")), "it belongs into"),
+            (format!("{LEAST}app_group_ids = \"x\"\n[connections.b]\ndry_run = true"), "a list of strings"),
+            (format!("{LEAST}[push]\nlisten = \"0.0.0.0:1\"\ntoken-file = \"t\""), "\"token_file\"?"),
+            (format!("{LEAST}[push]\ntls_certificate = \"/proc/version\"\ntls_key = 1"), "a string"),
+        ] {
+            assert_one(&errors(&text), &[part]);
+        }
+        let env = [("BRAZE_DATADOG__CONNECTIONS__ACME__SIET", "EU1")];
+        let findings = parse_with(&acme(&key), &env).unwrap_err();
+        assert_one(&findings, &["BRAZE_DATADOG__CONNECTIONS__ACME__SITE\"?"]);
+        // Two faults are two findings.
+        assert_eq!(errors("[flsh]\ninterval = \"1s\"").len(), 2);
+        assert_eq!(errors(&acme("siet = \"EU1\"")).len(), 2);
+        let folder = directory(&[("x.toml", "dry_run = ")], "").unwrap_err();
+        assert_eq!(folder.lines().count(), 1, "{folder}");
     }
 
     #[test]
@@ -480,90 +509,6 @@ mod tests {
         ] {
             assert_one(&warnings(&acme(&format!("{key}\n{keys}"))), parts);
         }
-    }
-
-    #[test]
-    fn a_key_comes_from_one_place() {
-        for (keys, parts) in [
-            ("", &["connections.acme: has no API key", "api_key_file", "dry_run = true"][..]),
-            ("api_key_env = \"NOT_SET\"", &["connections.acme.api_key_env", "\"NOT_SET\" is not set"]),
-            ("api_key_file = \"./k\"", &["connections.acme.api_key_file: /nowhere/./k does not exist"]),
-            (
-                "api_key_file = \"k\"\napi_key_env = \"E\"",
-                &["connections.acme.api_key_env: is set, and so is api_key_file (/nowhere/a.toml)"],
-            ),
-            ("api_key = \"a b\"", &["connections.acme.api_key", "white space"]),
-            ("api_key = \"a\\u0001b\"", &["connections.acme.api_key", "control characters"]),
-            ("api_key = \"clé\"", &["connections.acme.api_key"]),
-            ("api_key = \"  \"", &["connections.acme.api_key", "is empty"]),
-        ] {
-            assert_one(&errors(&acme(&format!("site = \"EU1\"\n{keys}"))), parts);
-        }
-        let text = acme("site = \"EU1\"\napi_key_env = \"KEY\"");
-        let (config, warnings) = parse_with(&text, &[("KEY", &format!(" {PLANTED}\n"))]).unwrap();
-        assert_eq!(config.connections[0].api_key.expose(), PLANTED);
-        assert_eq!(warnings, Vec::<String>::new());
-        let both = [("BRAZE_DATADOG__CONNECTIONS__ACME__API_KEY", PLANTED), ("KEY", PLANTED)];
-        let findings = parse_with(&text, &both).unwrap_err();
-        assert_one(
-            &findings,
-            &["environment variable BRAZE_DATADOG__CONNECTIONS__ACME__API_KEY", "so is api_key_env"],
-        );
-    }
-
-    #[test]
-    fn a_key_that_looks_wrong_is_a_warning_that_does_not_show_it() {
-        let application_key = format!("{PLANTED}01234567");
-        for (key, part) in [("planted-key", "this has 11 characters"), (&*application_key, "application key")]
-        {
-            let findings = warnings(&acme(&format!("site = \"EU1\"\napi_key = \"{key}\"")));
-            assert_one(&findings, &["connections.acme.api_key", part]);
-            assert!(!findings[0].contains(key), "{findings:?}");
-        }
-    }
-
-    #[test]
-    fn key_files_are_read_and_their_mode_is_looked_at() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("acme.key");
-        let text = acme("site = \"EU1\"\napi_key_file = \"acme.key\"");
-        let load = || Config::parse(&text, &folder.path().join("a.toml"), &[]);
-
-        fs::write(&path, format!("{PLANTED}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let (config, warnings) = load().unwrap();
-        assert_eq!(config.connections[0].api_key.expose(), PLANTED);
-        assert_eq!(warnings, []);
-
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let (_, warnings) = load().unwrap();
-        assert!(warnings[0].reason.contains("open to every user"), "{warnings:?}");
-        assert_eq!(warnings[0].key, "connections.acme.api_key_file");
-
-        let long = vec![b'a'; 70_000];
-        for (content, part) in [
-            (&b" \n"[..], "is empty"),
-            (b"one\ntwo\n", "white space"),
-            (b"\xff\xfe", "is not UTF-8"),
-            (&long, "probably another file"),
-        ] {
-            fs::write(&path, content).unwrap();
-            let error = load().unwrap_err().to_string();
-            assert!(error.contains(part) && error.contains("acme.key"), "{error}");
-        }
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        assert!(load().unwrap_err().to_string().contains("is not a file"));
-    }
-
-    #[test]
-    fn a_key_in_a_file_that_everybody_can_read_is_a_warning() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.toml");
-        fs::write(&path, acme(&format!("site = \"EU1\"\napi_key = \"{PLANTED}\""))).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
-        let (_, warnings) = Config::load(&path).unwrap();
-        assert!(warnings[0].reason.contains("open to every user"), "{warnings:?}");
     }
 
     fn directory(files: &[(&str, &str)], text: &str) -> Result<(Config, Vec<String>), String> {

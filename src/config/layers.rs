@@ -80,12 +80,15 @@ impl Layer {
             let origin = format!("environment variable {}", show(variable));
             let (path, expected) = match resolve(&variable[PREFIX.len()..], listing) {
                 Ok(found) => found,
-                Err(reason) => {
+                Err((reason, meant)) => {
                     findings.error_at(&origin, "", reason);
+                    if let Some(meant) = meant {
+                        findings.spoil(&meant);
+                    }
                     continue;
                 }
             };
-            let key = path.iter().fold(String::new(), |section, name| join(&section, name));
+            let key = key_of(&path);
             if !seen.insert(key.clone()) {
                 findings.error_at(&origin, &key, "is set by another environment variable too");
                 continue;
@@ -99,7 +102,7 @@ impl Layer {
                     let ValueKind::Table(nested) = nested.kind else { continue };
                     merge(&mut table, shape::check_table(findings, nested, listing, "", &origin));
                 }
-                Err(reason) => findings.error_at(&origin, &key, reason),
+                Err(reason) => findings.unread_at(&origin, &key, reason),
             }
         }
         Self(table)
@@ -147,7 +150,7 @@ fn parse_toml(findings: &mut Findings, text: &str, origin: &str, key: &str) -> O
     match ::config::File::from_str(text, FileFormat::Toml).collect() {
         Ok(table) => Some(table),
         Err(error) => {
-            findings.error_at(origin, key, syntax_error(&error.to_string()));
+            findings.unread_at(origin, key, syntax_error(&error.to_string()));
             None
         }
     }
@@ -164,10 +167,13 @@ fn syntax_error(message: &str) -> String {
     format!("is not valid TOML at {place}: {}", reason.join("; "))
 }
 
+/// Why a variable means no key, and the key that was probably meant.
+type Unknown = (String, Option<String>);
+
 /// The key that the name of a variable means, and what belongs there. Sections and keys are written in any
 /// case. What the user chooses keeps its case where case matters (app group ids); librdkafka's options are
 /// in lower case with `.` for `_`, because a shell has no variables with dots.
-fn resolve<'l>(name: &str, listing: &'l Listing) -> Result<(Vec<String>, &'l Listing), String> {
+fn resolve<'l>(name: &str, listing: &'l Listing) -> Result<(Vec<String>, &'l Listing), Unknown> {
     let mut path: Vec<String> = Vec::new();
     let mut here = listing;
     let mut rest = Some(name);
@@ -191,13 +197,21 @@ fn resolve<'l>(name: &str, listing: &'l Listing) -> Result<(Vec<String>, &'l Lis
                 path.push(if options { name.to_lowercase().replace('_', ".") } else { name.to_owned() });
                 (found, None)
             }
-            _ => return Err(unknown_variable(&path, &lower, here)),
+            _ => {
+                let meant = nearest(&lower, names(here)).map(|near| join(&key_of(&path), near));
+                return Err((unknown_variable(&path, &lower, here), meant));
+            }
         };
     }
     if matches!(here, Listing::Object(_)) {
-        return Err(format!("is a section, not a key; its keys are {}", variables(&path, here).join(", ")));
+        let reason = format!("is a section, not a key; its keys are {}", variables(&path, here).join(", "));
+        return Err((reason, Some(key_of(&path))));
     }
     Ok((path, here))
+}
+
+fn key_of(path: &[String]) -> String {
+    path.iter().fold(String::new(), |section, name| join(&section, name))
 }
 
 fn unknown_variable(path: &[String], name: &str, here: &Listing) -> String {

@@ -170,7 +170,7 @@ impl Check<'_> {
                     "{listen} can be reached from other machines, and no token is asked; set push.token_file to a \
                      file with one bearer token a line, or listen on 127.0.0.1"
                 );
-                self.findings.error("push.listen", reason);
+                self.findings.missing("push.token_file", "push.listen", &reason);
             }
             None => {}
         }
@@ -185,12 +185,13 @@ impl Check<'_> {
             }
             (None, None) => None,
             (Some(_), None) => {
-                self.findings.error("push.tls_key", "is missing; TLS needs the key of push.tls_certificate");
+                let reason = "is missing; TLS needs the key of push.tls_certificate";
+                self.findings.missing("push.tls_key", "push.tls_key", reason);
                 None
             }
             (None, Some(_)) => {
-                self.findings
-                    .error("push.tls_certificate", "is missing; TLS needs the certificate of push.tls_key");
+                let reason = "is missing; TLS needs the certificate of push.tls_key";
+                self.findings.missing("push.tls_certificate", "push.tls_certificate", reason);
                 None
             }
         };

@@ -1,7 +1,7 @@
 //! Holds what a file or the environment says against the listing of everything that can be said, key by key,
 //! so that one wrong key hides no other, and nothing is converted silently.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::config::{Map, Value, ValueKind};
 use serde_json::Value as Listing;
@@ -20,13 +20,43 @@ pub(super) struct Findings {
     errors: Vec<Finding>,
     warnings: Vec<Warning>,
     origins: BTreeMap<String, String>,
+    spoilt: Spoilt,
     file: String,
+}
+
+/// What was written and could not be read. That it is missing, then, is no finding of its own.
+#[derive(Default)]
+struct Spoilt {
+    /// Keys and sections; the empty one is a whole file.
+    keys: BTreeSet<String>,
+    /// Names of keys that stand in a wrong section.
+    misplaced: BTreeSet<String>,
+}
+
+impl Spoilt {
+    fn has(&self, key: &str) -> bool {
+        let is_within = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let name = key.rsplit('.').next().unwrap_or(key);
+        self.misplaced.contains(name)
+            || self
+                .keys
+                .iter()
+                .any(|spoilt| spoilt.is_empty() || is_within(key, spoilt) || is_within(spoilt, key))
+    }
 }
 
 impl Findings {
     /// `file` is where a key that is nowhere belongs.
     pub(super) fn new(file: &str) -> Self {
-        Self { errors: Vec::new(), warnings: Vec::new(), origins: BTreeMap::new(), file: file.to_owned() }
+        Self {
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            origins: BTreeMap::new(),
+            spoilt: Spoilt::default(),
+            file: file.to_owned(),
+        }
     }
 
     pub(super) fn error(&mut self, key: &str, reason: impl Into<String>) {
@@ -36,6 +66,29 @@ impl Findings {
 
     pub(super) fn error_at(&mut self, origin: &str, key: &str, reason: impl Into<String>) {
         self.errors.push(Finding { origin: origin.to_owned(), key: key.to_owned(), reason: reason.into() });
+    }
+
+    /// An error that leaves unread what was written for `key`.
+    pub(super) fn unread_at(&mut self, origin: &str, key: &str, reason: impl Into<String>) {
+        self.error_at(origin, key, reason);
+        self.spoil(key);
+    }
+
+    /// Takes note that `key` was meant to be written and could not be read, which is an error already.
+    pub(super) fn spoil(&mut self, key: &str) {
+        self.spoilt.keys.insert(key.to_owned());
+    }
+
+    /// That `key` is missing, unless it was written and could not be read: then it has been told.
+    pub(super) fn missing(&mut self, key: &str, finding: &str, reason: &str) {
+        if !self.is_spoilt(key) {
+            self.error(finding, reason);
+        }
+    }
+
+    /// Whether `key`, or something in it, was written and could not be read.
+    pub(super) fn is_spoilt(&self, key: &str) -> bool {
+        self.spoilt.has(key)
     }
 
     pub(super) fn warn(&mut self, key: &str, reason: impl Into<String>) {
@@ -87,6 +140,10 @@ pub(super) fn check_table(
         let key = join(section, &name);
         let Some(expected) = listing.get(&name).or_else(|| listing.get(ANY)) else {
             findings.error_at(origin, &key, unknown_in_file(&name, listing, section));
+            match nearest(&name, names(listing)) {
+                Some(near) => findings.spoil(&join(section, near)),
+                None => drop(findings.spoilt.misplaced.insert(name)),
+            }
             continue;
         };
         if let Some(value) = check_value(findings, value, expected, &key, origin) {
@@ -121,7 +178,7 @@ fn check_value(
             ValueKind::String(value.to_string())
         }
         (expected, found) => {
-            findings.error_at(origin, key, wrong_kind(expected, &found, key));
+            findings.unread_at(origin, key, wrong_kind(expected, &found, key));
             return None;
         }
     };

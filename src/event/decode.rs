@@ -396,6 +396,11 @@ mod tests {
         ] {
             assert_eq!(pushed(other, &["g-1", "g-2"], true), foreign, "{other}");
         }
+        let (small, capitals) =
+            ("5f3e8f0a-1234-4cde-9abc-0123456789ab", "5F3E8F0A-1234-4CDE-9ABC-0123456789AB");
+        let said = format!(r#","app_group_id":"{capitals}""#);
+        assert_eq!(app_group(pushed(&said, &[small, "g-1"], false)), capitals);
+        assert_eq!(pushed(&said, &["g-1"], true), foreign);
         for silent in ["", r#","app_group_id":null"#, r#","app_group_id":"[REDACTED]""#] {
             assert_eq!(app_group(pushed(silent, &["g-1"], true)), "from-url", "{silent}");
             assert_eq!(pushed(silent, &["g-1"], false), foreign, "{silent}");

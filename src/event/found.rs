@@ -2,6 +2,7 @@
 //! the event is worth.
 
 use super::{Decoded, FIELDS, Field, Malformed, SendEvent};
+use crate::app_group;
 use crate::queue::Origin;
 
 /// How many keys can become tag fields: one for each [`Field`], then the `*_api_id` of each id.
@@ -177,7 +178,7 @@ pub(super) struct Noted<'e> {
 /// The app groups that a sender may speak for.
 #[derive(Debug, Clone, Copy)]
 pub struct Mandate<'m> {
-    /// Their ids, in order.
+    /// Their ids as [`app_group::canonical`] has them, in order.
     pub app_groups: &'m [Box<str>],
     /// Whether an event may name none, for it is known from outside the body which of them is meant.
     pub may_be_silent: bool,
@@ -190,9 +191,13 @@ impl Mandate<'_> {
         let app_group_id = event.fields[Field::AppGroupId as usize];
         let is_own = match app_group_id {
             [] => self.may_be_silent,
-            id => self.app_groups.binary_search_by(|own| own.as_bytes().cmp(id)).is_ok(),
+            id => self.holds(id) || app_group::lowered(id).is_some_and(|id| self.holds(&id)),
         };
         if is_own { element } else { Element::Malformed(Malformed::ForeignAppGroup) }
+    }
+
+    fn holds(&self, id: &[u8]) -> bool {
+        self.app_groups.binary_search_by(|own| own.as_bytes().cmp(id)).is_ok()
     }
 }
 

@@ -265,11 +265,16 @@ mod tests {
 
     /// For one connection, which serves the app group `served`.
     fn counter(window: Duration) -> Counter {
+        serving("served", window)
+    }
+
+    /// For one connection, which serves the app group `app_group_id`.
+    fn serving(app_group_id: &str, window: Duration) -> Counter {
         let connection = Connection {
             name: "acme".into(),
             site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
             api_key: ApiKey::new("k"),
-            app_group_ids: vec!["served".into()],
+            app_group_ids: vec![app_group_id.into()],
             app_group_names: HashMap::new(),
             metric: "m".into(),
             dry_run: false,
@@ -366,6 +371,29 @@ mod tests {
             prop_assert_eq!(&books.connections, &expected_books.connections);
             let cut = counter.cut();
             prop_assert_eq!(series(&cut), series(&expected.cut()));
+        }
+    }
+
+    #[test]
+    fn an_id_in_capitals_goes_where_it_is_served_and_stays_as_it_is_in_its_tag() {
+        const SERVED: &str = "5f3e8f0a-1234-4cde-9abc-0123456789ab";
+        let capitals = SERVED.to_uppercase();
+        let mut counter = serving(SERVED, Duration::ZERO);
+        for id in [SERVED, &capitals] {
+            let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+            fields[Field::AppGroupId as usize] = id.as_bytes();
+            let event = SendEvent { event_type: 0, id: b"1", time: Some(NOW.unix), fields };
+            counter.count(Decoded::Send(event), NOW);
+        }
+        let stats = Stats::new();
+        counter.book(&stats, NOW);
+        let books = stats.snapshot();
+        assert_eq!(books.connections.keys().map(|name| &**name).collect::<Vec<_>>(), ["acme"]);
+        let series = series(&counter.cut());
+        assert_eq!(series.len(), 2);
+        for id in [SERVED, &capitals] {
+            let with_id = series.keys().filter(|key| key.windows(id.len()).any(|part| part == id.as_bytes()));
+            assert_eq!(with_id.count(), 1, "{id}");
         }
     }
 

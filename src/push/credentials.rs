@@ -53,7 +53,10 @@ impl Credentials {
         };
         let credentials = Self { tokens, tls };
         credentials.suit(settings.listen)?;
-        let mut notices = Vec::new();
+        let doubts = credentials.tokens.iter().flat_map(Tokens::doubts);
+        let mut notices: Vec<_> = doubts
+            .map(|reason| format!("push.token_file: an app group id that a token is bound to {reason}"))
+            .collect();
         if tls_is_missing(settings) {
             notices.push(format!(
                 "push.listen: tokens travel to {} unencrypted unless a proxy in front speaks TLS; \

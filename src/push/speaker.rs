@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::origin;
 use super::refusal::Refusal;
 use super::token::AppGroups;
+use crate::app_group;
 use crate::event::decode::Mandate;
 use crate::queue::Origin;
 
@@ -30,7 +31,7 @@ impl Bound {
     pub(super) fn new(app_groups: AppGroups, query: Option<&str>) -> Result<Self, Refusal> {
         let mut origin = query.map(origin::read).unwrap_or_default();
         match (&origin.app_group_id, &*app_groups) {
-            (Some(named), own) if own.contains(named) => {}
+            (Some(named), own) if own.contains(&app_group::canonical(named)) => {}
             (Some(_), _) => return Err(Refusal::ForeignUrl),
             (None, [only]) => origin.app_group_id = Some(only.clone()),
             (None, _) => {}
@@ -62,6 +63,16 @@ mod tests {
         assert_eq!(bound(&["g-1"], Some("app_group_name=x&app_group_id=")), named("g-1"));
         assert_eq!(bound(&["g-1", "g-2"], Some("app_group_id=g-2")), named("g-2"));
         assert_eq!(bound(&["g-1", "g-2"], None), Some((None, false)));
+    }
+
+    #[test]
+    fn the_case_of_a_uuid_makes_no_difference_and_the_url_keeps_its_own() {
+        let (small, capitals) =
+            ("5f3e8f0a-1234-4cde-9abc-0123456789ab", "5F3E8F0A-1234-4CDE-9ABC-0123456789AB");
+        let query = format!("app_group_id={capitals}");
+        assert_eq!(bound(&[small], Some(&query)), Some((Some(capitals.to_owned()), true)));
+        assert_eq!(bound(&[small, "x"], Some(&query)), Some((Some(capitals.to_owned()), true)));
+        assert_eq!(bound(&["x"], Some(&query)), None);
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
+use crate::app_group::{self, Fault};
+
 /// Bytes of a token file; a few tokens need a few hundred.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// App group ids, in order.
+/// App group ids as they are compared, in order.
 pub(super) type AppGroups = Arc<[Box<str>]>;
 
 /// One token. It can't be printed.
@@ -82,6 +84,13 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
+    /// What is odd about the app groups that tokens are bound to.
+    pub(super) fn doubts(&self) -> Vec<&'static str> {
+        let bound = self.0.iter().filter_map(|token| token.app_groups.as_ref());
+        let faults = bound.flat_map(|ids| ids.iter()).filter_map(|id| app_group::fault(id));
+        faults.map(|(Fault::Doubtful(reason) | Fault::Impossible(reason))| reason).collect()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -106,14 +115,14 @@ impl Tokens {
 }
 
 /// Reads a line that is not empty and has no white space around it.
-fn parse_line(line: &[u8]) -> Result<Token, &'static str> {
+fn parse_line(line: &[u8]) -> Result<Token, String> {
     if line.get(..7).is_some_and(|head| head.eq_ignore_ascii_case(b"bearer ")) {
-        return Err("write the token alone, without \"Bearer\"");
+        return Err("write the token alone, without \"Bearer\"".to_owned());
     }
     let length = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
     let (secret, bound) = line.split_at(length);
     if !secret.iter().all(u8::is_ascii_graphic) {
-        return Err("a token is visible ASCII without white space");
+        return Err("a token is visible ASCII without white space".to_owned());
     }
     let bound = str::from_utf8(bound).map_err(|_| "the app group ids behind the token are not UTF-8 text")?;
     let bound = bound.trim();
@@ -121,23 +130,28 @@ fn parse_line(line: &[u8]) -> Result<Token, &'static str> {
     Ok(Token { secret: secret.into(), app_groups })
 }
 
-fn parse_app_groups(text: &str) -> Result<AppGroups, &'static str> {
+fn parse_app_groups(text: &str) -> Result<AppGroups, String> {
     let mut ids = Vec::new();
     for id in text.split(',').map(str::trim) {
         if id.is_empty() {
-            return Err("behind the token there is a comma without an app group id beside it");
+            return Err("behind the token there is a comma without an app group id beside it".into());
         }
         if id.starts_with('#') {
             return Err(
-                "a comment needs a line of its own; behind a token stand the app groups it is bound to",
+                "a comment needs a line of its own; behind a token stand the app groups it is bound to"
+                    .into(),
             );
         }
-        if id.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+        if id.contains(char::is_whitespace) {
             return Err(
-                "a token has no white space in it, and the app group ids behind it are parted by commas",
+                "a token has no white space in it, and the app group ids behind it are parted by commas"
+                    .into(),
             );
         }
-        ids.push(Box::from(id));
+        if let Some(Fault::Impossible(reason)) = app_group::fault(id) {
+            return Err(format!("an app group id behind the token {reason}"));
+        }
+        ids.push(app_group::canonical(id));
     }
     ids.sort_unstable();
     ids.dedup();
@@ -189,6 +203,27 @@ mod tests {
         assert_eq!(tokens.grant(b"Bearer other"), Some(bound(&["g-2", "g-3"])));
         assert_eq!(tokens.grant(b"Bearer secret== g-1"), None);
         assert_eq!(tokens.grant(b"Bearer g-1"), None);
+    }
+
+    #[test]
+    fn a_token_is_bound_to_uuids_in_whatever_case_they_are_written() {
+        const ID: &str = "5f3e8f0a-1234-4cde-9abc-0123456789ab";
+        let capitals = ID.to_uppercase();
+        let tokens = file(&format!("a {capitals}\nb {ID},G-1,{capitals}\na {ID}")).unwrap();
+        assert_eq!(tokens.grant(b"Bearer a"), Some(bound(&[ID])));
+        assert_eq!(tokens.grant(b"Bearer b"), Some(bound(&[ID, "G-1"])));
+        assert_eq!(tokens.doubts(), Vec::<&str>::new());
+        for (id, word) in [
+            (format!("{{{ID}}}"), "brackets"),
+            (format!("'{ID}'"), "quotation marks"),
+            (format!("{ID}\u{200b}"), "can't be seen"),
+        ] {
+            let error = file(&format!("secret g-1,{id}")).unwrap_err();
+            let head = "tokens: line 1: an app group id behind the token ";
+            assert!(error.starts_with(head) && error.contains(word) && !error.contains("5f3e"), "{error}");
+        }
+        let tokens = file(&format!("secret {}", ID.replace('-', ""))).unwrap();
+        assert!(tokens.doubts()[0].contains("not its dashes"), "{:?}", tokens.doubts());
     }
 
     #[test]

@@ -1,0 +1,246 @@
+//! The API key of a connection: where it is, and what can be said about it without saying it.
+
+use super::check::Check;
+use super::files;
+use super::finding::{looks_like_key, quoted};
+use super::shape::join;
+use super::written;
+use crate::app_group;
+use crate::datadog::ApiKey;
+
+/// How a Datadog API key is made: 32 hexadecimal digits. Another number of them is another thing.
+const API_KEY_DIGITS: usize = 32;
+/// An application key has more digits, and is what people most often take for the API key.
+const APPLICATION_KEY_DIGITS: usize = 40;
+
+impl Check<'_> {
+    /// The key from whichever of the three places it is in.
+    pub(super) fn api_key(&mut self, section: &str, written: &written::Connection) -> ApiKey {
+        let places = [
+            ("api_key_file", &*written.api_key_file),
+            ("api_key_env", &*written.api_key_env),
+            ("api_key", &*written.api_key.0),
+        ];
+        let given: Vec<_> = places.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+        let key = match given[..] {
+            [] if written.dry_run => None,
+            [] => {
+                let reason =
+                    "has no API key; set api_key_file (or api_key_env, or api_key), or dry_run = true";
+                if !places.iter().any(|(place, _)| self.findings.is_spoilt(&join(section, place))) {
+                    self.findings.error(section, reason);
+                }
+                None
+            }
+            [(place, text)] => self.api_key_at(&join(section, place), place, text),
+            [(first, _), (second, _), ..] => {
+                let origin = self.findings.origin(&join(section, first)).to_owned();
+                let reason = format!("is set, and so is {first} ({origin}); set one of them");
+                self.findings.error(&join(section, second), reason);
+                None
+            }
+        };
+        // Where there is none, there is an error, or it is a dry run.
+        ApiKey::new(&key.unwrap_or_default())
+    }
+
+    fn api_key_at(&mut self, key: &str, place: &str, text: &str) -> Option<String> {
+        let (source, found) = match place {
+            "api_key_file" => self.key_in_file(key, text)?,
+            "api_key_env" => self.key_in_environment(key, text)?,
+            _ => {
+                self.warn_if_origin_open(key, "an API key");
+                ("the key".to_owned(), text.to_owned())
+            }
+        };
+        self.check_key(key, &source, found.trim());
+        Some(found)
+    }
+
+    /// What to call the place of the key, and the key.
+    fn key_in_file(&mut self, key: &str, text: &str) -> Option<(String, String)> {
+        let path = self.path(key, text)?;
+        self.warn_if_open(key, &path, "an API key");
+        match files::read_secret(&path) {
+            Ok(found) => Some((path.display().to_string(), found)),
+            Err(error) => {
+                self.unusable_secret(key, &path, &error);
+                None
+            }
+        }
+    }
+
+    fn key_in_environment(&mut self, key: &str, text: &str) -> Option<(String, String)> {
+        if looks_like_key(text) {
+            let reason =
+                "has to be the name of an environment variable, and this looks like an API key itself";
+            self.findings.error(key, reason);
+            return None;
+        }
+        let source = format!("the environment variable {}", quoted(text));
+        let Some((_, found)) = self.env.iter().find(|(name, _)| name == text) else {
+            self.findings.error(key, format!("{source} is not set"));
+            return None;
+        };
+        Some((source, found.clone()))
+    }
+
+    /// What can be said about a key without saying the key.
+    fn check_key(&mut self, key: &str, source: &str, found: &str) {
+        let length = found.chars().count();
+        if let Some(reason) = no_key(found) {
+            self.findings.error(key, format!("{source} {reason}"));
+        } else if length == APPLICATION_KEY_DIGITS && found.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let reason =
+                format!("{source} looks like an application key (40 digits); points need an API key (32)");
+            self.findings.warn(key, reason);
+        } else if length != API_KEY_DIGITS || !found.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let reason = format!(
+                "{source} does not look like an API key of Datadog, which has {API_KEY_DIGITS} hexadecimal digits; \
+                 this has {length} characters"
+            );
+            self.findings.warn(key, reason);
+        }
+    }
+}
+
+/// Why this is not a key, whatever it holds beside one. It completes a sentence.
+fn no_key(found: &str) -> Option<&'static str> {
+    let has = |is_one: fn(char) -> bool| found.chars().any(is_one);
+    let reason = if found.is_empty() {
+        "is empty; an API key has to be in it"
+    } else if found.starts_with('\u{feff}') {
+        "begins with a byte order mark, as some editors write it; save it again as UTF-8 without one"
+    } else if has(app_group::is_quote) {
+        "has quotation marks in it; write the key alone, without them"
+    } else if found.contains(['\r', '\n']) {
+        "has several lines, with white space between them; write the key alone, on one line"
+    } else if has(app_group::is_unseen) {
+        "has control characters or others that can't be seen in it, as they come along when a key is copied; type it \
+         anew, or copy it from Datadog's page into an empty file"
+    } else if has(char::is_whitespace) {
+        "has white space in the middle; write the key alone"
+    } else if !found.bytes().all(|byte| byte.is_ascii_graphic()) {
+        "has letters that no API key has; it has to be the key and nothing else"
+    } else {
+        return None;
+    };
+    Some(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::tests::{PLANTED, assert_one, errors, parse_with, warnings};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn acme(keys: &str) -> String {
+        format!("[connections.acme]\n{keys}\n")
+    }
+
+    #[test]
+    fn a_key_comes_from_one_place() {
+        for (keys, parts) in [
+            ("", &["connections.acme: has no API key", "api_key_file", "dry_run = true"][..]),
+            ("api_key_env = \"NOT_SET\"", &["connections.acme.api_key_env", "\"NOT_SET\" is not set"]),
+            ("api_key_file = \"./k\"", &["connections.acme.api_key_file: /nowhere/./k does not exist"]),
+            (
+                "api_key_file = \"k\"\napi_key_env = \"E\"",
+                &["connections.acme.api_key_env: is set, and so is api_key_file (/nowhere/a.toml)"],
+            ),
+            ("api_key = \"a b\"", &["connections.acme.api_key", "white space"]),
+            ("api_key = \"a\\u0001b\"", &["connections.acme.api_key", "control characters"]),
+            ("api_key = \"clé\"", &["connections.acme.api_key"]),
+            ("api_key = \"  \"", &["connections.acme.api_key", "is empty"]),
+        ] {
+            assert_one(&errors(&acme(&format!("site = \"EU1\"\n{keys}"))), parts);
+        }
+        let text = acme("site = \"EU1\"\napi_key_env = \"KEY\"");
+        let (config, warnings) = parse_with(&text, &[("KEY", &format!(" {PLANTED}\n"))]).unwrap();
+        assert_eq!(config.connections[0].api_key.expose(), PLANTED);
+        assert_eq!(warnings, Vec::<String>::new());
+        let both = [("BRAZE_DATADOG__CONNECTIONS__ACME__API_KEY", PLANTED), ("KEY", PLANTED)];
+        let findings = parse_with(&text, &both).unwrap_err();
+        assert_one(
+            &findings,
+            &["environment variable BRAZE_DATADOG__CONNECTIONS__ACME__API_KEY", "so is api_key_env"],
+        );
+    }
+
+    #[test]
+    fn a_key_that_looks_wrong_is_a_warning_that_does_not_show_it() {
+        let application_key = format!("{PLANTED}01234567");
+        for (key, part) in [("planted-key", "this has 11 characters"), (&*application_key, "application key")]
+        {
+            let findings = warnings(&acme(&format!("site = \"EU1\"\napi_key = \"{key}\"")));
+            assert_one(&findings, &["connections.acme.api_key", part]);
+            assert!(!findings[0].contains(key), "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn key_files_are_read_and_their_mode_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acme.key");
+        let text = acme("site = \"EU1\"\napi_key_file = \"acme.key\"");
+        let load = || Config::parse(&text, &folder.path().join("a.toml"), &[]);
+
+        fs::write(&path, format!("{PLANTED}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let (config, warnings) = load().unwrap();
+        assert_eq!(config.connections[0].api_key.expose(), PLANTED);
+        assert_eq!(warnings, []);
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let (_, warnings) = load().unwrap();
+        assert!(warnings[0].reason.contains("open to every user"), "{warnings:?}");
+        assert_eq!(warnings[0].key, "connections.acme.api_key_file");
+
+        let quoted = format!("\"{PLANTED}\"\n");
+        let marked = format!("\u{feff}{PLANTED}\r\n");
+        let parted = PLANTED.replace('8', " 8");
+        let unseen = format!("{PLANTED}\u{200b}");
+        let long = vec![b'a'; 70_000];
+        for (content, part) in [
+            (&b" \n"[..], "is empty"),
+            (b"one\ntwo\n", "several lines"),
+            (quoted.as_bytes(), "quotation marks"),
+            (marked.as_bytes(), "byte order mark"),
+            (parted.as_bytes(), "white space in the middle"),
+            (unseen.as_bytes(), "can't be seen"),
+            (b"\xff\xfe", "is not UTF-8"),
+            (&long, "probably another file"),
+        ] {
+            fs::write(&path, content).unwrap();
+            let error = load().unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("acme.key"), "{error}");
+            assert!(!error.contains("01234567"), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+            let Ok(content) = String::from_utf8(content.to_owned()) else { continue };
+            let from_environment = acme("site = \"EU1\"\napi_key_env = \"KEY\"");
+            let in_environment = parse_with(&from_environment, &[("KEY", &content)]);
+            let escaped = content
+                .chars()
+                .fold(String::new(), |escaped, letter| escaped + &format!("\\u{:04x}", u32::from(letter)));
+            let in_place = parse_with(&acme(&format!("site = \"EU1\"\napi_key = \"{escaped}\"")), &[]);
+            if part != "probably another file" {
+                assert_one(&in_environment.unwrap_err(), &["connections.acme.api_key_env", "KEY", part]);
+                assert_one(&in_place.unwrap_err(), &["connections.acme.api_key: the key", part]);
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(load().unwrap_err().to_string().contains("is not a file"));
+    }
+
+    #[test]
+    fn a_key_in_a_file_that_everybody_can_read_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        fs::write(&path, acme(&format!("site = \"EU1\"\napi_key = \"{PLANTED}\""))).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+        let (_, warnings) = Config::load(&path).unwrap();
+        assert!(warnings[0].reason.contains("open to every user"), "{warnings:?}");
+    }
+}
