@@ -19,6 +19,8 @@ use clap::Parser;
 
 use self::command_line::{Arguments, CheckArguments, Command, TopArguments};
 use crate::config::{Config, LogFormat, Warning};
+use crate::datadog::Connection;
+use crate::datadog::http::{HttpError, Network, Proxies};
 use crate::push::Credentials;
 use crate::{admin, telemetry, top};
 
@@ -97,6 +99,7 @@ fn check(config: &Config, warnings: &[Warning], given: &CheckArguments) -> Resul
             complain(&format!("warning: {notice}"));
         }
     }
+    Proxies::from_environment().map_err(Failure::configuration)?;
     print_line(crate::config::describe(config).trim_end()).map_err(Failure::failed)?;
     if given.online { online::check(&config.connections, given.find_site) } else { Ok(()) }
 }
@@ -121,6 +124,16 @@ fn watch(arguments: TopArguments) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
     runtime.block_on(top::session::run(&url)).map_err(Failure::failed)
+}
+
+/// What is shared by all who send to Datadog, or ask it.
+fn network(connections: &[Connection]) -> Result<Network, Failure> {
+    let uses_tls =
+        |connection: &Connection| !connection.dry_run && connection.site.base_url.starts_with("https:");
+    Network::start(connections.iter().any(uses_tls)).map_err(|error| match error {
+        HttpError::Proxy(error) => Failure::configuration(error),
+        error => Failure::failed(error),
+    })
 }
 
 /// Writes a line to standard output.

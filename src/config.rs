@@ -59,6 +59,8 @@ pub struct Config {
     pub dedup: dedup::Settings,
     /// How sends become counts; with the flush interval and the time-out of a request.
     pub aggregate: aggregate::Settings,
+    /// For how long one connection to Datadog is used.
+    pub connection_age_max: Duration,
     /// What series are told apart by.
     pub tags: aggregate::tags::Settings,
     /// Where counts go, by name; at least one.
@@ -374,6 +376,7 @@ pub(super) mod tests {
             ("[flush]\ntimeout = \"99ms\"", &["flush.timeout", "from 100ms to 1m"]),
             ("[flush]\ntimeout = \"61s\"", &["flush.timeout", "from 100ms to 1m"]),
             ("[flush]\nmax_series = 0", &["flush.max_series", "from 1 to"]),
+            ("[flush]\nmax_connection_age = \"999ms\"", &["flush.max_connection_age", "from 1s to 24h"]),
             ("[dedup]\nmax_ids = 0", &["dedup.max_ids", "from 1 to"]),
             ("[dedup]\nwindow = \"25h\"", &["dedup.window", "from 0s to 24h"]),
             ("[events]\ncount = []", &["events.count", "nothing would be counted"]),
@@ -553,6 +556,7 @@ pub(super) mod tests {
             ("flush.interval", "\"1s\""),
             ("flush.timeout", "\"1s\""),
             ("flush.max_series", "1"),
+            ("flush.max_connection_age", "\"1m\""),
             ("log.format", "\"json\""),
             ("shutdown_timeout", "\"1s\""),
             ("lanes", "77"),

@@ -19,6 +19,13 @@ struct Claim {
     debts: u64,
 }
 
+/// A debt was settled, or added, where none was owed: a defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a flush was settled more often than there were requests, by a defect; what is not acknowledged comes again"
+)]
+pub struct Unpaired;
+
 /// The debts to one queue.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -54,23 +61,28 @@ impl Ledger {
     }
 
     /// One more batch answers for `claim`, which must have a debt left.
-    pub fn owe(&mut self, claim: ClaimId) {
-        if let Some(claim) = self.find(claim) {
-            claim.debts += 1;
-        }
+    ///
+    /// # Errors
+    /// When it has none: it may be acknowledged already.
+    pub fn owe(&mut self, claim: ClaimId) -> Result<(), Unpaired> {
+        let claim = self.find(claim).filter(|claim| claim.debts > 0).ok_or(Unpaired)?;
+        claim.debts += 1;
+        Ok(())
     }
 
     /// A debt of `claim` is settled. Returns what may be acknowledged now, if that has grown.
-    pub fn settle(&mut self, claim: ClaimId) -> Option<Receipt> {
-        if let Some(claim) = self.find(claim) {
-            claim.debts -= 1;
-        }
+    ///
+    /// # Errors
+    /// When it has none. Nothing is changed then, and nothing may be acknowledged any more.
+    pub fn settle(&mut self, claim: ClaimId) -> Result<Option<Receipt>, Unpaired> {
+        let owing = self.find(claim).ok_or(Unpaired)?;
+        owing.debts = owing.debts.checked_sub(1).ok_or(Unpaired)?;
         let mut receipt = None;
         while let Some(settled) = self.claims.pop_front_if(|claim| claim.debts == 0) {
             self.first += 1;
             receipt = settled.receipt.or(receipt);
         }
-        receipt
+        Ok(receipt)
     }
 
     /// Whether `claim` has no debt left.
@@ -114,12 +126,12 @@ mod tests {
         assert!(ledger.has_delivered());
         let second = ledger.open().unwrap();
         let third = ledger.open_empty();
-        assert_eq!(ledger.settle(third), None);
-        assert_eq!(ledger.settle(second), None);
-        assert_eq!(ledger.settle(first), Some(Receipt(3)));
+        assert_eq!(ledger.settle(third), Ok(None));
+        assert_eq!(ledger.settle(second), Ok(None));
+        assert_eq!(ledger.settle(first), Ok(Some(Receipt(3))));
         assert!(ledger.is_clear());
         let alone = ledger.open_empty();
-        assert_eq!(ledger.settle(alone), None);
+        assert_eq!(ledger.settle(alone), Ok(None));
         assert!(ledger.is_clear());
     }
 
@@ -129,10 +141,26 @@ mod tests {
         ledger.deliver(Receipt(3));
         ledger.deliver(Receipt(5));
         let claim = ledger.open().unwrap();
-        ledger.owe(claim);
-        assert_eq!(ledger.settle(claim), None);
+        ledger.owe(claim).unwrap();
+        assert_eq!(ledger.settle(claim), Ok(None));
         assert!(!ledger.is_clear());
-        assert_eq!(ledger.settle(claim), Some(Receipt(5)));
+        assert_eq!(ledger.settle(claim), Ok(Some(Receipt(5))));
+        assert!(ledger.is_clear());
+    }
+
+    #[test]
+    fn what_nobody_owes_can_not_be_settled_and_changes_nothing() {
+        let mut ledger = Ledger::default();
+        ledger.deliver(Receipt(1));
+        let first = ledger.open().unwrap();
+        ledger.deliver(Receipt(2));
+        let second = ledger.open().unwrap();
+        assert_eq!(ledger.settle(second), Ok(None));
+        // It is settled and waits for the first; one debt less than none would be a debt for ever.
+        assert_eq!(ledger.settle(second), Err(Unpaired));
+        assert_eq!(ledger.owe(second), Err(Unpaired));
+        assert_eq!(ledger.settle(first), Ok(Some(Receipt(2))));
+        assert_eq!((ledger.settle(first), ledger.owe(second)), (Err(Unpaired), Err(Unpaired)));
         assert!(ledger.is_clear());
     }
 
@@ -143,9 +171,9 @@ mod tests {
         let first = ledger.open().unwrap();
         ledger.deliver(Receipt(2));
         let second = ledger.open().unwrap();
-        assert_eq!(ledger.settle(second), None);
+        assert_eq!(ledger.settle(second), Ok(None));
         assert!(ledger.is_settled(second) && !ledger.is_settled(first));
-        assert_eq!(ledger.settle(first), Some(Receipt(2)));
+        assert_eq!(ledger.settle(first), Ok(Some(Receipt(2))));
     }
 
     #[test]
@@ -165,7 +193,7 @@ mod tests {
             let mut open: Vec<(ClaimId, u64, u64)> = Vec::new();
             let mut settle = |ledger: &mut Ledger, open: &mut Vec<(ClaimId, u64, u64)>, at: usize| {
                 open[at].2 -= 1;
-                let receipt = ledger.settle(open[at].0);
+                let receipt = ledger.settle(open[at].0).unwrap();
                 let settled = open.iter().take_while(|claim| claim.2 == 0).count();
                 let expected = open[..settled].last().map(|claim| Receipt(claim.1));
                 assert_eq!(receipt, expected);
@@ -176,7 +204,7 @@ mod tests {
                 match step {
                     0 => { delivered += 1; ledger.deliver(Receipt(delivered)); }
                     1 => if let Some(claim) = ledger.open() { open.push((claim, delivered, 1)); },
-                    2 => if let Some(claim) = open.iter_mut().filter(|claim| claim.2 > 0).last() { claim.2 += 1; ledger.owe(claim.0); },
+                    2 => if let Some(claim) = open.iter_mut().filter(|claim| claim.2 > 0).last() { claim.2 += 1; ledger.owe(claim.0).unwrap(); },
                     _ => {
                         let owing: Vec<usize> = (0..open.len()).filter(|at| open[*at].2 > 0).collect();
                         if !owing.is_empty() { let at = owing[index.index(owing.len())]; settle(&mut ledger, &mut open, at); }

@@ -30,10 +30,9 @@ use self::submit::{InFlight, Registry};
 use crate::aggregate::tags::Layout;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::datadog::outcome::Outcome;
-use crate::datadog::{Connection, Intake};
+use crate::datadog::{Connection, Intake, outcome::Outcome};
 use crate::lane::{self, Group, LaneLost, Lanes, Room};
-use crate::ledger::{ClaimId, Ledger};
+use crate::ledger::{ClaimId, Ledger, Unpaired};
 use crate::queue::{Queue, QueueError, Receipt};
 use crate::stats::Stats;
 
@@ -89,6 +88,9 @@ pub enum PipelineError {
     /// A lane died.
     #[error(transparent)]
     Lane(#[from] LaneLost),
+    /// The books of what is owed to the queue are wrong.
+    #[error(transparent)]
+    Ledger(#[from] Unpaired),
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -274,7 +276,7 @@ impl<I: Intake> Pipeline<I> {
                 biased;
                 _ = ticks.tick() => self.tick(&mut run).await?,
                 encoded = self.flusher.encoded() => self.encoded(&mut run, encoded.ok_or(LaneLost)?)?,
-                Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined),
+                Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined)?,
                 _ = beats.tick() => self.heartbeat.store(self.clock.elapsed_milliseconds(), Ordering::Relaxed),
                 () = sleep_until(deadline) => {
                     deadline = far;
@@ -368,12 +370,12 @@ impl<I: Intake> Pipeline<I> {
     fn encoded(&mut self, run: &mut Run, encoded: Encoded) -> Result<(), PipelineError> {
         match encoded {
             Encoded::Payload { claim, connection, payload, number } => {
-                self.submit(run, claim, &connection, payload, number);
+                self.submit(run, claim, &connection, payload, number)?;
             }
             Encoded::Preview { claim, connection, text, sends, number } => {
                 self.launch(run, InFlight { claim, connection, sends, number }, |turns, limit| {
                     submit::print(turns, text, limit)
-                });
+                })?;
             }
             Encoded::Done { claim, series, busiest } => {
                 if let Some(busiest) = busiest {
@@ -382,7 +384,7 @@ impl<I: Intake> Pipeline<I> {
                 if let Some(summary) = summary_of(run, claim) {
                     summary.series = series;
                 }
-                self.pay(run, claim);
+                self.pay(run, claim)?;
             }
             Encoded::LaneLost => return Err(LaneLost.into()),
         }

@@ -30,8 +30,12 @@ pub enum DropReason {
     Unrouted,
     /// No answer within `flush.timeout`.
     Timeout,
-    /// No usable answer: DNS, connect, TLS, reset, or not HTTP.
+    /// No usable answer: connect, TLS, or reset.
     Connect,
+    /// The name of the host can't be looked up.
+    Dns,
+    /// An answer that is not HTTP, or has more than 100 headers.
+    HttpInvalid,
     /// Datadog says that the payload is wrong.
     Http400,
     /// Datadog says that the key is wrong.
@@ -48,6 +52,8 @@ pub enum DropReason {
     HttpUnexpected,
     /// The process had to stop before there was an answer.
     Shutdown,
+    /// The request's task panicked.
+    Defect,
 }
 
 impl DropReason {
@@ -59,6 +65,8 @@ impl DropReason {
             DropReason::Unrouted => "unrouted",
             DropReason::Timeout => "timeout",
             DropReason::Connect => "connect",
+            DropReason::Dns => "dns",
+            DropReason::HttpInvalid => "http_invalid",
             DropReason::Http400 => "http_400",
             DropReason::Http403 => "http_403",
             DropReason::Http413 => "http_413",
@@ -67,6 +75,7 @@ impl DropReason {
             DropReason::Http5xx => "http_5xx",
             DropReason::HttpUnexpected => "http_unexpected",
             DropReason::Shutdown => "shutdown",
+            DropReason::Defect => "defect",
         }
     }
 }
@@ -130,6 +139,8 @@ pub struct ConnectionBooks {
     pub counted: u64,
     /// Sends in requests that Datadog accepted.
     pub accepted: u64,
+    /// Accepted requests whose answer speaks of errors.
+    pub accepted_with_errors: u64,
     /// Sends that were dropped.
     pub dropped: BTreeMap<DropReason, u64>,
     /// Sends counted whose batch has no outcome yet.
@@ -293,18 +304,24 @@ impl Stats {
     }
 
     /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` say what
-    /// happened, for people.
-    pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) {
+    /// happened, for people. Returns whether so many sends were pending: if not, by a defect, none is booked.
+    pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
         let mut books = self.lock();
         let connection = books.connection(name);
-        if let Some(reason) = dropped {
-            drop_pending(connection, reason, sends);
-        } else {
-            connection.pending -= sends;
-            connection.accepted += sends;
+        let Some(pending) = connection.pending.checked_sub(sends) else { return false };
+        connection.pending = pending;
+        match dropped {
+            Some(reason) => *connection.dropped.entry(reason).or_default() += sends,
+            None => connection.accepted += sends,
         }
         connection.last_outcome = Some((words.to_owned(), now));
         connection.last_dropped = dropped;
+        true
+    }
+
+    /// Books an accepted request whose answer speaks of errors.
+    pub fn accepted_with_errors(&self, name: &str) {
+        self.lock().connection(name).accepted_with_errors += 1;
     }
 
     /// Books how many series each connection had in a flush; the others had none.
@@ -389,6 +406,18 @@ mod tests {
         stats.settle("acme", 3, None, "accepted", 7);
         let books = stats.snapshot();
         assert_eq!((books.pending(), books.accepted(), books.dropped()), (0, 3, 2));
+        assert!(books.balance());
+    }
+
+    #[test]
+    fn what_is_not_pending_can_not_be_settled() {
+        let stats = Stats::new();
+        stats.book(&tally(3, 0));
+        assert!(stats.settle("acme", 2, None, "accepted", 7));
+        assert!(!stats.settle("acme", 2, None, "accepted", 8));
+        assert!(!stats.settle("acme", 2, Some(DropReason::Defect), "a defect", 8));
+        let books = stats.snapshot();
+        assert_eq!((books.pending(), books.accepted(), books.dropped()), (1, 2, 0));
         assert!(books.balance());
     }
 

@@ -81,9 +81,9 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("route", &["app_group", "datadog"]), // Connection: what is routed to
     ("dedup", &[]),
     ("aggregate", &["event", "route"]),
-    ("datadog", &["aggregate", "stats"]),
+    ("datadog", &["aggregate", "clock", "stats"]), // clock: its HTTP client waits
     ("catalogue", &["aggregate", "route", "stats"]), // a merged cut, and what became of it
-    ("ledger", &["queue"]),                          // Receipt: what is owed
+    ("ledger", &["queue"]),                        // Receipt: what is owed
     ("lib", &[]),
 ];
 

@@ -85,6 +85,12 @@ pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
     page.connections(books, "sends_accepted_total", "Sends in accepted requests.", |connection| {
         connection.accepted
     });
+    page.connections(
+        books,
+        "requests_accepted_with_errors_total",
+        "Accepted requests whose answer speaks of errors.",
+        |connection| connection.accepted_with_errors,
+    );
     page.metric("sends_dropped_total", "counter", "Sends that were dropped, by reason.");
     for (name, connection) in &books.connections {
         for (reason, sends) in &connection.dropped {
@@ -211,6 +217,7 @@ fn connection_json(connection: &ConnectionBooks) -> Value {
     json!({
         "counted": connection.counted,
         "accepted": connection.accepted,
+        "requests_accepted_with_errors": connection.accepted_with_errors,
         "dropped": connection.dropped.values().sum::<u64>(),
         "dropped_by_reason": dropped,
         "pending": connection.pending,

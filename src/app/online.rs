@@ -17,7 +17,7 @@ use crate::datadog::{ApiKey, Connection};
 /// # Errors
 /// Status 78 when a key is not valid on its site; else 1 when a key could not be asked about.
 pub(super) fn check(connections: &[Connection], find_site: bool) -> Result<(), Failure> {
-    let validator = KeyValidator::new().map_err(Failure::failed)?;
+    let validator = KeyValidator::new(&super::network(connections)?).map_err(Failure::failed)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
     runtime.block_on(report(connections, find_site, &validator))

@@ -18,7 +18,7 @@ use crate::admin::{self, books};
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::config::{self, Config, Warning};
-use crate::datadog::http::{HttpIntake, KeyValidator};
+use crate::datadog::http::{self, HttpIntake, KeyValidator, Network};
 use crate::lane;
 use crate::pipeline::{self, Command, Pipeline};
 use crate::push::{self, Credentials, PushListener};
@@ -73,10 +73,10 @@ async fn serve(
     let clock = Clock::system();
     let (queue, waiting, appender) = queues::open(&config, import.once)?;
     let files = queues::open_files(&config, import, &clock)?;
-    let stats = Arc::new(Stats::new());
-    let keys = watch_keys(&config, &clock);
-    let validator = KeyValidator::new().map_err(Failure::failed)?;
-    let mut pipeline = start_pipeline(&config, &stats, &keys, &clock)?;
+    let (stats, keys) = (Arc::new(Stats::new()), watch_keys(&config, &clock));
+    let network = super::network(&config.connections)?;
+    let validator = KeyValidator::new(&network).map_err(Failure::failed)?;
+    let mut pipeline = start_pipeline(&config, &network, &stats, &keys, &clock)?;
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
     let (connections, configured) = watch::channel(Arc::new(config.connections.clone()));
@@ -153,6 +153,7 @@ fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
 
 fn start_pipeline(
     config: &Config,
+    network: &Network,
     stats: &Arc<Stats>,
     keys: &Arc<KeyWatch>,
     clock: &Clock,
@@ -168,7 +169,11 @@ fn start_pipeline(
         flush_timeout: config.aggregate.flush_timeout,
         shutdown_timeout: config.shutdown_timeout,
     };
-    let http = HttpIntake::new(config.aggregate.flush_timeout).map_err(Failure::failed)?;
+    let http = http::Settings {
+        timeout: config.aggregate.flush_timeout,
+        connection_age_max: config.connection_age_max,
+    };
+    let http = HttpIntake::new(http, network).map_err(Failure::failed)?;
     let intake = Arc::new(WatchedIntake { http, keys: Arc::clone(keys) });
     let layout = Arc::new(Layout::new(&config.tags));
     Pipeline::start(intake, settings, config.connections.clone(), layout, Arc::clone(stats), clock.clone())

@@ -22,6 +22,8 @@ use crate::{admin, dedup};
 const FLUSH_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 /// Below, no request gets through; above, one dead site holds its payloads for longer than anyone waits.
 const FLUSH_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
+/// Below, each flush would connect anew; above, nobody would remember that it is set.
+const CONNECTION_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Above, `max_ids` is what bounds it anyway.
 const DEDUP_WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
 /// Above, whatever started the program has killed it.
@@ -59,6 +61,11 @@ impl Check<'_> {
             events_count: self.events_count(&written.events.count),
             dedup: self.dedup(&written.dedup),
             aggregate: self.aggregate(&written.events, &written.flush),
+            connection_age_max: self.duration(
+                "flush.max_connection_age",
+                &written.flush.max_connection_age,
+                &CONNECTION_AGE,
+            ),
             tags: self.tags(&written.tags),
             connections: self.connections(&written.connections),
             log: self.log(&written.log),

@@ -104,6 +104,7 @@ pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
     compare("flush.interval", old_counts.flush_interval == new_counts.flush_interval);
     compare("flush.timeout", old_counts.flush_timeout == new_counts.flush_timeout);
     compare("flush.max_series", old_counts.series_max == new_counts.series_max);
+    compare("flush.max_connection_age", old.connection_age_max == new.connection_age_max);
     compare("log.format", old.log.format == new.log.format);
     compare("shutdown_timeout", old.shutdown_timeout == new.shutdown_timeout);
     compare("lanes", old.lanes == new.lanes);

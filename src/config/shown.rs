@@ -94,6 +94,7 @@ fn counting(all: &mut Vec<(&'static str, String)>, config: &Config) {
     all.push(("flush.interval", span(counts.flush_interval)));
     all.push(("flush.timeout", span(counts.flush_timeout)));
     all.push(("flush.max_series", counts.series_max.to_string()));
+    all.push(("flush.max_connection_age", span(config.connection_age_max)));
 }
 
 fn path(path: &Path) -> String {

@@ -107,6 +107,7 @@ pub(super) struct Flush {
     pub interval: String,
     pub timeout: String,
     pub max_series: u64,
+    pub max_connection_age: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -232,7 +233,12 @@ impl Default for Tags {
 
 impl Default for Flush {
     fn default() -> Self {
-        Self { interval: "10s".into(), timeout: "5s".into(), max_series: 100_000 }
+        Self {
+            interval: "10s".into(),
+            timeout: "5s".into(),
+            max_series: 100_000,
+            max_connection_age: "5m".into(),
+        }
     }
 }
 

@@ -1,55 +1,94 @@
 //! The HTTP client towards Datadog.
 
+mod answer;
+mod network;
+mod proxies;
+mod resolver;
 mod validate;
 
+use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
-use super::outcome::{Outcome, classify};
+use super::outcome::Outcome;
 use super::payload::Payload;
 use super::{Connection, Intake};
+use crate::clock::within;
 use crate::stats::DropReason;
 
+pub use self::network::{HttpError, Network};
+pub use self::proxies::{Proxies, ProxyError};
+pub use self::resolver::{LookUp, LookUpError, Resolver};
 pub use self::validate::KeyValidator;
 
-/// How much of an error's body is read: enough for Datadog's sentence, too little for an endless body.
-const ANSWER_BYTES_MAX: usize = 1024;
+/// How long an idle connection is kept: beyond the default `flush.interval`, and half of what common servers and load
+/// balancers allow. One that the server has closed meanwhile is noticed before a byte is written, and another is made.
+/// What can't be noticed is a close that is on its way: see [`IDLE_MAX_BRIEF`].
+const IDLE_MAX: Duration = Duration::from_secs(30);
 
-/// How long an idle connection is kept: shorter than any server does. A connection that the server has just
-/// closed would lose a whole flush, for nothing is sent twice.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same at a server that closes early: one that announces so (`Keep-Alive: timeout=…`), or broke off a request.
+/// A request that meets the close is lost, for nothing is sent twice; so a connection that may be about to be closed
+/// is not used.
+const IDLE_MAX_BRIEF: Duration = Duration::from_secs(3);
+
+/// How long a server that broke off a request, or announced to close early, is remembered for it.
+const EARLY_CLOSER: Duration = Duration::from_hours(1);
+
+/// How many servers are remembered for it.
+const EARLY_CLOSERS_MAX: usize = 10_000;
 
 /// How many idle connections are kept to one host.
-const IDLE_MAX: usize = 8;
+const IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// TLS could not be set up.
-    #[error(
-        "the HTTP client could not be made: {0}; are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?"
-    )]
-    Client(String),
+/// How long an answer is still looked for where the timer itself came late.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long one request may take, and for how long one connection is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Connecting included.
+    pub timeout: Duration,
+    /// After this no request begins on a connection, and the host's name is looked up again.
+    pub connection_age_max: Duration,
 }
 
 /// Datadog's intake over HTTPS.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct HttpIntake {
-    client: reqwest::Client,
-    timeout: Duration,
+    network: Network,
+    settings: Settings,
+    clients: Mutex<Clients>,
+    /// By base URL, since when.
+    early_closers: Mutex<HashMap<Box<str>, Instant>>,
+}
+
+/// Clients whose connections are of one age: with the last request of an old pair its connections are closed.
+#[derive(Debug)]
+struct Clients {
+    ordinary: reqwest::Client,
+    /// For servers that close early.
+    brief: reqwest::Client,
+    made: Instant,
+}
+
+impl Clients {
+    fn new(network: &Network, timeout: Duration) -> Result<Self, HttpError> {
+        let client = |idle_max| network.client(timeout, idle_max, IDLE_CONNECTIONS_MAX);
+        Ok(Self { ordinary: client(IDLE_MAX)?, brief: client(IDLE_MAX_BRIEF)?, made: Instant::now() })
+    }
 }
 
 impl HttpIntake {
-    /// A client whose requests take `timeout` at most, connecting included. Proxies are taken from the
-    /// environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
+    /// An intake whose requests take `settings.timeout` at most, connecting included.
     ///
     /// # Errors
-    /// When TLS can't be set up.
-    pub fn new(timeout: Duration) -> Result<Self, HttpError> {
-        Ok(Self { client: client(timeout, IDLE_MAX)?, timeout })
+    /// When a client can't be made.
+    pub fn new(settings: Settings, network: &Network) -> Result<Self, HttpError> {
+        let clients = Mutex::new(Clients::new(network, settings.timeout)?);
+        Ok(Self { network: network.clone(), settings, clients, early_closers: Mutex::default() })
     }
 
     async fn post(&self, connection: &Connection, payload: Payload) -> Outcome {
@@ -57,22 +96,68 @@ impl HttpIntake {
             return Outcome::dropped(DropReason::Http403, "the API key can't be sent in a header");
         };
         key.set_sensitive(true);
+        let base_url = &connection.site.base_url;
+        if let Some(reason) = self.network.no_tls(base_url) {
+            return Outcome::dropped(DropReason::Connect, reason);
+        }
         let request = self
-            .client
-            .post(format!("{}/api/v1/distribution_points", connection.site.base_url))
+            .client(base_url)
+            .post(format!("{base_url}/api/v1/distribution_points"))
             .header("DD-API-KEY", key)
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_ENCODING, "deflate")
             .body(payload.body);
-        match request.send().await {
-            Ok(answer) => read(answer, connection.api_key.expose().as_bytes()).await,
-            Err(error) if error.is_timeout() => self.timed_out(),
-            Err(error) => Outcome::dropped(DropReason::Connect, sentence(&error)),
+        let started = Instant::now();
+        match within(self.settings.timeout, LOOK_AGAIN, request.send()).await {
+            Some(Ok(answer)) => {
+                if answer::closes_within(answer.headers(), IDLE_MAX) {
+                    self.note_early_closer(base_url);
+                }
+                let left = self.settings.timeout.saturating_sub(started.elapsed());
+                answer::outcome(answer, connection.api_key.expose().as_bytes(), left).await
+            }
+            Some(Err(error)) => self.failed(base_url, &error),
+            None => self.timed_out(),
         }
     }
 
+    /// The client for a server, with connections that are not too old.
+    fn client(&self, base_url: &str) -> reqwest::Client {
+        let closes_early =
+            lock(&self.early_closers).get(base_url).is_some_and(|at| at.elapsed() < EARLY_CLOSER);
+        let mut clients = lock(&self.clients);
+        if clients.made.elapsed() >= self.settings.connection_age_max {
+            match Clients::new(&self.network, self.settings.timeout) {
+                Ok(made) => *clients = made,
+                // It could be made at the start, from the same; the old one is better than none.
+                Err(error) => tracing::warn!(%error, "the HTTP client could not be renewed"),
+            }
+        }
+        if closes_early { clients.brief.clone() } else { clients.ordinary.clone() }
+    }
+
+    fn note_early_closer(&self, base_url: &str) {
+        let mut early_closers = lock(&self.early_closers);
+        if early_closers.len() >= EARLY_CLOSERS_MAX {
+            early_closers.clear();
+        }
+        early_closers.insert(base_url.into(), Instant::now());
+    }
+
+    fn failed(&self, base_url: &str, error: &reqwest::Error) -> Outcome {
+        let reason = reason(error);
+        if reason == DropReason::Timeout {
+            return self.timed_out();
+        }
+        if reason == DropReason::Connect && !error.is_connect() {
+            self.note_early_closer(base_url);
+        }
+        Outcome::dropped(reason, sentence(error))
+    }
+
     fn timed_out(&self) -> Outcome {
-        Outcome::dropped(DropReason::Timeout, format!("no answer within {:?} (flush.timeout)", self.timeout))
+        let timeout = self.settings.timeout;
+        Outcome::dropped(DropReason::Timeout, format!("no answer within {timeout:?} (flush.timeout)"))
     }
 }
 
@@ -82,57 +167,23 @@ impl Intake for HttpIntake {
     }
 }
 
-/// A client whose requests take `timeout` at most, with everything set that has a harmful default.
-fn client(timeout: Duration, idle_max: usize) -> Result<reqwest::Client, HttpError> {
-    // A second client in one process finds the provider installed, which is as good.
-    let _installed_before = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .timeout(timeout)
-        .connect_timeout(timeout)
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .pool_max_idle_per_host(idle_max)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .user_agent(concat!("braze-datadog/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| HttpError::Client(sentence(&error)))
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked did so between two whole changes, or the process is going down.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Classifies an answer; of an error's body at most [`ANSWER_BYTES_MAX`] are told, without the key.
-async fn read(mut answer: reqwest::Response, key: &[u8]) -> Outcome {
-    let status = answer.status();
-    let Some(reason) = classify(status.as_u16()) else { return Outcome::Accepted };
-    let mut body = Vec::new();
-    // A key that begins within what is told must be read to its end to be known.
-    let bytes_max = ANSWER_BYTES_MAX + key.len();
-    // The status decides; a body that does not come whole is told as far as it came.
-    while body.len() < bytes_max {
-        match answer.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(bytes_max - body.len())]),
-            Ok(None) | Err(_) => break,
-        }
-    }
-    mask(&mut body, key);
-    body.truncate(ANSWER_BYTES_MAX);
-    let text = String::from_utf8_lossy(&body);
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let hint = match reason {
-        DropReason::Http403 => " (is the API key valid on this site?)",
-        DropReason::HttpUnexpected => " (Datadog answers 202; is this Datadog's intake?)",
-        _ => "",
-    };
-    Outcome::dropped(
-        reason,
-        format!("{status}{hint}: {}", text.trim()).trim_end_matches([':', ' ']).to_owned(),
-    )
-}
-
-/// Overwrites the key wherever an answer repeats it, as that of a proxy may.
-fn mask(body: &mut [u8], key: &[u8]) {
-    let found: Vec<usize> = memchr::memmem::find_iter(body, key).collect();
-    for at in found {
-        body[at..at + key.len()].fill(b'*');
+/// Why there is no answer.
+fn reason(error: &reqwest::Error) -> DropReason {
+    let first: Option<&(dyn std::error::Error + 'static)> = error.source();
+    let causes = || std::iter::successors(first, |cause| (*cause).source());
+    if causes().any(<dyn std::error::Error>::is::<LookUpError>) {
+        DropReason::Dns
+    } else if causes().any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
+        DropReason::HttpInvalid
+    } else if error.is_timeout() {
+        DropReason::Timeout
+    } else {
+        DropReason::Connect
     }
 }
 

@@ -238,7 +238,7 @@ impl Keys {
         let heard = match outcome.reason() {
             None => Heard::Accepts,
             Some(DropReason::Http403) => Heard::Refuses,
-            Some(DropReason::Timeout | DropReason::Connect) => Heard::Silent,
+            Some(DropReason::Timeout | DropReason::Connect | DropReason::Dns) => Heard::Silent,
             Some(_) => return false,
         };
         // What was on its way when the key was replaced says nothing about the new one.

@@ -10,6 +10,11 @@ use crate::stats::DropReason;
 pub enum Outcome {
     /// Datadog answered 202. That is "accepted", not "delivered": a key of another site gets it, too.
     Accepted,
+    /// It answered 202, and the body of that speaks of errors.
+    AcceptedWithErrors {
+        /// What the body says: never more than a kibibyte, and never the key.
+        detail: String,
+    },
     /// The payload's sends are lost, for this reason.
     Dropped {
         /// Under what they are booked.
@@ -29,7 +34,7 @@ impl Outcome {
     /// Why it was dropped; `None` if it was accepted.
     pub const fn reason(&self) -> Option<DropReason> {
         match self {
-            Outcome::Accepted => None,
+            Outcome::Accepted | Outcome::AcceptedWithErrors { .. } => None,
             Outcome::Dropped { reason, .. } => Some(*reason),
         }
     }

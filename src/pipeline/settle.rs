@@ -13,7 +13,7 @@ use crate::catalogue::{LastOutcome, RequestNumber};
 use crate::datadog::outcome::Outcome;
 use crate::datadog::payload::Payload;
 use crate::datadog::{Connection, Intake};
-use crate::ledger::ClaimId;
+use crate::ledger::{ClaimId, Unpaired};
 use crate::stats::DropReason;
 
 /// What is logged of a flush when its last outcome is there.
@@ -36,11 +36,11 @@ impl<I: Intake> Pipeline<I> {
         connection: &Arc<Connection>,
         payload: Payload,
         number: RequestNumber,
-    ) {
+    ) -> Result<(), Unpaired> {
         self.stats.payload(payload.body.len());
         let flight = InFlight { claim, connection: Arc::clone(connection), sends: payload.sends, number };
         let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(connection));
-        self.launch(run, flight, |turns, limit| submit::submit(intake, connection, turns, payload, limit));
+        self.launch(run, flight, |turns, limit| submit::submit(intake, connection, turns, payload, limit))
     }
 
     /// Starts what a debt waits for; after the last moment of a stop it is dropped instead.
@@ -49,36 +49,44 @@ impl<I: Intake> Pipeline<I> {
         run: &mut Run,
         flight: InFlight,
         start: impl FnOnce(Arc<Semaphore>, Duration) -> F,
-    ) where
+    ) -> Result<(), Unpaired>
+    where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        run.ledger.owe(flight.claim);
+        run.ledger.owe(flight.claim)?;
         if let Phase::Abandoning(_) = run.phase {
-            self.settle(run, &flight, &shut_down());
-            return;
+            return self.settle(run, &flight, &shut_down());
         }
         let turns = self.registry.turns(&flight.connection.name);
         let task = self.submissions.spawn(start(turns, self.settings.flush_timeout));
         self.in_flight.insert(task.id(), flight);
+        Ok(())
     }
 
-    pub(super) fn joined(&mut self, run: &mut Run, joined: Submitted) {
+    pub(super) fn joined(&mut self, run: &mut Run, joined: Submitted) -> Result<(), Unpaired> {
         let (task, outcome) = match joined {
             Ok((task, outcome)) => (task, outcome),
             Err(error) if error.is_cancelled() => (error.id(), shut_down()),
-            Err(error) => (error.id(), Outcome::dropped(DropReason::Connect, format!("a defect: {error}"))),
+            Err(error) => {
+                (error.id(), Outcome::dropped(DropReason::Defect, format!("the request panicked: {error}")))
+            }
         };
-        if let Some(flight) = self.in_flight.remove(&task) {
-            self.settle(run, &flight, &outcome);
-        }
+        let flight = self.in_flight.remove(&task).ok_or(Unpaired)?;
+        self.settle(run, &flight, &outcome)
     }
 
     /// Books and logs an outcome, and settles its debt.
-    fn settle(&mut self, run: &mut Run, flight: &InFlight, outcome: &Outcome) {
+    fn settle(&mut self, run: &mut Run, flight: &InFlight, outcome: &Outcome) -> Result<(), Unpaired> {
         let InFlight { claim, connection, sends, number } = flight;
         let now = self.clock.unix_seconds();
         let words = match outcome {
             Outcome::Accepted => "accepted".to_owned(),
+            Outcome::AcceptedWithErrors { detail } => {
+                let (name, site) = (&connection.name, &connection.site.name);
+                tracing::warn!(connection = %name, %site, sends, %detail, "a request was accepted, and its answer speaks of errors: look in Datadog whether its sends are there");
+                self.stats.accepted_with_errors(name);
+                format!("accepted, with errors in the answer: {detail}")
+            }
             Outcome::Dropped { reason, detail } => {
                 let (name, site, label) = (&connection.name, &connection.site.name, reason.label());
                 if *sends == 0 {
@@ -89,18 +97,20 @@ impl<I: Intake> Pipeline<I> {
                 format!("{label}: {detail}")
             }
         };
-        self.stats.settle(&connection.name, *sends, outcome.reason(), &words, now);
+        if !self.stats.settle(&connection.name, *sends, outcome.reason(), &words, now) {
+            return Err(Unpaired);
+        }
         self.catalogue.settle(*number, LastOutcome { dropped: outcome.reason(), at: now });
         if let Some(summary) = summary_of(run, *claim) {
             summary.payloads += 1;
             *if outcome.reason().is_none() { &mut summary.accepted } else { &mut summary.dropped } += *sends;
         }
-        self.pay(run, *claim);
+        self.pay(run, *claim)
     }
 
     /// Settles one debt; a claim that has none left ends its flush.
-    pub(super) fn pay(&mut self, run: &mut Run, claim: ClaimId) {
-        if let Some(receipt) = run.ledger.settle(claim) {
+    pub(super) fn pay(&mut self, run: &mut Run, claim: ClaimId) -> Result<(), Unpaired> {
+        if let Some(receipt) = run.ledger.settle(claim)? {
             run.acknowledge = Some(receipt);
         }
         if run.ledger.is_settled(claim)
@@ -118,6 +128,7 @@ impl<I: Intake> Pipeline<I> {
             }
             self.reporter.report(&self.stats.snapshot());
         }
+        Ok(())
     }
 
     /// Drops whatever has no outcome yet.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::aggregate::tags::Layout;
 use crate::catalogue::RequestNumber;
+use crate::clock::within;
 use crate::datadog::outcome::Outcome;
 use crate::datadog::payload::Payload;
 use crate::datadog::{Connection, Intake};
@@ -26,6 +27,9 @@ const REQUESTS_MAX: usize = 16;
 
 /// How much longer than `flush.timeout` an intake may take to say how a request ended.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// How long a turn or an outcome is still looked for where the timer itself came late. Longer than the intake does.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a submission's task returns.
 pub(super) type Submitted = Result<(task::Id, Outcome), task::JoinError>;
@@ -47,15 +51,15 @@ pub(super) async fn submit<I: Intake>(
     payload: Payload,
     limit: Duration,
 ) -> Outcome {
-    let Ok(turn) = timeout(limit, turns.acquire()).await else {
+    let Some(turn) = within(limit, LOOK_AGAIN, turns.acquire()).await else {
         let detail =
             format!("waited {limit:?} (flush.timeout) for a turn behind {REQUESTS_MAX} requests under way");
         return Outcome::dropped(DropReason::Timeout, detail);
     };
     // The intake keeps the time itself, and knows best how a request ended; this is for one that does not.
-    let outcome = timeout(limit + GRACE, intake.submit(connection, payload)).await;
+    let outcome = within(limit + GRACE, LOOK_AGAIN, intake.submit(connection, payload)).await;
     drop(turn);
-    outcome.unwrap_or_else(|_elapsed| {
+    outcome.unwrap_or_else(|| {
         Outcome::dropped(DropReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     })
 }

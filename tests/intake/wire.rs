@@ -31,16 +31,22 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) async fn start(closes: Closes) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), closes, "").await
+    }
+
+    /// The same at this address; each answer has these header lines, too.
+    pub(crate) async fn start_at(address: SocketAddr, closes: Closes, headers: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let bodies = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&bodies);
+        let answer: Arc<str> = format!("HTTP/1.1 202 Accepted\r\n{headers}content-length: 0\r\n\r\n").into();
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             let mut connections = JoinSet::new();
             for number in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, number, closes, Arc::clone(&seen)));
+                connections.spawn(serve(stream, number, closes, Arc::clone(&answer), Arc::clone(&seen)));
             }
         });
         Self { address, bodies, _serving: serving }
@@ -52,7 +58,13 @@ impl Wire {
     }
 }
 
-async fn serve(mut stream: TcpStream, number: usize, closes: Closes, bodies: Arc<Mutex<Bodies>>) {
+async fn serve(
+    mut stream: TcpStream,
+    number: usize,
+    closes: Closes,
+    answer: Arc<str>,
+    bodies: Arc<Mutex<Bodies>>,
+) {
     for request in 0.. {
         let Some(head) = head(&mut stream).await else { return };
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
@@ -64,7 +76,7 @@ async fn serve(mut stream: TcpStream, number: usize, closes: Closes, bodies: Arc
         if closes == Closes::WithTheSecondRequest && request == 1 {
             return;
         }
-        stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
         if closes == Closes::AfterItsAnswer {
             return;
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 
-use super::{ANSWER_BYTES_MAX, HttpError, client, sentence};
+use super::answer::ANSWER_BYTES_MAX;
+use super::{HttpError, Network, sentence};
 use crate::datadog::ApiKey;
 use crate::datadog::site::Site;
 use crate::datadog::validity::{VALIDATE_PATH, Validity, judge};
@@ -17,15 +18,16 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct KeyValidator {
     client: reqwest::Client,
+    network: Network,
 }
 
 impl KeyValidator {
-    /// A client of its own; proxies are taken from the environment, as [`super::HttpIntake`] does.
+    /// A client of its own.
     ///
     /// # Errors
-    /// When TLS can't be set up.
-    pub fn new() -> Result<Self, HttpError> {
-        Ok(Self { client: client(TIMEOUT, 0)? })
+    /// When it can't be made.
+    pub fn new(network: &Network) -> Result<Self, HttpError> {
+        Ok(Self { client: network.client(TIMEOUT, Duration::ZERO, 0)?, network: network.clone() })
     }
 
     /// Asks once; it takes ten seconds at most. What comes back holds neither the key nor any part of an answer.
@@ -36,11 +38,15 @@ impl KeyValidator {
             );
         };
         value.set_sensitive(true);
+        if let Some(reason) = self.network.no_tls(&site.base_url) {
+            return Validity::Unknown(reason);
+        }
         let request = self
             .client
             .get(format!("{}{VALIDATE_PATH}", site.base_url))
             .header("DD-API-KEY", value)
-            .header("Accept", "application/json");
+            .header("Accept", "application/json")
+            .timeout(TIMEOUT);
         let mut answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) => return unreachable(site, &error),

@@ -1,0 +1,117 @@
+//! What the clients towards Datadog share: how names are looked up, which proxies there are, and whom TLS trusts.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+
+use super::proxies::{Proxies, ProxyError};
+use super::resolver::{Patient, Resolver};
+use super::sentence;
+
+/// What to do where TLS trusts nobody.
+const CERTIFICATES: &str = "are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?";
+
+/// How long a connection may be silent before its other end is asked whether it is still there, so that one that has
+/// gone without a word is noticed, and what translates addresses on the way does not forget an idle one.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// How long until that is asked again, and how often.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// TLS could not be set up.
+    #[error("the HTTP client could not be made: {0}; {CERTIFICATES}")]
+    Client(String),
+    /// A proxy of the environment can't be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// The system gives no thread to look names up on.
+    #[error(
+        "no thread could be started to look up names: {0}; is there a limit on threads (pids.max, ulimit -u)?"
+    )]
+    Thread(io::Error),
+}
+
+/// What the clients share.
+#[derive(Debug, Clone)]
+pub struct Network {
+    resolver: Arc<Resolver>,
+    proxies: Proxies,
+    tls: ClientConfig,
+    /// Why TLS trusts nobody.
+    no_roots: Option<Arc<str>>,
+}
+
+impl Network {
+    /// The system's names and root certificates, and the environment's proxies. Where there are no root certificates it
+    /// is an error only if TLS `is_needed`.
+    ///
+    /// # Errors
+    /// When one of them can't be used, or the system gives no thread.
+    pub fn start(is_needed: bool) -> Result<Self, HttpError> {
+        let proxies = Proxies::from_environment()?;
+        Self::new(Resolver::start().map_err(HttpError::Thread)?, proxies, is_needed)
+    }
+
+    /// As [`Network::start`], with these names and proxies.
+    ///
+    /// # Errors
+    /// When TLS `is_needed` and can't be used.
+    pub fn new(resolver: Resolver, proxies: Proxies, is_needed: bool) -> Result<Self, HttpError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let error = |error: rustls::Error| HttpError::Client(error.to_string());
+        let builder = || {
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()
+        };
+        let is_needed = is_needed || proxies.use_tls();
+        let (tls, no_roots) = match builder().map_err(error)?.with_platform_verifier() {
+            Ok(trusting) => (trusting.with_no_client_auth(), None),
+            Err(reason) if is_needed => return Err(error(reason)),
+            Err(reason) => {
+                let nobody = builder().map_err(error)?.with_root_certificates(RootCertStore::empty());
+                (nobody.with_no_client_auth(), Some(reason.to_string().into()))
+            }
+        };
+        Ok(Self { resolver: Arc::new(resolver), proxies, tls, no_roots })
+    }
+
+    /// Why nothing can be sent to `base_url`, if TLS is the reason.
+    pub(super) fn no_tls(&self, base_url: &str) -> Option<String> {
+        let reason = self.no_roots.as_deref().filter(|_| base_url.starts_with("https:"))?;
+        Some(format!("TLS trusted nobody at the start: {reason}; {CERTIFICATES} Then restart."))
+    }
+
+    /// A client whose requests take `timeout` at most, with everything set that has a harmful default.
+    pub(super) fn client(
+        &self,
+        timeout: Duration,
+        idle_max: Duration,
+        idle_connections_max: usize,
+    ) -> Result<reqwest::Client, HttpError> {
+        let error = |error: reqwest::Error| HttpError::Client(sentence(&error));
+        // Half of the time for the name; of several addresses each gets its share of three quarters; so that a dead
+        // one, or a name server, leaves time for the request.
+        let names = Patient { resolver: Arc::clone(&self.resolver), wait_max: timeout / 2 };
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .dns_resolver(names)
+            .connect_timeout(timeout / 4 * 3)
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(None)
+            .pool_idle_timeout(idle_max)
+            .pool_max_idle_per_host(idle_connections_max)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent(concat!("braze-datadog/", env!("CARGO_PKG_VERSION")));
+        self.proxies.apply(builder).map_err(error)?.build().map_err(error)
+    }
+}

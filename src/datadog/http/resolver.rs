@@ -1,0 +1,381 @@
+//! Looks up the names of hosts: one look-up a host, however many ask, on a few threads of its own.
+//!
+//! The system is asked (`getaddrinfo`), for only that goes by `/etc/hosts`, `nsswitch.conf`, search domains and whatever
+//! a container or a VPN has in their place. Such a call lasts as long as `resolv.conf` lets it and can't be taken back,
+//! so it must not run where anything else does: many of them would take every thread that bodies are unpacked on.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::watch;
+
+/// Threads for hosts that were found the last time, or are new.
+const THREADS: usize = 4;
+
+/// Threads for hosts that were not found the last time, or only slowly: they wait for each other.
+const THREADS_FOR_TROUBLED: usize = 2;
+
+/// Look-ups that may wait for a thread; further ones fail at once.
+const WAITING_MAX: usize = 4096;
+
+/// Hosts that are remembered; beyond it those that nobody waits for are forgotten.
+const HOSTS_MAX: usize = 4096;
+
+/// How long what was found is used without another look.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// How long a failure is told without another look: all who meet it in one flush ask once.
+const FAILED: Duration = Duration::from_secs(1);
+
+/// How long what was found is used where no newer answer comes: name servers that are away stop nothing.
+const STALE_MAX: Duration = Duration::from_hours(1);
+
+/// A look-up that took longer makes its host a troubled one.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Asks the system for the addresses of a host; it may block. A port is 0.
+pub type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+type Found = Result<Arc<[SocketAddr]>, LookUpError>;
+
+/// Why a host has no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookUpError {
+    /// The system says so.
+    #[error("the name {host} can't be looked up: {reason}")]
+    Failed {
+        /// The name.
+        host: Arc<str>,
+        /// The system's words.
+        reason: Arc<str>,
+    },
+    /// There was no answer in time.
+    #[error("the name {host} could not be looked up within {waited:?}; do the name servers answer?")]
+    Silent {
+        /// The name.
+        host: Arc<str>,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Too many other names wait.
+    #[error("the name {0} was not looked up: {WAITING_MAX} others wait")]
+    Busy(Arc<str>),
+}
+
+/// The threads that look names up, and what they have found.
+pub struct Resolver {
+    hosts: Arc<Hosts>,
+    jobs: SyncSender<Job>,
+    jobs_of_troubled: SyncSender<Job>,
+}
+
+/// A [`Resolver`] whose answers are waited for this long at most.
+#[derive(Debug, Clone)]
+pub(super) struct Patient {
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) wait_max: Duration,
+}
+
+struct Job {
+    host: Arc<str>,
+    answer: watch::Sender<Option<Found>>,
+}
+
+#[derive(Debug, Default)]
+struct Hosts(Mutex<HashMap<Arc<str>, Host>>);
+
+/// What is known of a host.
+#[derive(Debug, Default)]
+struct Host {
+    found: Option<(Arc<[SocketAddr]>, Instant)>,
+    failed: Option<(LookUpError, Instant)>,
+    asked: Option<(watch::Receiver<Option<Found>>, Instant)>,
+    is_troubled: bool,
+}
+
+impl Host {
+    /// What was found, if it is not older than `age_max`.
+    fn found(&self, age_max: Duration) -> Option<Arc<[SocketAddr]>> {
+        let (found, at) = self.found.as_ref()?;
+        (at.elapsed() <= age_max).then(|| Arc::clone(found))
+    }
+}
+
+impl Hosts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Host>> {
+        // Whoever panicked did so between two whole changes, or the process is going down.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what came of a look-up that took so long.
+    fn note(&self, host: &Arc<str>, found: &Found, took: Duration) {
+        let mut hosts = self.lock();
+        let known = hosts.entry(Arc::clone(host)).or_default();
+        known.asked = None;
+        known.is_troubled = found.is_err() || took > SLOW;
+        match found {
+            Ok(addresses) => {
+                known.found = Some((Arc::clone(addresses), Instant::now()));
+                known.failed = None;
+            }
+            Err(error) => known.failed = Some((error.clone(), Instant::now())),
+        }
+    }
+
+    fn stale(&self, host: &str) -> Option<Arc<[SocketAddr]>> {
+        self.lock().get(host)?.found(STALE_MAX)
+    }
+}
+
+/// Where a look-up is.
+enum Begun {
+    Known(Found),
+    Asked(watch::Receiver<Option<Found>>),
+}
+
+impl Resolver {
+    /// Starts the threads, which ask the system.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(|host: &str| Ok((host, 0).to_socket_addrs()?.collect()))
+    }
+
+    /// As [`Resolver::start`], with another way to look names up; for tests.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_with(
+        look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let look_up: Arc<LookUp> = Arc::new(look_up);
+        let hosts = Arc::new(Hosts::default());
+        let start = |threads: usize| {
+            let (jobs, waiting) = sync_channel(WAITING_MAX);
+            let waiting = Arc::new(Mutex::new(waiting));
+            for _ in 0..threads {
+                let (hosts, waiting) = (Arc::clone(&hosts), Arc::clone(&waiting));
+                let look_up = Arc::clone(&look_up);
+                thread::Builder::new()
+                    .name("names".into())
+                    .spawn(move || work(&waiting, &hosts, &*look_up))?;
+            }
+            Ok::<_, io::Error>(jobs)
+        };
+        let (jobs, jobs_of_troubled) = (start(THREADS)?, start(THREADS_FOR_TROUBLED)?);
+        Ok(Self { hosts, jobs, jobs_of_troubled })
+    }
+
+    /// The addresses of `host`, within `wait_max`. Where no answer comes, or a failure, those found last are returned,
+    /// if that is not too long ago.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub async fn resolve(&self, host: &str, wait_max: Duration) -> Result<Arc<[SocketAddr]>, LookUpError> {
+        let mut asked = match self.begin(host, wait_max) {
+            Begun::Known(found) => return found,
+            Begun::Asked(asked) => asked,
+        };
+        let found = tokio::time::timeout(wait_max, asked.wait_for(Option::is_some)).await;
+        let found = found.ok().and_then(|found| found.ok()?.clone());
+        match found {
+            Some(Ok(addresses)) => Ok(addresses),
+            Some(Err(error)) => self.hosts.stale(host).ok_or(error),
+            None => {
+                let silent = || LookUpError::Silent { host: host.into(), waited: wait_max };
+                self.hosts.stale(host).ok_or_else(silent)
+            }
+        }
+    }
+
+    fn begin(&self, host: &str, wait_max: Duration) -> Begun {
+        let mut hosts = self.hosts.lock();
+        if hosts.len() >= HOSTS_MAX && !hosts.contains_key(host) {
+            hosts.retain(|_, known| known.asked.is_some() || known.found(FRESH).is_some());
+        }
+        let key: Arc<str> = hosts.get_key_value(host).map_or_else(|| host.into(), |(key, _)| Arc::clone(key));
+        let known = hosts.entry(Arc::clone(&key)).or_default();
+        if let Some(found) = known.found(FRESH) {
+            return Begun::Known(Ok(found));
+        }
+        if let Some((asked, since)) = &known.asked {
+            // Nobody waits twice for what has not come in time.
+            return match known.found(STALE_MAX).filter(|_| since.elapsed() >= wait_max) {
+                Some(stale) => Begun::Known(Ok(stale)),
+                None => Begun::Asked(asked.clone()),
+            };
+        }
+        if let Some((error, _)) = known.failed.as_ref().filter(|(_, at)| at.elapsed() <= FAILED) {
+            return Begun::Known(known.found(STALE_MAX).ok_or_else(|| error.clone()));
+        }
+        let (answer, asked) = watch::channel(None);
+        let jobs = if known.is_troubled { &self.jobs_of_troubled } else { &self.jobs };
+        if jobs.try_send(Job { host: Arc::clone(&key), answer }).is_err() {
+            return Begun::Known(known.found(STALE_MAX).ok_or(LookUpError::Busy(key)));
+        }
+        known.asked = Some((asked.clone(), Instant::now()));
+        Begun::Asked(asked)
+    }
+}
+
+/// Looks names up until the resolver is gone.
+fn work(waiting: &Mutex<Receiver<Job>>, hosts: &Hosts, look_up: &LookUp) {
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    while let Ok(Job { host, answer }) = next() {
+        let started = Instant::now();
+        let found = match look_up(&host) {
+            Ok(addresses) if !addresses.is_empty() => Ok(addresses.into()),
+            Ok(_) => Err("it has no address".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        let found =
+            found.map_err(|reason| LookUpError::Failed { host: Arc::clone(&host), reason: reason.into() });
+        hosts.note(&host, &found, started.elapsed());
+        // Whoever has waited may be gone.
+        answer.send_replace(Some(found));
+    }
+}
+
+impl Resolve for Patient {
+    fn resolve(&self, name: Name) -> Resolving {
+        let Self { resolver, wait_max } = self.clone();
+        Box::pin(async move {
+            let addresses = resolver.resolve(name.as_str(), wait_max).await?;
+            let addresses: Addrs = Box::new((0..addresses.len()).map(move |number| addresses[number]));
+            Ok(addresses)
+        })
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("hosts", &self.hosts.lock().len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, last], 0))
+    }
+
+    /// Name servers that answer for `healthy.example` alone until they are opened, and count their questions.
+    #[derive(Default)]
+    struct Servers {
+        asked: AtomicUsize,
+        open: Mutex<bool>,
+        opened: Condvar,
+    }
+
+    impl Servers {
+        fn resolver(self: &Arc<Self>) -> Arc<Resolver> {
+            let servers = Arc::clone(self);
+            let look_up = move |host: &str| {
+                servers.asked.fetch_add(1, Ordering::SeqCst);
+                let mut open = servers.open.lock().unwrap();
+                while host != "healthy.example" && !*open {
+                    open = servers.opened.wait(open).unwrap();
+                }
+                Ok(vec![address(1)])
+            };
+            Arc::new(Resolver::start_with(look_up).unwrap())
+        }
+
+        fn open(&self) {
+            *self.open.lock().unwrap() = true;
+            self.opened.notify_all();
+        }
+    }
+
+    #[tokio::test]
+    async fn three_hundred_who_ask_for_a_host_that_hangs_ask_once_and_stop_no_other_host() {
+        let servers = Arc::new(Servers::default());
+        let resolver = servers.resolver();
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let resolver = Arc::clone(&resolver);
+            asking.spawn(async move { resolver.resolve("hangs.example", SOON).await });
+        }
+        assert_eq!(resolver.resolve("healthy.example", LONG).await.unwrap()[..], [address(1)]);
+        for answer in asking.join_all().await {
+            assert_eq!(answer, Err(LookUpError::Silent { host: "hangs.example".into(), waited: SOON }));
+        }
+        assert_eq!(servers.asked.load(Ordering::SeqCst), 2);
+        // The same look-up is waited for once more, and its answer is kept.
+        servers.open();
+        assert_eq!(resolver.resolve("hangs.example", LONG).await.unwrap()[..], [address(1)]);
+        assert_eq!(resolver.resolve("hangs.example", LONG).await.unwrap()[..], [address(1)]);
+        assert_eq!(servers.asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn hosts_in_trouble_wait_for_each_other_and_leave_threads_to_the_rest() {
+        let fails = Arc::new(Mutex::new(true));
+        let failing = Arc::clone(&fails);
+        let (release, released) = sync_channel::<()>(0);
+        let released = Mutex::new(released);
+        let look_up = move |host: &str| match host {
+            "healthy.example" => Ok(vec![address(1)]),
+            _ if *failing.lock().unwrap() => Err(io::Error::other("no such name")),
+            _ => {
+                let _ended = released.lock().unwrap().recv();
+                Ok(vec![address(2)])
+            }
+        };
+        let resolver = Arc::new(Resolver::start_with(look_up).unwrap());
+        let bad: Vec<String> = (0..20).map(|number| format!("bad-{number}.example")).collect();
+        for host in &bad {
+            let error = resolver.resolve(host, LONG).await.unwrap_err();
+            assert!(error.to_string().contains("no such name"), "{error}");
+        }
+        *fails.lock().unwrap() = false;
+        tokio::time::sleep(FAILED + Duration::from_millis(100)).await;
+        let mut asking = tokio::task::JoinSet::new();
+        for host in bad {
+            let resolver = Arc::clone(&resolver);
+            asking.spawn(async move { resolver.resolve(&host, SOON).await });
+        }
+        assert!(asking.join_all().await.iter().all(Result::is_err));
+        assert_eq!(resolver.resolve("healthy.example", LONG).await.unwrap()[..], [address(1)]);
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_stays_away_or_fails_leaves_the_last_one_in_use() {
+        let answers: [fn() -> io::Result<Vec<SocketAddr>>; 2] =
+            [|| Ok(vec![address(1)]), || Err(io::Error::other("the name servers are away"))];
+        let asked = AtomicUsize::new(0);
+        let look_up = move |_: &str| answers[asked.fetch_add(1, Ordering::SeqCst).min(1)]();
+        let resolver = Resolver::start_with(look_up).unwrap();
+        assert_eq!(resolver.resolve("a.example", LONG).await.unwrap()[..], [address(1)]);
+        resolver.hosts.lock().values_mut().for_each(|known| {
+            let (_, at) = known.found.as_mut().unwrap();
+            *at = at.checked_sub(FRESH + SOON).unwrap_or(*at);
+        });
+        assert_eq!(resolver.resolve("a.example", LONG).await.unwrap()[..], [address(1)]);
+        assert!(resolver.hosts.lock()["a.example"].failed.is_some(), "it was not asked again");
+    }
+
+    #[tokio::test]
+    async fn a_name_without_an_address_is_an_error() {
+        let resolver = Resolver::start_with(|_: &str| Ok(Vec::new())).unwrap();
+        let error = resolver.resolve("a.example", LONG).await.unwrap_err();
+        assert_eq!(error.to_string(), "the name a.example can't be looked up: it has no address");
+    }
+}
