@@ -14,6 +14,7 @@ mod views;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -31,6 +32,9 @@ const WRONG_CONFIGURATION: u8 = 78;
 
 /// Where `top` looks if nobody says otherwise: the default of `admin.listen`.
 const TOP_URL: &str = "http://127.0.0.1:8081";
+
+/// How long a complaint waits for its reader.
+const COMPLAINT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why the program ends without success: what it says, and its exit status.
 #[derive(Debug)]
@@ -143,10 +147,13 @@ fn print_line(line: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Says something to whoever started the program.
+/// Says something to whoever started the program, who may not read it.
 fn complain(message: &str) {
+    let line = format!("braze-datadog: {message}\n");
     // There is nobody left to tell when standard error is closed.
-    let _closed = writeln!(std::io::stderr().lock(), "braze-datadog: {message}");
+    let _closed = telemetry::write_within(COMPLAINT_LIMIT, line, |line| {
+        std::io::stderr().lock().write_all(line.as_bytes())
+    });
 }
 
 /// Starts logging as the configuration says.

@@ -35,6 +35,7 @@ use crate::lane::{self, Group, LaneLost, Lanes, Room};
 use crate::ledger::{ClaimId, Ledger, Unpaired};
 use crate::queue::{Queue, QueueError, Receipt};
 use crate::stats::Stats;
+use crate::telemetry::Printer;
 
 /// How often the pipeline shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -111,6 +112,7 @@ pub struct Pipeline<I> {
     in_flight: HashMap<tokio::task::Id, InFlight>,
     heartbeat: Arc<AtomicU64>,
     reporter: Reporter,
+    printer: Printer,
 }
 
 /// The state of one run over one queue.
@@ -184,7 +186,7 @@ impl Phase {
 }
 
 impl<I: Intake> Pipeline<I> {
-    /// Starts the lanes and the flush thread.
+    /// Starts the lanes, the flush thread, and the one that prints dry runs.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -204,6 +206,7 @@ impl<I: Intake> Pipeline<I> {
         let flusher = Flusher::start(Arc::clone(&stats), Arc::clone(&catalogue), clock.clone())?;
         let heartbeat = Arc::new(AtomicU64::new(0));
         let (submissions, in_flight, reporter) = (JoinSet::new(), HashMap::new(), Reporter::default());
+        let printer = Printer::start()?;
         Ok(Self {
             intake,
             settings,
@@ -217,6 +220,7 @@ impl<I: Intake> Pipeline<I> {
             in_flight,
             heartbeat,
             reporter,
+            printer,
         })
     }
 
@@ -373,8 +377,9 @@ impl<I: Intake> Pipeline<I> {
                 self.submit(run, claim, &connection, payload, number)?;
             }
             Encoded::Preview { claim, connection, text, sends, number } => {
-                self.launch(run, InFlight { claim, connection, sends, number }, |turns, limit| {
-                    submit::print(turns, text, limit)
+                let printer = self.printer.clone();
+                self.launch(run, InFlight { claim, connection, sends, number }, |_turns, limit| {
+                    submit::print(printer, text, limit)
                 })?;
             }
             Encoded::Done { claim, series, busiest } => {

@@ -1,9 +1,14 @@
 //! Signals from the system, and notices to the service manager.
 
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+use std::{env, io, thread};
 
+use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,33 +19,54 @@ pub enum Request {
     Reload,
 }
 
+/// Requests that may wait: more than anybody sends by hand.
+const REQUESTS_MAX: usize = 16;
+
+/// What a process does not end of: its effect is told where it shows (a write beyond the file size limit fails), or
+/// there is none.
+const IGNORED: [Signal; 5] =
+    [Signal::SIGXFSZ, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT, Signal::SIGALRM];
+
 /// The signals that the process obeys.
 #[derive(Debug)]
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
+pub struct Signals(mpsc::Receiver<Request>);
 
 impl Signals {
-    /// Takes over the signals.
+    /// Takes over the signals, for this thread and all that it starts from now on: so this comes before any other
+    /// thread. They are waited for on a thread of its own, which does not depend on anything else that may block; of two
+    /// requests to stop the second ends the process there, by `end`.
+    ///
+    /// A parent may have blocked signals, or ignored them: they are heard all the same.
     ///
     /// # Errors
     /// When the system refuses it.
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
+    pub fn new(end: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let mut obeyed = SigSet::empty();
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| obeyed.add(signal));
+        let mut blocked = obeyed;
+        IGNORED.into_iter().for_each(|signal| blocked.add(signal));
+        blocked.thread_block()?;
+        let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
+        let wait = move || {
+            let mut is_stopping = false;
+            while let Ok(signal) = obeyed.wait() {
+                let request = if signal == Signal::SIGHUP { Request::Reload } else { Request::Stop };
+                if request == Request::Stop && std::mem::replace(&mut is_stopping, true) {
+                    end();
+                }
+                // Where so many wait already, one more says nothing new.
+                let _full = requests.try_send(request);
+            }
+        };
+        thread::Builder::new().name("signals".into()).spawn(wait)?;
+        Ok(Self(waiting))
     }
 
     /// Waits for the next one. Cancel-safe.
     pub async fn next(&mut self) -> Request {
-        tokio::select! {
-            _ = self.terminate.recv() => Request::Stop,
-            _ = self.interrupt.recv() => Request::Stop,
-            _ = self.hang_up.recv() => Request::Reload,
+        match self.0.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
         }
     }
 }
@@ -58,18 +84,31 @@ pub enum Notice {
     Watchdog,
 }
 
-/// Tells the service manager, if there is one.
+/// Tells the service manager, if there is one. Never waits: one that does not read is told nothing.
 pub fn notify(notice: Notice) {
     let told = match notice {
-        Notice::Ready => sd_notify::notify(&[NotifyState::Ready]),
+        Notice::Ready => send(&NotifyState::Ready.to_string()),
         Notice::Reloading => NotifyState::monotonic_usec_now()
-            .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now])),
-        Notice::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
-        Notice::Watchdog => sd_notify::notify(&[NotifyState::Watchdog]),
+            .and_then(|now| send(&format!("{}\n{now}", NotifyState::Reloading))),
+        Notice::Stopping => send(&NotifyState::Stopping.to_string()),
+        Notice::Watchdog => send(&NotifyState::Watchdog.to_string()),
     };
     if let Err(error) = told {
         tracing::warn!(?notice, %error, "the service manager could not be told");
     }
+}
+
+/// Sends `state` to `NOTIFY_SOCKET`: a path, or with `@` before it a name of the abstract kind. (`sd_notify::notify` knows
+/// paths only, and waits.)
+fn send(state: &str) -> io::Result<()> {
+    let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(()) };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 /// How often the service manager wants a sign of life; `None`: it does not.

@@ -1,14 +1,19 @@
-//! Logs: text on a terminal, JSON otherwise, always on standard error.
+//! Logs: text on a terminal, JSON otherwise, always on standard error. Whoever logs never waits for the reader: where
+//! nobody reads, lines are lost, and counted.
+
+mod output;
 
 use std::any::Any;
-use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, IsTerminal};
 use std::{panic, thread};
 
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+use self::output::{ErrorOutput, LogLines};
+pub use self::output::{PrintError, Printer, draw, flush, lost_lines, wipe, write_within};
 
 /// Changes the level of a running process.
 #[derive(Debug, Clone)]
@@ -17,15 +22,16 @@ pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
 /// Starts logging at `level`, or as `RUST_LOG` says. `json`: `None` decides by where standard error goes.
 ///
 /// # Errors
-/// When a logger is installed already.
+/// When a logger is installed already, or the system gives no thread for it.
 pub fn start(level: Level, json: Option<bool>) -> Result<LogLevel, String> {
+    ErrorOutput::start()?;
     let (filter, handle) = reload::Layer::new(filter(level));
     let json = json.unwrap_or_else(|| !io::stderr().is_terminal());
     let lines = if json {
-        fmt::layer().json().flatten_event(true).with_writer(|| Terminal).boxed()
+        fmt::layer().json().flatten_event(true).with_writer(|| LogLines).boxed()
     } else {
         let colours = io::stderr().is_terminal();
-        fmt::layer().with_target(false).with_ansi(colours).with_writer(|| Terminal).boxed()
+        fmt::layer().with_target(false).with_ansi(colours).with_writer(|| LogLines).boxed()
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())?;
     panic::set_hook(Box::new(|failure| {
@@ -70,45 +76,6 @@ fn filter(level: Level) -> EnvFilter {
         return configured();
     }
     EnvFilter::try_new(&wanted).unwrap_or_else(|_wrong| configured())
-}
-
-/// Whether a line of progress stands on the terminal, without its line end.
-static DRAWN: AtomicBool = AtomicBool::new(false);
-
-/// What takes a line away that was drawn.
-const WIPE: &[u8] = b"\r\x1b[K";
-
-/// Draws a line that the next one, or a log line, takes the place of. Nothing is drawn where standard error is no
-/// terminal.
-pub fn draw(line: &str) {
-    if io::stderr().is_terminal() {
-        let mut terminal = io::stderr().lock();
-        // A terminal that went away needs no progress.
-        let _gone = terminal.write_all(WIPE).and_then(|()| terminal.write_all(line.as_bytes()));
-        DRAWN.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Takes away what was drawn.
-pub fn wipe() {
-    if DRAWN.swap(false, Ordering::Relaxed) {
-        let _gone = io::stderr().lock().write_all(WIPE);
-    }
-}
-
-/// Standard error, with log lines in the place of what was drawn.
-#[derive(Debug)]
-struct Terminal;
-
-impl Write for Terminal {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        wipe();
-        io::stderr().lock().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().lock().flush()
-    }
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ fn a_file_that_is_not_there_says_where_it_was_looked_for() {
     let error = Config::load(&path).unwrap_err().to_string();
     assert!(error.contains(path.to_str().unwrap()), "{error}");
     assert!(error.contains("--config") && error.contains("$BRAZE_DATADOG_CONFIG"), "{error}");
-    assert!(Config::load(folder.path()).unwrap_err().to_string().contains("is not a file"));
+    assert!(Config::load(folder.path()).unwrap_err().to_string().contains("is not a regular file"));
     std::fs::write(&path, b"a = \"\xff\"").unwrap();
     assert!(Config::load(&path).unwrap_err().to_string().contains("is not UTF-8"));
 }

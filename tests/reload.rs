@@ -6,6 +6,9 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::os::linux::net::SocketAddrExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -240,4 +243,86 @@ async fn the_service_manager_is_told_of_start_reload_life_and_stop() {
     forwarder.signal("TERM");
     assert_eq!(news(&manager).await, ["STOPPING=1"]);
     assert!(forwarder.wait().await.success());
+}
+
+/// Makes a pipe with a name, which nobody writes to.
+fn make_fifo(path: &Path) {
+    // A file may be there; it is replaced.
+    let _absent = std::fs::remove_file(path);
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
+    let intake = Intake::start();
+    let configuration = Configuration::new();
+    let directory = configuration.home().join("connections");
+    std::fs::create_dir(&directory).unwrap();
+    let one = format!("url = \"{}\"\napi_key = \"{KEY}\"\n", intake.url());
+    std::fs::write(directory.join("acme.toml"), &one).unwrap();
+    let tokens = configuration.file("tokens", "token");
+    let configuration = configuration
+        .text("connections_directory", directory.to_str().unwrap())
+        .text("push.token_file", tokens.to_str().unwrap());
+    let mut forwarder = configuration.start().await;
+    let written = configuration.home().join("braze-datadog.toml");
+    for path in [&written, &directory.join("acme.toml"), &tokens] {
+        let content = std::fs::read(path).unwrap();
+        make_fifo(path);
+        let refused = hang_up(&forwarder, "the configuration was refused").await;
+        assert!(refused["reason"].as_str().unwrap().contains("is not a regular file"), "{refused}");
+        let checked = Command::new(env!("CARGO_BIN_EXE_braze-datadog"))
+            .args(["check", "--config"])
+            .arg(&written)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(checked.stderr).unwrap();
+        assert_eq!(checked.status.code(), Some(78), "{said}");
+        assert!(said.contains("is not a regular file"), "{said}");
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    hang_up(&forwarder, READ_AGAIN).await;
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_service_manager_with_an_abstract_socket_is_told_and_one_that_does_not_read_holds_nothing_up() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
+    let name = format!("braze-datadog-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = std::os::unix::net::UnixDatagram::bind_addr(&address).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let manager = UnixDatagram::from_std(manager).unwrap();
+    let configuration =
+        configuration.environment("NOTIFY_SOCKET", &format!("@{name}")).environment("WATCHDOG_USEC", "3000");
+    let mut forwarder = configuration.start().await;
+    assert_eq!(news(&manager).await, ["READY=1"]);
+    // By then so many signs of life wait that no more fit.
+    support::eventually("the manager's socket is full", async || {
+        (!logged(&forwarder, "the service manager could not be told").is_empty()).then_some(())
+    })
+    .await;
+    forwarder.push_accepted(Events::new(1).push_body(10)).await;
+    hang_up(&forwarder, READ_AGAIN).await;
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_signal_that_the_parent_has_blocked_is_heard_and_others_have_no_effect() {
+    let intake = Intake::start();
+    let configuration = Configuration::new()
+        .connection("acme", &intake.url(), KEY, &[])
+        .wrapper("exec env --block-signal=TERM --ignore-signal=HUP");
+    let mut forwarder = configuration.start().await;
+    for signal in ["USR1", "USR2", "QUIT", "ALRM", "XFSZ"] {
+        forwarder.signal(signal);
+    }
+    hang_up(&forwarder, READ_AGAIN).await;
+    assert_eq!(forwarder.ended(), None);
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(0));
 }

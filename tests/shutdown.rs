@@ -4,10 +4,11 @@
 #[path = "support/rig.rs"]
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::braze::{Braze, Load, assert_each_once};
 use support::events::Events;
 use support::forwarder::{Configuration, Finished, Forwarder};
@@ -185,4 +186,68 @@ async fn a_wrong_configuration_ends_with_78_and_names_file_key_and_the_nearest_k
     let finished = configuration(&intake).run(&["check"]).await;
     assert_eq!(finished.status.code(), Some(0), "{finished:?}");
     assert!(finished.stdout.contains("acme") && !finished.stdout.contains(KEY), "{finished:?}");
+}
+
+/// A push of one send of an app group.
+async fn push_send(forwarder: &Forwarder, group: &str, id: u32) {
+    let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let event = json!({
+        "event_type": "users.messages.email.Send", "id": format!("{group}-{id}"), "time": now,
+        "app_group_id": group, "campaign_id": "c",
+    });
+    forwarder.push_accepted(json!({"events": [event]}).to_string()).await;
+}
+
+#[tokio::test]
+async fn a_log_and_tables_that_nobody_reads_stop_nothing() {
+    let (healthy, failing) = (Intake::start(), Intake::start());
+    failing.always(Behaviour::Status(500, "out of order"));
+    let (configuration, _reader) = Configuration::new()
+        .connection("healthy", &healthy.url(), KEY, &["g-healthy"])
+        .connection("failing", &failing.url(), KEY, &["g-failing"])
+        .connection("dry", &healthy.url(), KEY, &["g-dry"])
+        .set("connections.dry.dry_run", "true")
+        .unread_output();
+    let mut forwarder = configuration.start().await;
+    for id in 0..20 {
+        for group in ["g-healthy", "g-failing", "g-dry"] {
+            push_send(&forwarder, group, id).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    healthy.wait_for_sends(20).await;
+    let books = forwarder.settled(60).await;
+    assert_eq!((books.accepted, books.dropped), (40, 20));
+    assert_eq!(forwarder.admin("/readyz").await.0, 200);
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn lost_log_lines_are_counted_and_told_once_somebody_reads() {
+    let intake = Intake::start();
+    let mut configuration = configuration(&intake);
+    // Each is told in a line at the start: more than can wait.
+    for number in 0..9_000 {
+        let name = format!("c{number}");
+        configuration = configuration.connection(&name, &intake.url(), KEY, &[&name]);
+    }
+    let (configuration, reader) = configuration.unread_output();
+    let forwarder = configuration.start().await;
+    support::eventually("lines are lost", async || {
+        let lost = forwarder.metrics().await.sum("braze_datadog_log_lines_lost_total", &[]);
+        (lost > 0).then_some(())
+    })
+    .await;
+    let (status, text) = forwarder.admin("/status").await;
+    let status = (status == 200).then(|| serde_json::from_str::<Value>(&text).unwrap()).unwrap();
+    assert!(status["log_lines_lost"].as_u64() > Some(0), "{}", status["log_lines_lost"]);
+
+    let told = std::thread::spawn(move || {
+        let lines = BufReader::new(reader).lines().map(Result::unwrap);
+        lines.into_iter().find(|line| line.contains("log lines were lost before this one"))
+    });
+    support::eventually("the loss is told", async || told.is_finished().then_some(())).await;
+    let told: Value = serde_json::from_str(&told.join().unwrap().unwrap()).unwrap();
+    assert!(told["lines"].as_u64() > Some(0), "{told}");
 }

@@ -17,6 +17,8 @@ pub struct Gauges {
     pub push_bytes: u64,
     /// The connections whose API key is known to be valid on its site or not.
     pub keys: Vec<(Box<str>, bool)>,
+    /// Log lines that nobody read.
+    pub log_lines_lost: u64,
     /// When the process started, in Unix seconds.
     pub started: u64,
     /// How long ago that is, in seconds.
@@ -171,6 +173,12 @@ fn gauges_of(page: &mut Page, gauges: &Gauges) {
     for (connection, is_valid) in &gauges.keys {
         page.value("key_valid", &[("connection", connection)], u64::from(*is_valid));
     }
+    page.metric(
+        "log_lines_lost_total",
+        "counter",
+        "Log lines that were lost, for standard error was not read.",
+    );
+    page.value("log_lines_lost_total", &[], gauges.log_lines_lost);
     page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
     page.metric("build_info", "gauge", "Always 1; the label says which version runs.");
     page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);

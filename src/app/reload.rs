@@ -1,18 +1,24 @@
 //! SIGHUP: reads the configuration again, and hands on what a running process can take over.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::keys::KeyWatch;
 use super::views::Shown;
 use crate::aggregate::tags::Layout;
-use crate::config::{Config, Log, changes_needing_restart, shown};
+use crate::config::{Config, Log, Warning, changes_needing_restart, shown};
 use crate::datadog::Connection;
 use crate::pipeline;
 use crate::push::{self, Credentials};
 use crate::telemetry::LogLevel;
+
+/// How long the files of a reload may take to be read.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a reload needs.
 #[derive(Debug)]
@@ -26,11 +32,28 @@ pub(super) struct Reloader {
     pub(super) configuration: watch::Sender<Shown>,
     pub(super) log_level: LogLevel,
     pub(super) push: Option<push::Reload>,
+    /// The thread that read the files last: one that hangs is not joined by a second one.
+    pub(super) reader: Option<JoinHandle<()>>,
+}
+
+/// What a reload has read.
+struct Files {
+    config: Config,
+    warnings: Vec<Warning>,
+    /// Of the push port, with what should be warned of.
+    credentials: Option<(Credentials, Vec<String>)>,
+}
+
+/// Blocks on files. The messages name what is wrong.
+fn read_files(path: &Path, push: Option<&push::Settings>) -> Result<Files, String> {
+    let (config, warnings) = Config::load(path).map_err(|error| error.to_string())?;
+    let credentials = push.map(Credentials::load).transpose().map_err(|error| error.to_string())?;
+    Ok(Files { config, warnings, credentials })
 }
 
 impl Reloader {
-    /// Reloads, and logs what came of it. A configuration that is wrong is refused whole.
-    pub(super) async fn reload(&self) {
+    /// Reloads, and logs what came of it. A configuration that is wrong is refused whole. It may be abandoned by a stop.
+    pub(super) async fn reload(&mut self) {
         match self.take_over().await {
             Ok(()) => {}
             Err(reason) => tracing::error!(
@@ -41,18 +64,34 @@ impl Reloader {
         }
     }
 
-    async fn take_over(&self) -> Result<(), String> {
-        let (config, warnings) = Config::load(&self.path).map_err(|error| error.to_string())?;
-        let credentials = match (&self.push, &self.started_with.push) {
-            (Some(push), Some(settings)) => {
-                let (credentials, notices) =
-                    Credentials::load(settings).map_err(|error| error.to_string())?;
-                Some((push, credentials, notices))
-            }
-            _ => None,
+    /// Reads all files on a thread of its own: a disk that does not answer holds nothing up but this reload.
+    async fn read(&mut self) -> Result<Files, String> {
+        let path = self.path.clone();
+        let push = self.push.as_ref().and(self.started_with.push.clone());
+        let (done, files) = oneshot::channel();
+        let read = move || {
+            // Whoever waits may have given up.
+            let _given_up = done.send(read_files(&path, push.as_ref()));
         };
+        if self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) {
+            return Err("the files of the reload before are still being read; does their disk answer?".into());
+        }
+        let reader = thread::Builder::new().name("reload".into()).spawn(read);
+        self.reader =
+            Some(reader.map_err(|error| format!("the files can't be read, for want of a thread: {error}"))?);
+        match timeout(READ_LIMIT, files).await {
+            Ok(Ok(files)) => files,
+            Ok(Err(_panicked)) => Err("reading the files failed by a defect".into()),
+            Err(_elapsed) => Err(format!(
+                "the files could not be read within {READ_LIMIT:?}; does the disk or the share that they are on answer?"
+            )),
+        }
+    }
+
+    async fn take_over(&mut self) -> Result<(), String> {
+        let Files { config, warnings, credentials } = self.read().await?;
         // Nothing was changed so far; from here on nothing is refused but the credentials, which come first.
-        if let Some((push, credentials, notices)) = credentials {
+        if let (Some(push), Some((credentials, notices))) = (&self.push, credentials) {
             push.swap(credentials).map_err(|error| error.to_string())?;
             for notice in notices {
                 tracing::warn!("{notice}");

@@ -25,7 +25,7 @@ use crate::push::{self, Credentials, PushListener};
 use crate::queue::embedded::Appender;
 use crate::signal::{self, Request, Signals};
 use crate::stats::Stats;
-use crate::telemetry::LogLevel;
+use crate::telemetry::{self, LogLevel};
 
 /// Commands that may wait for the pipeline.
 const COMMANDS_MAX: usize = 8;
@@ -36,6 +36,12 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long listeners may take to end once everything else has.
 const LISTENERS_GRACE: Duration = Duration::from_secs(2);
 
+/// How long the last line of `--once` waits for its reader: a pager may be looked at first.
+const LAST_LINE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the last log lines wait for their reader.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
+
 /// Runs the forwarder until it is told to stop or, with `--once`, until there is nothing left to do.
 pub(super) fn run(
     config: Config,
@@ -43,6 +49,8 @@ pub(super) fn run(
     path: &Path,
     import: &ImportArguments,
 ) -> Result<(), Failure> {
+    // First of all: threads take over what is blocked, and a SIGHUP that nobody waits for ends the process.
+    let signals = Signals::new(end_at_once).map_err(Failure::failed)?;
     let log_level = super::start_logging(&config)?;
     super::warn(path, warnings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -50,10 +58,18 @@ pub(super) fn run(
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let ended = runtime.block_on(serve(config, path, import, log_level));
+    let ended = runtime.block_on(serve(config, path, import, signals, log_level));
     // What still blocks (a read of standard input, say) must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
+    telemetry::flush(LAST_WORDS_LIMIT);
     ended
+}
+
+/// Ends the process, whatever blocks.
+fn end_at_once() {
+    tracing::warn!("a second signal: stopping at once; what has no outcome stays in the queue");
+    telemetry::flush(LAST_WORDS_LIMIT);
+    std::process::exit(i32::from(super::FAILED));
 }
 
 /// Threads for sockets and timers: half as many as lanes. A push costs them twice what it costs a lane, but threads
@@ -66,10 +82,9 @@ async fn serve(
     config: Config,
     path: &Path,
     import: &ImportArguments,
+    signals: Signals,
     log_level: LogLevel,
 ) -> Result<(), Failure> {
-    // First of all: a SIGHUP that nobody has taken over ends the process.
-    let signals = Signals::new().map_err(Failure::failed)?;
     let clock = Clock::system();
     let (queue, waiting, appender) = queues::open(&config, import.once)?;
     let files = queues::open_files(&config, import, &clock)?;
@@ -106,6 +121,7 @@ async fn serve(
         configuration,
         log_level,
         push: push.as_ref().map(PushListener::reload),
+        reader: None,
     };
     let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());
     let (stop_admin, admin_stopping) = watch::channel(false);
@@ -146,7 +162,9 @@ fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
     tracing::info!(received, accepted, dropped, "stopped");
     if once {
         let line = books::json(&books, &watched.gauges()).to_string();
-        super::print_line(&line).map_err(Failure::failed)?;
+        telemetry::write_within(LAST_LINE_LIMIT, line, super::print_line).map_err(|error| {
+            Failure::failed(format!("the books can't be written to standard output: {error}"))
+        })?;
     }
     Ok(())
 }
@@ -237,35 +255,43 @@ fn announce(config: &Config, path: &Path) {
 /// Does what signals ask for, as long as the process runs.
 async fn attend(
     mut signals: Signals,
-    reloader: Reloader,
+    mut reloader: Reloader,
     commands: mpsc::Sender<Command>,
     stop: watch::Sender<bool>,
 ) {
-    let mut asked_to_stop = false;
+    let mut is_to_reload = false;
     loop {
-        match signals.next().await {
-            Request::Stop if asked_to_stop => {
-                tracing::warn!("a second signal: stopping at once; what has no outcome stays in the queue");
-                std::process::exit(i32::from(super::FAILED));
-            }
-            Request::Stop => {
-                asked_to_stop = true;
-                tracing::info!("stopping: flushing what is counted");
-                if !stop.send_replace(true) {
-                    signal::notify(signal::Notice::Stopping);
-                }
-                // A pipeline that has ended needs no command.
-                let _ended = commands.send(Command::Stop).await;
-            }
-            Request::Reload if asked_to_stop => {
-                tracing::warn!("stopping: the configuration is not read again");
-            }
-            Request::Reload => {
-                signal::notify(signal::Notice::Reloading);
-                reloader.reload().await;
-                signal::notify(signal::Notice::Ready);
-            }
+        let request = if is_to_reload { Request::Reload } else { signals.next().await };
+        is_to_reload = false;
+        if request == Request::Stop {
+            break;
         }
+        signal::notify(signal::Notice::Reloading);
+        let is_stopped = tokio::select! {
+            biased;
+            () = reloader.reload() => false,
+            () = stop_requested(&mut signals, &mut is_to_reload) => true,
+        };
+        if is_stopped {
+            break;
+        }
+        signal::notify(signal::Notice::Ready);
+    }
+    tracing::info!("stopping: flushing what is counted");
+    if !stop.send_replace(true) {
+        signal::notify(signal::Notice::Stopping);
+    }
+    // A pipeline that has ended needs no command.
+    let _ended = commands.send(Command::Stop).await;
+    while signals.next().await == Request::Reload {
+        tracing::warn!("stopping: the configuration is not read again");
+    }
+}
+
+/// Waits for a request to stop; one to reload is noted.
+async fn stop_requested(signals: &mut Signals, is_to_reload: &mut bool) {
+    while signals.next().await == Request::Reload {
+        *is_to_reload = true;
     }
 }
 

@@ -21,6 +21,7 @@ use crate::queue::embedded::Appender;
 #[cfg(feature = "kafka")]
 use crate::queue::kafka;
 use crate::stats::{Books, CollapsingTag, Stats};
+use crate::telemetry;
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -112,6 +113,7 @@ impl Watched {
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
             keys: self.keys.known(),
+            log_lines_lost: telemetry::lost_lines(),
             started: self.started,
             uptime_seconds: self.clock.elapsed_milliseconds() / 1000,
         }
@@ -178,6 +180,7 @@ impl Watched {
             "queue": queue_json(&gauges.queue, self.queue.ready().err().as_deref()),
             "connections": connections,
             "busiest_series": busiest,
+            "log_lines_lost": gauges.log_lines_lost,
             "books": books::json(&snapshot, &gauges),
         })
     }

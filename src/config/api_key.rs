@@ -231,7 +231,7 @@ mod tests {
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(load().unwrap_err().to_string().contains("is not a file"));
+        assert!(load().unwrap_err().to_string().contains("is not a regular file"));
     }
 
     #[test]

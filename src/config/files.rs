@@ -21,7 +21,7 @@ pub(super) enum FileError {
     Missing,
     #[error("can't be read: {0}")]
     Unreadable(io::Error),
-    #[error("is not a file")]
+    #[error("is not a regular file")]
     NotAFile,
     #[error("is larger than {0} bytes, so it is probably another file")]
     TooLarge(u64),
@@ -38,11 +38,9 @@ impl From<io::Error> for FileError {
     }
 }
 
-/// Reads a configuration file. It may be a pipe, as in `--config <(…)`.
+/// Reads a configuration file. A pipe is none: it can be read only once, and a reload would wait for its other end.
 pub(super) fn read_config(path: &Path) -> Result<String, FileError> {
-    if fs::metadata(path)?.is_dir() {
-        return Err(FileError::NotAFile);
-    }
+    check_file(path)?;
     read(path, CONFIG_BYTES_MAX)
 }
 

@@ -1,7 +1,6 @@
 //! Submissions: who is sent to, how many requests at once, and for how long at most.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use crate::lane::Plan;
 use crate::ledger::ClaimId;
 use crate::route::{ConnectionId, Router};
 use crate::stats::DropReason;
+use crate::telemetry::Printer;
 
 /// How many requests one connection has under way at once. A flush of the default 100,000 series makes about
 /// 20 payloads; what waits longer for its turn than a request may take is dropped, so that a connection that
@@ -66,23 +66,9 @@ pub(super) async fn submit<I: Intake>(
 
 /// Prints what a dry run shows, which counts as accepted whether anybody reads it or not. It is bounded as a request
 /// is, for whoever reads our standard output may stop reading, and that is no reason for other connections to wait.
-pub(super) async fn print(turns: Arc<Semaphore>, text: String, limit: Duration) -> Outcome {
-    let Ok(Ok(turn)) = timeout(limit, turns.acquire_owned()).await else {
-        tracing::warn!("a dry run's table was left out: standard output is not read");
-        return Outcome::Accepted;
-    };
-    let printed = task::spawn_blocking(move || {
-        let mut out = std::io::stdout().lock();
-        let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        // Held until it is written, so that prints that are stuck are few.
-        drop(turn);
-        printed
-    });
-    match timeout(limit, printed).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => tracing::warn!(%error, "a dry run's table can't be written to standard output"),
-        Ok(Err(error)) => tracing::error!(%error, "printing failed by a defect"),
-        Err(_elapsed) => tracing::warn!("a dry run's table is not read from standard output"),
+pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Outcome {
+    if let Err(error) = printer.print(text, limit).await {
+        tracing::warn!(%error, "a dry run's table was left out");
     }
     Outcome::Accepted
 }

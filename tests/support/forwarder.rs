@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{PipeReader, PipeWriter, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,7 +22,8 @@ pub(crate) struct Configuration {
     keys: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     standard_input: Vec<u8>,
-    files_max: Option<u32>,
+    wrapper: Option<String>,
+    output: Option<Arc<PipeWriter>>,
     push: SocketAddr,
     admin: SocketAddr,
     runs: Arc<AtomicU32>,
@@ -40,7 +41,8 @@ impl Configuration {
             keys: BTreeMap::new(),
             environment: BTreeMap::new(),
             standard_input: Vec::new(),
-            files_max: None,
+            wrapper: None,
+            output: None,
             push,
             admin,
             runs: Arc::default(),
@@ -96,9 +98,25 @@ impl Configuration {
     }
 
     /// Lets the process open so many files, as `ulimit -n` does.
-    pub(crate) fn files_max(mut self, files: u32) -> Self {
-        self.files_max = Some(files);
+    pub(crate) fn files_max(self, files: u32) -> Self {
+        self.wrapper(&format!("ulimit -n {files} && exec"))
+    }
+
+    /// What a shell does before the process takes its place: `ulimit … && exec`, `exec env …`.
+    pub(crate) fn wrapper(mut self, wrapper: &str) -> Self {
+        self.wrapper = Some(wrapper.to_owned());
         self
+    }
+
+    /// Gives the process a pipe for standard output and standard error that is full; its reader is returned, who has
+    /// not begun.
+    pub(crate) fn unread_output(mut self) -> (Self, PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut full = writer.try_clone().unwrap();
+        // It is full when this blocks; what has not gone in by then comes once somebody reads.
+        std::thread::spawn(move || full.write_all(&b"full\n".repeat(20_000)));
+        self.output = Some(Arc::new(writer));
+        (self, reader)
     }
 
     /// Trusts a certificate (PEM) beside nothing else, as `SSL_CERT_FILE` does.
@@ -164,18 +182,23 @@ impl Configuration {
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LLVM_PROFILE_FILE"))
             .envs(&self.environment)
             .stdin(self.pipe())
-            .stdout(File::create(&stdout).unwrap())
-            .stderr(File::create(&stderr).unwrap())
+            .stdout(self.output(&stdout))
+            .stderr(self.output(&stderr))
             .spawn()
             .unwrap();
         Forwarder { child, configuration: self.clone(), client: super::client(None), stdout, stderr }
     }
 
+    fn output(&self, path: &Path) -> Stdio {
+        let file = File::create(path).unwrap();
+        self.output.as_ref().map_or_else(|| file.into(), |pipe| pipe.try_clone().unwrap().into())
+    }
+
     fn program(&self) -> Command {
         const BINARY: &str = env!("CARGO_BIN_EXE_braze-datadog");
-        let Some(files) = self.files_max else { return Command::new(BINARY) };
+        let Some(wrapper) = &self.wrapper else { return Command::new(BINARY) };
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), BINARY]);
+        shell.args(["-c", &format!("{wrapper} \"$0\" \"$@\""), BINARY]);
         shell
     }
 
