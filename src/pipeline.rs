@@ -206,7 +206,6 @@ impl<I: Intake> Pipeline<I> {
         let flusher = Flusher::start(Arc::clone(&stats), Arc::clone(&catalogue), clock.clone())?;
         let heartbeat = Arc::new(AtomicU64::new(0));
         let (submissions, in_flight, reporter) = (JoinSet::new(), HashMap::new(), Reporter::default());
-        let printer = Printer::start()?;
         Ok(Self {
             intake,
             settings,
@@ -220,7 +219,7 @@ impl<I: Intake> Pipeline<I> {
             in_flight,
             heartbeat,
             reporter,
-            printer,
+            printer: Printer::start()?,
         })
     }
 
@@ -377,10 +376,8 @@ impl<I: Intake> Pipeline<I> {
                 self.submit(run, claim, &connection, payload, number)?;
             }
             Encoded::Preview { claim, connection, text, sends, number } => {
-                let printer = self.printer.clone();
-                self.launch(run, InFlight { claim, connection, sends, number }, |_turns, limit| {
-                    submit::print(printer, text, limit)
-                })?;
+                let (printer, flight) = (self.printer.clone(), InFlight { claim, connection, sends, number });
+                self.launch(run, flight, |_turns, limit| submit::print(printer, text, limit))?;
             }
             Encoded::Done { claim, series, busiest } => {
                 if let Some(busiest) = busiest {

@@ -22,6 +22,8 @@ pub enum Request {
 /// Requests that may wait: more than anybody sends by hand.
 const REQUESTS_MAX: usize = 16;
 
+const OBEYED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
 /// What a process does not end of: its effect is told where it shows (a write beyond the file size limit fails), or
 /// there is none.
 const IGNORED: [Signal; 5] =
@@ -41,11 +43,8 @@ impl Signals {
     /// # Errors
     /// When the system refuses it.
     pub fn new(end: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let mut obeyed = SigSet::empty();
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| obeyed.add(signal));
-        let mut blocked = obeyed;
-        IGNORED.into_iter().for_each(|signal| blocked.add(signal));
-        blocked.thread_block()?;
+        let obeyed: SigSet = OBEYED.into_iter().collect();
+        OBEYED.into_iter().chain(IGNORED).collect::<SigSet>().thread_block()?;
         let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
         let wait = move || {
             let mut is_stopping = false;

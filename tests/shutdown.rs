@@ -188,7 +188,8 @@ async fn a_wrong_configuration_ends_with_78_and_names_file_key_and_the_nearest_k
     assert!(finished.stdout.contains("acme") && !finished.stdout.contains(KEY), "{finished:?}");
 }
 
-/// A push of one send of an app group.
+/// Pushes one send of an app group.
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 async fn push_send(forwarder: &Forwarder, group: &str, id: u32) {
     let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
     let event = json!({

@@ -37,7 +37,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const LISTENERS_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the last line of `--once` waits for its reader: a pager may be looked at first.
-const LAST_LINE_LIMIT: Duration = Duration::from_secs(60);
+const LAST_LINE_LIMIT: Duration = Duration::from_mins(1);
 
 /// How long the last log lines wait for their reader.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);

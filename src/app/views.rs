@@ -59,7 +59,7 @@ impl Waiting {
     fn ready(&self) -> Result<(), String> {
         match self {
             Waiting::Embedded(log) if !log.is_accepting() => {
-                Err("the queue takes no events: it is full, or its disk has failed (see the log)".into())
+                Err("the queue takes no events: it is full, its disk has failed, or its directory is gone (see the log)".into())
             }
             Waiting::Embedded(_) => Ok(()),
             #[cfg(feature = "kafka")]
@@ -130,8 +130,11 @@ impl Watched {
         Ok(())
     }
 
-    /// Looks at the books, for the hour that the page shows.
+    /// Looks at the books, for the hour that the page shows, and whether the queue is still there.
     pub(super) fn sample(&self) {
+        if let Waiting::Embedded(log) = &self.queue {
+            log.check();
+        }
         self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
     }
 

@@ -18,7 +18,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,6 +29,7 @@ use self::frame::Record;
 use self::progress::{Progress, Tail};
 use self::reader::{BATCHES_MAX, Batch, Reader};
 use self::recovery::Recovered;
+use self::threads::Threads;
 use self::writer::{Command, GROUP_MAX, Writer};
 
 mod direct;
@@ -37,9 +37,11 @@ mod disk;
 mod frame;
 mod offsets;
 mod progress;
+mod ranges;
 mod reader;
 mod recovery;
 mod segments;
+mod threads;
 mod walk;
 mod writer;
 
@@ -179,6 +181,7 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(EmbeddedQueue, Append
         lost_events: opened.damaged.iter().map(|gap| gap.events).sum(),
         lost,
         is_full: false,
+        missing: None,
         stopped: None,
         _lock: lock,
     };
@@ -192,9 +195,10 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(EmbeddedQueue, Append
         position: acknowledged,
     };
     let failed = |error| OpenError::storage("start the threads of", &path, error);
-    let writer = spawn("queue-writer", move || writer.run(to_do)).map_err(failed)?;
-    let reader = spawn("queue-reader", move || reader.run()).map_err(failed)?;
-    let threads = Arc::new(Threads(vec![writer, reader]));
+    let mut threads = Threads::default();
+    threads.spawn("queue-writer", move || writer.run(to_do)).map_err(failed)?;
+    threads.spawn("queue-reader", move || reader.run()).map_err(failed)?;
+    let threads = Arc::new(threads);
     let queue = EmbeddedQueue {
         ready: VecDeque::new(),
         position: acknowledged,
@@ -206,10 +210,6 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(EmbeddedQueue, Append
         _threads: Arc::clone(&threads),
     };
     Ok((queue, Appender { size_max, progress, commands, _threads: threads }, opened))
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 /// The way out of the log.
@@ -370,30 +370,23 @@ impl Appender {
         self.progress.gauges().lost
     }
 
-    /// `false` while the log is full, and for good when it has stopped. A full disk does not count: only the
+    /// `false` while the log is full or its directory is gone, and for good when it has stopped. A full disk does not count: only the
     /// next append can tell whether it has room again.
     pub fn is_accepting(&self) -> bool {
-        !self.progress.gauges().is_full && self.stopped().is_none()
+        let gauges = self.progress.gauges();
+        !gauges.is_full && !gauges.is_missing && self.stopped().is_none()
+    }
+
+    /// Lets the log look whether its directory is still there, which it does by itself only when something is appended.
+    /// Does not wait.
+    pub fn check(&self) {
+        // Where no more commands fit appends wait, and each of them looks.
+        let _busy = self.commands.try_send(Command::Check);
     }
 
     /// Why the log has stopped for good, if it has. [`Queue::receive`] says so too, at once.
     pub fn stopped(&self) -> Option<Arc<str>> {
         self.progress.stopped()
-    }
-}
-
-/// The writer and the reader. Whoever drops the last handle waits for them, so that the log is whole and
-/// unlocked afterwards.
-#[derive(Debug)]
-struct Threads(Vec<JoinHandle<()>>);
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        for thread in self.0.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the queue has panicked");
-            }
-        }
     }
 }
 
@@ -986,6 +979,41 @@ mod tests {
         assert!(error.contains("acknowledgement"), "{error}");
         assert_eq!(appender.depth(), 1);
         queue.receive().await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_taken_away_refuses_until_it_is_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        appender.append(frame(1, body(0, 100))).await.unwrap();
+        let path = settings(&directory).directory;
+        let aside = directory.path().join("aside");
+        fs::rename(&path, &aside).unwrap();
+        let removed = appender.append(frame(1, body(1, 100))).await.unwrap_err();
+        assert!(matches!(&removed, AppendError::Disk(text) if text.contains("was removed")), "{removed}");
+        assert!(!appender.is_accepting());
+        fs::create_dir(&path).unwrap();
+        let swapped = appender.append(frame(1, body(2, 100))).await.unwrap_err();
+        assert!(
+            matches!(&swapped, AppendError::Disk(text) if text.contains("another directory")),
+            "{swapped}"
+        );
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "nothing goes into the other one");
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        appender.append(frame(1, body(3, 100))).await.unwrap();
+        assert!(appender.is_accepting());
+        assert_eq!(drain(&mut queue).await.0, [0, 1, 3]);
+        // Where nothing is appended it is noticed all the same.
+        for file in segment_files(&directory) {
+            fs::remove_file(file).unwrap();
+        }
+        appender.check();
+        while appender.is_accepting() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let emptied = appender.append(frame(1, body(4, 100))).await.unwrap_err();
+        assert!(matches!(&emptied, AppendError::Disk(text) if text.contains("files in")), "{emptied}");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -71,6 +71,23 @@ impl Directory {
         Ok(self.handle.get_or_init(|| opened))
     }
 
+    /// What was taken away while it is in use: the directory at its path, or `file` in it. What is written to either
+    /// survives no restart. `None` too where the system does not say.
+    pub(super) fn missing(&self, file: &LogFile) -> Option<String> {
+        let path = self.path.display();
+        let ours = self.handle().and_then(File::metadata).ok()?;
+        match fs::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => {
+                Some(format!("{path} is another directory now"))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Some(format!("{path} was removed")),
+            _ if file.file.metadata().is_ok_and(|file| file.nlink() == 0) => {
+                Some(format!("files in {path} were removed"))
+            }
+            _ => None,
+        }
+    }
+
     /// Opens a file to read it.
     pub(super) fn open_to_read(&self, name: &str) -> io::Result<File> {
         #[cfg(test)]
@@ -127,6 +144,9 @@ impl Directory {
             ErrorKind::QuotaExceeded => {
                 format!("disk quota exceeded in {path}: raise it or lower queue.embedded.max_size")
             }
+            ErrorKind::FileTooLarge => format!(
+                "a file in {path} reached the limit on the size of a file: raise it (ulimit -f, LimitFSIZE in systemd)"
+            ),
             _ => format!("can't write in {path}: {error}"),
         }
     }

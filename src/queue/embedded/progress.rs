@@ -21,6 +21,7 @@ pub(super) struct Progress {
     size: AtomicU64,
     lost: AtomicU64,
     is_full: AtomicBool,
+    is_missing: AtomicBool,
     stopped: watch::Sender<Option<Arc<str>>>,
 }
 
@@ -74,6 +75,8 @@ pub(super) struct Gauges {
     pub(super) size: u64,
     pub(super) lost: u64,
     pub(super) is_full: bool,
+    /// The directory, or a file in it, was taken away.
+    pub(super) is_missing: bool,
 }
 
 impl Progress {
@@ -86,6 +89,7 @@ impl Progress {
             size: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
+            is_missing: AtomicBool::new(false),
             stopped: watch::Sender::new(None),
         }
     }
@@ -164,6 +168,7 @@ impl Progress {
         self.size.store(gauges.size, Ordering::Relaxed);
         self.lost.store(gauges.lost, Ordering::Relaxed);
         self.is_full.store(gauges.is_full, Ordering::Relaxed);
+        self.is_missing.store(gauges.is_missing, Ordering::Relaxed);
     }
 
     pub(super) fn gauges(&self) -> Gauges {
@@ -172,6 +177,7 @@ impl Progress {
             size: self.size.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
             is_full: self.is_full.load(Ordering::Relaxed),
+            is_missing: self.is_missing.load(Ordering::Relaxed),
         }
     }
 

@@ -156,6 +156,11 @@ impl Segments {
         Ok(())
     }
 
+    /// What was taken away under the log, if anything was.
+    pub(super) fn missing(&self) -> Option<String> {
+        self.directory.missing(&self.active.file)
+    }
+
     /// Goes on in a new segment that begins with the number `next`.
     pub(super) fn roll(&mut self, next: u64) -> Result<(), Failure> {
         let fresh = Active::create(&self.directory, next)?;

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::queue::embedded::frame::Record;
 use crate::queue::embedded::offsets::{Offsets, Saved};
 use crate::queue::embedded::progress::{Gauges, Progress, Tail};
+use crate::queue::embedded::ranges::{length, subtract};
 use crate::queue::embedded::segments::{self, Failure, Segments};
 use crate::queue::embedded::{AppendError, Gap};
 use crate::queue::{Delivery, QueueError};
@@ -37,6 +38,8 @@ pub(super) enum Command {
     Acknowledge(u64, oneshot::Sender<Result<(), QueueError>>),
     /// The reader found that numbers will never be handed out.
     Lost(Gap, oneshot::Sender<()>),
+    /// Look whether the directory is still there.
+    Check,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub(super) struct Writer {
     pub(super) lost_events: u64,
     /// An append was refused, and no space came back since.
     pub(super) is_full: bool,
+    /// What was taken away under the log.
+    pub(super) missing: Option<String>,
     pub(super) stopped: Option<Arc<str>>,
     /// Held until the thread ends.
     pub(super) _lock: File,
@@ -117,6 +122,7 @@ impl Writer {
                     self.lose(&gap);
                     reports.push(reply);
                 }
+                Command::Check => self.look(),
             }
         }
         // Acknowledgements first: they make room.
@@ -211,8 +217,25 @@ impl Writer {
         }
     }
 
+    /// Looks whether the directory and the last segment are still where the next process would find them.
+    fn look(&mut self) {
+        let missing = self.segments.missing();
+        if missing == self.missing {
+            return;
+        } else if let Some(reason) = &missing {
+            tracing::error!(reason, "the queue's directory was taken away: it is closed until that is back");
+        } else {
+            tracing::info!("the queue's directory is back");
+        }
+        self.missing = missing;
+        self.show();
+    }
+
     /// Appends a group, and answers each append when its fate is certain.
     fn append_all(&mut self, appends: Vec<Append>) {
+        if self.missing.is_some() {
+            self.look();
+        }
         let mut staged = Staged::default();
         for Append { record, reply } in appends {
             if reply.is_closed() {
@@ -238,6 +261,9 @@ impl Writer {
         let heads = 2 * segments::HEAD_BYTES;
         if bytes + heads > self.size_max {
             return Err(AppendError::TooLarge { bytes, bytes_max: self.size_max.saturating_sub(heads) });
+        }
+        if let Some(missing) = &self.missing {
+            return Err(AppendError::Disk(missing.clone()));
         }
         let needed = staged.bytes + bytes + segments::HEAD_BYTES;
         if self.stopped.is_none() && self.segments.size() + needed > self.size_max {
@@ -289,7 +315,9 @@ impl Writer {
             Ok(()) => {
                 self.next += events;
                 self.progress.grow(self.segments.end(), self.next, deliveries);
-                Ok(())
+                self.look();
+                // It is counted, but it is not safe: whoever sends it again is known by its ids.
+                self.missing.clone().map_or(Ok(()), |missing| Err(AppendError::Disk(missing)))
             }
             Err(Failure::RolledBack(reason)) => Err(AppendError::Disk(reason)),
             Err(Failure::Fatal(reason)) => {
@@ -328,6 +356,7 @@ impl Writer {
             size: self.segments.size(),
             lost: self.lost_events,
             is_full: self.is_full,
+            is_missing: self.missing.is_some(),
         });
     }
 
@@ -366,59 +395,4 @@ impl Drop for Closing {
 
 fn appends_in(group: &[Command]) -> usize {
     group.iter().filter(|command| matches!(command, Command::Append(_))).count()
-}
-
-fn length(range: &Range<u64>) -> u64 {
-    range.end.saturating_sub(range.start)
-}
-
-/// The parts of `range` that are in none of `known`, which is in order.
-fn subtract(mut range: Range<u64>, known: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut parts = Vec::new();
-    for other in known {
-        if other.start > range.start && range.start < range.end {
-            parts.push(range.start..other.start.min(range.end));
-        }
-        range.start = range.start.max(other.end);
-    }
-    if range.start < range.end {
-        parts.push(range);
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn known_ranges_are_subtracted() {
-        let difference = |range: Range<u64>, known: &[(u64, u64)]| -> Vec<(u64, u64)> {
-            let known: Vec<_> = known.iter().map(|(start, end)| *start..*end).collect();
-            subtract(range, &known).into_iter().map(|part| (part.start, part.end)).collect()
-        };
-        assert_eq!(difference(0..10, &[]), [(0, 10)]);
-        assert_eq!(difference(0..10, &[(2, 4), (6, 20)]), [(0, 2), (4, 6)]);
-        assert_eq!(difference(5..10, &[(0, 6), (8, 9)]), [(6, 8), (9, 10)]);
-        assert_eq!(difference(5..10, &[(0, 20)]), []);
-        assert_eq!(difference(5..10, &[(10, 20), (30, 40)]), [(5, 10)]);
-        assert_eq!(difference(5..5, &[(8, 9)]), []);
-    }
-
-    proptest! {
-        /// A number is in the difference exactly when it is in the range and in none of the known ones.
-        #[test]
-        fn the_difference_is_exact(range in 0u64..30, length in 0u64..20, cuts in proptest::collection::btree_set(0u64..60, 0..8)) {
-            let range = range..range + length;
-            let cuts: Vec<u64> = cuts.into_iter().collect();
-            let known: Vec<_> = cuts.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
-            let parts = subtract(range.clone(), &known);
-            for number in 0..60 {
-                let expected = range.contains(&number) && !known.iter().any(|other| other.contains(&number));
-                prop_assert_eq!(parts.iter().any(|part| part.contains(&number)), expected);
-            }
-        }
-    }
 }
