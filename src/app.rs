@@ -125,8 +125,11 @@ fn watch(arguments: TopArguments) -> Result<(), Failure> {
         }
         (None, None) => TOP_URL.to_owned(),
     };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
     runtime.block_on(top::session::run(&url)).map_err(Failure::failed)
 }
 

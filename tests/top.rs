@@ -35,12 +35,17 @@ struct Terminal {
 
 impl Terminal {
     fn start(arguments: &str, environment: &[(&str, &str)]) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let (screen, pid) = (home.path().join("screen"), home.path().join("pid"));
         // Its own process id is the one that `exec` keeps.
+        Self::run(&format!("exec {BINARY} top {arguments}"), environment)
+    }
+
+    /// Runs a command of the shell in a terminal, in a directory of its own.
+    fn run(command: &str, environment: &[(&str, &str)]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let screen = home.path().join("screen");
         let command = format!(
-            "stty rows {ROWS} cols {COLUMNS}; echo $$ > {}; exec {BINARY} top {arguments}",
-            pid.display()
+            "stty rows {ROWS} cols {COLUMNS}; cd {}; echo $$ > pid; {command}",
+            home.path().display()
         );
         let mut child = Command::new("script")
             .args(["--quiet", "--return", "--command", &command, "/dev/null"])
@@ -184,6 +189,34 @@ async fn it_waits_for_a_forwarder_and_control_c_and_a_signal_end_it() {
     terminal.signal("TERM");
     assert_eq!(terminal.ends().await, Some(0));
     terminal.assert_restored();
+}
+
+#[tokio::test]
+async fn signals_end_it_and_leave_the_terminal_as_it_was() {
+    for name in ["INT", "HUP", "QUIT", "TERM"] {
+        let mut terminal = Terminal::start("--url http://127.0.0.1:9", &[]);
+        terminal.shows("No answer from").await;
+        terminal.signal(name);
+        assert_eq!(terminal.ends().await, Some(0), "{name}");
+        terminal.assert_restored();
+    }
+}
+
+/// Once with a hang-up that comes, once with a terminal that is not its controlling one, so that none comes.
+#[tokio::test]
+async fn it_ends_quietly_when_its_terminal_is_gone() {
+    let top = format!("{BINARY} top --url http://127.0.0.1:9; echo $? > ended");
+    for command in [format!("trap '' HUP; {top}"), format!("setsid --wait sh -c '{top}'")] {
+        let mut terminal = Terminal::run(&command, &[]);
+        terminal.shows("No answer from").await;
+        terminal.child.kill().unwrap();
+        let path = terminal.home.path().join("ended");
+        let ended = support::eventually("top ends", async || {
+            std::fs::read_to_string(&path).ok().filter(|status| status.ends_with('\n'))
+        })
+        .await;
+        assert_eq!(ended.trim(), "0", "{command}");
+    }
 }
 
 #[test]

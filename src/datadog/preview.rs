@@ -35,10 +35,10 @@ pub fn preview(cut: &Aggregator, numbers: &[u32], connection: &Connection) -> St
         let _infallible = write!(text, "{sends:>10} ");
         for tag in &tags {
             text.push(' ');
-            text.push_str(&String::from_utf8_lossy(tag.key));
-            let value = String::from_utf8_lossy(tag.value);
             // Braze's names are free text: what would steer a terminal is shown, not obeyed.
-            text.extend(value.chars().take(VALUE_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+            text.extend(String::from_utf8_lossy(tag.key).chars().map(masked));
+            let value = String::from_utf8_lossy(tag.value);
+            text.extend(value.chars().take(VALUE_MAX).map(masked));
             if value.chars().nth(VALUE_MAX).is_some() {
                 text.push('…');
             }
@@ -50,4 +50,83 @@ pub fn preview(cut: &Aggregator, numbers: &[u32], connection: &Connection) -> St
         let _infallible = writeln!(text, "{sends:>10}  in {} more series", rest.len());
     }
     text
+}
+
+fn masked(letter: char) -> char {
+    if is_steering(letter) { '\u{fffd}' } else { letter }
+}
+
+/// Whether a terminal would obey this character rather than show it: controls, those that turn the direction of a line
+/// around, those that end it, and those that leave no trace, so that two different names would look alike. Source: the
+/// categories Cc, Zl, Zp, what of Cf is not drawn, and letters that are blank. Selectors of a glyph's variant (of emoji,
+/// say) are not among them.
+pub fn is_steering(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e00ff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use foldhash::fast::RandomState;
+
+    use super::super::{ApiKey, site::Site};
+    use super::*;
+    use crate::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
+    use crate::aggregate::{Late, Settings, Timestamp};
+    use crate::event::{FIELDS, Field, SendEvent};
+    use crate::route::ConnectionId;
+
+    fn shown(campaign: &str) -> String {
+        let tags = TagSettings {
+            include: vec![Tag::Field(Field::CampaignName)],
+            static_tags: Vec::new(),
+            names: Names::AsSent,
+        };
+        let settings = Settings {
+            timestamp: Timestamp::Event,
+            late: Late::Drop,
+            flush_interval: Duration::from_secs(10),
+            flush_timeout: Duration::from_secs(5),
+            series_max: 10,
+        };
+        let mut cut = Aggregator::new(Arc::new(Layout::new(&tags)), &settings, RandomState::default());
+        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+        fields[Field::CampaignName as usize] = campaign.as_bytes();
+        let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
+        cut.record(ConnectionId(0), &event, "email", 10, 10);
+        let connection = Connection {
+            name: "acme".into(),
+            site: Site::parse("US1").unwrap().0,
+            api_key: ApiKey::new(""),
+            app_group_ids: Vec::new(),
+            app_group_names: HashMap::new(),
+            metric: "m".into(),
+            dry_run: true,
+            heartbeat: false,
+        };
+        preview(&cut, &[0], &connection)
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_masked_and_what_is_drawn_is_not() {
+        for unseen in [
+            '\u{1b}', '\u{7}', '\u{9b}', '\u{200b}', '\u{200e}', '\u{2028}', '\u{202e}', '\u{2066}',
+            '\u{feff}',
+        ] {
+            let text = shown(&format!("a{unseen}b"));
+            assert!(text.contains("campaign_name:a\u{fffd}b\n"), "{unseen:?}: {text:?}");
+        }
+        for seen in ["Ünïcode ✓", "名前", "עברית", "❤\u{fe0f}"] {
+            let text = shown(seen);
+            assert!(text.contains(&format!("campaign_name:{seen}\n")), "{text:?}");
+        }
+    }
 }

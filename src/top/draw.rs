@@ -9,6 +9,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState, Wrap}
 use super::told::{Busy, Connection, Found, Search, Status};
 use super::view::{Pane, View};
 use crate::admin::words::{ago, grouped};
+use crate::datadog::preview::is_steering;
 
 /// Narrower than this, columns that can be missed are left out.
 const WIDE: u16 = 90;
@@ -380,11 +381,7 @@ fn sketch(minutes: &[u64]) -> String {
 
 /// Names come from customers: nothing of them may move the cursor, or turn the line around.
 fn clean(text: &str) -> String {
-    let is_plain = |c: char| {
-        !c.is_control()
-            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if is_plain(c) { c } else { '·' }).collect()
+    text.chars().map(|c| if is_steering(c) { '·' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -559,12 +556,12 @@ mod tests {
     #[test]
     fn names_can_not_move_the_cursor() {
         let mut status = told();
-        status.connections[0].name = "\u{1b}[2Jevil\u{7}\u{202e}".into();
+        status.connections[0].name = "\u{1b}[2Jevil\u{7}\u{202e}\u{200b}".into();
         status.headline.words = "\u{1b}]0;owned\u{7}".into();
         let mut view = view();
         view.answered(Ok(status));
         let text = text(&view, 120, 30);
-        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
-        assert_shows(&text, &["·[2Jevil··"]);
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{200b}']), "{text:?}");
+        assert_shows(&text, &["·[2Jevil···"]);
     }
 }

@@ -1,14 +1,16 @@
 //! The terminal, and the loop: keys, answers, the clock.
 
 use std::io::{self, IsTerminal as _};
+use std::process;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use ratatui::crossterm::terminal::disable_raw_mode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -26,6 +28,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Events of the terminal that may wait.
 const EVENTS_MAX: usize = 64;
+
+/// How long a terminal that takes nothing is waited for after a signal.
+const RESTORE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What came of a request.
 enum Answer {
@@ -49,23 +54,69 @@ pub enum TopError {
 
 /// Shows the forwarder whose admin port is at `url`, until somebody has seen enough.
 ///
+/// The runtime needs a worker thread beside the one that calls this: it is where signals are heard.
+///
 /// # Errors
-/// When there is no terminal, or it fails, or `url` is none.
+/// When there is no terminal, or it fails, or `url` is none. That it goes away is no error.
 pub async fn run(url: &str) -> Result<(), TopError> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(TopError::NoTerminal);
     }
     let port = Arc::new(Port::new(url).map_err(TopError::Url)?);
     let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut ends = signal(SignalKind::terminate())?;
+    let mut guards = JoinSet::new();
+    let told = Arc::new(Notify::new());
+    guards.spawn(guard(Ends::new()?, Arc::clone(&told)));
     // It also restores the terminal when something panics.
-    let mut terminal = ratatui::try_init()?;
+    let mut terminal = ratatui::try_init().inspect_err(|_error| {
+        let _gone = ratatui::try_restore();
+    })?;
     let ended = tokio::select! {
         ended = look(&mut terminal, &port, View::new(url), Paint { has_colours }) => ended,
-        _ = ends.recv() => Ok(()),
+        () = told.notified() => Ok(()),
     };
-    ratatui::restore();
+    let is_gone = terminal.show_cursor().and_then(|()| ratatui::try_restore()).is_err();
+    if is_gone {
+        // Its destructor would complain, on a standard error that is gone as well, and panic.
+        std::mem::forget(terminal);
+        return Ok(());
+    }
     ended.map_err(TopError::Terminal)
+}
+
+/// The signals that end it.
+struct Ends([Signal; 4]);
+
+impl Ends {
+    fn new() -> io::Result<Self> {
+        let [terminate, interrupt, hangup, quit] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()]
+                .map(signal);
+        Ok(Self([terminate?, interrupt?, hangup?, quit?]))
+    }
+
+    async fn next(&mut self) {
+        let [terminate, interrupt, hangup, quit] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+            _ = quit.recv() => {}
+        }
+    }
+}
+
+/// Hears the signals on another thread than the one that draws, for a terminal that takes nothing blocks that one. After
+/// a while, or with a second signal, the process ends all the same; to leave raw mode does not wait for the terminal.
+async fn guard(mut ends: Ends, told: Arc<Notify>) {
+    ends.next().await;
+    told.notify_one();
+    tokio::select! {
+        () = tokio::time::sleep(RESTORE_LIMIT) => {}
+        () = ends.next() => {}
+    }
+    let _gone = disable_raw_mode();
+    process::exit(1);
 }
 
 async fn look(
