@@ -113,7 +113,7 @@ pub enum Decoded<'e> {
 pub enum Malformed {
     /// The bytes are not JSON from here to the end of the document (or of the line).
     Json,
-    /// The bytes do not fit the Avro schema, from here to the end of the datums or in one text.
+    /// The bytes do not fit the Avro schema, from here to the end of the datums.
     Avro,
     /// The Avro schema can't be read, or is not that of a record.
     Schema,
@@ -123,8 +123,10 @@ pub enum Malformed {
     NoEventType,
     /// A counted type without an `id`.
     NoId,
-    /// A counted type without a usable `time`, where the time matters.
+    /// A counted type without a `time`, where the time matters.
     NoTime,
+    /// A counted type whose `time` can't be one, where the time matters.
+    BadTime,
     /// Longer than any event of Braze can be; never held in memory.
     TooLarge,
     /// Lost before it could be read: it lay in a damaged block, or its schema could not be had.
@@ -144,6 +146,7 @@ impl Malformed {
             Malformed::NoEventType => "no_event_type",
             Malformed::NoId => "no_id",
             Malformed::NoTime => "no_time",
+            Malformed::BadTime => "bad_time",
             Malformed::TooLarge => "too_large",
             Malformed::Unreadable => "unreadable",
             Malformed::ForeignAppGroup => "foreign_app_group",

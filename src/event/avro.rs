@@ -68,7 +68,7 @@ impl Plans {
     ///
     /// Datums have no marks between them, so nothing can be read behind one that does not fit the schema: it
     /// and all that follow are [`Malformed::Avro`]. So is the last one if it does not end where the bytes do;
-    /// a schema that is not the writer's shows like this. A text that is not UTF-8 spoils its own datum only.
+    /// a schema that is not the writer's shows like this. What is no character in a text is read as U+FFFD.
     ///
     /// Where the schema alone says that the type is not counted, nothing is read and all are ignored.
     pub(super) fn decode(
@@ -92,8 +92,15 @@ impl Plans {
         for done in 0..datums.count {
             let is_last = done + 1 == datums.count;
             match walk.datum(is_last) {
-                Ok(Stands::Event(named)) => emit(terms.judge_event(walk.found.event(text), named)),
-                Ok(Stands::Spoilt) => emit(Decoded::Malformed(Malformed::Avro)),
+                Ok(Stands::Event(record)) => {
+                    let judged = terms.judge_event(walk.found.event(text), record.named.as_bytes());
+                    emit(match judged {
+                        Decoded::Malformed(Malformed::NoEventType) if !record.foreign.is_empty() => {
+                            Decoded::Ignored { event_type: record.foreign.as_bytes() }
+                        }
+                        judged => judged,
+                    });
+                }
                 Ok(Stands::NoRecord) => emit(Decoded::Malformed(Malformed::NotAnObject)),
                 Err(_) => {
                     return (done..datums.count).for_each(|_| emit(Decoded::Malformed(Malformed::Avro)));
@@ -253,11 +260,71 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_utf8_spoils_its_own_datum_only() {
-        let schema = email(&json!([member("id", "string"), member("x", "string")]));
-        let body = [&[2, 0xff, 0][..], &text("1"), &[2, 0xff]].concat();
-        let good = json_says(&json!({"id": "1"}), EMAIL);
-        assert_eq!(read_datums(&schema, &body, 2), [vec![malformed(Malformed::Avro)], good].concat());
+    fn what_is_no_character_in_a_text_is_read_as_the_replacement_character() {
+        let schema =
+            email(&json!([member("id", "string"), member("campaign_name", "string"), member("x", "string")]));
+        for odd in [&[0xff][..], &[0xc0, 0xaf], &[0xed, 0xa0, 0x80], &[0]] {
+            let length = u8::try_from(odd.len() * 2).expect("is short");
+            let odd_text = [&[length], odd].concat();
+            let body = [text("1"), odd_text.clone(), text("x"), text("2"), text("b"), odd_text].concat();
+            let name = String::from_utf8_lossy(odd).replace('\0', "\u{fffd}");
+            let mut expected = json_says(&json!({"id": "1", "campaign_name": name}), EMAIL);
+            expected.extend(json_says(&json!({"id": "2", "campaign_name": "b"}), EMAIL));
+            assert_eq!(read_datums(&schema, &body, 2), expected, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_none_of_brazes_users_is_ignored_under_its_name() {
+        let record = |name: &str, fields: Json| json!({"type": "record", "name": name, "fields": fields});
+        let fields = || json!([member("id", "string")]);
+        let body = [text("1"), text("2")].concat();
+        for (name, event_type) in [
+            ("agentconsole.Message", "agentconsole.Message"),
+            ("dataexport.S3.inner.agentconsole.Message", "agentconsole.Message"),
+            ("com.acme.superusers.Send", "com.acme.superusers.Send"),
+        ] {
+            let ignored = vec![ignored(event_type); 2];
+            assert_eq!(read_datums(&record(name, fields()), &body, 2), ignored, "{name}");
+            // In a union it is seen one by one.
+            let union = json!(["null", record(name, fields())]);
+            let body = [vec![2], text("1"), vec![2], text("2")].concat();
+            assert_eq!(read_datums(&union, &body, 2), ignored, "{name}");
+        }
+        // A name alone says nothing, and where a file came from says more than a foreign name.
+        let unknown = vec![malformed(Malformed::NoEventType); 2];
+        assert_eq!(read_datums(&record("Send", fields()), &body, 2), unknown);
+        let origin = Origin { event_type: Some(EMAIL.into()), ..Origin::default() };
+        let read = read(&body, &datums(&record("com.acme.Send", fields()), 2), false, &origin);
+        let expected = ["1", "2"].map(|id| json_says(&json!({"id": id}), EMAIL)).concat();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_time_may_be_a_floating_point_number() {
+        let times = [
+            (1_795_771_955.0_f64, Ok(1_795_771_955_u64)),
+            (1_795_771_955.9, Ok(1_795_771_955)),
+            (0.5, Ok(0)),
+            (-1.0, Err(Malformed::BadTime)),
+            (f64::NAN, Err(Malformed::BadTime)),
+            (f64::INFINITY, Err(Malformed::BadTime)),
+            (1e20, Err(Malformed::BadTime)),
+        ];
+        let schema = email(&json!([member("id", "string"), member("time", json!(["null", "double"]))]));
+        for (time, expected) in times {
+            let body = [text("1"), vec![2], time.to_le_bytes().to_vec()].concat();
+            let expected = match expected {
+                Ok(seconds) => json_says(&json!({"id": "1", "time": seconds}), EMAIL),
+                Err(reason) => vec![malformed(reason)],
+            };
+            assert_eq!(read(&body, &datums(&schema, 1), true, &Origin::default()), expected, "{time}");
+        }
+        let absent = read(&[text("1"), vec![0]].concat(), &datums(&schema, 1), true, &Origin::default());
+        assert_eq!(absent, [malformed(Malformed::NoTime)]);
+        let schema = email(&json!([member("id", "string"), member("time", "float")]));
+        let body = [text("1"), 1024.5_f32.to_le_bytes().to_vec()].concat();
+        assert_eq!(read_datums(&schema, &body, 1), json_says(&json!({"id": "1", "time": 1024}), EMAIL));
     }
 
     #[test]

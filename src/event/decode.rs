@@ -2,8 +2,9 @@
 //!
 //! A body is looked at twice: once 64 bytes at a time, to mark where strings can end (`marks`), and once by a
 //! cursor (`cursor`) that hops from mark to mark, enforces the grammar, and picks the dozen fields that matter
-//! (`fields`). All of the body is validated as `serde_json` would, with two differences: there is no limit on
-//! depth, and none on the size of numbers.
+//! (`fields`). All of the body is validated as `serde_json` would, with these differences: there is no limit on
+//! depth, and none on the size of numbers; and what is no character in a string (half of a surrogate pair, bytes that
+//! are not UTF-8, NUL) does not spoil its event, but is read as U+FFFD.
 //!
 //! Avro goes another way (`event::avro`) to the same events.
 //!
@@ -159,20 +160,36 @@ impl Reader {
     ) -> Result<(), NotAnEnvelope> {
         // A body with one name that is not ASCII is mostly lines that are, and to see that is far cheaper.
         let ascii = ascii || text[start..].is_ascii();
-        let end = if ascii { text.len() } else { start + valid_utf8(&text[start..]) };
-        let cut = end < text.len();
+        let lossy = !ascii && simdutf8::basic::from_utf8(&text[start..]).is_err();
+        if lossy {
+            self.mark_invalid(text, start);
+        }
         let mut pass = Pass {
-            cursor: Cursor::new(&text[..end], start, cut, self.marks.bits(), &mut self.nesting),
+            cursor: Cursor::new(text, start, lossy, self.marks.bits(), &mut self.nesting),
             found: &mut self.found,
         };
         let read = pass.document(emit);
         read.map_err(|Broken| NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos })
     }
+
+    /// Marks what is not UTF-8, so that the cursor takes a string with it for one with escapes: no other is looked
+    /// at twice.
+    #[cold]
+    fn mark_invalid(&mut self, text: &[u8], start: usize) {
+        let mut at = start;
+        for chunk in text[start..].utf8_chunks() {
+            at += chunk.valid().len();
+            if !chunk.invalid().is_empty() {
+                self.marks.set(at);
+            }
+            at += chunk.invalid().len();
+        }
+    }
 }
 
 /// The door's check of a push body: valid JSON, and an envelope of Braze. Returns how many elements a [`Decoder`]
-/// finds in it as one [`Framing::Document`], and appends them to `out` as a [`Framing::Extract`], which is never
-/// longer than the body: whoever decodes that finds the same elements, in a tenth of the time, whatever is counted
+/// finds in it as one [`Framing::Document`], and appends them to `out` as a [`Framing::Extract`], which is
+/// longer than the body only where U+FFFD stands for bytes that are no character: whoever decodes that finds the same elements, in a tenth of the time, whatever is counted
 /// by then. On an error `out` holds scrap.
 ///
 /// # Errors
@@ -216,14 +233,6 @@ fn has_json(framing: &Framing) -> bool {
         Framing::Document | Framing::Lines => true,
         Framing::Avro(_) | Framing::Unreadable(_) | Framing::Extract => false,
         Framing::Parts(parts) => parts.iter().any(|part| has_json(&part.framing)),
-    }
-}
-
-/// How many bytes of `text` are valid UTF-8.
-fn valid_utf8(text: &[u8]) -> usize {
-    match simdutf8::compat::from_utf8(text) {
-        Ok(valid) => valid.len(),
-        Err(error) => error.valid_up_to(),
     }
 }
 
@@ -511,11 +520,10 @@ mod tests {
         assert_eq!(message(b"[\"a\x01\"]"), "control character in a string at byte 3");
         assert_eq!(message(b"[\"a\\x\"]"), "invalid escape in a string at byte 4");
         assert_eq!(message(b"[\"\\u12x4\"]"), "invalid escape in a string at byte 6");
-        assert_eq!(message(b"[\"\\udc00\"]"), "lone surrogate in a string at byte 2");
         assert_eq!(message(b"[01]"), "not a JSON number at byte 2");
         assert_eq!(message(b"[] x"), "characters after the end of the JSON at byte 3");
-        assert_eq!(message(b"[] \xff"), "invalid UTF-8 at byte 3");
-        assert_eq!(message(b"\xef\xbb\xbf[\"\xff\"]"), "invalid UTF-8 at byte 5");
+        assert_eq!(message(b"[] \xff"), "characters after the end of the JSON at byte 3");
+        assert_eq!(message(b"\xef\xbb\xbf[\xff]"), "unexpected character at byte 4");
     }
 
     #[test]
@@ -531,7 +539,7 @@ mod tests {
                 json(),
                 bad(Malformed::NotAnObject),
                 json(),
-                json(),
+                bad(Malformed::NotAnObject),
                 ignored("é")
             ]
         );
@@ -645,11 +653,7 @@ mod tests {
     fn a_string_with_an_invalid_escape_is_no_json() {
         // Long enough in front that the fault is in a later block.
         let pad = "p".repeat(200);
-        for string in
-            [r"\ud800", r"\ud800x", r"\ud800\n", r"\ud800\u0041", r"\ud800\ud800", r"\udc00", r"\udc00\ud800"]
-                .into_iter()
-                .chain([r"\x", r"\u", r"\u12", r"\u123g", r"\u+123", r"\U0041", "\\", "\t", "\u{0}", "\\\n"])
-        {
+        for string in [r"\x", r"\u", r"\u12", r"\u123g", r"\u+123", r"\U0041", "\\", "\t", "\u{1}", "\\\n"] {
             for body in [
                 format!(r#"["{string}"]"#),
                 format!(r#"["{pad}{string}{pad}"]"#),
@@ -659,6 +663,58 @@ mod tests {
             }
         }
         assert_eq!(check(br#"["\uD83D\uDE00\uFFFF\u0000"]"#), Ok(1));
+    }
+
+    #[test]
+    fn what_is_no_character_spoils_nothing() {
+        let odd: [&[u8]; 9] = [
+            br"\ud83d",
+            br"\ud800\u0041",
+            br"\udc00\ud800",
+            br"\u0000",
+            b"\0",
+            b"\xff",
+            b"\xc0\xaf",
+            b"\xe2\x82",
+            b"\xed\xa0\x80",
+        ];
+        let event = |id: u8, name: &[u8], skipped: &[u8]| {
+            let text = |text: &str| text.as_bytes().to_vec();
+            [
+                text(&format!(r#"{{"event_type":"{EMAIL}","id":"{id}","campaign_name":""#)),
+                name.to_vec(),
+                text(r#"","user":{"x":[""#),
+                skipped.to_vec(),
+                text(r#"",""#),
+                skipped.to_vec(),
+                text(r#""]}}"#),
+            ]
+            .concat()
+        };
+        let names = |elements: Vec<Element>| -> Vec<String> {
+            let name = |element| match element {
+                Element::Send { fields, .. } => fields[Field::CampaignName as usize].clone(),
+                other => panic!("{other:?}"),
+            };
+            elements.into_iter().map(name).collect()
+        };
+        for odd in odd {
+            let events =
+                [event(1, b"a", b"x"), event(2, odd, b"x"), event(3, b"b", odd), event(4, b"c", b"x")];
+            let list = events.join(&b","[..]);
+            let (envelope, array) =
+                ([b"{\"events\":[", &list[..], b"]}"].concat(), [b"[", &list[..], b"]"].concat());
+            let mut read = vec![decode(&envelope), decode(&array), decode_lines(events.join(&b"\n"[..]))];
+            let mut out = Vec::new();
+            assert_eq!(extract(&envelope, &mut out), Ok(4));
+            read.push(decode_with(&out, &Framing::Extract, false, &Origin::default()));
+            for elements in read {
+                let names = names(elements);
+                assert_eq!((&*names[0], &*names[2], &*names[3]), ("a", "b", "c"), "{odd:?}");
+                assert!(names[1].contains(char::REPLACEMENT_CHARACTER), "{odd:?}");
+                assert!(!names[1].contains('\0'), "{odd:?}");
+            }
+        }
     }
 
     #[test]
@@ -702,13 +758,36 @@ mod tests {
             r#""""#,
             r#""+1""#,
             r#""1 ""#,
-            "1.0",
             "-1",
-            "1e9",
+            "-1.5",
+            "1e20",
+            "true",
+            "[5]",
+            "{}",
+            r#""2026-11-27T00:00:00Z""#,
             "null",
             r#""[REDACTED]""#,
         ] {
             assert_eq!(time_of(&format!(r#","time":{absent}"#)), None, "{absent}");
+            let body = format!(r#"{{"event_type":"{EMAIL}","id":"1","time":{absent}}}"#);
+            let reason = if matches!(absent, "null" | "\"\"" | r#""[REDACTED]""#) {
+                Malformed::NoTime
+            } else {
+                Malformed::BadTime
+            };
+            compare(body.as_bytes(), &Framing::Document, true, &Origin::default());
+            let judged = decode_with(body.as_bytes(), &Framing::Document, true, &Origin::default());
+            assert_eq!(judged, [bad(reason)], "{absent}");
+        }
+        for (time, seconds) in [
+            ("1795771955.0", 1_795_771_955),
+            ("1795771955.9", 1_795_771_955),
+            ("1.795771955e9", 1_795_771_955),
+            (r#""1795771955.5""#, 1_795_771_955),
+            (r#"{"double":1.795771955E+9}"#, 1_795_771_955),
+            ("0.5", 0),
+        ] {
+            assert_eq!(time_of(&format!(r#","time":{time}"#)), Some(seconds), "{time}");
         }
     }
 

@@ -97,6 +97,47 @@ impl Span {
     }
 }
 
+/// What an event says of its time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum EventTime {
+    /// Nothing: no `time`, `null`, an empty or redacted text.
+    #[default]
+    Absent,
+    /// Unix seconds.
+    Seconds(u64),
+    /// Something that can't be a time.
+    Unusable,
+}
+
+impl EventTime {
+    /// What a text or a number says.
+    #[inline]
+    pub(super) fn of(text: &[u8]) -> Self {
+        parse_u64(text).map_or_else(|| Self::of_other(text), EventTime::Seconds)
+    }
+
+    #[cold]
+    fn of_other(text: &[u8]) -> Self {
+        if text.is_empty() || text == REDACTED {
+            return EventTime::Absent;
+        }
+        parse_decimal(text).into()
+    }
+
+    /// Unix seconds, where there is a usable time.
+    #[inline]
+    pub(super) fn seconds(self) -> Option<u64> {
+        if let EventTime::Seconds(seconds) = self { Some(seconds) } else { None }
+    }
+}
+
+impl From<Option<u64>> for EventTime {
+    /// A value that is there, whether it can be a time or not.
+    fn from(seconds: Option<u64>) -> Self {
+        seconds.map_or(EventTime::Unusable, EventTime::Seconds)
+    }
+}
+
 /// What has been found in the event that is being read. Reused for every event.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -104,7 +145,7 @@ pub(super) struct Found {
     pub(super) properties: Level,
     pub(super) event_type: Span,
     pub(super) id: Span,
-    pub(super) time: Option<u64>,
+    pub(super) time: EventTime,
     /// Values that had escapes, unescaped. A [`Span`] that starts behind the text points in here.
     pub(super) unescaped: Vec<u8>,
     /// A key that had escapes, unescaped.
@@ -119,7 +160,7 @@ impl Found {
         self.properties.clear();
         self.event_type = Span::EMPTY;
         self.id = Span::EMPTY;
-        self.time = None;
+        self.time = EventTime::Absent;
         self.unescaped.clear();
     }
 
@@ -171,7 +212,7 @@ pub(super) enum Element<'e> {
 pub(super) struct Noted<'e> {
     pub(super) event_type: &'e [u8],
     pub(super) id: &'e [u8],
-    pub(super) time: Option<u64>,
+    pub(super) time: EventTime,
     pub(super) fields: [&'e [u8]; FIELDS],
 }
 
@@ -247,8 +288,9 @@ impl<'e> Terms<'e> {
         if id.is_empty() {
             return Decoded::Malformed(Malformed::NoId);
         }
-        if rules.time_needed && time.is_none() {
-            return Decoded::Malformed(Malformed::NoTime);
+        if rules.time_needed && time.seconds().is_none() {
+            let is_absent = time == EventTime::Absent;
+            return Decoded::Malformed(if is_absent { Malformed::NoTime } else { Malformed::BadTime });
         }
         let [app_group_id, app_group_name, ..] = &mut fields;
         if app_group_id.is_empty() {
@@ -257,7 +299,7 @@ impl<'e> Terms<'e> {
         if app_group_name.is_empty() {
             *app_group_name = from_origin(origin.app_group_name.as_deref());
         }
-        Decoded::Send(SendEvent { event_type: index, id, time, fields })
+        Decoded::Send(SendEvent { event_type: index, id, time: time.seconds(), fields })
     }
 }
 
@@ -273,10 +315,13 @@ fn from_origin(value: Option<&str>) -> &[u8] {
     value.unwrap_or_default().as_bytes()
 }
 
+/// The digits of the largest u64.
+const U64_DIGITS_MAX: usize = 20;
+
 /// 1 to 20 digits that fit.
 #[inline]
 pub(super) fn parse_u64(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > 20 {
+    if digits.is_empty() || digits.len() > U64_DIGITS_MAX {
         return None;
     }
     digits.iter().try_fold(0u64, |number, digit| {
@@ -285,9 +330,72 @@ pub(super) fn parse_u64(digits: &[u8]) -> Option<u64> {
     })
 }
 
+/// A decimal number without a sign, as JSON writes it, with its fraction cut off.
+fn parse_decimal(number: &[u8]) -> Option<u64> {
+    let (mantissa, exponent) = match number.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(at) => (&number[..at], std::str::from_utf8(&number[at + 1..]).ok()?.parse::<i32>().ok()?),
+        None => (number, 0),
+    };
+    let (whole, fraction) = match mantissa.iter().position(|byte| *byte == b'.') {
+        Some(at) if at + 1 < mantissa.len() => (&mantissa[..at], &mantissa[at + 1..]),
+        Some(_) => return None,
+        // Digits alone have been tried before.
+        None if mantissa.len() == number.len() => return None,
+        None => (mantissa, &b""[..]),
+    };
+    let digits = || whole.iter().chain(fraction);
+    if whole.is_empty() || !digits().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let zeros = digits().take_while(|digit| **digit == b'0').count();
+    if zeros == whole.len() + fraction.len() {
+        return Some(0);
+    }
+    // Where the point stands, counted from the first digit that is not zero.
+    let point = i64::try_from(whole.len()).ok()? + i64::from(exponent) - i64::try_from(zeros).ok()?;
+    let wanted = match usize::try_from(point) {
+        Ok(wanted) if wanted > U64_DIGITS_MAX => return None,
+        Ok(wanted) => wanted,
+        Err(_) => 0,
+    };
+    let digits = digits().skip(zeros).chain(std::iter::repeat(&b'0')).take(wanted);
+    digits
+        .copied()
+        .try_fold(0u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_decimal_is_cut_at_its_point() {
+        for (number, seconds) in [
+            ("1795771955.0", Some(1_795_771_955)),
+            ("1795771955.999999999999999999999999", Some(1_795_771_955)),
+            ("1.795771955e9", Some(1_795_771_955)),
+            ("1.7957719559E+9", Some(1_795_771_955)),
+            ("17957719550e-1", Some(1_795_771_955)),
+            ("0.00017e6", Some(170)),
+            ("0.9", Some(0)),
+            ("0e999", Some(0)),
+            ("5e-2000000000", Some(0)),
+            ("18446744073709551615.9", Some(u64::MAX)),
+            ("18446744073709551616.0", None),
+            ("1e20", None),
+            ("1e999999999999", None),
+            ("-1.0", None),
+            ("+1.0", None),
+            ("1.", None),
+            (".5", None),
+            ("1e", None),
+            ("1.5.5", None),
+            ("0x10", None),
+            ("2026-11-27T00:00:00Z", None),
+        ] {
+            assert_eq!(parse_decimal(number.as_bytes()), seconds, "{number}");
+        }
+    }
 
     #[test]
     fn every_field_has_its_key() {

@@ -31,6 +31,8 @@ pub(super) enum Node {
     /// `int` and `long`.
     Integer(Unit),
     Fixed(usize),
+    Float,
+    Double,
     Bytes,
     Text,
     Enum(Box<[Box<str>]>),
@@ -56,6 +58,8 @@ pub(super) struct Record {
     says_type: bool,
     /// The event type in its full name; empty where there is none.
     pub(super) named: Box<str>,
+    /// What else its full name says that it is; empty where it is of a type of Braze's users, or has no namespace.
+    pub(super) foreign: Box<str>,
 }
 
 #[derive(Debug)]
@@ -75,7 +79,10 @@ impl Plan {
     /// The type of all events, where no event can say another; they are from `origin`.
     pub(super) fn fixed_type<'p>(&'p self, origin: &'p Origin) -> Option<&'p [u8]> {
         let Node::Record(record) = &self.nodes[self.root] else { return None };
-        let known = if record.named.is_empty() { origin.event_type.as_deref()? } else { &record.named };
+        let known = match (&*record.named, origin.event_type.as_deref()) {
+            ("", known) => known.unwrap_or(&record.foreign),
+            (named, _) => named,
+        };
         (!record.says_type && !known.is_empty()).then_some(known.as_bytes())
     }
 }
@@ -165,8 +172,8 @@ impl Compiler {
             "null" => Node::Null,
             "boolean" => Node::Boolean,
             "int" | "long" => Node::Integer(unit(logical)),
-            "float" => Node::Fixed(4),
-            "double" => Node::Fixed(8),
+            "float" => Node::Float,
+            "double" => Node::Double,
             "bytes" => Node::Bytes,
             "string" => Node::Text,
             _ => {
@@ -190,7 +197,10 @@ impl Compiler {
             members.push(Member { key: Key::of(key.as_bytes()), node });
         }
         let says_type = members.iter().any(|member| member.key == Key::EventType);
-        let record = Record { members: members.into(), says_type, named: event_type_in(&name).into() };
+        let named = event_type_in(&name);
+        let foreign = if named.is_empty() { foreign_type_in(&name) } else { "" };
+        let record =
+            Record { members: members.into(), says_type, named: named.into(), foreign: foreign.into() };
         self.nodes[id] = Node::Record(Box::new(record));
         Ok(id)
     }
@@ -227,6 +237,16 @@ fn event_type_in(full_name: &str) -> &str {
     let mut starts = full_name.match_indices(EVENT_TYPE_ROOT).map(|(at, _)| at);
     let start = starts.find(|at| *at == 0 || full_name.as_bytes()[at - 1] == b'.');
     start.map_or("", |at| &full_name[at..])
+}
+
+/// The type of an event that is none of Braze's users: its full name, without what storage exports put in front of it;
+/// empty where it has no namespace, for then it says nothing.
+fn foreign_type_in(full_name: &str) -> &str {
+    if !full_name.contains('.') {
+        return "";
+    }
+    let exported = full_name.strip_prefix("dataexport.").and_then(|name| name.split_once(".inner."));
+    exported.map_or(full_name, |(_, name)| name)
 }
 
 /// Source: Avro 1.12 specification, "Logical Types". One that is not known means nothing.

@@ -4,8 +4,8 @@
 //! work is bounded by their number: what takes no byte (a null, a record of nulls, an array of them that claims
 //! 2^60 items) is paid from a budget.
 
-use super::schema::{Member, Node, NodeId, Plan, Unit};
-use crate::event::found::{Found, Key, REDACTED, Span, parse_u64, tag_key};
+use super::schema::{Member, Node, NodeId, Plan, Record, Unit};
+use crate::event::found::{EventTime, Found, Key, REDACTED, Span, tag_key};
 
 /// How deep values may be nested: recursive schemas allow any depth.
 const DEPTH_MAX: u32 = 64;
@@ -21,12 +21,10 @@ const STEPS: u64 = 4096;
 pub(super) struct Misfit;
 
 /// What a datum is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Stands<'p> {
-    /// It is in `found`; its schema names this type, or none.
-    Event(&'p [u8]),
-    /// An event with a text that is not UTF-8.
-    Spoilt,
+    /// It is in `found`; this is its schema.
+    Event(&'p Record),
     /// Of a union, a branch that is no record.
     NoRecord,
 }
@@ -37,7 +35,6 @@ pub(super) struct Walk<'p, 'b, 'f> {
     text: &'b [u8],
     pos: usize,
     steps_left: u64,
-    spoilt: bool,
     pub(super) found: &'f mut Found,
 }
 
@@ -46,17 +43,16 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
     pub(super) fn new(plan: &'p Plan, text: &'b [u8], start: usize, found: &'f mut Found) -> Self {
         let bytes = text.len().saturating_sub(start) as u64;
         let steps_left = STEPS + bytes.saturating_mul(STEPS_PER_BYTE);
-        Self { plan, text, pos: start, steps_left, spoilt: false, found }
+        Self { plan, text, pos: start, steps_left, found }
     }
 
     /// Reads the next datum into `found`. The last one must end where the bytes end.
     pub(super) fn datum(&mut self, is_last: bool) -> Result<Stands<'p>, Misfit> {
         self.found.clear();
-        self.spoilt = false;
         let stands = match self.resolve(self.plan.root)? {
             Node::Record(record) => {
                 self.event(&record.members)?;
-                Stands::Event(record.named.as_bytes())
+                Stands::Event(record)
             }
             node => {
                 self.skip(node, DEPTH_MAX)?;
@@ -66,7 +62,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         if is_last && self.pos != self.text.len() {
             return Err(Misfit);
         }
-        Ok(if self.spoilt { Stands::Spoilt } else { stands })
+        Ok(stands)
     }
 
     fn event(&mut self, members: &'p [Member]) -> Result<(), Misfit> {
@@ -136,11 +132,9 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         match self.resolve(node)? {
             Node::Text => {
                 let span = self.span()?;
-                if std::str::from_utf8(&self.text[span.start..span.end]).is_err() {
-                    self.spoilt = true;
-                    return Ok(Span::EMPTY);
-                }
-                Ok(span)
+                let text = &self.text[span.start..span.end];
+                let is_odd = std::str::from_utf8(text).is_err() || memchr::memchr(0, text).is_some();
+                Ok(if is_odd { self.keep_characters(text) } else { span })
             }
             Node::Integer(_) => {
                 let number = self.integer()?;
@@ -155,21 +149,31 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
     }
 
     /// Seconds: digits in a text, or an integer in the unit that its type says.
-    fn time(&mut self, node: NodeId) -> Result<Option<u64>, Misfit> {
+    fn time(&mut self, node: NodeId) -> Result<EventTime, Misfit> {
         match self.resolve(node)? {
             Node::Integer(unit) => {
                 let number = u64::try_from(self.integer()?).ok();
-                Ok(match unit {
+                Ok(EventTime::from(match unit {
                     Unit::PerSecond(parts) => number.map(|number| number / parts),
                     Unit::NoInstant => None,
-                })
+                }))
             }
             Node::Text => {
                 let span = self.span()?;
-                Ok(parse_u64(&self.text[span.start..span.end]))
+                Ok(EventTime::of(&self.text[span.start..span.end]))
             }
-            other => self.skip(other, DEPTH_MAX).map(|()| None),
+            Node::Float => Ok(whole(f64::from(f32::from_le_bytes(self.bytes()?))).into()),
+            Node::Double => Ok(whole(f64::from_le_bytes(self.bytes()?)).into()),
+            Node::Null => Ok(EventTime::Absent),
+            other => self.skip(other, DEPTH_MAX).map(|()| EventTime::Unusable),
         }
+    }
+
+    /// The next bytes.
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Misfit> {
+        let start = self.pos;
+        self.pass(N)?;
+        self.text[start..].first_chunk().copied().ok_or(Misfit)
     }
 
     /// The type that a value has, once its union has said which.
@@ -217,6 +221,8 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
             },
             Node::Integer(_) => self.integer().map(|_| ()),
             Node::Fixed(bytes) => self.pass(*bytes),
+            Node::Float => self.pass(4),
+            Node::Double => self.pass(8),
             Node::Bytes | Node::Text => self.span().map(|_| ()),
             Node::Enum(symbols) => {
                 let number = usize::try_from(self.integer()?).map_err(|_| Misfit)?;
@@ -327,6 +333,13 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         self.keep(itoa::Buffer::new().format(number).as_bytes())
     }
 
+    /// Keeps a text with U+FFFD for what is no character: what is not UTF-8, and NUL.
+    #[cold]
+    fn keep_characters(&mut self, text: &[u8]) -> Span {
+        let text = String::from_utf8_lossy(text).replace('\0', "\u{fffd}");
+        self.keep(text.as_bytes())
+    }
+
     /// Keeps a value that does not stand in the bytes as it is.
     fn keep(&mut self, value: &[u8]) -> Span {
         let kept = &mut self.found.unescaped;
@@ -334,6 +347,14 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         kept.extend_from_slice(value);
         Span { start, end: start + value.len() }
     }
+}
+
+/// A time that is not negative, with its fraction cut off.
+fn whole(number: f64) -> Option<u64> {
+    /// 2^64.
+    const TOO_MUCH: f64 = 18_446_744_073_709_551_616.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the bounds")]
+    (0.0..TOO_MUCH).contains(&number).then_some(number as u64)
 }
 
 #[inline]

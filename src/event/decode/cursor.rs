@@ -19,10 +19,6 @@ pub(super) enum Fault {
     Control,
     #[error("invalid escape in a string")]
     Escape,
-    #[error("lone surrogate in a string")]
-    Surrogate,
-    #[error("invalid UTF-8")]
-    Utf8,
     #[error("characters after the end of the JSON")]
     Trailing,
     #[error("neither an event nor an array of events")]
@@ -49,8 +45,8 @@ pub(super) struct Cursor<'b> {
     text: &'b [u8],
     marks: &'b [u8],
     nesting: &'b mut Nesting,
-    /// Whether the text was cut off where its UTF-8 ends to be valid.
-    cut: bool,
+    /// Whether the text is not valid UTF-8; the first byte of what is not is marked, as an escape is.
+    lossy: bool,
     pub(super) pos: usize,
     /// Means something only after a method has failed.
     pub(super) fault: Fault,
@@ -61,11 +57,16 @@ impl<'b> Cursor<'b> {
     pub(super) fn new(
         text: &'b [u8],
         pos: usize,
-        cut: bool,
+        lossy: bool,
         marks: &'b [u8],
         nesting: &'b mut Nesting,
     ) -> Self {
-        Self { text, marks, nesting, cut, pos, fault: Fault::End }
+        Self { text, marks, nesting, lossy, pos, fault: Fault::End }
+    }
+
+    /// Whether a string with marks in it may hold bytes that are not UTF-8.
+    pub(super) fn is_lossy(&self) -> bool {
+        self.lossy
     }
 
     pub(super) fn text(&self) -> &'b [u8] {
@@ -85,7 +86,6 @@ impl<'b> Cursor<'b> {
         self.fault = match fault {
             Fault::NotAnEnvelope => fault,
             _ if self.pos < self.text.len() => fault,
-            _ if self.cut => Fault::Utf8,
             _ => Fault::End,
         };
         Err(Broken)
@@ -108,7 +108,7 @@ impl<'b> Cursor<'b> {
 
     /// Whether nothing is left; to be asked after [`Self::token`] returned 0.
     pub(super) fn is_at_end(&self) -> bool {
-        self.pos == self.text.len() && !self.cut
+        self.pos == self.text.len()
     }
 
     /// Nothing but white space is left.
@@ -161,6 +161,9 @@ impl<'b> Cursor<'b> {
                     return Ok(at);
                 }
                 b'\\' => at += self.escape(at)?,
+                // Not UTF-8, or NUL: whoever reads the string finds U+FFFD there.
+                0x80.. => at += 1,
+                0 if at < self.text.len() => at += 1,
                 _ => return self.fail(at, Fault::Control),
             }
             at = first_mark(self.marks, at);
@@ -171,26 +174,15 @@ impl<'b> Cursor<'b> {
     fn escape(&mut self, at: usize) -> Result<usize, Broken> {
         match self.byte(at + 1) {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(2),
-            b'u' => match self.hex(at + 2)? {
-                0xd800..=0xdbff => {
-                    if self.byte(at + 6) != b'\\' || self.byte(at + 7) != b'u' {
-                        return self.fail(at + 6, Fault::Surrogate);
-                    }
-                    match self.hex(at + 8)? {
-                        0xdc00..=0xdfff => Ok(12),
-                        _ => self.fail(at + 6, Fault::Surrogate),
-                    }
-                }
-                0xdc00..=0xdfff => self.fail(at, Fault::Surrogate),
-                _ => Ok(6),
-            },
+            // Half of a surrogate pair is legal grammar, and stands for U+FFFD.
+            b'u' => self.hex(at + 2).map(|()| 6),
             _ => self.fail(at + 1, Fault::Escape),
         }
     }
 
-    fn hex(&mut self, at: usize) -> Result<u32, Broken> {
-        if let Some(unit) = hex4(self.text.get(at..).unwrap_or_default()) {
-            return Ok(unit);
+    fn hex(&mut self, at: usize) -> Result<(), Broken> {
+        if hex4(self.text.get(at..).unwrap_or_default()).is_some() {
+            return Ok(());
         }
         let digits = self.text.iter().skip(at).take_while(|byte| byte.is_ascii_hexdigit()).count();
         self.fail(at + digits, Fault::Escape)

@@ -6,11 +6,17 @@ pub(super) fn hex4(text: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Appends what `raw`, the inside of a valid string, stands for.
+/// Appends what `raw`, the inside of a valid string, stands for: with U+FFFD for NUL and for half of a surrogate
+/// pair.
 pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
+    while let Some(at) = memchr::memchr2(b'\\', 0, rest) {
         out.extend_from_slice(&rest[..at]);
+        if rest[at] == 0 {
+            push(char::REPLACEMENT_CHARACTER, out);
+            rest = &rest[at + 1..];
+            continue;
+        }
         let escape = &rest[at + 1..];
         let (plain, length) = match escape.first() {
             Some(b'b') => (b'\x08', 1),
@@ -35,14 +41,28 @@ pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
 /// `u` on.
 fn unescape_unicode(digits: &[u8], out: &mut Vec<u8>) -> usize {
     let high = hex4(digits).unwrap_or_default();
-    let low = digits.get(6..).and_then(hex4).unwrap_or_default();
-    let (code, length) = match high {
-        0xd800..=0xdbff => (0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff), 11),
+    let low = digits.get(4..).and_then(|rest| rest.strip_prefix(b"\\u")).and_then(hex4);
+    let (code, length) = match (high, low) {
+        (0xd800..=0xdbff, Some(low @ 0xdc00..=0xdfff)) => {
+            (0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff), 11)
+        }
         _ => (high, 5),
     };
-    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    let character = char::from_u32(code).filter(|character| *character != '\0');
+    push(character.unwrap_or(char::REPLACEMENT_CHARACTER), out);
     length
+}
+
+fn push(character: char, out: &mut Vec<u8>) {
+    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+/// Puts U+FFFD in the place of what is not UTF-8 in `text` from `start` on.
+#[cold]
+pub(super) fn make_valid(text: &mut Vec<u8>, start: usize) {
+    let valid = String::from_utf8_lossy(&text[start..]).into_owned();
+    text.truncate(start);
+    text.extend_from_slice(valid.as_bytes());
 }
 
 #[cfg(test)]
@@ -54,6 +74,31 @@ mod tests {
         let mut out = b"before ".to_vec();
         unescape(br#"a\"\\\/\b\f\n\r\t\u00E9\u20ac\ud83D\uDe00z"#, &mut out);
         assert_eq!(String::from_utf8(out).expect("is UTF-8"), "before a\"\\/\u{8}\u{c}\n\r\té€😀z");
+    }
+
+    #[test]
+    fn what_is_no_character_becomes_the_replacement_character() {
+        let read = |raw: &[u8]| {
+            let mut out = b"\xff".to_vec();
+            unescape(raw, &mut out);
+            make_valid(&mut out, 1);
+            String::from_utf8(out[1..].to_vec()).expect("is UTF-8")
+        };
+        for (raw, expected) in [
+            (&br"\ud83d"[..], "\u{fffd}"),
+            (br"a\ud83dz", "a\u{fffd}z"),
+            (br"\ud83d\u0041", "\u{fffd}A"),
+            (br"\ud83d\ud83d\ude00", "\u{fffd}😀"),
+            (br"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+            (br"\u0000", "\u{fffd}"),
+            (b"a\0z", "a\u{fffd}z"),
+            (b"\xff\\n\xc3", "\u{fffd}\n\u{fffd}"),
+            // Overlong forms, and surrogates as bytes.
+            (b"\xc0\xafx", "\u{fffd}\u{fffd}x"),
+            (b"\xed\xa0\x80x", "\u{fffd}\u{fffd}\u{fffd}x"),
+        ] {
+            assert_eq!(read(raw), expected, "{raw:?}");
+        }
     }
 
     #[test]

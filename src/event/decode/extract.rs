@@ -1,16 +1,16 @@
 //! What the door keeps of a body that it has read, so that a lane need not read it again.
 //!
 //! An extract holds what a reader finds in a body, element by element, and nothing else of it: about a quarter of
-//! its length, and never more than its length. Nothing in it depends on what is counted. It is what a pushed body
-//! becomes in the queue, so its form changes only together with the queue's format. Numbers are in groups of 7 bits,
+//! its length, and more than that only where bytes that are no character become U+FFFD, which has three. Nothing in
+//! it depends on what is counted. It is what a pushed body becomes in the queue, so its form changes only together with the queue's format. Numbers are in groups of 7 bits,
 //! the lowest first; a text is its length and its bytes.
 //!
 //! | kind, one byte | what follows |
 //! |---|---|
-//! | [`EVENT`] | two bytes, of which bit n says whether there is field n, bit 8 a time; the type; the id; the time; the fields |
+//! | [`EVENT`] | two bytes, of which bit n says whether there is field n, bit 8 a time, bit 9 one that can't be used; the type; the id; the time; the fields |
 //! | [`NOT_AN_OBJECT`], [`EMPTY`], [`FOREIGN`] | nothing |
 
-use crate::event::found::{Element, Noted};
+use crate::event::found::{Element, EventTime, Noted};
 use crate::event::{FIELDS, Malformed};
 
 const EVENT: u8 = 0;
@@ -22,6 +22,8 @@ const FOREIGN: u8 = 3;
 
 /// Set where there is a time.
 const TIME: u16 = 1 << FIELDS;
+/// Set where what is said of the time can't be one. A reader that does not know it finds no time.
+const UNUSABLE_TIME: u16 = TIME << 1;
 
 /// Appends one element.
 pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
@@ -34,7 +36,11 @@ pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
     if *event == Noted::default() {
         return out.push(EMPTY);
     }
-    let mut present = if event.time.is_some() { TIME } else { 0 };
+    let mut present = match event.time {
+        EventTime::Absent => 0,
+        EventTime::Seconds(_) => TIME,
+        EventTime::Unusable => UNUSABLE_TIME,
+    };
     for (number, field) in event.fields.iter().enumerate() {
         present |= u16::from(!field.is_empty()) << number;
     }
@@ -42,7 +48,7 @@ pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
     out.extend_from_slice(&present.to_le_bytes());
     write_text(out, event.event_type);
     write_text(out, event.id);
-    if let Some(time) = event.time {
+    if let EventTime::Seconds(time) = event.time {
         write_number(out, time);
     }
     event.fields.iter().filter(|field| !field.is_empty()).for_each(|field| write_text(out, field));
@@ -86,7 +92,11 @@ fn read_element<'e>(rest: &mut &'e [u8]) -> Option<Element<'e>> {
     }
     let present = u16::from_le_bytes(read_bytes(rest, 2)?.try_into().ok()?);
     let (event_type, id) = (read_text(rest)?, read_text(rest)?);
-    let time = if present & TIME == 0 { None } else { Some(read_number(rest)?) };
+    let time = match present & (TIME | UNUSABLE_TIME) {
+        0 => EventTime::Absent,
+        TIME => EventTime::Seconds(read_number(rest)?),
+        _ => EventTime::Unusable,
+    };
     let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
     for (number, field) in fields.iter_mut().enumerate() {
         if present >> number & 1 == 1 {
@@ -157,6 +167,7 @@ mod tests {
             Element::Malformed(Malformed::NotAnObject),
             Element::Malformed(Malformed::ForeignAppGroup),
             Element::Event(Noted::default()),
+            Element::Event(Noted { event_type: b"type", time: EventTime::Unusable, ..Noted::default() }),
         ];
         for element in &elements {
             write(&mut out, element);
@@ -173,7 +184,12 @@ mod tests {
     fn an_extract_that_is_cut_short_ends_in_what_can_not_be_read() {
         let mut out = Vec::new();
         let fields = std::array::from_fn(|_| &b"field"[..]);
-        let event = Element::Event(Noted { event_type: b"type", id: b"id", time: Some(u64::MAX), fields });
+        let event = Element::Event(Noted {
+            event_type: b"type",
+            id: b"id",
+            time: EventTime::Seconds(u64::MAX),
+            fields,
+        });
         write(&mut out, &Element::Malformed(Malformed::NotAnObject));
         write(&mut out, &event);
         for cut in 1..=out.len() {

@@ -1,8 +1,8 @@
 //! How the JSON of one event is read into [`Found`]: its members, and the forms their values take.
 
 use super::cursor::{Broken, Cursor, Fault, Quoted};
-use super::escape::unescape;
-use crate::event::found::{Found, Key, REDACTED, Span, parse_u64, tag_key};
+use super::escape::{make_valid, unescape};
+use crate::event::found::{EventTime, Found, Key, REDACTED, Span, parse_u64, tag_key};
 
 /// Where the reading of an object stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +20,13 @@ enum Value {
     Text(Span),
     /// Digits; they may be too many for a u64.
     Integer(Span),
-    /// Digits in an Avro union: `{"int":n}`, `{"long":n}`.
-    UnionInteger(Span),
+    /// A number that is not digits alone.
+    Decimal(Span),
+    /// A number in an Avro union: `{"int":n}`, `{"long":n}`, `{"double":n}`.
+    UnionNumber(Span),
+    /// `null`.
     Absent,
+    Other,
 }
 
 impl Found {
@@ -122,14 +126,15 @@ impl Found {
         Ok(if self.bytes(cursor.text(), span) == REDACTED { Span::EMPTY } else { span })
     }
 
-    /// Seconds: digits, as a number or as a text.
+    /// Seconds, as a number or as a text.
     #[inline]
-    fn time(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<u64>, Broken> {
+    fn time(&mut self, cursor: &mut Cursor<'_>) -> Result<EventTime, Broken> {
         Ok(match self.value(cursor)? {
-            Value::Text(span) | Value::Integer(span) | Value::UnionInteger(span) => {
-                parse_u64(self.bytes(cursor.text(), span))
+            Value::Text(span) | Value::Integer(span) | Value::Decimal(span) | Value::UnionNumber(span) => {
+                EventTime::of(self.bytes(cursor.text(), span))
             }
-            Value::Absent => None,
+            Value::Absent => EventTime::Absent,
+            Value::Other => EventTime::Unusable,
         })
     }
 
@@ -154,8 +159,12 @@ impl Found {
 
     #[inline(never)]
     fn keep_unescaped(&mut self, cursor: &Cursor<'_>, span: Span) -> Span {
-        let start = cursor.text().len() + self.unescaped.len();
+        let from = self.unescaped.len();
+        let start = cursor.text().len() + from;
         unescape(cursor.text().get(span.start..span.end).unwrap_or_default(), &mut self.unescaped);
+        if cursor.is_lossy() {
+            make_valid(&mut self.unescaped, from);
+        }
         Span { start, end: cursor.text().len() + self.unescaped.len() }
     }
 
@@ -165,7 +174,7 @@ impl Found {
         cursor.pos += 1;
         if cursor.token() == b'}' {
             cursor.pos += 1;
-            return Ok(Value::Absent);
+            return Ok(Value::Other);
         }
         let mut type_name = Branch::Unread;
         loop {
@@ -186,13 +195,11 @@ impl Found {
     fn union_value(&mut self, cursor: &mut Cursor<'_>, branch: Branch) -> Result<Value, Broken> {
         match (branch, cursor.token()) {
             (Branch::Text, b'"') => self.value(cursor),
-            (Branch::Int | Branch::Long, token @ (b'0'..=b'9' | b'-')) => {
-                Ok(match bare_value(cursor, token)? {
-                    Value::Integer(span) => Value::UnionInteger(span),
-                    _ => Value::Absent,
-                })
-            }
-            _ => cursor.skip().map(|()| Value::Absent),
+            (Branch::Number(_), token @ (b'0'..=b'9' | b'-')) => Ok(match bare_value(cursor, token)? {
+                Value::Integer(span) | Value::Decimal(span) => Value::UnionNumber(span),
+                other => other,
+            }),
+            _ => cursor.skip().map(|()| Value::Other),
         }
     }
 }
@@ -202,8 +209,8 @@ impl Found {
 enum Branch {
     Unread,
     Text,
-    Int,
-    Long,
+    /// One of the numbers, told apart by its first letter.
+    Number(u8),
     /// Another type, or several keys: no union that means anything here.
     None,
 }
@@ -212,8 +219,10 @@ impl Branch {
     fn of(name: &[u8]) -> Self {
         match name {
             b"string" => Branch::Text,
-            b"int" => Branch::Int,
-            b"long" => Branch::Long,
+            b"int" => Branch::Number(b'i'),
+            b"long" => Branch::Number(b'l'),
+            b"float" => Branch::Number(b'f'),
+            b"double" => Branch::Number(b'd'),
             _ => Branch::None,
         }
     }
@@ -223,11 +232,13 @@ impl Branch {
 #[inline]
 fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Broken> {
     if !matches!(token, b'0'..=b'9' | b'-') {
-        return cursor.skip().map(|()| Value::Absent);
+        let other = if token == b'n' { Value::Absent } else { Value::Other };
+        return cursor.skip().map(|()| other);
     }
     let start = cursor.pos;
     let plain = cursor.number()?;
-    Ok(if plain { Value::Integer(Span { start, end: cursor.pos }) } else { Value::Absent })
+    let span = Span { start, end: cursor.pos };
+    Ok(if plain { Value::Integer(span) } else { Value::Decimal(span) })
 }
 
 /// Passes the comma before another member, or the closing brace.

@@ -33,6 +33,13 @@ impl Marks {
         seen.to_bitmask() == 0
     }
 
+    /// Marks one byte more of the body.
+    pub(super) fn set(&mut self, at: usize) {
+        if let Some(bits) = self.bits.get_mut(at / 8) {
+            *bits |= 1 << (at % 8);
+        }
+    }
+
     pub(super) fn bits(&self) -> &[u8] {
         &self.bits
     }
