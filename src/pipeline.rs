@@ -1,13 +1,15 @@
 //! The whole flow in one loop: receive → hand to a lane → (flush tick) cut → merge and encode → submit →
 //! settle → acknowledge.
 //!
-//! Three promises are kept here and nowhere else:
+//! Four promises are kept here and nowhere else:
 //!
 //! - A delivery is acknowledged only when every batch that answers for it has an outcome.
 //! - A connection that is slow or dead delays nobody: each of its requests waits for its turn at most
 //!   `flush.timeout`, takes at most `flush.timeout`, and is then dropped and booked.
 //! - Nothing is retried.
+//! - What the queue could not acknowledge any more is not sent: it stays there, for the next start to count.
 
+mod acknowledge;
 mod flush;
 mod names;
 mod report;
@@ -129,6 +131,14 @@ struct Run {
     is_recalled: bool,
     /// The connections and tags of a reload that waits for its cut.
     reload: Option<(Vec<Connection>, Arc<Layout>)>,
+    /// Why the queue has failed.
+    failure: Option<QueueError>,
+    /// What `acknowledge` has refused once is not tried again; a queue that can't be read may still be told.
+    may_acknowledge: bool,
+    /// Nothing more is sent, for the queue could not acknowledge it.
+    is_halted: bool,
+    /// When a stop has waited long enough.
+    deadline: Option<Instant>,
 }
 
 impl Run {
@@ -141,12 +151,16 @@ impl Run {
             acknowledge: None,
             is_recalled: false,
             reload: None,
+            failure: None,
+            may_acknowledge: true,
+            is_halted: false,
+            deadline: None,
         }
     }
 
     /// Whether something is to be handed to a lane. What was received is still counted while it drains.
     fn is_handing(&self) -> bool {
-        !self.in_hand.is_empty() && !matches!(self.phase, Phase::Abandoning(_))
+        !self.in_hand.is_empty() && !self.is_halted && !matches!(self.phase, Phase::Abandoning(_))
     }
 
     /// Whether it takes another delivery in hand.
@@ -164,6 +178,17 @@ impl Run {
         if !matches!(self.phase, Phase::Abandoning(_)) {
             self.phase = Phase::Draining(ended);
         }
+    }
+
+    /// Stops, and waits for outcomes until `deadline` at the latest.
+    fn stop(&mut self, deadline: Instant) {
+        self.drain(Ended::Stopped);
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    /// Whether whatever can still happen has happened.
+    fn is_over(&self) -> bool {
+        self.is_halted || self.ledger.is_clear()
     }
 }
 
@@ -236,33 +261,24 @@ impl<I: Intake> Pipeline<I> {
     /// Carries events from `queue` to Datadog until the queue ends or a command says stop.
     ///
     /// # Errors
-    /// When the queue fails: then what was counted is flushed first, as at a stop, and acknowledged where the queue
-    /// still takes it. When a lane dies: at once, with nothing more acknowledged.
+    /// When the queue fails. If it can't be read any more, what was counted is flushed first, as at a stop, and
+    /// acknowledged. If it can't acknowledge any more, nothing more is sent. When a lane dies: at once, with nothing
+    /// more acknowledged.
     pub async fn run<Q: Queue>(
         &mut self,
         queue: &mut Q,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<Ended, PipelineError> {
         let mut run = Run::new();
-        let mut failure = None;
-        // What `acknowledge` has refused once is not tried again; a queue that can't be read may still be told.
-        let mut may_acknowledge = true;
         let mut ticks =
             interval_at(Instant::now() + self.settings.flush_interval, self.settings.flush_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(HEARTBEAT);
         let far = Instant::now() + FAR;
-        let mut deadline = far;
         let mut commanded = true;
         loop {
-            if let Some(receipt) = run.acknowledge.take()
-                && may_acknowledge
-                && let Err(error) = queue.acknowledge(receipt).await
-            {
-                may_acknowledge = false;
-                fail(&mut run, &mut failure, error);
-                deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
-            }
+            self.acknowledge(&mut run, queue).await;
+            self.may_send(&mut run, queue);
             self.reload(&mut run).await?;
             if run.is_recalled && self.flusher.has_room() {
                 run.is_recalled = false;
@@ -271,18 +287,24 @@ impl<I: Intake> Pipeline<I> {
             if let Some(ended) = run.ended() {
                 // A tick may have been left out while the flush thread was busy.
                 self.cut(&mut run).await?;
-                if run.ledger.is_clear() && self.in_flight.is_empty() {
-                    return failure.map_or(Ok(ended), |error| Err(PipelineError::Queue(error)));
+                if run.is_over() && self.in_flight.is_empty() {
+                    return self.end(run, ended);
                 }
             }
+            let deadline = run.deadline.unwrap_or(far);
             tokio::select! {
                 biased;
-                _ = ticks.tick() => self.tick(&mut run).await?,
-                encoded = self.flusher.encoded() => self.encoded(&mut run, encoded.ok_or(LaneLost)?)?,
+                _ = ticks.tick() => if self.may_send(&mut run, queue) {
+                    self.tick(&mut run).await?;
+                },
+                encoded = self.flusher.encoded() => {
+                    self.may_send(&mut run, queue);
+                    self.encoded(&mut run, encoded.ok_or(LaneLost)?)?;
+                }
                 Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined)?,
                 _ = beats.tick() => self.heartbeat.store(self.clock.elapsed_milliseconds(), Ordering::Relaxed),
                 () = sleep_until(deadline) => {
-                    deadline = far;
+                    run.deadline = None;
                     self.abandon(&mut run);
                 }
                 command = commands.recv(), if commanded => match command {
@@ -290,8 +312,7 @@ impl<I: Intake> Pipeline<I> {
                     // Whoever commands is gone: that is a stop, too.
                     stop => {
                         commanded = stop.is_some();
-                        run.drain(Ended::Stopped);
-                        deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
+                        run.stop(Instant::now() + self.settings.shutdown_timeout);
                     }
                 },
                 // These two come last, for they are ready all the time; what is there already is taken first, so
@@ -299,10 +320,7 @@ impl<I: Intake> Pipeline<I> {
                 received = queue.receive(), if run.takes() => match received {
                     Ok(Some(delivery)) => run.in_hand.push(delivery),
                     Ok(None) => run.drain(Ended::QueueEnded),
-                    Err(error) => {
-                        fail(&mut run, &mut failure, error);
-                        deadline = deadline.min(Instant::now() + self.settings.shutdown_timeout);
-                    }
+                    Err(error) => self.fail(&mut run, queue, error),
                 },
                 room = self.lanes.room(), if run.is_handing() => self.hand_over(&mut run, room?).await?,
             }
@@ -322,7 +340,8 @@ impl<I: Intake> Pipeline<I> {
     /// Cuts the lanes and lets the flush thread work on it. Left out while the flush thread is behind: the
     /// counts stay in the lanes and go with the next cut.
     async fn cut(&mut self, run: &mut Run) -> Result<(), PipelineError> {
-        if self.flusher.has_room()
+        if !run.is_halted
+            && self.flusher.has_room()
             && let Some(claim) = run.ledger.open()
         {
             self.flush(run, claim, false).await?;
@@ -355,7 +374,8 @@ impl<I: Intake> Pipeline<I> {
     /// Gives the lanes the new plan, once what they counted under the old one is cut. It waits for the flush
     /// thread in turns of the loop, for the flush thread may be waiting for the loop.
     async fn reload(&mut self, run: &mut Run) -> Result<(), PipelineError> {
-        if run.reload.is_none() || (run.ledger.has_delivered() && !self.flusher.has_room()) {
+        let is_waiting = run.ledger.has_delivered() && !self.flusher.has_room();
+        if run.reload.is_none() || run.is_halted || is_waiting {
             return Ok(());
         }
         if let Some((connections, layout)) = run.reload.take() {
@@ -392,11 +412,4 @@ impl<I: Intake> Pipeline<I> {
         }
         Ok(())
     }
-}
-
-/// The queue has failed: nothing more is received, and what was counted is flushed.
-fn fail(run: &mut Run, failure: &mut Option<QueueError>, error: QueueError) {
-    tracing::error!(%error, "the queue failed; flushing what is counted, then stopping");
-    run.drain(Ended::Stopped);
-    failure.get_or_insert(error);
 }

@@ -128,6 +128,17 @@ pub trait Queue: Send {
     /// `receive` has failed, for what was received before may have been counted meanwhile.
     ///
     /// # Errors
-    /// When that could not be made durable.
+    /// When that could not be made durable. Then nothing more is sent, and it is not called again.
     fn acknowledge(&mut self, receipt: Receipt) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Whether what is sent from here on can be acknowledged, as far as that is known. It is asked before anything is
+    /// sent and so must cost next to nothing: what can't be acknowledged comes again with the next start, and would
+    /// count twice. Once it has failed nothing more is sent; what was on its way is still
+    /// [acknowledged](Queue::acknowledge), if that is possible.
+    ///
+    /// # Errors
+    /// When it can't, for good.
+    fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
 }

@@ -344,6 +344,92 @@ async fn when_the_queue_can_not_be_read_on_what_was_received_is_flushed_and_ackn
     assert_eq!(queue.acknowledged(), 3, "or the next start would count them again");
 }
 
+/// What is counted while a flush is under way stays until the next one, which is far enough away; a request waits for
+/// as long as the test does.
+fn long_between_flushes() -> Settings {
+    let flush_timeout = Duration::from_secs(20);
+    Settings { flush_interval: Duration::from_secs(2), flush_timeout, ..settings() }
+}
+
+#[tokio::test]
+async fn after_an_acknowledgement_that_failed_nothing_more_is_sent() {
+    let settings = long_between_flushes();
+    let mut rig = Rig::of_two(settings);
+    let mut queue = FakeQueue::new(bodies(3)).waiting();
+    queue.refuse_to_acknowledge();
+    let gate = Arc::new(Semaphore::new(0));
+    for connection in ["a", "b"] {
+        rig.intake.set(connection, Behaviour::Gate(Arc::clone(&gate)));
+    }
+    let (feed, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
+    let mut feeding = JoinSet::new();
+    feeding.spawn(async move {
+        eventually("the first flush is on its way", || intake.requests("a") + intake.requests("b") == 2)
+            .await;
+        bodies(9).into_iter().skip(3).for_each(|body| feed.push(body));
+        eventually("all are counted", || stats.snapshot().counted() == 90).await;
+        gate.add_permits(1000);
+    });
+    let ended =
+        tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
+    let error = ended.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("scripted refusal"), "{error}");
+    let books = rig.stats.snapshot();
+    let sent = rig.intake.total("a") + rig.intake.total("b");
+    assert_eq!(
+        (sent, books.accepted(), books.dropped()),
+        (30, 30, 0),
+        "more than the flush that was on its way"
+    );
+    assert_eq!(books.pending(), 60, "what is not sent is not dropped, but still in the queue");
+    assert!(books.balance());
+    assert_eq!(queue.acknowledged(), 0);
+}
+
+#[tokio::test]
+async fn what_the_queue_can_not_acknowledge_any_more_is_not_sent() {
+    let settings = Settings { flush_interval: Duration::from_secs(1), ..settings() };
+    let mut rig = Rig::of_two(settings);
+    let mut queue = FakeQueue::new(bodies(7)).waiting();
+    let (failing, stats) = (queue.clone(), Arc::clone(&rig.stats));
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
+        eventually("all are counted", || stats.snapshot().counted() == 70).await;
+        failing.end_acknowledging();
+    });
+    let ended =
+        tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
+    let error = ended.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("scripted end"), "{error}");
+    assert_eq!(rig.intake.requests("a") + rig.intake.requests("b"), 0);
+    assert_eq!((rig.stats.snapshot().pending(), queue.acknowledged()), (70, 0));
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_when_the_queue_failed_is_acknowledged_if_that_is_possible() {
+    let settings = long_between_flushes();
+    let mut rig = Rig::of_two(settings);
+    let mut queue = FakeQueue::new(bodies(4)).waiting();
+    let gate = Arc::new(Semaphore::new(0));
+    for connection in ["a", "b"] {
+        rig.intake.set(connection, Behaviour::Gate(Arc::clone(&gate)));
+    }
+    let (failing, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
+        eventually("the flush is on its way", || intake.requests("a") + intake.requests("b") == 2).await;
+        failing.push(bodies(5).remove(4));
+        eventually("all are counted", || stats.snapshot().counted() == 50).await;
+        failing.end_acknowledging();
+        gate.add_permits(1000);
+    });
+    let ended =
+        tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
+    ended.await.unwrap().unwrap_err();
+    let books = rig.stats.snapshot();
+    assert_eq!((books.accepted(), books.pending(), queue.acknowledged()), (40, 10, 4));
+}
+
 #[tokio::test]
 async fn what_is_redelivered_retried_or_split_counts_once() {
     let mut rig = Rig::of_two(settings());

@@ -43,7 +43,8 @@ impl<I: Intake> Pipeline<I> {
         self.launch(run, flight, |turns, limit| submit::submit(intake, connection, turns, payload, limit))
     }
 
-    /// Starts what a debt waits for; after the last moment of a stop it is dropped instead.
+    /// Starts what a debt waits for; after the last moment of a stop it is dropped instead. What could not be
+    /// acknowledged is left out altogether: its claim is never settled, and its sends stay pending.
     pub(super) fn launch<F>(
         &mut self,
         run: &mut Run,
@@ -54,6 +55,9 @@ impl<I: Intake> Pipeline<I> {
         F: Future<Output = Outcome> + Send + 'static,
     {
         run.ledger.owe(flight.claim)?;
+        if run.is_halted {
+            return Ok(());
+        }
         if let Phase::Abandoning(_) = run.phase {
             return self.settle(run, &flight, &shut_down());
         }

@@ -7,7 +7,9 @@
 //!
 //! - A write that was cut short by a crash was never answered, and is cut off on opening.
 //! - Damage elsewhere costs the frames that it hit and no others: it is stepped over, logged and counted.
-//! - After a failed fsync the queue stops for good, for nobody knows what is on disk then.
+//! - After a failed fsync the queue stops for good, for nobody knows what is on disk then. What was sent before is
+//!   still acknowledged, if its own file can be written; nothing else is to be sent.
+//! - Every start proves that acknowledgements can be made durable before it gives anything out.
 //! - A full disk or a full log refuses appends and harms nothing; it goes on when there is room again.
 //!
 //! Two threads do the work: the `writer` owns every change, the `reader` reads ahead. What has just become durable
@@ -183,6 +185,7 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(EmbeddedQueue, Append
         is_full: false,
         missing: None,
         stopped: None,
+        refused: None,
         _lock: lock,
     };
     writer.show();
@@ -273,6 +276,11 @@ impl Queue for EmbeddedQueue {
         let command = Command::Acknowledge(receipt.0.saturating_add(1), reply);
         self.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// After a failed fsync nothing is trusted to be writable any more.
+    fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
+        self.progress.stopped().map_or(Ok(()), |reason| Err(QueueError::Storage(reason.to_string())))
     }
 }
 
@@ -957,7 +965,7 @@ mod tests {
         faults.sync_fails.store(false, SeqCst);
         let syncs = faults.syncs.load(SeqCst);
         queue.receive().await.unwrap_err();
-        queue.acknowledge(Receipt(0)).await.unwrap_err();
+        queue.ensure_acknowledgeable().unwrap_err();
         let again = appender.append(frame(1, body(2, 100))).await;
         assert!(matches!(again, Err(AppendError::Stopped(_))), "{again:?}");
         assert!(!appender.is_accepting());
@@ -966,6 +974,47 @@ mod tests {
         assert_eq!(faults.syncs.load(SeqCst), syncs, "an fsync was tried again");
         let (mut queue, ..) = open_at(&directory);
         assert_eq!(drain(&mut queue).await.0[0], 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_an_append_failed_is_still_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::default();
+        let (mut queue, appender, _) = open_with(&directory, &faults);
+        appender.append(frame(10, body(0, 100))).await.unwrap();
+        queue.ensure_acknowledgeable().unwrap();
+        faults.sync_fails.store(true, SeqCst);
+        appender.append(frame(10, body(1, 100))).await.unwrap_err();
+        let reason = queue.ensure_acknowledgeable().unwrap_err().to_string();
+        assert!(reason.contains("fsync failed in /"), "{reason}");
+        faults.sync_fails.store(false, SeqCst);
+        queue.acknowledge(Receipt(9)).await.unwrap();
+        drop((queue, appender));
+        let (mut queue, ..) = open_at(&directory);
+        assert_eq!(drain(&mut queue).await.0, [1], "found, for it may or may not have been written");
+    }
+
+    #[tokio::test]
+    async fn a_start_that_can_not_acknowledge_gives_nothing_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut queue, appender, _) = open_at(&directory);
+        for n in 0..3 {
+            appender.append(frame(10, body(n, 100))).await.unwrap();
+        }
+        queue.acknowledge(Receipt(9)).await.unwrap();
+        drop((queue, appender));
+        // Nothing has changed since, so nothing but the proof itself is written: the segment's sync passes, then that
+        // of one slot, then that of the other.
+        for passing in 1..3 {
+            let faults = Arc::new(Faults::default());
+            faults.syncs_until_failure.store(passing, SeqCst);
+            let disk = Directory::with_faults(&settings(&directory).directory, &faults);
+            let error = open_on(disk, SIZE_MAX).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("acknowledged") && error.contains("nothing was given out"), "{error}");
+        }
+        let (mut queue, _, opened) = open_at(&directory);
+        assert_eq!(opened, Opened { waiting: 20, ..Opened::default() });
+        assert_eq!(drain(&mut queue).await.0, [1, 2]);
     }
 
     #[tokio::test]

@@ -29,6 +29,8 @@ struct State {
     acknowledged: usize,
     fails_at: Option<usize>,
     recalls_at: Option<usize>,
+    refuses_to_acknowledge: bool,
+    is_unacknowledgeable: bool,
 }
 
 impl FakeQueue {
@@ -50,6 +52,16 @@ impl FakeQueue {
     pub(crate) fn recalling_at(self, delivery: usize) -> Self {
         self.lock().recalls_at = Some(delivery);
         self
+    }
+
+    /// The next acknowledgement fails.
+    pub(crate) fn refuse_to_acknowledge(&self) {
+        self.lock().refuses_to_acknowledge = true;
+    }
+
+    /// The queue knows that it can't acknowledge what is sent from here on.
+    pub(crate) fn end_acknowledging(&self) {
+        self.lock().is_unacknowledgeable = true;
     }
 
     pub(crate) fn push(&self, body: String) {
@@ -100,8 +112,16 @@ impl Queue for FakeQueue {
         let acknowledged = usize::try_from(receipt.0).unwrap();
         assert!(acknowledged <= self.next, "acknowledged what was never delivered");
         let mut state = self.lock();
+        if state.refuses_to_acknowledge {
+            return Err(QueueError::Storage("scripted refusal".into()));
+        }
         state.acknowledged = state.acknowledged.max(acknowledged);
         Ok(())
+    }
+
+    fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
+        let is_over = self.lock().is_unacknowledgeable;
+        if is_over { Err(QueueError::Storage("scripted end".into())) } else { Ok(()) }
     }
 }
 

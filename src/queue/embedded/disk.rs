@@ -212,6 +212,8 @@ pub(super) mod fault {
         /// Bytes that can still be appended.
         pub(in crate::queue::embedded) room: AtomicU64,
         pub(in crate::queue::embedded) sync_fails: AtomicBool,
+        /// Syncs that pass before one fails.
+        pub(in crate::queue::embedded) syncs_until_failure: AtomicU64,
         /// No file can be opened to be read.
         pub(in crate::queue::embedded) no_descriptors: AtomicBool,
         pub(in crate::queue::embedded) truncate_fails: AtomicBool,
@@ -225,6 +227,7 @@ pub(super) mod fault {
             Faults {
                 room: AtomicU64::new(u64::MAX),
                 sync_fails: AtomicBool::new(false),
+                syncs_until_failure: AtomicU64::new(u64::MAX),
                 no_descriptors: AtomicBool::new(false),
                 truncate_fails: AtomicBool::new(false),
                 sync_is_skipped: AtomicBool::new(false),
@@ -260,7 +263,9 @@ pub(super) mod fault {
         /// `Ok(true)`: done, without asking the disk.
         pub(super) fn sync(&self) -> io::Result<bool> {
             self.syncs.fetch_add(1, SeqCst);
-            if self.sync_fails.load(SeqCst) {
+            let passing = self.syncs_until_failure.load(SeqCst);
+            self.syncs_until_failure.store(passing.saturating_sub(u64::from(passing != u64::MAX)), SeqCst);
+            if self.sync_fails.load(SeqCst) || passing == 0 {
                 return Err(io::Error::other("test"));
             }
             Ok(self.sync_is_skipped.load(SeqCst))

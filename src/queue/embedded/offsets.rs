@@ -21,7 +21,8 @@ const MAGIC: [u8; 8] = *b"\xFFBRZACK\xFE";
 const BLOCK_BYTES: usize = 4096;
 const COPIES: usize = 2;
 const SLOT_BYTES: usize = COPIES * BLOCK_BYTES;
-const SLOTS: usize = 2;
+/// They are written in turn.
+pub(super) const SLOTS: usize = 2;
 
 /// Magic, CRC-32 of the rest, format, generation, acknowledged, next.
 const RECORD_BYTES: usize = 40;

@@ -23,6 +23,8 @@ pub(super) struct Progress {
     is_full: AtomicBool,
     is_missing: AtomicBool,
     stopped: watch::Sender<Option<Arc<str>>>,
+    /// Whether `stopped` says why, for those who ask often.
+    is_stopped: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Progress {
             is_full: AtomicBool::new(false),
             is_missing: AtomicBool::new(false),
             stopped: watch::Sender::new(None),
+            is_stopped: AtomicBool::new(false),
         }
     }
 
@@ -184,10 +187,11 @@ impl Progress {
     /// Says that the log can't be trusted any more, and wakes whoever waits for that.
     pub(super) fn stop(&self, reason: Arc<str>) {
         self.stopped.send_replace(Some(reason));
+        self.is_stopped.store(true, Ordering::Release);
     }
 
     pub(super) fn stopped(&self) -> Option<Arc<str>> {
-        self.stopped.borrow().clone()
+        if self.is_stopped.load(Ordering::Acquire) { self.stopped.borrow().clone() } else { None }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Option<Arc<str>>> {

@@ -81,7 +81,7 @@ pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
             create(&directory, next)?
         }
     };
-    note(&directory, &mut offsets, saved, Saved { acknowledged, next })?;
+    prove(&directory, &mut offsets, Saved { acknowledged, next })?;
     let missing: Vec<_> = opened.damaged.iter().filter_map(|gap| waiting_part(gap, acknowledged)).collect();
     opened.waiting = next - acknowledged - missing.iter().map(|range| range.end - range.start).sum::<u64>();
     let segments = Segments::new(directory, found, active, size_max);
@@ -173,17 +173,17 @@ fn create(directory: &Directory, next: u64) -> Result<Active, OpenError> {
     })
 }
 
-/// Remembers what is known now, so that what gets lost from here on is noticed.
-fn note(
-    directory: &Directory,
-    offsets: &mut Offsets,
-    before: Option<Saved>,
-    now: Saved,
-) -> Result<(), OpenError> {
-    if before == Some(now) {
-        return Ok(());
-    }
-    offsets.save(now).map_err(|error| OpenError::storage("write", &directory.file(offsets::NAME), error))
+/// Remembers what is known now, so that what gets lost from here on is noticed, and proves that it can be remembered:
+/// what was given out and could not be acknowledged would be given out again by every start. Both slots are written over,
+/// which takes no room on a disk that is full.
+fn prove(directory: &Directory, offsets: &mut Offsets, now: Saved) -> Result<(), OpenError> {
+    (0..offsets::SLOTS).try_for_each(|_| offsets.save(now)).map_err(|error| {
+        let (path, reason) = (directory.file(offsets::NAME), directory.explain(&error));
+        OpenError::Refused(format!(
+            "{} can't be written and synced: {reason}; nothing was given out",
+            path.display()
+        ))
+    })
 }
 
 fn scan(directory: &Directory, last: Sealed) -> Result<Scan, OpenError> {

@@ -69,6 +69,8 @@ pub(super) struct Writer {
     /// What was taken away under the log.
     pub(super) missing: Option<String>,
     pub(super) stopped: Option<Arc<str>>,
+    /// Why acknowledgements can't be made durable any more.
+    pub(super) refused: Option<Arc<str>>,
     /// Held until the thread ends.
     pub(super) _lock: File,
 }
@@ -135,7 +137,7 @@ impl Writer {
         }
         for reply in acknowledgements {
             // Whoever asked may have gone.
-            let _gone = reply.send(match &self.stopped {
+            let _gone = reply.send(match &self.refused {
                 Some(reason) => Err(QueueError::Storage(reason.to_string())),
                 None => Ok(()),
             });
@@ -163,9 +165,10 @@ impl Writer {
         self.lost.sort_by_key(|range| range.start);
     }
 
-    /// Acknowledges everything below `upto` and gives space back. After a failure `stopped` says why.
+    /// Acknowledges everything below `upto` and gives space back. After a failure `refused` says why. A log that has
+    /// stopped for another reason still notes what was sent before that, in a file of its own, and changes nothing else.
     fn settle(&mut self, upto: u64) {
-        if self.stopped.is_some() {
+        if self.refused.is_some() {
             return;
         }
         let mut upto = upto.min(self.next).max(self.acknowledged);
@@ -178,11 +181,15 @@ impl Writer {
         if upto > self.acknowledged {
             if let Err(error) = self.offsets.save(Saved { acknowledged: upto, next: self.next }) {
                 let reason = self.segments.directory().explain(&error);
-                return self.stop(format!("the acknowledgement can't be made durable: {reason}"));
+                let reason = format!("the acknowledgement can't be made durable: {reason}");
+                self.refused = Some(Arc::from(reason.as_str()));
+                return self.stop(reason);
             }
             self.acknowledged = upto;
             self.lost.retain(|range| range.end > upto);
-            self.release();
+            if self.stopped.is_none() {
+                self.release();
+            }
         }
         self.show();
     }

@@ -1,0 +1,69 @@
+//! What the queue is told, and what happens when it can't be told any more.
+
+use tokio::time::Instant;
+
+use super::{Ended, Pipeline, PipelineError, Run};
+use crate::datadog::Intake;
+use crate::queue::{Queue, QueueError};
+
+impl<I: Intake> Pipeline<I> {
+    /// Acknowledges what may be.
+    pub(super) async fn acknowledge<Q: Queue>(&self, run: &mut Run, queue: &mut Q) {
+        if let Some(receipt) = run.acknowledge.take()
+            && run.may_acknowledge
+            && let Err(error) = queue.acknowledge(receipt).await
+        {
+            run.may_acknowledge = false;
+            self.halt(run, error);
+        }
+    }
+
+    /// Whether anything may be sent now: not what the queue could not acknowledge.
+    pub(super) fn may_send<Q: Queue>(&self, run: &mut Run, queue: &Q) -> bool {
+        if !run.is_halted
+            && let Err(error) = queue.ensure_acknowledgeable()
+        {
+            self.halt(run, error);
+        }
+        !run.is_halted
+    }
+
+    /// The queue gives out no more. What was counted is flushed, if it can be acknowledged.
+    pub(super) fn fail<Q: Queue>(&self, run: &mut Run, queue: &Q, error: QueueError) {
+        if self.may_send(run, queue) {
+            tracing::error!(%error, "the queue failed; flushing what is counted, then stopping");
+            run.stop(Instant::now() + self.settings.shutdown_timeout);
+            run.failure.get_or_insert(error);
+        }
+    }
+
+    /// Whatever is sent from here on could not be acknowledged and would be sent again by the next start, so nothing is:
+    /// only outcomes of what is on its way are waited for.
+    fn halt(&self, run: &mut Run, error: QueueError) {
+        if run.is_halted {
+            return;
+        }
+        let requests = self.in_flight.len();
+        tracing::error!(
+            %error,
+            requests,
+            "the queue can't acknowledge any more: nothing more is sent, what is not acknowledged stays in the queue \
+             and is counted by the next start; waiting for the requests under way, then stopping"
+        );
+        run.is_halted = true;
+        run.stop(Instant::now() + self.settings.shutdown_timeout);
+        run.failure.get_or_insert(error);
+    }
+
+    /// The end of a run, with the number of sends that it has left in the queue.
+    pub(super) fn end(&self, run: Run, ended: Ended) -> Result<Ended, PipelineError> {
+        if run.is_halted {
+            let sends = self.stats.snapshot().pending();
+            tracing::warn!(
+                sends,
+                "sends that were counted are not sent: their events are still in the queue"
+            );
+        }
+        run.failure.map_or(Ok(ended), |error| Err(PipelineError::Queue(error)))
+    }
+}
