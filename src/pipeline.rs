@@ -13,10 +13,11 @@ mod acknowledge;
 mod flush;
 mod names;
 mod report;
+mod run;
 mod settle;
 mod submit;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,15 +28,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::flush::{Encoded, FlushJob, Flusher};
 use self::report::Reporter;
+use self::run::{Phase, Run};
 use self::settle::{FlushSummary, summary_of};
 use self::submit::{InFlight, Registry};
 use crate::aggregate::tags::Layout;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::datadog::{Connection, Intake, outcome::Outcome};
-use crate::lane::{self, Group, LaneLost, Lanes, Room};
-use crate::ledger::{ClaimId, Ledger, Unpaired};
-use crate::queue::{Queue, QueueError, Receipt};
+use crate::lane::{self, LaneLost, Lanes, Room};
+use crate::ledger::{ClaimId, Unpaired};
+use crate::queue::{Queue, QueueError};
 use crate::stats::Stats;
 use crate::telemetry::Printer;
 
@@ -115,99 +117,6 @@ pub struct Pipeline<I> {
     heartbeat: Arc<AtomicU64>,
     reporter: Reporter,
     printer: Printer,
-}
-
-/// The state of one run over one queue.
-struct Run {
-    ledger: Ledger,
-    /// What was received and waits for a lane.
-    in_hand: Group,
-    /// Open flushes by claim, for their summary.
-    flushes: VecDeque<(ClaimId, FlushSummary)>,
-    phase: Phase,
-    /// What may be acknowledged and is not yet.
-    acknowledge: Option<Receipt>,
-    /// The queue asks for a cut before the next tick.
-    is_recalled: bool,
-    /// The connections and tags of a reload that waits for its cut.
-    reload: Option<(Vec<Connection>, Arc<Layout>)>,
-    /// Why the queue has failed.
-    failure: Option<QueueError>,
-    /// What `acknowledge` has refused once is not tried again; a queue that can't be read may still be told.
-    may_acknowledge: bool,
-    /// Nothing more is sent, for the queue could not acknowledge it.
-    is_halted: bool,
-    /// When a stop has waited long enough.
-    deadline: Option<Instant>,
-}
-
-impl Run {
-    fn new() -> Self {
-        Self {
-            ledger: Ledger::default(),
-            in_hand: Group::default(),
-            flushes: VecDeque::new(),
-            phase: Phase::Receiving,
-            acknowledge: None,
-            is_recalled: false,
-            reload: None,
-            failure: None,
-            may_acknowledge: true,
-            is_halted: false,
-            deadline: None,
-        }
-    }
-
-    /// Whether something is to be handed to a lane. What was received is still counted while it drains.
-    fn is_handing(&self) -> bool {
-        !self.in_hand.is_empty() && !self.is_halted && !matches!(self.phase, Phase::Abandoning(_))
-    }
-
-    /// Whether it takes another delivery in hand.
-    fn takes(&self) -> bool {
-        self.phase == Phase::Receiving && self.in_hand.has_room()
-    }
-
-    /// Why no more deliveries come, once all that came are with the lanes.
-    fn ended(&self) -> Option<Ended> {
-        if self.is_handing() { None } else { self.phase.ended() }
-    }
-
-    /// Receives no more. Whoever has begun to abandon does not go back to waiting.
-    fn drain(&mut self, ended: Ended) {
-        if !matches!(self.phase, Phase::Abandoning(_)) {
-            self.phase = Phase::Draining(ended);
-        }
-    }
-
-    /// Stops, and waits for outcomes until `deadline` at the latest.
-    fn stop(&mut self, deadline: Instant) {
-        self.drain(Ended::Stopped);
-        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-    }
-
-    /// Whether whatever can still happen has happened.
-    fn is_over(&self) -> bool {
-        self.is_halted || self.ledger.is_clear()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Receiving,
-    /// No more deliveries come; what was counted is on its way.
-    Draining(Ended),
-    /// The time to wait is over: whatever has no outcome is dropped.
-    Abandoning(Ended),
-}
-
-impl Phase {
-    fn ended(self) -> Option<Ended> {
-        match self {
-            Phase::Receiving => None,
-            Phase::Draining(ended) | Phase::Abandoning(ended) => Some(ended),
-        }
-    }
 }
 
 impl<I: Intake> Pipeline<I> {

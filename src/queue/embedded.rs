@@ -18,7 +18,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +30,7 @@ use self::disk::Directory;
 use self::frame::Record;
 use self::progress::{Progress, Tail};
 use self::reader::{BATCHES_MAX, Batch, Reader};
+pub use self::recovery::OpenError;
 use self::recovery::Recovered;
 use self::threads::Threads;
 use self::writer::{Command, GROUP_MAX, Writer};
@@ -97,57 +98,6 @@ pub struct Gap {
     pub first: u64,
     /// Events that are lost; 0 when nothing was hit that was still to be given out.
     pub events: u64,
-}
-
-/// Why the queue can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error(
-        "queue directory {} is in use by {holder}: stop that process, or give this one a \
-         queue.embedded.directory of its own",
-        directory.display()
-    )]
-    InUse {
-        /// The queue's directory.
-        directory: PathBuf,
-        /// The process, as far as it is known.
-        holder: String,
-    },
-    /// It was written in another format, most likely by a newer version of this program.
-    #[error(
-        "{} has queue format {found}, and this version knows formats up to {FORMAT}: start the version that wrote \
-         it, or give this one a queue.embedded.directory of its own",
-        path.display()
-    )]
-    Format {
-        /// The file that says so.
-        path: PathBuf,
-        /// The format's version.
-        found: u32,
-    },
-    /// The disk refuses something.
-    #[error(
-        "can't {action} {}: {reason}: queue.embedded.directory must be a directory that this user may write to",
-        path.display()
-    )]
-    Storage {
-        /// What was tried.
-        action: &'static str,
-        /// With which file or directory.
-        path: PathBuf,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// The disk refuses to be written to, most likely because it is full.
-    #[error("can't open the queue: {0}")]
-    Refused(String),
-}
-
-impl OpenError {
-    fn storage(action: &'static str, path: &Path, reason: io::Error) -> OpenError {
-        OpenError::Storage { action, path: path.to_owned(), reason }
-    }
 }
 
 /// Opens the log, and repairs what a crash left behind. One process at a time can.

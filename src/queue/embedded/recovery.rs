@@ -5,16 +5,67 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::queue::embedded::disk::Directory;
 use crate::queue::embedded::offsets::{self, Offsets, Saved};
 use crate::queue::embedded::segments::{self, Active, Failure, Sealed, Segments, file_name};
 use crate::queue::embedded::walk::{Damage, Walk};
-use crate::queue::embedded::{Gap, OpenError, Opened, is_read};
+use crate::queue::embedded::{FORMAT, Gap, Opened, is_read};
 
 /// The name of the file that one process at a time holds locked.
 const LOCK_NAME: &str = "lock";
+
+/// Why the queue can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "queue directory {} is in use by {holder}: stop that process, or give this one a \
+         queue.embedded.directory of its own",
+        directory.display()
+    )]
+    InUse {
+        /// The queue's directory.
+        directory: PathBuf,
+        /// The process, as far as it is known.
+        holder: String,
+    },
+    /// It was written in another format, most likely by a newer version of this program.
+    #[error(
+        "{} has queue format {found}, and this version knows formats up to {FORMAT}: start the version that wrote \
+         it, or give this one a queue.embedded.directory of its own",
+        path.display()
+    )]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format's version.
+        found: u32,
+    },
+    /// The disk refuses something.
+    #[error(
+        "can't {action} {}: {reason}: queue.embedded.directory must be a directory that this user may write to",
+        path.display()
+    )]
+    Storage {
+        /// What was tried.
+        action: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The disk refuses to be written to, most likely because it is full.
+    #[error("can't open the queue: {0}")]
+    Refused(String),
+}
+
+impl OpenError {
+    pub(super) fn storage(action: &'static str, path: &Path, reason: io::Error) -> OpenError {
+        OpenError::Storage { action, path: path.to_owned(), reason }
+    }
+}
 
 /// A log that is ready to be worked on.
 #[derive(Debug)]

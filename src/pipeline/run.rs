@@ -1,0 +1,107 @@
+//! The state of one run over one queue.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Ended;
+use super::settle::FlushSummary;
+use crate::aggregate::tags::Layout;
+use crate::datadog::Connection;
+use crate::lane::Group;
+use crate::ledger::{ClaimId, Ledger};
+use crate::queue::{QueueError, Receipt};
+
+/// The state of one run over one queue.
+pub(super) struct Run {
+    pub(super) ledger: Ledger,
+    /// What was received and waits for a lane.
+    pub(super) in_hand: Group,
+    /// Open flushes by claim, for their summary.
+    pub(super) flushes: VecDeque<(ClaimId, FlushSummary)>,
+    pub(super) phase: Phase,
+    /// What may be acknowledged and is not yet.
+    pub(super) acknowledge: Option<Receipt>,
+    /// The queue asks for a cut before the next tick.
+    pub(super) is_recalled: bool,
+    /// The connections and tags of a reload that waits for its cut.
+    pub(super) reload: Option<(Vec<Connection>, Arc<Layout>)>,
+    /// Why the queue has failed.
+    pub(super) failure: Option<QueueError>,
+    /// What `acknowledge` has refused once is not tried again; a queue that can't be read may still be told.
+    pub(super) may_acknowledge: bool,
+    /// Nothing more is sent, for the queue could not acknowledge it.
+    pub(super) is_halted: bool,
+    /// When a stop has waited long enough.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Run {
+    pub(super) fn new() -> Self {
+        Self {
+            ledger: Ledger::default(),
+            in_hand: Group::default(),
+            flushes: VecDeque::new(),
+            phase: Phase::Receiving,
+            acknowledge: None,
+            is_recalled: false,
+            reload: None,
+            failure: None,
+            may_acknowledge: true,
+            is_halted: false,
+            deadline: None,
+        }
+    }
+
+    /// Whether something is to be handed to a lane. What was received is still counted while it drains.
+    pub(super) fn is_handing(&self) -> bool {
+        !self.in_hand.is_empty() && !self.is_halted && !matches!(self.phase, Phase::Abandoning(_))
+    }
+
+    /// Whether it takes another delivery in hand.
+    pub(super) fn takes(&self) -> bool {
+        self.phase == Phase::Receiving && self.in_hand.has_room()
+    }
+
+    /// Why no more deliveries come, once all that came are with the lanes.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        if self.is_handing() { None } else { self.phase.ended() }
+    }
+
+    /// Receives no more. Whoever has begun to abandon does not go back to waiting.
+    pub(super) fn drain(&mut self, ended: Ended) {
+        if !matches!(self.phase, Phase::Abandoning(_)) {
+            self.phase = Phase::Draining(ended);
+        }
+    }
+
+    /// Stops, and waits for outcomes until `deadline` at the latest.
+    pub(super) fn stop(&mut self, deadline: Instant) {
+        self.drain(Ended::Stopped);
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    /// Whether whatever can still happen has happened.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_halted || self.ledger.is_clear()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Receiving,
+    /// No more deliveries come; what was counted is on its way.
+    Draining(Ended),
+    /// The time to wait is over: whatever has no outcome is dropped.
+    Abandoning(Ended),
+}
+
+impl Phase {
+    pub(super) fn ended(self) -> Option<Ended> {
+        match self {
+            Phase::Receiving => None,
+            Phase::Draining(ended) | Phase::Abandoning(ended) => Some(ended),
+        }
+    }
+}
