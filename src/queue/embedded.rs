@@ -352,6 +352,7 @@ impl Appender {
 mod tests {
     use std::collections::HashSet;
     use std::fs;
+    use std::path::Path;
     use std::sync::atomic::Ordering::SeqCst;
     use std::time::Duration;
 
