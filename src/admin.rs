@@ -123,7 +123,7 @@ async fn answer(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
 async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
     let (method, path) = (request.method(), request.uri().path());
     let file = page::file(path);
-    let known = ["/livez", "/readyz", "/metrics", "/status", "/search"];
+    let known = ["/healthz", "/livez", "/readyz", "/metrics", "/status", "/search"];
     if file.is_none() && !known.contains(&path) {
         return text(StatusCode::NOT_FOUND, TEXT, "there is nothing here; see /\n");
     }
@@ -136,7 +136,7 @@ async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
         return page::answer(file, request.headers());
     }
     match path {
-        "/livez" => text(StatusCode::OK, TEXT, "ok\n"),
+        "/healthz" | "/livez" => text(StatusCode::OK, TEXT, "ok\n"),
         "/readyz" => match (desk.views.ready)() {
             Ok(()) => text(StatusCode::OK, TEXT, "ok\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),

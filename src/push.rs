@@ -17,13 +17,15 @@
 //! | threads that unpack and check large bodies | as many as there are cores, made at the start and used for nothing else | they wait, 10 s at most, then 503 |
 //! | a connection | an hour | it ends with the next answer |
 //!
-//! Whoever has no valid token gets no further than the header.
+//! Whoever has no valid token gets no further than the header, but for `/healthz`, `/livez` and `/readyz`, which are
+//! answered to everybody and say nothing but the state.
 
 mod body;
 mod coding;
 mod counters;
 mod credentials;
 mod door;
+mod health;
 mod memory;
 mod origin;
 mod refusal;
@@ -43,6 +45,7 @@ pub use self::credentials::{Credentials, CredentialsError, Reload};
 use self::door::Door;
 #[cfg(fuzzing)]
 pub use self::door::fuzzing;
+pub use self::health::Readiness;
 use crate::listen::worker_pool::WorkerPool;
 use crate::listen::{self, Listener, OpenError};
 use crate::queue::embedded::{AppendError, Appender, Frame};
@@ -131,10 +134,10 @@ impl PushListener {
     }
 
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
-    /// how many connections were cut off because they took longer.
+    /// how many connections were cut off because they took longer. `readiness` is told to whoever asks for health.
     ///
     /// A push whose sender goes away is dropped where it stands, its append included.
-    pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
+    pub async fn run(self, readiness: Readiness, stop: watch::Receiver<bool>, grace: Duration) -> usize {
         let Self { listener, appender, reload, counters, limits, pool } = self;
         let is_accepting = {
             let appender = appender.clone();
@@ -144,7 +147,7 @@ impl PushListener {
             let appender = appender.clone();
             async move { appender.append(frame).await }
         };
-        let door = Door::new(limits, reload.clone(), counters, pool);
+        let door = Door::new(limits, reload.clone(), counters, pool, readiness);
         serve(listener, door, reload, is_accepting, append, stop, grace).await
     }
 }
@@ -269,7 +272,9 @@ mod tests {
             move || accepting.load(Ordering::SeqCst)
         };
         let pool = door::start_pool(limits).unwrap();
-        let door = Door::new(limits, reload.clone(), Arc::clone(&counters), pool);
+        let is_ready = Arc::clone(&accepting);
+        let readiness = Readiness::new(move || is_ready.load(Ordering::SeqCst));
+        let door = Door::new(limits, reload.clone(), Arc::clone(&counters), pool, readiness);
         let mut done = JoinSet::new();
         done.spawn(serve(listener, door, reload.clone(), is_accepting, append, stopped, LONG));
         Running { address, script, accepting, frames, counters, reload, stop, done }
@@ -452,6 +457,42 @@ mod tests {
         let mut said = String::new();
         tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await.unwrap();
         assert!(said.starts_with("HTTP/1.0 405 ") && said.ends_with("\r\n\r\n"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn health_is_told_without_a_token_and_without_a_reason() {
+        let running = running_with_seats(1, "secret\nother").await;
+        // Where every seat is taken, too.
+        let mut holder = running.connect().await;
+        holder
+            .write_all(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nAuthorization: Bearer secret\r\n\r\n{")
+            .await
+            .unwrap();
+        let get =
+            |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
+        let mut stream = running.connect().await;
+        for path in ["/healthz", "/livez", "/readyz", "/readyz?x"] {
+            let reply = ask(&mut stream, &get("GET", path)).await;
+            assert_eq!((reply.status, &*reply.body), (200, "ok\n"), "{path}");
+            assert_eq!(reply.header("cache-control"), Some("no-store"));
+        }
+        running.accepting.store(false, Ordering::SeqCst);
+        for (path, status, body) in
+            [("/healthz", 200, "ok\n"), ("/livez", 200, "ok\n"), ("/readyz", 503, "not ready\n")]
+        {
+            let reply = ask(&mut stream, &get("GET", path)).await;
+            assert_eq!((reply.status, &*reply.body), (status, body), "{path}");
+        }
+        let refused = ask(&mut stream, &request("/readyz", "", b"x")).await;
+        assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
+        assert_eq!(refused.header("connection"), Some("close"));
+        let mut stream = running.connect().await;
+        stream.write_all(b"HEAD /readyz HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.0 503 ") && said.ends_with("\r\n\r\n"), "{said}");
+        // What is asked for health is no push.
+        assert_eq!(running.counters.requests().map(|(_, count)| count).sum::<u64>(), 0);
     }
 
     #[tokio::test]

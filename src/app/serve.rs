@@ -128,7 +128,7 @@ async fn serve(
     open_admin(&config, import.once, &watched, admin_stopping, &mut admin_listener).await?;
     if let Some(push) = push {
         tracing::info!(address = %push.local_addr(), "push is open");
-        push_listener.spawn(push.run(stopping, config.shutdown_timeout));
+        push_listener.spawn(push.run(watched.clone().readiness(), stopping, config.shutdown_timeout));
     }
     let mut attendants = JoinSet::new();
     attendants.spawn(attend(signals, reloader, commands, stop.clone()));

@@ -16,7 +16,7 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::datadog::Connection;
 use crate::datadog::keys::State;
-use crate::push;
+use crate::push::{self, Readiness};
 use crate::queue::embedded::Appender;
 #[cfg(feature = "kafka")]
 use crate::queue::kafka;
@@ -98,6 +98,11 @@ impl Watched {
             status: Box::new(move || status.status()),
             search: Box::new(move |query| search.search(query)),
         }
+    }
+
+    /// What the push port says of it.
+    pub(super) fn readiness(self) -> Readiness {
+        Readiness::new(move || self.ready().is_ok())
     }
 
     /// Whether the pipeline's loop has turned lately.

@@ -19,6 +19,7 @@ use super::body::{self, Pace};
 use super::coding::{self, Coding};
 use super::counters::Counters;
 use super::credentials::Reload;
+use super::health::{self, Readiness};
 use super::memory::{self, Memory, Share};
 use super::origin;
 use super::refusal::{Refusal, json_answer};
@@ -87,6 +88,7 @@ pub(super) struct Door {
     spare: Spare,
     /// Where large bodies are unpacked and checked.
     pool: WorkerPool,
+    readiness: Readiness,
     counters: Arc<Counters>,
     no_origin: Arc<Origin>,
 }
@@ -114,13 +116,20 @@ pub(super) fn start_pool(limits: Limits) -> Result<WorkerPool, StartError> {
 }
 
 impl Door {
-    pub(super) fn new(limits: Limits, reload: Reload, counters: Arc<Counters>, pool: WorkerPool) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        reload: Reload,
+        counters: Arc<Counters>,
+        pool: WorkerPool,
+        readiness: Readiness,
+    ) -> Self {
         Self {
             limits,
             reload,
             memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
             spare: Spare::default(),
             pool,
+            readiness,
             counters,
             no_origin: Arc::default(),
         }
@@ -138,6 +147,9 @@ impl Door {
         A: FnOnce(Frame) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
+        if let Some(answer) = health::answer(&request, &self.readiness) {
+            return answer;
+        }
         let mut unread = true;
         match self.receive(request, &caller, is_accepting, append, &mut unread).await {
             Ok(events) => {

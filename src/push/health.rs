@@ -1,0 +1,57 @@
+//! Health on the push port, for load balancers that know one port only: without a token, and nothing but the state.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::listen::{Answer, hang_up};
+
+/// Says whether the process can take events.
+pub struct Readiness(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl Readiness {
+    /// Asks `is_ready` each time, on the runtime.
+    pub fn new(is_ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Box::new(is_ready))
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Readiness")
+    }
+}
+
+/// The answer to a request for health; `None`: it is for something else. Why the process is not ready is not for
+/// everybody: the admin port tells.
+pub(super) fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Option<Answer> {
+    let is_well = match request.uri().path() {
+        "/healthz" | "/livez" => true,
+        "/readyz" => (readiness.0)(),
+        _ => return None,
+    };
+    let answer = if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        answer
+    } else if is_well {
+        text(StatusCode::OK, "ok\n")
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    };
+    // Nothing here reads a body.
+    Some(if request.body().is_end_stream() { answer } else { hang_up(answer) })
+}
+
+fn text(status: StatusCode, body: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
