@@ -1,6 +1,7 @@
 //! The admin port: health, metrics, status, search, and the page for people.
 
 pub mod books;
+mod hosts;
 pub mod overview;
 mod page;
 mod probe;
@@ -18,8 +19,12 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
+use tracing::warn;
 
+use self::hosts::Hosts;
+pub use self::hosts::is_name;
 pub use self::probe::{probe, reachable};
+use crate::listen::sampled::Sampled;
 use crate::listen::worker_pool::{WorkError, WorkerPool};
 use crate::listen::{self, Answer, Listener, OpenError, hang_up};
 
@@ -46,6 +51,8 @@ const SEARCH_WAIT_MAX: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// The address and port.
     pub listen: SocketAddr,
+    /// Names that it may be asked under, beside addresses and `localhost`.
+    pub hosts: Vec<Box<str>>,
 }
 
 /// What the port shows. All but the search are called on the runtime, and may not block.
@@ -69,8 +76,17 @@ impl fmt::Debug for Views {
 /// The views, and what is kept of them between requests.
 struct Desk {
     views: Views,
-    status: Mutex<Option<(Instant, Bytes)>>,
+    hosts: Hosts,
+    refusals: Sampled,
+    metrics: Mutex<Option<Kept>>,
+    status: Mutex<Option<Kept>>,
     searches: WorkerPool,
+}
+
+/// An answer that is given again for a while.
+struct Kept {
+    until: Instant,
+    body: Bytes,
 }
 
 /// The admin port, open but not yet served.
@@ -78,6 +94,7 @@ struct Desk {
 pub struct AdminListener {
     listener: Listener,
     views: Views,
+    hosts: Hosts,
     searches: WorkerPool,
 }
 
@@ -93,7 +110,8 @@ pub async fn bind(settings: &Settings, views: Views) -> Result<AdminListener, Op
         ..listen::Limits::default()
     };
     let listener = Listener::bind(settings.listen, "admin.listen", limits).await?;
-    Ok(AdminListener { listener, views, searches: WorkerPool::start("search", 1, SEARCH_WAIT_MAX)? })
+    let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX)?;
+    Ok(AdminListener { listener, views, hosts: Hosts::new(&settings.hosts), searches })
 }
 
 impl AdminListener {
@@ -105,7 +123,7 @@ impl AdminListener {
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
     /// how many connections were cut off because they took longer.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let desk = Arc::new(Desk { views: self.views, status: Mutex::default(), searches: self.searches });
+        let desk = Arc::new(Desk::new(self.views, self.hosts, self.searches));
         let handle = move |request, _caller| {
             let desk = Arc::clone(&desk);
             async move { answer(&request, desk).await }
@@ -114,50 +132,102 @@ impl AdminListener {
     }
 }
 
+impl Desk {
+    fn new(views: Views, hosts: Hosts, searches: WorkerPool) -> Self {
+        let (metrics, status) = (Mutex::default(), Mutex::default());
+        Self { views, hosts, refusals: Sampled::default(), metrics, status, searches }
+    }
+}
+
 async fn answer(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
-    let answer = view(request, desk).await;
+    let answer = match health(request.uri().path(), &desk) {
+        Some(answer) if is_get(request) => answer,
+        Some(_) => use_get(),
+        None => view(request, desk).await,
+    };
     // Nothing here reads a body.
     if request.body().is_end_stream() { answer } else { hang_up(answer) }
 }
 
+/// Health is for orchestrators, which ask under any name; it gives nothing away that a page of somebody else's could use.
+fn health(path: &str, desk: &Desk) -> Option<Answer> {
+    match path {
+        "/livez" | "/healthz" => Some(text(StatusCode::OK, TEXT, "ok\n")),
+        "/readyz" => Some(match (desk.views.ready)() {
+            Ok(()) => text(StatusCode::OK, TEXT, "ok\n"),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
+        }),
+        _ => None,
+    }
+}
+
 async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
-    let (method, path) = (request.method(), request.uri().path());
+    if let Err(misdirected) = desk.hosts.check(request) {
+        if let Some(hidden) = desk.refusals.pass() {
+            let host = &misdirected.host;
+            warn!(%host, hidden, "the admin port refused a request: its Host is not among admin.hosts");
+        }
+        return text(StatusCode::MISDIRECTED_REQUEST, TEXT, misdirected.text());
+    }
+    let path = request.uri().path();
     let file = page::file(path);
-    let known = ["/healthz", "/livez", "/readyz", "/metrics", "/status", "/search"];
-    if file.is_none() && !known.contains(&path) {
+    if file.is_none() && !["/metrics", "/status", "/search"].contains(&path) {
         return text(StatusCode::NOT_FOUND, TEXT, "there is nothing here; see /\n");
     }
-    if method != Method::GET && method != Method::HEAD {
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n");
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return answer;
+    if !is_get(request) {
+        return use_get();
     }
     if let Some(file) = file {
         return page::answer(file, request.headers());
     }
     match path {
-        "/healthz" | "/livez" => text(StatusCode::OK, TEXT, "ok\n"),
-        "/readyz" => match (desk.views.ready)() {
-            Ok(()) => text(StatusCode::OK, TEXT, "ok\n"),
-            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
-        },
-        "/metrics" => text(StatusCode::OK, METRICS, (desk.views.metrics)()),
+        "/metrics" => text(StatusCode::OK, METRICS, metrics(&desk)),
         "/status" => text(StatusCode::OK, JSON, status(&desk)),
         _ => search(request.uri().query().unwrap_or_default(), desk).await,
     }
 }
 
+fn is_get(request: &Request<Incoming>) -> bool {
+    request.method() == Method::GET || request.method() == Method::HEAD
+}
+
+fn use_get() -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n");
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
+}
+
 /// The status, not older than [`STATUS_AGE_MAX`], however many ask.
 fn status(desk: &Desk) -> Bytes {
-    let mut kept = desk.status.lock().unwrap_or_else(PoisonError::into_inner);
-    let body = match kept.take() {
-        Some((at, body)) if at.elapsed() < STATUS_AGE_MAX => {
-            *kept = Some((at, body.clone()));
-            return body;
-        }
-        _ => Bytes::from(format!("{:#}\n", (desk.views.status)())),
-    };
-    *kept = Some((Instant::now(), body.clone()));
+    kept(&desk.status, |_cost| STATUS_AGE_MAX, || format!("{:#}\n", (desk.views.status)()))
+}
+
+/// The metrics, made anew as often as costs a tenth of a core, however many ask: with few connections, always.
+fn metrics(desk: &Desk) -> Bytes {
+    kept(&desk.metrics, metrics_age_max, || (desk.views.metrics)())
+}
+
+/// How long metrics may be given again that cost so much.
+fn metrics_age_max(cost: Duration) -> Duration {
+    (9 * cost).min(STATUS_AGE_MAX)
+}
+
+/// What is kept while it is good, else what `make` says, which is kept for as long as `age_max` says by what it cost.
+fn kept(
+    place: &Mutex<Option<Kept>>,
+    age_max: impl FnOnce(Duration) -> Duration,
+    make: impl FnOnce() -> String,
+) -> Bytes {
+    let mut kept = place.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = Instant::now();
+    if let Some(Kept { until, body }) = &*kept
+        && asked < *until
+    {
+        return body.clone();
+    }
+    let body = Bytes::from(make());
+    let finished = Instant::now();
+    *kept = Some(Kept { until: finished + age_max(finished - asked), body: body.clone() });
     body
 }
 
@@ -222,7 +292,9 @@ mod tests {
             status: Box::new(|| serde_json::json!({ "version": "1" })),
             search: Box::new(|query| serde_json::json!({ "query": query })),
         };
-        let listener = bind(&Settings { listen: "127.0.0.1:0".parse().unwrap() }, views).await.unwrap();
+        let settings =
+            Settings { listen: "127.0.0.1:0".parse().unwrap(), hosts: vec!["known.example".into()] };
+        let listener = bind(&settings, views).await.unwrap();
         let address = listener.local_addr();
         let (stop, stopped) = watch::channel(false);
         let mut done = JoinSet::new();
@@ -231,7 +303,7 @@ mod tests {
     }
 
     fn request(method: &str, path: &str) -> Vec<u8> {
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
     }
 
     #[tokio::test]
@@ -241,6 +313,7 @@ mod tests {
         for (path, content_type, body) in [
             ("/livez", "text/plain; charset=utf-8", "ok\n"),
             ("/readyz", "text/plain; charset=utf-8", "ok\n"),
+            ("/healthz", "text/plain; charset=utf-8", "ok\n"),
             ("/metrics", "text/plain; version=0.0.4; charset=utf-8", "braze_datadog_series 1\n"),
             ("/status", "application/json", "{\n  \"version\": \"1\"\n}\n"),
             ("/status?x", "application/json", "{\n  \"version\": \"1\"\n}\n"),
@@ -267,7 +340,7 @@ mod tests {
             assert!(reply.header("content-security-policy").unwrap().starts_with("default-src 'none';"));
             assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
             let known = format!(
-                "GET {path} HTTP/1.1\r\nHost: x\r\nIf-None-Match: {}\r\n\r\n",
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: {}\r\n\r\n",
                 reply.header("etag").unwrap()
             );
             let again = ask(&mut stream, known.as_bytes()).await;
@@ -334,13 +407,51 @@ mod tests {
             search: Box::new(|_| serde_json::Value::Null),
         };
         let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX).unwrap();
-        let desk = Desk { views, status: Mutex::default(), searches };
+        let desk = Desk::new(views, Hosts::new(&[]), searches);
         let first = status(&desk);
         let asked = (0..1_000).take_while(|_| status(&desk) == first).count();
         assert!(asked > 0, "{asked}");
-        *desk.status.lock().unwrap() = Some((Instant::now().checked_sub(STATUS_AGE_MAX).unwrap(), first));
+        desk.status.lock().unwrap().as_mut().unwrap().until = Instant::now();
         assert_eq!(&*status(&desk), format!("{}\n", made.load(Ordering::SeqCst) - 1).as_bytes());
         assert!(made.load(Ordering::SeqCst) >= 2);
+    }
+
+    #[test]
+    fn metrics_are_made_anew_where_that_is_cheap_and_cost_a_tenth_of_a_core_at_most() {
+        assert_eq!(metrics_age_max(Duration::from_micros(100)), Duration::from_micros(900));
+        assert_eq!(metrics_age_max(Duration::from_secs(1)), STATUS_AGE_MAX);
+        let (place, mut made) = (Mutex::default(), 0);
+        let mut ask = |age| {
+            kept(
+                &place,
+                |_cost| age,
+                || {
+                    made += 1;
+                    made.to_string()
+                },
+            )
+        };
+        assert_eq!([ask(Duration::ZERO), ask(Duration::from_hours(1)), ask(Duration::ZERO)], ["1", "2", "2"]);
+    }
+
+    #[tokio::test]
+    async fn names_that_nobody_has_named_are_refused_but_for_health() {
+        let running = running().await;
+        let mut stream = connect(running.address).await;
+        let get =
+            |path: &str, host: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+        for path in ["/", "/page.js", "/status", "/search?q=x", "/metrics", "/nothing"] {
+            let reply = ask(&mut stream, &get(path, "evil.example:8081")).await;
+            assert_eq!((reply.status, reply.header("content-type")), (421, Some(TEXT)), "{path}");
+            assert!(reply.body.contains("[admin]\nhosts = [\"evil.example\"]\n"), "{reply:?}");
+        }
+        for path in ["/livez", "/readyz", "/healthz"] {
+            assert_eq!(ask(&mut stream, &get(path, "evil.example")).await.status, 200, "{path}");
+        }
+        let own = running.address.to_string();
+        for host in ["known.example", "Known.Example:443", "localhost:8081", "10.0.0.1:8081", &own] {
+            assert_eq!(ask(&mut stream, &get("/status", host)).await.status, 200, "{host}");
+        }
     }
 
     #[tokio::test]
@@ -362,7 +473,7 @@ mod tests {
         let reply = ask(&mut stream, &request("DELETE", "/status")).await;
         assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")));
         assert_eq!(ask(&mut stream, &request("GET", "/v1/events")).await.status, 404);
-        let with_body = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
+        let with_body = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
         let reply = ask(&mut stream, with_body).await;
         assert_eq!((reply.status, reply.header("connection")), (405, Some("close")));
     }

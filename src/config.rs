@@ -404,6 +404,9 @@ pub(super) mod tests {
             ("[queue.embedded]\ndirectory = \"~/q\"", &["queue.embedded.directory", "only shells know"]),
             ("[admin]\nlisten = \":8081\"", &["admin.listen", "127.0.0.1:8080 for this machine"]),
             ("[admin]\nlisten = \"127.0.0.1:70000\"", &["admin.listen"]),
+            ("[admin]\nhosts = [\"http://x.example\"]", &["admin.hosts", "without scheme, port or path"]),
+            ("[admin]\nhosts = [\"x.example:80\"]", &["admin.hosts", "without scheme, port or path"]),
+            ("[admin]\nhosts = [\"\"]", &["admin.hosts", "is not a name"]),
             ("[push]\nmax_body = \"2GiB\"", &["push.max_body", "at most 1GiB"]),
             (
                 "[push]\nlisten = \"0.0.0.0:8080\"",
@@ -548,6 +551,7 @@ pub(super) mod tests {
             ("push.listen", "\"127.0.0.1:1\""),
             ("push.max_body", "\"2MiB\""),
             ("admin.listen", "\"127.0.0.1:1\""),
+            ("admin.hosts", "[\"x\"]"),
             ("events.count", "[\"users.messages.sms.Send\"]"),
             ("events.timestamp", "\"arrival\""),
             ("events.late", "\"restamp\""),

@@ -5,6 +5,8 @@
 mod axe;
 #[path = "page/browser.rs"]
 mod browser;
+#[path = "page/proxy.rs"]
+mod proxy;
 #[path = "support/rig.rs"]
 mod support;
 
@@ -12,6 +14,7 @@ use std::fs;
 use std::path::Path;
 
 use browser::{Browser, TAB};
+use proxy::Proxy;
 use serde_json::{Value, json};
 use support::forwarder::{Configuration, Forwarder};
 use support::intake::{Behaviour, Intake};
@@ -105,6 +108,30 @@ async fn one_look_says_that_sends_flow_and_a_search_says_where_a_campaign_is() {
     browser.run("document.querySelector('details').open = true").await;
     assert!(browser.shows("#configuration", "flush.interval").await.contains("env:prod"));
     assert_clean(&browser, &forwarder).await;
+}
+
+#[tokio::test]
+async fn below_the_path_of_a_proxy_the_page_looks_and_works_the_same() {
+    let intake = Intake::start();
+    let forwarder = Configuration::new().connection("acme", &intake.url(), "key", &[]).start().await;
+    let admin = forwarder.admin_url("");
+    let proxy = Proxy::before(admin.strip_prefix("http://").unwrap().parse().unwrap()).await;
+    let browser = Browser::start().await;
+    browser.open(&proxy.url()).await;
+    browser.shows("#headline", "No sends since the start").await;
+    forwarder.push_accepted(sends("a", "emea", 100, 0, &campaign("8a3f21", "Weekly newsletter"))).await;
+    browser.shows("#headline", "Sends flow: ").await;
+    browser.run("const box = document.querySelector('#search'); box.value = 'weekly'; box.dispatchEvent(new Event('input'))").await;
+    assert!(browser.shows("#results", "reaches Datadog: accepted").await.contains("Weekly newsletter"));
+    let requests = browser.requests().await;
+    let outside: Vec<&String> =
+        requests.iter().filter(|url| !url.starts_with(&proxy.url()) && !url.starts_with("data:")).collect();
+    assert!(outside.is_empty(), "asked beside the prefix: {outside:#?}");
+    for name in ["page.css", "page.js", "icon.svg", "status", "search?q=weekly"] {
+        assert!(requests.iter().any(|url| url.ends_with(name)), "{name}: {requests:#?}");
+    }
+    let complaints = browser.complaints().await;
+    assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use super::written::{self, Written};
 use super::{Config, Log, LogFormat};
 use crate::aggregate::tags::{self, Names, Tag};
 use crate::aggregate::{self, Late, Timestamp};
+use crate::dedup;
 use crate::event::{Field, SEND_TYPES};
-use crate::{admin, dedup};
 
 /// Datadog takes points that are at most ten minutes ahead, and loses those that are an hour behind.
 const FLUSH_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
@@ -57,7 +57,7 @@ impl Check<'_> {
         let config = Config {
             queue: self.queue(&written.queue),
             push: written.push.as_ref().map(|push| self.push(push)),
-            admin: admin::Settings { listen: self.listen("admin.listen", &written.admin.listen) },
+            admin: self.admin(&written.admin),
             events_count: self.events_count(&written.events.count),
             dedup: self.dedup(&written.dedup),
             aggregate: self.aggregate(&written.events, &written.flush),

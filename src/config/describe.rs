@@ -95,6 +95,7 @@ pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
         (old, new) => compare("push", old.is_none() && new.is_none()),
     }
     compare("admin.listen", old.admin.listen == new.admin.listen);
+    compare("admin.hosts", old.admin.hosts == new.admin.hosts);
     compare("events.count", old.events_count == new.events_count);
     let (old_counts, new_counts) = (&old.aggregate, &new.aggregate);
     compare("events.timestamp", old_counts.timestamp == new_counts.timestamp);

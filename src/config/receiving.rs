@@ -12,7 +12,7 @@ use super::shape::{OPTIONS, join};
 use super::units::show_size;
 use super::written;
 use super::{Config, Queue, QueueKind};
-use crate::{push, queue};
+use crate::{admin, push, queue};
 
 /// A body is held in memory.
 const BODY_BYTES: RangeInclusive<u64> = 1..=1 << 30;
@@ -38,6 +38,22 @@ const RESERVED_OPTIONS: [(&str, &str); 5] = [
 ];
 
 impl Check<'_> {
+    pub(super) fn admin(&mut self, written: &written::Admin) -> admin::Settings {
+        const KEY: &str = "admin.hosts";
+        for name in &written.hosts {
+            if !admin::is_name(name) {
+                let reason = format!(
+                    "{} is not a name; write it as a browser shows it, without scheme, port or path: \
+                     dashboard.example.com",
+                    quoted(name)
+                );
+                self.findings.error(KEY, reason);
+            }
+        }
+        let hosts = self.once(KEY, &written.hosts);
+        admin::Settings { listen: self.listen("admin.listen", &written.listen), hosts }
+    }
+
     pub(super) fn queue(&mut self, queue: &written::Queue) -> Queue {
         let kinds = [("embedded", QueueKind::Embedded), ("kafka", QueueKind::Kafka)];
         let kind = self.choice("queue.kind", &queue.kind, &kinds);

@@ -27,6 +27,9 @@ pub fn shown(config: &Config) -> Vec<(&'static str, String)> {
         None => all.push(("push", "off".to_owned())),
     }
     all.push(("admin.listen", config.admin.listen.to_string()));
+    if !config.admin.hosts.is_empty() {
+        all.push(("admin.hosts", config.admin.hosts.join(", ")));
+    }
     counting(&mut all, config);
     all.push(("log.level", config.log.level.to_string().to_lowercase()));
     let format = match config.log.format {

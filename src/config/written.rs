@@ -76,6 +76,7 @@ pub(super) struct Push {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
     pub listen: String,
+    pub hosts: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -204,7 +205,7 @@ impl Default for Push {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8081".into() }
+        Self { listen: "127.0.0.1:8081".into(), hosts: Vec::new() }
     }
 }
 

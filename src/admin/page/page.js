@@ -356,7 +356,7 @@ async function search() {
     return;
   }
   try {
-    const answer = await fetch(`/search?q=${encodeURIComponent(query)}`, { signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(`search?q=${encodeURIComponent(query)}`, { signal: AbortSignal.timeout(PATIENCE) });
     if (!answer.ok) throw new Error(await answer.text());
     const found = await answer.json();
     // An answer to what was asked before comes too late.
@@ -391,7 +391,7 @@ async function poll() {
   view.isAsking = true;
   let wait = POLL;
   try {
-    const answer = await fetch("/status", { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
+    const answer = await fetch("status", { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
     if (!answer.ok) throw new Error(answer.statusText);
     const text = await answer.text();
     view.status = JSON.parse(text);
