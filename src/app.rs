@@ -19,6 +19,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use self::command_line::{Arguments, CheckArguments, Command, TopArguments};
+use crate::clock::Clock;
 use crate::config::{Config, LogFormat, Warning};
 use crate::datadog::Connection;
 use crate::datadog::http::{HttpError, Network, Proxies};
@@ -98,8 +99,9 @@ fn check(config: &Config, warnings: &[Warning], given: &CheckArguments) -> Resul
         complain(&format!("warning: {warning}"));
     }
     if let Some(push) = &config.push {
-        let (_, notices) = Credentials::load(push).map_err(Failure::configuration)?;
-        for notice in notices {
+        let (credentials, notices) = Credentials::load(push).map_err(Failure::configuration)?;
+        let trouble = credentials.certificate_trouble(Clock::system().unix_seconds());
+        for notice in notices.into_iter().chain(trouble.map(|trouble| trouble.to_string())) {
             complain(&format!("warning: {notice}"));
         }
     }

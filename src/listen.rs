@@ -6,10 +6,12 @@
 //! nobody has vouched for ([`Caller::vouch`]) make room, and then senders that hold more than their share: thousands of
 //! idle or slow connections keep nobody out.
 
+pub(crate) mod file;
 pub(crate) mod form;
 pub mod sampled;
 pub mod tls;
 
+mod certificate;
 mod connection;
 mod connection_limit;
 mod counts;

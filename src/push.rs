@@ -41,7 +41,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use self::counters::Counters;
-pub use self::credentials::{Credentials, CredentialsError, Reload};
+pub use self::credentials::{CertificateTrouble, Credentials, CredentialsError, Reload};
 use self::door::Door;
 #[cfg(fuzzing)]
 pub use self::door::fuzzing;

@@ -603,6 +603,39 @@ async fn tls() -> (Rig, String, (String, String), Good) {
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_expired_is_told_by_check_at_the_start_at_a_reload_and_as_a_metric() {
+    let intake = Intake::start();
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let expired = parameters.self_signed(&key).unwrap().pem();
+    let configuration = configuration(&intake);
+    let files = [configuration.file("tls.pem", &expired), configuration.file("tls.key", key.serialize_pem())];
+    let configuration = configuration
+        .text("push.tls_certificate", files[0].to_str().unwrap())
+        .text("push.tls_key", files[1].to_str().unwrap());
+    let checked = configuration.run(&["check"]).await;
+    assert!(checked.stderr.contains("warning: push.tls_certificate: the certificate"), "{}", checked.stderr);
+    assert!(checked.status.success() && checked.stderr.contains(" days ago"), "{}", checked.stderr);
+
+    let rig = Rig::start_with(intake, configuration).await;
+    let told = "senders can't trust this port";
+    eventually("it is told", async || rig.forwarder.stderr().contains(told).then_some(())).await;
+    let until = async || {
+        rig.forwarder.metrics().await.sum("braze_datadog_push_certificate_expiry_timestamp_seconds", &[])
+    };
+    assert_eq!(until().await, 1_609_459_200);
+    rig.hang_up(told).await;
+    let (new, key) = certificate();
+    rig.configuration.file("tls.pem", new);
+    rig.configuration.file("tls.key", key);
+    rig.hang_up("the configuration was read again").await;
+    assert!(until().await > unix_now());
+    assert!(rig.forwarder.stop().await.success());
+}
+
+#[tokio::test]
 async fn only_tls_of_today_is_spoken() {
     let (rig, certificate, _, good) = tls().await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {

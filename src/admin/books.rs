@@ -15,6 +15,8 @@ pub struct Gauges {
     pub push_requests: Vec<(u16, u64)>,
     /// Bytes of push bodies as received.
     pub push_bytes: u64,
+    /// Until when the push port's certificates hold, in Unix seconds.
+    pub certificate_not_after: Option<u64>,
     /// The connections whose API key is known to be valid on its site or not.
     pub keys: Vec<(Box<str>, bool)>,
     /// Log lines that nobody read.
@@ -165,6 +167,10 @@ fn gauges_of(page: &mut Page, gauges: &Gauges) {
     }
     page.metric("push_received_bytes_total", "counter", "Bytes of push bodies as received.");
     page.value("push_received_bytes_total", &[], gauges.push_bytes);
+    if let Some(not_after) = gauges.certificate_not_after {
+        let help = "Until when the push port's certificates hold, in Unix seconds.";
+        page.gauge("push_certificate_expiry_timestamp_seconds", help, not_after);
+    }
     page.metric(
         "key_valid",
         "gauge",

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::keys::KeyWatch;
 use super::views::Shown;
 use crate::aggregate::tags::Layout;
+use crate::clock::Clock;
 use crate::config::{Config, Log, Warning, changes_needing_restart, shown};
 use crate::datadog::Connection;
 use crate::pipeline;
@@ -93,6 +94,7 @@ impl Reloader {
         // Nothing was changed so far; from here on nothing is refused but the credentials, which come first.
         if let (Some(push), Some((credentials, notices))) = (&self.push, credentials) {
             push.swap(credentials).map_err(|error| error.to_string())?;
+            super::views::tell_of_certificate(push, Clock::system().unix_seconds());
             for notice in notices {
                 tracing::warn!("{notice}");
             }

@@ -33,6 +33,9 @@ const COMMANDS_MAX: usize = 8;
 /// How often the books are looked at for the page's hour; a look copies them, some microseconds a connection.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the push port's certificate is looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_hours(24);
+
 /// How long listeners may take to end once everything else has.
 const LISTENERS_GRACE: Duration = Duration::from_secs(2);
 
@@ -108,6 +111,7 @@ async fn serve(
         keys: Arc::clone(&keys),
         stopping: stopping.clone(),
         push: push.as_ref().map(PushListener::counters),
+        credentials: push.as_ref().map(PushListener::reload),
         catalogue: pipeline.catalogue(),
         rates: Arc::default(),
         configuration: shown,
@@ -135,6 +139,7 @@ async fn serve(
     attendants.spawn(watchdog(watched.clone()));
     attendants.spawn(keys.run(validator));
     attendants.spawn(sample(watched.clone()));
+    attendants.spawn(watch_certificate(watched.clone()));
     announce(&config, path);
 
     let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
@@ -304,6 +309,16 @@ async fn watchdog(watched: Watched) {
         if watched.is_alive() {
             signal::notify(signal::Notice::Watchdog);
         }
+    }
+}
+
+/// Tells at the start, and then daily, where the push port's certificate does not hold, or soon will not.
+async fn watch_certificate(watched: Watched) {
+    let mut ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        watched.tell_of_certificate();
     }
 }
 

@@ -80,6 +80,7 @@ pub(super) struct Watched {
     pub(super) keys: Arc<KeyWatch>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) push: Option<Arc<push::Counters>>,
+    pub(super) credentials: Option<push::Reload>,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) rates: Arc<Rates>,
     pub(super) configuration: watch::Receiver<Shown>,
@@ -105,6 +106,13 @@ impl Watched {
         Readiness::new(move || self.ready().is_ok())
     }
 
+    /// Logs what is wrong with the push port's certificate.
+    pub(super) fn tell_of_certificate(&self) {
+        if let Some(credentials) = &self.credentials {
+            tell_of_certificate(credentials, self.clock.unix_seconds());
+        }
+    }
+
     /// Whether the pipeline's loop has turned lately.
     pub(super) fn is_alive(&self) -> bool {
         let since = self.clock.elapsed_milliseconds().saturating_sub(self.heartbeat.load(Ordering::Relaxed));
@@ -117,6 +125,7 @@ impl Watched {
             queue: self.queue.gauges(),
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
+            certificate_not_after: self.credentials.as_ref().and_then(push::Reload::certificate_not_after),
             keys: self.keys.known(),
             log_lines_lost: telemetry::lost_lines(),
             started: self.started,
@@ -226,6 +235,15 @@ impl Watched {
             "dropped_by_reason": overview::dropped_by_reason(&books),
             "pending": books.pending,
         })
+    }
+}
+
+/// Logs what is wrong, or soon will be, with the certificate of the push port.
+pub(super) fn tell_of_certificate(credentials: &push::Reload, now: u64) {
+    match credentials.certificate_trouble(now) {
+        Some(trouble) if trouble.is_valid => tracing::warn!("{trouble}"),
+        Some(trouble) => tracing::error!("senders can't trust this port: {trouble}"),
+        None => {}
     }
 }
 

@@ -92,7 +92,7 @@ impl TlsPair {
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        super::tls::load(&self.certificate, &self.key).unwrap()
+        super::tls::load(&self.certificate, &self.key).unwrap().config
     }
 }
 

@@ -9,18 +9,24 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::token::Tokens;
-use crate::listen::tls;
+use crate::listen::tls::{self, Standing, Validity};
 
 /// Tokens and certificate, as they were in their files at one moment.
 #[derive(Clone)]
 pub struct Credentials {
     pub(super) tokens: Option<Tokens>,
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// When the certificates hold.
+    validity: Option<Validity>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("tokens", &self.tokens).field("tls", &self.tls.is_some()).finish()
+        f.debug_struct("Credentials")
+            .field("tokens", &self.tokens)
+            .field("tls", &self.tls.is_some())
+            .field("validity", &self.validity)
+            .finish()
     }
 }
 
@@ -36,14 +42,17 @@ impl Credentials {
     /// # Errors
     /// When a file can't be used, or there are no tokens on a port that is not loopback.
     pub fn load(settings: &Settings) -> Result<(Self, Vec<String>), CredentialsError> {
+        let mut notices = Vec::new();
         let tokens = match &settings.token_file {
             None => None,
             Some(path) => {
-                let unusable = |reason| CredentialsError(format!("push.token_file: {reason}"));
-                Some(Tokens::load(path).map_err(unusable)?)
+                let named = |reason| format!("push.token_file: {reason}");
+                let (tokens, told) = Tokens::load(path).map_err(|reason| CredentialsError(named(reason)))?;
+                notices.extend(told.into_iter().map(named));
+                Some(tokens)
             }
         };
-        let tls = match &settings.tls {
+        let identity = match &settings.tls {
             None => None,
             Some(files) => {
                 let unusable =
@@ -51,12 +60,14 @@ impl Credentials {
                 Some(tls::load(&files.certificate, &files.key).map_err(unusable)?)
             }
         };
-        let credentials = Self { tokens, tls };
+        let validity = identity.as_ref().and_then(|identity| identity.validity);
+        let credentials = Self { tokens, tls: identity.map(|identity| identity.config), validity };
         credentials.suit(settings.listen)?;
         let doubts = credentials.tokens.iter().flat_map(Tokens::doubts);
-        let mut notices: Vec<_> = doubts
-            .map(|reason| format!("push.token_file: an app group id that a token is bound to {reason}"))
-            .collect();
+        notices.extend(
+            doubts
+                .map(|reason| format!("push.token_file: an app group id that a token is bound to {reason}")),
+        );
         if tls_is_missing(settings) {
             notices.push(format!(
                 "push.listen: tokens travel to {} unencrypted unless a proxy in front speaks TLS; \
@@ -65,6 +76,18 @@ impl Credentials {
             ));
         }
         Ok((credentials, notices))
+    }
+
+    /// What is wrong, or soon will be, with how long the certificates hold, at a time in Unix seconds.
+    pub fn certificate_trouble(&self, now: u64) -> Option<CertificateTrouble> {
+        let standing = self.validity?.at(i64::try_from(now).unwrap_or(i64::MAX));
+        let (is_valid, words) = match standing {
+            Standing::Valid => return None,
+            Standing::Ending(left) => (true, format!("ends in {}", span(left))),
+            Standing::Expired(ago) => (false, format!("expired {} ago", span(ago))),
+            Standing::Early(left) => (false, format!("is not valid for another {}", span(left))),
+        };
+        Some(CertificateTrouble { is_valid, words })
     }
 
     /// Without tokens, only this machine may push.
@@ -77,6 +100,32 @@ impl Credentials {
         }
         Ok(())
     }
+}
+
+/// What is wrong with how long the certificates of the push port hold, for a log line or `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateTrouble {
+    /// Whether they hold now.
+    pub is_valid: bool,
+    words: String,
+}
+
+impl fmt::Display for CertificateTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { words, .. } = self;
+        write!(
+            f,
+            "push.tls_certificate: the certificate (or one of its chain) {words}; put a new one and its key in place, \
+                   then SIGHUP"
+        )
+    }
+}
+
+/// In the unit that tells it best.
+fn span(seconds: i64) -> String {
+    const UNITS: [(&str, i64); 3] = [("days", 86_400), ("hours", 3_600), ("minutes", 60)];
+    let fit = UNITS.into_iter().find(|(_, unit)| seconds >= 2 * unit);
+    fit.map_or_else(|| format!("{seconds} seconds"), |(name, unit)| format!("{} {name}", seconds / unit))
 }
 
 fn tls_is_missing(settings: &Settings) -> bool {
@@ -106,6 +155,16 @@ impl Reload {
         Ok(())
     }
 
+    /// What is wrong, or soon will be, with how long the certificates hold, at a time in Unix seconds.
+    pub fn certificate_trouble(&self, now: u64) -> Option<CertificateTrouble> {
+        self.current().certificate_trouble(now)
+    }
+
+    /// Until when the certificates hold, in Unix seconds.
+    pub fn certificate_not_after(&self) -> Option<u64> {
+        self.current().validity.map(|validity| u64::try_from(validity.not_after).unwrap_or(0))
+    }
+
     pub(super) fn current(&self) -> Arc<Credentials> {
         Arc::clone(&self.current.borrow())
     }
@@ -132,6 +191,26 @@ mod tests {
             let error = Credentials::load(&settings(open, None)).unwrap_err().to_string();
             assert!(error.starts_with("push.token_file: without tokens anyone who reaches"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_does_not_hold_or_soon_will_not_is_told_in_words() {
+        let validity = Some(Validity { not_before: 1_000_000, not_after: 1_000_000 + 90 * 86_400 });
+        let credentials = Credentials { tokens: None, tls: None, validity };
+        let told =
+            |now: u64| credentials.certificate_trouble(now).map(|told| (told.is_valid, told.to_string()));
+        assert_eq!(told(1_000_000), None);
+        for (now, is_valid, words) in [
+            (1_000_000 - 7_200, false, "is not valid for another 2 hours; "),
+            (1_000_000 + 80 * 86_400, true, "ends in 10 days; "),
+            (1_000_000 + 90 * 86_400 + 119, false, "expired 119 seconds ago; "),
+            (1_000_000 + 92 * 86_400, false, "expired 2 days ago; "),
+        ] {
+            let (valid, text) = told(now).unwrap();
+            assert!(valid == is_valid && text.contains(words), "{text}");
+        }
+        let without = Credentials { tokens: None, tls: None, validity: None };
+        assert_eq!(without.certificate_trouble(0), None);
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! The bearer tokens that may push, and the app groups that each may speak for.
 
 use std::fmt;
-use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::app_group::{self, Fault};
+use crate::listen::file;
 
 /// Bytes of a token file; a few tokens need a few hundred.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// UTF-8's, which some editors put before the text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Letters and digits mixed of which this many stand together are a piece of a token rather than an id.
+const PIECE_BYTES_MIN: usize = 8;
 
 /// App group ids as they are compared, in order.
 pub(super) type AppGroups = Arc<[Box<str>]>;
@@ -47,21 +52,22 @@ impl Tokens {
     /// Reads a token file: a line is a token, or a token, white space, and the ids of the app groups that it is bound
     /// to, parted by commas. Blank lines and lines that begin with `#` are left out. Blocks on the file.
     ///
+    /// Also returns what the log should warn of.
+    ///
     /// # Errors
     /// The file, the line and the reason, never what the line says.
-    pub(super) fn load(path: &Path) -> Result<Self, String> {
+    pub(super) fn load(path: &Path) -> Result<(Self, Vec<String>), String> {
         let named = |reason: &dyn fmt::Display| format!("{}: {reason}", path.display());
-        let file = fs::File::open(path).map_err(|error| named(&error))?;
-        let mut text = Vec::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| named(&error))?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(named(&"it is larger than 1 MiB, which no token file is"));
-        }
-        Self::parse(&text).map_err(|reason| named(&reason))
+        let text = file::read(path, FILE_BYTES_MAX)?;
+        let tokens = Self::parse(&text).map_err(|reason| named(&reason))?;
+        Ok((tokens, notices(&text).iter().map(|notice| named(notice)).collect()))
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
-        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+        if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+            return Err("it is UTF-16; save it as UTF-8, without a byte order mark".into());
+        }
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut tokens: Vec<Token> = Vec::new();
         for (number, line) in (1_usize..).zip(text.split(|byte| *byte == b'\n')) {
             let line = line.trim_ascii();
@@ -121,13 +127,71 @@ fn parse_line(line: &[u8]) -> Result<Token, String> {
     }
     let length = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
     let (secret, bound) = line.split_at(length);
-    if !secret.iter().all(u8::is_ascii_graphic) {
-        return Err("a token is visible ASCII without white space".to_owned());
-    }
+    check_secret(secret)?;
     let bound = str::from_utf8(bound).map_err(|_| "the app group ids behind the token are not UTF-8 text")?;
     let bound = bound.trim();
     let app_groups = if bound.is_empty() { None } else { Some(parse_app_groups(bound)?) };
     Ok(Token { secret: secret.into(), app_groups })
+}
+
+/// Whether a header can carry it (RFC 6750, 2.1).
+fn check_secret(secret: &[u8]) -> Result<(), &'static str> {
+    let text = str::from_utf8(secret).unwrap_or_default();
+    let is_quote = |letter: char| matches!(letter, '"' | '\'' | '`' | '\u{2018}'..='\u{201f}' | '«' | '»');
+    if text.starts_with(is_quote) || text.ends_with(is_quote) {
+        return Err("the token is in quotes; write it without them");
+    }
+    if text.contains(is_invisible) {
+        return Err(
+            "there is an invisible character in it (a byte order mark, a zero-width or no-break space); type the \
+                    line anew",
+        );
+    }
+    if !secret.iter().all(u8::is_ascii_graphic) {
+        return Err("a token is visible ASCII without white space");
+    }
+    let padding = secret.iter().rev().take_while(|byte| **byte == b'=').count();
+    let body = &secret[..secret.len() - padding];
+    let is_carried = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    if body.is_empty() || !body.iter().all(is_carried) {
+        return Err(
+            "no bearer header can carry this token: it is letters, digits and - . _ ~ + /, with = at its end \
+                    only (RFC 6750)",
+        );
+    }
+    Ok(())
+}
+
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{a0}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202f}' | '\u{2060}'..='\u{2064}'
+        | '\u{feff}')
+}
+
+/// What is accepted of a file that can be read, and is probably a slip.
+fn notices(text: &[u8]) -> Vec<String> {
+    let mut notices = Vec::new();
+    if text.starts_with(BYTE_ORDER_MARK) {
+        notices
+            .push("it begins with a byte order mark, which is left out; save it as UTF-8 without one".into());
+    }
+    let lines = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).split(|byte| *byte == b'\n');
+    for (number, line) in (1_usize..).zip(lines.map(<[u8]>::trim_ascii)) {
+        let behind = line.iter().position(u8::is_ascii_whitespace).map_or(&[][..], |at| &line[at..]);
+        if !line.starts_with(b"#") && behind.split(|byte| !byte.is_ascii_alphanumeric()).any(is_piece) {
+            notices.push(format!(
+                "line {number}: behind the blank stands what looks like a piece of a token, and is taken for the id of \
+                 the app group that the token is bound to; a token has no blank inside"
+            ));
+        }
+    }
+    notices
+}
+
+/// Hexadecimal digits are an id.
+fn is_piece(run: &[u8]) -> bool {
+    run.len() >= PIECE_BYTES_MIN
+        && run.iter().any(u8::is_ascii_digit)
+        && run.iter().any(|byte| byte.is_ascii_alphabetic() && !byte.is_ascii_hexdigit())
 }
 
 fn parse_app_groups(text: &str) -> Result<AppGroups, String> {
@@ -160,6 +224,8 @@ fn parse_app_groups(text: &str) -> Result<AppGroups, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -174,7 +240,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tokens");
         fs::write(&path, text).unwrap();
-        Tokens::load(&path).map_err(|text| text.replace(&format!("{}/", directory.path().display()), ""))
+        Tokens::load(&path)
+            .map(|(tokens, _)| tokens)
+            .map_err(|text| text.replace(&format!("{}/", directory.path().display()), ""))
     }
 
     #[test]
@@ -247,6 +315,45 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_was_written_wrong_is_refused_in_words_that_help_and_without_it() {
+        for (text, reason) in [
+            ("\"secret\"", "line 1: the token is in quotes; write it without them"),
+            ("ok\n'secret' g-1", "line 2: the token is in quotes; write it without them"),
+            ("\u{201c}secret\u{201d}", "line 1: the token is in quotes; write it without them"),
+            ("\"\"", "line 1: the token is in quotes; write it without them"),
+            ("ok\n\u{feff}secret", "line 2: there is an invisible character in it (a byte order mark"),
+            ("sec\u{200b}ret", "line 1: there is an invisible character in it"),
+            ("secret\u{a0}", "line 1: there is an invisible character in it"),
+            ("secret@home", "line 1: no bearer header can carry this token"),
+            ("sec=ret", "line 1: no bearer header can carry this token"),
+            ("token=secret", "line 1: no bearer header can carry this token"),
+            ("==", "line 1: no bearer header can carry this token"),
+            ("secret,g-1", "line 1: no bearer header can carry this token"),
+        ] {
+            let error = file(text).unwrap_err();
+            assert!(error.starts_with(&format!("tokens: {reason}")), "{text}: {error}");
+            assert!(!error.contains("secret") && !error.contains("home"), "{error}");
+        }
+        let utf_16: Vec<u8> = "\u{feff}secret".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(Tokens::parse(&utf_16).unwrap_err().starts_with("it is UTF-16; save it as UTF-8"));
+    }
+
+    #[test]
+    fn what_is_accepted_and_probably_a_slip_is_told() {
+        assert_eq!(
+            notices(b"secret\nsecret== 5f3e8f0a-1234-4cde-9abc-0123456789ab,5f3e8f0a12344cde9abc0123,g-1"),
+            [""; 0]
+        );
+        let marked = notices("\u{feff}secret".as_bytes());
+        assert_eq!(marked.len(), 1);
+        assert!(marked[0].starts_with("it begins with a byte order mark, which is left out"), "{marked:?}");
+        let cut = notices(b"# a comment with Zm9vYmFy1DEy\nok\nZm9v YmFy1DEy");
+        assert_eq!(cut.len(), 1);
+        assert!(cut[0].starts_with("line 3: behind the blank stands what looks like"), "{cut:?}");
+        assert!(!cut[0].contains("YmFy"), "{cut:?}");
+    }
+
+    #[test]
     fn tokens_can_not_be_printed() {
         let tokens = Tokens::parse(b"secret\nother").unwrap();
         assert_eq!(format!("{tokens:?}"), "Tokens(2)");
@@ -256,7 +363,7 @@ mod tests {
         /// Exactly the tokens of the file are allowed.
         #[test]
         fn only_listed_tokens_are_allowed(
-            listed in prop::collection::vec("[A-Za-z0-9+/=._~-]{1,12}", 1..5),
+            listed in prop::collection::vec("[A-Za-z0-9+/._~-]{1,12}={0,2}", 1..5),
             offered in "[A-Za-z0-9+/=._~-]{1,12}",
         ) {
             let tokens = Tokens::parse(listed.join("\n").as_bytes()).unwrap();
