@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task;
-use tokio::time::timeout;
 
 use crate::aggregate::tags::Layout;
 use crate::catalogue::RequestNumber;

@@ -17,7 +17,6 @@
 //! What is in the files is told in `frame`, `segments` and `offsets`.
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
