@@ -67,6 +67,8 @@ pub struct Dedup {
     first: u64,
     /// By time: the place that the first id of that moment got.
     marks: VecDeque<(u64, u64)>,
+    /// Ids that had to go for others before the window was over.
+    forgotten_early: u64,
     /// Open addressing: the upper half of a slot is a quarter of the hash, the lower half the place.
     slots: Vec<u64>,
 }
@@ -81,6 +83,7 @@ impl Dedup {
             ring: VecDeque::new(),
             first: 0,
             marks: VecDeque::new(),
+            forgotten_early: 0,
             slots: vec![EMPTY; SLOTS_MIN],
         }
     }
@@ -108,6 +111,7 @@ impl Dedup {
             slot = (slot + 1) & mask;
         }
         if self.ring.len() >= self.ids_max {
+            self.forgotten_early += u64::from(self.is_oldest_in_window(now));
             self.forget_oldest();
             // Forgetting closes gaps, so the free slot may be nearer now.
             slot = self.home(tag(id));
@@ -121,6 +125,16 @@ impl Dedup {
             self.grow();
         }
         true
+    }
+
+    /// How many ids were forgotten before the window was over since this was last asked: their repetitions count again.
+    pub fn take_forgotten_early(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten_early)
+    }
+
+    /// Whether the oldest id came within the window. It came at its mark or later.
+    fn is_oldest_in_window(&self, now: u64) -> bool {
+        self.marks.front().is_some_and(|(time, _)| time.saturating_add(self.window_milliseconds) > now)
     }
 
     /// How many ids are remembered.
@@ -235,8 +249,19 @@ mod tests {
             assert!(dedup.is_new(id << 100, 0));
         }
         assert_eq!(dedup.len(), 3);
+        assert_eq!(dedup.take_forgotten_early(), 1);
         assert!(!dedup.is_new(2 << 100, 0));
         assert!(dedup.is_new(1 << 100, 0));
+        assert_eq!((dedup.take_forgotten_early(), dedup.take_forgotten_early()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_forgotten_when_its_time_is_over_is_not_forgotten_early() {
+        let mut dedup = dedup(1000, 3);
+        for id in 1..=30 {
+            assert!(dedup.is_new(id << 100, u64::try_from(id).unwrap() * 500));
+        }
+        assert_eq!(dedup.take_forgotten_early(), 0);
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub struct Tally {
     pub counted: Vec<(Arc<str>, u64)>,
     /// By connection name: sends of those counted that were dropped on the spot.
     pub dropped: BTreeMap<(Arc<str>, DropReason), u64>,
+    /// Ids forgotten before `dedup.window` was over, because of `dedup.max_ids`.
+    pub ids_forgotten: u64,
 }
 
 /// One of the busiest series of the last flush.
@@ -193,6 +195,8 @@ pub struct Books {
     pub malformed: BTreeMap<&'static str, u64>,
     /// Events that were counted before.
     pub duplicate: u64,
+    /// Ids forgotten before `dedup.window` was over, because of `dedup.max_ids`: their repetitions count again.
+    pub ids_forgotten: u64,
     /// By connection name, [`UNROUTED`] among them.
     pub connections: BTreeMap<Box<str>, ConnectionBooks>,
     /// Seconds from a cut to the last outcome of its batches.
@@ -210,6 +214,7 @@ impl Books {
             ignored: BTreeMap::new(),
             malformed: BTreeMap::new(),
             duplicate: 0,
+            ids_forgotten: 0,
             connections: BTreeMap::new(),
             flush_seconds: Histogram::new(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0]),
             payload_bytes: Histogram::new(&[1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5]),
@@ -287,6 +292,7 @@ impl Stats {
         let mut books = self.lock();
         books.received += tally.received;
         books.duplicate += tally.duplicate;
+        books.ids_forgotten += tally.ids_forgotten;
         for (event_type, events) in tally.ignored.iter().filter(|(_, events)| *events > 0) {
             books.ignore(event_type, *events);
         }

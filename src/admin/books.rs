@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use serde_json::{Value, json};
 
+use crate::queue::embedded::AtStart;
 use crate::stats::{Books, ConnectionBooks, Histogram};
 
 /// What stands beside the books.
@@ -40,6 +41,8 @@ pub enum QueueGauges {
         bytes_max: u64,
         /// Events known to be lost to damage of the disk.
         lost: u64,
+        /// What the start found at its end.
+        at_start: AtStart,
     },
     /// A Kafka broker.
     Kafka {
@@ -56,7 +59,7 @@ pub enum QueueGauges {
 
 impl Default for QueueGauges {
     fn default() -> Self {
-        QueueGauges::Embedded { depth: 0, bytes: 0, bytes_max: 0, lost: 0 }
+        QueueGauges::Embedded { depth: 0, bytes: 0, bytes_max: 0, lost: 0, at_start: AtStart::default() }
     }
 }
 
@@ -85,6 +88,12 @@ pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
     }
     page.metric("events_duplicate_total", "counter", "Events that were counted before.");
     page.value("events_duplicate_total", &[], books.duplicate);
+    page.metric(
+        "dedup_ids_forgotten_total",
+        "counter",
+        "Event ids forgotten before dedup.window was over, because of dedup.max_ids.",
+    );
+    page.value("dedup_ids_forgotten_total", &[], books.ids_forgotten);
     page.connections(books, "sends_counted_total", "Sends counted.", |connection| connection.counted);
     page.connections(books, "sends_accepted_total", "Sends in accepted requests.", |connection| {
         connection.accepted
@@ -131,7 +140,7 @@ fn gauges_of(page: &mut Page, gauges: &Gauges) {
         gauges.queue.depth(),
     );
     match gauges.queue {
-        QueueGauges::Embedded { bytes, bytes_max, lost, .. } => {
+        QueueGauges::Embedded { bytes, bytes_max, lost, at_start, .. } => {
             page.gauge("queue_size_bytes", "Bytes of the queue on disk.", bytes);
             page.gauge("queue_size_max_bytes", "Bytes that the queue may have.", bytes_max);
             page.metric(
@@ -140,6 +149,7 @@ fn gauges_of(page: &mut Page, gauges: &Gauges) {
                 "Events known to be lost to damage of the disk.",
             );
             page.value("queue_events_lost_total", &[], lost);
+            page.at_start(at_start);
         }
         QueueGauges::Kafka { lag, partitions, lost, is_paused } => {
             page.gauge(
@@ -202,6 +212,7 @@ pub fn json(books: &Books, gauges: &Gauges) -> Value {
         "ignored": books.ignored.values().sum::<u64>(),
         "malformed": books.malformed.values().sum::<u64>(),
         "duplicate": books.duplicate,
+        "ids_forgotten": books.ids_forgotten,
         "counted": books.counted(),
         "accepted": books.accepted(),
         "dropped": books.dropped(),
@@ -242,6 +253,30 @@ fn connection_json(connection: &ConnectionBooks) -> Value {
 struct Page(String);
 
 impl Page {
+    fn at_start(&mut self, found: AtStart) {
+        let counters = [
+            (
+                "queue_events_perhaps_lost_total",
+                "Events at most that the start cut off the queue's damaged end and that may have been answered.",
+                found.perhaps_lost,
+            ),
+            (
+                "queue_events_found_total",
+                "Events that the start found in the queue although they were never answered.",
+                found.found,
+            ),
+            (
+                "queue_torn_bytes_total",
+                "Bytes that the start cut off the queue, for they are no whole frame.",
+                found.torn_bytes,
+            ),
+        ];
+        for (name, help, value) in counters {
+            self.metric(name, "counter", help);
+            self.value(name, &[], value);
+        }
+    }
+
     fn metric(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP braze_datadog_{name} {help}\n# TYPE braze_datadog_{name} {kind}"));
     }
@@ -306,6 +341,7 @@ mod tests {
         stats.book(&Tally {
             received: 7,
             duplicate: 1,
+            ids_forgotten: 9,
             ignored: vec![("users.messages.email.Open".into(), 2)],
             malformed: [("json", 1)].into(),
             counted: vec![("acme".into(), 3)],
@@ -321,7 +357,13 @@ mod tests {
         let page = prometheus(
             &books(),
             &Gauges {
-                queue: QueueGauges::Embedded { depth: 4, bytes: 0, bytes_max: 0, lost: 0 },
+                queue: QueueGauges::Embedded {
+                    depth: 4,
+                    bytes: 0,
+                    bytes_max: 0,
+                    lost: 0,
+                    at_start: AtStart { found: 6, perhaps_lost: 2, torn_bytes: 77 },
+                },
                 keys: vec![("acme".into(), true), ("beta".into(), false)],
                 ..Gauges::default()
             },
@@ -336,6 +378,10 @@ mod tests {
             "braze_datadog_sends_dropped_total{connection=\"acme\",reason=\"late\"} 1",
             "braze_datadog_sends_pending 0",
             "braze_datadog_queue_depth 4",
+            "braze_datadog_queue_events_perhaps_lost_total 2",
+            "braze_datadog_queue_events_found_total 6",
+            "braze_datadog_queue_torn_bytes_total 77",
+            "braze_datadog_dedup_ids_forgotten_total 9",
             "braze_datadog_key_valid{connection=\"acme\"} 1",
             "braze_datadog_key_valid{connection=\"beta\"} 0",
             "braze_datadog_names_collapsing{connection=\"acme\"} 0",

@@ -12,7 +12,7 @@ use super::{Failure, progress};
 use crate::clock::Clock;
 use crate::config::{Config, QueueKind};
 use crate::pipeline::{Command, Ended, Pipeline, PipelineError};
-use crate::queue::embedded::{self, Appender, EmbeddedQueue};
+use crate::queue::embedded::{self, Appender, EmbeddedQueue, Opened, Torn};
 use crate::queue::files::{self, FilesQueue, Notice};
 #[cfg(feature = "kafka")]
 use crate::queue::kafka::{self, KafkaQueue};
@@ -88,12 +88,7 @@ fn open_embedded(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender
     let settings = &config.queue.embedded;
     let (mut queue, appender, opened) = embedded::open(settings).map_err(Failure::failed)?;
     queue.until_empty(once);
-    if opened.torn_bytes > 0 {
-        tracing::warn!(
-            bytes = opened.torn_bytes,
-            "the queue ended in a frame that was not finished; it was cut off"
-        );
-    }
+    tell_end(&opened);
     for gap in &opened.damaged {
         tracing::error!(
             segment = %gap.segment.display(),
@@ -110,6 +105,35 @@ fn open_embedded(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender
     }
     tracing::info!(directory = %settings.directory.display(), waiting = opened.waiting, "the queue is open");
     Ok((queue, appender))
+}
+
+/// Says what stood at the end of the queue.
+fn tell_end(opened: &Opened) {
+    let bytes = opened.torn_bytes;
+    match opened.torn {
+        Torn::PerhapsAnswered { events_max: Some(events_max) } => tracing::error!(
+            bytes,
+            events_max,
+            "the queue's end is damaged: a frame that is not whole was cut off, with at most as many events that were \
+             answered; none, if the machine died while it was written"
+        ),
+        Torn::PerhapsAnswered { events_max: None } => tracing::error!(
+            bytes,
+            "the queue's end is damaged: a frame that is not whole was cut off, and nothing tells how many events it \
+             held; none that was answered, if the machine died while it was written"
+        ),
+        Torn::Unanswered if bytes > 0 => tracing::warn!(
+            bytes,
+            "the queue ended in a frame that was not finished; it was cut off, and nobody was told that it was safe"
+        ),
+        Torn::Unanswered => {}
+    }
+    if opened.found > 0 {
+        tracing::info!(
+            events = opened.found,
+            "events were found in the queue that nobody was told were safe"
+        );
+    }
 }
 
 /// Opens the files of an import, if there is one.

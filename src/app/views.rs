@@ -44,6 +44,7 @@ impl Waiting {
                 bytes: log.size(),
                 bytes_max: log.size_max(),
                 lost: log.lost(),
+                at_start: log.at_start(),
             },
             #[cfg(feature = "kafka")]
             Waiting::Kafka(kafka) => QueueGauges::Kafka {
@@ -261,12 +262,15 @@ fn collapsing_json(tag: &CollapsingTag) -> Value {
 
 fn queue_json(queue: &QueueGauges, trouble: Option<&str>) -> Value {
     match queue {
-        QueueGauges::Embedded { depth, bytes, bytes_max, lost } => json!({
+        QueueGauges::Embedded { depth, bytes, bytes_max, lost, at_start } => json!({
             "kind": "embedded",
             "depth": depth,
             "size_bytes": bytes,
             "size_max_bytes": bytes_max,
             "events_lost": lost,
+            "events_perhaps_lost": at_start.perhaps_lost,
+            "events_found": at_start.found,
+            "torn_bytes": at_start.torn_bytes,
             "trouble": trouble,
         }),
         QueueGauges::Kafka { lag, partitions, lost, is_paused } => json!({

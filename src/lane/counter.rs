@@ -225,6 +225,7 @@ impl Counter {
             self.tally.counted.push((Arc::clone(&unrouted), self.unrouted));
             self.tally.dropped.insert((unrouted, DropReason::Unrouted), std::mem::take(&mut self.unrouted));
         }
+        self.tally.ids_forgotten = self.asked.take_forgotten_early();
         self.tally.ignored.push(("other".into(), std::mem::take(&mut self.ignored_beyond)));
         stats.book(&self.tally);
         self.tally.ignored.pop();

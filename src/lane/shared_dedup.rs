@@ -22,6 +22,15 @@ pub(super) struct Asked {
     by_shard: Box<[Vec<(IdHash, usize)>]>,
     /// By place: whether the id is new.
     new: Vec<bool>,
+    /// Ids that were forgotten for those of the group before the window was over.
+    forgotten_early: u64,
+}
+
+impl Asked {
+    /// How many ids were forgotten before the window was over since this was last asked.
+    pub(super) fn take_forgotten_early(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten_early)
+    }
 }
 
 impl SharedDedup {
@@ -37,7 +46,11 @@ impl SharedDedup {
 
     /// No ids yet.
     pub(super) fn asked(&self) -> Asked {
-        Asked { by_shard: self.shards.iter().map(|_| Vec::new()).collect(), new: Vec::new() }
+        Asked {
+            by_shard: self.shards.iter().map(|_| Vec::new()).collect(),
+            new: Vec::new(),
+            forgotten_early: 0,
+        }
     }
 
     /// Adds an id to a group.
@@ -66,6 +79,7 @@ impl SharedDedup {
             for (id, place) in ids.drain(..) {
                 asked.new[place] = dedup.is_new(id, now_milliseconds);
             }
+            asked.forgotten_early += dedup.take_forgotten_early();
         }
         asked.new.drain(..)
     }

@@ -21,16 +21,29 @@ const DROPPED_BY_LANES: [(DropReason, &str); 3] = [
     ),
 ];
 
+/// How often it is said that ids are forgotten early: it goes on for as long as the rate is what it is.
+const FORGOTTEN_EVERY_MILLISECONDS: u64 = 60 * 60 * 1000;
+
 /// Remembers what was said, so that each drop is said once.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     dropped: BTreeMap<(Box<str>, DropReason), u64>,
     malformed: BTreeMap<&'static str, u64>,
+    forgotten: u64,
+    /// When that was said last, in the clock's milliseconds.
+    forgotten_at: Option<u64>,
 }
 
 impl Reporter {
-    /// Logs what has come to the books since the last time.
-    pub(super) fn report(&mut self, books: &Books) {
+    /// Logs what has come to the books since the last time. `now` is in the clock's milliseconds.
+    pub(super) fn report(&mut self, books: &Books, now: u64) {
+        if let Some(ids) = self.forgotten_early(books, now) {
+            tracing::warn!(
+                ids,
+                "ids were forgotten before dedup.window was over, so that their repetitions count again: raise \
+                 dedup.max_ids (32 bytes each), or lower dedup.window"
+            );
+        }
         for (name, connection) in &books.connections {
             for (reason, advice) in DROPPED_BY_LANES {
                 let total = connection.dropped.get(&reason).copied().unwrap_or_default();
@@ -48,5 +61,37 @@ impl Reporter {
                 tracing::warn!(reason, events, "events can't be counted: they are not what Braze writes");
             }
         }
+    }
+
+    /// The ids forgotten early since that was last said, if it is time to say it again.
+    fn forgotten_early(&mut self, books: &Books, now: u64) -> Option<u64> {
+        let ids = books.ids_forgotten - self.forgotten;
+        let is_due = self.forgotten_at.is_none_or(|at| now >= at + FORGOTTEN_EVERY_MILLISECONDS);
+        (ids > 0 && is_due).then(|| {
+            (self.forgotten, self.forgotten_at) = (books.ids_forgotten, Some(now));
+            ids
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{Stats, Tally};
+
+    #[test]
+    fn ids_that_are_forgotten_early_are_told_once_an_hour() {
+        let (stats, mut reporter) = (Stats::new(), Reporter::default());
+        let mut said_at = |forgotten, now| {
+            stats.book(&Tally { ids_forgotten: forgotten, ..Tally::default() });
+            reporter.forgotten_early(&stats.snapshot(), now)
+        };
+        let hour = FORGOTTEN_EVERY_MILLISECONDS;
+        assert_eq!(said_at(0, 0), None);
+        assert_eq!(said_at(5, 10_000), Some(5));
+        assert_eq!(said_at(3, 20_000), None);
+        assert_eq!(said_at(0, hour), None);
+        assert_eq!(said_at(1, hour + 10_000), Some(4), "with those that were not told");
+        assert_eq!(said_at(0, 5 * hour), None);
     }
 }

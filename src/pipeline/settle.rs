@@ -130,7 +130,7 @@ impl<I: Intake> Pipeline<I> {
             } else {
                 tracing::info!(series, requests = payloads, accepted, dropped, milliseconds, "flushed");
             }
-            self.reporter.report(&self.stats.snapshot());
+            self.reporter.report(&self.stats.snapshot(), self.clock.elapsed_milliseconds());
         }
         Ok(())
     }

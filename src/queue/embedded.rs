@@ -29,8 +29,8 @@ use self::disk::Directory;
 use self::frame::Record;
 use self::progress::{Progress, Tail};
 use self::reader::{BATCHES_MAX, Batch, Reader};
-pub use self::recovery::OpenError;
 use self::recovery::Recovered;
+pub use self::recovery::{AtStart, OpenError, Opened, Torn};
 use self::threads::Threads;
 use self::writer::{Command, GROUP_MAX, Writer};
 
@@ -68,20 +68,6 @@ pub struct Settings {
     pub directory: PathBuf,
     /// Bytes on disk, at most.
     pub size_max: u64,
-}
-
-/// What opening found, for the log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Opened {
-    /// Events that are not yet acknowledged, without those that are lost.
-    pub waiting: u64,
-    /// Bytes of a write that was cut short, which were cut off. They were never answered.
-    pub torn_bytes: u64,
-    /// Damage in the last segment, and events that are missing altogether. Damage in other segments is found,
-    /// logged and counted when they are read.
-    pub damaged: Vec<Gap>,
-    /// The record of what was acknowledged is gone: events may be given out again.
-    pub is_acknowledgement_lost: bool,
 }
 
 /// A part of the log that can't be read any more.
@@ -161,7 +147,8 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(EmbeddedQueue, Append
         commands: commands.clone(),
         _threads: Arc::clone(&threads),
     };
-    Ok((queue, Appender { size_max, progress, commands, _threads: threads }, opened))
+    let at_start = AtStart::new(&opened);
+    Ok((queue, Appender { size_max, at_start, progress, commands, _threads: threads }, opened))
 }
 
 /// The way out of the log.
@@ -284,6 +271,7 @@ pub enum AppendError {
 #[derive(Debug, Clone)]
 pub struct Appender {
     size_max: u64,
+    at_start: AtStart,
     progress: Arc<Progress>,
     // The threads come last: they end when the channels are closed.
     commands: mpsc::Sender<Command>,
@@ -325,6 +313,11 @@ impl Appender {
     /// Events that were found lost to damage since the log was opened.
     pub fn lost(&self) -> u64 {
         self.progress.gauges().lost
+    }
+
+    /// What opening found at the end of the log.
+    pub fn at_start(&self) -> AtStart {
+        self.at_start
     }
 
     /// `false` while the log is full or its directory is gone, and for good when it has stopped. A full disk does not count: only the
@@ -709,17 +702,76 @@ mod tests {
         let (_queue, appender, _) = open_with(&directory, &faults);
         appender.append(frame(3, body(0, 100))).await.unwrap();
         let whole = segment_files(&directory)[0].metadata().unwrap().len();
+        let before = killed(&directory);
         appender.append(frame(3, body(1, 100))).await.unwrap();
         for cut in 1..=132 {
             let killed = killed(&directory);
             let file = &segment_files(&killed)[0];
             fs::File::options().write(true).open(file).unwrap().set_len(whole + 132 - cut).unwrap();
+            // It was killed before it could answer.
+            let noted = |of: &TempDir| settings(of).directory.join(offsets::NAME);
+            fs::copy(noted(&before), noted(&killed)).unwrap();
             let (mut queue, appender, opened) = open_with(&killed, &faults);
             assert_eq!(opened, Opened { waiting: 3, torn_bytes: 132 - cut, ..Opened::default() });
             appender.append(frame(3, body(2, 100))).await.unwrap();
             assert_eq!(drain(&mut queue).await, (vec![0, 2], Some(Receipt(5))));
             assert_eq!(appender.lost(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn a_segment_that_was_cut_shorter_after_a_kill_costs_a_number_of_events_that_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_queue, appender, _) = open_at(&directory);
+        for n in 0..3 {
+            appender.append(frame(10, body(n, 100))).await.unwrap();
+        }
+        for (bytes, left) in [(16, 0), (16 + 132 - 1, 0), (16 + 132, 1), (16 + 132 + 40, 1), (16 + 395, 2)] {
+            let killed = killed(&directory);
+            let file = segment_files(&killed).remove(0);
+            fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap();
+            let (mut queue, appender, opened) = open_at(&killed);
+            let lost: u64 = opened.damaged.iter().map(|gap| gap.events).sum();
+            assert_eq!((opened.waiting, lost), (left * 10, 30 - left * 10), "cut to {bytes}: {opened:?}");
+            assert_eq!((opened.torn, opened.torn_bytes, appender.lost()), (Torn::Unanswered, 0, lost));
+            appender.append(frame(1, body(7, 100))).await.unwrap();
+            assert_eq!(drain(&mut queue).await.1, Some(Receipt(30)), "no number is given twice");
+        }
+    }
+
+    #[tokio::test]
+    async fn where_the_machine_has_died_a_torn_end_may_have_been_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        appender.append(frame(10, body(0, 100))).await.unwrap();
+        let before = killed(&directory);
+        appender.append(frame(7, body(1, 100))).await.unwrap();
+        drop((queue, appender));
+        for (bytes, events_max) in [(16 + 132 + 31, None), (16 + 132 + 32, Some(7)), (16 + 263, Some(7))] {
+            let killed = killed(&directory);
+            // The note is as old as the disk had it, and of another boot.
+            let noted = settings(&killed).directory.join(offsets::NAME);
+            fs::copy(settings(&before).directory.join(offsets::NAME), &noted).unwrap();
+            offsets::forge_boot(&noted);
+            let file = segment_files(&killed).remove(0);
+            fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap();
+            let (_, appender, opened) = open_at(&killed);
+            assert_eq!((opened.waiting, opened.torn_bytes, opened.found), (10, bytes - 148, 0));
+            assert_eq!(opened.torn, Torn::PerhapsAnswered { events_max });
+            assert_eq!(appender.at_start().perhaps_lost, events_max.unwrap_or_default());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_found_and_was_never_answered_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::default();
+        let (_queue, appender, _) = open_with(&directory, &faults);
+        appender.append(frame(10, body(0, 100))).await.unwrap();
+        faults.sync_fails.store(true, SeqCst);
+        appender.append(frame(4, body(1, 100))).await.unwrap_err();
+        let (_, appender, opened) = open_at(&killed(&directory));
+        assert_eq!((opened.waiting, opened.found, appender.at_start().found), (14, 4, 4));
     }
 
     #[tokio::test]
@@ -897,6 +949,31 @@ mod tests {
         let (mut queue, _, opened) = open_at(&killed);
         assert_eq!(opened, Opened { waiting: 2, ..Opened::default() });
         assert_eq!(drain(&mut queue).await.0, [0, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_limit_on_the_size_of_files_refuses_once_and_then_makes_shorter_segments() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::new(Faults::default());
+        let (mut queue, appender, _) = open_with(&directory, &faults);
+        faults.file_bytes_max.store(5000, SeqCst);
+        let mut answered = Vec::new();
+        for n in 0..20 {
+            match appender.append(frame(1, body(n, 1000))).await {
+                Ok(()) => answered.push(n),
+                Err(AppendError::Disk(reason)) => assert!(reason.contains("limit on the size"), "{reason}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(answered.len(), 19, "only the first that did not fit is refused");
+        assert!(segment_files(&directory).iter().all(|file| file.metadata().unwrap().len() <= 5000));
+        // One that no file can hold costs nothing but itself.
+        let error = appender.append(frame(1, body(20, 6000))).await.unwrap_err();
+        assert!(matches!(error, AppendError::Disk(_)), "{error}");
+        appender.append(frame(1, body(21, 1000))).await.unwrap();
+        answered.push(21);
+        assert_eq!(drain(&mut queue).await.0, answered);
+        assert!(appender.is_accepting());
     }
 
     #[tokio::test]

@@ -79,6 +79,7 @@ fn page() -> String {
         malformed: BTreeMap::from([("json", 1)]),
         counted: vec![("acme".into(), 1)],
         dropped: BTreeMap::from([(("acme".into(), DropReason::Late), 1)]),
+        ..Tally::default()
     });
     let gauges = Gauges { push_requests: vec![(200, 1)], ..Gauges::default() };
     prometheus(&stats.snapshot(), &gauges)

@@ -184,6 +184,11 @@ impl LogFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    /// The file's length.
+    pub(super) fn bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
     pub(super) fn truncate(&self, bytes: u64) -> io::Result<()> {
         #[cfg(test)]
         self.faults.truncate()?;
@@ -211,6 +216,8 @@ pub(super) mod fault {
     pub(in crate::queue::embedded) struct Faults {
         /// Bytes that can still be appended.
         pub(in crate::queue::embedded) room: AtomicU64,
+        /// The length of a file at most.
+        pub(in crate::queue::embedded) file_bytes_max: AtomicU64,
         pub(in crate::queue::embedded) sync_fails: AtomicBool,
         /// Syncs that pass before one fails.
         pub(in crate::queue::embedded) syncs_until_failure: AtomicU64,
@@ -226,6 +233,7 @@ pub(super) mod fault {
         fn default() -> Self {
             Faults {
                 room: AtomicU64::new(u64::MAX),
+                file_bytes_max: AtomicU64::new(u64::MAX),
                 sync_fails: AtomicBool::new(false),
                 syncs_until_failure: AtomicU64::new(u64::MAX),
                 no_descriptors: AtomicBool::new(false),
@@ -239,16 +247,19 @@ pub(super) mod fault {
     impl Faults {
         /// On a disk without room for all of `pieces`, writes what fits and fails, as a real one does.
         pub(super) fn write(&self, file: &mut File, pieces: &[IoSlice<'_>]) -> io::Result<()> {
-            let room = self.room.load(SeqCst);
+            let left = self.file_bytes_max.load(SeqCst).saturating_sub(file.metadata()?.len());
+            let room = self.room.load(SeqCst).min(left);
             let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+            let has_room = self.room.load(SeqCst) != u64::MAX;
+            if has_room {
+                self.room.fetch_sub(bytes.min(room), SeqCst);
+            }
             if bytes <= room {
-                self.room.store(room - if room == u64::MAX { 0 } else { bytes }, SeqCst);
                 return Ok(());
             }
-            self.room.store(0, SeqCst);
             let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
             file.write_all(&all[..usize::try_from(room).unwrap()])?;
-            Err(io::ErrorKind::StorageFull.into())
+            Err(if has_room { io::ErrorKind::StorageFull } else { io::ErrorKind::FileTooLarge }.into())
         }
 
         pub(super) fn open(&self) -> io::Result<()> {

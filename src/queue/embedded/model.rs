@@ -274,12 +274,8 @@ impl Model {
             skipped.extend(self.take(&delivery));
         }
         let end = self.position;
-        if is_damaged && opened.torn_bytes > 0 {
-            // After a kill, damage to the very end can't be told from a write that was cut short.
-            let (known, torn): (Vec<_>, Vec<_>) = self.frames.drain(end..).partition(|frame| frame.is_lost);
-            assert!(!torn.is_empty());
-            self.frames.extend(known);
-        }
+        // After a kill, too, damage to the very end is told from a write that was cut short.
+        assert!(!is_damaged || opened.torn_bytes == 0, "{opened:?}");
         skipped.extend(end..self.frames.len());
         for at in skipped {
             assert!(is_damaged || self.frames[at].is_lost, "frame {} is missing", self.frames[at].id);

@@ -3,6 +3,10 @@
 //! It has two slots, written in turn, so that a write that is cut short spares the older one. Each slot is
 //! two copies of one record in blocks of their own: a single damaged block never takes the newest record,
 //! and so never gives acknowledged events out again.
+//!
+//! Behind the slots stands a note of how far the log is answered, written before every answer and synced by nobody. When
+//! the process dies it is there all the same, for the system has it: what lies behind it then was never answered. After
+//! the machine has died it may be older, and says only what was answered at least. So it tells which boot it is of.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -24,6 +28,16 @@ const SLOT_BYTES: usize = COPIES * BLOCK_BYTES;
 /// They are written in turn.
 pub(super) const SLOTS: usize = 2;
 
+const NOTE_OFFSET: u64 = (SLOTS * SLOT_BYTES) as u64;
+const FILE_BYTES: usize = SLOTS * SLOT_BYTES + BLOCK_BYTES;
+const NOTE_MAGIC: [u8; 8] = *b"\xFFBRZEND\xFE";
+
+/// Magic, CRC-32 of the rest, boot, next.
+const NOTE_BYTES: usize = 36;
+
+/// Source: `random(4)`.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Magic, CRC-32 of the rest, format, generation, acknowledged, next.
 const RECORD_BYTES: usize = 40;
 
@@ -43,6 +57,19 @@ pub(super) struct Offsets {
     file: LogFile,
     generation: u64,
     saved: Saved,
+    boot: Option<u128>,
+    noted: Option<Note>,
+    /// There is room for the note, and it could be written so far.
+    is_noting: bool,
+}
+
+/// How far the log was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Note {
+    /// At least every event below this number was answered.
+    pub(super) next: u64,
+    /// No other was: the system has run on since it was written.
+    pub(super) is_exact: bool,
 }
 
 impl Offsets {
@@ -66,6 +93,10 @@ impl Offsets {
         let failed = |error| OpenError::storage("write", &path, error);
         let mut offsets =
             Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(failed)?;
+        offsets.noted = bytes.get(SLOTS * SLOT_BYTES..).and_then(|note| decode_note(note, offsets.boot));
+        // On a full disk there may be no room for it; then it goes without.
+        offsets.is_noting =
+            bytes.len() >= FILE_BYTES || offsets.file.write_at(&[0; BLOCK_BYTES], NOTE_OFFSET).is_ok();
         if let Some(record) = newest.filter(|record| record.format < FORMAT) {
             // An older version of this program would not understand what is written from here on.
             offsets.save(record.saved).map_err(failed)?;
@@ -86,7 +117,24 @@ impl Offsets {
             directory.sync()?;
         }
         let newest = newest.unwrap_or_default();
-        Ok(Offsets { file, generation: newest.generation, saved: newest.saved })
+        let (generation, saved) = (newest.generation, newest.saved);
+        Ok(Offsets { file, generation, saved, boot: boot(), noted: None, is_noting: false })
+    }
+
+    /// The note of the run before.
+    pub(super) fn noted(&self) -> Option<Note> {
+        self.noted
+    }
+
+    /// Notes that every event below `next` is safe and about to be answered. Nothing depends on it but how exactly
+    /// damage is told.
+    pub(super) fn note(&mut self, next: u64) {
+        if self.is_noting && self.file.write_at(&encode_note(next, self.boot), NOTE_OFFSET).is_err() {
+            tracing::warn!(
+                "how far the queue is answered can't be noted: damage to its end would be told less exactly"
+            );
+            self.is_noting = false;
+        }
     }
 
     pub(super) fn saved(&self) -> Saved {
@@ -108,6 +156,34 @@ impl Offsets {
         self.saved = saved;
         Ok(())
     }
+}
+
+/// Which boot of the machine this is.
+fn boot() -> Option<u128> {
+    let text = fs::read_to_string(BOOT_ID).ok()?;
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
+}
+
+/// A boot that is not known is written as 0, and is never taken for the same one.
+fn encode_note(next: u64, boot: Option<u128>) -> [u8; NOTE_BYTES] {
+    let mut bytes = [0; NOTE_BYTES];
+    let mut rest = &mut bytes[12..];
+    rest.put_u128_le(boot.unwrap_or_default());
+    rest.put_u64_le(next);
+    let sum = crc32fast::hash(&bytes[12..]);
+    bytes[..8].copy_from_slice(&NOTE_MAGIC);
+    bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn decode_note(bytes: &[u8], boot: Option<u128>) -> Option<Note> {
+    let mut rest = bytes.get(..NOTE_BYTES)?.strip_prefix(&NOTE_MAGIC)?;
+    let sum = rest.try_get_u32_le().ok()?;
+    if crc32fast::hash(rest) != sum {
+        return None;
+    }
+    let written = rest.try_get_u128_le().ok()?;
+    Some(Note { next: rest.try_get_u64_le().ok()?, is_exact: boot == Some(written) })
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -143,6 +219,16 @@ impl Record {
             saved: Saved { acknowledged: rest.try_get_u64_le().ok()?, next: rest.try_get_u64_le().ok()? },
         })
     }
+}
+
+/// Makes the note of a file one of another boot.
+#[cfg(test)]
+pub(super) fn forge_boot(file: &std::path::Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let at = SLOTS * SLOT_BYTES;
+    let note = decode_note(&bytes[at..], boot()).unwrap();
+    bytes[at..at + NOTE_BYTES].copy_from_slice(&encode_note(note.next, boot().map(|boot| !boot)));
+    fs::write(file, bytes).unwrap();
 }
 
 #[cfg(test)]

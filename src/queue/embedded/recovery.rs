@@ -11,10 +11,63 @@ use crate::queue::embedded::disk::Directory;
 use crate::queue::embedded::offsets::{self, Offsets, Saved};
 use crate::queue::embedded::segments::{self, Active, Failure, Sealed, Segments, file_name};
 use crate::queue::embedded::walk::{Damage, Walk};
-use crate::queue::embedded::{FORMAT, Gap, Opened, is_read};
+use crate::queue::embedded::{FORMAT, Gap, is_read};
 
 /// The name of the file that one process at a time holds locked.
 const LOCK_NAME: &str = "lock";
+
+/// What opening found, for the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Events that are not yet acknowledged, without those that are lost.
+    pub waiting: u64,
+    /// Events that are in the queue although they were never answered: the process died, or a sync failed, in between.
+    /// Known only while the machine has run on.
+    pub found: u64,
+    /// Bytes at the end that are no whole frame and were cut off.
+    pub torn_bytes: u64,
+    /// What was in them.
+    pub torn: Torn,
+    /// Damage in the last segment, and events that are missing altogether. Damage in other segments is found,
+    /// logged and counted when they are read.
+    pub damaged: Vec<Gap>,
+    /// The record of what was acknowledged is gone: events may be given out again.
+    pub is_acknowledgement_lost: bool,
+}
+
+/// What was in the bytes that were cut off the end of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Torn {
+    /// Nothing that was answered: a write was cut short.
+    #[default]
+    Unanswered,
+    /// The machine has died since, so a write was cut short; or the disk has lost what it had called safe.
+    PerhapsAnswered {
+        /// Events at most; `None`: nothing in the bytes tells.
+        events_max: Option<u64>,
+    },
+}
+
+/// What opening found at the end of the log, for those who count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AtStart {
+    /// As [`Opened::found`].
+    pub found: u64,
+    /// Events at most that were cut off and may have been answered, as far as their number is known.
+    pub perhaps_lost: u64,
+    /// As [`Opened::torn_bytes`].
+    pub torn_bytes: u64,
+}
+
+impl AtStart {
+    pub(super) fn new(opened: &Opened) -> AtStart {
+        let perhaps_lost = match opened.torn {
+            Torn::PerhapsAnswered { events_max } => events_max.unwrap_or_default(),
+            Torn::Unanswered => 0,
+        };
+        AtStart { found: opened.found, perhaps_lost, torn_bytes: opened.torn_bytes }
+    }
+}
 
 /// Why the queue can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +143,8 @@ struct Scan {
     gaps: Vec<Gap>,
     /// What follows the last whole frame.
     tail: Option<Damage>,
+    /// How many events that held, as far as it tells.
+    told: u64,
 }
 
 /// Locks `directory`, which is made when it is missing, and brings the log in it into order. Only the last
@@ -117,12 +172,20 @@ pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
         None => Scan { next: acknowledged, ..Scan::default() },
     };
     // No number is given twice, whatever is left of the log.
-    let next = scan.next.max(known.next).max(acknowledged);
+    let noted = offsets.noted();
+    let next = scan.next.max(known.next).max(acknowledged).max(noted.map_or(0, |note| note.next));
+    opened.found = noted.filter(|note| note.is_exact).map_or(0, |note| scan.next.saturating_sub(note.next));
     opened.damaged = gaps(&directory, acknowledged, oldest, &scan, last, next);
     let active = match last {
         Some(last) if scan.next == next => {
             let good = scan.tail.map_or(scan.bytes, |tail| tail.offset);
             opened.torn_bytes = scan.bytes - good;
+            let is_exact = noted.is_some_and(|note| note.is_exact);
+            opened.torn = if is_exact || opened.torn_bytes == 0 || scan.bytes < segments::HEAD_BYTES {
+                Torn::Unanswered
+            } else {
+                Torn::PerhapsAnswered { events_max: Some(scan.told).filter(|events| *events > 0) }
+            };
             Active::reopen(&directory, last.first, good, scan.bytes).map_err(|error| {
                 OpenError::storage("repair", &directory.file(&file_name(last.first)), error)
             })?
@@ -133,6 +196,7 @@ pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
         }
     };
     prove(&directory, &mut offsets, Saved { acknowledged, next })?;
+    offsets.note(next);
     let missing: Vec<_> = opened.damaged.iter().filter_map(|gap| waiting_part(gap, acknowledged)).collect();
     opened.waiting = next - acknowledged - missing.iter().map(|range| range.end - range.start).sum::<u64>();
     let segments = Segments::new(directory, found, active, size_max);
@@ -242,7 +306,7 @@ fn scan(directory: &Directory, last: Sealed) -> Result<Scan, OpenError> {
     let failed = |error| OpenError::storage("read", &path, error);
     if last.bytes < segments::HEAD_BYTES {
         let tail = Some(Damage { offset: 0, bytes: last.bytes });
-        return Ok(Scan { bytes: last.bytes, next: last.first, gaps: Vec::new(), tail });
+        return Ok(Scan { bytes: last.bytes, next: last.first, gaps: Vec::new(), tail, told: 0 });
     }
     let file = File::open(&path).map_err(failed)?;
     let mut walk = Walk::new(path.clone(), file, segments::HEAD_BYTES, last.first);
@@ -250,7 +314,7 @@ fn scan(directory: &Directory, last: Sealed) -> Result<Scan, OpenError> {
     while let Some(found) = walk.next(last.bytes, u64::MAX).map_err(failed)? {
         gaps.extend(found.gap);
     }
-    Ok(Scan { bytes: last.bytes, next: walk.expected(), gaps, tail: walk.damage() })
+    Ok(Scan { bytes: last.bytes, next: walk.expected(), gaps, tail: walk.damage(), told: walk.events_told() })
 }
 
 /// Everything that is known to be missing: before the oldest segment, in the last one, and behind it.

@@ -4,7 +4,7 @@
 //! and CRC-32 of both.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::{Buf, BufMut};
 
@@ -146,6 +146,12 @@ impl Segments {
     pub(super) fn append(&mut self, pieces: &mut [IoSlice<'_>], bytes: u64) -> Result<(), Failure> {
         if let Err(error) = self.active.file.append(pieces) {
             let reason = self.directory.explain(&error);
+            if error.kind() == ErrorKind::FileTooLarge
+                && let Ok(reached) = self.active.file.bytes()
+            {
+                // The system allows no longer files, so segments end before that from now on.
+                self.segment_bytes = self.segment_bytes.min(reached.max(HEAD_BYTES));
+            }
             return Err(match self.active.file.truncate(self.active.bytes) {
                 Ok(()) => Failure::RolledBack(reason),
                 Err(error) => Failure::Fatal(format!("{reason}, and what was written can't be cut: {error}")),

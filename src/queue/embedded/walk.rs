@@ -28,6 +28,8 @@ pub(super) struct Walk {
     /// The number that the next frame should have.
     expected: u64,
     damage: Option<Damage>,
+    /// The number behind the last event of which a sound head in the damage tells.
+    told: u64,
     origins: Origins,
 }
 
@@ -58,6 +60,7 @@ impl Walk {
             window: Bytes::new(),
             expected: first,
             damage: None,
+            told: first,
             origins: Origins::default(),
         }
     }
@@ -76,6 +79,11 @@ impl Walk {
         self.damage
     }
 
+    /// How many events the damage since the last frame held, as far as heads in it tell.
+    pub(super) fn events_told(&self) -> u64 {
+        self.told.saturating_sub(self.expected)
+    }
+
     /// The next whole frame that ends at `limit` (bytes from the file's beginning) at the latest, and all of
     /// whose numbers are below `ceiling`. `None`: there is none, and the walk stands at `limit`.
     pub(super) fn next(&mut self, limit: u64, ceiling: u64) -> io::Result<Option<Found>> {
@@ -91,6 +99,9 @@ impl Walk {
             let start = self.offset;
             let content = if in_line { self.content(&head, limit)? } else { None };
             let Some((origin, body)) = content else {
+                if in_line {
+                    self.told = self.told.max(head.end());
+                }
                 // The head is sound, so its length is: to search inside the frame could only mislead.
                 self.skip(head.frame_bytes(), limit);
                 continue;

@@ -321,6 +321,7 @@ impl Writer {
         let outcome = match self.segments.append(&mut slices, bytes) {
             Ok(()) => {
                 self.next += events;
+                self.offsets.note(self.next);
                 self.progress.grow(self.segments.end(), self.next, deliveries);
                 self.look();
                 // It is counted, but it is not safe: whoever sends it again is known by its ids.
