@@ -280,7 +280,7 @@ mod tests {
         let bytes = fs::read(directory.file(NAME)).unwrap();
         fs::write(directory.file(NAME), &bytes[..5000]).unwrap();
         assert_eq!(reopened(&directory), Some(saved(2)));
-        assert_eq!(fs::metadata(directory.file(NAME)).unwrap().len(), (SLOTS * SLOT_BYTES) as u64);
+        assert_eq!(fs::metadata(directory.file(NAME)).unwrap().len(), FILE_BYTES as u64);
     }
 
     #[test]
