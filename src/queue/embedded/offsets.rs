@@ -29,7 +29,6 @@ const SLOT_BYTES: usize = COPIES * BLOCK_BYTES;
 pub(super) const SLOTS: usize = 2;
 
 const NOTE_OFFSET: u64 = (SLOTS * SLOT_BYTES) as u64;
-const FILE_BYTES: usize = SLOTS * SLOT_BYTES + BLOCK_BYTES;
 const NOTE_MAGIC: [u8; 8] = *b"\xFFBRZEND\xFE";
 
 /// Magic, CRC-32 of the rest, boot, next.
@@ -59,7 +58,7 @@ pub(super) struct Offsets {
     saved: Saved,
     boot: Option<u128>,
     noted: Option<Note>,
-    /// There is room for the note, and it could be written so far.
+    /// It could be written so far.
     is_noting: bool,
 }
 
@@ -94,9 +93,6 @@ impl Offsets {
         let mut offsets =
             Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(failed)?;
         offsets.noted = bytes.get(SLOTS * SLOT_BYTES..).and_then(|note| decode_note(note, offsets.boot));
-        // On a full disk there may be no room for it; then it goes without.
-        offsets.is_noting =
-            bytes.len() >= FILE_BYTES || offsets.file.write_at(&[0; BLOCK_BYTES], NOTE_OFFSET).is_ok();
         if let Some(record) = newest.filter(|record| record.format < FORMAT) {
             // An older version of this program would not understand what is written from here on.
             offsets.save(record.saved).map_err(failed)?;
@@ -118,7 +114,7 @@ impl Offsets {
         }
         let newest = newest.unwrap_or_default();
         let (generation, saved) = (newest.generation, newest.saved);
-        Ok(Offsets { file, generation, saved, boot: boot(), noted: None, is_noting: false })
+        Ok(Offsets { file, generation, saved, boot: boot(), noted: None, is_noting: true })
     }
 
     /// The note of the run before.
@@ -127,7 +123,7 @@ impl Offsets {
     }
 
     /// Notes that every event below `next` is safe and about to be answered. Nothing depends on it but how exactly
-    /// damage is told.
+    /// damage is told: on a disk that is full at the start there may be no room for it, and then it goes without.
     pub(super) fn note(&mut self, next: u64) {
         if self.is_noting && self.file.write_at(&encode_note(next, self.boot), NOTE_OFFSET).is_err() {
             tracing::warn!(
@@ -280,7 +276,7 @@ mod tests {
         let bytes = fs::read(directory.file(NAME)).unwrap();
         fs::write(directory.file(NAME), &bytes[..5000]).unwrap();
         assert_eq!(reopened(&directory), Some(saved(2)));
-        assert_eq!(fs::metadata(directory.file(NAME)).unwrap().len(), FILE_BYTES as u64);
+        assert_eq!(fs::metadata(directory.file(NAME)).unwrap().len(), (SLOTS * SLOT_BYTES) as u64);
     }
 
     #[test]
