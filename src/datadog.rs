@@ -10,6 +10,7 @@ pub mod normal;
 pub mod outcome;
 pub mod payload;
 pub mod preview;
+pub mod rejudge;
 pub mod site;
 pub mod validity;
 

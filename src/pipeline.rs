@@ -30,11 +30,11 @@ use self::flush::{Encoded, FlushJob, Flusher};
 use self::report::Reporter;
 use self::run::{Phase, Run};
 use self::settle::{FlushSummary, summary_of};
-use self::submit::{InFlight, Registry};
+use self::submit::{InFlight, Landed, Registry};
 use crate::aggregate::tags::Layout;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::datadog::{Connection, Intake, outcome::Outcome};
+use crate::datadog::{Connection, Intake};
 use crate::lane::{self, LaneLost, Lanes, Room};
 use crate::ledger::{ClaimId, Unpaired};
 use crate::queue::{Queue, QueueError};
@@ -112,7 +112,7 @@ pub struct Pipeline<I> {
     registry: Registry,
     lanes: Lanes,
     flusher: Flusher,
-    submissions: JoinSet<Outcome>,
+    submissions: JoinSet<Landed>,
     in_flight: HashMap<tokio::task::Id, InFlight>,
     heartbeat: Arc<AtomicU64>,
     reporter: Reporter,

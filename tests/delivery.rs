@@ -187,7 +187,7 @@ async fn a_batch_that_comes_again_whole_or_in_parts_counts_once() {
 async fn the_push_url_names_the_app_group_of_events_that_name_none() {
     let intake = Intake::start();
     let forwarder = Configuration::new()
-        .connection("acme", &intake.url(), "acme-key", &["g one/ü"])
+        .connection("acme", &intake.url(), "acme-key", &["g-one/ü"])
         .connection("rest", &intake.url(), "rest-key", &[])
         .start()
         .await;
@@ -197,7 +197,7 @@ async fn the_push_url_names_the_app_group_of_events_that_name_none() {
             support::unix_now()
         )
     };
-    let query = "/v1/events?app_group_id=g+one%2F%C3%BC&app_group_name=Acme%20One&unknown=1";
+    let query = "/v1/events?app_group_id=g-one%2F%C3%BC&app_group_name=Acme+One&unknown=1";
     let url = forwarder.push_url(query);
     for body in [event("a", ""), event("b", r#""app_group_id":null"#), event("c", r#""app_group_id":"own""#)]
     {
@@ -206,7 +206,7 @@ async fn the_push_url_names_the_app_group_of_events_that_name_none() {
     forwarder.push_accepted(event("d", "")).await;
     forwarder.settled(4).await;
     let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
-    let named = ("acme-key".to_owned(), tags(&["app_group_id:g one/ü", "app_group_name:Acme One"]));
+    let named = ("acme-key".to_owned(), tags(&["app_group_id:g-one/ü", "app_group_name:Acme One"]));
     assert_eq!(intake.sums().get(&named), Some(&2), "{:?}", intake.sums());
     // The event knows better which app group it is of.
     let own = tags(&["app_group_id:own", "app_group_name:Acme One"]);

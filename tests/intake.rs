@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use braze_datadog::datadog::http::{HttpIntake, LookUp, Network, Proxies, Resolver, Settings};
 use braze_datadog::datadog::outcome::Outcome;
-use braze_datadog::datadog::payload::{Limits, Payload, Splitter};
+use braze_datadog::datadog::payload::{Limits, Payload, Splitter, Times};
 use braze_datadog::datadog::site::Site;
 use braze_datadog::datadog::{ApiKey, Connection, Intake as _};
 
@@ -61,7 +61,7 @@ fn payload(sends: u64) -> Payload {
         write!(raw, r#"{{"metric":"braze.messaging.sent","type":"distribution","tags":["campaign_id:a"],"points":[[{now},[{sends}]]]}}"#)
             .unwrap();
     };
-    splitter.add(sends, write, &mut |payload| payloads.push(payload));
+    splitter.add(sends, Times::at(unix_now()), write, &mut |payload| payloads.push(payload));
     splitter.finish(&mut |payload| payloads.push(payload));
     payloads.pop().unwrap()
 }

@@ -93,12 +93,15 @@ struct Rig {
     pipeline: Pipeline<FakeIntake>,
     commands: mpsc::Sender<Command>,
     commanded: mpsc::Receiver<Command>,
+    /// What the clock shows.
+    now: Arc<AtomicU64>,
 }
 
 impl Rig {
     fn new(settings: Settings, connections: Vec<Connection>) -> Self {
         let (intake, stats) = (Arc::new(FakeIntake::default()), Arc::new(Stats::new()));
-        let clock = Clock::set_by(Arc::new(AtomicU64::new(NOW)));
+        let now = Arc::new(AtomicU64::new(NOW));
+        let clock = Clock::set_by(Arc::clone(&now));
         let pipeline = Pipeline::start(
             Arc::clone(&intake),
             settings,
@@ -109,7 +112,7 @@ impl Rig {
         )
         .unwrap();
         let (commands, commanded) = mpsc::channel(4);
-        Self { intake, stats, pipeline, commands, commanded }
+        Self { intake, stats, pipeline, commands, commanded, now }
     }
 
     /// Two connections: `a` serves `even`, `b` the rest.
@@ -144,6 +147,42 @@ async fn a_queue_is_counted_to_its_end_and_acknowledged_whole() {
     let books = rig.stats.snapshot();
     assert!(books.balance());
     assert_eq!((books.received, books.accepted(), books.pending()), (1000, 1000, 0));
+}
+
+/// Counts 100 sends for `a` and as many for `b`, sets the clock before any is sent, and runs on to the end.
+async fn set_the_clock(late: Late, seconds: u64) -> Rig {
+    let mut settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
+    settings.lanes.aggregate.late = late;
+    let mut rig = Rig::of_two(settings);
+    let mut queue = FakeQueue::new(bodies(20)).waiting();
+    let (stats, now, commands) = (Arc::clone(&rig.stats), Arc::clone(&rig.now), rig.commands.clone());
+    let mut setting = JoinSet::new();
+    setting.spawn(async move {
+        eventually("all are counted", || stats.snapshot().counted() == 200).await;
+        now.store(seconds, Ordering::Relaxed);
+        commands.send(Command::Stop).await.unwrap();
+    });
+    assert_eq!(rig.run(&mut queue).await, Ended::Stopped);
+    assert_eq!(queue.acknowledged(), 20);
+    let books = rig.stats.snapshot();
+    assert!(books.balance());
+    assert_eq!((books.counted(), books.pending()), (200, 0));
+    rig
+}
+
+#[tokio::test]
+async fn what_left_the_window_before_it_is_sent_is_not_booked_as_accepted() {
+    for (now, reason) in [(NOW + 86_403, DropReason::Late), (NOW - 86_403, DropReason::Early)] {
+        let rig = set_the_clock(Late::Drop, now).await;
+        for name in ["a", "b"] {
+            assert_eq!((rig.intake.requests(name), rig.dropped(name)), (0, HashMap::from([(reason, 100)])));
+        }
+    }
+    let rig = set_the_clock(Late::Restamp, NOW + 86_403).await;
+    for name in ["a", "b"] {
+        assert_eq!((rig.intake.total(name), rig.dropped(name)), (100, HashMap::new()));
+        assert_eq!(rig.intake.series(name)[0][0]["points"][0][0], NOW + 86_400);
+    }
 }
 
 #[tokio::test]

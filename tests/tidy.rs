@@ -102,7 +102,12 @@ const CONCRETE: [(&str, &[Friend]); 8] = [
     ("lane", &[("app", &[]), ("pipeline", &[])]),
     (
         "queue::embedded",
-        &[("app", &[]), ("config", &["Settings"]), ("push", &["Appender", "AppendError", "Frame"])],
+        &[
+            ("app", &[]),
+            ("admin", &["AtStart"]),
+            ("config", &["Settings"]),
+            ("push", &["Appender", "AppendError", "Frame"]),
+        ],
     ),
     ("queue::files", &[("app", &[]), ("config", &["Settings"])]),
     ("queue::kafka", &[("app", &[]), ("config", &["Settings", "Secret"])]),

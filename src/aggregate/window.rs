@@ -27,6 +27,8 @@ pub struct Window {
     timestamp: Timestamp,
     late: Late,
     bucket_seconds: u64,
+    /// What may pass between the begin of a request and Datadog reading its points.
+    request_seconds_max: u64,
     /// What may pass between counting a send and Datadog reading its point.
     delay_seconds_max: u64,
 }
@@ -35,14 +37,16 @@ impl Window {
     /// The window that follows from the settings.
     pub fn new(settings: &Settings) -> Self {
         let bucket_seconds = settings.flush_interval.as_secs().max(1);
-        // A request may wait as long for its turn as it may take (see the pipeline's submissions).
-        let request_seconds = (2 * settings.flush_timeout.as_millis()).div_ceil(1000);
+        let seconds = |milliseconds: u128| u64::try_from(milliseconds.div_ceil(1000)).unwrap_or(u64::MAX);
+        let request = settings.flush_timeout.as_millis();
         Self {
             timestamp: settings.timestamp,
             late: settings.late,
             bucket_seconds,
-            // A cut is an interval away, and may be left out once while the flush thread is behind.
-            delay_seconds_max: 2 * bucket_seconds + u64::try_from(request_seconds).unwrap_or(u64::MAX),
+            request_seconds_max: seconds(request),
+            // A cut is an interval away, and may be left out once while the flush thread is behind. A request may wait
+            // as long for its turn as it may take (see the pipeline's submissions).
+            delay_seconds_max: 2 * bucket_seconds + seconds(2 * request),
         }
     }
 
@@ -53,10 +57,24 @@ impl Window {
             (Timestamp::Event, Some(time)) => time,
             _ => now,
         };
-        let bucket = time - time % self.bucket_seconds;
+        self.judge(time - time % self.bucket_seconds, now, self.delay_seconds_max)
+    }
+
+    /// Places what was counted under `bucket` again, when the request with its point begins at `now`: the wall clock may
+    /// have been set meanwhile, or the process stopped.
+    pub fn place_again(&self, bucket: u64, now: u64) -> Placed {
+        self.judge(bucket, now, self.request_seconds_max)
+    }
+
+    /// Whether every bucket from `oldest` to `newest` stays where it is when a request begins at `now`.
+    pub fn holds(&self, oldest: u64, newest: u64, now: u64) -> bool {
+        [oldest, newest].into_iter().all(|bucket| self.place_again(bucket, now) == Placed::Bucket(bucket))
+    }
+
+    fn judge(&self, bucket: u64, now: u64, delay_seconds_max: u64) -> Placed {
         let placed = if bucket > now + AHEAD_SECONDS_MAX {
             Placed::Early
-        } else if bucket + BEHIND_SECONDS_MAX < now + self.delay_seconds_max {
+        } else if bucket + BEHIND_SECONDS_MAX < now + delay_seconds_max {
             Placed::Late
         } else {
             return Placed::Bucket(bucket);
@@ -115,7 +133,29 @@ mod tests {
         assert_eq!(window(Timestamp::Arrival, Late::Drop).place(Some(0), NOW), Placed::Bucket(NOW - 5));
     }
 
+    #[test]
+    fn what_was_placed_is_judged_again_by_the_clock_of_its_request() {
+        let drop = window(Timestamp::Event, Late::Drop);
+        assert!(drop.holds(NOW - 3590, NOW + 600, NOW));
+        assert_eq!(drop.place_again(NOW - 3596, NOW), Placed::Late);
+        assert_eq!(drop.place_again(NOW, NOW + 86_403), Placed::Late);
+        assert_eq!(drop.place_again(NOW, NOW - 601), Placed::Early);
+        assert!(!drop.holds(NOW, NOW + 601, NOW) && !drop.holds(NOW - 3596, NOW, NOW));
+        let restamp = window(Timestamp::Arrival, Late::Restamp);
+        assert_eq!(restamp.place_again(NOW - 5, NOW + 86_403), Placed::Bucket(NOW + 86_395));
+        assert!(!restamp.holds(NOW - 5, NOW - 5, NOW + 86_403));
+    }
+
     proptest! {
+        /// What is placed while it is counted is not placed elsewhere by its request, however late that is.
+        #[test]
+        fn a_request_that_is_in_time_finds_every_point_where_it_was(time in NOW - 5000..NOW + 5000, delay in 0u64..=25) {
+            let window = window(Timestamp::Event, Late::Drop);
+            if let Placed::Bucket(bucket) = window.place(Some(time), NOW) {
+                prop_assert!(window.holds(bucket, bucket, NOW + delay));
+            }
+        }
+
         /// A point that is not dropped here is inside Datadog's window whenever it can arrive.
         #[test]
         fn a_placed_point_is_taken(time in NOW - 5000..NOW + 5000, delay in 0u64..=30) {

@@ -134,12 +134,8 @@ async fn serve(
         tracing::info!(address = %push.local_addr(), "push is open");
         push_listener.spawn(push.run(watched.clone().readiness(), stopping, config.shutdown_timeout));
     }
-    let mut attendants = JoinSet::new();
+    let mut attendants = watch_over(&watched, keys, validator);
     attendants.spawn(attend(signals, reloader, commands, stop.clone()));
-    attendants.spawn(watchdog(watched.clone()));
-    attendants.spawn(keys.run(validator));
-    attendants.spawn(sample(watched.clone()));
-    attendants.spawn(watch_certificate(watched.clone()));
     announce(&config, path);
 
     let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
@@ -298,6 +294,16 @@ async fn stop_requested(signals: &mut Signals, is_to_reload: &mut bool) {
     while signals.next().await == Request::Reload {
         *is_to_reload = true;
     }
+}
+
+/// Starts what looks at the running process from time to time; it ends when it is dropped.
+fn watch_over(watched: &Watched, keys: Arc<KeyWatch>, validator: KeyValidator) -> JoinSet<()> {
+    let mut attendants = JoinSet::new();
+    attendants.spawn(watchdog(watched.clone()));
+    attendants.spawn(keys.run(validator));
+    attendants.spawn(sample(watched.clone()));
+    attendants.spawn(watch_certificate(watched.clone()));
+    attendants
 }
 
 /// Tells the service manager that the process is alive, as long as the pipeline is.

@@ -4,7 +4,7 @@ use crate::aggregate::tags::TagText;
 use crate::aggregate::{Aggregator, Point};
 
 use super::heartbeat::{self, Heartbeat};
-use super::payload::{Limits, Payload, Splitter};
+use super::payload::{Limits, Payload, Splitter, Times};
 
 /// The largest value that goes into one number. Datadog documents 32-bit metric values, and a 32-bit float
 /// is exact up to here; a greater count is written as several values, whose sum is exact.
@@ -26,7 +26,12 @@ pub fn encode_with(
 ) {
     let mut splitter = Splitter::new(limits);
     if let Some(heartbeat) = heartbeat {
-        splitter.add(0, |raw| write_heartbeat(raw, heartbeat), &mut done);
+        splitter.add(
+            0,
+            Times::at(u64::from(heartbeat.time)),
+            |raw| write_heartbeat(raw, heartbeat),
+            &mut done,
+        );
     }
     let mut tags: Vec<TagText<'_>> = Vec::new();
     let mut points: Vec<Point> = Vec::new();
@@ -44,7 +49,9 @@ pub fn encode_with(
             write_points(raw, &points);
             raw.extend_from_slice(b"]}");
         };
-        splitter.add(series.sends(), write, &mut done);
+        let time = |point: Option<&Point>| point.map_or(0, |point| u64::from(point.bucket));
+        let times = Times { oldest: time(points.first()), newest: time(points.last()) };
+        splitter.add(series.sends(), times, write, &mut done);
     }
     splitter.finish(&mut done);
 }

@@ -39,6 +39,28 @@ pub struct Payload {
     pub series: usize,
     /// Sends in it: what is booked with its outcome.
     pub sends: u64,
+    /// The time of its oldest and of its newest point, in Unix seconds.
+    pub times: Times,
+}
+
+/// The time of the oldest and of the newest of some points, in Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Of the oldest.
+    pub oldest: u64,
+    /// Of the newest.
+    pub newest: u64,
+}
+
+impl Times {
+    /// Those of one point.
+    pub const fn at(time: u64) -> Self {
+        Self { oldest: time, newest: time }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { oldest: self.oldest.min(other.oldest), newest: self.newest.max(other.newest) }
+    }
 }
 
 const OPEN: &[u8] = br#"{"series":["#;
@@ -52,6 +74,7 @@ const LEVEL: u32 = 1;
 struct Piece {
     range: Range<usize>,
     sends: u64,
+    times: Times,
 }
 
 /// Collects encoded series and hands out payloads.
@@ -68,10 +91,16 @@ impl Splitter {
         Self { limits, raw: Vec::new(), pieces: Vec::new() }
     }
 
-    /// Adds one series, whose JSON `write` appends, and whose points stand for `sends`. Payloads that became
+    /// Adds one series, whose JSON `write` appends, and whose points stand for `sends` at `times`. Payloads that became
     /// full go to `done`. A series that is over a limit all by itself goes out all the same, in a payload of
     /// its own: only Datadog can say whether it takes it.
-    pub fn add(&mut self, sends: u64, write: impl FnOnce(&mut Vec<u8>), done: &mut impl FnMut(Payload)) {
+    pub fn add(
+        &mut self,
+        sends: u64,
+        times: Times,
+        write: impl FnOnce(&mut Vec<u8>),
+        done: &mut impl FnMut(Payload),
+    ) {
         let start = self.raw.len();
         write(&mut self.raw);
         let framed = self.raw.len() + self.pieces.len() + OPEN.len() + CLOSE.len();
@@ -81,9 +110,9 @@ impl Splitter {
             let next = self.raw.split_off(start);
             self.finish(done);
             self.raw = next;
-            self.pieces.push(Piece { range: 0..self.raw.len(), sends });
+            self.pieces.push(Piece { range: 0..self.raw.len(), sends, times });
         } else {
-            self.pieces.push(Piece { range: start..self.raw.len(), sends });
+            self.pieces.push(Piece { range: start..self.raw.len(), sends, times });
         }
     }
 
@@ -106,7 +135,8 @@ impl Splitter {
             return;
         }
         let sends = pieces.iter().map(|piece| piece.sends).sum();
-        done(Payload { body: body.into(), raw_bytes, series: pieces.len(), sends });
+        let times = pieces.iter().map(|piece| piece.times).reduce(Times::and).unwrap_or(Times::at(0));
+        done(Payload { body: body.into(), raw_bytes, series: pieces.len(), sends, times });
     }
 
     fn deflate(&self, pieces: &[Piece]) -> (Vec<u8>, usize) {

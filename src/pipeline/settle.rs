@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::submit::{self, InFlight, Submitted};
+use super::submit::{self, InFlight, Judge, Landed, Submitted};
 use super::{Ended, Phase, Pipeline, Run};
+use crate::aggregate::window::Window;
 use crate::catalogue::{LastOutcome, RequestNumber};
 use crate::datadog::outcome::Outcome;
 use crate::datadog::payload::Payload;
@@ -40,7 +41,10 @@ impl<I: Intake> Pipeline<I> {
         self.stats.payload(payload.body.len());
         let flight = InFlight { claim, connection: Arc::clone(connection), sends: payload.sends, number };
         let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(connection));
-        self.launch(run, flight, |turns, limit| submit::submit(intake, connection, turns, payload, limit))
+        let judge = Judge { window: Window::new(&self.settings.lanes.aggregate), clock: self.clock.clone() };
+        self.launch(run, flight, |turns, limit| {
+            submit::submit(intake, connection, turns, payload, judge, limit)
+        })
     }
 
     /// Starts what a debt waits for; after the last moment of a stop it is dropped instead. What could not be
@@ -52,14 +56,14 @@ impl<I: Intake> Pipeline<I> {
         start: impl FnOnce(Arc<Semaphore>, Duration) -> F,
     ) -> Result<(), Unpaired>
     where
-        F: Future<Output = Outcome> + Send + 'static,
+        F: Future<Output = Landed> + Send + 'static,
     {
         run.ledger.owe(flight.claim)?;
         if run.is_halted {
             return Ok(());
         }
         if let Phase::Abandoning(_) = run.phase {
-            return self.settle(run, &flight, &shut_down());
+            return self.settle(run, &flight, &shut_down().into());
         }
         let turns = self.registry.turns(&flight.connection.name);
         let task = self.submissions.spawn(start(turns, self.settings.flush_timeout));
@@ -68,48 +72,88 @@ impl<I: Intake> Pipeline<I> {
     }
 
     pub(super) fn joined(&mut self, run: &mut Run, joined: Submitted) -> Result<(), Unpaired> {
-        let (task, outcome) = match joined {
-            Ok((task, outcome)) => (task, outcome),
-            Err(error) if error.is_cancelled() => (error.id(), shut_down()),
+        let (task, landed) = match joined {
+            Ok((task, landed)) => (task, landed),
+            Err(error) if error.is_cancelled() => (error.id(), shut_down().into()),
             Err(error) => {
-                (error.id(), Outcome::dropped(DropReason::Defect, format!("the request panicked: {error}")))
+                let detail = format!("the request panicked: {error}");
+                (error.id(), Outcome::dropped(DropReason::Defect, detail).into())
             }
         };
         let flight = self.in_flight.remove(&task).ok_or(Unpaired)?;
-        self.settle(run, &flight, &outcome)
+        self.settle(run, &flight, &landed)
     }
 
-    /// Books and logs an outcome, and settles its debt.
-    fn settle(&mut self, run: &mut Run, flight: &InFlight, outcome: &Outcome) -> Result<(), Unpaired> {
-        let InFlight { claim, connection, sends, number } = flight;
+    /// Books and logs what became of a payload, and settles its debt.
+    fn settle(&mut self, run: &mut Run, flight: &InFlight, landed: &Landed) -> Result<(), Unpaired> {
+        let Landed { outcome, late, early } = landed;
+        let left_out = late.saturating_add(*early);
+        let sent = flight.sends.checked_sub(left_out).ok_or(Unpaired)?;
+        for (reason, sends) in [(DropReason::Late, *late), (DropReason::Early, *early)] {
+            // The report at the end of the flush tells of them, as of those that were dropped when they were counted.
+            if sends > 0 {
+                let words = format!("{}: outside Datadog's window when its request began", reason.label());
+                self.book(run, flight, sends, Some(reason), &words)?;
+            }
+        }
+        let mut dropped = if late < early { Some(DropReason::Early) } else { Some(DropReason::Late) };
+        if let Some(outcome) = outcome {
+            dropped = outcome.reason();
+            let words = self.tell(flight, sent, outcome);
+            self.book(run, flight, sent, dropped, &words)?;
+            if let Some(summary) = summary_of(run, flight.claim) {
+                summary.payloads += 1;
+            }
+        }
+        self.catalogue.settle(flight.number, LastOutcome { dropped, at: self.clock.unix_seconds() });
+        self.pay(run, flight.claim)
+    }
+
+    /// Books some of a payload's sends.
+    fn book(
+        &self,
+        run: &mut Run,
+        flight: &InFlight,
+        sends: u64,
+        dropped: Option<DropReason>,
+        words: &str,
+    ) -> Result<(), Unpaired> {
         let now = self.clock.unix_seconds();
-        let words = match outcome {
+        if !self.stats.settle(&flight.connection.name, sends, dropped, words, now) {
+            return Err(Unpaired);
+        }
+        if let Some(summary) = summary_of(run, flight.claim) {
+            *if dropped.is_none() { &mut summary.accepted } else { &mut summary.dropped } += sends;
+        }
+        Ok(())
+    }
+
+    /// Logs an outcome that somebody has to know of, and puts it into words.
+    fn tell(&self, flight: &InFlight, sends: u64, outcome: &Outcome) -> String {
+        let (name, site) = (&flight.connection.name, &flight.connection.site.name);
+        match outcome {
             Outcome::Accepted => "accepted".to_owned(),
             Outcome::AcceptedWithErrors { detail } => {
-                let (name, site) = (&connection.name, &connection.site.name);
-                tracing::warn!(connection = %name, %site, sends, %detail, "a request was accepted, and its answer speaks of errors: look in Datadog whether its sends are there");
+                tracing::warn!(
+                    connection = %name,
+                    %site,
+                    sends,
+                    %detail,
+                    "a request was accepted, and its answer speaks of errors: look in Datadog whether its sends are there"
+                );
                 self.stats.accepted_with_errors(name);
                 format!("accepted, with errors in the answer: {detail}")
             }
             Outcome::Dropped { reason, detail } => {
-                let (name, site, label) = (&connection.name, &connection.site.name, reason.label());
-                if *sends == 0 {
+                let label = reason.label();
+                if sends == 0 {
                     tracing::warn!(connection = %name, %site, reason = label, sends, detail = %detail, "a heartbeat was dropped");
                 } else {
                     tracing::error!(connection = %name, %site, reason = label, sends, detail = %detail, "sends were dropped");
                 }
                 format!("{label}: {detail}")
             }
-        };
-        if !self.stats.settle(&connection.name, *sends, outcome.reason(), &words, now) {
-            return Err(Unpaired);
         }
-        self.catalogue.settle(*number, LastOutcome { dropped: outcome.reason(), at: now });
-        if let Some(summary) = summary_of(run, *claim) {
-            summary.payloads += 1;
-            *if outcome.reason().is_none() { &mut summary.accepted } else { &mut summary.dropped } += *sends;
-        }
-        self.pay(run, *claim)
     }
 
     /// Settles one debt; a claim that has none left ends its flush.

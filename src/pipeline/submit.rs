@@ -8,10 +8,12 @@ use tokio::sync::Semaphore;
 use tokio::task;
 
 use crate::aggregate::tags::Layout;
+use crate::aggregate::window::Window;
 use crate::catalogue::RequestNumber;
-use crate::clock::within;
+use crate::clock::{Clock, within};
 use crate::datadog::outcome::Outcome;
 use crate::datadog::payload::Payload;
+use crate::datadog::rejudge::{Rejudged, rejudge};
 use crate::datadog::{Connection, Intake};
 use crate::lane::Plan;
 use crate::ledger::ClaimId;
@@ -30,8 +32,32 @@ const GRACE: Duration = Duration::from_millis(250);
 /// How long a turn or an outcome is still looked for where the timer itself came late. Longer than the intake does.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// What became of a payload.
+#[derive(Debug)]
+pub(super) struct Landed {
+    /// `None`: nothing was left to send.
+    pub(super) outcome: Option<Outcome>,
+    /// Sends that were left out as older than Datadog takes; the outcome does not cover them.
+    pub(super) late: u64,
+    /// The same of those too far ahead.
+    pub(super) early: u64,
+}
+
+impl From<Outcome> for Landed {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome: Some(outcome), late: 0, early: 0 }
+    }
+}
+
 /// What a submission's task returns.
-pub(super) type Submitted = Result<(task::Id, Outcome), task::JoinError>;
+pub(super) type Submitted = Result<(task::Id, Landed), task::JoinError>;
+
+/// What says whether a point is still inside Datadog's window.
+#[derive(Debug, Clone)]
+pub(super) struct Judge {
+    pub(super) window: Window,
+    pub(super) clock: Clock,
+}
 
 /// What is booked when a submission lands.
 #[derive(Debug)]
@@ -48,28 +74,32 @@ pub(super) async fn submit<I: Intake>(
     connection: Arc<Connection>,
     turns: Arc<Semaphore>,
     payload: Payload,
+    judge: Judge,
     limit: Duration,
-) -> Outcome {
+) -> Landed {
     let Some(turn) = within(limit, LOOK_AGAIN, turns.acquire()).await else {
         let detail =
             format!("waited {limit:?} (flush.timeout) for a turn behind {REQUESTS_MAX} requests under way");
-        return Outcome::dropped(DropReason::Timeout, detail);
+        return Outcome::dropped(DropReason::Timeout, detail).into();
     };
+    let Rejudged { payload, late, early } = rejudge(payload, &judge.window, judge.clock.unix_seconds());
+    let Some(payload) = payload else { return Landed { outcome: None, late, early } };
     // The intake keeps the time itself, and knows best how a request ended; this is for one that does not.
     let outcome = within(limit + GRACE, LOOK_AGAIN, intake.submit(connection, payload)).await;
     drop(turn);
-    outcome.unwrap_or_else(|| {
+    let outcome = outcome.unwrap_or_else(|| {
         Outcome::dropped(DropReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
-    })
+    });
+    Landed { outcome: Some(outcome), late, early }
 }
 
 /// Prints what a dry run shows, which counts as accepted whether anybody reads it or not. It is bounded as a request
 /// is, for whoever reads our standard output may stop reading, and that is no reason for other connections to wait.
-pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Outcome {
+pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Landed {
     if let Err(error) = printer.print(text, limit).await {
         tracing::warn!(%error, "a dry run's table was left out");
     }
-    Outcome::Accepted
+    Outcome::Accepted.into()
 }
 
 /// All connections that there are or were. A connection keeps its number over reloads, so that what was

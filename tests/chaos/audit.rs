@@ -45,12 +45,12 @@ impl Verdict {
 
 /// Drops after which the points may be with Datadog all the same: the answer did not come in time.
 fn is_ambiguous(reason: &str) -> bool {
-    matches!(reason, "timeout" | "connect" | "shutdown")
+    matches!(reason, "timeout" | "connect" | "http_invalid" | "shutdown")
 }
 
 /// Drops of which the intake may never have heard.
 fn is_unheard(reason: &str) -> bool {
-    is_ambiguous(reason) || matches!(reason, "late" | "early")
+    is_ambiguous(reason) || matches!(reason, "dns" | "late" | "early")
 }
 
 pub(crate) fn audit(evidence: &Evidence<'_>) -> Verdict {
@@ -273,13 +273,11 @@ fn reasons(fault: Fault) -> &'static [&'static str] {
         Fault::IntakeHangs => &["timeout"],
         // It ends when the connection does.
         Fault::HandshakeStops => &["timeout", "connect"],
-        Fault::IntakeResets
-        | Fault::IntakeAnswersGarbage
-        | Fault::ConnectionRefused
-        | Fault::UnknownAuthority
-        | Fault::NameNotResolved => &["connect"],
+        Fault::IntakeResets | Fault::ConnectionRefused | Fault::UnknownAuthority => &["connect"],
+        Fault::IntakeAnswersGarbage => &["http_invalid"],
+        Fault::NameNotResolved => &["dns"],
         // A full house: a connection that can't be opened, or a file that a resolver can't read.
-        Fault::NoDescriptors | Fault::Frozen => &["connect", "timeout"],
+        Fault::NoDescriptors | Fault::Frozen => &["connect", "dns", "timeout"],
         Fault::IntakeAnswers(400) => &["http_400"],
         Fault::IntakeAnswers(403) => &["http_403"],
         Fault::IntakeAnswers(413) => &["http_413"],
@@ -305,7 +303,9 @@ fn explains(fault: Fault, error: &str) -> bool {
         }
         Fault::DiskFull => error.contains("refused a push") && error.contains("no space left on device"),
         Fault::BrokerGone | Fault::BrokerFrozen => error.contains("kafka: "),
-        Fault::SyncFails | Fault::DiskReadOnly => is_any(&["the queue has stopped", "the queue failed"]),
+        Fault::SyncFails | Fault::DiskReadOnly => {
+            is_any(&["the queue has stopped", "the queue failed", "the queue can't acknowledge any more"])
+        }
         _ => false,
     }
 }

@@ -211,6 +211,15 @@ impl Tail {
     }
 }
 
+/// Lets the reader thread end with the writer, however that ends.
+pub(super) struct Closing(pub(super) Arc<Progress>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.change(|tail| tail.is_closed = true);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

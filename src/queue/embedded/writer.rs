@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::queue::embedded::frame::Record;
 use crate::queue::embedded::offsets::{Offsets, Saved};
-use crate::queue::embedded::progress::{Gauges, Progress, Tail};
+use crate::queue::embedded::progress::{Closing, Gauges, Progress, Tail};
 use crate::queue::embedded::ranges::{length, subtract};
 use crate::queue::embedded::segments::{self, Failure, Segments};
 use crate::queue::embedded::{AppendError, Gap};
@@ -389,15 +389,6 @@ impl Staged {
         self.replies.push(reply);
         self.bytes += bytes;
         self.events += events;
-    }
-}
-
-/// Lets the reader thread end with the writer, however that ends.
-struct Closing(Arc<Progress>);
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        self.0.change(|tail| tail.is_closed = true);
     }
 }
 
