@@ -14,6 +14,7 @@ pub mod config;
 pub mod datadog;
 pub mod dedup;
 pub mod event;
+pub mod gzip;
 pub mod lane;
 pub mod ledger;
 pub mod listen;

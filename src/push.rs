@@ -517,15 +517,15 @@ mod tests {
         for (coding, wire) in [
             ("gzip", gzip(ENVELOPE)),
             ("x-gzip", two_members),
+            // As gunzip does, what follows the last member is left out.
+            ("gzip", [gzip(ENVELOPE), b"more".to_vec()].concat()),
             ("deflate", zlib),
             ("identity", ENVELOPE.to_vec()),
         ] {
             let reply = running.push(&format!("Content-Encoding: {coding}\r\n"), &wire).await;
             assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":2}"#), "{coding}");
         }
-        assert_eq!(running.bodies(), vec![extract(ENVELOPE); 4]);
-        let garbage = [gzip(ENVELOPE), b"more".to_vec()].concat();
-        assert_refused(&running.push("Content-Encoding: gzip\r\n", &garbage).await, 400);
+        assert_eq!(running.bodies(), vec![extract(ENVELOPE); 5]);
         assert_refused(&running.push("Content-Encoding: gzip\r\n", ENVELOPE).await, 400);
         let reply = running.push("Content-Encoding: br\r\n", ENVELOPE).await;
         assert_refused(&reply, 415);

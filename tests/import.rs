@@ -343,3 +343,106 @@ async fn the_books_at_the_end_are_those_of_the_metrics() {
     assert!(all[0].ignored > 0 && all[0].duplicate > 0, "{:?}", all[0]);
     assert_eq!(intake.sends(), 2 * all[0].accepted);
 }
+
+/// NDJSON of so many e-mail sends of now; `name` tells their ids from those of others.
+fn sends(name: &str, count: u32) -> Vec<u8> {
+    let now = support::unix_now();
+    let line = |number: u32| {
+        format!(
+            "{{\"event_type\":\"users.messages.email.Send\",\"id\":\"{name}-{number}\",\"time\":{now},\
+             \"app_group_id\":\"g\",\"campaign_id\":\"c\"}}\n"
+        )
+    };
+    (0..count).map(line).collect::<String>().into_bytes()
+}
+
+#[tokio::test]
+async fn compressed_files_are_known_by_their_first_bytes_and_what_follows_a_gzip_is_left_out() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+    let padded = [gzip(&sends("padded", 300)), vec![0; 1024]].concat();
+    let two = [zstd(&sends("first", 500)), zstd(&sends("second", 500))].concat();
+    let files = [
+        configuration.file("events.zst", two),
+        configuration.file("a-zstd-called.json", zstd(&sends("misnamed", 200))),
+        configuration.file("padded.gz", padded),
+    ];
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let finished = import(&configuration, &files, &[]).await;
+    let books = books(&finished);
+    assert_eq!((books.received, books.accepted), (1500, 1500));
+    let warned =
+        finished.stderr.lines().filter(|line| line.contains("bytes that are no gzip follow")).count();
+    assert_eq!(warned, 1, "{}", finished.stderr);
+    // They are remembered as any other.
+    let again = import(&configuration, &files, &[]).await;
+    assert_eq!(self::books(&again).received, 0);
+}
+
+#[tokio::test]
+async fn a_zstandard_file_that_is_cut_short_counts_what_is_there_and_fails() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let whole = zstd::encode_all(&*sends("cut", 20_000), 1).unwrap();
+    let file = configuration.file("events.zst", &whole[..whole.len() - 7]);
+    let finished = import(&configuration, &[&file], &[]).await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("cannot read"), "{}", finished.stderr);
+    // The whole file goes on where the other one ended, and nothing is counted twice.
+    configuration.file("events.zst", &whole);
+    let rest = import(&configuration, &[&file], &[]).await;
+    assert!(rest.status.success(), "{rest:?}");
+    assert_eq!(intake.sends(), 20_000);
+}
+
+#[tokio::test]
+async fn a_format_that_is_not_read_is_refused_by_name_and_never_remembered() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    for (name, content, format) in [
+        ("events.xz", &b"\xfd7zXZ\0\0\x04rest of it"[..], "xz"),
+        ("events.bz2", b"BZh91AY&SYrest of it", "bzip2"),
+        ("events.json", b"PK\x03\x04rest of it", "zip"),
+    ] {
+        let file = configuration.file(name, content);
+        for _ in 0..2 {
+            let finished = import(&configuration, &[&file], &[]).await;
+            assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+            let said = format!("{name}: it is {format}, which is not read; ");
+            assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+        }
+    }
+    assert_eq!(intake.sends(), 0);
+}
+
+#[tokio::test]
+async fn a_bad_entry_of_a_directory_keeps_no_other_from_being_counted_and_is_told() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let directory = configuration.home().join("inbox");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("a.ndjson"), sends("a", 10)).unwrap();
+    std::os::unix::fs::symlink("nowhere", directory.join("b-dangling")).unwrap();
+    let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"c-\xff.ndjson");
+    fs::write(directory.join(odd), sends("c", 10)).unwrap();
+    let cut = gzip(&sends("d", 10));
+    fs::write(directory.join("d.gz"), &cut[..cut.len() - 9]).unwrap();
+    fs::write(directory.join("e.zip"), b"PK\x03\x04").unwrap();
+    fs::write(directory.join("users.messages.sms.Send-1.json"), {
+        let now = support::unix_now();
+        format!("{{\"id\":\"flat\",\"time\":{now},\"app_group_id\":\"g\",\"campaign_id\":\"sms\"}}\n")
+    })
+    .unwrap();
+    fs::write(directory.join("z.ndjson"), sends("z", 10)).unwrap();
+    let finished = import(&configuration, &[&directory], &[]).await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("4 files were left out"), "{}", finished.stderr);
+    for name in ["b-dangling", "c-", "d.gz", "e.zip"] {
+        let told = |line: &&str| line.contains("is left out") && line.contains(name);
+        assert_eq!(finished.stderr.lines().filter(told).count(), 1, "{name}: {}", finished.stderr);
+    }
+    let campaigns = by_tag(&intake, "campaign_id");
+    assert_eq!(campaigns.get("sms"), Some(&1), "{campaigns:?}");
+    assert!(campaigns["c"] >= 20, "{campaigns:?}");
+}

@@ -72,10 +72,11 @@ const SHARED_STATE: [&str; 2] = ["Arc<Mutex<", "Arc<RwLock<"];
 
 /// Which parts a pure part may import. Along the hallway each station takes what the one before it hands
 /// over; `queue` is only the contract's words (see [`CONCRETE`]).
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("app_group", &[]),
+    ("gzip", &[]),
     ("clock", &[]),
-    ("queue", &[]),
+    ("queue", &["gzip"]),
     ("stats", &[]),
     ("event", &["app_group", "queue"]), // Framing and Origin: how a delivery is to be read
     ("route", &["app_group", "datadog"]), // Connection: what is routed to

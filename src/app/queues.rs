@@ -154,6 +154,9 @@ pub(super) fn open_files(
     for notice in &notices {
         match notice {
             Notice::Changed { .. } | Notice::Empty { .. } => tracing::warn!("{notice}"),
+            Notice::LeftOut { .. } => {
+                tracing::error!(problem = %notice, "a file of an imported directory is left out; the others are read");
+            }
             _ => tracing::info!("{notice}"),
         }
     }

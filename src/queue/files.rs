@@ -14,6 +14,7 @@
 mod blocks;
 mod content;
 mod fingerprint;
+mod formats;
 mod judge;
 mod lines;
 mod list;
@@ -132,9 +133,17 @@ fn open_within(
     let mut bytes_total = Some(0);
     let mut files = Vec::new();
     for found in found {
-        if let Some((planned, bytes)) = plan(found, memory.as_mut(), settings.again, &mut notices)? {
-            bytes_total = bytes_total.zip(bytes).map(|(total, bytes)| total + bytes);
-            files.push(planned);
+        let is_listed = found.is_listed;
+        match plan(found, memory.as_mut(), settings.again, &mut notices) {
+            Ok(Some((planned, bytes))) => {
+                bytes_total = bytes_total.zip(bytes).map(|(total, bytes)| total + bytes);
+                files.push(planned);
+            }
+            Ok(None) => {}
+            Err(OpenError::File { path, problem }) if is_listed => {
+                notices.push(Notice::LeftOut { path, problem });
+            }
+            Err(error) => return Err(error),
         }
     }
     if let Some(memory) = memory.as_ref().filter(|_| !files.is_empty()) {
@@ -145,7 +154,10 @@ fn open_within(
     let files: Arc<[Planned]> = files.into();
     let handed =
         reader::start(Arc::clone(&files), Arc::clone(&progress), limits).map_err(OpenError::Thread)?;
-    Ok((FilesQueue::new(files, handed, memory.map(Arc::new), progress, now_unix_seconds), notices))
+    let mut queue = FilesQueue::new(files, handed, memory.map(Arc::new), progress, now_unix_seconds);
+    let left_out = notices.iter().filter(|notice| matches!(notice, Notice::LeftOut { .. }));
+    queue.left_out = left_out.map(ToString::to_string).collect();
+    Ok((queue, notices))
 }
 
 /// Decides from where a file is read, and how many bytes of it, if that can be known; none if it is passed.
@@ -217,6 +229,8 @@ fn tell(path: &Path, entry: &Entry, same: bool, bytes: u64) -> Notice {
 pub struct FilesQueue {
     files: Arc<[Planned]>,
     handed: mpsc::Receiver<Handed>,
+    /// Why files of directories were left out: told again at the end, which is a failure then.
+    left_out: Vec<String>,
     /// How the files ended, once they have.
     ended: Option<Result<(), String>>,
     /// The receipt of the last delivery: deliveries are numbered from 1 over all files.
@@ -243,6 +257,7 @@ impl FilesQueue {
         Self {
             files,
             handed,
+            left_out: Vec::new(),
             ended: None,
             receipt: 0,
             marks: VecDeque::new(),
@@ -258,6 +273,18 @@ impl FilesQueue {
     /// How far reading has come.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
+    }
+
+    /// All files have been read, but for those.
+    fn left_out(&self) -> Result<(), String> {
+        match &*self.left_out {
+            [] => Ok(()),
+            [problem] => Err(format!("one file was left out, and all others were counted: {problem}")),
+            [problem, ..] => Err(format!(
+                "{} files were left out (each has its ERROR above), and all others were counted; the first: {problem}",
+                self.left_out.len()
+            )),
+        }
     }
 
     fn deliver(&mut self, chunk: Chunk) -> Delivery {
@@ -301,10 +328,17 @@ impl FilesQueue {
 
 impl Queue for FilesQueue {
     async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
-        if self.ended.is_none() {
+        while self.ended.is_none() {
             match self.handed.recv().await {
                 Some(Handed::Chunk(chunk)) => return Ok(Some(self.deliver(chunk))),
-                Some(Handed::End) => self.ended = Some(Ok(())),
+                Some(Handed::LeftOut(problem)) => {
+                    tracing::error!(
+                        problem,
+                        "a file of an imported directory is left out; the others are read"
+                    );
+                    self.left_out.push(problem);
+                }
+                Some(Handed::End) => self.ended = Some(self.left_out()),
                 Some(Handed::Failed(problem)) => self.ended = Some(Err(problem)),
                 None => {
                     self.ended = Some(Err("the thread that reads the files ended unexpectedly".to_owned()));
@@ -542,7 +576,7 @@ mod tests {
             let packed = [gzip(first), gzip(second)].concat();
             let middle = gzip(first).len();
             let mut damaged = packed.clone();
-            damaged[middle] = 0;
+            damaged[middle + 1] = 0;
             for broken in [packed[..middle + 100].to_vec(), packed[..middle - 100].to_vec(), damaged] {
                 let place = Place::new();
                 let file = place.write("a", broken);

@@ -195,6 +195,9 @@ impl Writer {
     }
 
     fn release(&mut self) {
+        if self.missing.is_some() {
+            return; // Another directory of this name may have segments of the same names.
+        }
         let before = self.segments.size();
         if let Err(error) = self.segments.release(self.acknowledged) {
             tracing::warn!(

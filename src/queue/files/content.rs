@@ -5,16 +5,20 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::formats;
 use super::progress::Progress;
+use crate::gzip::{self, Members};
 use crate::queue::container;
 
-/// The first bytes of a gzip member (RFC 1952, 2.3.1).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// The first bytes of a zstandard frame, and of one that is to be skipped but for the low half of its first byte
+/// (RFC 8878, 3.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const ZSTD_SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
+/// How large a window a zstandard file may want, as a power of two: 128 MiB, what `zstd` makes without `--long`.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// UTF-8's byte order mark: allowed by many writers, no part of the first value.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
-/// Enough to tell all of the above apart.
+/// Enough to tell all of the above apart, and what is not read by its [name](formats).
 const MAGIC_BYTES: usize = 4;
 /// How much compressed input is read at once: small beside what it expands to.
 const GZIP_BUFFER_BYTES: usize = 64 * 1024;
@@ -45,22 +49,26 @@ pub(super) struct Content {
 
 enum Input {
     Plain(Reader),
-    Gzip(Box<MultiGzDecoder<Compressed>>),
+    Gzip(Box<Members<Compressed>>),
+    Zstd(Box<zstd::Decoder<'static, Compressed>>),
 }
 
 impl Content {
-    /// Reads the first bytes and finds out whether the rest is compressed.
+    /// Reads the first bytes and finds out whether the rest is compressed; the name of a file says nothing of that.
     ///
     /// # Errors
-    /// When the first bytes can't be read or are a broken gzip header.
+    /// When the first bytes can't be read, are a broken header, or those of a format that is not read.
     pub(super) fn new(mut reader: Reader, progress: Arc<Progress>) -> io::Result<Self> {
         let head = read_magic(&mut reader)?;
         progress.add_bytes(head.len());
-        let (input, ahead) = if head.starts_with(&GZIP_MAGIC) {
+        let (is_gzip, is_zstd) = (head.starts_with(&gzip::MAGIC), is_zstd(&head));
+        let (input, ahead) = if is_gzip || is_zstd {
             let counted = Counted { reader, progress: Arc::clone(&progress) };
             let chained: Reader = Box::new(Cursor::new(head).chain(counted));
             let reader = BufReader::with_capacity(GZIP_BUFFER_BYTES, chained);
-            (Input::Gzip(Box::new(MultiGzDecoder::new(Compressed { reader, consumed: 0 }))), Vec::new())
+            let compressed = Compressed { reader, consumed: 0 };
+            let input = if is_gzip { Input::gzip(compressed) } else { Input::zstd(compressed)? };
+            (input, Vec::new())
         } else {
             (Input::Plain(reader), head)
         };
@@ -77,6 +85,9 @@ impl Content {
             content.ahead = read_magic(&mut content.input)?;
             content.book(0);
         }
+        if let Some(refused) = formats::refused(&content.ahead) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
+        }
         if content.ahead.starts_with(&BYTE_ORDER_MARK) {
             content.take_ahead(BYTE_ORDER_MARK.len());
         }
@@ -90,7 +101,12 @@ impl Content {
 
     /// Whether the content is compressed in its file.
     pub(super) fn is_compressed(&self) -> bool {
-        matches!(self.input, Input::Gzip(_))
+        matches!(self.input, Input::Gzip(_) | Input::Zstd(_))
+    }
+
+    /// Whether something that was left out follows the compressed content; asked once everything has been read.
+    pub(super) fn has_trailing(&self) -> bool {
+        matches!(&self.input, Input::Gzip(members) if members.has_trailing())
     }
 
     /// How many bytes of content have been handed out, those of a byte order mark included.
@@ -191,15 +207,32 @@ impl Content {
 
     /// Books what has just been read; compressed bytes are booked where they are read from the file.
     fn book(&mut self, bytes: usize) {
-        match &self.input {
-            Input::Plain(_) => self.progress.add_bytes(bytes),
-            Input::Gzip(decoder) => {
-                if self.reads.len() == READS_MAX {
-                    self.reads.pop_front();
-                }
-                let read = self.position + self.ahead().len() as u64;
-                self.reads.push_back((read, decoder.get_ref().consumed));
-            }
+        let Some(compressed) = self.input.compressed() else { return self.progress.add_bytes(bytes) };
+        let consumed = compressed.consumed;
+        if self.reads.len() == READS_MAX {
+            self.reads.pop_front();
+        }
+        let read = self.position + self.ahead().len() as u64;
+        self.reads.push_back((read, consumed));
+    }
+}
+
+impl Input {
+    fn gzip(compressed: Compressed) -> Self {
+        Self::Gzip(Box::new(Members::new(compressed)))
+    }
+
+    fn zstd(compressed: Compressed) -> io::Result<Self> {
+        let mut decoder = zstd::Decoder::with_buffer(compressed)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        Ok(Self::Zstd(Box::new(decoder)))
+    }
+
+    fn compressed(&self) -> Option<&Compressed> {
+        match self {
+            Input::Plain(_) => None,
+            Input::Gzip(members) => members.get_ref(),
+            Input::Zstd(decoder) => Some(decoder.get_ref()),
         }
     }
 }
@@ -208,7 +241,8 @@ impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Input::Plain(reader) => reader.read(buffer),
-            Input::Gzip(decoder) => decoder.read(buffer),
+            Input::Gzip(members) => members.read(buffer),
+            Input::Zstd(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -252,6 +286,12 @@ impl Read for Counted {
         self.progress.add_bytes(bytes);
         Ok(bytes)
     }
+}
+
+fn is_zstd(head: &[u8]) -> bool {
+    let is_skippable = head.first().is_some_and(|first| first & 0xf0 == ZSTD_SKIPPABLE[0])
+        && head.get(1..4) == Some(&ZSTD_SKIPPABLE[1..]);
+    head.starts_with(&ZSTD_MAGIC) || is_skippable
 }
 
 fn read_magic(reader: &mut impl Read) -> io::Result<Vec<u8>> {

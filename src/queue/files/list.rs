@@ -13,6 +13,9 @@ use super::{Notice, OpenError};
 /// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.
 const EVENT_TYPE: &str = "event_type=";
 
+/// What every event type of Braze's users begins with.
+const EVENT_TYPE_ROOT: &str = "users.";
+
 /// One thing to import.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -20,6 +23,8 @@ pub(super) struct Found {
     pub(super) path: PathBuf,
     pub(super) kind: Kind,
     pub(super) origin: Arc<Origin>,
+    /// It was found below a directory that was given: where it can't be read, the others are all the same.
+    pub(super) is_listed: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -35,10 +40,11 @@ pub(super) enum Kind {
 
 /// Lists what is to be imported, in the order in which it was given; a directory stands for the files below
 /// it in the order of their names, those aside whose name, or whose directory's, begins with `.` or `_`.
-/// A file that is named twice, in whatever way, is listed once.
+/// A file that is named twice, in whatever way, is listed once. What can't be imported below a directory is told, and
+/// keeps nothing else from being listed.
 ///
 /// # Errors
-/// When one of the paths can't be imported.
+/// When one of the paths that were given can't be imported.
 pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, Vec<Notice>), OpenError> {
     let mut list = List { files_max, ..List::default() };
     for path in paths {
@@ -48,16 +54,15 @@ pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, V
         }
         let kind = fs::metadata(path).map_err(|error| unreadable(path, &error))?.file_type();
         if kind.is_dir() {
-            let found = list.found.len();
-            let passed = list.passed;
+            let before = (list.found.len(), list.passed, list.notices.len());
             list.walk(path)?;
-            if (found, passed) == (list.found.len(), list.passed) {
+            if before == (list.found.len(), list.passed, list.notices.len()) {
                 list.notices.push(Notice::Empty { path: path.clone() });
             }
         } else if kind.is_file() {
-            list.add_regular(path)?;
+            list.add_regular(path, false)?;
         } else {
-            list.add(path.clone(), Kind::Stream, origin(path))?;
+            list.add(path.clone(), Kind::Stream, origin(path), false)?;
         }
     }
     Ok((list.found, list.notices))
@@ -102,17 +107,28 @@ impl List {
             if name.starts_with(b".") || name.starts_with(b"_") {
                 continue;
             }
-            let kind = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?.file_type();
-            if kind.is_dir() {
-                self.walk(&path)?;
-            } else if kind.is_file() {
-                self.add_regular(&path)?;
+            match self.add_entry(&path) {
+                Err(OpenError::File { path, problem }) => {
+                    self.notices.push(Notice::LeftOut { path, problem });
+                }
+                added => added?,
             }
         }
         Ok(())
     }
 
-    fn add_regular(&mut self, path: &Path) -> Result<(), OpenError> {
+    fn add_entry(&mut self, path: &Path) -> Result<(), OpenError> {
+        let kind = fs::metadata(path).map_err(|error| unreadable(path, &error))?.file_type();
+        if kind.is_dir() {
+            self.walk(path)
+        } else if kind.is_file() {
+            self.add_regular(path, true)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn add_regular(&mut self, path: &Path, is_listed: bool) -> Result<(), OpenError> {
         let absolute = path.canonicalize().map_err(|error| unreadable(path, &error))?;
         let Some(key) = absolute.to_str() else {
             let problem = "its path is not UTF-8, so it can't be remembered; rename it".to_owned();
@@ -124,7 +140,7 @@ impl List {
         }
         // The path as it was given may name a type that links lead away from.
         let origin = event_type(path).map_or_else(|| origin(&absolute), |_| origin(path));
-        self.add(path.to_owned(), Kind::Regular { key: key.to_owned() }, origin)
+        self.add(path.to_owned(), Kind::Regular { key: key.to_owned() }, origin, is_listed)
     }
 
     fn add_standard_input(&mut self) -> Result<(), OpenError> {
@@ -133,14 +149,14 @@ impl List {
             let problem = "standard input can be read only once; name it once".to_owned();
             return Err(OpenError::File { path, problem });
         }
-        self.add(path, Kind::StandardInput, Origin::default())
+        self.add(path, Kind::StandardInput, Origin::default(), false)
     }
 
-    fn add(&mut self, path: PathBuf, kind: Kind, origin: Origin) -> Result<(), OpenError> {
+    fn add(&mut self, path: PathBuf, kind: Kind, origin: Origin, is_listed: bool) -> Result<(), OpenError> {
         if self.found.len() == self.files_max {
             return Err(OpenError::TooManyFiles { files_max: self.files_max });
         }
-        self.found.push(Found { path, kind, origin: Arc::new(origin) });
+        self.found.push(Found { path, kind, origin: Arc::new(origin), is_listed });
         Ok(())
     }
 }
@@ -149,14 +165,36 @@ fn origin(path: &Path) -> Origin {
     Origin { event_type: event_type(path), ..Origin::default() }
 }
 
-/// From the innermost directory that names one. The file's own name does not count: it has an ending.
+/// From the innermost directory that names one, else from the file's own name.
 fn event_type(path: &Path) -> Option<Box<str>> {
-    path.parent()?.components().rev().find_map(|component| match component {
+    let named = path.parent()?.components().rev().find_map(|component| match component {
         Component::Normal(name) => {
             name.to_str()?.strip_prefix(EVENT_TYPE).filter(|name| !name.is_empty()).map(Into::into)
         }
         _ => None,
-    })
+    });
+    named.or_else(|| event_type_in(path.file_name()?.to_str()?).map(Into::into))
+}
+
+/// The event type in a file's name, which may have something before and behind it (`users.messages.email.Send.json`,
+/// `export-users.messages.email.Send-0001.avro`): from `users.` to the end of the first word with a capital, as all of
+/// Braze's types end.
+fn event_type_in(name: &str) -> Option<&str> {
+    let is_start = |at: &usize| !name[..*at].ends_with(|before: char| before.is_ascii_alphanumeric());
+    let start = name.match_indices(EVENT_TYPE_ROOT).map(|(at, _)| at).find(is_start)?;
+    let name = &name[start..];
+    let mut end = 0;
+    for word in name.split_inclusive('.') {
+        let letters = word.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        if word.starts_with(|first: char| first.is_ascii_uppercase()) {
+            return Some(&name[..end + letters]);
+        }
+        if letters == 0 || letters + 1 != word.len() {
+            return None;
+        }
+        end += word.len();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -177,6 +215,24 @@ mod tests {
             let path = root.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "{}").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_may_have_the_event_type_in_its_name() {
+        for (name, expected) in [
+            ("users.messages.email.Send.json", Some("users.messages.email.Send")),
+            ("d/users.messages.email.Send.json.gz", Some("users.messages.email.Send")),
+            ("export-users.messages.sms.Send-0001.avro", Some("users.messages.sms.Send")),
+            ("users.canvas.Entry", Some("users.canvas.Entry")),
+            ("event_type=users.canvas.Entry/users.messages.sms.Send.avro", Some("users.canvas.Entry")),
+            ("myusers.messages.sms.Send.avro", None),
+            ("users.json", None),
+            ("users.messages.json", None),
+            ("users..Send", None),
+            ("part-0001.avro", None),
+        ] {
+            assert_eq!(event_type(Path::new(name)).as_deref(), expected, "{name}");
         }
     }
 

@@ -34,6 +34,13 @@ pub enum Notice {
         /// As it was given.
         path: PathBuf,
     },
+    /// An entry of a directory that can't be imported; all others are, and the run fails at its end.
+    LeftOut {
+        /// As it was found.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// A directory in which there is nothing to import.
     Empty {
         /// As it was given.
@@ -65,6 +72,7 @@ impl fmt::Display for Notice {
                 "{} is not the file that was counted under this name; it is counted from the start",
                 path.display()
             ),
+            Notice::LeftOut { path, problem } => write!(f, "cannot import {}: {problem}", path.display()),
             Notice::Empty { path } => write!(f, "{} holds no files to import", path.display()),
         }
     }

@@ -39,6 +39,8 @@ pub(super) struct Planned {
 #[derive(Debug)]
 pub(super) enum Handed {
     Chunk(Chunk),
+    /// A file of a directory can't be read, or not to its end; the next one follows.
+    LeftOut(String),
     /// A file can't be read on; nothing follows.
     Failed(String),
     /// Everything has been read; nothing follows.
@@ -81,6 +83,11 @@ pub(super) fn start(
             match read_file(index, planned, &progress, limits, &pool, &mut outbox) {
                 Ok(()) => progress.add_file(),
                 Err(Stop::Closed) => return,
+                Err(Stop::Failed(problem)) if planned.found.is_listed => {
+                    if outbox.leave_out(problem).is_err() {
+                        return;
+                    }
+                }
                 Err(Stop::Failed(problem)) => return outbox.close(Handed::Failed(problem)),
             }
         }
@@ -105,7 +112,7 @@ fn read_file(
         Layout::Document => reading.document(planned, limits, outbox),
         Layout::Avro => reading.blocks(planned, limits, outbox),
     };
-    read.and_then(|()| reading.finish(outbox)).map_err(|failure| match failure {
+    read.and_then(|()| reading.finish(path, outbox)).map_err(|failure| match failure {
         Failure::Closed => Stop::Closed,
         Failure::Read(error) => fail(path, reading.content.position(), &error),
     })
@@ -232,7 +239,13 @@ impl Reading {
     }
 
     /// The end of the file belongs to its last chunk: when that is settled, all of the file is.
-    fn finish(&mut self, outbox: &mut Outbox) -> Result<(), Failure> {
+    fn finish(&mut self, path: &Path, outbox: &mut Outbox) -> Result<(), Failure> {
+        if self.content.has_trailing() {
+            tracing::warn!(
+                file = %path.display(),
+                "bytes that are no gzip follow the compressed content; they are left out, as gunzip does"
+            );
+        }
         if let Some(chunk) = &mut outbox.held {
             chunk.mark = self.mark(self.content.position(), &[], true)?;
         }
@@ -272,6 +285,12 @@ impl Outbox {
 
     fn send(&self, chunk: Chunk) -> Result<(), Failure> {
         self.handed.blocking_send(Handed::Chunk(chunk)).map_err(|_| Failure::Closed)
+    }
+
+    /// Says that a file is not read on, after what came of it.
+    fn leave_out(&mut self, problem: String) -> Result<(), Failure> {
+        self.put_held()?;
+        self.handed.blocking_send(Handed::LeftOut(problem)).map_err(|_| Failure::Closed)
     }
 
     /// Says the last word, after what is still held. It does not matter if nobody listens any more.
