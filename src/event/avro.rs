@@ -622,7 +622,7 @@ mod tests {
             }
             Kind::Float => (Avro::Float(1.5), json!(1.5)),
             Kind::Double => (Avro::Double(-2.5), json!(-2.5)),
-            Kind::Bytes => (Avro::Bytes(vec![7; chance.below(100)]), Json::Null),
+            Kind::Bytes => (Avro::Bytes(vec![7; chance.below(100)]), json!([])),
             Kind::Text => {
                 let text = chance.pick(&TEXTS).repeat(1 + chance.below(20) / 19 * 9);
                 (Avro::String(text.clone()), json!(text))
@@ -632,7 +632,7 @@ mod tests {
                 let number = u32::try_from(at).expect("is small");
                 (Avro::Enum(number, SYMBOLS[at].to_owned()), json!(SYMBOLS[at]))
             }
-            Kind::Fixed(n) => (Avro::Fixed(n % 20, vec![1; n % 20]), Json::Null),
+            Kind::Fixed(n) => (Avro::Fixed(n % 20, vec![1; n % 20]), json!([])),
             Kind::Array(items) => {
                 let values =
                     (0..chance.below(4)).map(|_| value_of(chance, items)).unzip::<_, _, Vec<_>, Vec<_>>();
