@@ -1,5 +1,6 @@
 //! The consumer as a [`Queue`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -30,8 +31,11 @@ const COMMANDS_MAX: usize = 64;
 /// How long leaving the group may take; a broker that does not answer must not keep the process.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 
+/// The default of `fetch.max.bytes` below.
+const FETCH_BYTES: u64 = 16_777_216;
+
 /// What librdkafka is told unless `[queue.kafka.options]` says otherwise.
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 10] = [
     ("client.id", "braze-datadog"),
     // A group that has no offset yet counts what is there.
     ("auto.offset.reset", "earliest"),
@@ -46,9 +50,30 @@ const DEFAULTS: [(&str, &str); 9] = [
     // How soon a new topic that fits a pattern is found.
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("socket.keepalive.enable", "true"),
+    // A broker that refuses us is asked again every second, then less often, and not at once.
+    ("reconnect.backoff.ms", "1000"),
     // A topic that does not exist is a mistake to be told, not a topic to be made.
     ("allow.auto.create.topics", "false"),
 ];
+
+/// Whether what is given rules a default out: librdkafka refuses both together, and what is given says what is wanted.
+/// Source: librdkafka's CONFIGURATION.md, and the checks of `rd_kafka_conf_finalize` and `rd_kafka_new`.
+fn is_ruled_out(default: &str, given: &BTreeMap<Box<str>, Secret>) -> bool {
+    let number = |name: &str| given.get(name).and_then(|value| value.expose().trim().parse::<u64>().ok());
+    match default {
+        // The brokers assign the partitions then (KIP-848).
+        "partition.assignment.strategy" => given
+            .get("group.protocol")
+            .is_some_and(|protocol| protocol.expose().trim().eq_ignore_ascii_case("consumer")),
+        // An answer must have room for a message, and the client for an answer.
+        "fetch.max.bytes" => {
+            number("message.max.bytes").is_some_and(|bytes| bytes > FETCH_BYTES)
+                || number("receive.message.max.bytes").is_some_and(|bytes| bytes < FETCH_BYTES + 512)
+        }
+        "reconnect.backoff.ms" => number("reconnect.backoff.max.ms").is_some_and(|most| most < 1000),
+        _ => false,
+    }
+}
 
 /// What can't be set otherwise: offsets are committed once sends have their outcome.
 const FIXED: [(&str, &str); 3] = [
@@ -163,7 +188,8 @@ fn open_registry(url: &Secret, auth: Option<&Secret>) -> Result<Registry, OpenEr
 fn config_of(settings: &Settings) -> ClientConfig {
     let mut config = ClientConfig::new();
     let given = settings.options.iter().map(|(name, value)| (&**name, value.expose()));
-    for (name, value) in DEFAULTS.into_iter().chain(given).chain(FIXED) {
+    let defaults = DEFAULTS.into_iter().filter(|(name, _)| !is_ruled_out(name, &settings.options));
+    for (name, value) in defaults.chain(given).chain(FIXED) {
         config.set(name, value);
     }
     config.set("bootstrap.servers", settings.brokers.join(","));
@@ -261,8 +287,6 @@ fn gone() -> QueueError {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn settings(options: &[(&str, &str)]) -> Settings {
@@ -308,6 +332,21 @@ mod tests {
         let error =
             open(&settings(&[("security.protocol", "SASL_SSL"), ("sasl.mechanisms", "GSSAPI")]), false);
         error.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn an_option_that_rules_a_default_out_works_by_itself() {
+        for (name, value, default) in [
+            ("group.protocol", "consumer", "partition.assignment.strategy"),
+            ("message.max.bytes", "20000000", "fetch.max.bytes"),
+            ("reconnect.backoff.max.ms", "500", "reconnect.backoff.ms"),
+        ] {
+            let settings = settings(&[(name, value)]);
+            open(&settings, false).map(drop).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(config_of(&settings).get(default), None, "{name}");
+        }
+        let classic = config_of(&settings(&[("group.protocol", "classic")]));
+        assert_eq!(classic.get("partition.assignment.strategy"), Some("cooperative-sticky"));
     }
 
     #[tokio::test]
