@@ -230,14 +230,20 @@ fn scalar(value: &Avro) -> Json {
         Avro::Union(_, value) => scalar(value),
         Avro::Int(number) => (*number).into(),
         Avro::Long(number) => (*number).into(),
+        Avro::Float(number) => f64::from(*number).into(),
+        Avro::Double(number) => (*number).into(),
         Avro::String(text) | Avro::Enum(_, text) => text.as_str().into(),
         _ => Json::Null,
     }
 }
 
-/// What a full name says from `users.` on.
+/// What a full name says: from `users.` on, else all of it, without what storage exports put in front of it; nothing
+/// where it has no namespace.
 fn event_type_in(name: &str) -> Option<Box<str>> {
     let root = name.match_indices("users.").map(|(at, _)| at);
-    let root = root.filter(|at| *at == 0 || name[..*at].ends_with('.')).min()?;
-    Some(name[root..].into())
+    if let Some(root) = root.filter(|at| *at == 0 || name[..*at].ends_with('.')).min() {
+        return Some(name[root..].into());
+    }
+    let exported = name.strip_prefix("dataexport.").and_then(|name| Some(name.split_once(".inner.")?.1));
+    name.contains('.').then(|| exported.unwrap_or(name).into())
 }

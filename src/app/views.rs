@@ -147,8 +147,10 @@ impl Watched {
 
     /// Looks at the books, for the hour that the page shows, and whether the queue is still there.
     pub(super) fn sample(&self) {
-        if let Waiting::Embedded(log) = &self.queue {
-            log.check();
+        match &self.queue {
+            Waiting::Embedded(log) => log.check(),
+            #[cfg(feature = "kafka")]
+            Waiting::Kafka(_) => {}
         }
         self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
     }
