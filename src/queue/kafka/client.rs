@@ -342,7 +342,7 @@ mod tests {
             ("reconnect.backoff.max.ms", "500", "reconnect.backoff.ms"),
         ] {
             let settings = settings(&[(name, value)]);
-            open(&settings, false).map(drop).unwrap_or_else(|error| panic!("{name}: {error}"));
+            open(&settings, false).map_or_else(|error| panic!("{name}: {error}"), drop);
             assert_eq!(config_of(&settings).get(default), None, "{name}");
         }
         let classic = config_of(&settings(&[("group.protocol", "classic")]));
