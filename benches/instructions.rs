@@ -176,6 +176,7 @@ fn deliveries(case: &Case) -> Vec<Delivery> {
         body: body(case, &mut events, now),
         framing: case.framing.clone(),
         origin: Arc::default(),
+        source: Source::Push,
         oversized: 0,
         receipt: Receipt(number.into()),
         recall: false,

@@ -106,12 +106,23 @@ pub enum Decoded<'e> {
     },
     /// Something that can't be counted.
     Malformed(Malformed),
+    /// Damage, in the place of whatever it hit.
+    Skipped(Skipped),
+}
+
+/// Bytes of a document that no event could be read from, for its JSON is damaged there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many stretches they are. How many events each was is not known; it is booked as one, [`Malformed::Json`].
+    pub stretches: u32,
+    /// How many bytes they have together; none where the document only ends too early.
+    pub bytes: u64,
 }
 
 /// Why an element of a body can't be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Malformed {
-    /// The bytes are not JSON from here to the end of the document (or of the line).
+    /// Bytes that are not JSON, up to the next event that can be read, or to the end of the document (or of the line).
     Json,
     /// The bytes do not fit the Avro schema, from here to the end of the datums.
     Avro,

@@ -206,6 +206,7 @@ impl Lane {
                 counter.count(decoded, now);
             });
             counter.malformed(Malformed::TooLarge, u64::from(delivery.oversized));
+            counter.came_from(&delivery.source);
         }
         counter.book(&self.stats, now);
     }

@@ -112,7 +112,7 @@ pub struct Pipeline<I> {
     registry: Registry,
     lanes: Lanes,
     flusher: Flusher,
-    submissions: JoinSet<Landed>,
+    submissions: JoinSet<Option<Landed>>,
     in_flight: HashMap<tokio::task::Id, InFlight>,
     heartbeat: Arc<AtomicU64>,
     reporter: Reporter,

@@ -4,7 +4,9 @@
 //! them out again after a crash until they are acknowledged. It never acknowledges by itself: the
 //! [ledger](crate::ledger) says when every batch that answers for a delivery has an outcome.
 
+use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +25,8 @@ pub struct Delivery {
     pub framing: Framing,
     /// What is known of the events from outside the body.
     pub origin: Arc<Origin>,
+    /// Where the body was read from.
+    pub source: Source,
     /// How many events the queue left out of `body` because they were too large to be held; they are booked
     /// as malformed.
     pub oversized: u32,
@@ -99,6 +103,51 @@ pub struct Origin {
     pub app_group_id: Option<Box<str>>,
     /// From the push URL.
     pub app_group_name: Option<Box<str>>,
+}
+
+/// Where the body of a [`Delivery`] was read from, for whoever has to look there. `Display` says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Pushes, whose senders are not known any more.
+    #[default]
+    Push,
+    /// A file or a pipe.
+    File {
+        /// As it was given, or found.
+        path: PathBuf,
+        /// Where the body ends in its uncompressed content.
+        end: u64,
+    },
+    /// A partition of a broker.
+    Partition {
+        /// Its topic.
+        topic: Arc<str>,
+        /// Its number.
+        number: i32,
+        /// The offset behind the last message.
+        end: i64,
+    },
+}
+
+impl Source {
+    /// The value of the `input` label.
+    pub const fn input(&self) -> &'static str {
+        match self {
+            Source::Push => "push",
+            Source::File { .. } => "file",
+            Source::Partition { .. } => "kafka",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Push => write!(f, "a push"),
+            Source::File { path, end } => write!(f, "{}, before byte {end} of its content", path.display()),
+            Source::Partition { topic, number, end } => write!(f, "{topic}[{number}], before offset {end}"),
+        }
+    }
 }
 
 /// A position in one queue. Later deliveries have greater receipts; the number means nothing elsewhere.

@@ -6,9 +6,13 @@
 //!
 //! Nothing here is computed as "whatever is left": both sides are counted.
 
+mod histogram;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+pub use self::histogram::Histogram;
 
 /// Under which name sends are booked that no connection serves.
 pub const UNROUTED: &str = "_unrouted";
@@ -97,6 +101,17 @@ pub struct Tally {
     pub dropped: BTreeMap<(Arc<str>, DropReason), u64>,
     /// Ids forgotten before `dedup.window` was over, because of `dedup.max_ids`.
     pub ids_forgotten: u64,
+    /// By input: bytes that no event could be read from, for the JSON around them is damaged.
+    pub unreadable: BTreeMap<&'static str, Unreadable>,
+}
+
+/// Bytes that no event could be read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// How many.
+    pub bytes: u64,
+    /// Where the last of them were.
+    pub last: String,
 }
 
 /// One of the busiest series of the last flush.
@@ -159,31 +174,6 @@ pub struct ConnectionBooks {
     pub last_dropped: Option<DropReason>,
 }
 
-/// A histogram with fixed bounds, as Prometheus reads it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Histogram {
-    /// Upper bounds, ascending; the last bucket has none.
-    pub bounds: &'static [f64],
-    /// Observations by bucket, not cumulative; one more than there are bounds.
-    pub buckets: Vec<u64>,
-    /// The sum of all observations.
-    pub sum: f64,
-}
-
-impl Histogram {
-    fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, buckets: vec![0; bounds.len() + 1], sum: 0.0 }
-    }
-
-    fn observe(&mut self, value: f64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        if let Some(count) = self.buckets.get_mut(bucket) {
-            *count += 1;
-        }
-        self.sum += value;
-    }
-}
-
 /// One consistent state of the books.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Books {
@@ -197,6 +187,9 @@ pub struct Books {
     pub duplicate: u64,
     /// Ids forgotten before `dedup.window` was over, because of `dedup.max_ids`: their repetitions count again.
     pub ids_forgotten: u64,
+    /// By input: bytes that no event could be read from, for the JSON around them is damaged. What may have stood there
+    /// is in `malformed`, as an element for each stretch.
+    pub unreadable: BTreeMap<&'static str, Unreadable>,
     /// By connection name, [`UNROUTED`] among them.
     pub connections: BTreeMap<Box<str>, ConnectionBooks>,
     /// Seconds from a cut to the last outcome of its batches.
@@ -215,6 +208,7 @@ impl Books {
             malformed: BTreeMap::new(),
             duplicate: 0,
             ids_forgotten: 0,
+            unreadable: BTreeMap::new(),
             connections: BTreeMap::new(),
             flush_seconds: Histogram::new(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0]),
             payload_bytes: Histogram::new(&[1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5]),
@@ -298,6 +292,11 @@ impl Stats {
         }
         for (reason, events) in &tally.malformed {
             *books.malformed.entry(reason).or_default() += events;
+        }
+        for (input, new) in &tally.unreadable {
+            let unreadable = books.unreadable.entry(input).or_default();
+            unreadable.bytes += new.bytes;
+            unreadable.last.clone_from(&new.last);
         }
         for (name, sends) in &tally.counted {
             let connection = books.connection(name);

@@ -327,7 +327,7 @@ async fn a_push_that_can_not_be_taken_is_answered_as_the_contract_says() {
     for coding in ["br", "zstd", "gzip, br"] {
         assert_eq!(status(with(&good).header("content-encoding", coding)).await, 415, "{coding}");
     }
-    for body in ["not JSON", "\"text\"", "17", "{\"events\":7}", &good[..good.len() - 1]] {
+    for body in ["not JSON", "\"text\"", "17", "{\"events\":7}", &good[..good.len() / 20]] {
         assert_eq!(status(with(body)).await, 400, "{body}");
     }
     assert_eq!(status(with(&good).header("content-encoding", "gzip")).await, 400);

@@ -444,6 +444,46 @@ async fn what_the_queue_can_not_acknowledge_any_more_is_not_sent() {
     assert_eq!((rig.stats.snapshot().pending(), queue.acknowledged()), (70, 0));
 }
 
+/// How many payloads have been made.
+fn payloads(stats: &Stats) -> u64 {
+    stats.snapshot().payload_bytes.buckets.iter().sum()
+}
+
+#[tokio::test]
+async fn what_waits_for_its_turn_when_acknowledgements_end_is_not_sent_and_what_is_under_way_is_waited_for() {
+    let flush_timeout = Duration::from_secs(20);
+    let settings = Settings { flush_interval: Duration::from_millis(50), flush_timeout, ..settings() };
+    let mut rig = Rig::of_two(settings);
+    let mut queue = FakeQueue::new(bodies(1)).waiting();
+    let gate = Arc::new(Semaphore::new(0));
+    for connection in ["a", "b"] {
+        rig.intake.set(connection, Behaviour::Gate(Arc::clone(&gate)));
+    }
+    let (feed, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
+    let mut feeding = JoinSet::new();
+    feeding.spawn(async move {
+        for (number, body) in bodies(20).into_iter().enumerate().skip(1) {
+            let flushes = || payloads(&stats) / 2;
+            eventually("the body before is flushed", || flushes() >= number as u64).await;
+            feed.push(body);
+        }
+        eventually("all are flushed", || payloads(&stats) == 40).await;
+        assert_eq!((intake.requests("a"), intake.requests("b")), (16, 16), "each has its turns");
+        feed.end_acknowledging();
+        // The loop sees it at its next flush or tick.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        gate.add_permits(1000);
+    });
+    let ended =
+        tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
+    ended.await.unwrap().unwrap_err();
+    feeding.join_all().await;
+    assert_eq!((rig.intake.requests("a"), rig.intake.requests("b")), (16, 16));
+    let books = rig.stats.snapshot();
+    assert_eq!((books.accepted(), books.dropped(), books.pending()), (160, 0, 40));
+    assert!(books.balance());
+}
+
 #[tokio::test]
 async fn what_was_on_its_way_when_the_queue_failed_is_acknowledged_if_that_is_possible() {
     let settings = long_between_flushes();

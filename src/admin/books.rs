@@ -14,6 +14,8 @@ pub struct Gauges {
     pub queue: QueueGauges,
     /// Push requests by status.
     pub push_requests: Vec<(u16, u64)>,
+    /// Push requests that were refused, and the bytes of their bodies that had come, by reason.
+    pub push_refused: Vec<(&'static str, u64, u64)>,
     /// Bytes of push bodies as received.
     pub push_bytes: u64,
     /// Until when the push port's certificates hold, in Unix seconds.
@@ -85,6 +87,14 @@ pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
     page.metric("events_malformed_total", "counter", "Elements that can't be counted.");
     for (reason, events) in &books.malformed {
         page.value("events_malformed_total", &[("reason", reason)], events);
+    }
+    page.metric(
+        "bytes_unreadable_total",
+        "counter",
+        "Bytes that no event could be read from, for their JSON is damaged, by input.",
+    );
+    for (input, unreadable) in &books.unreadable {
+        page.value("bytes_unreadable_total", &[("input", input)], unreadable.bytes);
     }
     page.metric("events_duplicate_total", "counter", "Events that were counted before.");
     page.value("events_duplicate_total", &[], books.duplicate);
@@ -171,16 +181,7 @@ fn gauges_of(page: &mut Page, gauges: &Gauges) {
             page.value("kafka_messages_lost_total", &[], lost);
         }
     }
-    page.metric("push_requests_total", "counter", "Push requests by the status of the answer.");
-    for (code, requests) in &gauges.push_requests {
-        page.value("push_requests_total", &[("code", &code.to_string())], requests);
-    }
-    page.metric("push_received_bytes_total", "counter", "Bytes of push bodies as received.");
-    page.value("push_received_bytes_total", &[], gauges.push_bytes);
-    if let Some(not_after) = gauges.certificate_not_after {
-        let help = "Until when the push port's certificates hold, in Unix seconds.";
-        page.gauge("push_certificate_expiry_timestamp_seconds", help, not_after);
-    }
+    push_of(page, gauges);
     page.metric(
         "key_valid",
         "gauge",
@@ -200,12 +201,42 @@ fn gauges_of(page: &mut Page, gauges: &Gauges) {
     page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
 }
 
+fn push_of(page: &mut Page, gauges: &Gauges) {
+    page.metric("push_requests_total", "counter", "Push requests by the status of the answer.");
+    for (code, requests) in &gauges.push_requests {
+        page.value("push_requests_total", &[("code", &code.to_string())], requests);
+    }
+    page.metric("push_refused_total", "counter", "Push requests that were refused, by reason.");
+    for (reason, requests, _) in &gauges.push_refused {
+        page.value("push_refused_total", &[("reason", reason)], requests);
+    }
+    page.metric(
+        "push_refused_bytes_total",
+        "counter",
+        "Bytes of push bodies that had come when they were refused, by reason.",
+    );
+    for (reason, _, bytes) in &gauges.push_refused {
+        page.value("push_refused_bytes_total", &[("reason", reason)], bytes);
+    }
+    page.metric("push_received_bytes_total", "counter", "Bytes of push bodies as received.");
+    page.value("push_received_bytes_total", &[], gauges.push_bytes);
+    if let Some(not_after) = gauges.certificate_not_after {
+        let help = "Until when the push port's certificates hold, in Unix seconds.";
+        page.gauge("push_certificate_expiry_timestamp_seconds", help, not_after);
+    }
+}
+
 /// The books as JSON: what `/status` shows under `books`, and the last line of `--once`.
 pub fn json(books: &Books, gauges: &Gauges) -> Value {
     let connections: serde_json::Map<String, Value> = books
         .connections
         .iter()
         .map(|(name, connection)| (name.to_string(), connection_json(connection)))
+        .collect();
+    let unreadable: serde_json::Map<String, Value> = books
+        .unreadable
+        .iter()
+        .map(|(input, unreadable)| ((*input).to_owned(), unreadable.bytes.into()))
         .collect();
     json!({
         "received": books.received,
@@ -221,6 +252,7 @@ pub fn json(books: &Books, gauges: &Gauges) -> Value {
         "queue_depth": gauges.queue.depth(),
         "ignored_by_event_type": books.ignored,
         "malformed_by_reason": books.malformed,
+        "bytes_unreadable_by_input": unreadable,
         "connections": connections,
         "flush_seconds": histogram_json(&books.flush_seconds),
         "payload_bytes": histogram_json(&books.payload_bytes),
@@ -333,7 +365,7 @@ fn escape(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{DropReason, Stats, Tally};
+    use crate::stats::{DropReason, Stats, Tally, Unreadable};
 
     fn books() -> Books {
         let stats = Stats::new();
@@ -342,6 +374,11 @@ mod tests {
             received: 7,
             duplicate: 1,
             ids_forgotten: 9,
+            unreadable: [(
+                "file",
+                Unreadable { bytes: 7, last: "a.json, before byte 9 of its content".into() },
+            )]
+            .into(),
             ignored: vec![("users.messages.email.Open".into(), 2)],
             malformed: [("json", 1)].into(),
             counted: vec![("acme".into(), 3)],
@@ -372,6 +409,7 @@ mod tests {
             "braze_datadog_events_received_total 7",
             "braze_datadog_events_ignored_total{event_type=\"users.messages.email.Open\"} 2",
             "braze_datadog_events_malformed_total{reason=\"json\"} 1",
+            "braze_datadog_bytes_unreadable_total{input=\"file\"} 7",
             "braze_datadog_events_duplicate_total 1",
             "braze_datadog_sends_counted_total{connection=\"acme\"} 3",
             "braze_datadog_sends_accepted_total{connection=\"acme\"} 2",

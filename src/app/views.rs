@@ -125,6 +125,7 @@ impl Watched {
         Gauges {
             queue: self.queue.gauges(),
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
+            push_refused: self.push.iter().flat_map(|push| push.refused()).collect(),
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
             certificate_not_after: self.credentials.as_ref().and_then(push::Reload::certificate_not_after),
             keys: self.keys.known(),

@@ -13,7 +13,7 @@
 use super::avro::Plans;
 pub use super::found::Mandate;
 use super::found::{Element, Found, Rules, Terms};
-use super::{Decoded, Malformed};
+use super::{Decoded, Malformed, Skipped};
 use crate::queue::{Framing, Origin, Part};
 
 mod cursor;
@@ -21,12 +21,15 @@ mod escape;
 mod extract;
 mod fields;
 mod marks;
+mod recover;
 #[cfg(test)]
 mod reference;
 
 use cursor::{Broken, Cursor, Fault, Nesting};
+pub use extract::{Damage, Extracted, extract, extract_within};
 use fields::Step;
 use marks::Marks;
+use recover::{Recovered, Trust};
 
 /// Some writers put it before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -48,13 +51,18 @@ struct Reader {
     found: Found,
 }
 
-/// Why the door can't take a body: it is not JSON, or not in an envelope of Braze. Says what and where, and
-/// nothing of the content.
+/// Where a body is not JSON, or not in an envelope of Braze. Says what and where, and nothing of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{fault} at byte {offset}")]
 pub struct NotAnEnvelope {
     fault: Fault,
     offset: usize,
+}
+
+/// A document that is broken, and what was read of it behind that.
+struct Damaged {
+    at: NotAnEnvelope,
+    recovered: Recovered,
 }
 
 impl Decoder {
@@ -70,9 +78,8 @@ impl Decoder {
 
     /// Calls `emit` once for each element of `body`, in order.
     ///
-    /// An envelope's elements are handed out as they are read; if the JSON breaks behind them, one
-    /// [`Malformed::Json`] stands for the rest of the document, or of the line. A bare event is handed out
-    /// only when its whole document proved valid.
+    /// Where the JSON breaks, reading goes on at the next event that is whole and says its type, or its id and time;
+    /// what had to be skipped comes at the end of the document as one [`Decoded::Skipped`].
     pub fn decode(
         &mut self,
         body: &[u8],
@@ -138,13 +145,27 @@ impl Decoder {
             let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
             let end = length.map_or(text.len(), |length| start + length);
             let mut judged = |element: Element<'_>| emit(terms.judge(element));
-            if let Err(refused) = self.reader.document(&text[..end], start, ascii, &mut judged) {
-                emit(Decoded::Malformed(match refused.fault {
-                    Fault::NotAnEnvelope => Malformed::NotAnObject,
-                    _ => Malformed::Json,
-                }));
+            if let Err(damaged) = self.reader.document(&text[..end], start, ascii, &mut judged) {
+                if let Some(element) = damaged.element() {
+                    emit(terms.judge(element));
+                }
             }
             start = end + 1;
+        }
+    }
+}
+
+impl Damaged {
+    /// What stands for the damage, if anything was lost by it.
+    fn element(&self) -> Option<Element<'static>> {
+        let Recovered { events, skipped } = self.recovered;
+        match self.at.fault {
+            Fault::NotAnEnvelope if events == 0 => Some(Element::Malformed(Malformed::NotAnObject)),
+            // Whatever came behind is not there.
+            Fault::End if skipped.stretches == 0 => {
+                Some(Element::Skipped(Skipped { stretches: 1, bytes: 0 }))
+            }
+            _ => (skipped.stretches > 0).then_some(Element::Skipped(skipped)),
         }
     }
 }
@@ -157,7 +178,7 @@ impl Reader {
         start: usize,
         ascii: bool,
         emit: &mut dyn FnMut(Element<'_>),
-    ) -> Result<(), NotAnEnvelope> {
+    ) -> Result<(), Damaged> {
         // A body with one name that is not ASCII is mostly lines that are, and to see that is far cheaper.
         let ascii = ascii || text[start..].is_ascii();
         let lossy = !ascii && simdutf8::basic::from_utf8(&text[start..]).is_err();
@@ -167,9 +188,13 @@ impl Reader {
         let mut pass = Pass {
             cursor: Cursor::new(text, start, lossy, self.marks.bits(), &mut self.nesting),
             found: &mut self.found,
+            settled: start,
         };
-        let read = pass.document(emit);
-        read.map_err(|Broken| NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos })
+        pass.document(emit).map_err(|Broken| {
+            let at = NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos };
+            let trust = if at.fault == Fault::NotAnEnvelope { Trust::Structure } else { Trust::Nothing };
+            Damaged { at, recovered: pass.recover(text.len(), trust, emit) }
+        })
     }
 
     /// Marks what is not UTF-8, so that the cursor takes a string with it for one with escapes: no other is looked
@@ -185,46 +210,6 @@ impl Reader {
             at += chunk.invalid().len();
         }
     }
-}
-
-/// The door's check of a push body: valid JSON, and an envelope of Braze. Returns how many elements a [`Decoder`]
-/// finds in it as one [`Framing::Document`], and appends them to `out` as a [`Framing::Extract`], which is
-/// longer than the body only where U+FFFD stands for bytes that are no character: whoever decodes that finds the same elements, in a tenth of the time, whatever is counted
-/// by then. On an error `out` holds scrap.
-///
-/// # Errors
-/// When a byte of it is not JSON, or when it is neither an object, an array, `null` nor empty, or has
-/// `events` that are no array.
-pub fn extract(body: &[u8], out: &mut Vec<u8>) -> Result<u32, NotAnEnvelope> {
-    extract_each(body, out, |element| element)
-}
-
-/// As [`extract`], for a sender that may not speak for everyone: an event beyond its mandate becomes
-/// [`Malformed::ForeignAppGroup`], whatever else it is.
-///
-/// # Errors
-/// As [`extract`].
-pub fn extract_within(body: &[u8], out: &mut Vec<u8>, mandate: Mandate<'_>) -> Result<u32, NotAnEnvelope> {
-    extract_each(body, out, |element| mandate.judge(element))
-}
-
-fn extract_each(
-    body: &[u8],
-    out: &mut Vec<u8>,
-    judge: impl Fn(Element<'_>) -> Element<'_>,
-) -> Result<u32, NotAnEnvelope> {
-    let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    let mut reader = Reader::default();
-    let ascii = reader.marks.fill(json);
-    let mut elements = 0u32;
-    let mut emit = |element: Element<'_>| {
-        elements = elements.saturating_add(1);
-        extract::write(out, &judge(element));
-    };
-    reader
-        .document(json, 0, ascii, &mut emit)
-        .map_err(|refused| NotAnEnvelope { offset: refused.offset + (body.len() - json.len()), ..refused })?;
-    Ok(elements)
 }
 
 /// Whether there is anything to be read with marks.
@@ -259,6 +244,8 @@ enum Shape {
 struct Pass<'d> {
     cursor: Cursor<'d>,
     found: &'d mut Found,
+    /// Where the last element ended that was handed out.
+    settled: usize,
 }
 
 impl Pass<'_> {
@@ -284,11 +271,13 @@ impl Pass<'_> {
     }
 
     fn top_object(&mut self, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
+        let start = self.cursor.pos;
         let shape = self.object(Place::Top, emit)?;
         self.cursor.end()?;
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
+                self.ensure_no_envelope(start, Place::Top)?;
                 emit(Element::Event(self.found.event(self.cursor.text())));
                 Ok(())
             }
@@ -299,19 +288,27 @@ impl Pass<'_> {
     /// The elements of the array at the cursor.
     fn elements(&mut self, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
         self.cursor.expect(b'[')?;
+        self.settled = self.cursor.pos;
         if self.cursor.token() == b']' {
             self.cursor.pos += 1;
             return Ok(());
         }
         loop {
             if self.cursor.token() == b'{' {
+                let start = self.cursor.pos;
                 if self.object(place, emit)? != Shape::Envelope {
+                    self.ensure_no_envelope(start, place)?;
                     emit(Element::Event(self.found.event(self.cursor.text())));
                 }
             } else {
+                let start = self.cursor.pos;
                 self.cursor.skip()?;
+                if self.cursor.text()[start] == b'[' && self.hides_events(start) {
+                    return self.cursor.fail(start, Fault::NotAnEnvelope);
+                }
                 emit(Element::Malformed(Malformed::NotAnObject));
             }
+            self.settled = self.cursor.pos;
             match self.cursor.token() {
                 b',' => self.cursor.pos += 1,
                 b']' => {
@@ -357,12 +354,12 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::reference::{EMAIL, Element, SMS, bad, compare, decode_with};
+    use super::reference::{EMAIL, Element, SMS, bad, compare, decode_with, skipped};
     use super::*;
     use crate::event::Field;
 
     fn check(body: &[u8]) -> Result<u32, NotAnEnvelope> {
-        extract(body, &mut Vec::new())
+        extract(body, &mut Vec::new()).map(|extracted| extracted.elements)
     }
 
     /// What a lane sees of an e-mail send with these members, pushed by a sender with a mandate.
@@ -371,7 +368,8 @@ mod tests {
         let app_groups: Vec<Box<str>> = app_groups.iter().map(|id| Box::from(*id)).collect();
         let mandate = Mandate { app_groups: &app_groups, may_be_silent };
         let mut out = Vec::new();
-        assert_eq!(extract_within(body.as_bytes(), &mut out, mandate), Ok(1));
+        let extracted = extract_within(body.as_bytes(), &mut out, mandate);
+        assert_eq!(extracted, Ok(Extracted { elements: 1, damage: None }));
         let origin = Origin { app_group_id: Some("from-url".into()), ..Origin::default() };
         let [element] = decode_with(&out, &Framing::Extract, false, &origin).try_into().expect(&body);
         element
@@ -529,16 +527,15 @@ mod tests {
     #[test]
     fn a_bad_line_harms_no_other_line() {
         let body = b"{\"event_type\":\"a\"}\r\n\n{\"event_type\":\"b\n[{\"event_type\":\"c\"},x\n5\n\xff\n[\"\xff\"]\n{\"event_type\":\"\xc3\xa9\"}";
-        let json = || bad(Malformed::Json);
         assert_eq!(
             decode_lines(body),
             [
                 ignored("a"),
-                json(),
+                skipped(1, 16),
                 ignored("c"),
-                json(),
+                skipped(1, 1),
                 bad(Malformed::NotAnObject),
-                json(),
+                skipped(1, 1),
                 bad(Malformed::NotAnObject),
                 ignored("é")
             ]
@@ -563,17 +560,17 @@ mod tests {
         });
         body.push_str("behind the parts");
         let framing = Framing::Parts(Arc::new(parts));
-        let (json, unreadable) = (bad(Malformed::Json), bad(Malformed::Unreadable));
+        let unreadable = bad(Malformed::Unreadable);
         assert_eq!(
             decode_with(body.as_bytes(), &framing, false, &Origin::default()),
             [
                 ignored("a"),
                 ignored("b"),
                 ignored("é"),
-                json.clone(),
+                skipped(1, 16),
                 unreadable.clone(),
                 unreadable,
-                json,
+                skipped(1, 17),
                 ignored("e")
             ]
         );
@@ -585,15 +582,6 @@ mod tests {
         let framing = Framing::Parts(Arc::new([part(0), part(usize::MAX), part(3)]));
         let elements = decode_with(br#"{"event_type":"a"}"#, &framing, false, &Origin::default());
         assert_eq!(elements, [ignored("a")]);
-    }
-
-    #[test]
-    fn a_bare_event_waits_for_the_end_of_its_document() {
-        assert_eq!(decode(r#"{"event_type":"a"} x"#), [bad(Malformed::Json)]);
-        assert_eq!(decode(b"{\"event_type\":\"a\"} \xff"), [bad(Malformed::Json)]);
-        assert_eq!(decode(r#"{"event_type":"a"}{}"#), [bad(Malformed::Json)]);
-        assert_eq!(decode(r#"[{"event_type":"a"},{"event_type":"b""#), [ignored("a"), bad(Malformed::Json)]);
-        assert_eq!(decode(r#"{"events":[{"event_type":"a"}]} x"#), [ignored("a"), bad(Malformed::Json)]);
     }
 
     #[test]
@@ -659,7 +647,7 @@ mod tests {
                 format!(r#"["{pad}{string}{pad}"]"#),
                 format!(r#"[{{"{string}":1}}]"#),
             ] {
-                assert_eq!(decode(&body).last(), Some(&bad(Malformed::Json)), "{body:?}");
+                assert!(matches!(decode(&body).last(), Some(Element::Skipped(_))), "{body:?}");
             }
         }
         assert_eq!(check(br#"["\uD83D\uDE00\uFFFF\u0000"]"#), Ok(1));
@@ -706,7 +694,7 @@ mod tests {
                 ([b"{\"events\":[", &list[..], b"]}"].concat(), [b"[", &list[..], b"]"].concat());
             let mut read = vec![decode(&envelope), decode(&array), decode_lines(events.join(&b"\n"[..]))];
             let mut out = Vec::new();
-            assert_eq!(extract(&envelope, &mut out), Ok(4));
+            assert_eq!(extract(&envelope, &mut out), Ok(Extracted { elements: 4, damage: None }));
             read.push(decode_with(&out, &Framing::Extract, false, &Origin::default()));
             for elements in read {
                 let names = names(elements);
@@ -837,12 +825,12 @@ mod tests {
         let depth = 300_000;
         let nested = format!("{}{}", r#"[{"a":"#.repeat(depth), "}]".repeat(depth));
         assert_eq!(campaign(&format!(r#","deep":{},"campaign_id":"c""#, nested.replace(":}", ":1}"))), "c");
-        assert_eq!(decode(nested), [bad(Malformed::Json)]);
+        assert_eq!(decode(&nested), [skipped(1, nested.len() as u64 - 1)]);
         for bad_nesting in
             ["[[}]", "[{]}", "[[]", "[{\"a\":[}]}", "[{\"a\":1,}]", "[[1,]]", "[[,]]", "[{,}]", "[[]}"]
         {
             let body = format!(r#"[{{"x":{bad_nesting}}}]"#);
-            assert_eq!(decode(&body), [bad(Malformed::Json)], "{body}");
+            assert!(matches!(decode(&body)[..], [Element::Skipped(_)]), "{body}");
         }
     }
 

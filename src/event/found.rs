@@ -1,7 +1,7 @@
 //! What is picked out of one event, whatever it was written in: its keys, which of two values wins, and what
 //! the event is worth.
 
-use super::{Decoded, FIELDS, Field, Malformed, SendEvent};
+use super::{Decoded, FIELDS, Field, Malformed, SendEvent, Skipped};
 use crate::app_group;
 use crate::queue::Origin;
 
@@ -205,6 +205,8 @@ pub(super) enum Element<'e> {
     Event(Noted<'e>),
     /// It is no event, whatever is counted.
     Malformed(Malformed),
+    /// What was passed because of damage, at the end of its document.
+    Skipped(Skipped),
 }
 
 /// An event as it is; what it does not say is empty.
@@ -265,6 +267,7 @@ impl<'e> Terms<'e> {
         match element {
             Element::Event(event) => self.judge_event(event, b""),
             Element::Malformed(malformed) => Decoded::Malformed(malformed),
+            Element::Skipped(skipped) => Decoded::Skipped(skipped),
         }
     }
 

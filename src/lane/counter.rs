@@ -13,7 +13,8 @@ use super::{Plan, Settings};
 use crate::aggregate::Aggregator;
 use crate::aggregate::keyed::Keyed;
 use crate::aggregate::window::{Placed, Window};
-use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent};
+use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent, Skipped};
+use crate::queue::Source;
 use crate::route::ConnectionId;
 use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
 
@@ -70,6 +71,8 @@ pub(super) struct Counter {
     unrouted_name: Arc<str>,
     /// Events of this delivery whose type is beyond [`IGNORED_MAX`].
     ignored_beyond: u64,
+    /// What this delivery holds of bytes that no event could be read from; none as long as there are none.
+    skipped: Option<Skipped>,
     tally: Tally,
 }
 
@@ -95,6 +98,7 @@ impl Counter {
             unrouted: 0,
             unrouted_name: UNROUTED.into(),
             ignored_beyond: 0,
+            skipped: None,
             tally: Tally::default(),
         }
     }
@@ -119,6 +123,21 @@ impl Counter {
             Decoded::Send(event) => self.send(event, now),
             Decoded::Ignored { event_type } => self.ignore(event_type),
             Decoded::Malformed(malformed) => self.malformed(malformed, 1),
+            Decoded::Skipped(skipped) => self.skip(skipped),
+        }
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        self.malformed(Malformed::Json, u64::from(skipped.stretches));
+        self.skipped.get_or_insert_default().bytes += skipped.bytes;
+    }
+
+    /// Notes where a delivery came from whose elements have been taken, should somebody have to look there.
+    pub(super) fn came_from(&mut self, source: &Source) {
+        if let Some(skipped) = self.skipped.take() {
+            let unreadable = self.tally.unreadable.entry(source.input()).or_default();
+            unreadable.bytes += skipped.bytes;
+            unreadable.last = source.to_string();
         }
     }
 
@@ -234,6 +253,7 @@ impl Counter {
         self.tally.counted.clear();
         self.tally.dropped.clear();
         self.tally.malformed.clear();
+        self.tally.unreadable.clear();
         // The texts of the event types are kept for the next delivery.
         self.tally.ignored.iter_mut().for_each(|(_, events)| *events = 0);
     }

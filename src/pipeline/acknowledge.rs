@@ -51,6 +51,7 @@ impl<I: Intake> Pipeline<I> {
              and is counted by the next start; waiting for the requests under way, then stopping"
         );
         run.is_halted = true;
+        self.registry.close_turns();
         run.stop(Instant::now() + self.settings.shutdown_timeout);
         run.failure.get_or_insert(error);
     }

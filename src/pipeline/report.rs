@@ -29,6 +29,7 @@ const FORGOTTEN_EVERY_MILLISECONDS: u64 = 60 * 60 * 1000;
 pub(super) struct Reporter {
     dropped: BTreeMap<(Box<str>, DropReason), u64>,
     malformed: BTreeMap<&'static str, u64>,
+    unreadable: BTreeMap<&'static str, u64>,
     forgotten: u64,
     /// When that was said last, in the clock's milliseconds.
     forgotten_at: Option<u64>,
@@ -52,6 +53,18 @@ impl Reporter {
                 if sends > 0 {
                     tracing::error!(connection = %name, reason = reason.label(), sends, "sends were dropped: {advice}");
                 }
+            }
+        }
+        for (input, unreadable) in &books.unreadable {
+            let said = self.unreadable.entry(input).or_default();
+            let bytes = unreadable.bytes - std::mem::replace(said, unreadable.bytes);
+            if bytes > 0 {
+                tracing::error!(
+                    input,
+                    bytes,
+                    last = unreadable.last,
+                    "bytes can't be read as JSON: the events in them are lost, those around them are counted"
+                );
             }
         }
         for (reason, total) in &books.malformed {

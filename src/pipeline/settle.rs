@@ -56,7 +56,7 @@ impl<I: Intake> Pipeline<I> {
         start: impl FnOnce(Arc<Semaphore>, Duration) -> F,
     ) -> Result<(), Unpaired>
     where
-        F: Future<Output = Landed> + Send + 'static,
+        F: Future<Output = Option<Landed>> + Send + 'static,
     {
         run.ledger.owe(flight.claim)?;
         if run.is_halted {
@@ -73,7 +73,9 @@ impl<I: Intake> Pipeline<I> {
 
     pub(super) fn joined(&mut self, run: &mut Run, joined: Submitted) -> Result<(), Unpaired> {
         let (task, landed) = match joined {
-            Ok((task, landed)) => (task, landed),
+            Ok((task, Some(landed))) => (task, landed),
+            // Like what was not launched: its claim is never settled, and its sends stay pending.
+            Ok((task, None)) => return self.in_flight.remove(&task).map(|_| ()).ok_or(Unpaired),
             Err(error) if error.is_cancelled() => (error.id(), shut_down().into()),
             Err(error) => {
                 let detail = format!("the request panicked: {error}");

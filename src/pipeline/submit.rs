@@ -49,8 +49,8 @@ impl From<Outcome> for Landed {
     }
 }
 
-/// What a submission's task returns.
-pub(super) type Submitted = Result<(task::Id, Landed), task::JoinError>;
+/// What a submission's task returns; no landing where it was not sent, for the turns were closed.
+pub(super) type Submitted = Result<(task::Id, Option<Landed>), task::JoinError>;
 
 /// What says whether a point is still inside Datadog's window.
 #[derive(Debug, Clone)]
@@ -68,7 +68,8 @@ pub(super) struct InFlight {
     pub(super) number: RequestNumber,
 }
 
-/// Submits one payload once, within two time-outs: one to get a turn, one for the request.
+/// Submits one payload once, within two time-outs: one to get a turn, one for the request. `None`: it was not sent and
+/// never will be, for the turns were closed before it had its own.
 pub(super) async fn submit<I: Intake>(
     intake: Arc<I>,
     connection: Arc<Connection>,
@@ -76,30 +77,35 @@ pub(super) async fn submit<I: Intake>(
     payload: Payload,
     judge: Judge,
     limit: Duration,
-) -> Landed {
-    let Some(turn) = within(limit, LOOK_AGAIN, turns.acquire()).await else {
-        let detail =
-            format!("waited {limit:?} (flush.timeout) for a turn behind {REQUESTS_MAX} requests under way");
-        return Outcome::dropped(DropReason::Timeout, detail).into();
+) -> Option<Landed> {
+    let turn = match within(limit, LOOK_AGAIN, turns.acquire()).await {
+        Some(Ok(turn)) => turn,
+        Some(Err(_closed)) => return None,
+        None => {
+            let detail = format!(
+                "waited {limit:?} (flush.timeout) for a turn behind {REQUESTS_MAX} requests under way"
+            );
+            return Some(Outcome::dropped(DropReason::Timeout, detail).into());
+        }
     };
     let Rejudged { payload, late, early } = rejudge(payload, &judge.window, judge.clock.unix_seconds());
-    let Some(payload) = payload else { return Landed { outcome: None, late, early } };
+    let Some(payload) = payload else { return Some(Landed { outcome: None, late, early }) };
     // The intake keeps the time itself, and knows best how a request ended; this is for one that does not.
     let outcome = within(limit + GRACE, LOOK_AGAIN, intake.submit(connection, payload)).await;
     drop(turn);
     let outcome = outcome.unwrap_or_else(|| {
         Outcome::dropped(DropReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     });
-    Landed { outcome: Some(outcome), late, early }
+    Some(Landed { outcome: Some(outcome), late, early })
 }
 
 /// Prints what a dry run shows, which counts as accepted whether anybody reads it or not. It is bounded as a request
 /// is, for whoever reads our standard output may stop reading, and that is no reason for other connections to wait.
-pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Landed {
+pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Option<Landed> {
     if let Err(error) = printer.print(text, limit).await {
         tracing::warn!(%error, "a dry run's table was left out");
     }
-    Outcome::Accepted.into()
+    Some(Outcome::Accepted.into())
 }
 
 /// All connections that there are or were. A connection keeps its number over reloads, so that what was
@@ -165,6 +171,11 @@ impl Registry {
     /// Whether any connection has a heartbeat.
     pub(super) fn has_heartbeat(&self) -> bool {
         self.connections.iter().any(|connection| connection.heartbeat)
+    }
+
+    /// No request begins any more: what waits for its turn is not sent.
+    pub(super) fn close_turns(&self) {
+        self.turns.values().for_each(|turns| turns.close());
     }
 
     /// The requests that a connection may have under way.

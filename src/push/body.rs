@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use super::counters::Counters;
+use super::counters::Received;
 use super::memory::{Share, with_extract};
 use super::refusal::Refusal;
 use super::spare::{BUFFER_BYTES_MAX, Spare};
@@ -35,7 +35,7 @@ pub(super) async fn read<B>(
     pace: Pace,
     share: &mut Share,
     buffers: &Spare,
-    counters: &Counters,
+    received: &Received<'_>,
 ) -> Result<Vec<u8>, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -57,7 +57,7 @@ where
             Err(_elapsed) => return Err(Refusal::TooSlow),
         };
         let Ok(piece) = frame.into_data() else { continue };
-        counters.book_bytes(piece.len());
+        received.add(piece.len());
         let needed = bytes.len() + piece.len();
         if needed > bytes_max {
             return Err(Refusal::TooLarge { bytes_max });

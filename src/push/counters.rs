@@ -1,6 +1,8 @@
 //! How many requests were answered how.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use hyper::StatusCode;
 
@@ -9,12 +11,40 @@ use crate::listen::sampled::Sampled;
 /// Every status this port answers with.
 const CODES: [u16; 10] = [200, 400, 401, 404, 405, 408, 413, 415, 500, 503];
 
+/// What was refused for one reason.
+#[derive(Debug, Default)]
+struct Refused {
+    requests: u64,
+    /// Of their bodies, as far as they had come by then.
+    bytes: u64,
+}
+
 /// Totals since the start, for `/metrics`.
 #[derive(Debug, Default)]
 pub struct Counters {
     requests: [AtomicU64; CODES.len()],
     received_bytes: AtomicU64,
+    refused: Mutex<BTreeMap<&'static str, Refused>>,
     logs: [Sampled; CODES.len()],
+    damage_log: Sampled,
+}
+
+/// Counts the bytes of one body.
+#[derive(Debug)]
+pub(super) struct Received<'c> {
+    counters: &'c Counters,
+    bytes: AtomicU64,
+}
+
+impl Received<'_> {
+    pub(super) fn add(&self, bytes: usize) {
+        self.counters.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Counters {
@@ -32,8 +62,28 @@ impl Counters {
         self.requests[place(status)].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn book_bytes(&self, bytes: usize) {
-        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Requests that were refused, and the bytes of their bodies that had come, by reason; reasons that never occurred
+    /// are not there.
+    pub fn refused(&self) -> Vec<(&'static str, u64, u64)> {
+        let all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(reason, Refused { requests, bytes })| (*reason, *requests, *bytes)).collect()
+    }
+
+    pub(super) fn book_refusal(&self, reason: &'static str, bytes: u64) {
+        let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = all.entry(reason).or_default();
+        refused.requests += 1;
+        refused.bytes += bytes;
+    }
+
+    /// Counts what comes of a body, here and for itself.
+    pub(super) fn body(&self) -> Received<'_> {
+        Received { counters: self, bytes: AtomicU64::new(0) }
+    }
+
+    /// The log gate of bodies that are taken with damage in them.
+    pub(super) fn damage_log(&self) -> &Sampled {
+        &self.damage_log
     }
 
     /// The log gate of a status.
@@ -59,7 +109,11 @@ mod tests {
         counters.book_answer(StatusCode::SERVICE_UNAVAILABLE);
         counters.book_answer(StatusCode::SERVICE_UNAVAILABLE);
         counters.book_answer(StatusCode::IM_A_TEAPOT);
-        counters.book_bytes(5);
+        let body = counters.body();
+        body.add(5);
+        counters.book_refusal("not_json", body.bytes());
+        counters.book_refusal("not_json", 2);
+        assert_eq!(counters.refused(), [("not_json", 2, 7)]);
         let seen: Vec<_> = counters.requests().filter(|(_, count)| *count > 0).collect();
         assert_eq!(seen, [(200, 1), (500, 1), (503, 2)]);
         assert_eq!(counters.received_bytes(), 5);

@@ -17,7 +17,7 @@ use tracing::{error, warn};
 
 use super::body::{self, Pace};
 use super::coding::{self, Coding};
-use super::counters::Counters;
+use super::counters::{Counters, Received};
 use super::credentials::Reload;
 use super::health::{self, Readiness};
 use super::memory::{self, Memory, Share};
@@ -26,7 +26,7 @@ use super::refusal::{Refusal, json_answer};
 use super::spare::Spare;
 use super::speaker::{Bound, Speaker};
 use super::token::Grant;
-use crate::event::decode;
+use crate::event::decode::{self, Damage};
 use crate::listen::worker_pool::{WorkError, WorkerPool};
 use crate::listen::{Admission, Answer, Caller, StartError, hang_up};
 use crate::queue::Origin;
@@ -105,6 +105,7 @@ struct Admitted {
 /// A body that has been read and understood.
 struct Checked {
     events: u32,
+    damage: Option<Damage>,
     extract: Vec<u8>,
 }
 
@@ -150,14 +151,15 @@ impl Door {
         if let Some(answer) = health::answer(&request, &self.readiness) {
             return answer;
         }
-        let mut unread = true;
-        match self.receive(request, &caller, is_accepting, append, &mut unread).await {
+        let (mut unread, body) = (true, self.counters.body());
+        match self.receive(request, &caller, is_accepting, append, &body, &mut unread).await {
             Ok(events) => {
                 self.counters.book_answer(StatusCode::OK);
                 json_answer(StatusCode::OK, &json!({ "accepted": events }))
             }
             Err(refusal) => {
                 self.counters.book_answer(refusal.status());
+                self.counters.book_refusal(refusal.reason(), body.bytes());
                 self.log(&refusal, &caller);
                 if unread { hang_up(refusal.answer()) } else { refusal.answer() }
             }
@@ -172,6 +174,7 @@ impl Door {
         caller: &Caller,
         is_accepting: bool,
         append: A,
+        received: &Received<'_>,
         unread: &mut bool,
     ) -> Result<u32, Refusal>
     where
@@ -189,7 +192,7 @@ impl Door {
         let mut share = sender.map_or_else(|| self.memory.share(), |sender| self.memory.share_of(sender));
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
         let pace = self.limits.pace;
-        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, &self.counters);
+        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, received);
         let read = tokio::select! {
             biased;
             read = read => read,
@@ -203,8 +206,11 @@ impl Door {
         caller.keep();
 
         // The share is held for as long as the body is: until the queue has made it durable.
-        let (Checked { events, extract }, _share) =
+        let (Checked { events, damage, extract }, _share) =
             self.understand(coding, wire, share, speaker.clone()).await?;
+        if let Some(damage) = damage {
+            self.log_damage(damage, caller);
+        }
         if events == 0 {
             return Ok(0);
         }
@@ -331,6 +337,19 @@ impl Door {
             warn!(status, %peer, hidden, "refused a push: {refusal}");
         }
     }
+
+    /// As [`Self::log`], for a body that is taken.
+    fn log_damage(&self, damage: Damage, caller: &Caller) {
+        let Some(hidden) = self.counters.damage_log().pass() else { return };
+        let (Damage { first, skipped }, peer) = (damage, caller.peer);
+        error!(
+            %peer,
+            stretches = skipped.stretches,
+            bytes = skipped.bytes,
+            hidden,
+            "a push holds bytes that can't be read as JSON: the events in them are lost, those around them are taken;              the first: {first}"
+        );
+    }
 }
 
 /// Reads bodies for one who speaks.
@@ -350,8 +369,8 @@ impl Reader {
         };
         share.try_grow(body.len() + extract.len())?;
         self.kept.keep(body);
-        let events = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;
+        let found = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;
         extract.shrink_to_fit();
-        Ok(Checked { events, extract })
+        Ok(Checked { events: found.elements, damage: found.damage, extract })
     }
 }

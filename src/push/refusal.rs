@@ -85,6 +85,29 @@ impl Refusal {
         }
     }
 
+    /// The value of the `reason` label.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound => "path",
+            Self::NotPost => "method",
+            Self::Unauthorized => "token",
+            Self::ForeignUrl => "foreign_url",
+            Self::Encoding => "encoding",
+            Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Incomplete => "incomplete",
+            Self::Coding(_) => "coding",
+            Self::NotAnEnvelope(_) => "not_json",
+            Self::Crowded => "connections",
+            Self::Stopping => "stopping",
+            Self::Memory => "memory",
+            Self::Busy => "threads",
+            Self::Append(AppendError::Full) => "queue_full",
+            Self::NotAccepting | Self::Append(_) => "queue",
+            Self::Inside => "defect",
+        }
+    }
+
     /// What the sender is told. Paths and causes on this machine are for its log.
     fn text(&self) -> String {
         match self {

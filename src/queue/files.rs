@@ -42,7 +42,7 @@ use self::content::Content;
 use self::list::{Found, Kind, unreadable};
 use self::memory::{Entry, Mark, Memory};
 use self::reader::{Chunk, Handed, Planned};
-use super::{Delivery, Queue, QueueError, Receipt};
+use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// What is imported, and where it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -293,9 +293,11 @@ impl FilesQueue {
         if let Some(mark) = chunk.mark {
             self.marks.push_back((receipt, chunk.file, mark));
         }
-        let origin = Arc::clone(&self.files[chunk.file].found.origin);
-        let Chunk { body, framing, oversized, .. } = chunk;
-        Delivery { body, framing, origin, oversized, recall: false, receipt }
+        let found = &self.files[chunk.file].found;
+        let origin = Arc::clone(&found.origin);
+        let Chunk { body, framing, oversized, end, .. } = chunk;
+        let source = Source::File { path: found.path.clone(), end };
+        Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
     /// Moves what is settled from the marks to the memory.

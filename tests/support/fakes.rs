@@ -9,7 +9,7 @@ use std::time::Duration;
 use braze_datadog::datadog::outcome::Outcome;
 use braze_datadog::datadog::payload::Payload;
 use braze_datadog::datadog::{Connection, Intake};
-use braze_datadog::queue::{Delivery, Framing, Queue, QueueError, Receipt};
+use braze_datadog::queue::{Delivery, Framing, Queue, QueueError, Receipt, Source};
 use braze_datadog::stats::DropReason;
 use tokio::sync::{Notify, Semaphore};
 
@@ -98,7 +98,15 @@ impl Queue for FakeQueue {
                     drop(state);
                     self.next += 1;
                     let (framing, origin) = (Framing::Lines, Arc::default());
-                    return Ok(Some(Delivery { body, framing, origin, oversized: 0, recall, receipt }));
+                    return Ok(Some(Delivery {
+                        body,
+                        framing,
+                        origin,
+                        source: Source::Push,
+                        oversized: 0,
+                        recall,
+                        receipt,
+                    }));
                 }
             }
             if self.ends {

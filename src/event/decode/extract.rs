@@ -9,9 +9,11 @@
 //! |---|---|
 //! | [`EVENT`] | two bytes, of which bit n says whether there is field n, bit 8 a time, bit 9 one that can't be used; the type; the id; the time; the fields |
 //! | [`NOT_AN_OBJECT`], [`EMPTY`], [`FOREIGN`] | nothing |
+//! | [`SKIPPED`], at the end only | how many stretches; how many bytes |
 
+use super::{BYTE_ORDER_MARK, Damaged, Mandate, NotAnEnvelope, Reader};
 use crate::event::found::{Element, EventTime, Noted};
-use crate::event::{FIELDS, Malformed};
+use crate::event::{FIELDS, Malformed, Skipped};
 
 const EVENT: u8 = 0;
 const NOT_AN_OBJECT: u8 = 1;
@@ -19,19 +21,101 @@ const NOT_AN_OBJECT: u8 = 1;
 const EMPTY: u8 = 2;
 /// An event of an app group that its sender may not speak for.
 const FOREIGN: u8 = 3;
+/// What was passed because of damage. It is the last of its extract, so that a reader that does not know it has read
+/// every event before it takes it for one that can't be read.
+const SKIPPED: u8 = 4;
 
 /// Set where there is a time.
 const TIME: u16 = 1 << FIELDS;
 /// Set where what is said of the time can't be one. A reader that does not know it finds no time.
 const UNUSABLE_TIME: u16 = TIME << 1;
 
+/// What the door found in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extracted {
+    /// How many elements a [`Decoder`](super::Decoder) finds in the extract; each stretch that was skipped is one.
+    pub elements: u32,
+    /// What was skipped, if anything was.
+    pub damage: Option<Damage>,
+}
+
+/// Damage in a body that events could be read from all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// The first of it.
+    pub first: NotAnEnvelope,
+    /// All of it.
+    pub skipped: Skipped,
+}
+
+/// The door's check of a push body: JSON in an envelope of Braze, or damaged JSON with events that can be read.
+/// Appends the elements that a [`Decoder`](super::Decoder) finds in it as one [`Framing::Document`](crate::queue::Framing::Document) to `out`, as a
+/// [`Framing::Extract`](crate::queue::Framing::Extract), which is longer than the body only where U+FFFD stands for bytes that are no character:
+/// whoever decodes that finds the same elements, in a tenth of the time, whatever is counted by then. On an error
+/// `out` holds scrap.
+///
+/// # Errors
+/// When it is neither an object, an array, `null` nor empty, or has `events` that are no array, or is not JSON, and no
+/// event that says its type can be read from it.
+pub fn extract(body: &[u8], out: &mut Vec<u8>) -> Result<Extracted, NotAnEnvelope> {
+    extract_each(body, out, |element| element)
+}
+
+/// As [`extract`], for a sender that may not speak for everyone: an event beyond its mandate becomes
+/// [`Malformed::ForeignAppGroup`], whatever else it is.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_within(
+    body: &[u8],
+    out: &mut Vec<u8>,
+    mandate: Mandate<'_>,
+) -> Result<Extracted, NotAnEnvelope> {
+    extract_each(body, out, |element| mandate.judge(element))
+}
+
+fn extract_each(
+    body: &[u8],
+    out: &mut Vec<u8>,
+    judge: impl Fn(Element<'_>) -> Element<'_>,
+) -> Result<Extracted, NotAnEnvelope> {
+    let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let mut reader = Reader::default();
+    let ascii = reader.marks.fill(json);
+    let (mut elements, mut has_event, mut skipped) = (0u32, false, None);
+    let mut emit = |element: Element<'_>| {
+        has_event |= matches!(element, Element::Event(event) if !event.event_type.is_empty());
+        let stretches = if let Element::Skipped(damage) = element {
+            skipped = Some(damage);
+            damage.stretches
+        } else {
+            1
+        };
+        elements = elements.saturating_add(stretches);
+        write(out, &judge(element));
+    };
+    let read = reader.document(json, 0, ascii, &mut emit);
+    let Err(Damaged { at, .. }) = &read else { return Ok(Extracted { elements, damage: None }) };
+    let first = NotAnEnvelope { offset: at.offset + (body.len() - json.len()), ..*at };
+    read.err().and_then(|damaged| damaged.element()).into_iter().for_each(&mut emit);
+    if !has_event {
+        return Err(first);
+    }
+    Ok(Extracted { elements, damage: skipped.map(|skipped| Damage { first, skipped }) })
+}
+
 /// Appends one element.
 pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
     let event = match element {
         Element::Event(event) => event,
         Element::Malformed(Malformed::ForeignAppGroup) => return out.push(FOREIGN),
-        // In a document that is whole there is nothing else.
+        // Of elements there is nothing else.
         Element::Malformed(_) => return out.push(NOT_AN_OBJECT),
+        Element::Skipped(Skipped { stretches, bytes }) => {
+            out.push(SKIPPED);
+            write_number(out, u64::from(*stretches));
+            return write_number(out, *bytes);
+        }
     };
     if *event == Noted::default() {
         return out.push(EMPTY);
@@ -88,6 +172,10 @@ fn read_element<'e>(rest: &mut &'e [u8]) -> Option<Element<'e>> {
         NOT_AN_OBJECT => return Some(Element::Malformed(Malformed::NotAnObject)),
         EMPTY => return Some(Element::Event(Noted::default())),
         FOREIGN => return Some(Element::Malformed(Malformed::ForeignAppGroup)),
+        SKIPPED => {
+            let stretches = u32::try_from(read_number(rest)?).ok()?;
+            return Some(Element::Skipped(Skipped { stretches, bytes: read_number(rest)? }));
+        }
         _ => return None,
     }
     let present = u16::from_le_bytes(read_bytes(rest, 2)?.try_into().ok()?);
@@ -168,6 +256,7 @@ mod tests {
             Element::Malformed(Malformed::ForeignAppGroup),
             Element::Event(Noted::default()),
             Element::Event(Noted { event_type: b"type", time: EventTime::Unusable, ..Noted::default() }),
+            Element::Skipped(Skipped { stretches: 3, bytes: 1 << 40 }),
         ];
         for element in &elements {
             write(&mut out, element);

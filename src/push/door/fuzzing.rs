@@ -50,5 +50,5 @@ pub fn take(
     };
     let reader = Reader { speaker: Speaker::Anyone, kept: Spare::default() };
     let checked = body.and_then(|body| reader.check(body, &mut share));
-    checked.map(|Checked { events, extract }| Taken { events, extract }).map_err(status)
+    checked.map(|Checked { events, extract, .. }| Taken { events, extract }).map_err(status)
 }

@@ -75,7 +75,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::queue::{Framing, Receipt};
+    use crate::queue::{Framing, Receipt, Source};
 
     const PLACE: Place = Place { segment: 3, offset: 70, position: 9 };
     const READER: Place = Place { segment: 0, offset: 16, position: 1 };
@@ -85,6 +85,7 @@ mod tests {
             body: Bytes::from(vec![b' '; bytes]),
             framing: Framing::Document,
             origin: Arc::default(),
+            source: Source::Push,
             oversized: 0,
             recall: false,
             receipt: Receipt(0),

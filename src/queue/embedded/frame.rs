@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::queue::embedded::Frame;
-use crate::queue::{Delivery, Framing, Origin, Receipt};
+use crate::queue::{Delivery, Framing, Origin, Receipt, Source};
 
 /// What a frame begins with. No UTF-8 text has the bytes FE and FF, so no JSON body holds it by design or by
 /// chance, and a search for it does not stop inside a body.
@@ -159,6 +159,7 @@ impl Record {
             body: body.clone(),
             framing: head.framing(),
             origin,
+            source: Source::Push,
             oversized: 0,
             recall: false,
             receipt: head.receipt(),

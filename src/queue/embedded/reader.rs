@@ -14,7 +14,7 @@ use crate::queue::embedded::progress::{Part, Place, Progress};
 use crate::queue::embedded::segments::{self, file_name};
 use crate::queue::embedded::walk::{Found, Walk};
 use crate::queue::embedded::writer::Command;
-use crate::queue::{Delivery, QueueError};
+use crate::queue::{Delivery, QueueError, Source};
 
 /// Batches that wait to be received, at most.
 pub(super) const BATCHES_MAX: usize = 4;
@@ -137,6 +137,7 @@ impl Reader {
                 body,
                 framing: head.framing(),
                 origin,
+                source: Source::Push,
                 oversized: 0,
                 recall: false,
                 receipt: head.receipt(),

@@ -55,6 +55,8 @@ pub(super) struct Chunk {
     pub(super) oversized: u32,
     /// Which of the planned files it is from.
     pub(super) file: usize,
+    /// Where it ends in the content of that file.
+    pub(super) end: u64,
     /// How far that file is settled when this chunk is; none for streams.
     pub(super) mark: Option<Mark>,
 }
@@ -235,7 +237,7 @@ impl Reading {
         outbox: &mut Outbox,
     ) -> Result<(), Failure> {
         let mark = self.mark(position, &body, false)?;
-        outbox.put(Chunk { body, framing, oversized, file: self.index, mark })
+        outbox.put(Chunk { body, framing, oversized, file: self.index, end: position, mark })
     }
 
     /// The end of the file belongs to its last chunk: when that is settled, all of the file is.

@@ -6,9 +6,11 @@
 //!
 //! The splitter follows brackets and strings and judges nothing else: whether an element is JSON is the
 //! decoder's business. Commas and white space between elements are all that it drops; whatever else stands
-//! there becomes a line of its own, for the decoder to book. Three rules keep a broken element from taking its
-//! neighbours along: a raw newline ends a string (JSON has none inside); a `{` where an object needs a key
-//! starts the next element; what remains after an array was closed too early is split like a new document.
+//! there becomes a line of its own, for the decoder to book. Some rules keep a broken element from taking its
+//! neighbours along, beyond what the decoder makes good within one line: a raw newline ends a string (JSON has none
+//! inside); what follows a closing quote and can't, is in a string again, for a quote is missing; a `{` where an object
+//! needs a key starts the next element, and so does one in an array of what has grown half as long as may be held; what
+//! remains after an array was closed too early is split like a new document.
 
 use std::mem;
 
@@ -66,6 +68,8 @@ pub(super) struct Splitter {
     keep: Keep,
     in_string: bool,
     escaped: bool,
+    /// The last byte was a closing quote.
+    behind_string: bool,
     /// The value is a top-level object, which may turn out to be an envelope.
     maybe_envelope: bool,
     /// How many brackets are open in the value.
@@ -101,6 +105,7 @@ impl Splitter {
             keep: Keep::Copy,
             in_string: false,
             escaped: false,
+            behind_string: false,
             maybe_envelope: false,
             depth: 0,
             braces: 0,
@@ -198,6 +203,13 @@ impl Splitter {
 
     fn value(&mut self, bytes: &[u8], mut at: usize) -> usize {
         while let Some(&byte) = bytes.get(at) {
+            if mem::take(&mut self.behind_string)
+                && !matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')
+            {
+                // Nothing follows a closing quote like that: it opens a string, for another quote is missing.
+                self.in_string = true;
+                return at;
+            }
             match byte {
                 b'"' => {
                     let is_key = self.is_member_of_envelope() && matches!(self.previous, b'{' | b',');
@@ -206,6 +218,10 @@ impl Splitter {
                     return at + 1;
                 }
                 b'{' if self.in_braces() && self.previous != b':' => {
+                    self.end_piece(bytes, at);
+                    return at;
+                }
+                b'{' if matches!(self.previous, b',' | b'[') && self.is_no_event(bytes, at) => {
                     self.end_piece(bytes, at);
                     return at;
                 }
@@ -248,6 +264,7 @@ impl Splitter {
             }
             Some(b'"') => {
                 self.in_string = false;
+                self.behind_string = true;
                 self.previous = b'"';
                 at + length + 1
             }
@@ -296,6 +313,7 @@ impl Splitter {
         self.maybe_envelope = false;
         self.depth = 0;
         self.previous = 0;
+        self.behind_string = false;
         self.key = NO_KEY;
     }
 
@@ -331,6 +349,12 @@ impl Splitter {
     fn keep_up_to(&mut self, bytes: &[u8], at: usize) {
         self.keep(&bytes[self.kept_from..at]);
         self.kept_from = at;
+    }
+
+    /// Whether the piece has grown so long that it is no event, but damage with events behind it.
+    fn is_no_event(&mut self, bytes: &[u8], at: usize) -> bool {
+        self.keep_up_to(bytes, at);
+        self.keep == Keep::Oversized || self.out.len() - self.complete > self.piece_bytes_max / 2
     }
 
     fn keep_newline(&mut self, bytes: &[u8], at: usize) {
@@ -494,6 +518,30 @@ mod tests {
                 let good = lines.iter().filter(|line| line.starts_with("{\"a\":"));
                 assert_eq!(good.collect::<Vec<_>>(), ["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"], "{text}");
                 assert!(lines.len() > 3, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_quote_or_bracket_never_swallows_what_follows() {
+        let element = |number: usize| format!(r#"{{"a":"{number}","b":["x",{{"c":"y, z"}}],"d":"e"}}"#);
+        let whole = element(3);
+        let at = |byte: &u8| b"\"{}[]:,".contains(byte);
+        for place in (0..whole.len()).filter(|place| at(&whole.as_bytes()[*place])) {
+            for head in ["[", "{\"events\":[", "{\"evente\":["] {
+                let mut broken = whole.clone();
+                broken.remove(place);
+                let mut elements: Vec<_> = (0..100).map(element).collect();
+                elements[3].clone_from(&broken);
+                let text = format!("{head}{}]", elements.join(","));
+                let all = split_within(text.as_bytes(), 9, 0, 1000);
+                assert!(all.iter().all(|pieces| pieces.oversized == 0), "{broken}");
+                let body = all.into_iter().flat_map(|pieces| pieces.body).collect();
+                let body = String::from_utf8(body).unwrap();
+                // What lies in one line with damage, the decoder finds.
+                for number in (0..100).filter(|number| *number != 3) {
+                    assert_eq!(body.matches(&element(number)).count(), 1, "{number} behind {broken}: {body}");
+                }
             }
         }
     }

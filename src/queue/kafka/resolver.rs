@@ -14,7 +14,7 @@ use super::poller::Handed;
 use super::positions::Assignment;
 use super::registry::{Registry, RegistryError, backoff};
 use crate::queue::container;
-use crate::queue::{Datums, Delivery, Framing, Part, Receipt, WriterSchema};
+use crate::queue::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
 
 /// How often one and the same complaint about messages is logged.
 const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);
@@ -79,6 +79,11 @@ impl Resolver {
             body: body.into(),
             framing: Framing::Parts(parts),
             origin: Arc::clone(&pack.assignment.origin),
+            source: Source::Partition {
+                topic: Arc::clone(&pack.partition.topic),
+                number: pack.partition.number,
+                end: pack.next_offset,
+            },
             oversized: pack.oversized,
             recall: false,
             receipt,
@@ -203,6 +208,7 @@ fn recall(receipt: Receipt) -> Delivery {
         body: bytes::Bytes::new(),
         framing: Framing::Document,
         origin: Arc::default(),
+        source: Source::default(),
         oversized: 0,
         recall: true,
         receipt,
