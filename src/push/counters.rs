@@ -15,6 +15,7 @@ pub struct Counters {
     requests: [AtomicU64; CODES.len()],
     received_bytes: AtomicU64,
     logs: [Sampled; CODES.len()],
+    log_left_out: Sampled,
 }
 
 impl Counters {
@@ -39,6 +40,11 @@ impl Counters {
     /// The log gate of a status.
     pub(super) fn log(&self, status: StatusCode) -> &Sampled {
         &self.logs[place(status)]
+    }
+
+    /// The log gate of what is left out behind a gzip.
+    pub(super) fn log_left_out(&self) -> &Sampled {
+        &self.log_left_out
     }
 }
 

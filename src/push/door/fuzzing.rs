@@ -44,11 +44,11 @@ pub fn take(
     let mut share = Memory::new(memory_bytes_max, Duration::ZERO).share();
     share.try_grow(with_extract(wire.len())).map_err(status)?;
     let body = if coding == Coding::Identity {
-        Ok(wire)
+        Ok(wire.into())
     } else {
         coding::undo(coding, &wire, body_bytes_max, &mut share)
     };
     let reader = Reader { speaker: Speaker::Anyone, kept: Spare::default() };
     let checked = body.and_then(|body| reader.check(body, &mut share));
-    checked.map(|Checked { events, extract }| Taken { events, extract }).map_err(status)
+    checked.map(|Checked { events, extract, .. }| Taken { events, extract }).map_err(status)
 }
