@@ -88,10 +88,12 @@ impl Format {
                 ),
             );
         }
-        if kind == io::ErrorKind::UnexpectedEof {
-            return io::Error::new(kind, format!("its {name} is cut short"));
+        let is_ours = error.raw_os_error().is_none();
+        match kind {
+            io::ErrorKind::UnexpectedEof => io::Error::new(kind, format!("its {name} is cut short")),
+            _ if is_ours => io::Error::new(kind, format!("its {name} is damaged ({error})")),
+            _ => error,
         }
-        error
     }
 }
 
@@ -190,7 +192,7 @@ impl<R: BufRead> Read for Members<R> {
 
 /// Reads one member.
 enum Decoder<R: Read> {
-    Gzip(GzDecoder<R>),
+    Gzip(Box<GzDecoder<R>>),
     Bzip2(BzDecoder<R>),
     Xz(Box<XzReader<R>>),
     Zstd(ZstdDecoder<'static, R>),
@@ -199,7 +201,7 @@ enum Decoder<R: Read> {
 impl<R: BufRead> Decoder<R> {
     fn new(format: Format, reader: R) -> io::Result<Self> {
         Ok(match format {
-            Format::Gzip => Self::Gzip(GzDecoder::new(reader)),
+            Format::Gzip => Self::Gzip(Box::new(GzDecoder::new(reader))),
             Format::Bzip2 => Self::Bzip2(BzDecoder::new(reader)),
             Format::Xz => {
                 let kib_max = (1 << WINDOW_LOG_MAX) / 1024 + XZ_OVERHEAD_KIB;
@@ -350,7 +352,8 @@ pub(crate) mod tests {
             let mut damaged = [one, two].concat();
             let at = damaged.len() - 12;
             damaged[at] ^= 0x55;
-            read(format, &damaged).unwrap_err();
+            let error = read(format, &damaged).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("its {} is damaged (", format.name())), "{error}");
         }
     }
 

@@ -374,9 +374,10 @@ fn bzip2(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+type Pack = fn(&[u8]) -> Vec<u8>;
+
 /// How to pack, by the name that messages give it.
-const PACKS: [(&str, fn(&[u8]) -> Vec<u8>); 4] =
-    [("gzip", gzip), ("bzip2", bzip2), ("xz", xz), ("zstandard", zstd)];
+const PACKS: [(&str, Pack); 4] = [("gzip", gzip), ("bzip2", bzip2), ("xz", xz), ("zstandard", zstd)];
 
 #[tokio::test]
 async fn compressed_files_are_known_by_their_first_bytes_and_what_follows_their_last_member_is_left_out() {

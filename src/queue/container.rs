@@ -143,7 +143,10 @@ impl Header {
     }
 
     /// How far damage goes, at the start of which `bytes` begin: to behind the next marker, or to the next container.
-    /// `Err`: as far as this at least, and behind that it takes more bytes to tell; all of them, if they are the `whole` rest.
+    ///
+    /// # Errors
+    /// When neither is there: it goes as far as this at least, and behind that it takes more bytes to tell. If these are the
+    /// `whole` rest, all of them are damaged.
     pub fn damage(&self, bytes: &[u8], whole: bool) -> Result<usize, usize> {
         let marker = memchr::memmem::find(bytes, &self.marker).map(|at| at + MARKER_BYTES);
         let (end, mut from) = (marker.unwrap_or(bytes.len()), 0);
@@ -579,15 +582,16 @@ pub(super) mod tests {
 
     #[test]
     fn damage_never_swallows_the_next_container() {
+        type Damage = fn(&mut Vec<u8>);
         let (one, two) = (written(codecs()[2], 0..1, 1), written(codecs()[3], 1..5_001, 100));
-        let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+        let kinds: [(&str, Damage); 5] = [
             ("the last marker is damaged", |one| *one.last_mut().expect("is long") ^= 1),
             ("the last marker is cut off", |one| one.truncate(one.len() - 16)),
             ("the last marker is cut short", |one| one.truncate(one.len() - 3)),
             ("zeros are behind it", |one| one.resize(one.len() + 4096, 0)),
             ("text is behind it", |one| one.extend(b"\nObj\x01 and Obj\x01\xff are no headers\n")),
         ];
-        for (what, damage) in damages {
+        for (what, damage) in kinds {
             let mut damaged = one.clone();
             damage(&mut damaged);
             let (_, framing) = split_whole(&[damaged, two.clone()].concat()).expect("the headers are whole");

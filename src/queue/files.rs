@@ -634,6 +634,7 @@ mod tests {
 
     #[tokio::test]
     async fn containers_one_after_the_other_go_on_with_the_header_that_holds_there() {
+        type Pack = fn(&[u8]) -> Vec<u8>;
         let [null, deflate, snappy, zstandard] = container::codecs();
         let all = [
             container::written(null, 0..1, 1),
@@ -642,7 +643,7 @@ mod tests {
             container::written(zstandard, 50..100, 7),
         ];
         let whole = all.concat();
-        let packs: [fn(&[u8]) -> Vec<u8>; 5] = [
+        let packs: [Pack; 5] = [
             <[u8]>::to_vec,
             gzip,
             |bytes| pack(Bzip2, bytes),

@@ -2,9 +2,10 @@
 //! would be booked as a few malformed lines and remembered as counted.
 
 /// First bytes, the format, and what helps.
-const REFUSED: [(&[u8], &str, &str); 17] = [
+const REFUSED: [(&[u8], &str, &str); 18] = [
     (b"\x04\x22\x4d\x18", "lz4", "unpack it, or pipe it: lz4 -dc FILE | braze-datadog run --once --import -"),
     (b"\x02\x21\x4c\x18", "lz4", "unpack it, or pipe it: lz4 -dc FILE | braze-datadog run --once --import -"),
+    (b"\x5d\0\0", "lzma", "unpack it, or pipe it: xz -dc FILE | braze-datadog run --once --import -"),
     (b"LZIP", "lzip", "unpack it, or pipe it: lzip -dc FILE | braze-datadog run --once --import -"),
     (b"\x1f\x9d", "compress", "unpack it, or pipe it: gzip -dc FILE | braze-datadog run --once --import -"),
     (b"\xff\x06\0\0", "snappy", "unpack it"),
