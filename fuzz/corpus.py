@@ -67,6 +67,10 @@ def avro():
     """0 and a container; or a count, a schema, NUL and datums: see fuzz_targets/avro.rs."""
     for path in sorted((ROOT / "samples" / "storage-avro").rglob("*.avro")):
         write("avro", path.stem, b"\0" + path.read_bytes()[:BODY_BYTES_MAX])
+    small = b"Obj\x01" + bytes([2, 22]) + b"avro.schema" + bytes([20]) + b'{"type":1}'[:10] + bytes([0]) + b"#" * 16
+    block = bytes([2, 2]) + b"1" + b"#" * 16
+    write("avro", "two-containers", b"\0" + small + block + small.replace(b"#", b"+") + block.replace(b"#", b"+"))
+    write("avro", "marker-damaged", b"\0" + small + block[:-1] + b"-" + block + small.replace(b"#", b"+"))
     text = bytes([2]) + b"1" + bytes([10])
     fields = [{"name": "id", "type": "string"}, {"name": "time", "type": "int"}]
     union = [{"name": "campaign_id", "type": ["null", "string"]}]

@@ -6,8 +6,11 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use reqwest::Response;
 use serde_json::Value;
 use support::braze::Braze;
@@ -298,6 +301,25 @@ async fn a_full_queue_answers_503_loses_nothing_and_takes_pushes_again_when_ther
     wait_until_received(&forwarder, events.truth().events).await;
     assert!(forwarder.stop().await.success());
     assert_eq!(&intake.sums_of(KEY), &events.truth().by_tags);
+}
+
+#[tokio::test]
+async fn what_follows_the_gzip_of_a_push_is_left_out_and_told_once_in_a_while() {
+    let intake = Intake::start();
+    let forwarder = Configuration::new().connection("acme", &intake.url(), KEY, &[]).start().await;
+    let mut events = Events::new(9);
+    // A large one is unpacked on another thread.
+    for count in [2_000, 10, 10] {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(events.push_body(count).as_bytes()).unwrap();
+        let padded = [encoder.finish().unwrap(), vec![0; 512]].concat();
+        let answer = forwarder.push_request(padded).header("content-encoding", "gzip").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(forwarder.settled(2_020).await.received, 2_020);
+    let log = forwarder.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("follow the gzip of a push")).collect();
+    assert!(matches!(told[..], [line] if line.contains("WARN") && line.contains("512")), "{told:?}");
 }
 
 #[tokio::test]

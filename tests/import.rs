@@ -11,8 +11,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bzip2::write::BzEncoder;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use lzma_rust2::{XzOptions, XzWriter};
 use serde_json::Value;
 
 use support::events::Events;
@@ -356,54 +358,98 @@ fn sends(name: &str, count: u32) -> Vec<u8> {
     (0..count).map(line).collect::<String>().into_bytes()
 }
 
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = XzWriter::new(Vec::new(), XzOptions::with_preset(1)).unwrap();
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+/// How to pack, by the name that messages give it.
+const PACKS: [(&str, Pack); 4] = [("gzip", gzip), ("bzip2", bzip2), ("xz", xz), ("zstandard", zstd)];
+
 #[tokio::test]
-async fn compressed_files_are_known_by_their_first_bytes_and_what_follows_a_gzip_is_left_out() {
+async fn compressed_files_are_known_by_their_first_bytes_and_what_follows_their_last_member_is_left_out() {
     let intake = Intake::start();
     let configuration = configuration(&intake);
-    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
-    let padded = [gzip(&sends("padded", 300)), vec![0; 1024]].concat();
-    let two = [zstd(&sends("first", 500)), zstd(&sends("second", 500))].concat();
-    let files = [
-        configuration.file("events.zst", two),
-        configuration.file("a-zstd-called.json", zstd(&sends("misnamed", 200))),
-        configuration.file("padded.gz", padded),
-    ];
+    let mut files = Vec::new();
+    for (name, pack) in PACKS {
+        let two = [pack(&sends(&format!("{name}-1"), 500)), pack(&sends(&format!("{name}-2"), 500))].concat();
+        files.push(configuration.file(&format!("two-{name}.json"), two));
+        let behind = [pack(&sends(&format!("{name}-3"), 300)), b"signed by nobody".to_vec()].concat();
+        files.push(configuration.file(&format!("{name}.with-something-behind"), behind));
+    }
+    // What xz itself pads with is no cause for a warning.
+    files.push(configuration.file("padded.xz", [xz(&sends("padded", 10)), vec![0; 1024]].concat()));
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     let finished = import(&configuration, &files, &[]).await;
     let books = books(&finished);
-    assert_eq!((books.received, books.accepted), (1500, 1500));
-    let warned =
-        finished.stderr.lines().filter(|line| line.contains("bytes that are no gzip follow")).count();
-    assert_eq!(warned, 1, "{}", finished.stderr);
+    assert_eq!((books.received, books.accepted), (4 * 1_300 + 10, 4 * 1_300 + 10));
+    for (name, _) in PACKS {
+        let said = format!("bytes that are no {name} follow");
+        assert_eq!(finished.stderr.matches(&said).count(), 1, "{name}: {}", finished.stderr);
+    }
+    assert_eq!(finished.stderr.matches("follow the compressed content").count(), 4, "{}", finished.stderr);
     // They are remembered as any other.
     let again = import(&configuration, &files, &[]).await;
     assert_eq!(self::books(&again).received, 0);
 }
 
 #[tokio::test]
-async fn a_zstandard_file_that_is_cut_short_counts_what_is_there_and_fails() {
-    let intake = Intake::start();
-    let configuration = configuration(&intake);
-    let whole = zstd::encode_all(&*sends("cut", 20_000), 1).unwrap();
-    let file = configuration.file("events.zst", &whole[..whole.len() - 7]);
-    let finished = import(&configuration, &[&file], &[]).await;
-    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
-    assert!(finished.stderr.contains("cannot read"), "{}", finished.stderr);
-    // The whole file goes on where the other one ended, and nothing is counted twice.
-    configuration.file("events.zst", &whole);
-    let rest = import(&configuration, &[&file], &[]).await;
-    assert!(rest.status.success(), "{rest:?}");
-    assert_eq!(intake.sends(), 20_000);
+async fn a_compressed_file_that_is_cut_short_counts_what_is_there_and_fails() {
+    for (name, pack) in PACKS {
+        let intake = Intake::start();
+        let configuration = configuration(&intake);
+        let whole = pack(&sends("cut", 20_000));
+        let file = configuration.file("events", &whole[..whole.len() - 7]);
+        for _ in 0..2 {
+            let finished = import(&configuration, &[&file], &[]).await;
+            assert_eq!(finished.status.code(), Some(1), "{name}: {finished:?}");
+            let said = format!("of its content: its {name} is cut short");
+            assert!(finished.stderr.contains(&said), "{name}: {}", finished.stderr);
+        }
+        let before = intake.sends();
+        assert!((10_000..=20_000).contains(&before), "{name}: {before}");
+        // The whole file goes on where the other one ended, and nothing is counted twice.
+        configuration.file("events", &whole);
+        let rest = import(&configuration, &[&file], &[]).await;
+        assert!(rest.status.success(), "{name}: {rest:?}");
+        assert_eq!(intake.sends(), 20_000, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn standard_input_may_be_packed_in_any_way() {
+    for (name, pack) in PACKS {
+        let intake = Intake::start();
+        let configuration = configuration(&intake).standard_input(pack(&sends("piped", 1_000)));
+        let finished = import(&configuration, &[Path::new("-")], &[]).await;
+        assert_eq!(books(&finished).accepted, 1_000, "{name}");
+    }
 }
 
 #[tokio::test]
 async fn a_format_that_is_not_read_is_refused_by_name_and_never_remembered() {
     let intake = Intake::start();
     let configuration = configuration(&intake);
+    let tar = [&[b'e'; 257][..], b"ustar  \0", &[0; 1024], b"{}"].concat();
     for (name, content, format) in [
-        ("events.xz", &b"\xfd7zXZ\0\0\x04rest of it"[..], "xz"),
-        ("events.bz2", b"BZh91AY&SYrest of it", "bzip2"),
+        ("events.lz4", &b"\x04\x22\x4d\x18rest of it"[..], "lz4"),
+        ("events.7z", b"7z\xbc\xaf\x27\x1crest of it", "7z"),
         ("events.json", b"PK\x03\x04rest of it", "zip"),
+        ("events.tar", &tar, "tar"),
+        ("events.tar.xz", &xz(&tar), "tar"),
     ] {
         let file = configuration.file(name, content);
         for _ in 0..2 {
@@ -414,6 +460,67 @@ async fn a_format_that_is_not_read_is_refused_by_name_and_never_remembered() {
         }
     }
     assert_eq!(intake.sends(), 0);
+}
+
+/// An Avro container of so many e-mail sends of now.
+fn avro(name: &str, count: u32, codec: apache_avro::Codec) -> Vec<u8> {
+    let schema = r#"{"type":"record","name":"Send","namespace":"users.messages.email","fields":[
+        {"name":"id","type":"string"},{"name":"time","type":"int"},
+        {"name":"app_group_id","type":"string"},{"name":"campaign_id","type":"string"}]}"#;
+    let schema = apache_avro::Schema::parse_str(schema).unwrap();
+    let mut writer = apache_avro::Writer::with_codec(&schema, Vec::new(), codec);
+    let now = i32::try_from(support::unix_now()).unwrap();
+    for number in 0..count {
+        let text = |text: &str| apache_avro::types::Value::String(text.to_owned());
+        let value = apache_avro::types::Value::Record(vec![
+            ("id".to_owned(), text(&format!("{name}-{number}"))),
+            ("time".to_owned(), apache_avro::types::Value::Int(now)),
+            ("app_group_id".to_owned(), text("g")),
+            ("campaign_id".to_owned(), text("c")),
+        ]);
+        writer.append(value).unwrap();
+    }
+    writer.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn avro_containers_one_after_the_other_are_all_counted() {
+    let one = avro("one", 1, apache_avro::Codec::Null);
+    let many = avro("many", 5_000, apache_avro::Codec::Snappy);
+    let mut damaged = one.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for (what, stored) in [
+        ("as they are", [&*one, &many].concat()),
+        ("packed as one", gzip(&[&*one, &many].concat())),
+        ("as members", [gzip(&one), gzip(&many)].concat()),
+        ("as streams of xz", [xz(&one), vec![0; 4], xz(&many)].concat()),
+        ("the last marker of the first is damaged", [&*damaged, &many].concat()),
+        (
+            "a header alone before and behind",
+            [&avro("none", 0, apache_avro::Codec::Null), &*one, &many].concat(),
+        ),
+    ] {
+        let intake = Intake::start();
+        let configuration = configuration(&intake);
+        let file = configuration.file("two.avro", stored);
+        let books = books(&import(&configuration, &[&file], &[]).await);
+        assert_eq!((books.received, books.accepted, intake.sends()), (5_001, 5_001, 5_001), "{what}");
+    }
+    // The header of the second one can't be read: what is before it is counted, and the file is not done.
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let mut damaged = many.clone();
+    damaged[4] = 0xff;
+    let file = configuration.file("two.avro", [&*one, &damaged].concat());
+    for _ in 0..2 {
+        let finished = import(&configuration, &[&file], &[]).await;
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        let said = format!("beyond byte {} of its content: it is an Avro container", one.len());
+        assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+    }
+    configuration.file("two.avro", [&*one, &many].concat());
+    let rest = import(&configuration, &[&file], &[]).await;
+    assert_eq!((books(&rest).received, intake.sends()), (5_000, 5_001));
 }
 
 #[tokio::test]

@@ -74,9 +74,9 @@ const SHARED_STATE: [&str; 2] = ["Arc<Mutex<", "Arc<RwLock<"];
 /// over; `queue` is only the contract's words (see [`CONCRETE`]).
 const ARROWS: [(&str, &[&str]); 13] = [
     ("app_group", &[]),
-    ("gzip", &[]),
+    ("decompress", &[]),
     ("clock", &[]),
-    ("queue", &["gzip"]),
+    ("queue", &["decompress"]),
     ("stats", &[]),
     ("event", &["app_group", "queue"]), // Framing and Origin: how a delivery is to be read
     ("route", &["app_group", "datadog"]), // Connection: what is routed to

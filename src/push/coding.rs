@@ -8,7 +8,7 @@ use hyper::header::CONTENT_ENCODING;
 
 use super::memory::Share;
 use super::refusal::Refusal;
-use crate::gzip::Members;
+use crate::decompress::{Format, Members};
 
 /// What is guessed for the size of a body after decompression, times its size before. Braze's events
 /// compress to about a sixth.
@@ -67,6 +67,20 @@ impl Coding {
     }
 }
 
+/// A body without its coding.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plain {
+    pub(super) body: Vec<u8>,
+    /// How many bytes follow the last member of its gzip and are none; they are left out, as gunzip does.
+    pub(super) bytes_left_out: usize,
+}
+
+impl From<Vec<u8>> for Plain {
+    fn from(body: Vec<u8>) -> Self {
+        Self { body, bytes_left_out: 0 }
+    }
+}
+
 /// Undoes the coding, up to `bytes_max`: what a bomb would unpack beyond that is never unpacked. `share` has
 /// room for the body as it came, and grows with what comes out of it.
 pub(super) fn undo(
@@ -74,26 +88,30 @@ pub(super) fn undo(
     wire: &[u8],
     bytes_max: usize,
     share: &mut Share,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Plain, Refusal> {
     if wire.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Vec::new().into());
     }
     let limits = Limits { first: coding.guess(wire.len(), bytes_max), bytes_max, wire_bytes: wire.len() };
     match coding {
-        Coding::Identity => Ok(wire.to_vec()),
-        // What follows the last member and is none is left out, as gunzip does.
-        Coding::Gzip => unpack(&mut Members::new(wire), &limits, share),
+        Coding::Identity => Ok(wire.to_vec().into()),
+        Coding::Gzip => {
+            let mut members = Members::new(Format::Gzip, wire).map_err(|error| reason(&error))?;
+            let body = unpack(&mut members, &limits, share)?;
+            let rest = members.get_ref().filter(|_| members.has_trailing());
+            Ok(Plain { body, bytes_left_out: rest.map_or(0, |rest| rest.len()) })
+        }
         Coding::Deflate if has_zlib_header(wire) => {
             let mut decoder = ZlibDecoder::new(wire);
             let body = unpack(&mut decoder, &limits, share)?;
             nothing_left(decoder.get_ref())?;
-            Ok(body)
+            Ok(body.into())
         }
         Coding::Deflate => {
             let mut decoder = DeflateDecoder::new(wire);
             let body = unpack(&mut decoder, &limits, share)?;
             nothing_left(decoder.get_ref())?;
-            Ok(body)
+            Ok(body.into())
         }
     }
 }
@@ -176,7 +194,7 @@ mod tests {
 
     fn undone(coding: Coding, wire: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refusal> {
         let memory = Memory::new(64 * 1024 * 1024, Duration::ZERO);
-        undo(coding, wire, bytes_max, &mut memory.share())
+        undo(coding, wire, bytes_max, &mut memory.share()).map(|plain| plain.body)
     }
 
     fn coding(values: &[&'static str]) -> Option<Coding> {
@@ -203,6 +221,16 @@ mod tests {
     fn members_of_gzip_are_read_one_after_the_other() {
         let wire = [gzip(b"[1,"), gzip(b"2]")].concat();
         assert_eq!(undone(Coding::Gzip, &wire, 100).unwrap(), b"[1,2]");
+    }
+
+    #[test]
+    fn what_is_left_out_behind_a_gzip_is_measured() {
+        let memory = Memory::new(1024 * 1024, Duration::ZERO);
+        for behind in [0, 1, 512] {
+            let wire = [gzip(b"[1,"), gzip(b"2]"), vec![0; behind]].concat();
+            let plain = undo(Coding::Gzip, &wire, 100, &mut memory.share()).unwrap();
+            assert_eq!(plain, Plain { body: b"[1,2]".to_vec(), bytes_left_out: behind });
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub struct Counters {
     refused: Mutex<BTreeMap<&'static str, Refused>>,
     logs: [Sampled; CODES.len()],
     damage_log: Sampled,
+    log_left_out: Sampled,
 }
 
 /// Counts the bytes of one body.
@@ -89,6 +90,11 @@ impl Counters {
     /// The log gate of a status.
     pub(super) fn log(&self, status: StatusCode) -> &Sampled {
         &self.logs[place(status)]
+    }
+
+    /// The log gate of what is left out behind a gzip.
+    pub(super) fn log_left_out(&self) -> &Sampled {
+        &self.log_left_out
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use tracing::{error, warn};
 
 use super::body::{self, Pace};
-use super::coding::{self, Coding};
+use super::coding::{self, Coding, Plain};
 use super::counters::{Counters, Received};
 use super::credentials::Reload;
 use super::health::{self, Readiness};
@@ -107,6 +107,8 @@ struct Checked {
     events: u32,
     damage: Option<Damage>,
     extract: Vec<u8>,
+    /// Behind a gzip.
+    bytes_left_out: usize,
 }
 
 /// The threads for large bodies: as many as there are cores, for hundreds would take the time of those who serve the
@@ -206,8 +208,11 @@ impl Door {
         caller.keep();
 
         // The share is held for as long as the body is: until the queue has made it durable.
-        let (Checked { events, damage, extract }, _share) =
+        let (Checked { events, damage, extract, bytes_left_out }, _share) =
             self.understand(coding, wire, share, speaker.clone()).await?;
+        if bytes_left_out > 0 {
+            self.log_left_out(bytes_left_out, caller);
+        }
         if let Some(damage) = damage {
             self.log_damage(damage, caller);
         }
@@ -290,7 +295,7 @@ impl Door {
         let bytes_max = self.limits.body_bytes_max;
         let reader = Reader { speaker, kept: self.spare.clone() };
         if coding == Coding::Identity && wire.len() <= CHECK_INLINE_BYTES_MAX {
-            return Ok((reader.check(wire, &mut share)?, share));
+            return Ok((reader.check(wire.into(), &mut share)?, share));
         }
         if coding != Coding::Identity {
             share.grow(wire.len() + coding.guess(wire.len(), bytes_max)).await?;
@@ -306,7 +311,7 @@ impl Door {
         }
         let work = move || {
             let body = if coding == Coding::Identity {
-                Ok(wire)
+                Ok(wire.into())
             } else {
                 coding::undo(coding, &wire, bytes_max, &mut share)
             };
@@ -324,6 +329,14 @@ impl Door {
 
     fn origin(&self, query: Option<&str>) -> Arc<Origin> {
         query.map_or_else(|| Arc::clone(&self.no_origin), |query| Arc::new(origin::read(query)))
+    }
+
+    /// One line in a while: the same sender will do it again and again.
+    fn log_left_out(&self, bytes: usize, caller: &Caller) {
+        if let Some(hidden) = self.counters.log_left_out().pass() {
+            let peer = caller.peer;
+            warn!(%peer, bytes, hidden, "bytes that are no gzip follow the gzip of a push; they are left out, as gunzip does");
+        }
     }
 
     /// One line in a while for each status. Neither path nor query nor body: they may hold anything.
@@ -359,7 +372,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn check(&self, body: Vec<u8>, share: &mut Share) -> Result<Checked, Refusal> {
+    fn check(&self, plain: Plain, share: &mut Share) -> Result<Checked, Refusal> {
+        let Plain { body, bytes_left_out } = plain;
         let both = memory::with_extract(body.len());
         share.try_grow(both)?;
         let mut extract = Vec::with_capacity(both - body.len());
@@ -371,6 +385,6 @@ impl Reader {
         self.kept.keep(body);
         let found = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;
         extract.shrink_to_fit();
-        Ok(Checked { events: found.elements, damage: found.damage, extract })
+        Ok(Checked { events: found.elements, damage: found.damage, extract, bytes_left_out })
     }
 }

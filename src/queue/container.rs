@@ -1,7 +1,8 @@
 //! Avro object containers: what Braze's storage exports are, and what a message of a broker may be.
 //!
 //! A container is a header (the writer's schema, the codec, a marker of 16 bytes) and blocks of datums, each
-//! followed by the marker. A block that is damaged is counted, and reading goes on behind the next marker.
+//! followed by the marker. A block that is damaged is counted, and reading goes on behind the next marker. Where a block
+//! ends another container may begin (`cat a.avro b.avro`), with a schema, codec and marker of its own.
 //! Nothing here does any I/O: whoever reads a file hands its bytes over as they come.
 //!
 //! Source: Avro 1.12 specification, "Object Container Files".
@@ -24,6 +25,8 @@ pub const HEADER_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// What the datums of one message may come to once they are expanded.
 const MESSAGE_BYTES_MAX: usize = BLOCK_BYTES_MAX;
 const MARKER_BYTES: usize = 16;
+/// What is taken for a header in the middle of damage has no more entries than this; writers make two to five.
+const ENTRIES_MAX: u64 = 100;
 
 /// Why nothing of a container can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +43,7 @@ pub enum Refusal {
 }
 
 /// What stands before the blocks.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Header {
     /// What all datums were written with.
     pub schema: Arc<WriterSchema>,
@@ -58,7 +61,7 @@ impl Header {
     /// When it is damaged, too long, or names a codec that is not supported.
     pub fn read(bytes: &[u8]) -> Result<Option<Self>, Refusal> {
         let mut wire = Wire { bytes, pos: 0 };
-        match wire.header() {
+        match wire.header(u64::MAX) {
             Err(Stop::More(_)) if bytes.len() >= HEADER_BYTES_MAX => {
                 Err(Refusal::Header("longer than any schema"))
             }
@@ -78,27 +81,89 @@ impl Header {
         }
     }
 
-    /// Finds out what stands at the start of `bytes`, which begin where a block does. `whole` says that nothing
-    /// comes behind them.
+    /// Finds out what stands at the start of `bytes`, which begin where a block or another container does. `whole` says
+    /// that nothing comes behind them.
     pub fn piece<'b>(&self, bytes: &'b [u8], whole: bool) -> Piece<'b> {
+        // As a block it would have less than no datums.
+        if may_be_container(bytes) {
+            return self.container(bytes, whole);
+        }
         let mut wire = Wire { bytes, pos: 0 };
         match wire.block() {
-            Err(Stop::More(more)) if !whole => Piece::More(more),
-            Ok((count, stored, marker)) if marker == self.marker => {
-                Piece::Block(Block { count, stored, bytes: wire.pos })
+            Err(Stop::More(more)) if !whole => return Piece::More(more),
+            Ok((count, stored, marker)) => match self.is_block(count, marker, &bytes[wire.pos..], whole) {
+                Ok(true) => return Piece::Block(Block { count, stored, bytes: wire.pos }),
+                Ok(false) => {}
+                Err(more) => return Piece::More(wire.pos + more),
+            },
+            Err(_) => {}
+        }
+        Piece::Damaged { events: plausible_count(bytes) }
+    }
+
+    fn container<'b>(&self, bytes: &'b [u8], whole: bool) -> Piece<'b> {
+        match Self::read(bytes) {
+            Ok(Some(mut header)) => {
+                // What was made of a schema is remembered by its identity.
+                if header.schema == self.schema {
+                    header.schema = Arc::clone(&self.schema);
+                }
+                Piece::Container(header)
             }
-            _ => Piece::Damaged { events: plausible_count(bytes) },
+            Ok(None) if !whole => Piece::More(bytes.len() + 1),
+            Ok(None) => Piece::Refused(Refusal::Header("cut off")),
+            Err(refusal) => Piece::Refused(refusal),
         }
     }
 
-    /// How far it is to behind the next marker. Behind damage, that is where the next block begins.
-    pub fn next_marker(&self, bytes: &[u8]) -> Option<usize> {
-        memchr::memmem::find(bytes, &self.marker).map(|at| at + MARKER_BYTES)
+    /// Whether a block of `count` datums ends with `marker`. Where it is another one and what stands `behind` it is whole,
+    /// the marker alone is damaged, be it this one or the one of the header. `Err`: so many bytes more are needed to tell.
+    fn is_block(
+        &self,
+        count: u64,
+        marker: [u8; MARKER_BYTES],
+        behind: &[u8],
+        whole: bool,
+    ) -> Result<bool, usize> {
+        if marker == self.marker {
+            return Ok(true);
+        }
+        if count == 0 {
+            // So do zeros begin.
+            return Ok(false);
+        }
+        if behind.is_empty() || may_be_container(behind) {
+            return if whole || behind.len() >= MAGIC.len() { Ok(true) } else { Err(MAGIC.len()) };
+        }
+        match (Wire { bytes: behind, pos: 0 }).block() {
+            Ok((_, _, next)) => Ok(next == self.marker || next == marker),
+            Err(Stop::More(more)) if !whole => Err(more),
+            Err(_) => Ok(false),
+        }
     }
 
-    /// How many of `bytes` can't be the start of a marker whose rest is still to come.
-    pub fn surely_no_marker(bytes: &[u8]) -> usize {
-        (bytes.len() + 1).saturating_sub(MARKER_BYTES)
+    /// How far damage goes, at the start of which `bytes` begin: to behind the next marker, or to the next container.
+    ///
+    /// # Errors
+    /// When neither is there: it goes as far as this at least, and behind that it takes more bytes to tell. If these are the
+    /// `whole` rest, all of them are damaged.
+    pub fn damage(&self, bytes: &[u8], whole: bool) -> Result<usize, usize> {
+        let marker = memchr::memmem::find(bytes, &self.marker).map(|at| at + MARKER_BYTES);
+        let (end, mut from) = (marker.unwrap_or(bytes.len()), 0);
+        while let Some(at) = memchr::memmem::find(&bytes[from..end], &MAGIC).map(|at| from + at) {
+            let rest = &bytes[at..];
+            let mut wire = Wire { bytes: rest, pos: 0 };
+            match wire.header(ENTRIES_MAX) {
+                Ok((Some(schema), ..)) if std::str::from_utf8(schema).is_ok() => return Ok(at),
+                Err(Stop::More(_)) if !whole && rest.len() < HEADER_BYTES_MAX => return Err(at),
+                Ok(_) => from = at + wire.pos,
+                Err(_) => from = at + MAGIC.len(),
+            }
+            from = from.min(end);
+        }
+        // Of a marker, or of the first bytes of a container, some may be there.
+        let surely = if whole { bytes.len() } else { (bytes.len() + 1).saturating_sub(MARKER_BYTES) };
+        marker.ok_or(surely)
     }
 
     /// How the datums of a block are to be read once they are expanded: `bytes` of them.
@@ -118,9 +183,13 @@ pub enum Piece<'b> {
     More(usize),
     /// A block, whole as far as its frame goes.
     Block(Block<'b>),
+    /// Another container begins: what stands behind its header is read with that.
+    Container(Header),
+    /// Another container begins, and nothing of it can be read.
+    Refused(Refusal),
     /// No block, or a damaged one.
     Damaged {
-        /// How many events are lost with it, as far as can be told; at least one.
+        /// How many events it says to hold, as far as can be told.
         events: u64,
     },
 }
@@ -143,13 +212,13 @@ impl Block<'_> {
     }
 }
 
-/// Appends the datums of a whole container to `body`, and how they are to be read to `parts`. What is damaged
-/// becomes [`Framing::Unreadable`], as does what expands to more than 16 MiB in all.
+/// Appends the datums of a container, or of several one after the other, to `body`, and how they are to be read to
+/// `parts`. What is damaged becomes [`Framing::Unreadable`], as does what expands to more than 16 MiB in all.
 ///
 /// # Errors
-/// When nothing of it can be read; nothing has been appended then.
+/// When one of them can't be read. What stands before it has been appended then, and nothing behind it.
 pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Result<(), Refusal> {
-    let header = Header::read(message)?.ok_or(Refusal::Header("cut off"))?;
+    let mut header = Header::read(message)?.ok_or(Refusal::Header("cut off"))?;
     let mut expander = Expander::default();
     let start = body.len();
     let mut rest = &message[header.bytes..];
@@ -163,15 +232,27 @@ pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Resul
                     Err(_) => Framing::Unreadable(block.events_lost()),
                 }
             }
-            Piece::Damaged { events } => {
-                rest = header.next_marker(rest).map_or(&[], |bytes| &rest[bytes..]);
-                Framing::Unreadable(events)
+            Piece::Container(next) => {
+                rest = &rest[next.bytes..];
+                header = next;
+                continue;
             }
+            Piece::Damaged { events } => {
+                let (Ok(bytes) | Err(bytes)) = header.damage(rest, true);
+                rest = &rest[bytes..];
+                Framing::Unreadable(lost_within(events, bytes as u64))
+            }
+            Piece::Refused(refusal) => return Err(refusal),
             Piece::More(_) => return Ok(()),
         };
         parts.push(Part { end: body.len(), framing });
     }
     Ok(())
+}
+
+/// Whether bytes that begin where a block does begin with a container, as far as they go.
+fn may_be_container(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC) || !bytes.is_empty() && MAGIC.starts_with(bytes)
 }
 
 /// The count in the head of a damaged block, if it is one to be believed.
@@ -182,6 +263,12 @@ fn plausible_count(bytes: &[u8]) -> u64 {
         Ok((Ok(count), Ok(stored))) => plausible(count, stored.min(bytes.len())),
         _ => 1,
     }
+}
+
+/// How many events are lost with so many bytes of which a count says that they hold `events`: at least one, and no more
+/// than can be in there.
+pub fn lost_within(events: u64, bytes: u64) -> u64 {
+    events.clamp(1, bytes.max(1))
 }
 
 /// Events have ids that no codec makes smaller than a byte.
@@ -206,7 +293,7 @@ struct Wire<'b> {
 }
 
 impl<'b> Wire<'b> {
-    fn header(&mut self) -> Result<Head<'b>, Stop> {
+    fn header(&mut self, mut entries_max: u64) -> Result<Head<'b>, Stop> {
         if self.take(MAGIC.len())? != MAGIC {
             return Err(Stop::Wrong);
         }
@@ -219,6 +306,7 @@ impl<'b> Wire<'b> {
             if count < 0 {
                 self.integer()?;
             }
+            entries_max = entries_max.checked_sub(count.unsigned_abs()).ok_or(Stop::Wrong)?;
             // Every entry takes bytes, so a count that lies ends with the bytes.
             for _ in 0..count.unsigned_abs() {
                 let (key, value) = (self.sized(HEADER_BYTES_MAX)?, self.sized(HEADER_BYTES_MAX)?);
@@ -435,19 +523,100 @@ pub(super) mod tests {
             let header = Header::read(&whole).expect("is whole").expect("is whole").bytes;
             let block = header + header_next(&whole, header);
             let head = usize::from(whole[block + 1] >= 0x80);
-            for (what, at) in [("stored", block + head + 20), ("marker", block - 1)] {
+            for (what, at) in [("stored", block + head + 20), ("length", block + 1)] {
                 let mut damaged = whole.clone();
                 damaged[at] ^= 0x55;
                 let (_, framing) = split_whole(&damaged).expect("the header is whole");
                 let (read, lost) = counts(&framing);
-                if what == "stored" {
-                    // Null and deflate have no checksum: of them, the datums tell.
-                    assert!(matches!(read, 30 | 40) && read + lost == 40, "{codec:?}: {read} {lost}");
-                } else {
-                    // Where the marker of one block is damaged, the next marker is that of the one behind it.
-                    assert_eq!((read, lost), (20, 10), "{codec:?}");
-                }
+                // Null and deflate have no checksum: of them, the datums tell.
+                let is_booked = if what == "stored" { read + lost == 40 } else { (1..=10).contains(&lost) };
+                assert!(matches!(read, 30 | 40) && is_booked, "{codec:?}: {what}: {read} {lost}");
             }
+        }
+    }
+
+    #[test]
+    fn a_damaged_marker_costs_no_event() {
+        for codec in codecs() {
+            let whole = written(codec, 0..40, 10);
+            let header = Header::read(&whole).expect("is whole").expect("is whole").bytes;
+            let first = header + header_next(&whole, header);
+            for at in [header - 1, first - 1, whole.len() - 1] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 0x55;
+                let (body, framing) = split_whole(&damaged).expect("the header is readable");
+                assert_eq!(counts(&framing), (40, 0), "{codec:?} at {at}");
+                assert!(body == datums(0..40), "{codec:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn containers_one_after_the_other_are_read_each_with_its_own_header() {
+        let [null, deflate, snappy, zstandard] = codecs();
+        let other = [("avro.schema", &br#""string""#[..]), ("avro.codec", b"null")];
+        let all = [
+            written(null, 0..1, 1),
+            written(deflate, 1..5_000, 100),
+            written(snappy, 0..0, 1),
+            written(zstandard, 5_000..5_001, 1),
+            made(&other, &[(1, b"\x02a")]),
+            written(snappy, 5_001..5_010, 2),
+        ];
+        let (body, framing) = split_whole(&all.concat()).expect("all are whole");
+        let expected = [&*datums(0..5_001), b"\x02a", &datums(5_001..5_010)].concat();
+        assert!(body == expected);
+        assert_eq!(counts(&framing), (5_011, 0));
+        let Framing::Parts(parts) = &framing else { unreachable!() };
+        let schemas: Vec<_> = parts
+            .iter()
+            .filter_map(|part| match &part.framing {
+                Framing::Avro(datums) => Some(&datums.schema),
+                _ => None,
+            })
+            .collect();
+        // What is made of a schema is remembered by its identity.
+        let changes = schemas.windows(2).filter(|pair| !Arc::ptr_eq(pair[0], pair[1])).count();
+        assert_eq!(changes, 2);
+    }
+
+    #[test]
+    fn damage_never_swallows_the_next_container() {
+        type Damage = fn(&mut Vec<u8>);
+        let (one, two) = (written(codecs()[2], 0..1, 1), written(codecs()[3], 1..5_001, 100));
+        let kinds: [(&str, Damage); 5] = [
+            ("the last marker is damaged", |one| *one.last_mut().expect("is long") ^= 1),
+            ("the last marker is cut off", |one| one.truncate(one.len() - 16)),
+            ("the last marker is cut short", |one| one.truncate(one.len() - 3)),
+            ("zeros are behind it", |one| one.resize(one.len() + 4096, 0)),
+            ("text is behind it", |one| one.extend(b"\nObj\x01 and Obj\x01\xff are no headers\n")),
+        ];
+        for (what, damage) in kinds {
+            let mut damaged = one.clone();
+            damage(&mut damaged);
+            let (_, framing) = split_whole(&[damaged, two.clone()].concat()).expect("the headers are whole");
+            let (read, lost) = counts(&framing);
+            assert!(matches!((read, lost), (5_001, 0 | 1) | (5_000, 1)), "{what}: {read} {lost}");
+        }
+    }
+
+    #[test]
+    fn a_container_that_cannot_be_read_is_refused_and_the_one_before_it_is_read() {
+        let one = written(codecs()[1], 0..10, 3);
+        let schema = ("avro.schema", SCHEMA.as_bytes());
+        let foreign = made(&[schema, ("avro.codec", b"xz")], &[(1, b"a")]);
+        for (behind, expected) in [
+            (foreign.clone(), "the codec \"xz\""),
+            (foreign[..30].to_vec(), "cut off"),
+            (b"Ob".to_vec(), "cut off"),
+            ([&MAGIC[..], &[0xff; 12]].concat(), "not a map"),
+            ([&[0; 40][..], &foreign].concat(), "the codec \"xz\""),
+        ] {
+            let (mut body, mut parts) = (Vec::new(), Vec::new());
+            let refusal = split(&[&*one, &behind].concat(), &mut body, &mut parts).expect_err(expected);
+            assert!(refusal.to_string().contains(expected), "{refusal}");
+            assert!(body == datums(0..10));
+            assert_eq!(counts(&Framing::Parts(parts.into())).0, 10);
         }
     }
 
@@ -517,10 +686,11 @@ pub(super) mod tests {
 
         /// Damage anywhere behind the header never panics, and loses no block that it does not touch.
         #[test]
-        fn damage_loses_two_blocks_at_most(
+        fn damage_loses_one_block_at_most(
             codec in 0usize..4, at: prop::sample::Index, bits in 1u8.., cut: bool
         ) {
             let whole = written(codecs()[codec], 0..60, 10);
+            let behind = written(codecs()[0], 60..70, 10);
             let header = Header::read(&whole).expect("is whole").expect("is whole").bytes;
             let mut damaged = whole.clone();
             let at = header + at.index(whole.len() - header);
@@ -528,9 +698,10 @@ pub(super) mod tests {
             if cut {
                 damaged.truncate(at);
             }
-            let (body, framing) = split_whole(&damaged).expect("the header is whole");
+            damaged.extend(behind);
+            let (body, framing) = split_whole(&damaged).expect("the headers are whole");
             let (read, _) = counts(&framing);
-            prop_assert!(cut || read >= 40, "{}", read);
+            prop_assert!(read >= if cut { 10 } else { 60 }, "{}", read);
             let Framing::Parts(parts) = framing else { unreachable!() };
             prop_assert!(parts.iter().all(|part| part.end <= body.len()));
         }
@@ -546,6 +717,16 @@ pub(super) mod tests {
                     prop_assert!(read + lost <= message.len() as u64);
                 }
             }
+        }
+
+        /// However often blocks lie about their number, they are not believed more than once.
+        #[test]
+        fn no_more_is_lost_than_there_is(repeat in 1_usize..50, count in 0_i64..500, stored in 0_i64..500) {
+            let schema = ("avro.schema", SCHEMA.as_bytes());
+            let lie = [integer(count), integer(stored), vec![b'#'; MARKER_BYTES]].concat();
+            let message = [made(&[schema], &[]), lie.repeat(repeat)].concat();
+            let (read, lost) = counts(&split_whole(&message).expect("the header is whole").1);
+            prop_assert!(read + lost <= message.len() as u64, "{} {}", read, lost);
         }
     }
 }

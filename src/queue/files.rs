@@ -1,8 +1,8 @@
 //! Files of events, read in place: a queue of its own, which ends when the last file has been read.
 //!
 //! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other, or
-//! an Avro object container, any of it compressed with gzip; which of them is seen from the content, never
-//! from the name (`judge`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
+//! Avro object containers, any of it compressed with gzip, bzip2, xz or zstandard; which of them is seen from the
+//! content, never from the name (`judge`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
 //! split into its events, one a line (`split`); of a container whole blocks are expanded (`blocks`). So an
 //! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
@@ -378,6 +378,8 @@ mod tests {
 
     use super::content::tests::gzip;
     use super::*;
+    use crate::decompress::Format::{Bzip2, Gzip, Xz, Zstd};
+    use crate::decompress::tests::pack;
     use crate::queue::Framing;
     use crate::queue::container::tests as container;
 
@@ -571,12 +573,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_precedes_a_read_error_is_handed_out_and_a_repaired_file_goes_on() {
-        let noise: Vec<_> = (0..20_000_u32).map(|id| id.wrapping_mul(2_654_435_761)).collect();
+        let noise: Vec<_> = (0..60_000_u32).map(|id| id.wrapping_mul(2_654_435_761)).collect();
         let whole = lines_of(&noise);
-        for text_of in [whole.clone(), format!("[{}]", whole.trim_end().replace('\n', ",\n"))] {
+        let array = format!("[{}]", whole.trim_end().replace('\n', ",\n"));
+        for (format, text_of) in
+            [(Gzip, &array), (Gzip, &whole), (Bzip2, &whole), (Xz, &whole), (Xz, &array), (Zstd, &whole)]
+        {
             let (first, second) = text_of.as_bytes().split_at(text_of.len() / 2);
-            let packed = [gzip(first), gzip(second)].concat();
-            let middle = gzip(first).len();
+            let packed = [pack(format, first), pack(format, second)].concat();
+            let middle = pack(format, first).len();
             let mut damaged = packed.clone();
             damaged[middle + 1] = 0;
             for broken in [packed[..middle + 100].to_vec(), packed[..middle - 100].to_vec(), damaged] {
@@ -625,6 +630,93 @@ mod tests {
                 }
                 assert!(seen == container::datums(0..100), "{codec:?}");
                 assert_eq!(runs, 100_u32.div_ceil(7));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn containers_one_after_the_other_go_on_with_the_header_that_holds_there() {
+        type Pack = fn(&[u8]) -> Vec<u8>;
+        let [null, deflate, snappy, zstandard] = container::codecs();
+        let all = [
+            container::written(null, 0..1, 1),
+            container::written(deflate, 1..50, 7),
+            container::written(snappy, 50..50, 1),
+            container::written(zstandard, 50..100, 7),
+        ];
+        let whole = all.concat();
+        let packs: [Pack; 5] = [
+            <[u8]>::to_vec,
+            gzip,
+            |bytes| pack(Bzip2, bytes),
+            |bytes| pack(Xz, bytes),
+            |bytes| pack(Zstd, bytes),
+        ];
+        for pack in packs {
+            for stored in [pack(&whole), all.iter().flat_map(|one| pack(one)).collect()] {
+                let place = Place::new();
+                let file = place.write("a", &stored);
+                let (mut seen, mut runs) = (Vec::new(), 0);
+                let mut read_on = async |file: &Path| {
+                    let (mut queue, _) = place.open(&[file], tiny(1));
+                    let Some(delivery) = queue.receive().await.unwrap() else { return false };
+                    // Two blocks a run, of which one is settled.
+                    queue.receive().await.unwrap();
+                    queue.acknowledge(delivery.receipt).await.unwrap();
+                    assert_eq!(container::counts(&delivery.framing).1, 0);
+                    seen.extend_from_slice(&delivery.body);
+                    runs += 1;
+                    true
+                };
+                while read_on(&file).await {}
+                // It grows by a container, as by `cat b.avro >> a.avro`.
+                place.write("a", [stored, pack(&container::written(snappy, 100..110, 20))].concat());
+                while read_on(&file).await {}
+                assert!(seen == container::datums(0..110));
+                assert_eq!(runs, 1 + 49_u32.div_ceil(7) + 50_u32.div_ceil(7) + 1);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_that_cannot_be_read_fails_where_it_begins_and_goes_on_when_it_is_repaired() {
+        let one = container::written(apache_avro::Codec::Snappy, 0..10, 3);
+        let two = container::written(apache_avro::Codec::Null, 10..20, 3);
+        let mut damaged = two.clone();
+        damaged[4] = 0xff;
+        for bad in [damaged, two[..60].to_vec()] {
+            for limits in [tiny(1), LIMITS] {
+                let place = Place::new();
+                let file = place.write("a", [&*one, &bad].concat());
+                for _ in 0..2 {
+                    let (mut queue, _) = place.open(&[&file], limits);
+                    let (mut last, mut count) = (None, 0);
+                    let error = loop {
+                        match queue.receive().await {
+                            Ok(delivery) => {
+                                let delivery = delivery.expect("it never passes as done");
+                                count += container::counts(&delivery.framing).0;
+                                last = Some(delivery.receipt);
+                            }
+                            Err(error) => break error.to_string(),
+                        }
+                    };
+                    let expected =
+                        format!("beyond byte {} of its content: it is an Avro container", one.len());
+                    assert!(error.contains(&expected), "{error}");
+                    assert!(count == 10 || last.is_none(), "{count}");
+                    if let Some(last) = last {
+                        queue.acknowledge(last).await.unwrap();
+                    }
+                }
+                place.write("a", [&*one, &two].concat());
+                let (mut queue, notices) = place.open(&[&file], limits);
+                assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+                let mut bodies = Vec::new();
+                while let Some(delivery) = queue.receive().await.unwrap() {
+                    bodies.extend_from_slice(&delivery.body);
+                }
+                assert!(bodies == container::datums(10..20));
             }
         }
     }

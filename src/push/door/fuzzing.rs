@@ -44,7 +44,7 @@ pub fn take(
     let mut share = Memory::new(memory_bytes_max, Duration::ZERO).share();
     share.try_grow(with_extract(wire.len())).map_err(status)?;
     let body = if coding == Coding::Identity {
-        Ok(wire)
+        Ok(wire.into())
     } else {
         coding::undo(coding, &wire, body_bytes_max, &mut share)
     };

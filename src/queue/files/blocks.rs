@@ -1,4 +1,4 @@
-//! Reads Avro object containers: whole blocks, expanded, many to a body.
+//! Reads Avro object containers, one or several one after the other: whole blocks, expanded, many to a body.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::content::Content;
-use crate::queue::container::{BLOCK_BYTES_MAX, Expander, Header, Piece};
+use crate::queue::container::{BLOCK_BYTES_MAX, Expander, Header, Piece, lost_within};
 use crate::queue::{Framing, Part};
 
 /// How much is read at once.
@@ -21,11 +21,15 @@ pub(super) struct Run {
     pub(super) framing: Framing,
     /// The position in the content that comes after these blocks.
     pub(super) position: u64,
+    /// Where the container that goes on there begins.
+    pub(super) container: u64,
 }
 
-/// Reads a container block by block. What is damaged is booked, told, and passed over to the next marker.
+/// Reads containers block by block. What is damaged is booked, told, and passed over to the next marker.
 pub(super) struct Blocks {
     header: Header,
+    /// Where the container of that header begins in the content.
+    container: u64,
     path: PathBuf,
     expander: Expander,
     /// Hand out what is there instead of waiting for more: for pipes, whose writer may be slow.
@@ -35,17 +39,26 @@ pub(super) struct Blocks {
     filled: usize,
     /// Of `buffer[taken]` in the content.
     position: u64,
-    /// How many events are lost in the damage that is being passed over.
-    losing: Option<u64>,
+    /// The damage that is being passed over.
+    damage: Option<Damage>,
     times_damaged: u64,
     events_lost: u64,
-    /// The error that follows the blocks before it.
+    bytes_lost: u64,
+    /// What comes after the blocks before it: content that can't be read, or a container.
     broken: Option<io::Error>,
     ended: bool,
     body: Vec<u8>,
     parts: Vec<Part>,
-    /// Behind the last of the parts.
+    /// Behind the last of the parts, and where the container begins that it lies in.
     position_of_parts: u64,
+    container_of_parts: u64,
+}
+
+/// Where damage begins, and how many events its block says to hold.
+#[derive(Clone, Copy)]
+struct Damage {
+    position: u64,
+    events: u64,
 }
 
 impl Blocks {
@@ -54,7 +67,7 @@ impl Blocks {
     /// # Errors
     /// When it can't be read, is damaged, or has a codec that is not supported.
     pub(super) fn open(content: &mut Content, path: PathBuf, eager: bool) -> io::Result<Self> {
-        let position = content.position();
+        let container = content.position();
         let mut buffer = vec![0; READ_BYTES];
         let mut filled = 0;
         let header = loop {
@@ -73,28 +86,42 @@ impl Blocks {
                 Err(refusal) => return Err(io::Error::new(io::ErrorKind::InvalidData, refusal)),
             }
         };
-        let position = position + header.bytes as u64;
+        let position = container + header.bytes as u64;
         Ok(Self {
             taken: header.bytes,
             header,
+            container,
             path,
             expander: Expander::default(),
             eager,
             buffer,
             filled,
             position,
-            losing: None,
+            damage: None,
             times_damaged: 0,
             events_lost: 0,
+            bytes_lost: 0,
             broken: None,
             ended: false,
             body: Vec::new(),
             parts: Vec::new(),
             position_of_parts: position,
+            container_of_parts: container,
         })
     }
 
-    /// Goes on at `position`, where a block begins, of content from which only the header has been read.
+    /// Up to where the content has been handed out, or is about to be.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Where the container begins that the position lies in.
+    pub(super) fn container(&self) -> u64 {
+        self.container
+    }
+
+    /// Goes on at `position`, where a block or another container begins, of content from which only the header has been
+    /// read.
     ///
     /// # Errors
     /// When the content can't be read, or ends before.
@@ -114,7 +141,8 @@ impl Blocks {
     /// The next blocks, until they come to `chunk_bytes`; `None` at the end.
     ///
     /// # Errors
-    /// When the content can't be read on; every whole block before has been handed out then.
+    /// When the content can't be read on, or a container begins that can't be; every whole block before has been handed
+    /// out then.
     pub(super) fn next(&mut self, content: &mut Content, chunk_bytes: usize) -> io::Result<Option<Run>> {
         if let Some(error) = self.broken.take() {
             return Err(error);
@@ -131,55 +159,66 @@ impl Blocks {
     fn step(&mut self, content: &mut Content) -> io::Result<bool> {
         let rest = &self.buffer[self.taken..self.filled];
         if rest.is_empty() && self.ended {
-            if let Some(events) = self.losing.take() {
-                self.push(Framing::Unreadable(events));
+            if let Some(damage) = self.damage.take() {
+                self.lose(damage, "no whole block");
             }
             return Ok(false);
         }
-        if let Some(events) = self.losing {
-            return self.pass_damage(events, content);
+        if let Some(damage) = self.damage {
+            return self.pass_damage(damage, content);
         }
         match self.header.piece(rest, self.ended) {
             Piece::More(_) => return self.fill(content),
-            Piece::Damaged { events } => {
-                self.tell_damage("no whole block", events);
-                self.losing = Some(events);
+            Piece::Container(header) => {
+                self.container = self.position;
+                self.advance(header.bytes);
+                self.header = header;
             }
+            Piece::Refused(refusal) => {
+                let error = io::Error::new(io::ErrorKind::InvalidData, refusal);
+                return self.stop(error);
+            }
+            Piece::Damaged { events } => self.damage = Some(Damage { position: self.position, events }),
             Piece::Block(block) => {
                 let (codec, bytes) = (self.header.codec, block.bytes);
-                let framing = match self.expander.expand(codec, block.stored, BLOCK_BYTES_MAX, &mut self.body)
-                {
-                    Ok(expanded) => self.header.framing(block.count, expanded),
-                    Err(error) => {
-                        let events = block.events_lost();
-                        self.tell_damage(&error.to_string(), events);
-                        Framing::Unreadable(events)
+                let damage = Damage { position: self.position, events: block.events_lost() };
+                match self.expander.expand(codec, block.stored, BLOCK_BYTES_MAX, &mut self.body) {
+                    Ok(expanded) => {
+                        let framing = self.header.framing(block.count, expanded);
+                        self.advance(bytes);
+                        self.push(framing);
                     }
-                };
-                self.advance(bytes);
-                self.push(framing);
+                    Err(error) => {
+                        self.advance(bytes);
+                        self.lose(damage, &error.to_string());
+                    }
+                }
             }
         }
         Ok(true)
     }
 
-    /// Goes to behind the next marker, or to the end.
-    fn pass_damage(&mut self, events: u64, content: &mut Content) -> io::Result<bool> {
+    /// Goes to behind the next marker, to the next container, or to the end.
+    fn pass_damage(&mut self, damage: Damage, content: &mut Content) -> io::Result<bool> {
         let rest = &self.buffer[self.taken..self.filled];
-        if let Some(bytes) = self.header.next_marker(rest) {
-            self.advance(bytes);
-            self.losing = None;
-            self.push(Framing::Unreadable(events));
-            return Ok(true);
+        match self.header.damage(rest, self.ended) {
+            Ok(bytes) => {
+                self.advance(bytes);
+                self.damage = None;
+                self.lose(damage, "no whole block");
+                Ok(true)
+            }
+            Err(bytes) => {
+                self.advance(bytes);
+                if self.ended { Ok(true) } else { self.fill(content) }
+            }
         }
-        let bytes = if self.ended { rest.len() } else { Header::surely_no_marker(rest) };
-        self.advance(bytes);
-        if self.ended { Ok(true) } else { self.fill(content) }
     }
 
     fn push(&mut self, framing: Framing) {
         self.parts.push(Part { end: self.body.len(), framing });
         self.position_of_parts = self.position;
+        self.container_of_parts = self.container;
     }
 
     fn advance(&mut self, bytes: usize) {
@@ -207,12 +246,17 @@ impl Blocks {
                 self.ended = bytes == 0;
                 Ok(true)
             }
-            Err(error) if self.parts.is_empty() => Err(error),
-            Err(error) => {
-                self.broken = Some(error);
-                Ok(false)
-            }
+            Err(error) => self.stop(error),
         }
+    }
+
+    /// Nothing follows but this error, once what is there has been handed out.
+    fn stop(&mut self, error: io::Error) -> io::Result<bool> {
+        if self.parts.is_empty() {
+            return Err(error);
+        }
+        self.broken = Some(error);
+        Ok(false)
     }
 
     /// Hands out what has been collected.
@@ -226,16 +270,22 @@ impl Blocks {
                 Framing::Parts(parts.into())
             }
         };
-        Run { body, framing, position: self.position_of_parts }
+        Run { body, framing, position: self.position_of_parts, container: self.container_of_parts }
     }
 
-    fn tell_damage(&mut self, problem: &str, events: u64) {
+    /// Books what is lost from where the damage begins up to here. Only the first damage of a file is told at once.
+    fn lose(&mut self, damage: Damage, problem: &str) {
+        let bytes = self.position - damage.position;
+        let events = lost_within(damage.events, bytes);
+        self.push(Framing::Unreadable(events));
         self.times_damaged += 1;
         self.events_lost += events;
+        self.bytes_lost += bytes;
         if self.times_damaged == 1 {
-            tracing::warn!(
+            tracing::error!(
                 file = %self.path.display(),
-                position = self.position,
+                position = damage.position,
+                bytes,
                 events,
                 problem,
                 "a block of an Avro container is damaged: its events are booked as malformed, and reading goes \
@@ -244,13 +294,13 @@ impl Blocks {
         }
     }
 
-    /// Only the first damage of a file is told at once.
     fn tell_total(&mut self) {
         let blocks = mem::take(&mut self.times_damaged);
         if blocks > 1 {
-            tracing::warn!(
+            tracing::error!(
                 file = %self.path.display(),
                 blocks,
+                bytes = self.bytes_lost,
                 events = self.events_lost,
                 "an Avro container has several damaged blocks; their events are booked as malformed"
             );

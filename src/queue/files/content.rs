@@ -1,4 +1,4 @@
-//! The content of one file or stream: uncompressed, without a byte order mark, with a look ahead.
+//! The content of one file or stream: unpacked, without a byte order mark, with a look ahead.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,21 +7,15 @@ use std::sync::Arc;
 
 use super::formats;
 use super::progress::Progress;
-use crate::gzip::{self, Members};
+use crate::decompress::{Format, Members};
 use crate::queue::container;
 
-/// The first bytes of a zstandard frame, and of one that is to be skipped but for the low half of its first byte
-/// (RFC 8878, 3.1).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-const ZSTD_SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
-/// How large a window a zstandard file may want, as a power of two: 128 MiB, what `zstd` makes without `--long`.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// UTF-8's byte order mark: allowed by many writers, no part of the first value.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
-/// Enough to tell all of the above apart, and what is not read by its [name](formats).
-const MAGIC_BYTES: usize = 4;
+/// Enough to tell that and all compressed formats, and most of what is not read by its [name](formats).
+const MAGIC_BYTES: usize = Format::MAGIC_BYTES;
 /// How much compressed input is read at once: small beside what it expands to.
-const GZIP_BUFFER_BYTES: usize = 64 * 1024;
+const COMPRESSED_BUFFER_BYTES: usize = 64 * 1024;
 /// How much a look ahead reads at once: what a pipe holds.
 const LOOK_AHEAD_BYTES: usize = 64 * 1024;
 /// How many reads are remembered between two bodies; there are fewer, unless an event is too long to be held.
@@ -49,8 +43,7 @@ pub(super) struct Content {
 
 enum Input {
     Plain(Reader),
-    Gzip(Box<Members<Compressed>>),
-    Zstd(Box<zstd::Decoder<'static, Compressed>>),
+    Packed(Box<Members<Compressed>>),
 }
 
 impl Content {
@@ -61,14 +54,12 @@ impl Content {
     pub(super) fn new(mut reader: Reader, progress: Arc<Progress>) -> io::Result<Self> {
         let head = read_magic(&mut reader)?;
         progress.add_bytes(head.len());
-        let (is_gzip, is_zstd) = (head.starts_with(&gzip::MAGIC), is_zstd(&head));
-        let (input, ahead) = if is_gzip || is_zstd {
+        let (input, ahead) = if let Some(format) = Format::of(&head) {
             let counted = Counted { reader, progress: Arc::clone(&progress) };
             let chained: Reader = Box::new(Cursor::new(head).chain(counted));
-            let reader = BufReader::with_capacity(GZIP_BUFFER_BYTES, chained);
-            let compressed = Compressed { reader, consumed: 0 };
-            let input = if is_gzip { Input::gzip(compressed) } else { Input::zstd(compressed)? };
-            (input, Vec::new())
+            let reader = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, chained);
+            let members = Members::new(format, Compressed { reader, consumed: 0 })?;
+            (Input::Packed(Box::new(members)), Vec::new())
         } else {
             (Input::Plain(reader), head)
         };
@@ -85,6 +76,8 @@ impl Content {
             content.ahead = read_magic(&mut content.input)?;
             content.book(0);
         }
+        let bytes_needed = formats::bytes_needed(&content.ahead);
+        while content.ahead.len() < bytes_needed && content.look_ahead(bytes_needed) {}
         if let Some(refused) = formats::refused(&content.ahead) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
         }
@@ -101,12 +94,16 @@ impl Content {
 
     /// Whether the content is compressed in its file.
     pub(super) fn is_compressed(&self) -> bool {
-        matches!(self.input, Input::Gzip(_) | Input::Zstd(_))
+        matches!(self.input, Input::Packed(_))
     }
 
-    /// Whether something that was left out follows the compressed content; asked once everything has been read.
-    pub(super) fn has_trailing(&self) -> bool {
-        matches!(&self.input, Input::Gzip(members) if members.has_trailing())
+    /// The format of the compressed content, if something that is none of it follows and was left out; asked once
+    /// everything has been read.
+    pub(super) fn left_out_behind(&self) -> Option<Format> {
+        match &self.input {
+            Input::Packed(members) if members.has_trailing() => Some(members.format()),
+            _ => None,
+        }
     }
 
     /// How many bytes of content have been handed out, those of a byte order mark included.
@@ -209,7 +206,11 @@ impl Content {
     fn book(&mut self, bytes: usize) {
         let Some(compressed) = self.input.compressed() else { return self.progress.add_bytes(bytes) };
         let consumed = compressed.consumed;
-        if self.reads.len() == READS_MAX {
+        // Some decompressors take a whole block before they give the first byte of it. What was consumed stands for
+        // all that came of it, so only the last of several reads counts.
+        if self.reads.back().is_some_and(|(_, before)| *before == consumed) {
+            self.reads.pop_back();
+        } else if self.reads.len() == READS_MAX {
             self.reads.pop_front();
         }
         let read = self.position + self.ahead().len() as u64;
@@ -218,21 +219,10 @@ impl Content {
 }
 
 impl Input {
-    fn gzip(compressed: Compressed) -> Self {
-        Self::Gzip(Box::new(Members::new(compressed)))
-    }
-
-    fn zstd(compressed: Compressed) -> io::Result<Self> {
-        let mut decoder = zstd::Decoder::with_buffer(compressed)?;
-        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-        Ok(Self::Zstd(Box::new(decoder)))
-    }
-
     fn compressed(&self) -> Option<&Compressed> {
         match self {
             Input::Plain(_) => None,
-            Input::Gzip(members) => members.get_ref(),
-            Input::Zstd(decoder) => Some(decoder.get_ref()),
+            Input::Packed(members) => members.get_ref(),
         }
     }
 }
@@ -241,8 +231,7 @@ impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Input::Plain(reader) => reader.read(buffer),
-            Input::Gzip(members) => members.read(buffer),
-            Input::Zstd(decoder) => decoder.read(buffer),
+            Input::Packed(members) => members.read(buffer),
         }
     }
 }
@@ -274,7 +263,7 @@ impl BufRead for Compressed {
     }
 }
 
-/// Books what is read through it.
+/// Books what is read through it. Decompressors can't all be asked again after a signal, so reading is tried again here.
 struct Counted {
     reader: Reader,
     progress: Arc<Progress>,
@@ -282,16 +271,10 @@ struct Counted {
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.reader.read(buffer)?;
+        let bytes = read_once(&mut self.reader, buffer)?;
         self.progress.add_bytes(bytes);
         Ok(bytes)
     }
-}
-
-fn is_zstd(head: &[u8]) -> bool {
-    let is_skippable = head.first().is_some_and(|first| first & 0xf0 == ZSTD_SKIPPABLE[0])
-        && head.get(1..4) == Some(&ZSTD_SKIPPABLE[1..]);
-    head.starts_with(&ZSTD_MAGIC) || is_skippable
 }
 
 fn read_magic(reader: &mut impl Read) -> io::Result<Vec<u8>> {
@@ -401,11 +384,11 @@ pub(super) mod tests {
 
     #[test]
     fn looking_ahead_takes_nothing_away() {
-        for stored in [b"0123456789".to_vec(), gzip(b"0123456789")] {
+        for stored in [b"[123456789".to_vec(), gzip(b"[123456789")] {
             let mut content = scripted(&stored, 3, false);
             while content.look_ahead(8) && content.ahead().len() < 8 {}
-            assert_eq!(content.ahead(), b"01234567");
-            assert_eq!(read_all(&mut content).unwrap(), b"0123456789");
+            assert_eq!(content.ahead(), b"[1234567");
+            assert_eq!(read_all(&mut content).unwrap(), b"[123456789");
         }
     }
 
@@ -433,7 +416,7 @@ pub(super) mod tests {
 
     #[test]
     fn compressed_bytes_that_the_decompressor_has_not_seen_do_not_count() {
-        let first = gzip(b"first");
+        let first = gzip(b"[one]");
         let stored = [first.clone(), gzip(b"second")].concat();
         let mut content = content(&stored);
         let mut buffer = [0; 5];

@@ -24,6 +24,9 @@ pub(super) struct Mark {
     pub(super) position: u64,
     /// Whether that is all of it.
     pub(super) finished: bool,
+    /// Of Avro, where the container begins that holds there, if it is not the first of the file.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(super) container: u64,
     /// Of the bytes on disk that the position stands for.
     pub(super) fingerprint: Fingerprint,
 }
@@ -38,6 +41,11 @@ impl Mark {
             0
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_first(container: &u64) -> bool {
+    *container == 0
 }
 
 /// What is remembered of one file.
@@ -188,7 +196,10 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[7; 100], 0).unwrap();
         let fingerprint = Fingerprinter::default().take(&file, position, &[]).unwrap();
-        Entry { mark: Mark { layout: Layout::Document, position, finished, fingerprint }, settled_at }
+        Entry {
+            mark: Mark { layout: Layout::Document, position, finished, container: 0, fingerprint },
+            settled_at,
+        }
     }
 
     #[test]

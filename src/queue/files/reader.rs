@@ -117,6 +117,7 @@ fn read_file(
     read.and_then(|()| reading.finish(path, outbox)).map_err(|failure| match failure {
         Failure::Closed => Stop::Closed,
         Failure::Read(error) => fail(path, reading.content.position(), &error),
+        Failure::At(position, error) => fail(path, position, &error),
     })
 }
 
@@ -130,7 +131,10 @@ fn fail(path: &Path, position: u64, error: &io::Error) -> Stop {
 
 enum Failure {
     Closed,
+    /// Where the content has been read up to.
     Read(io::Error),
+    /// At this position in the content.
+    At(u64, io::Error),
 }
 
 impl From<io::Error> for Failure {
@@ -146,6 +150,8 @@ struct Reading {
     file: Option<(Arc<File>, Fingerprinter)>,
     content: Content,
     layout: Layout,
+    /// Of Avro, where the container begins that is being read.
+    container: u64,
 }
 
 impl Reading {
@@ -176,7 +182,7 @@ impl Reading {
             _ => judge(&mut content, limits.look_ahead_bytes),
         };
         let file = file.map(|file| (file, Fingerprinter::default()));
-        Ok(Self { index, file, content, layout })
+        Ok(Self { index, file, content, layout, container: 0 })
     }
 
     fn is_stream(&self) -> bool {
@@ -193,13 +199,23 @@ impl Reading {
 
     fn blocks(&mut self, planned: &Planned, limits: Limits, outbox: &mut Outbox) -> Result<(), Failure> {
         let (path, eager) = (planned.found.path.clone(), self.is_stream());
+        let start = planned.start.as_ref().zip(self.file.as_ref().map(|(file, _)| Arc::clone(file)));
+        if let Some((start, file)) = &start
+            && start.container > 0
+        {
+            self.content.skip_to(start.container, file)?;
+        }
         let mut blocks = Blocks::open(&mut self.content, path, eager)?;
-        if let (Some(start), Some((file, _))) = (&planned.start, &self.file) {
+        if let Some((start, file)) = &start {
             blocks.skip_to(start.position, &mut self.content, file)?;
         }
-        while let Some(run) = blocks.next(&mut self.content, limits.chunk_bytes)? {
+        loop {
+            let next = blocks.next(&mut self.content, limits.chunk_bytes);
+            let Some(run) = next.map_err(|error| Failure::At(blocks.position(), error))? else { break };
+            self.container = run.container;
             self.hand_over(run.body, run.framing, 0, run.position, outbox)?;
         }
+        self.container = blocks.container();
         Ok(())
     }
 
@@ -242,10 +258,11 @@ impl Reading {
 
     /// The end of the file belongs to its last chunk: when that is settled, all of the file is.
     fn finish(&mut self, path: &Path, outbox: &mut Outbox) -> Result<(), Failure> {
-        if self.content.has_trailing() {
+        if let Some(format) = self.content.left_out_behind() {
+            let format = format.name();
             tracing::warn!(
                 file = %path.display(),
-                "bytes that are no gzip follow the compressed content; they are left out, as gunzip does"
+                "bytes that are no {format} follow the compressed content; they are left out, as gunzip does"
             );
         }
         if let Some(chunk) = &mut outbox.held {
@@ -260,7 +277,7 @@ impl Reading {
         let is_verbatim = self.layout == Layout::Lines && !self.content.is_compressed();
         let tail = if is_verbatim { body } else { &[] };
         let fingerprint = prints.take(file, self.content.file_position(position), tail)?;
-        Ok(Some(Mark { layout: self.layout, position, finished, fingerprint }))
+        Ok(Some(Mark { layout: self.layout, position, finished, container: self.container, fingerprint }))
     }
 }
 
