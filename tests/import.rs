@@ -397,6 +397,23 @@ async fn a_zstandard_file_that_is_cut_short_counts_what_is_there_and_fails() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_read_in_part_goes_on_where_it_was_moved_to() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let whole = zstd::encode_all(&*sends("moved", 20_000), 1).unwrap();
+    let file = configuration.file("events.zst", &whole[..whole.len() - 7]);
+    let finished = import(&configuration, &[&file], &[]).await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    let before = intake.sends();
+    assert!((1..20_000).contains(&before), "{before}");
+    fs::remove_file(&file).unwrap();
+    let moved = configuration.file("moved.zst", &whole);
+    let finished = import(&configuration, &[&moved], &[]).await;
+    assert_eq!(books(&finished).accepted, 20_000 - before);
+    told(&finished, &[moved.to_str().unwrap(), "was counted as", file.to_str().unwrap(), "goes on there"]);
+}
+
+#[tokio::test]
 async fn a_format_that_is_not_read_is_refused_by_name_and_never_remembered() {
     let intake = Intake::start();
     let configuration = configuration(&intake);

@@ -62,7 +62,8 @@ impl Start {
 /// When a file itself says that it was changed last, in its content or otherwise: nobody can set that time.
 fn changed(metadata: &Metadata) -> u64 {
     let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
-    seconds.saturating_mul(1_000_000_000) + u64::try_from(metadata.ctime_nsec()).unwrap_or_default()
+    let nanoseconds = u64::try_from(metadata.ctime_nsec()).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
 /// Decides for one file after the other.
