@@ -107,6 +107,11 @@ pub(super) fn encode<'r>(records: impl Iterator<Item = &'r Record>) -> std::io::
     Ok(bytes)
 }
 
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// The records of `imports.json`.
 ///
 /// # Errors
@@ -114,10 +119,6 @@ pub(super) fn encode<'r>(records: impl Iterator<Item = &'r Record>) -> std::io::
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, String> {
     if let Some(lines) = bytes.strip_prefix(START) {
         return records(lines, bytes).map_err(|problem| damaged(&problem));
-    }
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
     }
     let Version { version } = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
     match version {

@@ -16,6 +16,9 @@ pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 const BEGINNING_BYTES_MIN: u64 = 8;
 const BEGINNINGS_EACH_DOUBLING: u32 = 16;
 
+/// How many there are in [`WINDOW_BYTES`].
+pub(super) const DIGITS_MAX: usize = 160;
+
 /// The first `end` bytes of a file. What follows them does not matter, so a file that was appended to still begins
 /// with them; neither do its name and its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +122,13 @@ impl Fingerprinter {
         let (head, tail) = (self.head(file, end)?, self.tail(file, end, at_hand)?);
         let whole = Whole { hash: self.hasher.finish_128(), beginnings: (*self.beginnings).into() };
         Ok(Fingerprint { end, head, tail, whole: Some(whole) })
+    }
+
+    /// The digits of the beginnings of so many bytes.
+    pub(super) fn beginnings_of(bytes: &[u8]) -> String {
+        let mut prints = Self::default();
+        prints.add(bytes);
+        prints.beginnings
     }
 
     /// Without its buffer, for it to be kept.
@@ -278,7 +288,7 @@ mod tests {
     fn the_digits_of_the_beginnings_grow_with_the_logarithm_of_the_length() {
         let digits =
             |bytes: usize| take(&file(&vec![1; bytes]), bytes as u64).whole.unwrap().beginnings.len();
-        assert_eq!([7, 8, 128, 256, 1 << 20].map(digits), [0, 1, 16, 32, 224]);
+        assert_eq!([7, 8, 128, 256, WINDOW_BYTES, 1 << 20].map(digits), [0, 1, 16, 32, DIGITS_MAX, 224]);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::fingerprint::{Fingerprint, Fingerprinter, WINDOW_BYTES};
+use twox_hash::XxHash3_128;
+
+use super::fingerprint::{DIGITS_MAX, Fingerprint, Fingerprinter, WINDOW_BYTES};
 use super::memory::{Id, Record};
 
 /// What begins another file, too, and is shorter than that, does not make it the same file that has grown: it holds no
@@ -15,10 +17,14 @@ const GROWN_BYTES_MIN: u64 = 64;
 const TOLD_BYTES: u64 = 1 << 30;
 
 /// Which records may be of a file: those whose beginning it has, and those of its path.
+///
+/// A file is looked up with each beginning of its own, a hundred and sixty at most, however many records there are.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// By how many bytes the beginning has, and their CRC-32.
-    heads: BTreeMap<u64, HashMap<u32, Vec<Id>>>,
+    /// By the hash of what their first 64 KiB look like.
+    beginnings: HashMap<u128, Vec<Id>>,
+    /// Of earlier versions, which kept nothing of beginnings: by length.
+    old: HashMap<u64, Vec<Id>>,
     paths: HashMap<String, Vec<Id>>,
 }
 
@@ -30,7 +36,7 @@ pub(super) enum Counted {
     /// All of it, and what followed.
     Cut,
     /// What it begins with; prints can be taken on from there.
-    Part(Fingerprinter),
+    Part(Box<Fingerprinter>),
 }
 
 /// What is known of a file.
@@ -53,8 +59,10 @@ impl Index {
 
     pub(super) fn add(&mut self, id: Id, record: &Record) {
         let print = &record.mark.fingerprint;
-        let window = print.end.min(WINDOW_BYTES as u64);
-        self.heads.entry(window).or_default().entry(print.head).or_default().push(id);
+        match &print.whole {
+            Some(whole) => self.beginnings.entry(key(&whole.beginnings)).or_default().push(id),
+            None => self.old.entry(print.end).or_default().push(id),
+        }
         self.add_path(id, &record.path);
     }
 
@@ -77,7 +85,7 @@ impl Index {
     /// The oldest record that is proved to be of the same bytes as this one.
     pub(super) fn first_of(&self, record: &Record, records: &BTreeMap<Id, Record>) -> Option<Id> {
         let print = &record.mark.fingerprint;
-        let alike = self.heads.get(&print.end.min(WINDOW_BYTES as u64))?.get(&print.head)?;
+        let alike = self.beginnings.get(&key(&print.whole.as_ref()?.beginnings))?;
         let same =
             |id: &&Id| records.get(id).is_some_and(|other| other.mark.fingerprint.is_proved_same(print));
         alike.iter().filter(same).min().copied()
@@ -95,14 +103,7 @@ impl Index {
         bytes: u64,
         path: &str,
     ) -> io::Result<Known> {
-        let mut candidates = self.with_head_of(file, bytes)?;
-        if bytes < WINDOW_BYTES as u64 {
-            // It may have been cut so short that its beginning can't be compared.
-            candidates.extend(self.of_path(path, records).map(|(id, _)| id));
-        }
-        candidates.sort_unstable();
-        candidates.dedup();
-        let candidates = candidates.into_iter().filter_map(|id| Some((id, records.get(&id)?)));
+        let candidates = self.candidates(records, file, bytes, path)?;
         let (mut within, beyond): (Vec<_>, Vec<_>) =
             candidates.partition(|(_, record)| record.mark.fingerprint.end <= bytes);
         let mut known = Known::default();
@@ -137,7 +138,7 @@ impl Index {
             if record.mark.fingerprint.agrees_with(&print) {
                 known.all.push(id);
                 let is_whole = print.end == bytes && record.mark.finished;
-                let part = || Counted::Part(prints.clone().slim());
+                let part = || Counted::Part(Box::new(prints.clone().slim()));
                 known.best = Some((id, if is_whole { Counted::Whole(print) } else { part() }));
             }
         }
@@ -151,19 +152,139 @@ impl Index {
         Ok(known)
     }
 
-    /// The records whose beginning the file has.
-    fn with_head_of(&self, file: &File, bytes: u64) -> io::Result<Vec<Id>> {
-        let longest = self.heads.range(..=bytes).next_back();
-        let Some((longest, _)) = longest.filter(|(longest, _)| **longest > 0) else { return Ok(Vec::new()) };
-        let mut head = vec![0; usize::try_from(*longest).unwrap_or(WINDOW_BYTES)];
+    /// The records whose beginning the file has, and those of its path that are longer than it is: it may have been cut
+    /// so short that its beginning can't be compared.
+    fn candidates<'r>(
+        &self,
+        records: &'r BTreeMap<Id, Record>,
+        file: &File,
+        bytes: u64,
+        path: &str,
+    ) -> io::Result<impl Iterator<Item = (Id, &'r Record)> + use<'r>> {
+        let mut head = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX).min(WINDOW_BYTES)];
         file.read_exact_at(&mut head, 0)?;
-        let (mut found, mut sum, mut at) = (Vec::new(), crc32fast::Hasher::new(), 0);
-        for (window, ids) in self.heads.range(1..=*longest) {
-            let end = usize::try_from(*window).unwrap_or(WINDOW_BYTES);
-            sum.update(&head[at..end]);
-            at = end;
-            found.extend(ids.get(&sum.clone().finalize()).into_iter().flatten());
+        let digits = Fingerprinter::beginnings_of(&head);
+        let lengths = 0..=digits.len();
+        let ids = lengths.filter_map(|length| self.beginnings.get(&key(&digits[..length]))).flatten();
+        let of_path = self.of_path(path, records).map(|(id, _)| id);
+        let mut ids: Vec<Id> = ids.chain(self.old.get(&bytes).into_iter().flatten()).copied().collect();
+        ids.extend(of_path);
+        let mut candidates: Vec<_> = ids.into_iter().filter_map(|id| Some((id, records.get(&id)?))).collect();
+        // In the order of their beginnings, so that these are summed up once.
+        let window = |record: &Record| {
+            usize::try_from(record.mark.fingerprint.end).unwrap_or(usize::MAX).min(WINDOW_BYTES)
+        };
+        candidates.sort_unstable_by_key(|(id, record)| (window(record), *id));
+        candidates.dedup_by_key(|(id, _)| *id);
+        let (mut sum, mut at) = (crc32fast::Hasher::new(), 0);
+        candidates.retain(|(_, record)| {
+            let window = window(record);
+            let Some(more) = head.get(at..window) else { return record.path == path };
+            sum.update(more);
+            at = window;
+            sum.clone().finalize() == record.mark.fingerprint.head
+        });
+        Ok(candidates.into_iter())
+    }
+}
+
+/// What stands for the digits of beginnings, as far as they are of the first 64 KiB.
+fn key(beginnings: &str) -> u128 {
+    XxHash3_128::oneshot(beginnings.get(..DIGITS_MAX).unwrap_or(beginnings).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::judge::Layout;
+    use super::super::memory::Mark;
+    use super::*;
+
+    fn file(content: &[u8]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    fn record(path: &str, content: &[u8]) -> Record {
+        let fingerprint = Fingerprinter::default().take(&file(content), content.len() as u64, &[]).unwrap();
+        let position = fingerprint.end;
+        let mark = Mark { layout: Layout::Lines, position, finished: true, fingerprint };
+        Record { path: path.to_owned(), mark, changed: None, settled_at: 0 }
+    }
+
+    /// The record that says most of a file: its id, and how.
+    fn best(records: &[Record], content: &[u8], path: &str) -> Option<(Id, &'static str)> {
+        let records: BTreeMap<Id, Record> = (0..).zip(records.iter().cloned()).collect();
+        let known = Index::of(&records).find(&records, &file(content), content.len() as u64, path).unwrap();
+        known.best.map(|(id, counted)| match counted {
+            Counted::Whole(_) => (id, "whole"),
+            Counted::Cut => (id, "cut"),
+            Counted::Part(_) => (id, "part"),
+        })
+    }
+
+    #[test]
+    fn what_says_most_of_a_file_is_found_whatever_its_path() {
+        let content: Vec<u8> = (0..60_000_u32).flat_map(u32::to_le_bytes).collect();
+        let [short, middle, long] = [1_000, 100_000, 240_000].map(|bytes| record("/x", &content[..bytes]));
+        let records = [short, middle, long];
+        for (bytes, found) in [
+            (999, None),
+            (1_000, Some((0, "whole"))),
+            (50_000, Some((0, "part"))),
+            (90_000, Some((2, "cut"))),
+            (100_000, Some((1, "whole"))),
+            (100_001, Some((2, "cut"))),
+            (240_000, Some((2, "whole"))),
+        ] {
+            assert_eq!(best(&records, &content[..bytes], "/y"), found, "{bytes}");
         }
-        Ok(found)
+        // Of its own path, what is cut so short is known, too.
+        assert_eq!(best(&records[..1], &content[..999], "/x"), Some((0, "cut")));
+        assert_eq!(best(&records, &content[4..], "/x"), None);
+    }
+
+    #[test]
+    fn the_oldest_of_the_same_is_named_and_that_of_the_path_is_preferred() {
+        let content = b"0123456789".repeat(10);
+        let records = ["/a", "/b", "/c"].map(|path| record(path, &content));
+        assert_eq!(best(&records, &content, "/d"), Some((0, "whole")));
+        assert_eq!(best(&records, &content, "/b"), Some((1, "whole")));
+    }
+
+    #[test]
+    fn what_holds_no_event_is_the_beginning_of_no_other_file() {
+        assert_eq!(best(&[record("/a", b"\n")], b"\n[{}, {}]", "/b"), None);
+        assert_eq!(best(&[record("/a", b"\n")], b"\n[{}, {}]", "/a"), Some((0, "part")));
+    }
+
+    /// A year of small files that all begin alike, as Avro containers with their schema do: another one is looked up in
+    /// a fraction of the time that reading it takes.
+    #[test]
+    fn many_files_that_begin_alike_are_not_compared_one_by_one() {
+        let schema = b"schema".repeat(800);
+        let content = |number: u64| {
+            let noise = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+            let events = 50 + usize::try_from(number % 200).unwrap();
+            [&*schema, &noise.repeat(events)].concat()
+        };
+        let records: BTreeMap<Id, Record> =
+            (0..20_000).map(|number| (number, record("/x", &content(number)))).collect();
+        let index = Index::of(&records);
+        let other = content(1_000_000);
+        let other_file = file(&other);
+        let started = Instant::now();
+        let compared: usize = (0..100)
+            .map(|_| {
+                let of = index.candidates(&records, &other_file, other.len() as u64, "/y").unwrap();
+                of.count()
+            })
+            .sum();
+        assert_eq!(compared, 0);
+        let each = started.elapsed() / 100;
+        assert!(each.as_micros() < 5_000, "{each:?}");
+        eprintln!("a look-up among {} records takes {each:?}", records.len());
     }
 }

@@ -36,13 +36,13 @@ pub(super) struct Planned {
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) mark: Mark,
-    prints: Fingerprinter,
+    prints: Box<Fingerprinter>,
     /// When the file was changed last, as it said when it was compared.
     changed: u64,
 }
 
 impl Start {
-    pub(super) fn new(mark: Mark, prints: Fingerprinter, metadata: &Metadata) -> Self {
+    pub(super) fn new(mark: Mark, prints: Box<Fingerprinter>, metadata: &Metadata) -> Self {
         Self { mark, prints, changed: changed(metadata) }
     }
 
@@ -52,7 +52,7 @@ impl Start {
     /// When the file is another one by now: it may be hours that it was compared.
     pub(super) fn go_on(&self, file: &File) -> io::Result<Fingerprinter> {
         if changed(&file.metadata()?) == self.changed {
-            return Ok(self.prints.clone());
+            return Ok(Fingerprinter::clone(&self.prints));
         }
         let prints = self.mark.fingerprint.go_on(file)?;
         prints.ok_or_else(|| io::Error::other("it was replaced after the import began"))
@@ -204,7 +204,7 @@ impl Planner {
         path: &Path,
         key: &str,
         id: Id,
-        prints: Fingerprinter,
+        prints: Box<Fingerprinter>,
         metadata: &Metadata,
     ) -> (Option<Start>, Option<Id>) {
         let record = self.memory.as_ref().and_then(|memory| memory.records().get(&id)).cloned();
