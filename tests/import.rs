@@ -440,6 +440,23 @@ async fn standard_input_may_be_packed_in_any_way() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_read_in_part_goes_on_where_it_was_moved_to() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let whole = zstd::encode_all(&*sends("moved", 20_000), 1).unwrap();
+    let file = configuration.file("events.zst", &whole[..whole.len() - 7]);
+    let finished = import(&configuration, &[&file], &[]).await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    let before = intake.sends();
+    assert!((1..20_000).contains(&before), "{before}");
+    fs::remove_file(&file).unwrap();
+    let moved = configuration.file("moved.zst", &whole);
+    let finished = import(&configuration, &[&moved], &[]).await;
+    assert_eq!(books(&finished).accepted, 20_000 - before);
+    told(&finished, &[moved.to_str().unwrap(), "was counted as", file.to_str().unwrap(), "goes on there"]);
+}
+
+#[tokio::test]
 async fn a_format_that_is_not_read_is_refused_by_name_and_never_remembered() {
     let intake = Intake::start();
     let configuration = configuration(&intake);
@@ -552,4 +569,94 @@ async fn a_bad_entry_of_a_directory_keeps_no_other_from_being_counted_and_is_tol
     let campaigns = by_tag(&intake, "campaign_id");
     assert_eq!(campaigns.get("sms"), Some(&1), "{campaigns:?}");
     assert!(campaigns["c"] >= 20, "{campaigns:?}");
+}
+
+/// One line of the log, at INFO, says these.
+fn told(finished: &Finished, parts: &[&str]) {
+    let says =
+        |line: &&str| line.contains(r#""level":"INFO""#) && parts.iter().all(|part| line.contains(part));
+    assert_eq!(finished.stderr.lines().filter(says).count(), 1, "{parts:?}: {}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_or_copied_is_passed_and_told_unless_it_is_to_be_counted_again() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let file = configuration.file("events.ndjson", sends("moved", 100));
+    assert_eq!(books(&import(&configuration, &[&file], &[]).await).accepted, 100);
+    let [done, copy] = ["done.ndjson", "copy.ndjson"].map(|name| configuration.home().join(name));
+    fs::rename(&file, &done).unwrap();
+    let finished = import(&configuration, &[&done], &[]).await;
+    assert_eq!(books(&finished), Books::default());
+    told(&finished, &[done.to_str().unwrap(), "was counted on 20", file.to_str().unwrap(), "--again"]);
+    fs::copy(&done, &copy).unwrap();
+    for _ in 0..2 {
+        let finished = import(&configuration, &[&copy], &[]).await;
+        assert_eq!(books(&finished), Books::default());
+        told(&finished, &[copy.to_str().unwrap(), "holds the same", done.to_str().unwrap(), "--again"]);
+    }
+    assert_eq!(books(&import(&configuration, &[&copy], &["--again"]).await).accepted, 100);
+    assert_eq!(intake.sends(), 200);
+}
+
+#[tokio::test]
+async fn only_what_is_new_is_counted_of_a_file_that_grew_was_cut_or_was_replaced() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let content = sends("first", 150);
+    let end = |events: usize| {
+        content.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(events - 1).unwrap().0 + 1
+    };
+    let write = |content: &[u8]| configuration.file("events.ndjson", content);
+    let file = write(&content[..end(100)]);
+    let counted = async || books(&import(&configuration, &[&file], &[]).await).accepted;
+    assert_eq!(counted().await, 100);
+    for (events, new) in [(50, 0), (100, 0), (150, 50), (100, 0), (150, 0)] {
+        write(&content[..end(events)]);
+        assert_eq!(counted().await, new, "{events}");
+    }
+    write(&content[..end(50)]);
+    let finished = import(&configuration, &[&file], &[]).await;
+    told(&finished, &["holds the first", "nothing in it is new", "--again"]);
+    write(&sends("other", 50));
+    assert_eq!(counted().await, 50);
+    assert_eq!(intake.sends(), 200);
+}
+
+#[tokio::test]
+async fn a_damaged_memory_is_refused_and_nothing_is_counted() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let files = ["a", "b"].map(|name| configuration.file(&format!("{name}.ndjson"), sends(name, 10)));
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    assert_eq!(books(&import(&configuration, &files, &[]).await).accepted, 20);
+    let memory = configuration.home().join("queue/imports.json");
+    let good = fs::read_to_string(&memory).unwrap();
+    let position = good.lines().nth(1).unwrap().split("\"position\":").nth(1).unwrap();
+    let (position, _) = position.split_once(',').unwrap();
+    let path = files[0].to_str().unwrap();
+    let without_a: Vec<&str> =
+        good.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, line)| line).collect();
+    let damage = [
+        (good.replacen(&format!("\"position\":{position}"), "\"position\":1", 1), path),
+        (good.replacen("true", "fals", 1), path),
+        (without_a.join("\n"), "one is missing"),
+        (good.replacen("\"version\":2", "\"version\":1", 1), "damaged"),
+        (good.replacen("\"version\":2", "\"version\":3", 1), "use the version that wrote it"),
+        (good[..good.len() / 2].to_owned(), "damaged"),
+        (String::new(), "damaged"),
+    ];
+    for (bad, said) in damage {
+        assert_ne!(bad, good);
+        fs::write(&memory, &bad).unwrap();
+        let finished = import(&configuration, &files, &[]).await;
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        for said in [said, memory.to_str().unwrap(), "which remembers what was imported"] {
+            assert!(finished.stderr.contains(said), "{said:?} is not in {}", finished.stderr);
+        }
+        assert_eq!(fs::read_to_string(&memory).unwrap(), bad, "it is left as it is");
+    }
+    assert_eq!(intake.sends(), 20);
+    fs::write(&memory, good).unwrap();
+    assert_eq!(books(&import(&configuration, &files, &[]).await), Books::default());
 }

@@ -97,7 +97,7 @@ fn sends_in(request: &Request) -> BTreeMap<usize, usize> {
 fn settled(configuration: &Configuration) -> u64 {
     let memory = fs::read(configuration.home().join("queue/imports.json")).unwrap();
     let memory: Value = serde_json::from_slice(&memory).unwrap();
-    memory["files"].as_object().unwrap().values().next().map_or(0, |file| file["position"].as_u64().unwrap())
+    memory["files"].as_array().unwrap().first().map_or(0, |file| file["position"].as_u64().unwrap())
 }
 
 /// Holds a run back until it has made so many requests: between two flushes it stands still for as long as

@@ -15,7 +15,7 @@ use support::forwarder::Configuration;
 use support::intake::{Behaviour, Intake};
 
 const QUEUE_SOURCE: &str = "src/queue/embedded.rs";
-const MEMORY_SOURCE: &str = "src/queue/files/memory.rs";
+const MEMORY_SOURCE: &str = "src/queue/files/encoding.rs";
 
 /// All that a queue directory may hold besides segments. A file that is not here needs a version of its own, and its
 /// place in these tests.
@@ -33,7 +33,7 @@ fn root() -> PathBuf {
 /// A directory that an earlier version left behind, or this one.
 #[derive(Debug)]
 struct Sample {
-    /// `VERSION-format-N`
+    /// `VERSION-format-N-imports-M`
     name: String,
     path: PathBuf,
 }
@@ -65,8 +65,16 @@ impl Sample {
         u32::from_le_bytes(head[8..12].try_into().unwrap())
     }
 
-    /// Puts a copy where `configuration` looks for it, and says where the file that was imported is now. Restamped,
-    /// for its events were new when it was written.
+    /// The format of its `imports.json`.
+    fn imports(&self) -> u32 {
+        let memory: Value =
+            serde_json::from_slice(&fs::read(self.path.join("queue/imports.json")).unwrap()).unwrap();
+        memory["version"].as_u64().unwrap().try_into().unwrap()
+    }
+
+    /// Puts a copy where `configuration` looks for it, and says where the file that was imported is now: the first
+    /// format knows a file by its path, later ones by what is in it. Restamped, for its events were new when it was
+    /// written.
     fn unpack(&self, configuration: Configuration) -> (Configuration, PathBuf) {
         let configuration = configuration.text("events.late", "restamp");
         let queue = configuration.home().join("queue");
@@ -76,10 +84,13 @@ impl Sample {
         }
         let imported =
             configuration.file("import.ndjson", fs::read(self.path.join("import.ndjson")).unwrap());
-        let memory = fs::read_to_string(queue.join("imports.json")).unwrap();
-        let before = self.truth()["imported"].as_str().unwrap().to_owned();
-        assert!(memory.contains(&before), "{memory}");
-        fs::write(queue.join("imports.json"), memory.replace(&before, imported.to_str().unwrap())).unwrap();
+        if self.imports() == 1 {
+            let memory = fs::read_to_string(queue.join("imports.json")).unwrap();
+            let before = self.truth()["imported"].as_str().unwrap().to_owned();
+            assert!(memory.contains(&before), "{memory}");
+            let memory = memory.replace(&before, imported.to_str().unwrap());
+            fs::write(queue.join("imports.json"), memory).unwrap();
+        }
         (configuration, imported)
     }
 }
@@ -183,7 +194,7 @@ fn raise(segment: &mut [u8]) {
 async fn what_a_newer_version_wrote_is_refused_and_left_as_it_is() {
     let (queue_format, memory_version) =
         (constant(QUEUE_SOURCE, "FORMAT"), constant(MEMORY_SOURCE, "VERSION"));
-    let newest = || Sample::all().into_iter().max_by_key(Sample::format).unwrap();
+    let newest = || Sample::all().into_iter().max_by_key(|of| (of.format(), of.imports())).unwrap();
     let intake = Intake::start();
 
     let (queue_is_newer, _) = newest().unpack(configuration(&intake));
@@ -209,7 +220,7 @@ async fn what_a_newer_version_wrote_is_refused_and_left_as_it_is() {
     let said = [
         path.to_str().unwrap().to_owned(),
         format!("format {}", memory_version + 1),
-        format!("format {memory_version};"),
+        format!("formats 1 to {memory_version};"),
     ];
     assert_refused(
         &memory_is_newer,
@@ -241,11 +252,16 @@ async fn assert_refused(configuration: &Configuration, arguments: &[&str], said:
 fn every_format_that_is_read_and_every_released_version_has_a_directory() {
     let samples = Sample::all();
     for sample in &samples {
-        assert!(sample.name.ends_with(&format!("-format-{}", sample.format())), "{sample:?}");
+        let formats = format!("-format-{}-imports-{}", sample.format(), sample.imports());
+        assert!(sample.name.ends_with(&formats), "{sample:?}");
     }
     for format in constant(QUEUE_SOURCE, "FORMAT_OLDEST")..=constant(QUEUE_SOURCE, "FORMAT") {
         let has = samples.iter().any(|sample| sample.format() == format);
         assert!(has, "no directory of queue format {format} in tests/upgrade: {HOW}");
+    }
+    for version in 1..=constant(MEMORY_SOURCE, "VERSION") {
+        let has = samples.iter().any(|sample| sample.imports() == version);
+        assert!(has, "no directory with imports.json of format {version} in tests/upgrade: {HOW}");
     }
     let current = format!("{}-format-", env!("CARGO_PKG_VERSION"));
     let has = samples.iter().any(|sample| sample.name.starts_with(&current));

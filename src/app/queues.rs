@@ -153,7 +153,9 @@ pub(super) fn open_files(
     let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
     for notice in &notices {
         match notice {
-            Notice::Changed { .. } | Notice::Empty { .. } => tracing::warn!("{notice}"),
+            Notice::Changed { .. } | Notice::Alike { .. } | Notice::Empty { .. } => {
+                tracing::warn!("{notice}");
+            }
             Notice::LeftOut { .. } => {
                 tracing::error!(problem = %notice, "a file of an imported directory is left out; the others are read");
             }

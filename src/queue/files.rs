@@ -6,42 +6,43 @@
 //! split into its events, one a line (`split`); of a container whole blocks are expanded (`blocks`). So an
 //! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
-//! How far the settled flushes have come is kept in `imports.json` (`memory`): for each file the position
-//! in its content, and a fingerprint of what lies before it. So an import that was interrupted goes on
-//! exactly there, a file that is finished is passed, one that has grown gives only what is new, and one that
-//! was replaced is counted from its start. Standard input and pipes have no memory.
+//! How far the settled flushes have come is kept in `imports.json` (`memory`, `encoding`): for each file the position
+//! in its content, and a `fingerprint` of what lies before it. By that a file is known (`index`, `plan`), its path is
+//! only a hint. So an import that was interrupted goes on exactly there, a file that is finished is passed, wherever it
+//! was moved or copied to, one that has grown gives only what is new, one that was cut shorter gives nothing, and one
+//! that was replaced is counted from its start. Standard input and pipes have no memory.
 
 mod blocks;
 mod content;
+mod encoding;
 mod fingerprint;
 mod formats;
+mod index;
 mod judge;
 mod lines;
 mod list;
 mod memory;
 mod notice;
+mod plan;
 mod pool;
 mod progress;
 mod reader;
 mod split;
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 pub use self::notice::Notice;
 pub use self::progress::Progress;
 
-use self::blocks::Blocks;
-use self::content::Content;
-use self::list::{Found, Kind, unreadable};
-use self::memory::{Entry, Mark, Memory};
-use self::reader::{Chunk, Handed, Planned};
+use self::list::{Found, Kind};
+use self::memory::{Id, Mark, Memory, Record, Writer};
+use self::plan::{Planned, Planner};
+use self::reader::{Chunk, Handed};
 use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// What is imported, and where it is remembered.
@@ -81,7 +82,7 @@ pub enum OpenError {
         problem: String,
     },
     /// The system gives no thread.
-    #[error("cannot start a thread that reads the files: {0}")]
+    #[error("cannot start a thread of the import: {0}; raise the limit of processes and threads")]
     Thread(std::io::Error),
 }
 
@@ -98,7 +99,7 @@ struct Limits {
     /// like JSON can only be a document.
     look_ahead_bytes: usize,
     /// How many files one run may import, and how many are remembered: a year of one event type in files of
-    /// five minutes. An entry is about 250 bytes, and all are written at each flush of an import.
+    /// five minutes. A record is about 500 bytes, and all are written at each flush of an import.
     files_max: usize,
 }
 
@@ -125,103 +126,46 @@ fn open_within(
     now_unix_seconds: u64,
     limits: Limits,
 ) -> Result<(FilesQueue, Vec<Notice>), OpenError> {
-    let (found, mut notices) = list::list(&settings.files, limits.files_max)?;
-    let mut memory = settings.memory.as_deref().map(Memory::load).transpose()?;
-    if let Some(memory) = &mut memory {
-        memory.make_room(&found.iter().filter_map(key).collect(), limits.files_max);
-    }
-    let mut bytes_total = Some(0);
+    let (found, notices) = list::list(&settings.files, limits.files_max)?;
+    let memory = settings.memory.as_deref().map(Memory::load).transpose()?;
+    let repeats = memory.is_none() || settings.again;
+    let mut planner = Planner::new(memory, settings.again, now_unix_seconds);
+    planner.notices = notices;
     let mut files = Vec::new();
     for found in found {
         let is_listed = found.is_listed;
-        match plan(found, memory.as_mut(), settings.again, &mut notices) {
-            Ok(Some((planned, bytes))) => {
-                bytes_total = bytes_total.zip(bytes).map(|(total, bytes)| total + bytes);
-                files.push(planned);
-            }
-            Ok(None) => {}
+        match planner.plan(found) {
+            Ok(planned) => files.extend(planned),
             Err(OpenError::File { path, problem }) if is_listed => {
-                notices.push(Notice::LeftOut { path, problem });
+                planner.notices.push(Notice::LeftOut { path, problem });
             }
             Err(error) => return Err(error),
         }
     }
-    if let Some(memory) = memory.as_ref().filter(|_| !files.is_empty()) {
+    let (mut memory, notices) = planner.finish(limits.files_max);
+    if let Some(memory) = &mut memory
+        && (memory.take_unwritten() || !files.is_empty())
+    {
         // That the memory can be written is better known before anything is counted.
         memory.write().map_err(|problem| memory.refuse(problem))?;
     }
+    let bytes_total = files.iter().map(|planned| planned.bytes).sum();
     let progress = Arc::new(Progress::new(files.len() as u64, bytes_total));
     let files: Arc<[Planned]> = files.into();
-    let handed =
-        reader::start(Arc::clone(&files), Arc::clone(&progress), limits).map_err(OpenError::Thread)?;
-    let mut queue = FilesQueue::new(files, handed, memory.map(Arc::new), progress, now_unix_seconds);
+    let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits, repeats)
+        .map_err(OpenError::Thread)?;
+    let memory = memory.map(|memory| Ok((Arc::new(memory), Writer::start()?)));
+    let memory = memory.transpose().map_err(OpenError::Thread)?;
+    let mut queue = FilesQueue::new(files, handed, memory, progress, now_unix_seconds);
     let left_out = notices.iter().filter(|notice| matches!(notice, Notice::LeftOut { .. }));
     queue.left_out = left_out.map(ToString::to_string).collect();
     Ok((queue, notices))
-}
-
-/// Decides from where a file is read, and how many bytes of it, if that can be known; none if it is passed.
-fn plan(
-    found: Found,
-    memory: Option<&mut Memory>,
-    again: bool,
-    notices: &mut Vec<Notice>,
-) -> Result<Option<(Planned, Option<u64>)>, OpenError> {
-    let Some(key) = key(&found) else { return Ok(Some((Planned { found, start: None }, None))) };
-    let (file, bytes) = look_at(&found.path)?;
-    let mut start = None;
-    if let Some(memory) = memory {
-        if let Some(entry) = memory.get(key).filter(|_| !again) {
-            let same = entry.mark.fingerprint.matches(&file);
-            let same = same.map_err(|error| unreadable(&found.path, &error))?;
-            let notice = tell(&found.path, entry, same, bytes);
-            let is_counted = matches!(notice, Notice::Counted { .. });
-            notices.push(notice);
-            if is_counted {
-                return Ok(None);
-            }
-            start = same.then(|| entry.mark.clone());
-        }
-        if start.is_none() {
-            memory.forget(key);
-        }
-    }
-    let bytes = bytes - start.as_ref().map_or(0, Mark::bytes_skipped);
-    Ok(Some((Planned { found, start }, Some(bytes))))
 }
 
 fn key(found: &Found) -> Option<&str> {
     match &found.kind {
         Kind::Regular { key } => Some(key),
         Kind::Stream | Kind::StandardInput => None,
-    }
-}
-
-/// Opens a file, for it to fail now if it must, and says how long it is on disk.
-fn look_at(path: &Path) -> Result<(File, u64), OpenError> {
-    let look = || {
-        let file = Arc::new(File::open(path)?);
-        let bytes = file.metadata()?.len();
-        let mut content = Content::new(Box::new(Arc::clone(&file)), Arc::default())?;
-        if content.is_avro() {
-            Blocks::open(&mut content, path.to_owned(), false)?;
-        }
-        Ok((file.try_clone()?, bytes))
-    };
-    look().map_err(|error| unreadable(path, &error))
-}
-
-fn tell(path: &Path, entry: &Entry, same: bool, bytes: u64) -> Notice {
-    let path = path.to_owned();
-    let Mark { position, finished, fingerprint, .. } = entry.mark;
-    if !same {
-        Notice::Changed { path }
-    } else if !finished {
-        Notice::Continued { path, position }
-    } else if fingerprint.end < bytes {
-        Notice::Grown { path, position }
-    } else {
-        Notice::Counted { path, bytes, settled_at: entry.settled_at }
     }
 }
 
@@ -237,10 +181,11 @@ pub struct FilesQueue {
     receipt: u64,
     /// Of what has been handed out and is not settled, with the receipts.
     marks: VecDeque<(Receipt, usize, Mark)>,
-    memory: Option<Arc<Memory>>,
+    memory: Option<(Arc<Memory>, Writer)>,
+    /// What the files are remembered as; none before something of one is settled.
+    records: Vec<Option<Id>>,
     /// Whether the memory says more than the disk.
     is_unwritten: bool,
-    writing: Option<JoinHandle<Result<(), String>>>,
     progress: Arc<Progress>,
     opened: Instant,
     opened_at: u64,
@@ -250,11 +195,12 @@ impl FilesQueue {
     fn new(
         files: Arc<[Planned]>,
         handed: mpsc::Receiver<Handed>,
-        memory: Option<Arc<Memory>>,
+        memory: Option<(Arc<Memory>, Writer)>,
         progress: Arc<Progress>,
         opened_at: u64,
     ) -> Self {
         Self {
+            records: files.iter().map(|planned| planned.record).collect(),
             files,
             handed,
             left_out: Vec::new(),
@@ -263,7 +209,6 @@ impl FilesQueue {
             marks: VecDeque::new(),
             memory,
             is_unwritten: false,
-            writing: None,
             progress,
             opened: Instant::now(),
             opened_at,
@@ -305,26 +250,26 @@ impl FilesQueue {
         let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
         let settled_at = self.opened_at + self.opened.elapsed().as_secs();
         let mut marks = self.marks.drain(..settled).peekable();
-        let Some(memory) = &mut self.memory else { return };
+        let Some((memory, _)) = &mut self.memory else { return };
         while let Some((_, file, mark)) = marks.next() {
             let is_last_of_file = marks.peek().is_none_or(|(_, next, _)| *next != file);
-            if let (true, Some(key)) = (is_last_of_file, key(&self.files[file].found)) {
-                Arc::make_mut(memory).set(key, Entry { mark, settled_at });
+            let planned = &self.files[file];
+            if let (true, Some(key)) = (is_last_of_file, key(&planned.found)) {
+                let record = Record { path: key.to_owned(), mark, changed: planned.changed, settled_at };
+                let memory = Arc::make_mut(memory);
+                match self.records[file] {
+                    Some(id) => memory.set(id, record),
+                    None => self.records[file] = Some(memory.add(record)),
+                }
                 self.is_unwritten = true;
             }
         }
     }
 
-    /// Waits for a write that is under way: two at once could put the older one in place last. A call that
-    /// was given up leaves it to the next.
-    async fn wait_for_write(&mut self) -> Result<(), QueueError> {
-        let Some(writing) = &mut self.writing else { return Ok(()) };
-        let written =
-            writing.await.unwrap_or_else(|error| Err(format!("writing the memory failed: {error}")));
-        self.writing = None;
-        // What failed is written with the next acknowledgement, if there is one.
-        self.is_unwritten |= written.is_err();
-        written.map_err(QueueError::Storage)
+    /// Says something about a file; what is passed is settled with what was handed out before it.
+    fn notice(&mut self, notice: &Notice, passed: Option<(usize, Mark)>) {
+        tracing::info!("{notice}");
+        self.marks.extend(passed.map(|(file, mark)| (Receipt(self.receipt), file, mark)));
     }
 }
 
@@ -333,6 +278,7 @@ impl Queue for FilesQueue {
         while self.ended.is_none() {
             match self.handed.recv().await {
                 Some(Handed::Chunk(chunk)) => return Ok(Some(self.deliver(chunk))),
+                Some(Handed::Noticed(notice, passed)) => self.notice(&notice, passed),
                 Some(Handed::LeftOut(problem)) => {
                     tracing::error!(
                         problem,
@@ -355,20 +301,28 @@ impl Queue for FilesQueue {
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
         self.settle(receipt);
-        self.wait_for_write().await?;
-        if let Some(memory) = self.memory.as_ref().filter(|_| self.is_unwritten) {
-            let memory = Arc::clone(memory);
-            self.writing = Some(tokio::task::spawn_blocking(move || memory.write()));
-            self.is_unwritten = false;
+        let Some((memory, writer)) = &mut self.memory else { return Ok(()) };
+        // Two writes at once could put the older one in place last.
+        let before = writer.wait().await;
+        // What failed is written with the next acknowledgement, if there is one.
+        self.is_unwritten |= before.is_err();
+        before.map_err(QueueError::Storage)?;
+        if !self.is_unwritten {
+            return Ok(());
         }
-        self.wait_for_write().await
+        writer.begin(Arc::clone(memory));
+        self.is_unwritten = false;
+        let written = writer.wait().await;
+        self.is_unwritten = written.is_err();
+        written.map_err(QueueError::Storage)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
     use std::io::Write;
+    use std::path::Path;
     use std::time::Duration;
 
     use proptest::collection::vec;
@@ -519,7 +473,7 @@ mod tests {
             place.write("a", grown);
             let (mut queue, notices) = place.open(&[&file], LIMITS);
             let position = lines(0..9).len() as u64;
-            assert_eq!(notices, [Notice::Grown { path: file, position }]);
+            assert_eq!(notices, [Notice::Grown { path: file, before: None, position }]);
             let all = rest(&mut queue).await;
             assert_eq!(text(&all), lines(9..12));
             queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
@@ -544,7 +498,7 @@ mod tests {
     #[tokio::test]
     async fn a_receipt_in_the_middle_settles_the_files_before_it() {
         let place = Place::new();
-        let files: Vec<_> = (0..3).map(|n| place.write(&n.to_string(), lines(0..9))).collect();
+        let files: Vec<_> = (0..3).map(|n| place.write(&n.to_string(), lines(10 * n..10 * n + 9))).collect();
         let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
         let (mut queue, _) = place.open(&files, tiny(30));
         let all = rest(&mut queue).await;
@@ -810,7 +764,7 @@ mod tests {
         assert!(rest(&mut queue).await.is_empty());
         assert_eq!(queue.progress().bytes_total(), None);
         let memory = fs::read_to_string(place.0.path().join("memory/imports.json")).unwrap();
-        assert_eq!(memory, r#"{"version":1,"files":{}}"#);
+        assert_eq!(memory, "{\"version\":2,\"files\":[\n],\"check\":\"d2a71394\"}");
     }
 
     #[tokio::test]
@@ -899,6 +853,276 @@ mod tests {
         fs::create_dir(&memory).unwrap();
         queue.acknowledge(all[0].receipt).await.unwrap();
         assert!(memory.join("imports.json").exists());
+    }
+
+    /// Reads everything and settles it; says what came and what was said.
+    async fn import(place: &Place, files: &[&Path]) -> (String, Vec<Notice>) {
+        import_with(&place.settings(files)).await
+    }
+
+    async fn import_with(settings: &Settings) -> (String, Vec<Notice>) {
+        let (mut queue, notices) = open_within(settings, NOW, tiny(100)).unwrap();
+        let all = rest(&mut queue).await;
+        if let Some(last) = all.last() {
+            queue.acknowledge(last.receipt).await.unwrap();
+        }
+        (text(&all), notices)
+    }
+
+    /// Two contents of one length with the same beginning and end.
+    fn twins() -> [String; 2] {
+        let [head, tail] = [lines(0..9_000), lines(10_000..19_000)];
+        ["\"a\"", "\"b\""].map(|middle| format!("{head}{{\"id\":{middle}}}\n{tail}"))
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_renamed_is_passed_and_known_by_its_new_name() {
+        for content in [lines(0..100).into_bytes(), gzip(lines(0..100).as_bytes()), b"[1,2,\n 3]".to_vec()] {
+            let place = Place::new();
+            let before = place.write("inbox/a", &content);
+            import(&place, &[&before]).await;
+            let path = place.0.path().join("done");
+            fs::rename(&before, &path).unwrap();
+            let bytes = content.len() as u64;
+            let renamed = Notice::Renamed { path: path.clone(), before, bytes, settled_at: NOW };
+            assert_eq!(import(&place, &[&path]).await, (String::new(), vec![renamed]));
+            let counted = Notice::Counted { path: path.clone(), bytes, settled_at: NOW };
+            assert_eq!(import(&place, &[&path]).await, (String::new(), vec![counted]));
+            let again = Settings { again: true, ..place.settings(&[&path]) };
+            assert!(!import_with(&again).await.0.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_passed_with_the_name_of_what_it_equals_until_it_is_asked_for() {
+        let place = Place::new();
+        let of = place.write("a", lines(0..100));
+        import(&place, &[&of]).await;
+        let path = place.write("b", lines(0..100));
+        let bytes = lines(0..100).len() as u64;
+        for _ in 0..3 {
+            let (text, notices) = import(&place, &[&path]).await;
+            let copied = Notice::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: Some(NOW) };
+            assert_eq!((text, notices), (String::new(), vec![copied]));
+        }
+        let again = Settings { again: true, ..place.settings(&[&path]) };
+        assert_eq!(import_with(&again).await, (lines(0..100), vec![]));
+        // Both are what they were, and go on as one of them does.
+        place.write("a", lines(0..120));
+        assert_eq!(import(&place, &[&of]).await.0, lines(100..120));
+        place.write("b", lines(0..120));
+        assert_eq!(import(&place, &[&path]).await.0, "");
+    }
+
+    #[tokio::test]
+    async fn what_is_there_twice_is_counted_once_in_one_run_too() {
+        let place = Place::new();
+        let [a, b] = ["a", "b"].map(|name| place.write(name, lines(0..100)));
+        let longer = place.write("longer", lines(0..150));
+        let (mut queue, notices) = place.open(&[&a, &b, &longer], tiny(100));
+        let all = rest(&mut queue).await;
+        assert_eq!((text(&all), notices), (lines(0..150), vec![]));
+        assert_eq!(queue.progress().files_done(), 3);
+        // What is settled of the first says nothing of the others before the first is settled.
+        queue.acknowledge(all[3].receipt).await.unwrap();
+        let (_, notices) = place.open(&[&a], tiny(100));
+        assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+        queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
+        let (text, notices) = import(&place, &[&a, &b, &longer]).await;
+        assert_eq!(text, "");
+        assert!(
+            matches!(&notices[..], [Notice::Counted { .. }, Notice::Copied { of, .. }, Notice::Counted { .. }] if *of == a),
+            "{notices:?}"
+        );
+        let again = Settings { again: true, ..place.settings(&[&a, &b]) };
+        assert_eq!(import_with(&again).await.0, lines(0..100).repeat(2));
+    }
+
+    #[tokio::test]
+    async fn two_files_with_the_same_beginning_end_and_length_are_two_files() {
+        let [one, other] = twins();
+        assert_eq!(one.len(), other.len());
+        for same_path in [true, false] {
+            let place = Place::new();
+            let a = place.write("a", &one);
+            assert_eq!(import(&place, &[&a]).await.0, one);
+            let b = place.write(if same_path { "a" } else { "b" }, &other);
+            let (text, notices) = import(&place, &[&b]).await;
+            assert!(text == other);
+            assert_eq!(notices, if same_path { vec![Notice::Changed { path: b }] } else { vec![] });
+            // And what has grown from one of them has not grown from the other.
+            let c = place.write("c", format!("{other}{}", lines(0..2)));
+            assert_eq!(import(&place, &[&c]).await.0, lines(0..2));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_cut_shorter_has_nothing_new() {
+        let noise = lines_of(&(0..20_000_u32).map(|id| id.wrapping_mul(2_654_435_761)).collect::<Vec<_>>());
+        for whole in [lines(0..100).into_bytes(), noise.clone().into_bytes(), gzip(noise.as_bytes())] {
+            let place = Place::new();
+            let path = place.write("a", &whole);
+            import(&place, &[&path]).await;
+            for bytes in [whole.len() / 2, whole.len() - 1, 100, 0] {
+                place.write("a", &whole[..bytes]);
+                let (of, counted) = (path.clone(), whole.len() as u64);
+                let cut = Notice::CutShort { path: path.clone(), of, bytes: bytes as u64, counted };
+                assert_eq!(import(&place, &[&path]).await, (String::new(), vec![cut]), "{bytes}");
+            }
+            place.write("a", &whole);
+            assert!(matches!(import(&place, &[&path]).await.1[..], [Notice::Counted { .. }]));
+            // One that is as short and another one is new.
+            place.write("a", lines(500..540));
+            assert_eq!(
+                import(&place, &[&path]).await,
+                (lines(500..540), vec![Notice::Changed { path: path.clone() }])
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_rotated_is_counted_once_whatever_its_name_is() {
+        let place = Place::new();
+        let [log, first, second] =
+            ["app.log", "app.log.1", "app.log.2"].map(|name| place.0.path().join(name));
+        place.write("app.log", lines(0..100));
+        assert_eq!(import(&place, &[&log]).await.0, lines(0..100));
+        // It grows once more before it is rotated, and another one takes its name.
+        place.write("app.log", lines(0..130));
+        fs::rename(&log, &first).unwrap();
+        place.write("app.log", lines(200..250));
+        let (text, notices) = import(&place, &[&log, &first]).await;
+        assert_eq!(text, lines(200..250) + &lines(100..130));
+        let position = lines(0..100).len() as u64;
+        let grown = Notice::Grown { path: first.clone(), before: Some(log.clone()), position };
+        assert_eq!(notices, [Notice::Changed { path: log.clone() }, grown]);
+        fs::rename(&first, &second).unwrap();
+        fs::rename(&log, &first).unwrap();
+        place.write("app.log", lines(300..310));
+        assert_eq!(import(&place, &[&log]).await.0, lines(300..310));
+        let (text, notices) = import(&place, &[&log, &first, &second]).await;
+        assert_eq!(text, "");
+        assert!(
+            matches!(notices[..], [Notice::Counted { .. }, Notice::Renamed { .. }, Notice::Renamed { .. }]),
+            "{notices:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_half_read_file_goes_on_under_another_name() {
+        for (whole, events) in [
+            (lines(0..100).into_bytes(), lines(0..100)),
+            (gzip(lines(0..100).as_bytes()), lines(0..100)),
+            (format!("[{}]", lines(0..100).trim_end().replace('\n', ",\n")).into_bytes(), lines(0..100)),
+        ] {
+            for copied in [false, true] {
+                let place = Place::new();
+                let before = place.write("a", &whole);
+                let (mut queue, _) = place.open(&[&before], tiny(100));
+                let first = queue.receive().await.unwrap().unwrap();
+                queue.acknowledge(first.receipt).await.unwrap();
+                let path = place.write("b", &whole);
+                if !copied {
+                    fs::remove_file(&before).unwrap();
+                }
+                let (text, notices) = import(&place, &[&path]).await;
+                assert_eq!(super::tests::text(&[first]) + &text, events);
+                assert!(
+                    matches!(&notices[..], [Notice::Continued { before: Some(at), .. }] if *at == before),
+                    "{notices:?}"
+                );
+                if copied {
+                    let (text, notices) = import(&place, &[&before]).await;
+                    assert_eq!(text, "");
+                    assert!(
+                        matches!(&notices[..], [Notice::Copied { of, .. }] if *of == path),
+                        "{notices:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_import_again_that_is_interrupted_goes_on_whatever_copies_there_are() {
+        let place = Place::new();
+        let [a, b] = ["a", "b"].map(|name| place.write(name, lines(0..100)));
+        import(&place, &[&a, &b]).await;
+        let again = Settings { again: true, ..place.settings(&[&a]) };
+        let (mut queue, _) = open_within(&again, NOW, tiny(100)).unwrap();
+        let first = queue.receive().await.unwrap().unwrap();
+        queue.acknowledge(first.receipt).await.unwrap();
+        drop(queue);
+        assert_eq!(text(&[first]) + &import(&place, &[&a]).await.0, lines(0..100));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_says_it_was_not_touched_is_not_read_as_a_whole() {
+        let place = Place::new();
+        let file = place.write("a", lines(0..100));
+        let settings = place.settings(&[&file]);
+        // Long enough after the file was written.
+        let later = NOW + 1_000_000_000;
+        let pass = || open_within(&settings, later, LIMITS).unwrap().1;
+        let (mut queue, _) = open_within(&settings, later, LIMITS).unwrap();
+        let all = rest(&mut queue).await;
+        queue.acknowledge(all[0].receipt).await.unwrap();
+        // With a wrong hash it is the same only if its content is not read.
+        let mut memory = Memory::load(settings.memory.as_deref().unwrap()).unwrap();
+        let (id, mut record) =
+            memory.records().iter().map(|(id, record)| (*id, record.clone())).next().unwrap();
+        record.mark.fingerprint.whole.as_mut().unwrap().hash ^= 1;
+        memory.set(id, record);
+        memory.write().unwrap();
+        assert!(matches!(pass()[..], [Notice::Counted { .. }]));
+        File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(matches!(pass()[..], [Notice::Changed { .. }]));
+    }
+
+    /// As the first version of the memory was written.
+    fn write_old(place: &Place, path: &Path, content: &str) {
+        let sum = crc32fast::hash(content.as_bytes());
+        let (path, bytes) = (path.to_str().unwrap(), content.len());
+        let print = json!({ "end": bytes, "head": sum, "tail": sum });
+        let file = json!({ "layout": "lines", "position": bytes, "finished": true, "fingerprint": print, "settled_at": 5 });
+        let memory = json!({ "version": 1, "files": { path: file } });
+        place.write("memory/imports.json", memory.to_string());
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_version_remembered_is_passed_and_proved_from_then_on() {
+        let place = Place::new();
+        let (a, b) = (place.write("a", lines(0..100)), place.0.path().join("b"));
+        write_old(&place, &a, &lines(0..100));
+        assert!(matches!(import(&place, &[&a]).await.1[..], [Notice::Counted { settled_at: 5, .. }]));
+        fs::rename(&a, &b).unwrap();
+        assert!(matches!(import(&place, &[&b]).await.1[..], [Notice::Renamed { settled_at: 5, .. }]));
+        // Where the file was moved before, nothing is proved; that is told.
+        write_old(&place, &a, &lines(0..100));
+        let (text, notices) = import(&place, &[&b]).await;
+        assert_eq!((text, notices), (lines(0..100), vec![Notice::Alike { path: b, of: a, settled_at: 5 }]));
+    }
+
+    #[test]
+    fn an_acknowledgement_needs_no_new_thread() {
+        let place = Place::new();
+        let file = place.write("a", lines(0..9));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            let (mut queue, _) = place.open(&[&file], LIMITS);
+            let all = rest(&mut queue).await;
+            // The only thread that there may be is taken.
+            let taken = tokio::task::spawn_blocking(move || held.recv());
+            let acknowledged = queue.acknowledge(all[0].receipt);
+            let in_time = tokio::time::timeout(Duration::from_secs(10), acknowledged).await;
+            drop(release);
+            assert!(in_time.is_ok_and(|result| result.is_ok()) && taken.await.is_ok());
+        });
     }
 
     #[derive(Debug, Clone)]
@@ -1033,6 +1257,9 @@ mod tests {
             let mut expected = Vec::new();
             let mut files = Vec::new();
             for (part, written, members) in &parts {
+                // No two are the same, and none is the beginning of another.
+                let mut part = part.clone();
+                part.insert(0, Some(json!({ "id": files.len() })));
                 let long = json!({ "id": "x".repeat(3000) });
                 let all: Vec<_> = part.iter().map(|event| event.clone().unwrap_or(long.clone())).collect();
                 // A whole line that is an envelope must not be too long itself.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes what a version leaves behind when it is killed: tests/upgrade/VERSION-format-N, for tests/upgrade.rs.
+"""Writes what a version leaves behind when it is killed, for tests/upgrade.rs: tests/upgrade/VERSION-format-N-imports-M,
+with the formats of the queue and of `imports.json`.
 
     tests/upgrade/write.py BINARY [VERSION]
 
@@ -153,7 +154,8 @@ def main():
         waiting = push_and_kill(binary, str(configuration), push_address, admin_address)
         head = sorted(queue.glob("*.log"))[0].read_bytes()[:12]
         format_number = struct.unpack("<I", head[8:])[0]
-        sample = HERE / f"{version}-format-{format_number}"
+        imports = json.loads((queue / "imports.json").read_text())["version"]
+        sample = HERE / f"{version}-format-{format_number}-imports-{imports}"
         shutil.rmtree(sample, ignore_errors=True)
         shutil.copytree(queue, sample / "queue", ignore=shutil.ignore_patterns("lock"))
         shutil.copy(IMPORT, sample / "import.ndjson")

@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
-use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::OpenError;
+use super::encoding::{decode, encode};
 use super::fingerprint::Fingerprint;
 use super::judge::Layout;
 
 const NAME: &str = "imports.json";
-/// The format that this program writes. A program refuses newer ones: it can't know what they mean.
-const VERSION: u32 = 1;
 
 /// How far the settled flushes have come in one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// How it was read: judged once, so that a file that grows is not read another way.
     pub(super) layout: Layout,
@@ -25,7 +27,6 @@ pub(super) struct Mark {
     /// Whether that is all of it.
     pub(super) finished: bool,
     /// Of Avro, where the container begins that holds there, if it is not the first of the file.
-    #[serde(default, skip_serializing_if = "is_first")]
     pub(super) container: u64,
     /// Of the bytes on disk that the position stands for.
     pub(super) fingerprint: Fingerprint,
@@ -43,41 +44,30 @@ impl Mark {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn is_first(container: &u64) -> bool {
-    *container == 0
-}
-
 /// What is remembered of one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
-    #[serde(flatten)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Where it was seen last: an absolute path, and no more than a hint.
+    pub(super) path: String,
     pub(super) mark: Mark,
+    /// When the file itself says that it was changed last, in nanoseconds since 1970, if that can be relied on: while
+    /// it says so, its content need not be read to know that it is the same.
+    pub(super) changed: Option<u64>,
     /// When it was written, in Unix seconds.
     pub(super) settled_at: u64,
 }
 
-/// What is remembered, by the absolute path of the file.
+/// What a record is called within one run.
+pub(super) type Id = u64;
+
+/// What is remembered, each content once for each place that it was seen at.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     path: PathBuf,
-    entries: BTreeMap<String, Entry>,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
-}
-
-#[derive(Deserialize)]
-struct Read {
-    files: BTreeMap<String, Entry>,
-}
-
-#[derive(Serialize)]
-struct Written<'m> {
-    version: u32,
-    files: &'m BTreeMap<String, Entry>,
+    records: BTreeMap<Id, Record>,
+    next: Id,
+    /// Whether it says more than the disk.
+    is_unwritten: bool,
 }
 
 impl Memory {
@@ -87,13 +77,16 @@ impl Memory {
     /// When it can't be read, is damaged, or was written by a newer version of this program.
     pub(super) fn load(directory: &Path) -> Result<Self, OpenError> {
         let path = directory.join(NAME);
-        let entries = match make_directory(directory).and_then(|()| fs::read(&path)) {
-            Ok(bytes) => parse(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        let records = match make_directory(directory).and_then(|()| fs::read(&path)) {
+            Ok(bytes) => decode(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error.to_string()),
         };
-        match entries {
-            Ok(entries) => Ok(Self { path, entries }),
+        match records {
+            Ok(records) => {
+                let next = records.len() as Id;
+                Ok(Self { path, records: (0..).zip(records).collect(), next, is_unwritten: false })
+            }
             Err(problem) => Err(OpenError::Memory { path, problem }),
         }
     }
@@ -103,28 +96,39 @@ impl Memory {
         OpenError::Memory { path: self.path.clone(), problem }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Entry> {
-        self.entries.get(key)
+    pub(super) fn records(&self) -> &BTreeMap<Id, Record> {
+        &self.records
     }
 
-    pub(super) fn set(&mut self, key: &str, entry: Entry) {
-        self.entries.insert(key.to_owned(), entry);
+    pub(super) fn add(&mut self, record: Record) -> Id {
+        let id = self.next;
+        self.next += 1;
+        self.set(id, record);
+        id
     }
 
-    pub(super) fn forget(&mut self, key: &str) {
-        self.entries.remove(key);
+    pub(super) fn set(&mut self, id: Id, record: Record) {
+        self.is_unwritten |= self.records.get(&id) != Some(&record);
+        self.records.insert(id, record);
     }
 
-    /// Forgets files outside the present run until it and they are `files_max` at most: first those that
-    /// were finished, the oldest of them first.
-    pub(super) fn make_room(&mut self, run: &HashSet<&str>, files_max: usize) {
-        let mut others: Vec<_> = self.entries.iter().filter(|(key, _)| !run.contains(key.as_str())).collect();
-        let surplus = (others.len() + run.len()).saturating_sub(files_max);
-        others.sort_by_key(|(_, entry)| (!entry.mark.finished, entry.settled_at));
-        let surplus: Vec<_> = others.into_iter().take(surplus).map(|(key, _)| key.clone()).collect();
-        for key in surplus {
-            self.entries.remove(&key);
-        }
+    pub(super) fn forget(&mut self, id: Id) {
+        self.is_unwritten |= self.records.remove(&id).is_some();
+    }
+
+    /// Whether something was changed since this was asked last, or since it was read.
+    pub(super) fn take_unwritten(&mut self) -> bool {
+        std::mem::take(&mut self.is_unwritten)
+    }
+
+    /// Forgets records, but none of the present run's, until they and those that it adds are `files_max` at most:
+    /// first those that were finished, the oldest of them first.
+    pub(super) fn make_room(&mut self, run: &HashSet<Id>, added: usize, files_max: usize) {
+        let surplus = (self.records.len() + added).saturating_sub(files_max);
+        let mut others: Vec<_> = self.records.iter().filter(|(id, _)| !run.contains(id)).collect();
+        others.sort_by_key(|(_, record)| (!record.mark.finished, record.settled_at));
+        let surplus: Vec<_> = others.into_iter().take(surplus).map(|(id, _)| *id).collect();
+        surplus.into_iter().for_each(|id| self.forget(id));
     }
 
     /// Makes what is remembered durable: after a power cut the file is the old one or this one.
@@ -143,12 +147,60 @@ impl Memory {
 
     fn replace(&self) -> io::Result<()> {
         let temporary = self.path.with_extension("json.new");
-        let bytes = serde_json::to_vec(&Written { version: VERSION, files: &self.entries })?;
+        let bytes = encode(self.records.values())?;
         let mut file = File::create(&temporary)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
         sync_parent(&self.path)
+    }
+}
+
+/// The thread that writes a memory. It is there from the start, so that no import fails half-way because the system gives
+/// no thread any more.
+pub(super) struct Writer {
+    orders: SyncSender<Arc<Memory>>,
+    written: mpsc::Receiver<Result<(), String>>,
+    is_writing: bool,
+}
+
+impl Writer {
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start() -> io::Result<Self> {
+        let (orders, taken) = sync_channel::<Arc<Memory>>(1);
+        let (said, written) = mpsc::channel(1);
+        thread::Builder::new().name("import-memory".to_owned()).spawn(move || {
+            while let Ok(memory) = taken.recv() {
+                let result = memory.write();
+                // Before it is told, so that the memory can be changed without a copy.
+                drop(memory);
+                if said.blocking_send(result).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { orders, written, is_writing: false })
+    }
+
+    /// Begins to write; the one before has been waited for.
+    pub(super) fn begin(&mut self, memory: Arc<Memory>) {
+        // A thread that is gone is told by `wait`.
+        let _told_later = self.orders.try_send(memory);
+        self.is_writing = true;
+    }
+
+    /// Waits for what was begun, if anything was. A call that is given up leaves it to the next.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub(super) async fn wait(&mut self) -> Result<(), String> {
+        if !self.is_writing {
+            return Ok(());
+        }
+        let written = self.written.recv().await;
+        self.is_writing = false;
+        written.unwrap_or_else(|| Err("the thread that writes the memory ended unexpectedly".to_owned()))
     }
 }
 
@@ -166,25 +218,6 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// The version comes first, so that a newer format is told from a damaged file.
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
-    let damaged = |error: serde_json::Error| {
-        format!(
-            "it is damaged ({error}); restore it, or remove it and import only files that have not been \
-             counted yet"
-        )
-    };
-    let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if version != VERSION {
-        return Err(format!(
-            "it has format {version}, and this version of braze-datadog reads format {VERSION}; use the \
-             version that wrote it"
-        ));
-    }
-    let Read { files } = serde_json::from_slice(bytes).map_err(damaged)?;
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
@@ -192,14 +225,12 @@ mod tests {
     use super::super::fingerprint::Fingerprinter;
     use super::*;
 
-    fn entry(position: u64, finished: bool, settled_at: u64) -> Entry {
+    fn record(path: &str, position: u64, finished: bool, settled_at: u64) -> Record {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[7; 100], 0).unwrap();
         let fingerprint = Fingerprinter::default().take(&file, position, &[]).unwrap();
-        Entry {
-            mark: Mark { layout: Layout::Document, position, finished, container: 0, fingerprint },
-            settled_at,
-        }
+        let mark = Mark { layout: Layout::Document, position, finished, container: 0, fingerprint };
+        Record { path: path.to_owned(), mark, changed: None, settled_at }
     }
 
     #[test]
@@ -207,12 +238,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("made/when/missing");
         let mut memory = Memory::load(&directory).unwrap();
-        memory.set("/a \"b\"/ü", entry(10, true, 5));
+        memory.add(record("/a \"b\"/ü", 10, true, 5));
         memory.write().unwrap();
-        memory.set("/c", entry(20, false, 6));
+        memory.add(record("/c", 20, false, 6));
         memory.write().unwrap();
         let read = Memory::load(&directory).unwrap();
-        assert_eq!(read.entries, memory.entries);
+        assert_eq!(read.records, memory.records);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "the temporary file is gone");
     }
 
@@ -221,9 +252,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("imports.json.new"), "{\"version\":1,\"fi").unwrap();
         let mut memory = Memory::load(root.path()).unwrap();
-        memory.set("/a", entry(10, true, 5));
+        memory.add(record("/a", 10, true, 5));
         memory.write().unwrap();
-        assert_eq!(Memory::load(root.path()).unwrap().entries, memory.entries);
+        assert_eq!(Memory::load(root.path()).unwrap().records, memory.records);
     }
 
     #[test]
@@ -234,7 +265,8 @@ mod tests {
             ("", "damaged"),
             ("{\"version\":1,\"files\":{\"/a\":", "damaged"),
             ("{\"version\":1,\"files\":{\"/a\":{}}}", "damaged"),
-            ("{\"version\":2,\"files\":7}", "use the version that wrote it"),
+            ("{\"version\":2,\"files\":[\n]}", "damaged"),
+            ("{\"version\":3,\"files\":7}", "use the version that wrote it"),
         ] {
             fs::write(&path, text).unwrap();
             let message = Memory::load(root.path()).unwrap_err().to_string();
@@ -252,22 +284,34 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_changed_need_not_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        let mut memory = Memory::load(root.path()).unwrap();
+        assert!(!memory.take_unwritten());
+        let id = memory.add(record("/a", 10, true, 5));
+        assert!(memory.take_unwritten() && !memory.take_unwritten());
+        memory.set(id, record("/a", 10, true, 5));
+        assert!(!memory.take_unwritten());
+        memory.forget(id);
+        assert!(memory.take_unwritten());
+    }
+
+    #[test]
     fn the_oldest_finished_files_are_forgotten_first_and_those_of_the_run_never() {
         let root = tempfile::tempdir().unwrap();
         let mut memory = Memory::load(root.path()).unwrap();
-        for (key, finished, settled_at) in
+        for (path, finished, settled_at) in
             [("/run", true, 0), ("/half", false, 1), ("/old", true, 2), ("/new", true, 3)]
         {
-            memory.set(key, entry(10, finished, settled_at));
+            memory.add(record(path, 10, finished, settled_at));
         }
-        let run = HashSet::from(["/run", "/unknown"]);
         let mut left = |files_max| {
-            memory.make_room(&run, files_max);
-            memory.entries.keys().cloned().collect::<Vec<_>>()
+            memory.make_room(&HashSet::from([0]), 1, files_max);
+            memory.records.values().map(|record| record.path.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(left(5), ["/half", "/new", "/old", "/run"]);
-        assert_eq!(left(4), ["/half", "/new", "/run"]);
-        assert_eq!(left(3), ["/half", "/run"]);
+        assert_eq!(left(5), ["/run", "/half", "/old", "/new"]);
+        assert_eq!(left(4), ["/run", "/half", "/new"]);
+        assert_eq!(left(3), ["/run", "/half"]);
         assert_eq!(left(2), ["/run"]);
     }
 }

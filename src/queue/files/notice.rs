@@ -1,7 +1,9 @@
 //! What an import has to say about its files before it starts.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::memory::Mark;
 
 /// Something about one of the given files that a person should know. `Display` is the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +17,45 @@ pub enum Notice {
         /// When its last event was settled, in Unix seconds.
         settled_at: u64,
     },
+    /// The file has been counted to its end where it lay before, and is passed.
+    Renamed {
+        /// As it was given.
+        path: PathBuf,
+        /// Where it lay when it was counted.
+        before: PathBuf,
+        /// Its size on disk.
+        bytes: u64,
+        /// When its last event was settled, in Unix seconds.
+        settled_at: u64,
+    },
+    /// The file holds the same bytes as another one, which has been counted to its end, and is passed.
+    Copied {
+        /// As it was given.
+        path: PathBuf,
+        /// The other one.
+        of: PathBuf,
+        /// Their size on disk.
+        bytes: u64,
+        /// When the last event of the other one was settled, in Unix seconds; none if the present run has read it.
+        settled_at: Option<u64>,
+    },
+    /// The file is a beginning of what was counted; nothing in it is new, and it is passed.
+    CutShort {
+        /// As it was given.
+        path: PathBuf,
+        /// Where what was counted was seen last.
+        of: PathBuf,
+        /// Its size on disk.
+        bytes: u64,
+        /// How many bytes of the file on disk have been counted.
+        counted: u64,
+    },
     /// An import of the file was interrupted; it goes on where the settled flushes ended.
     Continued {
         /// As it was given.
         path: PathBuf,
+        /// Where it lay then, if that was elsewhere.
+        before: Option<PathBuf>,
         /// The position in its uncompressed content.
         position: u64,
     },
@@ -26,6 +63,8 @@ pub enum Notice {
     Grown {
         /// As it was given.
         path: PathBuf,
+        /// Where it lay then, if that was elsewhere.
+        before: Option<PathBuf>,
         /// The position in its uncompressed content.
         position: u64,
     },
@@ -33,6 +72,16 @@ pub enum Notice {
     Changed {
         /// As it was given.
         path: PathBuf,
+    },
+    /// The file may have been counted under another path by an earlier version, which did not keep what would prove it;
+    /// it is counted.
+    Alike {
+        /// As it was given.
+        path: PathBuf,
+        /// The other path.
+        of: PathBuf,
+        /// When the last event of the other one was settled, in Unix seconds.
+        settled_at: u64,
     },
     /// An entry of a directory that can't be imported; all others are, and the run fails at its end.
     LeftOut {
@@ -48,6 +97,27 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// That a file, of which this much has been counted, goes on.
+    pub(super) fn going_on(path: &Path, before: Option<PathBuf>, mark: &Mark) -> Self {
+        let (path, position) = (path.to_owned(), mark.position);
+        if mark.finished {
+            Notice::Grown { path, before, position }
+        } else {
+            Notice::Continued { path, before, position }
+        }
+    }
+}
+
+/// ` as …`, if there is something to say.
+struct As<'p>(Option<&'p Path>);
+
+impl fmt::Display for As<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |path| write!(f, " as {}", path.display()))
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -57,15 +127,47 @@ impl fmt::Display for Notice {
                 path.display(),
                 Utc(*settled_at)
             ),
-            Notice::Continued { path, position } => write!(
+            Notice::Renamed { path, before, bytes, settled_at } => write!(
                 f,
-                "{} was counted up to byte {position} of its content; the import goes on there",
-                path.display()
+                "{} was counted on {} as {}, {bytes} bytes; use --again to count it anew",
+                path.display(),
+                Utc(*settled_at),
+                before.display()
             ),
-            Notice::Grown { path, position } => write!(
+            Notice::Copied { path, of, bytes, settled_at } => {
+                write!(f, "{} holds the same {bytes} bytes as {}, which was ", path.display(), of.display())?;
+                match settled_at {
+                    Some(settled_at) => write!(f, "counted on {}", Utc(*settled_at))?,
+                    None => f.write_str("read before it")?,
+                }
+                f.write_str("; it is passed; use --again to count it too")
+            }
+            Notice::CutShort { path, of, bytes, counted } => write!(
                 f,
-                "{} was counted and has grown since; the import goes on at byte {position} of its content",
-                path.display()
+                "{} holds the first {bytes} of {counted} bytes that were counted of {}; nothing in it is new; use \
+                 --again to count it anew",
+                path.display(),
+                of.display()
+            ),
+            Notice::Continued { path, before, position } => write!(
+                f,
+                "{} was counted{} up to byte {position} of its content; the import goes on there",
+                path.display(),
+                As(before.as_deref())
+            ),
+            Notice::Grown { path, before, position } => write!(
+                f,
+                "{} was counted{} and has grown since; the import goes on at byte {position} of its content",
+                path.display(),
+                As(before.as_deref())
+            ),
+            Notice::Alike { path, of, settled_at } => write!(
+                f,
+                "{} may be {}, counted on {} by an earlier version, which did not keep what would prove it; it is \
+                 counted from the start",
+                path.display(),
+                of.display(),
+                Utc(*settled_at)
             ),
             Notice::Changed { path } => write!(
                 f,
@@ -114,6 +216,39 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(Utc(unix).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_file_that_lay_elsewhere_is_told_with_both_names() {
+        let (path, of): (PathBuf, PathBuf) = ("b".into(), "a".into());
+        let (bytes, settled_at, position) = (12, 1_795_341_600, 7);
+        let before = of.clone();
+        for (notice, text) in [
+            (
+                Notice::Renamed { path: path.clone(), before: of.clone(), bytes, settled_at },
+                "b was counted on 2026-11-22T10:00:00Z as a, 12 bytes; use --again to count it anew",
+            ),
+            (
+                Notice::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: Some(settled_at) },
+                "b holds the same 12 bytes as a, which was counted on 2026-11-22T10:00:00Z; it is passed; use --again \
+                 to count it too",
+            ),
+            (
+                Notice::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: None },
+                "b holds the same 12 bytes as a, which was read before it; it is passed; use --again to count it too",
+            ),
+            (
+                Notice::CutShort { path: path.clone(), of, bytes, counted: 24 },
+                "b holds the first 12 of 24 bytes that were counted of a; nothing in it is new; use --again to count it \
+                 anew",
+            ),
+            (
+                Notice::Grown { path, before: Some(before), position },
+                "b was counted as a and has grown since; the import goes on at byte 7 of its content",
+            ),
+        ] {
+            assert_eq!(notice.to_string(), text);
         }
     }
 

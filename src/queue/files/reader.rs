@@ -15,8 +15,10 @@ use super::content::Content;
 use super::fingerprint::Fingerprinter;
 use super::judge::{Layout, judge};
 use super::lines::Lines;
-use super::list::{Found, Kind};
+use super::list::Kind;
 use super::memory::Mark;
+use super::notice::Notice;
+use super::plan::{Planned, Seen, Sight, Start};
 use super::pool::Pool;
 use super::progress::Progress;
 use super::split::{Pieces, Splitter};
@@ -27,18 +29,12 @@ use crate::queue::Framing;
 /// buffers; a buffer is half a MiB, and 16 MiB only while it holds a line of that length.
 const HANDED_MAX: usize = 2;
 
-/// A file that is to be read, and from where.
-#[derive(Debug)]
-pub(super) struct Planned {
-    pub(super) found: Found,
-    /// What an earlier run has settled of it.
-    pub(super) start: Option<Mark>,
-}
-
 /// What the reader hands over.
 #[derive(Debug)]
 pub(super) enum Handed {
     Chunk(Chunk),
+    /// Something about a file that is read, or is passed with this mark: what it holds has been handed over before.
+    Noticed(Notice, Option<(usize, Mark)>),
     /// A file of a directory can't be read, or not to its end; the next one follows.
     LeftOut(String),
     /// A file can't be read on; nothing follows.
@@ -68,7 +64,8 @@ enum Stop {
     Failed(String),
 }
 
-/// Starts reading. The thread ends with the last file, after a failure, or when the receiver is dropped.
+/// Starts reading. The thread ends with the last file, after a failure, or when the receiver is dropped. What is there
+/// twice is handed over twice only if it `repeats`.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -76,13 +73,15 @@ pub(super) fn start(
     files: Arc<[Planned]>,
     progress: Arc<Progress>,
     limits: Limits,
+    repeats: bool,
 ) -> io::Result<mpsc::Receiver<Handed>> {
     let (handed, receiver) = mpsc::channel(HANDED_MAX);
     let mut outbox = Outbox { handed, held: None };
     thread::Builder::new().name("import".to_owned()).spawn(move || {
         let pool = Pool::new(limits.chunk_bytes);
+        let mut seen = (!repeats).then(Seen::default);
         for (index, planned) in files.iter().enumerate() {
-            match read_file(index, planned, &progress, limits, &pool, &mut outbox) {
+            match read_file(index, planned, &mut seen, &progress, limits, &pool, &mut outbox) {
                 Ok(()) => progress.add_file(),
                 Err(Stop::Closed) => return,
                 Err(Stop::Failed(problem)) if planned.found.is_listed => {
@@ -101,24 +100,42 @@ pub(super) fn start(
 fn read_file(
     index: usize,
     planned: &Planned,
+    seen: &mut Option<Seen>,
     progress: &Arc<Progress>,
     limits: Limits,
     pool: &Pool,
     outbox: &mut Outbox,
 ) -> Result<(), Stop> {
     let path = &planned.found.path;
+    let sight = seen.as_ref().map_or(Ok(None), |seen| seen.find(planned));
+    let found = match sight.map_err(|error| fail(path, 0, &error))? {
+        Some(Sight::Passed(notice, mark)) => {
+            progress.add_bytes(usize::try_from(planned.bytes.unwrap_or_default()).unwrap_or(usize::MAX));
+            return outbox.notice(notice, mark.map(|mark| (index, mark))).map_err(|_| Stop::Closed);
+        }
+        Some(Sight::From(notice, start)) => {
+            outbox.notice(notice, None).map_err(|_| Stop::Closed)?;
+            Some(start)
+        }
+        None => None,
+    };
+    let start = found.as_ref().or(planned.start.as_ref());
     let mut reading =
-        Reading::open(index, planned, progress, limits).map_err(|error| fail(path, 0, &error))?;
+        Reading::open(index, planned, start, progress, limits).map_err(|error| fail(path, 0, &error))?;
     let read = match reading.layout {
         Layout::Lines => reading.lines(pool, limits, outbox),
-        Layout::Document => reading.document(planned, limits, outbox),
-        Layout::Avro => reading.blocks(planned, limits, outbox),
+        Layout::Document => reading.document(start, limits, outbox),
+        Layout::Avro => reading.blocks(planned, start, limits, outbox),
     };
-    read.and_then(|()| reading.finish(path, outbox)).map_err(|failure| match failure {
+    let mark = read.and_then(|()| reading.finish(path, outbox)).map_err(|failure| match failure {
         Failure::Closed => Stop::Closed,
         Failure::Read(error) => fail(path, reading.content.position(), &error),
         Failure::At(position, error) => fail(path, position, &error),
-    })
+    })?;
+    if let (Some(seen), Some(mark)) = (seen, mark) {
+        seen.add(planned, mark);
+    }
+    Ok(())
 }
 
 fn fail(path: &Path, position: u64, error: &io::Error) -> Stop {
@@ -156,7 +173,13 @@ struct Reading {
 
 impl Reading {
     /// Opens a file and goes to where it is to be read from; a document is always read from its beginning.
-    fn open(index: usize, planned: &Planned, progress: &Arc<Progress>, limits: Limits) -> io::Result<Self> {
+    fn open(
+        index: usize,
+        planned: &Planned,
+        start: Option<&Start>,
+        progress: &Arc<Progress>,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let path = &planned.found.path;
         let (reader, file): (super::content::Reader, _) = match planned.found.kind {
             Kind::StandardInput => (Box::new(io::stdin()), None),
@@ -167,21 +190,19 @@ impl Reading {
             }
         };
         let mut content = Content::new(reader, Arc::clone(progress))?;
-        let layout = match (&planned.start, &file) {
+        let mut prints = Fingerprinter::default();
+        let layout = match (start, &file) {
             (Some(start), Some(file)) => {
-                // It was the same file when the import began, which may be hours ago.
-                if !start.fingerprint.matches(file)? {
-                    return Err(io::Error::other("it was replaced after the import began"));
+                prints = start.go_on(file)?;
+                if start.mark.layout == Layout::Lines {
+                    content.skip_to(start.mark.position, file)?;
                 }
-                if start.layout == Layout::Lines {
-                    content.skip_to(start.position, file)?;
-                }
-                start.layout
+                start.mark.layout
             }
             _ if content.is_avro() => Layout::Avro,
             _ => judge(&mut content, limits.look_ahead_bytes),
         };
-        let file = file.map(|file| (file, Fingerprinter::default()));
+        let file = file.map(|file| (file, prints));
         Ok(Self { index, file, content, layout, container: 0 })
     }
 
@@ -197,17 +218,23 @@ impl Reading {
         Ok(())
     }
 
-    fn blocks(&mut self, planned: &Planned, limits: Limits, outbox: &mut Outbox) -> Result<(), Failure> {
+    fn blocks(
+        &mut self,
+        planned: &Planned,
+        start: Option<&Start>,
+        limits: Limits,
+        outbox: &mut Outbox,
+    ) -> Result<(), Failure> {
         let (path, eager) = (planned.found.path.clone(), self.is_stream());
-        let start = planned.start.as_ref().zip(self.file.as_ref().map(|(file, _)| Arc::clone(file)));
+        let start = start.zip(self.file.as_ref().map(|(file, _)| Arc::clone(file)));
         if let Some((start, file)) = &start
-            && start.container > 0
+            && start.mark.container > 0
         {
-            self.content.skip_to(start.container, file)?;
+            self.content.skip_to(start.mark.container, file)?;
         }
         let mut blocks = Blocks::open(&mut self.content, path, eager)?;
         if let Some((start, file)) = &start {
-            blocks.skip_to(start.position, &mut self.content, file)?;
+            blocks.skip_to(start.mark.position, &mut self.content, file)?;
         }
         loop {
             let next = blocks.next(&mut self.content, limits.chunk_bytes);
@@ -219,8 +246,13 @@ impl Reading {
         Ok(())
     }
 
-    fn document(&mut self, planned: &Planned, limits: Limits, outbox: &mut Outbox) -> Result<(), Failure> {
-        let settled = planned.start.as_ref().map_or(0, |start| start.position);
+    fn document(
+        &mut self,
+        start: Option<&Start>,
+        limits: Limits,
+        outbox: &mut Outbox,
+    ) -> Result<(), Failure> {
+        let settled = start.map_or(0, |start| start.mark.position);
         let mut splitter = Splitter::new(self.content.position(), settled, limits.event_bytes_max);
         let mut buffer = vec![0; limits.chunk_bytes];
         loop {
@@ -256,8 +288,8 @@ impl Reading {
         outbox.put(Chunk { body, framing, oversized, file: self.index, end: position, mark })
     }
 
-    /// The end of the file belongs to its last chunk: when that is settled, all of the file is.
-    fn finish(&mut self, path: &Path, outbox: &mut Outbox) -> Result<(), Failure> {
+    /// The end of the file belongs to its last chunk: when that is settled, all of the file is, and this mark says so.
+    fn finish(&mut self, path: &Path, outbox: &mut Outbox) -> Result<Option<Mark>, Failure> {
         if let Some(format) = self.content.left_out_behind() {
             let format = format.name();
             tracing::warn!(
@@ -265,10 +297,13 @@ impl Reading {
                 "bytes that are no {format} follow the compressed content; they are left out, as gunzip does"
             );
         }
+        let mut mark = None;
         if let Some(chunk) = &mut outbox.held {
-            chunk.mark = self.mark(self.content.position(), &[], true)?;
+            mark = self.mark(self.content.position(), &[], true)?;
+            chunk.mark.clone_from(&mark);
         }
-        outbox.put_held()
+        outbox.put_held()?;
+        Ok(mark)
     }
 
     fn mark(&mut self, position: u64, body: &[u8], finished: bool) -> io::Result<Option<Mark>> {
@@ -304,6 +339,12 @@ impl Outbox {
 
     fn send(&self, chunk: Chunk) -> Result<(), Failure> {
         self.handed.blocking_send(Handed::Chunk(chunk)).map_err(|_| Failure::Closed)
+    }
+
+    /// Says something about the file that comes next, after what came of the one before.
+    fn notice(&mut self, notice: Notice, passed: Option<(usize, Mark)>) -> Result<(), Failure> {
+        self.put_held()?;
+        self.handed.blocking_send(Handed::Noticed(notice, passed)).map_err(|_| Failure::Closed)
     }
 
     /// Says that a file is not read on, after what came of it.

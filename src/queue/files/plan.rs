@@ -1,0 +1,345 @@
+//! Decides what is to be read of each file before anything is counted.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::blocks::Blocks;
+use super::content::Content;
+use super::fingerprint::{Fingerprint, Fingerprinter};
+use super::index::{Counted, Index, Known};
+use super::list::{Found, Kind, unreadable};
+use super::memory::{Id, Mark, Memory, Record};
+use super::{Notice, OpenError};
+
+/// A file that was changed more lately than this may be changed once more within the same tick of its clock.
+const TICK_SECONDS: u64 = 2;
+
+/// A file that is to be read, and from where.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) found: Found,
+    /// What has been settled of it.
+    pub(super) start: Option<Start>,
+    /// What it is remembered as; none before something of it is settled.
+    pub(super) record: Option<Id>,
+    /// When it was changed last; see [`Record::changed`].
+    pub(super) changed: Option<u64>,
+    /// How many bytes on disk are to be read, if that can be known.
+    pub(super) bytes: Option<u64>,
+}
+
+/// Where a file is read from, if not from its start.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) mark: Mark,
+    prints: Box<Fingerprinter>,
+    /// When the file was changed last, as it said when it was compared.
+    changed: u64,
+}
+
+impl Start {
+    pub(super) fn new(mark: Mark, prints: Box<Fingerprinter>, metadata: &Metadata) -> Self {
+        Self { mark, prints, changed: changed(metadata) }
+    }
+
+    /// The prints of what has been settled, to be taken on.
+    ///
+    /// # Errors
+    /// When the file is another one by now: it may be hours that it was compared.
+    pub(super) fn go_on(&self, file: &File) -> io::Result<Fingerprinter> {
+        if changed(&file.metadata()?) == self.changed {
+            return Ok(Fingerprinter::clone(&self.prints));
+        }
+        let prints = self.mark.fingerprint.go_on(file)?;
+        prints.ok_or_else(|| io::Error::other("it was replaced after the import began"))
+    }
+}
+
+/// When a file itself says that it was changed last, in its content or otherwise: nobody can set that time.
+fn changed(metadata: &Metadata) -> u64 {
+    let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
+    let nanoseconds = u64::try_from(metadata.ctime_nsec()).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// Decides for one file after the other.
+pub(super) struct Planner {
+    memory: Option<Memory>,
+    index: Index,
+    again: bool,
+    now: u64,
+    /// The records of the present run.
+    run: HashSet<Id>,
+    added: usize,
+    pub(super) notices: Vec<Notice>,
+}
+
+impl Planner {
+    pub(super) fn new(memory: Option<Memory>, again: bool, now: u64) -> Self {
+        let index = memory.as_ref().map(|memory| Index::of(memory.records())).unwrap_or_default();
+        Self { memory, index, again, now, run: HashSet::new(), added: 0, notices: Vec::new() }
+    }
+
+    /// The memory as it is when the run begins, and what there is to say.
+    pub(super) fn finish(self, files_max: usize) -> (Option<Memory>, Vec<Notice>) {
+        let Self { mut memory, run, added, notices, .. } = self;
+        if let Some(memory) = &mut memory {
+            memory.make_room(&run, added, files_max);
+        }
+        (memory, notices)
+    }
+
+    /// Decides from where a file is read; none if it is passed.
+    pub(super) fn plan(&mut self, found: Found) -> Result<Option<Planned>, OpenError> {
+        let Kind::Regular { key } = &found.kind else {
+            return Ok(Some(Planned { found, start: None, record: None, changed: None, bytes: None }));
+        };
+        let look = || {
+            let file = File::open(&found.path)?;
+            let metadata = file.metadata()?;
+            Ok((file, metadata))
+        };
+        let (file, metadata) = look().map_err(|error| unreadable(&found.path, &error))?;
+        let recognised = self.recognise(&found.path, key, &file, &metadata);
+        let Some((start, record)) = recognised.map_err(|error| unreadable(&found.path, &error))? else {
+            return Ok(None);
+        };
+        check(&found.path, file).map_err(|error| unreadable(&found.path, &error))?;
+        match record {
+            Some(record) => drop(self.run.insert(record)),
+            None => self.added += 1,
+        }
+        let bytes = metadata.len() - start.as_ref().map_or(0, |start| start.mark.bytes_skipped());
+        let changed = self.reliable(&metadata);
+        Ok(Some(Planned { found, start, record, changed, bytes: Some(bytes) }))
+    }
+
+    /// Where the file is to be read from, and the record that this goes into; none if it is passed.
+    fn recognise(
+        &mut self,
+        path: &Path,
+        key: &str,
+        file: &File,
+        metadata: &Metadata,
+    ) -> io::Result<Option<(Option<Start>, Option<Id>)>> {
+        let Some(memory) = &mut self.memory else { return Ok(Some((None, None))) };
+        if !self.again
+            && let Some(id) = untouched(&self.index, memory, key, file, metadata)?
+        {
+            self.pass(path, key, id, None, metadata);
+            return Ok(None);
+        }
+        let bytes = metadata.len();
+        let Known { best, all, alike } = self.index.find(memory.records(), file, bytes, key)?;
+        if self.again {
+            all.into_iter().chain(best.map(|(id, _)| id)).for_each(|id| memory.forget(id));
+            return Ok(Some((None, None)));
+        }
+        match best {
+            Some((id, Counted::Whole(print))) => self.pass(path, key, id, Some(print), metadata),
+            Some((id, Counted::Cut)) => self.pass_cut(path, id, bytes),
+            Some((id, Counted::Part(prints))) => {
+                return Ok(Some(self.go_on(path, key, id, prints, metadata)));
+            }
+            None => {
+                self.tell_new(path, key, alike);
+                return Ok(Some((None, None)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes a file that has been counted as a whole.
+    fn pass(&mut self, path: &Path, key: &str, id: Id, print: Option<Fingerprint>, metadata: &Metadata) {
+        let changed = self.reliable(metadata);
+        let Some(memory) = &mut self.memory else { return };
+        let Some(mut record) = memory.records().get(&id).cloned() else { return };
+        // One that an earlier version has written knows less.
+        record.mark.fingerprint = print.unwrap_or(record.mark.fingerprint);
+        let (path, bytes, settled_at) = (path.to_owned(), metadata.len(), record.settled_at);
+        let before = PathBuf::from(&record.path);
+        record.changed = changed.or(record.changed.filter(|_| record.path == key));
+        let notice = if record.path == key {
+            let first = self.index.first_of(&record, memory.records()).filter(|first| *first != id);
+            let first = first.and_then(|first| Some(memory.records().get(&first)?.path.clone()));
+            memory.set(id, record);
+            self.run.insert(id);
+            match first.filter(|first| first != key) {
+                Some(of) => Notice::Copied { path, of: of.into(), bytes, settled_at: Some(settled_at) },
+                None => Notice::Counted { path, bytes, settled_at },
+            }
+        } else if is_still_there(&record) {
+            record.changed = changed;
+            key.clone_into(&mut record.path);
+            let id = memory.add(record.clone());
+            self.index.add(id, &record);
+            self.run.insert(id);
+            Notice::Copied { path, of: before, bytes, settled_at: Some(settled_at) }
+        } else {
+            self.rename(id, key, changed);
+            Notice::Renamed { path, before, bytes, settled_at }
+        };
+        self.notices.push(notice);
+    }
+
+    /// Passes a file that is a beginning of what was counted.
+    fn pass_cut(&mut self, path: &Path, id: Id, bytes: u64) {
+        self.run.insert(id);
+        let record = self.memory.as_ref().and_then(|memory| memory.records().get(&id));
+        self.notices.extend(record.map(|record| Notice::CutShort {
+            path: path.to_owned(),
+            of: PathBuf::from(&record.path),
+            bytes,
+            counted: record.mark.fingerprint.end,
+        }));
+    }
+
+    /// Goes on in a file of which a part has been counted.
+    fn go_on(
+        &mut self,
+        path: &Path,
+        key: &str,
+        id: Id,
+        prints: Box<Fingerprinter>,
+        metadata: &Metadata,
+    ) -> (Option<Start>, Option<Id>) {
+        let record = self.memory.as_ref().and_then(|memory| memory.records().get(&id)).cloned();
+        let Some(record) = record else { return (None, None) };
+        let is_here = record.path == key;
+        let before = (!is_here).then(|| PathBuf::from(&record.path));
+        self.notices.push(Notice::going_on(path, before, &record.mark));
+        let id = if is_here {
+            Some(id)
+        } else if is_still_there(&record) {
+            // A record of its own, when something of it is settled.
+            None
+        } else {
+            self.rename(id, key, None);
+            Some(id)
+        };
+        (Some(Start::new(record.mark, prints, metadata)), id)
+    }
+
+    fn rename(&mut self, id: Id, key: &str, changed: Option<u64>) {
+        let Some(memory) = &mut self.memory else { return };
+        let Some(mut record) = memory.records().get(&id).cloned() else { return };
+        key.clone_into(&mut record.path);
+        record.changed = changed;
+        memory.set(id, record);
+        self.index.add_path(id, key);
+        self.run.insert(id);
+    }
+
+    /// Says why a file is counted from its start, where that may surprise.
+    fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) {
+        let Some(memory) = &self.memory else { return };
+        let path = path.to_owned();
+        if self.index.of_path(key, memory.records()).next().is_some() {
+            self.notices.push(Notice::Changed { path });
+        } else if let Some(alike) = alike.and_then(|id| memory.records().get(&id)) {
+            let of = PathBuf::from(&alike.path);
+            self.notices.push(Notice::Alike { path, of, settled_at: alike.settled_at });
+        }
+    }
+
+    fn reliable(&self, metadata: &Metadata) -> Option<u64> {
+        let changed = changed(metadata);
+        (changed / 1_000_000_000 + TICK_SECONDS <= self.now).then_some(changed)
+    }
+}
+
+/// What the present run has read to its end: nothing is counted twice because it is there twice.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    records: BTreeMap<Id, Record>,
+    index: Index,
+}
+
+/// What is to be done with a file that the present run has seen.
+#[derive(Debug)]
+pub(super) enum Sight {
+    /// It is passed, and remembered with this mark, if there is one.
+    Passed(Notice, Option<Mark>),
+    /// It is read from here.
+    From(Notice, Start),
+}
+
+impl Seen {
+    pub(super) fn add(&mut self, planned: &Planned, mark: Mark) {
+        let Kind::Regular { key } = &planned.found.kind else { return };
+        let record = Record { path: key.clone(), mark, changed: None, settled_at: 0 };
+        let id = self.records.len() as Id;
+        self.index.add(id, &record);
+        self.records.insert(id, record);
+    }
+
+    /// Whether a file, or more of it than has been settled before this run, has been read under another name.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub(super) fn find(&self, planned: &Planned) -> io::Result<Option<Sight>> {
+        let Kind::Regular { key } = &planned.found.kind else { return Ok(None) };
+        if self.records.is_empty() {
+            return Ok(None);
+        }
+        let file = File::open(&planned.found.path)?;
+        let metadata = file.metadata()?;
+        let Known { best, .. } = self.index.find(&self.records, &file, metadata.len(), key)?;
+        let Some((id, counted)) = best else { return Ok(None) };
+        let Some(record) = self.records.get(&id) else { return Ok(None) };
+        let settled = planned.start.as_ref().map_or(0, |start| start.mark.fingerprint.end);
+        let (path, of, bytes) = (planned.found.path.clone(), PathBuf::from(&record.path), metadata.len());
+        Ok(match counted {
+            Counted::Whole(_) => {
+                let notice = Notice::Copied { path, of, bytes, settled_at: None };
+                Some(Sight::Passed(notice, Some(record.mark.clone())))
+            }
+            Counted::Cut => {
+                let counted = record.mark.fingerprint.end;
+                Some(Sight::Passed(Notice::CutShort { path, of, bytes, counted }, None))
+            }
+            Counted::Part(prints) if record.mark.fingerprint.end > settled => {
+                let notice = Notice::going_on(&path, Some(of), &record.mark);
+                Some(Sight::From(notice, Start::new(record.mark.clone(), prints, &metadata)))
+            }
+            Counted::Part(_) => None,
+        })
+    }
+}
+
+/// The record of a finished file that lies where it lay and has not been touched since.
+fn untouched(
+    index: &Index,
+    memory: &Memory,
+    key: &str,
+    file: &File,
+    metadata: &Metadata,
+) -> io::Result<Option<Id>> {
+    let (bytes, changed) = (metadata.len(), changed(metadata));
+    for (id, record) in index.of_path(key, memory.records()) {
+        let Mark { finished, fingerprint, .. } = &record.mark;
+        let is_same = *finished && fingerprint.end == bytes && record.changed == Some(changed);
+        if is_same && fingerprint.looks_like(file)? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the content of a record still is where it was seen last.
+fn is_still_there(record: &Record) -> bool {
+    File::open(&record.path).and_then(|file| record.mark.fingerprint.looks_like(&file)).unwrap_or(false)
+}
+
+/// Looks at a file for it to fail now if it must.
+fn check(path: &Path, file: File) -> io::Result<()> {
+    let mut content = Content::new(Box::new(file), Arc::default())?;
+    if content.is_avro() {
+        Blocks::open(&mut content, path.to_owned(), false)?;
+    }
+    Ok(())
+}
