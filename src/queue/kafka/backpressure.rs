@@ -38,25 +38,26 @@ impl Poller {
             });
             if let Some(command) = command {
                 self.obey(command.unwrap_or(Command::Close))?;
+                self.attend_to_commits();
                 self.commit();
             }
             if Instant::now() >= patience {
                 self.pause();
-                self.idle(Duration::ZERO)?;
+                self.idle()?;
                 self.attend_to_commits();
+                self.commit();
                 patience = Instant::now() + PATIENCE;
             }
         }
     }
 
     /// Shows the group that this process is alive, and takes nothing.
-    pub(super) fn idle(&mut self, wait: Duration) -> Result<(), Halt> {
-        match self.consumer.poll(wait) {
+    fn idle(&mut self) -> Result<(), Halt> {
+        match self.consumer.poll(Duration::ZERO) {
             None => Ok(()),
             Some(Err(error)) => self.complain(&error),
             Some(Ok(message)) => {
-                // Of a partition that was assigned a moment ago, or of one that goes on while something is waited for:
-                // few, for it is paused with the next round.
+                // Of a partition that was assigned a moment ago: few, for it is paused with the next round.
                 self.early.push(message.detach());
                 self.is_paused = false;
                 Ok(())
@@ -64,7 +65,7 @@ impl Poller {
         }
     }
 
-    pub(super) fn pause(&mut self) {
+    fn pause(&mut self) {
         if !self.is_paused {
             self.is_paused = self.on_all("paused", Consumer::pause);
             self.parts.health.set_paused(self.is_paused);

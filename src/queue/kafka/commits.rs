@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::group::{Answer, Event, to_list};
-use super::poller::{Halt, Poller};
+use super::errands::Offsets;
+use super::group::{Answer, Event};
+use super::poller::Poller;
 use super::positions::Partition;
 use super::refusal::{Refused, Trouble, of_commit};
 
@@ -20,15 +20,14 @@ const RECOMMIT_AFTER: Duration = Duration::from_secs(1);
 /// counted again if this process ends.
 const FAILING_MAX: Duration = Duration::from_secs(30);
 
-/// How often it is looked after other things while an answer is waited for.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// How long partitions that go on are read while an answer is waited for: their messages have to be kept.
-const READ_ON_MAX: Duration = Duration::from_millis(250);
+/// How often it is looked for an answer that is waited for.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The commits that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
+    /// Offsets that the broker has not answered to.
+    under_way: usize,
     /// When those that were refused are tried again.
     again_at: Option<Instant>,
     /// When the first was asked for, of those since the last that was taken.
@@ -39,36 +38,41 @@ pub(super) struct Commits {
     is_held: bool,
 }
 
+impl Commits {
+    /// Whether the broker has yet to answer.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way > 0
+    }
+}
+
 impl Poller {
-    /// Asks the broker to remember what has been acknowledged since the last time.
+    /// Asks the broker to remember what has been acknowledged since the last time, once it has answered to that.
     pub(super) fn commit(&mut self) {
-        if let Some(at) = self.commits.again_at {
-            if Instant::now() < at {
-                return;
-            }
-            self.commits.again_at = None;
+        if self.commits.is_under_way() || self.commits.again_at.is_some_and(|at| Instant::now() < at) {
+            return;
         }
         let offsets = self.positions.request();
-        if !offsets.is_empty() {
-            self.ask_to_commit(&offsets);
-        }
+        self.ask_to_commit(offsets);
     }
 
-    fn ask_to_commit(&mut self, offsets: &[(Partition, i64)]) {
+    fn ask_to_commit(&mut self, offsets: Offsets) {
+        if offsets.is_empty() {
+            return;
+        }
+        self.commits.again_at = None;
         self.commits.waiting_since.get_or_insert_with(Instant::now);
-        if let Err(error) = self.consumer.commit(&to_offsets(offsets), CommitMode::Async) {
-            let refuse = |(partition, offset): &(Partition, i64)| Answer {
-                partition: partition.clone(),
-                offset: *offset,
-                result: Err(error.clone()),
-            };
-            let answers: Vec<_> = offsets.iter().map(refuse).collect();
-            self.committed(&answers);
+        self.commits.under_way = offsets.len();
+        if let Err(offsets) = self.committer.send(offsets) {
+            // Its thread takes one at a time; only a defect ends it.
+            self.commits.under_way = 0;
+            self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
+            offsets.iter().for_each(|(partition, offset)| self.positions.refuse(partition, *offset));
         }
     }
 
     /// The answers to a commit.
     pub(super) fn committed(&mut self, answers: &[Answer]) {
+        self.commits.under_way = self.commits.under_way.saturating_sub(answers.len());
         let mut refused: Option<(Refused, &KafkaError)> = None;
         for Answer { partition, offset, result } in answers {
             match result {
@@ -178,60 +182,39 @@ impl Poller {
         }
     }
 
-    /// Commits what is acknowledged of `partitions`, and waits for the answer; what comes meanwhile waits, too.
+    /// Commits what is acknowledged of `partitions`, and waits for the answer.
     ///
     /// # Errors
-    /// `Ok(Err)` says why they are not committed.
-    pub(super) fn commit_now(
-        &mut self,
-        partitions: &[Partition],
-        deadline: Instant,
-    ) -> Result<Result<(), String>, Halt> {
-        let started = Instant::now();
-        let mut asked_at: Option<Instant> = None;
+    /// Why they are not committed.
+    pub(super) fn commit_now(&mut self, partitions: &[Partition], deadline: Instant) -> Result<(), String> {
         let mut reason = "there is no answer: is the coordinator of the group there?".to_owned();
         loop {
             let offsets = self.positions.unconfirmed(partitions);
             if offsets.is_empty() {
-                return Ok(Ok(()));
+                return Ok(());
             }
-            let now = Instant::now();
             let is_over = self.consumer.assignment_lost() || self.consumer.client().fatal_error().is_some();
-            if now >= deadline || is_over {
-                return Ok(Err(reason));
+            if is_over || Instant::now() >= deadline {
+                return Err(reason);
             }
-            // One that was refused is asked for again.
-            if self.commits.again_at.take().is_some() || asked_at.is_none() {
-                if asked_at.is_some_and(|at| now < at + RECOMMIT_AFTER / 10) {
-                    std::thread::sleep(RECOMMIT_AFTER / 10);
-                }
-                asked_at = Some(now);
-                self.ask_to_commit(&offsets);
+            if !self.commits.is_under_way() {
+                self.ask_to_commit(offsets);
             }
-            if started.elapsed() > READ_ON_MAX {
-                self.pause();
-            }
-            self.idle(LOOK)?;
+            std::thread::sleep(LOOK);
             for event in self.consumer.context().take_events() {
-                match event {
-                    Event::Committed(answers) => {
-                        if let Some(error) = answers.iter().find_map(|answer| answer.result.as_ref().err()) {
-                            reason = error.to_string();
-                            if let Refused::Right(words) = of_commit(error.rdkafka_error_code()) {
-                                words.clone_into(&mut reason);
-                                self.committed(&answers);
-                                return Ok(Err(reason));
-                            }
-                        }
-                        self.committed(&answers);
+                let Event::Committed(answers) = event else {
+                    self.later.push(event);
+                    continue;
+                };
+                self.committed(&answers);
+                if let Some(error) = answers.iter().find_map(|answer| answer.result.as_ref().err()) {
+                    reason = error.to_string();
+                    if let Refused::Right(words) = of_commit(error.rdkafka_error_code()) {
+                        return Err(words.to_owned());
                     }
-                    event => self.later.push(event),
+                    std::thread::sleep(RECOMMIT_AFTER / 10);
                 }
             }
         }
     }
-}
-
-fn to_offsets(offsets: &[(Partition, i64)]) -> TopicPartitionList {
-    to_list(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))
 }

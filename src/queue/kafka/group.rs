@@ -31,7 +31,7 @@ pub(super) enum Event {
     Revoked(Vec<Partition>),
     /// What the group has committed of partitions that are assigned; `None`: that could not be found out.
     Known { partitions: Vec<Partition>, committed: Option<Vec<(Partition, i64)>> },
-    /// The answer to a commit, for each offset.
+    /// The answer to offsets of a commit.
     Committed(Vec<Answer>),
     /// Where the partitions begin and end, for those that are read.
     Marks(Vec<(Partition, Marks)>),
@@ -102,6 +102,11 @@ impl Group {
         self.note(Event::Known { partitions, committed });
     }
 
+    /// The broker has answered to a commit.
+    pub(super) fn commit_is_answered(&self, answers: Vec<Answer>) {
+        self.note(Event::Committed(answers));
+    }
+
     fn note(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
@@ -129,18 +134,6 @@ impl ConsumerContext for Group {
             }
             _ => Event::Revoked(partitions),
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.called();
-        let answer = |element: &TopicPartitionListElem<'_>| {
-            let Offset::Offset(offset) = element.offset() else { return None };
-            let partition = Partition { topic: element.topic().into(), number: element.partition() };
-            // Where all are refused alike, it is told once for all.
-            let result = element.error().and(result.clone());
-            Some(Answer { partition, offset, result })
-        };
-        self.note(Event::Committed(offsets.elements().iter().filter_map(answer).collect()));
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the poller does as a member of the group: takes partitions, gives them up in good order, leaves.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
@@ -34,7 +33,7 @@ impl Poller {
     /// Asks what the group has committed, only to notice what is no longer there: without it, reading begins in the same
     /// place. The group waits meanwhile, and this thread does not.
     fn prepare(&mut self, partitions: Vec<Partition>) {
-        let known = if partitions.is_empty() { Err(partitions) } else { self.asker.ask(partitions) };
+        let known = if partitions.is_empty() { Err(partitions) } else { self.questions.send(partitions) };
         if let Err(partitions) = known {
             self.assign(&partitions, Some(Vec::new()));
         }
@@ -87,7 +86,7 @@ impl Poller {
         } else if !is_lost {
             self.hand_over()?;
             self.recall(partitions)?;
-            if let Err(reason) = self.commit_now(partitions, Instant::now() + LAST_COMMIT_MAX)? {
+            if let Err(reason) = self.commit_now(partitions, Instant::now() + LAST_COMMIT_MAX) {
                 tracing::warn!(
                     reason,
                     messages = self.positions.counted_again(partitions),
@@ -155,8 +154,7 @@ impl Poller {
             }
         }
         let held: Vec<_> = self.positions.held().cloned().collect();
-        let result = self.commit_now(&held, Instant::now() + LAST_COMMIT_MAX);
-        if let Err(reason) = result.unwrap_or_else(|_halt| Err("the client can't go on".to_owned())) {
+        if let Err(reason) = self.commit_now(&held, Instant::now() + LAST_COMMIT_MAX) {
             let messages = self.positions.counted_again(&held);
             self.parts.health.set_repeated(messages);
             tracing::error!(
@@ -167,9 +165,12 @@ impl Poller {
         }
         self.consumer.context().leave();
         self.answer();
-        self.asker.end();
+        // A commit that has no answer by now waits for a coordinator, without which the group can't be left either.
+        let is_reachable = !self.commits.is_under_way();
+        self.committer.end(is_reachable);
+        self.questions.end(is_reachable);
         // Leaves the group, so that the others take over at once.
-        drop(Arc::into_inner(self.consumer));
+        drop(self.consumer);
         tracing::debug!("kafka: left the group");
     }
 

@@ -12,8 +12,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::asker::Asker;
 use super::commits::Commits;
+use super::errands::{self, Errands, Offsets};
 use super::group::{Event, Group};
 use super::health::Health;
 use super::pack::Pack;
@@ -72,7 +72,8 @@ pub(super) struct Parts {
 /// The owner of the consumer.
 pub(super) struct Poller {
     pub(super) consumer: Arc<BaseConsumer<Group>>,
-    pub(super) asker: Asker,
+    pub(super) questions: Errands<Vec<Partition>>,
+    pub(super) committer: Errands<Offsets>,
     pub(super) parts: Parts,
     pub(super) positions: Positions,
     pub(super) commits: Commits,
@@ -89,13 +90,15 @@ pub(super) struct Poller {
 
 impl Poller {
     /// # Errors
-    /// When the system gives no thread for questions to the broker.
+    /// When the system gives no threads.
     pub(super) fn new(consumer: BaseConsumer<Group>, parts: Parts) -> std::io::Result<Self> {
         let consumer = Arc::new(consumer);
-        let asker = Asker::start(&consumer)?;
+        let questions = Errands::start("kafka-questions", &consumer, errands::ask)?;
+        let committer = Errands::start("kafka-commits", &consumer, errands::commit)?;
         Ok(Self {
             consumer,
-            asker,
+            questions,
+            committer,
             parts,
             positions: Positions::default(),
             commits: Commits::default(),
