@@ -273,9 +273,14 @@ async fn messages_that_the_broker_threw_away_unread_are_told_with_their_number()
     producer.flush();
     let forwarder = configuration.start().await;
     intake.wait_for_sends(2 * BATCH).await;
-    let lost = forwarder.metrics().await.sum("braze_datadog_kafka_messages_lost_total", &[]);
+    // It is told with the client's next statistics.
+    let lost = async || {
+        let lost = forwarder.metrics().await.sum("braze_datadog_kafka_messages_lost_total", &[]);
+        (lost > 0).then_some(lost)
+    };
+    let lost = support::eventually("what is lost is told", lost).await;
     let books = forwarder.books_balance().await;
-    assert!(lost > 0 && lost + books.malformed == 20, "{lost} and {books:?}");
+    assert_eq!(lost + books.malformed, 20, "{lost} and {books:?}");
     assert!(forwarder.log().contains("messages are lost"), "{}", forwarder.log());
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), 2);

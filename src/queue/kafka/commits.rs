@@ -66,7 +66,9 @@ impl Poller {
             // Its thread takes one at a time; only a defect ends it.
             self.commits.under_way = 0;
             self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
-            offsets.iter().for_each(|(partition, offset)| self.positions.refuse(partition, *offset));
+            for (partition, offset) in &offsets {
+                self.positions.refuse(partition, *offset);
+            }
         }
     }
 
