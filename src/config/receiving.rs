@@ -399,6 +399,20 @@ mod tests {
     }
 
     #[test]
+    fn statistics_that_the_lag_is_read_from_can_not_be_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |value: &str| {
+            let options = format!("[queue.kafka.options]\n\"statistics.interval.ms\" = \"{value}\"");
+            in_folder(folder.path(), &format!("listen = \"127.0.0.1:8080\"\n{options}"))
+        };
+        for value in ["0", "60000"] {
+            let error = with(value).unwrap_err().to_string();
+            assert!(error.contains("statistics.interval.ms") && error.contains("1 to 10000"), "{error}");
+        }
+        with("200").unwrap();
+    }
+
+    #[test]
     fn an_ipv4_loopback_in_ipv6_clothes_is_one() {
         let folder = tempfile::tempdir().unwrap();
         for listen in ["[::ffff:127.0.0.1]:8080", "[::1]:8080", "127.9.9.9:8080", "localhost:8080"] {

@@ -66,7 +66,9 @@ impl Poller {
             // Its thread takes one at a time; only a defect ends it.
             self.commits.under_way = 0;
             self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
-            offsets.iter().for_each(|(partition, offset)| self.positions.refuse(partition, *offset));
+            for (partition, offset) in &offsets {
+                self.positions.refuse(partition, *offset);
+            }
         }
     }
 
@@ -165,10 +167,23 @@ impl Poller {
         self.commits.is_held
     }
 
-    /// These partitions are somebody else's now, and so are their topics.
-    pub(super) fn forget_refusals(&mut self) {
-        let held: BTreeSet<_> = self.positions.held().map(|partition| &partition.topic).collect();
-        self.commits.refused_topics.retain(|topic| held.contains(topic));
+    /// Partitions were given up: what was refused for them is over, and with the last of it the waiting.
+    pub(super) fn forgive(&mut self) {
+        let held: Vec<_> = self.positions.held().cloned().collect();
+        self.commits.refused_topics.retain(|topic| held.iter().any(|partition| partition.topic == *topic));
+        if self.positions.unconfirmed(&held).is_empty() {
+            self.commits.refused_topics.clear();
+            self.commits.waiting_since = None;
+        }
+        self.release();
+    }
+
+    /// The group takes partitions away while commits are refused. What is counted of them and not sent must not be sent any
+    /// more: whoever has them next counts it.
+    pub(super) fn lose_held(&self) {
+        self.parts.health.lose(
+            "the group takes partitions away while commits are refused: what is counted of them can't be committed",
+        );
     }
 
     /// Sees to the answers to commits, and leaves all else that happened for later.
@@ -179,6 +194,10 @@ impl Poller {
                 Event::Marks(marks) => self.look(&marks),
                 event => self.later.push(event),
             }
+        }
+        // The pipeline takes nothing while it is held, and the others of the group wait.
+        if self.is_held() && self.later.iter().any(|event| matches!(event, Event::Revoked(_))) {
+            self.lose_held();
         }
     }
 

@@ -188,9 +188,10 @@ impl ClientContext for Group {
             self.probe.look(reason, &self.health);
             return;
         }
-        match refusal::of_error(code, reason, self.identity) {
-            Some(refusal) => self.health.refuse(&refusal, reason),
-            None => tracing::debug!(%error, reason, "kafka"),
+        if let Some(refusal) = refusal::of_error(code, reason, self.identity) {
+            self.health.refuse(&refusal, reason);
+        } else {
+            tracing::debug!(%error, reason, "kafka");
         }
     }
 

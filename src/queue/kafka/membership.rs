@@ -79,13 +79,12 @@ impl Poller {
     fn revoke(&mut self, partitions: &[Partition]) -> Result<(), Halt> {
         let is_lost = self.consumer.assignment_lost();
         if self.is_held() && !self.positions.is_settled(partitions) {
-            // What is counted and not sent must not be sent any more: whoever has the partitions next counts it.
-            self.parts.health.lose(
-                "the group takes partitions away while commits are refused; what is counted of them can't be committed",
-            );
+            self.lose_held();
         } else if !is_lost {
-            self.hand_over()?;
-            self.recall(partitions)?;
+            if !self.is_held() {
+                self.hand_over()?;
+                self.recall(partitions)?;
+            }
             if let Err(reason) = self.commit_now(partitions, Instant::now() + LAST_COMMIT_MAX) {
                 tracing::warn!(
                     reason,
@@ -108,7 +107,7 @@ impl Poller {
             !partitions.iter().any(|one| one.number == early.partition() && *one.topic == *early.topic())
         });
         self.positions.forget(partitions);
-        self.forget_refusals();
+        self.forgive();
         self.steady.disturb();
         let given = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
         if let Err(error) = give_up(&self.consumer, &given) {

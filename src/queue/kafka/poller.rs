@@ -243,6 +243,10 @@ impl Poller {
             RDKafkaErrorCode::GroupAuthorizationFailed => {
                 "this client may not use queue.kafka.group_id: give it the right to (Read on the group)".to_owned()
             }
+            // Source: KIP-848; the broker says so of a group of the classic protocol that it can't convert.
+            RDKafkaErrorCode::GroupIdNotFound | RDKafkaErrorCode::InconsistentGroupProtocol => format!(
+                "the members of queue.kafka.group_id have another \"group.protocol\" than [queue.kafka.options]: {text}"
+            ),
             _ => format!("the Kafka client can't go on: {text}"),
         }))
     }

@@ -51,12 +51,20 @@ impl Refusal {
 pub(super) struct Identity {
     /// `security.protocol` is one with TLS.
     pub(super) has_tls: bool,
-    /// `security.protocol` is one with SASL.
-    pub(super) has_sasl: bool,
+    pub(super) sasl: Sasl,
     /// A client certificate is set.
     pub(super) has_certificate: bool,
+}
+
+/// What it shows as a user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Sasl {
+    /// `security.protocol` is one without SASL.
+    #[default]
+    None,
+    Password,
     /// `sasl.mechanisms` is OAUTHBEARER.
-    pub(super) has_token: bool,
+    Token,
 }
 
 /// What an error event means, if it is for somebody to mend.
@@ -109,7 +117,10 @@ pub(super) fn of_log(facility: &str, line: &str, identity: Identity) -> Option<R
              \"security.protocol\" in [queue.kafka.options] to SSL or SASL_SSL",
         ));
     }
-    if line.contains("in state UP") && lasted(line).is_some_and(|lasted| lasted < 100) && !identity.has_sasl {
+    if line.contains("in state UP")
+        && lasted(line).is_some_and(|lasted| lasted < 100)
+        && identity.sasl == Sasl::None
+    {
         return Some(Refusal::new(
             Trouble::Access,
             "the Kafka broker closes connections as soon as they are open: if it wants SASL, set \
@@ -128,7 +139,7 @@ fn of_sasl(reason: &str, identity: Identity) -> Refusal {
     let words = if reason.contains("mechanism handshake failed") {
         "the Kafka broker does not take this SASL mechanism: set \"sasl.mechanisms\" in [queue.kafka.options] to one \
          that it offers, or \"security.protocol\" to one without SASL where it offers none"
-    } else if identity.has_token {
+    } else if identity.sasl == Sasl::Token {
         "the Kafka broker refuses this client's token, or there is none: look at queue.kafka.oauth_token_file"
     } else {
         "the Kafka broker refuses this client's password or user: look at \"sasl.username\" and \"sasl.password\" in \
@@ -254,10 +265,9 @@ pub(super) fn of_commit(code: Option<Code>) -> Refused {
 mod tests {
     use super::*;
 
-    const TLS: Identity =
-        Identity { has_tls: true, has_sasl: false, has_certificate: false, has_token: false };
+    const TLS: Identity = Identity { has_tls: true, sasl: Sasl::None, has_certificate: false };
     const MUTUAL: Identity = Identity { has_certificate: true, ..TLS };
-    const SASL: Identity = Identity { has_sasl: true, ..TLS };
+    const SASL: Identity = Identity { sasl: Sasl::Password, ..TLS };
     const PLAIN: Identity = Identity { has_tls: false, ..TLS };
 
     /// What librdkafka 2.12 says to Apache Kafka 4.3, and what must be in our words.
@@ -305,7 +315,7 @@ mod tests {
             (
                 Code::Authentication,
                 "Failed to acquire SASL OAUTHBEARER token",
-                Identity { has_token: true, ..SASL },
+                Identity { sasl: Sasl::Token, ..TLS },
                 "queue.kafka.oauth_token_file",
             ),
             (Code::InconsistentGroupProtocol, "JoinGroup failed", PLAIN, "partition.assignment.strategy"),

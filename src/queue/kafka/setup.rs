@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError;
 use super::group::Group;
 use super::health::Health;
 use super::probe::Authorities;
-use super::refusal::Identity;
+use super::refusal::{Identity, Sasl};
 use super::registry::{self, Credentials, Registry};
 use super::{Secret, Settings};
 
@@ -156,11 +156,16 @@ fn identity_of(config: &ClientConfig) -> Identity {
     let value = |name: &str| config.get(name).unwrap_or_default().trim().to_ascii_lowercase();
     let protocol = value("security.protocol");
     let certificates = ["ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"];
+    let has_token = ["sasl.mechanisms", "sasl.mechanism"].iter().any(|name| value(name) == "oauthbearer");
+    let sasl = match protocol.starts_with("sasl") {
+        false => Sasl::None,
+        true if has_token => Sasl::Token,
+        true => Sasl::Password,
+    };
     Identity {
+        sasl,
         has_tls: protocol.ends_with("ssl"),
-        has_sasl: protocol.starts_with("sasl"),
         has_certificate: certificates.iter().any(|name| !value(name).is_empty()),
-        has_token: ["sasl.mechanisms", "sasl.mechanism"].iter().any(|name| value(name) == "oauthbearer"),
     }
 }
 
