@@ -105,6 +105,7 @@ fn check(config: &Config, warnings: &[Warning], given: &CheckArguments) -> Resul
             complain(&format!("warning: {notice}"));
         }
     }
+    queues::check(config)?;
     Proxies::from_environment().map_err(Failure::configuration)?;
     print_line(crate::config::describe(config).trim_end()).map_err(Failure::failed)?;
     if given.online { online::check(&config.connections, given.find_site) } else { Ok(()) }

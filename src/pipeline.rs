@@ -188,10 +188,10 @@ impl<I: Intake> Pipeline<I> {
         loop {
             self.acknowledge(&mut run, queue).await;
             self.may_send(&mut run, queue);
-            self.reload(&mut run).await?;
-            if run.is_recalled && self.flusher.has_room() {
-                run.is_recalled = false;
-                self.cut(&mut run).await?;
+            let is_held = self.is_held(&mut run, queue);
+            if !is_held {
+                self.reload(&mut run).await?;
+                self.recall(&mut run).await?;
             }
             if let Some(ended) = run.ended() {
                 // A tick may have been left out while the flush thread was busy.
@@ -203,10 +203,10 @@ impl<I: Intake> Pipeline<I> {
             let deadline = run.deadline.unwrap_or(far);
             tokio::select! {
                 biased;
-                _ = ticks.tick() => if self.may_send(&mut run, queue) {
+                _ = ticks.tick(), if !is_held => if self.may_send(&mut run, queue) {
                     self.tick(&mut run).await?;
                 },
-                encoded = self.flusher.encoded() => {
+                encoded = self.flusher.encoded(), if !is_held => {
                     self.may_send(&mut run, queue);
                     self.encoded(&mut run, encoded.ok_or(LaneLost)?)?;
                 }
@@ -226,12 +226,12 @@ impl<I: Intake> Pipeline<I> {
                 },
                 // These two come last, for they are ready all the time; what is there already is taken first, so
                 // that it goes to a lane together.
-                received = queue.receive(), if run.takes() => match received {
+                received = queue.receive(), if run.takes() && !is_held => match received {
                     Ok(Some(delivery)) => run.in_hand.push(delivery),
                     Ok(None) => run.drain(Ended::QueueEnded),
                     Err(error) => self.fail(&mut run, queue, error),
                 },
-                room = self.lanes.room(), if run.is_handing() => self.hand_over(&mut run, room?).await?,
+                room = self.lanes.room(), if run.is_handing() && !is_held => self.hand_over(&mut run, room?).await?,
             }
         }
     }
@@ -242,6 +242,15 @@ impl<I: Intake> Pipeline<I> {
             run.ledger.deliver(receipt);
             run.is_recalled |= group.is_recalled();
             self.lanes.deliver(room, group).await?;
+        }
+        Ok(())
+    }
+
+    /// Cuts before the next tick, if the queue asks for it.
+    async fn recall(&mut self, run: &mut Run) -> Result<(), PipelineError> {
+        if run.is_recalled && self.flusher.has_room() {
+            run.is_recalled = false;
+            self.cut(run).await?;
         }
         Ok(())
     }

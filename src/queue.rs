@@ -190,4 +190,11 @@ pub trait Queue: Send {
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
         Ok(())
     }
+
+    /// Why nothing can be acknowledged for the time being, if that is so: then nothing is received, cut or sent, and
+    /// what is counted waits, until it is over. It is asked at least once a second. Whoever is told to stop meanwhile does
+    /// not wait for the end of it.
+    fn held(&self) -> Option<QueueError> {
+        None
+    }
 }

@@ -11,6 +11,7 @@ mod broker;
 #[path = "kafka/load.rs"]
 mod load;
 #[path = "kafka/proxy.rs"]
+#[expect(dead_code, reason = "tests/apache.rs counts connections")]
 mod proxy;
 #[path = "support/registry.rs"]
 mod registry;
@@ -25,6 +26,7 @@ use load::{BATCH, Load, avro, avro_schema, send_batch};
 use proxy::Proxy;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use registry::{Behaviour, ScriptedRegistry};
 use support::braze::{assert_each_once, by_mark};
 use support::forwarder::{Configuration, Forwarder, quote};
@@ -273,12 +275,70 @@ async fn messages_that_the_broker_threw_away_unread_are_told_with_their_number()
     producer.flush();
     let forwarder = configuration.start().await;
     intake.wait_for_sends(2 * BATCH).await;
-    let lost = forwarder.metrics().await.sum("braze_datadog_kafka_messages_lost_total", &[]);
+    // It is told with the client's next statistics.
+    let lost = async || {
+        let lost = forwarder.metrics().await.sum("braze_datadog_kafka_messages_lost_total", &[]);
+        (lost > 0).then_some(lost)
+    };
+    let lost = support::eventually("what is lost is told", lost).await;
     let books = forwarder.books_balance().await;
-    assert!(lost > 0 && lost + books.malformed == 20, "{lost} and {books:?}");
+    assert_eq!(lost + books.malformed, 20, "{lost} and {books:?}");
     assert!(forwarder.log().contains("messages are lost"), "{}", forwarder.log());
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), 2);
+}
+
+#[tokio::test]
+async fn commits_that_are_refused_are_told_and_stop_the_counting_until_one_is_taken() {
+    let (cluster, intake) = (MockCluster::new(1).unwrap(), Intake::start());
+    cluster.create_topic(TOPIC, 1, 1).unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", cluster.bootstrap_servers());
+    let producer = Producer::new(client, Compression::Lz4);
+    let forwarder = member_at(&cluster.bootstrap_servers(), &intake, "acme").start().await;
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 1000];
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &refused);
+    send_batch(&producer, TOPIC, 0);
+    producer.flush();
+    intake.wait_for_sends(BATCH).await;
+    let ready = async || forwarder.admin("/readyz").await;
+    support::eventually("it is not ready", async || (ready().await.0 == 503).then_some(())).await;
+    assert!(ready().await.1.contains("queue.kafka.group_id"), "{}", ready().await.1);
+    let error = forwarder.log();
+    let error = error.lines().find(|line| line.contains("commits are refused")).unwrap();
+    assert!(error.contains("ERROR") && error.contains("\"messages\":100"), "{error}");
+
+    (1..4).for_each(|mark| send_batch(&producer, TOPIC, mark));
+    producer.flush();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(intake.sends(), BATCH, "what can't be committed is not sent");
+    cluster.clear_request_errors(RDKafkaApiKey::OffsetCommit);
+    intake.wait_for_sends(4 * BATCH).await;
+    support::eventually("it is ready again", async || (ready().await.0 == 200).then_some(())).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 4);
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_stop_that_can_not_commit_says_how_many_messages_are_counted_again() {
+    let (cluster, intake) = (MockCluster::new(1).unwrap(), Intake::start());
+    cluster.create_topic(TOPIC, 1, 1).unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", cluster.bootstrap_servers());
+    let producer = Producer::new(client, Compression::Lz4);
+    let forwarder = member_at(&cluster.bootstrap_servers(), &intake, "acme").start().await;
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; 1000];
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &refused);
+    (0..3).for_each(|mark| send_batch(&producer, TOPIC, mark));
+    producer.flush();
+    intake.wait_for_sends(3 * BATCH).await;
+    let mut forwarder = forwarder;
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(1), "{}", forwarder.log());
+    let log = forwarder.log();
+    let error = log.lines().find(|line| line.contains("the last commit has failed")).unwrap();
+    assert!(error.contains("ERROR") && error.contains("\"messages\":300"), "{error}");
 }
 
 #[tokio::test]

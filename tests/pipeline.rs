@@ -510,6 +510,53 @@ async fn what_was_on_its_way_when_the_queue_failed_is_acknowledged_if_that_is_po
 }
 
 #[tokio::test]
+async fn while_the_queue_cannot_acknowledge_everything_waits_and_goes_on_afterwards() {
+    let mut rig = Rig::of_two(settings());
+    let mut queue = FakeQueue::new(bodies(2)).waiting();
+    let (held, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
+    let commands = rig.commands.clone();
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
+        eventually("the first are acknowledged", || held.acknowledged() == 2).await;
+        held.hold(true);
+        // The pipeline may be waiting for a delivery already.
+        held.push(bodies(3).remove(2));
+        held.push(bodies(4).remove(3));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let counted = stats.snapshot().counted();
+        assert!(counted <= 30, "at most the one that was waited for: {counted}");
+        assert_eq!((intake.total("a") + intake.total("b"), held.acknowledged()), (20, 2));
+        held.hold(false);
+        eventually("the others are acknowledged", || held.acknowledged() == 4).await;
+        commands.send(Command::Stop).await.unwrap();
+    });
+    let ended =
+        tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
+    assert_eq!(ended.await.unwrap().unwrap(), Ended::Stopped);
+    watching.join_next().await.unwrap().unwrap();
+    assert_eq!(rig.intake.total("a") + rig.intake.total("b"), 40);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_queue_that_cannot_acknowledge_and_sends_nothing() {
+    let mut rig = Rig::of_two(long_between_flushes());
+    let mut queue = FakeQueue::new(bodies(3)).waiting();
+    let (held, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
+        eventually("all are counted", || stats.snapshot().counted() == 30).await;
+        held.hold(true);
+        commands.send(Command::Stop).await.unwrap();
+    });
+    let ended =
+        tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
+    let error = ended.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("scripted hold"), "{error}");
+    assert_eq!((rig.intake.requests("a") + rig.intake.requests("b"), queue.acknowledged()), (0, 0));
+    assert_eq!(rig.stats.snapshot().pending(), 30);
+}
+
+#[tokio::test]
 async fn what_is_redelivered_retried_or_split_counts_once() {
     let mut rig = Rig::of_two(settings());
     let mut twice = bodies(10);

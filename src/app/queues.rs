@@ -52,6 +52,24 @@ fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Opt
     ))
 }
 
+/// Finds what [`open`] would refuse of the configuration, and touches nothing.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    match config.queue.kind {
+        QueueKind::Embedded => Ok(()),
+        QueueKind::Kafka => check_kafka(config),
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn check_kafka(config: &Config) -> Result<(), Failure> {
+    kafka::check(&config.queue.kafka).map_err(Failure::configuration)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn check_kafka(config: &Config) -> Result<(), Failure> {
+    open_kafka(config, false).map(drop)
+}
+
 /// First the imports, then the queue.
 pub(super) async fn run(
     pipeline: &mut Pipeline<WatchedIntake>,
@@ -78,8 +96,8 @@ pub(super) async fn run(
         #[cfg(feature = "kafka")]
         EventQueue::Kafka(mut queue) => {
             let ended = pipeline.run(&mut *queue, commanded).await;
-            queue.close().await;
-            ended.map(|_ended| ())
+            let closed = queue.close().await;
+            ended.and(closed.map_err(PipelineError::from))
         }
     }
 }

@@ -37,6 +37,10 @@ const RESERVED_OPTIONS: [(&str, &str); 5] = [
     ("enable.auto.offset.store", "leave it out: offsets are committed once sends have their outcome"),
 ];
 
+/// The option of librdkafka for how often it says where partitions begin and end, and what it may be, in milliseconds.
+const STATISTICS_OPTION: &str = "statistics.interval.ms";
+const STATISTICS_MILLISECONDS: RangeInclusive<u64> = 1..=10_000;
+
 impl Check<'_> {
     pub(super) fn admin(&mut self, written: &written::Admin) -> admin::Settings {
         const KEY: &str = "admin.hosts";
@@ -134,6 +138,14 @@ impl Check<'_> {
             let key = join(OPTIONS, name);
             if let Some((_, advice)) = RESERVED_OPTIONS.iter().find(|(reserved, _)| reserved == name) {
                 self.findings.error(&key, format!("can't be set here; {advice}"));
+            }
+            let is_rare = |value: &str| {
+                value.trim().parse().is_ok_and(|number| !STATISTICS_MILLISECONDS.contains(&number))
+            };
+            if name == STATISTICS_OPTION && is_rare(value) {
+                let reason = "has to be 1 to 10000: the lag, what is lost, and the end of a run with --once are read from \
+                              these statistics";
+                self.findings.error(&key, reason);
             }
             let Some(secret) = name.strip_suffix(FILE_SUFFIX) else {
                 if SECRET_WORDS.iter().any(|word| name.contains(word)) {
@@ -384,6 +396,20 @@ mod tests {
         write(&tokens, "\n \n");
         let error = in_folder(folder.path(), push).unwrap_err().to_string();
         assert!(error.contains("push.token_file") && error.contains("is empty"), "{error}");
+    }
+
+    #[test]
+    fn statistics_that_the_lag_is_read_from_can_not_be_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |value: &str| {
+            let options = format!("[queue.kafka.options]\n\"statistics.interval.ms\" = \"{value}\"");
+            in_folder(folder.path(), &format!("listen = \"127.0.0.1:8080\"\n{options}"))
+        };
+        for value in ["0", "60000"] {
+            let error = with(value).unwrap_err().to_string();
+            assert!(error.contains("statistics.interval.ms") && error.contains("1 to 10000"), "{error}");
+        }
+        with("200").unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Ended, Pipeline, PipelineError, Run};
+use super::{Ended, Phase, Pipeline, PipelineError, Run};
 use crate::datadog::Intake;
 use crate::queue::{Queue, QueueError};
 
@@ -23,6 +23,18 @@ impl<I: Intake> Pipeline<I> {
         if !run.is_halted
             && let Err(error) = queue.ensure_acknowledgeable()
         {
+            self.halt(run, error);
+        }
+        !run.is_halted
+    }
+
+    /// Whether everything waits, for the queue can't acknowledge for the time being. A run that has to end does not wait.
+    pub(super) fn is_held<Q: Queue>(&self, run: &mut Run, queue: &Q) -> bool {
+        if run.is_halted {
+            return false;
+        }
+        let Some(error) = queue.held() else { return false };
+        if run.phase != Phase::Receiving {
             self.halt(run, error);
         }
         !run.is_halted

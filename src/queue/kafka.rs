@@ -1,10 +1,12 @@
 //! The broker: messages of a Kafka consumer group, for where one machine is not enough.
 //!
 //! A thread of its own polls the consumer (`poller`), packs messages of one partition into deliveries, and is the
-//! only one that touches the group (`membership`). Its books (`positions`) say which offsets may be committed:
-//! those behind messages whose every batch has an outcome, in order, of partitions that are this process's own.
-//! Before a partition is given up, what was counted of it is flushed and its offset committed. `resolver` finds
-//! out how messages are written, with the help of the schema registry where one is set.
+//! only one that touches the group (`membership`, `commits`). Its books (`positions`) say which offsets may be
+//! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
+//! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
+//! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
+//! group has committed, and whether it takes a commit, from threads that ask (`errands`). `refusal` says in words what somebody has to mend. `resolver`
+//! finds out how messages are written, with the help of the schema registry where one is set.
 //!
 //! What is read but not committed comes again after a crash, to whoever has the partition then.
 
@@ -13,7 +15,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 #[cfg(feature = "kafka")]
+mod backpressure;
+#[cfg(feature = "kafka")]
 mod client;
+#[cfg(feature = "kafka")]
+mod commits;
+#[cfg(feature = "kafka")]
+mod errands;
 #[cfg(feature = "kafka")]
 mod group;
 #[cfg(feature = "kafka")]
@@ -31,14 +39,24 @@ mod poller;
 #[cfg(feature = "kafka")]
 mod positions;
 #[cfg(feature = "kafka")]
+mod probe;
+#[cfg(feature = "kafka")]
+mod refusal;
+#[cfg(feature = "kafka")]
 pub mod registry;
 #[cfg(feature = "kafka")]
 mod resolver;
+#[cfg(feature = "kafka")]
+mod setup;
+#[cfg(feature = "kafka")]
+mod watermarks;
 
 #[cfg(feature = "kafka")]
-pub use self::client::{KafkaQueue, OpenError, open};
+pub use self::client::{KafkaQueue, open};
 #[cfg(feature = "kafka")]
 pub use self::health::Watch;
+#[cfg(feature = "kafka")]
+pub use self::setup::{OpenError, check};
 
 /// How a Kafka broker is reached, and as whom.
 #[derive(Clone, PartialEq, Eq)]

@@ -31,6 +31,7 @@ struct State {
     recalls_at: Option<usize>,
     refuses_to_acknowledge: bool,
     is_unacknowledgeable: bool,
+    is_held: bool,
 }
 
 impl FakeQueue {
@@ -62,6 +63,11 @@ impl FakeQueue {
     /// The queue knows that it can't acknowledge what is sent from here on.
     pub(crate) fn end_acknowledging(&self) {
         self.lock().is_unacknowledgeable = true;
+    }
+
+    /// The queue can't acknowledge for the time being, or can again.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.lock().is_held = is_held;
     }
 
     pub(crate) fn push(&self, body: String) {
@@ -130,6 +136,10 @@ impl Queue for FakeQueue {
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
         let is_over = self.lock().is_unacknowledgeable;
         if is_over { Err(QueueError::Storage("scripted end".into())) } else { Ok(()) }
+    }
+
+    fn held(&self) -> Option<QueueError> {
+        self.lock().is_held.then(|| QueueError::Storage("scripted hold".into()))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::bindings::rd_kafka_resp_err_t;
@@ -12,12 +12,15 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::{Partition as PartitionStatistics, Statistics};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::health::Health;
 use super::oauth;
-use super::positions::Partition;
+use super::positions::{Marks, Partition};
+use super::probe::{Authorities, Probe};
+use super::refusal::{self, Identity};
 
 /// What has happened to the consumer.
 #[derive(Debug)]
@@ -26,8 +29,20 @@ pub(super) enum Event {
     Assigned(Vec<Partition>),
     /// The group takes these partitions away, and waits until this process gives them up.
     Revoked(Vec<Partition>),
-    /// The answer to a commit.
-    Committed { offsets: Vec<(Partition, i64)>, result: Result<(), KafkaError> },
+    /// What the group has committed of partitions that are assigned; `None`: that could not be found out.
+    Known { partitions: Vec<Partition>, committed: Option<Vec<(Partition, i64)>> },
+    /// The answer to offsets of a commit.
+    Committed(Vec<Answer>),
+    /// Where the partitions begin and end, for those that are read.
+    Marks(Vec<(Partition, Marks)>),
+}
+
+/// The broker's answer to the offset of one partition.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) partition: Partition,
+    pub(super) offset: i64,
+    pub(super) result: Result<(), KafkaError>,
 }
 
 /// The consumer's callbacks.
@@ -35,15 +50,41 @@ pub(super) enum Event {
 pub(super) struct Group {
     /// Callbacks run on the thread that polls, so nobody ever waits for it; the library wants it shared.
     events: Mutex<Vec<Event>>,
+    /// How often something other than a message came out of a poll.
+    calls: AtomicU64,
     health: Arc<Health>,
     oauth_token_file: Option<PathBuf>,
+    identity: Identity,
+    probe: Probe,
     /// Nobody looks at the notes any more: partitions are given up at once.
     is_leaving: AtomicBool,
 }
 
 impl Group {
-    pub(super) fn new(health: Arc<Health>, oauth_token_file: Option<PathBuf>) -> Self {
-        Self { events: Mutex::new(Vec::new()), health, oauth_token_file, is_leaving: AtomicBool::new(false) }
+    pub(super) fn new(
+        health: Arc<Health>,
+        oauth_token_file: Option<PathBuf>,
+        identity: Identity,
+        authorities: Authorities,
+    ) -> Self {
+        Self {
+            events: Mutex::new(Vec::new()),
+            calls: AtomicU64::new(0),
+            health,
+            oauth_token_file,
+            identity,
+            probe: Probe::new(authorities),
+            is_leaving: AtomicBool::new(false),
+        }
+    }
+
+    /// Changes with each callback: a poll that gave no message and left this as it was has found nothing at all.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn called(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What has happened since the last call, in order.
@@ -54,6 +95,16 @@ impl Group {
     /// From here on partitions are given up at once.
     pub(super) fn leave(&self) {
         self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// What the group has committed has been found out.
+    pub(super) fn know(&self, partitions: Vec<Partition>, committed: Option<Vec<(Partition, i64)>>) {
+        self.note(Event::Known { partitions, committed });
+    }
+
+    /// The broker has answered to a commit.
+    pub(super) fn commit_is_answered(&self, answers: Vec<Answer>) {
+        self.note(Event::Committed(answers));
     }
 
     fn note(&self, event: Event) {
@@ -68,6 +119,7 @@ impl ConsumerContext for Group {
         kind: rd_kafka_resp_err_t,
         partitions: &mut TopicPartitionList,
     ) {
+        self.called();
         if self.is_leaving.load(Ordering::Relaxed) {
             if let Err(error) = give_up(consumer, partitions) {
                 tracing::debug!(%error, "kafka: partitions could not be given up at the stop");
@@ -83,19 +135,16 @@ impl ConsumerContext for Group {
             _ => Event::Revoked(partitions),
         });
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let refused = offsets.elements().iter().find_map(|element| element.error().err());
-        let result = result.and(refused.map_or(Ok(()), Err));
-        let offsets = list(offsets).into_iter().filter_map(|(partition, offset)| Some((partition, offset?)));
-        self.note(Event::Committed { offsets: offsets.collect(), result });
-    }
 }
 
 impl ClientContext for Group {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.called();
+        if let Some(refusal) = refusal::of_log(facility, message, self.identity) {
+            self.health.refuse(&refusal, message);
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, "kafka: {message}");
@@ -111,10 +160,7 @@ impl ClientContext for Group {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let partitions = || statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let read = || partitions().filter(|partition| partition.partition >= 0 && is_read(partition));
-        self.health.set_lag(read().map(lag).sum());
-        self.health.set_partitions(read().count());
+        self.called();
         let is_connected = statistics.brokers.values().any(|broker| broker.state == "UP");
         if self.health.set_connected(is_connected) {
             if is_connected {
@@ -123,34 +169,34 @@ impl ClientContext for Group {
                 tracing::warn!("kafka: no broker can be reached; trying on, nothing is lost");
             }
         }
+        if is_connected {
+            self.health.is_let_in();
+        }
+        self.note(Event::Marks(marks(&statistics)));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                if self.health.set_connected(false) {
-                    tracing::warn!(reason, "kafka: no broker can be reached; trying on, nothing is lost");
-                }
+        self.called();
+        let Some(code) = error.rdkafka_error_code() else { return };
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            if self.health.set_connected(false) {
+                tracing::warn!(reason, "kafka: no broker can be reached; trying on, nothing is lost");
             }
-            Some(
-                code @ (RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SaslAuthenticationFailed
-                | RDKafkaErrorCode::SSL),
-            ) => {
-                if self.health.set_trouble(Some("the Kafka broker refuses this client: see the log")) {
-                    tracing::error!(
-                        %code,
-                        reason,
-                        "kafka: the broker refuses this client; check security.protocol, sasl.* and ssl.* in \
-                         [queue.kafka.options]"
-                    );
-                }
-            }
-            _ => tracing::debug!(%error, reason, "kafka"),
+            return;
+        }
+        if refusal::is_of_certificate(reason) {
+            self.probe.look(reason, &self.health);
+            return;
+        }
+        if let Some(refusal) = refusal::of_error(code, reason, self.identity) {
+            self.health.refuse(&refusal, reason);
+        } else {
+            tracing::debug!(%error, reason, "kafka");
         }
     }
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.called();
         let file = self.oauth_token_file.as_ref().ok_or(
             "sasl.mechanisms is OAUTHBEARER, and queue.kafka.oauth_token_file does not say where the token is",
         )?;
@@ -173,7 +219,7 @@ pub(super) fn give_up(consumer: &BaseConsumer<Group>, partitions: &TopicPartitio
 
 /// The partitions and their offsets, where they have one.
 pub(super) fn list(partitions: &TopicPartitionList) -> Vec<(Partition, Option<i64>)> {
-    let one = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+    let one = |element: &TopicPartitionListElem<'_>| {
         let partition = Partition { topic: element.topic().into(), number: element.partition() };
         let Offset::Offset(offset) = element.offset() else { return (partition, None) };
         (partition, Some(offset))
@@ -194,17 +240,27 @@ pub(super) fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offse
     list
 }
 
-/// Whether this process reads the partition.
-fn is_read(partition: &PartitionStatistics) -> bool {
-    partition.desired && !matches!(&*partition.fetch_state, "none" | "stopped" | "stopping")
+/// Where the partitions that this process reads begin and end.
+fn marks(statistics: &Statistics) -> Vec<(Partition, Marks)> {
+    let mut all = Vec::new();
+    for topic in statistics.topics.values() {
+        let name: Arc<str> = topic.topic.as_str().into();
+        for partition in topic.partitions.values().filter(|partition| is_read(partition)) {
+            let marks = Marks {
+                start: partition.lo_offset,
+                end: partition.ls_offset,
+                next: partition.next_offset,
+                is_at_end: partition.eof_offset >= 0 && partition.eof_offset == partition.next_offset,
+            };
+            all.push((Partition { topic: Arc::clone(&name), number: partition.partition }, marks));
+        }
+    }
+    all
 }
 
-/// Messages that the broker holds behind what is committed. Where nothing is, all that it holds.
-fn lag(partition: &PartitionStatistics) -> u64 {
-    let behind = if partition.committed_offset >= 0 {
-        partition.hi_offset - partition.committed_offset
-    } else {
-        partition.hi_offset - partition.lo_offset.max(0)
-    };
-    u64::try_from(behind).unwrap_or(0)
+/// Whether this process reads the partition.
+fn is_read(partition: &PartitionStatistics) -> bool {
+    partition.partition >= 0
+        && partition.desired
+        && !matches!(&*partition.fetch_state, "none" | "stopped" | "stopping")
 }

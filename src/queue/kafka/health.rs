@@ -1,20 +1,46 @@
-//! What can be seen of a consumer from outside: for the admin port.
+//! What can be seen of a consumer from outside: for the admin port, and for the pipeline.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use super::refusal::{Refusal, Trouble};
+
+/// How soon the same words about the same trouble are logged again.
+const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
+
+/// A connection that is refused is tried again within ten seconds, and its refusal told within half a minute: after so
+/// long without one, it is over.
+const REFUSED_AGAIN_WITHIN: Duration = Duration::from_mins(1);
 
 /// Written by the consumer's thread, read by whoever looks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Health {
     lag: AtomicU64,
     partitions: AtomicU64,
     skipped: AtomicU64,
     is_connected: AtomicBool,
     is_paused: AtomicBool,
-    /// What stands in the way besides a missing broker, in words.
-    trouble: watch::Sender<Option<Arc<str>>>,
+    troubles: Mutex<[Slot; Trouble::ALL.len()]>,
+    /// Whether there is trouble that a message or a commit disproves.
+    is_refused: AtomicBool,
+    /// Nothing is counted until commits are taken again.
+    is_held: AtomicBool,
+    /// Why nothing can be acknowledged any more.
+    lost: OnceLock<Arc<str>>,
+    /// Messages that were counted and are counted again, for the last commit has failed.
+    repeated: AtomicU64,
+}
+
+/// One kind of trouble.
+#[derive(Debug, Default)]
+struct Slot {
+    /// In words, while it lasts.
+    words: Option<Arc<str>>,
+    /// When it was last heard of.
+    seen: Option<Instant>,
+    /// What was logged last.
+    told: Option<(Arc<str>, Instant)>,
 }
 
 /// A look at a consumer.
@@ -22,18 +48,7 @@ pub(super) struct Health {
 pub struct Watch(pub(super) Arc<Health>);
 
 impl Health {
-    pub(super) fn new() -> Self {
-        Self {
-            lag: AtomicU64::new(0),
-            partitions: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
-            is_connected: AtomicBool::new(false),
-            is_paused: AtomicBool::new(false),
-            trouble: watch::Sender::new(None),
-        }
-    }
-
-    /// Messages that wait in the partitions of this process.
+    /// Messages that are not read yet, or not committed.
     pub(super) fn set_lag(&self, messages: u64) {
         self.lag.store(messages, Ordering::Relaxed);
     }
@@ -51,24 +66,116 @@ impl Health {
         self.is_connected.swap(is_connected, Ordering::Relaxed) != is_connected
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_paused(&self, is_paused: bool) {
         self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
-    /// Returns whether that is news.
-    pub(super) fn set_trouble(&self, trouble: Option<&str>) -> bool {
-        self.trouble.send_if_modified(|current| {
-            let is_new = current.as_deref() != trouble;
-            if is_new {
-                *current = trouble.map(Into::into);
+    /// There is trouble. Returns whether that is to be logged: not where it was there already, nor what was said a
+    /// moment ago.
+    pub(super) fn complain(&self, trouble: Trouble, words: &str) -> bool {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut troubles[trouble as usize];
+        if trouble.is_disproved_by_messages() {
+            self.is_refused.store(true, Ordering::Relaxed);
+        }
+        let now = Instant::now();
+        slot.seen = Some(now);
+        if slot.words.as_deref() == Some(words) {
+            return false;
+        }
+        let words: Arc<str> = words.into();
+        slot.words = Some(Arc::clone(&words));
+        let is_told = slot.told.as_ref().is_some_and(|(told, at)| {
+            *told == words && now.saturating_duration_since(*at) < TELL_AGAIN_AFTER
+        });
+        if !is_told {
+            slot.told = Some((words, now));
+        }
+        !is_told
+    }
+
+    /// A refusal, logged where it is news.
+    pub(super) fn refuse(&self, refusal: &Refusal, reason: &str) {
+        if self.complain(refusal.trouble, &refusal.words) {
+            tracing::error!(reason, "kafka: {}", refusal.words);
+        }
+    }
+
+    /// Whether somebody was told of trouble of this kind that has not passed, a moment ago at most.
+    pub(super) fn is_told(&self, trouble: Trouble) -> bool {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let Slot { words, told, .. } = &troubles[trouble as usize];
+        words.is_some() && told.as_ref().is_some_and(|(_, at)| at.elapsed() < TELL_AGAIN_AFTER)
+    }
+
+    /// A broker is connected. Where nothing comes to be read, that is how the end of a refusal is seen.
+    pub(super) fn is_let_in(&self) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let Slot { words, seen, .. } = &mut troubles[Trouble::Access as usize];
+        if words.is_some() && seen.is_none_or(|seen| seen.elapsed() > REFUSED_AGAIN_WITHIN) {
+            *words = None;
+        }
+    }
+
+    /// The trouble is over. Returns whether there was such.
+    pub(super) fn clear(&self, trouble: Trouble) -> bool {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles[trouble as usize].words.take().is_some()
+    }
+
+    /// A message or a commit came through: whatever was refused before is granted now.
+    pub(super) fn came_through(&self) {
+        if self.is_refused.load(Ordering::Relaxed) && self.is_refused.swap(false, Ordering::Relaxed) {
+            for trouble in Trouble::ALL.into_iter().filter(|trouble| trouble.is_disproved_by_messages()) {
+                if self.clear(trouble) {
+                    tracing::info!(what = ?trouble, "kafka: what was refused is granted again");
+                }
             }
-            is_new
+        }
+    }
+
+    /// Commits are refused for good, or again taken.
+    pub(super) fn hold(&self, is_held: bool) {
+        self.is_held.store(is_held, Ordering::Relaxed);
+    }
+
+    /// Why nothing is to be counted at present.
+    pub(super) fn held(&self) -> Option<String> {
+        self.is_held.load(Ordering::Relaxed).then(|| {
+            self.words(Trouble::Commits)
+                .map_or_else(|| "commits are refused".to_owned(), |words| words.to_string())
         })
+    }
+
+    /// From here on nothing can be acknowledged. The first reason stands.
+    pub(super) fn lose(&self, reason: &str) {
+        self.lost.get_or_init(|| reason.into());
+    }
+
+    /// Why nothing can be acknowledged any more.
+    pub(super) fn lost(&self) -> Option<&str> {
+        self.lost.get().map(|reason| &**reason)
+    }
+
+    pub(super) fn set_repeated(&self, messages: u64) {
+        self.repeated.store(messages, Ordering::Relaxed);
+    }
+
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
+    }
+
+    fn words(&self, trouble: Trouble) -> Option<Arc<str>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)[trouble as usize].words.clone()
     }
 }
 
 impl Watch {
-    /// Messages that wait in the partitions of this process: what the broker holds less what is committed.
+    /// Messages of the partitions of this process that are not read yet, or not committed.
     pub fn lag(&self) -> u64 {
         self.0.lag.load(Ordering::Relaxed)
     }
@@ -90,9 +197,69 @@ impl Watch {
 
     /// What keeps events from coming, in words; `None` while all is well.
     pub fn trouble(&self) -> Option<Arc<str>> {
-        if !self.0.is_connected.load(Ordering::Relaxed) {
-            return Some("no Kafka broker can be reached".into());
+        // A broker that refuses this client can be reached, and says why it can't be used.
+        self.0.words(Trouble::Access).or_else(|| {
+            if self.0.is_connected() {
+                Trouble::ALL.into_iter().find_map(|trouble| self.0.words(trouble))
+            } else {
+                Some("no Kafka broker can be reached".into())
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched() -> (Arc<Health>, Watch) {
+        let health = Arc::new(Health::default());
+        health.set_connected(true);
+        (Arc::clone(&health), Watch(health))
+    }
+
+    #[test]
+    fn one_trouble_does_not_hide_or_clear_another() {
+        let (health, watch) = watched();
+        assert!(health.complain(Trouble::Registry, "the registry is away"));
+        assert!(health.complain(Trouble::Topics, "no such topic"));
+        assert_eq!(watch.trouble().as_deref(), Some("no such topic"));
+        assert!(health.clear(Trouble::Topics));
+        assert_eq!(watch.trouble().as_deref(), Some("the registry is away"));
+        assert!(health.complain(Trouble::Access, "no right"));
+        assert!(health.clear(Trouble::Registry));
+        assert_eq!(watch.trouble().as_deref(), Some("no right"));
+    }
+
+    #[test]
+    fn a_message_behind_a_refusal_makes_it_ready_again_and_leaves_the_registry_alone() {
+        let (health, watch) = watched();
+        for trouble in [Trouble::Access, Trouble::Topics, Trouble::Group] {
+            assert!(health.complain(trouble, "refused"));
         }
-        self.0.trouble.borrow().clone()
+        health.complain(Trouble::Registry, "the registry is away");
+        health.came_through();
+        assert_eq!(watch.trouble().as_deref(), Some("the registry is away"));
+        health.clear(Trouble::Registry);
+        assert_eq!(watch.trouble(), None);
+    }
+
+    #[test]
+    fn the_same_trouble_is_logged_once_a_minute_however_often_it_comes_and_goes() {
+        let (health, _watch) = watched();
+        assert!(health.complain(Trouble::Access, "refused"));
+        assert!(!health.complain(Trouble::Access, "refused"), "it is there already");
+        health.came_through();
+        assert!(!health.complain(Trouble::Access, "refused"), "it was told a moment ago");
+        assert!(health.complain(Trouble::Access, "refused otherwise"));
+    }
+
+    #[test]
+    fn what_is_refused_is_told_before_what_can_not_be_reached() {
+        let health = Arc::new(Health::default());
+        let watch = Watch(Arc::clone(&health));
+        assert_eq!(watch.trouble().as_deref(), Some("no Kafka broker can be reached"));
+        health.complain(Trouble::Access, "the password is wrong");
+        assert_eq!(watch.trouble().as_deref(), Some("the password is wrong"));
     }
 }

@@ -1,54 +1,58 @@
-//! What the poller does as a member of the group: takes partitions, gives them up in good order, commits, leaves.
+//! What the poller does as a member of the group: takes partitions, gives them up in good order, leaves.
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
+use rdkafka::{Message as _, Offset};
 
-use super::group::{Event, give_up, list, to_list};
+use super::group::{Event, give_up, to_list};
 use super::origin::origin_of;
-use super::poller::{ANSWER_MAX, Command, Halt, Handed, Poller};
+use super::poller::{Command, Halt, Handed, Poller};
 use super::positions::Partition;
 
 /// How long a partition that is to be given up waits for the outcome of what was counted of it. Members are put
 /// out of the group after max.poll.interval.ms, five minutes unless it is set.
 const RECALL_MAX: Duration = Duration::from_secs(30);
 
-/// How soon a commit that the broker refused is tried again.
-const RECOMMIT_AFTER: Duration = Duration::from_secs(1);
-
-/// How long the last commit is tried before the group is left.
+/// How long the last commit of partitions is tried before they are given up, or the group is left.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 
 impl Poller {
     /// Acts on what has happened in the group.
     pub(super) fn attend(&mut self, event: Event) -> Result<(), Halt> {
         match event {
-            Event::Assigned(partitions) => self.assign(&partitions),
+            Event::Assigned(partitions) => self.prepare(partitions),
+            Event::Known { partitions, committed } => self.assign(&partitions, committed),
             Event::Revoked(partitions) => return self.revoke(&partitions),
-            Event::Committed { offsets, result } => self.committed(&offsets, result),
+            Event::Committed(answers) => self.committed(&answers),
+            Event::Marks(marks) => self.look(&marks),
         }
         Ok(())
     }
 
-    fn assign(&mut self, partitions: &[Partition]) {
-        let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
-        // Only to notice what is no longer there; without it, reading begins in the same place.
-        let committed = self.consumer.committed_offsets(wanted.clone(), ANSWER_MAX);
-        let committed = committed.map_or_else(
-            |error| {
-                tracing::warn!(%error, "kafka: the group's offsets could not be asked for");
-                Vec::new()
-            },
-            |committed| list(&committed),
-        );
+    /// Asks what the group has committed, only to notice what is no longer there: without it, reading begins in the same
+    /// place. The group waits meanwhile, and this thread does not.
+    fn prepare(&mut self, partitions: Vec<Partition>) {
+        let known = if partitions.is_empty() { Err(partitions) } else { self.questions.send(partitions) };
+        if let Err(partitions) = known {
+            self.assign(&partitions, Some(Vec::new()));
+        }
+    }
+
+    fn assign(&mut self, partitions: &[Partition], committed: Option<Vec<(Partition, i64)>>) {
+        let committed = committed.unwrap_or_else(|| {
+            tracing::warn!(
+                partitions = partitions.len(),
+                "kafka: the group's offsets could not be asked for; messages that the broker threw away before these \
+                 partitions were taken are not noticed"
+            );
+            Vec::new()
+        });
         for partition in partitions {
-            let offset =
-                committed.iter().find(|(known, _)| known == partition).and_then(|(_, offset)| *offset);
+            let offset = committed.iter().find(|(known, _)| known == partition).map(|(_, offset)| *offset);
             self.positions.assign(partition.clone(), origin_of(&partition.topic), offset);
         }
+        let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
         let taken = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&wanted),
             _ => self.consumer.assign(&wanted),
@@ -58,8 +62,11 @@ impl Poller {
         }
         // What came new is not paused yet.
         self.is_paused = false;
+        self.steady.disturb();
         self.parts.health.set_partitions(self.positions.held().count());
-        self.parts.health.set_trouble(None);
+        if !partitions.is_empty() {
+            self.parts.health.came_through();
+        }
         tracing::info!(
             taken = partitions.len(),
             reading = self.positions.held().count(),
@@ -71,36 +78,44 @@ impl Poller {
     /// outcome in time; when the group has put this process out, it is too late for that.
     fn revoke(&mut self, partitions: &[Partition]) -> Result<(), Halt> {
         let is_lost = self.consumer.assignment_lost();
-        if is_lost {
-            self.pack.take_if(|pack| partitions.contains(&pack.partition));
-            tracing::warn!(
-                partitions = partitions.len(),
-                "kafka: the group has put this process out; what it counted since the last commit is counted again \
-                 by whoever reads its partitions now"
-            );
-        } else {
-            self.hand_over()?;
-            self.recall(partitions)?;
-            let offsets = self.positions.unconfirmed(partitions);
-            if let Err(error) = self.commit_now(&offsets) {
+        if self.is_held() && !self.positions.is_settled(partitions) {
+            self.lose_held();
+        } else if !is_lost {
+            if !self.is_held() {
+                self.hand_over()?;
+                self.recall(partitions)?;
+            }
+            if let Err(reason) = self.commit_now(partitions, Instant::now() + LAST_COMMIT_MAX) {
                 tracing::warn!(
-                    %error,
-                    partitions = offsets.len(),
+                    reason,
+                    messages = self.positions.counted_again(partitions),
                     "kafka: the last commit before partitions are given up has failed; what was counted since the \
                      one before is counted again"
                 );
             }
         }
+        self.pack.take_if(|pack| partitions.contains(&pack.partition));
+        if is_lost {
+            tracing::warn!(
+                partitions = partitions.len(),
+                messages = self.positions.counted_again(partitions),
+                "kafka: the group has put this process out; what it counted since the last commit is counted again \
+                 by whoever reads its partitions now"
+            );
+        }
         self.early.retain(|early| {
             !partitions.iter().any(|one| one.number == early.partition() && *one.topic == *early.topic())
         });
         self.positions.forget(partitions);
+        self.forgive();
+        self.steady.disturb();
         let given = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
         if let Err(error) = give_up(&self.consumer, &given) {
             tracing::error!(%error, "kafka: partitions could not be given up");
         }
         let reading = self.positions.held().count();
         self.parts.health.set_partitions(reading);
+        self.parts.health.set_lag(self.positions.lag());
         tracing::info!(given_up = partitions.len(), reading, is_lost, "kafka: partitions were revoked");
         Ok(())
     }
@@ -129,59 +144,6 @@ impl Poller {
         Ok(())
     }
 
-    /// Asks the broker to remember what has been acknowledged since the last time.
-    pub(super) fn commit(&mut self) {
-        if let Some(at) = self.recommit_at {
-            if Instant::now() < at {
-                return;
-            }
-            self.recommit_at = None;
-        }
-        let offsets = self.positions.request();
-        if offsets.is_empty() {
-            return;
-        }
-        if let Err(error) = self.consumer.commit(&to_offsets(&offsets), CommitMode::Async) {
-            self.committed(&offsets, Err(error));
-        }
-    }
-
-    /// The answer to a commit.
-    fn committed(&mut self, offsets: &[(Partition, i64)], result: Result<(), KafkaError>) {
-        match result {
-            Ok(()) => self.confirm(offsets),
-            Err(error) => {
-                // While the group is being rearranged this is normal: it settles with the next try.
-                tracing::debug!(%error, "kafka: a commit was refused; trying again");
-                for (partition, offset) in offsets {
-                    self.positions.refuse(partition, *offset);
-                }
-                self.recommit_at = Some(Instant::now() + RECOMMIT_AFTER);
-            }
-        }
-    }
-
-    fn confirm(&mut self, offsets: &[(Partition, i64)]) {
-        for (partition, offset) in offsets {
-            self.positions.confirm(partition, *offset);
-        }
-    }
-
-    /// Commits and waits for the answer.
-    fn commit_now(&mut self, offsets: &[(Partition, i64)]) -> KafkaResult<()> {
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        match self.consumer.commit(&to_offsets(offsets), CommitMode::Sync) {
-            // There was nothing left to remember.
-            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {
-                self.confirm(offsets);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Commits all that is acknowledged, and leaves the group.
     pub(super) fn leave(mut self) {
         // Whoever closes has acknowledged before.
@@ -190,27 +152,40 @@ impl Poller {
                 self.positions.acknowledge(receipt);
             }
         }
-        let deadline = Instant::now() + LAST_COMMIT_MAX;
         let held: Vec<_> = self.positions.held().cloned().collect();
-        let offsets = self.positions.unconfirmed(&held);
-        while let Err(error) = self.commit_now(&offsets) {
-            if self.consumer.assignment_lost() || Instant::now() >= deadline {
-                tracing::error!(
-                    %error,
-                    partitions = offsets.len(),
-                    "kafka: the last commit has failed; what was counted since the one before is counted again"
-                );
-                break;
-            }
-            std::thread::sleep(RECOMMIT_AFTER / 10);
+        if let Err(reason) = self.commit_now(&held, Instant::now() + LAST_COMMIT_MAX) {
+            let messages = self.positions.counted_again(&held);
+            self.parts.health.set_repeated(messages);
+            tracing::error!(
+                reason,
+                messages,
+                "kafka: the last commit has failed; what was counted since the one before is counted again"
+            );
         }
         self.consumer.context().leave();
+        self.answer();
+        // A commit that has no answer by now waits for a coordinator, without which the group can't be left either.
+        let is_reachable = !self.commits.is_under_way();
+        self.committer.end(is_reachable);
+        self.questions.end(is_reachable);
         // Leaves the group, so that the others take over at once.
         drop(self.consumer);
         tracing::debug!("kafka: left the group");
     }
-}
 
-fn to_offsets(offsets: &[(Partition, i64)]) -> TopicPartitionList {
-    to_list(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))
+    /// The group waits for an answer to each change, and can't be left before.
+    fn answer(&mut self) {
+        let events = std::mem::take(&mut self.later).into_iter().chain(self.consumer.context().take_events());
+        for event in events {
+            if let Event::Assigned(partitions)
+            | Event::Known { partitions, .. }
+            | Event::Revoked(partitions) = event
+            {
+                let given = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
+                if let Err(error) = give_up(&self.consumer, &given) {
+                    tracing::debug!(%error, "kafka: partitions could not be given up at the stop");
+                }
+            }
+        }
+    }
 }

@@ -9,7 +9,8 @@ use super::positions::{Assignment, Partition};
 const PACK_BYTES: usize = 512 * 1024;
 const PACK_MESSAGES: usize = 4096;
 
-/// What a message may have at most. An event of Braze has 900 KB at most, an envelope holds several.
+/// What a message may have at most, as the docs of queue.kafka.topics say. An event of Braze has 900 KB at most, an
+/// envelope holds several.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The first byte of Confluent's framing; four bytes follow that name the schema.
@@ -64,6 +65,11 @@ impl Pack {
     /// Whether it is time to hand it over.
     pub(super) fn is_full(&self) -> bool {
         self.body.len() >= PACK_BYTES || self.pieces.len() >= PACK_MESSAGES
+    }
+
+    /// How many messages it holds, with those that were left out.
+    pub(super) fn messages(&self) -> usize {
+        self.pieces.len() + self.oversized as usize
     }
 
     /// Adds the message at `offset`. A message without a value holds no event.

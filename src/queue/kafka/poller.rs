@@ -1,24 +1,24 @@
 //! The thread that polls the consumer: it gathers messages, hands them over, commits, and gives partitions up
-//! only when what it handed out of them has an outcome.
+//! only when what it handed out of them has an outcome. It asks the broker nothing that it would have to wait for.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
-use super::group::{Group, list, to_list};
+use super::commits::Commits;
+use super::errands::{self, Errands, Offsets};
+use super::group::{Event, Group};
 use super::health::Health;
 use super::pack::Pack;
 use super::positions::{Partition, Positions};
+use super::watermarks::Steady;
 use crate::queue::Receipt;
 
 /// How long a poll waits when nothing comes: so long, at most, does an acknowledgement wait for its commit.
@@ -29,16 +29,6 @@ const LINGER: Duration = Duration::from_millis(10);
 
 /// Messages taken before anything else is looked after.
 const TURN_MESSAGES: usize = 1024;
-
-/// How long the pipeline may be full before fetching is paused. It is paused late, for librdkafka throws away
-/// what it has fetched ahead.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a question to the broker may take that others wait behind.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
-
-/// How soon the broker is asked about gaps of the same partition again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// What the poller hands over.
 #[derive(Debug)]
@@ -81,40 +71,52 @@ pub(super) struct Parts {
 
 /// The owner of the consumer.
 pub(super) struct Poller {
-    pub(super) consumer: BaseConsumer<Group>,
+    pub(super) consumer: Arc<BaseConsumer<Group>>,
+    pub(super) questions: Errands<Vec<Partition>>,
+    pub(super) committer: Errands<Offsets>,
     pub(super) parts: Parts,
     pub(super) positions: Positions,
+    pub(super) commits: Commits,
+    pub(super) steady: Steady,
     pub(super) pack: Option<Pack>,
     /// When the first message of the pack came.
     begun: Instant,
-    /// Came although their partition was paused.
+    /// Came although their partition was paused, or while something was waited for.
     pub(super) early: Vec<OwnedMessage>,
+    /// What happened while something was waited for.
+    pub(super) later: Vec<Event>,
     pub(super) is_paused: bool,
-    /// When commits that were refused are tried again.
-    pub(super) recommit_at: Option<Instant>,
-    /// When the broker was last asked where a partition begins.
-    asked: HashMap<Partition, Instant>,
 }
 
 impl Poller {
-    pub(super) fn new(consumer: BaseConsumer<Group>, parts: Parts) -> Self {
-        Self {
+    /// # Errors
+    /// When the system gives no threads.
+    pub(super) fn new(consumer: BaseConsumer<Group>, parts: Parts) -> std::io::Result<Self> {
+        let consumer = Arc::new(consumer);
+        let questions = Errands::start("kafka-questions", &consumer, errands::ask)?;
+        let committer = Errands::start("kafka-commits", &consumer, errands::commit)?;
+        Ok(Self {
             consumer,
+            questions,
+            committer,
             parts,
             positions: Positions::default(),
+            commits: Commits::default(),
+            steady: Steady::new(),
             pack: None,
             begun: Instant::now(),
             early: Vec::new(),
+            later: Vec::new(),
             is_paused: false,
-            recommit_at: None,
-            asked: HashMap::new(),
-        }
+        })
     }
 
     /// Works until it is closed or fails, and leaves the group.
     pub(super) fn run(mut self) {
         let Err(halt) = self.follow();
         if let Halt::Failed(reason) = halt {
+            // A client that can't go on commits nothing more.
+            self.parts.health.lose(&reason);
             // Whoever received may have gone.
             let _gone = self.parts.handed.blocking_send(Handed::Failed(reason));
             // What was handed out may still be acknowledged.
@@ -129,6 +131,9 @@ impl Poller {
         loop {
             while let Ok(command) = self.parts.commands.try_recv() {
                 self.obey(command)?;
+            }
+            for event in std::mem::take(&mut self.later) {
+                self.attend(event)?;
             }
             for event in self.consumer.context().take_events() {
                 self.attend(event)?;
@@ -176,12 +181,21 @@ impl Poller {
 
     /// Waits for one message and takes it. `false`: none came in that time.
     fn poll(&mut self, wait: Duration) -> Result<bool, Halt> {
+        let calls = self.consumer.context().calls();
         match self.consumer.poll(wait) {
-            None => Ok(false),
+            None => {
+                if self.consumer.context().calls() == calls {
+                    self.emptied();
+                }
+                Ok(false)
+            }
             Some(Err(error)) => self.complain(&error).map(|()| false),
             Some(Ok(message)) => {
                 // Nearly all messages go on where the pack ends.
                 if let Some(pack) = self.pack.as_mut().filter(|pack| goes_on(pack, &message)) {
+                    if pack.next_offset < message.offset() {
+                        self.positions.leave_out(&pack.partition, pack.next_offset, message.offset());
+                    }
                     pack.push(message.offset(), message.payload().unwrap_or_default());
                     return Ok(true);
                 }
@@ -199,10 +213,9 @@ impl Poller {
             // It was fetched before its partition was given up; whoever has the partition now reads it.
             return Ok(());
         };
-        if let Some(expected) = self.positions.expected(&partition)
-            && expected != message.offset()
-        {
-            self.look_into(&partition, expected, message.offset());
+        self.parts.health.came_through();
+        if let Some(expected) = self.positions.expected(&partition) {
+            self.compare(&partition, expected, message.offset());
         }
         let mut pack = Pack::new(partition, assignment, message.offset());
         pack.push(message.offset(), message.payload().unwrap_or_default());
@@ -211,182 +224,37 @@ impl Poller {
         Ok(())
     }
 
-    /// Finds out why a partition does not go on where it was. Gaps are normal where topics are compacted or
-    /// written in transactions; they are a loss where the broker has thrown away what was not read yet.
-    fn look_into(&mut self, partition: &Partition, expected: i64, offset: i64) {
-        let Partition { topic, number } = partition;
-        if offset < expected {
-            tracing::warn!(
-                %topic, partition = number, expected, offset,
-                "kafka: a partition goes back: the topic was made anew, or the group's offsets were set"
-            );
-            return;
-        }
-        if self.asked.get(partition).is_some_and(|asked| asked.elapsed() < ASK_AGAIN_AFTER) {
-            return;
-        }
-        match self.consumer.fetch_watermarks(topic, *number, ANSWER_MAX) {
-            Ok((first, _)) if first > expected => {
-                let skipped = u64::try_from(offset - expected).unwrap_or(0);
-                self.parts.health.skip(skipped);
-                tracing::error!(
-                    %topic, partition = number, skipped, expected, offset,
-                    "kafka: messages are lost: the broker threw them away before they were read; give the topic \
-                     a longer retention, or read faster"
-                );
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(
-                    %topic, partition = number, expected, offset, %error,
-                    "kafka: a partition has a gap, and the broker does not say whether messages are lost"
-                );
-            }
-        }
-        self.asked.insert(partition.clone(), Instant::now());
-    }
-
     /// Hands over what has been gathered.
     pub(super) fn hand_over(&mut self) -> Result<(), Halt> {
         let Some(pack) = self.pack.take() else { return Ok(()) };
-        let receipt = self.positions.deliver(&pack.partition, pack.next_offset);
+        let receipt = self.positions.deliver(&pack.partition, pack.next_offset, pack.messages());
         self.send(Handed::Pack(receipt, Box::new(pack)))
     }
 
-    /// Sends `handed`; while there is no room for it, it goes on committing and stays in the group.
-    pub(super) fn send(&mut self, handed: Handed) -> Result<(), Halt> {
-        let mut handed = handed;
-        let mut patience = Instant::now() + PATIENCE;
-        loop {
-            match self.parts.handed.try_send(handed) {
-                Ok(()) => {
-                    self.resume();
-                    return Ok(());
-                }
-                Err(TrySendError::Closed(_)) => return Err(Halt::Closed),
-                Err(TrySendError::Full(back)) => handed = back,
+    /// What the consumer says instead of a message. Its callback has told of it, unless it can't go on.
+    pub(super) fn complain(&self, error: &KafkaError) -> Result<(), Halt> {
+        let KafkaError::MessageConsumptionFatal(code) = error else { return Ok(()) };
+        let (code, text) = self.consumer.client().fatal_error().unwrap_or_else(|| (*code, code.to_string()));
+        Err(Halt::Failed(match code {
+            RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::Fenced => {
+                "another process has joined the Kafka group with the same group.instance.id: give each its own"
+                    .to_owned()
             }
-            let Parts { runtime, handed: room, commands, .. } = &mut self.parts;
-            let command = runtime.block_on(async {
-                tokio::select! {
-                    command = commands.recv() => Some(command),
-                    _ = room.reserve() => None,
-                    () = tokio::time::sleep_until(patience.into()) => None,
-                }
-            });
-            if let Some(command) = command {
-                self.obey(command.unwrap_or(Command::Close))?;
-                self.commit();
+            RDKafkaErrorCode::GroupAuthorizationFailed => {
+                "this client may not use queue.kafka.group_id: give it the right to (Read on the group)".to_owned()
             }
-            if Instant::now() >= patience {
-                self.pause();
-                self.idle()?;
-                patience = Instant::now() + PATIENCE;
-            }
-        }
-    }
-
-    /// Shows the group that this process is alive, and takes nothing.
-    fn idle(&mut self) -> Result<(), Halt> {
-        match self.consumer.poll(Duration::ZERO) {
-            None => Ok(()),
-            Some(Err(error)) => self.complain(&error),
-            Some(Ok(message)) => {
-                // Of a partition that was assigned a moment ago: few, for it is paused with the next round.
-                self.early.push(message.detach());
-                self.is_paused = false;
-                Ok(())
-            }
-        }
-    }
-
-    fn pause(&mut self) {
-        if !self.is_paused {
-            self.is_paused = self.on_all("paused", Consumer::pause);
-            self.parts.health.set_paused(self.is_paused);
-        }
-    }
-
-    fn resume(&mut self) {
-        if self.is_paused {
-            self.is_paused = !self.on_all("resumed", Consumer::resume);
-            self.parts.health.set_paused(self.is_paused);
-        }
-    }
-
-    /// Does something with all partitions that this process reads, and says whether that went well.
-    fn on_all(
-        &self,
-        what: &str,
-        act: impl FnOnce(&BaseConsumer<Group>, &TopicPartitionList) -> KafkaResult<()>,
-    ) -> bool {
-        let done = self.consumer.assignment().and_then(|all| act(&self.consumer, &all));
-        done.inspect_err(|error| tracing::warn!(%error, "kafka: fetching could not be {what}")).is_ok()
-    }
-
-    /// Nothing comes. Where nobody wants to wait for more, it finds out whether there is more.
-    fn rest(&mut self) -> Result<(), Halt> {
-        if self.parts.is_until_empty && self.is_at_end() {
-            self.send(Handed::End)?;
-            self.parts.is_until_empty = false;
-        }
-        Ok(())
-    }
-
-    fn is_at_end(&self) -> bool {
-        let held: Vec<_> = self.positions.held().cloned().collect();
-        if held.is_empty() {
-            return false;
-        }
-        // One question for all: the broker answers it behind the fetch that is waiting there.
-        let ends = to_list(held.iter().map(|partition| (partition, Offset::End)));
-        let Ok(ends) = self.consumer.offsets_for_times(ends, ANSWER_MAX) else { return false };
-        list(&ends).into_iter().all(|(partition, end)| match (end, self.positions.expected(&partition)) {
-            (Some(end), Some(expected)) => expected >= end,
-            (Some(0), None) => true,
-            // Nothing was ever read of it: it may have been emptied.
-            _ => {
-                let marks = self.consumer.fetch_watermarks(&partition.topic, partition.number, ANSWER_MAX);
-                marks.is_ok_and(|(first, end)| first == end)
-            }
-        })
-    }
-
-    /// What the consumer says instead of a message.
-    fn complain(&self, error: &KafkaError) -> Result<(), Halt> {
-        let code = error.rdkafka_error_code();
-        if let KafkaError::MessageConsumptionFatal(code) = error {
-            return Err(Halt::Failed(match code {
-                RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::Fenced => {
-                    "another process has joined the Kafka group with the same group.instance.id: give each its own"
-                        .to_owned()
-                }
-                code => format!("the Kafka client can't go on: {code}"),
-            }));
-        }
-        let advice = match code {
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                "a topic of queue.kafka.topics does not exist on the Kafka broker"
-            }
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-                "this client may not read a topic of queue.kafka.topics: give it the right to (Read)"
-            }
-            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
-                "this client may not use queue.kafka.group_id: give it the right to (Read on the group)"
-            }
-            // Told by the callback for errors, with more words.
-            _ => return Ok(()),
-        };
-        if self.parts.health.set_trouble(Some(advice)) {
-            tracing::error!(%error, "kafka: {advice}");
-        }
-        Ok(())
+            // Source: KIP-848; the broker says so of a group of the classic protocol that it can't convert.
+            RDKafkaErrorCode::GroupIdNotFound | RDKafkaErrorCode::InconsistentGroupProtocol => format!(
+                "the members of queue.kafka.group_id have another \"group.protocol\" than [queue.kafka.options]: {text}"
+            ),
+            _ => format!("the Kafka client can't go on: {text}"),
+        }))
     }
 }
 
 /// Whether `message` comes next in `pack`, and there is room for it.
 fn goes_on(pack: &Pack, message: &BorrowedMessage<'_>) -> bool {
-    pack.next_offset == message.offset()
+    pack.next_offset <= message.offset()
         && pack.partition.number == message.partition()
         && *pack.partition.topic == *message.topic()
         && !pack.is_full()

@@ -32,18 +32,86 @@ impl Assignment {
     }
 }
 
-/// What is known of a partition while it belongs to this process.
+/// Where a partition begins and ends, and how far it is fetched, as the client last heard. Negative where it has
+/// not heard yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// The offset of the first message that the broker still holds.
+    pub(super) start: i64,
+    /// The offset behind the last one that may be read: with transactions, that is settled.
+    pub(super) end: i64,
+    /// What is fetched next.
+    pub(super) next: i64,
+    /// Whether nothing is left to be fetched.
+    pub(super) is_at_end: bool,
+}
+
+/// Offsets that were passed without a message. Markers of transactions and what compaction has removed leave such
+/// gaps, and so does what the broker has thrown away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gap {
+    from: i64,
+    to: i64,
+}
+
+impl Gap {
+    /// What of it is lost, if the broker's first message is at `start`.
+    fn loss(self, start: i64) -> Option<Loss> {
+        let Gap { from, to } = self;
+        let messages = u64::try_from(to.min(start) - from).unwrap_or(0);
+        (messages > 0).then_some(Loss { messages, expected: from, offset: to })
+    }
+}
+
+/// Messages that the broker threw away before they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) messages: u64,
+    /// The first that is missing.
+    pub(super) expected: i64,
+    /// The one that came behind the last that is missing.
+    pub(super) offset: i64,
+}
+
+/// Gaps of a partition that wait to be looked into; the smallest make room. What is lost is a large one.
+const GAPS_MAX: usize = 256;
+
+/// What is known of a partition while it belongs to this process. Messages are counted since it was assigned.
 #[derive(Debug)]
 struct Held {
     assignment: Arc<Assignment>,
-    /// The offset behind the last message that was handed out.
+    /// The offset behind the last message that was handed out, and how many there were.
     delivered: Option<i64>,
+    delivered_messages: u64,
     /// The offset behind the last message that is acknowledged.
     acknowledged: Option<i64>,
+    acknowledged_messages: u64,
     /// The offset that the broker was asked to remember, if it has not refused.
     requested: Option<i64>,
     /// The offset that the broker is known to remember.
     committed: Option<i64>,
+    committed_messages: u64,
+    /// What is acknowledged and not known to be remembered: offsets, and how many messages stand before each.
+    unconfirmed: VecDeque<(i64, u64)>,
+    /// The end of the partition, where nothing is left before it.
+    passed: Option<i64>,
+    marks: Option<Marks>,
+    gaps: Vec<Gap>,
+}
+
+impl Held {
+    /// The offset that the next message should have.
+    fn expected(&self) -> Option<i64> {
+        self.passed.max(self.delivered).or(self.committed)
+    }
+
+    /// Messages that are left to be read, or to be committed.
+    fn lag(&self) -> u64 {
+        let uncommitted = self.delivered_messages - self.committed_messages;
+        let Some(marks) = self.marks else { return uncommitted };
+        let position = self.expected().map_or(marks.start, |expected| expected.max(marks.start));
+        uncommitted + u64::try_from(marks.end - position.max(0)).unwrap_or(0)
+    }
 }
 
 /// Something that was handed out and is not acknowledged yet.
@@ -54,6 +122,8 @@ struct Open {
     assignment: Arc<Assignment>,
     /// The offset behind its last message.
     next_offset: i64,
+    /// How many messages were handed out of the partition, with this.
+    messages: u64,
 }
 
 /// The books of one consumer. Pure: it is told what happens.
@@ -69,7 +139,20 @@ impl Positions {
     /// From here on `partition` belongs to this process; `committed` is what the broker remembers for the group.
     pub(super) fn assign(&mut self, partition: Partition, origin: Arc<Origin>, committed: Option<i64>) {
         let assignment = Arc::new(Assignment { origin, is_over: AtomicBool::new(false) });
-        let held = Held { assignment, delivered: None, acknowledged: None, requested: committed, committed };
+        let held = Held {
+            assignment,
+            delivered: None,
+            delivered_messages: 0,
+            acknowledged: None,
+            acknowledged_messages: 0,
+            requested: committed,
+            committed,
+            committed_messages: 0,
+            unconfirmed: VecDeque::new(),
+            passed: None,
+            marks: None,
+            gaps: Vec::new(),
+        };
         if let Some(before) = self.held.insert(partition, held) {
             before.assignment.is_over.store(true, Ordering::Release);
         }
@@ -97,18 +180,85 @@ impl Positions {
 
     /// The offset that the next message of `partition` should have, as far as it is known.
     pub(super) fn expected(&self, partition: &Partition) -> Option<i64> {
-        self.held.get(partition).and_then(|held| held.delivered.or(held.committed))
+        self.held.get(partition).and_then(Held::expected)
     }
 
-    /// Messages of `partition` up to before `next_offset` are handed out.
-    pub(super) fn deliver(&mut self, partition: &Partition, next_offset: i64) -> Receipt {
+    /// So many messages of `partition`, up to before `next_offset`, are handed out.
+    pub(super) fn deliver(&mut self, partition: &Partition, next_offset: i64, messages: usize) -> Receipt {
         let receipt = self.receipt();
         if let Some(held) = self.held.get_mut(partition) {
             held.delivered = Some(next_offset);
+            held.delivered_messages += messages as u64;
+            // It goes back where the topic was made anew.
+            held.passed = held.passed.filter(|passed| *passed <= next_offset);
             let (partition, assignment) = (partition.clone(), Arc::clone(&held.assignment));
-            self.open.push_back(Open { receipt, partition, assignment, next_offset });
+            let messages = held.delivered_messages;
+            self.open.push_back(Open { receipt, partition, assignment, next_offset, messages });
         }
         receipt
+    }
+
+    /// Behind the message before `from` came the one at `to`.
+    pub(super) fn leave_out(&mut self, partition: &Partition, from: i64, to: i64) {
+        let Some(held) = self.held.get_mut(partition) else { return };
+        let gap = Gap { from, to };
+        if held.gaps.len() < GAPS_MAX {
+            held.gaps.push(gap);
+        } else if let Some(smallest) = held.gaps.iter_mut().min_by_key(|gap| gap.to - gap.from)
+            && smallest.to - smallest.from < to - from
+        {
+            *smallest = gap;
+        }
+    }
+
+    /// What the client knows of the partition now. Of what was left out since the last time, it is lost what lies before
+    /// the broker's first message; that is told.
+    pub(super) fn look(&mut self, partition: &Partition, marks: Marks) -> Option<Loss> {
+        let held = self.held.get_mut(partition)?;
+        held.marks = Some(marks);
+        let losses = held.gaps.drain(..).filter_map(|gap| gap.loss(marks.start));
+        losses.reduce(|all, loss| Loss {
+            messages: all.messages + loss.messages,
+            expected: all.expected.min(loss.expected),
+            offset: all.offset.max(loss.offset),
+        })
+    }
+
+    /// All that was fetched has been handed out: where that was all there is, the end is reached, whatever stands before
+    /// it that is no message. What of that is lost is returned.
+    pub(super) fn pass_ends(&mut self) -> Vec<(Partition, Loss)> {
+        let mut lost = Vec::new();
+        for (partition, held) in &mut self.held {
+            let Some(marks) = held.marks.filter(|marks| marks.is_at_end) else { continue };
+            let expected = held.expected();
+            if expected.is_some_and(|expected| expected >= marks.next) {
+                continue;
+            }
+            held.passed = Some(marks.next);
+            if let Some(expected) = expected {
+                let gap = Gap { from: expected, to: marks.next };
+                lost.extend(gap.loss(marks.start).map(|loss| (partition.clone(), loss)));
+            }
+        }
+        lost
+    }
+
+    /// Whether all partitions are read to their end, as far as the client has heard.
+    pub(super) fn are_at_end(&self) -> bool {
+        self.held.values().all(|held| {
+            held.marks.is_some_and(|marks| marks.is_at_end && held.expected() == Some(marks.next))
+        })
+    }
+
+    /// Messages that are left to be read, or to be committed.
+    pub(super) fn lag(&self) -> u64 {
+        self.held.values().map(Held::lag).sum()
+    }
+
+    /// Messages of `partitions` that are counted, and that the broker is not known to remember.
+    pub(super) fn counted_again<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> u64 {
+        let held = partitions.into_iter().filter_map(|partition| self.held.get(partition));
+        held.map(|held| held.acknowledged_messages - held.committed_messages).sum()
     }
 
     /// A receipt for something that holds no message.
@@ -124,6 +274,8 @@ impl Positions {
                 && Arc::ptr_eq(&held.assignment, &open.assignment)
             {
                 held.acknowledged = Some(open.next_offset);
+                held.acknowledged_messages = open.messages;
+                held.unconfirmed.push_back((open.next_offset, open.messages));
             }
         }
     }
@@ -163,6 +315,16 @@ impl Positions {
     pub(super) fn confirm(&mut self, partition: &Partition, offset: i64) {
         if let Some(held) = self.held.get_mut(partition) {
             held.committed = Some(offset);
+            // Offsets go up, but for a topic that was made anew.
+            let is_known = held.unconfirmed.iter().any(|(known, _)| *known == offset);
+            while let Some((known, messages)) =
+                held.unconfirmed.pop_front_if(|(known, _)| is_known || *known <= offset)
+            {
+                held.committed_messages = messages;
+                if known == offset {
+                    break;
+                }
+            }
         }
     }
 
@@ -198,9 +360,9 @@ mod tests {
     #[test]
     fn an_offset_is_due_once_its_messages_are_acknowledged() {
         let mut positions = holding(&[0, 1]);
-        let first = positions.deliver(&partition(0), 10);
-        let second = positions.deliver(&partition(1), 5);
-        let third = positions.deliver(&partition(0), 20);
+        let first = positions.deliver(&partition(0), 10, 10);
+        let second = positions.deliver(&partition(1), 5, 10);
+        let third = positions.deliver(&partition(0), 20, 10);
         assert_eq!(positions.request(), []);
         positions.acknowledge(first);
         assert_eq!(positions.request(), [(partition(0), 10)]);
@@ -217,7 +379,7 @@ mod tests {
     #[test]
     fn a_partition_that_was_given_up_is_never_committed_again() {
         let mut positions = holding(&[0, 1]);
-        let receipt = positions.deliver(&partition(0), 10);
+        let receipt = positions.deliver(&partition(0), 10, 10);
         let assignment = Arc::clone(positions.assignment(&partition(0)).unwrap());
         positions.forget([&partition(0)]);
         assert!(assignment.is_over());
@@ -229,11 +391,11 @@ mod tests {
     #[test]
     fn what_was_handed_out_before_a_partition_came_back_counts_for_nothing() {
         let mut positions = holding(&[0]);
-        let before = positions.deliver(&partition(0), 10);
+        let before = positions.deliver(&partition(0), 10, 10);
         positions.forget([&partition(0)]);
         positions.assign(partition(0), Arc::default(), Some(3));
         assert_eq!(positions.expected(&partition(0)), Some(3));
-        let after = positions.deliver(&partition(0), 7);
+        let after = positions.deliver(&partition(0), 7, 10);
         positions.acknowledge(before);
         assert_eq!(positions.request(), []);
         positions.acknowledge(after);
@@ -243,7 +405,7 @@ mod tests {
     #[test]
     fn what_the_broker_refused_is_asked_for_again() {
         let mut positions = holding(&[0]);
-        let receipt = positions.deliver(&partition(0), 10);
+        let receipt = positions.deliver(&partition(0), 10, 10);
         positions.acknowledge(receipt);
         assert_eq!(positions.request(), [(partition(0), 10)]);
         positions.refuse(&partition(0), 10);
@@ -257,12 +419,95 @@ mod tests {
     fn a_late_refusal_does_not_undo_a_later_request() {
         let mut positions = holding(&[0]);
         for offset in [10, 20] {
-            let receipt = positions.deliver(&partition(0), offset);
+            let receipt = positions.deliver(&partition(0), offset, 10);
             positions.acknowledge(receipt);
             positions.request();
         }
         positions.refuse(&partition(0), 10);
         assert_eq!(positions.request(), []);
+    }
+
+    /// Marks of a partition that begins at `start`, with everything before `end` fetched.
+    fn marks(start: i64, end: i64) -> Marks {
+        Marks { start, end, next: end, is_at_end: true }
+    }
+
+    #[test]
+    fn of_what_was_left_out_that_is_lost_which_lies_before_the_first_message() {
+        let mut positions = holding(&[0]);
+        // A marker, then what was deleted in steps within a moment: each is told.
+        for (from, to) in [(10, 11), (100, 900), (1000, 1800), (2000, 2001)] {
+            positions.leave_out(&partition(0), from, to);
+        }
+        let loss = positions.look(&partition(0), marks(1800, 3000)).unwrap();
+        assert_eq!(loss, Loss { messages: 1 + 800 + 800, expected: 10, offset: 1800 });
+        assert_eq!(positions.look(&partition(0), marks(1800, 3000)), None, "it is told once");
+        positions.leave_out(&partition(0), 2100, 2101);
+        assert_eq!(positions.look(&partition(0), marks(1800, 3000)), None, "a marker is no message");
+        positions.leave_out(&partition(0), 2200, 2300);
+        let loss = positions.look(&partition(0), marks(2250, 3000)).unwrap();
+        assert_eq!(loss.messages, 50, "what lies behind the first message was left out by the broker");
+    }
+
+    #[test]
+    fn many_small_gaps_make_room_for_a_large_one() {
+        let mut positions = holding(&[0]);
+        (0..10_000).for_each(|at| positions.leave_out(&partition(0), 10 * at, 10 * at + 1));
+        positions.leave_out(&partition(0), 200_000, 200_500);
+        assert_eq!(positions.held[&partition(0)].gaps.len(), GAPS_MAX);
+        let loss = positions.look(&partition(0), marks(200_500, 200_501)).unwrap();
+        assert!(loss.messages >= 500, "{loss:?}");
+    }
+
+    #[test]
+    fn a_marker_at_the_end_and_what_was_deleted_are_not_left_to_read() {
+        let mut positions = holding(&[0]);
+        positions.look(&partition(0), marks(0, 11));
+        assert!(!positions.are_at_end());
+        assert_eq!(positions.lag(), 11);
+        let receipt = positions.deliver(&partition(0), 10, 10);
+        assert_eq!(positions.lag(), 11, "ten to be committed, one that may be a message");
+        assert_eq!(positions.pass_ends(), [], "a marker is no loss");
+        assert_eq!(positions.expected(&partition(0)), Some(11), "what follows follows the marker");
+        assert!(positions.are_at_end());
+        positions.acknowledge(receipt);
+        assert_eq!(positions.request(), [(partition(0), 10)]);
+        assert_eq!(positions.lag(), 10);
+        positions.confirm(&partition(0), 10);
+        assert_eq!(positions.lag(), 0);
+        positions.look(&partition(0), Marks { start: 500, end: 600, next: 520, is_at_end: false });
+        assert_eq!(positions.lag(), 100, "what was deleted is not there to be read");
+        assert!(!positions.are_at_end());
+    }
+
+    #[test]
+    fn what_was_deleted_to_the_end_is_told_without_a_message_behind_it() {
+        let mut positions = Positions::default();
+        positions.assign(partition(0), Arc::default(), Some(100));
+        positions.look(&partition(0), marks(600, 600));
+        assert_eq!(positions.lag(), 0);
+        let loss = Loss { messages: 500, expected: 100, offset: 600 };
+        assert_eq!(positions.pass_ends(), [(partition(0), loss)]);
+        assert_eq!((positions.expected(&partition(0)), positions.pass_ends()), (Some(600), vec![]));
+    }
+
+    #[test]
+    fn what_is_counted_again_is_what_was_acknowledged_and_not_confirmed() {
+        let mut positions = holding(&[0, 1]);
+        let all = [partition(0), partition(1)];
+        let receipts = [(0, 10), (1, 30), (0, 20)]
+            .map(|(number, offset)| positions.deliver(&partition(number), offset, 7));
+        positions.acknowledge(receipts[1]);
+        assert_eq!(positions.counted_again(&all), 14);
+        positions.confirm(&partition(0), 10);
+        assert_eq!(positions.counted_again(&all), 7);
+        positions.acknowledge(receipts[2]);
+        assert_eq!(positions.counted_again(&all), 14);
+        // The topic was made anew: its offsets begin again.
+        let receipt = positions.deliver(&partition(0), 3, 3);
+        positions.acknowledge(receipt);
+        positions.confirm(&partition(0), 3);
+        assert_eq!(positions.counted_again(&[partition(0)]), 0);
     }
 
     #[derive(Debug, Clone)]
@@ -302,7 +547,7 @@ mod tests {
                     Step::Deliver(number) => {
                         let at = usize::try_from(number).unwrap();
                         next[at] += 10;
-                        let receipt = positions.deliver(&partition(number), next[at]);
+                        let receipt = positions.deliver(&partition(number), next[at], 10);
                         handed[at].push((receipt, next[at]));
                     }
                     Step::Acknowledge(part) => {

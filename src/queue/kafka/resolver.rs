@@ -12,6 +12,7 @@ use super::health::Health;
 use super::pack::{Kind, Pack, Piece};
 use super::poller::Handed;
 use super::positions::Assignment;
+use super::refusal::Trouble;
 use super::registry::{Registry, RegistryError, backoff};
 use crate::queue::container;
 use crate::queue::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
@@ -130,21 +131,21 @@ impl Resolver {
             let reason = match registry.schema(id).await {
                 Ok(schema) => {
                     if let Some(since) = since {
-                        self.health.set_trouble(None);
+                        self.health.clear(Trouble::Registry);
                         let (registry, waited) = (registry.address(), since.elapsed());
                         tracing::info!(registry, ?waited, "kafka: the schema registry answers again");
                     }
                     return Ok(Some(schema));
                 }
                 Err(RegistryError::Final(reason)) => {
-                    self.health.set_trouble(None);
+                    self.health.clear(Trouble::Registry);
                     self.complain(&format!("messages are booked as malformed: {reason}"), id);
                     return Ok(None);
                 }
                 Err(RegistryError::ForNow(reason)) => reason,
             };
             let failures = registry.trouble().map_or(1, |trouble| trouble.failures);
-            if self.health.set_trouble(Some(&reason)) {
+            if self.health.complain(Trouble::Registry, &reason) {
                 tracing::error!(
                     schema = id,
                     reason,

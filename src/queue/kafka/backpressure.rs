@@ -1,0 +1,93 @@
+//! What the poller does while the pipeline is full: it stays in the group, goes on committing, and pauses fetching.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::group::Group;
+use super::poller::{Command, Halt, Handed, Parts, Poller};
+
+/// How long the pipeline may be full before fetching is paused. It is paused late, for librdkafka throws away
+/// what it has fetched ahead.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Poller {
+    /// Sends `handed`; while there is no room for it, it goes on committing and stays in the group.
+    pub(super) fn send(&mut self, handed: Handed) -> Result<(), Halt> {
+        let mut handed = handed;
+        let mut patience = Instant::now() + PATIENCE;
+        loop {
+            match self.parts.handed.try_send(handed) {
+                Ok(()) => {
+                    self.resume();
+                    return Ok(());
+                }
+                Err(TrySendError::Closed(_)) => return Err(Halt::Closed),
+                Err(TrySendError::Full(back)) => handed = back,
+            }
+            let Parts { runtime, handed: room, commands, .. } = &mut self.parts;
+            let command = runtime.block_on(async {
+                tokio::select! {
+                    command = commands.recv() => Some(command),
+                    _ = room.reserve() => None,
+                    () = tokio::time::sleep_until(patience.into()) => None,
+                }
+            });
+            if let Some(command) = command {
+                self.obey(command.unwrap_or(Command::Close))?;
+                self.attend_to_commits();
+                self.commit();
+            }
+            if Instant::now() >= patience {
+                self.pause();
+                self.idle()?;
+                self.attend_to_commits();
+                self.commit();
+                patience = Instant::now() + PATIENCE;
+            }
+        }
+    }
+
+    /// Shows the group that this process is alive, and takes nothing.
+    fn idle(&mut self) -> Result<(), Halt> {
+        match self.consumer.poll(Duration::ZERO) {
+            None => Ok(()),
+            Some(Err(error)) => self.complain(&error),
+            Some(Ok(message)) => {
+                // Of a partition that was assigned a moment ago: few, for it is paused with the next round.
+                self.early.push(message.detach());
+                self.is_paused = false;
+                Ok(())
+            }
+        }
+    }
+
+    fn pause(&mut self) {
+        if !self.is_paused {
+            self.is_paused = self.on_all("paused", Consumer::pause);
+            self.parts.health.set_paused(self.is_paused);
+            self.steady.disturb();
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.is_paused {
+            self.is_paused = !self.on_all("resumed", Consumer::resume);
+            self.parts.health.set_paused(self.is_paused);
+            self.steady.disturb();
+        }
+    }
+
+    /// Does something with all partitions that this process reads, and says whether that went well.
+    fn on_all(
+        &self,
+        what: &str,
+        act: impl FnOnce(&BaseConsumer<Group>, &TopicPartitionList) -> KafkaResult<()>,
+    ) -> bool {
+        let done = self.consumer.assignment().and_then(|all| act(&self.consumer, &all));
+        done.inspect_err(|error| tracing::warn!(%error, "kafka: fetching could not be {what}")).is_ok()
+    }
+}

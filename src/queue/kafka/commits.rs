@@ -1,0 +1,239 @@
+//! Commits: when they are asked for, what their answers mean, and what happens when they are refused.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+
+use super::errands::Offsets;
+use super::group::{Answer, Event};
+use super::poller::Poller;
+use super::positions::Partition;
+use super::refusal::{Refused, Trouble, of_commit};
+
+/// How soon a commit that the broker refused is tried again.
+const RECOMMIT_AFTER: Duration = Duration::from_secs(1);
+
+/// How long commits may fail, or wait for an answer, before nothing more is counted: what is counted in that time is
+/// counted again if this process ends.
+const FAILING_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is looked for an answer that is waited for.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The commits that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    /// Offsets that the broker has not answered to.
+    under_way: usize,
+    /// When those that were refused are tried again.
+    again_at: Option<Instant>,
+    /// When the first was asked for, of those since the last that was taken.
+    waiting_since: Option<Instant>,
+    /// Topics that this client may not commit for.
+    refused_topics: BTreeSet<Arc<str>>,
+    /// Nothing more is counted.
+    is_held: bool,
+}
+
+impl Commits {
+    /// Whether the broker has yet to answer.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way > 0
+    }
+}
+
+impl Poller {
+    /// Asks the broker to remember what has been acknowledged since the last time, once it has answered to that.
+    pub(super) fn commit(&mut self) {
+        if self.commits.is_under_way() || self.commits.again_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let offsets = self.positions.request();
+        self.ask_to_commit(offsets);
+    }
+
+    fn ask_to_commit(&mut self, offsets: Offsets) {
+        if offsets.is_empty() {
+            return;
+        }
+        self.commits.again_at = None;
+        self.commits.waiting_since.get_or_insert_with(Instant::now);
+        self.commits.under_way = offsets.len();
+        if let Err(offsets) = self.committer.send(offsets) {
+            // Its thread takes one at a time; only a defect ends it.
+            self.commits.under_way = 0;
+            self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
+            for (partition, offset) in &offsets {
+                self.positions.refuse(partition, *offset);
+            }
+        }
+    }
+
+    /// The answers to a commit.
+    pub(super) fn committed(&mut self, answers: &[Answer]) {
+        self.commits.under_way = self.commits.under_way.saturating_sub(answers.len());
+        let mut refused: Option<(Refused, &KafkaError)> = None;
+        for Answer { partition, offset, result } in answers {
+            match result {
+                Ok(()) => {
+                    self.positions.confirm(partition, *offset);
+                    self.commits.refused_topics.remove(&partition.topic);
+                }
+                Err(error) => {
+                    self.positions.refuse(partition, *offset);
+                    let kind = of_commit(error.rdkafka_error_code());
+                    if let Refused::Right(_) = kind {
+                        self.commits.refused_topics.insert(Arc::clone(&partition.topic));
+                    }
+                    if refused.is_none_or(|(known, _)| !matches!(known, Refused::Right(_))) {
+                        refused = Some((kind, error));
+                    }
+                }
+            }
+        }
+        if let Some((kind, error)) = refused {
+            self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
+            self.refused(kind, error);
+        } else if !answers.is_empty() {
+            self.commits.waiting_since = None;
+            self.parts.health.came_through();
+        }
+        self.release();
+    }
+
+    fn refused(&mut self, kind: Refused, error: &KafkaError) {
+        match kind {
+            Refused::InPassing => {
+                // While the group is being rearranged this is normal: it settles with the next try.
+                tracing::debug!(%error, "kafka: a commit was refused; trying again");
+                self.commits.waiting_since = None;
+            }
+            Refused::Perhaps => {
+                tracing::debug!(%error, "kafka: a commit was refused; trying again");
+                self.watch_commits();
+            }
+            Refused::Right(words) => {
+                // Topics that may be read go on.
+                let is_all =
+                    self.positions.held().all(|held| self.commits.refused_topics.contains(&held.topic));
+                self.commits.waiting_since = None;
+                self.tell(words, &error.to_string(), is_all);
+            }
+        }
+    }
+
+    /// Commits that fail for long: nothing more is counted, for it would be counted again.
+    pub(super) fn watch_commits(&mut self) {
+        let is_late = self.commits.waiting_since.is_some_and(|since| since.elapsed() > FAILING_MAX);
+        if is_late && !self.commits.is_held {
+            let words = "the Kafka broker has taken no commit for 30 s: is the coordinator of queue.kafka.group_id \
+                         there, and its topic __consumer_offsets in order?";
+            self.tell(words, "no commit was taken for 30 s", true);
+        }
+    }
+
+    fn tell(&mut self, words: &str, reason: &str, is_all: bool) {
+        let messages = self.positions.counted_again(self.positions.held());
+        if is_all && !self.commits.is_held {
+            self.commits.is_held = true;
+            self.parts.health.hold(true);
+        }
+        if self.parts.health.complain(Trouble::Commits, words) {
+            tracing::error!(
+                reason,
+                messages,
+                is_counting = !self.commits.is_held,
+                "kafka: commits are refused, and what was counted since the last one is counted again if this process \
+                 ends: {words}"
+            );
+        }
+    }
+
+    /// Goes on once commits are taken again.
+    fn release(&mut self) {
+        let is_fine = self.commits.refused_topics.is_empty() && self.commits.waiting_since.is_none();
+        if is_fine && self.parts.health.clear(Trouble::Commits) {
+            self.commits.is_held = false;
+            self.parts.health.hold(false);
+            tracing::info!("kafka: commits are taken again");
+        }
+    }
+
+    /// Whether nothing more is counted, for commits are refused.
+    pub(super) fn is_held(&self) -> bool {
+        self.commits.is_held
+    }
+
+    /// Partitions were given up: what was refused for them is over, and with the last of it the waiting.
+    pub(super) fn forgive(&mut self) {
+        let held: Vec<_> = self.positions.held().cloned().collect();
+        self.commits.refused_topics.retain(|topic| held.iter().any(|partition| partition.topic == *topic));
+        if self.positions.unconfirmed(&held).is_empty() {
+            self.commits.refused_topics.clear();
+            self.commits.waiting_since = None;
+        }
+        self.release();
+    }
+
+    /// The group takes partitions away while commits are refused. What is counted of them and not sent must not be sent any
+    /// more: whoever has them next counts it.
+    pub(super) fn lose_held(&self) {
+        self.parts.health.lose(
+            "the group takes partitions away while commits are refused: what is counted of them can't be committed",
+        );
+    }
+
+    /// Sees to the answers to commits, and leaves all else that happened for later.
+    pub(super) fn attend_to_commits(&mut self) {
+        for event in self.consumer.context().take_events() {
+            match event {
+                Event::Committed(answers) => self.committed(&answers),
+                Event::Marks(marks) => self.look(&marks),
+                event => self.later.push(event),
+            }
+        }
+        // The pipeline takes nothing while it is held, and the others of the group wait.
+        if self.is_held() && self.later.iter().any(|event| matches!(event, Event::Revoked(_))) {
+            self.lose_held();
+        }
+    }
+
+    /// Commits what is acknowledged of `partitions`, and waits for the answer.
+    ///
+    /// # Errors
+    /// Why they are not committed.
+    pub(super) fn commit_now(&mut self, partitions: &[Partition], deadline: Instant) -> Result<(), String> {
+        let mut reason = "there is no answer: is the coordinator of the group there?".to_owned();
+        loop {
+            let offsets = self.positions.unconfirmed(partitions);
+            if offsets.is_empty() {
+                return Ok(());
+            }
+            let is_over = self.consumer.assignment_lost() || self.consumer.client().fatal_error().is_some();
+            if is_over || Instant::now() >= deadline {
+                return Err(reason);
+            }
+            if !self.commits.is_under_way() {
+                self.ask_to_commit(offsets);
+            }
+            std::thread::sleep(LOOK);
+            for event in self.consumer.context().take_events() {
+                let Event::Committed(answers) = event else {
+                    self.later.push(event);
+                    continue;
+                };
+                self.committed(&answers);
+                if let Some(error) = answers.iter().find_map(|answer| answer.result.as_ref().err()) {
+                    reason = error.to_string();
+                    if let Refused::Right(words) = of_commit(error.rdkafka_error_code()) {
+                        return Err(words.to_owned());
+                    }
+                    std::thread::sleep(RECOMMIT_AFTER / 10);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the broker is asked and told, on threads of their own, so that nobody else waits for its answers.
+//!
+//! librdkafka answers a commit that nobody waits for only to a callback that rdkafka does not set (0.39): such a commit is
+//! never known to be taken, nor to be refused. So one thread waits for each.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::group::{Answer, Group, list, to_list};
+use super::positions::Partition;
+
+/// How long the answer to a question may take.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// Errands of one kind that may wait. There is one commit at a time, and the group gives partitions only when those before
+/// are taken.
+const WAITING_MAX: usize = 4;
+
+/// Offsets to be committed.
+pub(super) type Offsets = Vec<(Partition, i64)>;
+
+/// A thread that runs errands of one kind, one after the other.
+#[derive(Debug)]
+pub(super) struct Errands<T> {
+    waiting: SyncSender<T>,
+    thread: JoinHandle<()>,
+}
+
+impl<T: Send + 'static> Errands<T> {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(
+        name: &str,
+        consumer: &Arc<BaseConsumer<Group>>,
+        run: fn(&BaseConsumer<Group>, T),
+    ) -> io::Result<Self> {
+        let (waiting, errands) = sync_channel(WAITING_MAX);
+        let consumer = Arc::clone(consumer);
+        let work = move || {
+            while let Ok(errand) = errands.recv() {
+                run(&consumer, errand);
+            }
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
+        Ok(Self { waiting, thread })
+    }
+
+    /// Sends it off. `Err`: it can't go now.
+    pub(super) fn send(&self, errand: T) -> Result<(), T> {
+        self.waiting.try_send(errand).map_err(|error| match error {
+            TrySendError::Full(errand) | TrySendError::Disconnected(errand) => errand,
+        })
+    }
+
+    /// Ends it, once it has the answer that it waits for; it is waited for if that is to come.
+    pub(super) fn end(self, is_waited_for: bool) {
+        drop(self.waiting);
+        if is_waited_for && self.thread.join().is_err() {
+            tracing::error!("a thread of the Kafka client has panicked");
+        }
+    }
+}
+
+/// Asks what the group has committed of these partitions.
+pub(super) fn ask(consumer: &BaseConsumer<Group>, partitions: Vec<Partition>) {
+    let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
+    let committed = match consumer.committed_offsets(wanted, ANSWER_MAX) {
+        Ok(committed) => {
+            let known = list(&committed).into_iter();
+            Some(known.filter_map(|(partition, offset)| Some((partition, offset?))).collect())
+        }
+        Err(error) => {
+            tracing::debug!(%error, "kafka: the group's offsets could not be asked for");
+            None
+        }
+    };
+    consumer.context().know(partitions, committed);
+}
+
+/// Commits these offsets. It waits for a coordinator as long as a session lasts.
+pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: Offsets) {
+    let result = commit_all(consumer, &offsets);
+    let is_of_a_topic = result
+        .as_ref()
+        .is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed));
+    if !is_of_a_topic {
+        return answer(consumer, offsets, &result);
+    }
+    // It does not say which: each topic by itself.
+    let mut topics: BTreeMap<Arc<str>, Offsets> = BTreeMap::new();
+    for (partition, offset) in offsets {
+        topics.entry(Arc::clone(&partition.topic)).or_default().push((partition, offset));
+    }
+    let is_one = topics.len() == 1;
+    for offsets in topics.into_values() {
+        let result = if is_one { result.clone() } else { commit_all(consumer, &offsets) };
+        answer(consumer, offsets, &result);
+    }
+}
+
+fn commit_all(consumer: &BaseConsumer<Group>, offsets: &Offsets) -> KafkaResult<()> {
+    match consumer.commit(&to_offsets(offsets), CommitMode::Sync) {
+        // There was nothing left to remember.
+        Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
+        result => result,
+    }
+}
+
+fn answer(consumer: &BaseConsumer<Group>, offsets: Offsets, result: &KafkaResult<()>) {
+    let answers =
+        offsets.into_iter().map(|(partition, offset)| Answer { partition, offset, result: result.clone() });
+    consumer.context().commit_is_answered(answers.collect());
+}
+
+fn to_offsets(offsets: &Offsets) -> TopicPartitionList {
+    to_list(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))
+}

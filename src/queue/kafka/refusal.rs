@@ -1,0 +1,359 @@
+//! What librdkafka says when it is refused, in words that name the setting. Pure.
+//!
+//! Its error codes are few and its texts say more, so that some cases are told apart by their text. Where a text
+//! changes, the words become those of the code alone.
+
+use std::borrow::Cow;
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+/// What stands in the way, by what makes it pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// TLS or SASL: the broker and this client do not agree to talk.
+    Access,
+    /// The group does not take this client.
+    Group,
+    /// A topic is not there, or may not be read.
+    Topics,
+    /// What was counted can't be committed.
+    Commits,
+    /// The schema registry can't be asked.
+    Registry,
+}
+
+impl Trouble {
+    pub(super) const ALL: [Self; 5] =
+        [Trouble::Access, Trouble::Group, Trouble::Topics, Trouble::Commits, Trouble::Registry];
+
+    /// Whether it is over when a message comes, or a commit is taken. The others know their own end.
+    pub(super) fn is_disproved_by_messages(self) -> bool {
+        matches!(self, Trouble::Access | Trouble::Group | Trouble::Topics)
+    }
+}
+
+/// Something that somebody has to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) trouble: Trouble,
+    /// What is wrong, and which setting it is about.
+    pub(super) words: Cow<'static, str>,
+}
+
+impl Refusal {
+    const fn new(trouble: Trouble, words: &'static str) -> Self {
+        Self { trouble, words: Cow::Borrowed(words) }
+    }
+}
+
+/// How this client introduces itself, as far as words depend on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// `security.protocol` is one with TLS.
+    pub(super) has_tls: bool,
+    pub(super) sasl: Sasl,
+    /// A client certificate is set.
+    pub(super) has_certificate: bool,
+}
+
+/// What it shows as a user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Sasl {
+    /// `security.protocol` is one without SASL.
+    #[default]
+    None,
+    Password,
+    /// `sasl.mechanisms` is OAUTHBEARER.
+    Token,
+}
+
+/// What an error event means, if it is for somebody to mend.
+pub(super) fn of_error(code: Code, reason: &str, identity: Identity) -> Option<Refusal> {
+    let refusal = match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => of_sasl(reason, identity),
+        Code::SSL | Code::BrokerTransportFailure => of_tls(code, reason, identity)?,
+        Code::UnknownTopicOrPartition | Code::UnknownTopic => Refusal::new(
+            Trouble::Topics,
+            "a topic of queue.kafka.topics does not exist on the Kafka broker: create it, or mend its name",
+        ),
+        Code::TopicAuthorizationFailed => Refusal::new(
+            Trouble::Topics,
+            "this client may not read a topic of queue.kafka.topics: give it the right to (Read and Describe on the \
+             topic)",
+        ),
+        Code::GroupAuthorizationFailed => Refusal::new(
+            Trouble::Group,
+            "this client may not use queue.kafka.group_id: give it the right to (Read on the group)",
+        ),
+        Code::InconsistentGroupProtocol => Refusal::new(
+            Trouble::Group,
+            "the members of queue.kafka.group_id disagree on \"partition.assignment.strategy\" or \"group.protocol\" \
+             in [queue.kafka.options]: give all the same",
+        ),
+        Code::GroupMaxSizeReached => Refusal::new(
+            Trouble::Group,
+            "the group of queue.kafka.group_id has as many members as the Kafka broker allows: raise its \
+             group.max.size, or stop a member",
+        ),
+        Code::AutoOffsetReset => Refusal::new(
+            Trouble::Topics,
+            "\"auto.offset.reset\" in [queue.kafka.options] is error, and the Kafka broker does not hold the group's \
+             offset (any more): set the group's offsets, or \"auto.offset.reset\" to earliest",
+        ),
+        _ => return None,
+    };
+    Some(refusal)
+}
+
+/// What a line of librdkafka's log means, where it has no error event for it.
+pub(super) fn of_log(facility: &str, line: &str, identity: Identity) -> Option<Refusal> {
+    if facility != "FAIL" || !line.contains("Disconnected") {
+        return None;
+    }
+    if line.contains("in state APIVERSION_QUERY") && !identity.has_tls {
+        return Some(Refusal::new(
+            Trouble::Access,
+            "the Kafka broker closes the connection at the first word: if it speaks TLS at this port, set \
+             \"security.protocol\" in [queue.kafka.options] to SSL or SASL_SSL",
+        ));
+    }
+    if line.contains("in state UP")
+        && lasted(line).is_some_and(|lasted| lasted < 100)
+        && identity.sasl == Sasl::None
+    {
+        return Some(Refusal::new(
+            Trouble::Access,
+            "the Kafka broker closes connections as soon as they are open: if it wants SASL, set \
+             \"security.protocol\" in [queue.kafka.options] to SASL_SSL or SASL_PLAINTEXT, and sasl.*",
+        ));
+    }
+    None
+}
+
+/// The milliseconds of `(after 12ms in state …`.
+fn lasted(line: &str) -> Option<u64> {
+    line.rsplit_once("(after ")?.1.split_once("ms in state")?.0.parse().ok()
+}
+
+fn of_sasl(reason: &str, identity: Identity) -> Refusal {
+    let words = if reason.contains("mechanism handshake failed") {
+        "the Kafka broker does not take this SASL mechanism: set \"sasl.mechanisms\" in [queue.kafka.options] to one \
+         that it offers, or \"security.protocol\" to one without SASL where it offers none"
+    } else if identity.sasl == Sasl::Token {
+        "the Kafka broker refuses this client's token, or there is none: look at queue.kafka.oauth_token_file"
+    } else {
+        "the Kafka broker refuses this client's password or user: look at \"sasl.username\" and \"sasl.password\" in \
+         [queue.kafka.options]"
+    };
+    Refusal::new(Trouble::Access, words)
+}
+
+/// Alerts have numbers (RFC 8446, section 6).
+fn of_tls(code: Code, reason: &str, identity: Identity) -> Option<Refusal> {
+    let is_alert = reason.contains("alert");
+    let words = if is_of_certificate(reason) {
+        UNVERIFIED
+    } else if is_alert
+        && [
+            "bad certificate",
+            "certificate required",
+            "handshake failure",
+            "certificate unknown",
+            "certificate expired",
+            "unknown ca",
+            "unsupported certificate",
+            "certificate revoked",
+        ]
+        .iter()
+        .any(|alert| reason.contains(alert))
+    {
+        if identity.has_certificate {
+            "the Kafka broker refuses this client's certificate: look at \"ssl.certificate.location\" in \
+             [queue.kafka.options]: it has expired, or is not of a CA that the broker trusts"
+        } else {
+            "the Kafka broker wants a certificate of this client: set \"ssl.certificate.location\" and \
+             \"ssl.key.location\" in [queue.kafka.options]"
+        }
+    } else if reason.contains("PLAINTEXT broker listener") || reason.contains("wrong version number") {
+        "the Kafka broker does not speak TLS at this port: name its TLS port in queue.kafka.brokers, or set \
+         \"security.protocol\" in [queue.kafka.options] to PLAINTEXT or SASL_PLAINTEXT"
+    } else if code == Code::SSL || is_alert {
+        "the Kafka broker and this client find no common TLS: look at \"security.protocol\" and ssl.* in \
+         [queue.kafka.options]"
+    } else {
+        // A broker that is away is waited for.
+        return None;
+    };
+    Some(Refusal::new(Trouble::Access, words))
+}
+
+/// What is said of a broker's certificate that is refused, unless more is known.
+const UNVERIFIED: &str = "the Kafka broker's certificate can't be verified: it is not of a CA in \"ssl.ca.location\" in \
+                          [queue.kafka.options], has expired, or is for another name than queue.kafka.brokers has";
+
+/// Whether this client does not take the broker's certificate. librdkafka does not say why.
+pub(super) fn is_of_certificate(reason: &str) -> bool {
+    reason.contains("certificate verify failed")
+}
+
+/// What is wrong with a broker's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flaw {
+    Expired,
+    NotYetValid,
+    OtherName,
+    OtherAuthority,
+}
+
+/// A certificate that this client does not take.
+pub(super) fn of_certificate(flaw: Option<Flaw>) -> Refusal {
+    let words = match flaw {
+        Some(Flaw::Expired) => {
+            "the Kafka broker's certificate has expired: renew it there (is this machine's clock right?)"
+        }
+        Some(Flaw::NotYetValid) => {
+            "the Kafka broker's certificate is not valid yet: is this machine's clock right, or the broker's?"
+        }
+        Some(Flaw::OtherName) => {
+            "the Kafka broker's certificate is for another name: write the one that it has in queue.kafka.brokers (and \
+             the broker in advertised.listeners)"
+        }
+        Some(Flaw::OtherAuthority) => {
+            "the Kafka broker's certificate is not of a CA in \"ssl.ca.location\" in [queue.kafka.options]: put the \
+             broker's CA there"
+        }
+        None => UNVERIFIED,
+    };
+    Refusal::new(Trouble::Access, words)
+}
+
+/// How a commit was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The group is being rearranged, or the topic is gone: it settles by itself.
+    InPassing,
+    /// As long as nobody grants a right.
+    Right(&'static str),
+    /// Perhaps it is taken the next time.
+    Perhaps,
+}
+
+/// What it means that a commit was refused.
+pub(super) fn of_commit(code: Option<Code>) -> Refused {
+    match code {
+        Some(
+            Code::RebalanceInProgress
+            | Code::IllegalGeneration
+            | Code::UnknownMemberId
+            | Code::FencedMemberEpoch
+            | Code::StaleMemberEpoch
+            | Code::AssignmentLost
+            | Code::UnknownTopicOrPartition
+            | Code::NoOffset,
+        ) => Refused::InPassing,
+        Some(Code::TopicAuthorizationFailed) => Refused::Right(
+            "this client may not commit for a topic of queue.kafka.topics: give it the right to (Read on the topic)",
+        ),
+        Some(Code::GroupAuthorizationFailed) => Refused::Right(
+            "this client may not commit for queue.kafka.group_id: give it the right to (Read on the group)",
+        ),
+        _ => Refused::Perhaps,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TLS: Identity = Identity { has_tls: true, sasl: Sasl::None, has_certificate: false };
+    const MUTUAL: Identity = Identity { has_certificate: true, ..TLS };
+    const SASL: Identity = Identity { sasl: Sasl::Password, ..TLS };
+    const PLAIN: Identity = Identity { has_tls: false, ..TLS };
+
+    /// What librdkafka 2.12 says to Apache Kafka 4.3, and what must be in our words.
+    #[test]
+    fn each_mistake_of_tls_and_sasl_names_its_own_setting() {
+        for (code, reason, identity, setting) in [
+            (
+                Code::SSL,
+                "ssl://k:1/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: \
+                 broker certificate could not be verified",
+                TLS,
+                "ssl.ca.location",
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42",
+                TLS,
+                "wants a certificate of this client: set \"ssl.certificate.location\"",
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "Receive failed: error:0A000416:SSL routines::ssl/tls alert certificate unknown: SSL alert number 46",
+                MUTUAL,
+                "refuses this client's certificate: look at \"ssl.certificate.location\"",
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT broker \
+                 listener?",
+                TLS,
+                "does not speak TLS",
+            ),
+            (
+                Code::Authentication,
+                "Authentication failed: Invalid username or password",
+                SASL,
+                "sasl.password",
+            ),
+            (
+                Code::Authentication,
+                "SASL SCRAM-SHA-512 mechanism handshake failed: Broker: Unsupported SASL mechanism",
+                SASL,
+                "sasl.mechanisms",
+            ),
+            (
+                Code::Authentication,
+                "Failed to acquire SASL OAUTHBEARER token",
+                Identity { sasl: Sasl::Token, ..TLS },
+                "queue.kafka.oauth_token_file",
+            ),
+            (Code::InconsistentGroupProtocol, "JoinGroup failed", PLAIN, "partition.assignment.strategy"),
+            (Code::AutoOffsetReset, "fetch failed due to requested offset", PLAIN, "auto.offset.reset"),
+            (Code::UnknownTopicOrPartition, "Subscribed topic not available: t", PLAIN, "queue.kafka.topics"),
+        ] {
+            let words = of_error(code, reason, identity).unwrap().words;
+            assert!(words.contains(setting), "{reason}: {words}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_is_away_is_no_refusal() {
+        let reason = "k:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)";
+        assert_eq!(of_error(Code::BrokerTransportFailure, reason, TLS), None);
+        assert_eq!(of_error(Code::AllBrokersDown, "1/1 brokers are down", TLS), None);
+    }
+
+    #[test]
+    fn plain_text_towards_tls_is_told_from_the_log() {
+        let line = "k:1/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 5ms in state \
+                    APIVERSION_QUERY)";
+        assert!(of_log("FAIL", line, PLAIN).unwrap().words.contains("security.protocol"));
+        assert_eq!(of_log("FAIL", line, TLS), None);
+        let line = "k:1/bootstrap: Disconnected: SSL connection closed by peer (after 1ms in state UP)";
+        assert!(of_log("FAIL", line, TLS).unwrap().words.contains("SASL"));
+        assert_eq!(of_log("FAIL", line, SASL), None);
+        let line = "k:1/1: Disconnected: connection closed by peer (after 72123ms in state UP)";
+        assert_eq!(of_log("FAIL", line, PLAIN), None, "brokers close connections that are idle");
+    }
+
+    #[test]
+    fn a_commit_that_somebody_has_to_mend_is_told_from_one_that_settles() {
+        assert_eq!(of_commit(Some(Code::RebalanceInProgress)), Refused::InPassing);
+        assert_eq!(of_commit(Some(Code::IllegalGeneration)), Refused::InPassing);
+        assert!(matches!(of_commit(Some(Code::GroupAuthorizationFailed)), Refused::Right(_)));
+        assert!(matches!(of_commit(Some(Code::TopicAuthorizationFailed)), Refused::Right(_)));
+        assert_eq!(of_commit(Some(Code::NotCoordinator)), Refused::Perhaps);
+        assert_eq!(of_commit(None), Refused::Perhaps);
+    }
+}
