@@ -12,7 +12,11 @@
 //! needs a key starts the next element, and so does one in an array of what has grown half as long as may be held; what
 //! remains after an array was closed too early is split like a new document.
 
+mod place;
+
 use std::mem;
+
+use self::place::{Container, Keep, Place};
 
 /// The key whose array holds the events of an envelope.
 const EVENTS: &[u8] = b"events";
@@ -30,34 +34,6 @@ pub(super) struct Pieces {
     pub(super) oversized: u32,
     /// The position in the content that comes after the last of them.
     pub(super) position: u64,
-}
-
-/// What the splitter is inside of, between two pieces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Container {
-    Top,
-    Array,
-    Events,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Between two pieces.
-    Between,
-    /// In an object or array that is a piece.
-    Value,
-    /// In a piece that is neither: a number, a string, garbage.
-    Loose,
-}
-
-/// What happens to the bytes of the piece that is being read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    Copy,
-    /// It is too long: it is only counted.
-    Oversized,
-    /// It is what follows the events in their envelope.
-    Remainder,
 }
 
 /// The state between two bytes of a document.
@@ -78,6 +54,8 @@ pub(super) struct Splitter {
     braces: u128,
     /// The last byte of the value that is neither white space nor inside a string.
     previous: u8,
+    /// The least depth at which an object began in an array of what has grown long.
+    element_depth: u64,
     /// How many bytes of [`EVENTS`] the present key of the envelope has matched.
     key: usize,
     /// Where in the bytes of this call begins what is still to be kept of the piece.
@@ -110,6 +88,7 @@ impl Splitter {
             depth: 0,
             braces: 0,
             previous: 0,
+            element_depth: u64::MAX,
             key: NO_KEY,
             kept_from: 0,
             out: Vec::new(),
@@ -314,6 +293,7 @@ impl Splitter {
         self.depth = 0;
         self.previous = 0;
         self.behind_string = false;
+        self.element_depth = u64::MAX;
         self.key = NO_KEY;
     }
 
@@ -351,10 +331,16 @@ impl Splitter {
         self.kept_from = at;
     }
 
-    /// Whether the piece has grown so long that it is no event, but damage with events behind it.
+    /// Whether the piece has grown so long that it is no event but damage, and another event begins here: as deep as
+    /// those before it, for the objects in them are deeper.
     fn is_no_event(&mut self, bytes: &[u8], at: usize) -> bool {
         self.keep_up_to(bytes, at);
-        self.keep == Keep::Oversized || self.out.len() - self.complete > self.piece_bytes_max / 2
+        let held = self.out.len() - self.complete;
+        if held > self.piece_bytes_max / 4 && held <= self.piece_bytes_max / 2 {
+            self.element_depth = self.element_depth.min(self.depth);
+        }
+        let is_long = held > self.piece_bytes_max / 2 && self.depth <= self.element_depth;
+        is_long || self.keep == Keep::Oversized
     }
 
     fn keep_newline(&mut self, bytes: &[u8], at: usize) {
