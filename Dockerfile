@@ -22,11 +22,11 @@ RUN mkdir -p src benches examples \
   | while read -r bench; do echo 'fn main() {}' > "benches/$bench.rs"; done \
  && sed -n '/^\[\[example\]\]/,/^$/s/^name = "\(.*\)"$/\1/p' Cargo.toml \
   | while read -r example; do echo 'fn main() {}' > "examples/$example.rs"; done \
- && cargo build --release --locked
+ && cargo build --profile dist --all-features --locked
 
 COPY src src
 # The stand-ins were built a moment ago; the sources may be older than that.
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked
+RUN touch src/main.rs src/lib.rs && cargo build --profile dist --all-features --locked
 
 # The queue's directory, to be copied with its owner: the image below has no shell to make it with.
 RUN mkdir -p /state
@@ -38,7 +38,7 @@ LABEL org.opencontainers.image.title="braze-datadog" \
       org.opencontainers.image.description="Counts Braze message sends and forwards them to Datadog" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-COPY --from=build /build/target/release/braze-datadog /usr/local/bin/braze-datadog
+COPY --from=build /build/target/dist/braze-datadog /usr/local/bin/braze-datadog
 COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/braze-datadog
 COPY LICENSE /usr/share/doc/braze-datadog/LICENSE
 

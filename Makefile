@@ -1,4 +1,5 @@
-# `make check` is everything that a change must pass; README.md's second command.
+# `make test` is README.md's second command; `make check` is everything that a change must pass, which is what .ci/run
+# calls.
 
 CARGO ?= cargo
 SHELL := /bin/bash -euo pipefail
@@ -10,9 +11,9 @@ CYCLONEDX := 0.5.9
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
-.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample release service sbom tools
+.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist service sbom tools lint-tools
 
-check: tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
+check: tools lint-tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(MAKE) deny
@@ -26,8 +27,9 @@ fmt: ## format the sources
 	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
-lint: ## clippy, warnings are errors
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+lint: ## clippy, warnings are errors, with all features and with none
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked -- -D warnings
 
 deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
@@ -37,19 +39,19 @@ deny: ## licences, sources, banned and repeated crates, against deny.toml
 advisories: ## known vulnerabilities of what is in Cargo.lock
 	$(CARGO) deny --locked check advisories
 
-test: ## all tests
-	$(CARGO) test --locked
+test: tools ## all tests, on a machine that lacks what they need, too; README.md's second command
+	$(CARGO) test --locked --all-features
 
 # Every run is another one; the line that repeats it is printed first.
 chaos: SECONDS = 600
 chaos: SEED = $(shell date +%s)
 chaos: ## the fault laboratory for longer than in `make test`: make chaos SECONDS=3600
-	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) $(CARGO) test --locked --test chaos faults -- --nocapture --test-threads=1
+	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) $(CARGO) test --locked --all-features --test chaos faults -- --nocapture --test-threads=1
 
 # This crate as it is released, but for link-time optimisation; its dependencies as `make test` has built them, which
 # spares a minute or two.
 guard: ## instructions per event, against their bounds
-	$(CARGO) bench --locked --profile dev --bench instructions \
+	$(CARGO) bench --locked --all-features --profile dev --bench instructions \
 	  --config profile.dev.opt-level=3 --config profile.dev.incremental=false \
 	  --config profile.dev.debug-assertions=false --config profile.dev.overflow-checks=false \
 	  --config profile.dev.debug=false
@@ -61,10 +63,10 @@ fuzz-corpus: ## write what the fuzz targets start from anew
 	python3 fuzz/corpus.py
 
 doc: ## documentation, warnings are errors
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
 
 bench: ## benchmarks
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --all-features
 
 samples: ## write the sample events anew
 	python3 samples/generate.py
@@ -77,22 +79,22 @@ upgrade-sample: ## keep what this version leaves behind when it is killed, for t
 	python3 tests/upgrade/write.py $${CARGO_TARGET_DIR:-target}/debug/braze-datadog
 
 screenshot: ## write docs/page.png and docs/page-dark.png anew
-	$(CARGO) test --locked --test page -- --ignored screenshot
+	$(CARGO) test --locked --all-features --test page -- --ignored screenshot
 
-release: ## the binary, target/release/braze-datadog
-	$(CARGO) build --locked --release
+dist: ## the binary as it is shipped, target/dist/braze-datadog
+	$(CARGO) build --locked --profile dist --all-features
 
-service: release ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
+service: dist ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
 	@{ command -v debootstrap && command -v systemd-nspawn; } > /dev/null \
 	  || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends debootstrap systemd-container; }
-	tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/release/braze-datadog"
+	tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/dist/braze-datadog"
 
 sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.json
 	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)
 	.ci/sbom
 
 # The linker, what tests and guard call (kill, prlimit, python3, pip for a Kafka broker and axe-core, a JVM and Maven for Apache Kafka,
-# systemd-analyze, valgrind, promtool, Chromium with its driver and a font), rustfmt and clippy, cargo-deny. Needs root for apt-get.
+# systemd-analyze, valgrind, promtool, Chromium with its driver and a font). Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
@@ -114,6 +116,8 @@ tools: ## install what is missing, on Debian with Rust
 	  chmod 755 "$$at"; apt-get update --quiet && apt-get download --quiet prometheus; \
 	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract --directory /usr/local --strip-components=2 ./usr/bin/promtool; \
 	  rm -r "$$at"; }
+
+lint-tools: ## install what formats and lints
 	@$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-deny@$(DENY)

@@ -138,7 +138,7 @@ fn the_toolchain_is_the_one_that_the_manifest_asks_for() {
     let builds: Vec<&Instruction> =
         instructions.iter().filter(|(_, run)| run.contains("cargo build")).collect();
     assert_eq!(builds.len(), 2, "dependencies first, then the sources");
-    assert!(builds.iter().all(|(_, run)| run.contains("--release --locked")));
+    assert!(builds.iter().all(|(_, run)| run.contains("--profile dist --all-features --locked")));
     let first_build = instructions.iter().position(|(_, run)| run.contains("cargo build")).unwrap();
     let sources = instructions.iter().position(|(name, what)| name == "COPY" && what == "src src").unwrap();
     assert!(first_build < sources, "a change of the sources would build the dependencies again");
@@ -149,7 +149,7 @@ fn what_is_copied_from_the_build_was_made_there() {
     let instructions = parse(&read("Dockerfile"));
     let [build, image] = stages(&instructions)[..] else { panic!("two stages") };
     assert_eq!(one(build, "WORKDIR"), "/build");
-    let binary = "/build/target/release/braze-datadog";
+    let binary = "/build/target/dist/braze-datadog";
     let copies: Vec<_> =
         image.iter().filter(|(name, _)| name == "COPY").map(|(_, what)| copy(what)).collect();
     for (options, sources, _) in &copies {

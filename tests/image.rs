@@ -39,7 +39,7 @@ fn stand_ins() -> String {
     let joined = run.replace("\\\n", " ");
     let line = joined.lines().next().unwrap();
     let (stand_ins, built) = line.rsplit_once("&&").unwrap();
-    assert_eq!(built.trim(), "cargo build --release --locked");
+    assert_eq!(built.trim(), "cargo build --profile dist --all-features --locked");
     stand_ins.to_owned()
 }
 
