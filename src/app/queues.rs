@@ -47,8 +47,8 @@ fn open_kafka(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Optio
 #[cfg(not(feature = "kafka"))]
 fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
     Err(Failure::configuration(
-        "queue.kind = \"kafka\": this braze-datadog was built without Kafka; build it with the feature `kafka`, \
-         or set queue.kind = \"embedded\"",
+        "queue.kind = \"kafka\": this braze-datadog was built without Kafka; build it with `cargo build --release \
+         --features kafka`, take the image, which has it, or set queue.kind = \"embedded\"",
     ))
 }
 
