@@ -1,4 +1,4 @@
-//! The table of dependencies in ARCHITECTURE.md says what is in Cargo.toml, and what each of them costs.
+//! The table in docs/dependencies.md says what is in Cargo.toml, and what each of them costs.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,8 +109,8 @@ fn the_table_of_dependencies_is_true() {
         .unwrap();
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let graph = graph(&String::from_utf8(tree.stdout).unwrap());
-    let found = differences(&read("ARCHITECTURE.md"), &graph, &direct(&read("Cargo.toml")));
-    assert!(found.is_empty(), "the table in ARCHITECTURE.md is out of date:\n{}", found.join("\n"));
+    let found = differences(&read("docs/dependencies.md"), &graph, &direct(&read("Cargo.toml")));
+    assert!(found.is_empty(), "the table in docs/dependencies.md is out of date:\n{}", found.join("\n"));
 }
 
 #[test]
