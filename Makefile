@@ -91,13 +91,13 @@ sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.j
 	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)
 	.ci/sbom
 
-# The linker, what tests and guard call (kill, prlimit, python3, pip for the Kafka broker and axe-core, systemd-analyze, valgrind, promtool,
-# Chromium with its driver and a font), rustfmt and clippy, cargo-deny. Needs root for apt-get.
+# The linker, what tests and guard call (kill, prlimit, python3, pip for a Kafka broker and axe-core, a JVM and Maven for Apache Kafka,
+# systemd-analyze, valgrind, promtool, Chromium with its driver and a font), rustfmt and clippy, cargo-deny. Needs root for apt-get.
 tools: ## install what is missing, on Debian with Rust
 	@missing=(); \
 	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
 	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need prlimit util-linux; need valgrind valgrind; \
-	need chromium chromium; need chromedriver chromium-driver; \
+	need chromium chromium; need chromedriver chromium-driver; need java default-jre-headless; need mvn maven; need setpriv util-linux; \
 	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
 	perl -MIPC::Cmd -MFindBin -e 1 > /dev/null 2>&1 || missing+=(perl); \
 	[[ -x /bin/kill ]] || missing+=(procps); \

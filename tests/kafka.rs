@@ -11,6 +11,7 @@ mod broker;
 #[path = "kafka/load.rs"]
 mod load;
 #[path = "kafka/proxy.rs"]
+#[expect(dead_code, reason = "tests/apache.rs counts connections")]
 mod proxy;
 #[path = "support/registry.rs"]
 mod registry;

@@ -18,8 +18,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Sends a batch: a message each event, over all partitions.
 pub(crate) fn send_batch(producer: &Producer, topic: &str, mark: u64) {
+    for (key, event) in batch(mark) {
+        producer.send(topic, &key, event.as_bytes());
+    }
+}
+
+/// The events of a batch, each with its key.
+pub(crate) fn batch(mark: u64) -> impl Iterator<Item = (String, String)> {
     let time = support::unix_now();
-    for number in 0..BATCH {
+    (0..BATCH).map(move |number| {
         let event = json!({
             "event_type": "users.messages.email.Send",
             "id": format!("batch-{mark}-{number}"),
@@ -27,8 +34,8 @@ pub(crate) fn send_batch(producer: &Producer, topic: &str, mark: u64) {
             "user": { "user_id": "someone" },
             "properties": { "app_group_id": "group-a", "campaign_id": format!("batch-{mark}") },
         });
-        producer.send(topic, &format!("user-{mark}-{number}"), event.to_string().as_bytes());
-    }
+        (format!("user-{mark}-{number}"), event.to_string())
+    })
 }
 
 /// A row of batches without end.

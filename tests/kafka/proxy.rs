@@ -1,6 +1,8 @@
 //! A way to the broker that can be cut: what clients see of a broker that is restarted and has kept its data.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::net::TcpStream;
@@ -11,6 +13,7 @@ use tokio::task::JoinSet;
 pub(crate) struct Proxy {
     address: SocketAddr,
     is_open: watch::Sender<bool>,
+    connections: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -26,11 +29,13 @@ impl Proxy {
     pub(crate) fn open(listener: TcpListener, broker: SocketAddr) -> Self {
         let address = listener.local_addr().unwrap();
         let (is_open, state) = watch::channel(true);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(forward(listener, broker, state));
+            runtime.block_on(forward(listener, broker, state, &counted));
         });
-        Self { address, is_open, thread: Some(thread) }
+        Self { address, is_open, connections, thread: Some(thread) }
     }
 
     /// Closes all connections and takes no others.
@@ -41,6 +46,11 @@ impl Proxy {
     /// Takes connections again.
     pub(crate) fn mend(&self) {
         self.is_open.send_replace(true);
+    }
+
+    /// How many there were.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -58,7 +68,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(listener: TcpListener, broker: SocketAddr, mut state: watch::Receiver<bool>) {
+async fn forward(
+    listener: TcpListener,
+    broker: SocketAddr,
+    mut state: watch::Receiver<bool>,
+    made: &AtomicUsize,
+) {
     let address = listener.local_addr().unwrap();
     let mut listener = Some(listener);
     loop {
@@ -77,6 +92,7 @@ async fn forward(listener: TcpListener, broker: SocketAddr, mut state: watch::Re
                 },
                 accepted = opened.accept() => {
                     let (mut client, _) = accepted.unwrap();
+                    made.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(async move {
                         let mut server = TcpStream::connect(broker).await.unwrap();
                         // An end is an end, whoever made it.

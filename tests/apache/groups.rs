@@ -1,0 +1,221 @@
+//! Members that come, go, are replaced, and die, with each group protocol.
+
+use std::time::{Duration, Instant};
+
+use super::broker::Broker;
+use super::load::{BATCH, Load};
+use super::scene::{
+    SESSION_TIMEOUT_MS, assert_repeated_at_most, assert_valid, committed_all, counted_all, member, share_all,
+    stop, told, with,
+};
+use super::support;
+use super::support::braze::assert_each_once;
+use super::support::forwarder::Configuration;
+use super::support::intake::{Intake, Request};
+
+const PARTITIONS: i32 = 6;
+
+type Options<'a> = &'a [(&'a str, &'a str)];
+
+const EAGER: Options<'_> =
+    &[("session.timeout.ms", SESSION_TIMEOUT_MS), ("partition.assignment.strategy", "range")];
+const COOPERATIVE: Options<'_> = &[("session.timeout.ms", SESSION_TIMEOUT_MS)];
+const CONSUMER: Options<'_> = &[("group.protocol", "consumer")];
+
+/// A member of the group with the name of the topic.
+fn of_group(topic: &str, intake: &Intake, name: &str, options: Options<'_>) -> Configuration {
+    with(member(Broker::shared().addresses(), topic, intake, name), options)
+}
+
+#[tokio::test]
+async fn clean_handovers_of_an_eager_group_count_everything_once() {
+    clean_handovers("handover.eager", EAGER).await;
+}
+
+#[tokio::test]
+async fn clean_handovers_of_a_cooperative_group_count_everything_once() {
+    clean_handovers("handover.cooperative", COOPERATIVE).await;
+}
+
+#[tokio::test]
+async fn clean_handovers_of_a_group_whose_partitions_the_broker_assigns_count_everything_once() {
+    clean_handovers("handover.consumer", CONSUMER).await;
+}
+
+/// Three forwarders under load; one stops, one comes.
+async fn clean_handovers(topic: &'static str, options: Options<'_>) {
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, PARTITIONS).await;
+    let start = async |name: &str| of_group(topic, &intake, name, options).start().await;
+    let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
+    share_all(&[&first, &second, &third], PARTITIONS).await;
+    let load = Load::start(broker.producer(), topic);
+    load.more(20).await;
+    stop(second).await;
+    share_all(&[&first, &third], PARTITIONS).await;
+    load.more(20).await;
+    let fourth = start("fourth").await;
+    share_all(&[&first, &third, &fourth], PARTITIONS).await;
+    load.more(20).await;
+    let (batches, producer) = load.finish();
+
+    intake.wait_for_sends(batches * BATCH).await;
+    committed_all(broker, &producer, topic).await;
+    for forwarder in [first, third, fourth] {
+        forwarder.books_balance().await;
+        stop(forwarder).await;
+    }
+    assert_each_once(&intake.accepted(), batches);
+    assert_eq!(broker.committed(topic, topic), producer.ends(topic));
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_static_member_that_is_restarted_keeps_its_partitions_and_counts_nothing_twice() {
+    let topic = "static";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, PARTITIONS).await;
+    let start = async |name: &str| {
+        // Long enough for a restart: the group does not notice it.
+        let options = [("session.timeout.ms", "20000"), ("group.instance.id", name)];
+        of_group(topic, &intake, name, &options).start().await
+    };
+    let (first, second) = tokio::join!(start("first"), start("second"));
+    share_all(&[&first, &second], PARTITIONS).await;
+    let load = Load::start(broker.producer(), topic);
+    load.more(20).await;
+    stop(second).await;
+    let second = start("second").await;
+    share_all(&[&first, &second], PARTITIONS).await;
+    load.more(20).await;
+    let (batches, producer) = load.finish();
+    intake.wait_for_sends(batches * BATCH).await;
+    committed_all(broker, &producer, topic).await;
+    assert!(!first.log().contains("partitions were revoked"), "{}", first.log());
+    stop(first).await;
+    stop(second).await;
+    assert_each_once(&intake.accepted(), batches);
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_member_whose_instance_id_another_one_takes_ends_and_says_so() {
+    let topic = "fenced";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let options = [("session.timeout.ms", "20000"), ("group.instance.id", "same")];
+    let mut first = of_group(topic, &intake, "first", &options).start().await;
+    share_all(&[&first], 1).await;
+    let second = of_group(topic, &intake, "second", &options).start().await;
+    assert_eq!(first.wait().await.code(), Some(1));
+    told(&first, &["group.instance.id"]).await;
+    let load = Load::start(broker.producer(), topic);
+    load.more(5).await;
+    let (batches, producer) = load.finish();
+    intake.wait_for_sends(batches * BATCH).await;
+    committed_all(broker, &producer, topic).await;
+    stop(second).await;
+    assert_each_once(&intake.accepted(), batches);
+}
+
+#[tokio::test]
+async fn kill_9_of_a_member_of_a_classic_group_repeats_at_most_its_flushes_under_way() {
+    kill_9("killed.classic", COOPERATIVE).await;
+}
+
+#[tokio::test]
+async fn kill_9_of_a_member_whose_partitions_the_broker_assigns_repeats_at_most_its_flushes_under_way() {
+    kill_9("killed.consumer", CONSUMER).await;
+}
+
+async fn kill_9(topic: &'static str, options: Options<'_>) {
+    /// Between the flush before the last one and the kill lie less than two intervals of a second.
+    const UNDER_WAY: Duration = Duration::from_millis(2_500);
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, PARTITIONS).await;
+    let start = async |name: &str| of_group(topic, &intake, name, options).start().await;
+    let (first, second) = tokio::join!(start("first"), start("second"));
+    share_all(&[&first, &second], PARTITIONS).await;
+    let load = Load::start(broker.producer(), topic);
+    load.more(60).await;
+    let killed = Instant::now();
+    second.crash().await;
+    share_all(&[&first], PARTITIONS).await;
+    load.more(20).await;
+    let (batches, producer) = load.finish();
+
+    counted_all(&intake, batches).await;
+    committed_all(broker, &producer, topic).await;
+    stop(first).await;
+    let under_way = |request: &Request| request.key() == "second" && request.at + UNDER_WAY > killed;
+    assert_repeated_at_most(&intake, under_way);
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_member_that_was_stopped_for_longer_than_its_session_repeats_at_most_what_it_had_not_committed() {
+    /// What was counted within an interval of a second before the silence is flushed after it, and when the next
+    /// flush follows, the group has told.
+    const AROUND: Duration = Duration::from_secs(3);
+    let topic = "stopped";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, PARTITIONS).await;
+    let start = async |name: &str| of_group(topic, &intake, name, CONSUMER).start().await;
+    let (first, second) = tokio::join!(start("first"), start("second"));
+    share_all(&[&first, &second], PARTITIONS).await;
+    let load = Load::start(broker.producer(), topic);
+    load.more(20).await;
+    let cut_off = Instant::now();
+    second.signal("STOP");
+    share_all(&[&first], PARTITIONS).await;
+    load.more(20).await;
+    let back = Instant::now();
+    second.signal("CONT");
+    share_all(&[&first, &second], PARTITIONS).await;
+    load.more(20).await;
+    let (batches, producer) = load.finish();
+
+    counted_all(&intake, batches).await;
+    committed_all(broker, &producer, topic).await;
+    assert!(second.log().contains("the group has put this process out"), "{}", second.log());
+    stop(first).await;
+    stop(second).await;
+    assert_repeated_at_most(&intake, |request| {
+        request.key() == "second" && request.at + AROUND > cut_off && request.at < back + AROUND
+    });
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_stop_while_the_coordinator_is_away_says_how_many_are_counted_again() {
+    let topic = "coordinator";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let proxied = [broker.at(super::broker::Listener::Proxied)];
+    // Counted, and not flushed before the broker is away.
+    let configuration = member(&proxied, topic, &intake, "acme").text("flush.interval", "6s");
+    let configuration = with(configuration, &[("session.timeout.ms", "60000")]);
+    let mut forwarder = configuration.start().await;
+    share_all(&[&forwarder], 1).await;
+    // Behind a flush, so that there is time until the next one.
+    super::load::send_batch(&broker.producer(), topic, 0);
+    intake.wait_for_sends(BATCH).await;
+    let producer = broker.producer();
+    (1..7).for_each(|mark| super::load::send_batch(&producer, topic, mark));
+    producer.flush();
+    support::eventually("600 are counted", async || {
+        (forwarder.metrics().await.books().pending == 6 * BATCH).then_some(())
+    })
+    .await;
+    broker.proxy.cut();
+    intake.wait_for_sends(7 * BATCH).await;
+    forwarder.signal("TERM");
+    forwarder.wait().await;
+    told(&forwarder, &["600", "counted again"]).await;
+
+    broker.proxy.mend();
+    let forwarder = configuration.start().await;
+    intake.wait_for_sends(13 * BATCH).await;
+    stop(forwarder).await;
+    assert_eq!(broker.committed(topic, topic).values().sum::<i64>(), 700);
+}

@@ -1,0 +1,129 @@
+//! What the broker throws away before it was read is told, with its exact number.
+
+use std::time::Duration;
+
+use super::broker::{Broker, Producer};
+use super::load::{BATCH, send_batch};
+use super::scene::{lost, member, nothing_is_left, share_all, stop, told, with};
+use super::support;
+use super::support::braze::{assert_each_once, mark};
+use super::support::forwarder::{Configuration, Forwarder};
+use super::support::intake::Intake;
+use super::transactions::Transactions;
+
+/// A fetch waits so long at the broker: what comes later is not given to a process that has stopped.
+const FETCH_WAIT: Duration = Duration::from_millis(100);
+
+/// One that may stand still for a while without leaving the group.
+fn patient(topic: &str, intake: &Intake) -> Configuration {
+    let wait = FETCH_WAIT.as_millis().to_string();
+    with(
+        member(Broker::shared().addresses(), topic, intake, "acme"),
+        &[("session.timeout.ms", "45000"), ("fetch.wait.max.ms", &wait)],
+    )
+}
+
+/// Has something happen to the topic that the forwarder doesn't see.
+async fn behind_its_back(forwarder: &Forwarder, happening: impl AsyncFnOnce()) {
+    forwarder.signal("STOP");
+    // Until the fetch that was under way has its answer.
+    tokio::time::sleep(3 * FETCH_WAIT).await;
+    happening().await;
+    forwarder.signal("CONT");
+}
+
+/// Deletes all that is in a topic of one partition.
+async fn delete_all(topic: &str) {
+    let (_, end) = Broker::shared().marks(topic, 0);
+    Broker::shared().delete_records(topic, 0, end).await;
+}
+
+fn send(producer: &Producer, topic: &str, marks: std::ops::Range<u64>) {
+    marks.for_each(|mark| send_batch(producer, topic, mark));
+    producer.flush();
+}
+
+#[tokio::test]
+async fn messages_that_are_deleted_in_several_steps_are_told_with_their_exact_number() {
+    const STEPS: u64 = 3;
+    const DELETED: u64 = 8;
+    let topic = "deleted";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let producer = broker.producer();
+    let forwarder = patient(topic, &intake).start().await;
+    share_all(&[&forwarder], 1).await;
+    send(&producer, topic, 0..1);
+    intake.wait_for_sends(BATCH).await;
+    // Well within ten seconds.
+    for step in 1..=STEPS {
+        behind_its_back(&forwarder, async || {
+            send(&producer, topic, 1000 * step..1000 * step + DELETED);
+            delete_all(topic).await;
+            send(&producer, topic, step..step + 1);
+        })
+        .await;
+        intake.wait_for_sends((step + 1) * BATCH).await;
+    }
+    support::eventually("all is told", async || {
+        (lost(&forwarder).await >= STEPS * DELETED * BATCH).then_some(())
+    })
+    .await;
+    assert_eq!(lost(&forwarder).await, STEPS * DELETED * BATCH);
+    told(&forwarder, &["messages are lost", "800"]).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), STEPS + 1);
+}
+
+#[tokio::test]
+async fn deleted_transactions_are_told_as_lost() {
+    let topic = "deleted.transactions";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let transactions = Transactions::of(broker, topic);
+    let forwarder = patient(topic, &intake).start().await;
+    share_all(&[&forwarder], 1).await;
+    transactions.commit(0);
+    intake.wait_for_sends(BATCH).await;
+    behind_its_back(&forwarder, async || {
+        (1000..1004).for_each(|mark| transactions.commit(mark));
+        delete_all(topic).await;
+        transactions.commit(1);
+    })
+    .await;
+    intake.wait_for_sends(2 * BATCH).await;
+    // Nobody can tell the four markers, and the one before them, from messages any more.
+    support::eventually("it is told", async || (lost(&forwarder).await > 0).then_some(())).await;
+    let lost = lost(&forwarder).await;
+    assert!((400..=405).contains(&lost), "{lost}");
+    stop(forwarder).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_unread_is_no_lag_any_more() {
+    let topic = "deleted.unread";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let producer = broker.producer();
+    let configuration = patient(topic, &intake);
+    let forwarder = configuration.start().await;
+    share_all(&[&forwarder], 1).await;
+    send(&producer, topic, 0..1);
+    intake.wait_for_sends(BATCH).await;
+    stop(forwarder).await;
+    send(&producer, topic, 1000..1005);
+    delete_all(topic).await;
+
+    let forwarder = configuration.start().await;
+    share_all(&[&forwarder], 1).await;
+    nothing_is_left(&forwarder).await;
+    send(&producer, topic, 1..2);
+    intake.wait_for_sends(2 * BATCH).await;
+    support::eventually("it is told", async || (lost(&forwarder).await >= 5 * BATCH).then_some(())).await;
+    assert_eq!(lost(&forwarder).await, 5 * BATCH);
+    stop(forwarder).await;
+    assert!(intake.accepted().iter().all(|point| mark(point) < 1000));
+    // Nor does it keep a run from its end.
+    delete_all(topic).await;
+    assert_eq!(configuration.run(&["run", "--once"]).await.status.code(), Some(0));
+}

@@ -1,0 +1,312 @@
+//! Apache Kafka itself for tests: TLS, SASL, ACLs, transactions and both group protocols, as they are where events
+//! come from. A JVM and Maven are needed; see [`distribution`]. Where neither matters, `support/broker.rs` starts in
+//! milliseconds.
+//!
+//! Taken in by `#[path = "support/apache.rs"] mod broker;`, beside the rig.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![expect(dead_code, reason = "not every part is used today; see NEVER_USED")]
+
+#[path = "apache/certificates.rs"]
+pub(crate) mod certificates;
+#[path = "apache/distribution.rs"]
+mod distribution;
+#[path = "apache/listeners.rs"]
+pub(crate) mod listeners;
+#[path = "apache/node.rs"]
+mod node;
+#[path = "broker/producer.rs"]
+pub(crate) mod producer;
+#[path = "../kafka/proxy.rs"]
+pub(crate) mod proxy;
+#[path = "apache/tools.rs"]
+pub(crate) mod tools;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataPartition;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tempfile::TempDir;
+
+use certificates::{Authority, Flaw};
+pub(crate) use listeners::{LISTENERS, Listener};
+use node::Node;
+pub(crate) use producer::{Compression, Producer};
+use proxy::Proxy;
+pub(crate) use tools::Tool;
+
+/// Keeps the expectation of dead code true.
+const NEVER_USED: () = ();
+
+/// How long a broker may take for something that takes seconds, on a machine that is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often ports are tried: another process may take one in the moment in which it is free.
+const PORTS_TRIED: usize = 5;
+
+/// Brokers that know each other.
+pub(crate) struct Cluster {
+    nodes: Vec<Node>,
+    addresses: Vec<String>,
+    _home: TempDir,
+}
+
+/// One broker with every [`Listener`].
+pub(crate) struct Broker {
+    cluster: Cluster,
+    ports: BTreeMap<Listener, u16>,
+    pub(crate) authority: Authority,
+    pub(crate) proxy: Proxy,
+}
+
+impl Deref for Broker {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Broker {
+    /// The one that the tests of a binary share: each has topics and groups of its own.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        SHARED.get_or_init(|| retry(Self::start))
+    }
+
+    fn start() -> Result<Self, String> {
+        let home = home();
+        let authority = Authority::new(&home.path().join("tls"));
+        for (name, flaw) in [("server", Flaw::None), ("expired", Flaw::Expired), ("misnamed", Flaw::Misnamed)]
+        {
+            authority.server(name, flaw);
+        }
+        let ports: BTreeMap<Listener, u16> =
+            LISTENERS.into_iter().zip(node::free_ports::<{ LISTENERS.len() }>()).collect();
+        let [controller] = node::free_ports();
+        let (listener, advertised) = Proxy::reserve();
+        let settings = listeners::all(&ports, controller, advertised.port(), &authority);
+        let users = listeners::scram_users();
+        let node = Node::new(1, "-Xmx512m", home.path().join("1"), &settings, &users);
+        let addresses = vec![local(ports[&Listener::Plain])];
+        let cluster = Cluster::start(vec![node], addresses, home)?;
+        let proxy = Proxy::open(listener, ([127, 0, 0, 1], ports[&Listener::Proxied]).into());
+        Ok(Self { cluster, ports, authority, proxy })
+    }
+
+    /// Where clients of a listener connect, `host:port`.
+    pub(crate) fn at(&self, listener: Listener) -> String {
+        match listener {
+            Listener::Proxied => self.proxy.address().to_string(),
+            listener => local(self.ports[&listener]),
+        }
+    }
+
+    /// Has a listener take up the certificate that was written anew.
+    pub(crate) fn reload_certificate(&self, listener: Listener) {
+        let setting = |name: &str| listener.setting(&format!("ssl.keystore.{name}"));
+        let file = self.authority.path(&format!("{}.pem", listener.certificate()));
+        let change = format!("{}={file},{}=PEM", setting("location"), setting("type"));
+        self.admin(
+            Tool::Configs,
+            &["--alter", "--entity-type", "brokers", "--entity-name", "1", "--add-config", &change],
+        );
+    }
+
+    /// How many clients were refused at a listener, since the start.
+    pub(crate) fn refusals(&self, listener: Listener) -> usize {
+        let port = format!("127.0.0.1:{}-", self.ports[&listener]);
+        let log = self.cluster.nodes[0].log();
+        log.lines().filter(|line| line.contains("Failed authentication") && line.contains(&port)).count()
+    }
+}
+
+impl Cluster {
+    /// Three brokers, that keep a copy each of what [`Cluster::create_topic`] makes. They know no users.
+    pub(crate) fn of_three() -> Self {
+        retry(|| {
+            let home = home();
+            let ports = node::free_ports::<6>();
+            let ports: Vec<(u16, u16)> = ports.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+            let make = |id: usize| {
+                let settings = listeners::plain(id, &ports);
+                Node::new(id, "-Xmx256m", home.path().join(id.to_string()), &settings, &[])
+            };
+            let nodes = (1..=ports.len()).map(make).collect();
+            Self::start(nodes, ports.iter().map(|(port, _)| local(*port)).collect(), home)
+        })
+    }
+
+    fn start(mut nodes: Vec<Node>, addresses: Vec<String>, home: TempDir) -> Result<Self, String> {
+        nodes.iter_mut().for_each(Node::spawn);
+        for node in &mut nodes {
+            if !node.is_up(1) {
+                return Err(node.log());
+            }
+        }
+        Ok(Self { nodes, addresses, _home: home })
+    }
+
+    /// Where clients connect, `host:port`, of each broker.
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// `SIGKILL` for one of them, counted from 0.
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.nodes[node].kill();
+    }
+
+    /// Stops one in good order.
+    pub(crate) fn stop(&mut self, node: usize) {
+        self.nodes[node].stop();
+    }
+
+    /// Starts one again that was killed or stopped, and waits until it can be used.
+    pub(crate) fn start_again(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        let starts = node.starts() + 1;
+        node.spawn();
+        assert!(node.is_up(starts), "a broker does not come back: {}", node.log());
+    }
+
+    /// Makes a topic with a copy on each broker, and waits until clients see it.
+    pub(crate) async fn create_topic(&self, name: &str, partitions: i32) {
+        let copies = i32::try_from(self.nodes.len()).unwrap();
+        self.create(NewTopic::new(name, partitions, TopicReplication::Fixed(copies))).await;
+    }
+
+    /// Makes a topic, and waits until clients see it.
+    pub(crate) async fn create(&self, topic: NewTopic<'_>) {
+        for made in self.by_client().create_topics([&topic], &options()).await.unwrap() {
+            made.unwrap_or_else(|(name, error)| panic!("the topic {name} could not be made: {error}"));
+        }
+        self.has_partitions(topic.name, topic.num_partitions);
+    }
+
+    /// Adds partitions to a topic, so that it has so many.
+    pub(crate) async fn widen_topic(&self, name: &str, partitions: i32) {
+        let wanted = NewPartitions::new(name, usize::try_from(partitions).unwrap());
+        for made in self.by_client().create_partitions([&wanted], &options()).await.unwrap() {
+            made.unwrap_or_else(|(name, error)| panic!("the topic {name} could not be widened: {error}"));
+        }
+        self.has_partitions(name, partitions);
+    }
+
+    fn has_partitions(&self, name: &str, partitions: i32) {
+        let give_up = Instant::now() + PATIENCE;
+        let wanted = usize::try_from(partitions).unwrap();
+        while self.partitions(name).len() != wanted {
+            assert!(Instant::now() < give_up, "the topic {name} has not {partitions} partitions");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Deletes a topic, and waits until clients don't see it any more.
+    pub(crate) async fn delete_topic(&self, name: &str) {
+        for gone in self.by_client().delete_topics(&[name], &options()).await.unwrap() {
+            gone.unwrap_or_else(|(name, error)| panic!("the topic {name} could not be deleted: {error}"));
+        }
+        self.has_partitions(name, 0);
+    }
+
+    /// Deletes what lies before `offset` in a partition.
+    pub(crate) async fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        let deleted = self.by_client().delete_records(&wanted, &options()).await.unwrap();
+        deleted.elements().iter().for_each(|element| element.error().unwrap());
+    }
+
+    /// A producer that sends nothing twice, whatever becomes of a broker.
+    pub(crate) fn producer(&self) -> Producer {
+        let mut client = self.client();
+        client.set("enable.idempotence", "true");
+        Producer::new(client, Compression::Lz4)
+    }
+
+    /// What a group has committed, by partition: the offset of the next message to be read. A partition
+    /// without a commit has no entry.
+    pub(crate) fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self.client().set("group.id", group).create().unwrap();
+        let mut asked = TopicPartitionList::new();
+        for partition in self.partitions(topic) {
+            asked.add_partition(topic, partition);
+        }
+        let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
+        let elements = committed.elements();
+        let known = elements.iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        });
+        known.collect()
+    }
+
+    /// The first offset of a partition, and the one behind its last.
+    pub(crate) fn marks(&self, topic: &str, partition: i32) -> (i64, i64) {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap()
+    }
+
+    /// The partitions of a topic; none where there is no such topic.
+    pub(crate) fn partitions(&self, topic: &str) -> Vec<i32> {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let known = consumer.fetch_metadata(None, PATIENCE).unwrap();
+        let topic = known.topics().iter().find(|known| known.name() == topic);
+        topic.map_or_else(Vec::new, |topic| topic.partitions().iter().map(MetadataPartition::id).collect())
+    }
+
+    /// What every client needs that may do everything.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.addresses.join(","));
+        client
+    }
+
+    fn by_client(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// A folder of this process. What processes left behind that were killed, or whose brokers lasted until their end, is
+/// removed.
+fn home() -> TempDir {
+    let runs = distribution::root().join("runs");
+    fs::create_dir_all(&runs).unwrap();
+    for run in fs::read_dir(&runs).unwrap().filter_map(Result::ok) {
+        let name = run.file_name().into_string().unwrap();
+        let process = name.split('-').next().unwrap();
+        if !Path::new("/proc").join(process).exists() {
+            // Another one may be at it.
+            let _ = fs::remove_dir_all(run.path());
+        }
+    }
+    tempfile::Builder::new().prefix(&format!("{}-", std::process::id())).tempdir_in(runs).unwrap()
+}
+
+/// Another process may have taken a port in the moment in which it was free.
+fn retry<T>(start: impl Fn() -> Result<T, String>) -> T {
+    let mut log = String::new();
+    for _ in 0..PORTS_TRIED {
+        match start() {
+            Ok(started) => return started,
+            Err(said) => log = said,
+        }
+    }
+    panic!("Apache Kafka did not start: {log}");
+}
