@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::broker::Broker;
+use super::broker::{Broker, Listener};
 use super::load::{BATCH, Load};
 use super::scene::{
-    SESSION_TIMEOUT_MS, assert_repeated_at_most, assert_valid, committed_all, counted_all, member, share_all,
-    stop, told, with,
+    HEARTBEAT, SESSION, assert_repeated_at_most, assert_valid, committed_all, counted_all, member, send,
+    share_all, stop, told, with,
 };
 use super::support;
 use super::support::braze::assert_each_once;
@@ -17,9 +17,8 @@ const PARTITIONS: i32 = 6;
 
 type Options<'a> = &'a [(&'a str, &'a str)];
 
-const EAGER: Options<'_> =
-    &[("session.timeout.ms", SESSION_TIMEOUT_MS), ("partition.assignment.strategy", "range")];
-const COOPERATIVE: Options<'_> = &[("session.timeout.ms", SESSION_TIMEOUT_MS)];
+const EAGER: Options<'_> = &[SESSION, HEARTBEAT, ("partition.assignment.strategy", "range")];
+const COOPERATIVE: Options<'_> = &[SESSION, HEARTBEAT];
 const CONSUMER: Options<'_> = &[("group.protocol", "consumer")];
 
 /// A member of the group with the name of the topic.
@@ -77,13 +76,15 @@ async fn a_static_member_that_is_restarted_keeps_its_partitions_and_counts_nothi
     broker.create_topic(topic, PARTITIONS).await;
     let start = async |name: &str| {
         // Long enough for a restart: the group does not notice it.
-        let options = [("session.timeout.ms", "20000"), ("group.instance.id", name)];
+        let options = [("session.timeout.ms", "20000"), HEARTBEAT, ("group.instance.id", name)];
         of_group(topic, &intake, name, &options).start().await
     };
     let (first, second) = tokio::join!(start("first"), start("second"));
     share_all(&[&first, &second], PARTITIONS).await;
     let load = Load::start(broker.producer(), topic);
     load.more(20).await;
+    let rearranged = || first.log().matches("partitions were revoked").count();
+    let before = rearranged();
     stop(second).await;
     let second = start("second").await;
     share_all(&[&first, &second], PARTITIONS).await;
@@ -91,7 +92,7 @@ async fn a_static_member_that_is_restarted_keeps_its_partitions_and_counts_nothi
     let (batches, producer) = load.finish();
     intake.wait_for_sends(batches * BATCH).await;
     committed_all(broker, &producer, topic).await;
-    assert!(!first.log().contains("partitions were revoked"), "{}", first.log());
+    assert_eq!(rearranged(), before, "{}", first.log());
     stop(first).await;
     stop(second).await;
     assert_each_once(&intake.accepted(), batches);
@@ -191,18 +192,16 @@ async fn a_stop_while_the_coordinator_is_away_says_how_many_are_counted_again() 
     let topic = "coordinator";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 1).await;
-    let proxied = [broker.at(super::broker::Listener::Proxied)];
+    let proxied = [broker.at(Listener::Proxied)];
     // Counted, and not flushed before the broker is away.
     let configuration = member(&proxied, topic, &intake, "acme").text("flush.interval", "6s");
     let configuration = with(configuration, &[("session.timeout.ms", "60000")]);
     let mut forwarder = configuration.start().await;
     share_all(&[&forwarder], 1).await;
     // Behind a flush, so that there is time until the next one.
-    super::load::send_batch(&broker.producer(), topic, 0);
+    send(broker, topic, 0..1);
     intake.wait_for_sends(BATCH).await;
-    let producer = broker.producer();
-    (1..7).for_each(|mark| super::load::send_batch(&producer, topic, mark));
-    producer.flush();
+    send(broker, topic, 1..7);
     support::eventually("600 are counted", async || {
         (forwarder.metrics().await.books().pending == 6 * BATCH).then_some(())
     })

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::broker::{Broker, Producer};
-use super::load::{BATCH, send_batch};
-use super::scene::{lost, member, nothing_is_left, share_all, stop, told, with};
+use super::broker::Broker;
+use super::load::BATCH;
+use super::scene::{STATISTICS, lost, member, nothing_is_left, send, share_all, stop, told, with};
 use super::support;
 use super::support::braze::{assert_each_once, mark};
 use super::support::forwarder::{Configuration, Forwarder};
@@ -19,7 +19,7 @@ fn patient(topic: &str, intake: &Intake) -> Configuration {
     let wait = FETCH_WAIT.as_millis().to_string();
     with(
         member(Broker::shared().addresses(), topic, intake, "acme"),
-        &[("session.timeout.ms", "45000"), ("fetch.wait.max.ms", &wait)],
+        &[STATISTICS, ("session.timeout.ms", "45000"), ("fetch.wait.max.ms", &wait)],
     )
 }
 
@@ -38,11 +38,6 @@ async fn delete_all(topic: &str) {
     Broker::shared().delete_records(topic, 0, end).await;
 }
 
-fn send(producer: &Producer, topic: &str, marks: std::ops::Range<u64>) {
-    marks.for_each(|mark| send_batch(producer, topic, mark));
-    producer.flush();
-}
-
 #[tokio::test]
 async fn messages_that_are_deleted_in_several_steps_are_told_with_their_exact_number() {
     const STEPS: u64 = 3;
@@ -50,17 +45,16 @@ async fn messages_that_are_deleted_in_several_steps_are_told_with_their_exact_nu
     let topic = "deleted";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 1).await;
-    let producer = broker.producer();
     let forwarder = patient(topic, &intake).start().await;
     share_all(&[&forwarder], 1).await;
-    send(&producer, topic, 0..1);
+    send(broker, topic, 0..1);
     intake.wait_for_sends(BATCH).await;
     // Well within ten seconds.
     for step in 1..=STEPS {
         behind_its_back(&forwarder, async || {
-            send(&producer, topic, 1000 * step..1000 * step + DELETED);
+            send(broker, topic, 1000 * step..1000 * step + DELETED);
             delete_all(topic).await;
-            send(&producer, topic, step..step + 1);
+            send(broker, topic, step..step + 1);
         })
         .await;
         intake.wait_for_sends((step + 1) * BATCH).await;
@@ -104,20 +98,19 @@ async fn what_is_deleted_unread_is_no_lag_any_more() {
     let topic = "deleted.unread";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 1).await;
-    let producer = broker.producer();
     let configuration = patient(topic, &intake);
     let forwarder = configuration.start().await;
     share_all(&[&forwarder], 1).await;
-    send(&producer, topic, 0..1);
+    send(broker, topic, 0..1);
     intake.wait_for_sends(BATCH).await;
     stop(forwarder).await;
-    send(&producer, topic, 1000..1005);
+    send(broker, topic, 1000..1005);
     delete_all(topic).await;
 
     let forwarder = configuration.start().await;
     share_all(&[&forwarder], 1).await;
     nothing_is_left(&forwarder).await;
-    send(&producer, topic, 1..2);
+    send(broker, topic, 1..2);
     intake.wait_for_sends(2 * BATCH).await;
     support::eventually("it is told", async || (lost(&forwarder).await >= 5 * BATCH).then_some(())).await;
     assert_eq!(lost(&forwarder).await, 5 * BATCH);

@@ -9,8 +9,8 @@ use super::broker::certificates::{Authority, Flaw};
 use super::broker::listeners::password;
 use super::broker::proxy::Proxy;
 use super::broker::{Broker, Listener};
-use super::load::{BATCH, send_batch};
-use super::scene::{all_at_once, committed_all, member, ready, stop, told, with};
+use super::load::BATCH;
+use super::scene::{all_at_once, committed_all, member, ready, send, stop, told, with};
 use super::security::{Options, borrowed, certified, trusting, user};
 use super::support::braze::assert_each_once;
 use super::support::forwarder::Forwarder;
@@ -18,7 +18,7 @@ use super::support::intake::Intake;
 
 /// How long the broker is watched for attempts, and how many there may be.
 const WATCHED: Duration = Duration::from_secs(6);
-const ATTEMPTS_MAX: usize = 9;
+const ATTEMPTS_MAX: usize = 15;
 
 /// A refusal.
 struct Refusal {
@@ -38,9 +38,7 @@ impl Refusal {
     async fn meet(&self, intake: &Intake) -> Forwarder {
         let broker = Broker::shared();
         broker.create_topic(self.topic, 1).await;
-        let producer = broker.producer();
-        send_batch(&producer, self.topic, 0);
-        producer.flush();
+        send(broker, self.topic, 0..1);
         let (listener, _) = Proxy::reserve();
         // Refused before it is led to another address: each attempt comes this way.
         let proxy = Proxy::open(listener, broker.at(self.listener).parse().unwrap());
@@ -62,9 +60,7 @@ impl Refusal {
     async fn is_over(&self, forwarder: Forwarder, intake: &Intake) {
         ready(&forwarder, 200).await;
         intake.wait_for_sends(BATCH).await;
-        let producer = Broker::shared().producer();
-        send_batch(&producer, self.topic, 1);
-        producer.flush();
+        let producer = send(Broker::shared(), self.topic, 1..2);
         intake.wait_for_sends(2 * BATCH).await;
         committed_all(Broker::shared(), &producer, self.topic).await;
         assert_eq!(forwarder.admin("/readyz").await.0, 200);

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::broker::listeners::password;
 use super::broker::{Broker, Listener};
-use super::load::{BATCH, Load, send_batch};
+use super::load::{BATCH, Load};
 use super::scene::{
-    SESSION_TIMEOUT_MS, committed_all, counted_all, member, ready, share_all, stop, told, with,
+    HEARTBEAT, SESSION, committed_all, counted_all, member, ready, send, share_all, stop, told, with,
 };
 use super::security::{borrowed, user};
 use super::support;
@@ -32,9 +32,7 @@ async fn the_right_to_read_the_topic_and_the_group_is_enough_and_one_that_is_mis
     let topic = "least";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 2).await;
-    let producer = broker.producer();
-    send_batch(&producer, topic, 0);
-    producer.flush();
+    send(broker, topic, 0..1);
     let configuration = as_user("least", topic, &intake);
     let forwarder = configuration.spawn(&["run"]);
     ready(&forwarder, 503).await;
@@ -44,11 +42,9 @@ async fn the_right_to_read_the_topic_and_the_group_is_enough_and_one_that_is_mis
     allow("least", "Read", ["--topic", topic]);
     ready(&forwarder, 200).await;
     intake.wait_for_sends(BATCH).await;
-    committed_all(broker, &producer, topic).await;
     stop(forwarder).await;
 
-    send_batch(&producer, topic, 1);
-    producer.flush();
+    let producer = send(broker, topic, 1..2);
     assert_eq!(configuration.run(&["run", "--once"]).await.status.code(), Some(0));
     committed_all(broker, &producer, topic).await;
     assert_each_once(&intake.accepted(), 2);
@@ -63,7 +59,7 @@ async fn with_a_pattern_the_right_to_read_what_fits_is_enough() {
     for (mark, topic) in (0..).zip(topics) {
         broker.create_topic(topic, 1).await;
         allow("guest", "Read", ["--topic", topic]);
-        send_batch(&broker.producer(), topic, mark);
+        send(broker, topic, mark..mark + 1);
     }
     let forwarder = configuration.start().await;
     intake.wait_for_sends(2 * BATCH).await;
@@ -120,7 +116,7 @@ async fn a_topic_that_is_absent_is_told_and_read_once_it_is_there() {
     told(&forwarder, &["queue.kafka.topics", "does not exist"]).await;
     broker.create_topic(topic, 1).await;
     ready(&forwarder, 200).await;
-    send_batch(&broker.producer(), topic, 0);
+    send(broker, topic, 0..1);
     intake.wait_for_sends(BATCH).await;
     stop(forwarder).await;
 }
@@ -130,15 +126,12 @@ async fn an_offset_out_of_range_that_may_not_be_reset_is_told() {
     let topic = "range";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 1).await;
-    let producer = broker.producer();
-    send_batch(&producer, topic, 0);
-    producer.flush();
+    send(broker, topic, 0..1);
     let configuration = member(broker.addresses(), topic, &intake, "acme");
     let forwarder = configuration.start().await;
     intake.wait_for_sends(BATCH).await;
     stop(forwarder).await;
-    send_batch(&producer, topic, 1);
-    producer.flush();
+    send(broker, topic, 1..2);
     broker.delete_records(topic, 0, 150).await;
 
     let forwarder = with(configuration, &[("auto.offset.reset", "error")]).spawn(&["run"]);
@@ -154,8 +147,7 @@ async fn members_that_disagree_on_their_strategy_are_told() {
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 2).await;
     let start = |name: &str, strategy: &str| {
-        let options =
-            [("session.timeout.ms", SESSION_TIMEOUT_MS), ("partition.assignment.strategy", strategy)];
+        let options = [SESSION, HEARTBEAT, ("partition.assignment.strategy", strategy)];
         with(member(broker.addresses(), topic, &intake, name), &options)
     };
     let first = start("first", "range").start().await;
@@ -166,7 +158,7 @@ async fn members_that_disagree_on_their_strategy_are_told() {
     stop(first).await;
     ready(&second, 200).await;
     share_all(&[&second], 2).await;
-    send_batch(&broker.producer(), topic, 0);
+    send(broker, topic, 0..1);
     intake.wait_for_sends(BATCH).await;
     stop(second).await;
     support::eventually("it is counted", async || (intake.sends() == BATCH).then_some(())).await;

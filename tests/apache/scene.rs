@@ -1,18 +1,25 @@
 //! What every test here does: forwarders of a group, and a look at what became of it.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinSet, LocalSet};
 
 use super::broker::{Cluster, Producer};
-use super::load::BATCH;
+use super::load::{BATCH, send_batch};
 use super::support;
 use super::support::braze::by_mark;
 use super::support::forwarder::{Configuration, Forwarder, quote};
 use super::support::intake::{Intake, Request};
 
 /// The session time-out for the members of a classic group.
-pub(crate) const SESSION_TIMEOUT_MS: &str = "6000";
+pub(crate) const SESSION: (&str, &str) = ("session.timeout.ms", "6000");
+
+/// How soon members of a classic group hear that it is rearranged.
+pub(crate) const HEARTBEAT: (&str, &str) = ("heartbeat.interval.ms", "500");
+
+/// How soon a forwarder knows how much there is to read.
+pub(crate) const STATISTICS: (&str, &str) = ("statistics.interval.ms", "200");
 
 /// A forwarder with connection and key of this name, that reads a topic; the group has the topic's name.
 pub(crate) fn member(brokers: &[String], topic: &str, intake: &Intake, name: &str) -> Configuration {
@@ -31,6 +38,14 @@ pub(crate) fn with(configuration: Configuration, options: &[(&str, &str)]) -> Co
     options.iter().fold(configuration, |configuration, (name, value)| {
         configuration.text(&format!("queue.kafka.options.{}", quote(name)), value)
     })
+}
+
+/// Sends batches with these marks; the broker has them.
+pub(crate) fn send(cluster: &Cluster, topic: &str, marks: Range<u64>) -> Producer {
+    let producer = cluster.producer();
+    marks.for_each(|mark| send_batch(&producer, topic, mark));
+    producer.flush();
+    producer
 }
 
 /// Waits until these share all partitions among themselves, each with one at least.
@@ -63,12 +78,17 @@ pub(crate) async fn committed_all(cluster: &Cluster, producer: &Producer, topic:
     }
 }
 
-/// Waits until nothing is left to read, by the forwarder's own account.
+/// Waits until nothing is left to read, by the forwarder's own account; see [`STATISTICS`].
 pub(crate) async fn nothing_is_left(forwarder: &Forwarder) {
+    /// Before it knows what is there, it says so too.
+    const FOR: Duration = Duration::from_secs(2);
+    let mut since = None;
     support::eventually("nothing is left to read", async || {
         let metrics = forwarder.metrics().await;
         let left = ["kafka_consumer_lag", "queue_depth"];
-        left.iter().all(|name| metrics.sum(&format!("braze_datadog_{name}"), &[]) == 0).then_some(())
+        let is_nothing = left.iter().all(|name| metrics.sum(&format!("braze_datadog_{name}"), &[]) == 0);
+        since = is_nothing.then(|| since.unwrap_or_else(Instant::now));
+        since.filter(|since| since.elapsed() >= FOR).map(drop)
     })
     .await;
 }

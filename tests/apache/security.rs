@@ -11,8 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::broker::certificates::Flaw;
 use super::broker::listeners::password;
 use super::broker::{Broker, Listener};
-use super::load::{BATCH, Load, send_batch};
-use super::scene::{all_at_once, assert_valid, committed_all, member, ready, stop, told, with};
+use super::load::{BATCH, Load};
+use super::scene::{all_at_once, assert_valid, committed_all, member, ready, send, stop, told, with};
 use super::support;
 use super::support::braze::assert_each_once;
 use super::support::intake::Intake;
@@ -90,9 +90,7 @@ async fn tls_and_the_mechanisms_of_sasl_let_a_forwarder_in() {
     all_at_once(ways.into_iter().map(async |(topic, listener, options)| {
         let (broker, intake) = (Broker::shared(), Intake::start());
         broker.create_topic(topic, 2).await;
-        let producer = broker.producer();
-        send_batch(&producer, topic, 0);
-        producer.flush();
+        let producer = send(broker, topic, 0..1);
         let configuration = member(&[broker.at(listener)], topic, &intake, "acme");
         let forwarder = with(configuration, &borrowed(&options)).start().await;
         intake.wait_for_sends(BATCH).await;
@@ -104,13 +102,17 @@ async fn tls_and_the_mechanisms_of_sasl_let_a_forwarder_in() {
     .await;
 }
 
-/// Writes a token that is valid for four seconds, each second, until it is told to stop.
+/// How long a token is valid. The client reads the next one after four fifths of that, and the broker wants more than a
+/// second between two.
+const LIFETIME: Duration = Duration::from_secs(8);
+
+/// Writes a new token each second, until it is told to stop.
 fn keep_fresh(path: PathBuf) -> Arc<AtomicBool> {
     let is_kept = Arc::new(AtomicBool::new(true));
     let kept = Arc::clone(&is_kept);
     std::thread::spawn(move || {
         while kept.load(Ordering::Relaxed) {
-            write(&path, &token("subject", Duration::from_secs(4)));
+            write(&path, &token("subject", LIFETIME));
             std::thread::sleep(Duration::from_secs(1));
         }
     });
@@ -123,15 +125,14 @@ async fn tokens_that_change_are_shown_in_time_and_one_that_is_no_longer_one_is_t
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 2).await;
     let configuration = member(&[broker.at(Listener::Token)], topic, &intake, "acme");
-    let file = configuration.file("token", token("subject", Duration::from_secs(4)));
+    let file = configuration.file("token", token("subject", LIFETIME));
     let configuration = configuration.text("queue.kafka.oauth_token_file", file.to_str().unwrap());
     let options = [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanisms", "OAUTHBEARER")];
     let is_kept = keep_fresh(file.clone());
     let forwarder = with(configuration, &options).start().await;
     let load = Load::start(broker.producer(), topic);
-    // Two and more tokens are over by then.
     let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(9) {
+    while begun.elapsed() < LIFETIME + Duration::from_secs(1) {
         load.more(10).await;
         assert_eq!(forwarder.admin("/readyz").await.0, 200, "{}", forwarder.log());
     }

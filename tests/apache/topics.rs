@@ -5,8 +5,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::broker::{Broker, PATIENCE, Tool};
-use super::load::{BATCH, send_batch};
-use super::scene::{assert_valid, committed_all, lost, member, nothing_is_left, share_all, stop, told, with};
+use super::load::BATCH;
+use super::scene::{
+    STATISTICS, assert_valid, committed_all, lost, member, nothing_is_left, send, share_all, stop, told, with,
+};
 use super::support;
 use super::support::braze::{assert_each_once, by_mark};
 use super::support::intake::Intake;
@@ -19,20 +21,17 @@ async fn a_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning() {
     let topic = "anew";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 2).await;
-    let forwarder = with(member(broker.addresses(), topic, &intake, "acme"), &[REFRESH]).start().await;
+    let forwarder =
+        with(member(broker.addresses(), topic, &intake, "acme"), &[REFRESH, STATISTICS]).start().await;
     share_all(&[&forwarder], 2).await;
-    let producer = broker.producer();
-    (0..3).for_each(|mark| send_batch(&producer, topic, mark));
-    producer.flush();
+    let producer = send(broker, topic, 0..3);
     intake.wait_for_sends(3 * BATCH).await;
     committed_all(broker, &producer, topic).await;
 
     broker.delete_topic(topic).await;
     told(&forwarder, &["does not exist"]).await;
     broker.create_topic(topic, 2).await;
-    let producer = broker.producer();
-    (3..5).for_each(|mark| send_batch(&producer, topic, mark));
-    producer.flush();
+    let producer = send(broker, topic, 3..5);
     intake.wait_for_sends(5 * BATCH).await;
     committed_all(broker, &producer, topic).await;
     assert_eq!(forwarder.admin("/readyz").await.0, 200);
@@ -47,15 +46,14 @@ async fn partitions_that_are_added_are_read_from_their_beginning() {
     let topic = "wider";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 2).await;
-    let forwarder = with(member(broker.addresses(), topic, &intake, "acme"), &[REFRESH]).start().await;
+    let forwarder =
+        with(member(broker.addresses(), topic, &intake, "acme"), &[REFRESH, STATISTICS]).start().await;
     share_all(&[&forwarder], 2).await;
-    send_batch(&broker.producer(), topic, 0);
+    send(broker, topic, 0..1);
     intake.wait_for_sends(BATCH).await;
 
     broker.widen_topic(topic, 5).await;
-    let producer = broker.producer();
-    send_batch(&producer, topic, 1);
-    producer.flush();
+    let producer = send(broker, topic, 1..2);
     assert_eq!(producer.ends(topic).len(), 5);
     intake.wait_for_sends(2 * BATCH).await;
     share_all(&[&forwarder], 5).await;
@@ -69,9 +67,7 @@ async fn offsets_that_are_set_back_are_counted_again_from_there() {
     let topic = "set.back";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 2).await;
-    let producer = broker.producer();
-    (0..4).for_each(|mark| send_batch(&producer, topic, mark));
-    producer.flush();
+    let producer = send(broker, topic, 0..4);
     let configuration = member(broker.addresses(), topic, &intake, "acme");
     let forwarder = configuration.start().await;
     intake.wait_for_sends(4 * BATCH).await;
@@ -98,10 +94,8 @@ async fn what_compaction_takes_is_no_loss() {
         .set("segment.ms", "1")
         .set("min.cleanable.dirty.ratio", "0.001");
     broker.create(compacted).await;
-    let producer = broker.producer();
-    let configuration = member(broker.addresses(), topic, &intake, "acme");
-    send_batch(&producer, topic, 0);
-    producer.flush();
+    let producer = send(broker, topic, 0..1);
+    let configuration = with(member(broker.addresses(), topic, &intake, "acme"), &[STATISTICS]);
     let forwarder = configuration.start().await;
     intake.wait_for_sends(BATCH).await;
     stop(forwarder).await;
@@ -111,8 +105,7 @@ async fn what_compaction_takes_is_no_loss() {
         producer.send(topic, "again", format!("{{\"number\":{number}}}").as_bytes());
         producer.flush();
     }
-    send_batch(&producer, topic, 1);
-    producer.flush();
+    send(broker, topic, 1..2);
     // Opens another segment: the one that is written to is left alone.
     producer.send(topic, "last", b"{}");
     producer.flush();

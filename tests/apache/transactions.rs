@@ -7,7 +7,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 
 use super::broker::{Broker, Cluster, PATIENCE};
 use super::load::{BATCH, batch};
-use super::scene::{assert_valid, lost, member, nothing_is_left, share_all, stop};
+use super::scene::{STATISTICS, assert_valid, lost, member, nothing_is_left, share_all, stop, with};
 use super::support::braze::assert_each_once;
 use super::support::intake::Intake;
 use super::support::metrics::Books;
@@ -60,7 +60,7 @@ async fn transactions_over_many_partitions_are_counted_at_full_speed_and_their_m
     let topic = "transactions";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, PARTITIONS).await;
-    let forwarder = member(broker.addresses(), topic, &intake, "acme").start().await;
+    let forwarder = with(member(broker.addresses(), topic, &intake, "acme"), &[STATISTICS]).start().await;
     share_all(&[&forwarder], PARTITIONS).await;
 
     let transactions = Transactions::of(broker, topic);
