@@ -70,6 +70,33 @@ async fn clean_handovers(topic: &'static str, options: Options<'_>) {
 }
 
 #[tokio::test]
+async fn a_group_that_moves_to_the_other_protocol_member_by_member_counts_everything_once() {
+    let topic = "moved";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, PARTITIONS).await;
+    let start = async |name: &str, options| of_group(topic, &intake, name, options).start().await;
+    let (first, second) = tokio::join!(start("first", COOPERATIVE), start("second", COOPERATIVE));
+    share_all(&[&first, &second], PARTITIONS).await;
+    let load = Load::start(broker.producer(), topic);
+    load.more(20).await;
+    stop(first).await;
+    let first = start("first", CONSUMER).await;
+    share_all(&[&first, &second], PARTITIONS).await;
+    load.more(20).await;
+    stop(second).await;
+    let second = start("second", CONSUMER).await;
+    share_all(&[&first, &second], PARTITIONS).await;
+    load.more(20).await;
+    let (batches, producer) = load.finish();
+    intake.wait_for_sends(batches * BATCH).await;
+    committed_all(broker, &producer, topic).await;
+    stop(first).await;
+    stop(second).await;
+    assert_each_once(&intake.accepted(), batches);
+    assert_valid(&intake);
+}
+
+#[tokio::test]
 async fn a_static_member_that_is_restarted_keeps_its_partitions_and_counts_nothing_twice() {
     let topic = "static";
     let (broker, intake) = (Broker::shared(), Intake::start());
@@ -209,7 +236,7 @@ async fn a_stop_while_the_coordinator_is_away_says_how_many_are_counted_again() 
     broker.proxy.cut();
     intake.wait_for_sends(7 * BATCH).await;
     forwarder.signal("TERM");
-    forwarder.wait().await;
+    assert_eq!(forwarder.wait().await.code(), Some(1));
     told(&forwarder, &["600", "counted again"]).await;
 
     broker.proxy.mend();

@@ -94,8 +94,8 @@ async fn deleted_transactions_are_told_as_lost() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_unread_is_no_lag_any_more() {
-    let topic = "deleted.unread";
+async fn what_retention_deletes_unread_is_told_and_is_no_lag_any_more() {
+    let topic = "retention";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 1).await;
     let configuration = patient(topic, &intake);
@@ -105,7 +105,7 @@ async fn what_is_deleted_unread_is_no_lag_any_more() {
     intake.wait_for_sends(BATCH).await;
     stop(forwarder).await;
     send(broker, topic, 1000..1005);
-    delete_all(topic).await;
+    broker.retain_nothing(topic).await;
 
     let forwarder = configuration.start().await;
     share_all(&[&forwarder], 1).await;

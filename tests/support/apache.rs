@@ -28,7 +28,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::MetadataPartition;
@@ -223,6 +225,25 @@ impl Cluster {
         wanted.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
         let deleted = self.by_client().delete_records(&wanted, &options()).await.unwrap();
         deleted.elements().iter().for_each(|element| element.error().unwrap());
+    }
+
+    /// Has retention throw away all that is in a topic of one partition, and goes on to keep what comes.
+    pub(crate) async fn retain_nothing(&self, topic: &str) {
+        let (_, end) = self.marks(topic, 0);
+        self.retain(topic, "1").await;
+        let give_up = Instant::now() + PATIENCE;
+        while self.marks(topic, 0).0 != end {
+            assert!(Instant::now() < give_up, "the topic {topic} keeps what it should not");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.retain(topic, "-1").await;
+    }
+
+    async fn retain(&self, topic: &str, milliseconds: &str) {
+        let wanted = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("retention.ms", milliseconds);
+        for altered in self.by_client().alter_configs([&wanted], &options()).await.unwrap() {
+            altered.unwrap_or_else(|(_, error)| panic!("the topic {topic} could not be altered: {error}"));
+        }
     }
 
     /// A producer that sends nothing twice, whatever becomes of a broker.
