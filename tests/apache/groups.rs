@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::broker::{Broker, Listener};
 use super::load::{BATCH, Load};
 use super::scene::{
-    HEARTBEAT, SESSION, assert_repeated_at_most, assert_valid, committed_all, counted_all, member, send,
-    share_all, stop, told, with,
+    HEARTBEAT, SESSION, assert_repeated_at_most, assert_valid, committed_all, counted_all, member, ready,
+    send, share_all, stop, told, with,
 };
 use super::support;
 use super::support::braze::assert_each_once;
@@ -75,7 +75,7 @@ async fn a_group_that_moves_to_the_other_protocol_member_by_member_counts_everyt
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, PARTITIONS).await;
     let start = async |name: &str, options| of_group(topic, &intake, name, options).start().await;
-    let (first, second) = tokio::join!(start("first", COOPERATIVE), start("second", COOPERATIVE));
+    let (first, second) = tokio::join!(start("first", EAGER), start("second", EAGER));
     share_all(&[&first, &second], PARTITIONS).await;
     let load = Load::start(broker.producer(), topic);
     load.more(20).await;
@@ -94,6 +94,25 @@ async fn a_group_that_moves_to_the_other_protocol_member_by_member_counts_everyt
     stop(second).await;
     assert_each_once(&intake.accepted(), batches);
     assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn a_member_of_the_other_protocol_that_a_cooperative_group_keeps_out_is_told_and_let_in_behind_it() {
+    let topic = "mixed";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 2).await;
+    let first = of_group(topic, &intake, "first", COOPERATIVE).start().await;
+    share_all(&[&first], 2).await;
+    // What librdkafka's members of such a group tell each other would be lost: the broker does not convert it.
+    let second = of_group(topic, &intake, "second", CONSUMER).text("log.level", "debug");
+    let second = with(second, &[("debug", "cgrp")]).spawn(&["run"]);
+    ready(&second, 503).await;
+    told(&second, &["group.protocol"]).await;
+    stop(first).await;
+    ready(&second, 200).await;
+    send(broker, topic, 0..1);
+    intake.wait_for_sends(BATCH).await;
+    stop(second).await;
 }
 
 #[tokio::test]

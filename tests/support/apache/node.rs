@@ -52,6 +52,7 @@ replica.lag.time.max.ms=3000
 log.cleaner.backoff.ms=500
 log.cleaner.dedupe.buffer.size=4194304
 log.retention.check.interval.ms=1000
+log.initial.task.delay.ms=500
 ";
 
 /// A node, running or not. It is killed when it is dropped.
