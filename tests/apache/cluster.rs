@@ -4,7 +4,7 @@ use rdkafka::admin::{NewTopic, TopicReplication};
 
 use super::broker::Cluster;
 use super::load::{BATCH, Load, send_batch};
-use super::scene::{assert_valid, committed_all, lost, member, share_all, stop, with};
+use super::scene::{assert_valid, committed_all, lost, member, send, share_all, stop, with};
 use super::support::braze::assert_each_once;
 use super::support::forwarder::quote;
 use super::support::intake::Intake;
@@ -70,5 +70,33 @@ async fn a_broker_that_is_killed_and_a_restart_of_each_in_turn_cost_and_repeat_n
         }
     }
     assert_each_once(&points, batches + alone_batches);
+    assert_valid(&intake);
+}
+
+#[tokio::test]
+async fn behind_an_unclean_election_reading_goes_on_where_the_new_leader_ends() {
+    let topic = "truncated";
+    let (mut cluster, intake) = (Cluster::of_three(), Intake::start());
+    // The first has both copies at first; the third is there to elect.
+    let copies: &[&[i32]] = &[&[1, 2]];
+    let unclean = NewTopic::new(topic, 1, TopicReplication::Variable(copies))
+        .set("unclean.leader.election.enable", "true");
+    cluster.create(unclean).await;
+    let options = [("session.timeout.ms", "45000")];
+    let forwarder = with(member(cluster.addresses(), topic, &intake, "acme"), &options).start().await;
+    share_all(&[&forwarder], 1).await;
+    committed_all(&cluster, &send(&cluster, topic, 0..1), topic).await;
+    cluster.stop(1);
+    committed_all(&cluster, &send(&cluster, topic, 1..4), topic).await;
+    cluster.kill(0);
+    cluster.start_again(1);
+    // Three of four batches are gone from the log, and were counted; what comes takes their places.
+    let producer = send(&cluster, topic, 4..6);
+    assert_eq!(producer.ends(topic)[&0], 300);
+    intake.wait_for_sends(6 * BATCH).await;
+    committed_all(&cluster, &producer, topic).await;
+    assert_eq!(lost(&forwarder).await, 0);
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 6);
     assert_valid(&intake);
 }

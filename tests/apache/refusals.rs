@@ -34,8 +34,8 @@ impl Refusal {
         Self { topic, listener, options, told }
     }
 
-    /// Starts a forwarder that is refused, with a batch that waits for it.
-    async fn meet(&self, intake: &Intake) -> Forwarder {
+    /// Starts a forwarder that is refused, with a batch that waits for it; and its way to the broker.
+    async fn meet(&self, intake: &Intake) -> (Forwarder, Proxy) {
         let broker = Broker::shared();
         broker.create_topic(self.topic, 1).await;
         send(broker, self.topic, 0..1);
@@ -53,7 +53,7 @@ impl Refusal {
         assert_eq!(forwarder.admin("/readyz").await.0, 503, "{}", self.topic);
         assert_eq!(forwarder.admin("/livez").await.0, 200, "{}", self.topic);
         assert_eq!(intake.sends(), 0);
-        forwarder
+        (forwarder, proxy)
     }
 
     /// It is mended: the forwarder goes on.
@@ -73,7 +73,8 @@ impl Refusal {
 async fn meet_each(refusals: Vec<Refusal>) {
     all_at_once(refusals.into_iter().map(async |refusal| {
         let intake = Intake::start();
-        stop(refusal.meet(&intake).await).await;
+        let (forwarder, _proxy) = refusal.meet(&intake).await;
+        stop(forwarder).await;
     }))
     .await;
 }
@@ -137,7 +138,7 @@ async fn what_is_wrong_with_a_user_is_told_with_the_setting() {
 async fn once_the_broker_has_another_certificate_the_forwarder_goes_on() {
     let (broker, intake) = (Broker::shared(), Intake::start());
     let refusal = Refusal::new("mended.certificate", Listener::Expired, trusting("SSL"), &["expired"]);
-    let forwarder = refusal.meet(&intake).await;
+    let (forwarder, _proxy) = refusal.meet(&intake).await;
     broker.authority.server(Listener::Expired.certificate(), Flaw::None);
     broker.reload_certificate(Listener::Expired);
     refusal.is_over(forwarder, &intake).await;
@@ -148,7 +149,7 @@ async fn once_the_user_has_the_password_the_forwarder_goes_on() {
     let (broker, intake) = (Broker::shared(), Intake::start());
     let changed = user("SASL_PLAINTEXT", "SCRAM-SHA-256", "changing", "new");
     let refusal = Refusal::new("mended.password", Listener::Sasl, changed, &["sasl.password"]);
-    let forwarder = refusal.meet(&intake).await;
+    let (forwarder, _proxy) = refusal.meet(&intake).await;
     broker.set_password("changing", "SCRAM-SHA-256", "new");
     refusal.is_over(forwarder, &intake).await;
 }

@@ -51,6 +51,24 @@ async fn the_right_to_read_the_topic_and_the_group_is_enough_and_one_that_is_mis
 }
 
 #[tokio::test]
+async fn where_the_broker_assigns_the_partitions_a_right_that_is_missing_ends_the_run_and_is_told() {
+    let topic = "novice";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 2).await;
+    send(broker, topic, 0..1);
+    allow("novice", "Read", ["--topic", topic]);
+    let configuration = with(as_user("novice", topic, &intake), &[("group.protocol", "consumer")]);
+    // The client library takes this refusal for the last word.
+    let mut forwarder = configuration.spawn(&["run"]);
+    assert_eq!(forwarder.wait().await.code(), Some(1));
+    told(&forwarder, &["queue.kafka.group_id", "Read"]).await;
+    allow("novice", "Read", ["--group", topic]);
+    let forwarder = configuration.start().await;
+    intake.wait_for_sends(BATCH).await;
+    stop(forwarder).await;
+}
+
+#[tokio::test]
 async fn with_a_pattern_the_right_to_read_what_fits_is_enough() {
     let topics = ["pattern.email", "pattern.sms"];
     let (broker, intake) = (Broker::shared(), Intake::start());
