@@ -25,7 +25,7 @@ use braze_datadog::datadog::{ApiKey, Connection};
 use braze_datadog::dedup;
 use braze_datadog::event::SEND_TYPES;
 use braze_datadog::lane::{self, Lanes, Plan};
-use braze_datadog::queue::{Delivery, Framing, Receipt};
+use braze_datadog::queue::{Delivery, Framing, Receipt, Source};
 use braze_datadog::route::{ConnectionId, Router};
 use braze_datadog::stats::Stats;
 use bytes::Bytes;

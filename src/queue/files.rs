@@ -135,7 +135,7 @@ fn open_within(
     for found in found {
         let is_listed = found.is_listed;
         match planner.plan(found) {
-            Ok(planned) => files.extend(planned),
+            Ok(file) => files.extend(file),
             Err(OpenError::File { path, problem }) if is_listed => {
                 planner.notices.push(Notice::LeftOut { path, problem });
             }
@@ -1112,7 +1112,7 @@ mod tests {
             .max_blocking_threads(1)
             .build()
             .unwrap();
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
         runtime.block_on(async {
             let (mut queue, _) = place.open(&[&file], LIMITS);
             let all = rest(&mut queue).await;

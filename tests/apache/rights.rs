@@ -8,7 +8,7 @@ use super::broker::listeners::password;
 use super::broker::{Broker, Listener};
 use super::load::{BATCH, Load};
 use super::scene::{
-    HEARTBEAT, SESSION, committed_all, counted_all, member, ready, send, share_all, stop, told, with,
+    HEARTBEAT, SESSION, committed_all, counted_all, errors, member, ready, send, share_all, stop, told, with,
 };
 use super::security::{borrowed, user};
 use super::support;
@@ -51,20 +51,32 @@ async fn the_right_to_read_the_topic_and_the_group_is_enough_and_one_that_is_mis
 }
 
 #[tokio::test]
-async fn where_the_broker_assigns_the_partitions_a_right_that_is_missing_ends_the_run_and_is_told() {
+async fn where_the_broker_assigns_the_partitions_a_right_that_is_taken_away_ends_the_run_and_is_told() {
     let topic = "novice";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, 2).await;
     send(broker, topic, 0..1);
     allow("novice", "Read", ["--topic", topic]);
     let configuration = with(as_user("novice", topic, &intake), &[("group.protocol", "consumer")]);
-    // The client library takes this refusal for the last word.
     let mut forwarder = configuration.spawn(&["run"]);
-    assert_eq!(forwarder.wait().await.code(), Some(1));
+    ready(&forwarder, 503).await;
     told(&forwarder, &["queue.kafka.group_id", "Read"]).await;
     allow("novice", "Read", ["--group", topic]);
-    let forwarder = configuration.start().await;
+    ready(&forwarder, 200).await;
     intake.wait_for_sends(BATCH).await;
+    let before = errors(&forwarder.log()).count();
+    broker.acl("--remove", "novice", "Read", ["--group", topic]);
+    // The client library takes this for the last word.
+    assert_eq!(forwarder.wait().await.code(), Some(1));
+    let log = forwarder.log();
+    let is_told = errors(&log).skip(before).any(|line| line.contains("queue.kafka.group_id"));
+    assert!(is_told || log.lines().last().unwrap().contains("queue.kafka.group_id"), "{log}");
+
+    allow("novice", "Read", ["--group", topic]);
+    let producer = send(broker, topic, 1..2);
+    let forwarder = configuration.start().await;
+    counted_all(&intake, 2).await;
+    committed_all(broker, &producer, topic).await;
     stop(forwarder).await;
 }
 

@@ -53,7 +53,9 @@ pub(super) struct Known {
 impl Index {
     pub(super) fn of(records: &BTreeMap<Id, Record>) -> Self {
         let mut index = Self::default();
-        records.iter().for_each(|(id, record)| index.add(*id, record));
+        for (id, record) in records {
+            index.add(*id, record);
+        }
         index
     }
 

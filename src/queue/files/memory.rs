@@ -128,7 +128,9 @@ impl Memory {
         let mut others: Vec<_> = self.records.iter().filter(|(id, _)| !run.contains(id)).collect();
         others.sort_by_key(|(_, record)| (!record.mark.finished, record.settled_at));
         let surplus: Vec<_> = others.into_iter().take(surplus).map(|(id, _)| *id).collect();
-        surplus.into_iter().for_each(|id| self.forget(id));
+        for id in surplus {
+            self.forget(id);
+        }
     }
 
     /// Makes what is remembered durable: after a power cut the file is the old one or this one.

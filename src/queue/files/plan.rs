@@ -136,7 +136,9 @@ impl Planner {
         let bytes = metadata.len();
         let Known { best, all, alike } = self.index.find(memory.records(), file, bytes, key)?;
         if self.again {
-            all.into_iter().chain(best.map(|(id, _)| id)).for_each(|id| memory.forget(id));
+            for id in all.into_iter().chain(best.map(|(id, _)| id)) {
+                memory.forget(id);
+            }
             return Ok(Some((None, None)));
         }
         match best {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::errands::Offsets;
 use super::group::{Answer, Event};
@@ -94,6 +95,7 @@ impl Poller {
                 }
             }
         }
+        let is_taken = refused.is_none();
         if let Some((kind, error)) = refused {
             self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
             self.refused(kind, error);
@@ -101,7 +103,9 @@ impl Poller {
             self.commits.waiting_since = None;
             self.parts.health.came_through();
         }
-        self.release();
+        if self.release() && is_taken {
+            tracing::info!("kafka: commits are taken again");
+        }
     }
 
     fn refused(&mut self, kind: Refused, error: &KafkaError) {
@@ -116,9 +120,11 @@ impl Poller {
                 self.watch_commits();
             }
             Refused::Right(words) => {
-                // Topics that may be read go on.
-                let is_all =
-                    self.positions.held().all(|held| self.commits.refused_topics.contains(&held.topic));
+                // Topics that may be read go on, as long as the group may be used.
+                let is_of_group =
+                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
+                let is_refused = |held: &Partition| self.commits.refused_topics.contains(&held.topic);
+                let is_all = is_of_group || self.positions.held().all(is_refused);
                 self.commits.waiting_since = None;
                 self.tell(words, &error.to_string(), is_all);
             }
@@ -152,14 +158,15 @@ impl Poller {
         }
     }
 
-    /// Goes on once commits are taken again.
-    fn release(&mut self) {
+    /// Goes on once nothing is refused any more. Returns whether that is news.
+    fn release(&mut self) -> bool {
         let is_fine = self.commits.refused_topics.is_empty() && self.commits.waiting_since.is_none();
-        if is_fine && self.parts.health.clear(Trouble::Commits) {
+        let is_news = is_fine && self.parts.health.clear(Trouble::Commits);
+        if is_news {
             self.commits.is_held = false;
             self.parts.health.hold(false);
-            tracing::info!("kafka: commits are taken again");
         }
+        is_news
     }
 
     /// Whether nothing more is counted, for commits are refused.

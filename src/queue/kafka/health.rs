@@ -132,7 +132,7 @@ impl Health {
         if self.is_refused.load(Ordering::Relaxed) && self.is_refused.swap(false, Ordering::Relaxed) {
             for trouble in Trouble::ALL.into_iter().filter(|trouble| trouble.is_disproved_by_messages()) {
                 if self.clear(trouble) {
-                    tracing::info!(what = ?trouble, "kafka: what was refused is granted again");
+                    tracing::info!(refused = ?trouble, "kafka: messages or commits come through behind a refusal");
                 }
             }
         }

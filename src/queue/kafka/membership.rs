@@ -14,7 +14,11 @@ use super::positions::Partition;
 /// out of the group after max.poll.interval.ms, five minutes unless it is set.
 const RECALL_MAX: Duration = Duration::from_secs(30);
 
-/// How long the last commit of partitions is tried before they are given up, or the group is left.
+/// How long the last commit of partitions is tried before they are given up: long enough for the group to find another
+/// coordinator.
+const COMMIT_MAX: Duration = Duration::from_secs(15);
+
+/// How long the last commit is tried before the group is left: nobody waits long for a process to stop.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 
 impl Poller {
@@ -85,7 +89,7 @@ impl Poller {
                 self.hand_over()?;
                 self.recall(partitions)?;
             }
-            if let Err(reason) = self.commit_now(partitions, Instant::now() + LAST_COMMIT_MAX) {
+            if let Err(reason) = self.commit_now(partitions, Instant::now() + COMMIT_MAX) {
                 tracing::warn!(
                     reason,
                     messages = self.positions.counted_again(partitions),
