@@ -14,6 +14,7 @@ pub mod config;
 pub mod datadog;
 pub mod decompress;
 pub mod dedup;
+pub mod dns;
 pub mod event;
 pub mod lane;
 pub mod ledger;

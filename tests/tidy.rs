@@ -19,7 +19,7 @@ const BANNED_FILE_NAMES: [&str; 8] =
     ["mod", "utils", "common", "helpers", "types", "errors", "manager", "handler"];
 
 /// Who may do I/O: `app` is `app.rs` and what is under `app/`; `queue/` is only what is under it.
-const IO: [&str; 15] = [
+const IO: [&str; 16] = [
     "main",
     "app",
     "config",
@@ -30,6 +30,7 @@ const IO: [&str; 15] = [
     "listen",
     "admin",
     "datadog/http",
+    "dns",
     "telemetry",
     "signal",
     "clock",
@@ -72,19 +73,20 @@ const SHARED_STATE: [&str; 2] = ["Arc<Mutex<", "Arc<RwLock<"];
 
 /// Which parts a pure part may import. Along the hallway each station takes what the one before it hands
 /// over; `queue` is only the contract's words (see [`CONCRETE`]).
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("app_group", &[]),
     ("decompress", &[]),
     ("clock", &[]),
-    ("queue", &["decompress"]),
+    ("dns", &[]),
+    ("queue", &["decompress", "dns"]),
     ("stats", &[]),
     ("event", &["app_group", "queue"]), // Framing and Origin: how a delivery is to be read
     ("route", &["app_group", "datadog"]), // Connection: what is routed to
     ("dedup", &[]),
     ("aggregate", &["event", "route"]),
-    ("datadog", &["aggregate", "clock", "stats"]), // clock: its HTTP client waits
-    ("catalogue", &["aggregate", "route", "stats"]), // a merged cut, and what became of it
-    ("ledger", &["queue"]),                        // Receipt: what is owed
+    ("datadog", &["aggregate", "clock", "dns", "stats"]), // clock: its HTTP client waits
+    ("catalogue", &["aggregate", "route", "stats"]),      // a merged cut, and what became of it
+    ("ledger", &["queue"]),                               // Receipt: what is owed
     ("lib", &[]),
 ];
 

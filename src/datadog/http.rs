@@ -3,7 +3,6 @@
 mod answer;
 mod network;
 mod proxies;
-mod resolver;
 mod validate;
 
 use std::collections::HashMap;
@@ -19,9 +18,10 @@ use super::{Connection, Intake};
 use crate::clock::within;
 use crate::stats::DropReason;
 
+pub use crate::dns::{LookUp, LookUpError, Resolver};
+
 pub use self::network::{HttpError, Network};
 pub use self::proxies::{Proxies, ProxyError};
-pub use self::resolver::{LookUp, LookUpError, Resolver};
 pub use self::validate::KeyValidator;
 
 /// How long an idle connection is kept: beyond the default `flush.interval`, and half of what common servers and load

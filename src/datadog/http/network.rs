@@ -8,8 +8,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::proxies::{Proxies, ProxyError};
-use super::resolver::{Patient, Resolver};
 use super::sentence;
+use crate::dns::{Patient, Resolver};
 
 /// What to do where TLS trusts nobody.
 const CERTIFICATES: &str = "are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?";

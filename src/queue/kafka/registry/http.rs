@@ -2,12 +2,14 @@
 
 use std::error::Error as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::{RequestBuilder, Url};
 
 use super::{Credentials, Settings};
+use crate::dns::{Patient, Resolver};
 
 /// How much of an answer is read. A schema of Braze's has 10 KB.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -27,6 +29,11 @@ pub enum SetupError {
     /// They can't be put into a header.
     #[error("the schema registry's token has characters that can't be sent in a header")]
     Token,
+    /// The system gives no threads for looking names up.
+    #[error(
+        "the threads that look up the schema registry's name can't be made: {0}; raise the limit of processes and threads"
+    )]
+    Threads(String),
     /// TLS could not be set up.
     #[error(
         "the schema registry's HTTP client could not be made: {0}; are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?"
@@ -62,7 +69,11 @@ impl Http {
         }
         // A second client in one process finds the provider installed, which is as good.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        // With threads of its own: where there is none left, a look-up by another would panic.
+        let resolver = Resolver::start().map_err(|error| SetupError::Threads(error.to_string()))?;
+        let names = Patient { resolver: Arc::new(resolver), wait_max: settings.timeout };
         let client = reqwest::Client::builder()
+            .dns_resolver(names)
             .timeout(settings.timeout)
             .connect_timeout(settings.timeout)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)

@@ -78,9 +78,11 @@ pub struct Resolver {
 
 /// A [`Resolver`] whose answers are waited for this long at most.
 #[derive(Debug, Clone)]
-pub(super) struct Patient {
-    pub(super) resolver: Arc<Resolver>,
-    pub(super) wait_max: Duration,
+pub struct Patient {
+    /// What looks them up.
+    pub resolver: Arc<Resolver>,
+    /// How long an answer is waited for.
+    pub wait_max: Duration,
 }
 
 struct Job {
