@@ -131,7 +131,7 @@ mod tests {
 
     use super::super::reference::{EMAIL, Element, decode_with, skipped};
     use crate::event::Malformed;
-    use crate::queue::{Framing, Origin};
+    use crate::queue::{Framing, Origin, Part};
 
     fn decode(body: &str) -> Vec<Element> {
         decode_with(body.as_bytes(), &Framing::Document, false, &Origin::default())
@@ -233,7 +233,9 @@ mod tests {
             let end = (start + removed).min(body.len());
             body.splice(start..end, inserted.iter().copied());
             let is_untouched = |place: &std::ops::Range<usize>| end <= place.start || place.end <= start;
-            for framing in [Framing::Document, Framing::Lines] {
+            // A push, a line of a file, a message.
+            let message = Part { end: body.len(), framing: Framing::Document };
+            for framing in [Framing::Document, Framing::Lines, Framing::Parts([message].into())] {
                 let found = decode_with(&body, &framing, true, &Origin::default());
                 let count = |number: usize| {
                     let is_it = |element: &&Element| matches!(element, Element::Send { id, .. } if *id == number.to_string());
