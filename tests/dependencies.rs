@@ -102,7 +102,16 @@ fn differences(document: &str, graph: &Graph, direct: &BTreeSet<String>) -> Vec<
 #[test]
 fn the_table_of_dependencies_is_true() {
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--locked", "--edges", "normal,build", "--prefix", "depth"])
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--all-features",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "depth",
+        ])
         .args(["--target", "x86_64-unknown-linux-gnu", "--format", " {p}"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
