@@ -145,10 +145,10 @@ impl Decoder {
             let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
             let end = length.map_or(text.len(), |length| start + length);
             let mut judged = |element: Element<'_>| emit(terms.judge(element));
-            if let Err(damaged) = self.reader.document(&text[..end], start, ascii, &mut judged) {
-                if let Some(element) = damaged.element() {
-                    emit(terms.judge(element));
-                }
+            if let Err(damaged) = self.reader.document(&text[..end], start, ascii, &mut judged)
+                && let Some(element) = damaged.element()
+            {
+                emit(terms.judge(element));
             }
             start = end + 1;
         }
@@ -188,6 +188,7 @@ impl Reader {
         let mut pass = Pass {
             cursor: Cursor::new(text, start, lossy, self.marks.bits(), &mut self.nesting),
             found: &mut self.found,
+            start,
             settled: start,
         };
         pass.document(emit).map_err(|Broken| {
@@ -244,6 +245,8 @@ enum Shape {
 struct Pass<'d> {
     cursor: Cursor<'d>,
     found: &'d mut Found,
+    /// Where the document begins.
+    start: usize,
     /// Where the last element ended that was handed out.
     settled: usize,
 }
@@ -305,6 +308,10 @@ impl Pass<'_> {
                 self.cursor.skip()?;
                 if self.cursor.text()[start] == b'[' && self.hides_events(start) {
                     return self.cursor.fail(start, Fault::NotAnEnvelope);
+                }
+                // Else a quote too many has hidden the start of an event.
+                if !matches!(self.cursor.token(), b',' | b']') {
+                    return self.cursor.fail(self.cursor.pos, Fault::Unexpected);
                 }
                 emit(Element::Malformed(Malformed::NotAnObject));
             }

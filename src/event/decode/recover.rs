@@ -101,7 +101,7 @@ impl Pass<'_> {
             return true;
         }
         let has_id_and_time = !self.found.id.is_empty() && self.found.time.seconds().is_some();
-        (has_type || has_id_and_time) && !ends_with_key(&self.cursor.text()[..start])
+        (has_type || has_id_and_time) && !ends_with_key(&self.cursor.text()[self.start..start])
     }
 }
 
@@ -197,9 +197,15 @@ mod tests {
         assert_eq!(decode(&body), [skipped(1, body.len() as u64 - 1)]);
     }
 
+    /// No damage in one place makes another's of it.
+    fn id(number: usize) -> String {
+        number.to_string().repeat(9)
+    }
+
     fn event(number: usize) -> String {
+        let id = id(number);
         format!(
-            r#"{{"event_type":"{EMAIL}","id":"{number}","time":1795771955,"user":{{"user_id":"u","x":[1,{{"y":null}}]}},"subject":"Caf\u00e9 {{$\u007d}} \"now\" 😀","properties":{{"campaign_id":"c","n":-1.5e3}}}}"#
+            r#"{{"event_type":"{EMAIL}","id":"{id}","time":1795771955,"user":{{"user_id":"u","x":[1,{{"y":null}}]}},"subject":"Caf\u00e9 {{$\u007d}} \"now\" 😀","properties":{{"campaign_id":"c","n":-1.5e3}}}}"#
         )
     }
 
@@ -238,7 +244,8 @@ mod tests {
             for framing in [Framing::Document, Framing::Lines, Framing::Parts([message].into())] {
                 let found = decode_with(&body, &framing, true, &Origin::default());
                 let count = |number: usize| {
-                    let is_it = |element: &&Element| matches!(element, Element::Send { id, .. } if *id == number.to_string());
+                    let wanted = id(number);
+                    let is_it = |element: &&Element| matches!(element, Element::Send { id, .. } if *id == wanted);
                     found.iter().filter(is_it).count()
                 };
                 for (number, place) in places.iter().enumerate() {

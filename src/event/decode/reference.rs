@@ -57,6 +57,7 @@ pub(crate) const fn bad(malformed: Malformed) -> Element {
     Element::Malformed(malformed)
 }
 
+#[cfg(test)]
 pub(crate) const fn skipped(stretches: u32, bytes: u64) -> Element {
     Element::Skipped(Skipped { stretches, bytes })
 }
@@ -449,6 +450,15 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
             assert!(anywhere.contains(event) || expected.contains(event), "{event:?}");
         }
     } else if read == Read::Broken {
+        // What is no object is an element only where the array goes on behind it.
+        let expected = match &expected[..] {
+            [known @ .., last]
+                if *last == bad(Malformed::NotAnObject) && !elements.starts_with(&expected) =>
+            {
+                known
+            }
+            all => all,
+        };
         let (before, mut behind) = elements.split_at(expected.len().min(elements.len()));
         assert_eq!(before, expected, "{}", String::from_utf8_lossy(document));
         if let [events @ .., Element::Skipped(skipped)] = behind {

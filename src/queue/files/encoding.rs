@@ -234,7 +234,7 @@ mod tests {
     fn record(path: &str, position: u64, whole: bool) -> Record {
         let whole = whole.then(|| Whole { hash: 0x1234, beginnings: "0f3a".into() });
         let fingerprint = Fingerprint { end: position, head: 7, tail: 4_000_000_000, whole };
-        let container = if position > 50 { position - 50 } else { 0 };
+        let container = position.saturating_sub(50);
         let mark = Mark { layout: Layout::Lines, position, finished: position > 50, container, fingerprint };
         Record { path: path.to_owned(), mark, changed: whole_time(position), settled_at: 1_795_341_600 }
     }

@@ -22,6 +22,8 @@ use self::place::{Container, Keep, Place};
 const EVENTS: &[u8] = b"events";
 /// [`Splitter::key`] while no key is being compared, or once it differs.
 const NO_KEY: usize = usize::MAX;
+/// [`Splitter::previous`] where white space follows a closing quote.
+const BLANK: u8 = b' ';
 /// How many levels of nesting the splitter knows the kind of bracket of; deeper ones are only counted.
 const LEVELS_KNOWN: u64 = u128::BITS as u64;
 
@@ -44,15 +46,13 @@ pub(super) struct Splitter {
     keep: Keep,
     in_string: bool,
     escaped: bool,
-    /// The last byte was a closing quote.
-    behind_string: bool,
     /// The value is a top-level object, which may turn out to be an envelope.
     maybe_envelope: bool,
     /// How many brackets are open in the value.
     depth: u64,
     /// Bit n says that bracket n is a brace.
     braces: u128,
-    /// The last byte of the value that is neither white space nor inside a string.
+    /// The last byte of the value that is neither white space nor inside a string; [`BLANK`] for white space behind one.
     previous: u8,
     /// The least depth at which an object began in an array of what has grown long.
     element_depth: u64,
@@ -83,7 +83,6 @@ impl Splitter {
             keep: Keep::Copy,
             in_string: false,
             escaped: false,
-            behind_string: false,
             maybe_envelope: false,
             depth: 0,
             braces: 0,
@@ -182,10 +181,11 @@ impl Splitter {
 
     fn value(&mut self, bytes: &[u8], mut at: usize) -> usize {
         while let Some(&byte) = bytes.get(at) {
-            if mem::take(&mut self.behind_string)
+            if self.previous == b'"'
                 && !matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')
             {
                 // Nothing follows a closing quote like that: it opens a string, for another quote is missing.
+                self.previous = BLANK;
                 self.in_string = true;
                 return at;
             }
@@ -218,8 +218,11 @@ impl Splitter {
                         return at + 1;
                     }
                 }
-                b'\n' => self.keep_newline(bytes, at),
-                b' ' | b'\t' | b'\r' => {}
+                b'\n' => {
+                    self.keep_newline(bytes, at);
+                    self.note_blank();
+                }
+                b' ' | b'\t' | b'\r' => self.note_blank(),
                 _ => self.previous = byte,
             }
             at += 1;
@@ -243,7 +246,6 @@ impl Splitter {
             }
             Some(b'"') => {
                 self.in_string = false;
-                self.behind_string = true;
                 self.previous = b'"';
                 at + length + 1
             }
@@ -251,7 +253,7 @@ impl Splitter {
             Some(_) => {
                 self.key = NO_KEY;
                 self.in_string = false;
-                self.previous = b'"';
+                self.previous = BLANK;
                 at + length
             }
         }
@@ -292,7 +294,6 @@ impl Splitter {
         self.maybe_envelope = false;
         self.depth = 0;
         self.previous = 0;
-        self.behind_string = false;
         self.element_depth = u64::MAX;
         self.key = NO_KEY;
     }
@@ -341,6 +342,12 @@ impl Splitter {
         }
         let is_long = held > self.piece_bytes_max / 2 && self.depth <= self.element_depth;
         is_long || self.keep == Keep::Oversized
+    }
+
+    fn note_blank(&mut self) {
+        if self.previous == b'"' {
+            self.previous = BLANK;
+        }
     }
 
     fn keep_newline(&mut self, bytes: &[u8], at: usize) {
