@@ -440,6 +440,9 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
     let elements = decode_with(document, &Framing::Document, time_needed, origin);
     let text = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(document);
     let mut reference = Reference { origin, time_needed, elements: Vec::new(), is_odd: false };
+    if has_vague_number(text) {
+        return elements;
+    }
     let Some(read) = reference.read(text) else { return elements };
     let expected = std::mem::take(&mut reference.elements);
     let is_odd = read == Read::Odd || reference.is_odd;
@@ -476,6 +479,17 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
     compare_check(document, read, &elements);
     compare_extract(document, time_needed, origin, &elements);
     elements
+}
+
+/// Whether there is a number that is none of digits alone and that an f64, which is what the reference makes of it, can't
+/// hold to the second.
+fn has_vague_number(text: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_digit() || b".eE+-".contains(byte);
+    text.split(|byte| !is_part(byte)).any(|token| {
+        let number = std::str::from_utf8(token).ok().and_then(|token| token.parse::<f64>().ok());
+        number.is_some_and(|number| (9.0e15..1.0e20).contains(&number.abs()))
+            && !token.iter().all(u8::is_ascii_digit)
+    })
 }
 
 /// What is read from an extract is what is read from the body, and the extract is not longer.
