@@ -203,13 +203,25 @@ async fn kill_9(topic: &'static str, options: Options<'_>) {
 
 #[tokio::test]
 async fn a_member_that_was_stopped_for_longer_than_its_session_repeats_at_most_what_it_had_not_committed() {
+    let told = stopped_and_back("stopped", CONSUMER, Duration::ZERO).await;
+    assert!(told.contains("the group has put this process out"), "{told}");
+}
+
+#[tokio::test]
+async fn a_member_that_was_stopped_for_longer_than_it_may_not_poll_repeats_at_most_what_it_had_not_committed()
+{
+    let poll = [SESSION, HEARTBEAT, ("max.poll.interval.ms", "6000")];
+    stopped_and_back("unpolled", &poll, Duration::from_secs(8)).await;
+}
+
+/// Stops one of two members, for as long as the other needs to get its partitions and for `at_least`. Returns its log.
+async fn stopped_and_back(topic: &'static str, options: Options<'_>, at_least: Duration) -> String {
     /// What was counted within an interval of a second before the silence is flushed after it, and when the next
     /// flush follows, the group has told.
     const AROUND: Duration = Duration::from_secs(3);
-    let topic = "stopped";
     let (broker, intake) = (Broker::shared(), Intake::start());
     broker.create_topic(topic, PARTITIONS).await;
-    let start = async |name: &str| of_group(topic, &intake, name, CONSUMER).start().await;
+    let start = async |name: &str| of_group(topic, &intake, name, options).start().await;
     let (first, second) = tokio::join!(start("first"), start("second"));
     share_all(&[&first, &second], PARTITIONS).await;
     let load = Load::start(broker.producer(), topic);
@@ -218,6 +230,7 @@ async fn a_member_that_was_stopped_for_longer_than_its_session_repeats_at_most_w
     second.signal("STOP");
     share_all(&[&first], PARTITIONS).await;
     load.more(20).await;
+    tokio::time::sleep(at_least.saturating_sub(cut_off.elapsed())).await;
     let back = Instant::now();
     second.signal("CONT");
     share_all(&[&first, &second], PARTITIONS).await;
@@ -226,13 +239,14 @@ async fn a_member_that_was_stopped_for_longer_than_its_session_repeats_at_most_w
 
     counted_all(&intake, batches).await;
     committed_all(broker, &producer, topic).await;
-    assert!(second.log().contains("the group has put this process out"), "{}", second.log());
+    let told = second.log();
     stop(first).await;
     stop(second).await;
     assert_repeated_at_most(&intake, |request| {
         request.key() == "second" && request.at + AROUND > cut_off && request.at < back + AROUND
     });
     assert_valid(&intake);
+    told
 }
 
 #[tokio::test]
