@@ -71,8 +71,8 @@ pub(super) struct Counter {
     unrouted_name: Arc<str>,
     /// Events of this delivery whose type is beyond [`IGNORED_MAX`].
     ignored_beyond: u64,
-    /// What this delivery holds of bytes that no event could be read from; none as long as there are none.
-    skipped: Option<Skipped>,
+    /// Bytes of this delivery that no event could be read from, if anything was skipped.
+    bytes_skipped: Option<u64>,
     tally: Tally,
 }
 
@@ -98,7 +98,7 @@ impl Counter {
             unrouted: 0,
             unrouted_name: UNROUTED.into(),
             ignored_beyond: 0,
-            skipped: None,
+            bytes_skipped: None,
             tally: Tally::default(),
         }
     }
@@ -129,14 +129,14 @@ impl Counter {
 
     fn skip(&mut self, skipped: Skipped) {
         self.malformed(Malformed::Json, u64::from(skipped.stretches));
-        self.skipped.get_or_insert_default().bytes += skipped.bytes;
+        *self.bytes_skipped.get_or_insert_default() += skipped.bytes;
     }
 
     /// Notes where a delivery came from whose elements have been taken, should somebody have to look there.
     pub(super) fn came_from(&mut self, source: &Source) {
-        if let Some(skipped) = self.skipped.take() {
+        if let Some(bytes) = self.bytes_skipped.take() {
             let unreadable = self.tally.unreadable.entry(source.input()).or_default();
-            unreadable.bytes += skipped.bytes;
+            unreadable.bytes += bytes;
             unreadable.last = source.to_string();
         }
     }

@@ -27,7 +27,7 @@ pub struct Counters {
     refused: Mutex<BTreeMap<&'static str, Refused>>,
     logs: [Sampled; CODES.len()],
     damage_log: Sampled,
-    log_left_out: Sampled,
+    left_out_log: Sampled,
 }
 
 /// Counts the bytes of one body.
@@ -93,8 +93,8 @@ impl Counters {
     }
 
     /// The log gate of what is left out behind a gzip.
-    pub(super) fn log_left_out(&self) -> &Sampled {
-        &self.log_left_out
+    pub(super) fn left_out_log(&self) -> &Sampled {
+        &self.left_out_log
     }
 }
 

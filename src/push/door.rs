@@ -333,7 +333,7 @@ impl Door {
 
     /// One line in a while: the same sender will do it again and again.
     fn log_left_out(&self, bytes: usize, caller: &Caller) {
-        if let Some(hidden) = self.counters.log_left_out().pass() {
+        if let Some(hidden) = self.counters.left_out_log().pass() {
             let peer = caller.peer;
             warn!(%peer, bytes, hidden, "bytes that are no gzip follow the gzip of a push; they are left out, as gunzip does");
         }
