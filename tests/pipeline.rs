@@ -98,6 +98,15 @@ struct Rig {
 }
 
 impl Rig {
+    /// Both connections answer when a permit is given.
+    fn shut(&self) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        for connection in ["a", "b"] {
+            self.intake.set(connection, Behaviour::Gate(Arc::clone(&gate)));
+        }
+        gate
+    }
+
     fn new(settings: Settings, connections: Vec<Connection>) -> Self {
         let (intake, stats) = (Arc::new(FakeIntake::default()), Arc::new(Stats::new()));
         let now = Arc::new(AtomicU64::new(NOW));
@@ -396,10 +405,7 @@ async fn after_an_acknowledgement_that_failed_nothing_more_is_sent() {
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(3)).waiting();
     queue.refuse_to_acknowledge();
-    let gate = Arc::new(Semaphore::new(0));
-    for connection in ["a", "b"] {
-        rig.intake.set(connection, Behaviour::Gate(Arc::clone(&gate)));
-    }
+    let gate = rig.shut();
     let (feed, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
     let mut feeding = JoinSet::new();
     feeding.spawn(async move {
@@ -455,10 +461,7 @@ async fn what_waits_for_its_turn_when_acknowledgements_end_is_not_sent_and_what_
     let settings = Settings { flush_interval: Duration::from_millis(50), flush_timeout, ..settings() };
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(1)).waiting();
-    let gate = Arc::new(Semaphore::new(0));
-    for connection in ["a", "b"] {
-        rig.intake.set(connection, Behaviour::Gate(Arc::clone(&gate)));
-    }
+    let gate = rig.shut();
     let (feed, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
     let mut feeding = JoinSet::new();
     feeding.spawn(async move {
@@ -489,10 +492,7 @@ async fn what_was_on_its_way_when_the_queue_failed_is_acknowledged_if_that_is_po
     let settings = long_between_flushes();
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(4)).waiting();
-    let gate = Arc::new(Semaphore::new(0));
-    for connection in ["a", "b"] {
-        rig.intake.set(connection, Behaviour::Gate(Arc::clone(&gate)));
-    }
+    let gate = rig.shut();
     let (failing, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
     let mut watching = JoinSet::new();
     watching.spawn(async move {
