@@ -12,21 +12,17 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
 
-# The dependencies by themselves, so that a change of ours does not build them again. cargo wants a file for
-# each target that the manifest names.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches examples \
- && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs \
- && sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"$/\1/p' Cargo.toml \
-  | while read -r bench; do echo 'fn main() {}' > "benches/$bench.rs"; done \
- && sed -n '/^\[\[example\]\]/,/^$/s/^name = "\(.*\)"$/\1/p' Cargo.toml \
-  | while read -r example; do echo 'fn main() {}' > "examples/$example.rs"; done \
- && cargo build --profile dist --all-features --locked
-
+COPY benches benches
+COPY examples examples
+COPY crates crates
 COPY src src
-# The stand-ins were built a moment ago; the sources may be older than that.
-RUN touch src/main.rs src/lib.rs && cargo build --profile dist --all-features --locked
+
+# What was downloaded and built stays with the engine, so that a change of ours builds our crates again and no other.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target \
+    cargo build --profile dist --all-features --locked \
+ && cp target/dist/braze-datadog /braze-datadog
 
 # The queue's directory, to be copied with its owner: the image below has no shell to make it with.
 RUN mkdir -p /state
@@ -38,7 +34,7 @@ LABEL org.opencontainers.image.title="braze-datadog" \
       org.opencontainers.image.description="Counts Braze message sends and forwards them to Datadog" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-COPY --from=build /build/target/dist/braze-datadog /usr/local/bin/braze-datadog
+COPY --from=build /braze-datadog /usr/local/bin/braze-datadog
 COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/braze-datadog
 COPY LICENSE /usr/share/doc/braze-datadog/LICENSE
 

@@ -24,9 +24,9 @@ use tracing::warn;
 use self::hosts::Hosts;
 pub use self::hosts::is_name;
 pub use self::probe::{probe, reachable};
-use crate::listen::sampled::Sampled;
-use crate::listen::worker_pool::{WorkError, WorkerPool};
-use crate::listen::{self, Answer, Listener, OpenError, hang_up};
+use http_listener::sampled::Sampled;
+use http_listener::worker_pool::{WorkError, WorkerPool};
+use http_listener::{Answer, Listener, OpenError, hang_up};
 
 /// Connections at a time: an orchestrator, a scraper or two, people. Few, so that a scraper gone wild can't
 /// take the file descriptors that the push port needs.
@@ -103,11 +103,11 @@ pub struct AdminListener {
 /// # Errors
 /// When it can't be listened on (the message names the setting), or the thread for searches can't be made.
 pub async fn bind(settings: &Settings, views: Views) -> Result<AdminListener, OpenError> {
-    let limits = listen::Limits {
+    let limits = http_listener::Limits {
         // Nobody is vouched for here: one more takes the place of the oldest that is not being answered.
         connections_max: 0,
         strangers_min: CONNECTIONS_MAX,
-        ..listen::Limits::default()
+        ..http_listener::Limits::default()
     };
     let listener = Listener::bind(settings.listen, "admin.listen", limits).await?;
     let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX)?;
@@ -232,11 +232,11 @@ fn kept(
 }
 
 async fn search(query: &str, desk: Arc<Desk>) -> Answer {
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("q=")).unwrap_or_default();
-    if asked.len() > QUERY_BYTES_MAX {
+    let asked = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "q");
+    let words = asked.map(|(_, words)| words.into_owned()).unwrap_or_default();
+    if words.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the search is too long\n");
     }
-    let words = listen::form::decode(asked);
     let found = desk.searches.run({
         let desk = Arc::clone(&desk);
         move || format!("{:#}\n", (desk.views.search)(&words))
@@ -272,7 +272,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::listen::testing::{ask, connect};
+    use http_listener::testing::{ask, connect};
 
     struct Running {
         address: SocketAddr,

@@ -46,9 +46,9 @@ use self::door::Door;
 #[cfg(fuzzing)]
 pub use self::door::fuzzing;
 pub use self::health::Readiness;
-use crate::listen::worker_pool::WorkerPool;
-use crate::listen::{self, Listener, OpenError};
 use crate::queue::embedded::{AppendError, Appender, Frame};
+use http_listener::worker_pool::WorkerPool;
+use http_listener::{Listener, OpenError};
 
 /// How the push listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,8 +92,8 @@ pub async fn bind(
     credentials: Credentials,
     appender: Appender,
 ) -> Result<PushListener, OpenError> {
-    let limits = listen::Limits::default().within_descriptors();
-    if limits != listen::Limits::default() {
+    let limits = http_listener::Limits::default().within_descriptors();
+    if limits != http_listener::Limits::default() {
         tracing::warn!(
             connections = limits.connections_max,
             "push takes fewer connections than it could, for this process may open few files; raise LimitNOFILE \
@@ -129,7 +129,7 @@ impl PushListener {
     }
 
     /// The connections.
-    pub fn connections(&self) -> Arc<listen::Counts> {
+    pub fn connections(&self) -> Arc<http_listener::Counts> {
         self.listener.counts()
     }
 
@@ -191,7 +191,7 @@ mod tests {
     use super::body::Pace;
     use super::*;
     use crate::event::{Decoded, Malformed, decode};
-    use crate::listen::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client};
+    use http_listener::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client};
 
     const LONG: Duration = Duration::from_secs(20);
     const ENVELOPE: &[u8] = br#"{"events":[{"id":"a"},{"id":"b"}]}"#;
@@ -234,11 +234,11 @@ mod tests {
     }
 
     async fn running(limits: door::Limits, credentials: Credentials) -> Running {
-        running_within(listen::Limits::default(), limits, credentials).await
+        running_within(http_listener::Limits::default(), limits, credentials).await
     }
 
     async fn running_within(
-        seats: listen::Limits,
+        seats: http_listener::Limits,
         limits: door::Limits,
         credentials: Credentials,
     ) -> Running {
@@ -758,7 +758,8 @@ mod tests {
     }
 
     async fn running_with_seats(connections_max: usize, tokens: &str) -> Running {
-        let seats = listen::Limits { connections_max, strangers_min: 4, ..listen::Limits::default() };
+        let seats =
+            http_listener::Limits { connections_max, strangers_min: 4, ..http_listener::Limits::default() };
         running_within(seats, limits(), credentials(Some(tokens), None)).await
     }
 

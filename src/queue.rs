@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use braze_events::{Datums, Framing, Origin, Part, WriterSchema};
+
 pub mod container;
 pub mod embedded;
 pub mod files;
@@ -35,74 +37,6 @@ pub struct Delivery {
     pub recall: bool,
     /// What [`Queue::acknowledge`] takes once this delivery and all before it are settled.
     pub receipt: Receipt,
-}
-
-/// How the bytes of a [`Delivery`] are divided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Framing {
-    /// One JSON document: an envelope, an array, or a bare event.
-    Document,
-    /// JSON documents, one a line; a line that is not JSON harms no other line.
-    Lines,
-    /// What was found in a document that has been read before, in a form that is read faster.
-    Extract,
-    /// Avro datums back to back.
-    Avro(Datums),
-    /// No bytes, but as many events as this, which the queue could not make readable. They are booked as
-    /// malformed. Whoever takes the number from untrusted bytes bounds it.
-    Unreadable(u64),
-    /// Several parts one after the other, each divided in its own way: a message of a broker each. Whatever is
-    /// wrong with one harms no other.
-    Parts(Arc<[Part]>),
-}
-
-/// Avro datums one after the other, with nothing before, between or behind them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Datums {
-    /// What all of them were written with.
-    pub schema: Arc<WriterSchema>,
-    /// How many there are. Each is booked, whatever the bytes turn out to be, so whoever takes the number from
-    /// untrusted bytes bounds it by their number.
-    pub count: u64,
-}
-
-/// The schema that Avro datums were written with. What was made of one is remembered by its identity: keep it
-/// and clone the [`Arc`], rather than making it anew for every delivery.
-#[derive(Debug, PartialEq, Eq)]
-pub struct WriterSchema(Box<str>);
-
-impl WriterSchema {
-    /// `text` is the schema's JSON; it is not looked at before something is to be read with it.
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The schema's JSON.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-/// One of the parts that a body is made of. It begins where the part before it ends, or at the start of the
-/// body; an empty one of JSON holds no event. Bytes behind the last part belong to
-/// none and are not read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// Where it ends, counted from the start of the body.
-    pub end: usize,
-    /// How its bytes are divided.
-    pub framing: Framing,
-}
-
-/// What the place that events came from says of them, for events that do not say it themselves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origin {
-    /// From the file's path (`event_type=…`).
-    pub event_type: Option<Box<str>>,
-    /// From the push URL.
-    pub app_group_id: Option<Box<str>>,
-    /// From the push URL.
-    pub app_group_name: Option<Box<str>>,
 }
 
 /// Where the body of a [`Delivery`] was read from, for whoever has to look there. `Display` says it.

@@ -15,6 +15,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use self::output::{ErrorOutput, LogLines};
 pub use self::output::{PrintError, Printer, draw, flush, lost_lines, wipe, write_within};
 
+/// Our crates that log, as targets are named. Other libraries log nothing of interest above WARN, and at their lower
+/// levels things that must not be in a log.
+const TARGETS: [&str; 2] = ["braze_datadog", "http_listener"];
+
 /// Changes the level of a running process.
 #[derive(Debug, Clone)]
 pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
@@ -67,15 +71,19 @@ impl LogLevel {
     }
 }
 
-/// `RUST_LOG` wins, if it says anything that can be understood. The libraries below log nothing of interest above WARN, and at their
-/// lower levels things that must not be in a log.
+/// `RUST_LOG` wins, if it says anything that can be understood.
 fn filter(level: Level) -> EnvFilter {
-    let configured = || EnvFilter::new(format!("warn,braze_datadog={}", level.as_str().to_lowercase()));
+    let configured = || EnvFilter::new(configured(level));
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     if wanted.trim().is_empty() {
         return configured();
     }
     EnvFilter::try_new(&wanted).unwrap_or_else(|_wrong| configured())
+}
+
+fn configured(level: Level) -> String {
+    let level = level.as_str().to_lowercase();
+    TARGETS.iter().fold("warn".to_owned(), |all, target| format!("{all},{target}={level}"))
 }
 
 #[cfg(test)]
@@ -85,6 +93,25 @@ mod tests {
     fn said(defect: impl FnOnce() + panic::UnwindSafe) -> String {
         let payload = panic::catch_unwind(defect).unwrap_err();
         told(&*payload)
+    }
+
+    #[test]
+    fn every_crate_of_ours_that_logs_is_heard() {
+        let crates = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/crates")).unwrap();
+        let logs = |path: &std::path::Path| {
+            std::fs::read_to_string(path.join("Cargo.toml")).unwrap().contains("\ntracing.workspace")
+        };
+        let paths = crates.map(|entry| entry.unwrap().path()).filter(|path| logs(path));
+        let mut logging: Vec<String> =
+            paths.map(|path| path.file_name().unwrap().to_str().unwrap().replace('-', "_")).collect();
+        logging.push("braze_datadog".to_owned());
+        logging.sort_unstable();
+        assert_eq!(logging, TARGETS);
+        let directives = configured(Level::INFO);
+        assert!(
+            directives.starts_with("warn,")
+                && TARGETS.iter().all(|t| directives.contains(&format!("{t}=info")))
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The Dockerfile's steps, carried out without an engine: the stand-ins of the dependency layer, and the image as a
+//! The Dockerfile's steps, carried out without an engine: what is copied is all that cargo needs, and the image as a
 //! directory that holds nothing but what the image would hold, with the process confined to it and without privileges.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -32,32 +32,36 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// What the Dockerfile runs before it builds the dependencies: the first `RUN`, without its last command.
-fn stand_ins() -> String {
+/// What the Dockerfile copies from here before it builds.
+fn copied() -> Vec<String> {
     let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
-    let (_, run) = dockerfile.split_once("\nRUN ").unwrap();
-    let joined = run.replace("\\\n", " ");
-    let line = joined.lines().next().unwrap();
-    let (stand_ins, built) = line.rsplit_once("&&").unwrap();
-    assert_eq!(built.trim(), "cargo build --profile dist --all-features --locked");
-    stand_ins.to_owned()
+    let (before, _) = dockerfile.split_once("\nRUN ").unwrap();
+    let copies = before.lines().filter_map(|line| line.strip_prefix("COPY "));
+    copies
+        .flat_map(|copy| {
+            let mut names: Vec<String> = copy.split_whitespace().map(ToOwned::to_owned).collect();
+            names.pop();
+            names
+        })
+        .collect()
 }
 
 #[test]
-fn the_dependency_layer_is_a_crate_that_cargo_takes() {
+fn what_is_copied_is_a_workspace_that_cargo_takes() {
     let directory = tempfile::tempdir().unwrap();
-    for name in ["Cargo.toml", "Cargo.lock"] {
-        fs::copy(root().join(name), directory.path().join(name)).unwrap();
-    }
-    let cargo = || {
+    let has_the_binary = || {
         let mut metadata = Command::new(env!("CARGO"));
-        metadata.args(["metadata", "--no-deps", "--locked", "--offline", "--format-version", "1"]);
-        metadata.current_dir(directory.path()).output().unwrap()
+        metadata.args(["metadata", "--locked", "--offline", "--format-version", "1"]);
+        let output = metadata.current_dir(directory.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        output.status.success()
+            && text.contains(r#""kind":["bin"],"crate_types":["bin"],"name":"braze-datadog""#)
     };
-    assert!(!cargo().status.success(), "cargo takes a crate without files");
-    run(Command::new("/bin/sh").args(["-c", &stand_ins()]).current_dir(directory.path()));
-    let taken = cargo();
-    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    for name in copied() {
+        assert!(!has_the_binary(), "cargo builds it without {name}");
+        run(Command::new("cp").arg("-r").arg(root().join(name)).arg(directory.path()));
+    }
+    assert!(has_the_binary());
 }
 
 /// The libraries that a binary is linked with, and where they are.

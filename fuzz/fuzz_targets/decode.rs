@@ -2,11 +2,10 @@
 //! reads the extract that the door has made of them.
 #![no_main]
 
-use braze_datadog::queue::{Framing, Origin};
-use braze_datadog::{event, queue};
+use braze_events::{Decoded, FIELDS, Field, Framing, Malformed, Origin, SendEvent, Skipped, decode};
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../src/event/decode/reference.rs"]
+#[path = "../../crates/braze-events/src/decode/reference.rs"]
 mod reference;
 
 fuzz_target!(|body: &[u8]| {
@@ -22,6 +21,6 @@ fuzz_target!(|body: &[u8]| {
         reference::compare(body, &framing, has(0), &origin);
     }
     // An extract is only ever read from behind a checksum; even so it must not panic.
-    let mut decoder = event::decode::Decoder::new(&reference::counted(), has(0));
-    decoder.decode(body, &queue::Framing::Extract, &origin, |_| ());
+    let mut decoder = decode::Decoder::new(&reference::counted(), has(0));
+    decoder.decode(body, &Framing::Extract, &origin, |_| ());
 });

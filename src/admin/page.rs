@@ -6,7 +6,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::listen::Answer;
+use http_listener::Answer;
 
 /// Only what this port serves may be loaded; nothing may be sent, framed, or written into the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \

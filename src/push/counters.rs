@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hyper::StatusCode;
 
-use crate::listen::sampled::Sampled;
+use http_listener::sampled::Sampled;
 
 /// Every status this port answers with.
 const CODES: [u16; 10] = [200, 400, 401, 404, 405, 408, 413, 415, 500, 503];

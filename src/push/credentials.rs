@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::token::Tokens;
-use crate::listen::tls::{self, Standing, Validity};
+use http_listener::tls::{self, Standing, Validity};
 
 /// Tokens and certificate, as they were in their files at one moment.
 #[derive(Clone)]

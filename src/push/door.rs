@@ -27,10 +27,10 @@ use super::spare::Spare;
 use super::speaker::{Bound, Speaker};
 use super::token::Grant;
 use crate::event::decode::{self, Damage};
-use crate::listen::worker_pool::{WorkError, WorkerPool};
-use crate::listen::{Admission, Answer, Caller, StartError, hang_up};
 use crate::queue::Origin;
 use crate::queue::embedded::{AppendError, Frame};
+use http_listener::worker_pool::{WorkError, WorkerPool};
+use http_listener::{Admission, Answer, Caller, StartError, hang_up};
 
 /// Where Braze pushes to.
 const PATH: &str = "/v1/events";

@@ -8,7 +8,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::listen::{Answer, hang_up};
+use http_listener::{Answer, hang_up};
 
 /// Says whether the process can take events.
 pub struct Readiness(Box<dyn Fn() -> bool + Send + Sync>);

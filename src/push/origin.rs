@@ -1,6 +1,5 @@
 //! What the push URL's query says of the events.
 
-use crate::listen::form::decode;
 use crate::queue::Origin;
 
 /// Reads `app_group_id` and `app_group_name`; the first of each that is not empty counts, everything else
@@ -10,15 +9,14 @@ use crate::queue::Origin;
 /// must not cost events, and it shows in the tag.
 pub(super) fn read(query: &str) -> Origin {
     let mut origin = Origin::default();
-    for pair in query.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let place = match decode(key).as_str() {
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        let place = match &*key {
             "app_group_id" => &mut origin.app_group_id,
             "app_group_name" => &mut origin.app_group_name,
             _ => continue,
         };
         if place.is_none() && !value.is_empty() {
-            *place = Some(decode(value).into());
+            *place = Some(value.into());
         }
     }
     origin

@@ -8,8 +8,8 @@ use hyper::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFT
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use crate::listen::Answer;
 use crate::queue::embedded::AppendError;
+use http_listener::Answer;
 
 /// For a disk that is full of events, or broken: the pipeline, or a person, needs a while.
 const RETRY_QUEUE: Duration = Duration::from_secs(10);

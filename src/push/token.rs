@@ -7,7 +7,7 @@ use std::sync::Arc;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::app_group::{self, Fault};
-use crate::listen::file;
+use http_listener::file;
 
 /// Bytes of a token file; a few tokens need a few hundred.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

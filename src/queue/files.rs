@@ -333,9 +333,9 @@ mod tests {
     use super::content::tests::gzip;
     use super::*;
     use crate::decompress::Format::{Bzip2, Gzip, Xz, Zstd};
-    use crate::decompress::tests::pack;
     use crate::queue::Framing;
     use crate::queue::container::tests as container;
+    use braze_events::testing::pack;
 
     const NOW: u64 = 1_795_341_600;
 

@@ -1,0 +1,277 @@
+//! How the JSON of one event is read into [`Found`]: its members, and the forms their values take.
+
+use super::cursor::{Broken, Cursor, Fault, Quoted};
+use super::escape::{make_valid, unescape};
+use crate::found::{EventTime, Found, Key, REDACTED, Span, parse_u64, tag_key};
+
+/// Where the reading of an object stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Behind `{}`.
+    Empty,
+    /// Behind the closing brace.
+    End,
+    /// Before the value of a key `events`: the object may be an envelope.
+    Events,
+}
+
+/// The forms of a value that can mean something.
+enum Value {
+    Text(Span),
+    /// Digits; they may be too many for a u64.
+    Integer(Span),
+    /// A number that is not digits alone.
+    Decimal(Span),
+    /// A number in an Avro union: `{"int":n}`, `{"long":n}`, `{"double":n}`.
+    UnionNumber(Span),
+    /// `null`.
+    Absent,
+    Other,
+}
+
+impl Found {
+    /// Reads an object whose opening brace has been passed, and forgets what was found before.
+    #[inline]
+    pub(super) fn start(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
+        self.clear();
+        if cursor.token() == b'}' {
+            cursor.pos += 1;
+            return Ok(Step::Empty);
+        }
+        self.members(cursor)
+    }
+
+    /// Goes on behind the value of `events`.
+    pub(super) fn resume(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
+        if more_members(cursor)? { self.members(cursor) } else { Ok(Step::End) }
+    }
+
+    fn members(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
+        loop {
+            let name = cursor.key()?;
+            match Key::of(self.name(cursor, name)) {
+                Key::Other => cursor.skip()?,
+                Key::Tag(key) => {
+                    let span = self.tag(cursor)?;
+                    self.top.set(key, span);
+                }
+                Key::EventType => self.event_type = self.text(cursor)?,
+                Key::Id => self.id = self.tag(cursor)?,
+                Key::Time => self.time = self.time(cursor)?,
+                Key::Properties => self.properties(cursor)?,
+                Key::Events => return Ok(Step::Events),
+            }
+            if !more_members(cursor)? {
+                return Ok(Step::End);
+            }
+        }
+    }
+
+    fn properties(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Broken> {
+        self.properties.clear();
+        if cursor.token() != b'{' {
+            return cursor.skip();
+        }
+        cursor.pos += 1;
+        if cursor.token() == b'}' {
+            cursor.pos += 1;
+            return Ok(());
+        }
+        loop {
+            let name = cursor.key()?;
+            if let Some(key) = tag_key(self.name(cursor, name)) {
+                let span = self.tag(cursor)?;
+                self.properties.set(key, span);
+            } else {
+                cursor.skip()?;
+            }
+            if !more_members(cursor)? {
+                return Ok(());
+            }
+        }
+    }
+
+    #[inline]
+    fn name<'n>(&'n mut self, cursor: &Cursor<'n>, name: Quoted) -> &'n [u8] {
+        let raw = cursor.text().get(name.span.start..name.span.end).unwrap_or_default();
+        if !name.escaped {
+            return raw;
+        }
+        self.key.clear();
+        unescape(raw, &mut self.key);
+        &self.key
+    }
+
+    /// A text, or an unsigned number as its text; empty where the value is neither.
+    #[inline(never)]
+    fn text(&mut self, cursor: &mut Cursor<'_>) -> Result<Span, Broken> {
+        Ok(match self.value(cursor)? {
+            Value::Text(span) => span,
+            Value::Integer(span) if parse_u64(self.bytes(cursor.text(), span)).is_some() => span,
+            _ => Span::EMPTY,
+        })
+    }
+
+    /// As [`Self::text`], but empty where it is redacted.
+    #[expect(clippy::inline_always, reason = "measured: else every value goes through memory")]
+    #[inline(always)]
+    fn tag(&mut self, cursor: &mut Cursor<'_>) -> Result<Span, Broken> {
+        let span = if cursor.token() == b'"' {
+            cursor.pos += 1;
+            let text = cursor.string()?;
+            self.keep(cursor, text)
+        } else {
+            self.text(cursor)?
+        };
+        Ok(if self.bytes(cursor.text(), span) == REDACTED { Span::EMPTY } else { span })
+    }
+
+    /// Seconds, as a number or as a text.
+    #[inline]
+    fn time(&mut self, cursor: &mut Cursor<'_>) -> Result<EventTime, Broken> {
+        Ok(match self.value(cursor)? {
+            Value::Text(span) | Value::Integer(span) | Value::Decimal(span) | Value::UnionNumber(span) => {
+                EventTime::of(self.bytes(cursor.text(), span))
+            }
+            Value::Absent => EventTime::Absent,
+            Value::Other => EventTime::Unusable,
+        })
+    }
+
+    #[inline]
+    fn value(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, Broken> {
+        match cursor.token() {
+            b'"' => {
+                cursor.pos += 1;
+                let text = cursor.string()?;
+                Ok(Value::Text(self.keep(cursor, text)))
+            }
+            b'{' => self.union(cursor),
+            token => bare_value(cursor, token),
+        }
+    }
+
+    /// The span of what `text` stands for.
+    #[inline]
+    fn keep(&mut self, cursor: &Cursor<'_>, text: Quoted) -> Span {
+        if text.escaped { self.keep_unescaped(cursor, text.span) } else { text.span }
+    }
+
+    #[inline(never)]
+    fn keep_unescaped(&mut self, cursor: &Cursor<'_>, span: Span) -> Span {
+        let from = self.unescaped.len();
+        let start = cursor.text().len() + from;
+        unescape(cursor.text().get(span.start..span.end).unwrap_or_default(), &mut self.unescaped);
+        if cursor.is_lossy() {
+            make_valid(&mut self.unescaped, from);
+        }
+        Span { start, end: cursor.text().len() + self.unescaped.len() }
+    }
+
+    /// An Avro union as JSON: an object with exactly one key, the type of its value.
+    #[inline(never)]
+    fn union(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, Broken> {
+        cursor.pos += 1;
+        if cursor.token() == b'}' {
+            cursor.pos += 1;
+            return Ok(Value::Other);
+        }
+        let mut type_name = Branch::Unread;
+        loop {
+            let name = cursor.key()?;
+            let branch = Branch::of(self.name(cursor, name));
+            type_name = if matches!(type_name, Branch::Unread) || type_name == branch {
+                branch
+            } else {
+                Branch::None
+            };
+            let value = self.union_value(cursor, type_name)?;
+            if !more_members(cursor)? {
+                return Ok(value);
+            }
+        }
+    }
+
+    fn union_value(&mut self, cursor: &mut Cursor<'_>, branch: Branch) -> Result<Value, Broken> {
+        match (branch, cursor.token()) {
+            (Branch::Text, b'"') => self.value(cursor),
+            (Branch::Number(_), token @ (b'0'..=b'9' | b'-')) => Ok(match bare_value(cursor, token)? {
+                Value::Integer(span) | Value::Decimal(span) => Value::UnionNumber(span),
+                other => other,
+            }),
+            _ => cursor.skip().map(|()| Value::Other),
+        }
+    }
+}
+
+/// The type that an Avro union names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Branch {
+    Unread,
+    Text,
+    /// One of the numbers, told apart by its first letter.
+    Number(u8),
+    /// Another type, or several keys: no union that means anything here.
+    None,
+}
+
+impl Branch {
+    fn of(name: &[u8]) -> Self {
+        match name {
+            b"string" => Branch::Text,
+            b"int" => Branch::Number(b'i'),
+            b"long" => Branch::Number(b'l'),
+            b"float" => Branch::Number(b'f'),
+            b"double" => Branch::Number(b'd'),
+            _ => Branch::None,
+        }
+    }
+}
+
+/// A value that is neither a string nor an object.
+#[inline]
+fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Broken> {
+    if !matches!(token, b'0'..=b'9' | b'-') {
+        let other = if token == b'n' { Value::Absent } else { Value::Other };
+        return cursor.skip().map(|()| other);
+    }
+    let start = cursor.pos;
+    let plain = cursor.number()?;
+    let span = Span { start, end: cursor.pos };
+    Ok(if plain { Value::Integer(span) } else { Value::Decimal(span) })
+}
+
+/// Passes the comma before another member, or the closing brace.
+#[inline]
+fn more_members(cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
+    match cursor.token() {
+        b',' => {
+            cursor.pos += 1;
+            Ok(true)
+        }
+        b'}' => {
+            cursor.pos += 1;
+            Ok(false)
+        }
+        _ => cursor.fail(cursor.pos, Fault::Unexpected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cursor::Nesting;
+    use super::super::marks::Marks;
+    use super::*;
+
+    #[test]
+    fn what_was_unescaped_is_forgotten_with_its_event() {
+        let event = br#"{"campaign\u005fid":"\u0041","properties":{"canvas_id":"\u0042\u0042"}}"#;
+        let (mut marks, mut nesting, mut found) = (Marks::default(), Nesting::default(), Found::default());
+        marks.fill(event);
+        for _ in 0..3 {
+            let mut cursor = Cursor::new(event, 1, false, marks.bits(), &mut nesting);
+            assert_eq!(found.start(&mut cursor).expect("is JSON"), Step::End);
+            assert_eq!((&*found.unescaped, &*found.key), (&b"ABB"[..], &b"campaign_id"[..]));
+        }
+    }
+}

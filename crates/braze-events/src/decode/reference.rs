@@ -1,0 +1,539 @@
+//! The decoder's reference: `serde_json`'s own reading of every element, and the rules written once more, slowly.
+//! Tests and the fuzz target `decode` hold the decoder against it.
+
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::decode::{Decoder, extract};
+use crate::{Decoded, FIELDS, Field, Malformed, SendEvent, Skipped};
+use crate::{Framing, Origin};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+pub(crate) const EMAIL: &str = "users.messages.email.Send";
+pub(crate) const SMS: &str = "users.messages.sms.Send";
+
+/// [`Decoded`], owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Element {
+    Send { event_type: usize, id: String, time: Option<u64>, fields: Box<[String; FIELDS]> },
+    Ignored(String),
+    Malformed(Malformed),
+    Skipped(Skipped),
+}
+
+pub(crate) fn owned(decoded: Decoded<'_>) -> Element {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("every slice is UTF-8");
+    match decoded {
+        Decoded::Send(SendEvent { event_type, id, time, fields }) => {
+            Element::Send { event_type, id: text(id), time, fields: Box::new(fields.map(text)) }
+        }
+        Decoded::Ignored { event_type } => Element::Ignored(text(event_type)),
+        Decoded::Malformed(malformed) => Element::Malformed(malformed),
+        Decoded::Skipped(skipped) => Element::Skipped(skipped),
+    }
+}
+
+pub(crate) fn counted() -> [Box<str>; 2] {
+    [EMAIL.into(), SMS.into()]
+}
+
+pub(crate) fn decode_with(
+    body: &[u8],
+    framing: &Framing,
+    time_needed: bool,
+    origin: &Origin,
+) -> Vec<Element> {
+    let mut elements = Vec::new();
+    let mut decoder = Decoder::new(&counted(), time_needed);
+    decoder.decode(body, framing, origin, |decoded| elements.push(owned(decoded)));
+    elements
+}
+
+pub(crate) const fn bad(malformed: Malformed) -> Element {
+    Element::Malformed(malformed)
+}
+
+#[cfg(test)]
+pub(crate) const fn skipped(stretches: u32, bytes: u64) -> Element {
+    Element::Skipped(Skipped { stretches, bytes })
+}
+
+/// What a plain reading of a document gives: its elements up to the first error.
+struct Reference<'a> {
+    origin: &'a Origin,
+    time_needed: bool,
+    elements: Vec<Element>,
+    /// There is an event in an array in an array.
+    is_odd: bool,
+}
+
+/// What a document turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// JSON in an envelope of Braze, or a bare event.
+    Whole,
+    /// JSON, but neither; there may be events in it.
+    Odd,
+    /// The elements are those up to the first error.
+    Broken,
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    TopArray,
+    Envelope,
+}
+
+/// What stands at the top of a valid document, or in the place of one element.
+enum Node {
+    Nothing,
+    Event(Map<String, Value>),
+    Envelope,
+    Other,
+}
+
+impl Reference<'_> {
+    /// What the document turns out to be. `None` where `serde_json` stopped at the size of a number, which is the one
+    /// thing that it refuses and the decoder does not.
+    fn read(&mut self, document: &[u8]) -> Option<Read> {
+        if document.trim_ascii().is_empty() {
+            // Form feeds are white space to std and not to JSON.
+            return Some(if document.contains(&0x0c) { Read::Broken } else { Read::Whole });
+        }
+        let document = characters_of(document);
+        let mut json = serde_json::Deserializer::from_str(&document);
+        json.disable_recursion_limit();
+        let node = NodeSeed { reference: self, place: Place::Top }.deserialize(&mut json);
+        match node.and_then(|node| json.end().map(|()| node)) {
+            Ok(Node::Nothing | Node::Envelope) => {}
+            Ok(Node::Event(event)) => {
+                self.event(&event);
+                if text_of(event.get("event_type")).is_empty() && !says(&event, "id") {
+                    return Some(Read::Odd);
+                }
+            }
+            Ok(Node::Other) => {
+                self.elements.push(bad(Malformed::NotAnObject));
+                return Some(Read::Odd);
+            }
+            Err(error) if error.to_string().contains("number out of range") => return None,
+            Err(_) => return Some(Read::Broken),
+        }
+        Some(if self.is_odd { Read::Odd } else { Read::Whole })
+    }
+
+    /// Every event that stands anywhere in a document, whatever is around it.
+    fn anywhere(&mut self, document: &[u8]) -> Vec<Element> {
+        let document = characters_of(document);
+        let mut found = Vec::new();
+        for (start, _) in document.match_indices('{') {
+            let mut json = serde_json::Deserializer::from_str(&document[start..]);
+            json.disable_recursion_limit();
+            let Ok(Value::Object(event)) = serde::Deserialize::deserialize(&mut json) else { continue };
+            let says_when = event.get("time").and_then(time_value).is_some();
+            if !text_of(event.get("event_type")).is_empty() || (says(&event, "id") && says_when) {
+                found.push(self.judge(&event));
+            }
+        }
+        found
+    }
+
+    fn event(&mut self, event: &Map<String, Value>) {
+        let element = self.judge(event);
+        self.elements.push(element);
+    }
+
+    fn judge(&self, event: &Map<String, Value>) -> Element {
+        let top = |key: &str| text_of(event.get(key));
+        let tag = |text: String| if text == "[REDACTED]" { String::new() } else { text };
+        let find = |key: &str| {
+            let inner = tag(text_of(event.get("properties").and_then(|inner| inner.get(key))));
+            if inner.is_empty() { tag(top(key)) } else { inner }
+        };
+        let or = |text: String, origin: &Option<Box<str>>| match origin {
+            Some(origin) if text.is_empty() => origin.to_string(),
+            _ => text,
+        };
+        let name = or(top("event_type"), &self.origin.event_type);
+        if name.is_empty() {
+            return bad(Malformed::NoEventType);
+        }
+        let Some(event_type) = counted().iter().position(|counted| **counted == name) else {
+            return Element::Ignored(name);
+        };
+        let id = tag(top("id"));
+        let time = event.get("time").and_then(time_value);
+        if id.is_empty() || (self.time_needed && time.is_none()) {
+            let says_time = event.get("time").is_some_and(|time| !is_silent(time));
+            return bad(match (id.is_empty(), says_time) {
+                (true, _) => Malformed::NoId,
+                (_, true) => Malformed::BadTime,
+                (_, false) => Malformed::NoTime,
+            });
+        }
+        let mut fields = Box::new(Field::ALL.map(|field| {
+            let api = field.name().replace("_id", "_api_id");
+            let api = if field.name().ends_with("_id") { find(&api) } else { String::new() };
+            if api.is_empty() { find(field.name()) } else { api }
+        }));
+        fields[0] = or(fields[0].clone(), &self.origin.app_group_id);
+        fields[1] = or(fields[1].clone(), &self.origin.app_group_name);
+        Element::Send { event_type, id, time, fields }
+    }
+}
+
+/// The document with U+FFFD for whatever is no character: half of a surrogate pair, what is not UTF-8, NUL.
+fn characters_of(document: &[u8]) -> String {
+    let document = String::from_utf8_lossy(document).replace('\0', "\u{fffd}");
+    let unit = |rest: &str| rest.strip_prefix("\\u").and_then(|hex| u16_of(hex.get(..4)?));
+    let (mut out, mut rest) = (String::new(), &*document);
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let pair = [unit(rest), rest.get(6..).and_then(unit)];
+        let length = match pair {
+            [Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)] => 12,
+            [Some(0xd800..=0xdfff | 0), _] => {
+                out.push_str("\\ufffd");
+                rest = &rest[6..];
+                continue;
+            }
+            _ => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    out + rest
+}
+
+fn u16_of(hex: &str) -> Option<u16> {
+    if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) { u16::from_str_radix(hex, 16).ok() } else { None }
+}
+
+fn text_of(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) if number.is_u64() => number.to_string(),
+        Some(Value::Object(union)) if union.len() == 1 => {
+            union.get("string").and_then(Value::as_str).unwrap_or_default().to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+fn time_value(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => time_text(&number.to_string()),
+        Value::String(text) => time_text(text),
+        Value::Object(union) if union.len() == 1 => match union.iter().next()? {
+            (key, inner @ Value::String(_)) if key == "string" => time_value(inner),
+            (key, inner @ Value::Number(_)) if ["int", "long", "float", "double"].contains(&&**key) => {
+                time_value(inner)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// By other means than the decoder's, and exact for what the generator makes.
+fn time_text(text: &str) -> Option<u64> {
+    let is_number = text.starts_with(|first: char| first.is_ascii_digit())
+        && text.ends_with(|last: char| last.is_ascii_digit())
+        && text.bytes().all(|byte| b"0123456789.eE+-".contains(&byte));
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return if text.len() <= 20 { text.parse().ok() } else { None };
+    }
+    let number: f64 = if is_number { text.parse().ok()? } else { return None };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the bounds")]
+    (0.0..18_446_744_073_709_551_616.0).contains(&number).then_some(number as u64)
+}
+
+/// Whether a value says nothing of a time.
+fn is_silent(time: &Value) -> bool {
+    match time {
+        Value::Null => true,
+        Value::String(text) => text.is_empty() || text == "[REDACTED]",
+        Value::Object(union) if union.len() == 1 => {
+            union.get("string").is_some_and(|inner| inner.is_string() && is_silent(inner))
+        }
+        _ => false,
+    }
+}
+
+/// Reads one value as the document, as an element, or (`place` being `Envelope`) as no envelope at all.
+struct NodeSeed<'r, 'a> {
+    reference: &'r mut Reference<'a>,
+    place: Place,
+}
+
+/// Reads the value of `events`; returns whether it was an array, and the value if it was not.
+struct EventsSeed<'r, 'a>(&'r mut Reference<'a>);
+
+macro_rules! visit_scalars {
+    ($value:ty, $make:expr) => {
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("any JSON")
+        }
+        fn visit_bool<E>(self, value: bool) -> Result<$value, E> {
+            Ok($make(Value::from(value)))
+        }
+        fn visit_i64<E>(self, value: i64) -> Result<$value, E> {
+            Ok($make(Value::from(value)))
+        }
+        fn visit_u64<E>(self, value: u64) -> Result<$value, E> {
+            Ok($make(Value::from(value)))
+        }
+        fn visit_f64<E>(self, value: f64) -> Result<$value, E> {
+            Ok($make(Value::from(value)))
+        }
+        fn visit_str<E>(self, value: &str) -> Result<$value, E> {
+            Ok($make(Value::from(value)))
+        }
+    };
+}
+
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_, '_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Node, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
+    type Value = Node;
+
+    visit_scalars!(Node, |_| Node::Other);
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(if self.place == Place::Top { Node::Nothing } else { Node::Other })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Node, A::Error> {
+        if self.place == Place::Top {
+            read_elements(self.reference, Place::TopArray, seq)?;
+            return Ok(Node::Envelope);
+        }
+        let value: Value = serde::Deserialize::deserialize(SeqAccessDeserializer::new(seq))?;
+        self.reference.is_odd |= value.to_string().contains('{');
+        Ok(Node::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut event = Map::new();
+        let (mut envelope, mut other) = (false, false);
+        while let Some(key) = map.next_key::<String>()? {
+            if key != "events" || self.place == Place::Envelope {
+                event.insert(key, map.next_value()?);
+                continue;
+            }
+            match map.next_value_seed(EventsSeed(&mut *self.reference))? {
+                None => envelope = true,
+                Some(Value::Null) if self.place == Place::Top => envelope = true,
+                Some(_) if self.place == Place::Top => other = true,
+                Some(value) => _ = event.insert(key, value),
+            }
+        }
+        Ok(match (other, envelope, self.place) {
+            (true, ..) => Node::Other,
+            (_, true, _) => Node::Envelope,
+            (.., Place::Top) if event.is_empty() => Node::Nothing,
+            _ => Node::Event(event),
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for EventsSeed<'_, '_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EventsSeed<'_, '_> {
+    type Value = Option<Value>;
+
+    visit_scalars!(Option<Value>, Some);
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Some(Value::Null))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        read_elements(self.0, Place::Envelope, seq).map(|()| None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        serde::Deserialize::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    }
+}
+
+fn read_elements<'de, A: SeqAccess<'de>>(
+    reference: &mut Reference<'_>,
+    place: Place,
+    mut seq: A,
+) -> Result<(), A::Error> {
+    while let Some(node) = seq.next_element_seed(NodeSeed { reference: &mut *reference, place })? {
+        match node {
+            Node::Event(event) => {
+                let is_unknown = text_of(event.get("event_type")).is_empty() && !says(&event, "id");
+                reference.is_odd |= place == Place::TopArray && is_unknown;
+                reference.event(&event);
+            }
+            Node::Envelope => {}
+            Node::Nothing | Node::Other => reference.elements.push(bad(Malformed::NotAnObject)),
+        }
+    }
+    Ok(())
+}
+
+/// The documents of a body, each as a body of its own, and what stands for those that are none.
+fn documents_of(body: &[u8], framing: &Framing, out: &mut Vec<Result<Vec<u8>, Element>>) {
+    match framing {
+        Framing::Document => out.push(Ok(body.to_vec())),
+        Framing::Lines => {
+            for (number, line) in body.split(|byte| *byte == b'\n').enumerate() {
+                // Only the first may begin with a byte order mark.
+                let is_marked = number > 0 && line.starts_with(BYTE_ORDER_MARK);
+                out.push(Ok([if is_marked { &b" "[..] } else { b"" }, line].concat()));
+            }
+        }
+        Framing::Avro(_) => unreachable!("Avro has its own reference"),
+        Framing::Extract => unreachable!("an extract is held against its document"),
+        Framing::Unreadable(events) => {
+            (0..*events).for_each(|_| out.push(Err(bad(Malformed::Unreadable))));
+        }
+        Framing::Parts(parts) => {
+            let starts = std::iter::once(0).chain(parts.iter().map(|part| part.end));
+            for (start, part) in starts.zip(parts.iter()) {
+                documents_of(&body[start..part.end], &part.framing, out);
+            }
+        }
+    }
+}
+
+/// Decoder and reference agree on this body, and so does the door.
+pub(crate) fn compare(body: &[u8], framing: &Framing, time_needed: bool, origin: &Origin) {
+    let (mut documents, mut expected) = (Vec::new(), Vec::new());
+    documents_of(body, framing, &mut documents);
+    for document in documents {
+        match document {
+            Ok(document) => expected.extend(compare_document(&document, time_needed, origin)),
+            Err(element) => expected.push(element),
+        }
+    }
+    let elements = decode_with(body, framing, time_needed, origin);
+    assert_eq!(elements, expected, "{}", String::from_utf8_lossy(body));
+}
+
+/// Returns the elements of a document, which are those of the reference up to the first error, and behind it nothing
+/// but events that stand in it, and what stands for the rest.
+fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<Element> {
+    let elements = decode_with(document, &Framing::Document, time_needed, origin);
+    let text = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(document);
+    let mut reference = Reference { origin, time_needed, elements: Vec::new(), is_odd: false };
+    if has_vague_number(text) {
+        return elements;
+    }
+    let Some(read) = reference.read(text) else { return elements };
+    let expected = std::mem::take(&mut reference.elements);
+    let is_odd = read == Read::Odd || reference.is_odd;
+    if is_odd {
+        // Which of two readings is taken is not said here, but that nothing is made up.
+        let anywhere = reference.anywhere(text);
+        for event in elements.iter().filter(|element| matches!(element, Element::Send { .. })) {
+            assert!(anywhere.contains(event) || expected.contains(event), "{event:?}");
+        }
+    } else if read == Read::Broken {
+        // What is no object is an element only where the array goes on behind it.
+        let expected = match &expected[..] {
+            [known @ .., last]
+                if *last == bad(Malformed::NotAnObject) && !elements.starts_with(&expected) =>
+            {
+                known
+            }
+            all => all,
+        };
+        let (before, mut behind) = elements.split_at(expected.len().min(elements.len()));
+        assert_eq!(before, expected, "{}", String::from_utf8_lossy(document));
+        if let [events @ .., Element::Skipped(skipped)] = behind {
+            assert!(skipped.stretches > 0 && skipped.bytes <= document.len() as u64);
+            behind = events;
+        }
+        let anywhere = reference.anywhere(text);
+        let mut rest = anywhere.iter();
+        for event in behind {
+            assert!(rest.any(|other| other == event), "{event:?} in {}", String::from_utf8_lossy(document));
+        }
+    } else {
+        assert_eq!(elements, expected, "{}", String::from_utf8_lossy(document));
+    }
+    compare_check(document, read, &elements);
+    compare_extract(document, time_needed, origin, &elements);
+    elements
+}
+
+/// Whether there is a number that is none of digits alone and that an f64, which is what the reference makes of it, can't
+/// hold to the second.
+fn has_vague_number(text: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_digit() || b".eE+-".contains(byte);
+    text.split(|byte| !is_part(byte)).any(|token| {
+        let number = std::str::from_utf8(token).ok().and_then(|token| token.parse::<f64>().ok());
+        number.is_some_and(|number| (9.0e15..1.0e20).contains(&number.abs()))
+            && !token.iter().all(u8::is_ascii_digit)
+    })
+}
+
+/// What is read from an extract is what is read from the body, and the extract is not longer.
+fn compare_extract(body: &[u8], time_needed: bool, origin: &Origin, elements: &[Element]) {
+    let mut written = Vec::new();
+    if extract(body, &mut written).is_ok() {
+        // A byte that is no character takes the three of U+FFFD, and what was skipped a few at the end.
+        assert!(written.len() <= body.len() * 3 + 16);
+        assert_eq!(decode_with(&written, &Framing::Extract, time_needed, origin), elements);
+    }
+}
+
+/// The door takes what is JSON in an envelope of Braze, with all of its elements, and what is damaged as long as there
+/// are events in it, and says where it is not.
+fn compare_check(body: &[u8], read: Read, elements: &[Element]) {
+    let number = |element: &Element| match element {
+        Element::Skipped(skipped) => skipped.stretches,
+        _ => 1,
+    };
+    let is_no_event = |element: &Element| {
+        let no_type = [bad(Malformed::NotAnObject), bad(Malformed::NoEventType)];
+        matches!(element, Element::Skipped(_)) || no_type.contains(element)
+    };
+    match extract(body, &mut Vec::new()) {
+        Ok(extracted) => {
+            assert_eq!(extracted.elements, elements.iter().map(number).sum::<u32>());
+            let skipped = elements.iter().find_map(|element| match element {
+                Element::Skipped(skipped) => Some(*skipped),
+                _ => None,
+            });
+            assert_eq!(extracted.damage.map(|damage| damage.skipped), skipped);
+        }
+        Err(reason) => {
+            assert!(read != Read::Whole, "{reason}");
+            let elements = decode_with(body, &Framing::Document, false, &Origin::default());
+            assert!(elements.iter().all(is_no_event), "{reason}");
+            let reason = reason.to_string();
+            let offset = reason.rsplit(' ').next().and_then(|offset| offset.parse::<usize>().ok());
+            assert!(offset.is_some_and(|offset| offset <= body.len()), "{reason}");
+        }
+    }
+}
+
+/// Whether an event says this of itself.
+fn says(event: &Map<String, Value>, key: &str) -> bool {
+    !matches!(text_of(event.get(key)).as_str(), "" | "[REDACTED]")
+}

@@ -1,0 +1,208 @@
+//! One connection, from its handshake to its end.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, rt};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::connection_limit::Seat;
+use super::observed::Observed;
+use super::progress::Progress;
+use super::sampled::Sampled;
+use super::{Admission, Answer, Caller, Counts, HangUp, Limits, stopped};
+
+/// Bytes of a request's line and headers. Braze sends a few hundred.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes that are read ahead per connection; a typical batch needs two reads.
+const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that lingering reads at once.
+const LINGER_BUFFER_BYTES: usize = 16 * 1024;
+
+pub(crate) struct Connection<H> {
+    pub(crate) handle: Arc<H>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) limits: Limits,
+    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) handshake_log: Arc<Sampled>,
+    pub(crate) seat: Arc<Seat>,
+}
+
+impl<H, F> Connection<H>
+where
+    H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    /// Serves every request of the connection.
+    pub(crate) async fn serve(mut self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
+        if let Err(error) = socket.set_nodelay(true) {
+            debug!(%error, "a connection was gone before it was served");
+            return;
+        }
+        let Some(tls) = tls else {
+            return self.converse(socket).await;
+        };
+        let handshake = timeout(self.limits.handshake_time_max, TlsAcceptor::from(tls).accept(socket));
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            () = stopped(&mut self.stop) => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.converse(stream).await,
+            Ok(Err(error)) => self.complain(&error),
+            Err(_elapsed) => self.complain(&"it took too long"),
+        }
+    }
+
+    fn complain(&self, error: &dyn std::fmt::Display) {
+        self.counts.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+        if let Some(hidden) = self.handshake_log.pass() {
+            let peer = self.peer;
+            warn!(%peer, %error, hidden, "a TLS handshake failed: does the sender speak https and trust the certificate?");
+        }
+    }
+
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S) {
+        let progress = Arc::clone(&self.seat.progress);
+        let stream = Observed { stream, progress: Arc::clone(&progress) };
+        let service = {
+            let (handle, seat, stop) = (Arc::clone(&self.handle), Arc::clone(&self.seat), self.stop.clone());
+            let peer = self.peer;
+            service_fn(move |request| {
+                seat.progress.begin();
+                let admission = if *stop.borrow() { Admission::Stopping } else { Admission::Welcome };
+                let seat = Arc::clone(&seat);
+                let answer = handle(request, Caller { peer, admission, seat: Arc::clone(&seat) });
+                // Boxed, for hyper hands the socket back only from under a future that can be moved.
+                Box::pin(async move {
+                    let answer = finish(answer.await, &seat.progress);
+                    seat.progress.finish();
+                    Ok::<_, Infallible>(answer)
+                })
+            })
+        };
+        let mut http = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.idle_time_max)
+            .max_header_size(HEADER_BYTES_MAX)
+            .max_buf_size(READ_BUFFER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let Some(ended) = self.drive(&mut http, &progress).await else { return };
+        // hyper answers a header that it can't read by itself, and what follows it is unread too.
+        let unread = match &ended {
+            Ok(()) => progress.is_unread(),
+            Err(error) => error.is_parse(),
+        };
+        let stream = http.into_parts().io.into_inner();
+        self.end(stream, unread).await;
+    }
+
+    /// Runs the connection until it has said everything; `None`: it is to be dropped as it is.
+    async fn drive<I, S>(
+        &mut self,
+        http: &mut http1::Connection<I, S>,
+        progress: &Progress,
+    ) -> Option<hyper::Result<()>>
+    where
+        I: rt::Read + rt::Write + Unpin,
+        S: hyper::service::HttpService<Incoming, ResBody = http_body_util::Full<bytes::Bytes>> + Unpin,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Unpin,
+    {
+        let mut patience = pin!(sleep(self.limits.first_request_time_max));
+        let mut patience_over = false;
+        let mut age = pin!(sleep(self.limits.age_max));
+        let mut old = false;
+        let mut stopping = false;
+        let finish = |http: &mut http1::Connection<I, S>| Pin::new(http).graceful_shutdown();
+        loop {
+            tokio::select! {
+                ended = poll_fn(|context| http.poll_without_shutdown(context)) => return Some(ended),
+                () = stopped(&mut self.stop), if !stopping => {
+                    stopping = true;
+                    finish(http);
+                    // An idle connection ends now. One whose header is half here would sit out the grace.
+                    patience.as_mut().reset(Instant::now() + self.limits.stop_time_max);
+                    patience_over = false;
+                }
+                () = &mut patience, if !patience_over => {
+                    patience_over = true;
+                    let has_come = if stopping { progress.is_under_way() } else { progress.is_seen() };
+                    if !has_come {
+                        return None;
+                    }
+                }
+                () = &mut age => {
+                    if old {
+                        return None;
+                    }
+                    old = true;
+                    age.as_mut().reset(Instant::now() + self.limits.request_time_max);
+                    finish(http);
+                }
+            }
+        }
+    }
+
+    /// Says goodbye, and waits for the peer to stop sending where it was still sending.
+    async fn end<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S, unread: bool) {
+        let Limits { linger_time_max, linger_idle_time_max, linger_bytes_max, stop_time_max, .. } =
+            self.limits;
+        let stopping = *self.stop.borrow();
+        let time_max = if stopping { stop_time_max } else { linger_time_max };
+        let goodbye = async {
+            stream.shutdown().await?;
+            if !unread {
+                return Ok(());
+            }
+            let mut left = linger_bytes_max;
+            let mut scrap = vec![0; LINGER_BUFFER_BYTES];
+            while left > 0 {
+                match timeout(linger_idle_time_max, stream.read(&mut scrap)).await {
+                    Ok(read) => match read? {
+                        0 => break,
+                        read => left = left.saturating_sub(read),
+                    },
+                    Err(_elapsed) => break,
+                }
+            }
+            std::io::Result::Ok(())
+        };
+        tokio::select! {
+            said = timeout(time_max, goodbye) => match said {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "a connection broke as it was closed"),
+                Err(_elapsed) => debug!("a peer kept sending after it was refused"),
+            },
+            () = stopped(&mut self.stop), if !stopping => {}
+        }
+    }
+}
+
+/// Makes an answer say that the connection ends, where it does.
+fn finish(mut answer: Answer, progress: &Progress) -> Answer {
+    let hang_up = answer.extensions_mut().remove::<HangUp>().is_some();
+    if hang_up {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        progress.leave_unread();
+    }
+    answer
+}

@@ -1,0 +1,199 @@
+//! Who is connected, and who makes room for whom.
+//!
+//! A peer is a *stranger* until somebody vouches for it, as the sender that its token makes it. So many peers can be
+//! vouched for, and so many places are kept for strangers beside them. Whoever connects is let in as a stranger; where
+//! every place is taken, the oldest stranger leaves. Whoever is to be vouched for where no more can be takes the seat of
+//! an idle connection of a sender that holds more; else, below its share of the seats, that of a sender above its share,
+//! whose request is told so; else one of its own sender's that is idle. So nobody keeps others out: neither peers without a token, nor one sender
+//! that holds all of its connections busy.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::warn;
+
+use super::progress::Progress;
+use super::sampled::Sampled;
+use super::{Counts, Limits};
+
+/// One of several senders, or everybody where they are not told apart.
+pub(crate) type Sender = Option<usize>;
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub(crate) struct ConnectionLimit {
+    limits: Limits,
+    address: SocketAddr,
+    counts: Arc<Counts>,
+    table: Mutex<Table>,
+    log: Sampled,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    /// By number, which is the order in which they came.
+    connections: BTreeMap<u64, Entry>,
+    /// How many of them somebody has vouched for.
+    vouched: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    progress: Arc<Progress>,
+    /// As whom somebody has vouched for it; `None`: a stranger.
+    sender: Option<Sender>,
+}
+
+/// The place of one connection; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    number: u64,
+    limit: Arc<ConnectionLimit>,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.limit.table().remove(self.number);
+    }
+}
+
+impl Seat {
+    /// Vouches for the peer; whether there is a seat for it.
+    pub(crate) fn vouch(&self, sender: Sender) -> bool {
+        self.progress.is_vouched_as(sender) || self.limit.seat(self.number, sender)
+    }
+}
+
+impl ConnectionLimit {
+    pub(crate) fn new(limits: Limits, address: SocketAddr, counts: Arc<Counts>) -> Arc<Self> {
+        let (table, log) = (Mutex::default(), Sampled::default());
+        Arc::new(Self { limits, address, counts, table, log })
+    }
+
+    /// A stranger's place for a newcomer, and whether another was told to leave for it; `None`: nobody could be.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<(Seat, bool)> {
+        let mut table = self.table();
+        let places = self.limits.connections_max + self.limits.strangers_min;
+        let is_full = table.connections.len() >= places;
+        if is_full && !self.end_stranger(&mut table) {
+            self.counts.crowded.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let (number, progress) = (table.next, Arc::new(Progress::default()));
+        table.next += 1;
+        table.connections.insert(number, Entry { progress: Arc::clone(&progress), sender: None });
+        Some((Seat { number, limit: Arc::clone(self), progress }, is_full))
+    }
+
+    /// Ends the oldest stranger that has no request under way, else the one whose request has been for the longest.
+    fn end_stranger(&self, table: &mut Table) -> bool {
+        let strangers = || table.connections.iter().filter(|(_, entry)| entry.sender.is_none());
+        let idle = strangers().find(|(_, entry)| entry.progress.is_idle());
+        let busy = || {
+            strangers().filter(|(_, entry)| entry.progress.yields()).min_by_key(|(_, e)| e.progress.since())
+        };
+        let Some(number) = idle.or_else(busy).map(|(number, _)| *number) else { return false };
+        table.end(number);
+        self.tell("stranger");
+        true
+    }
+
+    /// Gives one of the connections a seat for those who are vouched for.
+    fn seat(&self, number: u64, sender: Sender) -> bool {
+        let mut table = self.table();
+        let Some(entry) = table.connections.get(&number) else { return false };
+        if entry.sender.is_none()
+            && table.vouched >= self.limits.connections_max
+            && !self.make_room(&mut table, sender)
+        {
+            self.counts.crowded.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        table.vouch(number, sender);
+        true
+    }
+
+    /// Takes a seat from one that is idle of a sender who holds more; else, for a sender below its share, from the
+    /// request that has been under way for the longest of one above; else from one that is idle of the sender's own.
+    fn make_room(&self, table: &mut Table, sender: Sender) -> bool {
+        let mut held = BTreeMap::<Sender, usize>::new();
+        table.seated().for_each(|(_, _, holder)| *held.entry(holder).or_default() += 1);
+        let own = held.get(&sender).copied().unwrap_or(0);
+        let share = self.limits.connections_max / (held.len() + usize::from(own == 0));
+        let holds = |holder: Sender| held.get(&holder).copied().unwrap_or(0);
+
+        let idle = || table.seated().filter(|(_, progress, _)| progress.is_idle());
+        let richer = idle().filter(|(_, _, holder)| holds(*holder) > own);
+        if let Some((number, ..)) =
+            richer.max_by_key(|(number, _, holder)| (holds(*holder), Reverse(*number)))
+        {
+            table.end(number);
+            self.tell("idle");
+            return true;
+        }
+        let above =
+            table.seated().filter(|(_, progress, holder)| progress.yields() && holds(*holder) > share);
+        let slowest = above.max_by_key(|(_, progress, holder)| (holds(*holder), Reverse(progress.since())));
+        if let Some((number, ..)) = slowest.filter(|_| own < share) {
+            table.displace(number);
+            self.tell("above its token's share");
+            return true;
+        }
+        let Some((number, ..)) = idle().find(|(_, _, holder)| *holder == sender) else { return false };
+        table.end(number);
+        self.tell("idle");
+        true
+    }
+
+    fn tell(&self, who: &'static str) {
+        self.counts.displaced.fetch_add(1, Ordering::Relaxed);
+        if let Some(hidden) = self.log.pass() {
+            let (address, seats) = (self.address, self.limits.connections_max);
+            warn!(%address, seats, who, hidden, "no seat is free: a connection was ended to make room for another");
+        }
+    }
+
+    /// Whoever holds the lock leaves the table whole.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Those who are vouched for, and as whom.
+    fn seated(&self) -> impl Iterator<Item = (u64, &Progress, Sender)> {
+        self.connections.iter().filter_map(|(number, entry)| Some((*number, &*entry.progress, entry.sender?)))
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.connections.remove(&number)?;
+        self.vouched -= usize::from(entry.sender.is_some());
+        Some(entry)
+    }
+
+    fn end(&mut self, number: u64) {
+        if let Some(entry) = self.remove(number) {
+            entry.progress.end();
+        }
+    }
+
+    /// Makes a stranger of one whose request is then told so.
+    fn displace(&mut self, number: u64) {
+        if let Some(entry) = self.connections.get_mut(&number) {
+            self.vouched -= usize::from(entry.sender.take().is_some());
+            entry.progress.displace();
+        }
+    }
+
+    fn vouch(&mut self, number: u64, sender: Sender) {
+        if let Some(entry) = self.connections.get_mut(&number) {
+            self.vouched += usize::from(entry.sender.replace(sender).is_none());
+            entry.progress.vouch(sender);
+        }
+    }
+}
