@@ -239,7 +239,7 @@ fn plan() -> Plan {
         heartbeat: false,
     };
     Plan {
-        router: Router::new(&[(ConnectionId(0), &connection)]),
+        router: Router::new(&[(ConnectionId(0), connection.app_groups())]),
         layout: Arc::new(Layout::new(&tags::Settings {
             include,
             static_tags: Vec::new(),

@@ -34,6 +34,9 @@ const WRONG_CONFIGURATION: u8 = 78;
 /// Where `top` looks if nobody says otherwise: the default of `admin.listen`.
 const TOP_URL: &str = "http://127.0.0.1:8081";
 
+/// Who asks, in the requests to Datadog.
+const USER_AGENT: &str = concat!("braze-datadog/", env!("CARGO_PKG_VERSION"));
+
 /// How long a complaint waits for its reader.
 const COMPLAINT_LIMIT: Duration = Duration::from_secs(1);
 
@@ -140,7 +143,7 @@ fn watch(arguments: TopArguments) -> Result<(), Failure> {
 fn network(connections: &[Connection]) -> Result<Network, Failure> {
     let uses_tls =
         |connection: &Connection| !connection.dry_run && connection.site.base_url.starts_with("https:");
-    Network::start(connections.iter().any(uses_tls)).map_err(|error| match error {
+    Network::start(USER_AGENT, connections.iter().any(uses_tls)).map_err(|error| match error {
         HttpError::Proxy(error) => Failure::configuration(error),
         error => Failure::failed(error),
     })

@@ -1,25 +1,10 @@
 //! The only place that reads the clocks. Everything else is told the time.
 
+pub use datadog_points::client::within;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// A timer that comes later than this comes late: the process was stopped, or had no processor.
-const LATE: Duration = Duration::from_millis(5);
-
-/// Waits for `future`, but not longer than `limit`. Where the timer itself comes late, because the process was stopped,
-/// say, what `future` waits for may be there already, but unread: then it gets `look_again` more, once.
-pub async fn within<F: Future>(limit: Duration, look_again: Duration, future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    let deadline = tokio::time::Instant::now() + limit;
-    if let Ok(output) = tokio::time::timeout_at(deadline, &mut future).await {
-        return Some(output);
-    }
-    if deadline.elapsed() < LATE {
-        return None;
-    }
-    tokio::time::timeout(look_again, future).await.ok()
-}
 
 /// Tells the wall clock's time, and a time that never steps back.
 #[derive(Debug, Clone)]

@@ -3,7 +3,6 @@
 
 mod counter;
 mod group;
-mod shared_dedup;
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::counter::{Counter, Now};
 pub use self::group::Group;
-use self::shared_dedup::SharedDedup;
 use crate::aggregate::tags::Layout;
 use crate::aggregate::{self, Aggregator};
 use crate::clock::Clock;
@@ -23,6 +21,7 @@ use crate::event::Malformed;
 use crate::event::decode::Decoder;
 use crate::route::Router;
 use crate::stats::Stats;
+use send_counts::shared_dedup::SharedDedup;
 
 /// How many groups of deliveries a lane has in hand, the one it works on included: enough to stay busy while the
 /// pipeline is elsewhere. It bounds the memory for bodies: lanes times this times the largest group.

@@ -5,22 +5,23 @@
 //! or a leaf beside it. ARCHITECTURE.md draws the map and names the invariants.
 
 pub mod admin;
-pub mod aggregate;
+pub use send_counts::{aggregate, dedup, route};
 pub mod app;
 pub mod catalogue;
 pub mod clock;
 pub mod config;
+pub mod connection;
 pub mod datadog;
-pub mod dedup;
-pub mod dns;
 pub use braze_events as event;
+pub use datadog_points::resolver as dns;
+pub mod key_monitor;
 pub mod lane;
 pub mod ledger;
+pub mod monitors;
 pub mod pipeline;
 pub mod push;
 pub use braze_events::{app_group, decompress};
 pub mod queue;
-pub mod route;
 pub mod signal;
 pub mod stats;
 pub mod telemetry;

@@ -10,8 +10,13 @@
 //! - What the queue could not acknowledge any more is not sent: it stays there, for the next start to count.
 
 mod acknowledge;
+pub mod collapse;
+pub mod encode;
 mod flush;
+pub mod heartbeat;
 mod names;
+pub mod preview;
+pub mod rejudge;
 mod report;
 mod run;
 mod settle;

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use braze_datadog::datadog::http::{HttpIntake, LookUp, Network, Proxies, Resolver, Settings};
 use braze_datadog::datadog::outcome::Outcome;
-use braze_datadog::datadog::payload::{Limits, Payload, Splitter, Times};
+use braze_datadog::datadog::payload::{Limits, Payload, PayloadWriter, Times};
 use braze_datadog::datadog::site::Site;
 use braze_datadog::datadog::{ApiKey, Connection, Intake as _};
+use braze_datadog::stats::DropReason;
 
 use support::events::Events;
 use support::forwarder::{Configuration, Finished};
@@ -55,7 +56,7 @@ fn connection(url: &str) -> Arc<Connection> {
 /// One series with so many sends.
 fn payload(sends: u64) -> Payload {
     let mut payloads = Vec::new();
-    let mut splitter = Splitter::new(Limits::default());
+    let mut splitter = PayloadWriter::new(Limits::default());
     let write = |raw: &mut Vec<u8>| {
         let now = unix_now();
         write!(raw, r#"{{"metric":"braze.messaging.sent","type":"distribution","tags":["campaign_id:a"],"points":[[{now},[{sends}]]]}}"#)
@@ -67,14 +68,14 @@ fn payload(sends: u64) -> Payload {
 }
 
 fn intake(timeout: Duration) -> HttpIntake {
-    let network = Network::new(Resolver::start().unwrap(), Proxies::default(), true).unwrap();
+    let network = Network::new("test", Resolver::start().unwrap(), Proxies::default(), true).unwrap();
     HttpIntake::new(Settings { timeout, connection_age_max: AGE }, &network).unwrap()
 }
 
 /// An intake whose names are looked up in this way.
 fn intake_with(timeout: Duration, connection_age_max: Duration, look_up: Arc<LookUp>) -> HttpIntake {
     let resolver = Resolver::start_with(move |host: &str| look_up(host)).unwrap();
-    let network = Network::new(resolver, Proxies::default(), true).unwrap();
+    let network = Network::new("test", resolver, Proxies::default(), true).unwrap();
     HttpIntake::new(Settings { timeout, connection_age_max }, &network).unwrap()
 }
 
@@ -97,7 +98,7 @@ async fn submit(timeout: Duration, behaviour: Behaviour) -> Outcome {
 /// The detail of a drop, which tells neither the key nor more of an answer than a kibibyte.
 fn dropped(outcome: Outcome, label: &str) -> String {
     let Outcome::Dropped { reason, detail } = outcome else { panic!("accepted instead of {label}") };
-    assert_eq!(reason.label(), label, "{detail}");
+    assert_eq!(DropReason::from(reason).label(), label, "{detail}");
     assert!(!detail.contains(KEY), "{detail}");
     assert!(detail.len() <= 1024 + 150, "{} bytes: {detail}", detail.len());
     detail

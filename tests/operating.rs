@@ -51,6 +51,7 @@ fn literals(text: &str) -> Vec<String> {
 fn messages() -> Vec<String> {
     let mut code = Vec::new();
     sources(&root().join("src"), &mut code);
+    sources(&root().join("crates"), &mut code);
     let calls = code.iter().flat_map(|code| code.split("error!(").skip(1));
     let written = calls.filter_map(|arguments| literals(arguments).pop());
     let fixed = |message: String| {
@@ -127,7 +128,7 @@ fn part(paths: &[&str]) -> Vec<String> {
 
 /// What a function of a type gives, as in `Type::Case => "label"`.
 fn labels(of: &str, function: &str) -> BTreeSet<String> {
-    let (all, head, path) = (part(&[""]), format!("\nimpl {of} {{\n"), format!("{of}::"));
+    let (all, head, path) = (part(&["", "../crates"]), format!("\nimpl {of} {{\n"), format!("{of}::"));
     let body = all.iter().find_map(|code| code.split_once(&*head)).unwrap().1;
     let (_, body) = body.split_once(&format!("fn {function}(self)")).unwrap();
     let cases = body.split("\n    }\n").next().unwrap().split(&*path).skip(1);

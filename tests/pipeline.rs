@@ -20,6 +20,7 @@ use braze_datadog::datadog::{ApiKey, Connection};
 use braze_datadog::pipeline::{Command, Ended, Pipeline, Settings};
 use braze_datadog::stats::{DropReason, Stats};
 use braze_datadog::{dedup, lane};
+use datadog_points::outcome::FailureReason;
 use proptest::prelude::*;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -229,12 +230,14 @@ async fn nothing_is_acknowledged_before_every_batch_that_answers_for_it_has_an_o
 
 #[tokio::test]
 async fn a_request_that_fails_is_dropped_once_and_booked_with_its_reason() {
-    for reason in [DropReason::Http400, DropReason::Http403, DropReason::Http5xx, DropReason::Connect] {
+    for reason in
+        [FailureReason::Http400, FailureReason::Http403, FailureReason::Http5xx, FailureReason::Connect]
+    {
         let mut rig = Rig::of_two(settings());
         rig.intake.set("a", Behaviour::Refuse(reason));
         let mut queue = FakeQueue::new(bodies(2));
         rig.run(&mut queue).await;
-        assert_eq!(rig.dropped("a"), HashMap::from([(reason, 10)]));
+        assert_eq!(rig.dropped("a"), HashMap::from([(reason.into(), 10)]));
         assert_eq!(rig.intake.total("a"), 10, "each send went out exactly once");
         assert_eq!(rig.intake.total("b"), 10);
         assert_eq!(queue.acknowledged(), 2, "a drop is an outcome");
@@ -591,7 +594,7 @@ async fn five_hundred_connections_each_get_their_own_sends() {
 fn behaviour() -> impl Strategy<Value = Behaviour> {
     prop_oneof![
         3 => Just(Behaviour::Accept),
-        1 => Just(Behaviour::Refuse(DropReason::Http5xx)),
+        1 => Just(Behaviour::Refuse(FailureReason::Http5xx)),
         1 => Just(Behaviour::Hang),
         1 => (0u64..80).prop_map(|ms| Behaviour::Slow(Duration::from_millis(ms))),
     ]

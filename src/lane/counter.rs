@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use super::shared_dedup::{Asked, SharedDedup};
 use super::{Plan, Settings};
 use crate::aggregate::Aggregator;
 use crate::aggregate::keyed::Keyed;
@@ -17,6 +16,7 @@ use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent, Skipped};
 use crate::queue::Source;
 use crate::route::ConnectionId;
 use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
+use send_counts::shared_dedup::{Asked, SharedDedup};
 
 /// How many sends are settled together: enough for their waits to overlap, few enough that they stay in the
 /// first two levels of the cache.
@@ -304,7 +304,7 @@ mod tests {
         let tags =
             tags::Settings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
         let plan = Arc::new(Plan {
-            router: Router::new(&[(ConnectionId(0), &connection)]),
+            router: Router::new(&[(ConnectionId(0), connection.app_groups())]),
             layout: Arc::new(Layout::new(&tags)),
             connection_names: vec![connection.name.as_ref().into()],
         });

@@ -12,7 +12,7 @@ use crate::aggregate::tags::TagText;
 use crate::catalogue::{Catalogue, RequestNumber};
 use crate::clock::Clock;
 use crate::datadog::Connection;
-use crate::datadog::encode::encode_with;
+use crate::datadog::encode::encode;
 use crate::datadog::heartbeat::Heartbeat;
 use crate::datadog::payload::{Limits, Payload};
 use crate::datadog::preview::preview;
@@ -170,7 +170,7 @@ impl Batch<'_> {
         // Payloads come in the order of the series, the heartbeat first.
         let (mut gone, mut left, mut ahead) = (Ok(()), numbers, usize::from(heartbeat.is_some()));
         let (metric, limits) = (&connection.metric, Limits::default());
-        encode_with(merged, numbers, metric, heartbeat.as_ref(), limits, |payload| {
+        encode(merged, numbers, metric, heartbeat.as_ref(), limits, |payload| {
             let taken = payload.series.saturating_sub(std::mem::take(&mut ahead));
             let (series, rest) = left.split_at(taken.min(left.len()));
             left = rest;

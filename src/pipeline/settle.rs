@@ -11,7 +11,7 @@ use super::submit::{self, InFlight, Judge, Landed, Submitted};
 use super::{Ended, Phase, Pipeline, Run};
 use crate::aggregate::window::Window;
 use crate::catalogue::{LastOutcome, RequestNumber};
-use crate::datadog::outcome::Outcome;
+use crate::datadog::outcome::{FailureReason, Outcome};
 use crate::datadog::payload::Payload;
 use crate::datadog::{Connection, Intake};
 use crate::ledger::{ClaimId, Unpaired};
@@ -79,7 +79,7 @@ impl<I: Intake> Pipeline<I> {
             Err(error) if error.is_cancelled() => (error.id(), shut_down().into()),
             Err(error) => {
                 let detail = format!("the request panicked: {error}");
-                (error.id(), Outcome::dropped(DropReason::Defect, detail).into())
+                (error.id(), Outcome::dropped(FailureReason::Defect, detail).into())
             }
         };
         let flight = self.in_flight.remove(&task).ok_or(Unpaired)?;
@@ -100,7 +100,7 @@ impl<I: Intake> Pipeline<I> {
         }
         let mut dropped = if late < early { Some(DropReason::Early) } else { Some(DropReason::Late) };
         if let Some(outcome) = outcome {
-            dropped = outcome.reason();
+            dropped = outcome.reason().map(DropReason::from);
             let words = self.tell(flight, sent, outcome);
             self.book(run, flight, sent, dropped, &words)?;
             if let Some(summary) = summary_of(run, flight.claim) {
@@ -147,7 +147,7 @@ impl<I: Intake> Pipeline<I> {
                 format!("accepted, with errors in the answer: {detail}")
             }
             Outcome::Dropped { reason, detail } => {
-                let label = reason.label();
+                let label = DropReason::from(*reason).label();
                 if sends == 0 {
                     tracing::warn!(connection = %name, %site, reason = label, sends, detail = %detail, "a heartbeat was dropped");
                 } else {
@@ -195,5 +195,5 @@ pub(super) fn summary_of(run: &mut Run, claim: ClaimId) -> Option<&mut FlushSumm
 }
 
 fn shut_down() -> Outcome {
-    Outcome::dropped(DropReason::Shutdown, "stopped before there was an answer")
+    Outcome::dropped(FailureReason::Shutdown, "stopped before there was an answer")
 }

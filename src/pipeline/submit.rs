@@ -11,14 +11,13 @@ use crate::aggregate::tags::Layout;
 use crate::aggregate::window::Window;
 use crate::catalogue::RequestNumber;
 use crate::clock::{Clock, within};
-use crate::datadog::outcome::Outcome;
+use crate::datadog::outcome::{FailureReason, Outcome};
 use crate::datadog::payload::Payload;
 use crate::datadog::rejudge::{Rejudged, rejudge};
 use crate::datadog::{Connection, Intake};
 use crate::lane::Plan;
 use crate::ledger::ClaimId;
 use crate::route::{ConnectionId, Router};
-use crate::stats::DropReason;
 use crate::telemetry::Printer;
 
 /// How many requests one connection has under way at once. A flush of the default 100,000 series makes about
@@ -85,7 +84,7 @@ pub(super) async fn submit<I: Intake>(
             let detail = format!(
                 "waited {limit:?} (flush.timeout) for a turn behind {REQUESTS_MAX} requests under way"
             );
-            return Some(Outcome::dropped(DropReason::Timeout, detail).into());
+            return Some(Outcome::dropped(FailureReason::Timeout, detail).into());
         }
     };
     let Rejudged { payload, late, early } = rejudge(payload, &judge.window, judge.clock.unix_seconds());
@@ -94,7 +93,7 @@ pub(super) async fn submit<I: Intake>(
     let outcome = within(limit + GRACE, LOOK_AGAIN, intake.submit(connection, payload)).await;
     drop(turn);
     let outcome = outcome.unwrap_or_else(|| {
-        Outcome::dropped(DropReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
+        Outcome::dropped(FailureReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     });
     Some(Landed { outcome: Some(outcome), late, early })
 }
@@ -148,7 +147,8 @@ impl Registry {
     /// The plan for the lanes.
     pub(super) fn plan(&self, layout: Arc<Layout>) -> Plan {
         let numbered = (0u32..).map(ConnectionId).zip(&self.connections).zip(&self.active);
-        let served: Vec<_> = numbered.filter(|(_, active)| **active).map(|((id, c), _)| (id, &**c)).collect();
+        let served: Vec<_> =
+            numbered.filter(|(_, active)| **active).map(|((id, c), _)| (id, c.app_groups())).collect();
         let router = Router::new(&served);
         let connection_names = self.connections.iter().map(|connection| (*connection.name).into()).collect();
         Plan { router, layout, connection_names }

@@ -10,7 +10,7 @@ use braze_datadog::datadog::outcome::Outcome;
 use braze_datadog::datadog::payload::Payload;
 use braze_datadog::datadog::{Connection, Intake};
 use braze_datadog::queue::{Delivery, Framing, Queue, QueueError, Receipt, Source};
-use braze_datadog::stats::DropReason;
+use datadog_points::outcome::FailureReason;
 use tokio::sync::{Notify, Semaphore};
 
 /// A queue in memory. [`FakeQueue::reopen`] is what a restart of the process does to a real one.
@@ -147,7 +147,7 @@ impl Queue for FakeQueue {
 #[derive(Debug, Clone)]
 pub(crate) enum Behaviour {
     Accept,
-    Refuse(DropReason),
+    Refuse(FailureReason),
     /// Never answers.
     Hang,
     Slow(Duration),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-use super::super::outcome::{Outcome, classify};
-use crate::stats::DropReason;
+use crate::outcome::FailureReason;
+use crate::outcome::{Outcome, classify};
 
 /// How much of an answer's body is read: enough for Datadog's sentence, too little for an endless body.
 pub(super) const ANSWER_BYTES_MAX: usize = 1024;
@@ -37,8 +37,8 @@ pub(super) async fn outcome(mut answer: reqwest::Response, key: &[u8], left: Dur
     let body = beginning(&mut answer, ANSWER_BYTES_MAX + key.len(), wait).await;
     let Some(reason) = classify(status.as_u16()) else { return accepted(body, key) };
     let hint = match reason {
-        DropReason::Http403 => " (is the API key valid on this site?)",
-        DropReason::HttpUnexpected => " (Datadog answers 202; is this Datadog's intake?)",
+        FailureReason::Http403 => " (is the API key valid on this site?)",
+        FailureReason::HttpUnexpected => " (Datadog answers 202; is this Datadog's intake?)",
         _ => "",
     };
     let text = told(body, key);

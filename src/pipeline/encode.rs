@@ -1,22 +1,14 @@
-//! Writes series as the JSON that Datadog's `POST /api/v1/distribution_points` takes.
+//! A connection's part of a cut, as payloads.
 
+use datadog_points::payload::{Limits, Metric, Payload, PayloadWriter};
+
+use super::heartbeat::{self, Heartbeat};
 use crate::aggregate::tags::TagText;
 use crate::aggregate::{Aggregator, Point};
 
-use super::heartbeat::{self, Heartbeat};
-use super::payload::{Limits, Payload, Splitter, Times};
-
-/// The largest value that goes into one number. Datadog documents 32-bit metric values, and a 32-bit float
-/// is exact up to here; a greater count is written as several values, whose sum is exact.
-pub const VALUE_MAX: u64 = 1 << 24;
-
-/// Encodes the series with the given numbers under `metric` and hands the payloads to `done`, in order.
-pub fn encode(cut: &Aggregator, numbers: &[u32], metric: &str, limits: Limits, done: impl FnMut(Payload)) {
-    encode_with(cut, numbers, metric, None, limits, done);
-}
-
-/// As [`encode`], behind a heartbeat, which stands for no send.
-pub fn encode_with(
+/// Encodes the series with the given numbers under `metric`, behind a heartbeat, which stands for no send, and hands the
+/// payloads to `done`, in order.
+pub fn encode(
     cut: &Aggregator,
     numbers: &[u32],
     metric: &str,
@@ -24,91 +16,23 @@ pub fn encode_with(
     limits: Limits,
     mut done: impl FnMut(Payload),
 ) {
-    let mut splitter = Splitter::new(limits);
-    if let Some(heartbeat) = heartbeat {
-        splitter.add(
-            0,
-            Times::at(u64::from(heartbeat.time)),
-            |raw| write_heartbeat(raw, heartbeat),
-            &mut done,
-        );
+    let mut writer = PayloadWriter::new(limits);
+    if let Some(Heartbeat { tags, time }) = heartbeat {
+        let tags = tags.iter().map(|tag| (tag.as_bytes(), &b""[..]));
+        writer.series(&Metric::new(heartbeat::METRIC), tags, [(*time, 1)], 0, &mut done);
     }
+    let metric = Metric::new(metric);
     let mut tags: Vec<TagText<'_>> = Vec::new();
     let mut points: Vec<Point> = Vec::new();
-    let mut head = br#"{"metric":""#.to_vec();
-    write_escaped(&mut head, metric.as_bytes());
-    head.extend_from_slice(br#"","type":"distribution","tags":["#);
     for number in numbers {
         let series = cut.series(*number as usize);
         cut.layout().tags(&mut tags, series.key, &series.attributes);
         series.points(&mut points);
-        let write = |raw: &mut Vec<u8>| {
-            raw.extend_from_slice(&head);
-            write_tags(raw, &tags);
-            raw.extend_from_slice(br#"],"points":["#);
-            write_points(raw, &points);
-            raw.extend_from_slice(b"]}");
-        };
-        let time = |point: Option<&Point>| point.map_or(0, |point| u64::from(point.bucket));
-        let times = Times { oldest: time(points.first()), newest: time(points.last()) };
-        splitter.add(series.sends(), times, write, &mut done);
+        let tags = tags.iter().map(|tag| (tag.key, tag.value));
+        let points = points.iter().map(|point| (point.bucket, point.sends));
+        writer.series(&metric, tags, points, series.sends(), &mut done);
     }
-    splitter.finish(&mut done);
-}
-
-fn write_heartbeat(raw: &mut Vec<u8>, heartbeat: &Heartbeat) {
-    raw.extend_from_slice(br#"{"metric":""#);
-    raw.extend_from_slice(heartbeat::METRIC.as_bytes());
-    raw.extend_from_slice(br#"","type":"distribution","tags":["#);
-    let tags = heartbeat.tags.iter().map(|tag| TagText { key: tag.as_bytes(), value: b"" });
-    write_tags(raw, &tags.collect::<Vec<_>>());
-    raw.extend_from_slice(br#"],"points":["#);
-    write_points(raw, &[Point { bucket: heartbeat.time, sends: 1 }]);
-    raw.extend_from_slice(b"]}");
-}
-
-fn write_tags(raw: &mut Vec<u8>, tags: &[TagText<'_>]) {
-    for (number, tag) in tags.iter().enumerate() {
-        raw.extend_from_slice(if number == 0 { b"\"" } else { b",\"" });
-        write_escaped(raw, tag.key);
-        write_escaped(raw, tag.value);
-        raw.push(b'"');
-    }
-}
-
-fn write_points(raw: &mut Vec<u8>, points: &[Point]) {
-    let mut digits = itoa::Buffer::new();
-    for (number, point) in points.iter().enumerate() {
-        raw.extend_from_slice(if number == 0 { b"[" } else { b",[" });
-        raw.extend_from_slice(digits.format(point.bucket).as_bytes());
-        raw.extend_from_slice(b",[");
-        let mut left = point.sends;
-        while left > VALUE_MAX {
-            raw.extend_from_slice(digits.format(VALUE_MAX).as_bytes());
-            raw.push(b',');
-            left -= VALUE_MAX;
-        }
-        raw.extend_from_slice(digits.format(left).as_bytes());
-        raw.extend_from_slice(b"]]");
-    }
-}
-
-/// Appends UTF-8 text as the inside of a JSON string.
-fn write_escaped(raw: &mut Vec<u8>, text: &[u8]) {
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
-        raw.extend_from_slice(&rest[..at]);
-        match rest[at] {
-            byte @ (b'"' | b'\\') => raw.extend_from_slice(&[b'\\', byte]),
-            byte => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                raw.extend_from_slice(b"\\u00");
-                raw.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            }
-        }
-        rest = &rest[at + 1..];
-    }
-    raw.extend_from_slice(rest);
+    writer.finish(&mut done);
 }
 
 #[cfg(test)]
@@ -121,6 +45,8 @@ mod tests {
     use foldhash::fast::RandomState;
     use proptest::prelude::*;
     use serde_json::Value;
+
+    use datadog_points::payload::VALUE_MAX;
 
     use super::*;
     use crate::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
@@ -152,7 +78,7 @@ mod tests {
     fn payloads(cut: &Aggregator, limits: Limits) -> Vec<Payload> {
         let numbers: Vec<u32> = (0..u32::try_from(cut.len()).unwrap()).collect();
         let mut payloads = Vec::new();
-        encode(cut, &numbers, "braze.messaging.sent", limits, |payload| payloads.push(payload));
+        encode(cut, &numbers, "braze.messaging.sent", None, limits, |payload| payloads.push(payload));
         payloads
     }
 
@@ -207,16 +133,6 @@ mod tests {
     }
 
     #[test]
-    fn a_count_beyond_two_to_the_24_is_written_as_several_values() {
-        let mut raw = Vec::new();
-        write_points(
-            &mut raw,
-            &[Point { bucket: 7, sends: 2 * VALUE_MAX + 3 }, Point { bucket: 8, sends: VALUE_MAX }],
-        );
-        assert_eq!(raw, b"[7,[16777216,16777216,3]],[8,[16777216]]");
-    }
-
-    #[test]
     fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
         let mut aggregator = aggregator(&[]);
         let heartbeat = Heartbeat::new("acme", &["say:\"hi\"".into()], 123);
@@ -229,7 +145,7 @@ mod tests {
         });
         let encoded = |numbers: &[u32], limits| {
             let mut payloads = Vec::new();
-            encode_with(&aggregator, numbers, "m", Some(&heartbeat), limits, |one| payloads.push(one));
+            encode(&aggregator, numbers, "m", Some(&heartbeat), limits, |one| payloads.push(one));
             payloads
         };
         let alone = encoded(&[], Limits::default());
@@ -239,7 +155,7 @@ mod tests {
         record(&mut aggregator, "c1", "One", 100);
         let encoded = |limits| {
             let mut payloads = Vec::new();
-            encode_with(&aggregator, &[0], "m", Some(&heartbeat), limits, |one| payloads.push(one));
+            encode(&aggregator, &[0], "m", Some(&heartbeat), limits, |one| payloads.push(one));
             payloads
         };
         let beside = encoded(Limits::default());

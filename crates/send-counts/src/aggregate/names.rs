@@ -337,7 +337,7 @@ mod tests {
 
     use super::super::tests::{Recorder, send};
     use super::*;
-    use crate::event::Field;
+    use braze_events::Field;
 
     #[test]
     fn a_missing_name_is_filled_from_what_was_seen_in_an_earlier_flush() {

@@ -52,7 +52,7 @@ pub fn stored_value(key: &str, value: &str) -> String {
 }
 
 /// Puts the tag that `parts` make together into `stored`, as Datadog stores it, in place of what was there.
-pub(super) fn store(stored: &mut String, parts: &[&str]) {
+pub fn store(stored: &mut String, parts: &[&str]) {
     stored.clear();
     let mut characters = 0;
     for character in parts.iter().flat_map(|part| part.chars()).map(stored_character) {

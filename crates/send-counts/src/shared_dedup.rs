@@ -9,7 +9,7 @@ use crate::dedup::{self, Dedup, IdHash, IdHasher};
 /// Argued exception to "state has one owner": each shard is locked for about a microsecond a group of sends, so
 /// that lanes hardly ever meet; to send every id to a thread that owns it costs more than to lock.
 #[derive(Debug)]
-pub(super) struct SharedDedup {
+pub struct SharedDedup {
     hasher: IdHasher,
     /// A power of two; none when deduplication is off.
     shards: Box<[Mutex<Dedup>]>,
@@ -17,7 +17,7 @@ pub(super) struct SharedDedup {
 
 /// The ids of a group of sends, and what was said of them.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub struct Asked {
     /// By shard: the id, and its place in the group.
     by_shard: Box<[Vec<(IdHash, usize)>]>,
     /// By place: whether the id is new.
@@ -28,14 +28,14 @@ pub(super) struct Asked {
 
 impl Asked {
     /// How many ids were forgotten before the window was over since this was last asked.
-    pub(super) fn take_forgotten_early(&mut self) -> u64 {
+    pub fn take_forgotten_early(&mut self) -> u64 {
         std::mem::take(&mut self.forgotten_early)
     }
 }
 
 impl SharedDedup {
     /// For so many lanes.
-    pub(super) fn new(settings: dedup::Settings, lanes: usize) -> Self {
+    pub fn new(settings: dedup::Settings, lanes: usize) -> Self {
         let shards = if settings.window.is_zero() { 0 } else { (lanes * SHARDS_A_LANE).next_power_of_two() };
         let each = dedup::Settings { max_ids: settings.max_ids.div_ceil(shards.max(1)), ..settings };
         Self {
@@ -45,7 +45,7 @@ impl SharedDedup {
     }
 
     /// No ids yet.
-    pub(super) fn asked(&self) -> Asked {
+    pub fn asked(&self) -> Asked {
         Asked {
             by_shard: self.shards.iter().map(|_| Vec::new()).collect(),
             new: Vec::new(),
@@ -55,7 +55,7 @@ impl SharedDedup {
 
     /// Adds an id to a group.
     #[inline]
-    pub(super) fn ask(&self, asked: &mut Asked, id: &[u8]) {
+    pub fn ask(&self, asked: &mut Asked, id: &[u8]) {
         let place = asked.new.len();
         asked.new.push(true);
         if !self.shards.is_empty() {
@@ -68,7 +68,7 @@ impl SharedDedup {
 
     /// Remembers the ids of a group, empties it and says of each, in order, whether it is new. Of ids that are equal
     /// the first is.
-    pub(super) fn answer<'a>(
+    pub fn answer<'a>(
         &self,
         asked: &'a mut Asked,
         now_milliseconds: u64,

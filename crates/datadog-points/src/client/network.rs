@@ -9,7 +9,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::proxies::{Proxies, ProxyError};
 use super::sentence;
-use crate::dns::{Patient, Resolver};
+use crate::resolver::{Patient, Resolver};
 
 /// What to do where TLS trusts nobody.
 const CERTIFICATES: &str = "are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?";
@@ -46,6 +46,7 @@ pub struct Network {
     tls: ClientConfig,
     /// Why TLS trusts nobody.
     no_roots: Option<Arc<str>>,
+    user_agent: &'static str,
 }
 
 impl Network {
@@ -54,16 +55,21 @@ impl Network {
     ///
     /// # Errors
     /// When one of them can't be used, or the system gives no thread.
-    pub fn start(is_needed: bool) -> Result<Self, HttpError> {
+    pub fn start(user_agent: &'static str, is_needed: bool) -> Result<Self, HttpError> {
         let proxies = Proxies::from_environment()?;
-        Self::new(Resolver::start().map_err(HttpError::Thread)?, proxies, is_needed)
+        Self::new(user_agent, Resolver::start().map_err(HttpError::Thread)?, proxies, is_needed)
     }
 
     /// As [`Network::start`], with these names and proxies.
     ///
     /// # Errors
     /// When TLS `is_needed` and can't be used.
-    pub fn new(resolver: Resolver, proxies: Proxies, is_needed: bool) -> Result<Self, HttpError> {
+    pub fn new(
+        user_agent: &'static str,
+        resolver: Resolver,
+        proxies: Proxies,
+        is_needed: bool,
+    ) -> Result<Self, HttpError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let error = |error: rustls::Error| HttpError::Client(error.to_string());
         let builder = || {
@@ -78,7 +84,7 @@ impl Network {
                 (nobody.with_no_client_auth(), Some(reason.to_string().into()))
             }
         };
-        Ok(Self { resolver: Arc::new(resolver), proxies, tls, no_roots })
+        Ok(Self { resolver: Arc::new(resolver), proxies, tls, no_roots, user_agent })
     }
 
     /// Why nothing can be sent to `base_url`, if TLS is the reason.
@@ -111,7 +117,7 @@ impl Network {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            .user_agent(concat!("braze-datadog/", env!("CARGO_PKG_VERSION")));
+            .user_agent(self.user_agent);
         self.proxies.apply(builder).map_err(error)?.build().map_err(error)
     }
 }

@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use super::tags::{self, DIMENSIONS};
 use super::{Aggregator, Point, Span, saturate, store};
-use crate::event::SendEvent;
 use crate::route::ConnectionId;
+use braze_events::SendEvent;
 
 /// Bytes that a processor fetches at once.
 const CACHE_LINE: usize = 64;

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::app_group;
-use crate::datadog::Connection;
+use braze_events::app_group;
 
 /// The number of a connection within the running process. It keeps its number over reloads, and a number
 /// is never given to another connection.
@@ -26,6 +25,15 @@ pub struct Route {
     pub app_group_name: Box<str>,
 }
 
+/// The app groups that a connection serves.
+#[derive(Debug, Clone, Copy)]
+pub struct AppGroups<'a> {
+    /// Their ids; empty: every app group that no other connection names.
+    pub ids: &'a [Box<str>],
+    /// Names by id, for events that carry none.
+    pub names: &'a HashMap<Box<str>, Box<str>>,
+}
+
 /// Finds the connection of an app group.
 #[derive(Debug, Clone, Default)]
 pub struct Router {
@@ -36,18 +44,18 @@ pub struct Router {
 impl Router {
     /// A router over `connections`. The configuration has made sure that no app group has two and that at
     /// most one has none; should it happen all the same, the first wins.
-    pub fn new(connections: &[(ConnectionId, &Connection)]) -> Self {
+    pub fn new(connections: &[(ConnectionId, AppGroups<'_>)]) -> Self {
         let mut router = Self::default();
-        for (id, connection) in connections {
-            let names = names(connection);
-            for app_group_id in &connection.app_group_ids {
+        for (id, served) in connections {
+            let names = names(*served);
+            for app_group_id in served.ids {
                 let name = names.get(&app_group::canonical(app_group_id)).map(|(_, name)| Box::from(*name));
                 router.add(app_group_id, Route { connection: *id, app_group_name: name.unwrap_or_default() });
             }
         }
-        if let Some((id, connection)) = connections.iter().find(|(_, c)| c.app_group_ids.is_empty()) {
+        if let Some((id, served)) = connections.iter().find(|(_, served)| served.ids.is_empty()) {
             router.catch_all = Some(Route { connection: *id, app_group_name: Box::default() });
-            for (app_group_id, name) in names(connection).into_values() {
+            for (app_group_id, name) in names(*served).into_values() {
                 router.add(app_group_id, Route { connection: *id, app_group_name: name.into() });
             }
         }
@@ -73,37 +81,34 @@ impl Router {
 }
 
 /// The names of a connection's app groups, by their ids as they are compared; each with its id as it is written.
-fn names(connection: &Connection) -> HashMap<Box<str>, (&str, &str)> {
-    let names = connection.app_group_names.iter();
-    names.map(|(id, name)| (app_group::canonical(id), (&**id, &**name))).collect()
+fn names(served: AppGroups<'_>) -> HashMap<Box<str>, (&str, &str)> {
+    served.names.iter().map(|(id, name)| (app_group::canonical(id), (&**id, &**name))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datadog::{ApiKey, site::Site};
 
-    fn connection(name: &str, app_groups: &[&str], names: &[(&str, &str)]) -> Connection {
+    struct Connection {
+        ids: Vec<Box<str>>,
+        names: HashMap<Box<str>, Box<str>>,
+    }
+
+    fn connection(app_groups: &[&str], names: &[(&str, &str)]) -> Connection {
         Connection {
-            name: name.into(),
-            site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
-            api_key: ApiKey::new("k"),
-            app_group_ids: app_groups.iter().map(|id| (*id).into()).collect(),
-            app_group_names: names.iter().map(|(id, name)| ((*id).into(), (*name).into())).collect(),
-            metric: "m".into(),
-            dry_run: false,
-            heartbeat: false,
+            ids: app_groups.iter().map(|id| (*id).into()).collect(),
+            names: names.iter().map(|(id, name)| ((*id).into(), (*name).into())).collect(),
         }
     }
 
     fn router(connections: &[Connection]) -> Router {
-        Router::new(&(0u32..).map(ConnectionId).zip(connections).collect::<Vec<_>>())
+        let served = connections.iter().map(|Connection { ids, names }| AppGroups { ids, names });
+        Router::new(&(0u32..).map(ConnectionId).zip(served).collect::<Vec<_>>())
     }
 
     #[test]
     fn an_app_group_goes_to_the_connection_that_names_it_and_the_rest_to_the_catch_all() {
-        let router =
-            router(&[connection("a", &[], &[("z", "Zed")]), connection("b", &["x", "y"], &[("x", "Ex")])]);
+        let router = router(&[connection(&[], &[("z", "Zed")]), connection(&["x", "y"], &[("x", "Ex")])]);
         let route = |id: &str| router.route(id.as_bytes()).map(|r| (r.connection.0, &*r.app_group_name));
         assert_eq!(route("x"), Some((1, "Ex")));
         assert_eq!(route("y"), Some((1, "")));
@@ -119,8 +124,8 @@ mod tests {
         let capitals = SMALL.map(str::to_uppercase);
         let mixed = SMALL.map(|id| id.replacen('a', "A", 1));
         let router = router(&[
-            connection("a", &[], &[(&capitals[1], "Zed")]),
-            connection("b", &[&capitals[0], "Opaque"], &[(&mixed[0], "Ex"), ("opaque", "never")]),
+            connection(&[], &[(&capitals[1], "Zed")]),
+            connection(&[&capitals[0], "Opaque"], &[(&mixed[0], "Ex"), ("opaque", "never")]),
         ]);
         let route = |id: &str| router.route(id.as_bytes()).map(|r| (r.connection.0, &*r.app_group_name));
         for id in [SMALL[0], &capitals[0], &mixed[0]] {
@@ -136,15 +141,14 @@ mod tests {
 
     #[test]
     fn without_a_catch_all_an_unnamed_app_group_has_no_route() {
-        let router = router(&[connection("b", &["x"], &[])]);
+        let router = router(&[connection(&["x"], &[])]);
         assert!(router.route(b"other").is_none());
         assert!(router.route(b"").is_none());
     }
 
     #[test]
     fn hundreds_of_connections_each_get_their_own() {
-        let all: Vec<_> =
-            (0..500).map(|n| connection(&format!("c{n}"), &[&format!("group-{n}")], &[])).collect();
+        let all: Vec<_> = (0..500).map(|n| connection(&[&format!("group-{n}")], &[])).collect();
         let router = router(&all);
         for n in 0..500u32 {
             assert_eq!(router.route(format!("group-{n}").as_bytes()).map(|r| r.connection.0), Some(n));

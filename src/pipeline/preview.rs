@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::aggregate::Aggregator;
 use crate::aggregate::tags::TagText;
 
-use super::Connection;
+use crate::connection::Connection;
 
 /// How many series a table shows; the rest is summed up in its last line.
 const ROWS_MAX: usize = 25;
@@ -77,12 +77,12 @@ mod tests {
 
     use foldhash::fast::RandomState;
 
-    use super::super::{ApiKey, site::Site};
     use super::*;
     use crate::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
     use crate::aggregate::{Late, Settings, Timestamp};
     use crate::event::{FIELDS, Field, SendEvent};
     use crate::route::ConnectionId;
+    use datadog_points::{ApiKey, site::Site};
 
     fn shown(campaign: &str) -> String {
         let tags = TagSettings {

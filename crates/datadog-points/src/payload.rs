@@ -7,6 +7,9 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
+use crate::series::write_series;
+pub use crate::series::{Metric, VALUE_MAX};
+
 /// The most that goes into one request.
 ///
 /// Datadog publishes no limit for this endpoint, yet answers 413 at about 10,000 series. The defaults stay at
@@ -77,18 +80,34 @@ struct Piece {
     times: Times,
 }
 
-/// Collects encoded series and hands out payloads.
+/// Collects series and hands out payloads.
 #[derive(Debug)]
-pub struct Splitter {
+pub struct PayloadWriter {
     limits: Limits,
     raw: Vec<u8>,
     pieces: Vec<Piece>,
 }
 
-impl Splitter {
+impl PayloadWriter {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
         Self { limits, raw: Vec::new(), pieces: Vec::new() }
+    }
+
+    /// Adds one series; a tag is the two halves of it, which are UTF-8, and a point a time in Unix seconds and a count.
+    /// For the rest see [`PayloadWriter::add`].
+    pub fn series<'t>(
+        &mut self,
+        metric: &Metric,
+        tags: impl IntoIterator<Item = (&'t [u8], &'t [u8])>,
+        points: impl IntoIterator<Item = (u32, u64), IntoIter: Clone>,
+        sends: u64,
+        done: &mut impl FnMut(Payload),
+    ) {
+        let points = points.into_iter();
+        let times = points.clone().map(|(time, _)| Times::at(time.into())).reduce(Times::and);
+        let write = |raw: &mut Vec<u8>| write_series(raw, metric, tags, points);
+        self.add(sends, times.unwrap_or(Times::at(0)), write, done);
     }
 
     /// Adds one series, whose JSON `write` appends, and whose points stand for `sends` at `times`. Payloads that became

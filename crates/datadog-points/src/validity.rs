@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::site::Site;
+use crate::site::Site;
 
 /// Where a site is asked, below its base URL: a `GET` with the key in `DD-API-KEY`.
 pub const VALIDATE_PATH: &str = "/api/v1/validate";

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use crate::event::{Field, SendEvent};
 use crate::route::ConnectionId;
+use braze_events::{Field, SendEvent};
 
 /// The longest tag that Datadog takes, in characters, its key and the colon included. Source: Datadog's
 /// "Getting started with tags".
@@ -339,7 +339,7 @@ mod tests {
 
     fn event<'e>(fields: &[(Field, &'e str)]) -> SendEvent<'e> {
         let mut event =
-            SendEvent { event_type: 0, id: b"id", time: None, fields: [b""; crate::event::FIELDS] };
+            SendEvent { event_type: 0, id: b"id", time: None, fields: [b""; braze_events::FIELDS] };
         for (field, value) in fields {
             event.fields[*field as usize] = value.as_bytes();
         }

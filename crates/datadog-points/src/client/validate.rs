@@ -6,9 +6,9 @@ use reqwest::header::HeaderValue;
 
 use super::answer::ANSWER_BYTES_MAX;
 use super::{HttpError, Network, sentence};
-use crate::datadog::ApiKey;
-use crate::datadog::site::Site;
-use crate::datadog::validity::{VALIDATE_PATH, Validity, judge};
+use crate::ApiKey;
+use crate::site::Site;
+use crate::validity::{VALIDATE_PATH, Validity, judge};
 
 /// How long one question may take, whatever `flush.timeout` is: nothing waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);

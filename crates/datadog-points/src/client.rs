@@ -7,18 +7,18 @@ mod validate;
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
-use super::outcome::Outcome;
-use super::payload::Payload;
-use super::{Connection, Intake};
-use crate::clock::within;
-use crate::stats::DropReason;
+use crate::ApiKey;
+use crate::outcome::FailureReason;
+use crate::outcome::Outcome;
+use crate::payload::Payload;
+use crate::site::Site;
 
-pub use crate::dns::{LookUp, LookUpError, Resolver};
+pub use crate::resolver::{LookUp, LookUpError, Resolver};
 
 pub use self::network::{HttpError, Network};
 pub use self::proxies::{Proxies, ProxyError};
@@ -45,6 +45,23 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// How long an answer is still looked for where the timer itself came late.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// A timer that comes later than this comes late: the process was stopped, or had no processor.
+const LATE: Duration = Duration::from_millis(5);
+
+/// Waits for `future`, but not longer than `limit`. Where the timer itself comes late, because the process was stopped,
+/// say, what `future` waits for may be there already, but unread: then it gets `look_again` more, once.
+pub async fn within<F: Future>(limit: Duration, look_again: Duration, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let deadline = tokio::time::Instant::now() + limit;
+    if let Ok(output) = tokio::time::timeout_at(deadline, &mut future).await {
+        return Some(output);
+    }
+    if deadline.elapsed() < LATE {
+        return None;
+    }
+    tokio::time::timeout(look_again, future).await.ok()
+}
 
 /// How long one request may take, and for how long one connection is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,14 +108,15 @@ impl HttpIntake {
         Ok(Self { network: network.clone(), settings, clients, early_closers: Mutex::default() })
     }
 
-    async fn post(&self, connection: &Connection, payload: Payload) -> Outcome {
-        let Ok(mut key) = HeaderValue::from_str(connection.api_key.expose()) else {
-            return Outcome::dropped(DropReason::Http403, "the API key can't be sent in a header");
+    /// Submits one payload, once, and says what became of it. It takes no longer than the settings say.
+    pub async fn post(&self, site: &Site, api_key: &ApiKey, payload: Payload) -> Outcome {
+        let Ok(mut key) = HeaderValue::from_str(api_key.expose()) else {
+            return Outcome::dropped(FailureReason::Http403, "the API key can't be sent in a header");
         };
         key.set_sensitive(true);
-        let base_url = &connection.site.base_url;
+        let base_url = &site.base_url;
         if let Some(reason) = self.network.no_tls(base_url) {
-            return Outcome::dropped(DropReason::Connect, reason);
+            return Outcome::dropped(FailureReason::Connect, reason);
         }
         let request = self
             .client(base_url)
@@ -114,7 +132,7 @@ impl HttpIntake {
                     self.note_early_closer(base_url);
                 }
                 let left = self.settings.timeout.saturating_sub(started.elapsed());
-                answer::outcome(answer, connection.api_key.expose().as_bytes(), left).await
+                answer::outcome(answer, api_key.expose().as_bytes(), left).await
             }
             Some(Err(error)) => self.failed(base_url, &error),
             None => self.timed_out(),
@@ -146,10 +164,10 @@ impl HttpIntake {
 
     fn failed(&self, base_url: &str, error: &reqwest::Error) -> Outcome {
         let reason = reason(error);
-        if reason == DropReason::Timeout {
+        if reason == FailureReason::Timeout {
             return self.timed_out();
         }
-        if reason == DropReason::Connect && !error.is_connect() {
+        if reason == FailureReason::Connect && !error.is_connect() {
             self.note_early_closer(base_url);
         }
         Outcome::dropped(reason, sentence(error))
@@ -157,13 +175,7 @@ impl HttpIntake {
 
     fn timed_out(&self) -> Outcome {
         let timeout = self.settings.timeout;
-        Outcome::dropped(DropReason::Timeout, format!("no answer within {timeout:?} (flush.timeout)"))
-    }
-}
-
-impl Intake for HttpIntake {
-    async fn submit(&self, connection: Arc<Connection>, payload: Payload) -> Outcome {
-        self.post(&connection, payload).await
+        Outcome::dropped(FailureReason::Timeout, format!("no answer within {timeout:?} (flush.timeout)"))
     }
 }
 
@@ -173,17 +185,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Why there is no answer.
-fn reason(error: &reqwest::Error) -> DropReason {
+fn reason(error: &reqwest::Error) -> FailureReason {
     let first: Option<&(dyn std::error::Error + 'static)> = error.source();
     let causes = || std::iter::successors(first, |cause| (*cause).source());
     if causes().any(<dyn std::error::Error>::is::<LookUpError>) {
-        DropReason::Dns
+        FailureReason::Dns
     } else if causes().any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
-        DropReason::HttpInvalid
+        FailureReason::HttpInvalid
     } else if error.is_timeout() {
-        DropReason::Timeout
+        FailureReason::Timeout
     } else {
-        DropReason::Connect
+        FailureReason::Connect
     }
 }
 

@@ -14,10 +14,10 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use foldhash::quality;
 
-use super::normal;
 use crate::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
 use crate::aggregate::tags;
 use crate::stats::CollapsingTag;
+use datadog_points::normalize;
 
 /// How many tags are shown of a connection: those with different names first.
 const TAGS_MAX: usize = 20;
@@ -338,7 +338,7 @@ fn stored(of: NameOf<'_>) -> String {
 
 /// The same, in the place of `tag`.
 fn store(tag: &mut String, of: NameOf<'_>) {
-    normal::store(tag, &[tags::name_field(of.dimension).name(), ":", &tags::lossy(of.name)]);
+    normalize::store(tag, &[tags::name_field(of.dimension).name(), ":", &tags::lossy(of.name)]);
 }
 
 fn put<T: Ord>(set: &mut BTreeSet<T>, element: T, belongs: bool) {

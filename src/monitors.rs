@@ -9,8 +9,9 @@ pub mod window;
 use serde_json::{Value, json};
 
 use self::window::Window;
-use super::heartbeat;
-use super::normal::stored_value;
+use datadog_points::normalize::stored_value;
+
+use crate::pipeline::heartbeat;
 
 /// What a monitor looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

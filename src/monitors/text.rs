@@ -4,9 +4,10 @@
 use std::fmt::Write;
 
 use super::{Condition, Filter, Monitor};
-use crate::datadog::heartbeat;
-use crate::datadog::monitor::window::Window;
-use crate::datadog::normal::stored_value;
+use datadog_points::normalize::stored_value;
+
+use crate::monitors::window::Window;
+use crate::pipeline::heartbeat;
 
 /// What comes first, whatever has gone off.
 const FORWARDER_FIRST: &str = "**Is the forwarder there?** If the monitor on `braze.forwarder.heartbeat` has gone off too, the fault lies between \

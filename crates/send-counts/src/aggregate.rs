@@ -23,8 +23,8 @@ use hashbrown::HashTable;
 
 use self::keyed::Keyed;
 use self::tags::{Attributes, DIMENSIONS, Layout};
-use crate::event::SendEvent;
 use crate::route::ConnectionId;
+use braze_events::SendEvent;
 
 /// How sends become counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -394,7 +394,7 @@ mod tests {
 
     use super::tags::{Names, Settings as TagSettings, Tag, TagText};
     use super::*;
-    use crate::event::{FIELDS, Field};
+    use braze_events::{FIELDS, Field};
 
     pub(super) fn send<'e>(campaign: &'e str, name: &'e str) -> SendEvent<'e> {
         let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];

@@ -8,11 +8,12 @@
 
 use std::collections::BTreeMap;
 
-use super::outcome::Outcome;
-use super::site::Site;
-use super::validity::Validity;
-use super::{ApiKey, Connection};
-use crate::stats::DropReason;
+use datadog_points::ApiKey;
+use datadog_points::outcome::{FailureReason, Outcome};
+use datadog_points::site::Site;
+use datadog_points::validity::Validity;
+
+use crate::connection::Connection;
 
 /// How long a valid key is believed. Datadog's own Agent asks hourly; the endpoint may be rate-limited.
 const VALID_FOR: u64 = 60 * MINUTE;
@@ -237,8 +238,8 @@ impl Keys {
     pub fn heard(&mut self, connection: &Connection, outcome: &Outcome, now: u64) -> bool {
         let heard = match outcome.reason() {
             None => Heard::Accepts,
-            Some(DropReason::Http403) => Heard::Refuses,
-            Some(DropReason::Timeout | DropReason::Connect | DropReason::Dns) => Heard::Silent,
+            Some(FailureReason::Http403) => Heard::Refuses,
+            Some(FailureReason::Timeout | FailureReason::Connect | FailureReason::Dns) => Heard::Silent,
             Some(_) => return false,
         };
         // What was on its way when the key was replaced says nothing about the new one.
@@ -378,7 +379,7 @@ mod tests {
     }
 
     fn refused() -> Outcome {
-        Outcome::dropped(DropReason::Http403, "403 Forbidden")
+        Outcome::dropped(FailureReason::Http403, "403 Forbidden")
     }
 
     fn unknown() -> Validity {
@@ -582,7 +583,7 @@ mod tests {
         let shown = keys.shown("custom", 3_000);
         assert_eq!((shown.state, shown.seconds_ago), (State::Invalid, Some(2)));
         assert_eq!(shown.words, "403: 127.0.0.1:1 refuses points with this key");
-        keys.heard(&custom, &Outcome::dropped(DropReason::Timeout, ""), 3_000);
+        keys.heard(&custom, &Outcome::dropped(FailureReason::Timeout, ""), 3_000);
         assert_eq!(keys.shown("custom", 3_000).state, State::Invalid);
         keys.heard(&custom, &Outcome::Accepted, 4_000);
         assert_eq!(keys.shown("custom", 4_000).state, State::Unknown);
