@@ -46,7 +46,7 @@ use self::door::Door;
 #[cfg(fuzzing)]
 pub use self::door::fuzzing;
 pub use self::health::Readiness;
-use crate::queue::embedded::{AppendError, Appender, Frame};
+use crate::queue::embedded::{AppendError, Appender, Pushed};
 use http_listener::worker_pool::WorkerPool;
 use http_listener::{Listener, OpenError};
 
@@ -143,9 +143,9 @@ impl PushListener {
             let appender = appender.clone();
             move || appender.is_accepting()
         };
-        let append = move |frame| {
+        let append = move |pushed: Pushed| {
             let appender = appender.clone();
-            async move { appender.append(frame).await }
+            async move { appender.append(pushed.into()).await }
         };
         let door = Door::new(limits, reload.clone(), counters, pool, readiness);
         serve(listener, door, reload, is_accepting, append, stop, grace).await
@@ -164,7 +164,7 @@ async fn serve<R, A, F>(
 ) -> usize
 where
     R: Fn() -> bool + Send + Sync + 'static,
-    A: Fn(Frame) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Pushed) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), AppendError>> + Send + 'static,
 {
     let door = Arc::new(door);
@@ -210,7 +210,7 @@ mod tests {
         address: SocketAddr,
         script: Arc<Mutex<Script>>,
         accepting: Arc<AtomicBool>,
-        frames: Arc<Mutex<Vec<Frame>>>,
+        frames: Arc<Mutex<Vec<Pushed>>>,
         counters: Arc<Counters>,
         reload: Reload,
         stop: watch::Sender<bool>,
@@ -259,7 +259,9 @@ mod tests {
                         Script::Take => {}
                         Script::TakeSlowly => sleep(Duration::from_millis(500)).await,
                         Script::Full => return Err(AppendError::Full),
-                        Script::TooLarge => return Err(AppendError::TooLarge { bytes: 2, bytes_max: 1 }),
+                        Script::TooLarge => {
+                            return Err(AppendError::TooLarge { bytes: 2, bytes_max: 1, setting: "size_max" });
+                        }
                         Script::Disk => return Err(AppendError::Disk("/secret/path".into())),
                     }
                     frames.lock().unwrap().push(frame);

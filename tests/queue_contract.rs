@@ -8,7 +8,7 @@ mod fakes;
 
 use std::time::Duration;
 
-use braze_datadog::queue::embedded::{self, EmbeddedQueue, Frame};
+use braze_datadog::queue::embedded::{self, EmbeddedQueue, Pushed};
 use braze_datadog::queue::files::{self, FilesQueue};
 use braze_datadog::queue::{Delivery, Queue, Receipt};
 use bytes::Bytes;
@@ -91,12 +91,15 @@ async fn the_embedded_queue_holds_the_contract() {
         let (_queue, appender, _opened) = embedded::open(&settings).unwrap();
         for body in bodies() {
             appender
-                .append(Frame {
-                    events: 3,
-                    origin: std::sync::Arc::default(),
-                    body: Bytes::from(body),
-                    is_extract: false,
-                })
+                .append(
+                    Pushed {
+                        events: 3,
+                        origin: std::sync::Arc::default(),
+                        body: Bytes::from(body),
+                        is_extract: false,
+                    }
+                    .into(),
+                )
                 .await
                 .unwrap();
         }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use braze_datadog::queue::Queue;
-use braze_datadog::queue::embedded::{self, Appender, EmbeddedQueue, Frame, Settings};
+use braze_datadog::queue::embedded::{self, Appender, EmbeddedQueue, Pushed, Settings};
 
 const DIRECTORY: &str = "QUEUE_CRASH_DIRECTORY";
 const ROUND: &str = "QUEUE_CRASH_ROUND";
@@ -43,8 +43,8 @@ fn the_process_that_is_killed() {
                 for n in 0.. {
                     let body = format!("{round}.{task} {n} {}", "x".repeat(n % 5000));
                     let frame =
-                        Frame { events: 100, origin: Arc::default(), body: body.into(), is_extract: false };
-                    if appender.append(frame).await.is_ok() {
+                        Pushed { events: 100, origin: Arc::default(), body: body.into(), is_extract: false };
+                    if appender.append(frame.into()).await.is_ok() {
                         say(&format!("answered {round}.{task} {n}"));
                     }
                 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use support::forwarder::Configuration;
 use support::intake::{Behaviour, Intake};
 
-const QUEUE_SOURCE: &str = "src/queue/embedded.rs";
+const QUEUE_SOURCE: &str = "crates/segment-log/src/lib.rs";
 const MEMORY_SOURCE: &str = "src/queue/files/encoding.rs";
 
 /// All that a queue directory may hold besides segments. A file that is not here needs a version of its own, and its

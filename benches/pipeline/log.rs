@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use braze_datadog::queue::embedded::{self, Appender, Frame};
+use braze_datadog::queue::embedded::{self, Appender, Pushed};
 use bytes::Bytes;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -91,13 +91,13 @@ async fn append_all(appender: &Appender, body: &Bytes) -> Result<(), Box<dyn Err
         let (appender, body) = (appender.clone(), body.clone());
         tasks.spawn(async move {
             for _ in 0..PUSHES / APPENDERS {
-                let frame = Frame {
+                let frame = Pushed {
                     events: EVENTS_IN_PUSH,
                     origin: Arc::default(),
                     body: body.clone(),
                     is_extract: false,
                 };
-                appender.append(frame).await?;
+                appender.append(frame.into()).await?;
             }
             Ok::<(), embedded::AppendError>(())
         });

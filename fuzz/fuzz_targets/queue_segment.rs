@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use braze_datadog::queue::embedded::{
-    AppendError, Appender, EmbeddedQueue, Frame, OpenError, Settings, open,
+    AppendError, Appender, EmbeddedQueue, OpenError, Pushed, Settings, open,
 };
 use braze_datadog::queue::{Origin, Queue as _, Receipt};
 use bytes::Bytes;
@@ -71,12 +71,12 @@ fn reopen(path: &Path) -> (EmbeddedQueue, Appender) {
     open_at(path).expect("it has been opened before")
 }
 
-fn frame(number: u32) -> Frame {
+fn frame(number: u32) -> Pushed {
     let origin = Origin { app_group_id: (number % 3 == 0).then(|| "group".into()), ..Origin::default() };
     // Every body has the bytes of a frame's magic in it, to lead a search astray.
     let mut body = [b"\xFFBQ\xFE", &number.to_le_bytes()[..]].concat();
     body.resize(16 + number as usize * 97 % 1500, number as u8);
-    Frame { events: 1 + number % 7, origin: Arc::new(origin), body: body.into(), is_extract: number % 2 == 0 }
+    Pushed { events: 1 + number % 7, origin: Arc::new(origin), body: body.into(), is_extract: number % 2 == 0 }
 }
 
 fn drain(queue: &mut EmbeddedQueue) -> Given {
@@ -92,7 +92,7 @@ impl Base {
         let directory = directory();
         let (mut queue, appender) = open_at(directory.path()).unwrap();
         for number in 0..FRAMES {
-            RUNTIME.block_on(appender.append(frame(number))).unwrap();
+            RUNTIME.block_on(appender.append(frame(number).into())).unwrap();
         }
         let given = drain(&mut queue);
         let acknowledged = given[RECEIVED].0;
@@ -111,7 +111,7 @@ impl Base {
     }
 }
 
-/// The frames of a segment, as `src/queue/embedded/frame.rs` describes them.
+/// The frames of a segment, as `crates/segment-log/src/frame.rs` describes them.
 fn frames_of(file: &str, bytes: &[u8]) -> Vec<Known> {
     let number = |at: usize, bytes_long: usize| {
         let mut number = [0; 8];
@@ -267,7 +267,7 @@ fn assert_given(given: &Given, damage: &Damage) {
 fn goes_on(path: &Path, mut queue: EmbeddedQueue, appender: Appender, mut given: Given, damage: &Damage) {
     let appended = frame(FRAMES);
     let last = given.last().map(|(receipt, _)| *receipt);
-    match RUNTIME.block_on(appender.append(appended.clone())) {
+    match RUNTIME.block_on(appender.append(appended.clone().into())) {
         Ok(()) => {
             let new = drain(&mut queue);
             assert!(new.len() == 1 && new[0].1 == appended.body, "what was appended does not come out");

@@ -28,7 +28,7 @@ use super::speaker::{Bound, Speaker};
 use super::token::Grant;
 use crate::event::decode::{self, Damage};
 use crate::queue::Origin;
-use crate::queue::embedded::{AppendError, Frame};
+use crate::queue::embedded::{AppendError, Pushed};
 use http_listener::worker_pool::{WorkError, WorkerPool};
 use http_listener::{Admission, Answer, Caller, StartError, hang_up};
 
@@ -147,7 +147,7 @@ impl Door {
         append: A,
     ) -> Answer
     where
-        A: FnOnce(Frame) -> F,
+        A: FnOnce(Pushed) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
         if let Some(answer) = health::answer(&request, &self.readiness) {
@@ -180,7 +180,7 @@ impl Door {
         unread: &mut bool,
     ) -> Result<u32, Refusal>
     where
-        A: FnOnce(Frame) -> F,
+        A: FnOnce(Pushed) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
         let (head, body) = request.into_parts();
@@ -223,7 +223,7 @@ impl Door {
             Speaker::Anyone => self.origin(head.uri.query()),
             Speaker::Bound(bound) => bound.origin,
         };
-        append(Frame { events, origin, body: extract.into(), is_extract: true })
+        append(Pushed { events, origin, body: extract.into(), is_extract: true })
             .await
             .map_err(Refusal::Append)?;
         Ok(events)

@@ -188,7 +188,7 @@ mod tests {
             Refusal::Busy,
             Refusal::NotAccepting,
             Refusal::Append(AppendError::Full),
-            Refusal::Append(AppendError::TooLarge { bytes: 2, bytes_max: 1 }),
+            Refusal::Append(AppendError::TooLarge { bytes: 2, bytes_max: 1, setting: "size_max" }),
             Refusal::Append(AppendError::Disk("x".into())),
             Refusal::Inside,
         ];

@@ -1,65 +1,25 @@
-//! The embedded, durable queue: a segmented log on the local disk.
+//! The embedded queue: what is pushed, in a durable log on the local disk.
 //!
-//! The log is a row of segment files. An append is one frame, which is answered only when it is safe on disk;
-//! appends that wait at the same time share one fsync. Events are numbered from 0 on for as long as the
-//! directory lives, and no number is ever given twice. What is acknowledged is one number in a small file;
-//! segments wholly below it are removed.
-//!
-//! - A write that was cut short by a crash was never answered, and is cut off on opening.
-//! - Damage elsewhere costs the frames that it hit and no others: it is stepped over, logged and counted.
-//! - After a failed fsync the queue stops for good, for nobody knows what is on disk then. What was sent before is
-//!   still acknowledged, if its own file can be written; nothing else is to be sent.
-//! - Every start proves that acknowledgements can be made durable before it gives anything out.
-//! - A full disk or a full log refuses appends and harms nothing; it goes on when there is room again.
-//!
-//! Two threads do the work: the `writer` owns every change, the `reader` reads ahead. What has just become durable
-//! goes past the reader (`direct`) while the receiver keeps up.
-//! What is in the files is told in `frame`, `segments` and `offsets`.
+//! A frame of the log is one push: its kind says how the body is to be read, its header what the push's URL said.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use bytes::{Buf, BufMut, Bytes};
+pub use segment_log::{AppendError, Appender, AtStart, Frame, Gap, OpenError, Opened, Torn};
+use segment_log::{Entry, LogReader, SettingNames};
 
-use crate::queue::{Delivery, Origin, Queue, QueueError, Receipt};
+use crate::queue::{Delivery, Framing, Origin, Queue, QueueError, Receipt, Source};
 
-use self::disk::Directory;
-use self::frame::Record;
-use self::progress::{Progress, Tail};
-use self::reader::{BATCHES_MAX, Batch, Reader};
-use self::recovery::Recovered;
-pub use self::recovery::{AtStart, OpenError, Opened, Torn};
-use self::threads::Threads;
-use self::writer::{Command, GROUP_MAX, Writer};
+/// The kind of a frame whose body is a JSON document. All frames of format 1 are.
+const DOCUMENT: u8 = 0;
 
-mod direct;
-mod disk;
-mod frame;
-mod offsets;
-mod progress;
-mod ranges;
-mod reader;
-mod recovery;
-mod segments;
-mod threads;
-mod walk;
-mod writer;
+/// The kind of a frame whose body is an extract.
+const EXTRACT: u8 = 1;
 
-#[cfg(test)]
-mod model;
-
-/// The version of the files' format. A directory of a newer version is refused, never guessed at.
-const FORMAT: u32 = 2;
-
-/// The oldest version that is read. In 1 every frame is a JSON document.
-const FORMAT_OLDEST: u32 = 1;
-
-/// Whether files of this version are read.
-const fn is_read(format: u32) -> bool {
-    FORMAT_OLDEST <= format && format <= FORMAT
-}
+/// What messages call the settings.
+const NAMES: SettingNames =
+    SettingNames { directory: "queue.embedded.directory", size_max: "queue.embedded.max_size" };
 
 /// Where the log lives and how large it may grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,1073 +30,230 @@ pub struct Settings {
     pub size_max: u64,
 }
 
-/// A part of the log that can't be read any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The file.
-    pub segment: PathBuf,
-    /// Where it begins, in bytes.
-    pub offset: u64,
-    /// Damaged bytes; 0 when they are missing altogether.
-    pub bytes: u64,
-    /// The sequence number of the first event that is lost.
-    pub first: u64,
-    /// Events that are lost; 0 when nothing was hit that was still to be given out.
-    pub events: u64,
-}
-
 /// Opens the log, and repairs what a crash left behind. One process at a time can.
-///
-/// The log is closed, and free for another process, when the queue and all appenders are dropped; the last
-/// one to go waits for the disk.
 ///
 /// # Errors
 /// When another process has it, when its format is another version's, or when the disk refuses.
 pub fn open(settings: &Settings) -> Result<(EmbeddedQueue, Appender, Opened), OpenError> {
-    open_on(Directory::new(&settings.directory), settings.size_max)
+    let Settings { directory, size_max } = settings.clone();
+    let (log, appender, opened) =
+        segment_log::open(&segment_log::Settings { directory, size_max, names: NAMES })?;
+    Ok((EmbeddedQueue { log, origins: Origins::default() }, appender, opened))
 }
 
-fn open_on(directory: Directory, size_max: u64) -> Result<(EmbeddedQueue, Appender, Opened), OpenError> {
-    let path = directory.path().to_owned();
-    let recovered = recovery::recover(directory.clone(), size_max)?;
-    let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
-    let progress = Arc::new(Progress::new(Tail {
-        segments: segments.firsts(),
-        end: segments.end(),
-        next,
-        is_closed: false,
-    }));
-    let (commands, to_do) = mpsc::channel(GROUP_MAX);
-    let (read, batches) = mpsc::channel(BATCHES_MAX);
-    let mut writer = Writer {
-        segments,
-        offsets,
-        progress: Arc::clone(&progress),
-        size_max,
-        next,
-        acknowledged,
-        lost_events: opened.damaged.iter().map(|gap| gap.events).sum(),
-        lost,
-        is_full: false,
-        missing: None,
-        stopped: None,
-        refused: None,
-        _lock: lock,
-    };
-    writer.show();
-    let reader = Reader {
-        directory,
-        progress: Arc::clone(&progress),
-        commands: commands.downgrade(),
-        batches: read,
-        acknowledged,
-        position: acknowledged,
-    };
-    let failed = |error| OpenError::storage("start the threads of", &path, error);
-    let mut threads = Threads::default();
-    threads.spawn("queue-writer", move || writer.run(to_do)).map_err(failed)?;
-    threads.spawn("queue-reader", move || reader.run()).map_err(failed)?;
-    let threads = Arc::new(threads);
-    let queue = EmbeddedQueue {
-        ready: VecDeque::new(),
-        position: acknowledged,
-        is_until_empty: false,
-        batches,
-        stopped: progress.subscribe(),
-        progress: Arc::clone(&progress),
-        commands: commands.clone(),
-        _threads: Arc::clone(&threads),
-    };
-    let at_start = AtStart::new(&opened);
-    Ok((queue, Appender { size_max, at_start, progress, commands, _threads: threads }, opened))
-}
-
-/// The way out of the log.
-#[derive(Debug)]
-pub struct EmbeddedQueue {
-    ready: VecDeque<Delivery>,
-    /// All numbers below this one are in `ready`, were handed out, or are lost.
-    position: u64,
-    is_until_empty: bool,
-    batches: mpsc::Receiver<Result<Batch, QueueError>>,
-    stopped: watch::Receiver<Option<Arc<str>>>,
-    progress: Arc<Progress>,
-    // The threads come last: they end when the channels are closed.
-    commands: mpsc::Sender<Command>,
-    _threads: Arc<Threads>,
-}
-
-impl EmbeddedQueue {
-    /// Whether the queue ends once everything durable has been handed out (`--once`), or waits for more.
-    pub fn until_empty(&mut self, is_until_empty: bool) {
-        self.is_until_empty = is_until_empty;
-    }
-}
-
-impl Queue for EmbeddedQueue {
-    /// One delivery is one frame. For a receiver that keeps up it is what was appended; else it is read from disk,
-    /// and its body may be a slice of up to 512 KiB that were read at once, which it keeps in memory.
-    async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
-        loop {
-            if let Some(reason) = self.progress.stopped() {
-                return Err(QueueError::Storage(reason.to_string()));
-            }
-            if let Some(delivery) = self.ready.pop_front() {
-                self.position = self.position.max(delivery.receipt.0 + 1);
-                return Ok(Some(delivery));
-            }
-            let has_all = self.progress.take(&mut self.ready, self.position);
-            if !self.ready.is_empty() {
-                continue;
-            }
-            if self.is_until_empty && has_all {
-                return Ok(None);
-            }
-            // In this order: what was handed past the reader comes before anything it has read since.
-            tokio::select! {
-                biased;
-                reason = reason_to_stop(&mut self.stopped) => return Err(QueueError::Storage(reason)),
-                () = self.progress.handed() => {}
-                batch = self.batches.recv() => {
-                    let batch = batch.ok_or_else(|| QueueError::Storage(GONE.to_owned()))??;
-                    self.position = self.position.max(batch.position);
-                    self.ready = batch.deliveries.into();
-                }
-            }
-        }
-    }
-
-    async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || QueueError::Storage(GONE.to_owned());
-        let command = Command::Acknowledge(receipt.0.saturating_add(1), reply);
-        self.commands.send(command).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
-    }
-
-    /// After a failed fsync nothing is trusted to be writable any more.
-    fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
-        self.progress.stopped().map_or(Ok(()), |reason| Err(QueueError::Storage(reason.to_string())))
-    }
-}
-
-/// Only a defect ends a thread before its handles.
-const GONE: &str = "a thread of the queue has ended";
-
-async fn reason_to_stop(stopped: &mut watch::Receiver<Option<Arc<str>>>) -> String {
-    match stopped.wait_for(Option::is_some).await.as_deref() {
-        Ok(Some(reason)) => reason.to_string(),
-        _ => GONE.to_owned(),
-    }
-}
-
-/// What is appended at once, and handed out at once: the events of one push.
+/// What was pushed at once, which is appended and handed out at once.
 #[derive(Debug, Clone)]
-pub struct Frame {
-    /// Events in `body`. They take as many sequence numbers, at least one.
+pub struct Pushed {
+    /// Events in `body`. They take as many receipts, at least one.
     pub events: u32,
     /// What is known of the events from outside the body.
     pub origin: Arc<Origin>,
     /// The events.
     pub body: Bytes,
-    /// Whether `body` is a [`Framing::Extract`](crate::queue::Framing), else it is a `Framing::Document`.
+    /// Whether `body` is a [`Framing::Extract`], else it is a [`Framing::Document`].
     pub is_extract: bool,
 }
 
-/// Why a frame was not appended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The log has its largest size. There will be room when events are acknowledged.
-    #[error("the queue is full")]
-    Full,
-    /// The frame does not fit even into an empty log.
-    #[error(
-        "{bytes} bytes do not fit into the queue, which takes {bytes_max}: raise queue.embedded.max_size"
-    )]
-    TooLarge {
-        /// The frame's length.
-        bytes: u64,
-        /// The greatest length there is room for.
-        bytes_max: u64,
-    },
-    /// The disk refused it, and the log is as it was before. It goes on when the disk allows.
-    #[error("{0}")]
-    Disk(String),
-    /// The log has stopped for good. The frame may or may not be in it when it is opened again.
-    #[error("the queue has stopped: {0}")]
-    Stopped(String),
+impl From<Pushed> for Frame {
+    fn from(pushed: Pushed) -> Self {
+        let Pushed { events, origin, body, is_extract } = pushed;
+        let kind = if is_extract { EXTRACT } else { DOCUMENT };
+        Frame { events, kind, header: encode_origin(&origin), body }
+    }
 }
 
-/// The way into the log.
-#[derive(Debug, Clone)]
-pub struct Appender {
-    size_max: u64,
-    at_start: AtStart,
-    progress: Arc<Progress>,
-    // The threads come last: they end when the channels are closed.
-    commands: mpsc::Sender<Command>,
-    _threads: Arc<Threads>,
+/// The way out of the log.
+#[derive(Debug)]
+pub struct EmbeddedQueue {
+    log: LogReader,
+    origins: Origins,
 }
 
-impl Appender {
-    /// Appends a frame. `Ok` means that it survives a power cut. A call that is given up leaves the frame
-    /// wholly in the log, or not at all.
-    ///
-    /// # Errors
-    /// When the frame is not in the log; only after [`AppendError::Stopped`] that is not certain.
-    pub async fn append(&self, frame: Frame) -> Result<(), AppendError> {
-        let bytes = frame.body.len() as u64;
-        let too_large = || AppendError::TooLarge { bytes, bytes_max: self.size_max.min(u32::MAX.into()) };
-        let record = Record::new(frame).ok_or_else(too_large)?;
-        let gone = || AppendError::Stopped(GONE.to_owned());
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Append(writer::Append { record, reply });
-        self.commands.send(command).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+impl EmbeddedQueue {
+    /// Whether the queue ends once everything durable has been handed out (`--once`), or waits for more.
+    pub fn until_empty(&mut self, is_until_empty: bool) {
+        self.log.until_empty(is_until_empty);
     }
 
-    /// Events that are durable and not yet acknowledged, without those that are lost.
-    pub fn depth(&self) -> u64 {
-        self.progress.gauges().depth
+    /// What can't be read was written by a version that this one does not know.
+    fn delivery(&mut self, entry: Entry) -> Delivery {
+        let receipt = Receipt(entry.last());
+        let origin = self.origins.decode(&entry.header);
+        let framing = match entry.kind {
+            DOCUMENT if origin.is_some() => Framing::Document,
+            EXTRACT if origin.is_some() => Framing::Extract,
+            _ => Framing::Unreadable(entry.events.into()),
+        };
+        Delivery {
+            body: entry.body,
+            framing,
+            origin: origin.unwrap_or_default(),
+            source: Source::Push,
+            oversized: 0,
+            recall: false,
+            receipt,
+        }
+    }
+}
+
+fn stopped(error: segment_log::LogError) -> QueueError {
+    QueueError::Storage(error.0)
+}
+
+impl Queue for EmbeddedQueue {
+    /// One delivery is one push.
+    async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
+        let entry = self.log.next().await.map_err(stopped)?;
+        Ok(entry.map(|entry| self.delivery(entry)))
     }
 
-    /// Bytes on disk.
-    pub fn size(&self) -> u64 {
-        self.progress.gauges().size
+    async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
+        self.log.acknowledge(receipt.0).await.map_err(stopped)
     }
 
-    /// Bytes on disk, at most.
-    pub fn size_max(&self) -> u64 {
-        self.size_max
+    fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
+        self.log.ensure_acknowledgeable().map_err(stopped)
     }
+}
 
-    /// Events that were found lost to damage since the log was opened.
-    pub fn lost(&self) -> u64 {
-        self.progress.gauges().lost
+/// The length of a text that is not there.
+const NO_TEXT: u32 = u32::MAX;
+
+/// Three texts, each a length and its bytes; nothing at all where none is known, which is the usual case.
+fn encode_origin(origin: &Origin) -> Bytes {
+    if *origin == Origin::default() {
+        return Bytes::new();
     }
-
-    /// What opening found at the end of the log.
-    pub fn at_start(&self) -> AtStart {
-        self.at_start
+    let mut bytes = Vec::new();
+    for text in [&origin.event_type, &origin.app_group_id, &origin.app_group_name] {
+        match text {
+            Some(text) => {
+                // A header is refused long before a text is as long as this.
+                bytes.put_u32_le(u32::try_from(text.len()).unwrap_or(NO_TEXT));
+                bytes.put_slice(text.as_bytes());
+            }
+            None => bytes.put_u32_le(NO_TEXT),
+        }
     }
+    bytes.into()
+}
 
-    /// `false` while the log is full or its directory is gone, and for good when it has stopped. A full disk does not count: only the
-    /// next append can tell whether it has room again.
-    pub fn is_accepting(&self) -> bool {
-        let gauges = self.progress.gauges();
-        !gauges.is_full && !gauges.is_missing && self.stopped().is_none()
+/// `None` when `bytes` are not an origin.
+pub(crate) fn decode_origin(mut bytes: &[u8]) -> Option<Origin> {
+    if bytes.is_empty() {
+        return Some(Origin::default());
     }
-
-    /// Lets the log look whether its directory is still there, which it does by itself only when something is appended.
-    /// Does not wait.
-    pub fn check(&self) {
-        // Where no more commands fit appends wait, and each of them looks.
-        let _busy = self.commands.try_send(Command::Check);
+    let mut texts = [None, None, None];
+    for text in &mut texts {
+        let length = bytes.try_get_u32_le().ok()?;
+        if length != NO_TEXT {
+            let (head, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+            *text = Some(Box::from(str::from_utf8(head).ok()?));
+            bytes = rest;
+        }
     }
+    let [event_type, app_group_id, app_group_name] = texts;
+    bytes.is_empty().then_some(Origin { event_type, app_group_id, app_group_name })
+}
 
-    /// Why the log has stopped for good, if it has. [`Queue::receive`] says so too, at once.
-    pub fn stopped(&self) -> Option<Arc<str>> {
-        self.progress.stopped()
+/// Remembers the last origin, for most frames of a log have the same.
+#[derive(Debug, Default)]
+pub(crate) struct Origins {
+    bytes: Bytes,
+    origin: Arc<Origin>,
+}
+
+impl Origins {
+    /// `None` when `bytes` are not an origin.
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Option<Arc<Origin>> {
+        if self.bytes != bytes {
+            self.origin = Arc::new(decode_origin(bytes)?);
+            self.bytes = Bytes::copy_from_slice(bytes);
+        }
+        Some(Arc::clone(&self.origin))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-    use std::fs;
-    use std::path::Path;
-    use std::sync::atomic::Ordering::SeqCst;
-    use std::time::Duration;
-
-    use tempfile::TempDir;
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::queue::Framing;
-    use crate::queue::embedded::disk::fault::Faults;
 
-    const SIZE_MAX: u64 = 64 * 1024;
-
-    fn settings(directory: &TempDir) -> Settings {
-        Settings { directory: directory.path().join("queue"), size_max: SIZE_MAX }
+    fn origins() -> impl Strategy<Value = Origin> {
+        let text = || proptest::option::of(".{0,20}".prop_map(String::into_boxed_str));
+        (text(), text(), text()).prop_map(|(event_type, app_group_id, app_group_name)| Origin {
+            event_type,
+            app_group_id,
+            app_group_name,
+        })
     }
 
-    fn open_at(directory: &TempDir) -> (EmbeddedQueue, Appender, Opened) {
-        let (mut queue, appender, opened) = open(&settings(directory)).unwrap();
-        queue.until_empty(true);
-        (queue, appender, opened)
-    }
-
-    fn open_with(directory: &TempDir, faults: &Arc<Faults>) -> (EmbeddedQueue, Appender, Opened) {
-        let disk = Directory::with_faults(&settings(directory).directory, faults);
-        let (mut queue, appender, opened) = open_on(disk, SIZE_MAX).unwrap();
-        queue.until_empty(true);
-        (queue, appender, opened)
-    }
-
-    fn frame(events: u32, body: impl Into<Bytes>) -> Frame {
-        Frame { events, origin: Arc::default(), body: body.into(), is_extract: false }
-    }
-
-    /// A body of `bytes` that tells `n`.
-    fn body(n: usize, bytes: usize) -> Vec<u8> {
-        format!("{n:>bytes$}").into_bytes()
-    }
-
-    /// The numbers that the bodies tell, and the last receipt.
-    async fn drain(queue: &mut EmbeddedQueue) -> (Vec<usize>, Option<Receipt>) {
-        let (mut numbers, mut receipt) = (Vec::new(), None);
-        while let Some(delivery) = queue.receive().await.unwrap() {
-            assert!(receipt < Some(delivery.receipt));
-            receipt = Some(delivery.receipt);
-            numbers.push(str::from_utf8(&delivery.body).unwrap().trim().parse().unwrap());
+    proptest! {
+        /// What is encoded is decoded.
+        #[test]
+        fn an_origin_comes_back_as_it_went_in(origin in origins()) {
+            prop_assert_eq!(decode_origin(&encode_origin(&origin)), Some(origin));
         }
-        (numbers, receipt)
-    }
 
-    fn segment_files(directory: &TempDir) -> Vec<PathBuf> {
-        let mut files: Vec<_> = fs::read_dir(settings(directory).directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .collect();
-        files.sort();
-        files
-    }
-
-    /// What a process that is killed now would leave behind.
-    fn killed(directory: &TempDir) -> TempDir {
-        let copy = tempfile::tempdir().unwrap();
-        fs::create_dir(copy.path().join("queue")).unwrap();
-        for entry in fs::read_dir(settings(directory).directory).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), copy.path().join("queue").join(entry.file_name())).unwrap();
+        /// Bytes that are no origin are refused, never misread into a panic.
+        #[test]
+        fn any_bytes_may_be_offered_as_an_origin(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(origin) = decode_origin(&bytes) {
+                prop_assert_eq!(decode_origin(&encode_origin(&origin)), Some(origin));
+            }
         }
-        copy
     }
 
-    fn damage(file: &Path, at: usize) {
-        let mut bytes = fs::read(file).unwrap();
-        bytes[at] ^= 0x20;
-        fs::write(file, bytes).unwrap();
+    #[test]
+    fn equal_origins_are_shared() {
+        let mut origins = Origins::default();
+        let origin = Origin { app_group_id: Some("a".into()), ..Origin::default() };
+        let bytes = encode_origin(&origin);
+        let one = origins.decode(&bytes).unwrap();
+        let two = origins.decode(&bytes).unwrap();
+        assert_eq!(*one, origin);
+        assert!(Arc::ptr_eq(&one, &two));
+    }
+
+    fn open_at(directory: &tempfile::TempDir) -> (EmbeddedQueue, Appender) {
+        let settings = Settings { directory: directory.path().join("queue"), size_max: 64 * 1024 };
+        let (mut queue, appender, _opened) = open(&settings).unwrap();
+        queue.until_empty(true);
+        (queue, appender)
     }
 
     #[tokio::test]
-    async fn frames_come_out_as_they_went_in_and_in_order() {
+    async fn what_is_pushed_is_delivered_with_its_origin_and_as_what_it_is() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, opened) = open_at(&directory);
-        assert_eq!(opened, Opened::default());
-        let origin = Arc::new(Origin {
-            event_type: None,
-            app_group_id: Some("id".into()),
-            app_group_name: Some("Acme Ünlimited".into()),
-        });
-        appender
-            .append(Frame { events: 100, origin: Arc::clone(&origin), body: "[1]".into(), is_extract: false })
-            .await
-            .unwrap();
-        appender.append(frame(2, "[2]")).await.unwrap();
-        assert_eq!(appender.depth(), 102);
-
+        let origin = Origin { app_group_name: Some("A".into()), ..Origin::default() };
+        let (mut queue, appender) = open_at(&directory);
+        let document =
+            Pushed { events: 3, origin: Arc::new(origin.clone()), body: "[1]".into(), is_extract: false };
+        let extract = Pushed { events: 1, origin: Arc::default(), body: "x".into(), is_extract: true };
+        for pushed in [document, extract] {
+            appender.append(pushed.into()).await.unwrap();
+        }
         let one = queue.receive().await.unwrap().unwrap();
+        assert_eq!((&*one.body, one.framing, &*one.origin), (&b"[1]"[..], Framing::Document, &origin));
+        assert_eq!(one.receipt, Receipt(2));
         let two = queue.receive().await.unwrap().unwrap();
-        assert_eq!((one.body, one.receipt, &one.origin), ("[1]".into(), Receipt(99), &origin));
-        assert_eq!((one.framing, one.oversized), (Framing::Document, 0));
-        assert_eq!((two.body, two.receipt, two.origin), ("[2]".into(), Receipt(101), Arc::default()));
+        assert_eq!((two.framing, two.origin, two.receipt), (Framing::Extract, Arc::default(), Receipt(3)));
         assert!(queue.receive().await.unwrap().is_none());
-        queue.acknowledge(one.receipt).await.unwrap();
-        assert_eq!(appender.depth(), 2);
-        queue.acknowledge(two.receipt).await.unwrap();
-        queue.acknowledge(one.receipt).await.unwrap();
-        assert_eq!((appender.depth(), appender.lost()), (0, 0));
     }
 
     #[tokio::test]
-    async fn what_is_not_acknowledged_is_given_again_and_nothing_else() {
+    async fn what_this_version_does_not_know_is_so_many_events_that_can_not_be_read() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        for n in 0..5 {
-            appender.append(frame(3, body(n, 100))).await.unwrap();
+        let (mut queue, appender) = open_at(&directory);
+        let unknown = Frame { events: 7, kind: 9, header: Bytes::new(), body: "?".into() };
+        let strange = Frame { events: 2, kind: DOCUMENT, header: "no origin".into(), body: "[]".into() };
+        for frame in [unknown, strange] {
+            appender.append(frame).await.unwrap();
         }
-        assert_eq!(drain(&mut queue).await, (vec![0, 1, 2, 3, 4], Some(Receipt(14))));
-        queue.acknowledge(Receipt(5)).await.unwrap();
-        let after_a_kill = killed(&directory);
-        drop((queue, appender));
-        for directory in [directory, after_a_kill] {
-            let (mut queue, appender, opened) = open_at(&directory);
-            assert_eq!(opened, Opened { waiting: 9, ..Opened::default() });
-            assert_eq!(drain(&mut queue).await, (vec![2, 3, 4], Some(Receipt(14))));
-            appender.append(frame(3, body(5, 100))).await.unwrap();
-            assert_eq!(drain(&mut queue).await, (vec![5], Some(Receipt(17))));
+        for events in [7, 2] {
+            let delivery = queue.receive().await.unwrap().unwrap();
+            assert_eq!(delivery.framing, Framing::Unreadable(events));
         }
-    }
-
-    #[tokio::test]
-    async fn receiving_waits_for_an_append_and_may_be_given_up() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        queue.until_empty(false);
-        let wait = tokio::time::timeout(Duration::from_millis(20), queue.receive());
-        wait.await.expect_err("there is nothing to receive");
-        let (delivery, outcome) = tokio::join!(queue.receive(), appender.append(frame(1, "[]")));
-        outcome.unwrap();
-        assert_eq!(delivery.unwrap().unwrap().body, "[]");
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn appends_that_wait_together_share_an_fsync() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::default();
-        let (mut queue, appender, _) = open_with(&directory, &faults);
-        let before = faults.syncs.load(SeqCst);
-        let mut tasks = tokio::task::JoinSet::new();
-        for n in 0..400 {
-            let appender = appender.clone();
-            tasks.spawn(async move { appender.append(frame(1, body(n, 50))).await });
-        }
-        while let Some(outcome) = tasks.join_next().await {
-            outcome.unwrap().unwrap();
-        }
-        let syncs = faults.syncs.load(SeqCst) - before;
-        assert!(syncs < 200, "{syncs} fsyncs for 400 appends");
-        let numbers: HashSet<_> = drain(&mut queue).await.0.into_iter().collect();
-        assert_eq!(numbers, (0..400).collect());
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_is_full_at_the_start_is_emptied_and_taken_into_use_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        appender.append(frame(1, body(7, 100))).await.unwrap();
-        drop((queue, appender));
-        let faults = Arc::new(Faults { room: 0.into(), ..Faults::default() });
-        let (mut queue, appender, _) = open_with(&directory, &faults);
-        let (numbers, receipt) = drain(&mut queue).await;
-        assert_eq!(numbers, [7]);
-        let refusal = appender.append(frame(1, body(8, 100))).await.unwrap_err();
-        assert!(matches!(refusal, AppendError::Disk(_)), "{refusal}");
-        queue.acknowledge(receipt.unwrap()).await.unwrap();
-        assert_eq!(appender.depth(), 0);
-        faults.room.store(u64::MAX, SeqCst);
-        appender.append(frame(1, body(9, 100))).await.unwrap();
-        assert_eq!(drain(&mut queue).await.0, [9]);
-    }
-
-    #[tokio::test]
-    async fn a_reader_without_a_file_descriptor_waits_for_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        appender.append(frame(1, body(7, 100))).await.unwrap();
-        drop((queue, appender));
-        let faults = Arc::default();
-        let disk = Directory::with_faults(&settings(&directory).directory, &faults);
-        faults.no_descriptors.store(true, SeqCst);
-        let (mut queue, appender, _) = open_on(disk, SIZE_MAX).unwrap();
-        let wait = tokio::time::timeout(Duration::from_millis(50), queue.receive());
-        wait.await.expect_err("there is nothing to read it with");
-        faults.no_descriptors.store(false, SeqCst);
-        assert_eq!(queue.receive().await.unwrap().unwrap().body, body(7, 100));
-        assert!(appender.stopped().is_none());
-
-        // A log that is closed meanwhile does not wait for ever.
-        drop((queue, appender));
-        faults.no_descriptors.store(true, SeqCst);
-        drop(open_on(Directory::with_faults(&settings(&directory).directory, &faults), SIZE_MAX).unwrap());
-    }
-
-    #[tokio::test]
-    async fn space_comes_back_when_events_are_acknowledged() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        for n in 0..300 {
-            appender.append(frame(1, body(n, 1000))).await.unwrap();
-            let (numbers, receipt) = drain(&mut queue).await;
-            assert_eq!(numbers, [n]);
-            // One frame always waits, so that no moment is idle.
-            if let Some(receipt) = receipt.and_then(|receipt| receipt.0.checked_sub(1)) {
-                queue.acknowledge(Receipt(receipt)).await.unwrap();
-            }
-            assert!(appender.size() <= 2 * SIZE_MAX / 8, "{}", appender.size());
-        }
-        let on_disk: u64 = segment_files(&directory).iter().map(|path| path.metadata().unwrap().len()).sum();
-        assert_eq!(on_disk, appender.size());
-        queue.acknowledge(Receipt(299)).await.unwrap();
-        assert_eq!(segment_files(&directory).len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_full_log_refuses_until_there_is_room() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        let mut count = 0;
-        let refusal = loop {
-            match appender.append(frame(1, body(count, 1000))).await {
-                Ok(()) => count += 1,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(refusal, AppendError::Full);
-        assert!((60..=64).contains(&count), "{count}");
-        assert!(appender.size() <= SIZE_MAX);
-        assert!(!appender.is_accepting());
-        let (numbers, _) = drain(&mut queue).await;
-        queue.acknowledge(Receipt(0)).await.unwrap();
-        assert!(!appender.is_accepting(), "no space came back by that");
-        assert_eq!(numbers, (0..count).collect::<Vec<_>>());
-        queue.acknowledge(Receipt(20)).await.unwrap();
-        assert!(appender.is_accepting());
-        appender.append(frame(1, body(count, 1000))).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn the_largest_frame_fits_whenever_everything_is_acknowledged() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        let bytes_max = usize::try_from(SIZE_MAX).unwrap() - 2 * 16 - 32;
-        let too_large = appender.append(frame(1, body(0, bytes_max + 1))).await.unwrap_err();
-        assert!(matches!(too_large, AppendError::TooLarge { .. }), "{too_large}");
-        for n in 0..3 {
-            appender.append(frame(1, body(n, 10))).await.unwrap();
-            let refusal = appender.append(frame(1, body(n, bytes_max))).await.unwrap_err();
-            assert_eq!(refusal, AppendError::Full);
-            let (_, receipt) = drain(&mut queue).await;
-            queue.acknowledge(receipt.unwrap()).await.unwrap();
-            assert!(appender.is_accepting());
-            appender.append(frame(1, body(n, bytes_max))).await.unwrap();
-            let (numbers, receipt) = drain(&mut queue).await;
-            assert_eq!(numbers, [n]);
-            queue.acknowledge(receipt.unwrap()).await.unwrap();
-            assert_eq!(appender.size(), 16);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_of_sixteen_mebibytes_goes_through() {
-        let directory = tempfile::tempdir().unwrap();
-        let settings = Settings { size_max: 1 << 30, ..settings(&directory) };
-        let (mut queue, appender, _) = open(&settings).unwrap();
-        let large: Bytes = (0..16u32 << 20).map(|n| (n % 251) as u8).collect::<Vec<_>>().into();
-        appender.append(frame(1, "before")).await.unwrap();
-        appender.append(frame(1, large.clone())).await.unwrap();
-        appender.append(frame(1, "after")).await.unwrap();
-        for expected in ["before".into(), large, "after".into()] {
-            assert!(queue.receive().await.unwrap().unwrap().body == expected);
-        }
-    }
-
-    #[test]
-    fn one_process_at_a_time_has_the_log() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        let error = open(&settings(&directory)).unwrap_err().to_string();
-        assert!(error.contains(&format!("in use by process {}:", std::process::id())), "{error}");
-        drop(queue);
-        open(&settings(&directory)).unwrap_err();
-        drop(appender);
-        open(&settings(&directory)).unwrap();
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_made_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let settings = settings(&directory);
-        fs::write(&settings.directory, "a file").unwrap();
-        let error = open(&settings).unwrap_err().to_string();
-        assert!(error.contains(settings.directory.to_str().unwrap()), "{error}");
-        assert!(error.contains("queue.embedded.directory"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_newer_format_is_refused_and_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        drop(open_at(&directory));
-        let file = segment_files(&directory).remove(0);
-        let mut bytes = fs::read(&file).unwrap();
-        set_format(&mut bytes, 3);
-        fs::write(&file, &bytes).unwrap();
-        let error = open(&settings(&directory)).unwrap_err();
-        assert!(matches!(error, OpenError::Format { found: 3, .. }), "{error}");
-        assert_eq!(fs::read(&file).unwrap(), bytes);
-    }
-
-    #[tokio::test]
-    async fn a_file_that_claims_the_last_number_is_no_segment_and_harms_no_append() {
-        let directory = tempfile::tempdir().unwrap();
-        drop(open_at(&directory));
-        let file = segment_files(&directory).remove(0);
-        let stray = file.with_file_name(format!("{}.log", u64::MAX));
-        fs::copy(&file, &stray).unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        appender.append(frame(3, body(0, 100))).await.unwrap();
-        let delivery = queue.receive().await.unwrap().unwrap();
-        assert_eq!(delivery.receipt.0, 2);
-        assert!(stray.exists());
-    }
-
-    /// Changes the version in the head of a segment.
-    fn set_format(bytes: &mut [u8], format: u8) {
-        bytes[8] = format;
-        let sum = crc32fast::hash(&bytes[..12]);
-        bytes[12..16].copy_from_slice(&sum.to_le_bytes());
-    }
-
-    #[tokio::test]
-    async fn an_older_format_is_read_on() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        appender.append(frame(3, body(0, 100))).await.unwrap();
-        drop((queue, appender));
-        let file = segment_files(&directory).remove(0);
-        let mut bytes = fs::read(&file).unwrap();
-        set_format(&mut bytes, 1);
-        fs::write(&file, &bytes).unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        appender.append(frame(2, body(1, 100))).await.unwrap();
-        assert_eq!(drain(&mut queue).await, (vec![0, 1], Some(Receipt(4))));
-    }
-
-    #[tokio::test]
-    async fn a_torn_tail_is_cut_and_costs_nothing_that_was_answered() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::new(Faults::default());
-        faults.sync_is_skipped.store(true, SeqCst);
-        let (_queue, appender, _) = open_with(&directory, &faults);
-        appender.append(frame(3, body(0, 100))).await.unwrap();
-        let whole = segment_files(&directory)[0].metadata().unwrap().len();
-        let before = killed(&directory);
-        appender.append(frame(3, body(1, 100))).await.unwrap();
-        for cut in 1..=132 {
-            let killed = killed(&directory);
-            let file = &segment_files(&killed)[0];
-            fs::File::options().write(true).open(file).unwrap().set_len(whole + 132 - cut).unwrap();
-            // It was killed before it could answer.
-            let noted = |of: &TempDir| settings(of).directory.join(offsets::NAME);
-            fs::copy(noted(&before), noted(&killed)).unwrap();
-            let (mut queue, appender, opened) = open_with(&killed, &faults);
-            assert_eq!(opened, Opened { waiting: 3, torn_bytes: 132 - cut, ..Opened::default() });
-            appender.append(frame(3, body(2, 100))).await.unwrap();
-            assert_eq!(drain(&mut queue).await, (vec![0, 2], Some(Receipt(5))));
-            assert_eq!(appender.lost(), 0);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_segment_that_was_cut_shorter_after_a_kill_costs_a_number_of_events_that_is_told() {
-        let directory = tempfile::tempdir().unwrap();
-        let (_queue, appender, _) = open_at(&directory);
-        for n in 0..3 {
-            appender.append(frame(10, body(n, 100))).await.unwrap();
-        }
-        for (bytes, left) in [(16, 0), (16 + 132 - 1, 0), (16 + 132, 1), (16 + 132 + 40, 1), (16 + 395, 2)] {
-            let killed = killed(&directory);
-            let file = segment_files(&killed).remove(0);
-            fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap();
-            let (mut queue, appender, opened) = open_at(&killed);
-            let lost: u64 = opened.damaged.iter().map(|gap| gap.events).sum();
-            assert_eq!((opened.waiting, lost), (left * 10, 30 - left * 10), "cut to {bytes}: {opened:?}");
-            assert_eq!((opened.torn, opened.torn_bytes, appender.lost()), (Torn::Unanswered, 0, lost));
-            appender.append(frame(1, body(7, 100))).await.unwrap();
-            assert_eq!(drain(&mut queue).await.1, Some(Receipt(30)), "no number is given twice");
-        }
-    }
-
-    #[tokio::test]
-    async fn where_the_machine_has_died_a_torn_end_may_have_been_answered() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        appender.append(frame(10, body(0, 100))).await.unwrap();
-        let before = killed(&directory);
-        appender.append(frame(7, body(1, 100))).await.unwrap();
-        drop((queue, appender));
-        for (bytes, events_max) in [(16 + 132 + 31, None), (16 + 132 + 32, Some(7)), (16 + 263, Some(7))] {
-            let killed = killed(&directory);
-            // The note is as old as the disk had it, and of another boot.
-            let noted = settings(&killed).directory.join(offsets::NAME);
-            fs::copy(settings(&before).directory.join(offsets::NAME), &noted).unwrap();
-            offsets::forge_boot(&noted);
-            let file = segment_files(&killed).remove(0);
-            fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap();
-            let (_, appender, opened) = open_at(&killed);
-            assert_eq!((opened.waiting, opened.torn_bytes, opened.found), (10, bytes - 148, 0));
-            assert_eq!(opened.torn, Torn::PerhapsAnswered { events_max });
-            assert_eq!(appender.at_start().perhaps_lost, events_max.unwrap_or_default());
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_found_and_was_never_answered_is_counted() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::default();
-        let (_queue, appender, _) = open_with(&directory, &faults);
-        appender.append(frame(10, body(0, 100))).await.unwrap();
-        faults.sync_fails.store(true, SeqCst);
-        appender.append(frame(4, body(1, 100))).await.unwrap_err();
-        let (_, appender, opened) = open_at(&killed(&directory));
-        assert_eq!((opened.waiting, opened.found, appender.at_start().found), (14, 4, 4));
-    }
-
-    #[tokio::test]
-    async fn a_segment_that_was_only_begun_is_begun_again() {
-        let directory = tempfile::tempdir().unwrap();
-        drop(open_at(&directory));
-        let file = &segment_files(&directory)[0];
-        for bytes in 0..16 {
-            fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap();
-            let (mut queue, appender, opened) = open_at(&directory);
-            assert_eq!(opened.torn_bytes, bytes);
-            assert_eq!(fs::read(file).unwrap().len(), 16);
-            appender.append(frame(1, body(7, 10))).await.unwrap();
-            let (numbers, receipt) = drain(&mut queue).await;
-            assert_eq!(numbers, [7]);
-            queue.acknowledge(receipt.unwrap()).await.unwrap();
-            drop((queue, appender));
-            fs::remove_dir_all(settings(&directory).directory).unwrap();
-            drop(open_at(&directory));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_kill_while_space_is_given_back_loses_nothing_and_raises_no_alarm() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        appender.append(frame(10, body(0, 100))).await.unwrap();
-        queue.acknowledge(Receipt(9)).await.unwrap();
-        // The last segment is emptied already, and has its old name still.
-        let killed = killed(&directory);
-        fs::File::options().write(true).open(&segment_files(&killed)[0]).unwrap().set_len(16).unwrap();
-        let (mut queue, appender, opened) = open_at(&killed);
-        assert_eq!(opened, Opened::default());
-        appender.append(frame(10, body(1, 100))).await.unwrap();
-        let (numbers, receipt) = drain(&mut queue).await;
-        assert_eq!((numbers, receipt), (vec![1], Some(Receipt(19))));
-        queue.acknowledge(Receipt(19)).await.unwrap();
-        assert_eq!((appender.lost(), segment_files(&killed).len()), (0, 1));
-    }
-
-    #[tokio::test]
-    async fn damage_in_the_last_segment_is_told_on_opening_and_stepped_over() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        for n in 0..3 {
-            appender.append(frame(10, body(n, 100))).await.unwrap();
-        }
-        drop((queue, appender));
-        let file = segment_files(&directory).remove(0);
-        damage(&file, 16 + 132 + 50);
-        let (mut queue, appender, opened) = open_at(&directory);
-        let gap = Gap { segment: file, offset: 148, bytes: 132, first: 10, events: 10 };
-        assert_eq!(opened, Opened { waiting: 20, damaged: vec![gap], ..Opened::default() });
-        assert_eq!(drain(&mut queue).await, (vec![0, 2], Some(Receipt(29))));
-        assert_eq!((appender.lost(), appender.depth()), (10, 20));
-        queue.acknowledge(Receipt(9)).await.unwrap();
-        assert_eq!(appender.depth(), 10);
-        queue.acknowledge(Receipt(29)).await.unwrap();
-        assert_eq!((appender.lost(), appender.depth()), (10, 0));
-    }
-
-    #[tokio::test]
-    async fn damage_in_an_earlier_segment_is_counted_when_it_is_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        for n in 0..20 {
-            appender.append(frame(10, body(n, 1000))).await.unwrap();
-        }
-        drop((queue, appender));
-        let files = segment_files(&directory);
-        assert!(files.len() > 2);
-        damage(&files[0], 500);
-        // The last frame of the segment, and the segment's head.
-        damage(&files[1], 5);
-        damage(&files[1], usize::try_from(files[1].metadata().unwrap().len()).unwrap() - 1);
-        let (mut queue, appender, opened) = open_at(&directory);
-        assert_eq!((opened.damaged.len(), opened.waiting), (0, 200));
-        let (numbers, receipt) = drain(&mut queue).await;
-        assert_eq!((numbers.len(), receipt), (18, Some(Receipt(199))));
-        assert!(!numbers.contains(&0));
-        assert_eq!((appender.lost(), appender.depth()), (20, 180));
-        queue.acknowledge(Receipt(199)).await.unwrap();
-        assert_eq!(appender.depth(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_segment_that_is_missing_is_counted_as_lost() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        for n in 0..30 {
-            appender.append(frame(10, body(n, 1000))).await.unwrap();
-        }
-        drop((queue, appender));
-        let files = segment_files(&directory);
-        assert!(files.len() > 3);
-        fs::remove_file(&files[0]).unwrap();
-        fs::remove_file(&files[2]).unwrap();
-        let (mut queue, appender, opened) = open_at(&directory);
-        assert_eq!(opened.damaged.len(), 1);
-        let (numbers, _) = drain(&mut queue).await;
-        let lost = appender.lost();
-        assert!(lost > opened.damaged[0].events);
-        assert_eq!(lost + numbers.len() as u64 * 10, 300);
-        assert_eq!(appender.depth(), 300 - lost);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_end_is_lost_not_torn_and_its_numbers_are_not_given_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let (queue, appender, _) = open_at(&directory);
-        appender.append(frame(10, body(0, 100))).await.unwrap();
-        appender.append(frame(10, body(1, 100))).await.unwrap();
-        drop((queue, appender));
-        let file = segment_files(&directory).remove(0);
-        damage(&file, 16 + 132 + 50);
-        let (mut queue, appender, opened) = open_at(&directory);
-        assert_eq!((opened.waiting, opened.torn_bytes, opened.damaged.len()), (10, 0, 1));
-        assert_eq!(drain(&mut queue).await, (vec![0], Some(Receipt(9))));
-        queue.acknowledge(Receipt(9)).await.unwrap();
-        assert_eq!((appender.depth(), appender.lost()), (0, 10));
-        assert_eq!(segment_files(&directory).len(), 1, "the damaged one must not stay for ever");
-        appender.append(frame(10, body(2, 100))).await.unwrap();
-        assert_eq!(drain(&mut queue).await, (vec![2], Some(Receipt(29))));
-    }
-
-    #[tokio::test]
-    async fn an_acknowledgement_outlives_the_loss_of_every_segment() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        for n in 0..3 {
-            appender.append(frame(10, body(n, 100))).await.unwrap();
-        }
-        drain(&mut queue).await;
-        queue.acknowledge(Receipt(19)).await.unwrap();
-        drop((queue, appender));
-        for file in segment_files(&directory) {
-            fs::remove_file(file).unwrap();
-        }
-        let (mut queue, appender, opened) = open_at(&directory);
-        assert_eq!((opened.waiting, opened.damaged[0].events, appender.lost()), (0, 10, 10));
-        appender.append(frame(1, body(7, 10))).await.unwrap();
-        assert_eq!(drain(&mut queue).await, (vec![7], Some(Receipt(30))));
-    }
-
-    #[tokio::test]
-    async fn without_the_record_of_acknowledgements_everything_is_given_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        appender.append(frame(10, body(0, 100))).await.unwrap();
-        appender.append(frame(10, body(1, 100))).await.unwrap();
-        queue.acknowledge(Receipt(9)).await.unwrap();
-        drop((queue, appender));
-        fs::remove_file(settings(&directory).directory.join(offsets::NAME)).unwrap();
-        let (mut queue, _, opened) = open_at(&directory);
-        assert!(opened.is_acknowledgement_lost);
-        assert_eq!(drain(&mut queue).await.0, [0, 1]);
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_room() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::default();
-        let (mut queue, appender, _) = open_with(&directory, &faults);
-        appender.append(frame(1, body(0, 100))).await.unwrap();
-        faults.room.store(77, SeqCst);
-        for _ in 0..3 {
-            let error = appender.append(frame(1, body(9, 100))).await.unwrap_err();
-            assert!(matches!(&error, AppendError::Disk(text) if text.contains("no space left")), "{error}");
-        }
-        assert!(appender.is_accepting(), "only an append can tell when there is room again");
-        faults.room.store(u64::MAX, SeqCst);
-        appender.append(frame(1, body(1, 100))).await.unwrap();
-        assert_eq!(drain(&mut queue).await, (vec![0, 1], Some(Receipt(1))));
-        let killed = killed(&directory);
-        let (mut queue, _, opened) = open_at(&killed);
-        assert_eq!(opened, Opened { waiting: 2, ..Opened::default() });
-        assert_eq!(drain(&mut queue).await.0, [0, 1]);
-    }
-
-    #[tokio::test]
-    async fn a_limit_on_the_size_of_files_refuses_once_and_then_makes_shorter_segments() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::new(Faults::default());
-        let (mut queue, appender, _) = open_with(&directory, &faults);
-        faults.file_bytes_max.store(5000, SeqCst);
-        let mut answered = Vec::new();
-        for n in 0..20 {
-            match appender.append(frame(1, body(n, 1000))).await {
-                Ok(()) => answered.push(n),
-                Err(AppendError::Disk(reason)) => assert!(reason.contains("limit on the size"), "{reason}"),
-                Err(error) => panic!("{error}"),
-            }
-        }
-        assert_eq!(answered.len(), 19, "only the first that did not fit is refused");
-        assert!(segment_files(&directory).iter().all(|file| file.metadata().unwrap().len() <= 5000));
-        // One that no file can hold costs nothing but itself.
-        let error = appender.append(frame(1, body(20, 6000))).await.unwrap_err();
-        assert!(matches!(error, AppendError::Disk(_)), "{error}");
-        appender.append(frame(1, body(21, 1000))).await.unwrap();
-        answered.push(21);
-        assert_eq!(drain(&mut queue).await.0, answered);
-        assert!(appender.is_accepting());
-    }
-
-    #[tokio::test]
-    async fn after_a_failed_fsync_the_log_stops_for_good() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::default();
-        let (mut queue, appender, _) = open_with(&directory, &faults);
-        queue.until_empty(false);
-        appender.append(frame(1, body(0, 100))).await.unwrap();
-        assert_eq!(queue.receive().await.unwrap().unwrap().receipt, Receipt(0));
-        faults.sync_fails.store(true, SeqCst);
-        let (received, outcome) = tokio::join!(queue.receive(), appender.append(frame(1, body(1, 100))));
-        let reason = received.unwrap_err().to_string();
-        assert!(reason.contains("fsync failed in /"), "{reason}");
-        assert!(matches!(outcome, Err(AppendError::Stopped(_))), "{outcome:?}");
-        faults.sync_fails.store(false, SeqCst);
-        let syncs = faults.syncs.load(SeqCst);
-        queue.receive().await.unwrap_err();
-        queue.ensure_acknowledgeable().unwrap_err();
-        let again = appender.append(frame(1, body(2, 100))).await;
-        assert!(matches!(again, Err(AppendError::Stopped(_))), "{again:?}");
-        assert!(!appender.is_accepting());
-        assert!(appender.stopped().is_some());
-        drop((queue, appender));
-        assert_eq!(faults.syncs.load(SeqCst), syncs, "an fsync was tried again");
-        let (mut queue, ..) = open_at(&directory);
-        assert_eq!(drain(&mut queue).await.0[0], 0);
-    }
-
-    #[tokio::test]
-    async fn what_was_sent_before_an_append_failed_is_still_acknowledged() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::default();
-        let (mut queue, appender, _) = open_with(&directory, &faults);
-        appender.append(frame(10, body(0, 100))).await.unwrap();
-        queue.ensure_acknowledgeable().unwrap();
-        faults.sync_fails.store(true, SeqCst);
-        appender.append(frame(10, body(1, 100))).await.unwrap_err();
-        let reason = queue.ensure_acknowledgeable().unwrap_err().to_string();
-        assert!(reason.contains("fsync failed in /"), "{reason}");
-        faults.sync_fails.store(false, SeqCst);
-        queue.acknowledge(Receipt(9)).await.unwrap();
-        drop((queue, appender));
-        let (mut queue, ..) = open_at(&directory);
-        assert_eq!(drain(&mut queue).await.0, [1], "found, for it may or may not have been written");
-    }
-
-    #[tokio::test]
-    async fn a_start_that_can_not_acknowledge_gives_nothing_out() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        for n in 0..3 {
-            appender.append(frame(10, body(n, 100))).await.unwrap();
-        }
-        queue.acknowledge(Receipt(9)).await.unwrap();
-        drop((queue, appender));
-        // Nothing has changed since, so nothing but the proof itself is written: the segment's sync passes, then that
-        // of one slot, then that of the other.
-        for passing in 1..3 {
-            let faults = Arc::new(Faults::default());
-            faults.syncs_until_failure.store(passing, SeqCst);
-            let disk = Directory::with_faults(&settings(&directory).directory, &faults);
-            let error = open_on(disk, SIZE_MAX).map(|_| ()).unwrap_err().to_string();
-            assert!(error.contains("acknowledged") && error.contains("nothing was given out"), "{error}");
-        }
-        let (mut queue, _, opened) = open_at(&directory);
-        assert_eq!(opened, Opened { waiting: 20, ..Opened::default() });
-        assert_eq!(drain(&mut queue).await.0, [1, 2]);
-    }
-
-    #[tokio::test]
-    async fn an_acknowledgement_that_is_not_durable_stops_the_log() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = Arc::default();
-        let (mut queue, appender, _) = open_with(&directory, &faults);
-        appender.append(frame(1, body(0, 100))).await.unwrap();
-        faults.sync_fails.store(true, SeqCst);
-        let error = queue.acknowledge(Receipt(0)).await.unwrap_err().to_string();
-        assert!(error.contains("acknowledgement"), "{error}");
-        assert_eq!(appender.depth(), 1);
-        queue.receive().await.unwrap_err();
-    }
-
-    #[tokio::test]
-    async fn a_directory_that_is_taken_away_refuses_until_it_is_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        appender.append(frame(1, body(0, 100))).await.unwrap();
-        let path = settings(&directory).directory;
-        let aside = directory.path().join("aside");
-        fs::rename(&path, &aside).unwrap();
-        let removed = appender.append(frame(1, body(1, 100))).await.unwrap_err();
-        assert!(matches!(&removed, AppendError::Disk(text) if text.contains("was removed")), "{removed}");
-        assert!(!appender.is_accepting());
-        fs::create_dir(&path).unwrap();
-        let swapped = appender.append(frame(1, body(2, 100))).await.unwrap_err();
-        assert!(
-            matches!(&swapped, AppendError::Disk(text) if text.contains("another directory")),
-            "{swapped}"
-        );
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "nothing goes into the other one");
-        fs::remove_dir(&path).unwrap();
-        fs::rename(&aside, &path).unwrap();
-        appender.append(frame(1, body(3, 100))).await.unwrap();
-        assert!(appender.is_accepting());
-        assert_eq!(drain(&mut queue).await.0, [0, 1, 3]);
-        // Where nothing is appended it is noticed all the same.
-        for file in segment_files(&directory) {
-            fs::remove_file(file).unwrap();
-        }
-        appender.check();
-        while appender.is_accepting() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let emptied = appender.append(frame(1, body(4, 100))).await.unwrap_err();
-        assert!(matches!(&emptied, AppendError::Disk(text) if text.contains("files in")), "{emptied}");
-    }
-
-    #[tokio::test]
-    async fn a_segment_that_cannot_be_read_stops_the_run_and_names_the_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        for n in 0..60 {
-            appender.append(frame(1, body(n, 1000))).await.unwrap();
-        }
-        // The reader is a few batches ahead and waits, far from here. A directory opens, but can't be read.
-        let files = segment_files(&directory);
-        let file = &files[files.len() - 2];
-        let aside = directory.path().join("aside");
-        fs::rename(file, &aside).unwrap();
-        fs::create_dir(file).unwrap();
-        let reason = loop {
-            match queue.receive().await {
-                Ok(delivery) => assert!(delivery.is_some(), "ended as if all were well"),
-                Err(error) => break error.to_string(),
-            }
-        };
-        assert!(reason.contains(file.to_str().unwrap()), "{reason}");
-        queue.receive().await.unwrap_err();
-        assert_eq!(appender.lost(), 0);
-        drop((queue, appender));
-        let reason = open(&settings(&directory)).unwrap_err().to_string();
-        assert!(reason.contains(file.to_str().unwrap()), "{reason}");
-        fs::remove_dir(file).unwrap();
-        fs::rename(aside, file).unwrap();
-        let (mut queue, ..) = open_at(&directory);
-        assert_eq!(drain(&mut queue).await.0.len(), 60);
-    }
-
-    #[tokio::test]
-    async fn an_append_that_is_given_up_is_in_the_log_wholly_or_not_at_all() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut queue, appender, _) = open_at(&directory);
-        for n in 0..50 {
-            let append = appender.append(frame(2, body(n, 500)));
-            let wait = Duration::from_micros(n as u64 * 10);
-            // Given up or not, either is fine.
-            let _outcome = tokio::time::timeout(wait, append).await;
-        }
-        appender.append(frame(2, body(50, 500))).await.unwrap();
-        let (numbers, _) = drain(&mut queue).await;
-        assert!(numbers.is_sorted());
-        assert_eq!(numbers.last(), Some(&50));
-        assert_eq!(appender.depth(), numbers.len() as u64 * 2);
     }
 }

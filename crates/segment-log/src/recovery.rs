@@ -7,11 +7,11 @@ use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::queue::embedded::disk::Directory;
-use crate::queue::embedded::offsets::{self, Offsets, Saved};
-use crate::queue::embedded::segments::{self, Active, Failure, Sealed, Segments, file_name};
-use crate::queue::embedded::walk::{Damage, Walk};
-use crate::queue::embedded::{FORMAT, Gap, is_read};
+use crate::checkpoint::{self, Offsets, Saved};
+use crate::disk::Directory;
+use crate::scan::{Damage, Scan};
+use crate::segments::{self, Active, Failure, Sealed, Segments, file_name};
+use crate::{FORMAT, Gap, is_read};
 
 /// The name of the file that one process at a time holds locked.
 const LOCK_NAME: &str = "lock";
@@ -60,7 +60,7 @@ pub struct AtStart {
 }
 
 impl AtStart {
-    pub(super) fn new(opened: &Opened) -> AtStart {
+    pub(crate) fn new(opened: &Opened) -> AtStart {
         let perhaps_lost = match opened.torn {
             Torn::PerhapsAnswered { events_max } => events_max.unwrap_or_default(),
             Torn::Unanswered => 0,
@@ -75,7 +75,7 @@ pub enum OpenError {
     /// Another process has it.
     #[error(
         "queue directory {} is in use by {holder}: stop that process, or give this one a \
-         queue.embedded.directory of its own",
+         {setting} of its own",
         directory.display()
     )]
     InUse {
@@ -83,11 +83,13 @@ pub enum OpenError {
         directory: PathBuf,
         /// The process, as far as it is known.
         holder: String,
+        /// What to change.
+        setting: &'static str,
     },
     /// It was written in another format, most likely by a newer version of this program.
     #[error(
         "{} has queue format {found}, and this version knows formats up to {FORMAT}: start the version that wrote \
-         it, or give this one a queue.embedded.directory of its own",
+         it, or give this one a {setting} of its own",
         path.display()
     )]
     Format {
@@ -95,10 +97,12 @@ pub enum OpenError {
         path: PathBuf,
         /// The format's version.
         found: u32,
+        /// What to change.
+        setting: &'static str,
     },
     /// The disk refuses something.
     #[error(
-        "can't {action} {}: {reason}: queue.embedded.directory must be a directory that this user may write to",
+        "can't {action} {}: {reason}: {setting} must be a directory that this user may write to",
         path.display()
     )]
     Storage {
@@ -108,6 +112,8 @@ pub enum OpenError {
         path: PathBuf,
         /// What the system said.
         reason: io::Error,
+        /// What to look at.
+        setting: &'static str,
     },
     /// The disk refuses to be written to, most likely because it is full.
     #[error("can't open the queue: {0}")]
@@ -115,27 +121,32 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(super) fn storage(action: &'static str, path: &Path, reason: io::Error) -> OpenError {
-        OpenError::Storage { action, path: path.to_owned(), reason }
+    pub(crate) fn storage(
+        action: &'static str,
+        path: &Path,
+        setting: &'static str,
+        reason: io::Error,
+    ) -> OpenError {
+        OpenError::Storage { action, path: path.to_owned(), reason, setting }
     }
 }
 
 /// A log that is ready to be worked on.
 #[derive(Debug)]
-pub(super) struct Recovered {
-    pub(super) lock: File,
-    pub(super) segments: Segments,
-    pub(super) offsets: Offsets,
-    pub(super) acknowledged: u64,
-    pub(super) next: u64,
+pub(crate) struct Recovered {
+    pub(crate) lock: File,
+    pub(crate) segments: Segments,
+    pub(crate) offsets: Offsets,
+    pub(crate) acknowledged: u64,
+    pub(crate) next: u64,
     /// Numbers from `acknowledged` on that are known to be lost, in order.
-    pub(super) lost: Vec<Range<u64>>,
-    pub(super) opened: Opened,
+    pub(crate) lost: Vec<Range<u64>>,
+    pub(crate) opened: Opened,
 }
 
 /// What the last segment turned out to hold.
 #[derive(Debug, Default)]
-struct Scan {
+struct LastSegment {
     /// Bytes of the file.
     bytes: u64,
     /// The number that follows the last whole frame.
@@ -149,9 +160,11 @@ struct Scan {
 
 /// Locks `directory`, which is made when it is missing, and brings the log in it into order. Only the last
 /// segment is read through.
-pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, OpenError> {
     make(&directory)?;
-    directory.handle().map_err(|error| OpenError::storage("open", directory.path(), error))?;
+    directory
+        .handle()
+        .map_err(|error| OpenError::storage("open", directory.path(), directory.names().directory, error))?;
     let lock = lock(&directory)?;
     let (mut offsets, saved) = Offsets::open(&directory)?;
     let mut found = list(&directory)?;
@@ -169,7 +182,7 @@ pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     let last = found.pop_back();
     let scan = match last {
         Some(last) => scan(&directory, last)?,
-        None => Scan { next: acknowledged, ..Scan::default() },
+        None => LastSegment { next: acknowledged, ..LastSegment::default() },
     };
     // No number is given twice, whatever is left of the log.
     let noted = offsets.noted();
@@ -187,7 +200,12 @@ pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
                 Torn::PerhapsAnswered { events_max: Some(scan.told).filter(|events| *events > 0) }
             };
             Active::reopen(&directory, last.first, good, scan.bytes).map_err(|error| {
-                OpenError::storage("repair", &directory.file(&file_name(last.first)), error)
+                OpenError::storage(
+                    "repair",
+                    &directory.file(&file_name(last.first)),
+                    directory.names().directory,
+                    error,
+                )
             })?
         }
         _ => {
@@ -205,7 +223,7 @@ pub(super) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
 
 fn make(directory: &Directory) -> Result<(), OpenError> {
     let path = directory.path();
-    let failed = |error| OpenError::storage("make", path, error);
+    let failed = |error| OpenError::storage("make", path, directory.names().directory, error);
     let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
     // What is in it tells of people.
     DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(failed)?;
@@ -219,7 +237,7 @@ fn make(directory: &Directory) -> Result<(), OpenError> {
 
 fn lock(directory: &Directory) -> Result<File, OpenError> {
     let path = directory.file(LOCK_NAME);
-    let failed = |error| OpenError::storage("lock", &path, error);
+    let failed = |error| OpenError::storage("lock", &path, directory.names().directory, error);
     let mut options = OpenOptions::new();
     let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
@@ -230,7 +248,11 @@ fn lock(directory: &Directory) -> Result<File, OpenError> {
             let is_known = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
             let holder =
                 if is_known { format!("process {}", holder.trim()) } else { "another process".into() };
-            return Err(OpenError::InUse { directory: directory.path().to_owned(), holder });
+            return Err(OpenError::InUse {
+                directory: directory.path().to_owned(),
+                holder,
+                setting: directory.names().directory,
+            });
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
@@ -245,15 +267,18 @@ fn lock(directory: &Directory) -> Result<File, OpenError> {
 
 /// The segments in order. Their heads are read, for a format that is not ours must not be touched.
 fn list(directory: &Directory) -> Result<VecDeque<Sealed>, OpenError> {
-    let failed = |error| OpenError::storage("read", directory.path(), error);
+    let failed = |error| OpenError::storage("read", directory.path(), directory.names().directory, error);
     let mut found = Vec::new();
     for entry in fs::read_dir(directory.path()).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let Some(first) = entry.file_name().to_str().and_then(segments::parse_file_name) else { continue };
         let path = entry.path();
-        let (bytes, head) = read_head(&path).map_err(|error| OpenError::storage("read", &path, error))?;
+        let (bytes, head) = read_head(&path)
+            .map_err(|error| OpenError::storage("read", &path, directory.names().directory, error))?;
         match segments::decode_head(&head) {
-            Some(format) if !is_read(format) => return Err(OpenError::Format { path, found: format }),
+            Some(format) if !is_read(format) => {
+                return Err(OpenError::Format { path, found: format, setting: directory.names().directory });
+            }
             // The frames of a segment with a damaged head are as good as any.
             _ => found.push(Sealed { first, bytes }),
         }
@@ -274,9 +299,9 @@ fn release(directory: &Directory, found: &mut VecDeque<Sealed>, acknowledged: u6
     while found.get(1).is_some_and(|following| following.first <= acknowledged) {
         if let Some(segment) = found.pop_front() {
             let name = file_name(segment.first);
-            directory
-                .remove(&name)
-                .map_err(|error| OpenError::storage("remove", &directory.file(&name), error))?;
+            directory.remove(&name).map_err(|error| {
+                OpenError::storage("remove", &directory.file(&name), directory.names().directory, error)
+            })?;
         }
     }
     Ok(())
@@ -292,8 +317,8 @@ fn create(directory: &Directory, next: u64) -> Result<Active, OpenError> {
 /// what was given out and could not be acknowledged would be given out again by every start. Both slots are written over,
 /// which takes no room on a disk that is full.
 fn prove(directory: &Directory, offsets: &mut Offsets, now: Saved) -> Result<(), OpenError> {
-    (0..offsets::SLOTS).try_for_each(|_| offsets.save(now)).map_err(|error| {
-        let (path, reason) = (directory.file(offsets::NAME), directory.explain(&error));
+    (0..checkpoint::SLOTS).try_for_each(|_| offsets.save(now)).map_err(|error| {
+        let (path, reason) = (directory.file(checkpoint::NAME), directory.explain(&error));
         OpenError::Refused(format!(
             "{} can't be written and synced: {reason}; nothing was given out",
             path.display()
@@ -301,20 +326,26 @@ fn prove(directory: &Directory, offsets: &mut Offsets, now: Saved) -> Result<(),
     })
 }
 
-fn scan(directory: &Directory, last: Sealed) -> Result<Scan, OpenError> {
+fn scan(directory: &Directory, last: Sealed) -> Result<LastSegment, OpenError> {
     let path = directory.file(&file_name(last.first));
-    let failed = |error| OpenError::storage("read", &path, error);
+    let failed = |error| OpenError::storage("read", &path, directory.names().directory, error);
     if last.bytes < segments::HEAD_BYTES {
         let tail = Some(Damage { offset: 0, bytes: last.bytes });
-        return Ok(Scan { bytes: last.bytes, next: last.first, gaps: Vec::new(), tail, told: 0 });
+        return Ok(LastSegment { bytes: last.bytes, next: last.first, gaps: Vec::new(), tail, told: 0 });
     }
     let file = File::open(&path).map_err(failed)?;
-    let mut walk = Walk::new(path.clone(), file, segments::HEAD_BYTES, last.first);
+    let mut scan = Scan::new(path.clone(), file, segments::HEAD_BYTES, last.first);
     let mut gaps = Vec::new();
-    while let Some(found) = walk.next(last.bytes, u64::MAX).map_err(failed)? {
+    while let Some(found) = scan.next(last.bytes, u64::MAX).map_err(failed)? {
         gaps.extend(found.gap);
     }
-    Ok(Scan { bytes: last.bytes, next: walk.expected(), gaps, tail: walk.damage(), told: walk.events_told() })
+    Ok(LastSegment {
+        bytes: last.bytes,
+        next: scan.expected(),
+        gaps,
+        tail: scan.damage(),
+        told: scan.events_told(),
+    })
 }
 
 /// Everything that is known to be missing: before the oldest segment, in the last one, and behind it.
@@ -322,7 +353,7 @@ fn gaps(
     directory: &Directory,
     acknowledged: u64,
     oldest: Option<u64>,
-    scan: &Scan,
+    scan: &LastSegment,
     last: Option<Sealed>,
     next: u64,
 ) -> Vec<Gap> {

@@ -6,21 +6,21 @@
 
 use std::collections::VecDeque;
 
-use crate::queue::Delivery;
-use crate::queue::embedded::progress::Place;
+use crate::Entry;
+use crate::progress::Place;
 
 /// Bytes that wait here, at most; the receiver may have as many in hand. That is some 80,000 events as the door
 /// has extracted them: more than arrive while a lane is held up by a flush. In tests it is so little that frames go
 /// both ways all the time.
 const BYTES_MAX: usize = if cfg!(test) { 4096 } else { 16 * 1024 * 1024 };
 
-/// What a delivery takes beside its bytes, roughly.
-const DELIVERY_BYTES: usize = 256;
+/// What a entry takes beside its bytes, roughly.
+const ENTRY_BYTES: usize = 256;
 
 /// Frames between the writer and the receiver.
 #[derive(Debug, Default)]
-pub(super) struct Direct {
-    deliveries: VecDeque<Delivery>,
+pub(crate) struct Direct {
+    entries: VecDeque<Entry>,
     bytes: usize,
     is_open: bool,
     /// Where the reader goes on, if it was passed by since it last read.
@@ -30,87 +30,73 @@ pub(super) struct Direct {
 impl Direct {
     /// Takes frames that begin at `place` and have just become durable, or closes and leaves them to the reader.
     /// Whether it is open after that.
-    pub(super) fn offer(&mut self, deliveries: Vec<Delivery>, place: Place) -> bool {
+    pub(crate) fn offer(&mut self, entries: Vec<Entry>, place: Place) -> bool {
         if !self.is_open {
             return false;
         }
-        let bytes: usize = deliveries.iter().map(|delivery| delivery.body.len() + DELIVERY_BYTES).sum();
+        let bytes: usize = entries.iter().map(|entry| entry.body.len() + ENTRY_BYTES).sum();
         if self.bytes + bytes > BYTES_MAX {
             self.is_open = false;
             self.resume = Some(place);
             return false;
         }
         self.bytes += bytes;
-        self.deliveries.extend(deliveries);
+        self.entries.extend(entries);
         true
     }
 
     /// Moves all there is into `ready`, which is empty.
-    pub(super) fn take(&mut self, ready: &mut VecDeque<Delivery>) {
-        std::mem::swap(&mut self.deliveries, ready);
+    pub(crate) fn take(&mut self, ready: &mut VecDeque<Entry>) {
+        std::mem::swap(&mut self.entries, ready);
         self.bytes = 0;
     }
 
     /// The receiver has everything durable, and the reader has nothing left to read.
-    pub(super) fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         self.is_open = true;
         self.resume = None;
     }
 
     /// Where a reader that stands at `place` goes on; `None`: nowhere, for what comes goes past it.
-    pub(super) fn place_of_reader(&self, place: Place) -> Option<Place> {
+    pub(crate) fn place_of_reader(&self, place: Place) -> Option<Place> {
         if self.is_open { None } else { Some(self.resume.unwrap_or(place)) }
     }
 
     /// The reader goes on from where it was told. Whether that is another place than it stood at.
-    pub(super) fn resumed(&mut self) -> bool {
+    pub(crate) fn resumed(&mut self) -> bool {
         self.resume.take().is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
 
     use super::*;
-    use crate::queue::{Framing, Receipt, Source};
 
     const PLACE: Place = Place { segment: 3, offset: 70, position: 9 };
     const READER: Place = Place { segment: 0, offset: 16, position: 1 };
 
-    fn delivery(bytes: usize) -> Delivery {
-        Delivery {
-            body: Bytes::from(vec![b' '; bytes]),
-            framing: Framing::Document,
-            origin: Arc::default(),
-            source: Source::Push,
-            oversized: 0,
-            recall: false,
-            receipt: Receipt(0),
-        }
+    fn entry(bytes: usize) -> Entry {
+        Entry { first: 0, events: 1, kind: 0, header: Bytes::new(), body: Bytes::from(vec![b' '; bytes]) }
     }
 
     #[test]
     fn what_does_not_fit_is_left_to_the_reader_from_there_on() {
         let mut direct = Direct::default();
-        assert!(!direct.offer(vec![delivery(1)], READER), "it is closed to begin with");
+        assert!(!direct.offer(vec![entry(1)], READER), "it is closed to begin with");
         assert_eq!(direct.place_of_reader(READER), Some(READER));
         direct.open();
         assert_eq!(direct.place_of_reader(READER), None);
-        assert!(direct.offer(vec![delivery(BYTES_MAX / 2), delivery(1)], READER));
-        assert!(!direct.offer(vec![delivery(BYTES_MAX / 2)], PLACE));
-        assert!(!direct.offer(vec![delivery(1)], READER), "nothing overtakes what the reader has to read");
+        assert!(direct.offer(vec![entry(BYTES_MAX / 2), entry(1)], READER));
+        assert!(!direct.offer(vec![entry(BYTES_MAX / 2)], PLACE));
+        assert!(!direct.offer(vec![entry(1)], READER), "nothing overtakes what the reader has to read");
         assert_eq!(direct.place_of_reader(READER), Some(PLACE));
         let mut ready = VecDeque::new();
         direct.take(&mut ready);
         assert_eq!(ready.len(), 2);
         assert!(direct.resumed() && !direct.resumed());
         direct.open();
-        assert!(
-            direct.offer(vec![delivery(BYTES_MAX - DELIVERY_BYTES)], READER),
-            "the bound is for what waits"
-        );
+        assert!(direct.offer(vec![entry(BYTES_MAX - ENTRY_BYTES)], READER), "the bound is for what waits");
     }
 }

@@ -6,11 +6,11 @@ use std::thread::{self, JoinHandle};
 /// The writer and the reader. Whoever drops the last handle waits for them, so that the log is whole and
 /// unlocked afterwards.
 #[derive(Debug, Default)]
-pub(super) struct Threads(Vec<JoinHandle<()>>);
+pub(crate) struct Threads(Vec<JoinHandle<()>>);
 
 impl Threads {
     /// Starts one more.
-    pub(super) fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(crate) fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         self.0.push(thread::Builder::new().name(name.to_owned()).spawn(work)?);
         Ok(())
     }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use crate::queue::Delivery;
-use crate::queue::embedded::direct::Direct;
+use crate::Entry;
+use crate::direct::Direct;
 
 /// Written by the writer alone, but for what is taken from it; read by the reader thread and the handles.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     shared: Mutex<Shared>,
     /// Rings for the reader.
     moved: Condvar,
@@ -35,54 +35,54 @@ struct Shared {
 
 /// The durable part of the log.
 #[derive(Debug, Clone)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     /// The first number of each segment, in order; the last one is appended to.
-    pub(super) segments: Vec<u64>,
+    pub(crate) segments: Vec<u64>,
     /// Where the durable part of the last segment ends, in bytes.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// The number that the next event will get.
-    pub(super) next: u64,
+    pub(crate) next: u64,
     /// No more will come.
-    pub(super) is_closed: bool,
+    pub(crate) is_closed: bool,
 }
 
 /// Where a reader stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The first number of a segment that is, or was, in the log.
-    pub(super) segment: u64,
+    pub(crate) segment: u64,
     /// Bytes from the segment's beginning.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// All numbers below this one are dealt with.
-    pub(super) position: u64,
+    pub(crate) position: u64,
 }
 
 /// What a reader can read next, all of it durable.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// The first number of the segment.
-    pub(super) segment: u64,
+    pub(crate) segment: u64,
     /// Where the part ends, in bytes; `None`: with the file, for the segment is complete.
-    pub(super) limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
     /// The number that follows the part.
-    pub(super) ceiling: u64,
+    pub(crate) ceiling: u64,
     /// Where it begins, if the reader stands elsewhere.
-    pub(super) from: Option<Place>,
+    pub(crate) from: Option<Place>,
 }
 
 /// The numbers that the handles show.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Gauges {
-    pub(super) depth: u64,
-    pub(super) size: u64,
-    pub(super) lost: u64,
-    pub(super) is_full: bool,
+pub(crate) struct Gauges {
+    pub(crate) depth: u64,
+    pub(crate) size: u64,
+    pub(crate) lost: u64,
+    pub(crate) is_full: bool,
     /// The directory, or a file in it, was taken away.
-    pub(super) is_missing: bool,
+    pub(crate) is_missing: bool,
 }
 
 impl Progress {
-    pub(super) fn new(tail: Tail) -> Progress {
+    pub(crate) fn new(tail: Tail) -> Progress {
         Progress {
             shared: Mutex::new(Shared { tail, direct: Direct::default() }),
             moved: Condvar::new(),
@@ -103,20 +103,20 @@ impl Progress {
     }
 
     /// Changes which segments there are, or closes the log, and wakes the reader.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Tail)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Tail)) {
         change(&mut self.lock().tail);
         self.moved.notify_all();
     }
 
-    /// The durable part has grown by `deliveries` up to `end` and `next`. They go to the receiver, if that keeps
+    /// The durable part has grown by `entries` up to `end` and `next`. They go to the receiver, if that keeps
     /// up, else to the reader.
-    pub(super) fn grow(&self, end: u64, next: u64, deliveries: Vec<Delivery>) {
+    pub(crate) fn grow(&self, end: u64, next: u64, entries: Vec<Entry>) {
         let mut shared = self.lock();
         let Shared { tail, direct } = &mut *shared;
         let segment = tail.segments.last().copied().unwrap_or_default();
         let place = Place { segment, offset: tail.end, position: tail.next };
         (tail.end, tail.next) = (end, next);
-        let is_handed = direct.offer(deliveries, place);
+        let is_handed = direct.offer(entries, place);
         drop(shared);
         if is_handed {
             self.handed.notify_one();
@@ -127,11 +127,11 @@ impl Progress {
 
     /// Moves into `ready`, which is empty, what was handed past the reader. Whether a receiver that has all
     /// numbers below `position`, and now what is in `ready`, has everything.
-    pub(super) fn take(&self, ready: &mut VecDeque<Delivery>, position: u64) -> bool {
+    pub(crate) fn take(&self, ready: &mut VecDeque<Entry>, position: u64) -> bool {
         let mut shared = self.lock();
         let Shared { tail, direct } = &mut *shared;
         direct.take(ready);
-        let position = ready.back().map_or(position, |delivery| delivery.receipt.0 + 1);
+        let position = ready.back().map_or(position, |entry| entry.end());
         let has_all = position >= tail.next;
         if has_all {
             direct.open();
@@ -140,12 +140,12 @@ impl Progress {
     }
 
     /// Waits until something may have been handed past the reader. Cancel-safe.
-    pub(super) async fn handed(&self) {
+    pub(crate) async fn handed(&self) {
         self.handed.notified().await;
     }
 
     /// Waits until there is something for a reader beyond `place`. `None`: the log is closed.
-    pub(super) fn wait_beyond(&self, place: Place) -> Option<Part> {
+    pub(crate) fn wait_beyond(&self, place: Place) -> Option<Part> {
         let mut shared = self.lock();
         loop {
             let Shared { tail, direct } = &mut *shared;
@@ -162,11 +162,11 @@ impl Progress {
     }
 
     /// Whether the log is closed.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.lock().tail.is_closed
     }
 
-    pub(super) fn show(&self, gauges: Gauges) {
+    pub(crate) fn show(&self, gauges: Gauges) {
         self.depth.store(gauges.depth, Ordering::Relaxed);
         self.size.store(gauges.size, Ordering::Relaxed);
         self.lost.store(gauges.lost, Ordering::Relaxed);
@@ -174,7 +174,7 @@ impl Progress {
         self.is_missing.store(gauges.is_missing, Ordering::Relaxed);
     }
 
-    pub(super) fn gauges(&self) -> Gauges {
+    pub(crate) fn gauges(&self) -> Gauges {
         Gauges {
             depth: self.depth.load(Ordering::Relaxed),
             size: self.size.load(Ordering::Relaxed),
@@ -185,16 +185,16 @@ impl Progress {
     }
 
     /// Says that the log can't be trusted any more, and wakes whoever waits for that.
-    pub(super) fn stop(&self, reason: Arc<str>) {
+    pub(crate) fn stop(&self, reason: Arc<str>) {
         self.stopped.send_replace(Some(reason));
         self.is_stopped.store(true, Ordering::Release);
     }
 
-    pub(super) fn stopped(&self) -> Option<Arc<str>> {
+    pub(crate) fn stopped(&self) -> Option<Arc<str>> {
         if self.is_stopped.load(Ordering::Acquire) { self.stopped.borrow().clone() } else { None }
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Option<Arc<str>>> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.stopped.subscribe()
     }
 }
@@ -212,7 +212,7 @@ impl Tail {
 }
 
 /// Lets the reader thread end with the writer, however that ends.
-pub(super) struct Closing(pub(super) Arc<Progress>);
+pub(crate) struct Closing(pub(crate) Arc<Progress>);
 
 impl Drop for Closing {
     fn drop(&mut self) {

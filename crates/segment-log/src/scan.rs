@@ -1,24 +1,22 @@
-//! A walk through the frames of one segment, which steps over damage.
+//! A scan through the frames of one segment, which steps over damage.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use memchr::memmem;
 
-use crate::queue::Origin;
-use crate::queue::embedded::Gap;
-use crate::queue::embedded::frame::{HEAD_BYTES, Head, MAGIC, Origins};
+use crate::Gap;
+use crate::frame::{HEAD_BYTES, Head, MAGIC};
 
 /// Bytes read at once. Bodies are slices of such a piece and keep it alive.
-pub(super) const WINDOW_BYTES: u64 = 512 * 1024;
+pub(crate) const WINDOW_BYTES: u64 = 512 * 1024;
 
 /// A place in a segment and what follows it.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(crate) struct Scan {
     path: PathBuf,
     file: File,
     /// Where `window` begins in the file.
@@ -30,63 +28,53 @@ pub(super) struct Walk {
     damage: Option<Damage>,
     /// The number behind the last event of which a sound head in the damage tells.
     told: u64,
-    origins: Origins,
 }
 
 /// Bytes that belong to no whole frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Damage {
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Damage {
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A whole frame.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct ScannedFrame {
     /// What is missing or damaged right before it.
-    pub(super) gap: Option<Gap>,
-    pub(super) head: Head,
-    pub(super) origin: Arc<Origin>,
-    pub(super) body: Bytes,
+    pub(crate) gap: Option<Gap>,
+    pub(crate) head: Head,
+    pub(crate) header: Bytes,
+    pub(crate) body: Bytes,
 }
 
-impl Walk {
+impl Scan {
     /// Begins at `offset` of a segment's `file`, where the event numbered `first` is expected.
-    pub(super) fn new(path: PathBuf, file: File, offset: u64, first: u64) -> Walk {
-        Walk {
-            path,
-            file,
-            offset,
-            window: Bytes::new(),
-            expected: first,
-            damage: None,
-            told: first,
-            origins: Origins::default(),
-        }
+    pub(crate) fn new(path: PathBuf, file: File, offset: u64, first: u64) -> Scan {
+        Scan { path, file, offset, window: Bytes::new(), expected: first, damage: None, told: first }
     }
 
     /// The number that follows the last frame's.
-    pub(super) fn expected(&self) -> u64 {
+    pub(crate) fn expected(&self) -> u64 {
         self.expected
     }
 
-    pub(super) fn file_bytes(&self) -> io::Result<u64> {
+    pub(crate) fn file_bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     /// The damage since the last frame.
-    pub(super) fn damage(&self) -> Option<Damage> {
+    pub(crate) fn damage(&self) -> Option<Damage> {
         self.damage
     }
 
     /// How many events the damage since the last frame held, as far as heads in it tell.
-    pub(super) fn events_told(&self) -> u64 {
+    pub(crate) fn events_told(&self) -> u64 {
         self.told.saturating_sub(self.expected)
     }
 
     /// The next whole frame that ends at `limit` (bytes from the file's beginning) at the latest, and all of
-    /// whose numbers are below `ceiling`. `None`: there is none, and the walk stands at `limit`.
-    pub(super) fn next(&mut self, limit: u64, ceiling: u64) -> io::Result<Option<Found>> {
+    /// whose numbers are below `ceiling`. `None`: there is none, and the scan stands at `limit`.
+    pub(crate) fn next(&mut self, limit: u64, ceiling: u64) -> io::Result<Option<ScannedFrame>> {
         while self.offset < limit {
             let head = if self.fill(HEAD_BYTES as u64, limit)? { Head::decode(&self.window) } else { None };
             let Some(head) = head else {
@@ -98,7 +86,7 @@ impl Walk {
             let in_line = head.first >= self.expected && head.end() <= ceiling;
             let start = self.offset;
             let content = if in_line { self.content(&head, limit)? } else { None };
-            let Some((origin, body)) = content else {
+            let Some((header, body)) = content else {
                 if in_line {
                     self.told = self.told.max(head.end());
                 }
@@ -108,13 +96,13 @@ impl Walk {
             };
             let gap = self.gap_until(head.first, start);
             self.expected = head.end();
-            return Ok(Some(Found { gap, head, origin, body }));
+            return Ok(Some(ScannedFrame { gap, head, header, body }));
         }
         Ok(None)
     }
 
-    /// Ends the walk where the number `ceiling` follows. Returns what is missing before it.
-    pub(super) fn finish(&mut self, ceiling: u64) -> Option<Gap> {
+    /// Ends the scan where the number `ceiling` follows. Returns what is missing before it.
+    pub(crate) fn finish(&mut self, ceiling: u64) -> Option<Gap> {
         let gap = self.gap_until(ceiling, self.offset);
         self.expected = self.expected.max(ceiling);
         gap
@@ -131,20 +119,19 @@ impl Walk {
         Some(Gap { segment: self.path.clone(), offset, bytes, first: self.expected, events })
     }
 
-    /// Takes origin and body of the frame that `head` stands before, if they are whole.
-    fn content(&mut self, head: &Head, limit: u64) -> io::Result<Option<(Arc<Origin>, Bytes)>> {
+    /// Takes header and body of the frame that `head` stands before, if they are whole.
+    fn content(&mut self, head: &Head, limit: u64) -> io::Result<Option<(Bytes, Bytes)>> {
         let Ok(frame_bytes) = usize::try_from(head.frame_bytes()) else { return Ok(None) };
         if !self.fill(head.frame_bytes(), limit)? {
             return Ok(None);
         }
-        let Ok(origin_bytes) = usize::try_from(head.origin_bytes) else { return Ok(None) };
+        let Ok(header_bytes) = usize::try_from(head.header_bytes) else { return Ok(None) };
         let content = self.window.slice(HEAD_BYTES..frame_bytes);
         if crc32fast::hash(&content) != head.checksum {
             return Ok(None);
         }
-        let Some(origin) = self.origins.decode(&content[..origin_bytes]) else { return Ok(None) };
         self.advance(frame_bytes);
-        Ok(Some((origin, content.slice(origin_bytes..))))
+        Ok(Some((content.slice(..header_bytes), content.slice(header_bytes..))))
     }
 
     /// Moves to the next place where a frame may begin, at least one byte on.
@@ -223,21 +210,20 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::queue::embedded::Frame;
-    use crate::queue::embedded::frame::Record;
+    use crate::Frame;
+    use crate::frame::Record;
 
     fn frame(first: u64, events: u32, body: &[u8]) -> Vec<u8> {
-        let frame =
-            Frame { events, origin: Arc::default(), body: Bytes::copy_from_slice(body), is_extract: false };
+        let frame = Frame { events, kind: 0, header: Bytes::new(), body: Bytes::copy_from_slice(body) };
         let (mut lead, body, _) = Record::new(frame).unwrap().into_pieces(first);
         lead.extend_from_slice(&body);
         lead
     }
 
-    fn walk(bytes: &[u8]) -> Walk {
+    fn scan(bytes: &[u8]) -> Scan {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        Walk::new(PathBuf::from("s"), file, 0, 0)
+        Scan::new(PathBuf::from("s"), file, 0, 0)
     }
 
     /// First numbers of all frames, the gaps as (offset, bytes, first, events), and the damage at the end.
@@ -248,33 +234,33 @@ mod tests {
         tail: Option<Damage>,
     }
 
-    fn see(walk: &mut Walk, limit: usize, ceiling: u64) -> Seen {
+    fn see(scan: &mut Scan, limit: usize, ceiling: u64) -> Seen {
         let mut seen = Seen::default();
-        while let Some(found) = walk.next(limit as u64, ceiling).unwrap() {
+        while let Some(found) = scan.next(limit as u64, ceiling).unwrap() {
             seen.firsts.push(found.head.first);
             seen.gaps.extend(found.gap.map(|gap| (gap.offset, gap.bytes, gap.first, gap.events)));
         }
-        seen.tail = walk.damage();
+        seen.tail = scan.damage();
         seen
     }
 
     #[test]
     fn whole_frames_are_found_in_order() {
         let bytes = [frame(0, 2, b"ab"), frame(2, 1, b""), frame(3, 5, b"cde")].concat();
-        let mut walk = walk(&bytes);
-        assert_eq!(see(&mut walk, bytes.len(), 8), Seen { firsts: vec![0, 2, 3], ..Seen::default() });
-        assert_eq!(walk.finish(8), None);
-        assert_eq!(walk.finish(9).map(|gap| (gap.first, gap.events)), Some((8, 1)));
+        let mut scan = scan(&bytes);
+        assert_eq!(see(&mut scan, bytes.len(), 8), Seen { firsts: vec![0, 2, 3], ..Seen::default() });
+        assert_eq!(scan.finish(8), None);
+        assert_eq!(scan.finish(9).map(|gap| (gap.first, gap.events)), Some((8, 1)));
     }
 
     #[test]
     fn a_limit_that_grows_is_followed() {
         let one = frame(0, 2, b"ab");
         let bytes = [one.clone(), frame(2, 1, b"c")].concat();
-        let mut walk = walk(&bytes);
-        assert_eq!(see(&mut walk, one.len(), 2).firsts, [0]);
-        assert_eq!(see(&mut walk, one.len(), 2).firsts, Vec::<u64>::new());
-        assert_eq!(see(&mut walk, bytes.len(), 3).firsts, [2]);
+        let mut scan = scan(&bytes);
+        assert_eq!(see(&mut scan, one.len(), 2).firsts, [0]);
+        assert_eq!(see(&mut scan, one.len(), 2).firsts, Vec::<u64>::new());
+        assert_eq!(see(&mut scan, bytes.len(), 3).firsts, [2]);
     }
 
     #[test]
@@ -284,7 +270,7 @@ mod tests {
         for at in 0..bytes {
             let mut file = frames.concat();
             file[from + at] ^= 0x40;
-            let seen = see(&mut walk(&file), file.len(), 6);
+            let seen = see(&mut scan(&file), file.len(), 6);
             let gaps = vec![(from as u64, bytes as u64, 2, 3)];
             assert_eq!(seen, Seen { firsts: vec![0, 5], gaps, tail: None }, "byte {at}");
         }
@@ -294,7 +280,7 @@ mod tests {
     fn damage_larger_than_the_window_is_stepped_over() {
         let zeros = vec![0; usize::try_from(WINDOW_BYTES).unwrap() * 2 + 17];
         let file = [frame(0, 1, b"a"), zeros.clone(), frame(9, 1, b"b")].concat();
-        let seen = see(&mut walk(&file), file.len(), 10);
+        let seen = see(&mut scan(&file), file.len(), 10);
         assert_eq!((seen.firsts, seen.tail), (vec![0, 9], None));
         assert_eq!(seen.gaps, [(33, zeros.len() as u64, 1, 8)]);
     }
@@ -304,7 +290,7 @@ mod tests {
         let window = usize::try_from(WINDOW_BYTES).unwrap();
         for before in window - 40..window + 40 {
             let file = [vec![1; before], frame(0, 1, b"b"), frame(1, 1, b"c")].concat();
-            assert_eq!(see(&mut walk(&file), file.len(), 2).firsts, [0, 1], "{before}");
+            assert_eq!(see(&mut scan(&file), file.len(), 2).firsts, [0, 1], "{before}");
         }
     }
 
@@ -313,18 +299,18 @@ mod tests {
         let forged = [frame(1, 500, b"forged"), b"rest".to_vec()].concat();
         let mut file = [frame(0, 3, &forged), frame(3, 1, b"after")].concat();
         file[HEAD_BYTES + forged.len() - 1] ^= 1;
-        let seen = see(&mut walk(&file), file.len(), 1000);
+        let seen = see(&mut scan(&file), file.len(), 1000);
         assert_eq!(seen.firsts, [3]);
     }
 
     #[test]
     fn frames_met_before_or_beyond_the_ceiling_are_damage() {
         let file = [frame(0, 2, b"a"), frame(0, 2, b"a"), frame(2, 1, b"b"), frame(70, 1, b"z")].concat();
-        let mut walk = walk(&file);
-        let seen = see(&mut walk, file.len(), 10);
+        let mut scan = scan(&file);
+        let seen = see(&mut scan, file.len(), 10);
         assert_eq!((seen.firsts, seen.gaps.len()), (vec![0, 2], 1));
         assert_eq!(seen.gaps[0].3, 0);
-        assert_eq!(walk.finish(10).map(|gap| (gap.bytes, gap.events)), Some((33, 7)));
+        assert_eq!(scan.finish(10).map(|gap| (gap.bytes, gap.events)), Some((33, 7)));
     }
 
     #[test]
@@ -332,7 +318,7 @@ mod tests {
         let whole = frame(0, 1, b"whole");
         let file = [whole.clone(), frame(1, 1, b"torn")].concat();
         for end in whole.len() + 1..file.len() {
-            let seen = see(&mut walk(&file[..end]), end, 9);
+            let seen = see(&mut scan(&file[..end]), end, 9);
             let tail = Damage { offset: whole.len() as u64, bytes: (end - whole.len()) as u64 };
             assert_eq!(seen, Seen { firsts: vec![0], gaps: vec![], tail: Some(tail) });
         }
@@ -341,7 +327,7 @@ mod tests {
     #[test]
     fn a_file_that_became_shorter_ends_in_damage() {
         let file = frame(0, 1, b"whole");
-        let seen = see(&mut walk(&file), file.len() + 1000, 9);
+        let seen = see(&mut scan(&file), file.len() + 1000, 9);
         assert_eq!(seen.tail, Some(Damage { offset: file.len() as u64, bytes: 1000 }));
     }
 }

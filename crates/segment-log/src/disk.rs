@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use crate::SettingNames;
+
 #[cfg(test)]
 use self::fault::Faults;
 
@@ -14,14 +16,15 @@ use self::fault::Faults;
 const NO_DESCRIPTORS: [i32; 2] = [23, 24];
 
 /// Whether an error says only that file descriptors are short, which passes.
-pub(super) fn is_short_of_descriptors(error: &io::Error) -> bool {
+pub(crate) fn is_short_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code))
 }
 
 /// The queue's directory.
 #[derive(Debug, Clone)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
+    names: SettingNames,
     /// Open from the first sync on, for a process without a file descriptor left can't open it any more, and what
     /// can't be synced would stop the log for good.
     handle: Arc<OnceLock<File>>,
@@ -30,9 +33,10 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn new(path: &Path) -> Directory {
+    pub(crate) fn new(path: &Path) -> Directory {
         Directory {
             path: path.to_owned(),
+            names: SettingNames::default(),
             handle: Arc::default(),
             #[cfg(test)]
             faults: std::sync::Arc::default(),
@@ -41,20 +45,34 @@ impl Directory {
 
     /// A directory on a disk that `faults` governs.
     #[cfg(test)]
-    pub(super) fn with_faults(path: &Path, faults: &std::sync::Arc<Faults>) -> Directory {
-        Directory { path: path.to_owned(), handle: Arc::default(), faults: std::sync::Arc::clone(faults) }
+    pub(crate) fn with_faults(path: &Path, faults: &std::sync::Arc<Faults>) -> Directory {
+        Directory {
+            path: path.to_owned(),
+            names: SettingNames::default(),
+            handle: Arc::default(),
+            faults: std::sync::Arc::clone(faults),
+        }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// The same, with these names in its messages.
+    pub(crate) fn named(self, names: SettingNames) -> Directory {
+        Directory { names, ..self }
+    }
+
+    pub(crate) fn names(&self) -> SettingNames {
+        self.names
+    }
+
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Makes names that were added, changed or removed survive a power cut.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
         if self.faults.sync()? {
             return Ok(());
@@ -63,7 +81,7 @@ impl Directory {
     }
 
     /// Opens the directory for every sync to come.
-    pub(super) fn handle(&self) -> io::Result<&File> {
+    pub(crate) fn handle(&self) -> io::Result<&File> {
         if let Some(handle) = self.handle.get() {
             return Ok(handle);
         }
@@ -73,7 +91,7 @@ impl Directory {
 
     /// What was taken away while it is in use: the directory at its path, or `file` in it. What is written to either
     /// survives no restart. `None` too where the system does not say.
-    pub(super) fn missing(&self, file: &LogFile) -> Option<String> {
+    pub(crate) fn missing(&self, file: &LogFile) -> Option<String> {
         let path = self.path.display();
         let ours = self.handle().and_then(File::metadata).ok()?;
         match fs::metadata(&self.path) {
@@ -89,19 +107,19 @@ impl Directory {
     }
 
     /// Opens a file to read it.
-    pub(super) fn open_to_read(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn open_to_read(&self, name: &str) -> io::Result<File> {
         #[cfg(test)]
         self.faults.open()?;
         File::open(self.file(name))
     }
 
     /// Opens a file, which is made when it is missing, to append to it.
-    pub(super) fn open_to_append(&self, name: &str) -> io::Result<LogFile> {
+    pub(crate) fn open_to_append(&self, name: &str) -> io::Result<LogFile> {
         self.open(name, OpenOptions::new().append(true).create(true))
     }
 
     /// Opens a file, which is made when it is missing, to write at any place.
-    pub(super) fn open_to_write(&self, name: &str) -> io::Result<LogFile> {
+    pub(crate) fn open_to_write(&self, name: &str) -> io::Result<LogFile> {
         self.open(name, OpenOptions::new().write(true).create(true).truncate(false))
     }
 
@@ -115,19 +133,19 @@ impl Directory {
 
     /// Puts `text` in place of what is in a file.
     #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a test's disk may refuse it"))]
-    pub(super) fn replace(&self, file: &mut File, text: &str) -> io::Result<()> {
+    pub(crate) fn replace(&self, file: &mut File, text: &str) -> io::Result<()> {
         file.set_len(0)?;
         #[cfg(test)]
         self.faults.write(file, &[IoSlice::new(text.as_bytes())])?;
         file.write_all(text.as_bytes())
     }
 
-    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.file(from), self.file(to))
     }
 
     /// Removes a file. One that is not there is fine.
-    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.file(name)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -135,14 +153,14 @@ impl Directory {
     }
 
     /// What went wrong when something was written here, and what helps against it.
-    pub(super) fn explain(&self, error: &io::Error) -> String {
-        let path = self.path.display();
+    pub(crate) fn explain(&self, error: &io::Error) -> String {
+        let (path, size_max) = (self.path.display(), self.names.size_max);
         match error.kind() {
             ErrorKind::StorageFull => {
-                format!("no space left on device in {path}: free space or lower queue.embedded.max_size")
+                format!("no space left on device in {path}: free space or lower {size_max}")
             }
             ErrorKind::QuotaExceeded => {
-                format!("disk quota exceeded in {path}: raise it or lower queue.embedded.max_size")
+                format!("disk quota exceeded in {path}: raise it or lower {size_max}")
             }
             ErrorKind::FileTooLarge => format!(
                 "a file in {path} reached the limit on the size of a file: raise it (ulimit -f, LimitFSIZE in systemd)"
@@ -154,7 +172,7 @@ impl Directory {
 
 /// A file of the queue, opened to be written.
 #[derive(Debug)]
-pub(super) struct LogFile {
+pub(crate) struct LogFile {
     file: File,
     #[cfg(test)]
     faults: std::sync::Arc<Faults>,
@@ -163,7 +181,7 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Appends all of `pieces`, with as few calls as the system allows. After an error any part of them may
     /// have been written.
-    pub(super) fn append(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
         #[cfg(test)]
         self.faults.write(&mut self.file, pieces)?;
         // Takes leading empty pieces away: a write of nothing but them would look like a full disk.
@@ -180,23 +198,23 @@ impl LogFile {
     }
 
     /// Writes all of `bytes` at `offset`.
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
 
     /// The file's length.
-    pub(super) fn bytes(&self) -> io::Result<u64> {
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
-    pub(super) fn truncate(&self, bytes: u64) -> io::Result<()> {
+    pub(crate) fn truncate(&self, bytes: u64) -> io::Result<()> {
         #[cfg(test)]
         self.faults.truncate()?;
         self.file.set_len(bytes)
     }
 
     /// Makes what was written survive a power cut.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
         if self.faults.sync()? {
             return Ok(());
@@ -207,26 +225,26 @@ impl LogFile {
 
 /// A disk that fails when a test says so.
 #[cfg(test)]
-pub(super) mod fault {
+pub(crate) mod fault {
     use std::fs::File;
     use std::io::{self, IoSlice, Write};
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
     #[derive(Debug)]
-    pub(in crate::queue::embedded) struct Faults {
+    pub(crate) struct Faults {
         /// Bytes that can still be appended.
-        pub(in crate::queue::embedded) room: AtomicU64,
+        pub(crate) room: AtomicU64,
         /// The length of a file at most.
-        pub(in crate::queue::embedded) file_bytes_max: AtomicU64,
-        pub(in crate::queue::embedded) sync_fails: AtomicBool,
+        pub(crate) file_bytes_max: AtomicU64,
+        pub(crate) sync_fails: AtomicBool,
         /// Syncs that pass before one fails.
-        pub(in crate::queue::embedded) syncs_until_failure: AtomicU64,
+        pub(crate) syncs_until_failure: AtomicU64,
         /// No file can be opened to be read.
-        pub(in crate::queue::embedded) no_descriptors: AtomicBool,
-        pub(in crate::queue::embedded) truncate_fails: AtomicBool,
+        pub(crate) no_descriptors: AtomicBool,
+        pub(crate) truncate_fails: AtomicBool,
         /// For tests that need no power cut and many cases.
-        pub(in crate::queue::embedded) sync_is_skipped: AtomicBool,
-        pub(in crate::queue::embedded) syncs: AtomicU64,
+        pub(crate) sync_is_skipped: AtomicBool,
+        pub(crate) syncs: AtomicU64,
     }
 
     impl Default for Faults {
@@ -246,7 +264,7 @@ pub(super) mod fault {
 
     impl Faults {
         /// On a disk without room for all of `pieces`, writes what fits and fails, as a real one does.
-        pub(super) fn write(&self, file: &mut File, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        pub(crate) fn write(&self, file: &mut File, pieces: &[IoSlice<'_>]) -> io::Result<()> {
             let left = self.file_bytes_max.load(SeqCst).saturating_sub(file.metadata()?.len());
             let room = self.room.load(SeqCst).min(left);
             let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -262,17 +280,17 @@ pub(super) mod fault {
             Err(if has_room { io::ErrorKind::StorageFull } else { io::ErrorKind::FileTooLarge }.into())
         }
 
-        pub(super) fn open(&self) -> io::Result<()> {
+        pub(crate) fn open(&self) -> io::Result<()> {
             let is_short = self.no_descriptors.load(SeqCst);
             if is_short { Err(io::Error::from_raw_os_error(super::NO_DESCRIPTORS[1])) } else { Ok(()) }
         }
 
-        pub(super) fn truncate(&self) -> io::Result<()> {
+        pub(crate) fn truncate(&self) -> io::Result<()> {
             if self.truncate_fails.load(SeqCst) { Err(io::Error::other("test")) } else { Ok(()) }
         }
 
         /// `Ok(true)`: done, without asking the disk.
-        pub(super) fn sync(&self) -> io::Result<bool> {
+        pub(crate) fn sync(&self) -> io::Result<bool> {
             self.syncs.fetch_add(1, SeqCst);
             let passing = self.syncs_until_failure.load(SeqCst);
             self.syncs_until_failure.store(passing.saturating_sub(u64::from(passing != u64::MAX)), SeqCst);
@@ -313,7 +331,7 @@ mod tests {
         assert_eq!(fs::read(directory.path().join("f")).unwrap(), b"abc");
         let text = disk.explain(&error);
         assert!(text.starts_with("no space left on device in /"), "{text}");
-        assert!(text.ends_with(": free space or lower queue.embedded.max_size"), "{text}");
+        assert!(text.ends_with(": free space or lower size_max"), "{text}");
     }
 
     #[test]

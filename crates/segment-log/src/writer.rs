@@ -13,16 +13,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::queue::embedded::frame::Record;
-use crate::queue::embedded::offsets::{Offsets, Saved};
-use crate::queue::embedded::progress::{Closing, Gauges, Progress, Tail};
-use crate::queue::embedded::ranges::{length, subtract};
-use crate::queue::embedded::segments::{self, Failure, Segments};
-use crate::queue::embedded::{AppendError, Gap};
-use crate::queue::{Delivery, QueueError};
+use crate::checkpoint::{Offsets, Saved};
+use crate::frame::Record;
+use crate::progress::{Closing, Gauges, Progress, Tail};
+use crate::ranges::{length, subtract};
+use crate::segments::{self, Failure, Segments};
+use crate::{AppendError, Entry, Gap, LogError};
 
 /// Commands taken at once, at most.
-pub(super) const GROUP_MAX: usize = 1024;
+pub(crate) const GROUP_MAX: usize = 1024;
 
 /// How long a group waits for more appends, where several come at a time: an fsync costs the same for one frame as
 /// for ten, in CPU time (50 µs) as on the disk. It waits in steps, and no longer than until as many are there as
@@ -32,10 +31,10 @@ const GATHERING_STEP: Duration = Duration::from_micros(250);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Append(Append),
     /// Forget everything below the number.
-    Acknowledge(u64, oneshot::Sender<Result<(), QueueError>>),
+    Acknowledge(u64, oneshot::Sender<Result<(), LogError>>),
     /// The reader found that numbers will never be handed out.
     Lost(Gap, oneshot::Sender<()>),
     /// Look whether the directory is still there.
@@ -43,43 +42,43 @@ pub(super) enum Command {
 }
 
 #[derive(Debug)]
-pub(super) struct Append {
-    pub(super) record: Record,
-    pub(super) reply: Reply,
+pub(crate) struct Append {
+    pub(crate) record: Record,
+    pub(crate) reply: Reply,
 }
 
 type Reply = oneshot::Sender<Result<(), AppendError>>;
 
 /// The owner of everything that is written.
 #[derive(Debug)]
-pub(super) struct Writer {
-    pub(super) segments: Segments,
-    pub(super) offsets: Offsets,
-    pub(super) progress: Arc<Progress>,
-    pub(super) size_max: u64,
+pub(crate) struct Writer {
+    pub(crate) segments: Segments,
+    pub(crate) offsets: Offsets,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) size_max: u64,
     /// The number that the next event gets.
-    pub(super) next: u64,
+    pub(crate) next: u64,
     /// Every event below this number is acknowledged.
-    pub(super) acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Numbers from `acknowledged` on that will never be handed out, in order.
-    pub(super) lost: Vec<Range<u64>>,
-    pub(super) lost_events: u64,
+    pub(crate) lost: Vec<Range<u64>>,
+    pub(crate) lost_events: u64,
     /// An append was refused, and no space came back since.
-    pub(super) is_full: bool,
+    pub(crate) is_full: bool,
     /// What was taken away under the log.
-    pub(super) missing: Option<String>,
-    pub(super) stopped: Option<Arc<str>>,
+    pub(crate) missing: Option<String>,
+    pub(crate) stopped: Option<Arc<str>>,
     /// Why acknowledgements can't be made durable any more.
-    pub(super) refused: Option<Arc<str>>,
+    pub(crate) refused: Option<Arc<str>>,
     /// Held until the thread ends.
-    pub(super) _lock: File,
+    pub(crate) _lock: File,
 }
 
 /// Frames of one group that are ready to be written.
 #[derive(Debug, Default)]
 struct Staged {
     pieces: Vec<(Vec<u8>, Bytes)>,
-    deliveries: Vec<Delivery>,
+    entries: Vec<Entry>,
     replies: Vec<Reply>,
     bytes: u64,
     events: u64,
@@ -87,7 +86,7 @@ struct Staged {
 
 impl Writer {
     /// Works until every handle is gone.
-    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let _closing = Closing(Arc::clone(&self.progress));
         let (mut group, mut together) = (Vec::new(), 0);
         while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
@@ -138,7 +137,7 @@ impl Writer {
         for reply in acknowledgements {
             // Whoever asked may have gone.
             let _gone = reply.send(match &self.refused {
-                Some(reason) => Err(QueueError::Storage(reason.to_string())),
+                Some(reason) => Err(LogError(reason.to_string())),
                 None => Ok(()),
             });
         }
@@ -270,7 +269,11 @@ impl Writer {
         // One head for the segment that is there, one for the segment that may have to follow.
         let heads = 2 * segments::HEAD_BYTES;
         if bytes + heads > self.size_max {
-            return Err(AppendError::TooLarge { bytes, bytes_max: self.size_max.saturating_sub(heads) });
+            return Err(AppendError::TooLarge {
+                bytes,
+                bytes_max: self.size_max.saturating_sub(heads),
+                setting: self.segments.directory().names().size_max,
+            });
         }
         if let Some(missing) = &self.missing {
             return Err(AppendError::Disk(missing.clone()));
@@ -315,7 +318,7 @@ impl Writer {
 
     /// Writes what is staged, makes it durable, and answers.
     fn commit(&mut self, staged: &mut Staged) {
-        let Staged { pieces, deliveries, replies, bytes, events } = std::mem::take(staged);
+        let Staged { pieces, entries, replies, bytes, events } = std::mem::take(staged);
         if replies.is_empty() {
             return;
         }
@@ -325,7 +328,7 @@ impl Writer {
             Ok(()) => {
                 self.next += events;
                 self.offsets.note(self.next);
-                self.progress.grow(self.segments.end(), self.next, deliveries);
+                self.progress.grow(self.segments.end(), self.next, entries);
                 self.look();
                 // It is counted, but it is not safe: whoever sends it again is known by its ids.
                 self.missing.clone().map_or(Ok(()), |missing| Err(AppendError::Disk(missing)))
@@ -358,7 +361,7 @@ impl Writer {
     }
 
     /// Brings the gauges up to date.
-    pub(super) fn show(&mut self) {
+    pub(crate) fn show(&mut self) {
         // When everything is acknowledged the next append finds room, whatever was refused before.
         self.is_full &= self.acknowledged < self.next;
         let lost: u64 = self.lost.iter().map(length).sum();
@@ -386,9 +389,9 @@ impl Writer {
 impl Staged {
     fn push(&mut self, record: Record, reply: Reply, next: u64) {
         let (bytes, events) = (record.frame_bytes(), record.events());
-        let (lead, body, delivery) = record.into_pieces(next + self.events);
+        let (lead, body, entry) = record.into_pieces(next + self.events);
         self.pieces.push((lead, body));
-        self.deliveries.push(delivery);
+        self.entries.push(entry);
         self.replies.push(reply);
         self.bytes += bytes;
         self.events += events;

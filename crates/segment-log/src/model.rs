@@ -11,10 +11,9 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::queue::embedded::disk::Directory;
-use crate::queue::embedded::disk::fault::Faults;
-use crate::queue::embedded::{AppendError, Appender, EmbeddedQueue, Frame, Opened, offsets, open_on};
-use crate::queue::{Delivery, Origin, Queue, Receipt};
+use crate::disk::Directory;
+use crate::disk::fault::Faults;
+use crate::{AppendError, Appender, Entry, Frame, LogReader, Opened, checkpoint, open_on};
 
 const SIZE_MAX: u64 = 64 * 1024;
 
@@ -24,7 +23,7 @@ enum Step {
     /// Frames of so many events and bytes are appended at the same time.
     Append(Vec<(u32, usize)>),
     Receive(usize),
-    /// Up to one of the deliveries in hand.
+    /// Up to one of the entries in hand.
     Acknowledge(prop::sample::Index),
     Reopen,
     Kill,
@@ -69,15 +68,15 @@ struct Kept {
 struct Model {
     runtime: Runtime,
     directory: TempDir,
-    queue: EmbeddedQueue,
+    queue: LogReader,
     appender: Appender,
     frames: VecDeque<Kept>,
     /// The first of `frames` that was not yet received since the queue was opened.
     position: usize,
     /// Received since then and not acknowledged: receipts and ids.
-    in_hand: VecDeque<(Receipt, u64)>,
+    in_hand: VecDeque<(u64, u64)>,
     ids: u64,
-    acknowledged: Option<Receipt>,
+    acknowledged: Option<u64>,
     /// Lost events right behind the acknowledged ones, which the next opening may count once more.
     lost_at_the_edge: u64,
 }
@@ -87,7 +86,7 @@ fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-fn open(directory: &TempDir) -> (EmbeddedQueue, Appender, Opened) {
+fn open(directory: &TempDir) -> (LogReader, Appender, Opened) {
     let faults = Faults::default();
     faults.sync_is_skipped.store(true, SeqCst);
     let disk = Directory::with_faults(directory.path(), &Arc::new(faults));
@@ -104,8 +103,8 @@ fn body(id: u64, bytes: usize) -> Bytes {
     body.into()
 }
 
-fn id_of(delivery: &Delivery) -> u64 {
-    str::from_utf8(&delivery.body[..20]).unwrap().trim().parse().unwrap()
+fn id_of(entry: &Entry) -> u64 {
+    str::from_utf8(&entry.body[..20]).unwrap().trim().parse().unwrap()
 }
 
 impl Model {
@@ -132,8 +131,8 @@ impl Model {
             Step::Append(frames) => self.append(&frames),
             Step::Receive(count) => {
                 for _ in 0..count {
-                    let Some(delivery) = self.receive() else { break };
-                    let taken = self.take(&delivery);
+                    let Some(entry) = self.receive() else { break };
+                    let taken = self.take(&entry);
                     assert!(self.frames.range(taken.clone()).all(|frame| frame.is_lost), "skipped {taken:?}");
                 }
             }
@@ -165,10 +164,9 @@ impl Model {
             for (events, bytes) in frames {
                 *ids += 1;
                 let body = body(*ids, *bytes);
-                let origin =
-                    Origin { app_group_id: Some((*ids % 3).to_string().into()), ..Origin::default() };
+                let header = Bytes::from((*ids % 3).to_string());
                 kept.push(Kept { id: *ids, events: *events, body: body.clone(), is_lost: false });
-                let frame = Frame { events: *events, origin: Arc::new(origin), body, is_extract: false };
+                let frame = Frame { events: *events, kind: 1, header, body };
                 waiting.push(Box::pin(appender.append(frame)));
             }
             for (append, kept) in waiting.iter_mut().zip(kept) {
@@ -180,21 +178,21 @@ impl Model {
         });
     }
 
-    fn receive(&mut self) -> Option<Delivery> {
-        self.runtime.block_on(self.queue.receive()).unwrap()
+    fn receive(&mut self) -> Option<Entry> {
+        self.runtime.block_on(self.queue.next()).unwrap()
     }
 
-    /// Checks a delivery and returns which frames it went past.
-    fn take(&mut self, delivery: &Delivery) -> std::ops::Range<usize> {
-        let id = id_of(delivery);
+    /// Checks an entry and returns which frames it went past.
+    fn take(&mut self, entry: &Entry) -> std::ops::Range<usize> {
+        let id = id_of(entry);
         let skipped = self.frames.range(self.position..).position(|frame| frame.id == id);
         let at = self.position + skipped.unwrap_or_else(|| panic!("{id} is acknowledged, or given twice"));
-        assert_eq!(self.frames[at].body, delivery.body);
-        assert_eq!(delivery.origin.app_group_id.as_deref(), Some((id % 3).to_string().as_str()));
-        assert!(Some(delivery.receipt) > self.acknowledged, "the numbers went back");
-        assert!(self.in_hand.back().is_none_or(|(receipt, _)| *receipt < delivery.receipt));
+        assert_eq!(self.frames[at].body, entry.body);
+        assert_eq!((entry.kind, &entry.header), (1, &Bytes::from((id % 3).to_string())));
+        assert!(Some(entry.last()) > self.acknowledged, "the numbers went back");
+        assert!(self.in_hand.back().is_none_or(|(receipt, _)| *receipt < entry.last()));
         assert!(!self.frames[at].is_lost, "{id} came back");
-        self.in_hand.push_back((delivery.receipt, id));
+        self.in_hand.push_back((entry.last(), id));
         let taken = self.position..at;
         self.position = at + 1;
         taken
@@ -244,7 +242,7 @@ impl Model {
             fs::read_dir(&self.directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
         files.sort();
-        files.push(self.directory.path().join(offsets::NAME));
+        files.push(self.directory.path().join(checkpoint::NAME));
         change(&files);
         let opened;
         (self.queue, self.appender, opened) = open(&self.directory);
@@ -270,8 +268,8 @@ impl Model {
     /// Receives everything, finds out what is lost, and holds the books against that.
     fn survey(&mut self, opened: &Opened, is_damaged: bool) {
         let mut skipped = Vec::new();
-        while let Some(delivery) = self.receive() {
-            skipped.extend(self.take(&delivery));
+        while let Some(entry) = self.receive() {
+            skipped.extend(self.take(&entry));
         }
         let end = self.position;
         // After a kill, too, damage to the very end is told from a write that was cut short.
@@ -302,7 +300,7 @@ impl Model {
 /// Changes one byte. Of the acknowledgement only first copies are hit, for that can happen many times.
 fn flip(file: &PathBuf, at: prop::sample::Index, with: u8) {
     let mut bytes = fs::read(file).unwrap();
-    let at = if file.ends_with(offsets::NAME) {
+    let at = if file.ends_with(checkpoint::NAME) {
         at.index(80) / 40 * 8192 + at.index(40)
     } else {
         at.index(bytes.len())

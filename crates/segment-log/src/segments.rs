@@ -8,11 +8,11 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::{Buf, BufMut};
 
-use crate::queue::embedded::FORMAT;
-use crate::queue::embedded::disk::{Directory, LogFile};
+use crate::FORMAT;
+use crate::disk::{Directory, LogFile};
 
 /// The length of a segment's head.
-pub(super) const HEAD_BYTES: u64 = 16;
+pub(crate) const HEAD_BYTES: u64 = 16;
 
 const MAGIC: [u8; 8] = *b"\xFFBRZLOG\xFE";
 
@@ -32,7 +32,7 @@ const IDLE_PART: u64 = 4;
 
 /// The segments of the log.
 #[derive(Debug)]
-pub(super) struct Segments {
+pub(crate) struct Segments {
     directory: Directory,
     sealed: VecDeque<Sealed>,
     sealed_bytes: u64,
@@ -42,23 +42,23 @@ pub(super) struct Segments {
 
 /// A segment that is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sealed {
-    pub(super) first: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Sealed {
+    pub(crate) first: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The segment that is appended to.
 #[derive(Debug)]
-pub(super) struct Active {
-    pub(super) first: u64,
+pub(crate) struct Active {
+    pub(crate) first: u64,
     /// The good part: everything before this place is whole and durable.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     file: LogFile,
 }
 
 /// What the disk refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Everything is as it was before.
     RolledBack(String),
     /// What is on disk is not known any more.
@@ -67,7 +67,7 @@ pub(super) enum Failure {
 
 impl Active {
     /// Makes a new segment and its name durable.
-    pub(super) fn create(directory: &Directory, first: u64) -> Result<Active, Failure> {
+    pub(crate) fn create(directory: &Directory, first: u64) -> Result<Active, Failure> {
         let name = file_name(first);
         let made = directory.open_to_append(&name).and_then(|mut file| {
             // A segment of this name can only be the rest of an attempt that failed: nothing has this number.
@@ -91,7 +91,7 @@ impl Active {
     }
 
     /// Opens the last segment of an earlier run and cuts it off after its last whole frame.
-    pub(super) fn reopen(directory: &Directory, first: u64, good: u64, bytes: u64) -> io::Result<Active> {
+    pub(crate) fn reopen(directory: &Directory, first: u64, good: u64, bytes: u64) -> io::Result<Active> {
         let mut file = directory.open_to_append(&file_name(first))?;
         if good < HEAD_BYTES {
             file.truncate(0)?;
@@ -106,7 +106,7 @@ impl Active {
 }
 
 impl Segments {
-    pub(super) fn new(
+    pub(crate) fn new(
         directory: Directory,
         sealed: VecDeque<Sealed>,
         active: Active,
@@ -117,33 +117,33 @@ impl Segments {
         Segments { directory, sealed, sealed_bytes, active, segment_bytes }
     }
 
-    pub(super) fn directory(&self) -> &Directory {
+    pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }
 
     /// Bytes on disk.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.sealed_bytes + self.active.bytes
     }
 
     /// The first numbers of all segments, in order.
-    pub(super) fn firsts(&self) -> Vec<u64> {
+    pub(crate) fn firsts(&self) -> Vec<u64> {
         self.sealed.iter().map(|segment| segment.first).chain([self.active.first]).collect()
     }
 
     /// Where the last segment ends.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.active.bytes
     }
 
     /// Whether the last segment, with `staged` bytes to be written first, should not take `bytes` more.
-    pub(super) fn is_complete(&self, staged: u64, bytes: u64) -> bool {
+    pub(crate) fn is_complete(&self, staged: u64, bytes: u64) -> bool {
         let length = self.active.bytes + staged;
         length > HEAD_BYTES && length + bytes > self.segment_bytes
     }
 
     /// Appends `pieces`, `bytes` in all, to the last segment and makes them durable.
-    pub(super) fn append(&mut self, pieces: &mut [IoSlice<'_>], bytes: u64) -> Result<(), Failure> {
+    pub(crate) fn append(&mut self, pieces: &mut [IoSlice<'_>], bytes: u64) -> Result<(), Failure> {
         if let Err(error) = self.active.file.append(pieces) {
             let reason = self.directory.explain(&error);
             if error.kind() == ErrorKind::FileTooLarge
@@ -163,12 +163,12 @@ impl Segments {
     }
 
     /// What was taken away under the log, if anything was.
-    pub(super) fn missing(&self) -> Option<String> {
+    pub(crate) fn missing(&self) -> Option<String> {
         self.directory.missing(&self.active.file)
     }
 
     /// Goes on in a new segment that begins with the number `next`.
-    pub(super) fn roll(&mut self, next: u64) -> Result<(), Failure> {
+    pub(crate) fn roll(&mut self, next: u64) -> Result<(), Failure> {
         let fresh = Active::create(&self.directory, next)?;
         let full = std::mem::replace(&mut self.active, fresh);
         self.sealed.push_back(Sealed { first: full.first, bytes: full.bytes });
@@ -178,7 +178,7 @@ impl Segments {
 
     /// Removes the segments all of whose numbers are below `acknowledged`. A segment that can't be removed
     /// stays in the books, to be tried again.
-    pub(super) fn release(&mut self, acknowledged: u64) -> io::Result<()> {
+    pub(crate) fn release(&mut self, acknowledged: u64) -> io::Result<()> {
         while let Some(segment) = self.sealed.front() {
             let following = self.sealed.get(1).map_or(self.active.first, |segment| segment.first);
             if following > acknowledged {
@@ -192,13 +192,13 @@ impl Segments {
     }
 
     /// Whether the last segment holds more than should lie idle.
-    pub(super) fn is_worth_recycling(&self) -> bool {
+    pub(crate) fn is_worth_recycling(&self) -> bool {
         self.active.bytes > self.segment_bytes / IDLE_PART
     }
 
     /// Empties the last segment, all of whose numbers are acknowledged, and gives it the name of `next`.
     /// It takes no new file, so a disk that is full to the brim gets its space back.
-    pub(super) fn recycle(&mut self, next: u64) -> Result<(), Failure> {
+    pub(crate) fn recycle(&mut self, next: u64) -> Result<(), Failure> {
         if self.active.bytes == HEAD_BYTES {
             return Ok(());
         }
@@ -215,18 +215,18 @@ impl Segments {
 
 /// After a failed fsync nobody knows what is on disk: the system may have dropped the bytes and call the next
 /// fsync a success. So it is never tried again.
-pub(super) fn fatal_sync(directory: &Directory, error: &io::Error) -> Failure {
+pub(crate) fn fatal_sync(directory: &Directory, error: &io::Error) -> Failure {
     let path = directory.path().display();
     Failure::Fatal(format!("fsync failed in {path}: {error}: check the disk, then start again"))
 }
 
 /// The name of the segment that begins with the number `first`. Names sort as numbers do.
-pub(super) fn file_name(first: u64) -> String {
+pub(crate) fn file_name(first: u64) -> String {
     format!("{first:020}.log")
 }
 
 /// The number that a segment of this name begins with; `None` for other files.
-pub(super) fn parse_file_name(name: &str) -> Option<u64> {
+pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
     let first = name.strip_suffix(".log")?.parse().ok()?;
     (file_name(first) == name && first <= FIRST_MAX).then_some(first)
 }
@@ -239,7 +239,7 @@ fn encode_head() -> Vec<u8> {
 }
 
 /// The format version of a segment; `None` when the head is damaged.
-pub(super) fn decode_head(bytes: &[u8]) -> Option<u32> {
+pub(crate) fn decode_head(bytes: &[u8]) -> Option<u32> {
     let (summed, mut sum) = bytes.split_at_checked(12)?;
     let mut format = summed.strip_prefix(&MAGIC)?;
     (sum.try_get_u32_le().ok()? == crc32fast::hash(summed)).then_some(())?;
@@ -253,7 +253,7 @@ mod tests {
     use std::sync::atomic::Ordering::SeqCst;
 
     use super::*;
-    use crate::queue::embedded::disk::fault::Faults;
+    use crate::disk::fault::Faults;
 
     fn segments(size_max: u64) -> (tempfile::TempDir, Arc<Faults>, Segments) {
         let directory = tempfile::tempdir().unwrap();

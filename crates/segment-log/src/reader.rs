@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::queue::embedded::Gap;
-use crate::queue::embedded::disk::{Directory, is_short_of_descriptors};
-use crate::queue::embedded::progress::{Part, Place, Progress};
-use crate::queue::embedded::segments::{self, file_name};
-use crate::queue::embedded::walk::{Found, Walk};
-use crate::queue::embedded::writer::Command;
-use crate::queue::{Delivery, QueueError, Source};
+use crate::disk::{Directory, is_short_of_descriptors};
+use crate::progress::{Part, Place, Progress};
+use crate::scan::{Scan, ScannedFrame};
+use crate::segments::{self, file_name};
+use crate::writer::Command;
+use crate::{Entry, Gap, LogError};
 
 /// Batches that wait to be received, at most.
-pub(super) const BATCHES_MAX: usize = 4;
+pub(crate) const BATCHES_MAX: usize = 4;
 
 /// A batch is handed over when it holds this much.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -28,24 +27,24 @@ const DESCRIPTOR_REST: Duration = Duration::from_millis(100);
 
 /// What the reader hands over at once.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) deliveries: Vec<Delivery>,
+pub(crate) struct Batch {
+    pub(crate) entries: Vec<Entry>,
     /// All numbers below this one have been handed out or are lost.
-    pub(super) position: u64,
+    pub(crate) position: u64,
 }
 
 /// Reads on from where the log is acknowledged.
 #[derive(Debug)]
-pub(super) struct Reader {
-    pub(super) directory: Directory,
-    pub(super) progress: Arc<Progress>,
+pub(crate) struct Reader {
+    pub(crate) directory: Directory,
+    pub(crate) progress: Arc<Progress>,
     /// Weak, so that the writer ends when the handles are gone.
-    pub(super) commands: mpsc::WeakSender<Command>,
-    pub(super) batches: mpsc::Sender<Result<Batch, QueueError>>,
+    pub(crate) commands: mpsc::WeakSender<Command>,
+    pub(crate) batches: mpsc::Sender<Result<Batch, LogError>>,
     /// Frames that end here or before were acknowledged in an earlier run.
-    pub(super) acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// All numbers below this one are dealt with.
-    pub(super) position: u64,
+    pub(crate) position: u64,
 }
 
 /// Why the reader ends.
@@ -58,7 +57,7 @@ enum Halt {
 
 impl Reader {
     /// Works until the log is closed or the queue is gone.
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let Err(Halt::Unreadable { segment, error }) = self.follow() else { return };
         let path = self.directory.file(&file_name(segment));
         let reason = format!(
@@ -67,17 +66,17 @@ impl Reader {
             path.display()
         );
         // Whoever received may have gone.
-        let _gone = self.batches.blocking_send(Err(QueueError::Storage(reason)));
+        let _gone = self.batches.blocking_send(Err(LogError(reason)));
     }
 
     fn follow(&mut self) -> Result<(), Halt> {
         let mut place = Place { position: self.position, ..Place::default() };
-        let mut walk: Option<(u64, Walk)> = None;
+        let mut scan: Option<(u64, Scan)> = None;
         while let Some(part) = self.progress.wait_beyond(place) {
             let at = part.segment;
             let unreadable = |error| Halt::Unreadable { segment: at, error };
-            let mut current = match (part.from, walk.take()) {
-                (None, Some((segment, walk))) if segment == at => Some(walk),
+            let mut current = match (part.from, scan.take()) {
+                (None, Some((segment, scan))) if segment == at => Some(scan),
                 (None, _) => self.open(at, segments::HEAD_BYTES, at).map_err(unreadable)?,
                 // What is in between was handed past us.
                 (Some(place), _) => {
@@ -93,20 +92,20 @@ impl Reader {
                 Some(offset) => Place { segment: at, offset, position: self.position },
                 None => Place { segment: part.ceiling, offset: 0, position: self.position },
             };
-            walk = current.map(|walk| (at, walk));
+            scan = current.map(|scan| (at, scan));
         }
         Ok(())
     }
 
     /// Begins at `offset` of a segment, where the event numbered `first` is expected. `None`: the file is gone.
     /// While file descriptors are short it waits: the events are as safe in the file as they were.
-    fn open(&self, segment: u64, offset: u64, first: u64) -> io::Result<Option<Walk>> {
+    fn open(&self, segment: u64, offset: u64, first: u64) -> io::Result<Option<Scan>> {
         let name = file_name(segment);
         let path = self.directory.file(&name);
         let mut is_told = false;
         loop {
             match self.directory.open_to_read(&name) {
-                Ok(file) => return Ok(Some(Walk::new(path, file, offset, first))),
+                Ok(file) => return Ok(Some(Scan::new(path, file, offset, first))),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) if is_short_of_descriptors(&error) && !self.progress.is_closed() => {
                     if !is_told {
@@ -121,35 +120,27 @@ impl Reader {
     }
 
     /// Hands out what `part` holds.
-    fn read(&mut self, walk: &mut Walk, part: &Part) -> Result<(), Halt> {
+    fn read(&mut self, scan: &mut Scan, part: &Part) -> Result<(), Halt> {
         let unreadable = |error| Halt::Unreadable { segment: part.segment, error };
-        let limit = part.limit.map_or_else(|| walk.file_bytes(), Ok).map_err(unreadable)?;
-        let (mut deliveries, mut bytes) = (Vec::new(), 0);
-        while let Some(found) = walk.next(limit, part.ceiling).map_err(unreadable)? {
-            let Found { gap, head, origin, body } = found;
+        let limit = part.limit.map_or_else(|| scan.file_bytes(), Ok).map_err(unreadable)?;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while let Some(found) = scan.next(limit, part.ceiling).map_err(unreadable)? {
+            let ScannedFrame { gap, head, header, body } = found;
             self.report(gap)?;
             self.position = self.position.max(head.end());
             if head.end() <= self.acknowledged {
                 continue;
             }
             bytes += body.len();
-            deliveries.push(Delivery {
-                body,
-                framing: head.framing(),
-                origin,
-                source: Source::Push,
-                oversized: 0,
-                recall: false,
-                receipt: head.receipt(),
-            });
-            if bytes >= BATCH_BYTES || deliveries.len() >= BATCH_FRAMES {
-                self.hand_over(std::mem::take(&mut deliveries))?;
+            entries.push(head.entry(header, body));
+            if bytes >= BATCH_BYTES || entries.len() >= BATCH_FRAMES {
+                self.hand_over(std::mem::take(&mut entries))?;
                 bytes = 0;
             }
         }
-        self.report(walk.finish(part.ceiling))?;
+        self.report(scan.finish(part.ceiling))?;
         self.position = self.position.max(part.ceiling);
-        self.hand_over(deliveries)
+        self.hand_over(entries)
     }
 
     /// Gives up on a part whose file is gone.
@@ -173,8 +164,8 @@ impl Reader {
         answer.blocking_recv().map_err(|_| Halt::Closed)
     }
 
-    fn hand_over(&self, deliveries: Vec<Delivery>) -> Result<(), Halt> {
-        let batch = Batch { deliveries, position: self.position };
+    fn hand_over(&self, entries: Vec<Entry>) -> Result<(), Halt> {
+        let batch = Batch { entries, position: self.position };
         self.batches.blocking_send(Ok(batch)).map_err(|_| Halt::Closed)
     }
 }

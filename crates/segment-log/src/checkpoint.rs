@@ -13,11 +13,11 @@ use std::io::{self, ErrorKind};
 
 use bytes::{Buf, BufMut};
 
-use crate::queue::embedded::disk::{Directory, LogFile};
-use crate::queue::embedded::{FORMAT, OpenError, is_read};
+use crate::disk::{Directory, LogFile};
+use crate::{FORMAT, OpenError, is_read};
 
 /// The name of the file.
-pub(super) const NAME: &str = "acknowledged";
+pub(crate) const NAME: &str = "acknowledged";
 
 const MAGIC: [u8; 8] = *b"\xFFBRZACK\xFE";
 
@@ -26,7 +26,7 @@ const BLOCK_BYTES: usize = 4096;
 const COPIES: usize = 2;
 const SLOT_BYTES: usize = COPIES * BLOCK_BYTES;
 /// They are written in turn.
-pub(super) const SLOTS: usize = 2;
+pub(crate) const SLOTS: usize = 2;
 
 const NOTE_OFFSET: u64 = (SLOTS * SLOT_BYTES) as u64;
 const NOTE_MAGIC: [u8; 8] = *b"\xFFBRZEND\xFE";
@@ -42,17 +42,17 @@ const RECORD_BYTES: usize = 40;
 
 /// What the file remembers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Saved {
+pub(crate) struct Saved {
     /// Every event below this number is acknowledged.
-    pub(super) acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Every event below this number was safe on disk when this was saved. What is missing below it was
     /// lost; what is missing above it may never have been promised.
-    pub(super) next: u64,
+    pub(crate) next: u64,
 }
 
 /// The file, opened.
 #[derive(Debug)]
-pub(super) struct Offsets {
+pub(crate) struct Offsets {
     file: LogFile,
     generation: u64,
     saved: Saved,
@@ -64,32 +64,36 @@ pub(super) struct Offsets {
 
 /// How far the log was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Note {
+pub(crate) struct Note {
     /// At least every event below this number was answered.
-    pub(super) next: u64,
+    pub(crate) next: u64,
     /// No other was: the system has run on since it was written.
-    pub(super) is_exact: bool,
+    pub(crate) is_exact: bool,
 }
 
 impl Offsets {
     /// Opens the file in `directory`, which is made when it is missing. `None`: nothing in it can be read.
-    pub(super) fn open(directory: &Directory) -> Result<(Offsets, Option<Saved>), OpenError> {
+    pub(crate) fn open(directory: &Directory) -> Result<(Offsets, Option<Saved>), OpenError> {
         let path = directory.file(NAME);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(OpenError::storage("read", &path, error)),
+            Err(error) => return Err(OpenError::storage("read", &path, directory.names().directory, error)),
         };
         let mut newest: Option<Record> = None;
         for record in bytes.chunks(BLOCK_BYTES).filter_map(Record::decode) {
             if !is_read(record.format) {
-                return Err(OpenError::Format { path, found: record.format });
+                return Err(OpenError::Format {
+                    path,
+                    found: record.format,
+                    setting: directory.names().directory,
+                });
             }
             if newest.is_none_or(|other| other.generation < record.generation) {
                 newest = Some(record);
             }
         }
-        let failed = |error| OpenError::storage("write", &path, error);
+        let failed = |error| OpenError::storage("write", &path, directory.names().directory, error);
         let mut offsets =
             Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(failed)?;
         offsets.noted = bytes.get(SLOTS * SLOT_BYTES..).and_then(|note| decode_note(note, offsets.boot));
@@ -118,13 +122,13 @@ impl Offsets {
     }
 
     /// The note of the run before.
-    pub(super) fn noted(&self) -> Option<Note> {
+    pub(crate) fn noted(&self) -> Option<Note> {
         self.noted
     }
 
     /// Notes that every event below `next` is safe and about to be answered. Nothing depends on it but how exactly
     /// damage is told: on a disk that is full at the start there may be no room for it, and then it goes without.
-    pub(super) fn note(&mut self, next: u64) {
+    pub(crate) fn note(&mut self, next: u64) {
         if self.is_noting && self.file.write_at(&encode_note(next, self.boot), NOTE_OFFSET).is_err() {
             tracing::warn!(
                 "how far the queue is answered can't be noted: damage to its end would be told less exactly"
@@ -133,12 +137,12 @@ impl Offsets {
         }
     }
 
-    pub(super) fn saved(&self) -> Saved {
+    pub(crate) fn saved(&self) -> Saved {
         self.saved
     }
 
     /// Makes `saved` survive a power cut. After an error the file must not be trusted any more.
-    pub(super) fn save(&mut self, saved: Saved) -> io::Result<()> {
+    pub(crate) fn save(&mut self, saved: Saved) -> io::Result<()> {
         let generation = self.generation + 1;
         let record = Record { format: FORMAT, generation, saved }.encode();
         let mut slot = [0; SLOT_BYTES];
@@ -219,7 +223,7 @@ impl Record {
 
 /// Makes the note of a file one of another boot.
 #[cfg(test)]
-pub(super) fn forge_boot(file: &std::path::Path) {
+pub(crate) fn forge_boot(file: &std::path::Path) {
     let mut bytes = fs::read(file).unwrap();
     let at = SLOTS * SLOT_BYTES;
     let note = decode_note(&bytes[at..], boot()).unwrap();
