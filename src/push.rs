@@ -260,7 +260,11 @@ mod tests {
                         Script::TakeSlowly => sleep(Duration::from_millis(500)).await,
                         Script::Full => return Err(AppendError::Full),
                         Script::TooLarge => {
-                            return Err(AppendError::TooLarge { bytes: 2, bytes_max: 1, setting: "size_max" });
+                            return Err(AppendError::TooLarge {
+                                bytes: 2,
+                                bytes_max: 1,
+                                setting: "size_max",
+                            });
                         }
                         Script::Disk => return Err(AppendError::Disk("/secret/path".into())),
                     }

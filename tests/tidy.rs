@@ -118,7 +118,7 @@ const CONCRETE: [(&str, &[Friend]); 7] = [
             ("app", &[]),
             ("admin", &["AtStart"]),
             ("config", &["Settings"]),
-            ("push", &["Appender", "AppendError", "Frame"]),
+            ("push", &["Appender", "AppendError", "Pushed"]),
         ],
     ),
     ("queue::files", &[("app", &[]), ("config", &["Settings"])]),
@@ -560,7 +560,7 @@ fn an_arrow_against_the_hallway_is_seen() {
     assert!(one(&check("cache.rs", "")).contains("no arrows"));
 
     assert_tidy(&check("ledger.rs", "use crate::queue::Receipt; use send_counts::route::Route;"));
-    assert_tidy(&check("push/door.rs", "use crate::queue::embedded::{self, Appender, Frame};"));
+    assert_tidy(&check("push/door.rs", "use crate::queue::embedded::{self, Appender, Pushed};"));
     assert_tidy(&check("app.rs", "use crate::{config::Config, queue::embedded, connection::Connection};"));
     assert_tidy(&check("queue/kafka/client.rs", "use crate::queue::kafka::group::Group;"));
     assert_tidy(&check("stats.rs", "#[cfg(test)]\nuse crate::queue::Receipt;\nuse std::fmt;"));

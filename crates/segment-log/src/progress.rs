@@ -131,7 +131,7 @@ impl Progress {
         let mut shared = self.lock();
         let Shared { tail, direct } = &mut *shared;
         direct.take(ready);
-        let position = ready.back().map_or(position, |entry| entry.end());
+        let position = ready.back().map_or(position, Entry::end);
         let has_all = position >= tail.next;
         if has_all {
             direct.open();

@@ -1,0 +1,127 @@
+//! The way into the log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::frame::Record;
+use crate::progress::Progress;
+use crate::threads::Threads;
+use crate::writer::{self, Command};
+use crate::{AtStart, GONE};
+
+/// What is appended at once, and handed out at once.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Events in `body`. They take as many sequence numbers, at least one.
+    pub events: u32,
+    /// What `body` is; the log does not look at it.
+    pub kind: u8,
+    /// What is known beside the body: less than 16 MiB.
+    pub header: Bytes,
+    /// The events: less than 4 GiB.
+    pub body: Bytes,
+}
+
+/// Why a frame was not appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The log has its largest size. There will be room when events are acknowledged.
+    #[error("the queue is full")]
+    Full,
+    /// The frame does not fit even into an empty log.
+    #[error("{bytes} bytes do not fit into the queue, which takes {bytes_max}: raise {setting}")]
+    TooLarge {
+        /// The frame's length.
+        bytes: u64,
+        /// The greatest length there is room for.
+        bytes_max: u64,
+        /// What to raise.
+        setting: &'static str,
+    },
+    /// The disk refused it, and the log is as it was before. It goes on when the disk allows.
+    #[error("{0}")]
+    Disk(String),
+    /// The log has stopped for good. The frame may or may not be in it when it is opened again.
+    #[error("the queue has stopped: {0}")]
+    Stopped(String),
+}
+
+/// The way into the log.
+#[derive(Debug, Clone)]
+pub struct Appender {
+    pub(crate) size_max: u64,
+    pub(crate) setting: &'static str,
+    pub(crate) at_start: AtStart,
+    pub(crate) progress: Arc<Progress>,
+    // The threads come last: they end when the channels are closed.
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) _threads: Arc<Threads>,
+}
+
+impl Appender {
+    /// Appends a frame. `Ok` means that it survives a power cut. A call that is given up leaves the frame
+    /// wholly in the log, or not at all.
+    ///
+    /// # Errors
+    /// When the frame is not in the log; only after [`AppendError::Stopped`] that is not certain.
+    pub async fn append(&self, frame: Frame) -> Result<(), AppendError> {
+        let bytes = frame.body.len() as u64;
+        let too_large = || AppendError::TooLarge {
+            bytes,
+            bytes_max: self.size_max.min(u32::MAX.into()),
+            setting: self.setting,
+        };
+        let record = Record::new(frame).ok_or_else(too_large)?;
+        let gone = || AppendError::Stopped(GONE.to_owned());
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Append(writer::Append { record, reply });
+        self.commands.send(command).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Events that are durable and not yet acknowledged, without those that are lost.
+    pub fn depth(&self) -> u64 {
+        self.progress.gauges().depth
+    }
+
+    /// Bytes on disk.
+    pub fn size(&self) -> u64 {
+        self.progress.gauges().size
+    }
+
+    /// Bytes on disk, at most.
+    pub fn size_max(&self) -> u64 {
+        self.size_max
+    }
+
+    /// Events that were found lost to damage since the log was opened.
+    pub fn lost(&self) -> u64 {
+        self.progress.gauges().lost
+    }
+
+    /// What opening found at the end of the log.
+    pub fn at_start(&self) -> AtStart {
+        self.at_start
+    }
+
+    /// `false` while the log is full or its directory is gone, and for good when it has stopped. A full disk does not count: only the
+    /// next append can tell whether it has room again.
+    pub fn is_accepting(&self) -> bool {
+        let gauges = self.progress.gauges();
+        !gauges.is_full && !gauges.is_missing && self.stopped().is_none()
+    }
+
+    /// Lets the log look whether its directory is still there, which it does by itself only when something is appended.
+    /// Does not wait.
+    pub fn check(&self) {
+        // Where no more commands fit appends wait, and each of them looks.
+        let _busy = self.commands.try_send(Command::Check);
+    }
+
+    /// Why the log has stopped for good, if it has. [`LogReader::next`] says so too, at once.
+    pub fn stopped(&self) -> Option<Arc<str>> {
+        self.progress.stopped()
+    }
+}
