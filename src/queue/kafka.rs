@@ -6,7 +6,7 @@
 //! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
 //! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
 //! group has committed, and whether it takes a commit, from threads that ask (`errands`). `refusal` says in words what somebody has to mend. `resolver`
-//! finds out how messages are written, with the help of the schema registry where one is set.
+//! finds out how messages are written, with the help of the schema registry where one is set (`schemas`).
 //!
 //! What is read but not committed comes again after a crash, to whoever has the partition then.
 
@@ -43,9 +43,9 @@ mod probe;
 #[cfg(feature = "kafka")]
 mod refusal;
 #[cfg(feature = "kafka")]
-pub mod registry;
-#[cfg(feature = "kafka")]
 mod resolver;
+#[cfg(feature = "kafka")]
+mod schemas;
 #[cfg(feature = "kafka")]
 mod setup;
 #[cfg(feature = "kafka")]
@@ -55,6 +55,8 @@ mod watermarks;
 pub use self::client::{KafkaQueue, open};
 #[cfg(feature = "kafka")]
 pub use self::health::Watch;
+#[cfg(feature = "kafka")]
+pub use self::schemas::SetupError;
 #[cfg(feature = "kafka")]
 pub use self::setup::{OpenError, check};
 

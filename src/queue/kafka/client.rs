@@ -14,6 +14,7 @@ use super::group::Group;
 use super::health::{Health, Watch};
 use super::poller::{Command, Parts, Poller};
 use super::resolver::{Ready, Resolver};
+use super::schemas::Schemas;
 use super::setup::{OpenError, consumer_of, open_registry};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
 
@@ -82,7 +83,8 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
     };
     let auth = settings.schema_registry_auth.as_ref();
     let registry = settings.schema_registry.as_ref().map(|url| open_registry(url, auth)).transpose()?;
-    let resolver = Resolver { packs, ready: hand_on, registry, health: Arc::clone(&health), complaint: None };
+    let schemas = registry.map(|registry| Schemas::new(registry, Arc::clone(&health)));
+    let resolver = Resolver { packs, ready: hand_on, schemas, complaint: None };
     let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, resolver };
     let queue = KafkaQueue {
         start: Some(Box::new(start)),

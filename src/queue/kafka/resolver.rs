@@ -1,24 +1,27 @@
 //! Makes packs readable: says of each message how it is to be read, with the schema registry's help.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::health::Health;
 use super::pack::{Kind, Pack, Piece};
 use super::poller::Handed;
 use super::positions::Assignment;
-use super::refusal::Trouble;
-use super::registry::{Registry, RegistryError, backoff};
+use super::schemas::{Lookup, Schemas};
 use crate::queue::container;
 use crate::queue::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
 
 /// How often one and the same complaint about messages is logged.
 const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);
+
+/// What is said of framed messages where no registry is set.
+const NO_REGISTRY: &str = "messages have Confluent's framing, and queue.kafka.schema_registry is not set: they are booked as \
+                           malformed";
+
+/// The schemas of a pack by id; None where there is none, and whatever is framed with the id is malformed.
+type Found = HashMap<u32, Option<Arc<WriterSchema>>>;
 
 /// What is ready to be received.
 #[derive(Debug)]
@@ -37,8 +40,8 @@ pub(super) enum Ready {
 pub(super) struct Resolver {
     pub(super) packs: mpsc::Receiver<Handed>,
     pub(super) ready: mpsc::Sender<Ready>,
-    pub(super) registry: Option<Registry>,
-    pub(super) health: Arc<Health>,
+    /// None where no registry is set.
+    pub(super) schemas: Option<Schemas>,
     pub(super) complaint: Option<tokio::time::Instant>,
 }
 
@@ -65,7 +68,7 @@ impl Resolver {
     /// Says how each message of `pack` is read. `None`: its partition was given up meanwhile, while a schema was
     /// waited for; whoever has it now counts it.
     async fn resolve(&mut self, receipt: Receipt, pack: Pack) -> Option<Ready> {
-        let schemas = self.schemas(&pack).await?;
+        let schemas = self.schemas_of(&pack).await?;
         let is_plain = pack.pieces.iter().all(|piece| piece.kind != Kind::Container);
         let (body, parts) = if is_plain {
             let parts = pack
@@ -92,79 +95,29 @@ impl Resolver {
         Some(Ready::Delivery { delivery, assignment: Some(pack.assignment) })
     }
 
-    /// The schemas of all framed messages, as far as there are such. Waits as long as the registry can't be asked.
-    async fn schemas(&mut self, pack: &Pack) -> Option<HashMap<u32, Arc<WriterSchema>>> {
-        let mut schemas = HashMap::new();
-        let mut missing: Vec<u32> = Vec::new();
+    /// The schemas of all framed messages, as far as there are such. `None`: as above.
+    async fn schemas_of(&mut self, pack: &Pack) -> Option<Found> {
+        let mut found = Found::new();
         for piece in &pack.pieces {
             let Kind::Framed { schema: id } = piece.kind else { continue };
-            if schemas.contains_key(&id) || missing.contains(&id) {
+            if found.contains_key(&id) {
                 continue;
             }
-            match self.schema(id, &pack.assignment).await {
-                Ok(Some(schema)) => {
-                    schemas.insert(id, schema);
-                }
-                Ok(None) => missing.push(id),
-                Err(GivenUp) => return None,
-            }
-        }
-        Some(schemas)
-    }
-
-    /// The schema of an id; `None`: there is none, and whatever is framed with it is malformed.
-    async fn schema(
-        &mut self,
-        id: u32,
-        assignment: &Assignment,
-    ) -> Result<Option<Arc<WriterSchema>>, GivenUp> {
-        let Some(registry) = &mut self.registry else {
-            self.complain(
-                "messages have Confluent's framing, and queue.kafka.schema_registry is not set: they are booked as \
-                 malformed",
-                id,
-            );
-            return Ok(None);
-        };
-        loop {
-            let since = registry.trouble().map(|trouble| trouble.since);
-            let reason = match registry.schema(id).await {
-                Ok(schema) => {
-                    if let Some(since) = since {
-                        self.health.clear(Trouble::Registry);
-                        let (registry, waited) = (registry.address(), since.elapsed());
-                        tracing::info!(registry, ?waited, "kafka: the schema registry answers again");
-                    }
-                    return Ok(Some(schema));
-                }
-                Err(RegistryError::Final(reason)) => {
-                    self.health.clear(Trouble::Registry);
-                    self.complain(&format!("messages are booked as malformed: {reason}"), id);
-                    return Ok(None);
-                }
-                Err(RegistryError::ForNow(reason)) => reason,
+            let schema = match &mut self.schemas {
+                Some(schemas) => match schemas.wait_for(id, || pack.assignment.is_over()).await {
+                    Lookup::Schema(schema) => Ok(schema),
+                    Lookup::Never(reason) => Err(format!("messages are booked as malformed: {reason}")),
+                    Lookup::NotNow(_) => return None,
+                },
+                None => Err(NO_REGISTRY.to_owned()),
             };
-            let failures = registry.trouble().map_or(1, |trouble| trouble.failures);
-            if self.health.complain(Trouble::Registry, &reason) {
-                tracing::error!(
-                    schema = id,
-                    reason,
-                    "kafka: waiting for the schema registry; nothing is lost"
-                );
-            }
-            tokio::time::sleep(backoff::wait(failures, RandomState::new().hash_one(id))).await;
-            if assignment.is_over() {
-                return Err(GivenUp);
-            }
+            found.insert(id, schema.map_err(|problem| self.complain(&problem, id)).ok());
         }
+        Some(found)
     }
 
     /// Writes the body anew, with what is in its containers.
-    fn open_containers(
-        &mut self,
-        pack: &Pack,
-        schemas: &HashMap<u32, Arc<WriterSchema>>,
-    ) -> (Vec<u8>, Arc<[Part]>) {
+    fn open_containers(&mut self, pack: &Pack, schemas: &Found) -> (Vec<u8>, Arc<[Part]>) {
         let (mut body, mut parts) = (Vec::with_capacity(2 * pack.body.len()), Vec::new());
         let mut start = 0;
         for Piece { end, kind } in &pack.pieces {
@@ -190,15 +143,12 @@ impl Resolver {
     }
 }
 
-/// The partition belongs to somebody else by now.
-struct GivenUp;
-
-fn framing(kind: Kind, schemas: &HashMap<u32, Arc<WriterSchema>>) -> Framing {
+fn framing(kind: Kind, schemas: &Found) -> Framing {
     match kind {
         Kind::Document | Kind::Container => Framing::Document,
         Kind::Framed { schema } => match schemas.get(&schema) {
-            Some(schema) => Framing::Avro(Datums { schema: Arc::clone(schema), count: 1 }),
-            None => Framing::Unreadable(1),
+            Some(Some(schema)) => Framing::Avro(Datums { schema: Arc::clone(schema), count: 1 }),
+            _ => Framing::Unreadable(1),
         },
     }
 }

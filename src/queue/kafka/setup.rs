@@ -12,7 +12,7 @@ use super::group::Group;
 use super::health::Health;
 use super::probe::Authorities;
 use super::refusal::{Identity, Sasl};
-use super::registry::{self, Credentials, Registry};
+use super::schemas::{self, Registry};
 use super::{Secret, Settings};
 
 /// The default of `fetch.max.bytes` below.
@@ -94,13 +94,11 @@ pub enum OpenError {
     Topic(String),
     /// There can be no client of the schema registry.
     #[error("queue.kafka.schema_registry {0}")]
-    Registry(#[from] registry::SetupError),
+    Registry(#[from] schemas::SetupError),
 }
 
 pub(super) fn open_registry(url: &Secret, auth: Option<&Secret>) -> Result<Registry, OpenError> {
-    let credentials = auth.map_or(Credentials::FromUrl, |auth| Credentials::parse(auth.expose()));
-    let settings = registry::Settings { credentials, ..registry::Settings::new(url.expose()) };
-    let registry = Registry::new(&settings)?;
+    let registry = Registry::new(url, auth)?;
     if registry.is_in_the_clear() {
         tracing::warn!(
             registry = registry.address(),
