@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::positions::{Assignment, Partition};
+use crate::queue::container;
 
 /// A pack is handed over when it holds this much: enough that nothing is paid per message, small beside what a
 /// lane has in hand.
@@ -17,9 +18,6 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Source: Confluent's documentation, "Wire format".
 const FRAMED: u8 = 0;
 const FRAME_BYTES: usize = 5;
-
-/// The first bytes of an Avro object container (Avro 1.12, "Object Container Files").
-const CONTAINER_MAGIC: &[u8] = b"Obj\x01";
 
 /// How a message is written, as far as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +87,7 @@ impl Pack {
 fn kind_of(value: &[u8]) -> Kind {
     match value {
         [FRAMED, a, b, c, d, ..] => Kind::Framed { schema: u32::from_be_bytes([*a, *b, *c, *d]) },
-        value if value.starts_with(CONTAINER_MAGIC) => Kind::Container,
+        value if value.starts_with(&container::MAGIC) => Kind::Container,
         _ => Kind::Document,
     }
 }
