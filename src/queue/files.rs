@@ -3,7 +3,7 @@
 //! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other, or
 //! Avro object containers, any of it compressed with gzip, bzip2, xz or zstandard; which of them is seen from the
 //! content, never from the name (`judge`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
-//! split into its events, one a line (`split`); of a container whole blocks are expanded (`blocks`). So an
+//! cut into its elements, one a line (`elements`); of a container whole blocks are expanded (`blocks`). So an
 //! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
 //! How far the settled flushes have come is kept in `imports.json` (`memory`, `encoding`): for each file the position
@@ -14,6 +14,7 @@
 
 mod blocks;
 mod content;
+mod elements;
 mod encoding;
 mod fingerprint;
 mod formats;
@@ -27,7 +28,6 @@ mod plan;
 mod pool;
 mod progress;
 mod reader;
-mod split;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub use self::progress::Progress;
 use self::list::{Found, Kind};
 use self::memory::{Id, Mark, Memory, Record, Writer};
 use self::plan::{Planned, Planner};
-use self::reader::{Chunk, Handed};
+use self::reader::{Chunk, Cut, Handed};
 use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// What is imported, and where it is remembered.
@@ -240,8 +240,8 @@ impl FilesQueue {
         }
         let found = &self.files[chunk.file].found;
         let origin = Arc::clone(&found.origin);
-        let Chunk { body, framing, oversized, end, .. } = chunk;
-        let source = Source::File { path: found.path.clone(), end };
+        let Cut { body, framing, oversized, position, .. } = chunk.cut;
+        let source = Source::File { path: found.path.clone(), end: position };
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 

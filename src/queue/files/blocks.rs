@@ -8,22 +8,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::content::Content;
+use super::reader::Cut;
 use crate::queue::container::{BLOCK_BYTES_MAX, BlockReader, Damage, Taken};
 use crate::queue::{Framing, Part};
 
 /// How much is read at once.
 const READ_BYTES: usize = 256 * 1024;
-
-/// Some whole blocks of a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) body: Bytes,
-    pub(super) framing: Framing,
-    /// The position in the content that comes after these blocks.
-    pub(super) position: u64,
-    /// Where the container that goes on there begins.
-    pub(super) container: u64,
-}
 
 /// Hands the content to a [`BlockReader`]; what is damaged is booked and told.
 pub(super) struct Blocks {
@@ -115,7 +105,7 @@ impl Blocks {
     /// # Errors
     /// When the content can't be read on, or a container begins that can't be; every whole block before has been handed
     /// out then.
-    pub(super) fn next(&mut self, content: &mut Content, chunk_bytes: usize) -> io::Result<Option<Run>> {
+    pub(super) fn next(&mut self, content: &mut Content, chunk_bytes: usize) -> io::Result<Option<Cut>> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
@@ -124,7 +114,7 @@ impl Blocks {
             self.tell_total();
             return Ok(None);
         }
-        Ok(Some(self.run()))
+        Ok(Some(self.cut()))
     }
 
     /// Takes a header, a block or some damage, or reads some more bytes. Returns whether to go on.
@@ -190,7 +180,7 @@ impl Blocks {
     }
 
     /// Hands out what has been collected.
-    fn run(&mut self) -> Run {
+    fn cut(&mut self) -> Cut {
         let body = Bytes::from(mem::take(&mut self.body));
         let mut parts = mem::take(&mut self.parts);
         let framing = match (parts.pop(), parts.is_empty()) {
@@ -200,7 +190,8 @@ impl Blocks {
                 Framing::Parts(parts.into())
             }
         };
-        Run { body, framing, position: self.position_of_parts, container: self.container_of_parts }
+        let (position, container) = (self.position_of_parts, self.container_of_parts);
+        Cut { body, framing, oversized: 0, position, container }
     }
 
     /// Books what is lost in the damage that ends here. Only the first damage of a file is told at once.

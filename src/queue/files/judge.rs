@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::content::Content;
-use super::split::Splitter;
+use super::elements::Splitter;
 
 /// How the events stand in content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ use super::split::Splitter;
 pub(super) enum Layout {
     /// One JSON value a line.
     Lines,
-    /// One or more JSON values over any number of lines, which the [splitter](super::split) divides.
+    /// One or more JSON values over any number of lines, which the [splitter](super::elements) divides.
     Document,
     /// An Avro object container, which is known by its first bytes and never judged.
     Avro,

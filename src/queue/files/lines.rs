@@ -8,21 +8,11 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::pool::Pool;
+use super::reader::Cut;
 
 /// A buffer that is less than a quarter full is copied into a body of its own size, so that a thousand small
 /// files in flight do not hold a thousand large buffers.
 const COPY_BELOW: usize = 4;
-
-/// Some whole lines of a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Cut {
-    /// Whole lines with their newlines; the last of a file may lack its own.
-    pub(super) body: Bytes,
-    /// How many lines before the end of `body` were too long to be held.
-    pub(super) oversized: u32,
-    /// The position in the content that comes after these lines.
-    pub(super) position: u64,
-}
 
 /// Reads content line by line, many at a time.
 pub(super) struct Lines<'p> {
@@ -141,8 +131,7 @@ impl<'p> Lines<'p> {
         if end == 0 {
             return None;
         }
-        let body = self.take_front(end);
-        Some(Cut { body, oversized: mem::take(&mut self.oversized), position: self.position })
+        Some(self.cut_at(end))
     }
 
     /// Everything in the buffer: the last line may lack its newline.
@@ -153,11 +142,10 @@ impl<'p> Lines<'p> {
         if self.filled == 0 && self.oversized == 0 {
             return None;
         }
-        let body = self.take_front(self.filled);
-        Some(Cut { body, oversized: mem::take(&mut self.oversized), position: self.position })
+        Some(self.cut_at(self.filled))
     }
 
-    fn take_front(&mut self, end: usize) -> Bytes {
+    fn cut_at(&mut self, end: usize) -> Cut {
         let left = self.filled - end;
         let body = if end < self.buffer.len() / COPY_BELOW {
             let body = Bytes::copy_from_slice(&self.buffer[..end]);
@@ -171,7 +159,7 @@ impl<'p> Lines<'p> {
         self.filled = left;
         self.searched = left;
         self.position += end as u64;
-        body
+        Cut::lines(body, mem::take(&mut self.oversized), self.position)
     }
 }
 
@@ -191,7 +179,7 @@ mod tests {
     }
 
     fn cut(body: &'static str, oversized: u32, position: u64) -> Cut {
-        Cut { body: Bytes::from_static(body.as_bytes()), oversized, position }
+        Cut::lines(Bytes::from_static(body.as_bytes()), oversized, position)
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::Limits;
 use super::blocks::Blocks;
 use super::content::Content;
+use super::elements::Splitter;
 use super::fingerprint::Fingerprinter;
 use super::judge::{Layout, judge};
 use super::lines::Lines;
@@ -21,7 +22,6 @@ use super::notice::Notice;
 use super::plan::{Planned, Seen, Sight, Start};
 use super::pool::Pool;
 use super::progress::Progress;
-use super::split::{Pieces, Splitter};
 use crate::queue::Framing;
 
 /// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that
@@ -43,25 +43,48 @@ pub(super) enum Handed {
     End,
 }
 
-/// Some whole events of one file.
-#[derive(Debug)]
-pub(super) struct Chunk {
+/// Some whole events of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cut {
     pub(super) body: Bytes,
     pub(super) framing: Framing,
+    /// How many lines or elements before the end of `body` were too long to be held.
     pub(super) oversized: u32,
-    /// Which of the planned files it is from.
+    /// The position in the content that comes after these events.
+    pub(super) position: u64,
+    /// Of Avro, where the container begins that goes on there.
+    pub(super) container: u64,
+}
+
+impl Cut {
+    /// Whole lines with their newlines; the last of a file may lack its own.
+    pub(super) fn lines(body: Bytes, oversized: u32, position: u64) -> Self {
+        Self { body, framing: Framing::Lines, oversized, position, container: 0 }
+    }
+}
+
+/// Some whole events of one of the planned files.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) cut: Cut,
+    /// Which file it is.
     pub(super) file: usize,
-    /// Where it ends in the content of that file.
-    pub(super) end: u64,
     /// How far that file is settled when this chunk is; none for streams.
     pub(super) mark: Option<Mark>,
 }
 
-/// Why the reader stops before the end.
+/// Why the reader stops before the end of a file.
 enum Stop {
     /// Nobody takes what it reads any more.
     Closed,
-    Failed(String),
+    /// The content can't be read on: behind this position, or else behind what has been read of it.
+    Failed(Option<u64>, io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Stop::Failed(None, error)
+    }
 }
 
 /// Starts reading. The thread ends with the last file, after a failure, or when the receiver is dropped. What is there
@@ -81,15 +104,24 @@ pub(super) fn start(
         let pool = Pool::new(limits.chunk_bytes);
         let mut seen = (!repeats).then(Seen::default);
         for (index, planned) in files.iter().enumerate() {
-            match read_file(index, planned, &mut seen, &progress, limits, &pool, &mut outbox) {
-                Ok(()) => progress.add_file(),
-                Err(Stop::Closed) => return,
-                Err(Stop::Failed(problem)) if planned.found.is_listed => {
-                    if outbox.leave_out(problem).is_err() {
-                        return;
-                    }
+            let problem = match read_file(index, planned, &mut seen, &progress, limits, &pool, &mut outbox) {
+                Ok(()) => {
+                    progress.add_file();
+                    continue;
                 }
-                Err(Stop::Failed(problem)) => return outbox.close(Handed::Failed(problem)),
+                Err(Stop::Closed) => return,
+                Err(Stop::Failed(position, error)) => format!(
+                    "cannot read {} beyond byte {} of its content: {error}; repair or replace the file and run the \
+                     import again, which goes on after the last settled flush",
+                    planned.found.path.display(),
+                    position.unwrap_or_default()
+                ),
+            };
+            if !planned.found.is_listed {
+                return outbox.close(Handed::Failed(problem));
+            }
+            if outbox.say(Handed::LeftOut(problem)).is_err() {
+                return;
             }
         }
         outbox.close(Handed::End);
@@ -106,58 +138,36 @@ fn read_file(
     pool: &Pool,
     outbox: &mut Outbox,
 ) -> Result<(), Stop> {
-    let path = &planned.found.path;
-    let sight = seen.as_ref().map_or(Ok(None), |seen| seen.find(planned));
-    let found = match sight.map_err(|error| fail(path, 0, &error))? {
+    let sight = seen.as_ref().map_or(Ok(None), |seen| seen.find(planned))?;
+    let found = match sight {
         Some(Sight::Passed(notice, mark)) => {
             progress.add_bytes(usize::try_from(planned.bytes.unwrap_or_default()).unwrap_or(usize::MAX));
-            return outbox.notice(notice, mark.map(|mark| (index, mark))).map_err(|_| Stop::Closed);
+            return outbox.say(Handed::Noticed(notice, mark.map(|mark| (index, mark))));
         }
         Some(Sight::From(notice, start)) => {
-            outbox.notice(notice, None).map_err(|_| Stop::Closed)?;
+            outbox.say(Handed::Noticed(notice, None))?;
             Some(start)
         }
         None => None,
     };
     let start = found.as_ref().or(planned.start.as_ref());
-    let mut reading =
-        Reading::open(index, planned, start, progress, limits).map_err(|error| fail(path, 0, &error))?;
+    let mut reading = Reading::open(index, planned, start, progress, limits)?;
     let read = match reading.layout {
         Layout::Lines => reading.lines(pool, limits, outbox),
         Layout::Document => reading.document(start, limits, outbox),
         Layout::Avro => reading.blocks(planned, start, limits, outbox),
     };
-    let mark = read.and_then(|()| reading.finish(path, outbox)).map_err(|failure| match failure {
-        Failure::Closed => Stop::Closed,
-        Failure::Read(error) => fail(path, reading.content.position(), &error),
-        Failure::At(position, error) => fail(path, position, &error),
-    })?;
+    let mark =
+        read.and_then(|()| reading.finish(&planned.found.path, outbox)).map_err(|stop| match stop {
+            Stop::Failed(position, error) => {
+                Stop::Failed(position.or(Some(reading.content.position())), error)
+            }
+            Stop::Closed => stop,
+        })?;
     if let (Some(seen), Some(mark)) = (seen, mark) {
         seen.add(planned, mark);
     }
     Ok(())
-}
-
-fn fail(path: &Path, position: u64, error: &io::Error) -> Stop {
-    Stop::Failed(format!(
-        "cannot read {} beyond byte {position} of its content: {error}; repair or replace the file and run \
-         the import again, which goes on after the last settled flush",
-        path.display()
-    ))
-}
-
-enum Failure {
-    Closed,
-    /// Where the content has been read up to.
-    Read(io::Error),
-    /// At this position in the content.
-    At(u64, io::Error),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Failure::Read(error)
-    }
 }
 
 /// One file that is being read.
@@ -210,10 +220,10 @@ impl Reading {
         self.file.is_none()
     }
 
-    fn lines(&mut self, pool: &Pool, limits: Limits, outbox: &mut Outbox) -> Result<(), Failure> {
+    fn lines(&mut self, pool: &Pool, limits: Limits, outbox: &mut Outbox) -> Result<(), Stop> {
         let mut lines = Lines::new(pool, limits.event_bytes_max, self.is_stream(), &self.content);
         while let Some(cut) = lines.next(&mut self.content)? {
-            self.hand_over(cut.body, Framing::Lines, cut.oversized, cut.position, outbox)?;
+            self.hand_over(cut, outbox)?;
         }
         Ok(())
     }
@@ -224,7 +234,7 @@ impl Reading {
         start: Option<&Start>,
         limits: Limits,
         outbox: &mut Outbox,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Stop> {
         let (path, eager) = (planned.found.path.clone(), self.is_stream());
         let start = start.zip(self.file.as_ref().map(|(file, _)| Arc::clone(file)));
         if let Some((start, file)) = &start
@@ -238,58 +248,43 @@ impl Reading {
         }
         loop {
             let next = blocks.next(&mut self.content, limits.chunk_bytes);
-            let Some(run) = next.map_err(|error| Failure::At(blocks.position(), error))? else { break };
-            self.container = run.container;
-            self.hand_over(run.body, run.framing, 0, run.position, outbox)?;
+            let next = next.map_err(|error| Stop::Failed(Some(blocks.position()), error))?;
+            self.container = next.as_ref().map_or(blocks.container(), |cut| cut.container);
+            let Some(cut) = next else { return Ok(()) };
+            self.hand_over(cut, outbox)?;
         }
-        self.container = blocks.container();
-        Ok(())
     }
 
-    fn document(
-        &mut self,
-        start: Option<&Start>,
-        limits: Limits,
-        outbox: &mut Outbox,
-    ) -> Result<(), Failure> {
+    fn document(&mut self, start: Option<&Start>, limits: Limits, outbox: &mut Outbox) -> Result<(), Stop> {
         let settled = start.map_or(0, |start| start.mark.position);
         let mut splitter = Splitter::new(self.content.position(), settled, limits.event_bytes_max);
         let mut buffer = vec![0; limits.chunk_bytes];
         loop {
             let read = self.content.read(&mut buffer);
-            if let Ok(bytes) = read {
-                splitter.push(&buffer[..bytes]);
-            }
-            let ended = matches!(read, Ok(0));
-            if ended {
-                splitter.finish();
+            match &read {
+                Ok(0) => splitter.finish(),
+                Ok(bytes) => splitter.push(&buffer[..*bytes]),
+                Err(_) => {}
             }
             let is_due = splitter.waiting() >= limits.chunk_bytes || self.is_stream();
-            if (ended || read.is_err() || is_due)
-                && let Some(Pieces { body, oversized, position }) = splitter.take()
+            if (is_due || matches!(read, Ok(0) | Err(_)))
+                && let Some(cut) = splitter.take()
             {
-                self.hand_over(body.into(), Framing::Lines, oversized, position, outbox)?;
+                self.hand_over(cut, outbox)?;
             }
-            if ended || read? == 0 {
+            if read? == 0 {
                 return Ok(());
             }
         }
     }
 
-    fn hand_over(
-        &mut self,
-        body: Bytes,
-        framing: Framing,
-        oversized: u32,
-        position: u64,
-        outbox: &mut Outbox,
-    ) -> Result<(), Failure> {
-        let mark = self.mark(position, &body, false)?;
-        outbox.put(Chunk { body, framing, oversized, file: self.index, end: position, mark })
+    fn hand_over(&mut self, cut: Cut, outbox: &mut Outbox) -> Result<(), Stop> {
+        let mark = self.mark(cut.position, &cut.body, false)?;
+        outbox.put(Chunk { cut, file: self.index, mark })
     }
 
     /// The end of the file belongs to its last chunk: when that is settled, all of the file is, and this mark says so.
-    fn finish(&mut self, path: &Path, outbox: &mut Outbox) -> Result<Option<Mark>, Failure> {
+    fn finish(&mut self, path: &Path, outbox: &mut Outbox) -> Result<Option<Mark>, Stop> {
         if let Some(format) = self.content.left_out_behind() {
             let format = format.name();
             tracing::warn!(
@@ -324,7 +319,7 @@ struct Outbox {
 }
 
 impl Outbox {
-    fn put(&mut self, chunk: Chunk) -> Result<(), Failure> {
+    fn put(&mut self, chunk: Chunk) -> Result<(), Stop> {
         self.put_held()?;
         if chunk.mark.is_some() {
             self.held = Some(chunk);
@@ -333,30 +328,22 @@ impl Outbox {
         self.send(chunk)
     }
 
-    fn put_held(&mut self) -> Result<(), Failure> {
+    fn put_held(&mut self) -> Result<(), Stop> {
         self.held.take().map_or(Ok(()), |chunk| self.send(chunk))
     }
 
-    fn send(&self, chunk: Chunk) -> Result<(), Failure> {
-        self.handed.blocking_send(Handed::Chunk(chunk)).map_err(|_| Failure::Closed)
+    fn send(&self, chunk: Chunk) -> Result<(), Stop> {
+        self.handed.blocking_send(Handed::Chunk(chunk)).map_err(|_| Stop::Closed)
     }
 
-    /// Says something about the file that comes next, after what came of the one before.
-    fn notice(&mut self, notice: Notice, passed: Option<(usize, Mark)>) -> Result<(), Failure> {
+    /// Says something about a file, after what was read before.
+    fn say(&mut self, handed: Handed) -> Result<(), Stop> {
         self.put_held()?;
-        self.handed.blocking_send(Handed::Noticed(notice, passed)).map_err(|_| Failure::Closed)
-    }
-
-    /// Says that a file is not read on, after what came of it.
-    fn leave_out(&mut self, problem: String) -> Result<(), Failure> {
-        self.put_held()?;
-        self.handed.blocking_send(Handed::LeftOut(problem)).map_err(|_| Failure::Closed)
+        self.handed.blocking_send(handed).map_err(|_| Stop::Closed)
     }
 
     /// Says the last word, after what is still held. It does not matter if nobody listens any more.
     fn close(mut self, last: Handed) {
-        if self.put_held().is_ok() {
-            drop(self.handed.blocking_send(last));
-        }
+        drop(self.say(last));
     }
 }
