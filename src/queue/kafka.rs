@@ -17,9 +17,9 @@ use std::path::PathBuf;
 #[cfg(feature = "kafka")]
 mod backpressure;
 #[cfg(feature = "kafka")]
-mod client;
-#[cfg(feature = "kafka")]
 mod commits;
+#[cfg(feature = "kafka")]
+mod consumer;
 #[cfg(feature = "kafka")]
 mod errands;
 #[cfg(feature = "kafka")]
@@ -52,7 +52,7 @@ mod setup;
 mod watermarks;
 
 #[cfg(feature = "kafka")]
-pub use self::client::{KafkaQueue, open};
+pub use self::consumer::{KafkaQueue, open};
 #[cfg(feature = "kafka")]
 pub use self::health::Watch;
 #[cfg(feature = "kafka")]
