@@ -1,6 +1,6 @@
 //! The broker: messages of a Kafka consumer group, for where one machine is not enough.
 //!
-//! A thread of its own polls the consumer (`poller`), packs messages of one partition into deliveries, and is the
+//! A thread of its own polls the consumer (`poller`), gathers messages of one partition into batches, and is the
 //! only one that touches the group (`membership`, `commits`). Its books (`positions`) say which offsets may be
 //! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
 //! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
@@ -17,6 +17,8 @@ use std::path::PathBuf;
 #[cfg(feature = "kafka")]
 mod backpressure;
 #[cfg(feature = "kafka")]
+mod batch;
+#[cfg(feature = "kafka")]
 mod commits;
 #[cfg(feature = "kafka")]
 mod consumer;
@@ -30,10 +32,6 @@ mod health;
 mod membership;
 #[cfg(feature = "kafka")]
 mod oauth;
-#[cfg(feature = "kafka")]
-mod origin;
-#[cfg(feature = "kafka")]
-mod pack;
 #[cfg(feature = "kafka")]
 mod poller;
 #[cfg(feature = "kafka")]

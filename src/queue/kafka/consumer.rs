@@ -18,9 +18,9 @@ use super::schemas::Schemas;
 use super::setup::{OpenError, consumer_of, open_registry};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
 
-/// Packs that wait to be made readable, and deliveries that wait to be received, each. Together with what
+/// Batches that wait to be made readable, and deliveries that wait to be received, each. Together with what
 /// librdkafka has fetched ahead (`queued.max.messages.kbytes`) they bound the memory for bodies.
-const PACKS_MAX: usize = 2;
+const BATCHES_MAX: usize = 2;
 
 /// Acknowledgements that may wait for the poller.
 const COMMANDS_MAX: usize = 64;
@@ -38,7 +38,7 @@ pub struct KafkaQueue {
     commands: mpsc::Sender<Command>,
     /// Answers when the thread has ended.
     left: Option<oneshot::Receiver<()>>,
-    /// Makes packs readable.
+    /// Makes deliveries of batches.
     resolving: JoinSet<()>,
     has_ended: bool,
 }
@@ -71,8 +71,8 @@ impl std::fmt::Debug for Consumer {
 pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), OpenError> {
     let health = Arc::new(Health::default());
     let consumer = consumer_of(settings, &health, is_until_empty)?;
-    let (handed, packs) = mpsc::channel(PACKS_MAX);
-    let (hand_on, ready) = mpsc::channel(PACKS_MAX);
+    let (handed, batches) = mpsc::channel(BATCHES_MAX);
+    let (hand_on, ready) = mpsc::channel(BATCHES_MAX);
     let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
     let parts = Parts {
         handed,
@@ -84,7 +84,7 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
     let auth = settings.schema_registry_auth.as_ref();
     let registry = settings.schema_registry.as_ref().map(|url| open_registry(url, auth)).transpose()?;
     let schemas = registry.map(|registry| Schemas::new(registry, Arc::clone(&health)));
-    let resolver = Resolver { packs, ready: hand_on, schemas, complaint: None };
+    let resolver = Resolver { batches, ready: hand_on, schemas, complaint: None };
     let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, resolver };
     let queue = KafkaQueue {
         start: Some(Box::new(start)),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 use rdkafka::{Message as _, Offset};
 
+use super::batch::origin_of;
 use super::group::{Event, give_up, to_list};
-use super::origin::origin_of;
 use super::poller::{Command, Halt, Handed, Poller};
 use super::positions::Partition;
 
@@ -98,7 +98,7 @@ impl Poller {
                 );
             }
         }
-        self.pack.take_if(|pack| partitions.contains(&pack.partition));
+        self.batch.take_if(|batch| partitions.contains(&batch.partition));
         if is_lost {
             tracing::warn!(
                 partitions = partitions.len(),

@@ -12,11 +12,11 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::batch::MessageBatch;
 use super::commits::Commits;
 use super::errands::{self, Errands, Offsets};
 use super::group::{Event, Group};
 use super::health::Health;
-use super::pack::Pack;
 use super::positions::{Partition, Positions};
 use super::watermarks::Steady;
 use crate::queue::Receipt;
@@ -24,7 +24,7 @@ use crate::queue::Receipt;
 /// How long a poll waits when nothing comes: so long, at most, does an acknowledgement wait for its commit.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// How long the first message of a pack waits for others.
+/// How long the first message of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(10);
 
 /// Messages taken before anything else is looked after.
@@ -33,7 +33,7 @@ const TURN_MESSAGES: usize = 1024;
 /// What the poller hands over.
 #[derive(Debug)]
 pub(super) enum Handed {
-    Pack(Receipt, Box<Pack>),
+    Batch(Receipt, Box<MessageBatch>),
     /// Partitions are about to be given up.
     Recall(Receipt),
     /// There is nothing left to read, and nobody wanted to wait for more.
@@ -78,8 +78,8 @@ pub(super) struct Poller {
     pub(super) positions: Positions,
     pub(super) commits: Commits,
     pub(super) steady: Steady,
-    pub(super) pack: Option<Pack>,
-    /// When the first message of the pack came.
+    pub(super) batch: Option<MessageBatch>,
+    /// When the first message of the batch came.
     begun: Instant,
     /// Came although their partition was paused, or while something was waited for.
     pub(super) early: Vec<OwnedMessage>,
@@ -103,7 +103,7 @@ impl Poller {
             positions: Positions::default(),
             commits: Commits::default(),
             steady: Steady::new(),
-            pack: None,
+            batch: None,
             begun: Instant::now(),
             early: Vec::new(),
             later: Vec::new(),
@@ -163,14 +163,14 @@ impl Poller {
     /// Takes messages as long as they come.
     fn turn(&mut self) -> Result<(), Halt> {
         for taken in 0..TURN_MESSAGES {
-            let wait = if taken == 0 && self.pack.is_none() { IDLE } else { Duration::ZERO };
+            let wait = if taken == 0 && self.batch.is_none() { IDLE } else { Duration::ZERO };
             if self.poll(wait)? {
                 continue;
             }
-            if self.pack.is_none() {
+            if self.batch.is_none() {
                 return if taken == 0 { self.rest() } else { Ok(()) };
             }
-            // A pack that has begun waits for others, but not for long.
+            // A batch that has begun waits for others, but not for long.
             let left = LINGER.saturating_sub(self.begun.elapsed());
             if left.is_zero() || !self.poll(left)? {
                 return self.hand_over();
@@ -191,12 +191,12 @@ impl Poller {
             }
             Some(Err(error)) => self.complain(&error).map(|()| false),
             Some(Ok(message)) => {
-                // Nearly all messages go on where the pack ends.
-                if let Some(pack) = self.pack.as_mut().filter(|pack| goes_on(pack, &message)) {
-                    if pack.next_offset < message.offset() {
-                        self.positions.leave_out(&pack.partition, pack.next_offset, message.offset());
+                // Nearly all messages go on where the batch ends.
+                if let Some(batch) = self.batch.as_mut().filter(|batch| goes_on(batch, &message)) {
+                    if batch.next_offset < message.offset() {
+                        self.positions.leave_out(&batch.partition, batch.next_offset, message.offset());
                     }
-                    pack.push(message.offset(), message.payload().unwrap_or_default());
+                    batch.push(message.offset(), message.payload().unwrap_or_default());
                     return Ok(true);
                 }
                 let message = message.detach();
@@ -205,7 +205,7 @@ impl Poller {
         }
     }
 
-    /// Begins a pack with `message`.
+    /// Begins a batch with `message`.
     fn take(&mut self, message: &OwnedMessage) -> Result<(), Halt> {
         self.hand_over()?;
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
@@ -217,18 +217,18 @@ impl Poller {
         if let Some(expected) = self.positions.expected(&partition) {
             self.compare(&partition, expected, message.offset());
         }
-        let mut pack = Pack::new(partition, assignment, message.offset());
-        pack.push(message.offset(), message.payload().unwrap_or_default());
-        self.pack = Some(pack);
+        let mut batch = MessageBatch::new(partition, assignment, message.offset());
+        batch.push(message.offset(), message.payload().unwrap_or_default());
+        self.batch = Some(batch);
         self.begun = Instant::now();
         Ok(())
     }
 
     /// Hands over what has been gathered.
     pub(super) fn hand_over(&mut self) -> Result<(), Halt> {
-        let Some(pack) = self.pack.take() else { return Ok(()) };
-        let receipt = self.positions.deliver(&pack.partition, pack.next_offset, pack.messages());
-        self.send(Handed::Pack(receipt, Box::new(pack)))
+        let Some(batch) = self.batch.take() else { return Ok(()) };
+        let receipt = self.positions.deliver(&batch.partition, batch.next_offset, batch.message_count());
+        self.send(Handed::Batch(receipt, Box::new(batch)))
     }
 
     /// What the consumer says instead of a message. Its callback has told of it, unless it can't go on.
@@ -252,10 +252,10 @@ impl Poller {
     }
 }
 
-/// Whether `message` comes next in `pack`, and there is room for it.
-fn goes_on(pack: &Pack, message: &BorrowedMessage<'_>) -> bool {
-    pack.next_offset <= message.offset()
-        && pack.partition.number == message.partition()
-        && *pack.partition.topic == *message.topic()
-        && !pack.is_full()
+/// Whether `message` comes next in `batch`, and there is room for it.
+fn goes_on(batch: &MessageBatch, message: &BorrowedMessage<'_>) -> bool {
+    batch.next_offset <= message.offset()
+        && batch.partition.number == message.partition()
+        && *batch.partition.topic == *message.topic()
+        && !batch.is_full()
 }

@@ -1,4 +1,4 @@
-//! Makes packs readable: says of each message how it is to be read, with the schema registry's help.
+//! Makes deliveries of batches: says of each message how it is to be read, with the schema registry's help.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::pack::{Kind, Pack, Piece};
+use super::batch::{BatchedMessage, MessageBatch, MessageKind};
 use super::poller::Handed;
 use super::positions::Assignment;
 use super::schemas::{Lookup, Schemas};
@@ -20,7 +20,7 @@ const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);
 const NO_REGISTRY: &str = "messages have Confluent's framing, and queue.kafka.schema_registry is not set: they are booked as \
                            malformed";
 
-/// The schemas of a pack by id; None where there is none, and whatever is framed with the id is malformed.
+/// The schemas of a batch by id; None where there is none, and whatever is framed with the id is malformed.
 type Found = HashMap<u32, Option<Arc<WriterSchema>>>;
 
 /// What is ready to be received.
@@ -38,7 +38,7 @@ pub(super) enum Ready {
 /// Stands between the poller and whoever receives.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    pub(super) packs: mpsc::Receiver<Handed>,
+    pub(super) batches: mpsc::Receiver<Handed>,
     pub(super) ready: mpsc::Sender<Ready>,
     /// None where no registry is set.
     pub(super) schemas: Option<Schemas>,
@@ -48,9 +48,9 @@ pub(super) struct Resolver {
 impl Resolver {
     /// Works until nobody listens any more.
     pub(super) async fn run(mut self) {
-        while let Some(handed) = self.packs.recv().await {
+        while let Some(handed) = self.batches.recv().await {
             let ready = match handed {
-                Handed::Pack(receipt, pack) => self.resolve(receipt, *pack).await,
+                Handed::Batch(receipt, batch) => self.resolve(receipt, *batch).await,
                 Handed::Recall(receipt) => {
                     Some(Ready::Delivery { delivery: recall(receipt), assignment: None })
                 }
@@ -65,46 +65,46 @@ impl Resolver {
         }
     }
 
-    /// Says how each message of `pack` is read. `None`: its partition was given up meanwhile, while a schema was
+    /// Says how each message of `batch` is read. `None`: its partition was given up meanwhile, while a schema was
     /// waited for; whoever has it now counts it.
-    async fn resolve(&mut self, receipt: Receipt, pack: Pack) -> Option<Ready> {
-        let schemas = self.schemas_of(&pack).await?;
-        let is_plain = pack.pieces.iter().all(|piece| piece.kind != Kind::Container);
+    async fn resolve(&mut self, receipt: Receipt, batch: MessageBatch) -> Option<Ready> {
+        let schemas = self.schemas_of(&batch).await?;
+        let is_plain = batch.messages.iter().all(|message| message.kind != MessageKind::Container);
         let (body, parts) = if is_plain {
-            let parts = pack
-                .pieces
+            let parts = batch
+                .messages
                 .iter()
-                .map(|Piece { end, kind }| Part { end: *end, framing: framing(*kind, &schemas) });
-            (pack.body, parts.collect())
+                .map(|BatchedMessage { end, kind }| Part { end: *end, framing: framing(*kind, &schemas) });
+            (batch.body, parts.collect())
         } else {
-            self.open_containers(&pack, &schemas)
+            self.open_containers(&batch, &schemas)
         };
         let delivery = Delivery {
             body: body.into(),
             framing: Framing::Parts(parts),
-            origin: Arc::clone(&pack.assignment.origin),
+            origin: Arc::clone(&batch.assignment.origin),
             source: Source::Partition {
-                topic: Arc::clone(&pack.partition.topic),
-                number: pack.partition.number,
-                end: pack.next_offset,
+                topic: Arc::clone(&batch.partition.topic),
+                number: batch.partition.number,
+                end: batch.next_offset,
             },
-            oversized: pack.oversized,
+            oversized: batch.oversized,
             recall: false,
             receipt,
         };
-        Some(Ready::Delivery { delivery, assignment: Some(pack.assignment) })
+        Some(Ready::Delivery { delivery, assignment: Some(batch.assignment) })
     }
 
     /// The schemas of all framed messages, as far as there are such. `None`: as above.
-    async fn schemas_of(&mut self, pack: &Pack) -> Option<Found> {
+    async fn schemas_of(&mut self, batch: &MessageBatch) -> Option<Found> {
         let mut found = Found::new();
-        for piece in &pack.pieces {
-            let Kind::Framed { schema: id } = piece.kind else { continue };
+        for message in &batch.messages {
+            let MessageKind::Framed { schema: id } = message.kind else { continue };
             if found.contains_key(&id) {
                 continue;
             }
             let schema = match &mut self.schemas {
-                Some(schemas) => match schemas.wait_for(id, || pack.assignment.is_over()).await {
+                Some(schemas) => match schemas.wait_for(id, || batch.assignment.is_over()).await {
                     Lookup::Schema(schema) => Ok(schema),
                     Lookup::Never(reason) => Err(format!("messages are booked as malformed: {reason}")),
                     Lookup::NotNow(_) => return None,
@@ -117,13 +117,13 @@ impl Resolver {
     }
 
     /// Writes the body anew, with what is in its containers.
-    fn open_containers(&mut self, pack: &Pack, schemas: &Found) -> (Vec<u8>, Arc<[Part]>) {
-        let (mut body, mut parts) = (Vec::with_capacity(2 * pack.body.len()), Vec::new());
+    fn open_containers(&mut self, batch: &MessageBatch, schemas: &Found) -> (Vec<u8>, Arc<[Part]>) {
+        let (mut body, mut parts) = (Vec::with_capacity(2 * batch.body.len()), Vec::new());
         let mut start = 0;
-        for Piece { end, kind } in &pack.pieces {
-            let message = &pack.body[start..*end];
+        for BatchedMessage { end, kind } in &batch.messages {
+            let message = &batch.body[start..*end];
             start = *end;
-            if *kind != Kind::Container {
+            if *kind != MessageKind::Container {
                 body.extend_from_slice(message);
                 parts.push(Part { end: body.len(), framing: framing(*kind, schemas) });
             } else if let Err(refusal) = container::split(message, &mut body, &mut parts) {
@@ -143,10 +143,10 @@ impl Resolver {
     }
 }
 
-fn framing(kind: Kind, schemas: &Found) -> Framing {
+fn framing(kind: MessageKind, schemas: &Found) -> Framing {
     match kind {
-        Kind::Document | Kind::Container => Framing::Document,
-        Kind::Framed { schema } => match schemas.get(&schema) {
+        MessageKind::Document | MessageKind::Container => Framing::Document,
+        MessageKind::Framed { schema } => match schemas.get(&schema) {
             Some(Some(schema)) => Framing::Avro(Datums { schema: Arc::clone(schema), count: 1 }),
             _ => Framing::Unreadable(1),
         },

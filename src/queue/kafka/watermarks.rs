@@ -74,7 +74,7 @@ impl Poller {
         if !*is_news
             || *statistics < STEADY_STATISTICS
             || since.elapsed() < STEADY_AFTER
-            || self.pack.is_some()
+            || self.batch.is_some()
         {
             return;
         }
