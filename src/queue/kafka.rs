@@ -31,8 +31,6 @@ mod health;
 #[cfg(feature = "kafka")]
 mod membership;
 #[cfg(feature = "kafka")]
-mod oauth;
-#[cfg(feature = "kafka")]
 mod poller;
 #[cfg(feature = "kafka")]
 mod positions;
@@ -46,6 +44,8 @@ mod resolver;
 mod schemas;
 #[cfg(feature = "kafka")]
 mod setup;
+#[cfg(feature = "kafka")]
+mod token;
 #[cfg(feature = "kafka")]
 mod watermarks;
 

@@ -17,10 +17,10 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::health::Health;
-use super::oauth;
 use super::positions::{Marks, Partition};
 use super::probe::{Authorities, Probe};
 use super::refusal::{self, Identity};
+use super::token;
 
 /// What has happened to the consumer.
 #[derive(Debug)]
@@ -200,11 +200,11 @@ impl ClientContext for Group {
         let file = self.oauth_token_file.as_ref().ok_or(
             "sasl.mechanisms is OAUTHBEARER, and queue.kafka.oauth_token_file does not say where the token is",
         )?;
-        let token = oauth::read(file)?;
+        let read = token::read(file)?;
         Ok(OAuthToken {
-            token: token.text,
-            principal_name: token.subject,
-            lifetime_ms: token.expires_milliseconds,
+            token: read.text,
+            principal_name: read.subject,
+            lifetime_ms: read.expires_milliseconds,
         })
     }
 }
