@@ -1,7 +1,7 @@
 //! The broker: messages of a Kafka consumer group, for where one machine is not enough.
 //!
 //! A thread of its own polls the consumer (`poller`), gathers messages of one partition into batches, and is the
-//! only one that touches the group (`membership`, `commits`). Its books (`positions`) say which offsets may be
+//! only one that touches the group (`membership`, `commits`). Its books (`offsets`) say which offsets may be
 //! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
 //! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
 //! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
@@ -31,9 +31,9 @@ mod health;
 #[cfg(feature = "kafka")]
 mod membership;
 #[cfg(feature = "kafka")]
-mod poller;
+mod offsets;
 #[cfg(feature = "kafka")]
-mod positions;
+mod poller;
 #[cfg(feature = "kafka")]
 mod probe;
 #[cfg(feature = "kafka")]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::positions::{Assignment, Partition};
+use super::offsets::{Assignment, Partition};
 use crate::queue::{Origin, container};
 
 /// A batch is handed over when it holds this much: enough that nothing is paid per message, small beside what a

@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::group::{Answer, Group, list, to_list};
-use super::positions::Partition;
+use super::offsets::Partition;
 
 /// How long the answer to a question may take.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -26,7 +26,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(3);
 const WAITING_MAX: usize = 4;
 
 /// Offsets to be committed.
-pub(super) type Offsets = Vec<(Partition, i64)>;
+pub(super) type CommitOffsets = Vec<(Partition, i64)>;
 
 /// A thread that runs errands of one kind, one after the other.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub(super) fn ask(consumer: &BaseConsumer<Group>, partitions: Vec<Partition>) {
 }
 
 /// Commits these offsets. It waits for a coordinator as long as a session lasts.
-pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: Offsets) {
+pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: CommitOffsets) {
     let result = commit_all(consumer, &offsets);
     let is_of_a_topic = result
         .as_ref()
@@ -98,7 +98,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: Offsets) {
         return answer(consumer, offsets, &result);
     }
     // It does not say which: each topic by itself.
-    let mut topics: BTreeMap<Arc<str>, Offsets> = BTreeMap::new();
+    let mut topics: BTreeMap<Arc<str>, CommitOffsets> = BTreeMap::new();
     for (partition, offset) in offsets {
         topics.entry(Arc::clone(&partition.topic)).or_default().push((partition, offset));
     }
@@ -109,7 +109,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: Offsets) {
     }
 }
 
-fn commit_all(consumer: &BaseConsumer<Group>, offsets: &Offsets) -> KafkaResult<()> {
+fn commit_all(consumer: &BaseConsumer<Group>, offsets: &CommitOffsets) -> KafkaResult<()> {
     match consumer.commit(&to_offsets(offsets), CommitMode::Sync) {
         // There was nothing left to remember.
         Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
@@ -117,12 +117,12 @@ fn commit_all(consumer: &BaseConsumer<Group>, offsets: &Offsets) -> KafkaResult<
     }
 }
 
-fn answer(consumer: &BaseConsumer<Group>, offsets: Offsets, result: &KafkaResult<()>) {
+fn answer(consumer: &BaseConsumer<Group>, offsets: CommitOffsets, result: &KafkaResult<()>) {
     let answers =
         offsets.into_iter().map(|(partition, offset)| Answer { partition, offset, result: result.clone() });
     consumer.context().commit_is_answered(answers.collect());
 }
 
-fn to_offsets(offsets: &Offsets) -> TopicPartitionList {
+fn to_offsets(offsets: &CommitOffsets) -> TopicPartitionList {
     to_list(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))
 }

@@ -17,7 +17,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::health::Health;
-use super::positions::{Marks, Partition};
+use super::offsets::{Partition, Watermarks};
 use super::probe::{Authorities, Probe};
 use super::refusal::{self, Identity};
 use super::token;
@@ -34,7 +34,7 @@ pub(super) enum Event {
     /// The answer to offsets of a commit.
     Committed(Vec<Answer>),
     /// Where the partitions begin and end, for those that are read.
-    Marks(Vec<(Partition, Marks)>),
+    Watermarks(Vec<(Partition, Watermarks)>),
 }
 
 /// The broker's answer to the offset of one partition.
@@ -172,7 +172,7 @@ impl ClientContext for Group {
         if is_connected {
             self.health.is_let_in();
         }
-        self.note(Event::Marks(marks(&statistics)));
+        self.note(Event::Watermarks(marks(&statistics)));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -241,12 +241,12 @@ pub(super) fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offse
 }
 
 /// Where the partitions that this process reads begin and end.
-fn marks(statistics: &Statistics) -> Vec<(Partition, Marks)> {
+fn marks(statistics: &Statistics) -> Vec<(Partition, Watermarks)> {
     let mut all = Vec::new();
     for topic in statistics.topics.values() {
         let name: Arc<str> = topic.topic.as_str().into();
         for partition in topic.partitions.values().filter(|partition| is_read(partition)) {
-            let marks = Marks {
+            let marks = Watermarks {
                 start: partition.lo_offset,
                 end: partition.ls_offset,
                 next: partition.next_offset,

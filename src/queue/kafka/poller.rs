@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 
 use super::batch::MessageBatch;
 use super::commits::Commits;
-use super::errands::{self, Errands, Offsets};
+use super::errands::{self, CommitOffsets, Errands};
 use super::group::{Event, Group};
 use super::health::Health;
-use super::positions::{Partition, Positions};
+use super::offsets::{Partition, PartitionOffsets};
 use super::watermarks::Steady;
 use crate::queue::Receipt;
 
@@ -73,9 +73,9 @@ pub(super) struct Parts {
 pub(super) struct Poller {
     pub(super) consumer: Arc<BaseConsumer<Group>>,
     pub(super) questions: Errands<Vec<Partition>>,
-    pub(super) committer: Errands<Offsets>,
+    pub(super) committer: Errands<CommitOffsets>,
     pub(super) parts: Parts,
-    pub(super) positions: Positions,
+    pub(super) offsets: PartitionOffsets,
     pub(super) commits: Commits,
     pub(super) steady: Steady,
     pub(super) batch: Option<MessageBatch>,
@@ -100,7 +100,7 @@ impl Poller {
             questions,
             committer,
             parts,
-            positions: Positions::default(),
+            offsets: PartitionOffsets::default(),
             commits: Commits::default(),
             steady: Steady::new(),
             batch: None,
@@ -121,7 +121,7 @@ impl Poller {
             let _gone = self.parts.handed.blocking_send(Handed::Failed(reason));
             // What was handed out may still be acknowledged.
             while let Some(Command::Acknowledge(receipt)) = self.parts.commands.blocking_recv() {
-                self.positions.acknowledge(receipt);
+                self.offsets.acknowledge(receipt);
             }
         }
         self.leave();
@@ -153,7 +153,7 @@ impl Poller {
     pub(super) fn obey(&mut self, command: Command) -> Result<(), Halt> {
         match command {
             Command::Acknowledge(receipt) => {
-                self.positions.acknowledge(receipt);
+                self.offsets.acknowledge(receipt);
                 Ok(())
             }
             Command::Close => Err(Halt::Closed),
@@ -194,7 +194,7 @@ impl Poller {
                 // Nearly all messages go on where the batch ends.
                 if let Some(batch) = self.batch.as_mut().filter(|batch| goes_on(batch, &message)) {
                     if batch.next_offset < message.offset() {
-                        self.positions.leave_out(&batch.partition, batch.next_offset, message.offset());
+                        self.offsets.leave_out(&batch.partition, batch.next_offset, message.offset());
                     }
                     batch.push(message.offset(), message.payload().unwrap_or_default());
                     return Ok(true);
@@ -209,12 +209,12 @@ impl Poller {
     fn take(&mut self, message: &OwnedMessage) -> Result<(), Halt> {
         self.hand_over()?;
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
-        let Some(assignment) = self.positions.assignment(&partition).map(Arc::clone) else {
+        let Some(assignment) = self.offsets.assignment(&partition).map(Arc::clone) else {
             // It was fetched before its partition was given up; whoever has the partition now reads it.
             return Ok(());
         };
         self.parts.health.came_through();
-        if let Some(expected) = self.positions.expected(&partition) {
+        if let Some(expected) = self.offsets.expected(&partition) {
             self.compare(&partition, expected, message.offset());
         }
         let mut batch = MessageBatch::new(partition, assignment, message.offset());
@@ -227,7 +227,7 @@ impl Poller {
     /// Hands over what has been gathered.
     pub(super) fn hand_over(&mut self) -> Result<(), Halt> {
         let Some(batch) = self.batch.take() else { return Ok(()) };
-        let receipt = self.positions.deliver(&batch.partition, batch.next_offset, batch.message_count());
+        let receipt = self.offsets.deliver(&batch.partition, batch.next_offset, batch.message_count());
         self.send(Handed::Batch(receipt, Box::new(batch)))
     }
 

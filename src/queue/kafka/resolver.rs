@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::batch::{BatchedMessage, MessageBatch, MessageKind};
+use super::offsets::Assignment;
 use super::poller::Handed;
-use super::positions::Assignment;
 use super::schemas::{Lookup, Schemas};
 use crate::queue::container;
 use crate::queue::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
