@@ -19,13 +19,13 @@ mod backpressure;
 #[cfg(feature = "kafka")]
 mod batch;
 #[cfg(feature = "kafka")]
+mod callbacks;
+#[cfg(feature = "kafka")]
 mod commits;
 #[cfg(feature = "kafka")]
 mod consumer;
 #[cfg(feature = "kafka")]
 mod errands;
-#[cfg(feature = "kafka")]
-mod group;
 #[cfg(feature = "kafka")]
 mod health;
 #[cfg(feature = "kafka")]

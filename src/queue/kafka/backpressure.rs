@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::group::Group;
+use super::callbacks::Callbacks;
 use super::poller::{Command, Halt, Handed, Parts, Poller};
 
 /// How long the pipeline may be full before fetching is paused. It is paused late, for librdkafka throws away
@@ -85,7 +85,7 @@ impl Poller {
     fn on_all(
         &self,
         what: &str,
-        act: impl FnOnce(&BaseConsumer<Group>, &TopicPartitionList) -> KafkaResult<()>,
+        act: impl FnOnce(&BaseConsumer<Callbacks>, &TopicPartitionList) -> KafkaResult<()>,
     ) -> bool {
         let done = self.consumer.assignment().and_then(|all| act(&self.consumer, &all));
         done.inspect_err(|error| tracing::warn!(%error, "kafka: fetching could not be {what}")).is_ok()

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Settings;
-use super::group::Group;
+use super::callbacks::Callbacks;
 use super::health::{Health, Watch};
 use super::poller::{Command, Parts, Poller};
 use super::resolver::{Ready, Resolver};
@@ -53,7 +53,7 @@ struct Start {
 }
 
 /// A consumer that nobody polls yet.
-struct Consumer(BaseConsumer<Group>);
+struct Consumer(BaseConsumer<Callbacks>);
 
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

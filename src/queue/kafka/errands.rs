@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::group::{Answer, Group, list, to_list};
+use super::callbacks::{Answer, Callbacks, list, to_list};
 use super::offsets::Partition;
 
 /// How long the answer to a question may take.
@@ -42,8 +42,8 @@ impl<T: Send + 'static> Errands<T> {
     /// When the system gives no thread.
     pub(super) fn start(
         name: &str,
-        consumer: &Arc<BaseConsumer<Group>>,
-        run: fn(&BaseConsumer<Group>, T),
+        consumer: &Arc<BaseConsumer<Callbacks>>,
+        run: fn(&BaseConsumer<Callbacks>, T),
     ) -> io::Result<Self> {
         let (waiting, errands) = sync_channel(WAITING_MAX);
         let consumer = Arc::clone(consumer);
@@ -73,7 +73,7 @@ impl<T: Send + 'static> Errands<T> {
 }
 
 /// Asks what the group has committed of these partitions.
-pub(super) fn ask(consumer: &BaseConsumer<Group>, partitions: Vec<Partition>) {
+pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>) {
     let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
     let committed = match consumer.committed_offsets(wanted, ANSWER_MAX) {
         Ok(committed) => {
@@ -89,7 +89,7 @@ pub(super) fn ask(consumer: &BaseConsumer<Group>, partitions: Vec<Partition>) {
 }
 
 /// Commits these offsets. It waits for a coordinator as long as a session lasts.
-pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: CommitOffsets) {
+pub(super) fn commit(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets) {
     let result = commit_all(consumer, &offsets);
     let is_of_a_topic = result
         .as_ref()
@@ -109,7 +109,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: CommitOffsets) {
     }
 }
 
-fn commit_all(consumer: &BaseConsumer<Group>, offsets: &CommitOffsets) -> KafkaResult<()> {
+fn commit_all(consumer: &BaseConsumer<Callbacks>, offsets: &CommitOffsets) -> KafkaResult<()> {
     match consumer.commit(&to_offsets(offsets), CommitMode::Sync) {
         // There was nothing left to remember.
         Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
@@ -117,7 +117,7 @@ fn commit_all(consumer: &BaseConsumer<Group>, offsets: &CommitOffsets) -> KafkaR
     }
 }
 
-fn answer(consumer: &BaseConsumer<Group>, offsets: CommitOffsets, result: &KafkaResult<()>) {
+fn answer(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets, result: &KafkaResult<()>) {
     let answers =
         offsets.into_iter().map(|(partition, offset)| Answer { partition, offset, result: result.clone() });
     consumer.context().commit_is_answered(answers.collect());

@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_message_behind_a_refusal_makes_it_ready_again_and_leaves_the_registry_alone() {
         let (health, watch) = watched();
-        for trouble in [Trouble::Access, Trouble::Topics, Trouble::Group] {
+        for trouble in [Trouble::Access, Trouble::Topics, Trouble::Callbacks] {
             assert!(health.complain(trouble, "refused"));
         }
         health.complain(Trouble::Registry, "the registry is away");

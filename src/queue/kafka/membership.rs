@@ -6,7 +6,7 @@ use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 use rdkafka::{Message as _, Offset};
 
 use super::batch::origin_of;
-use super::group::{Event, give_up, to_list};
+use super::callbacks::{Event, give_up, to_list};
 use super::offsets::Partition;
 use super::poller::{Command, Halt, Handed, Poller};
 

@@ -13,9 +13,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::batch::MessageBatch;
+use super::callbacks::{Callbacks, Event};
 use super::commits::Commits;
 use super::errands::{self, CommitOffsets, Errands};
-use super::group::{Event, Group};
 use super::health::Health;
 use super::offsets::{Partition, PartitionOffsets};
 use super::watermarks::Steady;
@@ -71,7 +71,7 @@ pub(super) struct Parts {
 
 /// The owner of the consumer.
 pub(super) struct Poller {
-    pub(super) consumer: Arc<BaseConsumer<Group>>,
+    pub(super) consumer: Arc<BaseConsumer<Callbacks>>,
     pub(super) questions: Errands<Vec<Partition>>,
     pub(super) committer: Errands<CommitOffsets>,
     pub(super) parts: Parts,
@@ -91,7 +91,7 @@ pub(super) struct Poller {
 impl Poller {
     /// # Errors
     /// When the system gives no threads.
-    pub(super) fn new(consumer: BaseConsumer<Group>, parts: Parts) -> std::io::Result<Self> {
+    pub(super) fn new(consumer: BaseConsumer<Callbacks>, parts: Parts) -> std::io::Result<Self> {
         let consumer = Arc::new(consumer);
         let questions = Errands::start("kafka-questions", &consumer, errands::ask)?;
         let committer = Errands::start("kafka-commits", &consumer, errands::commit)?;

@@ -13,7 +13,7 @@ pub(super) enum Trouble {
     /// TLS or SASL: the broker and this client do not agree to talk.
     Access,
     /// The group does not take this client.
-    Group,
+    Callbacks,
     /// A topic is not there, or may not be read.
     Topics,
     /// What was counted can't be committed.
@@ -24,11 +24,11 @@ pub(super) enum Trouble {
 
 impl Trouble {
     pub(super) const ALL: [Self; 5] =
-        [Trouble::Access, Trouble::Group, Trouble::Topics, Trouble::Commits, Trouble::Registry];
+        [Trouble::Access, Trouble::Callbacks, Trouble::Topics, Trouble::Commits, Trouble::Registry];
 
     /// Whether it is over when a message comes, or a commit is taken. The others know their own end.
     pub(super) fn is_disproved_by_messages(self) -> bool {
-        matches!(self, Trouble::Access | Trouble::Group | Trouble::Topics)
+        matches!(self, Trouble::Access | Trouble::Callbacks | Trouble::Topics)
     }
 }
 
@@ -82,16 +82,16 @@ pub(super) fn of_error(code: Code, reason: &str, identity: Identity) -> Option<R
              topic)",
         ),
         Code::GroupAuthorizationFailed => Refusal::new(
-            Trouble::Group,
+            Trouble::Callbacks,
             "this client may not use queue.kafka.group_id: give it the right to (Read on the group)",
         ),
         Code::InconsistentGroupProtocol => Refusal::new(
-            Trouble::Group,
+            Trouble::Callbacks,
             "the members of queue.kafka.group_id disagree on \"partition.assignment.strategy\" or \"group.protocol\" \
              in [queue.kafka.options]: give all the same",
         ),
         Code::GroupMaxSizeReached => Refusal::new(
-            Trouble::Group,
+            Trouble::Callbacks,
             "the group of queue.kafka.group_id has as many members as the Kafka broker allows: raise its \
              group.max.size, or stop a member",
         ),

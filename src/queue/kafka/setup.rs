@@ -8,7 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
-use super::group::Group;
+use super::callbacks::Callbacks;
 use super::health::Health;
 use super::probe::Authorities;
 use super::refusal::{Identity, Sasl};
@@ -113,13 +113,13 @@ pub(super) fn consumer_of(
     settings: &Settings,
     health: &Arc<Health>,
     is_until_empty: bool,
-) -> Result<BaseConsumer<Group>, OpenError> {
+) -> Result<BaseConsumer<Callbacks>, OpenError> {
     check_topics(settings)?;
     let config = config_of(settings, is_until_empty);
     let authorities = Authorities { file: config.get("ssl.ca.location").map(Into::into) };
     let token_file = settings.oauth_token_file.clone();
-    let group = Group::new(Arc::clone(health), token_file, identity_of(&config), authorities);
-    config.create_with_context(group).map_err(refused)
+    let callbacks = Callbacks::new(Arc::clone(health), token_file, identity_of(&config), authorities);
+    config.create_with_context(callbacks).map_err(refused)
 }
 
 /// Finds what [`open`](super::open) would refuse, without a word to any broker.

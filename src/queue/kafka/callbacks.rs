@@ -47,7 +47,7 @@ pub(super) struct Answer {
 
 /// The consumer's callbacks.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct Callbacks {
     /// Callbacks run on the thread that polls, so nobody ever waits for it; the library wants it shared.
     events: Mutex<Vec<Event>>,
     /// How often something other than a message came out of a poll.
@@ -60,7 +60,7 @@ pub(super) struct Group {
     is_leaving: AtomicBool,
 }
 
-impl Group {
+impl Callbacks {
     pub(super) fn new(
         health: Arc<Health>,
         oauth_token_file: Option<PathBuf>,
@@ -112,7 +112,7 @@ impl Group {
     }
 }
 
-impl ConsumerContext for Group {
+impl ConsumerContext for Callbacks {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -137,7 +137,7 @@ impl ConsumerContext for Group {
     }
 }
 
-impl ClientContext for Group {
+impl ClientContext for Callbacks {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -210,7 +210,10 @@ impl ClientContext for Group {
 }
 
 /// Gives partitions up, in the way that the group's protocol wants.
-pub(super) fn give_up(consumer: &BaseConsumer<Group>, partitions: &TopicPartitionList) -> KafkaResult<()> {
+pub(super) fn give_up(
+    consumer: &BaseConsumer<Callbacks>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
         _ => consumer.unassign(),
