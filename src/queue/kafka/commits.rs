@@ -8,8 +8,8 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::broker_requests::CommitOffsets;
 use super::callbacks::{Answer, Event};
-use super::errands::CommitOffsets;
 use super::offsets::Partition;
 use super::poller::Poller;
 use super::refusal::{Refused, Trouble, of_commit};

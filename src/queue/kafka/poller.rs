@@ -13,9 +13,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::batch::MessageBatch;
+use super::broker_requests::{self, BrokerRequests, CommitOffsets};
 use super::callbacks::{Callbacks, Event};
 use super::commits::Commits;
-use super::errands::{self, CommitOffsets, Errands};
 use super::health::Health;
 use super::offsets::{Partition, PartitionOffsets};
 use super::watermarks::Steady;
@@ -72,8 +72,8 @@ pub(super) struct Parts {
 /// The owner of the consumer.
 pub(super) struct Poller {
     pub(super) consumer: Arc<BaseConsumer<Callbacks>>,
-    pub(super) questions: Errands<Vec<Partition>>,
-    pub(super) committer: Errands<CommitOffsets>,
+    pub(super) questions: BrokerRequests<Vec<Partition>>,
+    pub(super) committer: BrokerRequests<CommitOffsets>,
     pub(super) parts: Parts,
     pub(super) offsets: PartitionOffsets,
     pub(super) commits: Commits,
@@ -93,8 +93,8 @@ impl Poller {
     /// When the system gives no threads.
     pub(super) fn new(consumer: BaseConsumer<Callbacks>, parts: Parts) -> std::io::Result<Self> {
         let consumer = Arc::new(consumer);
-        let questions = Errands::start("kafka-questions", &consumer, errands::ask)?;
-        let committer = Errands::start("kafka-commits", &consumer, errands::commit)?;
+        let questions = BrokerRequests::start("kafka-questions", &consumer, broker_requests::ask)?;
+        let committer = BrokerRequests::start("kafka-commits", &consumer, broker_requests::commit)?;
         Ok(Self {
             consumer,
             questions,

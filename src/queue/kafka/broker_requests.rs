@@ -21,21 +21,21 @@ use super::offsets::Partition;
 /// How long the answer to a question may take.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// Errands of one kind that may wait. There is one commit at a time, and the group gives partitions only when those before
+/// Requests of one kind that may wait. There is one commit at a time, and the group gives partitions only when those before
 /// are taken.
 const WAITING_MAX: usize = 4;
 
 /// Offsets to be committed.
 pub(super) type CommitOffsets = Vec<(Partition, i64)>;
 
-/// A thread that runs errands of one kind, one after the other.
+/// A thread that makes requests of one kind, one after the other.
 #[derive(Debug)]
-pub(super) struct Errands<T> {
+pub(super) struct BrokerRequests<T> {
     waiting: SyncSender<T>,
     thread: JoinHandle<()>,
 }
 
-impl<T: Send + 'static> Errands<T> {
+impl<T: Send + 'static> BrokerRequests<T> {
     /// Starts it.
     ///
     /// # Errors
@@ -45,11 +45,11 @@ impl<T: Send + 'static> Errands<T> {
         consumer: &Arc<BaseConsumer<Callbacks>>,
         run: fn(&BaseConsumer<Callbacks>, T),
     ) -> io::Result<Self> {
-        let (waiting, errands) = sync_channel(WAITING_MAX);
+        let (waiting, requests) = sync_channel(WAITING_MAX);
         let consumer = Arc::clone(consumer);
         let work = move || {
-            while let Ok(errand) = errands.recv() {
-                run(&consumer, errand);
+            while let Ok(request) = requests.recv() {
+                run(&consumer, request);
             }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
@@ -57,9 +57,9 @@ impl<T: Send + 'static> Errands<T> {
     }
 
     /// Sends it off. `Err`: it can't go now.
-    pub(super) fn send(&self, errand: T) -> Result<(), T> {
-        self.waiting.try_send(errand).map_err(|error| match error {
-            TrySendError::Full(errand) | TrySendError::Disconnected(errand) => errand,
+    pub(super) fn send(&self, request: T) -> Result<(), T> {
+        self.waiting.try_send(request).map_err(|error| match error {
+            TrySendError::Full(request) | TrySendError::Disconnected(request) => request,
         })
     }
 
