@@ -5,7 +5,7 @@
 //! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
 //! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
 //! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
-//! group has committed, and whether it takes a commit, from threads that ask (`broker_requests`). `refusal` says in words what somebody has to mend. `resolver`
+//! group has committed, and whether it takes a commit, from threads that ask (`broker_requests`). `refusal` says in words what somebody has to mend. `deliveries`
 //! finds out how messages are written, with the help of the schema registry where one is set (`schemas`).
 //!
 //! What is read but not committed comes again after a crash, to whoever has the partition then.
@@ -27,6 +27,8 @@ mod commits;
 #[cfg(feature = "kafka")]
 mod consumer;
 #[cfg(feature = "kafka")]
+mod deliveries;
+#[cfg(feature = "kafka")]
 mod health;
 #[cfg(feature = "kafka")]
 mod membership;
@@ -38,8 +40,6 @@ mod poller;
 mod probe;
 #[cfg(feature = "kafka")]
 mod refusal;
-#[cfg(feature = "kafka")]
-mod resolver;
 #[cfg(feature = "kafka")]
 mod schemas;
 #[cfg(feature = "kafka")]

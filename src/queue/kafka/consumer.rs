@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 
 use super::Settings;
 use super::callbacks::Callbacks;
+use super::deliveries::{DeliveryMaker, Ready};
 use super::health::{Health, Watch};
 use super::poller::{Command, Parts, Poller};
-use super::resolver::{Ready, Resolver};
 use super::schemas::Schemas;
 use super::setup::{OpenError, consumer_of, open_registry};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
@@ -49,7 +49,7 @@ struct Start {
     settings: Settings,
     consumer: Consumer,
     parts: Parts,
-    resolver: Resolver,
+    maker: DeliveryMaker,
 }
 
 /// A consumer that nobody polls yet.
@@ -84,8 +84,8 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
     let auth = settings.schema_registry_auth.as_ref();
     let registry = settings.schema_registry.as_ref().map(|url| open_registry(url, auth)).transpose()?;
     let schemas = registry.map(|registry| Schemas::new(registry, Arc::clone(&health)));
-    let resolver = Resolver { batches, ready: hand_on, schemas, complaint: None };
-    let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, resolver };
+    let maker = DeliveryMaker { batches, ready: hand_on, schemas, complaint: None };
+    let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, maker };
     let queue = KafkaQueue {
         start: Some(Box::new(start)),
         health: Arc::clone(&health),
@@ -102,7 +102,7 @@ impl KafkaQueue {
     /// Joins the group.
     fn start(&mut self) -> Result<(), QueueError> {
         let Some(start) = self.start.take() else { return Ok(()) };
-        let Start { settings, consumer: Consumer(consumer), parts, resolver } = *start;
+        let Start { settings, consumer: Consumer(consumer), parts, maker } = *start;
         let topics: Vec<&str> = settings.topics.iter().map(|topic| &**topic).collect();
         consumer.subscribe(&topics).map_err(|error| {
             QueueError::Storage(format!("queue.kafka.topics: librdkafka refuses them: {error}"))
@@ -117,7 +117,7 @@ impl KafkaQueue {
         };
         thread::Builder::new().name("kafka".to_owned()).spawn(work).map_err(no_thread)?;
         self.left = Some(left);
-        self.resolving.spawn(resolver.run());
+        self.resolving.spawn(maker.run());
         tracing::info!(topics = ?topics, group = %settings.group_id, "kafka: joining the group");
         Ok(())
     }

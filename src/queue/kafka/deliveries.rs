@@ -37,7 +37,7 @@ pub(super) enum Ready {
 
 /// Stands between the poller and whoever receives.
 #[derive(Debug)]
-pub(super) struct Resolver {
+pub(super) struct DeliveryMaker {
     pub(super) batches: mpsc::Receiver<Handed>,
     pub(super) ready: mpsc::Sender<Ready>,
     /// None where no registry is set.
@@ -45,7 +45,7 @@ pub(super) struct Resolver {
     pub(super) complaint: Option<tokio::time::Instant>,
 }
 
-impl Resolver {
+impl DeliveryMaker {
     /// Works until nobody listens any more.
     pub(super) async fn run(mut self) {
         while let Some(handed) = self.batches.recv().await {
