@@ -54,9 +54,9 @@ pub use self::consumer::{KafkaQueue, open};
 #[cfg(feature = "kafka")]
 pub use self::health::Watch;
 #[cfg(feature = "kafka")]
-pub use self::schemas::SetupError;
+pub use self::schemas::RegistrySetupError;
 #[cfg(feature = "kafka")]
-pub use self::setup::{OpenError, check};
+pub use self::setup::{KafkaOpenError, check};
 
 /// How a Kafka broker is reached, and as whom.
 #[derive(Clone, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::health::Health;
 use super::offsets::{Partition, Watermarks};
 use super::probe::{Authorities, Probe};
-use super::refusal::{self, Identity};
+use super::refusal::{self, ClientIdentity};
 use super::token;
 
 /// What has happened to the consumer.
@@ -54,7 +54,7 @@ pub(super) struct Callbacks {
     calls: AtomicU64,
     health: Arc<Health>,
     oauth_token_file: Option<PathBuf>,
-    identity: Identity,
+    identity: ClientIdentity,
     probe: Probe,
     /// Nobody looks at the notes any more: partitions are given up at once.
     is_leaving: AtomicBool,
@@ -64,7 +64,7 @@ impl Callbacks {
     pub(super) fn new(
         health: Arc<Health>,
         oauth_token_file: Option<PathBuf>,
-        identity: Identity,
+        identity: ClientIdentity,
         authorities: Authorities,
     ) -> Self {
         Self {

@@ -13,9 +13,9 @@ use super::Settings;
 use super::callbacks::Callbacks;
 use super::deliveries::{DeliveryMaker, Ready};
 use super::health::{Health, Watch};
-use super::poller::{Command, Parts, Poller};
+use super::poller::{Parts, Poller, PollerCommand};
 use super::schemas::Schemas;
-use super::setup::{OpenError, consumer_of, open_registry};
+use super::setup::{KafkaOpenError, consumer_of, open_registry};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
 
 /// Batches that wait to be made readable, and deliveries that wait to be received, each. Together with what
@@ -35,7 +35,7 @@ pub struct KafkaQueue {
     start: Option<Box<Start>>,
     health: Arc<Health>,
     ready: mpsc::Receiver<Ready>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<PollerCommand>,
     /// Answers when the thread has ended.
     left: Option<oneshot::Receiver<()>>,
     /// Makes deliveries of batches.
@@ -68,7 +68,7 @@ impl std::fmt::Debug for Consumer {
 ///
 /// # Errors
 /// When librdkafka does not take the settings.
-pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), OpenError> {
+pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
     let health = Arc::new(Health::default());
     let consumer = consumer_of(settings, &health, is_until_empty)?;
     let (handed, batches) = mpsc::channel(BATCHES_MAX);
@@ -129,7 +129,7 @@ impl KafkaQueue {
     pub async fn close(mut self) -> Result<(), QueueError> {
         let Some(left) = self.left.take() else { return Ok(()) };
         // A thread that has ended needs no command.
-        let _ended = self.commands.send(Command::Close).await;
+        let _ended = self.commands.send(PollerCommand::Close).await;
         self.ready.close();
         self.resolving.shutdown().await;
         if tokio::time::timeout(LEAVE_MAX, left).await.is_err() {
@@ -170,7 +170,7 @@ impl Queue for KafkaQueue {
     /// `Ok` means that the offsets are on their way to the broker; [`KafkaQueue::close`] waits until they are
     /// there. What a crash in between leaves uncommitted comes again.
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
-        self.commands.send(Command::Acknowledge(receipt)).await.map_err(|_| gone())
+        self.commands.send(PollerCommand::Acknowledge(receipt)).await.map_err(|_| gone())
     }
 
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::batch::{BatchedMessage, MessageBatch, MessageKind};
 use super::offsets::Assignment;
-use super::poller::Handed;
+use super::poller::PollerOutput;
 use super::schemas::{Lookup, Schemas};
 use crate::queue::container;
 use crate::queue::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
@@ -38,7 +38,7 @@ pub(super) enum Ready {
 /// Stands between the poller and whoever receives.
 #[derive(Debug)]
 pub(super) struct DeliveryMaker {
-    pub(super) batches: mpsc::Receiver<Handed>,
+    pub(super) batches: mpsc::Receiver<PollerOutput>,
     pub(super) ready: mpsc::Sender<Ready>,
     /// None where no registry is set.
     pub(super) schemas: Option<Schemas>,
@@ -50,12 +50,12 @@ impl DeliveryMaker {
     pub(super) async fn run(mut self) {
         while let Some(handed) = self.batches.recv().await {
             let ready = match handed {
-                Handed::Batch(receipt, batch) => self.resolve(receipt, *batch).await,
-                Handed::Recall(receipt) => {
+                PollerOutput::Batch(receipt, batch) => self.resolve(receipt, *batch).await,
+                PollerOutput::Recall(receipt) => {
                     Some(Ready::Delivery { delivery: recall(receipt), assignment: None })
                 }
-                Handed::End => Some(Ready::End),
-                Handed::Failed(reason) => Some(Ready::Failed(reason)),
+                PollerOutput::End => Some(Ready::End),
+                PollerOutput::Failed(reason) => Some(Ready::Failed(reason)),
             };
             if let Some(ready) = ready
                 && self.ready.send(ready).await.is_err()

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::refusal::{Refusal, Trouble};
+use super::refusal::{BrokerRefusal, Trouble};
 
 /// How soon the same words about the same trouble are logged again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
@@ -99,7 +99,7 @@ impl Health {
     }
 
     /// A refusal, logged where it is news.
-    pub(super) fn refuse(&self, refusal: &Refusal, reason: &str) {
+    pub(super) fn refuse(&self, refusal: &BrokerRefusal, reason: &str) {
         if self.complain(refusal.trouble, &refusal.words) {
             tracing::error!(reason, "kafka: {}", refusal.words);
         }

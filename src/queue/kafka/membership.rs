@@ -8,7 +8,7 @@ use rdkafka::{Message as _, Offset};
 use super::batch::origin_of;
 use super::callbacks::{Event, give_up, to_list};
 use super::offsets::Partition;
-use super::poller::{Command, Halt, Handed, Poller};
+use super::poller::{Halt, Poller, PollerCommand, PollerOutput};
 
 /// How long a partition that is to be given up waits for the outcome of what was counted of it. Members are put
 /// out of the group after max.poll.interval.ms, five minutes unless it is set.
@@ -131,7 +131,7 @@ impl Poller {
         }
         let deadline = Instant::now() + RECALL_MAX;
         let receipt = self.offsets.receipt();
-        self.send(Handed::Recall(receipt))?;
+        self.send(PollerOutput::Recall(receipt))?;
         while !self.offsets.is_settled(partitions) {
             let commands = &mut self.parts.commands;
             let next = async { tokio::time::timeout_at(deadline.into(), commands.recv()).await };
@@ -143,7 +143,7 @@ impl Poller {
                 );
                 return Ok(());
             };
-            self.obey(command.unwrap_or(Command::Close))?;
+            self.obey(command.unwrap_or(PollerCommand::Close))?;
         }
         Ok(())
     }
@@ -152,7 +152,7 @@ impl Poller {
     pub(super) fn leave(mut self) {
         // Whoever closes has acknowledged before.
         while let Ok(command) = self.parts.commands.try_recv() {
-            if let Command::Acknowledge(receipt) = command {
+            if let PollerCommand::Acknowledge(receipt) = command {
                 self.offsets.acknowledge(receipt);
             }
         }

@@ -32,7 +32,7 @@ const TURN_MESSAGES: usize = 1024;
 
 /// What the poller hands over.
 #[derive(Debug)]
-pub(super) enum Handed {
+pub(super) enum PollerOutput {
     Batch(Receipt, Box<MessageBatch>),
     /// Partitions are about to be given up.
     Recall(Receipt),
@@ -43,7 +43,7 @@ pub(super) enum Handed {
 
 /// What the poller is asked to do.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Command {
+pub(super) enum PollerCommand {
     Acknowledge(Receipt),
     /// Commit what is acknowledged, leave the group, end.
     Close,
@@ -61,8 +61,8 @@ pub(super) enum Halt {
 /// What a thread that polls is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) handed: mpsc::Sender<Handed>,
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) handed: mpsc::Sender<PollerOutput>,
+    pub(super) commands: mpsc::Receiver<PollerCommand>,
     pub(super) health: Arc<Health>,
     pub(super) runtime: Handle,
     /// Whether to end when all has been read.
@@ -118,9 +118,9 @@ impl Poller {
             // A client that can't go on commits nothing more.
             self.parts.health.lose(&reason);
             // Whoever received may have gone.
-            let _gone = self.parts.handed.blocking_send(Handed::Failed(reason));
+            let _gone = self.parts.handed.blocking_send(PollerOutput::Failed(reason));
             // What was handed out may still be acknowledged.
-            while let Some(Command::Acknowledge(receipt)) = self.parts.commands.blocking_recv() {
+            while let Some(PollerCommand::Acknowledge(receipt)) = self.parts.commands.blocking_recv() {
                 self.offsets.acknowledge(receipt);
             }
         }
@@ -150,13 +150,13 @@ impl Poller {
     ///
     /// # Errors
     /// When that is to end.
-    pub(super) fn obey(&mut self, command: Command) -> Result<(), Halt> {
+    pub(super) fn obey(&mut self, command: PollerCommand) -> Result<(), Halt> {
         match command {
-            Command::Acknowledge(receipt) => {
+            PollerCommand::Acknowledge(receipt) => {
                 self.offsets.acknowledge(receipt);
                 Ok(())
             }
-            Command::Close => Err(Halt::Closed),
+            PollerCommand::Close => Err(Halt::Closed),
         }
     }
 
@@ -228,7 +228,7 @@ impl Poller {
     pub(super) fn hand_over(&mut self) -> Result<(), Halt> {
         let Some(batch) = self.batch.take() else { return Ok(()) };
         let receipt = self.offsets.deliver(&batch.partition, batch.next_offset, batch.message_count());
-        self.send(Handed::Batch(receipt, Box::new(batch)))
+        self.send(PollerOutput::Batch(receipt, Box::new(batch)))
     }
 
     /// What the consumer says instead of a message. Its callback has told of it, unless it can't go on.

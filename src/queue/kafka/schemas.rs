@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::known::Known;
+use self::known::KnownSchemas;
 use super::health::Health;
 use super::refusal::Trouble;
 use crate::queue::WriterSchema;
@@ -19,8 +19,8 @@ use crate::queue::WriterSchema;
 mod known;
 mod registry;
 
-pub(super) use self::registry::Registry;
-pub use self::registry::SetupError;
+pub use self::registry::RegistrySetupError;
+pub(super) use self::registry::SchemaRegistry;
 
 #[cfg(test)]
 #[path = "../../../tests/support/registry.rs"]
@@ -54,15 +54,15 @@ struct Away {
 /// The schemas of one registry.
 #[derive(Debug)]
 pub(super) struct Schemas {
-    registry: Registry,
-    known: Known,
+    registry: SchemaRegistry,
+    known: KnownSchemas,
     away: Option<Away>,
     health: Arc<Health>,
 }
 
 impl Schemas {
-    pub(super) fn new(registry: Registry, health: Arc<Health>) -> Self {
-        Self { registry, known: Known::default(), away: None, health }
+    pub(super) fn new(registry: SchemaRegistry, health: Arc<Health>) -> Self {
+        Self { registry, known: KnownSchemas::default(), away: None, health }
     }
 
     /// The schema of an id. Waits as long as the registry can't be asked: [`Lookup::NotNow`] says that `is_over` came
@@ -128,10 +128,10 @@ mod tests {
     use crate::queue::kafka::Secret;
 
     fn schemas(scripted: &ScriptedRegistry) -> Schemas {
-        of(Registry::new(&Secret::new(&scripted.url()), None).unwrap())
+        of(SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap())
     }
 
-    fn of(registry: Registry) -> Schemas {
+    fn of(registry: SchemaRegistry) -> Schemas {
         Schemas::new(registry, Arc::default())
     }
 
@@ -186,7 +186,7 @@ mod tests {
         let health = Arc::<Health>::default();
         health.set_connected(true);
         let watch = crate::queue::kafka::Watch(Arc::clone(&health));
-        let registry = Registry::new(&Secret::new(&scripted.url()), None).unwrap();
+        let registry = SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap();
         let mut schemas = Schemas::new(registry, health);
         let fail = || Behaviour::Status(500, String::new());
         scripted.next([fail(), fail()]);
@@ -215,7 +215,7 @@ mod tests {
     async fn a_registry_that_hangs_costs_the_timeout_and_a_body_without_end_its_bound() {
         let scripted = ScriptedRegistry::start();
         let timeout = Duration::from_millis(200);
-        let registry = Registry::with_timeout(&Secret::new(&scripted.url()), None, timeout).unwrap();
+        let registry = SchemaRegistry::with_timeout(&Secret::new(&scripted.url()), None, timeout).unwrap();
         scripted.next([Behaviour::Hang]);
         let asked = Instant::now();
         assert!(not_now(of(registry).look_up(7).await).contains("within 200ms"));
@@ -275,7 +275,7 @@ mod tests {
         ];
         for (url, auth, header) in all {
             let (url, auth) = (Secret::new(&url), auth.map(Secret::new));
-            let mut schemas = of(Registry::new(&url, auth.as_ref()).unwrap());
+            let mut schemas = of(SchemaRegistry::new(&url, auth.as_ref()).unwrap());
             scripted.next([Behaviour::Status(401, "s3cret".to_owned())]);
             let reason = not_now(schemas.look_up(7).await);
             assert_eq!(scripted.asked().last().unwrap().authorization, header);

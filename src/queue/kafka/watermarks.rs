@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::offsets::{Loss, Partition, Watermarks};
-use super::poller::{Halt, Handed, Poller};
+use super::poller::{Halt, Poller, PollerOutput};
 
 /// After a change in what is fetched, statistics of the time before may still be on their way: they tell of an end only
 /// when there were two since, and so much time has passed.
@@ -90,7 +90,7 @@ impl Poller {
         let is_over =
             self.parts.is_until_empty && self.offsets.held().next().is_some() && self.offsets.are_at_end();
         if is_over {
-            self.send(Handed::End)?;
+            self.send(PollerOutput::End)?;
             self.parts.is_until_empty = false;
         }
         Ok(())

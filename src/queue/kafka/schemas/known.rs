@@ -28,7 +28,7 @@ const DOUBT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The answers about the ids that were asked for last.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct KnownSchemas {
     schemas: Recent<Arc<WriterSchema>>,
     refusals: Recent<Refusal>,
     last_doubt: Option<Instant>,
@@ -47,13 +47,13 @@ enum Refusal {
     },
 }
 
-impl Default for Known {
+impl Default for KnownSchemas {
     fn default() -> Self {
         Self { schemas: Recent::new(SCHEMAS_MAX), refusals: Recent::new(REFUSALS_MAX), last_doubt: None }
     }
 }
 
-impl Known {
+impl KnownSchemas {
     /// What is remembered of an id; never [`Lookup::NotNow`].
     pub(super) fn find(&mut self, id: u32, now: Instant) -> Option<Lookup> {
         if let Some(schema) = self.schemas.take(id) {
@@ -141,8 +141,8 @@ mod tests {
 
     use super::*;
 
-    fn known(schemas_max: usize) -> Known {
-        Known { schemas: Recent::new(schemas_max), ..Known::default() }
+    fn known(schemas_max: usize) -> KnownSchemas {
+        KnownSchemas { schemas: Recent::new(schemas_max), ..KnownSchemas::default() }
     }
 
     fn schema(text: &str) -> Lookup {
@@ -153,7 +153,7 @@ mod tests {
         Lookup::Never("none".to_owned())
     }
 
-    fn is_believed(known: &mut Known, id: u32, now: Instant) -> bool {
+    fn is_believed(known: &mut KnownSchemas, id: u32, now: Instant) -> bool {
         match known.learn(id, never(), now) {
             Lookup::NotNow(reason) => {
                 assert!(reason.contains("none; it may be new"), "{reason}");

@@ -34,7 +34,7 @@ const TYPE_LENGTH_MAX: usize = 32;
 
 /// Why there is no client. It never repeats the URL, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SetupError {
+pub enum RegistrySetupError {
     /// The URL can't be used.
     #[error("is not the base URL of a schema registry: {0}")]
     Url(&'static str),
@@ -57,7 +57,7 @@ pub enum SetupError {
 }
 
 /// A client that knows its base URL and who it is.
-pub(in super::super) struct Registry {
+pub(in super::super) struct SchemaRegistry {
     client: reqwest::Client,
     /// With user and password, if it came with them: the client makes a header of them.
     base: Url,
@@ -66,20 +66,20 @@ pub(in super::super) struct Registry {
     timeout: Duration,
 }
 
-impl std::fmt::Debug for Registry {
+impl std::fmt::Debug for SchemaRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registry").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
-impl Registry {
+impl SchemaRegistry {
     /// Opens nothing yet: the first question does. `url` is http or https, and may carry user and password, and a path;
     /// `auth` is `user:password` (in Confluent Cloud an API key and its secret), or else a bearer token. TLS trusts the
     /// system's certificate authorities (`SSL_CERT_FILE` adds a private one); proxies are taken from the environment.
     ///
     /// # Errors
     /// When the URL or the credentials can't be used, or TLS can't be set up.
-    pub(in super::super) fn new(url: &Secret, auth: Option<&Secret>) -> Result<Self, SetupError> {
+    pub(in super::super) fn new(url: &Secret, auth: Option<&Secret>) -> Result<Self, RegistrySetupError> {
         Self::with_timeout(url, auth, TIMEOUT)
     }
 
@@ -87,11 +87,11 @@ impl Registry {
         url: &Secret,
         auth: Option<&Secret>,
         timeout: Duration,
-    ) -> Result<Self, SetupError> {
+    ) -> Result<Self, RegistrySetupError> {
         let base = parse(url.expose())?;
         let has_user = !base.username().is_empty() || base.password().is_some();
         if has_user && auth.is_some() {
-            return Err(SetupError::Credentials);
+            return Err(RegistrySetupError::Credentials);
         }
         let accepted = HeaderValue::from_static("application/vnd.schemaregistry.v1+json, application/json");
         let mut headers = HeaderMap::from_iter([(ACCEPT, accepted)]);
@@ -101,7 +101,7 @@ impl Registry {
         // A second client in one process finds the provider installed, which is as good.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
-        let resolver = Resolver::start().map_err(|error| SetupError::Threads(error.to_string()))?;
+        let resolver = Resolver::start().map_err(|error| RegistrySetupError::Threads(error.to_string()))?;
         let client = reqwest::Client::builder()
             .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout })
             .default_headers(headers)
@@ -114,7 +114,7 @@ impl Registry {
             .referer(false)
             .user_agent(concat!("braze-datadog/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| SetupError::Client(sentence(&error)))?;
+            .map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
         let (address, has_credentials) = (without_user(&base), has_user || auth.is_some());
         Ok(Self { client, base, address, has_credentials, timeout })
     }
@@ -167,13 +167,13 @@ impl Registry {
 }
 
 /// The header of `user:password`, or of a token, which has no colon.
-fn authorization(auth: &str) -> Result<HeaderValue, SetupError> {
+fn authorization(auth: &str) -> Result<HeaderValue, RegistrySetupError> {
     let text = if auth.contains(':') {
         format!("Basic {}", STANDARD.encode(auth))
     } else {
         format!("Bearer {auth}")
     };
-    let mut value = HeaderValue::try_from(text).map_err(|_| SetupError::Token)?;
+    let mut value = HeaderValue::try_from(text).map_err(|_| RegistrySetupError::Token)?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -233,14 +233,14 @@ fn read_schema(id: u32, body: &[u8]) -> Lookup {
     }
 }
 
-fn parse(text: &str) -> Result<Url, SetupError> {
+fn parse(text: &str) -> Result<Url, RegistrySetupError> {
     let url = Url::parse(text.trim())
-        .map_err(|_| SetupError::Url("it has to look like https://registry.example:8081"))?;
+        .map_err(|_| RegistrySetupError::Url("it has to look like https://registry.example:8081"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(SetupError::Url("it has to begin with https:// (or http://)"));
+        return Err(RegistrySetupError::Url("it has to begin with https:// (or http://)"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(SetupError::Url("it has a query or a fragment"));
+        return Err(RegistrySetupError::Url("it has a query or a fragment"));
     }
     Ok(url)
 }
@@ -269,8 +269,8 @@ fn sentence(error: &reqwest::Error) -> String {
 mod tests {
     use super::*;
 
-    fn registry(url: &str) -> Result<Registry, SetupError> {
-        Registry::new(&url.into(), None)
+    fn registry(url: &str) -> Result<SchemaRegistry, RegistrySetupError> {
+        SchemaRegistry::new(&url.into(), None)
     }
 
     #[test]
@@ -295,17 +295,17 @@ mod tests {
             ["", "registry:8081", "ftp://secret.example", "https://secret.example/?a", "https://", "/x"]
         {
             let error = registry(url).unwrap_err();
-            assert!(matches!(error, SetupError::Url(_)), "{url}: {error:?}");
+            assert!(matches!(error, RegistrySetupError::Url(_)), "{url}: {error:?}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 
     #[test]
     fn credentials_come_from_one_place_and_can_be_sent() {
-        let with = |url: &str, auth: &str| Registry::new(&url.into(), Some(&auth.into()));
+        let with = |url: &str, auth: &str| SchemaRegistry::new(&url.into(), Some(&auth.into()));
         let error = with("https://a@registry.example", "key:s3cret").unwrap_err();
-        assert_eq!(error, SetupError::Credentials);
-        assert_eq!(with("https://registry.example", "a\nb").unwrap_err(), SetupError::Token);
+        assert_eq!(error, RegistrySetupError::Credentials);
+        assert_eq!(with("https://registry.example", "a\nb").unwrap_err(), RegistrySetupError::Token);
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         ] {
             assert_eq!(registry(url).unwrap().is_in_the_clear(), is_in_the_clear, "{url}");
         }
-        let beside = Registry::new(&"http://registry.example".into(), Some(&"token".into()));
+        let beside = SchemaRegistry::new(&"http://registry.example".into(), Some(&"token".into()));
         assert!(beside.unwrap().is_in_the_clear());
     }
 
