@@ -23,11 +23,11 @@ mod judge;
 mod lines;
 mod list;
 mod memory;
-mod notice;
 mod plan;
 mod pool;
 mod progress;
 mod reader;
+mod report;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -36,8 +36,8 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-pub use self::notice::Notice;
 pub use self::progress::Progress;
+pub use self::report::FileReport;
 
 use self::list::{Found, Kind};
 use self::memory::{Id, Mark, Memory, Record, Writer};
@@ -117,7 +117,7 @@ const LIMITS: Limits = Limits {
 /// # Errors
 /// When one of the files can't be imported, or the memory can't be read and written: nothing is imported
 /// then, rather than half of it.
-pub fn open(settings: &Settings, now_unix_seconds: u64) -> Result<(FilesQueue, Vec<Notice>), OpenError> {
+pub fn open(settings: &Settings, now_unix_seconds: u64) -> Result<(FilesQueue, Vec<FileReport>), OpenError> {
     open_within(settings, now_unix_seconds, LIMITS)
 }
 
@@ -125,24 +125,24 @@ fn open_within(
     settings: &Settings,
     now_unix_seconds: u64,
     limits: Limits,
-) -> Result<(FilesQueue, Vec<Notice>), OpenError> {
-    let (found, notices) = list::list(&settings.files, limits.files_max)?;
+) -> Result<(FilesQueue, Vec<FileReport>), OpenError> {
+    let (found, reports) = list::list(&settings.files, limits.files_max)?;
     let memory = settings.memory.as_deref().map(Memory::load).transpose()?;
     let repeats = memory.is_none() || settings.again;
     let mut planner = Planner::new(memory, settings.again, now_unix_seconds);
-    planner.notices = notices;
+    planner.reports = reports;
     let mut files = Vec::new();
     for found in found {
         let is_listed = found.is_listed;
         match planner.plan(found) {
             Ok(file) => files.extend(file),
             Err(OpenError::File { path, problem }) if is_listed => {
-                planner.notices.push(Notice::LeftOut { path, problem });
+                planner.reports.push(FileReport::LeftOut { path, problem });
             }
             Err(error) => return Err(error),
         }
     }
-    let (mut memory, notices) = planner.finish(limits.files_max);
+    let (mut memory, reports) = planner.finish(limits.files_max);
     if let Some(memory) = &mut memory
         && (memory.take_unwritten() || !files.is_empty())
     {
@@ -157,9 +157,9 @@ fn open_within(
     let memory = memory.map(|memory| Ok((Arc::new(memory), Writer::start()?)));
     let memory = memory.transpose().map_err(OpenError::Thread)?;
     let mut queue = FilesQueue::new(files, handed, memory, progress, now_unix_seconds);
-    let left_out = notices.iter().filter(|notice| matches!(notice, Notice::LeftOut { .. }));
+    let left_out = reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. }));
     queue.left_out = left_out.map(ToString::to_string).collect();
-    Ok((queue, notices))
+    Ok((queue, reports))
 }
 
 fn key(found: &Found) -> Option<&str> {
@@ -267,8 +267,8 @@ impl FilesQueue {
     }
 
     /// Says something about a file; what is passed is settled with what was handed out before it.
-    fn notice(&mut self, notice: &Notice, passed: Option<(usize, Mark)>) {
-        tracing::info!("{notice}");
+    fn report(&mut self, report: &FileReport, passed: Option<(usize, Mark)>) {
+        tracing::info!("{report}");
         self.marks.extend(passed.map(|(file, mark)| (Receipt(self.receipt), file, mark)));
     }
 }
@@ -278,7 +278,7 @@ impl Queue for FilesQueue {
         while self.ended.is_none() {
             match self.handed.recv().await {
                 Some(Handed::Chunk(chunk)) => return Ok(Some(self.deliver(chunk))),
-                Some(Handed::Noticed(notice, passed)) => self.notice(&notice, passed),
+                Some(Handed::Reported(report, passed)) => self.report(&report, passed),
                 Some(Handed::LeftOut(problem)) => {
                     tracing::error!(
                         problem,
@@ -359,7 +359,7 @@ mod tests {
             Settings { files, memory: Some(self.0.path().join("memory")), again: false }
         }
 
-        fn open(&self, files: &[&Path], limits: Limits) -> (FilesQueue, Vec<Notice>) {
+        fn open(&self, files: &[&Path], limits: Limits) -> (FilesQueue, Vec<FileReport>) {
             open_within(&self.settings(files), NOW, limits).unwrap()
         }
     }
@@ -413,8 +413,8 @@ mod tests {
         let place = Place::new();
         let a = place.write("event_type=users.messages.email.Send/a", lines(0..3));
         let b = place.write("b", gzip(lines(3..5).as_bytes()));
-        let (mut queue, notices) = place.open(&[&a, &b], LIMITS);
-        assert!(notices.is_empty());
+        let (mut queue, reports) = place.open(&[&a, &b], LIMITS);
+        assert!(reports.is_empty());
         let all = rest(&mut queue).await;
         assert_eq!(text(&all), lines(0..5));
         let types: Vec<_> = all.iter().map(|delivery| delivery.origin.event_type.as_deref()).collect();
@@ -437,15 +437,15 @@ mod tests {
 
             // Touching it, or writing the same once more, changes nothing.
             place.write(file.file_name().unwrap().to_str().unwrap(), &content);
-            let (mut queue, notices) = place.open(&[&file], tiny(10));
+            let (mut queue, reports) = place.open(&[&file], tiny(10));
             assert!(rest(&mut queue).await.is_empty());
             let bytes = content.len() as u64;
-            assert_eq!(notices, [Notice::Counted { path: file.clone(), bytes, settled_at: NOW }]);
+            assert_eq!(reports, [FileReport::Counted { path: file.clone(), bytes, settled_at: NOW }]);
 
             let settings = Settings { again: true, ..place.settings(&[&file]) };
-            let (mut queue, notices) = open_within(&settings, NOW, tiny(10)).unwrap();
+            let (mut queue, reports) = open_within(&settings, NOW, tiny(10)).unwrap();
             assert_eq!(text(&rest(&mut queue).await), text(&first));
-            assert!(notices.is_empty());
+            assert!(reports.is_empty());
         }
     }
 
@@ -454,9 +454,9 @@ mod tests {
         let place = Place::new();
         let file = place.write("a", lines(0..9));
         for _ in 0..2 {
-            let (mut queue, notices) = place.open(&[&file], tiny(20));
+            let (mut queue, reports) = place.open(&[&file], tiny(20));
             assert_eq!(text(&rest(&mut queue).await), lines(0..9));
-            assert!(notices.is_empty());
+            assert!(reports.is_empty());
         }
     }
 
@@ -471,9 +471,9 @@ mod tests {
 
             let grown = [pack(&lines(0..9)), pack(&lines(9..12))].concat();
             place.write("a", grown);
-            let (mut queue, notices) = place.open(&[&file], LIMITS);
+            let (mut queue, reports) = place.open(&[&file], LIMITS);
             let position = lines(0..9).len() as u64;
-            assert_eq!(notices, [Notice::Grown { path: file, before: None, position }]);
+            assert_eq!(reports, [FileReport::Grown { path: file, before: None, position }]);
             let all = rest(&mut queue).await;
             assert_eq!(text(&all), lines(9..12));
             queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
@@ -489,8 +489,8 @@ mod tests {
             let first = queue.receive().await.unwrap().unwrap();
             queue.acknowledge(first.receipt).await.unwrap();
             place.write("a", &content);
-            let (mut queue, notices) = place.open(&[&file], tiny(20));
-            assert_eq!(notices, [Notice::Changed { path: file.clone() }], "{acknowledged}");
+            let (mut queue, reports) = place.open(&[&file], tiny(20));
+            assert_eq!(reports, [FileReport::Changed { path: file.clone() }], "{acknowledged}");
             assert_eq!(text(&rest(&mut queue).await), if content == "[]" { "" } else { &content });
         }
     }
@@ -506,8 +506,11 @@ mod tests {
         queue.acknowledge(all[per_file].receipt).await.unwrap();
         // Covered already.
         queue.acknowledge(all[0].receipt).await.unwrap();
-        let (mut queue, notices) = place.open(&files, tiny(30));
-        assert!(matches!(notices[..], [Notice::Counted { .. }, Notice::Continued { .. }]), "{notices:?}");
+        let (mut queue, reports) = place.open(&files, tiny(30));
+        assert!(
+            matches!(reports[..], [FileReport::Counted { .. }, FileReport::Continued { .. }]),
+            "{reports:?}"
+        );
         let left = rest(&mut queue).await;
         assert_eq!(text(&left), text(&all[per_file + 1..]));
     }
@@ -555,8 +558,8 @@ mod tests {
                 queue.acknowledge(seen.last().unwrap().receipt).await.unwrap();
 
                 place.write("a", &packed);
-                let (mut queue, notices) = place.open(&[&file], tiny(1000));
-                assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+                let (mut queue, reports) = place.open(&[&file], tiny(1000));
+                assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
                 seen.extend(rest(&mut queue).await);
                 let ids: Vec<_> = events(&seen).iter().map(|event| event["id"].as_u64().unwrap()).collect();
                 assert!(ids.into_iter().eq(noise.iter().map(|id| u64::from(*id))));
@@ -664,8 +667,8 @@ mod tests {
                     }
                 }
                 place.write("a", [&*one, &two].concat());
-                let (mut queue, notices) = place.open(&[&file], limits);
-                assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+                let (mut queue, reports) = place.open(&[&file], limits);
+                assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
                 let mut bodies = Vec::new();
                 while let Some(delivery) = queue.receive().await.unwrap() {
                     bodies.extend_from_slice(&delivery.body);
@@ -692,8 +695,8 @@ mod tests {
                 queue.acknowledge(delivery.receipt).await.unwrap();
             }
             assert!((970..=980).contains(&read) && lost > 10, "{read} {lost}");
-            let (_, notices) = place.open(&[&file], LIMITS);
-            assert!(matches!(notices[..], [Notice::Counted { .. }]), "{notices:?}");
+            let (_, reports) = place.open(&[&file], LIMITS);
+            assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
         }
     }
 
@@ -794,8 +797,8 @@ mod tests {
 
         // The reader is a few chunks ahead at most, so it is still in the first file.
         let first = place.write("first", lines(0..1000));
-        let (mut queue, notices) = place.open(&[&first, &second], tiny(20));
-        assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+        let (mut queue, reports) = place.open(&[&first, &second], tiny(20));
+        assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
         place.write("second", lines(100..200));
         let mut seen = Vec::new();
         let error = loop {
@@ -833,8 +836,8 @@ mod tests {
             let _ = given_up.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         }
         queue.acknowledge(all[0].receipt).await.unwrap();
-        let (_, notices) = place.open(&[&file], tiny(20));
-        assert!(matches!(notices[..], [Notice::Counted { .. }]), "{notices:?}");
+        let (_, reports) = place.open(&[&file], tiny(20));
+        assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
     }
 
     #[tokio::test]
@@ -856,17 +859,17 @@ mod tests {
     }
 
     /// Reads everything and settles it; says what came and what was said.
-    async fn import(place: &Place, files: &[&Path]) -> (String, Vec<Notice>) {
+    async fn import(place: &Place, files: &[&Path]) -> (String, Vec<FileReport>) {
         import_with(&place.settings(files)).await
     }
 
-    async fn import_with(settings: &Settings) -> (String, Vec<Notice>) {
-        let (mut queue, notices) = open_within(settings, NOW, tiny(100)).unwrap();
+    async fn import_with(settings: &Settings) -> (String, Vec<FileReport>) {
+        let (mut queue, reports) = open_within(settings, NOW, tiny(100)).unwrap();
         let all = rest(&mut queue).await;
         if let Some(last) = all.last() {
             queue.acknowledge(last.receipt).await.unwrap();
         }
-        (text(&all), notices)
+        (text(&all), reports)
     }
 
     /// Two contents of one length with the same beginning and end.
@@ -884,9 +887,9 @@ mod tests {
             let path = place.0.path().join("done");
             fs::rename(&before, &path).unwrap();
             let bytes = content.len() as u64;
-            let renamed = Notice::Renamed { path: path.clone(), before, bytes, settled_at: NOW };
+            let renamed = FileReport::Renamed { path: path.clone(), before, bytes, settled_at: NOW };
             assert_eq!(import(&place, &[&path]).await, (String::new(), vec![renamed]));
-            let counted = Notice::Counted { path: path.clone(), bytes, settled_at: NOW };
+            let counted = FileReport::Counted { path: path.clone(), bytes, settled_at: NOW };
             assert_eq!(import(&place, &[&path]).await, (String::new(), vec![counted]));
             let again = Settings { again: true, ..place.settings(&[&path]) };
             assert!(!import_with(&again).await.0.is_empty());
@@ -901,9 +904,10 @@ mod tests {
         let path = place.write("b", lines(0..100));
         let bytes = lines(0..100).len() as u64;
         for _ in 0..3 {
-            let (text, notices) = import(&place, &[&path]).await;
-            let copied = Notice::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: Some(NOW) };
-            assert_eq!((text, notices), (String::new(), vec![copied]));
+            let (text, reports) = import(&place, &[&path]).await;
+            let copied =
+                FileReport::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: Some(NOW) };
+            assert_eq!((text, reports), (String::new(), vec![copied]));
         }
         let again = Settings { again: true, ..place.settings(&[&path]) };
         assert_eq!(import_with(&again).await, (lines(0..100), vec![]));
@@ -919,20 +923,20 @@ mod tests {
         let place = Place::new();
         let [a, b] = ["a", "b"].map(|name| place.write(name, lines(0..100)));
         let longer = place.write("longer", lines(0..150));
-        let (mut queue, notices) = place.open(&[&a, &b, &longer], tiny(100));
+        let (mut queue, reports) = place.open(&[&a, &b, &longer], tiny(100));
         let all = rest(&mut queue).await;
-        assert_eq!((text(&all), notices), (lines(0..150), vec![]));
+        assert_eq!((text(&all), reports), (lines(0..150), vec![]));
         assert_eq!(queue.progress().files_done(), 3);
         // What is settled of the first says nothing of the others before the first is settled.
         queue.acknowledge(all[3].receipt).await.unwrap();
-        let (_, notices) = place.open(&[&a], tiny(100));
-        assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+        let (_, reports) = place.open(&[&a], tiny(100));
+        assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
         queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
-        let (text, notices) = import(&place, &[&a, &b, &longer]).await;
+        let (text, reports) = import(&place, &[&a, &b, &longer]).await;
         assert_eq!(text, "");
         assert!(
-            matches!(&notices[..], [Notice::Counted { .. }, Notice::Copied { of, .. }, Notice::Counted { .. }] if *of == a),
-            "{notices:?}"
+            matches!(&reports[..], [FileReport::Counted { .. }, FileReport::Copied { of, .. }, FileReport::Counted { .. }] if *of == a),
+            "{reports:?}"
         );
         let again = Settings { again: true, ..place.settings(&[&a, &b]) };
         assert_eq!(import_with(&again).await.0, lines(0..100).repeat(2));
@@ -947,9 +951,9 @@ mod tests {
             let a = place.write("a", &one);
             assert_eq!(import(&place, &[&a]).await.0, one);
             let b = place.write(if same_path { "a" } else { "b" }, &other);
-            let (text, notices) = import(&place, &[&b]).await;
+            let (text, reports) = import(&place, &[&b]).await;
             assert!(text == other);
-            assert_eq!(notices, if same_path { vec![Notice::Changed { path: b }] } else { vec![] });
+            assert_eq!(reports, if same_path { vec![FileReport::Changed { path: b }] } else { vec![] });
             // And what has grown from one of them has not grown from the other.
             let c = place.write("c", format!("{other}{}", lines(0..2)));
             assert_eq!(import(&place, &[&c]).await.0, lines(0..2));
@@ -966,16 +970,16 @@ mod tests {
             for bytes in [whole.len() / 2, whole.len() - 1, 100, 0] {
                 place.write("a", &whole[..bytes]);
                 let (of, counted) = (path.clone(), whole.len() as u64);
-                let cut = Notice::CutShort { path: path.clone(), of, bytes: bytes as u64, counted };
+                let cut = FileReport::CutShort { path: path.clone(), of, bytes: bytes as u64, counted };
                 assert_eq!(import(&place, &[&path]).await, (String::new(), vec![cut]), "{bytes}");
             }
             place.write("a", &whole);
-            assert!(matches!(import(&place, &[&path]).await.1[..], [Notice::Counted { .. }]));
+            assert!(matches!(import(&place, &[&path]).await.1[..], [FileReport::Counted { .. }]));
             // One that is as short and another one is new.
             place.write("a", lines(500..540));
             assert_eq!(
                 import(&place, &[&path]).await,
-                (lines(500..540), vec![Notice::Changed { path: path.clone() }])
+                (lines(500..540), vec![FileReport::Changed { path: path.clone() }])
             );
         }
     }
@@ -991,20 +995,23 @@ mod tests {
         place.write("app.log", lines(0..130));
         fs::rename(&log, &first).unwrap();
         place.write("app.log", lines(200..250));
-        let (text, notices) = import(&place, &[&log, &first]).await;
+        let (text, reports) = import(&place, &[&log, &first]).await;
         assert_eq!(text, lines(200..250) + &lines(100..130));
         let position = lines(0..100).len() as u64;
-        let grown = Notice::Grown { path: first.clone(), before: Some(log.clone()), position };
-        assert_eq!(notices, [Notice::Changed { path: log.clone() }, grown]);
+        let grown = FileReport::Grown { path: first.clone(), before: Some(log.clone()), position };
+        assert_eq!(reports, [FileReport::Changed { path: log.clone() }, grown]);
         fs::rename(&first, &second).unwrap();
         fs::rename(&log, &first).unwrap();
         place.write("app.log", lines(300..310));
         assert_eq!(import(&place, &[&log]).await.0, lines(300..310));
-        let (text, notices) = import(&place, &[&log, &first, &second]).await;
+        let (text, reports) = import(&place, &[&log, &first, &second]).await;
         assert_eq!(text, "");
         assert!(
-            matches!(notices[..], [Notice::Counted { .. }, Notice::Renamed { .. }, Notice::Renamed { .. }]),
-            "{notices:?}"
+            matches!(
+                reports[..],
+                [FileReport::Counted { .. }, FileReport::Renamed { .. }, FileReport::Renamed { .. }]
+            ),
+            "{reports:?}"
         );
     }
 
@@ -1025,18 +1032,18 @@ mod tests {
                 if !copied {
                     fs::remove_file(&before).unwrap();
                 }
-                let (text, notices) = import(&place, &[&path]).await;
+                let (text, reports) = import(&place, &[&path]).await;
                 assert_eq!(super::tests::text(&[first]) + &text, events);
                 assert!(
-                    matches!(&notices[..], [Notice::Continued { before: Some(at), .. }] if *at == before),
-                    "{notices:?}"
+                    matches!(&reports[..], [FileReport::Continued { before: Some(at), .. }] if *at == before),
+                    "{reports:?}"
                 );
                 if copied {
-                    let (text, notices) = import(&place, &[&before]).await;
+                    let (text, reports) = import(&place, &[&before]).await;
                     assert_eq!(text, "");
                     assert!(
-                        matches!(&notices[..], [Notice::Copied { of, .. }] if *of == path),
-                        "{notices:?}"
+                        matches!(&reports[..], [FileReport::Copied { of, .. }] if *of == path),
+                        "{reports:?}"
                     );
                 }
             }
@@ -1074,9 +1081,9 @@ mod tests {
         record.mark.fingerprint.whole.as_mut().unwrap().hash ^= 1;
         memory.set(id, record);
         memory.write().unwrap();
-        assert!(matches!(pass()[..], [Notice::Counted { .. }]));
+        assert!(matches!(pass()[..], [FileReport::Counted { .. }]));
         File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-        assert!(matches!(pass()[..], [Notice::Changed { .. }]));
+        assert!(matches!(pass()[..], [FileReport::Changed { .. }]));
     }
 
     /// As the first version of the memory was written.
@@ -1094,13 +1101,16 @@ mod tests {
         let place = Place::new();
         let (a, b) = (place.write("a", lines(0..100)), place.0.path().join("b"));
         write_old(&place, &a, &lines(0..100));
-        assert!(matches!(import(&place, &[&a]).await.1[..], [Notice::Counted { settled_at: 5, .. }]));
+        assert!(matches!(import(&place, &[&a]).await.1[..], [FileReport::Counted { settled_at: 5, .. }]));
         fs::rename(&a, &b).unwrap();
-        assert!(matches!(import(&place, &[&b]).await.1[..], [Notice::Renamed { settled_at: 5, .. }]));
+        assert!(matches!(import(&place, &[&b]).await.1[..], [FileReport::Renamed { settled_at: 5, .. }]));
         // Where the file was moved before, nothing is proved; that is told.
         write_old(&place, &a, &lines(0..100));
-        let (text, notices) = import(&place, &[&b]).await;
-        assert_eq!((text, notices), (lines(0..100), vec![Notice::Alike { path: b, of: a, settled_at: 5 }]));
+        let (text, reports) = import(&place, &[&b]).await;
+        assert_eq!(
+            (text, reports),
+            (lines(0..100), vec![FileReport::Alike { path: b, of: a, settled_at: 5 }])
+        );
     }
 
     #[test]

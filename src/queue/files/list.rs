@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::Origin;
-use super::{Notice, OpenError};
+use super::{FileReport, OpenError};
 
 /// What the path of a file begins a component with to say which events are in it: the layout of Braze's
 /// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.
@@ -45,7 +45,7 @@ pub(super) enum Kind {
 ///
 /// # Errors
 /// When one of the paths that were given can't be imported.
-pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, Vec<Notice>), OpenError> {
+pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, Vec<FileReport>), OpenError> {
     let mut list = List { files_max, ..List::default() };
     for path in paths {
         if path.as_os_str() == "-" {
@@ -54,10 +54,10 @@ pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, V
         }
         let kind = fs::metadata(path).map_err(|error| unreadable(path, &error))?.file_type();
         if kind.is_dir() {
-            let before = (list.found.len(), list.passed, list.notices.len());
+            let before = (list.found.len(), list.passed, list.reports.len());
             list.walk(path)?;
-            if before == (list.found.len(), list.passed, list.notices.len()) {
-                list.notices.push(Notice::Empty { path: path.clone() });
+            if before == (list.found.len(), list.passed, list.reports.len()) {
+                list.reports.push(FileReport::Empty { path: path.clone() });
             }
         } else if kind.is_file() {
             list.add_regular(path, false)?;
@@ -65,7 +65,7 @@ pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, V
             list.add(path.clone(), Kind::Stream, origin(path), false)?;
         }
     }
-    Ok((list.found, list.notices))
+    Ok((list.found, list.reports))
 }
 
 /// Says that a path can't be read, and why.
@@ -84,7 +84,7 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> OpenError {
 struct List {
     files_max: usize,
     found: Vec<Found>,
-    notices: Vec<Notice>,
+    reports: Vec<FileReport>,
     keys: HashSet<String>,
     /// How many files were named before.
     passed: usize,
@@ -109,7 +109,7 @@ impl List {
             }
             match self.add_entry(&path) {
                 Err(OpenError::File { path, problem }) => {
-                    self.notices.push(Notice::LeftOut { path, problem });
+                    self.reports.push(FileReport::LeftOut { path, problem });
                 }
                 added => added?,
             }
@@ -288,9 +288,9 @@ mod tests {
     #[test]
     fn an_empty_directory_is_told_and_no_error() {
         let root = tempfile::tempdir().unwrap();
-        let (found, notices) = list(&[root.path().into()], 9).unwrap();
+        let (found, reports) = list(&[root.path().into()], 9).unwrap();
         assert!(found.is_empty());
-        assert_eq!(notices, [Notice::Empty { path: root.path().into() }]);
+        assert_eq!(reports, [FileReport::Empty { path: root.path().into() }]);
     }
 
     #[test]

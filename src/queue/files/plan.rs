@@ -13,7 +13,7 @@ use super::fingerprint::{Fingerprint, Fingerprinter};
 use super::index::{Counted, Index, Known};
 use super::list::{Found, Kind, unreadable};
 use super::memory::{Id, Mark, Memory, Record};
-use super::{Notice, OpenError};
+use super::{FileReport, OpenError};
 
 /// A file that was changed more lately than this may be changed once more within the same tick of its clock.
 const TICK_SECONDS: u64 = 2;
@@ -75,22 +75,22 @@ pub(super) struct Planner {
     /// The records of the present run.
     run: HashSet<Id>,
     added: usize,
-    pub(super) notices: Vec<Notice>,
+    pub(super) reports: Vec<FileReport>,
 }
 
 impl Planner {
     pub(super) fn new(memory: Option<Memory>, again: bool, now: u64) -> Self {
         let index = memory.as_ref().map(|memory| Index::of(memory.records())).unwrap_or_default();
-        Self { memory, index, again, now, run: HashSet::new(), added: 0, notices: Vec::new() }
+        Self { memory, index, again, now, run: HashSet::new(), added: 0, reports: Vec::new() }
     }
 
     /// The memory as it is when the run begins, and what there is to say.
-    pub(super) fn finish(self, files_max: usize) -> (Option<Memory>, Vec<Notice>) {
-        let Self { mut memory, run, added, notices, .. } = self;
+    pub(super) fn finish(self, files_max: usize) -> (Option<Memory>, Vec<FileReport>) {
+        let Self { mut memory, run, added, reports, .. } = self;
         if let Some(memory) = &mut memory {
             memory.make_room(&run, added, files_max);
         }
-        (memory, notices)
+        (memory, reports)
     }
 
     /// Decides from where a file is read; none if it is passed.
@@ -165,14 +165,14 @@ impl Planner {
         let (path, bytes, settled_at) = (path.to_owned(), metadata.len(), record.settled_at);
         let before = PathBuf::from(&record.path);
         record.changed = changed.or(record.changed.filter(|_| record.path == key));
-        let notice = if record.path == key {
+        let report = if record.path == key {
             let first = self.index.first_of(&record, memory.records()).filter(|first| *first != id);
             let first = first.and_then(|first| Some(memory.records().get(&first)?.path.clone()));
             memory.set(id, record);
             self.run.insert(id);
             match first.filter(|first| first != key) {
-                Some(of) => Notice::Copied { path, of: of.into(), bytes, settled_at: Some(settled_at) },
-                None => Notice::Counted { path, bytes, settled_at },
+                Some(of) => FileReport::Copied { path, of: of.into(), bytes, settled_at: Some(settled_at) },
+                None => FileReport::Counted { path, bytes, settled_at },
             }
         } else if is_still_there(&record) {
             record.changed = changed;
@@ -180,19 +180,19 @@ impl Planner {
             let id = memory.add(record.clone());
             self.index.add(id, &record);
             self.run.insert(id);
-            Notice::Copied { path, of: before, bytes, settled_at: Some(settled_at) }
+            FileReport::Copied { path, of: before, bytes, settled_at: Some(settled_at) }
         } else {
             self.rename(id, key, changed);
-            Notice::Renamed { path, before, bytes, settled_at }
+            FileReport::Renamed { path, before, bytes, settled_at }
         };
-        self.notices.push(notice);
+        self.reports.push(report);
     }
 
     /// Passes a file that is a beginning of what was counted.
     fn pass_cut(&mut self, path: &Path, id: Id, bytes: u64) {
         self.run.insert(id);
         let record = self.memory.as_ref().and_then(|memory| memory.records().get(&id));
-        self.notices.extend(record.map(|record| Notice::CutShort {
+        self.reports.extend(record.map(|record| FileReport::CutShort {
             path: path.to_owned(),
             of: PathBuf::from(&record.path),
             bytes,
@@ -213,7 +213,7 @@ impl Planner {
         let Some(record) = record else { return (None, None) };
         let is_here = record.path == key;
         let before = (!is_here).then(|| PathBuf::from(&record.path));
-        self.notices.push(Notice::going_on(path, before, &record.mark));
+        self.reports.push(FileReport::going_on(path, before, &record.mark));
         let id = if is_here {
             Some(id)
         } else if is_still_there(&record) {
@@ -241,10 +241,10 @@ impl Planner {
         let Some(memory) = &self.memory else { return };
         let path = path.to_owned();
         if self.index.of_path(key, memory.records()).next().is_some() {
-            self.notices.push(Notice::Changed { path });
+            self.reports.push(FileReport::Changed { path });
         } else if let Some(alike) = alike.and_then(|id| memory.records().get(&id)) {
             let of = PathBuf::from(&alike.path);
-            self.notices.push(Notice::Alike { path, of, settled_at: alike.settled_at });
+            self.reports.push(FileReport::Alike { path, of, settled_at: alike.settled_at });
         }
     }
 
@@ -265,9 +265,9 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) enum Sight {
     /// It is passed, and remembered with this mark, if there is one.
-    Passed(Notice, Option<Mark>),
+    Passed(FileReport, Option<Mark>),
     /// It is read from here.
-    From(Notice, Start),
+    From(FileReport, Start),
 }
 
 impl Seen {
@@ -297,16 +297,16 @@ impl Seen {
         let (path, of, bytes) = (planned.found.path.clone(), PathBuf::from(&record.path), metadata.len());
         Ok(match counted {
             Counted::Whole(_) => {
-                let notice = Notice::Copied { path, of, bytes, settled_at: None };
-                Some(Sight::Passed(notice, Some(record.mark.clone())))
+                let report = FileReport::Copied { path, of, bytes, settled_at: None };
+                Some(Sight::Passed(report, Some(record.mark.clone())))
             }
             Counted::Cut => {
                 let counted = record.mark.fingerprint.end;
-                Some(Sight::Passed(Notice::CutShort { path, of, bytes, counted }, None))
+                Some(Sight::Passed(FileReport::CutShort { path, of, bytes, counted }, None))
             }
             Counted::Part(prints) if record.mark.fingerprint.end > settled => {
-                let notice = Notice::going_on(&path, Some(of), &record.mark);
-                Some(Sight::From(notice, Start::new(record.mark.clone(), prints, &metadata)))
+                let report = FileReport::going_on(&path, Some(of), &record.mark);
+                Some(Sight::From(report, Start::new(record.mark.clone(), prints, &metadata)))
             }
             Counted::Part(_) => None,
         })

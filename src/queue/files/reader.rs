@@ -18,10 +18,10 @@ use super::judge::{Layout, judge};
 use super::lines::Lines;
 use super::list::Kind;
 use super::memory::Mark;
-use super::notice::Notice;
 use super::plan::{Planned, Seen, Sight, Start};
 use super::pool::Pool;
 use super::progress::Progress;
+use super::report::FileReport;
 use crate::queue::Framing;
 
 /// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that
@@ -34,7 +34,7 @@ const HANDED_MAX: usize = 2;
 pub(super) enum Handed {
     Chunk(Chunk),
     /// Something about a file that is read, or is passed with this mark: what it holds has been handed over before.
-    Noticed(Notice, Option<(usize, Mark)>),
+    Reported(FileReport, Option<(usize, Mark)>),
     /// A file of a directory can't be read, or not to its end; the next one follows.
     LeftOut(String),
     /// A file can't be read on; nothing follows.
@@ -140,12 +140,12 @@ fn read_file(
 ) -> Result<(), Stop> {
     let sight = seen.as_ref().map_or(Ok(None), |seen| seen.find(planned))?;
     let found = match sight {
-        Some(Sight::Passed(notice, mark)) => {
+        Some(Sight::Passed(report, mark)) => {
             progress.add_bytes(usize::try_from(planned.bytes.unwrap_or_default()).unwrap_or(usize::MAX));
-            return outbox.say(Handed::Noticed(notice, mark.map(|mark| (index, mark))));
+            return outbox.say(Handed::Reported(report, mark.map(|mark| (index, mark))));
         }
-        Some(Sight::From(notice, start)) => {
-            outbox.say(Handed::Noticed(notice, None))?;
+        Some(Sight::From(report, start)) => {
+            outbox.say(Handed::Reported(report, None))?;
             Some(start)
         }
         None => None,
