@@ -6,7 +6,7 @@
 //! cut into its elements, one a line (`elements`); of a container whole blocks are expanded (`blocks`). So an
 //! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
-//! How far the settled flushes have come is kept in `imports.json` (`memory`, `encoding`): for each file the position
+//! How far the settled flushes have come is kept in `imports.json` (`import_state`, `encoding`): for each file the position
 //! in its content, and a `fingerprint` of what lies before it. By that a file is known (`index`, `plan`), its path is
 //! only a hint. So an import that was interrupted goes on exactly there, a file that is finished is passed, wherever it
 //! was moved or copied to, one that has grown gives only what is new, one that was cut shorter gives nothing, and one
@@ -18,11 +18,11 @@ mod elements;
 mod encoding;
 mod fingerprint;
 mod formats;
+mod import_state;
 mod index;
 mod judge;
 mod lines;
 mod list;
-mod memory;
 mod plan;
 mod pool;
 mod progress;
@@ -39,8 +39,8 @@ use tokio::sync::mpsc;
 pub use self::progress::Progress;
 pub use self::report::FileReport;
 
+use self::import_state::{FileRecord, Id, ImportState, Mark, StateWriter};
 use self::list::{Found, Kind};
-use self::memory::{Id, Mark, Memory, Record, Writer};
 use self::plan::{Planned, Planner};
 use self::reader::{Chunk, Cut, Handed};
 use super::{Delivery, Queue, QueueError, Receipt, Source};
@@ -75,7 +75,7 @@ pub enum OpenError {
     },
     /// What earlier imports have left can't be used.
     #[error("cannot use {path}, which remembers what was imported: {problem}", path = path.display())]
-    Memory {
+    State {
         /// Of `imports.json`.
         path: PathBuf,
         /// What is wrong and what to do.
@@ -127,7 +127,7 @@ fn open_within(
     limits: Limits,
 ) -> Result<(FilesQueue, Vec<FileReport>), OpenError> {
     let (found, reports) = list::list(&settings.files, limits.files_max)?;
-    let memory = settings.memory.as_deref().map(Memory::load).transpose()?;
+    let memory = settings.memory.as_deref().map(ImportState::load).transpose()?;
     let repeats = memory.is_none() || settings.again;
     let mut planner = Planner::new(memory, settings.again, now_unix_seconds);
     planner.reports = reports;
@@ -154,7 +154,7 @@ fn open_within(
     let files: Arc<[Planned]> = files.into();
     let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits, repeats)
         .map_err(OpenError::Thread)?;
-    let memory = memory.map(|memory| Ok((Arc::new(memory), Writer::start()?)));
+    let memory = memory.map(|memory| Ok((Arc::new(memory), StateWriter::start()?)));
     let memory = memory.transpose().map_err(OpenError::Thread)?;
     let mut queue = FilesQueue::new(files, handed, memory, progress, now_unix_seconds);
     let left_out = reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. }));
@@ -181,7 +181,7 @@ pub struct FilesQueue {
     receipt: u64,
     /// Of what has been handed out and is not settled, with the receipts.
     marks: VecDeque<(Receipt, usize, Mark)>,
-    memory: Option<(Arc<Memory>, Writer)>,
+    memory: Option<(Arc<ImportState>, StateWriter)>,
     /// What the files are remembered as; none before something of one is settled.
     records: Vec<Option<Id>>,
     /// Whether the memory says more than the disk.
@@ -195,7 +195,7 @@ impl FilesQueue {
     fn new(
         files: Arc<[Planned]>,
         handed: mpsc::Receiver<Handed>,
-        memory: Option<(Arc<Memory>, Writer)>,
+        memory: Option<(Arc<ImportState>, StateWriter)>,
         progress: Arc<Progress>,
         opened_at: u64,
     ) -> Self {
@@ -255,7 +255,7 @@ impl FilesQueue {
             let is_last_of_file = marks.peek().is_none_or(|(_, next, _)| *next != file);
             let planned = &self.files[file];
             if let (true, Some(key)) = (is_last_of_file, key(&planned.found)) {
-                let record = Record { path: key.to_owned(), mark, changed: planned.changed, settled_at };
+                let record = FileRecord { path: key.to_owned(), mark, changed: planned.changed, settled_at };
                 let memory = Arc::make_mut(memory);
                 match self.records[file] {
                     Some(id) => memory.set(id, record),
@@ -735,9 +735,9 @@ mod tests {
         let place = Place::new();
         let good = place.write("good", lines(0..9));
         place.write("memory/imports.json", "{}");
-        assert!(matches!(open(&place.settings(&[&good]), NOW), Err(OpenError::Memory { .. })));
+        assert!(matches!(open(&place.settings(&[&good]), NOW), Err(OpenError::State { .. })));
         let settings = Settings { memory: Some(good.clone()), ..place.settings(&[&good]) };
-        assert!(matches!(open(&settings, NOW), Err(OpenError::Memory { .. })));
+        assert!(matches!(open(&settings, NOW), Err(OpenError::State { .. })));
         fs::remove_file(place.0.path().join("memory/imports.json")).unwrap();
         fs::create_dir(place.0.path().join("memory/imports.json.new")).unwrap();
         let error = open(&place.settings(&[&good]), NOW).err().unwrap().to_string();
@@ -1075,7 +1075,7 @@ mod tests {
         let all = rest(&mut queue).await;
         queue.acknowledge(all[0].receipt).await.unwrap();
         // With a wrong hash it is the same only if its content is not read.
-        let mut memory = Memory::load(settings.memory.as_deref().unwrap()).unwrap();
+        let mut memory = ImportState::load(settings.memory.as_deref().unwrap()).unwrap();
         let (id, mut record) =
             memory.records().iter().map(|(id, record)| (*id, record.clone())).next().unwrap();
         record.mark.fingerprint.whole.as_mut().unwrap().hash ^= 1;

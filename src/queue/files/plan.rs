@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::blocks::Blocks;
 use super::content::Content;
 use super::fingerprint::{Fingerprint, Fingerprinter};
+use super::import_state::{FileRecord, Id, ImportState, Mark};
 use super::index::{Counted, Index, Known};
 use super::list::{Found, Kind, unreadable};
-use super::memory::{Id, Mark, Memory, Record};
 use super::{FileReport, OpenError};
 
 /// A file that was changed more lately than this may be changed once more within the same tick of its clock.
@@ -26,7 +26,7 @@ pub(super) struct Planned {
     pub(super) start: Option<Start>,
     /// What it is remembered as; none before something of it is settled.
     pub(super) record: Option<Id>,
-    /// When it was changed last; see [`Record::changed`].
+    /// When it was changed last; see [`FileRecord::changed`].
     pub(super) changed: Option<u64>,
     /// How many bytes on disk are to be read, if that can be known.
     pub(super) bytes: Option<u64>,
@@ -68,7 +68,7 @@ fn changed(metadata: &Metadata) -> u64 {
 
 /// Decides for one file after the other.
 pub(super) struct Planner {
-    memory: Option<Memory>,
+    memory: Option<ImportState>,
     index: Index,
     again: bool,
     now: u64,
@@ -79,13 +79,13 @@ pub(super) struct Planner {
 }
 
 impl Planner {
-    pub(super) fn new(memory: Option<Memory>, again: bool, now: u64) -> Self {
+    pub(super) fn new(memory: Option<ImportState>, again: bool, now: u64) -> Self {
         let index = memory.as_ref().map(|memory| Index::of(memory.records())).unwrap_or_default();
         Self { memory, index, again, now, run: HashSet::new(), added: 0, reports: Vec::new() }
     }
 
     /// The memory as it is when the run begins, and what there is to say.
-    pub(super) fn finish(self, files_max: usize) -> (Option<Memory>, Vec<FileReport>) {
+    pub(super) fn finish(self, files_max: usize) -> (Option<ImportState>, Vec<FileReport>) {
         let Self { mut memory, run, added, reports, .. } = self;
         if let Some(memory) = &mut memory {
             memory.make_room(&run, added, files_max);
@@ -257,7 +257,7 @@ impl Planner {
 /// What the present run has read to its end: nothing is counted twice because it is there twice.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    records: BTreeMap<Id, Record>,
+    records: BTreeMap<Id, FileRecord>,
     index: Index,
 }
 
@@ -273,7 +273,7 @@ pub(super) enum Sight {
 impl Seen {
     pub(super) fn add(&mut self, planned: &Planned, mark: Mark) {
         let Kind::Regular { key } = &planned.found.kind else { return };
-        let record = Record { path: key.clone(), mark, changed: None, settled_at: 0 };
+        let record = FileRecord { path: key.clone(), mark, changed: None, settled_at: 0 };
         let id = self.records.len() as Id;
         self.index.add(id, &record);
         self.records.insert(id, record);
@@ -316,7 +316,7 @@ impl Seen {
 /// The record of a finished file that lies where it lay and has not been touched since.
 fn untouched(
     index: &Index,
-    memory: &Memory,
+    memory: &ImportState,
     key: &str,
     file: &File,
     metadata: &Metadata,
@@ -333,7 +333,7 @@ fn untouched(
 }
 
 /// Whether the content of a record still is where it was seen last.
-fn is_still_there(record: &Record) -> bool {
+fn is_still_there(record: &FileRecord) -> bool {
     File::open(&record.path).and_then(|file| record.mark.fingerprint.looks_like(&file)).unwrap_or(false)
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::memory::Mark;
+use super::import_state::Mark;
 
 /// Something about one of the given files that a person should know. `Display` is the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
