@@ -13,6 +13,7 @@
 //! that was replaced is counted from its start. Standard input and pipes have no memory.
 
 mod blocks;
+mod buffer_pool;
 mod content;
 mod elements;
 mod encoding;
@@ -24,7 +25,6 @@ mod judge;
 mod lines;
 mod list;
 mod plan;
-mod pool;
 mod progress;
 mod reader;
 mod report;

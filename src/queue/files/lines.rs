@@ -6,8 +6,8 @@ use std::mem;
 
 use bytes::Bytes;
 
+use super::buffer_pool::BufferPool;
 use super::content::Content;
-use super::pool::Pool;
 use super::reader::Cut;
 
 /// A buffer that is less than a quarter full is copied into a body of its own size, so that a thousand small
@@ -16,7 +16,7 @@ const COPY_BELOW: usize = 4;
 
 /// Reads content line by line, many at a time.
 pub(super) struct Lines<'p> {
-    pool: &'p Pool,
+    pool: &'p BufferPool,
     line_bytes_max: usize,
     /// Hand out what is there instead of waiting for a full buffer: for pipes, whose writer may be slow.
     eager: bool,
@@ -36,7 +36,7 @@ pub(super) struct Lines<'p> {
 
 impl<'p> Lines<'p> {
     /// Goes on where `content` stands, which must be the start of a line.
-    pub(super) fn new(pool: &'p Pool, line_bytes_max: usize, eager: bool, content: &Content) -> Self {
+    pub(super) fn new(pool: &'p BufferPool, line_bytes_max: usize, eager: bool, content: &Content) -> Self {
         let position = content.position();
         Self {
             pool,
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     fn read(text: &[u8], chunk: usize, line_bytes_max: usize, eager: bool) -> Vec<Cut> {
-        let pool = Pool::new(chunk);
+        let pool = BufferPool::new(chunk);
         let mut content = content(text);
         let mut lines = Lines::new(&pool, line_bytes_max, eager, &content);
         std::iter::from_fn(|| lines.next(&mut content).unwrap()).collect()
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn whole_lines_come_before_the_error_and_what_follows_them_does_not() {
         for step in [1, 3, 100] {
-            let pool = Pool::new(64);
+            let pool = BufferPool::new(64);
             let mut content = scripted(b"a\nbb\nccc", step, true);
             let mut lines = Lines::new(&pool, 99, false, &content);
             assert_eq!(lines.next(&mut content).unwrap(), Some(cut("a\nbb\n", 0, 5)));
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_eager_reader_waits_for_no_full_buffer() {
-        let pool = Pool::new(1000);
+        let pool = BufferPool::new(1000);
         let mut content = scripted(b"a\nb\nccccc\nd\n", 5, false);
         let mut lines = Lines::new(&pool, 99, true, &content);
         assert_eq!(lines.next(&mut content).unwrap(), Some(cut("a\nb\n", 0, 4)));

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Limits;
 use super::blocks::Blocks;
+use super::buffer_pool::BufferPool;
 use super::content::Content;
 use super::elements::Splitter;
 use super::fingerprint::Fingerprinter;
@@ -19,7 +20,6 @@ use super::judge::{Layout, judge};
 use super::lines::Lines;
 use super::list::Kind;
 use super::plan::{Planned, Seen, Sight, Start};
-use super::pool::Pool;
 use super::progress::Progress;
 use super::report::FileReport;
 use crate::queue::Framing;
@@ -101,7 +101,7 @@ pub(super) fn start(
     let (handed, receiver) = mpsc::channel(HANDED_MAX);
     let mut outbox = Outbox { handed, held: None };
     thread::Builder::new().name("import".to_owned()).spawn(move || {
-        let pool = Pool::new(limits.chunk_bytes);
+        let pool = BufferPool::new(limits.chunk_bytes);
         let mut seen = (!repeats).then(Seen::default);
         for (index, planned) in files.iter().enumerate() {
             let problem = match read_file(index, planned, &mut seen, &progress, limits, &pool, &mut outbox) {
@@ -135,7 +135,7 @@ fn read_file(
     seen: &mut Option<Seen>,
     progress: &Arc<Progress>,
     limits: Limits,
-    pool: &Pool,
+    pool: &BufferPool,
     outbox: &mut Outbox,
 ) -> Result<(), Stop> {
     let sight = seen.as_ref().map_or(Ok(None), |seen| seen.find(planned))?;
@@ -220,7 +220,7 @@ impl Reading {
         self.file.is_none()
     }
 
-    fn lines(&mut self, pool: &Pool, limits: Limits, outbox: &mut Outbox) -> Result<(), Stop> {
+    fn lines(&mut self, pool: &BufferPool, limits: Limits, outbox: &mut Outbox) -> Result<(), Stop> {
         let mut lines = Lines::new(pool, limits.event_bytes_max, self.is_stream(), &self.content);
         while let Some(cut) = lines.next(&mut self.content)? {
             self.hand_over(cut, outbox)?;
