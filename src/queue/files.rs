@@ -19,13 +19,13 @@ mod elements;
 mod encoding;
 mod fingerprint;
 mod formats;
+mod import_progress;
 mod import_state;
 mod index;
 mod judge;
 mod lines;
 mod list;
 mod plan;
-mod progress;
 mod reader;
 mod report;
 
@@ -36,7 +36,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-pub use self::progress::Progress;
+pub use self::import_progress::ImportProgress;
 pub use self::report::FileReport;
 
 use self::import_state::{FileRecord, Id, ImportState, Mark, StateWriter};
@@ -150,7 +150,7 @@ fn open_within(
         memory.write().map_err(|problem| memory.refuse(problem))?;
     }
     let bytes_total = files.iter().map(|planned| planned.bytes).sum();
-    let progress = Arc::new(Progress::new(files.len() as u64, bytes_total));
+    let progress = Arc::new(ImportProgress::new(files.len() as u64, bytes_total));
     let files: Arc<[Planned]> = files.into();
     let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits, repeats)
         .map_err(OpenError::Thread)?;
@@ -186,7 +186,7 @@ pub struct FilesQueue {
     records: Vec<Option<Id>>,
     /// Whether the memory says more than the disk.
     is_unwritten: bool,
-    progress: Arc<Progress>,
+    progress: Arc<ImportProgress>,
     opened: Instant,
     opened_at: u64,
 }
@@ -196,7 +196,7 @@ impl FilesQueue {
         files: Arc<[Planned]>,
         handed: mpsc::Receiver<Handed>,
         memory: Option<(Arc<ImportState>, StateWriter)>,
-        progress: Arc<Progress>,
+        progress: Arc<ImportProgress>,
         opened_at: u64,
     ) -> Self {
         Self {
@@ -216,7 +216,7 @@ impl FilesQueue {
     }
 
     /// How far reading has come.
-    pub fn progress(&self) -> Arc<Progress> {
+    pub fn progress(&self) -> Arc<ImportProgress> {
         Arc::clone(&self.progress)
     }
 

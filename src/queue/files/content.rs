@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use super::formats;
-use super::progress::Progress;
+use super::import_progress::ImportProgress;
 use crate::decompress::{Format, Members};
 use crate::queue::container;
 
@@ -38,7 +38,7 @@ pub(super) struct Content {
     broken: Option<io::Error>,
     /// After the latest reads of compressed content: the position read up to, and what had been consumed.
     reads: VecDeque<(u64, u64)>,
-    progress: Arc<Progress>,
+    progress: Arc<ImportProgress>,
 }
 
 enum Input {
@@ -51,7 +51,7 @@ impl Content {
     ///
     /// # Errors
     /// When the first bytes can't be read, are a broken header, or those of a format that is not read.
-    pub(super) fn new(mut reader: Reader, progress: Arc<Progress>) -> io::Result<Self> {
+    pub(super) fn new(mut reader: Reader, progress: Arc<ImportProgress>) -> io::Result<Self> {
         let head = read_magic(&mut reader)?;
         progress.add_bytes(head.len());
         let (input, ahead) = if let Some(format) = Format::of(&head) {
@@ -266,7 +266,7 @@ impl BufRead for Compressed {
 /// Books what is read through it. Decompressors can't all be asked again after a signal, so reading is tried again here.
 struct Counted {
     reader: Reader,
-    progress: Arc<Progress>,
+    progress: Arc<ImportProgress>,
 }
 
 impl Read for Counted {
@@ -447,7 +447,7 @@ pub(super) mod tests {
     fn every_byte_on_disk_is_booked_once() {
         let text = b"0123456789".repeat(50_000);
         for stored in [text.clone(), gzip(&text)] {
-            let progress = Arc::new(Progress::default());
+            let progress = Arc::new(ImportProgress::default());
             let reader = Box::new(Cursor::new(stored.clone()));
             let mut content = Content::new(reader, Arc::clone(&progress)).unwrap();
             content.look_ahead(1000);

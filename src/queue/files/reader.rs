@@ -15,12 +15,12 @@ use super::buffer_pool::BufferPool;
 use super::content::Content;
 use super::elements::Splitter;
 use super::fingerprint::Fingerprinter;
+use super::import_progress::ImportProgress;
 use super::import_state::Mark;
 use super::judge::{Layout, judge};
 use super::lines::Lines;
 use super::list::Kind;
 use super::plan::{Planned, Seen, Sight, Start};
-use super::progress::Progress;
 use super::report::FileReport;
 use crate::queue::Framing;
 
@@ -94,7 +94,7 @@ impl From<io::Error> for Stop {
 /// When the system gives no thread.
 pub(super) fn start(
     files: Arc<[Planned]>,
-    progress: Arc<Progress>,
+    progress: Arc<ImportProgress>,
     limits: Limits,
     repeats: bool,
 ) -> io::Result<mpsc::Receiver<Handed>> {
@@ -133,7 +133,7 @@ fn read_file(
     index: usize,
     planned: &Planned,
     seen: &mut Option<Seen>,
-    progress: &Arc<Progress>,
+    progress: &Arc<ImportProgress>,
     limits: Limits,
     pool: &BufferPool,
     outbox: &mut Outbox,
@@ -187,7 +187,7 @@ impl Reading {
         index: usize,
         planned: &Planned,
         start: Option<&Start>,
-        progress: &Arc<Progress>,
+        progress: &Arc<ImportProgress>,
         limits: Limits,
     ) -> io::Result<Self> {
         let path = &planned.found.path;
