@@ -14,7 +14,6 @@
 
 mod blocks;
 mod buffer_pool;
-mod content;
 mod elements;
 mod encoding;
 mod fingerprint;
@@ -22,6 +21,7 @@ mod formats;
 mod import_progress;
 mod import_state;
 mod index;
+mod input;
 mod judge;
 mod lines;
 mod list;
@@ -330,7 +330,7 @@ mod tests {
     use serde_json::{Value, json};
     use tempfile::TempDir;
 
-    use super::content::tests::gzip;
+    use super::input::tests::gzip;
     use super::*;
     use crate::decompress::Format::{Bzip2, Gzip, Xz, Zstd};
     use crate::decompress::tests::pack;

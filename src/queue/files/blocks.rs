@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::content::Content;
+use super::input::Input;
 use super::reader::Cut;
 use crate::queue::container::{BLOCK_BYTES_MAX, BlockReader, Damage, Taken};
 use crate::queue::{Framing, Part};
@@ -46,8 +46,8 @@ impl Blocks {
     ///
     /// # Errors
     /// When it can't be read, is damaged, or has a codec that is not supported.
-    pub(super) fn open(content: &mut Content, path: PathBuf, eager: bool) -> io::Result<Self> {
-        let position = content.position();
+    pub(super) fn open(input: &mut Input, path: PathBuf, eager: bool) -> io::Result<Self> {
+        let position = input.position();
         let mut blocks = Self {
             reader: BlockReader::default(),
             container: position,
@@ -67,7 +67,7 @@ impl Blocks {
             position_of_parts: position,
             container_of_parts: position,
         };
-        while blocks.position == position && blocks.step(content)? {}
+        while blocks.position == position && blocks.step(input)? {}
         blocks.position_of_parts = blocks.position;
         Ok(blocks)
     }
@@ -87,12 +87,12 @@ impl Blocks {
     ///
     /// # Errors
     /// When the content can't be read, or ends before.
-    pub(super) fn skip_to(&mut self, position: u64, content: &mut Content, file: &File) -> io::Result<()> {
+    pub(super) fn skip_to(&mut self, position: u64, input: &mut Input, file: &File) -> io::Result<()> {
         let bytes = usize::try_from(position.saturating_sub(self.position)).unwrap_or(usize::MAX);
         if bytes <= self.filled - self.taken {
             self.advance(bytes);
         } else {
-            content.skip_to(position, file)?;
+            input.skip_to(position, file)?;
             (self.taken, self.filled) = (0, 0);
             self.position = position;
         }
@@ -105,11 +105,11 @@ impl Blocks {
     /// # Errors
     /// When the content can't be read on, or a container begins that can't be; every whole block before has been handed
     /// out then.
-    pub(super) fn next(&mut self, content: &mut Content, chunk_bytes: usize) -> io::Result<Option<Cut>> {
+    pub(super) fn next(&mut self, input: &mut Input, chunk_bytes: usize) -> io::Result<Option<Cut>> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
-        while self.body.len() < chunk_bytes && self.step(content)? {}
+        while self.body.len() < chunk_bytes && self.step(input)? {}
         if self.parts.is_empty() {
             self.tell_total();
             return Ok(None);
@@ -118,7 +118,7 @@ impl Blocks {
     }
 
     /// Takes a header, a block or some damage, or reads some more bytes. Returns whether to go on.
-    fn step(&mut self, content: &mut Content) -> io::Result<bool> {
+    fn step(&mut self, input: &mut Input) -> io::Result<bool> {
         let rest = &self.buffer[self.taken..self.filled];
         let (bytes, taken) = match self.reader.take(rest, self.ended, BLOCK_BYTES_MAX, &mut self.body) {
             Ok(taken) => taken,
@@ -127,7 +127,7 @@ impl Blocks {
         let before = self.position;
         self.advance(bytes);
         match taken {
-            Taken::Nothing => return self.fill(content),
+            Taken::Nothing => return self.fill(input),
             Taken::Header => self.container = before,
             Taken::Block(framing) => self.push(framing),
             Taken::Damage(damage) => self.lose(&damage),
@@ -147,7 +147,7 @@ impl Blocks {
     }
 
     /// Reads some more bytes. Returns whether to go on.
-    fn fill(&mut self, content: &mut Content) -> io::Result<bool> {
+    fn fill(&mut self, input: &mut Input) -> io::Result<bool> {
         if self.ended || self.eager && !self.parts.is_empty() {
             return Ok(false);
         }
@@ -160,7 +160,7 @@ impl Blocks {
                 self.buffer.resize(self.buffer.len() * 2, 0);
             }
         }
-        match content.read(&mut self.buffer[self.filled..]) {
+        match input.read(&mut self.buffer[self.filled..]) {
             Ok(bytes) => {
                 self.filled += bytes;
                 self.ended = bytes == 0;

@@ -10,8 +10,8 @@
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::content::Content;
 use super::elements::Splitter;
+use super::input::Input;
 
 /// How the events stand in content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,20 +27,20 @@ pub(super) enum Layout {
 
 /// Judges content that nothing has been read from. It looks at `look_ahead_bytes` at most, and not beyond the
 /// first line if that settles it, so that a slow pipe is not waited for.
-pub(super) fn judge(content: &mut Content, look_ahead_bytes: usize) -> Layout {
+pub(super) fn judge(input: &mut Input, look_ahead_bytes: usize) -> Layout {
     let mut ended = false;
     loop {
-        let ahead = content.ahead().trim_ascii_start();
+        let ahead = input.ahead().trim_ascii_start();
         if let Some(end) = memchr::memchr(b'\n', ahead)
             && ahead[0] != b'['
             && is_json(&ahead[..end])
         {
             return Layout::Lines;
         }
-        if ended || content.ahead().len() >= look_ahead_bytes {
+        if ended || input.ahead().len() >= look_ahead_bytes {
             return judge_start(ahead, ended);
         }
-        ended = !content.look_ahead(look_ahead_bytes);
+        ended = !input.look_ahead(look_ahead_bytes);
     }
 }
 
@@ -76,7 +76,7 @@ fn is_json(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::content::tests::{content, scripted};
+    use super::super::input::tests::{input, scripted};
     use super::*;
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
             ("{\n  \"id\": 1\n}\n{\"id\":2}\n{\"id\":3}\n", Layout::Document),
             ("{\"id\":1}{\"id\":2}\n", Layout::Document),
         ] {
-            assert_eq!(judge(&mut content(text.as_bytes()), 1000), expected, "{text}");
+            assert_eq!(judge(&mut input(text.as_bytes()), 1000), expected, "{text}");
         }
     }
 
@@ -111,7 +111,7 @@ mod tests {
             "[\n{\"id\":2}\n{\"id\":3}\n",
             "[2026-11-22] started\n{\"id\":2}\n{\"id\":3}\n",
         ] {
-            assert_eq!(judge(&mut content(text.as_bytes()), 1000), Layout::Lines, "{text}");
+            assert_eq!(judge(&mut input(text.as_bytes()), 1000), Layout::Lines, "{text}");
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
             "[{\"id\":1}, {\"id\":2, {\"id\":3}]\n",
             "{\"events\":[{\"id\":1},\n{\"id\":2},,\n{\"id\":3},\n{\"id\":4}",
         ] {
-            assert_eq!(judge(&mut content(text.as_bytes()), 1000), Layout::Document, "{text}");
+            assert_eq!(judge(&mut input(text.as_bytes()), 1000), Layout::Document, "{text}");
         }
     }
 
@@ -130,24 +130,24 @@ mod tests {
     fn a_look_ahead_may_end_anywhere() {
         let text = "[\n{\"a\":-1.5e+7,\"b\":\"\\u00fc\\\"ü\",\"c\":[true,null]},\n{\"a\":2}\n]\n";
         for look_ahead_bytes in 1..=text.len() {
-            assert_eq!(judge(&mut content(text.as_bytes()), look_ahead_bytes), Layout::Document);
+            assert_eq!(judge(&mut input(text.as_bytes()), look_ahead_bytes), Layout::Document);
         }
     }
 
     #[test]
     fn a_first_line_longer_than_the_look_ahead_is_a_document() {
         let text = format!("{{\"events\":[{}]}}\n", vec!["{\"id\":1}"; 100].join(","));
-        assert_eq!(judge(&mut content(text.as_bytes()), 1000), Layout::Lines);
-        assert_eq!(judge(&mut content(text.as_bytes()), 100), Layout::Document);
+        assert_eq!(judge(&mut input(text.as_bytes()), 1000), Layout::Lines);
+        assert_eq!(judge(&mut input(text.as_bytes()), 100), Layout::Document);
         let text = format!("{}\n{{\"id\":1}}\n", "garbage ".repeat(100));
-        assert_eq!(judge(&mut content(text.as_bytes()), 100), Layout::Lines);
+        assert_eq!(judge(&mut input(text.as_bytes()), 100), Layout::Lines);
     }
 
     #[test]
     fn nothing_is_awaited_beyond_a_first_line_that_settles_it() {
         let text = b"{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n";
-        let mut content = scripted(text, 10, false);
-        assert_eq!(judge(&mut content, 1000), Layout::Lines);
-        assert!(content.ahead().len() < 20);
+        let mut input = scripted(text, 10, false);
+        assert_eq!(judge(&mut input, 1000), Layout::Lines);
+        assert!(input.ahead().len() < 20);
     }
 }

@@ -7,7 +7,7 @@ use std::mem;
 use bytes::Bytes;
 
 use super::buffer_pool::BufferPool;
-use super::content::Content;
+use super::input::Input;
 use super::reader::Cut;
 
 /// A buffer that is less than a quarter full is copied into a body of its own size, so that a thousand small
@@ -36,8 +36,8 @@ pub(super) struct Lines<'p> {
 
 impl<'p> Lines<'p> {
     /// Goes on where `content` stands, which must be the start of a line.
-    pub(super) fn new(pool: &'p BufferPool, line_bytes_max: usize, eager: bool, content: &Content) -> Self {
-        let position = content.position();
+    pub(super) fn new(pool: &'p BufferPool, line_bytes_max: usize, eager: bool, input: &Input) -> Self {
+        let position = input.position();
         Self {
             pool,
             line_bytes_max,
@@ -57,7 +57,7 @@ impl<'p> Lines<'p> {
     ///
     /// # Errors
     /// When the content can't be read on; every whole line before has been handed out then.
-    pub(super) fn next(&mut self, content: &mut Content) -> io::Result<Option<Cut>> {
+    pub(super) fn next(&mut self, input: &mut Input) -> io::Result<Option<Cut>> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
@@ -65,7 +65,7 @@ impl<'p> Lines<'p> {
             if self.filled == self.buffer.len() {
                 self.make_room();
             }
-            match content.read(&mut self.buffer[self.filled..]) {
+            match input.read(&mut self.buffer[self.filled..]) {
                 Ok(0) => {
                     self.ended = true;
                     let rest = self.rest();
@@ -168,14 +168,14 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::content::tests::{content, scripted};
+    use super::super::input::tests::{input, scripted};
     use super::*;
 
     fn read(text: &[u8], chunk: usize, line_bytes_max: usize, eager: bool) -> Vec<Cut> {
         let pool = BufferPool::new(chunk);
-        let mut content = content(text);
-        let mut lines = Lines::new(&pool, line_bytes_max, eager, &content);
-        std::iter::from_fn(|| lines.next(&mut content).unwrap()).collect()
+        let mut input = input(text);
+        let mut lines = Lines::new(&pool, line_bytes_max, eager, &input);
+        std::iter::from_fn(|| lines.next(&mut input).unwrap()).collect()
     }
 
     fn cut(body: &'static str, oversized: u32, position: u64) -> Cut {
@@ -209,20 +209,20 @@ mod tests {
     fn whole_lines_come_before_the_error_and_what_follows_them_does_not() {
         for step in [1, 3, 100] {
             let pool = BufferPool::new(64);
-            let mut content = scripted(b"a\nbb\nccc", step, true);
-            let mut lines = Lines::new(&pool, 99, false, &content);
-            assert_eq!(lines.next(&mut content).unwrap(), Some(cut("a\nbb\n", 0, 5)));
-            assert_eq!(lines.next(&mut content).unwrap_err().to_string(), "the disk is gone");
-            assert_eq!(lines.next(&mut content).unwrap(), None);
+            let mut input = scripted(b"a\nbb\nccc", step, true);
+            let mut lines = Lines::new(&pool, 99, false, &input);
+            assert_eq!(lines.next(&mut input).unwrap(), Some(cut("a\nbb\n", 0, 5)));
+            assert_eq!(lines.next(&mut input).unwrap_err().to_string(), "the disk is gone");
+            assert_eq!(lines.next(&mut input).unwrap(), None);
         }
     }
 
     #[test]
     fn an_eager_reader_waits_for_no_full_buffer() {
         let pool = BufferPool::new(1000);
-        let mut content = scripted(b"a\nb\nccccc\nd\n", 5, false);
-        let mut lines = Lines::new(&pool, 99, true, &content);
-        assert_eq!(lines.next(&mut content).unwrap(), Some(cut("a\nb\n", 0, 4)));
+        let mut input = scripted(b"a\nb\nccccc\nd\n", 5, false);
+        let mut lines = Lines::new(&pool, 99, true, &input);
+        assert_eq!(lines.next(&mut input).unwrap(), Some(cut("a\nb\n", 0, 4)));
     }
 
     proptest! {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks::Blocks;
-use super::content::Content;
 use super::fingerprint::{Fingerprint, Fingerprinter};
 use super::import_state::{FileRecord, Id, ImportState, Mark};
 use super::index::{Counted, Index, Known};
+use super::input::Input;
 use super::list::{Found, Kind, unreadable};
 use super::{FileReport, OpenError};
 
@@ -339,9 +339,9 @@ fn is_still_there(record: &FileRecord) -> bool {
 
 /// Looks at a file for it to fail now if it must.
 fn check(path: &Path, file: File) -> io::Result<()> {
-    let mut content = Content::new(Box::new(file), Arc::default())?;
-    if content.is_avro() {
-        Blocks::open(&mut content, path.to_owned(), false)?;
+    let mut input = Input::new(Box::new(file), Arc::default())?;
+    if input.is_avro() {
+        Blocks::open(&mut input, path.to_owned(), false)?;
     }
     Ok(())
 }

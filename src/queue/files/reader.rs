@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use super::Limits;
 use super::blocks::Blocks;
 use super::buffer_pool::BufferPool;
-use super::content::Content;
 use super::elements::Splitter;
 use super::fingerprint::Fingerprinter;
 use super::import_progress::ImportProgress;
 use super::import_state::Mark;
+use super::input::Input;
 use super::judge::{Layout, judge};
 use super::lines::Lines;
 use super::list::Kind;
@@ -159,9 +159,7 @@ fn read_file(
     };
     let mark =
         read.and_then(|()| reading.finish(&planned.found.path, outbox)).map_err(|stop| match stop {
-            Stop::Failed(position, error) => {
-                Stop::Failed(position.or(Some(reading.content.position())), error)
-            }
+            Stop::Failed(position, error) => Stop::Failed(position.or(Some(reading.input.position())), error),
             Stop::Closed => stop,
         })?;
     if let (Some(seen), Some(mark)) = (seen, mark) {
@@ -175,7 +173,7 @@ struct Reading {
     index: usize,
     /// None for streams, which are not remembered.
     file: Option<(Arc<File>, Fingerprinter)>,
-    content: Content,
+    input: Input,
     layout: Layout,
     /// Of Avro, where the container begins that is being read.
     container: u64,
@@ -191,7 +189,7 @@ impl Reading {
         limits: Limits,
     ) -> io::Result<Self> {
         let path = &planned.found.path;
-        let (reader, file): (super::content::Reader, _) = match planned.found.kind {
+        let (reader, file): (super::input::Reader, _) = match planned.found.kind {
             Kind::StandardInput => (Box::new(io::stdin()), None),
             Kind::Stream => (Box::new(File::open(path)?), None),
             Kind::Regular { .. } => {
@@ -199,21 +197,21 @@ impl Reading {
                 (Box::new(Arc::clone(&file)), Some(file))
             }
         };
-        let mut content = Content::new(reader, Arc::clone(progress))?;
+        let mut input = Input::new(reader, Arc::clone(progress))?;
         let mut prints = Fingerprinter::default();
         let layout = match (start, &file) {
             (Some(start), Some(file)) => {
                 prints = start.go_on(file)?;
                 if start.mark.layout == Layout::Lines {
-                    content.skip_to(start.mark.position, file)?;
+                    input.skip_to(start.mark.position, file)?;
                 }
                 start.mark.layout
             }
-            _ if content.is_avro() => Layout::Avro,
-            _ => judge(&mut content, limits.look_ahead_bytes),
+            _ if input.is_avro() => Layout::Avro,
+            _ => judge(&mut input, limits.look_ahead_bytes),
         };
         let file = file.map(|file| (file, prints));
-        Ok(Self { index, file, content, layout, container: 0 })
+        Ok(Self { index, file, input, layout, container: 0 })
     }
 
     fn is_stream(&self) -> bool {
@@ -221,8 +219,8 @@ impl Reading {
     }
 
     fn lines(&mut self, pool: &BufferPool, limits: Limits, outbox: &mut Outbox) -> Result<(), Stop> {
-        let mut lines = Lines::new(pool, limits.event_bytes_max, self.is_stream(), &self.content);
-        while let Some(cut) = lines.next(&mut self.content)? {
+        let mut lines = Lines::new(pool, limits.event_bytes_max, self.is_stream(), &self.input);
+        while let Some(cut) = lines.next(&mut self.input)? {
             self.hand_over(cut, outbox)?;
         }
         Ok(())
@@ -240,14 +238,14 @@ impl Reading {
         if let Some((start, file)) = &start
             && start.mark.container > 0
         {
-            self.content.skip_to(start.mark.container, file)?;
+            self.input.skip_to(start.mark.container, file)?;
         }
-        let mut blocks = Blocks::open(&mut self.content, path, eager)?;
+        let mut blocks = Blocks::open(&mut self.input, path, eager)?;
         if let Some((start, file)) = &start {
-            blocks.skip_to(start.mark.position, &mut self.content, file)?;
+            blocks.skip_to(start.mark.position, &mut self.input, file)?;
         }
         loop {
-            let next = blocks.next(&mut self.content, limits.chunk_bytes);
+            let next = blocks.next(&mut self.input, limits.chunk_bytes);
             let next = next.map_err(|error| Stop::Failed(Some(blocks.position()), error))?;
             self.container = next.as_ref().map_or(blocks.container(), |cut| cut.container);
             let Some(cut) = next else { return Ok(()) };
@@ -257,10 +255,10 @@ impl Reading {
 
     fn document(&mut self, start: Option<&Start>, limits: Limits, outbox: &mut Outbox) -> Result<(), Stop> {
         let settled = start.map_or(0, |start| start.mark.position);
-        let mut splitter = Splitter::new(self.content.position(), settled, limits.event_bytes_max);
+        let mut splitter = Splitter::new(self.input.position(), settled, limits.event_bytes_max);
         let mut buffer = vec![0; limits.chunk_bytes];
         loop {
-            let read = self.content.read(&mut buffer);
+            let read = self.input.read(&mut buffer);
             match &read {
                 Ok(0) => splitter.finish(),
                 Ok(bytes) => splitter.push(&buffer[..*bytes]),
@@ -285,7 +283,7 @@ impl Reading {
 
     /// The end of the file belongs to its last chunk: when that is settled, all of the file is, and this mark says so.
     fn finish(&mut self, path: &Path, outbox: &mut Outbox) -> Result<Option<Mark>, Stop> {
-        if let Some(format) = self.content.left_out_behind() {
+        if let Some(format) = self.input.left_out_behind() {
             let format = format.name();
             tracing::warn!(
                 file = %path.display(),
@@ -294,7 +292,7 @@ impl Reading {
         }
         let mut mark = None;
         if let Some(chunk) = &mut outbox.held {
-            mark = self.mark(self.content.position(), &[], true)?;
+            mark = self.mark(self.input.position(), &[], true)?;
             chunk.mark.clone_from(&mark);
         }
         outbox.put_held()?;
@@ -304,9 +302,9 @@ impl Reading {
     fn mark(&mut self, position: u64, body: &[u8], finished: bool) -> io::Result<Option<Mark>> {
         let Some((file, prints)) = &mut self.file else { return Ok(None) };
         // Only an uncompressed body of lines stands in the file as it is.
-        let is_verbatim = self.layout == Layout::Lines && !self.content.is_compressed();
+        let is_verbatim = self.layout == Layout::Lines && !self.input.is_compressed();
         let tail = if is_verbatim { body } else { &[] };
-        let fingerprint = prints.take(file, self.content.file_position(position), tail)?;
+        let fingerprint = prints.take(file, self.input.file_position(position), tail)?;
         Ok(Some(Mark { layout: self.layout, position, finished, container: self.container, fingerprint }))
     }
 }
