@@ -2,7 +2,7 @@
 //!
 //! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other, or
 //! Avro object containers, any of it compressed with gzip, bzip2, xz or zstandard; which of them is seen from the
-//! content, never from the name (`judge`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
+//! content, never from the name (`detect`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
 //! cut into its elements, one a line (`elements`); of a container whole blocks are expanded (`blocks`). So an
 //! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
@@ -14,6 +14,7 @@
 
 mod blocks;
 mod buffer_pool;
+mod detect;
 mod elements;
 mod encoding;
 mod fingerprint;
@@ -22,7 +23,6 @@ mod import_progress;
 mod import_state;
 mod index;
 mod input;
-mod judge;
 mod lines;
 mod list;
 mod plan;

@@ -16,9 +16,9 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::detect::FileLayout;
 use super::fingerprint::{Fingerprint, Whole};
 use super::import_state::{FileRecord, Mark};
-use super::judge::Layout;
 
 /// The format that this program writes. It reads those before, and refuses newer ones: it can't know what they mean.
 const VERSION: u32 = 2;
@@ -34,7 +34,7 @@ const END: &[u8] = b"]";
 #[serde(deny_unknown_fields)]
 struct Line {
     path: String,
-    layout: Layout,
+    layout: FileLayout,
     position: u64,
     finished: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,7 +198,7 @@ fn old_records(bytes: &[u8]) -> Result<Vec<FileRecord>, serde_json::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct OldRecord {
-        layout: Layout,
+        layout: FileLayout,
         position: u64,
         finished: bool,
         fingerprint: OldFingerprint,
@@ -235,7 +235,8 @@ mod tests {
         let whole = whole.then(|| Whole { hash: 0x1234, beginnings: "0f3a".into() });
         let fingerprint = Fingerprint { end: position, head: 7, tail: 4_000_000_000, whole };
         let container = position.saturating_sub(50);
-        let mark = Mark { layout: Layout::Lines, position, finished: position > 50, container, fingerprint };
+        let mark =
+            Mark { layout: FileLayout::Lines, position, finished: position > 50, container, fingerprint };
         FileRecord { path: path.to_owned(), mark, changed: whole_time(position), settled_at: 1_795_341_600 }
     }
 

@@ -11,9 +11,9 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use super::OpenError;
+use super::detect::FileLayout;
 use super::encoding::{decode, encode};
 use super::fingerprint::Fingerprint;
-use super::judge::Layout;
 
 const NAME: &str = "imports.json";
 
@@ -21,7 +21,7 @@ const NAME: &str = "imports.json";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// How it was read: judged once, so that a file that grows is not read another way.
-    pub(super) layout: Layout,
+    pub(super) layout: FileLayout,
     /// How many bytes of its uncompressed content are settled.
     pub(super) position: u64,
     /// Whether that is all of it.
@@ -36,7 +36,7 @@ impl Mark {
     /// How many bytes on disk need not be read to go on from here.
     pub(super) fn bytes_skipped(&self) -> u64 {
         // Compressed content is read again up to the position, and so is a document.
-        if self.layout != Layout::Document && self.position == self.fingerprint.end {
+        if self.layout != FileLayout::Document && self.position == self.fingerprint.end {
             self.position
         } else {
             0
@@ -231,7 +231,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[7; 100], 0).unwrap();
         let fingerprint = Fingerprinter::default().take(&file, position, &[]).unwrap();
-        let mark = Mark { layout: Layout::Document, position, finished, container: 0, fingerprint };
+        let mark = Mark { layout: FileLayout::Document, position, finished, container: 0, fingerprint };
         FileRecord { path: path.to_owned(), mark, changed: None, settled_at }
     }
 

@@ -199,8 +199,8 @@ fn key(beginnings: &str) -> u128 {
 mod tests {
     use std::time::Instant;
 
+    use super::super::detect::FileLayout;
     use super::super::import_state::Mark;
-    use super::super::judge::Layout;
     use super::*;
 
     fn file(content: &[u8]) -> File {
@@ -212,7 +212,7 @@ mod tests {
     fn record(path: &str, content: &[u8]) -> FileRecord {
         let fingerprint = Fingerprinter::default().take(&file(content), content.len() as u64, &[]).unwrap();
         let position = fingerprint.end;
-        let mark = Mark { layout: Layout::Lines, position, finished: true, container: 0, fingerprint };
+        let mark = Mark { layout: FileLayout::Lines, position, finished: true, container: 0, fingerprint };
         FileRecord { path: path.to_owned(), mark, changed: None, settled_at: 0 }
     }
 

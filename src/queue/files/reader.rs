@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 use super::Limits;
 use super::blocks::Blocks;
 use super::buffer_pool::BufferPool;
+use super::detect::{FileLayout, detect};
 use super::elements::Splitter;
 use super::fingerprint::Fingerprinter;
 use super::import_progress::ImportProgress;
 use super::import_state::Mark;
 use super::input::Input;
-use super::judge::{Layout, judge};
 use super::lines::Lines;
 use super::list::Kind;
 use super::plan::{Planned, Seen, Sight, Start};
@@ -153,9 +153,9 @@ fn read_file(
     let start = found.as_ref().or(planned.start.as_ref());
     let mut reading = Reading::open(index, planned, start, progress, limits)?;
     let read = match reading.layout {
-        Layout::Lines => reading.lines(pool, limits, outbox),
-        Layout::Document => reading.document(start, limits, outbox),
-        Layout::Avro => reading.blocks(planned, start, limits, outbox),
+        FileLayout::Lines => reading.lines(pool, limits, outbox),
+        FileLayout::Document => reading.document(start, limits, outbox),
+        FileLayout::Avro => reading.blocks(planned, start, limits, outbox),
     };
     let mark =
         read.and_then(|()| reading.finish(&planned.found.path, outbox)).map_err(|stop| match stop {
@@ -174,7 +174,7 @@ struct Reading {
     /// None for streams, which are not remembered.
     file: Option<(Arc<File>, Fingerprinter)>,
     input: Input,
-    layout: Layout,
+    layout: FileLayout,
     /// Of Avro, where the container begins that is being read.
     container: u64,
 }
@@ -202,13 +202,13 @@ impl Reading {
         let layout = match (start, &file) {
             (Some(start), Some(file)) => {
                 prints = start.go_on(file)?;
-                if start.mark.layout == Layout::Lines {
+                if start.mark.layout == FileLayout::Lines {
                     input.skip_to(start.mark.position, file)?;
                 }
                 start.mark.layout
             }
-            _ if input.is_avro() => Layout::Avro,
-            _ => judge(&mut input, limits.look_ahead_bytes),
+            _ if input.is_avro() => FileLayout::Avro,
+            _ => detect(&mut input, limits.look_ahead_bytes),
         };
         let file = file.map(|file| (file, prints));
         Ok(Self { index, file, input, layout, container: 0 })
@@ -302,7 +302,7 @@ impl Reading {
     fn mark(&mut self, position: u64, body: &[u8], finished: bool) -> io::Result<Option<Mark>> {
         let Some((file, prints)) = &mut self.file else { return Ok(None) };
         // Only an uncompressed body of lines stands in the file as it is.
-        let is_verbatim = self.layout == Layout::Lines && !self.input.is_compressed();
+        let is_verbatim = self.layout == FileLayout::Lines && !self.input.is_compressed();
         let tail = if is_verbatim { body } else { &[] };
         let fingerprint = prints.take(file, self.input.file_position(position), tail)?;
         Ok(Some(Mark { layout: self.layout, position, finished, container: self.container, fingerprint }))
