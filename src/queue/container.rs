@@ -30,7 +30,7 @@ const ENTRIES_MAX: u64 = 100;
 
 /// Why nothing of a container can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ContainerRefusal {
     /// Its codec is not built in.
     #[error(
         "it is an Avro container with the codec {0:?}, which is not supported; write it with null, deflate, \
@@ -59,21 +59,21 @@ impl Header {
     ///
     /// # Errors
     /// When it is damaged, too long, or names a codec that is not supported.
-    pub fn read(bytes: &[u8]) -> Result<Option<Self>, Refusal> {
+    pub fn read(bytes: &[u8]) -> Result<Option<Self>, ContainerRefusal> {
         let mut wire = Wire { bytes, pos: 0 };
         match wire.header(u64::MAX) {
             Err(Stop::More) if bytes.len() >= HEADER_BYTES_MAX => {
-                Err(Refusal::Header("longer than any schema"))
+                Err(ContainerRefusal::Header("longer than any schema"))
             }
             Err(Stop::More) => Ok(None),
-            Err(Stop::Wrong) => Err(Refusal::Header("not a map of metadata")),
+            Err(Stop::Wrong) => Err(ContainerRefusal::Header("not a map of metadata")),
             Ok((schema, codec, marker)) => Ok(Some(Self {
                 schema: Arc::new(WriterSchema::new(
-                    std::str::from_utf8(schema.ok_or(Refusal::Header("no schema"))?)
-                        .map_err(|_| Refusal::Header("a schema that is not UTF-8"))?,
+                    std::str::from_utf8(schema.ok_or(ContainerRefusal::Header("no schema"))?)
+                        .map_err(|_| ContainerRefusal::Header("a schema that is not UTF-8"))?,
                 )),
                 codec: Codec::named(codec.unwrap_or(b"null")).ok_or_else(|| {
-                    Refusal::Codec(String::from_utf8_lossy(codec.unwrap_or_default()).into())
+                    ContainerRefusal::Codec(String::from_utf8_lossy(codec.unwrap_or_default()).into())
                 })?,
                 bytes: wire.pos,
                 marker,
@@ -164,12 +164,12 @@ pub struct BlockReader {
     header: Option<Header>,
     expander: Expander,
     /// The damage that is being passed over.
-    damage: Option<Damage>,
+    damage: Option<DamagedBlocks>,
 }
 
 /// What a [`BlockReader`] has taken.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum BlockStep {
     /// At most some damage, whose end is not there yet: it takes more bytes.
     Nothing,
     /// The header of a container.
@@ -177,12 +177,12 @@ pub enum Taken {
     /// A block, whose datums are to be read like this.
     Block(Framing),
     /// The rest of some damage.
-    Damage(Damage),
+    Damage(DamagedBlocks),
 }
 
 /// What is lost in one place.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Damage {
+pub struct DamagedBlocks {
     /// At least one, and no more than can be in there.
     pub events: u64,
     /// How many bytes it takes.
@@ -203,13 +203,13 @@ impl BlockReader {
         whole: bool,
         bytes_max: usize,
         body: &mut Vec<u8>,
-    ) -> Result<(usize, Taken), Refusal> {
+    ) -> Result<(usize, BlockStep), ContainerRefusal> {
         let Some(header) = &self.header else { return self.begin(bytes, whole) };
         if let Some(damage) = self.damage.take() {
             return Ok(self.pass(damage, bytes, whole));
         }
         if bytes.is_empty() {
-            return Ok((0, Taken::Nothing));
+            return Ok((0, BlockStep::Nothing));
         }
         // As a block it would have less than no datums.
         if may_be_container(bytes) {
@@ -217,15 +217,15 @@ impl BlockReader {
         }
         let block = match header.block(bytes, whole) {
             Ok(block) => block,
-            Err(Stop::More) if !whole => return Ok((0, Taken::Nothing)),
+            Err(Stop::More) if !whole => return Ok((0, BlockStep::Nothing)),
             Err(_) => {
                 let (events, problem) = (plausible_count(bytes), "no whole block".to_owned());
-                return Ok(self.pass(Damage { events, bytes: 0, problem }, bytes, whole));
+                return Ok(self.pass(DamagedBlocks { events, bytes: 0, problem }, bytes, whole));
             }
         };
         let taken = match self.expander.expand(header.codec, block.stored, bytes_max, body) {
-            Ok(expanded) => Taken::Block(header.framing(block.count, expanded)),
-            Err(error) => Taken::Damage(Damage {
+            Ok(expanded) => BlockStep::Block(header.framing(block.count, expanded)),
+            Err(error) => BlockStep::Damage(DamagedBlocks {
                 events: plausible(block.count, block.stored.len()),
                 bytes: block.bytes as u64,
                 problem: error.to_string(),
@@ -234,9 +234,13 @@ impl BlockReader {
         Ok((block.bytes, taken))
     }
 
-    fn begin(&mut self, bytes: &[u8], whole: bool) -> Result<(usize, Taken), Refusal> {
+    fn begin(&mut self, bytes: &[u8], whole: bool) -> Result<(usize, BlockStep), ContainerRefusal> {
         let Some(mut header) = Header::read(bytes)? else {
-            return if whole { Err(Refusal::Header("cut off")) } else { Ok((0, Taken::Nothing)) };
+            return if whole {
+                Err(ContainerRefusal::Header("cut off"))
+            } else {
+                Ok((0, BlockStep::Nothing))
+            };
         };
         if let Some(before) = &self.header
             && before.schema == header.schema
@@ -246,19 +250,19 @@ impl BlockReader {
         }
         let taken = header.bytes;
         self.header = Some(header);
-        Ok((taken, Taken::Header))
+        Ok((taken, BlockStep::Header))
     }
 
-    fn pass(&mut self, mut damage: Damage, bytes: &[u8], whole: bool) -> (usize, Taken) {
+    fn pass(&mut self, mut damage: DamagedBlocks, bytes: &[u8], whole: bool) -> (usize, BlockStep) {
         let end = self.header.as_ref().map_or(Err(0), |header| header.damage(bytes, whole));
         let (Ok(taken) | Err(taken)) = end;
         damage.bytes += taken as u64;
         if end.is_err() && !whole {
             self.damage = Some(damage);
-            return (taken, Taken::Nothing);
+            return (taken, BlockStep::Nothing);
         }
         damage.events = damage.events.clamp(1, damage.bytes.max(1));
-        (taken, Taken::Damage(damage))
+        (taken, BlockStep::Damage(damage))
     }
 }
 
@@ -267,7 +271,7 @@ impl BlockReader {
 ///
 /// # Errors
 /// When one of them can't be read. What stands before it has been appended then, and nothing behind it.
-pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Result<(), Refusal> {
+pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Result<(), ContainerRefusal> {
     let mut reader = BlockReader::default();
     let (start, mut rest) = (body.len(), message);
     loop {
@@ -275,10 +279,10 @@ pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Resul
         let (bytes, taken) = reader.take(rest, true, room, body)?;
         rest = &rest[bytes..];
         let framing = match taken {
-            Taken::Nothing => return Ok(()),
-            Taken::Header => continue,
-            Taken::Block(framing) => framing,
-            Taken::Damage(damage) => Framing::Unreadable(damage.events),
+            BlockStep::Nothing => return Ok(()),
+            BlockStep::Header => continue,
+            BlockStep::Block(framing) => framing,
+            BlockStep::Damage(damage) => Framing::Unreadable(damage.events),
         };
         parts.push(Part { end: body.len(), framing });
     }
@@ -456,7 +460,7 @@ pub(super) mod tests {
         }
     }
 
-    fn split_whole(message: &[u8]) -> Result<(Vec<u8>, Framing), Refusal> {
+    fn split_whole(message: &[u8]) -> Result<(Vec<u8>, Framing), ContainerRefusal> {
         let (mut body, mut parts) = (Vec::new(), Vec::new());
         split(message, &mut body, &mut parts)?;
         Ok((body, Framing::Parts(parts.into())))
@@ -540,7 +544,7 @@ pub(super) mod tests {
         }
         let whole = made(&[schema], &[]);
         for cut in 0..whole.len() {
-            assert_eq!(split_whole(&whole[..cut]).err(), Some(Refusal::Header("cut off")));
+            assert_eq!(split_whole(&whole[..cut]).err(), Some(ContainerRefusal::Header("cut off")));
         }
     }
 

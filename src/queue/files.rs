@@ -40,9 +40,9 @@ pub use self::import_progress::ImportProgress;
 pub use self::report::FileReport;
 
 use self::import_state::{FileRecord, Id, ImportState, Mark, StateWriter};
-use self::list::{Found, Kind};
+use self::list::{FileKind, ListedFile};
 use self::plan::{Planned, Planner};
-use self::reader::{Chunk, Cut, Handed};
+use self::reader::{Chunk, Cut, ReaderOutput};
 use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// What is imported, and where it is remembered.
@@ -58,7 +58,7 @@ pub struct Settings {
 
 /// Why an import does not start. Nothing has been handed out then.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum ImportError {
     /// A file can't be imported.
     #[error("cannot import {path}: {problem}", path = path.display())]
     File {
@@ -117,7 +117,10 @@ const LIMITS: Limits = Limits {
 /// # Errors
 /// When one of the files can't be imported, or the memory can't be read and written: nothing is imported
 /// then, rather than half of it.
-pub fn open(settings: &Settings, now_unix_seconds: u64) -> Result<(FilesQueue, Vec<FileReport>), OpenError> {
+pub fn open(
+    settings: &Settings,
+    now_unix_seconds: u64,
+) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {
     open_within(settings, now_unix_seconds, LIMITS)
 }
 
@@ -125,7 +128,7 @@ fn open_within(
     settings: &Settings,
     now_unix_seconds: u64,
     limits: Limits,
-) -> Result<(FilesQueue, Vec<FileReport>), OpenError> {
+) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {
     let (found, reports) = list::list(&settings.files, limits.files_max)?;
     let memory = settings.memory.as_deref().map(ImportState::load).transpose()?;
     let repeats = memory.is_none() || settings.again;
@@ -136,7 +139,7 @@ fn open_within(
         let is_listed = found.is_listed;
         match planner.plan(found) {
             Ok(file) => files.extend(file),
-            Err(OpenError::File { path, problem }) if is_listed => {
+            Err(ImportError::File { path, problem }) if is_listed => {
                 planner.reports.push(FileReport::LeftOut { path, problem });
             }
             Err(error) => return Err(error),
@@ -153,26 +156,26 @@ fn open_within(
     let progress = Arc::new(ImportProgress::new(files.len() as u64, bytes_total));
     let files: Arc<[Planned]> = files.into();
     let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits, repeats)
-        .map_err(OpenError::Thread)?;
+        .map_err(ImportError::Thread)?;
     let memory = memory.map(|memory| Ok((Arc::new(memory), StateWriter::start()?)));
-    let memory = memory.transpose().map_err(OpenError::Thread)?;
+    let memory = memory.transpose().map_err(ImportError::Thread)?;
     let mut queue = FilesQueue::new(files, handed, memory, progress, now_unix_seconds);
     let left_out = reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. }));
     queue.left_out = left_out.map(ToString::to_string).collect();
     Ok((queue, reports))
 }
 
-fn key(found: &Found) -> Option<&str> {
+fn key(found: &ListedFile) -> Option<&str> {
     match &found.kind {
-        Kind::Regular { key } => Some(key),
-        Kind::Stream | Kind::StandardInput => None,
+        FileKind::Regular { key } => Some(key),
+        FileKind::Stream | FileKind::StandardInput => None,
     }
 }
 
 /// The files of one import, as a queue.
 pub struct FilesQueue {
     files: Arc<[Planned]>,
-    handed: mpsc::Receiver<Handed>,
+    handed: mpsc::Receiver<ReaderOutput>,
     /// Why files of directories were left out: told again at the end, which is a failure then.
     left_out: Vec<String>,
     /// How the files ended, once they have.
@@ -194,7 +197,7 @@ pub struct FilesQueue {
 impl FilesQueue {
     fn new(
         files: Arc<[Planned]>,
-        handed: mpsc::Receiver<Handed>,
+        handed: mpsc::Receiver<ReaderOutput>,
         memory: Option<(Arc<ImportState>, StateWriter)>,
         progress: Arc<ImportProgress>,
         opened_at: u64,
@@ -277,17 +280,17 @@ impl Queue for FilesQueue {
     async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
         while self.ended.is_none() {
             match self.handed.recv().await {
-                Some(Handed::Chunk(chunk)) => return Ok(Some(self.deliver(chunk))),
-                Some(Handed::Reported(report, passed)) => self.report(&report, passed),
-                Some(Handed::LeftOut(problem)) => {
+                Some(ReaderOutput::Chunk(chunk)) => return Ok(Some(self.deliver(chunk))),
+                Some(ReaderOutput::Reported(report, passed)) => self.report(&report, passed),
+                Some(ReaderOutput::LeftOut(problem)) => {
                     tracing::error!(
                         problem,
                         "a file of an imported directory is left out; the others are read"
                     );
                     self.left_out.push(problem);
                 }
-                Some(Handed::End) => self.ended = Some(self.left_out()),
-                Some(Handed::Failed(problem)) => self.ended = Some(Err(problem)),
+                Some(ReaderOutput::End) => self.ended = Some(self.left_out()),
+                Some(ReaderOutput::Failed(problem)) => self.ended = Some(Err(problem)),
                 None => {
                     self.ended = Some(Err("the thread that reads the files ended unexpectedly".to_owned()));
                 }
@@ -735,16 +738,16 @@ mod tests {
         let place = Place::new();
         let good = place.write("good", lines(0..9));
         place.write("memory/imports.json", "{}");
-        assert!(matches!(open(&place.settings(&[&good]), NOW), Err(OpenError::State { .. })));
+        assert!(matches!(open(&place.settings(&[&good]), NOW), Err(ImportError::State { .. })));
         let settings = Settings { memory: Some(good.clone()), ..place.settings(&[&good]) };
-        assert!(matches!(open(&settings, NOW), Err(OpenError::State { .. })));
+        assert!(matches!(open(&settings, NOW), Err(ImportError::State { .. })));
         fs::remove_file(place.0.path().join("memory/imports.json")).unwrap();
         fs::create_dir(place.0.path().join("memory/imports.json.new")).unwrap();
         let error = open(&place.settings(&[&good]), NOW).err().unwrap().to_string();
         assert!(error.contains("cannot write"), "{error}");
         let limits = Limits { files_max: 0, ..LIMITS };
         let error = open_within(&place.settings(&[&good]), NOW, limits).err().unwrap();
-        assert!(matches!(error, OpenError::TooManyFiles { files_max: 0 }));
+        assert!(matches!(error, ImportError::TooManyFiles { files_max: 0 }));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::input::Input;
 use super::reader::Cut;
-use crate::queue::container::{BLOCK_BYTES_MAX, BlockReader, Damage, Taken};
+use crate::queue::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks};
 use crate::queue::{Framing, Part};
 
 /// How much is read at once.
@@ -127,10 +127,10 @@ impl Blocks {
         let before = self.position;
         self.advance(bytes);
         match taken {
-            Taken::Nothing => return self.fill(input),
-            Taken::Header => self.container = before,
-            Taken::Block(framing) => self.push(framing),
-            Taken::Damage(damage) => self.lose(&damage),
+            BlockStep::Nothing => return self.fill(input),
+            BlockStep::Header => self.container = before,
+            BlockStep::Block(framing) => self.push(framing),
+            BlockStep::Damage(damage) => self.lose(&damage),
         }
         Ok(true)
     }
@@ -195,7 +195,7 @@ impl Blocks {
     }
 
     /// Books what is lost in the damage that ends here. Only the first damage of a file is told at once.
-    fn lose(&mut self, Damage { events, bytes, problem }: &Damage) {
+    fn lose(&mut self, DamagedBlocks { events, bytes, problem }: &DamagedBlocks) {
         self.push(Framing::Unreadable(*events));
         self.times_damaged += 1;
         self.events_lost += events;

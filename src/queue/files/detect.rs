@@ -10,7 +10,7 @@
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::elements::Splitter;
+use super::elements::ElementSplitter;
 use super::input::Input;
 
 /// How the events stand in content.
@@ -55,7 +55,7 @@ fn detect_start(start: &[u8], whole: bool) -> FileLayout {
             _ => {}
         }
     }
-    let mut splitter = Splitter::new(0, 0, start.len());
+    let mut splitter = ElementSplitter::new(0, 0, start.len());
     splitter.push(start);
     if whole {
         splitter.finish();

@@ -28,7 +28,7 @@ const LEVELS_KNOWN: u64 = u128::BITS as u64;
 
 /// The state between two bytes of a document.
 #[derive(Debug, Default)]
-pub(super) struct Splitter {
+pub(super) struct ElementSplitter {
     container: Container,
     /// The element that is being read; None between two of them.
     element: Option<Element>,
@@ -101,7 +101,7 @@ enum Stop {
     Events,
 }
 
-impl Splitter {
+impl ElementSplitter {
     /// Starts at the beginning of a document, which has this `position` in its content. Elements that end at or
     /// before `settled` are left out.
     pub(super) fn new(position: u64, settled: u64, element_bytes_max: usize) -> Self {
@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     fn split_within(text: &[u8], step: usize, settled: u64, element_bytes_max: usize) -> Vec<Cut> {
-        let mut splitter = Splitter::new(0, settled, element_bytes_max);
+        let mut splitter = ElementSplitter::new(0, settled, element_bytes_max);
         let mut all = Vec::new();
         for bytes in text.chunks(step) {
             splitter.push(bytes);
@@ -511,7 +511,7 @@ mod tests {
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
         let text = format!("[1,{long},2]{long}{{\"pad\":\"{}\",\"events\":[3]}}4", "x".repeat(100));
         for step in [1, 7, 1000] {
-            let mut splitter = Splitter::new(0, 0, 50);
+            let mut splitter = ElementSplitter::new(0, 0, 50);
             for bytes in text.as_bytes().chunks(step) {
                 splitter.push(bytes);
                 assert!(splitter.out.len() - splitter.waiting() <= 50);
@@ -524,7 +524,7 @@ mod tests {
 
     #[test]
     fn nesting_of_any_depth_costs_no_memory() {
-        let mut splitter = Splitter::new(0, 0, 1000);
+        let mut splitter = ElementSplitter::new(0, 0, 1000);
         for _ in 0..1000 {
             splitter.push(&[b'['; 1000]);
         }

@@ -10,7 +10,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::OpenError;
+use super::ImportError;
 use super::detect::FileLayout;
 use super::encoding::{decode, encode};
 use super::fingerprint::Fingerprint;
@@ -75,7 +75,7 @@ impl ImportState {
     ///
     /// # Errors
     /// When it can't be read, is damaged, or was written by a newer version of this program.
-    pub(super) fn load(directory: &Path) -> Result<Self, OpenError> {
+    pub(super) fn load(directory: &Path) -> Result<Self, ImportError> {
         let path = directory.join(NAME);
         let records = match make_directory(directory).and_then(|()| fs::read(&path)) {
             Ok(bytes) => decode(&bytes),
@@ -87,13 +87,13 @@ impl ImportState {
                 let next = records.len() as Id;
                 Ok(Self { path, records: (0..).zip(records).collect(), next, is_unwritten: false })
             }
-            Err(problem) => Err(OpenError::State { path, problem }),
+            Err(problem) => Err(ImportError::State { path, problem }),
         }
     }
 
     /// The error of an import that can't use this memory.
-    pub(super) fn refuse(&self, problem: String) -> OpenError {
-        OpenError::State { path: self.path.clone(), problem }
+    pub(super) fn refuse(&self, problem: String) -> ImportError {
+        ImportError::State { path: self.path.clone(), problem }
     }
 
     pub(super) fn records(&self) -> &BTreeMap<Id, FileRecord> {

@@ -41,7 +41,7 @@ pub(super) enum Counted {
 
 /// What is known of a file.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct Matches {
     /// The record that says most of it.
     pub(super) best: Option<(Id, Counted)>,
     /// All records that the file begins with.
@@ -104,11 +104,11 @@ impl Index {
         file: &File,
         bytes: u64,
         path: &str,
-    ) -> io::Result<Known> {
+    ) -> io::Result<Matches> {
         let candidates = self.candidates(records, file, bytes, path)?;
         let (mut within, beyond): (Vec<_>, Vec<_>) =
             candidates.partition(|(_, record)| record.mark.fingerprint.end <= bytes);
-        let mut known = Known::default();
+        let mut known = Matches::default();
         let mut failed = Ok(());
         within.retain(|(id, record)| {
             let (print, is_here) = (&record.mark.fingerprint, record.path == path);

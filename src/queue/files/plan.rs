@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::blocks::Blocks;
 use super::fingerprint::{Fingerprint, Fingerprinter};
 use super::import_state::{FileRecord, Id, ImportState, Mark};
-use super::index::{Counted, Index, Known};
+use super::index::{Counted, Index, Matches};
 use super::input::Input;
-use super::list::{Found, Kind, unreadable};
-use super::{FileReport, OpenError};
+use super::list::{FileKind, ListedFile, unreadable};
+use super::{FileReport, ImportError};
 
 /// A file that was changed more lately than this may be changed once more within the same tick of its clock.
 const TICK_SECONDS: u64 = 2;
@@ -21,7 +21,7 @@ const TICK_SECONDS: u64 = 2;
 /// A file that is to be read, and from where.
 #[derive(Debug)]
 pub(super) struct Planned {
-    pub(super) found: Found,
+    pub(super) found: ListedFile,
     /// What has been settled of it.
     pub(super) start: Option<Start>,
     /// What it is remembered as; none before something of it is settled.
@@ -94,8 +94,8 @@ impl Planner {
     }
 
     /// Decides from where a file is read; none if it is passed.
-    pub(super) fn plan(&mut self, found: Found) -> Result<Option<Planned>, OpenError> {
-        let Kind::Regular { key } = &found.kind else {
+    pub(super) fn plan(&mut self, found: ListedFile) -> Result<Option<Planned>, ImportError> {
+        let FileKind::Regular { key } = &found.kind else {
             return Ok(Some(Planned { found, start: None, record: None, changed: None, bytes: None }));
         };
         let look = || {
@@ -134,7 +134,7 @@ impl Planner {
             return Ok(None);
         }
         let bytes = metadata.len();
-        let Known { best, all, alike } = self.index.find(memory.records(), file, bytes, key)?;
+        let Matches { best, all, alike } = self.index.find(memory.records(), file, bytes, key)?;
         if self.again {
             for id in all.into_iter().chain(best.map(|(id, _)| id)) {
                 memory.forget(id);
@@ -272,7 +272,7 @@ pub(super) enum Sight {
 
 impl Seen {
     pub(super) fn add(&mut self, planned: &Planned, mark: Mark) {
-        let Kind::Regular { key } = &planned.found.kind else { return };
+        let FileKind::Regular { key } = &planned.found.kind else { return };
         let record = FileRecord { path: key.clone(), mark, changed: None, settled_at: 0 };
         let id = self.records.len() as Id;
         self.index.add(id, &record);
@@ -284,13 +284,13 @@ impl Seen {
     /// # Errors
     /// When the file can't be read.
     pub(super) fn find(&self, planned: &Planned) -> io::Result<Option<Sight>> {
-        let Kind::Regular { key } = &planned.found.kind else { return Ok(None) };
+        let FileKind::Regular { key } = &planned.found.kind else { return Ok(None) };
         if self.records.is_empty() {
             return Ok(None);
         }
         let file = File::open(&planned.found.path)?;
         let metadata = file.metadata()?;
-        let Known { best, .. } = self.index.find(&self.records, &file, metadata.len(), key)?;
+        let Matches { best, .. } = self.index.find(&self.records, &file, metadata.len(), key)?;
         let Some((id, counted)) = best else { return Ok(None) };
         let Some(record) = self.records.get(&id) else { return Ok(None) };
         let settled = planned.start.as_ref().map_or(0, |start| start.mark.fingerprint.end);

@@ -13,13 +13,13 @@ use super::Limits;
 use super::blocks::Blocks;
 use super::buffer_pool::BufferPool;
 use super::detect::{FileLayout, detect};
-use super::elements::Splitter;
+use super::elements::ElementSplitter;
 use super::fingerprint::Fingerprinter;
 use super::import_progress::ImportProgress;
 use super::import_state::Mark;
 use super::input::Input;
 use super::lines::Lines;
-use super::list::Kind;
+use super::list::FileKind;
 use super::plan::{Planned, Seen, Sight, Start};
 use super::report::FileReport;
 use crate::queue::Framing;
@@ -31,7 +31,7 @@ const HANDED_MAX: usize = 2;
 
 /// What the reader hands over.
 #[derive(Debug)]
-pub(super) enum Handed {
+pub(super) enum ReaderOutput {
     Chunk(Chunk),
     /// Something about a file that is read, or is passed with this mark: what it holds has been handed over before.
     Reported(FileReport, Option<(usize, Mark)>),
@@ -97,7 +97,7 @@ pub(super) fn start(
     progress: Arc<ImportProgress>,
     limits: Limits,
     repeats: bool,
-) -> io::Result<mpsc::Receiver<Handed>> {
+) -> io::Result<mpsc::Receiver<ReaderOutput>> {
     let (handed, receiver) = mpsc::channel(HANDED_MAX);
     let mut outbox = Outbox { handed, held: None };
     thread::Builder::new().name("import".to_owned()).spawn(move || {
@@ -118,13 +118,13 @@ pub(super) fn start(
                 ),
             };
             if !planned.found.is_listed {
-                return outbox.close(Handed::Failed(problem));
+                return outbox.close(ReaderOutput::Failed(problem));
             }
-            if outbox.say(Handed::LeftOut(problem)).is_err() {
+            if outbox.say(ReaderOutput::LeftOut(problem)).is_err() {
                 return;
             }
         }
-        outbox.close(Handed::End);
+        outbox.close(ReaderOutput::End);
     })?;
     Ok(receiver)
 }
@@ -142,10 +142,10 @@ fn read_file(
     let found = match sight {
         Some(Sight::Passed(report, mark)) => {
             progress.add_bytes(usize::try_from(planned.bytes.unwrap_or_default()).unwrap_or(usize::MAX));
-            return outbox.say(Handed::Reported(report, mark.map(|mark| (index, mark))));
+            return outbox.say(ReaderOutput::Reported(report, mark.map(|mark| (index, mark))));
         }
         Some(Sight::From(report, start)) => {
-            outbox.say(Handed::Reported(report, None))?;
+            outbox.say(ReaderOutput::Reported(report, None))?;
             Some(start)
         }
         None => None,
@@ -190,9 +190,9 @@ impl Reading {
     ) -> io::Result<Self> {
         let path = &planned.found.path;
         let (reader, file): (super::input::Reader, _) = match planned.found.kind {
-            Kind::StandardInput => (Box::new(io::stdin()), None),
-            Kind::Stream => (Box::new(File::open(path)?), None),
-            Kind::Regular { .. } => {
+            FileKind::StandardInput => (Box::new(io::stdin()), None),
+            FileKind::Stream => (Box::new(File::open(path)?), None),
+            FileKind::Regular { .. } => {
                 let file = Arc::new(File::open(path)?);
                 (Box::new(Arc::clone(&file)), Some(file))
             }
@@ -255,7 +255,7 @@ impl Reading {
 
     fn document(&mut self, start: Option<&Start>, limits: Limits, outbox: &mut Outbox) -> Result<(), Stop> {
         let settled = start.map_or(0, |start| start.mark.position);
-        let mut splitter = Splitter::new(self.input.position(), settled, limits.event_bytes_max);
+        let mut splitter = ElementSplitter::new(self.input.position(), settled, limits.event_bytes_max);
         let mut buffer = vec![0; limits.chunk_bytes];
         loop {
             let read = self.input.read(&mut buffer);
@@ -312,7 +312,7 @@ impl Reading {
 /// The way to the queue. A chunk of a file that is remembered waits until the next one, or the end of its
 /// file, is known.
 struct Outbox {
-    handed: mpsc::Sender<Handed>,
+    handed: mpsc::Sender<ReaderOutput>,
     held: Option<Chunk>,
 }
 
@@ -331,17 +331,17 @@ impl Outbox {
     }
 
     fn send(&self, chunk: Chunk) -> Result<(), Stop> {
-        self.handed.blocking_send(Handed::Chunk(chunk)).map_err(|_| Stop::Closed)
+        self.handed.blocking_send(ReaderOutput::Chunk(chunk)).map_err(|_| Stop::Closed)
     }
 
     /// Says something about a file, after what was read before.
-    fn say(&mut self, handed: Handed) -> Result<(), Stop> {
+    fn say(&mut self, handed: ReaderOutput) -> Result<(), Stop> {
         self.put_held()?;
         self.handed.blocking_send(handed).map_err(|_| Stop::Closed)
     }
 
     /// Says the last word, after what is still held. It does not matter if nobody listens any more.
-    fn close(mut self, last: Handed) {
+    fn close(mut self, last: ReaderOutput) {
         drop(self.say(last));
     }
 }
