@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 pub mod container;
 pub mod embedded;
+mod event_type;
 pub mod files;
 pub mod kafka;
 

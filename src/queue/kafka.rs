@@ -50,13 +50,12 @@ mod token;
 mod watermarks;
 
 #[cfg(feature = "kafka")]
-pub use self::consumer::{KafkaQueue, open};
-#[cfg(feature = "kafka")]
-pub use self::health::Watch;
-#[cfg(feature = "kafka")]
-pub use self::schemas::RegistrySetupError;
-#[cfg(feature = "kafka")]
-pub use self::setup::{KafkaOpenError, check};
+pub use self::{
+    consumer::{KafkaQueue, open},
+    health::Watch,
+    schemas::RegistrySetupError,
+    setup::{KafkaOpenError, check},
+};
 
 /// How a Kafka broker is reached, and as whom. `Debug` shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

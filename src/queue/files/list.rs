@@ -6,15 +6,13 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::Origin;
 use super::{FileReport, ImportError};
+use crate::queue::Origin;
+use crate::queue::event_type::event_type_in;
 
 /// What the path of a file begins a component with to say which events are in it: the layout of Braze's
 /// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.
 const EVENT_TYPE: &str = "event_type=";
-
-/// What every event type of Braze's users begins with.
-const EVENT_TYPE_ROOT: &str = "users.";
 
 /// One thing to import.
 #[derive(Debug)]
@@ -183,27 +181,6 @@ fn event_type(path: &Path) -> Option<Box<str>> {
         _ => None,
     });
     named.or_else(|| event_type_in(path.file_name()?.to_str()?).map(Into::into))
-}
-
-/// The event type in a file's name, which may have something before and behind it (`users.messages.email.Send.json`,
-/// `export-users.messages.email.Send-0001.avro`): from `users.` to the end of the first word with a capital, as all of
-/// Braze's types end.
-fn event_type_in(name: &str) -> Option<&str> {
-    let is_start = |at: &usize| !name[..*at].ends_with(|before: char| before.is_ascii_alphanumeric());
-    let start = name.match_indices(EVENT_TYPE_ROOT).map(|(at, _)| at).find(is_start)?;
-    let name = &name[start..];
-    let mut end = 0;
-    for word in name.split_inclusive('.') {
-        let letters = word.bytes().take_while(u8::is_ascii_alphanumeric).count();
-        if word.starts_with(|first: char| first.is_ascii_uppercase()) {
-            return Some(&name[..end + letters]);
-        }
-        if letters == 0 || letters + 1 != word.len() {
-            return None;
-        }
-        end += word.len();
-    }
-    None
 }
 
 #[cfg(test)]
