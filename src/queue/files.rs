@@ -4,7 +4,8 @@
 //! Avro object containers, any of it compressed with gzip, bzip2, xz or zstandard; which of them is seen from the
 //! content, never from the name (`detect`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
 //! cut into its elements, one a line (`elements`); of a container whole blocks are expanded (`blocks`). So an
-//! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a few chunks.
+//! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a
+//! few chunks.
 //!
 //! How far the settled flushes have come is kept in `imports.json` (`import_state`, `encoding`): for each file the position
 //! in its content, and a `fingerprint` of what lies before it. By that a file is known (`index`, `plan`), its path is
@@ -112,10 +113,10 @@ const LIMITS: Limits = Limits {
 
 /// Looks at every file, decides from where it is to be counted, and starts to read.
 ///
-/// `now_unix_seconds` is the present time, for the dates in the memory.
+/// `now_unix_seconds` is the present time, for the dates in it.
 ///
 /// # Errors
-/// When one of the files can't be imported, or the memory can't be read and written: nothing is imported
+/// When one of the files can't be imported, or what is remembered can't be read and written: nothing is imported
 /// then, rather than half of it.
 pub fn open(
     settings: &Settings,
@@ -130,9 +131,9 @@ fn open_within(
     limits: Limits,
 ) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {
     let (found, reports) = list::list(&settings.files, limits.files_max)?;
-    let memory = settings.memory.as_deref().map(ImportState::load).transpose()?;
-    let repeats = memory.is_none() || settings.again;
-    let mut planner = Planner::new(memory, settings.again, now_unix_seconds);
+    let state = settings.memory.as_deref().map(ImportState::load).transpose()?;
+    let repeats = state.is_none() || settings.again;
+    let mut planner = Planner::new(state, settings.again, now_unix_seconds);
     planner.reports = reports;
     let mut files = Vec::new();
     for found in found {
@@ -145,21 +146,21 @@ fn open_within(
             Err(error) => return Err(error),
         }
     }
-    let (mut memory, reports) = planner.finish(limits.files_max);
-    if let Some(memory) = &mut memory
-        && (memory.take_unwritten() || !files.is_empty())
+    let (mut state, reports) = planner.finish(limits.files_max);
+    if let Some(state) = &mut state
+        && (state.take_unwritten() || !files.is_empty())
     {
-        // That the memory can be written is better known before anything is counted.
-        memory.write().map_err(|problem| memory.refuse(problem))?;
+        // That the state can be written is better known before anything is counted.
+        state.write().map_err(|problem| state.refuse(problem))?;
     }
     let bytes_total = files.iter().map(|planned| planned.bytes).sum();
     let progress = Arc::new(ImportProgress::new(files.len() as u64, bytes_total));
     let files: Arc<[Planned]> = files.into();
     let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits, repeats)
         .map_err(ImportError::Thread)?;
-    let memory = memory.map(|memory| Ok((Arc::new(memory), StateWriter::start()?)));
-    let memory = memory.transpose().map_err(ImportError::Thread)?;
-    let mut queue = FilesQueue::new(files, handed, memory, progress, now_unix_seconds);
+    let state = state.map(|state| Ok((Arc::new(state), StateWriter::start()?)));
+    let state = state.transpose().map_err(ImportError::Thread)?;
+    let mut queue = FilesQueue::new(files, handed, state, progress, now_unix_seconds);
     let left_out = reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. }));
     queue.left_out = left_out.map(ToString::to_string).collect();
     Ok((queue, reports))
@@ -184,10 +185,10 @@ pub struct FilesQueue {
     receipt: u64,
     /// Of what has been handed out and is not settled, with the receipts.
     marks: VecDeque<(Receipt, usize, Mark)>,
-    memory: Option<(Arc<ImportState>, StateWriter)>,
+    state: Option<(Arc<ImportState>, StateWriter)>,
     /// What the files are remembered as; none before something of one is settled.
     records: Vec<Option<Id>>,
-    /// Whether the memory says more than the disk.
+    /// Whether the state says more than the disk.
     is_unwritten: bool,
     progress: Arc<ImportProgress>,
     opened: Instant,
@@ -198,7 +199,7 @@ impl FilesQueue {
     fn new(
         files: Arc<[Planned]>,
         handed: mpsc::Receiver<ReaderOutput>,
-        memory: Option<(Arc<ImportState>, StateWriter)>,
+        state: Option<(Arc<ImportState>, StateWriter)>,
         progress: Arc<ImportProgress>,
         opened_at: u64,
     ) -> Self {
@@ -210,7 +211,7 @@ impl FilesQueue {
             ended: None,
             receipt: 0,
             marks: VecDeque::new(),
-            memory,
+            state,
             is_unwritten: false,
             progress,
             opened: Instant::now(),
@@ -248,21 +249,21 @@ impl FilesQueue {
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
-    /// Moves what is settled from the marks to the memory.
+    /// Moves what is settled from the marks to the state.
     fn settle(&mut self, receipt: Receipt) {
         let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
         let settled_at = self.opened_at + self.opened.elapsed().as_secs();
         let mut marks = self.marks.drain(..settled).peekable();
-        let Some((memory, _)) = &mut self.memory else { return };
+        let Some((state, _)) = &mut self.state else { return };
         while let Some((_, file, mark)) = marks.next() {
             let is_last_of_file = marks.peek().is_none_or(|(_, next, _)| *next != file);
             let planned = &self.files[file];
             if let (true, Some(key)) = (is_last_of_file, key(&planned.found)) {
                 let record = FileRecord { path: key.to_owned(), mark, changed: planned.changed, settled_at };
-                let memory = Arc::make_mut(memory);
+                let state = Arc::make_mut(state);
                 match self.records[file] {
-                    Some(id) => memory.set(id, record),
-                    None => self.records[file] = Some(memory.add(record)),
+                    Some(id) => state.set(id, record),
+                    None => self.records[file] = Some(state.add(record)),
                 }
                 self.is_unwritten = true;
             }
@@ -304,7 +305,7 @@ impl Queue for FilesQueue {
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
         self.settle(receipt);
-        let Some((memory, writer)) = &mut self.memory else { return Ok(()) };
+        let Some((state, writer)) = &mut self.state else { return Ok(()) };
         // Two writes at once could put the older one in place last.
         let before = writer.wait().await;
         // What failed is written with the next acknowledgement, if there is one.
@@ -313,7 +314,7 @@ impl Queue for FilesQueue {
         if !self.is_unwritten {
             return Ok(());
         }
-        writer.begin(Arc::clone(memory));
+        writer.begin(Arc::clone(state));
         self.is_unwritten = false;
         let written = writer.wait().await;
         self.is_unwritten = written.is_err();
@@ -769,8 +770,8 @@ mod tests {
         drop(writer);
         assert!(rest(&mut queue).await.is_empty());
         assert_eq!(queue.progress().bytes_total(), None);
-        let memory = fs::read_to_string(place.0.path().join("memory/imports.json")).unwrap();
-        assert_eq!(memory, "{\"version\":2,\"files\":[\n],\"check\":\"d2a71394\"}");
+        let state = fs::read_to_string(place.0.path().join("memory/imports.json")).unwrap();
+        assert_eq!(state, "{\"version\":2,\"files\":[\n],\"check\":\"d2a71394\"}");
     }
 
     #[tokio::test]
@@ -849,16 +850,16 @@ mod tests {
         let file = place.write("a", lines(0..9));
         let (mut queue, _) = place.open(&[&file], LIMITS);
         let all = rest(&mut queue).await;
-        let memory = place.0.path().join("memory");
-        fs::remove_dir_all(&memory).unwrap();
+        let state = place.0.path().join("memory");
+        fs::remove_dir_all(&state).unwrap();
         for _ in 0..2 {
             assert!(
                 queue.acknowledge(all[0].receipt).await.unwrap_err().to_string().contains("cannot write")
             );
         }
-        fs::create_dir(&memory).unwrap();
+        fs::create_dir(&state).unwrap();
         queue.acknowledge(all[0].receipt).await.unwrap();
-        assert!(memory.join("imports.json").exists());
+        assert!(state.join("imports.json").exists());
     }
 
     /// Reads everything and settles it; says what came and what was said.
@@ -1078,12 +1079,12 @@ mod tests {
         let all = rest(&mut queue).await;
         queue.acknowledge(all[0].receipt).await.unwrap();
         // With a wrong hash it is the same only if its content is not read.
-        let mut memory = ImportState::load(settings.memory.as_deref().unwrap()).unwrap();
+        let mut state = ImportState::load(settings.memory.as_deref().unwrap()).unwrap();
         let (id, mut record) =
-            memory.records().iter().map(|(id, record)| (*id, record.clone())).next().unwrap();
+            state.records().iter().map(|(id, record)| (*id, record.clone())).next().unwrap();
         record.mark.fingerprint.whole.as_mut().unwrap().hash ^= 1;
-        memory.set(id, record);
-        memory.write().unwrap();
+        state.set(id, record);
+        state.write().unwrap();
         assert!(matches!(pass()[..], [FileReport::Counted { .. }]));
         File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
         assert!(matches!(pass()[..], [FileReport::Changed { .. }]));
@@ -1095,8 +1096,8 @@ mod tests {
         let (path, bytes) = (path.to_str().unwrap(), content.len());
         let print = json!({ "end": bytes, "head": sum, "tail": sum });
         let file = json!({ "layout": "lines", "position": bytes, "finished": true, "fingerprint": print, "settled_at": 5 });
-        let memory = json!({ "version": 1, "files": { path: file } });
-        place.write("memory/imports.json", memory.to_string());
+        let state = json!({ "version": 1, "files": { path: file } });
+        place.write("memory/imports.json", state.to_string());
     }
 
     #[tokio::test]

@@ -5,8 +5,9 @@
 //! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
 //! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
 //! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
-//! group has committed, and whether it takes a commit, from threads that ask (`broker_requests`). `refusal` says in words what somebody has to mend. `deliveries`
-//! finds out how messages are written, with the help of the schema registry where one is set (`schemas`).
+//! group has committed, and whether it takes a commit, from threads that ask (`broker_requests`). `refusal` says in words
+//! what somebody has to mend. `deliveries` finds out how messages are written, with the help of the schema registry where
+//! one is set (`schemas`).
 //!
 //! What is read but not committed comes again after a crash, to whoever has the partition then.
 

@@ -91,7 +91,7 @@ impl ImportState {
         }
     }
 
-    /// The error of an import that can't use this memory.
+    /// The error of an import that can't use this state.
     pub(super) fn refuse(&self, problem: String) -> ImportError {
         ImportError::State { path: self.path.clone(), problem }
     }
@@ -158,7 +158,7 @@ impl ImportState {
     }
 }
 
-/// The thread that writes a memory. It is there from the start, so that no import fails half-way because the system gives
+/// The thread that writes the state. It is there from the start, so that no import fails half-way because the system gives
 /// no thread any more.
 pub(super) struct StateWriter {
     orders: SyncSender<Arc<ImportState>>,
@@ -173,10 +173,10 @@ impl StateWriter {
         let (orders, taken) = sync_channel::<Arc<ImportState>>(1);
         let (said, written) = mpsc::channel(1);
         thread::Builder::new().name("import-memory".to_owned()).spawn(move || {
-            while let Ok(memory) = taken.recv() {
-                let result = memory.write();
-                // Before it is told, so that the memory can be changed without a copy.
-                drop(memory);
+            while let Ok(state) = taken.recv() {
+                let result = state.write();
+                // Before it is told, so that the state can be changed without a copy.
+                drop(state);
                 if said.blocking_send(result).is_err() {
                     return;
                 }
@@ -186,9 +186,9 @@ impl StateWriter {
     }
 
     /// Begins to write; the one before has been waited for.
-    pub(super) fn begin(&mut self, memory: Arc<ImportState>) {
+    pub(super) fn begin(&mut self, state: Arc<ImportState>) {
         // A thread that is gone is told by `wait`.
-        let _told_later = self.orders.try_send(memory);
+        let _told_later = self.orders.try_send(state);
         self.is_writing = true;
     }
 
@@ -239,13 +239,13 @@ mod tests {
     fn what_was_written_is_read_again() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("made/when/missing");
-        let mut memory = ImportState::load(&directory).unwrap();
-        memory.add(record("/a \"b\"/ü", 10, true, 5));
-        memory.write().unwrap();
-        memory.add(record("/c", 20, false, 6));
-        memory.write().unwrap();
+        let mut state = ImportState::load(&directory).unwrap();
+        state.add(record("/a \"b\"/ü", 10, true, 5));
+        state.write().unwrap();
+        state.add(record("/c", 20, false, 6));
+        state.write().unwrap();
         let read = ImportState::load(&directory).unwrap();
-        assert_eq!(read.records, memory.records);
+        assert_eq!(read.records, state.records);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "the temporary file is gone");
     }
 
@@ -253,10 +253,10 @@ mod tests {
     fn what_a_killed_writer_left_does_not_matter() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("imports.json.new"), "{\"version\":1,\"fi").unwrap();
-        let mut memory = ImportState::load(root.path()).unwrap();
-        memory.add(record("/a", 10, true, 5));
-        memory.write().unwrap();
-        assert_eq!(ImportState::load(root.path()).unwrap().records, memory.records);
+        let mut state = ImportState::load(root.path()).unwrap();
+        state.add(record("/a", 10, true, 5));
+        state.write().unwrap();
+        assert_eq!(ImportState::load(root.path()).unwrap().records, state.records);
     }
 
     #[test]
@@ -280,36 +280,36 @@ mod tests {
     fn a_memory_that_cannot_be_written_names_its_file() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("gone");
-        let memory = ImportState::load(&directory).unwrap();
+        let state = ImportState::load(&directory).unwrap();
         fs::remove_dir(&directory).unwrap();
-        assert!(memory.write().unwrap_err().contains("gone/imports.json"));
+        assert!(state.write().unwrap_err().contains("gone/imports.json"));
     }
 
     #[test]
     fn what_was_not_changed_need_not_be_written() {
         let root = tempfile::tempdir().unwrap();
-        let mut memory = ImportState::load(root.path()).unwrap();
-        assert!(!memory.take_unwritten());
-        let id = memory.add(record("/a", 10, true, 5));
-        assert!(memory.take_unwritten() && !memory.take_unwritten());
-        memory.set(id, record("/a", 10, true, 5));
-        assert!(!memory.take_unwritten());
-        memory.forget(id);
-        assert!(memory.take_unwritten());
+        let mut state = ImportState::load(root.path()).unwrap();
+        assert!(!state.take_unwritten());
+        let id = state.add(record("/a", 10, true, 5));
+        assert!(state.take_unwritten() && !state.take_unwritten());
+        state.set(id, record("/a", 10, true, 5));
+        assert!(!state.take_unwritten());
+        state.forget(id);
+        assert!(state.take_unwritten());
     }
 
     #[test]
     fn the_oldest_finished_files_are_forgotten_first_and_those_of_the_run_never() {
         let root = tempfile::tempdir().unwrap();
-        let mut memory = ImportState::load(root.path()).unwrap();
+        let mut state = ImportState::load(root.path()).unwrap();
         for (path, finished, settled_at) in
             [("/run", true, 0), ("/half", false, 1), ("/old", true, 2), ("/new", true, 3)]
         {
-            memory.add(record(path, 10, finished, settled_at));
+            state.add(record(path, 10, finished, settled_at));
         }
         let mut left = |files_max| {
-            memory.make_room(&HashSet::from([0]), 1, files_max);
-            memory.records.values().map(|record| record.path.clone()).collect::<Vec<_>>()
+            state.make_room(&HashSet::from([0]), 1, files_max);
+            state.records.values().map(|record| record.path.clone()).collect::<Vec<_>>()
         };
         assert_eq!(left(5), ["/run", "/half", "/old", "/new"]);
         assert_eq!(left(4), ["/run", "/half", "/new"]);

@@ -68,7 +68,7 @@ fn changed(metadata: &Metadata) -> u64 {
 
 /// Decides for one file after the other.
 pub(super) struct Planner {
-    memory: Option<ImportState>,
+    state: Option<ImportState>,
     index: Index,
     again: bool,
     now: u64,
@@ -79,18 +79,18 @@ pub(super) struct Planner {
 }
 
 impl Planner {
-    pub(super) fn new(memory: Option<ImportState>, again: bool, now: u64) -> Self {
-        let index = memory.as_ref().map(|memory| Index::of(memory.records())).unwrap_or_default();
-        Self { memory, index, again, now, run: HashSet::new(), added: 0, reports: Vec::new() }
+    pub(super) fn new(state: Option<ImportState>, again: bool, now: u64) -> Self {
+        let index = state.as_ref().map(|state| Index::of(state.records())).unwrap_or_default();
+        Self { state, index, again, now, run: HashSet::new(), added: 0, reports: Vec::new() }
     }
 
-    /// The memory as it is when the run begins, and what there is to say.
+    /// The state as it is when the run begins, and what there is to say.
     pub(super) fn finish(self, files_max: usize) -> (Option<ImportState>, Vec<FileReport>) {
-        let Self { mut memory, run, added, reports, .. } = self;
-        if let Some(memory) = &mut memory {
-            memory.make_room(&run, added, files_max);
+        let Self { mut state, run, added, reports, .. } = self;
+        if let Some(state) = &mut state {
+            state.make_room(&run, added, files_max);
         }
-        (memory, reports)
+        (state, reports)
     }
 
     /// Decides from where a file is read; none if it is passed.
@@ -126,18 +126,18 @@ impl Planner {
         file: &File,
         metadata: &Metadata,
     ) -> io::Result<Option<(Option<Start>, Option<Id>)>> {
-        let Some(memory) = &mut self.memory else { return Ok(Some((None, None))) };
+        let Some(state) = &mut self.state else { return Ok(Some((None, None))) };
         if !self.again
-            && let Some(id) = untouched(&self.index, memory, key, file, metadata)?
+            && let Some(id) = untouched(&self.index, state, key, file, metadata)?
         {
             self.pass(path, key, id, None, metadata);
             return Ok(None);
         }
         let bytes = metadata.len();
-        let Matches { best, all, alike } = self.index.find(memory.records(), file, bytes, key)?;
+        let Matches { best, all, alike } = self.index.find(state.records(), file, bytes, key)?;
         if self.again {
             for id in all.into_iter().chain(best.map(|(id, _)| id)) {
-                memory.forget(id);
+                state.forget(id);
             }
             return Ok(Some((None, None)));
         }
@@ -158,17 +158,17 @@ impl Planner {
     /// Passes a file that has been counted as a whole.
     fn pass(&mut self, path: &Path, key: &str, id: Id, print: Option<Fingerprint>, metadata: &Metadata) {
         let changed = self.reliable(metadata);
-        let Some(memory) = &mut self.memory else { return };
-        let Some(mut record) = memory.records().get(&id).cloned() else { return };
+        let Some(state) = &mut self.state else { return };
+        let Some(mut record) = state.records().get(&id).cloned() else { return };
         // One that an earlier version has written knows less.
         record.mark.fingerprint = print.unwrap_or(record.mark.fingerprint);
         let (path, bytes, settled_at) = (path.to_owned(), metadata.len(), record.settled_at);
         let before = PathBuf::from(&record.path);
         record.changed = changed.or(record.changed.filter(|_| record.path == key));
         let report = if record.path == key {
-            let first = self.index.first_of(&record, memory.records()).filter(|first| *first != id);
-            let first = first.and_then(|first| Some(memory.records().get(&first)?.path.clone()));
-            memory.set(id, record);
+            let first = self.index.first_of(&record, state.records()).filter(|first| *first != id);
+            let first = first.and_then(|first| Some(state.records().get(&first)?.path.clone()));
+            state.set(id, record);
             self.run.insert(id);
             match first.filter(|first| first != key) {
                 Some(of) => FileReport::Copied { path, of: of.into(), bytes, settled_at: Some(settled_at) },
@@ -177,7 +177,7 @@ impl Planner {
         } else if is_still_there(&record) {
             record.changed = changed;
             key.clone_into(&mut record.path);
-            let id = memory.add(record.clone());
+            let id = state.add(record.clone());
             self.index.add(id, &record);
             self.run.insert(id);
             FileReport::Copied { path, of: before, bytes, settled_at: Some(settled_at) }
@@ -191,7 +191,7 @@ impl Planner {
     /// Passes a file that is a beginning of what was counted.
     fn pass_cut(&mut self, path: &Path, id: Id, bytes: u64) {
         self.run.insert(id);
-        let record = self.memory.as_ref().and_then(|memory| memory.records().get(&id));
+        let record = self.state.as_ref().and_then(|state| state.records().get(&id));
         self.reports.extend(record.map(|record| FileReport::CutShort {
             path: path.to_owned(),
             of: PathBuf::from(&record.path),
@@ -209,7 +209,7 @@ impl Planner {
         prints: Box<Fingerprinter>,
         metadata: &Metadata,
     ) -> (Option<Start>, Option<Id>) {
-        let record = self.memory.as_ref().and_then(|memory| memory.records().get(&id)).cloned();
+        let record = self.state.as_ref().and_then(|state| state.records().get(&id)).cloned();
         let Some(record) = record else { return (None, None) };
         let is_here = record.path == key;
         let before = (!is_here).then(|| PathBuf::from(&record.path));
@@ -227,22 +227,22 @@ impl Planner {
     }
 
     fn rename(&mut self, id: Id, key: &str, changed: Option<u64>) {
-        let Some(memory) = &mut self.memory else { return };
-        let Some(mut record) = memory.records().get(&id).cloned() else { return };
+        let Some(state) = &mut self.state else { return };
+        let Some(mut record) = state.records().get(&id).cloned() else { return };
         key.clone_into(&mut record.path);
         record.changed = changed;
-        memory.set(id, record);
+        state.set(id, record);
         self.index.add_path(id, key);
         self.run.insert(id);
     }
 
     /// Says why a file is counted from its start, where that may surprise.
     fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) {
-        let Some(memory) = &self.memory else { return };
+        let Some(state) = &self.state else { return };
         let path = path.to_owned();
-        if self.index.of_path(key, memory.records()).next().is_some() {
+        if self.index.of_path(key, state.records()).next().is_some() {
             self.reports.push(FileReport::Changed { path });
-        } else if let Some(alike) = alike.and_then(|id| memory.records().get(&id)) {
+        } else if let Some(alike) = alike.and_then(|id| state.records().get(&id)) {
             let of = PathBuf::from(&alike.path);
             self.reports.push(FileReport::Alike { path, of, settled_at: alike.settled_at });
         }
@@ -316,13 +316,13 @@ impl Seen {
 /// The record of a finished file that lies where it lay and has not been touched since.
 fn untouched(
     index: &Index,
-    memory: &ImportState,
+    state: &ImportState,
     key: &str,
     file: &File,
     metadata: &Metadata,
 ) -> io::Result<Option<Id>> {
     let (bytes, changed) = (metadata.len(), changed(metadata));
-    for (id, record) in index.of_path(key, memory.records()) {
+    for (id, record) in index.of_path(key, state.records()) {
         let Mark { finished, fingerprint, .. } = &record.mark;
         let is_same = *finished && fingerprint.end == bytes && record.changed == Some(changed);
         if is_same && fingerprint.looks_like(file)? {
