@@ -117,10 +117,13 @@ impl ElementSplitter {
                 at = self.between(byte, at);
                 continue;
             };
+            if element.in_string {
+                at = element.string(bytes, at);
+                continue;
+            }
             let stop;
-            (at, stop) = match (element.in_string, element.shape) {
-                (true, _) => (element.string(bytes, at), Stop::Open),
-                (_, Shape::Loose) => element.loose(bytes, at, self.container),
+            (at, stop) = match element.shape {
+                Shape::Loose => element.loose(bytes, at, self.container),
                 _ => element.value(bytes, at, self.position, self.element_bytes_max),
             };
             match stop {
@@ -212,8 +215,10 @@ impl ElementSplitter {
             if end - element.start > self.element_bytes_max as u64 {
                 self.oversized = self.oversized.saturating_add(1);
             } else {
-                let newlines = self.out[self.complete..].iter_mut().filter(|byte| **byte == b'\n');
-                newlines.for_each(|byte| *byte = b' ');
+                while let Some(newline) = memchr::memchr(b'\n', &self.out[self.complete..]) {
+                    self.complete += newline + 1;
+                    self.out[self.complete - 1] = b' ';
+                }
                 self.out.push(b'\n');
                 self.complete = self.out.len();
             }
@@ -228,8 +233,6 @@ impl ElementSplitter {
     }
 }
 
-// Each of the functions that read goes on from `at` in one state and says where it stopped. One that stops where it
-// started has changed the state to one that will not.
 impl Element {
     /// How long it is, up to `at` in bytes that begin at `position`.
     fn length(&self, position: u64, at: usize) -> u64 {
@@ -239,19 +242,22 @@ impl Element {
     /// Reads an object or an array.
     fn value(&mut self, bytes: &[u8], mut at: usize, position: u64, bytes_max: usize) -> (usize, Stop) {
         while let Some(&byte) = bytes.get(at) {
-            let is_blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-            if self.previous == b'"' && !is_blank && !matches!(byte, b',' | b':' | b'}' | b']') {
+            if self.previous == b'"'
+                && !matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')
+            {
                 // Nothing follows a closing quote like that: it opens a string, for another quote is missing.
                 self.previous = BLANK;
                 self.in_string = true;
-                return (at, Stop::Open);
+                at = self.string(bytes, at);
+                continue;
             }
             match byte {
                 b'"' => {
                     let is_key = self.is_member_of_envelope() && matches!(self.previous, b'{' | b',');
                     self.key = is_key.then_some(0);
                     self.in_string = true;
-                    return (at + 1, Stop::Open);
+                    at = self.string(bytes, at + 1);
+                    continue;
                 }
                 b'{' if self.is_next_element(self.length(position, at), bytes_max as u64) => {
                     return (at, Stop::End);
@@ -270,38 +276,52 @@ impl Element {
                         return (at + 1, Stop::End);
                     }
                 }
-                _ if !is_blank => self.previous = byte,
-                _ if self.previous == b'"' => self.previous = BLANK,
-                _ => {}
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    if self.previous == b'"' {
+                        self.previous = BLANK;
+                    }
+                }
+                _ => self.previous = byte,
             }
             at += 1;
         }
         (at, Stop::Open)
     }
 
-    /// Reads on in a string.
-    fn string(&mut self, bytes: &[u8], at: usize) -> usize {
-        if mem::take(&mut self.escaped) && bytes[at] != b'\n' {
-            return at + 1;
+    /// Reads on in a string, to its end if that is there. Inlined, for strings are short and many.
+    #[inline]
+    fn string(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        while at < bytes.len() {
+            if mem::take(&mut self.escaped) && bytes[at] != b'\n' {
+                at += 1;
+                continue;
+            }
+            let rest = &bytes[at..];
+            let length = memchr::memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len());
+            self.compare_key(&rest[..length]);
+            at += length;
+            match rest.get(length) {
+                None => {}
+                Some(b'\\') => {
+                    self.key = None;
+                    self.escaped = true;
+                    at += 1;
+                }
+                Some(b'"') => {
+                    self.in_string = false;
+                    self.previous = b'"';
+                    return at + 1;
+                }
+                // A newline, which belongs to what the string stands in.
+                Some(_) => {
+                    self.key = None;
+                    self.in_string = false;
+                    self.previous = BLANK;
+                    return at;
+                }
+            }
         }
-        let rest = &bytes[at..];
-        let length = memchr::memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len());
-        self.compare_key(&rest[..length]);
-        let Some(&byte) = rest.get(length) else { return at + length };
-        if byte == b'"' {
-            self.in_string = false;
-            self.previous = b'"';
-            return at + length + 1;
-        }
-        self.key = None;
-        if byte == b'\\' {
-            self.escaped = true;
-            return at + length + 1;
-        }
-        // A newline, which belongs to what the string stands in.
-        self.in_string = false;
-        self.previous = BLANK;
-        at + length
+        at
     }
 
     /// Reads what is neither object nor array.
