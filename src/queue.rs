@@ -15,6 +15,7 @@ pub use braze_events::{Datums, Framing, Origin, Part, WriterSchema};
 
 pub mod container;
 pub mod embedded;
+mod event_type;
 pub mod files;
 pub mod kafka;
 

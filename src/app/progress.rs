@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::admin::words::grouped;
-use crate::queue::files::Progress;
+use crate::queue::files::ImportProgress;
 use crate::stats::Stats;
 use crate::telemetry;
 
@@ -15,7 +15,7 @@ use crate::telemetry;
 const REFRESH: Duration = Duration::from_millis(500);
 
 /// Draws until it is dropped.
-pub(super) async fn draw(progress: Arc<Progress>, stats: Arc<Stats>) {
+pub(super) async fn draw(progress: Arc<ImportProgress>, stats: Arc<Stats>) {
     let started = Instant::now();
     let before = stats.snapshot().received;
     loop {
@@ -26,7 +26,7 @@ pub(super) async fn draw(progress: Arc<Progress>, stats: Arc<Stats>) {
     }
 }
 
-fn line(progress: &Progress, events: u64, elapsed: Duration) -> String {
+fn line(progress: &ImportProgress, events: u64, elapsed: Duration) -> String {
     let rate = per_second(events, elapsed);
     let mut line = format!(
         "importing: {} events, {}/s, file {} of {}",
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_line_tells_events_and_rate() {
-        let line = line(&Progress::default(), 5_000, Duration::from_secs(2));
+        let line = line(&ImportProgress::default(), 5_000, Duration::from_secs(2));
         assert_eq!(line, "importing: 5,000 events, 2,500/s, file 0 of 0");
     }
 }

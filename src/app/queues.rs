@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{Config, QueueKind};
 use crate::pipeline::{Command, Ended, Pipeline, PipelineError};
 use crate::queue::embedded::{self, Appender, EmbeddedQueue, Opened, Torn};
-use crate::queue::files::{self, FilesQueue, Notice};
+use crate::queue::files::{self, FileReport, FilesQueue};
 #[cfg(feature = "kafka")]
 use crate::queue::kafka::{self, KafkaQueue};
 use crate::stats::Stats;
@@ -171,10 +171,10 @@ pub(super) fn open_files(
     let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
     for notice in &notices {
         match notice {
-            Notice::Changed { .. } | Notice::Alike { .. } | Notice::Empty { .. } => {
+            FileReport::Changed { .. } | FileReport::Alike { .. } | FileReport::Empty { .. } => {
                 tracing::warn!("{notice}");
             }
-            Notice::LeftOut { .. } => {
+            FileReport::LeftOut { .. } => {
                 tracing::error!(problem = %notice, "a file of an imported directory is left out; the others are read");
             }
             _ => tracing::info!("{notice}"),

@@ -30,7 +30,7 @@ const ENTRIES_MAX: u64 = 100;
 
 /// Why nothing of a container can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ContainerRefusal {
     /// Its codec is not built in.
     #[error(
         "it is an Avro container with the codec {0:?}, which is not supported; write it with null, deflate, \
@@ -59,21 +59,21 @@ impl Header {
     ///
     /// # Errors
     /// When it is damaged, too long, or names a codec that is not supported.
-    pub fn read(bytes: &[u8]) -> Result<Option<Self>, Refusal> {
+    pub fn read(bytes: &[u8]) -> Result<Option<Self>, ContainerRefusal> {
         let mut wire = Wire { bytes, pos: 0 };
         match wire.header(u64::MAX) {
-            Err(Stop::More(_)) if bytes.len() >= HEADER_BYTES_MAX => {
-                Err(Refusal::Header("longer than any schema"))
+            Err(Stop::More) if bytes.len() >= HEADER_BYTES_MAX => {
+                Err(ContainerRefusal::Header("longer than any schema"))
             }
-            Err(Stop::More(_)) => Ok(None),
-            Err(Stop::Wrong) => Err(Refusal::Header("not a map of metadata")),
+            Err(Stop::More) => Ok(None),
+            Err(Stop::Wrong) => Err(ContainerRefusal::Header("not a map of metadata")),
             Ok((schema, codec, marker)) => Ok(Some(Self {
                 schema: Arc::new(WriterSchema::new(
-                    std::str::from_utf8(schema.ok_or(Refusal::Header("no schema"))?)
-                        .map_err(|_| Refusal::Header("a schema that is not UTF-8"))?,
+                    std::str::from_utf8(schema.ok_or(ContainerRefusal::Header("no schema"))?)
+                        .map_err(|_| ContainerRefusal::Header("a schema that is not UTF-8"))?,
                 )),
                 codec: Codec::named(codec.unwrap_or(b"null")).ok_or_else(|| {
-                    Refusal::Codec(String::from_utf8_lossy(codec.unwrap_or_default()).into())
+                    ContainerRefusal::Codec(String::from_utf8_lossy(codec.unwrap_or_default()).into())
                 })?,
                 bytes: wire.pos,
                 marker,
@@ -81,65 +81,35 @@ impl Header {
         }
     }
 
-    /// Finds out what stands at the start of `bytes`, which begin where a block or another container does. `whole` says
-    /// that nothing comes behind them.
-    pub fn piece<'b>(&self, bytes: &'b [u8], whole: bool) -> Piece<'b> {
-        // As a block it would have less than no datums.
-        if may_be_container(bytes) {
-            return self.container(bytes, whole);
-        }
+    /// The block at the start of `bytes`, as far as its frame goes.
+    fn block<'b>(&self, bytes: &'b [u8], whole: bool) -> Result<Block<'b>, Stop> {
         let mut wire = Wire { bytes, pos: 0 };
-        match wire.block() {
-            Err(Stop::More(more)) if !whole => return Piece::More(more),
-            Ok((count, stored, marker)) => match self.is_block(count, marker, &bytes[wire.pos..], whole) {
-                Ok(true) => return Piece::Block(Block { count, stored, bytes: wire.pos }),
-                Ok(false) => {}
-                Err(more) => return Piece::More(wire.pos + more),
-            },
-            Err(_) => {}
-        }
-        Piece::Damaged { events: plausible_count(bytes) }
-    }
-
-    fn container<'b>(&self, bytes: &'b [u8], whole: bool) -> Piece<'b> {
-        match Self::read(bytes) {
-            Ok(Some(mut header)) => {
-                // What was made of a schema is remembered by its identity.
-                if header.schema == self.schema {
-                    header.schema = Arc::clone(&self.schema);
-                }
-                Piece::Container(header)
-            }
-            Ok(None) if !whole => Piece::More(bytes.len() + 1),
-            Ok(None) => Piece::Refused(Refusal::Header("cut off")),
-            Err(refusal) => Piece::Refused(refusal),
-        }
+        let (count, stored, marker) = wire.block()?;
+        self.check_marker(count, marker, &bytes[wire.pos..], whole)?;
+        Ok(Block { count, stored, bytes: wire.pos })
     }
 
     /// Whether a block of `count` datums ends with `marker`. Where it is another one and what stands `behind` it is whole,
-    /// the marker alone is damaged, be it this one or the one of the header. `Err`: so many bytes more are needed to tell.
-    fn is_block(
+    /// the marker alone is damaged, be it this one or the one of the header.
+    fn check_marker(
         &self,
         count: u64,
         marker: [u8; MARKER_BYTES],
         behind: &[u8],
         whole: bool,
-    ) -> Result<bool, usize> {
+    ) -> Result<(), Stop> {
         if marker == self.marker {
-            return Ok(true);
+            return Ok(());
         }
         if count == 0 {
             // So do zeros begin.
-            return Ok(false);
+            return Err(Stop::Wrong);
         }
-        if behind.is_empty() || may_be_container(behind) {
-            return if whole || behind.len() >= MAGIC.len() { Ok(true) } else { Err(MAGIC.len()) };
+        if may_be_container(behind) {
+            return if whole || behind.len() >= MAGIC.len() { Ok(()) } else { Err(Stop::More) };
         }
-        match (Wire { bytes: behind, pos: 0 }).block() {
-            Ok((_, _, next)) => Ok(next == self.marker || next == marker),
-            Err(Stop::More(more)) if !whole => Err(more),
-            Err(_) => Ok(false),
-        }
+        let (_, _, next) = Wire { bytes: behind, pos: 0 }.block()?;
+        if next == self.marker || next == marker { Ok(()) } else { Err(Stop::Wrong) }
     }
 
     /// How far damage goes, at the start of which `bytes` begin: to behind the next marker, or to the next container.
@@ -147,7 +117,7 @@ impl Header {
     /// # Errors
     /// When neither is there: it goes as far as this at least, and behind that it takes more bytes to tell. If these are the
     /// `whole` rest, all of them are damaged.
-    pub fn damage(&self, bytes: &[u8], whole: bool) -> Result<usize, usize> {
+    fn damage(&self, bytes: &[u8], whole: bool) -> Result<usize, usize> {
         let marker = memchr::memmem::find(bytes, &self.marker).map(|at| at + MARKER_BYTES);
         let (end, mut from) = (marker.unwrap_or(bytes.len()), 0);
         while let Some(at) = memchr::memmem::find(&bytes[from..end], &MAGIC).map(|at| from + at) {
@@ -155,7 +125,7 @@ impl Header {
             let mut wire = Wire { bytes: rest, pos: 0 };
             match wire.header(ENTRIES_MAX) {
                 Ok((Some(schema), ..)) if std::str::from_utf8(schema).is_ok() => return Ok(at),
-                Err(Stop::More(_)) if !whole && rest.len() < HEADER_BYTES_MAX => return Err(at),
+                Err(Stop::More) if !whole && rest.len() < HEADER_BYTES_MAX => return Err(at),
                 Ok(_) => from = at + wire.pos,
                 Err(_) => from = at + MAGIC.len(),
             }
@@ -167,7 +137,7 @@ impl Header {
     }
 
     /// How the datums of a block are to be read once they are expanded: `bytes` of them.
-    pub fn framing(&self, count: u64, bytes: usize) -> Framing {
+    fn framing(&self, count: u64, bytes: usize) -> Framing {
         // A datum of no bytes can't hold an event, and one that claims more of them than bytes is a lie.
         if count > bytes as u64 {
             return Framing::Unreadable(bytes.max(1) as u64);
@@ -176,39 +146,123 @@ impl Header {
     }
 }
 
-/// What stands where a block should.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'b> {
-    /// It takes this many bytes, at least, to tell.
-    More(usize),
-    /// A block, whole as far as its frame goes.
-    Block(Block<'b>),
-    /// Another container begins: what stands behind its header is read with that.
-    Container(Header),
-    /// Another container begins, and nothing of it can be read.
-    Refused(Refusal),
-    /// No block, or a damaged one.
-    Damaged {
-        /// How many events it says to hold, as far as can be told.
-        events: u64,
-    },
-}
-
 /// One block as it is stored.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Block<'b> {
+struct Block<'b> {
     /// How many datums it says to hold.
-    pub count: u64,
+    count: u64,
     /// The datums, in the codec.
-    pub stored: &'b [u8],
+    stored: &'b [u8],
     /// How many bytes it takes with all that belongs to it.
-    pub bytes: usize,
+    bytes: usize,
 }
 
-impl Block<'_> {
-    /// How many events are lost if it can't be expanded.
-    pub fn events_lost(&self) -> u64 {
-        plausible(self.count, self.stored.len())
+/// Reads a container, and others behind it, out of bytes that its owner hands over as they come. Damage is passed over to
+/// behind the next marker, or to the next container.
+#[derive(Debug, Default)]
+pub struct BlockReader {
+    /// None before the first container.
+    header: Option<Header>,
+    expander: Expander,
+    /// The damage that is being passed over.
+    damage: Option<DamagedBlocks>,
+}
+
+/// What a [`BlockReader`] has taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BlockStep {
+    /// At most some damage, whose end is not there yet: it takes more bytes.
+    Nothing,
+    /// The header of a container.
+    Header,
+    /// A block, whose datums are to be read like this.
+    Block(Framing),
+    /// The rest of some damage.
+    Damage(DamagedBlocks),
+}
+
+/// What is lost in one place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DamagedBlocks {
+    /// At least one, and no more than can be in there.
+    pub events: u64,
+    /// How many bytes it takes.
+    pub bytes: u64,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl BlockReader {
+    /// Takes what stands at the start of `bytes`, which follow those that were taken before, and appends its datums to
+    /// `body`, `bytes_max` at most. Returns how many bytes are taken. `whole` says that nothing comes behind `bytes`.
+    ///
+    /// # Errors
+    /// When a container begins there that can't be read.
+    pub fn take(
+        &mut self,
+        bytes: &[u8],
+        whole: bool,
+        bytes_max: usize,
+        body: &mut Vec<u8>,
+    ) -> Result<(usize, BlockStep), ContainerRefusal> {
+        let Some(header) = &self.header else { return self.begin(bytes, whole) };
+        if let Some(damage) = self.damage.take() {
+            return Ok(self.pass(damage, bytes, whole));
+        }
+        if bytes.is_empty() {
+            return Ok((0, BlockStep::Nothing));
+        }
+        // As a block it would have less than no datums.
+        if may_be_container(bytes) {
+            return self.begin(bytes, whole);
+        }
+        let block = match header.block(bytes, whole) {
+            Ok(block) => block,
+            Err(Stop::More) if !whole => return Ok((0, BlockStep::Nothing)),
+            Err(_) => {
+                let (events, problem) = (plausible_count(bytes), "no whole block".to_owned());
+                return Ok(self.pass(DamagedBlocks { events, bytes: 0, problem }, bytes, whole));
+            }
+        };
+        let taken = match self.expander.expand(header.codec, block.stored, bytes_max, body) {
+            Ok(expanded) => BlockStep::Block(header.framing(block.count, expanded)),
+            Err(error) => BlockStep::Damage(DamagedBlocks {
+                events: plausible(block.count, block.stored.len()),
+                bytes: block.bytes as u64,
+                problem: error.to_string(),
+            }),
+        };
+        Ok((block.bytes, taken))
+    }
+
+    fn begin(&mut self, bytes: &[u8], whole: bool) -> Result<(usize, BlockStep), ContainerRefusal> {
+        let Some(mut header) = Header::read(bytes)? else {
+            return if whole {
+                Err(ContainerRefusal::Header("cut off"))
+            } else {
+                Ok((0, BlockStep::Nothing))
+            };
+        };
+        if let Some(before) = &self.header
+            && before.schema == header.schema
+        {
+            // What was made of a schema is remembered by its identity.
+            header.schema = Arc::clone(&before.schema);
+        }
+        let taken = header.bytes;
+        self.header = Some(header);
+        Ok((taken, BlockStep::Header))
+    }
+
+    fn pass(&mut self, mut damage: DamagedBlocks, bytes: &[u8], whole: bool) -> (usize, BlockStep) {
+        let end = self.header.as_ref().map_or(Err(0), |header| header.damage(bytes, whole));
+        let (Ok(taken) | Err(taken)) = end;
+        damage.bytes += taken as u64;
+        if end.is_err() && !whole {
+            self.damage = Some(damage);
+            return (taken, BlockStep::Nothing);
+        }
+        damage.events = damage.events.clamp(1, damage.bytes.max(1));
+        (taken, BlockStep::Damage(damage))
     }
 }
 
@@ -217,42 +271,26 @@ impl Block<'_> {
 ///
 /// # Errors
 /// When one of them can't be read. What stands before it has been appended then, and nothing behind it.
-pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Result<(), Refusal> {
-    let mut header = Header::read(message)?.ok_or(Refusal::Header("cut off"))?;
-    let mut expander = Expander::default();
-    let start = body.len();
-    let mut rest = &message[header.bytes..];
-    while !rest.is_empty() {
-        let framing = match header.piece(rest, true) {
-            Piece::Block(block) => {
-                rest = &rest[block.bytes..];
-                let room = MESSAGE_BYTES_MAX - (body.len() - start).min(MESSAGE_BYTES_MAX);
-                match expander.expand(header.codec, block.stored, room, body) {
-                    Ok(bytes) => header.framing(block.count, bytes),
-                    Err(_) => Framing::Unreadable(block.events_lost()),
-                }
-            }
-            Piece::Container(next) => {
-                rest = &rest[next.bytes..];
-                header = next;
-                continue;
-            }
-            Piece::Damaged { events } => {
-                let (Ok(bytes) | Err(bytes)) = header.damage(rest, true);
-                rest = &rest[bytes..];
-                Framing::Unreadable(lost_within(events, bytes as u64))
-            }
-            Piece::Refused(refusal) => return Err(refusal),
-            Piece::More(_) => return Ok(()),
+pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Result<(), ContainerRefusal> {
+    let mut reader = BlockReader::default();
+    let (start, mut rest) = (body.len(), message);
+    loop {
+        let room = MESSAGE_BYTES_MAX - (body.len() - start).min(MESSAGE_BYTES_MAX);
+        let (bytes, taken) = reader.take(rest, true, room, body)?;
+        rest = &rest[bytes..];
+        let framing = match taken {
+            BlockStep::Nothing => return Ok(()),
+            BlockStep::Header => continue,
+            BlockStep::Block(framing) => framing,
+            BlockStep::Damage(damage) => Framing::Unreadable(damage.events),
         };
         parts.push(Part { end: body.len(), framing });
     }
-    Ok(())
 }
 
 /// Whether bytes that begin where a block does begin with a container, as far as they go.
 fn may_be_container(bytes: &[u8]) -> bool {
-    bytes.starts_with(&MAGIC) || !bytes.is_empty() && MAGIC.starts_with(bytes)
+    bytes.starts_with(&MAGIC) || MAGIC.starts_with(bytes)
 }
 
 /// The count in the head of a damaged block, if it is one to be believed.
@@ -265,12 +303,6 @@ fn plausible_count(bytes: &[u8]) -> u64 {
     }
 }
 
-/// How many events are lost with so many bytes of which a count says that they hold `events`: at least one, and no more
-/// than can be in there.
-pub fn lost_within(events: u64, bytes: u64) -> u64 {
-    events.clamp(1, bytes.max(1))
-}
-
 /// Events have ids that no codec makes smaller than a byte.
 fn plausible(count: u64, stored_bytes: usize) -> u64 {
     if count <= stored_bytes as u64 { count.max(1) } else { 1 }
@@ -278,8 +310,8 @@ fn plausible(count: u64, stored_bytes: usize) -> u64 {
 
 /// Why reading stopped.
 enum Stop {
-    /// Behind the end of the bytes; so many are needed, at least.
-    More(usize),
+    /// Behind the end of the bytes.
+    More,
     Wrong,
 }
 
@@ -339,7 +371,7 @@ impl<'b> Wire<'b> {
 
     fn take(&mut self, bytes: usize) -> Result<&'b [u8], Stop> {
         let end = self.pos + bytes;
-        let taken = self.bytes.get(self.pos..end).ok_or(Stop::More(end))?;
+        let taken = self.bytes.get(self.pos..end).ok_or(Stop::More)?;
         self.pos = end;
         Ok(taken)
     }
@@ -428,7 +460,7 @@ pub(super) mod tests {
         }
     }
 
-    fn split_whole(message: &[u8]) -> Result<(Vec<u8>, Framing), Refusal> {
+    fn split_whole(message: &[u8]) -> Result<(Vec<u8>, Framing), ContainerRefusal> {
         let (mut body, mut parts) = (Vec::new(), Vec::new());
         split(message, &mut body, &mut parts)?;
         Ok((body, Framing::Parts(parts.into())))
@@ -512,7 +544,7 @@ pub(super) mod tests {
         }
         let whole = made(&[schema], &[]);
         for cut in 0..whole.len() {
-            assert_eq!(split_whole(&whole[..cut]).err(), Some(Refusal::Header("cut off")));
+            assert_eq!(split_whole(&whole[..cut]).err(), Some(ContainerRefusal::Header("cut off")));
         }
     }
 

@@ -2,32 +2,33 @@
 //!
 //! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other, or
 //! Avro object containers, any of it compressed with gzip, bzip2, xz or zstandard; which of them is seen from the
-//! content, never from the name (`judge`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
-//! split into its events, one a line (`split`); of a container whole blocks are expanded (`blocks`). So an
-//! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a few chunks.
+//! content, never from the name (`detect`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
+//! cut into its elements, one a line (`elements`); of a container whole blocks are expanded (`blocks`). So an
+//! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a
+//! few chunks.
 //!
-//! How far the settled flushes have come is kept in `imports.json` (`memory`, `encoding`): for each file the position
+//! How far the settled flushes have come is kept in `imports.json` (`import_state`, `encoding`): for each file the position
 //! in its content, and a `fingerprint` of what lies before it. By that a file is known (`index`, `plan`), its path is
 //! only a hint. So an import that was interrupted goes on exactly there, a file that is finished is passed, wherever it
 //! was moved or copied to, one that has grown gives only what is new, one that was cut shorter gives nothing, and one
 //! that was replaced is counted from its start. Standard input and pipes have no memory.
 
 mod blocks;
-mod content;
+mod buffer_pool;
+mod detect;
+mod elements;
 mod encoding;
 mod fingerprint;
 mod formats;
+mod import_progress;
+mod import_state;
 mod index;
-mod judge;
+mod input;
 mod lines;
 mod list;
-mod memory;
-mod notice;
 mod plan;
-mod pool;
-mod progress;
 mod reader;
-mod split;
+mod report;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -36,13 +37,13 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-pub use self::notice::Notice;
-pub use self::progress::Progress;
+pub use self::import_progress::ImportProgress;
+pub use self::report::FileReport;
 
-use self::list::{Found, Kind};
-use self::memory::{Id, Mark, Memory, Record, Writer};
+use self::import_state::{FileRecord, Id, ImportState, Mark, StateWriter};
+use self::list::{FileKind, ListedFile};
 use self::plan::{Planned, Planner};
-use self::reader::{Chunk, Handed};
+use self::reader::{Chunk, Cut, ReaderOutput};
 use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// What is imported, and where it is remembered.
@@ -58,7 +59,7 @@ pub struct Settings {
 
 /// Why an import does not start. Nothing has been handed out then.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum ImportError {
     /// A file can't be imported.
     #[error("cannot import {path}: {problem}", path = path.display())]
     File {
@@ -75,7 +76,7 @@ pub enum OpenError {
     },
     /// What earlier imports have left can't be used.
     #[error("cannot use {path}, which remembers what was imported: {problem}", path = path.display())]
-    Memory {
+    State {
         /// Of `imports.json`.
         path: PathBuf,
         /// What is wrong and what to do.
@@ -112,12 +113,15 @@ const LIMITS: Limits = Limits {
 
 /// Looks at every file, decides from where it is to be counted, and starts to read.
 ///
-/// `now_unix_seconds` is the present time, for the dates in the memory.
+/// `now_unix_seconds` is the present time, for the dates in it.
 ///
 /// # Errors
-/// When one of the files can't be imported, or the memory can't be read and written: nothing is imported
+/// When one of the files can't be imported, or what is remembered can't be read and written: nothing is imported
 /// then, rather than half of it.
-pub fn open(settings: &Settings, now_unix_seconds: u64) -> Result<(FilesQueue, Vec<Notice>), OpenError> {
+pub fn open(
+    settings: &Settings,
+    now_unix_seconds: u64,
+) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {
     open_within(settings, now_unix_seconds, LIMITS)
 }
 
@@ -125,54 +129,54 @@ fn open_within(
     settings: &Settings,
     now_unix_seconds: u64,
     limits: Limits,
-) -> Result<(FilesQueue, Vec<Notice>), OpenError> {
-    let (found, notices) = list::list(&settings.files, limits.files_max)?;
-    let memory = settings.memory.as_deref().map(Memory::load).transpose()?;
-    let repeats = memory.is_none() || settings.again;
-    let mut planner = Planner::new(memory, settings.again, now_unix_seconds);
-    planner.notices = notices;
+) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {
+    let (found, reports) = list::list(&settings.files, limits.files_max)?;
+    let state = settings.memory.as_deref().map(ImportState::load).transpose()?;
+    let repeats = state.is_none() || settings.again;
+    let mut planner = Planner::new(state, settings.again, now_unix_seconds);
+    planner.reports = reports;
     let mut files = Vec::new();
     for found in found {
         let is_listed = found.is_listed;
         match planner.plan(found) {
             Ok(file) => files.extend(file),
-            Err(OpenError::File { path, problem }) if is_listed => {
-                planner.notices.push(Notice::LeftOut { path, problem });
+            Err(ImportError::File { path, problem }) if is_listed => {
+                planner.reports.push(FileReport::LeftOut { path, problem });
             }
             Err(error) => return Err(error),
         }
     }
-    let (mut memory, notices) = planner.finish(limits.files_max);
-    if let Some(memory) = &mut memory
-        && (memory.take_unwritten() || !files.is_empty())
+    let (mut state, reports) = planner.finish(limits.files_max);
+    if let Some(state) = &mut state
+        && (state.take_unwritten() || !files.is_empty())
     {
-        // That the memory can be written is better known before anything is counted.
-        memory.write().map_err(|problem| memory.refuse(problem))?;
+        // That the state can be written is better known before anything is counted.
+        state.write().map_err(|problem| state.refuse(problem))?;
     }
     let bytes_total = files.iter().map(|planned| planned.bytes).sum();
-    let progress = Arc::new(Progress::new(files.len() as u64, bytes_total));
+    let progress = Arc::new(ImportProgress::new(files.len() as u64, bytes_total));
     let files: Arc<[Planned]> = files.into();
     let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits, repeats)
-        .map_err(OpenError::Thread)?;
-    let memory = memory.map(|memory| Ok((Arc::new(memory), Writer::start()?)));
-    let memory = memory.transpose().map_err(OpenError::Thread)?;
-    let mut queue = FilesQueue::new(files, handed, memory, progress, now_unix_seconds);
-    let left_out = notices.iter().filter(|notice| matches!(notice, Notice::LeftOut { .. }));
+        .map_err(ImportError::Thread)?;
+    let state = state.map(|state| Ok((Arc::new(state), StateWriter::start()?)));
+    let state = state.transpose().map_err(ImportError::Thread)?;
+    let mut queue = FilesQueue::new(files, handed, state, progress, now_unix_seconds);
+    let left_out = reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. }));
     queue.left_out = left_out.map(ToString::to_string).collect();
-    Ok((queue, notices))
+    Ok((queue, reports))
 }
 
-fn key(found: &Found) -> Option<&str> {
+fn key(found: &ListedFile) -> Option<&str> {
     match &found.kind {
-        Kind::Regular { key } => Some(key),
-        Kind::Stream | Kind::StandardInput => None,
+        FileKind::Regular { key } => Some(key),
+        FileKind::Stream | FileKind::StandardInput => None,
     }
 }
 
 /// The files of one import, as a queue.
 pub struct FilesQueue {
     files: Arc<[Planned]>,
-    handed: mpsc::Receiver<Handed>,
+    handed: mpsc::Receiver<ReaderOutput>,
     /// Why files of directories were left out: told again at the end, which is a failure then.
     left_out: Vec<String>,
     /// How the files ended, once they have.
@@ -181,12 +185,12 @@ pub struct FilesQueue {
     receipt: u64,
     /// Of what has been handed out and is not settled, with the receipts.
     marks: VecDeque<(Receipt, usize, Mark)>,
-    memory: Option<(Arc<Memory>, Writer)>,
+    state: Option<(Arc<ImportState>, StateWriter)>,
     /// What the files are remembered as; none before something of one is settled.
     records: Vec<Option<Id>>,
-    /// Whether the memory says more than the disk.
+    /// Whether the state says more than the disk.
     is_unwritten: bool,
-    progress: Arc<Progress>,
+    progress: Arc<ImportProgress>,
     opened: Instant,
     opened_at: u64,
 }
@@ -194,9 +198,9 @@ pub struct FilesQueue {
 impl FilesQueue {
     fn new(
         files: Arc<[Planned]>,
-        handed: mpsc::Receiver<Handed>,
-        memory: Option<(Arc<Memory>, Writer)>,
-        progress: Arc<Progress>,
+        handed: mpsc::Receiver<ReaderOutput>,
+        state: Option<(Arc<ImportState>, StateWriter)>,
+        progress: Arc<ImportProgress>,
         opened_at: u64,
     ) -> Self {
         Self {
@@ -207,7 +211,7 @@ impl FilesQueue {
             ended: None,
             receipt: 0,
             marks: VecDeque::new(),
-            memory,
+            state,
             is_unwritten: false,
             progress,
             opened: Instant::now(),
@@ -216,7 +220,7 @@ impl FilesQueue {
     }
 
     /// How far reading has come.
-    pub fn progress(&self) -> Arc<Progress> {
+    pub fn progress(&self) -> Arc<ImportProgress> {
         Arc::clone(&self.progress)
     }
 
@@ -240,26 +244,26 @@ impl FilesQueue {
         }
         let found = &self.files[chunk.file].found;
         let origin = Arc::clone(&found.origin);
-        let Chunk { body, framing, oversized, end, .. } = chunk;
-        let source = Source::File { path: found.path.clone(), end };
+        let Cut { body, framing, oversized, position, .. } = chunk.cut;
+        let source = Source::File { path: found.path.clone(), end: position };
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
-    /// Moves what is settled from the marks to the memory.
+    /// Moves what is settled from the marks to the state.
     fn settle(&mut self, receipt: Receipt) {
         let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
         let settled_at = self.opened_at + self.opened.elapsed().as_secs();
         let mut marks = self.marks.drain(..settled).peekable();
-        let Some((memory, _)) = &mut self.memory else { return };
+        let Some((state, _)) = &mut self.state else { return };
         while let Some((_, file, mark)) = marks.next() {
             let is_last_of_file = marks.peek().is_none_or(|(_, next, _)| *next != file);
             let planned = &self.files[file];
             if let (true, Some(key)) = (is_last_of_file, key(&planned.found)) {
-                let record = Record { path: key.to_owned(), mark, changed: planned.changed, settled_at };
-                let memory = Arc::make_mut(memory);
+                let record = FileRecord { path: key.to_owned(), mark, changed: planned.changed, settled_at };
+                let state = Arc::make_mut(state);
                 match self.records[file] {
-                    Some(id) => memory.set(id, record),
-                    None => self.records[file] = Some(memory.add(record)),
+                    Some(id) => state.set(id, record),
+                    None => self.records[file] = Some(state.add(record)),
                 }
                 self.is_unwritten = true;
             }
@@ -267,8 +271,8 @@ impl FilesQueue {
     }
 
     /// Says something about a file; what is passed is settled with what was handed out before it.
-    fn notice(&mut self, notice: &Notice, passed: Option<(usize, Mark)>) {
-        tracing::info!("{notice}");
+    fn report(&mut self, report: &FileReport, passed: Option<(usize, Mark)>) {
+        tracing::info!("{report}");
         self.marks.extend(passed.map(|(file, mark)| (Receipt(self.receipt), file, mark)));
     }
 }
@@ -277,17 +281,17 @@ impl Queue for FilesQueue {
     async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
         while self.ended.is_none() {
             match self.handed.recv().await {
-                Some(Handed::Chunk(chunk)) => return Ok(Some(self.deliver(chunk))),
-                Some(Handed::Noticed(notice, passed)) => self.notice(&notice, passed),
-                Some(Handed::LeftOut(problem)) => {
+                Some(ReaderOutput::Chunk(chunk)) => return Ok(Some(self.deliver(chunk))),
+                Some(ReaderOutput::Reported(report, passed)) => self.report(&report, passed),
+                Some(ReaderOutput::LeftOut(problem)) => {
                     tracing::error!(
                         problem,
                         "a file of an imported directory is left out; the others are read"
                     );
                     self.left_out.push(problem);
                 }
-                Some(Handed::End) => self.ended = Some(self.left_out()),
-                Some(Handed::Failed(problem)) => self.ended = Some(Err(problem)),
+                Some(ReaderOutput::End) => self.ended = Some(self.left_out()),
+                Some(ReaderOutput::Failed(problem)) => self.ended = Some(Err(problem)),
                 None => {
                     self.ended = Some(Err("the thread that reads the files ended unexpectedly".to_owned()));
                 }
@@ -301,7 +305,7 @@ impl Queue for FilesQueue {
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
         self.settle(receipt);
-        let Some((memory, writer)) = &mut self.memory else { return Ok(()) };
+        let Some((state, writer)) = &mut self.state else { return Ok(()) };
         // Two writes at once could put the older one in place last.
         let before = writer.wait().await;
         // What failed is written with the next acknowledgement, if there is one.
@@ -310,7 +314,7 @@ impl Queue for FilesQueue {
         if !self.is_unwritten {
             return Ok(());
         }
-        writer.begin(Arc::clone(memory));
+        writer.begin(Arc::clone(state));
         self.is_unwritten = false;
         let written = writer.wait().await;
         self.is_unwritten = written.is_err();
@@ -330,7 +334,7 @@ mod tests {
     use serde_json::{Value, json};
     use tempfile::TempDir;
 
-    use super::content::tests::gzip;
+    use super::input::tests::gzip;
     use super::*;
     use crate::decompress::Format::{Bzip2, Gzip, Xz, Zstd};
     use crate::queue::Framing;
@@ -359,7 +363,7 @@ mod tests {
             Settings { files, memory: Some(self.0.path().join("memory")), again: false }
         }
 
-        fn open(&self, files: &[&Path], limits: Limits) -> (FilesQueue, Vec<Notice>) {
+        fn open(&self, files: &[&Path], limits: Limits) -> (FilesQueue, Vec<FileReport>) {
             open_within(&self.settings(files), NOW, limits).unwrap()
         }
     }
@@ -413,8 +417,8 @@ mod tests {
         let place = Place::new();
         let a = place.write("event_type=users.messages.email.Send/a", lines(0..3));
         let b = place.write("b", gzip(lines(3..5).as_bytes()));
-        let (mut queue, notices) = place.open(&[&a, &b], LIMITS);
-        assert!(notices.is_empty());
+        let (mut queue, reports) = place.open(&[&a, &b], LIMITS);
+        assert!(reports.is_empty());
         let all = rest(&mut queue).await;
         assert_eq!(text(&all), lines(0..5));
         let types: Vec<_> = all.iter().map(|delivery| delivery.origin.event_type.as_deref()).collect();
@@ -437,15 +441,15 @@ mod tests {
 
             // Touching it, or writing the same once more, changes nothing.
             place.write(file.file_name().unwrap().to_str().unwrap(), &content);
-            let (mut queue, notices) = place.open(&[&file], tiny(10));
+            let (mut queue, reports) = place.open(&[&file], tiny(10));
             assert!(rest(&mut queue).await.is_empty());
             let bytes = content.len() as u64;
-            assert_eq!(notices, [Notice::Counted { path: file.clone(), bytes, settled_at: NOW }]);
+            assert_eq!(reports, [FileReport::Counted { path: file.clone(), bytes, settled_at: NOW }]);
 
             let settings = Settings { again: true, ..place.settings(&[&file]) };
-            let (mut queue, notices) = open_within(&settings, NOW, tiny(10)).unwrap();
+            let (mut queue, reports) = open_within(&settings, NOW, tiny(10)).unwrap();
             assert_eq!(text(&rest(&mut queue).await), text(&first));
-            assert!(notices.is_empty());
+            assert!(reports.is_empty());
         }
     }
 
@@ -454,9 +458,9 @@ mod tests {
         let place = Place::new();
         let file = place.write("a", lines(0..9));
         for _ in 0..2 {
-            let (mut queue, notices) = place.open(&[&file], tiny(20));
+            let (mut queue, reports) = place.open(&[&file], tiny(20));
             assert_eq!(text(&rest(&mut queue).await), lines(0..9));
-            assert!(notices.is_empty());
+            assert!(reports.is_empty());
         }
     }
 
@@ -471,9 +475,9 @@ mod tests {
 
             let grown = [pack(&lines(0..9)), pack(&lines(9..12))].concat();
             place.write("a", grown);
-            let (mut queue, notices) = place.open(&[&file], LIMITS);
+            let (mut queue, reports) = place.open(&[&file], LIMITS);
             let position = lines(0..9).len() as u64;
-            assert_eq!(notices, [Notice::Grown { path: file, before: None, position }]);
+            assert_eq!(reports, [FileReport::Grown { path: file, before: None, position }]);
             let all = rest(&mut queue).await;
             assert_eq!(text(&all), lines(9..12));
             queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
@@ -489,8 +493,8 @@ mod tests {
             let first = queue.receive().await.unwrap().unwrap();
             queue.acknowledge(first.receipt).await.unwrap();
             place.write("a", &content);
-            let (mut queue, notices) = place.open(&[&file], tiny(20));
-            assert_eq!(notices, [Notice::Changed { path: file.clone() }], "{acknowledged}");
+            let (mut queue, reports) = place.open(&[&file], tiny(20));
+            assert_eq!(reports, [FileReport::Changed { path: file.clone() }], "{acknowledged}");
             assert_eq!(text(&rest(&mut queue).await), if content == "[]" { "" } else { &content });
         }
     }
@@ -506,8 +510,11 @@ mod tests {
         queue.acknowledge(all[per_file].receipt).await.unwrap();
         // Covered already.
         queue.acknowledge(all[0].receipt).await.unwrap();
-        let (mut queue, notices) = place.open(&files, tiny(30));
-        assert!(matches!(notices[..], [Notice::Counted { .. }, Notice::Continued { .. }]), "{notices:?}");
+        let (mut queue, reports) = place.open(&files, tiny(30));
+        assert!(
+            matches!(reports[..], [FileReport::Counted { .. }, FileReport::Continued { .. }]),
+            "{reports:?}"
+        );
         let left = rest(&mut queue).await;
         assert_eq!(text(&left), text(&all[per_file + 1..]));
     }
@@ -555,8 +562,8 @@ mod tests {
                 queue.acknowledge(seen.last().unwrap().receipt).await.unwrap();
 
                 place.write("a", &packed);
-                let (mut queue, notices) = place.open(&[&file], tiny(1000));
-                assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+                let (mut queue, reports) = place.open(&[&file], tiny(1000));
+                assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
                 seen.extend(rest(&mut queue).await);
                 let ids: Vec<_> = events(&seen).iter().map(|event| event["id"].as_u64().unwrap()).collect();
                 assert!(ids.into_iter().eq(noise.iter().map(|id| u64::from(*id))));
@@ -664,8 +671,8 @@ mod tests {
                     }
                 }
                 place.write("a", [&*one, &two].concat());
-                let (mut queue, notices) = place.open(&[&file], limits);
-                assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+                let (mut queue, reports) = place.open(&[&file], limits);
+                assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
                 let mut bodies = Vec::new();
                 while let Some(delivery) = queue.receive().await.unwrap() {
                     bodies.extend_from_slice(&delivery.body);
@@ -692,8 +699,8 @@ mod tests {
                 queue.acknowledge(delivery.receipt).await.unwrap();
             }
             assert!((970..=980).contains(&read) && lost > 10, "{read} {lost}");
-            let (_, notices) = place.open(&[&file], LIMITS);
-            assert!(matches!(notices[..], [Notice::Counted { .. }]), "{notices:?}");
+            let (_, reports) = place.open(&[&file], LIMITS);
+            assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
         }
     }
 
@@ -732,16 +739,16 @@ mod tests {
         let place = Place::new();
         let good = place.write("good", lines(0..9));
         place.write("memory/imports.json", "{}");
-        assert!(matches!(open(&place.settings(&[&good]), NOW), Err(OpenError::Memory { .. })));
+        assert!(matches!(open(&place.settings(&[&good]), NOW), Err(ImportError::State { .. })));
         let settings = Settings { memory: Some(good.clone()), ..place.settings(&[&good]) };
-        assert!(matches!(open(&settings, NOW), Err(OpenError::Memory { .. })));
+        assert!(matches!(open(&settings, NOW), Err(ImportError::State { .. })));
         fs::remove_file(place.0.path().join("memory/imports.json")).unwrap();
         fs::create_dir(place.0.path().join("memory/imports.json.new")).unwrap();
         let error = open(&place.settings(&[&good]), NOW).err().unwrap().to_string();
         assert!(error.contains("cannot write"), "{error}");
         let limits = Limits { files_max: 0, ..LIMITS };
         let error = open_within(&place.settings(&[&good]), NOW, limits).err().unwrap();
-        assert!(matches!(error, OpenError::TooManyFiles { files_max: 0 }));
+        assert!(matches!(error, ImportError::TooManyFiles { files_max: 0 }));
     }
 
     #[tokio::test]
@@ -763,8 +770,8 @@ mod tests {
         drop(writer);
         assert!(rest(&mut queue).await.is_empty());
         assert_eq!(queue.progress().bytes_total(), None);
-        let memory = fs::read_to_string(place.0.path().join("memory/imports.json")).unwrap();
-        assert_eq!(memory, "{\"version\":2,\"files\":[\n],\"check\":\"d2a71394\"}");
+        let state = fs::read_to_string(place.0.path().join("memory/imports.json")).unwrap();
+        assert_eq!(state, "{\"version\":2,\"files\":[\n],\"check\":\"d2a71394\"}");
     }
 
     #[tokio::test]
@@ -794,8 +801,8 @@ mod tests {
 
         // The reader is a few chunks ahead at most, so it is still in the first file.
         let first = place.write("first", lines(0..1000));
-        let (mut queue, notices) = place.open(&[&first, &second], tiny(20));
-        assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+        let (mut queue, reports) = place.open(&[&first, &second], tiny(20));
+        assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
         place.write("second", lines(100..200));
         let mut seen = Vec::new();
         let error = loop {
@@ -833,8 +840,8 @@ mod tests {
             let _ = given_up.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         }
         queue.acknowledge(all[0].receipt).await.unwrap();
-        let (_, notices) = place.open(&[&file], tiny(20));
-        assert!(matches!(notices[..], [Notice::Counted { .. }]), "{notices:?}");
+        let (_, reports) = place.open(&[&file], tiny(20));
+        assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
     }
 
     #[tokio::test]
@@ -843,30 +850,30 @@ mod tests {
         let file = place.write("a", lines(0..9));
         let (mut queue, _) = place.open(&[&file], LIMITS);
         let all = rest(&mut queue).await;
-        let memory = place.0.path().join("memory");
-        fs::remove_dir_all(&memory).unwrap();
+        let state = place.0.path().join("memory");
+        fs::remove_dir_all(&state).unwrap();
         for _ in 0..2 {
             assert!(
                 queue.acknowledge(all[0].receipt).await.unwrap_err().to_string().contains("cannot write")
             );
         }
-        fs::create_dir(&memory).unwrap();
+        fs::create_dir(&state).unwrap();
         queue.acknowledge(all[0].receipt).await.unwrap();
-        assert!(memory.join("imports.json").exists());
+        assert!(state.join("imports.json").exists());
     }
 
     /// Reads everything and settles it; says what came and what was said.
-    async fn import(place: &Place, files: &[&Path]) -> (String, Vec<Notice>) {
+    async fn import(place: &Place, files: &[&Path]) -> (String, Vec<FileReport>) {
         import_with(&place.settings(files)).await
     }
 
-    async fn import_with(settings: &Settings) -> (String, Vec<Notice>) {
-        let (mut queue, notices) = open_within(settings, NOW, tiny(100)).unwrap();
+    async fn import_with(settings: &Settings) -> (String, Vec<FileReport>) {
+        let (mut queue, reports) = open_within(settings, NOW, tiny(100)).unwrap();
         let all = rest(&mut queue).await;
         if let Some(last) = all.last() {
             queue.acknowledge(last.receipt).await.unwrap();
         }
-        (text(&all), notices)
+        (text(&all), reports)
     }
 
     /// Two contents of one length with the same beginning and end.
@@ -884,9 +891,9 @@ mod tests {
             let path = place.0.path().join("done");
             fs::rename(&before, &path).unwrap();
             let bytes = content.len() as u64;
-            let renamed = Notice::Renamed { path: path.clone(), before, bytes, settled_at: NOW };
+            let renamed = FileReport::Renamed { path: path.clone(), before, bytes, settled_at: NOW };
             assert_eq!(import(&place, &[&path]).await, (String::new(), vec![renamed]));
-            let counted = Notice::Counted { path: path.clone(), bytes, settled_at: NOW };
+            let counted = FileReport::Counted { path: path.clone(), bytes, settled_at: NOW };
             assert_eq!(import(&place, &[&path]).await, (String::new(), vec![counted]));
             let again = Settings { again: true, ..place.settings(&[&path]) };
             assert!(!import_with(&again).await.0.is_empty());
@@ -901,9 +908,10 @@ mod tests {
         let path = place.write("b", lines(0..100));
         let bytes = lines(0..100).len() as u64;
         for _ in 0..3 {
-            let (text, notices) = import(&place, &[&path]).await;
-            let copied = Notice::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: Some(NOW) };
-            assert_eq!((text, notices), (String::new(), vec![copied]));
+            let (text, reports) = import(&place, &[&path]).await;
+            let copied =
+                FileReport::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: Some(NOW) };
+            assert_eq!((text, reports), (String::new(), vec![copied]));
         }
         let again = Settings { again: true, ..place.settings(&[&path]) };
         assert_eq!(import_with(&again).await, (lines(0..100), vec![]));
@@ -919,20 +927,20 @@ mod tests {
         let place = Place::new();
         let [a, b] = ["a", "b"].map(|name| place.write(name, lines(0..100)));
         let longer = place.write("longer", lines(0..150));
-        let (mut queue, notices) = place.open(&[&a, &b, &longer], tiny(100));
+        let (mut queue, reports) = place.open(&[&a, &b, &longer], tiny(100));
         let all = rest(&mut queue).await;
-        assert_eq!((text(&all), notices), (lines(0..150), vec![]));
+        assert_eq!((text(&all), reports), (lines(0..150), vec![]));
         assert_eq!(queue.progress().files_done(), 3);
         // What is settled of the first says nothing of the others before the first is settled.
         queue.acknowledge(all[3].receipt).await.unwrap();
-        let (_, notices) = place.open(&[&a], tiny(100));
-        assert!(matches!(notices[..], [Notice::Continued { .. }]), "{notices:?}");
+        let (_, reports) = place.open(&[&a], tiny(100));
+        assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
         queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
-        let (text, notices) = import(&place, &[&a, &b, &longer]).await;
+        let (text, reports) = import(&place, &[&a, &b, &longer]).await;
         assert_eq!(text, "");
         assert!(
-            matches!(&notices[..], [Notice::Counted { .. }, Notice::Copied { of, .. }, Notice::Counted { .. }] if *of == a),
-            "{notices:?}"
+            matches!(&reports[..], [FileReport::Counted { .. }, FileReport::Copied { of, .. }, FileReport::Counted { .. }] if *of == a),
+            "{reports:?}"
         );
         let again = Settings { again: true, ..place.settings(&[&a, &b]) };
         assert_eq!(import_with(&again).await.0, lines(0..100).repeat(2));
@@ -947,9 +955,9 @@ mod tests {
             let a = place.write("a", &one);
             assert_eq!(import(&place, &[&a]).await.0, one);
             let b = place.write(if same_path { "a" } else { "b" }, &other);
-            let (text, notices) = import(&place, &[&b]).await;
+            let (text, reports) = import(&place, &[&b]).await;
             assert!(text == other);
-            assert_eq!(notices, if same_path { vec![Notice::Changed { path: b }] } else { vec![] });
+            assert_eq!(reports, if same_path { vec![FileReport::Changed { path: b }] } else { vec![] });
             // And what has grown from one of them has not grown from the other.
             let c = place.write("c", format!("{other}{}", lines(0..2)));
             assert_eq!(import(&place, &[&c]).await.0, lines(0..2));
@@ -966,16 +974,16 @@ mod tests {
             for bytes in [whole.len() / 2, whole.len() - 1, 100, 0] {
                 place.write("a", &whole[..bytes]);
                 let (of, counted) = (path.clone(), whole.len() as u64);
-                let cut = Notice::CutShort { path: path.clone(), of, bytes: bytes as u64, counted };
+                let cut = FileReport::CutShort { path: path.clone(), of, bytes: bytes as u64, counted };
                 assert_eq!(import(&place, &[&path]).await, (String::new(), vec![cut]), "{bytes}");
             }
             place.write("a", &whole);
-            assert!(matches!(import(&place, &[&path]).await.1[..], [Notice::Counted { .. }]));
+            assert!(matches!(import(&place, &[&path]).await.1[..], [FileReport::Counted { .. }]));
             // One that is as short and another one is new.
             place.write("a", lines(500..540));
             assert_eq!(
                 import(&place, &[&path]).await,
-                (lines(500..540), vec![Notice::Changed { path: path.clone() }])
+                (lines(500..540), vec![FileReport::Changed { path: path.clone() }])
             );
         }
     }
@@ -991,20 +999,23 @@ mod tests {
         place.write("app.log", lines(0..130));
         fs::rename(&log, &first).unwrap();
         place.write("app.log", lines(200..250));
-        let (text, notices) = import(&place, &[&log, &first]).await;
+        let (text, reports) = import(&place, &[&log, &first]).await;
         assert_eq!(text, lines(200..250) + &lines(100..130));
         let position = lines(0..100).len() as u64;
-        let grown = Notice::Grown { path: first.clone(), before: Some(log.clone()), position };
-        assert_eq!(notices, [Notice::Changed { path: log.clone() }, grown]);
+        let grown = FileReport::Grown { path: first.clone(), before: Some(log.clone()), position };
+        assert_eq!(reports, [FileReport::Changed { path: log.clone() }, grown]);
         fs::rename(&first, &second).unwrap();
         fs::rename(&log, &first).unwrap();
         place.write("app.log", lines(300..310));
         assert_eq!(import(&place, &[&log]).await.0, lines(300..310));
-        let (text, notices) = import(&place, &[&log, &first, &second]).await;
+        let (text, reports) = import(&place, &[&log, &first, &second]).await;
         assert_eq!(text, "");
         assert!(
-            matches!(notices[..], [Notice::Counted { .. }, Notice::Renamed { .. }, Notice::Renamed { .. }]),
-            "{notices:?}"
+            matches!(
+                reports[..],
+                [FileReport::Counted { .. }, FileReport::Renamed { .. }, FileReport::Renamed { .. }]
+            ),
+            "{reports:?}"
         );
     }
 
@@ -1025,18 +1036,18 @@ mod tests {
                 if !copied {
                     fs::remove_file(&before).unwrap();
                 }
-                let (text, notices) = import(&place, &[&path]).await;
+                let (text, reports) = import(&place, &[&path]).await;
                 assert_eq!(super::tests::text(&[first]) + &text, events);
                 assert!(
-                    matches!(&notices[..], [Notice::Continued { before: Some(at), .. }] if *at == before),
-                    "{notices:?}"
+                    matches!(&reports[..], [FileReport::Continued { before: Some(at), .. }] if *at == before),
+                    "{reports:?}"
                 );
                 if copied {
-                    let (text, notices) = import(&place, &[&before]).await;
+                    let (text, reports) = import(&place, &[&before]).await;
                     assert_eq!(text, "");
                     assert!(
-                        matches!(&notices[..], [Notice::Copied { of, .. }] if *of == path),
-                        "{notices:?}"
+                        matches!(&reports[..], [FileReport::Copied { of, .. }] if *of == path),
+                        "{reports:?}"
                     );
                 }
             }
@@ -1068,15 +1079,15 @@ mod tests {
         let all = rest(&mut queue).await;
         queue.acknowledge(all[0].receipt).await.unwrap();
         // With a wrong hash it is the same only if its content is not read.
-        let mut memory = Memory::load(settings.memory.as_deref().unwrap()).unwrap();
+        let mut state = ImportState::load(settings.memory.as_deref().unwrap()).unwrap();
         let (id, mut record) =
-            memory.records().iter().map(|(id, record)| (*id, record.clone())).next().unwrap();
+            state.records().iter().map(|(id, record)| (*id, record.clone())).next().unwrap();
         record.mark.fingerprint.whole.as_mut().unwrap().hash ^= 1;
-        memory.set(id, record);
-        memory.write().unwrap();
-        assert!(matches!(pass()[..], [Notice::Counted { .. }]));
+        state.set(id, record);
+        state.write().unwrap();
+        assert!(matches!(pass()[..], [FileReport::Counted { .. }]));
         File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-        assert!(matches!(pass()[..], [Notice::Changed { .. }]));
+        assert!(matches!(pass()[..], [FileReport::Changed { .. }]));
     }
 
     /// As the first version of the memory was written.
@@ -1085,8 +1096,8 @@ mod tests {
         let (path, bytes) = (path.to_str().unwrap(), content.len());
         let print = json!({ "end": bytes, "head": sum, "tail": sum });
         let file = json!({ "layout": "lines", "position": bytes, "finished": true, "fingerprint": print, "settled_at": 5 });
-        let memory = json!({ "version": 1, "files": { path: file } });
-        place.write("memory/imports.json", memory.to_string());
+        let state = json!({ "version": 1, "files": { path: file } });
+        place.write("memory/imports.json", state.to_string());
     }
 
     #[tokio::test]
@@ -1094,13 +1105,16 @@ mod tests {
         let place = Place::new();
         let (a, b) = (place.write("a", lines(0..100)), place.0.path().join("b"));
         write_old(&place, &a, &lines(0..100));
-        assert!(matches!(import(&place, &[&a]).await.1[..], [Notice::Counted { settled_at: 5, .. }]));
+        assert!(matches!(import(&place, &[&a]).await.1[..], [FileReport::Counted { settled_at: 5, .. }]));
         fs::rename(&a, &b).unwrap();
-        assert!(matches!(import(&place, &[&b]).await.1[..], [Notice::Renamed { settled_at: 5, .. }]));
+        assert!(matches!(import(&place, &[&b]).await.1[..], [FileReport::Renamed { settled_at: 5, .. }]));
         // Where the file was moved before, nothing is proved; that is told.
         write_old(&place, &a, &lines(0..100));
-        let (text, notices) = import(&place, &[&b]).await;
-        assert_eq!((text, notices), (lines(0..100), vec![Notice::Alike { path: b, of: a, settled_at: 5 }]));
+        let (text, reports) = import(&place, &[&b]).await;
+        assert_eq!(
+            (text, reports),
+            (lines(0..100), vec![FileReport::Alike { path: b, of: a, settled_at: 5 }])
+        );
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The broker: messages of a Kafka consumer group, for where one machine is not enough.
 //!
-//! A thread of its own polls the consumer (`poller`), packs messages of one partition into deliveries, and is the
-//! only one that touches the group (`membership`, `commits`). Its books (`positions`) say which offsets may be
+//! A thread of its own polls the consumer (`poller`), gathers messages of one partition into batches, and is the
+//! only one that touches the group (`membership`, `commits`). Its books (`offsets`) say which offsets may be
 //! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
 //! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
 //! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
-//! group has committed, and whether it takes a commit, from threads that ask (`errands`). `refusal` says in words what somebody has to mend. `resolver`
-//! finds out how messages are written, with the help of the schema registry where one is set.
+//! group has committed, and whether it takes a commit, from threads that ask (`broker_requests`). `refusal` says in words
+//! what somebody has to mend. `deliveries` finds out how messages are written, with the help of the schema registry where
+//! one is set (`schemas`).
 //!
 //! What is read but not committed comes again after a crash, to whoever has the partition then.
 
@@ -17,49 +18,48 @@ use std::path::PathBuf;
 #[cfg(feature = "kafka")]
 mod backpressure;
 #[cfg(feature = "kafka")]
-mod client;
+mod batch;
+#[cfg(feature = "kafka")]
+mod broker_requests;
+#[cfg(feature = "kafka")]
+mod callbacks;
 #[cfg(feature = "kafka")]
 mod commits;
 #[cfg(feature = "kafka")]
-mod errands;
+mod consumer;
 #[cfg(feature = "kafka")]
-mod group;
+mod deliveries;
 #[cfg(feature = "kafka")]
 mod health;
 #[cfg(feature = "kafka")]
 mod membership;
 #[cfg(feature = "kafka")]
-mod oauth;
-#[cfg(feature = "kafka")]
-mod origin;
-#[cfg(feature = "kafka")]
-mod pack;
+mod offsets;
 #[cfg(feature = "kafka")]
 mod poller;
-#[cfg(feature = "kafka")]
-mod positions;
 #[cfg(feature = "kafka")]
 mod probe;
 #[cfg(feature = "kafka")]
 mod refusal;
 #[cfg(feature = "kafka")]
-pub mod registry;
-#[cfg(feature = "kafka")]
-mod resolver;
+mod schemas;
 #[cfg(feature = "kafka")]
 mod setup;
+#[cfg(feature = "kafka")]
+mod token;
 #[cfg(feature = "kafka")]
 mod watermarks;
 
 #[cfg(feature = "kafka")]
-pub use self::client::{KafkaQueue, open};
-#[cfg(feature = "kafka")]
-pub use self::health::Watch;
-#[cfg(feature = "kafka")]
-pub use self::setup::{OpenError, check};
+pub use self::{
+    consumer::{KafkaQueue, open},
+    health::Watch,
+    schemas::RegistrySetupError,
+    setup::{KafkaOpenError, check},
+};
 
-/// How a Kafka broker is reached, and as whom.
-#[derive(Clone, PartialEq, Eq)]
+/// How a Kafka broker is reached, and as whom. `Debug` shows no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `host:port` of the first brokers to ask; at least one.
     pub brokers: Vec<Box<str>>,
@@ -102,21 +102,5 @@ impl From<&str> for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-impl fmt::Debug for Settings {
-    /// Without the values of the options and without the registry's URL, which can hold passwords; of the options the
-    /// names.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("brokers", &self.brokers)
-            .field("topics", &self.topics)
-            .field("group_id", &self.group_id)
-            .field("schema_registry", &self.schema_registry.is_some())
-            .field("schema_registry_auth", &self.schema_registry_auth.is_some())
-            .field("oauth_token_file", &self.oauth_token_file)
-            .field("options", &self.options.keys())
-            .finish()
     }
 }

@@ -7,31 +7,20 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::content::Content;
-use crate::queue::container::{BLOCK_BYTES_MAX, Expander, Header, Piece, lost_within};
+use super::input::Input;
+use super::reader::Cut;
+use crate::queue::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks};
 use crate::queue::{Framing, Part};
 
 /// How much is read at once.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Some whole blocks of a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) body: Bytes,
-    pub(super) framing: Framing,
-    /// The position in the content that comes after these blocks.
-    pub(super) position: u64,
-    /// Where the container that goes on there begins.
-    pub(super) container: u64,
-}
-
-/// Reads containers block by block. What is damaged is booked, told, and passed over to the next marker.
+/// Hands the content to a [`BlockReader`]; what is damaged is booked and told.
 pub(super) struct Blocks {
-    header: Header,
-    /// Where the container of that header begins in the content.
+    reader: BlockReader,
+    /// Where the container that is read begins in the content.
     container: u64,
     path: PathBuf,
-    expander: Expander,
     /// Hand out what is there instead of waiting for more: for pipes, whose writer may be slow.
     eager: bool,
     buffer: Vec<u8>,
@@ -39,8 +28,6 @@ pub(super) struct Blocks {
     filled: usize,
     /// Of `buffer[taken]` in the content.
     position: u64,
-    /// The damage that is being passed over.
-    damage: Option<Damage>,
     times_damaged: u64,
     events_lost: u64,
     bytes_lost: u64,
@@ -54,50 +41,22 @@ pub(super) struct Blocks {
     container_of_parts: u64,
 }
 
-/// Where damage begins, and how many events its block says to hold.
-#[derive(Clone, Copy)]
-struct Damage {
-    position: u64,
-    events: u64,
-}
-
 impl Blocks {
     /// Reads the header of content that nothing has been read from.
     ///
     /// # Errors
     /// When it can't be read, is damaged, or has a codec that is not supported.
-    pub(super) fn open(content: &mut Content, path: PathBuf, eager: bool) -> io::Result<Self> {
-        let container = content.position();
-        let mut buffer = vec![0; READ_BYTES];
-        let mut filled = 0;
-        let header = loop {
-            if filled == buffer.len() {
-                buffer.resize(filled * 2, 0);
-            }
-            let bytes = content.read(&mut buffer[filled..])?;
-            filled += bytes;
-            match Header::read(&buffer[..filled]) {
-                Ok(Some(header)) => break header,
-                Ok(None) if bytes > 0 => {}
-                Ok(None) => {
-                    let cut_off = "it is an Avro container whose header is cut off; export it again";
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cut_off));
-                }
-                Err(refusal) => return Err(io::Error::new(io::ErrorKind::InvalidData, refusal)),
-            }
-        };
-        let position = container + header.bytes as u64;
-        Ok(Self {
-            taken: header.bytes,
-            header,
-            container,
+    pub(super) fn open(input: &mut Input, path: PathBuf, eager: bool) -> io::Result<Self> {
+        let position = input.position();
+        let mut blocks = Self {
+            reader: BlockReader::default(),
+            container: position,
             path,
-            expander: Expander::default(),
             eager,
-            buffer,
-            filled,
+            buffer: vec![0; READ_BYTES],
+            taken: 0,
+            filled: 0,
             position,
-            damage: None,
             times_damaged: 0,
             events_lost: 0,
             bytes_lost: 0,
@@ -106,8 +65,11 @@ impl Blocks {
             body: Vec::new(),
             parts: Vec::new(),
             position_of_parts: position,
-            container_of_parts: container,
-        })
+            container_of_parts: position,
+        };
+        while blocks.position == position && blocks.step(input)? {}
+        blocks.position_of_parts = blocks.position;
+        Ok(blocks)
     }
 
     /// Up to where the content has been handed out, or is about to be.
@@ -125,12 +87,12 @@ impl Blocks {
     ///
     /// # Errors
     /// When the content can't be read, or ends before.
-    pub(super) fn skip_to(&mut self, position: u64, content: &mut Content, file: &File) -> io::Result<()> {
+    pub(super) fn skip_to(&mut self, position: u64, input: &mut Input, file: &File) -> io::Result<()> {
         let bytes = usize::try_from(position.saturating_sub(self.position)).unwrap_or(usize::MAX);
         if bytes <= self.filled - self.taken {
             self.advance(bytes);
         } else {
-            content.skip_to(position, file)?;
+            input.skip_to(position, file)?;
             (self.taken, self.filled) = (0, 0);
             self.position = position;
         }
@@ -143,76 +105,34 @@ impl Blocks {
     /// # Errors
     /// When the content can't be read on, or a container begins that can't be; every whole block before has been handed
     /// out then.
-    pub(super) fn next(&mut self, content: &mut Content, chunk_bytes: usize) -> io::Result<Option<Run>> {
+    pub(super) fn next(&mut self, input: &mut Input, chunk_bytes: usize) -> io::Result<Option<Cut>> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
-        while self.body.len() < chunk_bytes && self.step(content)? {}
+        while self.body.len() < chunk_bytes && self.step(input)? {}
         if self.parts.is_empty() {
             self.tell_total();
             return Ok(None);
         }
-        Ok(Some(self.run()))
+        Ok(Some(self.cut()))
     }
 
-    /// Takes one block or some damage, or reads some more bytes. Returns whether to go on.
-    fn step(&mut self, content: &mut Content) -> io::Result<bool> {
+    /// Takes a header, a block or some damage, or reads some more bytes. Returns whether to go on.
+    fn step(&mut self, input: &mut Input) -> io::Result<bool> {
         let rest = &self.buffer[self.taken..self.filled];
-        if rest.is_empty() && self.ended {
-            if let Some(damage) = self.damage.take() {
-                self.lose(damage, "no whole block");
-            }
-            return Ok(false);
-        }
-        if let Some(damage) = self.damage {
-            return self.pass_damage(damage, content);
-        }
-        match self.header.piece(rest, self.ended) {
-            Piece::More(_) => return self.fill(content),
-            Piece::Container(header) => {
-                self.container = self.position;
-                self.advance(header.bytes);
-                self.header = header;
-            }
-            Piece::Refused(refusal) => {
-                let error = io::Error::new(io::ErrorKind::InvalidData, refusal);
-                return self.stop(error);
-            }
-            Piece::Damaged { events } => self.damage = Some(Damage { position: self.position, events }),
-            Piece::Block(block) => {
-                let (codec, bytes) = (self.header.codec, block.bytes);
-                let damage = Damage { position: self.position, events: block.events_lost() };
-                match self.expander.expand(codec, block.stored, BLOCK_BYTES_MAX, &mut self.body) {
-                    Ok(expanded) => {
-                        let framing = self.header.framing(block.count, expanded);
-                        self.advance(bytes);
-                        self.push(framing);
-                    }
-                    Err(error) => {
-                        self.advance(bytes);
-                        self.lose(damage, &error.to_string());
-                    }
-                }
-            }
+        let (bytes, taken) = match self.reader.take(rest, self.ended, BLOCK_BYTES_MAX, &mut self.body) {
+            Ok(taken) => taken,
+            Err(refusal) => return self.stop(io::Error::new(io::ErrorKind::InvalidData, refusal)),
+        };
+        let before = self.position;
+        self.advance(bytes);
+        match taken {
+            BlockStep::Nothing => return self.fill(input),
+            BlockStep::Header => self.container = before,
+            BlockStep::Block(framing) => self.push(framing),
+            BlockStep::Damage(damage) => self.lose(&damage),
         }
         Ok(true)
-    }
-
-    /// Goes to behind the next marker, to the next container, or to the end.
-    fn pass_damage(&mut self, damage: Damage, content: &mut Content) -> io::Result<bool> {
-        let rest = &self.buffer[self.taken..self.filled];
-        match self.header.damage(rest, self.ended) {
-            Ok(bytes) => {
-                self.advance(bytes);
-                self.damage = None;
-                self.lose(damage, "no whole block");
-                Ok(true)
-            }
-            Err(bytes) => {
-                self.advance(bytes);
-                if self.ended { Ok(true) } else { self.fill(content) }
-            }
-        }
     }
 
     fn push(&mut self, framing: Framing) {
@@ -227,8 +147,8 @@ impl Blocks {
     }
 
     /// Reads some more bytes. Returns whether to go on.
-    fn fill(&mut self, content: &mut Content) -> io::Result<bool> {
-        if self.eager && !self.parts.is_empty() {
+    fn fill(&mut self, input: &mut Input) -> io::Result<bool> {
+        if self.ended || self.eager && !self.parts.is_empty() {
             return Ok(false);
         }
         if self.filled == self.buffer.len() {
@@ -240,7 +160,7 @@ impl Blocks {
                 self.buffer.resize(self.buffer.len() * 2, 0);
             }
         }
-        match content.read(&mut self.buffer[self.filled..]) {
+        match input.read(&mut self.buffer[self.filled..]) {
             Ok(bytes) => {
                 self.filled += bytes;
                 self.ended = bytes == 0;
@@ -260,7 +180,7 @@ impl Blocks {
     }
 
     /// Hands out what has been collected.
-    fn run(&mut self) -> Run {
+    fn cut(&mut self) -> Cut {
         let body = Bytes::from(mem::take(&mut self.body));
         let mut parts = mem::take(&mut self.parts);
         let framing = match (parts.pop(), parts.is_empty()) {
@@ -270,21 +190,20 @@ impl Blocks {
                 Framing::Parts(parts.into())
             }
         };
-        Run { body, framing, position: self.position_of_parts, container: self.container_of_parts }
+        let (position, container) = (self.position_of_parts, self.container_of_parts);
+        Cut { body, framing, oversized: 0, position, container }
     }
 
-    /// Books what is lost from where the damage begins up to here. Only the first damage of a file is told at once.
-    fn lose(&mut self, damage: Damage, problem: &str) {
-        let bytes = self.position - damage.position;
-        let events = lost_within(damage.events, bytes);
-        self.push(Framing::Unreadable(events));
+    /// Books what is lost in the damage that ends here. Only the first damage of a file is told at once.
+    fn lose(&mut self, DamagedBlocks { events, bytes, problem }: &DamagedBlocks) {
+        self.push(Framing::Unreadable(*events));
         self.times_damaged += 1;
         self.events_lost += events;
         self.bytes_lost += bytes;
         if self.times_damaged == 1 {
             tracing::error!(
                 file = %self.path.display(),
-                position = damage.position,
+                position = self.position - bytes,
                 bytes,
                 events,
                 problem,

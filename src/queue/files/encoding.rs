@@ -16,9 +16,9 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::detect::FileLayout;
 use super::fingerprint::{Fingerprint, Whole};
-use super::judge::Layout;
-use super::memory::{Mark, Record};
+use super::import_state::{FileRecord, Mark};
 
 /// The format that this program writes. It reads those before, and refuses newer ones: it can't know what they mean.
 const VERSION: u32 = 2;
@@ -34,7 +34,7 @@ const END: &[u8] = b"]";
 #[serde(deny_unknown_fields)]
 struct Line {
     path: String,
-    layout: Layout,
+    layout: FileLayout,
     position: u64,
     finished: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +53,7 @@ struct Line {
 }
 
 impl Line {
-    fn of(record: &Record) -> Self {
+    fn of(record: &FileRecord) -> Self {
         let Mark { layout, position, finished, container, fingerprint } = &record.mark;
         Self {
             path: record.path.clone(),
@@ -71,7 +71,7 @@ impl Line {
         }
     }
 
-    fn record(self) -> Result<Record, String> {
+    fn record(self) -> Result<FileRecord, String> {
         let whole = match (self.hash, self.beginnings) {
             (Some(hash), Some(beginnings)) => {
                 let hash = u128::from_str_radix(&hash, 16).map_err(|error| format!("its hash: {error}"))?;
@@ -88,7 +88,7 @@ impl Line {
             container: self.container.unwrap_or_default(),
             fingerprint,
         };
-        Ok(Record { path: self.path, mark, changed: self.changed, settled_at: self.settled_at })
+        Ok(FileRecord { path: self.path, mark, changed: self.changed, settled_at: self.settled_at })
     }
 }
 
@@ -96,7 +96,7 @@ impl Line {
 ///
 /// # Errors
 /// Never, unless JSON can't be written at all.
-pub(super) fn encode<'r>(records: impl Iterator<Item = &'r Record>) -> std::io::Result<Vec<u8>> {
+pub(super) fn encode<'r>(records: impl Iterator<Item = &'r FileRecord>) -> std::io::Result<Vec<u8>> {
     let mut bytes = START.to_vec();
     let mut records = records.peekable();
     while let Some(record) = records.next() {
@@ -124,7 +124,7 @@ struct Version {
 ///
 /// # Errors
 /// When it is damaged, or of a newer version; the message says where, and what to do.
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, String> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<FileRecord>, String> {
     if let Some(lines) = bytes.strip_prefix(START) {
         return records(lines, bytes).map_err(|problem| damaged(&problem));
     }
@@ -145,7 +145,7 @@ fn damaged(problem: &str) -> String {
     )
 }
 
-fn records(lines: &[u8], all: &[u8]) -> Result<Vec<Record>, String> {
+fn records(lines: &[u8], all: &[u8]) -> Result<Vec<FileRecord>, String> {
     let mut records = Vec::new();
     let mut lines = lines.split(|byte| *byte == b'\n').enumerate().peekable();
     while let Some((number, line)) = lines.next() {
@@ -187,7 +187,7 @@ fn named(number: usize, line: &[u8]) -> String {
 }
 
 /// The first format: no checksums, and the files in a map.
-fn old_records(bytes: &[u8]) -> Result<Vec<Record>, serde_json::Error> {
+fn old_records(bytes: &[u8]) -> Result<Vec<FileRecord>, serde_json::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Old {
@@ -198,7 +198,7 @@ fn old_records(bytes: &[u8]) -> Result<Vec<Record>, serde_json::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct OldRecord {
-        layout: Layout,
+        layout: FileLayout,
         position: u64,
         finished: bool,
         fingerprint: OldFingerprint,
@@ -222,7 +222,7 @@ fn old_records(bytes: &[u8]) -> Result<Vec<Record>, serde_json::Error> {
             container: 0,
             fingerprint,
         };
-        Record { path, mark, changed: None, settled_at: old.settled_at }
+        FileRecord { path, mark, changed: None, settled_at: old.settled_at }
     };
     Ok(old.files.into_iter().map(record).collect())
 }
@@ -231,19 +231,20 @@ fn old_records(bytes: &[u8]) -> Result<Vec<Record>, serde_json::Error> {
 mod tests {
     use super::*;
 
-    fn record(path: &str, position: u64, whole: bool) -> Record {
+    fn record(path: &str, position: u64, whole: bool) -> FileRecord {
         let whole = whole.then(|| Whole { hash: 0x1234, beginnings: "0f3a".into() });
         let fingerprint = Fingerprint { end: position, head: 7, tail: 4_000_000_000, whole };
         let container = position.saturating_sub(50);
-        let mark = Mark { layout: Layout::Lines, position, finished: position > 50, container, fingerprint };
-        Record { path: path.to_owned(), mark, changed: whole_time(position), settled_at: 1_795_341_600 }
+        let mark =
+            Mark { layout: FileLayout::Lines, position, finished: position > 50, container, fingerprint };
+        FileRecord { path: path.to_owned(), mark, changed: whole_time(position), settled_at: 1_795_341_600 }
     }
 
     fn whole_time(position: u64) -> Option<u64> {
         (position > 50).then_some(1_795_341_600_123_456_789)
     }
 
-    fn sample() -> Vec<Record> {
+    fn sample() -> Vec<FileRecord> {
         vec![
             record("/a \"b\"/ü\n", 100, true),
             record("/data/c,\"check\":\"", 7, false),
@@ -251,7 +252,7 @@ mod tests {
         ]
     }
 
-    fn encoded(records: &[Record]) -> Vec<u8> {
+    fn encoded(records: &[FileRecord]) -> Vec<u8> {
         encode(records.iter()).unwrap()
     }
 

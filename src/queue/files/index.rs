@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use twox_hash::XxHash3_128;
 
 use super::fingerprint::{DIGITS_MAX, Fingerprint, Fingerprinter, WINDOW_BYTES};
-use super::memory::{Id, Record};
+use super::import_state::{FileRecord, Id};
 
 /// What begins another file, too, and is shorter than that, does not make it the same file that has grown: it holds no
 /// event (`[`, a newline, a byte order mark).
@@ -41,7 +41,7 @@ pub(super) enum Counted {
 
 /// What is known of a file.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct Matches {
     /// The record that says most of it.
     pub(super) best: Option<(Id, Counted)>,
     /// All records that the file begins with.
@@ -51,7 +51,7 @@ pub(super) struct Known {
 }
 
 impl Index {
-    pub(super) fn of(records: &BTreeMap<Id, Record>) -> Self {
+    pub(super) fn of(records: &BTreeMap<Id, FileRecord>) -> Self {
         let mut index = Self::default();
         for (id, record) in records {
             index.add(*id, record);
@@ -59,7 +59,7 @@ impl Index {
         index
     }
 
-    pub(super) fn add(&mut self, id: Id, record: &Record) {
+    pub(super) fn add(&mut self, id: Id, record: &FileRecord) {
         let print = &record.mark.fingerprint;
         match &print.whole {
             Some(whole) => self.beginnings.entry(key(&whole.beginnings)).or_default().push(id),
@@ -77,15 +77,15 @@ impl Index {
     pub(super) fn of_path<'r>(
         &'r self,
         path: &'r str,
-        records: &'r BTreeMap<Id, Record>,
-    ) -> impl Iterator<Item = (Id, &'r Record)> {
+        records: &'r BTreeMap<Id, FileRecord>,
+    ) -> impl Iterator<Item = (Id, &'r FileRecord)> {
         let ids = self.paths.get(path).map(Vec::as_slice).unwrap_or_default();
         let records = ids.iter().filter_map(|id| Some((*id, records.get(id)?)));
         records.filter(move |(_, record)| record.path == path)
     }
 
     /// The oldest record that is proved to be of the same bytes as this one.
-    pub(super) fn first_of(&self, record: &Record, records: &BTreeMap<Id, Record>) -> Option<Id> {
+    pub(super) fn first_of(&self, record: &FileRecord, records: &BTreeMap<Id, FileRecord>) -> Option<Id> {
         let print = &record.mark.fingerprint;
         let alike = self.beginnings.get(&key(&print.whole.as_ref()?.beginnings))?;
         let same =
@@ -100,15 +100,15 @@ impl Index {
     /// When the file can't be read.
     pub(super) fn find(
         &self,
-        records: &BTreeMap<Id, Record>,
+        records: &BTreeMap<Id, FileRecord>,
         file: &File,
         bytes: u64,
         path: &str,
-    ) -> io::Result<Known> {
+    ) -> io::Result<Matches> {
         let candidates = self.candidates(records, file, bytes, path)?;
         let (mut within, beyond): (Vec<_>, Vec<_>) =
             candidates.partition(|(_, record)| record.mark.fingerprint.end <= bytes);
-        let mut known = Known::default();
+        let mut known = Matches::default();
         let mut failed = Ok(());
         within.retain(|(id, record)| {
             let (print, is_here) = (&record.mark.fingerprint, record.path == path);
@@ -128,7 +128,7 @@ impl Index {
         failed?;
         // The best comes last: what says most, is of this path, and is the oldest.
         within.sort_by_key(|(id, record)| {
-            let Record { mark, path: seen, .. } = record;
+            let FileRecord { mark, path: seen, .. } = record;
             (mark.fingerprint.end, mark.finished, seen == path, std::cmp::Reverse(*id))
         });
         let mut prints = Fingerprinter::default();
@@ -158,11 +158,11 @@ impl Index {
     /// so short that its beginning can't be compared.
     fn candidates<'r>(
         &self,
-        records: &'r BTreeMap<Id, Record>,
+        records: &'r BTreeMap<Id, FileRecord>,
         file: &File,
         bytes: u64,
         path: &str,
-    ) -> io::Result<impl Iterator<Item = (Id, &'r Record)> + use<'r>> {
+    ) -> io::Result<impl Iterator<Item = (Id, &'r FileRecord)> + use<'r>> {
         let mut head = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX).min(WINDOW_BYTES)];
         file.read_exact_at(&mut head, 0)?;
         let digits = Fingerprinter::beginnings_of(&head);
@@ -173,7 +173,7 @@ impl Index {
         ids.extend(of_path);
         let mut candidates: Vec<_> = ids.into_iter().filter_map(|id| Some((id, records.get(&id)?))).collect();
         // In the order of their beginnings, so that these are summed up once.
-        let window = |record: &Record| {
+        let window = |record: &FileRecord| {
             usize::try_from(record.mark.fingerprint.end).unwrap_or(usize::MAX).min(WINDOW_BYTES)
         };
         candidates.sort_unstable_by_key(|(id, record)| (window(record), *id));
@@ -199,8 +199,8 @@ fn key(beginnings: &str) -> u128 {
 mod tests {
     use std::time::Instant;
 
-    use super::super::judge::Layout;
-    use super::super::memory::Mark;
+    use super::super::detect::FileLayout;
+    use super::super::import_state::Mark;
     use super::*;
 
     fn file(content: &[u8]) -> File {
@@ -209,16 +209,16 @@ mod tests {
         file
     }
 
-    fn record(path: &str, content: &[u8]) -> Record {
+    fn record(path: &str, content: &[u8]) -> FileRecord {
         let fingerprint = Fingerprinter::default().take(&file(content), content.len() as u64, &[]).unwrap();
         let position = fingerprint.end;
-        let mark = Mark { layout: Layout::Lines, position, finished: true, container: 0, fingerprint };
-        Record { path: path.to_owned(), mark, changed: None, settled_at: 0 }
+        let mark = Mark { layout: FileLayout::Lines, position, finished: true, container: 0, fingerprint };
+        FileRecord { path: path.to_owned(), mark, changed: None, settled_at: 0 }
     }
 
     /// The record that says most of a file: its id, and how.
-    fn best(records: &[Record], content: &[u8], path: &str) -> Option<(Id, &'static str)> {
-        let records: BTreeMap<Id, Record> = (0..).zip(records.iter().cloned()).collect();
+    fn best(records: &[FileRecord], content: &[u8], path: &str) -> Option<(Id, &'static str)> {
+        let records: BTreeMap<Id, FileRecord> = (0..).zip(records.iter().cloned()).collect();
         let known = Index::of(&records).find(&records, &file(content), content.len() as u64, path).unwrap();
         known.best.map(|(id, counted)| match counted {
             Counted::Whole(_) => (id, "whole"),
@@ -272,7 +272,7 @@ mod tests {
             let events = 50 + usize::try_from(number % 200).unwrap();
             [&*schema, &noise.repeat(events)].concat()
         };
-        let records: BTreeMap<Id, Record> =
+        let records: BTreeMap<Id, FileRecord> =
             (0..20_000).map(|number| (number, record("/x", &content(number)))).collect();
         let index = Index::of(&records);
         let other = content(1_000_000);

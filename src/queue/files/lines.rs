@@ -6,27 +6,17 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::content::Content;
-use super::pool::Pool;
+use super::buffer_pool::BufferPool;
+use super::input::Input;
+use super::reader::Cut;
 
 /// A buffer that is less than a quarter full is copied into a body of its own size, so that a thousand small
 /// files in flight do not hold a thousand large buffers.
 const COPY_BELOW: usize = 4;
 
-/// Some whole lines of a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Cut {
-    /// Whole lines with their newlines; the last of a file may lack its own.
-    pub(super) body: Bytes,
-    /// How many lines before the end of `body` were too long to be held.
-    pub(super) oversized: u32,
-    /// The position in the content that comes after these lines.
-    pub(super) position: u64,
-}
-
 /// Reads content line by line, many at a time.
 pub(super) struct Lines<'p> {
-    pool: &'p Pool,
+    pool: &'p BufferPool,
     line_bytes_max: usize,
     /// Hand out what is there instead of waiting for a full buffer: for pipes, whose writer may be slow.
     eager: bool,
@@ -46,8 +36,8 @@ pub(super) struct Lines<'p> {
 
 impl<'p> Lines<'p> {
     /// Goes on where `content` stands, which must be the start of a line.
-    pub(super) fn new(pool: &'p Pool, line_bytes_max: usize, eager: bool, content: &Content) -> Self {
-        let position = content.position();
+    pub(super) fn new(pool: &'p BufferPool, line_bytes_max: usize, eager: bool, input: &Input) -> Self {
+        let position = input.position();
         Self {
             pool,
             line_bytes_max,
@@ -67,7 +57,7 @@ impl<'p> Lines<'p> {
     ///
     /// # Errors
     /// When the content can't be read on; every whole line before has been handed out then.
-    pub(super) fn next(&mut self, content: &mut Content) -> io::Result<Option<Cut>> {
+    pub(super) fn next(&mut self, input: &mut Input) -> io::Result<Option<Cut>> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
@@ -75,7 +65,7 @@ impl<'p> Lines<'p> {
             if self.filled == self.buffer.len() {
                 self.make_room();
             }
-            match content.read(&mut self.buffer[self.filled..]) {
+            match input.read(&mut self.buffer[self.filled..]) {
                 Ok(0) => {
                     self.ended = true;
                     let rest = self.rest();
@@ -141,8 +131,7 @@ impl<'p> Lines<'p> {
         if end == 0 {
             return None;
         }
-        let body = self.take_front(end);
-        Some(Cut { body, oversized: mem::take(&mut self.oversized), position: self.position })
+        Some(self.cut_at(end))
     }
 
     /// Everything in the buffer: the last line may lack its newline.
@@ -153,11 +142,10 @@ impl<'p> Lines<'p> {
         if self.filled == 0 && self.oversized == 0 {
             return None;
         }
-        let body = self.take_front(self.filled);
-        Some(Cut { body, oversized: mem::take(&mut self.oversized), position: self.position })
+        Some(self.cut_at(self.filled))
     }
 
-    fn take_front(&mut self, end: usize) -> Bytes {
+    fn cut_at(&mut self, end: usize) -> Cut {
         let left = self.filled - end;
         let body = if end < self.buffer.len() / COPY_BELOW {
             let body = Bytes::copy_from_slice(&self.buffer[..end]);
@@ -171,7 +159,7 @@ impl<'p> Lines<'p> {
         self.filled = left;
         self.searched = left;
         self.position += end as u64;
-        body
+        Cut::lines(body, mem::take(&mut self.oversized), self.position)
     }
 }
 
@@ -180,18 +168,18 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::content::tests::{content, scripted};
+    use super::super::input::tests::{input, scripted};
     use super::*;
 
     fn read(text: &[u8], chunk: usize, line_bytes_max: usize, eager: bool) -> Vec<Cut> {
-        let pool = Pool::new(chunk);
-        let mut content = content(text);
-        let mut lines = Lines::new(&pool, line_bytes_max, eager, &content);
-        std::iter::from_fn(|| lines.next(&mut content).unwrap()).collect()
+        let pool = BufferPool::new(chunk);
+        let mut input = input(text);
+        let mut lines = Lines::new(&pool, line_bytes_max, eager, &input);
+        std::iter::from_fn(|| lines.next(&mut input).unwrap()).collect()
     }
 
     fn cut(body: &'static str, oversized: u32, position: u64) -> Cut {
-        Cut { body: Bytes::from_static(body.as_bytes()), oversized, position }
+        Cut::lines(Bytes::from_static(body.as_bytes()), oversized, position)
     }
 
     #[test]
@@ -220,21 +208,21 @@ mod tests {
     #[test]
     fn whole_lines_come_before_the_error_and_what_follows_them_does_not() {
         for step in [1, 3, 100] {
-            let pool = Pool::new(64);
-            let mut content = scripted(b"a\nbb\nccc", step, true);
-            let mut lines = Lines::new(&pool, 99, false, &content);
-            assert_eq!(lines.next(&mut content).unwrap(), Some(cut("a\nbb\n", 0, 5)));
-            assert_eq!(lines.next(&mut content).unwrap_err().to_string(), "the disk is gone");
-            assert_eq!(lines.next(&mut content).unwrap(), None);
+            let pool = BufferPool::new(64);
+            let mut input = scripted(b"a\nbb\nccc", step, true);
+            let mut lines = Lines::new(&pool, 99, false, &input);
+            assert_eq!(lines.next(&mut input).unwrap(), Some(cut("a\nbb\n", 0, 5)));
+            assert_eq!(lines.next(&mut input).unwrap_err().to_string(), "the disk is gone");
+            assert_eq!(lines.next(&mut input).unwrap(), None);
         }
     }
 
     #[test]
     fn an_eager_reader_waits_for_no_full_buffer() {
-        let pool = Pool::new(1000);
-        let mut content = scripted(b"a\nb\nccccc\nd\n", 5, false);
-        let mut lines = Lines::new(&pool, 99, true, &content);
-        assert_eq!(lines.next(&mut content).unwrap(), Some(cut("a\nb\n", 0, 4)));
+        let pool = BufferPool::new(1000);
+        let mut input = scripted(b"a\nb\nccccc\nd\n", 5, false);
+        let mut lines = Lines::new(&pool, 99, true, &input);
+        assert_eq!(lines.next(&mut input).unwrap(), Some(cut("a\nb\n", 0, 4)));
     }
 
     proptest! {

@@ -6,29 +6,27 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::Origin;
-use super::{Notice, OpenError};
+use super::{FileReport, ImportError};
+use crate::queue::Origin;
+use crate::queue::event_type::event_type_in;
 
 /// What the path of a file begins a component with to say which events are in it: the layout of Braze's
 /// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.
 const EVENT_TYPE: &str = "event_type=";
 
-/// What every event type of Braze's users begins with.
-const EVENT_TYPE_ROOT: &str = "users.";
-
 /// One thing to import.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct ListedFile {
     /// As it was given, or found below a directory that was given.
     pub(super) path: PathBuf,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
     pub(super) origin: Arc<Origin>,
     /// It was found below a directory that was given: where it can't be read, the others are all the same.
     pub(super) is_listed: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     Regular {
         /// The absolute path without symbolic links: the name it is remembered under.
         key: String,
@@ -45,7 +43,10 @@ pub(super) enum Kind {
 ///
 /// # Errors
 /// When one of the paths that were given can't be imported.
-pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, Vec<Notice>), OpenError> {
+pub(super) fn list(
+    paths: &[PathBuf],
+    files_max: usize,
+) -> Result<(Vec<ListedFile>, Vec<FileReport>), ImportError> {
     let mut list = List { files_max, ..List::default() };
     for path in paths {
         if path.as_os_str() == "-" {
@@ -54,22 +55,22 @@ pub(super) fn list(paths: &[PathBuf], files_max: usize) -> Result<(Vec<Found>, V
         }
         let kind = fs::metadata(path).map_err(|error| unreadable(path, &error))?.file_type();
         if kind.is_dir() {
-            let before = (list.found.len(), list.passed, list.notices.len());
+            let before = (list.found.len(), list.passed, list.reports.len());
             list.walk(path)?;
-            if before == (list.found.len(), list.passed, list.notices.len()) {
-                list.notices.push(Notice::Empty { path: path.clone() });
+            if before == (list.found.len(), list.passed, list.reports.len()) {
+                list.reports.push(FileReport::Empty { path: path.clone() });
             }
         } else if kind.is_file() {
             list.add_regular(path, false)?;
         } else {
-            list.add(path.clone(), Kind::Stream, origin(path), false)?;
+            list.add(path.clone(), FileKind::Stream, origin(path), false)?;
         }
     }
-    Ok((list.found, list.notices))
+    Ok((list.found, list.reports))
 }
 
 /// Says that a path can't be read, and why.
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> OpenError {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> ImportError {
     let problem = match error.kind() {
         io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
         io::ErrorKind::PermissionDenied => {
@@ -77,14 +78,14 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> OpenError {
         }
         _ => error.to_string(),
     };
-    OpenError::File { path: path.to_owned(), problem }
+    ImportError::File { path: path.to_owned(), problem }
 }
 
 #[derive(Default)]
 struct List {
     files_max: usize,
-    found: Vec<Found>,
-    notices: Vec<Notice>,
+    found: Vec<ListedFile>,
+    reports: Vec<FileReport>,
     keys: HashSet<String>,
     /// How many files were named before.
     passed: usize,
@@ -93,7 +94,7 @@ struct List {
 }
 
 impl List {
-    fn walk(&mut self, directory: &Path) -> Result<(), OpenError> {
+    fn walk(&mut self, directory: &Path) -> Result<(), ImportError> {
         let refuse = |error: io::Error| unreadable(directory, &error);
         if !self.entered.insert(directory.canonicalize().map_err(refuse)?) {
             return Ok(());
@@ -108,8 +109,8 @@ impl List {
                 continue;
             }
             match self.add_entry(&path) {
-                Err(OpenError::File { path, problem }) => {
-                    self.notices.push(Notice::LeftOut { path, problem });
+                Err(ImportError::File { path, problem }) => {
+                    self.reports.push(FileReport::LeftOut { path, problem });
                 }
                 added => added?,
             }
@@ -117,7 +118,7 @@ impl List {
         Ok(())
     }
 
-    fn add_entry(&mut self, path: &Path) -> Result<(), OpenError> {
+    fn add_entry(&mut self, path: &Path) -> Result<(), ImportError> {
         let kind = fs::metadata(path).map_err(|error| unreadable(path, &error))?.file_type();
         if kind.is_dir() {
             self.walk(path)
@@ -128,11 +129,11 @@ impl List {
         }
     }
 
-    fn add_regular(&mut self, path: &Path, is_listed: bool) -> Result<(), OpenError> {
+    fn add_regular(&mut self, path: &Path, is_listed: bool) -> Result<(), ImportError> {
         let absolute = path.canonicalize().map_err(|error| unreadable(path, &error))?;
         let Some(key) = absolute.to_str() else {
             let problem = "its path is not UTF-8, so it can't be remembered; rename it".to_owned();
-            return Err(OpenError::File { path: path.to_owned(), problem });
+            return Err(ImportError::File { path: path.to_owned(), problem });
         };
         if !self.keys.insert(key.to_owned()) {
             self.passed += 1;
@@ -140,23 +141,29 @@ impl List {
         }
         // The path as it was given may name a type that links lead away from.
         let origin = event_type(path).map_or_else(|| origin(&absolute), |_| origin(path));
-        self.add(path.to_owned(), Kind::Regular { key: key.to_owned() }, origin, is_listed)
+        self.add(path.to_owned(), FileKind::Regular { key: key.to_owned() }, origin, is_listed)
     }
 
-    fn add_standard_input(&mut self) -> Result<(), OpenError> {
+    fn add_standard_input(&mut self) -> Result<(), ImportError> {
         let path = PathBuf::from("-");
-        if self.found.iter().any(|found| found.kind == Kind::StandardInput) {
+        if self.found.iter().any(|found| found.kind == FileKind::StandardInput) {
             let problem = "standard input can be read only once; name it once".to_owned();
-            return Err(OpenError::File { path, problem });
+            return Err(ImportError::File { path, problem });
         }
-        self.add(path, Kind::StandardInput, Origin::default(), false)
+        self.add(path, FileKind::StandardInput, Origin::default(), false)
     }
 
-    fn add(&mut self, path: PathBuf, kind: Kind, origin: Origin, is_listed: bool) -> Result<(), OpenError> {
+    fn add(
+        &mut self,
+        path: PathBuf,
+        kind: FileKind,
+        origin: Origin,
+        is_listed: bool,
+    ) -> Result<(), ImportError> {
         if self.found.len() == self.files_max {
-            return Err(OpenError::TooManyFiles { files_max: self.files_max });
+            return Err(ImportError::TooManyFiles { files_max: self.files_max });
         }
-        self.found.push(Found { path, kind, origin: Arc::new(origin), is_listed });
+        self.found.push(ListedFile { path, kind, origin: Arc::new(origin), is_listed });
         Ok(())
     }
 }
@@ -176,27 +183,6 @@ fn event_type(path: &Path) -> Option<Box<str>> {
     named.or_else(|| event_type_in(path.file_name()?.to_str()?).map(Into::into))
 }
 
-/// The event type in a file's name, which may have something before and behind it (`users.messages.email.Send.json`,
-/// `export-users.messages.email.Send-0001.avro`): from `users.` to the end of the first word with a capital, as all of
-/// Braze's types end.
-fn event_type_in(name: &str) -> Option<&str> {
-    let is_start = |at: &usize| !name[..*at].ends_with(|before: char| before.is_ascii_alphanumeric());
-    let start = name.match_indices(EVENT_TYPE_ROOT).map(|(at, _)| at).find(is_start)?;
-    let name = &name[start..];
-    let mut end = 0;
-    for word in name.split_inclusive('.') {
-        let letters = word.bytes().take_while(u8::is_ascii_alphanumeric).count();
-        if word.starts_with(|first: char| first.is_ascii_uppercase()) {
-            return Some(&name[..end + letters]);
-        }
-        if letters == 0 || letters + 1 != word.len() {
-            return None;
-        }
-        end += word.len();
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStrExt;
@@ -206,7 +192,7 @@ mod tests {
 
     fn names(paths: &[PathBuf], root: &Path) -> Vec<String> {
         let found = list(paths, 100).unwrap().0;
-        let name = |found: &Found| found.path.strip_prefix(root).unwrap().display().to_string();
+        let name = |found: &ListedFile| found.path.strip_prefix(root).unwrap().display().to_string();
         found.iter().map(name).collect()
     }
 
@@ -288,9 +274,9 @@ mod tests {
     #[test]
     fn an_empty_directory_is_told_and_no_error() {
         let root = tempfile::tempdir().unwrap();
-        let (found, notices) = list(&[root.path().into()], 9).unwrap();
+        let (found, reports) = list(&[root.path().into()], 9).unwrap();
         assert!(found.is_empty());
-        assert_eq!(notices, [Notice::Empty { path: root.path().into() }]);
+        assert_eq!(reports, [FileReport::Empty { path: root.path().into() }]);
     }
 
     #[test]

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks::Blocks;
-use super::content::Content;
 use super::fingerprint::{Fingerprint, Fingerprinter};
-use super::index::{Counted, Index, Known};
-use super::list::{Found, Kind, unreadable};
-use super::memory::{Id, Mark, Memory, Record};
-use super::{Notice, OpenError};
+use super::import_state::{FileRecord, Id, ImportState, Mark};
+use super::index::{Counted, Index, Matches};
+use super::input::Input;
+use super::list::{FileKind, ListedFile, unreadable};
+use super::{FileReport, ImportError};
 
 /// A file that was changed more lately than this may be changed once more within the same tick of its clock.
 const TICK_SECONDS: u64 = 2;
@@ -21,12 +21,12 @@ const TICK_SECONDS: u64 = 2;
 /// A file that is to be read, and from where.
 #[derive(Debug)]
 pub(super) struct Planned {
-    pub(super) found: Found,
+    pub(super) found: ListedFile,
     /// What has been settled of it.
     pub(super) start: Option<Start>,
     /// What it is remembered as; none before something of it is settled.
     pub(super) record: Option<Id>,
-    /// When it was changed last; see [`Record::changed`].
+    /// When it was changed last; see [`FileRecord::changed`].
     pub(super) changed: Option<u64>,
     /// How many bytes on disk are to be read, if that can be known.
     pub(super) bytes: Option<u64>,
@@ -68,34 +68,34 @@ fn changed(metadata: &Metadata) -> u64 {
 
 /// Decides for one file after the other.
 pub(super) struct Planner {
-    memory: Option<Memory>,
+    state: Option<ImportState>,
     index: Index,
     again: bool,
     now: u64,
     /// The records of the present run.
     run: HashSet<Id>,
     added: usize,
-    pub(super) notices: Vec<Notice>,
+    pub(super) reports: Vec<FileReport>,
 }
 
 impl Planner {
-    pub(super) fn new(memory: Option<Memory>, again: bool, now: u64) -> Self {
-        let index = memory.as_ref().map(|memory| Index::of(memory.records())).unwrap_or_default();
-        Self { memory, index, again, now, run: HashSet::new(), added: 0, notices: Vec::new() }
+    pub(super) fn new(state: Option<ImportState>, again: bool, now: u64) -> Self {
+        let index = state.as_ref().map(|state| Index::of(state.records())).unwrap_or_default();
+        Self { state, index, again, now, run: HashSet::new(), added: 0, reports: Vec::new() }
     }
 
-    /// The memory as it is when the run begins, and what there is to say.
-    pub(super) fn finish(self, files_max: usize) -> (Option<Memory>, Vec<Notice>) {
-        let Self { mut memory, run, added, notices, .. } = self;
-        if let Some(memory) = &mut memory {
-            memory.make_room(&run, added, files_max);
+    /// The state as it is when the run begins, and what there is to say.
+    pub(super) fn finish(self, files_max: usize) -> (Option<ImportState>, Vec<FileReport>) {
+        let Self { mut state, run, added, reports, .. } = self;
+        if let Some(state) = &mut state {
+            state.make_room(&run, added, files_max);
         }
-        (memory, notices)
+        (state, reports)
     }
 
     /// Decides from where a file is read; none if it is passed.
-    pub(super) fn plan(&mut self, found: Found) -> Result<Option<Planned>, OpenError> {
-        let Kind::Regular { key } = &found.kind else {
+    pub(super) fn plan(&mut self, found: ListedFile) -> Result<Option<Planned>, ImportError> {
+        let FileKind::Regular { key } = &found.kind else {
             return Ok(Some(Planned { found, start: None, record: None, changed: None, bytes: None }));
         };
         let look = || {
@@ -126,18 +126,18 @@ impl Planner {
         file: &File,
         metadata: &Metadata,
     ) -> io::Result<Option<(Option<Start>, Option<Id>)>> {
-        let Some(memory) = &mut self.memory else { return Ok(Some((None, None))) };
+        let Some(state) = &mut self.state else { return Ok(Some((None, None))) };
         if !self.again
-            && let Some(id) = untouched(&self.index, memory, key, file, metadata)?
+            && let Some(id) = untouched(&self.index, state, key, file, metadata)?
         {
             self.pass(path, key, id, None, metadata);
             return Ok(None);
         }
         let bytes = metadata.len();
-        let Known { best, all, alike } = self.index.find(memory.records(), file, bytes, key)?;
+        let Matches { best, all, alike } = self.index.find(state.records(), file, bytes, key)?;
         if self.again {
             for id in all.into_iter().chain(best.map(|(id, _)| id)) {
-                memory.forget(id);
+                state.forget(id);
             }
             return Ok(Some((None, None)));
         }
@@ -158,41 +158,41 @@ impl Planner {
     /// Passes a file that has been counted as a whole.
     fn pass(&mut self, path: &Path, key: &str, id: Id, print: Option<Fingerprint>, metadata: &Metadata) {
         let changed = self.reliable(metadata);
-        let Some(memory) = &mut self.memory else { return };
-        let Some(mut record) = memory.records().get(&id).cloned() else { return };
+        let Some(state) = &mut self.state else { return };
+        let Some(mut record) = state.records().get(&id).cloned() else { return };
         // One that an earlier version has written knows less.
         record.mark.fingerprint = print.unwrap_or(record.mark.fingerprint);
         let (path, bytes, settled_at) = (path.to_owned(), metadata.len(), record.settled_at);
         let before = PathBuf::from(&record.path);
         record.changed = changed.or(record.changed.filter(|_| record.path == key));
-        let notice = if record.path == key {
-            let first = self.index.first_of(&record, memory.records()).filter(|first| *first != id);
-            let first = first.and_then(|first| Some(memory.records().get(&first)?.path.clone()));
-            memory.set(id, record);
+        let report = if record.path == key {
+            let first = self.index.first_of(&record, state.records()).filter(|first| *first != id);
+            let first = first.and_then(|first| Some(state.records().get(&first)?.path.clone()));
+            state.set(id, record);
             self.run.insert(id);
             match first.filter(|first| first != key) {
-                Some(of) => Notice::Copied { path, of: of.into(), bytes, settled_at: Some(settled_at) },
-                None => Notice::Counted { path, bytes, settled_at },
+                Some(of) => FileReport::Copied { path, of: of.into(), bytes, settled_at: Some(settled_at) },
+                None => FileReport::Counted { path, bytes, settled_at },
             }
         } else if is_still_there(&record) {
             record.changed = changed;
             key.clone_into(&mut record.path);
-            let id = memory.add(record.clone());
+            let id = state.add(record.clone());
             self.index.add(id, &record);
             self.run.insert(id);
-            Notice::Copied { path, of: before, bytes, settled_at: Some(settled_at) }
+            FileReport::Copied { path, of: before, bytes, settled_at: Some(settled_at) }
         } else {
             self.rename(id, key, changed);
-            Notice::Renamed { path, before, bytes, settled_at }
+            FileReport::Renamed { path, before, bytes, settled_at }
         };
-        self.notices.push(notice);
+        self.reports.push(report);
     }
 
     /// Passes a file that is a beginning of what was counted.
     fn pass_cut(&mut self, path: &Path, id: Id, bytes: u64) {
         self.run.insert(id);
-        let record = self.memory.as_ref().and_then(|memory| memory.records().get(&id));
-        self.notices.extend(record.map(|record| Notice::CutShort {
+        let record = self.state.as_ref().and_then(|state| state.records().get(&id));
+        self.reports.extend(record.map(|record| FileReport::CutShort {
             path: path.to_owned(),
             of: PathBuf::from(&record.path),
             bytes,
@@ -209,11 +209,11 @@ impl Planner {
         prints: Box<Fingerprinter>,
         metadata: &Metadata,
     ) -> (Option<Start>, Option<Id>) {
-        let record = self.memory.as_ref().and_then(|memory| memory.records().get(&id)).cloned();
+        let record = self.state.as_ref().and_then(|state| state.records().get(&id)).cloned();
         let Some(record) = record else { return (None, None) };
         let is_here = record.path == key;
         let before = (!is_here).then(|| PathBuf::from(&record.path));
-        self.notices.push(Notice::going_on(path, before, &record.mark));
+        self.reports.push(FileReport::going_on(path, before, &record.mark));
         let id = if is_here {
             Some(id)
         } else if is_still_there(&record) {
@@ -227,24 +227,24 @@ impl Planner {
     }
 
     fn rename(&mut self, id: Id, key: &str, changed: Option<u64>) {
-        let Some(memory) = &mut self.memory else { return };
-        let Some(mut record) = memory.records().get(&id).cloned() else { return };
+        let Some(state) = &mut self.state else { return };
+        let Some(mut record) = state.records().get(&id).cloned() else { return };
         key.clone_into(&mut record.path);
         record.changed = changed;
-        memory.set(id, record);
+        state.set(id, record);
         self.index.add_path(id, key);
         self.run.insert(id);
     }
 
     /// Says why a file is counted from its start, where that may surprise.
     fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) {
-        let Some(memory) = &self.memory else { return };
+        let Some(state) = &self.state else { return };
         let path = path.to_owned();
-        if self.index.of_path(key, memory.records()).next().is_some() {
-            self.notices.push(Notice::Changed { path });
-        } else if let Some(alike) = alike.and_then(|id| memory.records().get(&id)) {
+        if self.index.of_path(key, state.records()).next().is_some() {
+            self.reports.push(FileReport::Changed { path });
+        } else if let Some(alike) = alike.and_then(|id| state.records().get(&id)) {
             let of = PathBuf::from(&alike.path);
-            self.notices.push(Notice::Alike { path, of, settled_at: alike.settled_at });
+            self.reports.push(FileReport::Alike { path, of, settled_at: alike.settled_at });
         }
     }
 
@@ -257,7 +257,7 @@ impl Planner {
 /// What the present run has read to its end: nothing is counted twice because it is there twice.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    records: BTreeMap<Id, Record>,
+    records: BTreeMap<Id, FileRecord>,
     index: Index,
 }
 
@@ -265,15 +265,15 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) enum Sight {
     /// It is passed, and remembered with this mark, if there is one.
-    Passed(Notice, Option<Mark>),
+    Passed(FileReport, Option<Mark>),
     /// It is read from here.
-    From(Notice, Start),
+    From(FileReport, Start),
 }
 
 impl Seen {
     pub(super) fn add(&mut self, planned: &Planned, mark: Mark) {
-        let Kind::Regular { key } = &planned.found.kind else { return };
-        let record = Record { path: key.clone(), mark, changed: None, settled_at: 0 };
+        let FileKind::Regular { key } = &planned.found.kind else { return };
+        let record = FileRecord { path: key.clone(), mark, changed: None, settled_at: 0 };
         let id = self.records.len() as Id;
         self.index.add(id, &record);
         self.records.insert(id, record);
@@ -284,29 +284,29 @@ impl Seen {
     /// # Errors
     /// When the file can't be read.
     pub(super) fn find(&self, planned: &Planned) -> io::Result<Option<Sight>> {
-        let Kind::Regular { key } = &planned.found.kind else { return Ok(None) };
+        let FileKind::Regular { key } = &planned.found.kind else { return Ok(None) };
         if self.records.is_empty() {
             return Ok(None);
         }
         let file = File::open(&planned.found.path)?;
         let metadata = file.metadata()?;
-        let Known { best, .. } = self.index.find(&self.records, &file, metadata.len(), key)?;
+        let Matches { best, .. } = self.index.find(&self.records, &file, metadata.len(), key)?;
         let Some((id, counted)) = best else { return Ok(None) };
         let Some(record) = self.records.get(&id) else { return Ok(None) };
         let settled = planned.start.as_ref().map_or(0, |start| start.mark.fingerprint.end);
         let (path, of, bytes) = (planned.found.path.clone(), PathBuf::from(&record.path), metadata.len());
         Ok(match counted {
             Counted::Whole(_) => {
-                let notice = Notice::Copied { path, of, bytes, settled_at: None };
-                Some(Sight::Passed(notice, Some(record.mark.clone())))
+                let report = FileReport::Copied { path, of, bytes, settled_at: None };
+                Some(Sight::Passed(report, Some(record.mark.clone())))
             }
             Counted::Cut => {
                 let counted = record.mark.fingerprint.end;
-                Some(Sight::Passed(Notice::CutShort { path, of, bytes, counted }, None))
+                Some(Sight::Passed(FileReport::CutShort { path, of, bytes, counted }, None))
             }
             Counted::Part(prints) if record.mark.fingerprint.end > settled => {
-                let notice = Notice::going_on(&path, Some(of), &record.mark);
-                Some(Sight::From(notice, Start::new(record.mark.clone(), prints, &metadata)))
+                let report = FileReport::going_on(&path, Some(of), &record.mark);
+                Some(Sight::From(report, Start::new(record.mark.clone(), prints, &metadata)))
             }
             Counted::Part(_) => None,
         })
@@ -316,13 +316,13 @@ impl Seen {
 /// The record of a finished file that lies where it lay and has not been touched since.
 fn untouched(
     index: &Index,
-    memory: &Memory,
+    state: &ImportState,
     key: &str,
     file: &File,
     metadata: &Metadata,
 ) -> io::Result<Option<Id>> {
     let (bytes, changed) = (metadata.len(), changed(metadata));
-    for (id, record) in index.of_path(key, memory.records()) {
+    for (id, record) in index.of_path(key, state.records()) {
         let Mark { finished, fingerprint, .. } = &record.mark;
         let is_same = *finished && fingerprint.end == bytes && record.changed == Some(changed);
         if is_same && fingerprint.looks_like(file)? {
@@ -333,15 +333,15 @@ fn untouched(
 }
 
 /// Whether the content of a record still is where it was seen last.
-fn is_still_there(record: &Record) -> bool {
+fn is_still_there(record: &FileRecord) -> bool {
     File::open(&record.path).and_then(|file| record.mark.fingerprint.looks_like(&file)).unwrap_or(false)
 }
 
 /// Looks at a file for it to fail now if it must.
 fn check(path: &Path, file: File) -> io::Result<()> {
-    let mut content = Content::new(Box::new(file), Arc::default())?;
-    if content.is_avro() {
-        Blocks::open(&mut content, path.to_owned(), false)?;
+    let mut input = Input::new(Box::new(file), Arc::default())?;
+    if input.is_avro() {
+        Blocks::open(&mut input, path.to_owned(), false)?;
     }
     Ok(())
 }

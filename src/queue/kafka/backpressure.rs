@@ -7,8 +7,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::group::Group;
-use super::poller::{Command, Halt, Handed, Parts, Poller};
+use super::callbacks::Callbacks;
+use super::poller::{Halt, Parts, Poller, PollerCommand, PollerOutput};
 
 /// How long the pipeline may be full before fetching is paused. It is paused late, for librdkafka throws away
 /// what it has fetched ahead.
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Poller {
     /// Sends `handed`; while there is no room for it, it goes on committing and stays in the group.
-    pub(super) fn send(&mut self, handed: Handed) -> Result<(), Halt> {
+    pub(super) fn send(&mut self, handed: PollerOutput) -> Result<(), Halt> {
         let mut handed = handed;
         let mut patience = Instant::now() + PATIENCE;
         loop {
@@ -37,7 +37,7 @@ impl Poller {
                 }
             });
             if let Some(command) = command {
-                self.obey(command.unwrap_or(Command::Close))?;
+                self.obey(command.unwrap_or(PollerCommand::Close))?;
                 self.attend_to_commits();
                 self.commit();
             }
@@ -85,7 +85,7 @@ impl Poller {
     fn on_all(
         &self,
         what: &str,
-        act: impl FnOnce(&BaseConsumer<Group>, &TopicPartitionList) -> KafkaResult<()>,
+        act: impl FnOnce(&BaseConsumer<Callbacks>, &TopicPartitionList) -> KafkaResult<()>,
     ) -> bool {
         let done = self.consumer.assignment().and_then(|all| act(&self.consumer, &all));
         done.inspect_err(|error| tracing::warn!(%error, "kafka: fetching could not be {what}")).is_ok()

@@ -8,10 +8,10 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::errands::Offsets;
-use super::group::{Answer, Event};
+use super::broker_requests::CommitOffsets;
+use super::callbacks::{Answer, Event};
+use super::offsets::Partition;
 use super::poller::Poller;
-use super::positions::Partition;
 use super::refusal::{Refused, Trouble, of_commit};
 
 /// How soon a commit that the broker refused is tried again.
@@ -52,11 +52,11 @@ impl Poller {
         if self.commits.is_under_way() || self.commits.again_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        let offsets = self.positions.request();
+        let offsets = self.offsets.request();
         self.ask_to_commit(offsets);
     }
 
-    fn ask_to_commit(&mut self, offsets: Offsets) {
+    fn ask_to_commit(&mut self, offsets: CommitOffsets) {
         if offsets.is_empty() {
             return;
         }
@@ -68,7 +68,7 @@ impl Poller {
             self.commits.under_way = 0;
             self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
             for (partition, offset) in &offsets {
-                self.positions.refuse(partition, *offset);
+                self.offsets.refuse(partition, *offset);
             }
         }
     }
@@ -80,11 +80,11 @@ impl Poller {
         for Answer { partition, offset, result } in answers {
             match result {
                 Ok(()) => {
-                    self.positions.confirm(partition, *offset);
+                    self.offsets.confirm(partition, *offset);
                     self.commits.refused_topics.remove(&partition.topic);
                 }
                 Err(error) => {
-                    self.positions.refuse(partition, *offset);
+                    self.offsets.refuse(partition, *offset);
                     let kind = of_commit(error.rdkafka_error_code());
                     if let Refused::Right(_) = kind {
                         self.commits.refused_topics.insert(Arc::clone(&partition.topic));
@@ -124,7 +124,7 @@ impl Poller {
                 let is_of_group =
                     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
                 let is_refused = |held: &Partition| self.commits.refused_topics.contains(&held.topic);
-                let is_all = is_of_group || self.positions.held().all(is_refused);
+                let is_all = is_of_group || self.offsets.held().all(is_refused);
                 self.commits.waiting_since = None;
                 self.tell(words, &error.to_string(), is_all);
             }
@@ -142,7 +142,7 @@ impl Poller {
     }
 
     fn tell(&mut self, words: &str, reason: &str, is_all: bool) {
-        let messages = self.positions.counted_again(self.positions.held());
+        let messages = self.offsets.counted_again(self.offsets.held());
         if is_all && !self.commits.is_held {
             self.commits.is_held = true;
             self.parts.health.hold(true);
@@ -176,9 +176,9 @@ impl Poller {
 
     /// Partitions were given up: what was refused for them is over, and with the last of it the waiting.
     pub(super) fn forgive(&mut self) {
-        let held: Vec<_> = self.positions.held().cloned().collect();
+        let held: Vec<_> = self.offsets.held().cloned().collect();
         self.commits.refused_topics.retain(|topic| held.iter().any(|partition| partition.topic == *topic));
-        if self.positions.unconfirmed(&held).is_empty() {
+        if self.offsets.unconfirmed(&held).is_empty() {
             self.commits.refused_topics.clear();
             self.commits.waiting_since = None;
         }
@@ -198,7 +198,7 @@ impl Poller {
         for event in self.consumer.context().take_events() {
             match event {
                 Event::Committed(answers) => self.committed(&answers),
-                Event::Marks(marks) => self.look(&marks),
+                Event::Watermarks(marks) => self.look(&marks),
                 event => self.later.push(event),
             }
         }
@@ -215,7 +215,7 @@ impl Poller {
     pub(super) fn commit_now(&mut self, partitions: &[Partition], deadline: Instant) -> Result<(), String> {
         let mut reason = "there is no answer: is the coordinator of the group there?".to_owned();
         loop {
-            let offsets = self.positions.unconfirmed(partitions);
+            let offsets = self.offsets.unconfirmed(partitions);
             if offsets.is_empty() {
                 return Ok(());
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::refusal::{Refusal, Trouble};
+use super::refusal::{BrokerRefusal, Trouble};
 
 /// How soon the same words about the same trouble are logged again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
@@ -99,7 +99,7 @@ impl Health {
     }
 
     /// A refusal, logged where it is news.
-    pub(super) fn refuse(&self, refusal: &Refusal, reason: &str) {
+    pub(super) fn refuse(&self, refusal: &BrokerRefusal, reason: &str) {
         if self.complain(refusal.trouble, &refusal.words) {
             tracing::error!(reason, "kafka: {}", refusal.words);
         }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_message_behind_a_refusal_makes_it_ready_again_and_leaves_the_registry_alone() {
         let (health, watch) = watched();
-        for trouble in [Trouble::Access, Trouble::Topics, Trouble::Group] {
+        for trouble in [Trouble::Access, Trouble::Topics, Trouble::Callbacks] {
             assert!(health.complain(trouble, "refused"));
         }
         health.complain(Trouble::Registry, "the registry is away");

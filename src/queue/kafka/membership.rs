@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 use rdkafka::{Message as _, Offset};
 
-use super::group::{Event, give_up, to_list};
-use super::origin::origin_of;
-use super::poller::{Command, Halt, Handed, Poller};
-use super::positions::Partition;
+use super::batch::origin_of;
+use super::callbacks::{Event, give_up, to_list};
+use super::offsets::Partition;
+use super::poller::{Halt, Poller, PollerCommand, PollerOutput};
 
 /// How long a partition that is to be given up waits for the outcome of what was counted of it. Members are put
 /// out of the group after max.poll.interval.ms, five minutes unless it is set.
@@ -29,7 +29,7 @@ impl Poller {
             Event::Known { partitions, committed } => self.assign(&partitions, committed),
             Event::Revoked(partitions) => return self.revoke(&partitions),
             Event::Committed(answers) => self.committed(&answers),
-            Event::Marks(marks) => self.look(&marks),
+            Event::Watermarks(marks) => self.look(&marks),
         }
         Ok(())
     }
@@ -54,7 +54,7 @@ impl Poller {
         });
         for partition in partitions {
             let offset = committed.iter().find(|(known, _)| known == partition).map(|(_, offset)| *offset);
-            self.positions.assign(partition.clone(), origin_of(&partition.topic), offset);
+            self.offsets.assign(partition.clone(), origin_of(&partition.topic), offset);
         }
         let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
         let taken = match self.consumer.rebalance_protocol() {
@@ -67,13 +67,13 @@ impl Poller {
         // What came new is not paused yet.
         self.is_paused = false;
         self.steady.disturb();
-        self.parts.health.set_partitions(self.positions.held().count());
+        self.parts.health.set_partitions(self.offsets.held().count());
         if !partitions.is_empty() {
             self.parts.health.came_through();
         }
         tracing::info!(
             taken = partitions.len(),
-            reading = self.positions.held().count(),
+            reading = self.offsets.held().count(),
             "kafka: partitions were assigned"
         );
     }
@@ -82,7 +82,7 @@ impl Poller {
     /// outcome in time; when the group has put this process out, it is too late for that.
     fn revoke(&mut self, partitions: &[Partition]) -> Result<(), Halt> {
         let is_lost = self.consumer.assignment_lost();
-        if self.is_held() && !self.positions.is_settled(partitions) {
+        if self.is_held() && !self.offsets.is_settled(partitions) {
             self.lose_held();
         } else if !is_lost {
             if !self.is_held() {
@@ -92,17 +92,17 @@ impl Poller {
             if let Err(reason) = self.commit_now(partitions, Instant::now() + COMMIT_MAX) {
                 tracing::warn!(
                     reason,
-                    messages = self.positions.counted_again(partitions),
+                    messages = self.offsets.counted_again(partitions),
                     "kafka: the last commit before partitions are given up has failed; what was counted since the \
                      one before is counted again"
                 );
             }
         }
-        self.pack.take_if(|pack| partitions.contains(&pack.partition));
+        self.batch.take_if(|batch| partitions.contains(&batch.partition));
         if is_lost {
             tracing::warn!(
                 partitions = partitions.len(),
-                messages = self.positions.counted_again(partitions),
+                messages = self.offsets.counted_again(partitions),
                 "kafka: the group has put this process out; what it counted since the last commit is counted again \
                  by whoever reads its partitions now"
             );
@@ -110,29 +110,29 @@ impl Poller {
         self.early.retain(|early| {
             !partitions.iter().any(|one| one.number == early.partition() && *one.topic == *early.topic())
         });
-        self.positions.forget(partitions);
+        self.offsets.forget(partitions);
         self.forgive();
         self.steady.disturb();
         let given = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
         if let Err(error) = give_up(&self.consumer, &given) {
             tracing::error!(%error, "kafka: partitions could not be given up");
         }
-        let reading = self.positions.held().count();
+        let reading = self.offsets.held().count();
         self.parts.health.set_partitions(reading);
-        self.parts.health.set_lag(self.positions.lag());
+        self.parts.health.set_lag(self.offsets.lag());
         tracing::info!(given_up = partitions.len(), reading, is_lost, "kafka: partitions were revoked");
         Ok(())
     }
 
     /// Has everything flushed that was handed out of `partitions`, and waits for the outcome.
     fn recall(&mut self, partitions: &[Partition]) -> Result<(), Halt> {
-        if self.positions.is_settled(partitions) {
+        if self.offsets.is_settled(partitions) {
             return Ok(());
         }
         let deadline = Instant::now() + RECALL_MAX;
-        let receipt = self.positions.receipt();
-        self.send(Handed::Recall(receipt))?;
-        while !self.positions.is_settled(partitions) {
+        let receipt = self.offsets.receipt();
+        self.send(PollerOutput::Recall(receipt))?;
+        while !self.offsets.is_settled(partitions) {
             let commands = &mut self.parts.commands;
             let next = async { tokio::time::timeout_at(deadline.into(), commands.recv()).await };
             let Ok(command) = self.parts.runtime.block_on(next) else {
@@ -143,7 +143,7 @@ impl Poller {
                 );
                 return Ok(());
             };
-            self.obey(command.unwrap_or(Command::Close))?;
+            self.obey(command.unwrap_or(PollerCommand::Close))?;
         }
         Ok(())
     }
@@ -152,13 +152,13 @@ impl Poller {
     pub(super) fn leave(mut self) {
         // Whoever closes has acknowledged before.
         while let Ok(command) = self.parts.commands.try_recv() {
-            if let Command::Acknowledge(receipt) = command {
-                self.positions.acknowledge(receipt);
+            if let PollerCommand::Acknowledge(receipt) = command {
+                self.offsets.acknowledge(receipt);
             }
         }
-        let held: Vec<_> = self.positions.held().cloned().collect();
+        let held: Vec<_> = self.offsets.held().cloned().collect();
         if let Err(reason) = self.commit_now(&held, Instant::now() + LAST_COMMIT_MAX) {
-            let messages = self.positions.counted_again(&held);
+            let messages = self.offsets.counted_again(&held);
             self.parts.health.set_repeated(messages);
             tracing::error!(
                 reason,

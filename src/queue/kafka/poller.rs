@@ -12,19 +12,19 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::batch::MessageBatch;
+use super::broker_requests::{self, BrokerRequests, CommitOffsets};
+use super::callbacks::{Callbacks, Event};
 use super::commits::Commits;
-use super::errands::{self, Errands, Offsets};
-use super::group::{Event, Group};
 use super::health::Health;
-use super::pack::Pack;
-use super::positions::{Partition, Positions};
+use super::offsets::{Partition, PartitionOffsets};
 use super::watermarks::Steady;
 use crate::queue::Receipt;
 
 /// How long a poll waits when nothing comes: so long, at most, does an acknowledgement wait for its commit.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// How long the first message of a pack waits for others.
+/// How long the first message of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(10);
 
 /// Messages taken before anything else is looked after.
@@ -32,8 +32,8 @@ const TURN_MESSAGES: usize = 1024;
 
 /// What the poller hands over.
 #[derive(Debug)]
-pub(super) enum Handed {
-    Pack(Receipt, Box<Pack>),
+pub(super) enum PollerOutput {
+    Batch(Receipt, Box<MessageBatch>),
     /// Partitions are about to be given up.
     Recall(Receipt),
     /// There is nothing left to read, and nobody wanted to wait for more.
@@ -43,7 +43,7 @@ pub(super) enum Handed {
 
 /// What the poller is asked to do.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Command {
+pub(super) enum PollerCommand {
     Acknowledge(Receipt),
     /// Commit what is acknowledged, leave the group, end.
     Close,
@@ -61,8 +61,8 @@ pub(super) enum Halt {
 /// What a thread that polls is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) handed: mpsc::Sender<Handed>,
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) handed: mpsc::Sender<PollerOutput>,
+    pub(super) commands: mpsc::Receiver<PollerCommand>,
     pub(super) health: Arc<Health>,
     pub(super) runtime: Handle,
     /// Whether to end when all has been read.
@@ -71,15 +71,15 @@ pub(super) struct Parts {
 
 /// The owner of the consumer.
 pub(super) struct Poller {
-    pub(super) consumer: Arc<BaseConsumer<Group>>,
-    pub(super) questions: Errands<Vec<Partition>>,
-    pub(super) committer: Errands<Offsets>,
+    pub(super) consumer: Arc<BaseConsumer<Callbacks>>,
+    pub(super) questions: BrokerRequests<Vec<Partition>>,
+    pub(super) committer: BrokerRequests<CommitOffsets>,
     pub(super) parts: Parts,
-    pub(super) positions: Positions,
+    pub(super) offsets: PartitionOffsets,
     pub(super) commits: Commits,
     pub(super) steady: Steady,
-    pub(super) pack: Option<Pack>,
-    /// When the first message of the pack came.
+    pub(super) batch: Option<MessageBatch>,
+    /// When the first message of the batch came.
     begun: Instant,
     /// Came although their partition was paused, or while something was waited for.
     pub(super) early: Vec<OwnedMessage>,
@@ -91,19 +91,19 @@ pub(super) struct Poller {
 impl Poller {
     /// # Errors
     /// When the system gives no threads.
-    pub(super) fn new(consumer: BaseConsumer<Group>, parts: Parts) -> std::io::Result<Self> {
+    pub(super) fn new(consumer: BaseConsumer<Callbacks>, parts: Parts) -> std::io::Result<Self> {
         let consumer = Arc::new(consumer);
-        let questions = Errands::start("kafka-questions", &consumer, errands::ask)?;
-        let committer = Errands::start("kafka-commits", &consumer, errands::commit)?;
+        let questions = BrokerRequests::start("kafka-questions", &consumer, broker_requests::ask)?;
+        let committer = BrokerRequests::start("kafka-commits", &consumer, broker_requests::commit)?;
         Ok(Self {
             consumer,
             questions,
             committer,
             parts,
-            positions: Positions::default(),
+            offsets: PartitionOffsets::default(),
             commits: Commits::default(),
             steady: Steady::new(),
-            pack: None,
+            batch: None,
             begun: Instant::now(),
             early: Vec::new(),
             later: Vec::new(),
@@ -118,10 +118,10 @@ impl Poller {
             // A client that can't go on commits nothing more.
             self.parts.health.lose(&reason);
             // Whoever received may have gone.
-            let _gone = self.parts.handed.blocking_send(Handed::Failed(reason));
+            let _gone = self.parts.handed.blocking_send(PollerOutput::Failed(reason));
             // What was handed out may still be acknowledged.
-            while let Some(Command::Acknowledge(receipt)) = self.parts.commands.blocking_recv() {
-                self.positions.acknowledge(receipt);
+            while let Some(PollerCommand::Acknowledge(receipt)) = self.parts.commands.blocking_recv() {
+                self.offsets.acknowledge(receipt);
             }
         }
         self.leave();
@@ -150,27 +150,27 @@ impl Poller {
     ///
     /// # Errors
     /// When that is to end.
-    pub(super) fn obey(&mut self, command: Command) -> Result<(), Halt> {
+    pub(super) fn obey(&mut self, command: PollerCommand) -> Result<(), Halt> {
         match command {
-            Command::Acknowledge(receipt) => {
-                self.positions.acknowledge(receipt);
+            PollerCommand::Acknowledge(receipt) => {
+                self.offsets.acknowledge(receipt);
                 Ok(())
             }
-            Command::Close => Err(Halt::Closed),
+            PollerCommand::Close => Err(Halt::Closed),
         }
     }
 
     /// Takes messages as long as they come.
     fn turn(&mut self) -> Result<(), Halt> {
         for taken in 0..TURN_MESSAGES {
-            let wait = if taken == 0 && self.pack.is_none() { IDLE } else { Duration::ZERO };
+            let wait = if taken == 0 && self.batch.is_none() { IDLE } else { Duration::ZERO };
             if self.poll(wait)? {
                 continue;
             }
-            if self.pack.is_none() {
+            if self.batch.is_none() {
                 return if taken == 0 { self.rest() } else { Ok(()) };
             }
-            // A pack that has begun waits for others, but not for long.
+            // A batch that has begun waits for others, but not for long.
             let left = LINGER.saturating_sub(self.begun.elapsed());
             if left.is_zero() || !self.poll(left)? {
                 return self.hand_over();
@@ -191,12 +191,12 @@ impl Poller {
             }
             Some(Err(error)) => self.complain(&error).map(|()| false),
             Some(Ok(message)) => {
-                // Nearly all messages go on where the pack ends.
-                if let Some(pack) = self.pack.as_mut().filter(|pack| goes_on(pack, &message)) {
-                    if pack.next_offset < message.offset() {
-                        self.positions.leave_out(&pack.partition, pack.next_offset, message.offset());
+                // Nearly all messages go on where the batch ends.
+                if let Some(batch) = self.batch.as_mut().filter(|batch| goes_on(batch, &message)) {
+                    if batch.next_offset < message.offset() {
+                        self.offsets.leave_out(&batch.partition, batch.next_offset, message.offset());
                     }
-                    pack.push(message.offset(), message.payload().unwrap_or_default());
+                    batch.push(message.offset(), message.payload().unwrap_or_default());
                     return Ok(true);
                 }
                 let message = message.detach();
@@ -205,30 +205,30 @@ impl Poller {
         }
     }
 
-    /// Begins a pack with `message`.
+    /// Begins a batch with `message`.
     fn take(&mut self, message: &OwnedMessage) -> Result<(), Halt> {
         self.hand_over()?;
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
-        let Some(assignment) = self.positions.assignment(&partition).map(Arc::clone) else {
+        let Some(assignment) = self.offsets.assignment(&partition).map(Arc::clone) else {
             // It was fetched before its partition was given up; whoever has the partition now reads it.
             return Ok(());
         };
         self.parts.health.came_through();
-        if let Some(expected) = self.positions.expected(&partition) {
+        if let Some(expected) = self.offsets.expected(&partition) {
             self.compare(&partition, expected, message.offset());
         }
-        let mut pack = Pack::new(partition, assignment, message.offset());
-        pack.push(message.offset(), message.payload().unwrap_or_default());
-        self.pack = Some(pack);
+        let mut batch = MessageBatch::new(partition, assignment, message.offset());
+        batch.push(message.offset(), message.payload().unwrap_or_default());
+        self.batch = Some(batch);
         self.begun = Instant::now();
         Ok(())
     }
 
     /// Hands over what has been gathered.
     pub(super) fn hand_over(&mut self) -> Result<(), Halt> {
-        let Some(pack) = self.pack.take() else { return Ok(()) };
-        let receipt = self.positions.deliver(&pack.partition, pack.next_offset, pack.messages());
-        self.send(Handed::Pack(receipt, Box::new(pack)))
+        let Some(batch) = self.batch.take() else { return Ok(()) };
+        let receipt = self.offsets.deliver(&batch.partition, batch.next_offset, batch.message_count());
+        self.send(PollerOutput::Batch(receipt, Box::new(batch)))
     }
 
     /// What the consumer says instead of a message. Its callback has told of it, unless it can't go on.
@@ -252,10 +252,10 @@ impl Poller {
     }
 }
 
-/// Whether `message` comes next in `pack`, and there is room for it.
-fn goes_on(pack: &Pack, message: &BorrowedMessage<'_>) -> bool {
-    pack.next_offset <= message.offset()
-        && pack.partition.number == message.partition()
-        && *pack.partition.topic == *message.topic()
-        && !pack.is_full()
+/// Whether `message` comes next in `batch`, and there is room for it.
+fn goes_on(batch: &MessageBatch, message: &BorrowedMessage<'_>) -> bool {
+    batch.next_offset <= message.offset()
+        && batch.partition.number == message.partition()
+        && *batch.partition.topic == *message.topic()
+        && !batch.is_full()
 }

@@ -13,7 +13,7 @@ pub(super) enum Trouble {
     /// TLS or SASL: the broker and this client do not agree to talk.
     Access,
     /// The group does not take this client.
-    Group,
+    Callbacks,
     /// A topic is not there, or may not be read.
     Topics,
     /// What was counted can't be committed.
@@ -24,23 +24,23 @@ pub(super) enum Trouble {
 
 impl Trouble {
     pub(super) const ALL: [Self; 5] =
-        [Trouble::Access, Trouble::Group, Trouble::Topics, Trouble::Commits, Trouble::Registry];
+        [Trouble::Access, Trouble::Callbacks, Trouble::Topics, Trouble::Commits, Trouble::Registry];
 
     /// Whether it is over when a message comes, or a commit is taken. The others know their own end.
     pub(super) fn is_disproved_by_messages(self) -> bool {
-        matches!(self, Trouble::Access | Trouble::Group | Trouble::Topics)
+        matches!(self, Trouble::Access | Trouble::Callbacks | Trouble::Topics)
     }
 }
 
 /// Something that somebody has to mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct BrokerRefusal {
     pub(super) trouble: Trouble,
     /// What is wrong, and which setting it is about.
     pub(super) words: Cow<'static, str>,
 }
 
-impl Refusal {
+impl BrokerRefusal {
     const fn new(trouble: Trouble, words: &'static str) -> Self {
         Self { trouble, words: Cow::Borrowed(words) }
     }
@@ -48,7 +48,7 @@ impl Refusal {
 
 /// How this client introduces itself, as far as words depend on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct ClientIdentity {
     /// `security.protocol` is one with TLS.
     pub(super) has_tls: bool,
     pub(super) sasl: Sasl,
@@ -68,34 +68,34 @@ pub(super) enum Sasl {
 }
 
 /// What an error event means, if it is for somebody to mend.
-pub(super) fn of_error(code: Code, reason: &str, identity: Identity) -> Option<Refusal> {
+pub(super) fn of_error(code: Code, reason: &str, identity: ClientIdentity) -> Option<BrokerRefusal> {
     let refusal = match code {
         Code::Authentication | Code::SaslAuthenticationFailed => of_sasl(reason, identity),
         Code::SSL | Code::BrokerTransportFailure => of_tls(code, reason, identity)?,
-        Code::UnknownTopicOrPartition | Code::UnknownTopic => Refusal::new(
+        Code::UnknownTopicOrPartition | Code::UnknownTopic => BrokerRefusal::new(
             Trouble::Topics,
             "a topic of queue.kafka.topics does not exist on the Kafka broker: create it, or mend its name",
         ),
-        Code::TopicAuthorizationFailed => Refusal::new(
+        Code::TopicAuthorizationFailed => BrokerRefusal::new(
             Trouble::Topics,
             "this client may not read a topic of queue.kafka.topics: give it the right to (Read and Describe on the \
              topic)",
         ),
-        Code::GroupAuthorizationFailed => Refusal::new(
-            Trouble::Group,
+        Code::GroupAuthorizationFailed => BrokerRefusal::new(
+            Trouble::Callbacks,
             "this client may not use queue.kafka.group_id: give it the right to (Read on the group)",
         ),
-        Code::InconsistentGroupProtocol => Refusal::new(
-            Trouble::Group,
+        Code::InconsistentGroupProtocol => BrokerRefusal::new(
+            Trouble::Callbacks,
             "the members of queue.kafka.group_id disagree on \"partition.assignment.strategy\" or \"group.protocol\" \
              in [queue.kafka.options]: give all the same",
         ),
-        Code::GroupMaxSizeReached => Refusal::new(
-            Trouble::Group,
+        Code::GroupMaxSizeReached => BrokerRefusal::new(
+            Trouble::Callbacks,
             "the group of queue.kafka.group_id has as many members as the Kafka broker allows: raise its \
              group.max.size, or stop a member",
         ),
-        Code::AutoOffsetReset => Refusal::new(
+        Code::AutoOffsetReset => BrokerRefusal::new(
             Trouble::Topics,
             "\"auto.offset.reset\" in [queue.kafka.options] is error, and the Kafka broker does not hold the group's \
              offset (any more): set the group's offsets, or \"auto.offset.reset\" to earliest",
@@ -106,12 +106,12 @@ pub(super) fn of_error(code: Code, reason: &str, identity: Identity) -> Option<R
 }
 
 /// What a line of librdkafka's log means, where it has no error event for it.
-pub(super) fn of_log(facility: &str, line: &str, identity: Identity) -> Option<Refusal> {
+pub(super) fn of_log(facility: &str, line: &str, identity: ClientIdentity) -> Option<BrokerRefusal> {
     if facility != "FAIL" || !line.contains("Disconnected") {
         return None;
     }
     if line.contains("in state APIVERSION_QUERY") && !identity.has_tls {
-        return Some(Refusal::new(
+        return Some(BrokerRefusal::new(
             Trouble::Access,
             "the Kafka broker closes the connection at the first word: if it speaks TLS at this port, set \
              \"security.protocol\" in [queue.kafka.options] to SSL or SASL_SSL",
@@ -121,7 +121,7 @@ pub(super) fn of_log(facility: &str, line: &str, identity: Identity) -> Option<R
         && lasted(line).is_some_and(|lasted| lasted < 100)
         && identity.sasl == Sasl::None
     {
-        return Some(Refusal::new(
+        return Some(BrokerRefusal::new(
             Trouble::Access,
             "the Kafka broker closes connections as soon as they are open: if it wants SASL, set \
              \"security.protocol\" in [queue.kafka.options] to SASL_SSL or SASL_PLAINTEXT, and sasl.*",
@@ -135,7 +135,7 @@ fn lasted(line: &str) -> Option<u64> {
     line.rsplit_once("(after ")?.1.split_once("ms in state")?.0.parse().ok()
 }
 
-fn of_sasl(reason: &str, identity: Identity) -> Refusal {
+fn of_sasl(reason: &str, identity: ClientIdentity) -> BrokerRefusal {
     let words = if reason.contains("mechanism handshake failed") {
         "the Kafka broker does not take this SASL mechanism: set \"sasl.mechanisms\" in [queue.kafka.options] to one \
          that it offers, or \"security.protocol\" to one without SASL where it offers none"
@@ -145,11 +145,11 @@ fn of_sasl(reason: &str, identity: Identity) -> Refusal {
         "the Kafka broker refuses this client's password or user: look at \"sasl.username\" and \"sasl.password\" in \
          [queue.kafka.options]"
     };
-    Refusal::new(Trouble::Access, words)
+    BrokerRefusal::new(Trouble::Access, words)
 }
 
 /// Alerts have numbers (RFC 8446, section 6).
-fn of_tls(code: Code, reason: &str, identity: Identity) -> Option<Refusal> {
+fn of_tls(code: Code, reason: &str, identity: ClientIdentity) -> Option<BrokerRefusal> {
     let is_alert = reason.contains("alert");
     let words = if is_of_certificate(reason) {
         UNVERIFIED
@@ -184,7 +184,7 @@ fn of_tls(code: Code, reason: &str, identity: Identity) -> Option<Refusal> {
         // A broker that is away is waited for.
         return None;
     };
-    Some(Refusal::new(Trouble::Access, words))
+    Some(BrokerRefusal::new(Trouble::Access, words))
 }
 
 /// What is said of a broker's certificate that is refused, unless more is known.
@@ -206,7 +206,7 @@ pub(super) enum Flaw {
 }
 
 /// A certificate that this client does not take.
-pub(super) fn of_certificate(flaw: Option<Flaw>) -> Refusal {
+pub(super) fn of_certificate(flaw: Option<Flaw>) -> BrokerRefusal {
     let words = match flaw {
         Some(Flaw::Expired) => {
             "the Kafka broker's certificate has expired: renew it there (is this machine's clock right?)"
@@ -224,7 +224,7 @@ pub(super) fn of_certificate(flaw: Option<Flaw>) -> Refusal {
         }
         None => UNVERIFIED,
     };
-    Refusal::new(Trouble::Access, words)
+    BrokerRefusal::new(Trouble::Access, words)
 }
 
 /// How a commit was refused.
@@ -265,10 +265,10 @@ pub(super) fn of_commit(code: Option<Code>) -> Refused {
 mod tests {
     use super::*;
 
-    const TLS: Identity = Identity { has_tls: true, sasl: Sasl::None, has_certificate: false };
-    const MUTUAL: Identity = Identity { has_certificate: true, ..TLS };
-    const SASL: Identity = Identity { sasl: Sasl::Password, ..TLS };
-    const PLAIN: Identity = Identity { has_tls: false, ..TLS };
+    const TLS: ClientIdentity = ClientIdentity { has_tls: true, sasl: Sasl::None, has_certificate: false };
+    const MUTUAL: ClientIdentity = ClientIdentity { has_certificate: true, ..TLS };
+    const SASL: ClientIdentity = ClientIdentity { sasl: Sasl::Password, ..TLS };
+    const PLAIN: ClientIdentity = ClientIdentity { has_tls: false, ..TLS };
 
     /// What librdkafka 2.12 says to Apache Kafka 4.3, and what must be in our words.
     #[test]
@@ -315,7 +315,7 @@ mod tests {
             (
                 Code::Authentication,
                 "Failed to acquire SASL OAUTHBEARER token",
-                Identity { sasl: Sasl::Token, ..TLS },
+                ClientIdentity { sasl: Sasl::Token, ..TLS },
                 "queue.kafka.oauth_token_file",
             ),
             (Code::InconsistentGroupProtocol, "JoinGroup failed", PLAIN, "partition.assignment.strategy"),

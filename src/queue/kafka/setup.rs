@@ -8,11 +8,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
-use super::group::Group;
+use super::callbacks::Callbacks;
 use super::health::Health;
 use super::probe::Authorities;
-use super::refusal::{Identity, Sasl};
-use super::registry::{self, Credentials, Registry};
+use super::refusal::{ClientIdentity, Sasl};
+use super::schemas::{self, SchemaRegistry};
 use super::{Secret, Settings};
 
 /// The default of `fetch.max.bytes` below.
@@ -75,7 +75,7 @@ const SECRET_WORDS: [&str; 3] = ["password", "secret", "pem"];
 
 /// Why there is no consumer. The messages name keys of the configuration, and no secret.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum KafkaOpenError {
     /// librdkafka does not take an option.
     #[error("queue.kafka.options.\"{name}\": {reason}")]
     Option {
@@ -94,13 +94,11 @@ pub enum OpenError {
     Topic(String),
     /// There can be no client of the schema registry.
     #[error("queue.kafka.schema_registry {0}")]
-    Registry(#[from] registry::SetupError),
+    Registry(#[from] schemas::RegistrySetupError),
 }
 
-pub(super) fn open_registry(url: &Secret, auth: Option<&Secret>) -> Result<Registry, OpenError> {
-    let credentials = auth.map_or(Credentials::FromUrl, |auth| Credentials::parse(auth.expose()));
-    let settings = registry::Settings { credentials, ..registry::Settings::new(url.expose()) };
-    let registry = Registry::new(&settings)?;
+pub(super) fn open_registry(url: &Secret, auth: Option<&Secret>) -> Result<SchemaRegistry, KafkaOpenError> {
+    let registry = SchemaRegistry::new(url, auth)?;
     if registry.is_in_the_clear() {
         tracing::warn!(
             registry = registry.address(),
@@ -115,20 +113,20 @@ pub(super) fn consumer_of(
     settings: &Settings,
     health: &Arc<Health>,
     is_until_empty: bool,
-) -> Result<BaseConsumer<Group>, OpenError> {
+) -> Result<BaseConsumer<Callbacks>, KafkaOpenError> {
     check_topics(settings)?;
     let config = config_of(settings, is_until_empty);
     let authorities = Authorities { file: config.get("ssl.ca.location").map(Into::into) };
     let token_file = settings.oauth_token_file.clone();
-    let group = Group::new(Arc::clone(health), token_file, identity_of(&config), authorities);
-    config.create_with_context(group).map_err(refused)
+    let callbacks = Callbacks::new(Arc::clone(health), token_file, identity_of(&config), authorities);
+    config.create_with_context(callbacks).map_err(refused)
 }
 
 /// Finds what [`open`](super::open) would refuse, without a word to any broker.
 ///
 /// # Errors
 /// As there.
-pub fn check(settings: &Settings) -> Result<(), OpenError> {
+pub fn check(settings: &Settings) -> Result<(), KafkaOpenError> {
     check_topics(settings)?;
     let mut config = config_of(settings, false);
     config.remove("bootstrap.servers");
@@ -138,7 +136,7 @@ pub fn check(settings: &Settings) -> Result<(), OpenError> {
 }
 
 /// Has librdkafka read the regular expressions, in a consumer without a broker.
-fn check_topics(settings: &Settings) -> Result<(), OpenError> {
+fn check_topics(settings: &Settings) -> Result<(), KafkaOpenError> {
     let mut patterns = settings.topics.iter().filter(|topic| topic.starts_with('^')).peekable();
     if patterns.peek().is_none() {
         return Ok(());
@@ -147,12 +145,12 @@ fn check_topics(settings: &Settings) -> Result<(), OpenError> {
     config.set("group.id", "g").set_log_level(RDKafkaLogLevel::Emerg);
     let consumer: BaseConsumer = config.create().map_err(refused)?;
     for pattern in patterns {
-        consumer.subscribe(&[pattern]).map_err(|_error| OpenError::Topic(pattern.to_string()))?;
+        consumer.subscribe(&[pattern]).map_err(|_error| KafkaOpenError::Topic(pattern.to_string()))?;
     }
     Ok(())
 }
 
-fn identity_of(config: &ClientConfig) -> Identity {
+fn identity_of(config: &ClientConfig) -> ClientIdentity {
     let value = |name: &str| config.get(name).unwrap_or_default().trim().to_ascii_lowercase();
     let protocol = value("security.protocol");
     let certificates = ["ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"];
@@ -162,7 +160,7 @@ fn identity_of(config: &ClientConfig) -> Identity {
         true if has_token => Sasl::Token,
         true => Sasl::Password,
     };
-    Identity {
+    ClientIdentity {
         sasl,
         has_tls: protocol.ends_with("ssl"),
         has_certificate: certificates.iter().any(|name| !value(name).is_empty()),
@@ -184,15 +182,15 @@ fn config_of(settings: &Settings, is_until_empty: bool) -> ClientConfig {
     config
 }
 
-fn refused(error: KafkaError) -> OpenError {
+fn refused(error: KafkaError) -> KafkaOpenError {
     match error {
         KafkaError::ClientConfig(_, reason, name, _value) => {
             let is_secret = SECRET_WORDS.iter().any(|word| name.contains(word));
             let reason = if is_secret { "librdkafka refuses its value".to_owned() } else { reason };
-            OpenError::Option { name, reason }
+            KafkaOpenError::Option { name, reason }
         }
-        KafkaError::ClientCreation(reason) => OpenError::Client(reason),
-        error => OpenError::Client(error.to_string()),
+        KafkaError::ClientCreation(reason) => KafkaOpenError::Client(reason),
+        error => KafkaOpenError::Client(error.to_string()),
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::poller::{Halt, Handed, Poller};
-use super::positions::{Loss, Marks, Partition};
+use super::offsets::{Loss, Partition, Watermarks};
+use super::poller::{Halt, Poller, PollerOutput};
 
 /// After a change in what is fetched, statistics of the time before may still be on their way: they tell of an end only
 /// when there were two since, and so much time has passed.
@@ -35,7 +35,7 @@ impl Poller {
     /// A message that does not come next. A gap is looked into with the next statistics.
     pub(super) fn compare(&mut self, partition: &Partition, expected: i64, offset: i64) {
         if expected < offset {
-            self.positions.leave_out(partition, expected, offset);
+            self.offsets.leave_out(partition, expected, offset);
         } else if offset < expected {
             let Partition { topic, number } = partition;
             tracing::warn!(
@@ -46,15 +46,15 @@ impl Poller {
     }
 
     /// The client's statistics.
-    pub(super) fn look(&mut self, all: &[(Partition, Marks)]) {
+    pub(super) fn look(&mut self, all: &[(Partition, Watermarks)]) {
         self.steady.statistics = self.steady.statistics.saturating_add(1);
         self.steady.is_news = true;
         for (partition, marks) in all {
-            if let Some(loss) = self.positions.look(partition, *marks) {
+            if let Some(loss) = self.offsets.look(partition, *marks) {
                 self.tell_loss(partition, loss);
             }
         }
-        self.parts.health.set_lag(self.positions.lag());
+        self.parts.health.set_lag(self.offsets.lag());
         self.watch_commits();
     }
 
@@ -74,24 +74,23 @@ impl Poller {
         if !*is_news
             || *statistics < STEADY_STATISTICS
             || since.elapsed() < STEADY_AFTER
-            || self.pack.is_some()
+            || self.batch.is_some()
         {
             return;
         }
         *is_news = false;
-        for (partition, loss) in self.positions.pass_ends() {
+        for (partition, loss) in self.offsets.pass_ends() {
             self.tell_loss(&partition, loss);
         }
-        self.parts.health.set_lag(self.positions.lag());
+        self.parts.health.set_lag(self.offsets.lag());
     }
 
     /// Nothing comes. Where nobody wants to wait for more, it ends when there is no more.
     pub(super) fn rest(&mut self) -> Result<(), Halt> {
-        let is_over = self.parts.is_until_empty
-            && self.positions.held().next().is_some()
-            && self.positions.are_at_end();
+        let is_over =
+            self.parts.is_until_empty && self.offsets.held().next().is_some() && self.offsets.are_at_end();
         if is_over {
-            self.send(Handed::End)?;
+            self.send(PollerOutput::End)?;
             self.parts.is_until_empty = false;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Judges by its first bytes whether content is read line by line or as a document.
+//! Detects by its first bytes whether content is read line by line or as a document.
 //!
 //! The rules, in their order:
 //! 1. The first line that is not blank is one whole JSON value, and no array: lines. So the usual NDJSON is
@@ -10,59 +10,63 @@
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::content::Content;
-use super::split::Splitter;
+use super::elements::ElementSplitter;
+use super::input::Input;
 
 /// How the events stand in content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Layout {
+pub(super) enum FileLayout {
     /// One JSON value a line.
     Lines,
-    /// One or more JSON values over any number of lines, which the [splitter](super::split) divides.
+    /// One or more JSON values over any number of lines, which the [splitter](super::elements) divides.
     Document,
     /// An Avro object container, which is known by its first bytes and never judged.
     Avro,
 }
 
-/// Judges content that nothing has been read from. It looks at `look_ahead_bytes` at most, and not beyond the
+/// Detects the layout of content that nothing has been read from. It looks at `look_ahead_bytes` at most, and not beyond the
 /// first line if that settles it, so that a slow pipe is not waited for.
-pub(super) fn judge(content: &mut Content, look_ahead_bytes: usize) -> Layout {
+pub(super) fn detect(input: &mut Input, look_ahead_bytes: usize) -> FileLayout {
     let mut ended = false;
     loop {
-        let ahead = content.ahead().trim_ascii_start();
+        let ahead = input.ahead().trim_ascii_start();
         if let Some(end) = memchr::memchr(b'\n', ahead)
             && ahead[0] != b'['
             && is_json(&ahead[..end])
         {
-            return Layout::Lines;
+            return FileLayout::Lines;
         }
-        if ended || content.ahead().len() >= look_ahead_bytes {
-            return judge_start(ahead, ended);
+        if ended || input.ahead().len() >= look_ahead_bytes {
+            return detect_start(ahead, ended);
         }
-        ended = !content.look_ahead(look_ahead_bytes);
+        ended = !input.look_ahead(look_ahead_bytes);
     }
 }
 
-fn judge_start(start: &[u8], whole: bool) -> Layout {
+fn detect_start(start: &[u8], whole: bool) -> FileLayout {
     if matches!(start.first(), Some(b'[' | b'{')) {
         // A number that the look ahead cuts off is no syntax error, though `-` or `1.` at an end is.
         let digits = start.iter().rev().take_while(|byte| b"+-.0123456789eE".contains(byte)).count();
         let valid = if whole { start } else { &start[..start.len() - digits] };
         match serde_json::Deserializer::from_slice(valid).into_iter::<IgnoredAny>().next() {
-            Some(Ok(_)) => return Layout::Document,
-            Some(Err(error)) if error.is_eof() && !whole => return Layout::Document,
+            Some(Ok(_)) => return FileLayout::Document,
+            Some(Err(error)) if error.is_eof() && !whole => return FileLayout::Document,
             _ => {}
         }
     }
-    let mut splitter = Splitter::new(0, 0, start.len());
+    let mut splitter = ElementSplitter::new(0, 0, start.len());
     splitter.push(start);
     if whole {
         splitter.finish();
     }
     let pieces = splitter.take().map(|pieces| pieces.body).unwrap_or_default();
     let last_line = if whole { start.len() } else { memchr::memrchr(b'\n', start).unwrap_or(0) };
-    if count_objects(&pieces) > count_objects(&start[..last_line]) { Layout::Document } else { Layout::Lines }
+    if count_objects(&pieces) > count_objects(&start[..last_line]) {
+        FileLayout::Document
+    } else {
+        FileLayout::Lines
+    }
 }
 
 fn count_objects(lines: &[u8]) -> usize {
@@ -76,27 +80,27 @@ fn is_json(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::content::tests::{content, scripted};
+    use super::super::input::tests::{input, scripted};
     use super::*;
 
     #[test]
     fn the_start_of_the_content_says_how_it_is_read() {
         for (text, expected) in [
-            ("", Layout::Lines),
-            (" \n\n", Layout::Lines),
-            ("{\"id\":1}\n", Layout::Lines),
-            ("\r\n  {\"id\":1}\r\n{\"id\":2}\r\n", Layout::Lines),
-            ("{\"events\":[{\"id\":1}]}\n", Layout::Lines),
-            ("null\n{\"id\":2}\n", Layout::Lines),
-            ("{\"id\":1}", Layout::Document),
-            ("[]", Layout::Document),
-            ("[{\"id\":1}]\n", Layout::Document),
-            ("[\n{\"id\":1},\n{\"id\":2}\n]\n", Layout::Document),
-            ("{\n  \"events\": [\n{\"id\":1}\n]\n}\n", Layout::Document),
-            ("{\n  \"id\": 1\n}\n{\"id\":2}\n{\"id\":3}\n", Layout::Document),
-            ("{\"id\":1}{\"id\":2}\n", Layout::Document),
+            ("", FileLayout::Lines),
+            (" \n\n", FileLayout::Lines),
+            ("{\"id\":1}\n", FileLayout::Lines),
+            ("\r\n  {\"id\":1}\r\n{\"id\":2}\r\n", FileLayout::Lines),
+            ("{\"events\":[{\"id\":1}]}\n", FileLayout::Lines),
+            ("null\n{\"id\":2}\n", FileLayout::Lines),
+            ("{\"id\":1}", FileLayout::Document),
+            ("[]", FileLayout::Document),
+            ("[{\"id\":1}]\n", FileLayout::Document),
+            ("[\n{\"id\":1},\n{\"id\":2}\n]\n", FileLayout::Document),
+            ("{\n  \"events\": [\n{\"id\":1}\n]\n}\n", FileLayout::Document),
+            ("{\n  \"id\": 1\n}\n{\"id\":2}\n{\"id\":3}\n", FileLayout::Document),
+            ("{\"id\":1}{\"id\":2}\n", FileLayout::Document),
         ] {
-            assert_eq!(judge(&mut content(text.as_bytes()), 1000), expected, "{text}");
+            assert_eq!(detect(&mut input(text.as_bytes()), 1000), expected, "{text}");
         }
     }
 
@@ -111,7 +115,7 @@ mod tests {
             "[\n{\"id\":2}\n{\"id\":3}\n",
             "[2026-11-22] started\n{\"id\":2}\n{\"id\":3}\n",
         ] {
-            assert_eq!(judge(&mut content(text.as_bytes()), 1000), Layout::Lines, "{text}");
+            assert_eq!(detect(&mut input(text.as_bytes()), 1000), FileLayout::Lines, "{text}");
         }
     }
 
@@ -122,7 +126,7 @@ mod tests {
             "[{\"id\":1}, {\"id\":2, {\"id\":3}]\n",
             "{\"events\":[{\"id\":1},\n{\"id\":2},,\n{\"id\":3},\n{\"id\":4}",
         ] {
-            assert_eq!(judge(&mut content(text.as_bytes()), 1000), Layout::Document, "{text}");
+            assert_eq!(detect(&mut input(text.as_bytes()), 1000), FileLayout::Document, "{text}");
         }
     }
 
@@ -130,24 +134,24 @@ mod tests {
     fn a_look_ahead_may_end_anywhere() {
         let text = "[\n{\"a\":-1.5e+7,\"b\":\"\\u00fc\\\"ü\",\"c\":[true,null]},\n{\"a\":2}\n]\n";
         for look_ahead_bytes in 1..=text.len() {
-            assert_eq!(judge(&mut content(text.as_bytes()), look_ahead_bytes), Layout::Document);
+            assert_eq!(detect(&mut input(text.as_bytes()), look_ahead_bytes), FileLayout::Document);
         }
     }
 
     #[test]
     fn a_first_line_longer_than_the_look_ahead_is_a_document() {
         let text = format!("{{\"events\":[{}]}}\n", vec!["{\"id\":1}"; 100].join(","));
-        assert_eq!(judge(&mut content(text.as_bytes()), 1000), Layout::Lines);
-        assert_eq!(judge(&mut content(text.as_bytes()), 100), Layout::Document);
+        assert_eq!(detect(&mut input(text.as_bytes()), 1000), FileLayout::Lines);
+        assert_eq!(detect(&mut input(text.as_bytes()), 100), FileLayout::Document);
         let text = format!("{}\n{{\"id\":1}}\n", "garbage ".repeat(100));
-        assert_eq!(judge(&mut content(text.as_bytes()), 100), Layout::Lines);
+        assert_eq!(detect(&mut input(text.as_bytes()), 100), FileLayout::Lines);
     }
 
     #[test]
     fn nothing_is_awaited_beyond_a_first_line_that_settles_it() {
         let text = b"{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n";
-        let mut content = scripted(text, 10, false);
-        assert_eq!(judge(&mut content, 1000), Layout::Lines);
-        assert!(content.ahead().len() < 20);
+        let mut input = scripted(text, 10, false);
+        assert_eq!(detect(&mut input, 1000), FileLayout::Lines);
+        assert!(input.ahead().len() < 20);
     }
 }

@@ -10,10 +10,10 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::OpenError;
+use super::ImportError;
+use super::detect::FileLayout;
 use super::encoding::{decode, encode};
 use super::fingerprint::Fingerprint;
-use super::judge::Layout;
 
 const NAME: &str = "imports.json";
 
@@ -21,7 +21,7 @@ const NAME: &str = "imports.json";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// How it was read: judged once, so that a file that grows is not read another way.
-    pub(super) layout: Layout,
+    pub(super) layout: FileLayout,
     /// How many bytes of its uncompressed content are settled.
     pub(super) position: u64,
     /// Whether that is all of it.
@@ -36,7 +36,7 @@ impl Mark {
     /// How many bytes on disk need not be read to go on from here.
     pub(super) fn bytes_skipped(&self) -> u64 {
         // Compressed content is read again up to the position, and so is a document.
-        if self.layout != Layout::Document && self.position == self.fingerprint.end {
+        if self.layout != FileLayout::Document && self.position == self.fingerprint.end {
             self.position
         } else {
             0
@@ -46,7 +46,7 @@ impl Mark {
 
 /// What is remembered of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct FileRecord {
     /// Where it was seen last: an absolute path, and no more than a hint.
     pub(super) path: String,
     pub(super) mark: Mark,
@@ -62,20 +62,20 @@ pub(super) type Id = u64;
 
 /// What is remembered, each content once for each place that it was seen at.
 #[derive(Debug, Clone)]
-pub(super) struct Memory {
+pub(super) struct ImportState {
     path: PathBuf,
-    records: BTreeMap<Id, Record>,
+    records: BTreeMap<Id, FileRecord>,
     next: Id,
     /// Whether it says more than the disk.
     is_unwritten: bool,
 }
 
-impl Memory {
+impl ImportState {
     /// Reads what is remembered in `directory`, which is made when it is missing.
     ///
     /// # Errors
     /// When it can't be read, is damaged, or was written by a newer version of this program.
-    pub(super) fn load(directory: &Path) -> Result<Self, OpenError> {
+    pub(super) fn load(directory: &Path) -> Result<Self, ImportError> {
         let path = directory.join(NAME);
         let records = match make_directory(directory).and_then(|()| fs::read(&path)) {
             Ok(bytes) => decode(&bytes),
@@ -87,27 +87,27 @@ impl Memory {
                 let next = records.len() as Id;
                 Ok(Self { path, records: (0..).zip(records).collect(), next, is_unwritten: false })
             }
-            Err(problem) => Err(OpenError::Memory { path, problem }),
+            Err(problem) => Err(ImportError::State { path, problem }),
         }
     }
 
-    /// The error of an import that can't use this memory.
-    pub(super) fn refuse(&self, problem: String) -> OpenError {
-        OpenError::Memory { path: self.path.clone(), problem }
+    /// The error of an import that can't use this state.
+    pub(super) fn refuse(&self, problem: String) -> ImportError {
+        ImportError::State { path: self.path.clone(), problem }
     }
 
-    pub(super) fn records(&self) -> &BTreeMap<Id, Record> {
+    pub(super) fn records(&self) -> &BTreeMap<Id, FileRecord> {
         &self.records
     }
 
-    pub(super) fn add(&mut self, record: Record) -> Id {
+    pub(super) fn add(&mut self, record: FileRecord) -> Id {
         let id = self.next;
         self.next += 1;
         self.set(id, record);
         id
     }
 
-    pub(super) fn set(&mut self, id: Id, record: Record) {
+    pub(super) fn set(&mut self, id: Id, record: FileRecord) {
         self.is_unwritten |= self.records.get(&id) != Some(&record);
         self.records.insert(id, record);
     }
@@ -158,25 +158,25 @@ impl Memory {
     }
 }
 
-/// The thread that writes a memory. It is there from the start, so that no import fails half-way because the system gives
+/// The thread that writes the state. It is there from the start, so that no import fails half-way because the system gives
 /// no thread any more.
-pub(super) struct Writer {
-    orders: SyncSender<Arc<Memory>>,
+pub(super) struct StateWriter {
+    orders: SyncSender<Arc<ImportState>>,
     written: mpsc::Receiver<Result<(), String>>,
     is_writing: bool,
 }
 
-impl Writer {
+impl StateWriter {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start() -> io::Result<Self> {
-        let (orders, taken) = sync_channel::<Arc<Memory>>(1);
+        let (orders, taken) = sync_channel::<Arc<ImportState>>(1);
         let (said, written) = mpsc::channel(1);
         thread::Builder::new().name("import-memory".to_owned()).spawn(move || {
-            while let Ok(memory) = taken.recv() {
-                let result = memory.write();
-                // Before it is told, so that the memory can be changed without a copy.
-                drop(memory);
+            while let Ok(state) = taken.recv() {
+                let result = state.write();
+                // Before it is told, so that the state can be changed without a copy.
+                drop(state);
                 if said.blocking_send(result).is_err() {
                     return;
                 }
@@ -186,9 +186,9 @@ impl Writer {
     }
 
     /// Begins to write; the one before has been waited for.
-    pub(super) fn begin(&mut self, memory: Arc<Memory>) {
+    pub(super) fn begin(&mut self, state: Arc<ImportState>) {
         // A thread that is gone is told by `wait`.
-        let _told_later = self.orders.try_send(memory);
+        let _told_later = self.orders.try_send(state);
         self.is_writing = true;
     }
 
@@ -227,25 +227,25 @@ mod tests {
     use super::super::fingerprint::Fingerprinter;
     use super::*;
 
-    fn record(path: &str, position: u64, finished: bool, settled_at: u64) -> Record {
+    fn record(path: &str, position: u64, finished: bool, settled_at: u64) -> FileRecord {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[7; 100], 0).unwrap();
         let fingerprint = Fingerprinter::default().take(&file, position, &[]).unwrap();
-        let mark = Mark { layout: Layout::Document, position, finished, container: 0, fingerprint };
-        Record { path: path.to_owned(), mark, changed: None, settled_at }
+        let mark = Mark { layout: FileLayout::Document, position, finished, container: 0, fingerprint };
+        FileRecord { path: path.to_owned(), mark, changed: None, settled_at }
     }
 
     #[test]
     fn what_was_written_is_read_again() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("made/when/missing");
-        let mut memory = Memory::load(&directory).unwrap();
-        memory.add(record("/a \"b\"/ü", 10, true, 5));
-        memory.write().unwrap();
-        memory.add(record("/c", 20, false, 6));
-        memory.write().unwrap();
-        let read = Memory::load(&directory).unwrap();
-        assert_eq!(read.records, memory.records);
+        let mut state = ImportState::load(&directory).unwrap();
+        state.add(record("/a \"b\"/ü", 10, true, 5));
+        state.write().unwrap();
+        state.add(record("/c", 20, false, 6));
+        state.write().unwrap();
+        let read = ImportState::load(&directory).unwrap();
+        assert_eq!(read.records, state.records);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "the temporary file is gone");
     }
 
@@ -253,10 +253,10 @@ mod tests {
     fn what_a_killed_writer_left_does_not_matter() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("imports.json.new"), "{\"version\":1,\"fi").unwrap();
-        let mut memory = Memory::load(root.path()).unwrap();
-        memory.add(record("/a", 10, true, 5));
-        memory.write().unwrap();
-        assert_eq!(Memory::load(root.path()).unwrap().records, memory.records);
+        let mut state = ImportState::load(root.path()).unwrap();
+        state.add(record("/a", 10, true, 5));
+        state.write().unwrap();
+        assert_eq!(ImportState::load(root.path()).unwrap().records, state.records);
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
             ("{\"version\":3,\"files\":7}", "use the version that wrote it"),
         ] {
             fs::write(&path, text).unwrap();
-            let message = Memory::load(root.path()).unwrap_err().to_string();
+            let message = ImportState::load(root.path()).unwrap_err().to_string();
             assert!(message.contains(expected) && message.contains(&*path.to_string_lossy()), "{message}");
         }
     }
@@ -280,36 +280,36 @@ mod tests {
     fn a_memory_that_cannot_be_written_names_its_file() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("gone");
-        let memory = Memory::load(&directory).unwrap();
+        let state = ImportState::load(&directory).unwrap();
         fs::remove_dir(&directory).unwrap();
-        assert!(memory.write().unwrap_err().contains("gone/imports.json"));
+        assert!(state.write().unwrap_err().contains("gone/imports.json"));
     }
 
     #[test]
     fn what_was_not_changed_need_not_be_written() {
         let root = tempfile::tempdir().unwrap();
-        let mut memory = Memory::load(root.path()).unwrap();
-        assert!(!memory.take_unwritten());
-        let id = memory.add(record("/a", 10, true, 5));
-        assert!(memory.take_unwritten() && !memory.take_unwritten());
-        memory.set(id, record("/a", 10, true, 5));
-        assert!(!memory.take_unwritten());
-        memory.forget(id);
-        assert!(memory.take_unwritten());
+        let mut state = ImportState::load(root.path()).unwrap();
+        assert!(!state.take_unwritten());
+        let id = state.add(record("/a", 10, true, 5));
+        assert!(state.take_unwritten() && !state.take_unwritten());
+        state.set(id, record("/a", 10, true, 5));
+        assert!(!state.take_unwritten());
+        state.forget(id);
+        assert!(state.take_unwritten());
     }
 
     #[test]
     fn the_oldest_finished_files_are_forgotten_first_and_those_of_the_run_never() {
         let root = tempfile::tempdir().unwrap();
-        let mut memory = Memory::load(root.path()).unwrap();
+        let mut state = ImportState::load(root.path()).unwrap();
         for (path, finished, settled_at) in
             [("/run", true, 0), ("/half", false, 1), ("/old", true, 2), ("/new", true, 3)]
         {
-            memory.add(record(path, 10, finished, settled_at));
+            state.add(record(path, 10, finished, settled_at));
         }
         let mut left = |files_max| {
-            memory.make_room(&HashSet::from([0]), 1, files_max);
-            memory.records.values().map(|record| record.path.clone()).collect::<Vec<_>>()
+            state.make_room(&HashSet::from([0]), 1, files_max);
+            state.records.values().map(|record| record.path.clone()).collect::<Vec<_>>()
         };
         assert_eq!(left(5), ["/run", "/half", "/old", "/new"]);
         assert_eq!(left(4), ["/run", "/half", "/new"]);

@@ -17,10 +17,10 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::health::Health;
-use super::oauth;
-use super::positions::{Marks, Partition};
+use super::offsets::{Partition, Watermarks};
 use super::probe::{Authorities, Probe};
-use super::refusal::{self, Identity};
+use super::refusal::{self, ClientIdentity};
+use super::token;
 
 /// What has happened to the consumer.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) enum Event {
     /// The answer to offsets of a commit.
     Committed(Vec<Answer>),
     /// Where the partitions begin and end, for those that are read.
-    Marks(Vec<(Partition, Marks)>),
+    Watermarks(Vec<(Partition, Watermarks)>),
 }
 
 /// The broker's answer to the offset of one partition.
@@ -47,24 +47,24 @@ pub(super) struct Answer {
 
 /// The consumer's callbacks.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct Callbacks {
     /// Callbacks run on the thread that polls, so nobody ever waits for it; the library wants it shared.
     events: Mutex<Vec<Event>>,
     /// How often something other than a message came out of a poll.
     calls: AtomicU64,
     health: Arc<Health>,
     oauth_token_file: Option<PathBuf>,
-    identity: Identity,
+    identity: ClientIdentity,
     probe: Probe,
     /// Nobody looks at the notes any more: partitions are given up at once.
     is_leaving: AtomicBool,
 }
 
-impl Group {
+impl Callbacks {
     pub(super) fn new(
         health: Arc<Health>,
         oauth_token_file: Option<PathBuf>,
-        identity: Identity,
+        identity: ClientIdentity,
         authorities: Authorities,
     ) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl Group {
     }
 }
 
-impl ConsumerContext for Group {
+impl ConsumerContext for Callbacks {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -137,7 +137,7 @@ impl ConsumerContext for Group {
     }
 }
 
-impl ClientContext for Group {
+impl ClientContext for Callbacks {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -172,7 +172,7 @@ impl ClientContext for Group {
         if is_connected {
             self.health.is_let_in();
         }
-        self.note(Event::Marks(marks(&statistics)));
+        self.note(Event::Watermarks(marks(&statistics)));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -200,17 +200,20 @@ impl ClientContext for Group {
         let file = self.oauth_token_file.as_ref().ok_or(
             "sasl.mechanisms is OAUTHBEARER, and queue.kafka.oauth_token_file does not say where the token is",
         )?;
-        let token = oauth::read(file)?;
+        let read = token::read(file)?;
         Ok(OAuthToken {
-            token: token.text,
-            principal_name: token.subject,
-            lifetime_ms: token.expires_milliseconds,
+            token: read.text,
+            principal_name: read.subject,
+            lifetime_ms: read.expires_milliseconds,
         })
     }
 }
 
 /// Gives partitions up, in the way that the group's protocol wants.
-pub(super) fn give_up(consumer: &BaseConsumer<Group>, partitions: &TopicPartitionList) -> KafkaResult<()> {
+pub(super) fn give_up(
+    consumer: &BaseConsumer<Callbacks>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
         _ => consumer.unassign(),
@@ -241,12 +244,12 @@ pub(super) fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offse
 }
 
 /// Where the partitions that this process reads begin and end.
-fn marks(statistics: &Statistics) -> Vec<(Partition, Marks)> {
+fn marks(statistics: &Statistics) -> Vec<(Partition, Watermarks)> {
     let mut all = Vec::new();
     for topic in statistics.topics.values() {
         let name: Arc<str> = topic.topic.as_str().into();
         for partition in topic.partitions.values().filter(|partition| is_read(partition)) {
-            let marks = Marks {
+            let marks = Watermarks {
                 start: partition.lo_offset,
                 end: partition.ls_offset,
                 next: partition.next_offset,

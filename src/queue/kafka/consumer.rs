@@ -10,16 +10,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Settings;
-use super::group::Group;
+use super::callbacks::Callbacks;
+use super::deliveries::{DeliveryMaker, Ready};
 use super::health::{Health, Watch};
-use super::poller::{Command, Parts, Poller};
-use super::resolver::{Ready, Resolver};
-use super::setup::{OpenError, consumer_of, open_registry};
+use super::poller::{Parts, Poller, PollerCommand};
+use super::schemas::Schemas;
+use super::setup::{KafkaOpenError, consumer_of, open_registry};
 use crate::queue::{Delivery, Queue, QueueError, Receipt};
 
-/// Packs that wait to be made readable, and deliveries that wait to be received, each. Together with what
+/// Batches that wait to be made readable, and deliveries that wait to be received, each. Together with what
 /// librdkafka has fetched ahead (`queued.max.messages.kbytes`) they bound the memory for bodies.
-const PACKS_MAX: usize = 2;
+const BATCHES_MAX: usize = 2;
 
 /// Acknowledgements that may wait for the poller.
 const COMMANDS_MAX: usize = 64;
@@ -34,10 +35,10 @@ pub struct KafkaQueue {
     start: Option<Box<Start>>,
     health: Arc<Health>,
     ready: mpsc::Receiver<Ready>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<PollerCommand>,
     /// Answers when the thread has ended.
     left: Option<oneshot::Receiver<()>>,
-    /// Makes packs readable.
+    /// Makes deliveries of batches.
     resolving: JoinSet<()>,
     has_ended: bool,
 }
@@ -48,11 +49,11 @@ struct Start {
     settings: Settings,
     consumer: Consumer,
     parts: Parts,
-    resolver: Resolver,
+    maker: DeliveryMaker,
 }
 
 /// A consumer that nobody polls yet.
-struct Consumer(BaseConsumer<Group>);
+struct Consumer(BaseConsumer<Callbacks>);
 
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -67,11 +68,11 @@ impl std::fmt::Debug for Consumer {
 ///
 /// # Errors
 /// When librdkafka does not take the settings.
-pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), OpenError> {
+pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
     let health = Arc::new(Health::default());
     let consumer = consumer_of(settings, &health, is_until_empty)?;
-    let (handed, packs) = mpsc::channel(PACKS_MAX);
-    let (hand_on, ready) = mpsc::channel(PACKS_MAX);
+    let (handed, batches) = mpsc::channel(BATCHES_MAX);
+    let (hand_on, ready) = mpsc::channel(BATCHES_MAX);
     let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
     let parts = Parts {
         handed,
@@ -82,8 +83,9 @@ pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Wa
     };
     let auth = settings.schema_registry_auth.as_ref();
     let registry = settings.schema_registry.as_ref().map(|url| open_registry(url, auth)).transpose()?;
-    let resolver = Resolver { packs, ready: hand_on, registry, health: Arc::clone(&health), complaint: None };
-    let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, resolver };
+    let schemas = registry.map(|registry| Schemas::new(registry, Arc::clone(&health)));
+    let maker = DeliveryMaker { batches, ready: hand_on, schemas, complaint: None };
+    let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, maker };
     let queue = KafkaQueue {
         start: Some(Box::new(start)),
         health: Arc::clone(&health),
@@ -100,7 +102,7 @@ impl KafkaQueue {
     /// Joins the group.
     fn start(&mut self) -> Result<(), QueueError> {
         let Some(start) = self.start.take() else { return Ok(()) };
-        let Start { settings, consumer: Consumer(consumer), parts, resolver } = *start;
+        let Start { settings, consumer: Consumer(consumer), parts, maker } = *start;
         let topics: Vec<&str> = settings.topics.iter().map(|topic| &**topic).collect();
         consumer.subscribe(&topics).map_err(|error| {
             QueueError::Storage(format!("queue.kafka.topics: librdkafka refuses them: {error}"))
@@ -115,7 +117,7 @@ impl KafkaQueue {
         };
         thread::Builder::new().name("kafka".to_owned()).spawn(work).map_err(no_thread)?;
         self.left = Some(left);
-        self.resolving.spawn(resolver.run());
+        self.resolving.spawn(maker.run());
         tracing::info!(topics = ?topics, group = %settings.group_id, "kafka: joining the group");
         Ok(())
     }
@@ -127,7 +129,7 @@ impl KafkaQueue {
     pub async fn close(mut self) -> Result<(), QueueError> {
         let Some(left) = self.left.take() else { return Ok(()) };
         // A thread that has ended needs no command.
-        let _ended = self.commands.send(Command::Close).await;
+        let _ended = self.commands.send(PollerCommand::Close).await;
         self.ready.close();
         self.resolving.shutdown().await;
         if tokio::time::timeout(LEAVE_MAX, left).await.is_err() {
@@ -168,7 +170,7 @@ impl Queue for KafkaQueue {
     /// `Ok` means that the offsets are on their way to the broker; [`KafkaQueue::close`] waits until they are
     /// there. What a crash in between leaves uncommitted comes again.
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
-        self.commands.send(Command::Acknowledge(receipt)).await.map_err(|_| gone())
+        self.commands.send(PollerCommand::Acknowledge(receipt)).await.map_err(|_| gone())
     }
 
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {

@@ -1,6 +1,6 @@
 //! Which offsets may be committed: receipts on one side, partitions on the other.
 //!
-//! A partition belongs to this process from [`Positions::assign`] to [`Positions::forget`]. What was handed out
+//! A partition belongs to this process from [`PartitionOffsets::assign`] to [`PartitionOffsets::forget`]. What was handed out
 //! of it in that time is remembered by receipt; what is acknowledged later than that counts for nothing, so that
 //! the offsets of a partition that another member has taken over are never touched.
 
@@ -35,7 +35,7 @@ impl Assignment {
 /// Where a partition begins and ends, and how far it is fetched, as the client last heard. Negative where it has
 /// not heard yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(super) struct Watermarks {
     /// The offset of the first message that the broker still holds.
     pub(super) start: i64,
     /// The offset behind the last one that may be read: with transactions, that is settled.
@@ -95,7 +95,7 @@ struct Held {
     unconfirmed: VecDeque<(i64, u64)>,
     /// The end of the partition, where nothing is left before it.
     passed: Option<i64>,
-    marks: Option<Marks>,
+    marks: Option<Watermarks>,
     gaps: Vec<Gap>,
 }
 
@@ -128,14 +128,14 @@ struct Open {
 
 /// The books of one consumer. Pure: it is told what happens.
 #[derive(Debug, Default)]
-pub(super) struct Positions {
+pub(super) struct PartitionOffsets {
     last_receipt: u64,
     held: HashMap<Partition, Held>,
     /// In the order of receipts.
     open: VecDeque<Open>,
 }
 
-impl Positions {
+impl PartitionOffsets {
     /// From here on `partition` belongs to this process; `committed` is what the broker remembers for the group.
     pub(super) fn assign(&mut self, partition: Partition, origin: Arc<Origin>, committed: Option<i64>) {
         let assignment = Arc::new(Assignment { origin, is_over: AtomicBool::new(false) });
@@ -213,7 +213,7 @@ impl Positions {
 
     /// What the client knows of the partition now. Of what was left out since the last time, it is lost what lies before
     /// the broker's first message; that is told.
-    pub(super) fn look(&mut self, partition: &Partition, marks: Marks) -> Option<Loss> {
+    pub(super) fn look(&mut self, partition: &Partition, marks: Watermarks) -> Option<Loss> {
         let held = self.held.get_mut(partition)?;
         held.marks = Some(marks);
         let losses = held.gaps.drain(..).filter_map(|gap| gap.loss(marks.start));
@@ -349,165 +349,165 @@ mod tests {
         Partition { topic: "t".into(), number }
     }
 
-    fn holding(numbers: &[i32]) -> Positions {
-        let mut positions = Positions::default();
+    fn holding(numbers: &[i32]) -> PartitionOffsets {
+        let mut offsets = PartitionOffsets::default();
         for number in numbers {
-            positions.assign(partition(*number), Arc::default(), None);
+            offsets.assign(partition(*number), Arc::default(), None);
         }
-        positions
+        offsets
     }
 
     #[test]
     fn an_offset_is_due_once_its_messages_are_acknowledged() {
-        let mut positions = holding(&[0, 1]);
-        let first = positions.deliver(&partition(0), 10, 10);
-        let second = positions.deliver(&partition(1), 5, 10);
-        let third = positions.deliver(&partition(0), 20, 10);
-        assert_eq!(positions.request(), []);
-        positions.acknowledge(first);
-        assert_eq!(positions.request(), [(partition(0), 10)]);
-        assert_eq!(positions.request(), [], "it is asked for once");
-        positions.acknowledge(second);
-        assert_eq!(positions.request(), [(partition(1), 5)]);
-        assert!(positions.is_settled([&partition(1)]));
-        assert!(!positions.is_settled([&partition(0), &partition(1)]));
-        positions.acknowledge(third);
-        assert_eq!(positions.request(), [(partition(0), 20)]);
-        assert!(positions.is_settled([&partition(0), &partition(1)]));
+        let mut offsets = holding(&[0, 1]);
+        let first = offsets.deliver(&partition(0), 10, 10);
+        let second = offsets.deliver(&partition(1), 5, 10);
+        let third = offsets.deliver(&partition(0), 20, 10);
+        assert_eq!(offsets.request(), []);
+        offsets.acknowledge(first);
+        assert_eq!(offsets.request(), [(partition(0), 10)]);
+        assert_eq!(offsets.request(), [], "it is asked for once");
+        offsets.acknowledge(second);
+        assert_eq!(offsets.request(), [(partition(1), 5)]);
+        assert!(offsets.is_settled([&partition(1)]));
+        assert!(!offsets.is_settled([&partition(0), &partition(1)]));
+        offsets.acknowledge(third);
+        assert_eq!(offsets.request(), [(partition(0), 20)]);
+        assert!(offsets.is_settled([&partition(0), &partition(1)]));
     }
 
     #[test]
     fn a_partition_that_was_given_up_is_never_committed_again() {
-        let mut positions = holding(&[0, 1]);
-        let receipt = positions.deliver(&partition(0), 10, 10);
-        let assignment = Arc::clone(positions.assignment(&partition(0)).unwrap());
-        positions.forget([&partition(0)]);
+        let mut offsets = holding(&[0, 1]);
+        let receipt = offsets.deliver(&partition(0), 10, 10);
+        let assignment = Arc::clone(offsets.assignment(&partition(0)).unwrap());
+        offsets.forget([&partition(0)]);
         assert!(assignment.is_over());
-        positions.acknowledge(receipt);
-        assert_eq!(positions.request(), []);
-        assert!(positions.is_settled([&partition(0)]), "nothing is owed for it");
+        offsets.acknowledge(receipt);
+        assert_eq!(offsets.request(), []);
+        assert!(offsets.is_settled([&partition(0)]), "nothing is owed for it");
     }
 
     #[test]
     fn what_was_handed_out_before_a_partition_came_back_counts_for_nothing() {
-        let mut positions = holding(&[0]);
-        let before = positions.deliver(&partition(0), 10, 10);
-        positions.forget([&partition(0)]);
-        positions.assign(partition(0), Arc::default(), Some(3));
-        assert_eq!(positions.expected(&partition(0)), Some(3));
-        let after = positions.deliver(&partition(0), 7, 10);
-        positions.acknowledge(before);
-        assert_eq!(positions.request(), []);
-        positions.acknowledge(after);
-        assert_eq!(positions.request(), [(partition(0), 7)]);
+        let mut offsets = holding(&[0]);
+        let before = offsets.deliver(&partition(0), 10, 10);
+        offsets.forget([&partition(0)]);
+        offsets.assign(partition(0), Arc::default(), Some(3));
+        assert_eq!(offsets.expected(&partition(0)), Some(3));
+        let after = offsets.deliver(&partition(0), 7, 10);
+        offsets.acknowledge(before);
+        assert_eq!(offsets.request(), []);
+        offsets.acknowledge(after);
+        assert_eq!(offsets.request(), [(partition(0), 7)]);
     }
 
     #[test]
     fn what_the_broker_refused_is_asked_for_again() {
-        let mut positions = holding(&[0]);
-        let receipt = positions.deliver(&partition(0), 10, 10);
-        positions.acknowledge(receipt);
-        assert_eq!(positions.request(), [(partition(0), 10)]);
-        positions.refuse(&partition(0), 10);
-        assert_eq!(positions.request(), [(partition(0), 10)]);
-        assert_eq!(positions.unconfirmed([&partition(0)]), [(partition(0), 10)]);
-        positions.confirm(&partition(0), 10);
-        assert_eq!((positions.request(), positions.unconfirmed([&partition(0)])), (vec![], vec![]));
+        let mut offsets = holding(&[0]);
+        let receipt = offsets.deliver(&partition(0), 10, 10);
+        offsets.acknowledge(receipt);
+        assert_eq!(offsets.request(), [(partition(0), 10)]);
+        offsets.refuse(&partition(0), 10);
+        assert_eq!(offsets.request(), [(partition(0), 10)]);
+        assert_eq!(offsets.unconfirmed([&partition(0)]), [(partition(0), 10)]);
+        offsets.confirm(&partition(0), 10);
+        assert_eq!((offsets.request(), offsets.unconfirmed([&partition(0)])), (vec![], vec![]));
     }
 
     #[test]
     fn a_late_refusal_does_not_undo_a_later_request() {
-        let mut positions = holding(&[0]);
+        let mut offsets = holding(&[0]);
         for offset in [10, 20] {
-            let receipt = positions.deliver(&partition(0), offset, 10);
-            positions.acknowledge(receipt);
-            positions.request();
+            let receipt = offsets.deliver(&partition(0), offset, 10);
+            offsets.acknowledge(receipt);
+            offsets.request();
         }
-        positions.refuse(&partition(0), 10);
-        assert_eq!(positions.request(), []);
+        offsets.refuse(&partition(0), 10);
+        assert_eq!(offsets.request(), []);
     }
 
     /// Marks of a partition that begins at `start`, with everything before `end` fetched.
-    fn marks(start: i64, end: i64) -> Marks {
-        Marks { start, end, next: end, is_at_end: true }
+    fn marks(start: i64, end: i64) -> Watermarks {
+        Watermarks { start, end, next: end, is_at_end: true }
     }
 
     #[test]
     fn of_what_was_left_out_that_is_lost_which_lies_before_the_first_message() {
-        let mut positions = holding(&[0]);
+        let mut offsets = holding(&[0]);
         // A marker, then what was deleted in steps within a moment: each is told.
         for (from, to) in [(10, 11), (100, 900), (1000, 1800), (2000, 2001)] {
-            positions.leave_out(&partition(0), from, to);
+            offsets.leave_out(&partition(0), from, to);
         }
-        let loss = positions.look(&partition(0), marks(1800, 3000)).unwrap();
+        let loss = offsets.look(&partition(0), marks(1800, 3000)).unwrap();
         assert_eq!(loss, Loss { messages: 1 + 800 + 800, expected: 10, offset: 1800 });
-        assert_eq!(positions.look(&partition(0), marks(1800, 3000)), None, "it is told once");
-        positions.leave_out(&partition(0), 2100, 2101);
-        assert_eq!(positions.look(&partition(0), marks(1800, 3000)), None, "a marker is no message");
-        positions.leave_out(&partition(0), 2200, 2300);
-        let loss = positions.look(&partition(0), marks(2250, 3000)).unwrap();
+        assert_eq!(offsets.look(&partition(0), marks(1800, 3000)), None, "it is told once");
+        offsets.leave_out(&partition(0), 2100, 2101);
+        assert_eq!(offsets.look(&partition(0), marks(1800, 3000)), None, "a marker is no message");
+        offsets.leave_out(&partition(0), 2200, 2300);
+        let loss = offsets.look(&partition(0), marks(2250, 3000)).unwrap();
         assert_eq!(loss.messages, 50, "what lies behind the first message was left out by the broker");
     }
 
     #[test]
     fn many_small_gaps_make_room_for_a_large_one() {
-        let mut positions = holding(&[0]);
-        (0..10_000).for_each(|at| positions.leave_out(&partition(0), 10 * at, 10 * at + 1));
-        positions.leave_out(&partition(0), 200_000, 200_500);
-        assert_eq!(positions.held[&partition(0)].gaps.len(), GAPS_MAX);
-        let loss = positions.look(&partition(0), marks(200_500, 200_501)).unwrap();
+        let mut offsets = holding(&[0]);
+        (0..10_000).for_each(|at| offsets.leave_out(&partition(0), 10 * at, 10 * at + 1));
+        offsets.leave_out(&partition(0), 200_000, 200_500);
+        assert_eq!(offsets.held[&partition(0)].gaps.len(), GAPS_MAX);
+        let loss = offsets.look(&partition(0), marks(200_500, 200_501)).unwrap();
         assert!(loss.messages >= 500, "{loss:?}");
     }
 
     #[test]
     fn a_marker_at_the_end_and_what_was_deleted_are_not_left_to_read() {
-        let mut positions = holding(&[0]);
-        positions.look(&partition(0), marks(0, 11));
-        assert!(!positions.are_at_end());
-        assert_eq!(positions.lag(), 11);
-        let receipt = positions.deliver(&partition(0), 10, 10);
-        assert_eq!(positions.lag(), 11, "ten to be committed, one that may be a message");
-        assert_eq!(positions.pass_ends(), [], "a marker is no loss");
-        assert_eq!(positions.expected(&partition(0)), Some(11), "what follows follows the marker");
-        assert!(positions.are_at_end());
-        positions.acknowledge(receipt);
-        assert_eq!(positions.request(), [(partition(0), 10)]);
-        assert_eq!(positions.lag(), 10);
-        positions.confirm(&partition(0), 10);
-        assert_eq!(positions.lag(), 0);
-        positions.look(&partition(0), Marks { start: 500, end: 600, next: 520, is_at_end: false });
-        assert_eq!(positions.lag(), 100, "what was deleted is not there to be read");
-        assert!(!positions.are_at_end());
+        let mut offsets = holding(&[0]);
+        offsets.look(&partition(0), marks(0, 11));
+        assert!(!offsets.are_at_end());
+        assert_eq!(offsets.lag(), 11);
+        let receipt = offsets.deliver(&partition(0), 10, 10);
+        assert_eq!(offsets.lag(), 11, "ten to be committed, one that may be a message");
+        assert_eq!(offsets.pass_ends(), [], "a marker is no loss");
+        assert_eq!(offsets.expected(&partition(0)), Some(11), "what follows follows the marker");
+        assert!(offsets.are_at_end());
+        offsets.acknowledge(receipt);
+        assert_eq!(offsets.request(), [(partition(0), 10)]);
+        assert_eq!(offsets.lag(), 10);
+        offsets.confirm(&partition(0), 10);
+        assert_eq!(offsets.lag(), 0);
+        offsets.look(&partition(0), Watermarks { start: 500, end: 600, next: 520, is_at_end: false });
+        assert_eq!(offsets.lag(), 100, "what was deleted is not there to be read");
+        assert!(!offsets.are_at_end());
     }
 
     #[test]
     fn what_was_deleted_to_the_end_is_told_without_a_message_behind_it() {
-        let mut positions = Positions::default();
-        positions.assign(partition(0), Arc::default(), Some(100));
-        positions.look(&partition(0), marks(600, 600));
-        assert_eq!(positions.lag(), 0);
+        let mut offsets = PartitionOffsets::default();
+        offsets.assign(partition(0), Arc::default(), Some(100));
+        offsets.look(&partition(0), marks(600, 600));
+        assert_eq!(offsets.lag(), 0);
         let loss = Loss { messages: 500, expected: 100, offset: 600 };
-        assert_eq!(positions.pass_ends(), [(partition(0), loss)]);
-        assert_eq!((positions.expected(&partition(0)), positions.pass_ends()), (Some(600), vec![]));
+        assert_eq!(offsets.pass_ends(), [(partition(0), loss)]);
+        assert_eq!((offsets.expected(&partition(0)), offsets.pass_ends()), (Some(600), vec![]));
     }
 
     #[test]
     fn what_is_counted_again_is_what_was_acknowledged_and_not_confirmed() {
-        let mut positions = holding(&[0, 1]);
+        let mut offsets = holding(&[0, 1]);
         let all = [partition(0), partition(1)];
         let receipts = [(0, 10), (1, 30), (0, 20)]
-            .map(|(number, offset)| positions.deliver(&partition(number), offset, 7));
-        positions.acknowledge(receipts[1]);
-        assert_eq!(positions.counted_again(&all), 14);
-        positions.confirm(&partition(0), 10);
-        assert_eq!(positions.counted_again(&all), 7);
-        positions.acknowledge(receipts[2]);
-        assert_eq!(positions.counted_again(&all), 14);
+            .map(|(number, offset)| offsets.deliver(&partition(number), offset, 7));
+        offsets.acknowledge(receipts[1]);
+        assert_eq!(offsets.counted_again(&all), 14);
+        offsets.confirm(&partition(0), 10);
+        assert_eq!(offsets.counted_again(&all), 7);
+        offsets.acknowledge(receipts[2]);
+        assert_eq!(offsets.counted_again(&all), 14);
         // The topic was made anew: its offsets begin again.
-        let receipt = positions.deliver(&partition(0), 3, 3);
-        positions.acknowledge(receipt);
-        positions.confirm(&partition(0), 3);
-        assert_eq!(positions.counted_again(&[partition(0)]), 0);
+        let receipt = offsets.deliver(&partition(0), 3, 3);
+        offsets.acknowledge(receipt);
+        offsets.confirm(&partition(0), 3);
+        assert_eq!(offsets.counted_again(&[partition(0)]), 0);
     }
 
     #[derive(Debug, Clone)]
@@ -537,7 +537,7 @@ mod tests {
         /// assignment, and once all is acknowledged and asked for, it stands behind all of them.
         #[test]
         fn only_what_is_acknowledged_is_committed(steps in vec(step(), 0..60)) {
-            let mut positions = holding(&[0, 1, 2]);
+            let mut offsets = holding(&[0, 1, 2]);
             // Offsets of each partition: handed out in this assignment with receipts, and the next.
             let mut handed: Vec<Vec<(Receipt, i64)>> = vec![Vec::new(); 3];
             let mut next = [0i64; 3];
@@ -547,39 +547,39 @@ mod tests {
                     Step::Deliver(number) => {
                         let at = usize::try_from(number).unwrap();
                         next[at] += 10;
-                        let receipt = positions.deliver(&partition(number), next[at], 10);
+                        let receipt = offsets.deliver(&partition(number), next[at], 10);
                         handed[at].push((receipt, next[at]));
                     }
                     Step::Acknowledge(part) => {
-                        let upto = positions.last_receipt * u64::from(part) / 255;
+                        let upto = offsets.last_receipt * u64::from(part) / 255;
                         acknowledged = acknowledged.max(Receipt(upto));
-                        positions.acknowledge(Receipt(upto));
+                        offsets.acknowledge(Receipt(upto));
                     }
                     Step::Request => {
-                        for (partition, offset) in positions.request() {
+                        for (partition, offset) in offsets.request() {
                             let at = usize::try_from(partition.number).unwrap();
                             let allowed = handed[at].iter().filter(|(receipt, _)| *receipt <= acknowledged);
                             prop_assert_eq!(allowed.map(|(_, next)| *next).max(), Some(offset));
                             asked.push((partition, offset));
                         }
                     }
-                    Step::Confirm => asked.drain(..).for_each(|(partition, offset)| positions.confirm(&partition, offset)),
-                    Step::Refuse => asked.drain(..).for_each(|(partition, offset)| positions.refuse(&partition, offset)),
+                    Step::Confirm => asked.drain(..).for_each(|(partition, offset)| offsets.confirm(&partition, offset)),
+                    Step::Refuse => asked.drain(..).for_each(|(partition, offset)| offsets.refuse(&partition, offset)),
                     Step::Move(number) => {
-                        positions.forget([&partition(number)]);
-                        positions.assign(partition(number), Arc::default(), None);
+                        offsets.forget([&partition(number)]);
+                        offsets.assign(partition(number), Arc::default(), None);
                         handed[usize::try_from(number).unwrap()].clear();
                         asked.retain(|(partition, _)| partition.number != number);
                     }
                 }
             }
-            positions.acknowledge(Receipt(positions.last_receipt));
-            prop_assert!(positions.open.is_empty());
+            offsets.acknowledge(Receipt(offsets.last_receipt));
+            prop_assert!(offsets.open.is_empty());
             let all = [partition(0), partition(1), partition(2)];
-            prop_assert!(positions.is_settled(&all));
-            positions.request();
+            prop_assert!(offsets.is_settled(&all));
+            offsets.request();
             for (at, handed) in handed.iter().enumerate() {
-                let held = &positions.held[&all[at]];
+                let held = &offsets.held[&all[at]];
                 prop_assert_eq!(held.requested.or(held.committed), handed.last().map(|(_, next)| *next));
             }
         }

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use super::formats;
-use super::progress::Progress;
+use super::import_progress::ImportProgress;
 use crate::decompress::{Format, Members};
 use crate::queue::container;
 
@@ -29,8 +29,8 @@ pub(super) type Reader = Box<dyn Read + Send>;
 /// A reader of content that knows its position.
 ///
 /// A position counts the bytes of the uncompressed content from its start; a byte order mark counts.
-pub(super) struct Content {
-    input: Input,
+pub(super) struct Input {
+    stored: Stored,
     ahead: Vec<u8>,
     ahead_taken: usize,
     position: u64,
@@ -38,33 +38,33 @@ pub(super) struct Content {
     broken: Option<io::Error>,
     /// After the latest reads of compressed content: the position read up to, and what had been consumed.
     reads: VecDeque<(u64, u64)>,
-    progress: Arc<Progress>,
+    progress: Arc<ImportProgress>,
 }
 
-enum Input {
+enum Stored {
     Plain(Reader),
     Packed(Box<Members<Compressed>>),
 }
 
-impl Content {
+impl Input {
     /// Reads the first bytes and finds out whether the rest is compressed; the name of a file says nothing of that.
     ///
     /// # Errors
     /// When the first bytes can't be read, are a broken header, or those of a format that is not read.
-    pub(super) fn new(mut reader: Reader, progress: Arc<Progress>) -> io::Result<Self> {
+    pub(super) fn new(mut reader: Reader, progress: Arc<ImportProgress>) -> io::Result<Self> {
         let head = read_magic(&mut reader)?;
         progress.add_bytes(head.len());
-        let (input, ahead) = if let Some(format) = Format::of(&head) {
+        let (stored, ahead) = if let Some(format) = Format::of(&head) {
             let counted = Counted { reader, progress: Arc::clone(&progress) };
             let chained: Reader = Box::new(Cursor::new(head).chain(counted));
             let reader = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, chained);
             let members = Members::new(format, Compressed { reader, consumed: 0 })?;
-            (Input::Packed(Box::new(members)), Vec::new())
+            (Stored::Packed(Box::new(members)), Vec::new())
         } else {
-            (Input::Plain(reader), head)
+            (Stored::Plain(reader), head)
         };
-        let mut content = Self {
-            input,
+        let mut input = Self {
+            stored,
             ahead,
             ahead_taken: 0,
             position: 0,
@@ -72,19 +72,19 @@ impl Content {
             reads: VecDeque::new(),
             progress,
         };
-        if content.is_compressed() {
-            content.ahead = read_magic(&mut content.input)?;
-            content.book(0);
+        if input.is_compressed() {
+            input.ahead = read_magic(&mut input.stored)?;
+            input.book(0);
         }
-        let bytes_needed = formats::bytes_needed(&content.ahead);
-        while content.ahead.len() < bytes_needed && content.look_ahead(bytes_needed) {}
-        if let Some(refused) = formats::refused(&content.ahead) {
+        let bytes_needed = formats::bytes_needed(&input.ahead);
+        while input.ahead.len() < bytes_needed && input.look_ahead(bytes_needed) {}
+        if let Some(refused) = formats::refused(&input.ahead) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
         }
-        if content.ahead.starts_with(&BYTE_ORDER_MARK) {
-            content.take_ahead(BYTE_ORDER_MARK.len());
+        if input.ahead.starts_with(&BYTE_ORDER_MARK) {
+            input.take_ahead(BYTE_ORDER_MARK.len());
         }
-        Ok(content)
+        Ok(input)
     }
 
     /// Whether this is an Avro object container; asked before anything is read.
@@ -94,14 +94,14 @@ impl Content {
 
     /// Whether the content is compressed in its file.
     pub(super) fn is_compressed(&self) -> bool {
-        matches!(self.input, Input::Packed(_))
+        matches!(self.stored, Stored::Packed(_))
     }
 
     /// The format of the compressed content, if something that is none of it follows and was left out; asked once
     /// everything has been read.
     pub(super) fn left_out_behind(&self) -> Option<Format> {
-        match &self.input {
-            Input::Packed(members) if members.has_trailing() => Some(members.format()),
+        match &self.stored {
+            Stored::Packed(members) if members.has_trailing() => Some(members.format()),
             _ => None,
         }
     }
@@ -139,7 +139,7 @@ impl Content {
         let filled = self.ahead.len();
         let room = bytes_max.saturating_sub(self.ahead().len()).min(LOOK_AHEAD_BYTES);
         self.ahead.resize(filled + room, 0);
-        let read = read_once(&mut self.input, &mut self.ahead[filled..]);
+        let read = read_once(&mut self.stored, &mut self.ahead[filled..]);
         let bytes = read.unwrap_or_else(|error| {
             self.broken = Some(error);
             0
@@ -164,7 +164,7 @@ impl Content {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
-        let bytes = read_once(&mut self.input, buffer)?;
+        let bytes = read_once(&mut self.stored, buffer)?;
         self.position += bytes as u64;
         self.book(bytes);
         Ok(bytes)
@@ -204,7 +204,7 @@ impl Content {
 
     /// Books what has just been read; compressed bytes are booked where they are read from the file.
     fn book(&mut self, bytes: usize) {
-        let Some(compressed) = self.input.compressed() else { return self.progress.add_bytes(bytes) };
+        let Some(compressed) = self.stored.compressed() else { return self.progress.add_bytes(bytes) };
         let consumed = compressed.consumed;
         // Some decompressors take a whole block before they give the first byte of it. What was consumed stands for
         // all that came of it, so only the last of several reads counts.
@@ -218,20 +218,20 @@ impl Content {
     }
 }
 
-impl Input {
+impl Stored {
     fn compressed(&self) -> Option<&Compressed> {
         match self {
-            Input::Plain(_) => None,
-            Input::Packed(members) => members.get_ref(),
+            Stored::Plain(_) => None,
+            Stored::Packed(members) => members.get_ref(),
         }
     }
 }
 
-impl Read for Input {
+impl Read for Stored {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Input::Plain(reader) => reader.read(buffer),
-            Input::Packed(members) => members.read(buffer),
+            Stored::Plain(reader) => reader.read(buffer),
+            Stored::Packed(members) => members.read(buffer),
         }
     }
 }
@@ -266,7 +266,7 @@ impl BufRead for Compressed {
 /// Books what is read through it. Decompressors can't all be asked again after a signal, so reading is tried again here.
 struct Counted {
     reader: Reader,
-    progress: Arc<Progress>,
+    progress: Arc<ImportProgress>,
 }
 
 impl Read for Counted {
@@ -326,13 +326,13 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn content(bytes: &[u8]) -> Content {
+    pub(in super::super) fn input(bytes: &[u8]) -> Input {
         scripted(bytes, usize::MAX, false)
     }
 
-    pub(in super::super) fn scripted(bytes: &[u8], step: usize, fails: bool) -> Content {
+    pub(in super::super) fn scripted(bytes: &[u8], step: usize, fails: bool) -> Input {
         let reader = Scripted { bytes: Cursor::new(bytes.to_vec()), step, fails };
-        Content::new(Box::new(reader), Arc::default()).unwrap()
+        Input::new(Box::new(reader), Arc::default()).unwrap()
     }
 
     pub(in super::super) fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -341,11 +341,11 @@ pub(super) mod tests {
         encoder.finish().unwrap()
     }
 
-    fn read_all(content: &mut Content) -> io::Result<Vec<u8>> {
+    fn read_all(input: &mut Input) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
         let mut buffer = [0; 7];
         loop {
-            match content.read(&mut buffer)? {
+            match input.read(&mut buffer)? {
                 0 => return Ok(all),
                 bytes => all.extend_from_slice(&buffer[..bytes]),
             }
@@ -370,88 +370,88 @@ pub(super) mod tests {
     fn positions_count_uncompressed_bytes_and_the_byte_order_mark() {
         let text = b"\xef\xbb\xbf0123456789";
         for stored in [text.to_vec(), gzip(text)] {
-            let mut content = content(&stored);
-            assert_eq!(content.position(), 3);
+            let mut input = input(&stored);
+            assert_eq!(input.position(), 3);
             let mut buffer = [0; 4];
-            content.read(&mut buffer).unwrap();
-            content.look_ahead(100);
-            assert_eq!(content.position(), 3 + 1);
-            read_all(&mut content).unwrap();
-            assert_eq!(content.position(), 13);
-            assert_eq!(content.file_position(13), stored.len() as u64);
+            input.read(&mut buffer).unwrap();
+            input.look_ahead(100);
+            assert_eq!(input.position(), 3 + 1);
+            read_all(&mut input).unwrap();
+            assert_eq!(input.position(), 13);
+            assert_eq!(input.file_position(13), stored.len() as u64);
         }
     }
 
     #[test]
     fn looking_ahead_takes_nothing_away() {
         for stored in [b"[123456789".to_vec(), gzip(b"[123456789")] {
-            let mut content = scripted(&stored, 3, false);
-            while content.look_ahead(8) && content.ahead().len() < 8 {}
-            assert_eq!(content.ahead(), b"[1234567");
-            assert_eq!(read_all(&mut content).unwrap(), b"[123456789");
+            let mut input = scripted(&stored, 3, false);
+            while input.look_ahead(8) && input.ahead().len() < 8 {}
+            assert_eq!(input.ahead(), b"[1234567");
+            assert_eq!(read_all(&mut input).unwrap(), b"[123456789");
         }
     }
 
     #[test]
     fn an_error_that_a_look_ahead_meets_follows_the_bytes_before_it() {
-        let mut content = scripted(b"0123456789", 4, true);
-        while content.look_ahead(100) {}
+        let mut input = scripted(b"0123456789", 4, true);
+        while input.look_ahead(100) {}
         let mut buffer = [0; 100];
-        assert_eq!(content.read(&mut buffer).unwrap(), 10);
-        assert_eq!(content.read(&mut buffer).unwrap_err().to_string(), "the disk is gone");
+        assert_eq!(input.read(&mut buffer).unwrap(), 10);
+        assert_eq!(input.read(&mut buffer).unwrap_err().to_string(), "the disk is gone");
     }
 
     #[test]
     fn a_compressed_file_that_was_cut_off_or_damaged_is_an_error() {
         let whole = gzip(&b"0123456789".repeat(1000));
         for cut in 3..whole.len() {
-            let opened = Content::new(Box::new(Cursor::new(whole[..cut].to_vec())), Arc::default());
-            assert!(opened.and_then(|mut content| read_all(&mut content)).is_err(), "cut at {cut}");
+            let opened = Input::new(Box::new(Cursor::new(whole[..cut].to_vec())), Arc::default());
+            assert!(opened.and_then(|mut input| read_all(&mut input)).is_err(), "cut at {cut}");
         }
         let mut damaged = whole.clone();
         let checksum = whole.len() - 8;
         damaged[checksum] ^= 1;
-        assert!(read_all(&mut content(&damaged)).is_err());
+        assert!(read_all(&mut input(&damaged)).is_err());
     }
 
     #[test]
     fn compressed_bytes_that_the_decompressor_has_not_seen_do_not_count() {
         let first = gzip(b"[one]");
         let stored = [first.clone(), gzip(b"second")].concat();
-        let mut content = content(&stored);
+        let mut input = input(&stored);
         let mut buffer = [0; 5];
         // The four bytes of the look ahead come first.
-        assert_eq!(content.read(&mut buffer).unwrap(), 4);
-        assert_eq!(content.read(&mut buffer[..1]).unwrap(), 1);
-        assert!(content.file_position(5) <= first.len() as u64);
+        assert_eq!(input.read(&mut buffer).unwrap(), 4);
+        assert_eq!(input.read(&mut buffer[..1]).unwrap(), 1);
+        assert!(input.file_position(5) <= first.len() as u64);
     }
 
     #[test]
     fn the_file_position_lies_before_what_is_not_settled_and_ends_at_the_end() {
         let text: String = (0..50_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_string()).collect();
         let stored = gzip(text.as_bytes());
-        let mut content = content(&stored);
+        let mut input = input(&stored);
         let mut buffer = [0; 1000];
         let mut last = 0;
-        while content.read(&mut buffer).unwrap() > 0 {
-            let consumed = content.reads.back().unwrap().1;
-            let end = content.file_position(content.position() - 1);
+        while input.read(&mut buffer).unwrap() > 0 {
+            let consumed = input.reads.back().unwrap().1;
+            let end = input.file_position(input.position() - 1);
             assert!(last <= end && end > 0);
             assert!(end < consumed || consumed < 2 * KNOWN_BY_BYTES || consumed > stored.len() as u64 - 100);
             last = end;
         }
-        assert_eq!(content.file_position(content.position()), stored.len() as u64);
+        assert_eq!(input.file_position(input.position()), stored.len() as u64);
     }
 
     #[test]
     fn every_byte_on_disk_is_booked_once() {
         let text = b"0123456789".repeat(50_000);
         for stored in [text.clone(), gzip(&text)] {
-            let progress = Arc::new(Progress::default());
+            let progress = Arc::new(ImportProgress::default());
             let reader = Box::new(Cursor::new(stored.clone()));
-            let mut content = Content::new(reader, Arc::clone(&progress)).unwrap();
-            content.look_ahead(1000);
-            read_all(&mut content).unwrap();
+            let mut input = Input::new(reader, Arc::clone(&progress)).unwrap();
+            input.look_ahead(1000);
+            read_all(&mut input).unwrap();
             assert_eq!(progress.bytes_read(), stored.len() as u64);
         }
     }
@@ -459,8 +459,8 @@ pub(super) mod tests {
     #[test]
     fn an_avro_container_is_known_compressed_or_not() {
         let avro = b"Obj\x01\x04\x14avro.codec";
-        assert!(content(avro).is_avro());
-        assert!(content(&gzip(avro)).is_avro());
-        assert!(!content(b"Object").is_avro());
+        assert!(input(avro).is_avro());
+        assert!(input(&gzip(avro)).is_avro());
+        assert!(!input(b"Object").is_avro());
     }
 }

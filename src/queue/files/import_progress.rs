@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of one run. Reading is ahead of counting and settling, by what is in flight.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct ImportProgress {
     bytes_total: Option<u64>,
     files_total: u64,
     bytes_read: AtomicU64,
     files_done: AtomicU64,
 }
 
-impl Progress {
+impl ImportProgress {
     pub(super) fn new(files_total: u64, bytes_total: Option<u64>) -> Self {
         Self { bytes_total, files_total, ..Self::default() }
     }

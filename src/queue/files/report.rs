@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::memory::Mark;
+use super::import_state::Mark;
 
 /// Something about one of the given files that a person should know. `Display` is the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
+pub enum FileReport {
     /// The file has been counted to its end and is passed.
     Counted {
         /// As it was given.
@@ -97,14 +97,14 @@ pub enum Notice {
     },
 }
 
-impl Notice {
+impl FileReport {
     /// That a file, of which this much has been counted, goes on.
     pub(super) fn going_on(path: &Path, before: Option<PathBuf>, mark: &Mark) -> Self {
         let (path, position) = (path.to_owned(), mark.position);
         if mark.finished {
-            Notice::Grown { path, before, position }
+            FileReport::Grown { path, before, position }
         } else {
-            Notice::Continued { path, before, position }
+            FileReport::Continued { path, before, position }
         }
     }
 }
@@ -118,23 +118,23 @@ impl fmt::Display for As<'_> {
     }
 }
 
-impl fmt::Display for Notice {
+impl fmt::Display for FileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Notice::Counted { path, bytes, settled_at } => write!(
+            FileReport::Counted { path, bytes, settled_at } => write!(
                 f,
                 "{} was counted on {}, {bytes} bytes; use --again to count it anew",
                 path.display(),
                 Utc(*settled_at)
             ),
-            Notice::Renamed { path, before, bytes, settled_at } => write!(
+            FileReport::Renamed { path, before, bytes, settled_at } => write!(
                 f,
                 "{} was counted on {} as {}, {bytes} bytes; use --again to count it anew",
                 path.display(),
                 Utc(*settled_at),
                 before.display()
             ),
-            Notice::Copied { path, of, bytes, settled_at } => {
+            FileReport::Copied { path, of, bytes, settled_at } => {
                 write!(f, "{} holds the same {bytes} bytes as {}, which was ", path.display(), of.display())?;
                 match settled_at {
                     Some(settled_at) => write!(f, "counted on {}", Utc(*settled_at))?,
@@ -142,26 +142,26 @@ impl fmt::Display for Notice {
                 }
                 f.write_str("; it is passed; use --again to count it too")
             }
-            Notice::CutShort { path, of, bytes, counted } => write!(
+            FileReport::CutShort { path, of, bytes, counted } => write!(
                 f,
                 "{} holds the first {bytes} of {counted} bytes that were counted of {}; nothing in it is new; use \
                  --again to count it anew",
                 path.display(),
                 of.display()
             ),
-            Notice::Continued { path, before, position } => write!(
+            FileReport::Continued { path, before, position } => write!(
                 f,
                 "{} was counted{} up to byte {position} of its content; the import goes on there",
                 path.display(),
                 As(before.as_deref())
             ),
-            Notice::Grown { path, before, position } => write!(
+            FileReport::Grown { path, before, position } => write!(
                 f,
                 "{} was counted{} and has grown since; the import goes on at byte {position} of its content",
                 path.display(),
                 As(before.as_deref())
             ),
-            Notice::Alike { path, of, settled_at } => write!(
+            FileReport::Alike { path, of, settled_at } => write!(
                 f,
                 "{} may be {}, counted on {} by an earlier version, which did not keep what would prove it; it is \
                  counted from the start",
@@ -169,13 +169,13 @@ impl fmt::Display for Notice {
                 of.display(),
                 Utc(*settled_at)
             ),
-            Notice::Changed { path } => write!(
+            FileReport::Changed { path } => write!(
                 f,
                 "{} is not the file that was counted under this name; it is counted from the start",
                 path.display()
             ),
-            Notice::LeftOut { path, problem } => write!(f, "cannot import {}: {problem}", path.display()),
-            Notice::Empty { path } => write!(f, "{} holds no files to import", path.display()),
+            FileReport::LeftOut { path, problem } => write!(f, "cannot import {}: {problem}", path.display()),
+            FileReport::Empty { path } => write!(f, "{} holds no files to import", path.display()),
         }
     }
 }
@@ -224,38 +224,43 @@ mod tests {
         let (path, of): (PathBuf, PathBuf) = ("b".into(), "a".into());
         let (bytes, settled_at, position) = (12, 1_795_341_600, 7);
         let before = of.clone();
-        for (notice, text) in [
+        for (report, text) in [
             (
-                Notice::Renamed { path: path.clone(), before: of.clone(), bytes, settled_at },
+                FileReport::Renamed { path: path.clone(), before: of.clone(), bytes, settled_at },
                 "b was counted on 2026-11-22T10:00:00Z as a, 12 bytes; use --again to count it anew",
             ),
             (
-                Notice::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: Some(settled_at) },
+                FileReport::Copied {
+                    path: path.clone(),
+                    of: of.clone(),
+                    bytes,
+                    settled_at: Some(settled_at),
+                },
                 "b holds the same 12 bytes as a, which was counted on 2026-11-22T10:00:00Z; it is passed; use --again \
                  to count it too",
             ),
             (
-                Notice::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: None },
+                FileReport::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: None },
                 "b holds the same 12 bytes as a, which was read before it; it is passed; use --again to count it too",
             ),
             (
-                Notice::CutShort { path: path.clone(), of, bytes, counted: 24 },
+                FileReport::CutShort { path: path.clone(), of, bytes, counted: 24 },
                 "b holds the first 12 of 24 bytes that were counted of a; nothing in it is new; use --again to count it \
                  anew",
             ),
             (
-                Notice::Grown { path, before: Some(before), position },
+                FileReport::Grown { path, before: Some(before), position },
                 "b was counted as a and has grown since; the import goes on at byte 7 of its content",
             ),
         ] {
-            assert_eq!(notice.to_string(), text);
+            assert_eq!(report.to_string(), text);
         }
     }
 
     #[test]
     fn a_passed_file_is_told_with_its_time_and_size() {
-        let notice = Notice::Counted { path: "a.json".into(), bytes: 12, settled_at: 1_795_341_600 };
+        let report = FileReport::Counted { path: "a.json".into(), bytes: 12, settled_at: 1_795_341_600 };
         let text = "a.json was counted on 2026-11-22T10:00:00Z, 12 bytes; use --again to count it anew";
-        assert_eq!(notice.to_string(), text);
+        assert_eq!(report.to_string(), text);
     }
 }

@@ -15,41 +15,41 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::group::{Answer, Group, list, to_list};
-use super::positions::Partition;
+use super::callbacks::{Answer, Callbacks, list, to_list};
+use super::offsets::Partition;
 
 /// How long the answer to a question may take.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
-/// Errands of one kind that may wait. There is one commit at a time, and the group gives partitions only when those before
+/// Requests of one kind that may wait. There is one commit at a time, and the group gives partitions only when those before
 /// are taken.
 const WAITING_MAX: usize = 4;
 
 /// Offsets to be committed.
-pub(super) type Offsets = Vec<(Partition, i64)>;
+pub(super) type CommitOffsets = Vec<(Partition, i64)>;
 
-/// A thread that runs errands of one kind, one after the other.
+/// A thread that makes requests of one kind, one after the other.
 #[derive(Debug)]
-pub(super) struct Errands<T> {
+pub(super) struct BrokerRequests<T> {
     waiting: SyncSender<T>,
     thread: JoinHandle<()>,
 }
 
-impl<T: Send + 'static> Errands<T> {
+impl<T: Send + 'static> BrokerRequests<T> {
     /// Starts it.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(
         name: &str,
-        consumer: &Arc<BaseConsumer<Group>>,
-        run: fn(&BaseConsumer<Group>, T),
+        consumer: &Arc<BaseConsumer<Callbacks>>,
+        run: fn(&BaseConsumer<Callbacks>, T),
     ) -> io::Result<Self> {
-        let (waiting, errands) = sync_channel(WAITING_MAX);
+        let (waiting, requests) = sync_channel(WAITING_MAX);
         let consumer = Arc::clone(consumer);
         let work = move || {
-            while let Ok(errand) = errands.recv() {
-                run(&consumer, errand);
+            while let Ok(request) = requests.recv() {
+                run(&consumer, request);
             }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
@@ -57,9 +57,9 @@ impl<T: Send + 'static> Errands<T> {
     }
 
     /// Sends it off. `Err`: it can't go now.
-    pub(super) fn send(&self, errand: T) -> Result<(), T> {
-        self.waiting.try_send(errand).map_err(|error| match error {
-            TrySendError::Full(errand) | TrySendError::Disconnected(errand) => errand,
+    pub(super) fn send(&self, request: T) -> Result<(), T> {
+        self.waiting.try_send(request).map_err(|error| match error {
+            TrySendError::Full(request) | TrySendError::Disconnected(request) => request,
         })
     }
 
@@ -73,7 +73,7 @@ impl<T: Send + 'static> Errands<T> {
 }
 
 /// Asks what the group has committed of these partitions.
-pub(super) fn ask(consumer: &BaseConsumer<Group>, partitions: Vec<Partition>) {
+pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>) {
     let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
     let committed = match consumer.committed_offsets(wanted, ANSWER_MAX) {
         Ok(committed) => {
@@ -89,7 +89,7 @@ pub(super) fn ask(consumer: &BaseConsumer<Group>, partitions: Vec<Partition>) {
 }
 
 /// Commits these offsets. It waits for a coordinator as long as a session lasts.
-pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: Offsets) {
+pub(super) fn commit(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets) {
     let result = commit_all(consumer, &offsets);
     let is_of_a_topic = result
         .as_ref()
@@ -98,7 +98,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: Offsets) {
         return answer(consumer, offsets, &result);
     }
     // It does not say which: each topic by itself.
-    let mut topics: BTreeMap<Arc<str>, Offsets> = BTreeMap::new();
+    let mut topics: BTreeMap<Arc<str>, CommitOffsets> = BTreeMap::new();
     for (partition, offset) in offsets {
         topics.entry(Arc::clone(&partition.topic)).or_default().push((partition, offset));
     }
@@ -109,7 +109,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Group>, offsets: Offsets) {
     }
 }
 
-fn commit_all(consumer: &BaseConsumer<Group>, offsets: &Offsets) -> KafkaResult<()> {
+fn commit_all(consumer: &BaseConsumer<Callbacks>, offsets: &CommitOffsets) -> KafkaResult<()> {
     match consumer.commit(&to_offsets(offsets), CommitMode::Sync) {
         // There was nothing left to remember.
         Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
@@ -117,12 +117,12 @@ fn commit_all(consumer: &BaseConsumer<Group>, offsets: &Offsets) -> KafkaResult<
     }
 }
 
-fn answer(consumer: &BaseConsumer<Group>, offsets: Offsets, result: &KafkaResult<()>) {
+fn answer(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets, result: &KafkaResult<()>) {
     let answers =
         offsets.into_iter().map(|(partition, offset)| Answer { partition, offset, result: result.clone() });
     consumer.context().commit_is_answered(answers.collect());
 }
 
-fn to_offsets(offsets: &Offsets) -> TopicPartitionList {
+fn to_offsets(offsets: &CommitOffsets) -> TopicPartitionList {
     to_list(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))
 }

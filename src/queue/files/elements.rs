@@ -1,8 +1,8 @@
-//! Splits a JSON document of any length into its events, one a line, without holding more than one of them.
+//! Cuts a JSON document of any length into its elements, one a line, without holding more than one of them.
 //!
-//! What is an event here: an element of a top-level array; an element of the array under the key `events` of
-//! a top-level object, wherever in it that key comes; any other top-level object. Top-level values may follow
-//! one another. The other members of an object with `events` are dropped: they are no events.
+//! An element of a top-level array is one; so is an element of the array under the key `events` of a top-level object,
+//! wherever in it that key comes; and so is any other top-level object. Top-level values may follow one another. The
+//! other members of an object with `events` are dropped: they are no events.
 //!
 //! The splitter follows brackets and strings and judges nothing else: whether an element is JSON is the
 //! decoder's business. Commas and white space between elements are all that it drops; whatever else stands
@@ -11,128 +11,147 @@
 //! inside); what follows a closing quote and can't, is in a string again, for a quote is missing; a `{` where an object
 //! needs a key starts the next element, and so does one in an array of what has grown half as long as may be held; what
 //! remains after an array was closed too early is split like a new document.
-
-mod place;
+//!
+//! A JSON parser can't do this: of an element that is broken it tells where it noticed, and neither where the element ends
+//! nor what of it is whole; so these rules would stand behind it all the same, and elements would be read twice.
 
 use std::mem;
 
-use self::place::{Container, Keep, Place};
+use super::reader::Cut;
 
 /// The key whose array holds the events of an envelope.
 const EVENTS: &[u8] = b"events";
-/// [`Splitter::key`] while no key is being compared, or once it differs.
-const NO_KEY: usize = usize::MAX;
-/// [`Splitter::previous`] where white space follows a closing quote.
+/// [`Element::previous`] where white space follows a closing quote.
 const BLANK: u8 = b' ';
 /// How many levels of nesting the splitter knows the kind of bracket of; deeper ones are only counted.
 const LEVELS_KNOWN: u64 = u128::BITS as u64;
 
-/// Some lines of a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pieces {
-    /// One piece a line, each with its newline.
-    pub(super) body: Vec<u8>,
-    /// How many pieces before `position` were too long to be held.
-    pub(super) oversized: u32,
-    /// The position in the content that comes after the last of them.
-    pub(super) position: u64,
-}
-
 /// The state between two bytes of a document.
-#[derive(Debug)]
-pub(super) struct Splitter {
+#[derive(Debug, Default)]
+pub(super) struct ElementSplitter {
     container: Container,
-    place: Place,
-    keep: Keep,
-    in_string: bool,
-    escaped: bool,
-    /// The value is a top-level object, which may turn out to be an envelope.
-    maybe_envelope: bool,
-    /// How many brackets are open in the value.
-    depth: u64,
-    /// Bit n says that bracket n is a brace.
-    braces: u128,
-    /// The last byte of the value that is neither white space nor inside a string; [`BLANK`] for white space behind one.
-    previous: u8,
-    /// The least depth at which an object began in an array of what has grown long.
-    element_depth: u64,
-    /// How many bytes of [`EVENTS`] the present key of the envelope has matched.
-    key: usize,
-    /// Where in the bytes of this call begins what is still to be kept of the piece.
-    kept_from: usize,
+    /// The element that is being read; None between two of them.
+    element: Option<Element>,
+    /// Whole elements, and behind them what has been read of the next.
     out: Vec<u8>,
-    /// How much of `out` is whole pieces.
+    /// How much of `out` is whole elements.
     complete: usize,
+    /// Where in the bytes of this call begins what is still to be held of the element.
+    held_to: usize,
     oversized: u32,
     /// The position in the content of the bytes that come next, or of those of this call.
     position: u64,
-    /// Where the last piece ended.
-    piece_end: u64,
-    /// Pieces that end here or before have been settled in an earlier run.
+    /// Where the last element ended.
+    element_end: u64,
+    /// Elements that end here or before have been settled in an earlier run.
     settled: u64,
-    piece_bytes_max: usize,
+    element_bytes_max: usize,
 }
 
-impl Splitter {
-    /// Starts at the beginning of a document, which has this `position` in its content. Pieces that end at or
+/// What elements are read from.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Container {
+    #[default]
+    Document,
+    Array,
+    Events,
+}
+
+/// What an element is, as far as its first byte and its place tell.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// An object or an array.
+    #[default]
+    Value,
+    /// A top-level object, which may turn out to be an envelope.
+    TopObject,
+    /// What follows the events in their envelope: it is dropped.
+    Remainder,
+    /// Neither object nor array: a number, a string, garbage.
+    Loose,
+}
+
+/// What is known of an element, as far as it has been read.
+#[derive(Debug, Default)]
+struct Element {
+    /// Its position in the content.
+    start: u64,
+    shape: Shape,
+    in_string: bool,
+    escaped: bool,
+    /// How many brackets are open.
+    depth: u64,
+    /// Bit n says that bracket n is a brace.
+    braces: u128,
+    /// The last byte that is neither white space nor inside a string; [`BLANK`] for white space behind one.
+    previous: u8,
+    /// The least depth at which an object began in an array of what has grown long.
+    object_depth: Option<u64>,
+    /// How many bytes of [`EVENTS`] the present key of the envelope has matched, as long as it does.
+    key: Option<usize>,
+}
+
+/// Why an element was not read on.
+enum Stop {
+    /// The bytes are at their end, or what follows is read in another way.
+    Open,
+    /// It ends here.
+    End,
+    /// It is an envelope, whose events begin here.
+    Events,
+}
+
+impl ElementSplitter {
+    /// Starts at the beginning of a document, which has this `position` in its content. Elements that end at or
     /// before `settled` are left out.
-    pub(super) fn new(position: u64, settled: u64, piece_bytes_max: usize) -> Self {
-        Self {
-            container: Container::Top,
-            place: Place::Between,
-            keep: Keep::Copy,
-            in_string: false,
-            escaped: false,
-            maybe_envelope: false,
-            depth: 0,
-            braces: 0,
-            previous: 0,
-            element_depth: u64::MAX,
-            key: NO_KEY,
-            kept_from: 0,
-            out: Vec::new(),
-            complete: 0,
-            oversized: 0,
-            position,
-            piece_end: position,
-            settled,
-            piece_bytes_max,
-        }
+    pub(super) fn new(position: u64, settled: u64, element_bytes_max: usize) -> Self {
+        Self { position, element_end: position, settled, element_bytes_max, ..Self::default() }
     }
 
     /// Reads on. What comes out does not depend on how the document is divided into calls.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.kept_from = 0;
+        self.held_to = 0;
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
-            at = match self.place {
-                _ if self.in_string => self.string(bytes, at),
-                Place::Between => self.between(byte, at),
-                Place::Value => self.value(bytes, at),
-                Place::Loose => self.loose(bytes, at),
+            let Some(element) = &mut self.element else {
+                at = self.between(byte, at);
+                continue;
             };
+            if element.in_string {
+                at = element.string(bytes, at);
+                continue;
+            }
+            let stop;
+            (at, stop) = match element.shape {
+                Shape::Loose => element.loose(bytes, at, self.container),
+                _ => element.value(bytes, at, self.position, self.element_bytes_max),
+            };
+            match stop {
+                Stop::Open => {}
+                Stop::End => self.end_element(bytes, at),
+                Stop::Events => {
+                    self.drop_element();
+                    self.container = Container::Events;
+                }
+            }
         }
-        if self.place != Place::Between {
-            self.keep_up_to(bytes, at);
-        }
+        self.hold_up_to(bytes, at);
         self.position += bytes.len() as u64;
     }
 
-    /// The document has ended: a piece that has not is handed on as it is.
+    /// The document has ended: an element that has not is handed on as it is.
     pub(super) fn finish(&mut self) {
-        self.kept_from = 0;
-        if self.place != Place::Between {
-            self.end_piece(&[], 0);
-        }
+        self.held_to = 0;
+        self.end_element(&[], 0);
     }
 
-    /// Bytes of whole pieces that wait to be taken.
+    /// Bytes of whole elements that wait to be taken.
     pub(super) fn waiting(&self) -> usize {
         self.complete
     }
 
-    /// The pieces that have come to their end since the last call.
-    pub(super) fn take(&mut self) -> Option<Pieces> {
+    /// The elements that have come to their end since the last call, one a line.
+    pub(super) fn take(&mut self) -> Option<Cut> {
         if self.complete == 0 && self.oversized == 0 {
             return None;
         }
@@ -142,44 +161,86 @@ impl Splitter {
         let mut body = mem::replace(&mut self.out, next);
         body.truncate(self.complete);
         self.complete = 0;
-        Some(Pieces { body, oversized: mem::take(&mut self.oversized), position: self.piece_end })
+        Some(Cut::lines(body.into(), mem::take(&mut self.oversized), self.element_end))
     }
 
-    // Each of the following reads on from `at` in one state and says where it stopped. One that stops where it
-    // started has changed the state to one that will not.
-
+    /// Takes one byte, or begins an element with it. Returns where to read on.
     fn between(&mut self, byte: u8, at: usize) -> usize {
-        match byte {
-            b' ' | b'\t' | b'\r' | b'\n' | b',' => at + 1,
-            b'[' if self.container == Container::Top => {
-                self.container = Container::Array;
-                at + 1
+        let mut element = Element { start: self.position + at as u64, ..Element::default() };
+        match (byte, self.container) {
+            (b' ' | b'\t' | b'\r' | b'\n' | b',', _) => return at + 1,
+            (b'[', Container::Document) => self.container = Container::Array,
+            (b']', Container::Array) => self.container = Container::Document,
+            (b']', Container::Events) => {
+                self.container = Container::Document;
+                element.shape = Shape::Remainder;
+                element.open(b'{');
+                element.previous = byte;
+                self.element = Some(element);
             }
-            b']' if self.container == Container::Array => {
-                self.container = Container::Top;
-                at + 1
-            }
-            b']' if self.container == Container::Events => {
-                self.container = Container::Top;
-                self.start(Place::Value, Keep::Remainder, at + 1);
-                self.maybe_envelope = true;
-                self.open(b'{');
-                self.previous = byte;
-                at + 1
-            }
-            b'{' | b'[' => {
-                self.start(Place::Value, Keep::Copy, at);
-                self.maybe_envelope = byte == b'{' && self.container == Container::Top;
-                at
-            }
-            _ => {
-                self.start(Place::Loose, Keep::Copy, at);
-                at
+            (_, container) => {
+                element.shape = match (byte, container) {
+                    (b'{', Container::Document) => Shape::TopObject,
+                    (b'{' | b'[', _) => Shape::Value,
+                    _ => Shape::Loose,
+                };
+                self.element = Some(element);
+                self.held_to = at;
+                return at;
             }
         }
+        at + 1
     }
 
-    fn value(&mut self, bytes: &[u8], mut at: usize) -> usize {
+    /// Holds what has been read of the element and is not held yet, unless it is too long.
+    fn hold_up_to(&mut self, bytes: &[u8], at: usize) {
+        let Some(element) = &self.element else { return };
+        if element.shape == Shape::Remainder
+            || element.length(self.position, at) > self.element_bytes_max as u64
+        {
+            self.out.truncate(self.complete);
+        } else {
+            self.out.extend_from_slice(&bytes[self.held_to..at]);
+        }
+        self.held_to = at;
+    }
+
+    /// The element, if there is one, ends before `at`.
+    fn end_element(&mut self, bytes: &[u8], at: usize) {
+        self.hold_up_to(bytes, at);
+        let Some(element) = &self.element else { return };
+        let end = self.position + at as u64;
+        if element.shape != Shape::Remainder && end > self.settled {
+            self.element_end = end;
+            if end - element.start > self.element_bytes_max as u64 {
+                self.oversized = self.oversized.saturating_add(1);
+            } else {
+                while let Some(newline) = memchr::memchr(b'\n', &self.out[self.complete..]) {
+                    self.complete += newline + 1;
+                    self.out[self.complete - 1] = b' ';
+                }
+                self.out.push(b'\n');
+                self.complete = self.out.len();
+            }
+        }
+        self.drop_element();
+    }
+
+    /// Forgets what is held of an element that is not complete.
+    fn drop_element(&mut self) {
+        self.out.truncate(self.complete);
+        self.element = None;
+    }
+}
+
+impl Element {
+    /// How long it is, up to `at` in bytes that begin at `position`.
+    fn length(&self, position: u64, at: usize) -> u64 {
+        position + at as u64 - self.start
+    }
+
+    /// Reads an object or an array.
+    fn value(&mut self, bytes: &[u8], mut at: usize, position: u64, bytes_max: usize) -> (usize, Stop) {
         while let Some(&byte) = bytes.get(at) {
             if self.previous == b'"'
                 && !matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')
@@ -187,115 +248,99 @@ impl Splitter {
                 // Nothing follows a closing quote like that: it opens a string, for another quote is missing.
                 self.previous = BLANK;
                 self.in_string = true;
-                return at;
+                at = self.string(bytes, at);
+                continue;
             }
             match byte {
                 b'"' => {
                     let is_key = self.is_member_of_envelope() && matches!(self.previous, b'{' | b',');
-                    self.key = if is_key { 0 } else { NO_KEY };
+                    self.key = is_key.then_some(0);
                     self.in_string = true;
-                    return at + 1;
+                    at = self.string(bytes, at + 1);
+                    continue;
                 }
-                b'{' if self.in_braces() && self.previous != b':' => {
-                    self.end_piece(bytes, at);
-                    return at;
+                b'{' if self.is_next_element(self.length(position, at), bytes_max as u64) => {
+                    return (at, Stop::End);
                 }
-                b'{' if matches!(self.previous, b',' | b'[') && self.is_no_event(bytes, at) => {
-                    self.end_piece(bytes, at);
-                    return at;
-                }
-                b'[' if self.is_member_of_envelope() && self.previous == b':' && self.key == EVENTS.len() => {
-                    self.drop_piece();
-                    self.container = Container::Events;
-                    return at + 1;
+                b'[' if self.is_member_of_envelope()
+                    && self.previous == b':'
+                    && self.key == Some(EVENTS.len()) =>
+                {
+                    return (at + 1, Stop::Events);
                 }
                 b'{' | b'[' => self.open(byte),
                 b'}' | b']' => {
                     self.depth -= 1;
                     self.previous = byte;
                     if self.depth == 0 {
-                        self.end_piece(bytes, at + 1);
-                        return at + 1;
+                        return (at + 1, Stop::End);
                     }
                 }
-                b'\n' => {
-                    self.keep_newline(bytes, at);
-                    self.note_blank();
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    if self.previous == b'"' {
+                        self.previous = BLANK;
+                    }
                 }
-                b' ' | b'\t' | b'\r' => self.note_blank(),
                 _ => self.previous = byte,
             }
             at += 1;
         }
-        at
+        (at, Stop::Open)
     }
 
-    fn string(&mut self, bytes: &[u8], at: usize) -> usize {
-        if mem::take(&mut self.escaped) && bytes[at] != b'\n' {
-            return at + 1;
-        }
-        let rest = &bytes[at..];
-        let length = memchr::memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len());
-        self.compare_key(&rest[..length]);
-        match rest.get(length) {
-            None => at + length,
-            Some(b'\\') => {
-                self.key = NO_KEY;
-                self.escaped = true;
-                at + length + 1
+    /// Reads on in a string, to its end if that is there. Inlined, for strings are short and many.
+    #[inline]
+    fn string(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        while at < bytes.len() {
+            if mem::take(&mut self.escaped) && bytes[at] != b'\n' {
+                at += 1;
+                continue;
             }
-            Some(b'"') => {
-                self.in_string = false;
-                self.previous = b'"';
-                at + length + 1
-            }
-            // A newline, which belongs to what the string stands in.
-            Some(_) => {
-                self.key = NO_KEY;
-                self.in_string = false;
-                self.previous = BLANK;
-                at + length
-            }
-        }
-    }
-
-    fn loose(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        let at_top = self.container == Container::Top;
-        while let Some(&byte) = bytes.get(at) {
-            match byte {
-                b',' | b'{' | b'[' => {
-                    self.end_piece(bytes, at);
-                    return at;
+            let rest = &bytes[at..];
+            let length = memchr::memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len());
+            self.compare_key(&rest[..length]);
+            at += length;
+            match rest.get(length) {
+                None => {}
+                Some(b'\\') => {
+                    self.key = None;
+                    self.escaped = true;
+                    at += 1;
                 }
-                b']' if !at_top => {
-                    self.end_piece(bytes, at);
-                    return at;
-                }
-                b'\n' if at_top => {
-                    self.end_piece(bytes, at);
-                    return at;
-                }
-                b'"' => {
-                    self.in_string = true;
+                Some(b'"') => {
+                    self.in_string = false;
+                    self.previous = b'"';
                     return at + 1;
                 }
-                b'\n' => self.keep_newline(bytes, at),
-                _ => {}
+                // A newline, which belongs to what the string stands in.
+                Some(_) => {
+                    self.key = None;
+                    self.in_string = false;
+                    self.previous = BLANK;
+                    return at;
+                }
             }
-            at += 1;
         }
         at
     }
 
-    fn start(&mut self, place: Place, keep: Keep, at: usize) {
-        self.place = place;
-        self.keep = keep;
-        self.kept_from = at;
-        self.maybe_envelope = false;
-        self.depth = 0;
-        self.previous = 0;
-        self.element_depth = u64::MAX;
-        self.key = NO_KEY;
+    /// Reads what is neither object nor array.
+    fn loose(&mut self, bytes: &[u8], at: usize, container: Container) -> (usize, Stop) {
+        let is_top = container == Container::Document;
+        let is_end = |byte: u8| match byte {
+            b',' | b'{' | b'[' => true,
+            b']' => !is_top,
+            b'\n' => is_top,
+            _ => false,
+        };
+        match bytes[at..].iter().position(|byte| *byte == b'"' || is_end(*byte)).map(|length| at + length) {
+            Some(at) if bytes[at] == b'"' => {
+                self.in_string = true;
+                (at + 1, Stop::Open)
+            }
+            Some(at) => (at, Stop::End),
+            None => (bytes.len(), Stop::Open),
+        }
     }
 
     fn open(&mut self, bracket: u8) {
@@ -307,90 +352,32 @@ impl Splitter {
         self.previous = bracket;
     }
 
-    /// Whether the innermost open bracket is known to be a brace.
-    fn in_braces(&self) -> bool {
-        (1..=LEVELS_KNOWN).contains(&self.depth) && self.braces >> (self.depth - 1) & 1 == 1
-    }
-
     fn is_member_of_envelope(&self) -> bool {
-        self.maybe_envelope && self.depth == 1
+        matches!(self.shape, Shape::TopObject | Shape::Remainder) && self.depth == 1
     }
 
     fn compare_key(&mut self, bytes: &[u8]) {
-        if self.key == NO_KEY {
-            return;
-        }
-        self.key = match EVENTS.get(self.key..self.key + bytes.len()) {
-            Some(part) if part == bytes => self.key + bytes.len(),
-            _ => NO_KEY,
-        };
+        let Some(matched) = self.key else { return };
+        let is_part = EVENTS[matched..].starts_with(bytes);
+        self.key = is_part.then_some(matched + bytes.len());
     }
 
-    /// Keeps what has been read of the piece and not been kept yet.
-    fn keep_up_to(&mut self, bytes: &[u8], at: usize) {
-        self.keep(&bytes[self.kept_from..at]);
-        self.kept_from = at;
-    }
-
-    /// Whether the piece has grown so long that it is no event but damage, and another event begins here: as deep as
-    /// those before it, for the objects in them are deeper.
-    fn is_no_event(&mut self, bytes: &[u8], at: usize) -> bool {
-        self.keep_up_to(bytes, at);
-        let held = self.out.len() - self.complete;
-        if held > self.piece_bytes_max / 4 && held <= self.piece_bytes_max / 2 {
-            self.element_depth = self.element_depth.min(self.depth);
+    /// Whether a brace that comes now begins the next element, for this one is broken: an object needs a key; or the
+    /// element is so long that it is no event, and the brace stands as deep as those of the objects before it, for the
+    /// objects in them are deeper.
+    fn is_next_element(&mut self, length: u64, bytes_max: u64) -> bool {
+        let is_known = (1..=LEVELS_KNOWN).contains(&self.depth);
+        if is_known && self.braces >> (self.depth - 1) & 1 == 1 && self.previous != b':' {
+            return true;
         }
-        let is_long = held > self.piece_bytes_max / 2 && self.depth <= self.element_depth;
-        is_long || self.keep == Keep::Oversized
-    }
-
-    fn note_blank(&mut self) {
-        if self.previous == b'"' {
-            self.previous = BLANK;
+        if !matches!(self.previous, b',' | b'[') || self.shape == Shape::Remainder {
+            return false;
         }
-    }
-
-    fn keep_newline(&mut self, bytes: &[u8], at: usize) {
-        self.keep_up_to(bytes, at);
-        self.keep(b" ");
-        self.kept_from = at + 1;
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        if self.keep != Keep::Copy {
-            return;
+        if length > bytes_max / 4 && length <= bytes_max / 2 {
+            self.object_depth = Some(self.object_depth.map_or(self.depth, |depth| depth.min(self.depth)));
         }
-        if self.out.len() - self.complete + bytes.len() > self.piece_bytes_max {
-            self.out.truncate(self.complete);
-            self.keep = Keep::Oversized;
-        } else {
-            self.out.extend_from_slice(bytes);
-        }
-    }
-
-    /// The piece ends before `at`.
-    fn end_piece(&mut self, bytes: &[u8], at: usize) {
-        self.keep_up_to(bytes, at);
-        let end = self.position + at as u64;
-        if self.keep == Keep::Remainder || end <= self.settled {
-            self.drop_piece();
-            return;
-        }
-        if self.keep == Keep::Oversized {
-            self.oversized = self.oversized.saturating_add(1);
-        } else {
-            self.out.push(b'\n');
-            self.complete = self.out.len();
-        }
-        self.piece_end = end;
-        self.drop_piece();
-    }
-
-    /// Forgets what has been kept of a piece that is not complete.
-    fn drop_piece(&mut self) {
-        self.out.truncate(self.complete);
-        self.place = Place::Between;
-        self.in_string = false;
+        let is_as_deep = self.object_depth.is_none_or(|depth| self.depth <= depth);
+        length > bytes_max / 2 && is_as_deep || length > bytes_max
     }
 }
 
@@ -401,8 +388,8 @@ mod tests {
 
     use super::*;
 
-    fn split_within(text: &[u8], step: usize, settled: u64, piece_bytes_max: usize) -> Vec<Pieces> {
-        let mut splitter = Splitter::new(0, settled, piece_bytes_max);
+    fn split_within(text: &[u8], step: usize, settled: u64, element_bytes_max: usize) -> Vec<Cut> {
+        let mut splitter = ElementSplitter::new(0, settled, element_bytes_max);
         let mut all = Vec::new();
         for bytes in text.chunks(step) {
             splitter.push(bytes);
@@ -544,20 +531,20 @@ mod tests {
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
         let text = format!("[1,{long},2]{long}{{\"pad\":\"{}\",\"events\":[3]}}4", "x".repeat(100));
         for step in [1, 7, 1000] {
-            let mut splitter = Splitter::new(0, 0, 50);
+            let mut splitter = ElementSplitter::new(0, 0, 50);
             for bytes in text.as_bytes().chunks(step) {
                 splitter.push(bytes);
                 assert!(splitter.out.len() - splitter.waiting() <= 50);
             }
             splitter.finish();
-            let Pieces { body, oversized, position } = splitter.take().unwrap();
+            let Cut { body, oversized, position, .. } = splitter.take().unwrap();
             assert_eq!((&body[..], oversized, position), (&b"1\n2\n3\n4\n"[..], 2, text.len() as u64));
         }
     }
 
     #[test]
     fn nesting_of_any_depth_costs_no_memory() {
-        let mut splitter = Splitter::new(0, 0, 1000);
+        let mut splitter = ElementSplitter::new(0, 0, 1000);
         for _ in 0..1000 {
             splitter.push(&[b'['; 1000]);
         }
@@ -594,7 +581,7 @@ mod tests {
         /// left add up to the whole at every piece's end.
         #[test]
         fn pieces_depend_on_the_bytes_alone(text in jsonish(), step in 1_usize..9, max in 1_usize..20) {
-            let join = |all: Vec<Pieces>| all.into_iter().fold((Vec::new(), 0), |(mut body, oversized), next| {
+            let join = |all: Vec<Cut>| all.into_iter().fold((Vec::new(), 0), |(mut body, oversized), next| {
                 body.extend(next.body);
                 (body, oversized + next.oversized)
             });

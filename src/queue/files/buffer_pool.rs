@@ -13,13 +13,13 @@ use bytes::Bytes;
 const IDLE_MAX: usize = 16;
 
 /// Buffers of one size.
-pub(super) struct Pool {
+pub(super) struct BufferPool {
     home: SyncSender<Vec<u8>>,
     idle: Receiver<Vec<u8>>,
     buffer_bytes: usize,
 }
 
-impl Pool {
+impl BufferPool {
     pub(super) fn new(buffer_bytes: usize) -> Self {
         let (home, idle) = sync_channel(IDLE_MAX);
         Self { home, idle, buffer_bytes }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_dropped_body_gives_its_buffer_back() {
-        let pool = Pool::new(64);
+        let pool = BufferPool::new(64);
         let buffer = pool.take(1);
         let address = buffer.as_ptr();
         let body = pool.lend(buffer, 3);
@@ -90,14 +90,14 @@ mod tests {
 
     #[test]
     fn a_buffer_that_grew_is_not_kept() {
-        let pool = Pool::new(64);
+        let pool = BufferPool::new(64);
         drop(pool.lend(pool.take(65), 65));
         assert!(pool.idle.try_recv().is_err());
     }
 
     #[test]
     fn no_more_than_the_bound_waits_for_reuse() {
-        let pool = Pool::new(8);
+        let pool = BufferPool::new(8);
         let bodies: Vec<_> = (0..IDLE_MAX + 5).map(|_| pool.lend(pool.take(1), 8)).collect();
         drop(bodies);
         assert_eq!(pool.idle.try_iter().count(), IDLE_MAX);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_body_outlives_its_pool() {
-        let pool = Pool::new(8);
+        let pool = BufferPool::new(8);
         let mut buffer = pool.take(1);
         buffer[0] = 7;
         let body = pool.lend(buffer, 1);

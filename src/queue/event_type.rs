@@ -1,0 +1,47 @@
+//! Event types in the names of files and topics. Pure.
+
+/// What every event type of Braze's users begins with.
+const ROOT: &str = "users.";
+
+/// The event type in a name, which may have something before and behind it (`users.messages.email.Send.json`,
+/// `export-users.messages.email.Send-0001.avro`): from `users.` to the end of the first word with a capital, as all of
+/// Braze's types end.
+pub(super) fn event_type_in(name: &str) -> Option<&str> {
+    let is_start = |at: &usize| !name[..*at].ends_with(|before: char| before.is_ascii_alphanumeric());
+    let start = name.match_indices(ROOT).map(|(at, _)| at).find(is_start)?;
+    let name = &name[start..];
+    let mut end = 0;
+    for word in name.split_inclusive('.') {
+        let letters = word.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        if word.starts_with(|first: char| first.is_ascii_uppercase()) {
+            return Some(&name[..end + letters]);
+        }
+        if letters == 0 || letters + 1 != word.len() {
+            return None;
+        }
+        end += word.len();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_can_be_named_after_its_event_type() {
+        for (topic, expected) in [
+            ("users.messages.email.Send", Some("users.messages.email.Send")),
+            ("braze.currents.users.messages.sms.Send", Some("users.messages.sms.Send")),
+            ("eu-users.canvas.Entry", Some("users.canvas.Entry")),
+            ("braze.sends", None),
+            ("braze.users.sends", None),
+            ("users.messages", None),
+            ("superusers.messages.email.Send", None),
+            ("", None),
+            ("braze.users.messages.email.Send-eu", Some("users.messages.email.Send")),
+        ] {
+            assert_eq!(event_type_in(topic), expected, "{topic}");
+        }
+    }
+}
