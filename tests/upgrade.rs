@@ -15,7 +15,7 @@ use support::forwarder::Configuration;
 use support::intake::{Behaviour, Intake};
 
 const QUEUE_SOURCE: &str = "crates/segment-log/src/lib.rs";
-const MEMORY_SOURCE: &str = "src/queue/files/encoding.rs";
+const MEMORY_SOURCE: &str = "crates/event-queues/src/files/encoding.rs";
 
 /// All that a queue directory may hold besides segments. A file that is not here needs a version of its own, and its
 /// place in these tests.

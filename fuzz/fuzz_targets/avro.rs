@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use apache_avro::types::Value as Avro;
 use apache_avro::{Reader, Schema, from_avro_datum};
-use braze_datadog::event::decode::Decoder;
-use braze_datadog::queue::{Datums, Framing, Origin, Part, WriterSchema, container};
+use braze_events::decode::Decoder;
+use braze_events::{Datums, Framing, Origin, Part, WriterSchema, container};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value as Json};
 

@@ -76,7 +76,12 @@ fn frame(number: u32) -> Pushed {
     // Every body has the bytes of a frame's magic in it, to lead a search astray.
     let mut body = [b"\xFFBQ\xFE", &number.to_le_bytes()[..]].concat();
     body.resize(16 + number as usize * 97 % 1500, number as u8);
-    Pushed { events: 1 + number % 7, origin: Arc::new(origin), body: body.into(), is_extract: number % 2 == 0 }
+    Pushed {
+        events: 1 + number % 7,
+        origin: Arc::new(origin),
+        body: body.into(),
+        is_extract: number % 2 == 0,
+    }
 }
 
 fn drain(queue: &mut EmbeddedQueue) -> Given {

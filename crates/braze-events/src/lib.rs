@@ -18,6 +18,7 @@
 
 pub mod app_group;
 mod avro;
+pub mod container;
 pub mod decode;
 pub mod decompress;
 mod found;

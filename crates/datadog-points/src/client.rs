@@ -18,7 +18,7 @@ use crate::outcome::Outcome;
 use crate::payload::Payload;
 use crate::site::Site;
 
-pub use crate::resolver::{LookUp, LookUpError, Resolver};
+pub use dns_lookup::{LookUp, LookUpError, Resolver};
 
 pub use self::network::{HttpError, Network};
 pub use self::proxies::{Proxies, ProxyError};

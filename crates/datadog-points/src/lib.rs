@@ -19,7 +19,6 @@ pub mod client;
 pub mod normalize;
 pub mod outcome;
 pub mod payload;
-pub mod resolver;
 mod series;
 pub mod site;
 pub mod validity;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::frame::Record;
 use crate::progress::Progress;
 use crate::threads::Threads;
-use crate::writer::{self, Command};
+use crate::writer::Command;
 use crate::{AtStart, GONE};
 
 /// What is appended at once, and handed out at once.
@@ -76,7 +76,7 @@ impl Appender {
         let record = Record::new(frame).ok_or_else(too_large)?;
         let gone = || AppendError::Stopped(GONE.to_owned());
         let (reply, answer) = oneshot::channel();
-        let command = Command::Append(writer::Append { record, reply });
+        let command = Command::Append(record, reply);
         self.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

@@ -32,19 +32,13 @@ const GATHERING_STEP: Duration = Duration::from_micros(250);
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Append(Append),
+    Append(Record, Reply),
     /// Forget everything below the number.
     Acknowledge(u64, oneshot::Sender<Result<(), LogError>>),
     /// The reader found that numbers will never be handed out.
     Lost(Gap, oneshot::Sender<()>),
     /// Look whether the directory is still there.
     Check,
-}
-
-#[derive(Debug)]
-pub(crate) struct Append {
-    pub(crate) record: Record,
-    pub(crate) reply: Reply,
 }
 
 type Reply = oneshot::Sender<Result<(), AppendError>>;
@@ -114,7 +108,7 @@ impl Writer {
         let mut reports = Vec::new();
         for command in group.drain(..) {
             match command {
-                Command::Append(append) => appends.push(append),
+                Command::Append(record, reply) => appends.push((record, reply)),
                 Command::Acknowledge(number, reply) => {
                     upto = upto.max(number);
                     acknowledgements.push(reply);
@@ -241,12 +235,12 @@ impl Writer {
     }
 
     /// Appends a group, and answers each append when its fate is certain.
-    fn append_all(&mut self, appends: Vec<Append>) {
+    fn append_all(&mut self, appends: Vec<(Record, Reply)>) {
         if self.missing.is_some() {
             self.look();
         }
         let mut staged = Staged::default();
-        for Append { record, reply } in appends {
+        for (record, reply) in appends {
             if reply.is_closed() {
                 // Whoever asked has given up: it need not take room.
                 continue;
@@ -269,11 +263,9 @@ impl Writer {
         // One head for the segment that is there, one for the segment that may have to follow.
         let heads = 2 * segments::HEAD_BYTES;
         if bytes + heads > self.size_max {
-            return Err(AppendError::TooLarge {
-                bytes,
-                bytes_max: self.size_max.saturating_sub(heads),
-                setting: self.segments.directory().names().size_max,
-            });
+            let bytes_max = self.size_max.saturating_sub(heads);
+            let setting = self.segments.directory().names().size_max;
+            return Err(AppendError::TooLarge { bytes, bytes_max, setting });
         }
         if let Some(missing) = &self.missing {
             return Err(AppendError::Disk(missing.clone()));
@@ -399,5 +391,5 @@ impl Staged {
 }
 
 fn appends_in(group: &[Command]) -> usize {
-    group.iter().filter(|command| matches!(command, Command::Append(_))).count()
+    group.iter().filter(|command| matches!(command, Command::Append(..))).count()
 }

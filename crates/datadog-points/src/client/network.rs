@@ -9,7 +9,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::proxies::{Proxies, ProxyError};
 use super::sentence;
-use crate::resolver::{Patient, Resolver};
+use dns_lookup::{Patient, Resolver};
 
 /// What to do where TLS trusts nobody.
 const CERTIFICATES: &str = "are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?";

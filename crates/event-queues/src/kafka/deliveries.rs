@@ -10,8 +10,8 @@ use super::batch::{BatchedMessage, MessageBatch, MessageKind};
 use super::offsets::Assignment;
 use super::poller::PollerOutput;
 use super::schemas::{Lookup, Schemas};
-use crate::queue::container;
-use crate::queue::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
+use crate::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
+use braze_events::container;
 
 /// How often one and the same complaint about messages is logged.
 const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);

@@ -22,7 +22,7 @@ use super::lines::Lines;
 use super::list::FileKind;
 use super::plan::{Planned, Seen, Sight, Start};
 use super::report::FileReport;
-use crate::queue::Framing;
+use crate::Framing;
 
 /// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that
 /// is held back until it is known whether it is the last of its file, and the one being read, that makes four

@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::{FileReport, ImportError};
-use crate::queue::Origin;
-use crate::queue::event_type::event_type_in;
+use crate::Origin;
+use crate::event_type::event_type_in;
 
 /// What the path of a file begins a component with to say which events are in it: the layout of Braze's
 /// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.

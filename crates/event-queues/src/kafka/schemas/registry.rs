@@ -16,9 +16,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Lookup;
-use crate::dns::{Patient, Resolver};
-use crate::queue::WriterSchema;
-use crate::queue::kafka::Secret;
+use crate::WriterSchema;
+use crate::kafka::Secret;
+use dns_lookup::{Patient, Resolver};
 
 /// How much of an answer is read. A schema of Braze's has 10 KB.
 pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use self::codec::{Codec, Expander};
 
-use super::{Datums, Framing, Part, WriterSchema};
+use crate::{Datums, Framing, Part, WriterSchema};
 
 /// The first bytes of every container.
 pub const MAGIC: [u8; 4] = *b"Obj\x01";
@@ -394,71 +394,15 @@ impl<'b> Wire<'b> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::collections::HashMap;
-    use std::ops::Range;
 
     use apache_avro::types::Value;
-    use apache_avro::{DeflateSettings, Schema, Writer, ZstandardSettings};
+    use apache_avro::{Schema, Writer};
     use proptest::prelude::*;
 
     use super::*;
-
-    pub(in crate::queue) const SCHEMA: &str = r#"{"type":"record","name":"Send",
-        "namespace":"dataexport.S3.inner.users.messages.email","fields":[
-        {"name":"id","type":"string"},{"name":"time","type":"int"},
-        {"name":"campaign_id","type":["null","string"]}]}"#;
-
-    pub(in crate::queue) fn codecs() -> [apache_avro::Codec; 4] {
-        let (deflate, zstandard) = (DeflateSettings::default(), ZstandardSettings::default());
-        [
-            apache_avro::Codec::Null,
-            apache_avro::Codec::Deflate(deflate),
-            apache_avro::Codec::Snappy,
-            apache_avro::Codec::Zstandard(zstandard),
-        ]
-    }
-
-    fn record(id: u32) -> Value {
-        let campaign = Value::Union(1, Box::new(Value::String("c".repeat(id as usize % 300))));
-        Value::Record(vec![
-            ("id".into(), Value::String(format!("id-{id}"))),
-            ("time".into(), Value::Int(1_795_341_600)),
-            ("campaign_id".into(), campaign),
-        ])
-    }
-
-    /// A container that the apache-avro crate has written, with so many records in each block.
-    pub(in crate::queue) fn written(codec: apache_avro::Codec, ids: Range<u32>, in_block: usize) -> Vec<u8> {
-        let schema = Schema::parse_str(SCHEMA).expect("is a schema");
-        let mut writer = Writer::with_codec(&schema, Vec::new(), codec);
-        for (written, id) in ids.enumerate() {
-            writer.append(record(id)).expect("fits its schema");
-            if (written + 1) % in_block == 0 {
-                writer.flush().expect("goes to memory");
-            }
-        }
-        writer.into_inner().expect("goes to memory")
-    }
-
-    /// The datums of these records.
-    pub(in crate::queue) fn datums(ids: Range<u32>) -> Vec<u8> {
-        let schema = Schema::parse_str(SCHEMA).expect("is a schema");
-        ids.flat_map(|id| apache_avro::to_avro_datum(&schema, record(id)).expect("fits its schema")).collect()
-    }
-
-    /// How many events there are to be read, and how many are lost.
-    pub(in crate::queue) fn counts(framing: &Framing) -> (u64, u64) {
-        match framing {
-            Framing::Avro(datums) => (datums.count, 0),
-            Framing::Unreadable(events) => (0, *events),
-            Framing::Parts(parts) => {
-                let counts = parts.iter().map(|part| counts(&part.framing));
-                counts.fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
-            }
-            other => panic!("{other:?} in a container"),
-        }
-    }
+    use crate::testing::{SCHEMA, codecs, counts, datums, written};
 
     fn split_whole(message: &[u8]) -> Result<(Vec<u8>, Framing), ContainerRefusal> {
         let (mut body, mut parts) = (Vec::new(), Vec::new());

@@ -336,9 +336,9 @@ mod tests {
 
     use super::input::tests::gzip;
     use super::*;
-    use crate::decompress::Format::{Bzip2, Gzip, Xz, Zstd};
-    use crate::queue::Framing;
-    use crate::queue::container::tests as container;
+    use crate::Framing;
+    use braze_events::decompress::Format::{Bzip2, Gzip, Xz, Zstd};
+    use braze_events::testing as container;
     use braze_events::testing::pack;
 
     const NOW: u64 = 1_795_341_600;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::formats;
 use super::import_progress::ImportProgress;
-use crate::decompress::{Format, Members};
-use crate::queue::container;
+use braze_events::container;
+use braze_events::decompress::{Format, Members};
 
 /// UTF-8's byte order mark: allowed by many writers, no part of the first value.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::offsets::{Assignment, Partition};
-use crate::queue::event_type::event_type_in;
-use crate::queue::{Origin, container};
+use crate::event_type::event_type_in;
+use braze_events::container;
+
+use crate::Origin;
 
 /// A batch is handed over when it holds this much: enough that nothing is paid per message, small beside what a
 /// lane has in hand.

@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes};
 pub use segment_log::{AppendError, Appender, AtStart, Frame, Gap, OpenError, Opened, Torn};
 use segment_log::{Entry, LogReader, SettingNames};
 
-use crate::queue::{Delivery, Framing, Origin, Queue, QueueError, Receipt, Source};
+use crate::{Delivery, Framing, Origin, Queue, QueueError, Receipt, Source};
 
 /// The kind of a frame whose body is a JSON document. All frames of format 1 are.
 const DOCUMENT: u8 = 0;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Lookup;
-use crate::queue::WriterSchema;
+use crate::WriterSchema;
 
 /// How many schemas are remembered. There is one for each event type and version of it: a few hundred. Each takes some
 /// 10 KB, and at most what is read of an [answer](super::registry::ANSWER_BYTES_MAX).

@@ -16,7 +16,7 @@ use super::health::{Health, Watch};
 use super::poller::{Parts, Poller, PollerCommand};
 use super::schemas::Schemas;
 use super::setup::{KafkaOpenError, consumer_of, open_registry};
-use crate::queue::{Delivery, Queue, QueueError, Receipt};
+use crate::{Delivery, Queue, QueueError, Receipt};
 
 /// Batches that wait to be made readable, and deliveries that wait to be received, each. Together with what
 /// librdkafka has fetched ahead (`queued.max.messages.kbytes`) they bound the memory for bodies.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use self::known::KnownSchemas;
 use super::health::Health;
 use super::refusal::Trouble;
-use crate::queue::WriterSchema;
+use crate::WriterSchema;
 
 mod known;
 mod registry;
@@ -23,7 +23,7 @@ pub use self::registry::RegistrySetupError;
 pub(super) use self::registry::SchemaRegistry;
 
 #[cfg(test)]
-#[path = "../../../tests/support/registry.rs"]
+#[path = "../../../../tests/support/registry.rs"]
 mod scripted;
 
 /// The wait after the first failure is at most this: a registry that restarts is back within a second or so.
@@ -125,7 +125,7 @@ mod tests {
     use super::registry::ANSWER_BYTES_MAX;
     use super::scripted::{Behaviour, ScriptedRegistry};
     use super::*;
-    use crate::queue::kafka::Secret;
+    use crate::kafka::Secret;
 
     fn schemas(scripted: &ScriptedRegistry) -> Schemas {
         of(SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap())
@@ -185,7 +185,7 @@ mod tests {
         scripted.register(7, "\"string\"");
         let health = Arc::<Health>::default();
         health.set_connected(true);
-        let watch = crate::queue::kafka::Watch(Arc::clone(&health));
+        let watch = crate::kafka::Watch(Arc::clone(&health));
         let registry = SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap();
         let mut schemas = Schemas::new(registry, health);
         let fail = || Behaviour::Status(500, String::new());

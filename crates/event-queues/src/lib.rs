@@ -2,7 +2,7 @@
 //!
 //! A queue hands out [`Delivery`] after [`Delivery`], in order, ahead of any acknowledgement, and gives
 //! them out again after a crash until they are acknowledged. It never acknowledges by itself: the
-//! [ledger](crate::ledger) says when every batch that answers for a delivery has an outcome.
+//! caller says when every batch that answers for a delivery has an outcome.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 pub use braze_events::{Datums, Framing, Origin, Part, WriterSchema};
 
-pub mod container;
 pub mod embedded;
 mod event_type;
 pub mod files;

@@ -19,7 +19,7 @@ use super::commits::Commits;
 use super::health::Health;
 use super::offsets::{Partition, PartitionOffsets};
 use super::watermarks::Steady;
-use crate::queue::Receipt;
+use crate::Receipt;
 
 /// How long a poll waits when nothing comes: so long, at most, does an acknowledgement wait for its commit.
 const IDLE: Duration = Duration::from_millis(100);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::input::Input;
 use super::reader::Cut;
-use crate::queue::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks};
-use crate::queue::{Framing, Part};
+use crate::{Framing, Part};
+use braze_events::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks};
 
 /// How much is read at once.
 const READ_BYTES: usize = 256 * 1024;
