@@ -2,7 +2,7 @@
 //! come from. A JVM and Maven are needed; see [`distribution`]. Where neither matters, `support/broker.rs` starts in
 //! milliseconds.
 //!
-//! Taken in by `#[path = "support/apache.rs"] mod broker;`, beside the rig.
+//! Taken in by `#[path = "../support/apache.rs"] mod broker;`, beside the rig, the other broker and its proxy.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![expect(dead_code, reason = "not every part is used today; see NEVER_USED")]
 
@@ -14,10 +14,6 @@ mod distribution;
 pub(crate) mod listeners;
 #[path = "apache/node.rs"]
 mod node;
-#[path = "broker/producer.rs"]
-pub(crate) mod producer;
-#[path = "../kafka/proxy.rs"]
-pub(crate) mod proxy;
 #[path = "apache/tools.rs"]
 pub(crate) mod tools;
 
@@ -40,9 +36,10 @@ use tempfile::TempDir;
 use certificates::{Authority, Flaw};
 pub(crate) use listeners::{LISTENERS, Listener};
 use node::Node;
-pub(crate) use producer::{Compression, Producer};
-use proxy::Proxy;
 pub(crate) use tools::Tool;
+
+pub(crate) use crate::broker::{Compression, Producer};
+use crate::proxy::Proxy;
 
 /// Keeps the expectation of dead code true.
 const NEVER_USED: () = ();

@@ -3,7 +3,7 @@
 //! in memory, and is ready within milliseconds. Asked for the end of a partition, it names the message behind the
 //! first one of the last batch; so the ends are the producer's to tell ([`Producer::ends`]).
 //!
-//! Taken in by `#[path = "support/broker.rs"] mod broker;`, without the rest of the rig.
+//! Taken in by `#[path = "../support/broker.rs"] mod broker;`, without the rest of the rig.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![expect(
     dead_code,

@@ -1,6 +1,6 @@
 //! The rig of the integration tests: a Datadog intake on the loopback, the real binary, and events with
-//! their truth. A test takes it in with `#[path = "support/rig.rs"] mod support;` (there is no `mod.rs` in
-//! this house, and `tests/support.rs` would be a test of its own).
+//! their truth. A test takes it in with `#[path = "../support/rig.rs"] mod support;` (there is no `mod.rs`
+//! in this house).
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![expect(dead_code, reason = "each test is a crate of its own and uses a part of the rig; see NEVER_USED")]
 
