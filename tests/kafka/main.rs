@@ -7,6 +7,7 @@ mod apache;
 mod broker;
 mod broker_selftest;
 mod load;
+mod members;
 mod proxy;
 #[path = "../support/registry.rs"]
 mod registry;

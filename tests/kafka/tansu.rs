@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 
 use crate::broker::{self, Broker, Compression, Producer};
 use crate::load::{BATCH, Load, avro, avro_schema, send_batch};
+use crate::members::{
+    self, assert_repeated_at_most, assert_valid, counted_all, lost, ready, share_all, stop, with,
+};
 use crate::proxy::Proxy;
 use crate::registry::{Behaviour, ScriptedRegistry};
 use crate::support;
-use crate::support::braze::{assert_each_once, by_mark};
-use crate::support::forwarder::{Configuration, Forwarder, quote};
+use crate::support::braze::assert_each_once;
+use crate::support::forwarder::Configuration;
 use crate::support::intake::{Intake, Request};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 const TOPIC: &str = "braze.sends";
@@ -29,84 +33,35 @@ fn member(broker: &Broker, intake: &Intake, name: &str) -> Configuration {
 }
 
 fn member_at(broker: &str, intake: &Intake, name: &str) -> Configuration {
-    let configuration = Configuration::new().without("queue.embedded.directory").without("push.listen");
-    let configuration = configuration
-        .text("queue.kind", "kafka")
-        .set("queue.kafka.brokers", &format!("[{}]", quote(broker)))
-        .set("queue.kafka.topics", &format!("[{}]", quote(TOPIC)))
-        .text("queue.kafka.group_id", GROUP)
-        .connection(name, &intake.url(), name, &[]);
-    option(configuration, "session.timeout.ms", broker::SESSION_TIMEOUT_MS)
+    let configuration = members::member(&[broker.to_owned()], TOPIC, intake, name);
+    let configuration = configuration.text("queue.kafka.group_id", GROUP);
+    with(configuration, &[("session.timeout.ms", broker::SESSION_TIMEOUT_MS)])
 }
 
-/// An option of librdkafka's.
-fn option(configuration: Configuration, name: &str, value: &str) -> Configuration {
-    configuration.text(&format!("queue.kafka.options.{}", quote(name)), value)
-}
-
-async fn partitions(forwarder: &Forwarder) -> u64 {
-    forwarder.metrics().await.sum("braze_datadog_kafka_partitions", &[])
-}
-
-/// Waits until these share all partitions among themselves, each with one at least.
-async fn share_all(forwarders: &[&Forwarder]) {
-    support::eventually("the forwarders share the partitions", async || {
-        let mut sum = 0;
-        for forwarder in forwarders {
-            let own = partitions(forwarder).await;
-            if own == 0 {
-                return None;
-            }
-            sum += own;
-        }
-        (sum == u64::from(PARTITIONS.unsigned_abs())).then_some(())
-    })
-    .await;
-}
-
-/// Waits until the group has committed everything that was sent.
 async fn committed_all(broker: &Broker, producer: &Producer, topic: &str) {
-    let ends = producer.ends(topic);
-    let give_up = Instant::now() + support::PATIENCE;
-    loop {
-        let committed = broker.committed(GROUP, topic);
-        if committed == ends {
-            return;
-        }
-        assert!(Instant::now() < give_up, "committed {committed:?}, and sent {ends:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    members::committed_all(|| broker.committed(GROUP, topic), producer, topic).await;
 }
 
-async fn stop(forwarder: Forwarder) {
-    assert_eq!(forwarder.stop().await.code(), Some(0));
+/// A broker with the topic, and an intake.
+async fn start() -> (Broker, Intake) {
+    let broker = Broker::start();
+    broker.create_topic(TOPIC, PARTITIONS).await;
+    (broker, Intake::start())
 }
 
-/// Waits until each batch is counted, whole or in part.
-async fn counted_all(intake: &Intake, batches: u64) {
-    let all = async || (by_mark(&intake.accepted()).len() as u64 == batches).then_some(());
-    support::eventually("every batch is counted", all).await;
-}
-
-/// Each batch is counted, and what of it is counted twice was in the requests that may have been repeated.
-fn assert_repeated_at_most(intake: &Intake, may_be_repeated: impl Fn(&Request) -> bool) {
-    let repeated = intake.requests().into_iter().filter(may_be_repeated);
-    let may_repeat = by_mark(&repeated.flat_map(|request| request.points).collect::<Vec<_>>());
-    for (mark, sends) in by_mark(&intake.accepted()) {
-        let most = BATCH + may_repeat.get(&mark).copied().unwrap_or_default();
-        assert!((BATCH..=most).contains(&sends), "batch {mark} was counted {sends} times, may be {most}");
-    }
-}
-
-fn assert_valid(intake: &Intake) {
-    assert_eq!(intake.violations(), Vec::<String>::new());
+/// librdkafka's own broker, which does as it is told, with the topic; a producer for it, and an intake.
+fn start_mock() -> (MockCluster<'static, DefaultProducerContext>, Producer, Intake) {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 1, 1).unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", cluster.bootstrap_servers());
+    (cluster, Producer::new(client, Compression::Lz4), Intake::start())
 }
 
 #[tokio::test]
 async fn a_stop_commits_everything_that_was_counted_and_the_next_run_counts_none_of_it_again() {
     const BATCHES: u64 = 300;
-    let (broker, intake) = (Broker::start(), Intake::start());
-    broker.create_topic(TOPIC, PARTITIONS).await;
+    let (broker, intake) = start().await;
     let producer = broker.producer(Compression::Lz4);
     (0..BATCHES).for_each(|mark| send_batch(&producer, TOPIC, mark));
     producer.flush();
@@ -142,20 +97,19 @@ async fn clean_handovers_count_everything_once_with_the_cooperative_assignor() {
 
 /// Three forwarders under load; one stops, one comes.
 async fn clean_handovers(assignor: &str) {
-    let (broker, intake) = (Broker::start(), Intake::start());
-    broker.create_topic(TOPIC, PARTITIONS).await;
+    let (broker, intake) = start().await;
     let start = async |name: &str| {
-        option(member(&broker, &intake, name), "partition.assignment.strategy", assignor).start().await
+        with(member(&broker, &intake, name), &[("partition.assignment.strategy", assignor)]).start().await
     };
     let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
-    share_all(&[&first, &second, &third]).await;
+    share_all(&[&first, &second, &third], PARTITIONS).await;
     let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
     load.more(50).await;
     stop(second).await;
-    share_all(&[&first, &third]).await;
+    share_all(&[&first, &third], PARTITIONS).await;
     load.more(50).await;
     let fourth = start("fourth").await;
-    share_all(&[&first, &third, &fourth]).await;
+    share_all(&[&first, &third, &fourth], PARTITIONS).await;
     load.more(50).await;
     let (batches, producer) = load.finish();
 
@@ -174,16 +128,15 @@ async fn clean_handovers(assignor: &str) {
 async fn kill_9_of_one_of_three_loses_nothing_and_repeats_at_most_its_flushes_under_way() {
     /// Between the flush before the last one and the kill lie less than two intervals of a second.
     const UNDER_WAY: Duration = Duration::from_millis(2_500);
-    let (broker, intake) = (Broker::start(), Intake::start());
-    broker.create_topic(TOPIC, PARTITIONS).await;
+    let (broker, intake) = start().await;
     let start = async |name: &str| member(&broker, &intake, name).start().await;
     let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
-    share_all(&[&first, &second, &third]).await;
+    share_all(&[&first, &second, &third], PARTITIONS).await;
     let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
     load.more(100).await;
     let killed = Instant::now();
     second.crash().await;
-    share_all(&[&first, &third]).await;
+    share_all(&[&first, &third], PARTITIONS).await;
     load.more(50).await;
     let (batches, producer) = load.finish();
 
@@ -201,20 +154,19 @@ async fn a_member_that_was_cut_off_repeats_at_most_what_it_had_not_committed_and
     /// What was counted within an interval of a second before the silence is flushed after it, and when the next
     /// flush follows, the group has told.
     const AROUND: Duration = Duration::from_secs(3);
-    let (broker, intake) = (Broker::start(), Intake::start());
-    broker.create_topic(TOPIC, PARTITIONS).await;
+    let (broker, intake) = start().await;
     let start = async |name: &str| member(&broker, &intake, name).start().await;
     let (first, second) = tokio::join!(start("first"), start("second"));
-    share_all(&[&first, &second]).await;
+    share_all(&[&first, &second], PARTITIONS).await;
     let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
     load.more(50).await;
     let cut_off = Instant::now();
     second.signal("STOP");
-    share_all(&[&first]).await;
+    share_all(&[&first], PARTITIONS).await;
     load.more(20).await;
     let back = Instant::now();
     second.signal("CONT");
-    share_all(&[&first, &second]).await;
+    share_all(&[&first, &second], PARTITIONS).await;
     load.more(50).await;
     let (batches, producer) = load.finish();
 
@@ -231,12 +183,8 @@ async fn a_member_that_was_cut_off_repeats_at_most_what_it_had_not_committed_and
 
 #[tokio::test]
 async fn messages_that_the_broker_threw_away_unread_are_told_with_their_number() {
-    // librdkafka's own broker keeps 5 MiB of a partition.
-    let (cluster, intake) = (MockCluster::new(1).unwrap(), Intake::start());
-    cluster.create_topic(TOPIC, 1, 1).unwrap();
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", cluster.bootstrap_servers());
-    let producer = Producer::new(client, Compression::Lz4);
+    // The broker keeps 5 MiB of a partition.
+    let (cluster, producer, intake) = start_mock();
     send_batch(&producer, TOPIC, 0);
     producer.flush();
     let configuration = member_at(&cluster.bootstrap_servers(), &intake, "acme");
@@ -263,11 +211,8 @@ async fn messages_that_the_broker_threw_away_unread_are_told_with_their_number()
     let forwarder = configuration.start().await;
     intake.wait_for_sends(2 * BATCH).await;
     // It is told with the client's next statistics.
-    let lost = async || {
-        let lost = forwarder.metrics().await.sum("braze_datadog_kafka_messages_lost_total", &[]);
-        (lost > 0).then_some(lost)
-    };
-    let lost = support::eventually("what is lost is told", lost).await;
+    let told = async || Some(lost(&forwarder).await).filter(|lost| *lost > 0);
+    let lost = support::eventually("what is lost is told", told).await;
     let books = forwarder.books_balance().await;
     assert_eq!(lost + books.malformed, 20, "{lost} and {books:?}");
     assert!(forwarder.log().contains("messages are lost"), "{}", forwarder.log());
@@ -277,20 +222,15 @@ async fn messages_that_the_broker_threw_away_unread_are_told_with_their_number()
 
 #[tokio::test]
 async fn commits_that_are_refused_are_told_and_stop_the_counting_until_one_is_taken() {
-    let (cluster, intake) = (MockCluster::new(1).unwrap(), Intake::start());
-    cluster.create_topic(TOPIC, 1, 1).unwrap();
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", cluster.bootstrap_servers());
-    let producer = Producer::new(client, Compression::Lz4);
+    let (cluster, producer, intake) = start_mock();
     let forwarder = member_at(&cluster.bootstrap_servers(), &intake, "acme").start().await;
     let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 1000];
     cluster.request_errors(RDKafkaApiKey::OffsetCommit, &refused);
     send_batch(&producer, TOPIC, 0);
     producer.flush();
     intake.wait_for_sends(BATCH).await;
-    let ready = async || forwarder.admin("/readyz").await;
-    support::eventually("it is not ready", async || (ready().await.0 == 503).then_some(())).await;
-    assert!(ready().await.1.contains("queue.kafka.group_id"), "{}", ready().await.1);
+    let said = ready(&forwarder, 503).await;
+    assert!(said.contains("queue.kafka.group_id"), "{said}");
     let error = forwarder.log();
     let error = error.lines().find(|line| line.contains("commits are refused")).unwrap();
     assert!(error.contains("ERROR") && error.contains("\"messages\":100"), "{error}");
@@ -301,7 +241,7 @@ async fn commits_that_are_refused_are_told_and_stop_the_counting_until_one_is_ta
     assert_eq!(intake.sends(), BATCH, "what can't be committed is not sent");
     cluster.clear_request_errors(RDKafkaApiKey::OffsetCommit);
     intake.wait_for_sends(4 * BATCH).await;
-    support::eventually("it is ready again", async || (ready().await.0 == 200).then_some(())).await;
+    ready(&forwarder, 200).await;
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), 4);
     assert_valid(&intake);
@@ -309,11 +249,7 @@ async fn commits_that_are_refused_are_told_and_stop_the_counting_until_one_is_ta
 
 #[tokio::test]
 async fn a_stop_that_can_not_commit_says_how_many_messages_are_counted_again() {
-    let (cluster, intake) = (MockCluster::new(1).unwrap(), Intake::start());
-    cluster.create_topic(TOPIC, 1, 1).unwrap();
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", cluster.bootstrap_servers());
-    let producer = Producer::new(client, Compression::Lz4);
+    let (cluster, producer, intake) = start_mock();
     let forwarder = member_at(&cluster.bootstrap_servers(), &intake, "acme").start().await;
     let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; 1000];
     cluster.request_errors(RDKafkaApiKey::OffsetCommit, &refused);
@@ -330,22 +266,17 @@ async fn a_stop_that_can_not_commit_says_how_many_messages_are_counted_again() {
 
 #[tokio::test]
 async fn a_broker_that_does_not_answer_is_told_and_waited_for() {
-    let (broker, intake) = (Broker::start(), Intake::start());
-    broker.create_topic(TOPIC, PARTITIONS).await;
-    let mut configuration = member(&broker, &intake, "acme");
-    for name in ["socket.timeout.ms", "api.version.request.timeout.ms"] {
-        configuration = option(configuration, name, "2000");
-    }
-    let forwarder = configuration.start().await;
+    let (broker, intake) = start().await;
+    let short = [("socket.timeout.ms", "2000"), ("api.version.request.timeout.ms", "2000")];
+    let forwarder = with(member(&broker, &intake, "acme"), &short).start().await;
     let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
     support::eventually("events flow", async || (intake.sends() > 1_000).then_some(())).await;
 
     broker.freeze();
-    let ready = async || forwarder.admin("/readyz").await.0;
-    support::eventually("it is not ready", async || (ready().await == 503).then_some(())).await;
+    ready(&forwarder, 503).await;
     assert_eq!(forwarder.admin("/livez").await.0, 200);
     broker.thaw();
-    support::eventually("it is ready again", async || (ready().await == 200).then_some(())).await;
+    ready(&forwarder, 200).await;
     load.more(50).await;
     let (batches, producer) = load.finish();
     intake.wait_for_sends(batches * BATCH).await;
@@ -369,11 +300,10 @@ async fn a_broker_that_is_restarted_is_found_again_and_nothing_is_lost_or_repeat
     committed_all(&broker, &producer, TOPIC).await;
 
     proxy.cut();
-    let ready = async || forwarder.admin("/readyz").await.0;
-    support::eventually("it is not ready", async || (ready().await == 503).then_some(())).await;
+    ready(&forwarder, 503).await;
     proxy.mend();
     assert_eq!(proxy.address(), address);
-    support::eventually("it is ready again", async || (ready().await == 200).then_some(())).await;
+    ready(&forwarder, 200).await;
     (sent..sent + 20).for_each(|mark| send_batch(&producer, TOPIC, mark));
     producer.flush();
     intake.wait_for_sends((sent + 20) * BATCH).await;
@@ -389,7 +319,7 @@ async fn a_new_topic_that_the_pattern_matches_is_read_from_its_beginning_and_no_
     broker.create_topic("braze.email", 2).await;
     broker.create_topic("other.email", 1).await;
     let configuration = member(&broker, &intake, "acme").set("queue.kafka.topics", r"['^braze\..*']");
-    let forwarder = option(configuration, "topic.metadata.refresh.interval.ms", "500").start().await;
+    let forwarder = with(configuration, &[("topic.metadata.refresh.interval.ms", "500")]).start().await;
     let producer = broker.producer(Compression::Zstd);
     send_batch(&producer, "braze.email", 0);
     send_batch(&producer, "other.email", 7);

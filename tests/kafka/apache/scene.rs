@@ -1,4 +1,4 @@
-//! What every test here does: forwarders of a group, and a look at what became of it.
+//! What every test here does, beside what the tests on either broker do.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::broker::{Cluster, Producer};
-use super::load::{BATCH, send_batch};
+use super::load::send_batch;
 use super::support;
-use super::support::braze::by_mark;
-use super::support::forwarder::{Configuration, Forwarder, quote};
-use super::support::intake::{Intake, Request};
+use super::support::forwarder::Forwarder;
+use crate::members;
+pub(crate) use crate::members::{
+    assert_repeated_at_most, assert_valid, counted_all, lost, member, ready, share_all, stop, with,
+};
 
 /// The session time-out for the members of a classic group.
 pub(crate) const SESSION: (&str, &str) = ("session.timeout.ms", "6000");
@@ -21,25 +23,6 @@ pub(crate) const HEARTBEAT: (&str, &str) = ("heartbeat.interval.ms", "500");
 /// How soon a forwarder knows how much there is to read.
 pub(crate) const STATISTICS: (&str, &str) = ("statistics.interval.ms", "200");
 
-/// A forwarder with connection and key of this name, that reads a topic; the group has the topic's name.
-pub(crate) fn member(brokers: &[String], topic: &str, intake: &Intake, name: &str) -> Configuration {
-    let brokers: Vec<String> = brokers.iter().map(|broker| quote(broker)).collect();
-    let configuration = Configuration::new().without("queue.embedded.directory").without("push.listen");
-    configuration
-        .text("queue.kind", "kafka")
-        .set("queue.kafka.brokers", &format!("[{}]", brokers.join(",")))
-        .set("queue.kafka.topics", &format!("[{}]", quote(topic)))
-        .text("queue.kafka.group_id", topic)
-        .connection(name, &intake.url(), name, &[])
-}
-
-/// Options of librdkafka's.
-pub(crate) fn with(configuration: Configuration, options: &[(&str, &str)]) -> Configuration {
-    options.iter().fold(configuration, |configuration, (name, value)| {
-        configuration.text(&format!("queue.kafka.options.{}", quote(name)), value)
-    })
-}
-
 /// Sends batches with these marks; the broker has them.
 pub(crate) fn send(cluster: &Cluster, topic: &str, marks: Range<u64>) -> Producer {
     let producer = cluster.producer();
@@ -48,34 +31,9 @@ pub(crate) fn send(cluster: &Cluster, topic: &str, marks: Range<u64>) -> Produce
     producer
 }
 
-/// Waits until these share all partitions among themselves, each with one at least.
-pub(crate) async fn share_all(forwarders: &[&Forwarder], partitions: i32) {
-    support::eventually("the forwarders share the partitions", async || {
-        let mut sum = 0;
-        for forwarder in forwarders {
-            let own = forwarder.metrics().await.sum("braze_datadog_kafka_partitions", &[]);
-            if own == 0 {
-                return None;
-            }
-            sum += own;
-        }
-        (sum == u64::from(partitions.unsigned_abs())).then_some(())
-    })
-    .await;
-}
-
 /// Waits until the group of a topic has committed everything that was sent.
 pub(crate) async fn committed_all(cluster: &Cluster, producer: &Producer, topic: &str) {
-    let ends = producer.ends(topic);
-    let give_up = Instant::now() + support::PATIENCE;
-    loop {
-        let committed = cluster.committed(topic, topic);
-        if committed == ends {
-            return;
-        }
-        assert!(Instant::now() < give_up, "committed {committed:?}, and sent {ends:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    members::committed_all(|| cluster.committed(topic, topic), producer, topic).await;
 }
 
 /// Waits until nothing is left to read, by the forwarder's own account; see [`STATISTICS`].
@@ -93,11 +51,6 @@ pub(crate) async fn nothing_is_left(forwarder: &Forwarder) {
     .await;
 }
 
-/// Messages that the forwarder has told as lost.
-pub(crate) async fn lost(forwarder: &Forwarder) -> u64 {
-    forwarder.metrics().await.sum("braze_datadog_kafka_messages_lost_total", &[])
-}
-
 /// Does all of it at the same time.
 pub(crate) async fn all_at_once(all: impl Iterator<Item = impl Future<Output = ()> + 'static>) {
     let mut under_way = JoinSet::new();
@@ -108,21 +61,6 @@ pub(crate) async fn all_at_once(all: impl Iterator<Item = impl Future<Output = (
         }
     };
     LocalSet::new().run_until(done).await;
-}
-
-pub(crate) async fn stop(forwarder: Forwarder) {
-    assert_eq!(forwarder.stop().await.code(), Some(0));
-}
-
-/// Waits until `/readyz` has this status; what it says.
-pub(crate) async fn ready(forwarder: &Forwarder, status: u16) -> String {
-    let client = support::client(None);
-    let url = forwarder.admin_url("/readyz");
-    support::eventually(&format!("/readyz says {status}"), async || {
-        let answer = client.get(&url).send().await.ok()?;
-        if answer.status().as_u16() == status { answer.text().await.ok() } else { None }
-    })
-    .await
 }
 
 /// Waits until each of these is a part of one line that is logged at ERROR.
@@ -137,24 +75,4 @@ pub(crate) async fn told(forwarder: &Forwarder, words: &[&str]) {
 /// The lines that are logged at ERROR.
 pub(crate) fn errors(log: &str) -> impl Iterator<Item = &str> {
     log.lines().filter(|line| line.contains(r#""level":"ERROR""#))
-}
-
-/// Waits until each batch is counted, whole or in part.
-pub(crate) async fn counted_all(intake: &Intake, batches: u64) {
-    let all = async || (by_mark(&intake.accepted()).len() as u64 == batches).then_some(());
-    support::eventually("every batch is counted", all).await;
-}
-
-/// Each batch is counted, and what of it is counted twice was in the requests that may have been repeated.
-pub(crate) fn assert_repeated_at_most(intake: &Intake, may_be_repeated: impl Fn(&Request) -> bool) {
-    let repeated = intake.requests().into_iter().filter(may_be_repeated);
-    let may_repeat = by_mark(&repeated.flat_map(|request| request.points).collect::<Vec<_>>());
-    for (mark, sends) in by_mark(&intake.accepted()) {
-        let most = BATCH + may_repeat.get(&mark).copied().unwrap_or_default();
-        assert!((BATCH..=most).contains(&sends), "batch {mark} was counted {sends} times, may be {most}");
-    }
-}
-
-pub(crate) fn assert_valid(intake: &Intake) {
-    assert_eq!(intake.violations(), Vec::<String>::new());
 }
