@@ -5,11 +5,9 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::support;
 use crate::support::forwarder::Configuration;
 use crate::support::intake::Intake;
-
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+use crate::support::{self, KEY};
 
 /// An e-mail send, whose id is its campaign, too.
 fn event(id: &str) -> String {

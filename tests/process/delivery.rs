@@ -2,22 +2,18 @@
 //! the other connections do; what is refused is refused in a way that loses nothing.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::support;
 use crate::support::braze::Braze;
 use crate::support::events::{Events, Truth};
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::{Behaviour, Intake};
 use crate::support::metrics::Books;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use crate::support::{self, KEY, gzip};
 use reqwest::Response;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-const KEY: &str = "0123456789abcdef0123456789abcdef";
 const CLIENTS: u64 = 8;
 const BODIES: u64 = 12;
 
@@ -307,9 +303,7 @@ async fn what_follows_the_gzip_of_a_push_is_left_out_and_told_once_in_a_while() 
     let mut events = Events::new(9);
     // A large one is unpacked on another thread.
     for count in [2_000, 10, 10] {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(events.push_body(count).as_bytes()).unwrap();
-        let padded = [encoder.finish().unwrap(), vec![0; 512]].concat();
+        let padded = [gzip(events.push_body(count).as_bytes()), vec![0; 512]].concat();
         let answer = forwarder.push_request(padded).header("content-encoding", "gzip").send().await.unwrap();
         assert_eq!(answer.status(), 200);
     }

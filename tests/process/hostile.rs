@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::{Behaviour, Intake};
-use crate::support::{eventually, unix_now};
+use crate::support::{eventually, gzip, unix_now};
 use sender::Good;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
-use wire::{ask, client_hello, coded, connect, connect_tls, converse, gzip, push, read_reply, until_closed};
+use wire::{ask, client_hello, coded, connect, connect_tls, converse, push, read_reply, until_closed};
 
 /// The connection of the senders that mean well, and everybody else's.
 const GOOD_KEY: &str = "00000000000000000000000000000900";

@@ -8,18 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bzip2::write::BzEncoder;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use lzma_rust2::{XzOptions, XzWriter};
 use serde_json::Value;
 
-use crate::support;
 use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Finished};
 use crate::support::intake::{Behaviour, Intake};
 use crate::support::metrics::Books;
-
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+use crate::support::{self, KEY, gzip};
 
 const EMAIL: &str = "storage/event_type=users.messages.email.Send/date=2026-11-20-10/part.ndjson";
 const PUSH: &str =
@@ -100,12 +96,6 @@ fn by_tag(intake: &Intake, key: &str) -> BTreeMap<String, u64> {
 
 fn numbers(of: &Value) -> BTreeMap<String, u64> {
     of.as_object().unwrap().iter().map(|(key, value)| (key.clone(), value.as_u64().unwrap())).collect()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[tokio::test]

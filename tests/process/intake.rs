@@ -16,14 +16,12 @@ use braze_datadog::datadog::site::Site;
 use braze_datadog::datadog::{ApiKey, Connection, Intake as _};
 use braze_datadog::stats::DropReason;
 
-use crate::support;
 use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Finished};
 use crate::support::intake::{Behaviour, Intake};
 use crate::support::unix_now;
+use crate::support::{self, KEY};
 use wire::{Closes, Proxy, Wire};
-
-const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// Long enough for an answer that comes at once, on a machine that is busy.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use flate2::Compression;
-use flate2::write::{GzEncoder, ZlibEncoder};
+use flate2::write::ZlibEncoder;
 use reqwest::Response;
 use serde_json::{Value, json};
 
@@ -13,9 +13,7 @@ use crate::support::forwarder::{Configuration, quote};
 use crate::support::intake::judge::{PAYLOAD_BYTES_MAX, SERIES_MAX};
 use crate::support::intake::{Behaviour, Intake};
 use crate::support::metrics::Metrics;
-use crate::support::{client, unix_now};
-
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+use crate::support::{KEY, client, gzip, unix_now};
 
 fn zlib(raw: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
@@ -88,9 +86,7 @@ async fn a_body_that_is_not_one_whole_zlib_stream_is_a_violation() {
     let mut cut_off = good_payload();
     cut_off.truncate(cut_off.len() - 2);
     assert_violates(cut_off, "cut off").await;
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(b"{\"series\":[]}").unwrap();
-    assert_violates(gzip.finish().unwrap(), "not zlib").await;
+    assert_violates(gzip(b"{\"series\":[]}"), "not zlib").await;
     assert_violates(b"{\"series\":[]}".to_vec(), "not zlib").await;
     let mut wrong_sum = good_payload();
     *wrong_sum.last_mut().unwrap() ^= 1;

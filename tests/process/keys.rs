@@ -6,14 +6,12 @@ mod tunnel;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support;
 use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Finished, Forwarder};
 use crate::support::intake::Intake;
+use crate::support::{self, KEY};
 use serde_json::Value;
 use tunnel::Tunnel;
-
-const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 const INVALID: i32 = 78;
 const UNKNOWN: i32 = 1;

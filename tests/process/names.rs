@@ -1,11 +1,9 @@
 //! Names that become one tag value in Datadog: the running process tells of them, and of what tells them apart.
 
-use crate::support;
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
+use crate::support::{self, KEY};
 use serde_json::{Value, json};
-
-const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// One send of a campaign, or of a Canvas step where `kind` says so.
 fn send(number: usize, kind: &str, id: &str, name: &str) -> Value {

@@ -7,16 +7,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support;
 use crate::support::braze::{Load, app_group, assert_each_once, mark};
 use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
+use crate::support::{self, KEY};
 use serde_json::Value;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
-const KEY: &str = "0123456789abcdef0123456789abcdef";
 const READ_AGAIN: &str = "the configuration was read again";
 
 /// The log lines that have this message.

@@ -5,14 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use crate::support;
 use crate::support::braze::{Braze, Load, assert_each_once};
 use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Finished, Forwarder};
 use crate::support::intake::{Behaviour, Intake};
+use crate::support::{self, KEY};
 use serde_json::{Value, json};
-
-const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 fn configuration(intake: &Intake) -> Configuration {
     Configuration::new().connection("acme", &intake.url(), KEY, &[])

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use flate2::Compression;
-use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use flate2::write::{DeflateEncoder, ZlibEncoder};
+use http_listener::testing::{self, Reply};
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
@@ -15,29 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::PATIENCE;
-
-/// A server's answer.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
-}
-
-impl Reply {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    }
-
-    /// Whether it says that the connection ends.
-    pub(crate) fn closes(&self) -> bool {
-        self.header("connection") == Some("close")
-    }
-}
+use crate::support::{PATIENCE, gzip};
 
 pub(crate) async fn connect(address: SocketAddr) -> BufReader<TcpStream> {
     BufReader::new(TcpStream::connect(address).await.unwrap())
@@ -69,24 +48,7 @@ pub(crate) async fn ask(address: SocketAddr, request: &[u8]) -> Option<Reply> {
 
 /// Reads one answer; `None` where the connection ends, or breaks, before it.
 pub(crate) async fn read_reply<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Reply> {
-    timeout(PATIENCE, read(stream)).await.unwrap()
-}
-
-async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Reply> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-        if head[0] != b'H' {
-            return None;
-        }
-    }
-    let head = String::from_utf8(head).unwrap();
-    let mut reply = Reply { status: head[9..12].parse().unwrap(), head, body: String::new() };
-    let length = reply.header("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
-    reply.body = String::from_utf8(body).unwrap();
-    Some(reply)
+    timeout(PATIENCE, testing::read_reply(stream)).await.unwrap()
 }
 
 /// Waits until the server has closed the connection; everything that it said until then.
@@ -110,12 +72,6 @@ pub(crate) fn coded(body: &[u8]) -> [(&'static str, Vec<u8>); 4] {
         ("deflate", zlib.finish().unwrap()),
         ("deflate", raw.finish().unwrap()),
     ]
-}
-
-pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(body).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// A TLS connection to `localhost` of one who trusts `certificate` (PEM); what the handshake says where it fails.
