@@ -5,19 +5,18 @@
 //! The broker keeps its log in memory, so that a broker that is away and comes back is a frozen one.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::broker::{self, Broker, Compression, Producer};
+use crate::handovers::{self, Group};
 use crate::load::{BATCH, Load, avro, avro_schema, send_batch};
-use crate::members::{
-    self, assert_repeated_at_most, assert_valid, counted_all, lost, ready, share_all, stop, with,
-};
+use crate::members::{self, assert_valid, lost, ready, stop, with};
 use crate::proxy::Proxy;
 use crate::registry::{Behaviour, ScriptedRegistry};
 use crate::support;
 use crate::support::braze::assert_each_once;
 use crate::support::forwarder::Configuration;
-use crate::support::intake::{Intake, Request};
+use crate::support::intake::Intake;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -47,6 +46,20 @@ async fn start() -> (Broker, Intake) {
     let broker = Broker::start();
     broker.create_topic(TOPIC, PARTITIONS).await;
     (broker, Intake::start())
+}
+
+/// What becomes of the group on a broker of its own, whose members have these options beside theirs.
+async fn on_a_group<T>(options: &[(&str, &str)], happening: impl AsyncFnOnce(Group<'_>) -> T) -> T {
+    let (broker, intake) = start().await;
+    happening(Group {
+        topic: TOPIC,
+        partitions: PARTITIONS,
+        producer: broker.producer(Compression::Lz4),
+        intake: &intake,
+        member: &|name| with(member(&broker, &intake, name), options),
+        committed: &|| broker.committed(GROUP, TOPIC),
+    })
+    .await
 }
 
 /// librdkafka's own broker, which does as it is told, with the topic; a producer for it, and an intake.
@@ -87,98 +100,25 @@ async fn a_stop_commits_everything_that_was_counted_and_the_next_run_counts_none
 
 #[tokio::test]
 async fn clean_handovers_count_everything_once_with_the_eager_assignor() {
-    clean_handovers("range").await;
+    on_a_group(&[("partition.assignment.strategy", "range")], handovers::clean).await;
 }
 
 #[tokio::test]
 async fn clean_handovers_count_everything_once_with_the_cooperative_assignor() {
-    clean_handovers("cooperative-sticky").await;
-}
-
-/// Three forwarders under load; one stops, one comes.
-async fn clean_handovers(assignor: &str) {
-    let (broker, intake) = start().await;
-    let start = async |name: &str| {
-        with(member(&broker, &intake, name), &[("partition.assignment.strategy", assignor)]).start().await
-    };
-    let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
-    share_all(&[&first, &second, &third], PARTITIONS).await;
-    let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
-    load.more(50).await;
-    stop(second).await;
-    share_all(&[&first, &third], PARTITIONS).await;
-    load.more(50).await;
-    let fourth = start("fourth").await;
-    share_all(&[&first, &third, &fourth], PARTITIONS).await;
-    load.more(50).await;
-    let (batches, producer) = load.finish();
-
-    intake.wait_for_sends(batches * BATCH).await;
-    committed_all(&broker, &producer, TOPIC).await;
-    for forwarder in [first, third, fourth] {
-        forwarder.books_balance().await;
-        stop(forwarder).await;
-    }
-    assert_each_once(&intake.accepted(), batches);
-    assert_eq!(broker.committed(GROUP, TOPIC), producer.ends(TOPIC));
-    assert_valid(&intake);
+    on_a_group(&[("partition.assignment.strategy", "cooperative-sticky")], handovers::clean).await;
 }
 
 #[tokio::test]
 async fn kill_9_of_one_of_three_loses_nothing_and_repeats_at_most_its_flushes_under_way() {
-    /// Between the flush before the last one and the kill lie less than two intervals of a second.
-    const UNDER_WAY: Duration = Duration::from_millis(2_500);
-    let (broker, intake) = start().await;
-    let start = async |name: &str| member(&broker, &intake, name).start().await;
-    let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
-    share_all(&[&first, &second, &third], PARTITIONS).await;
-    let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
-    load.more(100).await;
-    let killed = Instant::now();
-    second.crash().await;
-    share_all(&[&first, &third], PARTITIONS).await;
-    load.more(50).await;
-    let (batches, producer) = load.finish();
-
-    counted_all(&intake, batches).await;
-    committed_all(&broker, &producer, TOPIC).await;
-    stop(first).await;
-    stop(third).await;
-    let under_way = |request: &Request| request.key() == "second" && request.at + UNDER_WAY > killed;
-    assert_repeated_at_most(&intake, under_way);
-    assert_valid(&intake);
+    on_a_group(&[], handovers::kill_9).await;
 }
 
 #[tokio::test]
 async fn a_member_that_was_cut_off_repeats_at_most_what_it_had_not_committed_and_comes_back() {
-    /// What was counted within an interval of a second before the silence is flushed after it, and when the next
-    /// flush follows, the group has told.
-    const AROUND: Duration = Duration::from_secs(3);
-    let (broker, intake) = start().await;
-    let start = async |name: &str| member(&broker, &intake, name).start().await;
-    let (first, second) = tokio::join!(start("first"), start("second"));
-    share_all(&[&first, &second], PARTITIONS).await;
-    let load = Load::start(broker.producer(Compression::Lz4), TOPIC);
-    load.more(50).await;
-    let cut_off = Instant::now();
-    second.signal("STOP");
-    share_all(&[&first], PARTITIONS).await;
-    load.more(20).await;
-    let back = Instant::now();
-    second.signal("CONT");
-    share_all(&[&first, &second], PARTITIONS).await;
-    load.more(50).await;
-    let (batches, producer) = load.finish();
-
-    counted_all(&intake, batches).await;
-    committed_all(&broker, &producer, TOPIC).await;
-    assert!(second.log().contains("the group has put this process out"), "{}", second.log());
-    stop(first).await;
-    stop(second).await;
-    assert_repeated_at_most(&intake, |request| {
-        request.key() == "second" && request.at + AROUND > cut_off && request.at < back + AROUND
-    });
-    assert_valid(&intake);
+    let log =
+        on_a_group(&[], async |group: Group<'_>| handovers::stopped_and_back(group, Duration::ZERO).await)
+            .await;
+    assert!(log.contains("the group has put this process out"), "{log}");
 }
 
 #[tokio::test]

@@ -37,16 +37,14 @@ pub(crate) use listeners::{LISTENERS, Listener};
 use node::Node;
 pub(crate) use tools::Tool;
 
+pub(crate) use crate::broker::Producer;
 pub(crate) use crate::broker::topics::PATIENCE;
 use crate::broker::topics::{self, options};
-pub(crate) use crate::broker::{Compression, Producer};
+use crate::broker::{Compression, retry};
 use crate::proxy::Proxy;
 
 /// Keeps the expectation of dead code true.
 const NEVER_USED: () = ();
-
-/// How often ports are tried: another process may take one in the moment in which it is free.
-const PORTS_TRIED: usize = 5;
 
 /// Brokers that know each other.
 pub(crate) struct Cluster {
@@ -278,16 +276,4 @@ fn home() -> TempDir {
         }
     }
     tempfile::Builder::new().prefix(&format!("{}-", std::process::id())).tempdir_in(runs).unwrap()
-}
-
-/// Another process may have taken a port in the moment in which it was free.
-fn retry<T>(start: impl Fn() -> Result<T, String>) -> T {
-    let mut log = String::new();
-    for _ in 0..PORTS_TRIED {
-        match start() {
-            Ok(started) => return started,
-            Err(said) => log = said,
-        }
-    }
-    panic!("Apache Kafka did not start: {log}");
 }

@@ -62,16 +62,16 @@ impl Broker {
     /// As [`Broker::start`], with the address that clients are told to come to: a proxy's.
     pub(crate) fn start_advertising(advertised: Option<SocketAddr>) -> Self {
         let binary = binary::path();
-        let home = tempfile::tempdir().unwrap();
-        for _ in 0..PORTS_TRIED {
+        retry(|| {
+            let home = tempfile::tempdir().unwrap();
             let address = free_address();
             let advertised = advertised.unwrap_or(address);
             let mut child = spawn(&binary, address, advertised, &log_file(&home));
             if is_listening(&mut child, address, advertised) {
-                return Self { child, address, advertised, home };
+                return Ok(Self { child, address, advertised, home });
             }
-        }
-        panic!("the broker did not start: {}", fs::read_to_string(log_file(&home)).unwrap_or_default());
+            Err(fs::read_to_string(log_file(&home)).unwrap_or_default())
+        })
     }
 
     /// Where clients connect, `host:port`.
@@ -196,4 +196,16 @@ fn is_listening(child: &mut Child, address: SocketAddr, advertised: SocketAddr) 
 /// An address of the loopback that was free a moment ago.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Starts a broker: another process may have taken a port in the moment in which it was free. Otherwise it says why not.
+pub(crate) fn retry<T>(start: impl Fn() -> Result<T, String>) -> T {
+    let mut log = String::new();
+    for _ in 0..PORTS_TRIED {
+        match start() {
+            Ok(started) => return started,
+            Err(said) => log = said,
+        }
+    }
+    panic!("the broker did not start: {log}");
 }

@@ -1,17 +1,17 @@
 //! Members that come, go, are replaced, and die, with each group protocol.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::broker::{Broker, Listener};
 use super::load::{BATCH, Load};
 use super::scene::{
-    HEARTBEAT, SESSION, assert_repeated_at_most, assert_valid, committed_all, counted_all, member, ready,
-    send, share_all, stop, told, with,
+    HEARTBEAT, SESSION, assert_valid, committed_all, member, ready, send, share_all, stop, told, with,
 };
 use super::support;
 use super::support::braze::assert_each_once;
 use super::support::forwarder::Configuration;
-use super::support::intake::{Intake, Request};
+use super::support::intake::Intake;
+use crate::handovers::{self, Group};
 
 const PARTITIONS: i32 = 6;
 
@@ -26,47 +26,38 @@ fn of_group(topic: &str, intake: &Intake, name: &str, options: Options<'_>) -> C
     with(member(Broker::shared().addresses(), topic, intake, name), options)
 }
 
+/// What becomes of a group of its own, whose members have these options.
+async fn on_a_group<T>(
+    topic: &'static str,
+    options: Options<'_>,
+    happening: impl AsyncFnOnce(Group<'_>) -> T,
+) -> T {
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, PARTITIONS).await;
+    happening(Group {
+        topic,
+        partitions: PARTITIONS,
+        producer: broker.producer(),
+        intake: &intake,
+        member: &|name| of_group(topic, &intake, name, options),
+        committed: &|| broker.committed(topic, topic),
+    })
+    .await
+}
+
 #[tokio::test]
 async fn clean_handovers_of_an_eager_group_count_everything_once() {
-    clean_handovers("handover.eager", EAGER).await;
+    on_a_group("handover.eager", EAGER, handovers::clean).await;
 }
 
 #[tokio::test]
 async fn clean_handovers_of_a_cooperative_group_count_everything_once() {
-    clean_handovers("handover.cooperative", COOPERATIVE).await;
+    on_a_group("handover.cooperative", COOPERATIVE, handovers::clean).await;
 }
 
 #[tokio::test]
 async fn clean_handovers_of_a_group_whose_partitions_the_broker_assigns_count_everything_once() {
-    clean_handovers("handover.consumer", CONSUMER).await;
-}
-
-/// Three forwarders under load; one stops, one comes.
-async fn clean_handovers(topic: &'static str, options: Options<'_>) {
-    let (broker, intake) = (Broker::shared(), Intake::start());
-    broker.create_topic(topic, PARTITIONS).await;
-    let start = async |name: &str| of_group(topic, &intake, name, options).start().await;
-    let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
-    share_all(&[&first, &second, &third], PARTITIONS).await;
-    let load = Load::start(broker.producer(), topic);
-    load.more(20).await;
-    stop(second).await;
-    share_all(&[&first, &third], PARTITIONS).await;
-    load.more(20).await;
-    let fourth = start("fourth").await;
-    share_all(&[&first, &third, &fourth], PARTITIONS).await;
-    load.more(20).await;
-    let (batches, producer) = load.finish();
-
-    intake.wait_for_sends(batches * BATCH).await;
-    committed_all(broker, &producer, topic).await;
-    for forwarder in [first, third, fourth] {
-        forwarder.books_balance().await;
-        stop(forwarder).await;
-    }
-    assert_each_once(&intake.accepted(), batches);
-    assert_eq!(broker.committed(topic, topic), producer.ends(topic));
-    assert_valid(&intake);
+    on_a_group("handover.consumer", CONSUMER, handovers::clean).await;
 }
 
 #[tokio::test]
@@ -169,84 +160,27 @@ async fn a_member_whose_instance_id_another_one_takes_ends_and_says_so() {
 
 #[tokio::test]
 async fn kill_9_of_a_member_of_a_classic_group_repeats_at_most_its_flushes_under_way() {
-    kill_9("killed.classic", COOPERATIVE).await;
+    on_a_group("killed.classic", COOPERATIVE, handovers::kill_9).await;
 }
 
 #[tokio::test]
 async fn kill_9_of_a_member_whose_partitions_the_broker_assigns_repeats_at_most_its_flushes_under_way() {
-    kill_9("killed.consumer", CONSUMER).await;
-}
-
-async fn kill_9(topic: &'static str, options: Options<'_>) {
-    /// Between the flush before the last one and the kill lie less than two intervals of a second.
-    const UNDER_WAY: Duration = Duration::from_millis(2_500);
-    let (broker, intake) = (Broker::shared(), Intake::start());
-    broker.create_topic(topic, PARTITIONS).await;
-    let start = async |name: &str| of_group(topic, &intake, name, options).start().await;
-    let (first, second) = tokio::join!(start("first"), start("second"));
-    share_all(&[&first, &second], PARTITIONS).await;
-    let load = Load::start(broker.producer(), topic);
-    load.more(60).await;
-    let killed = Instant::now();
-    second.crash().await;
-    share_all(&[&first], PARTITIONS).await;
-    load.more(20).await;
-    let (batches, producer) = load.finish();
-
-    counted_all(&intake, batches).await;
-    committed_all(broker, &producer, topic).await;
-    stop(first).await;
-    let under_way = |request: &Request| request.key() == "second" && request.at + UNDER_WAY > killed;
-    assert_repeated_at_most(&intake, under_way);
-    assert_valid(&intake);
+    on_a_group("killed.consumer", CONSUMER, handovers::kill_9).await;
 }
 
 #[tokio::test]
 async fn a_member_that_was_stopped_for_longer_than_its_session_repeats_at_most_what_it_had_not_committed() {
-    let told = stopped_and_back("stopped", CONSUMER, Duration::ZERO).await;
-    assert!(told.contains("the group has put this process out"), "{told}");
+    let stopped = async |group: Group<'_>| handovers::stopped_and_back(group, Duration::ZERO).await;
+    let log = on_a_group("stopped", CONSUMER, stopped).await;
+    assert!(log.contains("the group has put this process out"), "{log}");
 }
 
 #[tokio::test]
 async fn a_member_that_was_stopped_for_longer_than_it_may_not_poll_repeats_at_most_what_it_had_not_committed()
 {
     let poll = [SESSION, HEARTBEAT, ("max.poll.interval.ms", "6000")];
-    stopped_and_back("unpolled", &poll, Duration::from_secs(8)).await;
-}
-
-/// Stops one of two members, for as long as the other needs to get its partitions and for `at_least`. Returns its log.
-async fn stopped_and_back(topic: &'static str, options: Options<'_>, at_least: Duration) -> String {
-    /// What was counted within an interval of a second before the silence is flushed after it, and when the next
-    /// flush follows, the group has told.
-    const AROUND: Duration = Duration::from_secs(3);
-    let (broker, intake) = (Broker::shared(), Intake::start());
-    broker.create_topic(topic, PARTITIONS).await;
-    let start = async |name: &str| of_group(topic, &intake, name, options).start().await;
-    let (first, second) = tokio::join!(start("first"), start("second"));
-    share_all(&[&first, &second], PARTITIONS).await;
-    let load = Load::start(broker.producer(), topic);
-    load.more(20).await;
-    let cut_off = Instant::now();
-    second.signal("STOP");
-    share_all(&[&first], PARTITIONS).await;
-    load.more(20).await;
-    tokio::time::sleep(at_least.saturating_sub(cut_off.elapsed())).await;
-    let back = Instant::now();
-    second.signal("CONT");
-    share_all(&[&first, &second], PARTITIONS).await;
-    load.more(20).await;
-    let (batches, producer) = load.finish();
-
-    counted_all(&intake, batches).await;
-    committed_all(broker, &producer, topic).await;
-    let told = second.log();
-    stop(first).await;
-    stop(second).await;
-    assert_repeated_at_most(&intake, |request| {
-        request.key() == "second" && request.at + AROUND > cut_off && request.at < back + AROUND
-    });
-    assert_valid(&intake);
-    told
+    let stopped = async |group: Group<'_>| handovers::stopped_and_back(group, Duration::from_secs(8)).await;
+    on_a_group("unpolled", &poll, stopped).await;
 }
 
 #[tokio::test]

@@ -10,9 +10,7 @@ use super::load::send_batch;
 use super::support;
 use super::support::forwarder::Forwarder;
 use crate::members;
-pub(crate) use crate::members::{
-    assert_repeated_at_most, assert_valid, counted_all, lost, member, ready, share_all, stop, with,
-};
+pub(crate) use crate::members::{assert_valid, counted_all, lost, member, ready, share_all, stop, with};
 
 /// The session time-out for the members of a classic group.
 pub(crate) const SESSION: (&str, &str) = ("session.timeout.ms", "6000");
