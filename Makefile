@@ -68,14 +68,14 @@ samples: ## write the sample events anew
 	python3 samples/generate.py
 
 reference: ## write docs/configuration.md anew
-	WRITE_REFERENCE=1 $(CARGO) test --locked --test config the_page_of_the_configuration
+	WRITE_REFERENCE=1 $(CARGO) test --locked --test fast the_page_of_the_configuration
 
-upgrade-sample: ## keep what this version leaves behind when it is killed, for tests/upgrade.rs
+upgrade-sample: ## keep what this version leaves behind when it is killed, for tests/process/upgrade.rs
 	$(CARGO) build --locked
-	python3 tests/upgrade/write.py $${CARGO_TARGET_DIR:-target}/debug/braze-datadog
+	python3 tests/process/upgrade/write.py $${CARGO_TARGET_DIR:-target}/debug/braze-datadog
 
 screenshot: ## write docs/page.png and docs/page-dark.png anew
-	$(CARGO) test --locked --all-features --test page -- --ignored screenshot
+	$(CARGO) test --locked --all-features --test browser -- --ignored screenshot
 
 dist: ## the binary as it is shipped, target/dist/braze-datadog
 	$(CARGO) build --locked --profile dist --all-features
@@ -83,7 +83,7 @@ dist: ## the binary as it is shipped, target/dist/braze-datadog
 service: dist ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
 	@{ command -v debootstrap && command -v systemd-nspawn; } > /dev/null \
 	  || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends debootstrap systemd-container; }
-	tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/dist/braze-datadog"
+	tests/service/run.sh "$${CARGO_TARGET_DIR:-target}/dist/braze-datadog"
 
 sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.json
 	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)

@@ -117,7 +117,7 @@ async fn faults_with_a_broker() {
     let seed = asked("CHAOS_SEED").unwrap_or(3);
     let seconds = asked("CHAOS_SECONDS").unwrap_or(SECONDS);
     println!(
-        "CHAOS_SEED={seed} CHAOS_SECONDS={seconds} cargo test --test chaos faults_with_a_broker -- --nocapture"
+        "CHAOS_SEED={seed} CHAOS_SECONDS={seconds} cargo test --features kafka --test chaos faults_with_a_broker -- --nocapture"
     );
     let far = Far::start().await;
     let load = far.load(seed);

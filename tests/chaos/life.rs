@@ -154,7 +154,7 @@ impl Log {
 impl Life {
     /// Flushes of which it is not certain that they were acknowledged. While a broker is away nothing is committed,
     /// and a member that is away for too long is put out of its group; how little is counted again then is held in
-    /// `tests/kafka.rs`.
+    /// `tests/kafka/tansu.rs`.
     pub(crate) fn flushes_under_way(&self) -> usize {
         let is_broker_troubled =
             self.faults.iter().any(|fault| matches!(fault, Fault::BrokerGone | Fault::BrokerFrozen));

@@ -2,7 +2,7 @@
 //! come from. A JVM and Maven are needed; see [`distribution`]. Where neither matters, `support/broker.rs` starts in
 //! milliseconds.
 //!
-//! Taken in by `#[path = "support/apache.rs"] mod broker;`, beside the rig.
+//! Taken in by `#[path = "../support/apache.rs"] mod broker;`, beside the rig, the other broker and its proxy.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![expect(dead_code, reason = "not every part is used today; see NEVER_USED")]
 
@@ -14,10 +14,6 @@ mod distribution;
 pub(crate) mod listeners;
 #[path = "apache/node.rs"]
 mod node;
-#[path = "broker/producer.rs"]
-pub(crate) mod producer;
-#[path = "../kafka/proxy.rs"]
-pub(crate) mod proxy;
 #[path = "apache/tools.rs"]
 pub(crate) mod tools;
 
@@ -29,29 +25,26 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::metadata::MetadataPartition;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use certificates::{Authority, Flaw};
 pub(crate) use listeners::{LISTENERS, Listener};
 use node::Node;
-pub(crate) use producer::{Compression, Producer};
-use proxy::Proxy;
 pub(crate) use tools::Tool;
+
+pub(crate) use crate::broker::Producer;
+pub(crate) use crate::broker::topics::PATIENCE;
+use crate::broker::topics::{self, options};
+use crate::broker::{Compression, retry};
+use crate::proxy::Proxy;
 
 /// Keeps the expectation of dead code true.
 const NEVER_USED: () = ();
-
-/// How long a broker may take for something that takes seconds, on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-
-/// How often ports are tried: another process may take one in the moment in which it is free.
-const PORTS_TRIED: usize = 5;
 
 /// Brokers that know each other.
 pub(crate) struct Cluster {
@@ -187,10 +180,7 @@ impl Cluster {
 
     /// Makes a topic, and waits until clients see it.
     pub(crate) async fn create(&self, topic: NewTopic<'_>) {
-        for made in self.by_client().create_topics([&topic], &options()).await.unwrap() {
-            made.unwrap_or_else(|(name, error)| panic!("the topic {name} could not be made: {error}"));
-        }
-        self.has_partitions(topic.name, topic.num_partitions);
+        topics::create(&self.client(), &topic).await;
     }
 
     /// Adds partitions to a topic, so that it has so many.
@@ -199,16 +189,7 @@ impl Cluster {
         for made in self.by_client().create_partitions([&wanted], &options()).await.unwrap() {
             made.unwrap_or_else(|(name, error)| panic!("the topic {name} could not be widened: {error}"));
         }
-        self.has_partitions(name, partitions);
-    }
-
-    fn has_partitions(&self, name: &str, partitions: i32) {
-        let give_up = Instant::now() + PATIENCE;
-        let wanted = usize::try_from(partitions).unwrap();
-        while self.partitions(name).len() != wanted {
-            assert!(Instant::now() < give_up, "the topic {name} has not {partitions} partitions");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        topics::wait_for_partitions(&self.client(), name, partitions);
     }
 
     /// Deletes a topic, and waits until clients don't see it any more.
@@ -216,7 +197,7 @@ impl Cluster {
         for gone in self.by_client().delete_topics(&[name], &options()).await.unwrap() {
             gone.unwrap_or_else(|(name, error)| panic!("the topic {name} could not be deleted: {error}"));
         }
-        self.has_partitions(name, 0);
+        topics::wait_for_partitions(&self.client(), name, 0);
     }
 
     /// Deletes what lies before `offset` in a partition.
@@ -256,32 +237,13 @@ impl Cluster {
     /// What a group has committed, by partition: the offset of the next message to be read. A partition
     /// without a commit has no entry.
     pub(crate) fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = self.client().set("group.id", group).create().unwrap();
-        let mut asked = TopicPartitionList::new();
-        for partition in self.partitions(topic) {
-            asked.add_partition(topic, partition);
-        }
-        let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
-        let elements = committed.elements();
-        let known = elements.iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => Some((element.partition(), offset)),
-            _ => None,
-        });
-        known.collect()
+        topics::committed(&self.client(), group, topic)
     }
 
     /// The first offset of a partition, and the one behind its last.
     pub(crate) fn marks(&self, topic: &str, partition: i32) -> (i64, i64) {
         let consumer: BaseConsumer = self.client().create().unwrap();
         consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap()
-    }
-
-    /// The partitions of a topic; none where there is no such topic.
-    pub(crate) fn partitions(&self, topic: &str) -> Vec<i32> {
-        let consumer: BaseConsumer = self.client().create().unwrap();
-        let known = consumer.fetch_metadata(None, PATIENCE).unwrap();
-        let topic = known.topics().iter().find(|known| known.name() == topic);
-        topic.map_or_else(Vec::new, |topic| topic.partitions().iter().map(MetadataPartition::id).collect())
     }
 
     /// What every client needs that may do everything.
@@ -294,10 +256,6 @@ impl Cluster {
     fn by_client(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().unwrap()
     }
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }
 
 fn local(port: u16) -> String {
@@ -318,16 +276,4 @@ fn home() -> TempDir {
         }
     }
     tempfile::Builder::new().prefix(&format!("{}-", std::process::id())).tempdir_in(runs).unwrap()
-}
-
-/// Another process may have taken a port in the moment in which it was free.
-fn retry<T>(start: impl Fn() -> Result<T, String>) -> T {
-    let mut log = String::new();
-    for _ in 0..PORTS_TRIED {
-        match start() {
-            Ok(started) => return started,
-            Err(said) => log = said,
-        }
-    }
-    panic!("Apache Kafka did not start: {log}");
 }

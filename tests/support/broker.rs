@@ -3,7 +3,7 @@
 //! in memory, and is ready within milliseconds. Asked for the end of a partition, it names the message behind the
 //! first one of the last batch; so the ends are the producer's to tell ([`Producer::ends`]).
 //!
-//! Taken in by `#[path = "support/broker.rs"] mod broker;`, without the rest of the rig.
+//! Taken in by `#[path = "../support/broker.rs"] mod broker;`, without the rest of the rig.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![expect(
     dead_code,
@@ -14,6 +14,8 @@
 mod binary;
 #[path = "broker/producer.rs"]
 pub(crate) mod producer;
+#[path = "broker/topics.rs"]
+pub(crate) mod topics;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,11 +24,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::metadata::MetadataPartition;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 pub(crate) use producer::{Compression, Producer};
@@ -62,16 +62,16 @@ impl Broker {
     /// As [`Broker::start`], with the address that clients are told to come to: a proxy's.
     pub(crate) fn start_advertising(advertised: Option<SocketAddr>) -> Self {
         let binary = binary::path();
-        let home = tempfile::tempdir().unwrap();
-        for _ in 0..PORTS_TRIED {
+        retry(|| {
+            let home = tempfile::tempdir().unwrap();
             let address = free_address();
             let advertised = advertised.unwrap_or(address);
             let mut child = spawn(&binary, address, advertised, &log_file(&home));
             if is_listening(&mut child, address, advertised) {
-                return Self { child, address, advertised, home };
+                return Ok(Self { child, address, advertised, home });
             }
-        }
-        panic!("the broker did not start: {}", fs::read_to_string(log_file(&home)).unwrap_or_default());
+            Err(fs::read_to_string(log_file(&home)).unwrap_or_default())
+        })
     }
 
     /// Where clients connect, `host:port`.
@@ -106,17 +106,8 @@ impl Broker {
 
     /// Makes a topic, and waits until clients see it.
     pub(crate) async fn create_topic(&self, name: &str, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-        for made in admin.create_topics([&topic], &options).await.unwrap() {
-            made.unwrap_or_else(|(name, error)| panic!("the topic {name} could not be made: {error}"));
-        }
-        let give_up = Instant::now() + PATIENCE;
-        let all: Vec<i32> = (0..partitions).collect();
-        while self.partitions(name) != all {
-            assert!(Instant::now() < give_up, "the topic {name} does not show");
-        }
+        topics::create(&self.client(), &topic).await;
     }
 
     /// A producer for it.
@@ -127,31 +118,12 @@ impl Broker {
     /// What a group has committed, by partition: the offset of the next message to be read. A partition
     /// without a commit has no entry.
     pub(crate) fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = self.client().set("group.id", group).create().unwrap();
-        let mut asked = TopicPartitionList::new();
-        for partition in self.partitions(topic) {
-            asked.add_partition(topic, partition);
-        }
-        let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
-        let elements = committed.elements();
-        elements
-            .iter()
-            .filter_map(|element| match element.offset() {
-                Offset::Offset(offset) => Some((element.partition(), offset)),
-                _ => None,
-            })
-            .collect()
+        topics::committed(&self.client(), group, topic)
     }
 
     /// The partitions of a topic; none where there is no such topic.
     pub(crate) fn partitions(&self, topic: &str) -> Vec<i32> {
-        let consumer: BaseConsumer = self.client().create().unwrap();
-        let known = consumer.fetch_metadata(None, PATIENCE).unwrap();
-        let topic = known.topics().iter().find(|known| known.name() == topic);
-        let mut partitions: Vec<i32> = topic
-            .map_or_else(Vec::new, |topic| topic.partitions().iter().map(MetadataPartition::id).collect());
-        partitions.sort_unstable();
-        partitions
+        topics::partitions(&self.client(), topic)
     }
 
     /// What every client of it needs.
@@ -224,4 +196,16 @@ fn is_listening(child: &mut Child, address: SocketAddr, advertised: SocketAddr) 
 /// An address of the loopback that was free a moment ago.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Starts a broker: another process may have taken a port in the moment in which it was free. Otherwise it says why not.
+pub(crate) fn retry<T>(start: impl Fn() -> Result<T, String>) -> T {
+    let mut log = String::new();
+    for _ in 0..PORTS_TRIED {
+        match start() {
+            Ok(started) => return started,
+            Err(said) => log = said,
+        }
+    }
+    panic!("the broker did not start: {log}");
 }

@@ -1,6 +1,6 @@
 //! The rig of the integration tests: a Datadog intake on the loopback, the real binary, and events with
-//! their truth. A test takes it in with `#[path = "support/rig.rs"] mod support;` (there is no `mod.rs` in
-//! this house, and `tests/support.rs` would be a test of its own).
+//! their truth. A test takes it in with `#[path = "../support/rig.rs"] mod support;` (there is no `mod.rs`
+//! in this house).
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![expect(dead_code, reason = "each test is a crate of its own and uses a part of the rig; see NEVER_USED")]
 
@@ -10,7 +10,11 @@ pub(crate) mod forwarder;
 pub(crate) mod intake;
 pub(crate) mod metrics;
 
+use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 /// Keeps the expectation of dead code true even for a test that uses all of the rig.
 const NEVER_USED: () = ();
@@ -18,10 +22,20 @@ const NEVER_USED: () = ();
 /// How long a test waits for something that should happen at once, on a machine that is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The API key of a test that needs but one.
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
+
 /// Unix seconds.
 #[expect(clippy::disallowed_methods, reason = "the rig stands for the world outside, which has a clock")]
 pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A body as gzip has it.
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// An HTTP client that follows no redirect and uses no proxy. `certificate` (PEM) is trusted, and nothing

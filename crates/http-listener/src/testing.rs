@@ -40,6 +40,11 @@ impl Reply {
             key.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
+
+    /// Whether it says that the connection ends.
+    pub fn closes(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
 }
 
 /// A connection.
@@ -70,7 +75,7 @@ pub async fn read_reply<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Reply> {
     if status >= 200 {
         let length = reply.header("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
-        stream.read_exact(&mut body).await.unwrap();
+        stream.read_exact(&mut body).await.ok()?;
         reply.body = String::from_utf8(body).unwrap();
     }
     Some(reply)

@@ -1,0 +1,367 @@
+//! What ships for Datadog: the dashboard, the monitors, and `braze-datadog monitors`, held against Datadog's schemas
+//! and against what no schema says: metrics and tags that exist, thresholds, windows, silence.
+
+mod query;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use jsonschema::Validator;
+use query::Alert;
+use rules::{check_dashboard, check_monitor, emitted, scraped};
+use serde_json::{Value, json};
+
+/// The monitors that ship, and the command that prints each.
+const MONITORS: [(&str, &[&str]); 3] = [
+    (
+        "monitor-campaign-sends-too-few.json",
+        &["--campaign", "Weekly newsletter", "--min", "1000", "--window", "1w"],
+    ),
+    (
+        "monitor-step-suddenly-sends-thousands.json",
+        &["--every", "step", "--rise", "5000", "--window", "1h", "--before", "1d"],
+    ),
+    ("monitor-heartbeat.json", &["--heartbeat"]),
+];
+
+fn shipped(name: &str) -> String {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "config", "datadog", name].iter().collect();
+    fs::read_to_string(path).unwrap()
+}
+
+fn monitor_schema() -> Validator {
+    let schema = serde_json::from_str(include_str!("../support/datadog/monitor.schema.json")).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+fn dashboard_schema() -> Validator {
+    let schema = serde_json::from_str(include_str!("../support/datadog/dashboard.schema.json")).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+fn monitors(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_braze-datadog"));
+    command.arg("monitors").args(arguments).env_clear();
+    command.envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LLVM_PROFILE_FILE"));
+    command.output().unwrap()
+}
+
+/// What the command prints, which has to be one monitor that breaks no rule; and what it says beside it.
+fn printed(arguments: &[&str]) -> (Value, String) {
+    let output = monitors(arguments);
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    let monitor: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        monitor_schema().iter_errors(&monitor).map(|error| error.to_string()).collect::<Vec<_>>(),
+        [""; 0]
+    );
+    assert_eq!(check_monitor(&monitor, &known()), [""; 0], "{arguments:?}: {monitor:#}");
+    (monitor, stderr)
+}
+
+/// What the command says when it prints nothing.
+fn refused(arguments: &[&str]) -> String {
+    let output = monitors(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The metrics of the monitors: what is emitted, and under another name as a configuration below has it.
+fn known() -> BTreeMap<String, rules::Metric> {
+    let mut known = emitted();
+    let sent = known["braze.messaging.sent"].clone();
+    known.insert("acme.sent".to_owned(), sent);
+    known
+}
+
+fn query_of(arguments: &[&str]) -> String {
+    printed(arguments).0["query"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_dashboard_is_one_that_datadog_takes_and_shows_only_what_is_emitted() {
+    let dashboard: Value = serde_json::from_str(&shipped("dashboard.json")).unwrap();
+    let errors =
+        dashboard_schema().iter_errors(&dashboard).map(|error| error.to_string()).collect::<Vec<_>>();
+    assert_eq!(errors, [""; 0]);
+    let mut known = emitted();
+    known.extend(scraped(&shipped("openmetrics.yaml")));
+    assert_eq!(check_dashboard(&dashboard, &known), [""; 0]);
+    let text = dashboard.to_string();
+    for shown in
+        ["campaign_id,campaign_name", "canvas_id,canvas_name", "canvas_step_id,canvas_step_name", "heartbeat"]
+    {
+        assert!(text.contains(shown), "{shown} is not on the dashboard");
+    }
+}
+
+#[test]
+fn the_monitors_that_ship_are_those_that_the_command_prints() {
+    for (name, arguments) in MONITORS {
+        let (monitor, said) = printed(arguments);
+        assert_eq!(shipped(name), format!("{monitor:#}\n"), "{name}: braze-datadog monitors {arguments:?}");
+        assert_eq!(said, "", "{name}");
+    }
+}
+
+#[test]
+fn a_weekly_newsletter_that_sends_too_few_or_nothing_wakes_somebody() {
+    let (monitor, _) = printed(&[
+        "--campaign",
+        "Weekly newsletter",
+        "--min",
+        "1000",
+        "--window",
+        "1w",
+        "--notify",
+        "@slack-crm",
+        "--notify",
+        "@a@example.com",
+    ]);
+    assert_eq!(
+        monitor["query"],
+        "sum(last_1w):sum:braze.messaging.sent{campaign_name:weekly_newsletter}.as_count() < 1000"
+    );
+    assert_eq!(monitor["options"]["thresholds"], json!({ "critical": 1000 }));
+    assert_eq!(monitor["options"]["on_missing_data"], "show_and_notify_no_data");
+    assert_eq!(monitor["name"], "[Braze] Campaign \"Weekly newsletter\" sends fewer than 1000 in a week");
+    let message = monitor["message"].as_str().unwrap();
+    assert!(message.ends_with("\n@slack-crm @a@example.com\n"), "{message}");
+    for part in
+        ["{{#is_no_data}}", "braze.forwarder.heartbeat", "`campaign_name:weekly_newsletter`", "{{value}}"]
+    {
+        assert!(message.contains(part), "{part} is not in {message}");
+    }
+}
+
+#[test]
+fn a_step_is_compared_with_its_own_past() {
+    assert_eq!(
+        query_of(&["--every", "step", "--rise", "5000"]),
+        "change(sum(last_1h),last_1d):sum:braze.messaging.sent{canvas_step_id:*} by \
+         {canvas_id,canvas_name,canvas_step_id,canvas_step_name}.as_count() > 5000"
+    );
+    assert_eq!(
+        query_of(&["--step-id", "S-1", "--factor", "2.5", "--window", "30m", "--before", "1w"]),
+        "pct_change(sum(last_30m),last_1w):sum:braze.messaging.sent{canvas_step_id:s-1} by \
+         {canvas_id,canvas_name,canvas_step_id,canvas_step_name}.as_count() > 150"
+    );
+    let (monitor, _) =
+        printed(&["--canvas", "Welcome!", "--step", "Day 2", "--max", "100000", "--tag", "ENV:prod"]);
+    assert_eq!(
+        monitor["query"],
+        "sum(last_1h):sum:braze.messaging.sent{canvas_name:welcome,canvas_step_name:day_2,env:prod} by \
+         {canvas_id,canvas_name,canvas_step_id,canvas_step_name}.as_count() > 100000"
+    );
+    assert_eq!(monitor["options"]["new_group_delay"], 0);
+    assert!(monitor["message"].as_str().unwrap().contains("{{canvas_step_name.name}}"));
+}
+
+#[test]
+fn every_kind_of_subject_and_condition_makes_a_monitor_that_breaks_no_rule() {
+    let named: [&[&str]; 7] = [
+        &["--campaign", "A"],
+        &["--campaign-id", "c1"],
+        &["--canvas", "A"],
+        &["--canvas-id", "c1"],
+        &["--step", "A"],
+        &["--step-id", "s1"],
+        &["--canvas-id", "c1", "--step", "A"],
+    ];
+    let every: [&[&str]; 3] = [&["--every", "campaign"], &["--every", "canvas"], &["--every", "step"]];
+    let conditions: [&[&str]; 7] = [
+        &["--min", "1"],
+        &["--max", "0"],
+        &["--max", "7", "--window", "1mo"],
+        &["--rise", "10"],
+        &["--rise", "10", "--window", "2d", "--before", "1w"],
+        &["--factor", "10"],
+        &["--factor", "1.01", "--window", "1d"],
+    ];
+    for subject in named.into_iter().chain(every) {
+        for condition in conditions {
+            if !(subject[0] == "--every" && condition[0] == "--min") {
+                printed(&[subject, condition].concat());
+            }
+        }
+    }
+    for window in ["1m", "10m", "1d"] {
+        printed(&["--heartbeat", "--window", window]);
+    }
+}
+
+#[test]
+fn what_datadog_refuses_or_nobody_would_be_told_of_is_refused_with_a_reason() {
+    let newsletter = ["--campaign", "Newsletter"];
+    let cases: [(&[&str], &[&str]); 19] = [
+        (&["--min", "1000", "--window", "2w"], &["--window \"2w\"", "nearest", "1w"]),
+        (&["--min", "1000", "--window", "90d"], &["nearest", "1mo"]),
+        (&["--rise", "5", "--window", "1w"], &["change", "48h"]),
+        (&["--rise", "5", "--before", "3d"], &["--before \"3d\"", "1d"]),
+        (&["--rise", "5", "--window", "4h", "--before", "1h"], &["at least as long as --window"]),
+        (&["--min", "1", "--before", "1d"], &["--before goes with"]),
+        (&["--min", "1", "--window", "week"], &["is not a time", "1w"]),
+        (&["--min", "0"], &["--min"]),
+        (&["--factor", "1"], &["1.01"]),
+        (&["--factor", "2.555"], &["two digits"]),
+        (&[], &["--min, --max, --rise, --factor"]),
+        (&["--min", "1", "--max", "2"], &["one of --min"]),
+        (&["--min", "1", "--step", "A"], &["campaign or of a Canvas"]),
+        (&["--min", "1", "--every", "step"], &["--every goes without"]),
+        (&["--min", "1", "--notify", "slack"], &["\"slack\"", "@slack-CHANNEL"]),
+        (&["--min", "1", "--tag", "prod"], &["\"prod\" is not KEY:VALUE"]),
+        (&["--min", "1", "--heartbeat"], &["--heartbeat goes with"]),
+        (&["--min", "1", "--windows", "1w"], &["--window"]),
+        (&["--min", "1", "--campaign-id", "🎉"], &["nothing is left", "its id"]),
+    ];
+    for (arguments, parts) in cases {
+        let said = refused(&[&newsletter, arguments].concat());
+        assert!(parts.iter().all(|part| said.contains(part)), "{arguments:?}: {said}");
+    }
+    assert!(refused(&["--min", "1"]).contains("say what is watched"));
+    assert!(refused(&["--every", "step", "--min", "1"]).contains("--min needs to know whom"));
+}
+
+#[test]
+fn a_name_that_datadog_may_store_otherwise_is_pointed_out_and_none_can_call_or_break_anything() {
+    let (monitor, said) = printed(&["--campaign", "Été 週刊 {{value}} @all `x`", "--min", "5"]);
+    assert!(
+        said.contains("note:") && said.contains("campaign_name:été_週刊_value_all_x") && said.contains("id"),
+        "{said}"
+    );
+    for text in [&monitor["message"], &monitor["name"]] {
+        assert!(!text.as_str().unwrap().contains('@'), "{text}");
+    }
+}
+
+#[test]
+fn metric_and_tags_come_from_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.toml");
+    let path = path.to_str().unwrap();
+    let one = "[connections.acme]\ndry_run = true\nmetric = \"acme.sent\"\n";
+    let tags = "[tags]\ninclude = [\"campaign_id\", \"canvas_step_id\"]\n";
+    fs::write(path, format!("{tags}{one}")).unwrap();
+    let newsletter = ["--campaign-id", "c1", "--min", "5", "--config", path];
+    assert_eq!(query_of(&newsletter), "sum(last_1w):sum:acme.sent{campaign_id:c1}.as_count() < 5");
+    assert_eq!(
+        query_of(&["--every", "step", "--rise", "5", "--config", path, "--connection", "acme"]),
+        "change(sum(last_1h),last_1d):sum:acme.sent{canvas_step_id:*} by {canvas_step_id}.as_count() > 5"
+    );
+    let said = refused(&["--campaign", "A", "--min", "5", "--config", path]);
+    assert!(
+        said.contains("acme") && said.contains("campaign_name") && said.contains("tags.include"),
+        "{said}"
+    );
+    let said = refused(&["--every", "canvas", "--rise", "5", "--config", path]);
+    assert!(said.contains("tags.include has none of canvas_id, canvas_name"), "{said}");
+    let (monitor, said) = printed(&["--heartbeat", "--config", path]);
+    assert!(said.contains("heartbeat = true"), "{said}");
+    assert!(monitor["query"].as_str().unwrap().contains("{connection:acme}"), "{monitor}");
+
+    fs::write(path, format!("[flush]\ninterval = \"10m\"\n{one}heartbeat = true\n")).unwrap();
+    assert!(query_of(&["--heartbeat", "--config", path]).starts_with("sum(last_30m)"));
+    fs::write(
+        path,
+        format!("{one}heartbeat = true\n[connections.beta]\ndry_run = true\napp_group_ids = [\"g\"]\n"),
+    )
+    .unwrap();
+    assert_eq!(printed(&["--heartbeat", "--config", path, "--connection", "acme"]).1, "");
+    assert!(refused(&newsletter).contains("acme, beta"));
+    let said = refused(&["--campaign-id", "c1", "--min", "5", "--config", path, "--connection", "gamma"]);
+    assert!(said.contains("\"gamma\"") && said.contains("acme, beta"), "{said}");
+    fs::write(path, "[flush]\nintervall = 3\n").unwrap();
+    assert_eq!(monitors(&newsletter).status.code(), Some(78));
+}
+
+#[test]
+fn the_help_teaches_by_example() {
+    let output = monitors(&["--help"]);
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "Weekly newsletter",
+        "--min 1000 --window 1w",
+        "--every step",
+        "curl",
+        "/api/v1/monitor",
+        "What is watched",
+    ] {
+        assert!(help.contains(part), "{part} is not in {help}");
+    }
+}
+
+// Each rule on what breaks it.
+
+#[test]
+fn a_monitor_that_breaks_a_rule_is_seen() {
+    let (good, _) = printed(MONITORS[0].1);
+    let broken = |pointer: &str, value: Value| {
+        let mut monitor = good.clone();
+        *monitor.pointer_mut(pointer).unwrap() = value;
+        check_monitor(&monitor, &emitted()).join("; ")
+    };
+    let query = |from: &str, to: &str| {
+        let text = good["query"].as_str().unwrap();
+        assert!(text.contains(from));
+        broken("/query", text.replace(from, to).into())
+    };
+    assert!(broken("/options/thresholds/critical", json!(999)).contains("threshold"));
+    assert!(query("< 1000", "< 1001").contains("threshold"));
+    assert!(query("braze.messaging", "braze.message").contains("nobody emits"));
+    assert!(query("campaign_name", "campaign").contains("no tag campaign"));
+    assert!(query("weekly_newsletter", "Weekly").contains("does not store"));
+    assert!(query(":sum:", ":avg:").contains("avg:"));
+    assert!(query("sum(last", "avg(last").contains("summed up over time"));
+    assert!(query(".as_count()", "").contains("as_count()"));
+    assert!(query("last_1w", "last_2w").contains("window"));
+    assert!(query("last_1w", "last_169h").contains("window"));
+    assert!(query("}.as_count", "} by {campaign_name}.as_count").contains("without campaign_id"));
+    assert!(query("}.as_count", "} by {campaign_id}.as_count").contains("forgotten"));
+    assert!(query("< 1000", "> 1000").contains("no data"));
+    assert!(broken("/options/on_missing_data", json!("default")).contains("no data"));
+    assert!(broken("/options/require_full_window", json!(true)).contains("full window"));
+    assert!(broken("/message", json!("{{campaign_name.name}}")).contains("variables"));
+    assert!(broken("/message", json!("{{#is_alert}} too few")).contains("variables"));
+    let mut misspelt = good.clone();
+    misspelt["options"]["require_full_windows"] = json!(false);
+    assert!(!monitor_schema().is_valid(&misspelt));
+    misspelt = good;
+    misspelt["type"] = json!("metrics alert");
+    assert!(!monitor_schema().is_valid(&misspelt));
+    assert!(Alert::parse("sum(last_1w):sum:m{*} < 1").is_some());
+}
+
+#[test]
+fn a_dashboard_that_breaks_a_rule_is_seen() {
+    let text = shipped("dashboard.json");
+    let mut known = emitted();
+    known.extend(scraped(&shipped("openmetrics.yaml")));
+    let broken = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        let dashboard: Value = serde_json::from_str(&text.replacen(from, to, 1)).unwrap();
+        check_dashboard(&dashboard, &known).join("; ")
+    };
+    assert!(broken("sum:braze.messaging.sent{", "avg:braze.messaging.sent{").contains("avg:"));
+    assert!(broken("braze.messaging.sent{", "braze.messaging.send{").contains("nobody emits"));
+    assert!(
+        broken("braze_datadog.sends_dropped.count", "braze_datadog.sends_dropped_total")
+            .contains("nobody emits")
+    );
+    assert!(broken("by {connection,reason}", "by {connection,cause}").contains("no tag cause"));
+    assert!(broken("by {campaign_id,campaign_name}", "by {campaign_name}").contains("without campaign_id"));
+    assert!(broken("$canvas_name", "$canvas").contains("no variable"));
+    assert!(broken("\"formula\": \"sends\"", "\"formula\": \"sent\"").contains("no query sent"));
+    assert!(broken("\"aggregator\": \"sum\"", "\"aggregator\": \"avg\"").contains("not summed up"));
+    assert!(broken("\"width\": 12", "\"width\": 13").contains("12 columns"));
+    assert!(broken("}.as_count()", "}").contains("as_count()"));
+    let dashboard: Value =
+        serde_json::from_str(&text.replacen("\"show_legend\"", "\"show_legends\"", 1)).unwrap();
+    assert!(!dashboard_schema().is_valid(&dashboard));
+}

@@ -1,0 +1,15 @@
+//! What needs no running forwarder: the files of this repository, and parts of the library in this process. The binary is
+//! started at most to see what it prints at once.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod config;
+mod container;
+mod datadog;
+mod dependencies;
+#[path = "../support/fakes.rs"]
+mod fakes;
+mod operating;
+mod pipeline;
+mod queue_contract;
+mod samples;
+mod tidy;

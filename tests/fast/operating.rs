@@ -1,0 +1,267 @@
+//! The page for operators tells what each ERROR means, and the contract has the names that the code has.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use braze_datadog::config::Config;
+
+/// What is left of a message whose words are all made elsewhere.
+const BARE: [&str; 1] = ["kafka:"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The sources, without their tests.
+fn sources(directory: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let (code, _) = text.split_once("#[cfg(test)]\nmod tests").unwrap_or((&text, ""));
+            found.push(code.to_owned());
+        }
+    }
+}
+
+/// The string literals of the arguments that `text` begins with, up to the bracket that closes them.
+fn literals(text: &str) -> Vec<String> {
+    let (mut found, mut depth, mut literal) = (Vec::new(), 1, None::<String>);
+    let mut characters = text.chars();
+    while let (Some(character), true) = (characters.next(), depth > 0) {
+        match (&mut literal, character) {
+            (Some(_), '"') => found.extend(literal.take()),
+            (Some(text), '\\') => text.extend(characters.next().filter(|escaped| *escaped != '\n')),
+            (Some(text), character) => text.push(character),
+            (None, '"') => literal = Some(String::new()),
+            (None, '(') => depth += 1,
+            (None, ')') => depth -= 1,
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+/// The fixed words of each message that is logged at ERROR.
+fn messages() -> Vec<String> {
+    let mut code = Vec::new();
+    sources(&root().join("src"), &mut code);
+    sources(&root().join("crates"), &mut code);
+    let calls = code.iter().flat_map(|code| code.split("error!(").skip(1));
+    let written = calls.filter_map(|arguments| literals(arguments).pop());
+    let fixed = |message: String| {
+        let parts = message.split('{').map(|part| part.split_once('}').map_or(part, |(_, behind)| behind));
+        parts.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    written.map(fixed).filter(|message| !BARE.contains(&message.as_str())).collect()
+}
+
+/// What stands between backticks in the first column of the page's table.
+fn told() -> Vec<String> {
+    let page = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let (_, section) = page.split_once("## What an ERROR means").unwrap();
+    let (table, _) = section.split_once("\n## ").unwrap();
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_for_operators_tells_of_every_error() {
+    let (messages, told) = (messages(), told());
+    assert!(messages.len() > 20 && told.len() > 20, "{messages:?} {told:?}");
+    let is_told = |message: &&String| told.iter().any(|phrase| phrase.len() > 8 && message.contains(phrase));
+    let untold: Vec<_> = messages.iter().filter(|message| !is_told(message)).collect();
+    assert!(untold.is_empty(), "docs/operating.md does not tell of {untold:#?}");
+}
+
+/// The part of docs/contract.md from one heading to the next that is not below it.
+fn contract(heading: &str) -> String {
+    let page = fs::read_to_string(root().join("docs/contract.md")).unwrap();
+    let (_, behind) = page.split_once(&format!("\n{heading}\n")).unwrap();
+    let part = behind.split("\n## ").next().unwrap();
+    let is_below = heading.starts_with("### ");
+    if is_below { part.split("\n### ").next().unwrap().to_owned() } else { part.to_owned() }
+}
+
+/// What stands between backticks.
+fn ticked(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn is_name(word: &str) -> bool {
+    !word.is_empty()
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// Fails with what only one of the two has.
+#[track_caller]
+fn assert_same(what: &str, page: &BTreeSet<String>, code: &BTreeSet<String>) {
+    assert!(!code.is_empty(), "nothing was found in the code: {what}");
+    let (page_only, code_only) = (page.difference(code), code.difference(page));
+    let differ = [page_only.collect::<Vec<_>>(), code_only.collect()];
+    assert!(
+        differ.iter().all(Vec::is_empty),
+        "{what}; only docs/contract.md has {:?}, only the code {:?}: write the page anew",
+        differ[0],
+        differ[1]
+    );
+}
+
+/// The sources of a part, without their tests.
+fn part(paths: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in paths.iter().map(|path| root().join("src").join(path)) {
+        if path.is_dir() {
+            sources(&path, &mut found);
+        } else {
+            let text = fs::read_to_string(path).unwrap();
+            found.push(text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned());
+        }
+    }
+    found
+}
+
+/// What a function of a type gives, as in `Type::Case => "label"`.
+fn labels(of: &str, function: &str) -> BTreeSet<String> {
+    let (all, head, path) = (part(&["", "../crates"]), format!("\nimpl {of} {{\n"), format!("{of}::"));
+    let body = all.iter().find_map(|code| code.split_once(&*head)).unwrap().1;
+    let (_, body) = body.split_once(&format!("fn {function}(self)")).unwrap();
+    let cases = body.split("\n    }\n").next().unwrap().split(&*path).skip(1);
+    let labels = cases.filter_map(|case| case.split_once(" => \"")?.1.split_once('"'));
+    labels.map(|(label, _)| label.to_owned()).collect()
+}
+
+/// The names in the first column of the tables of a section.
+fn first_column(section: &str) -> BTreeSet<String> {
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(ticked).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_contract_has_every_metric_and_every_reason_and_no_other() {
+    let code = part(&["admin"]);
+    let calls = code.iter().flat_map(|code| code.split("page.").skip(1));
+    let arguments = calls.filter_map(|call| {
+        let (method, arguments) = call.split_once('(')?;
+        is_name(method).then_some(arguments)
+    });
+    let metrics =
+        arguments.filter_map(|arguments| literals(arguments).into_iter().find(|name| is_name(name)));
+    // In a list of several, a counter is known by its end.
+    let listed = code
+        .iter()
+        .flat_map(|code| code.match_indices("_total\"").map(|(at, end)| &code[..at + end.len() - 1]));
+    let listed = listed.filter_map(|before| before.rsplit('"').next()).filter(|name| is_name(name));
+    let metrics =
+        metrics.chain(listed.map(str::to_owned)).map(|name| format!("braze_datadog_{name}")).collect();
+    let page = contract("## Metrics");
+    let (table, _) = page.split_once("\n### ").unwrap();
+    assert_same("metrics", &first_column(table), &metrics);
+    assert_same(
+        "reasons of drops",
+        &first_column(&contract("### Why sends are dropped")),
+        &labels("DropReason", "label"),
+    );
+    assert_same(
+        "reasons of malformed events",
+        &first_column(&contract("### Why events are malformed")),
+        &labels("Malformed", "reason"),
+    );
+}
+
+/// The help of a command; of all of them without one.
+fn help(command: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_braze-datadog")).args(command).arg("--help").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_contract_has_every_command_and_flag_and_no_other() {
+    let all = help(&[]);
+    let (_, listed) = all.split_once("Commands:\n").unwrap();
+    let listed = listed.lines().take_while(|line| !line.is_empty());
+    let commands: BTreeSet<_> = listed
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect();
+    let page = contract("## Commands");
+    let told = ticked(&page).filter_map(|text| text.strip_prefix("braze-datadog ")).map(str::to_owned);
+    assert_same("commands", &told.collect(), &commands);
+
+    let helps = commands.iter().filter(|command| *command != "help").map(|command| help(&[command]));
+    let texts: Vec<String> = helps.chain([all]).collect();
+    let flags = |text: &str| -> BTreeSet<String> {
+        let is_part = |letter: char| letter.is_ascii_lowercase() || letter == '-';
+        let words = text.split(|letter: char| !is_part(letter)).filter(|word| word.len() > 3);
+        words.filter(|word| word.starts_with("--")).map(str::to_owned).collect()
+    };
+    // An example of a help may be of another program.
+    let options =
+        texts.iter().flat_map(|text| text.lines()).filter(|line| line.trim_start().starts_with('-'));
+    let options = options.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
+    assert_same("flags", &flags(&page), &options.map(str::to_owned).collect());
+}
+
+#[test]
+fn the_contract_has_every_path_and_every_key_of_the_status_and_no_other() {
+    let code = part(&["admin.rs", "admin", "push.rs", "push"]);
+    let paths =
+        code.iter().flat_map(|code| code.split("\"/").skip(1)).filter_map(|rest| rest.split_once('"'));
+    let is_path =
+        |path: &str| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._".contains(&byte));
+    let paths = paths.filter(|(path, _)| is_path(path)).map(|(path, _)| format!("/{path}")).collect();
+    let page = [contract("## HTTP: the push port"), contract("## HTTP: the admin port")].concat();
+    let told = ticked(&page).flat_map(str::split_whitespace).filter(|word| word.starts_with('/'));
+    let told = told.filter_map(|word| word.split('?').next()).map(str::to_owned).collect();
+    assert_same("paths", &told, &paths);
+
+    let code = part(&["app/views.rs", "admin"]);
+    let before = code.iter().flat_map(|code| {
+        let ends = code.match_indices("\":").map(|(at, _)| &code[..at]);
+        ends.filter_map(|before| before.rsplit_once('"')).map(|(_, key)| key)
+    });
+    let keys = before.filter(|key| is_name(key)).map(str::to_owned).collect();
+    let page = contract("### Keys of the JSON");
+    let told = ticked(&page).filter(|word| is_name(word)).map(str::to_owned).collect();
+    assert_same("keys of /status and /search", &told, &keys);
+}
+
+/// Every key with its section; a name that the user chooses is `NAME` in a section, and `*` as a key.
+fn keys(listing: &serde_json::Value, section: &str, found: &mut BTreeSet<String>) {
+    for (name, value) in listing.as_object().unwrap() {
+        if value.is_object() {
+            let name = if name == "*" { "NAME" } else { name };
+            let inner = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+            keys(value, &inner, found);
+        } else {
+            found.insert(format!("[{section}] {name}"));
+        }
+    }
+}
+
+#[test]
+fn the_contract_has_every_key_of_the_configuration_and_no_other() {
+    let mut code = BTreeSet::new();
+    keys(&Config::default_listing().unwrap(), "", &mut code);
+    let page = contract("## Configuration");
+    let mut told = BTreeSet::new();
+    for line in page.lines() {
+        let Some((section, keys)) = line.strip_prefix("- ").and_then(|line| line.split_once(": `")) else {
+            continue;
+        };
+        let section = section.trim_matches('`');
+        let section = if section == "at the top" { "[]" } else { section };
+        if section.starts_with('[') {
+            let keys = format!("`{keys}");
+            let names = ticked(&keys).filter(|word| is_name(word) || *word == "*");
+            told.extend(names.map(|name| format!("{section} {name}")));
+        }
+    }
+    assert_same("configuration", &told, &code);
+}

@@ -1,0 +1,112 @@
+//! `kill -9`, again and again under load: every event that was answered with 200 is counted; counted again is
+//! at most what the flush held that was under way at a kill.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support;
+use crate::support::braze::{BATCH, Load, by_mark};
+use crate::support::forwarder::Configuration;
+use crate::support::intake::{Behaviour, Intake, Request};
+
+const ROUNDS: u64 = 6;
+const CLIENTS: usize = 4;
+
+/// Flushes are a second apart, and all requests of one come within much less.
+const FLUSH: Duration = Duration::from_millis(700);
+
+/// The requests of one run, from its start to its end.
+struct Round {
+    accepted: Vec<Request>,
+}
+
+impl Round {
+    fn of(requests: &[Request], from: Instant, to: Instant) -> Self {
+        let of_round = requests.iter().filter(|request| (from..to).contains(&request.at));
+        Self { accepted: of_round.filter(|request| request.answered == Some(202)).cloned().collect() }
+    }
+
+    /// The marks that were counted, each once and whole.
+    fn marks(&self) -> BTreeSet<u64> {
+        let sums = by_mark(self.accepted.iter().flat_map(|request| &request.points));
+        for (mark, sends) in &sums {
+            assert_eq!(*sends, BATCH, "batch {mark} was counted in part, or twice in one run");
+        }
+        sums.into_keys().collect()
+    }
+
+    /// The marks of the last flush: the only one that can have been under way when the run was killed.
+    fn last_flush(&self) -> BTreeSet<u64> {
+        let Some(last) = self.accepted.iter().map(|request| request.at).max() else {
+            return BTreeSet::new();
+        };
+        let under_way = self.accepted.iter().filter(|request| request.at + FLUSH > last);
+        by_mark(under_way.flat_map(|request| &request.points)).into_keys().collect()
+    }
+}
+
+fn kill(process: u32) {
+    // The second request of a flush finds the process gone.
+    Command::new("/bin/kill").arg("-KILL").arg(process.to_string()).output().unwrap();
+}
+
+#[tokio::test]
+async fn kill_9_under_load_loses_nothing_and_repeats_at_most_the_flush_under_way() {
+    let intake = Intake::start();
+    let configuration = Configuration::new()
+        .connection("acme", &intake.url(), "acme-key", &["group-a"])
+        .connection("rest", &intake.url(), "rest-key", &[]);
+    let mut forwarder = configuration.start().await;
+    let load = Load::start(&forwarder.push_url("/v1/events"), CLIENTS, &["group-a", "group-b"]);
+
+    let mut starts = vec![Instant::now()];
+    for round in 0..ROUNDS {
+        load.more(40).await;
+        if round % 2 == 0 {
+            // Datadog has the points, and the process is gone before it could hear of it.
+            let process = forwarder.id();
+            intake.decide(move |_| {
+                kill(process);
+                Behaviour::Accept
+            });
+        } else {
+            tokio::time::sleep(Duration::from_millis(500 + 170 * round)).await;
+            forwarder.signal("KILL");
+        }
+        assert!(!forwarder.wait().await.success());
+        // What was still on its way to the intake has arrived.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        intake.always(Behaviour::Accept);
+        starts.push(Instant::now());
+        forwarder = configuration.start().await;
+    }
+    let batches = load.finish().await;
+    let all = async || (by_mark(&intake.accepted()).len() as u64 >= batches).then_some(());
+    support::eventually("every batch is counted", all).await;
+    assert!(forwarder.stop().await.success());
+
+    assert_eq!(intake.violations(), Vec::<String>::new());
+    starts.push(Instant::now());
+    assert_rounds(&intake, &starts, batches);
+}
+
+/// Holds what the intake has got, run by run, against the promise.
+fn assert_rounds(intake: &Intake, starts: &[Instant], batches: u64) {
+    let requests = intake.requests();
+    let rounds: Vec<Round> =
+        starts.windows(2).map(|window| Round::of(&requests, window[0], window[1])).collect();
+    let (mut counted, mut repeated, mut may_repeat) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for round in &rounds {
+        let marks = round.marks();
+        let again: BTreeSet<u64> = &marks & &counted;
+        let wrong = &again - &may_repeat;
+        assert!(wrong.is_empty(), "counted again, though no flush with them was under way: {wrong:?}");
+        // A run that was killed before it had counted them leaves them to the next one.
+        may_repeat = &(&may_repeat - &marks) | &round.last_flush();
+        repeated.extend(again);
+        counted.extend(marks);
+    }
+    assert_eq!(counted, (0..batches).collect(), "of {batches} batches");
+    assert!(!repeated.is_empty(), "no kill has hit a flush: this test has shown nothing");
+}

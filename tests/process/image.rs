@@ -1,0 +1,201 @@
+//! The Dockerfile's steps, carried out without an engine: what is copied is all that cargo needs, and the image as a
+//! directory that holds nothing but what the image would hold, with the process confined to it and without privileges.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The user of the image.
+const USER: u32 = 65_532;
+
+/// What `gcr.io/distroless/cc-debian12` has that a binary could be linked with.
+const LIBRARIES: [&str; 5] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libdl.so.2", "libpthread.so.0"];
+
+const BINARY: &str = "/usr/local/bin/braze-datadog";
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// What the Dockerfile copies from here before it builds.
+fn copied() -> Vec<String> {
+    let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let (before, _) = dockerfile.split_once("\nRUN ").unwrap();
+    let copies = before.lines().filter_map(|line| line.strip_prefix("COPY "));
+    copies
+        .flat_map(|copy| {
+            let mut names: Vec<String> = copy.split_whitespace().map(ToOwned::to_owned).collect();
+            names.pop();
+            names
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_copied_is_a_workspace_that_cargo_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    let has_the_binary = || {
+        let mut metadata = Command::new(env!("CARGO"));
+        metadata.args(["metadata", "--locked", "--offline", "--format-version", "1"]);
+        let output = metadata.current_dir(directory.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        output.status.success()
+            && text.contains(r#""kind":["bin"],"crate_types":["bin"],"name":"braze-datadog""#)
+    };
+    for name in copied() {
+        assert!(!has_the_binary(), "cargo builds it without {name}");
+        run(Command::new("cp").arg("-r").arg(root().join(name)).arg(directory.path()));
+    }
+    assert!(has_the_binary());
+}
+
+/// The libraries that a binary is linked with, and where they are.
+fn libraries(binary: &Path) -> Vec<(String, PathBuf)> {
+    let output = run(Command::new("ldd").arg(binary));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    words
+        .filter_map(|words| match words[..] {
+            [name, "=>", path, _] => Some((name.to_owned(), PathBuf::from(path))),
+            // The loader.
+            [path, _] if path.starts_with('/') => Some((path.to_owned(), PathBuf::from(path))),
+            _ => None,
+        })
+        .collect()
+}
+
+fn put(image: &Path, from: &Path, to: &str) {
+    let to = image.join(to.trim_start_matches('/'));
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(from, to).unwrap();
+}
+
+/// The last stage of the Dockerfile as a directory; `configuration` is mounted, in effect.
+fn image(configuration: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let image = directory.path();
+    let built = Path::new(env!("CARGO_BIN_EXE_braze-datadog"));
+    for (name, path) in libraries(built) {
+        assert!(
+            path.to_str().unwrap().contains("/ld-linux") || LIBRARIES.contains(&name.as_str()),
+            "the image has no {name}"
+        );
+        put(image, &path, path.to_str().unwrap());
+    }
+    put(image, built, BINARY);
+    put(image, Path::new("/etc/ssl/certs/ca-certificates.crt"), "/etc/ssl/certs/ca-certificates.crt");
+    let etc = image.join("etc/braze-datadog");
+    fs::create_dir_all(&etc).unwrap();
+    fs::write(etc.join("braze-datadog.toml"), configuration).unwrap();
+    let state = image.join("var/lib/braze-datadog");
+    fs::create_dir_all(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    if is_root() {
+        chown(&state, Some(USER), Some(USER)).unwrap();
+    }
+    directory
+}
+
+fn is_root() -> bool {
+    run(Command::new("id").arg("-u")).stdout == b"0\n"
+}
+
+/// A command inside the image, as its user; whoever is not root is a user of a namespace of his own.
+fn inside(image: &Path, arguments: &[&str], admin: &str) -> Command {
+    let mut command = if is_root() {
+        let mut command = Command::new("chroot");
+        command.arg(format!("--userspec={USER}:{USER}"));
+        command
+    } else {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "chroot"]);
+        command
+    };
+    command.arg(image).arg(BINARY).args(arguments);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // The image says 0.0.0.0:8081.
+    command.env("BRAZE_DATADOG__ADMIN__LISTEN", admin).stdin(Stdio::null());
+    command
+}
+
+/// A process that is killed when the test ends before it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "{what} took too long");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn the_image_holds_all_that_the_process_needs_and_it_runs_there_without_privileges() {
+    let admin = free_address();
+    let image = image(
+        "[connections.acme]\nsite = \"EU1\"\napi_key = \"0123456789abcdef0123456789abcdef\"\ndry_run = true\n",
+    );
+    let healthy = || inside(image.path(), &["health"], &admin).output().unwrap();
+    assert!(!healthy().status.success(), "healthy before it runs");
+
+    let mut running = Running(inside(image.path(), &["run"], &admin).stderr(Stdio::null()).spawn().unwrap());
+    let id = until("the start", || {
+        assert_eq!(running.0.try_wait().unwrap(), None, "the process ended at its start");
+        healthy().status.success().then(|| running.0.id())
+    });
+    let owner = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let user = owner.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    if is_root() {
+        assert!(user.split_whitespace().all(|id| id == USER.to_string()), "{user}");
+    }
+    let queue = image.path().join("var/lib/braze-datadog/queue");
+    assert!(queue.read_dir().unwrap().next().is_some(), "the queue is not on the volume");
+
+    run(Command::new("/bin/kill").args(["-TERM", &id.to_string()]));
+    let status = until("the stop", || running.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert!(!healthy().status.success(), "healthy after its end");
+}
+
+#[test]
+fn a_volume_that_it_may_not_write_to_is_named() {
+    let image = image("[connections.acme]\nsite = \"EU1\"\napi_key = \"k\"\ndry_run = true\n");
+    let state = image.path().join("var/lib/braze-datadog");
+    // Root of a namespace writes wherever its user does, so that the directory is made a file instead.
+    fs::remove_dir(&state).unwrap();
+    fs::write(&state, "").unwrap();
+    let output = inside(image.path(), &["run"], &free_address()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("/var/lib/braze-datadog"), "{said}");
+}

@@ -1,0 +1,240 @@
+//! An import under `kill -9`: each flush carries exactly the next events of the file, a run goes on where the
+//! settled flushes of the one before it ended, and what is counted twice is the one flush that was under way.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::ops::Range;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support;
+use crate::support::forwarder::{Configuration, Forwarder};
+use crate::support::intake::{Behaviour, Intake, Request};
+
+const EVENTS: usize = 1_000_000;
+
+/// So many events in a row have one campaign, so that its tag says where in the file a send was.
+const IN_A_ROW: usize = 1_000;
+
+/// When a run is killed.
+#[derive(Debug, Clone, Copy)]
+enum Kill {
+    /// Before its first request.
+    BeforeAnyRequest,
+    /// While this request is being received, which is then accepted: nobody hears the answer.
+    WithinRequest(usize),
+    /// When this request has gone out, which is never answered.
+    BeforeTheAnswer(usize),
+    /// So long after this request was accepted.
+    After(usize, Duration),
+}
+
+const KILLS: [Kill; 7] = [
+    Kill::BeforeAnyRequest,
+    Kill::WithinRequest(1),
+    Kill::After(1, Duration::ZERO),
+    Kill::BeforeTheAnswer(2),
+    Kill::WithinRequest(2),
+    Kill::After(1, Duration::from_millis(3)),
+    Kill::After(1, Duration::from_millis(100)),
+];
+
+/// The file that is imported.
+struct File {
+    text: String,
+    /// Where each event begins, and where the last one ends.
+    starts: Vec<u64>,
+}
+
+impl File {
+    /// Sends of this moment, in lines of different lengths.
+    fn generate() -> Self {
+        let (mut text, mut starts, now) = (String::new(), Vec::new(), support::unix_now());
+        for number in 0..EVENTS {
+            starts.push(text.len() as u64);
+            let (campaign, padding) = (number / IN_A_ROW, "x".repeat(number * 7 % 150));
+            writeln!(
+                text,
+                r#"{{"event_type":"users.messages.email.Send","id":"{number:032x}","time":{now},"user":{{"user_id":"{padding}"}},"properties":{{"app_group_id":"a","campaign_id":"{campaign}"}}}}"#
+            )
+            .unwrap();
+        }
+        starts.push(text.len() as u64);
+        Self { text, starts }
+    }
+
+    /// How many events lie before a position, which is between two of them.
+    fn events_before(&self, position: u64) -> usize {
+        self.starts.binary_search(&position).unwrap()
+    }
+}
+
+/// The sends by campaign of some events of the file.
+fn sends_of(events: Range<usize>) -> BTreeMap<usize, usize> {
+    let mut sends = BTreeMap::new();
+    for number in events {
+        *sends.entry(number / IN_A_ROW).or_default() += 1;
+    }
+    sends
+}
+
+/// The sends by campaign of a request.
+fn sends_in(request: &Request) -> BTreeMap<usize, usize> {
+    let campaign =
+        |tags: &[String]| tags.iter().find_map(|tag| tag.strip_prefix("campaign_id:")?.parse().ok());
+    let points = request.points.iter();
+    points.map(|point| (campaign(&point.tags).unwrap(), usize::try_from(point.value).unwrap())).collect()
+}
+
+/// How many bytes of the only file are settled, as the next run will read it.
+fn settled(configuration: &Configuration) -> u64 {
+    let memory = fs::read(configuration.home().join("queue/imports.json")).unwrap();
+    let memory: Value = serde_json::from_slice(&memory).unwrap();
+    memory["files"].as_array().unwrap().first().map_or(0, |file| file["position"].as_u64().unwrap())
+}
+
+/// Holds a run back until it has made so many requests: between two flushes it stands still for as long as
+/// their interval, or it would be at the end of the file with the first one. It never stands still within a
+/// flush, so that there is only one under way at a time.
+async fn hold_back(run: &Run<'_>, forwarder: &Forwarder, requests: usize) {
+    for number in 1..=requests {
+        forwarder.signal("STOP");
+        tokio::time::sleep(Duration::from_millis(1_020)).await;
+        let before = settled(run.configuration);
+        forwarder.signal("CONT");
+        let give_up = Instant::now() + support::PATIENCE;
+        let is_last = number == requests;
+        while if is_last { run.requests().len() < number } else { settled(run.configuration) == before } {
+            assert!(Instant::now() < give_up, "no flush {number}: {:?}", run.kill);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// One run that is killed.
+struct Run<'r> {
+    configuration: &'r Configuration,
+    arguments: &'r [&'r str],
+    intake: &'r Intake,
+    key: &'r str,
+    kill: Kill,
+}
+
+impl Run<'_> {
+    fn requests(&self) -> Vec<Request> {
+        self.intake.requests().into_iter().filter(|request| request.key() == self.key).collect()
+    }
+
+    /// Starts the import and kills it.
+    async fn run_and_kill(&self) {
+        let forwarder = self.configuration.spawn(self.arguments);
+        self.lay_trap(forwarder.id());
+        support::eventually("the import has begun", async || {
+            forwarder.stderr().contains("\"started\"").then_some(())
+        })
+        .await;
+        match self.kill {
+            Kill::BeforeAnyRequest => tokio::time::sleep(Duration::from_millis(20)).await,
+            Kill::WithinRequest(last) | Kill::BeforeTheAnswer(last) => {
+                hold_back(self, &forwarder, last).await;
+            }
+            Kill::After(last, delay) => {
+                hold_back(self, &forwarder, last).await;
+                tokio::time::sleep(delay).await;
+            }
+        }
+        forwarder.crash().await;
+    }
+
+    /// Lets the intake do its part of the kill.
+    fn lay_trap(&self, process: u32) {
+        let (requests, kill) = (AtomicUsize::new(0), self.kill);
+        self.intake.decide(move |_| {
+            let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
+            match kill {
+                Kill::WithinRequest(last) if number == last => {
+                    let killed = Command::new("/bin/kill").arg("-KILL").arg(process.to_string()).status();
+                    assert!(killed.unwrap().success());
+                }
+                Kill::BeforeTheAnswer(last) if number == last => return Behaviour::Hang,
+                _ => {}
+            }
+            Behaviour::Accept
+        });
+    }
+}
+
+/// The requests of one run carry the events from `start` on, each the next ones. Says where each request
+/// ended, `start` first, and which of them were accepted.
+fn follow(requests: &[Request], start: usize) -> (Vec<usize>, Vec<bool>) {
+    let (mut ends, mut accepted) = (vec![start], Vec::new());
+    for request in requests {
+        let start = ends[ends.len() - 1];
+        let end = start + usize::try_from(request.sends()).unwrap();
+        assert_eq!(sends_in(request), sends_of(start..end), "a request holds other events than the next");
+        ends.push(end);
+        accepted.push(request.answered == Some(202));
+    }
+    (ends, accepted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_is_killed_goes_on_where_its_settled_flushes_ended() {
+    let (file, intake) = (File::generate(), Intake::start());
+    let configuration = Configuration::new().text("flush.timeout", "20s").set("lanes", "2");
+    let path = configuration.file("events.ndjson", &file.text);
+    let arguments = ["run", "--once", "--import", path.to_str().unwrap()];
+    // A key for each run, so that a request says whose it is.
+    let key = |run: usize| format!("{run:032x}");
+    let mut positions = vec![0];
+    for (run, kill) in KILLS.into_iter().enumerate() {
+        let configuration = configuration.clone().connection("acme", &intake.url(), &key(run), &[]);
+        let (arguments, key) = (&arguments, &*key(run));
+        let run = Run { configuration: &configuration, arguments, intake: &intake, key, kill };
+        run.run_and_kill().await;
+        positions.push(file.events_before(settled(&configuration)));
+    }
+    assert!((1..EVENTS).contains(&positions[KILLS.len()]), "there was nothing left to kill: {positions:?}");
+    intake.always(Behaviour::Accept);
+    let last = configuration.clone().connection("acme", &intake.url(), &key(KILLS.len()), &[]);
+    let finished = last.run(&arguments).await;
+    assert!(finished.status.success(), "{finished:?}");
+    positions.push(file.events_before(settled(&configuration)));
+    assert_eq!(positions[KILLS.len() + 1], EVENTS);
+
+    let mut twice = 0;
+    for (run, position) in positions.windows(2).enumerate() {
+        let (start, settled) = (position[0], position[1]);
+        let requests: Vec<_> =
+            intake.requests().into_iter().filter(|request| request.key() == key(run)).collect();
+        let (ends, accepted) = follow(&requests, start);
+        let kill = KILLS.get(run);
+        let told = format!("run {run}, {kill:?}: from {start}, requests to {ends:?}, settled {settled}");
+        // What is settled are whole flushes, and all of them but the one that was under way.
+        let flushes = ends.iter().position(|end| *end == settled).unwrap_or_else(|| unreachable!("{told}"));
+        assert!(accepted[..flushes].iter().all(|accepted| *accepted), "{told}");
+        assert!(requests.len() - flushes <= 1, "{told}");
+        match kill {
+            Some(Kill::BeforeAnyRequest) => assert_eq!(requests.len(), 0, "{told}"),
+            Some(Kill::WithinRequest(_) | Kill::BeforeTheAnswer(_)) => {
+                assert_eq!(requests.len() - flushes, 1, "{told}");
+            }
+            Some(Kill::After(..)) => {}
+            None => assert_eq!(flushes, requests.len(), "{told}"),
+        }
+        twice += ends
+            .windows(2)
+            .zip(&accepted)
+            .skip(flushes)
+            .filter(|(_, accepted)| **accepted)
+            .map(|(request, _)| request[1] - request[0])
+            .sum::<usize>();
+    }
+    assert_eq!(intake.sends(), (EVENTS + twice) as u64);
+    assert!(twice > 0, "no kill met a request that was accepted and not settled");
+    assert_eq!(intake.violations(), Vec::<String>::new());
+}

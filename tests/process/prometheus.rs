@@ -1,0 +1,97 @@
+//! `/metrics` and the example alerts, held against Prometheus' own tool.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support;
+use crate::support::forwarder::Configuration;
+use crate::support::intake::{Behaviour, Intake};
+
+const ALERTS: &str = "config/prometheus/alerts.yaml";
+const ALERTS_TEST: &str = "config/prometheus/alerts.test.yaml";
+
+/// How our metrics begin; the alerts use others of Prometheus' own, too.
+const OURS: &str = "braze_datadog_";
+
+/// Runs promtool with arguments and a standard input; whether all is well, and what it says.
+fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
+    let mut child = Command::new("promtool")
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("promtool can't be run ({error}): make tools"));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.success(), said)
+}
+
+/// What `/metrics` says once there is something of everything: accepted, dropped, duplicate, ignored, malformed.
+async fn page() -> String {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), "key", &["g"]);
+    let forwarder = configuration.start().await;
+    let event = |kind: &str, id: &str, group: &str| {
+        let now = support::unix_now();
+        format!(
+            r#"{{"event_type":"users.messages.{kind}","id":"{id}","time":{now},"properties":{{"app_group_id":"{group}"}}}}"#
+        )
+    };
+    let batch = |events: &[String]| format!(r#"{{"events":[{}]}}"#, events.join(","));
+    let first = [
+        event("email.Send", "1", "g"),
+        event("email.Send", "1", "g"),
+        event("email.Open", "2", "g"),
+        event("sms.Send", "3", "nobody"),
+        "{}".to_owned(),
+    ];
+    forwarder.push_accepted(batch(&first)).await;
+    intake.wait_for_sends(1).await;
+    intake.always(Behaviour::Status(403, "Forbidden"));
+    forwarder.push_accepted(batch(&[event("email.Send", "4", "g")])).await;
+    forwarder.settled(6).await;
+    assert_eq!(forwarder.push("no JSON").await.status(), 400);
+    let books = forwarder.books_balance().await;
+    assert_eq!((books.accepted, books.dropped, books.duplicate), (1, 2, 1));
+    let (status, page) = forwarder.admin("/metrics").await;
+    assert_eq!(status, 200);
+    page
+}
+
+/// The words of a text that are names.
+fn names(text: &str, is_name: impl Fn(&str) -> bool) -> BTreeSet<&str> {
+    let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    words.filter(|word| is_name(word)).collect()
+}
+
+#[tokio::test]
+async fn prometheus_has_nothing_to_say_about_the_metrics_and_the_alerts_use_what_there_is() {
+    let page = page().await;
+    assert_eq!(promtool(&["check", "metrics"], &page), (true, String::new()));
+    let (is_well, said) = promtool(&["check", "metrics"], "# TYPE sends_count counter\nsends_count 1\n");
+    assert!(!is_well && said.contains("_total"), "it says nothing of bad names: {said}");
+
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let told: BTreeSet<&str> = types.collect();
+    for histogram in ["braze_datadog_flush_seconds", "braze_datadog_payload_bytes"] {
+        assert!(page.contains(&format!("# TYPE {histogram} histogram")), "{histogram}");
+    }
+    let alerts = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(ALERTS)).unwrap();
+    let used = names(&alerts, |word| word.starts_with(OURS));
+    assert!(used.len() > 5, "{used:?}");
+    let unknown: Vec<_> = used.difference(&told).collect();
+    assert!(unknown.is_empty(), "the alerts use {unknown:?}, which /metrics does not have");
+}
+
+#[test]
+fn the_example_alerts_are_rules_that_go_off_when_they_should() {
+    let (is_well, said) = promtool(&["check", "rules", ALERTS], "");
+    assert!(is_well, "{said}");
+    let (is_well, said) = promtool(&["test", "rules", ALERTS_TEST], "");
+    assert!(is_well, "{said}");
+}

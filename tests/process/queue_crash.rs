@@ -1,0 +1,153 @@
+//! The embedded queue under `kill -9`: every append that was answered is there, in order, and nothing that
+//! was acknowledged comes back.
+
+use std::collections::{HashMap, HashSet};
+use std::env;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use braze_datadog::queue::Queue;
+use braze_datadog::queue::embedded::{self, Appender, EmbeddedQueue, Pushed, Settings};
+
+const DIRECTORY: &str = "QUEUE_CRASH_DIRECTORY";
+const ROUND: &str = "QUEUE_CRASH_ROUND";
+const ROUNDS: u64 = 10;
+const TASKS: usize = 4;
+
+fn open(directory: &Path) -> (EmbeddedQueue, Appender, embedded::Opened) {
+    embedded::open(&Settings { directory: directory.to_owned(), size_max: 8 << 20 }).unwrap()
+}
+
+/// One line in one write, so that a kill leaves no half of it that could be taken for a whole one.
+fn say(line: &str) {
+    io::stdout().write_all(format!("\n@{line}\n").as_bytes()).unwrap();
+}
+
+/// Not a test by itself: the process that is killed. It appends, receives and acknowledges until then.
+#[test]
+fn the_process_that_is_killed() {
+    let (Ok(directory), Ok(round)) = (env::var(DIRECTORY), env::var(ROUND)) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let (mut queue, appender, _) = open(Path::new(&directory));
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..TASKS {
+            let (appender, round) = (appender.clone(), round.clone());
+            tasks.spawn(async move {
+                for n in 0.. {
+                    let body = format!("{round}.{task} {n} {}", "x".repeat(n % 5000));
+                    let frame =
+                        Pushed { events: 100, origin: Arc::default(), body: body.into(), is_extract: false };
+                    if appender.append(frame.into()).await.is_ok() {
+                        say(&format!("answered {round}.{task} {n}"));
+                    }
+                }
+            });
+        }
+        loop {
+            let mut last = None;
+            for _ in 0..50 {
+                let delivery = queue.receive().await.unwrap().unwrap();
+                say(&format!("acknowledging {}", name(&delivery.body)));
+                last = Some(delivery.receipt);
+            }
+            queue.acknowledge(last.unwrap()).await.unwrap();
+            say("acknowledged");
+        }
+    });
+}
+
+/// `round.task number`, which begins every body.
+fn name(body: &[u8]) -> String {
+    let text = str::from_utf8(body).unwrap();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// Lets the process work for a while, kills it, and returns what it said.
+fn run_and_kill(directory: &Path, round: u64, life: Duration) -> Vec<String> {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "queue_crash::the_process_that_is_killed", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let listening = thread::spawn(move || {
+        let lines = output.lines().map_while(Result::ok);
+        lines.filter_map(|line| line.strip_prefix('@').map(str::to_owned)).collect::<Vec<_>>()
+    });
+    thread::sleep(life);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The last one is whole as well: see [`say`].
+    listening.join().unwrap()
+}
+
+/// What the processes said, all rounds together.
+#[derive(Default)]
+struct Said {
+    answered: HashSet<String>,
+    /// Certainly acknowledged.
+    acknowledged: HashSet<String>,
+    /// Perhaps acknowledged: the kill came before the answer.
+    perhaps: HashSet<String>,
+}
+
+impl Said {
+    fn hear(&mut self, lines: Vec<String>) {
+        let mut in_hand = Vec::new();
+        for line in lines {
+            match line.split_once(' ') {
+                Some(("answered", name)) => {
+                    self.answered.insert(name.to_owned());
+                }
+                Some(("acknowledging", name)) => in_hand.push(name.to_owned()),
+                _ => {
+                    assert_eq!(line, "acknowledged");
+                    self.acknowledged.extend(in_hand.drain(..));
+                }
+            }
+        }
+        self.perhaps.extend(in_hand);
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_was_answered_is_lost_by_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut said = Said::default();
+    for round in 0..ROUNDS {
+        let life = Duration::from_millis(150 + (round * 7919 + u64::from(std::process::id()) * 31) % 250);
+        said.hear(run_and_kill(directory.path(), round, life));
+        let (mut queue, appender, opened) = open(directory.path());
+        assert!(opened.damaged.is_empty(), "{opened:?}");
+        assert!(!opened.is_acknowledgement_lost);
+        queue.until_empty(true);
+        let mut received = HashSet::new();
+        let mut last: HashMap<String, u64> = HashMap::new();
+        while let Some(delivery) = queue.receive().await.unwrap() {
+            let name = name(&delivery.body);
+            let (task, number) = name.split_once(' ').unwrap();
+            let number: u64 = number.parse().unwrap();
+            let before = last.insert(task.to_owned(), number);
+            assert!(before.is_none_or(|before| number == before + 1), "{name} after {before:?}");
+            assert!(!said.acknowledged.contains(&name), "{name} came back");
+            assert!(received.insert(name));
+        }
+        let gone = said.answered.iter().filter(|name| {
+            !received.contains(*name) && !said.acknowledged.contains(*name) && !said.perhaps.contains(*name)
+        });
+        assert_eq!(gone.collect::<Vec<_>>(), Vec::<&String>::new());
+        assert_eq!(appender.lost(), 0);
+        assert_eq!(appender.depth(), received.len() as u64 * 100);
+        // What was perhaps acknowledged and did not come back is.
+        said.acknowledged.extend(said.perhaps.drain().filter(|name| !received.contains(name)));
+    }
+    assert!(said.answered.len() > 100, "{} appends prove little", said.answered.len());
+    assert!(said.acknowledged.len() > 100, "{} acknowledgements prove little", said.acknowledged.len());
+}
