@@ -67,7 +67,7 @@ bench: ## benchmarks
 samples: ## write the sample events anew
 	python3 samples/generate.py
 
-reference: ## write docs/configuration.md anew
+reference: ## write what is made of the settings anew: docs/configuration.md, config/braze-datadog.toml and its schema
 	WRITE_REFERENCE=1 $(CARGO) test --locked --test fast the_page_of_the_configuration
 
 upgrade-sample: ## keep what this version leaves behind when it is killed, for tests/process/upgrade.rs

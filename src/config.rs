@@ -1,9 +1,9 @@
 //! The configuration: what can be set, how it is read, and what is wrong with it.
 //!
-//! There are two forms of it: as `written` (every key optional, texts and numbers) and as used ([`Config`],
-//! made of the settings of the parts). Between them stand the `layers` (defaults, below the file, below the
-//! environment), the `shape` that each layer is held against, and the `check` of every value. All of them go
-//! on after a finding, so that one attempt shows everything that is wrong.
+//! There are two forms of it: as it is written (`settings`, where each key is said once) and as it is used ([`Config`],
+//! made of the settings of the parts). Between them stand the `sources` (the file, below the environment), the `schema`
+//! that each source is held against, and the `check` of what depends on more than one value. All of them go on after an
+//! error, so that one attempt shows everything that is wrong.
 //!
 //! Relative paths in a configuration are relative to the folder of the configuration file, wherever the
 //! program is started; connection files count from the folder of the main file too.
@@ -16,14 +16,13 @@ mod api_key;
 mod check;
 mod connections;
 mod describe;
+mod diagnostic;
 mod files;
-mod finding;
-mod layers;
 mod receiving;
-mod shape;
-mod shown;
-mod units;
-mod written;
+mod schema;
+mod settings;
+mod sources;
+mod values;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -32,14 +31,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::check::Check;
-use self::layers::Layer;
-use self::shape::Findings;
-use self::written::Written;
+use self::diagnostic::Diagnostics;
+use self::settings::Settings;
 use crate::{admin, aggregate, datadog, dedup, push, queue};
 
-pub use self::describe::{changes_needing_restart, describe};
-pub use self::finding::{ConfigError, Finding, Warning};
-pub use self::shown::shown;
+pub use self::describe::{changes_needing_restart, describe, redacted};
+pub use self::diagnostic::{ConfigError, Diagnostic, Warning};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/braze-datadog/braze-datadog.toml";
@@ -75,6 +72,8 @@ pub struct Config {
     pub validate_keys: bool,
     /// The folder that more connections were read from.
     pub connections_directory: Option<PathBuf>,
+    /// The same once more, key by key, as it is in force.
+    settings: Settings,
 }
 
 /// Where events wait.
@@ -121,10 +120,9 @@ impl Config {
     /// Reads the configuration at `path`, with this process's environment over it.
     ///
     /// # Errors
-    /// When there is none, or anything is wrong with it: every finding names the file or the variable, the
+    /// When there is none, or anything is wrong with it: every diagnostic names the file or the variable, the
     /// key, the reason and what to do.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let absolute = absolute(path);
         let text = files::read_config(path).map_err(|error| {
             let reason = match error {
                 files::FileError::Missing => {
@@ -134,13 +132,9 @@ impl Config {
                 }
                 error => format!("the configuration file {error}"),
             };
-            ConfigError {
-                findings: vec![Finding {
-                    origin: absolute.display().to_string(),
-                    key: String::new(),
-                    reason,
-                }],
-            }
+            let mut diagnostics = Diagnostics::new(&absolute(path).display().to_string());
+            diagnostics.error("", reason);
+            diagnostics.into_error()
         })?;
         Self::parse(&text, path, &environment()?)
     }
@@ -158,39 +152,30 @@ impl Config {
         let path = absolute(path);
         let origin = path.display().to_string();
         let base = path.parent().unwrap_or(Path::new("/"));
-        let mut findings = Findings::new(&origin);
-        let listing = match Written::listing() {
-            Ok(listing) => listing,
-            Err(error) => return Err(broken(findings, &error.to_string())),
-        };
+        let schema = schema::of_settings();
+        let mut diagnostics = Diagnostics::new(&origin);
 
-        // The environment is read twice: here only for where more files are, for their findings come first.
-        let variables = Layer::of_environment(&mut Findings::new(&origin), env, &listing);
-        let file = Layer::of_file(&mut findings, text, &origin, &listing);
-        let directory = variables.text("connections_directory").or(file.text("connections_directory"));
-        let directory =
-            directory.filter(|directory| !directory.is_empty()).map(|directory| base.join(directory));
-        let mut layers = vec![file];
+        // The environment is read twice: here only for where more files are, for their diagnostics come first.
+        let variables = sources::environment(&mut Diagnostics::new(&origin), env, &schema);
+        let mut merged = sources::file(&mut diagnostics, text, &origin, &schema);
+        let directory = connections::directory(&variables).or_else(|| connections::directory(&merged));
+        let directory = directory.map(|directory| base.join(directory));
         if let Some(directory) = &directory {
-            connections::read_directory(&mut findings, directory, &listing, &mut layers);
+            connections::read_directory(&mut diagnostics, directory, &schema, &mut merged);
         }
-        layers.push(Layer::of_environment(&mut findings, env, &listing));
+        sources::merge(&mut merged, sources::environment(&mut diagnostics, env, &schema));
 
-        let written = match layers::lay(layers) {
-            Ok(written) => written,
-            Err(error) => return Err(broken(findings, &error.to_string())),
+        let Some(settings) = schema::settings(&mut diagnostics, merged, &schema) else {
+            return Err(diagnostics.into_defect());
         };
-        let mut check = Check { findings, base, env, open: BTreeSet::new(), guessed: BTreeSet::new() };
-        let config = check.config(&written, directory);
-        check.findings.into_result(config)
+        let mut check = Check { diagnostics, base, env, open: BTreeSet::new(), guessed: BTreeSet::new() };
+        let config = check.config(settings, directory);
+        check.diagnostics.into_result(config)
     }
 
-    /// Every key with its default, in the shape of a configuration file; a name that the user chooses is `*`.
-    ///
-    /// # Errors
-    /// Never in practice: it turns plain structs into JSON.
-    pub fn default_listing() -> Result<serde_json::Value, serde_json::Error> {
-        Written::listing()
+    /// The JSON Schema of a configuration file: every key with its type, default, bounds and sentence.
+    pub fn schema() -> serde_json::Value {
+        schema::of_settings()
     }
 
     /// Where the configuration is: where `--config` says, else where `$BRAZE_DATADOG_CONFIG` says, else at
@@ -211,27 +196,17 @@ fn absolute(path: &Path) -> PathBuf {
 /// The variables of this process. Those that are not UTF-8 are nobody's business here, except our own.
 fn environment() -> Result<Vec<(String, String)>, ConfigError> {
     let mut env = Vec::new();
-    let mut findings = Vec::new();
+    let mut diagnostics = Diagnostics::new("");
     for (name, text) in std::env::vars_os() {
         match (name.into_string(), text.into_string()) {
             (Ok(name), Ok(text)) => env.push((name, text)),
-            (Ok(name), Err(_)) if name.starts_with(layers::PREFIX) => findings.push(Finding {
-                origin: format!("environment variable {name}"),
-                key: String::new(),
-                reason: "is not UTF-8 text".into(),
-            }),
+            (Ok(name), Err(_)) if name.starts_with(sources::PREFIX) => {
+                diagnostics.error_at(&format!("environment variable {name}"), "", "is not UTF-8 text");
+            }
             _ => {}
         }
     }
-    if findings.is_empty() { Ok(env) } else { Err(ConfigError { findings }) }
-}
-
-/// What was checked could still not be put together. What is known to be wrong explains it best.
-fn broken(mut findings: Findings, reason: &str) -> ConfigError {
-    if !findings.has_errors() {
-        findings.error("", format!("can't be used: {reason}"));
-    }
-    findings.into_error()
+    diagnostics.into_result(env).map(|(env, _)| env)
 }
 
 #[cfg(test)]
@@ -247,10 +222,10 @@ pub(super) mod tests {
 
     pub(super) fn parse_with(text: &str, env: &[(&str, &str)]) -> Result<(Config, Vec<String>), Vec<String>> {
         let env: Vec<_> = env.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        let lines = |findings: &[Finding]| findings.iter().map(ToString::to_string).collect();
+        let lines = |diagnostics: &[Diagnostic]| diagnostics.iter().map(ToString::to_string).collect();
         Config::parse(text, Path::new("/nowhere/a.toml"), &env)
             .map(|(config, warnings)| (config, lines(&warnings)))
-            .map_err(|error| lines(&error.findings))
+            .map_err(|error| lines(&error.diagnostics))
     }
 
     pub(super) fn parse(text: &str) -> Config {
@@ -265,11 +240,11 @@ pub(super) mod tests {
         parse_with(text, &[]).unwrap().1
     }
 
-    /// Exactly one finding, with each of these in it.
-    pub(super) fn assert_one(findings: &[String], parts: &[&str]) {
-        assert_eq!(findings.len(), 1, "{findings:?} (expected {parts:?})");
+    /// Exactly one diagnostic, with each of these in it.
+    pub(super) fn assert_one(diagnostics: &[String], parts: &[&str]) {
+        assert_eq!(diagnostics.len(), 1, "{diagnostics:?} (expected {parts:?})");
         for part in parts {
-            assert!(findings[0].contains(part), "{part:?} is not in {findings:?}");
+            assert!(diagnostics[0].contains(part), "{part:?} is not in {diagnostics:?}");
         }
     }
 
@@ -350,7 +325,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_finding_names_file_key_reason_and_what_to_do() {
+    fn every_diagnostic_names_file_key_reason_and_what_to_do() {
         for (text, parts) in [
             (
                 "[flush]\nintervall = \"1s\"",
@@ -395,7 +370,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_finding_about_where_events_come_from_says_what_to_do() {
+    fn a_diagnostic_about_where_events_come_from_says_what_to_do() {
         for (text, parts) in [
             ("[queue]\nkind = \"kafak\"", &["queue.kind", "\"kafka\"?"][..]),
             ("[queue.embedded]\nmax_size = \"4G\"", &["queue.embedded.max_size", "GiB"]),
@@ -452,14 +427,17 @@ pub(super) mod tests {
     #[test]
     fn everything_that_is_wrong_is_said_at_once() {
         let text = "lanes = \"2\"\nnope = 1\n[flush]\ninterval = \"x\"\n[connections.A]\nsite = \"EU9\"";
-        let findings = errors(text);
+        let diagnostics = errors(text);
         for key in ["lanes", "nope", "flush.interval", "connections.A", "connections.A.site"] {
             assert!(
-                findings.iter().any(|finding| finding.contains(&format!(": {key}: "))),
-                "{key}: {findings:?}"
+                diagnostics.iter().any(|diagnostic| diagnostic.contains(&format!(": {key}: "))),
+                "{key}: {diagnostics:?}"
             );
         }
-        assert!(findings.iter().any(|finding| finding.contains("has no API key")), "{findings:?}");
+        assert!(
+            diagnostics.iter().any(|diagnostic| diagnostic.contains("has no API key")),
+            "{diagnostics:?}"
+        );
     }
 
     #[test]
@@ -529,7 +507,7 @@ pub(super) mod tests {
         assert!(!format!("{config:?}{}", describe(&config)).contains("hidden"));
     }
 
-    /// Every key of the listing, each changed by itself: those that a reload takes over, and those it does not.
+    /// Every key of the schema, each changed by itself: those that a reload takes over, and those it does not.
     #[test]
     fn a_change_that_needs_a_restart_is_named() {
         let old = parse(&format!("[push]\n{LEAST}"));
@@ -618,7 +596,11 @@ pub(super) mod tests {
     /// Everything that anyone can see of an attempt to read a configuration.
     fn everything_shown(text: &str, env: &[(String, String)]) -> String {
         match Config::parse(text, Path::new("/nowhere/a.toml"), env) {
-            Ok((config, warnings)) => format!("{config:?}{config:#?}{warnings:?}{}", describe(&config)),
+            Ok((config, warnings)) => {
+                let settings = serde_json::to_string(&config.settings).unwrap();
+                let shown = redacted(&config, &config);
+                format!("{config:?}{config:#?}{warnings:?}{}{shown:?}{settings}", describe(&config))
+            }
             Err(error) => format!("{error}{error:?}"),
         }
     }
@@ -655,20 +637,21 @@ pub(super) mod tests {
         }
     }
 
-    /// Every key of the listing, with a key of Datadog in it: no message repeats it.
+    /// Every key of the schema, with a key of Datadog in it: no message repeats it.
     #[test]
     fn no_message_repeats_a_key_whatever_it_was_written_under() {
-        fn visit(listing: &serde_json::Value, key: &str, keys: &mut Vec<String>) {
-            for (name, value) in listing.as_object().into_iter().flatten() {
-                let name = if name == "*" { "acme" } else { name };
-                visit(value, &shape::join(key, name), keys);
+        fn visit(schema: &serde_json::Value, key: &str, keys: &mut Vec<String>) {
+            let is_section = schema::is_one(schema, "object");
+            for name in schema::names(schema) {
+                let below = schema::below(schema, name).unwrap();
+                visit(below, &schema::join(key, if name == "NAME" { "acme" } else { name }), keys);
             }
-            if !listing.is_object() {
+            if !is_section {
                 keys.push(key.to_owned());
             }
         }
         let mut keys = Vec::new();
-        visit(&Config::default_listing().unwrap(), "", &mut keys);
+        visit(&Config::schema(), "", &mut keys);
         assert!(keys.len() >= 40, "{keys:?}");
         for key in keys {
             for text in [format!("{key} = \"{PLANTED}\""), format!("{key} = [\"{PLANTED}\", \"{PLANTED}\"]")]

@@ -1,4 +1,4 @@
-//! No text of a configuration makes it panic; every finding says where it is and what about; a key that is planted
+//! No text of a configuration makes it panic; every diagnostic says where it is and what about; a key that is planted
 //! anywhere as a value is found nowhere.
 //!
 //! An input is a configuration file. A comment `#env NAME=VALUE` in it is a variable of the environment. Wherever
@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use braze_datadog::config::{Config, Finding, describe};
+use braze_datadog::config::{Config, Diagnostic, describe, redacted};
 use libfuzzer_sys::fuzz_target;
 
 /// Looks like an API key.
@@ -27,27 +27,28 @@ fuzz_target!(|text: &str| {
     let text = text.replace("\"@\"", &format!("\"{PLANTED}\""));
     match Config::parse(&text, Path::new(FILE), &env) {
         Ok((config, warnings)) => {
-            warnings.iter().for_each(is_found);
+            warnings.iter().for_each(is_told);
             is_hidden(&describe(&config));
+            is_hidden(&format!("{:?}", redacted(&config, &config)));
             is_hidden(&format!("{config:?}"));
             assert!(!config.connections.is_empty() && !config.events_count.is_empty());
         }
         Err(error) => {
-            assert!(!error.findings.is_empty());
-            error.findings.iter().for_each(is_found);
+            assert!(!error.diagnostics.is_empty());
+            error.diagnostics.iter().for_each(is_told);
             is_hidden(&error.to_string());
             is_hidden(&format!("{error:?}"));
         }
     }
 });
 
-/// A finding names the file or the variable, the key unless it is about the whole, and a reason.
-fn is_found(finding: &Finding) {
-    let origin = &finding.origin;
+/// A diagnostic names the file or the variable, the key unless it is about the whole, and a reason.
+fn is_told(diagnostic: &Diagnostic) {
+    let origin = &diagnostic.origin;
     let is_variable = origin.starts_with("environment variable ");
-    assert!(origin == FILE || is_variable, "{finding}");
-    assert!(!finding.reason.is_empty(), "{finding}");
-    is_hidden(&finding.to_string());
+    assert!(origin == FILE || is_variable, "{diagnostic}");
+    assert!(!diagnostic.reason.is_empty(), "{diagnostic}");
+    is_hidden(&diagnostic.to_string());
 }
 
 fn is_hidden(text: &str) {

@@ -12,7 +12,7 @@ use super::keys::KeyWatch;
 use super::views::Shown;
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
-use crate::config::{Config, Log, Warning, changes_needing_restart, shown};
+use crate::config::{Config, Warning, changes_needing_restart, redacted};
 use crate::datadog::Connection;
 use crate::pipeline;
 use crate::push::{self, Credentials};
@@ -107,12 +107,7 @@ impl Reloader {
         let layout = Arc::new(Layout::new(&config.tags));
         self.keys.configure(&config.connections, config.validate_keys);
         self.connections.send_replace(Arc::new(config.connections.clone()));
-        let in_force = Config {
-            tags: config.tags.clone(),
-            log: Log { level: config.log.level, ..self.started_with.log },
-            ..self.started_with.clone()
-        };
-        self.configuration.send_replace(Arc::new(shown(&in_force)));
+        self.configuration.send_replace(Arc::new(redacted(&self.started_with, &config)));
         let connections = config.connections.len();
         let reload = pipeline::Command::Reload { connections: config.connections, layout };
         self.commands.send(reload).await.map_err(|_closed| "the process is stopping".to_owned())?;

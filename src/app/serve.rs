@@ -98,7 +98,7 @@ async fn serve(
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
     let (connections, configured) = watch::channel(Arc::new(config.connections.clone()));
-    let (configuration, shown) = watch::channel(Arc::new(config::shown(&config)));
+    let (configuration, shown) = watch::channel(Arc::new(config::redacted(&config, &config)));
     let push = open_push(&config, import.once, appender).await?;
 
     let watched = Watched {

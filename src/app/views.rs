@@ -88,7 +88,7 @@ pub(super) struct Watched {
 }
 
 /// The configuration in force, key by key, without secrets.
-pub(super) type Shown = Arc<Vec<(&'static str, String)>>;
+pub(super) type Shown = Arc<Vec<(String, String)>>;
 
 impl Watched {
     /// The views for the admin port.

@@ -1,10 +1,9 @@
 //! The API key of a connection: where it is, and what can be said about it without saying it.
 
 use super::check::Check;
-use super::files;
-use super::finding::{looks_like_key, quoted};
-use super::shape::join;
-use super::written;
+use super::diagnostic::{looks_like_key, quoted};
+use super::schema::join;
+use super::settings;
 use crate::app_group;
 use crate::datadog::ApiKey;
 
@@ -15,28 +14,28 @@ const APPLICATION_KEY_DIGITS: usize = 40;
 
 impl Check<'_> {
     /// The key from whichever of the three places it is in.
-    pub(super) fn api_key(&mut self, section: &str, written: &written::Connection) -> ApiKey {
+    pub(super) fn api_key(&mut self, section: &str, raw: &settings::Connection) -> ApiKey {
         let places = [
-            ("api_key_file", &*written.api_key_file),
-            ("api_key_env", &*written.api_key_env),
-            ("api_key", &*written.api_key.0),
+            ("api_key_file", &*raw.api_key_file),
+            ("api_key_env", &*raw.api_key_env),
+            ("api_key", &*raw.api_key.0),
         ];
         let given: Vec<_> = places.into_iter().filter(|(_, text)| !text.is_empty()).collect();
         let key = match given[..] {
-            [] if written.dry_run => None,
+            [] if raw.dry_run => None,
             [] => {
                 let reason =
                     "has no API key; set api_key_file (or api_key_env, or api_key), or dry_run = true";
-                if !places.iter().any(|(place, _)| self.findings.is_spoilt(&join(section, place))) {
-                    self.findings.error(section, reason);
+                if !places.iter().any(|(place, _)| self.diagnostics.is_spoilt(&join(section, place))) {
+                    self.diagnostics.error(section, reason);
                 }
                 None
             }
             [(place, text)] => self.api_key_at(&join(section, place), place, text),
             [(first, _), (second, _), ..] => {
-                let origin = self.findings.origin(&join(section, first)).to_owned();
+                let origin = self.diagnostics.origin(&join(section, first)).to_owned();
                 let reason = format!("is set, and so is {first} ({origin}); set one of them");
-                self.findings.error(&join(section, second), reason);
+                self.diagnostics.error(&join(section, second), reason);
                 None
             }
         };
@@ -60,26 +59,20 @@ impl Check<'_> {
     /// What to call the place of the key, and the key.
     fn key_in_file(&mut self, key: &str, text: &str) -> Option<(String, String)> {
         let path = self.path(key, text)?;
-        self.warn_if_open(key, &path, "an API key");
-        match files::read_secret(&path) {
-            Ok(found) => Some((path.display().to_string(), found)),
-            Err(error) => {
-                self.unusable_secret(key, &path, &error);
-                None
-            }
-        }
+        let found = self.secret(key, &path, "an API key", "; an API key has to be in it")?;
+        Some((path.display().to_string(), found))
     }
 
     fn key_in_environment(&mut self, key: &str, text: &str) -> Option<(String, String)> {
         if looks_like_key(text) {
             let reason =
                 "has to be the name of an environment variable, and this looks like an API key itself";
-            self.findings.error(key, reason);
+            self.diagnostics.error(key, reason);
             return None;
         }
         let source = format!("the environment variable {}", quoted(text));
         let Some((_, found)) = self.env.iter().find(|(name, _)| name == text) else {
-            self.findings.error(key, format!("{source} is not set"));
+            self.diagnostics.error(key, format!("{source} is not set"));
             return None;
         };
         Some((source, found.clone()))
@@ -89,17 +82,17 @@ impl Check<'_> {
     fn check_key(&mut self, key: &str, source: &str, found: &str) {
         let length = found.chars().count();
         if let Some(reason) = no_key(found) {
-            self.findings.error(key, format!("{source} {reason}"));
+            self.diagnostics.error(key, format!("{source} {reason}"));
         } else if length == APPLICATION_KEY_DIGITS && found.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let reason =
                 format!("{source} looks like an application key (40 digits); points need an API key (32)");
-            self.findings.warn(key, reason);
+            self.diagnostics.warn(key, reason);
         } else if length != API_KEY_DIGITS || !found.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let reason = format!(
                 "{source} does not look like an API key of Datadog, which has {API_KEY_DIGITS} hexadecimal digits; \
                  this has {length} characters"
             );
-            self.findings.warn(key, reason);
+            self.diagnostics.warn(key, reason);
         }
     }
 }
@@ -161,9 +154,9 @@ mod tests {
         assert_eq!(config.connections[0].api_key.expose(), PLANTED);
         assert_eq!(warnings, Vec::<String>::new());
         let both = [("BRAZE_DATADOG__CONNECTIONS__ACME__API_KEY", PLANTED), ("KEY", PLANTED)];
-        let findings = parse_with(&text, &both).unwrap_err();
+        let diagnostics = parse_with(&text, &both).unwrap_err();
         assert_one(
-            &findings,
+            &diagnostics,
             &["environment variable BRAZE_DATADOG__CONNECTIONS__ACME__API_KEY", "so is api_key_env"],
         );
     }
@@ -173,9 +166,9 @@ mod tests {
         let application_key = format!("{PLANTED}01234567");
         for (key, part) in [("planted-key", "this has 11 characters"), (&*application_key, "application key")]
         {
-            let findings = warnings(&acme(&format!("site = \"EU1\"\napi_key = \"{key}\"")));
-            assert_one(&findings, &["connections.acme.api_key", part]);
-            assert!(!findings[0].contains(key), "{findings:?}");
+            let diagnostics = warnings(&acme(&format!("site = \"EU1\"\napi_key = \"{key}\"")));
+            assert_one(&diagnostics, &["connections.acme.api_key", part]);
+            assert!(!diagnostics[0].contains(key), "{diagnostics:?}");
         }
     }
 

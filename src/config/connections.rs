@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::Value as Listing;
+use serde_json::Value as Json;
 
 use super::check::Check;
+use super::diagnostic::{Diagnostics, looks_like_key, looks_random, quoted};
 use super::files;
-use super::finding::{looks_like_key, looks_random, quoted};
-use super::layers::Layer;
-use super::shape::{Findings, join};
-use super::written;
+use super::schema::{Table, join};
+use super::settings;
+use super::sources::{self, merge};
 use crate::app_group::{self, Fault};
 use crate::datadog::site::{Known, Site};
 use crate::datadog::{Connection, heartbeat};
@@ -28,106 +28,106 @@ const APP_GROUP_IDS: &str = "app_group_ids";
 
 impl Check<'_> {
     /// Checks each connection, and then that no two of them serve the same app group.
-    pub(super) fn connections(&mut self, written: &BTreeMap<String, written::Connection>) -> Vec<Connection> {
-        if written.is_empty() && !self.findings.is_spoilt(DIRECTORY) {
+    pub(super) fn connections(&mut self, raw: &BTreeMap<String, settings::Connection>) -> Vec<Connection> {
+        if raw.is_empty() && !self.diagnostics.is_spoilt(DIRECTORY) {
             let reason = "there is none; add a section [connections.NAME] with a site and an API key";
-            self.findings.missing("connections", "connections", reason);
+            self.diagnostics.missing("connections", "connections", reason);
         }
         let connections: Vec<_> =
-            written.iter().map(|(name, connection)| self.connection(name, connection)).collect();
+            raw.iter().map(|(name, connection)| self.connection(name, connection)).collect();
         self.one_server_each(&connections);
         connections
     }
 
-    fn connection(&mut self, name: &str, written: &written::Connection) -> Connection {
+    fn connection(&mut self, name: &str, raw: &settings::Connection) -> Connection {
         let key = join("connections", name);
         if let Some(reason) = wrong_name(name) {
-            self.findings.error(&key, reason);
+            self.diagnostics.error(&key, reason);
         }
-        if let Some(reason) = wrong_metric(&written.metric) {
-            self.findings.error(&join(&key, "metric"), format!("{} {reason}", quoted(&written.metric)));
+        if let Some(reason) = wrong_metric(&raw.metric) {
+            self.diagnostics.refuse(&join(&key, "metric"), &raw.metric, reason);
         }
         let ids_key = join(&key, APP_GROUP_IDS);
-        let app_group_ids = self.app_group_ids(&ids_key, &written.app_group_ids);
-        self.app_group_names(&join(&key, "app_group_names"), &ids_key, written);
-        let names = written.app_group_names.iter().map(|(id, name)| ((**id).into(), (**name).into()));
+        let app_group_ids = self.app_group_ids(&ids_key, &raw.app_group_ids);
+        self.app_group_names(&join(&key, "app_group_names"), &ids_key, raw);
+        let names = raw.app_group_names.iter().map(|(id, name)| ((**id).into(), (**name).into()));
         Connection {
             name: name.into(),
-            site: self.site(&key, written),
-            api_key: self.api_key(&key, written),
+            site: self.site(&key, raw),
+            api_key: self.api_key(&key, raw),
             app_group_ids,
             app_group_names: names.collect(),
-            metric: (*written.metric).into(),
-            dry_run: written.dry_run,
-            heartbeat: written.heartbeat,
+            metric: (*raw.metric).into(),
+            dry_run: raw.dry_run,
+            heartbeat: raw.heartbeat,
         }
     }
 
     /// Each app group once.
-    fn app_group_ids(&mut self, key: &str, written: &[String]) -> Vec<Box<str>> {
+    fn app_group_ids(&mut self, key: &str, raw: &[String]) -> Vec<Box<str>> {
         let mut seen: BTreeMap<Box<str>, &str> = BTreeMap::new();
         let mut once = Vec::new();
-        for id in written {
+        for id in raw {
             self.app_group_id(key, id);
             match seen.insert(app_group::canonical(id), id) {
                 None => once.push((**id).into()),
                 Some(other) if other == id => {
-                    self.findings.warn(key, format!("{} is listed more than once", quoted(id)));
+                    self.diagnostics.doubt(key, id, "is listed more than once");
                 }
                 Some(other) => {
                     let reason = format!("{} and {} are the same app group", quoted(other), quoted(id));
-                    self.findings.warn(key, reason);
+                    self.diagnostics.warn(key, reason);
                 }
             }
         }
         once
     }
 
-    fn app_group_names(&mut self, section: &str, ids_key: &str, written: &written::Connection) {
-        let served: BTreeSet<_> = written.app_group_ids.iter().map(|id| app_group::canonical(id)).collect();
+    fn app_group_names(&mut self, section: &str, ids_key: &str, raw: &settings::Connection) {
+        let served: BTreeSet<_> = raw.app_group_ids.iter().map(|id| app_group::canonical(id)).collect();
         let mut seen: BTreeMap<Box<str>, &str> = BTreeMap::new();
-        for id in written.app_group_names.keys() {
+        for id in raw.app_group_names.keys() {
             let key = join(section, id);
             self.app_group_id(&key, id);
             let canonical = app_group::canonical(id);
-            if !served.is_empty() && !served.contains(&canonical) && !self.findings.is_spoilt(ids_key) {
+            if !served.is_empty() && !served.contains(&canonical) && !self.diagnostics.is_spoilt(ids_key) {
                 let reason = format!("names an app group that is not in {ids_key}, so that it is never used");
-                self.findings.warn(&key, reason);
+                self.diagnostics.warn(&key, reason);
             }
             if let Some(other) = seen.insert(canonical, id) {
                 let reason =
                     format!("names the same app group as {}; leave one of them out", join(section, other));
-                self.findings.error(&key, reason);
+                self.diagnostics.error(&key, reason);
             }
         }
     }
 
     fn app_group_id(&mut self, key: &str, id: &str) {
         match app_group::fault(id) {
-            Some(Fault::Impossible(reason)) => self.findings.error(key, format!("{} {reason}", quoted(id))),
-            Some(Fault::Doubtful(reason)) => self.findings.warn(key, format!("{} {reason}", quoted(id))),
+            Some(Fault::Impossible(reason)) => self.diagnostics.refuse(key, id, reason),
+            Some(Fault::Doubtful(reason)) => self.diagnostics.doubt(key, id, reason),
             None => {}
         }
     }
 
-    fn site(&mut self, section: &str, written: &written::Connection) -> Site {
+    fn site(&mut self, section: &str, raw: &settings::Connection) -> Site {
         let (site_key, url_key) = (join(section, "site"), join(section, "url"));
-        let site = match (&*written.site, &*written.url) {
-            ("", "") if written.dry_run => Site::parse("US1").map(|(site, _)| site).ok(),
+        let site = match (&*raw.site, &*raw.url) {
+            ("", "") if raw.dry_run => Site::parse("US1").map(|(site, _)| site).ok(),
             ("", "") => {
                 let reason =
                     "has no site; set site to where you log in to Datadog, for example \"EU1\" or \"US1\"";
-                if !self.findings.is_spoilt(&url_key) {
-                    self.findings.missing(&site_key, section, reason);
+                if !self.diagnostics.is_spoilt(&url_key) {
+                    self.diagnostics.missing(&site_key, section, reason);
                 }
                 None
             }
             (site, "") => self.listed_site(&site_key, site),
-            ("", url) => self.url_site(&url_key, url, written.allow_plain_http),
+            ("", url) => self.url_site(&url_key, url, raw.allow_plain_http),
             (_, _) => {
-                let origin = self.findings.origin(&site_key);
+                let origin = self.diagnostics.origin(&site_key);
                 let reason = format!("is set, and so is site ({origin}); set one of them");
-                self.findings.error(&url_key, reason);
+                self.diagnostics.error(&url_key, reason);
                 None
             }
         };
@@ -139,14 +139,14 @@ impl Check<'_> {
         // What stands before an @ is a password.
         let shown = if text.contains('@') { "what is written here".to_owned() } else { quoted(text) };
         if looks_like_key(text) {
-            self.findings.error(key, "has to be a site, and this looks like an API key");
+            self.diagnostics.error(key, "has to be a site, and this looks like an API key");
             return None;
         }
         match Site::parse(text) {
             Ok((site, Known::Listed)) => Some(site),
             Ok((site, Known::Subdomain)) => {
                 let reason = format!("{shown} is taken for an organisation's own address on {}", site.name);
-                self.findings.warn(key, reason);
+                self.diagnostics.warn(key, reason);
                 Some(site)
             }
             Ok((site, Known::Unlisted(nearest))) => {
@@ -155,11 +155,11 @@ impl Check<'_> {
                     "{:?} is not a Datadog site that is known here; points go to {}{near}",
                     site.name, site.base_url
                 );
-                self.findings.warn(key, reason);
+                self.diagnostics.warn(key, reason);
                 Some(site)
             }
             Err(error) => {
-                self.findings.error(key, format!("{shown} {error}"));
+                self.diagnostics.error(key, format!("{shown} {error}"));
                 None
             }
         }
@@ -167,14 +167,14 @@ impl Check<'_> {
 
     fn url_site(&mut self, key: &str, text: &str, allow_plain_http: bool) -> Option<Site> {
         if looks_like_key(text) {
-            self.findings
+            self.diagnostics
                 .error(key, "has something in it that looks like an API key; a URL is no place for one");
             return None;
         }
         let site = match Site::from_url(text) {
             Ok(site) => site,
             Err(error) => {
-                self.findings.error(key, error.to_string());
+                self.diagnostics.error(key, error.to_string());
                 return None;
             }
         };
@@ -182,9 +182,9 @@ impl Check<'_> {
             (true, false) => {
                 let reason = "would send the API key unencrypted to another machine; write https://, or set \
                               allow_plain_http = true for this connection if everything in between is trusted";
-                self.findings.error(key, reason);
+                self.diagnostics.error(key, reason);
             }
-            (true, true) => self.findings.warn(key, "sends the API key unencrypted to another machine"),
+            (true, true) => self.diagnostics.warn(key, "sends the API key unencrypted to another machine"),
             (false, _) => {}
         }
         Some(site)
@@ -209,10 +209,10 @@ impl Check<'_> {
                     let reason = format!(
                         "{both} served by the connections {server} and {name}; an app group has one connection"
                     );
-                    self.findings.error(&key, reason);
+                    self.diagnostics.error(&key, reason);
                 }
             }
-            if !connection.app_group_ids.is_empty() || self.findings.is_spoilt(&key) {
+            if !connection.app_group_ids.is_empty() || self.diagnostics.is_spoilt(&key) {
                 continue;
             }
             if let Some(other) = catch_all.replace(&connection.name) {
@@ -222,37 +222,44 @@ impl Check<'_> {
                     quoted(other),
                     quoted(&connection.name)
                 );
-                self.findings.error(&key, reason);
+                self.diagnostics.error(&key, reason);
             }
         }
     }
 }
 
-/// Reads each `NAME.toml` of the connections directory as a layer.
+/// The connections directory that a source names.
+pub(super) fn directory(source: &Table) -> Option<String> {
+    let directory = source.get(DIRECTORY)?.clone().into_string().ok()?;
+    (!directory.is_empty()).then_some(directory)
+}
+
+/// Reads each `NAME.toml` of the connections directory, beside what the main file has.
 pub(super) fn read_directory(
-    findings: &mut Findings,
+    diagnostics: &mut Diagnostics,
     directory: &Path,
-    listing: &Listing,
-    layers: &mut Vec<Layer>,
+    schema: &Json,
+    merged: &mut Table,
 ) {
     const KEY: &str = DIRECTORY;
     if looks_like_key(&directory.to_string_lossy()) {
-        findings.spoil(KEY);
-        return findings.error(KEY, "has to be a path, and this looks like an API key");
+        diagnostics.spoil(KEY);
+        return diagnostics.error(KEY, "has to be a path, and this looks like an API key");
     }
     let paths = match files::entries(directory) {
         Ok(paths) => paths,
         Err(files::FileError::Missing) => {
-            findings.spoil(KEY);
-            return findings
+            diagnostics.spoil(KEY);
+            return diagnostics
                 .error(KEY, format!("{} does not exist; make it, or leave it out", directory.display()));
         }
         Err(error) => {
-            findings.spoil(KEY);
-            return findings.error(KEY, format!("{} {error}", directory.display()));
+            diagnostics.spoil(KEY);
+            return diagnostics.error(KEY, format!("{} {error}", directory.display()));
         }
     };
-    let above: Vec<String> = layers.iter().flat_map(Layer::connections).map(str::to_owned).collect();
+    let above =
+        merged.get("connections").cloned().and_then(|above| above.into_table().ok()).unwrap_or_default();
     for path in paths {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Kubernetes keeps the versions of mounted files in hidden folders, and editors their own files.
@@ -261,13 +268,13 @@ pub(super) fn read_directory(
         }
         let origin = path.display().to_string();
         let Some(name) = file_name.strip_suffix(".toml") else {
-            findings.warn(KEY, format!("{origin} is ignored: its name does not end in .toml"));
+            diagnostics.warn(KEY, format!("{origin} is ignored: its name does not end in .toml"));
             continue;
         };
         let key = join("connections", name);
-        if above.iter().any(|above| above == name) {
-            let file = findings.origin(&key).to_owned();
-            findings.error_at(
+        if above.contains_key(name) {
+            let file = diagnostics.origin(&key).to_owned();
+            diagnostics.error_at(
                 &origin,
                 &key,
                 format!("is in {file} too; a connection is configured in one place"),
@@ -275,8 +282,8 @@ pub(super) fn read_directory(
             continue;
         }
         match files::read_config(&path) {
-            Ok(text) => layers.push(Layer::of_connection(findings, &text, &origin, listing, name)),
-            Err(error) => findings.unread_at(&origin, &key, error.to_string()),
+            Ok(text) => merge(merged, sources::connection(diagnostics, &text, &origin, schema, name)),
+            Err(error) => diagnostics.unread_at(&origin, &key, error.to_string()),
         }
     }
 }
@@ -355,10 +362,12 @@ mod tests {
             ),
             (&acme("dry_run = \"yes\""), &["connections.acme.dry_run", "true or false"]),
         ] {
-            let findings = errors(text);
-            let found =
-                findings.iter().filter(|finding| parts.iter().all(|part| finding.contains(part))).count();
-            assert_eq!(found, 1, "{parts:?}: {findings:?}");
+            let diagnostics = errors(text);
+            let found = diagnostics
+                .iter()
+                .filter(|diagnostic| parts.iter().all(|part| diagnostic.contains(part)))
+                .count();
+            assert_eq!(found, 1, "{parts:?}: {diagnostics:?}");
         }
         assert_one(&errors(""), &["/nowhere/a.toml: connections: there is none", "[connections.NAME]"]);
     }
@@ -443,9 +452,9 @@ mod tests {
             assert_one(&errors(&text), &[part]);
         }
         let env = [("BRAZE_DATADOG__CONNECTIONS__ACME__SIET", "EU1")];
-        let findings = parse_with(&acme(&key), &env).unwrap_err();
-        assert_one(&findings, &["BRAZE_DATADOG__CONNECTIONS__ACME__SITE\"?"]);
-        // Two faults are two findings.
+        let diagnostics = parse_with(&acme(&key), &env).unwrap_err();
+        assert_one(&diagnostics, &["BRAZE_DATADOG__CONNECTIONS__ACME__SITE\"?"]);
+        // Two faults are two diagnostics.
         assert_eq!(errors("[flsh]\ninterval = \"1s\"").len(), 2);
         assert_eq!(errors(&acme("siet = \"EU1\"")).len(), 2);
         let folder = directory(&[("x.toml", "dry_run = ")], "").unwrap_err();

@@ -1,8 +1,12 @@
-//! The configuration in words: what `check` prints, and what a reload can't change.
+//! The configuration in words: what `check` prints, what the page shows, and what a reload can't change. None of them
+//! ever shows a secret.
 
 use std::fmt::Write as _;
 
-use super::units::show_size;
+use serde_json::Value as Json;
+
+use super::schema::{self, Key};
+use super::values::{Size, Span};
 use super::{Config, QueueKind};
 use crate::push;
 
@@ -41,7 +45,11 @@ fn queue(config: &Config) -> String {
     match config.queue.kind {
         QueueKind::Embedded => {
             let embedded = &config.queue.embedded;
-            format!("embedded, in {}, at most {}", embedded.directory.display(), show_size(embedded.size_max))
+            format!(
+                "embedded, in {}, at most {}",
+                embedded.directory.display(),
+                String::from(Size(embedded.size_max))
+            )
         }
         QueueKind::Kafka => {
             let kafka = &config.queue.kafka;
@@ -60,62 +68,130 @@ fn push_listener(push: &push::Settings) -> String {
     format!("{scheme}://{}/v1/events, {token}", push.listen)
 }
 
-/// The keys that differ between two configurations and that a running process can't take over: everything
-/// but connections, tags, whether keys are validated, the level of the log, and what stands in files (keys, tokens).
-pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
-    let mut keys = Vec::new();
-    let mut compare = |key: &str, same: bool| {
-        if !same {
-            keys.push(key.to_owned());
+/// The settings in force, each as its key and what is to be read of it, in the order of the configuration file: what
+/// the process was started with, and what it has reloaded since. Of what may be a secret, it says only whether it is
+/// there. What is not set, or not used, is left out; connections are told elsewhere.
+pub fn redacted(started_with: &Config, reloaded: &Config) -> Vec<(String, String)> {
+    let (schema, started_with, reloaded) = (schema::of_settings(), values(started_with), values(reloaded));
+    let unused = if started_with["queue"]["kind"] == "kafka" { "queue.embedded." } else { "queue.kafka." };
+    let in_use = schema::keys(&schema).into_iter().filter(|key| !key.path.starts_with(unused));
+    let shown = in_use.filter_map(|key| {
+        let value = key.of(if key.reloads { &reloaded } else { &started_with })?;
+        let text = if key.is("x-off") {
+            value.is_null().then(|| "off".to_owned())?
+        } else {
+            Some(text_of(value, &key))
+                .filter(|text| !text.is_empty())
+                .or_else(|| key.schema["x-empty"].as_str().map(str::to_owned))?
+        };
+        Some((key.path, text))
+    });
+    shown.collect()
+}
+
+fn values(config: &Config) -> Json {
+    // Settings are plain structs, of which serde_json makes a value whatever is in them.
+    serde_json::to_value(&config.settings).unwrap_or_default()
+}
+
+/// A value as it is read; a secret only as whether it is there.
+fn text_of(value: &Json, key: &Key<'_>) -> String {
+    let is_secret = key.is("x-secret");
+    match value {
+        Json::Object(entries) if entries.is_empty() => String::new(),
+        Json::Object(entries) => {
+            let names: Vec<&str> = entries.keys().map(String::as_str).collect();
+            format!("{} (values are not shown)", names.join(", "))
         }
-    };
-    compare("queue.kind", old.queue.kind == new.queue.kind);
-    let (old_log, new_log) = (&old.queue.embedded, &new.queue.embedded);
-    compare("queue.embedded.directory", old_log.directory == new_log.directory);
-    compare("queue.embedded.max_size", old_log.size_max == new_log.size_max);
-    let (old_kafka, new_kafka) = (&old.queue.kafka, &new.queue.kafka);
-    compare("queue.kafka.brokers", old_kafka.brokers == new_kafka.brokers);
-    compare("queue.kafka.topics", old_kafka.topics == new_kafka.topics);
-    compare("queue.kafka.group_id", old_kafka.group_id == new_kafka.group_id);
-    compare("queue.kafka.schema_registry", old_kafka.schema_registry == new_kafka.schema_registry);
-    compare(
-        "queue.kafka.schema_registry_auth_file",
-        old_kafka.schema_registry_auth == new_kafka.schema_registry_auth,
-    );
-    compare("queue.kafka.oauth_token_file", old_kafka.oauth_token_file == new_kafka.oauth_token_file);
-    compare("queue.kafka.options", old_kafka.options == new_kafka.options);
-    match (&old.push, &new.push) {
-        (Some(old), Some(new)) => {
-            compare("push.listen", old.listen == new.listen);
-            compare("push.token_file", old.token_file == new.token_file);
-            compare("push.tls_certificate", certificate(old) == certificate(new));
-            compare("push.tls_key", tls_key(old) == tls_key(new));
-            compare("push.max_body", old.body_bytes_max == new.body_bytes_max);
-        }
-        (old, new) => compare("push", old.is_none() && new.is_none()),
+        Json::Array(items) => items.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(", "),
+        Json::String(text) if is_secret && !text.is_empty() => "set".to_owned(),
+        Json::String(text) if key.schema["x-value"] == "duration" => Span::try_from(text.clone())
+            .map_or_else(|error| error.to_string(), |Span(duration)| format!("{duration:?}")),
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
     }
-    compare("admin.listen", old.admin.listen == new.admin.listen);
-    compare("admin.hosts", old.admin.hosts == new.admin.hosts);
-    compare("events.count", old.events_count == new.events_count);
-    let (old_counts, new_counts) = (&old.aggregate, &new.aggregate);
-    compare("events.timestamp", old_counts.timestamp == new_counts.timestamp);
-    compare("events.late", old_counts.late == new_counts.late);
-    compare("dedup.window", old.dedup.window == new.dedup.window);
-    compare("dedup.max_ids", old.dedup.max_ids == new.dedup.max_ids);
-    compare("flush.interval", old_counts.flush_interval == new_counts.flush_interval);
-    compare("flush.timeout", old_counts.flush_timeout == new_counts.flush_timeout);
-    compare("flush.max_series", old_counts.series_max == new_counts.series_max);
-    compare("flush.max_connection_age", old.connection_age_max == new.connection_age_max);
-    compare("log.format", old.log.format == new.log.format);
-    compare("shutdown_timeout", old.shutdown_timeout == new.shutdown_timeout);
-    compare("lanes", old.lanes == new.lanes);
-    keys
 }
 
-fn certificate(push: &push::Settings) -> Option<&std::path::Path> {
-    push.tls.as_ref().map(|tls| &*tls.certificate)
+/// The keys that differ between two configurations and that a running process can't take over. What stands in files of
+/// keys, tokens and certificates is no difference, for it is read again; what the queue reads at its start is one.
+pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
+    const REGISTRY: &str = "queue.kafka.schema_registry_auth_file";
+    let (schema, before, after) = (schema::of_settings(), values(old), values(new));
+    let is_other_secret = old.queue.kafka.schema_registry_auth != new.queue.kafka.schema_registry_auth;
+    let differs = |key: &Key<'_>| match (key.of(&before), key.of(&after)) {
+        (Some(before), Some(after)) if key.is("x-off") => before.is_null() != after.is_null(),
+        (Some(before), Some(after)) => before != after || key.path == REGISTRY && is_other_secret,
+        // Of a section that is not there, its name says enough.
+        _ => false,
+    };
+    let keys = schema::keys(&schema).into_iter().filter(|key| !key.reloads && differs(key));
+    keys.map(|key| key.path).collect()
 }
 
-fn tls_key(push: &push::Settings) -> Option<&std::path::Path> {
-    push.tls.as_ref().map(|tls| &*tls.key)
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{LEAST, PLANTED, parse};
+    use super::*;
+
+    fn shown(config: &Config) -> Vec<(String, String)> {
+        redacted(config, config)
+    }
+
+    fn value<'s>(all: &'s [(String, String)], key: &str) -> Option<&'s str> {
+        all.iter().find(|(known, _)| *known == key).map(|(_, value)| &**value)
+    }
+
+    #[test]
+    fn settings_are_shown_as_they_are_in_force() {
+        let all =
+            shown(&parse(&format!("[flush]\ninterval = \"1m\"\n[tags]\nstatic = [\"env:prod\"]\n{LEAST}")));
+        assert_eq!(value(&all, "flush.interval"), Some("60s"));
+        assert_eq!(value(&all, "queue.embedded.max_size"), Some("4GiB"));
+        assert_eq!(value(&all, "tags.static"), Some("env:prod"));
+        assert_eq!(value(&all, "events.late"), Some("drop"));
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let text = format!(
+            "[queue]\nkind = \"kafka\"\n[queue.kafka]\nbrokers = [\"b:9092\"]\ntopics = [\"t\"]\nschema_registry = \
+             \"https://u:{PLANTED}@r\"\n[queue.kafka.options]\n\"sasl.password\" = \"{PLANTED}\"\n\
+             [connections.acme]\nsite = \"EU1\"\napi_key = \"{PLANTED}\"\n"
+        );
+        let all = shown(&parse(&text));
+        assert_eq!(value(&all, "queue.kafka.schema_registry"), Some("set"));
+        assert_eq!(value(&all, "queue.kafka.options"), Some("sasl.password (values are not shown)"));
+        assert!(!format!("{all:?}").contains(PLANTED));
+    }
+
+    #[test]
+    fn a_secret_that_changes_is_seen_by_its_key_alone() {
+        let with = |secret: &str| {
+            parse(&format!(
+                "[queue.kafka]\nschema_registry = \"https://u:{secret}@r\"\n[queue.kafka.options]\n\"sasl.password\" = \
+                 \"{secret}\"\n[connections.acme]\nsite = \"EU1\"\napi_key = \"{PLANTED}\"\n"
+            ))
+        };
+        let (old, new) = (with(PLANTED), with(&PLANTED.replace('0', "1")));
+        assert_eq!(changes_needing_restart(&old, &with(PLANTED)), Vec::<String>::new());
+        let changes = changes_needing_restart(&old, &new);
+        assert_eq!(changes, ["queue.kafka.schema_registry", "queue.kafka.options"]);
+        let written = values(&old).to_string();
+        assert!(written.contains("sasl.password") && !written.contains("0123"), "{written}");
+        assert!(!format!("{:?}", old.settings).contains("0123"), "{:?}", old.settings);
+    }
+
+    #[test]
+    fn what_a_reload_takes_over_is_shown_as_it_is_now_and_the_rest_as_it_was() {
+        let started = parse(&format!("[push]\n[log]\nformat = \"text\"\n{LEAST}"));
+        let text = "lanes = 7\n[log]\nlevel = \"debug\"\nformat = \"json\"\n[tags]\nstatic = [\"a:b\"]\n";
+        let all = redacted(&started, &parse(&format!("{text}{LEAST}")));
+        assert_eq!(value(&all, "log.level"), Some("debug"));
+        assert_eq!(value(&all, "log.format"), Some("text"));
+        assert_eq!(value(&all, "tags.static"), Some("a:b"));
+        assert_eq!(value(&all, "lanes"), Some(&*started.lanes.to_string()));
+        assert_eq!(value(&all, "push.token_file"), Some("none: no token is asked"));
+        assert_eq!((value(&all, "push"), value(&all, "queue.kafka.topics")), (None, None));
+        assert_eq!(value(&shown(&parse(LEAST)), "push"), Some("off"));
+    }
 }

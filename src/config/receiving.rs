@@ -5,17 +5,15 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::check::{Check, to_usize};
+use super::check::Check;
 use super::files;
-use super::finding::quoted;
-use super::shape::{OPTIONS, join};
-use super::units::show_size;
-use super::written;
+use super::schema::join;
+use super::settings;
+use super::sources::OPTIONS;
+use super::values::{Secret, Size};
 use super::{Config, Queue, QueueKind};
 use crate::{admin, push, queue};
 
-/// A body is held in memory.
-const BODY_BYTES: RangeInclusive<u64> = 1..=1 << 30;
 /// What one event of Braze can be long: 900 KB.
 const EVENT_BYTES_MAX: u64 = 900_000;
 
@@ -42,75 +40,68 @@ const STATISTICS_OPTION: &str = "statistics.interval.ms";
 const STATISTICS_MILLISECONDS: RangeInclusive<u64> = 1..=10_000;
 
 impl Check<'_> {
-    pub(super) fn admin(&mut self, written: &written::Admin) -> admin::Settings {
+    pub(super) fn admin(&mut self, admin: &mut settings::Admin) -> admin::Settings {
         const KEY: &str = "admin.hosts";
-        for name in &written.hosts {
+        for name in &admin.hosts {
             if !admin::is_name(name) {
-                let reason = format!(
-                    "{} is not a name; write it as a browser shows it, without scheme, port or path: \
-                     dashboard.example.com",
-                    quoted(name)
-                );
-                self.findings.error(KEY, reason);
+                let reason = "is not a name; write it as a browser shows it, without scheme, port or path: \
+                              dashboard.example.com";
+                self.diagnostics.refuse(KEY, name, reason);
             }
         }
-        let hosts = self.once(KEY, &written.hosts);
-        admin::Settings { listen: self.listen("admin.listen", &written.listen), hosts }
+        let hosts = self.once(KEY, &mut admin.hosts);
+        admin::Settings { listen: self.listen("admin.listen", admin.listen), hosts }
     }
 
-    pub(super) fn queue(&mut self, queue: &written::Queue) -> Queue {
-        let kinds = [("embedded", QueueKind::Embedded), ("kafka", QueueKind::Kafka)];
-        let kind = self.choice("queue.kind", &queue.kind, &kinds);
-        let directory =
-            self.path("queue.embedded.directory", &queue.embedded.directory).unwrap_or_else(|| {
-                self.findings.error("queue.embedded.directory", "is empty; the queue needs a directory");
-                PathBuf::new()
-            });
-        let size_max = self.size("queue.embedded.max_size", &queue.embedded.max_size, &(1..=u64::MAX));
-        let embedded = queue::embedded::Settings { directory, size_max };
-        Queue { kind, embedded, kafka: self.kafka(&queue.kafka) }
+    pub(super) fn queue(&mut self, queue: &mut settings::Queue) -> Queue {
+        const DIRECTORY: &str = "queue.embedded.directory";
+        let directory = self.path_of(DIRECTORY, &mut queue.embedded.directory).unwrap_or_else(|| {
+            self.diagnostics.error(DIRECTORY, "is empty; the queue needs a directory");
+            PathBuf::new()
+        });
+        let embedded = queue::embedded::Settings { directory, size_max: queue.embedded.max_size.0 };
+        Queue { kind: queue.kind, embedded, kafka: self.kafka(&mut queue.kafka) }
     }
 
-    fn kafka(&mut self, kafka: &written::Kafka) -> queue::kafka::Settings {
+    fn kafka(&mut self, kafka: &mut settings::Kafka) -> queue::kafka::Settings {
         self.list("queue.kafka.brokers", &kafka.brokers, "name at least one broker");
         self.list("queue.kafka.topics", &kafka.topics, "name at least one topic");
         for broker in &kafka.brokers {
             if broker.contains('@') {
                 let reason = "has an @ in it; user and password belong into queue.kafka.options";
-                self.findings.error("queue.kafka.brokers", reason);
+                self.diagnostics.error("queue.kafka.brokers", reason);
                 continue;
             }
             if broker.contains("://") || broker.contains(char::is_whitespace) {
-                let reason = format!("{} is not a broker, which is written host:port", quoted(broker));
-                self.findings.error("queue.kafka.brokers", reason);
+                let reason = "is not a broker, which is written host:port";
+                self.diagnostics.refuse("queue.kafka.brokers", broker, reason);
             }
         }
         let topic_fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         for topic in kafka.topics.iter().filter(|topic| !topic.starts_with('^')) {
             if topic.len() > 249 || !topic.bytes().all(topic_fits) {
-                let reason = format!(
-                    "{} is not the name of a topic (letters, digits, `.`, `_`, `-`, at most 249); a regular \
-                     expression begins with ^",
-                    quoted(topic)
-                );
-                self.findings.error("queue.kafka.topics", reason);
+                let reason = "is not the name of a topic (letters, digits, `.`, `_`, `-`, at most 249); a regular \
+                              expression begins with ^";
+                self.diagnostics.refuse("queue.kafka.topics", topic, reason);
             }
         }
         if kafka.group_id.trim().is_empty() {
-            self.findings
+            self.diagnostics
                 .error("queue.kafka.group_id", "is empty; forwarders that share the work share a group");
         }
-        let registry = kafka.schema_registry.trim();
+        let registry = kafka.schema_registry.0.trim();
         if !registry.is_empty() && !["http://", "https://"].iter().any(|scheme| registry.starts_with(scheme))
         {
-            self.findings.error(
+            self.diagnostics.error(
                 "queue.kafka.schema_registry",
                 "is not a URL: it has to begin with https:// or http://",
             );
         }
-        let auth = self.path("queue.kafka.schema_registry_auth_file", &kafka.schema_registry_auth_file);
-        let auth = auth.and_then(|path| self.secret("queue.kafka.schema_registry_auth_file", &path));
-        let oauth_token_file = self.path("queue.kafka.oauth_token_file", &kafka.oauth_token_file);
+        let auth =
+            self.path_of("queue.kafka.schema_registry_auth_file", &mut kafka.schema_registry_auth_file);
+        let auth =
+            auth.and_then(|path| self.secret("queue.kafka.schema_registry_auth_file", &path, "a secret", ""));
+        let oauth_token_file = self.path_of("queue.kafka.oauth_token_file", &mut kafka.oauth_token_file);
         if let Some(path) = &oauth_token_file {
             self.warn_if_open("queue.kafka.oauth_token_file", path, "a token");
             if let Err(error) = files::check_file(path) {
@@ -120,24 +111,26 @@ impl Check<'_> {
         if registry.contains('@') {
             self.warn_if_origin_open("queue.kafka.schema_registry", "a password");
         }
+        kafka.options = self.options(&kafka.options);
+        let options = kafka.options.iter().map(|(name, value)| ((**name).into(), (*value.0).into()));
         queue::kafka::Settings {
-            brokers: boxed(&kafka.brokers),
-            topics: boxed(&kafka.topics),
+            brokers: trimmed(&mut kafka.brokers),
+            topics: trimmed(&mut kafka.topics),
             group_id: kafka.group_id.trim().into(),
             schema_registry: (!registry.is_empty()).then(|| registry.into()),
             schema_registry_auth: auth.as_deref().map(Into::into),
             oauth_token_file,
-            options: self.options(&kafka.options),
+            options: options.collect(),
         }
     }
 
     /// librdkafka's options. A secret can stand in a file of its own: `sasl.password.file`.
-    fn options(&mut self, written: &BTreeMap<String, String>) -> BTreeMap<Box<str>, queue::kafka::Secret> {
+    fn options(&mut self, raw: &BTreeMap<String, Secret>) -> BTreeMap<String, Secret> {
         let mut options = BTreeMap::new();
-        for (name, value) in written {
+        for (name, Secret(value)) in raw {
             let key = join(OPTIONS, name);
             if let Some((_, advice)) = RESERVED_OPTIONS.iter().find(|(reserved, _)| reserved == name) {
-                self.findings.error(&key, format!("can't be set here; {advice}"));
+                self.diagnostics.error(&key, format!("can't be set here; {advice}"));
             }
             let is_rare = |value: &str| {
                 value.trim().parse().is_ok_and(|number| !STATISTICS_MILLISECONDS.contains(&number))
@@ -145,7 +138,7 @@ impl Check<'_> {
             if name == STATISTICS_OPTION && is_rare(value) {
                 let reason = "has to be 1 to 10000: the lag, what is lost, and the end of a run with --once are read from \
                               these statistics";
-                self.findings.error(&key, reason);
+                self.diagnostics.error(&key, reason);
             }
             let Some(secret) = name.strip_suffix(FILE_SUFFIX) else {
                 if SECRET_WORDS.iter().any(|word| name.contains(word)) {
@@ -154,56 +147,45 @@ impl Check<'_> {
                 if KEY_FILES.contains(&&**name) {
                     self.warn_if_open(&key, Path::new(value), "a private key");
                 }
-                options.insert((**name).into(), value.as_str().into());
+                options.insert(name.clone(), Secret(value.clone()));
                 continue;
             };
-            if written.contains_key(secret) {
+            if raw.contains_key(secret) {
                 let reason = format!("is set beside {}; leave one of them out", join(OPTIONS, secret));
-                self.findings.error(&key, reason);
+                self.diagnostics.error(&key, reason);
             }
             let Some(path) = self.path(&key, value) else {
-                self.findings.error(&key, "is empty; it has to be the path of a file");
+                self.diagnostics.error(&key, "is empty; it has to be the path of a file");
                 continue;
             };
-            if let Some(text) = self.secret(&key, &path) {
-                options.insert(secret.into(), text.as_str().into());
+            if let Some(text) = self.secret(&key, &path, "a secret", "") {
+                options.insert(secret.to_owned(), Secret(text));
             }
         }
         options
     }
 
-    /// What a file with a secret holds, without the end of its line.
-    fn secret(&mut self, key: &str, path: &Path) -> Option<String> {
-        self.warn_if_open(key, path, "a secret");
-        match files::read_secret(path) {
-            Ok(text) if text.trim().is_empty() => {
-                self.findings.error(key, format!("{} is empty", path.display()));
-                None
-            }
-            Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => {
-                self.unusable_secret(key, path, &error);
-                None
-            }
-        }
-    }
-
-    pub(super) fn push(&mut self, push: &written::Push) -> push::Settings {
-        let listen = self.listen("push.listen", &push.listen);
-        let token_file = self.path("push.token_file", &push.token_file);
+    pub(super) fn push(&mut self, push: &mut settings::Push) -> push::Settings {
+        const TOKEN_FILE: &str = "push.token_file";
+        let listen = self.listen("push.listen", push.listen);
+        let token_file = self.path_of(TOKEN_FILE, &mut push.token_file);
         match &token_file {
-            Some(path) => self.token_file(path),
+            Some(path) => {
+                // What is in it is read again where it is used.
+                let _tokens =
+                    self.secret(TOKEN_FILE, path, "bearer tokens", "; write one bearer token a line into it");
+            }
             None if !is_loopback(listen.ip()) => {
                 let reason = format!(
                     "{listen} can be reached from other machines, and no token is asked; set push.token_file to a \
                      file with one bearer token a line, or listen on 127.0.0.1"
                 );
-                self.findings.missing("push.token_file", "push.listen", &reason);
+                self.diagnostics.missing(TOKEN_FILE, "push.listen", &reason);
             }
             None => {}
         }
-        let certificate = self.path("push.tls_certificate", &push.tls_certificate);
-        let key = self.path("push.tls_key", &push.tls_key);
+        let certificate = self.path_of("push.tls_certificate", &mut push.tls_certificate);
+        let key = self.path_of("push.tls_key", &mut push.tls_key);
         let tls = match (certificate, key) {
             (Some(certificate), Some(key)) => {
                 self.file("push.tls_certificate", &certificate);
@@ -214,24 +196,24 @@ impl Check<'_> {
             (None, None) => None,
             (Some(_), None) => {
                 let reason = "is missing; TLS needs the key of push.tls_certificate";
-                self.findings.missing("push.tls_key", "push.tls_key", reason);
+                self.diagnostics.missing("push.tls_key", "push.tls_key", reason);
                 None
             }
             (None, Some(_)) => {
                 let reason = "is missing; TLS needs the certificate of push.tls_key";
-                self.findings.missing("push.tls_certificate", "push.tls_certificate", reason);
+                self.diagnostics.missing("push.tls_certificate", "push.tls_certificate", reason);
                 None
             }
         };
-        let body_bytes_max = self.size("push.max_body", &push.max_body, &BODY_BYTES);
-        if body_bytes_max < EVENT_BYTES_MAX {
+        if push.max_body.0 < EVENT_BYTES_MAX {
             let reason = format!(
                 "{} is less than one event of Braze can have (900KB); Braze gives up an event that is refused",
-                show_size(body_bytes_max)
+                String::from(push.max_body)
             );
-            self.findings.warn("push.max_body", reason);
+            self.diagnostics.warn("push.max_body", reason);
         }
-        push::Settings { listen, token_file, tls, body_bytes_max: to_usize(body_bytes_max) }
+        let body_bytes_max = usize::try_from(push.max_body.0).unwrap_or(usize::MAX);
+        push::Settings { listen, token_file, tls, body_bytes_max }
     }
 
     /// What of the push listener depends on other sections.
@@ -239,36 +221,26 @@ impl Check<'_> {
         if config.queue.kind == QueueKind::Kafka {
             let reason = "can't be used with queue.kind = \"kafka\": pushed events go into the embedded queue; leave \
                           [push] out, or set queue.kind = \"embedded\"";
-            self.findings.error("push", reason);
+            self.diagnostics.error("push", reason);
         }
         let (push_ip, admin_ip) = (push.listen.ip(), config.admin.listen.ip());
         let overlap = push_ip == admin_ip || push_ip.is_unspecified() || admin_ip.is_unspecified();
-        if overlap && push.listen.port() == config.admin.listen.port() && push.listen.port() != 0 {
+        let is_told = ["push.listen", "admin.listen"].iter().any(|key| self.diagnostics.is_spoilt(key));
+        let same_port = push.listen.port() == config.admin.listen.port() && push.listen.port() != 0;
+        if overlap && same_port && !is_told {
             let reason = format!(
                 "{} is taken by admin.listen ({}); give one of them another port",
                 push.listen, config.admin.listen
             );
-            self.findings.error("push.listen", reason);
+            self.diagnostics.error("push.listen", reason);
         }
         let size_max = config.queue.embedded.size_max;
         if push.body_bytes_max as u64 > size_max {
             let reason = format!(
                 "is more than queue.embedded.max_size ({}), so that such a body is never taken",
-                show_size(size_max)
+                String::from(Size(size_max))
             );
-            self.findings.warn("push.max_body", reason);
-        }
-    }
-
-    fn token_file(&mut self, path: &Path) {
-        self.warn_if_open("push.token_file", path, "bearer tokens");
-        match files::read_secret(path) {
-            Ok(tokens) if tokens.trim().is_empty() => {
-                let reason = format!("{} is empty; write one bearer token a line into it", path.display());
-                self.findings.error("push.token_file", reason);
-            }
-            Ok(_) => {}
-            Err(error) => self.unusable_secret("push.token_file", path, &error),
+            self.diagnostics.warn("push.max_body", reason);
         }
     }
 }
@@ -277,8 +249,11 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-fn boxed(texts: &[String]) -> Vec<Box<str>> {
-    texts.iter().map(|text| text.trim().into()).collect()
+fn trimmed(texts: &mut [String]) -> Vec<Box<str>> {
+    for text in texts.iter_mut() {
+        *text = text.trim().to_owned();
+    }
+    texts.iter().map(|text| (**text).into()).collect()
 }
 
 #[cfg(test)]

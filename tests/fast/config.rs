@@ -1,13 +1,23 @@
-//! The configuration files that ship are right, and the reference file has every key with its default.
+//! The configuration files that ship are right, and what is written of each key is what the code says: the reference
+//! file, the page and the schema are made of it.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "config/reference.rs"]
+mod reference;
+
+use std::fs;
 use std::path::Path;
 
 use braze_datadog::config::{Config, describe};
 use config::{FileFormat, Source};
-use serde_json::{Map, Value};
+use reference::{EXAMPLE, NAME};
+use serde_json::{Map, Value, json};
 
 const REFERENCE: &str = include_str!("../../config/braze-datadog.toml");
 const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
+
+/// The first line of each file that ships, by which an editor finds the schema.
+const SCHEMA_LINE: &str = "#:schema ./braze-datadog.schema.json\n";
 
 /// The keys of the reference file that are examples, for want of a default that could be used.
 const EXAMPLES: [(&str, &str); 2] = [("site", "US1"), ("api_key_env", "DD_API_KEY")];
@@ -37,21 +47,35 @@ fn to_json(value: config::Value) -> Value {
     }
 }
 
+fn parse(text: &str) -> Value {
+    to_json(config::Value::from(config::File::from_str(text, FileFormat::Toml).collect().unwrap()))
+}
+
+/// Every key of a section with its default; a name that the user chooses is [`EXAMPLE`] for a section.
+fn defaults(schema: &Value) -> Value {
+    let Some(properties) = schema["properties"].as_object() else {
+        let chosen = &schema["additionalProperties"];
+        return if chosen["properties"].is_object() {
+            json!({ EXAMPLE: defaults(chosen) })
+        } else {
+            json!({})
+        };
+    };
+    let below = |schema: &Value| {
+        if schema["type"] == "object" { defaults(schema) } else { schema["default"].clone() }
+    };
+    properties.iter().map(|(name, schema)| (name.clone(), below(schema))).collect::<Map<_, _>>().into()
+}
+
 #[test]
 fn the_reference_file_has_every_key_with_its_default_and_no_other() {
-    let table = config::File::from_str(&uncommented(), FileFormat::Toml).collect().unwrap();
-    let written = to_json(config::Value::from(table));
-
-    let mut expected = Config::default_listing().unwrap();
-    let mut connection = expected["connections"]["*"].take();
+    let mut expected = defaults(&Config::schema());
+    let connection = &mut expected["connections"][EXAMPLE];
     for (key, example) in EXAMPLES {
         assert_eq!(connection[key], "", "{key} has a default now, which the file should show");
         connection[key] = example.into();
     }
-    connection["app_group_names"] = Map::new().into();
-    expected["connections"] = [("acme".to_owned(), connection)].into_iter().collect::<Map<_, _>>().into();
-    expected["queue"]["kafka"]["options"] = Map::new().into();
-    assert_eq!(written, expected, "config/braze-datadog.toml and the defaults differ");
+    assert_eq!(parse(&uncommented()), expected, "config/braze-datadog.toml and the defaults differ");
 }
 
 #[test]
@@ -99,81 +123,95 @@ fn a_file_that_is_not_there_says_where_it_was_looked_for() {
     assert!(error.contains(path.to_str().unwrap()), "{error}");
     assert!(error.contains("--config") && error.contains("$BRAZE_DATADOG_CONFIG"), "{error}");
     assert!(Config::load(folder.path()).unwrap_err().to_string().contains("is not a regular file"));
-    std::fs::write(&path, b"a = \"\xff\"").unwrap();
+    fs::write(&path, b"a = \"\xff\"").unwrap();
     assert!(Config::load(&path).unwrap_err().to_string().contains("is not UTF-8"));
 }
 
-/// The page that tells of every key, made of the defaults in the code and the comments of the reference file.
-const TABLE: &str = "docs/configuration.md";
-
-/// A key or, with a dot at its end, a section.
-struct Row {
-    key: String,
-    words: String,
-}
-
-/// The keys and sections of the reference file in its order, with the comment above each.
-fn rows() -> Vec<Row> {
-    let (mut rows, mut comment, mut section) = (Vec::new(), Vec::new(), String::new());
-    for line in REFERENCE.lines() {
-        let setting = line.strip_prefix('#').unwrap_or(line);
-        if let Some(words) = setting.strip_prefix(' ').filter(|_| line.starts_with('#')) {
-            comment.push(words);
-            continue;
-        }
-        let header = setting.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let key = setting.split_once(" = ").filter(|_| setting.starts_with(|c: char| c.is_ascii_lowercase()));
-        if let Some(header) = header {
-            section = format!("{}.", header.replace("connections.acme", "connections.NAME"));
-            rows.push(Row { key: section.clone(), words: comment.join(" ") });
-        } else if let Some((key, _)) = key {
-            rows.push(Row { key: format!("{section}{key}"), words: comment.join(" ") });
-        }
-        comment.clear();
+/// Writes the file anew if it is asked to, and says what is in it.
+fn is_as_made(path: &str, made: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("WRITE_REFERENCE").is_some() {
+        fs::write(&file, made).unwrap();
     }
-    rows
-}
-
-/// The default of a key, as it is written in TOML.
-fn default_of(listing: &Value, key: &str) -> String {
-    let path = key.replace("connections.NAME", "connections.*");
-    let value = path.split('.').fold(listing, |value, part| &value[part]);
-    assert!(!value.is_null(), "{key} has no default");
-    match value.as_array() {
-        Some(values) if values.len() > 2 => format!("{} of them, see the file", values.len()),
-        _ => format!("`{}`", value.to_string().replace("\",\"", "\", \"")),
-    }
-}
-
-fn table(listing: &Value) -> String {
-    let mut page = String::from(
-        "# Configuration\n\nEvery key with its default. The same, ready to be copied, is \
-         [config/braze-datadog.toml](../config/braze-datadog.toml); only a connection is required. A key is set by an \
-         environment variable, too, which wins: `flush.interval` by `BRAZE_DATADOG__FLUSH__INTERVAL`. Durations are \
-         `\"250ms\"`, `\"10s\"`, `\"1h30m\"`; sizes `\"16MiB\"`, `\"500KB\"`, or bytes.\n\n\
-         This page is made by `make reference`.\n\n| key | default | what it is |\n|---|---|---|\n",
-    );
-    let line = |Row { key, words }: Row| {
-        let words = words.replace('|', "\\|");
-        match key.strip_suffix('.') {
-            Some(section) => format!("| **`[{section}]`** | | {words} |\n"),
-            None => format!("| `{key}` | {} | {words} |\n", default_of(listing, &key)),
-        }
-    };
-    page.extend(rows().into_iter().map(line));
-    page
+    let written = fs::read_to_string(&file).unwrap();
+    assert_eq!(written, made, "{path} is out of date: make reference");
+    written
 }
 
 #[test]
 fn the_page_of_the_configuration_is_what_the_code_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE);
-    let expected = table(&Config::default_listing().unwrap());
-    if std::env::var_os("WRITE_REFERENCE").is_some() {
-        std::fs::write(&path, &expected).unwrap();
+    let schema = Config::schema();
+    let page = is_as_made("docs/configuration.md", &reference::page(&schema));
+    for key in
+        ["lanes", "queue.kafka.group_id", "push.token_file", &format!("connections.{NAME}.api_key_file")]
+    {
+        assert!(page.contains(&format!("| `{key}` | ")), "{key} is missing");
     }
-    let written = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(written, expected, "{TABLE} is out of date: make reference");
-    for key in ["lanes", "queue.kafka.group_id", "push.token_file", "connections.NAME.api_key_file"] {
-        assert!(written.contains(&format!("| `{key}` | ")), "{key} is missing");
+    is_as_made("config/braze-datadog.toml", &format!("{SCHEMA_LINE}{}", reference::toml(&schema)));
+    let mut text = serde_json::to_string_pretty(&schema).unwrap();
+    text.push('\n');
+    is_as_made("config/braze-datadog.schema.json", &text);
+}
+
+/// What the schema that ships says against a configuration.
+fn faults(configuration: &Value) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/braze-datadog.schema.json");
+    let schema = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    validator.iter_errors(configuration).map(|error| format!("{}: {error}", error.instance_path())).collect()
+}
+
+#[test]
+fn every_file_that_ships_names_its_schema_and_is_valid_by_it() {
+    let mut files = 0;
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with(SCHEMA_LINE), "{}", path.display());
+            assert_eq!(faults(&parse(&text)), Vec::<String>::new(), "{}", path.display());
+            files += 1;
+        }
+    }
+    assert_eq!(files, 2);
+    assert_eq!(faults(&parse(&uncommented())), Vec::<String>::new());
+}
+
+/// An editor marks what the program refuses, as far as a schema can tell.
+#[test]
+fn the_schema_refuses_what_the_program_refuses_and_nothing_else() {
+    const LEAST: &str = "[connections.acme]\ndry_run = true\n";
+    let program = |text: &str| Config::parse(text, Path::new("/nowhere/a.toml"), &[]).is_ok();
+    for right in [
+        "[flush]\ninterval = \" 1m30s \"\n",
+        "[queue.embedded]\nmax_size = 4096\n",
+        "[queue.embedded]\nmax_size = \"16 mib\"\n",
+        "[queue.kafka.options]\n\"socket.timeout.ms\" = 60000\n\"enable.idempotence\" = true\n",
+        "[tags]\ninclude = [\"channel\"]\nstatic = [\"a:b\"]\nnames = \"as_sent\"\n",
+        "[push]\n",
+    ] {
+        let text = format!("{right}{LEAST}");
+        assert!(program(&text), "{text}");
+        assert_eq!(faults(&parse(&text)), Vec::<String>::new(), "{text}");
+    }
+    for wrong in [
+        "[flsh]\n",
+        "[flush]\nintervall = \"1s\"\n",
+        "[flush]\ninterval = 10\n",
+        "[flush]\ninterval = \"10 s\"\n",
+        "[flush]\ninterval = \"1.5s\"\n",
+        "[flush]\nmax_series = 0\n",
+        "[queue]\nkind = \"kafak\"\n",
+        "[queue.embedded]\nmax_size = \"4G\"\n",
+        "[queue.embedded]\nmax_size = 0\n",
+        "[tags]\ninclude = [\"campain_id\"]\n",
+        "[events]\ncount = [1]\n",
+        "[log]\nlevel = \"inf\"\n",
+        "[connections.b]\ndry_run = \"yes\"\napp_group_ids = [\"b\"]\n",
+        "[connections.b]\nsiet = \"EU1\"\ndry_run = true\napp_group_ids = [\"b\"]\n",
+    ] {
+        let text = format!("{wrong}{LEAST}");
+        assert!(!program(&text), "{text}");
+        assert_eq!(faults(&parse(&text)).len(), 1, "{text}");
     }
 }

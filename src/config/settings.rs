@@ -1,0 +1,328 @@
+//! The configuration as it is written: a struct for each table of the file, the one place where a key is said.
+//!
+//! A field is a key: its type, its default, its bounds, and the sentence above it, which is also what the reference
+//! file, the table in docs/configuration.md and an editor say of it. The [schema](super::schema) is made of these
+//! structs, and everything that goes through the keys is made of the schema. What a field can say besides:
+//!
+//! | attribute | says |
+//! |---|---|
+//! | `range`, `x-min`, `x-max` | what it may be |
+//! | `x-reload` | that SIGHUP changes it, or all of its table; otherwise it takes a restart |
+//! | `x-secret` | that its value is shown to nobody |
+//! | `x-empty` | what the page shows in the place of nothing |
+//! | `x-example`, `example` | what the reference file shows below the key, or in the place of no default |
+#![expect(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "these sentences are also comments of a file that knows neither backticks nor links"
+)]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{Address, Secret, Size, Span};
+use crate::aggregate;
+use crate::aggregate::tags::Tag;
+use crate::event::{Field, SEND_TYPES};
+
+/// The one event type of [`SEND_TYPES`] that is not counted unless asked for: it has no campaign and no Canvas.
+const NOT_COUNTED: &str = "users.messages.liveactivity.Send";
+
+const OPTIONS_EXAMPLE: &str = r#""security.protocol" = "SASL_SSL"
+"sasl.mechanisms" = "SCRAM-SHA-512"
+"sasl.username" = "forwarder"
+"sasl.password.file" = "/etc/braze-datadog/kafka.password"
+One name for each forwarder, for ever: then a restart within session.timeout.ms moves no partition.
+"group.instance.id" = "forwarder-1""#;
+
+/// Makes the structs: a field is written with its default, if that is not the type's own.
+macro_rules! settings {
+    ($($(#[$($about:tt)*])* pub(super) struct $table:ident {
+        $($(#[$($key_about:tt)*])* pub $key:ident: $type:ty $(= $default:expr)?,)*
+    })*) => {$(
+        $(#[$($about)*])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub(super) struct $table {
+            $($(#[$($key_about)*])* pub $key: $type,)*
+        }
+
+        impl Default for $table {
+            fn default() -> Self {
+                Self { $($key: settings!(@default $($default)?),)* }
+            }
+        }
+    )*};
+    (@default $default:expr) => { $default };
+    (@default) => { Default::default() };
+}
+
+settings! {
+/// braze-datadog: every key, with its default, its unit and when to change it.
+///
+/// A line that begins with # and a word is a comment; a line that begins with #key or #[section] is a setting
+/// that is off by default, or that has no default: remove the # to use it.
+///
+/// Durations are written "250ms", "10s", "10m", "1h30m"; sizes "16MiB", "4GiB" (powers of 1024), "500KB" (powers
+/// of 1000), or as a number of bytes. Relative paths start from the folder of this file. Every key can also be set
+/// by an environment variable, which wins: flush.interval by BRAZE_DATADOG__FLUSH__INTERVAL, a list as
+/// BRAZE_DATADOG__EVENTS__COUNT="a,b".
+///
+/// Only a connection is required. `braze-datadog check` says whether this file is right. SIGHUP makes a running
+/// process read it again: connections, keys, tags and log.level change at once; the rest needs a restart.
+pub(super) struct Settings {
+    /// How long a stop (SIGTERM) waits for the outcome of the last flush. At most 10m. Keep it below what the service
+    /// manager waits: systemd 90s, Kubernetes 30s, docker stop 10s.
+    // Above, whatever started the program has killed it.
+    #[schemars(extend("x-min" = "0s", "x-max" = "10m"))]
+    pub shutdown_timeout: Span = span(20),
+    /// Threads that decode and count; 0: one per core, at most 256. Lower it to leave cores to others.
+    #[schemars(range(max = 256))]
+    pub lanes: usize,
+    /// Ask Datadog at the start, hourly and for a new key whether each API key is valid on its site (GET /api/v1/validate);
+    /// /status, the metric braze_datadog_key_valid and the log say what came of it. Nothing waits for it, and nothing is
+    /// dropped for it; where Datadog can't be asked, the state is "unknown". Connections with a url or dry_run are never
+    /// asked about. false: for networks that let nothing out but points. Changes at once on SIGHUP.
+    #[schemars(extend("x-reload" = true))]
+    pub validate_keys: bool = true,
+    /// A folder with more connections, one a file: NAME.toml holds the keys of a [connections.NAME] section, without that
+    /// line. For many customers, or for files that another system writes. Empty: none.
+    #[schemars(extend("x-reload" = true))]
+    pub connections_directory: String,
+    pub queue: Queue,
+    /// Braze Currents HTTP push, into the embedded queue: POST /v1/events. Off unless the section is here. It takes 1,024
+    /// connections (half of `ulimit -n` at most; strangers make room for newcomers), headers of 16 KiB within 15s, and bodies
+    /// within 60s, no slower than 64 KiB in 15s. All bodies together take 8 times max_body of memory.
+    pub push: Option<Push>,
+    pub admin: Admin,
+    pub events: Events,
+    pub dedup: Dedup,
+    #[schemars(extend("x-reload" = true))]
+    pub tags: Tags,
+    pub flush: Flush,
+    /// Where counts go. Any number of sections; a name is lower-case letters, digits and _.
+    #[schemars(extend("x-reload" = true))]
+    pub connections: BTreeMap<String, Connection>,
+    pub log: Log,
+}
+
+pub(super) struct Queue {
+    /// Where events wait until their counts have an outcome: "embedded" (a log on the local disk, filled by [push]) or
+    /// "kafka" (a broker that others fill).
+    #[serde(with = "QueueKind")]
+    pub kind: super::QueueKind = super::QueueKind::Embedded,
+    pub embedded: Embedded,
+    /// Used with kind = "kafka" only.
+    pub kafka: Kafka,
+}
+
+pub(super) struct Embedded {
+    /// On a disk that survives a restart. Imports keep their place here too, whatever the kind of the queue.
+    pub directory: String = "/var/lib/braze-datadog/queue".into(),
+    /// Bytes on disk. When it is full, push answers 503 and Braze tries again later; nothing is thrown away. One million
+    /// events take about 200MB: raise it to outlast a longer standstill.
+    pub max_size: Size = Size(4 << 30),
+}
+
+pub(super) struct Kafka {
+    /// host:port of one broker or more; they name the others. A broker that is away is waited for; /readyz says so.
+    pub brokers: Vec<String> = vec!["localhost:9092".into()],
+    /// Names of topics, or a regular expression that begins with ^; new topics that fit it are picked up within half a
+    /// minute. Messages are JSON (an envelope, an array, a bare event), Avro in Confluent's framing, or Avro containers. A
+    /// topic whose name ends in an event type (braze.users.messages.email.Send) stands for events that do not say theirs. A
+    /// message of more than 16 MiB is booked as malformed.
+    pub topics: Vec<String> = vec!["braze.sends".into()],
+    /// Forwarders that share a group share the work.
+    pub group_id: String = "braze-datadog".into(),
+    /// The URL of a schema registry, for Avro in Confluent's framing; may hold user and password. While it is away, reading
+    /// waits. Empty: framed messages are booked as malformed.
+    pub schema_registry: Secret,
+    /// A file with user:password (in Confluent Cloud: API key and secret) or with a bearer token for the registry.
+    pub schema_registry_auth_file: String,
+    /// For "sasl.mechanisms" = "OAUTHBEARER": a file with a JSON Web Token, read again before the token expires.
+    pub oauth_token_file: String,
+    /// Handed to librdkafka as they are: TLS, SASL (PLAIN, SCRAM, OAUTHBEARER), fetch sizes. A name with .file at its end
+    /// is the path of a file that holds the value. In environment variables, _ stands for the dots:
+    /// BRAZE_DATADOG__QUEUE__KAFKA__OPTIONS__SASL_PASSWORD. What is set here unless you do: auto.offset.reset = earliest,
+    /// partition.assignment.strategy = cooperative-sticky, queued.max.messages.kbytes = 65536 (bytes fetched ahead),
+    /// fetch.max.bytes = 16777216, statistics.interval.ms = 5000, topic.metadata.refresh.interval.ms = 30000, reconnect.backoff.ms = 1000.
+    #[schemars(extend("x-secret" = true, "x-example" = OPTIONS_EXAMPLE))]
+    #[schemars(extend("additionalProperties" = {"type": ["string", "integer", "boolean"]}))]
+    pub options: BTreeMap<String, Secret>,
+}
+
+pub(super) struct Push {
+    /// IP address and port. Anything but 127.0.0.1 (or [::1]) needs a token_file.
+    pub listen: Address = here(8080),
+    /// A file with the bearer tokens that are accepted, one a line; read again on SIGHUP, so that tokens can be rotated.
+    /// A line may go on with the ids of the app groups that its token is bound to, parted by commas:
+    ///   TOKEN
+    ///   TOKEN 5f3e8f0a-1234-4cde-9abc-0123456789ab,0d6c8a4e-3f5b-4f6e-9d39-6f1f1b7c2a10
+    /// An event of another app group is then booked as malformed (foreign_app_group), and a URL that names another one is
+    /// answered 401. An event that names none is of the URL's app group, else of the one that the token is bound to.
+    /// Empty: no token is asked.
+    #[schemars(extend("x-empty" = "none: no token is asked"))]
+    pub token_file: String,
+    /// The certificate chain, a PEM file; together with tls_key. Empty: plain HTTP, for a proxy in front that ends TLS.
+    pub tls_certificate: String,
+    /// The private key of the certificate, a PEM file.
+    pub tls_key: String,
+    /// Bytes of a body after decompression, at most 1GiB. Braze sends up to 100 events of at most 900KB.
+    // A body is held in memory.
+    #[schemars(extend("x-max" = "1GiB"))]
+    pub max_body: Size = Size(16 << 20),
+}
+
+pub(super) struct Admin {
+    /// Health, metrics and the status page, without a password: IP address and port. In a container: "0.0.0.0:8081".
+    pub listen: Address = here(8081),
+    /// Names under which the port may be asked, beside its IP address and localhost, such as "dashboard.example.com". Others
+    /// are refused, for a page of somebody else's could have sent a browser here. Health answers under every name.
+    pub hosts: Vec<String>,
+}
+
+pub(super) struct Events {
+    /// The event types that are one send each. Also on offer: "users.messages.liveactivity.Send". Don't add *.Retry,
+    /// users.messages.sms.CarrierSend or users.canvas.costep.Send: they stand beside the real send, and count it twice.
+    pub count: Vec<String> = counted_types(),
+    /// "event": counted under the event's own time, in buckets of flush.interval. "arrival": under the moment it was
+    /// counted; for tests, and where when it was sent matters less than that no send is lost.
+    #[serde(with = "Timestamp")]
+    pub timestamp: aggregate::Timestamp = aggregate::Timestamp::Event,
+    /// What happens to an event that is outside Datadog's window (1 hour behind, 10 minutes ahead), which Datadog would
+    /// lose silently. "drop": it is booked as dropped. "restamp": it is counted under the present moment.
+    #[serde(with = "Late")]
+    pub late: aggregate::Late = aggregate::Late::Drop,
+}
+
+pub(super) struct Dedup {
+    /// How long the id of an event is remembered, so that a redelivery counts once. "0s" switches it off. At most 24h.
+    // Above, max_ids is what bounds it anyway.
+    #[schemars(extend("x-min" = "0s", "x-max" = "24h"))]
+    pub window: Span = span(600),
+    /// How many ids are remembered; beyond it the oldest are forgotten early. At 4 million: 6,600 events a second for 10
+    /// minutes. 1 to 1,000,000,000; each takes memory.
+    // Above, a zero too many is likelier than a machine of that size.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_ids: usize = 4_000_000,
+}
+
+pub(super) struct Tags {
+    /// Which tags a series has. Also on offer: "channel" (email, sms, …). Each tag set is billed by Datadog: leave out
+    /// what nobody looks at.
+    #[schemars(extend("items" = {"type": "string", "enum": tags_on_offer().map(Tag::name).collect::<Vec<_>>()}))]
+    pub include: Vec<String> = tag_names(),
+    /// Tags that every series gets: ["env:prod"].
+    pub r#static: Vec<String>,
+    /// "latest": one series per ids, with the newest name that is known. "as_sent": a renamed campaign is another series.
+    #[serde(with = "Names")]
+    pub names: aggregate::tags::Names = aggregate::tags::Names::Latest,
+}
+
+pub(super) struct Flush {
+    /// How often counts are sent, and how wide a time bucket is: whole seconds, from 1s to 10m. Longer is cheaper, shorter
+    /// is sooner on the dashboard.
+    // Datadog takes points that are at most ten minutes ahead, and loses those that are an hour behind.
+    #[schemars(extend("x-min" = "1s", "x-max" = "10m"))]
+    pub interval: Span = span(10),
+    /// How long one request may take, from 100ms to 1m; then its batch is dropped (there are no retries, for points add up).
+    // Below, no request gets through; above, one dead site holds its payloads for longer than anyone waits.
+    #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
+    pub timeout: Span = span(5),
+    /// Series per connection and flush, 1 to 10,000,000; beyond it sends are counted under their app group and
+    /// overflow:true. It bounds memory and Datadog's bill.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_series: usize = 100_000,
+    /// For how long one connection to Datadog is used, from 1s to 24h; then the next request makes a new one and looks the
+    /// name up again, so that sends follow an address that moves.
+    // Below, each flush would connect anew; above, nobody would remember that it is set.
+    #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
+    pub max_connection_age: Span = span(300),
+}
+
+pub(super) struct Connection {
+    /// Where you log in to Datadog: US1, US3, US5, EU1, AP1, AP2, UK1, US1-FED, or the address in your browser. It has no
+    /// default: with another organisation's site Datadog says "accepted" and shows nothing.
+    #[schemars(example = &"US1")]
+    pub site: String,
+    /// A full base URL in the place of site, for proxies and tests.
+    pub url: String,
+    /// Allow a url that begins with http:// and is not on this machine; the API key then crosses the network unencrypted.
+    pub allow_plain_http: bool,
+    /// The API key (not the application key), in one of three places. A file, readable by this user only, is best: it is
+    /// read again on SIGHUP.
+    pub api_key_file: String,
+    /// The name of an environment variable that holds it.
+    #[schemars(example = &"DD_API_KEY")]
+    pub api_key_env: String,
+    /// Or the key itself.
+    pub api_key: Secret,
+    /// The app groups (workspaces) whose sends go here. Empty: every app group that no other connection names; one
+    /// connection can have that. UUIDs are compared without regard to case; the tag keeps what the event says.
+    pub app_group_ids: Vec<String>,
+    /// The name of the metric: letters, digits, _ and . only, 200 at most.
+    pub metric: String = "braze.messaging.sent".into(),
+    /// Print the points in the place of sending them; no API key is needed then.
+    pub dry_run: bool,
+    /// Send braze.forwarder.heartbeat, one point per flush, sends or not: so that "no sends" and "no forwarder" can be told
+    /// apart (config/datadog/monitor-heartbeat.json). It goes with the sends, or in a request of its own. Tags: connection,
+    /// version and tags.static. Costs one series (five custom metrics), or a point per flush where points are billed.
+    pub heartbeat: bool,
+    /// Braze does not send the names of app groups. Give each its name for the tag app_group_name.
+    #[schemars(extend("x-example" = r#""5f3e8f0a-1234-4cde-9abc-0123456789ab" = "Acme EMEA""#))]
+    pub app_group_names: BTreeMap<String, String>,
+}
+
+pub(super) struct Log {
+    /// error, warn, info, debug or trace. The environment variable RUST_LOG wins, and can tell modules apart.
+    #[schemars(extend("x-reload" = true, "enum" = ["error", "warn", "info", "debug", "trace"]))]
+    pub level: String = "info".into(),
+    /// "auto": text on a terminal, JSON otherwise. "text". "json".
+    #[serde(with = "LogFormat")]
+    pub format: super::LogFormat = super::LogFormat::Auto,
+}
+}
+
+/// Makes the names under which the choices of other modules are written.
+macro_rules! choices {
+    ($($name:ident of $other:literal: $($choice:ident)|*;)*) => {$(
+        #[derive(Serialize, Deserialize, JsonSchema)]
+        #[serde(remote = $other, rename_all = "snake_case")]
+        enum $name { $($choice),* }
+    )*};
+}
+
+choices! {
+    QueueKind of "super::QueueKind": Embedded | Kafka;
+    LogFormat of "super::LogFormat": Auto | Text | Json;
+    Timestamp of "aggregate::Timestamp": Event | Arrival;
+    Late of "aggregate::Late": Drop | Restamp;
+    Names of "aggregate::tags::Names": Latest | AsSent;
+}
+
+/// Every tag, in the order in which they are told.
+pub(super) fn tags_on_offer() -> impl Iterator<Item = Tag> {
+    Field::ALL.into_iter().map(Tag::Field).chain([Tag::Channel])
+}
+
+fn span(seconds: u64) -> Span {
+    Span(Duration::from_secs(seconds))
+}
+
+fn here(port: u16) -> Address {
+    Address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// What is counted unless something else is said.
+fn counted_types() -> Vec<String> {
+    let types = SEND_TYPES.iter().map(|(name, _)| *name);
+    types.filter(|name| *name != NOT_COUNTED).map(Into::into).collect()
+}
+
+fn tag_names() -> Vec<String> {
+    Field::ALL.iter().map(|field| field.name().into()).collect()
+}
