@@ -15,6 +15,7 @@ WORKDIR /build
 # The dependencies by themselves, so that a change of ours does not build them again. cargo wants a file for
 # each target that the manifest names.
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
 RUN mkdir -p src benches examples \
  && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs \

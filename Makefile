@@ -28,8 +28,8 @@ fmt: ## format the sources
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 lint: ## clippy, warnings are errors, with all features and with none
-	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --workspace -- -D warnings
 
 deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
@@ -40,7 +40,7 @@ advisories: ## known vulnerabilities of what is in Cargo.lock
 	$(CARGO) deny --locked check advisories
 
 test: tools ## all tests, on a machine that lacks what they need, too; README.md's second command
-	$(CARGO) test --locked --all-features
+	$(CARGO) test --locked --workspace --all-features
 
 # Every run is another one; the line that repeats it is printed first.
 chaos: SECONDS = 600
@@ -63,7 +63,7 @@ fuzz-corpus: ## write what the fuzz targets start from anew
 	python3 fuzz/corpus.py
 
 doc: ## documentation, warnings are errors
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --all-features --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps
 
 bench: ## benchmarks
 	$(CARGO) bench --locked --all-features

@@ -49,6 +49,7 @@ fn the_dependency_layer_is_a_crate_that_cargo_takes() {
     for name in ["Cargo.toml", "Cargo.lock"] {
         fs::copy(root().join(name), directory.path().join(name)).unwrap();
     }
+    run(Command::new("cp").arg("-r").arg(root().join("crates")).arg(directory.path()));
     let cargo = || {
         let mut metadata = Command::new(env!("CARGO"));
         metadata.args(["metadata", "--no-deps", "--locked", "--offline", "--format-version", "1"]);

@@ -1,5 +1,6 @@
 //! What `/status` and `/search` tell beside the books, as JSON.
 
+use admin_api::format;
 use serde_json::{Value, json};
 
 use super::rates::{Hour, SLOT_SECONDS, Sends};
@@ -138,7 +139,7 @@ fn found_json(found: &Found, site: &str, now: u64) -> Value {
 
 /// Whether the sends of a series reach Datadog.
 fn verdict(found: &Found, site: &str, now: u64) -> (State, String) {
-    let ago = |at: u64| words::ago(now.saturating_sub(at));
+    let ago = |at: u64| format::ago(now.saturating_sub(at));
     match found.outcome {
         None => (State::Quiet, "counted; its first request has no outcome yet".to_owned()),
         Some(last) => match last.dropped {

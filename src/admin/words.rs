@@ -1,5 +1,7 @@
 //! What people are told: whether sends flow, and how each connection is, in words.
 
+use admin_api::format::{ago, grouped};
+
 use super::rates::Hour;
 use crate::stats::{ConnectionBooks, DropReason};
 
@@ -116,34 +118,6 @@ fn rate(sends: u64, seconds: u64) -> String {
     }
 }
 
-/// 1234567 as `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A time span in its largest unit or two: `2 s`, `12 minutes`, `3 hours 5 minutes`, `4 days`.
-pub fn ago(seconds: u64) -> String {
-    let several = |number: u64, unit: &str| {
-        if number == 1 { format!("1 {unit}") } else { format!("{number} {unit}s") }
-    };
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match () {
-        () if seconds < 60 => format!("{seconds} s"),
-        () if minutes < 60 => several(minutes, "minute"),
-        () if days < 2 && minutes.is_multiple_of(60) => several(hours, "hour"),
-        () if days < 2 => format!("{} {}", several(hours, "hour"), several(minutes % 60, "minute")),
-        () => several(days, "day"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::rates::{Dropping, Sends};
@@ -197,25 +171,5 @@ mod tests {
             (State::Trouble, "403: this key is not valid on EU1".into())
         );
         assert_eq!(say(&ConnectionBooks::default()), (State::Quiet, "nothing was sent yet".into()));
-    }
-
-    #[test]
-    fn spans_and_numbers_are_read_at_a_glance() {
-        for (seconds, words) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 minute"),
-            (3_599, "59 minutes"),
-            (3_600, "1 hour"),
-            (3_661, "1 hour 1 minute"),
-            (7_320, "2 hours 2 minutes"),
-            (200_000, "2 days"),
-        ] {
-            assert_eq!(ago(seconds), words);
-        }
-        assert_eq!(
-            (grouped(0), grouped(999), grouped(1_234_567)),
-            ("0".into(), "999".into(), "1,234,567".into())
-        );
     }
 }

@@ -1,5 +1,6 @@
 //! How a view is drawn. Pure: a buffer comes out, whatever terminal it is for.
 
+use admin_api::format::{ago, grouped, is_steering};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -8,8 +9,6 @@ use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState, Wrap}
 
 use super::told::{Busy, Connection, Found, Search, Status};
 use super::view::{Pane, View};
-use crate::admin::words::{ago, grouped};
-use crate::datadog::preview::is_steering;
 
 /// Narrower than this, columns that can be missed are left out.
 const WIDE: u16 = 90;

@@ -1,5 +1,6 @@
 //! Answers of the admin port, held byte by byte against what is kept of them. `WRITE_GOLDEN=1` keeps them anew.
 
+use std::fmt::Write;
 use std::path::Path;
 
 /// What is another one in each run: times, ports, directories, and bytes that depend on the seed of a hash.
@@ -52,7 +53,7 @@ pub(crate) fn steady_json(text: &str) -> String {
             continue;
         }
         if numbers > 0 {
-            steady += &format!("({numbers} numbers)\n");
+            writeln!(steady, "({numbers} numbers)").unwrap();
             numbers = 0;
         }
         let key = line.trim().strip_prefix('"').and_then(|rest| rest.split_once("\": ")).map(|(key, _)| key);
@@ -60,9 +61,9 @@ pub(crate) fn steady_json(text: &str) -> String {
             Some(key) if VOLATILE.contains(&key) && !line.ends_with(['[', '{']) => {
                 let end = if line.ends_with(',') { "," } else { "" };
                 let indent = &line[..line.len() - line.trim_start().len()];
-                steady += &format!("{indent}\"{key}\": …{end}\n");
+                writeln!(steady, "{indent}\"{key}\": …{end}").unwrap();
             }
-            _ => steady += &format!("{line}\n"),
+            _ => writeln!(steady, "{line}").unwrap(),
         }
     }
     steady
