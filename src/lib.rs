@@ -26,4 +26,3 @@ pub mod route;
 pub mod signal;
 pub mod stats;
 pub mod telemetry;
-pub mod top;

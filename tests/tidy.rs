@@ -19,7 +19,7 @@ const BANNED_FILE_NAMES: [&str; 8] =
     ["mod", "utils", "common", "helpers", "types", "errors", "manager", "handler"];
 
 /// Who may do I/O: `app` is `app.rs` and what is under `app/`; `queue/` is only what is under it.
-const IO: [&str; 16] = [
+const IO: [&str; 14] = [
     "main",
     "app",
     "config",
@@ -34,8 +34,6 @@ const IO: [&str; 16] = [
     "telemetry",
     "signal",
     "clock",
-    "top/session",
-    "top/fetch",
 ];
 
 /// What the others must not name: by path, whatever it was imported as.
@@ -91,8 +89,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// The parts around the hallway, which may import any other but those of [`CONCRETE`].
-const SHELL: [&str; 11] =
-    ["main", "app", "config", "pipeline", "lane", "push", "listen", "admin", "telemetry", "signal", "top"];
+const SHELL: [&str; 10] =
+    ["main", "app", "config", "pipeline", "lane", "push", "listen", "admin", "telemetry", "signal"];
 
 /// A part, and the names that it may use; nothing listed: all of them.
 type Friend = (&'static str, &'static [&'static str]);
@@ -105,12 +103,7 @@ const CONCRETE: [(&str, &[Friend]); 8] = [
     ("lane", &[("app", &[]), ("pipeline", &[])]),
     (
         "queue::embedded",
-        &[
-            ("app", &[]),
-            ("admin", &["AtStart"]),
-            ("config", &["Settings"]),
-            ("push", &["Appender", "AppendError", "Frame"]),
-        ],
+        &[("app", &[]), ("config", &["Settings"]), ("push", &["Appender", "AppendError", "Frame"])],
     ),
     ("queue::files", &[("app", &[]), ("config", &["Settings"])]),
     ("queue::kafka", &[("app", &[]), ("config", &["Settings", "Secret"])]),

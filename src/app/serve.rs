@@ -14,7 +14,7 @@ use super::keys::{KeyWatch, WatchedIntake};
 use super::reload::Reloader;
 use super::views::Watched;
 use super::{Failure, queues};
-use crate::admin::{self, books};
+use crate::admin;
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::config::{self, Config, Warning};
@@ -162,7 +162,8 @@ fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
     let (received, accepted, dropped) = (books.received, books.accepted(), books.dropped());
     tracing::info!(received, accepted, dropped, "stopped");
     if once {
-        let line = books::json(&books, &watched.gauges()).to_string();
+        let totals = admin::status::totals(&books, watched.gauges().queue.depth);
+        let line = serde_json::to_value(totals).map_err(Failure::failed)?.to_string();
         telemetry::write_within(LAST_LINE_LIMIT, line, super::print_line).map_err(|error| {
             Failure::failed(format!("the books can't be written to standard output: {error}"))
         })?;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use braze_datadog::admin::books::{Gauges, prometheus};
+use admin_api::{EmbeddedStatus, QueueStatus};
+use braze_datadog::admin::prometheus::{Gauges, prometheus};
 use braze_datadog::aggregate::tags::Tag;
 use braze_datadog::config::Config;
 use braze_datadog::datadog::heartbeat;
@@ -81,7 +82,8 @@ fn page() -> String {
         dropped: BTreeMap::from([(("acme".into(), DropReason::Late), 1)]),
         ..Tally::default()
     });
-    let gauges = Gauges { push_requests: vec![(200, 1)], ..Gauges::default() };
+    let queue = QueueStatus { embedded: Some(EmbeddedStatus::default()), ..QueueStatus::default() };
+    let gauges = Gauges { queue, push_requests: vec![(200, 1)], ..Gauges::default() };
     prometheus(&stats.snapshot(), &gauges)
 }
 
