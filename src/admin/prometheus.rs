@@ -8,7 +8,7 @@ use crate::stats::{Books, ConnectionBooks, Histogram};
 
 /// What stands beside the books.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gauges {
+pub struct ProcessGauges {
     /// What the events wait in.
     pub queue: QueueStatus,
     /// Push requests by status.
@@ -30,7 +30,7 @@ pub struct Gauges {
 }
 
 /// The books in Prometheus' text format 0.0.4.
-pub fn prometheus(books: &Books, gauges: &Gauges) -> String {
+pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     let mut page = Page(String::new());
     page.counter("events_received_total", "Elements seen in what came from the queue.", books.received);
     let help = "Events of types that are not counted.";
@@ -109,7 +109,7 @@ fn of_kafka(page: &mut Page, kafka: &KafkaStatus) {
     page.counter("kafka_messages_lost_total", help, kafka.messages_lost);
 }
 
-fn push(page: &mut Page, gauges: &Gauges) {
+fn push(page: &mut Page, gauges: &ProcessGauges) {
     let help = "Push requests by the status of the answer.";
     page.counters("push_requests_total", help, "code", gauges.push_requests.iter().copied());
     let refused = gauges.push_refused.iter();
@@ -240,7 +240,7 @@ mod tests {
     fn the_books_are_shown_under_the_names_of_the_contract() {
         let page = prometheus(
             &books(),
-            &Gauges {
+            &ProcessGauges {
                 queue: QueueStatus {
                     depth: 4,
                     embedded: Some(EmbeddedStatus {
@@ -252,7 +252,7 @@ mod tests {
                     ..QueueStatus::default()
                 },
                 keys: vec![("acme".into(), true), ("beta".into(), false)],
-                ..Gauges::default()
+                ..ProcessGauges::default()
             },
         );
         for line in [

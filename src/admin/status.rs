@@ -10,7 +10,7 @@ use admin_api::{
 
 use super::messages;
 use super::rates::{Hour, SLOT_SECONDS, Sends};
-use crate::catalogue::{Busy, Found, Kind, Search};
+use crate::catalogue::{BusiestLately, BusyLately, SearchHit, SearchHits};
 use crate::stats::{Books, CollapsingTag, ConnectionBooks, Histogram};
 
 /// The last hour in slots, oldest first; the last one ends at the Unix second `now`.
@@ -29,15 +29,14 @@ pub fn rates(hour: &Hour, now: u64) -> SendRates {
 }
 
 /// The busiest campaigns and Canvas steps of the last hour, busiest first, as of the Unix second `now`.
-pub fn busiest(busiest: &[Busy], now: u64) -> Busiest {
-    let of = |kind| {
-        let of_kind = busiest.iter().filter(|busy| busy.kind == kind && busy.trend.sum(now) > 0);
-        of_kind.map(|busy| campaign(busy, now)).collect()
+pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
+    let told = |all: &[BusyLately]| {
+        all.iter().filter(|busy| busy.trend.sum(now) > 0).map(|busy| campaign(busy, now)).collect()
     };
-    Busiest { campaigns: of(Kind::Campaign), steps: of(Kind::Step) }
+    Busiest { campaigns: told(&busiest.campaigns), steps: told(&busiest.steps) }
 }
 
-fn campaign(busy: &Busy, now: u64) -> BusyCampaign {
+fn campaign(busy: &BusyLately, now: u64) -> BusyCampaign {
     BusyCampaign {
         connection: busy.connection.clone(),
         id: busy.id.clone(),
@@ -146,12 +145,12 @@ pub fn invariants(books: &Books) -> Vec<Invariant> {
 /// What a search found. `site_of` says the site of a connection; empty where it is gone.
 pub fn search(
     query: &str,
-    search: &Search,
+    search: &SearchHits,
     site_of: impl Fn(&str) -> String,
     started: u64,
     now: u64,
 ) -> SearchAnswer {
-    let series = |found: &Found| {
+    let series = |found: &SearchHit| {
         let (state, words) = verdict(found, &site_of(&found.connection), now);
         SeriesMatch {
             connection: found.connection.clone(),
@@ -176,7 +175,7 @@ pub fn search(
 }
 
 /// Whether the sends of a series reach Datadog.
-fn verdict(found: &Found, site: &str, now: u64) -> (FlowState, String) {
+fn verdict(found: &SearchHit, site: &str, now: u64) -> (FlowState, String) {
     let ago = |at: u64| ago(now.saturating_sub(at));
     match found.outcome {
         None => (FlowState::Quiet, "counted; its first request has no outcome yet".to_owned()),
@@ -204,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_verdict_says_whether_sends_reach_datadog_and_since_when_not() {
-        let found = |dropped, accepted_at| Found {
+        let found = |dropped, accepted_at| SearchHit {
             connection: "acme".into(),
             tags: Vec::new(),
             sends: 1,
@@ -213,7 +212,7 @@ mod tests {
             accepted_at,
             trend: None,
         };
-        let say = |found: &Found| verdict(found, "EU1", 102);
+        let say = |found: &SearchHit| verdict(found, "EU1", 102);
         assert_eq!(
             say(&found(None, Some(100))),
             (FlowState::Flowing, "reaches Datadog: accepted 2 s ago".into())
@@ -223,7 +222,7 @@ mod tests {
             "does not reach Datadog: 403: this key is not valid on EU1 (2 s ago); last accepted 1 minute ago";
         assert_eq!(say(&forbidden), (FlowState::Trouble, words.into()));
         assert!(say(&found(Some(DropReason::Timeout), None)).1.ends_with("never accepted since the start"));
-        assert_eq!(say(&Found { outcome: None, ..forbidden }).0, FlowState::Quiet);
+        assert_eq!(say(&SearchHit { outcome: None, ..forbidden }).0, FlowState::Quiet);
     }
 
     #[test]

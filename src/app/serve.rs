@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Warning};
 use crate::datadog::http::{self, HttpIntake, KeyValidator, Network};
 use crate::lane;
-use crate::pipeline::{self, Command, Pipeline};
+use crate::pipeline::{Pipeline, PipelineCommand, PipelineSettings};
 use crate::push::{self, Credentials, PushListener};
 use crate::queue::embedded::Appender;
 use crate::signal::{self, Request, Signals};
@@ -178,7 +178,7 @@ fn start_pipeline(
     keys: &Arc<KeyWatch>,
     clock: &Clock,
 ) -> Result<Pipeline<WatchedIntake>, Failure> {
-    let settings = pipeline::Settings {
+    let settings = PipelineSettings {
         lanes: lane::Settings {
             lanes: config.lanes.get(),
             event_types: config.events_count.clone(),
@@ -258,7 +258,7 @@ fn announce(config: &Config, path: &Path) {
 async fn attend(
     mut signals: Signals,
     mut reloader: Reloader,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<PipelineCommand>,
     stop: watch::Sender<bool>,
 ) {
     let mut is_to_reload = false;
@@ -284,7 +284,7 @@ async fn attend(
         signal::notify(signal::Notice::Stopping);
     }
     // A pipeline that has ended needs no command.
-    let _ended = commands.send(Command::Stop).await;
+    let _ended = commands.send(PipelineCommand::Stop).await;
     while signals.next().await == Request::Reload {
         tracing::warn!("stopping: the configuration is not read again");
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use admin_api::{
-    BusySeries, ConnectionStatus, EmbeddedStatus, FlowState, KeyVerdict, OutcomeStatus, QueueStatus,
-    SearchAnswer, SettingValue, Status,
+    ConnectionStatus, EmbeddedStatus, FlowState, KeyVerdict, OutcomeStatus, QueueStatus, SearchAnswer,
+    SettingValue, Status,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::keys::KeyWatch;
 use crate::admin::Views;
-use crate::admin::prometheus::{Gauges, prometheus};
+use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::Rates;
 use crate::admin::{messages, status};
 use crate::catalogue::Catalogue;
@@ -137,8 +137,8 @@ impl Watched {
     }
 
     /// What stands beside the books.
-    pub(super) fn gauges(&self) -> Gauges {
-        Gauges {
+    pub(super) fn gauges(&self) -> ProcessGauges {
+        ProcessGauges {
             queue: self.queue.status(),
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_refused: self.push.iter().flat_map(|push| push.refused()).collect(),
@@ -188,11 +188,7 @@ impl Watched {
         let now = self.clock.unix_seconds();
         let configured = self.connections.borrow().clone();
         let configuration = self.configuration.borrow().clone();
-        let busiest_series = snapshot.busiest.iter().map(|busy| BusySeries {
-            connection: busy.connection.clone(),
-            tags: busy.tags.clone(),
-            sends: busy.sends,
-        });
+        let busiest = self.catalogue.busiest();
         let hour = self.rates.hour(gauges.uptime_seconds);
         let not_ready = self.ready().err();
         let setting =
@@ -206,8 +202,8 @@ impl Watched {
             ready: not_ready.is_none(),
             not_ready_because: not_ready,
             rates: status::rates(&hour, now),
-            busiest: status::busiest(&self.catalogue.busiest(), now),
-            busiest_series: busiest_series.collect(),
+            busiest: status::busiest(&busiest, now),
+            busiest_series: busiest.series.clone(),
             invariants: status::invariants(&snapshot),
             configuration: configuration.iter().map(setting).collect(),
             connections: configured.iter().map(|one| self.connection(one, &snapshot, now)).collect(),

@@ -9,7 +9,7 @@ use tokio::task;
 
 use crate::aggregate::tags::Layout;
 use crate::aggregate::window::Window;
-use crate::catalogue::RequestNumber;
+use crate::catalogue::Tracked;
 use crate::clock::{Clock, within};
 use crate::datadog::outcome::Outcome;
 use crate::datadog::payload::Payload;
@@ -65,7 +65,8 @@ pub(super) struct InFlight {
     pub(super) claim: ClaimId,
     pub(super) connection: Arc<Connection>,
     pub(super) sends: u64,
-    pub(super) number: RequestNumber,
+    /// Its series, for the catalogue.
+    pub(super) tracked: Tracked,
 }
 
 /// Submits one payload once, within two time-outs: one to get a turn, one for the request. `None`: it was not sent and
@@ -111,7 +112,7 @@ pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Op
 /// All connections that there are or were. A connection keeps its number over reloads, so that what was
 /// counted under it finds its way; one that was removed keeps its last settings for the same reason.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub(super) struct ConnectionTable {
     connections: Vec<Arc<Connection>>,
     /// Which of them the configuration still has, by number.
     active: Vec<bool>,
@@ -119,11 +120,11 @@ pub(super) struct Registry {
     turns: HashMap<Box<str>, Arc<Semaphore>>,
 }
 
-impl Registry {
+impl ConnectionTable {
     pub(super) fn new(connections: Vec<Connection>) -> Self {
-        let mut registry = Self { connections: Vec::new(), active: Vec::new(), turns: HashMap::new() };
-        registry.update(connections);
-        registry
+        let mut table = Self { connections: Vec::new(), active: Vec::new(), turns: HashMap::new() };
+        table.update(connections);
+        table
     }
 
     /// Takes the connections of a new configuration.

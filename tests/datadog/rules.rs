@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use admin_api::{EmbeddedStatus, QueueStatus};
-use braze_datadog::admin::prometheus::{Gauges, prometheus};
+use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
 use braze_datadog::aggregate::tags::Tag;
 use braze_datadog::config::Config;
 use braze_datadog::datadog::heartbeat;
@@ -83,7 +83,7 @@ fn page() -> String {
         ..Tally::default()
     });
     let queue = QueueStatus { embedded: Some(EmbeddedStatus::default()), ..QueueStatus::default() };
-    let gauges = Gauges { queue, push_requests: vec![(200, 1)], ..Gauges::default() };
+    let gauges = ProcessGauges { queue, push_requests: vec![(200, 1)], ..ProcessGauges::default() };
     prometheus(&stats.snapshot(), &gauges)
 }
 
