@@ -16,7 +16,7 @@ pub mod trend;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use admin_api::BusySeries;
+use admin_api::{BusyCampaign, BusySeries};
 
 use self::index::{Index, SeriesPlace};
 use self::query::Query;
@@ -93,27 +93,12 @@ pub struct SearchHits {
 /// What is busy, each list from the busiest on.
 #[derive(Debug, Clone, Default)]
 pub struct BusiestLately {
-    /// Campaigns, in the last hour.
-    pub campaigns: Vec<BusyLately>,
-    /// Steps of a Canvas, in the last hour.
-    pub steps: Vec<BusyLately>,
+    /// Campaigns, with their last hour.
+    pub campaigns: Vec<(BusyCampaign, Trend)>,
+    /// Steps of a Canvas, with theirs.
+    pub steps: Vec<(BusyCampaign, Trend)>,
     /// Series, in the last flush that had sends.
     pub series: Vec<BusySeries>,
-}
-
-/// One of the busiest campaigns or Canvas steps of the last hour.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BusyLately {
-    /// The connection's name.
-    pub connection: String,
-    /// Its id; empty where only a name is known.
-    pub id: String,
-    /// Its name; empty where only the id is known.
-    pub name: String,
-    /// The name of a step's Canvas, if that is known.
-    pub canvas: String,
-    /// Its last hour.
-    pub trend: Trend,
 }
 
 /// What was sent lately. Filled by one thread, read by any.
@@ -390,7 +375,7 @@ mod tests {
         let busiest = catalogue.busiest();
         let all = busiest.steps.iter().chain(&busiest.campaigns);
         let told: Vec<(&str, &str, u64)> =
-            all.map(|busy| (&*busy.name, &*busy.canvas, busy.trend.sum(NOW + 60))).collect();
+            all.map(|(busy, trend)| (&*busy.name, &*busy.canvas, trend.sum(NOW + 60))).collect();
         assert_eq!(told, [("Welcome", "Onboarding", 2), ("Monthly newsletter", "", 33), ("Other", "", 9)]);
         assert_eq!(catalogue.search("weekly").matches, 0);
         assert_eq!(catalogue.search("monthly").found[0].sends, 33);

@@ -493,8 +493,11 @@ async fn status_search_and_metrics_are_written_as_they_were() {
     forwarder.settled(165).await;
     let depth = async || forwarder.metrics().await.sum("braze_datadog_queue_depth", &[]);
     support::eventually("everything is acknowledged", async || (depth().await == 0).then_some(())).await;
-    // An answer is kept for a quarter of a second.
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    let is_told = |status: String| status.contains("Sends are being dropped");
+    support::eventually("the last minute is told", async || {
+        is_told(forwarder.admin("/status").await.1).then_some(())
+    })
+    .await;
     golden::assert_kept("metrics.txt", &golden::steady_metrics(&forwarder.admin("/metrics").await.1));
     golden::assert_kept("status.json", &golden::steady_json(&forwarder.admin("/status").await.1));
     golden::assert_kept("search.json", &golden::steady_json(&forwarder.admin("/search?q=weekly").await.1));

@@ -120,8 +120,8 @@ const BANNED_CODE: [&str; 5] = ["#[allow(", "#![allow(", "todo!", "unimplemented
 const BANNED_TEXT: [&str; 2] = ["TODO", "FIXME"];
 
 /// Directories of this repository that its documents name files of.
-const DOCUMENTED: [&str; 8] =
-    ["src/", "tests/", "config/", "samples/", "benches/", "examples/", "fuzz/", ".ci/"];
+const DOCUMENTED: [&str; 9] =
+    ["src/", "crates/", "tests/", "config/", "samples/", "benches/", "examples/", "fuzz/", ".ci/"];
 
 type Violations = Vec<String>;
 
@@ -152,6 +152,11 @@ fn files(directory: &Path, extension: &str) -> Vec<(String, String)> {
 /// Everything under `src/` that is not test code as a whole file.
 fn sources() -> Vec<Source> {
     pick(files(&root().join("src"), "rs").iter().map(|(path, text)| Source::new(path, text)).collect())
+}
+
+/// The same of the crates, with their paths from `crates/`.
+fn sources_of_crates() -> Vec<Source> {
+    files(&root().join("crates"), "rs").iter().map(|(path, text)| Source::new(path, text)).collect()
 }
 
 /// Leaves out the files of modules that are declared behind `#[cfg(test)]`.
@@ -341,22 +346,23 @@ fn files_are_named_after_their_station() {
     let mut paths = files(&root().join("src"), "rs");
     paths.extend(files(&root().join("tests"), "rs"));
     paths.extend(files(&root().join("fuzz/fuzz_targets"), "rs"));
+    paths.extend(files(&root().join("crates"), "rs"));
     assert!(paths.len() > 10);
     assert_tidy(&check_file_names(&paths.iter().map(|(path, _)| &**path).collect::<Vec<_>>()));
 }
 
 #[test]
 fn files_and_functions_are_short() {
-    assert_tidy(&sources().iter().flat_map(check_lengths).collect::<Vec<_>>());
+    let all = sources().into_iter().chain(sources_of_crates());
+    assert_tidy(&all.flat_map(|source| check_lengths(&source)).collect::<Vec<_>>());
 }
 
 #[test]
 fn nothing_is_allowed_silently_or_left_for_later() {
     let fuzz = files(&root().join("fuzz/fuzz_targets"), "rs");
     let fuzz = fuzz.iter().map(|(path, text)| Source::new(path, text));
-    assert_tidy(
-        &sources().into_iter().chain(fuzz).flat_map(|source| check_banned(&source)).collect::<Vec<_>>(),
-    );
+    let all = sources().into_iter().chain(sources_of_crates()).chain(fuzz);
+    assert_tidy(&all.flat_map(|source| check_banned(&source)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -381,7 +387,8 @@ fn no_files_of_different_parts_import_one_another() {
 
 #[test]
 fn every_dependency_has_a_reason() {
-    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+    let crates = files(&root().join("crates"), "toml").into_iter().map(|(path, _)| format!("crates/{path}"));
+    for manifest in crates.chain(["Cargo.toml".to_owned(), "fuzz/Cargo.toml".to_owned()]) {
         assert_tidy(&check_manifest(&fs::read_to_string(root().join(manifest)).unwrap()));
     }
 }

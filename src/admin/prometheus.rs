@@ -34,27 +34,66 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     let mut page = Page(String::new());
     page.counter("events_received_total", "Elements seen in what came from the queue.", books.received);
     let help = "Events of types that are not counted.";
-    page.counters("events_ignored_total", help, "event_type", &books.ignored);
-    page.counters("events_malformed_total", "Elements that can't be counted.", "reason", &books.malformed);
+    page.each("events_ignored_total", "counter", help, "event_type", &books.ignored);
+    page.each(
+        "events_malformed_total",
+        "counter",
+        "Elements that can't be counted.",
+        "reason",
+        &books.malformed,
+    );
     let help = "Bytes that no event could be read from, for their JSON is damaged, by input.";
     let unreadable = books.unreadable.iter().map(|(input, unreadable)| (input, unreadable.bytes));
-    page.counters("bytes_unreadable_total", help, "input", unreadable);
+    page.each("bytes_unreadable_total", "counter", help, "input", unreadable);
     page.counter("events_duplicate_total", "Events that were counted before.", books.duplicate);
     let help = "Event ids forgotten before dedup.window was over, because of dedup.max_ids.";
     page.counter("dedup_ids_forgotten_total", help, books.ids_forgotten);
 
-    let each =
+    connections(&mut page, books);
+    let help = "Seconds from a cut to the last outcome of its requests.";
+    page.histogram("flush_seconds", help, &books.flush_seconds);
+    page.histogram("payload_bytes", "Bytes of a request body as sent.", &books.payload_bytes);
+
+    let help = "Events (in Kafka: messages) in the queue that are not acknowledged.";
+    page.gauge("queue_depth", help, gauges.queue.depth);
+    if let Some(log) = &gauges.queue.embedded {
+        embedded(&mut page, log);
+    }
+    if let Some(broker) = &gauges.queue.kafka {
+        kafka(&mut page, broker);
+    }
+    push(&mut page, gauges);
+    let help = "Whether Datadog says that the API key is valid on its site; absent while that is unknown.";
+    let keys = gauges.keys.iter().map(|(connection, is_valid)| (connection, u64::from(*is_valid)));
+    page.each("key_valid", "gauge", help, CONNECTION, keys);
+    let help = "Log lines that were lost, for standard error was not read.";
+    page.counter("log_lines_lost_total", help, gauges.log_lines_lost);
+    page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
+    let help = "Always 1; the label says which version runs.";
+    page.each("build_info", "gauge", help, "version", [(env!("CARGO_PKG_VERSION"), 1)]);
+    page.0
+}
+
+fn connections(page: &mut Page, books: &Books) {
+    let by_connection =
         |of: fn(&ConnectionBooks) -> u64| books.connections.iter().map(move |(name, one)| (name, of(one)));
-    page.counters("sends_counted_total", "Sends counted.", CONNECTION, each(|one| one.counted));
-    page.counters(
+    page.each(
+        "sends_counted_total",
+        "counter",
+        "Sends counted.",
+        CONNECTION,
+        by_connection(|one| one.counted),
+    );
+    page.each(
         "sends_accepted_total",
+        "counter",
         "Sends in accepted requests.",
         CONNECTION,
-        each(|one| one.accepted),
+        by_connection(|one| one.accepted),
     );
     let help = "Accepted requests whose answer speaks of errors.";
-    let with_errors = each(|one| one.accepted_with_errors);
-    page.counters("requests_accepted_with_errors_total", help, CONNECTION, with_errors);
+    let with_errors = by_connection(|one| one.accepted_with_errors);
+    page.each("requests_accepted_with_errors_total", "counter", help, CONNECTION, with_errors);
     page.metric("sends_dropped_total", "counter", "Sends that were dropped, by reason.");
     for (name, connection) in &books.connections {
         for (reason, sends) in &connection.dropped {
@@ -62,27 +101,9 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
         }
     }
     page.gauge("sends_pending", "Sends counted whose batch has no outcome yet.", books.pending());
-    page.gauges("series", "Series in the last flush.", CONNECTION, each(|one| one.series));
+    page.each("series", "gauge", "Series in the last flush.", CONNECTION, by_connection(|one| one.series));
     let help = "Tag values in Datadog that stand for several names of Braze's.";
-    page.gauges("names_collapsing", help, CONNECTION, each(|one| one.names_collapsing));
-    let help = "Seconds from a cut to the last outcome of its requests.";
-    page.histogram("flush_seconds", help, &books.flush_seconds);
-    page.histogram("payload_bytes", "Bytes of a request body as sent.", &books.payload_bytes);
-
-    let help = "Events (in Kafka: messages) in the queue that are not acknowledged.";
-    page.gauge("queue_depth", help, gauges.queue.depth);
-    gauges.queue.embedded.iter().for_each(|log| embedded(&mut page, log));
-    gauges.queue.kafka.iter().for_each(|kafka| of_kafka(&mut page, kafka));
-    push(&mut page, gauges);
-    let help = "Whether Datadog says that the API key is valid on its site; absent while that is unknown.";
-    let keys = gauges.keys.iter().map(|(connection, is_valid)| (connection, u64::from(*is_valid)));
-    page.gauges("key_valid", help, CONNECTION, keys);
-    let help = "Log lines that were lost, for standard error was not read.";
-    page.counter("log_lines_lost_total", help, gauges.log_lines_lost);
-    page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
-    let help = "Always 1; the label says which version runs.";
-    page.gauges("build_info", help, "version", [(env!("CARGO_PKG_VERSION"), 1)]);
-    page.0
+    page.each("names_collapsing", "gauge", help, CONNECTION, by_connection(|one| one.names_collapsing));
 }
 
 fn embedded(page: &mut Page, log: &EmbeddedStatus) {
@@ -99,25 +120,31 @@ fn embedded(page: &mut Page, log: &EmbeddedStatus) {
     page.counter("queue_torn_bytes_total", help, log.torn_bytes);
 }
 
-fn of_kafka(page: &mut Page, kafka: &KafkaStatus) {
+fn kafka(page: &mut Page, broker: &KafkaStatus) {
     let help = "Messages behind what is committed, in all partitions read.";
-    page.gauge("kafka_consumer_lag", help, kafka.lag);
-    page.gauge("kafka_partitions", "Partitions that this process reads.", kafka.partitions);
+    page.gauge("kafka_consumer_lag", help, broker.lag);
+    page.gauge("kafka_partitions", "Partitions that this process reads.", broker.partitions);
     let help = "Whether fetching is paused: the pipeline is full.";
-    page.gauge("kafka_paused", help, u64::from(kafka.paused));
+    page.gauge("kafka_paused", help, u64::from(broker.paused));
     let help = "Messages that the broker threw away before they were read.";
-    page.counter("kafka_messages_lost_total", help, kafka.messages_lost);
+    page.counter("kafka_messages_lost_total", help, broker.messages_lost);
 }
 
 fn push(page: &mut Page, gauges: &ProcessGauges) {
     let help = "Push requests by the status of the answer.";
-    page.counters("push_requests_total", help, "code", gauges.push_requests.iter().copied());
+    page.each("push_requests_total", "counter", help, "code", gauges.push_requests.iter().copied());
     let refused = gauges.push_refused.iter();
     let requests = refused.clone().map(|(reason, requests, _)| (reason, requests));
-    page.counters("push_refused_total", "Push requests that were refused, by reason.", "reason", requests);
+    page.each(
+        "push_refused_total",
+        "counter",
+        "Push requests that were refused, by reason.",
+        "reason",
+        requests,
+    );
     let help = "Bytes of push bodies that had come when they were refused, by reason.";
     let bytes = refused.map(|(reason, _, bytes)| (reason, bytes));
-    page.counters("push_refused_bytes_total", help, "reason", bytes);
+    page.each("push_refused_bytes_total", "counter", help, "reason", bytes);
     page.counter("push_received_bytes_total", "Bytes of push bodies as received.", gauges.push_bytes);
     if let Some(not_after) = gauges.certificate_not_after {
         let help = "Until when the push port's certificates hold, in Unix seconds.";
@@ -145,37 +172,19 @@ impl Page {
         self.value(name, &[], value);
     }
 
-    /// A counter with a label, by its values.
-    fn counters<L: ToString, V: Display>(
+    /// A metric with a label, by its values.
+    fn each<L: ToString, V: Display>(
         &mut self,
         name: &str,
+        kind: &str,
         help: &str,
         label: &str,
         values: impl IntoIterator<Item = (L, V)>,
     ) {
-        self.metric(name, "counter", help);
-        self.labelled(name, label, values);
-    }
-
-    /// A gauge with a label, by its values.
-    fn gauges<L: ToString, V: Display>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (L, V)>,
-    ) {
-        self.metric(name, "gauge", help);
-        self.labelled(name, label, values);
-    }
-
-    fn labelled<L: ToString, V: Display>(
-        &mut self,
-        name: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (L, V)>,
-    ) {
-        values.into_iter().for_each(|(of, value)| self.value(name, &[(label, &of.to_string())], value));
+        self.metric(name, kind, help);
+        for (of, value) in values {
+            self.value(name, &[(label, &of.to_string())], value);
+        }
     }
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {

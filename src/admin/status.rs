@@ -10,7 +10,8 @@ use admin_api::{
 
 use super::messages;
 use super::rates::{Hour, SLOT_SECONDS, Sends};
-use crate::catalogue::{BusiestLately, BusyLately, SearchHit, SearchHits};
+use crate::catalogue::trend::Trend;
+use crate::catalogue::{BusiestLately, SearchHit, SearchHits};
 use crate::stats::{Books, CollapsingTag, ConnectionBooks, Histogram};
 
 /// The last hour in slots, oldest first; the last one ends at the Unix second `now`.
@@ -30,21 +31,15 @@ pub fn rates(hour: &Hour, now: u64) -> SendRates {
 
 /// The busiest campaigns and Canvas steps of the last hour, busiest first, as of the Unix second `now`.
 pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
-    let told = |all: &[BusyLately]| {
-        all.iter().filter(|busy| busy.trend.sum(now) > 0).map(|busy| campaign(busy, now)).collect()
+    let told = |all: &[(BusyCampaign, Trend)]| {
+        let busy = |(busy, trend): &(BusyCampaign, Trend)| BusyCampaign {
+            sends: trend.sum(now),
+            minutes: trend.minutes(now).to_vec(),
+            ..busy.clone()
+        };
+        all.iter().map(busy).filter(|busy| busy.sends > 0).collect()
     };
     Busiest { campaigns: told(&busiest.campaigns), steps: told(&busiest.steps) }
-}
-
-fn campaign(busy: &BusyLately, now: u64) -> BusyCampaign {
-    BusyCampaign {
-        connection: busy.connection.clone(),
-        id: busy.id.clone(),
-        name: busy.name.clone(),
-        canvas: busy.canvas.clone(),
-        sends: busy.trend.sum(now),
-        minutes: busy.trend.minutes(now).to_vec(),
-    }
 }
 
 /// The books: what `/status` shows under `books`, and the last line of `--once`.

@@ -299,43 +299,34 @@ async fn stop_requested(signals: &mut Signals, is_to_reload: &mut bool) {
 
 /// Starts what looks at the running process from time to time; it ends when it is dropped.
 fn watch_over(watched: &Watched, keys: Arc<KeyWatch>, validator: KeyValidator) -> JoinSet<()> {
+    let (of_sample, of_certificate) = (watched.clone(), watched.clone());
     let mut attendants = JoinSet::new();
-    attendants.spawn(watchdog(watched.clone()));
+    if let Some(interval) = signal::watchdog_interval() {
+        attendants.spawn(every(interval / 3, tell_watchdog(watched.clone())));
+    }
     attendants.spawn(keys.run(validator));
-    attendants.spawn(sample(watched.clone()));
-    attendants.spawn(watch_certificate(watched.clone()));
+    // For the hour that the page shows.
+    attendants.spawn(every(SAMPLE_INTERVAL, move || of_sample.sample()));
+    attendants.spawn(every(CERTIFICATE_INTERVAL, move || of_certificate.tell_of_certificate()));
     attendants
 }
 
 /// Tells the service manager that the process is alive, as long as the pipeline is.
-async fn watchdog(watched: Watched) {
-    let Some(interval) = signal::watchdog_interval() else { return };
-    let mut ticks = tokio::time::interval(interval / 3);
-    loop {
-        ticks.tick().await;
+fn tell_watchdog(watched: Watched) -> impl Fn() {
+    move || {
         if watched.is_alive() {
             signal::notify(signal::Notice::Watchdog);
         }
     }
 }
 
-/// Tells at the start, and then daily, where the push port's certificate does not hold, or soon will not.
-async fn watch_certificate(watched: Watched) {
-    let mut ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
+/// Does something now, and then at each `interval`.
+async fn every(interval: Duration, act: impl Fn()) {
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        watched.tell_of_certificate();
-    }
-}
-
-/// Looks at the books every second, for the hour that the page shows.
-async fn sample(watched: Watched) {
-    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        watched.sample();
+        act();
     }
 }
 

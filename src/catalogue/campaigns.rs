@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use admin_api::BusyCampaign;
 use foldhash::fast::RandomState;
 use slab::Slab;
 
-use super::BusyLately;
 use super::trend::Trend;
 use crate::aggregate::Series;
 use crate::aggregate::tags;
@@ -110,16 +110,20 @@ impl Campaigns {
         now: u64,
         busiest_max: usize,
         connections: &[Box<str>],
-    ) -> Vec<BusyLately> {
+    ) -> Vec<(BusyCampaign, Trend)> {
         let all = self.all.iter().filter(|(_, campaign)| campaign.dimension == dimension);
         let sums = all.map(|(slot, campaign)| (campaign.trend.sum(now), slot)).filter(|(sum, _)| *sum > 0);
         let busiest = super::greatest(sums.collect(), busiest_max);
-        let busy = |campaign: &Campaign| BusyLately {
-            connection: connections.get(campaign.connection).map(ToString::to_string).unwrap_or_default(),
-            id: campaign.id.to_string(),
-            name: campaign.name.to_string(),
-            canvas: campaign.canvas.to_string(),
-            trend: campaign.trend.clone(),
+        let busy = |campaign: &Campaign| {
+            let connection = connections.get(campaign.connection).map(ToString::to_string);
+            let busy = BusyCampaign {
+                connection: connection.unwrap_or_default(),
+                id: campaign.id.to_string(),
+                name: campaign.name.to_string(),
+                canvas: campaign.canvas.to_string(),
+                ..BusyCampaign::default()
+            };
+            (busy, campaign.trend.clone())
         };
         busiest.into_iter().filter_map(|(_, slot)| self.all.get(slot).map(busy)).collect()
     }

@@ -382,3 +382,40 @@ pub struct SettingValue {
     /// Its value; a secret is only said to be there.
     pub value: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_it_was_written() {
+        let embedded = EmbeddedStatus { size_bytes: 5, events_found: 2, ..EmbeddedStatus::default() };
+        let kafka = KafkaStatus { lag: 7, partitions: 3, paused: true, messages_lost: 1 };
+        let queues = [
+            QueueStatus { kind: "embedded".into(), embedded: Some(embedded), ..QueueStatus::default() },
+            QueueStatus { kind: "kafka".into(), depth: 7, kafka: Some(kafka), ..QueueStatus::default() },
+        ];
+        let sends = SendCounts { counted: 9, dropped: 2, ..SendCounts::default() };
+        for queue in queues {
+            let status = Status {
+                queue,
+                headline: Headline { state: FlowState::Quiet, words: "No sends".into() },
+                connections: vec![ConnectionStatus { sends: sends.clone(), ..ConnectionStatus::default() }],
+                ..Status::default()
+            };
+            let written = serde_json::to_value(&status).unwrap();
+            assert_eq!(written["connections"][0]["dropped"], 2);
+            assert_eq!(written["headline"]["state"], "quiet");
+            assert_eq!(serde_json::from_value::<Status>(written).unwrap(), status);
+        }
+    }
+
+    #[test]
+    fn what_another_version_says_does_no_harm() {
+        let answer =
+            r#"{"headline": {"state": "dozing"}, "queue": {"kind": "other", "depth": 3}, "new": [1]}"#;
+        let status: Status = serde_json::from_str(answer).unwrap();
+        assert_eq!((status.headline.state, status.queue.depth), (FlowState::Unknown, 3));
+        assert_eq!((status.queue.embedded, status.queue.kafka), (None, None));
+    }
+}

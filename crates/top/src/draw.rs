@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState, Wrap};
 
-use crate::state::{Pane, State};
+use crate::state::{Pane, TopState};
 
 /// Narrower than this, columns that can be missed are left out.
 const WIDE: u16 = 90;
@@ -39,7 +39,7 @@ impl Paint {
 }
 
 /// Draws all of it.
-pub fn draw(frame: &mut Frame<'_>, state: &State, paint: Paint) {
+pub fn draw(frame: &mut Frame<'_>, state: &TopState, paint: Paint) {
     let area = frame.area();
     let hour = if area.height >= HIGH && state.status.is_some() { 4 } else { 0 };
     let [head, facts, line, tabs, body, detail, help] = Layout::vertical([
@@ -68,7 +68,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, paint: Paint) {
     frame.render_widget(Paragraph::new(keys).style(FAINT), help);
 }
 
-fn headline(state: &State, paint: Paint) -> Line<'static> {
+fn headline(state: &TopState, paint: Paint) -> Line<'static> {
     let (flow, mark, words) = match (&state.status, &state.trouble) {
         (_, Some(trouble)) => {
             let since = match &state.status {
@@ -114,7 +114,7 @@ fn last_hour(status: &Status, width: u16, paint: Paint) -> Sparkline<'static> {
     Sparkline::default().data(columns).style(paint.style(FlowState::Flowing))
 }
 
-fn tab_line(state: &State) -> Line<'static> {
+fn tab_line(state: &TopState) -> Line<'static> {
     let mut spans = vec![Span::raw(" ")];
     for pane in Pane::ALL {
         let style = if pane == state.pane { Modifier::REVERSED | Modifier::BOLD } else { Modifier::DIM };
@@ -123,7 +123,7 @@ fn tab_line(state: &State) -> Line<'static> {
     Line::from(spans)
 }
 
-fn pane(frame: &mut Frame<'_>, state: &State, area: Rect, paint: Paint) {
+fn pane(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     let Some(status) = &state.status else { return };
     match state.pane {
         Pane::Connections => connections(frame, state, area, paint),
@@ -144,57 +144,41 @@ fn pane(frame: &mut Frame<'_>, state: &State, area: Rect, paint: Paint) {
     }
 }
 
-fn connections(frame: &mut Frame<'_>, state: &State, area: Rect, paint: Paint) {
+fn connections(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     let is_wide = area.width >= WIDE;
+    let length = |wide, narrow| Constraint::Length(if is_wide { wide } else { narrow });
+    let outcome =
+        if is_wide { format!("Last outcome, {}", state.sort.words()) } else { "Last outcome".to_owned() };
+    // The head of a column, its width, and whether it can be missed.
+    let columns = [
+        ("Connection".into(), length(20, 14), false),
+        ("Site".into(), Constraint::Length(6), true),
+        (Cell::from(outcome), Constraint::Fill(1), false),
+        (right("Accepted"), length(14, 11), false),
+        (right("Dropped"), length(12, 9), false),
+        (right("Pending"), Constraint::Length(10), true),
+        (right("Series"), Constraint::Length(8), true),
+    ];
+    let is_shown = columns.each_ref().map(|(_, _, can_be_missed)| is_wide || !can_be_missed);
     let row = |one: &ConnectionStatus| {
-        let mut cells = vec![Cell::from(clean(&one.name))];
-        if is_wide {
-            cells.push(Cell::from(clean(&one.site)));
-        }
-        cells.push(Cell::from(clean(&one.words)).style(paint.style(one.state)));
         let SendCounts { accepted, dropped, pending, series, .. } = one.sends;
-        cells.push(number(accepted));
-        cells.push(number(dropped).style(paint.style(trouble_unless(dropped == 0))));
-        if is_wide {
-            cells.extend([number(pending), number(series)]);
-        }
-        Row::new(cells)
+        let cells = [
+            Cell::from(clean(&one.name)),
+            Cell::from(clean(&one.site)),
+            Cell::from(clean(&one.words)).style(paint.style(one.state)),
+            number(accepted),
+            number(dropped).style(paint.style(trouble_unless(dropped == 0))),
+            number(pending),
+            number(series),
+        ];
+        Row::new(cells.into_iter().zip(is_shown).filter_map(|(cell, is_shown)| is_shown.then_some(cell)))
     };
-    let all = state.connections();
-    let (head, widths): (Vec<Cell<'_>>, Vec<Constraint>) = if is_wide {
-        (
-            [
-                "Connection".into(),
-                "Site".into(),
-                Cell::from(format!("Last outcome, {}", state.sort.words())),
-                right("Accepted"),
-                right("Dropped"),
-                right("Pending"),
-                right("Series"),
-            ]
-            .into(),
-            [
-                Constraint::Length(20),
-                Constraint::Length(6),
-                Constraint::Fill(1),
-                Constraint::Length(14),
-                Constraint::Length(12),
-                Constraint::Length(10),
-                Constraint::Length(8),
-            ]
-            .into(),
-        )
-    } else {
-        (
-            ["Connection".into(), Cell::from("Last outcome"), right("Accepted"), right("Dropped")].into(),
-            [Constraint::Length(14), Constraint::Fill(1), Constraint::Length(11), Constraint::Length(9)]
-                .into(),
-        )
-    };
-    table(frame, state, area, Row::new(head), all.into_iter().map(row), &widths);
+    let shown = columns.into_iter().zip(is_shown).filter(|(_, is_shown)| *is_shown);
+    let (head, widths): (Vec<_>, Vec<_>) = shown.map(|((head, width, _), _)| (head, width)).unzip();
+    table(frame, state, area, Row::new(head), state.connections().into_iter().map(row), &widths);
 }
 
-fn busiest(frame: &mut Frame<'_>, state: &State, area: Rect) {
+fn busiest(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
     let row = |busy: &BusyCampaign| {
         let name = if busy.name.is_empty() { &busy.id } else { &busy.name };
         let name = if busy.canvas.is_empty() {
@@ -259,7 +243,7 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
     lines
 }
 
-fn search(frame: &mut Frame<'_>, state: &State, area: Rect, paint: Paint) {
+fn search(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     let [line, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
     let cursor = if state.is_typing { "▏" } else { "" };
     let said = match (&state.found, state.query.is_empty()) {
@@ -308,7 +292,7 @@ fn title(found: &SeriesMatch) -> String {
 }
 
 /// What there is to say of the row that is looked at.
-fn details(state: &State) -> Paragraph<'static> {
+fn details(state: &TopState) -> Paragraph<'static> {
     let words = match state.pane {
         Pane::Connections => state.connections().get(state.row).map(|one| connection_details(one)),
         Pane::Search => state
@@ -344,7 +328,7 @@ fn connection_details(one: &ConnectionStatus) -> String {
 
 fn table<'a>(
     frame: &mut Frame<'_>,
-    state: &State,
+    state: &TopState,
     area: Rect,
     head: Row<'a>,
     rows: impl Iterator<Item = Row<'a>>,
@@ -429,19 +413,19 @@ mod tests {
         .unwrap()
     }
 
-    fn looked_at() -> State {
-        let mut state = State::new("http://127.0.0.1:8081");
+    fn looked_at() -> TopState {
+        let mut state = TopState::new("http://127.0.0.1:8081");
         state.answered(Ok(answer()));
         state
     }
 
-    fn drawn(state: &State, width: u16, height: u16, paint: Paint) -> Buffer {
+    fn drawn(state: &TopState, width: u16, height: u16, paint: Paint) -> Buffer {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, state, paint)).unwrap();
         terminal.backend().buffer().clone()
     }
 
-    fn text(state: &State, width: u16, height: u16) -> String {
+    fn text(state: &TopState, width: u16, height: u16) -> String {
         let buffer = drawn(state, width, height, PAINT);
         let row =
             |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned() + "\n";
@@ -479,7 +463,7 @@ mod tests {
 
     #[test]
     fn each_pane_shows_its_part() {
-        let of = |pane| text(&State { pane, ..looked_at() }, 120, 30);
+        let of = |pane| text(&TopState { pane, ..looked_at() }, 120, 30);
         assert_shows(&of(Pane::Campaigns), &["Weekly newsletter", "90", "▁", "█", "id 8a3f"]);
         assert_shows(&of(Pane::Steps), &["Onboarding › Welcome", "7"]);
         assert_shows(
@@ -487,7 +471,7 @@ mod tests {
             &["✓ counted = accepted + dropped + pending: 5 = 5", "71,530,118", "58 of 4,096 MiB"],
         );
         assert_shows(&of(Pane::Configuration), &["flush.interval", "10s"]);
-        let acme = State { row: 1, ..looked_at() };
+        let acme = TopState { row: 1, ..looked_at() };
         assert_shows(
             &text(&acme, 120, 30),
             &["2 names are one tag, campaign_name:weekly_newsletter: group by campaign_id"],
@@ -511,7 +495,8 @@ mod tests {
             }],
             ..SearchAnswer::default()
         };
-        let state = State { pane: Pane::Search, query: "weekly".into(), found: Some(found), ..looked_at() };
+        let state =
+            TopState { pane: Pane::Search, query: "weekly".into(), found: Some(found), ..looked_at() };
         assert_shows(
             &text(&state, 120, 30),
             &[
@@ -535,10 +520,10 @@ mod tests {
     fn no_size_is_too_small() {
         for (width, height) in [(1, 1), (3, 40), (200, 2), (20, 6), (80, 24), (300, 100)] {
             for pane in Pane::ALL {
-                drawn(&State { pane, ..looked_at() }, width, height, PAINT);
+                drawn(&TopState { pane, ..looked_at() }, width, height, PAINT);
             }
         }
-        drawn(&State::new("http://x"), 80, 24, PAINT);
+        drawn(&TopState::new("http://x"), 80, 24, PAINT);
     }
 
     #[test]
@@ -547,7 +532,7 @@ mod tests {
         state.answered(Err("connection refused".into()));
         state.age = std::time::Duration::from_secs(12);
         assert_shows(&text(&state, 100, 24), &["No answer for 12 s: connection refused", "acme"]);
-        let mut state = State::new("http://127.0.0.1:8081");
+        let mut state = TopState::new("http://127.0.0.1:8081");
         assert_shows(&text(&state, 100, 24), &["Asking http://127.0.0.1:8081"]);
         state.answered(Err("refused".into()));
         assert_shows(&text(&state, 100, 24), &["No answer from http://127.0.0.1:8081: refused"]);

@@ -94,7 +94,7 @@ pub enum KeyEffect {
 
 /// What somebody looks at.
 #[derive(Debug, Clone)]
-pub struct State {
+pub struct TopState {
     /// Where the answers come from.
     pub url: String,
     /// The last answer; `None`: there was none yet.
@@ -117,7 +117,7 @@ pub struct State {
     pub found: Option<SearchAnswer>,
 }
 
-impl State {
+impl TopState {
     /// Before the first answer.
     pub fn new(url: &str) -> Self {
         Self {
@@ -276,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    fn looked_at() -> State {
+    fn looked_at() -> TopState {
         let connection = |name: &str, state, accepted, dropped| ConnectionStatus {
             name: name.into(),
             state,
@@ -288,12 +288,12 @@ mod tests {
             connection("acme", FlowState::Flowing, 5, 3),
             connection("zeta", FlowState::Trouble, 1, 1),
         ];
-        let mut state = State::new("http://x");
+        let mut state = TopState::new("http://x");
         state.answered(Ok(Status { connections, ..Status::default() }));
         state
     }
 
-    fn press(state: &mut State, keys: &str) -> KeyEffect {
+    fn press(state: &mut TopState, keys: &str) -> KeyEffect {
         let keys = keys.chars().map(|key| match key {
             '\n' => KeyCode::Enter,
             '\t' => KeyCode::Tab,
@@ -303,7 +303,7 @@ mod tests {
         keys.map(|key| state.press(KeyEvent::new(key, KeyModifiers::NONE))).last().unwrap()
     }
 
-    fn names(state: &State) -> Vec<&str> {
+    fn names(state: &TopState) -> Vec<&str> {
         state.connections().iter().map(|one| one.name.as_str()).collect()
     }
 

@@ -1,8 +1,10 @@
 //! The terminal, and the loop: keys, answers, the clock.
 
+use std::future::poll_fn;
 use std::io::{self, IsTerminal as _};
 use std::process;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::draw::{Paint, draw};
-use crate::state::{KeyEffect, State};
+use crate::state::{KeyEffect, TopState};
 
 /// How often is asked, and how seldom at most while there is no answer.
 const POLL: Duration = Duration::from_secs(2);
@@ -74,7 +76,7 @@ pub async fn run(url: &str) -> Result<(), TopError> {
         let _gone = ratatui::try_restore();
     })?;
     let ended = tokio::select! {
-        ended = look(&mut terminal, &client, State::new(url), Paint { has_colours }) => ended,
+        ended = look(&mut terminal, &client, TopState::new(url), Paint { has_colours }) => ended,
         () = signalled.notified() => Ok(()),
     };
     let is_gone = terminal.show_cursor().and_then(|()| ratatui::try_restore()).is_err();
@@ -87,24 +89,21 @@ pub async fn run(url: &str) -> Result<(), TopError> {
 }
 
 /// The signals that end it.
-struct Ends([Signal; 4]);
+struct Ends(Vec<Signal>);
 
 impl Ends {
     fn new() -> io::Result<Self> {
-        let [terminate, interrupt, hangup, quit] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()]
-                .map(signal);
-        Ok(Self([terminate?, interrupt?, hangup?, quit?]))
+        let kinds =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
+        kinds.into_iter().map(signal).collect::<io::Result<_>>().map(Self)
     }
 
     async fn next(&mut self) {
-        let [terminate, interrupt, hangup, quit] = &mut self.0;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
-            _ = quit.recv() => {}
-        }
+        poll_fn(|context| {
+            let has_come = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if has_come { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -124,7 +123,7 @@ async fn guard(mut ends: Ends, signalled: Arc<Notify>) {
 async fn look(
     terminal: &mut DefaultTerminal,
     client: &Client,
-    mut state: State,
+    mut state: TopState,
     paint: Paint,
 ) -> io::Result<()> {
     let mut events = read_events()?;
