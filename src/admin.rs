@@ -1,12 +1,11 @@
 //! The admin port: health, metrics, status, search, and the page for people.
 
-pub mod books;
 mod hosts;
-pub mod overview;
+pub mod messages;
 mod page;
-mod probe;
+pub mod prometheus;
 pub mod rates;
-pub mod words;
+pub mod status;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,7 +22,6 @@ use tracing::warn;
 
 use self::hosts::Hosts;
 pub use self::hosts::is_name;
-pub use self::probe::{probe, reachable};
 use http_listener::sampled::Sampled;
 use http_listener::worker_pool::{WorkError, WorkerPool};
 use http_listener::{Answer, Listener, OpenError, hang_up};
@@ -479,17 +477,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn not_being_ready_is_said_with_its_reason_and_the_probe_repeats_it() {
+    async fn not_being_ready_is_said_with_its_reason_and_the_client_repeats_it() {
         let mut running = running().await;
-        assert_eq!(probe(running.address, "/readyz").await, Ok(()));
+        let client = admin_api::Client::local(running.address, Duration::from_secs(3)).unwrap();
+        assert_eq!(client.health("/readyz").await, Ok(()));
         running.ready.store(false, Ordering::SeqCst);
         let reply = ask(&mut connect(running.address).await, &request("GET", "/readyz")).await;
         assert_eq!((reply.status, reply.body.as_str()), (503, "the queue is full\n"));
-        let reason = format!("{}/readyz: status 503 the queue is full", running.address);
-        assert_eq!(probe(running.address, "/readyz").await, Err(reason));
-        assert_eq!(probe(running.address, "/livez").await, Ok(()));
+        let reason = client.health("/readyz").await.unwrap_err().to_string();
+        assert_eq!(reason, "/readyz: status 503 the queue is full");
+        assert_eq!(client.health("/livez").await, Ok(()));
         running.stop.send(true).unwrap();
         assert_eq!(running.done.join_next().await.unwrap().unwrap(), 0);
-        assert!(probe(running.address, "/livez").await.is_err());
+        assert!(client.health("/livez").await.is_err());
     }
 }

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use admin_api::{Client, reachable};
 use clap::Parser;
 
 use self::command_line::{Arguments, CheckArguments, Command, TopArguments};
@@ -24,7 +25,7 @@ use crate::config::{Config, LogFormat, Warning};
 use crate::datadog::Connection;
 use crate::datadog::http::{HttpError, Network, Proxies};
 use crate::push::Credentials;
-use crate::{admin, telemetry, top};
+use crate::telemetry;
 
 /// The run failed.
 const FAILED: u8 = 1;
@@ -36,6 +37,8 @@ const TOP_URL: &str = "http://127.0.0.1:8081";
 
 /// Who asks, in the requests to Datadog.
 const USER_AGENT: &str = concat!("braze-datadog/", env!("CARGO_PKG_VERSION"));
+/// How long `health` waits for an answer; orchestrators give up after a few seconds themselves.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a complaint waits for its reader.
 const COMPLAINT_LIMIT: Duration = Duration::from_secs(1);
@@ -118,7 +121,9 @@ fn check(config: &Config, warnings: &[Warning], given: &CheckArguments) -> Resul
 fn health(config: &Config) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
-    runtime.block_on(admin::probe(config.admin.listen, "/readyz")).map_err(Failure::failed)
+    let client = Client::local(config.admin.listen, HEALTH_TIMEOUT).map_err(Failure::failed)?;
+    let ready = runtime.block_on(client.health("/readyz"));
+    ready.map_err(|error| Failure::failed(format!("{}{error}", reachable(config.admin.listen))))
 }
 
 /// `braze-datadog top`
@@ -127,7 +132,7 @@ fn watch(arguments: TopArguments) -> Result<(), Failure> {
         (Some(url), _) => url,
         (None, Some(path)) => {
             let (config, _, _) = load(Some(path))?;
-            format!("http://{}", admin::reachable(config.admin.listen))
+            format!("http://{}", reachable(config.admin.listen))
         }
         (None, None) => TOP_URL.to_owned(),
     };
@@ -136,7 +141,7 @@ fn watch(arguments: TopArguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    runtime.block_on(top::session::run(&url)).map_err(Failure::failed)
+    runtime.block_on(top::run(&url)).map_err(Failure::failed)
 }
 
 /// What is shared by all who send to Datadog, or ask it.

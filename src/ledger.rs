@@ -13,10 +13,12 @@ use crate::queue::Receipt;
 pub struct ClaimId(u64);
 
 #[derive(Debug)]
-struct Claim {
+struct Claim<S> {
     /// `None`: no delivery waits for it.
     receipt: Option<Receipt>,
     debts: u64,
+    /// Until its last debt is settled.
+    summary: Option<S>,
 }
 
 /// A debt was settled, or added, where none was owed: a defect.
@@ -26,17 +28,33 @@ struct Claim {
 )]
 pub struct Unpaired;
 
-/// The debts to one queue.
-#[derive(Debug, Default)]
-pub struct Ledger {
+/// What a settled debt leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Settled<S> {
+    /// What may be acknowledged now, if that has grown.
+    pub receipt: Option<Receipt>,
+    /// The summary of the claim, if that was its last debt. Claims before it may still owe something: its deliveries
+    /// are acknowledged with theirs.
+    pub finished: Option<S>,
+}
+
+/// The debts to one queue. Each claim carries a summary of its flush, which whoever settles fills.
+#[derive(Debug)]
+pub struct Ledger<S> {
     /// The last delivery since the last cut.
     delivered: Option<Receipt>,
-    claims: VecDeque<Claim>,
+    claims: VecDeque<Claim<S>>,
     /// The number of the first of `claims`.
     first: u64,
 }
 
-impl Ledger {
+impl<S> Default for Ledger<S> {
+    fn default() -> Self {
+        Self { delivered: None, claims: VecDeque::new(), first: 0 }
+    }
+}
+
+impl<S> Ledger<S> {
     /// A delivery was handed to a lane: the next cut answers for it. Deliveries come in the queue's order.
     pub fn deliver(&mut self, receipt: Receipt) {
         self.delivered = self.delivered.max(Some(receipt));
@@ -47,17 +65,16 @@ impl Ledger {
         self.delivered.is_some()
     }
 
-    /// A cut was made: opens a claim for everything delivered since the one before. It owes one debt, that of
-    /// the cut itself: it is settled when it is known which batches there are. `None`: nothing was delivered.
-    pub fn open(&mut self) -> Option<ClaimId> {
-        let receipt = self.delivered.take()?;
-        Some(self.push(Some(receipt)))
+    /// A cut was made: opens a claim for everything delivered since the one before, which may be nothing. It owes one
+    /// debt, that of the cut itself: it is settled when it is known which batches there are.
+    pub fn open(&mut self, summary: S) -> ClaimId {
+        self.claims.push_back(Claim { receipt: self.delivered.take(), debts: 1, summary: Some(summary) });
+        ClaimId(self.first + self.claims.len() as u64 - 1)
     }
 
-    /// As [`Ledger::open`], for a flush that no delivery waits for: one of heartbeats alone. What was delivered since
-    /// the last cut stays with the next.
-    pub fn open_empty(&mut self) -> ClaimId {
-        self.push(None)
+    /// The summary of `claim`, as long as it owes something.
+    pub fn summary(&mut self, claim: ClaimId) -> Option<&mut S> {
+        self.find(claim)?.summary.as_mut()
     }
 
     /// One more batch answers for `claim`, which must have a debt left.
@@ -70,30 +87,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// A debt of `claim` is settled. Returns what may be acknowledged now, if that has grown.
+    /// A debt of `claim` is settled.
     ///
     /// # Errors
     /// When it has none. Nothing is changed then, and nothing may be acknowledged any more.
-    pub fn settle(&mut self, claim: ClaimId) -> Result<Option<Receipt>, Unpaired> {
+    pub fn settle(&mut self, claim: ClaimId) -> Result<Settled<S>, Unpaired> {
         let owing = self.find(claim).ok_or(Unpaired)?;
         owing.debts = owing.debts.checked_sub(1).ok_or(Unpaired)?;
+        let finished = if owing.debts == 0 { owing.summary.take() } else { None };
         let mut receipt = None;
         while let Some(settled) = self.claims.pop_front_if(|claim| claim.debts == 0) {
             self.first += 1;
             receipt = settled.receipt.or(receipt);
         }
-        Ok(receipt)
-    }
-
-    /// Whether `claim` has no debt left.
-    pub fn is_settled(&self, claim: ClaimId) -> bool {
-        let index = claim.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        index.is_none_or(|index| self.claims.get(index).is_some_and(|claim| claim.debts == 0))
-    }
-
-    /// How many claims are open.
-    pub fn open_claims(&self) -> usize {
-        self.claims.len()
+        Ok(Settled { receipt, finished })
     }
 
     /// Whether nothing is owed: every delivery may be acknowledged.
@@ -101,12 +108,7 @@ impl Ledger {
         self.claims.is_empty() && self.delivered.is_none()
     }
 
-    fn push(&mut self, receipt: Option<Receipt>) -> ClaimId {
-        self.claims.push_back(Claim { receipt, debts: 1 });
-        ClaimId(self.first + self.claims.len() as u64 - 1)
-    }
-
-    fn find(&mut self, claim: ClaimId) -> Option<&mut Claim> {
+    fn find(&mut self, claim: ClaimId) -> Option<&mut Claim<S>> {
         let index = usize::try_from(claim.0.checked_sub(self.first)?).ok()?;
         self.claims.get_mut(index)
     }
@@ -117,21 +119,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What a debt leads to that is not the last of its claim, or of one that waits for others.
+    fn nothing(finished: Option<u64>) -> Settled<u64> {
+        Settled { receipt: None, finished }
+    }
+
+    fn acknowledged(receipt: u64, finished: u64) -> Settled<u64> {
+        Settled { receipt: Some(Receipt(receipt)), finished: Some(finished) }
+    }
+
     #[test]
     fn a_claim_of_no_delivery_acknowledges_nothing_and_keeps_the_order() {
         let mut ledger = Ledger::default();
-        let first = ledger.open_empty();
+        let first = ledger.open(1);
         assert!(!ledger.is_clear(), "its outcome is waited for");
         ledger.deliver(Receipt(3));
         assert!(ledger.has_delivered());
-        let second = ledger.open().unwrap();
-        let third = ledger.open_empty();
-        assert_eq!(ledger.settle(third), Ok(None));
-        assert_eq!(ledger.settle(second), Ok(None));
-        assert_eq!(ledger.settle(first), Ok(Some(Receipt(3))));
+        let second = ledger.open(2);
+        assert!(!ledger.has_delivered());
+        let third = ledger.open(3);
+        assert_eq!(ledger.settle(third), Ok(nothing(Some(3))));
+        assert_eq!(ledger.settle(second), Ok(nothing(Some(2))));
+        assert_eq!(ledger.settle(first), Ok(acknowledged(3, 1)));
         assert!(ledger.is_clear());
-        let alone = ledger.open_empty();
-        assert_eq!(ledger.settle(alone), Ok(None));
+        let alone = ledger.open(4);
+        assert_eq!(ledger.settle(alone), Ok(nothing(Some(4))));
         assert!(ledger.is_clear());
     }
 
@@ -140,11 +152,12 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.deliver(Receipt(3));
         ledger.deliver(Receipt(5));
-        let claim = ledger.open().unwrap();
+        let claim = ledger.open(0);
         ledger.owe(claim).unwrap();
-        assert_eq!(ledger.settle(claim), Ok(None));
+        assert_eq!(ledger.settle(claim), Ok(nothing(None)));
         assert!(!ledger.is_clear());
-        assert_eq!(ledger.settle(claim), Ok(Some(Receipt(5))));
+        *ledger.summary(claim).unwrap() += 7;
+        assert_eq!(ledger.settle(claim), Ok(acknowledged(5, 7)));
         assert!(ledger.is_clear());
     }
 
@@ -152,14 +165,15 @@ mod tests {
     fn what_nobody_owes_can_not_be_settled_and_changes_nothing() {
         let mut ledger = Ledger::default();
         ledger.deliver(Receipt(1));
-        let first = ledger.open().unwrap();
+        let first = ledger.open(1);
         ledger.deliver(Receipt(2));
-        let second = ledger.open().unwrap();
-        assert_eq!(ledger.settle(second), Ok(None));
+        let second = ledger.open(2);
+        assert_eq!(ledger.settle(second), Ok(nothing(Some(2))));
         // It is settled and waits for the first; one debt less than none would be a debt for ever.
         assert_eq!(ledger.settle(second), Err(Unpaired));
         assert_eq!(ledger.owe(second), Err(Unpaired));
-        assert_eq!(ledger.settle(first), Ok(Some(Receipt(2))));
+        assert_eq!(ledger.summary(second), None);
+        assert_eq!(ledger.settle(first), Ok(acknowledged(2, 1)));
         assert_eq!((ledger.settle(first), ledger.owe(second)), (Err(Unpaired), Err(Unpaired)));
         assert!(ledger.is_clear());
     }
@@ -168,42 +182,46 @@ mod tests {
     fn a_later_claim_waits_for_the_earlier_one() {
         let mut ledger = Ledger::default();
         ledger.deliver(Receipt(1));
-        let first = ledger.open().unwrap();
+        let first = ledger.open(1);
         ledger.deliver(Receipt(2));
-        let second = ledger.open().unwrap();
-        assert_eq!(ledger.settle(second), Ok(None));
-        assert!(ledger.is_settled(second) && !ledger.is_settled(first));
-        assert_eq!(ledger.settle(first), Ok(Some(Receipt(2))));
-    }
-
-    #[test]
-    fn a_cut_without_deliveries_claims_nothing() {
-        assert!(Ledger::default().open().is_none());
+        let second = ledger.open(2);
+        assert_eq!(ledger.settle(second), Ok(nothing(Some(2))), "it is finished, and not acknowledged");
+        assert_eq!(ledger.summary(first), Some(&mut 1));
+        assert_eq!(ledger.settle(first), Ok(acknowledged(2, 1)));
     }
 
     proptest! {
         /// Every delivery is acknowledged exactly once, in order, and never before each batch that answers
-        /// for it, and for any delivery before it, is settled.
+        /// for it, and for any delivery before it, is settled. Every summary is due exactly once: with the last debt of
+        /// its own claim, whatever the claims before it still owe.
         #[test]
         fn acknowledged_once_and_only_when_settled(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..200)) {
-            let mut ledger = Ledger::default();
+            let mut ledger: Ledger<u64> = Ledger::default();
             let mut delivered = 0;
             let mut acknowledged = 0;
-            // Per open claim: its last delivery and its debts.
-            let mut open: Vec<(ClaimId, u64, u64)> = Vec::new();
-            let mut settle = |ledger: &mut Ledger, open: &mut Vec<(ClaimId, u64, u64)>, at: usize| {
+            let (mut opened, mut finished) = (0, Vec::new());
+            // Per open claim: its last delivery, its debts, and its summary.
+            let mut open: Vec<(ClaimId, u64, u64, u64)> = Vec::new();
+            let mut settle = |ledger: &mut Ledger<u64>, open: &mut Vec<(ClaimId, u64, u64, u64)>, at: usize| {
                 open[at].2 -= 1;
-                let receipt = ledger.settle(open[at].0).unwrap();
-                let settled = open.iter().take_while(|claim| claim.2 == 0).count();
-                let expected = open[..settled].last().map(|claim| Receipt(claim.1));
-                assert_eq!(receipt, expected);
-                if let Some(Receipt(receipt)) = receipt { assert!(receipt > acknowledged); acknowledged = receipt; }
-                open.drain(..settled);
+                let (claim, _, debts, summary) = open[at];
+                let settled = ledger.settle(claim).unwrap();
+                assert_eq!(settled.finished, (debts == 0).then_some(summary));
+                assert_eq!(ledger.summary(claim).is_some(), debts > 0);
+                finished.extend(settled.finished);
+                let done = open.iter().take_while(|claim| claim.2 == 0).count();
+                let expected = open[..done].last().map(|claim| Receipt(claim.1));
+                assert_eq!(settled.receipt, expected);
+                if let Some(Receipt(receipt)) = settled.receipt { assert!(receipt > acknowledged); acknowledged = receipt; }
+                open.drain(..done);
+            };
+            let mut cut = |ledger: &mut Ledger<u64>, open: &mut Vec<(ClaimId, u64, u64, u64)>, delivered| {
+                if ledger.has_delivered() { opened += 1; open.push((ledger.open(opened), delivered, 1, opened)); }
             };
             for (step, index) in steps {
                 match step {
                     0 => { delivered += 1; ledger.deliver(Receipt(delivered)); }
-                    1 => if let Some(claim) = ledger.open() { open.push((claim, delivered, 1)); },
+                    1 => cut(&mut ledger, &mut open, delivered),
                     2 => if let Some(claim) = open.iter_mut().filter(|claim| claim.2 > 0).last() { claim.2 += 1; ledger.owe(claim.0).unwrap(); },
                     _ => {
                         let owing: Vec<usize> = (0..open.len()).filter(|at| open[*at].2 > 0).collect();
@@ -211,10 +229,12 @@ mod tests {
                     }
                 }
             }
-            if let Some(claim) = ledger.open() { open.push((claim, delivered, 1)); }
+            cut(&mut ledger, &mut open, delivered);
             while let Some(at) = open.iter().position(|claim| claim.2 > 0) { settle(&mut ledger, &mut open, at); }
             prop_assert!(ledger.is_clear());
             prop_assert_eq!(acknowledged, delivered);
+            finished.sort_unstable();
+            prop_assert_eq!(finished, (1..=opened).collect::<Vec<u64>>());
         }
     }
 }

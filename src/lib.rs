@@ -24,4 +24,3 @@ pub use event_queues as queue;
 pub mod signal;
 pub mod stats;
 pub mod telemetry;
-pub mod top;

@@ -33,15 +33,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::flush::{Encoded, FlushJob, Flusher};
 use self::report::Reporter;
-use self::run::{Phase, Run};
-use self::settle::{FlushSummary, summary_of};
-use self::submit::{InFlight, Landed, Registry};
+use self::run::{Phase, QueueRun};
+use self::settle::FlushSummary;
+use self::submit::{ConnectionTable, InFlight, Landed};
 use crate::aggregate::tags::Layout;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::datadog::{Connection, Intake};
 use crate::lane::{self, LaneLost, Lanes, Room};
-use crate::ledger::{ClaimId, Unpaired};
+use crate::ledger::Unpaired;
 use crate::queue::{Queue, QueueError};
 use crate::stats::Stats;
 use crate::telemetry::Printer;
@@ -54,7 +54,7 @@ const FAR: Duration = Duration::from_hours(365 * 24);
 
 /// What the pipeline is made with.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct PipelineSettings {
     /// How the lanes work.
     pub lanes: lane::Settings,
     /// How often counts are cut.
@@ -67,7 +67,7 @@ pub struct Settings {
 
 /// What the pipeline is told while it runs.
 #[derive(Debug)]
-pub enum Command {
+pub enum PipelineCommand {
     /// Receive no more, flush, wait for the outcomes, acknowledge, end.
     Stop,
     /// Other connections and tags from here on.
@@ -110,11 +110,11 @@ pub enum PipelineError {
 #[derive(Debug)]
 pub struct Pipeline<I> {
     intake: Arc<I>,
-    settings: Settings,
+    settings: PipelineSettings,
     stats: Arc<Stats>,
     catalogue: Arc<Catalogue>,
     clock: Clock,
-    registry: Registry,
+    connections: ConnectionTable,
     lanes: Lanes,
     flusher: Flusher,
     submissions: JoinSet<Option<Landed>>,
@@ -131,15 +131,15 @@ impl<I: Intake> Pipeline<I> {
     /// When the system gives no thread.
     pub fn start(
         intake: Arc<I>,
-        settings: Settings,
+        settings: PipelineSettings,
         connections: Vec<Connection>,
         layout: Arc<Layout>,
         stats: Arc<Stats>,
         clock: Clock,
     ) -> Result<Self, PipelineError> {
-        let registry = Registry::new(connections);
-        registry.active().for_each(|connection| stats.introduce(&connection.name));
-        let plan = Arc::new(registry.plan(layout));
+        let connections = ConnectionTable::new(connections);
+        connections.active().for_each(|connection| stats.introduce(&connection.name));
+        let plan = Arc::new(connections.plan(layout));
         let lanes = Lanes::start(&settings.lanes, &plan, &stats, &clock)?;
         let catalogue = Arc::new(Catalogue::default());
         let flusher = Flusher::start(Arc::clone(&stats), Arc::clone(&catalogue), clock.clone())?;
@@ -151,7 +151,7 @@ impl<I: Intake> Pipeline<I> {
             stats,
             catalogue,
             clock,
-            registry,
+            connections,
             lanes,
             flusher,
             submissions,
@@ -181,9 +181,9 @@ impl<I: Intake> Pipeline<I> {
     pub async fn run<Q: Queue>(
         &mut self,
         queue: &mut Q,
-        commands: &mut mpsc::Receiver<Command>,
+        commands: &mut mpsc::Receiver<PipelineCommand>,
     ) -> Result<Ended, PipelineError> {
-        let mut run = Run::new();
+        let mut run = QueueRun::new();
         let mut ticks =
             interval_at(Instant::now() + self.settings.flush_interval, self.settings.flush_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -222,7 +222,7 @@ impl<I: Intake> Pipeline<I> {
                     self.abandon(&mut run);
                 }
                 command = commands.recv(), if commanded => match command {
-                    Some(Command::Reload { connections, layout }) => run.reload = Some((connections, layout)),
+                    Some(PipelineCommand::Reload { connections, layout }) => run.reload = Some((connections, layout)),
                     // Whoever commands is gone: that is a stop, too.
                     stop => {
                         commanded = stop.is_some();
@@ -241,7 +241,7 @@ impl<I: Intake> Pipeline<I> {
         }
     }
 
-    async fn hand_over(&self, run: &mut Run, room: Room) -> Result<(), PipelineError> {
+    async fn hand_over(&self, run: &mut QueueRun, room: Room) -> Result<(), PipelineError> {
         let group = std::mem::take(&mut run.in_hand);
         if let Some(receipt) = group.receipt() {
             run.ledger.deliver(receipt);
@@ -252,7 +252,7 @@ impl<I: Intake> Pipeline<I> {
     }
 
     /// Cuts before the next tick, if the queue asks for it.
-    async fn recall(&mut self, run: &mut Run) -> Result<(), PipelineError> {
+    async fn recall(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
         if run.is_recalled && self.flusher.has_room() {
             run.is_recalled = false;
             self.cut(run).await?;
@@ -262,41 +262,37 @@ impl<I: Intake> Pipeline<I> {
 
     /// Cuts the lanes and lets the flush thread work on it. Left out while the flush thread is behind: the
     /// counts stay in the lanes and go with the next cut.
-    async fn cut(&mut self, run: &mut Run) -> Result<(), PipelineError> {
-        if !run.is_halted
-            && self.flusher.has_room()
-            && let Some(claim) = run.ledger.open()
-        {
-            self.flush(run, claim, false).await?;
+    async fn cut(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
+        if !run.is_halted && self.flusher.has_room() && run.ledger.has_delivered() {
+            self.flush(run, false).await?;
         }
         Ok(())
     }
 
     /// A flush is due. Where nothing was delivered since the last one, heartbeats go out all the same; the lanes are
     /// cut for them too, so that a lane that is dead has no heartbeat. Not while it drains: each would be waited for.
-    async fn tick(&mut self, run: &mut Run) -> Result<(), PipelineError> {
+    async fn tick(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
         let is_idle = run.phase == Phase::Receiving && !run.ledger.has_delivered();
-        if is_idle && self.registry.has_heartbeat() && self.flusher.has_room() {
-            let claim = run.ledger.open_empty();
-            return self.flush(run, claim, true).await;
+        if is_idle && self.connections.has_heartbeat() && self.flusher.has_room() {
+            return self.flush(run, true).await;
         }
         self.cut(run).await
     }
 
-    /// Cuts the lanes for `claim`; the flush thread must have room.
-    async fn flush(&mut self, run: &mut Run, claim: ClaimId, is_idle: bool) -> Result<(), PipelineError> {
+    /// Cuts the lanes for a claim of its own; the flush thread must have room.
+    async fn flush(&mut self, run: &mut QueueRun, is_idle: bool) -> Result<(), PipelineError> {
         let cuts = self.lanes.cut().await?;
         let started = Instant::now();
         let summary = FlushSummary { started, is_idle, series: 0, payloads: 0, accepted: 0, dropped: 0 };
-        run.flushes.push_back((claim, summary));
-        let (connections, time) = (self.registry.snapshot(), self.clock.unix_seconds());
+        let claim = run.ledger.open(summary);
+        let (connections, time) = (self.connections.snapshot(), self.clock.unix_seconds());
         self.flusher.flush(FlushJob { claim, cuts, is_idle, time, connections })?;
         Ok(())
     }
 
     /// Gives the lanes the new plan, once what they counted under the old one is cut. It waits for the flush
     /// thread in turns of the loop, for the flush thread may be waiting for the loop.
-    async fn reload(&mut self, run: &mut Run) -> Result<(), PipelineError> {
+    async fn reload(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
         let is_waiting = run.ledger.has_delivered() && !self.flusher.has_room();
         if run.reload.is_none() || run.is_halted || is_waiting {
             return Ok(());
@@ -304,29 +300,24 @@ impl<I: Intake> Pipeline<I> {
         if let Some((connections, layout)) = run.reload.take() {
             // First, so that what is cut goes to its connection as that is now: an old key may be void already. One
             // that is gone still gets what was counted for it.
-            self.registry.update(connections);
+            self.connections.update(connections);
             self.cut(run).await?;
-            self.registry.active().for_each(|connection| self.stats.introduce(&connection.name));
-            let plan = Arc::new(self.registry.plan(layout));
+            self.connections.active().for_each(|connection| self.stats.introduce(&connection.name));
+            let plan = Arc::new(self.connections.plan(layout));
             self.lanes.replan(&plan).await?;
         }
         Ok(())
     }
 
-    fn encoded(&mut self, run: &mut Run, encoded: Encoded) -> Result<(), PipelineError> {
+    fn encoded(&mut self, run: &mut QueueRun, encoded: Encoded) -> Result<(), PipelineError> {
         match encoded {
-            Encoded::Payload { claim, connection, payload, number } => {
-                self.submit(run, claim, &connection, payload, number)?;
-            }
-            Encoded::Preview { claim, connection, text, sends, number } => {
-                let (printer, flight) = (self.printer.clone(), InFlight { claim, connection, sends, number });
+            Encoded::Payload { flight, payload } => self.submit(run, flight, payload)?,
+            Encoded::Preview { flight, text } => {
+                let printer = self.printer.clone();
                 self.launch(run, flight, |_turns, limit| submit::print(printer, text, limit))?;
             }
-            Encoded::Done { claim, series, busiest } => {
-                if let Some(busiest) = busiest {
-                    self.stats.busiest(busiest);
-                }
-                if let Some(summary) = summary_of(run, claim) {
+            Encoded::Done { claim, series } => {
+                if let Some(summary) = run.ledger.summary(claim) {
                     summary.series = series;
                 }
                 self.pay(run, claim)?;

@@ -55,17 +55,6 @@ pub struct Unreadable {
     pub last: String,
 }
 
-/// One of the busiest series of the last flush.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BusySeries {
-    /// The connection's name.
-    pub connection: String,
-    /// The tags as they were sent.
-    pub tags: Vec<String>,
-    /// The sends of that flush.
-    pub sends: u64,
-}
-
 /// Names that become one tag value in Datadog, or one name that several ids have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollapsingTag {
@@ -137,8 +126,6 @@ pub struct Books {
     pub flush_seconds: Histogram,
     /// Bytes of a payload as sent.
     pub payload_bytes: Histogram,
-    /// The busiest series of the last flush, busiest first.
-    pub busiest: Vec<BusySeries>,
 }
 
 impl Books {
@@ -153,7 +140,6 @@ impl Books {
             connections: BTreeMap::new(),
             flush_seconds: Histogram::new(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0]),
             payload_bytes: Histogram::new(&[1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5]),
-            busiest: Vec::new(),
         }
     }
 
@@ -302,11 +288,6 @@ impl Stats {
     /// Books how long a flush took, from the cut to the last outcome.
     pub fn flush(&self, duration: Duration) {
         self.lock().flush_seconds.observe(duration.as_secs_f64());
-    }
-
-    /// Keeps the busiest series of a flush, for people.
-    pub fn busiest(&self, busiest: Vec<BusySeries>) {
-        self.lock().busiest = busiest;
     }
 
     /// Makes a connection visible before its first send.

@@ -12,7 +12,7 @@ use braze_datadog::datadog::outcome::Outcome;
 use braze_datadog::datadog::payload::Payload;
 use braze_datadog::datadog::site::Site;
 use braze_datadog::datadog::{ApiKey, Connection, Intake};
-use braze_datadog::pipeline::{Pipeline, Settings};
+use braze_datadog::pipeline::{Pipeline, PipelineSettings};
 use braze_datadog::queue::{Delivery, Queue, QueueError, Receipt, files};
 use braze_datadog::stats::Stats;
 use braze_datadog::{dedup, lane};
@@ -104,10 +104,10 @@ impl Whole<'_> {
         Ok(queue.pause)
     }
 
-    fn settings(self) -> Settings {
+    fn settings(self) -> PipelineSettings {
         let window = if self.dedup { Duration::from_mins(10) } else { Duration::ZERO };
         let aggregate = aggregate();
-        Settings {
+        PipelineSettings {
             flush_interval: self.flush_interval,
             flush_timeout: aggregate.flush_timeout,
             shutdown_timeout: Duration::from_secs(20),

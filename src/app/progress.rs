@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin_api::format::grouped;
 use tokio::time::Instant;
 
-use crate::admin::words::grouped;
 use crate::queue::files::ImportProgress;
 use crate::stats::Stats;
 use crate::telemetry;

@@ -11,7 +11,7 @@ use super::views::Waiting;
 use super::{Failure, progress};
 use crate::clock::Clock;
 use crate::config::{Config, QueueKind};
-use crate::pipeline::{Command, Ended, Pipeline, PipelineError};
+use crate::pipeline::{Ended, Pipeline, PipelineCommand, PipelineError};
 use crate::queue::embedded::{self, Appender, EmbeddedQueue, Opened, Torn};
 use crate::queue::files::{self, FileReport, FilesQueue};
 #[cfg(feature = "kafka")]
@@ -75,7 +75,7 @@ pub(super) async fn run(
     pipeline: &mut Pipeline<WatchedIntake>,
     files: Option<FilesQueue>,
     queue: EventQueue,
-    commanded: &mut mpsc::Receiver<Command>,
+    commanded: &mut mpsc::Receiver<PipelineCommand>,
     stats: &Arc<Stats>,
 ) -> Result<(), PipelineError> {
     if let Some(mut files) = files {

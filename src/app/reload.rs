@@ -27,7 +27,7 @@ pub(super) struct Reloader {
     pub(super) path: PathBuf,
     /// The configuration that the process was started with: what needs a restart is as it says.
     pub(super) started_with: Config,
-    pub(super) commands: mpsc::Sender<pipeline::Command>,
+    pub(super) commands: mpsc::Sender<pipeline::PipelineCommand>,
     pub(super) connections: watch::Sender<Arc<Vec<Connection>>>,
     pub(super) keys: Arc<KeyWatch>,
     pub(super) configuration: watch::Sender<Shown>,
@@ -109,7 +109,7 @@ impl Reloader {
         self.connections.send_replace(Arc::new(config.connections.clone()));
         self.configuration.send_replace(Arc::new(redacted(&self.started_with, &config)));
         let connections = config.connections.len();
-        let reload = pipeline::Command::Reload { connections: config.connections, layout };
+        let reload = pipeline::PipelineCommand::Reload { connections: config.connections, layout };
         self.commands.send(reload).await.map_err(|_closed| "the process is stopping".to_owned())?;
         tracing::info!(file = %self.path.display(), connections, "the configuration was read again");
         Ok(())

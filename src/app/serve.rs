@@ -14,13 +14,13 @@ use super::keys::{KeyWatch, WatchedIntake};
 use super::reload::Reloader;
 use super::views::Watched;
 use super::{Failure, queues};
-use crate::admin::{self, books};
+use crate::admin;
 use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::config::{self, Config, Warning};
 use crate::datadog::http::{self, HttpIntake, KeyValidator, Network};
 use crate::lane;
-use crate::pipeline::{self, Command, Pipeline};
+use crate::pipeline::{Pipeline, PipelineCommand, PipelineSettings};
 use crate::push::{self, Credentials, PushListener};
 use crate::queue::embedded::Appender;
 use crate::signal::{self, Request, Signals};
@@ -162,7 +162,8 @@ fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
     let (received, accepted, dropped) = (books.received, books.accepted(), books.dropped());
     tracing::info!(received, accepted, dropped, "stopped");
     if once {
-        let line = books::json(&books, &watched.gauges()).to_string();
+        let totals = admin::status::totals(&books, watched.gauges().queue.depth);
+        let line = serde_json::to_value(totals).map_err(Failure::failed)?.to_string();
         telemetry::write_within(LAST_LINE_LIMIT, line, super::print_line).map_err(|error| {
             Failure::failed(format!("the books can't be written to standard output: {error}"))
         })?;
@@ -177,7 +178,7 @@ fn start_pipeline(
     keys: &Arc<KeyWatch>,
     clock: &Clock,
 ) -> Result<Pipeline<WatchedIntake>, Failure> {
-    let settings = pipeline::Settings {
+    let settings = PipelineSettings {
         lanes: lane::Settings {
             lanes: config.lanes.get(),
             event_types: config.events_count.clone(),
@@ -257,7 +258,7 @@ fn announce(config: &Config, path: &Path) {
 async fn attend(
     mut signals: Signals,
     mut reloader: Reloader,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<PipelineCommand>,
     stop: watch::Sender<bool>,
 ) {
     let mut is_to_reload = false;
@@ -283,7 +284,7 @@ async fn attend(
         signal::notify(signal::Notice::Stopping);
     }
     // A pipeline that has ended needs no command.
-    let _ended = commands.send(Command::Stop).await;
+    let _ended = commands.send(PipelineCommand::Stop).await;
     while signals.next().await == Request::Reload {
         tracing::warn!("stopping: the configuration is not read again");
     }
@@ -298,43 +299,34 @@ async fn stop_requested(signals: &mut Signals, is_to_reload: &mut bool) {
 
 /// Starts what looks at the running process from time to time; it ends when it is dropped.
 fn watch_over(watched: &Watched, keys: Arc<KeyWatch>, validator: KeyValidator) -> JoinSet<()> {
+    let (of_sample, of_certificate) = (watched.clone(), watched.clone());
     let mut attendants = JoinSet::new();
-    attendants.spawn(watchdog(watched.clone()));
+    if let Some(interval) = signal::watchdog_interval() {
+        attendants.spawn(every(interval / 3, tell_watchdog(watched.clone())));
+    }
     attendants.spawn(keys.run(validator));
-    attendants.spawn(sample(watched.clone()));
-    attendants.spawn(watch_certificate(watched.clone()));
+    // For the hour that the page shows.
+    attendants.spawn(every(SAMPLE_INTERVAL, move || of_sample.sample()));
+    attendants.spawn(every(CERTIFICATE_INTERVAL, move || of_certificate.tell_of_certificate()));
     attendants
 }
 
 /// Tells the service manager that the process is alive, as long as the pipeline is.
-async fn watchdog(watched: Watched) {
-    let Some(interval) = signal::watchdog_interval() else { return };
-    let mut ticks = tokio::time::interval(interval / 3);
-    loop {
-        ticks.tick().await;
+fn tell_watchdog(watched: Watched) -> impl Fn() {
+    move || {
         if watched.is_alive() {
             signal::notify(signal::Notice::Watchdog);
         }
     }
 }
 
-/// Tells at the start, and then daily, where the push port's certificate does not hold, or soon will not.
-async fn watch_certificate(watched: Watched) {
-    let mut ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
+/// Does something now, and then at each `interval`.
+async fn every(interval: Duration, act: impl Fn()) {
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        watched.tell_of_certificate();
-    }
-}
-
-/// Looks at the books every second, for the hour that the page shows.
-async fn sample(watched: Watched) {
-    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        watched.sample();
+        act();
     }
 }
 

@@ -4,14 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use admin_api::{
+    ConnectionStatus, EmbeddedStatus, FlowState, KeyVerdict, OutcomeStatus, QueueStatus, SearchAnswer,
+    SettingValue, Status,
+};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::keys::KeyWatch;
 use crate::admin::Views;
-use crate::admin::books::{self, Gauges, QueueGauges};
-use crate::admin::overview;
+use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::Rates;
+use crate::admin::{messages, status};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::datadog::Connection;
@@ -20,7 +25,7 @@ use crate::push::{self, Readiness};
 use crate::queue::embedded::Appender;
 #[cfg(feature = "kafka")]
 use crate::queue::kafka;
-use crate::stats::{Books, CollapsingTag, Stats};
+use crate::stats::{Books, Stats};
 use crate::telemetry;
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
@@ -37,22 +42,33 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
-    fn gauges(&self) -> QueueGauges {
+    fn status(&self) -> QueueStatus {
+        let trouble = self.ready().err();
         match self {
-            Waiting::Embedded(log) => QueueGauges::Embedded {
-                depth: log.depth(),
-                bytes: log.size(),
-                bytes_max: log.size_max(),
-                lost: log.lost(),
-                at_start: log.at_start(),
-            },
+            Waiting::Embedded(log) => {
+                let at_start = log.at_start();
+                let embedded = EmbeddedStatus {
+                    size_bytes: log.size(),
+                    size_max_bytes: log.size_max(),
+                    events_lost: log.lost(),
+                    events_perhaps_lost: at_start.perhaps_lost,
+                    events_found: at_start.found,
+                    torn_bytes: at_start.torn_bytes,
+                };
+                let (kind, depth) = ("embedded".to_owned(), log.depth());
+                QueueStatus { kind, depth, trouble, embedded: Some(embedded), kafka: None }
+            }
             #[cfg(feature = "kafka")]
-            Waiting::Kafka(kafka) => QueueGauges::Kafka {
-                lag: kafka.lag(),
-                partitions: kafka.partitions(),
-                lost: kafka.skipped(),
-                is_paused: kafka.is_paused(),
-            },
+            Waiting::Kafka(kafka) => {
+                let (kind, lag) = ("kafka".to_owned(), kafka.lag());
+                let broker = admin_api::KafkaStatus {
+                    lag,
+                    partitions: kafka.partitions(),
+                    paused: kafka.is_paused(),
+                    messages_lost: kafka.skipped(),
+                };
+                QueueStatus { kind, depth: lag, trouble, embedded: None, kafka: Some(broker) }
+            }
         }
     }
 
@@ -96,9 +112,9 @@ impl Watched {
         let (metrics, status, search) = (self.clone(), self.clone(), self.clone());
         Views {
             ready: Box::new(move || self.ready()),
-            metrics: Box::new(move || books::prometheus(&metrics.stats.snapshot(), &metrics.gauges())),
-            status: Box::new(move || status.status()),
-            search: Box::new(move |query| search.search(query)),
+            metrics: Box::new(move || prometheus(&metrics.stats.snapshot(), &metrics.gauges())),
+            status: Box::new(move || json(&status.status())),
+            search: Box::new(move |query| json(&search.search(query))),
         }
     }
 
@@ -121,9 +137,9 @@ impl Watched {
     }
 
     /// What stands beside the books.
-    pub(super) fn gauges(&self) -> Gauges {
-        Gauges {
-            queue: self.queue.gauges(),
+    pub(super) fn gauges(&self) -> ProcessGauges {
+        ProcessGauges {
+            queue: self.queue.status(),
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_refused: self.push.iter().flat_map(|push| push.refused()).collect(),
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
@@ -156,90 +172,86 @@ impl Watched {
         self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
     }
 
-    fn search(&self, query: &str) -> Value {
+    fn search(&self, query: &str) -> SearchAnswer {
         let configured = self.connections.borrow().clone();
         let site_of = |name: &str| {
             let connection = configured.iter().find(|connection| *connection.name == *name);
             connection.map(|connection| connection.site.name.to_string()).unwrap_or_default()
         };
         let now = self.clock.unix_seconds();
-        overview::search(query, &self.catalogue.search(query), site_of, self.started, now)
+        status::search(query, &self.catalogue.search(query), site_of, self.started, now)
     }
 
-    fn status(&self) -> Value {
+    fn status(&self) -> Status {
         let snapshot = self.stats.snapshot();
         let gauges = self.gauges();
         let now = self.clock.unix_seconds();
         let configured = self.connections.borrow().clone();
-        let connections: Vec<Value> =
-            configured.iter().map(|connection| self.connection(connection, &snapshot, now)).collect();
-        let busiest: Vec<Value> = snapshot
-            .busiest
-            .iter()
-            .map(|busy| json!({"connection": busy.connection, "tags": busy.tags, "sends": busy.sends}))
-            .collect();
+        let configuration = self.configuration.borrow().clone();
+        let busiest = self.catalogue.busiest();
         let hour = self.rates.hour(gauges.uptime_seconds);
         let not_ready = self.ready().err();
-        let configuration: Vec<Value> = self
-            .configuration
-            .borrow()
-            .iter()
-            .map(|(key, value)| json!({"key": key, "value": value}))
-            .collect();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "now": now,
-            "started": gauges.started,
-            "uptime_seconds": gauges.uptime_seconds,
-            "headline": overview::headline(&hour, not_ready.as_deref(), gauges.uptime_seconds),
-            "ready": not_ready.is_none(),
-            "not_ready_because": not_ready,
-            "rates": overview::rates(&hour, now),
-            "busiest": overview::busiest(&self.catalogue.busiest(), now),
-            "invariants": overview::invariants(&snapshot),
-            "configuration": configuration,
-            "queue": queue_json(&gauges.queue, self.queue.ready().err().as_deref()),
-            "connections": connections,
-            "busiest_series": busiest,
-            "log_lines_lost": gauges.log_lines_lost,
-            "books": books::json(&snapshot, &gauges),
-        })
+        let setting =
+            |(key, value): &(String, String)| SettingValue { key: key.clone(), value: value.clone() };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            now,
+            started: gauges.started,
+            uptime_seconds: gauges.uptime_seconds,
+            headline: messages::headline(&hour, not_ready.as_deref(), gauges.uptime_seconds),
+            ready: not_ready.is_none(),
+            not_ready_because: not_ready,
+            rates: status::rates(&hour, now),
+            busiest: status::busiest(&busiest, now),
+            busiest_series: busiest.series.clone(),
+            invariants: status::invariants(&snapshot),
+            configuration: configuration.iter().map(setting).collect(),
+            connections: configured.iter().map(|one| self.connection(one, &snapshot, now)).collect(),
+            log_lines_lost: gauges.log_lines_lost,
+            books: status::totals(&snapshot, gauges.queue.depth),
+            queue: gauges.queue,
+        }
     }
 
-    /// What is told of one connection.
-    fn connection(&self, connection: &Connection, books: &Books, now: u64) -> Value {
+    /// What is said of one connection.
+    fn connection(&self, connection: &Connection, books: &Books, now: u64) -> ConnectionStatus {
         let books = books.connections.get(&connection.name).cloned().unwrap_or_default();
-        let last = books
-            .last_outcome
-            .as_ref()
-            .map(|(words, at)| json!({"outcome": words, "at": at, "seconds_ago": now.saturating_sub(*at)}));
         let key = self.keys.shown(&connection.name);
-        let (mut state, mut words) = overview::connection(&books, &connection.site.name, now);
+        let (mut state, mut words) = messages::connection(&books, &connection.site.name, now);
         // A key that is not valid reaches nobody, whatever the intake answers to points.
-        if key.state == State::Invalid && state != overview::TROUBLE {
-            (state, words) = (overview::TROUBLE, key.words.clone());
+        if key.state == State::Invalid && state != FlowState::Trouble {
+            (state, words) = (FlowState::Trouble, key.words.clone());
         }
-        json!({
-            "name": connection.name,
-            "state": state,
-            "words": words,
-            "site": connection.site.name,
-            "url": connection.site.base_url,
-            "metric": connection.metric,
-            "dry_run": connection.dry_run,
-            "app_group_ids": connection.app_group_ids,
-            "key": {"state": key.state.label(), "words": key.words, "seconds_ago": key.seconds_ago},
-            "names_collapsing": books.names_collapsing,
-            "collapsing": books.collapsing.iter().map(collapsing_json).collect::<Vec<_>>(),
-            "last_outcome": last,
-            "series": books.series,
-            "counted": books.counted,
-            "accepted": books.accepted,
-            "dropped": books.dropped.values().sum::<u64>(),
-            "dropped_by_reason": overview::dropped_by_reason(&books),
-            "pending": books.pending,
-        })
+        ConnectionStatus {
+            name: connection.name.to_string(),
+            state,
+            words,
+            site: connection.site.name.to_string(),
+            url: connection.site.base_url.to_string(),
+            metric: connection.metric.to_string(),
+            dry_run: connection.dry_run,
+            app_group_ids: connection.app_group_ids.iter().map(ToString::to_string).collect(),
+            key: KeyVerdict {
+                state: key.state.label().to_owned(),
+                words: key.words,
+                seconds_ago: key.seconds_ago,
+            },
+            names_collapsing: books.names_collapsing,
+            collapsing: books.collapsing.iter().map(status::collapsed).collect(),
+            sends: status::sends(&books),
+            last_outcome: books.last_outcome.map(|(outcome, at)| OutcomeStatus {
+                outcome,
+                at,
+                seconds_ago: now.saturating_sub(at),
+            }),
+        }
     }
+}
+
+/// An answer as the port writes it: its keys in order.
+fn json(answer: &impl Serialize) -> Value {
+    // What is told has no keys but strings, which is all that could go wrong.
+    serde_json::to_value(answer).unwrap_or_else(|error| json!({"error": error.to_string()}))
 }
 
 /// Logs what is wrong, or soon will be, with the certificate of the push port.
@@ -248,42 +260,5 @@ pub(super) fn tell_of_certificate(credentials: &push::Reload, now: u64) {
         Some(trouble) if trouble.is_valid => tracing::warn!("{trouble}"),
         Some(trouble) => tracing::error!("senders can't trust this port: {trouble}"),
         None => {}
-    }
-}
-
-fn collapsing_json(tag: &CollapsingTag) -> Value {
-    json!({
-        "tag": tag.tag,
-        "names": tag.names,
-        "names_total": tag.names_total,
-        "same_name": tag.is_same_name(),
-        "ids": tag.ids,
-        "ids_total": tag.ids_total,
-        "group_by": tag.group_by,
-    })
-}
-
-fn queue_json(queue: &QueueGauges, trouble: Option<&str>) -> Value {
-    match queue {
-        QueueGauges::Embedded { depth, bytes, bytes_max, lost, at_start } => json!({
-            "kind": "embedded",
-            "depth": depth,
-            "size_bytes": bytes,
-            "size_max_bytes": bytes_max,
-            "events_lost": lost,
-            "events_perhaps_lost": at_start.perhaps_lost,
-            "events_found": at_start.found,
-            "torn_bytes": at_start.torn_bytes,
-            "trouble": trouble,
-        }),
-        QueueGauges::Kafka { lag, partitions, lost, is_paused } => json!({
-            "kind": "kafka",
-            "depth": lag,
-            "lag": lag,
-            "partitions": partitions,
-            "paused": is_paused,
-            "messages_lost": lost,
-            "trouble": trouble,
-        }),
     }
 }

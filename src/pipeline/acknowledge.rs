@@ -2,13 +2,13 @@
 
 use tokio::time::Instant;
 
-use super::{Ended, Phase, Pipeline, PipelineError, Run};
+use super::{Ended, Phase, Pipeline, PipelineError, QueueRun};
 use crate::datadog::Intake;
 use crate::queue::{Queue, QueueError};
 
 impl<I: Intake> Pipeline<I> {
     /// Acknowledges what may be.
-    pub(super) async fn acknowledge<Q: Queue>(&self, run: &mut Run, queue: &mut Q) {
+    pub(super) async fn acknowledge<Q: Queue>(&self, run: &mut QueueRun, queue: &mut Q) {
         if let Some(receipt) = run.acknowledge.take()
             && run.may_acknowledge
             && let Err(error) = queue.acknowledge(receipt).await
@@ -19,7 +19,7 @@ impl<I: Intake> Pipeline<I> {
     }
 
     /// Whether anything may be sent now: not what the queue could not acknowledge.
-    pub(super) fn may_send<Q: Queue>(&self, run: &mut Run, queue: &Q) -> bool {
+    pub(super) fn may_send<Q: Queue>(&self, run: &mut QueueRun, queue: &Q) -> bool {
         if !run.is_halted
             && let Err(error) = queue.ensure_acknowledgeable()
         {
@@ -29,7 +29,7 @@ impl<I: Intake> Pipeline<I> {
     }
 
     /// Whether everything waits, for the queue can't acknowledge for the time being. A run that has to end does not wait.
-    pub(super) fn is_held<Q: Queue>(&self, run: &mut Run, queue: &Q) -> bool {
+    pub(super) fn is_held<Q: Queue>(&self, run: &mut QueueRun, queue: &Q) -> bool {
         if run.is_halted {
             return false;
         }
@@ -41,7 +41,7 @@ impl<I: Intake> Pipeline<I> {
     }
 
     /// The queue gives out no more. What was counted is flushed, if it can be acknowledged.
-    pub(super) fn fail<Q: Queue>(&self, run: &mut Run, queue: &Q, error: QueueError) {
+    pub(super) fn fail<Q: Queue>(&self, run: &mut QueueRun, queue: &Q, error: QueueError) {
         if self.may_send(run, queue) {
             tracing::error!(%error, "the queue failed; flushing what is counted, then stopping");
             run.stop(Instant::now() + self.settings.shutdown_timeout);
@@ -51,7 +51,7 @@ impl<I: Intake> Pipeline<I> {
 
     /// Whatever is sent from here on could not be acknowledged and would be sent again by the next start, so nothing is:
     /// only outcomes of what is on its way are waited for.
-    fn halt(&self, run: &mut Run, error: QueueError) {
+    fn halt(&self, run: &mut QueueRun, error: QueueError) {
         if run.is_halted {
             return;
         }
@@ -63,13 +63,13 @@ impl<I: Intake> Pipeline<I> {
              and is counted by the next start; waiting for the requests under way, then stopping"
         );
         run.is_halted = true;
-        self.registry.close_turns();
+        self.connections.close_turns();
         run.stop(Instant::now() + self.settings.shutdown_timeout);
         run.failure.get_or_insert(error);
     }
 
     /// The end of a run, with the number of sends that it has left in the queue.
-    pub(super) fn end(&self, run: Run, ended: Ended) -> Result<Ended, PipelineError> {
+    pub(super) fn end(&self, run: QueueRun, ended: Ended) -> Result<Ended, PipelineError> {
         if run.is_halted {
             let sends = self.stats.snapshot().pending();
             tracing::warn!(

@@ -6,10 +6,10 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::names::Names;
+use super::names::NameTracker;
+use super::submit::InFlight;
 use crate::aggregate::Aggregator;
-use crate::aggregate::tags::TagText;
-use crate::catalogue::{Catalogue, RequestNumber};
+use crate::catalogue::{Catalogue, NotedSeries};
 use crate::clock::Clock;
 use crate::datadog::Connection;
 use crate::datadog::encode::encode;
@@ -19,16 +19,13 @@ use crate::datadog::preview::preview;
 use crate::lane::LaneLost;
 use crate::ledger::ClaimId;
 use crate::route::ConnectionId;
-use crate::stats::{BusySeries, Stats};
+use crate::stats::Stats;
 
 /// How many cuts may wait to be encoded. More would only hold memory: the next cut takes what comes meanwhile.
 const JOBS_MAX: usize = 2;
 
 /// How many encoded payloads may wait to be submitted.
 const ENCODED_MAX: usize = 16;
-
-/// How many of the busiest series are shown to people.
-const BUSIEST_MAX: usize = 20;
 
 /// One cut, on its way from the lanes.
 pub(super) struct FlushJob {
@@ -45,11 +42,11 @@ pub(super) struct FlushJob {
 /// What becomes of a cut, piece by piece.
 pub(super) enum Encoded {
     /// A request body.
-    Payload { claim: ClaimId, connection: Arc<Connection>, payload: Payload, number: RequestNumber },
+    Payload { flight: InFlight, payload: Payload },
     /// What a dry run shows instead.
-    Preview { claim: ClaimId, connection: Arc<Connection>, text: String, sends: u64, number: RequestNumber },
-    /// That was all of it. An idle flush has no say in which series are busy.
-    Done { claim: ClaimId, series: usize, busiest: Option<Vec<BusySeries>> },
+    Preview { flight: InFlight, text: String },
+    /// That was all of it.
+    Done { claim: ClaimId, series: usize },
     /// A lane did not hand over its cut.
     LaneLost,
 }
@@ -66,7 +63,7 @@ impl Flusher {
     pub(super) fn start(stats: Arc<Stats>, catalogue: Arc<Catalogue>, clock: Clock) -> std::io::Result<Self> {
         let (jobs, mut received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
-        let mut names = Names::new();
+        let mut names = NameTracker::new();
         let work = move || {
             while let Some(job) = received.blocking_recv() {
                 // A pipeline that is gone needs no more: its deliveries stay in the queue.
@@ -100,7 +97,7 @@ struct Gone;
 
 fn flush(
     job: FlushJob,
-    names: &mut Names,
+    names: &mut NameTracker,
     stats: &Stats,
     (catalogue, clock): (&Catalogue, &Clock),
     done: &mpsc::Sender<Encoded>,
@@ -118,12 +115,10 @@ fn flush(
         stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
     }
     for (connection, numbers) in batches(by_connection, &connections) {
-        let batch = Batch { claim, merged: &merged, numbers: &numbers, connection, time };
-        batch.encode(|series| catalogue.expect(&noted, series), done)?;
+        Batch { claim, merged: &merged, noted: &noted, numbers: &numbers, connection, time }.encode(done)?;
     }
     names.tell(stats, &connections);
-    let busiest = (!is_idle).then(|| busiest(&merged, &connections));
-    send(Encoded::Done { claim, series: merged.len(), busiest })
+    send(Encoded::Done { claim, series: merged.len() })
 }
 
 /// The connections that get something from a flush: their series, a heartbeat, or both.
@@ -143,19 +138,21 @@ fn batches(
 struct Batch<'f> {
     claim: ClaimId,
     merged: &'f Aggregator,
+    noted: &'f NotedSeries,
     numbers: &'f [u32],
     connection: &'f Arc<Connection>,
     time: u64,
 }
 
 impl Batch<'_> {
-    /// Encodes it. `expect` is told the series of each request, and numbers it.
-    fn encode(
-        &self,
-        expect: impl Fn(&[u32]) -> RequestNumber,
-        done: &mpsc::Sender<Encoded>,
-    ) -> Result<(), Gone> {
-        let Batch { claim, merged, numbers, connection, time } = *self;
+    /// The request with these series, on its way.
+    fn flight(&self, series: &[u32], sends: u64) -> InFlight {
+        let (connection, tracked) = (Arc::clone(self.connection), self.noted.track(series));
+        InFlight { claim: self.claim, connection, sends, tracked }
+    }
+
+    fn encode(&self, done: &mpsc::Sender<Encoded>) -> Result<(), Gone> {
+        let Batch { merged, numbers, connection, time, .. } = *self;
         let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
         let static_tags = merged.layout().static_tags();
         let heartbeat = connection.heartbeat.then(|| Heartbeat::new(&connection.name, static_tags, time));
@@ -164,8 +161,7 @@ impl Batch<'_> {
             let table = (!numbers.is_empty()).then(|| preview(merged, numbers, connection));
             let beat = heartbeat.map(|heartbeat| format!("{} (dry run): {heartbeat}\n", connection.name));
             let text = table.into_iter().chain(beat).collect();
-            let (connection, number) = (Arc::clone(connection), expect(numbers));
-            return send(Encoded::Preview { claim, connection, text, sends, number });
+            return send(Encoded::Preview { flight: self.flight(numbers, sends), text });
         }
         // Payloads come in the order of the series, the heartbeat first.
         let (mut gone, mut left, mut ahead) = (Ok(()), numbers, usize::from(heartbeat.is_some()));
@@ -175,8 +171,7 @@ impl Batch<'_> {
             let (series, rest) = left.split_at(taken.min(left.len()));
             left = rest;
             if gone.is_ok() {
-                let (connection, number) = (Arc::clone(connection), expect(series));
-                gone = send(Encoded::Payload { claim, connection, payload, number });
+                gone = send(Encoded::Payload { flight: self.flight(series, payload.sends), payload });
             }
         });
         gone
@@ -192,23 +187,4 @@ fn merge(cuts: Vec<oneshot::Receiver<Aggregator>>) -> Option<Aggregator> {
         merged.merge(cut);
     }
     Some(merged)
-}
-
-fn busiest(merged: &Aggregator, connections: &[Arc<Connection>]) -> Vec<BusySeries> {
-    let mut numbers: Vec<(u64, usize)> =
-        (0..merged.len()).map(|number| (merged.series(number).sends(), number)).collect();
-    if numbers.len() > BUSIEST_MAX {
-        numbers.select_nth_unstable_by(BUSIEST_MAX, |a, b| b.cmp(a));
-        numbers.truncate(BUSIEST_MAX);
-    }
-    numbers.sort_unstable_by(|a, b| b.cmp(a));
-    let mut tags: Vec<TagText<'_>> = Vec::new();
-    let describe = |(sends, number)| {
-        let series = merged.series(number);
-        merged.layout().tags(&mut tags, series.key, &series.attributes);
-        let connection = connections.get(crate::aggregate::tags::connection_of(series.key).index());
-        let connection = connection.map(|connection| connection.name.to_string()).unwrap_or_default();
-        BusySeries { connection, tags: tags.iter().map(TagText::to_string).collect(), sends }
-    };
-    numbers.into_iter().map(describe).collect()
 }

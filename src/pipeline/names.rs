@@ -15,14 +15,14 @@ const NAMES_MAX: usize = 1_000_000;
 
 /// The names known, and what becomes of them in Datadog.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct NameTracker {
     known: KnownNames,
     collapse: Collapse,
     /// How many collapsing tags the last warning told of. The next one comes when they have doubled.
     warned: HashMap<ConnectionId, u64>,
 }
 
-impl Names {
+impl NameTracker {
     pub(super) fn new() -> Self {
         Self { known: KnownNames::new(NAMES_MAX), collapse: Collapse::default(), warned: HashMap::new() }
     }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::aggregate::Aggregator;
 use crate::aggregate::tags::TagText;
+use admin_api::format::is_steering;
 
 use crate::connection::Connection;
 
@@ -54,19 +55,6 @@ pub fn preview(cut: &Aggregator, numbers: &[u32], connection: &Connection) -> St
 
 fn masked(letter: char) -> char {
     if is_steering(letter) { '\u{fffd}' } else { letter }
-}
-
-/// Whether a terminal would obey this character rather than show it: controls, those that turn the direction of a line
-/// around, those that end it, and those that leave no trace, so that two different names would look alike. Source: the
-/// categories Cc, Zl, Zp, what of Cf is not drawn, and letters that are blank. Selectors of a glyph's variant (of emoji,
-/// say) are not among them.
-pub fn is_steering(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e00ff}')
 }
 
 #[cfg(test)]

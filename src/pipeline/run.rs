@@ -1,6 +1,5 @@
 //! The state of one run over one queue.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -10,16 +9,14 @@ use super::settle::FlushSummary;
 use crate::aggregate::tags::Layout;
 use crate::datadog::Connection;
 use crate::lane::Group;
-use crate::ledger::{ClaimId, Ledger};
+use crate::ledger::Ledger;
 use crate::queue::{QueueError, Receipt};
 
 /// The state of one run over one queue.
-pub(super) struct Run {
-    pub(super) ledger: Ledger,
+pub(super) struct QueueRun {
+    pub(super) ledger: Ledger<FlushSummary>,
     /// What was received and waits for a lane.
     pub(super) in_hand: Group,
-    /// Open flushes by claim, for their summary.
-    pub(super) flushes: VecDeque<(ClaimId, FlushSummary)>,
     pub(super) phase: Phase,
     /// What may be acknowledged and is not yet.
     pub(super) acknowledge: Option<Receipt>,
@@ -37,12 +34,11 @@ pub(super) struct Run {
     pub(super) deadline: Option<Instant>,
 }
 
-impl Run {
+impl QueueRun {
     pub(super) fn new() -> Self {
         Self {
             ledger: Ledger::default(),
             in_hand: Group::default(),
-            flushes: VecDeque::new(),
             phase: Phase::Receiving,
             acknowledge: None,
             is_recalled: false,

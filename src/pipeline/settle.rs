@@ -8,13 +8,12 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::submit::{self, InFlight, Judge, Landed, Submitted};
-use super::{Ended, Phase, Pipeline, Run};
+use super::{Ended, Phase, Pipeline, QueueRun};
 use crate::aggregate::window::Window;
-use crate::catalogue::{LastOutcome, RequestNumber};
+use crate::datadog::Intake;
 use crate::datadog::outcome::{FailureReason, Outcome};
 use crate::datadog::payload::Payload;
-use crate::datadog::{Connection, Intake};
-use crate::ledger::{ClaimId, Unpaired};
+use crate::ledger::{ClaimId, Settled, Unpaired};
 use crate::stats::DropReason;
 
 /// What is logged of a flush when its last outcome is there.
@@ -32,15 +31,12 @@ pub(super) struct FlushSummary {
 impl<I: Intake> Pipeline<I> {
     pub(super) fn submit(
         &mut self,
-        run: &mut Run,
-        claim: ClaimId,
-        connection: &Arc<Connection>,
+        run: &mut QueueRun,
+        flight: InFlight,
         payload: Payload,
-        number: RequestNumber,
     ) -> Result<(), Unpaired> {
         self.stats.payload(payload.body.len());
-        let flight = InFlight { claim, connection: Arc::clone(connection), sends: payload.sends, number };
-        let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(connection));
+        let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(&flight.connection));
         let judge = Judge { window: Window::new(&self.settings.lanes.aggregate), clock: self.clock.clone() };
         self.launch(run, flight, |turns, limit| {
             submit::submit(intake, connection, turns, payload, judge, limit)
@@ -51,7 +47,7 @@ impl<I: Intake> Pipeline<I> {
     /// acknowledged is left out altogether: its claim is never settled, and its sends stay pending.
     pub(super) fn launch<F>(
         &mut self,
-        run: &mut Run,
+        run: &mut QueueRun,
         flight: InFlight,
         start: impl FnOnce(Arc<Semaphore>, Duration) -> F,
     ) -> Result<(), Unpaired>
@@ -63,15 +59,15 @@ impl<I: Intake> Pipeline<I> {
             return Ok(());
         }
         if let Phase::Abandoning(_) = run.phase {
-            return self.settle(run, &flight, &shut_down().into());
+            return self.settle(run, flight, &shut_down().into());
         }
-        let turns = self.registry.turns(&flight.connection.name);
+        let turns = self.connections.turns(&flight.connection.name);
         let task = self.submissions.spawn(start(turns, self.settings.flush_timeout));
         self.in_flight.insert(task.id(), flight);
         Ok(())
     }
 
-    pub(super) fn joined(&mut self, run: &mut Run, joined: Submitted) -> Result<(), Unpaired> {
+    pub(super) fn joined(&mut self, run: &mut QueueRun, joined: Submitted) -> Result<(), Unpaired> {
         let (task, landed) = match joined {
             Ok((task, Some(landed))) => (task, landed),
             // Like what was not launched: its claim is never settled, and its sends stay pending.
@@ -83,11 +79,11 @@ impl<I: Intake> Pipeline<I> {
             }
         };
         let flight = self.in_flight.remove(&task).ok_or(Unpaired)?;
-        self.settle(run, &flight, &landed)
+        self.settle(run, flight, &landed)
     }
 
     /// Books and logs what became of a payload, and settles its debt.
-    fn settle(&mut self, run: &mut Run, flight: &InFlight, landed: &Landed) -> Result<(), Unpaired> {
+    fn settle(&mut self, run: &mut QueueRun, flight: InFlight, landed: &Landed) -> Result<(), Unpaired> {
         let Landed { outcome, late, early } = landed;
         let left_out = late.saturating_add(*early);
         let sent = flight.sends.checked_sub(left_out).ok_or(Unpaired)?;
@@ -95,26 +91,26 @@ impl<I: Intake> Pipeline<I> {
             // The report at the end of the flush tells of them, as of those that were dropped when they were counted.
             if sends > 0 {
                 let words = format!("{}: outside Datadog's window when its request began", reason.label());
-                self.book(run, flight, sends, Some(reason), &words)?;
+                self.book(run, &flight, sends, Some(reason), &words)?;
             }
         }
         let mut dropped = if late < early { Some(DropReason::Early) } else { Some(DropReason::Late) };
         if let Some(outcome) = outcome {
             dropped = outcome.reason().map(DropReason::from);
-            let words = self.tell(flight, sent, outcome);
-            self.book(run, flight, sent, dropped, &words)?;
-            if let Some(summary) = summary_of(run, flight.claim) {
+            let words = self.tell(&flight, sent, outcome);
+            self.book(run, &flight, sent, dropped, &words)?;
+            if let Some(summary) = run.ledger.summary(flight.claim) {
                 summary.payloads += 1;
             }
         }
-        self.catalogue.settle(flight.number, LastOutcome { dropped, at: self.clock.unix_seconds() });
+        self.catalogue.settle(flight.tracked, dropped, self.clock.unix_seconds());
         self.pay(run, flight.claim)
     }
 
     /// Books some of a payload's sends.
     fn book(
         &self,
-        run: &mut Run,
+        run: &mut QueueRun,
         flight: &InFlight,
         sends: u64,
         dropped: Option<DropReason>,
@@ -124,7 +120,7 @@ impl<I: Intake> Pipeline<I> {
         if !self.stats.settle(&flight.connection.name, sends, dropped, words, now) {
             return Err(Unpaired);
         }
-        if let Some(summary) = summary_of(run, flight.claim) {
+        if let Some(summary) = run.ledger.summary(flight.claim) {
             *if dropped.is_none() { &mut summary.accepted } else { &mut summary.dropped } += sends;
         }
         Ok(())
@@ -159,14 +155,12 @@ impl<I: Intake> Pipeline<I> {
     }
 
     /// Settles one debt; a claim that has none left ends its flush.
-    pub(super) fn pay(&mut self, run: &mut Run, claim: ClaimId) -> Result<(), Unpaired> {
-        if let Some(receipt) = run.ledger.settle(claim)? {
+    pub(super) fn pay(&mut self, run: &mut QueueRun, claim: ClaimId) -> Result<(), Unpaired> {
+        let Settled { receipt, finished } = run.ledger.settle(claim)?;
+        if let Some(receipt) = receipt {
             run.acknowledge = Some(receipt);
         }
-        if run.ledger.is_settled(claim)
-            && let Some(at) = run.flushes.iter().position(|(open, _)| *open == claim)
-            && let Some((_, summary)) = run.flushes.remove(at)
-        {
+        if let Some(summary) = finished {
             let took = summary.started.elapsed();
             self.stats.flush(took);
             let FlushSummary { is_idle, series, payloads, accepted, dropped, .. } = summary;
@@ -182,16 +176,12 @@ impl<I: Intake> Pipeline<I> {
     }
 
     /// Drops whatever has no outcome yet.
-    pub(super) fn abandon(&mut self, run: &mut Run) {
+    pub(super) fn abandon(&mut self, run: &mut QueueRun) {
         let requests = self.in_flight.len();
         tracing::warn!(requests, "shutdown_timeout is over: requests without an answer are dropped");
         run.phase = Phase::Abandoning(run.phase.ended().unwrap_or(Ended::Stopped));
         self.submissions.abort_all();
     }
-}
-
-pub(super) fn summary_of(run: &mut Run, claim: ClaimId) -> Option<&mut FlushSummary> {
-    run.flushes.iter_mut().find(|(open, _)| *open == claim).map(|(_, summary)| summary)
 }
 
 fn shut_down() -> Outcome {

@@ -9,7 +9,7 @@ use tokio::task;
 
 use crate::aggregate::tags::Layout;
 use crate::aggregate::window::Window;
-use crate::catalogue::RequestNumber;
+use crate::catalogue::Tracked;
 use crate::clock::{Clock, within};
 use crate::datadog::outcome::{FailureReason, Outcome};
 use crate::datadog::payload::Payload;
@@ -64,7 +64,8 @@ pub(super) struct InFlight {
     pub(super) claim: ClaimId,
     pub(super) connection: Arc<Connection>,
     pub(super) sends: u64,
-    pub(super) number: RequestNumber,
+    /// Its series, for the catalogue.
+    pub(super) tracked: Tracked,
 }
 
 /// Submits one payload once, within two time-outs: one to get a turn, one for the request. `None`: it was not sent and
@@ -110,67 +111,66 @@ pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Op
 /// All connections that there are or were. A connection keeps its number over reloads, so that what was
 /// counted under it finds its way; one that was removed keeps its last settings for the same reason.
 #[derive(Debug)]
-pub(super) struct Registry {
-    connections: Vec<Arc<Connection>>,
-    /// Which of them the configuration still has, by number.
-    active: Vec<bool>,
+pub(super) struct ConnectionTable {
+    /// By number.
+    rows: Vec<ConnectionRow>,
     /// By name, since the first request.
     turns: HashMap<Box<str>, Arc<Semaphore>>,
 }
 
-impl Registry {
+#[derive(Debug)]
+struct ConnectionRow {
+    connection: Arc<Connection>,
+    /// The configuration still has it.
+    is_active: bool,
+}
+
+impl ConnectionTable {
     pub(super) fn new(connections: Vec<Connection>) -> Self {
-        let mut registry = Self { connections: Vec::new(), active: Vec::new(), turns: HashMap::new() };
-        registry.update(connections);
-        registry
+        let mut table = Self { rows: Vec::new(), turns: HashMap::new() };
+        table.update(connections);
+        table
     }
 
     /// Takes the connections of a new configuration.
     pub(super) fn update(&mut self, connections: Vec<Connection>) {
-        self.active.fill(false);
-        // One that is gone gets what was counted for it, but no heartbeat.
-        self.connections.iter_mut().filter(|known| known.heartbeat).for_each(|known| {
-            Arc::make_mut(known).heartbeat = false;
-        });
+        for row in &mut self.rows {
+            row.is_active = false;
+            // One that is gone gets what was counted for it, but no heartbeat.
+            if row.connection.heartbeat {
+                Arc::make_mut(&mut row.connection).heartbeat = false;
+            }
+        }
         for connection in connections {
-            let known = self.connections.iter().position(|known| known.name == connection.name);
-            if let Some(number) = known {
-                self.connections[number] = Arc::new(connection);
-                self.active[number] = true;
-            } else {
-                self.connections.push(Arc::new(connection));
-                self.active.push(true);
+            let row = ConnectionRow { connection: Arc::new(connection), is_active: true };
+            match self.rows.iter_mut().find(|known| known.connection.name == row.connection.name) {
+                Some(known) => *known = row,
+                None => self.rows.push(row),
             }
         }
     }
 
     /// The plan for the lanes.
     pub(super) fn plan(&self, layout: Arc<Layout>) -> Plan {
-        let numbered = (0u32..).map(ConnectionId).zip(&self.connections).zip(&self.active);
-        let served: Vec<_> =
-            numbered.filter(|(_, active)| **active).map(|((id, c), _)| (id, c.app_groups())).collect();
-        let router = Router::new(&served);
-        let connection_names = self.connections.iter().map(|connection| (*connection.name).into()).collect();
-        Plan { router, layout, connection_names }
+        let served = (0u32..).map(ConnectionId).zip(&self.rows).filter(|(_, row)| row.is_active);
+        let served: Vec<_> = served.map(|(id, row)| (id, row.connection.app_groups())).collect();
+        let connection_names = self.rows.iter().map(|row| (*row.connection.name).into()).collect();
+        Plan { router: Router::new(&served), layout, connection_names }
     }
 
     /// The connections as they are now, by number.
     pub(super) fn snapshot(&self) -> Vec<Arc<Connection>> {
-        self.connections.clone()
+        self.rows.iter().map(|row| Arc::clone(&row.connection)).collect()
     }
 
     /// The connections of the configuration.
     pub(super) fn active(&self) -> impl Iterator<Item = &Connection> {
-        self.connections
-            .iter()
-            .zip(&self.active)
-            .filter(|(_, active)| **active)
-            .map(|(connection, _)| &**connection)
+        self.rows.iter().filter(|row| row.is_active).map(|row| &*row.connection)
     }
 
     /// Whether any connection has a heartbeat.
     pub(super) fn has_heartbeat(&self) -> bool {
-        self.connections.iter().any(|connection| connection.heartbeat)
+        self.rows.iter().any(|row| row.connection.heartbeat)
     }
 
     /// No request begins any more: what waits for its turn is not sent.

@@ -3,6 +3,7 @@
 
 mod axe;
 mod browser;
+mod golden;
 mod proxy;
 #[path = "../support/rig.rs"]
 mod support;
@@ -457,6 +458,46 @@ async fn it_stays_usable_with_500_connections_and_50_000_series() {
     assert!(status < 1_000_000, "/status has {status} bytes");
     assert!(search < 200_000, "/search has {search} bytes");
     assert_clean(&browser, &forwarder).await;
+}
+
+/// Whatever reads the admin port may rely on each byte: keys, their order, how they are set.
+#[tokio::test]
+async fn status_search_and_metrics_are_written_as_they_were() {
+    let (good, bad) = (Intake::start(), Intake::start());
+    bad.always(Behaviour::Status(403, "{\"errors\":[\"Forbidden\"]}"));
+    let forwarder = Configuration::new()
+        .connection("acme", &good.url(), "key", &["emea"])
+        .connection("beta", &bad.url(), "other", &["apac"])
+        .set("tags.static", "[\"env:prod\"]")
+        .start()
+        .await;
+    // In one push, so that they are in one flush.
+    let weekly = campaign("8a3f21", "Weekly newsletter");
+    let pushes = [
+        sends("a", "emea", 100, 0, &weekly),
+        sends("b", "emea", 40, 0, &step("Onboarding", "step-1", "Welcome mail")),
+        sends("c", "apac", 20, 0, &campaign("8a3f22", "Sale")),
+        sends("a", "emea", 3, 0, &weekly),
+        r#"{"events": [{"event_type": "users.behaviors.app.NewsFeed"}, {}]}"#.to_owned(),
+    ];
+    let events: Vec<Value> = pushes
+        .iter()
+        .map(|push| serde_json::from_str::<Value>(push).unwrap())
+        .flat_map(|push| push["events"].as_array().unwrap().clone())
+        .collect();
+    forwarder.push_accepted(json!({ "events": events }).to_string()).await;
+    forwarder.settled(165).await;
+    let depth = async || forwarder.metrics().await.sum("braze_datadog_queue_depth", &[]);
+    support::eventually("everything is acknowledged", async || (depth().await == 0).then_some(())).await;
+    let is_told = |status: String| status.contains("Sends are being dropped");
+    support::eventually("the last minute is told", async || {
+        is_told(forwarder.admin("/status").await.1).then_some(())
+    })
+    .await;
+    golden::assert_kept("metrics.txt", &golden::steady_metrics(&forwarder.admin("/metrics").await.1));
+    golden::assert_kept("status.json", &golden::steady_json(&forwarder.admin("/status").await.1));
+    golden::assert_kept("search.json", &golden::steady_json(&forwarder.admin("/search?q=weekly").await.1));
+    assert!(forwarder.stop().await.success());
 }
 
 /// Writes the pictures for the README: the real page of the real binary, with numbers that a working day would give it.

@@ -13,7 +13,7 @@ use braze_datadog::aggregate::{self, Late, Timestamp};
 use braze_datadog::clock::Clock;
 use braze_datadog::datadog::site::Site;
 use braze_datadog::datadog::{ApiKey, Connection};
-use braze_datadog::pipeline::{Command, Ended, Pipeline, Settings};
+use braze_datadog::pipeline::{Ended, Pipeline, PipelineCommand, PipelineSettings};
 use braze_datadog::stats::{DropReason, Stats};
 use braze_datadog::{dedup, lane};
 use datadog_points::outcome::FailureReason;
@@ -43,8 +43,8 @@ fn layout(static_tags: &[&str]) -> Arc<Layout> {
     Arc::new(Layout::new(&tags::Settings { include: Tag::ALL.to_vec(), static_tags, names: Names::Latest }))
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> PipelineSettings {
+    PipelineSettings {
         lanes: lane::Settings {
             lanes: 3,
             event_types: vec!["users.messages.email.Send".into()],
@@ -88,8 +88,8 @@ struct Rig {
     intake: Arc<FakeIntake>,
     stats: Arc<Stats>,
     pipeline: Pipeline<FakeIntake>,
-    commands: mpsc::Sender<Command>,
-    commanded: mpsc::Receiver<Command>,
+    commands: mpsc::Sender<PipelineCommand>,
+    commanded: mpsc::Receiver<PipelineCommand>,
     /// What the clock shows.
     now: Arc<AtomicU64>,
 }
@@ -104,7 +104,7 @@ impl Rig {
         gate
     }
 
-    fn new(settings: Settings, connections: Vec<Connection>) -> Self {
+    fn new(settings: PipelineSettings, connections: Vec<Connection>) -> Self {
         let (intake, stats) = (Arc::new(FakeIntake::default()), Arc::new(Stats::new()));
         let now = Arc::new(AtomicU64::new(NOW));
         let clock = Clock::set_by(Arc::clone(&now));
@@ -122,7 +122,7 @@ impl Rig {
     }
 
     /// Two connections: `a` serves `even`, `b` the rest.
-    fn of_two(settings: Settings) -> Self {
+    fn of_two(settings: PipelineSettings) -> Self {
         Self::new(settings, vec![connection("a", &["even"]), connection("b", &[])])
     }
 
@@ -157,7 +157,7 @@ async fn a_queue_is_counted_to_its_end_and_acknowledged_whole() {
 
 /// Counts 100 sends for `a` and as many for `b`, sets the clock before any is sent, and runs on to the end.
 async fn set_the_clock(late: Late, seconds: u64) -> Rig {
-    let mut settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
+    let mut settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
     settings.lanes.aggregate.late = late;
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(20)).waiting();
@@ -166,7 +166,7 @@ async fn set_the_clock(late: Late, seconds: u64) -> Rig {
     setting.spawn(async move {
         eventually("all are counted", || stats.snapshot().counted() == 200).await;
         now.store(seconds, Ordering::Relaxed);
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     assert_eq!(rig.run(&mut queue).await, Ended::Stopped);
     assert_eq!(queue.acknowledged(), 20);
@@ -193,7 +193,7 @@ async fn what_left_the_window_before_it_is_sent_is_not_booked_as_accepted() {
 
 #[tokio::test]
 async fn a_flush_makes_one_point_per_series_however_many_lanes_counted_it() {
-    let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
+    let settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     rig.run(&mut FakeQueue::new(bodies(200))).await;
     for name in ["a", "b"] {
@@ -255,7 +255,7 @@ async fn a_connection_that_hangs_delays_nobody_and_its_sends_are_dropped_as_time
             eventually("b gets it", || intake.total("b") >= 5 * (number as u64 + 1)).await;
             slowest = slowest.max(started.elapsed());
         }
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
         slowest
     });
     rig.run(&mut queue).await;
@@ -268,12 +268,12 @@ async fn a_connection_that_hangs_delays_nobody_and_its_sends_are_dropped_as_time
 
 #[tokio::test]
 async fn what_the_queue_recalls_is_flushed_and_acknowledged_at_once() {
-    let mut rig = Rig::of_two(Settings { flush_interval: Duration::from_mins(1), ..settings() });
+    let mut rig = Rig::of_two(PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() });
     let mut queue = FakeQueue::new(bodies(4)).waiting().recalling_at(2);
     let (recalled, commands) = (queue.clone(), rig.commands.clone());
     tokio::spawn(async move {
         eventually("what was recalled is acknowledged", || recalled.acknowledged() >= 3).await;
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     assert_eq!(rig.run(&mut queue).await, Ended::Stopped);
     assert_eq!(queue.acknowledged(), 4);
@@ -281,14 +281,14 @@ async fn what_the_queue_recalls_is_flushed_and_acknowledged_at_once() {
 
 #[tokio::test]
 async fn a_stop_flushes_what_is_counted_and_waits_for_its_outcome() {
-    let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
+    let settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     rig.intake.set("a", Behaviour::Slow(Duration::from_millis(200)));
     let mut queue = FakeQueue::new(bodies(5)).waiting();
     let (stats, commands) = (Arc::clone(&rig.stats), rig.commands.clone());
     tokio::spawn(async move {
         eventually("all are counted", || stats.snapshot().counted() == 50).await;
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     assert_eq!(rig.run(&mut queue).await, Ended::Stopped);
     assert_eq!((rig.intake.total("a"), rig.intake.total("b")), (25, 25));
@@ -297,7 +297,7 @@ async fn a_stop_flushes_what_is_counted_and_waits_for_its_outcome() {
 
 #[tokio::test]
 async fn a_stop_waits_no_longer_than_it_may_and_books_the_rest_as_shutdown() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         shutdown_timeout: Duration::from_millis(200),
         flush_timeout: Duration::from_mins(1),
         ..settings()
@@ -308,7 +308,7 @@ async fn a_stop_waits_no_longer_than_it_may_and_books_the_rest_as_shutdown() {
     let (stats, commands) = (Arc::clone(&rig.stats), rig.commands.clone());
     tokio::spawn(async move {
         eventually("all are counted", || stats.snapshot().counted() == 50).await;
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     let started = Instant::now();
     rig.run(&mut queue).await;
@@ -321,7 +321,7 @@ async fn a_stop_waits_no_longer_than_it_may_and_books_the_rest_as_shutdown() {
 
 #[tokio::test]
 async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
-    let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
+    let settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(4)).waiting();
     let (feed, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
@@ -329,11 +329,11 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
         eventually("the first are counted", || stats.snapshot().counted() == 40).await;
         let renamed = Connection { metric: "renamed".into(), ..connection("b", &[]) };
         let connections = vec![connection("c", &["odd"]), renamed];
-        commands.send(Command::Reload { connections, layout: layout(&["env:new"]) }).await.unwrap();
+        commands.send(PipelineCommand::Reload { connections, layout: layout(&["env:new"]) }).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         feed.push(bodies(5).pop().unwrap());
         eventually("the last is counted", || stats.snapshot().counted() == 50).await;
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     rig.run(&mut queue).await;
     let tag = |sends: BTreeMap<String, u64>| {
@@ -356,7 +356,7 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
 async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
     let names: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
     let connections: Vec<Connection> = names.iter().map(|name| connection(name, &[name])).collect();
-    let settings = Settings { flush_interval: Duration::from_millis(3), ..settings() };
+    let settings = PipelineSettings { flush_interval: Duration::from_millis(3), ..settings() };
     let mut rig = Rig::new(settings, connections.clone());
     let mut ids = 0..;
     let mut body = |events: usize| -> String {
@@ -371,9 +371,9 @@ async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
             feed.push(body);
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
-        commands.send(Command::Reload { connections, layout: layout(&[]) }).await.unwrap();
+        commands.send(PipelineCommand::Reload { connections, layout: layout(&[]) }).await.unwrap();
         eventually("all are counted", || stats.snapshot().counted() == 300_240).await;
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     let ended = tokio::time::timeout(Duration::from_secs(30), rig.run(&mut queue)).await;
     assert_eq!(ended, Ok(Ended::Stopped), "the pipeline stands still");
@@ -382,7 +382,7 @@ async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
 
 #[tokio::test]
 async fn when_the_queue_can_not_be_read_on_what_was_received_is_flushed_and_acknowledged() {
-    let settings = Settings { flush_interval: Duration::from_mins(1), ..settings() };
+    let settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(5)).failing_at(3);
     let error = rig.pipeline.run(&mut queue, &mut rig.commanded).await.unwrap_err();
@@ -393,9 +393,9 @@ async fn when_the_queue_can_not_be_read_on_what_was_received_is_flushed_and_ackn
 
 /// What is counted while a flush is under way stays until the next one, which is far enough away; a request waits for
 /// as long as the test does.
-fn long_between_flushes() -> Settings {
+fn long_between_flushes() -> PipelineSettings {
     let flush_timeout = Duration::from_secs(20);
-    Settings { flush_interval: Duration::from_secs(2), flush_timeout, ..settings() }
+    PipelineSettings { flush_interval: Duration::from_secs(2), flush_timeout, ..settings() }
 }
 
 #[tokio::test]
@@ -432,7 +432,7 @@ async fn after_an_acknowledgement_that_failed_nothing_more_is_sent() {
 
 #[tokio::test]
 async fn what_the_queue_can_not_acknowledge_any_more_is_not_sent() {
-    let settings = Settings { flush_interval: Duration::from_secs(1), ..settings() };
+    let settings = PipelineSettings { flush_interval: Duration::from_secs(1), ..settings() };
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(7)).waiting();
     let (failing, stats) = (queue.clone(), Arc::clone(&rig.stats));
@@ -457,7 +457,8 @@ fn payloads(stats: &Stats) -> u64 {
 #[tokio::test]
 async fn what_waits_for_its_turn_when_acknowledgements_end_is_not_sent_and_what_is_under_way_is_waited_for() {
     let flush_timeout = Duration::from_secs(20);
-    let settings = Settings { flush_interval: Duration::from_millis(50), flush_timeout, ..settings() };
+    let settings =
+        PipelineSettings { flush_interval: Duration::from_millis(50), flush_timeout, ..settings() };
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(1)).waiting();
     let gate = rig.shut();
@@ -527,7 +528,7 @@ async fn while_the_queue_cannot_acknowledge_everything_waits_and_goes_on_afterwa
         assert_eq!((intake.total("a") + intake.total("b"), held.acknowledged()), (20, 2));
         held.hold(false);
         eventually("the others are acknowledged", || held.acknowledged() == 4).await;
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     let ended =
         tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
@@ -545,7 +546,7 @@ async fn a_stop_does_not_wait_for_a_queue_that_cannot_acknowledge_and_sends_noth
     watching.spawn(async move {
         eventually("all are counted", || stats.snapshot().counted() == 30).await;
         held.hold(true);
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     let ended =
         tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
@@ -607,7 +608,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let quick = Settings { flush_timeout: Duration::from_millis(60), flush_interval: Duration::from_millis(10), ..settings() };
+            let quick = PipelineSettings { flush_timeout: Duration::from_millis(60), flush_interval: Duration::from_millis(10), ..settings() };
             let mut queue = FakeQueue::new(bodies(deliveries));
             let mut rig = Rig::of_two(quick.clone());
             rig.intake.set("a", a);
@@ -618,7 +619,7 @@ proptest! {
                 let commands = rig.commands.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_millis(stop_after)).await;
-                    let _ended = commands.send(Command::Stop).await;
+                    let _ended = commands.send(PipelineCommand::Stop).await;
                 });
                 rig.run(&mut queue).await;
                 false
@@ -682,7 +683,7 @@ async fn the_heartbeat_shows_that_the_loop_turns() {
     let mut queue = FakeQueue::new([]).waiting();
     tokio::spawn(async move {
         eventually("it beats", || heartbeat.load(Ordering::Relaxed) > 0).await;
-        commands.send(Command::Stop).await.unwrap();
+        commands.send(PipelineCommand::Stop).await.unwrap();
     });
     assert_eq!(rig.run(&mut queue).await, Ended::Stopped);
 }

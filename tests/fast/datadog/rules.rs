@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use braze_datadog::admin::books::{Gauges, prometheus};
+use admin_api::{EmbeddedStatus, QueueStatus};
+use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
 use braze_datadog::aggregate::tags::Tag;
-use braze_datadog::config::Config;
 use braze_datadog::datadog::heartbeat;
 use braze_datadog::datadog::normal::stored_tag;
 use braze_datadog::stats::{DropReason, Stats, Tally};
@@ -28,8 +28,10 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
         is_count: true,
         tags: tags.into_iter().chain(STATIC).map(ToOwned::to_owned).collect(),
     };
-    let listing = Config::default_listing().unwrap();
-    let sent = listing["connections"]["*"]["metric"].as_str().unwrap().to_owned();
+    let schema = include_str!("../../../config/braze-datadog.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+    let connection = &schema["properties"]["connections"]["additionalProperties"]["properties"];
+    let sent = connection["metric"]["default"].as_str().unwrap().to_owned();
     let tags = Tag::ALL.into_iter().map(Tag::name).chain(["overflow"]).collect();
     BTreeMap::from([
         (sent, metric(tags)),
@@ -81,7 +83,8 @@ fn page() -> String {
         dropped: BTreeMap::from([(("acme".into(), DropReason::Late), 1)]),
         ..Tally::default()
     });
-    let gauges = Gauges { push_requests: vec![(200, 1)], ..Gauges::default() };
+    let queue = QueueStatus { embedded: Some(EmbeddedStatus::default()), ..QueueStatus::default() };
+    let gauges = ProcessGauges { queue, push_requests: vec![(200, 1)], ..ProcessGauges::default() };
     prometheus(&stats.snapshot(), &gauges)
 }
 

@@ -4,20 +4,21 @@ use std::cmp::Reverse;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use admin_api::BusySeries;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use slab::Slab;
 
-use super::fold::{Query, fold};
-use super::slots::{Slot, Slots};
-use super::subjects::Subjects;
-use super::{Busy, Found, LastOutcome, Room, Search};
+use super::campaigns::{CAMPAIGN, CANVAS_STEP, Campaigns};
+use super::query::{Query, normalize};
+use super::{BusiestLately, CatalogueLimits, LastOutcome, SearchHit, SearchHits, greatest};
 use crate::aggregate::tags::{self, Layout, TagText};
 use crate::aggregate::{Point, Series};
 
 /// A series, for whoever comes back to it: its slot may have been given to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    slot: Slot,
+pub(super) struct SeriesPlace {
+    slot: usize,
     serial: u32,
 }
 
@@ -31,7 +32,7 @@ struct Entry {
     text: Box<str>,
     /// Of what `text` was made from beside the key.
     text_hash: u64,
-    subject: Option<Slot>,
+    campaign: Option<usize>,
     /// The last flush that it was in.
     flush: u64,
     flush_sends: u64,
@@ -46,19 +47,19 @@ struct Entry {
 pub(super) struct Leaver {
     flush: u64,
     sends: u64,
-    slot: Slot,
+    slot: usize,
 }
 
 /// All of it.
 #[derive(Debug)]
-pub(super) struct Shelf {
-    room: Room,
+pub(super) struct Index {
+    limits: CatalogueLimits,
     hasher: RandomState,
-    index: HashTable<Slot>,
-    entries: Slots<Entry>,
+    by_key: HashTable<usize>,
+    entries: Slab<Entry>,
     /// The bytes of all keys and texts.
     bytes: usize,
-    subjects: Subjects,
+    campaigns: Campaigns,
     /// By number.
     connections: Vec<Box<str>>,
     serial: u32,
@@ -72,15 +73,15 @@ pub(super) struct Shelf {
     layouts: u64,
 }
 
-impl Shelf {
-    pub(super) fn new(room: Room) -> Self {
+impl Index {
+    pub(super) fn new(limits: CatalogueLimits) -> Self {
         Self {
-            room,
+            limits,
             hasher: RandomState::default(),
-            index: HashTable::new(),
-            entries: Slots::new(),
+            by_key: HashTable::new(),
+            entries: Slab::new(),
             bytes: 0,
-            subjects: Subjects::new(),
+            campaigns: Campaigns::new(),
             connections: Vec::new(),
             serial: 0,
             flush: 0,
@@ -103,13 +104,13 @@ impl Shelf {
     }
 
     /// Adds a flush's sends to a series that is known; `None`: it is not.
-    pub(super) fn renew(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<Place> {
+    pub(super) fn renew(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
         let hash = self.hash(series.key);
         let entries = &self.entries;
-        let is_it = |slot: &Slot| {
+        let is_it = |slot: &usize| {
             entries.get(*slot).is_some_and(|entry| entry.hash == hash && *entry.key == *series.key)
         };
-        let slot = *self.index.find(hash, is_it)?;
+        let slot = *self.by_key.find(hash, is_it)?;
         let text_hash = self.text_hash(series);
         if let Some(entry) = self.entries.get_mut(slot)
             && entry.text_hash != text_hash
@@ -118,15 +119,15 @@ impl Shelf {
             entry.text = text(layout, series);
             entry.text_hash = text_hash;
             self.bytes += entry.text.len();
-            if let Some(subject) = entry.subject {
-                self.subjects.rename(subject, series);
+            if let Some(campaign) = entry.campaign {
+                self.campaigns.rename(campaign, series);
             }
         }
         self.count(slot, series, now)
     }
 
-    /// Puts a new series on the shelf, whether there is room or not.
-    pub(super) fn add(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<Place> {
+    /// Takes in a new series, whether there is room or not.
+    pub(super) fn add(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
         let hash = self.hash(series.key);
         self.serial = self.serial.wrapping_add(1);
         let entry = Entry {
@@ -135,7 +136,7 @@ impl Shelf {
             key: series.key.into(),
             text: text(layout, series),
             text_hash: self.text_hash(series),
-            subject: self.subjects.join(series, now),
+            campaign: self.campaigns.join(series, now),
             flush: 0,
             flush_sends: 0,
             sends: 0,
@@ -146,19 +147,19 @@ impl Shelf {
         self.bytes += entry.key.len() + entry.text.len();
         let slot = self.entries.insert(entry);
         let entries = &self.entries;
-        self.index.insert_unique(hash, slot, |slot| entries.get(*slot).map_or(0, |entry| entry.hash));
+        self.by_key.insert_unique(hash, slot, |slot| entries.get(*slot).map_or(0, |entry| entry.hash));
         self.count(slot, series, now)
     }
 
     /// Whether another series fits.
     pub(super) fn has_room(&self) -> bool {
-        self.entries.len() < self.room.series_max && self.bytes < self.room.bytes_max
+        self.entries.len() < self.limits.series_max && self.bytes < self.limits.bytes_max
     }
 
     /// Who makes room; first, at the end, what was sent longest ago, and of one flush what had the fewest sends.
     pub(super) fn leavers(&self) -> Vec<Leaver> {
         let leaver =
-            |(slot, entry): (Slot, &Entry)| Leaver { flush: entry.flush, sends: entry.flush_sends, slot };
+            |(slot, entry): (usize, &Entry)| Leaver { flush: entry.flush, sends: entry.flush_sends, slot };
         let mut leavers: Vec<Leaver> = self.entries.iter().map(leaver).collect();
         leavers.sort_unstable_by_key(|leaver| Reverse(*leaver));
         leavers
@@ -169,15 +170,15 @@ impl Shelf {
         leaver.flush < self.flush || leaver.sends < sends
     }
 
-    /// Takes a series off the shelf.
+    /// Forgets a series.
     pub(super) fn remove(&mut self, leaver: &Leaver) {
-        let Some(gone) = self.entries.remove(leaver.slot) else { return };
-        if let Ok(found) = self.index.find_entry(gone.hash, |slot| *slot == leaver.slot) {
+        let Some(gone) = self.entries.try_remove(leaver.slot) else { return };
+        if let Ok(found) = self.by_key.find_entry(gone.hash, |slot| *slot == leaver.slot) {
             found.remove();
         }
         self.bytes -= gone.key.len() + gone.text.len();
-        if let Some(subject) = gone.subject {
-            self.subjects.leave(subject);
+        if let Some(campaign) = gone.campaign {
+            self.campaigns.leave(campaign);
         }
     }
 
@@ -187,7 +188,7 @@ impl Shelf {
     }
 
     /// Tells what became of the sends of a series.
-    pub(super) fn settle(&mut self, place: Place, outcome: LastOutcome) {
+    pub(super) fn settle(&mut self, place: SeriesPlace, outcome: LastOutcome) {
         let Some(entry) = self.entries.get_mut(place.slot).filter(|entry| entry.serial == place.serial)
         else {
             return;
@@ -199,46 +200,55 @@ impl Shelf {
     }
 
     /// The best of what matches: exact values first, then the last sends.
-    pub(super) fn search(&self, query: &Query, results_max: usize) -> Search {
-        let (mut ranked, mut folded) = (Vec::new(), String::new());
-        for (slot, entry) in self.entries.iter() {
-            folded.clear();
-            fold(&mut folded, &entry.text);
-            let rank = query.rank(&folded);
+    pub(super) fn search(&self, query: &Query, results_max: usize) -> SearchHits {
+        let (mut ranked, mut normal) = (Vec::new(), String::new());
+        for (slot, entry) in &self.entries {
+            normal.clear();
+            normalize(&mut normal, &entry.text);
+            let rank = query.rank(&normal);
             if rank > 0 {
                 ranked.push((rank, entry.last_send, entry.sends, slot));
             }
         }
         let matches = ranked.len();
-        if matches > results_max {
-            ranked.select_nth_unstable_by(results_max, |a, b| b.cmp(a));
-            ranked.truncate(results_max);
-        }
-        ranked.sort_unstable_by(|a, b| b.cmp(a));
-        let found = ranked.iter().filter_map(|(_, _, _, slot)| self.found(*slot)).collect();
-        Search { found, matches, remembered: self.entries.len(), left_out: self.left_out }
+        let best = greatest(ranked, results_max);
+        let found = best.into_iter().filter_map(|(_, _, _, slot)| self.found(slot)).collect();
+        SearchHits { found, matches, remembered: self.entries.len(), left_out: self.left_out }
     }
 
-    /// The busiest subjects of the last hour, of each kind.
-    pub(super) fn busiest(&self, now: u64, each_max: usize) -> Vec<Busy> {
-        self.subjects.busiest(now, each_max, &self.connections)
+    /// The busiest of the last hour, of each kind.
+    pub(super) fn busiest(&self, now: u64) -> BusiestLately {
+        let of =
+            |dimension| self.campaigns.busiest(dimension, now, self.limits.busiest_max, &self.connections);
+        BusiestLately { campaigns: of(CAMPAIGN), steps: of(CANVAS_STEP), series: self.busiest_series() }
     }
 
-    fn found(&self, slot: Slot) -> Option<Found> {
+    /// The busiest series of the flush at hand.
+    fn busiest_series(&self) -> Vec<BusySeries> {
+        let of_flush = self.entries.iter().filter(|(_, entry)| entry.flush == self.flush);
+        let sends = of_flush.map(|(slot, entry)| (entry.flush_sends, slot)).collect();
+        let series = |(sends, slot)| {
+            let SearchHit { connection, tags, .. } = self.found(slot)?;
+            Some(BusySeries { connection, tags, sends })
+        };
+        greatest(sends, self.limits.busiest_max).into_iter().filter_map(series).collect()
+    }
+
+    fn found(&self, slot: usize) -> Option<SearchHit> {
         let entry = self.entries.get(slot)?;
         let connection = self.connections.get(tags::connection_of(&entry.key).index());
-        Some(Found {
+        Some(SearchHit {
             connection: connection.map(ToString::to_string).unwrap_or_default(),
             tags: entry.text.split('\n').filter(|tag| !tag.is_empty()).map(ToOwned::to_owned).collect(),
             sends: entry.sends,
             last_send: entry.last_send,
             outcome: entry.outcome,
             accepted_at: entry.accepted_at,
-            trend: entry.subject.and_then(|subject| self.subjects.trend(subject)),
+            trend: entry.campaign.and_then(|campaign| self.campaigns.trend(campaign)),
         })
     }
 
-    fn count(&mut self, slot: Slot, series: &Series<'_>, now: u64) -> Option<Place> {
+    fn count(&mut self, slot: usize, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
         series.points(&mut self.points);
         let sends = series.sends();
         let newest = self.points.last().map_or(0, |point| u64::from(point.bucket));
@@ -247,11 +257,11 @@ impl Shelf {
         entry.flush_sends = sends;
         entry.sends += sends;
         entry.last_send = entry.last_send.max(newest);
-        let (subject, serial) = (entry.subject, entry.serial);
-        if let Some(subject) = subject {
-            self.subjects.add(subject, now, sends);
+        let (campaign, serial) = (entry.campaign, entry.serial);
+        if let Some(campaign) = campaign {
+            self.campaigns.add(campaign, now, sends);
         }
-        Some(Place { slot, serial })
+        Some(SeriesPlace { slot, serial })
     }
 
     fn hash(&self, key: &[u8]) -> u64 {

@@ -3,9 +3,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::time::Duration;
 
+use admin_api::{BusyCampaign, ConnectionStatus, FlowState, SearchAnswer, Status};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-
-use super::told::{Busy, Connection, Search, Status};
 
 /// Characters of a search.
 const QUERY_MAX: usize = 200;
@@ -84,7 +83,7 @@ impl Sort {
 
 /// What a key asks of whoever runs the terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
+pub enum KeyEffect {
     /// Nothing but to draw again.
     Draw,
     /// To end.
@@ -95,7 +94,7 @@ pub enum Asked {
 
 /// What somebody looks at.
 #[derive(Debug, Clone)]
-pub struct View {
+pub struct TopState {
     /// Where the answers come from.
     pub url: String,
     /// The last answer; `None`: there was none yet.
@@ -115,10 +114,10 @@ pub struct View {
     /// What is searched for.
     pub query: String,
     /// What was found.
-    pub found: Option<Search>,
+    pub found: Option<SearchAnswer>,
 }
 
-impl View {
+impl TopState {
     /// Before the first answer.
     pub fn new(url: &str) -> Self {
         Self {
@@ -149,7 +148,7 @@ impl View {
     }
 
     /// Takes what a search found, unless something else is searched for by now.
-    pub fn found(&mut self, found: Result<Search, String>) {
+    pub fn found(&mut self, found: Result<SearchAnswer, String>) {
         match found {
             Ok(found) if found.query == self.query => self.found = Some(found),
             Ok(_too_late) => {}
@@ -158,9 +157,9 @@ impl View {
     }
 
     /// Does what a key says.
-    pub fn press(&mut self, key: KeyEvent) -> Asked {
+    pub fn press(&mut self, key: KeyEvent) -> KeyEffect {
         if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'd')) {
-            return Asked::Quit;
+            return KeyEffect::Quit;
         }
         if self.is_typing { self.typed(key.code) } else { self.commanded(key.code) }
     }
@@ -179,19 +178,22 @@ impl View {
     }
 
     /// The connections in their order.
-    pub fn connections(&self) -> Vec<&Connection> {
-        let mut all: Vec<&Connection> = self.status.iter().flat_map(|status| &status.connections).collect();
-        let by_trouble = |one: &Connection| match one.state.as_str() {
-            "trouble" => 0,
-            "quiet" => 1,
-            _ => 2,
+    pub fn connections(&self) -> Vec<&ConnectionStatus> {
+        let mut all: Vec<&ConnectionStatus> =
+            self.status.iter().flat_map(|status| &status.connections).collect();
+        let by_trouble = |one: &ConnectionStatus| match one.state {
+            FlowState::Trouble => 0,
+            FlowState::Quiet => 1,
+            FlowState::Flowing | FlowState::Unknown => 2,
         };
         all.sort_by(|a, b| {
             let order = match self.sort {
-                Sort::Trouble => by_trouble(a).cmp(&by_trouble(b)).then(b.dropped.cmp(&a.dropped)),
+                Sort::Trouble => {
+                    by_trouble(a).cmp(&by_trouble(b)).then(b.sends.dropped.cmp(&a.sends.dropped))
+                }
                 Sort::Name => Ordering::Equal,
-                Sort::Accepted => b.accepted.cmp(&a.accepted),
-                Sort::Dropped => b.dropped.cmp(&a.dropped),
+                Sort::Accepted => b.sends.accepted.cmp(&a.sends.accepted),
+                Sort::Dropped => b.sends.dropped.cmp(&a.sends.dropped),
             };
             order.then_with(|| a.name.cmp(&b.name))
         });
@@ -199,10 +201,10 @@ impl View {
     }
 
     /// The campaigns or the steps in their order.
-    pub fn busiest(&self) -> Vec<&Busy> {
+    pub fn busiest(&self) -> Vec<&BusyCampaign> {
         let Some(status) = &self.status else { return Vec::new() };
         let steps = self.pane == Pane::Steps;
-        let mut all: Vec<&Busy> =
+        let mut all: Vec<&BusyCampaign> =
             if steps { &status.busiest.steps } else { &status.busiest.campaigns }.iter().collect();
         match self.sort {
             Sort::Name => all.sort_by(|a, b| a.name.cmp(&b.name)),
@@ -211,9 +213,9 @@ impl View {
         all
     }
 
-    fn commanded(&mut self, key: KeyCode) -> Asked {
+    fn commanded(&mut self, key: KeyCode) -> KeyEffect {
         match key {
-            KeyCode::Char('q') => return Asked::Quit,
+            KeyCode::Char('q') => return KeyEffect::Quit,
             KeyCode::Char('/') => {
                 self.show(Pane::Search);
                 self.is_typing = true;
@@ -229,10 +231,10 @@ impl View {
             KeyCode::End => self.go_to(usize::MAX),
             _ => {}
         }
-        Asked::Draw
+        KeyEffect::Draw
     }
 
-    fn typed(&mut self, key: KeyCode) -> Asked {
+    fn typed(&mut self, key: KeyCode) -> KeyEffect {
         match key {
             KeyCode::Esc => self.is_typing = false,
             KeyCode::Enter => {
@@ -241,7 +243,7 @@ impl View {
                 self.found = None;
                 self.row = 0;
                 if !self.query.is_empty() {
-                    return Asked::Search(self.query.clone());
+                    return KeyEffect::Search(self.query.clone());
                 }
             }
             KeyCode::Backspace => {
@@ -250,7 +252,7 @@ impl View {
             KeyCode::Char(typed) if self.query.chars().count() < QUERY_MAX => self.query.push(typed),
             _ => {}
         }
-        Asked::Draw
+        KeyEffect::Draw
     }
 
     fn turn(&mut self, by: usize) {
@@ -270,103 +272,104 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use admin_api::SendCounts;
+
     use super::*;
 
-    fn view() -> View {
-        let connection = |name: &str, state: &str, accepted, dropped| Connection {
+    fn looked_at() -> TopState {
+        let connection = |name: &str, state, accepted, dropped| ConnectionStatus {
             name: name.into(),
-            state: state.into(),
-            accepted,
-            dropped,
-            ..Connection::default()
+            state,
+            sends: SendCounts { accepted, dropped, ..SendCounts::default() },
+            ..ConnectionStatus::default()
         };
         let connections = vec![
-            connection("beta", "flowing", 9, 0),
-            connection("acme", "flowing", 5, 3),
-            connection("zeta", "trouble", 1, 1),
+            connection("beta", FlowState::Flowing, 9, 0),
+            connection("acme", FlowState::Flowing, 5, 3),
+            connection("zeta", FlowState::Trouble, 1, 1),
         ];
-        let mut view = View::new("http://x");
-        view.answered(Ok(Status { connections, ..Status::default() }));
-        view
+        let mut state = TopState::new("http://x");
+        state.answered(Ok(Status { connections, ..Status::default() }));
+        state
     }
 
-    fn press(view: &mut View, keys: &str) -> Asked {
+    fn press(state: &mut TopState, keys: &str) -> KeyEffect {
         let keys = keys.chars().map(|key| match key {
             '\n' => KeyCode::Enter,
             '\t' => KeyCode::Tab,
             '\u{8}' => KeyCode::Backspace,
             key => KeyCode::Char(key),
         });
-        keys.map(|key| view.press(KeyEvent::new(key, KeyModifiers::NONE))).last().unwrap()
+        keys.map(|key| state.press(KeyEvent::new(key, KeyModifiers::NONE))).last().unwrap()
     }
 
-    fn names(view: &View) -> Vec<&str> {
-        view.connections().iter().map(|one| one.name.as_str()).collect()
+    fn names(state: &TopState) -> Vec<&str> {
+        state.connections().iter().map(|one| one.name.as_str()).collect()
     }
 
     #[test]
     fn connections_are_sorted_trouble_first_and_otherwise_as_asked() {
-        let mut view = view();
-        assert_eq!(names(&view), ["zeta", "acme", "beta"]);
-        press(&mut view, "s");
-        assert_eq!(names(&view), ["acme", "beta", "zeta"]);
-        press(&mut view, "s");
-        assert_eq!(names(&view), ["beta", "acme", "zeta"]);
-        press(&mut view, "s");
-        assert_eq!(names(&view), ["acme", "zeta", "beta"]);
-        press(&mut view, "s");
-        assert_eq!(view.sort, Sort::Trouble);
+        let mut state = looked_at();
+        assert_eq!(names(&state), ["zeta", "acme", "beta"]);
+        press(&mut state, "s");
+        assert_eq!(names(&state), ["acme", "beta", "zeta"]);
+        press(&mut state, "s");
+        assert_eq!(names(&state), ["beta", "acme", "zeta"]);
+        press(&mut state, "s");
+        assert_eq!(names(&state), ["acme", "zeta", "beta"]);
+        press(&mut state, "s");
+        assert_eq!(state.sort, Sort::Trouble);
     }
 
     #[test]
     fn keys_move_within_what_there_is() {
-        let mut view = view();
-        press(&mut view, "jjjjj");
-        assert_eq!(view.row, 2);
-        press(&mut view, "k");
-        assert_eq!(view.row, 1);
-        press(&mut view, "\t");
-        assert_eq!((view.pane, view.row), (Pane::Campaigns, 0));
-        press(&mut view, "j");
-        assert_eq!(view.row, 0);
-        view.press(KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT));
-        view.press(KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT));
-        assert_eq!(view.pane, Pane::Search);
+        let mut state = looked_at();
+        press(&mut state, "jjjjj");
+        assert_eq!(state.row, 2);
+        press(&mut state, "k");
+        assert_eq!(state.row, 1);
+        press(&mut state, "\t");
+        assert_eq!((state.pane, state.row), (Pane::Campaigns, 0));
+        press(&mut state, "j");
+        assert_eq!(state.row, 0);
+        state.press(KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT));
+        state.press(KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT));
+        assert_eq!(state.pane, Pane::Search);
     }
 
     #[test]
     fn rows_that_are_gone_are_not_looked_at() {
-        let mut view = view();
-        press(&mut view, "jj");
-        view.answered(Ok(Status::default()));
-        assert_eq!(view.row, 0);
+        let mut state = looked_at();
+        press(&mut state, "jj");
+        state.answered(Ok(Status::default()));
+        assert_eq!(state.row, 0);
     }
 
     #[test]
     fn a_search_is_asked_for_when_it_is_typed() {
-        let mut view = view();
-        assert_eq!(press(&mut view, "/weekly q\u{8}"), Asked::Draw);
-        assert_eq!(press(&mut view, "\n"), Asked::Search("weekly".into()));
-        view.found(Ok(Search { query: "other".into(), ..Search::default() }));
-        assert!(view.found.is_none());
-        view.found(Ok(Search { query: "weekly".into(), ..Search::default() }));
-        assert!(view.found.is_some());
-        assert_eq!(press(&mut view, "q"), Asked::Quit);
+        let mut state = looked_at();
+        assert_eq!(press(&mut state, "/weekly q\u{8}"), KeyEffect::Draw);
+        assert_eq!(press(&mut state, "\n"), KeyEffect::Search("weekly".into()));
+        state.found(Ok(SearchAnswer { query: "other".into(), ..SearchAnswer::default() }));
+        assert!(state.found.is_none());
+        state.found(Ok(SearchAnswer { query: "weekly".into(), ..SearchAnswer::default() }));
+        assert!(state.found.is_some());
+        assert_eq!(press(&mut state, "q"), KeyEffect::Quit);
     }
 
     #[test]
     fn control_c_quits_even_while_somebody_types() {
-        let mut view = view();
-        press(&mut view, "/q");
-        assert_eq!(view.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), Asked::Quit);
+        let mut state = looked_at();
+        press(&mut state, "/q");
+        assert_eq!(state.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), KeyEffect::Quit);
     }
 
     #[test]
     fn an_answer_ends_the_trouble_and_trouble_keeps_the_answer() {
-        let mut view = view();
-        view.answered(Err("refused".into()));
-        assert!(view.status.is_some() && view.trouble.is_some());
-        view.answered(Ok(Status::default()));
-        assert_eq!(view.trouble, None);
+        let mut state = looked_at();
+        state.answered(Err("refused".into()));
+        assert!(state.status.is_some() && state.trouble.is_some());
+        state.answered(Ok(Status::default()));
+        assert_eq!(state.trouble, None);
     }
 }

@@ -1,23 +1,23 @@
-//! What counts as the same when somebody searches.
+//! A search: what is looked for, and what counts as the same.
 
 /// Words of a query that are looked for; what is behind them is not.
 const WORDS_MAX: usize = 16;
 
 /// Appends `text` as it is compared: in lower case, with `_` for white space, as Datadog writes it. A line feed parts
 /// tags, and stays.
-pub(super) fn fold(folded: &mut String, text: &str) {
+pub(super) fn normalize(normal: &mut String, text: &str) {
     if text.is_ascii() {
-        let start = folded.len();
+        let start = normal.len();
         for (number, piece) in text.split([' ', '\t', '\r', '\u{c}']).enumerate() {
             if number > 0 {
-                folded.push('_');
+                normal.push('_');
             }
-            folded.push_str(piece);
+            normal.push_str(piece);
         }
-        folded[start..].make_ascii_lowercase();
+        normal[start..].make_ascii_lowercase();
     } else {
         let one = |c: char| if c.is_whitespace() && c != '\n' { '_' } else { c };
-        folded.extend(text.chars().flat_map(char::to_lowercase).map(one));
+        normal.extend(text.chars().flat_map(char::to_lowercase).map(one));
     }
 }
 
@@ -31,26 +31,26 @@ pub(super) struct Query {
 impl Query {
     /// `None` for one that asks nothing.
     pub(super) fn new(text: &str) -> Option<Self> {
-        let folded = |text: &str| {
-            let mut folded = String::new();
-            fold(&mut folded, text);
-            folded
+        let normal = |text: &str| {
+            let mut normal = String::new();
+            normalize(&mut normal, text);
+            normal
         };
-        let words: Vec<String> = text.split_whitespace().take(WORDS_MAX).map(folded).collect();
-        let whole = folded(text.trim());
+        let words: Vec<String> = text.split_whitespace().take(WORDS_MAX).map(normal).collect();
+        let whole = normal(text.trim());
         (!words.is_empty()).then_some(Self { whole, words })
     }
 
-    /// How well folded tags, parted by line feeds, match: 2 when a tag's value is what was asked for, 1 when every
+    /// How well normalized tags, parted by line feeds, match: 2 when a tag's value is what was asked for, 1 when every
     /// word is somewhere, 0 when not.
-    pub(super) fn rank(&self, folded: &str) -> u8 {
-        if !self.words.iter().all(|word| folded.contains(word.as_str())) {
+    pub(super) fn rank(&self, normal: &str) -> u8 {
+        if !self.words.iter().all(|word| normal.contains(word.as_str())) {
             return 0;
         }
         let is_value = |tag: &str| {
             tag == self.whole || tag.split_once(':').is_some_and(|(_, value)| value == self.whole)
         };
-        if folded.split('\n').any(is_value) { 2 } else { 1 }
+        if normal.split('\n').any(is_value) { 2 } else { 1 }
     }
 }
 
@@ -59,9 +59,9 @@ mod tests {
     use super::*;
 
     fn rank(query: &str, tags: &[&str]) -> u8 {
-        let mut folded = String::new();
-        fold(&mut folded, &tags.join("\n"));
-        Query::new(query).unwrap().rank(&folded)
+        let mut normal = String::new();
+        normalize(&mut normal, &tags.join("\n"));
+        Query::new(query).unwrap().rank(&normal)
     }
 
     #[test]

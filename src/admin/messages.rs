@@ -1,33 +1,14 @@
 //! What people are told: whether sends flow, and how each connection is, in words.
 
+use admin_api::format::{ago, grouped};
+use admin_api::{FlowState, Headline};
+
 use super::rates::Hour;
 use crate::stats::{ConnectionBooks, DropReason};
 
-/// How it is, at one look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Sends come and are accepted.
-    Flowing,
-    /// No sends come.
-    Quiet,
-    /// Sends are lost, or can't come in.
-    Trouble,
-}
-
-impl State {
-    /// The word for it, in JSON.
-    pub const fn label(self) -> &'static str {
-        match self {
-            State::Flowing => "flowing",
-            State::Quiet => "quiet",
-            State::Trouble => "trouble",
-        }
-    }
-}
-
 /// Whether sends flow: the answer at one look. `not_ready` is why no events can be taken.
-pub fn headline(hour: &Hour, not_ready: Option<&str>, uptime_seconds: u64) -> (State, String) {
-    if let Some(worst) = hour.dropping.first() {
+pub fn headline(hour: &Hour, not_ready: Option<&str>, uptime_seconds: u64) -> Headline {
+    let (state, words) = if let Some(worst) = hour.dropping.first() {
         let others = match hour.dropping.len() - 1 {
             0 => String::new(),
             1 => ", and for one more reason".to_owned(),
@@ -37,30 +18,35 @@ pub fn headline(hour: &Hour, not_ready: Option<&str>, uptime_seconds: u64) -> (S
             crate::stats::UNROUTED => String::new(),
             name => format!(" on {name}"),
         };
-        return (State::Trouble, format!("Sends are being dropped: {}{place}{others}", short(worst.reason)));
-    }
-    if let Some(reason) = not_ready {
-        return (State::Trouble, format!("No events are taken: {reason}"));
-    }
-    match hour.quiet_seconds {
-        None => (State::Quiet, format!("No sends since the start {} ago", ago(uptime_seconds))),
-        // As long as it is measured over.
-        Some(quiet) if hour.minute.counted == 0 => (State::Quiet, format!("No sends for {}", ago(quiet))),
-        Some(_) => {
-            (State::Flowing, format!("Sends flow: {}", rate(hour.minute.counted, hour.minute_seconds)))
+        let words = format!("Sends are being dropped: {}{place}{others}", short(worst.reason));
+        (FlowState::Trouble, words)
+    } else if let Some(reason) = not_ready {
+        (FlowState::Trouble, format!("No events are taken: {reason}"))
+    } else {
+        match hour.quiet_seconds {
+            None => (FlowState::Quiet, format!("No sends since the start {} ago", ago(uptime_seconds))),
+            // As long as it is measured over.
+            Some(quiet) if hour.minute.counted == 0 => {
+                (FlowState::Quiet, format!("No sends for {}", ago(quiet)))
+            }
+            Some(_) => {
+                let rate = rate(hour.minute.counted, hour.minute_seconds);
+                (FlowState::Flowing, format!("Sends flow: {rate}"))
+            }
         }
-    }
+    };
+    Headline { state, words }
 }
 
 /// How a connection is, in words, at the Unix second `now`. `site` is its site's name.
-pub fn connection(books: &ConnectionBooks, site: &str, now: u64) -> (State, String) {
+pub fn connection(books: &ConnectionBooks, site: &str, now: u64) -> (FlowState, String) {
     let Some((_, at)) = books.last_outcome else {
-        return (State::Quiet, "nothing was sent yet".to_owned());
+        return (FlowState::Quiet, "nothing was sent yet".to_owned());
     };
     let ago = ago(now.saturating_sub(at));
     match books.last_dropped {
-        None => (State::Flowing, format!("accepted {ago} ago")),
-        Some(reason) => (State::Trouble, outcome(reason, site)),
+        None => (FlowState::Flowing, format!("accepted {ago} ago")),
+        Some(reason) => (FlowState::Trouble, outcome(reason, site)),
     }
 }
 
@@ -116,34 +102,6 @@ fn rate(sends: u64, seconds: u64) -> String {
     }
 }
 
-/// 1234567 as `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A time span in its largest unit or two: `2 s`, `12 minutes`, `3 hours 5 minutes`, `4 days`.
-pub fn ago(seconds: u64) -> String {
-    let several = |number: u64, unit: &str| {
-        if number == 1 { format!("1 {unit}") } else { format!("{number} {unit}s") }
-    };
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match () {
-        () if seconds < 60 => format!("{seconds} s"),
-        () if minutes < 60 => several(minutes, "minute"),
-        () if days < 2 && minutes.is_multiple_of(60) => several(hours, "hour"),
-        () if days < 2 => format!("{} {}", several(hours, "hour"), several(minutes % 60, "minute")),
-        () => several(days, "day"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::rates::{Dropping, Sends};
@@ -164,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_headline_says_whether_sends_flow() {
-        let say = |hour: Hour, not_ready| headline(&hour, not_ready, 200).1;
+        let say = |hour: Hour, not_ready| headline(&hour, not_ready, 200).words;
         assert_eq!(say(hour(60 * 1234, Some(0), &[]), None), "Sends flow: 1,234 a second");
         assert_eq!(say(hour(12, Some(5), &[]), None), "Sends flow: 12 in the last minute");
         assert_eq!(say(hour(0, Some(725), &[]), None), "No sends for 12 minutes");
@@ -180,7 +138,7 @@ mod tests {
             say(hour(9, Some(0), &three), None),
             "Sends are being dropped: no connection serves them, and for 2 more reasons"
         );
-        assert_eq!(headline(&hour(9, Some(0), &three), None, 0).0, State::Trouble);
+        assert_eq!(headline(&hour(9, Some(0), &three), None, 0).state, FlowState::Trouble);
     }
 
     #[test]
@@ -191,31 +149,11 @@ mod tests {
             ..ConnectionBooks::default()
         };
         let say = |books: &ConnectionBooks| connection(books, "EU1", 100);
-        assert_eq!(say(&books(None, 98)), (State::Flowing, "accepted 2 s ago".into()));
+        assert_eq!(say(&books(None, 98)), (FlowState::Flowing, "accepted 2 s ago".into()));
         assert_eq!(
             say(&books(Some(DropReason::Http403), 98)),
-            (State::Trouble, "403: this key is not valid on EU1".into())
+            (FlowState::Trouble, "403: this key is not valid on EU1".into())
         );
-        assert_eq!(say(&ConnectionBooks::default()), (State::Quiet, "nothing was sent yet".into()));
-    }
-
-    #[test]
-    fn spans_and_numbers_are_read_at_a_glance() {
-        for (seconds, words) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 minute"),
-            (3_599, "59 minutes"),
-            (3_600, "1 hour"),
-            (3_661, "1 hour 1 minute"),
-            (7_320, "2 hours 2 minutes"),
-            (200_000, "2 days"),
-        ] {
-            assert_eq!(ago(seconds), words);
-        }
-        assert_eq!(
-            (grouped(0), grouped(999), grouped(1_234_567)),
-            ("0".into(), "999".into(), "1,234,567".into())
-        );
+        assert_eq!(say(&ConnectionBooks::default()), (FlowState::Quiet, "nothing was sent yet".into()));
     }
 }

@@ -1,11 +1,14 @@
 //! The terminal, and the loop: keys, answers, the clock.
 
+use std::future::poll_fn;
 use std::io::{self, IsTerminal as _};
 use std::process;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use admin_api::{Client, ClientError, SearchAnswer, Status};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use ratatui::crossterm::terminal::disable_raw_mode;
@@ -14,14 +17,15 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::draw::{Paint, draw};
-use super::fetch::Port;
-use super::told::{Search, Status};
-use super::view::{Asked, View};
+use crate::draw::{Paint, draw};
+use crate::state::{KeyEffect, TopState};
 
 /// How often is asked, and how seldom at most while there is no answer.
 const POLL: Duration = Duration::from_secs(2);
 const POLL_FAILED_MAX: Duration = Duration::from_secs(15);
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How often is drawn, if nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -33,9 +37,9 @@ const EVENTS_MAX: usize = 64;
 const RESTORE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What came of a request.
-enum Answer {
+enum Answered {
     Status(Box<Result<Status, String>>),
-    Search(Result<Search, String>),
+    Search(Result<SearchAnswer, String>),
 }
 
 /// Why it could not run.
@@ -45,8 +49,8 @@ pub enum TopError {
     #[error("top needs a terminal; for programs there are /status and /metrics on the admin port")]
     NoTerminal,
     /// The URL is none.
-    #[error("{0}")]
-    Url(String),
+    #[error("--url {0}")]
+    Url(#[from] ClientError),
     /// The terminal failed.
     #[error("the terminal failed: {0}")]
     Terminal(#[from] io::Error),
@@ -62,18 +66,18 @@ pub async fn run(url: &str) -> Result<(), TopError> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(TopError::NoTerminal);
     }
-    let port = Arc::new(Port::new(url).map_err(TopError::Url)?);
+    let client = Client::new(url, TIMEOUT)?;
     let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut guards = JoinSet::new();
-    let told = Arc::new(Notify::new());
-    guards.spawn(guard(Ends::new()?, Arc::clone(&told)));
+    let signalled = Arc::new(Notify::new());
+    guards.spawn(guard(Ends::new()?, Arc::clone(&signalled)));
     // It also restores the terminal when something panics.
     let mut terminal = ratatui::try_init().inspect_err(|_error| {
         let _gone = ratatui::try_restore();
     })?;
     let ended = tokio::select! {
-        ended = look(&mut terminal, &port, View::new(url), Paint { has_colours }) => ended,
-        () = told.notified() => Ok(()),
+        ended = look(&mut terminal, &client, TopState::new(url), Paint { has_colours }) => ended,
+        () = signalled.notified() => Ok(()),
     };
     let is_gone = terminal.show_cursor().and_then(|()| ratatui::try_restore()).is_err();
     if is_gone {
@@ -85,32 +89,29 @@ pub async fn run(url: &str) -> Result<(), TopError> {
 }
 
 /// The signals that end it.
-struct Ends([Signal; 4]);
+struct Ends(Vec<Signal>);
 
 impl Ends {
     fn new() -> io::Result<Self> {
-        let [terminate, interrupt, hangup, quit] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()]
-                .map(signal);
-        Ok(Self([terminate?, interrupt?, hangup?, quit?]))
+        let kinds =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
+        kinds.into_iter().map(signal).collect::<io::Result<_>>().map(Self)
     }
 
     async fn next(&mut self) {
-        let [terminate, interrupt, hangup, quit] = &mut self.0;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
-            _ = quit.recv() => {}
-        }
+        poll_fn(|context| {
+            let has_come = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if has_come { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
 /// Hears the signals on another thread than the one that draws, for a terminal that takes nothing blocks that one. After
 /// a while, or with a second signal, the process ends all the same; to leave raw mode does not wait for the terminal.
-async fn guard(mut ends: Ends, told: Arc<Notify>) {
+async fn guard(mut ends: Ends, signalled: Arc<Notify>) {
     ends.next().await;
-    told.notify_one();
+    signalled.notify_one();
     tokio::select! {
         () = tokio::time::sleep(RESTORE_LIMIT) => {}
         () = ends.next() => {}
@@ -121,31 +122,33 @@ async fn guard(mut ends: Ends, told: Arc<Notify>) {
 
 async fn look(
     terminal: &mut DefaultTerminal,
-    port: &Arc<Port>,
-    mut view: View,
+    client: &Client,
+    mut state: TopState,
     paint: Paint,
 ) -> io::Result<()> {
     let mut events = read_events()?;
-    let mut requests: JoinSet<Answer> = JoinSet::new();
+    let mut requests: JoinSet<Answered> = JoinSet::new();
     let mut ticks = tokio::time::interval(TICK);
     let (mut next_poll, mut pause) = (Instant::now(), POLL);
     let (mut answered_at, mut is_asking) = (Instant::now(), false);
     loop {
         if !is_asking && Instant::now() >= next_poll {
-            let port = Arc::clone(port);
-            requests.spawn(async move { Answer::Status(Box::new(port.status().await)) });
+            let client = client.clone();
+            requests.spawn(async move {
+                Answered::Status(Box::new(client.status().await.map_err(|error| error.to_string())))
+            });
             is_asking = true;
         }
-        view.age = answered_at.elapsed();
-        terminal.draw(|frame| draw(frame, &view, paint))?;
+        state.age = answered_at.elapsed();
+        terminal.draw(|frame| draw(frame, &state, paint))?;
         tokio::select! {
             event = events.recv() => match event {
-                Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => match view.press(key) {
-                    Asked::Draw => {}
-                    Asked::Quit => return Ok(()),
-                    Asked::Search(query) => {
-                        let port = Arc::clone(port);
-                        requests.spawn(async move { Answer::Search(port.search(&query).await) });
+                Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => match state.press(key) {
+                    KeyEffect::Draw => {}
+                    KeyEffect::Quit => return Ok(()),
+                    KeyEffect::Search(query) => {
+                        let client = client.clone();
+                        requests.spawn(async move { Answered::Search(client.search(&query).await.map_err(|error| error.to_string())) });
                     }
                 },
                 Some(Ok(_other)) => {}
@@ -154,16 +157,16 @@ async fn look(
                 None => return Ok(()),
             },
             Some(joined) = requests.join_next() => match joined {
-                Ok(Answer::Status(answer)) => {
+                Ok(Answered::Status(answer)) => {
                     is_asking = false;
                     pause = if answer.is_ok() { POLL } else { (pause * 2).min(POLL_FAILED_MAX) };
                     next_poll = Instant::now() + pause;
                     if answer.is_ok() {
                         answered_at = Instant::now();
                     }
-                    view.answered(*answer);
+                    state.answered(*answer);
                 }
-                Ok(Answer::Search(found)) => view.found(found),
+                Ok(Answered::Search(found)) => state.found(found),
                 Err(error) => return Err(io::Error::other(error)),
             },
             _ = ticks.tick() => {}

@@ -1,15 +1,14 @@
-//! How a view is drawn. Pure: a buffer comes out, whatever terminal it is for.
+//! How a state is drawn. Pure: a buffer comes out, whatever terminal it is for.
 
+use admin_api::format::{ago, grouped, is_steering};
+use admin_api::{BusyCampaign, ConnectionStatus, FlowState, SearchAnswer, SendCounts, SeriesMatch, Status};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState, Wrap};
 
-use super::told::{Busy, Connection, Found, Search, Status};
-use super::view::{Pane, View};
-use crate::admin::words::{ago, grouped};
-use crate::datadog::preview::is_steering;
+use crate::state::{Pane, TopState};
 
 /// Narrower than this, columns that can be missed are left out.
 const WIDE: u16 = 90;
@@ -27,12 +26,12 @@ pub struct Paint {
 }
 
 impl Paint {
-    fn style(self, state: &str) -> Style {
-        let (colour, weight) = match state {
-            "flowing" => (Color::Green, Modifier::empty()),
-            "trouble" => (Color::Red, Modifier::BOLD),
-            "quiet" => (Color::Yellow, Modifier::empty()),
-            _ => (Color::Reset, Modifier::empty()),
+    fn style(self, flow: FlowState) -> Style {
+        let (colour, weight) = match flow {
+            FlowState::Flowing => (Color::Green, Modifier::empty()),
+            FlowState::Trouble => (Color::Red, Modifier::BOLD),
+            FlowState::Quiet => (Color::Yellow, Modifier::empty()),
+            FlowState::Unknown => (Color::Reset, Modifier::empty()),
         };
         let style = Style::new().add_modifier(weight);
         if self.has_colours { style.fg(colour) } else { style }
@@ -40,9 +39,9 @@ impl Paint {
 }
 
 /// Draws all of it.
-pub fn draw(frame: &mut Frame<'_>, view: &View, paint: Paint) {
+pub fn draw(frame: &mut Frame<'_>, state: &TopState, paint: Paint) {
     let area = frame.area();
-    let hour = if area.height >= HIGH && view.status.is_some() { 4 } else { 0 };
+    let hour = if area.height >= HIGH && state.status.is_some() { 4 } else { 0 };
     let [head, facts, line, tabs, body, detail, help] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -53,15 +52,15 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, paint: Paint) {
         Constraint::Length(1),
     ])
     .areas(area);
-    frame.render_widget(headline(view, paint), head);
-    if let Some(status) = &view.status {
+    frame.render_widget(headline(state, paint), head);
+    if let Some(status) = &state.status {
         frame.render_widget(facts_of(status, paint), facts);
         frame.render_widget(last_hour(status, line.width, paint), line);
     }
-    frame.render_widget(tab_line(view), tabs);
-    pane(frame, view, body, paint);
-    frame.render_widget(details(view), detail);
-    let keys = if view.is_typing {
+    frame.render_widget(tab_line(state), tabs);
+    pane(frame, state, body, paint);
+    frame.render_widget(details(state), detail);
+    let keys = if state.is_typing {
         "Enter searches  Esc leaves"
     } else {
         "q quit  Tab pane  ↑↓ move  s sort  / search"
@@ -69,26 +68,26 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, paint: Paint) {
     frame.render_widget(Paragraph::new(keys).style(FAINT), help);
 }
 
-fn headline(view: &View, paint: Paint) -> Line<'static> {
-    let (state, mark, words) = match (&view.status, &view.trouble) {
+fn headline(state: &TopState, paint: Paint) -> Line<'static> {
+    let (flow, mark, words) = match (&state.status, &state.trouble) {
         (_, Some(trouble)) => {
-            let since = match &view.status {
-                Some(_) => format!("No answer for {}: ", ago(view.age.as_secs())),
-                None => format!("No answer from {}: ", view.url),
+            let since = match &state.status {
+                Some(_) => format!("No answer for {}: ", ago(state.age.as_secs())),
+                None => format!("No answer from {}: ", state.url),
             };
-            ("trouble", "?", since + trouble)
+            (FlowState::Trouble, "?", since + trouble)
         }
-        (None, None) => ("quiet", "…", format!("Asking {} …", view.url)),
+        (None, None) => (FlowState::Quiet, "…", format!("Asking {} …", state.url)),
         (Some(status), None) => {
-            let mark = match status.headline.state.as_str() {
-                "flowing" => "✓",
-                "quiet" => "–",
-                _ => "!",
+            let mark = match status.headline.state {
+                FlowState::Flowing => "✓",
+                FlowState::Quiet => "–",
+                FlowState::Trouble | FlowState::Unknown => "!",
             };
-            (status.headline.state.as_str(), mark, status.headline.words.clone())
+            (status.headline.state, mark, status.headline.words.clone())
         }
     };
-    let style = paint.style(state).add_modifier(Modifier::BOLD);
+    let style = paint.style(flow).add_modifier(Modifier::BOLD);
     Line::from(vec![Span::styled(format!(" {mark} "), style), Span::styled(clean(&words), style)])
 }
 
@@ -103,8 +102,8 @@ fn facts_of(status: &Status, paint: Paint) -> Line<'static> {
         format!("v{}", clean(&status.version)),
         format!("up {}", ago(status.uptime_seconds)),
     ];
-    let state = if status.books.balanced && minute.dropped == 0 { "" } else { "trouble" };
-    Line::styled(format!("   {}", parts.join("  ")), paint.style(state))
+    let is_well = status.books.balanced && minute.dropped == 0;
+    Line::styled(format!("   {}", parts.join("  ")), paint.style(trouble_unless(is_well)))
 }
 
 /// Sends accepted, as many slots to a column as the width needs.
@@ -112,90 +111,75 @@ fn last_hour(status: &Status, width: u16, paint: Paint) -> Sparkline<'static> {
     let slots = &status.rates.accepted;
     let each = slots.len().div_ceil(usize::from(width.max(1))).max(1);
     let columns: Vec<u64> = slots.chunks(each).map(|chunk| chunk.iter().sum()).collect();
-    Sparkline::default().data(columns).style(paint.style("flowing"))
+    Sparkline::default().data(columns).style(paint.style(FlowState::Flowing))
 }
 
-fn tab_line(view: &View) -> Line<'static> {
+fn tab_line(state: &TopState) -> Line<'static> {
     let mut spans = vec![Span::raw(" ")];
     for pane in Pane::ALL {
-        let style = if pane == view.pane { Modifier::REVERSED | Modifier::BOLD } else { Modifier::DIM };
+        let style = if pane == state.pane { Modifier::REVERSED | Modifier::BOLD } else { Modifier::DIM };
         spans.push(Span::styled(format!(" {} ", pane.title()), Style::new().add_modifier(style)));
     }
     Line::from(spans)
 }
 
-fn pane(frame: &mut Frame<'_>, view: &View, area: Rect, paint: Paint) {
-    let Some(status) = &view.status else { return };
-    match view.pane {
-        Pane::Connections => connections(frame, view, area, paint),
-        Pane::Campaigns | Pane::Steps => busiest(frame, view, area),
+fn pane(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
+    let Some(status) = &state.status else { return };
+    match state.pane {
+        Pane::Connections => connections(frame, state, area, paint),
+        Pane::Campaigns | Pane::Steps => busiest(frame, state, area),
         Pane::Books => frame.render_widget(Paragraph::new(books(status, paint)), area),
         Pane::Configuration => {
             let rows = status.configuration.iter().map(|one| Row::new([clean(&one.key), clean(&one.value)]));
             table(
                 frame,
-                view,
+                state,
                 area,
                 Row::new(["Key", "Value"]),
                 rows,
                 &[Constraint::Length(26), Constraint::Fill(1)],
             );
         }
-        Pane::Search => search(frame, view, area, paint),
+        Pane::Search => search(frame, state, area, paint),
     }
 }
 
-fn connections(frame: &mut Frame<'_>, view: &View, area: Rect, paint: Paint) {
+fn connections(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     let is_wide = area.width >= WIDE;
-    let row = |one: &Connection| {
-        let mut cells = vec![Cell::from(clean(&one.name))];
-        if is_wide {
-            cells.push(Cell::from(clean(&one.site)));
-        }
-        cells.push(Cell::from(clean(&one.words)).style(paint.style(&one.state)));
-        cells.push(number(one.accepted));
-        cells.push(number(one.dropped).style(paint.style(if one.dropped > 0 { "trouble" } else { "" })));
-        if is_wide {
-            cells.extend([number(one.pending), number(one.series)]);
-        }
-        Row::new(cells)
+    let length = |wide, narrow| Constraint::Length(if is_wide { wide } else { narrow });
+    let outcome =
+        if is_wide { format!("Last outcome, {}", state.sort.words()) } else { "Last outcome".to_owned() };
+    // The head of a column, its width, and whether it can be missed.
+    let columns = [
+        ("Connection".into(), length(20, 14), false),
+        ("Site".into(), Constraint::Length(6), true),
+        (Cell::from(outcome), Constraint::Fill(1), false),
+        (right("Accepted"), length(14, 11), false),
+        (right("Dropped"), length(12, 9), false),
+        (right("Pending"), Constraint::Length(10), true),
+        (right("Series"), Constraint::Length(8), true),
+    ];
+    let is_shown = columns.each_ref().map(|(_, _, can_be_missed)| is_wide || !can_be_missed);
+    let row = |one: &ConnectionStatus| {
+        let SendCounts { accepted, dropped, pending, series, .. } = one.sends;
+        let cells = [
+            Cell::from(clean(&one.name)),
+            Cell::from(clean(&one.site)),
+            Cell::from(clean(&one.words)).style(paint.style(one.state)),
+            number(accepted),
+            number(dropped).style(paint.style(trouble_unless(dropped == 0))),
+            number(pending),
+            number(series),
+        ];
+        Row::new(cells.into_iter().zip(is_shown).filter_map(|(cell, is_shown)| is_shown.then_some(cell)))
     };
-    let all = view.connections();
-    let (head, widths): (Vec<Cell<'_>>, Vec<Constraint>) = if is_wide {
-        (
-            [
-                "Connection".into(),
-                "Site".into(),
-                Cell::from(format!("Last outcome, {}", view.sort.words())),
-                right("Accepted"),
-                right("Dropped"),
-                right("Pending"),
-                right("Series"),
-            ]
-            .into(),
-            [
-                Constraint::Length(20),
-                Constraint::Length(6),
-                Constraint::Fill(1),
-                Constraint::Length(14),
-                Constraint::Length(12),
-                Constraint::Length(10),
-                Constraint::Length(8),
-            ]
-            .into(),
-        )
-    } else {
-        (
-            ["Connection".into(), Cell::from("Last outcome"), right("Accepted"), right("Dropped")].into(),
-            [Constraint::Length(14), Constraint::Fill(1), Constraint::Length(11), Constraint::Length(9)]
-                .into(),
-        )
-    };
-    table(frame, view, area, Row::new(head), all.into_iter().map(row), &widths);
+    let shown = columns.into_iter().zip(is_shown).filter(|(_, is_shown)| *is_shown);
+    let (head, widths): (Vec<_>, Vec<_>) = shown.map(|((head, width, _), _)| (head, width)).unzip();
+    table(frame, state, area, Row::new(head), state.connections().into_iter().map(row), &widths);
 }
 
-fn busiest(frame: &mut Frame<'_>, view: &View, area: Rect) {
-    let row = |busy: &Busy| {
+fn busiest(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
+    let row = |busy: &BusyCampaign| {
         let name = if busy.name.is_empty() { &busy.id } else { &busy.name };
         let name = if busy.canvas.is_empty() {
             clean(name)
@@ -210,22 +194,23 @@ fn busiest(frame: &mut Frame<'_>, view: &View, area: Rect) {
         ])
     };
     let head = Row::new(vec![
-        Cell::from(view.pane.title()),
+        Cell::from(state.pane.title()),
         "Connection".into(),
         "The last hour".into(),
         right("Sends"),
     ]);
     let widths =
         [Constraint::Fill(1), Constraint::Length(14), Constraint::Length(20), Constraint::Length(11)];
-    table(frame, view, area, head, view.busiest().into_iter().map(row), &widths);
+    table(frame, state, area, head, state.busiest().into_iter().map(row), &widths);
 }
 
 fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
     let mut lines: Vec<Line<'static>> = Vec::new();
     for one in &status.invariants {
-        let (state, mark) = if one.balanced { ("flowing", "✓") } else { ("trouble", "✕") };
+        let (flow, mark) =
+            if one.balanced { (FlowState::Flowing, "✓") } else { (FlowState::Trouble, "✕") };
         let sums = format!("{} = {}", grouped(one.left), grouped(one.right));
-        lines.push(Line::styled(format!(" {mark} {}: {sums}", clean(&one.words)), paint.style(state)));
+        lines.push(Line::styled(format!(" {mark} {}: {sums}", clean(&one.words)), paint.style(flow)));
     }
     let books = &status.books;
     for (name, value) in [
@@ -241,43 +226,41 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
         lines.push(Line::raw(format!("   {name:<12}{:>18}", grouped(value))));
     }
     let queue = &status.queue;
-    let more = match queue.kind.as_str() {
-        "kafka" => format!(
-            "{} partitions{}",
-            queue.partitions,
-            if queue.paused { ", fetching is paused" } else { "" }
-        ),
-        _ => format!(
-            "{} of {} MiB on disk",
-            grouped(queue.size_bytes >> 20),
-            grouped(queue.size_max_bytes >> 20)
-        ),
+    let more = match (queue.kafka, queue.embedded) {
+        (Some(kafka), _) => {
+            let paused = if kafka.paused { ", fetching is paused" } else { "" };
+            format!("{} partitions{paused}", kafka.partitions)
+        }
+        (None, Some(log)) => {
+            format!("{} of {} MiB on disk", grouped(log.size_bytes >> 20), grouped(log.size_max_bytes >> 20))
+        }
+        (None, None) => String::new(),
     };
     lines.push(Line::raw(format!("   {:<12}{:>18}  {more}", "queue", grouped(queue.depth))));
     if let Some(trouble) = &queue.trouble {
-        lines.push(Line::styled(format!("   {}", clean(trouble)), paint.style("trouble")));
+        lines.push(Line::styled(format!("   {}", clean(trouble)), paint.style(FlowState::Trouble)));
     }
     lines
 }
 
-fn search(frame: &mut Frame<'_>, view: &View, area: Rect, paint: Paint) {
+fn search(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     let [line, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
-    let cursor = if view.is_typing { "▏" } else { "" };
-    let said = match (&view.found, view.query.is_empty()) {
+    let cursor = if state.is_typing { "▏" } else { "" };
+    let said = match (&state.found, state.query.is_empty()) {
         (Some(found), _) => said(found),
         (None, true) => "a name or an id of a campaign, Canvas or step; / to type".to_owned(),
         (None, false) => String::new(),
     };
     let line_of = vec![
-        Span::raw(format!(" / {}{cursor}", clean(&view.query))),
+        Span::raw(format!(" / {}{cursor}", clean(&state.query))),
         Span::styled(format!("  {said}"), FAINT),
     ];
     frame.render_widget(Line::from(line_of), line);
-    let Some(found) = &view.found else { return };
-    let row = |one: &Found| {
+    let Some(found) = &state.found else { return };
+    let row = |one: &SeriesMatch| {
         Row::new(vec![
             Cell::from(title(one)),
-            Cell::from(clean(&one.words)).style(paint.style(&one.state)),
+            Cell::from(clean(&one.words)).style(paint.style(one.state)),
             Cell::from(format!("{} ago", ago(one.last_send_seconds_ago))),
             number(one.sends),
         ])
@@ -289,10 +272,10 @@ fn search(frame: &mut Frame<'_>, view: &View, area: Rect, paint: Paint) {
         right("Sends"),
     ]);
     let widths = [Constraint::Fill(1), Constraint::Fill(1), Constraint::Length(16), Constraint::Length(10)];
-    table(frame, view, body, head, found.results.iter().map(row), &widths);
+    table(frame, state, body, head, found.results.iter().map(row), &widths);
 }
 
-fn said(found: &Search) -> String {
+fn said(found: &SearchAnswer) -> String {
     match found.matches {
         0 => format!("nothing among {} series", grouped(found.remembered_series)),
         matches => format!("{} of {} series", grouped(matches), grouped(found.remembered_series)),
@@ -300,7 +283,7 @@ fn said(found: &Search) -> String {
 }
 
 /// A series by its names, or its ids.
-fn title(found: &Found) -> String {
+fn title(found: &SeriesMatch) -> String {
     let value = |key: &str| found.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'));
     let step = value("canvas_step_name").or_else(|| value("canvas_step_id"));
     let campaign = value("campaign_name").or_else(|| value("campaign_id"));
@@ -309,30 +292,34 @@ fn title(found: &Found) -> String {
 }
 
 /// What there is to say of the row that is looked at.
-fn details(view: &View) -> Paragraph<'static> {
-    let words = match view.pane {
-        Pane::Connections => view.connections().get(view.row).map(|one| connection_details(one)),
-        Pane::Search => view
+fn details(state: &TopState) -> Paragraph<'static> {
+    let words = match state.pane {
+        Pane::Connections => state.connections().get(state.row).map(|one| connection_details(one)),
+        Pane::Search => state
             .found
             .as_ref()
-            .and_then(|found| found.results.get(view.row))
+            .and_then(|found| found.results.get(state.row))
             .map(|one| format!("{}: {}", one.connection, one.tags.join("  "))),
-        Pane::Campaigns | Pane::Steps => view.busiest().get(view.row).map(|busy| format!("id {}", busy.id)),
+        Pane::Campaigns | Pane::Steps => state.busiest().get(state.row).map(|busy| format!("id {}", busy.id)),
         Pane::Books | Pane::Configuration => None,
     };
     let words = words.map(|words| format!(" {}", clean(&words))).unwrap_or_default();
     Paragraph::new(words).style(FAINT).wrap(Wrap { trim: false })
 }
 
-fn connection_details(one: &Connection) -> String {
+fn connection_details(one: &ConnectionStatus) -> String {
     let mut parts = vec![format!("{}: {}", one.name, one.words)];
-    if one.state == "trouble"
+    if one.state == FlowState::Trouble
         && let Some(last) = &one.last_outcome
     {
         parts.push(last.outcome.clone());
     }
-    parts.extend(one.dropped_by_reason.iter().map(|(reason, sends)| format!("{} {reason}", grouped(*sends))));
-    parts.extend(one.key.iter().map(|key| format!("key {}", key.words)));
+    parts.extend(
+        one.sends.dropped_by_reason.iter().map(|(reason, sends)| format!("{} {reason}", grouped(*sends))),
+    );
+    if !one.key.words.is_empty() {
+        parts.push(format!("key {}", one.key.words));
+    }
     parts.extend(one.collapsing.iter().map(|same| {
         format!("{} names are one tag, {}: group by {}", same.names.len(), same.tag, same.group_by)
     }));
@@ -341,7 +328,7 @@ fn connection_details(one: &Connection) -> String {
 
 fn table<'a>(
     frame: &mut Frame<'_>,
-    view: &View,
+    state: &TopState,
     area: Rect,
     head: Row<'a>,
     rows: impl Iterator<Item = Row<'a>>,
@@ -353,9 +340,9 @@ fn table<'a>(
         .column_spacing(1)
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
         .highlight_symbol(" ");
-    let mut state = TableState::default();
-    state.select(Some(view.row));
-    frame.render_stateful_widget(table, area, &mut state);
+    let mut selected = TableState::default();
+    selected.select(Some(state.row));
+    frame.render_stateful_widget(table, area, &mut selected);
 }
 
 fn number(value: u64) -> Cell<'static> {
@@ -366,10 +353,16 @@ fn right(text: &str) -> Cell<'static> {
     Cell::from(Line::from(text.to_owned()).right_aligned())
 }
 
+/// The state of a figure that is well, or not.
+const fn trouble_unless(is_well: bool) -> FlowState {
+    if is_well { FlowState::Unknown } else { FlowState::Trouble }
+}
+
 /// Minutes as blocks, three to a column.
-fn sketch(minutes: &[u64]) -> String {
+fn sketch(minutes: &[u32]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let columns: Vec<u64> = minutes.chunks(3).map(|three| three.iter().sum()).collect();
+    let columns: Vec<u64> =
+        minutes.chunks(3).map(|three| three.iter().map(|sends| u64::from(*sends)).sum()).collect();
     let most = columns.iter().copied().max().unwrap_or_default().max(1);
     let block = |sends: u64| match usize::try_from(sends.saturating_mul(8).div_ceil(most)) {
         Ok(0) => ' ',
@@ -391,11 +384,10 @@ mod tests {
     use ratatui::buffer::Buffer;
 
     use super::*;
-    use crate::top::told;
 
     const PAINT: Paint = Paint { has_colours: true };
 
-    fn told() -> Status {
+    fn answer() -> Status {
         serde_json::from_value(serde_json::json!({
             "version": "9.9.9",
             "uptime_seconds": 7320,
@@ -421,20 +413,20 @@ mod tests {
         .unwrap()
     }
 
-    fn view() -> View {
-        let mut view = View::new("http://127.0.0.1:8081");
-        view.answered(Ok(told()));
-        view
+    fn looked_at() -> TopState {
+        let mut state = TopState::new("http://127.0.0.1:8081");
+        state.answered(Ok(answer()));
+        state
     }
 
-    fn drawn(view: &View, width: u16, height: u16, paint: Paint) -> Buffer {
+    fn drawn(state: &TopState, width: u16, height: u16, paint: Paint) -> Buffer {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, view, paint)).unwrap();
+        terminal.draw(|frame| draw(frame, state, paint)).unwrap();
         terminal.backend().buffer().clone()
     }
 
-    fn text(view: &View, width: u16, height: u16) -> String {
-        let buffer = drawn(view, width, height, PAINT);
+    fn text(state: &TopState, width: u16, height: u16) -> String {
+        let buffer = drawn(state, width, height, PAINT);
         let row =
             |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned() + "\n";
         (0..height).map(row).collect()
@@ -449,7 +441,7 @@ mod tests {
 
     #[test]
     fn one_look_says_how_it_is() {
-        let text = text(&view(), 120, 30);
+        let text = text(&looked_at(), 120, 30);
         assert_shows(
             &text,
             &[
@@ -471,7 +463,7 @@ mod tests {
 
     #[test]
     fn each_pane_shows_its_part() {
-        let of = |pane| text(&View { pane, ..view() }, 120, 30);
+        let of = |pane| text(&TopState { pane, ..looked_at() }, 120, 30);
         assert_shows(&of(Pane::Campaigns), &["Weekly newsletter", "90", "▁", "█", "id 8a3f"]);
         assert_shows(&of(Pane::Steps), &["Onboarding › Welcome", "7"]);
         assert_shows(
@@ -479,7 +471,7 @@ mod tests {
             &["✓ counted = accepted + dropped + pending: 5 = 5", "71,530,118", "58 of 4,096 MiB"],
         );
         assert_shows(&of(Pane::Configuration), &["flush.interval", "10s"]);
-        let acme = View { row: 1, ..view() };
+        let acme = TopState { row: 1, ..looked_at() };
         assert_shows(
             &text(&acme, 120, 30),
             &["2 names are one tag, campaign_name:weekly_newsletter: group by campaign_id"],
@@ -488,22 +480,25 @@ mod tests {
 
     #[test]
     fn a_search_says_where_a_campaign_is() {
-        let found = told::Search {
+        let found = SearchAnswer {
             query: "weekly".into(),
             matches: 1,
             remembered_series: 1_874,
-            results: vec![Found {
+            results: vec![SeriesMatch {
                 connection: "acme".into(),
                 tags: vec!["campaign_id:8a3f".into(), "campaign_name:Weekly newsletter".into()],
                 sends: 12,
                 last_send_seconds_ago: 61,
-                state: "flowing".into(),
+                state: FlowState::Flowing,
                 words: "reaches Datadog: accepted 2 s ago".into(),
+                ..SeriesMatch::default()
             }],
+            ..SearchAnswer::default()
         };
-        let view = View { pane: Pane::Search, query: "weekly".into(), found: Some(found), ..view() };
+        let state =
+            TopState { pane: Pane::Search, query: "weekly".into(), found: Some(found), ..looked_at() };
         assert_shows(
-            &text(&view, 120, 30),
+            &text(&state, 120, 30),
             &[
                 "/ weekly",
                 "1 of 1,874 series",
@@ -517,7 +512,7 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_shows_what_matters() {
-        let text = text(&view(), 60, 14);
+        let text = text(&looked_at(), 60, 14);
         assert_shows(&text, &["Sends are being dropped", "beta", "403: this key", "acme", "q quit"]);
     }
 
@@ -525,28 +520,28 @@ mod tests {
     fn no_size_is_too_small() {
         for (width, height) in [(1, 1), (3, 40), (200, 2), (20, 6), (80, 24), (300, 100)] {
             for pane in Pane::ALL {
-                drawn(&View { pane, ..view() }, width, height, PAINT);
+                drawn(&TopState { pane, ..looked_at() }, width, height, PAINT);
             }
         }
-        drawn(&View::new("http://x"), 80, 24, PAINT);
+        drawn(&TopState::new("http://x"), 80, 24, PAINT);
     }
 
     #[test]
     fn no_answer_is_said_with_how_long_ago_there_was_one() {
-        let mut view = view();
-        view.answered(Err("connection refused".into()));
-        view.age = std::time::Duration::from_secs(12);
-        assert_shows(&text(&view, 100, 24), &["No answer for 12 s: connection refused", "acme"]);
-        let mut view = View::new("http://127.0.0.1:8081");
-        assert_shows(&text(&view, 100, 24), &["Asking http://127.0.0.1:8081"]);
-        view.answered(Err("refused".into()));
-        assert_shows(&text(&view, 100, 24), &["No answer from http://127.0.0.1:8081: refused"]);
+        let mut state = looked_at();
+        state.answered(Err("connection refused".into()));
+        state.age = std::time::Duration::from_secs(12);
+        assert_shows(&text(&state, 100, 24), &["No answer for 12 s: connection refused", "acme"]);
+        let mut state = TopState::new("http://127.0.0.1:8081");
+        assert_shows(&text(&state, 100, 24), &["Asking http://127.0.0.1:8081"]);
+        state.answered(Err("refused".into()));
+        assert_shows(&text(&state, 100, 24), &["No answer from http://127.0.0.1:8081: refused"]);
     }
 
     #[test]
     fn without_colours_nothing_is_coloured() {
         let is_coloured = |paint| {
-            let buffer = drawn(&view(), 100, 30, paint);
+            let buffer = drawn(&looked_at(), 100, 30, paint);
             buffer.content().iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset)
         };
         assert!(is_coloured(PAINT));
@@ -555,12 +550,12 @@ mod tests {
 
     #[test]
     fn names_can_not_move_the_cursor() {
-        let mut status = told();
+        let mut status = answer();
         status.connections[0].name = "\u{1b}[2Jevil\u{7}\u{202e}\u{200b}".into();
         status.headline.words = "\u{1b}]0;owned\u{7}".into();
-        let mut view = view();
-        view.answered(Ok(status));
-        let text = text(&view, 120, 30);
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        let text = text(&state, 120, 30);
         assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{200b}']), "{text:?}");
         assert_shows(&text, &["·[2Jevil···"]);
     }

@@ -1,0 +1,237 @@
+//! Asks an admin port, near or far.
+
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode, Url, redirect, retry};
+use serde::de::DeserializeOwned;
+
+use crate::{SearchAnswer, Status};
+
+/// Bytes of an answer; with 500 connections it has half a million.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of the reason for an answer that is none.
+const REASON_BYTES_MAX: usize = 8 << 10;
+
+/// Why there is no answer, in one line that names the path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ClientError(String);
+
+/// A client of one admin port.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: Url,
+    timeout: Duration,
+}
+
+impl Client {
+    /// The admin port at `url`, each of whose answers may take `timeout`. It is asked through the proxy that the
+    /// environment names, unless it is on loopback.
+    ///
+    /// # Errors
+    /// When `url` is none, or the system has no root certificates for one that begins with `https`.
+    pub fn new(url: &str, timeout: Duration) -> Result<Self, ClientError> {
+        let wrong = |reason: &dyn ToString| ClientError(format!("{url}: {}", reason.to_string()));
+        let parsed = Url::parse(url).map_err(|error| {
+            wrong(&format!("{error}; it is the admin port's address, like http://127.0.0.1:8081"))
+        })?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(wrong(&"it begins with http:// or https://"));
+        }
+        let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let is_loopback =
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        Self::build(parsed, timeout, is_loopback).map_err(|error| wrong(&last_cause(&error)))
+    }
+
+    /// The admin port that listens on `address` on this machine: one on all addresses is asked on loopback. Never
+    /// through a proxy.
+    ///
+    /// # Errors
+    /// None that is known of.
+    pub fn local(address: SocketAddr, timeout: Duration) -> Result<Self, ClientError> {
+        let wrong = |reason: String| ClientError(format!("{address}: {reason}"));
+        let url = Url::parse(&format!("http://{}", reachable(address)))
+            .map_err(|error| wrong(error.to_string()))?;
+        Self::build(url, timeout, true).map_err(|error| wrong(last_cause(&error)))
+    }
+
+    fn build(url: Url, timeout: Duration, is_local: bool) -> reqwest::Result<Self> {
+        // Whoever has installed one before has installed one that is as good.
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        let mut http = reqwest::Client::builder()
+            .timeout(timeout)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never());
+        if is_local {
+            http = http.no_proxy();
+        }
+        if url.scheme() == "http" {
+            // Without TLS there is no need to read the system's certificates, or to have any.
+            http = http.tls_certs_only([]);
+        }
+        Ok(Self { http: http.build()?, url, timeout })
+    }
+
+    /// Asks a path of health, like `/readyz`.
+    ///
+    /// # Errors
+    /// What stood in the way, or what the port said if that was not 200.
+    pub async fn health(&self, path: &str) -> Result<(), ClientError> {
+        self.get(path, None).await.map(drop)
+    }
+
+    /// Asks for `/status`.
+    ///
+    /// # Errors
+    /// As for [`Client::health`], or when the answer is not a forwarder's.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.json("/status", None).await
+    }
+
+    /// Searches for the words of `query`.
+    ///
+    /// # Errors
+    /// As for [`Client::status`].
+    pub async fn search(&self, query: &str) -> Result<SearchAnswer, ClientError> {
+        self.json("/search", Some(query)).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, path: &str, query: Option<&str>) -> Result<T, ClientError> {
+        let body = self.get(path, query).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            ClientError(format!("{path} is not what a forwarder says ({error}); is this its admin port?"))
+        })
+    }
+
+    async fn get(&self, path: &str, query: Option<&str>) -> Result<Vec<u8>, ClientError> {
+        // Below the path of a proxy, the port's own paths are below it too.
+        let mut url = self
+            .url
+            .join(path.trim_start_matches('/'))
+            .map_err(|error| ClientError(format!("{path}: {error}")))?;
+        if let Some(query) = query {
+            url.query_pairs_mut().append_pair("q", query);
+        }
+        let failed = |error| ClientError(format!("{path}: {}", self.reason(&error)));
+        let answer = self.http.get(url).send().await.map_err(failed)?;
+        let status = answer.status();
+        if status != StatusCode::OK {
+            let reason = read(answer, REASON_BYTES_MAX).await.map_err(failed)?.unwrap_or_default();
+            let reason = format!("{path}: status {} {}", status.as_u16(), String::from_utf8_lossy(&reason));
+            return Err(ClientError(reason.trim_end().to_owned()));
+        }
+        read(answer, ANSWER_BYTES_MAX).await.map_err(failed)?.ok_or_else(|| {
+            ClientError(format!("{path}: the answer has more than {} MiB", ANSWER_BYTES_MAX >> 20))
+        })
+    }
+
+    fn reason(&self, error: &reqwest::Error) -> String {
+        if error.is_timeout() {
+            return format!("no answer within {:?}", self.timeout);
+        }
+        let cause = last_cause(error);
+        if error.is_connect() { format!("{cause}; does braze-datadog run?") } else { cause }
+    }
+}
+
+/// Where a port can be reached from this machine: one on all addresses, on loopback.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The body of an answer; `None`: it has more bytes than `bytes_max`.
+async fn read(mut answer: Response, bytes_max: usize) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > bytes_max {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// The last cause, which says most in one line.
+fn last_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// What a client hears from a port that answers with these bytes.
+    async fn heard(answer: &'static [u8]) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::local(listener.local_addr().unwrap(), LONG).unwrap();
+        let mut port = JoinSet::new();
+        port.spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(socket.read(&mut request).await.unwrap() > 0);
+            socket.write_all(answer).await.unwrap();
+        });
+        client.health("/readyz").await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn only_200_is_well() {
+        assert_eq!(heard(b"HTTP/1.0 200 OK\r\n\r\nok\n").await, Ok(()));
+        assert_eq!(heard(b"HTTP/1.1 200 OK\r\n\r\n").await, Ok(()));
+        let full = heard(b"HTTP/1.0 503 Service Unavailable\r\na: b\r\n\r\nthe queue is full\n").await;
+        assert_eq!(full, Err("/readyz: status 503 the queue is full".into()));
+        assert_eq!(heard(b"HTTP/1.0 404 Not Found\r\n\r\n").await, Err("/readyz: status 404".into()));
+        for strange in [&b""[..], b"HTTP/1.", b"HTTP/1.0", b"SSH-2.0-OpenSSH", b"HTTP/1.\xff\xff\xff\xff"] {
+            assert!(heard(strange).await.is_err());
+        }
+    }
+
+    #[test]
+    fn a_port_on_all_addresses_is_asked_on_loopback() {
+        let reached = |address: &str| reachable(address.parse().unwrap()).to_string();
+        assert_eq!(reached("0.0.0.0:81"), "127.0.0.1:81");
+        assert_eq!(reached("[::]:81"), "[::1]:81");
+        assert_eq!(reached("10.0.0.1:81"), "10.0.0.1:81");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_closed_or_silent_is_an_error_in_bounded_time() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let ask = |timeout| async move { Client::local(address, timeout).unwrap().health("/readyz").await };
+        let error = ask(Duration::from_millis(50)).await.unwrap_err().to_string();
+        assert_eq!(error, "/readyz: no answer within 50ms");
+        drop(silent);
+        let error = ask(LONG).await.unwrap_err().to_string();
+        assert!(error.ends_with("does braze-datadog run?"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_address_of_a_port_is_refused() {
+        for (url, reason) in [("8081", "the admin port's address"), ("ftp://x", "it begins with http://")] {
+            let error = Client::new(url, LONG).unwrap_err().to_string();
+            assert!(error.starts_with(url) && error.contains(reason), "{error}");
+        }
+        assert!(Client::new("http://[::1]:8081", LONG).is_ok());
+    }
+}

@@ -1,0 +1,26 @@
+//! What a forwarder's admin port says at `/status` and `/search`, as types for both sides, and a client that asks it.
+//!
+//! ```
+//! use admin_api::{FlowState, Status, format};
+//!
+//! let answer = r#"{"headline": {"state": "flowing", "words": "Sends flow"}, "uptime_seconds": 7320}"#;
+//! let status: Status = serde_json::from_str(answer)?;
+//! assert_eq!(status.headline.state, FlowState::Flowing);
+//! assert_eq!(format::ago(status.uptime_seconds), "2 hours 2 minutes");
+//! // What was not said is empty.
+//! assert!(status.connections.is_empty());
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+
+mod client;
+pub mod format;
+mod search;
+mod status;
+
+pub use self::client::{Client, ClientError, reachable};
+pub use self::search::{SearchAnswer, SeriesMatch};
+pub use self::status::{
+    BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,
+    EmbeddedStatus, FlowState, Headline, HistogramTotals, Invariant, KafkaStatus, KeyVerdict, OutcomeStatus,
+    QueueStatus, SendCounts, SendRates, SendTotals, SettingValue, Status,
+};

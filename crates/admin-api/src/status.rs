@@ -1,0 +1,421 @@
+//! What `/status` answers. The names are those of its keys.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `/status`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The forwarder's version.
+    pub version: String,
+    /// When this was said, in Unix seconds.
+    pub now: u64,
+    /// When the process started, in Unix seconds.
+    pub started: u64,
+    /// How long ago that is, in seconds.
+    pub uptime_seconds: u64,
+    /// The answer at one look.
+    pub headline: Headline,
+    /// Whether events can be taken.
+    pub ready: bool,
+    /// Why not.
+    pub not_ready_because: Option<String>,
+    /// The last hour.
+    pub rates: SendRates,
+    /// The busiest campaigns and Canvas steps of the last hour.
+    pub busiest: Busiest,
+    /// The busiest series of the last flush that had sends, busiest first.
+    pub busiest_series: Vec<BusySeries>,
+    /// The sums that must hold.
+    pub invariants: Vec<Invariant>,
+    /// The configuration in force, without secrets.
+    pub configuration: Vec<SettingValue>,
+    /// What the events wait in.
+    pub queue: QueueStatus,
+    /// Each connection of the configuration.
+    pub connections: Vec<ConnectionStatus>,
+    /// Log lines that nobody read.
+    pub log_lines_lost: u64,
+    /// The books.
+    pub books: BookTotals,
+}
+
+/// How it is, at one look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowState {
+    /// Sends come and are accepted.
+    Flowing,
+    /// No sends come.
+    Quiet,
+    /// Sends are lost, or can't come in.
+    Trouble,
+    /// What this version does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// The answer at one look.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Headline {
+    /// Whether sends flow.
+    pub state: FlowState,
+    /// The same in words.
+    pub words: String,
+}
+
+/// The last hour in slots, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SendRates {
+    /// The width of a slot.
+    pub slot_seconds: u64,
+    /// The end of the last slot, in Unix seconds.
+    pub end: u64,
+    /// Sends counted, by slot.
+    pub counted: Vec<u64>,
+    /// Sends that Datadog accepted, by slot.
+    pub accepted: Vec<u64>,
+    /// Sends that were dropped, by slot.
+    pub dropped: Vec<u64>,
+    /// The last minute.
+    pub last_minute: SendTotals,
+    /// How long ago the last send was counted; `None`: there was none since the start.
+    pub last_send_seconds_ago: Option<u64>,
+}
+
+/// Sends in a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SendTotals {
+    /// Over how many seconds it was measured: fewer than a minute, shortly after the start.
+    pub seconds: u64,
+    /// Sends that were counted.
+    pub counted: u64,
+    /// Sends that Datadog accepted.
+    pub accepted: u64,
+    /// Sends that were dropped.
+    pub dropped: u64,
+}
+
+/// One connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConnectionStatus {
+    /// Its name.
+    pub name: String,
+    /// How it is.
+    pub state: FlowState,
+    /// The same in words.
+    pub words: String,
+    /// The name of its site.
+    pub site: String,
+    /// Where its requests go.
+    pub url: String,
+    /// The metric's name.
+    pub metric: String,
+    /// Whether points are printed instead of sent.
+    pub dry_run: bool,
+    /// The app groups that it serves; none: all that no other connection names.
+    pub app_group_ids: Vec<String>,
+    /// Whether its key is valid.
+    pub key: KeyVerdict,
+    /// How many tags in Datadog stand for several names.
+    pub names_collapsing: u64,
+    /// Some of them.
+    pub collapsing: Vec<CollapsedTag>,
+    /// The last outcome of a request.
+    pub last_outcome: Option<OutcomeStatus>,
+    /// Its sends.
+    #[serde(flatten)]
+    pub sends: SendCounts,
+}
+
+/// What became of the sends of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SendCounts {
+    /// Series in the last flush.
+    pub series: u64,
+    /// Sends that were counted.
+    pub counted: u64,
+    /// Sends that Datadog accepted.
+    pub accepted: u64,
+    /// Sends that were dropped.
+    pub dropped: u64,
+    /// The same by reason.
+    pub dropped_by_reason: BTreeMap<String, u64>,
+    /// Sends that have no outcome yet.
+    pub pending: u64,
+}
+
+/// The last outcome of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutcomeStatus {
+    /// What it was.
+    pub outcome: String,
+    /// When, in Unix seconds.
+    pub at: u64,
+    /// How long ago that is.
+    pub seconds_ago: u64,
+}
+
+/// Whether a connection's key is valid on its site.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeyVerdict {
+    /// `valid`, `invalid`, or why that is not known.
+    pub state: String,
+    /// The same in words.
+    pub words: String,
+    /// How long ago Datadog said so.
+    pub seconds_ago: Option<u64>,
+}
+
+/// Names that become one tag in Datadog, or one name that several ids have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CollapsedTag {
+    /// The tag as Datadog stores it.
+    pub tag: String,
+    /// Some of the names as Braze wrote them.
+    pub names: Vec<String>,
+    /// How many there are.
+    pub names_total: u64,
+    /// Whether it is one name of several ids.
+    pub same_name: bool,
+    /// Some of their ids.
+    pub ids: Vec<String>,
+    /// How many there are.
+    pub ids_total: u64,
+    /// The tag that tells them apart.
+    pub group_by: String,
+}
+
+/// The busiest of the last hour, busiest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Busiest {
+    /// Campaigns.
+    pub campaigns: Vec<BusyCampaign>,
+    /// Canvas steps.
+    pub steps: Vec<BusyCampaign>,
+}
+
+/// A campaign or a Canvas step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BusyCampaign {
+    /// The connection's name.
+    pub connection: String,
+    /// Its id; empty where only a name is known.
+    pub id: String,
+    /// Its name; empty where only the id is known.
+    pub name: String,
+    /// The name of a step's Canvas.
+    pub canvas: String,
+    /// Its sends in the last hour.
+    pub sends: u64,
+    /// The same by minute, oldest first.
+    pub minutes: Vec<u32>,
+}
+
+/// A series of the last flush.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BusySeries {
+    /// The connection's name.
+    pub connection: String,
+    /// The tags as they were sent.
+    pub tags: Vec<String>,
+    /// Its sends in that flush.
+    pub sends: u64,
+}
+
+/// What the events wait in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueStatus {
+    /// `embedded` or `kafka`.
+    pub kind: String,
+    /// Events (in Kafka: messages) that wait.
+    pub depth: u64,
+    /// Why it can't take or give events.
+    pub trouble: Option<String>,
+    /// What only the log on the local disk has.
+    #[serde(flatten)]
+    pub embedded: Option<EmbeddedStatus>,
+    /// What only a broker has.
+    #[serde(flatten)]
+    pub kafka: Option<KafkaStatus>,
+}
+
+/// What the log on the local disk says beside its depth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbeddedStatus {
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    /// Bytes that it may have there.
+    pub size_max_bytes: u64,
+    /// Events known to be lost to damage of the disk.
+    #[serde(default)]
+    pub events_lost: u64,
+    /// Events at most that the start cut off its damaged end and that may have been answered.
+    #[serde(default)]
+    pub events_perhaps_lost: u64,
+    /// Events that the start found although they were never answered.
+    #[serde(default)]
+    pub events_found: u64,
+    /// Bytes that the start cut off, for they are no whole frame.
+    #[serde(default)]
+    pub torn_bytes: u64,
+}
+
+/// What a broker says beside its depth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaStatus {
+    /// Messages behind what is committed, in the partitions of this process.
+    #[serde(default)]
+    pub lag: u64,
+    /// Partitions that this process reads.
+    pub partitions: u64,
+    /// Whether fetching is paused because the pipeline is full.
+    pub paused: bool,
+    /// Messages that the broker threw away before they were read.
+    #[serde(default)]
+    pub messages_lost: u64,
+}
+
+/// The books.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BookTotals {
+    /// Elements seen in what came from the queue.
+    pub received: u64,
+    /// Events of types that are not counted.
+    pub ignored: u64,
+    /// Elements that can't be counted.
+    pub malformed: u64,
+    /// Events that were counted before.
+    pub duplicate: u64,
+    /// Event ids forgotten before their window was over.
+    pub ids_forgotten: u64,
+    /// Sends that were counted.
+    pub counted: u64,
+    /// Sends that Datadog accepted.
+    pub accepted: u64,
+    /// Sends that were dropped.
+    pub dropped: u64,
+    /// Sends that have no outcome yet.
+    pub pending: u64,
+    /// Whether the invariants hold.
+    pub balanced: bool,
+    /// Events (in Kafka: messages) that wait in the queue.
+    pub queue_depth: u64,
+    /// `ignored` by event type.
+    pub ignored_by_event_type: BTreeMap<String, u64>,
+    /// `malformed` by reason.
+    pub malformed_by_reason: BTreeMap<String, u64>,
+    /// Bytes that no event could be read from, by input.
+    pub bytes_unreadable_by_input: BTreeMap<String, u64>,
+    /// By connection.
+    pub connections: BTreeMap<String, ConnectionTotals>,
+    /// Seconds from a cut to the last outcome of its requests.
+    pub flush_seconds: HistogramTotals,
+    /// Bytes of a request's body as sent.
+    pub payload_bytes: HistogramTotals,
+}
+
+/// The books of one connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConnectionTotals {
+    /// Its sends.
+    #[serde(flatten)]
+    pub sends: SendCounts,
+    /// Accepted requests whose answer speaks of errors.
+    pub requests_accepted_with_errors: u64,
+}
+
+/// How often values of which size were seen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistogramTotals {
+    /// All observations.
+    pub count: u64,
+    /// The sum of their values.
+    pub sum: f64,
+    /// Upper bounds, ascending; the last bucket has none.
+    pub bounds: Vec<f64>,
+    /// Observations by bucket, not cumulative.
+    pub buckets: Vec<u64>,
+}
+
+/// One of the sums that must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Invariant {
+    /// The sum in words.
+    pub words: String,
+    /// Its left side.
+    pub left: u64,
+    /// Its right side.
+    pub right: u64,
+    /// Whether it holds.
+    pub balanced: bool,
+    /// The connections for which it does not, where it is one of connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unbalanced_connections: Option<Vec<String>>,
+}
+
+/// A setting as it is in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SettingValue {
+    /// Its key.
+    pub key: String,
+    /// Its value; a secret is only said to be there.
+    pub value: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_it_was_written() {
+        let embedded = EmbeddedStatus { size_bytes: 5, events_found: 2, ..EmbeddedStatus::default() };
+        let kafka = KafkaStatus { lag: 7, partitions: 3, paused: true, messages_lost: 1 };
+        let queues = [
+            QueueStatus { kind: "embedded".into(), embedded: Some(embedded), ..QueueStatus::default() },
+            QueueStatus { kind: "kafka".into(), depth: 7, kafka: Some(kafka), ..QueueStatus::default() },
+        ];
+        let sends = SendCounts { counted: 9, dropped: 2, ..SendCounts::default() };
+        for queue in queues {
+            let status = Status {
+                queue,
+                headline: Headline { state: FlowState::Quiet, words: "No sends".into() },
+                connections: vec![ConnectionStatus { sends: sends.clone(), ..ConnectionStatus::default() }],
+                ..Status::default()
+            };
+            let written = serde_json::to_value(&status).unwrap();
+            assert_eq!(written["connections"][0]["dropped"], 2);
+            assert_eq!(written["headline"]["state"], "quiet");
+            assert_eq!(serde_json::from_value::<Status>(written).unwrap(), status);
+        }
+    }
+
+    #[test]
+    fn what_another_version_says_does_no_harm() {
+        let answer =
+            r#"{"headline": {"state": "dozing"}, "queue": {"kind": "other", "depth": 3}, "new": [1]}"#;
+        let status: Status = serde_json::from_str(answer).unwrap();
+        assert_eq!((status.headline.state, status.queue.depth), (FlowState::Unknown, 3));
+        assert_eq!((status.queue.embedded, status.queue.kafka), (None, None));
+    }
+}

@@ -1,0 +1,298 @@
+//! The books as Prometheus reads them; the names are those of the project's contract.
+
+use std::fmt::{self, Display, Write};
+
+use admin_api::{EmbeddedStatus, KafkaStatus, QueueStatus};
+
+use crate::stats::{Books, ConnectionBooks, Histogram};
+
+/// What stands beside the books.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessGauges {
+    /// What the events wait in.
+    pub queue: QueueStatus,
+    /// Push requests by status.
+    pub push_requests: Vec<(u16, u64)>,
+    /// Push requests that were refused, and the bytes of their bodies that had come, by reason.
+    pub push_refused: Vec<(&'static str, u64, u64)>,
+    /// Bytes of push bodies as received.
+    pub push_bytes: u64,
+    /// Until when the push port's certificates hold, in Unix seconds.
+    pub certificate_not_after: Option<u64>,
+    /// The connections whose API key is known to be valid on its site or not.
+    pub keys: Vec<(Box<str>, bool)>,
+    /// Log lines that nobody read.
+    pub log_lines_lost: u64,
+    /// When the process started, in Unix seconds.
+    pub started: u64,
+    /// How long ago that is, in seconds.
+    pub uptime_seconds: u64,
+}
+
+/// The books in Prometheus' text format 0.0.4.
+pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
+    let mut page = Page(String::new());
+    page.counter("events_received_total", "Elements seen in what came from the queue.", books.received);
+    let help = "Events of types that are not counted.";
+    page.each("events_ignored_total", "counter", help, "event_type", &books.ignored);
+    page.each(
+        "events_malformed_total",
+        "counter",
+        "Elements that can't be counted.",
+        "reason",
+        &books.malformed,
+    );
+    let help = "Bytes that no event could be read from, for their JSON is damaged, by input.";
+    let unreadable = books.unreadable.iter().map(|(input, unreadable)| (input, unreadable.bytes));
+    page.each("bytes_unreadable_total", "counter", help, "input", unreadable);
+    page.counter("events_duplicate_total", "Events that were counted before.", books.duplicate);
+    let help = "Event ids forgotten before dedup.window was over, because of dedup.max_ids.";
+    page.counter("dedup_ids_forgotten_total", help, books.ids_forgotten);
+
+    connections(&mut page, books);
+    let help = "Seconds from a cut to the last outcome of its requests.";
+    page.histogram("flush_seconds", help, &books.flush_seconds);
+    page.histogram("payload_bytes", "Bytes of a request body as sent.", &books.payload_bytes);
+
+    let help = "Events (in Kafka: messages) in the queue that are not acknowledged.";
+    page.gauge("queue_depth", help, gauges.queue.depth);
+    if let Some(log) = &gauges.queue.embedded {
+        embedded(&mut page, log);
+    }
+    if let Some(broker) = &gauges.queue.kafka {
+        kafka(&mut page, broker);
+    }
+    push(&mut page, gauges);
+    let help = "Whether Datadog says that the API key is valid on its site; absent while that is unknown.";
+    let keys = gauges.keys.iter().map(|(connection, is_valid)| (connection, u64::from(*is_valid)));
+    page.each("key_valid", "gauge", help, CONNECTION, keys);
+    let help = "Log lines that were lost, for standard error was not read.";
+    page.counter("log_lines_lost_total", help, gauges.log_lines_lost);
+    page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
+    let help = "Always 1; the label says which version runs.";
+    page.each("build_info", "gauge", help, "version", [(env!("CARGO_PKG_VERSION"), 1)]);
+    page.0
+}
+
+fn connections(page: &mut Page, books: &Books) {
+    let by_connection =
+        |of: fn(&ConnectionBooks) -> u64| books.connections.iter().map(move |(name, one)| (name, of(one)));
+    page.each(
+        "sends_counted_total",
+        "counter",
+        "Sends counted.",
+        CONNECTION,
+        by_connection(|one| one.counted),
+    );
+    page.each(
+        "sends_accepted_total",
+        "counter",
+        "Sends in accepted requests.",
+        CONNECTION,
+        by_connection(|one| one.accepted),
+    );
+    let help = "Accepted requests whose answer speaks of errors.";
+    let with_errors = by_connection(|one| one.accepted_with_errors);
+    page.each("requests_accepted_with_errors_total", "counter", help, CONNECTION, with_errors);
+    page.metric("sends_dropped_total", "counter", "Sends that were dropped, by reason.");
+    for (name, connection) in &books.connections {
+        for (reason, sends) in &connection.dropped {
+            page.value("sends_dropped_total", &[(CONNECTION, name), ("reason", reason.label())], sends);
+        }
+    }
+    page.gauge("sends_pending", "Sends counted whose batch has no outcome yet.", books.pending());
+    page.each("series", "gauge", "Series in the last flush.", CONNECTION, by_connection(|one| one.series));
+    let help = "Tag values in Datadog that stand for several names of Braze's.";
+    page.each("names_collapsing", "gauge", help, CONNECTION, by_connection(|one| one.names_collapsing));
+}
+
+fn embedded(page: &mut Page, log: &EmbeddedStatus) {
+    page.gauge("queue_size_bytes", "Bytes of the queue on disk.", log.size_bytes);
+    page.gauge("queue_size_max_bytes", "Bytes that the queue may have.", log.size_max_bytes);
+    let help = "Events known to be lost to damage of the disk.";
+    page.counter("queue_events_lost_total", help, log.events_lost);
+    let help =
+        "Events at most that the start cut off the queue's damaged end and that may have been answered.";
+    page.counter("queue_events_perhaps_lost_total", help, log.events_perhaps_lost);
+    let help = "Events that the start found in the queue although they were never answered.";
+    page.counter("queue_events_found_total", help, log.events_found);
+    let help = "Bytes that the start cut off the queue, for they are no whole frame.";
+    page.counter("queue_torn_bytes_total", help, log.torn_bytes);
+}
+
+fn kafka(page: &mut Page, broker: &KafkaStatus) {
+    let help = "Messages behind what is committed, in all partitions read.";
+    page.gauge("kafka_consumer_lag", help, broker.lag);
+    page.gauge("kafka_partitions", "Partitions that this process reads.", broker.partitions);
+    let help = "Whether fetching is paused: the pipeline is full.";
+    page.gauge("kafka_paused", help, u64::from(broker.paused));
+    let help = "Messages that the broker threw away before they were read.";
+    page.counter("kafka_messages_lost_total", help, broker.messages_lost);
+}
+
+fn push(page: &mut Page, gauges: &ProcessGauges) {
+    let help = "Push requests by the status of the answer.";
+    page.each("push_requests_total", "counter", help, "code", gauges.push_requests.iter().copied());
+    let refused = gauges.push_refused.iter();
+    let requests = refused.clone().map(|(reason, requests, _)| (reason, requests));
+    page.each(
+        "push_refused_total",
+        "counter",
+        "Push requests that were refused, by reason.",
+        "reason",
+        requests,
+    );
+    let help = "Bytes of push bodies that had come when they were refused, by reason.";
+    let bytes = refused.map(|(reason, _, bytes)| (reason, bytes));
+    page.each("push_refused_bytes_total", "counter", help, "reason", bytes);
+    page.counter("push_received_bytes_total", "Bytes of push bodies as received.", gauges.push_bytes);
+    if let Some(not_after) = gauges.certificate_not_after {
+        let help = "Until when the push port's certificates hold, in Unix seconds.";
+        page.gauge("push_certificate_expiry_timestamp_seconds", help, not_after);
+    }
+}
+
+/// The label that says which connection.
+const CONNECTION: &str = "connection";
+
+struct Page(String);
+
+impl Page {
+    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP braze_datadog_{name} {help}\n# TYPE braze_datadog_{name} {kind}"));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.metric(name, "counter", help);
+        self.value(name, &[], value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.metric(name, "gauge", help);
+        self.value(name, &[], value);
+    }
+
+    /// A metric with a label, by its values.
+    fn each<L: ToString, V: Display>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (L, V)>,
+    ) {
+        self.metric(name, kind, help);
+        for (of, value) in values {
+            self.value(name, &[(label, &of.to_string())], value);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.metric(name, "histogram", help);
+        let mut count = 0;
+        let bucket = format!("{name}_bucket");
+        for (number, observations) in histogram.buckets.iter().enumerate() {
+            count += observations;
+            let bound = histogram.bounds.get(number).map_or("+Inf".to_owned(), f64::to_string);
+            self.value(&bucket, &[("le", &bound)], count);
+        }
+        self.value(&format!("{name}_sum"), &[], histogram.sum);
+        self.value(&format!("{name}_count"), &[], count);
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<String> =
+            labels.iter().map(|(key, label)| format!("{key}=\"{}\"", escape(label))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        self.line(format_args!("braze_datadog_{name}{labels} {value}"));
+    }
+
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Formatting into a String can't fail.
+        let _infallible = writeln!(self.0, "{line}");
+    }
+}
+
+/// A label's value as the text format wants it.
+fn escape(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{DropReason, Stats, Tally, Unreadable};
+
+    fn books() -> Books {
+        let stats = Stats::new();
+        stats.introduce("acme");
+        stats.book(&Tally {
+            received: 7,
+            duplicate: 1,
+            ids_forgotten: 9,
+            unreadable: [(
+                "file",
+                Unreadable { bytes: 7, last: "a.json, before byte 9 of its content".into() },
+            )]
+            .into(),
+            ignored: vec![("users.messages.email.Open".into(), 2)],
+            malformed: [("json", 1)].into(),
+            counted: vec![("acme".into(), 3)],
+            dropped: [(("acme".into(), DropReason::Late), 1)].into(),
+        });
+        stats.settle("acme", 2, None, "accepted", 5);
+        stats.payload(300);
+        stats.snapshot()
+    }
+
+    #[test]
+    fn the_books_are_shown_under_the_names_of_the_contract() {
+        let page = prometheus(
+            &books(),
+            &ProcessGauges {
+                queue: QueueStatus {
+                    depth: 4,
+                    embedded: Some(EmbeddedStatus {
+                        events_found: 6,
+                        events_perhaps_lost: 2,
+                        torn_bytes: 77,
+                        ..EmbeddedStatus::default()
+                    }),
+                    ..QueueStatus::default()
+                },
+                keys: vec![("acme".into(), true), ("beta".into(), false)],
+                ..ProcessGauges::default()
+            },
+        );
+        for line in [
+            "braze_datadog_events_received_total 7",
+            "braze_datadog_events_ignored_total{event_type=\"users.messages.email.Open\"} 2",
+            "braze_datadog_events_malformed_total{reason=\"json\"} 1",
+            "braze_datadog_bytes_unreadable_total{input=\"file\"} 7",
+            "braze_datadog_events_duplicate_total 1",
+            "braze_datadog_sends_counted_total{connection=\"acme\"} 3",
+            "braze_datadog_sends_accepted_total{connection=\"acme\"} 2",
+            "braze_datadog_sends_dropped_total{connection=\"acme\",reason=\"late\"} 1",
+            "braze_datadog_sends_pending 0",
+            "braze_datadog_queue_depth 4",
+            "braze_datadog_queue_events_perhaps_lost_total 2",
+            "braze_datadog_queue_events_found_total 6",
+            "braze_datadog_queue_torn_bytes_total 77",
+            "braze_datadog_dedup_ids_forgotten_total 9",
+            "braze_datadog_key_valid{connection=\"acme\"} 1",
+            "braze_datadog_key_valid{connection=\"beta\"} 0",
+            "braze_datadog_names_collapsing{connection=\"acme\"} 0",
+            "braze_datadog_payload_bytes_bucket{le=\"1000\"} 1",
+            "braze_datadog_payload_bytes_bucket{le=\"+Inf\"} 1",
+            "braze_datadog_payload_bytes_sum 300",
+            "# TYPE braze_datadog_flush_seconds histogram",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_label_can_not_break_out_of_its_quotes() {
+        assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
+}

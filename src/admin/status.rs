@@ -1,0 +1,278 @@
+//! What `/status` and `/search` say, from the books and the catalogue.
+
+use std::collections::BTreeMap;
+
+use admin_api::format::ago;
+use admin_api::{
+    BookTotals, Busiest, BusyCampaign, CollapsedTag, ConnectionTotals, FlowState, HistogramTotals, Invariant,
+    SearchAnswer, SendCounts, SendRates, SendTotals, SeriesMatch,
+};
+
+use super::messages;
+use super::rates::{Hour, SLOT_SECONDS, Sends};
+use crate::catalogue::trend::Trend;
+use crate::catalogue::{BusiestLately, SearchHit, SearchHits};
+use crate::stats::{Books, CollapsingTag, ConnectionBooks, Histogram};
+
+/// The last hour in slots, oldest first; the last one ends at the Unix second `now`.
+pub fn rates(hour: &Hour, now: u64) -> SendRates {
+    let slots = |of: fn(&Sends) -> u64| -> Vec<u64> { hour.slots.iter().map(of).collect() };
+    let Sends { counted, accepted, dropped } = hour.minute;
+    SendRates {
+        slot_seconds: SLOT_SECONDS,
+        end: now,
+        counted: slots(|sends| sends.counted),
+        accepted: slots(|sends| sends.accepted),
+        dropped: slots(|sends| sends.dropped),
+        last_minute: SendTotals { seconds: hour.minute_seconds, counted, accepted, dropped },
+        last_send_seconds_ago: hour.quiet_seconds,
+    }
+}
+
+/// The busiest campaigns and Canvas steps of the last hour, busiest first, as of the Unix second `now`.
+pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
+    let told = |all: &[(BusyCampaign, Trend)]| {
+        let busy = |(busy, trend): &(BusyCampaign, Trend)| BusyCampaign {
+            sends: trend.sum(now),
+            minutes: trend.minutes(now).to_vec(),
+            ..busy.clone()
+        };
+        all.iter().map(busy).filter(|busy| busy.sends > 0).collect()
+    };
+    Busiest { campaigns: told(&busiest.campaigns), steps: told(&busiest.steps) }
+}
+
+/// The books: what `/status` shows under `books`, and the last line of `--once`.
+pub fn totals(books: &Books, queue_depth: u64) -> BookTotals {
+    let of_connection = |books: &ConnectionBooks| ConnectionTotals {
+        sends: sends(books),
+        requests_accepted_with_errors: books.accepted_with_errors,
+    };
+    BookTotals {
+        received: books.received,
+        ignored: books.ignored.values().sum(),
+        malformed: books.malformed.values().sum(),
+        duplicate: books.duplicate,
+        ids_forgotten: books.ids_forgotten,
+        counted: books.counted(),
+        accepted: books.accepted(),
+        dropped: books.dropped(),
+        pending: books.pending(),
+        balanced: books.balance(),
+        queue_depth,
+        ignored_by_event_type: by_name(&books.ignored, |events| *events),
+        malformed_by_reason: by_name(&books.malformed, |events| *events),
+        bytes_unreadable_by_input: by_name(&books.unreadable, |unreadable| unreadable.bytes),
+        connections: by_name(&books.connections, of_connection),
+        flush_seconds: histogram(&books.flush_seconds),
+        payload_bytes: histogram(&books.payload_bytes),
+    }
+}
+
+/// What became of the sends of a connection.
+pub fn sends(books: &ConnectionBooks) -> SendCounts {
+    let by_reason = books.dropped.iter().map(|(reason, sends)| (reason.label().to_owned(), *sends));
+    SendCounts {
+        series: books.series,
+        counted: books.counted,
+        accepted: books.accepted,
+        dropped: books.dropped.values().sum(),
+        dropped_by_reason: by_reason.collect(),
+        pending: books.pending,
+    }
+}
+
+/// Names that become one tag.
+pub fn collapsed(tag: &CollapsingTag) -> CollapsedTag {
+    CollapsedTag {
+        tag: tag.tag.clone(),
+        names: tag.names.clone(),
+        names_total: tag.names_total,
+        same_name: tag.is_same_name(),
+        ids: tag.ids.clone(),
+        ids_total: tag.ids_total,
+        group_by: tag.group_by.to_owned(),
+    }
+}
+
+fn by_name<K: ToString, V, T>(map: &BTreeMap<K, V>, of: impl Fn(&V) -> T) -> BTreeMap<String, T> {
+    map.iter().map(|(name, value)| (name.to_string(), of(value))).collect()
+}
+
+fn histogram(histogram: &Histogram) -> HistogramTotals {
+    HistogramTotals {
+        count: histogram.buckets.iter().sum(),
+        sum: histogram.sum,
+        bounds: histogram.bounds.to_vec(),
+        buckets: histogram.buckets.clone(),
+    }
+}
+
+/// The invariants, each with both of its sides.
+pub fn invariants(books: &Books) -> Vec<Invariant> {
+    let ignored: u64 = books.ignored.values().sum();
+    let malformed: u64 = books.malformed.values().sum();
+    let events = ignored + malformed + books.duplicate + books.counted();
+    let unbalanced: Vec<String> = books
+        .connections
+        .iter()
+        .filter(|(_, one)| one.counted != one.accepted + one.dropped.values().sum::<u64>() + one.pending)
+        .map(|(name, _)| name.to_string())
+        .collect();
+    vec![
+        Invariant {
+            words: "received = ignored + malformed + duplicate + counted".to_owned(),
+            left: books.received,
+            right: events,
+            balanced: books.received == events,
+            unbalanced_connections: None,
+        },
+        Invariant {
+            words: "counted = accepted + dropped + pending".to_owned(),
+            left: books.counted(),
+            right: books.accepted() + books.dropped() + books.pending(),
+            balanced: unbalanced.is_empty(),
+            unbalanced_connections: Some(unbalanced),
+        },
+    ]
+}
+
+/// What a search found. `site_of` says the site of a connection; empty where it is gone.
+pub fn search(
+    query: &str,
+    search: &SearchHits,
+    site_of: impl Fn(&str) -> String,
+    started: u64,
+    now: u64,
+) -> SearchAnswer {
+    let series = |found: &SearchHit| {
+        let (state, words) = verdict(found, &site_of(&found.connection), now);
+        SeriesMatch {
+            connection: found.connection.clone(),
+            tags: found.tags.clone(),
+            sends: found.sends,
+            last_send: found.last_send,
+            last_send_seconds_ago: now.saturating_sub(found.last_send),
+            state,
+            words,
+            accepted_at: found.accepted_at,
+            minutes: found.trend.as_ref().map(|trend| trend.minutes(now).to_vec()),
+        }
+    };
+    SearchAnswer {
+        query: query.to_owned(),
+        matches: search.matches as u64,
+        results: search.found.iter().map(series).collect(),
+        remembered_series: search.remembered as u64,
+        left_out_series: search.left_out as u64,
+        since: started,
+    }
+}
+
+/// Whether the sends of a series reach Datadog.
+fn verdict(found: &SearchHit, site: &str, now: u64) -> (FlowState, String) {
+    let ago = |at: u64| ago(now.saturating_sub(at));
+    match found.outcome {
+        None => (FlowState::Quiet, "counted; its first request has no outcome yet".to_owned()),
+        Some(last) => match last.dropped {
+            None => (FlowState::Flowing, format!("reaches Datadog: accepted {} ago", ago(last.at))),
+            Some(reason) => {
+                let before = match found.accepted_at {
+                    Some(at) => format!("; last accepted {} ago", ago(at)),
+                    None => "; never accepted since the start".to_owned(),
+                };
+                let why = messages::outcome(reason, site);
+                (FlowState::Trouble, format!("does not reach Datadog: {why} ({} ago){before}", ago(last.at)))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalogue::LastOutcome;
+    use crate::stats::{DropReason, Stats, Tally, Unreadable};
+
+    #[test]
+    fn a_verdict_says_whether_sends_reach_datadog_and_since_when_not() {
+        let found = |dropped, accepted_at| SearchHit {
+            connection: "acme".into(),
+            tags: Vec::new(),
+            sends: 1,
+            last_send: 90,
+            outcome: Some(LastOutcome { dropped, at: 100 }),
+            accepted_at,
+            trend: None,
+        };
+        let say = |found: &SearchHit| verdict(found, "EU1", 102);
+        assert_eq!(
+            say(&found(None, Some(100))),
+            (FlowState::Flowing, "reaches Datadog: accepted 2 s ago".into())
+        );
+        let forbidden = found(Some(DropReason::Http403), Some(42));
+        let words =
+            "does not reach Datadog: 403: this key is not valid on EU1 (2 s ago); last accepted 1 minute ago";
+        assert_eq!(say(&forbidden), (FlowState::Trouble, words.into()));
+        assert!(say(&found(Some(DropReason::Timeout), None)).1.ends_with("never accepted since the start"));
+        assert_eq!(say(&SearchHit { outcome: None, ..forbidden }).0, FlowState::Quiet);
+    }
+
+    #[test]
+    fn each_invariant_shows_both_sides() {
+        let stats = Stats::new();
+        stats.book(&Tally {
+            received: 3,
+            duplicate: 1,
+            counted: vec![("acme".into(), 2)],
+            ..Tally::default()
+        });
+        let mut books = stats.snapshot();
+        assert!(invariants(&books).iter().all(|one| one.balanced));
+        books.connections.get_mut("acme").unwrap().pending = 9;
+        books.received = 7;
+        let [events, sends] = invariants(&books).try_into().unwrap();
+        assert_eq!((events.left, events.right, events.balanced), (7, 3, false));
+        assert_eq!(sends.unbalanced_connections, Some(vec!["acme".to_owned()]));
+    }
+
+    fn books() -> Books {
+        let stats = Stats::new();
+        stats.introduce("acme");
+        stats.book(&Tally {
+            received: 7,
+            duplicate: 1,
+            ids_forgotten: 9,
+            unreadable: [(
+                "file",
+                Unreadable { bytes: 7, last: "a.json, before byte 9 of its content".into() },
+            )]
+            .into(),
+            ignored: vec![("users.messages.email.Open".into(), 2)],
+            malformed: [("json", 1)].into(),
+            counted: vec![("acme".into(), 3)],
+            dropped: [(("acme".into(), DropReason::Late), 1)].into(),
+        });
+        stats.settle("acme", 2, None, "accepted", 5);
+        stats.payload(300);
+        stats.snapshot()
+    }
+
+    #[test]
+    fn the_same_books_are_told_in_json() {
+        let json = serde_json::to_value(totals(&books(), 0)).unwrap();
+        for (key, value) in
+            [("received", 7), ("ignored", 2), ("malformed", 1), ("duplicate", 1), ("counted", 3)]
+        {
+            assert_eq!(json[key], value, "{key}");
+        }
+        assert_eq!(
+            (&json["accepted"], &json["dropped"], &json["pending"]),
+            (&json!(2), &json!(1), &json!(0))
+        );
+        assert_eq!(json["balanced"], true);
+        assert_eq!(json["connections"]["acme"]["dropped_by_reason"]["late"], 1);
+    }
+}

@@ -1,0 +1,151 @@
+//! Campaigns and Canvas steps: what their series have in common, and how busy they were in the last hour.
+
+use std::collections::HashMap;
+
+use admin_api::BusyCampaign;
+use foldhash::fast::RandomState;
+use slab::Slab;
+
+use super::trend::Trend;
+use crate::aggregate::Series;
+use crate::aggregate::tags;
+
+/// The dimensions that make one, the narrower one first; see [`tags`].
+const KINDS: [usize; 2] = [CANVAS_STEP, CAMPAIGN];
+pub(super) const CAMPAIGN: usize = 1;
+const CANVAS: usize = 2;
+pub(super) const CANVAS_STEP: usize = 3;
+
+/// A campaign or a Canvas step.
+#[derive(Debug)]
+struct Campaign {
+    key: Box<[u8]>,
+    /// Of its id and name.
+    dimension: usize,
+    /// Its number.
+    connection: usize,
+    id: Box<str>,
+    name: Box<str>,
+    canvas: Box<str>,
+    /// How many series are of it.
+    series: u32,
+    trend: Trend,
+}
+
+/// All that any series is of. Each has a slot, which the next one gets when it is gone.
+#[derive(Debug)]
+pub(super) struct Campaigns {
+    by_key: HashMap<Box<[u8]>, usize, RandomState>,
+    all: Slab<Campaign>,
+    key: Vec<u8>,
+}
+
+impl Campaigns {
+    pub(super) fn new() -> Self {
+        Self { by_key: HashMap::default(), all: Slab::new(), key: Vec::new() }
+    }
+
+    /// A new series: the slot of the campaign that it is of, if it is of any.
+    pub(super) fn join(&mut self, series: &Series<'_>, now: u64) -> Option<usize> {
+        let dimension = dimension_of(series)?;
+        self.key.clear();
+        self.key.extend_from_slice(&tags::connection_of(series.key).0.to_le_bytes());
+        let id = tags::id_of(series.key, dimension);
+        let (mark, value) = if id.is_empty() { (b'n', name_of(series, dimension)) } else { (b'i', id) };
+        self.key.extend_from_slice(&[mark, u8::from(dimension == CANVAS_STEP)]);
+        self.key.extend_from_slice(value);
+        if let Some(slot) = self.by_key.get(self.key.as_slice()).copied() {
+            if let Some(campaign) = self.all.get_mut(slot) {
+                campaign.series += 1;
+            }
+            return Some(slot);
+        }
+        let key: Box<[u8]> = self.key.as_slice().into();
+        let slot = self.all.insert(Campaign {
+            key: key.clone(),
+            dimension,
+            connection: tags::connection_of(series.key).index(),
+            id: shown(id),
+            name: shown(name_of(series, dimension)),
+            canvas: canvas_of(series, dimension),
+            series: 1,
+            trend: Trend::new(now),
+        });
+        self.by_key.insert(key, slot);
+        Some(slot)
+    }
+
+    /// A series of it is gone.
+    pub(super) fn leave(&mut self, slot: usize) {
+        let Some(campaign) = self.all.get_mut(slot) else { return };
+        campaign.series -= 1;
+        if campaign.series == 0 {
+            self.by_key.remove(&self.all.remove(slot).key);
+        }
+    }
+
+    /// A series of it has new names.
+    pub(super) fn rename(&mut self, slot: usize, series: &Series<'_>) {
+        let Some(dimension) = dimension_of(series) else { return };
+        if let Some(campaign) = self.all.get_mut(slot) {
+            campaign.name = shown(name_of(series, dimension));
+            campaign.canvas = canvas_of(series, dimension);
+        }
+    }
+
+    pub(super) fn add(&mut self, slot: usize, now: u64, sends: u64) {
+        if let Some(campaign) = self.all.get_mut(slot) {
+            campaign.trend.add(now, sends);
+        }
+    }
+
+    pub(super) fn trend(&self, slot: usize) -> Option<Trend> {
+        self.all.get(slot).map(|campaign| campaign.trend.clone())
+    }
+
+    /// The busiest of the last hour with this dimension, busiest first.
+    pub(super) fn busiest(
+        &self,
+        dimension: usize,
+        now: u64,
+        busiest_max: usize,
+        connections: &[Box<str>],
+    ) -> Vec<(BusyCampaign, Trend)> {
+        let all = self.all.iter().filter(|(_, campaign)| campaign.dimension == dimension);
+        let sums = all.map(|(slot, campaign)| (campaign.trend.sum(now), slot)).filter(|(sum, _)| *sum > 0);
+        let busiest = super::greatest(sums.collect(), busiest_max);
+        let busy = |campaign: &Campaign| {
+            let connection = connections.get(campaign.connection).map(ToString::to_string);
+            let busy = BusyCampaign {
+                connection: connection.unwrap_or_default(),
+                id: campaign.id.to_string(),
+                name: campaign.name.to_string(),
+                canvas: campaign.canvas.to_string(),
+                ..BusyCampaign::default()
+            };
+            (busy, campaign.trend.clone())
+        };
+        busiest.into_iter().filter_map(|(_, slot)| self.all.get(slot).map(busy)).collect()
+    }
+}
+
+fn dimension_of(series: &Series<'_>) -> Option<usize> {
+    let has = |dimension: &usize| {
+        !tags::id_of(series.key, *dimension).is_empty() || !tags::name_of(series.key, *dimension).is_empty()
+    };
+    KINDS.into_iter().find(has)
+}
+
+/// The name, whether it is part of the key or goes with it.
+fn name_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
+    let in_key = tags::name_of(series.key, dimension);
+    if in_key.is_empty() { series.attributes.names[dimension] } else { in_key }
+}
+
+fn canvas_of(series: &Series<'_>, dimension: usize) -> Box<str> {
+    if dimension == CANVAS_STEP { shown(name_of(series, CANVAS)) } else { "".into() }
+}
+
+fn shown(text: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(text).into()
+}
