@@ -11,9 +11,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use braze_datadog::event::Decoded;
-use braze_datadog::event::decode::{Decoder, extract};
-use braze_datadog::queue::{Datums, Framing, Origin, WriterSchema};
+use braze_events::Decoded;
+use braze_events::decode::{Decoder, extract};
+use event_queues::{Datums, Framing, Origin, WriterSchema};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -17,18 +17,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use braze_datadog::aggregate::tags::{self, Layout, Names, Tag};
-use braze_datadog::aggregate::{self, Late, Timestamp};
 use braze_datadog::clock::Clock;
-use braze_datadog::datadog::site::Site;
-use braze_datadog::datadog::{ApiKey, Connection};
-use braze_datadog::dedup;
-use braze_datadog::event::SEND_TYPES;
+use braze_datadog::connection::Connection;
 use braze_datadog::lane::{self, Lanes, Plan};
-use braze_datadog::queue::{Delivery, Framing, Receipt, Source};
-use braze_datadog::route::{ConnectionId, Router};
 use braze_datadog::stats::Stats;
+use braze_events::SEND_TYPES;
 use bytes::Bytes;
+use datadog_points::ApiKey;
+use datadog_points::site::Site;
+use event_queues::{Delivery, Framing, Receipt, Source};
+use send_counts::aggregate::tags::{self, Layout, Names, Tag};
+use send_counts::aggregate::{self, Late, Timestamp};
+use send_counts::dedup;
+use send_counts::route::{ConnectionId, Router};
 
 use events::{Events, Settings, Templates};
 

@@ -22,10 +22,10 @@ use clap::Parser;
 use self::command_line::{Arguments, CheckArguments, Command, TopArguments};
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat, Warning};
-use crate::datadog::Connection;
-use crate::datadog::http::{HttpError, Network, Proxies};
+use crate::connection::Connection;
 use crate::push::Credentials;
 use crate::telemetry;
+use datadog_points::client::{HttpError, Network, Proxies};
 
 /// The run failed.
 const FAILED: u8 = 1;

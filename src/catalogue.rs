@@ -21,8 +21,8 @@ use admin_api::{BusyCampaign, BusySeries};
 use self::index::{Index, SeriesPlace};
 use self::query::Query;
 use self::trend::Trend;
-use crate::aggregate::Aggregator;
 use crate::stats::DropReason;
+use send_counts::aggregate::Aggregator;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,10 +257,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
-    use crate::aggregate::{Late, Settings, Timestamp};
-    use crate::event::{FIELDS, Field, SendEvent};
-    use crate::route::ConnectionId;
+    use braze_events::{FIELDS, Field, SendEvent};
+    use send_counts::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
+    use send_counts::aggregate::{Late, Settings, Timestamp};
+    use send_counts::route::ConnectionId;
 
     const NOW: u64 = 1_800_000_000;
 

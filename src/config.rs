@@ -33,7 +33,10 @@ use std::time::Duration;
 use self::check::Check;
 use self::diagnostic::Diagnostics;
 use self::settings::Settings;
-use crate::{admin, aggregate, datadog, dedup, push, queue};
+use crate::connection::Connection;
+use crate::{admin, push};
+use send_counts::aggregate;
+use send_counts::dedup;
 
 pub use self::describe::{changes_needing_restart, describe, redacted};
 pub use self::diagnostic::{ConfigError, Diagnostic, Warning};
@@ -61,7 +64,7 @@ pub struct Config {
     /// What series are told apart by.
     pub tags: aggregate::tags::Settings,
     /// Where counts go, by name; at least one.
-    pub connections: Vec<datadog::Connection>,
+    pub connections: Vec<Connection>,
     /// What is logged, and how.
     pub log: Log,
     /// How long a stop waits for the outcomes of the last flush.
@@ -82,9 +85,9 @@ pub struct Queue {
     /// Which of the two below is used.
     pub kind: QueueKind,
     /// The log on the local disk. Its directory also remembers how far imports have come.
-    pub embedded: queue::embedded::Settings,
+    pub embedded: event_queues::embedded::Settings,
     /// The broker.
-    pub kafka: queue::kafka::Settings,
+    pub kafka: event_queues::kafka::Settings,
 }
 
 /// What events wait in.

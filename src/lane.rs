@@ -13,14 +13,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::counter::{Counter, Now};
 pub use self::group::Group;
-use crate::aggregate::tags::Layout;
-use crate::aggregate::{self, Aggregator};
 use crate::clock::Clock;
-use crate::dedup;
-use crate::event::Malformed;
-use crate::event::decode::Decoder;
-use crate::route::Router;
 use crate::stats::Stats;
+use braze_events::Malformed;
+use braze_events::decode::Decoder;
+use send_counts::aggregate::tags::Layout;
+use send_counts::aggregate::{self, Aggregator};
+use send_counts::dedup;
+use send_counts::route::Router;
 use send_counts::shared_dedup::SharedDedup;
 
 /// How many groups of deliveries a lane has in hand, the one it works on included: enough to stay busy while the

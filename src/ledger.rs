@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::queue::Receipt;
+use event_queues::Receipt;
 
 /// The number of a claim; claims are numbered in the order of their cuts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

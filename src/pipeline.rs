@@ -36,15 +36,16 @@ use self::report::Reporter;
 use self::run::{Phase, QueueRun};
 use self::settle::FlushSummary;
 use self::submit::{ConnectionTable, InFlight, Landed};
-use crate::aggregate::tags::Layout;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::datadog::{Connection, Intake};
+use crate::connection::Connection;
+use crate::connection::Intake;
 use crate::lane::{self, LaneLost, Lanes, Room};
 use crate::ledger::Unpaired;
-use crate::queue::{Queue, QueueError};
 use crate::stats::Stats;
 use crate::telemetry::Printer;
+use event_queues::{Queue, QueueError};
+use send_counts::aggregate::tags::Layout;
 
 /// How often the pipeline shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -46,7 +46,7 @@ use self::door::Door;
 #[cfg(fuzzing)]
 pub use self::door::fuzzing;
 pub use self::health::Readiness;
-use crate::queue::embedded::{AppendError, Appender, Pushed};
+use event_queues::embedded::{AppendError, Appender, Pushed};
 use http_listener::worker_pool::WorkerPool;
 use http_listener::{Listener, OpenError};
 
@@ -190,7 +190,7 @@ mod tests {
 
     use super::body::Pace;
     use super::*;
-    use crate::event::{Decoded, Malformed, decode};
+    use braze_events::{Decoded, Malformed, decode};
     use http_listener::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client};
 
     const LONG: Duration = Duration::from_secs(20);
@@ -418,7 +418,7 @@ mod tests {
             assert_eq!((frame.events, frame.origin.app_group_id.as_deref()), (3, origin), "{token}{query}");
             let mut seen = Vec::new();
             let mut decoder = decode::Decoder::new(&[], false);
-            decoder.decode(&frame.body, &crate::queue::Framing::Extract, &frame.origin, |decoded| {
+            decoder.decode(&frame.body, &event_queues::Framing::Extract, &frame.origin, |decoded| {
                 seen.push(decoded == Decoded::Malformed(Malformed::ForeignAppGroup));
             });
             let foreign: Vec<bool> = (0..3).map(|number| !own.contains(&number)).collect();

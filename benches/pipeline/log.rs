@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use braze_datadog::queue::embedded::{self, Appender, Pushed};
 use bytes::Bytes;
+use event_queues::embedded::{self, Appender, Pushed};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 

@@ -5,19 +5,19 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use braze_datadog::aggregate::keyed::Keyed;
-use braze_datadog::aggregate::names::KnownNames;
-use braze_datadog::aggregate::tags::{self, Layout, Names, Tag};
-use braze_datadog::aggregate::{self, Aggregator, Late, Timestamp};
-use braze_datadog::datadog::collapse::Collapse;
-use braze_datadog::datadog::encode::encode;
-use braze_datadog::datadog::payload::Limits;
-use braze_datadog::dedup::{self, Dedup, IdHasher};
-use braze_datadog::event::decode::Decoder;
-use braze_datadog::event::{Decoded, Field, SEND_TYPES, SendEvent};
-use braze_datadog::queue::{Framing, Origin};
-use braze_datadog::route::ConnectionId;
+use braze_datadog::pipeline::collapse::Collapse;
+use braze_datadog::pipeline::encode::encode;
+use braze_events::decode::Decoder;
+use braze_events::{Decoded, Field, SEND_TYPES, SendEvent};
+use datadog_points::payload::Limits;
+use event_queues::{Framing, Origin};
 use foldhash::fast::RandomState;
+use send_counts::aggregate::keyed::Keyed;
+use send_counts::aggregate::names::KnownNames;
+use send_counts::aggregate::tags::{self, Layout, Names, Tag};
+use send_counts::aggregate::{self, Aggregator, Late, Timestamp};
+use send_counts::dedup::{self, Dedup, IdHasher};
+use send_counts::route::ConnectionId;
 
 use crate::measure::{Cost, Watch};
 

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use braze_datadog::clock::Clock;
-use braze_datadog::datadog::outcome::Outcome;
-use braze_datadog::datadog::payload::Payload;
-use braze_datadog::datadog::site::Site;
-use braze_datadog::datadog::{ApiKey, Connection, Intake};
+use braze_datadog::connection::Connection;
+use braze_datadog::connection::Intake;
+use braze_datadog::lane;
 use braze_datadog::pipeline::{Pipeline, PipelineSettings};
-use braze_datadog::queue::{Delivery, Queue, QueueError, Receipt, files};
 use braze_datadog::stats::Stats;
-use braze_datadog::{dedup, lane};
+use datadog_points::ApiKey;
+use datadog_points::outcome::Outcome;
+use datadog_points::payload::Payload;
+use datadog_points::site::Site;
+use event_queues::{Delivery, Queue, QueueError, Receipt, files};
+use send_counts::dedup;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use braze_datadog::queue::embedded::{
+use event_queues::embedded::{
     AppendError, Appender, EmbeddedQueue, OpenError, Pushed, Settings, open,
 };
-use braze_datadog::queue::{Origin, Queue as _, Receipt};
+use event_queues::{Origin, Queue as _, Receipt};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;

@@ -4,9 +4,9 @@
 //! An input is a byte that chooses the field, and two values with a NUL between them.
 #![no_main]
 
-use braze_datadog::aggregate::tags::{Layout, Names, Settings, Tag, clean};
-use braze_datadog::event::{FIELDS, Field, SendEvent};
-use braze_datadog::route::ConnectionId;
+use send_counts::aggregate::tags::{Layout, Names, Settings, Tag, clean};
+use braze_events::{FIELDS, Field, SendEvent};
+use send_counts::route::ConnectionId;
 use libdd_trace_normalization::normalize_utils::normalize_tag_cloned as normalized;
 use libfuzzer_sys::fuzz_target;
 

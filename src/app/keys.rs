@@ -9,12 +9,13 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::clock::Clock;
-use crate::datadog::http::{HttpIntake, KeyValidator};
-use crate::datadog::keys::{Change, Keys, Question, Shown};
-use crate::datadog::outcome::Outcome;
-use crate::datadog::payload::Payload;
-use crate::datadog::validity::Validity;
-use crate::datadog::{Connection, Intake};
+use crate::connection::Connection;
+use crate::connection::Intake;
+use crate::key_monitor::{Change, Keys, Question, Shown};
+use datadog_points::client::{HttpIntake, KeyValidator};
+use datadog_points::outcome::Outcome;
+use datadog_points::payload::Payload;
+use datadog_points::validity::Validity;
 
 /// How many keys are asked about at once: 500 connections take seconds, and a dead network takes few sockets.
 pub(super) const QUESTIONS_MAX: usize = 8;

@@ -4,12 +4,13 @@ use clap::{Args, ValueEnum};
 
 use super::command_line::ConfigArgument;
 use super::{Failure, complain, load, print_line};
-use crate::aggregate::tags::Tag;
 use crate::config::Config;
-use crate::datadog::monitor::window::{Window, WindowError};
-use crate::datadog::monitor::{Condition, Filter, Monitor, Subject, of_heartbeat};
-use crate::datadog::normal::{stored_tag, stored_value};
-use crate::datadog::{Connection, heartbeat};
+use crate::connection::Connection;
+use crate::monitors::window::{Window, WindowError};
+use crate::monitors::{Condition, Filter, Monitor, Subject, of_heartbeat};
+use crate::pipeline::heartbeat;
+use datadog_points::normalize::{stored_tag, stored_value};
+use send_counts::aggregate::tags::Tag;
 
 /// The metric where no configuration says otherwise.
 const METRIC: &str = "braze.messaging.sent";

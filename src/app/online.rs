@@ -7,10 +7,11 @@ use tokio::task::JoinSet;
 
 use super::Failure;
 use super::keys::QUESTIONS_MAX;
-use crate::datadog::http::KeyValidator;
-use crate::datadog::site::Site;
-use crate::datadog::validity::Validity;
-use crate::datadog::{ApiKey, Connection};
+use crate::connection::Connection;
+use datadog_points::ApiKey;
+use datadog_points::client::KeyValidator;
+use datadog_points::site::Site;
+use datadog_points::validity::Validity;
 
 /// Asks about the key of each connection, and prints a line for each.
 ///

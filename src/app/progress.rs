@@ -7,9 +7,9 @@ use std::time::Duration;
 use admin_api::format::grouped;
 use tokio::time::Instant;
 
-use crate::queue::files::ImportProgress;
 use crate::stats::Stats;
 use crate::telemetry;
+use event_queues::files::ImportProgress;
 
 /// How often the line is drawn.
 const REFRESH: Duration = Duration::from_millis(500);

@@ -12,12 +12,12 @@ use super::{Failure, progress};
 use crate::clock::Clock;
 use crate::config::{Config, QueueKind};
 use crate::pipeline::{Ended, Pipeline, PipelineCommand, PipelineError};
-use crate::queue::embedded::{self, Appender, EmbeddedQueue, Opened, Torn};
-use crate::queue::files::{self, FileReport, FilesQueue};
-#[cfg(feature = "kafka")]
-use crate::queue::kafka::{self, KafkaQueue};
 use crate::stats::Stats;
 use crate::telemetry;
+use event_queues::embedded::{self, Appender, EmbeddedQueue, Opened, Torn};
+use event_queues::files::{self, FileReport, FilesQueue};
+#[cfg(feature = "kafka")]
+use event_queues::kafka::{self, KafkaQueue};
 
 /// The queue that the configuration names.
 pub(super) enum EventQueue {

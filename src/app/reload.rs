@@ -10,13 +10,13 @@ use tokio::time::timeout;
 
 use super::keys::KeyWatch;
 use super::views::Shown;
-use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::config::{Config, Warning, changes_needing_restart, redacted};
-use crate::datadog::Connection;
+use crate::connection::Connection;
 use crate::pipeline;
 use crate::push::{self, Credentials};
 use crate::telemetry::LogLevel;
+use send_counts::aggregate::tags::Layout;
 
 /// How long the files of a reload may take to be read.
 const READ_LIMIT: Duration = Duration::from_secs(10);

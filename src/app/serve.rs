@@ -15,17 +15,17 @@ use super::reload::Reloader;
 use super::views::Watched;
 use super::{Failure, queues};
 use crate::admin;
-use crate::aggregate::tags::Layout;
 use crate::clock::Clock;
 use crate::config::{self, Config, Warning};
-use crate::datadog::http::{self, HttpIntake, KeyValidator, Network};
 use crate::lane;
 use crate::pipeline::{Pipeline, PipelineCommand, PipelineSettings};
 use crate::push::{self, Credentials, PushListener};
-use crate::queue::embedded::Appender;
 use crate::signal::{self, Request, Signals};
 use crate::stats::Stats;
 use crate::telemetry::{self, LogLevel};
+use datadog_points::client::{self, HttpIntake, KeyValidator, Network};
+use event_queues::embedded::Appender;
+use send_counts::aggregate::tags::Layout;
 
 /// Commands that may wait for the pipeline.
 const COMMANDS_MAX: usize = 8;
@@ -189,7 +189,7 @@ fn start_pipeline(
         flush_timeout: config.aggregate.flush_timeout,
         shutdown_timeout: config.shutdown_timeout,
     };
-    let http = http::Settings {
+    let http = client::Settings {
         timeout: config.aggregate.flush_timeout,
         connection_age_max: config.connection_age_max,
     };

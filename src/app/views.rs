@@ -19,14 +19,14 @@ use crate::admin::rates::Rates;
 use crate::admin::{messages, status};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::datadog::Connection;
-use crate::datadog::keys::State;
+use crate::connection::Connection;
+use crate::key_monitor::State;
 use crate::push::{self, Readiness};
-use crate::queue::embedded::Appender;
-#[cfg(feature = "kafka")]
-use crate::queue::kafka;
 use crate::stats::{Books, Stats};
 use crate::telemetry;
+use event_queues::embedded::Appender;
+#[cfg(feature = "kafka")]
+use event_queues::kafka;
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);

@@ -7,8 +7,8 @@ use foldhash::fast::RandomState;
 use slab::Slab;
 
 use super::trend::Trend;
-use crate::aggregate::Series;
-use crate::aggregate::tags;
+use send_counts::aggregate::Series;
+use send_counts::aggregate::tags;
 
 /// The dimensions that make one, the narrower one first; see [`tags`].
 const KINDS: [usize; 2] = [CANVAS_STEP, CAMPAIGN];

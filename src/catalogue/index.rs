@@ -12,8 +12,8 @@ use slab::Slab;
 use super::campaigns::{CAMPAIGN, CANVAS_STEP, Campaigns};
 use super::query::{Query, normalize};
 use super::{BusiestLately, CatalogueLimits, LastOutcome, SearchHit, SearchHits, greatest};
-use crate::aggregate::tags::{self, Layout, TagText};
-use crate::aggregate::{Point, Series};
+use send_counts::aggregate::tags::{self, Layout, TagText};
+use send_counts::aggregate::{Point, Series};
 
 /// A series, for whoever comes back to it: its slot may have been given to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use super::check::Check;
 use super::diagnostic::{looks_like_key, quoted};
 use super::schema::join;
 use super::settings;
-use crate::app_group;
-use crate::datadog::ApiKey;
+use braze_events::app_group;
+use datadog_points::ApiKey;
 
 /// How a Datadog API key is made: 32 hexadecimal digits. Another number of them is another thing.
 const API_KEY_DIGITS: usize = 32;

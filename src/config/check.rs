@@ -12,10 +12,10 @@ use super::files::{self, FileError};
 use super::settings::{self, Settings, tags_on_offer};
 use super::values::Address;
 use super::{Config, Log};
-use crate::aggregate;
-use crate::aggregate::tags;
-use crate::dedup;
-use crate::event::SEND_TYPES;
+use braze_events::SEND_TYPES;
+use send_counts::aggregate;
+use send_counts::aggregate::tags;
+use send_counts::dedup;
 
 /// How many lanes there are at most where nobody says how many.
 const LANES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);

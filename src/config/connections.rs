@@ -11,10 +11,11 @@ use super::files;
 use super::schema::{Table, join};
 use super::settings;
 use super::sources::{self, merge};
-use crate::app_group::{self, Fault};
-use crate::datadog::site::{Known, Site};
-use crate::datadog::{Connection, heartbeat};
+use crate::connection::Connection;
+use crate::pipeline::heartbeat;
 use crate::stats::UNROUTED;
+use braze_events::app_group::{self, Fault};
+use datadog_points::site::{Known, Site};
 
 /// Datadog's limit for the name of a metric.
 const METRIC_CHARS_MAX: usize = 200;

@@ -12,7 +12,7 @@ use super::settings;
 use super::sources::OPTIONS;
 use super::values::{Secret, Size};
 use super::{Config, Queue, QueueKind};
-use crate::{admin, push, queue};
+use crate::{admin, push};
 
 /// What one event of Braze can be long: 900 KB.
 const EVENT_BYTES_MAX: u64 = 900_000;
@@ -59,11 +59,11 @@ impl Check<'_> {
             self.diagnostics.error(DIRECTORY, "is empty; the queue needs a directory");
             PathBuf::new()
         });
-        let embedded = queue::embedded::Settings { directory, size_max: queue.embedded.max_size.0 };
+        let embedded = event_queues::embedded::Settings { directory, size_max: queue.embedded.max_size.0 };
         Queue { kind: queue.kind, embedded, kafka: self.kafka(&mut queue.kafka) }
     }
 
-    fn kafka(&mut self, kafka: &mut settings::Kafka) -> queue::kafka::Settings {
+    fn kafka(&mut self, kafka: &mut settings::Kafka) -> event_queues::kafka::Settings {
         self.list("queue.kafka.brokers", &kafka.brokers, "name at least one broker");
         self.list("queue.kafka.topics", &kafka.topics, "name at least one topic");
         for broker in &kafka.brokers {
@@ -113,7 +113,7 @@ impl Check<'_> {
         }
         kafka.options = self.options(&kafka.options);
         let options = kafka.options.iter().map(|(name, value)| ((**name).into(), (*value.0).into()));
-        queue::kafka::Settings {
+        event_queues::kafka::Settings {
             brokers: trimmed(&mut kafka.brokers),
             topics: trimmed(&mut kafka.topics),
             group_id: kafka.group_id.trim().into(),

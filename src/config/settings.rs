@@ -25,9 +25,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{Address, Secret, Size, Span};
-use crate::aggregate;
-use crate::aggregate::tags::Tag;
-use crate::event::{Field, SEND_TYPES};
+use braze_events::{Field, SEND_TYPES};
+use send_counts::aggregate;
+use send_counts::aggregate::tags::Tag;
 
 /// The one event type of [`SEND_TYPES`] that is not counted unless asked for: it has no campaign and no Canvas.
 const NOT_COUNTED: &str = "users.messages.liveactivity.Send";

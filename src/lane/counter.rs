@@ -9,13 +9,13 @@
 use std::sync::Arc;
 
 use super::{Plan, Settings};
-use crate::aggregate::Aggregator;
-use crate::aggregate::keyed::Keyed;
-use crate::aggregate::window::{Placed, Window};
-use crate::event::{Decoded, Field, Malformed, SEND_TYPES, SendEvent, Skipped};
-use crate::queue::Source;
-use crate::route::ConnectionId;
 use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
+use braze_events::{Decoded, Field, Malformed, SEND_TYPES, SendEvent, Skipped};
+use event_queues::Source;
+use send_counts::aggregate::Aggregator;
+use send_counts::aggregate::keyed::Keyed;
+use send_counts::aggregate::window::{Placed, Window};
+use send_counts::route::ConnectionId;
 use send_counts::shared_dedup::{Asked, SharedDedup};
 
 /// How many sends are settled together: enough for their waits to overlap, few enough that they stay in the
@@ -275,12 +275,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::aggregate::tags::{self, Layout, Names, Tag};
-    use crate::aggregate::{self, Late, Timestamp};
-    use crate::datadog::{ApiKey, Connection, site::Site};
-    use crate::dedup;
-    use crate::event::FIELDS;
-    use crate::route::Router;
+    use crate::connection::Connection;
+    use braze_events::FIELDS;
+    use datadog_points::ApiKey;
+    use datadog_points::site::Site;
+    use send_counts::aggregate::tags::{self, Layout, Names, Tag};
+    use send_counts::aggregate::{self, Late, Timestamp};
+    use send_counts::dedup;
+    use send_counts::route::Router;
 
     const NOW: Now = Now { unix: 1_800_000_000, elapsed: 0 };
 

@@ -1,6 +1,6 @@
 //! What goes to a lane at once.
 
-use crate::queue::{Delivery, Receipt};
+use event_queues::{Delivery, Receipt};
 
 /// Deliveries that go to a lane together: waking it costs as much as counting some twenty events.
 const GROUP_MAX: usize = 64;

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::{Ended, Phase, Pipeline, PipelineError, QueueRun};
-use crate::datadog::Intake;
-use crate::queue::{Queue, QueueError};
+use crate::connection::Intake;
+use event_queues::{Queue, QueueError};
 
 impl<I: Intake> Pipeline<I> {
     /// Acknowledges what may be.

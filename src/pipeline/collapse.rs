@@ -14,10 +14,10 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use foldhash::quality;
 
-use crate::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
-use crate::aggregate::tags;
 use crate::stats::CollapsingTag;
 use datadog_points::normalize;
+use send_counts::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
+use send_counts::aggregate::tags;
 
 /// How many tags are shown of a connection: those with different names first.
 const TAGS_MAX: usize = 20;
@@ -357,9 +357,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::aggregate::tags::{Layout, Names as NamesAre, Settings as TagSettings, Tag};
-    use crate::aggregate::{Aggregator, Late, Settings, Timestamp};
-    use crate::event::{FIELDS, Field, SendEvent};
+    use braze_events::{FIELDS, Field, SendEvent};
+    use send_counts::aggregate::tags::{Layout, Names as NamesAre, Settings as TagSettings, Tag};
+    use send_counts::aggregate::{Aggregator, Late, Settings, Timestamp};
 
     /// The flush thread's part of the work: campaigns by id and name, in the order of the time.
     struct Flushes {

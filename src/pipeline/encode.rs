@@ -3,8 +3,8 @@
 use datadog_points::payload::{Limits, Metric, Payload, PayloadWriter};
 
 use super::heartbeat::{self, Heartbeat};
-use crate::aggregate::tags::TagText;
-use crate::aggregate::{Aggregator, Point};
+use send_counts::aggregate::tags::TagText;
+use send_counts::aggregate::{Aggregator, Point};
 
 /// Encodes the series with the given numbers under `metric`, behind a heartbeat, which stands for no send, and hands the
 /// payloads to `done`, in order.
@@ -49,10 +49,10 @@ mod tests {
     use datadog_points::payload::VALUE_MAX;
 
     use super::*;
-    use crate::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
-    use crate::aggregate::{Late, Settings, Timestamp};
-    use crate::event::{FIELDS, Field, SendEvent};
-    use crate::route::ConnectionId;
+    use braze_events::{FIELDS, Field, SendEvent};
+    use send_counts::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
+    use send_counts::aggregate::{Late, Settings, Timestamp};
+    use send_counts::route::ConnectionId;
 
     fn aggregator(static_tags: &[&str]) -> Aggregator {
         let static_tags = static_tags.iter().map(|tag| (*tag).into()).collect();

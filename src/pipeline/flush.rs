@@ -8,18 +8,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::names::NameTracker;
 use super::submit::InFlight;
-use crate::aggregate::Aggregator;
 use crate::catalogue::{Catalogue, NotedSeries};
 use crate::clock::Clock;
-use crate::datadog::Connection;
-use crate::datadog::encode::encode;
-use crate::datadog::heartbeat::Heartbeat;
-use crate::datadog::payload::{Limits, Payload};
-use crate::datadog::preview::preview;
+use crate::connection::Connection;
 use crate::lane::LaneLost;
 use crate::ledger::ClaimId;
-use crate::route::ConnectionId;
+use crate::pipeline::encode::encode;
+use crate::pipeline::heartbeat::Heartbeat;
+use crate::pipeline::preview::preview;
 use crate::stats::Stats;
+use datadog_points::payload::{Limits, Payload};
+use send_counts::aggregate::Aggregator;
+use send_counts::route::ConnectionId;
 
 /// How many cuts may wait to be encoded. More would only hold memory: the next cut takes what comes meanwhile.
 const JOBS_MAX: usize = 2;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::aggregate::Aggregator;
-use crate::aggregate::names::KnownNames;
-use crate::datadog::Connection;
-use crate::datadog::collapse::{Collapse, Collapsing};
-use crate::route::ConnectionId;
+use crate::connection::Connection;
+use crate::pipeline::collapse::{Collapse, Collapsing};
 use crate::stats::Stats;
+use send_counts::aggregate::Aggregator;
+use send_counts::aggregate::names::KnownNames;
+use send_counts::route::ConnectionId;
 
 /// How many names are remembered over all connections: a platform's campaigns and steps, at about 220 bytes each.
 const NAMES_MAX: usize = 1_000_000;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::aggregate::Aggregator;
-use crate::aggregate::tags::TagText;
 use admin_api::format::is_steering;
+use send_counts::aggregate::Aggregator;
+use send_counts::aggregate::tags::TagText;
 
 use crate::connection::Connection;
 
@@ -66,11 +66,11 @@ mod tests {
     use foldhash::fast::RandomState;
 
     use super::*;
-    use crate::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
-    use crate::aggregate::{Late, Settings, Timestamp};
-    use crate::event::{FIELDS, Field, SendEvent};
-    use crate::route::ConnectionId;
+    use braze_events::{FIELDS, Field, SendEvent};
     use datadog_points::{ApiKey, site::Site};
+    use send_counts::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
+    use send_counts::aggregate::{Late, Settings, Timestamp};
+    use send_counts::route::ConnectionId;
 
     fn shown(campaign: &str) -> String {
         let tags = TagSettings {

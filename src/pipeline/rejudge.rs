@@ -9,8 +9,8 @@ use std::io::Read as _;
 use serde::{Deserialize, Serialize};
 
 use super::heartbeat;
-use crate::aggregate::window::{Placed, Window};
 use datadog_points::payload::{Limits, Payload, PayloadWriter, Times};
+use send_counts::aggregate::window::{Placed, Window};
 
 /// What is left of a payload, and the sends that were left out of it.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::aggregate::{Late, Settings, Timestamp};
+    use send_counts::aggregate::{Late, Settings, Timestamp};
 
     const NOW: u64 = 1_800_000_000;
     const DAY: u64 = 86_400;

@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::Ended;
 use super::settle::FlushSummary;
-use crate::aggregate::tags::Layout;
-use crate::datadog::Connection;
+use crate::connection::Connection;
 use crate::lane::Group;
 use crate::ledger::Ledger;
-use crate::queue::{QueueError, Receipt};
+use event_queues::{QueueError, Receipt};
+use send_counts::aggregate::tags::Layout;
 
 /// The state of one run over one queue.
 pub(super) struct QueueRun {

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use super::submit::{self, InFlight, Judge, Landed, Submitted};
 use super::{Ended, Phase, Pipeline, QueueRun};
-use crate::aggregate::window::Window;
-use crate::datadog::Intake;
-use crate::datadog::outcome::{FailureReason, Outcome};
-use crate::datadog::payload::Payload;
+use crate::connection::Intake;
 use crate::ledger::{ClaimId, Settled, Unpaired};
 use crate::stats::DropReason;
+use datadog_points::outcome::{FailureReason, Outcome};
+use datadog_points::payload::Payload;
+use send_counts::aggregate::window::Window;
 
 /// What is logged of a flush when its last outcome is there.
 #[derive(Debug)]

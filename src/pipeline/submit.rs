@@ -7,18 +7,19 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task;
 
-use crate::aggregate::tags::Layout;
-use crate::aggregate::window::Window;
 use crate::catalogue::Tracked;
 use crate::clock::{Clock, within};
-use crate::datadog::outcome::{FailureReason, Outcome};
-use crate::datadog::payload::Payload;
-use crate::datadog::rejudge::{Rejudged, rejudge};
-use crate::datadog::{Connection, Intake};
+use crate::connection::Connection;
+use crate::connection::Intake;
 use crate::lane::Plan;
 use crate::ledger::ClaimId;
-use crate::route::{ConnectionId, Router};
+use crate::pipeline::rejudge::{Rejudged, rejudge};
 use crate::telemetry::Printer;
+use datadog_points::outcome::{FailureReason, Outcome};
+use datadog_points::payload::Payload;
+use send_counts::aggregate::tags::Layout;
+use send_counts::aggregate::window::Window;
+use send_counts::route::{ConnectionId, Router};
 
 /// How many requests one connection has under way at once. A flush of the default 100,000 series makes about
 /// 20 payloads; what waits longer for its turn than a request may take is dropped, so that a connection that

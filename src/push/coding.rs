@@ -8,7 +8,7 @@ use hyper::header::CONTENT_ENCODING;
 
 use super::memory::Share;
 use super::refusal::Refusal;
-use crate::decompress::{Format, Members};
+use braze_events::decompress::{Format, Members};
 
 /// What is guessed for the size of a body after decompression, times its size before. Braze's events
 /// compress to about a sixth.

@@ -26,9 +26,9 @@ use super::refusal::{Refusal, json_answer};
 use super::spare::Spare;
 use super::speaker::{Bound, Speaker};
 use super::token::Grant;
-use crate::event::decode::{self, Damage};
-use crate::queue::Origin;
-use crate::queue::embedded::{AppendError, Pushed};
+use braze_events::decode::{self, Damage};
+use event_queues::Origin;
+use event_queues::embedded::{AppendError, Pushed};
 use http_listener::worker_pool::{WorkError, WorkerPool};
 use http_listener::{Admission, Answer, Caller, StartError, hang_up};
 

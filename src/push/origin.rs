@@ -1,6 +1,6 @@
 //! What the push URL's query says of the events.
 
-use crate::queue::Origin;
+use event_queues::Origin;
 
 /// Reads `app_group_id` and `app_group_name`; the first of each that is not empty counts, everything else
 /// is ignored.

@@ -8,7 +8,7 @@ use hyper::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFT
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use crate::queue::embedded::AppendError;
+use event_queues::embedded::AppendError;
 use http_listener::Answer;
 
 /// For a disk that is full of events, or broken: the pipeline, or a person, needs a while.

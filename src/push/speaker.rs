@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::origin;
 use super::refusal::Refusal;
 use super::token::AppGroups;
-use crate::app_group;
-use crate::event::decode::Mandate;
-use crate::queue::Origin;
+use braze_events::app_group;
+use braze_events::decode::Mandate;
+use event_queues::Origin;
 
 /// Whom a request may speak for, by its token.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use crate::app_group::{self, Fault};
+use braze_events::app_group::{self, Fault};
 use http_listener::file;
 
 /// Bytes of a token file; a few tokens need a few hundred.

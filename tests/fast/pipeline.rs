@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use braze_datadog::aggregate::tags::{self, Layout, Names, Tag};
-use braze_datadog::aggregate::{self, Late, Timestamp};
 use braze_datadog::clock::Clock;
-use braze_datadog::datadog::site::Site;
-use braze_datadog::datadog::{ApiKey, Connection};
+use braze_datadog::connection::Connection;
+use braze_datadog::lane;
 use braze_datadog::pipeline::{Ended, Pipeline, PipelineCommand, PipelineSettings};
 use braze_datadog::stats::{DropReason, Stats};
-use braze_datadog::{dedup, lane};
+use datadog_points::ApiKey;
 use datadog_points::outcome::FailureReason;
+use datadog_points::site::Site;
 use proptest::prelude::*;
+use send_counts::aggregate::tags::{self, Layout, Names, Tag};
+use send_counts::aggregate::{self, Late, Timestamp};
+use send_counts::dedup;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::fakes::FakeQueue;
-use braze_datadog::queue::embedded::{self, EmbeddedQueue, Pushed};
-use braze_datadog::queue::files::{self, FilesQueue};
-use braze_datadog::queue::{Delivery, Queue, Receipt};
 use bytes::Bytes;
+use event_queues::embedded::{self, EmbeddedQueue, Pushed};
+use event_queues::files::{self, FilesQueue};
+use event_queues::{Delivery, Queue, Receipt};
 use tempfile::TempDir;
 
 const DELIVERIES: usize = 20;

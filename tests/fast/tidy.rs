@@ -540,30 +540,31 @@ fn an_arrow_against_the_hallway_is_seen() {
     assert!(one(&check("ledger.rs", "use crate::stats::Stats;")).contains("ledger may import"));
     assert!(
         one(&check("catalogue/trend.rs", "use super::super::queue::Receipt;"))
-            .contains("crate::queue::Receipt")
+            .contains("event_queues::Receipt")
     );
-    assert!(one(&check("stats.rs", "fn f(_: crate::queue::Receipt) {}")).contains("stats may import"));
+    assert!(one(&check("stats.rs", "fn f(_: event_queues::Receipt) {}")).contains("stats may import"));
     assert!(one(&check("push.rs", "use crate::{config, queue};")).contains("config is not for push"));
     assert!(
-        one(&check("pipeline.rs", "use crate::queue::{Delivery, files::Files};")).contains("queue::files")
+        one(&check("pipeline.rs", "use event_queues::{Delivery, files::Files};")).contains("queue::files")
     );
-    assert!(one(&check("push.rs", "use crate::queue::embedded::{Pushed, Reader};")).contains("Reader"));
+    assert!(one(&check("push.rs", "use event_queues::embedded::{Pushed, Reader};")).contains("Reader"));
     assert!(one(&check("catalogue.rs", "use crate::{aggregate::Point, admin};")).contains("crate::admin"));
     assert!(one(&check("main.rs", "use braze_datadog::{app, queue::embedded};")).contains("queue::embedded"));
     assert!(one(&check("cache.rs", "")).contains("no arrows"));
 
-    assert_tidy(&check("ledger.rs", "use crate::queue::Receipt; use send_counts::route::Route;"));
-    assert_tidy(&check("push/door.rs", "use crate::queue::embedded::{self, Appender, Pushed};"));
+    assert_tidy(&check("ledger.rs", "use event_queues::Receipt; use send_counts::route::Route;"));
+    assert_tidy(&check("push/door.rs", "use event_queues::embedded::{self, Appender, Pushed};"));
     assert_tidy(&check("app.rs", "use crate::{config::Config, queue::embedded, connection::Connection};"));
-    assert_tidy(&check("queue/kafka/client.rs", "use crate::queue::kafka::group::Group;"));
-    assert_tidy(&check("stats.rs", "#[cfg(test)]\nuse crate::queue::Receipt;\nuse std::fmt;"));
+    assert_tidy(&check("queue/kafka/client.rs", "use event_queues::kafka::group::Group;"));
+    assert_tidy(&check("stats.rs", "#[cfg(test)]\nuse event_queues::Receipt;\nuse std::fmt;"));
 }
 
 #[test]
 fn files_in_a_circle_are_seen() {
-    let route = Source::new("route.rs", "use crate::datadog::Connection;");
-    let aggregate = Source::new("aggregate.rs", "use crate::route::ConnectionId;");
-    let encode = Source::new("datadog/encode.rs", "use crate::aggregate::Point; use super::Connection;");
+    let route = Source::new("route.rs", "use crate::connection::Connection;");
+    let aggregate = Source::new("aggregate.rs", "use send_counts::route::ConnectionId;");
+    let encode =
+        Source::new("datadog/encode.rs", "use send_counts::aggregate::Point; use super::Connection;");
     let datadog = Source::new("datadog.rs", "pub mod encode; pub struct Connection;");
     let straight = [route.clone(), aggregate.clone(), encode.clone(), datadog];
     assert_tidy(&check_circles(&straight));

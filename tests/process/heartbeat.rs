@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use braze_datadog::datadog::heartbeat::METRIC;
+use braze_datadog::pipeline::heartbeat::METRIC;
 
 use crate::support;
 use crate::support::events::Events;

@@ -9,12 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use braze_datadog::datadog::http::{HttpIntake, LookUp, Network, Proxies, Resolver, Settings};
-use braze_datadog::datadog::outcome::Outcome;
-use braze_datadog::datadog::payload::{Limits, Payload, PayloadWriter, Times};
-use braze_datadog::datadog::site::Site;
-use braze_datadog::datadog::{ApiKey, Connection, Intake as _};
+use braze_datadog::connection::Connection;
+use braze_datadog::connection::Intake as _;
 use braze_datadog::stats::DropReason;
+use datadog_points::ApiKey;
+use datadog_points::client::{HttpIntake, LookUp, Network, Proxies, Resolver, Settings};
+use datadog_points::outcome::Outcome;
+use datadog_points::payload::{Limits, Payload, PayloadWriter, Times};
+use datadog_points::site::Site;
 
 use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Finished};

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use braze_datadog::queue::Queue;
-use braze_datadog::queue::embedded::{self, Appender, EmbeddedQueue, Pushed, Settings};
+use event_queues::Queue;
+use event_queues::embedded::{self, Appender, EmbeddedQueue, Pushed, Settings};
 
 const DIRECTORY: &str = "QUEUE_CRASH_DIRECTORY";
 const ROUND: &str = "QUEUE_CRASH_ROUND";

@@ -6,11 +6,12 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use braze_datadog::datadog::outcome::Outcome;
-use braze_datadog::datadog::payload::Payload;
-use braze_datadog::datadog::{Connection, Intake};
-use braze_datadog::queue::{Delivery, Framing, Queue, QueueError, Receipt, Source};
+use braze_datadog::connection::Connection;
+use braze_datadog::connection::Intake;
 use datadog_points::outcome::FailureReason;
+use datadog_points::outcome::Outcome;
+use datadog_points::payload::Payload;
+use event_queues::{Delivery, Framing, Queue, QueueError, Receipt, Source};
 use tokio::sync::{Notify, Semaphore};
 
 /// A queue in memory. [`FakeQueue::reopen`] is what a restart of the process does to a real one.

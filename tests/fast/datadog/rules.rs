@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use admin_api::{EmbeddedStatus, QueueStatus};
 use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
-use braze_datadog::aggregate::tags::Tag;
-use braze_datadog::datadog::heartbeat;
-use braze_datadog::datadog::normal::stored_tag;
+use braze_datadog::pipeline::heartbeat;
 use braze_datadog::stats::{DropReason, Stats, Tally};
+use datadog_points::normalize::stored_tag;
+use send_counts::aggregate::tags::Tag;
 use serde_json::Value;
 
 use super::query::{Alert, Series};

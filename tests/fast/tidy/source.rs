@@ -49,7 +49,7 @@ impl Source {
         found
     }
 
-    /// Every path that the code names, from the crate (`crate::queue::Origin`) or from another one
+    /// Every path that the code names, from the crate (`event_queues::Origin`) or from another one
     /// (`std::fs::read`), with `use` trees taken apart.
     pub(crate) fn paths(&self) -> Vec<String> {
         let tokens = tokens(&self.code);
