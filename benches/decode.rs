@@ -134,7 +134,7 @@ fn report(out: &mut impl Write, name: &str, bodies: &[String], framing: &Framing
     Ok(())
 }
 
-/// What the door does, and what is left for the lane.
+/// What the push handler does, and what is left for the lane.
 fn report_extract(
     out: &mut impl Write,
     bodies: &[String],
@@ -150,7 +150,7 @@ fn report_extract(
         }
         events
     });
-    line(out, "  check and extract, at the door", bytes, extracted, &[])?;
+    line(out, "  check and extract, at the push handler", bytes, extracted, &[])?;
     let origin = Origin::default();
     let read = fastest(|| {
         let mut events = 0;

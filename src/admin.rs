@@ -24,7 +24,7 @@ use self::hosts::Hosts;
 pub use self::hosts::is_name;
 use http_listener::sampled::Sampled;
 use http_listener::worker_pool::{WorkError, WorkerPool};
-use http_listener::{Answer, Listener, OpenError, hang_up};
+use http_listener::{Answer, Listener, OpenPortError, hang_up};
 
 /// Connections at a time: an orchestrator, a scraper or two, people. Few, so that a scraper gone wild can't
 /// take the file descriptors that the push port needs.
@@ -100,12 +100,12 @@ pub struct AdminListener {
 ///
 /// # Errors
 /// When it can't be listened on (the message names the setting), or the thread for searches can't be made.
-pub async fn bind(settings: &Settings, views: Views) -> Result<AdminListener, OpenError> {
-    let limits = http_listener::Limits {
+pub async fn bind(settings: &Settings, views: Views) -> Result<AdminListener, OpenPortError> {
+    let limits = http_listener::ConnectionLimits {
         // Nobody is vouched for here: one more takes the place of the oldest that is not being answered.
         connections_max: 0,
         strangers_min: CONNECTIONS_MAX,
-        ..http_listener::Limits::default()
+        ..http_listener::ConnectionLimits::default()
     };
     let listener = Listener::bind(settings.listen, "admin.listen", limits).await?;
     let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX)?;

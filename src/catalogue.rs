@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use admin_api::{BusyCampaign, BusySeries};
 
-use self::index::{Index, SeriesPlace};
+use self::index::{SearchIndex, SeriesPlace};
 use self::query::Query;
 use self::trend::Trend;
 use crate::stats::DropReason;
@@ -105,7 +105,7 @@ pub struct BusiestLately {
 #[derive(Debug)]
 pub struct Catalogue {
     limits: CatalogueLimits,
-    index: Mutex<Index>,
+    index: Mutex<SearchIndex>,
     /// Not in `index`, so that who settles never waits for who notes.
     outcomes: Mutex<Vec<(Tracked, LastOutcome)>>,
     busiest: Mutex<Arc<BusiestLately>>,
@@ -138,7 +138,7 @@ impl Default for Catalogue {
 impl Catalogue {
     /// An empty one.
     pub fn new(limits: CatalogueLimits) -> Self {
-        let index = Mutex::new(Index::new(limits));
+        let index = Mutex::new(SearchIndex::new(limits));
         Self { limits, index, outcomes: Mutex::default(), busiest: Mutex::default() }
     }
 
@@ -218,7 +218,7 @@ impl Catalogue {
     }
 
     /// The index, with every outcome that is known.
-    fn settled(&self) -> MutexGuard<'_, Index> {
+    fn settled(&self) -> MutexGuard<'_, SearchIndex> {
         let outcomes = std::mem::take(&mut *lock(&self.outcomes));
         let mut index = lock(&self.index);
         for (Tracked(places), outcome) in outcomes {

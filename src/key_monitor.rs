@@ -134,7 +134,7 @@ pub struct Question {
 
 /// A change that somebody should hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum KeyEvent {
     /// The key is valid, and was not known to be.
     Valid,
     /// The key is valid, and the one before, or the same, was not.
@@ -202,7 +202,7 @@ impl Keys {
         validity: &Validity,
         random: u64,
         now: u64,
-    ) -> Option<Change> {
+    ) -> Option<KeyEvent> {
         let watched = self.watched.get_mut(&question.connection)?;
         if watched.key != question.key || watched.site != question.site || watched.not_asked.is_some() {
             return None;
@@ -325,19 +325,19 @@ impl Watched {
     }
 
     /// What there is to tell of the state, if it was not told before.
-    fn tell(&mut self) -> Option<Change> {
+    fn tell(&mut self) -> Option<KeyEvent> {
         let state = self.state();
         if self.told.replace(state) == Some(state) {
             return None;
         }
         Some(match state {
-            State::Unknown => Change::Unknown,
+            State::Unknown => KeyEvent::Unknown,
             State::Invalid => {
                 self.is_invalid_told = true;
-                Change::Invalid
+                KeyEvent::Invalid
             }
-            State::Valid if std::mem::take(&mut self.is_invalid_told) => Change::ValidAgain,
-            State::Valid => Change::Valid,
+            State::Valid if std::mem::take(&mut self.is_invalid_told) => KeyEvent::ValidAgain,
+            State::Valid => KeyEvent::Valid,
         })
     }
 }
@@ -401,7 +401,7 @@ mod tests {
         }
 
         /// The one question that is due now is answered.
-        fn answer(&mut self, validity: &Validity, now: u64) -> Option<Change> {
+        fn answer(&mut self, validity: &Validity, now: u64) -> Option<KeyEvent> {
             let due = self.keys.due(9, now);
             assert_eq!(due.len(), 1, "at {now}");
             self.keys.answered(&due[0], validity, 0, now)
@@ -421,7 +421,7 @@ mod tests {
     fn a_key_is_asked_about_at_once_and_then_hourly() {
         let mut asked = Asked::new();
         assert_eq!(asked.shown(0), (State::Unknown, "not asked yet".into(), None));
-        assert_eq!(asked.answer(&Validity::Valid, 0), Some(Change::Valid));
+        assert_eq!(asked.answer(&Validity::Valid, 0), Some(KeyEvent::Valid));
         assert_eq!(asked.shown(7_000), (State::Valid, "valid on EU1".into(), Some(7)));
         assert_eq!(asked.keys.next_due(), Some(VALID_FOR));
         assert_eq!(asked.keys.due(9, VALID_FOR - 1), vec![]);
@@ -443,25 +443,25 @@ mod tests {
     #[test]
     fn a_key_that_is_not_valid_is_told_once_and_told_again_when_it_is() {
         let mut asked = Asked::new();
-        assert_eq!(asked.answer(&Validity::Invalid(403), 0), Some(Change::Invalid));
+        assert_eq!(asked.answer(&Validity::Invalid(403), 0), Some(KeyEvent::Invalid));
         let words = "403: this key is not valid on EU1";
         assert_eq!(asked.shown(0), (State::Invalid, words.into(), Some(0)));
         assert_eq!(asked.keys.known().collect::<Vec<_>>(), [("acme", false)]);
         assert_eq!(asked.answer(&Validity::Invalid(403), ASK_AGAIN_AFTER), None);
-        assert_eq!(asked.answer(&Validity::Valid, 2 * ASK_AGAIN_AFTER), Some(Change::ValidAgain));
+        assert_eq!(asked.answer(&Validity::Valid, 2 * ASK_AGAIN_AFTER), Some(KeyEvent::ValidAgain));
         let next = 2 * ASK_AGAIN_AFTER + VALID_FOR;
-        assert_eq!(asked.answer(&Validity::Invalid(403), next), Some(Change::Invalid));
+        assert_eq!(asked.answer(&Validity::Invalid(403), next), Some(KeyEvent::Invalid));
     }
 
     #[test]
     fn no_answer_takes_no_verdict_back() {
         let mut asked = Asked::new();
-        assert_eq!(asked.answer(&unknown(), 0), Some(Change::Unknown));
+        assert_eq!(asked.answer(&unknown(), 0), Some(KeyEvent::Unknown));
         assert_eq!(asked.shown(5_000), (State::Unknown, "unknown: no answer".into(), Some(5)));
         assert_eq!(asked.keys.known().count(), 0);
         assert_eq!(asked.answer(&unknown(), ASK_AGAIN_AFTER), None, "it is told once");
         let valid = 2 * ASK_AGAIN_AFTER;
-        assert_eq!(asked.answer(&Validity::Valid, valid), Some(Change::Valid));
+        assert_eq!(asked.answer(&Validity::Valid, valid), Some(KeyEvent::Valid));
         assert_eq!(asked.answer(&unknown(), valid + VALID_FOR), None);
         let (state, words, seconds_ago) = asked.shown(valid + VALID_FOR);
         assert_eq!((state, seconds_ago), (State::Valid, Some(3600)));
@@ -475,7 +475,7 @@ mod tests {
         let mut asked = Asked::new();
         assert_eq!(asked.keys.due(9, 0).len(), 1);
         assert_eq!(asked.keys.due(9, ANSWER_WITHIN - 1), vec![]);
-        assert_eq!(asked.answer(&Validity::Valid, ANSWER_WITHIN), Some(Change::Valid));
+        assert_eq!(asked.answer(&Validity::Valid, ANSWER_WITHIN), Some(KeyEvent::Valid));
     }
 
     #[test]
@@ -486,11 +486,11 @@ mod tests {
         assert!(asked.hear(&refused(), 2_000));
         assert!(!asked.hear(&refused(), 3_000), "once is enough");
         assert_eq!(asked.keys.next_due(), Some(PATIENCE));
-        assert_eq!(asked.answer(&Validity::Invalid(403), PATIENCE), Some(Change::Invalid));
+        assert_eq!(asked.answer(&Validity::Invalid(403), PATIENCE), Some(KeyEvent::Invalid));
         assert!(!asked.hear(&refused(), PATIENCE + 1), "that is known");
         // It is put in order: the next points go in, and the key is asked about.
         assert!(asked.hear(&Outcome::Accepted, 60_000));
-        assert_eq!(asked.answer(&Validity::Valid, 60_000), Some(Change::ValidAgain));
+        assert_eq!(asked.answer(&Validity::Valid, 60_000), Some(KeyEvent::ValidAgain));
         // Long after the last question nobody has to wait.
         assert!(asked.hear(&refused(), 2_000_000));
         assert_eq!(asked.keys.next_due(), Some(2_000_000));
@@ -541,7 +541,7 @@ mod tests {
         assert_eq!(asked.shown(700_000).0, State::Unknown);
         let old = connection("acme", "EU1", "key");
         assert!(!asked.keys.heard(&old, &refused(), 700_000), "points on their way with the old key");
-        assert_eq!(asked.answer(&Validity::Valid, 700_000), Some(Change::ValidAgain));
+        assert_eq!(asked.answer(&Validity::Valid, 700_000), Some(KeyEvent::ValidAgain));
         // Another site is another question, too.
         let moved = connection("acme", "US5", "another");
         asked.keys.configure(&[moved], true, 800_000);
@@ -553,12 +553,12 @@ mod tests {
     #[test]
     fn a_key_that_is_invalid_like_the_one_before_is_told_anew() {
         let mut asked = Asked::new();
-        assert_eq!(asked.answer(&Validity::Invalid(403), 0), Some(Change::Invalid));
+        assert_eq!(asked.answer(&Validity::Invalid(403), 0), Some(KeyEvent::Invalid));
         asked.keys.configure(&[connection("acme", "EU1", "another")], true, 1);
-        assert_eq!(asked.answer(&Validity::Invalid(403), 1), Some(Change::Invalid));
+        assert_eq!(asked.answer(&Validity::Invalid(403), 1), Some(KeyEvent::Invalid));
         asked.keys.configure(&[connection("acme", "EU1", "a third")], true, 2);
-        assert_eq!(asked.answer(&unknown(), 2), Some(Change::Unknown));
-        assert_eq!(asked.answer(&Validity::Valid, 2 + ASK_AGAIN_AFTER), Some(Change::ValidAgain));
+        assert_eq!(asked.answer(&unknown(), 2), Some(KeyEvent::Unknown));
+        assert_eq!(asked.answer(&Validity::Valid, 2 + ASK_AGAIN_AFTER), Some(KeyEvent::ValidAgain));
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod window;
 
 use serde_json::{Value, json};
 
-use self::window::Window;
+use self::window::AlertWindow;
 use datadog_points::normalize::stored_value;
 
 use crate::pipeline::heartbeat;
@@ -65,14 +65,14 @@ pub enum Condition {
         /// Sends.
         more: u64,
         /// How long before.
-        before: Window,
+        before: AlertWindow,
     },
     /// So many percent more sends than in the window that ended so long before. Nothing to compare with: no alert.
     Growth {
         /// Percent.
         percent: u64,
         /// How long before.
-        before: Window,
+        before: AlertWindow,
     },
 }
 
@@ -92,7 +92,7 @@ pub struct Monitor {
     /// When it goes off.
     pub condition: Condition,
     /// The time that is summed up.
-    pub window: Window,
+    pub window: AlertWindow,
     /// Its name; `None`: one that says what it is.
     pub name: Option<String>,
     /// Who is told: `@slack-crm`, `@someone@example.com`.
@@ -189,7 +189,7 @@ impl Monitor {
 /// The monitor that goes off when a connection's heartbeat stays away: for one connection, or for each of them.
 pub fn of_heartbeat(
     connection: Option<&str>,
-    window: Window,
+    window: AlertWindow,
     name: Option<&str>,
     notify: &[String],
 ) -> Value {

@@ -21,16 +21,16 @@
 //! answered to everybody and say nothing but the state.
 
 mod body;
+mod buffer_pool;
 mod coding;
 mod counters;
 mod credentials;
-mod door;
+mod handler;
 mod health;
 mod memory;
 mod origin;
 mod refusal;
-mod spare;
-mod speaker;
+mod scope;
 mod token;
 
 use std::net::SocketAddr;
@@ -42,13 +42,13 @@ use tokio::sync::watch;
 
 pub use self::counters::Counters;
 pub use self::credentials::{CertificateTrouble, Credentials, CredentialsError, Reload};
-use self::door::Door;
+use self::handler::PushHandler;
 #[cfg(fuzzing)]
-pub use self::door::fuzzing;
+pub use self::handler::fuzzing;
 pub use self::health::Readiness;
 use event_queues::embedded::{AppendError, Appender, Pushed};
 use http_listener::worker_pool::WorkerPool;
-use http_listener::{Listener, OpenError};
+use http_listener::{Listener, OpenPortError};
 
 /// How the push listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub struct PushListener {
     appender: Appender,
     reload: Reload,
     counters: Arc<Counters>,
-    limits: door::Limits,
+    limits: handler::BodyLimits,
     pool: WorkerPool,
 }
 
@@ -91,9 +91,9 @@ pub async fn bind(
     settings: &Settings,
     credentials: Credentials,
     appender: Appender,
-) -> Result<PushListener, OpenError> {
-    let limits = http_listener::Limits::default().within_descriptors();
-    if limits != http_listener::Limits::default() {
+) -> Result<PushListener, OpenPortError> {
+    let limits = http_listener::ConnectionLimits::default().within_descriptors();
+    if limits != http_listener::ConnectionLimits::default() {
         tracing::warn!(
             connections = limits.connections_max,
             "push takes fewer connections than it could, for this process may open few files; raise LimitNOFILE \
@@ -101,10 +101,10 @@ pub async fn bind(
         );
     }
     let listener = Listener::bind(settings.listen, "push.listen", limits).await?;
-    let limits = door::Limits::new(settings.body_bytes_max);
+    let limits = handler::BodyLimits::new(settings.body_bytes_max);
     Ok(PushListener {
         reload: Reload::new(listener.local_addr(), credentials),
-        pool: door::start_pool(limits)?,
+        pool: handler::start_pool(limits)?,
         limits,
         counters: Arc::default(),
         listener,
@@ -147,7 +147,7 @@ impl PushListener {
             let appender = appender.clone();
             async move { appender.append(pushed.into()).await }
         };
-        let door = Door::new(limits, reload.clone(), counters, pool, readiness);
+        let door = PushHandler::new(limits, reload.clone(), counters, pool, readiness);
         serve(listener, door, reload, is_accepting, append, stop, grace).await
     }
 }
@@ -155,7 +155,7 @@ impl PushListener {
 /// Puts a door at a port. The queue is two closures, so that tests can be the queue.
 async fn serve<R, A, F>(
     listener: Listener,
-    door: Door,
+    door: PushHandler,
     reload: Reload,
     is_accepting: R,
     append: A,
@@ -217,8 +217,8 @@ mod tests {
         done: JoinSet<usize>,
     }
 
-    fn limits() -> door::Limits {
-        door::Limits::new(1_000_000)
+    fn limits() -> handler::BodyLimits {
+        handler::BodyLimits::new(1_000_000)
     }
 
     fn credentials(tokens: Option<&str>, tls: Option<&TlsPair>) -> Credentials {
@@ -233,13 +233,13 @@ mod tests {
         Credentials::load(&settings).unwrap().0
     }
 
-    async fn running(limits: door::Limits, credentials: Credentials) -> Running {
-        running_within(http_listener::Limits::default(), limits, credentials).await
+    async fn running(limits: handler::BodyLimits, credentials: Credentials) -> Running {
+        running_within(http_listener::ConnectionLimits::default(), limits, credentials).await
     }
 
     async fn running_within(
-        seats: http_listener::Limits,
-        limits: door::Limits,
+        seats: http_listener::ConnectionLimits,
+        limits: handler::BodyLimits,
         credentials: Credentials,
     ) -> Running {
         let address = "127.0.0.1:0".parse().unwrap();
@@ -277,10 +277,10 @@ mod tests {
             let accepting = Arc::clone(&accepting);
             move || accepting.load(Ordering::SeqCst)
         };
-        let pool = door::start_pool(limits).unwrap();
+        let pool = handler::start_pool(limits).unwrap();
         let is_ready = Arc::clone(&accepting);
         let readiness = Readiness::new(move || is_ready.load(Ordering::SeqCst));
-        let door = Door::new(limits, reload.clone(), Arc::clone(&counters), pool, readiness);
+        let door = PushHandler::new(limits, reload.clone(), Arc::clone(&counters), pool, readiness);
         let mut done = JoinSet::new();
         done.spawn(serve(listener, door, reload.clone(), is_accepting, append, stopped, LONG));
         Running { address, script, accepting, frames, counters, reload, stop, done }
@@ -637,7 +637,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_pauses_too_long_is_408() {
         let pace = Pace { time_max: LONG * 10, stretch_time_max: Duration::from_millis(100) };
-        let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
+        let running = running(handler::BodyLimits { pace, ..limits() }, credentials(None, None)).await;
         let mut stream = running.connect().await;
         let reply = tokio::time::timeout(LONG, ask(&mut stream, PARTIAL)).await.unwrap();
         assert_refused(&reply, 408);
@@ -650,7 +650,7 @@ mod tests {
             Pace { time_max: Duration::from_millis(300), stretch_time_max: LONG },
             Pace { time_max: LONG, stretch_time_max: Duration::from_millis(300) },
         ] {
-            let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
+            let running = running(handler::BodyLimits { pace, ..limits() }, credentials(None, None)).await;
             let (mut reader, mut writer) = running.connect().await.into_split();
             writer.write_all(PARTIAL).await.unwrap();
             let drip = async {
@@ -670,7 +670,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_comes_in_good_stretches_may_take_longer() {
         let pace = Pace { time_max: LONG, stretch_time_max: Duration::from_secs(3) };
-        let running = running(door::Limits { pace, ..limits() }, credentials(None, None)).await;
+        let running = running(handler::BodyLimits { pace, ..limits() }, credentials(None, None)).await;
         let whole = request("/v1/events", "", &envelope_of(300_000));
         let mut stream = running.connect().await;
         for piece in whole.chunks(70_000) {
@@ -737,7 +737,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_bodies_than_memory_holds_are_503_until_there_is_room() {
-        let limits = door::Limits {
+        let limits = handler::BodyLimits {
             memory_bytes_max: 1_400_000,
             memory_wait_max: Duration::from_millis(100),
             ..limits()
@@ -764,8 +764,11 @@ mod tests {
     }
 
     async fn running_with_seats(connections_max: usize, tokens: &str) -> Running {
-        let seats =
-            http_listener::Limits { connections_max, strangers_min: 4, ..http_listener::Limits::default() };
+        let seats = http_listener::ConnectionLimits {
+            connections_max,
+            strangers_min: 4,
+            ..http_listener::ConnectionLimits::default()
+        };
         running_within(seats, limits(), credentials(Some(tokens), None)).await
     }
 
@@ -834,7 +837,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_body_for_which_no_thread_is_free_is_503_and_the_connection_goes_on() {
-        let limits = door::Limits { thread_wait_max: Duration::ZERO, ..limits() };
+        let limits = handler::BodyLimits { thread_wait_max: Duration::ZERO, ..limits() };
         let running = running(limits, credentials(None, None)).await;
         let whole = request("/v1/events", "", &envelope_of(900_000));
         let mut senders = JoinSet::new();

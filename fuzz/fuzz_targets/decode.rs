@@ -1,5 +1,5 @@
 //! Whatever the bytes, the decoder and a plain reading with `serde_json` find the same elements, and so does whoever
-//! reads the extract that the door has made of them.
+//! reads the extract that the push handler has made of them.
 #![no_main]
 
 use braze_events::{Decoded, FIELDS, Field, Framing, Malformed, Origin, SendEvent, Skipped, decode};

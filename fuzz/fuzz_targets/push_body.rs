@@ -1,4 +1,4 @@
-//! The door takes a body alike whatever it is coded with, unpacks no more than it is allowed to, and refuses codings
+//! The push handler takes a body alike whatever it is coded with, unpacks no more than it is allowed to, and refuses codings
 //! that it does not know and bodies that are coded twice.
 //!
 //! An input is a byte of choices, a byte for each coding, and the body: what was coded, or what stands on the wire.

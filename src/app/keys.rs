@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::connection::Intake;
-use crate::key_monitor::{Change, Keys, Question, Shown};
+use crate::key_monitor::{KeyEvent, Keys, Question, Shown};
 use datadog_points::client::{HttpIntake, KeyValidator};
 use datadog_points::outcome::Outcome;
 use datadog_points::payload::Payload;
@@ -109,11 +109,11 @@ async fn ask(validator: KeyValidator, question: Question) -> (Question, Validity
     (question, validity)
 }
 
-fn tell(question: &Question, validity: &Validity, change: Change) {
+fn tell(question: &Question, validity: &Validity, change: KeyEvent) {
     let (connection, site) = (&question.connection, &question.site.name);
     let words = validity.words(&question.site);
     match change {
-        Change::Invalid => tracing::error!(
+        KeyEvent::Invalid => tracing::error!(
             %connection,
             %site,
             answer = %words,
@@ -121,9 +121,9 @@ fn tell(question: &Question, validity: &Validity, change: Change) {
              into the configuration and send SIGHUP (braze-datadog check --online --find-site says where the key is \
              valid)"
         ),
-        Change::ValidAgain => tracing::info!(%connection, %site, "the API key is valid again"),
-        Change::Valid => tracing::debug!(%connection, %site, "the API key is valid"),
-        Change::Unknown => tracing::info!(
+        KeyEvent::ValidAgain => tracing::info!(%connection, %site, "the API key is valid again"),
+        KeyEvent::Valid => tracing::debug!(%connection, %site, "the API key is valid"),
+        KeyEvent::Unknown => tracing::info!(
             %connection,
             %site,
             answer = %words,

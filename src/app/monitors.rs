@@ -6,7 +6,7 @@ use super::command_line::ConfigArgument;
 use super::{Failure, complain, load, print_line};
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::monitors::window::{Window, WindowError};
+use crate::monitors::window::{AlertWindow, WindowError};
 use crate::monitors::{Condition, Filter, Monitor, Subject, of_heartbeat};
 use crate::pipeline::heartbeat;
 use datadog_points::normalize::{stored_tag, stored_value};
@@ -190,7 +190,8 @@ fn of_silence(
     // Three beats may be missing before anybody is woken; 10 minutes at least, for a restart is none of their business.
     let interval = configured.map_or(0, |(config, _)| config.aggregate.flush_interval.as_secs());
     let default = format!("{}m", (3 * interval).div_ceil(60).max(10));
-    let window = read("--window", arguments.window.as_deref().unwrap_or(&default), Window::of_threshold)?;
+    let window =
+        read("--window", arguments.window.as_deref().unwrap_or(&default), AlertWindow::of_threshold)?;
     let connection = connection.map(|connection| &*connection.name);
     Ok(of_heartbeat(connection, window, arguments.name.as_deref(), &arguments.notify))
 }
@@ -282,7 +283,7 @@ fn subject(arguments: &MonitorsArguments, filters: &[Filter]) -> Result<Subject,
 }
 
 fn condition(arguments: &MonitorsArguments) -> Result<Condition, Failure> {
-    let before = || read("--before", arguments.before.as_deref().unwrap_or("1d"), Window::before);
+    let before = || read("--before", arguments.before.as_deref().unwrap_or("1d"), AlertWindow::before);
     let MonitorsArguments { min, max, rise, factor, .. } = arguments;
     let condition = match (*min, *max, *rise, *factor) {
         (Some(sends), None, None, None) => Condition::FewerThan(sends),
@@ -297,13 +298,13 @@ fn condition(arguments: &MonitorsArguments) -> Result<Condition, Failure> {
     Ok(condition)
 }
 
-fn window(arguments: &MonitorsArguments, condition: &Condition) -> Result<Window, Failure> {
+fn window(arguments: &MonitorsArguments, condition: &Condition) -> Result<AlertWindow, Failure> {
     let given = arguments.window.as_deref();
     match condition {
-        Condition::FewerThan(_) => read("--window", given.unwrap_or("1w"), Window::of_threshold),
-        Condition::MoreThan(_) => read("--window", given.unwrap_or("1h"), Window::of_threshold),
+        Condition::FewerThan(_) => read("--window", given.unwrap_or("1w"), AlertWindow::of_threshold),
+        Condition::MoreThan(_) => read("--window", given.unwrap_or("1h"), AlertWindow::of_threshold),
         Condition::Rise { .. } | Condition::Growth { .. } => {
-            read("--window", given.unwrap_or("1h"), Window::of_change)
+            read("--window", given.unwrap_or("1h"), AlertWindow::of_change)
         }
     }
 }
@@ -311,8 +312,8 @@ fn window(arguments: &MonitorsArguments, condition: &Condition) -> Result<Window
 fn read(
     option: &str,
     text: &str,
-    parse: impl Fn(&str) -> Result<Window, WindowError>,
-) -> Result<Window, Failure> {
+    parse: impl Fn(&str) -> Result<AlertWindow, WindowError>,
+) -> Result<AlertWindow, Failure> {
     parse(text).map_err(|error| Failure::failed(format!("{option} {text:?} {error}")))
 }
 

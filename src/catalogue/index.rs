@@ -52,7 +52,7 @@ pub(super) struct Leaver {
 
 /// All of it.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct SearchIndex {
     limits: CatalogueLimits,
     hasher: RandomState,
     by_key: HashTable<usize>,
@@ -73,7 +73,7 @@ pub(super) struct Index {
     layouts: u64,
 }
 
-impl Index {
+impl SearchIndex {
     pub(super) fn new(limits: CatalogueLimits) -> Self {
         Self {
             limits,

@@ -14,7 +14,7 @@ use super::sources::{self, merge};
 use crate::connection::Connection;
 use crate::pipeline::heartbeat;
 use crate::stats::UNROUTED;
-use braze_events::app_group::{self, Fault};
+use braze_events::app_group::{self, IdFault};
 use datadog_points::site::{Known, Site};
 
 /// Datadog's limit for the name of a metric.
@@ -105,8 +105,8 @@ impl Check<'_> {
 
     fn app_group_id(&mut self, key: &str, id: &str) {
         match app_group::fault(id) {
-            Some(Fault::Impossible(reason)) => self.diagnostics.refuse(key, id, reason),
-            Some(Fault::Doubtful(reason)) => self.diagnostics.doubt(key, id, reason),
+            Some(IdFault::Impossible(reason)) => self.diagnostics.refuse(key, id, reason),
+            Some(IdFault::Doubtful(reason)) => self.diagnostics.doubt(key, id, reason),
             None => {}
         }
     }

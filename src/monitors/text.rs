@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::{Condition, Filter, Monitor};
 use datadog_points::normalize::stored_value;
 
-use crate::monitors::window::Window;
+use crate::monitors::window::AlertWindow;
 use crate::pipeline::heartbeat;
 
 /// What comes first, whatever has gone off.
@@ -131,7 +131,7 @@ fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
 }
 
 /// The message of the monitor on the heartbeat.
-pub(super) fn of_heartbeat(window: Window, notify: &[String]) -> String {
+pub(super) fn of_heartbeat(window: AlertWindow, notify: &[String]) -> String {
     let (metric, window) = (heartbeat::METRIC, window.words());
     let text = format!(
         "{{{{#is_no_data}}}}\nNo `{metric}` of connection {{{{connection.name}}}} reached Datadog in the last {window}. \
@@ -194,7 +194,7 @@ fn plain(text: &str) -> String {
 }
 
 /// `a week`, `an hour`, `4 hours`.
-fn article(window: Window) -> String {
+fn article(window: AlertWindow) -> String {
     match window.words() {
         words if words.starts_with(|c: char| c.is_ascii_digit()) => words,
         words if words == "hour" => format!("an {words}"),

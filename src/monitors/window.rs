@@ -26,7 +26,7 @@ const UNITS: [(&str, u64); 6] =
 
 /// A window that Datadog takes. `Display` writes it as a query has it: `last_1w`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Window {
+pub struct AlertWindow {
     seconds: u64,
 }
 
@@ -46,7 +46,7 @@ pub enum WindowError {
     },
 }
 
-impl Window {
+impl AlertWindow {
     /// The window of a monitor that compares with a fixed number: 1 minute to 1 week in whole minutes, or 1 month.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Window {
     /// The window of a monitor on a change: 1 minute to 2 days in whole minutes.
     ///
     /// # Errors
-    /// As [`Window::of_threshold`].
+    /// As [`AlertWindow::of_threshold`].
     pub fn of_change(text: &str) -> Result<Self, WindowError> {
         let seconds = seconds(text)?;
         let nearest = seconds.clamp(MINUTE, CHANGE_WINDOW_MAX) / MINUTE * MINUTE;
@@ -71,7 +71,7 @@ impl Window {
     /// How long before the window to compare with lies: 5, 10, 15, 30 minutes, 1, 2, 4 hours, 1 day or 1 week.
     ///
     /// # Errors
-    /// As [`Window::of_threshold`].
+    /// As [`AlertWindow::of_threshold`].
     pub fn before(text: &str) -> Result<Self, WindowError> {
         let seconds = seconds(text)?;
         let nearest = BEFORE.into_iter().min_by_key(|before| before.abs_diff(seconds)).unwrap_or(DAY);
@@ -117,7 +117,7 @@ impl Window {
 }
 
 /// As a query has it.
-impl fmt::Display for Window {
+impl fmt::Display for AlertWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "last_{}", self.short())
     }
@@ -150,14 +150,14 @@ mod tests {
             ("120s", "last_2m", "2 minutes"),
             ("1mo", "last_1mo", "month"),
         ] {
-            let window = Window::of_threshold(text).unwrap();
+            let window = AlertWindow::of_threshold(text).unwrap();
             assert_eq!((window.to_string(), window.words()), (query.to_owned(), words.to_owned()), "{text}");
         }
     }
 
     #[test]
     fn what_datadog_refuses_is_refused_with_the_nearest_that_it_takes() {
-        let nearest = |result: Result<Window, WindowError>| match result {
+        let nearest = |result: Result<AlertWindow, WindowError>| match result {
             Err(WindowError::Refused { nearest, .. }) => nearest,
             other => format!("{other:?}"),
         };
@@ -170,21 +170,21 @@ mod tests {
             ("4w", "1mo"),
             ("1000000mo", "1mo"),
         ] {
-            assert_eq!(nearest(Window::of_threshold(text)), expected, "{text}");
+            assert_eq!(nearest(AlertWindow::of_threshold(text)), expected, "{text}");
         }
         for (text, expected) in [("3d", "48h"), ("1w", "48h"), ("30s", "1m")] {
-            assert_eq!(nearest(Window::of_change(text)), expected, "{text}");
+            assert_eq!(nearest(AlertWindow::of_change(text)), expected, "{text}");
         }
         for (text, expected) in [("1m", "5m"), ("2d", "1d"), ("5d", "1w"), ("3h", "2h"), ("1mo", "1w")] {
-            assert_eq!(nearest(Window::before(text)), expected, "{text}");
+            assert_eq!(nearest(AlertWindow::before(text)), expected, "{text}");
         }
-        let error = Window::of_threshold("2w").unwrap_err().to_string();
+        let error = AlertWindow::of_threshold("2w").unwrap_err().to_string();
         assert_eq!(
             error,
             "is no time that Datadog takes for the window of a monitor; the nearest that it takes is 1w"
         );
         for text in ["", "week", "1", "1.5h", "-1h", "1 w", "1y", "99999999999999999999h"] {
-            assert_eq!(Window::of_threshold(text), Err(WindowError::NotATime), "{text:?}");
+            assert_eq!(AlertWindow::of_threshold(text), Err(WindowError::NotATime), "{text:?}");
         }
     }
 
@@ -193,7 +193,7 @@ mod tests {
         #[test]
         fn the_nearest_is_taken(number in any::<u64>(), unit in "(s|m|h|d|w|mo)") {
             let text = format!("{number}{unit}");
-            for read in [Window::of_threshold, Window::of_change, Window::before] {
+            for read in [AlertWindow::of_threshold, AlertWindow::of_change, AlertWindow::before] {
                 if let Err(WindowError::Refused { nearest, .. }) = read(&text) {
                     prop_assert!(read(&nearest).is_ok(), "{} {}", text, nearest);
                 }

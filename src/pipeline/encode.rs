@@ -1,6 +1,6 @@
 //! A connection's part of a cut, as payloads.
 
-use datadog_points::payload::{Limits, Metric, Payload, PayloadWriter};
+use datadog_points::payload::{Metric, Payload, PayloadLimits, PayloadWriter};
 
 use super::heartbeat::{self, Heartbeat};
 use send_counts::aggregate::tags::TagText;
@@ -13,7 +13,7 @@ pub fn encode(
     numbers: &[u32],
     metric: &str,
     heartbeat: Option<&Heartbeat>,
-    limits: Limits,
+    limits: PayloadLimits,
     mut done: impl FnMut(Payload),
 ) {
     let mut writer = PayloadWriter::new(limits);
@@ -75,7 +75,7 @@ mod tests {
         aggregator.record(ConnectionId(0), &event, "email", bucket, bucket);
     }
 
-    fn payloads(cut: &Aggregator, limits: Limits) -> Vec<Payload> {
+    fn payloads(cut: &Aggregator, limits: PayloadLimits) -> Vec<Payload> {
         let numbers: Vec<u32> = (0..u32::try_from(cut.len()).unwrap()).collect();
         let mut payloads = Vec::new();
         encode(cut, &numbers, "braze.messaging.sent", None, limits, |payload| payloads.push(payload));
@@ -117,7 +117,7 @@ mod tests {
         let mut aggregator = aggregator(&["env:prod"]);
         record(&mut aggregator, "c1", "Say \"hi\"\\\n\u{1}☃", 100);
         record(&mut aggregator, "c1", "Say \"hi\"\\\n\u{1}☃", 90);
-        let body = inflate(&payloads(&aggregator, Limits::default())[0]);
+        let body = inflate(&payloads(&aggregator, PayloadLimits::default())[0]);
         assert_eq!(
             body,
             serde_json::json!({"series": [{
@@ -148,7 +148,7 @@ mod tests {
             encode(&aggregator, numbers, "m", Some(&heartbeat), limits, |one| payloads.push(one));
             payloads
         };
-        let alone = encoded(&[], Limits::default());
+        let alone = encoded(&[], PayloadLimits::default());
         assert_eq!((alone.len(), alone[0].sends, alone[0].series), (1, 0, 1));
         assert_eq!(inflate(&alone[0]), serde_json::json!({ "series": [expected] }));
 
@@ -158,15 +158,15 @@ mod tests {
             encode(&aggregator, &[0], "m", Some(&heartbeat), limits, |one| payloads.push(one));
             payloads
         };
-        let beside = encoded(Limits::default());
+        let beside = encoded(PayloadLimits::default());
         assert_eq!((beside.len(), beside[0].sends, beside[0].series), (1, 1, 2));
         assert_eq!(inflate(&beside[0])["series"][0], expected);
-        assert_eq!(encoded(Limits { series_max: 1, ..Limits::default() }).len(), 2);
+        assert_eq!(encoded(PayloadLimits { series_max: 1, ..PayloadLimits::default() }).len(), 2);
     }
 
     #[test]
     fn an_empty_cut_makes_no_payload() {
-        assert!(payloads(&aggregator(&[]), Limits::default()).is_empty());
+        assert!(payloads(&aggregator(&[]), PayloadLimits::default()).is_empty());
     }
 
     proptest! {
@@ -178,7 +178,7 @@ mod tests {
             compressed_bytes_max in 100usize..5_000,
             series_max in 1usize..100,
         ) {
-            let limits = Limits { raw_bytes_max, compressed_bytes_max, series_max };
+            let limits = PayloadLimits { raw_bytes_max, compressed_bytes_max, series_max };
             let mut aggregator = aggregator(&[]);
             for (id, name, bucket) in &sends {
                 record(&mut aggregator, &format!("{id:x}"), name, bucket * 10);
@@ -189,7 +189,7 @@ mod tests {
                 prop_assert!(payload.series == 1 || payload.raw_bytes <= raw_bytes_max);
                 prop_assert!(payload.series == 1 || payload.body.len() <= compressed_bytes_max);
             }
-            let whole = sums(&self::payloads(&aggregator, Limits::default()));
+            let whole = sums(&self::payloads(&aggregator, PayloadLimits::default()));
             prop_assert_eq!(sums(&payloads), whole.clone());
             prop_assert_eq!(whole.values().sum::<u64>(), sends.len() as u64);
         }

@@ -17,7 +17,7 @@ use crate::pipeline::encode::encode;
 use crate::pipeline::heartbeat::Heartbeat;
 use crate::pipeline::preview::preview;
 use crate::stats::Stats;
-use datadog_points::payload::{Limits, Payload};
+use datadog_points::payload::{Payload, PayloadLimits};
 use send_counts::aggregate::Aggregator;
 use send_counts::route::ConnectionId;
 
@@ -165,7 +165,7 @@ impl Batch<'_> {
         }
         // Payloads come in the order of the series, the heartbeat first.
         let (mut gone, mut left, mut ahead) = (Ok(()), numbers, usize::from(heartbeat.is_some()));
-        let (metric, limits) = (&connection.metric, Limits::default());
+        let (metric, limits) = (&connection.metric, PayloadLimits::default());
         encode(merged, numbers, metric, heartbeat.as_ref(), limits, |payload| {
             let taken = payload.series.saturating_sub(std::mem::take(&mut ahead));
             let (series, rest) = left.split_at(taken.min(left.len()));

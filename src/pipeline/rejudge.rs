@@ -9,7 +9,7 @@ use std::io::Read as _;
 use serde::{Deserialize, Serialize};
 
 use super::heartbeat;
-use datadog_points::payload::{Limits, Payload, PayloadWriter, Times};
+use datadog_points::payload::{Payload, PayloadLimits, PayloadWriter, Times};
 use send_counts::aggregate::window::{Placed, Window};
 
 /// What is left of a payload, and the sends that were left out of it.
@@ -49,7 +49,8 @@ pub fn rejudge(payload: Payload, window: &Window, now: u64) -> Rejudged {
     let Some(body) = read(&payload) else { return unchanged(payload) };
     let (mut late, mut early) = (0, 0);
     // It was within the limits, and gets no series and no point more.
-    let mut splitter = PayloadWriter::new(Limits { compressed_bytes_max: usize::MAX, ..Limits::default() });
+    let mut splitter =
+        PayloadWriter::new(PayloadLimits { compressed_bytes_max: usize::MAX, ..PayloadLimits::default() });
     let mut left = None;
     for mut series in body.series {
         let stands_for_sends = series.metric != heartbeat::METRIC;
@@ -110,7 +111,7 @@ mod tests {
     /// A payload of these series: tag and points; the first is a heartbeat at `NOW`.
     fn payload(all: &[TaggedPoints<'_>]) -> Payload {
         let mut made = Vec::new();
-        let mut splitter = PayloadWriter::new(Limits::default());
+        let mut splitter = PayloadWriter::new(PayloadLimits::default());
         let beat =
             json!({"metric": heartbeat::METRIC, "type": "distribution", "tags": [], "points": [[NOW, [1]]]});
         splitter

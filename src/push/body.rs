@@ -7,10 +7,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
+use super::buffer_pool::{BUFFER_BYTES_MAX, ExtractBuffers};
 use super::counters::Received;
 use super::memory::{Share, with_extract};
 use super::refusal::Refusal;
-use super::spare::{BUFFER_BYTES_MAX, Spare};
 
 /// What is set aside for a body before anything of it has come: who announces much and sends little takes as little from
 /// others. All connections together can't fill the memory for bodies with it.
@@ -34,7 +34,7 @@ pub(super) async fn read<B>(
     bytes_max: usize,
     pace: Pace,
     share: &mut Share,
-    buffers: &Spare,
+    buffers: &ExtractBuffers,
     received: &Received<'_>,
 ) -> Result<Vec<u8>, Refusal>
 where

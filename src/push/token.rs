@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use braze_events::app_group::{self, Fault};
+use braze_events::app_group::{self, IdFault};
 use http_listener::file;
 
 /// Bytes of a token file; a few tokens need a few hundred.
@@ -94,7 +94,7 @@ impl Tokens {
     pub(super) fn doubts(&self) -> Vec<&'static str> {
         let bound = self.0.iter().filter_map(|token| token.app_groups.as_ref());
         let faults = bound.flat_map(|ids| ids.iter()).filter_map(|id| app_group::fault(id));
-        faults.map(|(Fault::Doubtful(reason) | Fault::Impossible(reason))| reason).collect()
+        faults.map(|(IdFault::Doubtful(reason) | IdFault::Impossible(reason))| reason).collect()
     }
 
     /// How many there are.
@@ -212,7 +212,7 @@ fn parse_app_groups(text: &str) -> Result<AppGroups, String> {
                     .into(),
             );
         }
-        if let Some(Fault::Impossible(reason)) = app_group::fault(id) {
+        if let Some(IdFault::Impossible(reason)) = app_group::fault(id) {
             return Err(format!("an app group id behind the token {reason}"));
         }
         ids.push(app_group::canonical(id));

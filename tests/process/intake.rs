@@ -15,7 +15,7 @@ use braze_datadog::stats::DropReason;
 use datadog_points::ApiKey;
 use datadog_points::client::{HttpIntake, LookUp, Network, Proxies, Resolver, Settings};
 use datadog_points::outcome::Outcome;
-use datadog_points::payload::{Limits, Payload, PayloadWriter, Times};
+use datadog_points::payload::{Payload, PayloadLimits, PayloadWriter, Times};
 use datadog_points::site::Site;
 
 use crate::support::events::Events;
@@ -53,7 +53,7 @@ fn connection(url: &str) -> Arc<Connection> {
 /// One series with so many sends.
 fn payload(sends: u64) -> Payload {
     let mut payloads = Vec::new();
-    let mut splitter = PayloadWriter::new(Limits::default());
+    let mut splitter = PayloadWriter::new(PayloadLimits::default());
     let write = |raw: &mut Vec<u8>| {
         let now = unix_now();
         write!(raw, r#"{{"metric":"braze.messaging.sent","type":"distribution","tags":["campaign_id:a"],"points":[[{now},[{sends}]]]}}"#)

@@ -44,7 +44,7 @@ fn is_uuid(id: &[u8]) -> bool {
 /// What is wrong with an id that somebody wrote down. The text completes a sentence that begins with the id, and
 /// never quotes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum IdFault {
     /// No event of Braze has such an id.
     Impossible(&'static str),
     /// It was probably meant to be another.
@@ -52,7 +52,7 @@ pub enum Fault {
 }
 
 /// What is wrong with `id`, where something is.
-pub fn fault(id: &str) -> Option<Fault> {
+pub fn fault(id: &str) -> Option<IdFault> {
     let has = |is_one: fn(char) -> bool| id.chars().any(is_one);
     let is_bracket = |letter: char| "{}()[]<>".contains(letter);
     let reason = if id.trim().is_empty() {
@@ -72,9 +72,9 @@ pub fn fault(id: &str) -> Option<Fault> {
     } else if id.contains(',') {
         "has a comma in it; write every app group id as an entry of its own"
     } else {
-        return doubt(id).map(Fault::Doubtful);
+        return doubt(id).map(IdFault::Doubtful);
     };
-    Some(Fault::Impossible(reason))
+    Some(IdFault::Impossible(reason))
 }
 
 fn doubt(id: &str) -> Option<&'static str> {
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn what_is_no_id_is_told() {
         let impossible = |id: &str, word: &str| match fault(id) {
-            Some(Fault::Impossible(reason)) => assert!(reason.contains(word), "{id}: {reason}"),
+            Some(IdFault::Impossible(reason)) => assert!(reason.contains(word), "{id}: {reason}"),
             other => panic!("{id:?}: {other:?}"),
         };
         for (id, word) in [
@@ -168,7 +168,7 @@ mod tests {
             (ID[1..].to_owned(), "32 digits"),
             (format!("{ID}0"), "32 digits"),
         ] {
-            assert!(matches!(fault(&id), Some(Fault::Doubtful(reason)) if reason.contains(word)), "{id}");
+            assert!(matches!(fault(&id), Some(IdFault::Doubtful(reason)) if reason.contains(word)), "{id}");
         }
         for id in
             [ID, &ID.to_uppercase(), "5f3e8f0a12344cde9abc0123", "group-1", "Ab.C[0]-d", "007", "géré", "agb"]

@@ -10,14 +10,14 @@
 
 use std::sync::Arc;
 
-use super::found::{Found, Terms};
+use super::event_fields::{EventFields, Terms};
 use super::{Decoded, Malformed};
 use crate::{Datums, WriterSchema};
 
 mod schema;
 mod walk;
 
-use schema::{NotASchema, Plan, compile};
+use schema::{AvroPlan, NotASchema, compile};
 use walk::{Stands, Walk};
 
 /// How many compiled schemas are kept: more than Braze has event types that anyone sends to one place.
@@ -33,13 +33,13 @@ pub(super) struct Plans {
 #[derive(Debug)]
 struct Known {
     schema: Arc<WriterSchema>,
-    plan: Result<Plan, NotASchema>,
+    plan: Result<AvroPlan, NotASchema>,
     last_use: u64,
 }
 
 impl Plans {
     /// Finds a schema by identity, which is the usual case, or by its text: every file brings its own copy.
-    fn plan(&mut self, schema: &Arc<WriterSchema>) -> &Result<Plan, NotASchema> {
+    fn plan(&mut self, schema: &Arc<WriterSchema>) -> &Result<AvroPlan, NotASchema> {
         self.uses += 1;
         let same = |known: &Known| Arc::ptr_eq(&known.schema, schema);
         let equal = |known: &Known| known.schema.text() == schema.text();
@@ -77,7 +77,7 @@ impl Plans {
         start: usize,
         datums: &Datums,
         terms: Terms<'_>,
-        found: &mut Found,
+        found: &mut EventFields,
         emit: &mut dyn FnMut(Decoded<'_>),
     ) {
         let Ok(plan) = self.plan(&datums.schema) else {
@@ -490,7 +490,7 @@ mod tests {
         Array(Box<Kind>),
         Map(Box<Kind>),
         Union(Vec<Kind>),
-        Record(usize, Vec<(&'static str, Kind)>),
+        RecordNode(usize, Vec<(&'static str, Kind)>),
     }
 
     const OTHERS: [&str; 8] =
@@ -573,7 +573,7 @@ mod tests {
                 };
                 (name, kind)
             });
-            Kind::Record(number, fields.collect())
+            Kind::RecordNode(number, fields.collect())
         }
     }
 
@@ -593,7 +593,7 @@ mod tests {
             Kind::Array(items) => json!({"type": "array", "items": schema_of(items)}),
             Kind::Map(values) => json!({"type": "map", "values": schema_of(values)}),
             Kind::Union(branches) => branches.iter().map(schema_of).collect(),
-            Kind::Record(n, fields) => {
+            Kind::RecordNode(n, fields) => {
                 let fields: Vec<Json> =
                     fields.iter().map(|(name, kind)| member(name, schema_of(kind))).collect();
                 json!({"type": "record", "name": format!("R{n}"), "fields": fields})
@@ -652,7 +652,7 @@ mod tests {
                 let (avro, json) = value_of(chance, &branches[at]);
                 (Avro::Union(u32::try_from(at).expect("is small"), Box::new(avro)), json)
             }
-            Kind::Record(_, fields) => {
+            Kind::RecordNode(_, fields) => {
                 let values: Vec<_> =
                     fields.iter().map(|(name, kind)| (*name, value_of(chance, kind))).collect();
                 let json: Map<_, _> =

@@ -11,8 +11,8 @@
 //! Where a key comes twice in one object the last one wins; only of several `events` each gives its elements.
 
 use super::avro::Plans;
-pub use super::found::Mandate;
-use super::found::{Element, Found, Rules, Terms};
+pub use super::event_fields::Scope;
+use super::event_fields::{Element, EventFields, Rules, Terms};
 use super::{Decoded, Malformed, Skipped};
 use crate::{Framing, Origin, Part};
 
@@ -29,7 +29,7 @@ use cursor::{Broken, Cursor, Fault, Nesting};
 pub use extract::{Damage, Extracted, extract, extract_within};
 use fields::Step;
 use marks::Marks;
-use recover::{Recovered, Trust};
+use recover::{RecoveredElement, Trust};
 
 /// Some writers put it before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -48,7 +48,7 @@ pub struct Decoder {
 struct Reader {
     marks: Marks,
     nesting: Nesting,
-    found: Found,
+    found: EventFields,
 }
 
 /// Where a body is not JSON, or not in an envelope of Braze. Says what and where, and nothing of the content.
@@ -62,7 +62,7 @@ pub struct NotAnEnvelope {
 /// A document that is broken, and what was read of it behind that.
 struct Damaged {
     at: NotAnEnvelope,
-    recovered: Recovered,
+    recovered: RecoveredElement,
 }
 
 impl Decoder {
@@ -158,7 +158,7 @@ impl Decoder {
 impl Damaged {
     /// What stands for the damage, if anything was lost by it.
     fn element(&self) -> Option<Element<'static>> {
-        let Recovered { events, skipped } = self.recovered;
+        let RecoveredElement { events, skipped } = self.recovered;
         match self.at.fault {
             Fault::NotAnEnvelope if events == 0 => Some(Element::Malformed(Malformed::NotAnObject)),
             // Whatever came behind is not there.
@@ -244,7 +244,7 @@ enum Shape {
 /// One document on its way through.
 struct Pass<'d> {
     cursor: Cursor<'d>,
-    found: &'d mut Found,
+    found: &'d mut EventFields,
     /// Where the document begins.
     start: usize,
     /// Where the last element ended that was handed out.
@@ -327,7 +327,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Reads the object at the cursor into `found`, or hands out its elements if it is an envelope. There are
+    /// Reads the object at the cursor into `event_fields`, or hands out its elements if it is an envelope. There are
     /// no envelopes in envelopes, so this recurses no deeper than twice.
     fn object(&mut self, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> Result<Shape, Broken> {
         self.cursor.pos += 1;
@@ -373,7 +373,7 @@ mod tests {
     fn pushed(members: &str, app_groups: &[&str], may_be_silent: bool) -> Element {
         let body = format!(r#"[{{"event_type":"{EMAIL}","id":"1"{members}}}]"#);
         let app_groups: Vec<Box<str>> = app_groups.iter().map(|id| Box::from(*id)).collect();
-        let mandate = Mandate { app_groups: &app_groups, may_be_silent };
+        let mandate = Scope { app_groups: &app_groups, may_be_silent };
         let mut out = Vec::new();
         let extracted = extract_within(body.as_bytes(), &mut out, mandate);
         assert_eq!(extracted, Ok(Extracted { elements: 1, damage: None }));

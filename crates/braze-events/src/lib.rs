@@ -21,7 +21,7 @@ mod avro;
 pub mod container;
 pub mod decode;
 pub mod decompress;
-mod found;
+mod event_fields;
 mod framing;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -4,10 +4,10 @@
 //! Nothing is sent twice: points add up in Datadog, and there is no idempotency key.
 //!
 //! ```
-//! use datadog_points::payload::{Limits, Metric, PayloadWriter};
+//! use datadog_points::payload::{PayloadLimits, Metric, PayloadWriter};
 //!
 //! let mut payloads = Vec::new();
-//! let mut writer = PayloadWriter::new(Limits::default());
+//! let mut writer = PayloadWriter::new(PayloadLimits::default());
 //! let tags: [(&[u8], &[u8]); 1] = [(b"campaign_name:", b"Newsletter")];
 //! writer.series(&Metric::new("messages.sent"), tags, [(1_800_000_000, 7)], 7, &mut |payload| payloads.push(payload));
 //! writer.finish(&mut |payload| payloads.push(payload));

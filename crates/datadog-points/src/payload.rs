@@ -16,7 +16,7 @@ pub use crate::series::{Metric, VALUE_MAX};
 /// or below the lowest limits of its neighbours: the v2 series endpoint takes 512,000 B compressed, the
 /// Agent sends 4 MiB raw at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct PayloadLimits {
     /// Bytes before compression.
     pub raw_bytes_max: usize,
     /// Bytes after compression.
@@ -25,7 +25,7 @@ pub struct Limits {
     pub series_max: usize,
 }
 
-impl Default for Limits {
+impl Default for PayloadLimits {
     fn default() -> Self {
         Self { raw_bytes_max: 4 * 1024 * 1024, compressed_bytes_max: 500_000, series_max: 5_000 }
     }
@@ -83,14 +83,14 @@ struct Piece {
 /// Collects series and hands out payloads.
 #[derive(Debug)]
 pub struct PayloadWriter {
-    limits: Limits,
+    limits: PayloadLimits,
     raw: Vec<u8>,
     pieces: Vec<Piece>,
 }
 
 impl PayloadWriter {
     /// An empty one.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: PayloadLimits) -> Self {
         Self { limits, raw: Vec::new(), pieces: Vec::new() }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use http_listener::{Answer, Limits, Listener};
+use http_listener::{Answer, ConnectionLimits, Listener};
 use tokio::sync::watch;
 
 fn hello() -> Answer {
@@ -15,7 +15,7 @@ fn hello() -> Answer {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listener = Listener::bind(([127, 0, 0, 1], 0).into(), "address", Limits::default()).await?;
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into(), "address", ConnectionLimits::default()).await?;
     writeln!(io::stdout(), "http://{}/", listener.local_addr())?;
     let (stop, stopped) = watch::channel(false);
     let served =
@@ -39,7 +39,8 @@ mod tests {
 
     #[tokio::test]
     async fn it_says_hello_and_stops() -> Result<(), Box<dyn Error>> {
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), "address", Limits::default()).await?;
+        let listener =
+            Listener::bind(([127, 0, 0, 1], 0).into(), "address", ConnectionLimits::default()).await?;
         let address = listener.local_addr();
         let (stop, stopped) = watch::channel(false);
         let served =

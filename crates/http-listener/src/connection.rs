@@ -23,9 +23,9 @@ use tracing::{debug, warn};
 
 use super::connection_limit::Seat;
 use super::observed::Observed;
-use super::progress::Progress;
+use super::progress::RequestProgress;
 use super::sampled::Sampled;
-use super::{Admission, Answer, Caller, Counts, HangUp, Limits, stopped};
+use super::{Admission, Answer, Caller, ConnectionLimits, Counts, HangUp, stopped};
 
 /// Bytes of a request's line and headers. Braze sends a few hundred.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -36,17 +36,17 @@ const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that lingering reads at once.
 const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 
-pub(crate) struct Connection<H> {
+pub(crate) struct PeerConnection<H> {
     pub(crate) handle: Arc<H>,
     pub(crate) peer: SocketAddr,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ConnectionLimits,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) handshake_log: Arc<Sampled>,
     pub(crate) seat: Arc<Seat>,
 }
 
-impl<H, F> Connection<H>
+impl<H, F> PeerConnection<H>
 where
     H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
@@ -119,7 +119,7 @@ where
     async fn drive<I, S>(
         &mut self,
         http: &mut http1::Connection<I, S>,
-        progress: &Progress,
+        progress: &RequestProgress,
     ) -> Option<hyper::Result<()>>
     where
         I: rt::Read + rt::Write + Unpin,
@@ -164,8 +164,9 @@ where
 
     /// Says goodbye, and waits for the peer to stop sending where it was still sending.
     async fn end<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S, unread: bool) {
-        let Limits { linger_time_max, linger_idle_time_max, linger_bytes_max, stop_time_max, .. } =
-            self.limits;
+        let ConnectionLimits {
+            linger_time_max, linger_idle_time_max, linger_bytes_max, stop_time_max, ..
+        } = self.limits;
         let stopping = *self.stop.borrow();
         let time_max = if stopping { stop_time_max } else { linger_time_max };
         let goodbye = async {
@@ -198,7 +199,7 @@ where
 }
 
 /// Makes an answer say that the connection ends, where it does.
-fn finish(mut answer: Answer, progress: &Progress) -> Answer {
+fn finish(mut answer: Answer, progress: &RequestProgress) -> Answer {
     let hang_up = answer.extensions_mut().remove::<HangUp>().is_some();
     if hang_up {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
-use super::progress::Progress;
+use super::progress::RequestProgress;
 use super::sampled::Sampled;
-use super::{Counts, Limits};
+use super::{ConnectionLimits, Counts};
 
 /// One of several senders, or everybody where they are not told apart.
 pub(crate) type Sender = Option<usize>;
@@ -25,7 +25,7 @@ pub(crate) type Sender = Option<usize>;
 /// The connections of one listener.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimit {
-    limits: Limits,
+    limits: ConnectionLimits,
     address: SocketAddr,
     counts: Arc<Counts>,
     table: Mutex<Table>,
@@ -43,7 +43,7 @@ struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    progress: Arc<Progress>,
+    progress: Arc<RequestProgress>,
     /// As whom somebody has vouched for it; `None`: a stranger.
     sender: Option<Sender>,
 }
@@ -53,7 +53,7 @@ struct Entry {
 pub(crate) struct Seat {
     number: u64,
     limit: Arc<ConnectionLimit>,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: Arc<RequestProgress>,
 }
 
 impl Drop for Seat {
@@ -70,7 +70,7 @@ impl Seat {
 }
 
 impl ConnectionLimit {
-    pub(crate) fn new(limits: Limits, address: SocketAddr, counts: Arc<Counts>) -> Arc<Self> {
+    pub(crate) fn new(limits: ConnectionLimits, address: SocketAddr, counts: Arc<Counts>) -> Arc<Self> {
         let (table, log) = (Mutex::default(), Sampled::default());
         Arc::new(Self { limits, address, counts, table, log })
     }
@@ -84,7 +84,7 @@ impl ConnectionLimit {
             self.counts.crowded.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let (number, progress) = (table.next, Arc::new(Progress::default()));
+        let (number, progress) = (table.next, Arc::new(RequestProgress::default()));
         table.next += 1;
         table.connections.insert(number, Entry { progress: Arc::clone(&progress), sender: None });
         Some((Seat { number, limit: Arc::clone(self), progress }, is_full))
@@ -166,7 +166,7 @@ impl ConnectionLimit {
 
 impl Table {
     /// Those who are vouched for, and as whom.
-    fn seated(&self) -> impl Iterator<Item = (u64, &Progress, Sender)> {
+    fn seated(&self) -> impl Iterator<Item = (u64, &RequestProgress, Sender)> {
         self.connections.iter().filter_map(|(number, entry)| Some((*number, &*entry.progress, entry.sender?)))
     }
 

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 server for ports that the world may reach: it accepts, bounds and ends connections, and
 //! leaves every answer to a closure.
 //!
-//! What a peer can cost is bounded by [`Limits`], before it has shown a token: seats, header bytes, and
+//! What a peer can cost is bounded by [`ConnectionLimits`], before it has shown a token: seats, header bytes, and
 //! time. What a *request* can cost (its body) is the business of whoever answers it. Where seats are short, peers that
 //! nobody has vouched for ([`Caller::vouch`]) make room, and then senders that hold more than their share: thousands of
 //! idle or slow connections keep nobody out.
@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{error, warn};
 
-use self::connection::Connection;
+use self::connection::PeerConnection;
 use self::connection_limit::{ConnectionLimit, Seat};
 pub use self::counts::Counts;
 use self::counts::Open;
@@ -54,7 +54,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// What one listener grants its peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Connections at a time that somebody has vouched for. One more takes the seat of one that has no request under
     /// way, else, below its sender's share, of one above its sender's share.
     pub connections_max: usize,
@@ -85,7 +85,7 @@ pub struct Limits {
     pub stop_time_max: Duration,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     /// For a port that the world may reach. A thousand seats carry Braze's published peak (3,500 batches a
     /// second at 0.2 s each is 700), and cost at most 64 MiB of read buffers.
     fn default() -> Self {
@@ -105,7 +105,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// The same with no more connections than leave file descriptors to the rest of the process: a peer that takes all
     /// of them would keep counts from Datadog and events from the disk.
     #[must_use]
@@ -185,7 +185,7 @@ pub struct ListenError {
 
 /// A port can't be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum OpenPortError {
     /// Its address can't be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -215,7 +215,7 @@ fn advice(error: &io::Error) -> String {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    limits: Limits,
+    limits: ConnectionLimits,
     counts: Arc<Counts>,
 }
 
@@ -227,7 +227,7 @@ impl Listener {
     pub async fn bind(
         address: SocketAddr,
         setting: &'static str,
-        limits: Limits,
+        limits: ConnectionLimits,
     ) -> Result<Self, ListenError> {
         let refused = |source| ListenError { setting, address, source };
         let socket = TcpListener::bind(address).await.map_err(refused)?;
@@ -277,7 +277,7 @@ impl Listener {
                     Ok((socket, peer)) => {
                         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
                         let Some((seat, displaces)) = limit.enter() else { continue };
-                        let connection = Connection {
+                        let connection = PeerConnection {
                             handle: Arc::clone(&handle),
                             peer,
                             limits: self.limits,
@@ -303,8 +303,12 @@ impl Listener {
 }
 
 /// Serves one connection until it ends, or is to make room.
-async fn hold<H, F>(_open: Open, connection: Connection<H>, socket: TcpStream, tls: Option<Arc<ServerConfig>>)
-where
+async fn hold<H, F>(
+    _open: Open,
+    connection: PeerConnection<H>,
+    socket: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+) where
     H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
@@ -375,8 +379,8 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    fn limits() -> Limits {
-        Limits { first_request_time_max: LONG, idle_time_max: LONG, ..Limits::default() }
+    fn limits() -> ConnectionLimits {
+        ConnectionLimits { first_request_time_max: LONG, idle_time_max: LONG, ..ConnectionLimits::default() }
     }
 
     /// What `/large` answers.
@@ -392,7 +396,7 @@ mod tests {
         asked: Arc<AtomicUsize>,
     }
 
-    async fn running(limits: Limits, tls: Option<Arc<ServerConfig>>, grace: Duration) -> Running {
+    async fn running(limits: ConnectionLimits, tls: Option<Arc<ServerConfig>>, grace: Duration) -> Running {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), "x.listen", limits).await.unwrap();
         let (address, counts) = (listener.local_addr(), listener.counts());
         let (stop, stopped) = watch::channel(false);
@@ -483,7 +487,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_sends_no_whole_header_in_time_loses_the_connection() {
-        let limits = Limits { first_request_time_max: SHORT, ..limits() };
+        let limits = ConnectionLimits { first_request_time_max: SHORT, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut silent = connect(running.address).await;
         let mut slow = connect(running.address).await;
@@ -508,7 +512,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_ends_after_its_time() {
-        let limits = Limits { idle_time_max: SHORT, ..limits() };
+        let limits = ConnectionLimits { idle_time_max: SHORT, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut stream = connect(running.address).await;
         assert_eq!(ask(&mut stream, GET).await.status, 200);
@@ -519,7 +523,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_connection_ends_with_an_answer() {
-        let limits = Limits { age_max: SHORT, ..limits() };
+        let limits = ConnectionLimits { age_max: SHORT, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut stream = connect(running.address).await;
         let reply = ask(&mut stream, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -546,7 +550,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_seat_a_request_is_refused_and_strangers_are_let_in_all_the_same() {
-        let limits = Limits { connections_max: 2, strangers_min: 1, ..limits() };
+        let limits = ConnectionLimits { connections_max: 2, strangers_min: 1, ..limits() };
         let running = running(limits, None, LONG).await;
         let busy = [running.busy(7).await, running.busy(7).await];
         // Neither of another sender's, for both are kept, nor of the same one's.
@@ -568,7 +572,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_make_room_the_oldest_first_and_those_who_are_idle_for_whoever_is_known() {
-        let limits = Limits { connections_max: 2, strangers_min: 1, ..limits() };
+        let limits = ConnectionLimits { connections_max: 2, strangers_min: 1, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut known = connect(running.address).await;
         assert_eq!(ask(&mut known, KNOWN).await.status, 200);
@@ -593,7 +597,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sender_below_its_share_takes_the_seats_of_one_above_and_no_more() {
-        let limits = Limits { connections_max: 6, strangers_min: 2, ..limits() };
+        let limits = ConnectionLimits { connections_max: 6, strangers_min: 2, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut slow = Vec::new();
         for _ in 0..6 {
@@ -626,7 +630,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_idle_connections_of_one_who_holds_less_are_left_alone() {
-        let limits = Limits { connections_max: 3, strangers_min: 1, ..limits() };
+        let limits = ConnectionLimits { connections_max: 3, strangers_min: 1, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut idle = connect(running.address).await;
         assert_eq!(ask(&mut idle, &as_sender("/known", 2)).await.status, 200);
@@ -639,7 +643,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_on_its_way_is_not_cut_off_for_a_newcomer_but_those_that_are_not_taken_are() {
-        let limits = Limits { connections_max: 0, strangers_min: 3, ..limits() };
+        let limits = ConnectionLimits { connections_max: 0, strangers_min: 3, ..limits() };
         let running = running(limits, None, LONG).await;
         let large = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
         let mut slow = connect(running.address).await;
@@ -666,7 +670,7 @@ mod tests {
 
     #[tokio::test]
     async fn thousands_of_idle_connections_keep_nobody_out() {
-        let limits = Limits { connections_max: 19, strangers_min: 1, ..limits() };
+        let limits = ConnectionLimits { connections_max: 19, strangers_min: 1, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut idle = Vec::new();
         for number in 0..2000 {
@@ -681,9 +685,9 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_to_the_rest_of_the_process() {
-        let few = Limits::default().within(256);
+        let few = ConnectionLimits::default().within(256);
         assert_eq!((few.connections_max, few.strangers_min), (128, 32));
-        assert_eq!(Limits::default().within(65536), Limits::default());
+        assert_eq!(ConnectionLimits::default().within(65536), ConnectionLimits::default());
     }
 
     #[tokio::test]
@@ -712,7 +716,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_never_stops_sending_is_cut_off() {
-        let limits = Limits { linger_bytes_max: 1_000_000, ..limits() };
+        let limits = ConnectionLimits { linger_bytes_max: 1_000_000, ..limits() };
         let running = running(limits, None, LONG).await;
         let mut stream = connect(running.address).await;
         let head = b"POST /leave HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n";
@@ -735,7 +739,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stop_answers_what_is_under_way_and_closes_the_rest_at_once() {
-        let limits = Limits { stop_time_max: SHORT, ..limits() };
+        let limits = ConnectionLimits { stop_time_max: SHORT, ..limits() };
         let mut running = running(limits, None, LONG).await;
         let mut idle = connect(running.address).await;
         assert_eq!(ask(&mut idle, GET).await.status, 200);
@@ -814,7 +818,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_handshake_that_takes_too_long_ends() {
-        let limits = Limits { handshake_time_max: SHORT, ..limits() };
+        let limits = ConnectionLimits { handshake_time_max: SHORT, ..limits() };
         let running = running(limits, Some(TlsPair::new().config()), LONG).await;
         let mut silent = connect(running.address).await;
         assert_eq!(until_closed(&mut silent).await, "");

@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::progress::Progress;
+use super::progress::RequestProgress;
 
 pub(crate) struct Observed<S> {
     pub(crate) stream: S,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: Arc<RequestProgress>,
 }
 
 impl<S> Observed<S> {

@@ -17,7 +17,7 @@ const STRANGER: usize = 0;
 /// What the requests of a connection tell the task that drives it, and those who have seats to give; and what these tell
 /// them.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct RequestProgress {
     /// A request has arrived.
     seen: AtomicBool,
     /// A request is being answered.
@@ -37,7 +37,7 @@ pub(crate) struct Progress {
     ended: Notify,
 }
 
-impl Progress {
+impl RequestProgress {
     /// A request has arrived.
     pub(crate) fn begin(&self) {
         let since = u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX);

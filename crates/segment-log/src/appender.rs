@@ -6,9 +6,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::frame::Record;
-use crate::progress::Progress;
+use crate::progress::LogProgress;
 use crate::threads::Threads;
-use crate::writer::Command;
+use crate::writer::WriterCommand;
 use crate::{AtStart, GONE};
 
 /// What is appended at once, and handed out at once.
@@ -54,9 +54,9 @@ pub struct Appender {
     pub(crate) size_max: u64,
     pub(crate) setting: &'static str,
     pub(crate) at_start: AtStart,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: Arc<LogProgress>,
     // The threads come last: they end when the channels are closed.
-    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) commands: mpsc::Sender<WriterCommand>,
     pub(crate) _threads: Arc<Threads>,
 }
 
@@ -76,7 +76,7 @@ impl Appender {
         let record = Record::new(frame).ok_or_else(too_large)?;
         let gone = || AppendError::Stopped(GONE.to_owned());
         let (reply, answer) = oneshot::channel();
-        let command = Command::Append(record, reply);
+        let command = WriterCommand::Append(record, reply);
         self.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -117,7 +117,7 @@ impl Appender {
     /// Does not wait.
     pub fn check(&self) {
         // Where no more commands fit appends wait, and each of them looks.
-        let _busy = self.commands.try_send(Command::Check);
+        let _busy = self.commands.try_send(WriterCommand::Check);
     }
 
     /// Why the log has stopped for good, if it has. [`LogReader::next`] says so too, at once.

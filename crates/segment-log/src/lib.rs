@@ -5,14 +5,14 @@
 //! number is ever given twice. What is acknowledged is one number in a small file; segments wholly below it are removed.
 //!
 //! - A write that was cut short by a crash was never answered, and is cut off on opening.
-//! - Damage elsewhere costs the frames that it hit and no others: it is stepped over, logged and counted.
+//! - DamagedBytes elsewhere costs the frames that it hit and no others: it is stepped over, logged and counted.
 //! - After a failed fsync the log stops for good, for nobody knows what is on disk then. What was handed out before is
 //!   still acknowledged, if its own file can be written.
 //! - Every start proves that acknowledgements can be made durable before it gives anything out.
 //! - A full disk or a full log refuses appends and harms nothing; it goes on when there is room again.
 //!
 //! Two threads do the work: the `writer` owns every change, the `reader` reads ahead. What has just become durable
-//! goes past the reader (`direct`) while the receiver keeps up.
+//! goes past the reader (`bypass`) while the receiver keeps up.
 //! What is in the files is told in `frame`, `segments` and `checkpoint`.
 //!
 //! ```
@@ -40,16 +40,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::appender::{AppendError, Appender, Frame};
 use self::disk::Directory;
-use self::progress::{Progress, Tail};
+use self::progress::{LogProgress, Tail};
 use self::reader::{BATCHES_MAX, Batch, Reader};
 use self::recovery::Recovered;
 pub use self::recovery::{AtStart, OpenError, Opened, Torn};
 use self::threads::Threads;
-use self::writer::{Command, GROUP_MAX, Writer};
+use self::writer::{GROUP_MAX, Writer, WriterCommand};
 
 mod appender;
+mod bypass;
 mod checkpoint;
-mod direct;
 mod disk;
 mod frame;
 mod progress;
@@ -170,7 +170,7 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
     let (path, names) = (directory.path().to_owned(), directory.names());
     let recovered = recovery::recover(directory.clone(), size_max)?;
     let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
-    let progress = Arc::new(Progress::new(Tail {
+    let progress = Arc::new(LogProgress::new(Tail {
         segments: segments.firsts(),
         end: segments.end(),
         next,
@@ -234,9 +234,9 @@ pub struct LogReader {
     is_until_empty: bool,
     batches: mpsc::Receiver<Result<Batch, LogError>>,
     stopped: watch::Receiver<Option<Arc<str>>>,
-    progress: Arc<Progress>,
+    progress: Arc<LogProgress>,
     // The threads come last: they end when the channels are closed.
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<WriterCommand>,
     _threads: Arc<Threads>,
 }
 
@@ -292,7 +292,7 @@ impl LogReader {
     pub async fn acknowledge(&mut self, last: u64) -> Result<(), LogError> {
         let (reply, answer) = oneshot::channel();
         let gone = || LogError(GONE.to_owned());
-        let command = Command::Acknowledge(last.saturating_add(1), reply);
+        let command = WriterCommand::Acknowledge(last.saturating_add(1), reply);
         self.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use crate::Entry;
-use crate::direct::Direct;
+use crate::bypass::Bypass;
 
 /// Written by the writer alone, but for what is taken from it; read by the reader thread and the handles.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct LogProgress {
     shared: Mutex<Shared>,
     /// Rings for the reader.
     moved: Condvar,
@@ -30,7 +30,7 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 struct Shared {
     tail: Tail,
-    direct: Direct,
+    bypass: Bypass,
 }
 
 /// The durable part of the log.
@@ -59,7 +59,7 @@ pub(crate) struct Place {
 
 /// What a reader can read next, all of it durable.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct ReadablePart {
     /// The first number of the segment.
     pub(crate) segment: u64,
     /// Where the part ends, in bytes; `None`: with the file, for the segment is complete.
@@ -81,10 +81,10 @@ pub(crate) struct Gauges {
     pub(crate) is_missing: bool,
 }
 
-impl Progress {
-    pub(crate) fn new(tail: Tail) -> Progress {
-        Progress {
-            shared: Mutex::new(Shared { tail, direct: Direct::default() }),
+impl LogProgress {
+    pub(crate) fn new(tail: Tail) -> LogProgress {
+        LogProgress {
+            shared: Mutex::new(Shared { tail, bypass: Bypass::default() }),
             moved: Condvar::new(),
             handed: Notify::new(),
             depth: AtomicU64::new(0),
@@ -112,11 +112,11 @@ impl Progress {
     /// up, else to the reader.
     pub(crate) fn grow(&self, end: u64, next: u64, entries: Vec<Entry>) {
         let mut shared = self.lock();
-        let Shared { tail, direct } = &mut *shared;
+        let Shared { tail, bypass } = &mut *shared;
         let segment = tail.segments.last().copied().unwrap_or_default();
         let place = Place { segment, offset: tail.end, position: tail.next };
         (tail.end, tail.next) = (end, next);
-        let is_handed = direct.offer(entries, place);
+        let is_handed = bypass.offer(entries, place);
         drop(shared);
         if is_handed {
             self.handed.notify_one();
@@ -129,12 +129,12 @@ impl Progress {
     /// numbers below `position`, and now what is in `ready`, has everything.
     pub(crate) fn take(&self, ready: &mut VecDeque<Entry>, position: u64) -> bool {
         let mut shared = self.lock();
-        let Shared { tail, direct } = &mut *shared;
-        direct.take(ready);
+        let Shared { tail, bypass } = &mut *shared;
+        bypass.take(ready);
         let position = ready.back().map_or(position, Entry::end);
         let has_all = position >= tail.next;
         if has_all {
-            direct.open();
+            bypass.open();
         }
         has_all
     }
@@ -145,17 +145,17 @@ impl Progress {
     }
 
     /// Waits until there is something for a reader beyond `place`. `None`: the log is closed.
-    pub(crate) fn wait_beyond(&self, place: Place) -> Option<Part> {
+    pub(crate) fn wait_beyond(&self, place: Place) -> Option<ReadablePart> {
         let mut shared = self.lock();
         loop {
-            let Shared { tail, direct } = &mut *shared;
+            let Shared { tail, bypass } = &mut *shared;
             if tail.is_closed {
                 return None;
             }
-            let place = direct.place_of_reader(place);
+            let place = bypass.place_of_reader(place);
             if let Some((place, part)) = place.and_then(|place| Some((place, tail.part_beyond(place)?))) {
-                let from = direct.resumed().then_some(place);
-                return Some(Part { from, ..part });
+                let from = bypass.resumed().then_some(place);
+                return Some(ReadablePart { from, ..part });
             }
             shared = self.moved.wait(shared).unwrap_or_else(PoisonError::into_inner);
         }
@@ -200,19 +200,19 @@ impl Progress {
 }
 
 impl Tail {
-    fn part_beyond(&self, place: Place) -> Option<Part> {
+    fn part_beyond(&self, place: Place) -> Option<ReadablePart> {
         let at = self.segments.partition_point(|first| *first < place.segment);
         let segment = *self.segments.get(at)?;
         if let Some(following) = self.segments.get(at + 1) {
-            return Some(Part { segment, limit: None, ceiling: *following, from: None });
+            return Some(ReadablePart { segment, limit: None, ceiling: *following, from: None });
         }
         let is_behind = segment != place.segment || place.offset < self.end || place.position < self.next;
-        is_behind.then_some(Part { segment, limit: Some(self.end), ceiling: self.next, from: None })
+        is_behind.then_some(ReadablePart { segment, limit: Some(self.end), ceiling: self.next, from: None })
     }
 }
 
 /// Lets the reader thread end with the writer, however that ends.
-pub(crate) struct Closing(pub(crate) Arc<Progress>);
+pub(crate) struct Closing(pub(crate) Arc<LogProgress>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -228,16 +228,25 @@ mod tests {
         Tail { segments: vec![10, 20, 30], end: 500, next: 35, is_closed: false }
     }
 
-    fn part(place: (u64, u64, u64)) -> Option<Part> {
+    fn part(place: (u64, u64, u64)) -> Option<ReadablePart> {
         let (segment, offset, position) = place;
         tail().part_beyond(Place { segment, offset, position })
     }
 
     #[test]
     fn a_reader_is_led_through_complete_segments_to_the_last() {
-        assert_eq!(part((0, 0, 12)), Some(Part { segment: 10, limit: None, ceiling: 20, from: None }));
-        assert_eq!(part((20, 99, 20)), Some(Part { segment: 20, limit: None, ceiling: 30, from: None }));
-        assert_eq!(part((30, 0, 30)), Some(Part { segment: 30, limit: Some(500), ceiling: 35, from: None }));
+        assert_eq!(
+            part((0, 0, 12)),
+            Some(ReadablePart { segment: 10, limit: None, ceiling: 20, from: None })
+        );
+        assert_eq!(
+            part((20, 99, 20)),
+            Some(ReadablePart { segment: 20, limit: None, ceiling: 30, from: None })
+        );
+        assert_eq!(
+            part((30, 0, 30)),
+            Some(ReadablePart { segment: 30, limit: Some(500), ceiling: 35, from: None })
+        );
         assert_eq!(part((30, 500, 35)), None);
     }
 
@@ -245,24 +254,27 @@ mod tests {
     fn numbers_without_bytes_are_something_to_deal_with() {
         assert_eq!(
             part((30, 500, 34)),
-            Some(Part { segment: 30, limit: Some(500), ceiling: 35, from: None })
+            Some(ReadablePart { segment: 30, limit: Some(500), ceiling: 35, from: None })
         );
     }
 
     #[test]
     fn a_reader_whose_segment_is_gone_goes_to_the_one_after() {
-        assert_eq!(part((15, 700, 20)), Some(Part { segment: 20, limit: None, ceiling: 30, from: None }));
+        assert_eq!(
+            part((15, 700, 20)),
+            Some(ReadablePart { segment: 20, limit: None, ceiling: 30, from: None })
+        );
     }
 
     #[test]
     fn a_reader_that_waits_is_woken_by_progress_and_by_the_end() {
-        let progress = Progress::new(tail());
+        let progress = LogProgress::new(tail());
         let place = Place { segment: 30, offset: 500, position: 35 };
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| progress.wait_beyond(place));
             progress.grow(600, 36, Vec::new());
             let part = waiting.join().unwrap();
-            assert_eq!(part, Some(Part { segment: 30, limit: Some(600), ceiling: 36, from: None }));
+            assert_eq!(part, Some(ReadablePart { segment: 30, limit: Some(600), ceiling: 36, from: None }));
             let waiting = scope.spawn(|| progress.wait_beyond(Place { offset: 600, position: 36, ..place }));
             progress.change(|tail| tail.is_closed = true);
             assert_eq!(waiting.join().unwrap(), None);

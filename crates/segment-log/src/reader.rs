@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{Directory, is_short_of_descriptors};
-use crate::progress::{Part, Place, Progress};
+use crate::progress::{LogProgress, Place, ReadablePart};
 use crate::scan::{Scan, ScannedFrame};
 use crate::segments::{self, file_name};
-use crate::writer::Command;
+use crate::writer::WriterCommand;
 use crate::{Entry, Gap, LogError};
 
 /// Batches that wait to be received, at most.
@@ -37,9 +37,9 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) directory: Directory,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: Arc<LogProgress>,
     /// Weak, so that the writer ends when the handles are gone.
-    pub(crate) commands: mpsc::WeakSender<Command>,
+    pub(crate) commands: mpsc::WeakSender<WriterCommand>,
     pub(crate) batches: mpsc::Sender<Result<Batch, LogError>>,
     /// Frames that end here or before were acknowledged in an earlier run.
     pub(crate) acknowledged: u64,
@@ -120,7 +120,7 @@ impl Reader {
     }
 
     /// Hands out what `part` holds.
-    fn read(&mut self, scan: &mut Scan, part: &Part) -> Result<(), Halt> {
+    fn read(&mut self, scan: &mut Scan, part: &ReadablePart) -> Result<(), Halt> {
         let unreadable = |error| Halt::Unreadable { segment: part.segment, error };
         let limit = part.limit.map_or_else(|| scan.file_bytes(), Ok).map_err(unreadable)?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
@@ -144,7 +144,7 @@ impl Reader {
     }
 
     /// Gives up on a part whose file is gone.
-    fn miss(&mut self, part: &Part) -> Result<(), Halt> {
+    fn miss(&mut self, part: &ReadablePart) -> Result<(), Halt> {
         let first = self.position.max(part.segment);
         let segment = self.directory.file(&file_name(part.segment));
         let events = part.ceiling.saturating_sub(first);
@@ -159,7 +159,7 @@ impl Reader {
         let Some(gap) = gap.filter(|gap| gap.events > 0) else { return Ok(()) };
         let commands = self.commands.upgrade().ok_or(Halt::Closed)?;
         let (reply, answer) = oneshot::channel();
-        commands.blocking_send(Command::Lost(gap, reply)).map_err(|_| Halt::Closed)?;
+        commands.blocking_send(WriterCommand::Lost(gap, reply)).map_err(|_| Halt::Closed)?;
         drop(commands);
         answer.blocking_recv().map_err(|_| Halt::Closed)
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, Offsets, Saved};
 use crate::disk::Directory;
-use crate::scan::{Damage, Scan};
+use crate::scan::{DamagedBytes, Scan};
 use crate::segments::{self, Active, Failure, Sealed, Segments, file_name};
 use crate::{FORMAT, Gap, is_read};
 
@@ -28,7 +28,7 @@ pub struct Opened {
     pub torn_bytes: u64,
     /// What was in them.
     pub torn: Torn,
-    /// Damage in the last segment, and events that are missing altogether. Damage in other segments is found,
+    /// DamagedBytes in the last segment, and events that are missing altogether. DamagedBytes in other segments is found,
     /// logged and counted when they are read.
     pub damaged: Vec<Gap>,
     /// The record of what was acknowledged is gone: events may be given out again.
@@ -153,7 +153,7 @@ struct LastSegment {
     next: u64,
     gaps: Vec<Gap>,
     /// What follows the last whole frame.
-    tail: Option<Damage>,
+    tail: Option<DamagedBytes>,
     /// How many events that held, as far as it tells.
     told: u64,
 }
@@ -330,7 +330,7 @@ fn scan(directory: &Directory, last: Sealed) -> Result<LastSegment, OpenError> {
     let path = directory.file(&file_name(last.first));
     let failed = |error| OpenError::storage("read", &path, directory.names().directory, error);
     if last.bytes < segments::HEAD_BYTES {
-        let tail = Some(Damage { offset: 0, bytes: last.bytes });
+        let tail = Some(DamagedBytes { offset: 0, bytes: last.bytes });
         return Ok(LastSegment { bytes: last.bytes, next: last.first, gaps: Vec::new(), tail, told: 0 });
     }
     let file = File::open(&path).map_err(failed)?;

@@ -25,14 +25,14 @@ pub(crate) struct Scan {
     window: Bytes,
     /// The number that the next frame should have.
     expected: u64,
-    damage: Option<Damage>,
+    damage: Option<DamagedBytes>,
     /// The number behind the last event of which a sound head in the damage tells.
     told: u64,
 }
 
 /// Bytes that belong to no whole frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Damage {
+pub(crate) struct DamagedBytes {
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
 }
@@ -63,7 +63,7 @@ impl Scan {
     }
 
     /// The damage since the last frame.
-    pub(crate) fn damage(&self) -> Option<Damage> {
+    pub(crate) fn damage(&self) -> Option<DamagedBytes> {
         self.damage
     }
 
@@ -115,7 +115,7 @@ impl Scan {
         if damage.is_none() && events == 0 {
             return None;
         }
-        let Damage { offset, bytes } = damage.unwrap_or(Damage { offset, bytes: 0 });
+        let DamagedBytes { offset, bytes } = damage.unwrap_or(DamagedBytes { offset, bytes: 0 });
         Some(Gap { segment: self.path.clone(), offset, bytes, first: self.expected, events })
     }
 
@@ -152,7 +152,7 @@ impl Scan {
     /// Moves on over `bytes` of damage, up to `limit` at most.
     fn skip(&mut self, bytes: u64, limit: u64) {
         let bytes = bytes.min(limit - self.offset);
-        let damage = self.damage.get_or_insert(Damage { offset: self.offset, bytes: 0 });
+        let damage = self.damage.get_or_insert(DamagedBytes { offset: self.offset, bytes: 0 });
         damage.bytes += bytes;
         match usize::try_from(bytes) {
             Ok(inside) if inside <= self.window.len() => self.advance(inside),
@@ -231,7 +231,7 @@ mod tests {
     struct Seen {
         firsts: Vec<u64>,
         gaps: Vec<(u64, u64, u64, u64)>,
-        tail: Option<Damage>,
+        tail: Option<DamagedBytes>,
     }
 
     fn see(scan: &mut Scan, limit: usize, ceiling: u64) -> Seen {
@@ -319,7 +319,7 @@ mod tests {
         let file = [whole.clone(), frame(1, 1, b"torn")].concat();
         for end in whole.len() + 1..file.len() {
             let seen = see(&mut scan(&file[..end]), end, 9);
-            let tail = Damage { offset: whole.len() as u64, bytes: (end - whole.len()) as u64 };
+            let tail = DamagedBytes { offset: whole.len() as u64, bytes: (end - whole.len()) as u64 };
             assert_eq!(seen, Seen { firsts: vec![0], gaps: vec![], tail: Some(tail) });
         }
     }
@@ -328,6 +328,6 @@ mod tests {
     fn a_file_that_became_shorter_ends_in_damage() {
         let file = frame(0, 1, b"whole");
         let seen = see(&mut scan(&file), file.len() + 1000, 9);
-        assert_eq!(seen.tail, Some(Damage { offset: file.len() as u64, bytes: 1000 }));
+        assert_eq!(seen.tail, Some(DamagedBytes { offset: file.len() as u64, bytes: 1000 }));
     }
 }

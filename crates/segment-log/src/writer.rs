@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint::{Offsets, Saved};
 use crate::frame::Record;
-use crate::progress::{Closing, Gauges, Progress, Tail};
+use crate::progress::{Closing, Gauges, LogProgress, Tail};
 use crate::ranges::{length, subtract};
 use crate::segments::{self, Failure, Segments};
 use crate::{AppendError, Entry, Gap, LogError};
@@ -31,7 +31,7 @@ const GATHERING_STEP: Duration = Duration::from_micros(250);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(crate) enum WriterCommand {
     Append(Record, Reply),
     /// Forget everything below the number.
     Acknowledge(u64, oneshot::Sender<Result<(), LogError>>),
@@ -48,7 +48,7 @@ type Reply = oneshot::Sender<Result<(), AppendError>>;
 pub(crate) struct Writer {
     pub(crate) segments: Segments,
     pub(crate) offsets: Offsets,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: Arc<LogProgress>,
     pub(crate) size_max: u64,
     /// The number that the next event gets.
     pub(crate) next: u64,
@@ -80,7 +80,7 @@ struct Staged {
 
 impl Writer {
     /// Works until every handle is gone.
-    pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(crate) fn run(mut self, mut commands: mpsc::Receiver<WriterCommand>) {
         let _closing = Closing(Arc::clone(&self.progress));
         let (mut group, mut together) = (Vec::new(), 0);
         while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
@@ -102,22 +102,22 @@ impl Writer {
         self.close();
     }
 
-    fn work(&mut self, group: &mut Vec<Command>) {
+    fn work(&mut self, group: &mut Vec<WriterCommand>) {
         let (mut appends, mut acknowledgements) = (Vec::new(), Vec::new());
         let mut upto = self.acknowledged;
         let mut reports = Vec::new();
         for command in group.drain(..) {
             match command {
-                Command::Append(record, reply) => appends.push((record, reply)),
-                Command::Acknowledge(number, reply) => {
+                WriterCommand::Append(record, reply) => appends.push((record, reply)),
+                WriterCommand::Acknowledge(number, reply) => {
                     upto = upto.max(number);
                     acknowledgements.push(reply);
                 }
-                Command::Lost(gap, reply) => {
+                WriterCommand::Lost(gap, reply) => {
                     self.lose(&gap);
                     reports.push(reply);
                 }
-                Command::Check => self.look(),
+                WriterCommand::Check => self.look(),
             }
         }
         // Acknowledgements first: they make room.
@@ -390,6 +390,6 @@ impl Staged {
     }
 }
 
-fn appends_in(group: &[Command]) -> usize {
-    group.iter().filter(|command| matches!(command, Command::Append(..))).count()
+fn appends_in(group: &[WriterCommand]) -> usize {
+    group.iter().filter(|command| matches!(command, WriterCommand::Append(..))).count()
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use crate::Origin;
-use crate::found::Key;
+use crate::event_fields::FieldKey;
 
 /// The text of a schema may be this long; those of Braze have a few KiB.
 const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
@@ -39,7 +39,7 @@ pub(super) enum Node {
     Array(NodeId),
     Map(NodeId),
     Union(Box<[NodeId]>),
-    Record(Box<Record>),
+    RecordNode(Box<RecordNode>),
 }
 
 /// What an integer counts when it is read as a time.
@@ -52,7 +52,7 @@ pub(super) enum Unit {
 }
 
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct RecordNode {
     pub(super) members: Box<[Member]>,
     /// Whether the event can say itself what type it is of.
     says_type: bool,
@@ -64,21 +64,21 @@ pub(super) struct Record {
 
 #[derive(Debug)]
 pub(super) struct Member {
-    pub(super) key: Key,
+    pub(super) key: FieldKey,
     pub(super) node: NodeId,
 }
 
 /// A compiled schema.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct AvroPlan {
     pub(super) nodes: Vec<Node>,
     pub(super) root: NodeId,
 }
 
-impl Plan {
+impl AvroPlan {
     /// The type of all events, where no event can say another; they are from `origin`.
     pub(super) fn fixed_type<'p>(&'p self, origin: &'p Origin) -> Option<&'p [u8]> {
-        let Node::Record(record) = &self.nodes[self.root] else { return None };
+        let Node::RecordNode(record) = &self.nodes[self.root] else { return None };
         let known = match (&*record.named, origin.event_type.as_deref()) {
             ("", known) => known.unwrap_or(&record.foreign),
             (named, _) => named,
@@ -88,7 +88,7 @@ impl Plan {
 }
 
 /// Compiles a schema whose datums can be events: a record, or a union with one.
-pub(super) fn compile(text: &str) -> Result<Plan, NotASchema> {
+pub(super) fn compile(text: &str) -> Result<AvroPlan, NotASchema> {
     if text.len() > SCHEMA_BYTES_MAX {
         return Err(NotASchema);
     }
@@ -97,12 +97,12 @@ pub(super) fn compile(text: &str) -> Result<Plan, NotASchema> {
     let mut compiler = Compiler { nodes: Vec::new(), names: HashMap::new() };
     let root = compiler.node(&schema, "")?;
     let nodes = compiler.nodes;
-    let is_record = |id: &NodeId| matches!(nodes[*id], Node::Record(_));
+    let is_record = |id: &NodeId| matches!(nodes[*id], Node::RecordNode(_));
     let can_be_event = match &nodes[root] {
         Node::Union(branches) => branches.iter().any(is_record),
         _ => is_record(&root),
     };
-    if can_be_event { Ok(Plan { nodes, root }) } else { Err(NotASchema) }
+    if can_be_event { Ok(AvroPlan { nodes, root }) } else { Err(NotASchema) }
 }
 
 struct Compiler {
@@ -194,14 +194,14 @@ impl Compiler {
         for field in fields {
             let key = field.get("name").and_then(Value::as_str).ok_or(NotASchema)?;
             let node = self.node(field.get("type").ok_or(NotASchema)?, namespace)?;
-            members.push(Member { key: Key::of(key.as_bytes()), node });
+            members.push(Member { key: FieldKey::of(key.as_bytes()), node });
         }
-        let says_type = members.iter().any(|member| member.key == Key::EventType);
+        let says_type = members.iter().any(|member| member.key == FieldKey::EventType);
         let named = event_type_in(&name);
         let foreign = if named.is_empty() { foreign_type_in(&name) } else { "" };
         let record =
-            Record { members: members.into(), says_type, named: named.into(), foreign: foreign.into() };
-        self.nodes[id] = Node::Record(Box::new(record));
+            RecordNode { members: members.into(), says_type, named: named.into(), foreign: foreign.into() };
+        self.nodes[id] = Node::RecordNode(Box::new(record));
         Ok(id)
     }
 
@@ -266,7 +266,7 @@ mod tests {
 
     fn named(schema: &str) -> String {
         let plan = compile(schema).expect(schema);
-        let Node::Record(record) = &plan.nodes[plan.root] else { panic!("{schema} is a record") };
+        let Node::RecordNode(record) = &plan.nodes[plan.root] else { panic!("{schema} is a record") };
         record.named.to_string()
     }
 
@@ -327,7 +327,7 @@ mod tests {
             {"name":"f","type":{"type":"fixed","name":"H","namespace":"","size":4}}, {"name":"g","type":"H"},
             {"name":"h","type":["null","R"]}]}"#;
         let plan = compile(schema).expect("is a schema");
-        let Node::Record(record) = &plan.nodes[plan.root] else { panic!("is a record") };
+        let Node::RecordNode(record) = &plan.nodes[plan.root] else { panic!("is a record") };
         let sizes: Vec<usize> = record.members[..7]
             .iter()
             .map(|member| match plan.nodes[member.node] {

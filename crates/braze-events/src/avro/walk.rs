@@ -4,8 +4,8 @@
 //! work is bounded by their number: what takes no byte (a null, a record of nulls, an array of them that claims
 //! 2^60 items) is paid from a budget.
 
-use super::schema::{Member, Node, NodeId, Plan, Record, Unit};
-use crate::found::{EventTime, Found, Key, REDACTED, Span, tag_key};
+use super::schema::{AvroPlan, Member, Node, NodeId, RecordNode, Unit};
+use crate::event_fields::{EventFields, EventTime, FieldKey, REDACTED, Span, tag_key};
 
 /// How deep values may be nested: recursive schemas allow any depth.
 const DEPTH_MAX: u32 = 64;
@@ -23,34 +23,34 @@ pub(super) struct Misfit;
 /// What a datum is.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stands<'p> {
-    /// It is in `found`; this is its schema.
-    Event(&'p Record),
+    /// It is in `event_fields`; this is its schema.
+    Event(&'p RecordNode),
     /// Of a union, a branch that is no record.
     NoRecord,
 }
 
 /// One run of datums.
 pub(super) struct Walk<'p, 'b, 'f> {
-    plan: &'p Plan,
+    plan: &'p AvroPlan,
     text: &'b [u8],
     pos: usize,
     steps_left: u64,
-    pub(super) found: &'f mut Found,
+    pub(super) found: &'f mut EventFields,
 }
 
 impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
     /// The datums are the bytes of `text` from `start` on.
-    pub(super) fn new(plan: &'p Plan, text: &'b [u8], start: usize, found: &'f mut Found) -> Self {
+    pub(super) fn new(plan: &'p AvroPlan, text: &'b [u8], start: usize, found: &'f mut EventFields) -> Self {
         let bytes = text.len().saturating_sub(start) as u64;
         let steps_left = STEPS + bytes.saturating_mul(STEPS_PER_BYTE);
         Self { plan, text, pos: start, steps_left, found }
     }
 
-    /// Reads the next datum into `found`. The last one must end where the bytes end.
+    /// Reads the next datum into `event_fields`. The last one must end where the bytes end.
     pub(super) fn datum(&mut self, is_last: bool) -> Result<Stands<'p>, Misfit> {
         self.found.clear();
         let stands = match self.resolve(self.plan.root)? {
-            Node::Record(record) => {
+            Node::RecordNode(record) => {
                 self.event(&record.members)?;
                 Stands::Event(record)
             }
@@ -69,15 +69,15 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         self.pay(members.len() as u64)?;
         for member in members {
             match member.key {
-                Key::Other | Key::Events => self.skip_member(member, DEPTH_MAX)?,
-                Key::Tag(key) => {
+                FieldKey::Other | FieldKey::Events => self.skip_member(member, DEPTH_MAX)?,
+                FieldKey::Tag(key) => {
                     let span = self.tag(member.node)?;
                     self.found.top.set(key, span);
                 }
-                Key::EventType => self.found.event_type = self.string(member.node)?,
-                Key::Id => self.found.id = self.tag(member.node)?,
-                Key::Time => self.found.time = self.time(member.node)?,
-                Key::Properties => self.properties(member.node)?,
+                FieldKey::EventType => self.found.event_type = self.string(member.node)?,
+                FieldKey::Id => self.found.id = self.tag(member.node)?,
+                FieldKey::Time => self.found.time = self.time(member.node)?,
+                FieldKey::Properties => self.properties(member.node)?,
             }
         }
         Ok(())
@@ -86,10 +86,10 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
     /// A record or a map with tag fields, as Currents nests them.
     fn properties(&mut self, node: NodeId) -> Result<(), Misfit> {
         match self.resolve(node)? {
-            Node::Record(record) => {
+            Node::RecordNode(record) => {
                 self.pay(record.members.len() as u64)?;
                 for member in &record.members {
-                    if let Key::Tag(key) = member.key {
+                    if let FieldKey::Tag(key) = member.key {
                         let span = self.tag(member.node)?;
                         self.found.properties.set(key, span);
                     } else {
@@ -235,7 +235,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
                 let depth = depth.checked_sub(1).ok_or(Misfit)?;
                 self.skip(&self.plan.nodes[branch], depth)
             }
-            Node::Record(record) => {
+            Node::RecordNode(record) => {
                 self.pay(record.members.len() as u64)?;
                 let depth = depth.checked_sub(1).ok_or(Misfit)?;
                 record.members.iter().try_for_each(|member| self.skip_member(member, depth))

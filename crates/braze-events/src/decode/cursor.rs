@@ -4,7 +4,7 @@
 
 use super::escape::hex4;
 use super::marks::first_mark;
-use crate::found::Span;
+use crate::event_fields::Span;
 
 /// What is wrong with a body. Its text never quotes the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! What the door keeps of a body that it has read, so that a lane need not read it again.
+//! What the push handler keeps of a body that it has read, so that a lane need not read it again.
 //!
 //! An extract holds what a reader finds in a body, element by element, and nothing else of it: about a quarter of
 //! its length, and more than that only where bytes that are no character become U+FFFD, which has three. Nothing in
@@ -11,8 +11,8 @@
 //! | [`NOT_AN_OBJECT`], [`EMPTY`], [`FOREIGN`] | nothing |
 //! | [`SKIPPED`], at the end only | how many stretches; how many bytes |
 
-use super::{BYTE_ORDER_MARK, Damaged, Mandate, NotAnEnvelope, Reader};
-use crate::found::{Element, EventTime, Noted};
+use super::{BYTE_ORDER_MARK, Damaged, NotAnEnvelope, Reader, Scope};
+use crate::event_fields::{Element, EventTime, RawEvent};
 use crate::{FIELDS, Malformed, Skipped};
 
 const EVENT: u8 = 0;
@@ -30,7 +30,7 @@ const TIME: u16 = 1 << FIELDS;
 /// Set where what is said of the time can't be one. A reader that does not know it finds no time.
 const UNUSABLE_TIME: u16 = TIME << 1;
 
-/// What the door found in a body.
+/// What the push handler found in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extracted {
     /// How many elements a [`Decoder`](super::Decoder) finds in the extract; each stretch that was skipped is one.
@@ -48,7 +48,7 @@ pub struct Damage {
     pub skipped: Skipped,
 }
 
-/// The door's check of a push body: JSON in an envelope of Braze, or damaged JSON with events that can be read.
+/// The push handler's check of a push body: JSON in an envelope of Braze, or damaged JSON with events that can be read.
 /// Appends the elements that a [`Decoder`](super::Decoder) finds in it as one [`Framing::Document`](crate::Framing::Document) to `out`, as a
 /// [`Framing::Extract`](crate::Framing::Extract), which is longer than the body only where U+FFFD stands for bytes that are no character:
 /// whoever decodes that finds the same elements, in a tenth of the time, whatever is counted by then. On an error
@@ -69,7 +69,7 @@ pub fn extract(body: &[u8], out: &mut Vec<u8>) -> Result<Extracted, NotAnEnvelop
 pub fn extract_within(
     body: &[u8],
     out: &mut Vec<u8>,
-    mandate: Mandate<'_>,
+    mandate: Scope<'_>,
 ) -> Result<Extracted, NotAnEnvelope> {
     extract_each(body, out, |element| mandate.judge(element))
 }
@@ -117,7 +117,7 @@ pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
             return write_number(out, *bytes);
         }
     };
-    if *event == Noted::default() {
+    if *event == RawEvent::default() {
         return out.push(EMPTY);
     }
     let mut present = match event.time {
@@ -170,7 +170,7 @@ fn read_element<'e>(rest: &mut &'e [u8]) -> Option<Element<'e>> {
     match read_bytes(rest, 1)?[0] {
         EVENT => {}
         NOT_AN_OBJECT => return Some(Element::Malformed(Malformed::NotAnObject)),
-        EMPTY => return Some(Element::Event(Noted::default())),
+        EMPTY => return Some(Element::Event(RawEvent::default())),
         FOREIGN => return Some(Element::Malformed(Malformed::ForeignAppGroup)),
         SKIPPED => {
             let stretches = u32::try_from(read_number(rest)?).ok()?;
@@ -191,7 +191,7 @@ fn read_element<'e>(rest: &mut &'e [u8]) -> Option<Element<'e>> {
             *field = read_text(rest)?;
         }
     }
-    Some(Element::Event(Noted { event_type, id, time, fields }))
+    Some(Element::Event(RawEvent { event_type, id, time, fields }))
 }
 
 #[inline]
@@ -254,8 +254,12 @@ mod tests {
         let elements = [
             Element::Malformed(Malformed::NotAnObject),
             Element::Malformed(Malformed::ForeignAppGroup),
-            Element::Event(Noted::default()),
-            Element::Event(Noted { event_type: b"type", time: EventTime::Unusable, ..Noted::default() }),
+            Element::Event(RawEvent::default()),
+            Element::Event(RawEvent {
+                event_type: b"type",
+                time: EventTime::Unusable,
+                ..RawEvent::default()
+            }),
             Element::Skipped(Skipped { stretches: 3, bytes: 1 << 40 }),
         ];
         for element in &elements {
@@ -273,7 +277,7 @@ mod tests {
     fn an_extract_that_is_cut_short_ends_in_what_can_not_be_read() {
         let mut out = Vec::new();
         let fields = std::array::from_fn(|_| &b"field"[..]);
-        let event = Element::Event(Noted {
+        let event = Element::Event(RawEvent {
             event_type: b"type",
             id: b"id",
             time: EventTime::Seconds(u64::MAX),

@@ -1,8 +1,8 @@
-//! How the JSON of one event is read into [`Found`]: its members, and the forms their values take.
+//! How the JSON of one event is read into [`EventFields`]: its members, and the forms their values take.
 
 use super::cursor::{Broken, Cursor, Fault, Quoted};
 use super::escape::{make_valid, unescape};
-use crate::found::{EventTime, Found, Key, REDACTED, Span, parse_u64, tag_key};
+use crate::event_fields::{EventFields, EventTime, FieldKey, REDACTED, Span, parse_u64, tag_key};
 
 /// Where the reading of an object stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ enum Value {
     Other,
 }
 
-impl Found {
+impl EventFields {
     /// Reads an object whose opening brace has been passed, and forgets what was found before.
     #[inline]
     pub(super) fn start(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
@@ -49,17 +49,17 @@ impl Found {
     fn members(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
         loop {
             let name = cursor.key()?;
-            match Key::of(self.name(cursor, name)) {
-                Key::Other => cursor.skip()?,
-                Key::Tag(key) => {
+            match FieldKey::of(self.name(cursor, name)) {
+                FieldKey::Other => cursor.skip()?,
+                FieldKey::Tag(key) => {
                     let span = self.tag(cursor)?;
                     self.top.set(key, span);
                 }
-                Key::EventType => self.event_type = self.text(cursor)?,
-                Key::Id => self.id = self.tag(cursor)?,
-                Key::Time => self.time = self.time(cursor)?,
-                Key::Properties => self.properties(cursor)?,
-                Key::Events => return Ok(Step::Events),
+                FieldKey::EventType => self.event_type = self.text(cursor)?,
+                FieldKey::Id => self.id = self.tag(cursor)?,
+                FieldKey::Time => self.time = self.time(cursor)?,
+                FieldKey::Properties => self.properties(cursor)?,
+                FieldKey::Events => return Ok(Step::Events),
             }
             if !more_members(cursor)? {
                 return Ok(Step::End);
@@ -266,7 +266,8 @@ mod tests {
     #[test]
     fn what_was_unescaped_is_forgotten_with_its_event() {
         let event = br#"{"campaign\u005fid":"\u0041","properties":{"canvas_id":"\u0042\u0042"}}"#;
-        let (mut marks, mut nesting, mut found) = (Marks::default(), Nesting::default(), Found::default());
+        let (mut marks, mut nesting, mut found) =
+            (Marks::default(), Nesting::default(), EventFields::default());
         marks.fill(event);
         for _ in 0..3 {
             let mut cursor = Cursor::new(event, 1, false, marks.bits(), &mut nesting);

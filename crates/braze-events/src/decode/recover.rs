@@ -23,7 +23,7 @@ pub(super) enum Trust {
 
 /// What was read behind damage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Recovered {
+pub(super) struct RecoveredElement {
     pub(super) events: u32,
     pub(super) skipped: Skipped,
 }
@@ -68,9 +68,9 @@ impl Pass<'_> {
         end: usize,
         trust: Trust,
         emit: &mut dyn FnMut(Element<'_>),
-    ) -> Recovered {
+    ) -> RecoveredElement {
         let text = self.cursor.text();
-        let mut recovered = Recovered::default();
+        let mut recovered = RecoveredElement::default();
         let mut vain_bytes_max = (end - self.settled).saturating_mul(VAIN_BYTES_FACTOR);
         let mut at = self.settled;
         while let Some(length) = memchr::memchr(b'{', &text[at..end]) {
@@ -105,7 +105,7 @@ impl Pass<'_> {
     }
 }
 
-impl Recovered {
+impl RecoveredElement {
     /// Books what lies between two events, or behind the last. Commas and brackets are no loss.
     fn skip(&mut self, between: &[u8]) {
         let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';

@@ -420,7 +420,7 @@ fn documents_of(body: &[u8], framing: &Framing, out: &mut Vec<Result<Vec<u8>, El
     }
 }
 
-/// Decoder and reference agree on this body, and so does the door.
+/// Decoder and reference agree on this body, and so does the push handler.
 pub(crate) fn compare(body: &[u8], framing: &Framing, time_needed: bool, origin: &Origin) {
     let (mut documents, mut expected) = (Vec::new(), Vec::new());
     documents_of(body, framing, &mut documents);
@@ -502,7 +502,7 @@ fn compare_extract(body: &[u8], time_needed: bool, origin: &Origin, elements: &[
     }
 }
 
-/// The door takes what is JSON in an envelope of Braze, with all of its elements, and what is damaged as long as there
+/// The push handler takes what is JSON in an envelope of Braze, with all of its elements, and what is damaged as long as there
 /// are events in it, and says where it is not.
 fn compare_check(body: &[u8], read: Read, elements: &[Element]) {
     let number = |element: &Element| match element {

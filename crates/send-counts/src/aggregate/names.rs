@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use self::changes::Log;
+use self::changes::ChangeLog;
 pub use self::changes::{Change, Changes};
 use self::generation::Generation;
 use super::tags::{self, DIMENSIONS, Layout};
@@ -62,7 +62,7 @@ pub struct KnownNames {
     /// How the keys of the last cut were laid out.
     layout: Option<Arc<Layout>>,
     /// Since they were taken.
-    log: Log,
+    log: ChangeLog,
     group: Group,
 }
 
@@ -95,7 +95,7 @@ impl KnownNames {
             generation_max,
             turns: 0,
             layout: None,
-            log: Log::new(2 * generation_max),
+            log: ChangeLog::new(2 * generation_max),
             group: Group::default(),
         }
     }

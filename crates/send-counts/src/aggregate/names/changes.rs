@@ -38,14 +38,14 @@ impl Changes {
 
 /// Changes that nobody has taken yet.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct ChangeLog {
     /// `None`: they were too many, or all names mean something else.
     changes: Option<Changes>,
     /// Beyond as many as there can be names it is less to start anew.
     changes_max: usize,
 }
 
-impl Log {
+impl ChangeLog {
     pub(super) fn new(changes_max: usize) -> Self {
         Self { changes: Some(Changes::default()), changes_max }
     }

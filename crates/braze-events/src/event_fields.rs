@@ -13,7 +13,7 @@ pub(super) const REDACTED: &[u8] = b"[REDACTED]";
 
 /// A key of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum FieldKey {
     EventType,
     Id,
     Time,
@@ -24,17 +24,17 @@ pub(super) enum Key {
     Other,
 }
 
-impl Key {
+impl FieldKey {
     #[inline]
     pub(super) fn of(name: &[u8]) -> Self {
         // Compared whole, by length first: patterns of bytes would be compared byte by byte.
         match name.len() {
-            2 if name == b"id" => Key::Id,
-            4 if name == b"time" => Key::Time,
-            6 if name == b"events" => Key::Events,
-            10 if name == b"event_type" => Key::EventType,
-            10 if name == b"properties" => Key::Properties,
-            _ => tag_key(name).map_or(Key::Other, Key::Tag),
+            2 if name == b"id" => FieldKey::Id,
+            4 if name == b"time" => FieldKey::Time,
+            6 if name == b"events" => FieldKey::Events,
+            10 if name == b"event_type" => FieldKey::EventType,
+            10 if name == b"properties" => FieldKey::Properties,
+            _ => tag_key(name).map_or(FieldKey::Other, FieldKey::Tag),
         }
     }
 }
@@ -140,7 +140,7 @@ impl From<Option<u64>> for EventTime {
 
 /// What has been found in the event that is being read. Reused for every event.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct EventFields {
     pub(super) top: Level,
     pub(super) properties: Level,
     pub(super) event_type: Span,
@@ -152,7 +152,7 @@ pub(super) struct Found {
     pub(super) key: Vec<u8>,
 }
 
-impl Found {
+impl EventFields {
     /// Forgets what was found before.
     #[inline]
     pub(super) fn clear(&mut self) {
@@ -191,18 +191,18 @@ impl Found {
 
     /// The event as it is in `text`.
     #[inline]
-    pub(super) fn event<'e>(&'e self, text: &'e [u8]) -> Noted<'e> {
+    pub(super) fn event<'e>(&'e self, text: &'e [u8]) -> RawEvent<'e> {
         let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
         self.fields(text, &mut fields);
         let (event_type, id) = (self.bytes(text, self.event_type), self.bytes(text, self.id));
-        Noted { event_type, id, time: self.time, fields }
+        RawEvent { event_type, id, time: self.time, fields }
     }
 }
 
 /// One element of a body, before it is judged by what is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element<'e> {
-    Event(Noted<'e>),
+    Event(RawEvent<'e>),
     /// It is no event, whatever is counted.
     Malformed(Malformed),
     /// What was passed because of damage, at the end of its document.
@@ -211,7 +211,7 @@ pub(super) enum Element<'e> {
 
 /// An event as it is; what it does not say is empty.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Noted<'e> {
+pub(super) struct RawEvent<'e> {
     pub(super) event_type: &'e [u8],
     pub(super) id: &'e [u8],
     pub(super) time: EventTime,
@@ -220,14 +220,14 @@ pub(super) struct Noted<'e> {
 
 /// The app groups that a sender may speak for.
 #[derive(Debug, Clone, Copy)]
-pub struct Mandate<'m> {
+pub struct Scope<'m> {
     /// Their ids as [`app_group::canonical`] has them, in order.
     pub app_groups: &'m [Box<str>],
     /// Whether an event may name none, for it is known from outside the body which of them is meant.
     pub may_be_silent: bool,
 }
 
-impl Mandate<'_> {
+impl Scope<'_> {
     /// Puts a verdict in the place of an event that goes beyond the mandate.
     pub(super) fn judge<'e>(&self, element: Element<'e>) -> Element<'e> {
         let Element::Event(event) = element else { return element };
@@ -274,7 +274,7 @@ impl<'e> Terms<'e> {
     /// What an event is worth. `named` is the type that its schema names, empty where there is none: it counts for
     /// less than what the event says itself, and for more than where it came from.
     #[inline]
-    pub(super) fn judge_event(self, event: Noted<'e>, named: &'e [u8]) -> Decoded<'e> {
+    pub(super) fn judge_event(self, event: RawEvent<'e>, named: &'e [u8]) -> Decoded<'e> {
         let Terms { rules, origin } = self;
         let event_type = match (event.event_type, named) {
             ([], []) => from_origin(origin.event_type.as_deref()),
@@ -287,7 +287,7 @@ impl<'e> Terms<'e> {
         let Some(index) = rules.number_of(event_type) else {
             return Decoded::Ignored { event_type };
         };
-        let Noted { id, time, mut fields, .. } = event;
+        let RawEvent { id, time, mut fields, .. } = event;
         if id.is_empty() {
             return Decoded::Malformed(Malformed::NoId);
         }

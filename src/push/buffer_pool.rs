@@ -11,11 +11,11 @@ const BUFFERS_MAX: usize = 32;
 
 /// Buffers that nobody uses.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Spare {
+pub(super) struct ExtractBuffers {
     buffers: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-impl Spare {
+impl ExtractBuffers {
     /// An empty buffer with room for `bytes` at least.
     pub(super) fn take(&self, bytes: usize) -> Vec<u8> {
         let mut buffer = self.buffers().pop().unwrap_or_default();
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_kept_is_used_again() {
-        let spare = Spare::default();
+        let spare = ExtractBuffers::default();
         let mut buffer = spare.take(1000);
         buffer.extend_from_slice(b"body");
         let place = buffer.as_ptr();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn few_buffers_and_no_large_ones_are_kept() {
-        let spare = Spare::default();
+        let spare = ExtractBuffers::default();
         spare.keep(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
         assert!(spare.buffers().is_empty());
         (0..BUFFERS_MAX + 5).for_each(|_| spare.keep(Vec::with_capacity(10)));

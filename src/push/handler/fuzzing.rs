@@ -1,18 +1,18 @@
-//! What the door does with a body once it has been read, for the fuzz target `push_body`.
+//! What the push handler does with a body once it has been read, for the fuzz target `push_body`.
 
 use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, HeaderValue};
 
+use super::super::buffer_pool::ExtractBuffers;
 use super::super::coding::{self, Coding};
 use super::super::memory::{Memory, with_extract};
 use super::super::refusal::Refusal;
-use super::super::spare::Spare;
-use super::super::speaker::Speaker;
+use super::super::scope::TokenScope;
 use super::{Checked, Reader};
 
-/// What the door has found in a body.
+/// What the push handler has found in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     /// The number of its events.
@@ -48,7 +48,7 @@ pub fn take(
     } else {
         coding::undo(coding, &wire, body_bytes_max, &mut share)
     };
-    let reader = Reader { speaker: Speaker::Anyone, kept: Spare::default() };
+    let reader = Reader { speaker: TokenScope::Anyone, kept: ExtractBuffers::default() };
     let checked = body.and_then(|body| reader.check(body, &mut share));
     checked.map(|Checked { events, extract, .. }| Taken { events, extract }).map_err(status)
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::Entry;
 use crate::progress::Place;
 
-/// Bytes that wait here, at most; the receiver may have as many in hand. That is some 80,000 events as the door
+/// Bytes that wait here, at most; the receiver may have as many in hand. That is some 80,000 events as the push handler
 /// has extracted them: more than arrive while a lane is held up by a flush. In tests it is so little that frames go
 /// both ways all the time.
 const BYTES_MAX: usize = if cfg!(test) { 4096 } else { 16 * 1024 * 1024 };
@@ -19,7 +19,7 @@ const ENTRY_BYTES: usize = 256;
 
 /// Frames between the writer and the receiver.
 #[derive(Debug, Default)]
-pub(crate) struct Direct {
+pub(crate) struct Bypass {
     entries: VecDeque<Entry>,
     bytes: usize,
     is_open: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Direct {
     resume: Option<Place>,
 }
 
-impl Direct {
+impl Bypass {
     /// Takes frames that begin at `place` and have just become durable, or closes and leaves them to the reader.
     /// Whether it is open after that.
     pub(crate) fn offer(&mut self, entries: Vec<Entry>, place: Place) -> bool {
@@ -83,20 +83,20 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_to_the_reader_from_there_on() {
-        let mut direct = Direct::default();
-        assert!(!direct.offer(vec![entry(1)], READER), "it is closed to begin with");
-        assert_eq!(direct.place_of_reader(READER), Some(READER));
-        direct.open();
-        assert_eq!(direct.place_of_reader(READER), None);
-        assert!(direct.offer(vec![entry(BYTES_MAX / 2), entry(1)], READER));
-        assert!(!direct.offer(vec![entry(BYTES_MAX / 2)], PLACE));
-        assert!(!direct.offer(vec![entry(1)], READER), "nothing overtakes what the reader has to read");
-        assert_eq!(direct.place_of_reader(READER), Some(PLACE));
+        let mut bypass = Bypass::default();
+        assert!(!bypass.offer(vec![entry(1)], READER), "it is closed to begin with");
+        assert_eq!(bypass.place_of_reader(READER), Some(READER));
+        bypass.open();
+        assert_eq!(bypass.place_of_reader(READER), None);
+        assert!(bypass.offer(vec![entry(BYTES_MAX / 2), entry(1)], READER));
+        assert!(!bypass.offer(vec![entry(BYTES_MAX / 2)], PLACE));
+        assert!(!bypass.offer(vec![entry(1)], READER), "nothing overtakes what the reader has to read");
+        assert_eq!(bypass.place_of_reader(READER), Some(PLACE));
         let mut ready = VecDeque::new();
-        direct.take(&mut ready);
+        bypass.take(&mut ready);
         assert_eq!(ready.len(), 2);
-        assert!(direct.resumed() && !direct.resumed());
-        direct.open();
-        assert!(direct.offer(vec![entry(BYTES_MAX - ENTRY_BYTES)], READER), "the bound is for what waits");
+        assert!(bypass.resumed() && !bypass.resumed());
+        bypass.open();
+        assert!(bypass.offer(vec![entry(BYTES_MAX - ENTRY_BYTES)], READER), "the bound is for what waits");
     }
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 use tracing::{error, warn};
 
 use super::body::{self, Pace};
+use super::buffer_pool::ExtractBuffers;
 use super::coding::{self, Coding, Plain};
 use super::counters::{Counters, Received};
 use super::credentials::Reload;
@@ -23,8 +24,7 @@ use super::health::{self, Readiness};
 use super::memory::{self, Memory, Share};
 use super::origin;
 use super::refusal::{Refusal, json_answer};
-use super::spare::Spare;
-use super::speaker::{Bound, Speaker};
+use super::scope::{Bound, TokenScope};
 use super::token::Grant;
 use braze_events::decode::{self, Damage};
 use event_queues::Origin;
@@ -49,7 +49,7 @@ const CREDENTIAL_CHECK_BYTES_MAX: u64 = 1024;
 
 /// What requests are granted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct BodyLimits {
     /// Bytes of one body, after decompression.
     pub(super) body_bytes_max: usize,
     /// How long a body may take.
@@ -62,7 +62,7 @@ pub(super) struct Limits {
     pub(super) thread_wait_max: Duration,
 }
 
-impl Limits {
+impl BodyLimits {
     /// A full-sized body needs its bytes up to twice (compressed and not, or with its extract), so eight times the largest body lets at
     /// least four of those in, or 1,600 batches of a typical 80 KB at the default of 16 MiB. The time is what
     /// a full-sized body takes at 2 Mbit/s; Braze's typical batch takes less than a second at any speed. Who sends
@@ -81,11 +81,11 @@ impl Limits {
 
 /// What all requests share.
 #[derive(Debug)]
-pub(super) struct Door {
-    limits: Limits,
+pub(super) struct PushHandler {
+    limits: BodyLimits,
     reload: Reload,
     memory: Memory,
-    spare: Spare,
+    spare: ExtractBuffers,
     /// Where large bodies are unpacked and checked.
     pool: WorkerPool,
     readiness: Readiness,
@@ -97,7 +97,7 @@ pub(super) struct Door {
 struct Admitted {
     /// By number, where there are several.
     sender: Option<usize>,
-    speaker: Speaker,
+    speaker: TokenScope,
     /// `None`: there is no body, and that is well.
     coding: Option<Coding>,
 }
@@ -113,14 +113,14 @@ struct Checked {
 
 /// The threads for large bodies: as many as there are cores, for hundreds would take the time of those who serve the
 /// others.
-pub(super) fn start_pool(limits: Limits) -> Result<WorkerPool, StartError> {
+pub(super) fn start_pool(limits: BodyLimits) -> Result<WorkerPool, StartError> {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     WorkerPool::start("push-body", threads, limits.thread_wait_max)
 }
 
-impl Door {
+impl PushHandler {
     pub(super) fn new(
-        limits: Limits,
+        limits: BodyLimits,
         reload: Reload,
         counters: Arc<Counters>,
         pool: WorkerPool,
@@ -130,7 +130,7 @@ impl Door {
             limits,
             reload,
             memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
-            spare: Spare::default(),
+            spare: ExtractBuffers::default(),
             pool,
             readiness,
             counters,
@@ -220,8 +220,8 @@ impl Door {
             return Ok(0);
         }
         let origin = match speaker {
-            Speaker::Anyone => self.origin(head.uri.query()),
-            Speaker::Bound(bound) => bound.origin,
+            TokenScope::Anyone => self.origin(head.uri.query()),
+            TokenScope::Bound(bound) => bound.origin,
         };
         append(Pushed { events, origin, body: extract.into(), is_extract: true })
             .await
@@ -268,9 +268,9 @@ impl Door {
     }
 
     /// Which of several senders it is, and whom the request may speak for.
-    fn authorize(&self, head: &Parts) -> Result<(Option<usize>, Speaker), Refusal> {
+    fn authorize(&self, head: &Parts) -> Result<(Option<usize>, TokenScope), Refusal> {
         let credentials = self.reload.current();
-        let Some(tokens) = &credentials.tokens else { return Ok((None, Speaker::Anyone)) };
+        let Some(tokens) = &credentials.tokens else { return Ok((None, TokenScope::Anyone)) };
         let mut offered = head.headers.get_all(AUTHORIZATION).iter();
         let found = match (offered.next(), offered.next()) {
             (Some(value), None) => tokens.find(value.as_bytes()),
@@ -278,8 +278,8 @@ impl Door {
         };
         let (sender, grant) = found.ok_or(Refusal::Unauthorized)?;
         let speaker = match grant {
-            Grant::Any => Speaker::Anyone,
-            Grant::Bound(app_groups) => Speaker::Bound(Bound::new(app_groups, head.uri.query())?),
+            Grant::Any => TokenScope::Anyone,
+            Grant::Bound(app_groups) => TokenScope::Bound(Bound::new(app_groups, head.uri.query())?),
         };
         Ok(((tokens.len() > 1).then_some(sender), speaker))
     }
@@ -290,7 +290,7 @@ impl Door {
         coding: Coding,
         wire: Vec<u8>,
         mut share: Share,
-        speaker: Speaker,
+        speaker: TokenScope,
     ) -> Result<(Checked, Share), Refusal> {
         let bytes_max = self.limits.body_bytes_max;
         let reader = Reader { speaker, kept: self.spare.clone() };
@@ -367,8 +367,8 @@ impl Door {
 
 /// Reads bodies for one who speaks.
 struct Reader {
-    speaker: Speaker,
-    kept: Spare,
+    speaker: TokenScope,
+    kept: ExtractBuffers,
 }
 
 impl Reader {
@@ -378,8 +378,8 @@ impl Reader {
         share.try_grow(both)?;
         let mut extract = Vec::with_capacity(both - body.len());
         let checked = match &self.speaker {
-            Speaker::Anyone => decode::extract(&body, &mut extract),
-            Speaker::Bound(bound) => decode::extract_within(&body, &mut extract, bound.mandate()),
+            TokenScope::Anyone => decode::extract(&body, &mut extract),
+            TokenScope::Bound(bound) => decode::extract_within(&body, &mut extract, bound.mandate()),
         };
         share.try_grow(body.len() + extract.len())?;
         self.kept.keep(body);

@@ -6,12 +6,12 @@ use super::origin;
 use super::refusal::Refusal;
 use super::token::AppGroups;
 use braze_events::app_group;
-use braze_events::decode::Mandate;
+use braze_events::decode::Scope;
 use event_queues::Origin;
 
 /// Whom a request may speak for, by its token.
 #[derive(Debug, Clone)]
-pub(super) enum Speaker {
+pub(super) enum TokenScope {
     /// Every app group: nothing is looked at event by event.
     Anyone,
     /// Some.
@@ -40,8 +40,8 @@ impl Bound {
     }
 
     /// What its events may say.
-    pub(super) fn mandate(&self) -> Mandate<'_> {
-        Mandate { app_groups: &self.app_groups, may_be_silent: self.origin.app_group_id.is_some() }
+    pub(super) fn mandate(&self) -> Scope<'_> {
+        Scope { app_groups: &self.app_groups, may_be_silent: self.origin.app_group_id.is_some() }
     }
 }
 
