@@ -48,7 +48,7 @@ pub const DEFAULT_PATH: &str = "/etc/braze-datadog/braze-datadog.toml";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where events wait.
-    pub queue: Queue,
+    pub queue: QueueConfig,
     /// How events are received from Braze; `None`: not at all.
     pub push: Option<push::Settings>,
     /// The admin port.
@@ -81,7 +81,7 @@ pub struct Config {
 
 /// Where events wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queue {
+pub struct QueueConfig {
     /// Which of the two below is used.
     pub kind: QueueKind,
     /// The log on the local disk. Its directory also remembers how far imports have come.

@@ -14,7 +14,7 @@ const APPLICATION_KEY_DIGITS: usize = 40;
 
 impl Check<'_> {
     /// The key from whichever of the three places it is in.
-    pub(super) fn api_key(&mut self, section: &str, raw: &settings::Connection) -> ApiKey {
+    pub(super) fn api_key(&mut self, section: &str, raw: &settings::ConnectionSection) -> ApiKey {
         let places = [
             ("api_key_file", &*raw.api_key_file),
             ("api_key_env", &*raw.api_key_env),

@@ -29,7 +29,10 @@ const APP_GROUP_IDS: &str = "app_group_ids";
 
 impl Check<'_> {
     /// Checks each connection, and then that no two of them serve the same app group.
-    pub(super) fn connections(&mut self, raw: &BTreeMap<String, settings::Connection>) -> Vec<Connection> {
+    pub(super) fn connections(
+        &mut self,
+        raw: &BTreeMap<String, settings::ConnectionSection>,
+    ) -> Vec<Connection> {
         if raw.is_empty() && !self.diagnostics.is_spoilt(DIRECTORY) {
             let reason = "there is none; add a section [connections.NAME] with a site and an API key";
             self.diagnostics.missing("connections", "connections", reason);
@@ -40,7 +43,7 @@ impl Check<'_> {
         connections
     }
 
-    fn connection(&mut self, name: &str, raw: &settings::Connection) -> Connection {
+    fn connection(&mut self, name: &str, raw: &settings::ConnectionSection) -> Connection {
         let key = join("connections", name);
         if let Some(reason) = wrong_name(name) {
             self.diagnostics.error(&key, reason);
@@ -84,7 +87,7 @@ impl Check<'_> {
         once
     }
 
-    fn app_group_names(&mut self, section: &str, ids_key: &str, raw: &settings::Connection) {
+    fn app_group_names(&mut self, section: &str, ids_key: &str, raw: &settings::ConnectionSection) {
         let served: BTreeSet<_> = raw.app_group_ids.iter().map(|id| app_group::canonical(id)).collect();
         let mut seen: BTreeMap<Box<str>, &str> = BTreeMap::new();
         for id in raw.app_group_names.keys() {
@@ -111,7 +114,7 @@ impl Check<'_> {
         }
     }
 
-    fn site(&mut self, section: &str, raw: &settings::Connection) -> Site {
+    fn site(&mut self, section: &str, raw: &settings::ConnectionSection) -> Site {
         let (site_key, url_key) = (join(section, "site"), join(section, "url"));
         let site = match (&*raw.site, &*raw.url) {
             ("", "") if raw.dry_run => Site::parse("US1").map(|(site, _)| site).ok(),

@@ -10,8 +10,8 @@ use super::files;
 use super::schema::join;
 use super::settings;
 use super::sources::OPTIONS;
-use super::values::{Secret, Size};
-use super::{Config, Queue, QueueKind};
+use super::values::{SecretText, Size};
+use super::{Config, QueueConfig, QueueKind};
 use crate::{admin, push};
 
 /// What one event of Braze can be long: 900 KB.
@@ -53,14 +53,14 @@ impl Check<'_> {
         admin::Settings { listen: self.listen("admin.listen", admin.listen), hosts }
     }
 
-    pub(super) fn queue(&mut self, queue: &mut settings::Queue) -> Queue {
+    pub(super) fn queue(&mut self, queue: &mut settings::QueueSection) -> QueueConfig {
         const DIRECTORY: &str = "queue.embedded.directory";
         let directory = self.path_of(DIRECTORY, &mut queue.embedded.directory).unwrap_or_else(|| {
             self.diagnostics.error(DIRECTORY, "is empty; the queue needs a directory");
             PathBuf::new()
         });
         let embedded = event_queues::embedded::Settings { directory, size_max: queue.embedded.max_size.0 };
-        Queue { kind: queue.kind, embedded, kafka: self.kafka(&mut queue.kafka) }
+        QueueConfig { kind: queue.kind, embedded, kafka: self.kafka(&mut queue.kafka) }
     }
 
     fn kafka(&mut self, kafka: &mut settings::Kafka) -> event_queues::kafka::Settings {
@@ -125,9 +125,9 @@ impl Check<'_> {
     }
 
     /// librdkafka's options. A secret can stand in a file of its own: `sasl.password.file`.
-    fn options(&mut self, raw: &BTreeMap<String, Secret>) -> BTreeMap<String, Secret> {
+    fn options(&mut self, raw: &BTreeMap<String, SecretText>) -> BTreeMap<String, SecretText> {
         let mut options = BTreeMap::new();
-        for (name, Secret(value)) in raw {
+        for (name, SecretText(value)) in raw {
             let key = join(OPTIONS, name);
             if let Some((_, advice)) = RESERVED_OPTIONS.iter().find(|(reserved, _)| reserved == name) {
                 self.diagnostics.error(&key, format!("can't be set here; {advice}"));
@@ -147,7 +147,7 @@ impl Check<'_> {
                 if KEY_FILES.contains(&&**name) {
                     self.warn_if_open(&key, Path::new(value), "a private key");
                 }
-                options.insert(name.clone(), Secret(value.clone()));
+                options.insert(name.clone(), SecretText(value.clone()));
                 continue;
             };
             if raw.contains_key(secret) {
@@ -159,7 +159,7 @@ impl Check<'_> {
                 continue;
             };
             if let Some(text) = self.secret(&key, &path, "a secret", "") {
-                options.insert(secret.to_owned(), Secret(text));
+                options.insert(secret.to_owned(), SecretText(text));
             }
         }
         options

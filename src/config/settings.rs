@@ -24,7 +24,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Address, Secret, Size, Span};
+use super::values::{Address, SecretText, Size, Span};
 use braze_events::{Field, SEND_TYPES};
 use send_counts::aggregate;
 use send_counts::aggregate::tags::Tag;
@@ -93,24 +93,24 @@ pub(super) struct Settings {
     /// line. For many customers, or for files that another system writes. Empty: none.
     #[schemars(extend("x-reload" = true))]
     pub connections_directory: String,
-    pub queue: Queue,
+    pub queue: QueueSection,
     /// Braze Currents HTTP push, into the embedded queue: POST /v1/events. Off unless the section is here. It takes 1,024
     /// connections (half of `ulimit -n` at most; strangers make room for newcomers), headers of 16 KiB within 15s, and bodies
     /// within 60s, no slower than 64 KiB in 15s. All bodies together take 8 times max_body of memory.
     pub push: Option<Push>,
     pub admin: Admin,
     pub events: Events,
-    pub dedup: Dedup,
+    pub dedup: DedupSection,
     #[schemars(extend("x-reload" = true))]
     pub tags: Tags,
     pub flush: Flush,
     /// Where counts go. Any number of sections; a name is lower-case letters, digits and _.
     #[schemars(extend("x-reload" = true))]
-    pub connections: BTreeMap<String, Connection>,
-    pub log: Log,
+    pub connections: BTreeMap<String, ConnectionSection>,
+    pub log: LogSection,
 }
 
-pub(super) struct Queue {
+pub(super) struct QueueSection {
     /// Where events wait until their counts have an outcome: "embedded" (a log on the local disk, filled by [push]) or
     /// "kafka" (a broker that others fill).
     #[serde(with = "QueueKind")]
@@ -140,7 +140,7 @@ pub(super) struct Kafka {
     pub group_id: String = "braze-datadog".into(),
     /// The URL of a schema registry, for Avro in Confluent's framing; may hold user and password. While it is away, reading
     /// waits. Empty: framed messages are booked as malformed.
-    pub schema_registry: Secret,
+    pub schema_registry: SecretText,
     /// A file with user:password (in Confluent Cloud: API key and secret) or with a bearer token for the registry.
     pub schema_registry_auth_file: String,
     /// For "sasl.mechanisms" = "OAUTHBEARER": a file with a JSON Web Token, read again before the token expires.
@@ -152,7 +152,7 @@ pub(super) struct Kafka {
     /// fetch.max.bytes = 16777216, statistics.interval.ms = 5000, topic.metadata.refresh.interval.ms = 30000, reconnect.backoff.ms = 1000.
     #[schemars(extend("x-secret" = true, "x-example" = OPTIONS_EXAMPLE))]
     #[schemars(extend("additionalProperties" = {"type": ["string", "integer", "boolean"]}))]
-    pub options: BTreeMap<String, Secret>,
+    pub options: BTreeMap<String, SecretText>,
 }
 
 pub(super) struct Push {
@@ -199,7 +199,7 @@ pub(super) struct Events {
     pub late: aggregate::Late = aggregate::Late::Drop,
 }
 
-pub(super) struct Dedup {
+pub(super) struct DedupSection {
     /// How long the id of an event is remembered, so that a redelivery counts once. "0s" switches it off. At most 24h.
     // Above, max_ids is what bounds it anyway.
     #[schemars(extend("x-min" = "0s", "x-max" = "24h"))]
@@ -244,7 +244,7 @@ pub(super) struct Flush {
     pub max_connection_age: Span = span(300),
 }
 
-pub(super) struct Connection {
+pub(super) struct ConnectionSection {
     /// Where you log in to Datadog: US1, US3, US5, EU1, AP1, AP2, UK1, US1-FED, or the address in your browser. It has no
     /// default: with another organisation's site Datadog says "accepted" and shows nothing.
     #[schemars(example = &"US1")]
@@ -260,7 +260,7 @@ pub(super) struct Connection {
     #[schemars(example = &"DD_API_KEY")]
     pub api_key_env: String,
     /// Or the key itself.
-    pub api_key: Secret,
+    pub api_key: SecretText,
     /// The app groups (workspaces) whose sends go here. Empty: every app group that no other connection names; one
     /// connection can have that. UUIDs are compared without regard to case; the tag keeps what the event says.
     pub app_group_ids: Vec<String>,
@@ -277,7 +277,7 @@ pub(super) struct Connection {
     pub app_group_names: BTreeMap<String, String>,
 }
 
-pub(super) struct Log {
+pub(super) struct LogSection {
     /// error, warn, info, debug or trace. The environment variable RUST_LOG wins, and can tell modules apart.
     #[schemars(extend("x-reload" = true, "enum" = ["error", "warn", "info", "debug", "trace"]))]
     pub level: String = "info".into(),

@@ -152,9 +152,9 @@ impl From<Address> for String {
 #[derive(Default, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline, extend("x-secret" = true))]
-pub(super) struct Secret(pub String);
+pub(super) struct SecretText(pub String);
 
-impl Serialize for Secret {
+impl Serialize for SecretText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         match &*self.0 {
@@ -164,9 +164,9 @@ impl Serialize for Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
+        f.write_str("SecretText(…)")
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::token::Tokens;
-use http_listener::tls::{self, Standing, Validity};
+use http_listener::tls::{self, CertificateValidity, Standing};
 
 /// Tokens and certificate, as they were in their files at one moment.
 #[derive(Clone)]
@@ -17,7 +17,7 @@ pub struct Credentials {
     pub(super) tokens: Option<Tokens>,
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// When the certificates hold.
-    validity: Option<Validity>,
+    validity: Option<CertificateValidity>,
 }
 
 impl fmt::Debug for Credentials {
@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_certificate_that_does_not_hold_or_soon_will_not_is_told_in_words() {
-        let validity = Some(Validity { not_before: 1_000_000, not_after: 1_000_000 + 90 * 86_400 });
+        let validity =
+            Some(CertificateValidity { not_before: 1_000_000, not_after: 1_000_000 + 90 * 86_400 });
         let credentials = Credentials { tokens: None, tls: None, validity };
         let told =
             |now: u64| credentials.certificate_trouble(now).map(|told| (told.is_valid, told.to_string()));

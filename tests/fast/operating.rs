@@ -20,7 +20,7 @@ fn sources(directory: &Path, found: &mut Vec<String>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
             let text = fs::read_to_string(&path).unwrap();
             let (code, _) = text.split_once("#[cfg(test)]\nmod tests").unwrap_or((&text, ""));
             found.push(code.to_owned());

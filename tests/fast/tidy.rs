@@ -115,6 +115,9 @@ const CONCRETE: [(&str, &[Friend]); 8] = [
 /// The traits of the whole program.
 const TRAITS: [&str; 2] = ["Queue", "Intake"];
 
+/// Names that several public types have, each in a module that says which it is. No other name stands for two things.
+const SHARED_NAMES: [&str; 1] = ["Settings"];
+
 /// What code must not contain, tests included.
 const BANNED_CODE: [&str; 5] = ["#[allow(", "#![allow(", "todo!", "unimplemented!", "dbg!"];
 
@@ -260,6 +263,22 @@ fn check_traits(sources: &[Source]) -> Violations {
     violations
 }
 
+/// Public types of one name in several files; one type name stands for one thing in the whole workspace.
+fn check_type_names(sources: &[Source]) -> Violations {
+    let mut seen: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for source in sources {
+        for line in source.code.lines().filter(|line| line.starts_with("pub")) {
+            let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            let kind = words.iter().position(|word| ["struct", "enum", "trait"].contains(word));
+            if let Some(name) = kind.and_then(|kind| words.get(kind + 1)) {
+                seen.entry((*name).to_owned()).or_default().insert(&source.path);
+            }
+        }
+    }
+    let shared = seen.iter().filter(|(name, files)| files.len() > 1 && !SHARED_NAMES.contains(&&***name));
+    shared.map(|(name, files)| format!("`{name}` is a type in {files:?}")).collect()
+}
+
 fn check_arrows(source: &Source) -> Violations {
     let from = source.part();
     let arrows = ARROWS.iter().find(|(part, _)| *part == from).map(|(_, to)| *to);
@@ -401,6 +420,11 @@ fn there_are_two_traits() {
 }
 
 #[test]
+fn one_type_name_is_one_thing() {
+    assert_tidy(&check_type_names(&sources()));
+}
+
+#[test]
 fn imports_follow_the_hallway() {
     assert_tidy(&daemon().iter().flat_map(check_arrows).collect::<Vec<_>>());
 }
@@ -526,6 +550,14 @@ fn a_third_trait_is_seen() {
     let again = [two.as_slice(), &[source("push.rs", "trait Queue {}")]].concat();
     assert!(one(&check_traits(&again)).contains("push.rs"));
     assert_tidy(&check_traits(&[source("event.rs", "#[cfg(test)]\nmod tests { trait Fake {} }")]));
+}
+
+#[test]
+fn a_type_name_that_stands_for_two_things_is_seen() {
+    let source = |path: &str| Source::new(path, "pub(crate) struct Found<'a> {}\nstruct Own;\n");
+    let violations = check_type_names(&[source("route.rs"), source("stats.rs")]);
+    assert!(one(&violations).contains("`Found` is a type in"));
+    assert_tidy(&check_type_names(&[source("route.rs")]));
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(super) fn tag_key(name: &[u8]) -> Option<usize> {
 pub(super) struct Level {
     /// Bit n: `spans[n]` is of this event, and not empty.
     present: u16,
-    spans: [Span; KEYS],
+    spans: [ByteSpan; KEYS],
 }
 
 impl Level {
@@ -74,7 +74,7 @@ impl Level {
     }
 
     #[inline]
-    pub(super) fn set(&mut self, key: usize, span: Span) {
+    pub(super) fn set(&mut self, key: usize, span: ByteSpan) {
         let bit = 1 << key;
         self.present = if span.is_empty() { self.present & !bit } else { self.present | bit };
         self.spans[key] = span;
@@ -83,13 +83,13 @@ impl Level {
 
 /// A place in the bytes of an element: in the text itself, or behind it, in what was unescaped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct ByteSpan {
     pub(super) start: usize,
     pub(super) end: usize,
 }
 
-impl Span {
-    pub(super) const EMPTY: Span = Span { start: 0, end: 0 };
+impl ByteSpan {
+    pub(super) const EMPTY: ByteSpan = ByteSpan { start: 0, end: 0 };
 
     #[inline]
     pub(super) const fn is_empty(self) -> bool {
@@ -143,10 +143,10 @@ impl From<Option<u64>> for EventTime {
 pub(super) struct EventFields {
     pub(super) top: Level,
     pub(super) properties: Level,
-    pub(super) event_type: Span,
-    pub(super) id: Span,
+    pub(super) event_type: ByteSpan,
+    pub(super) id: ByteSpan,
     pub(super) time: EventTime,
-    /// Values that had escapes, unescaped. A [`Span`] that starts behind the text points in here.
+    /// Values that had escapes, unescaped. A [`ByteSpan`] that starts behind the text points in here.
     pub(super) unescaped: Vec<u8>,
     /// A key that had escapes, unescaped.
     pub(super) key: Vec<u8>,
@@ -158,15 +158,15 @@ impl EventFields {
     pub(super) fn clear(&mut self) {
         self.top.clear();
         self.properties.clear();
-        self.event_type = Span::EMPTY;
-        self.id = Span::EMPTY;
+        self.event_type = ByteSpan::EMPTY;
+        self.id = ByteSpan::EMPTY;
         self.time = EventTime::Absent;
         self.unescaped.clear();
     }
 
     /// The bytes of a span; `text` is the text that it was found in.
     #[inline]
-    pub(super) fn bytes<'e>(&'e self, text: &'e [u8], span: Span) -> &'e [u8] {
+    pub(super) fn bytes<'e>(&'e self, text: &'e [u8], span: ByteSpan) -> &'e [u8] {
         let found = match span.start.checked_sub(text.len()) {
             Some(start) => self.unescaped.get(start..span.end.saturating_sub(text.len())),
             None => text.get(span.start..span.end),

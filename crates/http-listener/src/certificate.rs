@@ -8,7 +8,7 @@ const NEAR_SECONDS_MAX: i64 = 14 * 86_400;
 
 /// The time within which all certificates of a chain hold, in Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
+pub struct CertificateValidity {
     /// Its first second.
     pub not_before: i64,
     /// Its last second.
@@ -28,7 +28,7 @@ pub enum Standing {
     Early(i64),
 }
 
-impl Validity {
+impl CertificateValidity {
     /// What the DER of a certificate says; `None` where it is none.
     pub(crate) fn read(certificate: &[u8]) -> Option<Self> {
         let (_, certificate, _) = element(certificate)?;
@@ -135,7 +135,7 @@ mod tests {
             ((1975, 1, 1), (2049, 12, 31), (157_766_400, 2_524_521_600)),
             ((2050, 1, 1), (4096, 1, 1), (2_524_608_000, 67_090_118_400)),
         ] {
-            let validity = Validity::read(&certificate(from, until)).unwrap();
+            let validity = CertificateValidity::read(&certificate(from, until)).unwrap();
             assert_eq!((validity.not_before, validity.not_after), seconds, "{from:?}");
         }
     }
@@ -144,25 +144,25 @@ mod tests {
     fn what_is_no_certificate_has_no_dates_wherever_it_ends() {
         let whole = certificate((2020, 1, 1), (2030, 1, 1));
         for length in 0..whole.len() {
-            assert_eq!(Validity::read(&whole[..length]), None, "{length}");
+            assert_eq!(CertificateValidity::read(&whole[..length]), None, "{length}");
         }
         for wrong in [&b""[..], b"\x30", b"\x30\x89\x01", b"\x30\x84\xff\xff\xff\xff", b"hello", &[0x30; 64]]
         {
-            assert_eq!(Validity::read(wrong), None, "{wrong:?}");
+            assert_eq!(CertificateValidity::read(wrong), None, "{wrong:?}");
         }
     }
 
     #[test]
     fn the_end_is_near_two_weeks_before_and_earlier_where_life_is_short() {
         const DAY: i64 = 86_400;
-        let year = Validity { not_before: 0, not_after: 365 * DAY };
+        let year = CertificateValidity { not_before: 0, not_after: 365 * DAY };
         assert_eq!(year.at(-1), Standing::Early(1));
         assert_eq!(year.at(0), Standing::Valid);
         assert_eq!(year.at(351 * DAY), Standing::Valid);
         assert_eq!(year.at(351 * DAY + 1), Standing::Ending(14 * DAY - 1));
         assert_eq!(year.at(365 * DAY), Standing::Ending(0));
         assert_eq!(year.at(365 * DAY + 1), Standing::Expired(1));
-        let days = Validity { not_before: 0, not_after: 6 * DAY };
+        let days = CertificateValidity { not_before: 0, not_after: 6 * DAY };
         assert_eq!(
             (days.at(4 * DAY), days.at(4 * DAY + 1)),
             (Standing::Valid, Standing::Ending(2 * DAY - 1))

@@ -8,7 +8,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use super::certificate::{Standing, Validity};
+pub use super::certificate::{CertificateValidity, Standing};
 
 /// The certificate or the key can't be used. The message names the file, never its content.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub struct Identity {
     /// What connections are accepted with.
     pub config: Arc<ServerConfig>,
     /// When all certificates of the chain hold; `None` where they do not say.
-    pub validity: Option<Validity>,
+    pub validity: Option<CertificateValidity>,
 }
 
 /// Reads a certificate chain and its private key, for TLS 1.2 and 1.3 with HTTP/1.1 inside. Blocks on files.
@@ -31,8 +31,8 @@ pub struct Identity {
 pub fn load(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
     let chain = read_chain(certificate)?;
     let private_key = read_key(key)?;
-    let validities = chain.iter().filter_map(|one| Validity::read(one));
-    let validity = validities.reduce(Validity::and);
+    let validities = chain.iter().filter_map(|one| CertificateValidity::read(one));
+    let validity = validities.reduce(CertificateValidity::and);
     let unusable = |error: rustls::Error| {
         let (certificate, key) = (certificate.display(), key.display());
         TlsError(match error {

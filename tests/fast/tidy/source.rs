@@ -27,7 +27,10 @@ impl Source {
     /// Its module: `["queue", "embedded"]`; nothing for `lib.rs`, `["main"]` for `main.rs`.
     pub(crate) fn module(&self) -> Vec<&str> {
         let path = self.path.trim_end_matches(".rs");
-        if path == "lib" { Vec::new() } else { path.split('/').collect() }
+        if path == "lib" {
+            return Vec::new();
+        }
+        path.strip_suffix("/lib").unwrap_or(path).split('/').collect()
     }
 
     /// The first segment of its module; `lib` for `lib.rs`.
@@ -49,7 +52,7 @@ impl Source {
         found
     }
 
-    /// Every path that the code names, from the crate (`event_queues::Origin`) or from another one
+    /// Every path that the code names, from the crate (`crate::stats::Stats`) or from another one
     /// (`std::fs::read`), with `use` trees taken apart.
     pub(crate) fn paths(&self) -> Vec<String> {
         let tokens = tokens(&self.code);

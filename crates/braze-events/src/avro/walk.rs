@@ -5,7 +5,7 @@
 //! 2^60 items) is paid from a budget.
 
 use super::schema::{AvroPlan, Member, Node, NodeId, RecordNode, Unit};
-use crate::event_fields::{EventFields, EventTime, FieldKey, REDACTED, Span, tag_key};
+use crate::event_fields::{ByteSpan, EventFields, EventTime, FieldKey, REDACTED, tag_key};
 
 /// How deep values may be nested: recursive schemas allow any depth.
 const DEPTH_MAX: u32 = 64;
@@ -121,14 +121,14 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
 
     /// As [`Self::string`], but empty where it is redacted.
     #[inline]
-    fn tag(&mut self, node: NodeId) -> Result<Span, Misfit> {
+    fn tag(&mut self, node: NodeId) -> Result<ByteSpan, Misfit> {
         let span = self.string(node)?;
-        Ok(if self.found.bytes(self.text, span) == REDACTED { Span::EMPTY } else { span })
+        Ok(if self.found.bytes(self.text, span) == REDACTED { ByteSpan::EMPTY } else { span })
     }
 
     /// A text, or an integer that is not negative as its digits; empty where the value is neither.
     #[inline]
-    fn string(&mut self, node: NodeId) -> Result<Span, Misfit> {
+    fn string(&mut self, node: NodeId) -> Result<ByteSpan, Misfit> {
         match self.resolve(node)? {
             Node::Text => {
                 let span = self.span()?;
@@ -138,13 +138,13 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
             }
             Node::Integer(_) => {
                 let number = self.integer()?;
-                Ok(u64::try_from(number).map_or(Span::EMPTY, |number| self.digits(number)))
+                Ok(u64::try_from(number).map_or(ByteSpan::EMPTY, |number| self.digits(number)))
             }
             Node::Enum(symbols) => {
                 let symbol = self.symbol(symbols)?;
                 Ok(self.keep(symbol.as_bytes()))
             }
-            other => self.skip(other, DEPTH_MAX).map(|()| Span::EMPTY),
+            other => self.skip(other, DEPTH_MAX).map(|()| ByteSpan::EMPTY),
         }
     }
 
@@ -313,11 +313,11 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
 
     /// Bytes or a text, with its length before it.
     #[inline]
-    fn span(&mut self) -> Result<Span, Misfit> {
+    fn span(&mut self) -> Result<ByteSpan, Misfit> {
         let bytes = self.length()?;
         let start = self.pos;
         self.pass(bytes)?;
-        Ok(Span { start, end: self.pos })
+        Ok(ByteSpan { start, end: self.pos })
     }
 
     #[inline]
@@ -329,23 +329,23 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         Ok(())
     }
 
-    fn digits(&mut self, number: u64) -> Span {
+    fn digits(&mut self, number: u64) -> ByteSpan {
         self.keep(itoa::Buffer::new().format(number).as_bytes())
     }
 
     /// Keeps a text with U+FFFD for what is no character: what is not UTF-8, and NUL.
     #[cold]
-    fn keep_characters(&mut self, text: &[u8]) -> Span {
+    fn keep_characters(&mut self, text: &[u8]) -> ByteSpan {
         let text = String::from_utf8_lossy(text).replace('\0', "\u{fffd}");
         self.keep(text.as_bytes())
     }
 
     /// Keeps a value that does not stand in the bytes as it is.
-    fn keep(&mut self, value: &[u8]) -> Span {
+    fn keep(&mut self, value: &[u8]) -> ByteSpan {
         let kept = &mut self.found.unescaped;
         let start = self.text.len() + kept.len();
         kept.extend_from_slice(value);
-        Span { start, end: start + value.len() }
+        ByteSpan { start, end: start + value.len() }
     }
 }
 

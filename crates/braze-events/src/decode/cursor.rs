@@ -4,7 +4,7 @@
 
 use super::escape::hex4;
 use super::marks::first_mark;
-use crate::event_fields::Span;
+use crate::event_fields::ByteSpan;
 
 /// What is wrong with a body. Its text never quotes the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ pub(super) enum Fault {
 /// A valid string, without its quotes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quoted {
-    pub(super) span: Span,
+    pub(super) span: ByteSpan,
     pub(super) escaped: bool,
 }
 
@@ -145,10 +145,10 @@ impl<'b> Cursor<'b> {
         let end = first_mark(self.marks, start);
         if self.byte(end) == b'"' {
             self.pos = end + 1;
-            return Ok(Quoted { span: Span { start, end }, escaped: false });
+            return Ok(Quoted { span: ByteSpan { start, end }, escaped: false });
         }
         let end = self.string_with_escapes(end)?;
-        Ok(Quoted { span: Span { start, end }, escaped: true })
+        Ok(Quoted { span: ByteSpan { start, end }, escaped: true })
     }
 
     /// Goes on at the first mark in a string. Returns where the closing quote is.

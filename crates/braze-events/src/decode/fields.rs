@@ -2,7 +2,7 @@
 
 use super::cursor::{Broken, Cursor, Fault, Quoted};
 use super::escape::{make_valid, unescape};
-use crate::event_fields::{EventFields, EventTime, FieldKey, REDACTED, Span, parse_u64, tag_key};
+use crate::event_fields::{ByteSpan, EventFields, EventTime, FieldKey, REDACTED, parse_u64, tag_key};
 
 /// Where the reading of an object stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +17,13 @@ pub(super) enum Step {
 
 /// The forms of a value that can mean something.
 enum Value {
-    Text(Span),
+    Text(ByteSpan),
     /// Digits; they may be too many for a u64.
-    Integer(Span),
+    Integer(ByteSpan),
     /// A number that is not digits alone.
-    Decimal(Span),
+    Decimal(ByteSpan),
     /// A number in an Avro union: `{"int":n}`, `{"long":n}`, `{"double":n}`.
-    UnionNumber(Span),
+    UnionNumber(ByteSpan),
     /// `null`.
     Absent,
     Other,
@@ -104,18 +104,18 @@ impl EventFields {
 
     /// A text, or an unsigned number as its text; empty where the value is neither.
     #[inline(never)]
-    fn text(&mut self, cursor: &mut Cursor<'_>) -> Result<Span, Broken> {
+    fn text(&mut self, cursor: &mut Cursor<'_>) -> Result<ByteSpan, Broken> {
         Ok(match self.value(cursor)? {
             Value::Text(span) => span,
             Value::Integer(span) if parse_u64(self.bytes(cursor.text(), span)).is_some() => span,
-            _ => Span::EMPTY,
+            _ => ByteSpan::EMPTY,
         })
     }
 
     /// As [`Self::text`], but empty where it is redacted.
     #[expect(clippy::inline_always, reason = "measured: else every value goes through memory")]
     #[inline(always)]
-    fn tag(&mut self, cursor: &mut Cursor<'_>) -> Result<Span, Broken> {
+    fn tag(&mut self, cursor: &mut Cursor<'_>) -> Result<ByteSpan, Broken> {
         let span = if cursor.token() == b'"' {
             cursor.pos += 1;
             let text = cursor.string()?;
@@ -123,7 +123,7 @@ impl EventFields {
         } else {
             self.text(cursor)?
         };
-        Ok(if self.bytes(cursor.text(), span) == REDACTED { Span::EMPTY } else { span })
+        Ok(if self.bytes(cursor.text(), span) == REDACTED { ByteSpan::EMPTY } else { span })
     }
 
     /// Seconds, as a number or as a text.
@@ -153,19 +153,19 @@ impl EventFields {
 
     /// The span of what `text` stands for.
     #[inline]
-    fn keep(&mut self, cursor: &Cursor<'_>, text: Quoted) -> Span {
+    fn keep(&mut self, cursor: &Cursor<'_>, text: Quoted) -> ByteSpan {
         if text.escaped { self.keep_unescaped(cursor, text.span) } else { text.span }
     }
 
     #[inline(never)]
-    fn keep_unescaped(&mut self, cursor: &Cursor<'_>, span: Span) -> Span {
+    fn keep_unescaped(&mut self, cursor: &Cursor<'_>, span: ByteSpan) -> ByteSpan {
         let from = self.unescaped.len();
         let start = cursor.text().len() + from;
         unescape(cursor.text().get(span.start..span.end).unwrap_or_default(), &mut self.unescaped);
         if cursor.is_lossy() {
             make_valid(&mut self.unescaped, from);
         }
-        Span { start, end: cursor.text().len() + self.unescaped.len() }
+        ByteSpan { start, end: cursor.text().len() + self.unescaped.len() }
     }
 
     /// An Avro union as JSON: an object with exactly one key, the type of its value.
@@ -237,7 +237,7 @@ fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Broken> {
     }
     let start = cursor.pos;
     let plain = cursor.number()?;
-    let span = Span { start, end: cursor.pos };
+    let span = ByteSpan { start, end: cursor.pos };
     Ok(if plain { Value::Integer(span) } else { Value::Decimal(span) })
 }
 

@@ -1,0 +1,186 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::registry::ANSWER_BYTES_MAX;
+use super::scripted::{Behaviour, ScriptedRegistry};
+use super::*;
+use crate::kafka::Secret;
+
+fn schemas(scripted: &ScriptedRegistry) -> Schemas {
+    of(SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap())
+}
+
+fn of(registry: SchemaRegistry) -> Schemas {
+    Schemas::new(registry, Arc::default())
+}
+
+fn not_now(answer: Lookup) -> String {
+    match answer {
+        Lookup::NotNow(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_schema(answer: &Lookup) -> bool {
+    matches!(answer, Lookup::Schema(_))
+}
+
+fn paths(scripted: &ScriptedRegistry) -> Vec<String> {
+    scripted.asked().into_iter().map(|asked| asked.path).collect()
+}
+
+#[tokio::test]
+async fn a_schema_is_asked_for_once() {
+    let scripted = ScriptedRegistry::start();
+    scripted.register(7, "\"string\"");
+    let mut schemas = schemas(&scripted);
+    for _ in 0..3 {
+        let Lookup::Schema(schema) = schemas.look_up(7).await else { panic!() };
+        assert_eq!(schema.text(), "\"string\"");
+    }
+    assert_eq!(paths(&scripted), ["/schemas/ids/7"]);
+    assert!(schemas.away.is_none());
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_is_asked_again_and_its_trouble_is_told_until_it_answers() {
+    let scripted = ScriptedRegistry::start();
+    scripted.register(7, "\"string\"");
+    let mut schemas = schemas(&scripted);
+    let unhappy = [401, 403, 429, 500, 502, 503].map(|status| Behaviour::Status(status, String::new()));
+    scripted.next(unhappy);
+    for failures in 1..=6 {
+        let reason = not_now(schemas.look_up(7).await);
+        assert!(reason.contains(schemas.registry.address()), "{reason}");
+        assert_eq!(schemas.away.as_ref().unwrap().failures, failures);
+    }
+    assert!(is_schema(&schemas.look_up(7).await));
+    assert!(schemas.away.is_none());
+}
+
+#[tokio::test]
+async fn a_schema_is_waited_for_until_the_registry_answers_or_nobody_needs_it() {
+    let scripted = ScriptedRegistry::start();
+    scripted.register(7, "\"string\"");
+    let health = Arc::<Health>::default();
+    health.set_connected(true);
+    let watch = crate::kafka::Watch(Arc::clone(&health));
+    let registry = SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap();
+    let mut schemas = Schemas::new(registry, health);
+    let fail = || Behaviour::Status(500, String::new());
+    scripted.next([fail(), fail()]);
+    not_now(schemas.wait_for(7, || true).await);
+    assert!(watch.trouble().unwrap().contains("500: it has failed"));
+    assert!(is_schema(&schemas.wait_for(7, || false).await));
+    assert_eq!((watch.trouble(), scripted.asked().len()), (None, 3));
+}
+
+#[tokio::test]
+async fn what_is_no_registry_makes_nothing_final() {
+    let scripted = ScriptedRegistry::start();
+    scripted.register(1, "\"int\"");
+    let mut schemas = schemas(&scripted);
+    for (status, body) in [(200, "<html>"), (404, "<html>"), (302, ""), (308, ""), (204, "")] {
+        scripted.next([Behaviour::Status(status, body.to_owned())]);
+        not_now(schemas.look_up(7).await);
+    }
+    assert_eq!(scripted.asked().len(), 5, "a redirect was followed");
+    drop(scripted);
+    let reason = not_now(schemas.look_up(7).await);
+    assert!(reason.contains("connect") || reason.contains("no usable answer"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_registry_that_hangs_costs_the_timeout_and_a_body_without_end_its_bound() {
+    let scripted = ScriptedRegistry::start();
+    let timeout = Duration::from_millis(200);
+    let registry = SchemaRegistry::with_timeout(&Secret::new(&scripted.url()), None, timeout).unwrap();
+    scripted.next([Behaviour::Hang]);
+    let asked = Instant::now();
+    assert!(not_now(of(registry).look_up(7).await).contains("within 200ms"));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+
+    let mut schemas = schemas(&scripted);
+    let large = |bytes: usize| json!({ "schema": "x".repeat(bytes) }).to_string();
+    scripted.next([Behaviour::Status(200, large(ANSWER_BYTES_MAX))]);
+    assert!(not_now(schemas.look_up(7).await).contains("more than 1048576 bytes"));
+    scripted.next([Behaviour::Status(200, large(ANSWER_BYTES_MAX - 100))]);
+    assert!(is_schema(&schemas.look_up(7).await));
+}
+
+#[tokio::test]
+async fn an_unknown_id_is_final_once_it_was_doubted_for_a_while_and_then_it_is_not_asked_for_again() {
+    let scripted = ScriptedRegistry::start();
+    let mut schemas = schemas(&scripted);
+    let asked = Instant::now();
+    let reason = loop {
+        match schemas.look_up(7).await {
+            Lookup::Never(reason) => break reason,
+            Lookup::NotNow(_) => assert!(schemas.away.is_some()),
+            Lookup::Schema(schema) => panic!("{schema:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    assert!(reason.contains("no such schema (schema 7)"), "{reason}");
+    assert!((3..10).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
+    assert!(schemas.away.is_none());
+    let before = scripted.asked().len();
+    assert_eq!(schemas.look_up(7).await, Lookup::Never(reason));
+    assert_eq!(scripted.asked().len(), before);
+    // The next one in the same minute is believed at once.
+    assert!(matches!(schemas.look_up(8).await, Lookup::Never(_)));
+}
+
+#[tokio::test]
+async fn a_schema_of_another_language_is_final() {
+    let scripted = ScriptedRegistry::start();
+    let mut schemas = schemas(&scripted);
+    // The one doubt of this minute.
+    not_now(schemas.look_up(1).await);
+    scripted.answer("/schemas/ids/7", json!({ "schema": "syntax", "schemaType": "PROTOBUF" }));
+    let answer = schemas.look_up(7).await;
+    assert_eq!(answer, Lookup::Never("the schema 7 is not Avro but PROTOBUF".to_owned()));
+}
+
+#[tokio::test]
+async fn credentials_are_sent_and_are_in_no_word_of_it() {
+    let scripted = ScriptedRegistry::start();
+    let host = scripted.address();
+    let all = [
+        (format!("http://key:s3cret%2F%2B@{host}"), None, "Basic a2V5OnMzY3JldC8r"),
+        (format!("http://{host}"), Some("key:s3cret/+\n"), "Basic a2V5OnMzY3JldC8r"),
+        (format!("http://{host}"), Some("s3cret"), "Bearer s3cret"),
+        (format!("http://{host}/base/"), None, ""),
+    ];
+    for (url, auth, header) in all {
+        let (url, auth) = (Secret::new(&url), auth.map(Secret::new));
+        let mut schemas = of(SchemaRegistry::new(&url, auth.as_ref()).unwrap());
+        scripted.next([Behaviour::Status(401, "s3cret".to_owned())]);
+        let reason = not_now(schemas.look_up(7).await);
+        assert_eq!(scripted.asked().last().unwrap().authorization, header);
+        assert!(!format!("{reason}{url:?}{auth:?}{schemas:?}").contains("s3cret"), "{reason}");
+    }
+    assert_eq!(paths(&scripted).last().unwrap(), "/base/schemas/ids/7");
+}
+
+#[test]
+fn the_waits_double_up_to_the_longest() {
+    let longest = |failures| wait(failures, u64::MAX).as_millis();
+    assert_eq!([0, 1, 2, 3, 4].map(longest), [199, 199, 399, 799, 1_599]);
+    assert_eq!(longest(8), 14_999);
+    assert_eq!(longest(u32::MAX), 14_999);
+    assert_eq!(wait(1, 0), Duration::from_millis(100));
+}
+
+proptest! {
+    /// A wait is never shorter than half of the longest that is possible after as many failures, never
+    /// longer than [`WAIT_MAX`], and more failures never make it possible to wait less.
+    #[test]
+    fn a_wait_lies_between_the_half_and_the_whole(failures in 0u32..100, chance: u64) {
+        let (least, most) = (wait(failures, 0), wait(failures, u64::MAX));
+        let found = wait(failures, chance);
+        prop_assert!((least..=most).contains(&found));
+        prop_assert!(most <= least * 2 && most <= WAIT_MAX);
+        prop_assert!(wait(failures + 1, 0) >= least);
+    }
+}
