@@ -120,7 +120,7 @@ impl Appender {
         let _busy = self.commands.try_send(WriterCommand::Check);
     }
 
-    /// Why the log has stopped for good, if it has. [`LogReader::next`] says so too, at once.
+    /// Why the log has stopped for good, if it has. [`LogReader::next`](crate::LogReader::next) says so too, at once.
     pub fn stopped(&self) -> Option<Arc<str>> {
         self.progress.stopped()
     }

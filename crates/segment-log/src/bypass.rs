@@ -14,7 +14,7 @@ use crate::progress::Place;
 /// both ways all the time.
 const BYTES_MAX: usize = if cfg!(test) { 4096 } else { 16 * 1024 * 1024 };
 
-/// What a entry takes beside its bytes, roughly.
+/// What an entry takes beside its bytes, roughly.
 const ENTRY_BYTES: usize = 256;
 
 /// Frames between the writer and the receiver.

@@ -5,7 +5,7 @@
 //! number is ever given twice. What is acknowledged is one number in a small file; segments wholly below it are removed.
 //!
 //! - A write that was cut short by a crash was never answered, and is cut off on opening.
-//! - DamagedBytes elsewhere costs the frames that it hit and no others: it is stepped over, logged and counted.
+//! - Damage elsewhere costs the frames that it hit and no others: it is stepped over, logged and counted.
 //! - After a failed fsync the log stops for good, for nobody knows what is on disk then. What was handed out before is
 //!   still acknowledged, if its own file can be written.
 //! - Every start proves that acknowledgements can be made durable before it gives anything out.

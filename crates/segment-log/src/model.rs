@@ -61,7 +61,7 @@ struct Kept {
     id: u64,
     events: u32,
     body: Bytes,
-    /// DamagedBytes has taken it.
+    /// Damage has taken it.
     is_lost: bool,
 }
 
@@ -260,7 +260,7 @@ impl Model {
             torn = tail.len() as u64;
             fs::write(file, [content, tail].concat()).unwrap();
         });
-        // DamagedBytes to the end that is known of comes before what is torn.
+        // Damage to the end that is known of comes before what is torn.
         assert!(opened.torn_bytes == torn || self.frames.iter().any(|frame| frame.is_lost));
         self.survey(&opened, false);
     }

@@ -28,7 +28,7 @@ pub struct Opened {
     pub torn_bytes: u64,
     /// What was in them.
     pub torn: Torn,
-    /// DamagedBytes in the last segment, and events that are missing altogether. DamagedBytes in other segments is found,
+    /// Damage in the last segment, and events that are missing altogether. Damage in other segments is found,
     /// logged and counted when they are read.
     pub damaged: Vec<Gap>,
     /// The record of what was acknowledged is gone: events may be given out again.

@@ -39,7 +39,7 @@ pub(super) enum Node {
     Array(NodeId),
     Map(NodeId),
     Union(Box<[NodeId]>),
-    RecordNode(Box<RecordNode>),
+    Record(Box<RecordNode>),
 }
 
 /// What an integer counts when it is read as a time.
@@ -78,7 +78,7 @@ pub(super) struct AvroPlan {
 impl AvroPlan {
     /// The type of all events, where no event can say another; they are from `origin`.
     pub(super) fn fixed_type<'p>(&'p self, origin: &'p Origin) -> Option<&'p [u8]> {
-        let Node::RecordNode(record) = &self.nodes[self.root] else { return None };
+        let Node::Record(record) = &self.nodes[self.root] else { return None };
         let known = match (&*record.named, origin.event_type.as_deref()) {
             ("", known) => known.unwrap_or(&record.foreign),
             (named, _) => named,
@@ -97,7 +97,7 @@ pub(super) fn compile(text: &str) -> Result<AvroPlan, NotASchema> {
     let mut compiler = Compiler { nodes: Vec::new(), names: HashMap::new() };
     let root = compiler.node(&schema, "")?;
     let nodes = compiler.nodes;
-    let is_record = |id: &NodeId| matches!(nodes[*id], Node::RecordNode(_));
+    let is_record = |id: &NodeId| matches!(nodes[*id], Node::Record(_));
     let can_be_event = match &nodes[root] {
         Node::Union(branches) => branches.iter().any(is_record),
         _ => is_record(&root),
@@ -201,7 +201,7 @@ impl Compiler {
         let foreign = if named.is_empty() { foreign_type_in(&name) } else { "" };
         let record =
             RecordNode { members: members.into(), says_type, named: named.into(), foreign: foreign.into() };
-        self.nodes[id] = Node::RecordNode(Box::new(record));
+        self.nodes[id] = Node::Record(Box::new(record));
         Ok(id)
     }
 
@@ -266,7 +266,7 @@ mod tests {
 
     fn named(schema: &str) -> String {
         let plan = compile(schema).expect(schema);
-        let Node::RecordNode(record) = &plan.nodes[plan.root] else { panic!("{schema} is a record") };
+        let Node::Record(record) = &plan.nodes[plan.root] else { panic!("{schema} is a record") };
         record.named.to_string()
     }
 
@@ -327,7 +327,7 @@ mod tests {
             {"name":"f","type":{"type":"fixed","name":"H","namespace":"","size":4}}, {"name":"g","type":"H"},
             {"name":"h","type":["null","R"]}]}"#;
         let plan = compile(schema).expect("is a schema");
-        let Node::RecordNode(record) = &plan.nodes[plan.root] else { panic!("is a record") };
+        let Node::Record(record) = &plan.nodes[plan.root] else { panic!("is a record") };
         let sizes: Vec<usize> = record.members[..7]
             .iter()
             .map(|member| match plan.nodes[member.node] {

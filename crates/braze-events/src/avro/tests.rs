@@ -373,7 +373,7 @@ enum Kind {
     Array(Box<Kind>),
     Map(Box<Kind>),
     Union(Vec<Kind>),
-    RecordNode(usize, Vec<(&'static str, Kind)>),
+    Record(usize, Vec<(&'static str, Kind)>),
 }
 
 const OTHERS: [&str; 8] = ["user", "dispatch_id", "events_", "times", "iD", "a", "message_extras", "user_id"];
@@ -455,7 +455,7 @@ impl Kinds<'_> {
             };
             (name, kind)
         });
-        Kind::RecordNode(number, fields.collect())
+        Kind::Record(number, fields.collect())
     }
 }
 
@@ -475,7 +475,7 @@ fn schema_of(kind: &Kind) -> Json {
         Kind::Array(items) => json!({"type": "array", "items": schema_of(items)}),
         Kind::Map(values) => json!({"type": "map", "values": schema_of(values)}),
         Kind::Union(branches) => branches.iter().map(schema_of).collect(),
-        Kind::RecordNode(n, fields) => {
+        Kind::Record(n, fields) => {
             let fields: Vec<Json> = fields.iter().map(|(name, kind)| member(name, schema_of(kind))).collect();
             json!({"type": "record", "name": format!("R{n}"), "fields": fields})
         }
@@ -533,7 +533,7 @@ fn value_of(chance: &mut Chance, kind: &Kind) -> (Avro, Json) {
             let (avro, json) = value_of(chance, &branches[at]);
             (Avro::Union(u32::try_from(at).expect("is small"), Box::new(avro)), json)
         }
-        Kind::RecordNode(_, fields) => {
+        Kind::Record(_, fields) => {
             let values: Vec<_> = fields.iter().map(|(name, kind)| (*name, value_of(chance, kind))).collect();
             let json: Map<_, _> =
                 values.iter().map(|(name, (_, json))| ((*name).to_owned(), json.clone())).collect();

@@ -50,7 +50,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
     pub(super) fn datum(&mut self, is_last: bool) -> Result<Stands<'p>, Misfit> {
         self.found.clear();
         let stands = match self.resolve(self.plan.root)? {
-            Node::RecordNode(record) => {
+            Node::Record(record) => {
                 self.event(&record.members)?;
                 Stands::Event(record)
             }
@@ -86,7 +86,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
     /// A record or a map with tag fields, as Currents nests them.
     fn properties(&mut self, node: NodeId) -> Result<(), Misfit> {
         match self.resolve(node)? {
-            Node::RecordNode(record) => {
+            Node::Record(record) => {
                 self.pay(record.members.len() as u64)?;
                 for member in &record.members {
                     if let FieldKey::Tag(key) = member.key {
@@ -235,7 +235,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
                 let depth = depth.checked_sub(1).ok_or(Misfit)?;
                 self.skip(&self.plan.nodes[branch], depth)
             }
-            Node::RecordNode(record) => {
+            Node::Record(record) => {
                 self.pay(record.members.len() as u64)?;
                 let depth = depth.checked_sub(1).ok_or(Misfit)?;
                 record.members.iter().try_for_each(|member| self.skip_member(member, depth))
