@@ -9,11 +9,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use event_queues::embedded::{
-    AppendError, Appender, EmbeddedQueue, OpenError, Pushed, Settings, open,
-};
-use event_queues::{Origin, Queue as _, Receipt};
 use bytes::Bytes;
+use event_queues::embedded::{AppendError, Appender, EmbeddedQueue, OpenError, Pushed, Settings, open};
+use event_queues::{Origin, Queue as _, Receipt};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

@@ -4,11 +4,11 @@
 //! An input is a byte that chooses the field, and two values with a NUL between them.
 #![no_main]
 
-use send_counts::aggregate::tags::{Layout, Names, Settings, Tag, clean};
 use braze_events::{FIELDS, Field, SendEvent};
-use send_counts::route::ConnectionId;
 use libdd_trace_normalization::normalize_utils::normalize_tag_cloned as normalized;
 use libfuzzer_sys::fuzz_target;
+use send_counts::aggregate::tags::{Layout, Names, Settings, Tag, clean};
+use send_counts::route::ConnectionId;
 
 /// Datadog: "Tags can be up to 200 characters long".
 const CHARACTERS_MAX: usize = 200;

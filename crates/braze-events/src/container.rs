@@ -402,7 +402,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{SCHEMA, codecs, counts, datums, written};
+    use crate::containers::{SCHEMA, codecs, counts, datums, written};
 
     fn split_whole(message: &[u8]) -> Result<(Vec<u8>, Framing), ContainerRefusal> {
         let (mut body, mut parts) = (Vec::new(), Vec::new());

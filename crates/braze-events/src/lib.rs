@@ -19,6 +19,9 @@
 pub mod app_group;
 mod avro;
 pub mod container;
+#[cfg(test)]
+#[path = "../../../tests/support/containers.rs"]
+mod containers;
 pub mod decode;
 pub mod decompress;
 mod event_fields;

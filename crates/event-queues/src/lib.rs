@@ -13,6 +13,9 @@ use bytes::Bytes;
 
 pub use braze_events::{Datums, Framing, Origin, Part, WriterSchema};
 
+#[cfg(test)]
+#[path = "../../../tests/support/containers.rs"]
+mod containers;
 pub mod embedded;
 mod event_type;
 pub mod files;

@@ -11,6 +11,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::crypto::ring;
@@ -91,6 +92,9 @@ pub async fn eventually(happened: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it did not happen");
 }
 
+/// How many pairs this process has made.
+static PAIRS: AtomicUsize = AtomicUsize::new(0);
+
 /// A certificate for `localhost` and its key, as files.
 #[derive(Debug)]
 pub struct TlsPair {
@@ -99,23 +103,32 @@ pub struct TlsPair {
     /// Its key, as PEM.
     pub key: PathBuf,
     der: CertificateDer<'static>,
-    _directory: tempfile::TempDir,
+    directory: PathBuf,
 }
 
 impl TlsPair {
     /// A new pair, whose files go with it.
     pub fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let (certificate, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+        let number = PAIRS.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("tls-pair-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        Self { certificate, key, der: made.cert.der().clone(), _directory: directory }
+        Self { certificate, key, der: made.cert.der().clone(), directory }
     }
 
     /// What a server needs of it.
     pub fn config(&self) -> Arc<ServerConfig> {
         super::tls::load(&self.certificate, &self.key).unwrap().config
+    }
+}
+
+impl Drop for TlsPair {
+    fn drop(&mut self) {
+        // What is left of a test in the temporary directory harms nobody.
+        let _left = std::fs::remove_dir_all(&self.directory);
     }
 }
 

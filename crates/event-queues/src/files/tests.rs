@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use super::input::tests::gzip;
 use super::*;
 use crate::Framing;
+use crate::containers as container;
 use braze_events::decompress::Format::{Bzip2, Gzip, Xz, Zstd};
-use braze_events::testing as container;
 use braze_events::testing::pack;
 
 const NOW: u64 = 1_795_341_600;
