@@ -47,7 +47,7 @@ impl Check<'_> {
         let push = settings.push.as_mut().map(|push| self.push(push));
         let admin = self.admin(&mut settings.admin);
         let events_count = self.events_count(&mut settings.events.count);
-        let aggregate = self.aggregate(&settings);
+        let aggregate = aggregate_of(&settings);
         let tags = self.tags(&mut settings.tags);
         let connections = self.connections(&settings.connections);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
@@ -104,21 +104,6 @@ impl Check<'_> {
         self.once(KEY, types)
     }
 
-    fn aggregate(&mut self, Settings { events, flush, .. }: &Settings) -> aggregate::Settings {
-        let interval = flush.interval;
-        if interval.0.subsec_nanos() != 0 {
-            let reason = "is not whole seconds, which points are stamped with";
-            self.diagnostics.refuse("flush.interval", &String::from(interval), reason);
-        }
-        aggregate::Settings {
-            timestamp: events.timestamp,
-            late: events.late,
-            flush_interval: interval.0,
-            flush_timeout: flush.timeout.0,
-            series_max: flush.max_series,
-        }
-    }
-
     fn tags(&mut self, tags: &mut settings::Tags) -> tags::Settings {
         for tag in &tags.r#static {
             if let Some(reason) = wrong_tag(tag) {
@@ -132,6 +117,16 @@ impl Check<'_> {
             static_tags: self.once("tags.static", &mut tags.r#static),
             names: tags.names,
         }
+    }
+}
+
+fn aggregate_of(Settings { events, flush, .. }: &Settings) -> aggregate::Settings {
+    aggregate::Settings {
+        timestamp: events.timestamp,
+        late: events.late,
+        flush_interval: flush.interval.0,
+        flush_timeout: flush.timeout.0,
+        series_max: flush.max_series,
     }
 }
 

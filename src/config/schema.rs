@@ -271,8 +271,13 @@ fn fault(value: &Json, schema: &Json) -> Option<String> {
     let (from, to) = (bound("x-min"), bound("x-max"));
     let reason = match schema["x-value"].as_str() {
         Some("duration") => match Span::try_from(text.to_owned()) {
-            Ok(span) if is_within(&span, &from, &to) => return None,
-            Ok(_) => format!("is out of range; it has to be from {from} to {to}"),
+            Ok(span) if !is_within(&span, &from, &to) => {
+                format!("is out of range; it has to be from {from} to {to}")
+            }
+            Ok(Span(duration)) if schema["x-whole-seconds"] == true && duration.subsec_nanos() != 0 => {
+                "is not whole seconds, which points are stamped with".to_owned()
+            }
+            Ok(_) => return None,
             Err(error) => error.to_string(),
         },
         Some("size") => match Size::try_from(text.to_owned()) {

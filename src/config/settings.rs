@@ -6,7 +6,7 @@
 //!
 //! | attribute | says |
 //! |---|---|
-//! | `range`, `x-min`, `x-max` | what it may be |
+//! | `range`, `x-min`, `x-max`, `x-whole-seconds` | what it may be |
 //! | `x-reload` | that SIGHUP changes it, or all of its table; otherwise it takes a restart |
 //! | `x-secret` | that its value is shown to nobody |
 //! | `x-empty` | what the page shows in the place of nothing |
@@ -227,7 +227,7 @@ pub(super) struct Flush {
     /// How often counts are sent, and how wide a time bucket is: whole seconds, from 1s to 10m. Longer is cheaper, shorter
     /// is sooner on the dashboard.
     // Datadog takes points that are at most ten minutes ahead, and loses those that are an hour behind.
-    #[schemars(extend("x-min" = "1s", "x-max" = "10m"))]
+    #[schemars(extend("x-min" = "1s", "x-max" = "10m", "x-whole-seconds" = true))]
     pub interval: Span = span(10),
     /// How long one request may take, from 100ms to 1m; then its batch is dropped (there are no retries, for points add up).
     // Below, no request gets through; above, one dead site holds its payloads for longer than anyone waits.

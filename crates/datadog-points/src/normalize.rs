@@ -32,7 +32,7 @@ const TAG_CHARACTERS_MAX: usize = 200;
 /// So the result is certain for names of at most 200 characters, key included, in Latin, Greek or Cyrillic letters.
 ///
 /// ```
-/// use braze_datadog::datadog::normal::stored_tag;
+/// use datadog_points::normalize::stored_tag;
 ///
 /// assert_eq!(stored_tag("campaign_name:Weekly Newsletter (EMEA)"), "campaign_name:weekly_newsletter_emea");
 /// ```

@@ -256,4 +256,18 @@ mod tests {
             assert_eq!(delivery.framing, Framing::Unreadable(events));
         }
     }
+
+    #[tokio::test]
+    async fn messages_name_the_settings_as_they_are_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_queue, appender) = open_at(&directory);
+        let body = Bytes::from(vec![b' '; 64 * 1024]);
+        let large = Pushed { events: 1, origin: Arc::default(), body, is_extract: false };
+        let error = appender.append(large.into()).await.unwrap_err().to_string();
+        assert!(error.ends_with("raise queue.embedded.max_size"), "{error}");
+        let file = directory.path().join("file");
+        std::fs::write(&file, "a file").unwrap();
+        let error = open(&Settings { directory: file, size_max: 1 << 20 }).unwrap_err().to_string();
+        assert!(error.contains("queue.embedded.directory must be a directory"), "{error}");
+    }
 }

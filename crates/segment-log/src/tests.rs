@@ -286,11 +286,12 @@ fn one_process_at_a_time_has_the_log() {
 #[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = settings(&directory);
+    let names = SettingNames { directory: "log.directory", size_max: "log.size" };
+    let settings = Settings { names, ..settings(&directory) };
     fs::write(&settings.directory, "a file").unwrap();
     let error = open(&settings).unwrap_err().to_string();
     assert!(error.contains(settings.directory.to_str().unwrap()), "{error}");
-    assert!(error.contains("queue.embedded.directory"), "{error}");
+    assert!(error.contains("log.directory must be a directory"), "{error}");
 }
 
 #[tokio::test]
