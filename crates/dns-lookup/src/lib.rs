@@ -3,6 +3,20 @@
 //! The system is asked (`getaddrinfo`), for only that goes by `/etc/hosts`, `nsswitch.conf`, search domains and whatever
 //! a container or a VPN has in their place. Such a call lasts as long as `resolv.conf` lets it and can't be taken back,
 //! so it must not run where anything else does: many of them would take every thread that bodies are unpacked on.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use dns_lookup::{Patient, Resolver};
+//!
+//! // One for the process; each client waits for as long as it likes.
+//! let resolver = Arc::new(Resolver::start()?);
+//! let patient = Patient { resolver, wait_max: Duration::from_secs(2) };
+//! let client = reqwest::Client::builder().dns_resolver(patient);
+//! # drop(client);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::collections::HashMap;
 use std::fmt;

@@ -3,6 +3,27 @@
 //! A queue hands out [`Delivery`] after [`Delivery`], in order, ahead of any acknowledgement, and gives
 //! them out again after a crash until they are acknowledged. It never acknowledges by itself: the
 //! caller says when every batch that answers for a delivery has an outcome.
+//!
+//! ```
+//! use event_queues::Queue as _;
+//! use event_queues::embedded::{self, Pushed, Settings};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # runtime.block_on(async {
+//! # let directory = tempfile::tempdir()?;
+//! let settings = Settings { directory: directory.path().join("queue"), size_max: 1 << 20 };
+//! let (mut queue, appender, _opened) = embedded::open(&settings)?;
+//! let body = r#"[{"event_type": "users.messages.email.Send", "id": "1"}]"#.into();
+//! let pushed = Pushed { events: 1, origin: Default::default(), body, is_extract: false };
+//! appender.append(pushed.into()).await?;
+//!
+//! let delivery = queue.receive().await?.expect("it was pushed");
+//! // What is in it is counted, and what was counted is sent. Then:
+//! queue.acknowledge(delivery.receipt).await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::future::Future;
