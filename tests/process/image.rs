@@ -48,12 +48,29 @@ fn copied() -> Vec<String> {
 #[test]
 fn what_is_copied_is_a_workspace_that_cargo_takes() {
     let directory = tempfile::tempdir().unwrap();
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO"));
+        command
+            .args(arguments)
+            .args(["--locked", "--offline"])
+            .current_dir(directory.path())
+            .output()
+            .unwrap()
+    };
     let has_the_binary = || {
-        let mut metadata = Command::new(env!("CARGO"));
-        metadata.args(["metadata", "--locked", "--offline", "--format-version", "1"]);
-        let output = metadata.current_dir(directory.path()).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        output.status.success()
+        let described = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+        // Of this system alone: crates for others have not been downloaded.
+        let resolved = cargo(&[
+            "tree",
+            "--all-features",
+            "--edges",
+            "normal,build",
+            "--target",
+            "x86_64-unknown-linux-gnu",
+        ]);
+        let text = String::from_utf8_lossy(&described.stdout);
+        described.status.success()
+            && resolved.status.success()
             && text.contains(r#""kind":["bin"],"crate_types":["bin"],"name":"braze-datadog""#)
     };
     for name in copied() {
