@@ -220,30 +220,8 @@ fn escape(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::status::tests::books;
     use super::*;
-    use crate::stats::{DropReason, Stats, Tally, Unreadable};
-
-    fn books() -> Books {
-        let stats = Stats::new();
-        stats.introduce("acme");
-        stats.book(&Tally {
-            received: 7,
-            duplicate: 1,
-            ids_forgotten: 9,
-            unreadable: [(
-                "file",
-                Unreadable { bytes: 7, last: "a.json, before byte 9 of its content".into() },
-            )]
-            .into(),
-            ignored: vec![("users.messages.email.Open".into(), 2)],
-            malformed: [("json", 1)].into(),
-            counted: vec![("acme".into(), 3)],
-            dropped: [(("acme".into(), DropReason::Late), 1)].into(),
-        });
-        stats.settle("acme", 2, None, "accepted", 5);
-        stats.payload(300);
-        stats.snapshot()
-    }
 
     #[test]
     fn the_books_are_shown_under_the_names_of_the_contract() {

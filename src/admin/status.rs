@@ -189,7 +189,7 @@ fn verdict(found: &SearchHit, site: &str, now: u64) -> (FlowState, String) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(sends.unbalanced_connections, Some(vec!["acme".to_owned()]));
     }
 
-    fn books() -> Books {
+    pub(in super::super) fn books() -> Books {
         let stats = Stats::new();
         stats.introduce("acme");
         stats.book(&Tally {
