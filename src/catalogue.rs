@@ -253,6 +253,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::time::Duration;
 
+    use datadog_points::outcome::FailureReason;
     use foldhash::fast::RandomState;
     use proptest::prelude::*;
 
@@ -347,7 +348,7 @@ mod tests {
         let cut = cut(&layout(&[]), &[(WEEKLY, 1, NOW), (STEP, 1, NOW)]);
         let noted = note(&catalogue, &cut, NOW);
         let (first, second) = (noted.track(&[0]), noted.track(&[1]));
-        let dropped = LastOutcome { dropped: Some(DropReason::Http403), at: NOW + 1 };
+        let dropped = LastOutcome { dropped: Some(DropReason::Failed(FailureReason::Http403)), at: NOW + 1 };
         let accepted = LastOutcome { dropped: None, at: NOW + 2 };
         catalogue.settle(second, dropped.dropped, dropped.at);
         catalogue.settle(first, accepted.dropped, accepted.at);
@@ -355,7 +356,7 @@ mod tests {
         assert_eq!((of("weekly").outcome, of("weekly").accepted_at), (Some(accepted), Some(NOW + 2)));
         assert_eq!((of("welcome").outcome, of("welcome").accepted_at), (Some(dropped), None));
         let again = noted.track(&[0]);
-        let dropped = LastOutcome { dropped: Some(DropReason::Timeout), at: NOW + 9 };
+        let dropped = LastOutcome { dropped: Some(DropReason::Failed(FailureReason::Timeout)), at: NOW + 9 };
         catalogue.settle(again, dropped.dropped, dropped.at);
         assert_eq!((of("weekly").outcome, of("weekly").accepted_at), (Some(dropped), Some(NOW + 2)));
     }

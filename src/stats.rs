@@ -314,6 +314,7 @@ fn drop_pending(connection: &mut ConnectionBooks, reason: DropReason, sends: u64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datadog_points::outcome::FailureReason;
     use proptest::prelude::*;
 
     fn tally(counted: u64, late: u64) -> Tally {
@@ -342,7 +343,7 @@ mod tests {
         stats.book(&tally(3, 0));
         assert!(stats.settle("acme", 2, None, "accepted", 7));
         assert!(!stats.settle("acme", 2, None, "accepted", 8));
-        assert!(!stats.settle("acme", 2, Some(DropReason::Defect), "a defect", 8));
+        assert!(!stats.settle("acme", 2, Some(DropReason::Failed(FailureReason::Defect)), "a defect", 8));
         let books = stats.snapshot();
         assert_eq!((books.pending(), books.accepted(), books.dropped()), (1, 2, 0));
         assert!(books.balance());
@@ -379,7 +380,7 @@ mod tests {
             for (counted, late, accepted) in steps {
                 stats.book(&tally(counted + late, late));
                 prop_assert!(stats.snapshot().balance());
-                stats.settle("acme", counted, (!accepted).then_some(DropReason::Timeout), "", 0);
+                stats.settle("acme", counted, (!accepted).then_some(DropReason::Failed(FailureReason::Timeout)), "", 0);
                 prop_assert!(stats.snapshot().balance());
             }
             prop_assert_eq!(stats.snapshot().pending(), 0);

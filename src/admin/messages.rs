@@ -2,6 +2,7 @@
 
 use admin_api::format::{ago, grouped};
 use admin_api::{FlowState, Headline};
+use datadog_points::outcome::FailureReason;
 
 use super::rates::Hour;
 use crate::stats::{ConnectionBooks, DropReason};
@@ -53,19 +54,23 @@ pub fn connection(books: &ConnectionBooks, site: &str, now: u64) -> (FlowState, 
 /// Why a request was lost, and where to look.
 pub(super) fn outcome(reason: DropReason, site: &str) -> String {
     match reason {
-        DropReason::Http403 => format!("403: this key is not valid on {site}"),
-        DropReason::Http400 => "400: Datadog could not read the request".to_owned(),
-        DropReason::Http413 => "413: the request was too large for Datadog".to_owned(),
-        DropReason::Http429 => "429: Datadog limits the rate".to_owned(),
-        DropReason::Http4xx => "Datadog refused the request".to_owned(),
-        DropReason::Http5xx => "Datadog had an error".to_owned(),
-        DropReason::HttpUnexpected => "what answered is not Datadog's intake".to_owned(),
-        DropReason::Timeout => format!("no answer from {site} in time"),
-        DropReason::Connect => format!("{site} can't be reached"),
-        DropReason::Dns => format!("the name of {site} can't be looked up"),
-        DropReason::HttpInvalid => "what answered does not speak HTTP as Datadog does".to_owned(),
-        DropReason::Defect => "lost to a defect of this program".to_owned(),
-        DropReason::Shutdown => "stopped before there was an answer".to_owned(),
+        DropReason::Failed(FailureReason::Http403) => format!("403: this key is not valid on {site}"),
+        DropReason::Failed(FailureReason::Http400) => "400: Datadog could not read the request".to_owned(),
+        DropReason::Failed(FailureReason::Http413) => "413: the request was too large for Datadog".to_owned(),
+        DropReason::Failed(FailureReason::Http429) => "429: Datadog limits the rate".to_owned(),
+        DropReason::Failed(FailureReason::Http4xx) => "Datadog refused the request".to_owned(),
+        DropReason::Failed(FailureReason::Http5xx) => "Datadog had an error".to_owned(),
+        DropReason::Failed(FailureReason::HttpUnexpected) => {
+            "what answered is not Datadog's intake".to_owned()
+        }
+        DropReason::Failed(FailureReason::Timeout) => format!("no answer from {site} in time"),
+        DropReason::Failed(FailureReason::Connect) => format!("{site} can't be reached"),
+        DropReason::Failed(FailureReason::Dns) => format!("the name of {site} can't be looked up"),
+        DropReason::Failed(FailureReason::HttpInvalid) => {
+            "what answered does not speak HTTP as Datadog does".to_owned()
+        }
+        DropReason::Failed(FailureReason::Defect) => "lost to a defect of this program".to_owned(),
+        DropReason::Failed(FailureReason::Shutdown) => "stopped before there was an answer".to_owned(),
         DropReason::Late | DropReason::Early | DropReason::Unrouted => short(reason).to_owned(),
     }
 }
@@ -76,19 +81,19 @@ pub const fn short(reason: DropReason) -> &'static str {
         DropReason::Late => "too old for Datadog",
         DropReason::Early => "too far in the future",
         DropReason::Unrouted => "no connection serves them",
-        DropReason::Timeout => "no answer in time",
-        DropReason::Connect => "no connection to Datadog",
-        DropReason::Dns => "no address of Datadog",
-        DropReason::HttpInvalid => "an answer that is not HTTP",
-        DropReason::Defect => "a defect",
-        DropReason::Http400 => "400",
-        DropReason::Http403 => "403",
-        DropReason::Http413 => "413",
-        DropReason::Http429 => "429",
-        DropReason::Http4xx => "a 4xx answer",
-        DropReason::Http5xx => "a 5xx answer",
-        DropReason::HttpUnexpected => "an unexpected answer",
-        DropReason::Shutdown => "stopped before an answer",
+        DropReason::Failed(FailureReason::Timeout) => "no answer in time",
+        DropReason::Failed(FailureReason::Connect) => "no connection to Datadog",
+        DropReason::Failed(FailureReason::Dns) => "no address of Datadog",
+        DropReason::Failed(FailureReason::HttpInvalid) => "an answer that is not HTTP",
+        DropReason::Failed(FailureReason::Defect) => "a defect",
+        DropReason::Failed(FailureReason::Http400) => "400",
+        DropReason::Failed(FailureReason::Http403) => "403",
+        DropReason::Failed(FailureReason::Http413) => "413",
+        DropReason::Failed(FailureReason::Http429) => "429",
+        DropReason::Failed(FailureReason::Http4xx) => "a 4xx answer",
+        DropReason::Failed(FailureReason::Http5xx) => "a 5xx answer",
+        DropReason::Failed(FailureReason::HttpUnexpected) => "an unexpected answer",
+        DropReason::Failed(FailureReason::Shutdown) => "stopped before an answer",
     }
 }
 
@@ -131,7 +136,7 @@ mod tests {
             say(hour(9, Some(0), &[]), Some("the queue is full")),
             "No events are taken: the queue is full"
         );
-        let forbidden = [("acme", DropReason::Http403)];
+        let forbidden = [("acme", DropReason::Failed(FailureReason::Http403))];
         assert_eq!(say(hour(9, Some(0), &forbidden), None), "Sends are being dropped: 403 on acme");
         let three = [("_unrouted", DropReason::Unrouted), ("b", DropReason::Late), ("c", DropReason::Early)];
         assert_eq!(
@@ -151,7 +156,7 @@ mod tests {
         let say = |books: &ConnectionBooks| connection(books, "EU1", 100);
         assert_eq!(say(&books(None, 98)), (FlowState::Flowing, "accepted 2 s ago".into()));
         assert_eq!(
-            say(&books(Some(DropReason::Http403), 98)),
+            say(&books(Some(DropReason::Failed(FailureReason::Http403)), 98)),
             (FlowState::Trouble, "403: this key is not valid on EU1".into())
         );
         assert_eq!(say(&ConnectionBooks::default()), (FlowState::Quiet, "nothing was sent yet".into()));

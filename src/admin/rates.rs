@@ -183,6 +183,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use datadog_points::outcome::FailureReason;
     use proptest::prelude::*;
 
     use super::*;
@@ -226,16 +227,28 @@ mod tests {
     fn drops_are_told_for_a_minute_the_most_first() {
         let (rates, stats) = (Rates::default(), Stats::new());
         count(&stats, 100);
-        stats.settle("acme", 30, Some(DropReason::Http403), "403", 0);
+        stats.settle("acme", 30, Some(DropReason::Failed(FailureReason::Http403)), "403", 0);
         rates.sample(&stats.snapshot(), 1);
-        stats.settle("acme", 50, Some(DropReason::Timeout), "slow", 0);
-        stats.settle("acme", 1, Some(DropReason::Http403), "403", 0);
+        stats.settle("acme", 50, Some(DropReason::Failed(FailureReason::Timeout)), "slow", 0);
+        stats.settle("acme", 1, Some(DropReason::Failed(FailureReason::Http403)), "403", 0);
         rates.sample(&stats.snapshot(), 31);
         let told = |elapsed| -> Vec<(DropReason, u64)> {
             rates.hour(elapsed).dropping.iter().map(|dropping| (dropping.reason, dropping.sends)).collect()
         };
-        assert_eq!(told(40), [(DropReason::Timeout, 50), (DropReason::Http403, 31)]);
-        assert_eq!(told(80), [(DropReason::Timeout, 50), (DropReason::Http403, 1)]);
+        assert_eq!(
+            told(40),
+            [
+                (DropReason::Failed(FailureReason::Timeout), 50),
+                (DropReason::Failed(FailureReason::Http403), 31)
+            ]
+        );
+        assert_eq!(
+            told(80),
+            [
+                (DropReason::Failed(FailureReason::Timeout), 50),
+                (DropReason::Failed(FailureReason::Http403), 1)
+            ]
+        );
         assert_eq!(told(92), []);
     }
 

@@ -190,6 +190,7 @@ fn verdict(found: &SearchHit, site: &str, now: u64) -> (FlowState, String) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use datadog_points::outcome::FailureReason;
     use serde_json::json;
 
     use super::*;
@@ -212,11 +213,15 @@ pub(super) mod tests {
             say(&found(None, Some(100))),
             (FlowState::Flowing, "reaches Datadog: accepted 2 s ago".into())
         );
-        let forbidden = found(Some(DropReason::Http403), Some(42));
+        let forbidden = found(Some(DropReason::Failed(FailureReason::Http403)), Some(42));
         let words =
             "does not reach Datadog: 403: this key is not valid on EU1 (2 s ago); last accepted 1 minute ago";
         assert_eq!(say(&forbidden), (FlowState::Trouble, words.into()));
-        assert!(say(&found(Some(DropReason::Timeout), None)).1.ends_with("never accepted since the start"));
+        assert!(
+            say(&found(Some(DropReason::Failed(FailureReason::Timeout)), None))
+                .1
+                .ends_with("never accepted since the start")
+        );
         assert_eq!(say(&SearchHit { outcome: None, ..forbidden }).0, FlowState::Quiet);
     }
 

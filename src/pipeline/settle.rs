@@ -96,7 +96,7 @@ impl<I: Intake> Pipeline<I> {
         }
         let mut dropped = if late < early { Some(DropReason::Early) } else { Some(DropReason::Late) };
         if let Some(outcome) = outcome {
-            dropped = outcome.reason().map(DropReason::from);
+            dropped = outcome.reason().map(DropReason::Failed);
             let words = self.tell(&flight, sent, outcome);
             self.book(run, &flight, sent, dropped, &words)?;
             if let Some(summary) = run.ledger.summary(flight.claim) {
@@ -143,7 +143,7 @@ impl<I: Intake> Pipeline<I> {
                 format!("accepted, with errors in the answer: {detail}")
             }
             Outcome::Dropped { reason, detail } => {
-                let label = DropReason::from(*reason).label();
+                let label = reason.label();
                 if sends == 0 {
                     tracing::warn!(connection = %name, %site, reason = label, sends, detail = %detail, "a heartbeat was dropped");
                 } else {

@@ -164,7 +164,7 @@ fn the_contract_has_every_metric_and_every_reason_and_no_other() {
     assert_same(
         "reasons of drops",
         &first_column(&contract("### Why sends are dropped")),
-        &labels("DropReason", "label"),
+        &labels("DropReason", "label").union(&labels("FailureReason", "label")).cloned().collect(),
     );
     assert_same(
         "reasons of malformed events",

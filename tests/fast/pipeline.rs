@@ -235,7 +235,7 @@ async fn a_request_that_fails_is_dropped_once_and_booked_with_its_reason() {
         rig.intake.set("a", Behaviour::Refuse(reason));
         let mut queue = FakeQueue::new(bodies(2));
         rig.run(&mut queue).await;
-        assert_eq!(rig.dropped("a"), HashMap::from([(reason.into(), 10)]));
+        assert_eq!(rig.dropped("a"), HashMap::from([(DropReason::Failed(reason), 10)]));
         assert_eq!(rig.intake.total("a"), 10, "each send went out exactly once");
         assert_eq!(rig.intake.total("b"), 10);
         assert_eq!(queue.acknowledged(), 2, "a drop is an outcome");
@@ -263,7 +263,7 @@ async fn a_connection_that_hangs_delays_nobody_and_its_sends_are_dropped_as_time
     rig.run(&mut queue).await;
     let slowest = feeding.await.unwrap();
     assert!(slowest < Duration::from_millis(280), "b waited {slowest:?} while a hung for 300 ms and more");
-    assert_eq!(rig.dropped("a"), HashMap::from([(DropReason::Timeout, 150)]));
+    assert_eq!(rig.dropped("a"), HashMap::from([(DropReason::Failed(FailureReason::Timeout), 150)]));
     assert_eq!(rig.intake.total("b"), 150);
     assert_eq!(queue.acknowledged(), 30);
 }
@@ -315,7 +315,7 @@ async fn a_stop_waits_no_longer_than_it_may_and_books_the_rest_as_shutdown() {
     let started = Instant::now();
     rig.run(&mut queue).await;
     assert!(started.elapsed() < Duration::from_secs(10));
-    assert_eq!(rig.dropped("a"), HashMap::from([(DropReason::Shutdown, 25)]));
+    assert_eq!(rig.dropped("a"), HashMap::from([(DropReason::Failed(FailureReason::Shutdown), 25)]));
     assert_eq!(rig.intake.total("b"), 25);
     assert_eq!(queue.acknowledged(), 5);
     assert!(rig.stats.snapshot().balance());

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use braze_datadog::connection::Connection;
 use braze_datadog::connection::Intake as _;
-use braze_datadog::stats::DropReason;
 use datadog_points::ApiKey;
 use datadog_points::client::{HttpIntake, LookUp, Network, Proxies, Resolver, Settings};
 use datadog_points::outcome::Outcome;
@@ -95,7 +94,7 @@ async fn submit(timeout: Duration, behaviour: Behaviour) -> Outcome {
 /// The detail of a drop, which tells neither the key nor more of an answer than a kibibyte.
 fn dropped(outcome: Outcome, label: &str) -> String {
     let Outcome::Dropped { reason, detail } = outcome else { panic!("accepted instead of {label}") };
-    assert_eq!(DropReason::from(reason).label(), label, "{detail}");
+    assert_eq!(reason.label(), label, "{detail}");
     assert!(!detail.contains(KEY), "{detail}");
     assert!(detail.len() <= 1024 + 150, "{} bytes: {detail}", detail.len());
     detail

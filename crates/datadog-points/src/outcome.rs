@@ -4,7 +4,7 @@
 //! payload again after an ambiguous failure would count its sends twice.
 
 /// Why there is no acceptance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureReason {
     /// No answer in time.
     Timeout,
@@ -32,6 +32,27 @@ pub enum FailureReason {
     Shutdown,
     /// The task that sent it panicked.
     Defect,
+}
+
+impl FailureReason {
+    /// Its name for metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            FailureReason::Timeout => "timeout",
+            FailureReason::Connect => "connect",
+            FailureReason::Dns => "dns",
+            FailureReason::HttpInvalid => "http_invalid",
+            FailureReason::Http400 => "http_400",
+            FailureReason::Http403 => "http_403",
+            FailureReason::Http413 => "http_413",
+            FailureReason::Http429 => "http_429",
+            FailureReason::Http4xx => "http_4xx",
+            FailureReason::Http5xx => "http_5xx",
+            FailureReason::HttpUnexpected => "http_unexpected",
+            FailureReason::Shutdown => "shutdown",
+            FailureReason::Defect => "defect",
+        }
+    }
 }
 
 /// The fate of one request.
