@@ -68,7 +68,7 @@ samples: ## write the sample events anew
 	python3 samples/generate.py
 
 reference: ## write what is made of the settings anew: docs/configuration.md, config/braze-datadog.toml and its schema
-	WRITE_REFERENCE=1 $(CARGO) test --locked --test fast the_page_of_the_configuration
+	WRITE_REFERENCE=1 $(CARGO) test --locked --workspace --all-features --test fast the_page_of_the_configuration
 
 upgrade-sample: ## keep what this version leaves behind when it is killed, for tests/process/upgrade.rs
 	$(CARGO) build --locked

@@ -1,6 +1,9 @@
 //! The composition: the only place that names the concrete parts, connects them, and takes them down.
 
+mod check;
 mod command_line;
+mod connections;
+mod file_watch;
 mod generate;
 mod keys;
 mod monitors;
@@ -19,21 +22,24 @@ use std::time::Duration;
 use admin_api::{Client, reachable};
 use clap::Parser;
 
-use self::command_line::{Arguments, CheckArguments, Command, TopArguments};
-use crate::clock::Clock;
+use self::command_line::{Arguments, Command, TopArguments};
 use crate::config::{Config, LogFormat, Warning};
-use crate::connection::Connection;
-use crate::push::Credentials;
+use crate::connection::{Connection, RefusedConnection};
 use crate::telemetry;
-use datadog_points::client::{HttpError, Network, Proxies};
+use datadog_points::client::{HttpError, Network};
 
 /// The run failed.
 const FAILED: u8 = 1;
+/// The run ended well, and sends were dropped.
+const DROPPED: u8 = 3;
 /// The configuration is wrong. Source: `EX_CONFIG` of `sysexits.h`.
 const WRONG_CONFIGURATION: u8 = 78;
 
 /// Where `top` looks if nobody says otherwise: the default of `admin.listen`.
 const TOP_URL: &str = "http://127.0.0.1:8081";
+
+/// How many names a message tells.
+const NAMES_MAX: usize = 20;
 
 /// Who asks, in the requests to Datadog.
 const USER_AGENT: &str = concat!("braze-datadog/", env!("CARGO_PKG_VERSION"));
@@ -73,10 +79,9 @@ pub fn main() -> ExitCode {
         }
     };
     let ended = match arguments.command {
-        Command::Run(run) => load(run.config.config)
-            .and_then(|(config, warnings, path)| serve::run(config, &warnings, &path, &run.import)),
-        Command::Check(given) => load(given.config.config.clone())
-            .and_then(|(config, warnings, _)| check(&config, &warnings, &given)),
+        Command::Run(run) => serve::start(run),
+        Command::Check(arguments) => check::check(arguments),
+        Command::Connections(arguments) => connections::run(*arguments),
         Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Monitors(arguments) => monitors::run(*arguments),
@@ -99,22 +104,13 @@ fn load(given: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
     Ok((config, warnings, path))
 }
 
-/// `braze-datadog check`
-fn check(config: &Config, warnings: &[Warning], given: &CheckArguments) -> Result<(), Failure> {
-    for warning in warnings {
-        complain(&format!("warning: {warning}"));
+/// Names for a message, not more than can be read.
+fn names<'n>(all: impl Iterator<Item = &'n str>) -> String {
+    let all: Vec<&str> = all.collect();
+    match all.len().checked_sub(NAMES_MAX) {
+        None | Some(0) => all.join(", "),
+        Some(more) => format!("{} and {more} more", all[..NAMES_MAX].join(", ")),
     }
-    if let Some(push) = &config.push {
-        let (credentials, notices) = Credentials::load(push).map_err(Failure::configuration)?;
-        let trouble = credentials.certificate_trouble(Clock::system().unix_seconds());
-        for notice in notices.into_iter().chain(trouble.map(|trouble| trouble.to_string())) {
-            complain(&format!("warning: {notice}"));
-        }
-    }
-    queues::check(config)?;
-    Proxies::from_environment().map_err(Failure::configuration)?;
-    print_line(crate::config::describe(config).trim_end()).map_err(Failure::failed)?;
-    if given.online { online::check(&config.connections, given.find_site) } else { Ok(()) }
 }
 
 /// `braze-datadog health`
@@ -178,6 +174,31 @@ fn start_logging(config: &Config) -> Result<telemetry::LogLevel, Failure> {
         LogFormat::Json => Some(true),
     };
     telemetry::start(config.log.level, json).map_err(Failure::failed)
+}
+
+/// Logs which connections are left out, and why.
+fn tell_refused(refused: &[RefusedConnection]) {
+    for RefusedConnection { name: connection, app_group_ids, reason, keeps_old } in refused {
+        if *keeps_old {
+            tracing::error!(
+                %connection,
+                %reason,
+                "the connection's new configuration was refused; its old one stays in force"
+            );
+        } else {
+            let app_groups = match app_group_ids.as_deref() {
+                None => "unknown: every one that no connection names".to_owned(),
+                Some([]) => "every one that no connection names".to_owned(),
+                Some(ids) => names(ids.iter().map(|id| &**id)),
+            };
+            tracing::error!(
+                %connection,
+                %reason,
+                %app_groups,
+                "the connection is left out, and sends of its app groups are dropped: put its configuration right"
+            );
+        }
+    }
 }
 
 /// Logs what is accepted and should be looked at.

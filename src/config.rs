@@ -5,8 +5,10 @@
 //! that each source is held against, and the `check` of what depends on more than one value. All of them go on after an
 //! error, so that one attempt shows everything that is wrong.
 //!
-//! Relative paths in a configuration are relative to the folder of the configuration file, wherever the
-//! program is started; connection files count from the folder of the main file too.
+//! Relative paths in a configuration are relative to the folder of the file that they stand in, wherever the program is
+//! started; those of environment variables to that of the main file.
+//!
+//! What is wrong with one connection concerns no other: it is left out, and the rest is used.
 //!
 //! An environment variable is `BRAZE_DATADOG__SECTION__KEY`, in any case behind the prefix; lists are parted
 //! by commas. App group ids in a variable's name keep their case; `_` in the name of a librdkafka option is
@@ -14,9 +16,11 @@
 
 mod api_key;
 mod check;
+mod claims;
 mod connections;
 mod describe;
 mod diagnostic;
+mod directory;
 mod files;
 mod receiving;
 mod schema;
@@ -24,7 +28,7 @@ mod settings;
 mod sources;
 mod values;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -33,11 +37,13 @@ use std::time::Duration;
 use self::check::Check;
 use self::diagnostic::Diagnostics;
 use self::settings::Settings;
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionSet};
 use crate::{admin, push};
 use send_counts::aggregate;
 use send_counts::dedup;
 
+pub use self::api_key::api_key_fault;
+pub use self::connections::connection_name_fault;
 pub use self::describe::{changes_needing_restart, describe, redacted};
 pub use self::diagnostic::{ConfigError, Diagnostic, Warning};
 
@@ -63,8 +69,8 @@ pub struct Config {
     pub connection_age_max: Duration,
     /// What series are told apart by.
     pub tags: aggregate::tags::Settings,
-    /// Where counts go, by name; at least one.
-    pub connections: Vec<Connection>,
+    /// Where counts go; at least one is in force.
+    pub connections: ConnectionSet,
     /// What is logged, and how.
     pub log: Log,
     /// How long a stop waits for the outcomes of the last flush.
@@ -75,6 +81,10 @@ pub struct Config {
     pub validate_keys: bool,
     /// The folder that more connections were read from.
     pub connections_directory: Option<PathBuf>,
+    /// The files of API keys by their key in the configuration, of those that can't be read, too.
+    key_files: BTreeMap<String, PathBuf>,
+    /// What is wrong with connections that are refused.
+    wrong: Vec<Diagnostic>,
     /// The same once more, key by key, as it is in force.
     settings: Settings,
 }
@@ -120,37 +130,62 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Reads the configuration at `path`, with this process's environment over it.
+    /// Reads the configuration at `path`, with this process's environment over it. What is wrong with one connection
+    /// concerns no other: it is among the [refused](ConnectionSet::refused), see [`Config::require_all`].
     ///
     /// # Errors
-    /// When there is none, or anything is wrong with it: every diagnostic names the file or the variable, the
-    /// key, the reason and what to do.
+    /// When there is none, or anything else is wrong with it, or with every connection: every diagnostic names the file
+    /// or the variable, the key, the reason and what to do.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let text = files::read_config(path).map_err(|error| {
-            let reason = match error {
-                files::FileError::Missing => {
-                    "there is no configuration file; say where it is with --config or in \
-                     $BRAZE_DATADOG_CONFIG (config/quickstart.toml is one to start from)"
-                        .to_owned()
-                }
-                error => format!("the configuration file {error}"),
-            };
-            let mut diagnostics = Diagnostics::new(&absolute(path).display().to_string());
-            diagnostics.error("", reason);
-            diagnostics.into_error()
-        })?;
-        Self::parse(&text, path, &environment()?)
+        Self::load_over(path, &[])
+    }
+
+    /// The same for a process in which these connections are in force: whoever claims an app group that one of them has
+    /// is the one who is wrong.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_over(path: &Path, in_force: &[Connection]) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (text, env) = read(path)?;
+        Self::parse_over(&text, path, &env, Purpose { in_force, ..Purpose::default() })
+    }
+
+    /// The same for whoever writes files of the connections directory: there may be no connection yet, and one may be looked
+    /// at as if it were there.
+    ///
+    /// # Errors
+    /// When anything is wrong but connections.
+    pub fn load_to_edit(
+        path: &Path,
+        candidate: Option<Candidate<'_>>,
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (text, env) = read(path)?;
+        let purpose = Purpose { is_to_edit: true, ..Purpose::default() };
+        let as_it_is = Self::parse_over(&text, path, &env, purpose)?;
+        let Some(candidate) = candidate else { return Ok(as_it_is) };
+        let purpose =
+            Purpose { in_force: &as_it_is.0.connections.active, candidate: Some(candidate), ..purpose };
+        Self::parse_over(&text, path, &env, purpose)
     }
 
     /// Reads a configuration from its text, as if it stood in the file `path`, with the environment `env`.
     /// The only other input are the files that the configuration itself names.
     ///
     /// # Errors
-    /// When anything is wrong with it, as [`Config::load`].
+    /// As [`Config::load`].
     pub fn parse(
         text: &str,
         path: &Path,
         env: &[(String, String)],
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        Self::parse_over(text, path, env, Purpose::default())
+    }
+
+    fn parse_over(
+        text: &str,
+        path: &Path,
+        env: &[(String, String)],
+        purpose: Purpose<'_>,
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
         let path = absolute(path);
         let origin = path.display().to_string();
@@ -161,19 +196,47 @@ impl Config {
         // The environment is read twice: here only for where more files are, for their diagnostics come first.
         let variables = sources::environment(&mut Diagnostics::new(&origin), env, &schema);
         let mut merged = sources::file(&mut diagnostics, text, &origin, &schema);
-        let directory = connections::directory(&variables).or_else(|| connections::directory(&merged));
+        let directory = directory::of(&variables).or_else(|| directory::of(&merged));
         let directory = directory.map(|directory| base.join(directory));
-        if let Some(directory) = &directory {
-            connections::read_directory(&mut diagnostics, directory, &schema, &mut merged);
-        }
+        let unread = directory.as_ref().map(|directory| {
+            directory::read(&mut diagnostics, directory, purpose.candidate, &schema, &mut merged)
+        });
         sources::merge(&mut merged, sources::environment(&mut diagnostics, env, &schema));
 
         let Some(settings) = schema::settings(&mut diagnostics, merged, &schema) else {
             return Err(diagnostics.into_defect());
         };
-        let mut check = Check { diagnostics, base, env, open: BTreeSet::new(), guessed: BTreeSet::new() };
-        let config = check.config(settings, directory);
+        let mut check = Check::new(diagnostics, base, env, purpose);
+        let config = check.config(settings, directory, &unread.unwrap_or_default());
+        let only_connections = config.wrong.len() == check.diagnostics.errors().len();
+        if only_connections && (purpose.is_to_edit || !config.connections.active.is_empty()) {
+            return Ok((config, check.diagnostics.into_warnings()));
+        }
         check.diagnostics.into_result(config)
+    }
+
+    /// The same, if nothing is wrong with any connection.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn require_all(self) -> Result<Self, ConfigError> {
+        if self.wrong.is_empty() { Ok(self) } else { Err(ConfigError { diagnostics: self.wrong }) }
+    }
+
+    /// The file of a connection's API key, if it has one.
+    pub fn key_file(&self, connection: &str) -> Option<&Path> {
+        let key = schema::join(&schema::join("connections", connection), "api_key_file");
+        self.key_files.get(&key).map(PathBuf::as_path)
+    }
+
+    /// The files of all API keys, of those that can't be read, too.
+    pub fn key_files(&self) -> impl Iterator<Item = &Path> {
+        self.key_files.values().map(PathBuf::as_path)
+    }
+
+    /// Whether no event can come in but from files that are imported.
+    pub fn receives_nothing(&self) -> bool {
+        self.queue.kind == QueueKind::Embedded && self.push.is_none()
     }
 
     /// The JSON Schema of a configuration file: every key with its type, default, bounds and sentence.
@@ -190,6 +253,53 @@ impl Config {
     }
 }
 
+/// A file of the connections directory that is not there.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'c> {
+    /// The connection's name.
+    pub name: &'c str,
+    /// What would stand in the file.
+    pub text: &'c str,
+}
+
+/// What a configuration is read for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Purpose<'c> {
+    /// The connections of the running process.
+    in_force: &'c [Connection],
+    /// There may be no connection.
+    is_to_edit: bool,
+    candidate: Option<Candidate<'c>>,
+}
+
+/// The configuration file, and this process's environment.
+fn read(path: &Path) -> Result<(String, Vec<(String, String)>), ConfigError> {
+    let env = environment()?;
+    let text = match files::read_config(path) {
+        // What a container is given is often nothing but variables.
+        Err(files::FileError::Missing)
+            if path == Path::new(DEFAULT_PATH) && sources::has_connection(&env) =>
+        {
+            String::new()
+        }
+        read => read.map_err(|error| no_file(path, error))?,
+    };
+    Ok((text, env))
+}
+
+fn no_file(path: &Path, error: files::FileError) -> ConfigError {
+    let reason = match error {
+        files::FileError::Missing => "there is no configuration file; say where it is with --config or in \
+                                      $BRAZE_DATADOG_CONFIG (config/quickstart.toml is one to start from), or set a \
+                                      connection by variables, BRAZE_DATADOG__CONNECTIONS__NAME__…"
+            .to_owned(),
+        error => format!("the configuration file {error}"),
+    };
+    let mut diagnostics = Diagnostics::new(&absolute(path).display().to_string());
+    diagnostics.error("", reason);
+    diagnostics.into_error()
+}
+
 /// A path that stays right when the working directory changes, and that a message can show.
 fn absolute(path: &Path) -> PathBuf {
     // It fails for an empty path and without a working directory; the path as it is then says most.
@@ -203,7 +313,7 @@ fn environment() -> Result<Vec<(String, String)>, ConfigError> {
     for (name, text) in std::env::vars_os() {
         match (name.into_string(), text.into_string()) {
             (Ok(name), Ok(text)) => env.push((name, text)),
-            (Ok(name), Err(_)) if name.starts_with(sources::PREFIX) => {
+            (Ok(name), Err(_)) if name.starts_with(sources::NAMESPACE) => {
                 diagnostics.error_at(&format!("environment variable {name}"), "", "is not UTF-8 text");
             }
             _ => {}
@@ -227,6 +337,7 @@ pub(super) mod tests {
         let env: Vec<_> = env.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let lines = |diagnostics: &[Diagnostic]| diagnostics.iter().map(ToString::to_string).collect();
         Config::parse(text, Path::new("/nowhere/a.toml"), &env)
+            .and_then(|(config, warnings)| Ok((config.require_all()?, warnings)))
             .map(|(config, warnings)| (config, lines(&warnings)))
             .map_err(|error| lines(&error.diagnostics))
     }
@@ -270,7 +381,7 @@ pub(super) mod tests {
         assert_eq!(config.aggregate.series_max, 100_000);
         assert_eq!((config.tags.include.len(), config.tags.static_tags.len()), (8, 0));
         assert_eq!(config.tags.names, aggregate::tags::Names::Latest);
-        assert_eq!(&*config.connections[0].metric, "braze.messaging.sent");
+        assert_eq!(&*config.connections.active[0].metric, "braze.messaging.sent");
         assert_eq!(config.log, Log { level: tracing::Level::INFO, format: LogFormat::Auto });
         assert_eq!(config.shutdown_timeout, Duration::from_secs(20));
         assert_eq!(config.lanes, std::thread::available_parallelism().unwrap());
@@ -303,9 +414,9 @@ pub(super) mod tests {
         assert_eq!(config.lanes.get(), 2);
         assert_eq!(config.push.unwrap().listen.port(), 9);
         assert_eq!(config.tags.static_tags, ["env:prod".into(), "team:crm".into()]);
-        assert_eq!(&*config.connections[0].metric, "x.y");
-        assert!(config.connections[0].dry_run, "the file's keys of a connection stay");
-        assert_eq!(config.connections[1].app_group_ids, ["A-1".into(), "b.2".into()]);
+        assert_eq!(&*config.connections.active[0].metric, "x.y");
+        assert!(config.connections.active[0].dry_run, "the file's keys of a connection stay");
+        assert_eq!(config.connections.active[1].app_group_ids, ["A-1".into(), "b.2".into()]);
     }
 
     #[test]
@@ -321,7 +432,7 @@ pub(super) mod tests {
     #[test]
     fn ids_in_keys_keep_their_case_and_dots() {
         let text = format!("{LEAST}[connections.acme.app_group_names]\n\"Ab.C[0]-d\" = \"x\"\nUPPER = \"y\"");
-        let names = &parse(&text).connections[0].app_group_names;
+        let names = &parse(&text).connections.active[0].app_group_names;
         assert_eq!(names.get("Ab.C[0]-d").map(|name| &**name), Some("x"));
         assert_eq!(names.get("UPPER").map(|name| &**name), Some("y"));
         assert_eq!(names.len(), 2);
@@ -454,10 +565,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_accepted_and_odd_is_a_warning() {
         for (text, parts) in [
-            (
-                "[events]\ncount = [\"users.messages.email.Sent\"]",
-                &["events.count", "users.messages.email.Send\"?"][..],
-            ),
+            ("[events]\ncount = [\"users.messages.mms.Send\"]", &["events.count", "not an event type"][..]),
             ("[events]\ncount = [\"users.messages.sms.Retry\"]", &["events.count", "is not a send"]),
             ("[events]\ncount = [\"users.messages.sms.CarrierSend\"]", &["counted twice"]),
             ("[tags]\ninclude = [\"channel\", \"channel\"]", &["tags.include", "more than once"]),

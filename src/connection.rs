@@ -1,9 +1,10 @@
 //! What is known of a connection, and where its payloads go in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 
+use braze_events::app_group;
 use datadog_points::ApiKey;
 use datadog_points::client::HttpIntake;
 use datadog_points::outcome::Outcome;
@@ -33,9 +34,81 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// What stands for a connection whose configuration is wrong: nothing is ever sent to it.
+    pub fn left_out(name: Box<str>) -> Self {
+        Self {
+            name,
+            site: Site { name: "".into(), base_url: "".into() },
+            api_key: ApiKey::new(""),
+            app_group_ids: Vec::new(),
+            app_group_names: HashMap::new(),
+            metric: "".into(),
+            dry_run: true,
+            heartbeat: false,
+        }
+    }
+
+    /// Whether it serves every app group that no other connection names.
+    pub const fn is_catch_all(&self) -> bool {
+        self.app_group_ids.is_empty()
+    }
+
     /// What says which sends are its own.
     pub fn app_groups(&self) -> AppGroups<'_> {
         AppGroups { ids: &self.app_group_ids, names: &self.app_group_names }
+    }
+}
+
+/// A connection that is left out, for its configuration is wrong. Sends of its app groups are dropped under a reason of
+/// their own: what is another's is not given to whoever serves the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedConnection {
+    /// The section's name in the configuration.
+    pub name: Box<str>,
+    /// The app groups that it would serve; empty: every one that no other connection names. `None`: they can't be read.
+    pub app_group_ids: Option<Vec<Box<str>>>,
+    /// What is wrong, one diagnostic a line; never a key.
+    pub reason: String,
+    /// Whether the connection as it was before is still in force.
+    pub keeps_old: bool,
+}
+
+/// The connections of a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionSet {
+    /// Those that are in force, by name.
+    pub active: Vec<Connection>,
+    /// Those that are wrong, by name.
+    pub refused: Vec<RefusedConnection>,
+}
+
+impl ConnectionSet {
+    /// Goes on with the old form of each connection that is refused now, as far as no other one has taken over its app
+    /// groups in the meantime.
+    pub fn keep_old(&mut self, old: &[Connection]) {
+        let mut served: HashSet<Box<str>> = HashSet::new();
+        for connection in &self.active {
+            served.extend(connection.app_group_ids.iter().map(|id| app_group::canonical(id)));
+        }
+        let mut has_catch_all = self.active.iter().any(Connection::is_catch_all);
+        for refused in &mut self.refused {
+            let Some(old) = old.iter().find(|old| old.name == refused.name) else { continue };
+            let mut kept = old.clone();
+            kept.app_group_ids.retain(|id| !served.contains(&app_group::canonical(id)));
+            let is_taken = if old.is_catch_all() { has_catch_all } else { kept.is_catch_all() };
+            if !is_taken {
+                has_catch_all |= kept.is_catch_all();
+                refused.keeps_old = true;
+                self.active.push(kept);
+            }
+        }
+        self.active.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+}
+
+impl From<Vec<Connection>> for ConnectionSet {
+    fn from(active: Vec<Connection>) -> Self {
+        Self { active, refused: Vec::new() }
     }
 }
 
@@ -48,5 +121,42 @@ pub trait Intake: Send + Sync + 'static {
 impl Intake for HttpIntake {
     async fn submit(&self, connection: Arc<Connection>, payload: Payload) -> Outcome {
         self.post(&connection.site, &connection.api_key, payload).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(name: &str, app_group_ids: &[&str]) -> Connection {
+        let app_group_ids = app_group_ids.iter().map(|id| (*id).into()).collect();
+        Connection { app_group_ids, ..Connection::left_out(name.into()) }
+    }
+
+    fn refused(name: &str) -> RefusedConnection {
+        let (app_group_ids, reason) = (None, "wrong".to_owned());
+        RefusedConnection { name: name.into(), app_group_ids, reason, keeps_old: false }
+    }
+
+    #[test]
+    fn a_connection_that_is_wrong_now_goes_on_as_it_was_but_for_what_others_serve() {
+        let old = [connection("a", &["x", "y"]), connection("b", &["z"]), connection("rest", &[])];
+        let mut set = ConnectionSet {
+            active: vec![connection("new", &["Y", "z"]), connection("y", &["y"])],
+            refused: vec![refused("a"), refused("b"), refused("never"), refused("rest")],
+        };
+        set.keep_old(&old);
+        let active: Vec<_> = set.active.iter().map(|one| (&*one.name, one.app_group_ids.join(","))).collect();
+        let expected = [("a", "x"), ("new", "Y,z"), ("rest", ""), ("y", "y")];
+        assert_eq!(active, expected.map(|(name, ids)| (name, ids.to_owned())));
+        let kept: Vec<_> = set.refused.iter().map(|one| one.keeps_old).collect();
+        assert_eq!(kept, [true, false, false, true], "of b, nothing is left, which must not serve the rest");
+    }
+
+    #[test]
+    fn the_rest_is_not_taken_back_from_who_serves_it_now() {
+        let mut set = ConnectionSet { active: vec![connection("new", &[])], refused: vec![refused("rest")] };
+        set.keep_old(&[connection("rest", &[])]);
+        assert_eq!((set.active.len(), set.refused[0].keeps_old), (1, false));
     }
 }

@@ -38,8 +38,7 @@ use self::settle::FlushSummary;
 use self::submit::{ConnectionTable, InFlight, Landed};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::connection::Connection;
-use crate::connection::Intake;
+use crate::connection::{ConnectionSet, Intake};
 use crate::lane::{self, LaneLost, Lanes, Room};
 use crate::ledger::Unpaired;
 use crate::stats::Stats;
@@ -74,7 +73,7 @@ pub enum PipelineCommand {
     /// Other connections and tags from here on.
     Reload {
         /// All connections there are now.
-        connections: Vec<Connection>,
+        connections: ConnectionSet,
         /// Which tags a series has now.
         layout: Arc<Layout>,
     },
@@ -133,13 +132,13 @@ impl<I: Intake> Pipeline<I> {
     pub fn start(
         intake: Arc<I>,
         settings: PipelineSettings,
-        connections: Vec<Connection>,
+        connections: ConnectionSet,
         layout: Arc<Layout>,
         stats: Arc<Stats>,
         clock: Clock,
     ) -> Result<Self, PipelineError> {
         let connections = ConnectionTable::new(connections);
-        connections.active().for_each(|connection| stats.introduce(&connection.name));
+        connections.names().for_each(|name| stats.introduce(name));
         let plan = Arc::new(connections.plan(layout));
         let lanes = Lanes::start(&settings.lanes, &plan, &stats, &clock)?;
         let catalogue = Arc::new(Catalogue::default());
@@ -303,7 +302,7 @@ impl<I: Intake> Pipeline<I> {
             // that is gone still gets what was counted for it.
             self.connections.update(connections);
             self.cut(run).await?;
-            self.connections.active().for_each(|connection| self.stats.introduce(&connection.name));
+            self.connections.names().for_each(|name| self.stats.introduce(name));
             let plan = Arc::new(self.connections.plan(layout));
             self.lanes.replan(&plan).await?;
         }

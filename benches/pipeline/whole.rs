@@ -97,7 +97,7 @@ impl Whole<'_> {
         let mut pipeline = Pipeline::start(
             Arc::new(Accepts),
             self.settings(),
-            vec![connection()],
+            vec![connection()].into(),
             layout(),
             Arc::clone(stats),
             clock,

@@ -71,7 +71,10 @@ pub(super) fn outcome(reason: DropReason, site: &str) -> String {
         }
         DropReason::Failed(FailureReason::Defect) => "lost to a defect of this program".to_owned(),
         DropReason::Failed(FailureReason::Shutdown) => "stopped before there was an answer".to_owned(),
-        DropReason::Late | DropReason::Early | DropReason::Unrouted => short(reason).to_owned(),
+        DropReason::Late
+        | DropReason::Early
+        | DropReason::Unrouted
+        | DropReason::ConnectionRefusedConfiguration => short(reason).to_owned(),
     }
 }
 
@@ -81,6 +84,7 @@ pub const fn short(reason: DropReason) -> &'static str {
         DropReason::Late => "too old for Datadog",
         DropReason::Early => "too far in the future",
         DropReason::Unrouted => "no connection serves them",
+        DropReason::ConnectionRefusedConfiguration => "its configuration is wrong",
         DropReason::Failed(FailureReason::Timeout) => "no answer in time",
         DropReason::Failed(FailureReason::Connect) => "no connection to Datadog",
         DropReason::Failed(FailureReason::Dns) => "no address of Datadog",

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use admin_api::{EmbeddedStatus, KafkaStatus, QueueStatus};
+use admin_api::{EmbeddedStatus, KafkaStatus, QueueStatus, ReloadStatus};
 
 use crate::stats::{Books, ConnectionBooks, Histogram};
 
@@ -23,6 +23,10 @@ pub struct ProcessGauges {
     pub keys: Vec<(Box<str>, bool)>,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
+    /// How many connections there are, by state.
+    pub connections: Vec<(&'static str, usize)>,
+    /// How the configuration was read last.
+    pub last_reload: ReloadStatus,
     /// When the process started, in Unix seconds.
     pub started: u64,
     /// How long ago that is, in seconds.
@@ -66,6 +70,14 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     let help = "Whether Datadog says that the API key is valid on its site; absent while that is unknown.";
     let keys = gauges.keys.iter().map(|(connection, is_valid)| (connection, u64::from(*is_valid)));
     page.each("key_valid", "gauge", help, CONNECTION, keys);
+    let help = "Connections: active; outdated, for their new configuration is wrong and the old one stays; refused, for \
+                it is wrong: they are left out, and their sends are dropped.";
+    let counts = gauges.connections.iter().map(|(state, count)| (*state, *count as u64));
+    page.each("connections", "gauge", help, "state", counts);
+    let help = "Whether the configuration was taken over when it was read last (1), or refused whole (0).";
+    page.gauge("config_last_reload_successful", help, u64::from(gauges.last_reload.successful));
+    let help = "When a configuration was taken over last, in Unix seconds; the start is one.";
+    page.gauge("config_last_reload_success_timestamp_seconds", help, gauges.last_reload.last_success);
     let help = "Log lines that were lost, for standard error was not read.";
     page.counter("log_lines_lost_total", help, gauges.log_lines_lost);
     page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);

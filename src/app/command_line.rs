@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::connections::ConnectionsArguments;
 use super::generate::GenerateArguments;
 use super::monitors::MonitorsArguments;
 
@@ -15,7 +16,7 @@ Before a configuration goes live:
 What became of last week's files (the last line of the output is the books, as JSON):
   braze-datadog run --once --import exports/ --config …
 
-Exit status: 0; 1 the run failed; 78 the configuration is wrong.
+Exit status: 0; 1 the run failed; 3 run --once has dropped sends; 78 the configuration is wrong.
 Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT flush and stop, a second one stops at once.
 While it runs: http://127.0.0.1:8081/ for people, /status as JSON, /metrics for Prometheus.";
 
@@ -42,6 +43,8 @@ pub(super) enum Command {
     Run(RunArguments),
     /// Read and validate the configuration, and show each connection (never a key)
     Check(CheckArguments),
+    /// Add, list, test, rotate and remove the connections of connections_directory
+    Connections(Box<ConnectionsArguments>),
     /// Ask the running forwarder whether it can take events (for container health checks)
     Health(ConfigArgument),
     /// Watch a running forwarder in this terminal: whether sends flow, connections, campaigns, search
@@ -66,6 +69,10 @@ pub(super) struct TopArguments {
 pub(super) struct RunArguments {
     #[command(flatten)]
     pub(super) config: ConfigArgument,
+    /// Refuse the whole configuration if one connection's is wrong, at the start and when it is read again; otherwise
+    /// that connection is left out, and sends of its app groups are dropped
+    #[arg(long)]
+    pub(super) strict: bool,
     #[command(flatten)]
     pub(super) import: ImportArguments,
 }
@@ -74,6 +81,9 @@ pub(super) struct RunArguments {
 pub(super) struct CheckArguments {
     #[command(flatten)]
     pub(super) config: ConfigArgument,
+    /// Exit with status 78 where there are warnings, too
+    #[arg(long)]
+    pub(super) deny_warnings: bool,
     /// Also ask Datadog whether each connection's API key is valid on its site; exit status 78 if one is not, 1 if
     /// Datadog can't be asked
     #[arg(long)]

@@ -146,8 +146,8 @@ fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connectio
         return Ok(None);
     }
     let (config, _, path) = load(arguments.config.config.clone())?;
-    let names = || config.connections.iter().map(|one| &*one.name).collect::<Vec<_>>().join(", ");
-    let found = match (&arguments.connection, &config.connections[..]) {
+    let names = || config.connections.active.iter().map(|one| &*one.name).collect::<Vec<_>>().join(", ");
+    let found = match (&arguments.connection, &config.connections.active[..]) {
         (Some(name), connections) => connections.iter().find(|one| *one.name == **name),
         (None, [only]) => Some(only),
         (None, _) => None,

@@ -126,7 +126,10 @@ fn conclude(invalid: usize, unknown: usize, asked: usize, find_site: bool) -> Re
 }
 
 /// Asks all questions, a few at a time; the answers are in the order of the questions.
-async fn ask_all(validator: &KeyValidator, questions: Vec<(Site, ApiKey)>) -> Result<Vec<Validity>, Failure> {
+pub(super) async fn ask_all(
+    validator: &KeyValidator,
+    questions: Vec<(Site, ApiKey)>,
+) -> Result<Vec<Validity>, Failure> {
     let mut answers = vec![Validity::Unknown("not asked".into()); questions.len()];
     let mut waiting: VecDeque<_> = questions.into_iter().enumerate().collect();
     let mut asking = JoinSet::new();

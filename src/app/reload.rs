@@ -1,5 +1,6 @@
-//! SIGHUP: reads the configuration again, and hands on what a running process can take over.
+//! SIGHUP, or a file that changes: reads the configuration again, and hands on what a running process can take over.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -8,11 +9,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::file_watch::FileWatch;
 use super::keys::KeyWatch;
 use super::views::Shown;
 use crate::clock::Clock;
 use crate::config::{Config, Warning, changes_needing_restart, redacted};
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionSet};
 use crate::pipeline;
 use crate::push::{self, Credentials};
 use crate::telemetry::LogLevel;
@@ -21,20 +23,57 @@ use send_counts::aggregate::tags::Layout;
 /// How long the files of a reload may take to be read.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a reload needs.
+/// Why the files are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// SIGHUP.
+    Signal,
+    /// One of the watched files is another one now.
+    Files,
+}
+
+/// How the last reload ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LastReload {
+    /// Why it was refused whole.
+    pub(super) refused: Option<String>,
+    /// When one was taken over last, in Unix seconds; the start is one.
+    pub(super) taken_over_at: u64,
+}
+
+impl LastReload {
+    pub(super) const fn at_start(now: u64) -> Self {
+        Self { refused: None, taken_over_at: now }
+    }
+}
+
+/// What takes over what has changed.
 #[derive(Debug)]
-pub(super) struct Reloader {
-    pub(super) path: PathBuf,
-    /// The configuration that the process was started with: what needs a restart is as it says.
-    pub(super) started_with: Config,
+pub(super) struct Reloadable {
     pub(super) commands: mpsc::Sender<pipeline::PipelineCommand>,
-    pub(super) connections: watch::Sender<Arc<Vec<Connection>>>,
     pub(super) keys: Arc<KeyWatch>,
-    pub(super) configuration: watch::Sender<Shown>,
     pub(super) log_level: LogLevel,
     pub(super) push: Option<push::Reload>,
+}
+
+/// Reads the configuration again, and says what is in force.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    path: PathBuf,
+    /// One connection that is wrong refuses all.
+    is_strict: bool,
+    clock: Clock,
+    /// The configuration that the process was started with: what needs a restart is as it says.
+    started_with: Config,
+    /// The configuration that was read last.
+    read_last: Config,
+    in_force: Reloadable,
+    pub(super) files: FileWatch,
+    pub(super) connections: watch::Sender<Arc<ConnectionSet>>,
+    pub(super) configuration: watch::Sender<Shown>,
+    pub(super) last_reload: watch::Sender<LastReload>,
     /// The thread that read the files last: one that hangs is not joined by a second one.
-    pub(super) reader: Option<JoinHandle<()>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 /// What a reload has read.
@@ -46,33 +85,74 @@ struct Files {
 }
 
 /// Blocks on files. The messages name what is wrong.
-fn read_files(path: &Path, push: Option<&push::Settings>) -> Result<Files, String> {
-    let (config, warnings) = Config::load(path).map_err(|error| error.to_string())?;
+fn read_files(
+    path: &Path,
+    in_force: &[Connection],
+    is_strict: bool,
+    push: Option<&push::Settings>,
+) -> Result<Files, String> {
+    let (mut config, warnings) = Config::load_over(path, in_force).map_err(|error| error.to_string())?;
+    if is_strict {
+        config = config.require_all().map_err(|error| error.to_string())?;
+    }
     let credentials = push.map(Credentials::load).transpose().map_err(|error| error.to_string())?;
     Ok(Files { config, warnings, credentials })
 }
 
 impl Reloader {
-    /// Reloads, and logs what came of it. A configuration that is wrong is refused whole. It may be abandoned by a stop.
-    pub(super) async fn reload(&mut self) {
-        match self.take_over().await {
-            Ok(()) => {}
-            Err(reason) => tracing::error!(
+    /// For a process that was started with `config` from the file `path`.
+    ///
+    /// # Errors
+    /// When the system gives no thread to watch files.
+    pub(super) fn new(
+        path: &Path,
+        config: &Config,
+        is_strict: bool,
+        clock: &Clock,
+        in_force: Reloadable,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            is_strict,
+            clock: clock.clone(),
+            started_with: config.clone(),
+            read_last: config.clone(),
+            in_force,
+            files: FileWatch::start(config)?,
+            connections: watch::Sender::new(Arc::new(config.connections.clone())),
+            configuration: watch::Sender::new(Arc::new(redacted(config, config))),
+            last_reload: watch::Sender::new(LastReload::at_start(clock.unix_seconds())),
+            reader: None,
+        })
+    }
+
+    /// Reloads, and logs what came of it. A configuration that is wrong is refused whole, but for connections, each of
+    /// which is refused by itself. It may be abandoned by a stop.
+    pub(super) async fn reload(&mut self, trigger: Trigger) {
+        let ended = self.take_over(trigger).await;
+        if let Err(reason) = &ended {
+            tracing::error!(
                 file = %self.path.display(),
                 %reason,
                 "the configuration was refused; the old one stays in force"
-            ),
+            );
         }
+        let now = self.clock.unix_seconds();
+        self.last_reload.send_modify(|last| match ended {
+            Ok(()) => *last = LastReload { refused: None, taken_over_at: now },
+            Err(reason) => last.refused = Some(reason),
+        });
     }
 
     /// Reads all files on a thread of its own: a disk that does not answer holds nothing up but this reload.
     async fn read(&mut self) -> Result<Files, String> {
         let path = self.path.clone();
-        let push = self.push.as_ref().and(self.started_with.push.clone());
+        let push = self.in_force.push.as_ref().and(self.started_with.push.clone());
+        let (in_force, is_strict) = (self.connections.borrow().clone(), self.is_strict);
         let (done, files) = oneshot::channel();
         let read = move || {
             // Whoever waits may have given up.
-            let _given_up = done.send(read_files(&path, push.as_ref()));
+            let _given_up = done.send(read_files(&path, &in_force.active, is_strict, push.as_ref()));
         };
         if self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) {
             return Err("the files of the reload before are still being read; does their disk answer?".into());
@@ -89,29 +169,78 @@ impl Reloader {
         }
     }
 
-    async fn take_over(&mut self) -> Result<(), String> {
-        let Files { config, warnings, credentials } = self.read().await?;
+    async fn take_over(&mut self, trigger: Trigger) -> Result<(), String> {
+        let Files { mut config, warnings, credentials } = self.read().await?;
+        if trigger == Trigger::Files && config == self.read_last {
+            return Ok(());
+        }
         // Nothing was changed so far; from here on nothing is refused but the credentials, which come first.
-        if let (Some(push), Some((credentials, notices))) = (&self.push, credentials) {
+        if let (Some(push), Some((credentials, notices))) = (&self.in_force.push, credentials) {
             push.swap(credentials).map_err(|error| error.to_string())?;
-            super::views::tell_of_certificate(push, Clock::system().unix_seconds());
+            super::views::tell_of_certificate(push, self.clock.unix_seconds());
             for notice in notices {
                 tracing::warn!("{notice}");
             }
         }
+        self.read_last = config.clone();
+        self.files.watch(&config);
         super::warn(&self.path, &warnings);
         for key in changes_needing_restart(&self.started_with, &config) {
             tracing::warn!(key, "changed in the configuration, but needs a restart to take effect");
         }
-        self.log_level.set(config.log.level);
+        self.in_force.log_level.set(config.log.level);
         let layout = Arc::new(Layout::new(&config.tags));
-        self.keys.configure(&config.connections, config.validate_keys);
+        let before = self.connections.borrow().clone();
+        config.connections.keep_old(&before.active);
+        super::tell_refused(&config.connections.refused);
+        self.in_force.keys.configure(&config.connections.active, config.validate_keys);
         self.connections.send_replace(Arc::new(config.connections.clone()));
         self.configuration.send_replace(Arc::new(redacted(&self.started_with, &config)));
-        let connections = config.connections.len();
+        let connections = config.connections.active.len();
+        let changes = Changes::between(&before.active, &config.connections.active);
         let reload = pipeline::PipelineCommand::Reload { connections: config.connections, layout };
-        self.commands.send(reload).await.map_err(|_closed| "the process is stopping".to_owned())?;
-        tracing::info!(file = %self.path.display(), connections, "the configuration was read again");
+        self.in_force.commands.send(reload).await.map_err(|_closed| "the process is stopping".to_owned())?;
+        let Changes { added, removed, changed, rotated } = changes;
+        tracing::info!(
+            file = %self.path.display(),
+            connections,
+            added,
+            removed,
+            changed,
+            rotated,
+            "the configuration was read again"
+        );
         Ok(())
+    }
+}
+
+/// What a reload did to connections, by name; where it did nothing, there is nothing to tell.
+#[derive(Debug, PartialEq, Eq)]
+struct Changes {
+    added: Option<String>,
+    removed: Option<String>,
+    changed: Option<String>,
+    /// Those of which the key alone is another one.
+    rotated: Option<String>,
+}
+
+impl Changes {
+    fn between(old: &[Connection], new: &[Connection]) -> Self {
+        let by_name = |all: &[Connection], name: &str| all.iter().position(|one| *one.name == *name);
+        let (mut added, mut changed, mut rotated) = (Vec::new(), Vec::new(), Vec::new());
+        for now in new {
+            match by_name(old, &now.name).map(|position| &old[position]) {
+                None => added.push(&*now.name),
+                Some(before) if before == now => {}
+                Some(before) if (Connection { api_key: now.api_key.clone(), ..before.clone() }) == *now => {
+                    rotated.push(&*now.name);
+                }
+                Some(_) => changed.push(&*now.name),
+            }
+        }
+        let removed =
+            old.iter().filter(|one| by_name(new, &one.name).is_none()).map(|one| &*one.name).collect();
+        let told = |names: Vec<&str>| (!names.is_empty()).then(|| super::names(names.into_iter()));
+        Self { added: told(added), removed: told(removed), changed: told(changed), rotated: told(rotated) }
     }
 }

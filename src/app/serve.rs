@@ -9,14 +9,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::command_line::ImportArguments;
+use super::check::RECEIVES_NOTHING;
+use super::command_line::{ImportArguments, RunArguments};
 use super::keys::{KeyWatch, WatchedIntake};
-use super::reload::Reloader;
+use super::reload::{Reloadable, Reloader, Trigger};
 use super::views::Watched;
 use super::{Failure, queues};
 use crate::admin;
 use crate::clock::Clock;
-use crate::config::{self, Config, Warning};
+use crate::config::{Config, Warning};
 use crate::lane;
 use crate::pipeline::{Pipeline, PipelineCommand, PipelineSettings};
 use crate::push::{self, Credentials, PushListener};
@@ -45,23 +46,37 @@ const LAST_LINE_LIMIT: Duration = Duration::from_mins(1);
 /// How long the last log lines wait for their reader.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
+/// `braze-datadog run`
+pub(super) fn start(arguments: RunArguments) -> Result<(), Failure> {
+    let (mut config, warnings, path) = super::load(arguments.config.config)?;
+    if arguments.strict {
+        config = config.require_all().map_err(Failure::configuration)?;
+    }
+    run(config, &warnings, &path, &arguments.import, arguments.strict)
+}
+
 /// Runs the forwarder until it is told to stop or, with `--once`, until there is nothing left to do.
-pub(super) fn run(
+fn run(
     config: Config,
     warnings: &[Warning],
     path: &Path,
     import: &ImportArguments,
+    is_strict: bool,
 ) -> Result<(), Failure> {
     // First of all: threads take over what is blocked, and a SIGHUP that nobody waits for ends the process.
     let signals = Signals::new(end_at_once).map_err(Failure::failed)?;
     let log_level = super::start_logging(&config)?;
     super::warn(path, warnings);
+    super::tell_refused(&config.connections.refused);
+    if config.receives_nothing() && import.import.is_empty() {
+        tracing::warn!("{RECEIVES_NOTHING}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers(config.lanes.get()))
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let ended = runtime.block_on(serve(config, path, import, signals, log_level));
+    let ended = runtime.block_on(serve(config, path, import, is_strict, signals, log_level));
     // What still blocks (a read of standard input, say) must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     telemetry::flush(LAST_WORDS_LIMIT);
@@ -85,6 +100,7 @@ async fn serve(
     config: Config,
     path: &Path,
     import: &ImportArguments,
+    is_strict: bool,
     signals: Signals,
     log_level: LogLevel,
 ) -> Result<(), Failure> {
@@ -92,14 +108,19 @@ async fn serve(
     let (queue, waiting, appender) = queues::open(&config, import.once)?;
     let files = queues::open_files(&config, import, &clock)?;
     let (stats, keys) = (Arc::new(Stats::new()), watch_keys(&config, &clock));
-    let network = super::network(&config.connections)?;
+    let network = super::network(&config.connections.active)?;
     let validator = KeyValidator::new(&network).map_err(Failure::failed)?;
     let mut pipeline = start_pipeline(&config, &network, &stats, &keys, &clock)?;
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
-    let (connections, configured) = watch::channel(Arc::new(config.connections.clone()));
-    let (configuration, shown) = watch::channel(Arc::new(config::redacted(&config, &config)));
     let push = open_push(&config, import.once, appender).await?;
+    let in_force = Reloadable {
+        commands: commands.clone(),
+        keys: Arc::clone(&keys),
+        log_level,
+        push: push.as_ref().map(PushListener::reload),
+    };
+    let reloader = Reloader::new(path, &config, is_strict, &clock, in_force).map_err(Failure::failed)?;
 
     let watched = Watched {
         stats: Arc::clone(&stats),
@@ -107,25 +128,15 @@ async fn serve(
         started: clock.unix_seconds(),
         clock,
         heartbeat: pipeline.heartbeat(),
-        connections: configured,
+        connections: reloader.connections.subscribe(),
         keys: Arc::clone(&keys),
         stopping: stopping.clone(),
         push: push.as_ref().map(PushListener::counters),
         credentials: push.as_ref().map(PushListener::reload),
         catalogue: pipeline.catalogue(),
         rates: Arc::default(),
-        configuration: shown,
-    };
-    let reloader = Reloader {
-        path: path.to_owned(),
-        started_with: config.clone(),
-        commands: commands.clone(),
-        connections,
-        keys: Arc::clone(&keys),
-        configuration,
-        log_level,
-        push: push.as_ref().map(PushListener::reload),
-        reader: None,
+        configuration: reloader.configuration.subscribe(),
+        last_reload: reloader.last_reload.subscribe(),
     };
     let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());
     let (stop_admin, admin_stopping) = watch::channel(false);
@@ -146,17 +157,19 @@ async fn serve(
     // Health and metrics outlive everything that they tell about.
     stop_admin.send_replace(true);
     take_down(admin_listener).await;
-    conclude(&watched, import.once)?;
-    ended.map_err(Failure::failed)
+    let concluded = conclude(&watched, import.once);
+    ended.map_err(Failure::failed)?;
+    concluded
 }
 
 fn watch_keys(config: &Config, clock: &Clock) -> Arc<KeyWatch> {
     let keys = KeyWatch::new(clock.clone());
-    keys.configure(&config.connections, config.validate_keys);
+    keys.configure(&config.connections.active, config.validate_keys);
     Arc::new(keys)
 }
 
-/// Tells what became of everything: in the log, and on standard output for a run that ends by itself.
+/// Tells what became of everything: in the log, and on standard output for a run that ends by itself, whose exit status
+/// tells it, too.
 fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
     let books = watched.stats.snapshot();
     let (received, accepted, dropped) = (books.received, books.accepted(), books.dropped());
@@ -167,6 +180,13 @@ fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
         telemetry::write_within(LAST_LINE_LIMIT, line, super::print_line).map_err(|error| {
             Failure::failed(format!("the books can't be written to standard output: {error}"))
         })?;
+    }
+    if once && dropped > 0 {
+        let reasons = "the reasons are in the log, and in the books by connection";
+        return Err(Failure {
+            status: super::DROPPED,
+            message: format!("{dropped} sends were dropped; {reasons}"),
+        });
     }
     Ok(())
 }
@@ -239,7 +259,7 @@ async fn open_admin(
 }
 
 fn announce(config: &Config, path: &Path) {
-    for connection in &config.connections {
+    for connection in &config.connections.active {
         tracing::info!(
             connection = %connection.name,
             site = %connection.site.name,
@@ -254,7 +274,7 @@ fn announce(config: &Config, path: &Path) {
     tracing::info!(version, file = %path.display(), lanes = config.lanes, "started");
 }
 
-/// Does what signals ask for, as long as the process runs.
+/// Does what signals ask for, and takes over files that change, as long as the process runs.
 async fn attend(
     mut signals: Signals,
     mut reloader: Reloader,
@@ -263,15 +283,22 @@ async fn attend(
 ) {
     let mut is_to_reload = false;
     loop {
-        let request = if is_to_reload { Request::Reload } else { signals.next().await };
-        is_to_reload = false;
-        if request == Request::Stop {
-            break;
-        }
+        let trigger = if std::mem::take(&mut is_to_reload) {
+            Trigger::Signal
+        } else {
+            tokio::select! {
+                biased;
+                request = signals.next() => match request {
+                    Request::Stop => break,
+                    Request::Reload => Trigger::Signal,
+                },
+                () = reloader.files.changed() => Trigger::Files,
+            }
+        };
         signal::notify(signal::Notice::Reloading);
         let is_stopped = tokio::select! {
             biased;
-            () = reloader.reload() => false,
+            () = reloader.reload(trigger) => false,
             () = stop_requested(&mut signals, &mut is_to_reload) => true,
         };
         if is_stopped {

@@ -5,21 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use admin_api::{
-    ConnectionStatus, EmbeddedStatus, FlowState, KeyVerdict, OutcomeStatus, QueueStatus, SearchAnswer,
-    SettingValue, Status,
+    ConnectionStatus, EmbeddedStatus, FlowState, KeyVerdict, OutcomeStatus, QueueStatus, ReloadStatus,
+    SearchAnswer, SettingValue, Status,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::keys::KeyWatch;
+use super::reload::LastReload;
 use crate::admin::Views;
 use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::Rates;
 use crate::admin::{messages, status};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::key_monitor::State;
 use crate::push::{self, Readiness};
 use crate::stats::{Books, Stats};
@@ -93,7 +94,7 @@ pub(super) struct Watched {
     pub(super) clock: Clock,
     pub(super) started: u64,
     pub(super) heartbeat: Arc<AtomicU64>,
-    pub(super) connections: watch::Receiver<Arc<Vec<Connection>>>,
+    pub(super) connections: watch::Receiver<Arc<ConnectionSet>>,
     pub(super) keys: Arc<KeyWatch>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) push: Option<Arc<push::Counters>>,
@@ -101,6 +102,7 @@ pub(super) struct Watched {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) rates: Arc<Rates>,
     pub(super) configuration: watch::Receiver<Shown>,
+    pub(super) last_reload: watch::Receiver<LastReload>,
 }
 
 /// The configuration in force, key by key, without secrets.
@@ -146,9 +148,22 @@ impl Watched {
             certificate_not_after: self.credentials.as_ref().and_then(push::Reload::certificate_not_after),
             keys: self.keys.known(),
             log_lines_lost: telemetry::lost_lines(),
+            connections: self.connection_counts(),
+            last_reload: self.last_reload(),
             started: self.started,
             uptime_seconds: self.clock.elapsed_milliseconds() / 1000,
         }
+    }
+
+    /// How many connections there are, by what became of their configuration.
+    fn connection_counts(&self) -> Vec<(&'static str, usize)> {
+        let configured = self.connections.borrow();
+        let keep_old = configured.refused.iter().filter(|refused| refused.keeps_old).count();
+        vec![
+            ("active", configured.active.len() - keep_old),
+            ("outdated", keep_old),
+            ("refused", configured.refused.len() - keep_old),
+        ]
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -175,7 +190,7 @@ impl Watched {
     fn search(&self, query: &str) -> SearchAnswer {
         let configured = self.connections.borrow().clone();
         let site_of = |name: &str| {
-            let connection = configured.iter().find(|connection| *connection.name == *name);
+            let connection = configured.active.iter().find(|connection| *connection.name == *name);
             connection.map(|connection| connection.site.name.to_string()).unwrap_or_default()
         };
         let now = self.clock.unix_seconds();
@@ -206,11 +221,33 @@ impl Watched {
             busiest_series: busiest.series.clone(),
             invariants: status::invariants(&snapshot),
             configuration: configuration.iter().map(setting).collect(),
-            connections: configured.iter().map(|one| self.connection(one, &snapshot, now)).collect(),
+            connections: self.connections(&configured, &snapshot, now),
+            last_reload: self.last_reload(),
             log_lines_lost: gauges.log_lines_lost,
             books: status::totals(&snapshot, gauges.queue.depth),
             queue: gauges.queue,
         }
+    }
+
+    fn last_reload(&self) -> ReloadStatus {
+        let LastReload { refused, taken_over_at } = self.last_reload.borrow().clone();
+        ReloadStatus { successful: refused.is_none(), refused_because: refused, last_success: taken_over_at }
+    }
+
+    /// What is said of each connection, those that are left out first.
+    fn connections(&self, configured: &ConnectionSet, books: &Books, now: u64) -> Vec<ConnectionStatus> {
+        let left_out = configured.refused.iter().filter(|refused| !refused.keeps_old);
+        let left_out = left_out.map(|refused| left_out_status(refused, books));
+        let active = configured.active.iter().map(|connection| {
+            let mut status = self.connection(connection, books, now);
+            if let Some(refused) = configured.refused.iter().find(|refused| refused.name == connection.name) {
+                status.refused = Some(refused.reason.clone());
+                status.state = FlowState::Trouble;
+                status.words = "its new configuration is wrong, and the old one stays".to_owned();
+            }
+            status
+        });
+        left_out.chain(active).collect()
     }
 
     /// What is said of one connection.
@@ -226,6 +263,7 @@ impl Watched {
             name: connection.name.to_string(),
             state,
             words,
+            refused: None,
             site: connection.site.name.to_string(),
             url: connection.site.base_url.to_string(),
             metric: connection.metric.to_string(),
@@ -245,6 +283,20 @@ impl Watched {
                 seconds_ago: now.saturating_sub(at),
             }),
         }
+    }
+}
+
+/// What is said of a connection that is left out.
+fn left_out_status(refused: &RefusedConnection, books: &Books) -> ConnectionStatus {
+    let books = books.connections.get(&refused.name).cloned().unwrap_or_default();
+    ConnectionStatus {
+        name: refused.name.to_string(),
+        state: FlowState::Trouble,
+        words: "left out: its configuration is wrong".to_owned(),
+        refused: Some(refused.reason.clone()),
+        app_group_ids: refused.app_group_ids.iter().flatten().map(ToString::to_string).collect(),
+        sends: status::sends(&books),
+        ..ConnectionStatus::default()
     }
 }
 

@@ -59,6 +59,7 @@ impl Check<'_> {
     /// What to call the place of the key, and the key.
     fn key_in_file(&mut self, key: &str, text: &str) -> Option<(String, String)> {
         let path = self.path(key, text)?;
+        self.key_files.insert(key.to_owned(), path.clone());
         let found = self.secret(key, &path, "an API key", "; an API key has to be in it")?;
         Some((path.display().to_string(), found))
     }
@@ -81,7 +82,7 @@ impl Check<'_> {
     /// What can be said about a key without saying the key.
     fn check_key(&mut self, key: &str, source: &str, found: &str) {
         let length = found.chars().count();
-        if let Some(reason) = no_key(found) {
+        if let Some(reason) = api_key_fault(found) {
             self.diagnostics.error(key, format!("{source} {reason}"));
         } else if length == APPLICATION_KEY_DIGITS && found.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let reason =
@@ -97,8 +98,8 @@ impl Check<'_> {
     }
 }
 
-/// Why this is not a key, whatever it holds beside one. It completes a sentence.
-fn no_key(found: &str) -> Option<&'static str> {
+/// Why this is no API key, whatever it holds beside one. It completes a sentence.
+pub fn api_key_fault(found: &str) -> Option<&'static str> {
     let has = |is_one: fn(char) -> bool| found.chars().any(is_one);
     let reason = if found.is_empty() {
         "is empty; an API key has to be in it"
@@ -151,7 +152,7 @@ mod tests {
         }
         let text = acme("site = \"EU1\"\napi_key_env = \"KEY\"");
         let (config, warnings) = parse_with(&text, &[("KEY", &format!(" {PLANTED}\n"))]).unwrap();
-        assert_eq!(config.connections[0].api_key.expose(), PLANTED);
+        assert_eq!(config.connections.active[0].api_key.expose(), PLANTED);
         assert_eq!(warnings, Vec::<String>::new());
         let both = [("BRAZE_DATADOG__CONNECTIONS__ACME__API_KEY", PLANTED), ("KEY", PLANTED)];
         let diagnostics = parse_with(&text, &both).unwrap_err();
@@ -182,7 +183,7 @@ mod tests {
         fs::write(&path, format!("{PLANTED}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let (config, warnings) = load().unwrap();
-        assert_eq!(config.connections[0].api_key.expose(), PLANTED);
+        assert_eq!(config.connections.active[0].api_key.expose(), PLANTED);
         assert_eq!(warnings, []);
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();

@@ -2,16 +2,17 @@
 //! files, or on what Datadog and Kafka make of a text. On the way the settings become what is in force: paths from the
 //! root, each entry of a list once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostics, did_you_mean, looks_like_key, nearest, quoted};
+use super::diagnostic::{Diagnostics, did_you_mean, looks_like_key, quoted};
+use super::directory::Unread;
 use super::files::{self, FileError};
 use super::settings::{self, Settings, tags_on_offer};
 use super::values::Address;
-use super::{Config, Log};
+use super::{Config, Log, Purpose};
 use braze_events::SEND_TYPES;
 use send_counts::aggregate;
 use send_counts::aggregate::tags;
@@ -24,17 +25,32 @@ const TAG_CHARS_MAX: usize = 200;
 
 /// One reading of a configuration.
 pub(super) struct Check<'c> {
+    pub(super) purpose: Purpose<'c>,
     /// What is wrong so far. In the place of a value that is wrong stands its default, so that the check goes on; the
     /// configuration that comes of it is thrown away.
     pub(super) diagnostics: Diagnostics,
-    /// The folder that relative paths start from.
+    /// The folder that relative paths of the main file start from.
     pub(super) base: &'c Path,
     /// The environment, for keys in it.
     pub(super) env: &'c [(String, String)],
     /// Files that everybody can read, each of which is told of once.
     pub(super) open: BTreeSet<PathBuf>,
+    /// Files of API keys, by their key in the configuration, of those that can't be read, too.
+    pub(super) key_files: BTreeMap<String, PathBuf>,
     /// Paths that were not written as one, and so may be the secret that should stand in the file.
     pub(super) guessed: BTreeSet<PathBuf>,
+}
+
+impl<'c> Check<'c> {
+    pub(super) fn new(
+        diagnostics: Diagnostics,
+        base: &'c Path,
+        env: &'c [(String, String)],
+        purpose: Purpose<'c>,
+    ) -> Self {
+        let (open, guessed, key_files) = Default::default();
+        Self { purpose, diagnostics, base, env, open, guessed, key_files }
+    }
 }
 
 impl Check<'_> {
@@ -42,6 +58,7 @@ impl Check<'_> {
         &mut self,
         mut settings: Settings,
         connections_directory: Option<PathBuf>,
+        unread: &Unread,
     ) -> Config {
         let queue = self.queue(&mut settings.queue);
         let push = settings.push.as_mut().map(|push| self.push(push));
@@ -49,7 +66,7 @@ impl Check<'_> {
         let events_count = self.events_count(&mut settings.events.count);
         let aggregate = aggregate_of(&settings);
         let tags = self.tags(&mut settings.tags);
-        let connections = self.connections(&settings.connections);
+        let (connections, wrong) = self.connections(&settings.connections, unread);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
         settings.lanes = lanes.get();
@@ -74,6 +91,8 @@ impl Check<'_> {
             lanes,
             validate_keys: settings.validate_keys,
             connections_directory,
+            key_files: std::mem::take(&mut self.key_files),
+            wrong,
             settings,
         };
         if let Some(push) = &config.push {
@@ -95,9 +114,14 @@ impl Check<'_> {
                 || event_type == "users.canvas.costep.Send"
             {
                 "comes beside another event for the same message, so that it is counted twice".to_owned()
+            } else if let Some((meant, _)) =
+                SEND_TYPES.iter().find(|(known, _)| is_misspelt(event_type, known))
+            {
+                let reason = format!("is not an event type that is known here{}", did_you_mean(Some(meant)));
+                self.diagnostics.refuse(KEY, event_type, reason);
+                continue;
             } else {
-                let known = SEND_TYPES.iter().map(|(known, _)| *known);
-                format!("is not an event type that is known here{}", did_you_mean(nearest(event_type, known)))
+                "is not an event type that is known here".to_owned()
             };
             self.diagnostics.doubt(KEY, event_type, reason);
         }
@@ -120,6 +144,21 @@ impl Check<'_> {
     }
 }
 
+/// Whether an event type that looks like a known one can only be meant to be that one. Channels have short names, so that
+/// a new one may look like an old one (`mms`, `sms`): where nothing else differs, it is a channel.
+fn is_misspelt(event_type: &str, known: &str) -> bool {
+    const CHANNEL: usize = 2;
+    const SHORT: usize = 5;
+    const SLIPS_MAX: usize = 2;
+    let event_type = event_type.to_lowercase();
+    let slips = strsim::damerau_levenshtein(&event_type, &known.to_lowercase());
+    let (written, meant): (Vec<_>, Vec<_>) = (event_type.split('.').collect(), known.split('.').collect());
+    let is_same = |at: usize| written[at] == meant[at].to_lowercase();
+    let is_other_channel =
+        slips > 0 && written.len() == meant.len() && (0..meant.len()).all(|at| at == CHANNEL || is_same(at));
+    slips <= SLIPS_MAX && !(is_other_channel && meant[CHANNEL].len() < SHORT)
+}
+
 fn aggregate_of(Settings { events, flush, .. }: &Settings) -> aggregate::Settings {
     aggregate::Settings {
         timestamp: events.timestamp,
@@ -140,7 +179,14 @@ impl Check<'_> {
         address
     }
 
-    /// A path, from the configuration's folder; `None` where the text is empty.
+    /// The folder of the file that a key stands in.
+    fn folder(&self, key: &str) -> &Path {
+        let origin = Path::new(self.diagnostics.origin(key));
+        // What an environment variable says counts from the main file.
+        if origin.is_absolute() { origin.parent().unwrap_or(self.base) } else { self.base }
+    }
+
+    /// A path, from the folder of its file; `None` where the text is empty.
     pub(super) fn path(&mut self, key: &str, text: &str) -> Option<PathBuf> {
         if text.is_empty() {
             return None;
@@ -151,7 +197,7 @@ impl Check<'_> {
             self.diagnostics
                 .error(key, format!("{} begins with ~, which only shells know; write it out", quoted(text)));
         }
-        let path = self.base.join(text);
+        let path = self.folder(key).join(text);
         if !["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
             self.guessed.insert(path.clone());
         }
@@ -257,5 +303,35 @@ fn wrong_tag(tag: &str) -> Option<&'static str> {
         Some("has white space at its end, or a control character")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{LEAST, assert_one, errors, warnings};
+
+    #[test]
+    fn an_event_type_that_is_almost_a_known_one_is_an_error_and_any_other_a_warning() {
+        let count = |event_type: &str| format!("[events]\ncount = [\"{event_type}\"]\n{LEAST}");
+        for misspelt in [
+            "users.messages.email.send",
+            "users.mesages.email.Send",
+            "users.messages.emial.Send",
+            "Users.Messages.SMS.Send",
+            "user.messages.sms.Sent",
+        ] {
+            assert_one(
+                &errors(&count(misspelt)),
+                &["events.count", misspelt, "did you mean \"users.messages."],
+            );
+        }
+        for (other, said) in [
+            ("users.messages.mms.Send", "not an event type that is known"),
+            ("users.messages.email.Open", "not an event type that is known"),
+            ("users.messages.email.Retry", "is not a send"),
+            ("users.canvas.costep.Send", "counted twice"),
+        ] {
+            assert_one(&warnings(&count(other)), &["events.count", other, said]);
+        }
     }
 }

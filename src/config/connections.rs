@@ -1,17 +1,13 @@
 //! The connections of a configuration: names, sites, keys, and who serves which app group.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-use serde_json::Value as Json;
 
 use super::check::Check;
-use super::diagnostic::{Diagnostics, looks_like_key, looks_random, quoted};
-use super::files;
-use super::schema::{Table, join};
+use super::diagnostic::{Diagnostic, is_within, looks_like_key, looks_random, quoted};
+use super::directory::Unread;
+use super::schema::join;
 use super::settings;
-use super::sources::{self, merge};
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::pipeline::heartbeat;
 use crate::stats::UNROUTED;
 use braze_events::app_group::{self, IdFault};
@@ -23,29 +19,59 @@ const METRIC_CHARS_MAX: usize = 200;
 const NAME_CHARS_MAX: usize = 100;
 
 /// The key of the directory that more connections stand in.
-const DIRECTORY: &str = "connections_directory";
+pub(super) const DIRECTORY: &str = "connections_directory";
+/// Under which name sends of connections are booked whose own name can't be one.
+const MISNAMED: &str = "_misnamed";
+
 /// The key of a list that cross-checks need.
-const APP_GROUP_IDS: &str = "app_group_ids";
+pub(super) const APP_GROUP_IDS: &str = "app_group_ids";
 
 impl Check<'_> {
-    /// Checks each connection, and then that no two of them serve the same app group.
+    /// Checks each connection, and then that no two of them serve the same app group. Beside them it says what is wrong
+    /// with those that are refused.
     pub(super) fn connections(
         &mut self,
         raw: &BTreeMap<String, settings::ConnectionSection>,
-    ) -> Vec<Connection> {
-        if raw.is_empty() && !self.diagnostics.is_spoilt(DIRECTORY) {
+        unread: &Unread,
+    ) -> (ConnectionSet, Vec<Diagnostic>) {
+        if raw.is_empty() && !self.purpose.is_to_edit && !self.diagnostics.is_spoilt(DIRECTORY) {
             let reason = "there is none; add a section [connections.NAME] with a site and an API key";
             self.diagnostics.missing("connections", "connections", reason);
         }
         let connections: Vec<_> =
             raw.iter().map(|(name, connection)| self.connection(name, connection)).collect();
-        self.one_server_each(&connections);
-        connections
+        let contested = self.one_server_each(&connections);
+        let mut set = ConnectionSet { active: connections, refused: Vec::new() };
+        let mut wrong = Vec::new();
+        for name in raw.keys().chain(unread.keys()).collect::<BTreeSet<_>>() {
+            let errors = self.errors_of(name);
+            wrong.extend(errors.clone());
+            let diagnostics: Vec<_> = errors.into_iter().chain(contested.get(&**name).cloned()).collect();
+            if diagnostics.is_empty() {
+                continue;
+            }
+            set.active.retain(|connection| *connection.name != **name);
+            let app_group_ids = match (unread.get(name), raw.get(name)) {
+                (Some(ids), _) => ids.clone(),
+                (None, Some(raw)) if !self.diagnostics.is_spoilt(&app_groups_of(name)) => {
+                    Some(raw.app_group_ids.clone())
+                }
+                (None, _) => None,
+            };
+            set.refuse(&shown_name(name), app_group_ids, &diagnostics);
+        }
+        (set, wrong)
+    }
+
+    /// What is wrong with one connection.
+    pub(super) fn errors_of(&self, name: &str) -> Vec<Diagnostic> {
+        let key = join("connections", name);
+        self.diagnostics.errors().iter().filter(|error| is_within(&error.key, &key)).cloned().collect()
     }
 
     fn connection(&mut self, name: &str, raw: &settings::ConnectionSection) -> Connection {
         let key = join("connections", name);
-        if let Some(reason) = wrong_name(name) {
+        if let Some(reason) = connection_name_fault(name) {
             self.diagnostics.error(&key, reason);
         }
         if let Some(reason) = wrong_metric(&raw.metric) {
@@ -193,106 +219,40 @@ impl Check<'_> {
         }
         Some(site)
     }
+}
 
-    /// An app group that two connections serve would be counted in one of them by chance.
-    fn one_server_each(&mut self, connections: &[Connection]) {
-        let mut servers: BTreeMap<Box<str>, (&str, &str)> = BTreeMap::new();
-        let mut catch_all: Option<&str> = None;
-        for connection in connections {
-            let key = join(&join("connections", &connection.name), APP_GROUP_IDS);
-            for id in &connection.app_group_ids {
-                let server = servers.insert(app_group::canonical(id), (id, &connection.name));
-                if let Some((other, server)) = server {
-                    let (server, name) = (quoted(server), quoted(&connection.name));
-                    let both = match other {
-                        other if other == &**id => format!("{} is", quoted(id)),
-                        other => {
-                            format!("{} and {}, which are the same app group, are", quoted(other), quoted(id))
-                        }
-                    };
-                    let reason = format!(
-                        "{both} served by the connections {server} and {name}; an app group has one connection"
-                    );
-                    self.diagnostics.error(&key, reason);
-                }
+pub(super) fn app_groups_of(name: &str) -> String {
+    join(&join("connections", name), APP_GROUP_IDS)
+}
+
+/// The name under which a connection that is left out is booked: its own, if that can be one.
+fn shown_name(name: &str) -> Box<str> {
+    if connection_name_fault(name).is_some() { MISNAMED.into() } else { name.into() }
+}
+
+impl ConnectionSet {
+    /// Takes in a connection that is wrong; those without a name of their own are one.
+    fn refuse(&mut self, name: &str, app_group_ids: Option<Vec<String>>, diagnostics: &[Diagnostic]) {
+        let ids = app_group_ids.map(|ids| ids.into_iter().map(String::into_boxed_str).collect::<Vec<_>>());
+        let reason = diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        match self.refused.iter_mut().find(|known| *known.name == *name) {
+            Some(known) => {
+                known.app_group_ids =
+                    known.app_group_ids.take().zip(ids).map(|(known, ids)| [known, ids].concat());
+                known.reason = format!("{}\n{reason}", known.reason);
             }
-            if !connection.app_group_ids.is_empty() || self.diagnostics.is_spoilt(&key) {
-                continue;
-            }
-            if let Some(other) = catch_all.replace(&connection.name) {
-                let reason = format!(
-                    "the connections {} and {} both serve every app group that no other connection names; list \
-                     app_group_ids for one of them",
-                    quoted(other),
-                    quoted(&connection.name)
-                );
-                self.diagnostics.error(&key, reason);
-            }
+            None => self.refused.push(RefusedConnection {
+                name: name.into(),
+                app_group_ids: ids,
+                reason,
+                keeps_old: false,
+            }),
         }
     }
 }
 
-/// The connections directory that a source names.
-pub(super) fn directory(source: &Table) -> Option<String> {
-    let directory = source.get(DIRECTORY)?.clone().into_string().ok()?;
-    (!directory.is_empty()).then_some(directory)
-}
-
-/// Reads each `NAME.toml` of the connections directory, beside what the main file has.
-pub(super) fn read_directory(
-    diagnostics: &mut Diagnostics,
-    directory: &Path,
-    schema: &Json,
-    merged: &mut Table,
-) {
-    const KEY: &str = DIRECTORY;
-    if looks_like_key(&directory.to_string_lossy()) {
-        diagnostics.spoil(KEY);
-        return diagnostics.error(KEY, "has to be a path, and this looks like an API key");
-    }
-    let paths = match files::entries(directory) {
-        Ok(paths) => paths,
-        Err(files::FileError::Missing) => {
-            diagnostics.spoil(KEY);
-            return diagnostics
-                .error(KEY, format!("{} does not exist; make it, or leave it out", directory.display()));
-        }
-        Err(error) => {
-            diagnostics.spoil(KEY);
-            return diagnostics.error(KEY, format!("{} {error}", directory.display()));
-        }
-    };
-    let above =
-        merged.get("connections").cloned().and_then(|above| above.into_table().ok()).unwrap_or_default();
-    for path in paths {
-        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Kubernetes keeps the versions of mounted files in hidden folders, and editors their own files.
-        if file_name.starts_with('.') {
-            continue;
-        }
-        let origin = path.display().to_string();
-        let Some(name) = file_name.strip_suffix(".toml") else {
-            diagnostics.warn(KEY, format!("{origin} is ignored: its name does not end in .toml"));
-            continue;
-        };
-        let key = join("connections", name);
-        if above.contains_key(name) {
-            let file = diagnostics.origin(&key).to_owned();
-            diagnostics.error_at(
-                &origin,
-                &key,
-                format!("is in {file} too; a connection is configured in one place"),
-            );
-            continue;
-        }
-        match files::read_config(&path) {
-            Ok(text) => merge(merged, sources::connection(diagnostics, &text, &origin, schema, name)),
-            Err(error) => diagnostics.unread_at(&origin, &key, error.to_string()),
-        }
-    }
-}
-
-fn wrong_name(name: &str) -> Option<String> {
+/// Why this can't be the name of a connection; it completes a sentence.
+pub fn connection_name_fault(name: &str) -> Option<String> {
     if looks_like_key(name) {
         return Some("looks like an API key; the name of a connection is shown everywhere".to_owned());
     }
@@ -329,10 +289,7 @@ fn wrong_metric(metric: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
     use super::super::tests::{LEAST, PLANTED, assert_one, errors, parse, parse_with, warnings};
-    use std::fs;
-    use std::path::Path;
 
     fn acme(keys: &str) -> String {
         format!("[connections.acme]\n{keys}\n")
@@ -385,7 +342,7 @@ mod tests {
         assert_one(&errors(text), &["connections.b.app_group_ids", "\"a\"", "\"b\"", "list app_group_ids"]);
         let text = format!("{LEAST}app_group_ids = [\"x\", \"x\"]\n[connections.b]\ndry_run = true");
         assert_one(&warnings(&text), &["connections.acme.app_group_ids", "more than once"]);
-        assert_eq!(parse(&text).connections[0].app_group_ids, ["x".into()]);
+        assert_eq!(parse(&text).connections.active[0].app_group_ids, ["x".into()]);
     }
 
     #[test]
@@ -404,7 +361,7 @@ mod tests {
             &warnings(&text),
             &["connections.acme.app_group_ids", small, capitals, "the same app group"],
         );
-        assert_eq!(parse(&text).connections[0].app_group_ids, [small.into()]);
+        assert_eq!(parse(&text).connections.active[0].app_group_ids, [small.into()]);
 
         let names = format!("{LEAST}app_group_ids = [\"{small}\"]\n[connections.acme.app_group_names]\n");
         assert_eq!(warnings(&format!("{names}{capitals} = \"A\"")), Vec::<String>::new());
@@ -461,8 +418,6 @@ mod tests {
         // Two faults are two diagnostics.
         assert_eq!(errors("[flsh]\ninterval = \"1s\"").len(), 2);
         assert_eq!(errors(&acme("siet = \"EU1\"")).len(), 2);
-        let folder = directory(&[("x.toml", "dry_run = ")], "").unwrap_err();
-        assert_eq!(folder.lines().count(), 1, "{folder}");
     }
 
     #[test]
@@ -484,7 +439,7 @@ mod tests {
             ("", "https://api.datadoghq.com"),
         ] {
             let config = parse(&acme(&format!("dry_run = true\n{keys}")));
-            assert_eq!(&*config.connections[0].site.base_url, base_url);
+            assert_eq!(&*config.connections.active[0].site.base_url, base_url);
         }
     }
 
@@ -522,70 +477,5 @@ mod tests {
         ] {
             assert_one(&warnings(&acme(&format!("{key}\n{keys}"))), parts);
         }
-    }
-
-    fn directory(files: &[(&str, &str)], text: &str) -> Result<(Config, Vec<String>), String> {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("d")).unwrap();
-        for (name, text) in files {
-            fs::write(folder.path().join("d").join(name), text).unwrap();
-        }
-        let text = format!("connections_directory = \"d\"\n{text}");
-        let env = [("BRAZE_DATADOG__CONNECTIONS__B__METRIC".to_owned(), "from.env".to_owned())];
-        let env = if files.iter().any(|(name, _)| *name == "b.toml") { &env[..] } else { &[] };
-        Config::parse(&text, &folder.path().join("a.toml"), env)
-            .map(|(config, warnings)| (config, warnings.iter().map(ToString::to_string).collect()))
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn each_file_of_the_directory_is_a_connection() {
-        let files = [
-            ("b.toml", "dry_run = true\napp_group_ids = [\"b\"]\nmetric = \"from.file\""),
-            ("a.toml", "dry_run = true\n[app_group_names]\n\"A.b\" = \"x\""),
-            (".a.toml.swp", "nonsense"),
-            ("README", "nonsense"),
-        ];
-        let (config, warnings) =
-            directory(&files, "[connections.main]\ndry_run = true\napp_group_ids = [\"m\"]").unwrap();
-        let names: Vec<_> = config.connections.iter().map(|connection| &*connection.name).collect();
-        assert_eq!(names, ["a", "b", "main"]);
-        assert_eq!(&*config.connections[1].metric, "from.env");
-        assert_eq!(config.connections[0].app_group_names.len(), 1);
-        assert_one(&warnings, &["connections_directory", "README is ignored"]);
-        assert!(config.connections_directory.unwrap().ends_with(Path::new("d")));
-    }
-
-    #[test]
-    fn the_environment_can_name_the_directory() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("x.toml"), "dry_run = true\napp_group_ids = [\"x\"]").unwrap();
-        let env = [("BRAZE_DATADOG__CONNECTIONS_DIRECTORY".to_owned(), folder.path().display().to_string())];
-        let text = format!("connections_directory = \"/nowhere/d\"\n{LEAST}");
-        let (config, _) = Config::parse(&text, Path::new("/nowhere/a.toml"), &env).unwrap();
-        assert_eq!(config.connections.len(), 2);
-        assert_eq!(config.connections_directory.as_deref(), Some(folder.path()));
-    }
-
-    #[test]
-    fn the_files_of_the_directory_are_checked_like_sections() {
-        for (name, text, parts) in [
-            ("acme.toml", "dry_run = true", &["d/acme.toml: connections.acme: is in ", "a.toml too"][..]),
-            ("x.toml", "dry_run = true\nsiet = \"EU1\"", &["d/x.toml: connections.x.siet", "\"site\"?"]),
-            ("x.toml", "dry_run = ", &["d/x.toml: connections.x: is not valid TOML at line 1"]),
-            (
-                "x.toml",
-                "[connections.x]\ndry_run = true",
-                &["d/x.toml: connections.x.connections", "without"],
-            ),
-            ("X.toml", "dry_run = true\napp_group_ids=[\"x\"]", &["d/X.toml: connections.X", "lower-case"]),
-            ("x.toml", "site = \"EU1\"\napp_group_ids=[\"x\"]", &["d/x.toml: connections.x: has no API key"]),
-            ("x.toml", "dry_run = true", &["d/x.toml: connections.x.app_group_ids", "\"acme\"", "\"x\""]),
-        ] {
-            let error = directory(&[(name, text)], LEAST).unwrap_err();
-            let found = error.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-            assert!(found, "{parts:?} are not in {error}");
-        }
-        assert!(directory(&[], "").unwrap_err().contains("connections: there is none"));
     }
 }

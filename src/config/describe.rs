@@ -8,13 +8,14 @@ use serde_json::Value as Json;
 use super::schema::{self, Key};
 use super::values::{Size, Span};
 use super::{Config, QueueKind};
+use crate::connection::Connection;
 use crate::push;
 
 /// What `braze-datadog check` prints: each connection with its name, site, app groups and metric, and where
 /// events come from. It never shows a key.
 pub fn describe(config: &Config) -> String {
     let mut text = String::new();
-    for connection in &config.connections {
+    for connection in &config.connections.active {
         let app_groups = match &connection.app_group_ids[..] {
             [] => "every app group that no other connection names".to_owned(),
             ids => ids.join(", "),
@@ -27,7 +28,7 @@ pub fn describe(config: &Config) -> String {
         line(&mut text, "  metric", &connection.metric);
         line(&mut text, "  dry run", dry_run);
     }
-    if config.connections.iter().all(|connection| !connection.app_group_ids.is_empty()) {
+    if !config.connections.active.iter().any(Connection::is_catch_all) {
         line(&mut text, "other groups", "no connection serves them: their sends are dropped as unrouted");
     }
     line(&mut text, "queue", &queue(config));

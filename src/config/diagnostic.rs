@@ -113,9 +113,6 @@ impl Diagnostics {
 
     /// Whether `key`, or something in it, was written and could not be read.
     pub(super) fn is_spoilt(&self, key: &str) -> bool {
-        let is_within = |inner: &str, outer: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
         let is_meant =
             |spoilt: &String| spoilt.is_empty() || is_within(key, spoilt) || is_within(spoilt, key);
         self.misplaced.contains(key.rsplit('.').next().unwrap_or(key)) || self.spoilt.iter().any(is_meant)
@@ -156,9 +153,23 @@ impl Diagnostics {
         if self.errors.is_empty() { Ok((value, self.warnings)) } else { Err(self.into_error()) }
     }
 
+    /// What is wrong so far.
+    pub(super) fn errors(&self) -> &[Diagnostic] {
+        &self.errors
+    }
+
+    pub(super) fn into_warnings(self) -> Vec<Warning> {
+        self.warnings
+    }
+
     pub(super) fn into_error(self) -> ConfigError {
         ConfigError { diagnostics: self.errors }
     }
+}
+
+/// Whether a key is the other, or stands in that section.
+pub(super) fn is_within(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// How much of a value a message repeats, in characters.

@@ -68,12 +68,13 @@ settings! {
 /// that is off by default, or that has no default: remove the # to use it.
 ///
 /// Durations are written "250ms", "10s", "10m", "1h30m"; sizes "16MiB", "4GiB" (powers of 1024), "500KB" (powers
-/// of 1000), or as a number of bytes. Relative paths start from the folder of this file. Every key can also be set
+/// of 1000), or as a number of bytes. Relative paths start from the folder of the file that they stand in. Every key can also be set
 /// by an environment variable, which wins: flush.interval by BRAZE_DATADOG__FLUSH__INTERVAL, a list as
 /// BRAZE_DATADOG__EVENTS__COUNT="a,b".
 ///
 /// Only a connection is required. `braze-datadog check` says whether this file is right. SIGHUP makes a running
-/// process read it again: connections, keys, tags and log.level change at once; the rest needs a restart.
+/// process read it again: connections, keys, tags and log.level change at once; the rest needs a restart. Files of
+/// connections_directory and of API keys are read again by themselves when they change.
 pub(super) struct Settings {
     /// How long a stop (SIGTERM) waits for the outcome of the last flush. At most 10m. Keep it below what the service
     /// manager waits: systemd 90s, Kubernetes 30s, docker stop 10s.
@@ -90,7 +91,8 @@ pub(super) struct Settings {
     #[schemars(extend("x-reload" = true))]
     pub validate_keys: bool = true,
     /// A folder with more connections, one a file: NAME.toml holds the keys of a [connections.NAME] section, without that
-    /// line. For many customers, or for files that another system writes. Empty: none.
+    /// line; relative paths in it start from that folder. For many customers, or for files that another system writes: what
+    /// changes in it is taken over within seconds. Empty: none.
     #[schemars(extend("x-reload" = true))]
     pub connections_directory: String,
     pub queue: QueueSection,
@@ -254,7 +256,7 @@ pub(super) struct ConnectionSection {
     /// Allow a url that begins with http:// and is not on this machine; the API key then crosses the network unencrypted.
     pub allow_plain_http: bool,
     /// The API key (not the application key), in one of three places. A file, readable by this user only, is best: it is
-    /// read again on SIGHUP.
+    /// read again when it changes.
     pub api_key_file: String,
     /// The name of an environment variable that holds it.
     #[schemars(example = &"DD_API_KEY")]

@@ -15,6 +15,12 @@ use super::schema::{self, Table, below, chosen, is_one, join, names};
 /// that name; two underscores keep them apart.
 pub(super) const PREFIX: &str = "BRAZE_DATADOG__";
 
+/// What all variables of this program begin with.
+pub(super) const NAMESPACE: &str = "BRAZE_DATADOG_";
+
+/// The variable that says where the configuration file is.
+const CONFIG_FILE: &str = "BRAZE_DATADOG_CONFIG";
+
 /// What parts the sections and the key in the name of a variable.
 const SEPARATOR: &str = "__";
 
@@ -27,19 +33,17 @@ pub(super) fn file(diagnostics: &mut Diagnostics, text: &str, origin: &str, sche
     schema::keep_known(diagnostics, table, schema, "", origin)
 }
 
-/// The text of a file in the connections directory: the keys of one connection.
+/// The text of a file in the connections directory: the keys of one connection. `None`: it is no TOML.
 pub(super) fn connection(
     diagnostics: &mut Diagnostics,
     text: &str,
     origin: &str,
     schema: &Json,
     name: &str,
-) -> Table {
-    let Some(table) = parse_toml(diagnostics, text, origin, &join("connections", name)) else {
-        return Table::new();
-    };
+) -> Option<Table> {
+    let table = parse_toml(diagnostics, text, origin, &join("connections", name))?;
     let table = nest(["connections", name].map(str::to_owned), table.into());
-    schema::keep_known(diagnostics, table, schema, "", origin)
+    Some(schema::keep_known(diagnostics, table, schema, "", origin))
 }
 
 /// The variables that begin with [`PREFIX`].
@@ -48,6 +52,7 @@ pub(super) fn environment(diagnostics: &mut Diagnostics, env: &[(String, String)
     let mut seen = BTreeSet::new();
     let mut variables: Vec<_> = env.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort();
+    strangers(diagnostics, env, schema);
     for (variable, text) in variables {
         let origin = format!("environment variable {}", show(variable));
         let (path, belongs) = match resolve(&variable[PREFIX.len()..], schema) {
@@ -74,6 +79,47 @@ pub(super) fn environment(diagnostics: &mut Diagnostics, env: &[(String, String)
         }
     }
     merged
+}
+
+/// Variables that look like a setting and are none: most likely one of two underscores is missing.
+fn strangers(diagnostics: &mut Diagnostics, env: &[(String, String)], schema: &Json) {
+    let ours = env.iter().map(|(name, _)| name).filter(|name| name.starts_with(NAMESPACE));
+    let plain = |name: &str| name.replace(SEPARATOR, "_");
+    for name in ours.filter(|name| !name.starts_with(PREFIX) && *name != CONFIG_FILE && !is_kubernetes(name))
+    {
+        let known = schema::keys(schema).into_iter().map(|key| {
+            let path: Vec<_> = key.path.split('.').map(str::to_uppercase).collect();
+            format!("{PREFIX}{}", path.join(SEPARATOR))
+        });
+        let known: Vec<_> = known.chain([CONFIG_FILE.to_owned()]).collect();
+        let plains: Vec<_> = known.iter().map(|known| plain(known)).collect();
+        let near = nearest(name, plains.iter().map(String::as_str));
+        let near = near.and_then(|near| plains.iter().position(|plain| plain == near)).map(|at| &*known[at]);
+        let reason = format!("is no setting; those begin with {PREFIX}{}", did_you_mean(near));
+        diagnostics.error_at(&format!("environment variable {}", show(name)), "", reason);
+    }
+}
+
+/// Whether Kubernetes makes a variable of this name for a service that is called braze-datadog: `…_SERVICE_HOST`,
+/// `…_SERVICE_PORT`, `…_SERVICE_PORT_NAME`, `…_PORT`, `…_PORT_8080_TCP`, `…_PORT_8080_TCP_ADDR`. Source: "Service",
+/// section "Environment variables", of its documentation.
+fn is_kubernetes(name: &str) -> bool {
+    let rest = name.strip_prefix(NAMESPACE).unwrap_or(name);
+    let of_port = rest.strip_prefix("PORT_").and_then(|rest| rest.split('_').next());
+    rest == "SERVICE_HOST"
+        || rest == "PORT"
+        || rest == "SERVICE_PORT"
+        || rest.starts_with("SERVICE_PORT_")
+        || of_port.is_some_and(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether the environment has a connection.
+pub(super) fn has_connection(env: &[(String, String)]) -> bool {
+    let is_one = |name: &str| {
+        let rest = name.strip_prefix(PREFIX).map(str::to_uppercase);
+        rest.is_some_and(|rest| rest.starts_with("CONNECTIONS__"))
+    };
+    env.iter().any(|(name, _)| is_one(name))
 }
 
 /// A value in the sections that its path names.
@@ -287,6 +333,25 @@ mod tests {
             }
             assert!(!errors[0].contains("planted"), "{errors:?}");
         }
+    }
+
+    #[test]
+    fn a_variable_that_only_looks_like_a_setting_is_an_error_unless_kubernetes_made_it() {
+        let (_, errors) = read(&[("BRAZE_DATADOG_FLUSH_INTERVAL", "1s"), ("BRAZE_DATADOG_CONFIGS", "x")]);
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].contains("BRAZE_DATADOG__FLUSH__INTERVAL\"?"), "{errors:?}");
+        assert!(errors[1].contains("BRAZE_DATADOG_CONFIG\"?"), "{errors:?}");
+        let (_, errors) = read(&[
+            ("BRAZE_DATADOG_CONFIG", "/etc/x"),
+            ("BRAZE_DATADOG_SERVICE_HOST", "10.0.0.1"),
+            ("BRAZE_DATADOG_SERVICE_PORT", "80"),
+            ("BRAZE_DATADOG_SERVICE_PORT_HTTP", "80"),
+            ("BRAZE_DATADOG_PORT", "tcp://10.0.0.1:80"),
+            ("BRAZE_DATADOG_PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("BRAZE_DATADOG_PORT_80_TCP_ADDR", "10.0.0.1"),
+            ("BRAZE_DATADOGS", "x"),
+        ]);
+        assert_eq!(errors, Vec::<String>::new());
     }
 
     #[test]

@@ -33,11 +33,12 @@ pub(super) struct Now {
     pub(super) elapsed: u64,
 }
 
-/// Sends of a delivery that are outside Datadog's window.
+/// Sends of a delivery that are in no bucket.
 #[derive(Debug, Clone, Copy, Default)]
 struct Outside {
     late: u64,
     early: u64,
+    refused: u64,
 }
 
 /// A send whose verdict is not known yet.
@@ -46,6 +47,8 @@ enum Pending {
     Unrouted,
     /// Never a bucket.
     Outside(ConnectionId, Placed),
+    /// Its connection is left out.
+    Refused(ConnectionId),
     /// To be counted in its series.
     Inside(ConnectionId),
 }
@@ -64,7 +67,7 @@ pub(super) struct Counter {
     keyed: Keyed,
     /// Sends of this delivery, by connection number.
     counted: Vec<u64>,
-    /// Those of them that are outside Datadog's window.
+    /// Those of them that are in no bucket.
     outside: Vec<Outside>,
     /// Sends of this delivery that no connection serves.
     unrouted: u64,
@@ -158,6 +161,9 @@ impl Counter {
             return Pending::Unrouted;
         };
         let connection = route.connection;
+        if route.is_refused {
+            return Pending::Refused(connection);
+        }
         let bucket = match self.window.place(event.time, now.unix) {
             Placed::Bucket(bucket) => bucket,
             placed => return Pending::Outside(connection, placed),
@@ -195,8 +201,12 @@ impl Counter {
                     let outside = &mut self.outside[connection.index()];
                     *if placed == Placed::Late { &mut outside.late } else { &mut outside.early } += 1;
                 }
+                Pending::Refused(connection) if is_new => {
+                    self.counted[connection.index()] += 1;
+                    self.outside[connection.index()].refused += 1;
+                }
                 Pending::Unrouted if is_new => self.unrouted += 1,
-                Pending::Outside(..) | Pending::Unrouted => {}
+                Pending::Outside(..) | Pending::Refused(_) | Pending::Unrouted => {}
             }
         }
         self.keyed.clear();
@@ -231,8 +241,12 @@ impl Counter {
         {
             if *sends > 0 {
                 self.tally.counted.push((Arc::clone(name), std::mem::take(sends)));
-                let Outside { late, early } = std::mem::take(outside);
-                for (reason, dropped) in [(DropReason::Late, late), (DropReason::Early, early)] {
+                let Outside { late, early, refused } = std::mem::take(outside);
+                for (reason, dropped) in [
+                    (DropReason::Late, late),
+                    (DropReason::Early, early),
+                    (DropReason::ConnectionRefusedConfiguration, refused),
+                ] {
                     if dropped > 0 {
                         self.tally.dropped.insert((Arc::clone(name), reason), dropped);
                     }

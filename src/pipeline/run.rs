@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Ended;
 use super::settle::FlushSummary;
-use crate::connection::Connection;
+use crate::connection::ConnectionSet;
 use crate::lane::Group;
 use crate::ledger::Ledger;
 use event_queues::{QueueError, Receipt};
@@ -23,7 +23,7 @@ pub(super) struct QueueRun {
     /// The queue asks for a cut before the next tick.
     pub(super) is_recalled: bool,
     /// The connections and tags of a reload that waits for its cut.
-    pub(super) reload: Option<(Vec<Connection>, Arc<Layout>)>,
+    pub(super) reload: Option<(ConnectionSet, Arc<Layout>)>,
     /// Why the queue has failed.
     pub(super) failure: Option<QueueError>,
     /// What `acknowledge` has refused once is not tried again; a queue that can't be read may still be told.

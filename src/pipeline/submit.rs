@@ -9,8 +9,7 @@ use tokio::task;
 
 use crate::catalogue::Tracked;
 use crate::clock::{Clock, within};
-use crate::connection::Connection;
-use crate::connection::Intake;
+use crate::connection::{Connection, ConnectionSet, Intake};
 use crate::lane::Plan;
 use crate::ledger::ClaimId;
 use crate::pipeline::rejudge::{Rejudged, rejudge};
@@ -19,7 +18,7 @@ use datadog_points::outcome::{FailureReason, Outcome};
 use datadog_points::payload::Payload;
 use send_counts::aggregate::tags::Layout;
 use send_counts::aggregate::window::Window;
-use send_counts::route::{ConnectionId, Router};
+use send_counts::route::{ConnectionId, RefusedGroups, Router};
 
 /// How many requests one connection has under way at once. A flush of the default 100,000 series makes about
 /// 20 payloads; what waits longer for its turn than a request may take is dropped, so that a connection that
@@ -122,41 +121,71 @@ pub(super) struct ConnectionTable {
 #[derive(Debug)]
 struct ConnectionRow {
     connection: Arc<Connection>,
-    /// The configuration still has it.
-    is_active: bool,
+    state: RowState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RowState {
+    /// The configuration has it.
+    Active,
+    /// What the configuration has of it is wrong; these are its app groups.
+    Refused(Option<Vec<Box<str>>>),
+    /// The configuration has it no more.
+    Gone,
 }
 
 impl ConnectionTable {
-    pub(super) fn new(connections: Vec<Connection>) -> Self {
+    pub(super) fn new(connections: ConnectionSet) -> Self {
         let mut table = Self { rows: Vec::new(), turns: HashMap::new() };
         table.update(connections);
         table
     }
 
     /// Takes the connections of a new configuration.
-    pub(super) fn update(&mut self, connections: Vec<Connection>) {
+    pub(super) fn update(&mut self, connections: ConnectionSet) {
         for row in &mut self.rows {
-            row.is_active = false;
+            row.state = RowState::Gone;
             // One that is gone gets what was counted for it, but no heartbeat.
             if row.connection.heartbeat {
                 Arc::make_mut(&mut row.connection).heartbeat = false;
             }
         }
-        for connection in connections {
-            let row = ConnectionRow { connection: Arc::new(connection), is_active: true };
-            match self.rows.iter_mut().find(|known| known.connection.name == row.connection.name) {
+        for refused in connections.refused {
+            let state = RowState::Refused(refused.app_group_ids);
+            match self.row(&refused.name) {
+                // It keeps its last settings, for what was counted.
+                Some(known) => known.state = state,
+                None => {
+                    let connection = Arc::new(Connection::left_out(refused.name));
+                    self.rows.push(ConnectionRow { connection, state });
+                }
+            }
+        }
+        for connection in connections.active {
+            let row = ConnectionRow { connection: Arc::new(connection), state: RowState::Active };
+            match self.row(&row.connection.name) {
                 Some(known) => *known = row,
                 None => self.rows.push(row),
             }
         }
     }
 
+    fn row(&mut self, name: &str) -> Option<&mut ConnectionRow> {
+        self.rows.iter_mut().find(|row| *row.connection.name == *name)
+    }
+
     /// The plan for the lanes.
     pub(super) fn plan(&self, layout: Arc<Layout>) -> Plan {
-        let served = (0u32..).map(ConnectionId).zip(&self.rows).filter(|(_, row)| row.is_active);
-        let served: Vec<_> = served.map(|(id, row)| (id, row.connection.app_groups())).collect();
+        let (mut served, mut refused) = (Vec::new(), Vec::new());
+        for (id, row) in (0u32..).map(ConnectionId).zip(&self.rows) {
+            match &row.state {
+                RowState::Active => served.push((id, row.connection.app_groups())),
+                RowState::Refused(ids) => refused.push((id, RefusedGroups { ids: ids.as_deref() })),
+                RowState::Gone => {}
+            }
+        }
         let connection_names = self.rows.iter().map(|row| (*row.connection.name).into()).collect();
-        Plan { router: Router::new(&served), layout, connection_names }
+        Plan { router: Router::new(&served).refusing(&refused), layout, connection_names }
     }
 
     /// The connections as they are now, by number.
@@ -164,9 +193,9 @@ impl ConnectionTable {
         self.rows.iter().map(|row| Arc::clone(&row.connection)).collect()
     }
 
-    /// The connections of the configuration.
-    pub(super) fn active(&self) -> impl Iterator<Item = &Connection> {
-        self.rows.iter().filter(|row| row.is_active).map(|row| &*row.connection)
+    /// The names of the configuration's connections, of those that are left out, too.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter(|row| row.state != RowState::Gone).map(|row| &*row.connection.name)
     }
 
     /// Whether any connection has a heartbeat.

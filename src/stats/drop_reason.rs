@@ -11,6 +11,8 @@ pub enum DropReason {
     Early,
     /// No connection serves the app group.
     Unrouted,
+    /// The connection that serves the app group is left out, for its configuration is wrong.
+    ConnectionRefusedConfiguration,
     /// Their request was not accepted.
     Failed(FailureReason),
 }
@@ -22,6 +24,7 @@ impl DropReason {
             DropReason::Late => "late",
             DropReason::Early => "early",
             DropReason::Unrouted => "unrouted",
+            DropReason::ConnectionRefusedConfiguration => "connection_refused_configuration",
             DropReason::Failed(reason) => reason.label(),
         }
     }

@@ -108,7 +108,7 @@ fn the_reference_file_is_right_as_it_is_and_with_everything_on() {
 fn the_quickstart_needs_no_account_and_no_folder() {
     let (config, warnings) = Config::parse(QUICKSTART, Path::new("/anywhere/quickstart.toml"), &[]).unwrap();
     assert_eq!(warnings, vec![]);
-    assert!(config.connections.iter().all(|connection| connection.dry_run));
+    assert!(config.connections.active.iter().all(|connection| connection.dry_run));
     assert!(config.queue.embedded.directory.starts_with("/tmp"));
     assert_eq!(config.push.as_ref().unwrap().listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8081");
@@ -181,7 +181,10 @@ fn every_file_that_ships_names_its_schema_and_is_valid_by_it() {
 #[test]
 fn the_schema_refuses_what_the_program_refuses_and_nothing_else() {
     const LEAST: &str = "[connections.acme]\ndry_run = true\n";
-    let program = |text: &str| Config::parse(text, Path::new("/nowhere/a.toml"), &[]).is_ok();
+    let program = |text: &str| {
+        let read = Config::parse(text, Path::new("/nowhere/a.toml"), &[]);
+        read.and_then(|(config, _)| config.require_all()).is_ok()
+    };
     for right in [
         "[flush]\ninterval = \" 1m30s \"\n",
         "[queue.embedded]\nmax_size = 4096\n",

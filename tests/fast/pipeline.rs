@@ -113,7 +113,7 @@ impl Rig {
         let pipeline = Pipeline::start(
             Arc::clone(&intake),
             settings,
-            connections,
+            connections.into(),
             layout(&[]),
             Arc::clone(&stats),
             clock,
@@ -331,7 +331,10 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
         eventually("the first are counted", || stats.snapshot().counted() == 40).await;
         let renamed = Connection { metric: "renamed".into(), ..connection("b", &[]) };
         let connections = vec![connection("c", &["odd"]), renamed];
-        commands.send(PipelineCommand::Reload { connections, layout: layout(&["env:new"]) }).await.unwrap();
+        commands
+            .send(PipelineCommand::Reload { connections: connections.into(), layout: layout(&["env:new"]) })
+            .await
+            .unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         feed.push(bodies(5).pop().unwrap());
         eventually("the last is counted", || stats.snapshot().counted() == 50).await;
@@ -373,7 +376,10 @@ async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
             feed.push(body);
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
-        commands.send(PipelineCommand::Reload { connections, layout: layout(&[]) }).await.unwrap();
+        commands
+            .send(PipelineCommand::Reload { connections: connections.into(), layout: layout(&[]) })
+            .await
+            .unwrap();
         eventually("all are counted", || stats.snapshot().counted() == 300_240).await;
         commands.send(PipelineCommand::Stop).await.unwrap();
     });

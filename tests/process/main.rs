@@ -1,6 +1,8 @@
 //! The real binary, on the loopback: a fake intake, real events, and what becomes of them.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod arguments;
+mod connections;
 mod crash;
 mod damage;
 mod delivery;
@@ -13,6 +15,7 @@ mod intake;
 mod intake_selftest;
 mod keys;
 mod names;
+mod onboarding;
 mod prometheus;
 mod queue_crash;
 mod reload;

@@ -169,17 +169,17 @@ async fn live(format: &str) {
         format!("[connections.first]\nsite = \"{IN_FILE}\"\napi_key_env = \"{TOKEN}\"\n"),
     ] {
         configuration.file("braze-datadog.toml", broken);
-        hang_up(&forwarder, "the configuration was refused").await;
+        hang_up(&forwarder, "configuration was refused").await;
     }
     private(&configuration.write());
     for broken in [format!("{TOKEN} {BOUND_TOKEN},,"), format!("Bearer {TOKEN}"), format!("{TOKEN}\u{200b}")]
     {
         configuration.file("tokens", broken);
-        hang_up(&forwarder, "the configuration was refused").await;
+        hang_up(&forwarder, "configuration was refused").await;
     }
     configuration.file("tokens", TOKEN);
     configuration.file("key", "bro\u{200b}ken");
-    hang_up(&forwarder, "the configuration was refused").await;
+    hang_up(&forwarder, "configuration was refused").await;
     for path in ["/", "/status", "/metrics", "/livez", "/readyz", "/nothing"] {
         said += &forwarder.admin(path).await.1;
     }

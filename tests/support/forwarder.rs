@@ -168,16 +168,18 @@ impl Configuration {
 
     /// Starts the binary with a subcommand and arguments, and does not wait for anything.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Forwarder {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let path = self.write();
+        self.launch(&[&[*subcommand, "--config", path.to_str().unwrap()], rest].concat())
+    }
+
+    fn launch(&self, arguments: &[&str]) -> Forwarder {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let captured = |name| self.home.path().join(format!("run-{run}.{name}"));
         let (stdout, stderr) = (captured("stdout"), captured("stderr"));
-        let (subcommand, rest) = arguments.split_first().unwrap();
         let child = self
             .program()
-            .arg(subcommand)
-            .arg("--config")
-            .arg(self.write())
-            .args(rest)
+            .args(arguments)
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LLVM_PROFILE_FILE"))
             .envs(&self.environment)
@@ -211,6 +213,14 @@ impl Configuration {
             let _ = writer.write_all(&content);
         });
         reader.into()
+    }
+
+    /// Runs the binary to its end, with the configuration behind all arguments, as commands of commands have it.
+    pub(crate) async fn run_with_config_last(&self, arguments: &[&str]) -> Finished {
+        let path = self.write();
+        let mut forwarder = self.launch(&[arguments, &["--config", path.to_str().unwrap()]].concat());
+        let status = forwarder.wait().await;
+        Finished { status, stdout: forwarder.stdout(), stderr: forwarder.stderr() }
     }
 
     /// Runs the binary to its end: `check`, or `run --once`.

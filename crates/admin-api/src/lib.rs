@@ -13,14 +13,16 @@
 //! ```
 
 mod client;
+mod configuration;
 pub mod format;
 mod search;
 mod status;
 
 pub use self::client::{Client, ClientError, reachable};
+pub use self::configuration::{ReloadStatus, SettingValue};
 pub use self::search::{SearchAnswer, SeriesMatch};
 pub use self::status::{
     BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,
     EmbeddedStatus, FlowState, Headline, HistogramTotals, Invariant, KafkaStatus, KeyVerdict, OutcomeStatus,
-    QueueStatus, SendCounts, SendRates, SendTotals, SettingValue, Status,
+    QueueStatus, SendCounts, SendRates, SendTotals, Status,
 };

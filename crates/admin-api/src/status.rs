@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::{ReloadStatus, SettingValue};
+
 /// The answer of `/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -36,6 +38,8 @@ pub struct Status {
     pub queue: QueueStatus,
     /// Each connection of the configuration.
     pub connections: Vec<ConnectionStatus>,
+    /// How the configuration was read last.
+    pub last_reload: ReloadStatus,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
     /// The books.
@@ -112,6 +116,8 @@ pub struct ConnectionStatus {
     pub state: FlowState,
     /// The same in words.
     pub words: String,
+    /// Why its configuration was refused; then it is left out, or goes on with the old one.
+    pub refused: Option<String>,
     /// The name of its site.
     pub site: String,
     /// Where its requests go.
@@ -371,16 +377,6 @@ pub struct Invariant {
     /// The connections for which it does not, where it is one of connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unbalanced_connections: Option<Vec<String>>,
-}
-
-/// A setting as it is in force.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SettingValue {
-    /// Its key.
-    pub key: String,
-    /// Its value; a secret is only said to be there.
-    pub value: String,
 }
 
 #[cfg(test)]

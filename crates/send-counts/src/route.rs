@@ -23,6 +23,16 @@ pub struct Route {
     pub connection: ConnectionId,
     /// The configured name of the app group; empty where there is none.
     pub app_group_name: Box<str>,
+    /// The connection can't serve it: its sends are not to be counted, and not to be given to another one.
+    pub is_refused: bool,
+}
+
+/// The app groups of a connection that can't serve them.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusedGroups<'a> {
+    /// Their ids; empty: every app group that no other connection names, unless another connection serves those.
+    /// `None`: nobody knows. Then every app group that no connection names may be one of them.
+    pub ids: Option<&'a [Box<str>]>,
 }
 
 /// The app groups that a connection serves.
@@ -50,16 +60,33 @@ impl Router {
             let names = names(*served);
             for app_group_id in served.ids {
                 let name = names.get(&app_group::canonical(app_group_id)).map(|(_, name)| Box::from(*name));
-                router.add(app_group_id, Route { connection: *id, app_group_name: name.unwrap_or_default() });
+                router.add(app_group_id, route(*id, name.unwrap_or_default()));
             }
         }
         if let Some((id, served)) = connections.iter().find(|(_, served)| served.ids.is_empty()) {
-            router.catch_all = Some(Route { connection: *id, app_group_name: Box::default() });
+            router.catch_all = Some(route(*id, Box::default()));
             for (app_group_id, name) in names(*served).into_values() {
-                router.add(app_group_id, Route { connection: *id, app_group_name: name.into() });
+                router.add(app_group_id, route(*id, name.into()));
             }
         }
         router
+    }
+
+    /// The same router, in which these app groups are refused as far as no connection serves them.
+    #[must_use]
+    pub fn refusing(mut self, refused: &[(ConnectionId, RefusedGroups<'_>)]) -> Self {
+        let is_unknown = |groups: &RefusedGroups<'_>| groups.ids.is_none();
+        for (id, groups) in refused {
+            let route = Route { is_refused: true, ..route(*id, Box::default()) };
+            match groups.ids {
+                Some([]) => _ = self.catch_all.get_or_insert(route),
+                ids => ids.into_iter().flatten().for_each(|id| self.add(id, route.clone())),
+            }
+        }
+        if let Some((id, _)) = refused.iter().find(|(_, groups)| is_unknown(groups)) {
+            self.catch_all = Some(Route { is_refused: true, ..route(*id, Box::default()) });
+        }
+        self
     }
 
     /// Under the id as it is compared, and as it is written, so that events which say it as the configuration does
@@ -78,6 +105,10 @@ impl Router {
             .or_else(|| self.by_app_group.get(app_group::lowered(app_group_id)?.as_slice()))
             .or(self.catch_all.as_ref())
     }
+}
+
+fn route(connection: ConnectionId, app_group_name: Box<str>) -> Route {
+    Route { connection, app_group_name, is_refused: false }
 }
 
 /// The names of a connection's app groups, by their ids as they are compared; each with its id as it is written.
@@ -144,6 +175,27 @@ mod tests {
         let router = router(&[connection(&["x"], &[])]);
         assert!(router.route(b"other").is_none());
         assert!(router.route(b"").is_none());
+    }
+
+    #[test]
+    fn what_a_refused_connection_serves_goes_to_nobody_else() {
+        let all = [connection(&[], &[]), connection(&["x"], &[])];
+        let with =
+            |ids: Option<&[Box<str>]>| router(&all).refusing(&[(ConnectionId(2), RefusedGroups { ids })]);
+        let route = |router: &Router, id: &str| {
+            router.route(id.as_bytes()).map(|route| (route.connection.0, route.is_refused))
+        };
+        let known = with(Some(&["y".into(), "x".into()]));
+        assert_eq!(route(&known, "y"), Some((2, true)));
+        assert_eq!(route(&known, "x"), Some((1, false)), "another connection serves it");
+        assert_eq!(route(&known, "other"), Some((0, false)));
+        // Of two that serve the rest, the one that is right does.
+        assert_eq!(route(&with(Some(&[])), "other"), Some((0, false)));
+        let unknown = with(None);
+        assert_eq!(route(&unknown, "other"), Some((2, true)), "it may be one of the refused connection's");
+        assert_eq!(route(&unknown, "x"), Some((1, false)));
+        let alone = Router::new(&[]).refusing(&[(ConnectionId(0), RefusedGroups { ids: Some(&[]) })]);
+        assert_eq!(route(&alone, "other"), Some((0, true)));
     }
 
     #[test]

@@ -1,0 +1,25 @@
+//! What `/status` says of the configuration.
+
+use serde::{Deserialize, Serialize};
+
+/// How the configuration was read last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReloadStatus {
+    /// Whether it was taken over, connections that are wrong aside.
+    pub successful: bool,
+    /// Why not.
+    pub refused_because: Option<String>,
+    /// When one was taken over last, in Unix seconds; the start is one.
+    pub last_success: u64,
+}
+
+/// A setting as it is in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SettingValue {
+    /// Its key.
+    pub key: String,
+    /// Its value; a secret is only said to be there.
+    pub value: String,
+}

@@ -1,0 +1,99 @@
+//! `braze-datadog check`: finds what `run` would find, and changes nothing.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use super::command_line::CheckArguments;
+use super::{Failure, complain, names, online, queues};
+use crate::clock::Clock;
+use crate::config::{Config, QueueKind, describe};
+use crate::push::Credentials;
+use datadog_points::client::Proxies;
+
+/// What a process says that can receive nothing.
+pub(super) const RECEIVES_NOTHING: &str = "nothing can come in: [push] is off, and the queue is the embedded one; write [push] into the configuration for \
+     Braze to push to, or set queue.kind = \"kafka\"; --import counts files";
+
+pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
+    let (config, warnings, _) = super::load(given.config.config)?;
+    let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    if let Some(push) = &config.push {
+        let (credentials, notices) = Credentials::load(push).map_err(Failure::configuration)?;
+        let trouble = credentials.certificate_trouble(Clock::system().unix_seconds());
+        warnings.extend(notices.into_iter().chain(trouble.map(|trouble| trouble.to_string())));
+    }
+    warnings.extend(of_this_machine(&config).map_err(Failure::configuration)?);
+    for warning in &warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    for refused in &config.connections.refused {
+        complain(&refused.reason);
+    }
+    queues::check(&config)?;
+    Proxies::from_environment().map_err(Failure::configuration)?;
+    super::print_line(describe(&config).trim_end()).map_err(Failure::failed)?;
+    if given.online {
+        online::check(&config.connections.active, given.find_site)?;
+    }
+    if let refused @ [_, ..] = &config.connections.refused[..] {
+        let names = names(refused.iter().map(|refused| &*refused.name));
+        let reason = format!("{} left out, for what is written for them is wrong: {names}", refused.len());
+        return Err(Failure::configuration(reason));
+    }
+    if given.deny_warnings && !warnings.is_empty() {
+        return Err(Failure::configuration(format!("{} warnings, and --deny-warnings", warnings.len())));
+    }
+    Ok(())
+}
+
+/// What can be otherwise by the time that the forwarder starts, or is a matter of who starts it.
+fn of_this_machine(config: &Config) -> Result<Vec<String>, String> {
+    let mut warnings = Vec::new();
+    if config.receives_nothing() {
+        warnings.push(RECEIVES_NOTHING.to_owned());
+    }
+    let push = config.push.as_ref().map(|push| ("push.listen", push.listen));
+    warnings.extend(push.into_iter().chain([("admin.listen", config.admin.listen)]).filter_map(port));
+    if config.queue.kind == QueueKind::Embedded {
+        warnings.extend(directory(&config.queue.embedded.directory)?);
+    }
+    Ok(warnings)
+}
+
+/// Why nobody could listen there.
+fn port((key, address): (&str, SocketAddr)) -> Option<String> {
+    match TcpListener::bind(address) {
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Some(format!("{key}: {address} is in use: by a forwarder that runs, or by something else"))
+        }
+        Err(error) => Some(format!("{key}: nothing can listen on {address} here: {error}")),
+    }
+}
+
+/// What will keep the queue's directory from being made or written to; an error where that is no matter of who starts
+/// the forwarder. Nothing is made.
+fn directory(path: &Path) -> Result<Option<String>, String> {
+    const KEY: &str = "queue.embedded.directory";
+    for place in path.ancestors() {
+        match fs::metadata(place) {
+            Ok(found) if !found.is_dir() => {
+                return Err(format!("{KEY}: {} is no directory", place.display()));
+            }
+            Ok(_) => {
+                let is_allowed = access(place, Access::WRITE_OK | Access::EXEC_OK);
+                return Ok(is_allowed.err().map(|error| {
+                    let place = place.display();
+                    format!("{KEY}: this user can't write to {place}: {error}; the one that runs the forwarder has to")
+                }));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(error) => return Ok(Some(format!("{KEY}: {}: {error}", place.display()))),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,278 @@
+//! `braze-datadog connections`: adds, lists, tests, rotates and removes the connections of the connections directory,
+//! each in one step that is taken whole or not at all, and waits until the running forwarder has taken it over.
+
+mod command_line;
+mod folder;
+mod key;
+mod running;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+pub(super) use self::command_line::ConnectionsArguments;
+use self::command_line::{Action, AddArguments, Common, NamedArguments, TestArguments};
+use self::folder::Folder;
+use self::running::TakenOver;
+use super::Failure;
+use crate::clock::Clock;
+use crate::config::{Candidate, Config, api_key_fault, connection_name_fault};
+use crate::connection::{Connection, RefusedConnection};
+use datadog_points::ApiKey;
+use datadog_points::client::{self, HttpIntake};
+use datadog_points::outcome::Outcome;
+use datadog_points::payload::{Metric, PayloadLimits, PayloadWriter};
+
+/// The point that `connections test --send` sends.
+const TEST_METRIC: &str = "braze.forwarder.test";
+
+/// What was done, for people and for programs.
+#[derive(Debug, Serialize)]
+struct Report {
+    connection: String,
+    /// `added`, `rotated`, `removed`, `valid`, `sent`.
+    done: &'static str,
+    site: String,
+    url: String,
+    /// Its own file, and that of its key.
+    files: Vec<String>,
+    /// Whether the running forwarder has it: `in_force`, `not_running`, `not_waited_for`; absent where nothing changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarder: Option<TakenOver>,
+    #[serde(skip)]
+    words: String,
+}
+
+pub(super) fn run(arguments: ConnectionsArguments) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    runtime.block_on(async {
+        match arguments.action {
+            Action::Add(arguments) => tell(arguments.common.json, &add(&arguments).await?),
+            Action::List(common) => list(&common).await,
+            Action::Test(arguments) => tell(arguments.common.json, &test(&arguments).await?),
+            Action::Rotate(arguments) => tell(arguments.common.json, &rotate(&arguments).await?),
+            Action::Remove(arguments) => tell(arguments.common.json, &remove(&arguments).await?),
+        }
+    })
+}
+
+fn tell(as_json: bool, report: &Report) -> Result<(), Failure> {
+    let line =
+        if as_json { serde_json::to_string(report).map_err(Failure::failed)? } else { report.words.clone() };
+    super::print_line(&line).map_err(Failure::failed)
+}
+
+/// Nothing is written before everything is known to be right: the file as the forwarder would read it, and the key.
+async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
+    let folder = Folder::open(&arguments.common)?;
+    let name = &arguments.name;
+    if folder.has(name) {
+        return Err(Failure::configuration(format!(
+            "there is a connection {name} already; `connections rotate {name}` gives it another key, `connections \
+             remove {name}` takes it away"
+        )));
+    }
+    if let Some(reason) = connection_name_fault(name) {
+        return Err(Failure::configuration(format!("nothing was changed: the name that was given {reason}")));
+    }
+    let key = key::read()?;
+    // First with any site, so that what is wrong is told before Datadog is shown the key.
+    let site = arguments.site.clone().or_else(|| arguments.url.is_none().then(|| "US1".to_owned()));
+    folder.check(name, &arguments.file(site.as_deref(), key::KeyPlace::Inline(&key)))?;
+    let site = match (&arguments.url, &arguments.site) {
+        (Some(_), _) => None,
+        (None, Some(site)) => Some(site.clone()),
+        (None, None) => Some(key::find_site(&key).await?.name.into()),
+    };
+    let connection = folder.check(name, &arguments.file(site.as_deref(), key::KeyPlace::Inline(&key)))?;
+    if arguments.url.is_none() && arguments.site.is_some() && !arguments.no_validate {
+        key::require_valid(&connection).await?;
+    }
+    let running = folder.running()?;
+    let started = Clock::system().unix_seconds();
+    let file = arguments.file(site.as_deref(), key::KeyPlace::File(name));
+    let files = folder.write_both(name, &file, &key)?;
+    let waited = running.wait(arguments.common.wait, started, |status| running::in_force(status, name)).await;
+    let forwarder = match waited {
+        Err(refused @ running::NotTaken::Refused(_)) => {
+            folder.remove_both(name, None)?;
+            return Err(Failure::configuration(format!("nothing was added: {refused}")));
+        }
+        waited => waited.map_err(Failure::failed)?,
+    };
+    let words = format!("{name} was added, on {}; {}", connection.site.name, forwarder.words());
+    Ok(report(&connection, "added", files, Some(forwarder), words))
+}
+
+async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -> Result<Report, Failure> {
+    let folder = Folder::open(common)?;
+    let connection = folder.known(name)?;
+    let key_file = folder.key_file(name).ok_or_else(|| {
+        Failure::configuration(format!(
+            "the key of {name} is in no file of its own: set its api_key_file first"
+        ))
+    })?;
+    let key = key::read()?;
+    let connection = Connection { api_key: ApiKey::new(&key), ..connection };
+    if let Some(reason) = api_key_fault(&key) {
+        return Err(Failure::configuration(format!("nothing was changed: what was given {reason}")));
+    }
+    if !no_validate && connection.site.is_datadogs() {
+        key::require_valid(&connection).await?;
+    }
+    let running = folder.running()?;
+    let started = Clock::system().unix_seconds();
+    folder.replace_key(&key_file, &key)?;
+    let forwarder = running
+        .wait(common.wait, started, |status| running::in_force(status, name))
+        .await
+        .map_err(Failure::failed)?;
+    let words = format!("the key of {name} was rotated; {}", forwarder.words());
+    Ok(report(&connection, "rotated", vec![key_file.display().to_string()], Some(forwarder), words))
+}
+
+async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<Report, Failure> {
+    let folder = Folder::open(common)?;
+    if !folder.has_file(name) {
+        return Err(Failure::configuration(format!(
+            "there is no {}; what stands in the main file or in the environment is taken away there",
+            folder.file(name).display()
+        )));
+    }
+    // One that is wrong can be taken away, too.
+    let connection = folder.known(name).unwrap_or_else(|_| Connection::left_out((**name).into()));
+    let running = folder.running()?;
+    let started = Clock::system().unix_seconds();
+    let files = folder.remove_both(name, folder.key_file(name).as_deref())?;
+    let forwarder = running
+        .wait(common.wait, started, |status| running::gone(status, name))
+        .await
+        .map_err(Failure::failed)?;
+    let words = format!("{name} was removed; {}", forwarder.words());
+    Ok(report(&connection, "removed", files, Some(forwarder), words))
+}
+
+async fn test(arguments: &TestArguments) -> Result<Report, Failure> {
+    let folder = Folder::open(&arguments.common)?;
+    let connection = folder.known(&arguments.name)?;
+    if connection.dry_run {
+        return Err(Failure::configuration(format!(
+            "{} is a dry run: nothing is ever sent",
+            connection.name
+        )));
+    }
+    let (name, site) = (connection.name.to_string(), connection.site.name.to_string());
+    if connection.site.is_datadogs() {
+        key::require_valid(&connection).await?;
+    }
+    if !arguments.send {
+        let words = if connection.site.is_datadogs() {
+            format!("the key of {name} is valid on {site}")
+        } else {
+            format!("{name} has a url: whether its key is valid shows when something is sent (--send)")
+        };
+        return Ok(report(&connection, "valid", Vec::new(), None, words));
+    }
+    match send(&connection, folder.flush_timeout()).await? {
+        Outcome::Dropped { detail, .. } => {
+            Err(Failure::failed(format!("the point of {name} was not accepted by {site}: {detail}")))
+        }
+        _ => {
+            let words = format!(
+                "{site} accepted a point of {name}: {TEST_METRIC}{{connection:{name}}}, to be seen in the Metrics \
+                 Explorer within minutes"
+            );
+            Ok(report(&connection, "sent", Vec::new(), None, words))
+        }
+    }
+}
+
+/// Sends one point, once.
+async fn send(connection: &Connection, timeout: std::time::Duration) -> Result<Outcome, Failure> {
+    let now = u32::try_from(Clock::system().unix_seconds()).unwrap_or(u32::MAX);
+    let mut writer = PayloadWriter::new(PayloadLimits::default());
+    let mut payloads = Vec::new();
+    let tag = format!("connection:{}", connection.name);
+    let tags = [(tag.as_bytes(), &b""[..])];
+    writer.series(&Metric::new(TEST_METRIC), tags.into_iter(), [(now, 1)], 0, &mut |payload| {
+        payloads.push(payload)
+    });
+    writer.finish(&mut |payload| payloads.push(payload));
+    let payload = payloads.pop().ok_or_else(|| Failure::failed("no point was made, by a defect"))?;
+    let network = super::network(std::slice::from_ref(connection))?;
+    let settings = client::Settings { timeout, connection_age_max: timeout };
+    let intake = HttpIntake::new(settings, &network).map_err(Failure::failed)?;
+    Ok(intake.post(&connection.site, &connection.api_key, payload).await)
+}
+
+fn report(
+    connection: &Connection,
+    done: &'static str,
+    files: Vec<String>,
+    forwarder: Option<TakenOver>,
+    words: String,
+) -> Report {
+    Report {
+        connection: connection.name.to_string(),
+        done,
+        site: connection.site.name.to_string(),
+        url: connection.site.base_url.to_string(),
+        files,
+        forwarder,
+        words,
+    }
+}
+
+/// Each connection with what the running forwarder says of it.
+async fn list(common: &Common) -> Result<(), Failure> {
+    let folder = Folder::open(common)?;
+    let running = folder.running()?;
+    let status = running.status().await;
+    let of = |name: &str| status.iter().flat_map(|status| &status.connections).find(|one| one.name == name);
+    let set = &folder.config().connections;
+    let mut rows: Vec<Value> = Vec::new();
+    for connection in &set.active {
+        let shown = of(&connection.name);
+        rows.push(json!({
+            "connection": connection.name,
+            "site": connection.site.name,
+            "app_group_ids": connection.app_group_ids,
+            "dry_run": connection.dry_run,
+            "state": shown.map_or("not_running", |_| "in_force"),
+            "key": shown.map(|one| one.key.state.clone()),
+            "says": shown.map(|one| one.words.clone()),
+        }));
+    }
+    for RefusedConnection { name, app_group_ids, reason, .. } in &set.refused {
+        rows.push(json!({
+            "connection": name,
+            "app_group_ids": app_group_ids,
+            "state": "refused",
+            "says": reason,
+        }));
+    }
+    if common.json {
+        return super::print_line(&Value::from(rows).to_string()).map_err(Failure::failed);
+    }
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or("").to_owned();
+    for row in &rows {
+        let app_groups = match row["app_group_ids"].as_array().map(Vec::len) {
+            Some(0) => "the other app groups".to_owned(),
+            Some(1) => "1 app group".to_owned(),
+            Some(some) => format!("{some} app groups"),
+            None => "unknown app groups".to_owned(),
+        };
+        let [name, site, state, says] = ["connection", "site", "state", "says"].map(|key| text(row, key));
+        super::print_line(&format!("{name:<24} {site:<10} {app_groups:<22} {state:<12} {says}"))
+            .map_err(Failure::failed)?;
+    }
+    Ok(())
+}
+
+/// What the forwarder would make of a connection's file, were it there.
+fn candidate(config_path: &std::path::Path, name: &str, text: &str) -> Result<Config, Failure> {
+    let candidate = Candidate { name, text };
+    Config::load_to_edit(config_path, Some(candidate))
+        .map(|(config, _)| config)
+        .map_err(Failure::configuration)
+}

@@ -1,0 +1,188 @@
+//! The connections directory: its files are written whole, belong to whoever the directory belongs to, and are there
+//! together or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::command_line::Common;
+use super::running::Running;
+use crate::app::Failure;
+use crate::config::Config;
+use crate::connection::Connection;
+
+/// Who may read what.
+const OF_OWNER: u32 = 0o600;
+const OF_GROUP: u32 = 0o640;
+
+/// The directory, and the configuration that names it.
+pub(super) struct Folder {
+    config_path: PathBuf,
+    config: Config,
+    directory: PathBuf,
+}
+
+impl Folder {
+    /// # Errors
+    /// When the configuration is wrong beside its connections, or names no directory.
+    pub(super) fn open(common: &Common) -> Result<Self, Failure> {
+        let config_path =
+            Config::path(common.config.config.clone(), std::env::var_os("BRAZE_DATADOG_CONFIG"));
+        let (config, _) = Config::load_to_edit(&config_path, None).map_err(Failure::configuration)?;
+        let Some(directory) = config.connections_directory.clone() else {
+            return Err(Failure::configuration(format!(
+                "{}: connections_directory is not set: say there which folder holds the files of connections, and \
+                 restart the forwarder once",
+                config_path.display()
+            )));
+        };
+        Ok(Self { config_path, config, directory })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn flush_timeout(&self) -> Duration {
+        self.config.aggregate.flush_timeout
+    }
+
+    pub(super) fn running(&self) -> Result<Running, Failure> {
+        Running::new(self.config.admin.listen, &self.directory)
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.toml"))
+    }
+
+    pub(super) fn has_file(&self, name: &str) -> bool {
+        self.file(name).symlink_metadata().is_ok()
+    }
+
+    /// Whether there is one of this name, right or wrong.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let set = &self.config.connections;
+        self.has_file(name)
+            || set.active.iter().any(|one| *one.name == *name)
+            || set.refused.iter().any(|one| *one.name == *name)
+    }
+
+    /// # Errors
+    /// When there is none, or it is wrong.
+    pub(super) fn known(&self, name: &str) -> Result<Connection, Failure> {
+        let set = &self.config.connections;
+        if let Some(refused) = set.refused.iter().find(|one| *one.name == *name) {
+            return Err(Failure::configuration(&refused.reason));
+        }
+        let found = set.active.iter().find(|one| *one.name == *name).cloned();
+        found.ok_or_else(|| {
+            let names = crate::app::names(set.active.iter().map(|one| &*one.name));
+            let names = if names.is_empty() { "none".to_owned() } else { names };
+            Failure::configuration(format!("there is no connection {name}; there are: {names}"))
+        })
+    }
+
+    /// The file of a connection's key, if it has one.
+    pub(super) fn key_file(&self, name: &str) -> Option<PathBuf> {
+        self.config.key_file(name).map(Path::to_owned)
+    }
+
+    /// What the forwarder would make of a connection's file.
+    ///
+    /// # Errors
+    /// What would be wrong with it.
+    pub(super) fn check(&self, name: &str, text: &str) -> Result<Connection, Failure> {
+        let config = super::candidate(&self.config_path, name, text)?;
+        let set = config.connections;
+        if let Some(refused) = set.refused.into_iter().find(|one| *one.name == *name) {
+            return Err(Failure::configuration(format!("nothing was changed: {}", refused.reason)));
+        }
+        set.active
+            .into_iter()
+            .find(|one| *one.name == *name)
+            .ok_or_else(|| Failure::failed("the connection was not read, by a defect"))
+    }
+
+    /// Writes a connection's key, and then its file: whoever reads in between reads no connection.
+    pub(super) fn write_both(&self, name: &str, text: &str, key: &str) -> Result<Vec<String>, Failure> {
+        let (file, key_file) = (self.file(name), self.directory.join(format!("{name}.key")));
+        self.write(&key_file, &format!("{key}\n"), OF_OWNER)?;
+        if let Err(failure) = self.write(&file, text, OF_GROUP) {
+            // The failure is what is told; what is left over is told by it, too.
+            return Err(match fs::remove_file(&key_file) {
+                Ok(()) => failure,
+                Err(error) => Failure::failed(format!(
+                    "{}; and {} is left over: {error}",
+                    failure.message,
+                    key_file.display()
+                )),
+            });
+        }
+        Ok(vec![file.display().to_string(), key_file.display().to_string()])
+    }
+
+    /// Puts another key into the place of one.
+    pub(super) fn replace_key(&self, key_file: &Path, key: &str) -> Result<(), Failure> {
+        self.write(key_file, &format!("{key}\n"), OF_OWNER)
+    }
+
+    /// Removes a connection's file, and then its key, if that stands in the directory, too.
+    pub(super) fn remove_both(&self, name: &str, key_file: Option<&Path>) -> Result<Vec<String>, Failure> {
+        let own_key = self.directory.join(format!("{name}.key"));
+        let keys = [Some(own_key.as_path()), key_file.filter(|file| file.parent() == Some(&self.directory))];
+        let mut removed = Vec::new();
+        for path in [Some(self.file(name).as_path())].into_iter().chain(keys).flatten() {
+            match fs::remove_file(path) {
+                Ok(()) => removed.push(path.display().to_string()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(cannot("be removed", path, &error)),
+            }
+        }
+        self.sync().map_err(|error| cannot("be written to", &self.directory, &error))?;
+        Ok(removed)
+    }
+
+    /// Writes a file whole: beside its place first, then in it.
+    fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+        let directory = path.parent().unwrap_or(&self.directory);
+        let mut hidden = OsString::from(".");
+        hidden.push(path.file_name().unwrap_or_default());
+        hidden.push(".new");
+        let new = directory.join(hidden);
+        let written = self.write_new(&new, text, mode).and_then(|()| fs::rename(&new, path));
+        let written = written.and_then(|()| File::open(directory)?.sync_all());
+        written.map_err(|error| {
+            // It may not have come that far.
+            let _absent = fs::remove_file(&new);
+            cannot("be written", path, &error)
+        })
+    }
+
+    fn write_new(&self, path: &Path, text: &str, mode: u32) -> io::Result<()> {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(OF_OWNER).open(path)?;
+        let (owner, own) = (fs::metadata(&self.directory)?, file.metadata()?);
+        if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
+            chown(path, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+        "; run this as root, or as the user that the directory belongs to"
+    } else {
+        ""
+    };
+    Failure::failed(format!("{} can't {what}: {error}{hint}", path.display()))
+}

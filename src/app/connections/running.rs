@@ -1,0 +1,133 @@
+//! The forwarder that runs: whether it has taken over what was changed.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use admin_api::{Client, ConnectionStatus, Status};
+use serde::Serialize;
+
+use crate::app::Failure;
+
+/// How long one answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How often the forwarder is asked.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Whether the forwarder has a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TakenOver {
+    /// It is in force.
+    InForce,
+    /// No forwarder of this configuration runs here.
+    NotRunning,
+    /// Nobody wanted to know.
+    NotWaitedFor,
+}
+
+impl TakenOver {
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::InForce => "the running forwarder has taken it over",
+            Self::NotRunning => {
+                "no forwarder runs here with this configuration: it holds from the next start on"
+            }
+            Self::NotWaitedFor => "a running forwarder takes it over within seconds",
+        }
+    }
+}
+
+/// Why a change is not in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// The forwarder has refused it.
+    Refused(String),
+    /// It has not read it so long.
+    Late(SocketAddr, Duration),
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) => write!(f, "the running forwarder refuses it: {reason}"),
+            Self::Late(address, wait) => write!(
+                f,
+                "it is written, but the forwarder at {address} has not taken it over within {wait:?}: its log says why, and \
+                 SIGHUP makes it read again"
+            ),
+        }
+    }
+}
+
+/// The forwarder, if there is one.
+pub(super) struct Running {
+    client: Client,
+    address: SocketAddr,
+    directory: PathBuf,
+}
+
+impl Running {
+    pub(super) fn new(address: SocketAddr, directory: &Path) -> Result<Self, Failure> {
+        let client = Client::local(address, ANSWER_LIMIT).map_err(Failure::failed)?;
+        Ok(Self { client, address, directory: directory.to_owned() })
+    }
+
+    /// What it says, if it reads this directory.
+    pub(super) async fn status(&self) -> Option<Status> {
+        let status = self.client.status().await.ok()?;
+        let directory = self.directory.display().to_string();
+        let is_ours = |setting: &admin_api::SettingValue| {
+            setting.key == "connections_directory" && setting.value == directory
+        };
+        status.configuration.iter().any(is_ours).then_some(status)
+    }
+
+    /// Waits until it has read its files after `since` (Unix seconds), and `is_in_force` says that they do what they should.
+    pub(super) async fn wait(
+        &self,
+        wait: Duration,
+        since: u64,
+        is_in_force: impl Fn(&Status) -> Result<bool, NotTaken>,
+    ) -> Result<TakenOver, NotTaken> {
+        if wait.is_zero() {
+            return Ok(TakenOver::NotWaitedFor);
+        }
+        if self.status().await.is_none() {
+            return Ok(TakenOver::NotRunning);
+        }
+        let waited = tokio::time::timeout(wait, async {
+            loop {
+                if let Some(status) = self.status().await {
+                    let is_read = status.last_reload.last_success > since;
+                    if is_read && is_in_force(&status)? {
+                        return Ok(TakenOver::InForce);
+                    }
+                    if let Some(reason) = status.last_reload.refused_because.filter(|_| !is_read) {
+                        return Err(NotTaken::Refused(reason));
+                    }
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+        });
+        waited.await.unwrap_or(Err(NotTaken::Late(self.address, wait)))
+    }
+}
+
+fn find<'s>(status: &'s Status, name: &str) -> Option<&'s ConnectionStatus> {
+    status.connections.iter().find(|connection| connection.name == name)
+}
+
+/// Whether a connection is in force as it is written.
+pub(super) fn in_force(status: &Status, name: &str) -> Result<bool, NotTaken> {
+    match find(status, name) {
+        Some(ConnectionStatus { refused: Some(reason), .. }) => Err(NotTaken::Refused(reason.clone())),
+        found => Ok(found.is_some()),
+    }
+}
+
+/// Whether a connection is gone.
+pub(super) fn gone(status: &Status, name: &str) -> Result<bool, NotTaken> {
+    Ok(find(status, name).is_none())
+}

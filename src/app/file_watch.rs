@@ -1,0 +1,197 @@
+//! Notices that a connection's file or key was added, changed, rotated or removed.
+//!
+//! It looks at names, sizes and times once a second, which some hundred files cost less than a millisecond. Events of the
+//! system would come sooner, but not from network file systems, and not for what is behind the links that Kubernetes
+//! swaps; and whoever rotates a key waits longer for Datadog.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::config::Config;
+
+/// How often the files are looked at. What changes is taken over once it has stayed the same for as long, for editors
+/// and whoever copies a file write it in several steps.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Watched {
+    /// The connections directory.
+    directory: Option<PathBuf>,
+    key_files: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    fn of(config: &Config) -> Self {
+        let key_files = config.key_files().map(Path::to_owned).collect();
+        Self { directory: config.connections_directory.clone(), key_files }
+    }
+
+    /// The files as they are, which blocks.
+    fn look(&self) -> Stamps {
+        let of = |path: PathBuf| (Stamp::of(&path), path);
+        let entries = self.directory.iter().flat_map(fs::read_dir).flatten().flatten();
+        let files = entries.map(|entry| entry.path()).chain(self.key_files.iter().cloned());
+        files.map(of).map(|(stamp, path)| (path, stamp)).collect()
+    }
+}
+
+type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// What tells a file from what was there before, behind all links: device, number, size, and when its content and
+/// its entry changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// `None`: there is none, or it can't be looked at.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+/// What the files were when they were told of last, and when they were looked at last.
+#[derive(Debug, Default)]
+struct Debounce {
+    told: Option<Stamps>,
+    seen: Stamps,
+}
+
+impl Debounce {
+    /// Takes in how the files are now; says whether they are to be read.
+    fn is_due(&mut self, now: Stamps) -> bool {
+        let is_due = self.seen == now && self.told.as_ref() != Some(&now);
+        if is_due {
+            self.told = Some(now.clone());
+        }
+        self.seen = now;
+        is_due
+    }
+}
+
+/// The watch, which ends with the process.
+#[derive(Debug)]
+pub(super) struct FileWatch {
+    watched: Arc<Mutex<Watched>>,
+    changed: Arc<Notify>,
+}
+
+impl FileWatch {
+    /// Starts a thread of its own, for a disk that does not answer holds up whoever looks at it. The files are told of
+    /// for the first time soon after the start, for they may have changed since they were read.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(config: &Config) -> io::Result<Self> {
+        let watched = Arc::new(Mutex::new(Watched::of(config)));
+        let changed = Arc::new(Notify::new());
+        let (of_thread, notify) = (Arc::clone(&watched), Arc::clone(&changed));
+        thread::Builder::new().name("file-watch".into()).spawn(move || {
+            let mut debounce = Debounce::default();
+            loop {
+                thread::sleep(INTERVAL);
+                let watched = of_thread.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if watched != Watched::default() && debounce.is_due(watched.look()) {
+                    notify.notify_one();
+                }
+            }
+        })?;
+        Ok(Self { watched, changed })
+    }
+
+    /// Looks at the files of another configuration from here on.
+    pub(super) fn watch(&self, config: &Config) {
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Watched::of(config);
+    }
+
+    /// Waits until a file has changed since it was told of last.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// What is told of each state of the files.
+    fn told(debounce: &mut Debounce, watched: &Watched) -> [bool; 3] {
+        [0; 3].map(|_| debounce.is_due(watched.look()))
+    }
+
+    #[test]
+    fn each_change_is_told_once_when_it_has_settled() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("connections");
+        fs::create_dir(&directory).unwrap();
+        let (file, key) = (directory.join("acme.toml"), home.path().join("key"));
+        let watched = Watched { directory: Some(directory.clone()), key_files: [key.clone()].into() };
+        let mut debounce = Debounce::default();
+        let mut told = || told(&mut debounce, &watched);
+        assert_eq!(told(), [false, true, false], "as it is found");
+        fs::write(&file, "a").unwrap();
+        assert_eq!(told(), [false, true, false], "added");
+        fs::write(&file, "b").unwrap();
+        assert_eq!(told(), [false, true, false], "written over");
+        fs::write(home.path().join("new"), "b").unwrap();
+        fs::rename(home.path().join("new"), &file).unwrap();
+        assert_eq!(told(), [false, true, false], "renamed over");
+        fs::write(&key, "k").unwrap();
+        assert_eq!(told(), [false, true, false], "a key that was missing");
+        fs::remove_file(&file).unwrap();
+        assert_eq!(told(), [false, true, false], "removed");
+        assert_eq!(told(), [false; 3]);
+    }
+
+    #[test]
+    fn a_link_that_is_swapped_is_a_change() {
+        let home = tempfile::tempdir().unwrap();
+        for version in ["v1", "v2"] {
+            fs::create_dir(home.path().join(version)).unwrap();
+            fs::write(home.path().join(version).join("acme.toml"), version).unwrap();
+        }
+        let (data, next) = (home.path().join("..data"), home.path().join("..next"));
+        symlink("v1", &data).unwrap();
+        symlink("..data/acme.toml", home.path().join("acme.toml")).unwrap();
+        let watched = Watched { directory: Some(home.path().to_owned()), key_files: BTreeSet::new() };
+        let mut debounce = Debounce::default();
+        assert_eq!(told(&mut debounce, &watched), [false, true, false]);
+        symlink("v2", &next).unwrap();
+        fs::rename(&next, &data).unwrap();
+        assert_eq!(told(&mut debounce, &watched), [false, true, false]);
+    }
+
+    #[test]
+    fn what_changes_all_the_time_is_told_when_it_stops() {
+        let stamps = |size| {
+            BTreeMap::from([(
+                PathBuf::from("a"),
+                Some(Stamp { file: (1, 1), size, modified: (0, 0), changed: (0, 0) }),
+            )])
+        };
+        let mut debounce = Debounce::default();
+        assert!((0..9).all(|size| !debounce.is_due(stamps(size))));
+        assert!(debounce.is_due(stamps(8)));
+        assert!(!debounce.is_due(stamps(8)));
+    }
+}

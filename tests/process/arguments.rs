@@ -1,0 +1,80 @@
+//! What `check` and the exit status tell about the machine and the run.
+
+use std::net::TcpListener;
+
+use crate::support::KEY;
+use crate::support::forwarder::Configuration;
+use crate::support::intake::Intake;
+use serde_json::json;
+
+/// A warning of `check`; `--deny-warnings` makes it count.
+async fn assert_warning(configuration: &Configuration, part: &str) {
+    let told = configuration.run(&["check"]).await;
+    assert!(told.status.success(), "{}", told.stderr);
+    let warning = told.stderr.lines().any(|line| line.contains("warning: ") && line.contains(part));
+    assert!(warning, "{part:?} is not in {}", told.stderr);
+    let denied = configuration.run(&["check", "--deny-warnings"]).await;
+    assert_eq!(denied.status.code(), Some(78), "{}", denied.stderr);
+}
+
+fn quiet() -> Configuration {
+    Configuration::new().set("connections.acme.dry_run", "true")
+}
+
+#[tokio::test]
+async fn check_finds_what_would_keep_run_from_working_here() {
+    let right = quiet();
+    let told = right.run(&["check", "--deny-warnings"]).await;
+    assert!(told.status.success() && told.stderr.is_empty(), "{}", told.stderr);
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert_warning(
+        &right.clone().text("push.listen", &address),
+        &format!("push.listen: {address} is in use"),
+    )
+    .await;
+    assert_warning(&right.clone().text("admin.listen", "192.0.2.1:1"), "admin.listen: nothing can listen")
+        .await;
+    assert_warning(&right.clone().without("push.listen"), "nothing can come in").await;
+    let file = right.file("file", "");
+    let below = file.join("queue");
+    let told = right.clone().text("queue.embedded.directory", below.to_str().unwrap()).run(&["check"]).await;
+    assert_eq!(told.status.code(), Some(78), "{}", told.stderr);
+    assert!(told.stderr.contains("queue.embedded.directory: "), "{}", told.stderr);
+    let made = right.home().join("not/there/yet");
+    let told = right.clone().text("queue.embedded.directory", made.to_str().unwrap());
+    assert!(told.run(&["check", "--deny-warnings"]).await.status.success());
+    assert!(!made.exists(), "check makes nothing");
+}
+
+#[tokio::test]
+async fn a_forwarder_that_can_receive_nothing_says_so() {
+    let intake = Intake::start();
+    let configuration =
+        Configuration::new().connection("acme", &intake.url(), KEY, &[]).without("push.listen");
+    let forwarder = configuration.start().await;
+    assert!(forwarder.stderr().contains("nothing can come in"), "{}", forwarder.stderr());
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_run_that_ends_by_itself_and_dropped_sends_ends_with_another_status() {
+    let event = |app_group: &str, id: u32| {
+        let event = json!({
+            "event_type": "users.messages.email.Send",
+            "id": id.to_string(),
+            "time": crate::support::unix_now(),
+            "properties": { "app_group_id": app_group },
+        });
+        format!("{event}\n")
+    };
+    let configuration = quiet().set("connections.acme.app_group_ids", "[\"g\"]");
+    let all = configuration.file("all.ndjson", event("g", 1));
+    let finished = configuration.run(&["run", "--once", "--import", all.to_str().unwrap()]).await;
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    let some = configuration.file("some.ndjson", event("g", 2) + &event("foreign", 3));
+    let finished = configuration.run(&["run", "--once", "--import", some.to_str().unwrap()]).await;
+    assert_eq!(finished.status.code(), Some(3), "{}", finished.stderr);
+    assert!(finished.stderr.contains("1 sends were dropped"), "{}", finished.stderr);
+}

@@ -1,0 +1,209 @@
+//! Connections in a directory: one that is wrong stops no other, and what changes there is taken over by itself.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::support;
+use crate::support::forwarder::{Configuration, Forwarder};
+use crate::support::intake::Intake;
+use serde_json::{Value, json};
+
+const REFUSED: &str = "connection_refused_configuration";
+
+/// A connection's file.
+fn file(intake: &Intake, key: &str, app_group: &str) -> String {
+    let url = intake.url();
+    format!("url = \"{url}\"\napi_key = \"{key}\"\napp_group_ids = [\"{app_group}\"]\n")
+}
+
+/// A configuration with an empty directory for connections, and the directory.
+fn with_directory() -> (Configuration, PathBuf) {
+    let configuration = Configuration::new();
+    let directory = configuration.home().join("connections");
+    fs::create_dir(&directory).unwrap();
+    let configuration = configuration.text("connections_directory", directory.to_str().unwrap());
+    (configuration, directory)
+}
+
+/// Writes a file in the place of another one, as whoever cares does.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+/// Pushes one send for each of these app groups.
+async fn push(forwarder: &Forwarder, round: u32, app_groups: &[&str]) {
+    let event = |app_group: &&str| {
+        json!({
+            "event_type": "users.messages.email.Send",
+            "id": format!("{round}-{app_group}"),
+            "time": support::unix_now(),
+            "properties": { "app_group_id": app_group, "campaign_id": "c" },
+        })
+    };
+    let events: Vec<_> = app_groups.iter().map(event).collect();
+    forwarder.push_accepted(json!({ "events": events }).to_string()).await;
+}
+
+/// How many sends came with a key.
+fn sends(intake: &Intake, key: &str) -> u64 {
+    intake.sums_of(key).values().sum()
+}
+
+async fn state(forwarder: &Forwarder, state: &str) -> u64 {
+    forwarder.metrics().await.sum("braze_datadog_connections", &[("state", state)])
+}
+
+async fn dropped(forwarder: &Forwarder, connection: &str) -> u64 {
+    let labels = [("connection", connection), ("reason", REFUSED)];
+    forwarder.metrics().await.sum("braze_datadog_sends_dropped_total", &labels)
+}
+
+async fn status_of(forwarder: &Forwarder, connection: &str) -> Value {
+    let status: Value = serde_json::from_str(&forwarder.admin("/status").await.1).unwrap();
+    let connections = status["connections"].as_array().unwrap();
+    connections.iter().find(|one| one["name"] == connection).cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn one_that_is_wrong_at_the_start_is_left_out_and_its_sends_are_booked_until_it_is_right() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_directory();
+    let configuration = configuration.connection("rest", &intake.url(), "rest-key", &[]);
+    fs::write(directory.join("acme.toml"), file(&intake, "acme-key", "g-a")).unwrap();
+    fs::write(directory.join("beta.toml"), file(&intake, "beta-key", "g-b").replace("url", "urll")).unwrap();
+    let no_key = file(&intake, "", "g-c").replace("api_key = \"\"", "api_key_file = \"./c.key\"");
+    fs::write(directory.join("gamma.toml"), no_key).unwrap();
+    fs::write(directory.join("delta.toml"), "app_group_ids = [\"g-d\"]\nthis is no TOML").unwrap();
+
+    let checked = configuration.run(&["check"]).await;
+    assert_eq!(checked.status.code(), Some(78), "{}", checked.stderr);
+    for part in
+        ["beta.toml: connections.beta.urll: unknown key", "c.key does not exist", "3 left out", "delta.toml"]
+    {
+        assert!(checked.stderr.contains(part), "{part} is not in {}", checked.stderr);
+    }
+    assert!(checked.stdout.contains("acme"), "what is right is described: {}", checked.stdout);
+    let strict = configuration.run(&["run", "--strict"]).await;
+    assert_eq!(strict.status.code(), Some(78), "{}", strict.stderr);
+
+    let forwarder = configuration.start().await;
+    assert!(forwarder.stderr().contains("is left out, and sends of its app groups are dropped"));
+    push(&forwarder, 1, &["g-a", "g-b", "g-c", "g-d", "other"]).await;
+    let books = forwarder.settled(5).await;
+    assert_eq!((books.accepted, books.dropped), (2, 3));
+    assert!(books.balance());
+    for connection in ["beta", "gamma", "delta"] {
+        assert_eq!(dropped(&forwarder, connection).await, 1, "{connection}");
+    }
+    assert_eq!((sends(&intake, "acme-key"), sends(&intake, "rest-key")), (1, 1));
+    assert_eq!((state(&forwarder, "active").await, state(&forwarder, "refused").await), (2, 3));
+    let beta = status_of(&forwarder, "beta").await;
+    assert!(beta["refused"].as_str().unwrap().contains("urll"), "{beta}");
+    assert_eq!((&beta["state"], &beta["app_group_ids"][0]), (&json!("trouble"), &json!("g-b")));
+
+    // It is taken over when it is right, without a signal; so is a key that is there at last.
+    replace(&directory.join("beta.toml"), &file(&intake, "beta-key", "g-b"));
+    fs::write(directory.join("c.key"), "gamma-key\n").unwrap();
+    support::eventually("two are right", async || (state(&forwarder, "active").await == 4).then_some(()))
+        .await;
+    push(&forwarder, 2, &["g-b", "g-c", "g-d"]).await;
+    forwarder.settled(8).await;
+    assert_eq!((sends(&intake, "beta-key"), sends(&intake, "gamma-key")), (1, 1));
+    assert_eq!(dropped(&forwarder, "delta").await, 2);
+    assert!(forwarder.books_balance().await.balance());
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn one_that_becomes_wrong_goes_on_as_it_was() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_directory();
+    fs::write(directory.join("acme.toml"), file(&intake, "acme-key", "g-a")).unwrap();
+    fs::write(directory.join("beta.toml"), file(&intake, "beta-key", "g-b")).unwrap();
+    let forwarder = configuration.start().await;
+    replace(&directory.join("acme.toml"), "urll = \"x\"");
+    replace(&directory.join("beta.toml"), &file(&intake, "other-key", "g-b"));
+    fs::write(directory.join("new.toml"), file(&intake, "new-key", "g-n")).unwrap();
+    support::eventually("the directory was read", async || {
+        (state(&forwarder, "outdated").await == 1).then_some(())
+    })
+    .await;
+    push(&forwarder, 1, &["g-a", "g-b", "g-n"]).await;
+    let books = forwarder.settled(3).await;
+    assert_eq!((books.accepted, books.dropped), (3, 0));
+    assert_eq!(["acme-key", "other-key", "new-key"].map(|key| sends(&intake, key)), [1, 1, 1]);
+    support::eventually("it is told why", async || {
+        let acme = status_of(&forwarder, "acme").await;
+        acme["refused"].as_str().is_some_and(|reason| reason.contains("acme.toml")).then_some(())
+    })
+    .await;
+    let read = support::eventually("it is logged", async || {
+        let log = forwarder.stderr();
+        let line = log.lines().find(|line| line.contains("the configuration was read again"))?;
+        serde_json::from_str::<Value>(line).ok()
+    })
+    .await;
+    assert_eq!((&read["added"], &read["rotated"]), (&json!("new"), &json!("beta")), "{read}");
+    let kept = "the connection's new configuration was refused; its old one stays in force";
+    assert!(forwarder.stderr().contains(kept));
+
+    // A whole configuration that is wrong is another thing.
+    assert_eq!(forwarder.metrics().await.sum("braze_datadog_config_last_reload_successful", &[]), 1);
+    configuration.clone().set("lanez", "1").write();
+    forwarder.signal("HUP");
+    support::eventually("the reload was refused", async || {
+        let metrics = forwarder.metrics().await;
+        (metrics.sum("braze_datadog_config_last_reload_successful", &[]) == 0).then_some(())
+    })
+    .await;
+    support::eventually("it is told why", async || {
+        let status: Value = serde_json::from_str(&forwarder.admin("/status").await.1).unwrap();
+        let reason = status["last_reload"]["refused_because"].as_str().map(str::to_owned);
+        reason.is_some_and(|reason| reason.contains("lanez")).then_some(())
+    })
+    .await;
+    // And one that was removed is gone.
+    configuration.write();
+    fs::remove_file(directory.join("new.toml")).unwrap();
+    support::eventually("it is gone", async || {
+        (status_of(&forwarder, "new").await == Value::Null).then_some(())
+    })
+    .await;
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_behind_the_links_of_a_mounted_secret() {
+    let intake = Intake::start();
+    let configuration = Configuration::new();
+    let secret = configuration.home().join("secret");
+    fs::create_dir(&secret).unwrap();
+    let version = |name: &str, key: &str| {
+        fs::create_dir(secret.join(name)).unwrap();
+        fs::write(secret.join(name).join("api-key"), key).unwrap();
+    };
+    version("..v1", "first-key");
+    symlink("..v1", secret.join("..data")).unwrap();
+    symlink("..data/api-key", secret.join("api-key")).unwrap();
+    let configuration = configuration
+        .connection("acme", &intake.url(), "", &[])
+        .without("connections.acme.api_key")
+        .text("connections.acme.api_key_file", secret.join("api-key").to_str().unwrap());
+    let forwarder = configuration.start().await;
+    version("..v2", "second-key");
+    symlink("..v2", secret.join("..next")).unwrap();
+    fs::rename(secret.join("..next"), secret.join("..data")).unwrap();
+    support::eventually("the key was rotated", async || {
+        forwarder.stderr().contains("\"rotated\":\"acme\"").then_some(())
+    })
+    .await;
+    push(&forwarder, 1, &["g"]).await;
+    forwarder.settled(1).await;
+    assert_eq!((sends(&intake, "first-key"), sends(&intake, "second-key")), (0, 1));
+    // What is read anew and is the same is not told.
+    assert_eq!(forwarder.stderr().matches("was read again").count(), 1);
+    assert!(forwarder.stop().await.success());
+}

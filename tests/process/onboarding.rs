@@ -1,0 +1,152 @@
+//! `braze-datadog connections`: a customer in one command, whole or not at all.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use crate::support;
+use crate::support::forwarder::{Configuration, Finished, Forwarder};
+use crate::support::intake::Intake;
+use serde_json::{Value, json};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+const OTHER_KEY: &str = "fedcba9876543210fedcba9876543210";
+
+/// A configuration with a directory in which there is one connection.
+fn with_one(intake: &Intake) -> (Configuration, PathBuf) {
+    let configuration = Configuration::new();
+    let directory = configuration.home().join("connections");
+    fs::create_dir(&directory).unwrap();
+    let first = format!("url = \"{}\"\napi_key = \"{KEY}\"\napp_group_ids = [\"g-first\"]\n", intake.url());
+    fs::write(directory.join("first.toml"), first).unwrap();
+    let configuration = configuration.text("connections_directory", directory.to_str().unwrap());
+    (configuration, directory)
+}
+
+/// `connections …`, with a key on standard input.
+async fn connections(configuration: &Configuration, key: &str, arguments: &[&str]) -> Finished {
+    let arguments = [&["connections"], arguments].concat();
+    configuration.clone().standard_input(key).run_with_config_last(&arguments).await
+}
+
+fn files(directory: &PathBuf) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+async fn push(forwarder: &Forwarder, id: &str, app_group: &str) {
+    let event = json!({
+        "event_type": "users.messages.email.Send",
+        "id": id,
+        "time": support::unix_now(),
+        "properties": { "app_group_id": app_group },
+    });
+    forwarder.push_accepted(json!({ "events": [event] }).to_string()).await;
+}
+
+fn sends(intake: &Intake, key: &str) -> u64 {
+    intake.sums_of(key).values().sum()
+}
+
+#[tokio::test]
+async fn a_customer_is_added_rotated_and_removed_while_the_forwarder_runs() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let forwarder = configuration.start().await;
+    let url = intake.url();
+    let add = ["add", "acme", "--app-group", "g-acme", "--url", &url, "--json"];
+    let added = connections(&configuration, &format!("{KEY}\n"), &add).await;
+    assert!(added.status.success(), "{}", added.stderr);
+    let told: Value = serde_json::from_str(&added.stdout).unwrap();
+    assert_eq!((&told["connection"], &told["forwarder"]), (&json!("acme"), &json!("in_force")), "{told}");
+    assert_eq!(files(&directory), ["acme.key", "acme.toml", "first.toml"]);
+    let mode = fs::metadata(directory.join("acme.key")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    push(&forwarder, "1", "g-acme").await;
+    forwarder.settled(1).await;
+    assert_eq!(sends(&intake, KEY), 1);
+
+    let rotated = connections(&configuration, OTHER_KEY, &["rotate", "acme"]).await;
+    assert!(rotated.status.success(), "{}", rotated.stderr);
+    assert!(rotated.stdout.contains("has taken it over"), "{}", rotated.stdout);
+    push(&forwarder, "2", "g-acme").await;
+    forwarder.settled(2).await;
+    assert_eq!(sends(&intake, OTHER_KEY), 1);
+
+    let tested = connections(&configuration, "", &["test", "acme", "--send"]).await;
+    assert!(tested.status.success() && tested.stdout.contains("braze.forwarder.test"), "{tested:?}");
+    let points = intake.accepted();
+    let point = points.iter().find(|point| point.metric == "braze.forwarder.test").unwrap();
+    assert_eq!((point.key.as_str(), &*point.tags), (OTHER_KEY, &["connection:acme".to_owned()][..]));
+
+    let listed = connections(&configuration, "", &["list", "--json"]).await;
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(
+        (&listed[0]["connection"], &listed[0]["state"]),
+        (&json!("acme"), &json!("in_force")),
+        "{listed}"
+    );
+
+    let removed = connections(&configuration, "", &["remove", "acme"]).await;
+    assert!(removed.status.success(), "{}", removed.stderr);
+    assert_eq!(files(&directory), ["first.toml"]);
+    push(&forwarder, "3", "g-acme").await;
+    let books = forwarder.settled(3).await;
+    assert_eq!((books.accepted, books.dropped), (2, 1));
+    for said in [&added, &rotated, &tested, &removed] {
+        assert!(!format!("{said:?}").contains(KEY) && !format!("{said:?}").contains(OTHER_KEY), "{said:?}");
+    }
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn what_can_not_be_leaves_nothing_behind_and_says_why() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let url = intake.url();
+    for (key, arguments, status, part) in [
+        (
+            KEY,
+            &["add", "first", "--app-group", "g", "--url", &url][..],
+            78,
+            "there is a connection first already",
+        ),
+        (KEY, &["add", "acme", "--app-group", "g-first", "--url", &url], 78, "\"first\" and \"acme\""),
+        (KEY, &["add", "Acme", "--app-group", "g", "--url", &url], 78, "lower-case letters"),
+        (KEY, &["add", KEY, "--app-group", "g", "--url", &url], 78, "looks like an API key"),
+        (KEY, &["add", "acme", "--app-group", " g", "--url", &url], 78, "white space"),
+        (KEY, &["add", "acme", "--app-group", "g", "--site", "nowhere!"], 78, "connections.acme.site"),
+        ("", &["add", "acme", "--app-group", "g", "--url", &url], 78, "no API key was given"),
+        ("a b", &["add", "acme", "--app-group", "g", "--url", &url], 78, "white space in the middle"),
+        ("\"k\"", &["rotate", "first"], 78, "in no file of its own"),
+        ("", &["remove", "acme"], 78, "there is no "),
+        ("", &["test", "acme"], 78, "there is no connection acme; there are: first"),
+        (KEY, &["add", "acme", "--app-group-name", "g"], 1, "ID=NAME"),
+    ] {
+        let finished = connections(&configuration, key, arguments).await;
+        assert_eq!(finished.status.code(), Some(status), "{arguments:?}: {finished:?}");
+        assert!(finished.stderr.contains(part), "{part:?} is not in {finished:?}");
+        assert!(!finished.stderr.contains(KEY), "{finished:?}");
+        assert_eq!(files(&directory), ["first.toml"], "{arguments:?}");
+    }
+    let without = configuration.clone().without("connections_directory").connection("a", &url, KEY, &[]);
+    let finished = connections(&without, KEY, &["add", "acme", "--url", &url]).await;
+    assert_eq!(finished.status.code(), Some(78));
+    assert!(finished.stderr.contains("connections_directory is not set"), "{finished:?}");
+}
+
+#[tokio::test]
+async fn the_first_customer_is_added_before_any_forwarder_runs() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    fs::remove_file(directory.join("first.toml")).unwrap();
+    let url = intake.url();
+    let add = ["add", "acme", "--url", &url, "--app-group", "g", "h", "--app-group-name", "g=Größe \"L\""];
+    let added = connections(&configuration, KEY, &add).await;
+    assert!(added.status.success() && added.stdout.contains("no forwarder runs here"), "{added:?}");
+    let checked = configuration.run(&["check"]).await;
+    assert!(checked.status.success() && checked.stdout.contains("g, h"), "{checked:?}");
+    assert!(fs::read_to_string(directory.join("acme.toml")).unwrap().contains("Größe"));
+}
