@@ -43,7 +43,7 @@ pub(super) enum Command {
     Run(RunArguments),
     /// Read and validate the configuration, and show each connection (never a key)
     Check(CheckArguments),
-    /// Add, list, test, rotate and remove the connections of connections_directory
+    /// Add, list, test, rotate and remove the connections of the connections directory
     Connections(Box<ConnectionsArguments>),
     /// Ask the running forwarder whether it can take events (for container health checks)
     Health(ConfigArgument),

@@ -145,7 +145,7 @@ async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<
     let started = Clock::system().unix_seconds();
     let files = folder.remove_both(name, folder.key_file(name).as_deref())?;
     let forwarder = running
-        .wait(common.wait, started, |status| running::gone(status, name))
+        .wait(common.wait, started, |status| Ok(running::is_gone(status, name)))
         .await
         .map_err(Failure::failed)?;
     let words = format!("{name} was removed; {}", forwarder.words());
@@ -173,18 +173,14 @@ async fn test(arguments: &TestArguments) -> Result<Report, Failure> {
         };
         return Ok(report(&connection, "valid", Vec::new(), None, words));
     }
-    match send(&connection, folder.flush_timeout()).await? {
-        Outcome::Dropped { detail, .. } => {
-            Err(Failure::failed(format!("the point of {name} was not accepted by {site}: {detail}")))
-        }
-        _ => {
-            let words = format!(
-                "{site} accepted a point of {name}: {TEST_METRIC}{{connection:{name}}}, to be seen in the Metrics \
-                 Explorer within minutes"
-            );
-            Ok(report(&connection, "sent", Vec::new(), None, words))
-        }
+    if let Outcome::Dropped { detail, .. } = send(&connection, folder.flush_timeout()).await? {
+        return Err(Failure::failed(format!("the point of {name} was not accepted by {site}: {detail}")));
     }
+    let words = format!(
+        "{site} accepted a point of {name}: {TEST_METRIC}{{connection:{name}}}, to be seen in the Metrics Explorer within \
+         minutes"
+    );
+    Ok(report(&connection, "sent", Vec::new(), None, words))
 }
 
 /// Sends one point, once.
@@ -194,8 +190,8 @@ async fn send(connection: &Connection, timeout: std::time::Duration) -> Result<O
     let mut payloads = Vec::new();
     let tag = format!("connection:{}", connection.name);
     let tags = [(tag.as_bytes(), &b""[..])];
-    writer.series(&Metric::new(TEST_METRIC), tags.into_iter(), [(now, 1)], 0, &mut |payload| {
-        payloads.push(payload)
+    writer.series(&Metric::new(TEST_METRIC), tags, [(now, 1)], 0, &mut |payload| {
+        payloads.push(payload);
     });
     writer.finish(&mut |payload| payloads.push(payload));
     let payload = payloads.pop().ok_or_else(|| Failure::failed("no point was made, by a defect"))?;

@@ -243,7 +243,7 @@ impl Watched {
             if let Some(refused) = configured.refused.iter().find(|refused| refused.name == connection.name) {
                 status.refused = Some(refused.reason.clone());
                 status.state = FlowState::Trouble;
-                status.words = "its new configuration is wrong, and the old one stays".to_owned();
+                "its new configuration is wrong, and the old one stays".clone_into(&mut status.words);
             }
             status
         });

@@ -49,7 +49,7 @@ impl<'c> Check<'c> {
         purpose: Purpose<'c>,
     ) -> Self {
         let (open, guessed, key_files) = Default::default();
-        Self { purpose, diagnostics, base, env, open, guessed, key_files }
+        Self { purpose, diagnostics, base, env, open, key_files, guessed }
     }
 }
 

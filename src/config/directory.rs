@@ -68,7 +68,7 @@ pub(super) fn read(
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Kubernetes keeps the versions of mounted files in hidden folders, and editors their own files. Keys stand beside
         // their connections.
-        if file_name.starts_with('.') || file_name.ends_with(".key") {
+        if file_name.starts_with('.') || path.extension().is_some_and(|extension| extension == "key") {
             continue;
         }
         let origin = path.display().to_string();

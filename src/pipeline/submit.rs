@@ -152,13 +152,12 @@ impl ConnectionTable {
         }
         for refused in connections.refused {
             let state = RowState::Refused(refused.app_group_ids);
-            match self.row(&refused.name) {
+            if let Some(known) = self.row(&refused.name) {
                 // It keeps its last settings, for what was counted.
-                Some(known) => known.state = state,
-                None => {
-                    let connection = Arc::new(Connection::left_out(refused.name));
-                    self.rows.push(ConnectionRow { connection, state });
-                }
+                known.state = state;
+            } else {
+                let connection = Arc::new(Connection::left_out(refused.name));
+                self.rows.push(ConnectionRow { connection, state });
             }
         }
         for connection in connections.active {

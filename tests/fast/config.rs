@@ -173,7 +173,7 @@ fn every_file_that_ships_names_its_schema_and_is_valid_by_it() {
             files += 1;
         }
     }
-    assert_eq!(files, 2);
+    assert_eq!(files, 3);
     assert_eq!(faults(&parse(&uncommented())), Vec::<String>::new());
 }
 

@@ -23,11 +23,13 @@ if [[ ! -e $base/made ]]; then
 fi
 
 root=$base/root
-install -m 755 "$binary" "$root/usr/local/bin/braze-datadog"
-install -m 644 "$project/config/braze-datadog.service" "$root/etc/systemd/system/braze-datadog.service"
+rm -rf "$root/etc/braze-datadog" "$root/var/lib/private/braze-datadog" "$root/var/lib/braze-datadog" "$root/source"
+rm -rf "$root"/etc/systemd/system/braze-datadog.service* "$root/usr/local/bin/braze-datadog"
+# What the head of the unit copies from.
+install -D -m 755 "$binary" "$root/source/target/dist/braze-datadog"
+cp -r "$project/config" "$root/source/config"
+install -D -m 644 "$project/docs/operating.md" "$root/source/docs/operating.md"
 install -m 755 "$project/tests/service/trial.sh" "$root/usr/local/bin/trial"
-rm -rf "$root/etc/braze-datadog" "$root/var/lib/private/braze-datadog" "$root/etc/systemd/system/braze-datadog.service.d"
-install -d "$root/etc/braze-datadog"
 rm -f "$root/trial.log"
 cat > "$root/etc/systemd/system/trial.service" <<'UNIT'
 [Unit]

@@ -58,7 +58,20 @@ exposure() {
   awk -v score="$score" 'BEGIN { exit !(score > 0 && score <= 1.5) }'
 }
 
-install -m 600 <(echo 0123456789abcdef0123456789abcdef) /etc/braze-datadog/datadog_api_key
+# To the letter: the commands in the head of the unit, for a key that is there.
+follow_the_head() {
+  echo 0123456789abcdef0123456789abcdef > /source/KEY_FILE
+  sed -nE 's/^#   ((install|systemctl) .*)/\1/p' /source/config/braze-datadog.service > /tmp/head.sh
+  cat /tmp/head.sh
+  (( $(wc -l < /tmp/head.sh) == 7 )) && (cd /source && bash -eu /tmp/head.sh)
+}
+check "the commands in the unit's head start it" follow_the_head
+check "it runs with what they have installed" until_true ready
+check "it receives events then" push head
+check "it has something to read, and says nothing else" bash -c '! journalctl --unit braze-datadog --output cat | grep -F "nothing can come in"'
+systemctl stop "$unit"
+rm -rf /var/lib/private/braze-datadog
+
 cat > "$configuration" <<'TOML'
 [push]
 listen = "127.0.0.1:8080"
@@ -109,7 +122,29 @@ check "a stop succeeds" systemctl stop "$unit"
 check "cleanly" is Result success
 check "with status 0" is ExecMainStatus 0
 
-sed -i 's/^site = .*/site = "nowhere"/' "$configuration"
+# To the letter: the commands on the page for operators, and a customer whose key is rotated.
+follow_the_recipe() {
+  sed -n '/^<!-- systemd, many customers -->/,/^```$/p' /source/docs/operating.md | grep -v '^<!--\|^```' > /tmp/recipe.sh
+  cat /tmp/recipe.sh
+  (( $(wc -l < /tmp/recipe.sh) >= 6 )) && bash -eu /tmp/recipe.sh
+}
+add() { echo "$2" | braze-datadog connections add "$1" --app-group "g-$1" --url http://127.0.0.1:9 --json; }
+rotate() { echo fedcba9876543210fedcba9876543210 | braze-datadog connections rotate "$1" --json; }
+in_force() { "$@" | tee /dev/stderr | grep -qF '"forwarder":"in_force"'; }
+owner() { [[ $(stat --format %U:%a "$1") == "$2" ]]; }
+check "the recipe for many customers can be followed" follow_the_recipe
+check "a first customer is added before the start" add acme 0123456789abcdef0123456789abcdef
+check "the service starts with it" systemctl start "$unit"
+check "as the user of the recipe" bash -c '[[ $(ps -o user:20= -p $(systemctl show braze-datadog -p MainPID --value)) == braze-datadog* ]]'
+check "a second one is added while it runs" in_force add beta 0123456789abcdef0123456789abcdef
+check "its key is the user's alone" owner /etc/braze-datadog/connections/beta.key braze-datadog:600
+check "a key is rotated" in_force rotate acme
+check "without a restart" is NRestarts 0
+check "the service stops" systemctl stop "$unit"
+rm -f /etc/systemd/system/$unit.d/user.conf
+printf '[connections.acme]\nsite = "nowhere"\n' > "$configuration"
+systemctl daemon-reload
+
 systemctl reset-failed "$unit" 2> /dev/null
 check "a wrong configuration fails the start" bash -c "! systemctl start $unit"
 check "with status 78" is ExecMainStatus 78

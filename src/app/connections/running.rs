@@ -128,6 +128,6 @@ pub(super) fn in_force(status: &Status, name: &str) -> Result<bool, NotTaken> {
 }
 
 /// Whether a connection is gone.
-pub(super) fn gone(status: &Status, name: &str) -> Result<bool, NotTaken> {
-    Ok(find(status, name).is_none())
+pub(super) fn is_gone(status: &Status, name: &str) -> bool {
+    find(status, name).is_none()
 }
