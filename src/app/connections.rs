@@ -243,7 +243,8 @@ async fn list(common: &Common) -> Result<(), Failure> {
         rows.push(json!({
             "connection": name,
             "app_group_ids": app_group_ids,
-            "state": "refused",
+            // What was right before goes on.
+            "state": if of(name).is_some_and(|shown| !shown.url.is_empty()) { "outdated" } else { "refused" },
             "says": reason,
         }));
     }

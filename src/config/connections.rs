@@ -35,7 +35,8 @@ impl Check<'_> {
         unread: &Unread,
     ) -> (ConnectionSet, Vec<Diagnostic>) {
         if raw.is_empty() && !self.purpose.is_to_edit && !self.diagnostics.is_spoilt(DIRECTORY) {
-            let reason = "there is none; add a section [connections.NAME] with a site and an API key";
+            let reason = "there is none; add a section [connections.NAME] with a site and an API key, or, with \
+                          connections_directory, one by `braze-datadog connections add`";
             self.diagnostics.missing("connections", "connections", reason);
         }
         let connections: Vec<_> =

@@ -320,18 +320,4 @@ mod tests {
             }
         }
     }
-
-    /// How fast a file that was renamed is compared, and what hashing costs an import: run with `--ignored --nocapture`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn the_speed_of_a_comparison() {
-        let bytes = 256 << 20;
-        let file = file(&noise(bytes));
-        for _ in 0..3 {
-            let started = std::time::Instant::now();
-            take(&file, bytes as u64);
-            let seconds = started.elapsed().as_secs_f64();
-            eprintln!("{:.2} GB/s", f64::from(u32::try_from(bytes).unwrap()) / 1e9 / seconds);
-        }
-    }
 }
