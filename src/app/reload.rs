@@ -89,7 +89,7 @@ fn read_files(
     path: &Path,
     in_force: &[Connection],
     is_strict: bool,
-    push: Option<&push::Settings>,
+    push: Option<&push::PushSettings>,
 ) -> Result<Files, String> {
     let (mut config, warnings) = Config::load_over(path, in_force).map_err(|error| error.to_string())?;
     if is_strict {
