@@ -20,6 +20,13 @@ const REASON_BYTES_MAX: usize = 8 << 10;
 #[error("{0}")]
 pub struct ClientError(String);
 
+impl ClientError {
+    /// One that says this.
+    pub fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
 /// A client of one admin port.
 #[derive(Debug, Clone)]
 pub struct Client {

@@ -135,7 +135,7 @@ struct ListRow {
 pub(crate) fn campaign_series(body: &[u8]) -> Result<Vec<CampaignDay>, RestError> {
     let endpoint = Endpoint::CampaignSeries;
     let answer: CampaignAnswer = read(endpoint, body)?;
-    check_message(endpoint, answer.message)?;
+    check_message(endpoint, answer.message.as_deref())?;
     let rows = answer.data.ok_or_else(|| incomplete(endpoint, "it has no \"data\""))?;
     let mut days = Days::new(endpoint);
     let day = |row: CampaignRow| {
@@ -148,7 +148,7 @@ pub(crate) fn campaign_series(body: &[u8]) -> Result<Vec<CampaignDay>, RestError
 pub(crate) fn canvas_series(body: &[u8]) -> Result<CanvasSeries, RestError> {
     let endpoint = Endpoint::CanvasSeries;
     let answer: CanvasAnswer = read(endpoint, body)?;
-    check_message(endpoint, answer.message)?;
+    check_message(endpoint, answer.message.as_deref())?;
     let data = answer.data.ok_or_else(|| incomplete(endpoint, "it has no \"data\""))?;
     let rows = data.stats.ok_or_else(|| incomplete(endpoint, "it has no \"stats\""))?;
     let mut days = Days::new(endpoint);
@@ -167,7 +167,7 @@ pub(crate) fn canvas_series(body: &[u8]) -> Result<CanvasSeries, RestError> {
 /// Reads the answer of one of the lists.
 pub(crate) fn list(endpoint: Endpoint, body: &[u8]) -> Result<Vec<ListedObject>, RestError> {
     let answer: ListAnswer = read(endpoint, body)?;
-    check_message(endpoint, answer.message)?;
+    check_message(endpoint, answer.message.as_deref())?;
     let rows = answer.campaigns.ok_or_else(|| incomplete(endpoint, "it has no list"))?;
     let object = |row: ListRow| {
         let id = row.id.filter(|id| !id.is_empty());
@@ -196,8 +196,8 @@ fn read<'b, T: Deserialize<'b>>(endpoint: Endpoint, body: &'b [u8]) -> Result<T,
     })
 }
 
-fn check_message(endpoint: Endpoint, message: Option<String>) -> Result<(), RestError> {
-    match message.as_deref() {
+fn check_message(endpoint: Endpoint, message: Option<&str>) -> Result<(), RestError> {
+    match message {
         Some("success") => Ok(()),
         Some(other) => Err(incomplete(endpoint, &format!("its message is {other:?}, not \"success\""))),
         None => Err(incomplete(endpoint, "it has no \"message\"")),

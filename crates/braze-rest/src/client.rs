@@ -144,8 +144,7 @@ impl BrazeClient {
             segments.pop_if_empty().extend(endpoint.path().trim_start_matches('/').split('/'));
         }
         url.query_pairs_mut().extend_pairs(query);
-        let mut answer =
-            self.http.get(url).send().await.map_err(|error| unreachable(self.reason(&error)))?;
+        let mut answer = self.http.get(url).send().await.map_err(|error| unreachable(self.reason(&error)))?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let mut body = Vec::new();
         loop {
@@ -268,10 +267,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_carries_the_key_in_a_header_and_its_parameters_in_the_query() {
-        let (days, request) = asked(
-            "HTTP/1.1 200 OK\r\ncontent-length: 31\r\n\r\n{\"message\":\"success\",\"data\":[]}",
-        )
-        .await;
+        let (days, request) =
+            asked("HTTP/1.1 200 OK\r\ncontent-length: 31\r\n\r\n{\"message\":\"success\",\"data\":[]}").await;
         assert_eq!(days, Ok(Vec::new()));
         let first = request.lines().next().unwrap();
         assert_eq!(
