@@ -10,6 +10,7 @@ mod monitors;
 mod online;
 mod progress;
 mod queues;
+mod reconcile;
 mod reload;
 mod serve;
 mod views;
@@ -86,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Monitors(arguments) => monitors::run(*arguments),
         Command::Top(arguments) => watch(arguments),
+        Command::Reconcile(arguments) => reconcile::run(&arguments),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

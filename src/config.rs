@@ -42,7 +42,7 @@ use crate::{admin, push};
 use send_counts::aggregate;
 use send_counts::dedup;
 
-pub use self::api_key::api_key_fault;
+pub use self::api_key::{api_key_fault, read_key};
 pub use self::connections::connection_name_fault;
 pub use self::describe::{changes_needing_restart, describe, redacted};
 pub use self::diagnostic::{ConfigError, Diagnostic, Warning};

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod monitors;
 pub mod pipeline;
 pub mod push;
+pub mod reconcile;
 pub mod signal;
 pub mod stats;
 pub mod telemetry;

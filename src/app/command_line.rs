@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::connections::ConnectionsArguments;
 use super::generate::GenerateArguments;
 use super::monitors::MonitorsArguments;
+use super::reconcile::ReconcileArguments;
 
 const AFTER_HELP: &str = "\
 A first look, without an account:
@@ -16,7 +17,8 @@ Before a configuration goes live:
 What became of last week's files (the last line of the output is the books, as JSON):
   braze-datadog run --once --import exports/ --config …
 
-Exit status: 0; 1 the run failed; 3 run --once has dropped sends; 78 the configuration is wrong.
+Exit status: 0; 1 the run failed; 3 run --once has dropped sends, or reconcile found more than its tolerance;
+78 the configuration is wrong.
 Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT flush and stop, a second one stops at once.
 While it runs: http://127.0.0.1:8081/ for people, /status as JSON, /metrics for Prometheus.";
 
@@ -53,6 +55,8 @@ pub(super) enum Command {
     Generate(GenerateArguments),
     /// Print a Datadog monitor on a campaign, a Canvas, a step or the forwarder, ready to be posted
     Monitors(Box<MonitorsArguments>),
+    /// Compare what Datadog has accepted with Braze's dashboard, by campaign, Canvas, step and day, and say why they differ
+    Reconcile(Box<ReconcileArguments>),
 }
 
 #[derive(Debug, Args)]

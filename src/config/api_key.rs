@@ -1,7 +1,10 @@
 //! The API key of a connection: where it is, and what can be said about it without saying it.
 
+use std::path::Path;
+
 use super::check::Check;
 use super::diagnostic::{looks_like_key, quoted};
+use super::files;
 use super::schema::join;
 use super::settings;
 use braze_events::app_group;
@@ -98,6 +101,22 @@ impl Check<'_> {
     }
 }
 
+/// Reads a key from a file that the command line names, and says what should be looked at. `what` is what it holds: "a
+/// REST API key".
+///
+/// # Errors
+/// Why there is none. It completes a sentence that begins with the path, and never quotes the content.
+pub fn read_key(path: &Path, what: &str) -> Result<(String, Option<String>), String> {
+    let text = files::read_secret(path).map_err(|error| error.to_string())?;
+    let key = text.trim();
+    if let Some(reason) = api_key_fault(key) {
+        return Err(reason.to_owned());
+    }
+    let warning = files::is_open_to_others(path)
+        .then(|| format!("{} holds {what} and is open to every user; chmod o= it", path.display()));
+    Ok((key.to_owned(), warning))
+}
+
 /// Why this is no API key, whatever it holds beside one. It completes a sentence.
 pub fn api_key_fault(found: &str) -> Option<&'static str> {
     let has = |is_one: fn(char) -> bool| found.chars().any(is_one);
@@ -111,7 +130,7 @@ pub fn api_key_fault(found: &str) -> Option<&'static str> {
         "has several lines, with white space between them; write the key alone, on one line"
     } else if has(app_group::is_unseen) {
         "has control characters or others that can't be seen in it, as they come along when a key is copied; type it \
-         anew, or copy it from Datadog's page into an empty file"
+         anew, or copy it from the page where it was made into an empty file"
     } else if has(char::is_whitespace) {
         "has white space in the middle; write the key alone"
     } else if !found.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -18,6 +18,7 @@ mod names;
 mod onboarding;
 mod prometheus;
 mod queue_crash;
+mod reconcile;
 mod reload;
 mod secrets;
 mod shutdown;

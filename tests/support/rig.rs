@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![expect(dead_code, reason = "each test is a crate of its own and uses a part of the rig; see NEVER_USED")]
 
+pub(crate) mod analytics;
 pub(crate) mod braze;
 pub(crate) mod events;
 pub(crate) mod forwarder;
 pub(crate) mod intake;
+pub(crate) mod loopback;
 pub(crate) mod metrics;
 
 use std::io::Write as _;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode, Url, redirect, retry};
 use serde::de::DeserializeOwned;
 
-use crate::{SearchAnswer, Status};
+use crate::{History, HistoryObject, HistoryQuery, SearchAnswer, Status};
 
 /// Bytes of an answer; with 500 connections it has half a million.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
@@ -19,6 +19,13 @@ const REASON_BYTES_MAX: usize = 8 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ClientError(String);
+
+impl ClientError {
+    /// One that says this.
+    pub fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
 
 /// A client of one admin port.
 #[derive(Debug, Clone)]
@@ -82,7 +89,7 @@ impl Client {
     /// # Errors
     /// What stood in the way, or what the port said if that was not 200.
     pub async fn health(&self, path: &str) -> Result<(), ClientError> {
-        self.get(path, None).await.map(drop)
+        self.get(path, &[]).await.map(drop)
     }
 
     /// Asks for `/status`.
@@ -90,7 +97,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::health`], or when the answer is not a forwarder's.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        self.json("/status", None).await
+        self.json("/status", &[]).await
     }
 
     /// Searches for the words of `query`.
@@ -98,24 +105,62 @@ impl Client {
     /// # Errors
     /// As for [`Client::status`].
     pub async fn search(&self, query: &str) -> Result<SearchAnswer, ClientError> {
-        self.json("/search", Some(query)).await
+        self.json("/search", &[("q", query.to_owned())]).await
     }
 
-    async fn json<T: DeserializeOwned>(&self, path: &str, query: Option<&str>) -> Result<T, ClientError> {
+    /// Asks what was sent on which day. One answer may not be all: see [`History::next`].
+    ///
+    /// # Errors
+    /// As for [`Client::status`]; the port's own sentence, where it keeps no history or does not understand a day or a time zone.
+    pub async fn history(&self, query: &HistoryQuery) -> Result<History, ClientError> {
+        self.json("/history", &query.parameters()).await
+    }
+
+    /// Asks for all pages of the history, however many, and gives each object to `take`. What is returned is the last
+    /// page, without objects.
+    ///
+    /// # Errors
+    /// As for [`Client::history`], when there are more than `pages_max` pages, or when they go round in circles.
+    pub async fn whole_history(
+        &self,
+        mut query: HistoryQuery,
+        pages_max: usize,
+        mut take: impl FnMut(HistoryObject) -> Result<(), ClientError>,
+    ) -> Result<History, ClientError> {
+        for _ in 0..pages_max {
+            let mut page = self.history(&query).await?;
+            let is_empty = page.objects.is_empty();
+            page.objects.drain(..).try_for_each(&mut take)?;
+            if page.next.is_none() {
+                return Ok(page);
+            }
+            if is_empty || page.next == query.after {
+                return Err(ClientError("/history: its pages do not end; is this a forwarder?".to_owned()));
+            }
+            query.after = page.next;
+        }
+        Err(ClientError(format!("/history: there are more than {pages_max} pages")))
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, ClientError> {
         let body = self.get(path, query).await?;
         serde_json::from_slice(&body).map_err(|error| {
             ClientError(format!("{path} is not what a forwarder says ({error}); is this its admin port?"))
         })
     }
 
-    async fn get(&self, path: &str, query: Option<&str>) -> Result<Vec<u8>, ClientError> {
+    async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Vec<u8>, ClientError> {
         // Below the path of a proxy, the port's own paths are below it too.
         let mut url = self
             .url
             .join(path.trim_start_matches('/'))
             .map_err(|error| ClientError(format!("{path}: {error}")))?;
-        if let Some(query) = query {
-            url.query_pairs_mut().append_pair("q", query);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
         let failed = |error| ClientError(format!("{path}: {}", self.reason(&error)));
         let answer = self.http.get(url).send().await.map_err(failed)?;
@@ -204,6 +249,48 @@ mod tests {
         for strange in [&b""[..], b"HTTP/1.", b"HTTP/1.0", b"SSH-2.0-OpenSSH", b"HTTP/1.\xff\xff\xff\xff"] {
             assert!(heard(strange).await.is_err());
         }
+    }
+
+    /// What is taken of a history whose pages are these, one for each request, and what was asked for.
+    async fn pages_of(pages: &'static [&'static str], pages_max: usize) -> (Result<String, String>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::local(listener.local_addr().unwrap(), LONG).unwrap();
+        let mut port = JoinSet::new();
+        port.spawn(async move {
+            let mut asked = String::new();
+            for page in pages {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let length = socket.read(&mut request).await.unwrap();
+                let text = String::from_utf8_lossy(&request[..length]).into_owned();
+                asked.push_str(text.lines().next().unwrap());
+                let head = format!("HTTP/1.0 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+                socket.write_all(head.as_bytes()).await.unwrap();
+            }
+            asked
+        });
+        let mut ids = String::new();
+        let query = HistoryQuery { from: Some("2026-11-20".into()), ..Default::default() };
+        let whole = client.whole_history(query, pages_max, |object| {
+            ids.push_str(&object.id);
+            Ok(())
+        });
+        let ended = whole.await.map(drop).map_err(|error| error.to_string());
+        (ended.map(|()| ids), port.join_next().await.unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_history_is_read_page_by_page_within_a_bound() {
+        const FIRST: &str = r#"{"objects":[{"id":"a"},{"id":"b"}],"next":"b&c"}"#;
+        let (ids, asked) = pages_of(&[FIRST, r#"{"objects":[{"id":"c"}]}"#], 2).await;
+        assert_eq!(ids, Ok("abc".to_owned()));
+        assert!(asked.contains("from=2026-11-20") && asked.contains("after=b%26c"), "{asked}");
+        let (ended, _) = pages_of(&[FIRST, FIRST], 9).await;
+        assert!(ended.unwrap_err().contains("do not end"));
+        let (ended, _) = pages_of(&[r#"{"next":"x"}"#], 9).await;
+        assert!(ended.unwrap_err().contains("do not end"));
+        let (ended, _) = pages_of(&[FIRST], 1).await;
+        assert!(ended.unwrap_err().contains("more than 1 pages"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a forwarder's admin port says at `/status` and `/search`, as types for both sides, and a client that asks it.
+//! What a forwarder's admin port says at `/status`, `/search` and `/history`, as types for both sides, and a client that asks it.
 //!
 //! ```
 //! use admin_api::{FlowState, Status, format};
@@ -15,11 +15,13 @@
 mod client;
 mod configuration;
 pub mod format;
+mod history;
 mod search;
 mod status;
 
 pub use self::client::{Client, ClientError, reachable};
 pub use self::configuration::{ReloadStatus, SettingValue};
+pub use self::history::{History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery};
 pub use self::search::{SearchAnswer, SeriesMatch};
 pub use self::status::{
     BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,

@@ -1,0 +1,329 @@
+//! The client: one call, one request.
+
+mod status;
+
+use std::error::Error as _;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dns_lookup::{Patient, Resolver};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Url, redirect, retry};
+
+use crate::answer::{self, CampaignDay, CanvasSeries, ListedObject};
+use crate::{Endpoint, RestError, RestKey, SetupError};
+
+/// Bytes of an answer: 100 days of a campaign with all of its channels and variations have two million.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// For how long an idle connection is kept.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Asks one instance of Braze with one key.
+#[derive(Clone)]
+pub struct BrazeClient {
+    http: reqwest::Client,
+    base: Url,
+    key: RestKey,
+    timeout: Duration,
+}
+
+impl fmt::Debug for BrazeClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrazeClient").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl BrazeClient {
+    /// A client of the instance at `url`, each of whose answers may take `timeout`. It is asked through the proxy that
+    /// the environment names, unless it is on loopback. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// When the address or the key can't be used, or TLS can't be set up.
+    pub fn new(url: &str, key: RestKey, user_agent: &str, timeout: Duration) -> Result<Self, SetupError> {
+        let base = parse(url)?;
+        let mut authorization =
+            HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| SetupError::Key)?;
+        authorization.set_sensitive(true);
+        let accepted = HeaderValue::from_static("application/json");
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization), (ACCEPT, accepted)]);
+        // A second client in one process finds the provider installed, which is as good.
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        // With threads of its own: where there is none left, a look-up by another would panic.
+        let resolver = Resolver::start().map_err(|error| SetupError::Threads(error.to_string()))?;
+        let mut http = reqwest::Client::builder()
+            .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout / 2 })
+            .default_headers(headers)
+            .timeout(timeout)
+            .connect_timeout(timeout / 4 * 3)
+            .pool_idle_timeout(IDLE_MAX)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .user_agent(user_agent);
+        if is_loopback(&base) {
+            http = http.no_proxy();
+        }
+        if base.scheme() == "http" {
+            // Without TLS there is no need to read the system's certificates, or to have any.
+            http = http.tls_certs_only([]);
+        }
+        let http = http.build().map_err(|error| SetupError::Client(sentence(&error)))?;
+        Ok(Self { http, base, key, timeout })
+    }
+
+    /// What a campaign sent on the `days` that end at `ending_at` (ISO 8601, with its offset); 1 to
+    /// [`crate::CAMPAIGN_DAYS_MAX`].
+    ///
+    /// # Errors
+    /// See [`RestError`].
+    pub async fn campaign_series(
+        &self,
+        campaign_id: &str,
+        ending_at: &str,
+        days: u32,
+    ) -> Result<Vec<CampaignDay>, RestError> {
+        let length = days.to_string();
+        let query = [("campaign_id", campaign_id), ("length", &length), ("ending_at", ending_at)];
+        let body = self.get(Endpoint::CampaignSeries, &query).await?;
+        self.without_key(answer::campaign_series(&body))
+    }
+
+    /// What the steps of a Canvas sent, those that were deleted since among them; 1 to [`crate::CANVAS_DAYS_MAX`] days.
+    ///
+    /// # Errors
+    /// See [`RestError`].
+    pub async fn canvas_series(
+        &self,
+        canvas_id: &str,
+        ending_at: &str,
+        days: u32,
+    ) -> Result<CanvasSeries, RestError> {
+        let length = days.to_string();
+        let query = [
+            ("canvas_id", canvas_id),
+            ("length", &*length),
+            ("ending_at", ending_at),
+            ("include_step_breakdown", "true"),
+            ("include_deleted_step_data", "true"),
+        ];
+        let body = self.get(Endpoint::CanvasSeries, &query).await?;
+        self.without_key(answer::canvas_series(&body))
+    }
+
+    /// One page of the campaigns of the key's workspace, archived ones among them; pages count from 0, and the first that
+    /// is empty ends them.
+    ///
+    /// # Errors
+    /// See [`RestError`].
+    pub async fn campaigns(&self, page: u32) -> Result<Vec<ListedObject>, RestError> {
+        self.list(Endpoint::CampaignList, page).await
+    }
+
+    /// As [`BrazeClient::campaigns`], of Canvases.
+    ///
+    /// # Errors
+    /// See [`RestError`].
+    pub async fn canvases(&self, page: u32) -> Result<Vec<ListedObject>, RestError> {
+        self.list(Endpoint::CanvasList, page).await
+    }
+
+    async fn list(&self, endpoint: Endpoint, page: u32) -> Result<Vec<ListedObject>, RestError> {
+        let page = page.to_string();
+        let body = self.get(endpoint, &[("page", &page), ("include_archived", "true")]).await?;
+        self.without_key(answer::list(endpoint, &body))
+    }
+
+    /// The body of an answer with status 200.
+    async fn get(&self, endpoint: Endpoint, query: &[(&str, &str)]) -> Result<Vec<u8>, RestError> {
+        let unreachable = |reason| RestError::Unreachable { endpoint, reason };
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(endpoint.path().trim_start_matches('/').split('/'));
+        }
+        url.query_pairs_mut().extend_pairs(query);
+        let mut answer = self.http.get(url).send().await.map_err(|error| unreachable(self.reason(&error)))?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let mut body = Vec::new();
+        loop {
+            match answer.chunk().await {
+                Ok(None) => break,
+                Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
+                    body.extend_from_slice(&chunk);
+                }
+                Ok(Some(_)) => {
+                    let reason = format!("it has more than {} MiB", ANSWER_BYTES_MAX >> 20);
+                    return Err(RestError::Incomplete { endpoint, reason });
+                }
+                // What it meant is told by its status.
+                Err(_) if status != 200 => break,
+                Err(error) => {
+                    let reason = format!("it broke off ({})", self.reason(&error));
+                    return Err(RestError::Incomplete { endpoint, reason });
+                }
+            }
+        }
+        match status::error(endpoint, status, &headers, &body) {
+            None => Ok(body),
+            Some(error) => self.without_key(Err(error)),
+        }
+    }
+
+    fn reason(&self, error: &reqwest::Error) -> String {
+        if error.is_timeout() { format!("none within {:?}", self.timeout) } else { sentence(error) }
+    }
+
+    /// Overwrites the key wherever Braze repeats it, as it does with a key that it does not know.
+    fn without_key<T>(&self, answer: Result<T, RestError>) -> Result<T, RestError> {
+        let mask = |text: String| text.replace(self.key.expose(), "***");
+        answer.map_err(|error| match error {
+            RestError::Refused { endpoint, status, said } => {
+                RestError::Refused { endpoint, status, said: mask(said) }
+            }
+            RestError::Unknown { status, said } => RestError::Unknown { status, said: mask(said) },
+            RestError::Unreachable { endpoint, reason } => {
+                RestError::Unreachable { endpoint, reason: mask(reason) }
+            }
+            RestError::Foreign { endpoint, reason } => RestError::Foreign { endpoint, reason: mask(reason) },
+            RestError::Incomplete { endpoint, reason } => {
+                RestError::Incomplete { endpoint, reason: mask(reason) }
+            }
+            RestError::RateLimited { .. } | RestError::Failed { .. } => error,
+        })
+    }
+}
+
+fn parse(text: &str) -> Result<Url, SetupError> {
+    let url = Url::parse(text.trim()).map_err(|_| SetupError::Url("it is no URL"))?;
+    let host = url.host_str().unwrap_or_default();
+    let reason = match url.scheme() {
+        "https" | "http" if host.starts_with("dashboard") => "that is the dashboard's",
+        "https" | "http" if !url.username().is_empty() || url.password().is_some() => {
+            "it carries a user or a password"
+        }
+        "https" | "http" if url.query().is_some() || url.fragment().is_some() => {
+            "it has a query or a fragment"
+        }
+        "https" => return Ok(url),
+        "http" if is_loopback(&url) => return Ok(url),
+        "http" => "it would carry the key unencrypted; write https://",
+        _ => "it has to begin with https://",
+    };
+    Err(SetupError::Url(reason))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// An error with what caused it, without the URL that reqwest puts into it.
+fn sentence(error: &reqwest::Error) -> String {
+    let mut sentence =
+        if error.is_connect() { "connecting failed".to_owned() } else { "no usable answer".to_owned() };
+    let mut source = error.source();
+    while let Some(cause) = source {
+        sentence.push_str(": ");
+        sentence.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    const KEY: &str = "planted-7c1e";
+
+    fn client(url: &str, timeout: Duration) -> Result<BrazeClient, SetupError> {
+        BrazeClient::new(url, RestKey::new(KEY).unwrap(), "test/1", timeout)
+    }
+
+    /// What comes of a question that is answered with these bytes, and the question.
+    async fn asked(answer: &'static str) -> (Result<Vec<CampaignDay>, RestError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/proxy/", listener.local_addr().unwrap());
+        let client = client(&url, Duration::from_millis(500)).unwrap();
+        let mut braze = JoinSet::new();
+        braze.spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = socket.read(&mut request).await.unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            if answer.is_empty() {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let came = client.campaign_series("a b&c", "2026-11-20T23:59:59+01:00", 7).await;
+        (came, braze.join_next().await.unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_question_carries_the_key_in_a_header_and_its_parameters_in_the_query() {
+        let (days, request) =
+            asked("HTTP/1.1 200 OK\r\ncontent-length: 31\r\n\r\n{\"message\":\"success\",\"data\":[]}").await;
+        assert_eq!(days, Ok(Vec::new()));
+        let first = request.lines().next().unwrap();
+        assert_eq!(
+            first,
+            "GET /proxy/campaigns/data_series?campaign_id=a+b%26c&length=7&ending_at=2026-11-20T23%3A59%3A59%2B01%3A00 HTTP/1.1"
+        );
+        assert!(request.contains(&format!("authorization: Bearer {KEY}")), "{request}");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_told_apart_and_never_with_the_key() {
+        for (answer, part) in [
+            ("", "no answer from Braze to /campaigns/data_series: none within 500ms"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{\"message\":", "broke off"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"message\":1", "can't be read"),
+            (
+                "HTTP/1.1 401 Unauthorized\r\ncontent-length: 44\r\n\r\n{\"message\":\"Invalid API key: planted-7c1e\"}  ",
+                "\"Invalid API key: ***\"",
+            ),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 26\r\n\r\n{\"message\":\"planted-7c1e\"}", "\\\"***\\\""),
+        ] {
+            let (came, _) = asked(answer).await;
+            let error = came.unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(told.contains(part) || told.contains(&part.replace('\\', "")), "{told}");
+            assert!(!told.contains(KEY), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_without_the_url() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = closed.local_addr().unwrap();
+        drop(closed);
+        let client = client(&format!("http://{address}"), Duration::from_secs(5)).unwrap();
+        let error = client.canvases(0).await.unwrap_err();
+        assert!(error.to_string().starts_with("no answer from Braze to /canvas/list: connecting"), "{error}");
+        assert!(!error.to_string().contains("http://"), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_would_show_the_key_or_is_not_the_api_is_refused() {
+        let refused = |url: &str| client(url, IDLE_MAX).unwrap_err().to_string();
+        for (url, part) in [
+            ("rest.fra-01.braze.eu", "no URL"),
+            ("http://rest.fra-01.braze.eu", "unencrypted"),
+            ("https://dashboard-01.braze.eu", "dashboard's"),
+            ("https://u:p@rest.fra-01.braze.eu", "a user or a password"),
+            ("https://rest.fra-01.braze.eu/?a=b", "a query"),
+            ("ftp://rest.fra-01.braze.eu", "begin with https://"),
+        ] {
+            let error = refused(url);
+            assert!(error.contains(part) && error.contains("https://rest."), "{error}");
+        }
+        let shown = format!("{:?}", client("http://localhost:1", IDLE_MAX).unwrap());
+        assert!(!shown.contains(KEY), "{shown}");
+    }
+}

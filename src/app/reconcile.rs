@@ -1,0 +1,245 @@
+//! `braze-datadog reconcile`: how far Datadog is from Braze's dashboard, and why.
+
+mod ask;
+mod history;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use admin_api::{Client, HistoryKind, HistoryObject, reachable};
+use braze_events::SEND_TYPES;
+use braze_rest::{BrazeClient, RestKey, SetupError};
+use clap::Args;
+
+use self::ask::AskedObject;
+use super::{Failure, TOP_URL, USER_AGENT, complain, load, print_line};
+use crate::clock::Clock;
+use crate::config;
+use crate::reconcile::{ComparisonTerms, CountedTypes, DayRange, Reconciliation, Tolerance, compare, table};
+use datadog_points::client::Proxies;
+
+/// A difference is beyond the tolerance.
+const BEYOND_TOLERANCE: u8 = 3;
+
+/// For one answer of Braze's, connecting included.
+const BRAZE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For one answer of the forwarder's.
+const FORWARDER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Campaigns and Canvases that Braze is asked about.
+const OBJECTS_MAX: usize = 10_000;
+
+const AFTER_HELP: &str = "\
+What was sent last week, by campaign, Canvas and step, the largest difference first:
+  braze-datadog reconcile --braze-url https://rest.fra-01.braze.eu --braze-key-file /etc/braze-datadog/braze.key \\
+    --time-zone Europe/Paris
+
+The key is a REST API key of one workspace, with the permissions campaigns.data_series and canvas.data_series; --all needs
+campaigns.list and canvas.list, too. Days are those of the company in Braze: --time-zone is the one of its dashboard.
+
+What differs is explained: dropped here (by reason), received too late, never received, on the other side of midnight, or
+not in Braze's dashboard (retries, seed sends). A day that is not over, or that began before the forwarder kept its history,
+is left out. What Braze can't be asked about is listed, and is never taken for 0.
+
+Exit status: 0 all of it is within --tolerance; 3 a campaign, a Canvas or a step is beyond it; 1 something could not be
+compared, or the run failed; 78 the configuration is wrong.";
+
+/// What to compare.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct ReconcileArguments {
+    /// How many days, 100 at most
+    #[arg(long, value_name = "DAYS", default_value = "7", value_parser = days, help_heading = "What is compared")]
+    days: u32,
+    /// The last of them, YYYY-MM-DD [default: today]
+    #[arg(long, value_name = "DAY", help_heading = "What is compared")]
+    to: Option<String>,
+    /// The time zone of the company in Braze's dashboard, by its IANA name: Europe/Paris
+    #[arg(long, value_name = "ZONE", default_value = "UTC", help_heading = "What is compared")]
+    time_zone: String,
+    /// This campaign; can be given again [default: every campaign and Canvas that the forwarder has sends of]
+    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    campaign: Vec<String>,
+    /// This Canvas with its steps; can be given again
+    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    canvas: Vec<String>,
+    /// Every campaign and Canvas that Braze lists, so that those are found of which nothing was received
+    #[arg(long, conflicts_with_all = ["campaign", "canvas"], help_heading = "What is compared")]
+    all: bool,
+    /// Only sends of this app group; the key's workspace, where the forwarder has several
+    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    app_group: Option<String>,
+    /// How far apart both sides may be, in percent of Braze's number
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = Tolerance::parse, help_heading = "What is compared")]
+    tolerance: Tolerance,
+
+    /// The address of Braze's REST API: `https://rest.fra-01.braze.eu`, `https://rest.iad-01.braze.com`, …
+    #[arg(long, value_name = "URL", help_heading = "Who is asked")]
+    braze_url: String,
+    /// A file with a REST API key, for its owner alone (chmod 600)
+    #[arg(long, value_name = "FILE", help_heading = "Who is asked")]
+    braze_key_file: PathBuf,
+    /// The forwarder's admin port, here or on another machine [default: that of --config, else `http://127.0.0.1:8081`]
+    #[arg(long, value_name = "URL", help_heading = "Who is asked")]
+    url: Option<String>,
+    /// Take the admin port's address from this configuration
+    #[arg(long, value_name = "PATH", conflicts_with = "url", help_heading = "Who is asked")]
+    config: Option<PathBuf>,
+
+    /// Write JSON, everything of it, instead of a table of what differs
+    #[arg(long)]
+    json: bool,
+}
+
+fn days(text: &str) -> Result<u32, String> {
+    let days = text.parse().ok().filter(|days| (1..=braze_rest::CAMPAIGN_DAYS_MAX).contains(days));
+    days.ok_or_else(|| {
+        let max = braze_rest::CAMPAIGN_DAYS_MAX;
+        format!("a number from 1 to {max}: Braze answers for {max} days at most; --to YYYY-MM-DD goes further back")
+    })
+}
+
+/// `braze-datadog reconcile`
+pub(super) fn run(arguments: &ReconcileArguments) -> Result<(), Failure> {
+    let now = Clock::system().unix_seconds();
+    let range = DayRange::new(&arguments.time_zone, arguments.to.as_deref(), arguments.days, now)
+        .map_err(Failure::failed)?;
+    let braze = braze_client(arguments)?;
+    let forwarder = forwarder_client(arguments)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    let all = runtime.block_on(reconcile(arguments, &range, now, &braze, &forwarder))?;
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&all).map_err(Failure::failed)?
+    } else {
+        table(&all)
+    };
+    print_line(&text).map_err(Failure::failed)?;
+    conclude(&all)
+}
+
+fn braze_client(arguments: &ReconcileArguments) -> Result<BrazeClient, Failure> {
+    let path = &arguments.braze_key_file;
+    let (key, warning) = config::read_key(path, "a REST API key of Braze")
+        .map_err(|reason| Failure::failed(format!("--braze-key-file: {} {reason}", path.display())))?;
+    if let Some(warning) = warning {
+        complain(&format!("warning: {warning}"));
+    }
+    Proxies::from_environment().map_err(Failure::configuration)?;
+    let client = RestKey::new(&key)
+        .and_then(|key| BrazeClient::new(&arguments.braze_url, key, USER_AGENT, BRAZE_TIMEOUT));
+    // Not the address itself, which may hold a password.
+    client.map_err(|error| match error {
+        SetupError::Url(_) => Failure::failed(format!("--braze-url {error}")),
+        error => Failure::failed(error),
+    })
+}
+
+fn forwarder_client(arguments: &ReconcileArguments) -> Result<Client, Failure> {
+    let client = match (&arguments.url, &arguments.config) {
+        (None, Some(path)) => {
+            let (config, _, _) = load(Some(path.clone()))?;
+            Client::local(reachable(config.admin.listen), FORWARDER_TIMEOUT)
+        }
+        (url, _) => Client::new(url.as_deref().unwrap_or(TOP_URL), FORWARDER_TIMEOUT),
+    };
+    client.map_err(|error| Failure::failed(format!("--url: {error}")))
+}
+
+async fn reconcile(
+    arguments: &ReconcileArguments,
+    range: &DayRange,
+    now: u64,
+    braze: &BrazeClient,
+    forwarder: &Client,
+) -> Result<Reconciliation, Failure> {
+    let types = counted_types(forwarder).await?;
+    let wanted = |object: &HistoryObject| is_wanted(arguments, object);
+    let (history, since) = history::read(forwarder, range, wanted).await?;
+    let asked = if arguments.all { ask::list(braze).await? } else { named(arguments, &history) };
+    if asked.is_empty() {
+        complain(
+            "note: there is nothing to compare: the forwarder has no campaign and no Canvas with sends on these days \
+             (--all asks Braze for all that it has)",
+        );
+    } else if asked.len() > OBJECTS_MAX {
+        return Err(Failure::failed(format!(
+            "{} campaigns and Canvases are more than Braze is asked about at a time ({OBJECTS_MAX}); name some with \
+             --campaign and --canvas, or ask for fewer days",
+            asked.len()
+        )));
+    }
+    let answers = ask::series(braze, range, asked).await?;
+    let terms = ComparisonTerms { range, types: &types, tolerance: arguments.tolerance, since, now };
+    Ok(compare(&terms, history, answers))
+}
+
+/// What the forwarder counts; it shows its settings.
+async fn counted_types(forwarder: &Client) -> Result<CountedTypes, Failure> {
+    let status = forwarder.status().await.map_err(|error| {
+        Failure::failed(format!("the forwarder: {error} (--url says where its admin port is)"))
+    })?;
+    let setting = status.configuration.iter().find(|setting| setting.key == "events.count");
+    Ok(setting.map_or_else(
+        || {
+            complain("note: the forwarder does not say which event types it counts: all sends are compared");
+            CountedTypes::parse(&SEND_TYPES.map(|(name, _)| name).join(","))
+        },
+        |setting| CountedTypes::parse(&setting.value),
+    ))
+}
+
+fn is_wanted(arguments: &ReconcileArguments, object: &HistoryObject) -> bool {
+    let is_in = |ids: &[String], id: &str| ids.iter().any(|wanted| wanted.eq_ignore_ascii_case(id));
+    let is_of_group =
+        arguments.app_group.as_ref().is_none_or(|group| group.eq_ignore_ascii_case(&object.app_group_id));
+    let is_named = match object.kind {
+        _ if arguments.campaign.is_empty() && arguments.canvas.is_empty() => true,
+        HistoryKind::Campaign => is_in(&arguments.campaign, &object.id),
+        HistoryKind::Canvas => is_in(&arguments.canvas, &object.id),
+        HistoryKind::Step => is_in(&arguments.canvas, &object.canvas_id),
+    };
+    is_of_group && is_named
+}
+
+/// What the arguments name, or else what the forwarder has sends of; each once.
+fn named(arguments: &ReconcileArguments, history: &[HistoryObject]) -> Vec<AskedObject> {
+    let mut all: BTreeMap<(HistoryKind, String), AskedObject> = BTreeMap::new();
+    let mut add = |kind: HistoryKind, id: &str| {
+        let asked = AskedObject { kind, id: id.to_owned(), name: String::new() };
+        all.entry((kind, id.to_ascii_lowercase())).or_insert(asked);
+    };
+    if arguments.campaign.is_empty() && arguments.canvas.is_empty() {
+        for object in history {
+            match object.kind {
+                HistoryKind::Step => add(HistoryKind::Canvas, &object.canvas_id),
+                kind => add(kind, &object.id),
+            }
+        }
+    }
+    arguments.campaign.iter().for_each(|id| add(HistoryKind::Campaign, id.trim()));
+    arguments.canvas.iter().for_each(|id| add(HistoryKind::Canvas, id.trim()));
+    all.into_values().collect()
+}
+
+/// The exit status, which says how it is.
+fn conclude(all: &Reconciliation) -> Result<(), Failure> {
+    let left = all.not_compared.len();
+    let incomplete = match left {
+        _ if !all.is_incomplete() => String::new(),
+        0 => "Braze's answers have no number of sends for some days".to_owned(),
+        _ => format!("{left} of the campaigns, Canvases and steps could not be compared"),
+    };
+    let beyond = all.objects.iter().filter(|object| !object.within_tolerance).count();
+    if beyond > 0 {
+        let (of, percent) = (all.objects.len(), all.tolerance_percent);
+        let incomplete = if incomplete.is_empty() { incomplete } else { format!("; {incomplete}") };
+        return Err(Failure {
+            status: BEYOND_TOLERANCE,
+            message: format!("{beyond} of {of} differ by more than {percent} %{incomplete}"),
+        });
+    }
+    if incomplete.is_empty() { Ok(()) } else { Err(Failure::failed(incomplete)) }
+}

@@ -1,0 +1,215 @@
+//! Braze's side: asked a few things at a time, with patience that ends.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use admin_api::HistoryKind;
+use braze_rest::{
+    BrazeClient, CAMPAIGN_DAYS_MAX, CANVAS_DAYS_MAX, CanvasSeries, Endpoint, ListedObject, RestError,
+};
+use tokio::task::JoinSet;
+
+use super::{Failure, OBJECTS_MAX, complain};
+use crate::reconcile::{BrazeAnswer, BrazeSeries, DayRange, DayRequest};
+
+/// Requests under way.
+const REQUESTS_MAX: usize = 4;
+
+/// How long one question may wait in all, for rate limits and for Braze to recover.
+const WAIT_MAX: Duration = Duration::from_mins(2);
+
+/// How long a rate limit is waited for where Braze does not say.
+const LIMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a question is asked that Braze fails at, or does not answer.
+const TRIES_MAX: u32 = 3;
+
+/// How many in a row may fail before no more of their kind are asked.
+const FAILURES_MAX: u32 = 5;
+
+/// After this nothing more is asked.
+const ALL_MAX: Duration = Duration::from_mins(30);
+
+/// A campaign or Canvas to ask about.
+#[derive(Debug, Clone)]
+pub(super) struct AskedObject {
+    pub(super) kind: HistoryKind,
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+impl AskedObject {
+    fn endpoint(&self) -> Endpoint {
+        match self.kind {
+            HistoryKind::Campaign => Endpoint::CampaignSeries,
+            HistoryKind::Canvas | HistoryKind::Step => Endpoint::CanvasSeries,
+        }
+    }
+}
+
+/// Every campaign and Canvas that Braze lists.
+pub(super) async fn list(client: &BrazeClient) -> Result<Vec<AskedObject>, Failure> {
+    let mut all = Vec::new();
+    for kind in [HistoryKind::Campaign, HistoryKind::Canvas] {
+        let mut seen = BTreeSet::new();
+        for page in 0.. {
+            let listed = patiently(|| async move {
+                match kind {
+                    HistoryKind::Campaign => client.campaigns(page).await,
+                    HistoryKind::Canvas | HistoryKind::Step => client.canvases(page).await,
+                }
+            })
+            .await
+            .map_err(Failure::failed)?;
+            if listed.is_empty() {
+                break;
+            }
+            let before = seen.len();
+            for ListedObject { id, name } in listed {
+                if seen.insert(id.clone()) {
+                    all.push(AskedObject { kind, id, name });
+                }
+            }
+            if seen.len() == before {
+                let path = all.last().map_or("the list", |last| last.endpoint().path());
+                return Err(Failure::failed(format!("Braze's lists ({path}) do not end: a page came twice")));
+            }
+            if all.len() > OBJECTS_MAX {
+                return Ok(all);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What Braze says of each, in their order.
+pub(super) async fn series(
+    client: &BrazeClient,
+    range: &DayRange,
+    asked: Vec<AskedObject>,
+) -> Result<Vec<BrazeAnswer>, Failure> {
+    let started = Instant::now();
+    let mut waiting: VecDeque<(usize, AskedObject)> = asked.into_iter().enumerate().collect();
+    let mut answers = BTreeMap::new();
+    let mut doors = Doors::default();
+    let mut asking = JoinSet::new();
+    loop {
+        while asking.len() < REQUESTS_MAX
+            && let Some((number, object)) = waiting.pop_front()
+        {
+            let closed = doors.closed(object.endpoint());
+            let refused = if object.id.is_empty() {
+                Some("its events have no id, which Braze could be asked for".to_owned())
+            } else if started.elapsed() > ALL_MAX {
+                Some(format!("not asked: {} minutes are over", ALL_MAX.as_secs() / 60))
+            } else {
+                closed.map(|reason| format!("not asked, since an earlier answer was: {reason}"))
+            };
+            if let Some(reason) = refused {
+                answers.insert(number, answer(object, Err(reason)));
+                continue;
+            }
+            let (client, range) = (client.clone(), range.clone());
+            asking.spawn(async move { (number, ask(&client, &range, &object).await, object) });
+        }
+        let Some(joined) = asking.join_next().await else { break };
+        let (number, said, object) = joined.map_err(Failure::failed)?;
+        doors.note(object.endpoint(), said.as_ref().err());
+        answers.insert(number, answer(object, said.map_err(|error| error.to_string())));
+    }
+    Ok(answers.into_values().collect())
+}
+
+fn answer(object: AskedObject, said: Result<BrazeSeries, String>) -> BrazeAnswer {
+    BrazeAnswer { kind: object.kind, id: object.id, name: object.name, said }
+}
+
+/// Which endpoints are still asked: one that has refused the key would refuse it each time.
+#[derive(Debug, Default)]
+struct Doors {
+    closed: BTreeMap<Endpoint, String>,
+    failures: BTreeMap<Endpoint, u32>,
+}
+
+impl Doors {
+    fn closed(&self, endpoint: Endpoint) -> Option<&String> {
+        self.closed.get(&endpoint)
+    }
+
+    fn note(&mut self, endpoint: Endpoint, error: Option<&RestError>) {
+        let failures = self.failures.entry(endpoint).or_insert(0);
+        let is_final = match error {
+            Some(RestError::Refused { .. } | RestError::RateLimited { .. } | RestError::Foreign { .. }) => {
+                true
+            }
+            Some(RestError::Failed { .. } | RestError::Unreachable { .. }) => {
+                *failures += 1;
+                *failures >= FAILURES_MAX
+            }
+            Some(RestError::Unknown { .. } | RestError::Incomplete { .. }) | None => {
+                *failures = 0;
+                false
+            }
+        };
+        if let (true, Some(error)) = (is_final, error) {
+            self.closed.entry(endpoint).or_insert_with(|| error.to_string());
+        }
+    }
+}
+
+/// All days of one, in as many requests as they take.
+async fn ask(client: &BrazeClient, range: &DayRange, object: &AskedObject) -> Result<BrazeSeries, RestError> {
+    let id = &*object.id;
+    if object.kind == HistoryKind::Campaign {
+        let mut all = Vec::new();
+        for request in range.requests(CAMPAIGN_DAYS_MAX) {
+            let DayRequest { ending_at, days, .. } = &request;
+            let came = patiently(|| client.campaign_series(id, ending_at, *days)).await?;
+            all.extend(came.into_iter().filter(|day| request.has(day.day)));
+        }
+        return Ok(BrazeSeries::Campaign(all));
+    }
+    let mut all = CanvasSeries { name: String::new(), days: Vec::new() };
+    for request in range.requests(CANVAS_DAYS_MAX) {
+        let DayRequest { ending_at, days, .. } = &request;
+        let came = patiently(|| client.canvas_series(id, ending_at, *days)).await?;
+        if all.name.is_empty() {
+            all.name = came.name;
+        }
+        all.days.extend(came.days.into_iter().filter(|day| request.has(day.day)));
+    }
+    Ok(BrazeSeries::Canvas(all))
+}
+
+/// Asks again what may be answered later, as long as it is worth it.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, RestError>
+where
+    F: Future<Output = Result<T, RestError>>,
+{
+    let (mut tries, mut waited) = (0, Duration::ZERO);
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        tries += 1;
+        let wait = match &error {
+            RestError::RateLimited { opens_in, .. } => {
+                opens_in.unwrap_or(LIMIT_WAIT).max(Duration::from_secs(1))
+            }
+            RestError::Failed { .. } | RestError::Unreachable { .. } if tries < TRIES_MAX => {
+                Duration::from_secs(1 << (tries - 1))
+            }
+            _ => return Err(error),
+        };
+        if waited + wait > WAIT_MAX {
+            return Err(error);
+        }
+        if let RestError::RateLimited { endpoint, .. } = error {
+            let (path, seconds) = (endpoint.path(), wait.as_secs());
+            complain(&format!("note: Braze's rate limit for {path} is reached; waiting {seconds} s"));
+        }
+        tokio::time::sleep(wait).await;
+        waited += wait;
+    }
+}

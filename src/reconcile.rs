@@ -1,0 +1,208 @@
+//! How far Datadog is from Braze's dashboard, and why.
+//!
+//! Braze says itself that the numbers may differ: other windows, other definitions. Here the sends that its dashboard has
+//! (asked over REST) are set beside those that the forwarder has counted, that Datadog has accepted, and that were dropped;
+//! for each campaign, Canvas and step, day by day. Nothing is guessed: what one side does not say of a day is not compared,
+//! and is listed as such. Pure: the answers of both sides go in, with the time; what to show comes out.
+
+mod channels;
+mod compare;
+mod days;
+mod explanation;
+mod table;
+
+use std::collections::BTreeMap;
+
+use admin_api::HistoryKind;
+use braze_rest::{CampaignDay, CanvasSeries};
+use jiff::civil::Date;
+use serde::Serialize;
+
+pub use self::channels::CountedTypes;
+pub use self::compare::{ComparisonTerms, compare};
+pub use self::days::{DayRange, DayRangeError, DayRequest};
+pub use self::explanation::{Difference, DifferenceReason, UncomparedReason};
+pub use self::table::table;
+
+/// How far apart both sides may be, in hundredths of a percent of Braze's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tolerance(pub u32);
+
+impl Tolerance {
+    /// Reads `1%`, `0.25%`.
+    ///
+    /// # Errors
+    /// What it has to look like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const REASON: &str =
+            "a percentage from 0% to 100%, with two digits behind the point at most, like 1% or 0.5%";
+        let number = text.strip_suffix('%').ok_or(REASON)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) || fraction.len() > 2 {
+            return Err(REASON.to_owned());
+        }
+        let hundredths: Option<u32> = format!("{whole}{fraction:0<2}").parse().ok();
+        hundredths.filter(|hundredths| *hundredths <= 10_000).map(Self).ok_or(REASON.to_owned())
+    }
+
+    /// Whether a difference is within it.
+    pub fn allows(self, difference: i64, braze: u64) -> bool {
+        u128::from(difference.unsigned_abs()) * 10_000 <= u128::from(braze) * u128::from(self.0)
+    }
+}
+
+/// What Braze said of a campaign or a Canvas.
+#[derive(Debug, Clone)]
+pub enum BrazeSeries {
+    /// The days of a campaign.
+    Campaign(Vec<CampaignDay>),
+    /// The days of a Canvas, by step.
+    Canvas(CanvasSeries),
+}
+
+/// A campaign or Canvas that Braze was to be asked about.
+#[derive(Debug, Clone)]
+pub struct BrazeAnswer {
+    /// [`HistoryKind::Campaign`] or [`HistoryKind::Canvas`].
+    pub kind: HistoryKind,
+    /// Its id.
+    pub id: String,
+    /// Its name as Braze lists it; empty where it was not listed.
+    pub name: String,
+    /// What Braze said, or why it said nothing.
+    pub said: Result<BrazeSeries, String>,
+}
+
+/// Both sides, set beside each other.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reconciliation {
+    /// The first day, `YYYY-MM-DD`.
+    pub from: Date,
+    /// The last day; it is among them.
+    pub to: Date,
+    /// The time zone whose days these are.
+    pub time_zone: String,
+    /// Since when the forwarder keeps a history, in Unix seconds.
+    pub since: Option<u64>,
+    /// How far apart both sides may be, in percent.
+    pub tolerance_percent: f64,
+    /// Whether everything that could be compared is.
+    pub within_tolerance: bool,
+    /// The sums over campaigns and Canvases, on the days that could be compared.
+    pub total: ComparedSums,
+    /// What was compared, the largest difference first. A Canvas has the sends of its steps.
+    pub objects: Vec<ComparedObject>,
+    /// What could not be compared at all.
+    pub not_compared: Vec<UncomparedObject>,
+}
+
+/// Sends on both sides.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ComparedSums {
+    /// What Braze's dashboard has.
+    pub braze: u64,
+    /// What the forwarder has counted.
+    pub counted: u64,
+    /// What Datadog has accepted.
+    pub accepted: u64,
+    /// What was dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// `accepted` − `braze`.
+    pub difference: i64,
+    /// The same in percent of `braze`; absent where that is 0.
+    pub difference_percent: Option<f64>,
+}
+
+/// A campaign, a Canvas or a step on both sides.
+#[derive(Debug, Clone, Serialize)]
+pub struct ComparedObject {
+    /// What it is.
+    pub kind: HistoryKind,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Of a step: its Canvas.
+    pub canvas_id: String,
+    /// Of a step: the name of its Canvas.
+    pub canvas_name: String,
+    /// Over the days that were compared.
+    #[serde(flatten)]
+    pub sums: ComparedSums,
+    /// Whether the difference is within the tolerance.
+    pub within_tolerance: bool,
+    /// What the difference is made of.
+    pub differences: Vec<Difference>,
+    /// Every day that was asked for and that either side has sends on.
+    pub days: Vec<ComparedDay>,
+    /// Braze's channels that are no sends of the forwarder's, in-app messages for one.
+    pub channels_apart: Vec<String>,
+}
+
+/// A day on both sides.
+#[derive(Debug, Clone, Serialize)]
+pub struct ComparedDay {
+    /// The day.
+    pub day: Date,
+    /// What Braze's dashboard has; absent where it does not say.
+    pub braze: Option<u64>,
+    /// What the forwarder has counted.
+    pub counted: u64,
+    /// What Datadog has accepted.
+    pub accepted: u64,
+    /// What was dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// `accepted` − `braze`, where the day was compared.
+    pub difference: Option<i64>,
+    /// Why it was not.
+    pub not_compared: Option<UncomparedReason>,
+}
+
+/// What could not be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UncomparedObject {
+    /// What it is.
+    pub kind: HistoryKind,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What the forwarder has counted of it on these days.
+    pub counted: u64,
+    /// Why.
+    pub reason: String,
+}
+
+impl Reconciliation {
+    /// Whether something could not be compared that might be: Braze could not be asked, or did not say.
+    pub fn is_incomplete(&self) -> bool {
+        let is_unsaid = |day: &ComparedDay| day.not_compared == Some(UncomparedReason::NotSaid);
+        !self.not_compared.is_empty() || self.objects.iter().any(|object| object.days.iter().any(is_unsaid))
+    }
+}
+
+impl ComparedObject {
+    /// Whether any day was compared, or neither side has sends on any.
+    pub fn is_compared(&self) -> bool {
+        self.days.is_empty() || self.days.iter().any(|day| day.not_compared.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tolerance_is_a_percentage() {
+        for (text, hundredths) in [("1%", 100), ("0%", 0), ("0.25%", 25), ("1.5%", 150), ("100%", 10_000)] {
+            assert_eq!(Tolerance::parse(text), Ok(Tolerance(hundredths)), "{text}");
+        }
+        for text in ["", "1", "%", "-1%", "1.234%", "100.01%", "a%", "99999999999%", "1.%"] {
+            assert!(Tolerance::parse(text).unwrap_err().contains("like 1%"), "{text}");
+        }
+        assert!(Tolerance(100).allows(-10, 1000) && !Tolerance(100).allows(11, 1000));
+        assert!(Tolerance(0).allows(0, 0) && !Tolerance(10_000).allows(1, 0));
+        assert!(Tolerance(10_000).allows(i64::MIN, u64::MAX));
+    }
+}

@@ -1,0 +1,306 @@
+//! Sets both sides beside each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use admin_api::{HistoryDay, HistoryKind, HistoryObject};
+use braze_rest::{CampaignDay, CanvasSeries, ChannelSends};
+use jiff::civil::Date;
+
+use super::explanation::{BothSides, UncomparedReason, explain, signed};
+use super::{
+    BrazeAnswer, BrazeSeries, ComparedDay, ComparedObject, ComparedSums, CountedTypes, DayRange,
+    Reconciliation, Tolerance, UncomparedObject,
+};
+
+/// For how long after its end a day's events may still come: Braze sends those of a quiet workspace up to half an hour late.
+const SETTLED_AFTER: i64 = 3600;
+
+/// What is the same for everything that is compared.
+#[derive(Debug)]
+pub struct ComparisonTerms<'s> {
+    /// The days.
+    pub range: &'s DayRange,
+    /// What the forwarder counts.
+    pub types: &'s CountedTypes,
+    /// How far apart both sides may be.
+    pub tolerance: Tolerance,
+    /// Since when the forwarder keeps a history, in Unix seconds.
+    pub since: Option<u64>,
+    /// Now, in Unix seconds.
+    pub now: u64,
+}
+
+/// What the forwarder knows of one campaign, Canvas or step; of several connections together.
+#[derive(Debug, Default)]
+struct Own {
+    name: String,
+    canvas_id: String,
+    canvas_name: String,
+    last_send: u64,
+    days: BTreeMap<Date, BothSides>,
+}
+
+/// What Braze says of one of them.
+#[derive(Debug, Default)]
+struct Said {
+    days: BTreeMap<Date, Option<u64>>,
+    channels_apart: BTreeSet<String>,
+}
+
+/// Who it is.
+struct Identity<'i> {
+    kind: HistoryKind,
+    id: &'i str,
+    name: &'i str,
+    canvas_id: &'i str,
+    canvas_name: &'i str,
+}
+
+/// Compares what the forwarder has with what Braze has said. An object of the history that is neither asked about nor a
+/// step of what is does not appear.
+pub fn compare(
+    terms: &ComparisonTerms<'_>,
+    history: Vec<HistoryObject>,
+    answers: Vec<BrazeAnswer>,
+) -> Reconciliation {
+    let mut own = by_identity(history);
+    let (mut objects, mut not_compared) = (Vec::new(), Vec::new());
+    for answer in answers {
+        let known = own.remove(&(answer.kind, folded(&answer.id))).unwrap_or_default();
+        // What has no id is several, of different names.
+        let name = if answer.id.is_empty() { "" } else { newest(&known.name, &answer.name) };
+        let who = Identity { kind: answer.kind, id: &answer.id, name, canvas_id: "", canvas_name: "" };
+        match answer.said {
+            Err(reason) => not_compared.push(uncompared(&who, &known, reason)),
+            Ok(BrazeSeries::Campaign(days)) => {
+                objects.push(object(terms, &who, &known, &of_campaign(terms.types, days)));
+            }
+            Ok(BrazeSeries::Canvas(series)) => {
+                let name = newest(name, &series.name).to_owned();
+                let who = Identity { name: &name, ..who };
+                let (whole, steps) = of_canvas(terms.types, series);
+                objects.push(object(terms, &who, &known, &whole));
+                let mut found = steps_of(&mut own, &answer.id);
+                for (id, (step_name, said)) in steps {
+                    let known = found.remove(&folded(&id)).unwrap_or_default();
+                    let who = step(&id, newest(&known.name, &step_name), &who);
+                    objects.push(object(terms, &who, &known, &said));
+                }
+                for (id, known) in found {
+                    let reason = "Braze's answer for its Canvas has no such step".to_owned();
+                    not_compared.push(uncompared(&step(&id, &known.name, &who), &known, reason));
+                }
+            }
+        }
+    }
+    // A step that neither side has sends of is no news.
+    objects.retain(|object| object.kind != HistoryKind::Step || !object.days.is_empty());
+    sort(&mut objects);
+    not_compared.sort_by(|a: &UncomparedObject, b| b.counted.cmp(&a.counted).then_with(|| a.id.cmp(&b.id)));
+    let total = total(&objects);
+    Reconciliation {
+        from: terms.range.first,
+        to: terms.range.last,
+        time_zone: terms.range.time_zone.clone(),
+        since: terms.since,
+        tolerance_percent: f64::from(terms.tolerance.0) / 100.0,
+        within_tolerance: objects.iter().all(|object| object.within_tolerance),
+        total,
+        objects,
+        not_compared,
+    }
+}
+
+fn sort(objects: &mut [ComparedObject]) {
+    objects.sort_by(|a, b| {
+        let key = |object: &ComparedObject| (object.sums.difference.unsigned_abs(), object.sums.braze);
+        key(b).cmp(&key(a)).then_with(|| (a.kind, &a.id).cmp(&(b.kind, &b.id)))
+    });
+}
+
+/// The newer name: what the forwarder has seen, else what Braze lists.
+fn newest<'n>(seen: &'n str, listed: &'n str) -> &'n str {
+    if seen.is_empty() { listed } else { seen }
+}
+
+/// Ids are compared without regard to case, as UUIDs are elsewhere.
+fn folded(id: &str) -> String {
+    id.to_ascii_lowercase()
+}
+
+fn step<'i>(id: &'i str, name: &'i str, canvas: &Identity<'i>) -> Identity<'i> {
+    Identity { kind: HistoryKind::Step, id, name, canvas_id: canvas.id, canvas_name: canvas.name }
+}
+
+fn by_identity(history: Vec<HistoryObject>) -> BTreeMap<(HistoryKind, String), Own> {
+    let mut all: BTreeMap<(HistoryKind, String), Own> = BTreeMap::new();
+    for object in history {
+        let own = all.entry((object.kind, folded(&object.id))).or_default();
+        if object.last_send >= own.last_send || own.name.is_empty() {
+            own.last_send = object.last_send;
+            own.name = object.name;
+            own.canvas_name = object.canvas_name;
+        }
+        own.canvas_id = object.canvas_id;
+        for day in object.days {
+            let Ok(date) = day.day.parse::<Date>() else { continue };
+            add(own.days.entry(date).or_default(), day);
+        }
+    }
+    all
+}
+
+fn add(sides: &mut BothSides, day: HistoryDay) {
+    sides.counted += day.counted;
+    sides.accepted += day.accepted;
+    for (reason, sends) in day.dropped {
+        *sides.dropped.entry(reason).or_insert(0) += sends;
+    }
+}
+
+/// Takes the steps of a Canvas out, by id.
+fn steps_of(own: &mut BTreeMap<(HistoryKind, String), Own>, canvas_id: &str) -> BTreeMap<String, Own> {
+    let is_its = |(kind, _): &(HistoryKind, String), own: &Own| {
+        *kind == HistoryKind::Step && own.canvas_id.eq_ignore_ascii_case(canvas_id)
+    };
+    own.extract_if(.., |key, own| is_its(key, own)).map(|((_, id), own)| (id, own)).collect()
+}
+
+fn uncompared(who: &Identity<'_>, own: &Own, reason: String) -> UncomparedObject {
+    UncomparedObject {
+        kind: who.kind,
+        id: who.id.to_owned(),
+        name: who.name.to_owned(),
+        counted: own.days.values().map(|day| day.counted).sum(),
+        reason,
+    }
+}
+
+fn of_campaign(types: &CountedTypes, days: Vec<CampaignDay>) -> Said {
+    let mut said = Said::default();
+    for day in days {
+        let sent = day.sent.and_then(|sent| said.sum(types, sent));
+        said.days.insert(day.day, sent);
+    }
+    said
+}
+
+/// The Canvas as a whole, and each of its steps with its name.
+fn of_canvas(types: &CountedTypes, series: CanvasSeries) -> (Said, BTreeMap<String, (String, Said)>) {
+    let mut whole = Said::default();
+    let mut steps: BTreeMap<String, (String, Said)> = BTreeMap::new();
+    for day in series.days {
+        let mut sum = day.steps.is_some().then_some(0);
+        for (id, step) in day.steps.unwrap_or_default() {
+            let (name, said) = steps.entry(id).or_default();
+            if !step.name.is_empty() {
+                *name = step.name;
+            }
+            let sent = said.sum(types, step.sent);
+            said.days.insert(day.day, sent);
+            sum = sum.zip(sent).map(|(sum, sent): (u64, u64)| sum + sent);
+        }
+        whole.days.insert(day.day, sum);
+    }
+    whole.channels_apart = steps.values().flat_map(|(_, said)| said.channels_apart.clone()).collect();
+    (whole, steps)
+}
+
+impl Said {
+    /// The sends of the channels that the forwarder counts, if Braze says all of them; the others are set apart.
+    fn sum(&mut self, types: &CountedTypes, sent: ChannelSends) -> Option<u64> {
+        let (counted, apart): (ChannelSends, ChannelSends) =
+            sent.into_iter().partition(|(channel, _)| types.have(channel));
+        self.channels_apart.extend(apart.into_keys());
+        counted.into_values().sum()
+    }
+}
+
+fn object(terms: &ComparisonTerms<'_>, who: &Identity<'_>, own: &Own, said: &Said) -> ComparedObject {
+    let (mut days, mut compared) = (Vec::new(), BTreeMap::new());
+    for day in terms.range.days() {
+        let braze = said.days.get(&day).copied().flatten();
+        let sides = own.days.get(&day).cloned().unwrap_or_default();
+        if braze.unwrap_or(0) == 0 && sides.counted == 0 {
+            continue;
+        }
+        let reason = uncompared_reason(terms, day, braze);
+        let difference = signed(sides.accepted) - signed(braze.unwrap_or(0));
+        days.push(ComparedDay {
+            day,
+            braze,
+            counted: sides.counted,
+            accepted: sides.accepted,
+            dropped: sides.dropped.clone(),
+            difference: reason.is_none().then_some(difference),
+            not_compared: reason,
+        });
+        if let (None, Some(braze)) = (reason, braze) {
+            compared.insert(day, BothSides { braze, ..sides });
+        }
+    }
+    let sums = sums(compared.values());
+    ComparedObject {
+        kind: who.kind,
+        id: who.id.to_owned(),
+        name: who.name.to_owned(),
+        canvas_id: who.canvas_id.to_owned(),
+        canvas_name: who.canvas_name.to_owned(),
+        within_tolerance: terms.tolerance.allows(sums.difference, sums.braze),
+        sums,
+        differences: explain(&compared),
+        days,
+        channels_apart: said.channels_apart.iter().cloned().collect(),
+    }
+}
+
+fn uncompared_reason(terms: &ComparisonTerms<'_>, day: Date, braze: Option<u64>) -> Option<UncomparedReason> {
+    let now = signed(terms.now);
+    let has_history = terms.since.is_some_and(|since| signed(since) <= terms.range.begin(day));
+    match braze {
+        _ if terms.range.end(day).saturating_add(SETTLED_AFTER) > now => Some(UncomparedReason::DayNotOver),
+        _ if !has_history => Some(UncomparedReason::BeforeHistory),
+        None => Some(UncomparedReason::NotSaid),
+        Some(_) => None,
+    }
+}
+
+fn sums<'d>(days: impl Iterator<Item = &'d BothSides>) -> ComparedSums {
+    let mut sums = ComparedSums::default();
+    for day in days {
+        sums.braze += day.braze;
+        sums.counted += day.counted;
+        sums.accepted += day.accepted;
+        for (reason, sends) in &day.dropped {
+            *sums.dropped.entry(reason.clone()).or_insert(0) += sends;
+        }
+    }
+    with_difference(sums)
+}
+
+/// Steps are in their Canvas already.
+fn total(objects: &[ComparedObject]) -> ComparedSums {
+    let mut total = ComparedSums::default();
+    for sums in objects.iter().filter(|one| one.kind != HistoryKind::Step).map(|object| &object.sums) {
+        total.braze += sums.braze;
+        total.counted += sums.counted;
+        total.accepted += sums.accepted;
+        for (reason, sends) in &sums.dropped {
+            *total.dropped.entry(reason.clone()).or_insert(0) += sends;
+        }
+    }
+    with_difference(total)
+}
+
+fn with_difference(mut sums: ComparedSums) -> ComparedSums {
+    sums.difference = signed(sums.accepted) - signed(sums.braze);
+    // To a hundredth.
+    let hundredths = (i128::from(sums.difference) * 10_000)
+        .checked_div(i128::from(sums.braze))
+        .and_then(|hundredths| i32::try_from(hundredths).ok());
+    sums.difference_percent = hundredths.map(|hundredths| f64::from(hundredths) / 100.0);
+    sums
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,438 @@
+//! `braze-datadog reconcile`, between a loopback Braze and a loopback forwarder that has a history.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use admin_api::{HistoryDay, HistoryKind, HistoryObject};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support;
+use crate::support::analytics::{REST_KEY, ScriptedBraze, forwarder};
+use crate::support::forwarder::Configuration;
+use crate::support::intake::Intake;
+use crate::support::loopback::{Loopback, Reply};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_braze-datadog");
+
+/// A history that was kept long before.
+const LONG_AGO: Option<u64> = Some(1_577_836_800);
+
+/// What a run said, and how it ended.
+#[derive(Debug)]
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A directory with a key file.
+fn keys(mode: u32, content: &str) -> (TempDir, String) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("braze.key");
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+fn run(arguments: &[&str]) -> Ran {
+    let Output { status, stdout, stderr } =
+        Command::new(BINARY).arg("reconcile").args(arguments).env_clear().output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let ran = Ran { status: status.code().unwrap(), out: text(stdout), err: text(stderr) };
+    assert!(!ran.out.contains(REST_KEY) && !ran.err.contains(REST_KEY), "the key is told: {ran:?}");
+    ran
+}
+
+fn reconcile(braze: &str, forwarder: &str, arguments: &[&str]) -> Ran {
+    let (_folder, key) = keys(0o600, &format!("{REST_KEY}\n"));
+    let given = ["--braze-url", braze, "--braze-key-file", &key, "--url", forwarder];
+    run(&[&given, arguments].concat())
+}
+
+fn own(kind: HistoryKind, id: &str, days: &[(&str, u64)]) -> HistoryObject {
+    let day = |(day, sends): &(&str, u64)| HistoryDay {
+        day: (*day).to_owned(),
+        counted: *sends,
+        accepted: *sends,
+        dropped: BTreeMap::new(),
+    };
+    let days = days.iter().map(day).collect();
+    let name = format!("Name of {id}");
+    HistoryObject { kind, id: id.to_owned(), name, app_group_id: "emea".into(), days, ..Default::default() }
+}
+
+fn step(canvas: &str, id: &str, days: &[(&str, u64)]) -> HistoryObject {
+    HistoryObject { canvas_id: canvas.to_owned(), ..own(HistoryKind::Step, id, days) }
+}
+
+#[test]
+fn what_differs_is_explained_and_is_status_3_beyond_the_tolerance() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("weekly", &[("2026-10-01", 1000), ("2026-10-02", 500)]);
+    braze.campaign("same", &[("2026-10-01", 77)]);
+    let mut weekly = own(HistoryKind::Campaign, "weekly", &[("2026-10-01", 990), ("2026-10-02", 500)]);
+    weekly.days[0].accepted = 940;
+    weekly.days[0].dropped = BTreeMap::from([("http_5xx".to_owned(), 50)]);
+    let same = own(HistoryKind::Campaign, "same", &[("2026-10-01", 77)]);
+    // Every object has a page before it.
+    let other = own(HistoryKind::Campaign, "other", &[("2026-10-01", 1)]);
+    let other = HistoryObject { app_group_id: "apac".into(), ..other };
+    let forwarder = forwarder(vec![same, other, weekly], LONG_AGO);
+    let arguments = ["--to", "2026-10-03", "--days", "7", "--app-group", "EMEA"];
+    let ran = reconcile(&braze.url(), &forwarder.url(), &arguments);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    for part in [
+        "2026-09-27 to 2026-10-03, days of UTC",
+        "-60  -4.00  1,500    1,490     1,440       50  ! campaign Name of weekly (weekly)",
+        "50 dropped here: http_5xx 50",
+        "10 never received",
+        "2026-10-01: -60 (Braze 1,000, counted 990, accepted 940)",
+        "apart, for the forwarder counts no sends of it: trigger_in_app_message",
+        "Agree to the send: 1 of 2 campaigns, Canvases and steps.",
+    ] {
+        assert!(ran.out.contains(part), "{part} is not in\n{}", ran.out);
+    }
+    assert!(ran.err.contains("1 of 2 differ by more than 1 %"), "{ran:?}");
+    assert!(!ran.out.contains("Name of other"), "{ran:?}");
+    let within = [&arguments[..], &["--tolerance", "4%", "--json"]].concat();
+    let ran = reconcile(&braze.url(), &forwarder.url(), &within);
+    assert_eq!((ran.status, &*ran.err), (0, ""));
+    let all = ran.json();
+    assert_eq!((&all["within_tolerance"], &all["total"]["braze"]), (&json!(true), &json!(1577)));
+    let weekly = &all["objects"][0];
+    assert_eq!((&weekly["kind"], &weekly["difference"]), (&json!("campaign"), &json!(-60)));
+    assert_eq!(weekly["differences"][0]["reason"], json!("dropped"));
+    assert_eq!(weekly["days"][0]["dropped"], json!({"http_5xx": 50}));
+    assert_eq!(weekly["channels_apart"], json!(["trigger_in_app_message"]));
+    assert_eq!(braze.asked("/campaigns/data_series").len(), 4);
+}
+
+#[test]
+fn days_are_those_of_the_time_zone_and_one_of_summer_time_is_whole() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-24", 10), ("2026-10-25", 20)]);
+    let history = vec![own(HistoryKind::Campaign, "a", &[("2026-10-24", 13), ("2026-10-25", 17)])];
+    let forwarder = forwarder(history, LONG_AGO);
+    for (zone, ending_at) in
+        [("Europe/Paris", "2026-10-25T23:59:59+01:00"), ("America/New_York", "2026-10-25T23:59:59-04:00")]
+    {
+        let arguments = ["--to", "2026-10-25", "--days", "2", "--time-zone", zone, "--json"];
+        let ran = reconcile(&braze.url(), &forwarder.url(), &arguments);
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let all = ran.json();
+        assert_eq!(all["objects"][0]["differences"][0]["reason"], json!("day_border"));
+        assert_eq!(all["objects"][0]["differences"][0]["sends"], json!(3));
+        let asked = braze.asked("/campaigns/data_series").pop().unwrap();
+        assert_eq!((&*asked.query["ending_at"], &*asked.query["length"]), (ending_at, "2"));
+        let asked = forwarder.asked("/history").pop().unwrap();
+        assert_eq!((&*asked.query["time_zone"], &*asked.query["from"]), (zone, "2026-10-24"));
+    }
+}
+
+#[test]
+fn a_canvas_is_asked_for_in_parts_of_14_days_and_compared_step_by_step() {
+    let braze = ScriptedBraze::start();
+    braze.step(
+        "canvas",
+        "mail",
+        &[("2026-10-31", 300), ("2026-10-18", 20), ("2026-10-17", 10), ("2026-10-01", 5)],
+    );
+    braze.step("canvas", "push", &[("2026-10-31", 4)]);
+    let history = vec![
+        own(HistoryKind::Canvas, "canvas", &[("2026-10-01", 5), ("2026-10-17", 10), ("2026-10-31", 300)]),
+        step("canvas", "mail", &[("2026-10-01", 5), ("2026-10-17", 10), ("2026-10-31", 300)]),
+        step("canvas", "unknown", &[("2026-10-31", 1)]),
+    ];
+    let forwarder = forwarder(history, LONG_AGO);
+    let arguments = ["--to", "2026-10-31", "--days", "31", "--canvas", "CANVAS", "--json"];
+    // Braze knows it in small letters only.
+    let ran = reconcile(&braze.url(), &forwarder.url(), &arguments);
+    assert_eq!(ran.json()["not_compared"][0]["kind"], json!("canvas"));
+    let arguments = ["--to", "2026-10-31", "--days", "31", "--json"];
+    let ran = reconcile(&braze.url(), &forwarder.url(), &arguments);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    let all = ran.json();
+    let told = all["objects"].as_array().unwrap().iter().map(|object| {
+        (
+            object["id"].as_str().unwrap(),
+            object["braze"].as_u64().unwrap(),
+            object["difference"].as_i64().unwrap(),
+        )
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [("canvas", 339, -24), ("mail", 335, -20), ("push", 4, -4)]);
+    assert_eq!(all["objects"][2]["canvas_name"], json!("Name of canvas"));
+    assert_eq!(all["not_compared"][0]["id"], json!("unknown"));
+    let asked = braze.asked("/canvas/data_series");
+    let asked: Vec<_> =
+        asked[1..].iter().map(|one| (&*one.query["length"], &one.query["ending_at"][..10])).collect();
+    assert_eq!(asked, [("14", "2026-10-31"), ("14", "2026-10-17"), ("3", "2026-10-03")]);
+}
+
+#[test]
+fn what_braze_can_not_be_asked_is_refused_with_a_hint() {
+    let (_folder, key) = keys(0o600, REST_KEY);
+    let given = ["--braze-url", "http://127.0.0.1:9", "--braze-key-file", &key];
+    for (arguments, part) in [
+        (&["--days", "101"][..], "100 days at most; --to YYYY-MM-DD goes further back"),
+        (&["--days", "0"], "from 1 to 100"),
+        (&["--tolerance", "1"], "like 1%"),
+        (&["--time-zone", "Paris"], "\"Paris\" is no time zone"),
+        (&["--to", "tomorrow"], "is no day"),
+        (&["--to", "9999-01-01"], "has not begun"),
+        (&["--url", "8081"], "--url: 8081"),
+        (&["--url", "http://127.0.0.1:9"], "does braze-datadog run? (--url says where"),
+    ] {
+        let ran = run(&[&given, arguments].concat());
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.err.contains(part), "{part}: {ran:?}");
+    }
+    for url in [
+        "http://rest.fra-01.braze.eu",
+        "https://u:hidden@rest.fra-01.braze.eu",
+        "https://dashboard-01.braze.eu",
+    ] {
+        let ran = run(&["--braze-url", url, "--braze-key-file", &key]);
+        assert!(ran.status == 1 && ran.err.contains("--braze-url is not the address"), "{ran:?}");
+        assert!(!ran.err.contains("hidden"), "{ran:?}");
+    }
+}
+
+#[test]
+fn the_key_is_read_from_a_file_that_nobody_else_should_read() {
+    let braze = ScriptedBraze::start();
+    let forwarder = forwarder(Vec::new(), LONG_AGO);
+    let with = |mode, content: &str| {
+        let (_folder, key) = keys(mode, content);
+        run(&["--braze-url", &braze.url(), "--braze-key-file", &key, "--url", &forwarder.url()])
+    };
+    let ran = with(0o644, REST_KEY);
+    assert!(ran.status == 0 && ran.err.contains("is open to every user; chmod o= it"), "{ran:?}");
+    assert!(ran.err.contains("there is nothing to compare"), "{ran:?}");
+    for (content, part) in [("", "is empty"), ("two words", "white space"), ("\"quoted\"", "quotation marks")]
+    {
+        let ran = with(0o600, content);
+        assert!(
+            ran.status == 1 && ran.err.contains("--braze-key-file: /") && ran.err.contains(part),
+            "{ran:?}"
+        );
+        assert!(content.is_empty() || !ran.err.contains(content), "{ran:?}");
+    }
+    let ran = run(&["--braze-url", &braze.url(), "--braze-key-file", "/nowhere/key"]);
+    assert!(ran.err.contains("/nowhere/key does not exist"), "{ran:?}");
+}
+
+#[test]
+fn a_permission_that_is_missing_is_named_and_the_rest_is_compared() {
+    let history = vec![
+        own(HistoryKind::Campaign, "a", &[("2026-10-01", 9)]),
+        own(HistoryKind::Canvas, "c", &[("2026-10-01", 3)]),
+        step("c", "s", &[("2026-10-01", 3)]),
+    ];
+    let forwarder = forwarder(history, LONG_AGO);
+    for permission in ["campaigns.data_series", "canvas.data_series"] {
+        let braze = ScriptedBraze::start();
+        braze.campaign("a", &[("2026-10-01", 9)]);
+        braze.step("c", "s", &[("2026-10-01", 3)]);
+        braze.withhold(permission);
+        let arguments = ["--to", "2026-10-02", "--json"];
+        let ran = reconcile(&braze.url(), &forwarder.url(), &arguments);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.err.contains("could not be compared"), "{ran:?}");
+        let all = ran.json();
+        let reason = all["not_compared"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains(&format!("needs the permission {permission}")), "{reason}");
+        assert!(reason.contains("Invalid API key: ***"), "{reason}");
+        assert!(!all["objects"].as_array().unwrap().is_empty(), "{all}");
+    }
+    for permission in ["campaigns.list", "canvas.list"] {
+        let braze = ScriptedBraze::start();
+        braze.withhold(permission);
+        let ran = reconcile(&braze.url(), &forwarder.url(), &["--all"]);
+        assert!(ran.status == 1 && ran.err.contains(&format!("the permission {permission}")), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_is_not_shown_to_braze_for_each_campaign() {
+    let braze = ScriptedBraze::start();
+    braze.withhold("campaigns.data_series");
+    let ids: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
+    let history = ids.iter().map(|id| own(HistoryKind::Campaign, id, &[("2026-10-01", 9)])).collect();
+    let ran = reconcile(&braze.url(), &forwarder(history, LONG_AGO).url(), &["--to", "2026-10-02", "--json"]);
+    assert_eq!(ran.json()["not_compared"].as_array().unwrap().len(), 40);
+    assert!(braze.asked("/campaigns/data_series").len() <= 8);
+}
+
+fn limited(headers: &[(&'static str, &str)]) -> Reply {
+    let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    Reply { status: 429, headers, body: json!({"message": "Over rate limit"}).to_string(), missing: 0 }
+}
+
+#[test]
+fn a_rate_limit_is_waited_for_within_a_bound() {
+    let forwarder = forwarder(vec![own(HistoryKind::Campaign, "a", &[("2026-10-01", 9)])], LONG_AGO);
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-01", 9)]);
+    // Two seconds away, by Braze's clock.
+    let date = ("date", "Fri, 20 Nov 2026 10:00:00 GMT");
+    braze.next(
+        "/campaigns/data_series",
+        [limited(&[("retry-after", "1")]), limited(&[date, ("x-ratelimit-reset", "1795168802")])],
+    );
+    let started = Instant::now();
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(ran.err.contains("rate limit for /campaigns/data_series is reached; waiting 2 s"), "{ran:?}");
+    // An hour away.
+    braze.next("/campaigns/data_series", [limited(&[date, ("x-ratelimit-reset", "1795172400")])]);
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(
+        ran.out.contains(
+            "9 counted: Braze's rate limit for /campaigns/data_series is used up; ask again in 60 minutes"
+        ),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn half_an_answer_is_no_number() {
+    let history = vec![own(HistoryKind::Campaign, "a", &[("2026-10-01", 9)])];
+    let forwarder = forwarder(history, LONG_AGO);
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-01", 9)]);
+    let cut = Reply { status: 200, body: "{\"message\":\"succ".into(), missing: 99, ..Reply::default() };
+    for (reply, part) in [
+        (Reply::json(200, &json!({"message": "Something went wrong"})), "\"Something went wrong\", not"),
+        (Reply::json(200, &json!({"message": "success"})), "has no \"data\""),
+        (Reply::json(202, &json!({"message": "queued"})), "under maintenance"),
+        (Reply { status: 200, body: "<html>".into(), ..Reply::default() }, "is not Braze's REST API"),
+        (cut, "broke off"),
+    ] {
+        braze.next("/campaigns/data_series", [reply]);
+        let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(
+            ran.out.contains("Not compared (this is not 0):\n  campaign Name of a (a), 9 counted: "),
+            "{ran:?}"
+        );
+        assert!(ran.out.contains(part), "{part}: {ran:?}");
+    }
+    // A failure that passes, and a channel without its number.
+    braze.next("/campaigns/data_series", [Reply { status: 503, ..Reply::default() }]);
+    assert_eq!(reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]).status, 0);
+    braze.messages("a", "2026-10-01", json!({"email": [{"opens": 3}]}));
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(
+        ran.out.contains("2026-10-01 is one that Braze's answer has no number of sends for; counted 9"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_campaign_that_braze_does_not_know_is_listed_and_no_zero() {
+    let braze = ScriptedBraze::start();
+    let forwarder = forwarder(vec![own(HistoryKind::Campaign, "gone", &[("2026-10-01", 9)])], LONG_AGO);
+    for status in [400, 404] {
+        braze.next(
+            "/campaigns/data_series",
+            [Reply::json(status, &json!({"message": "Invalid Campaign ID"}))],
+        );
+        let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--campaign", "gone"]);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(
+            ran.out.contains("9 counted: Braze does not know it") && ran.out.contains("Invalid Campaign ID"),
+            "{ran:?}"
+        );
+    }
+}
+
+#[test]
+fn all_that_braze_lists_is_asked_for_page_by_page() {
+    let braze = ScriptedBraze::start();
+    for number in 0..250 {
+        braze.campaign(&format!("c{number:03}"), &[]);
+    }
+    braze.campaign("c249", &[("2026-10-01", 12)]);
+    braze.step("canvas", "s", &[]);
+    let forwarder = forwarder(Vec::new(), LONG_AGO);
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--all"]);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.out.contains("! campaign Listed c249 (c249)\n      12 never received"), "{ran:?}");
+    assert_eq!(braze.asked("/campaigns/data_series").len(), 250);
+    assert_eq!((braze.asked("/campaigns/list").len(), braze.asked("/canvas/list").len()), (4, 2));
+}
+
+#[test]
+fn a_forwarder_without_a_history_is_told_apart_from_one_that_is_not_there() {
+    let braze = ScriptedBraze::start();
+    let older = Loopback::start(|question| match &*question.path {
+        "/status" => Reply::json(200, &json!({})),
+        _ => Reply { status: 404, body: "not found\n".into(), ..Reply::default() },
+    });
+    let ran = reconcile(&braze.url(), &older.url(), &[]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.err.contains("/history: status 404 not found; reconcile needs the history"), "{ran:?}");
+    let ran = reconcile(&braze.url(), &forwarder(Vec::new(), None).url(), &["--all"]);
+    assert!(ran.status == 0 && ran.err.contains("no history yet"), "{ran:?}");
+    let elsewhere = Loopback::start(|question| match &*question.path {
+        "/status" => Reply::json(200, &json!({})),
+        _ => Reply::json(200, &json!({"from": "2026-01-01", "time_zone": "UTC"})),
+    });
+    let ran = reconcile(&braze.url(), &elsewhere.url(), &[]);
+    assert!(ran.status == 1 && ran.err.contains("not for what was asked"), "{ran:?}");
+}
+
+/// A forwarder that keeps no history says so; one that does has what was pushed, on the day that is not over.
+#[tokio::test]
+async fn it_asks_a_real_forwarder() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    let running = configuration.start().await;
+    let event = |number: u64| {
+        json!({
+            "event_type": "users.messages.email.Send",
+            "id": format!("send-{number}"),
+            "time": support::unix_now(),
+            "properties": {"app_group_id": "emea", "campaign_id": "8a3f", "campaign_name": "Weekly newsletter"},
+        })
+    };
+    let events = json!({"events": (0..70).map(event).collect::<Vec<_>>()});
+    running.push_accepted(events.to_string()).await;
+    running.settled(70).await;
+    let braze = ScriptedBraze::start();
+    braze.campaign("8a3f", &[]);
+    let config = configuration.write();
+    let (_folder, key) = keys(0o600, REST_KEY);
+    let config = config.to_str().unwrap();
+    let url = braze.url();
+    let given = ["--braze-url", &url, "--braze-key-file", &key, "--config", config, "--days", "2", "--json"];
+    // What has an outcome is in the history a little later.
+    support::eventually("the history has what was pushed", async || {
+        let ran = run(&given);
+        if ran.err.contains("/history: status 404") {
+            assert!(ran.status == 1 && ran.err.contains("reconcile needs the history"), "{ran:?}");
+            return Some(());
+        }
+        let all = ran.json();
+        let object = all["objects"].as_array().unwrap().first()?;
+        let days = object["days"].as_array().unwrap();
+        let counted: u64 = days.iter().map(|day| day["counted"].as_u64().unwrap()).sum();
+        assert_eq!(object["id"], json!("8a3f"), "{all}");
+        (counted == 70).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,199 @@
+//! Braze's REST analytics and a forwarder's history on the loopback.
+//!
+//! Source: Braze's API reference, "Export campaign analytics", "Export Canvas data series analytics", "Export campaigns
+//! list", "Export Canvas list", "Rate limits", "Errors and responses". What is held here was written for this project.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use admin_api::{History, HistoryObject};
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+
+use super::loopback::{Loopback, Question, Reply};
+
+/// The key that it takes.
+pub(crate) const REST_KEY: &str = "5b1e7a90-planted-4f0c";
+
+/// What a channel has sent, by day; each with the `messages` of that day.
+pub(crate) type Sent = BTreeMap<String, Value>;
+
+/// An instance of Braze.
+pub(crate) struct ScriptedBraze {
+    server: Loopback,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    withheld: BTreeSet<&'static str>,
+    campaigns: BTreeMap<String, Sent>,
+    canvases: BTreeMap<String, BTreeMap<String, Sent>>,
+    /// What a path answers next, before anything else.
+    next: BTreeMap<String, VecDeque<Reply>>,
+}
+
+impl ScriptedBraze {
+    /// One with no campaign, whose key may ask everything.
+    pub(crate) fn start() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let server = Loopback::start(move |question| shared.lock().unwrap().reply(question));
+        Self { server, state }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+
+    pub(crate) fn asked(&self, path: &str) -> Vec<Question> {
+        self.server.asked(path)
+    }
+
+    /// Takes a permission from the key.
+    pub(crate) fn withhold(&self, permission: &'static str) {
+        self.state.lock().unwrap().withheld.insert(permission);
+    }
+
+    /// A campaign whose e-mails these are, by day.
+    pub(crate) fn campaign(&self, id: &str, emails: &[(&str, u64)]) {
+        self.state.lock().unwrap().campaigns.insert(id.to_owned(), sent(emails));
+    }
+
+    /// A campaign with these `messages` on a day.
+    pub(crate) fn messages(&self, id: &str, day: &str, messages: Value) {
+        let mut state = self.state.lock().unwrap();
+        state.campaigns.entry(id.to_owned()).or_default().insert(day.to_owned(), messages);
+    }
+
+    /// A step of a Canvas, whose e-mails these are, by day.
+    pub(crate) fn step(&self, canvas: &str, step: &str, emails: &[(&str, u64)]) {
+        let mut state = self.state.lock().unwrap();
+        state.canvases.entry(canvas.to_owned()).or_default().insert(step.to_owned(), sent(emails));
+    }
+
+    /// What a path answers the next times.
+    pub(crate) fn next(&self, path: &str, replies: impl IntoIterator<Item = Reply>) {
+        self.state.lock().unwrap().next.entry(path.to_owned()).or_default().extend(replies);
+    }
+}
+
+fn sent(emails: &[(&str, u64)]) -> Sent {
+    let email = |(day, sends): &(&str, u64)| ((*day).to_owned(), emails_of(*sends));
+    emails.iter().map(email).collect()
+}
+
+/// The messages of a day with so many e-mails, in two variations, beside an in-app message that was only shown.
+pub(crate) fn emails_of(sends: u64) -> Value {
+    let variation = |name: &str, sent: u64| json!({"variation_name": name, "sent": sent, "opens": 1, "unique_opens": 1, "bounces": 0, "delivered": sent});
+    json!({
+        "email": [variation("A", sends / 3), variation("B", sends - sends / 3)],
+        "trigger_in_app_message": [{"variation_name": "A", "impressions": 9, "clicks": 2}],
+    })
+}
+
+impl State {
+    fn reply(&mut self, question: &Question) -> Reply {
+        if let Some(reply) = self.next.get_mut(&question.path).and_then(VecDeque::pop_front) {
+            return reply;
+        }
+        let permission = match &*question.path {
+            "/campaigns/data_series" => "campaigns.data_series",
+            "/canvas/data_series" => "canvas.data_series",
+            "/campaigns/list" => "campaigns.list",
+            "/canvas/list" => "canvas.list",
+            _ => return Reply { status: 404, body: "<html>".to_owned(), ..Reply::default() },
+        };
+        if question.authorization != format!("Bearer {REST_KEY}") || self.withheld.contains(permission) {
+            // Braze repeats the key that it does not take.
+            let said = format!("Invalid API key: {}", question.authorization.trim_start_matches("Bearer "));
+            return Reply::json(401, &json!({"message": said}));
+        }
+        match permission {
+            "campaigns.data_series" => self.campaign_series(question),
+            "canvas.data_series" => self.canvas_series(question),
+            "campaigns.list" => list("campaigns", self.campaigns.keys(), question),
+            _ => list("canvases", self.canvases.keys(), question),
+        }
+    }
+
+    fn campaign_series(&self, question: &Question) -> Reply {
+        let Some(days) = days(question, 100) else { return refused("Invalid length") };
+        let Some(sent) = self.campaigns.get(&question.query["campaign_id"]) else {
+            return refused("Invalid Campaign ID");
+        };
+        let nothing = emails_of(0);
+        let day = |day: &Date| {
+            let messages = sent.get(&day.to_string()).unwrap_or(&nothing);
+            json!({"time": day.to_string(), "messages": messages, "conversions": 0, "unique_recipients": 3})
+        };
+        let data: Vec<Value> = days.iter().map(day).collect();
+        Reply::json(200, &json!({"message": "success", "data": data}))
+    }
+
+    fn canvas_series(&self, question: &Question) -> Reply {
+        let Some(days) = days(question, 14) else { return refused("Invalid length") };
+        let Some(steps) = self.canvases.get(&question.query["canvas_id"]) else {
+            return refused("Invalid Canvas ID");
+        };
+        assert_eq!(question.query["include_step_breakdown"], "true");
+        let nothing = emails_of(0);
+        let day = |day: &Date| {
+            let step = |(id, sent): (&String, &Sent)| {
+                let messages = sent.get(&day.to_string()).unwrap_or(&nothing);
+                (id.clone(), json!({"name": format!("Step {id}"), "revenue": 0.0, "messages": messages}))
+            };
+            let steps: serde_json::Map<String, Value> = steps.iter().map(step).collect();
+            json!({"time": day.to_string(), "total_stats": {"entries": 5}, "step_stats": steps})
+        };
+        let stats: Vec<Value> = days.iter().map(day).collect();
+        Reply::json(200, &json!({"data": {"name": "Welcome", "stats": stats}, "message": "success"}))
+    }
+}
+
+fn refused(said: &str) -> Reply {
+    Reply::json(400, &json!({"message": said}))
+}
+
+/// The days that are asked for, or nothing where there are too many.
+fn days(question: &Question, days_max: i64) -> Option<Vec<Date>> {
+    let length: i64 = question.query["length"].parse().ok()?;
+    let last: Date = question.query["ending_at"][..10].parse().ok()?;
+    let first = last - (length - 1).days();
+    (1..=days_max).contains(&length).then(|| first.series(1.day()).take_while(|day| *day <= last).collect())
+}
+
+/// A page of a hundred.
+fn list<'i>(name: &str, ids: impl Iterator<Item = &'i String>, question: &Question) -> Reply {
+    let page: usize = question.query["page"].parse().unwrap();
+    let listed: Vec<Value> = ids
+        .skip(100 * page)
+        .take(100)
+        .map(|id| json!({"id": id, "name": format!("Listed {id}"), "tags": []}))
+        .collect();
+    Reply::json(200, &json!({name: listed, "message": "success"}))
+}
+
+/// An admin port that has this history, two objects a page.
+pub(crate) fn forwarder(objects: Vec<HistoryObject>, since: Option<u64>) -> Loopback {
+    Loopback::start(move |question| match &*question.path {
+        "/status" => {
+            let count = "users.messages.email.Send, users.messages.pushnotification.Send";
+            Reply::json(200, &json!({"configuration": [{"key": "events.count", "value": count}]}))
+        }
+        "/history" => {
+            let first: usize = question.query.get("after").map_or(0, |after| after.parse().unwrap());
+            let history = History {
+                from: question.query["from"].clone(),
+                to: question.query["to"].clone(),
+                time_zone: question.query["time_zone"].clone(),
+                since,
+                objects: objects.iter().skip(first).take(2).cloned().collect(),
+                next: (first + 2 < objects.len()).then(|| (first + 2).to_string()),
+            };
+            Reply::json(200, &serde_json::to_value(history).unwrap())
+        }
+        _ => Reply { status: 404, body: "not found\n".to_owned(), ..Reply::default() },
+    })
+}
