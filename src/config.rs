@@ -65,6 +65,8 @@ pub struct Config {
     pub tags: aggregate::tags::Settings,
     /// Where counts go, by name; at least one.
     pub connections: Vec<Connection>,
+    /// How the history of sends is kept; `None`: not at all.
+    pub history: Option<send_history::Settings>,
     /// What is logged, and how.
     pub log: Log,
     /// How long a stop waits for the outcomes of the last flush.

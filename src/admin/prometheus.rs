@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use admin_api::{EmbeddedStatus, KafkaStatus, QueueStatus};
+use admin_api::{EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus};
 
 use crate::stats::{Books, ConnectionBooks, Histogram};
 
@@ -21,6 +21,8 @@ pub struct ProcessGauges {
     pub certificate_not_after: Option<u64>,
     /// The connections whose API key is known to be valid on its site or not.
     pub keys: Vec<(Box<str>, bool)>,
+    /// The history of sends; `None`: none is kept.
+    pub history: Option<HistoryStatus>,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
     /// When the process started, in Unix seconds.
@@ -66,6 +68,9 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     let help = "Whether Datadog says that the API key is valid on its site; absent while that is unknown.";
     let keys = gauges.keys.iter().map(|(connection, is_valid)| (connection, u64::from(*is_valid)));
     page.each("key_valid", "gauge", help, CONNECTION, keys);
+    if let Some(status) = &gauges.history {
+        history(&mut page, status);
+    }
     let help = "Log lines that were lost, for standard error was not read.";
     page.counter("log_lines_lost_total", help, gauges.log_lines_lost);
     page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
@@ -150,6 +155,14 @@ fn push(page: &mut Page, gauges: &ProcessGauges) {
         let help = "Until when the push port's certificates hold, in Unix seconds.";
         page.gauge("push_certificate_expiry_timestamp_seconds", help, not_after);
     }
+}
+
+fn history(page: &mut Page, status: &HistoryStatus) {
+    let help = "Whether the history of sends is kept: 0 while its file can't be used.";
+    page.gauge("history_kept", help, u64::from(status.since.is_some() && status.trouble.is_none()));
+    page.gauge("history_size_bytes", "Bytes of the history's file.", status.size_bytes);
+    let help = "Sends whose count or outcome is not in the history of sends.";
+    page.counter("history_sends_left_out_total", help, status.sends_left_out);
 }
 
 /// The label that says which connection.
@@ -239,6 +252,11 @@ mod tests {
                     ..QueueStatus::default()
                 },
                 keys: vec![("acme".into(), true), ("beta".into(), false)],
+                history: Some(HistoryStatus {
+                    since: Some(5),
+                    sends_left_out: 8,
+                    ..HistoryStatus::default()
+                }),
                 ..ProcessGauges::default()
             },
         );
@@ -260,6 +278,8 @@ mod tests {
             "braze_datadog_key_valid{connection=\"acme\"} 1",
             "braze_datadog_key_valid{connection=\"beta\"} 0",
             "braze_datadog_names_collapsing{connection=\"acme\"} 0",
+            "braze_datadog_history_kept 1",
+            "braze_datadog_history_sends_left_out_total 8",
             "braze_datadog_payload_bytes_bucket{le=\"1000\"} 1",
             "braze_datadog_payload_bytes_bucket{le=\"+Inf\"} 1",
             "braze_datadog_payload_bytes_sum 300",

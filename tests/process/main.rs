@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod delivery;
 mod heartbeat;
+mod history;
 mod hostile;
 mod image;
 mod import;

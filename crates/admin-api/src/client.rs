@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode, Url, redirect, retry};
 use serde::de::DeserializeOwned;
 
-use crate::{SearchAnswer, Status};
+use crate::{History, HistoryQuery, SearchAnswer, Status};
 
 /// Bytes of an answer; with 500 connections it has half a million.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     /// What stood in the way, or what the port said if that was not 200.
     pub async fn health(&self, path: &str) -> Result<(), ClientError> {
-        self.get(path, None).await.map(drop)
+        self.get(path, &[]).await.map(drop)
     }
 
     /// Asks for `/status`.
@@ -90,7 +90,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::health`], or when the answer is not a forwarder's.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        self.json("/status", None).await
+        self.json("/status", &[]).await
     }
 
     /// Searches for the words of `query`.
@@ -98,24 +98,36 @@ impl Client {
     /// # Errors
     /// As for [`Client::status`].
     pub async fn search(&self, query: &str) -> Result<SearchAnswer, ClientError> {
-        self.json("/search", Some(query)).await
+        self.json("/search", &[("q", query.to_owned())]).await
     }
 
-    async fn json<T: DeserializeOwned>(&self, path: &str, query: Option<&str>) -> Result<T, ClientError> {
+    /// Asks what was sent on which day. One answer may not be all: see [`History::next`].
+    ///
+    /// # Errors
+    /// As for [`Client::status`]; the port's own sentence, where it keeps no history or does not understand a day or a time zone.
+    pub async fn history(&self, query: &HistoryQuery) -> Result<History, ClientError> {
+        self.json("/history", &query.parameters()).await
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, ClientError> {
         let body = self.get(path, query).await?;
         serde_json::from_slice(&body).map_err(|error| {
             ClientError(format!("{path} is not what a forwarder says ({error}); is this its admin port?"))
         })
     }
 
-    async fn get(&self, path: &str, query: Option<&str>) -> Result<Vec<u8>, ClientError> {
+    async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Vec<u8>, ClientError> {
         // Below the path of a proxy, the port's own paths are below it too.
         let mut url = self
             .url
             .join(path.trim_start_matches('/'))
             .map_err(|error| ClientError(format!("{path}: {error}")))?;
-        if let Some(query) = query {
-            url.query_pairs_mut().append_pair("q", query);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
         let failed = |error| ClientError(format!("{path}: {}", self.reason(&error)));
         let answer = self.http.get(url).send().await.map_err(failed)?;

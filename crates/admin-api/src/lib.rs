@@ -1,4 +1,4 @@
-//! What a forwarder's admin port says at `/status` and `/search`, as types for both sides, and a client that asks it.
+//! What a forwarder's admin port says at `/status`, `/search` and `/history`, as types for both sides, and a client that asks it.
 //!
 //! ```
 //! use admin_api::{FlowState, Status, format};
@@ -14,11 +14,13 @@
 
 mod client;
 pub mod format;
+mod history;
 mod search;
 mod status;
 
 pub use self::client::{Client, ClientError, reachable};
-pub use self::search::{SearchAnswer, SeriesMatch};
+pub use self::history::{History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery, HistoryStatus};
+pub use self::search::{ObjectMatch, SearchAnswer, SeriesMatch};
 pub use self::status::{
     BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,
     EmbeddedStatus, FlowState, Headline, HistogramTotals, Invariant, KafkaStatus, KeyVerdict, OutcomeStatus,

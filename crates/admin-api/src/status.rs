@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::HistoryStatus;
+
 /// The answer of `/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -36,6 +38,8 @@ pub struct Status {
     pub queue: QueueStatus,
     /// Each connection of the configuration.
     pub connections: Vec<ConnectionStatus>,
+    /// The history of sends; `None`: none is kept.
+    pub history: Option<HistoryStatus>,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
     /// The books.
