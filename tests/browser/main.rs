@@ -101,6 +101,15 @@ async fn one_look_says_that_sends_flow_and_a_search_says_where_a_campaign_is() {
         }
         assert!(!found.contains("Welcome mail"), "{found}");
     }
+    let past = browser.shows("#past", "all accepted by Datadog").await;
+    for told in
+        ["Weekly newsletter", "last sent ", "100 sends that day", "last 7 days 100", "campaign · 8a3f21"]
+    {
+        assert!(past.contains(told), "{told} is not in {past}");
+    }
+    let days = browser.text("return document.querySelector('#past svg').getAttribute('aria-label')").await;
+    assert!(days.starts_with("The last 28 days: ") && days.contains(": 100 sends"), "{days}");
+    assert_clean(&browser, &forwarder).await;
     browser.run("const box = document.querySelector('#search'); box.value = 'monthly'; box.dispatchEvent(new Event('input'))").await;
     browser.shows("#search-said", "Nothing sent since").await;
     browser.run("document.querySelector('details').open = true").await;
