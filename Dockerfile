@@ -24,7 +24,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --profile dist --all-features --locked \
  && cp target/dist/braze-datadog /braze-datadog
 
-# The queue's directory, to be copied with its owner: the image below has no shell to make it with.
+# The directory of the queue and of the history, to be copied with its owner: the image below has no shell to make it with.
 RUN mkdir -p /state
 
 # glibc of the same Debian, the certificates of the public authorities, no shell, no package manager.

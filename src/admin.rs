@@ -1,5 +1,6 @@
-//! The admin port: health, metrics, status, search, and the page for people.
+//! The admin port: health, metrics, status, search, history, and the page for people.
 
+pub mod history;
 mod hosts;
 pub mod messages;
 mod page;
@@ -20,6 +21,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tracing::warn;
 
+use self::history::HistoryRefusal;
 use self::hosts::Hosts;
 pub use self::hosts::is_name;
 use http_listener::sampled::Sampled;
@@ -41,7 +43,7 @@ const STATUS_AGE_MAX: Duration = Duration::from_millis(250);
 /// Bytes of a search's words, as they come in the URL.
 const QUERY_BYTES_MAX: usize = 1_000;
 
-/// How long a search waits for those before it; each takes some hundredths of a second.
+/// How long a search, or a question about history, waits for those before it; each takes some hundredths of a second.
 const SEARCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How the admin listener listens.
@@ -53,7 +55,13 @@ pub struct AdminSettings {
     pub hosts: Vec<Box<str>>,
 }
 
-/// What the port shows. All but the search are called on the runtime, and may not block.
+/// What answers a search: words, and a time zone.
+pub type SearchView = dyn Fn(&str, &str) -> Result<serde_json::Value, String> + Send + Sync;
+
+/// What answers a question about history.
+pub type HistoryView = dyn Fn(&str) -> Result<serde_json::Value, HistoryRefusal> + Send + Sync;
+
+/// What the port shows. All but search and history are called on the runtime, and may not block.
 pub struct Views {
     /// Whether the process can take events, and if not, why not.
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
@@ -61,8 +69,11 @@ pub struct Views {
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The books and the rest, as JSON.
     pub status: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
-    /// The series whose tags have all words of a text, as JSON. Called on a thread that may block, one at a time.
-    pub search: Box<dyn Fn(&str) -> serde_json::Value + Send + Sync>,
+    /// What has all words of a text, with days of a time zone, as JSON; or why not. Called on a thread that may block, one at
+    /// a time.
+    pub search: Box<SearchView>,
+    /// What was sent on which day, for the query of a URL, as JSON. Called like the search, on a thread of its own.
+    pub history: Box<HistoryView>,
 }
 
 impl fmt::Debug for Views {
@@ -79,6 +90,7 @@ struct Desk {
     metrics: Mutex<Option<Kept>>,
     status: Mutex<Option<Kept>>,
     searches: WorkerPool,
+    histories: WorkerPool,
 }
 
 /// An answer that is given again for a while.
@@ -94,6 +106,7 @@ pub struct AdminListener {
     views: Views,
     hosts: Hosts,
     searches: WorkerPool,
+    histories: WorkerPool,
 }
 
 /// Opens the admin port.
@@ -109,7 +122,8 @@ pub async fn bind(settings: &AdminSettings, views: Views) -> Result<AdminListene
     };
     let listener = Listener::bind(settings.listen, "admin.listen", limits).await?;
     let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX)?;
-    Ok(AdminListener { listener, views, hosts: Hosts::new(&settings.hosts), searches })
+    let histories = WorkerPool::start("history-read", 1, SEARCH_WAIT_MAX)?;
+    Ok(AdminListener { listener, views, hosts: Hosts::new(&settings.hosts), searches, histories })
 }
 
 impl AdminListener {
@@ -121,7 +135,7 @@ impl AdminListener {
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
     /// how many connections were cut off because they took longer.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let desk = Arc::new(Desk::new(self.views, self.hosts, self.searches));
+        let desk = Arc::new(Desk::new(self.views, self.hosts, self.searches, self.histories));
         let handle = move |request, _caller| {
             let desk = Arc::clone(&desk);
             async move { answer(&request, desk).await }
@@ -131,9 +145,9 @@ impl AdminListener {
 }
 
 impl Desk {
-    fn new(views: Views, hosts: Hosts, searches: WorkerPool) -> Self {
+    fn new(views: Views, hosts: Hosts, searches: WorkerPool, histories: WorkerPool) -> Self {
         let (metrics, status) = (Mutex::default(), Mutex::default());
-        Self { views, hosts, refusals: Sampled::default(), metrics, status, searches }
+        Self { views, hosts, refusals: Sampled::default(), metrics, status, searches, histories }
     }
 }
 
@@ -169,7 +183,7 @@ async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
     }
     let path = request.uri().path();
     let file = page::file(path);
-    if file.is_none() && !["/metrics", "/status", "/search"].contains(&path) {
+    if file.is_none() && !["/metrics", "/status", "/search", "/history"].contains(&path) {
         return text(StatusCode::NOT_FOUND, TEXT, "there is nothing here; see /\n");
     }
     if !is_get(request) {
@@ -181,6 +195,7 @@ async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
     match path {
         "/metrics" => text(StatusCode::OK, METRICS, metrics(&desk)),
         "/status" => text(StatusCode::OK, JSON, status(&desk)),
+        "/history" => history(request.uri().query().unwrap_or_default(), desk).await,
         _ => search(request.uri().query().unwrap_or_default(), desk).await,
     }
 }
@@ -230,24 +245,51 @@ fn kept(
 }
 
 async fn search(query: &str, desk: Arc<Desk>) -> Answer {
-    let asked = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "q");
-    let words = asked.map(|(_, words)| words.into_owned()).unwrap_or_default();
+    let asked = |name| {
+        let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+        found.map(|(_, words)| words.into_owned())
+    };
+    let words = asked("q").unwrap_or_default();
     if words.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the search is too long\n");
     }
+    let time_zone = asked("time_zone").unwrap_or_else(|| "UTC".to_owned());
     let found = desk.searches.run({
         let desk = Arc::clone(&desk);
-        move || format!("{:#}\n", (desk.views.search)(&words))
+        move || (desk.views.search)(&words, &time_zone).map(|found| format!("{found:#}\n"))
     });
     match found.await {
-        Ok(found) => text(StatusCode::OK, JSON, found),
+        Ok(Ok(found)) => text(StatusCode::OK, JSON, found),
+        Ok(Err(reason)) => text(StatusCode::BAD_REQUEST, TEXT, format!("{reason}\n")),
         Err(WorkError::Busy) => busy("too many searches at a time\n"),
         Err(WorkError::Panicked) => text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the search failed\n"),
     }
 }
 
+async fn history(query: &str, desk: Arc<Desk>) -> Answer {
+    if query.len() > QUERY_BYTES_MAX {
+        return text(StatusCode::URI_TOO_LONG, TEXT, "the query is too long\n");
+    }
+    let told = desk.histories.run({
+        let (desk, query) = (Arc::clone(&desk), query.to_owned());
+        move || (desk.views.history)(&query).map(|told| format!("{told:#}\n"))
+    });
+    match told.await {
+        Ok(Ok(told)) => text(StatusCode::OK, JSON, told),
+        Ok(Err(refusal)) => match refusal {
+            HistoryRefusal::NotKept => text(StatusCode::NOT_FOUND, TEXT, format!("{refusal}\n")),
+            HistoryRefusal::Wrong(_) => text(StatusCode::BAD_REQUEST, TEXT, format!("{refusal}\n")),
+            HistoryRefusal::Unavailable(_) => busy(format!("{refusal}\n")),
+        },
+        Err(WorkError::Busy) => busy("too many ask for history at a time\n"),
+        Err(WorkError::Panicked) => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the history could not be read\n")
+        }
+    }
+}
+
 /// What may pass within a second.
-fn busy(reason: &'static str) -> Answer {
+fn busy(reason: impl Into<Bytes>) -> Answer {
     let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, TEXT, reason);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
@@ -288,7 +330,16 @@ mod tests {
             }),
             metrics: Box::new(|| "braze_datadog_series 1\n".into()),
             status: Box::new(|| serde_json::json!({ "version": "1" })),
-            search: Box::new(|query| serde_json::json!({ "query": query })),
+            search: Box::new(|query, zone| match zone {
+                "UTC" => Ok(serde_json::json!({ "query": query })),
+                other => Err(format!("`{other}` is not a time zone")),
+            }),
+            history: Box::new(|query| match query {
+                "off" => Err(HistoryRefusal::NotKept),
+                "opening" => Err(HistoryRefusal::Unavailable("it is being opened".into())),
+                "from=x" => Err(HistoryRefusal::Wrong("`x` is not a day".into())),
+                query => Ok(serde_json::json!({ "query": query })),
+            }),
         };
         let settings =
             AdminSettings { listen: "127.0.0.1:0".parse().unwrap(), hosts: vec!["known.example".into()] };
@@ -373,6 +424,24 @@ mod tests {
         assert_eq!(ask(&mut stream, &request("GET", &long)).await.status, 414);
     }
 
+    #[tokio::test]
+    async fn what_was_sent_on_which_day_is_told_or_why_not() {
+        let running = running().await;
+        let mut stream = connect(running.address).await;
+        for (asked, status, body) in [
+            ("/history?id=1", 200, "{\n  \"query\": \"id=1\"\n}\n"),
+            ("/history?off", 404, "no history of sends is kept: history.directory is empty\n"),
+            ("/history?from=x", 400, "`x` is not a day\n"),
+            ("/history?opening", 503, "it is being opened\n"),
+            ("/search?q=a&time_zone=Paris", 400, "`Paris` is not a time zone\n"),
+        ] {
+            let reply = ask(&mut stream, &request("GET", asked)).await;
+            assert_eq!((reply.status, &*reply.body), (status, body), "{asked}");
+        }
+        let long = format!("/history?id={}", "a".repeat(QUERY_BYTES_MAX));
+        assert_eq!(ask(&mut stream, &request("GET", &long)).await.status, 414);
+    }
+
     #[test]
     fn a_search_does_not_wait_for_what_blocks_elsewhere() {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -402,10 +471,12 @@ mod tests {
             ready: Box::new(|| Ok(())),
             metrics: Box::new(String::new),
             status: Box::new(move || serde_json::json!(count.fetch_add(1, Ordering::SeqCst))),
-            search: Box::new(|_| serde_json::Value::Null),
+            search: Box::new(|_, _| Ok(serde_json::Value::Null)),
+            history: Box::new(|_| Ok(serde_json::Value::Null)),
         };
         let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX).unwrap();
-        let desk = Desk::new(views, Hosts::new(&[]), searches);
+        let histories = WorkerPool::start("history-read", 1, SEARCH_WAIT_MAX).unwrap();
+        let desk = Desk::new(views, Hosts::new(&[]), searches, histories);
         let first = status(&desk);
         let asked = (0..1_000).take_while(|_| status(&desk) == first).count();
         assert!(asked > 0, "{asked}");

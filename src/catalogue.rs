@@ -3,26 +3,28 @@
 //!
 //! It stands beside the hallway. The flush thread fills it once per flush from the merged cut; a send costs it
 //! nothing, and nothing waits for it: the pipeline leaves an outcome in a list of its own. It is not saved: after a
-//! start it knows what was sent since.
+//! start it knows what was sent since. What was sent on which day is handed on to a [`SendHistory`], which is.
 //!
 //! Everything in it is bounded, see [`CatalogueLimits`]. When it is full, what was sent longest ago makes room, and of one flush
 //! what had the fewest sends.
 
 mod campaigns;
+mod history;
 mod index;
 mod query;
 pub mod trend;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use admin_api::{BusyCampaign, BusySeries};
 
 use self::index::{SearchIndex, SeriesPlace};
-use self::query::Query;
+pub use self::query::Query;
 use self::trend::Trend;
 use crate::stats::DropReason;
 use send_counts::aggregate::Aggregator;
+use send_history::{FlushedSends, SendHistory};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,23 +111,44 @@ pub struct Catalogue {
     /// Not in `index`, so that who settles never waits for who notes.
     outcomes: Mutex<Vec<(Tracked, LastOutcome)>>,
     busiest: Mutex<Arc<BusiestLately>>,
+    /// `None`: none is kept.
+    history: OnceLock<SendHistory>,
 }
 
 /// Where the series of a cut are, by their number.
 #[derive(Debug)]
 pub struct NotedSeries {
     places: Vec<Option<SeriesPlace>>,
+    flushed: Option<Arc<FlushedSends>>,
 }
 
 /// The series of one request. It goes with the request and comes back with its outcome, see [`Catalogue::settle`]; a
 /// request that never has one takes it along.
 #[derive(Debug)]
-pub struct Tracked(Vec<SeriesPlace>);
+pub struct Tracked {
+    places: Vec<SeriesPlace>,
+    /// The flush and the numbers of its series, for the history.
+    flushed: Option<(Arc<FlushedSends>, Vec<u32>)>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestFate {
+    /// What became of what was sent; of all, where nothing was left to send.
+    pub outcome: LastOutcome,
+    /// Sends that had been left out of it as older than Datadog takes.
+    pub late: u64,
+    /// The same of those too far ahead.
+    pub early: u64,
+}
 
 impl NotedSeries {
     /// The series with these numbers, which are in one request.
     pub fn track(&self, numbers: &[u32]) -> Tracked {
-        Tracked(numbers.iter().filter_map(|number| self.places.get(*number as usize).copied()?).collect())
+        Tracked {
+            places: numbers.iter().filter_map(|number| self.places.get(*number as usize).copied()?).collect(),
+            flushed: self.flushed.as_ref().map(|flushed| (Arc::clone(flushed), numbers.to_vec())),
+        }
     }
 }
 
@@ -139,7 +162,19 @@ impl Catalogue {
     /// An empty one.
     pub fn new(limits: CatalogueLimits) -> Self {
         let index = Mutex::new(SearchIndex::new(limits));
-        Self { limits, index, outcomes: Mutex::default(), busiest: Mutex::default() }
+        let (outcomes, busiest, history) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Self { limits, index, outcomes, busiest, history }
+    }
+
+    /// Hands on to a history what is noted from now on. The first one stays.
+    pub fn keep(&self, history: SendHistory) {
+        // There is one, and it was given before the first flush.
+        let _kept_before = self.history.set(history);
+    }
+
+    /// The history; `None`: none is kept.
+    pub fn history(&self) -> Option<&SendHistory> {
+        self.history.get()
     }
 
     /// Takes in a merged cut at the Unix second `now`. `connections` are their names, by number.
@@ -149,8 +184,11 @@ impl Catalogue {
         connections: impl Iterator<Item = &'n str>,
         now: u64,
     ) -> NotedSeries {
+        let connections: Vec<Box<str>> = connections.map(Into::into).collect();
+        let history = self.history.get().filter(|_| !cut.is_empty());
+        let flushed = history.and_then(|history| history.note(history::flushed(cut, connections.clone())));
         self.settled().begin(cut.layout(), connections);
-        let mut noted = NotedSeries { places: vec![None; cut.len()] };
+        let mut noted = NotedSeries { places: vec![None; cut.len()], flushed };
         let mut unknown: Vec<(u64, usize)> = Vec::new();
         for range in chunks(cut.len()) {
             let mut index = lock(&self.index);
@@ -174,9 +212,13 @@ impl Catalogue {
         noted
     }
 
-    /// Says what became of a request, and when (Unix seconds): `None`, Datadog accepted it.
-    pub fn settle(&self, request: Tracked, dropped: Option<DropReason>, at: u64) {
-        lock(&self.outcomes).push((request, LastOutcome { dropped, at }));
+    /// Says what became of a request.
+    pub fn settle(&self, mut request: Tracked, landing: RequestFate) {
+        let RequestFate { outcome, late, early } = landing;
+        if let (Some(history), Some((flushed, series))) = (self.history.get(), request.flushed.take()) {
+            history.land(&flushed, series, outcome.dropped.map(DropReason::label), late, early);
+        }
+        lock(&self.outcomes).push((request, outcome));
     }
 
     /// Searches the tags of every series for all words of `query`. It may wait for a flush, and takes some
@@ -221,8 +263,8 @@ impl Catalogue {
     fn settled(&self) -> MutexGuard<'_, SearchIndex> {
         let outcomes = std::mem::take(&mut *lock(&self.outcomes));
         let mut index = lock(&self.index);
-        for (Tracked(places), outcome) in outcomes {
-            for place in places {
+        for (request, outcome) in outcomes {
+            for place in request.places {
                 index.settle(place, outcome);
             }
         }
@@ -300,6 +342,10 @@ mod tests {
         catalogue.note(cut, ["acme"].into_iter(), now)
     }
 
+    fn landing(outcome: LastOutcome) -> RequestFate {
+        RequestFate { outcome, late: 0, early: 0 }
+    }
+
     const WEEKLY: &[(Field, &str)] = &[
         (Field::CampaignId, "8a3f"),
         (Field::CampaignName, "Weekly newsletter"),
@@ -350,14 +396,14 @@ mod tests {
         let (first, second) = (noted.track(&[0]), noted.track(&[1]));
         let dropped = LastOutcome { dropped: Some(DropReason::Failed(FailureReason::Http403)), at: NOW + 1 };
         let accepted = LastOutcome { dropped: None, at: NOW + 2 };
-        catalogue.settle(second, dropped.dropped, dropped.at);
-        catalogue.settle(first, accepted.dropped, accepted.at);
+        catalogue.settle(second, landing(dropped));
+        catalogue.settle(first, landing(accepted));
         let of = |query| catalogue.search(query).found[0].clone();
         assert_eq!((of("weekly").outcome, of("weekly").accepted_at), (Some(accepted), Some(NOW + 2)));
         assert_eq!((of("welcome").outcome, of("welcome").accepted_at), (Some(dropped), None));
         let again = noted.track(&[0]);
         let dropped = LastOutcome { dropped: Some(DropReason::Failed(FailureReason::Timeout)), at: NOW + 9 };
-        catalogue.settle(again, dropped.dropped, dropped.at);
+        catalogue.settle(again, landing(dropped));
         assert_eq!((of("weekly").outcome, of("weekly").accepted_at), (Some(dropped), Some(NOW + 2)));
     }
 
@@ -424,7 +470,7 @@ mod tests {
         let search = catalogue.search("campaign_id");
         assert_eq!((search.matches, search.remembered, search.left_out), (2, 2, 1));
         note(&catalogue, &cut(&layout, &[(&a, 1, NOW), (&c, 1, NOW)]), NOW);
-        catalogue.settle(late, None, NOW);
+        catalogue.settle(late, landing(LastOutcome { dropped: None, at: NOW }));
         assert!(catalogue.search("campaign_id").found.iter().all(|found| found.outcome.is_none()));
     }
 

@@ -71,6 +71,8 @@ pub struct Config {
     pub tags: aggregate::tags::TagSettings,
     /// Where counts go; at least one is in force.
     pub connections: ConnectionSet,
+    /// How the history of sends is kept; `None`: not at all.
+    pub history: Option<send_history::HistorySettings>,
     /// What is logged, and how.
     pub log: Log,
     /// How long a stop waits for the outcomes of the last flush.

@@ -17,8 +17,8 @@ pub use self::output::{PrintError, Printer, draw, flush, lost_lines, wipe, write
 
 /// Our crates that log, as targets are named. Other libraries log nothing of interest above WARN, and at their lower
 /// levels things that must not be in a log.
-const TARGETS: [&str; 5] =
-    ["braze_datadog", "datadog_points", "event_queues", "http_listener", "segment_log"];
+const TARGETS: [&str; 6] =
+    ["braze_datadog", "datadog_points", "event_queues", "http_listener", "segment_log", "send_history"];
 
 /// Changes the level of a running process.
 #[derive(Debug, Clone)]

@@ -31,8 +31,10 @@ impl Configuration {
         let [push, admin] = [free_address()?, free_address()?];
         let text = format!(
             "push.listen = '{push}'\nadmin.listen = '{admin}'\nflush.interval = '1s'\n\
-             log.level = 'error'\nqueue.embedded.directory = '{}'\n{more}",
-            home.path().join("queue").display()
+             log.level = 'error'\nqueue.embedded.directory = '{}'\n\
+             history.directory = '{}'\n{more}",
+            home.path().join("queue").display(),
+            home.path().join("history").display()
         );
         Ok(Self { home, text, push, admin })
     }

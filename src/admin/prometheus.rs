@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use admin_api::{EmbeddedStatus, KafkaStatus, QueueStatus, ReloadStatus};
+use admin_api::{EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReloadStatus};
 
 use crate::stats::{Books, ConnectionBooks, Histogram};
 
@@ -21,6 +21,8 @@ pub struct ProcessGauges {
     pub certificate_not_after: Option<u64>,
     /// The connections whose API key is known to be valid on its site or not.
     pub keys: Vec<(Box<str>, bool)>,
+    /// The history of sends; `None`: none is kept.
+    pub history: Option<HistoryStatus>,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
     /// How many connections there are, by state.
@@ -78,6 +80,9 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     page.gauge("config_last_reload_successful", help, u64::from(gauges.last_reload.successful));
     let help = "When a configuration was taken over last, in Unix seconds; the start is one.";
     page.gauge("config_last_reload_success_timestamp_seconds", help, gauges.last_reload.last_success);
+    if let Some(status) = &gauges.history {
+        history(&mut page, status);
+    }
     let help = "Log lines that were lost, for standard error was not read.";
     page.counter("log_lines_lost_total", help, gauges.log_lines_lost);
     page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
@@ -162,6 +167,14 @@ fn push(page: &mut Page, gauges: &ProcessGauges) {
         let help = "Until when the push port's certificates hold, in Unix seconds.";
         page.gauge("push_certificate_expiry_timestamp_seconds", help, not_after);
     }
+}
+
+fn history(page: &mut Page, status: &HistoryStatus) {
+    let help = "Whether the history of sends is kept: 0 while its file can't be used.";
+    page.gauge("history_kept", help, u64::from(status.since.is_some() && status.trouble.is_none()));
+    page.gauge("history_size_bytes", "Bytes of the history's file.", status.size_bytes);
+    let help = "Sends whose count or outcome is not in the history of sends.";
+    page.counter("history_sends_left_out_total", help, status.sends_left_out);
 }
 
 /// The label that says which connection.
@@ -251,6 +264,11 @@ mod tests {
                     ..QueueStatus::default()
                 },
                 keys: vec![("acme".into(), true), ("beta".into(), false)],
+                history: Some(HistoryStatus {
+                    since: Some(5),
+                    sends_left_out: 8,
+                    ..HistoryStatus::default()
+                }),
                 ..ProcessGauges::default()
             },
         );
@@ -272,6 +290,8 @@ mod tests {
             "braze_datadog_key_valid{connection=\"acme\"} 1",
             "braze_datadog_key_valid{connection=\"beta\"} 0",
             "braze_datadog_names_collapsing{connection=\"acme\"} 0",
+            "braze_datadog_history_kept 1",
+            "braze_datadog_history_sends_left_out_total 8",
             "braze_datadog_payload_bytes_bucket{le=\"1000\"} 1",
             "braze_datadog_payload_bytes_bucket{le=\"+Inf\"} 1",
             "braze_datadog_payload_bytes_sum 300",

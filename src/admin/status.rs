@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use admin_api::format::ago;
 use admin_api::{
-    BookTotals, Busiest, BusyCampaign, CollapsedTag, ConnectionTotals, FlowState, HistogramTotals, Invariant,
-    SearchAnswer, SendCounts, SendRates, SendTotals, SeriesMatch,
+    BookTotals, Busiest, BusyCampaign, CollapsedTag, ConnectionTotals, FlowState, HistogramTotals,
+    HistoryStatus, Invariant, SearchAnswer, SendCounts, SendRates, SendTotals, SeriesMatch,
 };
 
+use super::history::PastMatches;
 use super::messages;
 use super::rates::{Hour, SLOT_SECONDS, Sends};
 use crate::catalogue::trend::Trend;
 use crate::catalogue::{BusiestLately, SearchHit, SearchHits};
 use crate::stats::{Books, CollapsingTag, ConnectionBooks, Histogram};
+use send_history::HistoryState;
 
 /// The last hour in slots, oldest first; the last one ends at the Unix second `now`.
 pub fn rates(hour: &Hour, now: u64) -> SendRates {
@@ -82,6 +84,18 @@ pub fn sends(books: &ConnectionBooks) -> SendCounts {
     }
 }
 
+/// The history, which may have `size_max_bytes`.
+pub fn history(state: HistoryState, size_max_bytes: u64) -> HistoryStatus {
+    HistoryStatus {
+        since: state.since,
+        objects: state.objects as u64,
+        size_bytes: state.size,
+        size_max_bytes,
+        sends_left_out: state.left_out,
+        trouble: state.trouble,
+    }
+}
+
 /// Names that become one tag.
 pub fn collapsed(tag: &CollapsingTag) -> CollapsedTag {
     CollapsedTag {
@@ -137,10 +151,12 @@ pub fn invariants(books: &Books) -> Vec<Invariant> {
     ]
 }
 
-/// What a search found. `site_of` says the site of a connection; empty where it is gone.
+/// What a search found, lately and in the history, which is kept since `history_since`. `site_of` says the site of a
+/// connection; empty where it is gone.
 pub fn search(
     query: &str,
     search: &SearchHits,
+    (history_since, past): (Option<u64>, PastMatches),
     site_of: impl Fn(&str) -> String,
     started: u64,
     now: u64,
@@ -166,6 +182,10 @@ pub fn search(
         remembered_series: search.remembered as u64,
         left_out_series: search.left_out as u64,
         since: started,
+        objects: past.objects,
+        objects_total: past.objects_total as u64,
+        history_since,
+        history_trouble: past.trouble,
     }
 }
 

@@ -27,6 +27,7 @@ use crate::telemetry::{self, LogLevel};
 use datadog_points::client::{self, HttpIntake, KeyValidator, Network};
 use event_queues::embedded::Appender;
 use send_counts::aggregate::tags::Layout;
+use send_history::SendHistory;
 
 /// Commands that may wait for the pipeline.
 const COMMANDS_MAX: usize = 8;
@@ -36,6 +37,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the push port's certificate is looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_hours(24);
+
+/// How long the history may take to be written once nothing more is sent.
+const HISTORY_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long listeners may take to end once everything else has.
 const LISTENERS_GRACE: Duration = Duration::from_secs(2);
@@ -134,6 +138,7 @@ async fn serve(
         push: push.as_ref().map(PushListener::counters),
         credentials: push.as_ref().map(PushListener::reload),
         catalogue: pipeline.catalogue(),
+        history_size_max: config.history.as_ref().map_or(0, |history| history.size_max),
         rates: Arc::default(),
         configuration: reloader.configuration.subscribe(),
         last_reload: reloader.last_reload.subscribe(),
@@ -154,6 +159,7 @@ async fn serve(
         signal::notify(signal::Notice::Stopping);
     }
     take_down(push_listener).await;
+    write_history(&watched);
     // Health and metrics outlive everything that they tell about.
     stop_admin.send_replace(true);
     take_down(admin_listener).await;
@@ -216,8 +222,30 @@ fn start_pipeline(
     let http = HttpIntake::new(http, network).map_err(Failure::failed)?;
     let intake = Arc::new(WatchedIntake { http, keys: Arc::clone(keys) });
     let layout = Arc::new(Layout::new(&config.tags));
-    Pipeline::start(intake, settings, config.connections.clone(), layout, Arc::clone(stats), clock.clone())
-        .map_err(Failure::failed)
+    let connections = config.connections.clone();
+    let pipeline = Pipeline::start(intake, settings, connections, layout, Arc::clone(stats), clock.clone());
+    let pipeline = pipeline.map_err(Failure::failed)?;
+    keep_history(config, &pipeline, clock)?;
+    Ok(pipeline)
+}
+
+/// Starts what keeps the history of sends, which opens its file by itself.
+fn keep_history(config: &Config, pipeline: &Pipeline<WatchedIntake>, clock: &Clock) -> Result<(), Failure> {
+    if let Some(settings) = &config.history {
+        let clock = clock.clone();
+        let history = SendHistory::start(settings, move || clock.unix_seconds()).map_err(Failure::failed)?;
+        pipeline.catalogue().keep(history);
+    }
+    Ok(())
+}
+
+/// Writes what the last flush has left of the history.
+fn write_history(watched: &Watched) {
+    if let Some(history) = watched.catalogue.history()
+        && !history.stop(HISTORY_LIMIT)
+    {
+        tracing::warn!("the history of sends could not be written in time: its last seconds are missing");
+    }
 }
 
 /// Opens push, unless the run ends by itself: then nothing could be pushed that it is sure to count.

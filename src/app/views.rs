@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use admin_api::{
-    ConnectionStatus, EmbeddedStatus, FlowState, KeyVerdict, OutcomeStatus, QueueStatus, ReloadStatus,
-    SearchAnswer, SettingValue, Status,
+    ConnectionStatus, EmbeddedStatus, FlowState, History, HistoryStatus, KeyVerdict, OutcomeStatus,
+    QueueStatus, ReloadStatus, SearchAnswer, SettingValue, Status,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::keys::KeyWatch;
 use super::reload::LastReload;
 use crate::admin::Views;
+use crate::admin::history::{self, HistoryRefusal, PastMatches};
 use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::Rates;
 use crate::admin::{messages, status};
@@ -100,6 +101,8 @@ pub(super) struct Watched {
     pub(super) push: Option<Arc<push::Counters>>,
     pub(super) credentials: Option<push::Reload>,
     pub(super) catalogue: Arc<Catalogue>,
+    /// Bytes that the history may have.
+    pub(super) history_size_max: u64,
     pub(super) rates: Arc<Rates>,
     pub(super) configuration: watch::Receiver<Shown>,
     pub(super) last_reload: watch::Receiver<LastReload>,
@@ -111,12 +114,13 @@ pub(super) type Shown = Arc<Vec<(String, String)>>;
 impl Watched {
     /// The views for the admin port.
     pub(super) fn views(self) -> Views {
-        let (metrics, status, search) = (self.clone(), self.clone(), self.clone());
+        let (metrics, status, search, history) = (self.clone(), self.clone(), self.clone(), self.clone());
         Views {
             ready: Box::new(move || self.ready()),
             metrics: Box::new(move || prometheus(&metrics.stats.snapshot(), &metrics.gauges())),
             status: Box::new(move || json(&status.status())),
-            search: Box::new(move |query| json(&search.search(query))),
+            search: Box::new(move |query, zone| search.search(query, zone).map(|found| json(&found))),
+            history: Box::new(move |query| history.history(query).map(|told| json(&told))),
         }
     }
 
@@ -147,6 +151,7 @@ impl Watched {
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
             certificate_not_after: self.credentials.as_ref().and_then(push::Reload::certificate_not_after),
             keys: self.keys.known(),
+            history: self.history_status(),
             log_lines_lost: telemetry::lost_lines(),
             connections: self.connection_counts(),
             last_reload: self.last_reload(),
@@ -187,14 +192,27 @@ impl Watched {
         self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
     }
 
-    fn search(&self, query: &str) -> SearchAnswer {
+    fn search(&self, query: &str, time_zone: &str) -> Result<SearchAnswer, String> {
         let configured = self.connections.borrow().clone();
         let site_of = |name: &str| {
             let connection = configured.active.iter().find(|connection| *connection.name == *name);
             connection.map(|connection| connection.site.name.to_string()).unwrap_or_default()
         };
         let now = self.clock.unix_seconds();
-        status::search(query, &self.catalogue.search(query), site_of, self.started, now)
+        let past = match self.catalogue.history() {
+            Some(history) => (history.state().since, history::search(history, query, time_zone, now)?),
+            None => (None, PastMatches::default()),
+        };
+        Ok(status::search(query, &self.catalogue.search(query), past, site_of, self.started, now))
+    }
+
+    fn history(&self, query: &str) -> Result<History, HistoryRefusal> {
+        history::answer(self.catalogue.history(), query, self.clock.unix_seconds())
+    }
+
+    fn history_status(&self) -> Option<HistoryStatus> {
+        let state = self.catalogue.history()?.state();
+        Some(status::history(state, self.history_size_max))
     }
 
     fn status(&self) -> Status {
@@ -223,6 +241,7 @@ impl Watched {
             configuration: configuration.iter().map(setting).collect(),
             connections: self.connections(&configured, &snapshot, now),
             last_reload: self.last_reload(),
+            history: gauges.history,
             log_lines_lost: gauges.log_lines_lost,
             books: status::totals(&snapshot, gauges.queue.depth),
             queue: gauges.queue,

@@ -13,7 +13,7 @@ use send_counts::aggregate::tags;
 /// The dimensions that make one, the narrower one first; see [`tags`].
 const KINDS: [usize; 2] = [CANVAS_STEP, CAMPAIGN];
 pub(super) const CAMPAIGN: usize = 1;
-const CANVAS: usize = 2;
+pub(super) const CANVAS: usize = 2;
 pub(super) const CANVAS_STEP: usize = 3;
 
 /// A campaign or a Canvas step.
@@ -137,7 +137,7 @@ fn dimension_of(series: &Series<'_>) -> Option<usize> {
 }
 
 /// The name, whether it is part of the key or goes with it.
-fn name_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
+pub(super) fn name_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
     let in_key = tags::name_of(series.key, dimension);
     if in_key.is_empty() { series.attributes.names[dimension] } else { in_key }
 }

@@ -93,14 +93,14 @@ impl SearchIndex {
     }
 
     /// A flush begins: how its tags are laid out, and its connections, by number.
-    pub(super) fn begin<'n>(&mut self, layout: &Arc<Layout>, connections: impl Iterator<Item = &'n str>) {
+    pub(super) fn begin(&mut self, layout: &Arc<Layout>, connections: Vec<Box<str>>) {
         if self.layout.as_ref() != Some(layout) {
             self.layout = Some(Arc::clone(layout));
             self.layouts += 1;
         }
         self.flush += 1;
         self.left_out = 0;
-        self.connections = connections.map(Into::into).collect();
+        self.connections = connections;
     }
 
     /// Adds a flush's sends to a series that is known; `None`: it is not.

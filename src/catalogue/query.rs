@@ -23,14 +23,14 @@ pub(super) fn normalize(normal: &mut String, text: &str) {
 
 /// A query, ready to be compared.
 #[derive(Debug)]
-pub(super) struct Query {
+pub struct Query {
     whole: String,
     words: Vec<String>,
 }
 
 impl Query {
     /// `None` for one that asks nothing.
-    pub(super) fn new(text: &str) -> Option<Self> {
+    pub fn new(text: &str) -> Option<Self> {
         let normal = |text: &str| {
             let mut normal = String::new();
             normalize(&mut normal, text);
@@ -39,6 +39,13 @@ impl Query {
         let words: Vec<String> = text.split_whitespace().take(WORDS_MAX).map(normal).collect();
         let whole = normal(text.trim());
         (!words.is_empty()).then_some(Self { whole, words })
+    }
+
+    /// As [`Query::rank`], of tags as they were sent.
+    pub fn rank_of(&self, tags: &str) -> u8 {
+        let mut normal = String::new();
+        normalize(&mut normal, tags);
+        self.rank(&normal)
     }
 
     /// How well normalized tags, parted by line feeds, match: 2 when a tag's value is what was asked for, 1 when every

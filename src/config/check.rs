@@ -66,6 +66,7 @@ impl Check<'_> {
         let events_count = self.events_count(&mut settings.events.count);
         let aggregate = aggregate_of(&settings);
         let tags = self.tags(&mut settings.tags);
+        let history = self.history(&mut settings.history);
         let (connections, wrong) = self.connections(&settings.connections, unread);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
@@ -83,6 +84,7 @@ impl Check<'_> {
             connection_age_max: settings.flush.max_connection_age.0,
             tags,
             connections,
+            history,
             log: Log {
                 level: settings.log.level.parse().unwrap_or(tracing::Level::INFO),
                 format: settings.log.format,
@@ -99,6 +101,12 @@ impl Check<'_> {
             self.push_beside(push, &config);
         }
         config
+    }
+
+    fn history(&mut self, history: &mut settings::HistorySection) -> Option<send_history::HistorySettings> {
+        let directory = self.path_of("history.directory", &mut history.directory)?;
+        let (size_max, days_max) = (history.max_size.0, history.keep_days);
+        Some(send_history::HistorySettings { directory, size_max, days_max })
     }
 
     fn events_count(&mut self, types: &mut Vec<String>) -> Vec<Box<str>> {

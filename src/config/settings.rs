@@ -109,6 +109,7 @@ pub(super) struct Settings {
     /// Where counts go. Any number of sections; a name is lower-case letters, digits and _.
     #[schemars(extend("x-reload" = true))]
     pub connections: BTreeMap<String, ConnectionSection>,
+    pub history: HistorySection,
     pub log: LogSection,
 }
 
@@ -277,6 +278,22 @@ pub(super) struct ConnectionSection {
     /// Braze does not send the names of app groups. Give each its name for the tag app_group_name.
     #[schemars(extend("x-example" = r#""5f3e8f0a-1234-4cde-9abc-0123456789ab" = "Acme EMEA""#))]
     pub app_group_names: BTreeMap<String, String>,
+}
+
+/// What was sent when, by campaign, Canvas and step, so that the page, GET /history and `top` can say whether a newsletter
+/// went out last week. Counting does not depend on it: without it nothing is lost but memory of the past.
+pub(super) struct HistorySection {
+    /// Where it is kept, in one file; one process at a time. Empty: no history is kept.
+    #[schemars(extend("x-empty" = "none: no history is kept"))]
+    pub directory: String = "/var/lib/braze-datadog/history".into(),
+    /// Bytes of the file, 4MiB at least. When it is full, the oldest days leave first. A campaign that sends for an hour takes
+    /// about 60 bytes a day, one that sends all day 800.
+    // Below, a day of a few thousand campaigns does not fit.
+    #[schemars(extend("x-min" = "4MiB"))]
+    pub max_size: Size = Size(256 << 20),
+    /// Days that are kept, 1 to 400 (13 months).
+    #[schemars(range(min = 1, max = 400))]
+    pub keep_days: u32 = 400,
 }
 
 pub(super) struct LogSection {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::submit::{self, InFlight, Judge, Landed, Submitted};
 use super::{Ended, Phase, Pipeline, QueueRun};
+use crate::catalogue::{LastOutcome, RequestFate};
 use crate::connection::Intake;
 use crate::ledger::{ClaimId, Settled, Unpaired};
 use crate::stats::DropReason;
@@ -103,7 +104,8 @@ impl<I: Intake> Pipeline<I> {
                 summary.payloads += 1;
             }
         }
-        self.catalogue.settle(flight.tracked, dropped, self.clock.unix_seconds());
+        let outcome = LastOutcome { dropped, at: self.clock.unix_seconds() };
+        self.catalogue.settle(flight.tracked, RequestFate { outcome, late: *late, early: *early });
         self.pay(run, flight.claim)
     }
 

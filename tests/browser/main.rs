@@ -105,6 +105,15 @@ async fn one_look_says_that_sends_flow_and_a_search_says_where_a_campaign_is() {
     browser.shows("#search-said", "Nothing sent since").await;
     browser.run("document.querySelector('details').open = true").await;
     assert!(browser.shows("#configuration", "flush.interval").await.contains("env:prod"));
+    browser.run("const box = document.querySelector('#search'); box.value = 'weekly'; box.dispatchEvent(new Event('input'))").await;
+    let past = browser.shows("#past", "all accepted by Datadog").await;
+    for told in
+        ["Weekly newsletter", "last sent ", "100 sends that day", "last 7 days 100", "campaign · 8a3f21"]
+    {
+        assert!(past.contains(told), "{told} is not in {past}");
+    }
+    let days = browser.text("return document.querySelector('#past svg').getAttribute('aria-label')").await;
+    assert!(days.starts_with("The last 28 days: ") && days.contains(": 100 sends"), "{days}");
     assert_clean(&browser, &forwarder).await;
 }
 
@@ -126,7 +135,7 @@ async fn below_the_path_of_a_proxy_the_page_looks_and_works_the_same() {
         requests.iter().filter(|url| !url.starts_with(&proxy.url()) && !url.starts_with("data:")).collect();
     assert!(outside.is_empty(), "asked beside the prefix: {outside:#?}");
     for name in ["page.css", "page.js", "icon.svg", "status", "search?q=weekly"] {
-        assert!(requests.iter().any(|url| url.ends_with(name)), "{name}: {requests:#?}");
+        assert!(requests.iter().any(|url| url.contains(name)), "{name}: {requests:#?}");
     }
     let complaints = browser.complaints().await;
     assert!(complaints.is_empty(), "{complaints:#?}");
@@ -492,6 +501,12 @@ async fn status_search_and_metrics_are_written_as_they_were() {
     let is_told = |status: String| status.contains("Sends are being dropped");
     support::eventually("the last minute is told", async || {
         is_told(forwarder.admin("/status").await.1).then_some(())
+    })
+    .await;
+    support::eventually("the history is written, outcomes too", async || {
+        let told = forwarder.admin("/history").await.1;
+        let outcomes = ["\"accepted\": 100", "\"accepted\": 40", "\"http_403\": 20"];
+        outcomes.iter().all(|outcome| told.contains(outcome)).then_some(())
     })
     .await;
     golden::assert_kept("metrics.txt", &golden::steady_metrics(&forwarder.admin("/metrics").await.1));

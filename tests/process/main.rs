@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod delivery;
 mod heartbeat;
+mod history;
 mod hostile;
 mod image;
 mod import;

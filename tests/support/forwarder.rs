@@ -34,7 +34,7 @@ impl Configuration {
     /// connection.
     pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let queue = home.path().join("queue");
+        let (queue, history) = (home.path().join("queue"), home.path().join("history"));
         let [push, admin] = free_addresses();
         Self {
             home: Arc::new(home),
@@ -48,6 +48,7 @@ impl Configuration {
             runs: Arc::default(),
         }
         .text("queue.embedded.directory", queue.to_str().unwrap())
+        .text("history.directory", history.to_str().unwrap())
         .text("push.listen", &push.to_string())
         .text("admin.listen", &admin.to_string())
         .text("flush.interval", "1s")

@@ -1,4 +1,4 @@
-//! What `/history` answers: what was sent on which day.
+//! What `/history` answers: what was sent on which day; and what `/status` says of the history.
 
 use std::collections::BTreeMap;
 
@@ -122,6 +122,24 @@ pub struct HistoryDay {
     pub accepted: u64,
     /// Sends that were dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
+}
+
+/// How the history of sends is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryStatus {
+    /// Since when it is kept, in Unix seconds.
+    pub since: Option<u64>,
+    /// Campaigns, Canvases and steps that it knows.
+    pub objects: u64,
+    /// Bytes of its file.
+    pub size_bytes: u64,
+    /// Bytes that it may have.
+    pub size_max_bytes: u64,
+    /// Sends whose count or outcome is not in it, since the start.
+    pub sends_left_out: u64,
+    /// Why it is not kept at present.
+    pub trouble: Option<String>,
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ mod status;
 
 pub use self::client::{Client, ClientError, reachable};
 pub use self::configuration::{ReloadStatus, SettingValue};
-pub use self::history::{History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery};
-pub use self::search::{SearchAnswer, SeriesMatch};
+pub use self::history::{History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery, HistoryStatus};
+pub use self::search::{ObjectMatch, SearchAnswer, SeriesMatch};
 pub use self::status::{
     BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,
     EmbeddedStatus, FlowState, Headline, HistogramTotals, Invariant, KafkaStatus, KeyVerdict, OutcomeStatus,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::{HistoryDay, HistoryKind};
 use crate::status::FlowState;
 
 /// The answer of `/search`.
@@ -20,6 +21,42 @@ pub struct SearchAnswer {
     pub left_out_series: u64,
     /// Since when series are remembered, in Unix seconds.
     pub since: u64,
+    /// The campaigns, Canvases and steps that match, of the history: what was sent before the start, too.
+    pub objects: Vec<ObjectMatch>,
+    /// How many there are.
+    pub objects_total: u64,
+    /// Since when history is kept, in Unix seconds; `None`: none is kept.
+    pub history_since: Option<u64>,
+    /// Why there is none at present.
+    pub history_trouble: Option<String>,
+}
+
+/// A campaign, a Canvas or a step that matches.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ObjectMatch {
+    /// What it is.
+    pub kind: HistoryKind,
+    /// The connection's name.
+    pub connection: String,
+    /// Its id; empty where only a name is known.
+    pub id: String,
+    /// Its newest name.
+    pub name: String,
+    /// The name of a step's Canvas.
+    pub canvas_name: String,
+    /// When it was sent last, in Unix seconds.
+    pub last_send: u64,
+    /// How long ago that is, in seconds.
+    pub last_send_seconds_ago: u64,
+    /// Whether the sends of its last day reached Datadog.
+    pub state: FlowState,
+    /// When it was sent last, how many that day, and whether they reached Datadog, in words.
+    pub words: String,
+    /// The same day a week before, and the last seven days beside the seven before, in words.
+    pub comparison: String,
+    /// The last 28 days, oldest first, those without sends too.
+    pub days: Vec<HistoryDay>,
 }
 
 /// One series that matches.
@@ -44,4 +81,17 @@ pub struct SeriesMatch {
     pub accepted_at: Option<u64>,
     /// The sends of its campaign or Canvas step in each minute of the last hour, oldest first.
     pub minutes: Option<Vec<u32>>,
+}
+
+impl ObjectMatch {
+    /// Its name, or its id, behind that of its Canvas.
+    pub fn title(&self) -> String {
+        let name = if self.name.is_empty() { &self.id } else { &self.name };
+        if self.canvas_name.is_empty() { name.clone() } else { format!("{} › {name}", self.canvas_name) }
+    }
+
+    /// The sends of the last seven days.
+    pub fn week(&self) -> u64 {
+        self.days.iter().rev().take(7).map(|day| day.counted).sum()
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{ReloadStatus, SettingValue};
+use crate::history::HistoryStatus;
 
 /// The answer of `/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub struct Status {
     pub connections: Vec<ConnectionStatus>,
     /// How the configuration was read last.
     pub last_reload: ReloadStatus,
+    /// The history of sends; `None`: none is kept.
+    pub history: Option<HistoryStatus>,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
     /// The books.

@@ -1,7 +1,9 @@
 //! How a state is drawn. Pure: a buffer comes out, whatever terminal it is for.
 
 use admin_api::format::{ago, grouped, is_steering};
-use admin_api::{BusyCampaign, ConnectionStatus, FlowState, SearchAnswer, SendCounts, SeriesMatch, Status};
+use admin_api::{
+    BusyCampaign, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts, SeriesMatch, Status,
+};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -257,6 +259,14 @@ fn search(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     ];
     frame.render_widget(Line::from(line_of), line);
     let Some(found) = &state.found else { return };
+    let of_past = |one: &ObjectMatch| {
+        Row::new(vec![
+            Cell::from(clean(&one.title())),
+            Cell::from(clean(&one.words)).style(paint.style(one.state)),
+            Cell::from(format!("{} ago", ago(one.last_send_seconds_ago))),
+            number(one.week()),
+        ])
+    };
     let row = |one: &SeriesMatch| {
         Row::new(vec![
             Cell::from(title(one)),
@@ -266,13 +276,18 @@ fn search(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
         ])
     };
     let head = Row::new(vec![
-        Cell::from("Series"),
+        Cell::from(if found.objects.is_empty() {
+            "Series"
+        } else {
+            "Last sent, sends of 7 days; then series"
+        }),
         "Does it reach Datadog?".into(),
         "Last send".into(),
         right("Sends"),
     ]);
+    let rows = found.objects.iter().map(of_past).chain(found.results.iter().map(row));
     let widths = [Constraint::Fill(1), Constraint::Fill(1), Constraint::Length(16), Constraint::Length(10)];
-    table(frame, state, body, head, found.results.iter().map(row), &widths);
+    table(frame, state, body, head, rows, &widths);
 }
 
 fn said(found: &SearchAnswer) -> String {
@@ -291,15 +306,20 @@ fn title(found: &SeriesMatch) -> String {
     if parts.is_empty() { clean(&found.tags.join(" ")) } else { clean(&parts.join(" › ")) }
 }
 
+fn search_details(found: &SearchAnswer, row: usize) -> Option<String> {
+    if let Some(one) = found.objects.get(row) {
+        let (kind, id, words, comparison) = (one.kind.label(), &one.id, &one.words, &one.comparison);
+        return Some(format!("{}: {kind} {id}  {words}  {comparison}", one.connection));
+    }
+    let series = found.results.get(row - found.objects.len())?;
+    Some(format!("{}: {}", series.connection, series.tags.join("  ")))
+}
+
 /// What there is to say of the row that is looked at.
 fn details(state: &TopState) -> Paragraph<'static> {
     let words = match state.pane {
         Pane::Connections => state.connections().get(state.row).map(|one| connection_details(one)),
-        Pane::Search => state
-            .found
-            .as_ref()
-            .and_then(|found| found.results.get(state.row))
-            .map(|one| format!("{}: {}", one.connection, one.tags.join("  "))),
+        Pane::Search => state.found.as_ref().and_then(|found| search_details(found, state.row)),
         Pane::Campaigns | Pane::Steps => state.busiest().get(state.row).map(|busy| format!("id {}", busy.id)),
         Pane::Books | Pane::Configuration => None,
     };
@@ -379,6 +399,7 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use admin_api::HistoryDay;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Buffer;
@@ -506,6 +527,41 @@ mod tests {
                 "reaches Datadog",
                 "1 minute ago",
                 "campaign_id:8a3f",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_search_says_what_was_sent_before_the_start() {
+        let day = |counted| HistoryDay { counted, ..HistoryDay::default() };
+        let found = SearchAnswer {
+            query: "weekly".into(),
+            remembered_series: 5,
+            objects: vec![ObjectMatch {
+                connection: "acme".into(),
+                id: "8a3f".into(),
+                name: "Weekly newsletter".into(),
+                last_send_seconds_ago: 3 * 86_400,
+                state: FlowState::Flowing,
+                words: "last sent Thu 26 Nov 2026, 09:15: 1,234 sends that day, all accepted by Datadog"
+                    .into(),
+                comparison: "the same day a week before 1,200 (+2 %)".into(),
+                days: vec![day(9); 28],
+                ..ObjectMatch::default()
+            }],
+            ..SearchAnswer::default()
+        };
+        let state =
+            TopState { pane: Pane::Search, query: "weekly".into(), found: Some(found), ..looked_at() };
+        assert_shows(
+            &text(&state, 160, 30),
+            &[
+                "Weekly newsletter",
+                "last sent Thu 26 Nov 2026",
+                "3 days ago",
+                "63",
+                "campaign 8a3f",
+                "(+2 %)",
             ],
         );
     }

@@ -173,7 +173,7 @@ impl TopState {
             Pane::Steps => status.busiest.steps.len(),
             Pane::Books => 0,
             Pane::Configuration => status.configuration.len(),
-            Pane::Search => self.found.as_ref().map_or(0, |found| found.results.len()),
+            Pane::Search => self.found.as_ref().map_or(0, |found| found.objects.len() + found.results.len()),
         }
     }
 

@@ -335,15 +335,79 @@ function resultItem(result) {
   return item;
 }
 
+const KINDS = { campaign: "campaign", canvas: "Canvas", step: "Canvas step" };
+const fate = (day) => {
+  const dropped = Object.values(day.dropped).reduce((sum, sends) => sum + sends, 0);
+  return { counted: day.counted, dropped, open: Math.max(0, day.counted - day.accepted - dropped) };
+};
+const weekday = (day) => new Date(`${day}T12:00:00Z`).toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" });
+
+/** What a day of the chart says in words. */
+function dayWords(day) {
+  const { counted, dropped, open } = fate(day);
+  return `${weekday(day.day)}: ${several(counted, "send")}${dropped ? `, ${number(dropped)} dropped` : ""}${open ? `, ${number(open)} without outcome` : ""}`;
+}
+
+/** A bar for each day: what was accepted, and above it what was not. */
+function dayBars(days) {
+  const W = 280, H = 40, width = W / days.length;
+  const max = Math.max(1, ...days.map((day) => day.counted));
+  const sent = days.filter((day) => day.counted > 0);
+  const words = sent.length ? `The last ${days.length} days: ${sent.map(dayWords).join("; ")}.` : `No sends in the last ${days.length} days.`;
+  const bars = days.flatMap((day, at) => {
+    const { counted, dropped, open } = fate(day);
+    let top = H;
+    return [["accepted", counted - dropped - open], ["counted", open], ["dropped", dropped]].filter(([, sends]) => sends > 0).map(([name, sends]) => {
+      const height = Math.max(1.5, (sends / max) * H);
+      top -= height;
+      return draw("rect", { class: name, x: (at * width + 1).toFixed(1), y: top.toFixed(1), width: (width - 2).toFixed(1), height: height.toFixed(1) },
+        draw("title", {}, dayWords(day)));
+    });
+  });
+  return draw("svg", { class: "days", viewBox: `0 -4 ${W} ${H + 4}`, preserveAspectRatio: "none", role: "img", "aria-label": words }, ...bars);
+}
+
+function pastItem(object) {
+  const name = make("span", { class: "name" });
+  [object.canvas_name, object.name || object.id].filter(Boolean).forEach((text, at) => name.append(at ? " › " : "", foreign(text)));
+  const details = make("span", { class: "wide sub" }, `${KINDS[object.kind] ?? object.kind} · `, ...(object.name && object.id ? [foreign(object.id), " · "] : []), "connection ", foreign(object.connection));
+  return make("li", {}, name, details,
+    make("span", { class: "wide" }, make("span", { class: `state ${object.state}` }, object.words)),
+    make("span", { class: "wide sub" }, object.comparison),
+    make("span", { class: "wide" }, dayBars(object.days)));
+}
+
+function showPast(found) {
+  const objects = found.objects ?? [];
+  const left = found.objects_total - objects.length;
+  let words = "";
+  if (found.history_since) words = objects.length ? `By day, last 28 days; known since ${moment(found.history_since)}` : "";
+  if (left > 0) words += `; ${several(left, "more object matches", "more objects match")}`;
+  if (found.history_trouble) words = found.history_trouble;
+  say($("past-said"), words);
+  // How long ago something was changes all the time, and is not shown.
+  const shown = objects.map(({ last_send_seconds_ago, ...object }) => object);
+  list($("past"), shown, (object) => `${object.connection} ${object.kind} ${object.id} ${object.canvas_name} ${object.name}`, pastItem);
+}
+
+/** Days are those of whoever looks, unless the forwarder does not know that time zone. */
+async function ask(query) {
+  const asked = `search?q=${encodeURIComponent(query)}`;
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const answer = await fetch(`${asked}&time_zone=${encodeURIComponent(zone || "UTC")}`, { signal: AbortSignal.timeout(PATIENCE) });
+  return answer.status === 400 ? fetch(asked, { signal: AbortSignal.timeout(PATIENCE) }) : answer;
+}
+
 function showSearch(found) {
   const { matches, results } = found;
   const left = matches - results.length;
   const since = `since ${moment(found.since)}`;
   let words = `${several(matches, "series", "series")} of ${number(found.remembered_series)} remembered ${since}`;
-  if (!matches) words = `Nothing sent ${since} has these words in its tags.`;
+  if (!matches) words = `Nothing sent ${since} has these words in its tags.${found.objects?.length ? " Before:" : ""}`;
   else if (left > 0) words += `; the ${results.length} nearest are shown`;
   if (found.left_out_series) words += ` ${several(found.left_out_series, "series", "series")} of the last flush could not be remembered.`;
   say($("search-said"), words);
+  showPast(found);
   list($("results"), results, (result) => `${result.connection} ${result.tags.join(" ")}`, resultItem);
 }
 
@@ -352,11 +416,13 @@ async function search() {
   view.query = query;
   if (!query) {
     say($("search-said"), "");
+    say($("past-said"), "");
+    $("past").replaceChildren();
     $("results").replaceChildren();
     return;
   }
   try {
-    const answer = await fetch(`search?q=${encodeURIComponent(query)}`, { signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await ask(query);
     if (!answer.ok) throw new Error(await answer.text());
     const found = await answer.json();
     // An answer to what was asked before comes too late.

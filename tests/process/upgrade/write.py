@@ -147,6 +147,7 @@ def main():
         configuration = pathlib.Path(home) / "braze-datadog.toml"
         configuration.write_text(
             f'[queue.embedded]\ndirectory = "{queue}"\n[push]\nlisten = "{push_address}"\n'
+            f'[history]\ndirectory = ""\n'
             f'[admin]\nlisten = "{admin_address}"\n[flush]\ninterval = "1s"\ntimeout = "60s"\n'
             f'[connections.acme]\nurl = "http://127.0.0.1:{intake.server_port}"\napi_key = "{"0" * 32}"\n'
         )

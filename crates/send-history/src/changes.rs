@@ -1,0 +1,214 @@
+//! From what was handed over to the rows that change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::directory::ObjectDirectory;
+use crate::flushed::{FlushedSends, SentPoint};
+use crate::row::{FateCounts, Row, RowKey};
+use crate::{DAY, QUARTER};
+
+/// What becomes of sends that are older, or further ahead, than the far end takes.
+const LATE: &str = "late";
+const EARLY: &str = "early";
+
+/// What was handed over.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A flush.
+    Counted(Arc<FlushedSends>),
+    /// What became of some series of one.
+    Landed { flushed: Arc<FlushedSends>, series: Vec<u32>, landing: Landing },
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Landing {
+    /// Why its sends were dropped; `None`: they were accepted.
+    pub(crate) dropped: Option<&'static str>,
+    /// Sends, the oldest, that were left out of it before.
+    pub(crate) late: u64,
+    /// Sends, the newest, that were.
+    pub(crate) early: u64,
+}
+
+impl Job {
+    /// How much it is to work on and to hold.
+    pub(crate) fn size(&self) -> usize {
+        1 + match self {
+            Job::Counted(flushed) => flushed.len(),
+            Job::Landed { series, .. } => series.len(),
+        }
+    }
+
+    /// The sends that it tells of.
+    pub(crate) fn sends(&self) -> u64 {
+        match self {
+            Job::Counted(flushed) => flushed.sends(),
+            Job::Landed { flushed, series, .. } => flushed.points_of(series).map(|point| point.sends).sum(),
+        }
+    }
+}
+
+/// Rows to add to those that are written, and objects that are new or were sent.
+#[derive(Debug, Default)]
+pub(crate) struct RowChanges {
+    pub(crate) rows: BTreeMap<RowKey, Row>,
+    pub(crate) objects: BTreeSet<u32>,
+}
+
+impl RowChanges {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.objects.is_empty()
+    }
+
+    /// Takes a job in. `false`: it is of objects that are not known any more.
+    pub(crate) fn take(&mut self, directory: &mut ObjectDirectory, job: &Job) -> bool {
+        match job {
+            Job::Counted(flushed) => self.count(directory, flushed),
+            Job::Landed { flushed, series, landing } => {
+                return self.land(directory, flushed, series, *landing);
+            }
+        }
+        true
+    }
+
+    fn count(&mut self, directory: &mut ObjectDirectory, flushed: &FlushedSends) {
+        let met: Vec<Option<u32>> = flushed.objects().map(|object| Some(directory.meet(object))).collect();
+        let (_, numbers) = flushed.numbers.get_or_init(|| (directory.generation, met));
+        for point in flushed.points() {
+            for number in point.objects().filter_map(|object| numbers.get(object).copied()?) {
+                directory.sent(number, point.time);
+                self.objects.insert(number);
+                self.counts(number, point.time).counted += point.sends;
+            }
+        }
+    }
+
+    fn land(
+        &mut self,
+        directory: &ObjectDirectory,
+        flushed: &FlushedSends,
+        series: &[u32],
+        landing: Landing,
+    ) -> bool {
+        let Some((generation, numbers)) = flushed.numbers.get() else { return false };
+        if *generation != directory.generation {
+            return false;
+        }
+        let mut points: Vec<SentPoint> = flushed.points_of(series).collect();
+        if landing.late > 0 || landing.early > 0 {
+            points.sort_unstable_by_key(|point| point.time);
+        }
+        let mut add = |point: &SentPoint, sends: u64, dropped: Option<&str>| {
+            if sends == 0 {
+                return;
+            }
+            for number in point.objects().filter_map(|object| numbers.get(object).copied()?) {
+                let counts = self.counts(number, point.time);
+                match dropped {
+                    None => counts.accepted += sends,
+                    Some(reason) => counts.drop_for(reason, sends),
+                }
+            }
+        };
+        let mut early_left = landing.early;
+        for point in points.iter_mut().rev() {
+            let early = early_left.min(point.sends);
+            early_left -= early;
+            point.sends -= early;
+            add(point, early, Some(EARLY));
+        }
+        let mut late_left = landing.late;
+        for point in &points {
+            let late = late_left.min(point.sends);
+            late_left -= late;
+            add(point, late, Some(LATE));
+            add(point, point.sends - late, landing.dropped);
+        }
+        true
+    }
+
+    fn counts(&mut self, number: u32, time: u32) -> &mut FateCounts {
+        let quarter = u8::try_from(time % DAY / QUARTER).unwrap_or_default();
+        self.rows.entry((time / DAY, number)).or_default().0.entry(quarter).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ObjectFields, ObjectKind};
+
+    fn campaign(id: &'static str) -> ObjectFields<'static> {
+        ObjectFields { id: id.as_bytes(), ..ObjectFields::of(ObjectKind::Campaign) }
+    }
+
+    fn step() -> [ObjectFields<'static>; 2] {
+        let canvas = ObjectFields { id: b"c", ..ObjectFields::of(ObjectKind::Canvas) };
+        [ObjectFields { id: b"s", canvas_id: b"c", ..ObjectFields::of(ObjectKind::Step) }, canvas]
+    }
+
+    fn landed(
+        flushed: &Arc<FlushedSends>,
+        series: &[u32],
+        dropped: Option<&'static str>,
+        late: u64,
+        early: u64,
+    ) -> Job {
+        let landing = Landing { dropped, late, early };
+        Job::Landed { flushed: Arc::clone(flushed), series: series.to_vec(), landing }
+    }
+
+    #[test]
+    fn a_step_counts_for_its_canvas_too_and_each_quarter_of_an_hour_for_itself() {
+        let (mut changes, mut directory) = (RowChanges::default(), ObjectDirectory::default());
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        flushed.series(step(), [(DAY + 899, 2), (DAY + 900, 3)]);
+        flushed.series([campaign("1")], [(DAY - 1, 4)]);
+        let flushed = Arc::new(flushed);
+        assert!(changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed))));
+        assert!(changes.take(&mut directory, &landed(&flushed, &[0], None, 0, 0)));
+        assert!(changes.take(&mut directory, &landed(&flushed, &[1], Some("http_403"), 0, 0)));
+        let counts = |key, quarter| changes.rows[&key].0[&quarter].clone();
+        for object in [0, 1] {
+            assert_eq!((counts((1, object), 0).counted, counts((1, object), 0).accepted), (2, 2));
+            assert_eq!((counts((1, object), 1).counted, counts((1, object), 1).accepted), (3, 3));
+        }
+        let dropped = FateCounts { counted: 4, accepted: 0, dropped: [("http_403".into(), 4)].into() };
+        assert_eq!(counts((0, 2), 95), dropped);
+        assert_eq!(directory.get(1).unwrap().last_send, u64::from(DAY) + 900);
+        assert_eq!(changes.objects, [0, 1, 2].into());
+    }
+
+    #[test]
+    fn what_was_left_out_of_a_request_was_its_oldest_and_its_newest() {
+        let (mut changes, mut directory) = (RowChanges::default(), ObjectDirectory::default());
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        flushed.series([campaign("new")], [(3_000, 5)]);
+        flushed.series([campaign("old")], [(0, 2), (1_000, 1)]);
+        let flushed = Arc::new(flushed);
+        changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
+        assert!(changes.take(&mut directory, &landed(&flushed, &[0, 1], None, 2, 4)));
+        let counts = |object, quarter| changes.rows[&(0, object)].0[&quarter].clone();
+        let fate = |counted, accepted, dropped: &[(&str, u64)]| FateCounts {
+            counted,
+            accepted,
+            dropped: dropped.iter().map(|(reason, sends)| ((*reason).to_owned(), *sends)).collect(),
+        };
+        assert_eq!(counts(0, 3), fate(5, 1, &[("early", 4)]));
+        assert_eq!((counts(1, 0), counts(1, 1)), (fate(2, 0, &[("late", 2)]), fate(1, 1, &[])));
+    }
+
+    #[test]
+    fn what_landed_after_the_objects_were_read_anew_is_of_nobody() {
+        let (mut changes, mut directory) = (RowChanges::default(), ObjectDirectory::default());
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        flushed.series([campaign("1")], [(0, 1)]);
+        let flushed = Arc::new(flushed);
+        assert!(!changes.take(&mut directory, &landed(&flushed, &[0], None, 0, 0)));
+        changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
+        let mut other = ObjectDirectory::read(7, []);
+        assert!(!changes.take(&mut other, &landed(&flushed, &[0], None, 0, 0)));
+    }
+}

@@ -1,0 +1,192 @@
+//! The objects that are known: what each is called, and the number that its rows have.
+
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::RandomState;
+use serde::{Deserialize, Serialize};
+
+/// What sends are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ObjectKind {
+    /// A campaign.
+    Campaign,
+    /// A Canvas.
+    Canvas,
+    /// A step of a Canvas.
+    Step,
+}
+
+/// A campaign, a Canvas or a Canvas step of one connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentObject {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// The connection's name.
+    pub connection: String,
+    /// Its id; empty where only a name is known.
+    pub id: String,
+    /// Its newest name.
+    pub name: String,
+    /// The id of a step's Canvas.
+    pub canvas_id: String,
+    /// The name of a step's Canvas.
+    pub canvas_name: String,
+    /// Its app group.
+    pub app_group_id: String,
+    /// When it was sent last, in Unix seconds.
+    pub last_send: u64,
+}
+
+/// What one object takes in memory beside its texts.
+const OBJECT_BYTES: u64 = 256;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct ObjectDirectory {
+    /// Another one after each time that the objects were read anew; a number is good for one generation.
+    pub(crate) generation: u64,
+    by_identity: HashMap<Vec<u8>, u32, RandomState>,
+    all: BTreeMap<u32, SentObject>,
+    next: u32,
+    bytes: u64,
+}
+
+impl ObjectDirectory {
+    /// Those that were read from a file.
+    pub(crate) fn read(generation: u64, objects: impl IntoIterator<Item = (u32, SentObject)>) -> Self {
+        let mut directory = Self { generation, ..Self::default() };
+        for (number, object) in objects {
+            directory.next = directory.next.max(number.saturating_add(1));
+            directory.insert(number, object);
+        }
+        directory
+    }
+
+    /// The number of an object, which is new, or has new names.
+    pub(crate) fn meet(&mut self, object: SentObject) -> u32 {
+        if let Some(number) = self.by_identity.get(&identity(&object)).copied() {
+            if let Some(known) = self.all.get_mut(&number) {
+                let last_send = known.last_send;
+                self.bytes = self.bytes.saturating_sub(bytes(known)) + bytes(&object);
+                *known = SentObject { last_send, ..object };
+            }
+            return number;
+        }
+        let number = self.next;
+        self.next = self.next.saturating_add(1);
+        self.insert(number, object);
+        number
+    }
+
+    /// A send of an object.
+    pub(crate) fn sent(&mut self, number: u32, time: u32) {
+        if let Some(object) = self.all.get_mut(&number) {
+            object.last_send = object.last_send.max(u64::from(time));
+        }
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<&SentObject> {
+        self.all.get(&number)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &SentObject)> {
+        self.all.iter().map(|(number, object)| (*number, object))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Forgets what was sent last before a Unix second, and then, as long as the others take more than `bytes_max`, what was
+    /// sent longest ago. Returns their numbers.
+    pub(crate) fn forget(&mut self, before: u64, bytes_max: u64) -> Vec<u32> {
+        let mut by_age: Vec<(u64, u32)> =
+            self.all.iter().map(|(number, object)| (object.last_send, *number)).collect();
+        by_age.sort_unstable();
+        let mut gone = Vec::new();
+        for (last_send, number) in by_age {
+            if last_send >= before && self.bytes <= bytes_max {
+                break;
+            }
+            if let Some(object) = self.all.remove(&number) {
+                self.bytes = self.bytes.saturating_sub(bytes(&object));
+                self.by_identity.remove(&identity(&object));
+                gone.push(number);
+            }
+        }
+        gone
+    }
+
+    fn insert(&mut self, number: u32, object: SentObject) {
+        self.bytes += bytes(&object);
+        self.by_identity.insert(identity(&object), number);
+        self.all.insert(number, object);
+    }
+}
+
+fn texts(object: &SentObject) -> [&str; 6] {
+    let SentObject { connection, id, name, canvas_id, canvas_name, app_group_id, .. } = object;
+    [connection, id, name, canvas_id, canvas_name, app_group_id]
+}
+
+fn bytes(object: &SentObject) -> u64 {
+    OBJECT_BYTES + texts(object).iter().map(|text| 2 * text.len() as u64).sum::<u64>()
+}
+
+/// What it is known by: see [`FlushedSends`](crate::FlushedSends).
+fn identity(object: &SentObject) -> Vec<u8> {
+    let texts = texts(object);
+    let parts = if object.id.is_empty() { &texts[..] } else { &texts[..2] };
+    let mut identity = vec![object.kind as u8];
+    for part in parts {
+        identity.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        identity.extend_from_slice(part.as_bytes());
+    }
+    identity
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(id: &str, name: &str) -> SentObject {
+        SentObject {
+            kind: ObjectKind::Campaign,
+            connection: "acme".into(),
+            id: id.into(),
+            name: name.into(),
+            canvas_id: String::new(),
+            canvas_name: String::new(),
+            app_group_id: String::new(),
+            last_send: 0,
+        }
+    }
+
+    #[test]
+    fn an_object_keeps_its_number_and_gets_its_newest_name() {
+        let mut directory = ObjectDirectory::default();
+        let first = directory.meet(object("1", "Weekly"));
+        directory.sent(first, 50);
+        directory.sent(first, 40);
+        assert_ne!(directory.meet(object("2", "Weekly")), first);
+        assert_eq!(directory.meet(object("1", "Monthly")), first);
+        let known = directory.get(first).unwrap();
+        assert_eq!((known.name.as_str(), known.last_send), ("Monthly", 50));
+        let again =
+            ObjectDirectory::read(1, directory.iter().map(|(number, object)| (number, object.clone())));
+        assert_eq!((again.bytes, again.next), (directory.bytes, directory.next));
+    }
+
+    #[test]
+    fn what_was_sent_longest_ago_makes_room() {
+        let mut directory = ObjectDirectory::default();
+        for (id, time) in [("1", 10), ("2", 30), ("3", 20)] {
+            let number = directory.meet(object(id, ""));
+            directory.sent(number, time);
+        }
+        assert_eq!(directory.forget(0, u64::MAX), Vec::<u32>::new());
+        assert_eq!(directory.forget(15, u64::MAX), [0]);
+        assert_eq!(directory.forget(0, directory.bytes - 1), [2]);
+        assert_eq!(directory.meet(object("1", "")), 3);
+    }
+}

@@ -1,0 +1,276 @@
+//! What one flush has sent, object by object. Whoever flushes fills it; it costs a series two look-ups and no allocation.
+
+use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::directory::{ObjectKind, SentObject};
+
+/// Objects that a series can be of: a campaign, a step and its Canvas.
+const OBJECTS_MAX: usize = 3;
+
+/// Stands for no object.
+const NONE: u32 = u32::MAX;
+
+/// What an object is called in a flush, as bytes of tags.
+#[derive(Debug, Clone, Copy)]
+pub struct ObjectFields<'f> {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// The number of its connection.
+    pub connection: usize,
+    /// Its id; empty where only a name is known.
+    pub id: &'f [u8],
+    /// Its newest name.
+    pub name: &'f [u8],
+    /// The id of a step's Canvas.
+    pub canvas_id: &'f [u8],
+    /// The name of a step's Canvas.
+    pub canvas_name: &'f [u8],
+    /// Its app group.
+    pub app_group_id: &'f [u8],
+}
+
+impl ObjectFields<'_> {
+    /// One without id or name, of the first connection.
+    pub const fn of(kind: ObjectKind) -> Self {
+        Self { kind, connection: 0, id: b"", name: b"", canvas_id: b"", canvas_name: b"", app_group_id: b"" }
+    }
+}
+
+/// The sends of a point in time, of a series.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SentPoint {
+    objects: [u32; OBJECTS_MAX],
+    /// When, in Unix seconds.
+    pub(crate) time: u32,
+    pub(crate) sends: u64,
+}
+
+impl SentPoint {
+    /// The objects that it is of, by their number in the flush.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = usize> {
+        self.objects.into_iter().filter(|object| *object != NONE).map(|object| object as usize)
+    }
+}
+
+/// Where the fields of an object lie: the end of each.
+#[derive(Debug, Clone, Copy)]
+struct ObjectSpan {
+    kind: ObjectKind,
+    connection: usize,
+    hash: u64,
+    start: usize,
+    /// The end of what it is known by.
+    identity_end: usize,
+    ends: [usize; 5],
+}
+
+/// The sends of one flush.
+#[derive(Debug)]
+pub struct FlushedSends {
+    connections: Vec<Box<str>>,
+    arena: Vec<u8>,
+    objects: Vec<ObjectSpan>,
+    index: HashTable<u32>,
+    hasher: RandomState,
+    /// Where the points of each series begin.
+    starts: Vec<usize>,
+    points: Vec<SentPoint>,
+    /// The numbers that the directory has given the objects, and which directory that was.
+    pub(crate) numbers: OnceLock<(u64, Vec<Option<u32>>)>,
+}
+
+impl FlushedSends {
+    /// Nothing so far; `connections` are their names, by number.
+    pub fn new(connections: Vec<Box<str>>) -> Self {
+        Self {
+            connections,
+            arena: Vec::new(),
+            objects: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+            starts: Vec::new(),
+            points: Vec::new(),
+            numbers: OnceLock::new(),
+        }
+    }
+
+    /// Adds the next series: the objects that it is of, three at most, and its points: when (Unix seconds) and how many.
+    pub fn series<'f>(
+        &mut self,
+        objects: impl IntoIterator<Item = ObjectFields<'f>>,
+        points: impl IntoIterator<Item = (u32, u64)>,
+    ) {
+        let mut numbers = [NONE; OBJECTS_MAX];
+        for (number, fields) in numbers.iter_mut().zip(objects) {
+            *number = self.intern(&fields);
+        }
+        self.starts.push(self.points.len());
+        if numbers[0] != NONE {
+            self.points.extend(points.into_iter().map(|(time, sends)| SentPoint {
+                objects: numbers,
+                time,
+                sends,
+            }));
+        }
+    }
+
+    /// How much it is to work on.
+    pub(crate) fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    pub(crate) fn sends(&self) -> u64 {
+        self.points.iter().map(|point| point.sends).sum()
+    }
+
+    pub(crate) fn points(&self) -> &[SentPoint] {
+        &self.points
+    }
+
+    /// The points of some series.
+    pub(crate) fn points_of(&self, series: &[u32]) -> impl Iterator<Item = SentPoint> {
+        series.iter().flat_map(|number| self.points[self.span(*number as usize)].iter().copied())
+    }
+
+    fn span(&self, series: usize) -> Range<usize> {
+        let start = |series: usize| self.starts.get(series).copied().unwrap_or(self.points.len());
+        start(series)..start(series + 1)
+    }
+
+    /// The objects, as they are told.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = SentObject> {
+        self.objects.iter().map(|span| {
+            let mut start = span.start;
+            let [id, name, canvas_id, canvas_name, app_group_id] = span.ends.map(|end| {
+                let text = String::from_utf8_lossy(&self.arena[start..end]).into_owned();
+                start = end;
+                text
+            });
+            let connection = self.connections.get(span.connection).map(ToString::to_string);
+            SentObject {
+                kind: span.kind,
+                connection: connection.unwrap_or_default(),
+                id,
+                name,
+                canvas_id,
+                canvas_name,
+                app_group_id,
+                last_send: 0,
+            }
+        })
+    }
+
+    /// The number of an object, which is known by its id, or where it has none by its name, its Canvas and its app group.
+    fn intern(&mut self, fields: &ObjectFields<'_>) -> u32 {
+        let start = self.arena.len();
+        let mut ends = [0; 5];
+        let of_canvas = [fields.canvas_id, fields.canvas_name, fields.app_group_id];
+        let values = [fields.id, fields.name].into_iter().chain(of_canvas);
+        let mut identity_end = start;
+        for (number, (end, value)) in ends.iter_mut().zip(values).enumerate() {
+            self.arena.extend_from_slice(value);
+            *end = self.arena.len();
+            if number == 0 || fields.id.is_empty() {
+                identity_end = *end;
+            }
+        }
+        let mut span = ObjectSpan {
+            kind: fields.kind,
+            connection: fields.connection,
+            hash: 0,
+            start,
+            identity_end,
+            ends,
+        };
+        span.hash = self.hash(&span);
+        let known = self.index.find(span.hash, |number| self.is_same(*number, &span)).copied();
+        if let Some(known) = known {
+            self.arena.truncate(start);
+            return known;
+        }
+        let number = u32::try_from(self.objects.len()).unwrap_or(NONE);
+        self.objects.push(span);
+        let objects = &self.objects;
+        self.index.insert_unique(span.hash, number, |number| objects[*number as usize].hash);
+        number
+    }
+
+    fn hash(&self, span: &ObjectSpan) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u8(span.kind as u8);
+        hasher.write_usize(span.connection);
+        hasher.write(&self.arena[span.start..span.identity_end]);
+        hasher.finish()
+    }
+
+    fn is_same(&self, number: u32, span: &ObjectSpan) -> bool {
+        let known = &self.objects[number as usize];
+        let lengths = |span: &ObjectSpan| span.ends.map(|end| end.min(span.identity_end) - span.start);
+        known.hash == span.hash
+            && known.kind == span.kind
+            && known.connection == span.connection
+            && lengths(known) == lengths(span)
+            && self.arena[known.start..known.identity_end] == self.arena[span.start..span.identity_end]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn campaign<'f>(id: &'f str, name: &'f str, app_group: &'f str) -> ObjectFields<'f> {
+        ObjectFields {
+            id: id.as_bytes(),
+            name: name.as_bytes(),
+            app_group_id: app_group.as_bytes(),
+            ..ObjectFields::of(ObjectKind::Campaign)
+        }
+    }
+
+    #[test]
+    fn an_object_is_known_by_its_id_and_without_one_by_its_name_and_app_group() {
+        let mut flushed = FlushedSends::new(vec!["acme".into(), "beta".into()]);
+        let of_beta = ObjectFields { connection: 1, ..campaign("1", "a", "g") };
+        let a_canvas = ObjectFields { kind: ObjectKind::Canvas, ..campaign("1", "a", "g") };
+        for fields in [
+            campaign("1", "a", "g"),
+            campaign("1", "another name", "h"),
+            campaign("", "a", "g"),
+            campaign("", "a", "h"),
+            campaign("", "ag", ""),
+            of_beta,
+            a_canvas,
+        ] {
+            flushed.series([fields], [(1, 1)]);
+        }
+        let told: Vec<_> = flushed.objects().map(|o| (o.connection, o.id, o.name, o.app_group_id)).collect();
+        let all = [
+            ("acme", "1", "a", "g"),
+            ("acme", "", "a", "g"),
+            ("acme", "", "a", "h"),
+            ("acme", "", "ag", ""),
+            ("beta", "1", "a", "g"),
+            ("acme", "1", "a", "g"),
+        ];
+        assert_eq!(told, all.map(|(a, b, c, d)| (a.into(), b.into(), c.into(), d.into())));
+    }
+
+    #[test]
+    fn a_request_has_the_points_of_its_series() {
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        flushed.series([campaign("1", "", "")], [(10, 2), (20, 3)]);
+        flushed.series([], [(10, 99)]);
+        flushed.series([campaign("2", "", ""), campaign("1", "", "")], [(10, 5)]);
+        let of = |series: &[u32]| flushed.points_of(series).map(|point| point.sends).collect::<Vec<_>>();
+        assert_eq!((of(&[0]), of(&[1]), of(&[1, 2]), of(&[7])), (vec![2, 3], vec![], vec![5], vec![]));
+        let objects: Vec<usize> =
+            flushed.points_of(&[2]).flat_map(|point| point.objects().collect::<Vec<_>>()).collect();
+        assert_eq!(objects, [1, 0]);
+        assert_eq!(flushed.sends(), 10);
+    }
+}

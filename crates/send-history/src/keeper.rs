@@ -1,0 +1,274 @@
+//! The thread that writes.
+
+use std::fs;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::changes::{Job, RowChanges};
+use crate::directory::ObjectDirectory;
+use crate::history::{HistoryState, Inbox, Shared, lock};
+use crate::store::{self, Store, StoreError, guarded};
+use crate::{DAY, HistorySettings};
+
+/// How often a file that can't be used is tried again, how long it takes until something is told once more, and how often the
+/// bounds are looked at.
+const AGAIN: Duration = Duration::from_mins(1);
+
+/// Rows that may wait for a disk that takes nothing.
+const ROWS_MAX: usize = 200_000;
+
+/// What the thread has.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    settings: HistorySettings,
+    store: Option<Store>,
+    /// What is not written yet.
+    changes: RowChanges,
+    /// How many times the file was written when it was lost; `None`: it never was open.
+    turn: Option<u64>,
+    opened: Option<Instant>,
+    trimmed: Option<Instant>,
+    told: Told,
+}
+
+/// What was told, so that it is told once.
+#[derive(Debug, Default)]
+struct Told {
+    trouble: Option<String>,
+    left_out: u64,
+    at: Option<Instant>,
+}
+
+impl Keeper {
+    pub(crate) fn new(shared: Arc<Shared>, settings: HistorySettings) -> Self {
+        Self {
+            shared,
+            settings,
+            store: None,
+            changes: RowChanges::default(),
+            turn: None,
+            opened: None,
+            trimmed: None,
+            told: Told::default(),
+        }
+    }
+
+    pub(crate) fn run(&mut self, clock: impl Fn() -> u64, turn: Duration) {
+        loop {
+            let now = clock();
+            self.open(now);
+            let jobs = {
+                let mut inbox = lock(&self.shared.inbox);
+                inbox.size = 0;
+                std::mem::take(&mut inbox.jobs)
+            };
+            self.digest(&jobs);
+            drop(jobs);
+            if self.shared.is_damaged.swap(false, Ordering::Relaxed) {
+                self.lose(StoreError::Damaged("a reader has found it".to_owned()), now);
+            }
+            self.write(now);
+            self.tell_of_left_out();
+            let inbox = lock(&self.shared.inbox);
+            let is_waiting = |inbox: &mut Inbox| !inbox.is_stopping;
+            let (inbox, _) = self
+                .shared
+                .wake
+                .wait_timeout_while(inbox, turn, is_waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+            if inbox.is_stopping && inbox.jobs.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Closes the file.
+    pub(crate) fn close(mut self) -> Arc<Shared> {
+        *lock(&self.shared.database) = None;
+        self.store = None;
+        self.shared
+    }
+
+    /// Opens the file, unless that failed less than a minute ago.
+    fn open(&mut self, now: u64) {
+        if self.store.is_some() || self.opened.is_some_and(|opened| opened.elapsed() < AGAIN) {
+            return;
+        }
+        self.opened = Some(Instant::now());
+        let opened = match guarded(|| Store::open(&self.settings, now)) {
+            Err(StoreError::Damaged(reason)) => self.begin_anew(&reason, now),
+            opened => opened,
+        };
+        match opened {
+            Ok((store, objects)) => self.opened(store, objects),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn opened(&mut self, store: Store, objects: store::Objects) {
+        // A write that failed may be there all the same.
+        if self.turn.is_some_and(|turn| turn + 1 == store.turn) {
+            self.changes = RowChanges::default();
+        } else if self.turn != Some(store.turn) {
+            // It is another file, or somebody else has written: the numbers are not those that we know.
+            let mut directory = self.shared.directory_mut();
+            *directory = ObjectDirectory::read(directory.generation + 1, objects);
+            let lost: u64 =
+                self.changes.rows.values().flat_map(|row| row.0.values()).map(|sends| sends.counted).sum();
+            self.shared.left_out.fetch_add(lost, Ordering::Relaxed);
+            self.changes = RowChanges::default();
+        }
+        *lock(&self.shared.database) = Some(Arc::clone(&store.database));
+        self.show(&store);
+        lock(&self.shared.inbox).is_closed = false;
+        if self.told.trouble.take().is_some() {
+            tracing::info!(directory = %self.settings.directory.display(), "the history of sends is kept again");
+        }
+        self.store = Some(store);
+    }
+
+    /// Sets a damaged file aside, and begins a new one.
+    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, store::Objects), StoreError> {
+        let directory = &self.settings.directory;
+        let (path, aside) = (store::path(directory), store::damaged_path(directory));
+        fs::rename(&path, &aside).map_err(|error| {
+            StoreError::Failed(format!("{} is damaged and can't be set aside: {error}", path.display()))
+        })?;
+        tracing::warn!(
+            file = %path.display(),
+            set_aside = %aside.display(),
+            reason,
+            "the history of sends is damaged: it was set aside, and a new one is begun; what was sent before is not known \
+             any more, counting is not touched. Look after the disk"
+        );
+        guarded(|| Store::open(&self.settings, now))
+    }
+
+    /// Takes in what was handed over.
+    fn digest(&mut self, jobs: &[Job]) {
+        let mut left_out = 0;
+        if self.store.is_none() && (self.turn.is_none() || self.changes.rows.len() > ROWS_MAX) {
+            left_out = jobs.iter().map(Job::sends).sum();
+        } else {
+            for job in jobs {
+                // For a moment at a time, for whoever looks.
+                if !self.changes.take(&mut self.shared.directory_mut(), job) {
+                    left_out += job.sends();
+                }
+            }
+        }
+        self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
+    }
+
+    /// Writes what has changed, and looks at the bounds every minute.
+    fn write(&mut self, now: u64) {
+        let Some(store) = &mut self.store else { return };
+        let is_due = self.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= AGAIN);
+        if self.changes.is_empty() && !is_due {
+            return;
+        }
+        if !self.changes.is_empty() {
+            let directory = self.shared.directory();
+            let written = guarded(|| store.write(&self.changes, &directory));
+            drop(directory);
+            if let Err(error) = written {
+                return self.lose(error, now);
+            }
+        }
+        self.changes = RowChanges::default();
+        if is_due {
+            self.trimmed = Some(Instant::now());
+            if let Err(error) = self.trim(now) {
+                return self.lose(error, now);
+            }
+        }
+        if let Some(store) = &self.store {
+            self.show(store);
+        }
+    }
+
+    /// Shows how it is, which is well.
+    fn show(&self, store: &Store) {
+        let objects = self.shared.directory().len();
+        let shown =
+            HistoryState { since: Some(store.since), objects, size: store.size(), ..HistoryState::default() };
+        *lock(&self.shared.state) = shown;
+    }
+
+    /// Lets leave what is older than it may be, and the oldest days where there is too much.
+    ///
+    /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
+    fn trim(&mut self, now: u64) -> Result<(), StoreError> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let today = u32::try_from(now / u64::from(DAY)).unwrap_or(u32::MAX);
+        let before = today.saturating_sub(self.settings.days_max.saturating_sub(1));
+        let used = guarded(|| store.used())?;
+        let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
+        let excess = if used > most { used - enough } else { 0 };
+        let oldest = u64::from(before) * u64::from(DAY);
+        let gone = self.shared.directory_mut().forget(oldest, self.settings.size_max / 8);
+        let first = guarded(|| store.trim(before, excess, &gone))?;
+        if excess > 0 {
+            let bytes = used;
+            tracing::info!(
+                bytes,
+                days_left = today.saturating_sub(first) + 1,
+                "the history of sends is full: its oldest days have left"
+            );
+        }
+        Ok(())
+    }
+
+    /// The file can't be used any more: it is closed, and opened again later.
+    fn lose(&mut self, error: StoreError, now: u64) {
+        if let Some(store) = self.store.take() {
+            self.turn = Some(store.turn);
+        }
+        *lock(&self.shared.database) = None;
+        self.opened = Some(Instant::now());
+        match error {
+            // What a row says can be wrong in a file whose pages are all right.
+            StoreError::Damaged(reason) => match self.begin_anew(&reason, now) {
+                Ok((store, objects)) => self.opened(store, objects),
+                Err(error) => self.fail(&error),
+            },
+            error => self.fail(&error),
+        }
+    }
+
+    /// Tells why there is no history, once.
+    fn fail(&mut self, error: &StoreError) {
+        let directory = self.settings.directory.display();
+        let trouble = format!("the history of sends can't be kept in {directory}: {error}");
+        lock(&self.shared.state).trouble = Some(trouble.clone());
+        if self.turn.is_none() {
+            lock(&self.shared.inbox).is_closed = true;
+        }
+        if self.told.trouble.as_ref() != Some(&trouble) {
+            tracing::warn!(
+                %directory,
+                %error,
+                "the history of sends can't be kept; counting goes on, and it is tried again every minute. See history.directory"
+            );
+            self.told.trouble = Some(trouble);
+        }
+    }
+
+    fn tell_of_left_out(&mut self) {
+        let left_out = self.shared.left_out.load(Ordering::Relaxed);
+        let is_due = self.told.at.is_none_or(|at| at.elapsed() >= AGAIN);
+        if left_out > self.told.left_out && is_due && self.told.trouble.is_none() {
+            let sends = left_out - self.told.left_out;
+            tracing::warn!(
+                sends,
+                "the history of sends lags behind: the count or the outcome of sends is not in it; counting is not touched"
+            );
+            (self.told.left_out, self.told.at) = (left_out, Some(Instant::now()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,378 @@
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::thread;
+
+use super::*;
+use crate::changes::Landing;
+use crate::history::WAITING_MAX;
+use crate::{DaySends, FateCounts, FlushedSends, ObjectFields, ObjectKind, SendHistory, TimeRange};
+
+/// 2026-03-29 00:00:00 UTC.
+const MIDNIGHT: u64 = 1_774_742_400;
+const LONG: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_millis(10);
+
+fn settings(directory: &Path) -> HistorySettings {
+    HistorySettings::new(directory.to_owned())
+}
+
+fn start(settings: &HistorySettings, now: u64) -> SendHistory {
+    SendHistory::start_with(settings, move || now, SOON).unwrap()
+}
+
+fn open(settings: &HistorySettings, now: u64) -> SendHistory {
+    let history = start(settings, now);
+    assert!(history.is_open_within(LONG), "{:?}", history.state());
+    history
+}
+
+fn campaign<'f>(id: &'f str, name: &'f str) -> ObjectFields<'f> {
+    ObjectFields { id: id.as_bytes(), name: name.as_bytes(), ..ObjectFields::of(ObjectKind::Campaign) }
+}
+
+/// A flush of one send of each of these campaigns.
+fn send(history: &SendHistory, campaigns: &[(&str, &str)], time: u64) -> Option<Arc<FlushedSends>> {
+    let mut flushed = FlushedSends::new(vec!["acme".into()]);
+    for (id, name) in campaigns {
+        flushed.series([campaign(id, name)], [(u32::try_from(time).unwrap(), 1)]);
+    }
+    history.note(flushed)
+}
+
+/// The name, the last send and the sums of all that is known.
+fn known(history: &SendHistory, range: &TimeRange) -> Vec<(String, u64, FateCounts)> {
+    let objects = history.find(|_| true);
+    let numbers: Vec<u32> = objects.iter().map(|(number, _)| *number).collect();
+    let days = history.days(&numbers, range).unwrap();
+    let sum = |days: Vec<DaySends>| {
+        let mut sum = FateCounts::default();
+        days.iter().for_each(|day| sum.add(&day.sends));
+        sum
+    };
+    objects.into_iter().zip(days).map(|((_, one), days)| (one.name, one.last_send, sum(days))).collect()
+}
+
+fn march() -> TimeRange {
+    TimeRange::new("2026-03-01", "2026-03-31", "Europe/Paris").unwrap()
+}
+
+fn eventually(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < LONG);
+        thread::sleep(SOON);
+    }
+}
+
+#[test]
+fn what_was_sent_is_known_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(directory.path());
+    let history = open(&settings, MIDNIGHT);
+    let flushed = send(&history, &[("1", "Weekly"), ("2", "Other")], MIDNIGHT - 5).unwrap();
+    history.land(&flushed, vec![0], None, 0, 0);
+    history.land(&flushed, vec![1], Some("http_403"), 0, 0);
+    assert!(history.stop(LONG));
+    assert!(send(&history, &[("1", "Weekly")], MIDNIGHT).is_none());
+    assert_eq!(history.state().left_out, 1);
+
+    let history = open(&settings, MIDNIGHT + 900);
+    assert_eq!((history.state().since, history.state().objects), (Some(MIDNIGHT), 2));
+    send(&history, &[("1", "Monthly")], MIDNIGHT + 800).unwrap();
+    assert!(history.stop(LONG));
+    let history = open(&settings, MIDNIGHT + 900);
+    let fate = |counted, accepted, dropped: &[(&str, u64)]| FateCounts {
+        counted,
+        accepted,
+        dropped: dropped.iter().map(|(reason, sends)| ((*reason).to_owned(), *sends)).collect(),
+    };
+    let expected = [
+        ("Monthly".to_owned(), MIDNIGHT + 800, fate(2, 1, &[])),
+        ("Other".to_owned(), MIDNIGHT - 5, fate(1, 0, &[("http_403", 1)])),
+    ];
+    assert_eq!(known(&history, &march()), expected);
+}
+
+#[test]
+fn days_are_those_of_the_time_zone_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = open(&settings(directory.path()), MIDNIGHT);
+    // Two hours before midnight UTC it is tomorrow in Tokyo; in the hour that Paris leaps over nothing is lost.
+    for time in [MIDNIGHT - 7_200, MIDNIGHT + 3_599, MIDNIGHT + 3_600] {
+        send(&history, &[("1", "Weekly")], time).unwrap();
+    }
+    eventually(|| known(&history, &march()).first().is_some_and(|one| one.2.counted == 3));
+    for (zone, expected) in [
+        ("UTC", vec![("2026-03-28", 1), ("2026-03-29", 2)]),
+        ("Asia/Tokyo", vec![("2026-03-29", 3)]),
+        ("Europe/Paris", vec![("2026-03-28", 1), ("2026-03-29", 2)]),
+        ("America/New_York", vec![("2026-03-28", 3)]),
+    ] {
+        let range = TimeRange::new("2026-03-27", "2026-03-30", zone).unwrap();
+        let days = history.days(&[0], &range).unwrap().remove(0);
+        let told: Vec<_> = days.iter().map(|day| (day.day.as_str(), day.sends.counted)).collect();
+        assert_eq!(told, expected, "{zone}");
+    }
+}
+
+#[test]
+fn a_second_one_in_the_same_directory_goes_on_without_and_takes_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(directory.path());
+    let first = open(&settings, MIDNIGHT);
+    let second = start(&settings, MIDNIGHT);
+    assert!(!second.is_open_within(LONG));
+    let trouble = second.state().trouble.unwrap();
+    assert!(trouble.contains("another process keeps its history there"), "{trouble}");
+    eventually(|| send(&second, &[("1", "Weekly")], MIDNIGHT).is_none());
+    assert!(second.state().left_out > 0);
+    assert!(second.days(&[0], &march()).is_err());
+    assert!(send(&first, &[("1", "Weekly")], MIDNIGHT).is_some());
+    assert!(second.stop(LONG) && first.stop(LONG));
+    let third = open(&settings, MIDNIGHT);
+    assert_eq!(third.find(|_| true).len(), 1);
+}
+
+#[test]
+fn a_file_of_a_newer_format_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("sends-v2.redb"), "of the future").unwrap();
+    let history = start(&settings(directory.path()), MIDNIGHT);
+    assert!(!history.is_open_within(LONG));
+    let trouble = history.state().trouble.unwrap();
+    assert!(
+        trouble
+            .contains("sends-v2.redb was written by a newer version, in format 2; this one reads format 1"),
+        "{trouble}"
+    );
+    assert!(history.stop(LONG));
+    assert!(!store::path(directory.path()).exists());
+    assert_eq!(std::fs::read(directory.path().join("sends-v2.redb")).unwrap(), b"of the future");
+}
+
+#[test]
+fn a_directory_that_can_not_be_made_is_told_and_nothing_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let history = start(&settings(&file.join("history")), MIDNIGHT);
+    assert!(!history.is_open_within(LONG));
+    assert!(history.state().trouble.unwrap().contains("can't be kept in"));
+}
+
+/// Any bit of the file may be another one: what was sent is still told as it was, or the file is set aside and a new one
+/// begun, in which there is nothing wrong.
+#[test]
+fn a_flipped_bit_is_noticed_or_harmless() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(directory.path());
+    let history = open(&settings, MIDNIGHT);
+    let names: Vec<(String, String)> =
+        (0..300).map(|n| (format!("id-{n}"), format!("Campaign {n}"))).collect();
+    let campaigns: Vec<(&str, &str)> = names.iter().map(|(id, name)| (id.as_str(), name.as_str())).collect();
+    for time in [MIDNIGHT, MIDNIGHT + 1_000] {
+        send(&history, &campaigns, time).unwrap();
+    }
+    assert!(history.stop(LONG));
+    let path = store::path(directory.path());
+    let whole = std::fs::read(&path).unwrap();
+    let expected = {
+        let history = open(&settings, MIDNIGHT);
+        let expected = known(&history, &march());
+        assert!(history.stop(LONG));
+        expected
+    };
+    let (mut noticed, mut position) = (0, 0_usize);
+    // A step without a common divisor with a page.
+    while position < whole.len() {
+        let mut file = whole.clone();
+        file[position] ^= 1 << (position % 8);
+        std::fs::write(&path, &file).unwrap();
+        let history = open(&settings, MIDNIGHT);
+        let told = known(&history, &march());
+        if told.is_empty() {
+            noticed += 1;
+            assert_eq!(std::fs::read(store::damaged_path(directory.path())).unwrap().len(), whole.len());
+            send(&history, &[("1", "Weekly")], MIDNIGHT).unwrap();
+            eventually(|| known(&history, &march()).len() == 1);
+        } else {
+            assert_eq!(told, expected, "byte {position}");
+        }
+        assert!(history.stop(LONG));
+        position += whole.len() / 150 + 1;
+    }
+    assert!(noticed > 10, "{noticed} of 150 flipped bits were noticed");
+}
+
+#[test]
+fn a_file_that_is_no_history_is_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    for content in [&b"no history at all"[..], &[0; 70_000], &[0xff; 5_000]] {
+        std::fs::write(store::path(directory.path()), content).unwrap();
+        let history = open(&settings(directory.path()), MIDNIGHT);
+        assert_eq!(std::fs::read(store::damaged_path(directory.path())).unwrap(), content);
+        assert!(history.stop(LONG));
+    }
+}
+
+#[test]
+fn damage_while_it_runs_is_noticed_by_readers_and_a_new_file_is_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(directory.path());
+    let history = open(&settings, MIDNIGHT);
+    let names: Vec<String> = (0..3_000).map(|n| format!("id-{n}-{}", "x".repeat(60))).collect();
+    let campaigns: Vec<(&str, &str)> = names.iter().map(|id| (id.as_str(), "")).collect();
+    for day in 0..10 {
+        send(&history, &campaigns, MIDNIGHT + 86_400 * day).unwrap();
+    }
+    assert!(history.stop(LONG));
+    let history = open(&settings, MIDNIGHT);
+    let file = OpenOptions::new().write(true).open(store::path(directory.path())).unwrap();
+    let length = file.metadata().unwrap().len();
+    for page in 3..length / 4096 {
+        file.write_all_at(&[0xa5; 64], page * 4096 + 2_000).unwrap();
+    }
+    let range = TimeRange::new("2026-03-28", "2026-04-09", "UTC").unwrap();
+    let numbers: Vec<u32> = history.find(|_| true).into_iter().map(|(number, _)| number).collect();
+    assert!(history.days(&numbers, &range).is_err());
+    eventually(|| history.state().objects == 0 && store::damaged_path(directory.path()).exists());
+    send(&history, &[("1", "Weekly")], MIDNIGHT).unwrap();
+    eventually(|| known(&history, &march()).len() == 1);
+}
+
+#[test]
+fn when_it_is_full_the_oldest_days_leave_first_and_the_file_stays_within_its_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let first = MIDNIGHT / 86_400;
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    keeper.open(MIDNIGHT);
+    let names: Vec<String> = (0..500).map(|n| format!("id-{n}")).collect();
+    for day in first..first + 200 {
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        for name in &names {
+            let points = (0..4).map(|quarter| (u32::try_from(day * 86_400 + quarter * 900).unwrap(), 1_000));
+            flushed.series([campaign(name, name)], points);
+        }
+        keeper.digest(&[Job::Counted(Arc::new(flushed))]);
+        keeper.trimmed = None;
+        keeper.write(day * 86_400);
+        let size = std::fs::metadata(store::path(directory.path())).unwrap().len();
+        assert!(size <= settings.size_max, "{size} on day {day}");
+    }
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    let (since, last) = (history.state().since.unwrap() / 86_400, first + 199);
+    assert!(since > first + 50 && since < last - 20, "{since}");
+    let range = TimeRange::last_days(210, last * 86_400, "UTC").unwrap();
+    let days = history.days(&[0, 499], &range).unwrap();
+    assert_eq!((days[0].len() as u64, days[1].len() as u64), (last - since + 1, last - since + 1));
+}
+
+#[test]
+fn what_is_older_than_it_may_be_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { days_max: 3, ..settings(directory.path()) };
+    let history = open(&settings, MIDNIGHT);
+    send(&history, &[("1", "Old"), ("2", "Both")], MIDNIGHT + 5).unwrap();
+    send(&history, &[("2", "Both")], MIDNIGHT + 86_400).unwrap();
+    assert!(history.stop(LONG));
+    let history = open(&settings, MIDNIGHT + 3 * 86_400);
+    eventually(|| history.state().objects == 1);
+    let range = TimeRange::new("2026-03-28", "2026-04-02", "UTC").unwrap();
+    assert_eq!(known(&history, &range)[0].2.counted, 1);
+    assert_eq!(history.state().since, Some(MIDNIGHT + 86_400));
+}
+
+#[test]
+fn what_is_handed_over_too_fast_is_left_out_and_counted() {
+    let shared = Arc::new(Shared::default());
+    let history = SendHistory { shared: Arc::clone(&shared) };
+    lock(&shared.inbox).size = WAITING_MAX - 2;
+    let flushed = send(&history, &[("1", "Weekly")], MIDNIGHT).unwrap();
+    history.land(&flushed, vec![0], None, 0, 0);
+    assert!(send(&history, &[("1", "Weekly"), ("2", "Other")], MIDNIGHT).is_none());
+    assert_eq!(history.state().left_out, 3);
+    assert_eq!(lock(&shared.inbox).jobs.len(), 1);
+}
+
+/// A flush of one send of a campaign.
+fn counted(time: u64) -> Job {
+    let mut flushed = FlushedSends::new(vec!["acme".into()]);
+    flushed.series([campaign("1", "Weekly")], [(u32::try_from(time).unwrap(), 1)]);
+    Job::Counted(Arc::new(flushed))
+}
+
+/// Loses the file as a full disk does, and opens it again.
+fn lose_and_open(keeper: &mut Keeper) -> HistoryState {
+    keeper.lose(StoreError::Failed("No space left on device".to_owned()), MIDNIGHT);
+    let shown = lock(&keeper.shared.state).clone();
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.write(MIDNIGHT);
+    assert!(keeper.store.is_none());
+    keeper.opened = None;
+    keeper.open(MIDNIGHT);
+    keeper.write(MIDNIGHT);
+    shown
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_is_written_when_there_is_room_and_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    let shown = lose_and_open(&mut keeper);
+    let trouble = shown.trouble.unwrap();
+    assert!(trouble.ends_with("No space left on device"), "{trouble}");
+    assert_eq!(history.state().trouble, None);
+    assert_eq!(known(&history, &march())[0].2.counted, 2);
+
+    // A commit that was told as failed and is on the disk all the same.
+    keeper.digest(&[counted(MIDNIGHT)]);
+    let store = keeper.store.as_mut().unwrap();
+    store.write(&keeper.changes, &keeper.shared.directory()).unwrap();
+    store.turn -= 1;
+    keeper.lose(StoreError::Failed("Input/output error".to_owned()), MIDNIGHT);
+    keeper.opened = None;
+    keeper.open(MIDNIGHT);
+    keeper.write(MIDNIGHT);
+    assert_eq!(known(&history, &march())[0].2.counted, 3);
+    assert_eq!(history.state().left_out, 0);
+}
+
+/// Prints what a flush costs: `cargo test -p send-history --release -- --ignored --nocapture what_a_flush`.
+#[test]
+#[ignore = "a measurement"]
+fn what_a_flush_of_a_hundred_thousand_series_costs() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    keeper.open(MIDNIGHT);
+    for objects in [2_000, 100_000] {
+        let names: Vec<String> = (0..objects).map(|n| format!("5f3e8f0a-1234-4cde-9abc-{n:012}")).collect();
+        let started = Instant::now();
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        for series in 0..100_000 {
+            let id = names[series % objects].as_str();
+            flushed.series(
+                [campaign(id, "A name of a campaign as they are")],
+                [(u32::try_from(MIDNIGHT).unwrap(), 7)],
+            );
+        }
+        let filled = started.elapsed();
+        let flushed = Arc::new(flushed);
+        let landing = Landing { dropped: None, late: 0, early: 0 };
+        let series = (0..100_000).collect();
+        let started = Instant::now();
+        keeper.digest(&[Job::Counted(Arc::clone(&flushed)), Job::Landed { flushed, series, landing }]);
+        let digested = started.elapsed();
+        let started = Instant::now();
+        keeper.write(MIDNIGHT);
+        let size = keeper.store.as_ref().unwrap().size();
+        println!(
+            "{objects} objects: the flush thread {filled:?}, the thread of the history {digested:?} and a commit of {:?}, {size} bytes",
+            started.elapsed()
+        );
+    }
+}

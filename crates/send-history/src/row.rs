@@ -1,0 +1,137 @@
+//! A row: the sends of one object on one day (UTC), by quarter of an hour; how it is packed, and known to be whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a checksum.
+const CHECKSUM: usize = 4;
+
+/// Reasons that are told apart in one quarter of an hour; a program has no more than a dozen.
+const REASONS_MAX: usize = 64;
+
+/// What became of sends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FateCounts {
+    /// How many were counted.
+    pub counted: u64,
+    /// How many the far end accepted.
+    pub accepted: u64,
+    /// How many were dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+impl FateCounts {
+    /// Adds others.
+    pub fn add(&mut self, other: &FateCounts) {
+        self.counted = self.counted.saturating_add(other.counted);
+        self.accepted = self.accepted.saturating_add(other.accepted);
+        for (reason, sends) in &other.dropped {
+            self.drop_for(reason, *sends);
+        }
+    }
+
+    /// Adds sends that were dropped.
+    pub(crate) fn drop_for(&mut self, reason: &str, sends: u64) {
+        if let Some(known) = self.dropped.get_mut(reason) {
+            *known = known.saturating_add(sends);
+        } else if self.dropped.len() < REASONS_MAX {
+            self.dropped.insert(reason.to_owned(), sends);
+        }
+    }
+
+    /// All that were dropped.
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.values().fold(0, |sum, sends| sum.saturating_add(*sends))
+    }
+}
+
+/// By the number of the quarter of an hour in its day.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Row(pub(crate) BTreeMap<u8, FateCounts>);
+
+/// The day (UTC, since 1970) and the object's number.
+pub(crate) type RowKey = (u32, u32);
+
+impl Row {
+    pub(crate) fn add(&mut self, other: &Row) {
+        for (quarter, sends) in &other.0 {
+            self.0.entry(*quarter).or_default().add(sends);
+        }
+    }
+
+    /// The bytes that stand for it. `None`: it can't be packed, which memory alone could cause.
+    pub(crate) fn pack(&self, key: RowKey) -> Option<Vec<u8>> {
+        pack(self, &key_bytes(key))
+    }
+
+    /// `None`: these are not what was packed.
+    pub(crate) fn unpack(key: RowKey, packed: &[u8]) -> Option<Self> {
+        unpack(&key_bytes(key), packed)
+    }
+}
+
+fn key_bytes((day, object): RowKey) -> [u8; 8] {
+    ((u64::from(day) << 32) | u64::from(object)).to_le_bytes()
+}
+
+/// What stands for a value, and its checksum together with that of its key.
+pub(crate) fn pack(value: &impl Serialize, key: &[u8]) -> Option<Vec<u8>> {
+    let mut packed = postcard::to_extend(value, Vec::new()).ok()?;
+    let checksum = checksum(key, &packed);
+    packed.extend_from_slice(&checksum);
+    Some(packed)
+}
+
+pub(crate) fn unpack<V: for<'p> Deserialize<'p>>(key: &[u8], packed: &[u8]) -> Option<V> {
+    let (value, stored) = packed.split_last_chunk::<CHECKSUM>()?;
+    if *stored == checksum(key, value) { postcard::from_bytes(value).ok() } else { None }
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counts() -> impl Strategy<Value = FateCounts> {
+        let dropped = prop::collection::btree_map("[a-z_0-9]{1,12}", any::<u64>(), 0..3);
+        (any::<u64>(), any::<u64>(), dropped).prop_map(|(counted, accepted, dropped)| FateCounts {
+            counted,
+            accepted,
+            dropped,
+        })
+    }
+
+    proptest! {
+        /// What is packed is what is unpacked, under its own key, unless any bit of it is another.
+        #[test]
+        fn a_row_is_unpacked_as_it_was_packed_or_not_at_all(
+            quarters in prop::collection::btree_map(0u8..96, counts(), 0..20),
+            key in any::<(u32, u32)>(),
+            bit in any::<prop::sample::Index>(),
+        ) {
+            let row = Row(quarters);
+            let mut packed = row.pack(key).unwrap();
+            prop_assert_eq!(Row::unpack(key, &packed), Some(row));
+            prop_assert_eq!(Row::unpack((key.0 ^ 1, key.1), &packed), None);
+            let bit = bit.index(packed.len() * 8);
+            packed[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(Row::unpack(key, &packed), None);
+        }
+    }
+
+    #[test]
+    fn a_quarter_of_an_hour_of_a_newsletter_is_small() {
+        let sends = FateCounts { counted: 12_345, accepted: 12_345, ..FateCounts::default() };
+        let row = Row([(36, sends.clone()), (37, sends)].into());
+        assert_eq!(row.pack((20_000, 7)).unwrap().len(), 1 + 2 * 6 + CHECKSUM);
+    }
+}

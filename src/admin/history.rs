@@ -1,0 +1,315 @@
+//! What `/history` says, and what a search says of the past.
+
+use admin_api::format::grouped;
+use admin_api::{FlowState, History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery, ObjectMatch};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use send_history::{
+    DaySends, FateCounts, ObjectKind, RangeError, ReadError, SendHistory, SentObject, TimeRange,
+};
+
+use crate::catalogue::Query;
+
+/// Days where nobody says how many.
+const DAYS: usize = 7;
+
+/// Objects of an answer where nobody says how many, and at most.
+const LIMIT: usize = 500;
+const LIMIT_MAX: usize = 5_000;
+
+/// Days of a search's chart.
+const CHART_DAYS: usize = 28;
+const WEEK: usize = 7;
+
+/// Objects that a search tells.
+const MATCHES_MAX: usize = 20;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryRefusal {
+    /// It is switched off.
+    #[error("no history of sends is kept: history.directory is empty")]
+    NotKept,
+    /// What was asked is wrong.
+    #[error("{0}")]
+    Wrong(String),
+    /// It can't be read at present.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<RangeError> for HistoryRefusal {
+    fn from(error: RangeError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<ReadError> for HistoryRefusal {
+    fn from(error: ReadError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// Answers the query of a URL, at the Unix second `now`. It reads the disk.
+///
+/// # Errors
+/// See [`HistoryRefusal`].
+pub fn answer(history: Option<&SendHistory>, query: &str, now: u64) -> Result<History, HistoryRefusal> {
+    let history = history.ok_or(HistoryRefusal::NotKept)?;
+    let query = parse(query)?;
+    let time_zone = query.time_zone.unwrap_or_else(|| "UTC".to_owned());
+    let range = TimeRange::asked(query.from.as_deref(), query.to.as_deref(), DAYS, now, &time_zone)?;
+    let after = query.after.map(|after| {
+        let wrong = || HistoryRefusal::Wrong("`after` is not what an answer said as its `next`".to_owned());
+        after.parse::<u32>().map_err(|_no_number| wrong())
+    });
+    let after = after.transpose()?;
+    let limit = query.limit.unwrap_or(LIMIT);
+    let is_wanted = |object: &SentObject| {
+        query.kind.is_none_or(|kind| kind == kind_of(object))
+            && query.id.as_ref().is_none_or(|id| *id == object.id)
+            && object.last_send >= u64::from(range.begins())
+    };
+    // Whether it can be read at all.
+    history.days(&[], &range)?;
+    let mut wanted = history.find(is_wanted);
+    wanted.retain(|(number, _)| after.is_none_or(|after| *number > after));
+    let (mut objects, mut last, mut is_all) = (Vec::new(), None, true);
+    'all: for some in wanted.chunks(LIMIT) {
+        let numbers: Vec<u32> = some.iter().map(|(number, _)| *number).collect();
+        for ((number, object), days) in some.iter().zip(history.days(&numbers, &range)?) {
+            if days.is_empty() {
+                continue;
+            }
+            if objects.len() == limit {
+                is_all = false;
+                break 'all;
+            }
+            objects.push(told(object, days));
+            last = Some(*number);
+        }
+    }
+    Ok(History {
+        from: range.from(),
+        to: range.to(),
+        time_zone,
+        since: history.state().since,
+        objects,
+        next: last.filter(|_| !is_all).map(|number| number.to_string()),
+    })
+}
+
+/// What a search finds in the history.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PastMatches {
+    /// The best of it.
+    pub objects: Vec<ObjectMatch>,
+    /// How many match.
+    pub objects_total: usize,
+    /// Why it may not be all.
+    pub trouble: Option<String>,
+}
+
+/// Searches the history for all words of a text; days are those of a time zone, with its IANA name.
+///
+/// # Errors
+/// When the time zone is none.
+pub fn search(history: &SendHistory, words: &str, time_zone: &str, now: u64) -> Result<PastMatches, String> {
+    let chart = TimeRange::last_days(CHART_DAYS + WEEK, now, time_zone).map_err(|error| error.to_string())?;
+    let zone = TimeZone::get(time_zone).map_err(|error| error.to_string())?;
+    let Some(query) = Query::new(words) else { return Ok(PastMatches::default()) };
+    let mut ranked: Vec<(u8, u32, SentObject)> = Vec::new();
+    for (number, object) in history.find(|object| query.rank_of(&text(object)) > 0) {
+        ranked.push((query.rank_of(&text(&object)), number, object));
+    }
+    let objects_total = ranked.len();
+    ranked.sort_by_key(|(rank, number, object)| std::cmp::Reverse((*rank, object.last_send, *number)));
+    ranked.truncate(MATCHES_MAX);
+    let mut found = PastMatches { objects_total, trouble: history.state().trouble, ..PastMatches::default() };
+    for (_, number, object) in ranked {
+        match matched(history, number, object, &chart, (&zone, time_zone), now) {
+            Ok(matched) => found.objects.push(matched),
+            Err(error) => {
+                found.trouble = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn matched(
+    history: &SendHistory,
+    number: u32,
+    object: SentObject,
+    chart: &TimeRange,
+    (zone, zone_name): (&TimeZone, &str),
+    now: u64,
+) -> Result<ObjectMatch, ReadError> {
+    let read =
+        |range: &TimeRange| history.days(&[number], range).map(|mut days| days.pop().unwrap_or_default());
+    let days = filled(chart, read(chart)?);
+    let last_day = match days.iter().rposition(|day| day.sends != FateCounts::default()) {
+        Some(at) => Some((days[at].sends.clone(), at.checked_sub(WEEK).map(|at| days[at].sends.counted))),
+        // It was sent before the chart begins.
+        None => match TimeRange::last_days(1, object.last_send, zone_name) {
+            Ok(range) => read(&range)?.pop().map(|day| (day.sends, None)),
+            Err(_out_of_reach) => None,
+        },
+    };
+    let (sends, week_before) = last_day.unwrap_or_default();
+    let counted = |days: &[DaySends]| days.iter().map(|day| day.sends.counted).sum::<u64>();
+    let weeks: Vec<u64> = days.rchunks(WEEK).take(2).map(counted).collect();
+    let when = at(object.last_send, zone);
+    let (state, fate) = fate(&sends);
+    Ok(ObjectMatch {
+        kind: kind_of(&object),
+        connection: object.connection,
+        id: object.id,
+        name: object.name,
+        canvas_name: object.canvas_name,
+        last_send: object.last_send,
+        last_send_seconds_ago: now.saturating_sub(object.last_send),
+        state,
+        words: format!("last sent {when}: {}{fate}", several(sends.counted)),
+        comparison: comparison(sends.counted, week_before, &weeks),
+        days: days.into_iter().skip(WEEK).map(day_told).collect(),
+    })
+}
+
+/// Every day of a range, with sends or without.
+fn filled(range: &TimeRange, days: Vec<DaySends>) -> Vec<DaySends> {
+    let mut known = days.into_iter().peekable();
+    let day = |day: String| match known.next_if(|known| known.day == day) {
+        Some(known) => known,
+        None => DaySends { day, sends: FateCounts::default() },
+    };
+    range.days().map(day).collect()
+}
+
+fn at(time: u64, zone: &TimeZone) -> String {
+    let time = i64::try_from(time).ok().and_then(|time| Timestamp::from_second(time).ok());
+    let told =
+        time.map(|time| time.to_zoned_datetime(zone.clone()).strftime("%a %-d %b %Y, %H:%M").to_string());
+    told.unwrap_or_default()
+}
+
+/// What became of a day's sends.
+fn fate(sends: &FateCounts) -> (FlowState, String) {
+    let dropped = sends.dropped_in_all();
+    if dropped > 0 {
+        let by_reason = sends.dropped.iter().map(|(reason, sends)| format!("{reason} {}", grouped(*sends)));
+        let reasons: Vec<String> = by_reason.collect();
+        let accepted = grouped(sends.accepted);
+        return (
+            FlowState::Trouble,
+            format!(
+                " that day, {accepted} accepted by Datadog, {} dropped ({})",
+                grouped(dropped),
+                reasons.join(", ")
+            ),
+        );
+    }
+    if sends.accepted >= sends.counted {
+        return (FlowState::Flowing, " that day, all accepted by Datadog".to_owned());
+    }
+    let accepted = grouped(sends.accepted);
+    (
+        FlowState::Quiet,
+        format!(" that day, {accepted} accepted by Datadog, of the others no outcome is known"),
+    )
+}
+
+/// A day beside the same day a week before, and the last two weeks.
+fn comparison(sends: u64, week_before: Option<u64>, weeks: &[u64]) -> String {
+    let against = |sends: u64, before: u64| match before {
+        0 => String::new(),
+        before => {
+            let percent = (i128::from(sends) - i128::from(before)) * 100 / i128::from(before);
+            format!(" ({percent:+} %)")
+        }
+    };
+    let same_day = match week_before {
+        Some(before) => {
+            format!("the same day a week before {}{}; ", grouped(before), against(sends, before))
+        }
+        None => String::new(),
+    };
+    let [this, before] = weeks else { return same_day };
+    let change = against(*this, *before);
+    format!("{same_day}last 7 days {}, the 7 before {}{change}", grouped(*this), grouped(*before))
+}
+
+fn several(sends: u64) -> String {
+    if sends == 1 { "1 send".to_owned() } else { format!("{} sends", grouped(sends)) }
+}
+
+/// An object as a series shows it in its tags.
+fn text(object: &SentObject) -> String {
+    let SentObject { connection, id, name, canvas_id, canvas_name, app_group_id, .. } = object;
+    let kind = match object.kind {
+        ObjectKind::Campaign => "campaign",
+        ObjectKind::Canvas => "canvas",
+        ObjectKind::Step => "canvas_step",
+    };
+    let of_canvas = match object.kind {
+        ObjectKind::Step => format!("\ncanvas_id:{canvas_id}\ncanvas_name:{canvas_name}"),
+        ObjectKind::Campaign | ObjectKind::Canvas => String::new(),
+    };
+    format!(
+        "{kind}_id:{id}\n{kind}_name:{name}\napp_group_id:{app_group_id}\nconnection:{connection}{of_canvas}"
+    )
+}
+
+fn told(object: &SentObject, days: Vec<DaySends>) -> HistoryObject {
+    let kind = kind_of(object);
+    let SentObject { connection, id, name, canvas_id, canvas_name, app_group_id, last_send, .. } =
+        object.clone();
+    let days = days.into_iter().map(day_told).collect();
+    HistoryObject { kind, id, name, canvas_id, canvas_name, app_group_id, connection, last_send, days }
+}
+
+fn day_told(DaySends { day, sends: FateCounts { counted, accepted, dropped } }: DaySends) -> HistoryDay {
+    HistoryDay { day, counted, accepted, dropped }
+}
+
+fn kind_of(object: &SentObject) -> HistoryKind {
+    match object.kind {
+        ObjectKind::Campaign => HistoryKind::Campaign,
+        ObjectKind::Canvas => HistoryKind::Canvas,
+        ObjectKind::Step => HistoryKind::Step,
+    }
+}
+
+fn parse(query: &str) -> Result<HistoryQuery, HistoryRefusal> {
+    let wrong = |words: String| Err(HistoryRefusal::Wrong(words));
+    let mut asked = HistoryQuery::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let value = value.into_owned();
+        match &*name {
+            "from" => asked.from = Some(value),
+            "to" => asked.to = Some(value),
+            "time_zone" => asked.time_zone = Some(value),
+            "id" => asked.id = Some(value),
+            "after" => asked.after = Some(value),
+            "kind" => match HistoryKind::ALL.into_iter().find(|kind| kind.label() == value) {
+                Some(kind) => asked.kind = Some(kind),
+                None => return wrong("`kind` is campaign, canvas or step".to_owned()),
+            },
+            "limit" => match value.parse() {
+                Ok(limit @ 1..=LIMIT_MAX) => asked.limit = Some(limit),
+                _ => return wrong(format!("`limit` is a number from 1 to {LIMIT_MAX}")),
+            },
+            _ => {
+                return wrong(
+                    "there are the parameters from, to, time_zone, kind, id, after and limit, and no others"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    Ok(asked)
+}
+
+#[cfg(test)]
+mod tests;

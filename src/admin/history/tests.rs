@@ -1,0 +1,130 @@
+use std::time::Duration;
+
+use send_history::{FlushedSends, ObjectFields, HistorySettings};
+
+use super::*;
+
+/// Sunday, 2026-03-29 12:00 UTC.
+const NOON: u64 = 1_774_785_600;
+const DAY: u64 = 86_400;
+const LONG: Duration = Duration::from_mins(1);
+
+/// A history with so many sends of campaigns, days ago, and what became of them.
+fn kept(sends: &[(&str, &str, u64, u64, Option<&'static str>)]) -> (tempfile::TempDir, SendHistory) {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings::new(directory.path().to_owned());
+    let history = SendHistory::start(&settings, || NOON).unwrap();
+    for (id, name, days, count, dropped) in sends {
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        let fields = ObjectFields {
+            id: id.as_bytes(),
+            name: name.as_bytes(),
+            ..ObjectFields::of(if id.starts_with('s') { ObjectKind::Step } else { ObjectKind::Campaign })
+        };
+        flushed.series([fields], [(u32::try_from(NOON - days * DAY).unwrap(), *count)]);
+        let flushed = history.note(flushed).unwrap();
+        history.land(&flushed, vec![0], *dropped, 0, 0);
+    }
+    assert!(history.stop(LONG));
+    let history = SendHistory::start(&settings, || NOON).unwrap();
+    assert!(history.is_open_within(LONG));
+    (directory, history)
+}
+
+fn ask(history: &SendHistory, query: &str) -> Result<History, HistoryRefusal> {
+    answer(Some(history), query, NOON)
+}
+
+#[test]
+fn days_are_told_by_object_page_by_page() {
+    let (_directory, history) = kept(&[
+        ("1", "Weekly", 0, 5, None),
+        ("2", "Other", 1, 7, Some("late")),
+        ("s3", "Step", 6, 1, None),
+        ("4", "Old", 7, 9, None),
+    ]);
+    let all = ask(&history, "").unwrap();
+    assert_eq!((&*all.from, &*all.to, &*all.time_zone), ("2026-03-23", "2026-03-29", "UTC"));
+    assert_eq!((all.since, all.next.as_deref()), (Some(NOON), None));
+    let told: Vec<_> =
+        all.objects.iter().map(|one| (&*one.id, one.kind, &*one.days[0].day, one.days[0].counted)).collect();
+    let campaign = HistoryKind::Campaign;
+    let expected = [
+        ("1", campaign, "2026-03-29", 5),
+        ("2", campaign, "2026-03-28", 7),
+        ("s3", HistoryKind::Step, "2026-03-23", 1),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!((all.objects[0].days[0].accepted, all.objects[1].days[0].accepted), (5, 0));
+    assert_eq!(all.objects[1].days[0].dropped, [("late".to_owned(), 7)].into());
+
+    let first = ask(&history, "limit=2").unwrap();
+    assert_eq!((first.objects.len(), first.next.as_deref()), (2, Some("1")));
+    let second = ask(&history, "limit=2&after=1").unwrap();
+    assert_eq!((&*second.objects[0].id, second.next), ("s3", None));
+    let ids = |query| ask(&history, query).unwrap().objects.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(ids("kind=step"), ["s3"]);
+    assert_eq!(ids("id=2&kind=campaign"), ["2"]);
+    assert_eq!(ids("from=2026-03-22&to=2026-03-22"), ["4"]);
+}
+
+#[test]
+fn what_is_asked_wrongly_is_refused_with_a_sentence() {
+    let (_directory, history) = kept(&[]);
+    for (query, words) in [
+        ("from=29.3.2026", "`29.3.2026` is not a day; write it as 2026-03-29"),
+        ("time_zone=Paris", "`Paris` is not a time zone; write its IANA name, like Europe/Paris or UTC"),
+        ("from=2025-01-01&to=2026-03-01", "425 days are more than the 400 that can be asked for at once"),
+        (
+            "form=2026-03-01",
+            "there are the parameters from, to, time_zone, kind, id, after and limit, and no others",
+        ),
+        ("limit=0", "`limit` is a number from 1 to 5000"),
+        ("limit=5001", "`limit` is a number from 1 to 5000"),
+        ("kind=email", "`kind` is campaign, canvas or step"),
+        ("after=x", "`after` is not what an answer said as its `next`"),
+    ] {
+        assert_eq!(ask(&history, query), Err(HistoryRefusal::Wrong(words.into())), "{query}");
+    }
+    assert_eq!(answer(None, "", NOON), Err(HistoryRefusal::NotKept));
+}
+
+#[test]
+fn a_search_says_when_how_many_and_whether_they_reached_datadog() {
+    let (_directory, history) = kept(&[
+        ("1", "Weekly newsletter", 1, 1_100, None),
+        ("1", "Weekly newsletter", 8, 1_000, None),
+        ("2", "Weekly digest", 2, 4, Some("http_403")),
+        ("3", "Weekly, long ago", 60, 7, None),
+    ]);
+    let found = search(&history, "weekly", "Europe/Paris", NOON).unwrap();
+    let told: Vec<_> =
+        found.objects.iter().map(|one| (&*one.id, one.state, &*one.words, &*one.comparison)).collect();
+    let expected = [
+        (
+            "1",
+            FlowState::Flowing,
+            "last sent Sat 28 Mar 2026, 13:00: 1,100 sends that day, all accepted by Datadog",
+            "the same day a week before 1,000 (+10 %); last 7 days 1,100, the 7 before 1,000 (+10 %)",
+        ),
+        (
+            "2",
+            FlowState::Trouble,
+            "last sent Fri 27 Mar 2026, 13:00: 4 sends that day, 0 accepted by Datadog, 4 dropped (http_403 4)",
+            "the same day a week before 0; last 7 days 4, the 7 before 0",
+        ),
+        (
+            "3",
+            FlowState::Flowing,
+            "last sent Wed 28 Jan 2026, 13:00: 7 sends that day, all accepted by Datadog",
+            "last 7 days 0, the 7 before 0",
+        ),
+    ];
+    assert_eq!(told, expected);
+    let days = &found.objects[0].days;
+    assert_eq!((days.len(), &*days[0].day, &*days[27].day), (28, "2026-03-02", "2026-03-29"));
+    assert_eq!((days[26].counted, days[19].counted, days[27].counted), (1_100, 1_000, 0));
+    assert_eq!(search(&history, "weekly newsletter", "UTC", NOON).unwrap().objects_total, 1);
+    assert_eq!(search(&history, "nothing", "UTC", NOON).unwrap(), PastMatches::default());
+    assert!(search(&history, "weekly", "Mars/Olympus", NOON).unwrap_err().contains("is not a time zone"));
+}
