@@ -66,7 +66,7 @@ pub struct Config {
     /// Where counts go, by name; at least one.
     pub connections: Vec<Connection>,
     /// How the history of sends is kept; `None`: not at all.
-    pub history: Option<send_history::Settings>,
+    pub history: Option<send_history::HistorySettings>,
     /// What is logged, and how.
     pub log: Log,
     /// How long a stop waits for the outcomes of the last flush.

@@ -84,10 +84,10 @@ impl Check<'_> {
         config
     }
 
-    fn history(&mut self, history: &mut settings::HistorySection) -> Option<send_history::Settings> {
+    fn history(&mut self, history: &mut settings::HistorySection) -> Option<send_history::HistorySettings> {
         let directory = self.path_of("history.directory", &mut history.directory)?;
         let (size_max, days_max) = (history.max_size.0, history.keep_days);
-        Some(send_history::Settings { directory, size_max, days_max })
+        Some(send_history::HistorySettings { directory, size_max, days_max })
     }
 
     fn events_count(&mut self, types: &mut Vec<String>) -> Vec<Box<str>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redb::Database;
 
-use crate::Settings;
+use crate::HistorySettings;
 use crate::changes::{Job, Landing};
 use crate::directory::{ObjectDirectory, SentObject};
 use crate::flushed::FlushedSends;
@@ -90,12 +90,15 @@ impl SendHistory {
     ///
     /// # Errors
     /// When the system gives no thread. A file that can't be used is no error: it is logged, and tried again every minute.
-    pub fn start(settings: &Settings, clock: impl Fn() -> u64 + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(
+        settings: &HistorySettings,
+        clock: impl Fn() -> u64 + Send + 'static,
+    ) -> std::io::Result<Self> {
         Self::start_with(settings, clock, TURN)
     }
 
     pub(crate) fn start_with(
-        settings: &Settings,
+        settings: &HistorySettings,
         clock: impl Fn() -> u64 + Send + 'static,
         turn: Duration,
     ) -> std::io::Result<Self> {

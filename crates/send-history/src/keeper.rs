@@ -9,7 +9,7 @@ use crate::changes::{Job, RowChanges};
 use crate::directory::ObjectDirectory;
 use crate::history::{HistoryState, Inbox, Shared, lock};
 use crate::store::{self, Store, StoreError, guarded};
-use crate::{DAY, Settings};
+use crate::{DAY, HistorySettings};
 
 /// How often a file that can't be used is tried again, how long it takes until something is told once more, and how often the
 /// bounds are looked at.
@@ -22,7 +22,7 @@ const ROWS_MAX: usize = 200_000;
 #[derive(Debug)]
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
-    settings: Settings,
+    settings: HistorySettings,
     store: Option<Store>,
     /// What is not written yet.
     changes: RowChanges,
@@ -42,7 +42,7 @@ struct Told {
 }
 
 impl Keeper {
-    pub(crate) fn new(shared: Arc<Shared>, settings: Settings) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, settings: HistorySettings) -> Self {
         Self {
             shared,
             settings,

@@ -4,10 +4,10 @@
 //! of it, and waits for nothing. [`SendHistory::find`] and [`SendHistory::days`] answer from what is written.
 //!
 //! ```
-//! use send_history::{ObjectFields, ObjectKind, SendHistory, Settings, TimeRange};
+//! use send_history::{ObjectFields, ObjectKind, SendHistory, HistorySettings, TimeRange};
 //!
 //! let directory = tempfile::tempdir()?;
-//! let settings = Settings::new(directory.path().to_owned());
+//! let settings = HistorySettings::new(directory.path().to_owned());
 //! let history = SendHistory::start(&settings, || 1_800_000_000)?;
 //!
 //! let mut flushed = FlushedSends::new(vec!["acme".into()]);
@@ -48,7 +48,7 @@ pub use self::time_range::{DaySends, RangeError, TimeRange};
 
 /// How the history is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct HistorySettings {
     /// Where its file is.
     pub directory: PathBuf,
     /// Bytes that the file may have; the oldest days leave before it has more.
@@ -57,7 +57,7 @@ pub struct Settings {
     pub days_max: u32,
 }
 
-impl Settings {
+impl HistorySettings {
     /// 256 MiB and 400 days, which are thirteen months.
     pub fn new(directory: PathBuf) -> Self {
         Self { directory, size_max: 256 << 20, days_max: 400 }

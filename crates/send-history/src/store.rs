@@ -17,7 +17,7 @@ use crate::changes::RowChanges;
 use crate::directory::{ObjectDirectory, SentObject};
 use crate::row::{self, FateCounts, Row, RowKey};
 use crate::time_range::{DaySends, TimeRange};
-use crate::{DAY, Settings};
+use crate::{DAY, HistorySettings};
 
 /// The format of the file, which its name says; one that is raised is not opened by what is older.
 const FORMAT: u32 = 1;
@@ -108,7 +108,7 @@ pub(crate) fn guarded<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<
 
 impl Store {
     /// Opens the file, which is verified whole, or begins one at the Unix second `now`.
-    pub(crate) fn open(settings: &Settings, now: u64) -> Result<(Self, Objects), StoreError> {
+    pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, Objects), StoreError> {
         let directory = &settings.directory;
         fs::create_dir_all(directory).map_err(|error| StoreError::Failed(error.to_string()))?;
         refuse_newer(directory)?;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use send_history::{FlushedSends, ObjectFields, Settings};
+use send_history::{FlushedSends, HistorySettings, ObjectFields};
 
 use super::*;
 
@@ -12,7 +12,7 @@ const LONG: Duration = Duration::from_mins(1);
 /// A history with so many sends of campaigns, days ago, and what became of them.
 fn kept(sends: &[(&str, &str, u64, u64, Option<&'static str>)]) -> (tempfile::TempDir, SendHistory) {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings::new(directory.path().to_owned());
+    let settings = HistorySettings::new(directory.path().to_owned());
     let history = SendHistory::start(&settings, || NOON).unwrap();
     for (id, name, days, count, dropped) in sends {
         let mut flushed = FlushedSends::new(vec!["acme".into()]);

@@ -13,15 +13,15 @@ const MIDNIGHT: u64 = 1_774_742_400;
 const LONG: Duration = Duration::from_mins(1);
 const SOON: Duration = Duration::from_millis(10);
 
-fn settings(directory: &Path) -> Settings {
-    Settings::new(directory.to_owned())
+fn settings(directory: &Path) -> HistorySettings {
+    HistorySettings::new(directory.to_owned())
 }
 
-fn start(settings: &Settings, now: u64) -> SendHistory {
+fn start(settings: &HistorySettings, now: u64) -> SendHistory {
     SendHistory::start_with(settings, move || now, SOON).unwrap()
 }
 
-fn open(settings: &Settings, now: u64) -> SendHistory {
+fn open(settings: &HistorySettings, now: u64) -> SendHistory {
     let history = start(settings, now);
     assert!(history.is_open_within(LONG), "{:?}", history.state());
     history
@@ -246,7 +246,7 @@ fn damage_while_it_runs_is_noticed_by_readers_and_a_new_file_is_begun() {
 #[test]
 fn when_it_is_full_the_oldest_days_leave_first_and_the_file_stays_within_its_bound() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings { size_max: 4 << 20, ..settings(directory.path()) };
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
     let first = MIDNIGHT / 86_400;
     let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
     keeper.open(MIDNIGHT);
@@ -274,7 +274,7 @@ fn when_it_is_full_the_oldest_days_leave_first_and_the_file_stays_within_its_bou
 #[test]
 fn what_is_older_than_it_may_be_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings { days_max: 3, ..settings(directory.path()) };
+    let settings = HistorySettings { days_max: 3, ..settings(directory.path()) };
     let history = open(&settings, MIDNIGHT);
     send(&history, &[("1", "Old"), ("2", "Both")], MIDNIGHT + 5).unwrap();
     send(&history, &[("2", "Both")], MIDNIGHT + 86_400).unwrap();
