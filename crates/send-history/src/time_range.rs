@@ -210,7 +210,9 @@ mod tests {
             let one = FateCounts { counted: 1, ..FateCounts::default() };
             let row = Row((0..96).map(|quarter| (quarter, one.clone())).collect());
             let mut days = BTreeMap::new();
-            range.utc_days().for_each(|day| range.add(&mut days, day, &row));
+            for day in range.utc_days() {
+                range.add(&mut days, day, &row);
+            }
             let sums: Vec<u64> = days.values().map(|sends| sends.counted).collect();
             let quarters = range.bounds.windows(2).map(|pair| u64::from((pair[1] - pair[0]) / QUARTER));
             assert_eq!(sums, quarters.collect::<Vec<_>>(), "{zone}");

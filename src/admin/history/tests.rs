@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use send_history::{FlushedSends, ObjectFields, HistorySettings};
+use send_history::{FlushedSends, HistorySettings, ObjectFields};
 
 use super::*;
 

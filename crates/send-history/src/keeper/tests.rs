@@ -47,7 +47,9 @@ fn known(history: &SendHistory, range: &TimeRange) -> Vec<(String, u64, FateCoun
     let days = history.days(&numbers, range).unwrap();
     let sum = |days: Vec<DaySends>| {
         let mut sum = FateCounts::default();
-        days.iter().for_each(|day| sum.add(&day.sends));
+        for day in days {
+            sum.add(&day.sends);
+        }
         sum
     };
     objects.into_iter().zip(days).map(|((_, one), days)| (one.name, one.last_send, sum(days))).collect()
@@ -208,8 +210,8 @@ fn a_flipped_bit_is_noticed_or_harmless() {
 #[test]
 fn a_file_that_is_no_history_is_set_aside() {
     let directory = tempfile::tempdir().unwrap();
-    for content in [&b"no history at all"[..], &[0; 70_000], &[0xff; 5_000]] {
-        std::fs::write(store::path(directory.path()), content).unwrap();
+    for content in [b"no history at all".to_vec(), vec![0; 70_000], vec![0xff; 5_000]] {
+        std::fs::write(store::path(directory.path()), &content).unwrap();
         let history = open(&settings(directory.path()), MIDNIGHT);
         assert_eq!(std::fs::read(store::damaged_path(directory.path())).unwrap(), content);
         assert!(history.stop(LONG));
