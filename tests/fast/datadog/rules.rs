@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use admin_api::{EmbeddedStatus, QueueStatus};
-use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
 use braze_datadog::pipeline::heartbeat;
-use braze_datadog::stats::{DropReason, Stats, Tally};
 use datadog_points::normalize::stored_tag;
 use send_counts::aggregate::tags::Tag;
 use serde_json::Value;
 
 use super::query::{Alert, Series};
+use crate::exposed::exposed;
+use crate::yaml;
 
 /// Tags that are set by the user, and that what ships relies on.
 const STATIC: [&str; 1] = ["env"];
@@ -42,59 +41,26 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
 /// What an Agent makes of `/metrics` with `config/datadog/openmetrics.yaml`, by its rules: a
 /// counter loses `_total` and gets `.count`, a histogram becomes `.bucket`, `.count` and `.sum`, all of them counts.
 pub(crate) fn scraped(openmetrics: &str) -> BTreeMap<String, Metric> {
-    let page = page();
+    let exposed = exposed();
+    let instances = yaml::document(openmetrics);
+    let entries = array(&instances["instances"]).flat_map(|instance| array(&instance["metrics"]));
     let mut metrics = BTreeMap::new();
-    for line in openmetrics.lines().filter_map(|line| line.strip_prefix("      - braze_datadog_")) {
-        let (raw, name) = line.split_once(": ").unwrap();
-        let kind = |raw: &str| {
-            page.lines()
-                .find_map(|line| line.strip_prefix(&format!("# TYPE braze_datadog_{raw} ")))
-                .map(ToOwned::to_owned)
+    for (raw, name) in entries.flat_map(|entry| entry.as_object().unwrap()) {
+        let name = name.as_str().unwrap();
+        let found = exposed.get(raw).or_else(|| exposed.get(&format!("{raw}_total")));
+        let found = found.unwrap_or_else(|| panic!("/metrics has no {raw}"));
+        let ends: &[&str] = match &*found.kind {
+            "gauge" => &[""],
+            "counter" => &[".count"],
+            _ => &[".count", ".sum", ".bucket"],
         };
-        let labels = |sample: &str| labels(&page, &format!("braze_datadog_{sample}"));
-        let counter = format!("{raw}_total");
-        let mut add = |suffix: &str, is_count: bool, tags: Vec<String>| {
-            let tags = tags.into_iter().chain(STATIC.map(ToOwned::to_owned)).collect();
-            metrics.insert(format!("braze_datadog.{name}{suffix}"), Metric { is_count, tags });
-        };
-        match (kind(raw).as_deref(), kind(&counter).as_deref()) {
-            (Some("gauge"), None) => add("", false, labels(raw)),
-            (None, Some("counter")) => add(".count", true, labels(&counter)),
-            (Some("histogram"), None) => {
-                for suffix in [".count", ".sum", ".bucket"] {
-                    add(suffix, true, labels(&format!("{raw}_sum")));
-                }
-            }
-            found => panic!("/metrics has no {raw} of one kind: {found:?}"),
+        for end in ends {
+            let is_count = found.kind != "gauge";
+            let tags = found.labels.iter().cloned().chain(STATIC.map(ToOwned::to_owned)).collect();
+            metrics.insert(format!("braze_datadog.{name}{end}"), Metric { is_count, tags });
         }
     }
     metrics
-}
-
-/// A page of `/metrics` on which everything has happened once.
-fn page() -> String {
-    let stats = Stats::new();
-    stats.book(&Tally {
-        received: 3,
-        duplicate: 0,
-        ignored: vec![("users.messages.email.Open".into(), 1)],
-        malformed: BTreeMap::from([("json", 1)]),
-        counted: vec![("acme".into(), 1)],
-        dropped: BTreeMap::from([(("acme".into(), DropReason::Late), 1)]),
-        ..Tally::default()
-    });
-    let queue = QueueStatus { embedded: Some(EmbeddedStatus::default()), ..QueueStatus::default() };
-    let gauges = ProcessGauges { queue, push_requests: vec![(200, 1)], ..ProcessGauges::default() };
-    prometheus(&stats.snapshot(), &gauges)
-}
-
-/// The labels of the samples of this name.
-fn labels(page: &str, sample: &str) -> Vec<String> {
-    let Some(line) = page.lines().find_map(|line| line.strip_prefix(sample)) else { return Vec::new() };
-    let Some((labels, _)) = line.strip_prefix('{').and_then(|line| line.split_once('}')) else {
-        return Vec::new();
-    };
-    labels.split("\",").filter_map(|label| Some(label.split_once('=')?.0.to_owned())).collect()
 }
 
 /// What is wrong with the queried series. `variables` are those of the dashboard.
