@@ -127,6 +127,7 @@ async fn serve(
         push: push.as_ref().map(PushListener::reload),
         reader: None,
     };
+    pipeline.probe(watched.clone().probe());
     let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());
     let (stop_admin, admin_stopping) = watch::channel(false);
     open_admin(&config, import.once, &watched, admin_stopping, &mut admin_listener).await?;

@@ -21,6 +21,7 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::key_monitor::State;
+use crate::pipeline::forwarder_metrics::{ProcessProbe, ProcessState};
 use crate::push::{self, Readiness};
 use crate::stats::{Books, Stats};
 use crate::telemetry;
@@ -116,6 +117,15 @@ impl Watched {
             status: Box::new(move || json(&status.status())),
             search: Box::new(move |query| json(&search.search(query))),
         }
+    }
+
+    /// What the forwarder tells Datadog of itself, beside the books.
+    pub(super) fn probe(self) -> ProcessProbe {
+        ProcessProbe::new(move || {
+            let queue = self.queue.status();
+            let consumer_lag = queue.kafka.map(|broker| broker.lag);
+            ProcessState { queue_depth: queue.depth, consumer_lag }
+        })
     }
 
     /// What the push port says of it.

@@ -12,6 +12,7 @@ use super::files::{self, FileError};
 use super::settings::{self, Settings, tags_on_offer};
 use super::values::Address;
 use super::{Config, Log};
+use crate::connection::Connection;
 use braze_events::SEND_TYPES;
 use send_counts::aggregate;
 use send_counts::aggregate::tags;
@@ -49,7 +50,8 @@ impl Check<'_> {
         let events_count = self.events_count(&mut settings.events.count);
         let aggregate = aggregate_of(&settings);
         let tags = self.tags(&mut settings.tags);
-        let connections = self.connections(&settings.connections);
+        let mut connections = self.connections(&settings.connections);
+        self.forwarder_metrics(&settings, &mut connections);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
         settings.lanes = lanes.get();
@@ -80,6 +82,20 @@ impl Check<'_> {
             self.push_beside(push, &config);
         }
         config
+    }
+
+    /// Marks the connection that the forwarder's own metrics go out by.
+    fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection]) {
+        const KEY: &str = "forwarder_metrics.connection";
+        let name = &*settings.forwarder_metrics.connection;
+        if let Some(connection) = connections.iter_mut().find(|connection| *connection.name == *name) {
+            connection.forwarder_metrics = true;
+        } else if !name.is_empty() && !settings.connections.contains_key(name) {
+            // One that is there and wrong has been told of.
+            let known = settings.connections.keys().map(String::as_str);
+            let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
+            self.diagnostics.refuse(KEY, name, reason);
+        }
     }
 
     fn events_count(&mut self, types: &mut Vec<String>) -> Vec<Box<str>> {

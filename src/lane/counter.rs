@@ -302,6 +302,7 @@ mod tests {
             metric: "m".into(),
             dry_run: false,
             heartbeat: false,
+            forwarder_metrics: false,
         };
         let tags =
             tags::Settings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };

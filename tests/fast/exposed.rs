@@ -51,6 +51,7 @@ fn page() -> String {
         counted: vec![("acme".into(), 1)],
         dropped: BTreeMap::from([(("acme".into(), DropReason::Late), 1)]),
     });
+    stats.settle_own(1, Some(DropReason::Late));
     let queue = QueueStatus {
         embedded: Some(EmbeddedStatus::default()),
         kafka: Some(KafkaStatus::default()),

@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod delivery;
+mod forwarder_metrics;
 mod heartbeat;
 mod hostile;
 mod image;

@@ -39,7 +39,7 @@ fn record(aggregator: &mut Aggregator, id: &str, name: &str, bucket: u64) {
 fn payloads(cut: &Aggregator, limits: PayloadLimits) -> Vec<Payload> {
     let numbers: Vec<u32> = (0..u32::try_from(cut.len()).unwrap()).collect();
     let mut payloads = Vec::new();
-    encode(cut, &numbers, "braze.messaging.sent", None, limits, |payload| payloads.push(payload));
+    encode(cut, &numbers, "braze.messaging.sent", None, &[], limits, |payload| payloads.push(payload));
     payloads
 }
 
@@ -106,7 +106,7 @@ fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
     });
     let encoded = |numbers: &[u32], limits| {
         let mut payloads = Vec::new();
-        encode(&aggregator, numbers, "m", Some(&heartbeat), limits, |one| payloads.push(one));
+        encode(&aggregator, numbers, "m", Some(&heartbeat), &[], limits, |one| payloads.push(one));
         payloads
     };
     let alone = encoded(&[], PayloadLimits::default());
@@ -116,7 +116,7 @@ fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
     record(&mut aggregator, "c1", "One", 100);
     let encoded = |limits| {
         let mut payloads = Vec::new();
-        encode(&aggregator, &[0], "m", Some(&heartbeat), limits, |one| payloads.push(one));
+        encode(&aggregator, &[0], "m", Some(&heartbeat), &[], limits, |one| payloads.push(one));
         payloads
     };
     let beside = encoded(PayloadLimits::default());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use braze_datadog::pipeline::heartbeat;
+use braze_datadog::pipeline::{forwarder_metrics, heartbeat};
 use datadog_points::normalize::stored_tag;
 use send_counts::aggregate::tags::Tag;
 use serde_json::Value;
@@ -18,6 +18,8 @@ const STATIC: [&str; 1] = ["env"];
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metric {
     pub(crate) is_count: bool,
+    /// It is the height of something, and no number of things that add up.
+    pub(crate) is_level: bool,
     pub(crate) tags: Vec<String>,
 }
 
@@ -25,8 +27,11 @@ pub(crate) struct Metric {
 pub(crate) fn emitted() -> BTreeMap<String, Metric> {
     let metric = |tags: Vec<&str>| Metric {
         is_count: true,
+        is_level: false,
         tags: tags.into_iter().chain(STATIC).map(ToOwned::to_owned).collect(),
     };
+    let level =
+        |name: &str| (name.to_owned(), Metric { is_count: false, is_level: true, ..metric(vec!["version"]) });
     let schema = include_str!("../../../config/braze-datadog.schema.json");
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
     let connection = &schema["properties"]["connections"]["additionalProperties"]["properties"];
@@ -35,6 +40,11 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
     BTreeMap::from([
         (sent, metric(tags)),
         (heartbeat::METRIC.to_owned(), metric(vec!["connection", "version"])),
+        (forwarder_metrics::SENDS_DROPPED.to_owned(), metric(vec!["connection", "reason", "version"])),
+        level(forwarder_metrics::QUEUE_DEPTH),
+        level(forwarder_metrics::CONSUMER_LAG),
+        level(forwarder_metrics::SENDS_PENDING),
+        level(forwarder_metrics::FLUSH_MILLISECONDS),
     ])
 }
 
@@ -57,7 +67,7 @@ pub(crate) fn scraped(openmetrics: &str) -> BTreeMap<String, Metric> {
         for end in ends {
             let is_count = found.kind != "gauge";
             let tags = found.labels.iter().cloned().chain(STATIC.map(ToOwned::to_owned)).collect();
-            metrics.insert(format!("braze_datadog.{name}{end}"), Metric { is_count, tags });
+            metrics.insert(format!("braze_datadog.{name}{end}"), Metric { is_count, is_level: false, tags });
         }
     }
     metrics
@@ -73,7 +83,10 @@ pub(crate) fn check_series(
     let Some(metric) = known.get(&series.metric) else {
         return vec![format!("nobody emits {}", series.metric)];
     };
-    if series.space != "sum" {
+    if metric.is_level && !["avg", "max"].contains(&&*series.space) {
+        violations.push(format!("{}: of {}, which is the height of something", series.space, series.metric));
+    }
+    if !metric.is_level && series.space != "sum" {
         violations.push(format!("{}: of {}, which is a number of things", series.space, series.metric));
     }
     if series.is_count != metric.is_count {
@@ -115,7 +128,9 @@ pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -
         threshold.is_some_and(|critical| (critical - alert.threshold).abs() < 1e-9),
         "the threshold is not the query's",
     );
-    check(alert.time == "sum", "sends are summed up over time");
+    let is_level = known.get(&alert.series.metric).is_some_and(|metric| metric.is_level);
+    check(is_level || alert.time == "sum", "sends are summed up over time");
+    check(!is_level || ["min", "max", "avg"].contains(&&*alert.time), "a height is not summed up over time");
     check(is_window(&alert), "a window that Datadog does not take");
     check(options["require_full_window"] == false, "sparse data is skipped with a full window");
     check(options.get("notify_no_data").is_none(), "notify_no_data beside on_missing_data");
@@ -124,6 +139,7 @@ pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -
     check(!is_silence || is_named, "a group that is silent is forgotten: no group in a monitor on silence");
     let missing = if is_silence { "show_and_notify_no_data" } else { "resolve" };
     check(options["on_missing_data"] == missing, "the wrong answer to no data");
+    violations_of_schedule(options, &mut check);
     check(!query.contains("default_zero"), "default_zero() does nothing where there is no data at all");
     for text in [&monitor["name"], &monitor["message"]] {
         let text = text.as_str().unwrap_or_default();
@@ -132,6 +148,47 @@ pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -
         check(wrong.is_empty(), &format!("variables that Datadog does not fill in: {wrong:?}"));
     }
     violations
+}
+
+/// What a monitor that is looked at when something is due has to have. Sources: Datadog's API reference (one that has a
+/// schedule says what no data means), its guide "Customize monitor evaluation frequencies" (a day or longer, no DTSTART,
+/// DTEND or DURATION), and its Terraform provider (exactly one recurrence).
+fn violations_of_schedule(options: &Value, check: &mut impl FnMut(bool, &str)) {
+    let Some(scheduling) = options.get("scheduling_options") else { return };
+    let recurrences = scheduling["custom_schedule"]["recurrences"].as_array();
+    let recurrences = recurrences.map_or(&[][..], Vec::as_slice);
+    check(recurrences.len() == 1, "a schedule has one recurrence");
+    check(options["on_missing_data"].is_string(), "a schedule wants on_missing_data");
+    check(options.get("renotify_interval").is_none(), "each evaluation of a schedule tells anew");
+    check(
+        options["evaluation_delay"].as_u64() > Some(59),
+        "what was sent in time has not arrived when it is looked at",
+    );
+    for recurrence in recurrences {
+        let text = |key: &str| recurrence[key].as_str().unwrap_or_default().to_owned();
+        let rule = text("rrule");
+        let parts: BTreeMap<&str, &str> = rule.split(';').filter_map(|part| part.split_once('=')).collect();
+        check(parts.len() == rule.split(';').count(), "a rule is KEY=VALUE;…");
+        let is_longer = ["DAILY", "WEEKLY", "MONTHLY"].contains(parts.get("FREQ").unwrap_or(&""));
+        check(is_longer, "a schedule is daily, weekly or monthly");
+        let known = ["FREQ", "INTERVAL", "BYDAY", "BYMONTHDAY", "BYMONTH", "BYSETPOS", "WKST"];
+        check(parts.keys().all(|key| known.contains(key)), "a part of a rule that Datadog does not take");
+        let start = text("start").parse::<jiff::civil::DateTime>();
+        check(
+            start.as_ref().is_ok_and(|start| start.second() == 0),
+            "a schedule starts at a minute, without a zone",
+        );
+        let zone = jiff::tz::TimeZone::get(&text("timezone"));
+        check(
+            zone.is_ok_and(|zone| zone.iana_name() == Some(&*text("timezone"))),
+            "a zone of the tz database",
+        );
+        if let (Ok(start), Some(days)) = (start, parts.get("BYDAY").filter(|_| parts["FREQ"] == "WEEKLY")) {
+            let day = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
+                [start.weekday().to_monday_zero_offset().unsigned_abs() as usize];
+            check(days.split(',').any(|known| known == day), "a schedule starts on one of its days");
+        }
+    }
 }
 
 /// The windows of Datadog's API reference and of its "Configure Monitors", and what a change can compare with.
@@ -208,14 +265,16 @@ fn check_request(request: &Value, known: &BTreeMap<String, Metric>, variables: &
             Some(series) => violations.extend(check_series(&series, known, variables)),
             None => violations.push(format!("the query can't be read: {text}")),
         }
-        if request["response_format"] == "scalar" && query["aggregator"] != "sum" {
+        let is_level = Series::parse(text).and_then(|series| Some(known.get(&series.metric)?.is_level));
+        let aggregator = if is_level == Some(true) { "max" } else { "sum" };
+        if request["response_format"] == "scalar" && query["aggregator"] != aggregator {
             violations.push(format!("{text} is not summed up"));
         }
         names.extend(query["name"].as_str());
     }
     for formula in array(&request["formulas"]) {
         let formula = formula["formula"].as_str().unwrap_or_default();
-        let functions = ["week_before", "day_before", "top", "sum", "desc"];
+        let functions = ["week_before", "day_before", "default_zero", "top", "sum", "desc"];
         let words = formula.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         let words = words.filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
         let unknown = words.filter(|word| !names.contains(word) && !functions.contains(word));
