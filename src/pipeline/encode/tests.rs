@@ -126,6 +126,31 @@ fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
 }
 
 #[test]
+fn what_the_forwarder_tells_of_itself_goes_before_the_sends_and_stands_for_none() {
+    let mut aggregator = aggregator(&[]);
+    record(&mut aggregator, "c1", "One", 100);
+    let heartbeat = Heartbeat::new("acme", &[], 123);
+    let own = |value| ForwarderPoint {
+        metric: "braze.forwarder.queue_depth",
+        tags: vec!["a:b".into()],
+        time: 123,
+        value,
+    };
+    let own = [own(0), own(VALUE_MAX)];
+    let mut payloads = Vec::new();
+    let limits = PayloadLimits { series_max: 2, ..PayloadLimits::default() };
+    encode(&aggregator, &[0], "m", Some(&heartbeat), &own, limits, |one| payloads.push(one));
+    let told: Vec<_> = payloads.iter().map(|payload| (payload.series, payload.sends)).collect();
+    assert_eq!(told, [(2, 0), (2, 1)], "the order is that in which they are booked");
+    let series = inflate(&payloads[0])["series"][1].clone();
+    assert_eq!(
+        (&series["metric"], &series["points"]),
+        (&"braze.forwarder.queue_depth".into(), &serde_json::json!([[123, [0]]]))
+    );
+    assert_eq!(inflate(&payloads[1])["series"][0]["points"], serde_json::json!([[123, [VALUE_MAX]]]));
+}
+
+#[test]
 fn an_empty_cut_makes_no_payload() {
     assert!(payloads(&aggregator(&[]), PayloadLimits::default()).is_empty());
 }
