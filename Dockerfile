@@ -16,6 +16,8 @@ COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY examples examples
 COPY crates crates
+# What `monitors --shipped` prints.
+COPY config/datadog config/datadog
 COPY src src
 
 # What was downloaded and built stays with the engine, so that a change of ours builds our crates again and no other.

@@ -238,6 +238,7 @@ fn plan() -> Plan {
         metric: "braze.messaging.sent".into(),
         dry_run: false,
         heartbeat: false,
+        forwarder_metrics: false,
     };
     Plan {
         router: Router::new(&[(ConnectionId(0), connection.app_groups())]),

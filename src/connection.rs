@@ -31,6 +31,8 @@ pub struct Connection {
     pub dry_run: bool,
     /// Send a [heartbeat](crate::pipeline::heartbeat) with every flush, and a flush at every tick.
     pub heartbeat: bool,
+    /// Send [what the forwarder tells of itself](crate::pipeline::forwarder_metrics), with a flush at every tick.
+    pub forwarder_metrics: bool,
 }
 
 impl Connection {
@@ -45,6 +47,7 @@ impl Connection {
             metric: "".into(),
             dry_run: true,
             heartbeat: false,
+            forwarder_metrics: false,
         }
     }
 

@@ -375,6 +375,7 @@ mod tests {
             metric: "m".into(),
             dry_run: false,
             heartbeat: false,
+            forwarder_metrics: false,
         }
     }
 

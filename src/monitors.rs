@@ -3,15 +3,19 @@
 //! Everything that Datadog holds against a monitor and no schema says is kept here in one place: the window's limits,
 //! that the threshold equals the query's, how counts are summed, and what becomes of a query without data.
 
+pub mod due;
+pub mod format;
+pub mod recurrence;
 mod text;
 pub mod window;
 
 use serde_json::{Value, json};
 
+use self::due::Due;
 use self::window::AlertWindow;
 use datadog_points::normalize::stored_value;
 
-use crate::pipeline::heartbeat;
+use crate::pipeline::{forwarder_metrics, heartbeat};
 
 /// What a monitor looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +97,8 @@ pub struct Monitor {
     pub condition: Condition,
     /// The time that is summed up.
     pub window: AlertWindow,
+    /// When it is looked at; `None`: all the time. Its window is then that of the monitor.
+    pub due: Option<Due>,
     /// Its name; `None`: one that says what it is.
     pub name: Option<String>,
     /// Who is told: `@slack-crm`, `@someone@example.com`.
@@ -116,6 +122,13 @@ impl Monitor {
         if !self.is_about_silence() {
             // What is new and sends thousands is what this monitor waits for; the default would look away at first.
             options["new_group_delay"] = 0.into();
+        }
+        if let Some(due) = &self.due {
+            // The window ends when it was due, though it is looked at later. Each evaluation tells anew, so that there is
+            // nothing to tell again between them.
+            options["evaluation_delay"] = due.grace.into();
+            options["scheduling_options"] = due.schedule();
+            options.as_object_mut().and_then(|options| options.remove("renotify_interval"));
         }
         json!({
             "name": self.name.clone().unwrap_or_else(|| text::name(self)),
@@ -179,11 +192,68 @@ impl Monitor {
         }
     }
 
-    /// What a window without any data means. Not `default`: that is "evaluate as zero" for count queries and "show the
+    /// What a window without any data means; a monitor with a schedule has to say it. Not `default_zero()`, which does
+    /// nothing where the window has no point at all, nor `default`: that is "evaluate as zero" for count queries and "show the
     /// last status" for distributions, according to Datadog's "Configure Monitors", which is the wrong way to be silent.
     const fn on_missing_data(&self) -> &'static str {
         if self.is_about_silence() { "show_and_notify_no_data" } else { "resolve" }
     }
+}
+
+/// What can be wrong with the forwarder, as far as it [tells so itself](crate::pipeline::forwarder_metrics).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwarderTrouble {
+    /// More sends than this were dropped in the window, for a connection and a reason.
+    Drops(u64),
+    /// More events than this waited in the queue, all through the window.
+    Queue(u64),
+}
+
+/// The monitor that goes off when the forwarder tells of a trouble.
+pub fn of_forwarder(
+    trouble: ForwarderTrouble,
+    window: AlertWindow,
+    name: Option<&str>,
+    notify: &[String],
+) -> Value {
+    let (usual, query, threshold) = match trouble {
+        ForwarderTrouble::Drops(sends) => {
+            let metric = forwarder_metrics::SENDS_DROPPED;
+            let series = format!("sum:{metric}{{*}} by {{connection,reason}}.as_count()");
+            ("[Braze] The forwarder drops sends", format!("sum({window}):{series} > {sends}"), sends)
+        }
+        ForwarderTrouble::Queue(events) => {
+            // The lowest of the highest: it never came below that.
+            let series = format!("max:{}{{*}}", forwarder_metrics::QUEUE_DEPTH);
+            (
+                "[Braze] Events wait in the forwarder's queue",
+                format!("min({window}):{series} > {events}"),
+                events,
+            )
+        }
+    };
+    let mut monitor = json!({
+        "name": name.unwrap_or(usual),
+        "type": "query alert",
+        "query": query,
+        "message": text::of_forwarder(trouble, window, notify),
+        "tags": ["service:braze-datadog"],
+        "priority": 1,
+        "options": {
+            "thresholds": { "critical": threshold },
+            "require_full_window": false,
+            "include_tags": true,
+            "notify_audit": false,
+            "renotify_interval": 60,
+            // No drop makes no point. Whether the forwarder is there at all, the heartbeat says.
+            "on_missing_data": "resolve",
+        },
+    });
+    if let ForwarderTrouble::Drops(_) = trouble {
+        // A reason that was not there before is what this monitor waits for.
+        monitor["options"]["new_group_delay"] = 0.into();
+    }
+    monitor
 }
 
 /// The monitor that goes off when a connection's heartbeat stays away: for one connection, or for each of them.

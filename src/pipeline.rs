@@ -13,6 +13,7 @@ mod acknowledge;
 pub mod collapse;
 pub mod encode;
 mod flush;
+pub mod forwarder_metrics;
 pub mod heartbeat;
 mod names;
 pub mod preview;
@@ -32,6 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::flush::{Encoded, FlushJob, Flusher};
+use self::forwarder_metrics::ProcessProbe;
 use self::report::Reporter;
 use self::run::{Phase, QueueRun};
 use self::settle::FlushSummary;
@@ -122,6 +124,7 @@ pub struct Pipeline<I> {
     heartbeat: Arc<AtomicU64>,
     reporter: Reporter,
     printer: Printer,
+    probe: Option<ProcessProbe>,
 }
 
 impl<I: Intake> Pipeline<I> {
@@ -159,7 +162,14 @@ impl<I: Intake> Pipeline<I> {
             heartbeat,
             reporter,
             printer: Printer::start()?,
+            probe: None,
         })
+    }
+
+    /// Says whom to ask for the state of the process, for [what the forwarder tells of itself](forwarder_metrics). It is
+    /// asked once a flush, and must not block.
+    pub fn probe(&mut self, probe: ProcessProbe) {
+        self.probe = Some(probe);
     }
 
     /// Shows when the loop last turned, in the clock's milliseconds.
@@ -269,11 +279,11 @@ impl<I: Intake> Pipeline<I> {
         Ok(())
     }
 
-    /// A flush is due. Where nothing was delivered since the last one, heartbeats go out all the same; the lanes are
+    /// A flush is due. Where nothing was delivered since the last one, heartbeats and the like go out all the same; the lanes are
     /// cut for them too, so that a lane that is dead has no heartbeat. Not while it drains: each would be waited for.
     async fn tick(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
         let is_idle = run.phase == Phase::Receiving && !run.ledger.has_delivered();
-        if is_idle && self.connections.has_heartbeat() && self.flusher.has_room() {
+        if is_idle && self.connections.has_news() && self.flusher.has_room() {
             return self.flush(run, true).await;
         }
         self.cut(run).await
@@ -286,7 +296,9 @@ impl<I: Intake> Pipeline<I> {
         let summary = FlushSummary { started, is_idle, series: 0, payloads: 0, accepted: 0, dropped: 0 };
         let claim = run.ledger.open(summary);
         let (connections, time) = (self.connections.snapshot(), self.clock.unix_seconds());
-        self.flusher.flush(FlushJob { claim, cuts, is_idle, time, connections })?;
+        let state =
+            self.probe.as_ref().filter(|_| self.connections.has_forwarder_metrics()).map(ProcessProbe::state);
+        self.flusher.flush(FlushJob { claim, cuts, is_idle, time, state, connections })?;
         Ok(())
     }
 

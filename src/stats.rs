@@ -122,6 +122,10 @@ pub struct Books {
     pub unreadable: BTreeMap<&'static str, Unreadable>,
     /// By connection name, [`UNROUTED`] among them.
     pub connections: BTreeMap<Box<str>, ConnectionBooks>,
+    /// Points that the forwarder told of itself in accepted requests. They stand for no send.
+    pub own_points_accepted: u64,
+    /// The same of those that were dropped, by reason.
+    pub own_points_dropped: BTreeMap<DropReason, u64>,
     /// Seconds from a cut to the last outcome of its batches.
     pub flush_seconds: Histogram,
     /// Bytes of a payload as sent.
@@ -138,6 +142,8 @@ impl Books {
             ids_forgotten: 0,
             unreadable: BTreeMap::new(),
             connections: BTreeMap::new(),
+            own_points_accepted: 0,
+            own_points_dropped: BTreeMap::new(),
             flush_seconds: Histogram::new(&[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0]),
             payload_bytes: Histogram::new(&[1e3, 1e4, 5e4, 1e5, 2e5, 3e5, 4e5, 5e5]),
         }
@@ -249,6 +255,16 @@ impl Stats {
         connection.last_outcome = Some((words.to_owned(), now));
         connection.last_dropped = dropped;
         true
+    }
+
+    /// Books the outcome of points that the forwarder told of itself, apart from sends.
+    pub fn settle_own(&self, points: u64, dropped: Option<DropReason>) {
+        let mut books = self.lock();
+        match dropped {
+            _ if points == 0 => {}
+            Some(reason) => *books.own_points_dropped.entry(reason).or_default() += points,
+            None => books.own_points_accepted += points,
+        }
     }
 
     /// Books an accepted request whose answer speaks of errors.

@@ -134,5 +134,6 @@ fn connection() -> Connection {
         metric: "braze.messaging.sent".into(),
         dry_run: false,
         heartbeat: false,
+        forwarder_metrics: false,
     }
 }

@@ -56,6 +56,11 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     page.counter("dedup_ids_forgotten_total", help, books.ids_forgotten);
 
     connections(&mut page, books);
+    let help = "Points that the forwarder told Datadog of itself, in accepted requests.";
+    page.counter("own_points_accepted_total", help, books.own_points_accepted);
+    let help = "The same, in requests that were dropped, by reason.";
+    let dropped = books.own_points_dropped.iter().map(|(reason, points)| (reason.label(), points));
+    page.each("own_points_dropped_total", "counter", help, "reason", dropped);
     let help = "Seconds from a cut to the last outcome of its requests.";
     page.histogram("flush_seconds", help, &books.flush_seconds);
     page.histogram("payload_bytes", "Bytes of a request body as sent.", &books.payload_bytes);

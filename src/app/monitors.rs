@@ -1,13 +1,19 @@
 //! `braze-datadog monitors`: prints a monitor that is ready to be posted to Datadog.
 
-use clap::{Args, ValueEnum};
+mod arguments;
+mod shipped;
 
-use super::command_line::ConfigArgument;
+use std::time::Duration;
+
+use self::arguments::Forwarder;
+pub(super) use self::arguments::MonitorsArguments;
 use super::{Failure, complain, load, print_line};
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::monitors::window::{AlertWindow, WindowError};
-use crate::monitors::{Condition, Filter, Monitor, Subject, of_heartbeat};
+use crate::monitors::due::{Due, GRACE_MAX};
+use crate::monitors::format::{Resource, render};
+use crate::monitors::window::{self, AlertWindow, WindowError};
+use crate::monitors::{Condition, Filter, ForwarderTrouble, Monitor, Subject, of_forwarder, of_heartbeat};
 use crate::pipeline::heartbeat;
 use datadog_points::normalize::{stored_tag, stored_value};
 use send_counts::aggregate::tags::Tag;
@@ -15,114 +21,20 @@ use send_counts::aggregate::tags::Tag;
 /// The metric where no configuration says otherwise.
 const METRIC: &str = "braze.messaging.sent";
 
-/// Numbers up to here are exact in JSON, and far above what anybody sends.
-const SENDS_MAX: u64 = 1 << 53;
+/// How long after sends are due a monitor looks for them, in seconds. Braze sends the events of a quiet workspace 5 to 30
+/// minutes late.
+const GRACE: u64 = 30 * 60;
 
-const EXAMPLES: &str = "\
-Examples:
-  A weekly newsletter that sends abnormally few, nothing at all included:
-    braze-datadog monitors --campaign \"Weekly newsletter\" --min 1000 --window 1w --notify @slack-crm
-
-  Any Canvas step that suddenly sends thousands more in an hour than at the same time a day before:
-    braze-datadog monitors --every step --rise 5000 --window 1h --before 1d
-
-  One step that sends ten times as many as a week before; no forwarder:
-    braze-datadog monitors --step-id 5d1c… --factor 10 --before 1w
-    braze-datadog monitors --heartbeat --connection acme
-
-  Post it, to the site that the connection has:
-    braze-datadog monitors … | curl --fail --json @- https://api.datadoghq.com/api/v1/monitor \\
-      -H \"DD-API-KEY: $DD_API_KEY\" -H \"DD-APPLICATION-KEY: $DD_APP_KEY\"
-
-Names are written as Braze shows them and looked for as Datadog stores them: lower-case, with _ for what is no letter, \
-digit, - . / or colon. Two names can become one there; ids can't. Datadog starts to watch a monitor once it has seen \
-data for it: look at its graph after posting.";
-
-/// What to print.
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct MonitorsArguments {
-    /// Watch the campaign of this name
-    #[arg(long, value_name = "NAME", help_heading = "What is watched")]
-    campaign: Option<String>,
-    /// Watch the campaign with this id; ids are unique and survive a new name
-    #[arg(long, value_name = "ID", help_heading = "What is watched")]
-    campaign_id: Option<String>,
-    /// Watch the Canvas of this name, or with --step: the step of this Canvas
-    #[arg(long, value_name = "NAME", help_heading = "What is watched")]
-    canvas: Option<String>,
-    /// As --canvas, by id
-    #[arg(long, value_name = "ID", help_heading = "What is watched")]
-    canvas_id: Option<String>,
-    /// Watch the Canvas step of this name; other Canvases may have one of the same name
-    #[arg(long, value_name = "NAME", help_heading = "What is watched")]
-    step: Option<String>,
-    /// As --step, by id
-    #[arg(long, value_name = "ID", help_heading = "What is watched")]
-    step_id: Option<String>,
-    /// Watch every campaign, Canvas or step, each by itself
-    #[arg(long, value_name = "WHAT", help_heading = "What is watched")]
-    every: Option<Every>,
-    /// Watch the heartbeat of the forwarder (`heartbeat = true` in its connection)
-    #[arg(long, help_heading = "What is watched")]
-    heartbeat: bool,
-    /// Only what has this tag, too: `env:prod`, `app_group_name:Acme`; can be given again
-    #[arg(long, value_name = "KEY:VALUE", help_heading = "What is watched")]
-    tag: Vec<String>,
-
-    /// Fewer sends than this in the window, nothing at all included
-    #[arg(long, value_name = "SENDS", value_parser = clap::value_parser!(u64).range(1..=SENDS_MAX), help_heading = "When it goes off")]
-    min: Option<u64>,
-    /// More sends than this in the window
-    #[arg(long, value_name = "SENDS", value_parser = clap::value_parser!(u64).range(0..=SENDS_MAX), help_heading = "When it goes off")]
-    max: Option<u64>,
-    /// So many more sends in the window than in the one --before. What is new counts from zero, by Datadog's rules for
-    /// counts; a second monitor with --max makes sure
-    #[arg(long, value_name = "SENDS", value_parser = clap::value_parser!(u64).range(1..=SENDS_MAX), help_heading = "When it goes off")]
-    rise: Option<u64>,
-    /// So many times as many sends in the window as in the one --before; what is new has none to compare with
-    #[arg(long, value_name = "TIMES", value_parser = percent_more, help_heading = "When it goes off")]
-    factor: Option<u64>,
-    /// The time that is looked at: 15m, 4h, 1d, 1w, 1mo [default: 1w with --min, 10m or three flushes with --heartbeat, else 1h]
-    #[arg(long, value_name = "TIME", help_heading = "When it goes off")]
-    window: Option<String>,
-    /// With --rise and --factor: how long before that the window to compare with lies [default: 1d]
-    #[arg(long, value_name = "TIME", help_heading = "When it goes off")]
-    before: Option<String>,
-
-    /// Who is told: @slack-CHANNEL, @pagerduty, an @address; can be given again
-    #[arg(long, value_name = "@HANDLE", help_heading = "The monitor")]
-    notify: Vec<String>,
-    /// Its name [default: one that says what it watches]
-    #[arg(long, value_name = "TEXT", help_heading = "The monitor")]
-    name: Option<String>,
-    /// The metric of this connection of the configuration, and its tags
-    #[arg(long, value_name = "NAME", help_heading = "The monitor")]
-    connection: Option<String>,
-    #[command(flatten)]
-    config: ConfigArgument,
-}
-
-/// What there are many of.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Every {
-    Campaign,
-    Canvas,
-    Step,
-}
-
-impl Every {
-    const fn subject(self) -> Subject {
-        match self {
-            Every::Campaign => Subject::Campaign,
-            Every::Canvas => Subject::Canvas,
-            Every::Step => Subject::Step,
-        }
-    }
-}
+/// How many events may wait in the queue, unless somebody says: what a forwarder works off in seconds.
+const QUEUE_DEPTH: u64 = 100_000;
 
 /// `braze-datadog monitors`
 pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
+    let format = arguments.format.format();
+    if let Some(which) = arguments.shipped {
+        let text = render(&shipped::resources(which)?, format);
+        return print_line(text.trim_end()).map_err(Failure::failed);
+    }
     let configured = configured(&arguments)?;
     let (metric, tags, connection) = match &configured {
         Some((config, connection)) => {
@@ -133,11 +45,15 @@ pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
     check_handles(&arguments.notify)?;
     let monitor = if arguments.heartbeat {
         of_silence(&arguments, configured.as_ref())?
+    } else if let Some(what) = arguments.forwarder {
+        of_trouble(&arguments, what, configured.as_ref())?
     } else {
         let tags: Vec<&str> = tags.iter().map(|tag| tag.name()).collect();
-        over_sends(arguments, metric, &tags, connection)?.to_json()
+        let interval = configured.as_ref().map(|(config, _)| config.aggregate.flush_interval);
+        let due = due(&arguments, interval.unwrap_or_default())?;
+        over_sends(arguments, due, metric, &tags, connection)?.to_json()
     };
-    print_line(&format!("{monitor:#}")).map_err(Failure::failed)
+    print_line(render(&[Resource::Monitor(monitor)], format).trim_end()).map_err(Failure::failed)
 }
 
 /// The connection whose monitor it is, where a configuration is asked for.
@@ -162,19 +78,46 @@ fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connectio
     Ok(Some((config, connection)))
 }
 
-fn of_silence(
-    arguments: &MonitorsArguments,
-    configured: Option<&(Config, Connection)>,
-) -> Result<serde_json::Value, Failure> {
+/// Whether anything is given that only a monitor over sends has.
+fn is_over_sends(arguments: &MonitorsArguments) -> bool {
     let MonitorsArguments { campaign, campaign_id, canvas, canvas_id, step, step_id, .. } = arguments;
     let names = [campaign, campaign_id, canvas, canvas_id, step, step_id];
-    let conditions = [arguments.min, arguments.max, arguments.rise, arguments.factor];
-    if names.into_iter().any(Option::is_some)
+    let conditions = [arguments.min, arguments.rise, arguments.factor];
+    names.into_iter().any(Option::is_some)
         || conditions.iter().any(Option::is_some)
         || arguments.every.is_some()
         || !arguments.tag.is_empty()
         || arguments.before.is_some()
+        || arguments.expect.is_some()
+}
+
+/// A monitor on what the forwarder tells of itself.
+fn of_trouble(
+    arguments: &MonitorsArguments,
+    what: Forwarder,
+    configured: Option<&(Config, Connection)>,
+) -> Result<serde_json::Value, Failure> {
+    if is_over_sends(arguments) {
+        return Err(Failure::failed("--forwarder goes with --max, --window, --notify and --name alone"));
+    }
+    if configured
+        .is_some_and(|(config, _)| !config.connections.active.iter().any(|one| one.forwarder_metrics))
     {
+        complain("note: no connection sends this; set forwarder_metrics.connection to the name of one");
+    }
+    let (trouble, default) = match what {
+        Forwarder::Drops => (ForwarderTrouble::Drops(arguments.max.unwrap_or(0)), "10m"),
+        Forwarder::Queue => (ForwarderTrouble::Queue(arguments.max.unwrap_or(QUEUE_DEPTH)), "30m"),
+    };
+    let window = read("--window", arguments.window.as_deref().unwrap_or(default), AlertWindow::of_threshold)?;
+    Ok(of_forwarder(trouble, window, arguments.name.as_deref(), &arguments.notify))
+}
+
+fn of_silence(
+    arguments: &MonitorsArguments,
+    configured: Option<&(Config, Connection)>,
+) -> Result<serde_json::Value, Failure> {
+    if is_over_sends(arguments) || arguments.max.is_some() || arguments.forwarder.is_some() {
         return Err(Failure::failed(
             "--heartbeat goes with --window, --connection, --notify and --name alone",
         ));
@@ -196,8 +139,43 @@ fn of_silence(
     Ok(of_heartbeat(connection, window, arguments.name.as_deref(), &arguments.notify))
 }
 
+/// When it is due, and how long after that it is looked at.
+fn due(arguments: &MonitorsArguments, interval: Duration) -> Result<Option<Due>, Failure> {
+    let Some(text) = &arguments.expect else { return Ok(None) };
+    let MonitorsArguments { max, rise, factor, window, before, .. } = arguments;
+    if max.is_some() || rise.is_some() || factor.is_some() || window.is_some() || before.is_some() {
+        let reason = "--expect goes with --min, and its window ends when it is due: say with --since how long before that \
+                      sends count, instead of --window";
+        return Err(Failure::failed(reason));
+    }
+    let read = |option: &str, text: &str| {
+        window::seconds(text).map_err(|error| Failure::failed(format!("{option} {text:?} {error}")))
+    };
+    let flushes = 3 * interval.as_secs();
+    let grace = match &arguments.grace {
+        Some(given) => read("--grace", given)?,
+        None => GRACE,
+    };
+    if !(60..=GRACE_MAX).contains(&grace) || !grace.is_multiple_of(60) {
+        let hours = GRACE_MAX / 3600;
+        return Err(Failure::failed(format!("--grace is whole minutes, from 1m to {hours}h: 30m")));
+    }
+    if grace < flushes {
+        complain(&format!(
+            "note: --grace is shorter than three flushes ({flushes}s): what is sent in time may be counted after it was looked at"
+        ));
+    }
+    let since = arguments.since.as_deref();
+    let since = since.map(|since| self::read("--since", since, AlertWindow::of_threshold)).transpose()?;
+    let due = Due::read(text, since, grace)
+        .map_err(|error| Failure::failed(format!("--expect {text:?} {error}")))?;
+    due.notes.iter().for_each(|note| complain(&format!("note: {note}")));
+    Ok(Some(due))
+}
+
 fn over_sends(
     arguments: MonitorsArguments,
+    due: Option<Due>,
     metric: &str,
     tags: &[&str],
     connection: Option<&str>,
@@ -205,7 +183,10 @@ fn over_sends(
     let filters = filters(&arguments);
     let subject = subject(&arguments, &filters)?;
     let condition = condition(&arguments)?;
-    let window = window(&arguments, &condition)?;
+    let window = match &due {
+        Some(due) => due.window,
+        None => window(&arguments, &condition)?,
+    };
     if let Condition::Rise { before, .. } | Condition::Growth { before, .. } = condition
         && before < window
     {
@@ -238,6 +219,7 @@ fn over_sends(
         tags: groups,
         condition,
         window,
+        due,
         name,
         notify,
     })
@@ -277,7 +259,7 @@ fn subject(arguments: &MonitorsArguments, filters: &[Filter]) -> Result<Subject,
         (Some(_), Some(_)) => Err(Failure::failed("--every goes without a name or id")),
         (None, None) => Err(Failure::failed(
             "say what is watched: --campaign NAME, --canvas NAME, --step NAME (or their ids: --campaign-id ID, …), \
-             --every campaign|canvas|step, or --heartbeat",
+             --every campaign|canvas|step, --heartbeat, or --forwarder drops|queue",
         )),
     }
 }
@@ -287,10 +269,15 @@ fn condition(arguments: &MonitorsArguments) -> Result<Condition, Failure> {
     let MonitorsArguments { min, max, rise, factor, .. } = arguments;
     let condition = match (*min, *max, *rise, *factor) {
         (Some(sends), None, None, None) => Condition::FewerThan(sends),
+        (None, None, None, None) if arguments.expect.is_some() => Condition::FewerThan(1),
         (None, Some(sends), None, None) => Condition::MoreThan(sends),
         (None, None, Some(more), None) => return Ok(Condition::Rise { more, before: before()? }),
         (None, None, None, Some(percent)) => return Ok(Condition::Growth { percent, before: before()? }),
-        _ => return Err(Failure::failed("say when it goes off, with one of --min, --max, --rise, --factor")),
+        _ => {
+            return Err(Failure::failed(
+                "say when it goes off, with one of --min, --max, --rise, --factor, or --expect",
+            ));
+        }
     };
     if arguments.before.is_some() {
         return Err(Failure::failed("--before goes with --rise and --factor"));
@@ -361,19 +348,4 @@ fn check_handles(handles: &[String]) -> Result<(), Failure> {
             "--notify {handle:?} is not one of Datadog's handles, which begin with @: @slack-CHANNEL, @someone@example.com"
         ))),
     }
-}
-
-/// `10`, `2.5`: how many percent more that is, exactly.
-fn percent_more(text: &str) -> Result<u64, String> {
-    const REASON: &str = "a number from 1.01 to 10000, with two digits behind the point at most";
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > 2 {
-        return Err(REASON.to_owned());
-    }
-    let hundredths: Option<u64> = format!("{whole}{fraction:0<2}").parse().ok();
-    hundredths
-        .filter(|times| (101..=1_000_000).contains(times))
-        .map(|times| times - 100)
-        .ok_or(REASON.to_owned())
 }

@@ -143,6 +143,7 @@ async fn serve(
         configuration: reloader.configuration.subscribe(),
         last_reload: reloader.last_reload.subscribe(),
     };
+    pipeline.probe(watched.clone().probe());
     let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());
     let (stop_admin, admin_stopping) = watch::channel(false);
     open_admin(&config, import.once, &watched, admin_stopping, &mut admin_listener).await?;

@@ -23,6 +23,7 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::key_monitor::State;
+use crate::pipeline::forwarder_metrics::{ProcessProbe, ProcessState};
 use crate::push::{self, Readiness};
 use crate::stats::{Books, Stats};
 use crate::telemetry;
@@ -122,6 +123,15 @@ impl Watched {
             search: Box::new(move |query, zone| search.search(query, zone).map(|found| json(&found))),
             history: Box::new(move |query| history.history(query).map(|told| json(&told))),
         }
+    }
+
+    /// What the forwarder tells Datadog of itself, beside the books.
+    pub(super) fn probe(self) -> ProcessProbe {
+        ProcessProbe::new(move || {
+            let queue = self.queue.status();
+            let consumer_lag = queue.kafka.map(|broker| broker.lag);
+            ProcessState { queue_depth: queue.depth, consumer_lag }
+        })
     }
 
     /// What the push port says of it.

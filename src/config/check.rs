@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostics, did_you_mean, looks_like_key, quoted};
+use super::diagnostic::{Diagnostics, did_you_mean, looks_like_key, nearest, quoted};
 use super::directory::Unread;
 use super::files::{self, FileError};
 use super::settings::{self, Settings, tags_on_offer};
 use super::values::Address;
 use super::{Config, Log, Purpose};
+use crate::connection::Connection;
 use braze_events::SEND_TYPES;
 use send_counts::aggregate;
 use send_counts::aggregate::tags;
@@ -67,7 +68,8 @@ impl Check<'_> {
         let aggregate = aggregate_of(&settings);
         let tags = self.tags(&mut settings.tags);
         let history = self.history(&mut settings.history);
-        let (connections, wrong) = self.connections(&settings.connections, unread);
+        let (mut connections, wrong) = self.connections(&settings.connections, unread);
+        self.forwarder_metrics(&settings, &mut connections.active);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
         settings.lanes = lanes.get();
@@ -107,6 +109,20 @@ impl Check<'_> {
         let directory = self.path_of("history.directory", &mut history.directory)?;
         let (size_max, days_max) = (history.max_size.0, history.keep_days);
         Some(send_history::HistorySettings { directory, size_max, days_max })
+    }
+
+    /// Marks the connection that the forwarder's own metrics go out by.
+    fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection]) {
+        const KEY: &str = "forwarder_metrics.connection";
+        let name = &*settings.forwarder_metrics.connection;
+        if let Some(connection) = connections.iter_mut().find(|connection| *connection.name == *name) {
+            connection.forwarder_metrics = true;
+        } else if !name.is_empty() && !settings.connections.contains_key(name) {
+            // One that is there and wrong has been told of.
+            let known = settings.connections.keys().map(String::as_str);
+            let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
+            self.diagnostics.refuse(KEY, name, reason);
+        }
     }
 
     fn events_count(&mut self, types: &mut Vec<String>) -> Vec<Box<str>> {

@@ -8,7 +8,7 @@ use super::directory::Unread;
 use super::schema::join;
 use super::settings;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
-use crate::pipeline::heartbeat;
+use crate::pipeline::forwarder_metrics;
 use crate::stats::UNROUTED;
 use braze_events::app_group::{self, IdFault};
 use datadog_points::site::{Known, Site};
@@ -91,6 +91,7 @@ impl Check<'_> {
             metric: (*raw.metric).into(),
             dry_run: raw.dry_run,
             heartbeat: raw.heartbeat,
+            forwarder_metrics: false,
         }
     }
 
@@ -275,8 +276,8 @@ fn wrong_metric(metric: &str) -> Option<&'static str> {
         Some("has something in it that looks like an API key or a token")
     } else if metric.len() > METRIC_CHARS_MAX {
         Some("is longer than the 200 characters that a metric's name can have")
-    } else if metric == heartbeat::METRIC {
-        Some("is the heartbeat's metric: the heartbeats would be counted as sends")
+    } else if metric.starts_with(forwarder_metrics::PREFIX) {
+        Some("is one of the forwarder's own metrics: heartbeats and the like would be counted as sends")
     } else if !metric.starts_with(|first: char| first.is_ascii_alphabetic()) {
         Some(
             "can't be the name of a metric, which begins with a letter, for example \"braze.messaging.sent\"",
@@ -309,7 +310,7 @@ mod tests {
             (&acme("dry_run = true\nmetric = \"\""), &["connections.acme.metric", "begins with a letter"]),
             (
                 &acme("dry_run = true\nmetric = \"braze.forwarder.heartbeat\""),
-                &["connections.acme.metric", "heartbeat"],
+                &["connections.acme.metric", "forwarder's own metrics"],
             ),
             (&acme("dry_run = true\nmetric = \"a-b\""), &["connections.acme.metric", "`_` and `.` only"]),
             (&acme(&format!("dry_run = true\n{long_metric}")), &["connections.acme.metric", "200"]),

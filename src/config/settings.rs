@@ -110,7 +110,20 @@ pub(super) struct Settings {
     #[schemars(extend("x-reload" = true))]
     pub connections: BTreeMap<String, ConnectionSection>,
     pub history: HistorySection,
+    /// What the forwarder tells Datadog of itself, with every flush, so that nobody needs an Agent to learn that sends are
+    /// lost: braze.forwarder.sends_dropped (tags connection and reason), queue_depth, kafka_consumer_lag, sends_pending and
+    /// flush_milliseconds, each with version and tags.static. Points like all others, sent once; config/datadog has monitors.
+    #[schemars(extend("x-reload" = true))]
+    pub forwarder_metrics: ForwarderMetricsSection,
     pub log: LogSection,
+}
+
+pub(super) struct ForwarderMetricsSection {
+    /// The connection that they go out by. Empty: none, which is free; else they are four series (each five custom metrics),
+    /// and one for each connection and reason of drops. A connection of their own (your key, and an
+    /// app group that nobody has) keeps them apart from what customers see.
+    #[schemars(extend("x-empty" = "none"))]
+    pub connection: String,
 }
 
 pub(super) struct QueueSection {

@@ -316,6 +316,7 @@ mod tests {
             metric: "m".into(),
             dry_run: false,
             heartbeat: false,
+            forwarder_metrics: false,
         };
         let tags =
             tags::TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };

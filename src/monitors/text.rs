@@ -3,9 +3,10 @@
 
 use std::fmt::Write;
 
-use super::{Condition, Filter, Monitor};
+use super::{Condition, Filter, ForwarderTrouble, Monitor};
 use datadog_points::normalize::stored_value;
 
+use super::due::Due;
 use crate::monitors::window::AlertWindow;
 use crate::pipeline::heartbeat;
 
@@ -22,6 +23,9 @@ pub(super) fn name(monitor: &Monitor) -> String {
         [] => format!("A {word}"),
         filters => format!("{} {}", capital(word), described(filters)),
     };
+    if let Some(due) = &monitor.due {
+        return format!("[Braze] {who} sent fewer than {} by {}", monitor.threshold(), plain(&due.words));
+    }
     match &monitor.condition {
         Condition::FewerThan(sends) => format!("[Braze] {who} sends fewer than {sends} in {window}"),
         Condition::MoreThan(sends) => format!("[Braze] {who} sends more than {sends} in {window}"),
@@ -38,7 +42,9 @@ pub(super) fn name(monitor: &Monitor) -> String {
 pub(super) fn message(monitor: &Monitor) -> String {
     let mut text = String::new();
     // Formatting into a String can't fail.
-    let _infallible = if monitor.is_about_silence() {
+    let _infallible = if let Some(due) = &monitor.due {
+        write_due(&mut text, monitor, due)
+    } else if monitor.is_about_silence() {
         write_silence(&mut text, monitor)
     } else {
         write_surge(&mut text, monitor)
@@ -62,6 +68,41 @@ fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
     writeln!(text, "{{{{/is_no_data}}}}{{{{#is_recovery}}}}")?;
     writeln!(text, "The {word} {who} has sent {{{{value}}}} messages in the last {window} again.")?;
     writeln!(text, "{{{{/is_recovery}}}}")?;
+    write_steps(text, monitor)?;
+    writeln!(
+        text,
+        "\nThe window ends now and moves on: who sends later than the last time is reported until it has sent."
+    )
+}
+
+fn write_due(text: &mut String, monitor: &Monitor, due: &Due) -> std::fmt::Result {
+    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let (who, expected, when) = (described(&monitor.filters), monitor.threshold(), plain(&due.words));
+    writeln!(text, "{{{{#is_alert}}}}")?;
+    writeln!(
+        text,
+        "The {word} {who} was due ({when}) and sent {{{{value}}}} messages in the {window} before that; at least {expected} \
+         were expected."
+    )?;
+    writeln!(text, "{{{{/is_alert}}}}{{{{#is_no_data}}}}")?;
+    writeln!(
+        text,
+        "The {word} {who} was due ({when}), and not one send of it reached Datadog in the {window} before that; at least \
+         {expected} were expected."
+    )?;
+    writeln!(text, "{{{{/is_no_data}}}}")?;
+    write_steps(text, monitor)?;
+    writeln!(
+        text,
+        "\nThis monitor looks once each time that it is due, {} minutes later, so that what was sent in time has arrived. \
+         What is sent after the due time it does not see: look at the {word} itself before you send again.",
+        due.grace / 60
+    )
+}
+
+/// What to look at when too little came.
+fn write_steps(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
+    let word = monitor.subject.word();
     writeln!(text, "\n1. {FORWARDER_FIRST}")?;
     writeln!(
         text,
@@ -73,10 +114,6 @@ fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
         "3. **Is it still the same one?** This monitor looks for {}. A {word} that was renamed or copied is another one \
          here: search Datadog by its id.",
         tags(monitor)
-    )?;
-    writeln!(
-        text,
-        "\nThe window ends now and moves on: who sends later than the last time is reported until it has sent."
     )
 }
 
@@ -128,6 +165,36 @@ fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
         writeln!(text, "\nWhat sent nothing a while before has no percentage, and never sets this off.")?;
     }
     Ok(())
+}
+
+/// The message of a monitor on what the forwarder tells of itself.
+pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notify: &[String]) -> String {
+    let window = window.words();
+    let text = match trouble {
+        ForwarderTrouble::Drops(allowed) => format!(
+            "{{{{#is_alert}}}}\nThe forwarder dropped {{{{value}}}} sends of connection {{{{connection.name}}}} in the last \
+             {window}: {{{{reason.name}}}} (allowed are {allowed}). They are never sent again: every number of sends below this \
+             connection is too low by that much.\n{{{{/is_alert}}}}{{{{#is_recovery}}}}\nNo more sends of connection \
+             {{{{connection.name}}}} are dropped for {{{{reason.name}}}}.\n{{{{/is_recovery}}}}\n\n\
+             1. **The reason**: `http_403` is a key that is not valid (any more) on this site (`braze-datadog check --online \
+             --find-site`), `timeout`, `connect` and `dns` are the network between, `late` is what came more than an hour after \
+             it was sent, `unrouted` an app group that no connection serves. docs/contract.md has all of them.\n\
+             2. **What Datadog answered** is in the forwarder's log, at `sends were dropped`.\n\
+             3. **The connection `_others`** stands for all beyond the hundred that dropped most in one flush.\n\n\
+             These points go out by the connection of `[forwarder_metrics]`. If that one is refused, too, nothing comes: the \
+             monitor on `braze.forwarder.heartbeat` tells of it.\n"
+        ),
+        ForwarderTrouble::Queue(allowed) => format!(
+            "{{{{#is_alert}}}}\nMore than {allowed} events have waited in the forwarder's queue all through the last {window}; \
+             the fewest were {{{{value}}}}. They are counted late, and after an hour Datadog takes them no more.\n\
+             {{{{/is_alert}}}}{{{{#is_recovery}}}}\nThe forwarder's queue is short again.\n{{{{/is_recovery}}}}\n\n\
+             1. **Is it a peak?** A large send is worked off within minutes: look at `braze.forwarder.queue_depth`.\n\
+             2. **Does it get on?** Its page on the admin port says what is received, accepted and dropped; with Kafka \
+             `braze.forwarder.kafka_consumer_lag` is what is behind. More cores, or more forwarders of the same group.\n\
+             3. **Is Datadog slow?** `braze.forwarder.flush_milliseconds` is the time from a cut to its last answer.\n"
+        ),
+    };
+    sign(text, notify)
 }
 
 /// The message of the monitor on the heartbeat.

@@ -78,6 +78,12 @@ impl AlertWindow {
         Self::taken(seconds, nearest, "what a change is compared with")
     }
 
+    /// The longest window of a monitor that is not longer than so many seconds: a minute at least, a week at most, for
+    /// a month of Datadog's is longer than February.
+    pub fn at_most(seconds: u64) -> Self {
+        Self { seconds: seconds.clamp(MINUTE, WEEK) / MINUTE * MINUTE }
+    }
+
     /// As people say it: `week`, `4 hours`.
     pub fn words(self) -> String {
         let (number, unit) = self.parts();
@@ -99,7 +105,8 @@ impl AlertWindow {
         Err(WindowError::Refused { what, nearest })
     }
 
-    fn short(self) -> String {
+    /// As it is given on the command line: `1w`, `4h`.
+    pub fn short(self) -> String {
         let (number, unit) = self.parts();
         format!("{number}{unit}")
     }
@@ -123,7 +130,11 @@ impl fmt::Display for AlertWindow {
     }
 }
 
-fn seconds(text: &str) -> Result<u64, WindowError> {
+/// How long a text says: `30m`, `2h`.
+///
+/// # Errors
+/// If it is no time.
+pub fn seconds(text: &str) -> Result<u64, WindowError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(WindowError::NotATime)?;

@@ -2,17 +2,20 @@
 
 use datadog_points::payload::{Metric, Payload, PayloadLimits, PayloadWriter};
 
+use super::forwarder_metrics::ForwarderPoint;
 use super::heartbeat::{self, Heartbeat};
 use send_counts::aggregate::tags::TagText;
 use send_counts::aggregate::{Aggregator, Point};
 
-/// Encodes the series with the given numbers under `metric`, behind a heartbeat, which stands for no send, and hands the
+/// Encodes the series with the given numbers under `metric`, behind a heartbeat and what the forwarder
+/// tells of itself, which stand for no send, and hands the
 /// payloads to `done`, in order.
 pub fn encode(
     cut: &Aggregator,
     numbers: &[u32],
     metric: &str,
     heartbeat: Option<&Heartbeat>,
+    own: &[ForwarderPoint],
     limits: PayloadLimits,
     mut done: impl FnMut(Payload),
 ) {
@@ -20,6 +23,10 @@ pub fn encode(
     if let Some(Heartbeat { tags, time }) = heartbeat {
         let tags = tags.iter().map(|tag| (tag.as_bytes(), &b""[..]));
         writer.series(&Metric::new(heartbeat::METRIC), tags, [(*time, 1)], 0, &mut done);
+    }
+    for ForwarderPoint { metric, tags, time, value } in own {
+        let tags = tags.iter().map(|tag| (tag.as_bytes(), &b""[..]));
+        writer.series(&Metric::new(metric), tags, [(*time, *value)], 0, &mut done);
     }
     let metric = Metric::new(metric);
     let mut tags: Vec<TagText<'_>> = Vec::new();

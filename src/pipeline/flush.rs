@@ -14,6 +14,7 @@ use crate::connection::Connection;
 use crate::lane::LaneLost;
 use crate::ledger::ClaimId;
 use crate::pipeline::encode::encode;
+use crate::pipeline::forwarder_metrics::{ForwarderMetrics, ForwarderPoint, ProcessState};
 use crate::pipeline::heartbeat::Heartbeat;
 use crate::pipeline::preview::preview;
 use crate::stats::Stats;
@@ -35,6 +36,8 @@ pub(super) struct FlushJob {
     pub(super) is_idle: bool,
     /// When it was cut, in Unix seconds: the time of its heartbeats.
     pub(super) time: u64,
+    /// The state of the process, where a connection is told of it.
+    pub(super) state: Option<ProcessState>,
     /// By number.
     pub(super) connections: Vec<Arc<Connection>>,
 }
@@ -63,11 +66,11 @@ impl Flusher {
     pub(super) fn start(stats: Arc<Stats>, catalogue: Arc<Catalogue>, clock: Clock) -> std::io::Result<Self> {
         let (jobs, mut received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
-        let mut names = NameTracker::new();
+        let (mut names, mut own) = (NameTracker::new(), ForwarderMetrics::new());
         let work = move || {
             while let Some(job) = received.blocking_recv() {
                 // A pipeline that is gone needs no more: its deliveries stay in the queue.
-                if flush(job, &mut names, &stats, (&catalogue, &clock), &done).is_err() {
+                if flush(job, (&mut names, &mut own), &stats, (&catalogue, &clock), &done).is_err() {
                     return;
                 }
             }
@@ -97,13 +100,13 @@ struct Gone;
 
 fn flush(
     job: FlushJob,
-    names: &mut NameTracker,
+    (names, own): (&mut NameTracker, &mut ForwarderMetrics),
     stats: &Stats,
     (catalogue, clock): (&Catalogue, &Clock),
     done: &mpsc::Sender<Encoded>,
 ) -> Result<(), Gone> {
     let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
-    let FlushJob { claim, cuts, is_idle, time, connections } = job;
+    let FlushJob { claim, cuts, is_idle, time, state, connections } = job;
     let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
     names.settle(&mut merged);
     let connection_names = connections.iter().map(|connection| &*connection.name);
@@ -114,14 +117,22 @@ fn flush(
         let sizes = sizes.filter_map(|(id, numbers)| Some((connections.get(id.index())?, numbers.len())));
         stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
     }
+    let own = if connections.iter().any(|connection| connection.forwarder_metrics) {
+        own.points(&stats.snapshot(), state, merged.layout().static_tags(), time)
+    } else {
+        own.pass();
+        Vec::new()
+    };
     for (connection, numbers) in batches(by_connection, &connections) {
-        Batch { claim, merged: &merged, noted: &noted, numbers: &numbers, connection, time }.encode(done)?;
+        let own = if connection.forwarder_metrics { &own[..] } else { &[] };
+        Batch { claim, merged: &merged, noted: &noted, numbers: &numbers, connection, time, own }
+            .encode(done)?;
     }
     names.tell(stats, &connections);
     send(Encoded::Done { claim, series: merged.len() })
 }
 
-/// The connections that get something from a flush: their series, a heartbeat, or both.
+/// The connections that get something from a flush: their series, a heartbeat, what the forwarder tells of itself.
 fn batches(
     by_connection: Vec<(ConnectionId, Vec<u32>)>,
     connections: &[Arc<Connection>],
@@ -129,7 +140,7 @@ fn batches(
     let mut series = by_connection.into_iter().peekable();
     connections.iter().enumerate().filter_map(move |(number, connection)| {
         let numbers = series.next_if(|(id, _)| id.index() == number).map(|(_, numbers)| numbers);
-        let is_due = connection.heartbeat || numbers.is_some();
+        let is_due = connection.heartbeat || connection.forwarder_metrics || numbers.is_some();
         is_due.then(|| (connection, numbers.unwrap_or_default()))
     })
 }
@@ -142,17 +153,18 @@ struct Batch<'f> {
     numbers: &'f [u32],
     connection: &'f Arc<Connection>,
     time: u64,
+    own: &'f [ForwarderPoint],
 }
 
 impl Batch<'_> {
     /// The request with these series, on its way.
-    fn flight(&self, series: &[u32], sends: u64) -> InFlight {
+    fn flight(&self, series: &[u32], sends: u64, own: usize) -> InFlight {
         let (connection, tracked) = (Arc::clone(self.connection), self.noted.track(series));
-        InFlight { claim: self.claim, connection, sends, tracked }
+        InFlight { claim: self.claim, connection, sends, own: own as u64, tracked }
     }
 
     fn encode(&self, done: &mpsc::Sender<Encoded>) -> Result<(), Gone> {
-        let Batch { merged, numbers, connection, time, .. } = *self;
+        let Batch { merged, numbers, connection, time, own, .. } = *self;
         let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
         let static_tags = merged.layout().static_tags();
         let heartbeat = connection.heartbeat.then(|| Heartbeat::new(&connection.name, static_tags, time));
@@ -160,18 +172,26 @@ impl Batch<'_> {
             let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
             let table = (!numbers.is_empty()).then(|| preview(merged, numbers, connection));
             let beat = heartbeat.map(|heartbeat| format!("{} (dry run): {heartbeat}\n", connection.name));
-            let text = table.into_iter().chain(beat).collect();
-            return send(Encoded::Preview { flight: self.flight(numbers, sends), text });
+            let own_lines = own.iter().map(|point| format!("{} (dry run): {point}\n", connection.name));
+            let text = table.into_iter().chain(beat).chain(own_lines).collect();
+            return send(Encoded::Preview { flight: self.flight(numbers, sends, own.len()), text });
         }
-        // Payloads come in the order of the series, the heartbeat first.
-        let (mut gone, mut left, mut ahead) = (Ok(()), numbers, usize::from(heartbeat.is_some()));
+        // Payloads come in the order of the series, the heartbeat first, then what is told of the forwarder.
+        let (mut gone, mut left) = (Ok(()), numbers);
+        let (mut beats, mut told) = (usize::from(heartbeat.is_some()), own.len());
         let (metric, limits) = (&connection.metric, PayloadLimits::default());
-        encode(merged, numbers, metric, heartbeat.as_ref(), limits, |payload| {
-            let taken = payload.series.saturating_sub(std::mem::take(&mut ahead));
-            let (series, rest) = left.split_at(taken.min(left.len()));
+        encode(merged, numbers, metric, heartbeat.as_ref(), own, limits, |payload| {
+            let take = |of: &mut usize, there: usize| {
+                let taken = there.min(*of);
+                *of -= taken;
+                taken
+            };
+            let behind_beat = payload.series - take(&mut beats, payload.series);
+            let own = take(&mut told, behind_beat);
+            let (series, rest) = left.split_at((behind_beat - own).min(left.len()));
             left = rest;
             if gone.is_ok() {
-                gone = send(Encoded::Payload { flight: self.flight(series, payload.sends), payload });
+                gone = send(Encoded::Payload { flight: self.flight(series, payload.sends, own), payload });
             }
         });
         gone

@@ -99,6 +99,7 @@ mod tests {
             metric: "m".into(),
             dry_run: true,
             heartbeat: false,
+            forwarder_metrics: false,
         };
         preview(&cut, &[0], &connection)
     }

@@ -8,7 +8,7 @@ use std::io::Read as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::heartbeat;
+use super::forwarder_metrics;
 use datadog_points::payload::{Payload, PayloadLimits, PayloadWriter, Times};
 use send_counts::aggregate::window::{Placed, Window};
 
@@ -39,7 +39,8 @@ struct Series {
 }
 
 /// Leaves out, or counts under the present moment, what is outside the window at `now`. A payload that is inside, which
-/// is nearly every one, is returned as it is, unread. A heartbeat that is outside is left out; it stands for no send.
+/// is nearly every one, is returned as it is, unread. What the forwarder tells of itself and
+/// is outside is left out; it stands for no send.
 pub fn rejudge(payload: Payload, window: &Window, now: u64) -> Rejudged {
     let Times { oldest, newest } = payload.times;
     let unchanged = |payload| Rejudged { payload: Some(payload), late: 0, early: 0 };
@@ -53,7 +54,7 @@ pub fn rejudge(payload: Payload, window: &Window, now: u64) -> Rejudged {
         PayloadWriter::new(PayloadLimits { compressed_bytes_max: usize::MAX, ..PayloadLimits::default() });
     let mut left = None;
     for mut series in body.series {
-        let stands_for_sends = series.metric != heartbeat::METRIC;
+        let stands_for_sends = !series.metric.starts_with(forwarder_metrics::PREFIX);
         let mut points: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (time, values) in std::mem::take(&mut series.points) {
             let sends: u64 = if stands_for_sends { values.iter().sum() } else { 0 };

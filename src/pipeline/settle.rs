@@ -105,6 +105,7 @@ impl<I: Intake> Pipeline<I> {
             }
         }
         let outcome = LastOutcome { dropped, at: self.clock.unix_seconds() };
+        self.stats.settle_own(flight.own, dropped);
         self.catalogue.settle(flight.tracked, RequestFate { outcome, late: *late, early: *early });
         self.pay(run, flight.claim)
     }
@@ -147,7 +148,12 @@ impl<I: Intake> Pipeline<I> {
             Outcome::Dropped { reason, detail } => {
                 let label = reason.label();
                 if sends == 0 {
-                    tracing::warn!(connection = %name, %site, reason = label, sends, detail = %detail, "a heartbeat was dropped");
+                    let what = if flight.own == 0 {
+                        "a heartbeat was"
+                    } else {
+                        "points about the forwarder itself were"
+                    };
+                    tracing::warn!(connection = %name, %site, reason = label, sends, detail = %detail, "{what} dropped");
                 } else {
                     tracing::error!(connection = %name, %site, reason = label, sends, detail = %detail, "sends were dropped");
                 }

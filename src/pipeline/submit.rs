@@ -64,6 +64,8 @@ pub(super) struct InFlight {
     pub(super) claim: ClaimId,
     pub(super) connection: Arc<Connection>,
     pub(super) sends: u64,
+    /// Points that the forwarder tells of itself; they stand for no send.
+    pub(super) own: u64,
     /// Its series, for the catalogue.
     pub(super) tracked: Tracked,
 }
@@ -145,9 +147,10 @@ impl ConnectionTable {
     pub(super) fn update(&mut self, connections: ConnectionSet) {
         for row in &mut self.rows {
             row.state = RowState::Gone;
-            // One that is gone gets what was counted for it, but no heartbeat.
-            if row.connection.heartbeat {
-                Arc::make_mut(&mut row.connection).heartbeat = false;
+            // One that is gone gets what was counted for it, and nothing else.
+            if row.connection.heartbeat || row.connection.forwarder_metrics {
+                let connection = Arc::make_mut(&mut row.connection);
+                (connection.heartbeat, connection.forwarder_metrics) = (false, false);
             }
         }
         for refused in connections.refused {
@@ -197,9 +200,14 @@ impl ConnectionTable {
         self.rows.iter().filter(|row| row.state != RowState::Gone).map(|row| &*row.connection.name)
     }
 
-    /// Whether any connection has a heartbeat.
-    pub(super) fn has_heartbeat(&self) -> bool {
-        self.rows.iter().any(|row| row.connection.heartbeat)
+    /// Whether any connection is told something where there are no sends.
+    pub(super) fn has_news(&self) -> bool {
+        self.rows.iter().any(|row| row.connection.heartbeat || row.connection.forwarder_metrics)
+    }
+
+    /// Whether any connection is told of the forwarder.
+    pub(super) fn has_forwarder_metrics(&self) -> bool {
+        self.rows.iter().any(|row| row.connection.forwarder_metrics)
     }
 
     /// No request begins any more: what waits for its turn is not sent.

@@ -101,6 +101,9 @@ fn no_source_includes_what_is_not_copied() {
             let text = fs::read_to_string(&path).unwrap();
             let ups = if path.parent().unwrap().ends_with("src") { "../" } else { "../../" };
             for macro_name in ["include_str!", "include_bytes!"] {
+                // From a file that is deeper, this can be what is copied.
+                let copied = format!("{macro_name}(\"../../../config/datadog/");
+                let text = text.replace(&copied, "");
                 let included = format!("{macro_name}(\"{ups}");
                 assert!(!text.contains(&included), "{} may include what is not copied", path.display());
             }

@@ -1,6 +1,7 @@
 //! What ships for Datadog: the dashboard, the monitors, and `braze-datadog monitors`, held against Datadog's schemas
 //! and against what no schema says: metrics and tags that exist, thresholds, windows, silence.
 
+mod formats;
 mod query;
 mod rules;
 
@@ -15,16 +16,22 @@ use rules::{check_dashboard, check_monitor, emitted, scraped};
 use serde_json::{Value, json};
 
 /// The monitors that ship, and the command that prints each.
-const MONITORS: [(&str, &[&str]); 3] = [
+const MONITORS: [(&str, &[&str]); 6] = [
     (
         "monitor-campaign-sends-too-few.json",
         &["--campaign", "Weekly newsletter", "--min", "1000", "--window", "1w"],
+    ),
+    (
+        "monitor-campaign-did-not-go-out.json",
+        &["--campaign", "Weekly newsletter", "--min", "1000", "--expect", "Mon 11:00 Europe/Paris"],
     ),
     (
         "monitor-step-suddenly-sends-thousands.json",
         &["--every", "step", "--rise", "5000", "--window", "1h", "--before", "1d"],
     ),
     ("monitor-heartbeat.json", &["--heartbeat"]),
+    ("monitor-forwarder-drops-sends.json", &["--forwarder", "drops"]),
+    ("monitor-forwarder-queue-is-long.json", &["--forwarder", "queue"]),
 ];
 
 fn shipped(name: &str) -> String {
@@ -194,6 +201,114 @@ fn every_kind_of_subject_and_condition_makes_a_monitor_that_breaks_no_rule() {
     for window in ["1m", "10m", "1d"] {
         printed(&["--heartbeat", "--window", window]);
     }
+    for arguments in
+        [&["drops", "--max", "100", "--window", "1h"][..], &["queue", "--max", "5", "--window", "5m"]]
+    {
+        printed(&[&["--forwarder"], arguments].concat());
+    }
+    for subject in named {
+        for due in DUE {
+            printed(&[subject, &["--expect", due]].concat());
+        }
+    }
+}
+
+/// Every kind of due time.
+const DUE: [&str; 10] = [
+    "Mon 11:00 Europe/Paris",
+    "Mon,Wed,Fri 09:30 Europe/Berlin",
+    "mon-fri 23:45 UTC",
+    "daily 00:00 America/New_York",
+    "1st 08:00 Asia/Tokyo",
+    "1st,15th 08:00 Asia/Tokyo",
+    "last day 23:50 Australia/Lord_Howe",
+    "first Mon 08:00 UTC",
+    "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO 08:00 UTC from 2026-01-12",
+    "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1 08:00 America/Sao_Paulo",
+];
+
+#[test]
+fn a_monitor_on_what_is_due_is_quiet_until_then_and_tells_of_few_and_of_nothing() {
+    let newsletter = ["--campaign", "Weekly newsletter", "--min", "1000"];
+    let (monitor, said) = printed(
+        &[&newsletter[..], &["--expect", "Mon 11:00 Europe/Paris", "--notify", "@slack-crm"]].concat(),
+    );
+    assert_eq!(said, "");
+    assert_eq!(
+        monitor["name"],
+        "[Braze] Campaign \"Weekly newsletter\" sent fewer than 1000 by Mon 11:00 Europe/Paris"
+    );
+    // The shortest of a year's weeks, so that none shows the sends of the Monday before.
+    assert_eq!(
+        monitor["query"],
+        "sum(last_167h):sum:braze.messaging.sent{campaign_name:weekly_newsletter}.as_count() < 1000"
+    );
+    let options = &monitor["options"];
+    assert_eq!(options["on_missing_data"], "show_and_notify_no_data");
+    // Looked at half an hour later, at the window that ended when it was due.
+    assert_eq!(options["evaluation_delay"], 1800);
+    assert_eq!(
+        options["scheduling_options"]["custom_schedule"]["recurrences"],
+        json!([{ "rrule": "FREQ=WEEKLY;INTERVAL=1;BYDAY=MO", "start": "2026-01-05T11:30:00", "timezone": "Europe/Paris" }])
+    );
+    let message = monitor["message"].as_str().unwrap();
+    for part in [
+        "{{#is_no_data}}",
+        "was due (Mon 11:00 Europe/Paris)",
+        "braze.forwarder.heartbeat",
+        "30 minutes later",
+        "@slack-crm",
+    ] {
+        assert!(message.contains(part), "{part} is not in {message}");
+    }
+    let query = |arguments: &[&str]| query_of(&[&["--campaign-id", "c1"], arguments].concat());
+    let head = "sum:braze.messaging.sent{campaign_id:c1}.as_count()";
+    assert_eq!(query(&["--expect", "daily 08:00 UTC"]), format!("sum(last_1d):{head} < 1"));
+    assert_eq!(query(&["--expect", "Mon 08:00 UTC", "--since", "6h"]), format!("sum(last_6h):{head} < 1"));
+    let (monitor, _) = printed(&["--campaign-id", "c1", "--expect", "Mon 08:00 UTC", "--grace", "5m"]);
+    assert_eq!(monitor["options"]["evaluation_delay"], 300);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.toml");
+    fs::write(&path, "[flush]\ninterval = \"10m\"\n[connections.acme]\ndry_run = true\n").unwrap();
+    let configured = ["--campaign-id", "c1", "--expect", "Mon 08:00 UTC", "--config", path.to_str().unwrap()];
+    assert_eq!(printed(&configured).1, "", "three flushes of the longest interval fit into the default");
+    assert!(
+        printed(&[&configured[..], &["--grace", "20m"]].concat()).1.contains("shorter than three flushes")
+    );
+}
+
+#[test]
+fn a_due_time_that_can_not_be_is_refused_with_what_to_write() {
+    let cases: [(&[&str], &[&str]); 12] = [
+        (
+            &["--expect", "Mon 11:00 Europe/Pari"],
+            &["--expect \"Mon 11:00 Europe/Pari\"", "did you mean Europe/Paris?"],
+        ),
+        (&["--expect", "Mon 25:00 UTC"], &["25:00", "23:59"]),
+        (&["--expect", "30 Feb 09:00 UTC"], &["\"30 feb\"", "write DAYS TIME ZONE"]),
+        (&["--expect", "Mon 11:00:30 UTC"], &["seconds are finer"]),
+        (&["--expect", "FREQ=HOURLY 11:00 UTC"], &["more than once a day", "--window"]),
+        (&["--expect", "daily 11:00 UTC", "--since", "2d"], &["due again after 24 hours", "--since 1d"]),
+        (&["--expect", "daily 11:00 UTC", "--since", "soon"], &["--since \"soon\"", "is not a time"]),
+        (&["--expect", "daily 11:00 UTC", "--grace", "13h"], &["--grace", "12h"]),
+        (&["--expect", "daily 11:00 UTC", "--grace", "30s"], &["--grace", "1m"]),
+        (&["--expect", "daily 11:00 UTC", "--max", "5"], &["--expect goes with --min"]),
+        (&["--expect", "daily 11:00 UTC", "--window", "1d"], &["--since"]),
+        (&["--min", "5", "--since", "6h"], &["--expect"]),
+    ];
+    for (arguments, parts) in cases {
+        let said = refused(&[&["--campaign", "A"], arguments].concat());
+        assert!(
+            parts.iter().all(|part| said.to_lowercase().contains(&part.to_lowercase())),
+            "{arguments:?}: {said}"
+        );
+    }
+    assert!(
+        refused(&["--every", "step", "--expect", "daily 11:00 UTC"]).contains("--min needs to know whom")
+    );
+    assert!(refused(&["--heartbeat", "--expect", "daily 11:00 UTC"]).contains("--heartbeat goes with"));
+    assert!(refused(&["--forwarder", "drops", "--campaign", "A"]).contains("--forwarder goes with"));
+    assert!(refused(&["--forwarder", "lag"]).contains("drops, queue"));
 }
 
 #[test]
@@ -263,6 +378,8 @@ fn metric_and_tags_come_from_the_configuration() {
     assert!(said.contains("tags.include has none of canvas_id, canvas_name"), "{said}");
     let (monitor, said) = printed(&["--heartbeat", "--config", path]);
     assert!(said.contains("heartbeat = true"), "{said}");
+    let forwarder = ["--forwarder", "drops", "--config", path];
+    assert!(printed(&forwarder).1.contains("forwarder_metrics.connection"));
     assert!(monitor["query"].as_str().unwrap().contains("{connection:acme}"), "{monitor}");
 
     fs::write(path, format!("[flush]\ninterval = \"10m\"\n{one}heartbeat = true\n")).unwrap();
@@ -292,6 +409,8 @@ fn the_help_teaches_by_example() {
         "curl",
         "/api/v1/monitor",
         "What is watched",
+        "--expect \"Mon 11:00 Europe/Paris\"",
+        "--format terraform",
     ] {
         assert!(help.contains(part), "{part} is not in {help}");
     }
@@ -325,6 +444,21 @@ fn a_monitor_that_breaks_a_rule_is_seen() {
     assert!(query("}.as_count", "} by {campaign_name}.as_count").contains("without campaign_id"));
     assert!(query("}.as_count", "} by {campaign_id}.as_count").contains("forgotten"));
     assert!(query("< 1000", "> 1000").contains("no data"));
+    let (scheduled, _) = printed(MONITORS[1].1);
+    let broken_schedule = |pointer: &str, value: Value| {
+        let mut monitor = scheduled.clone();
+        *monitor.pointer_mut(pointer).unwrap() = value;
+        check_monitor(&monitor, &emitted()).join("; ")
+    };
+    let recurrences = "/options/scheduling_options/custom_schedule/recurrences";
+    let part = |key: &str| format!("{recurrences}/0/{key}");
+    assert!(broken_schedule(recurrences, json!([])).contains("one recurrence"));
+    assert!(broken_schedule(&part("rrule"), json!("FREQ=HOURLY")).contains("daily, weekly"));
+    assert!(broken_schedule(&part("rrule"), json!("FREQ=DAILY;DTSTART=1")).contains("does not take"));
+    assert!(broken_schedule(&part("start"), json!("2026-01-06T11:30:00")).contains("one of its days"));
+    assert!(broken_schedule(&part("timezone"), json!("CEST")).contains("tz database"));
+    assert!(broken_schedule("/options/evaluation_delay", json!(0)).contains("has not arrived"));
+    assert!(broken_schedule("/options/on_missing_data", Value::Null).contains("wants on_missing_data"));
     assert!(broken("/options/on_missing_data", json!("default")).contains("no data"));
     assert!(broken("/options/require_full_window", json!(true)).contains("full window"));
     assert!(broken("/message", json!("{{campaign_name.name}}")).contains("variables"));

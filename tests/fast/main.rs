@@ -2,10 +2,12 @@
 //! started at most to see what it prints at once.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod alerts;
 mod config;
 mod container;
 mod datadog;
 mod dependencies;
+mod exposed;
 #[path = "../support/fakes.rs"]
 mod fakes;
 mod operating;
@@ -13,3 +15,4 @@ mod pipeline;
 mod queue_contract;
 mod samples;
 mod tidy;
+mod yaml;

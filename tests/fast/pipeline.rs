@@ -37,6 +37,7 @@ fn connection(name: &str, app_groups: &[&str]) -> Connection {
         metric: "braze.messaging.sent".into(),
         dry_run: false,
         heartbeat: false,
+        forwarder_metrics: false,
     }
 }
 

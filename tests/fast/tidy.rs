@@ -103,7 +103,14 @@ type Friend = (&'static str, &'static [&'static str]);
 const CONCRETE: [(&str, &[Friend]); 8] = [
     ("config", &[("main", &[]), ("app", &[])]),
     ("app", &[("main", &[])]),
-    ("pipeline", &[("app", &[]), ("config", &["heartbeat"]), ("monitors", &["heartbeat"])]),
+    (
+        "pipeline",
+        &[
+            ("app", &[]),
+            ("config", &["forwarder_metrics"]),
+            ("monitors", &["heartbeat", "forwarder_metrics"]),
+        ],
+    ),
     ("lane", &[("app", &[]), ("pipeline", &[])]),
     (
         "event_queues::embedded",

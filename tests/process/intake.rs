@@ -46,6 +46,7 @@ fn connection(url: &str) -> Arc<Connection> {
         metric: "braze.messaging.sent".into(),
         dry_run: false,
         heartbeat: false,
+        forwarder_metrics: false,
     })
 }
 

@@ -39,7 +39,7 @@ fn record(aggregator: &mut Aggregator, id: &str, name: &str, bucket: u64) {
 fn payloads(cut: &Aggregator, limits: PayloadLimits) -> Vec<Payload> {
     let numbers: Vec<u32> = (0..u32::try_from(cut.len()).unwrap()).collect();
     let mut payloads = Vec::new();
-    encode(cut, &numbers, "braze.messaging.sent", None, limits, |payload| payloads.push(payload));
+    encode(cut, &numbers, "braze.messaging.sent", None, &[], limits, |payload| payloads.push(payload));
     payloads
 }
 
@@ -106,7 +106,7 @@ fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
     });
     let encoded = |numbers: &[u32], limits| {
         let mut payloads = Vec::new();
-        encode(&aggregator, numbers, "m", Some(&heartbeat), limits, |one| payloads.push(one));
+        encode(&aggregator, numbers, "m", Some(&heartbeat), &[], limits, |one| payloads.push(one));
         payloads
     };
     let alone = encoded(&[], PayloadLimits::default());
@@ -116,13 +116,38 @@ fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
     record(&mut aggregator, "c1", "One", 100);
     let encoded = |limits| {
         let mut payloads = Vec::new();
-        encode(&aggregator, &[0], "m", Some(&heartbeat), limits, |one| payloads.push(one));
+        encode(&aggregator, &[0], "m", Some(&heartbeat), &[], limits, |one| payloads.push(one));
         payloads
     };
     let beside = encoded(PayloadLimits::default());
     assert_eq!((beside.len(), beside[0].sends, beside[0].series), (1, 1, 2));
     assert_eq!(inflate(&beside[0])["series"][0], expected);
     assert_eq!(encoded(PayloadLimits { series_max: 1, ..PayloadLimits::default() }).len(), 2);
+}
+
+#[test]
+fn what_the_forwarder_tells_of_itself_goes_before_the_sends_and_stands_for_none() {
+    let mut aggregator = aggregator(&[]);
+    record(&mut aggregator, "c1", "One", 100);
+    let heartbeat = Heartbeat::new("acme", &[], 123);
+    let own = |value| ForwarderPoint {
+        metric: "braze.forwarder.queue_depth",
+        tags: vec!["a:b".into()],
+        time: 123,
+        value,
+    };
+    let own = [own(0), own(VALUE_MAX)];
+    let mut payloads = Vec::new();
+    let limits = PayloadLimits { series_max: 2, ..PayloadLimits::default() };
+    encode(&aggregator, &[0], "m", Some(&heartbeat), &own, limits, |one| payloads.push(one));
+    let told: Vec<_> = payloads.iter().map(|payload| (payload.series, payload.sends)).collect();
+    assert_eq!(told, [(2, 0), (2, 1)], "the order is that in which they are booked");
+    let series = inflate(&payloads[0])["series"][1].clone();
+    assert_eq!(
+        (&series["metric"], &series["points"]),
+        (&"braze.forwarder.queue_depth".into(), &serde_json::json!([[123, [0]]]))
+    );
+    assert_eq!(inflate(&payloads[1])["series"][0]["points"], serde_json::json!([[123, [VALUE_MAX]]]));
 }
 
 #[test]

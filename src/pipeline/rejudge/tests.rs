@@ -20,12 +20,11 @@ fn window(late: Late) -> Window {
 
 type TaggedPoints<'a> = (&'a str, &'a [(u64, &'a [u64])]);
 
-/// A payload of these series: tag and points; the first is a heartbeat at `NOW`.
+/// A payload of these series: tag and points; the first is what the forwarder tells of itself at `NOW`.
 fn payload(all: &[TaggedPoints<'_>]) -> Payload {
     let mut made = Vec::new();
     let mut splitter = PayloadWriter::new(PayloadLimits::default());
-    let beat =
-        json!({"metric": heartbeat::METRIC, "type": "distribution", "tags": [], "points": [[NOW, [1]]]});
+    let beat = json!({"metric": forwarder_metrics::QUEUE_DEPTH, "type": "distribution", "tags": [], "points": [[NOW, [1]]]});
     splitter.add(0, Times::at(NOW), |raw| raw.extend(beat.to_string().bytes()), &mut |one| made.push(one));
     for (tag, points) in all {
         let series = json!({"metric": "m", "type": "distribution", "tags": [tag], "points": points});

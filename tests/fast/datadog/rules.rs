@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use admin_api::{EmbeddedStatus, QueueStatus};
-use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
-use braze_datadog::pipeline::heartbeat;
-use braze_datadog::stats::{DropReason, Stats, Tally};
+use braze_datadog::pipeline::{forwarder_metrics, heartbeat};
 use datadog_points::normalize::stored_tag;
 use send_counts::aggregate::tags::Tag;
 use serde_json::Value;
 
 use super::query::{Alert, Series};
+use crate::exposed::exposed;
+use crate::yaml;
 
 /// Tags that are set by the user, and that what ships relies on.
 const STATIC: [&str; 1] = ["env"];
@@ -19,6 +18,8 @@ const STATIC: [&str; 1] = ["env"];
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metric {
     pub(crate) is_count: bool,
+    /// It is the height of something, and no number of things that add up.
+    pub(crate) is_level: bool,
     pub(crate) tags: Vec<String>,
 }
 
@@ -26,8 +27,11 @@ pub(crate) struct Metric {
 pub(crate) fn emitted() -> BTreeMap<String, Metric> {
     let metric = |tags: Vec<&str>| Metric {
         is_count: true,
+        is_level: false,
         tags: tags.into_iter().chain(STATIC).map(ToOwned::to_owned).collect(),
     };
+    let level =
+        |name: &str| (name.to_owned(), Metric { is_count: false, is_level: true, ..metric(vec!["version"]) });
     let schema = include_str!("../../../config/braze-datadog.schema.json");
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
     let connection = &schema["properties"]["connections"]["additionalProperties"]["properties"];
@@ -36,65 +40,37 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
     BTreeMap::from([
         (sent, metric(tags)),
         (heartbeat::METRIC.to_owned(), metric(vec!["connection", "version"])),
+        (forwarder_metrics::SENDS_DROPPED.to_owned(), metric(vec!["connection", "reason", "version"])),
+        level(forwarder_metrics::QUEUE_DEPTH),
+        level(forwarder_metrics::CONSUMER_LAG),
+        level(forwarder_metrics::SENDS_PENDING),
+        level(forwarder_metrics::FLUSH_MILLISECONDS),
     ])
 }
 
 /// What an Agent makes of `/metrics` with `config/datadog/openmetrics.yaml`, by its rules: a
 /// counter loses `_total` and gets `.count`, a histogram becomes `.bucket`, `.count` and `.sum`, all of them counts.
 pub(crate) fn scraped(openmetrics: &str) -> BTreeMap<String, Metric> {
-    let page = page();
+    let exposed = exposed();
+    let instances = yaml::document(openmetrics);
+    let entries = array(&instances["instances"]).flat_map(|instance| array(&instance["metrics"]));
     let mut metrics = BTreeMap::new();
-    for line in openmetrics.lines().filter_map(|line| line.strip_prefix("      - braze_datadog_")) {
-        let (raw, name) = line.split_once(": ").unwrap();
-        let kind = |raw: &str| {
-            page.lines()
-                .find_map(|line| line.strip_prefix(&format!("# TYPE braze_datadog_{raw} ")))
-                .map(ToOwned::to_owned)
+    for (raw, name) in entries.flat_map(|entry| entry.as_object().unwrap()) {
+        let name = name.as_str().unwrap();
+        let found = exposed.get(raw).or_else(|| exposed.get(&format!("{raw}_total")));
+        let found = found.unwrap_or_else(|| panic!("/metrics has no {raw}"));
+        let ends: &[&str] = match &*found.kind {
+            "gauge" => &[""],
+            "counter" => &[".count"],
+            _ => &[".count", ".sum", ".bucket"],
         };
-        let labels = |sample: &str| labels(&page, &format!("braze_datadog_{sample}"));
-        let counter = format!("{raw}_total");
-        let mut add = |suffix: &str, is_count: bool, tags: Vec<String>| {
-            let tags = tags.into_iter().chain(STATIC.map(ToOwned::to_owned)).collect();
-            metrics.insert(format!("braze_datadog.{name}{suffix}"), Metric { is_count, tags });
-        };
-        match (kind(raw).as_deref(), kind(&counter).as_deref()) {
-            (Some("gauge"), None) => add("", false, labels(raw)),
-            (None, Some("counter")) => add(".count", true, labels(&counter)),
-            (Some("histogram"), None) => {
-                for suffix in [".count", ".sum", ".bucket"] {
-                    add(suffix, true, labels(&format!("{raw}_sum")));
-                }
-            }
-            found => panic!("/metrics has no {raw} of one kind: {found:?}"),
+        for end in ends {
+            let is_count = found.kind != "gauge";
+            let tags = found.labels.iter().cloned().chain(STATIC.map(ToOwned::to_owned)).collect();
+            metrics.insert(format!("braze_datadog.{name}{end}"), Metric { is_count, is_level: false, tags });
         }
     }
     metrics
-}
-
-/// A page of `/metrics` on which everything has happened once.
-fn page() -> String {
-    let stats = Stats::new();
-    stats.book(&Tally {
-        received: 3,
-        duplicate: 0,
-        ignored: vec![("users.messages.email.Open".into(), 1)],
-        malformed: BTreeMap::from([("json", 1)]),
-        counted: vec![("acme".into(), 1)],
-        dropped: BTreeMap::from([(("acme".into(), DropReason::Late), 1)]),
-        ..Tally::default()
-    });
-    let queue = QueueStatus { embedded: Some(EmbeddedStatus::default()), ..QueueStatus::default() };
-    let gauges = ProcessGauges { queue, push_requests: vec![(200, 1)], ..ProcessGauges::default() };
-    prometheus(&stats.snapshot(), &gauges)
-}
-
-/// The labels of the samples of this name.
-fn labels(page: &str, sample: &str) -> Vec<String> {
-    let Some(line) = page.lines().find_map(|line| line.strip_prefix(sample)) else { return Vec::new() };
-    let Some((labels, _)) = line.strip_prefix('{').and_then(|line| line.split_once('}')) else {
-        return Vec::new();
-    };
-    labels.split("\",").filter_map(|label| Some(label.split_once('=')?.0.to_owned())).collect()
 }
 
 /// What is wrong with the queried series. `variables` are those of the dashboard.
@@ -107,7 +83,10 @@ pub(crate) fn check_series(
     let Some(metric) = known.get(&series.metric) else {
         return vec![format!("nobody emits {}", series.metric)];
     };
-    if series.space != "sum" {
+    if metric.is_level && !["avg", "max"].contains(&&*series.space) {
+        violations.push(format!("{}: of {}, which is the height of something", series.space, series.metric));
+    }
+    if !metric.is_level && series.space != "sum" {
         violations.push(format!("{}: of {}, which is a number of things", series.space, series.metric));
     }
     if series.is_count != metric.is_count {
@@ -149,7 +128,9 @@ pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -
         threshold.is_some_and(|critical| (critical - alert.threshold).abs() < 1e-9),
         "the threshold is not the query's",
     );
-    check(alert.time == "sum", "sends are summed up over time");
+    let is_level = known.get(&alert.series.metric).is_some_and(|metric| metric.is_level);
+    check(is_level || alert.time == "sum", "sends are summed up over time");
+    check(!is_level || ["min", "max", "avg"].contains(&&*alert.time), "a height is not summed up over time");
     check(is_window(&alert), "a window that Datadog does not take");
     check(options["require_full_window"] == false, "sparse data is skipped with a full window");
     check(options.get("notify_no_data").is_none(), "notify_no_data beside on_missing_data");
@@ -158,6 +139,7 @@ pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -
     check(!is_silence || is_named, "a group that is silent is forgotten: no group in a monitor on silence");
     let missing = if is_silence { "show_and_notify_no_data" } else { "resolve" };
     check(options["on_missing_data"] == missing, "the wrong answer to no data");
+    violations_of_schedule(options, &mut check);
     check(!query.contains("default_zero"), "default_zero() does nothing where there is no data at all");
     for text in [&monitor["name"], &monitor["message"]] {
         let text = text.as_str().unwrap_or_default();
@@ -166,6 +148,47 @@ pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -
         check(wrong.is_empty(), &format!("variables that Datadog does not fill in: {wrong:?}"));
     }
     violations
+}
+
+/// What a monitor that is looked at when something is due has to have. Sources: Datadog's API reference (one that has a
+/// schedule says what no data means), its guide "Customize monitor evaluation frequencies" (a day or longer, no DTSTART,
+/// DTEND or DURATION), and its Terraform provider (exactly one recurrence).
+fn violations_of_schedule(options: &Value, check: &mut impl FnMut(bool, &str)) {
+    let Some(scheduling) = options.get("scheduling_options") else { return };
+    let recurrences = scheduling["custom_schedule"]["recurrences"].as_array();
+    let recurrences = recurrences.map_or(&[][..], Vec::as_slice);
+    check(recurrences.len() == 1, "a schedule has one recurrence");
+    check(options["on_missing_data"].is_string(), "a schedule wants on_missing_data");
+    check(options.get("renotify_interval").is_none(), "each evaluation of a schedule tells anew");
+    check(
+        options["evaluation_delay"].as_u64() > Some(59),
+        "what was sent in time has not arrived when it is looked at",
+    );
+    for recurrence in recurrences {
+        let text = |key: &str| recurrence[key].as_str().unwrap_or_default().to_owned();
+        let rule = text("rrule");
+        let parts: BTreeMap<&str, &str> = rule.split(';').filter_map(|part| part.split_once('=')).collect();
+        check(parts.len() == rule.split(';').count(), "a rule is KEY=VALUE;…");
+        let is_longer = ["DAILY", "WEEKLY", "MONTHLY"].contains(parts.get("FREQ").unwrap_or(&""));
+        check(is_longer, "a schedule is daily, weekly or monthly");
+        let known = ["FREQ", "INTERVAL", "BYDAY", "BYMONTHDAY", "BYMONTH", "BYSETPOS", "WKST"];
+        check(parts.keys().all(|key| known.contains(key)), "a part of a rule that Datadog does not take");
+        let start = text("start").parse::<jiff::civil::DateTime>();
+        check(
+            start.as_ref().is_ok_and(|start| start.second() == 0),
+            "a schedule starts at a minute, without a zone",
+        );
+        let zone = jiff::tz::TimeZone::get(&text("timezone"));
+        check(
+            zone.is_ok_and(|zone| zone.iana_name() == Some(&*text("timezone"))),
+            "a zone of the tz database",
+        );
+        if let (Ok(start), Some(days)) = (start, parts.get("BYDAY").filter(|_| parts["FREQ"] == "WEEKLY")) {
+            let day = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
+                [start.weekday().to_monday_zero_offset().unsigned_abs() as usize];
+            check(days.split(',').any(|known| known == day), "a schedule starts on one of its days");
+        }
+    }
 }
 
 /// The windows of Datadog's API reference and of its "Configure Monitors", and what a change can compare with.
@@ -242,14 +265,16 @@ fn check_request(request: &Value, known: &BTreeMap<String, Metric>, variables: &
             Some(series) => violations.extend(check_series(&series, known, variables)),
             None => violations.push(format!("the query can't be read: {text}")),
         }
-        if request["response_format"] == "scalar" && query["aggregator"] != "sum" {
+        let is_level = Series::parse(text).and_then(|series| Some(known.get(&series.metric)?.is_level));
+        let aggregator = if is_level == Some(true) { "max" } else { "sum" };
+        if request["response_format"] == "scalar" && query["aggregator"] != aggregator {
             violations.push(format!("{text} is not summed up"));
         }
         names.extend(query["name"].as_str());
     }
     for formula in array(&request["formulas"]) {
         let formula = formula["formula"].as_str().unwrap_or_default();
-        let functions = ["week_before", "day_before", "top", "sum", "desc"];
+        let functions = ["week_before", "day_before", "default_zero", "top", "sum", "desc"];
         let words = formula.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         let words = words.filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
         let unknown = words.filter(|word| !names.contains(word) && !functions.contains(word));

@@ -134,6 +134,8 @@ fn judge_series(series: &Value, now: u64, request: &mut Request, seen: &mut Seen
         return Err("not a distribution".to_owned());
     }
     let tags = judge_tags(series)?;
+    // What the forwarder tells of itself can be a height, which can be 0.
+    let least = u64::from(!series["metric"].as_str().unwrap().starts_with("braze.forwarder."));
     for point in series["points"].as_array().unwrap() {
         let time = point[0].as_u64().ok_or("a time that is not whole seconds")?;
         if time + WINDOW.0 < now || now + WINDOW.1 < time {
@@ -141,8 +143,8 @@ fn judge_series(series: &Value, now: u64, request: &mut Request, seen: &mut Seen
         }
         let mut value = 0;
         for part in point[1].as_array().unwrap() {
-            let part = part.as_u64().filter(|part| (1..=VALUE_MAX).contains(part));
-            value += part.ok_or("a value that is not a whole number from 1 to 2^24")?;
+            let part = part.as_u64().filter(|part| (least..=VALUE_MAX).contains(part));
+            value += part.ok_or("a value that is not a whole number up to 2^24, or no send")?;
         }
         let metric = series["metric"].as_str().unwrap().to_owned();
         if !seen.insert((metric.clone(), tags.clone(), time)) {

@@ -1,0 +1,198 @@
+//! What `braze-datadog monitors` is asked for.
+
+use clap::{Args, ValueEnum};
+
+use super::super::command_line::ConfigArgument;
+use super::shipped::Which;
+use crate::monitors::Subject;
+use crate::monitors::format::OutputFormat;
+
+/// Numbers up to here are exact in JSON, and far above what anybody sends.
+const SENDS_MAX: u64 = 1 << 53;
+
+const EXAMPLES: &str = "\
+Examples:
+  A weekly newsletter that sends abnormally few, nothing at all included:
+    braze-datadog monitors --campaign \"Weekly newsletter\" --min 1000 --window 1w --notify @slack-crm
+
+  Did it go out? Quiet until it is due, told half an hour later, each time that it did not:
+    braze-datadog monitors --campaign \"Weekly newsletter\" --min 1000 --expect \"Mon 11:00 Europe/Paris\"
+
+  Any Canvas step that suddenly sends thousands more in an hour than at the same time a day before:
+    braze-datadog monitors --every step --rise 5000 --window 1h --before 1d
+
+  One step that sends ten times as many as a week before; no forwarder:
+    braze-datadog monitors --step-id 5d1c… --factor 10 --before 1w
+    braze-datadog monitors --heartbeat --connection acme
+
+  Sends that the forwarder drops, without an Agent; events that wait in its queue:
+    braze-datadog monitors --forwarder drops --notify @pagerduty
+    braze-datadog monitors --forwarder queue --max 100000 --window 30m
+
+  What is in config/datadog, and anything of the above, for Terraform or the Datadog Operator:
+    braze-datadog monitors --shipped dashboard --format terraform > dashboard.tf
+    braze-datadog monitors --shipped monitors --format kubernetes | kubectl apply -f -
+
+  Post it, to the site that the connection has:
+    braze-datadog monitors … | curl --fail --json @- https://api.datadoghq.com/api/v1/monitor \\
+      -H \"DD-API-KEY: $DD_API_KEY\" -H \"DD-APPLICATION-KEY: $DD_APP_KEY\"
+
+Names are written as Braze shows them and looked for as Datadog stores them: lower-case, with _ for what is no letter, \
+digit, - . / or colon. Two names can become one there; ids can't. Datadog starts to watch a monitor once it has seen \
+data for it: look at its graph after posting. A schedule (--expect) can be given to a monitor only when it is made: to change one, \
+post another.";
+
+/// What to print.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(in crate::app) struct MonitorsArguments {
+    /// Watch the campaign of this name
+    #[arg(long, value_name = "NAME", help_heading = "What is watched")]
+    pub(super) campaign: Option<String>,
+    /// Watch the campaign with this id; ids are unique and survive a new name
+    #[arg(long, value_name = "ID", help_heading = "What is watched")]
+    pub(super) campaign_id: Option<String>,
+    /// Watch the Canvas of this name, or with --step: the step of this Canvas
+    #[arg(long, value_name = "NAME", help_heading = "What is watched")]
+    pub(super) canvas: Option<String>,
+    /// As --canvas, by id
+    #[arg(long, value_name = "ID", help_heading = "What is watched")]
+    pub(super) canvas_id: Option<String>,
+    /// Watch the Canvas step of this name; other Canvases may have one of the same name
+    #[arg(long, value_name = "NAME", help_heading = "What is watched")]
+    pub(super) step: Option<String>,
+    /// As --step, by id
+    #[arg(long, value_name = "ID", help_heading = "What is watched")]
+    pub(super) step_id: Option<String>,
+    /// Watch every campaign, Canvas or step, each by itself
+    #[arg(long, value_name = "WHAT", help_heading = "What is watched")]
+    pub(super) every: Option<Every>,
+    /// Watch the heartbeat of the forwarder (`heartbeat = true` in its connection)
+    #[arg(long, help_heading = "What is watched")]
+    pub(super) heartbeat: bool,
+    /// Watch what the forwarder tells of itself (`[forwarder_metrics]`): sends that it drops, with --max [default: 0] as many
+    /// in --window [default: 10m] as nobody is woken for; or events that wait in its queue, with --max [default: 100000]
+    /// exceeded all through --window [default: 30m]
+    #[arg(long, value_name = "WHAT", help_heading = "What is watched")]
+    pub(super) forwarder: Option<Forwarder>,
+    /// Only what has this tag, too: `env:prod`, `app_group_name:Acme`; can be given again
+    #[arg(long, value_name = "KEY:VALUE", help_heading = "What is watched")]
+    pub(super) tag: Vec<String>,
+
+    /// Fewer sends than this in the window, nothing at all included
+    #[arg(long, value_name = "SENDS", value_parser = clap::value_parser!(u64).range(1..=SENDS_MAX), help_heading = "When it goes off")]
+    pub(super) min: Option<u64>,
+    /// More sends than this in the window
+    #[arg(long, value_name = "SENDS", value_parser = clap::value_parser!(u64).range(0..=SENDS_MAX), help_heading = "When it goes off")]
+    pub(super) max: Option<u64>,
+    /// So many more sends in the window than in the one --before. What is new counts from zero, by Datadog's rules for
+    /// counts; a second monitor with --max makes sure
+    #[arg(long, value_name = "SENDS", value_parser = clap::value_parser!(u64).range(1..=SENDS_MAX), help_heading = "When it goes off")]
+    pub(super) rise: Option<u64>,
+    /// So many times as many sends in the window as in the one --before; what is new has none to compare with
+    #[arg(long, value_name = "TIMES", value_parser = percent_more, help_heading = "When it goes off")]
+    pub(super) factor: Option<u64>,
+    /// The time that is looked at: 15m, 4h, 1d, 1w, 1mo [default: 1w with --min, 10m or three flushes with --heartbeat, else 1h]
+    #[arg(long, value_name = "TIME", help_heading = "When it goes off")]
+    pub(super) window: Option<String>,
+    /// With --rise and --factor: how long before that the window to compare with lies [default: 1d]
+    #[arg(long, value_name = "TIME", help_heading = "When it goes off")]
+    pub(super) before: Option<String>,
+
+    /// When it has to have been sent: "Mon 11:00 Europe/Paris", "Mon,Wed,Fri 09:30 Europe/Berlin", "daily 08:00 UTC",
+    /// "1st 08:00 …", "last day …", "first Mon …", or a rule: "FREQ=WEEKLY;BYDAY=MO,TH 08:00 UTC". The monitor is looked at
+    /// then and at no other time, and goes off if fewer than --min [default: 1] were sent since it was due before
+    #[arg(long, value_name = "DAYS TIME ZONE", help_heading = "When it goes off")]
+    pub(super) expect: Option<String>,
+    /// With --expect: sends count from so long before it is due [default: since it was due before, a week at most]
+    #[arg(long, value_name = "TIME", requires = "expect", help_heading = "When it goes off")]
+    pub(super) since: Option<String>,
+    /// With --expect: how long after that it is looked at. Events of a quiet workspace come 5 to 30 minutes late from
+    /// Braze, and leave with the next flush [default: 30m]
+    #[arg(long, value_name = "TIME", requires = "expect", help_heading = "When it goes off")]
+    pub(super) grace: Option<String>,
+
+    /// Who is told: @slack-CHANNEL, @pagerduty, an @address; can be given again
+    #[arg(long, value_name = "@HANDLE", help_heading = "The monitor")]
+    pub(super) notify: Vec<String>,
+    /// Its name [default: one that says what it watches]
+    #[arg(long, value_name = "TEXT", help_heading = "The monitor")]
+    pub(super) name: Option<String>,
+    /// The metric of this connection of the configuration, and its tags
+    #[arg(long, value_name = "NAME", help_heading = "The monitor")]
+    pub(super) connection: Option<String>,
+    /// For whom it is written: Datadog's API, its Terraform provider, or the Datadog Operator
+    #[arg(long, value_name = "FORMAT", default_value = "json", help_heading = "The monitor")]
+    pub(super) format: FormatName,
+    /// Print what is in config/datadog instead: the dashboard, all monitors, or one of them
+    #[arg(
+        long,
+        value_name = "WHAT",
+        help_heading = "What ships",
+        conflicts_with_all = [
+            "campaign", "campaign_id", "canvas", "canvas_id", "step", "step_id", "every", "heartbeat", "forwarder", "tag", "min", "max", "rise",
+            "factor", "window", "before", "expect", "notify", "name", "connection", "config",
+        ]
+    )]
+    pub(super) shipped: Option<Which>,
+    #[command(flatten)]
+    pub(super) config: ConfigArgument,
+}
+
+/// What there are many of.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Every {
+    Campaign,
+    Canvas,
+    Step,
+}
+
+impl Every {
+    pub(super) const fn subject(self) -> Subject {
+        match self {
+            Every::Campaign => Subject::Campaign,
+            Every::Canvas => Subject::Canvas,
+            Every::Step => Subject::Step,
+        }
+    }
+}
+
+/// What the forwarder tells of itself.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Forwarder {
+    Drops,
+    Queue,
+}
+
+/// Who is to read it.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum FormatName {
+    Json,
+    Terraform,
+    Kubernetes,
+}
+
+impl FormatName {
+    pub(super) const fn format(self) -> OutputFormat {
+        match self {
+            FormatName::Json => OutputFormat::Json,
+            FormatName::Terraform => OutputFormat::Terraform,
+            FormatName::Kubernetes => OutputFormat::Kubernetes,
+        }
+    }
+}
+
+/// `10`, `2.5`: how many percent more that is, exactly.
+fn percent_more(text: &str) -> Result<u64, String> {
+    const REASON: &str = "a number from 1.01 to 10000, with two digits behind the point at most";
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > 2 {
+        return Err(REASON.to_owned());
+    }
+    let hundredths: Option<u64> = format!("{whole}{fraction:0<2}").parse().ok();
+    hundredths
+        .filter(|times| (101..=1_000_000).contains(times))
+        .map(|times| times - 100)
+        .ok_or(REASON.to_owned())
+}

@@ -1,0 +1,281 @@
+//! What the forwarder tells Datadog of itself: drops, what waits, how long flushes take. The points go the way of a
+//! [heartbeat](super::heartbeat): with a flush, beside the sends of one connection, once, and stand for no send.
+//!
+//! So nobody needs an Agent to learn that sends are lost. What is lost with a request that failed is not told again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::stats::{Books, DropReason};
+use datadog_points::payload::VALUE_MAX;
+
+/// How the names of the forwarder's own metrics begin. None of them stands for sends.
+pub const PREFIX: &str = "braze.forwarder.";
+
+/// Sends dropped since the last flush, by `connection` and `reason`.
+pub const SENDS_DROPPED: &str = "braze.forwarder.sends_dropped";
+/// Events in the queue that are not acknowledged.
+pub const QUEUE_DEPTH: &str = "braze.forwarder.queue_depth";
+/// Messages behind what is committed, where events wait in Kafka.
+pub const CONSUMER_LAG: &str = "braze.forwarder.kafka_consumer_lag";
+/// Sends counted whose request has no outcome yet.
+pub const SENDS_PENDING: &str = "braze.forwarder.sends_pending";
+/// The mean time from a cut to its last outcome, of the flushes that ended since the last one.
+pub const FLUSH_MILLISECONDS: &str = "braze.forwarder.flush_milliseconds";
+
+/// How many connections and reasons are told by themselves in a flush; the others are added up by reason.
+const DROPS_MAX: usize = 100;
+/// The connection of those that are not told by themselves. No connection has this name.
+const OTHERS: &str = "_others";
+
+/// What the pipeline does not know of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessState {
+    /// Events in the queue that are not acknowledged.
+    pub queue_depth: u64,
+    /// Messages behind what is committed; `None`: no broker.
+    pub consumer_lag: Option<u64>,
+}
+
+/// Tells the state of the process.
+pub struct ProcessProbe(Box<dyn Fn() -> ProcessState + Send + Sync>);
+
+impl ProcessProbe {
+    /// One that asks `state`, which must not block.
+    pub fn new(state: impl Fn() -> ProcessState + Send + Sync + 'static) -> Self {
+        Self(Box::new(state))
+    }
+
+    pub(super) fn state(&self) -> ProcessState {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for ProcessProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProcessProbe")
+    }
+}
+
+/// One series with one point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwarderPoint {
+    /// Its metric.
+    pub metric: &'static str,
+    /// Sorted, each once.
+    pub tags: Vec<Box<str>>,
+    /// When it was made, in Unix seconds.
+    pub time: u32,
+    /// Its value.
+    pub value: u64,
+}
+
+/// As a dry run shows it.
+impl fmt::Display for ForwarderPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}  {}", self.metric, self.value, self.tags.join(" "))
+    }
+}
+
+/// What was told of the books, so that each drop is told once.
+#[derive(Debug)]
+pub struct ForwarderMetrics {
+    /// `None`: nobody wanted to know for a while, and what happened meanwhile is not told.
+    told: Option<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    dropped: BTreeMap<(Box<str>, DropReason), u64>,
+    flushes: u64,
+    flush_seconds: f64,
+}
+
+impl Told {
+    fn of(books: &Books) -> Self {
+        let dropped = books.connections.iter().flat_map(|(name, connection)| {
+            connection.dropped.iter().map(|(reason, sends)| ((name.clone(), *reason), *sends))
+        });
+        let flushes = books.flush_seconds.buckets.iter().sum();
+        Self { dropped: dropped.collect(), flushes, flush_seconds: books.flush_seconds.sum }
+    }
+}
+
+impl Default for ForwarderMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ForwarderMetrics {
+    /// Nothing was told yet: the first flush tells everything since the start of the process.
+    pub fn new() -> Self {
+        Self { told: Some(Told::default()) }
+    }
+
+    /// No connection is told in this flush.
+    pub fn pass(&mut self) {
+        self.told = None;
+    }
+
+    /// The points of this flush; at most a hundred and a few.
+    pub fn points(
+        &mut self,
+        books: &Books,
+        state: Option<ProcessState>,
+        static_tags: &[Box<str>],
+        time: u64,
+    ) -> Vec<ForwarderPoint> {
+        let now = Told::of(books);
+        let before = self.told.take().unwrap_or_else(|| Told::of(books));
+        let mut points =
+            Points { static_tags, time: u32::try_from(time).unwrap_or(u32::MAX), all: Vec::new() };
+        for ((name, reason), sends) in dropped_since(&before, &now) {
+            points.add(
+                SENDS_DROPPED,
+                &[format!("connection:{name}"), format!("reason:{}", reason.label())],
+                sends,
+            );
+        }
+        if let Some(ProcessState { queue_depth, consumer_lag }) = state {
+            points.level(QUEUE_DEPTH, queue_depth);
+            if let Some(lag) = consumer_lag {
+                points.level(CONSUMER_LAG, lag);
+            }
+        }
+        points.level(SENDS_PENDING, books.pending());
+        if let Some(flushes) = now.flushes.checked_sub(before.flushes).filter(|flushes| *flushes > 0) {
+            points.level(
+                FLUSH_MILLISECONDS,
+                mean_milliseconds(now.flush_seconds - before.flush_seconds, flushes),
+            );
+        }
+        self.told = Some(now);
+        points.all
+    }
+}
+
+struct Points<'t> {
+    static_tags: &'t [Box<str>],
+    time: u32,
+    all: Vec<ForwarderPoint>,
+}
+
+impl Points<'_> {
+    fn add(&mut self, metric: &'static str, own: &[String], value: u64) {
+        let version = format!("version:{}", env!("CARGO_PKG_VERSION"));
+        let own = own.iter().cloned().chain([version]).map(Into::into);
+        let mut tags: Vec<Box<str>> = self.static_tags.iter().cloned().chain(own).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        self.all.push(ForwarderPoint { metric, tags, time: self.time, value });
+    }
+
+    /// Something that has a height. What is beyond the largest value of one point would become several, none of which
+    /// is the height.
+    fn level(&mut self, metric: &'static str, value: u64) {
+        self.add(metric, &[], value.min(VALUE_MAX));
+    }
+}
+
+type Dropped = ((Box<str>, DropReason), u64);
+
+/// Sends dropped between two states, the most first; those of few, beyond what is told, are added up by reason.
+fn dropped_since(before: &Told, now: &Told) -> Vec<Dropped> {
+    let since = |(key, sends): (&(Box<str>, DropReason), &u64)| {
+        let sends = sends.saturating_sub(before.dropped.get(key).copied().unwrap_or_default());
+        (sends > 0).then(|| (key.clone(), sends))
+    };
+    let mut dropped: Vec<Dropped> = now.dropped.iter().filter_map(since).collect();
+    dropped.sort_by_key(|(_, sends)| std::cmp::Reverse(*sends));
+    let mut others = BTreeMap::new();
+    for ((_, reason), sends) in dropped.drain(dropped.len().min(DROPS_MAX)..) {
+        *others.entry(reason).or_default() += sends;
+    }
+    dropped.extend(others.into_iter().map(|(reason, sends)| ((OTHERS.into(), reason), sends)));
+    dropped
+}
+
+fn mean_milliseconds(seconds: f64, flushes: u64) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "there are not 2^52 flushes")]
+    let mean = (seconds.max(0.0) / flushes as f64).min(1e6);
+    u64::try_from(std::time::Duration::from_secs_f64(mean).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::stats::{Stats, Tally};
+    use datadog_points::outcome::FailureReason;
+
+    fn drop_sends(stats: &Stats, name: &str, sends: u64) {
+        let counted = vec![(name.into(), sends)];
+        stats.book(&Tally { received: sends, counted, ..Tally::default() });
+        assert!(stats.settle(name, sends, Some(DropReason::Failed(FailureReason::Timeout)), "", 0));
+    }
+
+    /// Values by metric and tags, without the version.
+    fn told(metrics: &mut ForwarderMetrics, stats: &Stats, process: Option<ProcessState>) -> Vec<String> {
+        let points = metrics.points(&stats.snapshot(), process, &["env:test".into()], 7);
+        assert!(points.iter().all(|point| point.time == 7 && point.metric.starts_with(PREFIX)));
+        let version = format!(" version:{}", env!("CARGO_PKG_VERSION"));
+        points.iter().map(|point| point.to_string().replace(&version, "").replace(PREFIX, "")).collect()
+    }
+
+    #[test]
+    fn each_drop_is_told_once_and_what_waits_each_time() {
+        let (stats, mut metrics) = (Stats::new(), ForwarderMetrics::new());
+        drop_sends(&stats, "acme", 3);
+        stats.flush(Duration::from_millis(250));
+        let process = Some(ProcessState { queue_depth: 9, consumer_lag: Some(4) });
+        assert_eq!(
+            told(&mut metrics, &stats, process),
+            [
+                "sends_dropped 3  connection:acme env:test reason:timeout",
+                "queue_depth 9  env:test",
+                "kafka_consumer_lag 4  env:test",
+                "sends_pending 0  env:test",
+                "flush_milliseconds 250  env:test"
+            ]
+        );
+        assert_eq!(told(&mut metrics, &stats, None), ["sends_pending 0  env:test"]);
+        drop_sends(&stats, "acme", 2);
+        assert_eq!(
+            told(&mut metrics, &stats, None)[0],
+            "sends_dropped 2  connection:acme env:test reason:timeout"
+        );
+    }
+
+    #[test]
+    fn what_happened_while_nobody_wanted_to_know_is_not_told_as_if_it_happened_now() {
+        let (stats, mut metrics) = (Stats::new(), ForwarderMetrics::new());
+        metrics.pass();
+        drop_sends(&stats, "acme", 3);
+        assert_eq!(told(&mut metrics, &stats, None), ["sends_pending 0  env:test"]);
+        drop_sends(&stats, "acme", 1);
+        assert_eq!(told(&mut metrics, &stats, None).len(), 2);
+    }
+
+    #[test]
+    fn many_connections_that_drop_make_a_bounded_number_of_points_and_no_send_is_left_out() {
+        let (stats, mut metrics) = (Stats::new(), ForwarderMetrics::new());
+        (0..500).for_each(|number| drop_sends(&stats, &format!("c{number}"), 1 + number));
+        let points = metrics.points(&stats.snapshot(), None, &[], 7);
+        assert_eq!(points.len(), DROPS_MAX + 2, "with the others and what is pending");
+        assert_eq!(points[0].value, 500);
+        assert!(points[DROPS_MAX].tags.contains(&"connection:_others".into()), "{:?}", points[DROPS_MAX]);
+        let sum: u64 =
+            points.iter().filter(|point| point.metric == SENDS_DROPPED).map(|point| point.value).sum();
+        assert_eq!(sum, (1..=500).sum::<u64>());
+    }
+
+    #[test]
+    fn a_level_stays_one_value() {
+        let mut metrics = ForwarderMetrics::new();
+        let process = Some(ProcessState { queue_depth: u64::MAX, consumer_lag: None });
+        let points = metrics.points(&Stats::new().snapshot(), process, &[], 7);
+        assert_eq!(points[0].value, VALUE_MAX);
+    }
+}

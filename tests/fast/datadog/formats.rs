@@ -1,0 +1,204 @@
+//! Everything for Datadog in the words of Terraform and of the Datadog Operator, read by parsers of their languages.
+
+use serde_json::{Value, json};
+
+use super::{DUE, MONITORS, monitors, printed, shipped};
+use crate::yaml;
+
+/// What the command prints.
+fn text(arguments: &[&str]) -> String {
+    let output = monitors(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The resources of a Terraform file: type, name, and the JSON that Terraform makes of its one attribute.
+fn terraform(text: &str) -> Vec<(String, String, Value)> {
+    let body: hcl::Body = hcl::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let context = hcl::eval::Context::new();
+    let blocks = body.blocks().map(|block| {
+        assert_eq!(block.identifier(), "resource");
+        let labels: Vec<&str> = block.labels().iter().map(hcl::BlockLabel::as_str).collect();
+        let attributes: Vec<_> = block.body().attributes().collect();
+        assert_eq!((labels.len(), attributes.len()), (2, 1), "{text}");
+        assert_eq!(labels[0], format!("datadog_{}_json", attributes[0].key()));
+        let value = hcl::eval::Evaluate::evaluate(attributes[0].expr(), &context).unwrap();
+        let json = value.as_str().unwrap_or_else(|| panic!("no text: {value}"));
+        (labels[0].to_owned(), labels[1].to_owned(), serde_json::from_str(json).unwrap())
+    });
+    blocks.collect()
+}
+
+/// What the Operator would send to Datadog, read with its types as `datadogmonitor_types.go` and
+/// `datadogdashboard_types.go` have them.
+fn operator(object: &Value) -> Value {
+    assert_eq!(object["apiVersion"], "datadoghq.com/v1alpha1", "{object}");
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let is_part = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    assert!(!name.is_empty() && name.len() <= 63 && name.chars().all(is_part), "{name}");
+    assert!(!name.starts_with('-') && !name.ends_with('-'), "{name}");
+    let spec = &object["spec"];
+    match object["kind"].as_str().unwrap() {
+        "DatadogGenericResource" => {
+            assert_eq!(spec["type"], "monitor");
+            serde_json::from_str(spec["jsonSpec"].as_str().unwrap()).unwrap()
+        }
+        "DatadogMonitor" => monitor(spec),
+        "DatadogDashboard" => dashboard(spec),
+        other => panic!("the Operator has no {other}"),
+    }
+}
+
+fn monitor(spec: &Value) -> Value {
+    let mut api = json!({ "options": {} });
+    for (key, value) in spec.as_object().unwrap() {
+        match &**key {
+            "name" | "message" | "query" | "type" => {
+                assert!(value.as_str().is_some_and(|text| !text.is_empty()));
+            }
+            "priority" => assert!((1..=5).contains(&value.as_i64().unwrap())),
+            "tags" => assert!(value.is_array()),
+            "options" => {
+                for (key, value) in value.as_object().unwrap() {
+                    let (name, value) = option(key, value);
+                    api["options"][name] = value;
+                }
+                continue;
+            }
+            other => panic!("spec has no {other}"),
+        }
+        api[key] = value.clone();
+    }
+    api
+}
+
+fn option(key: &str, value: &Value) -> (&'static str, Value) {
+    let is_right = match key {
+        "evaluationDelay" | "newGroupDelay" | "renotifyInterval" => value.is_u64(),
+        "includeTags" | "notifyAudit" | "requireFullWindow" => value.is_boolean(),
+        "onMissingData" => value.is_string(),
+        "thresholds" => value.as_object().is_some_and(|map| map.values().all(Value::is_string)),
+        _ => false,
+    };
+    assert!(is_right, "options.{key}: {value}");
+    let number = |text: &Value| serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap();
+    match key {
+        "evaluationDelay" => ("evaluation_delay", value.clone()),
+        "newGroupDelay" => ("new_group_delay", value.clone()),
+        "renotifyInterval" => ("renotify_interval", value.clone()),
+        "includeTags" => ("include_tags", value.clone()),
+        "notifyAudit" => ("notify_audit", value.clone()),
+        "requireFullWindow" => ("require_full_window", value.clone()),
+        "onMissingData" => ("on_missing_data", value.clone()),
+        _ => {
+            let map = value.as_object().unwrap();
+            ("thresholds", map.iter().map(|(name, text)| (name.clone(), number(text))).collect())
+        }
+    }
+}
+
+fn dashboard(spec: &Value) -> Value {
+    let mut api = json!({});
+    for (key, value) in spec.as_object().unwrap() {
+        match &**key {
+            "title" | "description" | "tags" => api[key] = value.clone(),
+            "layoutType" => api["layout_type"] = value.clone(),
+            "reflowType" => api["reflow_type"] = value.clone(),
+            "widgets" => api["widgets"] = serde_json::from_str(value.as_str().unwrap()).unwrap(),
+            "templateVariables" => {
+                let renamed = value.as_array().unwrap().iter().map(|variable| {
+                    let entries = variable.as_object().unwrap().iter();
+                    let known = |key: &str| match key {
+                        "availableValues" => "available_values".to_owned(),
+                        "name" | "prefix" | "defaults" => key.to_owned(),
+                        other => panic!("a variable has no {other}"),
+                    };
+                    entries.map(|(key, value)| (known(key), value.clone())).collect::<Value>()
+                });
+                api["template_variables"] = renamed.collect();
+            }
+            other => panic!("spec has no {other}"),
+        }
+    }
+    api
+}
+
+/// Holds both formats of a command against its JSON; says what kind Kubernetes is given.
+fn same_in_all(arguments: &[&str]) -> String {
+    let (json, _) = printed(arguments);
+    let with = |format: &str| text(&[arguments, &["--format", format]].concat());
+    let resources = terraform(&with("terraform"));
+    assert_eq!(resources.len(), 1);
+    assert_eq!((&*resources[0].0, &resources[0].2), ("datadog_monitor_json", &json), "{arguments:?}");
+    let object = yaml::document(&with("kubernetes"));
+    assert_eq!(operator(&object), json, "{arguments:?}");
+    object["kind"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_monitor_is_the_same_in_terraform_and_kubernetes() {
+    let conditions: [&[&str]; 5] = [
+        &["--min", "1000"],
+        &["--max", "7"],
+        &["--rise", "10"],
+        &["--factor", "1.5"],
+        &["--max", "0", "--notify", "@a@example.com"],
+    ];
+    for subject in [&["--campaign", "Weekly newsletter"][..], &["--step-id", "s1"]] {
+        for condition in conditions {
+            assert_eq!(same_in_all(&[subject, condition].concat()), "DatadogMonitor");
+        }
+    }
+    assert_eq!(same_in_all(&["--heartbeat"]), "DatadogMonitor");
+    for due in DUE {
+        // The Operator's type has no schedule that can be relied on.
+        assert_eq!(same_in_all(&["--campaign", "A", "--expect", due]), "DatadogGenericResource");
+    }
+}
+
+#[test]
+fn no_name_breaks_out_of_either_language() {
+    for name in [
+        "${path.module} %{ if true } $${x} %%{y} EOT",
+        "EOT\nresource \"a\" \"b\" {}",
+        "a: b # c\n- d\n---\n",
+        "\"quoted\" \\ \u{2028}\u{85}\u{7f} \u{1f389}",
+        "a | \t",
+    ] {
+        same_in_all(&["--campaign", name, "--min", "5", "--name", name]);
+        same_in_all(&["--campaign-id", name, "--min", "5"]);
+    }
+}
+
+#[test]
+fn what_ships_is_printed_in_every_format() {
+    let all: Vec<Value> =
+        MONITORS.iter().map(|(name, _)| serde_json::from_str(&shipped(name)).unwrap()).collect();
+    let of = |what: &str, format: &str| text(&["--shipped", what, "--format", format]);
+    for (name, _) in MONITORS {
+        let what = name.trim_start_matches("monitor-").trim_end_matches(".json");
+        assert_eq!(of(what, "json"), shipped(name), "{what}");
+    }
+    assert_eq!(
+        of("dashboard", "json").parse::<Value>().unwrap(),
+        shipped("dashboard.json").parse::<Value>().unwrap()
+    );
+    assert_eq!(of("monitors", "json").parse::<Value>().unwrap(), Value::from(all.clone()));
+
+    let resources = terraform(&of("monitors", "terraform"));
+    let names: std::collections::BTreeSet<_> = resources.iter().map(|(_, name, _)| name).collect();
+    assert_eq!(names.len(), all.len(), "two resources of one name: {names:?}");
+    assert_eq!(resources.iter().map(|(.., json)| json.clone()).collect::<Vec<_>>(), all);
+    let objects = yaml::documents(&of("monitors", "kubernetes"));
+    assert_eq!(objects.iter().map(operator).collect::<Vec<_>>(), all);
+
+    let dashboard: Value = shipped("dashboard.json").parse().unwrap();
+    assert_eq!(
+        terraform(&of("dashboard", "terraform")),
+        [("datadog_dashboard_json".to_owned(), "braze_sends".to_owned(), dashboard.clone())]
+    );
+    assert_eq!(operator(&yaml::document(&of("dashboard", "kubernetes"))), dashboard);
+    let said = super::refused(&["--shipped", "dashboard", "--min", "5"]);
+    assert!(said.contains("--shipped") && said.contains("--min"), "{said}");
+    assert!(super::refused(&["--shipped", "dash"]).contains("dashboard"));
+}
