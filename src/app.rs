@@ -1,5 +1,6 @@
 //! The composition: the only place that names the concrete parts, connects them, and takes them down.
 
+mod attend;
 mod check;
 mod command_line;
 mod connections;

@@ -12,16 +12,16 @@ use tokio::time::MissedTickBehavior;
 use super::check::RECEIVES_NOTHING;
 use super::command_line::{ImportArguments, RunArguments};
 use super::keys::{KeyWatch, WatchedIntake};
-use super::reload::{Reloadable, Reloader, Trigger};
+use super::reload::{Reloadable, Reloader};
 use super::views::Watched;
-use super::{Failure, queues};
+use super::{Failure, attend, queues};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Warning};
 use crate::lane;
-use crate::pipeline::{Pipeline, PipelineCommand, PipelineSettings};
+use crate::pipeline::{Pipeline, PipelineSettings};
 use crate::push::{self, Credentials, PushListener};
-use crate::signal::{self, Request, Signals};
+use crate::signal::{self, Signals};
 use crate::stats::Stats;
 use crate::telemetry::{self, LogLevel};
 use datadog_points::client::{self, HttpIntake, KeyValidator, Network};
@@ -152,7 +152,7 @@ async fn serve(
         push_listener.spawn(push.run(watched.clone().readiness(), stopping, config.shutdown_timeout));
     }
     let mut attendants = watch_over(&watched, keys, validator);
-    attendants.spawn(attend(signals, reloader, commands, stop.clone()));
+    attendants.spawn(attend::attend(signals, reloader, commands, stop.clone()));
     announce(&config, path);
 
     let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
@@ -301,56 +301,6 @@ fn announce(config: &Config, path: &Path) {
     signal::notify(signal::Notice::Ready);
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, file = %path.display(), lanes = config.lanes, "started");
-}
-
-/// Does what signals ask for, and takes over files that change, as long as the process runs.
-async fn attend(
-    mut signals: Signals,
-    mut reloader: Reloader,
-    commands: mpsc::Sender<PipelineCommand>,
-    stop: watch::Sender<bool>,
-) {
-    let mut is_to_reload = false;
-    loop {
-        let trigger = if std::mem::take(&mut is_to_reload) {
-            Trigger::Signal
-        } else {
-            tokio::select! {
-                biased;
-                request = signals.next() => match request {
-                    Request::Stop => break,
-                    Request::Reload => Trigger::Signal,
-                },
-                () = reloader.files.changed() => Trigger::Files,
-            }
-        };
-        signal::notify(signal::Notice::Reloading);
-        let is_stopped = tokio::select! {
-            biased;
-            () = reloader.reload(trigger) => false,
-            () = stop_requested(&mut signals, &mut is_to_reload) => true,
-        };
-        if is_stopped {
-            break;
-        }
-        signal::notify(signal::Notice::Ready);
-    }
-    tracing::info!("stopping: flushing what is counted");
-    if !stop.send_replace(true) {
-        signal::notify(signal::Notice::Stopping);
-    }
-    // A pipeline that has ended needs no command.
-    let _ended = commands.send(PipelineCommand::Stop).await;
-    while signals.next().await == Request::Reload {
-        tracing::warn!("stopping: the configuration is not read again");
-    }
-}
-
-/// Waits for a request to stop; one to reload is noted.
-async fn stop_requested(signals: &mut Signals, is_to_reload: &mut bool) {
-    while signals.next().await == Request::Reload {
-        *is_to_reload = true;
-    }
 }
 
 /// Starts what looks at the running process from time to time; it ends when it is dropped.

@@ -130,7 +130,12 @@ impl Watched {
         ProcessProbe::new(move || {
             let queue = self.queue.status();
             let consumer_lag = queue.kafka.map(|broker| broker.lag);
-            ProcessState { queue_depth: queue.depth, consumer_lag }
+            ProcessState {
+                queue_depth: queue.depth,
+                consumer_lag,
+                is_reload_refused: self.last_reload.borrow().refused.is_some(),
+                connections_refused: self.connections.borrow().refused.len() as u64,
+            }
         })
     }
 

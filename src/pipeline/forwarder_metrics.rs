@@ -23,18 +23,27 @@ pub const SENDS_PENDING: &str = "braze.forwarder.sends_pending";
 /// The mean time from a cut to its last outcome, of the flushes that ended since the last one.
 pub const FLUSH_MILLISECONDS: &str = "braze.forwarder.flush_milliseconds";
 
+/// Whether the configuration was refused whole when it was read last: 1, else 0.
+pub const RELOAD_REFUSED: &str = "braze.forwarder.config_reload_refused";
+/// Connections whose configuration is wrong: those that are left out, and those that go on as they were.
+pub const CONNECTIONS_REFUSED: &str = "braze.forwarder.connections_refused";
+
 /// How many connections and reasons are told by themselves in a flush; the others are added up by reason.
 const DROPS_MAX: usize = 100;
 /// The connection of those that are not told by themselves. No connection has this name.
 const OTHERS: &str = "_others";
 
 /// What the pipeline does not know of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProcessState {
     /// Events in the queue that are not acknowledged.
     pub queue_depth: u64,
     /// Messages behind what is committed; `None`: no broker.
     pub consumer_lag: Option<u64>,
+    /// Whether the configuration was refused whole when it was read last.
+    pub is_reload_refused: bool,
+    /// Connections whose configuration is wrong.
+    pub connections_refused: u64,
 }
 
 /// Tells the state of the process.
@@ -137,7 +146,11 @@ impl ForwarderMetrics {
                 sends,
             );
         }
-        if let Some(ProcessState { queue_depth, consumer_lag }) = state {
+        if let Some(ProcessState { queue_depth, consumer_lag, is_reload_refused, connections_refused }) =
+            state
+        {
+            points.level(RELOAD_REFUSED, u64::from(is_reload_refused));
+            points.level(CONNECTIONS_REFUSED, connections_refused);
             points.level(QUEUE_DEPTH, queue_depth);
             if let Some(lag) = consumer_lag {
                 points.level(CONSUMER_LAG, lag);
@@ -229,11 +242,18 @@ mod tests {
         let (stats, mut metrics) = (Stats::new(), ForwarderMetrics::new());
         drop_sends(&stats, "acme", 3);
         stats.flush(Duration::from_millis(250));
-        let process = Some(ProcessState { queue_depth: 9, consumer_lag: Some(4) });
+        let process = Some(ProcessState {
+            queue_depth: 9,
+            consumer_lag: Some(4),
+            is_reload_refused: true,
+            connections_refused: 2,
+        });
         assert_eq!(
             told(&mut metrics, &stats, process),
             [
                 "sends_dropped 3  connection:acme env:test reason:timeout",
+                "config_reload_refused 1  env:test",
+                "connections_refused 2  env:test",
                 "queue_depth 9  env:test",
                 "kafka_consumer_lag 4  env:test",
                 "sends_pending 0  env:test",
@@ -274,8 +294,9 @@ mod tests {
     #[test]
     fn a_level_stays_one_value() {
         let mut metrics = ForwarderMetrics::new();
-        let process = Some(ProcessState { queue_depth: u64::MAX, consumer_lag: None });
+        let process = Some(ProcessState { queue_depth: u64::MAX, ..ProcessState::default() });
         let points = metrics.points(&Stats::new().snapshot(), process, &[], 7);
-        assert_eq!(points[0].value, VALUE_MAX);
+        let depth = points.iter().find(|point| point.metric == QUEUE_DEPTH).map(|point| point.value);
+        assert_eq!(depth, Some(VALUE_MAX));
     }
 }
