@@ -63,6 +63,7 @@ fn page() -> String {
         push_refused: vec![("json", 1, 1)],
         keys: vec![("acme".into(), true)],
         certificate_not_after: Some(1),
+        connections: vec![("active", 1)],
         ..ProcessGauges::default()
     };
     prometheus(&stats.snapshot(), &gauges)
