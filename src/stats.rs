@@ -72,6 +72,17 @@ pub struct CollapsingTag {
     pub group_by: &'static str,
 }
 
+/// What there is to tell of the names of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collapsing {
+    /// How many tags in Datadog stand for several names.
+    pub tags_total: u64,
+    /// How many other names several ids have.
+    pub shared_total: u64,
+    /// Some of both, the gravest first: different names before equal ones, and what more ids have before what fewer have.
+    pub tags: Vec<CollapsingTag>,
+}
+
 impl CollapsingTag {
     /// Whether it is one name of several ids, instead of several names.
     pub const fn is_same_name(&self) -> bool {
@@ -96,7 +107,9 @@ pub struct ConnectionBooks {
     pub series: u64,
     /// How many tags in Datadog stand for several names.
     pub names_collapsing: u64,
-    /// Some of them, and of the names that several ids have; shared, for they seldom change.
+    /// How many other names several ids have.
+    pub names_shared: u64,
+    /// Some of both, the gravest first; shared, for they seldom change.
     pub collapsing: Arc<[CollapsingTag]>,
     /// The last outcome, in words, and when (Unix seconds).
     pub last_outcome: Option<(String, u64)>,
@@ -266,15 +279,15 @@ impl Stats {
     }
 
     /// Notes how many tags of each connection stand for several names, and some of them; the others have none.
-    pub fn collapsing<'n>(&self, found: impl Iterator<Item = (&'n str, u64, Vec<CollapsingTag>)>) {
+    pub fn collapsing<'n>(&self, found: impl Iterator<Item = (&'n str, Collapsing)>) {
         let mut books = self.lock();
         for connection in books.connections.values_mut() {
-            connection.names_collapsing = 0;
+            (connection.names_collapsing, connection.names_shared) = (0, 0);
             connection.collapsing = Arc::default();
         }
-        for (name, total, tags) in found {
+        for (name, Collapsing { tags_total, shared_total, tags }) in found {
             let connection = books.connection(name);
-            connection.names_collapsing = total;
+            (connection.names_collapsing, connection.names_shared) = (tags_total, shared_total);
             connection.collapsing = tags.into();
         }
     }

@@ -237,6 +237,7 @@ impl Watched {
                 seconds_ago: key.seconds_ago,
             },
             names_collapsing: books.names_collapsing,
+            names_shared: books.names_shared,
             collapsing: books.collapsing.iter().map(status::collapsed).collect(),
             sends: status::sends(&books),
             last_outcome: books.last_outcome.map(|(outcome, at)| OutcomeStatus {

@@ -126,7 +126,9 @@ pub struct ConnectionStatus {
     pub key: KeyVerdict,
     /// How many tags in Datadog stand for several names.
     pub names_collapsing: u64,
-    /// Some of them.
+    /// How many other names several ids have.
+    pub names_shared: u64,
+    /// Some of both, the gravest first.
     pub collapsing: Vec<CollapsedTag>,
     /// The last outcome of a request.
     pub last_outcome: Option<OutcomeStatus>,

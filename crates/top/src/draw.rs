@@ -1,7 +1,7 @@
 //! How a state is drawn. Pure: a buffer comes out, whatever terminal it is for.
 
 use admin_api::format::{ago, grouped, is_steering};
-use admin_api::{BusyCampaign, ConnectionStatus, FlowState, SearchAnswer, SendCounts, SeriesMatch, Status};
+use admin_api::{BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, SearchAnswer, SendCounts, SeriesMatch, Status};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -320,10 +320,22 @@ fn connection_details(one: &ConnectionStatus) -> String {
     if !one.key.words.is_empty() {
         parts.push(format!("key {}", one.key.words));
     }
-    parts.extend(one.collapsing.iter().map(|same| {
-        format!("{} names are one tag, {}: group by {}", same.names.len(), same.tag, same.group_by)
-    }));
+    parts.extend(one.collapsing.first().map(|gravest| collapsing(one, gravest)));
     parts.join("  ")
+}
+
+/// The gravest of the names that Datadog can't tell apart, and how many more there are.
+fn collapsing(one: &ConnectionStatus, gravest: &CollapsedTag) -> String {
+    let CollapsedTag { tag, names, names_total, ids_total, group_by, .. } = gravest;
+    let what = match names.first() {
+        Some(name) if gravest.same_name => format!("{ids_total} ids are called “{name}”"),
+        _ => format!("{names_total} names are one in Datadog, {tag}"),
+    };
+    let more = match (one.names_collapsing + one.names_shared).saturating_sub(1) {
+        0 => String::new(),
+        more => format!(", and {} more", grouped(more)),
+    };
+    format!("{what}: group by {group_by}{more}")
 }
 
 fn table<'a>(
@@ -396,7 +408,9 @@ mod tests {
                       "last_minute": {"seconds": 60, "accepted": 74_040, "dropped": 20}},
             "connections": [
                 {"name": "acme", "site": "EU1", "state": "flowing", "words": "accepted 2 s ago", "accepted": 1_234_567,
-                 "collapsing": [{"tag": "campaign_name:weekly_newsletter", "names": ["a", "b"], "group_by": "campaign_id"}]},
+                 "names_collapsing": 1, "names_shared": 3,
+                 "collapsing": [{"tag": "campaign_name:weekly_newsletter", "names": ["a", "b"], "names_total": 2, "group_by": "campaign_id"},
+                                {"tag": "campaign_name:sale", "names": ["Sale"], "same_name": true, "group_by": "campaign_id"}]},
                 {"name": "beta", "site": "US5", "state": "trouble", "words": "403: this key is not valid on US5",
                  "last_outcome": {"outcome": "http_403: 403 Forbidden"}, "dropped": 20, "dropped_by_reason": {"http_403": 20}},
             ],
@@ -474,7 +488,7 @@ mod tests {
         let acme = TopState { row: 1, ..looked_at() };
         assert_shows(
             &text(&acme, 120, 30),
-            &["2 names are one tag, campaign_name:weekly_newsletter: group by campaign_id"],
+            &["2 names are one in Datadog, campaign_name:weekly_newsletter: group by campaign_id, and 3 more"],
         );
     }
 

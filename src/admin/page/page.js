@@ -9,6 +9,11 @@ const POLL_FAILED_MAX = 15_000;
 const PATIENCE = 8_000;
 const ROWS_AT_ONCE = 50;
 const FILTER_FROM = 8;
+const COLLAPSING_SHOWN = 3;
+const NAMES_SHOWN = 5;
+const KINDS = {
+  campaign_id: ["campaign"], canvas_id: ["Canvas", "Canvases"], canvas_step_id: ["Canvas step"], app_group_id: ["app group"],
+};
 const REASONS = {
   late: "too old", early: "in the future", unrouted: "no connection", timeout: "no answer", connect: "not reached",
   http_400: "400", http_403: "403", http_413: "413", http_429: "429", http_4xx: "other 4xx", http_5xx: "5xx",
@@ -217,6 +222,21 @@ function reasons(connection) {
     .join(", ");
 }
 
+/** Names that Datadog can't tell apart: the gravest few, for each of them is a look into Braze. */
+function collapsingNotes(connection) {
+  const quoted = (texts) => texts.slice(0, NAMES_SHOWN).flatMap((text, at) => [at ? ", " : "", "“", foreign(text), "”"]);
+  const shown = (connection.collapsing ?? []).slice(0, COLLAPSING_SHOWN);
+  const notes = shown.map((one) => make("p", { class: "note" },
+    ...(one.same_name
+      ? [several(one.ids_total, ...(KINDS[one.group_by] ?? ["id"])), " called ", ...quoted(one.names), " are added up by name. Group by "]
+      : [`Datadog sees ${several(one.names_total ?? one.names.length, "name")} as one, `, foreign(one.tag), ": ", ...quoted(one.names),
+        (one.names_total ?? 0) > NAMES_SHOWN ? ", …" : "", ". Group by "]),
+    foreign(one.group_by), " instead."));
+  const more = (connection.names_collapsing ?? 0) + (connection.names_shared ?? 0) - shown.length;
+  if (shown.length && more > 0) notes.push(make("p", { class: "note" }, `And ${several(more, "more name")} that Datadog can't tell apart.`));
+  return notes;
+}
+
 function connectionRow(connection) {
   const name = make("th", { scope: "row" }, foreign(connection.name),
     make("span", { class: "sub" }, `${connection.site}${connection.dry_run ? ", dry run: nothing is sent" : ""}`));
@@ -229,10 +249,7 @@ function connectionRow(connection) {
   } else if (connection.key?.words) {
     outcome.append(make("span", { class: "sub" }, `key: ${connection.key.words}`));
   }
-  for (const one of (connection.collapsing ?? []).slice(0, 5)) {
-    outcome.append(make("p", { class: "note" }, "Datadog sees ", several(one.names.length, "name"), " as one, ", foreign(one.tag),
-      ": ", ...one.names.slice(0, 8).flatMap((text, at) => [at ? ", " : "", "“", foreign(text), "”"]), ". Group by ", foreign(one.group_by), " instead."));
-  }
+  outcome.append(...collapsingNotes(connection));
   const cell = (label, value, bad) =>
     make("td", { class: `number${bad ? " bad" : ""}`, "data-label": label }, number(value));
   const dropped = cell("dropped", connection.dropped, connection.dropped > 0);
@@ -255,9 +272,9 @@ function showConnections(all) {
     (unserved ? `; ${several(unserved, "send")} dropped that none of them serves` : ""));
   $("filter-box").hidden = all.length < FILTER_FROM;
   // What does not show is left out, so that a row is made anew only when it looks different.
-  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, accepted, dropped, dropped_by_reason, pending, series }) =>
+  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
     ({ name, site, dry_run, state, words, last_outcome: state === "trouble" ? { outcome: last_outcome?.outcome ?? "" } : null,
-      key: key && { state: key.state, words: key.words }, collapsing, accepted, dropped, dropped_by_reason, pending, series }));
+      key: key && { state: key.state, words: key.words }, collapsing: collapsing?.slice(0, COLLAPSING_SHOWN), names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }));
   list($("connection-rows"), shown, (one) => one.name, connectionRow);
   const left = found.length - view.rows;
   $("more").hidden = left <= 0;
