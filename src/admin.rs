@@ -1,8 +1,10 @@
 //! The admin port: health, metrics, status, search, and the page for people.
 
+pub mod headline;
 mod hosts;
 pub mod messages;
 mod page;
+pub mod process_usage;
 pub mod prometheus;
 pub mod rates;
 pub mod status;
@@ -53,6 +55,15 @@ pub struct Settings {
     pub hosts: Vec<Box<str>>,
 }
 
+/// Which connections a status lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionList {
+    /// Of many those that somebody should look at.
+    Short,
+    /// All of them.
+    All,
+}
+
 /// What the port shows. All but the search are called on the runtime, and may not block.
 pub struct Views {
     /// Whether the process can take events, and if not, why not.
@@ -60,7 +71,7 @@ pub struct Views {
     /// The books in Prometheus' text format 0.0.4.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The books and the rest, as JSON.
-    pub status: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    pub status: Box<dyn Fn(ConnectionList) -> serde_json::Value + Send + Sync>,
     /// The series whose tags have all words of a text, as JSON. Called on a thread that may block, one at a time.
     pub search: Box<dyn Fn(&str) -> serde_json::Value + Send + Sync>,
 }
@@ -78,6 +89,7 @@ struct Desk {
     refusals: Sampled,
     metrics: Mutex<Option<Kept>>,
     status: Mutex<Option<Kept>>,
+    status_of_all: Mutex<Option<Kept>>,
     searches: WorkerPool,
 }
 
@@ -132,8 +144,8 @@ impl AdminListener {
 
 impl Desk {
     fn new(views: Views, hosts: Hosts, searches: WorkerPool) -> Self {
-        let (metrics, status) = (Mutex::default(), Mutex::default());
-        Self { views, hosts, refusals: Sampled::default(), metrics, status, searches }
+        let (metrics, status, status_of_all) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { views, hosts, refusals: Sampled::default(), metrics, status, status_of_all, searches }
     }
 }
 
@@ -180,8 +192,12 @@ async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
     }
     match path {
         "/metrics" => text(StatusCode::OK, METRICS, metrics(&desk)),
-        "/status" => text(StatusCode::OK, JSON, status(&desk)),
-        _ => search(request.uri().query().unwrap_or_default(), desk).await,
+        "/status" => match parameter(request, "connections").as_deref() {
+            None => text(StatusCode::OK, JSON, status(&desk, ConnectionList::Short)),
+            Some("all") => text(StatusCode::OK, JSON, status(&desk, ConnectionList::All)),
+            Some(_) => text(StatusCode::BAD_REQUEST, TEXT, "connections can be all, or left out\n"),
+        },
+        _ => search(parameter(request, "q").unwrap_or_default(), desk).await,
     }
 }
 
@@ -196,8 +212,12 @@ fn use_get() -> Answer {
 }
 
 /// The status, not older than [`STATUS_AGE_MAX`], however many ask.
-fn status(desk: &Desk) -> Bytes {
-    kept(&desk.status, |_cost| STATUS_AGE_MAX, || format!("{:#}\n", (desk.views.status)()))
+fn status(desk: &Desk, list: ConnectionList) -> Bytes {
+    let place = match list {
+        ConnectionList::Short => &desk.status,
+        ConnectionList::All => &desk.status_of_all,
+    };
+    kept(place, |_cost| STATUS_AGE_MAX, || format!("{:#}\n", (desk.views.status)(list)))
 }
 
 /// The metrics, made anew as often as costs a tenth of a core, however many ask: with few connections, always.
@@ -229,9 +249,14 @@ fn kept(
     body
 }
 
-async fn search(query: &str, desk: Arc<Desk>) -> Answer {
-    let asked = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "q");
-    let words = asked.map(|(_, words)| words.into_owned()).unwrap_or_default();
+/// The first value of a parameter of the query.
+fn parameter(request: &Request<Incoming>, name: &str) -> Option<String> {
+    let query = request.uri().query().unwrap_or_default();
+    let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+    found.map(|(_, value)| value.into_owned())
+}
+
+async fn search(words: String, desk: Arc<Desk>) -> Answer {
     if words.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the search is too long\n");
     }
@@ -287,7 +312,10 @@ mod tests {
                 if is_ready.load(Ordering::SeqCst) { Ok(()) } else { Err("the queue is full".into()) }
             }),
             metrics: Box::new(|| "braze_datadog_series 1\n".into()),
-            status: Box::new(|| serde_json::json!({ "version": "1" })),
+            status: Box::new(|list| match list {
+                ConnectionList::Short => serde_json::json!({ "version": "1" }),
+                ConnectionList::All => serde_json::json!({ "version": "all" }),
+            }),
             search: Box::new(|query| serde_json::json!({ "query": query })),
         };
         let settings =
@@ -315,6 +343,7 @@ mod tests {
             ("/metrics", "text/plain; version=0.0.4; charset=utf-8", "braze_datadog_series 1\n"),
             ("/status", "application/json", "{\n  \"version\": \"1\"\n}\n"),
             ("/status?x", "application/json", "{\n  \"version\": \"1\"\n}\n"),
+            ("/status?connections=all", "application/json", "{\n  \"version\": \"all\"\n}\n"),
         ] {
             let reply = ask(&mut stream, &request("GET", path)).await;
             assert_eq!((reply.status, reply.header("content-type")), (200, Some(content_type)), "{path}");
@@ -369,6 +398,8 @@ mod tests {
             let told: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
             assert_eq!((reply.status, told["query"].as_str()), (200, Some(words)), "{asked}");
         }
+        let reply = ask(&mut stream, &request("GET", "/status?connections=some")).await;
+        assert_eq!((reply.status, &*reply.body), (400, "connections can be all, or left out\n"));
         let long = format!("/search?q={}", "a".repeat(QUERY_BYTES_MAX + 1));
         assert_eq!(ask(&mut stream, &request("GET", &long)).await.status, 414);
     }
@@ -401,16 +432,19 @@ mod tests {
         let views = Views {
             ready: Box::new(|| Ok(())),
             metrics: Box::new(String::new),
-            status: Box::new(move || serde_json::json!(count.fetch_add(1, Ordering::SeqCst))),
+            status: Box::new(move |_| serde_json::json!(count.fetch_add(1, Ordering::SeqCst))),
             search: Box::new(|_| serde_json::Value::Null),
         };
         let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX).unwrap();
         let desk = Desk::new(views, Hosts::new(&[]), searches);
-        let first = status(&desk);
-        let asked = (0..1_000).take_while(|_| status(&desk) == first).count();
+        let first = status(&desk, ConnectionList::Short);
+        let asked = (0..1_000).take_while(|_| status(&desk, ConnectionList::Short) == first).count();
         assert!(asked > 0, "{asked}");
         desk.status.lock().unwrap().as_mut().unwrap().until = Instant::now();
-        assert_eq!(&*status(&desk), format!("{}\n", made.load(Ordering::SeqCst) - 1).as_bytes());
+        assert_eq!(
+            &*status(&desk, ConnectionList::Short),
+            format!("{}\n", made.load(Ordering::SeqCst) - 1).as_bytes()
+        );
         assert!(made.load(Ordering::SeqCst) >= 2);
     }
 

@@ -113,8 +113,25 @@ pub struct ConnectionBooks {
     pub collapsing: Arc<[CollapsingTag]>,
     /// The last outcome, in words, and when (Unix seconds).
     pub last_outcome: Option<(String, u64)>,
-    /// Why the sends of the last outcome were dropped; `None`: they were accepted, or there was none yet.
+    /// Why the sends of the last outcome were dropped; `None`: they were accepted or printed, or there was none yet.
     pub last_dropped: Option<DropReason>,
+    /// Whether the sends of the last outcome were printed by a dry run, and not sent; they are booked as accepted.
+    pub last_is_printed: bool,
+}
+
+impl ConnectionBooks {
+    fn settle(&mut self, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
+        let Some(pending) = self.pending.checked_sub(sends) else { return false };
+        self.pending = pending;
+        match dropped {
+            Some(reason) => *self.dropped.entry(reason).or_default() += sends,
+            None => self.accepted += sends,
+        }
+        self.last_outcome = Some((words.to_owned(), now));
+        self.last_dropped = dropped;
+        self.last_is_printed = false;
+        true
+    }
 }
 
 /// One consistent state of the books.
@@ -251,17 +268,17 @@ impl Stats {
     /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` say what
     /// happened, for people. Returns whether so many sends were pending: if not, by a defect, none is booked.
     pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
+        self.lock().connection(name).settle(sends, dropped, words, now)
+    }
+
+    /// Books sends that a dry run has printed: as accepted, so that its books are those that a real run would have. Else
+    /// as [`Stats::settle`].
+    pub fn settle_printed(&self, name: &str, sends: u64, words: &str, now: u64) -> bool {
         let mut books = self.lock();
         let connection = books.connection(name);
-        let Some(pending) = connection.pending.checked_sub(sends) else { return false };
-        connection.pending = pending;
-        match dropped {
-            Some(reason) => *connection.dropped.entry(reason).or_default() += sends,
-            None => connection.accepted += sends,
-        }
-        connection.last_outcome = Some((words.to_owned(), now));
-        connection.last_dropped = dropped;
-        true
+        let is_booked = connection.settle(sends, None, words, now);
+        connection.last_is_printed |= is_booked;
+        is_booked
     }
 
     /// Books an accepted request whose answer speaks of errors.

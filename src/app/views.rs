@@ -14,9 +14,10 @@ use tokio::sync::watch;
 
 use super::keys::KeyWatch;
 use crate::admin::Views;
+use crate::admin::process_usage::ProcessUsage;
 use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::Rates;
-use crate::admin::{messages, status};
+use crate::admin::{ConnectionList, headline, messages, status};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::connection::Connection;
@@ -112,8 +113,11 @@ impl Watched {
         let (metrics, status, search) = (self.clone(), self.clone(), self.clone());
         Views {
             ready: Box::new(move || self.ready()),
-            metrics: Box::new(move || prometheus(&metrics.stats.snapshot(), &metrics.gauges())),
-            status: Box::new(move || json(&status.status())),
+            metrics: Box::new(move || {
+                let gauges = ProcessGauges { usage: ProcessUsage::read(), ..metrics.gauges() };
+                prometheus(&metrics.stats.snapshot(), &gauges)
+            }),
+            status: Box::new(move |list| json(&status.status(list))),
             search: Box::new(move |query| json(&search.search(query))),
         }
     }
@@ -148,6 +152,7 @@ impl Watched {
             log_lines_lost: telemetry::lost_lines(),
             started: self.started,
             uptime_seconds: self.clock.elapsed_milliseconds() / 1000,
+            usage: None,
         }
     }
 
@@ -174,15 +179,19 @@ impl Watched {
 
     fn search(&self, query: &str) -> SearchAnswer {
         let configured = self.connections.borrow().clone();
-        let site_of = |name: &str| {
+        let destination_of = |name: &str| {
             let connection = configured.iter().find(|connection| *connection.name == *name);
-            connection.map(|connection| connection.site.name.to_string()).unwrap_or_default()
+            let destination = connection.map(|connection| status::Destination {
+                site: connection.site.name.to_string(),
+                is_dry_run: connection.dry_run,
+            });
+            destination.unwrap_or_default()
         };
         let now = self.clock.unix_seconds();
-        status::search(query, &self.catalogue.search(query), site_of, self.started, now)
+        status::search(query, &self.catalogue.search(query), destination_of, self.started, now)
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, list: ConnectionList) -> Status {
         let snapshot = self.stats.snapshot();
         let gauges = self.gauges();
         let now = self.clock.unix_seconds();
@@ -191,14 +200,27 @@ impl Watched {
         let busiest = self.catalogue.busiest();
         let hour = self.rates.hour(gauges.uptime_seconds);
         let not_ready = self.ready().err();
+        let connections: Vec<_> = configured.iter().map(|one| self.connection(one, &snapshot, now)).collect();
+        let credentials = self.credentials.as_ref();
+        let certificate_trouble = credentials.and_then(|credentials| credentials.certificate_trouble(now));
+        let headline = headline::headline(&headline::Situation {
+            hour: &hour,
+            not_ready: not_ready.as_deref(),
+            is_certificate_void: certificate_trouble.is_some_and(|trouble| !trouble.is_valid),
+            is_balanced: snapshot.balance(),
+            connections: &connections,
+            uptime_seconds: gauges.uptime_seconds,
+        });
+        let count =
+            |is: fn(&ConnectionStatus) -> bool| connections.iter().filter(|one| is(one)).count() as u64;
         let setting =
             |(key, value): &(String, String)| SettingValue { key: key.clone(), value: value.clone() };
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now,
             started: gauges.started,
             uptime_seconds: gauges.uptime_seconds,
-            headline: messages::headline(&hour, not_ready.as_deref(), gauges.uptime_seconds),
+            headline,
             ready: not_ready.is_none(),
             not_ready_because: not_ready,
             rates: status::rates(&hour, now),
@@ -206,18 +228,25 @@ impl Watched {
             busiest_series: busiest.series.clone(),
             invariants: status::invariants(&snapshot),
             configuration: configuration.iter().map(setting).collect(),
-            connections: configured.iter().map(|one| self.connection(one, &snapshot, now)).collect(),
+            connections_total: connections.len() as u64,
+            connections_in_trouble: count(|one| one.state == FlowState::Trouble),
+            connections_dry_run: count(|one| one.dry_run),
+            connections,
             log_lines_lost: gauges.log_lines_lost,
             books: status::totals(&snapshot, gauges.queue.depth),
             queue: gauges.queue,
+        };
+        if list == ConnectionList::Short {
+            status::shorten(&mut status);
         }
+        status
     }
 
     /// What is said of one connection.
     fn connection(&self, connection: &Connection, books: &Books, now: u64) -> ConnectionStatus {
         let books = books.connections.get(&connection.name).cloned().unwrap_or_default();
         let key = self.keys.shown(&connection.name);
-        let (mut state, mut words) = messages::connection(&books, &connection.site.name, now);
+        let (mut state, mut words) = messages::connection(&books, connection, now);
         // A key that is not valid reaches nobody, whatever the intake answers to points.
         if key.state == State::Invalid && state != FlowState::Trouble {
             (state, words) = (FlowState::Trouble, key.words.clone());

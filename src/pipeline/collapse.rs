@@ -332,8 +332,9 @@ mod tests {
                 names.entry(text(of.name)).or_default().push(text(id));
             }
             tags.retain(|_, names| names.values().flatten().collect::<BTreeSet<_>>().len() > 1);
-            let ids_total =
-                |names: &BTreeMap<_, Vec<String>>| names.values().flatten().collect::<BTreeSet<_>>().len() as u64;
+            let ids_total = |names: &BTreeMap<_, Vec<String>>| {
+                names.values().flatten().collect::<BTreeSet<_>>().len() as u64
+            };
             tags.into_iter()
                 .map(|(tag, names)| (tag, (names.keys().cloned().collect(), ids_total(&names))))
                 .collect()
@@ -398,7 +399,10 @@ mod tests {
     #[test]
     fn a_campaign_of_several_app_groups_is_one() {
         let mut flushes = Flushes::new(100);
-        assert_eq!(flushes.flush(&[(0, "emea/c1", "Weekly"), (0, "c1", "Weekly"), (0, "apac/c1", "weekly")]), None);
+        assert_eq!(
+            flushes.flush(&[(0, "emea/c1", "Weekly"), (0, "c1", "Weekly"), (0, "apac/c1", "weekly")]),
+            None
+        );
         let found = flushes.flush(&[(0, "emea/c2", "WEEKLY"), (0, "c2", "WEEKLY")]).unwrap();
         let tag = &found[&ConnectionId(0)].tags[0];
         assert_eq!((tag.names_total, tag.ids_total, &tag.ids), (3, 2, &texts(&["c1", "c2"])));

@@ -18,6 +18,7 @@ mod queue_crash;
 mod reload;
 mod secrets;
 mod shutdown;
+mod status;
 #[path = "../support/rig.rs"]
 mod support;
 mod top;

@@ -85,12 +85,12 @@ impl Client {
         self.get(path, None).await.map(drop)
     }
 
-    /// Asks for `/status`.
+    /// Asks for `/status`, with all connections.
     ///
     /// # Errors
     /// As for [`Client::health`], or when the answer is not a forwarder's.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        self.json("/status", None).await
+        self.json("/status", Some(("connections", "all"))).await
     }
 
     /// Searches for the words of `query`.
@@ -98,24 +98,28 @@ impl Client {
     /// # Errors
     /// As for [`Client::status`].
     pub async fn search(&self, query: &str) -> Result<SearchAnswer, ClientError> {
-        self.json("/search", Some(query)).await
+        self.json("/search", Some(("q", query))).await
     }
 
-    async fn json<T: DeserializeOwned>(&self, path: &str, query: Option<&str>) -> Result<T, ClientError> {
+    async fn json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Option<(&str, &str)>,
+    ) -> Result<T, ClientError> {
         let body = self.get(path, query).await?;
         serde_json::from_slice(&body).map_err(|error| {
             ClientError(format!("{path} is not what a forwarder says ({error}); is this its admin port?"))
         })
     }
 
-    async fn get(&self, path: &str, query: Option<&str>) -> Result<Vec<u8>, ClientError> {
+    async fn get(&self, path: &str, query: Option<(&str, &str)>) -> Result<Vec<u8>, ClientError> {
         // Below the path of a proxy, the port's own paths are below it too.
         let mut url = self
             .url
             .join(path.trim_start_matches('/'))
             .map_err(|error| ClientError(format!("{path}: {error}")))?;
-        if let Some(query) = query {
-            url.query_pairs_mut().append_pair("q", query);
+        if let Some((name, value)) = query {
+            url.query_pairs_mut().append_pair(name, value);
         }
         let failed = |error| ClientError(format!("{path}: {}", self.reason(&error)));
         let answer = self.http.get(url).send().await.map_err(failed)?;

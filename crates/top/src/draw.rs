@@ -1,7 +1,9 @@
 //! How a state is drawn. Pure: a buffer comes out, whatever terminal it is for.
 
 use admin_api::format::{ago, grouped, is_steering};
-use admin_api::{BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, SearchAnswer, SendCounts, SeriesMatch, Status};
+use admin_api::{
+    BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, SearchAnswer, SendCounts, SeriesMatch, Status,
+};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -94,9 +96,13 @@ fn headline(state: &TopState, paint: Paint) -> Line<'static> {
 fn facts_of(status: &Status, paint: Paint) -> Line<'static> {
     let minute = &status.rates.last_minute;
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
+    // The books count what a dry run has printed as accepted.
+    let is_dry = status.connections_dry_run > 0 && status.connections_dry_run == status.connections_total;
+    let accepted = if is_dry { "printed, not sent" } else { "accepted by Datadog" };
     let parts = [
-        format!("{}/s accepted", grouped(minute.accepted / minute.seconds.max(1))),
+        format!("{}/s {accepted}", grouped(minute.accepted / minute.seconds.max(1))),
         format!("{} dropped in a minute", grouped(minute.dropped)),
+        format!("{} of {} connections in trouble", status.connections_in_trouble, status.connections_total),
         format!("{} queued", grouped(status.queue.depth)),
         books.to_owned(),
         format!("v{}", clean(&status.version)),
@@ -213,17 +219,18 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
         lines.push(Line::styled(format!(" {mark} {}: {sums}", clean(&one.words)), paint.style(flow)));
     }
     let books = &status.books;
+    let accepted = if status.connections_dry_run > 0 { "accepted or printed" } else { "accepted" };
     for (name, value) in [
         ("received", books.received),
         ("ignored", books.ignored),
         ("malformed", books.malformed),
         ("duplicate", books.duplicate),
         ("counted", books.counted),
-        ("accepted", books.accepted),
+        (accepted, books.accepted),
         ("dropped", books.dropped),
         ("pending", books.pending),
     ] {
-        lines.push(Line::raw(format!("   {name:<12}{:>18}", grouped(value))));
+        lines.push(Line::raw(format!("   {name:<20}{:>18}", grouped(value))));
     }
     let queue = &status.queue;
     let more = match (queue.kafka, queue.embedded) {
@@ -236,7 +243,7 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
         }
         (None, None) => String::new(),
     };
-    lines.push(Line::raw(format!("   {:<12}{:>18}  {more}", "queue", grouped(queue.depth))));
+    lines.push(Line::raw(format!("   {:<20}{:>18}  {more}", "queue", grouped(queue.depth))));
     if let Some(trouble) = &queue.trouble {
         lines.push(Line::styled(format!("   {}", clean(trouble)), paint.style(FlowState::Trouble)));
     }
@@ -309,6 +316,9 @@ fn details(state: &TopState) -> Paragraph<'static> {
 
 fn connection_details(one: &ConnectionStatus) -> String {
     let mut parts = vec![format!("{}: {}", one.name, one.words)];
+    if one.dry_run {
+        parts.push(format!("{} printed, not sent", grouped(one.sends.accepted)));
+    }
     if one.state == FlowState::Trouble
         && let Some(last) = &one.last_outcome
     {
@@ -460,7 +470,7 @@ mod tests {
             &text,
             &[
                 " ! Sends are being dropped: 403 on beta",
-                "1,234/s accepted",
+                "1,234/s accepted by Datadog",
                 "20 dropped in a minute",
                 "books balance",
                 "up 2 hours 2 minutes",
@@ -476,6 +486,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dry_run_is_not_said_to_be_accepted() {
+        let mut status = answer();
+        status.connections.truncate(1);
+        status.connections[0].dry_run = true;
+        status.connections[0].words = "dry run: printed 2 s ago, not sent".into();
+        (status.connections_total, status.connections_dry_run) = (1, 1);
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        let text = text(&state, 120, 30);
+        assert_shows(
+            &text,
+            &["1,234/s printed, not sent", "dry run: printed 2 s ago", "1,234,567 printed, not sent"],
+        );
+        assert!(!text.contains("accepted by"), "{text}");
+    }
+
+    #[test]
     fn each_pane_shows_its_part() {
         let of = |pane| text(&TopState { pane, ..looked_at() }, 120, 30);
         assert_shows(&of(Pane::Campaigns), &["Weekly newsletter", "90", "▁", "█", "id 8a3f"]);
@@ -488,7 +515,9 @@ mod tests {
         let acme = TopState { row: 1, ..looked_at() };
         assert_shows(
             &text(&acme, 120, 30),
-            &["2 names are one in Datadog, campaign_name:weekly_newsletter: group by campaign_id, and 3 more"],
+            &[
+                "2 names are one in Datadog, campaign_name:weekly_newsletter: group by campaign_id, and 3 more",
+            ],
         );
     }
 

@@ -108,7 +108,9 @@ impl Ids {
     pub(super) fn learn(&mut self, id: u64) {
         match self {
             Ids::One(one, known) if *one == id => *known += 1,
-            Ids::One(one, known) => *self = Ids::More(Box::new([(*one, *known), (id, 1)].into_iter().collect())),
+            Ids::One(one, known) => {
+                *self = Ids::More(Box::new([(*one, *known), (id, 1)].into_iter().collect()))
+            }
             Ids::More(ids) => *ids.entry(id).or_default() += 1,
         }
     }
