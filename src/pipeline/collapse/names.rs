@@ -109,7 +109,7 @@ impl Ids {
         match self {
             Ids::One(one, known) if *one == id => *known += 1,
             Ids::One(one, known) => {
-                *self = Ids::More(Box::new([(*one, *known), (id, 1)].into_iter().collect()))
+                *self = Ids::More(Box::new([(*one, *known), (id, 1)].into_iter().collect()));
             }
             Ids::More(ids) => *ids.entry(id).or_default() += 1,
         }
