@@ -31,7 +31,7 @@ use send_counts::aggregate::{self, Late, Timestamp};
 use send_counts::dedup;
 use send_counts::route::{ConnectionId, Router};
 
-use events::{Events, Settings, Templates};
+use events::{Events, LoadSettings, Templates};
 
 /// One kind of input.
 struct Case {
@@ -170,7 +170,7 @@ fn run(case: &Case, rounds: u32) -> Result<(), Box<dyn Error>> {
 }
 
 fn deliveries(case: &Case) -> Vec<Delivery> {
-    let shape = Settings { seed: 1, tag_sets: case.tag_sets, app_groups: 5, ignored_percent: 10 };
+    let shape = LoadSettings { seed: 1, tag_sets: case.tag_sets, app_groups: 5, ignored_percent: 10 };
     let mut events = Events::new(&Arc::new(Templates::new(shape)), 0);
     let now = Clock::system().unix_seconds();
     let delivery = |number: u32| Delivery {
@@ -210,19 +210,19 @@ fn body(case: &Case, events: &mut Events, now: u64) -> Bytes {
     body.into()
 }
 
-fn settings(case: &Case) -> lane::Settings {
+fn settings(case: &Case) -> lane::LaneSettings {
     let window = if case.dedup { Duration::from_mins(10) } else { Duration::ZERO };
-    lane::Settings {
+    lane::LaneSettings {
         lanes: 1,
         event_types: SEND_TYPES.iter().map(|(name, _)| (*name).into()).collect(),
-        aggregate: aggregate::Settings {
+        aggregate: aggregate::AggregateSettings {
             timestamp: Timestamp::Event,
             late: Late::Drop,
             flush_interval: Duration::from_secs(10),
             flush_timeout: Duration::from_secs(5),
             series_max: 100_000,
         },
-        dedup: dedup::Settings { window, max_ids: 4_000_000 },
+        dedup: dedup::DedupSettings { window, max_ids: 4_000_000 },
     }
 }
 
@@ -241,7 +241,7 @@ fn plan() -> Plan {
     };
     Plan {
         router: Router::new(&[(ConnectionId(0), connection.app_groups())]),
-        layout: Arc::new(Layout::new(&tags::Settings {
+        layout: Arc::new(Layout::new(&tags::TagSettings {
             include,
             static_tags: Vec::new(),
             names: Names::Latest,

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use broker::{Broker, Compression};
 use cost::{Cost, process_cpu};
-use events::{Events, Settings, Templates};
+use events::{Events, LoadSettings, Templates};
 use forwarder::Run;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -92,7 +92,7 @@ fn row(
 
 /// Fills the topic; how many of the events are sends, and their bytes in all.
 fn produce(broker: &Broker, events: u64) -> (u64, u64) {
-    let settings = Settings { seed: 1, tag_sets: TAG_SETS, app_groups: 5, ignored_percent: 10 };
+    let settings = LoadSettings { seed: 1, tag_sets: TAG_SETS, app_groups: 5, ignored_percent: 10 };
     let mut row = Events::new(&Arc::new(Templates::new(settings)), 0);
     let producer = broker.producer(Compression::Lz4);
     let now = support::unix_now();

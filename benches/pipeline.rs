@@ -45,7 +45,7 @@ use std::time::Duration;
 use braze_datadog::clock::Clock;
 use tempfile::TempDir;
 
-use events::{Events, Settings, Templates};
+use events::{Events, LoadSettings, Templates};
 use measure::{Cost, median, resident};
 use whole::Whole;
 
@@ -119,7 +119,7 @@ fn report_in_process(out: &mut impl Write, directory: &TempDir, whole: bool) -> 
 }
 
 fn templates(tag_sets: u32) -> Arc<Templates> {
-    Arc::new(Templates::new(Settings { seed: 1, tag_sets, app_groups: 5, ignored_percent: 10 }))
+    Arc::new(Templates::new(LoadSettings { seed: 1, tag_sets, app_groups: 5, ignored_percent: 10 }))
 }
 
 /// As [`write_ndjson`], into a file that is on the disk then: else the kernel writes it while it is read.

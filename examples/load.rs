@@ -25,7 +25,7 @@ use std::sync::Arc;
 use braze_datadog::clock::Clock;
 use clap::Parser;
 
-use events::{Settings, Templates};
+use events::{LoadSettings, Templates};
 use pace::Plan;
 use push::Target;
 
@@ -75,7 +75,7 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let clock = Clock::system();
-    let settings = Settings {
+    let settings = LoadSettings {
         seed: arguments.seed.unwrap_or_else(|| clock.unix_seconds()),
         tag_sets: arguments.tag_sets,
         app_groups: arguments.app_groups,
@@ -122,9 +122,10 @@ mod tests {
     use super::*;
     use events::Events;
 
-    const SETTINGS: Settings = Settings { seed: 7, tag_sets: 500, app_groups: 3, ignored_percent: 10 };
+    const SETTINGS: LoadSettings =
+        LoadSettings { seed: 7, tag_sets: 500, app_groups: 3, ignored_percent: 10 };
 
-    fn events(settings: Settings, row: u32, count: usize) -> Vec<(Option<u32>, Value)> {
+    fn events(settings: LoadSettings, row: u32, count: usize) -> Vec<(Option<u32>, Value)> {
         let mut events = Events::new(&Arc::new(Templates::new(settings)), row);
         let one = |_| {
             let mut out = Vec::new();
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn ids_are_unique_over_rows_and_the_same_for_the_same_seed() {
         let ids = |seed, row| {
-            let events = events(Settings { seed, ..SETTINGS }, row, 2000);
+            let events = events(LoadSettings { seed, ..SETTINGS }, row, 2000);
             events.iter().map(|(_, event)| event["id"].to_string()).collect::<Vec<_>>()
         };
         let (first, second, other_seed) = (ids(7, 0), ids(7, 1), ids(8, 0));
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_event_is_as_long_as_those_of_braze() {
-        let settings = Settings { ignored_percent: 0, tag_sets: 2000, ..SETTINGS };
+        let settings = LoadSettings { ignored_percent: 0, tag_sets: 2000, ..SETTINGS };
         let mut events = Events::new(&Arc::new(Templates::new(settings)), 0);
         let mut out = Vec::new();
         for _ in 0..10_000 {

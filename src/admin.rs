@@ -48,7 +48,7 @@ const SEARCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How the admin listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct AdminSettings {
     /// The address and port.
     pub listen: SocketAddr,
     /// Names that it may be asked under, beside addresses and `localhost`.
@@ -112,7 +112,7 @@ pub struct AdminListener {
 ///
 /// # Errors
 /// When it can't be listened on (the message names the setting), or the thread for searches can't be made.
-pub async fn bind(settings: &Settings, views: Views) -> Result<AdminListener, OpenPortError> {
+pub async fn bind(settings: &AdminSettings, views: Views) -> Result<AdminListener, OpenPortError> {
     let limits = http_listener::ConnectionLimits {
         // Nobody is vouched for here: one more takes the place of the oldest that is not being answered.
         connections_max: 0,
@@ -319,7 +319,7 @@ mod tests {
             search: Box::new(|query| serde_json::json!({ "query": query })),
         };
         let settings =
-            Settings { listen: "127.0.0.1:0".parse().unwrap(), hosts: vec!["known.example".into()] };
+            AdminSettings { listen: "127.0.0.1:0".parse().unwrap(), hosts: vec!["known.example".into()] };
         let listener = bind(&settings, views).await.unwrap();
         let address = listener.local_addr();
         let (stop, stopped) = watch::channel(false);

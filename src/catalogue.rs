@@ -259,8 +259,8 @@ mod tests {
 
     use super::*;
     use braze_events::{FIELDS, Field, SendEvent};
-    use send_counts::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
-    use send_counts::aggregate::{Late, Settings, Timestamp};
+    use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
+    use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
     use send_counts::route::ConnectionId;
 
     const NOW: u64 = 1_800_000_000;
@@ -270,7 +270,7 @@ mod tests {
 
     /// So many sends of events with these fields, in the bucket that starts at a Unix second.
     fn cut(layout: &Arc<Layout>, sends: &[(Fields<'_>, u64, u64)]) -> Aggregator {
-        let settings = Settings {
+        let settings = AggregateSettings {
             timestamp: Timestamp::Event,
             late: Late::Drop,
             flush_interval: Duration::from_secs(10),

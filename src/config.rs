@@ -50,19 +50,19 @@ pub struct Config {
     /// Where events wait.
     pub queue: QueueConfig,
     /// How events are received from Braze; `None`: not at all.
-    pub push: Option<push::Settings>,
+    pub push: Option<push::PushSettings>,
     /// The admin port.
-    pub admin: admin::Settings,
+    pub admin: admin::AdminSettings,
     /// The event types that are counted; at least one, each once.
     pub events_count: Vec<Box<str>>,
     /// What is remembered of events.
-    pub dedup: dedup::Settings,
+    pub dedup: dedup::DedupSettings,
     /// How sends become counts; with the flush interval and the time-out of a request.
-    pub aggregate: aggregate::Settings,
+    pub aggregate: aggregate::AggregateSettings,
     /// For how long one connection to Datadog is used.
     pub connection_age_max: Duration,
     /// What series are told apart by.
-    pub tags: aggregate::tags::Settings,
+    pub tags: aggregate::tags::TagSettings,
     /// Where counts go, by name; at least one.
     pub connections: Vec<Connection>,
     /// What is logged, and how.
@@ -85,9 +85,9 @@ pub struct QueueConfig {
     /// Which of the two below is used.
     pub kind: QueueKind,
     /// The log on the local disk. Its directory also remembers how far imports have come.
-    pub embedded: event_queues::embedded::Settings,
+    pub embedded: event_queues::embedded::EmbeddedSettings,
     /// The broker.
-    pub kafka: event_queues::kafka::Settings,
+    pub kafka: event_queues::kafka::KafkaSettings,
 }
 
 /// What events wait in.
@@ -262,7 +262,10 @@ pub(super) mod tests {
         assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8081");
         assert_eq!(config.events_count.len(), 8);
         assert_eq!(&*config.events_count[0], "users.messages.email.Send");
-        assert_eq!(config.dedup, dedup::Settings { window: Duration::from_mins(10), max_ids: 4_000_000 });
+        assert_eq!(
+            config.dedup,
+            dedup::DedupSettings { window: Duration::from_mins(10), max_ids: 4_000_000 }
+        );
         assert_eq!(config.aggregate.timestamp, aggregate::Timestamp::Event);
         assert_eq!(config.aggregate.late, aggregate::Late::Drop);
         assert_eq!(config.aggregate.flush_interval, Duration::from_secs(10));

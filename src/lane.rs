@@ -32,15 +32,15 @@ const ORDERS_MAX: usize = 8;
 
 /// What the lanes are made with; a change needs a restart.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct LaneSettings {
     /// How many lanes.
     pub lanes: usize,
     /// The event types that are counted.
     pub event_types: Vec<Box<str>>,
     /// How sends become counts.
-    pub aggregate: aggregate::Settings,
+    pub aggregate: aggregate::AggregateSettings,
     /// How duplicates are noticed.
-    pub dedup: dedup::Settings,
+    pub dedup: dedup::DedupSettings,
 }
 
 /// What a reload can change.
@@ -88,7 +88,7 @@ impl Lanes {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(
-        settings: &Settings,
+        settings: &LaneSettings,
         plan: &Arc<Plan>,
         stats: &Arc<Stats>,
         clock: &Clock,
@@ -170,7 +170,7 @@ impl Lanes {
 struct Lane {
     decoder: Decoder,
     counter: Counter,
-    settings: aggregate::Settings,
+    settings: aggregate::AggregateSettings,
     hasher: foldhash::fast::RandomState,
     stats: Arc<Stats>,
     clock: Clock,
@@ -217,6 +217,6 @@ impl Lane {
     }
 }
 
-fn needs_time(settings: &Settings) -> bool {
+fn needs_time(settings: &LaneSettings) -> bool {
     settings.aggregate.timestamp == aggregate::Timestamp::Event
 }

@@ -57,7 +57,7 @@ const FAR: Duration = Duration::from_hours(365 * 24);
 #[derive(Debug, Clone)]
 pub struct PipelineSettings {
     /// How the lanes work.
-    pub lanes: lane::Settings,
+    pub lanes: lane::LaneSettings,
     /// How often counts are cut.
     pub flush_interval: Duration,
     /// How long one request may take, and how long it may wait for its turn.

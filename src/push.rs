@@ -52,7 +52,7 @@ use http_listener::{Listener, OpenPortError};
 
 /// How the push listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct PushSettings {
     /// The address and port.
     pub listen: SocketAddr,
     /// Bearer tokens, one a line, each with the app groups that it is bound to, if it is; none: no token is asked.
@@ -88,7 +88,7 @@ pub struct PushListener {
 /// # Errors
 /// When it can't be listened on (the message names the setting), or the threads for large bodies can't be made.
 pub async fn bind(
-    settings: &Settings,
+    settings: &PushSettings,
     credentials: Credentials,
     appender: Appender,
 ) -> Result<PushListener, OpenPortError> {

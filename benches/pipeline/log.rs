@@ -75,7 +75,7 @@ fn floor(directory: &Path, body: &[u8]) -> Result<Cost, Box<dyn Error>> {
 
 fn append(directory: &Path, body: &Bytes) -> Result<Cost, Box<dyn Error>> {
     let directory = tempfile::tempdir_in(directory)?;
-    let settings = embedded::Settings { directory: directory.path().to_owned(), size_max: 1 << 32 };
+    let settings = embedded::EmbeddedSettings { directory: directory.path().to_owned(), size_max: 1 << 32 };
     let (queue, appender, _opened) = embedded::open(&settings)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let watch = Watch::process()?;

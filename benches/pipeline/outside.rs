@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use crate::events::{Events, Settings, Templates};
+use crate::events::{Events, LoadSettings, Templates};
 use crate::measure::{Cost, resident};
 use crate::process::{Configuration, Process};
 
@@ -104,7 +104,7 @@ fn idle(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Error>> {
 /// How fast events are taken in until the last byte of the input is read, with all connections well and with some
 /// that take requests and never answer; turn and turn about.
 fn connections(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Error>> {
-    let shape = Settings { seed: 1, tag_sets: 2000, app_groups: CONNECTIONS, ignored_percent: 10 };
+    let shape = LoadSettings { seed: 1, tag_sets: 2000, app_groups: CONNECTIONS, ignored_percent: 10 };
     let templates = Arc::new(Templates::new(shape));
     let files = tempfile::tempdir_in(directory)?;
     let first = files.path().join("0.ndjson");

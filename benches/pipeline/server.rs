@@ -12,7 +12,7 @@ use braze_datadog::clock::Clock;
 use serde_json::Value;
 
 use crate::cost::Cost;
-use crate::events::{Settings, Templates};
+use crate::events::{LoadSettings, Templates};
 use crate::outside::Intake;
 use crate::pace::Plan;
 use crate::process::{Configuration, Process, get};
@@ -75,7 +75,7 @@ impl Server {
     /// Pushes what the plan says and waits until all of it is counted. Returns what that cost the program, and
     /// the generator's truth. Another `seed` gives events with other ids.
     fn push(&self, plan: Plan, seed: u64) -> Result<(Cost, Value), Box<dyn Error>> {
-        let settings = Settings { seed, tag_sets: 2000, app_groups: 5, ignored_percent: 10 };
+        let settings = LoadSettings { seed, tag_sets: 2000, app_groups: 5, ignored_percent: 10 };
         let templates = Arc::new(Templates::new(settings));
         let target = Target::parse(&format!("http://{}/v1/events", self.configuration.push), None)?;
         let (before, cpu, started) = (self.received()?, self.process.cpu()?, Instant::now());

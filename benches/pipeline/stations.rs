@@ -45,8 +45,8 @@ const METRIC: &str = "braze.messaging.sent";
 const NOW: u64 = 1_800_000_000;
 
 /// How sends become counts in every row.
-pub(crate) fn aggregate() -> aggregate::Settings {
-    aggregate::Settings {
+pub(crate) fn aggregate() -> aggregate::AggregateSettings {
+    aggregate::AggregateSettings {
         timestamp: Timestamp::Arrival,
         late: Late::Drop,
         flush_interval: Duration::from_secs(1),
@@ -58,7 +58,7 @@ pub(crate) fn aggregate() -> aggregate::Settings {
 /// The default tags.
 pub(crate) fn layout() -> Arc<Layout> {
     let include = Tag::ALL.into_iter().filter(|tag| *tag != Tag::Channel).collect();
-    Arc::new(Layout::new(&tags::Settings { include, static_tags: Vec::new(), names: Names::Latest }))
+    Arc::new(Layout::new(&tags::TagSettings { include, static_tags: Vec::new(), names: Names::Latest }))
 }
 
 fn decoder() -> Decoder {
@@ -145,7 +145,7 @@ pub(crate) fn ids(lines: &[u8]) -> Vec<Box<[u8]>> {
 pub(crate) fn dedup(ids: &[Box<[u8]>]) -> Result<Cost, Box<dyn Error>> {
     let watch = Watch::thread()?;
     let hasher = IdHasher::default();
-    let mut dedup = Dedup::new(dedup::Settings { window: Duration::from_mins(10), max_ids: ids.len() });
+    let mut dedup = Dedup::new(dedup::DedupSettings { window: Duration::from_mins(10), max_ids: ids.len() });
     let (mut new, mut group) = (0, Vec::new());
     // A lane's group of sends, divided over the shards.
     for ids in ids.chunks(GROUP / 8) {

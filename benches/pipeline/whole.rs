@@ -91,7 +91,7 @@ impl Whole<'_> {
 
     async fn carry(self, stats: &Arc<Stats>) -> Result<Duration, Box<dyn Error>> {
         let clock = Clock::system();
-        let import = files::Settings { files: vec![self.path.to_owned()], memory: None, again: true };
+        let import = files::FilesSettings { files: vec![self.path.to_owned()], memory: None, again: true };
         let (queue, _notices) = files::open(&import, clock.unix_seconds())?;
         let mut queue = Timed { queue, taken: None, pause: Duration::ZERO };
         let mut pipeline = Pipeline::start(
@@ -114,11 +114,11 @@ impl Whole<'_> {
             flush_interval: self.flush_interval,
             flush_timeout: aggregate.flush_timeout,
             shutdown_timeout: Duration::from_secs(20),
-            lanes: lane::Settings {
+            lanes: lane::LaneSettings {
                 lanes: self.lanes,
                 event_types: COUNTED.map(Box::from).to_vec(),
                 aggregate,
-                dedup: dedup::Settings { window, max_ids: 4_000_000 },
+                dedup: dedup::DedupSettings { window, max_ids: 4_000_000 },
             },
         }
     }

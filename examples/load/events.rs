@@ -45,7 +45,7 @@ const TIME_LENGTH: usize = 10;
 
 /// What the events are like.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
+pub(crate) struct LoadSettings {
     /// Different ids and another order; the tag sets are the same whatever the seed.
     pub(crate) seed: u64,
     /// How many tag sets there are; at least 1.
@@ -68,7 +68,7 @@ struct Template {
 /// Every tag set's event, one behind the other.
 #[derive(Debug)]
 pub(crate) struct Templates {
-    settings: Settings,
+    settings: LoadSettings,
     text: String,
     sends: Vec<Template>,
     no_sends: Vec<Template>,
@@ -76,7 +76,7 @@ pub(crate) struct Templates {
 
 impl Templates {
     /// Writes them all: 0.8 KB for each tag set.
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: LoadSettings) -> Self {
         let text = String::new();
         let mut templates = Self { settings, text, sends: Vec::new(), no_sends: Vec::new() };
         for set in 0..settings.tag_sets {
@@ -165,7 +165,7 @@ pub(crate) struct Events {
 impl Events {
     /// `row` sets ids apart: rows of one seed with different numbers have no id in common.
     pub(crate) fn new(templates: &Arc<Templates>, row: u32) -> Self {
-        let Settings { seed, tag_sets, .. } = templates.settings;
+        let LoadSettings { seed, tag_sets, .. } = templates.settings;
         Self {
             templates: Arc::clone(templates),
             chance: mix(seed ^ mix(u64::from(row))),

@@ -52,11 +52,11 @@ pub(crate) fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Settings;
+    use crate::events::LoadSettings;
 
     #[test]
     fn the_truth_is_what_was_written() {
-        let settings = Settings { seed: 1, tag_sets: 10, app_groups: 2, ignored_percent: 30 };
+        let settings = LoadSettings { seed: 1, tag_sets: 10, app_groups: 2, ignored_percent: 30 };
         let templates = Arc::new(Templates::new(settings));
         let plan = Plan { batch: 100, rate: None, events_max: 950, seconds_max: None };
         let mut out = Vec::new();

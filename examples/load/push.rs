@@ -205,7 +205,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::events::Settings;
+    use crate::events::LoadSettings;
 
     #[test]
     fn a_url_becomes_an_address_and_a_head() {
@@ -261,7 +261,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
         let server = thread::spawn(move || serve(&listener, 4));
-        let settings = Settings { seed: 1, tag_sets: 10, app_groups: 2, ignored_percent: 0 };
+        let settings = LoadSettings { seed: 1, tag_sets: 10, app_groups: 2, ignored_percent: 0 };
         let templates = Arc::new(Templates::new(settings));
         let plan = Plan { batch: 100, rate: Some(100_000), events_max: 400, seconds_max: None };
         let target = Target::parse(&url, None).unwrap();

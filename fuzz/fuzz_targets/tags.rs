@@ -7,7 +7,7 @@
 use braze_events::{FIELDS, Field, SendEvent};
 use libdd_trace_normalization::normalize_utils::normalize_tag_cloned as normalized;
 use libfuzzer_sys::fuzz_target;
-use send_counts::aggregate::tags::{Layout, Names, Settings, Tag, clean};
+use send_counts::aggregate::tags::{Layout, Names, TagSettings, Tag, clean};
 use send_counts::route::ConnectionId;
 
 /// Datadog: "Tags can be up to 200 characters long".
@@ -69,7 +69,7 @@ fn folds_only_what_datadog_folds(field: Field, one: &str, other: &str) {
 /// Two sends are one series if, and only if, their tags are the same: no value can be made to look like another field.
 fn keys_are_unambiguous(field: Field, one: &str, other: &str) {
     let include = Tag::ALL.to_vec();
-    let layout = Layout::new(&Settings { include, static_tags: Vec::new(), names: Names::AsSent });
+    let layout = Layout::new(&TagSettings { include, static_tags: Vec::new(), names: Names::AsSent });
     let next = Field::ALL[(field as usize + 1) % FIELDS];
     let events = [(field, one), (field, other), (next, one), (next, other)];
     let sends = events.map(|(field, value)| {

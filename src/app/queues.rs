@@ -163,7 +163,7 @@ pub(super) fn open_files(
     if import.import.is_empty() {
         return Ok(None);
     }
-    let settings = files::Settings {
+    let settings = files::FilesSettings {
         files: import.import.clone(),
         memory: Some(config.queue.embedded.directory.clone()),
         again: import.again,

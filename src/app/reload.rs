@@ -46,7 +46,7 @@ struct Files {
 }
 
 /// Blocks on files. The messages name what is wrong.
-fn read_files(path: &Path, push: Option<&push::Settings>) -> Result<Files, String> {
+fn read_files(path: &Path, push: Option<&push::PushSettings>) -> Result<Files, String> {
     let (config, warnings) = Config::load(path).map_err(|error| error.to_string())?;
     let credentials = push.map(Credentials::load).transpose().map_err(|error| error.to_string())?;
     Ok(Files { config, warnings, credentials })

@@ -179,7 +179,7 @@ fn start_pipeline(
     clock: &Clock,
 ) -> Result<Pipeline<WatchedIntake>, Failure> {
     let settings = PipelineSettings {
-        lanes: lane::Settings {
+        lanes: lane::LaneSettings {
             lanes: config.lanes.get(),
             event_types: config.events_count.clone(),
             aggregate: config.aggregate.clone(),
@@ -189,7 +189,7 @@ fn start_pipeline(
         flush_timeout: config.aggregate.flush_timeout,
         shutdown_timeout: config.shutdown_timeout,
     };
-    let http = client::Settings {
+    let http = client::IntakeSettings {
         timeout: config.aggregate.flush_timeout,
         connection_age_max: config.connection_age_max,
     };

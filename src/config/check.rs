@@ -61,7 +61,7 @@ impl Check<'_> {
             push,
             admin,
             events_count,
-            dedup: dedup::Settings { window: settings.dedup.window.0, max_ids: settings.dedup.max_ids },
+            dedup: dedup::DedupSettings { window: settings.dedup.window.0, max_ids: settings.dedup.max_ids },
             aggregate,
             connection_age_max: settings.flush.max_connection_age.0,
             tags,
@@ -104,7 +104,7 @@ impl Check<'_> {
         self.once(KEY, types)
     }
 
-    fn tags(&mut self, tags: &mut settings::Tags) -> tags::Settings {
+    fn tags(&mut self, tags: &mut settings::Tags) -> tags::TagSettings {
         for tag in &tags.r#static {
             if let Some(reason) = wrong_tag(tag) {
                 self.diagnostics.refuse("tags.static", tag, reason);
@@ -112,7 +112,7 @@ impl Check<'_> {
         }
         let include = self.once("tags.include", &mut tags.include);
         let tag = |name: Box<str>| tags_on_offer().find(|tag| tag.name() == &*name);
-        tags::Settings {
+        tags::TagSettings {
             include: include.into_iter().filter_map(tag).collect(),
             static_tags: self.once("tags.static", &mut tags.r#static),
             names: tags.names,
@@ -120,8 +120,8 @@ impl Check<'_> {
     }
 }
 
-fn aggregate_of(Settings { events, flush, .. }: &Settings) -> aggregate::Settings {
-    aggregate::Settings {
+fn aggregate_of(Settings { events, flush, .. }: &Settings) -> aggregate::AggregateSettings {
+    aggregate::AggregateSettings {
         timestamp: events.timestamp,
         late: events.late,
         flush_interval: flush.interval.0,

@@ -59,7 +59,7 @@ fn queue(config: &Config) -> String {
     }
 }
 
-fn push_listener(push: &push::Settings) -> String {
+fn push_listener(push: &push::PushSettings) -> String {
     let scheme = if push.tls.is_some() { "https" } else { "http" };
     let token = match &push.token_file {
         Some(path) => format!("with a token of {}", path.display()),

@@ -40,7 +40,7 @@ const STATISTICS_OPTION: &str = "statistics.interval.ms";
 const STATISTICS_MILLISECONDS: RangeInclusive<u64> = 1..=10_000;
 
 impl Check<'_> {
-    pub(super) fn admin(&mut self, admin: &mut settings::Admin) -> admin::Settings {
+    pub(super) fn admin(&mut self, admin: &mut settings::Admin) -> admin::AdminSettings {
         const KEY: &str = "admin.hosts";
         for name in &admin.hosts {
             if !admin::is_name(name) {
@@ -50,7 +50,7 @@ impl Check<'_> {
             }
         }
         let hosts = self.once(KEY, &mut admin.hosts);
-        admin::Settings { listen: self.listen("admin.listen", admin.listen), hosts }
+        admin::AdminSettings { listen: self.listen("admin.listen", admin.listen), hosts }
     }
 
     pub(super) fn queue(&mut self, queue: &mut settings::QueueSection) -> QueueConfig {
@@ -59,11 +59,12 @@ impl Check<'_> {
             self.diagnostics.error(DIRECTORY, "is empty; the queue needs a directory");
             PathBuf::new()
         });
-        let embedded = event_queues::embedded::Settings { directory, size_max: queue.embedded.max_size.0 };
+        let embedded =
+            event_queues::embedded::EmbeddedSettings { directory, size_max: queue.embedded.max_size.0 };
         QueueConfig { kind: queue.kind, embedded, kafka: self.kafka(&mut queue.kafka) }
     }
 
-    fn kafka(&mut self, kafka: &mut settings::Kafka) -> event_queues::kafka::Settings {
+    fn kafka(&mut self, kafka: &mut settings::Kafka) -> event_queues::kafka::KafkaSettings {
         self.list("queue.kafka.brokers", &kafka.brokers, "name at least one broker");
         self.list("queue.kafka.topics", &kafka.topics, "name at least one topic");
         for broker in &kafka.brokers {
@@ -113,7 +114,7 @@ impl Check<'_> {
         }
         kafka.options = self.options(&kafka.options);
         let options = kafka.options.iter().map(|(name, value)| ((**name).into(), (*value.0).into()));
-        event_queues::kafka::Settings {
+        event_queues::kafka::KafkaSettings {
             brokers: trimmed(&mut kafka.brokers),
             topics: trimmed(&mut kafka.topics),
             group_id: kafka.group_id.trim().into(),
@@ -165,7 +166,7 @@ impl Check<'_> {
         options
     }
 
-    pub(super) fn push(&mut self, push: &mut settings::Push) -> push::Settings {
+    pub(super) fn push(&mut self, push: &mut settings::Push) -> push::PushSettings {
         const TOKEN_FILE: &str = "push.token_file";
         let listen = self.listen("push.listen", push.listen);
         let token_file = self.path_of(TOKEN_FILE, &mut push.token_file);
@@ -213,11 +214,11 @@ impl Check<'_> {
             self.diagnostics.warn("push.max_body", reason);
         }
         let body_bytes_max = usize::try_from(push.max_body.0).unwrap_or(usize::MAX);
-        push::Settings { listen, token_file, tls, body_bytes_max }
+        push::PushSettings { listen, token_file, tls, body_bytes_max }
     }
 
     /// What of the push listener depends on other sections.
-    pub(super) fn push_beside(&mut self, push: &push::Settings, config: &Config) {
+    pub(super) fn push_beside(&mut self, push: &push::PushSettings, config: &Config) {
         if config.queue.kind == QueueKind::Kafka {
             let reason = "can't be used with queue.kind = \"kafka\": pushed events go into the embedded queue; leave \
                           [push] out, or set queue.kind = \"embedded\"";

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::{Plan, Settings};
+use super::{LaneSettings, Plan};
 use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
 use braze_events::{Decoded, Field, Malformed, SEND_TYPES, SendEvent, Skipped};
 use event_queues::Source;
@@ -79,7 +79,7 @@ pub(super) struct Counter {
 impl Counter {
     /// Counts into `aggregator`.
     pub(super) fn new(
-        settings: &Settings,
+        settings: &LaneSettings,
         plan: Arc<Plan>,
         aggregator: Aggregator,
         dedup: Arc<SharedDedup>,
@@ -304,23 +304,23 @@ mod tests {
             heartbeat: false,
         };
         let tags =
-            tags::Settings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
+            tags::TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
         let plan = Arc::new(Plan {
             router: Router::new(&[(ConnectionId(0), connection.app_groups())]),
             layout: Arc::new(Layout::new(&tags)),
             connection_names: vec![connection.name.as_ref().into()],
         });
-        let settings = Settings {
+        let settings = LaneSettings {
             lanes: 1,
             event_types: vec!["users.messages.email.Send".into()],
-            aggregate: aggregate::Settings {
+            aggregate: aggregate::AggregateSettings {
                 timestamp: Timestamp::Event,
                 late: Late::Drop,
                 flush_interval: Duration::from_secs(10),
                 flush_timeout: Duration::from_secs(5),
                 series_max: 1000,
             },
-            dedup: dedup::Settings { window, max_ids: 100_000 },
+            dedup: dedup::DedupSettings { window, max_ids: 100_000 },
         };
         let layout = Arc::clone(&plan.layout);
         let aggregator = Aggregator::new(layout, &settings.aggregate, RandomState::default());

@@ -269,8 +269,8 @@ mod tests {
 
     use super::*;
     use braze_events::{FIELDS, Field, SendEvent};
-    use send_counts::aggregate::tags::{Layout, Names as NamesAre, Settings as TagSettings, Tag};
-    use send_counts::aggregate::{Aggregator, Late, Settings, Timestamp};
+    use send_counts::aggregate::tags::{Layout, Names as NamesAre, Tag, TagSettings};
+    use send_counts::aggregate::{AggregateSettings, Aggregator, Late, Timestamp};
 
     /// The flush thread's part of the work: campaigns by id and name, in the order of the time. An id may stand behind
     /// its app group and a stroke.
@@ -296,7 +296,7 @@ mod tests {
             layout: Arc<Layout>,
             campaigns: &[(u32, &str, &str)],
         ) -> Option<BTreeMap<ConnectionId, Collapsing>> {
-            let settings = Settings {
+            let settings = AggregateSettings {
                 timestamp: Timestamp::Event,
                 late: Late::Drop,
                 flush_interval: Duration::from_secs(10),

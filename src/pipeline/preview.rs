@@ -68,8 +68,8 @@ mod tests {
     use super::*;
     use braze_events::{FIELDS, Field, SendEvent};
     use datadog_points::{ApiKey, site::Site};
-    use send_counts::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
-    use send_counts::aggregate::{Late, Settings, Timestamp};
+    use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
+    use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
     use send_counts::route::ConnectionId;
 
     fn shown(campaign: &str) -> String {
@@ -78,7 +78,7 @@ mod tests {
             static_tags: Vec::new(),
             names: Names::AsSent,
         };
-        let settings = Settings {
+        let settings = AggregateSettings {
             timestamp: Timestamp::Event,
             late: Late::Drop,
             flush_interval: Duration::from_secs(10),

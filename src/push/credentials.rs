@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use super::Settings;
+use super::PushSettings;
 use super::token::Tokens;
 use http_listener::tls::{self, CertificateValidity, Standing};
 
@@ -41,7 +41,7 @@ impl Credentials {
     ///
     /// # Errors
     /// When a file can't be used, or there are no tokens on a port that is not loopback.
-    pub fn load(settings: &Settings) -> Result<(Self, Vec<String>), CredentialsError> {
+    pub fn load(settings: &PushSettings) -> Result<(Self, Vec<String>), CredentialsError> {
         let mut notices = Vec::new();
         let tokens = match &settings.token_file {
             None => None,
@@ -128,7 +128,7 @@ fn span(seconds: i64) -> String {
     fit.map_or_else(|| format!("{seconds} seconds"), |(name, unit)| format!("{} {name}", seconds / unit))
 }
 
-fn tls_is_missing(settings: &Settings) -> bool {
+fn tls_is_missing(settings: &PushSettings) -> bool {
     settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback()
 }
 
@@ -178,8 +178,8 @@ mod tests {
     use super::super::TlsFiles;
     use super::*;
 
-    fn settings(listen: &str, token_file: Option<PathBuf>) -> Settings {
-        Settings { listen: listen.parse().unwrap(), token_file, tls: None, body_bytes_max: 1024 }
+    fn settings(listen: &str, token_file: Option<PathBuf>) -> PushSettings {
+        PushSettings { listen: listen.parse().unwrap(), token_file, tls: None, body_bytes_max: 1024 }
     }
 
     #[test]

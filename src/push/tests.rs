@@ -45,7 +45,7 @@ fn limits() -> handler::BodyLimits {
 fn credentials(tokens: Option<&str>, tls: Option<&TlsPair>) -> Credentials {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(tokens.unwrap_or_default().as_bytes()).unwrap();
-    let settings = Settings {
+    let settings = PushSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         token_file: tokens.map(|_| file.path().into()),
         tls: tls.map(|pair| TlsFiles { certificate: pair.certificate.clone(), key: pair.key.clone() }),

@@ -42,22 +42,26 @@ fn connection(name: &str, app_groups: &[&str]) -> Connection {
 
 fn layout(static_tags: &[&str]) -> Arc<Layout> {
     let static_tags = static_tags.iter().map(|tag| (*tag).into()).collect();
-    Arc::new(Layout::new(&tags::Settings { include: Tag::ALL.to_vec(), static_tags, names: Names::Latest }))
+    Arc::new(Layout::new(&tags::TagSettings {
+        include: Tag::ALL.to_vec(),
+        static_tags,
+        names: Names::Latest,
+    }))
 }
 
 fn settings() -> PipelineSettings {
     PipelineSettings {
-        lanes: lane::Settings {
+        lanes: lane::LaneSettings {
             lanes: 3,
             event_types: vec!["users.messages.email.Send".into()],
-            aggregate: aggregate::Settings {
+            aggregate: aggregate::AggregateSettings {
                 timestamp: Timestamp::Event,
                 late: Late::Drop,
                 flush_interval: Duration::from_secs(10),
                 flush_timeout: Duration::from_secs(5),
                 series_max: 1000,
             },
-            dedup: dedup::Settings { window: Duration::from_mins(10), max_ids: 1_000_000 },
+            dedup: dedup::DedupSettings { window: Duration::from_mins(10), max_ids: 1_000_000 },
         },
         flush_interval: Duration::from_millis(50),
         flush_timeout: Duration::from_millis(300),

@@ -81,7 +81,8 @@ async fn the_fake_queue_holds_the_contract() {
 #[tokio::test]
 async fn the_embedded_queue_holds_the_contract() {
     let directory = TempDir::new().unwrap();
-    let settings = embedded::Settings { directory: directory.path().join("queue"), size_max: 1 << 20 };
+    let settings =
+        embedded::EmbeddedSettings { directory: directory.path().join("queue"), size_max: 1 << 20 };
     {
         let (_queue, appender, _opened) = embedded::open(&settings).unwrap();
         for body in bodies() {
@@ -116,6 +117,6 @@ async fn files_in_place_hold_the_contract() {
     for (number, body) in bodies().into_iter().enumerate() {
         std::fs::write(events.join(format!("{number:02}.ndjson")), body).unwrap();
     }
-    let settings = files::Settings { files: vec![events], memory: Some(memory), again: false };
+    let settings = files::FilesSettings { files: vec![events], memory: Some(memory), again: false };
     holds_the_contract(|| -> FilesQueue { files::open(&settings, 0).unwrap().0 }).await;
 }

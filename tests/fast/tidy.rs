@@ -102,21 +102,23 @@ const CONCRETE: [(&str, &[Friend]); 8] = [
     ("lane", &[("app", &[]), ("pipeline", &[])]),
     (
         "event_queues::embedded",
-        &[("app", &[]), ("config", &["Settings"]), ("push", &["Appender", "AppendError", "Pushed"])],
+        &[("app", &[]), ("config", &["EmbeddedSettings"]), ("push", &["Appender", "AppendError", "Pushed"])],
     ),
-    ("event_queues::files", &[("app", &[]), ("config", &["Settings"])]),
-    ("event_queues::kafka", &[("app", &[]), ("config", &["Settings", "Secret"])]),
+    ("event_queues::files", &[("app", &[]), ("config", &["FilesSettings"])]),
+    ("event_queues::kafka", &[("app", &[]), ("config", &["KafkaSettings", "Secret"])]),
     (
         "datadog_points::client",
-        &[("app", &[]), ("clock", &["within"]), ("config", &["Settings"]), ("connection", &["HttpIntake"])],
+        &[
+            ("app", &[]),
+            ("clock", &["within"]),
+            ("config", &["IntakeSettings"]),
+            ("connection", &["HttpIntake"]),
+        ],
     ),
 ];
 
 /// The traits of the whole program.
 const TRAITS: [&str; 2] = ["Queue", "Intake"];
-
-/// Names that several public types have, each in a module that says which it is. No other name stands for two things.
-const SHARED_NAMES: [&str; 1] = ["Settings"];
 
 /// What code must not contain, tests included.
 const BANNED_CODE: [&str; 5] = ["#[allow(", "#![allow(", "todo!", "unimplemented!", "dbg!"];
@@ -275,7 +277,7 @@ fn check_type_names(sources: &[Source]) -> Violations {
             }
         }
     }
-    let shared = seen.iter().filter(|(name, files)| files.len() > 1 && !SHARED_NAMES.contains(&&***name));
+    let shared = seen.iter().filter(|(_, files)| files.len() > 1);
     shared.map(|(name, files)| format!("`{name}` is a type in {files:?}")).collect()
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use braze_datadog::connection::Connection;
 use braze_datadog::connection::Intake as _;
 use datadog_points::ApiKey;
-use datadog_points::client::{HttpIntake, LookUp, Network, Proxies, Resolver, Settings};
+use datadog_points::client::{HttpIntake, IntakeSettings, LookUp, Network, Proxies, Resolver};
 use datadog_points::outcome::Outcome;
 use datadog_points::payload::{Payload, PayloadLimits, PayloadWriter, Times};
 use datadog_points::site::Site;
@@ -65,14 +65,14 @@ fn payload(sends: u64) -> Payload {
 
 fn intake(timeout: Duration) -> HttpIntake {
     let network = Network::new("test", Resolver::start().unwrap(), Proxies::default(), true).unwrap();
-    HttpIntake::new(Settings { timeout, connection_age_max: AGE }, &network).unwrap()
+    HttpIntake::new(IntakeSettings { timeout, connection_age_max: AGE }, &network).unwrap()
 }
 
 /// An intake whose names are looked up in this way.
 fn intake_with(timeout: Duration, connection_age_max: Duration, look_up: Arc<LookUp>) -> HttpIntake {
     let resolver = Resolver::start_with(move |host: &str| look_up(host)).unwrap();
     let network = Network::new("test", resolver, Proxies::default(), true).unwrap();
-    HttpIntake::new(Settings { timeout, connection_age_max }, &network).unwrap()
+    HttpIntake::new(IntakeSettings { timeout, connection_age_max }, &network).unwrap()
 }
 
 async fn submit_within(timeout: Duration, url: &str) -> Outcome {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use event_queues::Queue;
-use event_queues::embedded::{self, Appender, EmbeddedQueue, Pushed, Settings};
+use event_queues::embedded::{self, Appender, EmbeddedQueue, EmbeddedSettings, Pushed};
 
 const DIRECTORY: &str = "QUEUE_CRASH_DIRECTORY";
 const ROUND: &str = "QUEUE_CRASH_ROUND";
@@ -19,7 +19,7 @@ const ROUNDS: u64 = 10;
 const TASKS: usize = 4;
 
 fn open(directory: &Path) -> (EmbeddedQueue, Appender, embedded::Opened) {
-    embedded::open(&Settings { directory: directory.to_owned(), size_max: 8 << 20 }).unwrap()
+    embedded::open(&EmbeddedSettings { directory: directory.to_owned(), size_max: 8 << 20 }).unwrap()
 }
 
 /// One line in one write, so that a kill leaves no half of it that could be taken for a whole one.

@@ -65,7 +65,7 @@ pub async fn within<F: Future>(limit: Duration, look_again: Duration, future: F)
 
 /// How long one request may take, and for how long one connection is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct IntakeSettings {
     /// Connecting included.
     pub timeout: Duration,
     /// After this no request begins on a connection, and the host's name is looked up again.
@@ -76,7 +76,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct HttpIntake {
     network: Network,
-    settings: Settings,
+    settings: IntakeSettings,
     clients: Mutex<Clients>,
     /// By base URL, since when.
     early_closers: Mutex<HashMap<Box<str>, Instant>>,
@@ -103,7 +103,7 @@ impl HttpIntake {
     ///
     /// # Errors
     /// When a client can't be made.
-    pub fn new(settings: Settings, network: &Network) -> Result<Self, HttpError> {
+    pub fn new(settings: IntakeSettings, network: &Network) -> Result<Self, HttpError> {
         let clients = Mutex::new(Clients::new(network, settings.timeout)?);
         Ok(Self { network: network.clone(), settings, clients, early_closers: Mutex::default() })
     }

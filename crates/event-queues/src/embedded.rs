@@ -23,7 +23,7 @@ const NAMES: SettingNames =
 
 /// Where the log lives and how large it may grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct EmbeddedSettings {
     /// The directory; made when it is missing.
     pub directory: PathBuf,
     /// Bytes on disk, at most.
@@ -34,10 +34,10 @@ pub struct Settings {
 ///
 /// # Errors
 /// When another process has it, when its format is another version's, or when the disk refuses.
-pub fn open(settings: &Settings) -> Result<(EmbeddedQueue, Appender, Opened), OpenError> {
-    let Settings { directory, size_max } = settings.clone();
+pub fn open(settings: &EmbeddedSettings) -> Result<(EmbeddedQueue, Appender, Opened), OpenError> {
+    let EmbeddedSettings { directory, size_max } = settings.clone();
     let (log, appender, opened) =
-        segment_log::open(&segment_log::Settings { directory, size_max, names: NAMES })?;
+        segment_log::open(&segment_log::LogSettings { directory, size_max, names: NAMES })?;
     Ok((EmbeddedQueue { log, origins: Origins::default() }, appender, opened))
 }
 
@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn open_at(directory: &tempfile::TempDir) -> (EmbeddedQueue, Appender) {
-        let settings = Settings { directory: directory.path().join("queue"), size_max: 64 * 1024 };
+        let settings = EmbeddedSettings { directory: directory.path().join("queue"), size_max: 64 * 1024 };
         let (mut queue, appender, _opened) = open(&settings).unwrap();
         queue.until_empty(true);
         (queue, appender)
@@ -267,7 +267,7 @@ mod tests {
         assert!(error.ends_with("raise queue.embedded.max_size"), "{error}");
         let file = directory.path().join("file");
         std::fs::write(&file, "a file").unwrap();
-        let error = open(&Settings { directory: file, size_max: 1 << 20 }).unwrap_err().to_string();
+        let error = open(&EmbeddedSettings { directory: file, size_max: 1 << 20 }).unwrap_err().to_string();
         assert!(error.contains("queue.embedded.directory must be a directory"), "{error}");
     }
 }

@@ -48,7 +48,7 @@ use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// What is imported, and where it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct FilesSettings {
     /// Files, and directories that stand for the files below them; `-` is standard input.
     pub files: Vec<PathBuf>,
     /// The directory of `imports.json`: the queue directory. None: nothing is remembered.
@@ -119,14 +119,14 @@ const LIMITS: Limits = Limits {
 /// When one of the files can't be imported, or what is remembered can't be read and written: nothing is imported
 /// then, rather than half of it.
 pub fn open(
-    settings: &Settings,
+    settings: &FilesSettings,
     now_unix_seconds: u64,
 ) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {
     open_within(settings, now_unix_seconds, LIMITS)
 }
 
 fn open_within(
-    settings: &Settings,
+    settings: &FilesSettings,
     now_unix_seconds: u64,
     limits: Limits,
 ) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {

@@ -60,7 +60,7 @@ pub use self::{
 
 /// How a Kafka broker is reached, and as whom. `Debug` shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct KafkaSettings {
     /// `host:port` of the first brokers to ask; at least one.
     pub brokers: Vec<Box<str>>,
     /// Names of topics, or regular expressions that begin with `^`; at least one.

@@ -6,12 +6,12 @@
 //!
 //! ```
 //! use event_queues::Queue as _;
-//! use event_queues::embedded::{self, Pushed, Settings};
+//! use event_queues::embedded::{self, Pushed, EmbeddedSettings};
 //!
 //! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
 //! # runtime.block_on(async {
 //! # let directory = tempfile::tempdir()?;
-//! let settings = Settings { directory: directory.path().join("queue"), size_max: 1 << 20 };
+//! let settings = EmbeddedSettings { directory: directory.path().join("queue"), size_max: 1 << 20 };
 //! let (mut queue, appender, _opened) = embedded::open(&settings)?;
 //! let body = r#"[{"event_type": "users.messages.email.Send", "id": "1"}]"#.into();
 //! let pushed = Pushed { events: 1, origin: Default::default(), body, is_extract: false };

@@ -16,12 +16,12 @@
 //! What is in the files is told in `frame`, `segments` and `checkpoint`.
 //!
 //! ```
-//! use segment_log::{Frame, Settings, open};
+//! use segment_log::{Frame, LogSettings, open};
 //!
 //! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
 //! # runtime.block_on(async {
 //! # let directory = tempfile::tempdir()?;
-//! let (mut reader, appender, _opened) = open(&Settings::new(directory.path().join("log"), 1 << 20))?;
+//! let (mut reader, appender, _opened) = open(&LogSettings::new(directory.path().join("log"), 1 << 20))?;
 //! appender.append(Frame { events: 1, kind: 0, header: "".into(), body: "hello".into() }).await?;
 //! let entry = reader.next().await?.expect("there is one");
 //! assert_eq!(&*entry.body, b"hello");
@@ -77,7 +77,7 @@ const fn is_read(format: u32) -> bool {
 
 /// Where the log lives and how large it may grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct LogSettings {
     /// The directory; made when it is missing.
     pub directory: PathBuf,
     /// Bytes on disk, at most.
@@ -86,7 +86,7 @@ pub struct Settings {
     pub names: SettingNames,
 }
 
-impl Settings {
+impl LogSettings {
     /// These settings, of a program that has no names for them.
     pub fn new(directory: impl Into<PathBuf>, size_max: u64) -> Self {
         Self { directory: directory.into(), size_max, names: SettingNames::default() }
@@ -96,9 +96,9 @@ impl Settings {
 /// What messages call the settings that they tell to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettingNames {
-    /// [`Settings::directory`].
+    /// [`LogSettings::directory`].
     pub directory: &'static str,
-    /// [`Settings::size_max`].
+    /// [`LogSettings::size_max`].
     pub size_max: &'static str,
 }
 
@@ -162,7 +162,7 @@ pub struct Gap {
 ///
 /// # Errors
 /// When another process has it, when its format is another version's, or when the disk refuses.
-pub fn open(settings: &Settings) -> Result<(LogReader, Appender, Opened), OpenError> {
+pub fn open(settings: &LogSettings) -> Result<(LogReader, Appender, Opened), OpenError> {
     open_on(Directory::new(&settings.directory).named(settings.names), settings.size_max)
 }
 

@@ -11,8 +11,8 @@ use crate::disk::fault::Faults;
 
 const SIZE_MAX: u64 = 64 * 1024;
 
-fn settings(directory: &TempDir) -> Settings {
-    Settings::new(directory.path().join("queue"), SIZE_MAX)
+fn settings(directory: &TempDir) -> LogSettings {
+    LogSettings::new(directory.path().join("queue"), SIZE_MAX)
 }
 
 fn open_at(directory: &TempDir) -> (LogReader, Appender, Opened) {
@@ -260,7 +260,7 @@ async fn the_largest_frame_fits_whenever_everything_is_acknowledged() {
 #[tokio::test]
 async fn a_body_of_sixteen_mebibytes_goes_through() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings { size_max: 1 << 30, ..settings(&directory) };
+    let settings = LogSettings { size_max: 1 << 30, ..settings(&directory) };
     let (mut queue, appender, _) = open(&settings).unwrap();
     let large: Bytes = (0..16u32 << 20).map(|n| (n % 251) as u8).collect::<Vec<_>>().into();
     appender.append(frame(1, "before")).await.unwrap();
@@ -287,7 +287,7 @@ fn one_process_at_a_time_has_the_log() {
 fn a_directory_that_cannot_be_made_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let names = SettingNames { directory: "log.directory", size_max: "log.size" };
-    let settings = Settings { names, ..settings(&directory) };
+    let settings = LogSettings { names, ..settings(&directory) };
     fs::write(&settings.directory, "a file").unwrap();
     let error = open(&settings).unwrap_err().to_string();
     assert!(error.contains(settings.directory.to_str().unwrap()), "{error}");

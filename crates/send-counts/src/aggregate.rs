@@ -28,7 +28,7 @@ use braze_events::SendEvent;
 
 /// How sends become counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct AggregateSettings {
     /// Which time a send is counted under.
     pub timestamp: Timestamp,
     /// What happens to a send outside Datadog's window.
@@ -176,7 +176,7 @@ impl Series<'_> {
 
 impl Aggregator {
     /// An empty one. Those that are to be merged must share `hasher`.
-    pub fn new(layout: Arc<Layout>, settings: &Settings, hasher: RandomState) -> Self {
+    pub fn new(layout: Arc<Layout>, settings: &AggregateSettings, hasher: RandomState) -> Self {
         Self {
             layout,
             series_max: u32::try_from(settings.series_max).unwrap_or(u32::MAX),
@@ -392,7 +392,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::tags::{Names, Settings as TagSettings, Tag, TagText};
+    use super::tags::{Names, Tag, TagSettings, TagText};
     use super::*;
     use braze_events::{FIELDS, Field};
 
@@ -415,7 +415,7 @@ mod tests {
         fn like(series_max: usize, hasher: RandomState) -> Self {
             let tags =
                 TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
-            let settings = Settings {
+            let settings = AggregateSettings {
                 timestamp: Timestamp::Event,
                 late: Late::Drop,
                 flush_interval: Duration::from_secs(10),

@@ -14,7 +14,7 @@ use foldhash::quality::RandomState;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct DedupSettings {
     /// How long an id is remembered; zero switches deduplication off.
     pub window: Duration,
     /// How many ids are remembered at most; beyond it the oldest are forgotten early.
@@ -75,7 +75,7 @@ pub struct Dedup {
 
 impl Dedup {
     /// An empty set.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: DedupSettings) -> Self {
         Self {
             window_milliseconds: u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX),
             // Places are compared in 32 bits; the ring must be far from going round them.
@@ -230,7 +230,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn dedup(window_milliseconds: u64, max_ids: usize) -> Dedup {
-        Dedup::new(Settings { window: Duration::from_millis(window_milliseconds), max_ids })
+        Dedup::new(DedupSettings { window: Duration::from_millis(window_milliseconds), max_ids })
     }
 
     #[test]

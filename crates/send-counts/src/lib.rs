@@ -10,11 +10,11 @@
 //!
 //! use braze_events::{FIELDS, Field, SendEvent};
 //! use send_counts::aggregate::tags::{self, Layout, Names, Tag};
-//! use send_counts::aggregate::{Aggregator, Late, Settings, Timestamp};
+//! use send_counts::aggregate::{Aggregator, Late, AggregateSettings, Timestamp};
 //! use send_counts::route::ConnectionId;
 //!
-//! let tags = tags::Settings { include: vec![Tag::Field(Field::CampaignId)], static_tags: vec![], names: Names::Latest };
-//! let settings = Settings {
+//! let tags = tags::TagSettings { include: vec![Tag::Field(Field::CampaignId)], static_tags: vec![], names: Names::Latest };
+//! let settings = AggregateSettings {
 //!     timestamp: Timestamp::Event,
 //!     late: Late::Drop,
 //!     flush_interval: Duration::from_secs(10),

@@ -35,9 +35,9 @@ impl Asked {
 
 impl SharedDedup {
     /// For so many lanes.
-    pub fn new(settings: dedup::Settings, lanes: usize) -> Self {
+    pub fn new(settings: dedup::DedupSettings, lanes: usize) -> Self {
         let shards = if settings.window.is_zero() { 0 } else { (lanes * SHARDS_A_LANE).next_power_of_two() };
-        let each = dedup::Settings { max_ids: settings.max_ids.div_ceil(shards.max(1)), ..settings };
+        let each = dedup::DedupSettings { max_ids: settings.max_ids.div_ceil(shards.max(1)), ..settings };
         Self {
             hasher: IdHasher::default(),
             shards: (0..shards).map(|_| Mutex::new(Dedup::new(each))).collect(),
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn shared(window: Duration) -> SharedDedup {
-        SharedDedup::new(dedup::Settings { window, max_ids: 10_000 }, 2)
+        SharedDedup::new(dedup::DedupSettings { window, max_ids: 10_000 }, 2)
     }
 
     #[test]

@@ -11,14 +11,14 @@ use datadog_points::payload::VALUE_MAX;
 
 use super::*;
 use braze_events::{FIELDS, Field, SendEvent};
-use send_counts::aggregate::tags::{Layout, Names, Settings as TagSettings, Tag};
-use send_counts::aggregate::{Late, Settings, Timestamp};
+use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
+use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
 use send_counts::route::ConnectionId;
 
 fn aggregator(static_tags: &[&str]) -> Aggregator {
     let static_tags = static_tags.iter().map(|tag| (*tag).into()).collect();
     let tags = TagSettings { include: Tag::ALL.to_vec(), static_tags, names: Names::Latest };
-    let settings = Settings {
+    let settings = AggregateSettings {
         timestamp: Timestamp::Event,
         late: Late::Drop,
         flush_interval: Duration::from_secs(10),

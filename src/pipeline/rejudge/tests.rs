@@ -3,13 +3,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use send_counts::aggregate::{Late, Settings, Timestamp};
+use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
 fn window(late: Late) -> Window {
-    Window::new(&Settings {
+    Window::new(&AggregateSettings {
         timestamp: Timestamp::Event,
         late,
         flush_interval: Duration::from_secs(10),

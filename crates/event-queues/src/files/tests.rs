@@ -32,9 +32,9 @@ impl Place {
         path
     }
 
-    fn settings(&self, files: &[&Path]) -> Settings {
+    fn settings(&self, files: &[&Path]) -> FilesSettings {
         let files = files.iter().map(|path| path.to_path_buf()).collect();
-        Settings { files, memory: Some(self.0.path().join("memory")), again: false }
+        FilesSettings { files, memory: Some(self.0.path().join("memory")), again: false }
     }
 
     fn open(&self, files: &[&Path], limits: Limits) -> (FilesQueue, Vec<FileReport>) {
@@ -120,7 +120,7 @@ async fn a_file_that_is_settled_is_passed_until_it_is_asked_for_again() {
         let bytes = content.len() as u64;
         assert_eq!(reports, [FileReport::Counted { path: file.clone(), bytes, settled_at: NOW }]);
 
-        let settings = Settings { again: true, ..place.settings(&[&file]) };
+        let settings = FilesSettings { again: true, ..place.settings(&[&file]) };
         let (mut queue, reports) = open_within(&settings, NOW, tiny(10)).unwrap();
         assert_eq!(text(&rest(&mut queue).await), text(&first));
         assert!(reports.is_empty());
@@ -194,7 +194,7 @@ async fn a_receipt_in_the_middle_settles_the_files_before_it() {
 async fn without_a_directory_nothing_is_remembered() {
     let place = Place::new();
     let file = place.write("a", lines(0..9));
-    let settings = Settings { memory: None, ..place.settings(&[&file]) };
+    let settings = FilesSettings { memory: None, ..place.settings(&[&file]) };
     for _ in 0..2 {
         let (mut queue, _) = open(&settings, NOW).unwrap();
         let all = rest(&mut queue).await;
@@ -410,7 +410,7 @@ fn a_memory_that_cannot_be_used_stops_the_import() {
     let good = place.write("good", lines(0..9));
     place.write("memory/imports.json", "{}");
     assert!(matches!(open(&place.settings(&[&good]), NOW), Err(ImportError::State { .. })));
-    let settings = Settings { memory: Some(good.clone()), ..place.settings(&[&good]) };
+    let settings = FilesSettings { memory: Some(good.clone()), ..place.settings(&[&good]) };
     assert!(matches!(open(&settings, NOW), Err(ImportError::State { .. })));
     fs::remove_file(place.0.path().join("memory/imports.json")).unwrap();
     fs::create_dir(place.0.path().join("memory/imports.json.new")).unwrap();
@@ -533,7 +533,7 @@ async fn import(place: &Place, files: &[&Path]) -> (String, Vec<FileReport>) {
     import_with(&place.settings(files)).await
 }
 
-async fn import_with(settings: &Settings) -> (String, Vec<FileReport>) {
+async fn import_with(settings: &FilesSettings) -> (String, Vec<FileReport>) {
     let (mut queue, reports) = open_within(settings, NOW, tiny(100)).unwrap();
     let all = rest(&mut queue).await;
     if let Some(last) = all.last() {
@@ -561,7 +561,7 @@ async fn a_file_that_was_renamed_is_passed_and_known_by_its_new_name() {
         assert_eq!(import(&place, &[&path]).await, (String::new(), vec![renamed]));
         let counted = FileReport::Counted { path: path.clone(), bytes, settled_at: NOW };
         assert_eq!(import(&place, &[&path]).await, (String::new(), vec![counted]));
-        let again = Settings { again: true, ..place.settings(&[&path]) };
+        let again = FilesSettings { again: true, ..place.settings(&[&path]) };
         assert!(!import_with(&again).await.0.is_empty());
     }
 }
@@ -578,7 +578,7 @@ async fn a_copy_is_passed_with_the_name_of_what_it_equals_until_it_is_asked_for(
         let copied = FileReport::Copied { path: path.clone(), of: of.clone(), bytes, settled_at: Some(NOW) };
         assert_eq!((text, reports), (String::new(), vec![copied]));
     }
-    let again = Settings { again: true, ..place.settings(&[&path]) };
+    let again = FilesSettings { again: true, ..place.settings(&[&path]) };
     assert_eq!(import_with(&again).await, (lines(0..100), vec![]));
     // Both are what they were, and go on as one of them does.
     place.write("a", lines(0..120));
@@ -607,7 +607,7 @@ async fn what_is_there_twice_is_counted_once_in_one_run_too() {
         matches!(&reports[..], [FileReport::Counted { .. }, FileReport::Copied { of, .. }, FileReport::Counted { .. }] if *of == a),
         "{reports:?}"
     );
-    let again = Settings { again: true, ..place.settings(&[&a, &b]) };
+    let again = FilesSettings { again: true, ..place.settings(&[&a, &b]) };
     assert_eq!(import_with(&again).await.0, lines(0..100).repeat(2));
 }
 
@@ -723,7 +723,7 @@ async fn an_import_again_that_is_interrupted_goes_on_whatever_copies_there_are()
     let place = Place::new();
     let [a, b] = ["a", "b"].map(|name| place.write(name, lines(0..100)));
     import(&place, &[&a, &b]).await;
-    let again = Settings { again: true, ..place.settings(&[&a]) };
+    let again = FilesSettings { again: true, ..place.settings(&[&a]) };
     let (mut queue, _) = open_within(&again, NOW, tiny(100)).unwrap();
     let first = queue.receive().await.unwrap().unwrap();
     queue.acknowledge(first.receipt).await.unwrap();

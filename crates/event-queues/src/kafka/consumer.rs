@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::Settings;
+use super::KafkaSettings;
 use super::callbacks::Callbacks;
 use super::deliveries::{DeliveryMaker, Ready};
 use super::health::{Health, Watch};
@@ -46,7 +46,7 @@ pub struct KafkaQueue {
 /// What the thread is started with.
 #[derive(Debug)]
 struct Start {
-    settings: Settings,
+    settings: KafkaSettings,
     consumer: Consumer,
     parts: Parts,
     maker: DeliveryMaker,
@@ -68,7 +68,7 @@ impl std::fmt::Debug for Consumer {
 ///
 /// # Errors
 /// When librdkafka does not take the settings.
-pub fn open(settings: &Settings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
+pub fn open(settings: &KafkaSettings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
     let health = Arc::new(Health::default());
     let consumer = consumer_of(settings, &health, is_until_empty)?;
     let (handed, batches) = mpsc::channel(BATCHES_MAX);

@@ -13,7 +13,7 @@ use super::health::Health;
 use super::probe::Authorities;
 use super::refusal::{ClientIdentity, Sasl};
 use super::schemas::{self, SchemaRegistry};
-use super::{Secret, Settings};
+use super::{KafkaSettings, Secret};
 
 /// The default of `fetch.max.bytes` below.
 const FETCH_BYTES: u64 = 16_777_216;
@@ -110,7 +110,7 @@ pub(super) fn open_registry(url: &Secret, auth: Option<&Secret>) -> Result<Schem
 
 /// Makes the consumer; it looks for its brokers at once, and joins the group when it is told what to read.
 pub(super) fn consumer_of(
-    settings: &Settings,
+    settings: &KafkaSettings,
     health: &Arc<Health>,
     is_until_empty: bool,
 ) -> Result<BaseConsumer<Callbacks>, KafkaOpenError> {
@@ -126,7 +126,7 @@ pub(super) fn consumer_of(
 ///
 /// # Errors
 /// As there.
-pub fn check(settings: &Settings) -> Result<(), KafkaOpenError> {
+pub fn check(settings: &KafkaSettings) -> Result<(), KafkaOpenError> {
     check_topics(settings)?;
     let mut config = config_of(settings, false);
     config.remove("bootstrap.servers");
@@ -136,7 +136,7 @@ pub fn check(settings: &Settings) -> Result<(), KafkaOpenError> {
 }
 
 /// Has librdkafka read the regular expressions, in a consumer without a broker.
-fn check_topics(settings: &Settings) -> Result<(), KafkaOpenError> {
+fn check_topics(settings: &KafkaSettings) -> Result<(), KafkaOpenError> {
     let mut patterns = settings.topics.iter().filter(|topic| topic.starts_with('^')).peekable();
     if patterns.peek().is_none() {
         return Ok(());
@@ -167,7 +167,7 @@ fn identity_of(config: &ClientConfig) -> ClientIdentity {
     }
 }
 
-fn config_of(settings: &Settings, is_until_empty: bool) -> ClientConfig {
+fn config_of(settings: &KafkaSettings, is_until_empty: bool) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("statistics.interval.ms", if is_until_empty { STATISTICS_UNTIL_EMPTY } else { STATISTICS });
     let given = settings.options.iter().map(|(name, value)| (&**name, value.expose()));
@@ -199,8 +199,8 @@ mod tests {
     use super::super::open;
     use super::*;
 
-    fn settings(options: &[(&str, &str)]) -> Settings {
-        Settings {
+    fn settings(options: &[(&str, &str)]) -> KafkaSettings {
+        KafkaSettings {
             brokers: vec!["127.0.0.1:1".into()],
             topics: vec!["t".into()],
             group_id: "g".into(),

@@ -15,7 +15,7 @@ const TAG_CHARACTERS_MAX: usize = 200;
 
 /// Which tags a series has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct TagSettings {
     /// The tags that are taken from events.
     pub include: Vec<Tag>,
     /// Whole tags (`env:prod`) that every series gets.
@@ -123,7 +123,7 @@ pub struct Attributes<'a> {
 
 impl Layout {
     /// The layout that follows from the settings.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &TagSettings) -> Self {
         let has = |tag: Tag| settings.include.contains(&tag);
         let mut static_tags = settings.static_tags.clone();
         static_tags.sort_unstable();
@@ -348,7 +348,7 @@ mod tests {
 
     fn layout(include: &[Tag], static_tags: &[&str], names: Names) -> Layout {
         let static_tags = static_tags.iter().map(|tag| (*tag).into()).collect();
-        Layout::new(&Settings { include: include.to_vec(), static_tags, names })
+        Layout::new(&TagSettings { include: include.to_vec(), static_tags, names })
     }
 
     fn tags_of(layout: &Layout, event: &SendEvent<'_>) -> (Vec<u8>, Vec<String>) {

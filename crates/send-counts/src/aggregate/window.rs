@@ -1,6 +1,6 @@
 //! Which time bucket a send is counted under, and whether Datadog would still take it.
 
-use super::{Late, Settings, Timestamp};
+use super::{AggregateSettings, Late, Timestamp};
 
 /// Datadog drops, without a word, points that are further ahead than this. Source: Datadog's "Submit
 /// distribution points", "timestamps should be … no more than 10 minutes in the future".
@@ -35,7 +35,7 @@ pub struct Window {
 
 impl Window {
     /// The window that follows from the settings.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &AggregateSettings) -> Self {
         let bucket_seconds = settings.flush_interval.as_secs().max(1);
         let seconds = |milliseconds: u128| u64::try_from(milliseconds.div_ceil(1000)).unwrap_or(u64::MAX);
         let request = settings.flush_timeout.as_millis();
@@ -95,7 +95,7 @@ mod tests {
     const NOW: u64 = 1_800_000_005;
 
     fn window(timestamp: Timestamp, late: Late) -> Window {
-        Window::new(&Settings {
+        Window::new(&AggregateSettings {
             timestamp,
             late,
             flush_interval: Duration::from_secs(10),
