@@ -1,9 +1,11 @@
 //! The admin port: health, metrics, status, search, history, and the page for people.
 
+pub mod headline;
 pub mod history;
 mod hosts;
 pub mod messages;
 mod page;
+pub mod process_usage;
 pub mod prometheus;
 pub mod rates;
 pub mod status;
@@ -61,6 +63,15 @@ pub type SearchView = dyn Fn(&str, &str) -> Result<serde_json::Value, String> + 
 /// What answers a question about history.
 pub type HistoryView = dyn Fn(&str) -> Result<serde_json::Value, HistoryRefusal> + Send + Sync;
 
+/// Which connections a status lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionList {
+    /// Of many those that somebody should look at.
+    Short,
+    /// All of them.
+    All,
+}
+
 /// What the port shows. All but search and history are called on the runtime, and may not block.
 pub struct Views {
     /// Whether the process can take events, and if not, why not.
@@ -68,7 +79,7 @@ pub struct Views {
     /// The books in Prometheus' text format 0.0.4.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The books and the rest, as JSON.
-    pub status: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    pub status: Box<dyn Fn(ConnectionList) -> serde_json::Value + Send + Sync>,
     /// What has all words of a text, with days of a time zone, as JSON; or why not. Called on a thread that may block, one at
     /// a time.
     pub search: Box<SearchView>,
@@ -89,6 +100,7 @@ struct Desk {
     refusals: Sampled,
     metrics: Mutex<Option<Kept>>,
     status: Mutex<Option<Kept>>,
+    status_of_all: Mutex<Option<Kept>>,
     searches: WorkerPool,
     histories: WorkerPool,
 }
@@ -146,8 +158,9 @@ impl AdminListener {
 
 impl Desk {
     fn new(views: Views, hosts: Hosts, searches: WorkerPool, histories: WorkerPool) -> Self {
-        let (metrics, status) = (Mutex::default(), Mutex::default());
-        Self { views, hosts, refusals: Sampled::default(), metrics, status, searches, histories }
+        let (metrics, status, status_of_all) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let refusals = Sampled::default();
+        Self { views, hosts, refusals, metrics, status, status_of_all, searches, histories }
     }
 }
 
@@ -194,9 +207,17 @@ async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
     }
     match path {
         "/metrics" => text(StatusCode::OK, METRICS, metrics(&desk)),
-        "/status" => text(StatusCode::OK, JSON, status(&desk)),
+        "/status" => match parameter(request, "connections").as_deref() {
+            None => text(StatusCode::OK, JSON, status(&desk, ConnectionList::Short)),
+            Some("all") => text(StatusCode::OK, JSON, status(&desk, ConnectionList::All)),
+            Some(_) => text(StatusCode::BAD_REQUEST, TEXT, "connections can be all, or left out\n"),
+        },
         "/history" => history(request.uri().query().unwrap_or_default(), desk).await,
-        _ => search(request.uri().query().unwrap_or_default(), desk).await,
+        _ => {
+            let words = parameter(request, "q").unwrap_or_default();
+            let time_zone = parameter(request, "time_zone").unwrap_or_else(|| "UTC".to_owned());
+            search(words, time_zone, desk).await
+        }
     }
 }
 
@@ -211,8 +232,12 @@ fn use_get() -> Answer {
 }
 
 /// The status, not older than [`STATUS_AGE_MAX`], however many ask.
-fn status(desk: &Desk) -> Bytes {
-    kept(&desk.status, |_cost| STATUS_AGE_MAX, || format!("{:#}\n", (desk.views.status)()))
+fn status(desk: &Desk, list: ConnectionList) -> Bytes {
+    let place = match list {
+        ConnectionList::Short => &desk.status,
+        ConnectionList::All => &desk.status_of_all,
+    };
+    kept(place, |_cost| STATUS_AGE_MAX, || format!("{:#}\n", (desk.views.status)(list)))
 }
 
 /// The metrics, made anew as often as costs a tenth of a core, however many ask: with few connections, always.
@@ -244,16 +269,17 @@ fn kept(
     body
 }
 
-async fn search(query: &str, desk: Arc<Desk>) -> Answer {
-    let asked = |name| {
-        let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-        found.map(|(_, words)| words.into_owned())
-    };
-    let words = asked("q").unwrap_or_default();
+/// The first value of a parameter of the query.
+fn parameter(request: &Request<Incoming>, name: &str) -> Option<String> {
+    let query = request.uri().query().unwrap_or_default();
+    let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+    found.map(|(_, value)| value.into_owned())
+}
+
+async fn search(words: String, time_zone: String, desk: Arc<Desk>) -> Answer {
     if words.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the search is too long\n");
     }
-    let time_zone = asked("time_zone").unwrap_or_else(|| "UTC".to_owned());
     let found = desk.searches.run({
         let desk = Arc::clone(&desk);
         move || (desk.views.search)(&words, &time_zone).map(|found| format!("{found:#}\n"))
@@ -329,7 +355,10 @@ mod tests {
                 if is_ready.load(Ordering::SeqCst) { Ok(()) } else { Err("the queue is full".into()) }
             }),
             metrics: Box::new(|| "braze_datadog_series 1\n".into()),
-            status: Box::new(|| serde_json::json!({ "version": "1" })),
+            status: Box::new(|list| match list {
+                ConnectionList::Short => serde_json::json!({ "version": "1" }),
+                ConnectionList::All => serde_json::json!({ "version": "all" }),
+            }),
             search: Box::new(|query, zone| match zone {
                 "UTC" => Ok(serde_json::json!({ "query": query })),
                 other => Err(format!("`{other}` is not a time zone")),
@@ -366,6 +395,7 @@ mod tests {
             ("/metrics", "text/plain; version=0.0.4; charset=utf-8", "braze_datadog_series 1\n"),
             ("/status", "application/json", "{\n  \"version\": \"1\"\n}\n"),
             ("/status?x", "application/json", "{\n  \"version\": \"1\"\n}\n"),
+            ("/status?connections=all", "application/json", "{\n  \"version\": \"all\"\n}\n"),
         ] {
             let reply = ask(&mut stream, &request("GET", path)).await;
             assert_eq!((reply.status, reply.header("content-type")), (200, Some(content_type)), "{path}");
@@ -420,6 +450,8 @@ mod tests {
             let told: serde_json::Value = serde_json::from_str(&reply.body).unwrap();
             assert_eq!((reply.status, told["query"].as_str()), (200, Some(words)), "{asked}");
         }
+        let reply = ask(&mut stream, &request("GET", "/status?connections=some")).await;
+        assert_eq!((reply.status, &*reply.body), (400, "connections can be all, or left out\n"));
         let long = format!("/search?q={}", "a".repeat(QUERY_BYTES_MAX + 1));
         assert_eq!(ask(&mut stream, &request("GET", &long)).await.status, 414);
     }
@@ -470,18 +502,21 @@ mod tests {
         let views = Views {
             ready: Box::new(|| Ok(())),
             metrics: Box::new(String::new),
-            status: Box::new(move || serde_json::json!(count.fetch_add(1, Ordering::SeqCst))),
+            status: Box::new(move |_| serde_json::json!(count.fetch_add(1, Ordering::SeqCst))),
             search: Box::new(|_, _| Ok(serde_json::Value::Null)),
             history: Box::new(|_| Ok(serde_json::Value::Null)),
         };
         let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX).unwrap();
         let histories = WorkerPool::start("history-read", 1, SEARCH_WAIT_MAX).unwrap();
         let desk = Desk::new(views, Hosts::new(&[]), searches, histories);
-        let first = status(&desk);
-        let asked = (0..1_000).take_while(|_| status(&desk) == first).count();
+        let first = status(&desk, ConnectionList::Short);
+        let asked = (0..1_000).take_while(|_| status(&desk, ConnectionList::Short) == first).count();
         assert!(asked > 0, "{asked}");
         desk.status.lock().unwrap().as_mut().unwrap().until = Instant::now();
-        assert_eq!(&*status(&desk), format!("{}\n", made.load(Ordering::SeqCst) - 1).as_bytes());
+        assert_eq!(
+            &*status(&desk, ConnectionList::Short),
+            format!("{}\n", made.load(Ordering::SeqCst) - 1).as_bytes()
+        );
         assert!(made.load(Ordering::SeqCst) >= 2);
     }
 

@@ -293,7 +293,8 @@ impl<I: Intake> Pipeline<I> {
     async fn flush(&mut self, run: &mut QueueRun, is_idle: bool) -> Result<(), PipelineError> {
         let cuts = self.lanes.cut().await?;
         let started = Instant::now();
-        let summary = FlushSummary { started, is_idle, series: 0, payloads: 0, accepted: 0, dropped: 0 };
+        let summary =
+            FlushSummary { started, is_idle, series: 0, payloads: 0, accepted: 0, printed: 0, dropped: 0 };
         let claim = run.ledger.open(summary);
         let (connections, time) = (self.connections.snapshot(), self.clock.unix_seconds());
         let state =

@@ -72,6 +72,17 @@ pub struct CollapsingTag {
     pub group_by: &'static str,
 }
 
+/// What there is to tell of the names of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collapsing {
+    /// How many tags in Datadog stand for several names.
+    pub tags_total: u64,
+    /// How many other names several ids have.
+    pub shared_total: u64,
+    /// Some of both, the gravest first: different names before equal ones, and what more ids have before what fewer have.
+    pub tags: Vec<CollapsingTag>,
+}
+
 impl CollapsingTag {
     /// Whether it is one name of several ids, instead of several names.
     pub const fn is_same_name(&self) -> bool {
@@ -96,12 +107,31 @@ pub struct ConnectionBooks {
     pub series: u64,
     /// How many tags in Datadog stand for several names.
     pub names_collapsing: u64,
-    /// Some of them, and of the names that several ids have; shared, for they seldom change.
+    /// How many other names several ids have.
+    pub names_shared: u64,
+    /// Some of both, the gravest first; shared, for they seldom change.
     pub collapsing: Arc<[CollapsingTag]>,
     /// The last outcome, in words, and when (Unix seconds).
     pub last_outcome: Option<(String, u64)>,
-    /// Why the sends of the last outcome were dropped; `None`: they were accepted, or there was none yet.
+    /// Why the sends of the last outcome were dropped; `None`: they were accepted or printed, or there was none yet.
     pub last_dropped: Option<DropReason>,
+    /// Whether the sends of the last outcome were printed by a dry run, and not sent; they are booked as accepted.
+    pub last_is_printed: bool,
+}
+
+impl ConnectionBooks {
+    fn settle(&mut self, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
+        let Some(pending) = self.pending.checked_sub(sends) else { return false };
+        self.pending = pending;
+        match dropped {
+            Some(reason) => *self.dropped.entry(reason).or_default() += sends,
+            None => self.accepted += sends,
+        }
+        self.last_outcome = Some((words.to_owned(), now));
+        self.last_dropped = dropped;
+        self.last_is_printed = false;
+        true
+    }
 }
 
 /// One consistent state of the books.
@@ -244,17 +274,17 @@ impl Stats {
     /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` say what
     /// happened, for people. Returns whether so many sends were pending: if not, by a defect, none is booked.
     pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
+        self.lock().connection(name).settle(sends, dropped, words, now)
+    }
+
+    /// Books sends that a dry run has printed: as accepted, so that its books are those that a real run would have. Else
+    /// as [`Stats::settle`].
+    pub fn settle_printed(&self, name: &str, sends: u64, words: &str, now: u64) -> bool {
         let mut books = self.lock();
         let connection = books.connection(name);
-        let Some(pending) = connection.pending.checked_sub(sends) else { return false };
-        connection.pending = pending;
-        match dropped {
-            Some(reason) => *connection.dropped.entry(reason).or_default() += sends,
-            None => connection.accepted += sends,
-        }
-        connection.last_outcome = Some((words.to_owned(), now));
-        connection.last_dropped = dropped;
-        true
+        let is_booked = connection.settle(sends, None, words, now);
+        connection.last_is_printed |= is_booked;
+        is_booked
     }
 
     /// Books the outcome of points that the forwarder told of itself, apart from sends.
@@ -282,15 +312,15 @@ impl Stats {
     }
 
     /// Notes how many tags of each connection stand for several names, and some of them; the others have none.
-    pub fn collapsing<'n>(&self, found: impl Iterator<Item = (&'n str, u64, Vec<CollapsingTag>)>) {
+    pub fn collapsing<'n>(&self, found: impl Iterator<Item = (&'n str, Collapsing)>) {
         let mut books = self.lock();
         for connection in books.connections.values_mut() {
-            connection.names_collapsing = 0;
+            (connection.names_collapsing, connection.names_shared) = (0, 0);
             connection.collapsing = Arc::default();
         }
-        for (name, total, tags) in found {
+        for (name, Collapsing { tags_total, shared_total, tags }) in found {
             let connection = books.connection(name);
-            connection.names_collapsing = total;
+            (connection.names_collapsing, connection.names_shared) = (tags_total, shared_total);
             connection.collapsing = tags.into();
         }
     }

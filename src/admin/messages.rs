@@ -1,53 +1,33 @@
-//! What people are told: whether sends flow, and how each connection is, in words.
+//! What people are told of each connection, in words.
 
-use admin_api::format::{ago, grouped};
-use admin_api::{FlowState, Headline};
+use admin_api::FlowState;
+use admin_api::format::ago;
 use datadog_points::outcome::FailureReason;
 
-use super::rates::Hour;
+use crate::connection::Connection;
 use crate::stats::{ConnectionBooks, DropReason};
 
-/// Whether sends flow: the answer at one look. `not_ready` is why no events can be taken.
-pub fn headline(hour: &Hour, not_ready: Option<&str>, uptime_seconds: u64) -> Headline {
-    let (state, words) = if let Some(worst) = hour.dropping.first() {
-        let others = match hour.dropping.len() - 1 {
-            0 => String::new(),
-            1 => ", and for one more reason".to_owned(),
-            others => format!(", and for {others} more reasons"),
-        };
-        let place = match worst.connection.as_str() {
-            crate::stats::UNROUTED => String::new(),
-            name => format!(" on {name}"),
-        };
-        let words = format!("Sends are being dropped: {}{place}{others}", short(worst.reason));
-        (FlowState::Trouble, words)
-    } else if let Some(reason) = not_ready {
-        (FlowState::Trouble, format!("No events are taken: {reason}"))
-    } else {
-        match hour.quiet_seconds {
-            None => (FlowState::Quiet, format!("No sends since the start {} ago", ago(uptime_seconds))),
-            // As long as it is measured over.
-            Some(quiet) if hour.minute.counted == 0 => {
-                (FlowState::Quiet, format!("No sends for {}", ago(quiet)))
-            }
-            Some(_) => {
-                let rate = rate(hour.minute.counted, hour.minute_seconds);
-                (FlowState::Flowing, format!("Sends flow: {rate}"))
-            }
-        }
-    };
-    Headline { state, words }
-}
-
-/// How a connection is, in words, at the Unix second `now`. `site` is its site's name.
-pub fn connection(books: &ConnectionBooks, site: &str, now: u64) -> (FlowState, String) {
+/// How a connection is, in words, at the Unix second `now`.
+pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) -> (FlowState, String) {
     let Some((_, at)) = books.last_outcome else {
-        return (FlowState::Quiet, "nothing was sent yet".to_owned());
+        let words =
+            if connection.dry_run { "dry run: nothing was printed yet" } else { "nothing was sent yet" };
+        return (FlowState::Quiet, words.to_owned());
     };
     let ago = ago(now.saturating_sub(at));
     match books.last_dropped {
+        Some(reason) => (FlowState::Trouble, outcome(reason, &connection.site.name)),
+        None if books.last_is_printed && connection.dry_run => {
+            (FlowState::Quiet, format!("dry run: printed {ago} ago, not sent"))
+        }
+        // A reload has made it one, or has ended it.
+        None if connection.dry_run => {
+            (FlowState::Quiet, format!("dry run since the last send, accepted {ago} ago"))
+        }
+        None if books.last_is_printed => {
+            (FlowState::Quiet, format!("nothing was sent since the dry run, which printed {ago} ago"))
+        }
         None => (FlowState::Flowing, format!("accepted {ago} ago")),
-        Some(reason) => (FlowState::Trouble, outcome(reason, site)),
     }
 }
 
@@ -74,80 +54,52 @@ pub(super) fn outcome(reason: DropReason, site: &str) -> String {
         DropReason::Late
         | DropReason::Early
         | DropReason::Unrouted
-        | DropReason::ConnectionRefusedConfiguration => short(reason).to_owned(),
+        | DropReason::ConnectionRefusedConfiguration => why(reason).to_owned(),
     }
 }
 
-/// A reason in two or three words.
-pub const fn short(reason: DropReason) -> &'static str {
+/// A reason in a few words, for whoever has not read the code.
+pub(super) const fn why(reason: DropReason) -> &'static str {
     match reason {
-        DropReason::Late => "too old for Datadog",
-        DropReason::Early => "too far in the future",
-        DropReason::Unrouted => "no connection serves them",
-        DropReason::ConnectionRefusedConfiguration => "its configuration is wrong",
-        DropReason::Failed(FailureReason::Timeout) => "no answer in time",
-        DropReason::Failed(FailureReason::Connect) => "no connection to Datadog",
-        DropReason::Failed(FailureReason::Dns) => "no address of Datadog",
-        DropReason::Failed(FailureReason::HttpInvalid) => "an answer that is not HTTP",
-        DropReason::Failed(FailureReason::Defect) => "a defect",
-        DropReason::Failed(FailureReason::Http400) => "400",
-        DropReason::Failed(FailureReason::Http403) => "403",
-        DropReason::Failed(FailureReason::Http413) => "413",
-        DropReason::Failed(FailureReason::Http429) => "429",
-        DropReason::Failed(FailureReason::Http4xx) => "a 4xx answer",
-        DropReason::Failed(FailureReason::Http5xx) => "a 5xx answer",
-        DropReason::Failed(FailureReason::HttpUnexpected) => "an unexpected answer",
-        DropReason::Failed(FailureReason::Shutdown) => "stopped before an answer",
-    }
-}
-
-/// Sends a second, or in the last minute where that says more.
-fn rate(sends: u64, seconds: u64) -> String {
-    let a_second = sends / seconds.max(1);
-    match (a_second, sends) {
-        (0, 1) => "1 in the last minute".to_owned(),
-        (0, sends) => format!("{sends} in the last minute"),
-        (a_second, _) => format!("{} a second", grouped(a_second)),
+        DropReason::Late => "too old for Datadog, which takes the last hour",
+        DropReason::Early => "too far in the future for Datadog",
+        DropReason::Unrouted => "no connection serves their app group",
+        DropReason::ConnectionRefusedConfiguration => "the configuration of their connection is wrong",
+        DropReason::Failed(FailureReason::Timeout) => "no answer from Datadog in time",
+        DropReason::Failed(FailureReason::Connect) => "Datadog can't be reached",
+        DropReason::Failed(FailureReason::Dns) => "Datadog's name can't be looked up",
+        DropReason::Failed(FailureReason::HttpInvalid) => "what answers does not speak HTTP",
+        DropReason::Failed(FailureReason::Defect) => "a defect of this program",
+        DropReason::Failed(FailureReason::Http400) => "HTTP 400 (Datadog can't read the request)",
+        DropReason::Failed(FailureReason::Http403) => "HTTP 403 (API key refused)",
+        DropReason::Failed(FailureReason::Http413) => "HTTP 413 (too large for Datadog)",
+        DropReason::Failed(FailureReason::Http429) => "HTTP 429 (Datadog limits the rate)",
+        DropReason::Failed(FailureReason::Http4xx) => "HTTP 4xx (Datadog refuses the request)",
+        DropReason::Failed(FailureReason::Http5xx) => "HTTP 5xx (Datadog has an error)",
+        DropReason::Failed(FailureReason::HttpUnexpected) => "what answers is not Datadog's intake",
+        DropReason::Failed(FailureReason::Shutdown) => "stopped before there was an answer",
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::rates::{Dropping, Sends};
+    use std::collections::HashMap;
+
     use super::*;
+    use datadog_points::{ApiKey, site::Site};
 
-    fn hour(counted: u64, quiet_seconds: Option<u64>, dropping: &[(&str, DropReason)]) -> Hour {
-        Hour {
-            slots: Vec::new(),
-            minute: Sends { counted, ..Sends::default() },
-            minute_seconds: 60,
-            quiet_seconds,
-            dropping: dropping
-                .iter()
-                .map(|(name, reason)| Dropping { connection: (*name).into(), reason: *reason, sends: 1 })
-                .collect(),
+    fn eu1(dry_run: bool) -> Connection {
+        Connection {
+            name: "acme".into(),
+            site: Site::parse("EU1").unwrap().0,
+            api_key: ApiKey::new(""),
+            app_group_ids: Vec::new(),
+            app_group_names: HashMap::new(),
+            metric: "m".into(),
+            dry_run,
+            heartbeat: false,
+            forwarder_metrics: false,
         }
-    }
-
-    #[test]
-    fn the_headline_says_whether_sends_flow() {
-        let say = |hour: Hour, not_ready| headline(&hour, not_ready, 200).words;
-        assert_eq!(say(hour(60 * 1234, Some(0), &[]), None), "Sends flow: 1,234 a second");
-        assert_eq!(say(hour(12, Some(5), &[]), None), "Sends flow: 12 in the last minute");
-        assert_eq!(say(hour(0, Some(725), &[]), None), "No sends for 12 minutes");
-        assert_eq!(say(hour(0, None, &[]), None), "No sends since the start 3 minutes ago");
-        assert_eq!(
-            say(hour(9, Some(0), &[]), Some("the queue is full")),
-            "No events are taken: the queue is full"
-        );
-        let forbidden = [("acme", DropReason::Failed(FailureReason::Http403))];
-        assert_eq!(say(hour(9, Some(0), &forbidden), None), "Sends are being dropped: 403 on acme");
-        let three = [("_unrouted", DropReason::Unrouted), ("b", DropReason::Late), ("c", DropReason::Early)];
-        assert_eq!(
-            say(hour(9, Some(0), &three), None),
-            "Sends are being dropped: no connection serves them, and for 2 more reasons"
-        );
-        assert_eq!(headline(&hour(9, Some(0), &three), None, 0).state, FlowState::Trouble);
     }
 
     #[test]
@@ -157,12 +109,30 @@ mod tests {
             last_dropped: dropped,
             ..ConnectionBooks::default()
         };
-        let say = |books: &ConnectionBooks| connection(books, "EU1", 100);
+        let say = |books: &ConnectionBooks| connection(books, &eu1(false), 100);
         assert_eq!(say(&books(None, 98)), (FlowState::Flowing, "accepted 2 s ago".into()));
         assert_eq!(
             say(&books(Some(DropReason::Failed(FailureReason::Http403)), 98)),
             (FlowState::Trouble, "403: this key is not valid on EU1".into())
         );
         assert_eq!(say(&ConnectionBooks::default()), (FlowState::Quiet, "nothing was sent yet".into()));
+    }
+
+    #[test]
+    fn of_a_dry_run_it_is_said_that_nothing_was_sent() {
+        let none = ConnectionBooks::default();
+        let last = |is_printed| ConnectionBooks {
+            last_outcome: Some(("…".into(), 98)),
+            last_is_printed: is_printed,
+            ..ConnectionBooks::default()
+        };
+        for (books, dry_run, words) in [
+            (none, true, "dry run: nothing was printed yet"),
+            (last(true), true, "dry run: printed 2 s ago, not sent"),
+            (last(false), true, "dry run since the last send, accepted 2 s ago"),
+            (last(true), false, "nothing was sent since the dry run, which printed 2 s ago"),
+        ] {
+            assert_eq!(connection(&books, &eu1(dry_run), 100), (FlowState::Quiet, words.into()));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use admin_api::{EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReloadStatus};
 
+use super::process_usage::ProcessUsage;
 use crate::stats::{Books, ConnectionBooks, Histogram};
 
 /// What stands beside the books.
@@ -33,6 +34,8 @@ pub struct ProcessGauges {
     pub started: u64,
     /// How long ago that is, in seconds.
     pub uptime_seconds: u64,
+    /// What it uses, where the system says so.
+    pub usage: Option<ProcessUsage>,
 }
 
 /// The books in Prometheus' text format 0.0.4.
@@ -93,7 +96,27 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     page.gauge("start_time_seconds", "When the process started, in Unix seconds.", gauges.started);
     let help = "Always 1; the label says which version runs.";
     page.each("build_info", "gauge", help, "version", [(env!("CARGO_PKG_VERSION"), 1)]);
+    process(&mut page, gauges);
     page.0
+}
+
+/// The metrics that every exporter has of its own process, under the names that dashboards look for.
+fn process(page: &mut Page, gauges: &ProcessGauges) {
+    let help = "Start time of the process since unix epoch in seconds.";
+    page.process("process_start_time_seconds", "gauge", help, gauges.started);
+    let Some(usage) = &gauges.usage else { return };
+    let help = "Total user and system CPU time spent in seconds.";
+    page.process("process_cpu_seconds_total", "counter", help, usage.cpu.as_secs_f64());
+    let help = "Resident memory size in bytes.";
+    page.process("process_resident_memory_bytes", "gauge", help, usage.resident_bytes);
+    let help = "Virtual memory size in bytes.";
+    page.process("process_virtual_memory_bytes", "gauge", help, usage.virtual_bytes);
+    page.process("process_open_fds", "gauge", "Number of open file descriptors.", usage.open_files);
+    if let Some(most) = usage.open_files_max {
+        let help = "Maximum number of open file descriptors.";
+        page.process("process_max_fds", "gauge", help, most);
+    }
+    page.process("process_threads", "gauge", "Number of OS threads in the process.", usage.threads);
 }
 
 fn connections(page: &mut Page, books: &Books) {
@@ -217,6 +240,11 @@ impl Page {
         }
     }
 
+    /// One that is not ours alone.
+    fn process(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"));
+    }
+
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.metric(name, "histogram", help);
         let mut count = 0;
@@ -250,6 +278,8 @@ fn escape(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::status::tests::books;
     use super::*;
 
@@ -273,6 +303,15 @@ mod tests {
                     since: Some(5),
                     sends_left_out: 8,
                     ..HistoryStatus::default()
+                }),
+                started: 1_700_000_000,
+                usage: Some(ProcessUsage {
+                    cpu: Duration::from_millis(1_250),
+                    resident_bytes: 12_000_000,
+                    virtual_bytes: 90_000_000,
+                    open_files: 21,
+                    open_files_max: Some(1_024),
+                    threads: 9,
                 }),
                 ..ProcessGauges::default()
             },
@@ -301,6 +340,14 @@ mod tests {
             "braze_datadog_payload_bytes_bucket{le=\"+Inf\"} 1",
             "braze_datadog_payload_bytes_sum 300",
             "# TYPE braze_datadog_flush_seconds histogram",
+            "# TYPE process_cpu_seconds_total counter",
+            "process_cpu_seconds_total 1.25",
+            "process_resident_memory_bytes 12000000",
+            "process_virtual_memory_bytes 90000000",
+            "process_open_fds 21",
+            "process_max_fds 1024",
+            "process_threads 9",
+            "process_start_time_seconds 1700000000",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
         }

@@ -1,11 +1,12 @@
 //! What `/status` and `/search` say, from the books and the catalogue.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use admin_api::format::ago;
 use admin_api::{
     BookTotals, Busiest, BusyCampaign, CollapsedTag, ConnectionTotals, FlowState, HistogramTotals,
-    HistoryStatus, Invariant, SearchAnswer, SendCounts, SendRates, SendTotals, SeriesMatch,
+    HistoryStatus, Invariant, SearchAnswer, SendCounts, SendRates, SendTotals, SeriesMatch, Status,
 };
 
 use super::history::PastMatches;
@@ -13,7 +14,7 @@ use super::messages;
 use super::rates::{Hour, SLOT_SECONDS, Sends};
 use crate::catalogue::trend::Trend;
 use crate::catalogue::{BusiestLately, SearchHit, SearchHits};
-use crate::stats::{Books, CollapsingTag, ConnectionBooks, Histogram};
+use crate::stats::{Books, CollapsingTag, ConnectionBooks, Histogram, UNROUTED};
 use send_history::HistoryState;
 
 /// The last hour in slots, oldest first; the last one ends at the Unix second `now`.
@@ -69,6 +70,24 @@ pub fn totals(books: &Books, queue_depth: u64) -> BookTotals {
         flush_seconds: histogram(&books.flush_seconds),
         payload_bytes: histogram(&books.payload_bytes),
     }
+}
+
+/// How many connections a short status lists.
+const CONNECTIONS_MAX: usize = 50;
+
+/// Leaves of many connections those that somebody should look at: first those in trouble, of which the most was dropped,
+/// then the busiest. Sums are left as they are, and so is a list that is short.
+pub fn shorten(status: &mut Status) {
+    if status.connections.len() <= CONNECTIONS_MAX {
+        return;
+    }
+    status.connections.sort_by_key(|one| {
+        let is_well = one.state != FlowState::Trouble;
+        (is_well, Reverse(if is_well { one.sends.counted } else { one.sends.dropped }))
+    });
+    status.connections.truncate(CONNECTIONS_MAX);
+    let listed: BTreeSet<&str> = status.connections.iter().map(|one| one.name.as_str()).collect();
+    status.books.connections.retain(|name, _| name == UNROUTED || listed.contains(name.as_str()));
 }
 
 /// What became of the sends of a connection.
@@ -151,18 +170,27 @@ pub fn invariants(books: &Books) -> Vec<Invariant> {
     ]
 }
 
-/// What a search found, lately and in the history, which is kept since `history_since`. `site_of` says the site of a
-/// connection; empty where it is gone.
+/// What a search needs to know of a connection.
+#[derive(Debug, Clone, Default)]
+pub struct Destination {
+    /// The name of its site; empty where the connection is gone.
+    pub site: String,
+    /// Whether its sends are printed instead of sent.
+    pub is_dry_run: bool,
+}
+
+/// What a search found, lately and in the history, which is kept since `history_since`. `destination_of` says where
+/// the sends of a connection go.
 pub fn search(
     query: &str,
     search: &SearchHits,
     (history_since, past): (Option<u64>, PastMatches),
-    site_of: impl Fn(&str) -> String,
+    destination_of: impl Fn(&str) -> Destination,
     started: u64,
     now: u64,
 ) -> SearchAnswer {
     let series = |found: &SearchHit| {
-        let (state, words) = verdict(found, &site_of(&found.connection), now);
+        let (state, words) = verdict(found, &destination_of(&found.connection), now);
         SeriesMatch {
             connection: found.connection.clone(),
             tags: found.tags.clone(),
@@ -190,8 +218,13 @@ pub fn search(
 }
 
 /// Whether the sends of a series reach Datadog.
-fn verdict(found: &SearchHit, site: &str, now: u64) -> (FlowState, String) {
+fn verdict(found: &SearchHit, to: &Destination, now: u64) -> (FlowState, String) {
     let ago = |at: u64| ago(now.saturating_sub(at));
+    if to.is_dry_run {
+        let before = found.accepted_at.map(|at| format!("; last accepted {} ago", ago(at)));
+        let words = format!("dry run: printed, not sent{}", before.unwrap_or_default());
+        return (FlowState::Quiet, words);
+    }
     match found.outcome {
         None => (FlowState::Quiet, "counted; its first request has no outcome yet".to_owned()),
         Some(last) => match last.dropped {
@@ -201,7 +234,7 @@ fn verdict(found: &SearchHit, site: &str, now: u64) -> (FlowState, String) {
                     Some(at) => format!("; last accepted {} ago", ago(at)),
                     None => "; never accepted since the start".to_owned(),
                 };
-                let why = messages::outcome(reason, site);
+                let why = messages::outcome(reason, &to.site);
                 (FlowState::Trouble, format!("does not reach Datadog: {why} ({} ago){before}", ago(last.at)))
             }
         },
@@ -210,6 +243,7 @@ fn verdict(found: &SearchHit, site: &str, now: u64) -> (FlowState, String) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use admin_api::ConnectionStatus;
     use datadog_points::outcome::FailureReason;
     use serde_json::json;
 
@@ -228,7 +262,8 @@ pub(super) mod tests {
             accepted_at,
             trend: None,
         };
-        let say = |found: &SearchHit| verdict(found, "EU1", 102);
+        let eu1 = Destination { site: "EU1".into(), is_dry_run: false };
+        let say = |found: &SearchHit| verdict(found, &eu1, 102);
         assert_eq!(
             say(&found(None, Some(100))),
             (FlowState::Flowing, "reaches Datadog: accepted 2 s ago".into())
@@ -242,7 +277,47 @@ pub(super) mod tests {
                 .1
                 .ends_with("never accepted since the start")
         );
-        assert_eq!(say(&SearchHit { outcome: None, ..forbidden }).0, FlowState::Quiet);
+        assert_eq!(say(&SearchHit { outcome: None, ..forbidden.clone() }).0, FlowState::Quiet);
+
+        // A dry run reaches nobody, whatever was before it.
+        let dry_run = Destination { is_dry_run: true, ..eu1.clone() };
+        let say = |found: &SearchHit| verdict(found, &dry_run, 102);
+        let printed = SearchHit { outcome: None, accepted_at: None, ..forbidden };
+        assert_eq!(say(&printed), (FlowState::Quiet, "dry run: printed, not sent".into()));
+        let words = "dry run: printed, not sent; last accepted 2 s ago";
+        assert_eq!(say(&found(None, Some(100))), (FlowState::Quiet, words.into()));
+    }
+
+    #[test]
+    fn of_many_connections_those_that_need_a_look_are_listed() {
+        let all = |connections: u64| {
+            let one = |number: u64| {
+                let is_troubled = number % 100 == 7;
+                let sends =
+                    SendCounts { counted: number, dropped: u64::from(is_troubled), ..SendCounts::default() };
+                let state = if is_troubled { FlowState::Trouble } else { FlowState::Flowing };
+                ConnectionStatus {
+                    name: format!("c{number:03}"),
+                    state,
+                    sends,
+                    ..ConnectionStatus::default()
+                }
+            };
+            let connections: Vec<_> = (0..connections).map(one).collect();
+            let names = connections.iter().map(|one| one.name.clone()).chain([UNROUTED.to_owned()]);
+            let books = names.map(|name| (name, ConnectionTotals::default())).collect();
+            let books = BookTotals { connections: books, ..BookTotals::default() };
+            Status { connections, books, ..Status::default() }
+        };
+        let mut few = all(50);
+        shorten(&mut few);
+        assert_eq!(few, all(50), "as they were, in their order");
+        let mut many = all(300);
+        shorten(&mut many);
+        let names: Vec<&str> = many.connections.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!((names.len(), &names[..5]), (50, &["c007", "c107", "c207", "c299", "c298"][..]));
+        assert_eq!(many.books.connections.len(), 51);
+        assert!(many.books.connections.contains_key(UNROUTED));
     }
 
     #[test]

@@ -142,6 +142,7 @@ async fn serve(
         rates: Arc::default(),
         configuration: reloader.configuration.subscribe(),
         last_reload: reloader.last_reload.subscribe(),
+        receives_nothing: config.receives_nothing() && import.import.is_empty(),
     };
     pipeline.probe(watched.clone().probe());
     let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());

@@ -16,9 +16,10 @@ use super::keys::KeyWatch;
 use super::reload::LastReload;
 use crate::admin::Views;
 use crate::admin::history::{self, HistoryRefusal, PastMatches};
+use crate::admin::process_usage::ProcessUsage;
 use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::Rates;
-use crate::admin::{messages, status};
+use crate::admin::{ConnectionList, headline, messages, status};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
@@ -107,6 +108,8 @@ pub(super) struct Watched {
     pub(super) rates: Arc<Rates>,
     pub(super) configuration: watch::Receiver<Shown>,
     pub(super) last_reload: watch::Receiver<LastReload>,
+    /// No event can come in.
+    pub(super) receives_nothing: bool,
 }
 
 /// The configuration in force, key by key, without secrets.
@@ -118,8 +121,11 @@ impl Watched {
         let (metrics, status, search, history) = (self.clone(), self.clone(), self.clone(), self.clone());
         Views {
             ready: Box::new(move || self.ready()),
-            metrics: Box::new(move || prometheus(&metrics.stats.snapshot(), &metrics.gauges())),
-            status: Box::new(move || json(&status.status())),
+            metrics: Box::new(move || {
+                let gauges = ProcessGauges { usage: ProcessUsage::read(), ..metrics.gauges() };
+                prometheus(&metrics.stats.snapshot(), &gauges)
+            }),
+            status: Box::new(move |list| json(&status.status(list))),
             search: Box::new(move |query, zone| search.search(query, zone).map(|found| json(&found))),
             history: Box::new(move |query| history.history(query).map(|told| json(&told))),
         }
@@ -172,6 +178,7 @@ impl Watched {
             last_reload: self.last_reload(),
             started: self.started,
             uptime_seconds: self.clock.elapsed_milliseconds() / 1000,
+            usage: None,
         }
     }
 
@@ -209,16 +216,20 @@ impl Watched {
 
     fn search(&self, query: &str, time_zone: &str) -> Result<SearchAnswer, String> {
         let configured = self.connections.borrow().clone();
-        let site_of = |name: &str| {
+        let destination_of = |name: &str| {
             let connection = configured.active.iter().find(|connection| *connection.name == *name);
-            connection.map(|connection| connection.site.name.to_string()).unwrap_or_default()
+            let destination = connection.map(|connection| status::Destination {
+                site: connection.site.name.to_string(),
+                is_dry_run: connection.dry_run,
+            });
+            destination.unwrap_or_default()
         };
         let now = self.clock.unix_seconds();
         let past = match self.catalogue.history() {
             Some(history) => (history.state().since, history::search(history, query, time_zone, now)?),
             None => (None, PastMatches::default()),
         };
-        Ok(status::search(query, &self.catalogue.search(query), past, site_of, self.started, now))
+        Ok(status::search(query, &self.catalogue.search(query), past, destination_of, self.started, now))
     }
 
     fn history(&self, query: &str) -> Result<History, HistoryRefusal> {
@@ -230,7 +241,7 @@ impl Watched {
         Some(status::history(state, self.history_size_max))
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, list: ConnectionList) -> Status {
         let snapshot = self.stats.snapshot();
         let gauges = self.gauges();
         let now = self.clock.unix_seconds();
@@ -239,14 +250,29 @@ impl Watched {
         let busiest = self.catalogue.busiest();
         let hour = self.rates.hour(gauges.uptime_seconds);
         let not_ready = self.ready().err();
+        let connections = self.connections(&configured, &snapshot, now);
+        let credentials = self.credentials.as_ref();
+        let certificate_trouble = credentials.and_then(|credentials| credentials.certificate_trouble(now));
+        let headline = headline::headline(&headline::Situation {
+            hour: &hour,
+            not_ready: not_ready.as_deref(),
+            is_certificate_void: certificate_trouble.is_some_and(|trouble| !trouble.is_valid),
+            receives_nothing: self.receives_nothing,
+            is_reload_refused: self.last_reload.borrow().refused.is_some(),
+            is_balanced: snapshot.balance(),
+            connections: &connections,
+            uptime_seconds: gauges.uptime_seconds,
+        });
+        let count =
+            |is: fn(&ConnectionStatus) -> bool| connections.iter().filter(|one| is(one)).count() as u64;
         let setting =
             |(key, value): &(String, String)| SettingValue { key: key.clone(), value: value.clone() };
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now,
             started: gauges.started,
             uptime_seconds: gauges.uptime_seconds,
-            headline: messages::headline(&hour, not_ready.as_deref(), gauges.uptime_seconds),
+            headline,
             ready: not_ready.is_none(),
             not_ready_because: not_ready,
             rates: status::rates(&hour, now),
@@ -254,13 +280,20 @@ impl Watched {
             busiest_series: busiest.series.clone(),
             invariants: status::invariants(&snapshot),
             configuration: configuration.iter().map(setting).collect(),
-            connections: self.connections(&configured, &snapshot, now),
+            connections_total: connections.len() as u64,
+            connections_in_trouble: count(|one| one.state == FlowState::Trouble),
+            connections_dry_run: count(|one| one.dry_run),
+            connections,
             last_reload: self.last_reload(),
             history: gauges.history,
             log_lines_lost: gauges.log_lines_lost,
             books: status::totals(&snapshot, gauges.queue.depth),
             queue: gauges.queue,
+        };
+        if list == ConnectionList::Short {
+            status::shorten(&mut status);
         }
+        status
     }
 
     fn last_reload(&self) -> ReloadStatus {
@@ -288,7 +321,7 @@ impl Watched {
     fn connection(&self, connection: &Connection, books: &Books, now: u64) -> ConnectionStatus {
         let books = books.connections.get(&connection.name).cloned().unwrap_or_default();
         let key = self.keys.shown(&connection.name);
-        let (mut state, mut words) = messages::connection(&books, &connection.site.name, now);
+        let (mut state, mut words) = messages::connection(&books, connection, now);
         // A key that is not valid reaches nobody, whatever the intake answers to points.
         if key.state == State::Invalid && state != FlowState::Trouble {
             (state, words) = (FlowState::Trouble, key.words.clone());
@@ -309,6 +342,7 @@ impl Watched {
                 seconds_ago: key.seconds_ago,
             },
             names_collapsing: books.names_collapsing,
+            names_shared: books.names_shared,
             collapsing: books.collapsing.iter().map(status::collapsed).collect(),
             sends: status::sends(&books),
             last_outcome: books.last_outcome.map(|(outcome, at)| OutcomeStatus {

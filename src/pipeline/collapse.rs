@@ -2,11 +2,15 @@
 //!
 //! Datadog makes `weekly_newsletter` of `Weekly newsletter` and of `weekly_newsletter!`: a query by that value adds up
 //! two campaigns. It can't be seen there, so it is seen here. Two campaigns with the very same name are added up as
-//! well, which is told apart, for it is often meant (each Canvas has its "Email 1").
+//! well, which is told apart and after the others, for it is often meant (each Canvas has its "Email 1"). A campaign is
+//! its id: one that occurs under several app groups, or with one and without, is one.
 //!
 //! What is kept is hashes, of about 60 bytes a name: the texts are with [`KnownNames`], which bounds their number, and
 //! are looked up when there is something to show.
 
+mod names;
+
+use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher};
@@ -14,20 +18,18 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use foldhash::quality;
 
-use crate::stats::CollapsingTag;
+use self::names::{LOOKED_AT_MAX, Names};
+use crate::stats::{Collapsing, CollapsingTag};
 use datadog_points::normalize;
 use send_counts::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
 use send_counts::aggregate::tags;
 
-/// How many tags are shown of a connection: those with different names first.
+/// How many tags are shown of a connection, the gravest first.
 const TAGS_MAX: usize = 20;
 
 /// How many names and ids are shown of a tag.
 const NAMES_MAX: usize = 10;
 const IDS_MAX: usize = 20;
-
-/// Beyond so many names of one tag it is not looked at whether all of them belong to one id.
-const LOOKED_AT_MAX: usize = 16;
 
 /// What became of names. Hashes identify them: that two of a million names have one has a probability of 10⁻⁷, and
 /// what is shown is compared by its text.
@@ -49,21 +51,6 @@ struct Numbers {
     name: u64,
 }
 
-/// Whose a name is: how many ids have it, and their hashes combined, which are that id's where it is one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Ids {
-    count: u32,
-    combined: u64,
-}
-
-/// The names of one stored tag; nearly always one, which is all that most tags cost.
-#[derive(Debug)]
-enum Names {
-    One(u64, Ids),
-    #[expect(clippy::box_collection, reason = "nearly always one name; a map is larger")]
-    More(Box<HashMap<u64, Ids, RandomState>>),
-}
-
 /// What there is to tell of a connection.
 #[derive(Debug, Default)]
 struct Found {
@@ -71,15 +58,6 @@ struct Found {
     collapsing: BTreeSet<u64>,
     /// Names that several ids have.
     shared: BTreeSet<Numbers>,
-}
-
-/// What is told of a connection.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Collapsing {
-    /// How many stored tags stand for several names.
-    pub tags_total: u64,
-    /// Some of them, and of the names that several ids have, in the order of their tags.
-    pub tags: Vec<CollapsingTag>,
 }
 
 impl Collapse {
@@ -104,7 +82,7 @@ impl Collapse {
         let (numbers, id) = (self.numbers(of), self.id(of));
         match self.tags.entry(numbers.tag) {
             // Nearly always; and there is nothing to tell of one name of one id.
-            Entry::Vacant(tag) => drop(tag.insert(Names::One(numbers.name, Ids { count: 1, combined: id }))),
+            Entry::Vacant(tag) => drop(tag.insert(Names::one(numbers.name, id))),
             Entry::Occupied(mut tag) => {
                 tag.get_mut().learn(numbers.name, id);
                 self.review(of.connection, numbers);
@@ -125,7 +103,7 @@ impl Collapse {
     fn review(&mut self, connection: ConnectionId, numbers: Numbers) {
         let names = self.tags.get(&numbers.tag);
         let is_collapsing = names.is_some_and(Names::are_of_several_ids);
-        let is_shared = names.is_some_and(|names| names.ids_of(numbers.name).count > 1);
+        let is_shared = names.and_then(|names| names.ids_of(numbers.name)).is_some_and(|ids| ids.len() > 1);
         let known = self.connections.get(&connection);
         let was_told = known
             .is_some_and(|known| known.collapsing.contains(&numbers.tag) || known.shared.contains(&numbers));
@@ -139,21 +117,16 @@ impl Collapse {
     }
 
     fn tell(&self, known: &KnownNames) -> BTreeMap<ConnectionId, Collapsing> {
+        let mut told = BTreeMap::new();
         let mut drafts = Vec::new();
         let mut wanted: HashMap<u64, usize, RandomState> = HashMap::default();
         for (connection, found) in &self.connections {
-            for tag in found.collapsing.iter().take(TAGS_MAX) {
-                let Some(names) = self.tags.get(tag) else { continue };
-                wanted.extend(names.iter().take(LOOKED_AT_MAX).map(|(name, _)| (name, drafts.len())));
-                let ids = names.iter().map(|(_, ids)| u64::from(ids.count)).sum();
-                drafts.push(Draft::new(*connection, names.len(), ids));
-            }
-            let room = TAGS_MAX.saturating_sub(found.collapsing.len());
-            let is_told = |numbers: &Numbers| found.collapsing.contains(&numbers.tag);
-            for numbers in found.shared.iter().filter(|numbers| !is_told(numbers)).take(room) {
-                let Some(names) = self.tags.get(&numbers.tag) else { continue };
-                wanted.insert(numbers.name, drafts.len());
-                drafts.push(Draft::new(*connection, 1, u64::from(names.ids_of(numbers.name).count)));
+            let total = found.collapsing.len() as u64;
+            let (all, shared_total) = self.gravest_first(*connection, found);
+            told.insert(*connection, Collapsing { tags_total: total, shared_total, tags: Vec::new() });
+            for (draft, names) in all {
+                wanted.extend(names.into_iter().map(|name| (name, drafts.len())));
+                drafts.push(draft);
             }
         }
         if !wanted.is_empty() {
@@ -163,10 +136,6 @@ impl Collapse {
                 }
             }
         }
-        let total =
-            |found: &Found| Collapsing { tags_total: found.collapsing.len() as u64, tags: Vec::new() };
-        let mut told: BTreeMap<_, _> =
-            self.connections.iter().map(|(connection, found)| (*connection, total(found))).collect();
         for draft in drafts {
             let connection = draft.connection;
             if let (Some(tag), Some(told)) = (draft.finish(), told.get_mut(&connection)) {
@@ -174,9 +143,31 @@ impl Collapse {
             }
         }
         for told in told.values_mut() {
-            told.tags.sort_by(|a, b| (a.is_same_name(), &a.tag).cmp(&(b.is_same_name(), &b.tag)));
+            let gravity = |tag: &CollapsingTag| (tag.is_same_name(), Reverse(tag.ids_total));
+            told.tags.sort_by(|a, b| (gravity(a), &a.tag).cmp(&(gravity(b), &b.tag)));
         }
         told
+    }
+
+    /// What is shown of a connection, with the names that belong to it, and how many names several ids have that are not
+    /// among those of a tag with different names.
+    fn gravest_first(&self, connection: ConnectionId, found: &Found) -> (Vec<(Draft, Vec<u64>)>, u64) {
+        let collapsing = found.collapsing.iter().filter_map(|tag| {
+            let names = self.tags.get(tag)?;
+            let shown = names.iter().take(LOOKED_AT_MAX).map(|(name, _)| name).collect();
+            Some((Draft::new(connection, names.len(), names.ids_total()), shown))
+        });
+        let mut all: Vec<(Draft, Vec<u64>)> = collapsing.collect();
+        let different = all.len();
+        let is_told = |numbers: &Numbers| found.collapsing.contains(&numbers.tag);
+        all.extend(found.shared.iter().filter(|numbers| !is_told(numbers)).filter_map(|numbers| {
+            let ids = self.tags.get(&numbers.tag)?.ids_of(numbers.name)?;
+            Some((Draft::new(connection, 1, ids.len() as u64), vec![numbers.name]))
+        }));
+        let shared_total = (all.len() - different) as u64;
+        all.sort_by_key(|(draft, _)| (draft.names_total == 1, Reverse(draft.ids_total)));
+        all.truncate(TAGS_MAX);
+        (all, shared_total)
     }
 
     /// The hashes of a name and of what it becomes.
@@ -199,86 +190,6 @@ impl Collapse {
         hasher.write_usize(of.dimension);
         hasher.write(text);
         hasher.finish()
-    }
-}
-
-impl Ids {
-    fn learn(&mut self, id: u64) {
-        self.count += 1;
-        self.combined ^= id;
-    }
-
-    /// Returns whether it was the last.
-    fn forget(&mut self, id: u64) -> bool {
-        self.count = self.count.saturating_sub(1);
-        self.combined ^= id;
-        self.count == 0
-    }
-}
-
-impl Names {
-    /// An id has the name from now on.
-    fn learn(&mut self, name: u64, id: u64) {
-        match self {
-            Names::One(one, ids) if *one == name => ids.learn(id),
-            Names::One(one, ids) => {
-                let both = [(*one, *ids), (name, Ids { count: 1, combined: id })];
-                *self = Names::More(Box::new(both.into_iter().collect()));
-            }
-            Names::More(names) => names.entry(name).or_default().learn(id),
-        }
-    }
-
-    /// An id has the name no more; returns whether no name is left.
-    fn forget(&mut self, name: u64, id: u64) -> bool {
-        match self {
-            Names::One(one, ids) => *one == name && ids.forget(id),
-            Names::More(names) => {
-                if names.get_mut(&name).is_some_and(|ids| ids.forget(id)) {
-                    names.remove(&name);
-                }
-                if names.len() == 1
-                    && let Some((last, ids)) = names.iter().next()
-                {
-                    *self = Names::One(*last, *ids);
-                }
-                false
-            }
-        }
-    }
-
-    fn ids_of(&self, name: u64) -> Ids {
-        match self {
-            Names::One(one, ids) if *one == name => *ids,
-            Names::One(..) => Ids::default(),
-            Names::More(names) => names.get(&name).copied().unwrap_or_default(),
-        }
-    }
-
-    /// Whether names are several, and not all of them one id's, as those of a renamed campaign are.
-    fn are_of_several_ids(&self) -> bool {
-        let Names::More(names) = self else { return false };
-        if names.len() > LOOKED_AT_MAX {
-            return true;
-        }
-        let mut ids = names.values();
-        let first = ids.next();
-        ids.any(|ids| ids.count > 1 || first != Some(ids))
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (u64, Ids)> {
-        let (one, more) = match self {
-            Names::One(one, ids) => (Some((*one, *ids)), None),
-            Names::More(names) => (None, Some(names.iter().map(|(name, ids)| (*name, *ids)))),
-        };
-        one.into_iter().chain(more.into_iter().flatten())
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Names::One(..) => 1,
-            Names::More(names) => names.len(),
-        }
     }
 }
 
@@ -361,7 +272,8 @@ mod tests {
     use send_counts::aggregate::tags::{Layout, Names as NamesAre, Tag, TagSettings};
     use send_counts::aggregate::{AggregateSettings, Aggregator, Late, Timestamp};
 
-    /// The flush thread's part of the work: campaigns by id and name, in the order of the time.
+    /// The flush thread's part of the work: campaigns by id and name, in the order of the time. An id may stand behind
+    /// its app group and a stroke.
     struct Flushes {
         known: KnownNames,
         collapse: Collapse,
@@ -395,6 +307,8 @@ mod tests {
             for (connection, id, name) in campaigns {
                 self.now += 1;
                 let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+                let (app_group, id) = id.split_once('/').unwrap_or(("", id));
+                fields[Field::AppGroupId as usize] = app_group.as_bytes();
                 fields[Field::CampaignId as usize] = id.as_bytes();
                 fields[Field::CampaignName as usize] = name.as_bytes();
                 let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
@@ -418,9 +332,11 @@ mod tests {
                 names.entry(text(of.name)).or_default().push(text(id));
             }
             tags.retain(|_, names| names.values().flatten().collect::<BTreeSet<_>>().len() > 1);
-            let total = |ids: &Vec<String>| ids.len() as u64;
+            let ids_total = |names: &BTreeMap<_, Vec<String>>| {
+                names.values().flatten().collect::<BTreeSet<_>>().len() as u64
+            };
             tags.into_iter()
-                .map(|(tag, names)| (tag, (names.keys().cloned().collect(), names.values().map(total).sum())))
+                .map(|(tag, names)| (tag, (names.keys().cloned().collect(), ids_total(&names))))
                 .collect()
         }
     }
@@ -443,7 +359,7 @@ mod tests {
             ids_total: 2,
             group_by: "campaign_id",
         };
-        let expected = Collapsing { tags_total: 1, tags: vec![expected] };
+        let expected = Collapsing { tags_total: 1, shared_total: 0, tags: vec![expected] };
         assert_eq!(found, BTreeMap::from([(ConnectionId(0), expected)]));
         assert_eq!(
             flushes.flush(&[(0, "c1", "Weekly newsletter"), (0, "c9", "New")]),
@@ -478,6 +394,35 @@ mod tests {
         assert_eq!((found.tags_total, found.tags.len()), (1, 2));
         assert_eq!((found.tags[0].names_total, found.tags[0].ids_total), (2, 3));
         assert!(found.tags[1].is_same_name());
+    }
+
+    #[test]
+    fn a_campaign_of_several_app_groups_is_one() {
+        let mut flushes = Flushes::new(100);
+        assert_eq!(
+            flushes.flush(&[(0, "emea/c1", "Weekly"), (0, "c1", "Weekly"), (0, "apac/c1", "weekly")]),
+            None
+        );
+        let found = flushes.flush(&[(0, "emea/c2", "WEEKLY"), (0, "c2", "WEEKLY")]).unwrap();
+        let tag = &found[&ConnectionId(0)].tags[0];
+        assert_eq!((tag.names_total, tag.ids_total, &tag.ids), (3, 2, &texts(&["c1", "c2"])));
+        // Renamed in one app group after the other, it is over with the last.
+        flushes.flush(&[(0, "emea/c2", "Monthly")]).unwrap();
+        let found = flushes.flush(&[(0, "c2", "Monthly")]).unwrap();
+        assert_eq!(found[&ConnectionId(0)], Collapsing::default());
+    }
+
+    #[test]
+    fn the_gravest_come_first() {
+        let mut flushes = Flushes::new(100);
+        let shared = [(0, "a1", "A"), (0, "a2", "A"), (0, "z1", "Z"), (0, "z2", "Z"), (0, "z3", "Z")];
+        let different =
+            [(0, "b1", "B"), (0, "b2", "b"), (0, "c1", "C"), (0, "c2", "c"), (0, "c3", "c"), (0, "c4", "C!")];
+        let found = flushes.flush(&[&shared[..], &different[..]].concat()).unwrap();
+        let found = &found[&ConnectionId(0)];
+        let tags: Vec<&str> = found.tags.iter().map(|tag| tag.tag.as_str()).collect();
+        assert_eq!(tags, ["campaign_name:c", "campaign_name:b", "campaign_name:z", "campaign_name:a"]);
+        assert_eq!((found.tags_total, found.shared_total), (2, 2));
     }
 
     #[test]
@@ -539,13 +484,13 @@ mod tests {
             names_max in 2usize..40,
             usual in 0u8..3,
             flushes in prop::collection::vec(
-                (0u8..12, prop::collection::vec((0u32..2, 0u8..12, 0usize..6), 0..12)), 1..25),
+                (0u8..12, prop::collection::vec((0u32..2, 0u8..24, 0usize..6), 0..12)), 1..25),
         ) {
             const NAMES: [&str; 6] = ["Weekly", "weekly", "Weekly!", "Welcome", "WELCOME", ""];
             let mut of = Flushes::new(names_max);
             let mut told = BTreeMap::new();
             for (mode, campaigns) in flushes {
-                let ids: Vec<_> = campaigns.iter().map(|(_, id, _)| format!("c{id}")).collect();
+                let ids: Vec<_> = campaigns.iter().map(|(_, id, _)| format!("g{}/c{}", id / 12, id % 12)).collect();
                 let sends = campaigns.iter().zip(&ids);
                 let sends: Vec<_> = sends.map(|((connection, _, name), id)| (*connection, &**id, NAMES[*name])).collect();
                 let layout = match if mode < 3 { mode } else { usual } {
@@ -572,6 +517,7 @@ mod tests {
                 };
                 for (connection, found) in &told {
                     prop_assert_eq!(found.tags_total, several(connection.0));
+                    prop_assert_eq!(found.shared_total, found.tags.len() as u64 - found.tags_total);
                 }
                 let tags: BTreeSet<_> = of.known.iter().map(|of| (of.connection, stored(of))).collect();
                 let names: BTreeSet<_> = of.known.iter().map(|of| (of.connection, of.name.to_vec())).collect();

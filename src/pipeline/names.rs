@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::connection::Connection;
-use crate::pipeline::collapse::{Collapse, Collapsing};
-use crate::stats::Stats;
+use crate::pipeline::collapse::Collapse;
+use crate::stats::{Collapsing, Stats};
 use send_counts::aggregate::Aggregator;
 use send_counts::aggregate::names::KnownNames;
 use send_counts::route::ConnectionId;
@@ -38,12 +38,12 @@ impl NameTracker {
         self.warn(&found, connections);
         stats.collapsing(found.into_iter().filter_map(|(id, collapsing)| {
             let connection = connections.get(id.index())?;
-            Some((&*connection.name, collapsing.tags_total, collapsing.tags))
+            Some((&*connection.name, collapsing))
         }));
     }
 
     fn warn(&mut self, found: &BTreeMap<ConnectionId, Collapsing>, connections: &[Arc<Connection>]) {
-        for (id, Collapsing { tags_total, tags }) in found {
+        for (id, Collapsing { tags_total, tags, .. }) in found {
             let (Some(connection), Some(example)) = (connections.get(id.index()), tags.first()) else {
                 continue;
             };

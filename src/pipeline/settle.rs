@@ -26,6 +26,8 @@ pub(super) struct FlushSummary {
     pub(super) series: usize,
     pub(super) payloads: u64,
     pub(super) accepted: u64,
+    /// By dry runs, in the place of sending them.
+    pub(super) printed: u64,
     pub(super) dropped: u64,
 }
 
@@ -106,7 +108,10 @@ impl<I: Intake> Pipeline<I> {
         }
         let outcome = LastOutcome { dropped, at: self.clock.unix_seconds() };
         self.stats.settle_own(flight.own, dropped);
-        self.catalogue.settle(flight.tracked, RequestFate { outcome, late: *late, early: *early });
+        // Of what was printed there is no outcome to tell: it did not reach anybody.
+        if !is_printed(&flight, dropped) {
+            self.catalogue.settle(flight.tracked, RequestFate { outcome, late: *late, early: *early });
+        }
         self.pay(run, flight.claim)
     }
 
@@ -119,12 +124,23 @@ impl<I: Intake> Pipeline<I> {
         dropped: Option<DropReason>,
         words: &str,
     ) -> Result<(), Unpaired> {
-        let now = self.clock.unix_seconds();
-        if !self.stats.settle(&flight.connection.name, sends, dropped, words, now) {
+        let (name, now) = (&flight.connection.name, self.clock.unix_seconds());
+        let is_printed = is_printed(flight, dropped);
+        let is_booked = if is_printed {
+            self.stats.settle_printed(name, sends, words, now)
+        } else {
+            self.stats.settle(name, sends, dropped, words, now)
+        };
+        if !is_booked {
             return Err(Unpaired);
         }
         if let Some(summary) = run.ledger.summary(flight.claim) {
-            *if dropped.is_none() { &mut summary.accepted } else { &mut summary.dropped } += sends;
+            let kind = match dropped {
+                Some(_) => &mut summary.dropped,
+                None if is_printed => &mut summary.printed,
+                None => &mut summary.accepted,
+            };
+            *kind += sends;
         }
         Ok(())
     }
@@ -133,6 +149,7 @@ impl<I: Intake> Pipeline<I> {
     fn tell(&self, flight: &InFlight, sends: u64, outcome: &Outcome) -> String {
         let (name, site) = (&flight.connection.name, &flight.connection.site.name);
         match outcome {
+            Outcome::Accepted if flight.connection.dry_run => "printed, not sent (dry run)".to_owned(),
             Outcome::Accepted => "accepted".to_owned(),
             Outcome::AcceptedWithErrors { detail } => {
                 tracing::warn!(
@@ -171,12 +188,21 @@ impl<I: Intake> Pipeline<I> {
         if let Some(summary) = finished {
             let took = summary.started.elapsed();
             self.stats.flush(took);
-            let FlushSummary { is_idle, series, payloads, accepted, dropped, .. } = summary;
+            let FlushSummary { is_idle, series, payloads, accepted, printed, dropped, .. } = summary;
+            let printed = (printed > 0).then_some(printed);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             if is_idle {
                 tracing::debug!(requests = payloads, milliseconds, "heartbeats were sent");
             } else {
-                tracing::info!(series, requests = payloads, accepted, dropped, milliseconds, "flushed");
+                tracing::info!(
+                    series,
+                    requests = payloads,
+                    accepted,
+                    printed,
+                    dropped,
+                    milliseconds,
+                    "flushed"
+                );
             }
             self.reporter.report(&self.stats.snapshot(), self.clock.elapsed_milliseconds());
         }
@@ -190,6 +216,11 @@ impl<I: Intake> Pipeline<I> {
         run.phase = Phase::Abandoning(run.phase.ended().unwrap_or(Ended::Stopped));
         self.submissions.abort_all();
     }
+}
+
+/// Whether sends with this outcome were printed by a dry run.
+fn is_printed(flight: &InFlight, dropped: Option<DropReason>) -> bool {
+    flight.connection.dry_run && dropped.is_none()
 }
 
 fn shut_down() -> Outcome {

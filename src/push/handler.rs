@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
@@ -276,7 +276,12 @@ impl PushHandler {
             (Some(value), None) => tokens.find(value.as_bytes()),
             _ => None,
         };
-        let (sender, grant) = found.ok_or(Refusal::Unauthorized)?;
+        let (sender, grant) = found.ok_or_else(|| {
+            let is_bearer = |value: &HeaderValue| {
+                value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+            };
+            Refusal::Unauthorized { has_token: head.headers.get_all(AUTHORIZATION).iter().any(is_bearer) }
+        })?;
         let speaker = match grant {
             Grant::Any => TokenScope::Anyone,
             Grant::Bound(app_groups) => TokenScope::Bound(Bound::new(app_groups, head.uri.query())?),

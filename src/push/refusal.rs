@@ -17,6 +17,10 @@ const RETRY_QUEUE: Duration = Duration::from_secs(10);
 /// For a restart, or a moment of too much at once.
 const RETRY_SOON: Duration = Duration::from_secs(2);
 
+/// What a request without a token is asked for, and what is said of a token that is no good: RFC 6750, section 3.
+const CHALLENGE: &str = "Bearer realm=\"braze-datadog\"";
+const CHALLENGE_INVALID: &str = "Bearer realm=\"braze-datadog\", error=\"invalid_token\"";
+
 /// Why a push is refused.
 ///
 /// 401, 403 and 404 make Braze give up the events, 400 makes it split the batch and then give up: they are
@@ -27,8 +31,8 @@ pub(super) enum Refusal {
     NotFound,
     #[error("use POST")]
     NotPost,
-    #[error("a bearer token is needed, and this is none that is known here")]
-    Unauthorized,
+    #[error("a bearer token is needed, and {}", if *.has_token { "this is none that is known here" } else { "none was sent" })]
+    Unauthorized { has_token: bool },
     #[error(
         "this token is bound to other app groups than the app_group_id in the URL; correct the URL, or use the token \
          of that app group"
@@ -67,7 +71,7 @@ impl Refusal {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotPost => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unauthorized | Self::ForeignUrl => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized { .. } | Self::ForeignUrl => StatusCode::UNAUTHORIZED,
             Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => {
                 StatusCode::PAYLOAD_TOO_LARGE
@@ -90,7 +94,7 @@ impl Refusal {
         match self {
             Self::NotFound => "path",
             Self::NotPost => "method",
-            Self::Unauthorized => "token",
+            Self::Unauthorized { .. } => "token",
             Self::ForeignUrl => "foreign_url",
             Self::Encoding => "encoding",
             Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => "too_large",
@@ -142,8 +146,11 @@ impl Refusal {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         match self {
-            Self::Unauthorized | Self::ForeignUrl => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            Self::Unauthorized { has_token: false } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+            }
+            Self::Unauthorized { has_token: true } | Self::ForeignUrl => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE_INVALID));
             }
             Self::NotPost => {
                 headers.insert(ALLOW, HeaderValue::from_static("POST"));
@@ -174,7 +181,8 @@ mod tests {
         let all = [
             Refusal::NotFound,
             Refusal::NotPost,
-            Refusal::Unauthorized,
+            Refusal::Unauthorized { has_token: false },
+            Refusal::Unauthorized { has_token: true },
             Refusal::ForeignUrl,
             Refusal::Encoding,
             Refusal::TooLarge { bytes_max: 1 },

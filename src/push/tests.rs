@@ -203,7 +203,11 @@ async fn only_a_known_token_is_let_in() {
     ] {
         let reply = running.push(headers, ENVELOPE).await;
         assert_refused(&reply, 401);
-        assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{headers}");
+        let is_token = headers.contains("Bearer ");
+        let error = if is_token { ", error=\"invalid_token\"" } else { "" };
+        let challenge = format!("Bearer realm=\"braze-datadog\"{error}");
+        assert_eq!(reply.header("www-authenticate"), Some(&*challenge), "{headers}");
+        assert_eq!(reply.body.contains("none was sent"), !is_token, "{reply:?}");
     }
     for headers in ["Authorization: Bearer one\r\n", "authorization: bearer two==\r\n"] {
         assert_eq!(running.push(headers, ENVELOPE).await.status, 200, "{headers}");
@@ -245,6 +249,8 @@ async fn a_bound_token_speaks_for_its_own_app_groups_only() {
         let reply = ask_for("one", "?app_group_id=g-2", body).await;
         assert_refused(&reply, 401);
         assert!(reply.body.contains("app_group_id") && !reply.body.contains("g-"), "{reply:?}");
+        let challenge = "Bearer realm=\"braze-datadog\", error=\"invalid_token\"";
+        assert_eq!(reply.header("www-authenticate"), Some(challenge));
         assert_eq!(ask_for("free", "?app_group_id=g-2", body).await.status, 200);
     }
 }

@@ -158,7 +158,12 @@ async fn what_is_lost_is_told_in_words_with_its_reasons() {
     forwarder.push_accepted(sends("d", "nobody", 1, 0, &campaign("3", "Unserved"))).await;
     forwarder.settled(58).await;
 
-    browser.shows("#headline", "Sends are being dropped: 403 on beta, and for 2 more reasons").await;
+    browser
+        .shows(
+            "#headline",
+            "Sends of beta are being dropped: HTTP 403 (API key refused); and 2 more problems",
+        )
+        .await;
     assert_eq!(browser.text("return document.querySelector('#hero').dataset.state").await, "trouble");
     let first = browser.shows("#connection-rows tr", "403: this key is not valid on").await;
     assert!(first.contains("beta") && first.contains("20 403") && first.contains("Forbidden"), "{first}");
@@ -442,11 +447,16 @@ async fn it_stays_usable_with_500_connections_and_50_000_series() {
     // The first drop may be a minute old on a slow machine, and no news any more.
     let known = campaign("campaign-377-0", "Campaign 0 of customer 377");
     forwarder.push_accepted(sends("again", "group-377", 1, 0, &known)).await;
-    browser.shows("#headline", "Sends are being dropped: 403 on customer_377").await;
+    browser.shows("#headline", "Sends of customer_377 are being dropped: HTTP 403 (API key refused)").await;
     assert!(browser.seen("#connection-rows tr").await.contains("customer_377"));
     assert_eq!(browser.run("return document.querySelectorAll('#connection-rows tr').length").await, 50);
+    assert!(browser.seen("#connections-said").await.contains("those in trouble and the busiest"));
     browser.run("document.querySelector('#more').click()").await;
-    assert_eq!(browser.run("return document.querySelectorAll('#connection-rows tr').length").await, 100);
+    support::eventually("all are asked for", async || {
+        let rows = browser.run("return document.querySelectorAll('#connection-rows tr').length").await;
+        (rows == 100).then_some(())
+    })
+    .await;
     let box_of = |id: &str, value: &str| {
         format!(
             "const box = document.querySelector('#{id}'); box.value = '{value}'; box.dispatchEvent(new Event('input'))"
@@ -498,7 +508,7 @@ async fn status_search_and_metrics_are_written_as_they_were() {
     forwarder.settled(165).await;
     let depth = async || forwarder.metrics().await.sum("braze_datadog_queue_depth", &[]);
     support::eventually("everything is acknowledged", async || (depth().await == 0).then_some(())).await;
-    let is_told = |status: String| status.contains("Sends are being dropped");
+    let is_told = |status: String| status.contains("are being dropped");
     support::eventually("the last minute is told", async || {
         is_told(forwarder.admin("/status").await.1).then_some(())
     })

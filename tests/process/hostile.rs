@@ -395,7 +395,7 @@ async fn wrong_tokens_are_refused_and_bound_ones_speak_for_their_own_through_a_c
     let bare = ask(rig.address, b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         .await
         .unwrap();
-    assert_eq!((bare.status, bare.header("www-authenticate")), (401, Some("Bearer")));
+    assert_eq!((bare.status, bare.header("www-authenticate")), (401, Some("Bearer realm=\"braze-datadog\"")));
     rig.forwarder.books_balance().await;
     assert_eq!(rig.intake.sums_of(REST_KEY).len(), 0);
 

@@ -24,6 +24,7 @@ mod reconcile;
 mod reload;
 mod secrets;
 mod shutdown;
+mod status;
 #[path = "../support/rig.rs"]
 mod support;
 mod top;

@@ -113,6 +113,27 @@ async fn two_campaigns_that_become_one_value_are_told_in_status_metric_and_log()
 }
 
 #[tokio::test]
+async fn a_campaign_with_and_without_an_app_group_is_one() {
+    let intake = Intake::start();
+    let sends = Sends::start(configuration(&intake)).await;
+    let with = send(0, "campaign", "c1", "Weekly newsletter");
+    let mut without = send(1, "campaign", "c1", "Weekly newsletter");
+    without["properties"].as_object_mut().unwrap().remove("app_group_id");
+    let others = [("c2", "Sale"), ("c3", "Sale")];
+    let others = (2..).zip(others).map(|(number, (id, name))| send(number, "campaign", id, name));
+    let events: Vec<Value> = [with, without].into_iter().chain(others).collect();
+    sends.forwarder.push_accepted(json!({ "events": events }).to_string()).await;
+    sends.forwarder.settled(4).await;
+    let connection = support::eventually("the names that are one are told", async || {
+        let connection = sends.connection().await;
+        (connection["names_shared"] == 1).then_some(connection)
+    })
+    .await;
+    let told = connection["collapsing"].as_array().unwrap();
+    assert_eq!((told.len(), &told[0]["names"]), (1, &json!(["Sale"])), "{told:?}");
+}
+
+#[tokio::test]
 async fn names_as_sent_are_told_too_and_a_reload_looks_at_them_anew() {
     let intake = Intake::start();
     let latest = configuration(&intake);

@@ -92,12 +92,12 @@ impl Client {
         self.get(path, &[]).await.map(drop)
     }
 
-    /// Asks for `/status`.
+    /// Asks for `/status`, with all connections.
     ///
     /// # Errors
     /// As for [`Client::health`], or when the answer is not a forwarder's.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        self.json("/status", &[]).await
+        self.json("/status", &[("connections", "all".to_owned())]).await
     }
 
     /// Searches for the words of `query`.

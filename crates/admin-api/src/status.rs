@@ -37,7 +37,13 @@ pub struct Status {
     pub configuration: Vec<SettingValue>,
     /// What the events wait in.
     pub queue: QueueStatus,
-    /// Each connection of the configuration.
+    /// How many connections the configuration has.
+    pub connections_total: u64,
+    /// How many of them are in trouble.
+    pub connections_in_trouble: u64,
+    /// How many of them print instead of sending.
+    pub connections_dry_run: u64,
+    /// Each connection of the configuration; of more than 50 those in trouble and the busiest, unless all were asked for.
     pub connections: Vec<ConnectionStatus>,
     /// How the configuration was read last.
     pub last_reload: ReloadStatus,
@@ -55,7 +61,7 @@ pub struct Status {
 pub enum FlowState {
     /// Sends come and are accepted.
     Flowing,
-    /// No sends come.
+    /// No sends come, or none is sent: a dry run.
     Quiet,
     /// Sends are lost, or can't come in.
     Trouble,
@@ -71,8 +77,14 @@ pub enum FlowState {
 pub struct Headline {
     /// Whether sends flow.
     pub state: FlowState,
-    /// The same in words.
+    /// The same in words: the gravest cause of trouble, with the name of the connection that it hits.
     pub words: String,
+    /// That cause: a reason why sends are dropped, or `not_ready`, `certificate`, `key_invalid`, `books`.
+    pub cause: Option<String>,
+    /// The connection that it hits; none where it hits all, or those that no connection serves.
+    pub connection: Option<String>,
+    /// How many more causes there are: of other connections, and of other kinds.
+    pub others: u64,
 }
 
 /// The last hour in slots, oldest first.
@@ -135,7 +147,9 @@ pub struct ConnectionStatus {
     pub key: KeyVerdict,
     /// How many tags in Datadog stand for several names.
     pub names_collapsing: u64,
-    /// Some of them.
+    /// How many other names several ids have.
+    pub names_shared: u64,
+    /// Some of both, the gravest first.
     pub collapsing: Vec<CollapsedTag>,
     /// The last outcome of a request.
     pub last_outcome: Option<OutcomeStatus>,
@@ -332,7 +346,7 @@ pub struct BookTotals {
     pub malformed_by_reason: BTreeMap<String, u64>,
     /// Bytes that no event could be read from, by input.
     pub bytes_unreadable_by_input: BTreeMap<String, u64>,
-    /// By connection.
+    /// By connection: those of the list above.
     pub connections: BTreeMap<String, ConnectionTotals>,
     /// Seconds from a cut to the last outcome of its requests.
     pub flush_seconds: HistogramTotals,
@@ -398,7 +412,11 @@ mod tests {
         for queue in queues {
             let status = Status {
                 queue,
-                headline: Headline { state: FlowState::Quiet, words: "No sends".into() },
+                headline: Headline {
+                    state: FlowState::Quiet,
+                    words: "No sends".into(),
+                    ..Headline::default()
+                },
                 connections: vec![ConnectionStatus { sends: sends.clone(), ..ConnectionStatus::default() }],
                 ..Status::default()
             };

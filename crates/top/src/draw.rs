@@ -2,7 +2,8 @@
 
 use admin_api::format::{ago, grouped, is_steering};
 use admin_api::{
-    BusyCampaign, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts, SeriesMatch, Status,
+    BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts,
+    SeriesMatch, Status,
 };
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -96,9 +97,13 @@ fn headline(state: &TopState, paint: Paint) -> Line<'static> {
 fn facts_of(status: &Status, paint: Paint) -> Line<'static> {
     let minute = &status.rates.last_minute;
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
+    // The books count what a dry run has printed as accepted.
+    let is_dry = status.connections_dry_run > 0 && status.connections_dry_run == status.connections_total;
+    let accepted = if is_dry { "printed, not sent" } else { "accepted by Datadog" };
     let parts = [
-        format!("{}/s accepted", grouped(minute.accepted / minute.seconds.max(1))),
+        format!("{}/s {accepted}", grouped(minute.accepted / minute.seconds.max(1))),
         format!("{} dropped in a minute", grouped(minute.dropped)),
+        format!("{} of {} connections in trouble", status.connections_in_trouble, status.connections_total),
         format!("{} queued", grouped(status.queue.depth)),
         books.to_owned(),
         format!("v{}", clean(&status.version)),
@@ -215,17 +220,18 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
         lines.push(Line::styled(format!(" {mark} {}: {sums}", clean(&one.words)), paint.style(flow)));
     }
     let books = &status.books;
+    let accepted = if status.connections_dry_run > 0 { "accepted or printed" } else { "accepted" };
     for (name, value) in [
         ("received", books.received),
         ("ignored", books.ignored),
         ("malformed", books.malformed),
         ("duplicate", books.duplicate),
         ("counted", books.counted),
-        ("accepted", books.accepted),
+        (accepted, books.accepted),
         ("dropped", books.dropped),
         ("pending", books.pending),
     ] {
-        lines.push(Line::raw(format!("   {name:<12}{:>18}", grouped(value))));
+        lines.push(Line::raw(format!("   {name:<20}{:>18}", grouped(value))));
     }
     let queue = &status.queue;
     let more = match (queue.kafka, queue.embedded) {
@@ -238,7 +244,7 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
         }
         (None, None) => String::new(),
     };
-    lines.push(Line::raw(format!("   {:<12}{:>18}  {more}", "queue", grouped(queue.depth))));
+    lines.push(Line::raw(format!("   {:<20}{:>18}  {more}", "queue", grouped(queue.depth))));
     if let Some(trouble) = &queue.trouble {
         lines.push(Line::styled(format!("   {}", clean(trouble)), paint.style(FlowState::Trouble)));
     }
@@ -329,6 +335,9 @@ fn details(state: &TopState) -> Paragraph<'static> {
 
 fn connection_details(one: &ConnectionStatus) -> String {
     let mut parts = vec![format!("{}: {}", one.name, one.words)];
+    if one.dry_run {
+        parts.push(format!("{} printed, not sent", grouped(one.sends.accepted)));
+    }
     if one.state == FlowState::Trouble
         && let Some(last) = &one.last_outcome
     {
@@ -340,10 +349,22 @@ fn connection_details(one: &ConnectionStatus) -> String {
     if !one.key.words.is_empty() {
         parts.push(format!("key {}", one.key.words));
     }
-    parts.extend(one.collapsing.iter().map(|same| {
-        format!("{} names are one tag, {}: group by {}", same.names.len(), same.tag, same.group_by)
-    }));
+    parts.extend(one.collapsing.first().map(|gravest| collapsing(one, gravest)));
     parts.join("  ")
+}
+
+/// The gravest of the names that Datadog can't tell apart, and how many more there are.
+fn collapsing(one: &ConnectionStatus, gravest: &CollapsedTag) -> String {
+    let CollapsedTag { tag, names, names_total, ids_total, group_by, .. } = gravest;
+    let what = match names.first() {
+        Some(name) if gravest.same_name => format!("{ids_total} ids are called “{name}”"),
+        _ => format!("{names_total} names are one in Datadog, {tag}"),
+    };
+    let more = match (one.names_collapsing + one.names_shared).saturating_sub(1) {
+        0 => String::new(),
+        more => format!(", and {} more", grouped(more)),
+    };
+    format!("{what}: group by {group_by}{more}")
 }
 
 fn table<'a>(
@@ -417,7 +438,9 @@ mod tests {
                       "last_minute": {"seconds": 60, "accepted": 74_040, "dropped": 20}},
             "connections": [
                 {"name": "acme", "site": "EU1", "state": "flowing", "words": "accepted 2 s ago", "accepted": 1_234_567,
-                 "collapsing": [{"tag": "campaign_name:weekly_newsletter", "names": ["a", "b"], "group_by": "campaign_id"}]},
+                 "names_collapsing": 1, "names_shared": 3,
+                 "collapsing": [{"tag": "campaign_name:weekly_newsletter", "names": ["a", "b"], "names_total": 2, "group_by": "campaign_id"},
+                                {"tag": "campaign_name:sale", "names": ["Sale"], "same_name": true, "group_by": "campaign_id"}]},
                 {"name": "beta", "site": "US5", "state": "trouble", "words": "403: this key is not valid on US5",
                  "last_outcome": {"outcome": "http_403: 403 Forbidden"}, "dropped": 20, "dropped_by_reason": {"http_403": 20}},
             ],
@@ -467,7 +490,7 @@ mod tests {
             &text,
             &[
                 " ! Sends are being dropped: 403 on beta",
-                "1,234/s accepted",
+                "1,234/s accepted by Datadog",
                 "20 dropped in a minute",
                 "books balance",
                 "up 2 hours 2 minutes",
@@ -483,6 +506,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dry_run_is_not_said_to_be_accepted() {
+        let mut status = answer();
+        status.connections.truncate(1);
+        status.connections[0].dry_run = true;
+        status.connections[0].words = "dry run: printed 2 s ago, not sent".into();
+        (status.connections_total, status.connections_dry_run) = (1, 1);
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        let text = text(&state, 120, 30);
+        assert_shows(
+            &text,
+            &["1,234/s printed, not sent", "dry run: printed 2 s ago", "1,234,567 printed, not sent"],
+        );
+        assert!(!text.contains("accepted by"), "{text}");
+    }
+
+    #[test]
     fn each_pane_shows_its_part() {
         let of = |pane| text(&TopState { pane, ..looked_at() }, 120, 30);
         assert_shows(&of(Pane::Campaigns), &["Weekly newsletter", "90", "▁", "█", "id 8a3f"]);
@@ -495,7 +535,9 @@ mod tests {
         let acme = TopState { row: 1, ..looked_at() };
         assert_shows(
             &text(&acme, 120, 30),
-            &["2 names are one tag, campaign_name:weekly_newsletter: group by campaign_id"],
+            &[
+                "2 names are one in Datadog, campaign_name:weekly_newsletter: group by campaign_id, and 3 more",
+            ],
         );
     }
 

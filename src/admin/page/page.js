@@ -9,6 +9,11 @@ const POLL_FAILED_MAX = 15_000;
 const PATIENCE = 8_000;
 const ROWS_AT_ONCE = 50;
 const FILTER_FROM = 8;
+const COLLAPSING_SHOWN = 3;
+const NAMES_SHOWN = 5;
+const KINDS = {
+  campaign_id: ["campaign"], canvas_id: ["Canvas", "Canvases"], canvas_step_id: ["Canvas step"], app_group_id: ["app group"],
+};
 const REASONS = {
   late: "too old", early: "in the future", unrouted: "no connection", timeout: "no answer", connect: "not reached",
   http_400: "400", http_403: "403", http_413: "413", http_429: "429", http_4xx: "other 4xx", http_5xx: "5xx",
@@ -19,7 +24,7 @@ const ORDER = { trouble: 0, quiet: 1, flowing: 2 };
 
 const $ = (id) => document.getElementById(id);
 const view = {
-  status: null, isAsking: false, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false, query: "",
+  status: null, wantsAll: false, isAsking: false, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false, query: "",
 };
 
 // Words.
@@ -158,7 +163,7 @@ function smooth(values) {
   });
 }
 
-function showHour(rates) {
+function showHour(rates, isDry) {
   // The slot that is still filling would always hang down.
   const series = (name) => smooth(rates[name].slice(0, -1).map((sends) => sends / rates.slot_seconds));
   const [counted, accepted, dropped] = ["counted", "accepted", "dropped"].map(series);
@@ -166,7 +171,8 @@ function showHour(rates) {
   const top = Math.max(1, ceiling(peak));
   const total = (name) => rates[name].reduce((sum, sends) => sum + sends, 0);
   const words = `Sends a second over the last hour: at most ${perSecond(peak)}. In that hour ` +
-    `${number(total("counted"))} were counted, ${number(total("accepted"))} accepted, ${number(total("dropped"))} dropped.`;
+    `${number(total("counted"))} were counted, ${number(total("accepted"))} ${isDry ? "printed" : "accepted"}, ${number(total("dropped"))} dropped.`;
+  say($("accepted-legend"), isDry ? "printed (dry run)" : "accepted by Datadog");
   const W = 720, H = 180;
   const shape = (name, values, closed) =>
     draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed) });
@@ -194,12 +200,13 @@ function showHead(status) {
   const rate = (sends) => perSecond(sends / minute.seconds);
   const waiting = status.queue.depth;
   const balanced = status.books.balanced;
-  const troubled = status.connections.filter((connection) => connection.state === "trouble").length;
+  const troubled = status.connections_in_trouble;
+  const isDry = onlyDryRuns(status);
   list($("facts"), [
-    { value: rate(minute.accepted), words: "accepted a second" },
+    { value: rate(minute.accepted), words: isDry ? "printed a second, not sent" : "accepted by Datadog a second" },
     { value: number(minute.dropped), words: "dropped in the last minute", bad: minute.dropped > 0 },
     { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
-    { value: troubled ? number(troubled) : "all", words: troubled ? `of ${several(status.connections.length, "connection")} in trouble` : "connections well", bad: troubled > 0 },
+    { value: troubled ? number(troubled) : "no", words: troubled ? `of ${several(status.connections_total, "connection")} in trouble` : "connection in trouble", bad: troubled > 0 },
     { value: balanced ? "balanced" : "out of balance", words: "books", bad: !balanced },
   ], (fact) => fact.words.replace(/\d+/g, "n"), (fact) => {
     const value = make("b", {}, fact.value);
@@ -207,6 +214,9 @@ function showHead(status) {
     return make("li", fact.bad ? { class: "bad" } : {}, ...(before ? [`${fact.words} `, value] : [value, ` ${fact.words}`]));
   });
 }
+
+/** Whether nothing is sent at all; the books count what a dry run has printed as accepted. */
+const onlyDryRuns = (status) => status.connections_dry_run > 0 && status.connections_dry_run === status.connections_total;
 
 const unit = (queue) => (queue.kind === "kafka" ? "messages" : "events");
 
@@ -217,9 +227,24 @@ function reasons(connection) {
     .join(", ");
 }
 
+/** Names that Datadog can't tell apart: the gravest few, for each of them is a look into Braze. */
+function collapsingNotes(connection) {
+  const quoted = (texts) => texts.slice(0, NAMES_SHOWN).flatMap((text, at) => [at ? ", " : "", "“", foreign(text), "”"]);
+  const shown = (connection.collapsing ?? []).slice(0, COLLAPSING_SHOWN);
+  const notes = shown.map((one) => make("p", { class: "note" },
+    ...(one.same_name
+      ? [several(one.ids_total, ...(KINDS[one.group_by] ?? ["id"])), " called ", ...quoted(one.names), " are added up by name. Group by "]
+      : [`Datadog sees ${several(one.names_total ?? one.names.length, "name")} as one, `, foreign(one.tag), ": ", ...quoted(one.names),
+        (one.names_total ?? 0) > NAMES_SHOWN ? ", …" : "", ". Group by "]),
+    foreign(one.group_by), " instead."));
+  const more = (connection.names_collapsing ?? 0) + (connection.names_shared ?? 0) - shown.length;
+  if (shown.length && more > 0) notes.push(make("p", { class: "note" }, `And ${several(more, "more name")} that Datadog can't tell apart.`));
+  return notes;
+}
+
 function connectionRow(connection) {
   const name = make("th", { scope: "row" }, foreign(connection.name),
-    make("span", { class: "sub" }, `${connection.site}${connection.dry_run ? ", dry run: nothing is sent" : ""}`));
+    make("span", { class: "sub" }, `${connection.site}${connection.dry_run ? ", dry run" : ""}`));
   const outcome = make("td", {}, make("span", { class: `state ${connection.state}` }, connection.words));
   if (connection.state === "trouble" && connection.last_outcome) {
     outcome.append(make("span", { class: "sub" }, foreign(connection.last_outcome.outcome.slice(0, 300))));
@@ -229,15 +254,14 @@ function connectionRow(connection) {
   } else if (connection.key?.words) {
     outcome.append(make("span", { class: "sub" }, `key: ${connection.key.words}`));
   }
-  for (const one of (connection.collapsing ?? []).slice(0, 5)) {
-    outcome.append(make("p", { class: "note" }, "Datadog sees ", several(one.names.length, "name"), " as one, ", foreign(one.tag),
-      ": ", ...one.names.slice(0, 8).flatMap((text, at) => [at ? ", " : "", "“", foreign(text), "”"]), ". Group by ", foreign(one.group_by), " instead."));
-  }
+  outcome.append(...collapsingNotes(connection));
   const cell = (label, value, bad) =>
     make("td", { class: `number${bad ? " bad" : ""}`, "data-label": label }, number(value));
   const dropped = cell("dropped", connection.dropped, connection.dropped > 0);
   if (connection.dropped) dropped.append(make("span", { class: "sub" }, reasons(connection)));
-  return make("tr", {}, name, outcome, cell("accepted", connection.accepted), dropped,
+  const accepted = cell(connection.dry_run ? "printed" : "accepted", connection.accepted);
+  if (connection.dry_run) accepted.append(make("span", { class: "sub" }, "printed, not sent"));
+  return make("tr", {}, name, outcome, accepted, dropped,
     cell("pending", connection.pending), cell("series", connection.series));
 }
 
@@ -248,18 +272,20 @@ function showConnections(all) {
   const value = (one) => (view.sort === "state" ? ORDER[one.state] ?? 1 : one[view.sort]);
   const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
   found.sort((a, b) => (view.down ? -1 : 1) * compare(value(a), value(b)) || b.dropped - a.dropped || a.name.localeCompare(b.name));
-  const troubled = all.filter((one) => one.state === "trouble").length;
+  const { connections_total: total, connections_in_trouble: troubled } = view.status;
   const unserved = view.status.books.connections?._unrouted?.dropped ?? 0;
-  say($("connections-said"), `${several(all.length, "connection")}${troubled ? `, ${troubled} in trouble` : ""}` +
+  const isPart = all.length < total;
+  say($("connections-said"), `${several(total, "connection")}${troubled ? `, ${number(troubled)} in trouble` : ""}` +
     (wanted ? `, ${number(found.length)} shown` : "") +
+    (isPart && !wanted ? `; these ${number(all.length)} are those in trouble and the busiest` : "") +
     (unserved ? `; ${several(unserved, "send")} dropped that none of them serves` : ""));
-  $("filter-box").hidden = all.length < FILTER_FROM;
+  $("filter-box").hidden = total < FILTER_FROM;
   // What does not show is left out, so that a row is made anew only when it looks different.
-  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, accepted, dropped, dropped_by_reason, pending, series }) =>
+  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
     ({ name, site, dry_run, state, words, last_outcome: state === "trouble" ? { outcome: last_outcome?.outcome ?? "" } : null,
-      key: key && { state: key.state, words: key.words }, collapsing, accepted, dropped, dropped_by_reason, pending, series }));
+      key: key && { state: key.state, words: key.words }, collapsing: collapsing?.slice(0, COLLAPSING_SHOWN), names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }));
   list($("connection-rows"), shown, (one) => one.name, connectionRow);
-  const left = found.length - view.rows;
+  const left = (isPart && !wanted ? total : found.length) - view.rows;
   $("more").hidden = left <= 0;
   if (left > 0) say($("more"), `Show ${number(Math.min(left, ROWS_AT_ONCE))} more of ${number(left)}`);
 }
@@ -302,15 +328,16 @@ function showBooks(status) {
     return item;
   });
   const books = status.books;
+  const accepted = onlyDryRuns(status) ? "printed (dry run)" : status.connections_dry_run ? "accepted or printed" : "accepted";
   pairs($("books"), ["received", "ignored", "malformed", "duplicate", "counted", "accepted", "dropped", "pending"].map((name) =>
-    [name, number(books[name]), books[name] > 0 && ["malformed", "dropped"].includes(name)]));
+    [name === "accepted" ? accepted : name, number(books[name]), books[name] > 0 && ["malformed", "dropped"].includes(name)]));
   const malformed = Object.entries(books.malformed_by_reason ?? {});
   say($("malformed"), malformed.length ? `Malformed: ${malformed.map(([reason, events]) => `${number(events)} ${reason.replaceAll("_", " ")}`).join(", ")}` : "");
 }
 
 function show(status) {
   showHead(status);
-  showHour(status.rates);
+  showHour(status.rates, onlyDryRuns(status));
   showConnections(status.connections);
   showBusy("campaigns", status.busiest.campaigns, "No campaign has sent in the last hour.");
   showBusy("steps", status.busiest.steps, "No Canvas step has sent in the last hour.");
@@ -457,7 +484,7 @@ async function poll() {
   view.isAsking = true;
   let wait = POLL;
   try {
-    const answer = await fetch("status", { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
+    const answer = await fetch(view.wantsAll ? "status?connections=all" : "status", { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
     if (!answer.ok) throw new Error(answer.statusText);
     const text = await answer.text();
     view.status = JSON.parse(text);
@@ -484,7 +511,15 @@ function sortBy(heading) {
   view.sort = key;
   for (const other of document.querySelectorAll("th[data-sort]")) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", view.down ? "descending" : "ascending");
+  askForAll();
   if (view.status) showConnections(view.status.connections);
+}
+
+/** Of many connections an answer lists those that need a look; whoever filters, sorts or wants more is shown all. */
+function askForAll() {
+  if (view.wantsAll || !view.status || view.status.connections.length === view.status.connections_total) return;
+  view.wantsAll = true;
+  poll();
 }
 
 function start() {
@@ -497,9 +532,13 @@ function start() {
     event.preventDefault();
     search();
   });
-  $("filter").addEventListener("input", () => view.status && showConnections(view.status.connections));
+  $("filter").addEventListener("input", () => {
+    askForAll();
+    if (view.status) showConnections(view.status.connections);
+  });
   $("more").addEventListener("click", () => {
     view.rows += ROWS_AT_ONCE;
+    askForAll();
     showConnections(view.status.connections);
   });
   for (const heading of document.querySelectorAll("th[data-sort]")) {

@@ -1,0 +1,135 @@
+//! What `/status` and `/search` tell people: of dry runs, of what is wrong, and of many connections.
+
+use serde_json::{Value, json};
+
+use crate::support::forwarder::{Configuration, Forwarder};
+use crate::support::intake::{Behaviour, Intake};
+use crate::support::{self, KEY};
+
+/// A push of so many sends of one campaign.
+fn sends(mark: &str, app_group: &str, count: usize) -> String {
+    let event = |number| {
+        json!({
+            "event_type": "users.messages.email.Send",
+            "id": format!("{mark}-{number}"),
+            "time": support::unix_now(),
+            "properties": {"app_group_id": app_group, "campaign_id": mark, "campaign_name": "Weekly newsletter"},
+        })
+    };
+    json!({ "events": (0..count).map(event).collect::<Vec<_>>() }).to_string()
+}
+
+async fn ask(forwarder: &Forwarder, path: &str) -> Value {
+    let (status, text) = forwarder.admin(path).await;
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Waits until the headline is in trouble, and returns the status that says so.
+async fn trouble(forwarder: &Forwarder) -> Value {
+    support::eventually("the headline is in trouble", async || {
+        let status = ask(forwarder, "/status").await;
+        (status["headline"]["state"] == "trouble").then_some(status)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn of_a_dry_run_it_is_never_said_that_it_reaches_datadog() {
+    let intake = Intake::start();
+    let forwarder = Configuration::new()
+        .connection("acme", &intake.url(), KEY, &[])
+        .set("connections.acme.dry_run", "true")
+        .start()
+        .await;
+    forwarder.push_accepted(sends("c1", "one", 70)).await;
+    let books = forwarder.settled(70).await;
+    assert_eq!(books.accepted, 70, "the books are those of a real run");
+    let headline = support::eventually("the minute is told", async || {
+        let status = ask(&forwarder, "/status").await;
+        (status["rates"]["last_minute"]["counted"] == 70).then_some(status["headline"].clone())
+    })
+    .await;
+    assert_eq!(headline["state"], "quiet");
+    assert!(headline["words"].as_str().unwrap().starts_with("Dry run: sends are printed, none is sent ("));
+    let status = ask(&forwarder, "/status").await;
+    let connection = &status["connections"][0];
+    assert!(connection["words"].as_str().unwrap().starts_with("dry run: printed "), "{connection}");
+    assert_eq!(connection["last_outcome"]["outcome"], "printed, not sent (dry run)");
+    let found = ask(&forwarder, "/search?q=weekly").await;
+    let result = &found["results"][0];
+    assert_eq!((&result["state"], &result["words"]), (&json!("quiet"), &json!("dry run: printed, not sent")));
+    assert_eq!(result["accepted_at"], Value::Null);
+    assert!(forwarder.stop().await.success());
+    assert_eq!(intake.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn the_headline_names_the_gravest_cause_and_whom_it_hits() {
+    let (good, refusing, failing) = (Intake::start(), Intake::start(), Intake::start());
+    refusing.always(Behaviour::Status(403, "{\"errors\":[\"Forbidden\"]}"));
+    failing.always(Behaviour::Status(500, "oops"));
+    let forwarder = Configuration::new()
+        .connection("good", &good.url(), KEY, &["one"])
+        .connection("acme", &refusing.url(), KEY, &["two"])
+        .connection("busy", &failing.url(), KEY, &["three"])
+        .start()
+        .await;
+    // The most is dropped by what is less grave.
+    for (mark, group, count) in [("c1", "one", 5), ("c2", "two", 5), ("c3", "three", 90)] {
+        forwarder.push_accepted(sends(mark, group, count)).await;
+    }
+    forwarder.settled(100).await;
+    let status = support::eventually("both causes are told", async || {
+        let status = trouble(&forwarder).await;
+        (status["headline"]["others"] == 1).then_some(status)
+    })
+    .await;
+    let headline = &status["headline"];
+    let words = "Sends of acme are being dropped: HTTP 403 (API key refused); and one more problem";
+    assert_eq!((&headline["words"], &headline["connection"]), (&json!(words), &json!("acme")));
+    assert_eq!(headline["cause"], "http_403");
+    assert_eq!((&status["connections_total"], &status["connections_in_trouble"]), (&json!(3), &json!(2)));
+}
+
+#[tokio::test]
+async fn of_300_connections_those_that_need_a_look_are_listed_unless_all_are_asked_for() {
+    const CONNECTIONS: usize = 300;
+    let intake = Intake::start();
+    intake.revoke("void");
+    let mut configuration = Configuration::new();
+    for number in 0..CONNECTIONS {
+        let key = if number == 277 { "void" } else { KEY };
+        let (name, group) = (format!("customer_{number:03}"), format!("group-{number}"));
+        configuration = configuration.connection(&name, &intake.url(), key, &[&group]);
+    }
+    let forwarder = configuration.start().await;
+    forwarder.push_accepted(sends("void", "group-277", 3)).await;
+    forwarder.push_accepted(sends("busy", "group-123", 40)).await;
+    forwarder.push_accepted(sends("lost", "nobody", 2)).await;
+    forwarder.settled(45).await;
+    let status = support::eventually("the key is void", async || {
+        let status = ask(&forwarder, "/status").await;
+        (status["connections_in_trouble"] == 1).then_some(status)
+    })
+    .await;
+    let names = |status: &Value| -> Vec<String> {
+        let all = status["connections"].as_array().unwrap().iter();
+        all.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let listed = names(&status);
+    assert_eq!((listed.len(), &*listed[0], &*listed[1]), (50, "customer_277", "customer_123"));
+    assert_eq!(status["connections_total"], CONNECTIONS);
+    assert_eq!(status["books"]["connections"]["_unrouted"]["dropped"], 2);
+    assert_eq!(status["books"]["connections"].as_object().unwrap().len(), 51);
+    assert_eq!((&status["books"]["counted"], &status["books"]["dropped"]), (&json!(45), &json!(5)));
+
+    let all = ask(&forwarder, "/status?connections=all").await;
+    assert_eq!((names(&all).len(), &*names(&all)[0]), (CONNECTIONS, "customer_000"));
+    assert_eq!(all["books"]["connections"].as_object().unwrap().len(), CONNECTIONS + 1);
+    let (status, text) = forwarder.admin("/status?connections=none").await;
+    assert_eq!((status, &*text), (400, "connections can be all, or left out\n"));
+    let (short, whole) =
+        (forwarder.admin("/status").await.1.len(), forwarder.admin("/status?connections=all").await.1.len());
+    assert!(short < 110_000 && whole > 200_000, "{short} and {whole} bytes");
+}
