@@ -29,7 +29,7 @@ const VOLATILE: [&str; 21] = [
 ];
 
 /// The metrics that are.
-const VOLATILE_METRICS: [&str; 6] = [
+const VOLATILE_METRICS: [&str; 7] = [
     "braze_datadog_flush_seconds",
     "braze_datadog_history_size_bytes",
     "braze_datadog_payload_bytes",
