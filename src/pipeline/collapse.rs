@@ -18,7 +18,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use foldhash::quality;
 
-use self::names::{LOOKED_AT_MAX, Names};
+use self::names::{LOOKED_AT_MAX, TagNames};
 use crate::stats::{Collapsing, CollapsingTag};
 use datadog_points::normalize;
 use send_counts::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
@@ -37,7 +37,7 @@ const IDS_MAX: usize = 20;
 pub struct Collapse {
     hasher: quality::RandomState,
     /// By stored tag.
-    tags: HashMap<u64, Names, RandomState>,
+    tags: HashMap<u64, TagNames, RandomState>,
     connections: BTreeMap<ConnectionId, Found>,
     is_changed: bool,
     /// The stored tag at hand.
@@ -82,7 +82,7 @@ impl Collapse {
         let (numbers, id) = (self.numbers(of), self.id(of));
         match self.tags.entry(numbers.tag) {
             // Nearly always; and there is nothing to tell of one name of one id.
-            Entry::Vacant(tag) => drop(tag.insert(Names::one(numbers.name, id))),
+            Entry::Vacant(tag) => drop(tag.insert(TagNames::one(numbers.name, id))),
             Entry::Occupied(mut tag) => {
                 tag.get_mut().learn(numbers.name, id);
                 self.review(of.connection, numbers);
@@ -102,7 +102,7 @@ impl Collapse {
     /// Looks again at a tag and a name that something has changed of.
     fn review(&mut self, connection: ConnectionId, numbers: Numbers) {
         let names = self.tags.get(&numbers.tag);
-        let is_collapsing = names.is_some_and(Names::are_of_several_ids);
+        let is_collapsing = names.is_some_and(TagNames::are_of_several_ids);
         let is_shared = names.and_then(|names| names.ids_of(numbers.name)).is_some_and(|ids| ids.len() > 1);
         let known = self.connections.get(&connection);
         let was_told = known
@@ -521,7 +521,7 @@ mod tests {
                 }
                 let tags: BTreeSet<_> = of.known.iter().map(|of| (of.connection, stored(of))).collect();
                 let names: BTreeSet<_> = of.known.iter().map(|of| (of.connection, of.name.to_vec())).collect();
-                let known_names: usize = of.collapse.tags.values().map(Names::len).sum();
+                let known_names: usize = of.collapse.tags.values().map(TagNames::len).sum();
                 prop_assert_eq!((of.collapse.tags.len(), known_names), (tags.len(), names.len()));
             }
         }

@@ -97,7 +97,6 @@ fn headline(state: &TopState, paint: Paint) -> Line<'static> {
 fn facts_of(status: &Status, paint: Paint) -> Line<'static> {
     let minute = &status.rates.last_minute;
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
-    // The books count what a dry run has printed as accepted.
     let is_dry = status.connections_dry_run > 0 && status.connections_dry_run == status.connections_total;
     let accepted = if is_dry { "printed, not sent" } else { "accepted by Datadog" };
     let parts = [

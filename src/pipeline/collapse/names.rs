@@ -10,7 +10,7 @@ pub(super) const LOOKED_AT_MAX: usize = 16;
 
 /// The names of one stored tag; nearly always one, which is all that most tags cost.
 #[derive(Debug)]
-pub(super) enum Names {
+pub(super) enum TagNames {
     One(u64, Ids),
     #[expect(clippy::box_collection, reason = "nearly always one name; a map is larger")]
     More(Box<HashMap<u64, Ids, RandomState>>),
@@ -25,22 +25,22 @@ pub(super) enum Ids {
     More(Box<HashMap<u64, u32, RandomState>>),
 }
 
-impl Names {
+impl TagNames {
     /// One name of one id.
     pub(super) fn one(name: u64, id: u64) -> Self {
-        Names::One(name, Ids::One(id, 1))
+        TagNames::One(name, Ids::One(id, 1))
     }
 
     /// An id has the name from now on.
     pub(super) fn learn(&mut self, name: u64, id: u64) {
         match self {
-            Names::One(one, ids) if *one == name => ids.learn(id),
-            Names::One(one, ids) => {
+            TagNames::One(one, ids) if *one == name => ids.learn(id),
+            TagNames::One(one, ids) => {
                 let known = std::mem::replace(ids, Ids::One(id, 0));
                 let both = [(*one, known), (name, Ids::One(id, 1))];
-                *self = Names::More(Box::new(both.into_iter().collect()));
+                *self = TagNames::More(Box::new(both.into_iter().collect()));
             }
-            Names::More(names) => match names.entry(name) {
+            TagNames::More(names) => match names.entry(name) {
                 Entry::Occupied(mut ids) => ids.get_mut().learn(id),
                 Entry::Vacant(ids) => drop(ids.insert(Ids::One(id, 1))),
             },
@@ -50,14 +50,14 @@ impl Names {
     /// An id has the name no more; returns whether no name is left.
     pub(super) fn forget(&mut self, name: u64, id: u64) -> bool {
         match self {
-            Names::One(one, ids) => *one == name && ids.forget(id),
-            Names::More(names) => {
+            TagNames::One(one, ids) => *one == name && ids.forget(id),
+            TagNames::More(names) => {
                 if names.get_mut(&name).is_some_and(|ids| ids.forget(id)) {
                     names.remove(&name);
                 }
                 let last = if names.len() == 1 { names.drain().next() } else { None };
                 if let Some((name, ids)) = last {
-                    *self = Names::One(name, ids);
+                    *self = TagNames::One(name, ids);
                 }
                 false
             }
@@ -66,14 +66,14 @@ impl Names {
 
     pub(super) fn ids_of(&self, name: u64) -> Option<&Ids> {
         match self {
-            Names::One(one, ids) => (*one == name).then_some(ids),
-            Names::More(names) => names.get(&name),
+            TagNames::One(one, ids) => (*one == name).then_some(ids),
+            TagNames::More(names) => names.get(&name),
         }
     }
 
     /// Whether names are several, and not all of them one id's, as those of a renamed campaign are.
     pub(super) fn are_of_several_ids(&self) -> bool {
-        let Names::More(names) = self else { return false };
+        let TagNames::More(names) = self else { return false };
         if names.len() > LOOKED_AT_MAX {
             return true;
         }
@@ -90,16 +90,16 @@ impl Names {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Ids)> {
         let (one, more) = match self {
-            Names::One(one, ids) => (Some((*one, ids)), None),
-            Names::More(names) => (None, Some(names.iter().map(|(name, ids)| (*name, ids)))),
+            TagNames::One(one, ids) => (Some((*one, ids)), None),
+            TagNames::More(names) => (None, Some(names.iter().map(|(name, ids)| (*name, ids)))),
         };
         one.into_iter().chain(more.into_iter().flatten())
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
-            Names::One(..) => 1,
-            Names::More(names) => names.len(),
+            TagNames::One(..) => 1,
+            TagNames::More(names) => names.len(),
         }
     }
 }
