@@ -221,6 +221,7 @@ fn settings(case: &Case) -> lane::LaneSettings {
             flush_interval: Duration::from_secs(10),
             flush_timeout: Duration::from_secs(5),
             series_max: 100_000,
+            series_max_total: 100_000,
         },
         dedup: dedup::DedupSettings { window, max_ids: 4_000_000 },
     }

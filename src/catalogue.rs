@@ -318,6 +318,7 @@ mod tests {
             flush_interval: Duration::from_secs(10),
             flush_timeout: Duration::from_secs(5),
             series_max: 1_000_000,
+            series_max_total: 1_000_000,
         };
         let mut cut = Aggregator::new(Arc::clone(layout), &settings, RandomState::default());
         for (given, count, bucket) in sends {

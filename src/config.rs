@@ -22,6 +22,7 @@ mod describe;
 mod diagnostic;
 mod directory;
 mod files;
+mod memory;
 mod receiving;
 mod schema;
 mod settings;
@@ -470,6 +471,8 @@ pub(super) mod tests {
             ("[flush]\ntimeout = \"99ms\"", &["flush.timeout", "from 100ms to 1m"]),
             ("[flush]\ntimeout = \"61s\"", &["flush.timeout", "from 100ms to 1m"]),
             ("[flush]\nmax_series = 0", &["flush.max_series", "from 1 to"]),
+            ("[flush]\nmax_series_total = 1", &["flush.max_series_total", "1 is less than flush.max_series"]),
+            ("[flush]\nmax_series_total = 1_000_000_001", &["flush.max_series_total", "from 0 to"]),
             ("[flush]\nmax_connection_age = \"999ms\"", &["flush.max_connection_age", "from 1s to 24h"]),
             ("[dedup]\nmax_ids = 0", &["dedup.max_ids", "from 1 to"]),
             ("[dedup]\nwindow = \"25h\"", &["dedup.window", "from 0s to 24h"]),
@@ -654,6 +657,7 @@ pub(super) mod tests {
             ("flush.interval", "\"1s\""),
             ("flush.timeout", "\"1s\""),
             ("flush.max_series", "1"),
+            ("flush.max_series_total", "77_000_000"),
             ("flush.max_connection_age", "\"1m\""),
             ("log.format", "\"json\""),
             ("shutdown_timeout", "\"1s\""),

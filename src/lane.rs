@@ -101,11 +101,13 @@ impl Lanes {
             let (orders, received) = mpsc::channel(GROUPS_MAX + ORDERS_MAX);
             let in_hand = Arc::new(AtomicUsize::new(0));
             let layout = Arc::clone(&plan.layout);
-            let aggregator = Aggregator::new(layout, &settings.aggregate, hasher.clone());
+            let aggregator =
+                Aggregator::new(layout, &settings.aggregate, hasher.clone()).one_of(settings.lanes);
             let lane = Lane {
                 decoder: Decoder::new(&settings.event_types, needs_time(settings)),
                 counter: Counter::new(settings, Arc::clone(plan), aggregator, Arc::clone(&dedup)),
                 settings: settings.aggregate.clone(),
+                lanes: settings.lanes,
                 hasher: hasher.clone(),
                 stats: Arc::clone(stats),
                 clock: clock.clone(),
@@ -171,6 +173,8 @@ struct Lane {
     decoder: Decoder,
     counter: Counter,
     settings: aggregate::AggregateSettings,
+    /// How many there are.
+    lanes: usize,
     hasher: foldhash::fast::RandomState,
     stats: Arc<Stats>,
     clock: Clock,
@@ -212,7 +216,7 @@ impl Lane {
 
     fn replan(&mut self, plan: Arc<Plan>) {
         let layout = Arc::clone(&plan.layout);
-        let aggregator = Aggregator::new(layout, &self.settings, self.hasher.clone());
+        let aggregator = Aggregator::new(layout, &self.settings, self.hasher.clone()).one_of(self.lanes);
         self.counter.replan(plan, aggregator);
     }
 }

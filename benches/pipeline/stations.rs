@@ -52,6 +52,7 @@ pub(crate) fn aggregate() -> aggregate::AggregateSettings {
         flush_interval: Duration::from_secs(1),
         flush_timeout: Duration::from_secs(5),
         series_max: 1_000_000,
+        series_max_total: 1_000_000,
     }
 }
 

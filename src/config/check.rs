@@ -12,7 +12,7 @@ use super::directory::Unread;
 use super::files::{self, FileError};
 use super::settings::{self, Settings, tags_on_offer};
 use super::values::Address;
-use super::{Config, Log, Purpose};
+use super::{Config, Log, Purpose, memory};
 use crate::connection::Connection;
 use braze_events::SEND_TYPES;
 use send_counts::aggregate;
@@ -21,6 +21,10 @@ use send_counts::dedup;
 
 /// How many lanes there are at most where nobody says how many.
 const LANES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// What a series takes in memory, on average, with its key and its names.
+const SERIES_BYTES: u64 = 512;
+/// The part of the memory that series may take where nobody says how many there may be.
+const SERIES_MEMORY_PART: u64 = 4;
 /// Datadog's limit for a tag, in characters, with its key.
 const TAG_CHARS_MAX: usize = 200;
 
@@ -65,7 +69,6 @@ impl Check<'_> {
         let push = settings.push.as_mut().map(|push| self.push(push));
         let admin = self.admin(&mut settings.admin);
         let events_count = self.events_count(&mut settings.events.count);
-        let aggregate = aggregate_of(&settings);
         let tags = self.tags(&mut settings.tags);
         let history = self.history(&mut settings.history);
         let (mut connections, wrong) = self.connections(&settings.connections, unread);
@@ -73,6 +76,8 @@ impl Check<'_> {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
         settings.lanes = lanes.get();
+        self.series_total(&mut settings);
+        let aggregate = aggregate_of(&settings);
         if let Some(directory) = &connections_directory {
             settings.connections_directory = directory.display().to_string();
         }
@@ -122,6 +127,29 @@ impl Check<'_> {
             let known = settings.connections.keys().map(String::as_str);
             let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
             self.diagnostics.refuse(KEY, name, reason);
+        }
+    }
+
+    /// How many series all connections may have together, where that is not said; what is said must suffice for one.
+    fn series_total(&mut self, Settings { flush, lanes, .. }: &mut Settings) {
+        const KEY: &str = "flush.max_series_total";
+        let (total, one) = (flush.max_series_total, flush.max_series);
+        if total == 0 {
+            let fitting = memory::available() / SERIES_MEMORY_PART / SERIES_BYTES;
+            flush.max_series_total = usize::try_from(fitting).unwrap_or(usize::MAX).max(one);
+        } else if total < one {
+            let reason = format!(
+                "{total} is less than flush.max_series, {one}, so that no connection could have as many; raise it, or \
+                 lower flush.max_series"
+            );
+            self.diagnostics.error(KEY, reason);
+        } else if total / *lanes < one {
+            let reason = format!(
+                "{total} is {} for each of the {lanes} lanes, less than flush.max_series, {one}: a connection whose sends \
+                 come in all lanes overflows before it has as many",
+                total / *lanes
+            );
+            self.diagnostics.warn(KEY, reason);
         }
     }
 
@@ -190,6 +218,7 @@ fn aggregate_of(Settings { events, flush, .. }: &Settings) -> aggregate::Aggrega
         flush_interval: flush.interval.0,
         flush_timeout: flush.timeout.0,
         series_max: flush.max_series,
+        series_max_total: flush.max_series_total,
     }
 }
 
@@ -332,7 +361,31 @@ fn wrong_tag(tag: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{LEAST, assert_one, errors, warnings};
+    use super::super::memory;
+    use super::super::tests::{LEAST, assert_one, errors, parse, warnings};
+
+    #[test]
+    fn a_total_of_series_that_is_too_small_for_one_connection_is_told() {
+        let of = |total: usize| {
+            format!("lanes = 4\n[flush]\nmax_series = 1000\nmax_series_total = {total}\n{LEAST}")
+        };
+        assert_one(
+            &errors(&of(999)),
+            &["flush.max_series_total", "999", "flush.max_series, 1000", "raise it"],
+        );
+        assert_one(&warnings(&of(1000)), &["flush.max_series_total", "is 250 for each of the 4 lanes"]);
+        assert_eq!(warnings(&of(4000)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn where_nobody_says_how_many_series_there_may_be_it_is_what_fits_and_enough_for_one_connection() {
+        let total = |text: &str| parse(&format!("{text}{LEAST}")).aggregate.series_max_total;
+        assert!(total("[flush]\nmax_series = 10_000_000\n") >= 10_000_000);
+        let fitting = usize::try_from(memory::available() / 2048).unwrap();
+        assert_eq!(total("[flush]\nmax_series = 1\n"), fitting);
+        assert_eq!(total("[flush]\nmax_series_total = 0\n"), fitting.max(100_000));
+        assert_eq!(total("[flush]\nmax_series_total = 123_456\n"), 123_456);
+    }
 
     #[test]
     fn an_event_type_that_is_almost_a_known_one_is_an_error_and_any_other_a_warning() {

@@ -253,6 +253,11 @@ pub(super) struct Flush {
     /// overflow:true. It bounds memory and Datadog's bill.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_series: usize = 100_000,
+    /// Series of all connections together in all lanes, up to 1,000,000,000 and not below max_series; 0: what fits into a
+    /// quarter of the memory of the machine or container at 512 bytes a series. When it is reached, a connection that has
+    /// more than its share (the total by the number of connections that have series) overflows, and the others go on.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub max_series_total: usize,
     /// For how long one connection to Datadog is used, from 1s to 24h; then the next request makes a new one and looks the
     /// name up again, so that sends follow an address that moves.
     // Below, each flush would connect anew; above, nobody would remember that it is set.

@@ -334,6 +334,7 @@ mod tests {
                 flush_interval: Duration::from_secs(10),
                 flush_timeout: Duration::from_secs(5),
                 series_max: 1000,
+                series_max_total: 1000,
             },
             dedup: dedup::DedupSettings { window, max_ids: 100_000 },
         };

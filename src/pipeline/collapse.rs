@@ -302,6 +302,7 @@ mod tests {
                 flush_interval: Duration::from_secs(10),
                 flush_timeout: Duration::from_secs(5),
                 series_max: 1000,
+                series_max_total: 1000,
             };
             let mut cut = Aggregator::new(layout, &settings, RandomState::default());
             for (connection, id, name) in campaigns {

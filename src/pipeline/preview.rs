@@ -84,6 +84,7 @@ mod tests {
             flush_interval: Duration::from_secs(10),
             flush_timeout: Duration::from_secs(5),
             series_max: 10,
+            series_max_total: 10,
         };
         let mut cut = Aggregator::new(Arc::new(Layout::new(&tags)), &settings, RandomState::default());
         let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];

@@ -61,6 +61,7 @@ fn settings() -> PipelineSettings {
                 flush_interval: Duration::from_secs(10),
                 flush_timeout: Duration::from_secs(5),
                 series_max: 1000,
+                series_max_total: 1000,
             },
             dedup: dedup::DedupSettings { window: Duration::from_mins(10), max_ids: 1_000_000 },
         },

@@ -11,6 +11,7 @@ pub mod keyed;
 mod merge;
 mod named;
 pub mod names;
+mod room;
 pub mod tags;
 pub mod window;
 
@@ -22,6 +23,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use self::keyed::Keyed;
+use self::room::Room;
 use self::tags::{Attributes, DIMENSIONS, Layout};
 use crate::route::ConnectionId;
 use braze_events::SendEvent;
@@ -39,6 +41,9 @@ pub struct AggregateSettings {
     pub flush_timeout: Duration,
     /// Per connection and flush; beyond it sends are counted under app group tags and `overflow:true`.
     pub series_max: usize,
+    /// Of all connections together, in all lanes. When there are as many, a connection that has more than its share of
+    /// them overflows, and the others go on, to twice as many at most.
+    pub series_max_total: usize,
 }
 
 /// Which time a send is counted under.
@@ -59,22 +64,8 @@ pub enum Late {
     Restamp,
 }
 
-/// How many overflow series a connection has, one an app group, before they are counted as one.
-const OVERFLOW_APP_GROUPS_MAX: u32 = 1000;
-
 /// How many series are looked up together, so that the waits for memory overlap.
 const GROUP: usize = 128;
-
-/// Beyond this, what is not known yet goes to overflow series, whatever `series_max` says: places in the arena have
-/// 32 bits, and this leaves them room for the overflow series and the names still to come.
-const ARENA_BYTES_MAX: usize = 2 << 30;
-
-/// What keys and names of a connection's series may take, for each that it may have, before further ones go to overflow
-/// series: Braze's take a fifth of it, and those of a sender who means harm up to six times as much.
-const SERIES_BYTES_MEAN_MAX: usize = 1024;
-
-/// A connection with a bound of a few series may have long ones all the same.
-const SERIES_BYTES_MIN: usize = 64 * 1024;
 
 /// The sends of one series in one time bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +84,7 @@ struct Span {
 }
 
 impl Span {
-    /// What `arena` holds from `start` on; it holds less than 4 GiB: see [`ARENA_BYTES_MAX`].
+    /// What `arena` holds from `start` on; it holds less than 4 GiB: see [`Room`].
     fn since(start: usize, arena: &[u8]) -> Self {
         let length = u16::try_from(arena.len() - start).unwrap_or(u16::MAX);
         Self { start: saturate(start as u64), length }
@@ -124,26 +115,15 @@ struct Entry {
     names: [Name; DIMENSIONS],
 }
 
-/// How many series a connection has.
-#[derive(Debug, Clone, Copy, Default)]
-struct SeriesCount {
-    ordinary: u32,
-    overflow: u32,
-    /// What the keys and names of the ordinary ones take in the arena.
-    bytes: usize,
-}
-
 /// Open counts.
 #[derive(Debug)]
 pub struct Aggregator {
     layout: Arc<Layout>,
-    series_max: u32,
     hasher: RandomState,
     index: HashTable<u32>,
     entries: Vec<Entry>,
     arena: Vec<u8>,
-    /// By connection number.
-    counts: Vec<SeriesCount>,
+    room: Room,
     /// The key of an overflow series at hand.
     overflow_key: Vec<u8>,
 }
@@ -179,12 +159,11 @@ impl Aggregator {
     pub fn new(layout: Arc<Layout>, settings: &AggregateSettings, hasher: RandomState) -> Self {
         Self {
             layout,
-            series_max: u32::try_from(settings.series_max).unwrap_or(u32::MAX),
             hasher,
             index: HashTable::new(),
             entries: Vec::new(),
             arena: Vec::new(),
-            counts: Vec::new(),
+            room: Room::new(settings),
             overflow_key: Vec::new(),
         }
     }
@@ -209,13 +188,12 @@ impl Aggregator {
     pub fn cut(&mut self) -> Aggregator {
         let empty = Self {
             layout: Arc::clone(&self.layout),
-            series_max: self.series_max,
             hasher: self.hasher.clone(),
             // The next flush is likely to be as large as this one.
             index: HashTable::with_capacity(self.entries.len()),
             entries: Vec::with_capacity(self.entries.len()),
             arena: Vec::with_capacity(self.arena.len()),
-            counts: Vec::new(),
+            room: self.room.emptied(),
             overflow_key: Vec::new(),
         };
         std::mem::replace(self, empty)
@@ -320,32 +298,11 @@ impl Aggregator {
     }
 
     fn has_room(&self, connection: ConnectionId, overflow: bool) -> bool {
-        let count = self.counts.get(connection.index()).copied().unwrap_or_default();
-        if overflow {
-            count.overflow < OVERFLOW_APP_GROUPS_MAX
-        } else {
-            count.ordinary < self.series_max && self.has_bytes(count)
-        }
-    }
-
-    fn has_bytes(&self, count: SeriesCount) -> bool {
-        let bytes_max =
-            (self.series_max as usize).saturating_mul(SERIES_BYTES_MEAN_MAX).max(SERIES_BYTES_MIN);
-        count.bytes < bytes_max && self.arena.len() < ARENA_BYTES_MAX
+        self.room.has_room(connection, overflow, self.arena.len())
     }
 
     fn insert(&mut self, key: &[u8], hash: u64, point: Point) -> usize {
-        let connection = tags::connection_of(key).index();
-        if self.counts.len() <= connection {
-            self.counts.resize(connection + 1, SeriesCount::default());
-        }
-        let count = &mut self.counts[connection];
-        if tags::is_overflow(key) {
-            count.overflow += 1;
-        } else {
-            count.ordinary += 1;
-            count.bytes += key.len();
-        }
+        self.room.take(tags::connection_of(key), tags::is_overflow(key), key.len());
         let number = self.entries.len();
         let key = store(&mut self.arena, key);
         self.entries.push(Entry { hash, key, point, more: None, names: Default::default() });
@@ -392,6 +349,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::room::OVERFLOW_APP_GROUPS_MAX;
     use super::tags::{Names, Tag, TagSettings, TagText};
     use super::*;
     use braze_events::{FIELDS, Field};
@@ -413,6 +371,16 @@ mod tests {
         }
 
         fn like(series_max: usize, hasher: RandomState) -> Self {
+            Self::within(series_max, usize::MAX, 1, hasher)
+        }
+
+        /// One of so many lanes, with a bound for all connections.
+        pub(super) fn within(
+            series_max: usize,
+            series_max_total: usize,
+            lanes: usize,
+            hasher: RandomState,
+        ) -> Self {
             let tags =
                 TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
             let settings = AggregateSettings {
@@ -421,8 +389,9 @@ mod tests {
                 flush_interval: Duration::from_secs(10),
                 flush_timeout: Duration::from_secs(5),
                 series_max,
+                series_max_total,
             };
-            Self(Aggregator::new(Arc::new(Layout::new(&tags)), &settings, hasher))
+            Self(Aggregator::new(Arc::new(Layout::new(&tags)), &settings, hasher).one_of(lanes))
         }
 
         pub(super) fn record(&mut self, connection: u32, event: &SendEvent<'_>, seen: u64) {
@@ -435,7 +404,7 @@ mod tests {
     }
 
     /// Sends by connection, tags and bucket.
-    fn counts(cut: &Aggregator) -> BTreeMap<(u32, String, u32), u64> {
+    pub(super) fn counts(cut: &Aggregator) -> BTreeMap<(u32, String, u32), u64> {
         let mut counts = BTreeMap::new();
         let (mut tags, mut points): (Vec<TagText<'_>>, _) = (Vec::new(), Vec::new());
         for number in 0..cut.len() {
@@ -511,7 +480,7 @@ mod tests {
     fn a_million_app_groups_do_not_make_a_million_overflow_series() {
         let mut recorder = Recorder::new(5);
         let mut other = Recorder::like(5, recorder.0.hasher.clone());
-        let sends = 3 * u64::from(OVERFLOW_APP_GROUPS_MAX);
+        let sends = 3 * OVERFLOW_APP_GROUPS_MAX as u64;
         for number in 0..sends {
             let mut event = send("c", "");
             let group = format!("group-{number}");
@@ -522,9 +491,9 @@ mod tests {
             other.record(0, &event, 100);
         }
         let mut cut = recorder.cut();
-        assert_eq!(cut.len(), OVERFLOW_APP_GROUPS_MAX as usize + 6);
+        assert_eq!(cut.len(), OVERFLOW_APP_GROUPS_MAX + 6);
         cut.merge(&other.cut());
-        assert_eq!(cut.len(), OVERFLOW_APP_GROUPS_MAX as usize + 6);
+        assert_eq!(cut.len(), OVERFLOW_APP_GROUPS_MAX + 6);
         assert_eq!(cut.sends(), 2 * sends);
     }
 

@@ -20,6 +20,7 @@
 //!     flush_interval: Duration::from_secs(10),
 //!     flush_timeout: Duration::from_secs(5),
 //!     series_max: 1000,
+//!     series_max_total: 1000,
 //! };
 //! let mut counts = Aggregator::new(Arc::new(Layout::new(&tags)), &settings, foldhash::fast::RandomState::default());
 //! let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];

@@ -24,6 +24,7 @@ fn aggregator(static_tags: &[&str]) -> Aggregator {
         flush_interval: Duration::from_secs(10),
         flush_timeout: Duration::from_secs(5),
         series_max: 1_000_000,
+        series_max_total: 1_000_000,
     };
     Aggregator::new(Arc::new(Layout::new(&tags)), &settings, RandomState::default())
 }

@@ -3,8 +3,9 @@
 use super::{Aggregator, Entry, GROUP, add, tags};
 
 impl Aggregator {
-    /// Adds what another lane counted. The bound on the number of series holds for the sum.
+    /// Adds what another lane counted. The bounds on the number of series hold for the sum.
     pub fn merge(&mut self, other: &Aggregator) {
+        self.room.join(&other.room);
         for group in other.entries.chunks(GROUP) {
             self.touch_all(group.iter().map(|theirs| theirs.hash));
             for theirs in group {

@@ -26,10 +26,9 @@ impl Aggregator {
     /// Gives a name a new place, or leaves the old one where the connection's names have all the room they may.
     fn move_name(&mut self, entry: usize, dimension: usize, name: &[u8], seen: u32) {
         let key = self.bytes(self.entries[entry].key);
-        let (connection, overflow) = (tags::connection_of(key).index(), tags::is_overflow(key));
-        let Some(count) = self.counts.get(connection) else { return };
+        let (connection, overflow) = (tags::connection_of(key), tags::is_overflow(key));
         // Overflow series are few.
-        if !overflow && !self.has_bytes(*count) {
+        if !overflow && !self.room.has_bytes(connection, self.arena.len()) {
             return;
         }
         let known = self.entries[entry].names[dimension];
@@ -37,7 +36,7 @@ impl Aggregator {
         let room = if known.room == 0 { name.len() } else { name.len().next_power_of_two() };
         let span = store(&mut self.arena, name);
         self.arena.resize(span.start as usize + room, 0);
-        self.counts[connection].bytes += room;
+        self.room.take_name(connection, room);
         let room = u16::try_from(room).unwrap_or(span.length);
         self.entries[entry].names[dimension] = Name { span, room, seen };
     }

@@ -101,6 +101,7 @@ mod tests {
             flush_interval: Duration::from_secs(10),
             flush_timeout: Duration::from_secs(5),
             series_max: 1,
+            series_max_total: 1,
         })
     }
 
