@@ -31,7 +31,7 @@ struct Held {
 
 /// What the connections have, and may have.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct SeriesRoom {
     /// For each connection.
     series_max: usize,
     /// For all connections.
@@ -48,7 +48,7 @@ pub(super) struct Room {
     connections_before: usize,
 }
 
-impl Room {
+impl SeriesRoom {
     pub(super) fn new(settings: &AggregateSettings) -> Self {
         Self {
             series_max: settings.series_max,
