@@ -23,7 +23,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use self::keyed::Keyed;
-use self::room::Room;
+use self::room::SeriesRoom;
 use self::tags::{Attributes, DIMENSIONS, Layout};
 use crate::route::ConnectionId;
 use braze_events::SendEvent;
@@ -84,7 +84,7 @@ struct Span {
 }
 
 impl Span {
-    /// What `arena` holds from `start` on; it holds less than 4 GiB: see [`Room`].
+    /// What `arena` holds from `start` on; it holds less than 4 GiB: see [`SeriesRoom`].
     fn since(start: usize, arena: &[u8]) -> Self {
         let length = u16::try_from(arena.len() - start).unwrap_or(u16::MAX);
         Self { start: saturate(start as u64), length }
@@ -123,7 +123,7 @@ pub struct Aggregator {
     index: HashTable<u32>,
     entries: Vec<Entry>,
     arena: Vec<u8>,
-    room: Room,
+    room: SeriesRoom,
     /// The key of an overflow series at hand.
     overflow_key: Vec<u8>,
 }
@@ -163,7 +163,7 @@ impl Aggregator {
             index: HashTable::new(),
             entries: Vec::new(),
             arena: Vec::new(),
-            room: Room::new(settings),
+            room: SeriesRoom::new(settings),
             overflow_key: Vec::new(),
         }
     }

@@ -31,7 +31,7 @@ struct Held {
 
 /// What the connections have, and may have.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct SeriesRoom {
     /// For each connection.
     series_max: usize,
     /// For all connections.
@@ -48,7 +48,7 @@ pub(super) struct Room {
     connections_before: usize,
 }
 
-impl Room {
+impl SeriesRoom {
     pub(super) fn new(settings: &AggregateSettings) -> Self {
         Self {
             series_max: settings.series_max,
@@ -154,11 +154,16 @@ mod tests {
     use super::*;
 
     const LANES: usize = 3;
+    /// As many sends of a campaign, so that one comes in every lane.
+    const COPIES: u32 = 3;
     const TOTAL: usize = 30_000;
     const CONNECTIONS: u32 = 300;
     const FLOODER: u32 = 7;
     /// Overflow series of a connection, all in one app group.
     const OVERFLOW: usize = 1;
+
+    /// Sends by connection, tags and bucket.
+    type Counts = BTreeMap<(u32, String, u32), u64>;
 
     struct Lanes(Vec<Recorder>);
 
@@ -181,18 +186,20 @@ mod tests {
         fn send_a_few(&mut self, campaigns: std::ops::Range<u32>) {
             for connection in (0..CONNECTIONS).filter(|connection| *connection != FLOODER) {
                 for number in campaigns.clone() {
-                    let campaign = format!("c{}", number / LANES as u32);
+                    let campaign = format!("c{}", number / COPIES);
                     self.record(number, connection, &campaign);
                 }
             }
         }
 
         /// What the others have, the series of each lane, and the merged cut.
-        fn flush(&mut self) -> (BTreeMap<(u32, String, u32), u64>, Vec<usize>, Aggregator) {
+        fn flush(&mut self) -> (Counts, Vec<usize>, Aggregator) {
             let mut cuts: Vec<_> = self.0.iter_mut().map(Recorder::cut).collect();
             let series = cuts.iter().map(Aggregator::len).collect();
             let mut merged = cuts.remove(0);
-            cuts.iter().for_each(|cut| merged.merge(cut));
+            for cut in &cuts {
+                merged.merge(cut);
+            }
             let mut of_others = counts(&merged);
             of_others.retain(|(connection, _, _), _| *connection != FLOODER);
             (of_others, series, merged)
@@ -283,7 +290,9 @@ mod tests {
                 prop_assert!(cut.len() <= 2 * (total / lanes).max(1) + overflow);
             }
             let mut merged = cuts.remove(0);
-            cuts.iter().for_each(|cut| merged.merge(cut));
+            for cut in &cuts {
+                merged.merge(cut);
+            }
             prop_assert!(merged.len() <= (2 * total).max(2 * lanes) + overflow);
             prop_assert_eq!(merged.sends(), sends);
         }
