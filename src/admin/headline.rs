@@ -13,6 +13,7 @@ use crate::stats::{DropReason, UNROUTED};
 
 /// What the headline is made from.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is something that can be wrong by itself")]
 pub struct Situation<'s> {
     /// The last hour.
     pub hour: &'s Hour,

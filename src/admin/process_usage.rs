@@ -5,7 +5,7 @@ use std::time::Duration;
 use procfs::process::{LimitValue, Process};
 
 /// What the process uses. Read from `/proc`, which costs some microseconds, and a little more for each open file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
     /// User and system time since the start.
     pub cpu: Duration,

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use admin_api::{EmbeddedStatus, KafkaStatus, QueueStatus};
+use admin_api::{EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus};
+use braze_datadog::admin::process_usage::ProcessUsage;
 use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
 use braze_datadog::stats::{DropReason, Stats, Tally, Unreadable};
 
@@ -64,6 +65,8 @@ fn page() -> String {
         keys: vec![("acme".into(), true)],
         certificate_not_after: Some(1),
         connections: vec![("active", 1)],
+        history: Some(HistoryStatus::default()),
+        usage: Some(ProcessUsage { open_files_max: Some(1), ..ProcessUsage::default() }),
         ..ProcessGauges::default()
     };
     prometheus(&stats.snapshot(), &gauges)

@@ -1,6 +1,6 @@
 //! How a state is drawn. Pure: a buffer comes out, whatever terminal it is for.
 
-use admin_api::format::{ago, grouped, is_steering};
+use admin_api::format::{ago, grouped};
 use admin_api::{
     BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts,
     SeriesMatch, Status,
@@ -11,6 +11,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState, Wrap};
 
+use crate::cells::{clean, number, right, sketch};
 use crate::state::{Pane, TopState};
 
 /// Narrower than this, columns that can be missed are left out.
@@ -99,15 +100,19 @@ fn facts_of(status: &Status, paint: Paint) -> Line<'static> {
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
     let is_dry = status.connections_dry_run > 0 && status.connections_dry_run == status.connections_total;
     let accepted = if is_dry { "printed, not sent" } else { "accepted by Datadog" };
+    let trouble = match (status.connections_in_trouble, status.connections_total) {
+        (0, _) => None,
+        (some, all) => Some(format!("{some} of {all} in trouble")),
+    };
     let parts = [
         format!("{}/s {accepted}", grouped(minute.accepted / minute.seconds.max(1))),
         format!("{} dropped in a minute", grouped(minute.dropped)),
-        format!("{} of {} connections in trouble", status.connections_in_trouble, status.connections_total),
         format!("{} queued", grouped(status.queue.depth)),
         books.to_owned(),
-        format!("v{}", clean(&status.version)),
         format!("up {}", ago(status.uptime_seconds)),
+        format!("v{}", clean(&status.version)),
     ];
+    let parts: Vec<_> = trouble.into_iter().chain(parts).collect();
     let is_well = status.books.balanced && minute.dropped == 0;
     Line::styled(format!("   {}", parts.join("  ")), paint.style(trouble_unless(is_well)))
 }
@@ -385,36 +390,9 @@ fn table<'a>(
     frame.render_stateful_widget(table, area, &mut selected);
 }
 
-fn number(value: u64) -> Cell<'static> {
-    right(&grouped(value))
-}
-
-fn right(text: &str) -> Cell<'static> {
-    Cell::from(Line::from(text.to_owned()).right_aligned())
-}
-
 /// The state of a figure that is well, or not.
 const fn trouble_unless(is_well: bool) -> FlowState {
     if is_well { FlowState::Unknown } else { FlowState::Trouble }
-}
-
-/// Minutes as blocks, three to a column.
-fn sketch(minutes: &[u32]) -> String {
-    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let columns: Vec<u64> =
-        minutes.chunks(3).map(|three| three.iter().map(|sends| u64::from(*sends)).sum()).collect();
-    let most = columns.iter().copied().max().unwrap_or_default().max(1);
-    let block = |sends: u64| match usize::try_from(sends.saturating_mul(8).div_ceil(most)) {
-        Ok(0) => ' ',
-        Ok(height) => BLOCKS[height.min(8) - 1],
-        Err(_) => '█',
-    };
-    columns.into_iter().map(block).collect()
-}
-
-/// Names come from customers: nothing of them may move the cursor, or turn the line around.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_steering(c) { '·' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod cells;
 mod draw;
 mod state;
 mod terminal;
