@@ -362,7 +362,7 @@ function resultItem(result) {
   return item;
 }
 
-const KINDS = { campaign: "campaign", canvas: "Canvas", step: "Canvas step" };
+const OBJECT_KINDS = { campaign: "campaign", canvas: "Canvas", step: "Canvas step" };
 const fate = (day) => {
   const dropped = Object.values(day.dropped).reduce((sum, sends) => sum + sends, 0);
   return { counted: day.counted, dropped, open: Math.max(0, day.counted - day.accepted - dropped) };
@@ -397,7 +397,7 @@ function dayBars(days) {
 function pastItem(object) {
   const name = make("span", { class: "name" });
   [object.canvas_name, object.name || object.id].filter(Boolean).forEach((text, at) => name.append(at ? " › " : "", foreign(text)));
-  const details = make("span", { class: "wide sub" }, `${KINDS[object.kind] ?? object.kind} · `, ...(object.name && object.id ? [foreign(object.id), " · "] : []), "connection ", foreign(object.connection));
+  const details = make("span", { class: "wide sub" }, `${OBJECT_KINDS[object.kind] ?? object.kind} · `, ...(object.name && object.id ? [foreign(object.id), " · "] : []), "connection ", foreign(object.connection));
   return make("li", {}, name, details,
     make("span", { class: "wide" }, make("span", { class: `state ${object.state}` }, object.words)),
     make("span", { class: "wide sub" }, object.comparison),
