@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use event_queues::embedded::{AppendError, Appender, EmbeddedQueue, OpenError, Pushed, EmbeddedSettings, open};
+use event_queues::embedded::{
+    AppendError, Appender, EmbeddedQueue, EmbeddedSettings, OpenError, Pushed, open,
+};
 use event_queues::{Origin, Queue as _, Receipt};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
@@ -60,7 +62,8 @@ fn directory() -> TempDir {
 }
 
 fn open_at(path: &Path) -> Result<(EmbeddedQueue, Appender), OpenError> {
-    let (mut queue, appender, _) = open(&EmbeddedSettings { directory: path.to_owned(), size_max: SIZE_MAX })?;
+    let (mut queue, appender, _) =
+        open(&EmbeddedSettings { directory: path.to_owned(), size_max: SIZE_MAX })?;
     queue.until_empty(true);
     Ok((queue, appender))
 }

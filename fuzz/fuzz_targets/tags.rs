@@ -7,7 +7,7 @@
 use braze_events::{FIELDS, Field, SendEvent};
 use libdd_trace_normalization::normalize_utils::normalize_tag_cloned as normalized;
 use libfuzzer_sys::fuzz_target;
-use send_counts::aggregate::tags::{Layout, Names, TagSettings, Tag, clean};
+use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings, clean};
 use send_counts::route::ConnectionId;
 
 /// Datadog: "Tags can be up to 200 characters long".

@@ -404,7 +404,8 @@ async fn run(configuration: Configuration, url: &str) -> (Finished, u64) {
     let configuration = configuration.connection("acme", url, KEY, &[]);
     let file = configuration.file("events.ndjson", events.ndjson(50));
     let finished = configuration.run(&["run", "--once", "--import", file.to_str().unwrap()]).await;
-    assert!(finished.status.success(), "{finished:?}");
+    // 3: some of them were dropped.
+    assert!(matches!(finished.status.code(), Some(0 | 3)), "{finished:?}");
     assert!(!format!("{finished:?}").contains(KEY), "the key was told");
     (finished, events.truth().sends)
 }
