@@ -41,7 +41,7 @@ impl Query {
         (!words.is_empty()).then_some(Self { whole, words })
     }
 
-    /// As [`Query::rank`], of tags as they were sent.
+    /// The rank of tags as they were sent.
     pub fn rank_of(&self, tags: &str) -> u8 {
         let mut normal = String::new();
         normalize(&mut normal, tags);
