@@ -29,6 +29,9 @@ Object.assign(told, {
   rates: { ...told.rates, counted, accepted, dropped, last_minute: { seconds: 62, counted: 211_544, accepted: 210_980, dropped: 0 }, last_send_seconds_ago: 0 },
   queue: { kind: "embedded", depth: 1_204, size_bytes: 61_203_968, size_max_bytes: 4 * 2 ** 30, events_lost: 0, trouble: null },
   connections,
+  connections_total: connections.length,
+  connections_in_trouble: 0,
+  connections_dry_run: 0,
   busiest: {
     campaigns: [
       busy("8a3f21c07d", "Weekly newsletter", "", "emea", burst(20, 33, 92_000)),
@@ -57,7 +60,18 @@ const found = {
     tags: ["app_group_id:0d6c8a4e", "app_group_name:EMEA", "campaign_id:8a3f21c07d", "campaign_name:Weekly newsletter"], minutes: null,
   }],
 };
-window.fetch = async (url) => new Response(JSON.stringify(String(url).startsWith("/search") ? found : told));
+const days = Array.from({ length: 28 }, (_, at) => {
+  const day = new Date((told.now - (27 - at) * 86_400) * 1_000).toISOString().slice(0, 10);
+  const counted = at % 7 === 6 ? 1_180_000 + at * 900 : 0;
+  return { day, counted, accepted: counted, dropped: 0 };
+});
+Object.assign(found, {
+  history_since: told.now - 90 * 86_400, history_trouble: null, objects_total: 1, objects: [{
+    kind: "campaign", connection: "emea", id: "8a3f21c07d", name: "Weekly newsletter", canvas_name: "", last_send: told.now - 6,
+    last_send_seconds_ago: 6, state: "flowing", words: "sent 6 s ago, reaches Datadog", comparison: "1,204,300 today, 1,198,000 a week before", days,
+  }],
+});
+window.fetch = async (url) => new Response(JSON.stringify(/search\?/.test(String(url)) ? found : told));
 const box = document.querySelector("#search");
 box.value = "weekly newsletter";
 box.dispatchEvent(new Event("input"));
