@@ -15,7 +15,7 @@ use self::folder::Folder;
 use self::running::TakenOver;
 use super::Failure;
 use crate::clock::Clock;
-use crate::config::{Candidate, Config, api_key_fault, connection_name_fault};
+use crate::config::{api_key_fault, connection_name_fault};
 use crate::connection::{Connection, RefusedConnection};
 use datadog_points::ApiKey;
 use datadog_points::client::{self, HttpIntake};
@@ -264,12 +264,4 @@ async fn list(common: &Common) -> Result<(), Failure> {
             .map_err(Failure::failed)?;
     }
     Ok(())
-}
-
-/// What the forwarder would make of a connection's file, were it there.
-fn candidate(config_path: &std::path::Path, name: &str, text: &str) -> Result<Config, Failure> {
-    let candidate = Candidate { name, text };
-    Config::load_to_edit(config_path, Some(candidate))
-        .map(|(config, _)| config)
-        .map_err(Failure::configuration)
 }

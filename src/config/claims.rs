@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::check::Check;
 use super::connections::app_groups_of;
-use super::diagnostic::{Diagnostic, quoted};
+use super::diagnostic::{Diagnostic, is_within, quoted};
 use super::schema::join;
 use crate::connection::Connection;
 use braze_events::app_group;
@@ -17,13 +17,19 @@ impl Check<'_> {
     pub(super) fn one_server_each(&mut self, connections: &[Connection]) -> BTreeMap<Box<str>, Diagnostic> {
         let mut claims: BTreeMap<Option<Box<str>>, Vec<Claim<'_>>> = BTreeMap::new();
         for connection in connections {
-            let is_spoilt = self.diagnostics.is_spoilt(&app_groups_of(&connection.name));
-            if connection.is_catch_all() && !is_spoilt {
-                claims.entry(None).or_default().push(self.claim(connection, None));
+            let in_force = self.purpose.in_force.iter().find(|one| one.name == connection.name);
+            let standing = self.standing(connection);
+            let mut claim = |app_group: Option<Box<str>>, id| {
+                let has_it = in_force.is_some_and(|one| one.serves(app_group.as_deref()));
+                let rank = if has_it && standing != Rank::Wrong { Rank::InForce } else { standing };
+                let claim = Claim { rank, connection: &connection.name, id };
+                claims.entry(app_group).or_default().push(claim);
+            };
+            if connection.is_catch_all() && !self.diagnostics.is_spoilt(&app_groups_of(&connection.name)) {
+                claim(None, None);
             }
             for id in &connection.app_group_ids {
-                let app_group = app_group::canonical(id);
-                claims.entry(Some(app_group)).or_default().push(self.claim(connection, Some(id)));
+                claim(Some(app_group::canonical(id)), Some(id));
             }
         }
         let mut contested = BTreeMap::new();
@@ -41,24 +47,16 @@ impl Check<'_> {
         contested
     }
 
-    fn claim<'k>(&self, connection: &'k Connection, id: Option<&'k str>) -> Claim<'k> {
-        let serves = |one: &Connection| match id {
-            None => one.is_catch_all(),
-            Some(id) => {
-                one.app_group_ids.iter().any(|own| app_group::canonical(own) == app_group::canonical(id))
-            }
-        };
+    /// What a connection has to say for itself that is not in force.
+    fn standing(&self, connection: &Connection) -> Rank {
         let key = join("connections", &connection.name);
-        let rank = if !self.errors_of(&connection.name).is_empty() {
+        if self.diagnostics.errors().iter().any(|error| is_within(&error.key, &key)) {
             Rank::Wrong
-        } else if self.purpose.in_force.iter().any(|one| one.name == connection.name && serves(one)) {
-            Rank::InForce
         } else if Path::new(self.diagnostics.origin(&key)).parent().is_none_or(|folder| folder == self.base) {
             Rank::MainFile
         } else {
             Rank::Directory
-        };
-        Claim { rank, connection: &connection.name, id }
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Check<'_> {
     }
 
     /// What is wrong with one connection.
-    pub(super) fn errors_of(&self, name: &str) -> Vec<Diagnostic> {
+    fn errors_of(&self, name: &str) -> Vec<Diagnostic> {
         let key = join("connections", name);
         self.diagnostics.errors().iter().filter(|error| is_within(&error.key, &key)).cloned().collect()
     }

@@ -2,13 +2,12 @@
 
 mod status;
 
-use std::error::Error as _;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lookup::{Patient, Resolver};
+use dns_lookup::{Patient, Resolver, sentence};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Url, redirect, retry};
 
@@ -217,19 +216,6 @@ fn parse(text: &str) -> Result<Url, SetupError> {
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// An error with what caused it, without the URL that reqwest puts into it.
-fn sentence(error: &reqwest::Error) -> String {
-    let mut sentence =
-        if error.is_connect() { "connecting failed".to_owned() } else { "no usable answer".to_owned() };
-    let mut source = error.source();
-    while let Some(cause) = source {
-        sentence.push_str(": ");
-        sentence.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    sentence
 }
 
 #[cfg(test)]

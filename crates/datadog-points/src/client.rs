@@ -18,7 +18,7 @@ use crate::outcome::Outcome;
 use crate::payload::Payload;
 use crate::site::Site;
 
-pub use dns_lookup::{LookUp, LookUpError, Resolver};
+pub use dns_lookup::{LookUp, LookUpError, Resolver, sentence};
 
 pub use self::network::{HttpError, Network};
 pub use self::proxies::{Proxies, ProxyError};
@@ -197,17 +197,4 @@ fn reason(error: &reqwest::Error) -> FailureReason {
     } else {
         FailureReason::Connect
     }
-}
-
-/// An error with what caused it, without the URL that reqwest puts into it.
-fn sentence(error: &reqwest::Error) -> String {
-    let mut sentence =
-        if error.is_connect() { "connecting failed".to_owned() } else { "no usable answer".to_owned() };
-    let mut source = error.source();
-    while let Some(cause) = source {
-        sentence.push_str(": ");
-        sentence.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    sentence
 }

@@ -19,6 +19,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -53,6 +54,21 @@ const STALE_MAX: Duration = Duration::from_hours(1);
 
 /// A look-up that took longer makes its host a troubled one.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// Why a request failed, with what caused it, a [`LookUpError`] among others; without the URL that reqwest puts into it,
+/// which may hold a secret.
+#[must_use]
+pub fn sentence(error: &reqwest::Error) -> String {
+    let mut sentence =
+        if error.is_connect() { "connecting failed".to_owned() } else { "no usable answer".to_owned() };
+    let mut source = error.source();
+    while let Some(cause) = source {
+        sentence.push_str(": ");
+        sentence.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    sentence
+}
 
 /// Asks the system for the addresses of a host; it may block. A port is 0.
 pub type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::command_line::Common;
 use super::running::Running;
 use crate::app::Failure;
-use crate::config::Config;
+use crate::config::{Candidate, Config};
 use crate::connection::Connection;
 
 /// Who may read what.
@@ -95,7 +95,9 @@ impl Folder {
     /// # Errors
     /// What would be wrong with it.
     pub(super) fn check(&self, name: &str, text: &str) -> Result<Connection, Failure> {
-        let config = super::candidate(&self.config_path, name, text)?;
+        let candidate = Some(Candidate { name, text });
+        let (config, _) =
+            Config::load_to_edit(&self.config_path, candidate).map_err(Failure::configuration)?;
         let set = config.connections;
         if let Some(refused) = set.refused.into_iter().find(|one| *one.name == *name) {
             return Err(Failure::configuration(format!("nothing was changed: {}", refused.reason)));

@@ -3,7 +3,6 @@
 //! Source: Confluent Schema Registry API reference, `GET /schemas/ids/{id}`; Redpanda, Karapace and Apicurio (`ccompat`)
 //! answer alike.
 
-use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use serde::de::IgnoredAny;
 use super::Lookup;
 use crate::WriterSchema;
 use crate::kafka::Secret;
-use dns_lookup::{Patient, Resolver};
+use dns_lookup::{Patient, Resolver, sentence};
 
 /// How much of an answer is read. A schema of Braze's has 10 KB.
 pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -250,19 +249,6 @@ fn without_user(url: &Url) -> Box<str> {
     let (scheme, host) = (url.scheme(), url.host_str().unwrap_or_default());
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     format!("{scheme}://{host}{port}{}", url.path().trim_end_matches('/')).into()
-}
-
-/// An error with what caused it, without the URL that reqwest puts into it.
-fn sentence(error: &reqwest::Error) -> String {
-    let mut sentence =
-        if error.is_connect() { "connecting failed".to_owned() } else { "no usable answer".to_owned() };
-    let mut source = error.source();
-    while let Some(cause) = source {
-        sentence.push_str(": ");
-        sentence.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    sentence
 }
 
 #[cfg(test)]
