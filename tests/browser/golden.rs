@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// What is another one in each run: times, ports, directories, and bytes that depend on the seed of a hash.
-const VOLATILE: [&str; 21] = [
+const VOLATILE: [&str; 22] = [
     "accepted_at",
     "at",
     "comparison",
@@ -12,6 +12,7 @@ const VOLATILE: [&str; 21] = [
     "end",
     "history_since",
     "last_send",
+    "last_success",
     "last_send_seconds_ago",
     "now",
     "seconds_ago",
@@ -29,7 +30,8 @@ const VOLATILE: [&str; 21] = [
 ];
 
 /// The metrics that are.
-const VOLATILE_METRICS: [&str; 7] = [
+const VOLATILE_METRICS: [&str; 8] = [
+    "braze_datadog_config_last_reload_success_timestamp_seconds",
     "braze_datadog_flush_seconds",
     "braze_datadog_history_size_bytes",
     "braze_datadog_payload_bytes",
