@@ -16,7 +16,7 @@ use send_counts::aggregate::keyed::Keyed;
 use send_counts::aggregate::names::KnownNames;
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
 use send_counts::aggregate::{self, Aggregator, Late, Timestamp};
-use send_counts::dedup::{self, Dedup, IdHasher};
+use send_counts::dedup::{self, Dedup, IdHasher, OwnedId};
 use send_counts::route::ConnectionId;
 
 use crate::measure::{Cost, Watch};
@@ -150,7 +150,7 @@ pub(crate) fn dedup(ids: &[Box<[u8]>]) -> Result<Cost, Box<dyn Error>> {
     let (mut new, mut group) = (0, Vec::new());
     // A lane's group of sends, divided over the shards.
     for ids in ids.chunks(GROUP / 8) {
-        group.extend(ids.iter().map(|id| hasher.hash(id)));
+        group.extend(ids.iter().map(|id| OwnedId::new(hasher.hash(id), Some(ConnectionId(0)))));
         dedup.touch(group.iter().copied());
         new += group.drain(..).filter(|id| dedup.is_new(*id, 0)).count();
     }

@@ -220,8 +220,8 @@ pub(super) struct DedupSection {
     // Above, max_ids is what bounds it anyway.
     #[schemars(extend("x-min" = "0s", "x-max" = "24h"))]
     pub window: Span = span(600),
-    /// How many ids are remembered; beyond it the oldest are forgotten early. At 4 million: 6,600 events a second for 10
-    /// minutes. 1 to 1,000,000,000; each takes memory.
+    /// How many ids are remembered. Each connection has an equal share; beyond it, its ids are forgotten early once there is
+    /// no room left. At 4 million: 6,600 events a second for 10 minutes. 1 to 1,000,000,000; each takes memory.
     // Above, a zero too many is likelier than a machine of that size.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_ids: usize = 4_000_000,

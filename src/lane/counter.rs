@@ -53,6 +53,19 @@ enum Pending {
     Inside(ConnectionId),
 }
 
+impl Pending {
+    /// The connection that the send goes to.
+    #[inline]
+    const fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Self::Unrouted => None,
+            Self::Outside(connection, _) | Self::Refused(connection) | Self::Inside(connection) => {
+                Some(connection)
+            }
+        }
+    }
+}
+
 /// Counts for one lane.
 pub(super) struct Counter {
     plan: Arc<Plan>,
@@ -87,6 +100,7 @@ impl Counter {
         aggregator: Aggregator,
         dedup: Arc<SharedDedup>,
     ) -> Self {
+        dedup.share_among(plan.router.connections());
         Self {
             window: Window::new(&settings.aggregate),
             channels: settings.event_types.iter().map(|name| channel_of(name)).collect(),
@@ -111,6 +125,7 @@ impl Counter {
         self.aggregator = aggregator;
         self.counted = vec![0; plan.connection_names.len()];
         self.outside = vec![Outside::default(); plan.connection_names.len()];
+        self.dedup.share_among(plan.router.connections());
         self.plan = plan;
     }
 
@@ -146,8 +161,9 @@ impl Counter {
 
     #[inline]
     fn send(&mut self, event: SendEvent<'_>, now: Now) {
-        self.dedup.ask(&mut self.asked, event.id);
+        let id = event.id;
         let pending = self.work_out(event, now);
+        self.dedup.ask(&mut self.asked, id, pending.connection());
         self.pending.push(pending);
         if self.pending.len() == GROUP {
             self.settle(now);

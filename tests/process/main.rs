@@ -6,6 +6,7 @@ mod connections;
 mod crash;
 mod damage;
 mod delivery;
+mod fairness;
 mod forwarder_metrics;
 mod heartbeat;
 mod history;

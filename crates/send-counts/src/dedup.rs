@@ -1,28 +1,37 @@
 //! Knows the event ids of the last minutes, so that a redelivery, a retry or a split counts once.
 //!
-//! Ids are kept as 128 random-seeded hash bits in a ring, oldest first, with an index over it. The index
-//! holds 32 bits of the hash beside the place in the ring, so that an id that is new (nearly all are) costs
-//! one look into memory; [`Dedup::touch`] lets those of several ids overlap. Nothing is hashed again when the
-//! index grows, and nothing is ever scanned.
+//! Ids are kept as 112 random-seeded hash bits with their owner, the connection that the event went to. Memory is bounded,
+//! and every connection has a share of it: what it sends within its share is forgotten only when its time is over, and
+//! what it sends beyond takes the room that is left. So a customer's flood pushes out its own ids and nobody else's.
 
-use std::collections::VecDeque;
+mod id_set;
+
 use std::hash::{BuildHasher, Hasher};
-use std::hint::black_box;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
+
+use self::id_set::IdSet;
+use crate::route::ConnectionId;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DedupSettings {
     /// How long an id is remembered; zero switches deduplication off.
     pub window: Duration,
-    /// How many ids are remembered at most; beyond it the oldest are forgotten early.
+    /// How many ids are remembered at most; beyond it some are forgotten early.
     pub max_ids: usize,
 }
 
-/// The hash of an event id. Two ids share one with a probability of 2^-128, which stands for "never".
+/// The hash of an event id. The lowest 16 bits are not compared; the others are the same for two ids with a probability
+/// of 2^-112, which stands for "never".
 pub type IdHash = u128;
+
+/// The bits of a hash that say in memory whose id it is.
+const OWNER_BITS: u32 = 16;
+
+/// Of events that no connection serves: the last that the bits can say. Connections beyond share the one before.
+const NOBODY: u16 = u16::MAX;
 
 /// Hashes event ids; seeded at random, so that nobody outside can make two ids collide.
 #[derive(Debug, Clone, Default)]
@@ -43,86 +52,104 @@ impl IdHasher {
     }
 }
 
-/// How many steps the window is divided into: an id is forgotten at most a step later than it may be.
-const STEPS: u64 = 64;
+/// An event id that is asked for: its hash, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnedId(IdHash);
 
-/// How many ids are forgotten at a time when their time is over: as many as a processor can wait for at once.
-const RUN: usize = 32;
+impl OwnedId {
+    /// The id with this hash, of an event that goes to `connection`; `None`: to nobody.
+    pub fn new(hash: IdHash, connection: Option<ConnectionId>) -> Self {
+        let last = ConnectionId(u32::from(NOBODY - 1));
+        let number = connection.map_or(u32::from(NOBODY), |id| id.min(last).0);
+        Self(hash >> OWNER_BITS << OWNER_BITS | u128::from(number))
+    }
 
-/// The slots of an index that remembers nothing yet. Always a power of two.
-const SLOTS_MIN: usize = 1024;
-
-/// A slot of the index without an id. Not zero: of memory that is all zeros the system gives one page to read and,
-/// page by page, another one to write, which was a tenth of what new ids cost.
-const EMPTY: u64 = u64::MAX;
+    /// The number of its owner.
+    #[expect(clippy::cast_possible_truncation, reason = "the owner's bits are the lowest")]
+    const fn owner(self) -> u16 {
+        self.0 as u16
+    }
+}
 
 /// A set of ids that forgets.
 #[derive(Debug)]
 pub struct Dedup {
-    window_milliseconds: u64,
     ids_max: usize,
-    /// The ids, oldest first. The place of an id is its number since the start, cut to 32 bits.
-    ring: VecDeque<IdHash>,
-    /// The place of the ring's first id.
-    first: u64,
-    /// By time: the place that the first id of that moment got.
-    marks: VecDeque<(u64, u64)>,
+    /// How many ids each connection has to itself.
+    share: usize,
+    /// The ids within the shares of their owners.
+    within: IdSet,
+    /// The ids beyond: the first to go when room is short.
+    beyond: IdSet,
+    /// How many ids an owner has within its share.
+    held: Vec<usize>,
     /// Ids that had to go for others before the window was over.
     forgotten_early: u64,
-    /// Open addressing: the upper half of a slot is a quarter of the hash, the lower half the place.
-    slots: Vec<u64>,
+    /// When time may have run out for an id, in milliseconds.
+    forget_at: u64,
 }
 
 impl Dedup {
-    /// An empty set.
+    /// An empty set, for one connection.
     pub fn new(settings: DedupSettings) -> Self {
-        Self {
-            window_milliseconds: u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX),
+        let window = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
+        let mut dedup = Self {
             // Places are compared in 32 bits; the ring must be far from going round them.
             ids_max: settings.max_ids.clamp(1, 1 << 30),
-            ring: VecDeque::new(),
-            first: 0,
-            marks: VecDeque::new(),
+            share: 0,
+            within: IdSet::new(window),
+            beyond: IdSet::new(window),
+            held: Vec::new(),
             forgotten_early: 0,
-            slots: vec![EMPTY; SLOTS_MIN],
-        }
+            forget_at: 0,
+        };
+        dedup.share_among(1);
+        dedup
+    }
+
+    /// Divides the room among so many connections. One has it all, and its oldest id goes for its newest. Of several, each
+    /// has an equal part, and one part more is for whoever is beyond his own. An id that is remembered stays where it is.
+    pub fn share_among(&mut self, connections: usize) {
+        self.share = if connections > 1 { self.ids_max / (connections + 1) } else { usize::MAX };
     }
 
     /// Looks at the places where ids that are about to be asked for would stand, so that the waits for memory
     /// overlap, and at those of the ids that would have to go for them. Changes nothing.
-    pub fn touch(&self, ids: impl ExactSizeIterator<Item = IdHash>) {
-        let beyond = (self.ring.len() + ids.len()).saturating_sub(self.ids_max);
-        self.look_at(ids.chain(self.ring.iter().take(beyond).copied()));
-    }
-
-    fn look_at(&self, ids: impl Iterator<Item = IdHash>) {
-        black_box(ids.fold(0, |looked, id| looked ^ self.slots[self.home(tag(id))]));
+    pub fn touch(&self, ids: impl ExactSizeIterator<Item = OwnedId> + Clone) {
+        let short = (self.len() + ids.len()).saturating_sub(self.ids_max);
+        let ids = ids.map(|id| id.0);
+        if self.beyond.is_empty() {
+            self.within.look_at(ids.chain(self.within.oldest_first().take(short)));
+        } else {
+            self.within.look_at(ids.clone());
+            self.beyond.look_at(ids.chain(self.beyond.oldest_first().take(short)));
+        }
     }
 
     /// Remembers `id` and says whether it is new. `now` is in milliseconds and never steps back.
-    pub fn is_new(&mut self, id: IdHash, now: u64) -> bool {
-        self.forget(now);
-        let mask = self.slots.len() - 1;
-        let mut slot = self.home(tag(id));
-        while self.slots[slot] != EMPTY {
-            if self.slots[slot] >> 32 == tag(id) && self.ring[self.index(self.slots[slot])] == id {
-                return false;
-            }
-            slot = (slot + 1) & mask;
+    #[inline]
+    pub fn is_new(&mut self, id: OwnedId, now: u64) -> bool {
+        if now >= self.forget_at {
+            self.forget(now);
         }
-        if self.ring.len() >= self.ids_max {
-            self.forgotten_early += u64::from(self.is_oldest_in_window(now));
-            self.forget_oldest();
+        let Some(mut vacancy) = self.within.vacancy(id.0) else { return false };
+        if !self.beyond.is_empty() && self.beyond.vacancy(id.0).is_none() {
+            return false;
+        }
+        let is_within = self.is_within_share(id);
+        if self.len() >= self.ids_max {
+            if !self.make_room(is_within, now) {
+                return true;
+            }
             // Forgetting closes gaps, so the free slot may be nearer now.
-            slot = self.home(tag(id));
-            while self.slots[slot] != EMPTY {
-                slot = (slot + 1) & mask;
-            }
+            let Some(nearer) = self.within.vacancy(id.0) else { return false };
+            vacancy = nearer;
         }
-        self.slots[slot] = entry(id, self.first + self.ring.len() as u64);
-        self.ring.push_back(id);
-        if self.ring.len() * 2 > self.slots.len() {
-            self.grow();
+        if is_within {
+            self.held[usize::from(id.owner())] += 1;
+            self.within.insert(&vacancy, id.0);
+        } else if let Some(vacancy) = self.beyond.vacancy(id.0) {
+            self.beyond.insert(&vacancy, id.0);
         }
         true
     }
@@ -132,100 +159,67 @@ impl Dedup {
         std::mem::take(&mut self.forgotten_early)
     }
 
-    /// Whether the oldest id came within the window. It came at its mark or later.
-    fn is_oldest_in_window(&self, now: u64) -> bool {
-        self.marks.front().is_some_and(|(time, _)| time.saturating_add(self.window_milliseconds) > now)
-    }
-
     /// How many ids are remembered.
     pub fn len(&self) -> usize {
-        self.ring.len()
+        self.within.len() + self.beyond.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.ring.is_empty()
+        self.len() == 0
     }
 
+    /// Whether its owner has room of its own for an id.
+    #[inline]
+    fn is_within_share(&mut self, id: OwnedId) -> bool {
+        let owner = usize::from(id.owner());
+        if let Some(held) = self.held.get(owner) {
+            return *held < self.share;
+        }
+        if id.owner() == NOBODY {
+            return false;
+        }
+        self.held.resize(owner + 1, 0);
+        self.share > 0
+    }
+
+    /// Forgets an id for another one. Those beyond the shares go first; what is within goes for what is within only, and
+    /// that happens to a lone connection, or after the shares have become smaller. `false`: there is no room.
+    fn make_room(&mut self, is_within: bool, now: u64) -> bool {
+        let from_within = self.beyond.is_empty();
+        if from_within && !is_within {
+            self.forgotten_early += 1;
+            return false;
+        }
+        let set = if from_within { &mut self.within } else { &mut self.beyond };
+        self.forgotten_early += u64::from(set.is_oldest_in_window(now));
+        if let Some(id) = set.forget_oldest()
+            && from_within
+        {
+            release(&mut self.held, id);
+        }
+        true
+    }
+
+    #[cold]
     fn forget(&mut self, now: u64) {
-        let step = (self.window_milliseconds / STEPS).max(1);
-        // The ids of a mark came less than a step after it.
-        let kept = self.window_milliseconds.saturating_add(step - 1);
-        while self.marks.front().is_some_and(|(time, _)| time.saturating_add(kept) <= now) {
-            self.marks.pop_front();
-            let end = self.first + self.ring.len() as u64;
-            let place = self.marks.front().map_or(end, |(_, place)| *place);
-            while self.first < place {
-                let run = usize::try_from(place - self.first).unwrap_or(RUN).min(RUN);
-                self.look_at(self.ring.iter().take(run).copied());
-                (0..run).for_each(|_| self.forget_oldest());
-            }
-        }
-        if self.marks.back().is_none_or(|(time, _)| now >= time + step) {
-            self.marks.push_back((now, self.first + self.ring.len() as u64));
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        let Some(id) = self.ring.pop_front() else { return };
-        let wanted = entry(id, self.first);
-        self.first += 1;
-        let mask = self.slots.len() - 1;
-        let mut gap = self.home(tag(id));
-        while self.slots[gap] != wanted {
-            gap = (gap + 1) & mask;
-        }
-        // Closes the gap: whatever follows moves up, unless it would move before its home.
-        let mut next = (gap + 1) & mask;
-        while self.slots[next] != EMPTY {
-            let home = self.home(self.slots[next] >> 32);
-            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(gap) & mask) {
-                self.slots[gap] = self.slots[next];
-                gap = next;
-            }
-            next = (next + 1) & mask;
-        }
-        self.slots[gap] = EMPTY;
-    }
-
-    fn grow(&mut self) {
-        let old = std::mem::take(&mut self.slots);
-        self.slots = vec![EMPTY; old.len() * 2];
-        let mask = self.slots.len() - 1;
-        for entry in old.into_iter().filter(|entry| *entry != EMPTY) {
-            let mut slot = self.home(entry >> 32);
-            while self.slots[slot] != EMPTY {
-                slot = (slot + 1) & mask;
-            }
-            self.slots[slot] = entry;
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "a tag has 32 bits")]
-    fn home(&self, tag: u64) -> usize {
-        tag as usize & (self.slots.len() - 1)
-    }
-
-    /// Where in the ring a slot points to.
-    #[expect(clippy::cast_possible_truncation, reason = "places are compared in 32 bits")]
-    fn index(&self, slot: u64) -> usize {
-        (slot as u32).wrapping_sub(self.first as u32) as usize
+        let within = self.within.forget(now, |id| release(&mut self.held, id));
+        let beyond = self.beyond.forget(now, drop);
+        self.forget_at = within.min(beyond);
     }
 }
 
-/// The part of the hash that the index keeps: 31 bits. The highest of 32 is never set, so that no slot in use
-/// looks empty.
-const fn tag(id: IdHash) -> u64 {
-    (id >> 97) as u64
-}
-
-/// A slot in use.
-const fn entry(id: IdHash, place: u64) -> u64 {
-    (tag(id) << 32) | (place & 0xffff_ffff)
+/// Gives the room of an id that was within a share back to its owner.
+fn release(held: &mut [usize], id: IdHash) {
+    if let Some(held) = held.get_mut(usize::from(OwnedId(id).owner())) {
+        *held -= 1;
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -233,33 +227,42 @@ mod tests {
         Dedup::new(DedupSettings { window: Duration::from_millis(window_milliseconds), max_ids })
     }
 
+    /// An id of the connection with this number.
+    fn of(connection: u32, hash: u128) -> OwnedId {
+        OwnedId::new(hash << 64, Some(ConnectionId(connection)))
+    }
+
+    fn id(hash: u128) -> OwnedId {
+        of(0, hash << 32)
+    }
+
     #[test]
     fn an_id_is_new_once_within_the_window_and_again_after_it() {
         let mut dedup = dedup(1000, 100);
-        assert!(dedup.is_new(7, 0));
-        assert!(!dedup.is_new(7, 999));
-        assert!(dedup.is_new(7, 1100));
-        assert!(!dedup.is_new(7, 1200));
+        assert!(dedup.is_new(id(7), 0));
+        assert!(!dedup.is_new(id(7), 999));
+        assert!(dedup.is_new(id(7), 1100));
+        assert!(!dedup.is_new(id(7), 1200));
     }
 
     #[test]
     fn beyond_the_bound_the_oldest_is_forgotten_first() {
         let mut dedup = dedup(1_000_000, 3);
-        for id in 1..=4 {
-            assert!(dedup.is_new(id << 100, 0));
+        for number in 1..=4 {
+            assert!(dedup.is_new(id(number), 0));
         }
         assert_eq!(dedup.len(), 3);
         assert_eq!(dedup.take_forgotten_early(), 1);
-        assert!(!dedup.is_new(2 << 100, 0));
-        assert!(dedup.is_new(1 << 100, 0));
+        assert!(!dedup.is_new(id(2), 0));
+        assert!(dedup.is_new(id(1), 0));
         assert_eq!((dedup.take_forgotten_early(), dedup.take_forgotten_early()), (1, 0));
     }
 
     #[test]
     fn what_is_forgotten_when_its_time_is_over_is_not_forgotten_early() {
         let mut dedup = dedup(1000, 3);
-        for id in 1..=30 {
-            assert!(dedup.is_new(id << 100, u64::try_from(id).unwrap() * 500));
+        for number in 1..=30 {
+            assert!(dedup.is_new(id(number), u64::try_from(number).unwrap() * 500));
         }
         assert_eq!(dedup.take_forgotten_early(), 0);
     }
@@ -272,32 +275,135 @@ mod tests {
         assert_ne!(hasher.hash(b"a") >> 64, hasher.hash(b"a") & u128::from(u64::MAX));
     }
 
+    #[test]
+    fn an_id_is_known_whoever_owns_it() {
+        let hash = IdHasher::default().hash(b"a");
+        for (first, then) in [(Some(0), Some(1)), (Some(1), None), (None, Some(70_000))] {
+            let mut dedup = dedup(1000, 100);
+            dedup.share_among(2);
+            assert!(dedup.is_new(OwnedId::new(hash, first.map(ConnectionId)), 0));
+            assert!(!dedup.is_new(OwnedId::new(hash, then.map(ConnectionId)), 0), "{first:?} {then:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_one_connection_pushes_out_no_id_of_the_others_and_its_newest_are_known() {
+        const CONNECTIONS: u32 = 300;
+        let mut dedup = dedup(600_000, 30_100);
+        dedup.share_among(CONNECTIONS as usize);
+        let hasher = IdHasher::default();
+        let calm = |connection: u32, number: u32| {
+            let hash = hasher.hash(format!("{connection}/{number}").as_bytes());
+            OwnedId::new(hash, Some(ConnectionId(connection)))
+        };
+        // A flood before, between and after, ten times what there is room for; and nobody's, which has no share at all.
+        let mut flooded = 0u64;
+        let mut flood = |dedup: &mut Dedup, connection: Option<ConnectionId>| {
+            for _ in 0..100_000 {
+                flooded += 1;
+                let id = OwnedId::new(hasher.hash(&flooded.to_le_bytes()), connection);
+                assert!(dedup.is_new(id, 0));
+                assert!(!dedup.is_new(id, 0));
+            }
+        };
+        flood(&mut dedup, Some(ConnectionId(0)));
+        for number in 0..100 {
+            for connection in 1..CONNECTIONS {
+                assert!(dedup.is_new(calm(connection, number), 0));
+            }
+            if number == 50 {
+                flood(&mut dedup, None);
+            }
+        }
+        flood(&mut dedup, Some(ConnectionId(0)));
+        assert_eq!(dedup.len(), 30_100);
+        dedup.take_forgotten_early();
+        for connection in 1..CONNECTIONS {
+            for number in 0..100 {
+                assert!(!dedup.is_new(calm(connection, number), 0), "{connection} {number}");
+            }
+        }
+        assert_eq!(dedup.take_forgotten_early(), 0);
+        // What is over makes room again, and the books of the shares with it.
+        assert!(dedup.is_new(of(1, 1), 700_000));
+        assert_eq!((dedup.len(), dedup.held[1], dedup.held[0]), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_nobody_serves_takes_no_room_of_a_lone_connection() {
+        let mut dedup = dedup(600_000, 100);
+        assert!((0..100).all(|number| dedup.is_new(id(number), 0)));
+        assert!((100..300).all(|number| dedup.is_new(OwnedId::new(number << 96, None), 0)));
+        assert_eq!(dedup.take_forgotten_early(), 200);
+        assert!((0..100).all(|number| !dedup.is_new(id(number), 0)));
+    }
+
     proptest! {
         /// It answers as a plain list of (id, time) would that forgets by the same two rules; an id may be
         /// remembered one step longer than the window.
         #[test]
         fn it_agrees_with_a_plain_list(
             ids in prop::collection::vec((0u128..40, 0u64..30), 1..400),
-            bits in prop::sample::select(vec![0u32, 96, 120]),
+            bits in prop::sample::select(vec![16u32, 96, 120]),
             max_ids in 1usize..50,
             touched in any::<bool>(),
         ) {
             let window = 64;
             let mut dedup = dedup(window, max_ids);
-            let mut plain: VecDeque<(u128, u64)> = VecDeque::new();
+            let mut plain: VecDeque<(OwnedId, u64)> = VecDeque::new();
             let mut now = 0;
             for (id, pause) in ids {
                 now += pause;
-                let id = id << bits;
+                let id = OwnedId::new(id << bits, Some(ConnectionId(0)));
                 while plain.front().is_some_and(|(_, time)| time + window <= now) { plain.pop_front(); }
                 let expected = !plain.iter().any(|(known, _)| *known == id);
                 if touched { dedup.touch([id, id].into_iter()); }
-                prop_assert_eq!(dedup.is_new(id, now), expected, "id {} at {}", id, now);
+                prop_assert_eq!(dedup.is_new(id, now), expected, "id {:?} at {}", id, now);
                 if expected {
                     if plain.len() >= max_ids { plain.pop_front(); }
                     plain.push_back((id, now));
                 }
                 prop_assert_eq!(dedup.len(), plain.len());
+            }
+        }
+
+        /// Whoever sends what, and however the shares change: never more ids than there is room for, each id in one place,
+        /// the books of the shares are those of the ids, and within its share a connection's id is known for the window.
+        #[test]
+        fn a_share_is_kept_whatever_the_others_do(
+            sends in prop::collection::vec((0u32..6, 0u128..200, 0u64..3), 1..600),
+            max_ids in 1usize..60,
+            connections in 1usize..6,
+            touched in any::<bool>(),
+        ) {
+            let mut dedup = dedup(64, max_ids);
+            dedup.share_among(connections);
+            // Number `connections` is nobody.
+            let owner = |number: u32| ((number as usize) < connections).then_some(ConnectionId(number));
+            // By owner: ids of the last window, oldest first, each with its time and whether it came within the share.
+            let mut sent: Vec<VecDeque<(u128, u64, bool)>> = vec![VecDeque::new(); 6];
+            let mut now = 0;
+            for (number, hash, pause) in sends {
+                let number = number.min(u32::try_from(connections).unwrap());
+                now += pause;
+                let id = OwnedId::new((hash << 3 | u128::from(number)) << 100, owner(number));
+                let sent = &mut sent[number as usize];
+                sent.retain(|(_, time, _)| time + 64 > now);
+                let known = sent.iter().position(|(known, ..)| *known == hash);
+                if touched { dedup.touch([id].into_iter()); }
+                let is_new = dedup.is_new(id, now);
+                prop_assert!(is_new || known.is_some(), "{number} {hash} at {now} did not come before");
+                if is_new {
+                    let forgotten = known.and_then(|known| sent.remove(known));
+                    prop_assert!(!forgotten.is_some_and(|(.., fits)| fits), "{number} {hash} is forgotten at {now}");
+                    let fits = connections > 1 && owner(number).is_some() && sent.len() < dedup.share;
+                    sent.push_back((hash, now, fits));
+                }
+                prop_assert!(dedup.len() <= max_ids);
+                let within = dedup.within.oldest_first().map(|id| OwnedId(id).owner());
+                let mut held = vec![0; dedup.held.len()];
+                within.for_each(|owner| held[usize::from(owner)] += 1);
+                prop_assert_eq!(&held, &dedup.held);
             }
         }
     }
@@ -306,10 +412,12 @@ mod tests {
     fn it_stays_right_while_it_grows_and_forgets_by_the_hundred_thousand() {
         let hasher = IdHasher::default();
         let mut dedup = dedup(1_000_000, 50_000);
+        let mut is_new = |number: u64| {
+            dedup.is_new(OwnedId::new(hasher.hash(&number.to_le_bytes()), Some(ConnectionId(0))), 0)
+        };
         for round in 0u64..200_000 {
-            assert!(dedup.is_new(hasher.hash(&round.to_le_bytes()), 0));
-            let recent = round.saturating_sub(round % 49_000);
-            assert!(!dedup.is_new(hasher.hash(&recent.to_le_bytes()), 0));
+            assert!(is_new(round));
+            assert!(!is_new(round.saturating_sub(round % 49_000)));
         }
         assert_eq!(dedup.len(), 50_000);
     }

@@ -1,6 +1,6 @@
 //! Which connection serves an app group.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use braze_events::app_group;
 
@@ -87,6 +87,12 @@ impl Router {
             self.catch_all = Some(Route { is_refused: true, ..route(*id, Box::default()) });
         }
         self
+    }
+
+    /// How many connections sends go to, those that are left out among them.
+    pub fn connections(&self) -> usize {
+        let routes = self.by_app_group.values().chain(&self.catch_all);
+        routes.map(|route| route.connection).collect::<HashSet<_>>().len()
     }
 
     /// Under the id as it is compared, and as it is written, so that events which say it as the configuration does

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::dedup::{self, Dedup, IdHash, IdHasher};
+use crate::dedup::{self, Dedup, IdHasher, OwnedId};
+use crate::route::ConnectionId;
 
 /// The ids seen, shared by all lanes, for a duplicate may come to another lane than its first.
 ///
@@ -19,7 +20,7 @@ pub struct SharedDedup {
 #[derive(Debug)]
 pub struct Asked {
     /// By shard: the id, and its place in the group.
-    by_shard: Box<[Vec<(IdHash, usize)>]>,
+    by_shard: Box<[Vec<(OwnedId, usize)>]>,
     /// By place: whether the id is new.
     new: Vec<bool>,
     /// Ids that were forgotten for those of the group before the window was over.
@@ -53,16 +54,23 @@ impl SharedDedup {
         }
     }
 
-    /// Adds an id to a group.
+    /// Divides the room for ids among so many connections.
+    pub fn share_among(&self, connections: usize) {
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).share_among(connections);
+        }
+    }
+
+    /// Adds the id of an event that goes to `connection` to a group; `None`: nobody serves it.
     #[inline]
-    pub fn ask(&self, asked: &mut Asked, id: &[u8]) {
+    pub fn ask(&self, asked: &mut Asked, id: &[u8], connection: Option<ConnectionId>) {
         let place = asked.new.len();
         asked.new.push(true);
         if !self.shards.is_empty() {
             let hash = self.hasher.hash(id);
-            // The index within a shard uses other bits.
-            let shard = usize::try_from(hash & 0xffff).unwrap_or(0) & (self.shards.len() - 1);
-            asked.by_shard[shard].push((hash, place));
+            // The index within a shard uses other bits, and the lowest say whose it is.
+            let shard = usize::try_from((hash >> 16) & 0xffff).unwrap_or(0) & (self.shards.len() - 1);
+            asked.by_shard[shard].push((OwnedId::new(hash, connection), place));
         }
     }
 
@@ -105,7 +113,7 @@ mod tests {
     fn without_a_window_every_id_is_new() {
         let shared = shared(Duration::ZERO);
         let mut asked = shared.asked();
-        (0..2).for_each(|_| shared.ask(&mut asked, b"a"));
+        (0..2).for_each(|_| shared.ask(&mut asked, b"a", None));
         assert_eq!(shared.answer(&mut asked, 0).collect::<Vec<_>>(), [true, true]);
     }
 
@@ -123,7 +131,7 @@ mod tests {
                 for (lane, asked) in lanes.iter_mut().enumerate() {
                     let ids: Vec<u8> = group.iter().filter(|(_, at)| *at == lane).map(|(id, _)| *id).collect();
                     for id in &ids {
-                        shared.ask(asked, &[*id]);
+                        shared.ask(asked, &[*id], Some(ConnectionId(u32::from(*id) % 3)));
                     }
                     let expected: Vec<bool> = ids.iter().map(|id| seen.insert(*id)).collect();
                     prop_assert_eq!(shared.answer(asked, 0).collect::<Vec<_>>(), expected);

@@ -1,0 +1,188 @@
+//! A set of ids that forgets the oldest first.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+
+use super::IdHash;
+
+/// How many steps the window is divided into: an id is forgotten at most a step later than it may be.
+const STEPS: u64 = 64;
+
+/// How many ids are forgotten at a time when their time is over: as many as a processor can wait for at once.
+const RUN: usize = 32;
+
+/// The slots of an index that remembers nothing yet. Always a power of two.
+const SLOTS_MIN: usize = 1024;
+
+/// A slot of the index without an id. Not zero: of memory that is all zeros the system gives one page to read and,
+/// page by page, another one to write, which was a tenth of what new ids cost.
+const EMPTY: u64 = u64::MAX;
+
+/// The ids in a ring, oldest first, and an index over it.
+///
+/// The index holds 31 bits of the hash beside the place in the ring, so that an id that is new (nearly all are) costs
+/// one look into memory; [`IdSet::look_at`] lets those of several ids overlap. Nothing is hashed again when the index
+/// grows, and nothing is ever scanned.
+#[derive(Debug)]
+pub(super) struct IdSet {
+    window_milliseconds: u64,
+    /// The ids, oldest first. The place of an id is its number since the start, cut to 32 bits.
+    ring: VecDeque<IdHash>,
+    /// The place of the ring's first id.
+    first: u64,
+    /// By time: the place that the first id of that moment got.
+    marks: VecDeque<(u64, u64)>,
+    /// Open addressing: the upper half of a slot is a quarter of the hash, the lower half the place.
+    slots: Vec<u64>,
+}
+
+/// Where in the index a new id would stand. Good until the set changes.
+#[derive(Debug)]
+pub(super) struct Vacancy(usize);
+
+impl IdSet {
+    /// An empty set, for ids that are remembered for so long.
+    pub(super) fn new(window_milliseconds: u64) -> Self {
+        Self {
+            window_milliseconds,
+            ring: VecDeque::new(),
+            first: 0,
+            marks: VecDeque::new(),
+            slots: vec![EMPTY; SLOTS_MIN],
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// The ids, oldest first.
+    pub(super) fn oldest_first(&self) -> impl Iterator<Item = IdHash> {
+        self.ring.iter().copied()
+    }
+
+    /// Looks at the places where the ids would stand, so that the waits for memory overlap. Changes nothing.
+    pub(super) fn look_at(&self, ids: impl Iterator<Item = IdHash>) {
+        black_box(ids.fold(0, |looked, id| looked ^ self.slots[self.home(tag(id))]));
+    }
+
+    /// Where `id` would stand; `None`: it is remembered.
+    #[inline]
+    pub(super) fn vacancy(&self, id: IdHash) -> Option<Vacancy> {
+        let mask = self.slots.len() - 1;
+        let mut slot = self.home(tag(id));
+        while self.slots[slot] != EMPTY {
+            if self.slots[slot] >> 32 == tag(id) && is_same(self.ring[self.index(self.slots[slot])], id) {
+                return None;
+            }
+            slot = (slot + 1) & mask;
+        }
+        Some(Vacancy(slot))
+    }
+
+    /// Remembers `id`.
+    #[inline]
+    pub(super) fn insert(&mut self, vacancy: &Vacancy, id: IdHash) {
+        self.slots[vacancy.0] = entry(id, self.first + self.ring.len() as u64);
+        self.ring.push_back(id);
+        if self.ring.len() * 2 > self.slots.len() {
+            self.grow();
+        }
+    }
+
+    /// Whether the oldest id came within the window. It came at its mark or later.
+    pub(super) fn is_oldest_in_window(&self, now: u64) -> bool {
+        self.marks.front().is_some_and(|(time, _)| time.saturating_add(self.window_milliseconds) > now)
+    }
+
+    /// Forgets the ids whose time is over, and tells of each. Says when that is worth asking for again, in milliseconds.
+    pub(super) fn forget(&mut self, now: u64, mut forgotten: impl FnMut(IdHash)) -> u64 {
+        let step = (self.window_milliseconds / STEPS).max(1);
+        // The ids of a mark came less than a step after it.
+        let kept = self.window_milliseconds.saturating_add(step - 1);
+        while self.marks.front().is_some_and(|(time, _)| time.saturating_add(kept) <= now) {
+            self.marks.pop_front();
+            let end = self.first + self.ring.len() as u64;
+            let place = self.marks.front().map_or(end, |(_, place)| *place);
+            while self.first < place {
+                let run = usize::try_from(place - self.first).unwrap_or(RUN).min(RUN);
+                self.look_at(self.ring.iter().take(run).copied());
+                (0..run).filter_map(|_| self.forget_oldest()).for_each(&mut forgotten);
+            }
+        }
+        if self.marks.back().is_none_or(|(time, _)| now >= time + step) {
+            self.marks.push_back((now, self.first + self.ring.len() as u64));
+        }
+        let over = self.marks.front().map_or(now, |(time, _)| time.saturating_add(kept));
+        let marked = self.marks.back().map_or(now, |(time, _)| time + step);
+        over.min(marked)
+    }
+
+    /// Forgets the oldest id, and says which it was.
+    pub(super) fn forget_oldest(&mut self) -> Option<IdHash> {
+        let id = self.ring.pop_front()?;
+        let wanted = entry(id, self.first);
+        self.first += 1;
+        let mask = self.slots.len() - 1;
+        let mut gap = self.home(tag(id));
+        while self.slots[gap] != wanted {
+            gap = (gap + 1) & mask;
+        }
+        // Closes the gap: whatever follows moves up, unless it would move before its home.
+        let mut next = (gap + 1) & mask;
+        while self.slots[next] != EMPTY {
+            let home = self.home(self.slots[next] >> 32);
+            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(gap) & mask) {
+                self.slots[gap] = self.slots[next];
+                gap = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.slots[gap] = EMPTY;
+        Some(id)
+    }
+
+    fn grow(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.slots = vec![EMPTY; old.len() * 2];
+        let mask = self.slots.len() - 1;
+        for entry in old.into_iter().filter(|entry| *entry != EMPTY) {
+            let mut slot = self.home(entry >> 32);
+            while self.slots[slot] != EMPTY {
+                slot = (slot + 1) & mask;
+            }
+            self.slots[slot] = entry;
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a tag has 32 bits")]
+    fn home(&self, tag: u64) -> usize {
+        tag as usize & (self.slots.len() - 1)
+    }
+
+    /// Where in the ring a slot points to.
+    #[expect(clippy::cast_possible_truncation, reason = "places are compared in 32 bits")]
+    fn index(&self, slot: u64) -> usize {
+        (slot as u32).wrapping_sub(self.first as u32) as usize
+    }
+}
+
+/// Whether two hashes are of one id, whoever owns it.
+const fn is_same(one: IdHash, other: IdHash) -> bool {
+    (one ^ other) >> super::OWNER_BITS == 0
+}
+
+/// The part of the hash that the index keeps: 31 bits. The highest of 32 is never set, so that no slot in use
+/// looks empty.
+const fn tag(id: IdHash) -> u64 {
+    (id >> 97) as u64
+}
+
+/// A slot in use.
+const fn entry(id: IdHash, place: u64) -> u64 {
+    (tag(id) << 32) | (place & 0xffff_ffff)
+}
