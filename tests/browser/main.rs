@@ -118,6 +118,28 @@ async fn one_look_says_that_sends_flow_and_a_search_says_where_a_campaign_is() {
 }
 
 #[tokio::test]
+async fn a_dry_run_is_never_said_to_reach_datadog() {
+    let forwarder = Configuration::new()
+        .connection("acme", "http://127.0.0.1:9", "key", &[])
+        .set("connections.acme.dry_run", "true")
+        .start()
+        .await;
+    forwarder.push_accepted(sends("a", "emea", 30, 0, &campaign("8a3f21", "Weekly newsletter"))).await;
+    forwarder.settled(30).await;
+    let browser = Browser::start().await;
+    browser.open(&forwarder.admin_url("/")).await;
+    browser.shows("#accepted-legend", "printed (dry run)").await;
+    browser.shows("#connection-rows", "printed, not sent").await;
+    browser.run("const box = document.querySelector('#search'); box.value = 'weekly'; box.dispatchEvent(new Event('input'))").await;
+    browser
+        .shows("#results", "dry run: printed, not sent")
+        .await;
+    let page = browser.seen("#main").await.to_lowercase().replace("0 accepted by datadog", "");
+    assert!(!page.contains("accepted by datadog") && !page.contains("reaches datadog"), "{page}");
+    assert_clean(&browser, &forwarder).await;
+}
+
+#[tokio::test]
 async fn below_the_path_of_a_proxy_the_page_looks_and_works_the_same() {
     let intake = Intake::start();
     let forwarder = Configuration::new().connection("acme", &intake.url(), "key", &[]).start().await;
@@ -470,6 +492,23 @@ async fn it_stays_usable_with_500_connections_and_50_000_series() {
     let said = browser.shows("#search-said", "50,000 series of 50,000 remembered").await;
     assert!(said.contains("the 50 nearest are shown"), "{said}");
     browser.run(&box_of("filter", "")).await;
+    // On a phone nobody scrolls past the list of customers to the campaigns.
+    browser.resize(360, 740).await;
+    let place = async |title: &str, side: &str| {
+        let script = format!(
+            "return document.getElementById('{title}').closest('section').getBoundingClientRect().{side} + scrollY"
+        );
+        browser.run(&script).await.as_f64().unwrap()
+    };
+    let customers = place("connections-title", "top").await;
+    for above in ["search-title", "campaigns-title", "steps-title"] {
+        let (top, bottom) = (place(above, "top").await, place(above, "bottom").await);
+        assert!(
+            top < bottom && bottom <= customers,
+            "{above} ends at {bottom}, customers begin at {customers}"
+        );
+    }
+    assert_eq!(overflow(&browser).await, 0);
     let nodes = browser.run("return document.querySelectorAll('*').length").await.as_u64().unwrap();
     assert!(nodes < 5_000, "{nodes} elements");
     let (status, search) =

@@ -381,10 +381,21 @@ impl Drop for Forwarder {
     }
 }
 
-/// Two addresses of the loopback that were free a moment ago; held together, so that they differ.
+/// Two addresses of the loopback that were free a moment ago. They are below the ports that the system gives to whoever
+/// asks for any, so that no client or server of another test gets one of them meanwhile.
 fn free_addresses() -> [SocketAddr; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 20_000;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    // Test binaries that run side by side begin apart.
+    let begin = std::process::id().wrapping_mul(977);
+    let mut free = std::iter::repeat_with(|| {
+        let number = begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(FIRST + number).unwrap();
+        TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()
+    })
+    .flatten();
+    [(); 2].map(|()| free.next().unwrap())
 }
 
 /// A TOML basic string.
