@@ -71,7 +71,9 @@ impl Check<'_> {
         let events_count = self.events_count(&mut settings.events.count);
         let tags = self.tags(&mut settings.tags);
         let history = self.history(&mut settings.history);
-        let (mut connections, wrong) = self.connections(&settings.connections, unread);
+        let (mut connections, mut wrong) = self.connections(&settings.connections, unread);
+        let reconcile = self.reconcile(&mut settings);
+        wrong.extend(self.errors_of_reconcile(settings.connections.keys()));
         self.forwarder_metrics(&settings, &mut connections.active);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
@@ -92,6 +94,7 @@ impl Check<'_> {
             tags,
             connections,
             history,
+            reconcile,
             log: Log {
                 level: settings.log.level.parse().unwrap_or(tracing::Level::INFO),
                 format: settings.log.format,
