@@ -33,6 +33,8 @@ pub struct Connection {
     pub heartbeat: bool,
     /// Send [what the forwarder tells of itself](crate::pipeline::forwarder_metrics), with a flush at every tick.
     pub forwarder_metrics: bool,
+    /// With them, [how long ago each campaign was sent last](crate::pipeline::last_send_age).
+    pub campaign_last_send_age: bool,
 }
 
 impl Connection {
@@ -56,6 +58,7 @@ impl Connection {
             dry_run: true,
             heartbeat: false,
             forwarder_metrics: false,
+            campaign_last_send_age: false,
         }
     }
 

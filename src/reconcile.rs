@@ -22,7 +22,8 @@ use serde::Serialize;
 pub use self::channels::CountedTypes;
 pub use self::compare::{ComparisonTerms, compare};
 pub use self::daily::{
-    AttemptOutcome, DailySchedule, NextAttempt, ReconcileAttempt, ReconcileSettings, RefusedWorkspace, WorkspaceSettings, shorten,
+    AttemptOutcome, DailySchedule, NextAttempt, ReconcileAttempt, ReconcileSettings, RefusedWorkspace,
+    WorkspaceSettings, shorten,
 };
 pub use self::days::{DayRange, DayRangeError, DayRequest};
 pub use self::explanation::{Difference, DifferenceReason, UncomparedReason};

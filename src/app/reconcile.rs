@@ -160,7 +160,11 @@ async fn reconcile(
     let types = counted_types(forwarder).await?;
     let wanted = |object: &HistoryObject| is_wanted(arguments, object);
     let (history, since) = history::read(forwarder, range, wanted).await?;
-    let asked = if arguments.all { ask::list(braze, note).await? } else { named(&arguments.campaign, &arguments.canvas, &history) };
+    let asked = if arguments.all {
+        ask::list(braze, note).await?
+    } else {
+        named(&arguments.campaign, &arguments.canvas, &history)
+    };
     if asked.is_empty() {
         complain(
             "note: there is nothing to compare: the forwarder has no campaign and no Canvas with sends on these days \

@@ -125,11 +125,20 @@ impl Check<'_> {
         let name = &*settings.forwarder_metrics.connection;
         if let Some(connection) = connections.iter_mut().find(|connection| *connection.name == *name) {
             connection.forwarder_metrics = true;
+            connection.campaign_last_send_age = settings.forwarder_metrics.campaign_last_send_age;
         } else if !name.is_empty() && !settings.connections.contains_key(name) {
             // One that is there and wrong has been told of.
             let known = settings.connections.keys().map(String::as_str);
             let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
             self.diagnostics.refuse(KEY, name, reason);
+        }
+        const AGE: &str = "forwarder_metrics.campaign_last_send_age";
+        if settings.forwarder_metrics.campaign_last_send_age && name.is_empty() {
+            let reason = "is set, and forwarder_metrics.connection is not, so that it is sent to nobody";
+            self.diagnostics.warn(AGE, reason);
+        } else if settings.forwarder_metrics.campaign_last_send_age && settings.history.directory.is_empty() {
+            let reason = "needs the history of sends, which is switched off: set history.directory";
+            self.diagnostics.warn(AGE, reason);
         }
     }
 

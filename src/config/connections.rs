@@ -96,6 +96,7 @@ impl Check<'_> {
             dry_run: raw.dry_run,
             heartbeat: raw.heartbeat,
             forwarder_metrics: false,
+            campaign_last_send_age: false,
         }
     }
 
@@ -138,7 +139,7 @@ impl Check<'_> {
         }
     }
 
-    fn app_group_id(&mut self, key: &str, id: &str) {
+    pub(super) fn app_group_id(&mut self, key: &str, id: &str) {
         match app_group::fault(id) {
             Some(IdFault::Impossible(reason)) => self.diagnostics.refuse(key, id, reason),
             Some(IdFault::Doubtful(reason)) => self.diagnostics.doubt(key, id, reason),

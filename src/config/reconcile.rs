@@ -6,7 +6,7 @@ use jiff::civil::Time;
 
 use super::api_key::api_key_fault;
 use super::check::Check;
-use super::diagnostic::{Diagnostic, is_within};
+use super::diagnostic::{Diagnostic, is_within, looks_like_key, looks_random};
 use super::schema::join;
 use super::settings::{ReconcileSection, Settings};
 use crate::reconcile::{DayRange, ReconcileSettings, RefusedWorkspace, Tolerance, WorkspaceSettings};
@@ -127,11 +127,15 @@ impl Check<'_> {
     }
 
     fn address(&mut self, section: &str, braze_url: &str) {
-        if !braze_url.is_empty()
+        let key = join(section, "braze_url");
+        if looks_like_key(braze_url) || looks_random(braze_url) {
+            let reason = "has something in it that looks like a key; a URL is no place for one";
+            self.diagnostics.error(&key, reason);
+        } else if !braze_url.is_empty()
             && let Err(error) = check_url(braze_url)
         {
             // Not the address itself, which may hold a password.
-            self.diagnostics.error(&join(section, "braze_url"), error.to_string());
+            self.diagnostics.error(&key, error.to_string());
         }
     }
 
@@ -145,17 +149,23 @@ impl Check<'_> {
     /// `None`: it is off, or wrong.
     fn workspace(&mut self, written: &Written<'_>) -> Option<WorkspaceSettings> {
         let Written { section, connection, app_group_id, braze_url, time_zone, .. } = *written;
+        if !app_group_id.is_empty() {
+            self.app_group_id(&join(section, "app_group_id"), app_group_id);
+        }
         let key = self.rest_key(written);
         let has_key = !written.key_file.is_empty() || !written.key_env.is_empty();
         if has_key && braze_url.is_empty() {
-            let (key, reason) = (join(section, "braze_url"), "is missing: the address of Braze's REST API, like \
-                                https://rest.fra-01.braze.eu");
+            let (key, reason) = (
+                join(section, "braze_url"),
+                "is missing: the address of Braze's REST API, like \
+                                https://rest.fra-01.braze.eu",
+            );
             self.diagnostics.missing(&key, &key, reason);
         }
         let key = key.filter(|_| self.errors_in(section).is_empty())?;
         Some(WorkspaceSettings {
             connection: connection.map(Into::into),
-            app_group_id: app_group_id.trim().into(),
+            app_group_id: app_group_id.into(),
             braze_url: braze_url.into(),
             key,
             time_zone: time_zone.into(),
@@ -229,13 +239,29 @@ mod tests {
         for (keys, parts) in [
             (url.to_owned(), &["reconcile.braze_url: is set, and no REST API key is"][..]),
             (key.to_owned(), &["reconcile.braze_url: is missing"]),
-            (format!("{url}\nbraze_key_file = \"./k\""), &["reconcile.braze_key_file: /nowhere/./k does not exist"]),
+            (
+                format!("{url}\nbraze_key_file = \"./k\""),
+                &["reconcile.braze_key_file: /nowhere/./k does not exist"],
+            ),
             (format!("{url}\nbraze_key_env = \"NONE\""), &["reconcile.braze_key_env", "\"NONE\" is not set"]),
             (format!("{url}\nbraze_key_env = \"BAD\""), &["reconcile.braze_key_env", "white space"]),
-            (format!("{url}\nbraze_key_env = \"{REST_KEY}\""), &["has to be the name of an environment variable"]),
+            (
+                format!("{url}\nbraze_key_env = \"{REST_KEY}\""),
+                &["has to be the name of an environment variable"],
+            ),
             (format!("{url}\n{key}\nbraze_key_file = \"k\""), &["is set, and so is braze_key_file"]),
-            (format!("braze_url = \"https://u:{PLANTED}@rest.braze.eu\"\n{key}"), &["reconcile.braze_url: is not the address"]),
-            (format!("{url}\n{key}\ntime_zone = \"Paris\""), &["reconcile.time_zone: \"Paris\" is no time zone"]),
+            (
+                format!("braze_url = \"https://u:hidden@rest.fra-01.braze.eu\"\n{key}"),
+                &["reconcile.braze_url: is not the address"],
+            ),
+            (
+                format!("braze_url = \"https://u:{PLANTED}@rest.braze.eu\"\n{key}"),
+                &["reconcile.braze_url: has something in it that looks like a key"],
+            ),
+            (
+                format!("{url}\n{key}\ntime_zone = \"Paris\""),
+                &["reconcile.time_zone: \"Paris\" is no time zone"],
+            ),
             (format!("{url}\n{key}\nat = \"4\""), &["reconcile.at: \"4\" is no time of day", "04:00"]),
             (format!("{url}\n{key}\nat = \"25:00\""), &["reconcile.at"]),
             (format!("{url}\n{key}\ntolerance = \"1\""), &["reconcile.tolerance", "like 1%"]),
@@ -249,7 +275,11 @@ mod tests {
             assert!(config.reconcile.workspaces.is_empty() && refused.connection.is_none());
             assert_one(&refused.reason.lines().map(str::to_owned).collect::<Vec<_>>(), parts);
             let shown = format!("{:?}", super::super::redacted(&config, &config));
-            assert!(!shown.contains(PLANTED) && !refused.reason.contains(PLANTED) && !refused.reason.contains(REST_KEY));
+            assert!(
+                !shown.contains(PLANTED)
+                    && !refused.reason.contains(PLANTED)
+                    && !refused.reason.contains(REST_KEY)
+            );
             assert!(config.require_all().is_err(), "{keys}: check and --strict");
         }
     }
@@ -265,7 +295,10 @@ mod tests {
         // Its sends are not taken for those of another workspace.
         assert_eq!(config.reconcile.connections_apart, ["beta".into()]);
         let reason = &config.reconcile.refused[0].reason;
-        assert!(reason.contains("connections.beta.reconcile.braze_key_file: /nowhere/k does not exist"), "{reason}");
+        assert!(
+            reason.contains("connections.beta.reconcile.braze_key_file: /nowhere/k does not exist"),
+            "{reason}"
+        );
         assert!(reason.contains("did you mean \"braze_url\"?"), "{reason}");
     }
 

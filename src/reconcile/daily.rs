@@ -216,7 +216,7 @@ impl DailySchedule {
         if let Some(all) = outcome.compared
             && (outcome.failed.is_none() || all.objects.iter().any(ComparedObject::is_compared))
         {
-            entry.compared = Some(Compared::of(&attempt.workspace, all, now));
+            entry.compared = Some(Compared::of(&attempt.workspace, &all, now));
         }
         entry.failed = outcome.failed;
         let next_day = attempt.next_day(now);
@@ -300,7 +300,8 @@ impl Entry {
     fn words(&self, tolerance: Tolerance) -> (FlowState, String) {
         let percent = tolerance.percent();
         if self.failed.is_some() {
-            let part = if self.compared.is_some() { "the last attempt failed" } else { "could not be compared" };
+            let part =
+                if self.compared.is_some() { "the last attempt failed" } else { "could not be compared" };
             return (FlowState::Trouble, part.to_owned());
         }
         let Some(compared) = &self.compared else {
@@ -355,7 +356,8 @@ mod tests {
     /// A campaign with so many sends there and here on 2026-11-27.
     fn compared(id: &str, braze: u64, own: u64) -> AttemptOutcome {
         let range = DayRange::until_yesterday("Europe/Paris", 2, NOW).unwrap();
-        let day = HistoryDay { day: "2026-11-27".into(), counted: own, accepted: own, ..HistoryDay::default() };
+        let day =
+            HistoryDay { day: "2026-11-27".into(), counted: own, accepted: own, ..HistoryDay::default() };
         let history = HistoryObject { id: id.to_owned(), days: vec![day], ..HistoryObject::default() };
         let sent = Some(BTreeMap::from([("email".to_owned(), Some(braze))]));
         let said = Ok(BrazeSeries::Campaign(vec![CampaignDay { day: range.last, sent }]));
@@ -378,7 +380,10 @@ mod tests {
         let attempts = schedule.due(4, NOW + FIRST_AFTER);
         assert_eq!(attempts.len(), 1);
         let range = attempts[0].range(NOW).unwrap();
-        assert_eq!((range.first.to_string(), range.last.to_string()), ("2026-11-26".into(), "2026-11-27".into()));
+        assert_eq!(
+            (range.first.to_string(), range.last.to_string()),
+            ("2026-11-26".into(), "2026-11-27".into())
+        );
         assert_eq!((schedule.due(4, NOW + 99), schedule.next_due()), (vec![], None), "it is under way");
         let next = schedule.finished(&attempts[0], compared("a", 100, 100), NOW + 9);
         // 04:00 in Paris is 18 hours away.
@@ -397,7 +402,10 @@ mod tests {
             assert_eq!(schedule.finished(&attempt, failed("no answer"), now), expected);
             let status = schedule.status().unwrap().workspaces.remove(0);
             assert_eq!((status.state, &*status.words), (FlowState::Trouble, "could not be compared"));
-            assert_eq!((status.failed_because.as_deref(), status.last_attempt), (Some("no answer"), Some(now)));
+            assert_eq!(
+                (status.failed_because.as_deref(), status.last_attempt),
+                (Some("no answer"), Some(now))
+            );
             assert_eq!(status.last_success, None);
             now = schedule.next_due().unwrap();
         }
@@ -462,7 +470,10 @@ mod tests {
         assert_eq!((first.connection.as_deref(), first.sends.difference), (Some("c59"), -59));
         assert!(first.explanation[0].starts_with("59 never received"), "{first:?}");
         assert_eq!(status.workspaces[10].words, "all of 1 campaigns, Canvases and steps agree within 1 %");
-        assert_eq!(status.workspaces[11].words, "1 of 1 campaigns, Canvases and steps differs by more than 1 %");
+        assert_eq!(
+            status.workspaces[11].words,
+            "1 of 1 campaigns, Canvases and steps differs by more than 1 %"
+        );
         shorten(&mut status);
         assert_eq!((status.workspaces.len(), status.workspaces_total), (WORKSPACES_MAX, 60));
         assert_eq!(status.workspaces[0].connection.as_deref(), Some("c59"));

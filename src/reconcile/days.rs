@@ -87,9 +87,13 @@ impl DayRange {
 
     /// The next moment after `now` (both in Unix seconds) at which clocks of a time zone show this time of day. On a day whose
     /// clocks leave it out, it is as much later as they are put ahead.
+    ///
+    /// # Errors
+    /// When there is no such time zone.
     pub fn next_moment(time_zone: &str, at: Time, now: u64) -> Result<u64, DayRangeError> {
         let today = Self::new(time_zone, None, 1, now)?;
-        let moment = |day: Date| today.zone.to_timestamp(day.to_datetime(at)).map_or(i64::MAX, Timestamp::as_second);
+        let moment =
+            |day: Date| today.zone.to_timestamp(day.to_datetime(at)).map_or(i64::MAX, Timestamp::as_second);
         let days = [Some(today.last), today.last.tomorrow().ok()];
         let moments = days.into_iter().flatten().map(moment).map(|moment| u64::try_from(moment).unwrap_or(0));
         Ok(moments.into_iter().find(|moment| *moment > now).unwrap_or(u64::MAX))

@@ -473,12 +473,21 @@ async fn the_running_process_compares_by_itself_soon_after_its_start() {
     let running = comparing(configuration, "reconcile", &braze.url()).start().await;
     let all = reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
     let one = &all["workspaces"][0];
-    assert_eq!((&one["connection"], &one["state"], &one["failed_because"]), (&json!(null), &json!("trouble"), &json!(null)));
+    assert_eq!(
+        (&one["connection"], &one["state"], &one["failed_because"]),
+        (&json!(null), &json!("trouble"), &json!(null))
+    );
     assert_eq!(one["words"], json!("1 of 2 campaigns, Canvases and steps differs by more than 1 %"));
     let sums = &one["compared"];
     assert_eq!((&sums["to"], &sums["time_zone"]), (&json!(yesterday), &json!("UTC")));
-    assert_eq!((&sums["braze"], &sums["accepted"], &sums["difference"]), (&json!(1137), &json!(1067), &json!(-70)));
-    assert!(one["next_attempt"].as_u64().unwrap() > support::unix_now() && !one["last_success"].is_null(), "{one}");
+    assert_eq!(
+        (&sums["braze"], &sums["accepted"], &sums["difference"]),
+        (&json!(1137), &json!(1067), &json!(-70))
+    );
+    assert!(
+        one["next_attempt"].as_u64().unwrap() > support::unix_now() && !one["last_success"].is_null(),
+        "{one}"
+    );
     let [weekly] = &all["differing"].as_array().unwrap()[..] else { panic!("{all}") };
     assert_eq!((&weekly["name"], &weekly["within_tolerance"]), (&json!("Name of weekly"), &json!(false)));
     assert!(weekly["explanation"][0].as_str().unwrap().starts_with("70 never received"), "{weekly}");
@@ -494,8 +503,15 @@ async fn the_running_process_compares_by_itself_soon_after_its_start() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
-    assert!(metrics.contains("\nbraze_datadog_reconcile_last_success_timestamp_seconds{connection=\"*\"} 1"), "{metrics}");
-    assert!(running.log().contains("differs from Braze's dashboard by more than reconcile.tolerance"), "{}", running.log());
+    assert!(
+        metrics.contains("\nbraze_datadog_reconcile_last_success_timestamp_seconds{connection=\"*\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        running.log().contains("differs from Braze's dashboard by more than reconcile.tolerance"),
+        "{}",
+        running.log()
+    );
     let asked = braze.asked("/campaigns/data_series");
     assert_eq!(asked.len(), 3, "once, and not again before the next day");
     assert_eq!((&*asked[0].query["length"], &asked[0].query["ending_at"][..10]), ("7", &*yesterday));
@@ -520,10 +536,18 @@ async fn each_connection_with_a_key_of_its_own_is_compared_with_its_own_workspac
         (!all["workspaces"][1]["compared"].is_null()).then_some(all)
     })
     .await;
-    let told: Vec<_> = all["workspaces"].as_array().unwrap().iter().map(|one| (&one["connection"], &one["compared"]["braze"], &one["state"])).collect();
+    let told: Vec<_> = all["workspaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["connection"], &one["compared"]["braze"], &one["state"]))
+        .collect();
     let flowing = json!("flowing");
     assert_eq!(told, [(&json!(null), &json!(20), &flowing), (&json!("acme"), &json!(10), &flowing)]);
-    assert_eq!((own.asked("/campaigns/data_series").len(), others.asked("/campaigns/data_series").len()), (1, 1));
+    assert_eq!(
+        (own.asked("/campaigns/data_series").len(), others.asked("/campaigns/data_series").len()),
+        (1, 1)
+    );
 }
 
 #[tokio::test]
@@ -537,9 +561,17 @@ async fn a_key_that_braze_refuses_is_told_with_the_permission_and_a_reload_asks_
     let running = configuration.start().await;
     let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
     let one = &all["workspaces"][0];
-    assert!(one["failed_because"].as_str().unwrap().contains("needs the permission campaigns.data_series"), "{one}");
-    assert_eq!((&one["state"], &one["words"], &one["compared"]), (&json!("trouble"), &json!("could not be compared"), &json!(null)));
-    assert!(running.admin("/metrics").await.1.contains("reconcile_last_attempt_successful{connection=\"*\"} 0"));
+    assert!(
+        one["failed_because"].as_str().unwrap().contains("needs the permission campaigns.data_series"),
+        "{one}"
+    );
+    assert_eq!(
+        (&one["state"], &one["words"], &one["compared"]),
+        (&json!("trouble"), &json!("could not be compared"), &json!(null))
+    );
+    assert!(
+        running.admin("/metrics").await.1.contains("reconcile_last_attempt_successful{connection=\"*\"} 0")
+    );
     let log = running.log();
     assert!(log.contains("\"WARN\"") && log.contains("dashboard failed; it is tried again"), "{log}");
     assert!(log.contains("campaigns.data_series"), "{log}");
@@ -591,14 +623,21 @@ async fn what_is_wrong_with_it_is_an_error_that_costs_no_send() {
         .text("connections.acme.reconcile.time_zone", "Paris");
     let checked = configuration.run(&["check"]).await;
     assert_eq!(checked.status.code(), Some(78), "{checked:?}");
-    for part in ["connections.acme.reconcile.braze_key_file: ", "missing.key does not exist", "\"Paris\" is no time zone"] {
+    for part in [
+        "connections.acme.reconcile.braze_key_file: ",
+        "missing.key does not exist",
+        "\"Paris\" is no time zone",
+    ] {
         assert!(checked.stderr.contains(part), "{checked:?}");
     }
     assert_eq!(configuration.run(&["run", "--strict"]).await.status.code(), Some(78));
     let running = configuration.start().await;
     let all = reconciled(&running, "it is left out", |one| one["state"] == "trouble").await;
     let one = &all["workspaces"][0];
-    assert_eq!((&one["connection"], &one["words"]), (&json!("acme"), &json!("left out: its configuration is wrong")));
+    assert_eq!(
+        (&one["connection"], &one["words"]),
+        (&json!("acme"), &json!("left out: its configuration is wrong"))
+    );
     assert!(one["failed_because"].as_str().unwrap().contains("missing.key does not exist"), "{one}");
     assert!(running.log().contains("nothing is compared with Braze's dashboard"), "{}", running.log());
     let event = json!({"event_type": "users.messages.email.Send", "id": "1", "time": support::unix_now(),

@@ -202,7 +202,7 @@ pub(crate) fn keep_history(directory: &std::path::Path, campaigns: &[(&str, &str
     history.land(&flushed, (0..).take(campaigns.len()).collect(), None, 0, 0);
     assert!(history.stop(super::PATIENCE));
     let noon = jiff::Timestamp::from_second(i64::from(noon)).unwrap();
-    noon.to_zoned(jiff::tz::TimeZone::UTC).date()
+    jiff::tz::TimeZone::UTC.to_datetime(noon).date()
 }
 
 /// An admin port that has this history, two objects a page.

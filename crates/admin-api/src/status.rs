@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{ReloadStatus, SettingValue};
 use crate::history::HistoryStatus;
-use crate::reconcile::ReconcileStatus;
 
 /// The answer of `/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -51,7 +50,7 @@ pub struct Status {
     /// The history of sends; `None`: none is kept.
     pub history: Option<HistoryStatus>,
     /// The daily comparison with Braze's dashboard; `None`: it is off.
-    pub reconcile: Option<ReconcileStatus>,
+    pub reconcile: Option<crate::ReconcileStatus>,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
     /// The books.

@@ -14,8 +14,8 @@ use crate::app::USER_AGENT;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::reconcile::{
-    AttemptOutcome, ComparisonTerms, CountedTypes, DailySchedule, NextAttempt, ReconcileAttempt, ReconcileSettings,
-    Reconciliation, compare,
+    AttemptOutcome, ComparisonTerms, CountedTypes, DailySchedule, NextAttempt, ReconcileAttempt,
+    ReconcileSettings, Reconciliation, compare,
 };
 
 /// Workspaces that are asked at a time.
@@ -67,11 +67,7 @@ impl DailyReconcile {
     }
 
     /// Asks whoever is due, for as long as it is polled.
-    pub(in crate::app) async fn run(
-        self: Arc<Self>,
-        catalogue: Arc<Catalogue>,
-        events_count: Vec<Box<str>>,
-    ) {
+    pub(in crate::app) async fn run(self: Arc<Self>, catalogue: Arc<Catalogue>, events_count: Vec<Box<str>>) {
         let types = CountedTypes::parse(&events_count.join(","));
         let own = OwnSide { catalogue, types, clock: self.clock.clone() };
         let mut attempts = JoinSet::new();

@@ -18,7 +18,7 @@ pub(super) struct Compared {
 
 impl Compared {
     /// What is kept of it.
-    pub(super) fn of(workspace: &WorkspaceSettings, all: Reconciliation, now: u64) -> Self {
+    pub(super) fn of(workspace: &WorkspaceSettings, all: &Reconciliation, now: u64) -> Self {
         let connection = workspace.connection.as_deref().map(str::to_owned);
         let compared = || all.objects.iter().filter(|object| object.is_compared());
         let is_unsaid = |object: &&ComparedObject| {
@@ -77,10 +77,10 @@ impl Compared {
             (Some(reason), ..) => {
                 (FlowState::Quiet, format!("nothing could be compared: each day {}", reason.words()))
             }
-            (None, 0, _) => (FlowState::Quiet, "no campaign and no Canvas had sends on these days".to_owned()),
-            (None, _, 0) => {
-                (FlowState::Flowing, format!("all of {objects} {what} agree within {percent} %"))
+            (None, 0, _) => {
+                (FlowState::Quiet, "no campaign and no Canvas had sends on these days".to_owned())
             }
+            (None, _, 0) => (FlowState::Flowing, format!("all of {objects} {what} agree within {percent} %")),
             (None, ..) => {
                 let differ = if beyond == 1 { "differs" } else { "differ" };
                 let words = format!("{beyond} of {objects} {what} {differ} by more than {percent} %");
