@@ -14,6 +14,7 @@ use send_counts::route::AppGroups;
 
 /// A Datadog site and API key, and the app groups that they serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
 pub struct Connection {
     /// The section's name in the configuration: `[a-z0-9_]+`.
     pub name: Box<str>,

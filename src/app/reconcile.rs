@@ -229,8 +229,12 @@ fn named(campaigns: &[String], canvases: &[String], history: &[HistoryObject]) -
             }
         }
     }
-    campaigns.iter().for_each(|id| add(HistoryKind::Campaign, id.trim()));
-    canvases.iter().for_each(|id| add(HistoryKind::Canvas, id.trim()));
+    for id in campaigns {
+        add(HistoryKind::Campaign, id.trim());
+    }
+    for id in canvases {
+        add(HistoryKind::Canvas, id.trim());
+    }
     all.into_values().collect()
 }
 

@@ -122,6 +122,7 @@ impl Check<'_> {
     /// Marks the connection that the forwarder's own metrics go out by.
     fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection]) {
         const KEY: &str = "forwarder_metrics.connection";
+        const AGE: &str = "forwarder_metrics.campaign_last_send_age";
         let name = &*settings.forwarder_metrics.connection;
         if let Some(connection) = connections.iter_mut().find(|connection| *connection.name == *name) {
             connection.forwarder_metrics = true;
@@ -132,7 +133,6 @@ impl Check<'_> {
             let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
             self.diagnostics.refuse(KEY, name, reason);
         }
-        const AGE: &str = "forwarder_metrics.campaign_last_send_age";
         if settings.forwarder_metrics.campaign_last_send_age && name.is_empty() {
             let reason = "is set, and forwarder_metrics.connection is not, so that it is sent to nobody";
             self.diagnostics.warn(AGE, reason);
@@ -422,5 +422,18 @@ mod tests {
         ] {
             assert_one(&warnings(&count(other)), &["events.count", other, said]);
         }
+    }
+
+    #[test]
+    fn an_age_that_nobody_gets_or_nothing_is_known_of_is_a_warning() {
+        let with = |keys: &str| warnings(&format!("{keys}\n{LEAST}"));
+        let on = "[forwarder_metrics]\ncampaign_last_send_age = true";
+        assert_one(&with(on), &["forwarder_metrics.campaign_last_send_age", "sent to nobody"]);
+        let to = format!("{on}\nconnection = \"acme\"");
+        assert_eq!(with(&to), Vec::<String>::new());
+        let without_history = format!("{to}\n[history]\ndirectory = \"\"");
+        assert_one(&with(&without_history), &["needs the history of sends"]);
+        let connection = &parse(&format!("{to}\n{LEAST}")).connections.active[0];
+        assert!(connection.campaign_last_send_age && connection.forwarder_metrics);
     }
 }

@@ -246,7 +246,7 @@ impl DailySchedule {
         let mut differing: Vec<_> = known().flat_map(|known| known.differing.clone()).collect();
         differing.sort_by_key(|one| Reverse(one.sends.difference.unsigned_abs()));
         differing.truncate(SHOWN_MAX);
-        let mut not_compared: Vec<_> = known().flat_map(|known| known.not_compared.clone()).collect();
+        let mut not_compared: Vec<_> = known().flat_map(|known| known.unknown.clone()).collect();
         not_compared.sort_by_key(|one| Reverse(one.counted));
         not_compared.truncate(SHOWN_MAX);
         Some(ReconcileStatus {

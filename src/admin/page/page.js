@@ -347,7 +347,7 @@ function objectName(object, several) {
   return [foreign(object.name || object.id || "without an id"), details];
 }
 
-function workspaceItem({ several, ...one }) {
+function workspaceItem({ several, accepted, ...one }) {
   const item = make("li", {});
   if (several) item.append(make("b", {}, one.connection ? foreign(one.connection) : "all other connections"), " ");
   item.append(make("span", { class: `state ${one.state}` }, one.words));
@@ -355,7 +355,7 @@ function workspaceItem({ several, ...one }) {
   const sums = one.compared;
   if (sums) {
     item.append(make("span", { class: "sub" }, `${sums.from} to ${sums.to}, days of ${sums.time_zone}: Braze ${number(sums.braze)}, ` +
-      `accepted by Datadog ${number(sums.accepted)}, ${signed(sums.difference)}${percent(sums.difference_percent)}`));
+      `${accepted} ${number(sums.accepted)}, ${signed(sums.difference)}${percent(sums.difference_percent)}`));
   }
   const times = [sums && `compared ${moment(sums.at)}`, one.next_attempt ? `next time ${moment(one.next_attempt)}` : ""].filter(Boolean);
   if (times.length) item.append(make("span", { class: "sub" }, times.join(" · ")));
@@ -370,13 +370,15 @@ function differingRow({ several, ...object }) {
     cell("difference", `${signed(object.difference)}${percent(object.difference_percent)}`, !object.within_tolerance));
 }
 
-function showReconcile(reconcile) {
+function showReconcile({ reconcile, ...status }) {
   $("reconcile").hidden = !reconcile;
   if (!reconcile) return;
   const several = reconcile.workspaces_total > 1;
+  const accepted = onlyDryRuns(status) ? "printed (dry run)" : "accepted by Datadog";
+  say($("differing-accepted"), onlyDryRuns(status) ? "Printed" : "Accepted");
   const all = [...reconcile.workspaces].sort((a, b) => (ORDER[a.state] ?? 1) - (ORDER[b.state] ?? 1));
   const shown = all.slice(0, WORKSPACES_SHOWN);
-  list($("workspaces"), shown.map((one) => ({ ...one, several })), (one) => one.connection ?? "*", workspaceItem);
+  list($("workspaces"), shown.map((one) => ({ ...one, several, accepted })), (one) => one.connection ?? "*", workspaceItem);
   const left = reconcile.workspaces_total - shown.length;
   say($("workspaces-said"), left > 0 ? `And ${number(left)} more of Braze's workspaces; /status?connections=all lists them.` : "");
   const { differing, not_compared: uncompared } = reconcile;
@@ -398,7 +400,7 @@ function show(status) {
   showConnections(status.connections);
   showBusy("campaigns", status.busiest.campaigns, "No campaign has sent in the last hour.");
   showBusy("steps", status.busiest.steps, "No Canvas step has sent in the last hour.");
-  showReconcile(status.reconcile);
+  showReconcile(status);
   showQueue(status.queue);
   showBooks(status);
   pairs($("configuration"), status.configuration.map(({ key, value }) => [key, value || "none"]));

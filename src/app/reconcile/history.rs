@@ -18,18 +18,18 @@ const OWN_PAGE: usize = 5_000;
 
 /// What is wanted of a history.
 struct Wanted<W> {
-    is_wanted: W,
+    filter: W,
     objects: Vec<HistoryObject>,
     entries: usize,
 }
 
 impl<W: Fn(&HistoryObject) -> bool> Wanted<W> {
-    fn new(is_wanted: W) -> Self {
-        Self { is_wanted, objects: Vec::new(), entries: 0 }
+    fn new(filter: W) -> Self {
+        Self { filter, objects: Vec::new(), entries: 0 }
     }
 
     fn take(&mut self, object: HistoryObject) -> Result<(), String> {
-        if (self.is_wanted)(&object) {
+        if (self.filter)(&object) {
             self.entries += 1 + object.days.len();
             self.objects.push(object);
         }

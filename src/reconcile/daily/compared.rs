@@ -13,7 +13,7 @@ pub(super) struct Compared {
     left_out: Option<UncomparedReason>,
     pub(super) differing_total: usize,
     pub(super) differing: Vec<ReconciledObject>,
-    pub(super) not_compared: Vec<UncomparedSends>,
+    pub(super) unknown: Vec<UncomparedSends>,
 }
 
 impl Compared {
@@ -65,7 +65,7 @@ impl Compared {
             left_out,
             differing_total: all.objects.iter().filter(differs).count(),
             differing: differing.collect(),
-            not_compared: not_compared.collect(),
+            unknown: not_compared.collect(),
         }
     }
 
