@@ -17,9 +17,13 @@ use crate::reconcile::{
     AttemptOutcome, ComparisonTerms, CountedTypes, DailySchedule, NextAttempt, ReconcileAttempt,
     ReconcileSettings, Reconciliation, compare,
 };
+use send_history::SendHistory;
 
 /// Workspaces that are asked at a time.
 const ATTEMPTS_MAX: usize = 4;
+
+/// How long the history may take to be opened; then the attempt fails.
+const OPENING_SECONDS_MAX: u32 = 120;
 
 /// How long to wait at most before the clock, which may be set, is looked at again.
 const LOOK_INTERVAL: Duration = Duration::from_mins(1);
@@ -187,7 +191,22 @@ async fn compare_now(attempt: &ReconcileAttempt, own: &OwnSide) -> AttemptOutcom
     }
 }
 
+/// Waits for the history, which is verified whole at the start, until it is open or can't be used.
+async fn opened(history: Option<&SendHistory>) {
+    let is_settled = |history: &SendHistory| {
+        let state = history.state();
+        state.since.is_some() || state.trouble.is_some()
+    };
+    for _ in 0..OPENING_SECONDS_MAX {
+        if history.is_none_or(is_settled) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 async fn compare_all(attempt: &ReconcileAttempt, own: &OwnSide) -> Result<AttemptOutcome, Failure> {
+    opened(own.catalogue.history()).await;
     let now = own.clock.unix_seconds();
     let workspace = &attempt.workspace;
     let range = attempt.range(now).map_err(Failure::failed)?;
