@@ -240,6 +240,7 @@ fn plan() -> Plan {
         dry_run: false,
         heartbeat: false,
         forwarder_metrics: false,
+        campaign_last_send_age: false,
     };
     Plan {
         router: Router::new(&[(ConnectionId(0), connection.app_groups())]),

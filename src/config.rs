@@ -24,6 +24,7 @@ mod directory;
 mod files;
 mod memory;
 mod receiving;
+mod reconcile;
 mod schema;
 mod settings;
 mod sources;
@@ -39,6 +40,7 @@ use self::check::Check;
 use self::diagnostic::Diagnostics;
 use self::settings::Settings;
 use crate::connection::{Connection, ConnectionSet};
+use crate::reconcile::ReconcileSettings;
 use crate::{admin, push};
 use send_counts::aggregate;
 use send_counts::dedup;
@@ -74,6 +76,8 @@ pub struct Config {
     pub connections: ConnectionSet,
     /// How the history of sends is kept; `None`: not at all.
     pub history: Option<send_history::HistorySettings>,
+    /// What is compared with Braze's dashboard once a day.
+    pub reconcile: ReconcileSettings,
     /// What is logged, and how.
     pub log: Log,
     /// How long a stop waits for the outcomes of the last flush.
@@ -86,7 +90,7 @@ pub struct Config {
     pub connections_directory: Option<PathBuf>,
     /// The files of API keys by their key in the configuration, of those that can't be read, too.
     key_files: BTreeMap<String, PathBuf>,
-    /// What is wrong with connections that are refused.
+    /// What is wrong with connections that are refused, and with what is compared with Braze.
     wrong: Vec<Diagnostic>,
     /// The same once more, key by key, as it is in force.
     settings: Settings,
@@ -218,7 +222,7 @@ impl Config {
         check.diagnostics.into_result(config)
     }
 
-    /// The same, if nothing is wrong with any connection.
+    /// The same, if nothing is wrong with any connection, or with what is compared with Braze.
     ///
     /// # Errors
     /// What is wrong.

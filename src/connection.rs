@@ -14,6 +14,7 @@ use send_counts::route::AppGroups;
 
 /// A Datadog site and API key, and the app groups that they serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
 pub struct Connection {
     /// The section's name in the configuration: `[a-z0-9_]+`.
     pub name: Box<str>,
@@ -33,6 +34,8 @@ pub struct Connection {
     pub heartbeat: bool,
     /// Send [what the forwarder tells of itself](crate::pipeline::forwarder_metrics), with a flush at every tick.
     pub forwarder_metrics: bool,
+    /// With them, [how long ago each campaign was sent last](crate::pipeline::last_send_age).
+    pub campaign_last_send_age: bool,
 }
 
 impl Connection {
@@ -56,6 +59,7 @@ impl Connection {
             dry_run: true,
             heartbeat: false,
             forwarder_metrics: false,
+            campaign_last_send_age: false,
         }
     }
 

@@ -376,6 +376,7 @@ mod tests {
             dry_run: false,
             heartbeat: false,
             forwarder_metrics: false,
+            campaign_last_send_age: false,
         }
     }
 

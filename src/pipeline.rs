@@ -15,6 +15,7 @@ pub mod encode;
 mod flush;
 pub mod forwarder_metrics;
 pub mod heartbeat;
+pub mod last_send_age;
 mod names;
 pub mod preview;
 pub mod rejudge;

@@ -7,6 +7,7 @@
 
 mod channels;
 mod compare;
+mod daily;
 mod days;
 mod explanation;
 mod table;
@@ -20,12 +21,16 @@ use serde::Serialize;
 
 pub use self::channels::CountedTypes;
 pub use self::compare::{ComparisonTerms, compare};
+pub use self::daily::{
+    AttemptOutcome, DailySchedule, NextAttempt, ReconcileAttempt, ReconcileSettings, RefusedWorkspace,
+    WorkspaceSettings, shorten,
+};
 pub use self::days::{DayRange, DayRangeError, DayRequest};
 pub use self::explanation::{Difference, DifferenceReason, UncomparedReason};
 pub use self::table::table;
 
 /// How far apart both sides may be, in hundredths of a percent of Braze's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tolerance(pub u32);
 
 impl Tolerance {
@@ -44,6 +49,11 @@ impl Tolerance {
         }
         let hundredths: Option<u32> = format!("{whole}{fraction:0<2}").parse().ok();
         hundredths.filter(|hundredths| *hundredths <= 10_000).map(Self).ok_or(REASON.to_owned())
+    }
+
+    /// In percent.
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / 100.0
     }
 
     /// Whether a difference is within it.

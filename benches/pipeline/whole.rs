@@ -135,5 +135,6 @@ fn connection() -> Connection {
         dry_run: false,
         heartbeat: false,
         forwarder_metrics: false,
+        campaign_last_send_age: false,
     }
 }

@@ -55,8 +55,16 @@ impl From<ReadError> for HistoryRefusal {
 /// # Errors
 /// See [`HistoryRefusal`].
 pub fn answer(history: Option<&SendHistory>, query: &str, now: u64) -> Result<History, HistoryRefusal> {
+    history.ok_or(HistoryRefusal::NotKept)?;
+    read(history, parse(query)?, now)
+}
+
+/// The same for a query of this process.
+///
+/// # Errors
+/// See [`HistoryRefusal`].
+pub fn read(history: Option<&SendHistory>, query: HistoryQuery, now: u64) -> Result<History, HistoryRefusal> {
     let history = history.ok_or(HistoryRefusal::NotKept)?;
-    let query = parse(query)?;
     let time_zone = query.time_zone.unwrap_or_else(|| "UTC".to_owned());
     let range = TimeRange::asked(query.from.as_deref(), query.to.as_deref(), DAYS, now, &time_zone)?;
     let after = query.after.map(|after| {

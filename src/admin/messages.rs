@@ -99,6 +99,7 @@ mod tests {
             dry_run,
             heartbeat: false,
             forwarder_metrics: false,
+            campaign_last_send_age: false,
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::fmt::{self, Display, Write};
 
-use admin_api::{EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReloadStatus};
+use admin_api::{
+    EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReconcileStatus, ReloadStatus, WorkspaceStatus,
+};
 
 use super::process_usage::ProcessUsage;
 use crate::stats::{Books, ConnectionBooks, Histogram};
 
 /// What stands beside the books.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProcessGauges {
     /// What the events wait in.
     pub queue: QueueStatus,
@@ -24,6 +26,8 @@ pub struct ProcessGauges {
     pub keys: Vec<(Box<str>, bool)>,
     /// The history of sends; `None`: none is kept.
     pub history: Option<HistoryStatus>,
+    /// The daily comparison with Braze's dashboard; `None`: it is off.
+    pub reconcile: Option<ReconcileStatus>,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
     /// How many connections there are, by state.
@@ -90,6 +94,9 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     page.gauge("config_last_reload_success_timestamp_seconds", help, gauges.last_reload.last_success);
     if let Some(status) = &gauges.history {
         history(&mut page, status);
+    }
+    if let Some(status) = &gauges.reconcile {
+        reconcile(&mut page, status);
     }
     let help = "Log lines that were lost, for standard error was not read.";
     page.counter("log_lines_lost_total", help, gauges.log_lines_lost);
@@ -204,6 +211,40 @@ fn history(page: &mut Page, status: &HistoryStatus) {
     let help = "Sends whose count or outcome is not in the history of sends.";
     page.counter("history_sends_left_out_total", help, status.sends_left_out);
 }
+
+/// One sample a workspace, by its connection.
+fn reconcile(page: &mut Page, status: &ReconcileStatus) {
+    let name = |one: &WorkspaceStatus| one.connection.clone().unwrap_or_else(|| ALL_OTHERS.to_owned());
+    let all = || status.workspaces.iter();
+    let help = "Whether all could be compared with Braze's dashboard when it was tried last; absent before the first time.";
+    let tried = all().filter(|one| one.last_attempt.is_some() || one.failed_because.is_some());
+    let successful = tried.map(|one| (name(one), u64::from(one.failed_because.is_none())));
+    page.each("reconcile_last_attempt_successful", "gauge", help, CONNECTION, successful);
+    let help = "When all could be compared last, in Unix seconds; absent until then.";
+    let successes = all().filter_map(|one| Some((name(one), one.last_success?)));
+    page.each("reconcile_last_success_timestamp_seconds", "gauge", help, CONNECTION, successes);
+    let compared = || all().filter_map(|one| Some((name(one), one.compared.as_ref()?)));
+    let help = "Sends on the days that were compared last: what Braze's dashboard has, what was counted, what Datadog \
+                accepted.";
+    page.metric("reconcile_sends", "gauge", help);
+    for (connection, sums) in compared() {
+        let sends = &sums.sends;
+        for (side, sends) in
+            [("braze", sends.braze), ("counted", sends.counted), ("accepted", sends.accepted)]
+        {
+            page.value("reconcile_sends", &[(CONNECTION, &connection), ("side", side)], sends);
+        }
+    }
+    let help = "Campaigns, Canvases and steps that differ by more than reconcile.tolerance.";
+    let beyond = compared().map(|(connection, sums)| (connection, sums.objects_beyond_tolerance));
+    page.each("reconcile_objects_beyond_tolerance", "gauge", help, CONNECTION, beyond);
+    let help = "Campaigns, Canvases and steps that could not be compared, or not on all days.";
+    let not_compared = compared().map(|(connection, sums)| (connection, sums.objects_not_compared));
+    page.each("reconcile_objects_not_compared", "gauge", help, CONNECTION, not_compared);
+}
+
+/// Stands for the connections that have no workspace of their own. No connection has this name.
+const ALL_OTHERS: &str = "*";
 
 /// The label that says which connection.
 const CONNECTION: &str = "connection";

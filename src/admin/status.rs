@@ -78,6 +78,9 @@ const CONNECTIONS_MAX: usize = 50;
 /// Leaves of many connections those that somebody should look at: first those in trouble, of which the most was dropped,
 /// then the busiest. Sums are left as they are, and so is a list that is short.
 pub fn shorten(status: &mut Status) {
+    if let Some(reconcile) = &mut status.reconcile {
+        crate::reconcile::shorten(reconcile);
+    }
     if status.connections.len() <= CONNECTIONS_MAX {
         return;
     }

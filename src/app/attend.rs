@@ -39,13 +39,18 @@ pub(super) async fn attend(
         signal::notify(signal::Notice::Ready);
     }
     tracing::info!("stopping: flushing what is counted");
-    if !stop.send_replace(true) {
-        signal::notify(signal::Notice::Stopping);
-    }
+    begin_to_stop(&stop);
     // A pipeline that has ended needs no command.
     let _ended = commands.send(PipelineCommand::Stop).await;
     while signals.next().await == Request::Reload {
         tracing::warn!("stopping: the configuration is not read again");
+    }
+}
+
+/// Says that the process stops, to its parts and once to the service manager.
+pub(super) fn begin_to_stop(stop: &watch::Sender<bool>) {
+    if !stop.send_replace(true) {
+        signal::notify(signal::Notice::Stopping);
     }
 }
 

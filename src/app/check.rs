@@ -33,6 +33,9 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     for refused in &config.connections.refused {
         complain(&refused.reason);
     }
+    for refused in &config.reconcile.refused {
+        complain(&refused.reason);
+    }
     queues::check(&config)?;
     Proxies::from_environment().map_err(Failure::configuration)?;
     super::print_line(describe(&config).trim_end()).map_err(Failure::failed)?;
@@ -42,6 +45,10 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     if let refused @ [_, ..] = &config.connections.refused[..] {
         let names = names(refused.iter().map(|refused| &*refused.name));
         let reason = format!("{} left out, for what is written for them is wrong: {names}", refused.len());
+        return Err(Failure::configuration(reason));
+    }
+    if !config.reconcile.refused.is_empty() {
+        let reason = "nothing is compared with Braze's dashboard where what is written for it is wrong";
         return Err(Failure::configuration(reason));
     }
     if given.deny_warnings && !warnings.is_empty() {

@@ -1,6 +1,7 @@
 //! `braze-datadog reconcile`: how far Datadog is from Braze's dashboard, and why.
 
 mod ask;
+mod daily;
 mod history;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use braze_rest::{BrazeClient, RestKey, SetupError};
 use clap::Args;
 
 use self::ask::AskedObject;
+pub(super) use self::daily::DailyReconcile;
 use super::{Failure, TOP_URL, USER_AGENT, complain, load, print_line};
 use crate::clock::Clock;
 use crate::config;
@@ -158,7 +160,11 @@ async fn reconcile(
     let types = counted_types(forwarder).await?;
     let wanted = |object: &HistoryObject| is_wanted(arguments, object);
     let (history, since) = history::read(forwarder, range, wanted).await?;
-    let asked = if arguments.all { ask::list(braze).await? } else { named(arguments, &history) };
+    let asked = if arguments.all {
+        ask::list(braze, note).await?
+    } else {
+        named(&arguments.campaign, &arguments.canvas, &history)
+    };
     if asked.is_empty() {
         complain(
             "note: there is nothing to compare: the forwarder has no campaign and no Canvas with sends on these days \
@@ -171,9 +177,13 @@ async fn reconcile(
             asked.len()
         )));
     }
-    let answers = ask::series(braze, range, asked).await?;
+    let answers = ask::series(braze, range, asked, note).await?.all;
     let terms = ComparisonTerms { range, types: &types, tolerance: arguments.tolerance, since, now };
     Ok(compare(&terms, history, answers))
+}
+
+fn note(note: &str) {
+    complain(&format!("note: {note}"));
 }
 
 /// What the forwarder counts; it shows its settings.
@@ -204,14 +214,14 @@ fn is_wanted(arguments: &ReconcileArguments, object: &HistoryObject) -> bool {
     is_of_group && is_named
 }
 
-/// What the arguments name, or else what the forwarder has sends of; each once.
-fn named(arguments: &ReconcileArguments, history: &[HistoryObject]) -> Vec<AskedObject> {
+/// The campaigns and Canvases that are named, or else what the forwarder has sends of; each once.
+fn named(campaigns: &[String], canvases: &[String], history: &[HistoryObject]) -> Vec<AskedObject> {
     let mut all: BTreeMap<(HistoryKind, String), AskedObject> = BTreeMap::new();
     let mut add = |kind: HistoryKind, id: &str| {
         let asked = AskedObject { kind, id: id.to_owned(), name: String::new() };
         all.entry((kind, id.to_ascii_lowercase())).or_insert(asked);
     };
-    if arguments.campaign.is_empty() && arguments.canvas.is_empty() {
+    if campaigns.is_empty() && canvases.is_empty() {
         for object in history {
             match object.kind {
                 HistoryKind::Step => add(HistoryKind::Canvas, &object.canvas_id),
@@ -219,8 +229,12 @@ fn named(arguments: &ReconcileArguments, history: &[HistoryObject]) -> Vec<Asked
             }
         }
     }
-    arguments.campaign.iter().for_each(|id| add(HistoryKind::Campaign, id.trim()));
-    arguments.canvas.iter().for_each(|id| add(HistoryKind::Canvas, id.trim()));
+    for id in campaigns {
+        add(HistoryKind::Campaign, id.trim());
+    }
+    for id in canvases {
+        add(HistoryKind::Canvas, id.trim());
+    }
     all.into_values().collect()
 }
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::file_watch::FileWatch;
 use super::keys::KeyWatch;
+use super::reconcile::DailyReconcile;
 use super::views::Shown;
 use crate::clock::Clock;
 use crate::config::{Config, Warning, changes_needing_restart, redacted};
@@ -54,6 +55,7 @@ pub(super) struct Reloadable {
     pub(super) keys: Arc<KeyWatch>,
     pub(super) log_level: LogLevel,
     pub(super) push: Option<push::Reload>,
+    pub(super) reconcile: Arc<DailyReconcile>,
 }
 
 /// Reads the configuration again, and says what is in force.
@@ -194,6 +196,7 @@ impl Reloader {
         config.connections.keep_old(&before.active);
         super::tell_refused(&config.connections.refused);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
+        self.in_force.reconcile.configure(&config.reconcile);
         self.connections.send_replace(Arc::new(config.connections.clone()));
         self.configuration.send_replace(Arc::new(redacted(&self.started_with, &config)));
         let connections = config.connections.active.len();

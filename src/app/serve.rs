@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 use super::check::RECEIVES_NOTHING;
 use super::command_line::{ImportArguments, RunArguments};
 use super::keys::{KeyWatch, WatchedIntake};
+use super::reconcile::DailyReconcile;
 use super::reload::{Reloadable, Reloader};
 use super::views::Watched;
 use super::{Failure, attend, queues};
@@ -114,6 +115,7 @@ async fn serve(
     let (stats, keys) = (Arc::new(Stats::new()), watch_keys(&config, &clock));
     let network = super::network(&config.connections.active)?;
     let validator = KeyValidator::new(&network).map_err(Failure::failed)?;
+    let reconcile = Arc::new(DailyReconcile::new(clock.clone()));
     let mut pipeline = start_pipeline(&config, &network, &stats, &keys, &clock)?;
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
@@ -123,6 +125,7 @@ async fn serve(
         keys: Arc::clone(&keys),
         log_level,
         push: push.as_ref().map(PushListener::reload),
+        reconcile: Arc::clone(&reconcile),
     };
     let reloader = Reloader::new(path, &config, is_strict, &clock, in_force).map_err(Failure::failed)?;
 
@@ -134,6 +137,7 @@ async fn serve(
         heartbeat: pipeline.heartbeat(),
         connections: reloader.connections.subscribe(),
         keys: Arc::clone(&keys),
+        reconcile: Arc::clone(&reconcile),
         stopping: stopping.clone(),
         push: push.as_ref().map(PushListener::counters),
         credentials: push.as_ref().map(PushListener::reload),
@@ -152,14 +156,12 @@ async fn serve(
         tracing::info!(address = %push.local_addr(), "push is open");
         push_listener.spawn(push.run(watched.clone().readiness(), stopping, config.shutdown_timeout));
     }
-    let mut attendants = watch_over(&watched, keys, validator);
+    let mut attendants = watch_over(&watched, &config, import.once, keys, validator);
     attendants.spawn(attend::attend(signals, reloader, commands, stop.clone()));
     announce(&config, path);
 
     let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
-    if !stop.send_replace(true) {
-        signal::notify(signal::Notice::Stopping);
-    }
+    attend::begin_to_stop(&stop);
     take_down(push_listener).await;
     write_history(&watched);
     // Health and metrics outlive everything that they tell about.
@@ -305,13 +307,25 @@ fn announce(config: &Config, path: &Path) {
 }
 
 /// Starts what looks at the running process from time to time; it ends when it is dropped.
-fn watch_over(watched: &Watched, keys: Arc<KeyWatch>, validator: KeyValidator) -> JoinSet<()> {
+fn watch_over(
+    watched: &Watched,
+    config: &Config,
+    once: bool,
+    keys: Arc<KeyWatch>,
+    validator: KeyValidator,
+) -> JoinSet<()> {
     let (of_sample, of_certificate) = (watched.clone(), watched.clone());
     let mut attendants = JoinSet::new();
     if let Some(interval) = signal::watchdog_interval() {
         attendants.spawn(every(interval / 3, tell_watchdog(watched.clone())));
     }
     attendants.spawn(keys.run(validator));
+    // A run that ends by itself is not there on the next day.
+    if !once {
+        watched.reconcile.configure(&config.reconcile);
+        let (reconcile, catalogue) = (Arc::clone(&watched.reconcile), Arc::clone(&watched.catalogue));
+        attendants.spawn(reconcile.run(catalogue, config.events_count.clone()));
+    }
     // For the hour that the page shows.
     attendants.spawn(every(SAMPLE_INTERVAL, move || of_sample.sample()));
     attendants.spawn(every(CERTIFICATE_INTERVAL, move || of_certificate.tell_of_certificate()));

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::keys::KeyWatch;
+use super::reconcile::DailyReconcile;
 use super::reload::LastReload;
 use crate::admin::Views;
 use crate::admin::history::{self, HistoryRefusal, PastMatches};
@@ -99,6 +100,7 @@ pub(super) struct Watched {
     pub(super) heartbeat: Arc<AtomicU64>,
     pub(super) connections: watch::Receiver<Arc<ConnectionSet>>,
     pub(super) keys: Arc<KeyWatch>,
+    pub(super) reconcile: Arc<DailyReconcile>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) push: Option<Arc<push::Counters>>,
     pub(super) credentials: Option<push::Reload>,
@@ -173,6 +175,7 @@ impl Watched {
             certificate_not_after: self.credentials.as_ref().and_then(push::Reload::certificate_not_after),
             keys: self.keys.known(),
             history: self.history_status(),
+            reconcile: self.reconcile.status(),
             log_lines_lost: telemetry::lost_lines(),
             connections: self.connection_counts(),
             last_reload: self.last_reload(),
@@ -286,6 +289,7 @@ impl Watched {
             connections,
             last_reload: self.last_reload(),
             history: gauges.history,
+            reconcile: gauges.reconcile,
             log_lines_lost: gauges.log_lines_lost,
             books: status::totals(&snapshot, gauges.queue.depth),
             queue: gauges.queue,

@@ -48,7 +48,7 @@ impl Check<'_> {
 
     fn api_key_at(&mut self, key: &str, place: &str, text: &str) -> Option<String> {
         let (source, found) = match place {
-            "api_key_file" => self.key_in_file(key, text)?,
+            "api_key_file" => self.key_in_file(key, text, "an API key")?,
             "api_key_env" => self.key_in_environment(key, text)?,
             _ => {
                 self.warn_if_origin_open(key, "an API key");
@@ -60,15 +60,17 @@ impl Check<'_> {
     }
 
     /// What to call the place of the key, and the key.
-    fn key_in_file(&mut self, key: &str, text: &str) -> Option<(String, String)> {
+    pub(super) fn key_in_file(&mut self, key: &str, text: &str, what: &str) -> Option<(String, String)> {
         let path = self.path(key, text)?;
         self.key_files.insert(key.to_owned(), path.clone());
-        let found = self.secret(key, &path, "an API key", "; an API key has to be in it")?;
+        let found = self.secret(key, &path, what, &format!("; {what} has to be in it"))?;
         Some((path.display().to_string(), found))
     }
 
-    fn key_in_environment(&mut self, key: &str, text: &str) -> Option<(String, String)> {
-        if looks_like_key(text) {
+    pub(super) fn key_in_environment(&mut self, key: &str, text: &str) -> Option<(String, String)> {
+        // A REST API key of Braze is a UUID.
+        let is_uuid = || text.len() > 20 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+        if looks_like_key(text) || is_uuid() {
             let reason =
                 "has to be the name of an environment variable, and this looks like an API key itself";
             self.diagnostics.error(key, reason);

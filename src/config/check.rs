@@ -71,7 +71,9 @@ impl Check<'_> {
         let events_count = self.events_count(&mut settings.events.count);
         let tags = self.tags(&mut settings.tags);
         let history = self.history(&mut settings.history);
-        let (mut connections, wrong) = self.connections(&settings.connections, unread);
+        let (mut connections, mut wrong) = self.connections(&settings.connections, unread);
+        let reconcile = self.reconcile(&mut settings);
+        wrong.extend(self.errors_of_reconcile(settings.connections.keys()));
         self.forwarder_metrics(&settings, &mut connections.active);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
@@ -92,6 +94,7 @@ impl Check<'_> {
             tags,
             connections,
             history,
+            reconcile,
             log: Log {
                 level: settings.log.level.parse().unwrap_or(tracing::Level::INFO),
                 format: settings.log.format,
@@ -119,14 +122,23 @@ impl Check<'_> {
     /// Marks the connection that the forwarder's own metrics go out by.
     fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection]) {
         const KEY: &str = "forwarder_metrics.connection";
+        const AGE: &str = "forwarder_metrics.campaign_last_send_age";
         let name = &*settings.forwarder_metrics.connection;
         if let Some(connection) = connections.iter_mut().find(|connection| *connection.name == *name) {
             connection.forwarder_metrics = true;
+            connection.campaign_last_send_age = settings.forwarder_metrics.campaign_last_send_age;
         } else if !name.is_empty() && !settings.connections.contains_key(name) {
             // One that is there and wrong has been told of.
             let known = settings.connections.keys().map(String::as_str);
             let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
             self.diagnostics.refuse(KEY, name, reason);
+        }
+        if settings.forwarder_metrics.campaign_last_send_age && name.is_empty() {
+            let reason = "is set, and forwarder_metrics.connection is not, so that it is sent to nobody";
+            self.diagnostics.warn(AGE, reason);
+        } else if settings.forwarder_metrics.campaign_last_send_age && settings.history.directory.is_empty() {
+            let reason = "needs the history of sends, which is switched off: set history.directory";
+            self.diagnostics.warn(AGE, reason);
         }
     }
 
@@ -410,5 +422,18 @@ mod tests {
         ] {
             assert_one(&warnings(&count(other)), &["events.count", other, said]);
         }
+    }
+
+    #[test]
+    fn an_age_that_nobody_gets_or_nothing_is_known_of_is_a_warning() {
+        let with = |keys: &str| warnings(&format!("{keys}\n{LEAST}"));
+        let on = "[forwarder_metrics]\ncampaign_last_send_age = true";
+        assert_one(&with(on), &["forwarder_metrics.campaign_last_send_age", "sent to nobody"]);
+        let to = format!("{on}\nconnection = \"acme\"");
+        assert_eq!(with(&to), Vec::<String>::new());
+        let without_history = format!("{to}\n[history]\ndirectory = \"\"");
+        assert_one(&with(&without_history), &["needs the history of sends"]);
+        let connection = &parse(&format!("{to}\n{LEAST}")).connections.active[0];
+        assert!(connection.campaign_last_send_age && connection.forwarder_metrics);
     }
 }

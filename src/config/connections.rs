@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::check::Check;
 use super::diagnostic::{Diagnostic, is_within, looks_like_key, looks_random, quoted};
 use super::directory::Unread;
+use super::reconcile::RECONCILE;
 use super::schema::join;
 use super::settings;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
@@ -67,7 +68,10 @@ impl Check<'_> {
     /// What is wrong with one connection.
     fn errors_of(&self, name: &str) -> Vec<Diagnostic> {
         let key = join("connections", name);
-        self.diagnostics.errors().iter().filter(|error| is_within(&error.key, &key)).cloned().collect()
+        let (reconcile, errors) = (join(&key, RECONCILE), self.diagnostics.errors().iter());
+        // What is wrong with that concerns no send.
+        let is_its = |error: &&Diagnostic| is_within(&error.key, &key) && !is_within(&error.key, &reconcile);
+        errors.filter(is_its).cloned().collect()
     }
 
     fn connection(&mut self, name: &str, raw: &settings::ConnectionSection) -> Connection {
@@ -92,6 +96,7 @@ impl Check<'_> {
             dry_run: raw.dry_run,
             heartbeat: raw.heartbeat,
             forwarder_metrics: false,
+            campaign_last_send_age: false,
         }
     }
 
@@ -134,7 +139,7 @@ impl Check<'_> {
         }
     }
 
-    fn app_group_id(&mut self, key: &str, id: &str) {
+    pub(super) fn app_group_id(&mut self, key: &str, id: &str) {
         match app_group::fault(id) {
             Some(IdFault::Impossible(reason)) => self.diagnostics.refuse(key, id, reason),
             Some(IdFault::Doubtful(reason)) => self.diagnostics.doubt(key, id, reason),

@@ -34,6 +34,12 @@ pub fn describe(config: &Config) -> String {
     line(&mut text, "queue", &queue(config));
     line(&mut text, "push", &config.push.as_ref().map_or_else(|| "off".to_owned(), push_listener));
     line(&mut text, "admin", &format!("http://{}", config.admin.listen));
+    for workspace in &config.reconcile.workspaces {
+        let (url, zone, at) = (&workspace.braze_url, &workspace.time_zone, config.reconcile.at);
+        let of =
+            workspace.connection.as_deref().map_or_else(String::new, |name| format!(", sends of {name}"));
+        line(&mut text, "reconcile", &format!("with {url}, daily at {} in {zone}{of}", at.strftime("%H:%M")));
+    }
     text
 }
 

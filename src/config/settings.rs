@@ -41,13 +41,13 @@ One name for each forwarder, for ever: then a restart within session.timeout.ms 
 
 /// Makes the structs: a field is written with its default, if that is not the type's own.
 macro_rules! settings {
-    ($($(#[$($about:tt)*])* pub(super) struct $table:ident {
+    ($($(#[$($about:tt)*])* $seen:vis struct $table:ident {
         $($(#[$($key_about:tt)*])* pub $key:ident: $type:ty $(= $default:expr)?,)*
     })*) => {$(
         $(#[$($about)*])*
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(default, deny_unknown_fields)]
-        pub(super) struct $table {
+        $seen struct $table {
             $($(#[$($key_about)*])* pub $key: $type,)*
         }
 
@@ -60,6 +60,10 @@ macro_rules! settings {
     (@default $default:expr) => { $default };
     (@default) => { Default::default() };
 }
+
+mod reconcile;
+
+pub(super) use self::reconcile::{ConnectionReconcileSection, ReconcileSection};
 
 settings! {
 /// braze-datadog: every key, with its default, its unit and when to change it.
@@ -115,6 +119,11 @@ pub(super) struct Settings {
     /// flush_milliseconds, config_reload_refused and connections_refused, each with version and tags.static. Points like all others, sent once; config/datadog has monitors.
     #[schemars(extend("x-reload" = true))]
     pub forwarder_metrics: ForwarderMetricsSection,
+    /// Once a day the running process sets what it has counted, and Datadog has accepted, beside what Braze's dashboard has, as
+    /// `braze-datadog reconcile` does; the page, /status and /metrics say what came of it. Off unless braze_url and a key are
+    /// set. The first time is some seconds after the start. Where a REST API key is wrong or Braze fails, nothing else is touched.
+    #[schemars(extend("x-reload" = true))]
+    pub reconcile: ReconcileSection,
     pub log: LogSection,
 }
 
@@ -124,6 +133,10 @@ pub(super) struct ForwarderMetricsSection {
     /// app group that nobody has) keeps them apart from what customers see.
     #[schemars(extend("x-empty" = "none"))]
     pub connection: String,
+    /// Also send braze.forwarder.campaign_last_send_age, at most once a minute: the seconds since each campaign was sent last, over
+    /// restarts, from the history. Tags: campaign_id, campaign_name, connection and tags.static. The 1,000 campaigns that were
+    /// sent last, within 35 days; each is a series more (five custom metrics).
+    pub campaign_last_send_age: bool,
 }
 
 pub(super) struct QueueSection {
@@ -296,6 +309,9 @@ pub(super) struct ConnectionSection {
     /// Braze does not send the names of app groups. Give each its name for the tag app_group_name.
     #[schemars(extend("x-example" = r#""5f3e8f0a-1234-4cde-9abc-0123456789ab" = "Acme EMEA""#))]
     pub app_group_names: BTreeMap<String, String>,
+    /// The daily comparison with Braze's dashboard for the sends of this connection, with the key of its own workspace; the
+    /// rest is as [reconcile] says. Off unless a key is set.
+    pub reconcile: ConnectionReconcileSection,
 }
 
 /// What was sent when, by campaign, Canvas and step, so that the page, GET /history and `top` can say whether a newsletter

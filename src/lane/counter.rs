@@ -333,6 +333,7 @@ mod tests {
             dry_run: false,
             heartbeat: false,
             forwarder_metrics: false,
+            campaign_last_send_age: false,
         };
         let tags =
             tags::TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };

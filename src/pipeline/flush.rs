@@ -16,6 +16,7 @@ use crate::ledger::ClaimId;
 use crate::pipeline::encode::encode;
 use crate::pipeline::forwarder_metrics::{ForwarderMetrics, ForwarderPoint, ProcessState};
 use crate::pipeline::heartbeat::Heartbeat;
+use crate::pipeline::last_send_age::LastSendAges;
 use crate::pipeline::preview::preview;
 use crate::stats::Stats;
 use datadog_points::payload::{Payload, PayloadLimits};
@@ -66,7 +67,7 @@ impl Flusher {
     pub(super) fn start(stats: Arc<Stats>, catalogue: Arc<Catalogue>, clock: Clock) -> std::io::Result<Self> {
         let (jobs, mut received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
-        let (mut names, mut own) = (NameTracker::new(), ForwarderMetrics::new());
+        let (mut names, mut own) = (NameTracker::new(), Own::default());
         let work = move || {
             while let Some(job) = received.blocking_recv() {
                 // A pipeline that is gone needs no more: its deliveries stay in the queue.
@@ -95,12 +96,19 @@ impl Flusher {
     }
 }
 
+/// What the forwarder tells of itself, from flush to flush.
+#[derive(Debug, Default)]
+struct Own {
+    metrics: ForwarderMetrics,
+    ages: LastSendAges,
+}
+
 /// The pipeline has gone.
 struct Gone;
 
 fn flush(
     job: FlushJob,
-    (names, own): (&mut NameTracker, &mut ForwarderMetrics),
+    (names, own): (&mut NameTracker, &mut Own),
     stats: &Stats,
     (catalogue, clock): (&Catalogue, &Clock),
     done: &mpsc::Sender<Encoded>,
@@ -117,10 +125,15 @@ fn flush(
         let sizes = sizes.filter_map(|(id, numbers)| Some((connections.get(id.index())?, numbers.len())));
         stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
     }
-    let own = if connections.iter().any(|connection| connection.forwarder_metrics) {
-        own.points(&stats.snapshot(), state, merged.layout().static_tags(), time)
+    let own = if let Some(to) = connections.iter().find(|connection| connection.forwarder_metrics) {
+        let static_tags = merged.layout().static_tags();
+        let mut points = own.metrics.points(&stats.snapshot(), state, static_tags, time);
+        if let (true, Some(history)) = (to.campaign_last_send_age, catalogue.history()) {
+            points.extend(own.ages.points(history, static_tags, time));
+        }
+        points
     } else {
-        own.pass();
+        own.metrics.pass();
         Vec::new()
     };
     for (connection, numbers) in batches(by_connection, &connections) {

@@ -101,6 +101,7 @@ mod tests {
             dry_run: true,
             heartbeat: false,
             forwarder_metrics: false,
+            campaign_last_send_age: false,
         };
         preview(&cut, &[0], &connection)
     }

@@ -103,7 +103,7 @@ pub fn compare(
         to: terms.range.last,
         time_zone: terms.range.time_zone.clone(),
         since: terms.since,
-        tolerance_percent: f64::from(terms.tolerance.0) / 100.0,
+        tolerance_percent: terms.tolerance.percent(),
         within_tolerance: objects.iter().all(|object| object.within_tolerance),
         total,
         objects,

@@ -1,6 +1,6 @@
 //! The days that are compared, in the company's time zone.
 
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
@@ -73,6 +73,30 @@ impl DayRange {
         }
         let first = before(last, days.saturating_sub(1));
         Ok(Self { first, last, time_zone: time_zone.to_owned(), zone })
+    }
+
+    /// So many days that end with yesterday.
+    ///
+    /// # Errors
+    /// As for [`DayRange::new`].
+    pub fn until_yesterday(time_zone: &str, days: u32, now: u64) -> Result<Self, DayRangeError> {
+        let today = Self::new(time_zone, None, 1, now)?.last;
+        let yesterday = today.yesterday().unwrap_or(today).to_string();
+        Self::new(time_zone, Some(&yesterday), days, now)
+    }
+
+    /// The next moment after `now` (both in Unix seconds) at which clocks of a time zone show this time of day. On a day whose
+    /// clocks leave it out, it is as much later as they are put ahead.
+    ///
+    /// # Errors
+    /// When there is no such time zone.
+    pub fn next_moment(time_zone: &str, at: Time, now: u64) -> Result<u64, DayRangeError> {
+        let today = Self::new(time_zone, None, 1, now)?;
+        let moment =
+            |day: Date| today.zone.to_timestamp(day.to_datetime(at)).map_or(i64::MAX, Timestamp::as_second);
+        let days = [Some(today.last), today.last.tomorrow().ok()];
+        let moments = days.into_iter().flatten().map(moment).map(|moment| u64::try_from(moment).unwrap_or(0));
+        Ok(moments.into_iter().find(|moment| *moment > now).unwrap_or(u64::MAX))
     }
 
     /// The days, oldest first.

@@ -14,6 +14,7 @@ use std::path::Path;
 use browser::{Browser, TAB};
 use proxy::Proxy;
 use serde_json::{Value, json};
+use support::analytics::{REST_KEY, ScriptedBraze, keep_history};
 use support::forwarder::{Configuration, Forwarder};
 use support::intake::{Behaviour, Intake};
 
@@ -263,6 +264,50 @@ async fn a_void_key_and_names_that_become_one_tag_are_told() {
     let said = "Datadog sees 2 names as one, campaign_name:weekly_newsletter: “Weekly newsletter”, “<i>weekly-newsletter</i>”. \
                 Group by campaign_id instead.";
     assert!(row.contains(said), "{row}");
+}
+
+#[tokio::test]
+async fn what_differs_from_brazes_dashboard_is_told_on_a_phone_too_and_hidden_where_it_is_off() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), "key", &[]);
+    let campaigns = [("acme", "weekly", 990), ("acme", "same", 77), ("acme", "unknown-to-braze", 5)];
+    let day = keep_history(&configuration.home().join("history"), &campaigns).to_string();
+    braze.campaign("weekly", &[(&day, 1060)]);
+    braze.campaign("same", &[(&day, 77)]);
+    let key = configuration.file("braze.key", REST_KEY);
+    let forwarder = configuration
+        .clone()
+        .text("reconcile.braze_url", &braze.url())
+        .text("reconcile.braze_key_file", key.to_str().unwrap())
+        .start()
+        .await;
+    let browser = Browser::start().await;
+    browser.resize(360, 740).await;
+    browser.open(&forwarder.admin_url("/")).await;
+    let workspace =
+        browser.shows("#workspaces", "1 of 2 campaigns, Canvases and steps differs by more than 1 %").await;
+    assert!(workspace.contains("Braze 1,137, accepted by Datadog 1,067, −70 (−6.15 %)"), "{workspace}");
+    assert!(workspace.contains("compared ") && workspace.contains("next time "), "{workspace}");
+    let differing = browser.seen("#differing-rows").await;
+    for told in ["Name of weekly", "campaign · weekly", "70 never received", "1,060", "−70 (−6.6 %)"] {
+        assert!(differing.contains(told), "{told} is not in {differing}");
+    }
+    assert!(!differing.contains("same"), "{differing}");
+    let uncompared = browser.seen("#not-compared").await;
+    assert!(uncompared.contains("not compared: Braze does not know it"), "{uncompared}");
+    for width in [360, 320, 768] {
+        browser.resize(width, 740).await;
+        assert_eq!(overflow(&browser).await, 0, "at {width} pixels");
+    }
+    browser.run(&axe::script()).await;
+    assert_eq!(violations(&browser).await, Vec::<String>::new());
+    assert!(forwarder.stop().await.success());
+
+    let forwarder = configuration.start().await;
+    browser.open(&forwarder.admin_url("/")).await;
+    browser.shows("#headline", "No sends since the start").await;
+    let is_hidden = "return document.querySelector('#reconcile').checkVisibility() ? 'shown' : 'hidden'";
+    assert_eq!(browser.text(is_hidden).await, "hidden");
 }
 
 /// By how many pixels the page is wider than its window.

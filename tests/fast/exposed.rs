@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use admin_api::{EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus};
+use admin_api::{
+    EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReconcileStatus, WorkspaceStatus, WorkspaceSums,
+};
 use braze_datadog::admin::process_usage::ProcessUsage;
 use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
 use braze_datadog::stats::{DropReason, Stats, Tally, Unreadable};
@@ -66,6 +68,15 @@ fn page() -> String {
         certificate_not_after: Some(1),
         connections: vec![("active", 1)],
         history: Some(HistoryStatus::default()),
+        reconcile: Some(ReconcileStatus {
+            workspaces: vec![WorkspaceStatus {
+                last_attempt: Some(1),
+                last_success: Some(1),
+                compared: Some(WorkspaceSums::default()),
+                ..WorkspaceStatus::default()
+            }],
+            ..ReconcileStatus::default()
+        }),
         usage: Some(ProcessUsage { open_files_max: Some(1), ..ProcessUsage::default() }),
         ..ProcessGauges::default()
     };

@@ -38,6 +38,7 @@ fn connection(name: &str, app_groups: &[&str]) -> Connection {
         dry_run: false,
         heartbeat: false,
         forwarder_metrics: false,
+        campaign_last_send_age: false,
     }
 }
 

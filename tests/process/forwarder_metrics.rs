@@ -5,7 +5,11 @@ use braze_datadog::pipeline::forwarder_metrics::{
     FLUSH_MILLISECONDS, PREFIX, QUEUE_DEPTH, SENDS_DROPPED, SENDS_PENDING,
 };
 
+use braze_datadog::pipeline::last_send_age::CAMPAIGN_LAST_SEND_AGE;
+use serde_json::json;
+
 use crate::support;
+use crate::support::analytics::keep_history;
 use crate::support::events::Events;
 use crate::support::forwarder::Configuration;
 use crate::support::intake::{Behaviour, Intake};
@@ -131,4 +135,70 @@ async fn it_is_off_by_default_follows_a_reload_and_takes_no_unknown_name() {
         said.contains("forwarder_metrics.connection") && said.contains("did you mean \"acme\"?"),
         "{said}"
     );
+}
+
+/// The age of the campaign `weekly`, as it was told last.
+fn age(intake: &Intake) -> Option<u64> {
+    let points = own(intake, "right");
+    of(&points, CAMPAIGN_LAST_SEND_AGE).last().map(|point| point.value)
+}
+
+#[tokio::test]
+async fn how_long_ago_a_campaign_was_sent_last_goes_on_over_a_restart() {
+    let intake = Intake::start();
+    let configuration = Configuration::new()
+        .connection("acme", &intake.url(), "key", &[])
+        .connection("ops", &intake.url(), "right", &["nobody"])
+        .set("tags.static", "[\"env:test\"]")
+        .text("forwarder_metrics.connection", "ops");
+    keep_history(&configuration.home().join("history"), &[("acme", "weekly", 10)]);
+    let forwarder = configuration.start().await;
+    support::eventually("what is told by default", async || {
+        (of(&own(&intake, "right"), QUEUE_DEPTH).len() >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(age(&intake), None, "it is off by default");
+    assert!(forwarder.stop().await.success());
+
+    let configuration = configuration.set("forwarder_metrics.campaign_last_send_age", "true");
+    let forwarder = configuration.start().await;
+    let first = support::eventually("the age is told", async || age(&intake)).await;
+    // It was sent at noon of the day before yesterday.
+    let sent = support::unix_now() - first;
+    assert!((129_600..216_120).contains(&first) && sent % 86_400 - 43_200 < 60, "{first}");
+    let points = own(&intake, "right");
+    let told = of(&points, CAMPAIGN_LAST_SEND_AGE);
+    assert_eq!(
+        told[0].tags,
+        ["campaign_id:weekly", "campaign_name:Name of weekly", "connection:acme", "env:test"]
+    );
+    support::eventually("more flushes", async || {
+        (of(&own(&intake, "right"), QUEUE_DEPTH).len() >= of(&points, QUEUE_DEPTH).len() + 3).then_some(())
+    })
+    .await;
+    assert_eq!(
+        of(&own(&intake, "right"), CAMPAIGN_LAST_SEND_AGE).len(),
+        1,
+        "once a minute, whatever the flush interval"
+    );
+    let event = json!({"event_type": "users.messages.email.Send", "id": "1", "time": support::unix_now(),
+                       "properties": {"app_group_id": "emea", "campaign_id": "weekly", "campaign_name": "New name"}});
+    forwarder.push_accepted(event.to_string()).await;
+    forwarder.settled(1).await;
+    assert!(forwarder.stop().await.success());
+
+    let _forwarder = configuration.start().await;
+    let second =
+        support::eventually("it is told after a restart", async || age(&intake).filter(|age| *age != first))
+            .await;
+    assert!(second < 60, "{second}");
+    let points = own(&intake, "right");
+    assert!(
+        of(&points, CAMPAIGN_LAST_SEND_AGE)
+            .last()
+            .unwrap()
+            .tags
+            .contains(&"campaign_name:New name".to_owned())
+    );
+    assert_eq!(intake.violations(), Vec::<String>::new());
 }

@@ -47,6 +47,7 @@ fn connection(url: &str) -> Arc<Connection> {
         dry_run: false,
         heartbeat: false,
         forwarder_metrics: false,
+        campaign_last_send_age: false,
     })
 }
 

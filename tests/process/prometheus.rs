@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support;
+use crate::support::analytics::{REST_KEY, ScriptedBraze};
 use crate::support::forwarder::Configuration;
 use crate::support::intake::{Behaviour, Intake};
 
@@ -31,10 +32,14 @@ fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
     (output.status.success(), said)
 }
 
-/// What `/metrics` says once there is something of everything: accepted, dropped, duplicate, ignored, malformed.
+/// What `/metrics` says once there is something of everything: accepted, dropped, duplicate, ignored, malformed, compared.
 async fn page() -> String {
-    let intake = Intake::start();
-    let configuration = Configuration::new().connection("acme", &intake.url(), "key", &["g"]);
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new()
+        .connection("acme", &intake.url(), "key", &["g"])
+        .environment("BRAZE_KEY", REST_KEY)
+        .text("reconcile.braze_url", &braze.url())
+        .text("reconcile.braze_key_env", "BRAZE_KEY");
     let forwarder = configuration.start().await;
     let event = |kind: &str, id: &str, group: &str| {
         let now = support::unix_now();
@@ -58,9 +63,12 @@ async fn page() -> String {
     assert_eq!(forwarder.push("no JSON").await.status(), 400);
     let books = forwarder.books_balance().await;
     assert_eq!((books.accepted, books.dropped, books.duplicate), (1, 2, 1));
-    let (status, page) = forwarder.admin("/metrics").await;
-    assert_eq!(status, 200);
-    page
+    support::eventually("Datadog was compared with Braze's dashboard", async || {
+        let (status, page) = forwarder.admin("/metrics").await;
+        assert_eq!(status, 200);
+        page.contains("braze_datadog_reconcile_sends{").then_some(page)
+    })
+    .await
 }
 
 /// The words of a text that are names.

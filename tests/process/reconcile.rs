@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support;
-use crate::support::analytics::{REST_KEY, ScriptedBraze, forwarder};
-use crate::support::forwarder::Configuration;
+use crate::support::analytics::{REST_KEY, ScriptedBraze, forwarder, keep_history};
+use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
 use crate::support::loopback::{Loopback, Reply};
 
@@ -431,4 +431,217 @@ async fn it_asks_a_real_forwarder() {
         (counted == 70).then_some(())
     })
     .await;
+}
+
+/// What `/status` says of the daily comparison, once `is_there` of its first workspace.
+async fn reconciled(running: &Forwarder, what: &str, is_there: impl Fn(&Value) -> bool) -> Value {
+    support::eventually(what, async || {
+        let (_, status) = running.admin("/status").await;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let reconcile = status["reconcile"].clone();
+        is_there(&reconcile["workspaces"][0]).then_some(reconcile)
+    })
+    .await
+}
+
+/// One that compares the sends of all connections with a Braze, with the key in a file of mode 600.
+fn comparing(configuration: Configuration, section: &str, braze: &str) -> Configuration {
+    use std::os::unix::fs::PermissionsExt as _;
+    let key = configuration.file("braze.key", format!("{REST_KEY}\n"));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    configuration
+        .text(&format!("{section}.braze_url"), braze)
+        .text(&format!("{section}.braze_key_file"), key.to_str().unwrap())
+}
+
+async fn assert_no_key_is_told(running: &Forwarder) {
+    for path in ["/status", "/metrics"] {
+        assert!(!running.admin(path).await.1.contains(REST_KEY), "{path} tells the key");
+    }
+    assert!(!running.log().contains(REST_KEY), "the log tells the key");
+}
+
+#[tokio::test]
+async fn the_running_process_compares_by_itself_soon_after_its_start() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    let history = configuration.home().join("history");
+    let day = keep_history(&history, &[("acme", "weekly", 990), ("acme", "same", 77), ("acme", "gone", 5)]);
+    let yesterday = day.tomorrow().unwrap().to_string();
+    braze.campaign("weekly", &[(&day.to_string(), 1060)]);
+    braze.campaign("same", &[(&day.to_string(), 77)]);
+    let running = comparing(configuration, "reconcile", &braze.url()).start().await;
+    let all = reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
+    let one = &all["workspaces"][0];
+    assert_eq!(
+        (&one["connection"], &one["state"], &one["failed_because"]),
+        (&json!(null), &json!("trouble"), &json!(null))
+    );
+    assert_eq!(one["words"], json!("1 of 2 campaigns, Canvases and steps differs by more than 1 %"));
+    let sums = &one["compared"];
+    assert_eq!((&sums["to"], &sums["time_zone"]), (&json!(yesterday), &json!("UTC")));
+    assert_eq!(
+        (&sums["braze"], &sums["accepted"], &sums["difference"]),
+        (&json!(1137), &json!(1067), &json!(-70))
+    );
+    assert!(
+        one["next_attempt"].as_u64().unwrap() > support::unix_now() && !one["last_success"].is_null(),
+        "{one}"
+    );
+    let [weekly] = &all["differing"].as_array().unwrap()[..] else { panic!("{all}") };
+    assert_eq!((&weekly["name"], &weekly["within_tolerance"]), (&json!("Name of weekly"), &json!(false)));
+    assert!(weekly["explanation"][0].as_str().unwrap().starts_with("70 never received"), "{weekly}");
+    assert_eq!((&all["differing_total"], &all["not_compared_total"]), (&json!(1), &json!(1)));
+    assert!(all["not_compared"][0]["reason"].as_str().unwrap().contains("Braze does not know it"), "{all}");
+    let (_, metrics) = running.admin("/metrics").await;
+    for line in [
+        "braze_datadog_reconcile_last_attempt_successful{connection=\"*\"} 1",
+        "braze_datadog_reconcile_sends{connection=\"*\",side=\"braze\"} 1137",
+        "braze_datadog_reconcile_sends{connection=\"*\",side=\"accepted\"} 1067",
+        "braze_datadog_reconcile_objects_beyond_tolerance{connection=\"*\"} 1",
+        "braze_datadog_reconcile_objects_not_compared{connection=\"*\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    assert!(
+        metrics.contains("\nbraze_datadog_reconcile_last_success_timestamp_seconds{connection=\"*\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        running.log().contains("differs from Braze's dashboard by more than reconcile.tolerance"),
+        "{}",
+        running.log()
+    );
+    let asked = braze.asked("/campaigns/data_series");
+    assert_eq!(asked.len(), 3, "once, and not again before the next day");
+    assert_eq!((&*asked[0].query["length"], &asked[0].query["ending_at"][..10]), ("7", &*yesterday));
+    assert_no_key_is_told(&running).await;
+    assert!(running.stop().await.success());
+}
+
+#[tokio::test]
+async fn each_connection_with_a_key_of_its_own_is_compared_with_its_own_workspace() {
+    let (intake, own, others) = (Intake::start(), ScriptedBraze::start(), ScriptedBraze::start());
+    let configuration = Configuration::new()
+        .connection("acme", &intake.url(), support::KEY, &["emea"])
+        .connection("beta", &intake.url(), support::KEY, &[]);
+    let history = configuration.home().join("history");
+    let day = keep_history(&history, &[("acme", "a", 10), ("beta", "b", 20)]).to_string();
+    own.campaign("a", &[(&day, 10)]);
+    others.campaign("b", &[(&day, 20)]);
+    let configuration = comparing(configuration, "connections.acme.reconcile", &own.url());
+    let running = comparing(configuration, "reconcile", &others.url()).start().await;
+    let all = support::eventually("both are compared", async || {
+        let all = reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
+        (!all["workspaces"][1]["compared"].is_null()).then_some(all)
+    })
+    .await;
+    let told: Vec<_> = all["workspaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["connection"], &one["compared"]["braze"], &one["state"]))
+        .collect();
+    let flowing = json!("flowing");
+    assert_eq!(told, [(&json!(null), &json!(20), &flowing), (&json!("acme"), &json!(10), &flowing)]);
+    assert_eq!(
+        (own.asked("/campaigns/data_series").len(), others.asked("/campaigns/data_series").len()),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_braze_refuses_is_told_with_the_permission_and_a_reload_asks_again() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    let day = keep_history(&configuration.home().join("history"), &[("acme", "a", 10)]).to_string();
+    braze.campaign("a", &[(&day, 10)]);
+    braze.withhold("campaigns.data_series");
+    let configuration = comparing(configuration, "reconcile", &braze.url());
+    let running = configuration.start().await;
+    let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
+    let one = &all["workspaces"][0];
+    assert!(
+        one["failed_because"].as_str().unwrap().contains("needs the permission campaigns.data_series"),
+        "{one}"
+    );
+    assert_eq!(
+        (&one["state"], &one["words"], &one["compared"]),
+        (&json!("trouble"), &json!("could not be compared"), &json!(null))
+    );
+    assert!(
+        running.admin("/metrics").await.1.contains("reconcile_last_attempt_successful{connection=\"*\"} 0")
+    );
+    let log = running.log();
+    assert!(log.contains("\"WARN\"") && log.contains("dashboard failed; it is tried again"), "{log}");
+    assert!(log.contains("campaigns.data_series"), "{log}");
+    assert_no_key_is_told(&running).await;
+    // Nothing else is touched.
+    assert_eq!(running.admin("/readyz").await.0, 200);
+    braze.grant("campaigns.data_series");
+    let configuration = configuration.set("reconcile.days", "6");
+    configuration.write();
+    running.signal("HUP");
+    let all = reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
+    assert_eq!(all["workspaces"][0]["failed_because"], json!(null), "{all}");
+    assert_eq!(&*braze.asked("/campaigns/data_series").pop().unwrap().query["length"], "6");
+    // Switched off, it is gone.
+    configuration.without("reconcile.braze_url").without("reconcile.braze_key_file").write();
+    running.signal("HUP");
+    support::eventually("it is off", async || {
+        let status: Value = serde_json::from_str(&running.admin("/status").await.1).unwrap();
+        status["reconcile"].is_null().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_braze_that_never_answers_keeps_neither_sends_nor_a_stop() {
+    let intake = Intake::start();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    keep_history(&configuration.home().join("history"), &[("acme", "a", 10)]);
+    let running = comparing(configuration, "reconcile", &url).start().await;
+    reconciled(&running, "Braze is asked", |one| one["words"] == "Braze is being asked").await;
+    let event = json!({"event_type": "users.messages.email.Send", "id": "1", "time": support::unix_now(),
+                       "properties": {"app_group_id": "emea", "campaign_id": "a"}});
+    running.push_accepted(event.to_string()).await;
+    assert_eq!(running.settled(1).await.accepted, 1);
+    let started = Instant::now();
+    assert!(running.stop().await.success());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_it_is_an_error_that_costs_no_send() {
+    let intake = Intake::start();
+    let configuration = Configuration::new()
+        .connection("acme", &intake.url(), support::KEY, &[])
+        .text("connections.acme.reconcile.braze_url", "https://rest.fra-01.braze.eu")
+        .text("connections.acme.reconcile.braze_key_file", "./missing.key")
+        .text("connections.acme.reconcile.time_zone", "Paris");
+    let checked = configuration.run(&["check"]).await;
+    assert_eq!(checked.status.code(), Some(78), "{checked:?}");
+    for part in [
+        "connections.acme.reconcile.braze_key_file: ",
+        "missing.key does not exist",
+        "\"Paris\" is no time zone",
+    ] {
+        assert!(checked.stderr.contains(part), "{checked:?}");
+    }
+    assert_eq!(configuration.run(&["run", "--strict"]).await.status.code(), Some(78));
+    let running = configuration.start().await;
+    let all = reconciled(&running, "it is left out", |one| one["state"] == "trouble").await;
+    let one = &all["workspaces"][0];
+    assert_eq!(
+        (&one["connection"], &one["words"]),
+        (&json!("acme"), &json!("left out: its configuration is wrong"))
+    );
+    assert!(one["failed_because"].as_str().unwrap().contains("missing.key does not exist"), "{one}");
+    assert!(running.log().contains("nothing is compared with Braze's dashboard"), "{}", running.log());
+    let event = json!({"event_type": "users.messages.email.Send", "id": "1", "time": support::unix_now(),
+                       "properties": {"app_group_id": "emea", "campaign_id": "a"}});
+    running.push_accepted(event.to_string()).await;
+    assert_eq!(running.settled(1).await.accepted, 1);
 }

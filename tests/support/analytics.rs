@@ -56,6 +56,11 @@ impl ScriptedBraze {
         self.state.lock().unwrap().withheld.insert(permission);
     }
 
+    /// Gives it back.
+    pub(crate) fn grant(&self, permission: &str) {
+        self.state.lock().unwrap().withheld.remove(permission);
+    }
+
     /// A campaign whose e-mails these are, by day.
     pub(crate) fn campaign(&self, id: &str, emails: &[(&str, u64)]) {
         self.state.lock().unwrap().campaigns.insert(id.to_owned(), sent(emails));
@@ -173,6 +178,31 @@ fn list<'i>(name: &str, ids: impl Iterator<Item = &'i String>, question: &Questi
         .map(|id| json!({"id": id, "name": format!("Listed {id}"), "tags": []}))
         .collect();
     Reply::json(200, &json!({name: listed, "message": "success"}))
+}
+
+/// Writes a history that was kept for a month: so many sends of a campaign of a
+/// connection, all accepted on the day before yesterday (UTC), which is returned.
+pub(crate) fn keep_history(directory: &std::path::Path, campaigns: &[(&str, &str, u64)]) -> Date {
+    use send_history::{FlushedSends, HistorySettings, ObjectFields, ObjectKind, SendHistory};
+    let now = super::unix_now();
+    std::fs::create_dir_all(directory).unwrap();
+    let settings = HistorySettings::new(directory.to_owned());
+    let history = SendHistory::start(&settings, move || now - 30 * 86_400).unwrap();
+    assert!(history.is_open_within(super::PATIENCE));
+    let noon = u32::try_from((now / 86_400 - 2) * 86_400 + 43_200).unwrap();
+    let connections = campaigns.iter().map(|(connection, ..)| (*connection).into()).collect();
+    let mut flushed = FlushedSends::new(connections);
+    for (connection, (_, id, sends)) in campaigns.iter().enumerate() {
+        let name = format!("Name of {id}");
+        let of = ObjectFields::of(ObjectKind::Campaign);
+        let fields = ObjectFields { connection, id: id.as_bytes(), name: name.as_bytes(), ..of };
+        flushed.series([fields], [(noon, *sends)]);
+    }
+    let flushed = history.note(flushed).unwrap();
+    history.land(&flushed, (0..).take(campaigns.len()).collect(), None, 0, 0);
+    assert!(history.stop(super::PATIENCE));
+    let noon = jiff::Timestamp::from_second(i64::from(noon)).unwrap();
+    jiff::tz::TimeZone::UTC.to_datetime(noon).date()
 }
 
 /// An admin port that has this history, two objects a page.

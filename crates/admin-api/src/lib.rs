@@ -16,12 +16,16 @@ mod client;
 mod configuration;
 pub mod format;
 mod history;
+mod reconcile;
 mod search;
 mod status;
 
 pub use self::client::{Client, ClientError, reachable};
 pub use self::configuration::{ReloadStatus, SettingValue};
 pub use self::history::{History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery, HistoryStatus};
+pub use self::reconcile::{
+    ReconcileStatus, ReconciledObject, SendsBySide, UncomparedSends, WorkspaceStatus, WorkspaceSums,
+};
 pub use self::search::{ObjectMatch, SearchAnswer, SeriesMatch};
 pub use self::status::{
     BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,

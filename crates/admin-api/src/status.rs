@@ -49,6 +49,8 @@ pub struct Status {
     pub last_reload: ReloadStatus,
     /// The history of sends; `None`: none is kept.
     pub history: Option<HistoryStatus>,
+    /// The daily comparison with Braze's dashboard; `None`: it is off.
+    pub reconcile: Option<crate::ReconcileStatus>,
     /// Log lines that nobody read.
     pub log_lines_lost: u64,
     /// The books.

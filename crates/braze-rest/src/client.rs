@@ -194,6 +194,14 @@ impl BrazeClient {
     }
 }
 
+/// Whether this can be the address of Braze's REST API.
+///
+/// # Errors
+/// Why it can't; the message does not repeat it, for it may hold a password.
+pub fn check_url(text: &str) -> Result<(), SetupError> {
+    parse(text).map(drop)
+}
+
 fn parse(text: &str) -> Result<Url, SetupError> {
     let url = Url::parse(text.trim()).map_err(|_| SetupError::Url("it is no URL"))?;
     let host = url.host_str().unwrap_or_default();

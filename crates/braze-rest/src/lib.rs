@@ -31,7 +31,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::answer::{CampaignDay, CanvasDay, CanvasSeries, CanvasStep, ChannelSends, ListedObject};
-pub use self::client::BrazeClient;
+pub use self::client::{BrazeClient, check_url};
 
 /// Days that one request for a campaign may ask for. Source: Braze's API reference, `length`.
 pub const CAMPAIGN_DAYS_MAX: u32 = 100;

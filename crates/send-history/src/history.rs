@@ -1,5 +1,6 @@
 //! The handle of all who flush, look and ask.
 
+use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -173,6 +174,19 @@ impl SendHistory {
         let directory = self.shared.directory();
         let wanted = directory.iter().filter(|(_, object)| is_wanted(object));
         wanted.map(|(number, object)| (number, object.clone())).collect()
+    }
+
+    /// Of the objects that `is_wanted` says those that were sent last, `objects_max` at most, the latest first.
+    pub fn latest(&self, is_wanted: impl Fn(&SentObject) -> bool, objects_max: usize) -> Vec<SentObject> {
+        let directory = self.shared.directory();
+        let mut wanted: Vec<(u64, u32)> = directory
+            .iter()
+            .filter(|(_, object)| is_wanted(object))
+            .map(|(number, object)| (object.last_send, number))
+            .collect();
+        wanted.sort_unstable_by_key(|latest| Reverse(*latest));
+        wanted.truncate(objects_max);
+        wanted.into_iter().filter_map(|(_, number)| directory.get(number).cloned()).collect()
     }
 
     /// For each object the days that had sends. It reads the disk: it is for a thread that may block.

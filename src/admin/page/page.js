@@ -11,6 +11,7 @@ const ROWS_AT_ONCE = 50;
 const FILTER_FROM = 8;
 const COLLAPSING_SHOWN = 3;
 const NAMES_SHOWN = 5;
+const WORKSPACES_SHOWN = 10;
 const KINDS = {
   campaign_id: ["campaign"], canvas_id: ["Canvas", "Canvases"], canvas_step_id: ["Canvas step"], app_group_id: ["app group"],
 };
@@ -335,12 +336,71 @@ function showBooks(status) {
   say($("malformed"), malformed.length ? `Malformed: ${malformed.map(([reason, events]) => `${number(events)} ${reason.replaceAll("_", " ")}`).join(", ")}` : "");
 }
 
+const hundredths = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${hundredths.format(Math.abs(value))}`;
+const percent = (value) => (value === null || value === undefined ? "" : ` (${signed(value)} %)`);
+
+/** A campaign, a Canvas or a step, in a part of a row. */
+function objectName(object, several) {
+  const details = make("span", { class: "sub" }, OBJECT_KINDS[object.kind] ?? object.kind,
+    ...[object.canvas_name, object.name && object.id, several && object.connection].filter(Boolean).flatMap((text) => [" · ", foreign(text)]));
+  return [foreign(object.name || object.id || "without an id"), details];
+}
+
+function workspaceItem({ several, accepted, ...one }) {
+  const item = make("li", {});
+  if (several) item.append(make("b", {}, one.connection ? foreign(one.connection) : "all other connections"), " ");
+  item.append(make("span", { class: `state ${one.state}` }, one.words));
+  if (one.failed_because) item.append(make("span", { class: "sub bad" }, one.failed_because));
+  const sums = one.compared;
+  if (sums) {
+    item.append(make("span", { class: "sub" }, `${sums.from} to ${sums.to}, days of ${sums.time_zone}: Braze ${number(sums.braze)}, ` +
+      `${accepted} ${number(sums.accepted)}, ${signed(sums.difference)}${percent(sums.difference_percent)}`));
+  }
+  const times = [sums && `compared ${moment(sums.at)}`, one.next_attempt ? `next time ${moment(one.next_attempt)}` : ""].filter(Boolean);
+  if (times.length) item.append(make("span", { class: "sub" }, times.join(" · ")));
+  return item;
+}
+
+function differingRow({ several, ...object }) {
+  const cell = (label, text, bad) => make("td", { class: `number${bad ? " bad" : ""}`, "data-label": label }, text);
+  const why = make("td", {}, ...object.explanation.map((words) => make("span", { class: "sub" }, words)));
+  return make("tr", {}, make("th", { scope: "row" }, ...objectName(object, several)), why,
+    cell("Braze", number(object.braze)), cell("accepted", number(object.accepted)),
+    cell("difference", `${signed(object.difference)}${percent(object.difference_percent)}`, !object.within_tolerance));
+}
+
+function showReconcile({ reconcile, ...status }) {
+  $("reconcile").hidden = !reconcile;
+  if (!reconcile) return;
+  const several = reconcile.workspaces_total > 1;
+  const accepted = onlyDryRuns(status) ? "printed (dry run)" : "accepted by Datadog";
+  say($("differing-accepted"), onlyDryRuns(status) ? "Printed" : "Accepted");
+  const all = [...reconcile.workspaces].sort((a, b) => (ORDER[a.state] ?? 1) - (ORDER[b.state] ?? 1));
+  const shown = all.slice(0, WORKSPACES_SHOWN);
+  list($("workspaces"), shown.map((one) => ({ ...one, several, accepted })), (one) => one.connection ?? "*", workspaceItem);
+  const left = reconcile.workspaces_total - shown.length;
+  say($("workspaces-said"), left > 0 ? `And ${number(left)} more of Braze's workspaces; /status?connections=all lists them.` : "");
+  const { differing, not_compared: uncompared } = reconcile;
+  $("differing").hidden = differing.length === 0;
+  const key = (one) => `${one.connection ?? "*"} ${one.kind} ${one.id} ${one.canvas_name ?? ""}`;
+  list($("differing-rows"), differing.map((one) => ({ ...one, several })), key, differingRow);
+  const more = reconcile.differing_total - differing.length;
+  say($("differing-said"), more > 0 ? `And ${number(more)} more that differ; braze-datadog reconcile tells all of them.` : "");
+  list($("not-compared"), uncompared.map((one) => ({ ...one, several })), key, (one) => make("li", {},
+    make("span", { class: "name" }, ...objectName(one, several)), make("span", {}, `${number(one.counted)} counted`),
+    make("span", { class: "wide sub" }, `not compared: ${one.reason}`)));
+  const unasked = reconcile.not_compared_total - uncompared.length;
+  say($("not-compared-said"), unasked > 0 ? `And ${number(unasked)} more that could not be compared, or not on all days.` : "");
+}
+
 function show(status) {
   showHead(status);
   showHour(status.rates, onlyDryRuns(status));
   showConnections(status.connections);
   showBusy("campaigns", status.busiest.campaigns, "No campaign has sent in the last hour.");
   showBusy("steps", status.busiest.steps, "No Canvas step has sent in the last hour.");
+  showReconcile(status);
   showQueue(status.queue);
   showBooks(status);
   pairs($("configuration"), status.configuration.map(({ key, value }) => [key, value || "none"]));

@@ -9,7 +9,7 @@ use braze_rest::{
 };
 use tokio::task::JoinSet;
 
-use super::{Failure, OBJECTS_MAX, complain};
+use super::{Failure, OBJECTS_MAX};
 use crate::reconcile::{BrazeAnswer, BrazeSeries, DayRange, DayRequest};
 
 /// Requests under way.
@@ -47,13 +47,25 @@ impl AskedObject {
     }
 }
 
+/// What Braze said.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// Of each that it was asked about, in their order.
+    pub(super) all: Vec<BrazeAnswer>,
+    /// Why it was not asked about all of them.
+    pub(super) broken_off: Option<String>,
+}
+
+/// Tells somebody that something takes its time.
+pub(super) type Note = fn(&str);
+
 /// Every campaign and Canvas that Braze lists.
-pub(super) async fn list(client: &BrazeClient) -> Result<Vec<AskedObject>, Failure> {
+pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedObject>, Failure> {
     let mut all = Vec::new();
     for kind in [HistoryKind::Campaign, HistoryKind::Canvas] {
         let mut seen = BTreeSet::new();
         for page in 0.. {
-            let listed = patiently(|| async move {
+            let listed = patiently(note, || async move {
                 match kind {
                     HistoryKind::Campaign => client.campaigns(page).await,
                     HistoryKind::Canvas | HistoryKind::Step => client.canvases(page).await,
@@ -87,11 +99,12 @@ pub(super) async fn series(
     client: &BrazeClient,
     range: &DayRange,
     asked: Vec<AskedObject>,
-) -> Result<Vec<BrazeAnswer>, Failure> {
+    note: Note,
+) -> Result<Answers, Failure> {
     let started = Instant::now();
     let mut waiting: VecDeque<(usize, AskedObject)> = asked.into_iter().enumerate().collect();
     let mut answers = BTreeMap::new();
-    let mut doors = Doors::default();
+    let (mut doors, mut broken_off) = (Doors::default(), None);
     let mut asking = JoinSet::new();
     loop {
         while asking.len() < REQUESTS_MAX
@@ -101,7 +114,9 @@ pub(super) async fn series(
             let refused = if object.id.is_empty() {
                 Some("its events have no id, which Braze could be asked for".to_owned())
             } else if started.elapsed() > ALL_MAX {
-                Some(format!("not asked: {} minutes are over", ALL_MAX.as_secs() / 60))
+                let reason = format!("not asked: {} minutes are over", ALL_MAX.as_secs() / 60);
+                broken_off = Some(reason.clone());
+                Some(reason)
             } else {
                 closed.map(|reason| format!("not asked, since an earlier answer was: {reason}"))
             };
@@ -110,14 +125,15 @@ pub(super) async fn series(
                 continue;
             }
             let (client, range) = (client.clone(), range.clone());
-            asking.spawn(async move { (number, ask(&client, &range, &object).await, object) });
+            asking.spawn(async move { (number, ask(&client, &range, &object, note).await, object) });
         }
         let Some(joined) = asking.join_next().await else { break };
         let (number, said, object) = joined.map_err(Failure::failed)?;
         doors.note(object.endpoint(), said.as_ref().err());
         answers.insert(number, answer(object, said.map_err(|error| error.to_string())));
     }
-    Ok(answers.into_values().collect())
+    let broken_off = doors.closed.into_values().next().or(broken_off);
+    Ok(Answers { all: answers.into_values().collect(), broken_off })
 }
 
 fn answer(object: AskedObject, said: Result<BrazeSeries, String>) -> BrazeAnswer {
@@ -158,13 +174,18 @@ impl Doors {
 }
 
 /// All days of one, in as many requests as they take.
-async fn ask(client: &BrazeClient, range: &DayRange, object: &AskedObject) -> Result<BrazeSeries, RestError> {
+async fn ask(
+    client: &BrazeClient,
+    range: &DayRange,
+    object: &AskedObject,
+    note: Note,
+) -> Result<BrazeSeries, RestError> {
     let id = &*object.id;
     if object.kind == HistoryKind::Campaign {
         let mut all = Vec::new();
         for request in range.requests(CAMPAIGN_DAYS_MAX) {
             let DayRequest { ending_at, days, .. } = &request;
-            let came = patiently(|| client.campaign_series(id, ending_at, *days)).await?;
+            let came = patiently(note, || client.campaign_series(id, ending_at, *days)).await?;
             all.extend(came.into_iter().filter(|day| request.has(day.day)));
         }
         return Ok(BrazeSeries::Campaign(all));
@@ -172,7 +193,7 @@ async fn ask(client: &BrazeClient, range: &DayRange, object: &AskedObject) -> Re
     let mut all = CanvasSeries { name: String::new(), days: Vec::new() };
     for request in range.requests(CANVAS_DAYS_MAX) {
         let DayRequest { ending_at, days, .. } = &request;
-        let came = patiently(|| client.canvas_series(id, ending_at, *days)).await?;
+        let came = patiently(note, || client.canvas_series(id, ending_at, *days)).await?;
         if all.name.is_empty() {
             all.name = came.name;
         }
@@ -182,7 +203,7 @@ async fn ask(client: &BrazeClient, range: &DayRange, object: &AskedObject) -> Re
 }
 
 /// Asks again what may be answered later, as long as it is worth it.
-async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, RestError>
+async fn patiently<T, F>(note: Note, ask: impl Fn() -> F) -> Result<T, RestError>
 where
     F: Future<Output = Result<T, RestError>>,
 {
@@ -207,7 +228,7 @@ where
         }
         if let RestError::RateLimited { endpoint, .. } = error {
             let (path, seconds) = (endpoint.path(), wait.as_secs());
-            complain(&format!("note: Braze's rate limit for {path} is reached; waiting {seconds} s"));
+            note(&format!("Braze's rate limit for {path} is reached; waiting {seconds} s"));
         }
         tokio::time::sleep(wait).await;
         waited += wait;

@@ -1,0 +1,229 @@
+//! The same once a day, by the running process, beside everything else: no lane, no flush and no stop waits for it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use admin_api::ReconcileStatus;
+use braze_rest::BrazeClient;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+
+use super::{BRAZE_TIMEOUT, Failure, OBJECTS_MAX, ask, history, named};
+use crate::app::USER_AGENT;
+use crate::catalogue::Catalogue;
+use crate::clock::Clock;
+use crate::reconcile::{
+    AttemptOutcome, ComparisonTerms, CountedTypes, DailySchedule, NextAttempt, ReconcileAttempt,
+    ReconcileSettings, Reconciliation, compare,
+};
+use send_history::SendHistory;
+
+/// Workspaces that are asked at a time.
+const ATTEMPTS_MAX: usize = 4;
+
+/// How long the history may take to be opened; then the attempt fails.
+const OPENING_SECONDS_MAX: u32 = 120;
+
+/// How long to wait at most before the clock, which may be set, is looked at again.
+const LOOK_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The daily comparison of the running process.
+#[derive(Debug)]
+pub(in crate::app) struct DailyReconcile {
+    schedule: Mutex<DailySchedule>,
+    clock: Clock,
+    /// Something may be due earlier than it was.
+    woken: Notify,
+}
+
+/// What an attempt needs of the process.
+#[derive(Debug, Clone)]
+struct OwnSide {
+    catalogue: Arc<Catalogue>,
+    types: CountedTypes,
+    clock: Clock,
+}
+
+impl DailyReconcile {
+    /// One that compares nothing.
+    pub(in crate::app) fn new(clock: Clock) -> Self {
+        Self { schedule: Mutex::default(), clock, woken: Notify::new() }
+    }
+
+    /// Compares this from here on, and logs what is wrong with it.
+    pub(in crate::app) fn configure(&self, settings: &ReconcileSettings) {
+        for refused in &settings.refused {
+            tracing::error!(
+                connection = refused.connection.as_deref(),
+                reason = %refused.reason,
+                "nothing is compared with Braze's dashboard, for what is written in [reconcile] is wrong: put it right; \
+                 sends are counted as ever"
+            );
+        }
+        self.lock().configure(settings, self.clock.unix_seconds());
+        self.woken.notify_one();
+    }
+
+    /// What is known; `None`: it is off.
+    pub(in crate::app) fn status(&self) -> Option<ReconcileStatus> {
+        self.lock().status()
+    }
+
+    /// Asks whoever is due, for as long as it is polled.
+    pub(in crate::app) async fn run(self: Arc<Self>, catalogue: Arc<Catalogue>, events_count: Vec<Box<str>>) {
+        let types = CountedTypes::parse(&events_count.join(","));
+        let own = OwnSide { catalogue, types, clock: self.clock.clone() };
+        let mut attempts = JoinSet::new();
+        loop {
+            let due = self.lock().due(ATTEMPTS_MAX - attempts.len(), self.clock.unix_seconds());
+            for attempt in due {
+                let own = own.clone();
+                attempts.spawn(async move {
+                    let outcome = on_a_thread(attempt.clone(), own).await;
+                    (attempt, outcome)
+                });
+            }
+            tokio::select! {
+                biased;
+                Some(joined) = attempts.join_next() => match joined {
+                    Ok((attempt, outcome)) => self.finished(&attempt, outcome),
+                    Err(error) => tracing::error!(%error, "the comparison with Braze's dashboard failed by a defect"),
+                },
+                () = self.woken.notified() => {}
+                () = tokio::time::sleep(self.wait()), if attempts.len() < ATTEMPTS_MAX => {}
+            }
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let now = self.clock.unix_seconds();
+        let seconds = |due: u64| Duration::from_secs(due.saturating_sub(now).max(1));
+        self.lock().next_due().map_or(LOOK_INTERVAL, seconds).min(LOOK_INTERVAL)
+    }
+
+    fn finished(&self, attempt: &ReconcileAttempt, outcome: AttemptOutcome) {
+        let connection = attempt.workspace.connection.as_deref();
+        if let Some(all) = &outcome.compared {
+            tell(connection, all);
+        }
+        let failed = outcome.failed.clone();
+        let next = self.lock().finished(attempt, outcome, self.clock.unix_seconds());
+        match (failed, next) {
+            (None, _) | (_, NextAttempt::Never) => {}
+            (Some(reason), NextAttempt::Retry(seconds)) => tracing::warn!(
+                connection,
+                %reason,
+                seconds,
+                "the comparison with Braze's dashboard failed; it is tried again after that time"
+            ),
+            (Some(reason), NextAttempt::NextDay) => tracing::error!(
+                connection,
+                %reason,
+                "the comparison with Braze's dashboard failed several times; it is tried again on the next day"
+            ),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, DailySchedule> {
+        // Whoever panicked did so between two whole changes, or the process is going down.
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs what was compared.
+fn tell(connection: Option<&str>, all: &Reconciliation) {
+    let beyond = all.objects.iter().filter(|object| !object.within_tolerance).count();
+    let (from, to, braze, accepted) = (all.from, all.to, all.total.braze, all.total.accepted);
+    let (objects, not_compared) = (all.objects.len(), all.not_compared.len());
+    if beyond > 0 {
+        tracing::warn!(
+            connection,
+            %from,
+            %to,
+            braze,
+            accepted,
+            objects,
+            beyond,
+            not_compared,
+            "Datadog differs from Braze's dashboard by more than reconcile.tolerance: /status and the page say where and why"
+        );
+    } else {
+        tracing::info!(
+            connection, %from, %to, braze, accepted, objects, not_compared, "compared with Braze's dashboard"
+        );
+    }
+}
+
+/// Runs an attempt where nothing else does: it reads the disk, and works through answers of megabytes. It ends when nobody
+/// waits for it any more.
+async fn on_a_thread(attempt: ReconcileAttempt, own: OwnSide) -> AttemptOutcome {
+    let (mut done, outcome) = oneshot::channel();
+    let thread = thread::Builder::new().name("reconcile".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let outcome = match runtime {
+            Ok(runtime) => runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = done.closed() => AttemptOutcome::default(),
+                    outcome = compare_now(&attempt, &own) => outcome,
+                }
+            }),
+            Err(error) => failed(error),
+        };
+        // Whoever waited may be gone.
+        let _stopping = done.send(outcome);
+    });
+    match thread {
+        Ok(_) => outcome.await.unwrap_or_else(|_panicked| failed("it ended by a defect of this program")),
+        Err(error) => failed(format!("there is no thread for it: {error}")),
+    }
+}
+
+fn failed(reason: impl std::fmt::Display) -> AttemptOutcome {
+    AttemptOutcome { compared: None, failed: Some(reason.to_string()) }
+}
+
+async fn compare_now(attempt: &ReconcileAttempt, own: &OwnSide) -> AttemptOutcome {
+    match compare_all(attempt, own).await {
+        Ok(outcome) => outcome,
+        Err(Failure { message, .. }) => failed(message),
+    }
+}
+
+/// Waits for the history, which is verified whole at the start, until it is open or can't be used.
+async fn opened(history: Option<&SendHistory>) {
+    let is_settled = |history: &SendHistory| {
+        let state = history.state();
+        state.since.is_some() || state.trouble.is_some()
+    };
+    for _ in 0..OPENING_SECONDS_MAX {
+        if history.is_none_or(is_settled) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn compare_all(attempt: &ReconcileAttempt, own: &OwnSide) -> Result<AttemptOutcome, Failure> {
+    opened(own.catalogue.history()).await;
+    let now = own.clock.unix_seconds();
+    let workspace = &attempt.workspace;
+    let range = attempt.range(now).map_err(Failure::failed)?;
+    let wanted = |object: &admin_api::HistoryObject| attempt.covers(object);
+    let (objects, since) = history::read_own(own.catalogue.history(), &range, wanted, now)?;
+    let asked = named(&[], &[], &objects);
+    if asked.len() > OBJECTS_MAX {
+        return Err(Failure::failed(format!(
+            "{} campaigns and Canvases are more than Braze is asked about at a time ({OBJECTS_MAX}); set reconcile.days lower",
+            asked.len()
+        )));
+    }
+    let braze = BrazeClient::new(&workspace.braze_url, workspace.key.clone(), USER_AGENT, BRAZE_TIMEOUT)
+        .map_err(Failure::failed)?;
+    let answers = ask::series(&braze, &range, asked, |note| tracing::info!("{note}")).await?;
+    let terms =
+        ComparisonTerms { range: &range, types: &own.types, tolerance: attempt.tolerance, since, now };
+    let compared = compare(&terms, objects, answers.all);
+    Ok(AttemptOutcome { compared: Some(compared), failed: answers.broken_off })
+}

@@ -1,0 +1,101 @@
+//! What is kept of a comparison until the next one: sums, and what differs most.
+
+use admin_api::{FlowState, ReconciledObject, SendsBySide, UncomparedSends, WorkspaceSums};
+
+use super::{SHOWN_MAX, WorkspaceSettings};
+use crate::reconcile::{ComparedObject, ComparedSums, Reconciliation, UncomparedReason};
+
+/// What is kept of what was compared.
+#[derive(Debug)]
+pub(super) struct Compared {
+    pub(super) sums: WorkspaceSums,
+    /// Why nothing could be compared, if that was a matter of days.
+    left_out: Option<UncomparedReason>,
+    pub(super) differing_total: usize,
+    pub(super) differing: Vec<ReconciledObject>,
+    pub(super) unknown: Vec<UncomparedSends>,
+}
+
+impl Compared {
+    /// What is kept of it.
+    pub(super) fn of(workspace: &WorkspaceSettings, all: &Reconciliation, now: u64) -> Self {
+        let connection = workspace.connection.as_deref().map(str::to_owned);
+        let compared = || all.objects.iter().filter(|object| object.is_compared());
+        let is_unsaid = |object: &&ComparedObject| {
+            object.days.iter().any(|day| day.not_compared == Some(UncomparedReason::NotSaid))
+        };
+        let left_out = match compared().next() {
+            Some(_) => None,
+            None => all.objects.iter().flat_map(|object| &object.days).find_map(|day| day.not_compared),
+        };
+        let beyond = compared().filter(|object| !object.within_tolerance).count();
+        let unsaid = all.objects.iter().filter(is_unsaid).count() + all.not_compared.len();
+        let sums = WorkspaceSums {
+            at: now,
+            from: all.from.to_string(),
+            to: all.to.to_string(),
+            time_zone: all.time_zone.clone(),
+            sends: by_side(&all.total),
+            objects: compared().count() as u64,
+            objects_beyond_tolerance: beyond as u64,
+            objects_not_compared: unsaid as u64,
+        };
+        let differs = |object: &&ComparedObject| !object.differences.is_empty();
+        let shown = all.objects.iter().filter(differs).take(SHOWN_MAX);
+        let differing = shown.map(|object| ReconciledObject {
+            connection: connection.clone(),
+            kind: object.kind,
+            id: object.id.clone(),
+            name: object.name.clone(),
+            canvas_name: object.canvas_name.clone(),
+            sends: by_side(&object.sums),
+            within_tolerance: object.within_tolerance,
+            explanation: object.differences.iter().map(|part| part.words.clone()).collect(),
+        });
+        let not_compared = all.not_compared.iter().take(SHOWN_MAX).map(|object| UncomparedSends {
+            connection: connection.clone(),
+            kind: object.kind,
+            id: object.id.clone(),
+            name: object.name.clone(),
+            counted: object.counted,
+            reason: object.reason.clone(),
+        });
+        Self {
+            sums,
+            left_out,
+            differing_total: all.objects.iter().filter(differs).count(),
+            differing: differing.collect(),
+            unknown: not_compared.collect(),
+        }
+    }
+
+    /// How it is, in words, with the tolerance in percent.
+    pub(super) fn words(&self, percent: f64) -> (FlowState, String) {
+        let WorkspaceSums { objects, objects_beyond_tolerance: beyond, .. } = self.sums;
+        let what = "campaigns, Canvases and steps";
+        match (self.left_out, objects, beyond) {
+            (Some(reason), ..) => {
+                (FlowState::Quiet, format!("nothing could be compared: each day {}", reason.words()))
+            }
+            (None, 0, _) => {
+                (FlowState::Quiet, "no campaign and no Canvas had sends on these days".to_owned())
+            }
+            (None, _, 0) => (FlowState::Flowing, format!("all of {objects} {what} agree within {percent} %")),
+            (None, ..) => {
+                let differ = if beyond == 1 { "differs" } else { "differ" };
+                let words = format!("{beyond} of {objects} {what} {differ} by more than {percent} %");
+                (FlowState::Trouble, words)
+            }
+        }
+    }
+}
+
+fn by_side(sums: &ComparedSums) -> SendsBySide {
+    SendsBySide {
+        braze: sums.braze,
+        counted: sums.counted,
+        accepted: sums.accepted,
+        difference: sums.difference,
+        difference_percent: sums.difference_percent,
+    }
+}
