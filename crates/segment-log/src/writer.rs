@@ -349,7 +349,7 @@ impl Writer {
     /// Tells the reader which segments there are now.
     fn reshape(&self) {
         let (segments, end, next) = (self.segments.firsts(), self.segments.end(), self.next);
-        self.progress.change(|tail| *tail = Tail { segments, end, next, is_closed: false });
+        self.progress.reshape(Tail { segments, end, next });
     }
 
     /// Brings the gauges up to date.
