@@ -57,6 +57,7 @@ mod ranges;
 mod reader;
 mod recovery;
 mod scan;
+mod sealed;
 mod segments;
 mod threads;
 mod writer;
@@ -167,7 +168,8 @@ pub fn open(settings: &LogSettings) -> Result<(LogReader, Appender, Opened), Ope
 }
 
 fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, Opened), OpenError> {
-    let (path, names) = (directory.path().to_owned(), directory.names());
+    let setting = directory.names().size_max;
+    let failed = directory.refuses("start the threads of", directory.path());
     let recovered = recovery::recover(directory.clone(), size_max)?;
     let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
     let tail = Tail { segments: segments.firsts(), end: segments.end(), next };
@@ -191,9 +193,8 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
     writer.show();
     let reader =
         Reader { directory, progress: Arc::clone(&progress), commands: commands.downgrade(), acknowledged };
-    let failed = |error| OpenError::storage("start the threads of", &path, names.directory, error);
     let mut threads = Threads::default();
-    threads.spawn("queue-writer", move || writer.run(to_do)).map_err(failed)?;
+    threads.spawn("queue-writer", move || writer.run(to_do)).map_err(&failed)?;
     threads.spawn("queue-reader", move || reader.run()).map_err(failed)?;
     let threads = Arc::new(threads);
     let queue = LogReader {
@@ -204,11 +205,7 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
         _threads: Arc::clone(&threads),
     };
     let at_start = AtStart::new(&opened);
-    Ok((
-        queue,
-        Appender { size_max, setting: names.size_max, at_start, progress, commands, _threads: threads },
-        opened,
-    ))
+    Ok((queue, Appender { size_max, setting, at_start, progress, commands, _threads: threads }, opened))
 }
 
 /// The way out of the log.
