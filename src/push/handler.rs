@@ -384,13 +384,9 @@ impl Reader {
         share.try_grow(both)?;
         let mut extract = Vec::with_capacity(both - body.len());
         let RequestScope { app_groups, origin } = &self.scope;
-        let checked = match app_groups {
-            None => decode::extract(&body, &mut extract),
-            Some(app_groups) => {
-                let may_be_silent = origin.app_group_id.is_some();
-                decode::extract_within(&body, &mut extract, Scope { app_groups, may_be_silent })
-            }
-        };
+        let may_be_silent = origin.app_group_id.is_some();
+        let scope = app_groups.as_ref().map(|app_groups| Scope { app_groups, may_be_silent });
+        let checked = decode::extract(&body, &mut extract, scope);
         share.try_grow(body.len() + extract.len())?;
         self.kept.keep(body);
         let found = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;

@@ -97,17 +97,8 @@ impl Callbacks {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    /// What the group has committed has been found out.
-    pub(super) fn know(&self, partitions: Vec<Partition>, committed: Option<Vec<(Partition, i64)>>) {
-        self.note(Event::Known { partitions, committed });
-    }
-
-    /// The broker has answered to a commit.
-    pub(super) fn commit_is_answered(&self, answers: Vec<Answer>) {
-        self.note(Event::Committed(answers));
-    }
-
-    fn note(&self, event: Event) {
+    /// Something has happened.
+    pub(super) fn note(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 }
@@ -241,6 +232,11 @@ pub(super) fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offse
         }
     }
     list
+}
+
+/// The partitions alone.
+pub(super) fn without_offsets(partitions: &[Partition]) -> TopicPartitionList {
+    to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)))
 }
 
 /// Where the partitions that this process reads begin and end.
