@@ -248,9 +248,8 @@ impl PushHandler {
         if head.method != Method::POST {
             return Err(Refusal::NotPost);
         }
-        match admission {
-            Admission::Welcome => {}
-            Admission::Stopping => return Err(Refusal::Stopping),
+        if admission == Admission::Stopping {
+            return Err(Refusal::Stopping);
         }
         let (sender, scope) = self.authorize(head)?;
         if body.is_end_stream() {
@@ -331,7 +330,7 @@ impl PushHandler {
 
     /// One line in a while: the same sender will do it again and again.
     fn log_left_out(&self, bytes: usize, caller: &Caller) {
-        if let Some(hidden) = self.counters.left_out_log().pass() {
+        if let Some(hidden) = self.counters.left_out_log.pass() {
             let peer = caller.peer;
             warn!(%peer, bytes, hidden, "bytes that are no gzip follow the gzip of a push; they are left out, as gunzip does");
         }
@@ -351,7 +350,7 @@ impl PushHandler {
 
     /// As [`Self::log`], for a body that is taken.
     fn log_damage(&self, damage: Damage, caller: &Caller) {
-        let Some(hidden) = self.counters.damage_log().pass() else { return };
+        let Some(hidden) = self.counters.damage_log.pass() else { return };
         let (Damage { first, skipped }, peer) = (damage, caller.peer);
         error!(
             %peer,

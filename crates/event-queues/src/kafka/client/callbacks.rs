@@ -46,7 +46,7 @@ pub(super) struct Answer {
 }
 
 /// The consumer's callbacks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Callbacks {
     /// Callbacks run on the thread that polls, so nobody ever waits for it; the library wants it shared.
     events: Mutex<Vec<Event>>,
@@ -67,15 +67,8 @@ impl Callbacks {
         identity: ClientIdentity,
         authorities: Authorities,
     ) -> Self {
-        Self {
-            events: Mutex::new(Vec::new()),
-            calls: AtomicU64::new(0),
-            health,
-            oauth_token_file,
-            identity,
-            probe: Probe::new(authorities),
-            is_leaving: AtomicBool::new(false),
-        }
+        let probe = Probe::new(authorities);
+        Self { health, oauth_token_file, identity, probe, ..Self::default() }
     }
 
     /// Changes with each callback: a poll that gave no message and left this as it was has found nothing at all.
