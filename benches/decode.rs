@@ -146,7 +146,8 @@ fn report_extract(
         let mut events = 0;
         for (body, found) in bodies.iter().zip(&mut extracts) {
             found.clear();
-            events += extract(body.as_bytes(), found).map_or(0, |extracted| extracted.elements) as usize;
+            events +=
+                extract(body.as_bytes(), found, None).map_or(0, |extracted| extracted.elements) as usize;
         }
         events
     });

@@ -30,7 +30,6 @@ mod health;
 mod memory;
 mod origin;
 mod refusal;
-mod scope;
 mod token;
 
 use std::net::SocketAddr;

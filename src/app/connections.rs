@@ -196,7 +196,8 @@ async fn send(connection: &Connection, timeout: std::time::Duration) -> Result<O
     writer.finish(&mut |payload| payloads.push(payload));
     let payload = payloads.pop().ok_or_else(|| Failure::failed("no point was made, by a defect"))?;
     let network = super::network(std::slice::from_ref(connection))?;
-    let settings = client::IntakeSettings { timeout, connection_age_max: timeout };
+    let settings =
+        client::IntakeSettings { timeout, timeout_name: "flush.timeout", connection_age_max: timeout };
     let intake = HttpIntake::new(settings, &network).map_err(Failure::failed)?;
     Ok(intake.post(&connection.site, &connection.api_key, payload).await)
 }

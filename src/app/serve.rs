@@ -221,6 +221,7 @@ fn start_pipeline(
     };
     let http = client::IntakeSettings {
         timeout: config.aggregate.flush_timeout,
+        timeout_name: "flush.timeout",
         connection_age_max: config.connection_age_max,
     };
     let http = HttpIntake::new(http, network).map_err(Failure::failed)?;

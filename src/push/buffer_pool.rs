@@ -27,7 +27,7 @@ impl ExtractBuffers {
     pub(super) fn keep(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut buffers = self.buffers();
-        if buffers.len() < BUFFERS_MAX && buffer.capacity() <= BUFFER_BYTES_MAX {
+        if buffers.len() < BUFFERS_MAX && (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
             buffers.push(buffer);
         }
     }

@@ -1,6 +1,7 @@
 //! Content codings: which one a body has, and what it says without it.
 
 use std::io::{self, Read};
+use std::mem;
 
 use flate2::bufread::{DeflateDecoder, ZlibDecoder};
 use hyper::HeaderMap;
@@ -81,11 +82,11 @@ impl From<Vec<u8>> for Plain {
     }
 }
 
-/// Undoes the coding, up to `bytes_max`: what a bomb would unpack beyond that is never unpacked. `share` has
-/// room for the body as it came, and grows with what comes out of it.
+/// Undoes the coding, up to `bytes_max`: what a bomb would unpack beyond that is never unpacked, and `wire` is as it was
+/// then. `share` has room for the body as it came, and grows with what comes out of it.
 pub(super) fn undo(
     coding: Coding,
-    wire: &[u8],
+    wire: &mut Vec<u8>,
     bytes_max: usize,
     share: &mut Share,
 ) -> Result<Plain, Refusal> {
@@ -94,24 +95,26 @@ pub(super) fn undo(
     }
     let limits = Limits { first: coding.guess(wire.len(), bytes_max), bytes_max, wire_bytes: wire.len() };
     match coding {
-        Coding::Identity => Ok(wire.to_vec().into()),
+        Coding::Identity => Ok(mem::take(wire).into()),
         Coding::Gzip => {
-            let mut members = Members::new(Format::Gzip, wire).map_err(|error| reason(&error))?;
+            let mut members = Members::new(Format::Gzip, &**wire).map_err(|error| reason(&error))?;
             let body = unpack(&mut members, &limits, share)?;
             let rest = members.get_ref().filter(|_| members.has_trailing());
             Ok(Plain { body, bytes_left_out: rest.map_or(0, |rest| rest.len()) })
         }
-        Coding::Deflate if has_zlib_header(wire) => {
-            let mut decoder = ZlibDecoder::new(wire);
-            let body = unpack(&mut decoder, &limits, share)?;
-            nothing_left(decoder.get_ref())?;
-            Ok(body.into())
-        }
         Coding::Deflate => {
-            let mut decoder = DeflateDecoder::new(wire);
-            let body = unpack(&mut decoder, &limits, share)?;
-            nothing_left(decoder.get_ref())?;
-            Ok(body.into())
+            let (body, rest) = if has_zlib_header(wire) {
+                let mut decoder = ZlibDecoder::new(&**wire);
+                (unpack(&mut decoder, &limits, share)?, decoder.into_inner())
+            } else {
+                let mut decoder = DeflateDecoder::new(&**wire);
+                (unpack(&mut decoder, &limits, share)?, decoder.into_inner())
+            };
+            if rest.is_empty() {
+                Ok(body.into())
+            } else {
+                Err(Refusal::Coding("something follows the compressed data"))
+            }
         }
     }
 }
@@ -148,10 +151,6 @@ fn unpack(decoder: &mut impl Read, limits: &Limits, share: &mut Share) -> Result
 fn has_zlib_header(wire: &[u8]) -> bool {
     let &[method, flags, ..] = wire else { return false };
     method & 0x0f == 8 && u16::from_be_bytes([method, flags]) % 31 == 0
-}
-
-fn nothing_left(rest: &[u8]) -> Result<(), Refusal> {
-    if rest.is_empty() { Ok(()) } else { Err(Refusal::Coding("something follows the compressed data")) }
 }
 
 fn reason(error: &io::Error) -> Refusal {
@@ -194,7 +193,7 @@ mod tests {
 
     fn undone(coding: Coding, wire: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refusal> {
         let memory = Memory::new(64 * 1024 * 1024, Duration::ZERO);
-        undo(coding, wire, bytes_max, &mut memory.share()).map(|plain| plain.body)
+        undo(coding, &mut wire.to_vec(), bytes_max, &mut memory.share(None)).map(|plain| plain.body)
     }
 
     fn coding(values: &[&'static str]) -> Option<Coding> {
@@ -228,7 +227,7 @@ mod tests {
         let memory = Memory::new(1024 * 1024, Duration::ZERO);
         for behind in [0, 1, 512] {
             let wire = [gzip(b"[1,"), gzip(b"2]"), vec![0; behind]].concat();
-            let plain = undo(Coding::Gzip, &wire, 100, &mut memory.share()).unwrap();
+            let plain = undo(Coding::Gzip, &mut wire.clone(), 100, &mut memory.share(None)).unwrap();
             assert_eq!(plain, Plain { body: b"[1,2]".to_vec(), bytes_left_out: behind });
         }
     }
@@ -270,8 +269,8 @@ mod tests {
         let bomb = gzip(&vec![b' '; 50_000_000]);
         assert!(bomb.len() < 100_000);
         let memory = Memory::new(2 * 1024 * 1024, Duration::ZERO);
-        let mut share = memory.share();
-        let refusal = undo(Coding::Gzip, &bomb, 1_000_000, &mut share).unwrap_err();
+        let mut share = memory.share(None);
+        let refusal = undo(Coding::Gzip, &mut bomb.clone(), 1_000_000, &mut share).unwrap_err();
         assert!(matches!(refusal, Refusal::TooLarge { bytes_max: 1_000_000 }));
         assert!(share.bytes() < 1_200_000, "{}", share.bytes());
     }
@@ -280,7 +279,7 @@ mod tests {
     fn unpacking_stops_where_the_memory_for_bodies_ends() {
         let wire = gzip(&vec![b' '; 100_000]);
         let memory = Memory::new(50_000, Duration::ZERO);
-        let refusal = undo(Coding::Gzip, &wire, 1_000_000, &mut memory.share()).unwrap_err();
+        let refusal = undo(Coding::Gzip, &mut wire.clone(), 1_000_000, &mut memory.share(None)).unwrap_err();
         assert!(matches!(refusal, Refusal::Memory));
     }
 

@@ -26,8 +26,10 @@ pub struct Counters {
     received_bytes: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, Refused>>,
     logs: [Sampled; CODES.len()],
-    damage_log: Sampled,
-    left_out_log: Sampled,
+    /// The log gate of bodies that are taken with damage in them.
+    pub(super) damage_log: Sampled,
+    /// The log gate of what is left out behind a gzip.
+    pub(super) left_out_log: Sampled,
 }
 
 /// Counts the bytes of one body.
@@ -82,19 +84,9 @@ impl Counters {
         Received { counters: self, bytes: AtomicU64::new(0) }
     }
 
-    /// The log gate of bodies that are taken with damage in them.
-    pub(super) fn damage_log(&self) -> &Sampled {
-        &self.damage_log
-    }
-
     /// The log gate of a status.
     pub(super) fn log(&self, status: StatusCode) -> &Sampled {
         &self.logs[place(status)]
-    }
-
-    /// The log gate of what is left out behind a gzip.
-    pub(super) fn left_out_log(&self) -> &Sampled {
-        &self.left_out_log
     }
 }
 

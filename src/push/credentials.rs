@@ -68,7 +68,7 @@ impl Credentials {
             doubts
                 .map(|reason| format!("push.token_file: an app group id that a token is bound to {reason}")),
         );
-        if tls_is_missing(settings) {
+        if settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback() {
             notices.push(format!(
                 "push.listen: tokens travel to {} unencrypted unless a proxy in front speaks TLS; \
                  see push.tls_certificate",
@@ -103,22 +103,14 @@ impl Credentials {
 }
 
 /// What is wrong with how long the certificates of the push port hold, for a log line or `check`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "push.tls_certificate: the certificate (or one of its chain) {words}; put a new one and its key in place, then SIGHUP"
+)]
 pub struct CertificateTrouble {
     /// Whether they hold now.
     pub is_valid: bool,
     words: String,
-}
-
-impl fmt::Display for CertificateTrouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { words, .. } = self;
-        write!(
-            f,
-            "push.tls_certificate: the certificate (or one of its chain) {words}; put a new one and its key in place, \
-                   then SIGHUP"
-        )
-    }
 }
 
 /// In the unit that tells it best.
@@ -126,10 +118,6 @@ fn span(seconds: i64) -> String {
     const UNITS: [(&str, i64); 3] = [("days", 86_400), ("hours", 3_600), ("minutes", 60)];
     let fit = UNITS.into_iter().find(|(_, unit)| seconds >= 2 * unit);
     fit.map_or_else(|| format!("{seconds} seconds"), |(name, unit)| format!("{} {name}", seconds / unit))
-}
-
-fn tls_is_missing(settings: &PushSettings) -> bool {
-    settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback()
 }
 
 /// Replaces the credentials of an open port.

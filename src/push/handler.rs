@@ -3,6 +3,7 @@
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
+use std::mem;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
@@ -24,9 +25,8 @@ use super::health::{self, Readiness};
 use super::memory::{self, Memory, Share};
 use super::origin;
 use super::refusal::{Refusal, json_answer};
-use super::scope::{Bound, TokenScope};
-use super::token::Grant;
-use braze_events::decode::{self, Damage};
+use super::token::AppGroups;
+use braze_events::decode::{self, Damage, Scope};
 use event_queues::Origin;
 use event_queues::embedded::{AppendError, Pushed};
 use http_listener::worker_pool::{WorkError, WorkerPool};
@@ -97,9 +97,18 @@ pub(super) struct PushHandler {
 struct Admitted {
     /// By number, where there are several.
     sender: Option<usize>,
-    speaker: TokenScope,
+    scope: RequestScope,
     /// `None`: there is no body, and that is well.
     coding: Option<Coding>,
+}
+
+/// Whom a request may speak for.
+#[derive(Debug, Clone)]
+struct RequestScope {
+    /// `None`: every app group, and nothing is looked at event by event.
+    app_groups: Option<AppGroups>,
+    /// What holds for events that do not say it themselves.
+    origin: Arc<Origin>,
 }
 
 /// A body that has been read and understood.
@@ -184,14 +193,13 @@ impl PushHandler {
         F: Future<Output = Result<(), AppendError>>,
     {
         let (head, body) = request.into_parts();
-        let Admitted { sender, speaker, coding } =
-            self.admit(&head, &body, caller.admission, is_accepting)?;
+        let Admitted { sender, scope, coding } = self.admit(&head, &body, caller.admission, is_accepting)?;
         if !caller.vouch(sender) {
             return Err(Refusal::Crowded);
         }
         let Some(coding) = coding else { return Ok(0) };
 
-        let mut share = sender.map_or_else(|| self.memory.share(), |sender| self.memory.share_of(sender));
+        let mut share = self.memory.share(sender);
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
         let pace = self.limits.pace;
         let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, received);
@@ -209,7 +217,7 @@ impl PushHandler {
 
         // The share is held for as long as the body is: until the queue has made it durable.
         let (Checked { events, damage, extract, bytes_left_out }, _share) =
-            self.understand(coding, wire, share, speaker.clone()).await?;
+            self.understand(coding, wire, share, &scope).await?;
         if bytes_left_out > 0 {
             self.log_left_out(bytes_left_out, caller);
         }
@@ -219,11 +227,7 @@ impl PushHandler {
         if events == 0 {
             return Ok(0);
         }
-        let origin = match speaker {
-            TokenScope::Anyone => self.origin(head.uri.query()),
-            TokenScope::Bound(bound) => bound.origin,
-        };
-        append(Pushed { events, origin, body: extract.into(), is_extract: true })
+        append(Pushed { events, origin: scope.origin, body: extract.into(), is_extract: true })
             .await
             .map_err(Refusal::Append)?;
         Ok(events)
@@ -244,13 +248,12 @@ impl PushHandler {
         if head.method != Method::POST {
             return Err(Refusal::NotPost);
         }
-        match admission {
-            Admission::Welcome => {}
-            Admission::Stopping => return Err(Refusal::Stopping),
+        if admission == Admission::Stopping {
+            return Err(Refusal::Stopping);
         }
-        let (sender, speaker) = self.authorize(head)?;
+        let (sender, scope) = self.authorize(head)?;
         if body.is_end_stream() {
-            return Ok(Admitted { sender, speaker, coding: None });
+            return Ok(Admitted { sender, scope, coding: None });
         }
         let coding = Coding::of(&head.headers)?;
         if body.size_hint().lower() > coding.wire_bytes_max(self.limits.body_bytes_max) as u64 {
@@ -259,7 +262,7 @@ impl PushHandler {
         if !is_accepting && body.size_hint().upper().is_none_or(|bytes| bytes > CREDENTIAL_CHECK_BYTES_MAX) {
             return Err(Refusal::NotAccepting);
         }
-        Ok(Admitted { sender, speaker, coding: Some(coding) })
+        Ok(Admitted { sender, scope, coding: Some(coding) })
     }
 
     /// Names the limit that the sender can know: the one after decompression.
@@ -268,60 +271,49 @@ impl PushHandler {
     }
 
     /// Which of several senders it is, and whom the request may speak for.
-    fn authorize(&self, head: &Parts) -> Result<(Option<usize>, TokenScope), Refusal> {
+    fn authorize(&self, head: &Parts) -> Result<(Option<usize>, RequestScope), Refusal> {
         let credentials = self.reload.current();
-        let Some(tokens) = &credentials.tokens else { return Ok((None, TokenScope::Anyone)) };
+        let query = head.uri.query();
+        let Some(tokens) = &credentials.tokens else {
+            return Ok((None, RequestScope { app_groups: None, origin: self.origin(query) }));
+        };
         let mut offered = head.headers.get_all(AUTHORIZATION).iter();
         let found = match (offered.next(), offered.next()) {
             (Some(value), None) => tokens.find(value.as_bytes()),
             _ => None,
         };
-        let (sender, grant) = found.ok_or_else(|| {
+        let (sender, app_groups) = found.ok_or_else(|| {
             let is_bearer = |value: &HeaderValue| {
                 value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
             };
             Refusal::Unauthorized { has_token: head.headers.get_all(AUTHORIZATION).iter().any(is_bearer) }
         })?;
-        let speaker = match grant {
-            Grant::Any => TokenScope::Anyone,
-            Grant::Bound(app_groups) => TokenScope::Bound(Bound::new(app_groups, head.uri.query())?),
+        let origin = match &app_groups {
+            None => self.origin(query),
+            Some(app_groups) => Arc::new(origin::read_within(query.unwrap_or_default(), app_groups)?),
         };
-        Ok(((tokens.len() > 1).then_some(sender), speaker))
+        Ok(((tokens.len() > 1).then_some(sender), RequestScope { app_groups, origin }))
     }
 
     /// Decompresses and checks a body. Gives back the share, which is to be held while the body is.
     async fn understand(
         &self,
         coding: Coding,
-        wire: Vec<u8>,
+        mut wire: Vec<u8>,
         mut share: Share,
-        speaker: TokenScope,
+        scope: &RequestScope,
     ) -> Result<(Checked, Share), Refusal> {
         let bytes_max = self.limits.body_bytes_max;
-        let reader = Reader { speaker, kept: self.spare.clone() };
-        if coding == Coding::Identity && wire.len() <= CHECK_INLINE_BYTES_MAX {
-            return Ok((reader.check(wire.into(), &mut share)?, share));
-        }
-        if coding != Coding::Identity {
-            share.grow(wire.len() + coding.guess(wire.len(), bytes_max)).await?;
-            if wire.len() <= UNPACK_INLINE_BYTES_MAX {
-                match coding::undo(coding, &wire, bytes_max.min(CHECK_INLINE_BYTES_MAX), &mut share) {
-                    Err(Refusal::TooLarge { .. }) => {}
-                    body => {
-                        self.spare.keep(wire);
-                        return Ok((reader.check(body?, &mut share)?, share));
-                    }
-                }
+        let reader = Reader { scope: scope.clone(), kept: self.spare.clone() };
+        share.grow(wire.len() + coding.guess(wire.len(), bytes_max)).await?;
+        let is_coded = coding != Coding::Identity;
+        if wire.len() <= if is_coded { UNPACK_INLINE_BYTES_MAX } else { CHECK_INLINE_BYTES_MAX } {
+            match reader.read(coding, &mut wire, bytes_max.min(CHECK_INLINE_BYTES_MAX), &mut share) {
+                Err(Refusal::TooLarge { .. }) => {}
+                read => return Ok((read?, share)),
             }
         }
-        let work = move || {
-            let body = if coding == Coding::Identity {
-                Ok(wire.into())
-            } else {
-                coding::undo(coding, &wire, bytes_max, &mut share)
-            };
-            (body.and_then(|body| reader.check(body, &mut share)), share)
-        };
+        let work = move || (reader.read(coding, &mut wire, bytes_max, &mut share), share);
         match self.pool.run(work).await {
             Ok((checked, share)) => Ok((checked?, share)),
             Err(WorkError::Busy) => Err(Refusal::Busy),
@@ -338,7 +330,7 @@ impl PushHandler {
 
     /// One line in a while: the same sender will do it again and again.
     fn log_left_out(&self, bytes: usize, caller: &Caller) {
-        if let Some(hidden) = self.counters.left_out_log().pass() {
+        if let Some(hidden) = self.counters.left_out_log.pass() {
             let peer = caller.peer;
             warn!(%peer, bytes, hidden, "bytes that are no gzip follow the gzip of a push; they are left out, as gunzip does");
         }
@@ -358,7 +350,7 @@ impl PushHandler {
 
     /// As [`Self::log`], for a body that is taken.
     fn log_damage(&self, damage: Damage, caller: &Caller) {
-        let Some(hidden) = self.counters.damage_log().pass() else { return };
+        let Some(hidden) = self.counters.damage_log.pass() else { return };
         let (Damage { first, skipped }, peer) = (damage, caller.peer);
         error!(
             %peer,
@@ -370,22 +362,30 @@ impl PushHandler {
     }
 }
 
-/// Reads bodies for one who speaks.
+/// Reads bodies of one request.
 struct Reader {
-    speaker: TokenScope,
+    scope: RequestScope,
     kept: ExtractBuffers,
 }
 
 impl Reader {
-    fn check(&self, plain: Plain, share: &mut Share) -> Result<Checked, Refusal> {
-        let Plain { body, bytes_left_out } = plain;
+    /// Unpacks a body, up to `bytes_max`, and checks it; a `wire` that holds more is as it was.
+    fn read(
+        &self,
+        coding: Coding,
+        wire: &mut Vec<u8>,
+        bytes_max: usize,
+        share: &mut Share,
+    ) -> Result<Checked, Refusal> {
+        let Plain { body, bytes_left_out } = coding::undo(coding, wire, bytes_max, share)?;
+        self.kept.keep(mem::take(wire));
         let both = memory::with_extract(body.len());
         share.try_grow(both)?;
         let mut extract = Vec::with_capacity(both - body.len());
-        let checked = match &self.speaker {
-            TokenScope::Anyone => decode::extract(&body, &mut extract),
-            TokenScope::Bound(bound) => decode::extract_within(&body, &mut extract, bound.mandate()),
-        };
+        let RequestScope { app_groups, origin } = &self.scope;
+        let may_be_silent = origin.app_group_id.is_some();
+        let scope = app_groups.as_ref().map(|app_groups| Scope { app_groups, may_be_silent });
+        let checked = decode::extract(&body, &mut extract, scope);
         share.try_grow(body.len() + extract.len())?;
         self.kept.keep(body);
         let found = checked.map_err(|error| Refusal::NotAnEnvelope(error.to_string()))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
@@ -26,6 +26,8 @@ const SENDERS: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     units: Arc<Semaphore>,
+    /// What a sender may have who is the only one: all of it.
+    sole: Arc<Semaphore>,
     /// By sender: half of all, so that one who holds bodies back leaves the other half to the others.
     halves: Arc<[Arc<Semaphore>]>,
     /// How long a body waits for others to leave.
@@ -35,91 +37,65 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(bytes_max: usize, wait_max: Duration) -> Self {
         let units = (bytes_max / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        let halves = (0..SENDERS).map(|_| Arc::new(Semaphore::new(units.div_ceil(2)))).collect();
-        Self { units: Arc::new(Semaphore::new(units)), halves, wait_max }
+        let budget = |units| Arc::new(Semaphore::new(units));
+        let halves = (0..SENDERS).map(|_| budget(units.div_ceil(2))).collect();
+        Self { units: budget(units), sole: budget(units), halves, wait_max }
     }
 
-    /// A share of nothing, to begin with, for a sender who is the only one.
-    pub(super) fn share(&self) -> Share {
-        Share { memory: self.clone(), half: None, held: None, held_of_half: None }
-    }
-
-    /// The same for one of several senders, by number.
-    pub(super) fn share_of(&self, sender: usize) -> Share {
-        Share { half: Some(Arc::clone(&self.halves[sender % SENDERS])), ..self.share() }
+    /// A share of nothing, to begin with, for one of several senders, by number, or for the only one.
+    pub(super) fn share(&self, sender: Option<usize>) -> Share {
+        let part = sender.map_or(&self.sole, |sender| &self.halves[sender % SENDERS]);
+        Share { budgets: [Arc::clone(part), Arc::clone(&self.units)], wait_max: self.wait_max, units: 0 }
     }
 }
 
 /// What one body holds; given back on drop.
 #[derive(Debug)]
 pub(super) struct Share {
-    memory: Memory,
-    /// Its sender's half.
-    half: Option<Arc<Semaphore>>,
-    held: Option<OwnedSemaphorePermit>,
-    held_of_half: Option<OwnedSemaphorePermit>,
+    /// Its sender's part, and all there is.
+    budgets: [Arc<Semaphore>; 2],
+    wait_max: Duration,
+    /// Held of both.
+    units: u32,
 }
 
 impl Share {
     /// The bytes that this share allows.
     pub(super) fn bytes(&self) -> usize {
-        self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * UNIT_BYTES
+        self.units as usize * UNIT_BYTES
     }
 
     /// Grows to at least `bytes`. Two bodies that both hold some and wait for more wait for a bounded time.
     pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        if self.try_grow(bytes).is_ok() {
-            return Ok(());
-        }
         let missing = self.missing(bytes);
+        let [part, all] = &self.budgets;
         let more = async {
-            let of_half = match &self.half {
-                Some(half) => Some(Arc::clone(half).acquire_many_owned(missing).await?),
-                None => None,
-            };
-            Ok::<_, AcquireError>((
-                Arc::clone(&self.memory.units).acquire_many_owned(missing).await?,
-                of_half,
-            ))
+            Ok::<_, AcquireError>([part.acquire_many(missing).await?, all.acquire_many(missing).await?])
         };
-        match timeout(self.memory.wait_max, more).await {
-            Ok(Ok((more, of_half))) => {
-                self.add(more, of_half);
-                Ok(())
-            }
-            Ok(Err(_)) | Err(_) => Err(Refusal::Memory),
-        }
+        let Ok(Ok(more)) = timeout(self.wait_max, more).await else { return Err(Refusal::Memory) };
+        more.into_iter().for_each(SemaphorePermit::forget);
+        self.units += missing;
+        Ok(())
     }
 
     /// The same without waiting.
     pub(super) fn try_grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let missing = self.missing(bytes);
-        if missing == 0 {
-            return Ok(());
-        }
-        let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(missing);
-        let of_half = self.half.as_ref().map(take).transpose().map_err(|_| Refusal::Memory)?;
-        let more = take(&self.memory.units).map_err(|_| Refusal::Memory)?;
-        self.add(more, of_half);
+        let [part, all] = &self.budgets;
+        let more = part.try_acquire_many(missing).and_then(|part| Ok([part, all.try_acquire_many(missing)?]));
+        more.map_err(|_| Refusal::Memory)?.into_iter().for_each(SemaphorePermit::forget);
+        self.units += missing;
         Ok(())
     }
 
     fn missing(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.saturating_sub(self.bytes()).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
     }
-
-    fn add(&mut self, more: OwnedSemaphorePermit, of_half: Option<OwnedSemaphorePermit>) {
-        merge(&mut self.held, more);
-        if let Some(of_half) = of_half {
-            merge(&mut self.held_of_half, of_half);
-        }
-    }
 }
 
-fn merge(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
-    match held {
-        Some(held) => held.merge(more),
-        None => *held = Some(more),
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budgets.iter().for_each(|budget| budget.add_permits(self.units as usize));
     }
 }
 
@@ -130,24 +106,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_of_several_senders_takes_half_of_it_at_most() {
         let memory = Memory::new(10 * 1024, Duration::from_secs(2));
-        let (mut first, mut second, mut other) = (memory.share_of(0), memory.share_of(0), memory.share_of(1));
+        let (mut first, mut second, mut other) =
+            (memory.share(Some(0)), memory.share(Some(0)), memory.share(Some(1)));
         first.try_grow(4 * 1024).unwrap();
         assert!(second.try_grow(2 * 1024).is_err());
         assert!(matches!(second.grow(2 * 1024).await, Err(Refusal::Memory)));
         second.grow(1024).await.unwrap();
         other.try_grow(5 * 1024).unwrap();
-        assert!(memory.share().try_grow(1).is_err());
+        assert!(memory.share(None).try_grow(1).is_err());
         drop((first, second));
-        memory.share_of(0).try_grow(5 * 1024).unwrap();
+        memory.share(Some(0)).try_grow(5 * 1024).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn shares_never_exceed_the_whole_and_waiting_ends() {
         let memory = Memory::new(10 * 1024, Duration::from_secs(2));
-        let mut one = memory.share();
+        let mut one = memory.share(None);
         one.grow(6000).await.unwrap();
         assert_eq!(one.bytes(), 6 * 1024);
-        let mut other = memory.share();
+        let mut other = memory.share(None);
         other.grow(4096).await.unwrap();
         assert!(matches!(other.grow(4097).await, Err(Refusal::Memory)));
         assert!(one.try_grow(7000).is_err());
@@ -161,9 +138,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_waits_goes_on_when_another_leaves() {
         let memory = Memory::new(4096, Duration::from_secs(2));
-        let mut one = memory.share();
+        let mut one = memory.share(None);
         one.grow(4096).await.unwrap();
-        let mut other = memory.share();
+        let mut other = memory.share(None);
         let leave = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             drop(one);

@@ -1,5 +1,8 @@
-//! What the push URL's query says of the events.
+//! What the push URL's query says of the events, and what it may say.
 
+use super::refusal::Refusal;
+use super::token::AppGroups;
+use braze_events::app_group;
 use event_queues::Origin;
 
 /// Reads `app_group_id` and `app_group_name`; the first of each that is not empty counts, everything else
@@ -20,6 +23,19 @@ pub(super) fn read(query: &str) -> Origin {
         }
     }
     origin
+}
+
+/// The same for a request whose token is bound to app groups: what it says is held against them. What holds for events
+/// that name no app group is the URL's, else the only one of the token.
+pub(super) fn read_within(query: &str, app_groups: &AppGroups) -> Result<Origin, Refusal> {
+    let mut origin = read(query);
+    match (&origin.app_group_id, &**app_groups) {
+        (Some(named), own) if own.contains(&app_group::canonical(named)) => {}
+        (Some(_), _) => return Err(Refusal::ForeignUrl),
+        (None, [only]) => origin.app_group_id = Some(only.clone()),
+        (None, _) => {}
+    }
+    Ok(origin)
 }
 
 #[cfg(test)]

@@ -67,49 +67,39 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn status(&self) -> StatusCode {
+    /// The status, the value of the `reason` label, and when it is worth another try.
+    fn class(&self) -> (StatusCode, &'static str, Option<Duration>) {
+        const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
         match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::NotPost => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unauthorized { .. } | Self::ForeignUrl => StatusCode::UNAUTHORIZED,
-            Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotFound => (StatusCode::NOT_FOUND, "path", None),
+            Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "method", None),
+            Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "token", None),
+            Self::ForeignUrl => (StatusCode::UNAUTHORIZED, "foreign_url", None),
+            Self::Encoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", None),
             Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => {
-                StatusCode::PAYLOAD_TOO_LARGE
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", None)
             }
             // Not 400: what was cut on its way is whole when it is sent again.
-            Self::TooSlow | Self::Incomplete => StatusCode::REQUEST_TIMEOUT,
-            Self::Coding(_) | Self::NotAnEnvelope(_) => StatusCode::BAD_REQUEST,
-            Self::Crowded
-            | Self::Stopping
-            | Self::Memory
-            | Self::Busy
-            | Self::NotAccepting
-            | Self::Append(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Inside => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", None),
+            Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, "incomplete", None),
+            Self::Coding(_) => (StatusCode::BAD_REQUEST, "coding", None),
+            Self::NotAnEnvelope(_) => (StatusCode::BAD_REQUEST, "not_json", None),
+            Self::Crowded => (UNAVAILABLE, "connections", Some(RETRY_SOON)),
+            Self::Stopping => (UNAVAILABLE, "stopping", Some(RETRY_SOON)),
+            Self::Memory => (UNAVAILABLE, "memory", Some(RETRY_SOON)),
+            Self::Busy => (UNAVAILABLE, "threads", Some(RETRY_SOON)),
+            Self::Append(AppendError::Full) => (UNAVAILABLE, "queue_full", Some(RETRY_QUEUE)),
+            Self::NotAccepting | Self::Append(_) => (UNAVAILABLE, "queue", Some(RETRY_QUEUE)),
+            Self::Inside => (StatusCode::INTERNAL_SERVER_ERROR, "defect", None),
         }
     }
 
-    /// The value of the `reason` label.
+    pub(super) fn status(&self) -> StatusCode {
+        self.class().0
+    }
+
     pub(super) fn reason(&self) -> &'static str {
-        match self {
-            Self::NotFound => "path",
-            Self::NotPost => "method",
-            Self::Unauthorized { .. } => "token",
-            Self::ForeignUrl => "foreign_url",
-            Self::Encoding => "encoding",
-            Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => "too_large",
-            Self::TooSlow => "too_slow",
-            Self::Incomplete => "incomplete",
-            Self::Coding(_) => "coding",
-            Self::NotAnEnvelope(_) => "not_json",
-            Self::Crowded => "connections",
-            Self::Stopping => "stopping",
-            Self::Memory => "memory",
-            Self::Busy => "threads",
-            Self::Append(AppendError::Full) => "queue_full",
-            Self::NotAccepting | Self::Append(_) => "queue",
-            Self::Inside => "defect",
-        }
+        self.class().1
     }
 
     /// What the sender is told. Paths and causes on this machine are for its log.
@@ -122,15 +112,6 @@ impl Refusal {
         }
     }
 
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Append(AppendError::TooLarge { .. }) => None,
-            Self::NotAccepting | Self::Append(_) => Some(RETRY_QUEUE),
-            Self::Crowded | Self::Stopping | Self::Memory | Self::Busy => Some(RETRY_SOON),
-            _ => None,
-        }
-    }
-
     /// Whether someone must act, for nothing that is sent again will do better.
     pub(super) fn is_grave(&self) -> bool {
         match self {
@@ -140,9 +121,10 @@ impl Refusal {
     }
 
     pub(super) fn answer(&self) -> Answer {
-        let mut answer = json_answer(self.status(), &json!({ "error": self.text() }));
+        let (status, _, retry_after) = self.class();
+        let mut answer = json_answer(status, &json!({ "error": self.text() }));
         let headers = answer.headers_mut();
-        if let Some(after) = self.retry_after() {
+        if let Some(after) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         match self {

@@ -138,7 +138,7 @@ fn request(target: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 /// What the queue gets of a body.
 fn extract(body: &[u8]) -> Vec<u8> {
     let mut extract = Vec::new();
-    decode::extract(body, &mut extract).unwrap();
+    decode::extract(body, &mut extract, None).unwrap();
     extract
 }
 

@@ -29,15 +29,6 @@ struct Token {
     app_groups: Option<AppGroups>,
 }
 
-/// What a request with a known token may say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Grant {
-    /// Events of any app group.
-    Any,
-    /// Events of these app groups.
-    Bound(AppGroups),
-}
-
 /// The tokens of one file. They can't be printed: `Debug` shows how many there are, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Tokens(Vec<Token>);
@@ -102,10 +93,10 @@ impl Tokens {
         self.0.len()
     }
 
-    /// The number of the token in an `Authorization` header's value, and what is granted to it; `None` where it is not
-    /// `Bearer` and one of the tokens. Takes the same time for every wrong token of a length, and looks at all tokens
-    /// always.
-    pub(super) fn find(&self, authorization: &[u8]) -> Option<(usize, Grant)> {
+    /// The number of the token in an `Authorization` header's value, and the app groups that it is bound to, if it is;
+    /// `None` where it is not `Bearer` and one of the tokens. Takes the same time for every wrong token of a length, and
+    /// looks at all tokens always.
+    pub(super) fn find(&self, authorization: &[u8]) -> Option<(usize, Option<AppGroups>)> {
         let (scheme, offered) = authorization.split_at_checked(6)?;
         if !scheme.eq_ignore_ascii_case(b"bearer") || !offered.starts_with(b" ") {
             return None;
@@ -115,8 +106,7 @@ impl Tokens {
             u64::conditional_select(&found, &number, token.secret.ct_eq(offered))
         });
         let number = usize::try_from(found).ok()?;
-        let app_groups = self.0.get(number)?.app_groups.as_ref();
-        Some((number, app_groups.map_or(Grant::Any, |bound| Grant::Bound(Arc::clone(bound)))))
+        Some((number, self.0.get(number)?.app_groups.clone()))
     }
 }
 
@@ -231,7 +221,7 @@ mod tests {
     use super::*;
 
     impl Tokens {
-        fn grant(&self, authorization: &[u8]) -> Option<Grant> {
+        fn grant(&self, authorization: &[u8]) -> Option<Option<AppGroups>> {
             self.find(authorization).map(|(_, grant)| grant)
         }
     }
@@ -248,8 +238,8 @@ mod tests {
     #[test]
     fn comments_blank_lines_and_line_ends_are_no_part_of_tokens_but_equals_signs_are() {
         let tokens = file("\u{feff}# old\r\n\r\nfirst+/-._~==\r\n  second  \n\n#third").unwrap();
-        assert_eq!(tokens.grant(b"Bearer first+/-._~=="), Some(Grant::Any));
-        assert_eq!(tokens.grant(b"bearer  second "), Some(Grant::Any));
+        assert_eq!(tokens.grant(b"Bearer first+/-._~=="), Some(None));
+        assert_eq!(tokens.grant(b"bearer  second "), Some(None));
         for wrong in
             ["Bearer first+/-._~=", "Bearer third", "Bearer ", "Bearer", "", "Basic second", "second"]
         {
@@ -259,14 +249,14 @@ mod tests {
         assert_eq!(tokens.grant(b"Bearer second, Bearer second"), None);
     }
 
-    fn bound(ids: &[&str]) -> Grant {
-        Grant::Bound(ids.iter().map(|id| Box::from(*id)).collect())
+    fn bound(ids: &[&str]) -> Option<AppGroups> {
+        Some(ids.iter().map(|id| Box::from(*id)).collect())
     }
 
     #[test]
     fn a_token_is_bound_to_the_app_groups_behind_it_and_to_no_others() {
         let tokens = file("free\nsecret== g-1\r\nother\t g-3 , g-2,g-3 \nother g-2,g-3").unwrap();
-        assert_eq!(tokens.grant(b"Bearer free"), Some(Grant::Any));
+        assert_eq!(tokens.grant(b"Bearer free"), Some(None));
         assert_eq!(tokens.grant(b"Bearer secret=="), Some(bound(&["g-1"])));
         assert_eq!(tokens.grant(b"Bearer other"), Some(bound(&["g-2", "g-3"])));
         assert_eq!(tokens.grant(b"Bearer secret== g-1"), None);
@@ -369,7 +359,7 @@ mod tests {
             let tokens = Tokens::parse(listed.join("\n").as_bytes()).unwrap();
             for token in &listed {
                 let header = format!("Bearer {token}");
-                prop_assert_eq!(tokens.grant(header.as_bytes()), Some(Grant::Any));
+                prop_assert_eq!(tokens.grant(header.as_bytes()), Some(None));
             }
             let header = format!("Bearer {offered}");
             prop_assert_eq!(tokens.grant(header.as_bytes()).is_some(), listed.contains(&offered));
@@ -387,8 +377,8 @@ mod tests {
             let tokens = Tokens::parse(text.concat().as_bytes()).unwrap();
             for (token, ids) in &lines {
                 let expected = match ids.len() {
-                    0 => Grant::Any,
-                    _ => Grant::Bound(ids.iter().map(|id| Box::from(id.as_str())).collect()),
+                    0 => None,
+                    _ => Some(ids.iter().map(|id| Box::from(id.as_str())).collect()),
                 };
                 let header = format!("Bearer {token}");
                 prop_assert_eq!(tokens.grant(header.as_bytes()), Some(expected));

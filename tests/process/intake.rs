@@ -67,14 +67,19 @@ fn payload(sends: u64) -> Payload {
 
 fn intake(timeout: Duration) -> HttpIntake {
     let network = Network::new("test", Resolver::start().unwrap(), Proxies::default(), true).unwrap();
-    HttpIntake::new(IntakeSettings { timeout, connection_age_max: AGE }, &network).unwrap()
+    HttpIntake::new(
+        IntakeSettings { timeout, timeout_name: "flush.timeout", connection_age_max: AGE },
+        &network,
+    )
+    .unwrap()
 }
 
 /// An intake whose names are looked up in this way.
 fn intake_with(timeout: Duration, connection_age_max: Duration, look_up: Arc<LookUp>) -> HttpIntake {
     let resolver = Resolver::start_with(move |host: &str| look_up(host)).unwrap();
     let network = Network::new("test", resolver, Proxies::default(), true).unwrap();
-    HttpIntake::new(IntakeSettings { timeout, connection_age_max }, &network).unwrap()
+    HttpIntake::new(IntakeSettings { timeout, timeout_name: "flush.timeout", connection_age_max }, &network)
+        .unwrap()
 }
 
 async fn submit_within(timeout: Duration, url: &str) -> Outcome {

@@ -26,7 +26,7 @@ mod recover;
 mod reference;
 
 use cursor::{Broken, Cursor, Fault, Nesting};
-pub use extract::{Damage, Extracted, extract, extract_within};
+pub use extract::{Damage, Extracted, extract};
 use fields::Step;
 use marks::Marks;
 use recover::{RecoveredElement, Trust};

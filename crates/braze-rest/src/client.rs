@@ -3,11 +3,10 @@
 mod status;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lookup::{Patient, Resolver, sentence};
+use dns_lookup::{Patient, Resolver, is_loopback, sentence};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Url, redirect, retry};
 
@@ -62,7 +61,7 @@ impl BrazeClient {
             .retry(retry::never())
             .referer(false)
             .user_agent(user_agent);
-        if is_loopback(&base) {
+        if is_loopback(base.host_str().unwrap_or_default()) {
             http = http.no_proxy();
         }
         if base.scheme() == "http" {
@@ -214,16 +213,11 @@ fn parse(text: &str) -> Result<Url, SetupError> {
             "it has a query or a fragment"
         }
         "https" => return Ok(url),
-        "http" if is_loopback(&url) => return Ok(url),
+        "http" if is_loopback(url.host_str().unwrap_or_default()) => return Ok(url),
         "http" => "it would carry the key unencrypted; write https://",
         _ => "it has to begin with https://",
     };
     Err(SetupError::Url(reason))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

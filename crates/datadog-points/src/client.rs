@@ -68,6 +68,8 @@ pub async fn within<F: Future>(limit: Duration, look_again: Duration, future: F)
 pub struct IntakeSettings {
     /// Connecting included.
     pub timeout: Duration,
+    /// What it is called where it is set, for messages.
+    pub timeout_name: &'static str,
     /// After this no request begins on a connection, and the host's name is looked up again.
     pub connection_age_max: Duration,
 }
@@ -174,8 +176,8 @@ impl HttpIntake {
     }
 
     fn timed_out(&self) -> Outcome {
-        let timeout = self.settings.timeout;
-        Outcome::dropped(FailureReason::Timeout, format!("no answer within {timeout:?} (flush.timeout)"))
+        let IntakeSettings { timeout, timeout_name, .. } = self.settings;
+        Outcome::dropped(FailureReason::Timeout, format!("no answer within {timeout:?} ({timeout_name})"))
     }
 }
 

@@ -135,11 +135,7 @@ impl Site {
             return false;
         };
         let (host, _) = split_port(rest.split('/').next().unwrap_or_default());
-        let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let loopback = host == "localhost"
-            || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-            || v6.and_then(|v6| v6.parse::<Ipv6Addr>().ok()).is_some_and(|address| address.is_loopback());
-        !loopback
+        !dns_lookup::is_loopback(host)
     }
 
     /// Whether it is one of Datadog's own sites, instead of a proxy or a test server.

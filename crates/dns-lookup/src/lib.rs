@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -68,6 +68,13 @@ pub fn sentence(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     sentence
+}
+
+/// Whether a host, as it stands in a URL, is this machine, for all that can be said without a look-up.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Asks the system for the addresses of a host; it may block. A port is 0.

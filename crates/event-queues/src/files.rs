@@ -160,9 +160,21 @@ fn open_within(
         .map_err(ImportError::Thread)?;
     let state = state.map(|state| Ok((Arc::new(state), StateWriter::start()?)));
     let state = state.transpose().map_err(ImportError::Thread)?;
-    let mut queue = FilesQueue::new(files, handed, state, progress, now_unix_seconds);
     let left_out = reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. }));
-    queue.left_out = left_out.map(ToString::to_string).collect();
+    let queue = FilesQueue {
+        records: files.iter().map(|planned| planned.record).collect(),
+        files,
+        handed,
+        left_out: left_out.map(ToString::to_string).collect(),
+        ended: None,
+        receipt: 0,
+        marks: VecDeque::new(),
+        state,
+        is_unwritten: false,
+        progress,
+        opened: Instant::now(),
+        opened_at: now_unix_seconds,
+    };
     Ok((queue, reports))
 }
 
@@ -196,29 +208,6 @@ pub struct FilesQueue {
 }
 
 impl FilesQueue {
-    fn new(
-        files: Arc<[Planned]>,
-        handed: mpsc::Receiver<ReaderOutput>,
-        state: Option<(Arc<ImportState>, StateWriter)>,
-        progress: Arc<ImportProgress>,
-        opened_at: u64,
-    ) -> Self {
-        Self {
-            records: files.iter().map(|planned| planned.record).collect(),
-            files,
-            handed,
-            left_out: Vec::new(),
-            ended: None,
-            receipt: 0,
-            marks: VecDeque::new(),
-            state,
-            is_unwritten: false,
-            progress,
-            opened: Instant::now(),
-            opened_at,
-        }
-    }
-
     /// How far reading has come.
     pub fn progress(&self) -> Arc<ImportProgress> {
         Arc::clone(&self.progress)

@@ -1,62 +1,14 @@
 //! The broker: messages of a Kafka consumer group, for where one machine is not enough.
-//!
-//! A thread of its own polls the consumer (`poller`), gathers messages of one partition into batches, and is the
-//! only one that touches the group (`membership`, `commits`). Its books (`offsets`) say which offsets may be
-//! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
-//! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
-//! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
-//! group has committed, and whether it takes a commit, from threads that ask (`broker_requests`). `refusal` says in words
-//! what somebody has to mend. `deliveries` finds out how messages are written, with the help of the schema registry where
-//! one is set (`schemas`).
-//!
-//! What is read but not committed comes again after a crash, to whoever has the partition then.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 #[cfg(feature = "kafka")]
-mod backpressure;
-#[cfg(feature = "kafka")]
-mod batch;
-#[cfg(feature = "kafka")]
-mod broker_requests;
-#[cfg(feature = "kafka")]
-mod callbacks;
-#[cfg(feature = "kafka")]
-mod commits;
-#[cfg(feature = "kafka")]
-mod consumer;
-#[cfg(feature = "kafka")]
-mod deliveries;
-#[cfg(feature = "kafka")]
-mod health;
-#[cfg(feature = "kafka")]
-mod membership;
-#[cfg(feature = "kafka")]
-mod offsets;
-#[cfg(feature = "kafka")]
-mod poller;
-#[cfg(feature = "kafka")]
-mod probe;
-#[cfg(feature = "kafka")]
-mod refusal;
-#[cfg(feature = "kafka")]
-mod schemas;
-#[cfg(feature = "kafka")]
-mod setup;
-#[cfg(feature = "kafka")]
-mod token;
-#[cfg(feature = "kafka")]
-mod watermarks;
+mod client;
 
 #[cfg(feature = "kafka")]
-pub use self::{
-    consumer::{KafkaQueue, open},
-    health::Watch,
-    schemas::RegistrySetupError,
-    setup::{KafkaOpenError, check},
-};
+pub use self::client::*;
 
 /// How a Kafka broker is reached, and as whom. `Debug` shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -51,8 +51,18 @@ where
     H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
+    /// Serves the connection until it ends, or is to make room.
+    pub(crate) async fn hold(self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
+        let progress = Arc::clone(&self.seat.progress);
+        tokio::select! {
+            biased;
+            () = progress.ended() => {}
+            () = self.serve(socket, tls) => {}
+        }
+    }
+
     /// Serves every request of the connection.
-    pub(crate) async fn serve(mut self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
+    async fn serve(mut self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
         if let Err(error) = socket.set_nodelay(true) {
             debug!(%error, "a connection was gone before it was served");
             return;

@@ -59,13 +59,14 @@ pub(crate) struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.limit.table().remove(self.number);
+        self.limit.counts.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Seat {
     /// Vouches for the peer; whether there is a seat for it.
     pub(crate) fn vouch(&self, sender: Sender) -> bool {
-        self.progress.is_vouched_as(sender) || self.limit.seat(self.number, sender)
+        self.limit.seat(self.number, sender)
     }
 }
 
@@ -84,6 +85,7 @@ impl ConnectionLimit {
             self.counts.crowded.fetch_add(1, Ordering::Relaxed);
             return None;
         }
+        self.counts.open.fetch_add(1, Ordering::Relaxed);
         let (number, progress) = (table.next, Arc::new(RequestProgress::default()));
         table.next += 1;
         table.connections.insert(number, Entry { progress: Arc::clone(&progress), sender: None });
@@ -107,6 +109,9 @@ impl ConnectionLimit {
     fn seat(&self, number: u64, sender: Sender) -> bool {
         let mut table = self.table();
         let Some(entry) = table.connections.get(&number) else { return false };
+        if entry.sender == Some(sender) {
+            return true;
+        }
         if entry.sender.is_none()
             && table.vouched >= self.limits.connections_max
             && !self.make_room(&mut table, sender)
@@ -193,7 +198,7 @@ impl Table {
     fn vouch(&mut self, number: u64, sender: Sender) {
         if let Some(entry) = self.connections.get_mut(&number) {
             self.vouched += usize::from(entry.sender.replace(sender).is_none());
-            entry.progress.vouch(sender);
+            entry.progress.reseat();
         }
     }
 }

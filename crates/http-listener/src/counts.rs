@@ -1,6 +1,5 @@
 //! What became of the connections of a listener.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of connections, since the start.
@@ -37,21 +36,5 @@ impl Counts {
     /// Connections whose TLS handshake failed or took too long.
     pub fn handshakes_failed(&self) -> u64 {
         self.handshakes_failed.load(Ordering::Relaxed)
-    }
-}
-
-/// Counts a connection as open for as long as it lives, a panic included.
-pub(crate) struct Open(Arc<Counts>);
-
-impl Open {
-    pub(crate) fn new(counts: &Arc<Counts>) -> Self {
-        counts.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(counts))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -33,7 +33,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{error, warn};
@@ -41,7 +41,6 @@ use tracing::{error, warn};
 use self::connection::PeerConnection;
 use self::connection_limit::{ConnectionLimit, Seat};
 pub use self::counts::Counts;
-use self::counts::Open;
 use self::sampled::Sampled;
 pub use self::worker_pool::StartError;
 
@@ -286,8 +285,7 @@ impl Listener {
                             handshake_log: Arc::clone(&handshake_log),
                             seat: Arc::new(seat),
                         };
-                        let open = Open::new(&self.counts);
-                        connections.spawn(hold(open, connection, socket, tls()));
+                        connections.spawn(connection.hold(socket, tls()));
                         // Whoever was told to leave does so at its next step: sockets are never more than places.
                         if displaces && let Some(ended) = connections.join_next().await {
                             report(ended);
@@ -299,24 +297,6 @@ impl Listener {
         }
         drop(self.socket);
         drain(connections, grace).await
-    }
-}
-
-/// Serves one connection until it ends, or is to make room.
-async fn hold<H, F>(
-    _open: Open,
-    connection: PeerConnection<H>,
-    socket: TcpStream,
-    tls: Option<Arc<ServerConfig>>,
-) where
-    H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
-{
-    let progress = Arc::clone(&connection.seat.progress);
-    tokio::select! {
-        biased;
-        () = progress.ended() => {}
-        () = connection.serve(socket, tls) => {}
     }
 }
 

@@ -1,4 +1,4 @@
-//! A stream that notes whether its peer takes what it is sent.
+//! A stream that notes whether its peer takes what it is sent. Answers are small: head and body are written as one.
 
 use std::io;
 use std::pin::Pin;
@@ -39,19 +39,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.note(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

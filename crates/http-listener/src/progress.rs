@@ -1,18 +1,13 @@
 //! What a connection and those who decide about it tell one another.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::connection_limit::Sender;
-
 /// What times are told from.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Nobody has vouched for the peer.
-const STRANGER: usize = 0;
 
 /// What the requests of a connection tell the task that drives it, and those who have seats to give; and what these tell
 /// them.
@@ -30,8 +25,7 @@ pub(crate) struct RequestProgress {
     blocked: AtomicBool,
     /// A request's body was left unread.
     unread: AtomicBool,
-    /// As whom somebody says that the peer may be here.
-    vouched: AtomicUsize,
+    /// Its seat was taken away.
     displaced: AtomicBool,
     told: Notify,
     ended: Notify,
@@ -93,18 +87,13 @@ impl RequestProgress {
         !(self.is_under_way() && self.kept.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn is_vouched_as(&self, sender: Sender) -> bool {
-        self.vouched.load(Ordering::Relaxed) == number_of(sender)
-    }
-
-    pub(crate) fn vouch(&self, sender: Sender) {
+    /// It has a seat again.
+    pub(crate) fn reseat(&self) {
         self.displaced.store(false, Ordering::Release);
-        self.vouched.store(number_of(sender), Ordering::Relaxed);
     }
 
     /// Takes the seat of the request that is under way.
     pub(crate) fn displace(&self) {
-        self.vouched.store(STRANGER, Ordering::Relaxed);
         self.displaced.store(true, Ordering::Release);
         self.told.notify_one();
     }
@@ -125,8 +114,4 @@ impl RequestProgress {
     pub(crate) async fn ended(&self) {
         self.ended.notified().await;
     }
-}
-
-fn number_of(sender: Sender) -> usize {
-    sender.map_or(1, |number| number.saturating_add(2))
 }

@@ -2,6 +2,7 @@ use std::sync::atomic::AtomicUsize;
 
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client, tls_client_for};

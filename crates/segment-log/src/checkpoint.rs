@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind};
 use bytes::{Buf, BufMut};
 
 use crate::disk::{Directory, LogFile};
-use crate::{FORMAT, OpenError, is_read};
+use crate::{FORMAT, OpenError, is_read, sealed};
 
 /// The name of the file.
 pub(crate) const NAME: &str = "acknowledged";
@@ -78,7 +78,7 @@ impl Offsets {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(OpenError::storage("read", &path, directory.names().directory, error)),
+            Err(error) => return Err(directory.refuses("read", &path)(error)),
         };
         let mut newest: Option<Record> = None;
         for record in bytes.chunks(BLOCK_BYTES).filter_map(Record::decode) {
@@ -93,9 +93,9 @@ impl Offsets {
                 newest = Some(record);
             }
         }
-        let failed = |error| OpenError::storage("write", &path, directory.names().directory, error);
+        let failed = directory.refuses("write", &path);
         let mut offsets =
-            Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(failed)?;
+            Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(&failed)?;
         offsets.noted = bytes.get(SLOTS * SLOT_BYTES..).and_then(|note| decode_note(note, offsets.boot));
         if let Some(record) = newest.filter(|record| record.format < FORMAT) {
             // An older version of this program would not understand what is written from here on.
@@ -166,22 +166,14 @@ fn boot() -> Option<u128> {
 
 /// A boot that is not known is written as 0, and is never taken for the same one.
 fn encode_note(next: u64, boot: Option<u128>) -> [u8; NOTE_BYTES] {
-    let mut bytes = [0; NOTE_BYTES];
-    let mut rest = &mut bytes[12..];
-    rest.put_u128_le(boot.unwrap_or_default());
-    rest.put_u64_le(next);
-    let sum = crc32fast::hash(&bytes[12..]);
-    bytes[..8].copy_from_slice(&NOTE_MAGIC);
-    bytes[8..12].copy_from_slice(&sum.to_le_bytes());
-    bytes
+    sealed::write(NOTE_MAGIC, |mut rest| {
+        rest.put_u128_le(boot.unwrap_or_default());
+        rest.put_u64_le(next);
+    })
 }
 
 fn decode_note(bytes: &[u8], boot: Option<u128>) -> Option<Note> {
-    let mut rest = bytes.get(..NOTE_BYTES)?.strip_prefix(&NOTE_MAGIC)?;
-    let sum = rest.try_get_u32_le().ok()?;
-    if crc32fast::hash(rest) != sum {
-        return None;
-    }
+    let mut rest = sealed::read(NOTE_MAGIC, bytes.get(..NOTE_BYTES)?)?;
     let written = rest.try_get_u128_le().ok()?;
     Some(Note { next: rest.try_get_u64_le().ok()?, is_exact: boot == Some(written) })
 }
@@ -195,24 +187,16 @@ struct Record {
 
 impl Record {
     fn encode(self) -> [u8; RECORD_BYTES] {
-        let mut bytes = [0; RECORD_BYTES];
-        let mut rest = &mut bytes[12..];
-        rest.put_u32_le(self.format);
-        rest.put_u64_le(self.generation);
-        rest.put_u64_le(self.saved.acknowledged);
-        rest.put_u64_le(self.saved.next);
-        let sum = crc32fast::hash(&bytes[12..]);
-        bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&sum.to_le_bytes());
-        bytes
+        sealed::write(MAGIC, |mut rest| {
+            rest.put_u32_le(self.format);
+            rest.put_u64_le(self.generation);
+            rest.put_u64_le(self.saved.acknowledged);
+            rest.put_u64_le(self.saved.next);
+        })
     }
 
     fn decode(block: &[u8]) -> Option<Record> {
-        let mut rest = block.get(..RECORD_BYTES)?.strip_prefix(&MAGIC)?;
-        let sum = rest.try_get_u32_le().ok()?;
-        if crc32fast::hash(rest) != sum {
-            return None;
-        }
+        let mut rest = sealed::read(MAGIC, block.get(..RECORD_BYTES)?)?;
         Some(Record {
             format: rest.try_get_u32_le().ok()?,
             generation: rest.try_get_u64_le().ok()?,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::SettingNames;
+use crate::{OpenError, SettingNames};
 
 #[cfg(test)]
 use self::fault::Faults;
@@ -29,7 +29,7 @@ pub(crate) struct Directory {
     /// can't be synced would stop the log for good.
     handle: Arc<OnceLock<File>>,
     #[cfg(test)]
-    faults: std::sync::Arc<Faults>,
+    faults: Arc<Faults>,
 }
 
 impl Directory {
@@ -39,19 +39,14 @@ impl Directory {
             names: SettingNames::default(),
             handle: Arc::default(),
             #[cfg(test)]
-            faults: std::sync::Arc::default(),
+            faults: Arc::default(),
         }
     }
 
     /// A directory on a disk that `faults` governs.
     #[cfg(test)]
-    pub(crate) fn with_faults(path: &Path, faults: &std::sync::Arc<Faults>) -> Directory {
-        Directory {
-            path: path.to_owned(),
-            names: SettingNames::default(),
-            handle: Arc::default(),
-            faults: std::sync::Arc::clone(faults),
-        }
+    pub(crate) fn with_faults(path: &Path, faults: &Arc<Faults>) -> Directory {
+        Directory { faults: Arc::clone(faults), ..Directory::new(path) }
     }
 
     /// The same, with these names in its messages.
@@ -127,7 +122,7 @@ impl Directory {
         Ok(LogFile {
             file: options.open(self.file(name))?,
             #[cfg(test)]
-            faults: std::sync::Arc::clone(&self.faults),
+            faults: Arc::clone(&self.faults),
         })
     }
 
@@ -150,6 +145,16 @@ impl Directory {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Makes errors of what the log is not opened for: that the disk refuses to let this be done with `path`.
+    pub(crate) fn refuses(
+        &self,
+        action: &'static str,
+        path: &Path,
+    ) -> impl Fn(io::Error) -> OpenError + use<> {
+        let (path, setting) = (path.to_owned(), self.names.directory);
+        move |reason| OpenError::Storage { action, path: path.clone(), reason, setting }
     }
 
     /// What went wrong when something was written here, and what helps against it.
@@ -175,7 +180,7 @@ impl Directory {
 pub(crate) struct LogFile {
     file: File,
     #[cfg(test)]
-    faults: std::sync::Arc<Faults>,
+    faults: Arc<Faults>,
 }
 
 impl LogFile {
@@ -323,7 +328,7 @@ mod tests {
     #[test]
     fn a_disk_without_room_writes_what_fits_and_says_what_helps() {
         let directory = tempfile::tempdir().unwrap();
-        let faults = std::sync::Arc::new(Faults::default());
+        let faults = Arc::new(Faults::default());
         let disk = Directory::with_faults(directory.path(), &faults);
         let mut file = disk.open_to_append("f").unwrap();
         faults.room.store(3, SeqCst);

@@ -18,7 +18,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::{Entry, Frame};
+use crate::{Entry, Frame, sealed};
 
 /// What a frame begins with. No UTF-8 text has the bytes FE and FF, so no JSON body holds it by design or by
 /// chance, and a search for it does not stop inside a body.
@@ -26,9 +26,6 @@ pub(crate) const MAGIC: [u8; 4] = [0xFF, b'B', b'Q', 0xFE];
 
 /// The length of a frame's head.
 pub(crate) const HEAD_BYTES: usize = 32;
-
-/// Where the checksummed part of the head begins.
-const SUMMED_FROM: usize = 8;
 
 /// Headers are shorter than this.
 const HEADER_BYTES_END: u32 = 1 << 24;
@@ -46,27 +43,19 @@ pub(crate) struct Head {
 
 impl Head {
     fn encode(&self) -> [u8; HEAD_BYTES] {
-        let mut bytes = [0; HEAD_BYTES];
-        let mut rest = &mut bytes[SUMMED_FROM..];
-        rest.put_u32_le(self.checksum);
-        rest.put_uint_le(self.header_bytes.into(), 3);
-        rest.put_u8(self.kind);
-        rest.put_u32_le(self.body_bytes);
-        rest.put_u32_le(self.events);
-        rest.put_u64_le(self.first);
-        let sum = crc32fast::hash(&bytes[SUMMED_FROM..]);
-        bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4..SUMMED_FROM].copy_from_slice(&sum.to_le_bytes());
-        bytes
+        sealed::write(MAGIC, |mut rest| {
+            rest.put_u32_le(self.checksum);
+            rest.put_uint_le(self.header_bytes.into(), 3);
+            rest.put_u8(self.kind);
+            rest.put_u32_le(self.body_bytes);
+            rest.put_u32_le(self.events);
+            rest.put_u64_le(self.first);
+        })
     }
 
     /// `None` when `bytes` do not begin with a whole head.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Head> {
-        let mut rest = bytes.get(..HEAD_BYTES)?.strip_prefix(&MAGIC)?;
-        let sum = rest.try_get_u32_le().ok()?;
-        if crc32fast::hash(rest) != sum {
-            return None;
-        }
+        let mut rest = sealed::read(MAGIC, bytes.get(..HEAD_BYTES)?)?;
         let head = Head {
             checksum: rest.try_get_u32_le().ok()?,
             header_bytes: u32::try_from(rest.try_get_uint_le(3).ok()?).ok()?,

@@ -12,7 +12,7 @@
 //! - A full disk or a full log refuses appends and harms nothing; it goes on when there is room again.
 //!
 //! Two threads do the work: the `writer` owns every change, the `reader` reads ahead. What has just become durable
-//! goes past the reader (`bypass`) while the receiver keeps up.
+//! the writer hands over by itself (`handoff`) while the receiver keeps up.
 //! What is in the files is told in `frame`, `segments` and `checkpoint`.
 //!
 //! ```
@@ -36,27 +36,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 pub use self::appender::{AppendError, Appender, Frame};
 use self::disk::Directory;
 use self::progress::{LogProgress, Tail};
-use self::reader::{BATCHES_MAX, Batch, Reader};
+use self::reader::Reader;
 use self::recovery::Recovered;
 pub use self::recovery::{AtStart, OpenError, Opened, Torn};
 use self::threads::Threads;
 use self::writer::{GROUP_MAX, Writer, WriterCommand};
 
 mod appender;
-mod bypass;
 mod checkpoint;
 mod disk;
 mod frame;
+mod handoff;
 mod progress;
 mod ranges;
 mod reader;
 mod recovery;
 mod scan;
+mod sealed;
 mod segments;
 mod threads;
 mod writer;
@@ -167,17 +168,13 @@ pub fn open(settings: &LogSettings) -> Result<(LogReader, Appender, Opened), Ope
 }
 
 fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, Opened), OpenError> {
-    let (path, names) = (directory.path().to_owned(), directory.names());
+    let setting = directory.names().size_max;
+    let failed = directory.refuses("start the threads of", directory.path());
     let recovered = recovery::recover(directory.clone(), size_max)?;
     let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
-    let progress = Arc::new(LogProgress::new(Tail {
-        segments: segments.firsts(),
-        end: segments.end(),
-        next,
-        is_closed: false,
-    }));
+    let tail = Tail { segments: segments.firsts(), end: segments.end(), next };
+    let progress = Arc::new(LogProgress::new(tail, acknowledged));
     let (commands, to_do) = mpsc::channel(GROUP_MAX);
-    let (read, batches) = mpsc::channel(BATCHES_MAX);
     let mut writer = Writer {
         segments,
         offsets,
@@ -194,46 +191,28 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
         _lock: lock,
     };
     writer.show();
-    let reader = Reader {
-        directory,
-        progress: Arc::clone(&progress),
-        commands: commands.downgrade(),
-        batches: read,
-        acknowledged,
-        position: acknowledged,
-    };
-    let failed = |error| OpenError::storage("start the threads of", &path, names.directory, error);
+    let reader =
+        Reader { directory, progress: Arc::clone(&progress), commands: commands.downgrade(), acknowledged };
     let mut threads = Threads::default();
-    threads.spawn("queue-writer", move || writer.run(to_do)).map_err(failed)?;
+    threads.spawn("queue-writer", move || writer.run(to_do)).map_err(&failed)?;
     threads.spawn("queue-reader", move || reader.run()).map_err(failed)?;
     let threads = Arc::new(threads);
     let queue = LogReader {
         ready: VecDeque::new(),
-        position: acknowledged,
         is_until_empty: false,
-        batches,
-        stopped: progress.subscribe(),
         progress: Arc::clone(&progress),
         commands: commands.clone(),
         _threads: Arc::clone(&threads),
     };
     let at_start = AtStart::new(&opened);
-    Ok((
-        queue,
-        Appender { size_max, setting: names.size_max, at_start, progress, commands, _threads: threads },
-        opened,
-    ))
+    Ok((queue, Appender { size_max, setting, at_start, progress, commands, _threads: threads }, opened))
 }
 
 /// The way out of the log.
 #[derive(Debug)]
 pub struct LogReader {
     ready: VecDeque<Entry>,
-    /// All numbers below this one are in `ready`, were handed out, or are lost.
-    position: u64,
     is_until_empty: bool,
-    batches: mpsc::Receiver<Result<Batch, LogError>>,
-    stopped: watch::Receiver<Option<Arc<str>>>,
     progress: Arc<LogProgress>,
     // The threads come last: they end when the channels are closed.
     commands: mpsc::Sender<WriterCommand>,
@@ -245,9 +224,7 @@ impl LogReader {
     pub fn until_empty(&mut self, is_until_empty: bool) {
         self.is_until_empty = is_until_empty;
     }
-}
 
-impl LogReader {
     /// Waits for the next entry; `Ok(None)` once everything durable has been handed out, if it is
     /// [until empty](LogReader::until_empty). For a receiver that keeps up an entry is what was appended; else it is
     /// read from disk, and its body may be a slice of up to 512 KiB that were read at once, which it keeps in memory.
@@ -260,27 +237,16 @@ impl LogReader {
         loop {
             self.ensure_acknowledgeable()?;
             if let Some(entry) = self.ready.pop_front() {
-                self.position = self.position.max(entry.end());
                 return Ok(Some(entry));
             }
-            let has_all = self.progress.take(&mut self.ready, self.position);
+            let has_all = self.progress.take(&mut self.ready)?;
             if !self.ready.is_empty() {
                 continue;
             }
             if self.is_until_empty && has_all {
                 return Ok(None);
             }
-            // In this order: what was handed past the reader comes before anything it has read since.
-            tokio::select! {
-                biased;
-                reason = reason_to_stop(&mut self.stopped) => return Err(LogError(reason)),
-                () = self.progress.handed() => {}
-                batch = self.batches.recv() => {
-                    let batch = batch.ok_or_else(|| LogError(GONE.to_owned()))??;
-                    self.position = self.position.max(batch.position);
-                    self.ready = batch.entries.into();
-                }
-            }
+            self.progress.handed().await;
         }
     }
 
@@ -308,13 +274,6 @@ impl LogReader {
 
 /// Only a defect ends a thread before its handles.
 const GONE: &str = "a thread of the queue has ended";
-
-async fn reason_to_stop(stopped: &mut watch::Receiver<Option<Arc<str>>>) -> String {
-    match stopped.wait_for(Option::is_some).await.as_deref() {
-        Ok(Some(reason)) => reason.to_string(),
-        _ => GONE.to_owned(),
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,15 @@
-//! What the writer tells everyone else: how far the log is durable, and its gauges.
+//! What the threads of the log and its handles share: how far it is durable, what waits to be received, and gauges.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use crate::Entry;
-use crate::bypass::Bypass;
+use crate::handoff::{Handoff, Place};
+use crate::segments::HEAD_BYTES;
+use crate::{Entry, GONE, LogError};
 
-/// Written by the writer alone, but for what is taken from it; read by the reader thread and the handles.
+/// Everything in it is changed whole, under one lock that nobody holds for long.
 #[derive(Debug)]
 pub(crate) struct LogProgress {
     shared: Mutex<Shared>,
@@ -17,20 +17,17 @@ pub(crate) struct LogProgress {
     moved: Condvar,
     /// Rings for the receiver.
     handed: Notify,
-    depth: AtomicU64,
-    size: AtomicU64,
-    lost: AtomicU64,
-    is_full: AtomicBool,
-    is_missing: AtomicBool,
-    stopped: watch::Sender<Option<Arc<str>>>,
-    /// Whether `stopped` says why, for those who ask often.
-    is_stopped: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Shared {
     tail: Tail,
-    bypass: Bypass,
+    handoff: Handoff,
+    gauges: Gauges,
+    /// Why the log can't be trusted any more.
+    stopped: Option<Arc<str>>,
+    /// Why nothing more will come: a thread has ended.
+    ended: Option<LogError>,
 }
 
 /// The durable part of the log.
@@ -42,36 +39,21 @@ pub(crate) struct Tail {
     pub(crate) end: u64,
     /// The number that the next event will get.
     pub(crate) next: u64,
-    /// No more will come.
-    pub(crate) is_closed: bool,
 }
 
-/// Where a reader stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The first number of a segment that is, or was, in the log.
-    pub(crate) segment: u64,
-    /// Bytes from the segment's beginning.
-    pub(crate) offset: u64,
-    /// All numbers below this one are dealt with.
-    pub(crate) position: u64,
-}
-
-/// What a reader can read next, all of it durable.
+/// What the reader can read next, all of it durable.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReadablePart {
-    /// The first number of the segment.
-    pub(crate) segment: u64,
-    /// Where the part ends, in bytes; `None`: with the file, for the segment is complete.
+    /// Where it begins, and the number that is expected there.
+    pub(crate) from: Place,
+    /// Where it ends, in bytes; `None`: with the file, for the segment is complete.
     pub(crate) limit: Option<u64>,
-    /// The number that follows the part.
+    /// The number that follows it.
     pub(crate) ceiling: u64,
-    /// Where it begins, if the reader stands elsewhere.
-    pub(crate) from: Option<Place>,
 }
 
 /// The numbers that the handles show.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gauges {
     pub(crate) depth: u64,
     pub(crate) size: u64,
@@ -82,19 +64,11 @@ pub(crate) struct Gauges {
 }
 
 impl LogProgress {
-    pub(crate) fn new(tail: Tail) -> LogProgress {
-        LogProgress {
-            shared: Mutex::new(Shared { tail, bypass: Bypass::default() }),
-            moved: Condvar::new(),
-            handed: Notify::new(),
-            depth: AtomicU64::new(0),
-            size: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            is_full: AtomicBool::new(false),
-            is_missing: AtomicBool::new(false),
-            stopped: watch::Sender::new(None),
-            is_stopped: AtomicBool::new(false),
-        }
+    /// All numbers below `position` are dealt with.
+    pub(crate) fn new(tail: Tail, position: u64) -> LogProgress {
+        let (handoff, gauges) = (Handoff::new(position), Gauges::default());
+        let shared = Shared { tail, handoff, gauges, stopped: None, ended: None };
+        LogProgress { shared: Mutex::new(shared), moved: Condvar::new(), handed: Notify::new() }
     }
 
     /// Every holder leaves it whole, so one that panicked did no harm.
@@ -102,21 +76,21 @@ impl LogProgress {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes which segments there are, or closes the log, and wakes the reader.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Tail)) {
-        change(&mut self.lock().tail);
+    /// Changes which segments there are.
+    pub(crate) fn reshape(&self, tail: Tail) {
+        self.lock().tail = tail;
         self.moved.notify_all();
     }
 
-    /// The durable part has grown by `entries` up to `end` and `next`. They go to the receiver, if that keeps
-    /// up, else to the reader.
+    /// The durable part has grown by `entries` up to `end` and `next`. They go to the receiver if they come next and fit,
+    /// else the reader sees to them.
     pub(crate) fn grow(&self, end: u64, next: u64, entries: Vec<Entry>) {
         let mut shared = self.lock();
-        let Shared { tail, bypass } = &mut *shared;
-        let segment = tail.segments.last().copied().unwrap_or_default();
-        let place = Place { segment, offset: tail.end, position: tail.next };
+        let Shared { tail, handoff, .. } = &mut *shared;
+        let comes_next = handoff.cursor().position >= tail.next;
         (tail.end, tail.next) = (end, next);
-        let is_handed = bypass.offer(entries, place);
+        let segment = tail.segments.last().copied().unwrap_or_default();
+        let is_handed = comes_next && handoff.offer(entries, Place { segment, offset: end, position: next });
         drop(shared);
         if is_handed {
             self.handed.notify_one();
@@ -125,98 +99,105 @@ impl LogProgress {
         }
     }
 
-    /// Moves into `ready`, which is empty, what was handed past the reader. Whether a receiver that has all
-    /// numbers below `position`, and now what is in `ready`, has everything.
-    pub(crate) fn take(&self, ready: &mut VecDeque<Entry>, position: u64) -> bool {
+    /// Waits until there is something to be read, and room for it. `None`: the log is closed.
+    pub(crate) fn wait_for_part(&self) -> Option<ReadablePart> {
         let mut shared = self.lock();
-        let Shared { tail, bypass } = &mut *shared;
-        bypass.take(ready);
-        let position = ready.back().map_or(position, Entry::end);
-        let has_all = position >= tail.next;
-        if has_all {
-            bypass.open();
+        while shared.ended.is_none() {
+            let part = shared.tail.part_from(shared.handoff.cursor());
+            if shared.handoff.has_room() && part.is_some() {
+                return part;
+            }
+            shared = self.moved.wait(shared).unwrap_or_else(PoisonError::into_inner);
         }
-        has_all
+        None
     }
 
-    /// Waits until something may have been handed past the reader. Cancel-safe.
+    /// Hands over what the reader has read, once there is room; without an `end` more of the same part follows. Whether
+    /// the log is still open.
+    pub(crate) fn put(&self, entries: Vec<Entry>, end: Option<Place>) -> bool {
+        let mut shared = self.lock();
+        while shared.ended.is_none() && !shared.handoff.has_room() {
+            shared = self.moved.wait(shared).unwrap_or_else(PoisonError::into_inner);
+        }
+        shared.handoff.put(entries, end);
+        self.handed.notify_one();
+        shared.ended.is_none()
+    }
+
+    /// Moves into `ready`, which is empty, what waits for the receiver. Whether that is all there is.
+    pub(crate) fn take(&self, ready: &mut VecDeque<Entry>) -> Result<bool, LogError> {
+        let mut shared = self.lock();
+        if !shared.handoff.has_room() {
+            // Else the reader sleeps, and goes on sleeping.
+            self.moved.notify_all();
+        }
+        shared.handoff.take(ready);
+        match &shared.ended {
+            Some(reason) if ready.is_empty() => Err(reason.clone()),
+            _ => Ok(shared.handoff.cursor().position >= shared.tail.next),
+        }
+    }
+
+    /// Waits until there may be something to take. Cancel-safe.
     pub(crate) async fn handed(&self) {
         self.handed.notified().await;
     }
 
-    /// Waits until there is something for a reader beyond `place`. `None`: the log is closed.
-    pub(crate) fn wait_beyond(&self, place: Place) -> Option<ReadablePart> {
-        let mut shared = self.lock();
-        loop {
-            let Shared { tail, bypass } = &mut *shared;
-            if tail.is_closed {
-                return None;
-            }
-            let place = bypass.place_of_reader(place);
-            if let Some((place, part)) = place.and_then(|place| Some((place, tail.part_beyond(place)?))) {
-                let from = bypass.resumed().then_some(place);
-                return Some(ReadablePart { from, ..part });
-            }
-            shared = self.moved.wait(shared).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Says that nothing more will come. The first reason stands.
+    pub(crate) fn end(&self, reason: LogError) {
+        self.lock().ended.get_or_insert(reason);
+        self.moved.notify_all();
+        self.handed.notify_one();
     }
 
     /// Whether the log is closed.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().tail.is_closed
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended.is_some()
     }
 
     pub(crate) fn show(&self, gauges: Gauges) {
-        self.depth.store(gauges.depth, Ordering::Relaxed);
-        self.size.store(gauges.size, Ordering::Relaxed);
-        self.lost.store(gauges.lost, Ordering::Relaxed);
-        self.is_full.store(gauges.is_full, Ordering::Relaxed);
-        self.is_missing.store(gauges.is_missing, Ordering::Relaxed);
+        self.lock().gauges = gauges;
     }
 
     pub(crate) fn gauges(&self) -> Gauges {
-        Gauges {
-            depth: self.depth.load(Ordering::Relaxed),
-            size: self.size.load(Ordering::Relaxed),
-            lost: self.lost.load(Ordering::Relaxed),
-            is_full: self.is_full.load(Ordering::Relaxed),
-            is_missing: self.is_missing.load(Ordering::Relaxed),
-        }
+        self.lock().gauges
     }
 
-    /// Says that the log can't be trusted any more, and wakes whoever waits for that.
+    /// Says that the log can't be trusted any more, and wakes whoever waits to receive.
     pub(crate) fn stop(&self, reason: Arc<str>) {
-        self.stopped.send_replace(Some(reason));
-        self.is_stopped.store(true, Ordering::Release);
+        self.lock().stopped = Some(reason);
+        self.handed.notify_one();
     }
 
     pub(crate) fn stopped(&self) -> Option<Arc<str>> {
-        if self.is_stopped.load(Ordering::Acquire) { self.stopped.borrow().clone() } else { None }
-    }
-
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.stopped.subscribe()
+        self.lock().stopped.clone()
     }
 }
 
 impl Tail {
-    fn part_beyond(&self, place: Place) -> Option<ReadablePart> {
-        let at = self.segments.partition_point(|first| *first < place.segment);
-        let segment = *self.segments.get(at)?;
-        if let Some(following) = self.segments.get(at + 1) {
-            return Some(ReadablePart { segment, limit: None, ceiling: *following, from: None });
+    /// What there is from a place on, up to the end of its segment.
+    fn part_from(&self, place: Place) -> Option<ReadablePart> {
+        if place.position >= self.next {
+            return None;
         }
-        let is_behind = segment != place.segment || place.offset < self.end || place.position < self.next;
-        is_behind.then_some(ReadablePart { segment, limit: Some(self.end), ceiling: self.next, from: None })
+        let following = self.segments.partition_point(|first| *first <= place.position).max(1);
+        let segment = *self.segments.get(following - 1)?;
+        let start = Place { segment, offset: HEAD_BYTES, position: segment };
+        let from = if place.segment == segment { place } else { start };
+        let (limit, ceiling) = match self.segments.get(following) {
+            Some(following) => (None, *following),
+            None => (Some(self.end), self.next),
+        };
+        Some(ReadablePart { from, limit, ceiling })
     }
 }
 
-/// Lets the reader thread end with the writer, however that ends.
+/// Closes the log with the thread that holds it, however that ends.
 pub(crate) struct Closing(pub(crate) Arc<LogProgress>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.change(|tail| tail.is_closed = true);
+        self.0.end(LogError(GONE.to_owned()));
     }
 }
 
@@ -225,58 +206,58 @@ mod tests {
     use super::*;
 
     fn tail() -> Tail {
-        Tail { segments: vec![10, 20, 30], end: 500, next: 35, is_closed: false }
+        Tail { segments: vec![10, 20, 30], end: 500, next: 35 }
     }
 
-    fn part(place: (u64, u64, u64)) -> Option<ReadablePart> {
-        let (segment, offset, position) = place;
-        tail().part_beyond(Place { segment, offset, position })
+    fn place((segment, offset, position): (u64, u64, u64)) -> Place {
+        Place { segment, offset, position }
+    }
+
+    fn part(from: (u64, u64, u64)) -> Option<ReadablePart> {
+        tail().part_from(place(from))
+    }
+
+    fn readable(from: (u64, u64, u64), limit: Option<u64>, ceiling: u64) -> Option<ReadablePart> {
+        Some(ReadablePart { from: place(from), limit, ceiling })
     }
 
     #[test]
     fn a_reader_is_led_through_complete_segments_to_the_last() {
-        assert_eq!(
-            part((0, 0, 12)),
-            Some(ReadablePart { segment: 10, limit: None, ceiling: 20, from: None })
-        );
-        assert_eq!(
-            part((20, 99, 20)),
-            Some(ReadablePart { segment: 20, limit: None, ceiling: 30, from: None })
-        );
-        assert_eq!(
-            part((30, 0, 30)),
-            Some(ReadablePart { segment: 30, limit: Some(500), ceiling: 35, from: None })
-        );
+        assert_eq!(part((u64::MAX, 0, 12)), readable((10, 16, 10), None, 20));
+        assert_eq!(part((10, 99, 12)), readable((10, 99, 12), None, 20));
+        assert_eq!(part((10, 999, 20)), readable((20, 16, 20), None, 30));
+        assert_eq!(part((20, 999, 30)), readable((30, 16, 30), Some(500), 35));
         assert_eq!(part((30, 500, 35)), None);
     }
 
     #[test]
     fn numbers_without_bytes_are_something_to_deal_with() {
-        assert_eq!(
-            part((30, 500, 34)),
-            Some(ReadablePart { segment: 30, limit: Some(500), ceiling: 35, from: None })
-        );
+        assert_eq!(part((30, 500, 34)), readable((30, 500, 34), Some(500), 35));
     }
 
     #[test]
     fn a_reader_whose_segment_is_gone_goes_to_the_one_after() {
-        assert_eq!(
-            part((15, 700, 20)),
-            Some(ReadablePart { segment: 20, limit: None, ceiling: 30, from: None })
-        );
+        assert_eq!(part((15, 700, 20)), readable((20, 16, 20), None, 30));
+        assert_eq!(part((5, 700, 8)), readable((10, 16, 10), None, 20));
     }
 
     #[test]
     fn a_reader_that_waits_is_woken_by_progress_and_by_the_end() {
-        let progress = LogProgress::new(tail());
-        let place = Place { segment: 30, offset: 500, position: 35 };
+        let progress = LogProgress::new(tail(), 30);
+        assert!(progress.put(Vec::new(), Some(place((30, 500, 34)))));
+        let part = progress.wait_for_part();
+        assert_eq!(part, readable((30, 500, 34), Some(500), 35));
+        assert!(progress.put(Vec::new(), Some(place((30, 500, 35)))));
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| progress.wait_beyond(place));
-            progress.grow(600, 36, Vec::new());
-            let part = waiting.join().unwrap();
-            assert_eq!(part, Some(ReadablePart { segment: 30, limit: Some(600), ceiling: 36, from: None }));
-            let waiting = scope.spawn(|| progress.wait_beyond(Place { offset: 600, position: 36, ..place }));
-            progress.change(|tail| tail.is_closed = true);
+            let waiting = scope.spawn(|| progress.wait_for_part());
+            // It comes next, but is more than can wait.
+            let large =
+                Entry { first: 35, events: 1, kind: 0, header: "".into(), body: vec![0; 9000].into() };
+            progress.grow(600, 36, vec![large]);
+            assert_eq!(waiting.join().unwrap(), readable((30, 500, 35), Some(600), 36));
+            assert!(progress.put(Vec::new(), Some(place((30, 600, 36)))));
+            let waiting = scope.spawn(|| progress.wait_for_part());
+            progress.end(LogError("test".to_owned()));
             assert_eq!(waiting.join().unwrap(), None);
         });
     }

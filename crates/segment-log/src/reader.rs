@@ -1,5 +1,5 @@
-//! The thread that reads the durable part of the log ahead of the acknowledgement, for a receiver that has not
-//! kept up with the writer.
+//! The thread that reads the durable part of the log ahead of the acknowledgement, where its receiver has not kept up
+//! with the writer.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -9,14 +9,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{Directory, is_short_of_descriptors};
-use crate::progress::{LogProgress, Place, ReadablePart};
+use crate::handoff::Place;
+use crate::progress::{Closing, LogProgress, ReadablePart};
 use crate::scan::{Scan, ScannedFrame};
-use crate::segments::{self, file_name};
+use crate::segments::file_name;
 use crate::writer::WriterCommand;
 use crate::{Entry, Gap, LogError};
-
-/// Batches that wait to be received, at most.
-pub(crate) const BATCHES_MAX: usize = 4;
 
 /// A batch is handed over when it holds this much.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -25,14 +23,6 @@ const BATCH_FRAMES: usize = 1024;
 /// How long the reader rests when there is no file descriptor to open a segment with.
 const DESCRIPTOR_REST: Duration = Duration::from_millis(100);
 
-/// What the reader hands over at once.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) entries: Vec<Entry>,
-    /// All numbers below this one have been handed out or are lost.
-    pub(crate) position: u64,
-}
-
 /// Reads on from where the log is acknowledged.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -40,11 +30,8 @@ pub(crate) struct Reader {
     pub(crate) progress: Arc<LogProgress>,
     /// Weak, so that the writer ends when the handles are gone.
     pub(crate) commands: mpsc::WeakSender<WriterCommand>,
-    pub(crate) batches: mpsc::Sender<Result<Batch, LogError>>,
     /// Frames that end here or before were acknowledged in an earlier run.
     pub(crate) acknowledged: u64,
-    /// All numbers below this one are dealt with.
-    pub(crate) position: u64,
 }
 
 /// Why the reader ends.
@@ -56,58 +43,46 @@ enum Halt {
 }
 
 impl Reader {
-    /// Works until the log is closed or the queue is gone.
-    pub(crate) fn run(mut self) {
+    /// Works until the log is closed or can't be read.
+    pub(crate) fn run(self) {
+        let _closing = Closing(Arc::clone(&self.progress));
         let Err(Halt::Unreadable { segment, error }) = self.follow() else { return };
         let path = self.directory.file(&file_name(segment));
-        let reason = format!(
+        self.progress.end(LogError(format!(
             "can't read {}: {error}: check the disk; a segment that can't be repaired may be moved away, \
              and its events are then counted as lost",
             path.display()
-        );
-        // Whoever received may have gone.
-        let _gone = self.batches.blocking_send(Err(LogError(reason)));
+        )));
     }
 
-    fn follow(&mut self) -> Result<(), Halt> {
-        let mut place = Place { position: self.position, ..Place::default() };
-        let mut scan: Option<(u64, Scan)> = None;
-        while let Some(part) = self.progress.wait_beyond(place) {
-            let at = part.segment;
-            let unreadable = |error| Halt::Unreadable { segment: at, error };
-            let mut current = match (part.from, scan.take()) {
-                (None, Some((segment, scan))) if segment == at => Some(scan),
-                (None, _) => self.open(at, segments::HEAD_BYTES, at).map_err(unreadable)?,
-                // What is in between was handed past us.
-                (Some(place), _) => {
-                    self.position = place.position;
-                    self.open(at, place.offset, place.position).map_err(unreadable)?
-                }
+    fn follow(&self) -> Result<(), Halt> {
+        let mut known: Option<(Place, Scan)> = None;
+        while let Some(part) = self.progress.wait_for_part() {
+            let mut scan = match known.take() {
+                Some((place, scan)) if place == part.from => Some(scan),
+                // What is in between the writer has handed over.
+                _ => self.open(part.from).map_err(|error| unreadable(&part, error))?,
             };
-            match &mut current {
-                Some(current) => self.read(current, &part)?,
+            let end = match &mut scan {
+                Some(scan) => self.read(scan, &part)?,
                 None => self.miss(&part)?,
-            }
-            place = match part.limit {
-                Some(offset) => Place { segment: at, offset, position: self.position },
-                None => Place { segment: part.ceiling, offset: 0, position: self.position },
             };
-            scan = current.map(|scan| (at, scan));
+            known = scan.map(|scan| (end, scan));
         }
         Ok(())
     }
 
-    /// Begins at `offset` of a segment, where the event numbered `first` is expected. `None`: the file is gone.
+    /// Opens a segment to read from a place on. `None`: the file is gone.
     /// While file descriptors are short it waits: the events are as safe in the file as they were.
-    fn open(&self, segment: u64, offset: u64, first: u64) -> io::Result<Option<Scan>> {
-        let name = file_name(segment);
+    fn open(&self, from: Place) -> io::Result<Option<Scan>> {
+        let name = file_name(from.segment);
         let path = self.directory.file(&name);
         let mut is_told = false;
         loop {
             match self.directory.open_to_read(&name) {
-                Ok(file) => return Ok(Some(Scan::new(path, file, offset, first))),
+                Ok(file) => return Ok(Some(Scan::new(path, file, from.offset, from.position))),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) if is_short_of_descriptors(&error) && !self.progress.is_closed() => {
+                Err(error) if is_short_of_descriptors(&error) && !self.progress.has_ended() => {
                     if !is_told {
                         tracing::warn!(segment = %path.display(), %error, "the queue waits to be read; raise LimitNOFILE");
                     }
@@ -119,38 +94,39 @@ impl Reader {
         }
     }
 
-    /// Hands out what `part` holds.
-    fn read(&mut self, scan: &mut Scan, part: &ReadablePart) -> Result<(), Halt> {
-        let unreadable = |error| Halt::Unreadable { segment: part.segment, error };
-        let limit = part.limit.map_or_else(|| scan.file_bytes(), Ok).map_err(unreadable)?;
+    /// Hands out what `part` holds. Returns where it ends.
+    fn read(&self, scan: &mut Scan, part: &ReadablePart) -> Result<Place, Halt> {
+        let limit =
+            part.limit.map_or_else(|| scan.file_bytes(), Ok).map_err(|error| unreadable(part, error))?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        while let Some(found) = scan.next(limit, part.ceiling).map_err(unreadable)? {
+        while let Some(found) = scan.next(limit, part.ceiling).map_err(|error| unreadable(part, error))? {
             let ScannedFrame { gap, head, header, body } = found;
             self.report(gap)?;
-            self.position = self.position.max(head.end());
             if head.end() <= self.acknowledged {
                 continue;
             }
             bytes += body.len();
             entries.push(head.entry(header, body));
             if bytes >= BATCH_BYTES || entries.len() >= BATCH_FRAMES {
-                self.hand_over(std::mem::take(&mut entries))?;
+                self.hand_over(std::mem::take(&mut entries), None)?;
                 bytes = 0;
             }
         }
         self.report(scan.finish(part.ceiling))?;
-        self.position = self.position.max(part.ceiling);
-        self.hand_over(entries)
+        let end = Place { offset: limit, position: part.ceiling, ..part.from };
+        self.hand_over(entries, Some(end))?;
+        Ok(end)
     }
 
     /// Gives up on a part whose file is gone.
-    fn miss(&mut self, part: &ReadablePart) -> Result<(), Halt> {
-        let first = self.position.max(part.segment);
-        let segment = self.directory.file(&file_name(part.segment));
+    fn miss(&self, part: &ReadablePart) -> Result<Place, Halt> {
+        let first = part.from.position.max(self.acknowledged);
+        let segment = self.directory.file(&file_name(part.from.segment));
         let events = part.ceiling.saturating_sub(first);
         self.report(Some(Gap { segment, offset: 0, bytes: 0, first, events }))?;
-        self.position = self.position.max(part.ceiling);
-        self.hand_over(Vec::new())
+        let end = Place { position: part.ceiling, ..part.from };
+        self.hand_over(Vec::new(), Some(end))?;
+        Ok(end)
     }
 
     /// Tells the writer, who keeps the books, and waits until they are right: whoever receives what is behind
@@ -164,8 +140,11 @@ impl Reader {
         answer.blocking_recv().map_err(|_| Halt::Closed)
     }
 
-    fn hand_over(&self, entries: Vec<Entry>) -> Result<(), Halt> {
-        let batch = Batch { entries, position: self.position };
-        self.batches.blocking_send(Ok(batch)).map_err(|_| Halt::Closed)
+    fn hand_over(&self, entries: Vec<Entry>, end: Option<Place>) -> Result<(), Halt> {
+        if self.progress.put(entries, end) { Ok(()) } else { Err(Halt::Closed) }
     }
+}
+
+fn unreadable(part: &ReadablePart, error: io::Error) -> Halt {
+    Halt::Unreadable { segment: part.from.segment, error }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, Offsets, Saved};
 use crate::disk::Directory;
+use crate::ranges::length;
 use crate::scan::{DamagedBytes, Scan};
 use crate::segments::{self, Active, Failure, Sealed, Segments, file_name};
 use crate::{FORMAT, Gap, is_read};
@@ -120,17 +121,6 @@ pub enum OpenError {
     Refused(String),
 }
 
-impl OpenError {
-    pub(crate) fn storage(
-        action: &'static str,
-        path: &Path,
-        setting: &'static str,
-        reason: io::Error,
-    ) -> OpenError {
-        OpenError::Storage { action, path: path.to_owned(), reason, setting }
-    }
-}
-
 /// A log that is ready to be worked on.
 #[derive(Debug)]
 pub(crate) struct Recovered {
@@ -162,9 +152,7 @@ struct LastSegment {
 /// segment is read through.
 pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, OpenError> {
     make(&directory)?;
-    directory
-        .handle()
-        .map_err(|error| OpenError::storage("open", directory.path(), directory.names().directory, error))?;
+    directory.handle().map_err(directory.refuses("open", directory.path()))?;
     let lock = lock(&directory)?;
     let (mut offsets, saved) = Offsets::open(&directory)?;
     let mut found = list(&directory)?;
@@ -199,14 +187,8 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
             } else {
                 Torn::PerhapsAnswered { events_max: Some(scan.told).filter(|events| *events > 0) }
             };
-            Active::reopen(&directory, last.first, good, scan.bytes).map_err(|error| {
-                OpenError::storage(
-                    "repair",
-                    &directory.file(&file_name(last.first)),
-                    directory.names().directory,
-                    error,
-                )
-            })?
+            Active::reopen(&directory, last.first, good, scan.bytes)
+                .map_err(directory.refuses("repair", &directory.file(&file_name(last.first))))?
         }
         _ => {
             found.extend(last);
@@ -215,31 +197,37 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     };
     prove(&directory, &mut offsets, Saved { acknowledged, next })?;
     offsets.note(next);
-    let missing: Vec<_> = opened.damaged.iter().filter_map(|gap| waiting_part(gap, acknowledged)).collect();
-    opened.waiting = next - acknowledged - missing.iter().map(|range| range.end - range.start).sum::<u64>();
+    let lost: Vec<_> = opened
+        .damaged
+        .iter()
+        .filter(|gap| gap.events > 0)
+        .map(|gap| gap.first..gap.first + gap.events)
+        .collect();
+    opened.waiting = next - acknowledged - lost.iter().map(length).sum::<u64>();
     let segments = Segments::new(directory, found, active, size_max);
-    Ok(Recovered { lock, segments, offsets, acknowledged, next, lost: missing, opened })
+    Ok(Recovered { lock, segments, offsets, acknowledged, next, lost, opened })
 }
 
 fn make(directory: &Directory) -> Result<(), OpenError> {
     let path = directory.path();
-    let failed = |error| OpenError::storage("make", path, directory.names().directory, error);
+    let failed = directory.refuses("make", path);
     let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
     // What is in it tells of people.
-    DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(failed)?;
+    DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(&failed)?;
     for made in missing {
         // A directory's name must outlive a power cut as its content does.
         let parent = made.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(&failed)?;
     }
     Ok(())
 }
 
 fn lock(directory: &Directory) -> Result<File, OpenError> {
     let path = directory.file(LOCK_NAME);
-    let failed = |error| OpenError::storage("lock", &path, directory.names().directory, error);
+    let failed = directory.refuses("lock", &path);
     let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).open(&path).map_err(&failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -267,14 +255,13 @@ fn lock(directory: &Directory) -> Result<File, OpenError> {
 
 /// The segments in order. Their heads are read, for a format that is not ours must not be touched.
 fn list(directory: &Directory) -> Result<VecDeque<Sealed>, OpenError> {
-    let failed = |error| OpenError::storage("read", directory.path(), directory.names().directory, error);
+    let failed = directory.refuses("read", directory.path());
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory.path()).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+    for entry in fs::read_dir(directory.path()).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
         let Some(first) = entry.file_name().to_str().and_then(segments::parse_file_name) else { continue };
         let path = entry.path();
-        let (bytes, head) = read_head(&path)
-            .map_err(|error| OpenError::storage("read", &path, directory.names().directory, error))?;
+        let (bytes, head) = read_head(&path).map_err(directory.refuses("read", &path))?;
         match segments::decode_head(&head) {
             Some(format) if !is_read(format) => {
                 return Err(OpenError::Format { path, found: format, setting: directory.names().directory });
@@ -299,9 +286,7 @@ fn release(directory: &Directory, found: &mut VecDeque<Sealed>, acknowledged: u6
     while found.get(1).is_some_and(|following| following.first <= acknowledged) {
         if let Some(segment) = found.pop_front() {
             let name = file_name(segment.first);
-            directory.remove(&name).map_err(|error| {
-                OpenError::storage("remove", &directory.file(&name), directory.names().directory, error)
-            })?;
+            directory.remove(&name).map_err(directory.refuses("remove", &directory.file(&name)))?;
         }
     }
     Ok(())
@@ -328,15 +313,15 @@ fn prove(directory: &Directory, offsets: &mut Offsets, now: Saved) -> Result<(),
 
 fn scan(directory: &Directory, last: Sealed) -> Result<LastSegment, OpenError> {
     let path = directory.file(&file_name(last.first));
-    let failed = |error| OpenError::storage("read", &path, directory.names().directory, error);
+    let failed = directory.refuses("read", &path);
     if last.bytes < segments::HEAD_BYTES {
         let tail = Some(DamagedBytes { offset: 0, bytes: last.bytes });
         return Ok(LastSegment { bytes: last.bytes, next: last.first, gaps: Vec::new(), tail, told: 0 });
     }
-    let file = File::open(&path).map_err(failed)?;
+    let file = File::open(&path).map_err(&failed)?;
     let mut scan = Scan::new(path.clone(), file, segments::HEAD_BYTES, last.first);
     let mut gaps = Vec::new();
-    while let Some(found) = scan.next(last.bytes, u64::MAX).map_err(failed)? {
+    while let Some(found) = scan.next(last.bytes, u64::MAX).map_err(&failed)? {
         gaps.extend(found.gap);
     }
     Ok(LastSegment {
@@ -376,9 +361,4 @@ fn gaps(
     }
     gaps.retain(|gap| gap.bytes > 0 || gap.events > 0);
     gaps
-}
-
-fn waiting_part(gap: &Gap, acknowledged: u64) -> Option<Range<u64>> {
-    let range = gap.first.max(acknowledged)..gap.first + gap.events;
-    (range.start < range.end).then_some(range)
 }

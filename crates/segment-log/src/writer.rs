@@ -300,10 +300,17 @@ impl Writer {
                 self.reshape();
                 Ok(())
             }
-            Err(Failure::RolledBack(reason)) => Err(AppendError::Disk(reason)),
-            Err(Failure::Fatal(reason)) => {
+            Err(failure) => Err(self.refusal(failure)),
+        }
+    }
+
+    /// Why an append failed; after some failures the log is no more.
+    fn refusal(&mut self, failure: Failure) -> AppendError {
+        match failure {
+            Failure::RolledBack(reason) => AppendError::Disk(reason),
+            Failure::Fatal(reason) => {
                 self.stop(reason.clone());
-                Err(AppendError::Stopped(reason))
+                AppendError::Stopped(reason)
             }
         }
     }
@@ -325,11 +332,7 @@ impl Writer {
                 // It is counted, but it is not safe: whoever sends it again is known by its ids.
                 self.missing.clone().map_or(Ok(()), |missing| Err(AppendError::Disk(missing)))
             }
-            Err(Failure::RolledBack(reason)) => Err(AppendError::Disk(reason)),
-            Err(Failure::Fatal(reason)) => {
-                self.stop(reason.clone());
-                Err(AppendError::Stopped(reason))
-            }
+            Err(failure) => Err(self.refusal(failure)),
         };
         self.show();
         for reply in replies {
@@ -349,7 +352,7 @@ impl Writer {
     /// Tells the reader which segments there are now.
     fn reshape(&self) {
         let (segments, end, next) = (self.segments.firsts(), self.segments.end(), self.next);
-        self.progress.change(|tail| *tail = Tail { segments, end, next, is_closed: false });
+        self.progress.reshape(Tail { segments, end, next });
     }
 
     /// Brings the gauges up to date.

@@ -1,16 +1,16 @@
 //! What the push handler does with a body once it has been read, for the fuzz target `push_body`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, HeaderValue};
 
 use super::super::buffer_pool::ExtractBuffers;
-use super::super::coding::{self, Coding};
+use super::super::coding::Coding;
 use super::super::memory::{Memory, with_extract};
 use super::super::refusal::Refusal;
-use super::super::scope::TokenScope;
-use super::{Checked, Reader};
+use super::{Checked, Reader, RequestScope};
 
 /// What the push handler has found in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Taken {
 /// The status of the answer.
 pub fn take(
     content_encoding: &[&[u8]],
-    wire: Vec<u8>,
+    mut wire: Vec<u8>,
     body_bytes_max: usize,
     memory_bytes_max: usize,
 ) -> Result<Taken, u16> {
@@ -41,14 +41,10 @@ pub fn take(
     if wire.len() > coding.wire_bytes_max(body_bytes_max) {
         return Err(status(Refusal::TooLarge { bytes_max: body_bytes_max }));
     }
-    let mut share = Memory::new(memory_bytes_max, Duration::ZERO).share();
+    let mut share = Memory::new(memory_bytes_max, Duration::ZERO).share(None);
     share.try_grow(with_extract(wire.len())).map_err(status)?;
-    let body = if coding == Coding::Identity {
-        Ok(wire.into())
-    } else {
-        coding::undo(coding, &wire, body_bytes_max, &mut share)
-    };
-    let reader = Reader { speaker: TokenScope::Anyone, kept: ExtractBuffers::default() };
-    let checked = body.and_then(|body| reader.check(body, &mut share));
+    let scope = RequestScope { app_groups: None, origin: Arc::default() };
+    let reader = Reader { scope, kept: ExtractBuffers::default() };
+    let checked = reader.read(coding, &mut wire, body_bytes_max, &mut share);
     checked.map(|Checked { events, extract, .. }| Taken { events, extract }).map_err(status)
 }

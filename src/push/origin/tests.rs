@@ -36,3 +36,37 @@ proptest! {
         read(&query);
     }
 }
+
+fn bound(ids: &[&str], query: Option<&str>) -> Option<(Option<String>, bool)> {
+    let app_groups: AppGroups = ids.iter().map(|id| Box::from(*id)).collect();
+    let origin = read_within(query.unwrap_or_default(), &app_groups).ok()?;
+    let id = origin.app_group_id.as_deref().map(str::to_owned);
+    Some((id, origin.app_group_id.is_some()))
+}
+
+#[test]
+fn what_an_event_leaves_out_is_the_urls_or_the_only_one_of_the_token() {
+    let named = |id: &str| Some((Some(id.to_owned()), true));
+    assert_eq!(bound(&["g-1"], None), named("g-1"));
+    assert_eq!(bound(&["g-1"], Some("app_group_name=x&app_group_id=")), named("g-1"));
+    assert_eq!(bound(&["g-1", "g-2"], Some("app_group_id=g-2")), named("g-2"));
+    assert_eq!(bound(&["g-1", "g-2"], None), Some((None, false)));
+}
+
+#[test]
+fn the_case_of_a_uuid_makes_no_difference_and_the_url_keeps_its_own() {
+    let (small, capitals) = ("5f3e8f0a-1234-4cde-9abc-0123456789ab", "5F3E8F0A-1234-4CDE-9ABC-0123456789AB");
+    let query = format!("app_group_id={capitals}");
+    assert_eq!(bound(&[small], Some(&query)), Some((Some(capitals.to_owned()), true)));
+    assert_eq!(bound(&[small, "x"], Some(&query)), Some((Some(capitals.to_owned()), true)));
+    assert_eq!(bound(&["x"], Some(&query)), None);
+}
+
+#[test]
+fn a_url_can_not_name_what_the_token_is_not_bound_to() {
+    for query in
+        ["app_group_id=g-3", "app_group_id=G-1", "app_group_id=g-1+", "app_group_id=g-3&app_group_id=g-1"]
+    {
+        assert_eq!(bound(&["g-1", "g-2"], Some(query)), None, "{query}");
+    }
+}

@@ -54,24 +54,17 @@ pub struct Damage {
 /// whoever decodes that finds the same elements, in a tenth of the time, whatever is counted by then. On an error
 /// `out` holds scrap.
 ///
+/// For a sender that may not speak for everyone, an event beyond its `scope` becomes [`Malformed::ForeignAppGroup`],
+/// whatever else it is.
+///
 /// # Errors
 /// When it is neither an object, an array, `null` nor empty, or has `events` that are no array, or is not JSON, and no
 /// event that says its type can be read from it.
-pub fn extract(body: &[u8], out: &mut Vec<u8>) -> Result<Extracted, NotAnEnvelope> {
-    extract_each(body, out, |element| element)
-}
-
-/// As [`extract`], for a sender that may not speak for everyone: an event beyond its mandate becomes
-/// [`Malformed::ForeignAppGroup`], whatever else it is.
-///
-/// # Errors
-/// As [`extract`].
-pub fn extract_within(
-    body: &[u8],
-    out: &mut Vec<u8>,
-    mandate: Scope<'_>,
-) -> Result<Extracted, NotAnEnvelope> {
-    extract_each(body, out, |element| mandate.judge(element))
+pub fn extract(body: &[u8], out: &mut Vec<u8>, scope: Option<Scope<'_>>) -> Result<Extracted, NotAnEnvelope> {
+    match scope {
+        None => extract_each(body, out, |element| element),
+        Some(scope) => extract_each(body, out, |element| scope.judge(element)),
+    }
 }
 
 fn extract_each(

@@ -495,7 +495,7 @@ fn has_vague_number(text: &[u8]) -> bool {
 /// What is read from an extract is what is read from the body, and the extract is not longer.
 fn compare_extract(body: &[u8], time_needed: bool, origin: &Origin, elements: &[Element]) {
     let mut written = Vec::new();
-    if extract(body, &mut written).is_ok() {
+    if extract(body, &mut written, None).is_ok() {
         // A byte that is no character takes the three of U+FFFD, and what was skipped a few at the end.
         assert!(written.len() <= body.len() * 3 + 16);
         assert_eq!(decode_with(&written, &Framing::Extract, time_needed, origin), elements);
@@ -513,7 +513,7 @@ fn compare_check(body: &[u8], read: Read, elements: &[Element]) {
         let no_type = [bad(Malformed::NotAnObject), bad(Malformed::NoEventType)];
         matches!(element, Element::Skipped(_)) || no_type.contains(element)
     };
-    match extract(body, &mut Vec::new()) {
+    match extract(body, &mut Vec::new(), None) {
         Ok(extracted) => {
             assert_eq!(extracted.elements, elements.iter().map(number).sum::<u32>());
             let skipped = elements.iter().find_map(|element| match element {

@@ -8,7 +8,7 @@ use super::*;
 use crate::Field;
 
 fn check(body: &[u8]) -> Result<u32, NotAnEnvelope> {
-    extract(body, &mut Vec::new()).map(|extracted| extracted.elements)
+    extract(body, &mut Vec::new(), None).map(|extracted| extracted.elements)
 }
 
 /// What a lane sees of an e-mail send with these members, pushed by a sender with a mandate.
@@ -17,7 +17,7 @@ fn pushed(members: &str, app_groups: &[&str], may_be_silent: bool) -> Element {
     let app_groups: Vec<Box<str>> = app_groups.iter().map(|id| Box::from(*id)).collect();
     let mandate = Scope { app_groups: &app_groups, may_be_silent };
     let mut out = Vec::new();
-    let extracted = extract_within(body.as_bytes(), &mut out, mandate);
+    let extracted = extract(body.as_bytes(), &mut out, Some(mandate));
     assert_eq!(extracted, Ok(Extracted { elements: 1, damage: None }));
     let origin = Origin { app_group_id: Some("from-url".into()), ..Origin::default() };
     let [element] = decode_with(&out, &Framing::Extract, false, &origin).try_into().expect(&body);
@@ -340,7 +340,7 @@ fn what_is_no_character_spoils_nothing() {
             ([b"{\"events\":[", &list[..], b"]}"].concat(), [b"[", &list[..], b"]"].concat());
         let mut read = vec![decode(&envelope), decode(&array), decode_lines(events.join(&b"\n"[..]))];
         let mut out = Vec::new();
-        assert_eq!(extract(&envelope, &mut out), Ok(Extracted { elements: 4, damage: None }));
+        assert_eq!(extract(&envelope, &mut out, None), Ok(Extracted { elements: 4, damage: None }));
         read.push(decode_with(&out, &Framing::Extract, false, &Origin::default()));
         for elements in read {
             let names = names(elements);

@@ -16,6 +16,7 @@ use braze_events::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBl
 const READ_BYTES: usize = 256 * 1024;
 
 /// Hands the content to a [`BlockReader`]; what is damaged is booked and told.
+#[derive(Default)]
 pub(super) struct Blocks {
     reader: BlockReader,
     /// Where the container that is read begins in the content.
@@ -49,23 +50,14 @@ impl Blocks {
     pub(super) fn open(input: &mut Input, path: PathBuf, eager: bool) -> io::Result<Self> {
         let position = input.position();
         let mut blocks = Self {
-            reader: BlockReader::default(),
-            container: position,
             path,
             eager,
             buffer: vec![0; READ_BYTES],
-            taken: 0,
-            filled: 0,
+            container: position,
             position,
-            times_damaged: 0,
-            events_lost: 0,
-            bytes_lost: 0,
-            broken: None,
-            ended: false,
-            body: Vec::new(),
-            parts: Vec::new(),
             position_of_parts: position,
             container_of_parts: position,
+            ..Self::default()
         };
         while blocks.position == position && blocks.step(input)? {}
         blocks.position_of_parts = blocks.position;

@@ -43,7 +43,7 @@ pub(super) enum Counted {
 #[derive(Debug, Default)]
 pub(super) struct Matches {
     /// The record that says most of it.
-    pub(super) best: Option<(Id, Counted)>,
+    pub(super) best: Option<(Id, FileRecord, Counted)>,
     /// All records that the file begins with.
     pub(super) all: Vec<Id>,
     /// An old record of another path that looks as if it were this file's, and can't prove it.
@@ -141,15 +141,15 @@ impl Index {
                 known.all.push(id);
                 let is_whole = print.end == bytes && record.mark.finished;
                 let part = || Counted::Part(Box::new(prints.clone().slim()));
-                known.best = Some((id, if is_whole { Counted::Whole(print) } else { part() }));
+                known.best =
+                    Some((id, record.clone(), if is_whole { Counted::Whole(print) } else { part() }));
             }
         }
-        if !beyond.is_empty() && !matches!(known.best, Some((_, Counted::Whole(_)))) {
+        if !beyond.is_empty() && !matches!(known.best, Some((.., Counted::Whole(_)))) {
             let print = prints.take(file, bytes, &[])?;
             let cut = beyond.into_iter().filter(|(_, record)| record.mark.fingerprint.begins_with(&print));
-            if let Some((id, _)) = cut.max_by_key(|(_, record)| record.path == path) {
-                known.best = Some((id, Counted::Cut));
-            }
+            let cut = cut.max_by_key(|(_, record)| record.path == path);
+            known.best = cut.map(|(id, record)| (id, record.clone(), Counted::Cut)).or(known.best);
         }
         Ok(known)
     }
@@ -220,7 +220,7 @@ mod tests {
     fn best(records: &[FileRecord], content: &[u8], path: &str) -> Option<(Id, &'static str)> {
         let records: BTreeMap<Id, FileRecord> = (0..).zip(records.iter().cloned()).collect();
         let known = Index::of(&records).find(&records, &file(content), content.len() as u64, path).unwrap();
-        known.best.map(|(id, counted)| match counted {
+        known.best.map(|(id, _, counted)| match counted {
             Counted::Whole(_) => (id, "whole"),
             Counted::Cut => (id, "cut"),
             Counted::Part(_) => (id, "part"),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use super::formats;
@@ -38,11 +38,10 @@ pub(super) struct Input {
     broken: Option<io::Error>,
     /// After the latest reads of compressed content: the position read up to, and what had been consumed.
     reads: VecDeque<(u64, u64)>,
-    progress: Arc<ImportProgress>,
 }
 
 enum Stored {
-    Plain(Reader),
+    Plain(Counted),
     Packed(Box<Members<Compressed>>),
 }
 
@@ -51,30 +50,22 @@ impl Input {
     ///
     /// # Errors
     /// When the first bytes can't be read, are a broken header, or those of a format that is not read.
-    pub(super) fn new(mut reader: Reader, progress: Arc<ImportProgress>) -> io::Result<Self> {
+    pub(super) fn new(reader: Reader, progress: Arc<ImportProgress>) -> io::Result<Self> {
+        let mut reader = Counted { reader, progress };
         let head = read_magic(&mut reader)?;
-        progress.add_bytes(head.len());
         let (stored, ahead) = if let Some(format) = Format::of(&head) {
-            let counted = Counted { reader, progress: Arc::clone(&progress) };
-            let chained: Reader = Box::new(Cursor::new(head).chain(counted));
+            let chained = Cursor::new(head).chain(reader);
             let reader = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, chained);
             let members = Members::new(format, Compressed { reader, consumed: 0 })?;
             (Stored::Packed(Box::new(members)), Vec::new())
         } else {
             (Stored::Plain(reader), head)
         };
-        let mut input = Self {
-            stored,
-            ahead,
-            ahead_taken: 0,
-            position: 0,
-            broken: None,
-            reads: VecDeque::new(),
-            progress,
-        };
+        let (broken, reads) = (None, VecDeque::new());
+        let mut input = Self { stored, ahead, ahead_taken: 0, position: 0, broken, reads };
         if input.is_compressed() {
             input.ahead = read_magic(&mut input.stored)?;
-            input.book(0);
+            input.note_read();
         }
         let bytes_needed = formats::bytes_needed(&input.ahead);
         while input.ahead.len() < bytes_needed && input.look_ahead(bytes_needed) {}
@@ -139,13 +130,13 @@ impl Input {
         let filled = self.ahead.len();
         let room = bytes_max.saturating_sub(self.ahead().len()).min(LOOK_AHEAD_BYTES);
         self.ahead.resize(filled + room, 0);
-        let read = read_once(&mut self.stored, &mut self.ahead[filled..]);
+        let read = self.stored.read(&mut self.ahead[filled..]);
         let bytes = read.unwrap_or_else(|error| {
             self.broken = Some(error);
             0
         });
         self.ahead.truncate(filled + bytes);
-        self.book(bytes);
+        self.note_read();
         bytes > 0
     }
 
@@ -164,9 +155,9 @@ impl Input {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
-        let bytes = read_once(&mut self.stored, buffer)?;
+        let bytes = self.stored.read(buffer)?;
         self.position += bytes as u64;
-        self.book(bytes);
+        self.note_read();
         Ok(bytes)
     }
 
@@ -202,9 +193,9 @@ impl Input {
         }
     }
 
-    /// Books what has just been read; compressed bytes are booked where they are read from the file.
-    fn book(&mut self, bytes: usize) {
-        let Some(compressed) = self.stored.compressed() else { return self.progress.add_bytes(bytes) };
+    /// Remembers how much of compressed content stands for what has just been read of it.
+    fn note_read(&mut self) {
+        let Some(compressed) = self.stored.compressed() else { return };
         let consumed = compressed.consumed;
         // Some decompressors take a whole block before they give the first byte of it. What was consumed stands for
         // all that came of it, so only the last of several reads counts.
@@ -240,7 +231,7 @@ impl Read for Stored {
 /// not count: damage that lies ahead must not become part of a fingerprint, or repairing it would look like
 /// another file.
 struct Compressed {
-    reader: BufReader<Reader>,
+    reader: BufReader<Chain<Cursor<Vec<u8>>, Counted>>,
     consumed: u64,
 }
 
@@ -263,7 +254,8 @@ impl BufRead for Compressed {
     }
 }
 
-/// Books what is read through it. Decompressors can't all be asked again after a signal, so reading is tried again here.
+/// Books what is read through it. Decompressors can't all be asked again after a signal that arrives while a read waits, so
+/// reading is tried again here.
 struct Counted {
     reader: Reader,
     progress: Arc<ImportProgress>,
@@ -271,33 +263,19 @@ struct Counted {
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = read_once(&mut self.reader, buffer)?;
-        self.progress.add_bytes(bytes);
-        Ok(bytes)
+        loop {
+            match self.reader.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.inspect(|bytes| self.progress.add_bytes(*bytes)),
+            }
+        }
     }
 }
 
 fn read_magic(reader: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut head = vec![0; MAGIC_BYTES];
-    let mut filled = 0;
-    while filled < MAGIC_BYTES {
-        match read_once(reader, &mut head[filled..])? {
-            0 => break,
-            bytes => filled += bytes,
-        }
-    }
-    head.truncate(filled);
+    let mut head = Vec::new();
+    reader.take(MAGIC_BYTES as u64).read_to_end(&mut head)?;
     Ok(head)
-}
-
-/// A signal that arrives while a read waits is no reason to give up.
-fn read_once(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match reader.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -128,24 +128,26 @@ impl Planner {
     ) -> io::Result<Option<(Option<Start>, Option<Id>)>> {
         let Some(state) = &mut self.state else { return Ok(Some((None, None))) };
         if !self.again
-            && let Some(id) = untouched(&self.index, state, key, file, metadata)?
+            && let Some((id, record)) = untouched(&self.index, state, key, file, metadata)?
         {
-            self.pass(path, key, id, None, metadata);
+            self.pass(path, key, (id, record), None, metadata);
             return Ok(None);
         }
         let bytes = metadata.len();
         let Matches { best, all, alike } = self.index.find(state.records(), file, bytes, key)?;
         if self.again {
-            for id in all.into_iter().chain(best.map(|(id, _)| id)) {
+            for id in all.into_iter().chain(best.map(|(id, ..)| id)) {
                 state.forget(id);
             }
             return Ok(Some((None, None)));
         }
         match best {
-            Some((id, Counted::Whole(print))) => self.pass(path, key, id, Some(print), metadata),
-            Some((id, Counted::Cut)) => self.pass_cut(path, id, bytes),
-            Some((id, Counted::Part(prints))) => {
-                return Ok(Some(self.go_on(path, key, id, prints, metadata)));
+            Some((id, record, Counted::Whole(print))) => {
+                self.pass(path, key, (id, record), Some(print), metadata);
+            }
+            Some((id, record, Counted::Cut)) => self.pass_cut(path, (id, &record), bytes),
+            Some((id, record, Counted::Part(prints))) => {
+                return Ok(Some(self.go_on(path, key, (id, record), prints, metadata)));
             }
             None => {
                 self.tell_new(path, key, alike);
@@ -156,10 +158,16 @@ impl Planner {
     }
 
     /// Passes a file that has been counted as a whole.
-    fn pass(&mut self, path: &Path, key: &str, id: Id, print: Option<Fingerprint>, metadata: &Metadata) {
+    fn pass(
+        &mut self,
+        path: &Path,
+        key: &str,
+        (id, mut record): (Id, FileRecord),
+        print: Option<Fingerprint>,
+        metadata: &Metadata,
+    ) {
         let changed = self.reliable(metadata);
         let Some(state) = &mut self.state else { return };
-        let Some(mut record) = state.records().get(&id).cloned() else { return };
         // One that an earlier version has written knows less.
         record.mark.fingerprint = print.unwrap_or(record.mark.fingerprint);
         let (path, bytes, settled_at) = (path.to_owned(), metadata.len(), record.settled_at);
@@ -182,22 +190,17 @@ impl Planner {
             self.run.insert(id);
             FileReport::Copied { path, of: before, bytes, settled_at: Some(settled_at) }
         } else {
-            self.rename(id, key, changed);
+            self.rename(id, record, key, changed);
             FileReport::Renamed { path, before, bytes, settled_at }
         };
         self.reports.push(report);
     }
 
     /// Passes a file that is a beginning of what was counted.
-    fn pass_cut(&mut self, path: &Path, id: Id, bytes: u64) {
+    fn pass_cut(&mut self, path: &Path, (id, record): (Id, &FileRecord), bytes: u64) {
         self.run.insert(id);
-        let record = self.state.as_ref().and_then(|state| state.records().get(&id));
-        self.reports.extend(record.map(|record| FileReport::CutShort {
-            path: path.to_owned(),
-            of: PathBuf::from(&record.path),
-            bytes,
-            counted: record.mark.fingerprint.end,
-        }));
+        let (path, of, counted) = (path.to_owned(), PathBuf::from(&record.path), record.mark.fingerprint.end);
+        self.reports.push(FileReport::CutShort { path, of, bytes, counted });
     }
 
     /// Goes on in a file of which a part has been counted.
@@ -205,33 +208,25 @@ impl Planner {
         &mut self,
         path: &Path,
         key: &str,
-        id: Id,
+        (id, record): (Id, FileRecord),
         prints: Box<Fingerprinter>,
         metadata: &Metadata,
     ) -> (Option<Start>, Option<Id>) {
-        let record = self.state.as_ref().and_then(|state| state.records().get(&id)).cloned();
-        let Some(record) = record else { return (None, None) };
         let is_here = record.path == key;
         let before = (!is_here).then(|| PathBuf::from(&record.path));
         self.reports.push(FileReport::going_on(path, before, &record.mark));
-        let id = if is_here {
-            Some(id)
-        } else if is_still_there(&record) {
-            // A record of its own, when something of it is settled.
-            None
-        } else {
-            self.rename(id, key, None);
-            Some(id)
-        };
-        (Some(Start::new(record.mark, prints, metadata)), id)
+        // One of its own, when something of it is settled, where the other is still there.
+        let own = (is_here || !is_still_there(&record)).then_some(id);
+        let start = Start::new(record.mark.clone(), prints, metadata);
+        if own.is_some() && !is_here {
+            self.rename(id, record, key, None);
+        }
+        (Some(start), own)
     }
 
-    fn rename(&mut self, id: Id, key: &str, changed: Option<u64>) {
+    fn rename(&mut self, id: Id, record: FileRecord, key: &str, changed: Option<u64>) {
         let Some(state) = &mut self.state else { return };
-        let Some(mut record) = state.records().get(&id).cloned() else { return };
-        key.clone_into(&mut record.path);
-        record.changed = changed;
-        state.set(id, record);
+        state.set(id, FileRecord { path: key.to_owned(), changed, ..record });
         self.index.add_path(id, key);
         self.run.insert(id);
     }
@@ -291,14 +286,13 @@ impl Seen {
         let file = File::open(&planned.found.path)?;
         let metadata = file.metadata()?;
         let Matches { best, .. } = self.index.find(&self.records, &file, metadata.len(), key)?;
-        let Some((id, counted)) = best else { return Ok(None) };
-        let Some(record) = self.records.get(&id) else { return Ok(None) };
+        let Some((_, record, counted)) = best else { return Ok(None) };
         let settled = planned.start.as_ref().map_or(0, |start| start.mark.fingerprint.end);
         let (path, of, bytes) = (planned.found.path.clone(), PathBuf::from(&record.path), metadata.len());
         Ok(match counted {
             Counted::Whole(_) => {
                 let report = FileReport::Copied { path, of, bytes, settled_at: None };
-                Some(Sight::Passed(report, Some(record.mark.clone())))
+                Some(Sight::Passed(report, Some(record.mark)))
             }
             Counted::Cut => {
                 let counted = record.mark.fingerprint.end;
@@ -306,7 +300,7 @@ impl Seen {
             }
             Counted::Part(prints) if record.mark.fingerprint.end > settled => {
                 let report = FileReport::going_on(&path, Some(of), &record.mark);
-                Some(Sight::From(report, Start::new(record.mark.clone(), prints, &metadata)))
+                Some(Sight::From(report, Start::new(record.mark, prints, &metadata)))
             }
             Counted::Part(_) => None,
         })
@@ -320,13 +314,13 @@ fn untouched(
     key: &str,
     file: &File,
     metadata: &Metadata,
-) -> io::Result<Option<Id>> {
+) -> io::Result<Option<(Id, FileRecord)>> {
     let (bytes, changed) = (metadata.len(), changed(metadata));
     for (id, record) in index.of_path(key, state.records()) {
         let Mark { finished, fingerprint, .. } = &record.mark;
         let is_same = *finished && fingerprint.end == bytes && record.changed == Some(changed);
         if is_same && fingerprint.looks_like(file)? {
-            return Ok(Some(id));
+            return Ok(Some((id, record.clone())));
         }
     }
     Ok(None)

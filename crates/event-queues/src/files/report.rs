@@ -1,14 +1,16 @@
 //! What an import has to say about its files before it starts.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
 
 use super::import_state::Mark;
 
 /// Something about one of the given files that a person should know. `Display` is the message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileReport {
     /// The file has been counted to its end and is passed.
+    #[error("{} was counted on {}, {bytes} bytes; use --again to count it anew", path.display(), utc(*.settled_at))]
     Counted {
         /// As it was given.
         path: PathBuf,
@@ -18,6 +20,10 @@ pub enum FileReport {
         settled_at: u64,
     },
     /// The file has been counted to its end where it lay before, and is passed.
+    #[error(
+        "{} was counted on {} as {}, {bytes} bytes; use --again to count it anew",
+        path.display(), utc(*.settled_at), before.display()
+    )]
     Renamed {
         /// As it was given.
         path: PathBuf,
@@ -29,6 +35,10 @@ pub enum FileReport {
         settled_at: u64,
     },
     /// The file holds the same bytes as another one, which has been counted to its end, and is passed.
+    #[error(
+        "{} holds the same {bytes} bytes as {}, which was {}; it is passed; use --again to count it too",
+        path.display(), of.display(), read_or_counted(*.settled_at)
+    )]
     Copied {
         /// As it was given.
         path: PathBuf,
@@ -40,6 +50,11 @@ pub enum FileReport {
         settled_at: Option<u64>,
     },
     /// The file is a beginning of what was counted; nothing in it is new, and it is passed.
+    #[error(
+        "{} holds the first {bytes} of {counted} bytes that were counted of {}; nothing in it is new; use --again to \
+         count it anew",
+        path.display(), of.display()
+    )]
     CutShort {
         /// As it was given.
         path: PathBuf,
@@ -51,6 +66,10 @@ pub enum FileReport {
         counted: u64,
     },
     /// An import of the file was interrupted; it goes on where the settled flushes ended.
+    #[error(
+        "{} was counted{} up to byte {position} of its content; the import goes on there",
+        path.display(), elsewhere(.before.as_deref())
+    )]
     Continued {
         /// As it was given.
         path: PathBuf,
@@ -60,6 +79,10 @@ pub enum FileReport {
         position: u64,
     },
     /// The file has been counted to its end and has grown since; what was added is counted.
+    #[error(
+        "{} was counted{} and has grown since; the import goes on at byte {position} of its content",
+        path.display(), elsewhere(.before.as_deref())
+    )]
     Grown {
         /// As it was given.
         path: PathBuf,
@@ -69,12 +92,18 @@ pub enum FileReport {
         position: u64,
     },
     /// Another content is remembered under this path; the file is counted from its start.
+    #[error("{} is not the file that was counted under this name; it is counted from the start", path.display())]
     Changed {
         /// As it was given.
         path: PathBuf,
     },
     /// The file may have been counted under another path by an earlier version, which did not keep what would prove it;
     /// it is counted.
+    #[error(
+        "{} may be {}, counted on {} by an earlier version, which did not keep what would prove it; it is counted from \
+         the start",
+        path.display(), of.display(), utc(*.settled_at)
+    )]
     Alike {
         /// As it was given.
         path: PathBuf,
@@ -84,6 +113,7 @@ pub enum FileReport {
         settled_at: u64,
     },
     /// An entry of a directory that can't be imported; all others are, and the run fails at its end.
+    #[error("cannot import {}: {problem}", path.display())]
     LeftOut {
         /// As it was found.
         path: PathBuf,
@@ -91,6 +121,7 @@ pub enum FileReport {
         problem: String,
     },
     /// A directory in which there is nothing to import.
+    #[error("{} holds no files to import", path.display())]
     Empty {
         /// As it was given.
         path: PathBuf,
@@ -110,95 +141,20 @@ impl FileReport {
 }
 
 /// ` as …`, if there is something to say.
-struct As<'p>(Option<&'p Path>);
-
-impl fmt::Display for As<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |path| write!(f, " as {}", path.display()))
-    }
+fn elsewhere(before: Option<&Path>) -> String {
+    before.map_or_else(String::new, |path| format!(" as {}", path.display()))
 }
 
-impl fmt::Display for FileReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FileReport::Counted { path, bytes, settled_at } => write!(
-                f,
-                "{} was counted on {}, {bytes} bytes; use --again to count it anew",
-                path.display(),
-                Utc(*settled_at)
-            ),
-            FileReport::Renamed { path, before, bytes, settled_at } => write!(
-                f,
-                "{} was counted on {} as {}, {bytes} bytes; use --again to count it anew",
-                path.display(),
-                Utc(*settled_at),
-                before.display()
-            ),
-            FileReport::Copied { path, of, bytes, settled_at } => {
-                write!(f, "{} holds the same {bytes} bytes as {}, which was ", path.display(), of.display())?;
-                match settled_at {
-                    Some(settled_at) => write!(f, "counted on {}", Utc(*settled_at))?,
-                    None => f.write_str("read before it")?,
-                }
-                f.write_str("; it is passed; use --again to count it too")
-            }
-            FileReport::CutShort { path, of, bytes, counted } => write!(
-                f,
-                "{} holds the first {bytes} of {counted} bytes that were counted of {}; nothing in it is new; use \
-                 --again to count it anew",
-                path.display(),
-                of.display()
-            ),
-            FileReport::Continued { path, before, position } => write!(
-                f,
-                "{} was counted{} up to byte {position} of its content; the import goes on there",
-                path.display(),
-                As(before.as_deref())
-            ),
-            FileReport::Grown { path, before, position } => write!(
-                f,
-                "{} was counted{} and has grown since; the import goes on at byte {position} of its content",
-                path.display(),
-                As(before.as_deref())
-            ),
-            FileReport::Alike { path, of, settled_at } => write!(
-                f,
-                "{} may be {}, counted on {} by an earlier version, which did not keep what would prove it; it is \
-                 counted from the start",
-                path.display(),
-                of.display(),
-                Utc(*settled_at)
-            ),
-            FileReport::Changed { path } => write!(
-                f,
-                "{} is not the file that was counted under this name; it is counted from the start",
-                path.display()
-            ),
-            FileReport::LeftOut { path, problem } => write!(f, "cannot import {}: {problem}", path.display()),
-            FileReport::Empty { path } => write!(f, "{} holds no files to import", path.display()),
-        }
-    }
+fn read_or_counted(settled_at: Option<u64>) -> String {
+    settled_at.map_or_else(|| "read before it".to_owned(), |seconds| format!("counted on {}", utc(seconds)))
 }
 
 /// Unix seconds as `2026-11-22T10:00:00Z`.
-struct Utc(u64);
-
-impl fmt::Display for Utc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Counts days in years that begin in March, so that the leap day comes last.
-        // Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-        let (days, second) = (self.0 / 86_400 + 719_468, self.0 % 86_400);
-        let (era, day_of_era) = (days / 146_097, days % 146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = era * 400 + year_of_era + u64::from(month <= 2);
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-    }
+fn utc(seconds: u64) -> Timestamp {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -215,7 +171,7 @@ mod tests {
             (1_795_341_600, "2026-11-22T10:00:00Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(Utc(unix).to_string(), text);
+            assert_eq!(utc(unix).to_string(), text);
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::Message as _;
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
-use rdkafka::{Message as _, Offset};
 
 use super::batch::origin_of;
-use super::callbacks::{Event, give_up, to_list};
+use super::callbacks::{Event, give_up, without_offsets};
 use super::offsets::Partition;
 use super::poller::{Halt, Poller, PollerCommand, PollerOutput};
 
@@ -56,7 +56,7 @@ impl Poller {
             let offset = committed.iter().find(|(known, _)| known == partition).map(|(_, offset)| *offset);
             self.offsets.assign(partition.clone(), origin_of(&partition.topic), offset);
         }
-        let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
+        let wanted = without_offsets(partitions);
         let taken = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&wanted),
             _ => self.consumer.assign(&wanted),
@@ -113,7 +113,7 @@ impl Poller {
         self.offsets.forget(partitions);
         self.forgive();
         self.steady.disturb();
-        let given = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
+        let given = without_offsets(partitions);
         if let Err(error) = give_up(&self.consumer, &given) {
             tracing::error!(%error, "kafka: partitions could not be given up");
         }
@@ -185,7 +185,7 @@ impl Poller {
             | Event::Known { partitions, .. }
             | Event::Revoked(partitions) = event
             {
-                let given = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
+                let given = without_offsets(&partitions);
                 if let Err(error) = give_up(&self.consumer, &given) {
                     tracing::debug!(%error, "kafka: partitions could not be given up at the stop");
                 }

@@ -77,7 +77,7 @@ pub(super) struct Loss {
 const GAPS_MAX: usize = 256;
 
 /// What is known of a partition while it belongs to this process. Messages are counted since it was assigned.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Held {
     assignment: Arc<Assignment>,
     /// The offset behind the last message that was handed out, and how many there were.
@@ -139,20 +139,7 @@ impl PartitionOffsets {
     /// From here on `partition` belongs to this process; `committed` is what the broker remembers for the group.
     pub(super) fn assign(&mut self, partition: Partition, origin: Arc<Origin>, committed: Option<i64>) {
         let assignment = Arc::new(Assignment { origin, is_over: AtomicBool::new(false) });
-        let held = Held {
-            assignment,
-            delivered: None,
-            delivered_messages: 0,
-            acknowledged: None,
-            acknowledged_messages: 0,
-            requested: committed,
-            committed,
-            committed_messages: 0,
-            unconfirmed: VecDeque::new(),
-            passed: None,
-            marks: None,
-            gaps: Vec::new(),
-        };
+        let held = Held { assignment, requested: committed, committed, ..Held::default() };
         if let Some(before) = self.held.insert(partition, held) {
             before.assignment.is_over.store(true, Ordering::Release);
         }

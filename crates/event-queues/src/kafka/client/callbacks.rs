@@ -46,7 +46,7 @@ pub(super) struct Answer {
 }
 
 /// The consumer's callbacks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Callbacks {
     /// Callbacks run on the thread that polls, so nobody ever waits for it; the library wants it shared.
     events: Mutex<Vec<Event>>,
@@ -67,15 +67,8 @@ impl Callbacks {
         identity: ClientIdentity,
         authorities: Authorities,
     ) -> Self {
-        Self {
-            events: Mutex::new(Vec::new()),
-            calls: AtomicU64::new(0),
-            health,
-            oauth_token_file,
-            identity,
-            probe: Probe::new(authorities),
-            is_leaving: AtomicBool::new(false),
-        }
+        let probe = Probe::new(authorities);
+        Self { health, oauth_token_file, identity, probe, ..Self::default() }
     }
 
     /// Changes with each callback: a poll that gave no message and left this as it was has found nothing at all.
@@ -97,17 +90,8 @@ impl Callbacks {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    /// What the group has committed has been found out.
-    pub(super) fn know(&self, partitions: Vec<Partition>, committed: Option<Vec<(Partition, i64)>>) {
-        self.note(Event::Known { partitions, committed });
-    }
-
-    /// The broker has answered to a commit.
-    pub(super) fn commit_is_answered(&self, answers: Vec<Answer>) {
-        self.note(Event::Committed(answers));
-    }
-
-    fn note(&self, event: Event) {
+    /// Something has happened.
+    pub(super) fn note(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 }
@@ -241,6 +225,11 @@ pub(super) fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offse
         }
     }
     list
+}
+
+/// The partitions alone.
+pub(super) fn without_offsets(partitions: &[Partition]) -> TopicPartitionList {
+    to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)))
 }
 
 /// Where the partitions that this process reads begin and end.

@@ -3,8 +3,6 @@
 //! Its error codes are few and its texts say more, so that some cases are told apart by their text. Where a text
 //! changes, the words become those of the code alone.
 
-use std::borrow::Cow;
-
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 /// What stands in the way, by what makes it pass.
@@ -37,12 +35,12 @@ impl Trouble {
 pub(super) struct BrokerRefusal {
     pub(super) trouble: Trouble,
     /// What is wrong, and which setting it is about.
-    pub(super) words: Cow<'static, str>,
+    pub(super) words: &'static str,
 }
 
 impl BrokerRefusal {
     const fn new(trouble: Trouble, words: &'static str) -> Self {
-        Self { trouble, words: Cow::Borrowed(words) }
+        Self { trouble, words }
     }
 }
 

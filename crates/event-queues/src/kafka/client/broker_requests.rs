@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::callbacks::{Answer, Callbacks, list, to_list};
+use super::callbacks::{Answer, Callbacks, Event, list, to_list, without_offsets};
 use super::offsets::Partition;
 
 /// How long the answer to a question may take.
@@ -74,7 +74,7 @@ impl<T: Send + 'static> BrokerRequests<T> {
 
 /// Asks what the group has committed of these partitions.
 pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>) {
-    let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
+    let wanted = without_offsets(&partitions);
     let committed = match consumer.committed_offsets(wanted, ANSWER_MAX) {
         Ok(committed) => {
             let known = list(&committed).into_iter();
@@ -85,7 +85,7 @@ pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>
             None
         }
     };
-    consumer.context().know(partitions, committed);
+    consumer.context().note(Event::Known { partitions, committed });
 }
 
 /// Commits these offsets. It waits for a coordinator as long as a session lasts.
@@ -120,7 +120,7 @@ fn commit_all(consumer: &BaseConsumer<Callbacks>, offsets: &CommitOffsets) -> Ka
 fn answer(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets, result: &KafkaResult<()>) {
     let answers =
         offsets.into_iter().map(|(partition, offset)| Answer { partition, offset, result: result.clone() });
-    consumer.context().commit_is_answered(answers.collect());
+    consumer.context().note(Event::Committed(answers.collect()));
 }
 
 fn to_offsets(offsets: &CommitOffsets) -> TopicPartitionList {

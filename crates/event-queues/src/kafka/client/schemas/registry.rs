@@ -3,7 +3,6 @@
 //! Source: Confluent Schema Registry API reference, `GET /schemas/ids/{id}`; Redpanda, Karapace and Apicurio (`ccompat`)
 //! answer alike.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use serde::de::IgnoredAny;
 use super::Lookup;
 use crate::WriterSchema;
 use crate::kafka::Secret;
-use dns_lookup::{Patient, Resolver, sentence};
+use dns_lookup::{Patient, Resolver, is_loopback, sentence};
 
 /// How much of an answer is read. A schema of Braze's has 10 KB.
 pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -125,10 +124,7 @@ impl SchemaRegistry {
 
     /// Whether credentials would cross a network unencrypted: plain http to anything but this machine.
     pub(in super::super) fn is_in_the_clear(&self) -> bool {
-        let host = self.base.host_str().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback =
-            host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let is_loopback = is_loopback(self.base.host_str().unwrap_or_default());
         self.has_credentials && self.base.scheme() == "http" && !is_loopback
     }
 

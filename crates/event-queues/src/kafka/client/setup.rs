@@ -13,7 +13,7 @@ use super::health::Health;
 use super::probe::Authorities;
 use super::refusal::{ClientIdentity, Sasl};
 use super::schemas::{self, SchemaRegistry};
-use super::{KafkaSettings, Secret};
+use crate::kafka::{KafkaSettings, Secret};
 
 /// The default of `fetch.max.bytes` below.
 const FETCH_BYTES: u64 = 16_777_216;

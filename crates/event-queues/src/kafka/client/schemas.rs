@@ -23,7 +23,7 @@ pub use self::registry::RegistrySetupError;
 pub(super) use self::registry::SchemaRegistry;
 
 #[cfg(test)]
-#[path = "../../../../tests/support/registry.rs"]
+#[path = "../../../../../tests/support/registry.rs"]
 mod scripted;
 
 /// The wait after the first failure is at most this: a registry that restarts is back within a second or so.

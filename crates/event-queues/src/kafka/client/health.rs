@@ -100,7 +100,7 @@ impl Health {
 
     /// A refusal, logged where it is news.
     pub(super) fn refuse(&self, refusal: &BrokerRefusal, reason: &str) {
-        if self.complain(refusal.trouble, &refusal.words) {
+        if self.complain(refusal.trouble, refusal.words) {
             tracing::error!(reason, "kafka: {}", refusal.words);
         }
     }

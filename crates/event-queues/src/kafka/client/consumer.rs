@@ -9,13 +9,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::KafkaSettings;
 use super::callbacks::Callbacks;
 use super::deliveries::{DeliveryMaker, Ready};
 use super::health::{Health, Watch};
 use super::poller::{Parts, Poller, PollerCommand};
 use super::schemas::Schemas;
 use super::setup::{KafkaOpenError, consumer_of, open_registry};
+use crate::kafka::KafkaSettings;
 use crate::{Delivery, Queue, QueueError, Receipt};
 
 /// Batches that wait to be made readable, and deliveries that wait to be received, each. Together with what

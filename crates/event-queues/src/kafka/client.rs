@@ -1,0 +1,37 @@
+//! The consumer.
+//!
+//! A thread of its own polls the consumer (`poller`), gathers messages of one partition into batches, and is the
+//! only one that touches the group (`membership`, `commits`). Its books (`offsets`) say which offsets may be
+//! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
+//! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
+//! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
+//! group has committed, and whether it takes a commit, from threads that ask (`broker_requests`). `refusal` says in words
+//! what somebody has to mend. `deliveries` finds out how messages are written, with the help of the schema registry where
+//! one is set (`schemas`).
+//!
+//! What is read but not committed comes again after a crash, to whoever has the partition then.
+
+mod backpressure;
+mod batch;
+mod broker_requests;
+mod callbacks;
+mod commits;
+mod consumer;
+mod deliveries;
+mod health;
+mod membership;
+mod offsets;
+mod poller;
+mod probe;
+mod refusal;
+mod schemas;
+mod setup;
+mod token;
+mod watermarks;
+
+pub use self::{
+    consumer::{KafkaQueue, open},
+    health::Watch,
+    schemas::RegistrySetupError,
+    setup::{KafkaOpenError, check},
+};
