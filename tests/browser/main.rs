@@ -14,6 +14,7 @@ use std::path::Path;
 use browser::{Browser, TAB};
 use proxy::Proxy;
 use serde_json::{Value, json};
+use support::children;
 use support::forwarder::{Configuration, Forwarder};
 use support::intake::{Behaviour, Intake};
 
@@ -550,4 +551,33 @@ async fn screenshot() {
         browser.shows("#results", "reaches Datadog").await;
         fs::write(path, browser.picture().await).unwrap();
     }
+}
+
+/// Not a test by itself: the process that is killed.
+#[tokio::test]
+async fn a_browser_shows_the_page_until_the_kill() {
+    if children::is_to_be_killed() {
+        let intake = Intake::start();
+        let forwarder = Configuration::new().connection("acme", &intake.url(), "key", &[]).start().await;
+        let browser = Browser::start().await;
+        browser.open(&forwarder.admin_url("/")).await;
+        browser.shows("body", "acme").await;
+        children::wait_for_the_kill();
+    }
+}
+
+#[test]
+fn a_browser_ends_with_the_test_process() {
+    let names = ["chromedriver", "chromium", "braze-datadog"];
+    children::assert_none_is_left("a_browser_shows_the_page_until_the_kill", &names);
+}
+
+/// A driver that is asked to end leaves its browser behind now and then.
+#[tokio::test]
+async fn a_browser_ends_when_it_is_dropped() {
+    let browser = Browser::start().await;
+    let started = browser.processes();
+    assert!(started.values().any(|name| name == "chromium"), "{started:?}");
+    drop(browser);
+    children::assert_gone(&started);
 }

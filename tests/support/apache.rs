@@ -38,6 +38,7 @@ use node::Node;
 pub(crate) use tools::Tool;
 
 pub(crate) use crate::broker::Producer;
+use crate::broker::children;
 pub(crate) use crate::broker::topics::PATIENCE;
 use crate::broker::topics::{self, options};
 use crate::broker::{Compression, retry};
@@ -168,7 +169,7 @@ impl Cluster {
     pub(crate) fn start_again(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         let starts = node.starts() + 1;
-        node.spawn();
+        node.begin();
         assert!(node.is_up(starts), "a broker does not come back: {}", node.log());
     }
 
