@@ -141,7 +141,7 @@ impl Cluster {
     }
 
     fn start(mut nodes: Vec<Node>, addresses: Vec<String>, home: TempDir) -> Result<Self, String> {
-        nodes.iter_mut().for_each(Node::spawn);
+        nodes.iter_mut().for_each(Node::begin);
         for node in &mut nodes {
             if !node.is_up(1) {
                 return Err(node.log());
