@@ -7,7 +7,7 @@ use bzip2::bufread::BzDecoder;
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 
-use crate::zstandard::Frame;
+use crate::zstandard::ZstdFrame;
 
 /// The first bytes of a zstandard frame, and of one that is to be skipped but for the low half of its first byte
 /// (RFC 8878, 3.1).
@@ -201,7 +201,7 @@ enum Decoder<R: Read> {
     Gzip(Box<GzDecoder<R>>),
     Bzip2(BzDecoder<R>),
     Xz(Box<XzReader<R>>),
-    Zstd(Box<Frame<R>>),
+    Zstd(Box<ZstdFrame<R>>),
 }
 
 impl<R: BufRead> Decoder<R> {
@@ -213,7 +213,7 @@ impl<R: BufRead> Decoder<R> {
                 let kib_max = (1 << WINDOW_LOG_MAX) / 1024 + XZ_OVERHEAD_KIB;
                 Self::Xz(Box::new(XzReader::new_mem_limit(reader, false, kib_max)))
             }
-            Format::Zstd => Self::Zstd(Box::new(Frame::new(reader, 1 << WINDOW_LOG_MAX))),
+            Format::Zstd => Self::Zstd(Box::new(ZstdFrame::new(reader, 1 << WINDOW_LOG_MAX))),
         }
     }
 

@@ -14,7 +14,7 @@ const END: [u8; 7] = [1, 0, 0, 0, 0, 0, 0];
 ///
 /// It holds a window and a block of the content in memory, and takes the memory as the content grows, whatever the head
 /// of the frame says.
-pub(crate) struct Frame<R> {
+pub(crate) struct ZstdFrame<R> {
     source: R,
     decoder: FrameDecoder,
     has_begun: bool,
@@ -22,7 +22,7 @@ pub(crate) struct Frame<R> {
     broken: Option<io::Error>,
 }
 
-impl<R: Read> Frame<R> {
+impl<R: Read> ZstdFrame<R> {
     /// A frame that may refer back by so many bytes.
     pub(crate) fn new(source: R, window_bytes_max: u64) -> Self {
         let mut decoder = FrameDecoder::new();
@@ -78,7 +78,7 @@ impl<R: Read> Frame<R> {
     }
 }
 
-impl<R: Read> Read for Frame<R> {
+impl<R: Read> Read for ZstdFrame<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -135,7 +135,7 @@ mod tests {
         let mut out = Vec::new();
         let mut buffer = vec![0; step];
         while !bytes.is_empty() {
-            let mut frame = Frame::new(&mut bytes, WINDOW_BYTES_MAX);
+            let mut frame = ZstdFrame::new(&mut bytes, WINDOW_BYTES_MAX);
             loop {
                 match frame.read(&mut buffer) {
                     Ok(0) => break,
@@ -221,11 +221,12 @@ mod tests {
         }
         let packed = pack(&long(), 1, true);
         for cut in [0, 2, 5, 9, 10_000, packed.len() - 2] {
-            let mut failing = Frame::new(packed[..cut].chain(Fails(io::ErrorKind::Other)), WINDOW_BYTES_MAX);
+            let mut failing =
+                ZstdFrame::new(packed[..cut].chain(Fails(io::ErrorKind::Other)), WINDOW_BYTES_MAX);
             let error = io::copy(&mut failing, &mut io::sink()).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(5), "{cut}");
             let mut failing =
-                Frame::new(packed[..cut].chain(Fails(io::ErrorKind::TimedOut)), WINDOW_BYTES_MAX);
+                ZstdFrame::new(packed[..cut].chain(Fails(io::ErrorKind::TimedOut)), WINDOW_BYTES_MAX);
             let error = io::copy(&mut failing, &mut io::sink()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{cut}");
         }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use flate2::bufread::DeflateDecoder;
 
 use super::BLOCK_BYTES_MAX;
-use crate::zstandard::Frame;
+use crate::zstandard::ZstdFrame;
 
 /// zstandard's window: no block is longer, so none needs more.
 const ZSTANDARD_WINDOW_BYTES_MAX: u64 = BLOCK_BYTES_MAX as u64;
@@ -90,7 +90,7 @@ fn zstandard(mut stored: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> io::Resu
     let end_max = out.len() + bytes_max;
     while !stored.is_empty() {
         let left = end_max - out.len();
-        read_within(Frame::new(&mut stored, ZSTANDARD_WINDOW_BYTES_MAX), left, out)?;
+        read_within(ZstdFrame::new(&mut stored, ZSTANDARD_WINDOW_BYTES_MAX), left, out)?;
     }
     Ok(())
 }
