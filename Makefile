@@ -1,24 +1,26 @@
 # `make test` is README.md's second command; `make check` is everything that a change must pass, which is what .ci/run
-# calls.
+# calls. What installs something says so before; without root it says what to install, and fails.
 
 CARGO ?= cargo
 SHELL := /bin/bash -euo pipefail
 
-# What is installed where it is missing. Unoptimised: it is built for longer than it runs.
-DENY := 0.20.2
+# Installed where it is missing. Unoptimised: it is built for longer than it runs.
 CYCLONEDX := 0.5.9
+
+# What `make tools` has put below the target directory.
+export PATH := $(abspath $(or $(CARGO_TARGET_DIR),target))/tools/bin:$(PATH)
 
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
-.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist service sbom tools lint-tools
+.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist service sbom tools
 
-check: tools lint-tools ## formatting, lints, tests, documentation, on a machine that lacks what they need, too
+check: tools ## everything: formatting, licences, tests, lints, instructions per event, fuzz targets, documentation
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(MAKE) deny
+	tests/run apache
 	$(MAKE) lint
-	$(MAKE) test
 	$(MAKE) guard
 	$(MAKE) fuzz
 	$(MAKE) doc
@@ -39,8 +41,9 @@ deny: ## licences, sources, banned and repeated crates, against deny.toml
 advisories: ## known vulnerabilities of what is in Cargo.lock
 	$(CARGO) deny --locked check advisories
 
-test: tools ## all tests, on a machine that lacks what they need, too; README.md's second command
-	$(CARGO) test --locked --workspace --all-features
+test: ## the tests, and what they need where it is missing; README.md's second command
+	.ci/install test
+	tests/run
 
 # Every run is another one; the line that repeats it is printed first.
 chaos: SECONDS = 600
@@ -80,40 +83,16 @@ screenshot: ## write docs/page.png and docs/page-dark.png anew
 dist: ## the binary as it is shipped, target/dist/braze-datadog
 	$(CARGO) build --locked --profile dist --all-features
 
-service: dist ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
-	@{ command -v debootstrap && command -v systemd-nspawn; } > /dev/null \
-	  || { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends debootstrap systemd-container; }
+service: ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
+	.ci/install service
+	$(MAKE) dist
 	tests/service/run.sh "$${CARGO_TARGET_DIR:-target}/dist/braze-datadog"
 
 sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.json
-	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX)
+	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || { echo "+ cargo install cargo-cyclonedx@$(CYCLONEDX)"; \
+	  $(CARGO) install --quiet --locked --debug cargo-cyclonedx@$(CYCLONEDX); }
 	.ci/sbom
 
-# The linker, what tests and guard call (kill, prlimit, python3, pip for a Kafka broker and axe-core, a JVM and Maven for Apache Kafka,
-# systemd-analyze, valgrind, promtool, Chromium with its driver and a font). Needs root for apt-get.
-tools: ## install what is missing, on Debian with Rust
-	@missing=(); \
-	need() { command -v "$$1" > /dev/null || missing+=("$$2"); }; \
-	need cc build-essential; need g++ build-essential; need perl perl; need python3 python3-minimal; need systemd-analyze systemd; need prlimit util-linux; need valgrind valgrind; \
-	need chromium chromium; need chromedriver chromium-driver; need java default-jre-headless; need mvn maven; need setpriv util-linux; \
-	python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip); \
-	perl -MIPC::Cmd -MFindBin -e 1 > /dev/null 2>&1 || missing+=(perl); \
-	[[ -x /bin/kill ]] || missing+=(procps); \
-	[[ -d /usr/share/fonts/truetype/dejavu ]] || missing+=(fonts-dejavu-core); \
-	[[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev); \
-	[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates); \
-	if (( $${#missing[@]} )); then \
-	  echo "installing: $${missing[*]}"; \
-	  export DEBIAN_FRONTEND=noninteractive; \
-	  apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends "$${missing[@]}"; \
-	fi
-	@command -v promtool > /dev/null || { \
-	  at=$$(mktemp -d); cd "$$at"; \
-	  chmod 755 "$$at"; apt-get update --quiet && apt-get download --quiet prometheus; \
-	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract --directory /usr/local --strip-components=2 ./usr/bin/promtool; \
-	  rm -r "$$at"; }
-
-lint-tools: ## install what formats and lints
-	@$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
-	@$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
-	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-deny@$(DENY)
+tools: ## install what is missing for `make check`, on Debian with Rust
+	.ci/install test
+	.ci/install check

@@ -5,8 +5,11 @@ mod check;
 mod command_line;
 mod connections;
 mod file_watch;
+#[cfg(feature = "generate")]
 mod generate;
 mod keys;
+#[cfg(any(test, not(all(feature = "kafka", feature = "top", feature = "generate"))))]
+mod left_out;
 mod monitors;
 mod online;
 mod progress;
@@ -85,7 +88,10 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(arguments),
         Command::Connections(arguments) => connections::run(*arguments),
         Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
+        #[cfg(feature = "generate")]
         Command::Generate(arguments) => generate::generate(&arguments),
+        #[cfg(not(feature = "generate"))]
+        Command::Generate(arguments) => Err(left_out::generate(&arguments.directory)),
         Command::Monitors(arguments) => monitors::run(*arguments),
         Command::Top(arguments) => watch(arguments),
         Command::Reconcile(arguments) => reconcile::run(&arguments),
@@ -135,12 +141,22 @@ fn watch(arguments: TopArguments) -> Result<(), Failure> {
         }
         (None, None) => TOP_URL.to_owned(),
     };
+    watch_at(&url)
+}
+
+#[cfg(feature = "top")]
+fn watch_at(url: &str) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    runtime.block_on(top::run(&url)).map_err(Failure::failed)
+    runtime.block_on(top::run(url)).map_err(Failure::failed)
+}
+
+#[cfg(not(feature = "top"))]
+fn watch_at(url: &str) -> Result<(), Failure> {
+    Err(left_out::top(url))
 }
 
 /// What is shared by all who send to Datadog, or ask it.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::connections::ConnectionsArguments;
-use super::generate::GenerateArguments;
 use super::monitors::MonitorsArguments;
 use super::reconcile::ReconcileArguments;
 
@@ -67,6 +66,13 @@ pub(super) struct TopArguments {
     /// Take the admin port's address from this configuration
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GenerateArguments {
+    /// Where to; it is made if it is not there, and files in it are replaced
+    #[arg(value_name = "DIRECTORY")]
+    pub(super) directory: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -5,23 +5,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory as _};
+use clap::CommandFactory as _;
 use clap_complete::{Shell, generate_to};
 
-use super::command_line::Arguments;
+use super::command_line::{Arguments, GenerateArguments};
 use super::{Failure, print_line};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// The shells that completions are written for.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
-
-#[derive(Debug, Args)]
-pub(super) struct GenerateArguments {
-    /// Where to; it is made if it is not there, and files in it are replaced
-    #[arg(value_name = "DIRECTORY")]
-    directory: PathBuf,
-}
 
 /// Writes them all, and prints where each is.
 pub(super) fn generate(arguments: &GenerateArguments) -> Result<(), Failure> {

@@ -46,10 +46,7 @@ fn open_kafka(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Optio
 
 #[cfg(not(feature = "kafka"))]
 fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
-    Err(Failure::configuration(
-        "queue.kind = \"kafka\": this braze-datadog was built without Kafka; build it with `cargo build --release \
-         --features kafka`, take the image, which has it, or set queue.kind = \"embedded\"",
-    ))
+    Err(super::left_out::kafka())
 }
 
 /// Finds what [`open`] would refuse of the configuration, and touches nothing.

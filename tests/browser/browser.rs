@@ -1,13 +1,14 @@
 //! Chromium without a window, driven over the `WebDriver` protocol.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support;
+use crate::support::children::{self, Processes};
 
 /// What Debian calls the driver; `make tools` installs both it and the browser.
 const DRIVER: &str = "chromedriver";
@@ -16,32 +17,25 @@ const BROWSER: &str = "chromium";
 /// The key of the tabulator, in `WebDriver`'s words.
 pub(crate) const TAB: &str = "\u{e004}";
 
-/// One browser with one window. It ends when it is dropped.
+/// One browser with one window. It ends when it is dropped, or the test process is gone.
 pub(crate) struct Browser {
     driver: Child,
     client: reqwest::Client,
     session: String,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Browser {
     /// Starts a browser of its own, with nothing in it.
     pub(crate) async fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut driver = Command::new(DRIVER)
-            .arg("--port=0")
-            .env("HOME", home.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("`{DRIVER}` could not be run: {error}; `make tools` installs what is missing")
-            });
+        let mut driver = children::command(which(DRIVER));
+        driver.arg("--port=0").env("HOME", home.path());
+        driver.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut driver = children::spawn(driver).unwrap();
         let (port, profile) = (port(&mut driver), home.path().join("profile"));
         let client = support::client(None);
-        let mut browser =
-            Self { driver, client, session: format!("http://127.0.0.1:{port}/session"), _home: home };
+        let mut browser = Self { driver, client, session: format!("http://127.0.0.1:{port}/session"), home };
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -60,7 +54,8 @@ impl Browser {
             "--window-size=1280,900",
             &format!("--user-data-dir={}", profile.display()),
         ];
-        let binary = which(BROWSER);
+        // The driver takes the browser with it when it is asked to end, not when it is killed.
+        let binary = children::script(&browser.home.path().join("browser"), &which(BROWSER));
         let capabilities = json!({"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": {"binary": binary, "args": arguments},
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
@@ -69,6 +64,11 @@ impl Browser {
         browser.session += "/";
         browser.session += started["sessionId"].as_str().unwrap();
         browser
+    }
+
+    /// The driver's processes, and the browser's.
+    pub(crate) fn processes(&self) -> Processes {
+        children::descendants(self.driver.id(), "")
     }
 
     /// Opens a page.
@@ -181,11 +181,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver takes the browser with it when it is asked to end, not when it is killed.
-        let ended = Command::new("/bin/kill").arg(self.driver.id().to_string()).status();
-        if !ended.is_ok_and(|ended| ended.success()) {
-            let _ = self.driver.kill();
-        }
+        // The browser goes with it.
+        let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
 }

@@ -15,6 +15,7 @@ use browser::{Browser, TAB};
 use proxy::Proxy;
 use serde_json::{Value, json};
 use support::analytics::{REST_KEY, ScriptedBraze, keep_history};
+use support::children;
 use support::forwarder::{Configuration, Forwarder};
 use support::intake::{Behaviour, Intake};
 
@@ -132,9 +133,7 @@ async fn a_dry_run_is_never_said_to_reach_datadog() {
     browser.shows("#accepted-legend", "printed (dry run)").await;
     browser.shows("#connection-rows", "printed, not sent").await;
     browser.run("const box = document.querySelector('#search'); box.value = 'weekly'; box.dispatchEvent(new Event('input'))").await;
-    browser
-        .shows("#results", "dry run: printed, not sent")
-        .await;
+    browser.shows("#results", "dry run: printed, not sent").await;
     let page = browser.seen("#main").await.to_lowercase().replace("0 accepted by datadog", "");
     assert!(!page.contains("accepted by datadog") && !page.contains("reaches datadog"), "{page}");
     assert_clean(&browser, &forwarder).await;
@@ -634,4 +633,33 @@ async fn screenshot() {
         browser.shows("#results", "reaches Datadog").await;
         fs::write(path, browser.picture().await).unwrap();
     }
+}
+
+/// Not a test by itself: the process that is killed.
+#[tokio::test]
+async fn a_browser_shows_the_page_until_the_kill() {
+    if children::is_to_be_killed() {
+        let intake = Intake::start();
+        let forwarder = Configuration::new().connection("acme", &intake.url(), "key", &[]).start().await;
+        let browser = Browser::start().await;
+        browser.open(&forwarder.admin_url("/")).await;
+        browser.shows("body", "acme").await;
+        children::wait_for_the_kill();
+    }
+}
+
+#[test]
+fn a_browser_ends_with_the_test_process() {
+    let names = ["chromedriver", "chromium", "braze-datadog"];
+    children::assert_none_is_left("a_browser_shows_the_page_until_the_kill", &names);
+}
+
+/// A driver that is asked to end leaves its browser behind now and then.
+#[tokio::test]
+async fn a_browser_ends_when_it_is_dropped() {
+    let browser = Browser::start().await;
+    let started = browser.processes();
+    assert!(started.values().any(|name| name == "chromium"), "{started:?}");
+    drop(browser);
+    children::assert_gone(&started);
 }

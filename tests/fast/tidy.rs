@@ -264,6 +264,13 @@ fn check_io(source: &Source) -> Violations {
     violations.into_iter().collect()
 }
 
+/// What a test starts ends with the test process, however that ends.
+fn check_children(path: &str, text: &str) -> Violations {
+    let is_free = path == "support/children.rs" || !text.contains(".spawn()");
+    let why = "a process is started by tests/support/children.rs, so that it ends with the test process";
+    if is_free { Vec::new() } else { vec![format!("tests/{path}: {why}")] }
+}
+
 fn check_traits(sources: &[Source]) -> Violations {
     let mut seen = BTreeSet::new();
     let mut violations = Vec::new();
@@ -429,6 +436,13 @@ fn only_the_named_files_do_io() {
 }
 
 #[test]
+fn processes_end_with_the_tests() {
+    // Its own text has the word.
+    let paths = files(&root().join("tests"), "rs").into_iter().filter(|(path, _)| path != "fast/tidy.rs");
+    assert_tidy(&paths.flat_map(|(path, text)| check_children(&path, &text)).collect::<Vec<_>>());
+}
+
+#[test]
 fn there_are_two_traits() {
     assert_tidy(&check_traits(&sources()));
 }
@@ -552,6 +566,12 @@ fn io_outside_its_files_is_seen() {
         "ledger.rs",
         "use std::time::Duration; use std::io::Write; use std::net::{IpAddr, Ipv4Addr};",
     ));
+}
+
+#[test]
+fn a_process_that_may_outlive_its_test_is_seen() {
+    one(&check_children("process/new.rs", "Command::new(BINARY).spawn().unwrap()"));
+    assert_tidy(&check_children("process/new.rs", "children::spawn(children::command(BINARY))"));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod broker;
 mod cluster;
 mod groups;
+mod leftovers;
 mod losses;
 mod refusals;
 mod rights;

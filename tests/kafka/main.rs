@@ -7,6 +7,7 @@ mod apache;
 mod broker;
 mod broker_selftest;
 mod handovers;
+mod leftovers;
 mod load;
 mod members;
 mod proxy;

@@ -7,12 +7,12 @@ mod wire;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::{Behaviour, Intake};
-use crate::support::{eventually, gzip, unix_now};
+use crate::support::{children, eventually, gzip, unix_now};
 use sender::Good;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -126,20 +126,20 @@ fn event(id: &str, properties: &Value) -> Value {
 }
 
 /// A process with thousands of connections; it ends when it is dropped.
-struct Crowd(Child);
+pub(super) struct Crowd(Child);
 
 impl Crowd {
-    fn gather(address: SocketAddr, silent: u32, heads: u32, bodies: u32) -> Self {
+    pub(super) fn gather(address: SocketAddr, silent: u32, heads: u32, bodies: u32) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/process/hostile/crowd.py");
-        let mut child = Command::new("/bin/sh")
+        let mut crowd = children::command("/bin/sh");
+        crowd
             .args(["-c", "ulimit -n 4096 && exec python3 \"$@\"", "sh", script])
             .args([address.ip().to_string(), address.port().to_string()])
             .args([silent, heads, bodies].map(|number| number.to_string()))
             .arg(EVIL_TOKEN)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        let mut child = children::spawn(crowd).unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "ready\n", "the crowd could not gather (python3, ulimit -n 4096)");

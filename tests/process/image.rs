@@ -5,9 +5,10 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::children::{self, Guard};
 use tempfile::TempDir;
 
 /// The user of the image.
@@ -17,6 +18,9 @@ const USER: u32 = 65_532;
 const LIBRARIES: [&str; 5] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libdl.so.2", "libpthread.so.0"];
 
 const BINARY: &str = "/usr/local/bin/braze-datadog";
+
+const DRY: &str =
+    "[connections.acme]\nsite = \"EU1\"\napi_key = \"0123456789abcdef0123456789abcdef\"\ndry_run = true\n";
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -150,15 +154,11 @@ fn inside(image: &Path, arguments: &[&str], admin: &str) -> Command {
     command
 }
 
-/// A process that is killed when the test ends before it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Runs the image's own command.
+fn start(image: &Path, admin: &str) -> Guard {
+    let mut command = inside(image, &["run"], admin);
+    command.stderr(Stdio::null());
+    Guard::over(command)
 }
 
 fn free_address() -> String {
@@ -179,16 +179,14 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 #[test]
 fn the_image_holds_all_that_the_process_needs_and_it_runs_there_without_privileges() {
     let admin = free_address();
-    let image = image(
-        "[connections.acme]\nsite = \"EU1\"\napi_key = \"0123456789abcdef0123456789abcdef\"\ndry_run = true\n",
-    );
+    let image = image(DRY);
     let healthy = || inside(image.path(), &["health"], &admin).output().unwrap();
     assert!(!healthy().status.success(), "healthy before it runs");
 
-    let mut running = Running(inside(image.path(), &["run"], &admin).stderr(Stdio::null()).spawn().unwrap());
+    let mut running = start(image.path(), &admin);
     let id = until("the start", || {
-        assert_eq!(running.0.try_wait().unwrap(), None, "the process ended at its start");
-        healthy().status.success().then(|| running.0.id())
+        assert_eq!(running.process().try_wait().unwrap(), None, "the process ended at its start");
+        healthy().status.success().then(|| running.process().id())
     });
     let owner = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let user = owner.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
@@ -199,7 +197,7 @@ fn the_image_holds_all_that_the_process_needs_and_it_runs_there_without_privileg
     assert!(queue.read_dir().unwrap().next().is_some(), "the queue is not on the volume");
 
     run(Command::new("/bin/kill").args(["-TERM", &id.to_string()]));
-    let status = until("the stop", || running.0.try_wait().unwrap());
+    let status = until("the stop", || running.process().try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     assert!(!healthy().status.success(), "healthy after its end");
 }
@@ -215,4 +213,21 @@ fn a_volume_that_it_may_not_write_to_is_named() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("/var/lib/braze-datadog"), "{said}");
+}
+
+/// Not a test by itself: the process that is killed.
+#[test]
+fn the_image_runs_until_the_kill() {
+    if children::is_to_be_killed() {
+        let (image, admin) = (image(DRY), free_address());
+        let _running = start(image.path(), &admin);
+        let healthy = || inside(image.path(), &["health"], &admin).output().unwrap();
+        until("the start", || healthy().status.success().then_some(()));
+        children::wait_for_the_kill();
+    }
+}
+
+#[test]
+fn what_runs_in_an_image_ends_with_the_test_process() {
+    children::assert_none_is_left("image::the_image_runs_until_the_kill", &["braze-datadog"]);
 }

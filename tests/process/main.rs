@@ -17,6 +17,7 @@ mod import_crash;
 mod intake;
 mod intake_selftest;
 mod keys;
+mod leftovers;
 mod names;
 mod onboarding;
 mod prometheus;

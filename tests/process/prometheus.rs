@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::support;
 use crate::support::analytics::{REST_KEY, ScriptedBraze};
 use crate::support::forwarder::Configuration;
 use crate::support::intake::{Behaviour, Intake};
+use crate::support::{self, children};
 
 const ALERTS: &str = "config/prometheus/alerts.yaml";
 const ALERTS_TEST: &str = "config/prometheus/alerts.test.yaml";
@@ -16,19 +16,24 @@ const ALERTS_TEST: &str = "config/prometheus/alerts.test.yaml";
 /// How our metrics begin; the alerts use others of Prometheus' own, too.
 const OURS: &str = "braze_datadog_";
 
+/// What `setpriv` ends with where there is no such program.
+const NOT_FOUND: i32 = 127;
+
 /// Runs promtool with arguments and a standard input; whether all is well, and what it says.
 fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
-    let mut child = Command::new("promtool")
+    let mut promtool = children::command("promtool");
+    promtool
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("promtool can't be run ({error}): make tools"));
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        .stderr(Stdio::piped());
+    let mut child = children::spawn(promtool).unwrap();
+    // It may have ended without reading; then it has said why.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.code() != Some(NOT_FOUND), "promtool can't be run: make tools");
     (output.status.success(), said)
 }
 

@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::support::children;
 use event_queues::Queue;
 use event_queues::embedded::{self, Appender, EmbeddedQueue, EmbeddedSettings, Pushed};
 
@@ -69,13 +70,13 @@ fn name(body: &[u8]) -> String {
 
 /// Lets the process work for a while, kills it, and returns what it said.
 fn run_and_kill(directory: &Path, round: u64, life: Duration) -> Vec<String> {
-    let mut child = Command::new(env::current_exe().unwrap())
+    let mut child = children::command(env::current_exe().unwrap());
+    child
         .args(["--exact", "queue_crash::the_process_that_is_killed", "--nocapture"])
         .env(DIRECTORY, directory)
         .env(ROUND, round.to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::piped());
+    let mut child = children::spawn(child).unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
     let listening = thread::spawn(move || {
         let lines = output.lines().map_while(Result::ok);

@@ -5,9 +5,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use crate::support;
 use crate::support::forwarder::Configuration;
 use crate::support::intake::Intake;
+use crate::support::{self, children};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ const ROWS: usize = 30;
 const COLUMNS: usize = 110;
 
 /// `top` in a terminal.
-struct Terminal {
+pub(super) struct Terminal {
     child: Child,
     keys: ChildStdin,
     screen: PathBuf,
@@ -31,9 +31,9 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(arguments: &str, environment: &[(&str, &str)]) -> Self {
+    pub(super) fn start(arguments: &str, environment: &[(&str, &str)]) -> Self {
         // Its own process id is the one that `exec` keeps.
-        Self::run(&format!("exec {BINARY} top {arguments}"), environment)
+        Self::run(&format!("exec setpriv --pdeathsig KILL {BINARY} top {arguments}"), environment)
     }
 
     /// Runs a command of the shell in a terminal, in a directory of its own.
@@ -44,16 +44,16 @@ impl Terminal {
             "stty rows {ROWS} cols {COLUMNS}; cd {}; echo $$ > pid; {command}",
             home.path().display()
         );
-        let mut child = Command::new("script")
+        let mut script = children::command("script");
+        script
             .args(["--quiet", "--return", "--command", &command, "/dev/null"])
             .env_remove("NO_COLOR")
             .env("TERM", "xterm-256color")
             .env("SHELL", "/bin/sh")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
-            .stdout(File::create(&screen).unwrap())
-            .spawn()
-            .unwrap();
+            .stdout(File::create(&screen).unwrap());
+        let mut child = children::spawn(script).unwrap();
         let keys = child.stdin.take().unwrap();
         Self { child, keys, screen, home }
     }
@@ -63,7 +63,7 @@ impl Terminal {
     }
 
     /// Waits until the screen shows a text, and says all that it shows.
-    async fn shows(&self, text: &str) -> String {
+    pub(super) async fn shows(&self, text: &str) -> String {
         let give_up = tokio::time::Instant::now() + support::PATIENCE;
         loop {
             let seen = seen(&self.drawn());

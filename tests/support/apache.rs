@@ -38,6 +38,7 @@ use node::Node;
 pub(crate) use tools::Tool;
 
 pub(crate) use crate::broker::Producer;
+use crate::broker::children;
 pub(crate) use crate::broker::topics::PATIENCE;
 use crate::broker::topics::{self, options};
 use crate::broker::{Compression, retry};
@@ -140,7 +141,7 @@ impl Cluster {
     }
 
     fn start(mut nodes: Vec<Node>, addresses: Vec<String>, home: TempDir) -> Result<Self, String> {
-        nodes.iter_mut().for_each(Node::spawn);
+        nodes.iter_mut().for_each(Node::begin);
         for node in &mut nodes {
             if !node.is_up(1) {
                 return Err(node.log());
@@ -168,7 +169,7 @@ impl Cluster {
     pub(crate) fn start_again(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         let starts = node.starts() + 1;
-        node.spawn();
+        node.begin();
         assert!(node.is_up(starts), "a broker does not come back: {}", node.log());
     }
 

@@ -12,6 +12,8 @@
 
 #[path = "broker/binary.rs"]
 mod binary;
+#[path = "children.rs"]
+pub(crate) mod children;
 #[path = "broker/producer.rs"]
 pub(crate) mod producer;
 #[path = "broker/topics.rs"]
@@ -44,7 +46,7 @@ pub(crate) const SESSION_TIMEOUT_MS: &str = "6000";
 /// How often a port is tried: another process may take one in the moment in which it is free.
 const PORTS_TRIED: usize = 5;
 
-/// A running broker. It is killed when it is dropped; a test that fails shows its log.
+/// A running broker. It is killed when it is dropped, or the test process is gone; a test that fails shows its log.
 pub(crate) struct Broker {
     child: Child,
     address: SocketAddr,
@@ -160,7 +162,8 @@ fn log_file(home: &TempDir) -> PathBuf {
 /// Without the environment, which the broker reads settings from.
 fn spawn(binary: &PathBuf, address: SocketAddr, advertised: SocketAddr, log: &PathBuf) -> Child {
     let log = File::options().create(true).append(true).open(log).unwrap();
-    Command::new(binary)
+    let mut broker = children::command(binary);
+    broker
         .arg("broker")
         .args(["--listener-url", &format!("tcp://{address}")])
         .args(["--advertised-listener-url", &format!("tcp://{advertised}")])
@@ -168,8 +171,8 @@ fn spawn(binary: &PathBuf, address: SocketAddr, advertised: SocketAddr, log: &Pa
         .env_clear()
         .stdin(std::process::Stdio::null())
         .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
+        .stderr(log);
+    children::spawn(broker)
         .unwrap_or_else(|error| panic!("{} could not be started: {error}", binary.display()))
 }
 

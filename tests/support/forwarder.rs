@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use reqwest::{RequestBuilder, Response};
 use tempfile::TempDir;
 
+use super::children;
 use super::metrics::{Books, Metrics};
 
 /// A configuration, and the directory that it and the queue live in. The same one can be started again and
@@ -178,17 +179,16 @@ impl Configuration {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let captured = |name| self.home.path().join(format!("run-{run}.{name}"));
         let (stdout, stderr) = (captured("stdout"), captured("stderr"));
-        let child = self
-            .program()
+        let mut program = self.program();
+        program
             .args(arguments)
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LLVM_PROFILE_FILE"))
             .envs(&self.environment)
             .stdin(self.pipe())
             .stdout(self.output(&stdout))
-            .stderr(self.output(&stderr))
-            .spawn()
-            .unwrap();
+            .stderr(self.output(&stderr));
+        let child = children::spawn(program).unwrap();
         Forwarder { child, configuration: self.clone(), client: super::client(None), stdout, stderr }
     }
 
@@ -199,8 +199,8 @@ impl Configuration {
 
     fn program(&self) -> Command {
         const BINARY: &str = env!("CARGO_BIN_EXE_braze-datadog");
-        let Some(wrapper) = &self.wrapper else { return Command::new(BINARY) };
-        let mut shell = Command::new("/bin/sh");
+        let Some(wrapper) = &self.wrapper else { return children::command(BINARY) };
+        let mut shell = children::command("/bin/sh");
         shell.args(["-c", &format!("{wrapper} \"$0\" \"$@\""), BINARY]);
         shell
     }
@@ -240,7 +240,7 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-/// The running binary. It is killed when it is dropped; a test that fails shows its log.
+/// The running binary. It is killed when it is dropped, or the test process is gone; a test that fails shows its log.
 pub(crate) struct Forwarder {
     child: Child,
     configuration: Configuration,

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use flate2::write::GzEncoder;
 use lzma_rust2::{XzOptions, XzWriter};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use crate::decompress::Format;
 
@@ -25,7 +26,7 @@ pub fn pack(format: Format, text: &[u8]) -> Vec<u8> {
             encoder.finish().unwrap()
         }
         Format::Xz => xz(text, &XzOptions::with_preset(1)),
-        Format::Zstd => zstd::encode_all(text, 1).unwrap(),
+        Format::Zstd => compress_to_vec(text, CompressionLevel::Fastest),
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use super::children;
+
 /// The release that the tests run against.
 const VERSION: &str = "4.3.1";
 
@@ -82,10 +84,8 @@ impl Distribution {
     }
 
     pub(super) fn bare(&self) -> Command {
-        // It ends with whoever started it, however that ends.
-        let mut java = Command::new("setpriv");
-        java.args(["--pdeathsig", "KILL", "java"])
-            .args(JVM)
+        let mut java = children::command("java");
+        java.args(JVM)
             .args(["-cp", &self.classpath])
             .current_dir(&self.folder)
             .env_remove("JAVA_TOOL_OPTIONS")
@@ -108,7 +108,7 @@ fn fetch(work: &Path) -> PathBuf {
     let jars = work.join("jars");
     fs::write(work.join("pom.xml"), POM).unwrap();
     let into = format!("-DoutputDirectory={}", jars.display());
-    let mut maven = Command::new("mvn");
+    let mut maven = children::command("mvn");
     run(maven.args(["--batch-mode", "--quiet", FETCH, &into]).current_dir(work));
     let sum = run(Command::new("sh").args(["-c", "sha256sum *.jar | sha256sum"]).current_dir(&jars));
     assert!(

@@ -4,12 +4,11 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
+use super::children;
 use super::distribution::{Distribution, distribution, run};
 
 /// Any text of 16 bytes, in base64.
@@ -98,7 +97,7 @@ impl Node {
     }
 
     /// Starts it, and waits for nothing.
-    pub(super) fn spawn(&mut self) {
+    pub(super) fn begin(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
         let options = [LOG.as_slice(), &[self.heap]].concat();
         let mut java = distribution().java(&options, "kafka.Kafka");
@@ -153,24 +152,9 @@ impl Drop for Node {
     }
 }
 
-/// Starts a process from a thread that lasts: the system ends a broker with the thread that started it, and a test's
-/// own thread ends with the test.
 fn launch(command: Command) -> Child {
-    type Order = (Command, SyncSender<Child>);
-    static LAUNCHER: LazyLock<SyncSender<Order>> = LazyLock::new(|| {
-        let (order, orders) = sync_channel::<Order>(1);
-        std::thread::spawn(move || {
-            for (mut command, answer) in orders {
-                let child = command.spawn();
-                let child = child.unwrap_or_else(|error| panic!("{command:?} could not be started: {error}"));
-                answer.send(child).unwrap();
-            }
-        });
-        order
-    });
-    let (answer, child) = sync_channel(1);
-    LAUNCHER.send((command, answer)).unwrap();
-    child.recv().unwrap()
+    let started = format!("{command:?}");
+    children::spawn(command).unwrap_or_else(|error| panic!("{started} could not be started: {error}"))
 }
 
 /// So many ports that are free, below those that the system gives to outgoing connections: a port stays free while a

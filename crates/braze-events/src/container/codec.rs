@@ -5,9 +5,10 @@ use std::io::{self, Read};
 use flate2::bufread::DeflateDecoder;
 
 use super::BLOCK_BYTES_MAX;
+use crate::zstandard::ZstdFrame;
 
-/// zstandard's window, as a power of two: no block is longer, so none needs more.
-const ZSTANDARD_WINDOW_LOG_MAX: u32 = BLOCK_BYTES_MAX.ilog2();
+/// zstandard's window: no block is longer, so none needs more.
+const ZSTANDARD_WINDOW_BYTES_MAX: u64 = BLOCK_BYTES_MAX as u64;
 /// The checksum behind a snappy block.
 const CHECKSUM_BYTES: usize = 4;
 
@@ -84,10 +85,14 @@ impl Expander {
     }
 }
 
-fn zstandard(stored: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> io::Result<()> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
-    decoder.window_log_max(ZSTANDARD_WINDOW_LOG_MAX)?;
-    read_within(decoder, bytes_max, out)
+/// Frames one after the other, as zstandard's own reader takes them.
+fn zstandard(mut stored: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> io::Result<()> {
+    let end_max = out.len() + bytes_max;
+    while !stored.is_empty() {
+        let left = end_max - out.len();
+        read_within(ZstdFrame::new(&mut stored, ZSTANDARD_WINDOW_BYTES_MAX), left, out)?;
+    }
+    Ok(())
 }
 
 fn read_within(decoder: impl Read, bytes_max: usize, out: &mut Vec<u8>) -> io::Result<()> {

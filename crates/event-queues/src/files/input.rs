@@ -197,6 +197,10 @@ impl Input {
     fn note_read(&mut self) {
         let Some(compressed) = self.stored.compressed() else { return };
         let consumed = compressed.consumed;
+        // What is damaged stands for nothing.
+        if self.stored.is_broken() && !self.reads.is_empty() {
+            return;
+        }
         // Some decompressors take a whole block before they give the first byte of it. What was consumed stands for
         // all that came of it, so only the last of several reads counts.
         if self.reads.back().is_some_and(|(_, before)| *before == consumed) {
@@ -215,6 +219,10 @@ impl Stored {
             Stored::Plain(_) => None,
             Stored::Packed(members) => members.get_ref(),
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        matches!(self, Stored::Packed(members) if members.is_broken())
     }
 }
 
@@ -402,6 +410,37 @@ pub(super) mod tests {
         assert_eq!(input.read(&mut buffer).unwrap(), 4);
         assert_eq!(input.read(&mut buffer[..1]).unwrap(), 1);
         assert!(input.file_position(5) <= first.len() as u64);
+    }
+
+    /// zstandard keeps its last window until it meets the damage, and only then hands it out.
+    #[test]
+    fn damage_is_no_part_of_what_a_file_is_known_by_though_what_came_before_it_is_read() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        let mut before = Vec::new();
+        for number in 0..20_000_u32 {
+            let line = format!("{}\n", number.wrapping_mul(2_654_435_761));
+            encoder.write_all(line.as_bytes()).unwrap();
+            before.extend_from_slice(line.as_bytes());
+            if number % 1000 == 999 {
+                // A block ends where a line ends.
+                encoder.flush().unwrap();
+            }
+        }
+        let whole_until = encoder.get_ref().len();
+        encoder.write_all(b"and so on").unwrap();
+        let mut stored = encoder.finish().unwrap();
+        // A kind of block that there is not.
+        stored[whole_until] |= 0b110;
+        let mut input = input(&stored);
+        let mut buffer = vec![0; 1000];
+        let (mut seen, mut last) = (Vec::new(), 0);
+        while let Ok(bytes) = input.read(&mut buffer) {
+            assert!(bytes > 0, "damage is no end");
+            seen.extend_from_slice(&buffer[..bytes]);
+            last = input.file_position(input.position());
+        }
+        assert!(seen == before, "all that came before is read");
+        assert!(last <= whole_until as u64 && last > KNOWN_BY_BYTES, "{last} of {whole_until}");
     }
 
     #[test]

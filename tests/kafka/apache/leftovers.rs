@@ -1,0 +1,18 @@
+//! Apache Kafka ends with the test process, whatever way that ends.
+
+use super::broker::Broker;
+use crate::broker::children;
+
+/// Not a test by itself: the process that is killed.
+#[test]
+fn a_broker_runs_until_the_kill() {
+    if children::is_to_be_killed() {
+        Broker::shared();
+        children::wait_for_the_kill();
+    }
+}
+
+#[test]
+fn a_broker_ends_with_the_test_process() {
+    children::assert_none_is_left("apache::leftovers::a_broker_runs_until_the_kill", &["java"]);
+}
