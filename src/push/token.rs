@@ -221,6 +221,7 @@ mod tests {
     use super::*;
 
     impl Tokens {
+        #[expect(clippy::option_option, reason = "whether it is a token, and whether that is bound")]
         fn grant(&self, authorization: &[u8]) -> Option<Option<AppGroups>> {
             self.find(authorization).map(|(_, grant)| grant)
         }
@@ -249,6 +250,7 @@ mod tests {
         assert_eq!(tokens.grant(b"Bearer second, Bearer second"), None);
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with what is found")]
     fn bound(ids: &[&str]) -> Option<AppGroups> {
         Some(ids.iter().map(|id| Box::from(*id)).collect())
     }

@@ -217,28 +217,28 @@ mod tests {
         tail().part_from(place(from))
     }
 
-    fn readable(from: (u64, u64, u64), limit: Option<u64>, ceiling: u64) -> Option<ReadablePart> {
-        Some(ReadablePart { from: place(from), limit, ceiling })
+    fn readable(from: (u64, u64, u64), limit: Option<u64>, ceiling: u64) -> ReadablePart {
+        ReadablePart { from: place(from), limit, ceiling }
     }
 
     #[test]
     fn a_reader_is_led_through_complete_segments_to_the_last() {
-        assert_eq!(part((u64::MAX, 0, 12)), readable((10, 16, 10), None, 20));
-        assert_eq!(part((10, 99, 12)), readable((10, 99, 12), None, 20));
-        assert_eq!(part((10, 999, 20)), readable((20, 16, 20), None, 30));
-        assert_eq!(part((20, 999, 30)), readable((30, 16, 30), Some(500), 35));
+        assert_eq!(part((u64::MAX, 0, 12)), Some(readable((10, 16, 10), None, 20)));
+        assert_eq!(part((10, 99, 12)), Some(readable((10, 99, 12), None, 20)));
+        assert_eq!(part((10, 999, 20)), Some(readable((20, 16, 20), None, 30)));
+        assert_eq!(part((20, 999, 30)), Some(readable((30, 16, 30), Some(500), 35)));
         assert_eq!(part((30, 500, 35)), None);
     }
 
     #[test]
     fn numbers_without_bytes_are_something_to_deal_with() {
-        assert_eq!(part((30, 500, 34)), readable((30, 500, 34), Some(500), 35));
+        assert_eq!(part((30, 500, 34)), Some(readable((30, 500, 34), Some(500), 35)));
     }
 
     #[test]
     fn a_reader_whose_segment_is_gone_goes_to_the_one_after() {
-        assert_eq!(part((15, 700, 20)), readable((20, 16, 20), None, 30));
-        assert_eq!(part((5, 700, 8)), readable((10, 16, 10), None, 20));
+        assert_eq!(part((15, 700, 20)), Some(readable((20, 16, 20), None, 30)));
+        assert_eq!(part((5, 700, 8)), Some(readable((10, 16, 10), None, 20)));
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
         let progress = LogProgress::new(tail(), 30);
         assert!(progress.put(Vec::new(), Some(place((30, 500, 34)))));
         let part = progress.wait_for_part();
-        assert_eq!(part, readable((30, 500, 34), Some(500), 35));
+        assert_eq!(part, Some(readable((30, 500, 34), Some(500), 35)));
         assert!(progress.put(Vec::new(), Some(place((30, 500, 35)))));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| progress.wait_for_part());
@@ -254,7 +254,7 @@ mod tests {
             let large =
                 Entry { first: 35, events: 1, kind: 0, header: "".into(), body: vec![0; 9000].into() };
             progress.grow(600, 36, vec![large]);
-            assert_eq!(waiting.join().unwrap(), readable((30, 500, 35), Some(600), 36));
+            assert_eq!(waiting.join().unwrap(), Some(readable((30, 500, 35), Some(600), 36)));
             assert!(progress.put(Vec::new(), Some(place((30, 600, 36)))));
             let waiting = scope.spawn(|| progress.wait_for_part());
             progress.end(LogError("test".to_owned()));

@@ -197,15 +197,15 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     };
     prove(&directory, &mut offsets, Saved { acknowledged, next })?;
     offsets.note(next);
-    let lost: Vec<_> = opened
+    let missing: Vec<_> = opened
         .damaged
         .iter()
         .filter(|gap| gap.events > 0)
         .map(|gap| gap.first..gap.first + gap.events)
         .collect();
-    opened.waiting = next - acknowledged - lost.iter().map(length).sum::<u64>();
+    opened.waiting = next - acknowledged - missing.iter().map(length).sum::<u64>();
     let segments = Segments::new(directory, found, active, size_max);
-    Ok(Recovered { lock, segments, offsets, acknowledged, next, lost, opened })
+    Ok(Recovered { lock, segments, offsets, acknowledged, next, lost: missing, opened })
 }
 
 fn make(directory: &Directory) -> Result<(), OpenError> {
