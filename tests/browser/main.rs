@@ -478,6 +478,26 @@ async fn a_page_that_would_break_its_rules_is_noticed() {
     assert_eq!(intake.requests().len(), 0);
 }
 
+/// On a phone nobody scrolls past the list of customers to the campaigns.
+async fn assert_campaigns_precede_customers_on_a_phone(browser: &Browser) {
+    browser.resize(360, 740).await;
+    let place = async |title: &str, side: &str| {
+        let script = format!(
+            "return document.getElementById('{title}').closest('section').getBoundingClientRect().{side} + scrollY"
+        );
+        browser.run(&script).await.as_f64().unwrap()
+    };
+    let customers = place("connections-title", "top").await;
+    for above in ["search-title", "campaigns-title", "steps-title"] {
+        let (top, bottom) = (place(above, "top").await, place(above, "bottom").await);
+        assert!(
+            top < bottom && bottom <= customers,
+            "{above} ends at {bottom}, customers begin at {customers}"
+        );
+    }
+    assert_eq!(overflow(browser).await, 0);
+}
+
 #[tokio::test]
 async fn it_stays_usable_with_500_connections_and_50_000_series() {
     const CONNECTIONS: usize = 500;
@@ -536,23 +556,7 @@ async fn it_stays_usable_with_500_connections_and_50_000_series() {
     let said = browser.shows("#search-said", "50,000 series of 50,000 remembered").await;
     assert!(said.contains("the 50 nearest are shown"), "{said}");
     browser.run(&box_of("filter", "")).await;
-    // On a phone nobody scrolls past the list of customers to the campaigns.
-    browser.resize(360, 740).await;
-    let place = async |title: &str, side: &str| {
-        let script = format!(
-            "return document.getElementById('{title}').closest('section').getBoundingClientRect().{side} + scrollY"
-        );
-        browser.run(&script).await.as_f64().unwrap()
-    };
-    let customers = place("connections-title", "top").await;
-    for above in ["search-title", "campaigns-title", "steps-title"] {
-        let (top, bottom) = (place(above, "top").await, place(above, "bottom").await);
-        assert!(
-            top < bottom && bottom <= customers,
-            "{above} ends at {bottom}, customers begin at {customers}"
-        );
-    }
-    assert_eq!(overflow(&browser).await, 0);
+    assert_campaigns_precede_customers_on_a_phone(&browser).await;
     let nodes = browser.run("return document.querySelectorAll('*').length").await.as_u64().unwrap();
     assert!(nodes < 5_000, "{nodes} elements");
     let (status, search) =

@@ -1,6 +1,7 @@
 //! A broker ends with the test process, whatever way that ends.
 
-use crate::broker::{Broker, children};
+use crate::broker::Broker;
+use crate::support::children;
 
 /// Not a test by itself: the process that is killed.
 #[test]

@@ -38,11 +38,11 @@ use node::Node;
 pub(crate) use tools::Tool;
 
 pub(crate) use crate::broker::Producer;
-use crate::broker::children;
 pub(crate) use crate::broker::topics::PATIENCE;
 use crate::broker::topics::{self, options};
 use crate::broker::{Compression, retry};
 use crate::proxy::Proxy;
+use crate::support::children;
 
 /// Keeps the expectation of dead code true.
 const NEVER_USED: () = ();

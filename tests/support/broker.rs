@@ -3,7 +3,7 @@
 //! in memory, and is ready within milliseconds. Asked for the end of a partition, it names the message behind the
 //! first one of the last batch; so the ends are the producer's to tell ([`Producer::ends`]).
 //!
-//! Taken in by `#[path = "../support/broker.rs"] mod broker;`, without the rest of the rig.
+//! Taken in by `#[path = "../support/broker.rs"] mod broker;` beside the rig, which ends what it starts.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![expect(
     dead_code,
@@ -12,8 +12,6 @@
 
 #[path = "broker/binary.rs"]
 mod binary;
-#[path = "children.rs"]
-pub(crate) mod children;
 #[path = "broker/producer.rs"]
 pub(crate) mod producer;
 #[path = "broker/topics.rs"]
@@ -26,6 +24,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::support::children;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};

@@ -1,7 +1,5 @@
 //! Processes that tests start end with the test process, whatever way it ends: by a panic, by `kill -9` of it alone. The
 //! system sees to it (`PR_SET_PDEATHSIG`, by `setpriv` of util-linux), not a `Drop`, which a process that is killed has not.
-//!
-//! Taken in by the rig, and by `#[path = "children.rs"] mod children;` of what is taken in without it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -166,7 +164,7 @@ pub(crate) fn descendants(of: u32, mark: &str) -> Processes {
     descendants.filter(|((id, _), _)| *id != of).map(|(process, (name, _))| (process, name)).collect()
 }
 
-/// Every process that runs: its name, and its parent's number. Source: proc_pid_stat(5).
+/// Every process that runs: its name, and its parent's number. Source: `proc_pid_stat(5)`.
 fn processes() -> BTreeMap<Process, (String, u32)> {
     let entries = std::fs::read_dir("/proc").unwrap();
     let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("stat")).ok());
@@ -174,8 +172,8 @@ fn processes() -> BTreeMap<Process, (String, u32)> {
         let (id, rest) = stat.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split(' ').collect();
-        let (state, parent, start) = (fields[0], fields[1].parse().ok()?, fields[19].parse().ok()?);
-        let runs = !matches!(state, "Z" | "X");
+        let (condition, parent, start) = (fields[0], fields[1].parse().ok()?, fields[19].parse().ok()?);
+        let runs = !matches!(condition, "Z" | "X");
         runs.then(|| ((id.parse().unwrap(), start), (name.to_owned(), parent)))
     });
     parsed.collect()

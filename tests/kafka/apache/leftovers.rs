@@ -1,7 +1,7 @@
 //! Apache Kafka ends with the test process, whatever way that ends.
 
 use super::broker::Broker;
-use crate::broker::children;
+use crate::support::children;
 
 /// Not a test by itself: the process that is killed.
 #[test]
