@@ -131,10 +131,13 @@ impl<R: BufRead> Members<R> {
         self.has_trailing
     }
 
-    /// Whether more was read than what has been handed out stands for: damage was met, and what came before it is yet to
-    /// be handed out.
-    pub fn is_broken(&self) -> bool {
-        matches!(&self.member, Some(Decoder::Zstd(frame)) if frame.is_broken())
+    /// How many of the bytes that were read last are damaged: what has been handed out, and what is yet to be before the error,
+    /// stands in those before them.
+    pub fn damaged_bytes(&self) -> u64 {
+        match &self.member {
+            Some(Decoder::Zstd(frame)) => frame.damaged_bytes(),
+            _ => 0,
+        }
     }
 
     /// What is read from.

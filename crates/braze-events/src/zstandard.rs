@@ -15,9 +15,11 @@ const END: [u8; 7] = [1, 0, 0, 0, 0, 0, 0];
 /// It holds a window and a block of the content in memory, and takes the memory as the content grows, whatever the head
 /// of the frame says.
 pub(crate) struct ZstdFrame<R> {
-    source: R,
+    source: Tallied<R>,
     decoder: FrameDecoder,
     has_begun: bool,
+    /// Bytes that were read of the block that can't be unpacked.
+    damaged_bytes: u64,
     /// It comes behind what was unpacked before.
     broken: Option<io::Error>,
 }
@@ -27,20 +29,22 @@ impl<R: Read> ZstdFrame<R> {
     pub(crate) fn new(source: R, window_bytes_max: u64) -> Self {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(window_bytes_max);
-        Self { source, decoder, has_begun: false, broken: None }
+        let source = Tallied { reader: source, read: 0 };
+        Self { source, decoder, has_begun: false, damaged_bytes: 0, broken: None }
     }
 
     pub(crate) fn get_ref(&self) -> &R {
-        &self.source
+        &self.source.reader
     }
 
-    /// Whether damage was met: what is handed out from then on lies before it.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.is_some()
+    /// How many of the bytes that were read last are of a block that can't be unpacked. What is handed out from then on lies
+    /// before them.
+    pub(crate) fn damaged_bytes(&self) -> u64 {
+        self.damaged_bytes
     }
 
     pub(crate) fn into_inner(self) -> R {
-        self.source
+        self.source.reader
     }
 
     /// Reads the head; a frame that is to be skipped is one without content.
@@ -59,9 +63,10 @@ impl<R: Read> ZstdFrame<R> {
 
     /// Unpacks a block more. At the end of the frame everything can be handed out.
     fn unpack(&mut self) -> io::Result<()> {
-        let block = BlockDecodingStrategy::UptoBlocks(1);
+        let (block, before) = (BlockDecodingStrategy::UptoBlocks(1), self.source.read);
         if let Err(error) = self.decoder.decode_blocks(&mut self.source, block) {
             self.broken = Some(explain(error));
+            self.damaged_bytes = self.source.read - before;
             // The frame ends behind the blocks that are whole.
             self.decoder.decode_blocks(&END[..], BlockDecodingStrategy::All).map_err(explain)?;
         }
@@ -95,6 +100,20 @@ impl<R: Read> Read for ZstdFrame<R> {
             return self.broken.take().map_or_else(|| self.check(), Err).map(|()| 0);
         }
         Ok(read)
+    }
+}
+
+/// Counts the bytes that are read of it.
+struct Tallied<R> {
+    reader: R,
+    read: u64,
+}
+
+impl<R: Read> Read for Tallied<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.reader.read(buffer)?;
+        self.read += bytes as u64;
+        Ok(bytes)
     }
 }
 

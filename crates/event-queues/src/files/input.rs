@@ -196,11 +196,8 @@ impl Input {
     /// Remembers how much of compressed content stands for what has just been read of it.
     fn note_read(&mut self) {
         let Some(compressed) = self.stored.compressed() else { return };
-        let consumed = compressed.consumed;
         // What is damaged stands for nothing.
-        if self.stored.is_broken() && !self.reads.is_empty() {
-            return;
-        }
+        let consumed = compressed.consumed - self.stored.damaged_bytes();
         // Some decompressors take a whole block before they give the first byte of it. What was consumed stands for
         // all that came of it, so only the last of several reads counts.
         if self.reads.back().is_some_and(|(_, before)| *before == consumed) {
@@ -221,8 +218,11 @@ impl Stored {
         }
     }
 
-    fn is_broken(&self) -> bool {
-        matches!(self, Stored::Packed(members) if members.is_broken())
+    fn damaged_bytes(&self) -> u64 {
+        match self {
+            Stored::Plain(_) => 0,
+            Stored::Packed(members) => members.damaged_bytes(),
+        }
     }
 }
 
