@@ -33,7 +33,7 @@ mod refusal;
 mod token;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,14 @@ pub struct PushSettings {
     pub tls: Option<TlsFiles>,
     /// Bytes of a body after decompression, at most.
     pub body_bytes_max: usize,
+}
+
+impl PushSettings {
+    /// The files of tokens, certificate and key.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let tls = self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
+        self.token_file.iter().chain(tls).map(PathBuf::as_path)
+    }
 }
 
 /// The files that TLS needs.

@@ -1,4 +1,4 @@
-//! Notices that a connection's file or key was added, changed, rotated or removed.
+//! Notices that a connection's file or key was added, changed, rotated or removed, or the push port's tokens or certificate.
 //!
 //! It looks at names, sizes and times once a second, which some hundred files cost less than a millisecond. Events of the
 //! system would come sooner, but not from network file systems, and not for what is behind the links that Kubernetes
@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::push::PushSettings;
 
 /// How often the files are looked at. What changes is taken over once it has stayed the same for as long, for editors
 /// and whoever copies a file write it in several steps.
@@ -26,30 +27,36 @@ const INTERVAL: Duration = Duration::from_secs(1);
 struct Watched {
     /// The connections directory.
     directory: Option<PathBuf>,
-    key_files: BTreeSet<PathBuf>,
+    /// Keys, tokens, certificate.
+    secret_files: BTreeSet<PathBuf>,
 }
 
 impl Watched {
     fn of(config: &Config) -> Self {
-        let key_files = config.key_files().map(Path::to_owned).collect();
-        Self { directory: config.connections_directory.clone(), key_files }
+        let push_files = config.push.iter().flat_map(PushSettings::files);
+        let secret_files = config.key_files().chain(push_files).map(Path::to_owned).collect();
+        Self { directory: config.connections_directory.clone(), secret_files }
     }
 
     /// The files as they are, which blocks.
     fn look(&self) -> Stamps {
-        let of = |path: PathBuf| (Stamp::of(&path), path);
         let entries = self.directory.iter().flat_map(fs::read_dir).flatten().flatten();
-        let files = entries.map(|entry| entry.path()).chain(self.key_files.iter().cloned());
-        files.map(of).map(|(stamp, path)| (path, stamp)).collect()
+        stamps(entries.map(|entry| entry.path()).chain(self.secret_files.iter().cloned()))
     }
 }
 
-type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+/// Files as they are, which blocks.
+pub(super) fn stamps(files: impl IntoIterator<Item = PathBuf>) -> Stamps {
+    files.into_iter().map(|path| (Stamp::of(&path), path)).map(|(stamp, path)| (path, stamp)).collect()
+}
+
+/// What files were at one moment; `None`: there was none.
+pub(super) type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
 /// What tells a file from what was there before, behind all links: device, number, size, and when its content and
 /// its entry changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     file: (u64, u64),
     size: u64,
     modified: (i64, i64),
@@ -145,7 +152,7 @@ mod tests {
         let directory = home.path().join("connections");
         fs::create_dir(&directory).unwrap();
         let (file, key) = (directory.join("acme.toml"), home.path().join("key"));
-        let watched = Watched { directory: Some(directory.clone()), key_files: [key.clone()].into() };
+        let watched = Watched { directory: Some(directory.clone()), secret_files: [key.clone()].into() };
         let mut debounce = Debounce::default();
         let mut told = || told(&mut debounce, &watched);
         assert_eq!(told(), [false, true, false], "as it is found");
@@ -173,7 +180,7 @@ mod tests {
         let (data, next) = (home.path().join("..data"), home.path().join("..next"));
         symlink("v1", &data).unwrap();
         symlink("..data/acme.toml", home.path().join("acme.toml")).unwrap();
-        let watched = Watched { directory: Some(home.path().to_owned()), key_files: BTreeSet::new() };
+        let watched = Watched { directory: Some(home.path().to_owned()), secret_files: BTreeSet::new() };
         let mut debounce = Debounce::default();
         assert_eq!(told(&mut debounce, &watched), [false, true, false]);
         symlink("v2", &next).unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::file_watch::FileWatch;
+use super::file_watch::{FileWatch, Stamps, stamps};
 use super::keys::KeyWatch;
 use super::reconcile::DailyReconcile;
 use super::views::Shown;
@@ -69,6 +69,8 @@ pub(super) struct Reloader {
     started_with: Config,
     /// The configuration that was read last.
     read_last: Config,
+    /// What the files of tokens and certificate were when they were taken over last; none since the start.
+    push_files: Option<Stamps>,
     in_force: Reloadable,
     pub(super) files: FileWatch,
     pub(super) connections: watch::Sender<Arc<ConnectionSet>>,
@@ -84,6 +86,8 @@ struct Files {
     warnings: Vec<Warning>,
     /// Of the push port, with what should be warned of.
     credentials: Option<(Credentials, Vec<String>)>,
+    /// Its files, before they were read.
+    push_files: Stamps,
 }
 
 /// Blocks on files. The messages name what is wrong.
@@ -97,8 +101,9 @@ fn read_files(
     if is_strict {
         config = config.require_all().map_err(|error| error.to_string())?;
     }
+    let push_files = stamps(push.into_iter().flat_map(push::PushSettings::files).map(Path::to_owned));
     let credentials = push.map(Credentials::load).transpose().map_err(|error| error.to_string())?;
-    Ok(Files { config, warnings, credentials })
+    Ok(Files { config, warnings, credentials, push_files })
 }
 
 impl Reloader {
@@ -119,6 +124,7 @@ impl Reloader {
             clock: clock.clone(),
             started_with: config.clone(),
             read_last: config.clone(),
+            push_files: None,
             in_force,
             files: FileWatch::start(config)?,
             connections: watch::Sender::new(Arc::new(config.connections.clone())),
@@ -171,18 +177,36 @@ impl Reloader {
         }
     }
 
-    async fn take_over(&mut self, trigger: Trigger) -> Result<(), String> {
-        let Files { mut config, warnings, credentials } = self.read().await?;
-        if trigger == Trigger::Files && config == self.read_last {
-            return Ok(());
-        }
-        // Nothing was changed so far; from here on nothing is refused but the credentials, which come first.
-        if let (Some(push), Some((credentials, notices))) = (&self.in_force.push, credentials) {
-            push.swap(credentials).map_err(|error| error.to_string())?;
+    /// What has been warned of at the start is not told again.
+    fn swap_credentials(&self, read: (Credentials, Vec<String>), is_told: bool) -> Result<(), String> {
+        let (Some(push), (credentials, notices)) = (&self.in_force.push, read) else { return Ok(()) };
+        push.swap(credentials).map_err(|error| error.to_string())?;
+        if !is_told {
             super::views::tell_of_certificate(push, self.clock.unix_seconds());
             for notice in notices {
                 tracing::warn!("{notice}");
             }
+        }
+        Ok(())
+    }
+
+    async fn take_over(&mut self, trigger: Trigger) -> Result<(), String> {
+        let Files { mut config, warnings, credentials, push_files } = self.read().await?;
+        let is_same = trigger == Trigger::Files && config == self.read_last;
+        let before = self.push_files.replace(push_files);
+        if is_same && before == self.push_files {
+            return Ok(());
+        }
+        // Nothing was changed so far; from here on nothing is refused but the credentials, which come first.
+        if let Some(credentials) = credentials {
+            // Soon after the start the files are read once more, for they may have changed in between.
+            self.swap_credentials(credentials, is_same && before.is_none())?;
+        }
+        if is_same {
+            if before.is_some() {
+                tracing::info!("the tokens and the certificate of the push port were read again");
+            }
+            return Ok(());
         }
         self.read_last = config.clone();
         self.files.watch(&config);

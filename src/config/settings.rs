@@ -78,7 +78,7 @@ settings! {
 ///
 /// Only a connection is required. `braze-datadog check` says whether this file is right. SIGHUP makes a running
 /// process read it again: connections, keys, tags and log.level change at once; the rest needs a restart. Files of
-/// connections_directory and of API keys are read again by themselves when they change.
+/// connections_directory, of API keys, tokens and certificates are read again by themselves when they change.
 pub(super) struct Settings {
     /// How long a stop (SIGTERM) waits for the outcome of the last flush. At most 10m. Keep it below what the service
     /// manager waits: systemd 90s, Kubernetes 30s, docker stop 10s.
@@ -187,7 +187,7 @@ pub(super) struct Kafka {
 pub(super) struct Push {
     /// IP address and port. Anything but 127.0.0.1 (or [::1]) needs a token_file.
     pub listen: Address = here(8080),
-    /// A file with the bearer tokens that are accepted, one a line; read again on SIGHUP, so that tokens can be rotated.
+    /// A file with the bearer tokens that are accepted, one a line; read again when it changes, so that tokens can be rotated.
     /// A line may go on with the ids of the app groups that its token is bound to, parted by commas:
     ///   TOKEN
     ///   TOKEN 5f3e8f0a-1234-4cde-9abc-0123456789ab,0d6c8a4e-3f5b-4f6e-9d39-6f1f1b7c2a10

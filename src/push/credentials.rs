@@ -105,7 +105,7 @@ impl Credentials {
 /// What is wrong with how long the certificates of the push port hold, for a log line or `check`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "push.tls_certificate: the certificate (or one of its chain) {words}; put a new one and its key in place, then SIGHUP"
+    "push.tls_certificate: the certificate (or one of its chain) {words}; put a new one and its key in place"
 )]
 pub struct CertificateTrouble {
     /// Whether they hold now.

@@ -175,6 +175,138 @@ async fn one_that_becomes_wrong_goes_on_as_it_was() {
     assert!(forwarder.stop().await.success());
 }
 
+/// A directory as the kubelet mounts a Secret there: what is seen are links to `..data`, a link to the folder of the
+/// version, and a new version is swapped in by a rename over `..data`.
+struct MountedSecret {
+    directory: PathBuf,
+    version: u32,
+}
+
+impl MountedSecret {
+    fn new(directory: PathBuf, files: &[(&str, &str)]) -> Self {
+        fs::create_dir(&directory).unwrap();
+        let mut secret = Self { directory, version: 0 };
+        secret.update(files);
+        secret
+    }
+
+    /// The steps and their order are those of Kubernetes' `AtomicWriter`.
+    fn update(&mut self, files: &[(&str, &str)]) {
+        let old = fs::read_link(self.directory.join("..data"));
+        self.version += 1;
+        let folder = format!("..2026_11_28_12_00_{:02}.{}", self.version, 1_234_567_890 + self.version);
+        fs::create_dir(self.directory.join(&folder)).unwrap();
+        for (name, content) in files {
+            fs::write(self.directory.join(&folder).join(name), content).unwrap();
+        }
+        symlink(&folder, self.directory.join("..data_tmp")).unwrap();
+        fs::rename(self.directory.join("..data_tmp"), self.directory.join("..data")).unwrap();
+        for (name, _) in files {
+            if fs::symlink_metadata(self.directory.join(name)).is_err() {
+                symlink(Path::new("..data").join(name), self.directory.join(name)).unwrap();
+            }
+        }
+        for entry in fs::read_dir(&self.directory).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if !name.starts_with("..") && !files.iter().any(|(file, _)| *file == name) {
+                fs::remove_file(self.directory.join(name)).unwrap();
+            }
+        }
+        if let Ok(old) = old {
+            fs::remove_dir_all(self.directory.join(old)).unwrap();
+        }
+    }
+}
+
+/// Waits until the last line that tells of a reload has these words.
+async fn read_again(forwarder: &Forwarder, changes: &[(&str, &str)]) {
+    support::eventually(&format!("{changes:?}"), async || {
+        let log = forwarder.stderr();
+        let last = log.lines().rfind(|line| line.contains("the configuration was read again"))?;
+        let last: Value = serde_json::from_str(last).ok()?;
+        let all = ["added", "removed", "changed", "rotated"].map(|change| (change, last[change].as_str()));
+        let told: Vec<_> = all.iter().filter_map(|(change, names)| Some((*change, (*names)?))).collect();
+        (told == changes).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_in_a_mounted_secret_are_added_changed_rotated_and_removed_without_a_restart() {
+    let intake = Intake::start();
+    let configuration = Configuration::new();
+    let directory = configuration.home().join("connections");
+    let acme = |app_group: &str| {
+        let url = intake.url();
+        format!("url = \"{url}\"\napi_key_file = \"acme.key\"\napp_group_ids = [\"{app_group}\"]\n")
+    };
+    let beta = file(&intake, "beta-key", "g-b");
+    let mut secret =
+        MountedSecret::new(directory.clone(), &[("acme.toml", &acme("g-a")), ("acme.key", "first-key")]);
+    let configuration = configuration.text("connections_directory", directory.to_str().unwrap());
+    let checked = configuration.run(&["check"]).await;
+    assert_eq!(checked.status.code(), Some(0), "{}", checked.stderr);
+    assert!(!checked.stderr.contains(".."), "what Kubernetes keeps there is not told of: {}", checked.stderr);
+    let forwarder = configuration.start().await;
+    push(&forwarder, 1, &["g-a"]).await;
+    forwarder.settled(1).await;
+    assert_eq!(sends(&intake, "first-key"), 1);
+
+    secret.update(&[("acme.toml", &acme("g-a")), ("acme.key", "first-key"), ("beta.toml", &beta)]);
+    read_again(&forwarder, &[("added", "beta")]).await;
+    secret.update(&[("acme.toml", &acme("g-a")), ("acme.key", "second-key"), ("beta.toml", &beta)]);
+    read_again(&forwarder, &[("rotated", "acme")]).await;
+    push(&forwarder, 2, &["g-a", "g-b"]).await;
+    forwarder.settled(3).await;
+    assert_eq!((sends(&intake, "second-key"), sends(&intake, "beta-key")), (1, 1));
+
+    secret.update(&[("acme.toml", &acme("g-new")), ("acme.key", "second-key"), ("beta.toml", &beta)]);
+    read_again(&forwarder, &[("changed", "acme")]).await;
+    secret.update(&[("acme.toml", &acme("g-new")), ("acme.key", "second-key")]);
+    read_again(&forwarder, &[("removed", "beta")]).await;
+    push(&forwarder, 3, &["g-new", "g-b"]).await;
+    let books = forwarder.settled(5).await;
+    assert_eq!((sends(&intake, "second-key"), sends(&intake, "beta-key")), (2, 1));
+    assert_eq!((books.accepted, books.dropped), (4, 1), "nobody serves g-b any more");
+    assert!(books.balance());
+    // The same content in another folder is no change, and nothing went wrong on the way.
+    let told = forwarder.stderr().matches("was read again").count();
+    assert_eq!(told, 4, "{}", forwarder.stderr());
+    assert!(!forwarder.stderr().contains("was refused"), "{}", forwarder.stderr());
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn push_tokens_in_a_mounted_secret_are_rotated_without_a_restart() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), "key", &[]);
+    let directory = configuration.home().join("push");
+    let mut secret = MountedSecret::new(directory.clone(), &[("tokens", "first-token\n")]);
+    let configuration = configuration.text("push.token_file", directory.join("tokens").to_str().unwrap());
+    let forwarder = configuration.start().await;
+    let status = async |token: &str| {
+        let request = forwarder.push_request("[]").bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!([status("first-token").await, status("second-token").await], [200, 401]);
+    for (tokens, expected) in [("first-token\nsecond-token\n", [200, 200]), ("second-token\n", [401, 200])] {
+        secret.update(&[("tokens", tokens)]);
+        support::eventually("the tokens were read", async || {
+            ([status("first-token").await, status("second-token").await] == expected).then_some(())
+        })
+        .await;
+    }
+    // One that can't be used leaves the old one in force, and is told.
+    secret.update(&[("tokens", "")]);
+    support::eventually("it is refused", async || {
+        forwarder.stderr().contains("the configuration was refused").then_some(())
+    })
+    .await;
+    assert_eq!(status("second-token").await, 200);
+    assert!(forwarder.stderr().contains("the tokens and the certificate of the push port were read again"));
+    assert!(forwarder.stop().await.success());
+}
+
 #[tokio::test]
 async fn a_key_is_rotated_behind_the_links_of_a_mounted_secret() {
     let intake = Intake::start();
