@@ -13,13 +13,14 @@ export PATH := $(abspath $(or $(CARGO_TARGET_DIR),target))/tools/bin:$(PATH)
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
-.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist service sbom tools
+.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist service chart otel sbom tools
 
 check: tools ## everything: formatting, licences, tests, lints, instructions per event, fuzz targets, documentation
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(MAKE) deny
 	tests/run apache
+	$(MAKE) chart
 	$(MAKE) lint
 	$(MAKE) guard
 	$(MAKE) fuzz
@@ -83,10 +84,21 @@ screenshot: ## write docs/page.png and docs/page-dark.png anew
 dist: ## the binary as it is shipped, target/dist/braze-datadog
 	$(CARGO) build --locked --profile dist --all-features
 
+# Not a part of `make check`: to build a collector takes minutes.
+otel: ## config/opentelemetry/collector.yaml in a real OpenTelemetry Collector, which scrapes a forwarder
+	.ci/install otel
+	$(CARGO) build --locked --workspace --all-features --bins
+	tests/otel/run "$${CARGO_TARGET_DIR:-target}/debug/braze-datadog"
+
 service: ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
 	.ci/install service
 	$(MAKE) dist
 	tests/service/run.sh "$${CARGO_TARGET_DIR:-target}/dist/braze-datadog"
+
+# The binary is what `tests/run` has built.
+chart: ## the Helm chart: lint, Kubernetes' schemas, every configuration by the binary, what has to be refused
+	$(CARGO) build --locked --workspace --all-features --bins
+	deploy/helm/check "$${CARGO_TARGET_DIR:-target}/debug/braze-datadog"
 
 sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.json
 	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || { echo "+ cargo install cargo-cyclonedx@$(CYCLONEDX)"; \

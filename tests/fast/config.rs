@@ -6,7 +6,7 @@
 mod reference;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use braze_datadog::config::{Config, describe};
 use config::{FileFormat, Source};
@@ -18,6 +18,8 @@ const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
 
 /// The first line of each file that ships, by which an editor finds the schema.
 const SCHEMA_LINE: &str = "#:schema ./braze-datadog.schema.json\n";
+
+const CHART_SCHEMA: &str = "deploy/helm/braze-datadog/values.schema.json";
 
 /// The keys of the reference file that are examples, for want of a default that could be used.
 const EXAMPLES: [(&str, &str); 2] = [("site", "US1"), ("api_key_env", "DD_API_KEY")];
@@ -151,6 +153,18 @@ fn the_page_of_the_configuration_is_what_the_code_says() {
     let mut text = serde_json::to_string_pretty(&schema).unwrap();
     text.push('\n');
     is_as_made("config/braze-datadog.schema.json", &text);
+    is_as_made(CHART_SCHEMA, &chart_schema(schema));
+}
+
+/// The schema of the chart's values, with the forwarder's own in it: `config`, and each of `connections.create`.
+fn chart_schema(mut forwarder: Value) -> String {
+    let written = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(CHART_SCHEMA)).unwrap();
+    let mut chart: Value = serde_json::from_str(&written).unwrap();
+    let connection = forwarder["properties"]["connections"]["additionalProperties"].clone();
+    forwarder.as_object_mut().unwrap().remove("$schema");
+    chart["properties"]["config"] = forwarder;
+    chart["properties"]["connections"]["properties"]["create"]["additionalProperties"] = connection;
+    serde_json::to_string_pretty(&chart).unwrap() + "\n"
 }
 
 /// What the schema that ships says against a configuration.
@@ -161,19 +175,28 @@ fn faults(configuration: &Value) -> Vec<String> {
     validator.iter_errors(configuration).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
+/// The files below a folder that end in .toml.
+fn toml_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let is_toml = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+    files.into_iter().filter(is_toml).chain(folders.iter().flat_map(|folder| toml_files(folder))).collect()
+}
+
 #[test]
 fn every_file_that_ships_names_its_schema_and_is_valid_by_it() {
-    let mut files = 0;
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            let text = fs::read_to_string(&path).unwrap();
-            assert!(text.starts_with(SCHEMA_LINE), "{}", path.display());
-            assert_eq!(faults(&parse(&text)), Vec::<String>::new(), "{}", path.display());
-            files += 1;
-        }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = root.join("config/braze-datadog.schema.json").canonicalize().unwrap();
+    let own = toml_files(&root.join("config"));
+    assert_eq!(own.len(), 3);
+    for path in own.into_iter().chain(toml_files(&root.join("deploy"))) {
+        let text = fs::read_to_string(&path).unwrap();
+        let named = text.lines().next().and_then(|line| line.strip_prefix("#:schema "));
+        let named = named.unwrap_or_else(|| panic!("{}: the first line names no schema", path.display()));
+        let found = path.parent().unwrap().join(named).canonicalize();
+        assert_eq!(found.ok().as_ref(), Some(&schema), "{}: {named}", path.display());
+        assert_eq!(faults(&parse(&text)), Vec::<String>::new(), "{}", path.display());
     }
-    assert_eq!(files, 3);
     assert_eq!(faults(&parse(&uncommented())), Vec::<String>::new());
 }
 

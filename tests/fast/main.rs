@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod alerts;
+mod chart;
 mod config;
 mod container;
 mod datadog;
@@ -10,6 +11,7 @@ mod dependencies;
 mod exposed;
 #[path = "../support/fakes.rs"]
 mod fakes;
+mod opentelemetry;
 mod operating;
 mod pipeline;
 mod queue_contract;

@@ -31,3 +31,5 @@ mod status;
 mod support;
 mod top;
 mod upgrade;
+#[path = "../fast/yaml.rs"]
+mod yaml;

@@ -9,6 +9,7 @@ use crate::support::analytics::{REST_KEY, ScriptedBraze};
 use crate::support::forwarder::Configuration;
 use crate::support::intake::{Behaviour, Intake};
 use crate::support::{self, children};
+use crate::yaml;
 
 const ALERTS: &str = "config/prometheus/alerts.yaml";
 const ALERTS_TEST: &str = "config/prometheus/alerts.test.yaml";
@@ -107,4 +108,27 @@ fn the_example_alerts_are_rules_that_go_off_when_they_should() {
     assert!(is_well, "{said}");
     let (is_well, said) = promtool(&["test", "rules", ALERTS_TEST], "");
     assert!(is_well, "{said}");
+}
+
+/// What the collector's receiver is given is a configuration of Prometheus', which promtool knows all of; `make otel` has
+/// the rest of the file validated by a collector.
+#[test]
+fn what_opentelemetry_scrapes_by_is_a_configuration_of_prometheus() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/opentelemetry/collector.yaml");
+    let collector = yaml::document(&std::fs::read_to_string(path).unwrap());
+    let home = tempfile::tempdir().unwrap();
+    let check = |name: &str, change: &dyn Fn(&str) -> String| {
+        let scrape = collector["receivers"]["prometheus"]["config"].to_string();
+        let file = home.path().join(name);
+        std::fs::write(
+            &file,
+            change(&scrape.replace("${env:BRAZE_DATADOG_ADMIN:-127.0.0.1:8081}", "127.0.0.1:8081")),
+        )
+        .unwrap();
+        promtool(&["check", "config", file.to_str().unwrap()], "")
+    };
+    let (is_well, said) = check("as-it-is.json", &str::to_owned);
+    assert!(is_well, "{said}");
+    let (is_well, said) = check("misspelt.json", &|text| text.replace("scrape_timeout", "scrape_time_out"));
+    assert!(!is_well && said.contains("scrape_time_out"), "{said}");
 }
