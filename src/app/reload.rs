@@ -86,8 +86,8 @@ struct Files {
     warnings: Vec<Warning>,
     /// Of the push port, with what should be warned of.
     credentials: Option<(Credentials, Vec<String>)>,
-    /// Its files, before they were read.
-    push_files: Stamps,
+    /// What they were read from, as it was before.
+    read_from: Stamps,
 }
 
 /// Blocks on files. The messages name what is wrong.
@@ -101,9 +101,9 @@ fn read_files(
     if is_strict {
         config = config.require_all().map_err(|error| error.to_string())?;
     }
-    let push_files = stamps(push.into_iter().flat_map(push::PushSettings::files).map(Path::to_owned));
+    let read_from = stamps(push.into_iter().flat_map(push::PushSettings::files).map(Path::to_owned));
     let credentials = push.map(Credentials::load).transpose().map_err(|error| error.to_string())?;
-    Ok(Files { config, warnings, credentials, push_files })
+    Ok(Files { config, warnings, credentials, read_from })
 }
 
 impl Reloader {
@@ -191,9 +191,9 @@ impl Reloader {
     }
 
     async fn take_over(&mut self, trigger: Trigger) -> Result<(), String> {
-        let Files { mut config, warnings, credentials, push_files } = self.read().await?;
+        let Files { mut config, warnings, credentials, read_from } = self.read().await?;
         let is_same = trigger == Trigger::Files && config == self.read_last;
-        let before = self.push_files.replace(push_files);
+        let before = self.push_files.replace(read_from);
         if is_same && before == self.push_files {
             return Ok(());
         }
