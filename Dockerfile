@@ -12,7 +12,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
 
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY benches benches
 COPY examples examples
 COPY crates crates
