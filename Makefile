@@ -13,12 +13,13 @@ export PATH := $(abspath $(or $(CARGO_TARGET_DIR),target))/tools/bin:$(PATH)
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
-.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist service sbom tools
+.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service sbom scripts tools
 
 check: tools ## everything: formatting, licences, tests, lints, instructions per event, fuzz targets, documentation
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(MAKE) deny
+	$(MAKE) scripts
 	tests/run apache
 	$(MAKE) lint
 	$(MAKE) guard
@@ -35,6 +36,10 @@ lint: ## clippy, warnings are errors, with all features and with none
 
 deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
+
+scripts: ## shellcheck over what builds and installs, actionlint over the workflows
+	shellcheck .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh
+	actionlint
 
 # Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new
 # advisory is no fault of a change.
@@ -82,6 +87,23 @@ screenshot: ## write docs/page.png and docs/page-dark.png anew
 
 dist: ## the binary as it is shipped, target/dist/braze-datadog
 	$(CARGO) build --locked --profile dist --all-features
+
+static: ## the same static, for any Linux on amd64 and arm64, tried: target/static/ARCH/braze-datadog
+	.ci/install static
+	.ci/static
+	.ci/static-trial
+
+image: ## the container image for amd64 and arm64, tried: target/image/braze-datadog.tar (needs root)
+	.ci/install image
+	.ci/static
+	.ci/image
+	.ci/image-trial
+
+deb: ## Debian packages for amd64 and arm64, target/debian/*.deb
+	.ci/install static
+	.ci/install deb
+	.ci/static
+	.ci/deb
 
 service: ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
 	.ci/install service

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 /// The version, the commit and its day, as far as they are known: `0.1.0 (6641b3f0a 2026-11-28)`.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let (commit, seconds) = (option_env!("BRAZE_DATADOG_BUILD_COMMIT"), option_env!("BRAZE_DATADOG_BUILD_SECONDS"));
+    let (commit, seconds) =
+        (option_env!("BRAZE_DATADOG_BUILD_COMMIT"), option_env!("BRAZE_DATADOG_BUILD_SECONDS"));
     wording(env!("CARGO_PKG_VERSION"), commit, seconds)
 });
 
