@@ -10,6 +10,8 @@ CYCLONEDX := 0.5.9
 # What `make tools` has put below the target directory.
 export PATH := $(abspath $(or $(CARGO_TARGET_DIR),target))/tools/bin:$(PATH)
 
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
@@ -38,7 +40,7 @@ deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
 
 scripts: ## shellcheck over what builds and installs, actionlint over the workflows
-	shellcheck .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh
+	shellcheck --external-sources --severity warning .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
 	actionlint
 
 # Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new
@@ -105,10 +107,13 @@ deb: ## Debian packages for amd64 and arm64, target/debian/*.deb
 	.ci/static
 	.ci/deb
 
-service: ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
+service: ## the unit and the Debian package under a real systemd, in a container root (needs root; about 3 minutes, and the build)
+	.ci/install static
+	.ci/install deb
 	.ci/install service
-	$(MAKE) dist
-	tests/service/run.sh "$${CARGO_TARGET_DIR:-target}/dist/braze-datadog"
+	here=$$(dpkg --print-architecture); .ci/static $$here; DEB_REVISION=1 .ci/deb $$here; DEB_REVISION=2 .ci/deb $$here; \
+	  tests/service/run.sh "$(TARGET)/static/$$here/braze-datadog" "$(TARGET)"/debian/braze-datadog_*-1_$$here.deb \
+	    "$(TARGET)"/debian/braze-datadog_*-2_$$here.deb
 
 sbom: ## the software bill of materials of a release, target/braze-datadog.cdx.json
 	@$(CARGO) cyclonedx --version > /dev/null 2>&1 || { echo "+ cargo install cargo-cyclonedx@$(CYCLONEDX)"; \
