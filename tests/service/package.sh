@@ -10,7 +10,7 @@ configuration=/etc/braze-datadog/braze-datadog.toml
 connections=/etc/braze-datadog/connections
 state=/var/lib/braze-datadog
 
-apt() { apt-get --quiet=2 --yes --no-download --option Dpkg::Use-Pty=0 "$@"; }
+apt() { apt-get --quiet=2 --yes --option Dpkg::Use-Pty=0 "$@"; }
 installed() { dpkg-query --show --showformat '${Version}' braze-datadog; }
 owner() { [[ $(stat --format %U:%a "$1") == "$2" ]] || { stat "$1"; return 1; }; }
 user_of_process() { [[ $(stat --format %U "/proc/$(property MainPID)") == braze-datadog ]]; }
