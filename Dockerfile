@@ -9,10 +9,14 @@
 # Without `--ulimit core=0` a crash could leave API keys and tokens in a core dump of the host.
 # Push from outside the container needs `push.listen = "0.0.0.0:8080"`, a `push.token_file`, and `-p 8080:8080`.
 
-FROM rust:1.95-bookworm AS build
+# `--version` names the commit with `--build-arg BRAZE_DATADOG_COMMIT=$(git rev-parse --short=9 HEAD)`, and its day with
+# `--build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`. `make image` makes the same image without an engine.
+
+FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
 WORKDIR /build
 
-COPY Cargo.toml Cargo.lock ./
+COPY .ci/install .ci/static .ci/
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY benches benches
 COPY examples examples
 COPY crates crates
@@ -20,22 +24,28 @@ COPY crates crates
 COPY config/datadog config/datadog
 COPY src src
 
+# The engine says which, amd64 or arm64; one builds for the other.
+ARG TARGETARCH
+ARG BRAZE_DATADOG_COMMIT
+ARG SOURCE_DATE_EPOCH
+
 # What was downloaded and built stays with the engine, so that a change of ours builds our crates again and no other.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --profile dist --all-features --locked \
- && cp target/dist/braze-datadog /braze-datadog
+    .ci/install cross && .ci/static "$TARGETARCH" \
+ && cp "target/static/$TARGETARCH/braze-datadog" /braze-datadog
 
 # The directory of the queue and of the history, to be copied with its owner: the image below has no shell to make it with.
 RUN mkdir -p /state
 
-# glibc of the same Debian, the certificates of the public authorities, no shell, no package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
+# A static binary, and the certificates of the public authorities: no libc, no shell, no package manager.
+FROM scratch
 
 LABEL org.opencontainers.image.title="braze-datadog" \
       org.opencontainers.image.description="Counts Braze message sends and forwards them to Datadog" \
       org.opencontainers.image.licenses="Apache-2.0"
 
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /braze-datadog /usr/local/bin/braze-datadog
 COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/braze-datadog
 COPY LICENSE /usr/share/doc/braze-datadog/LICENSE

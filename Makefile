@@ -10,15 +10,18 @@ CYCLONEDX := 0.5.9
 # What `make tools` has put below the target directory.
 export PATH := $(abspath $(or $(CARGO_TARGET_DIR),target))/tools/bin:$(PATH)
 
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
-.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist service chart otel sbom tools
+.PHONY: check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
 
 check: tools ## everything: formatting, licences, tests, lints, instructions per event, fuzz targets, documentation
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(MAKE) deny
+	$(MAKE) scripts
 	tests/run apache
 	$(MAKE) chart
 	$(MAKE) lint
@@ -36,6 +39,10 @@ lint: ## clippy, warnings are errors, with all features and with none
 
 deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
+
+scripts: ## shellcheck over what builds and installs, actionlint over the workflows
+	shellcheck --external-sources --severity warning .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
+	actionlint
 
 # Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new
 # advisory is no fault of a change.
@@ -90,10 +97,30 @@ otel: ## config/opentelemetry/collector.yaml in a real OpenTelemetry Collector, 
 	$(CARGO) build --locked --workspace --all-features --bins
 	tests/otel/run "$${CARGO_TARGET_DIR:-target}/debug/braze-datadog"
 
-service: ## the unit file under a real systemd, in a container root (needs root; about 3 minutes the first time)
+static: ## the same static, for any Linux on amd64 and arm64, tried: target/static/ARCH/braze-datadog
+	.ci/install static
+	.ci/static
+	.ci/static-trial
+
+image: ## the container image for amd64 and arm64, tried: target/image/braze-datadog.tar (needs root)
+	.ci/install image
+	.ci/static
+	.ci/image
+	.ci/image-trial
+
+deb: ## Debian packages for amd64 and arm64, target/debian/*.deb
+	.ci/install static
+	.ci/install deb
+	.ci/static
+	.ci/deb
+
+service: ## the unit and the Debian package under a real systemd, in a container root (needs root; about 3 minutes, and the build)
+	.ci/install static
+	.ci/install deb
 	.ci/install service
-	$(MAKE) dist
-	tests/service/run.sh "$${CARGO_TARGET_DIR:-target}/dist/braze-datadog"
+	here=$$(dpkg --print-architecture); .ci/static $$here; DEB_REVISION=1 .ci/deb $$here; DEB_REVISION=2 .ci/deb $$here; \
+	  tests/service/run.sh "$(TARGET)/static/$$here/braze-datadog" "$(TARGET)"/debian/braze-datadog_*-1_$$here.deb \
+	    "$(TARGET)"/debian/braze-datadog_*-2_$$here.deb
 
 # The binary is what `tests/run` has built.
 chart: ## the Helm chart: lint, Kubernetes' schemas, every configuration by the binary, what has to be refused

@@ -17,6 +17,7 @@ mod queues;
 mod reconcile;
 mod reload;
 mod serve;
+mod version;
 mod views;
 
 use std::io::Write;

@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use braze_datadog::app;
 
+// With musl's own a push costs three tenths more.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     app::main()
 }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::connections::ConnectionsArguments;
 use super::monitors::MonitorsArguments;
 use super::reconcile::ReconcileArguments;
+use super::version::version;
 
 const AFTER_HELP: &str = "\
 A first look, without an account:
@@ -31,7 +32,7 @@ with dry_run = true in the connection.";
 
 /// Counts the messages that Braze sends and forwards the counts to Datadog.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = true, after_help = AFTER_HELP)]
+#[command(version = version(), about, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// One instruction, its continued lines joined: `("FROM", "rust:1.95-bookworm AS build")`.
 type Instruction = (String, String);
 
+/// Debian's bundle of the public authorities, which rust's image has, and where it is looked for.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -117,11 +120,12 @@ fn the_toolchain_is_the_one_that_the_manifest_asks_for() {
     let manifest = read("Cargo.toml");
     let version =
         manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
-    assert_eq!(instructions[0].1, format!("rust:{version}-bookworm AS build"));
+    assert_eq!(instructions[0].1, format!("--platform=$BUILDPLATFORM rust:{version}-bookworm AS build"));
     let builds: Vec<&Instruction> =
-        instructions.iter().filter(|(_, run)| run.contains("cargo build")).collect();
+        instructions.iter().filter(|(name, run)| name == "RUN" && run.contains(".ci/static")).collect();
     let [(_, build)] = builds[..] else { panic!("one build: {builds:?}") };
-    assert!(build.contains("cargo build --profile dist --all-features --locked"), "{build}");
+    assert!(build.contains(r#".ci/install cross && .ci/static "$TARGETARCH""#), "{build}");
+    assert!(read(".ci/static").contains("zigbuild --locked --profile dist --all-features "));
     for kept in ["/usr/local/cargo/registry", "/build/target"] {
         assert!(
             build.contains(&format!("--mount=type=cache,target={kept} ")),
@@ -142,12 +146,13 @@ fn what_is_copied_from_the_build_was_made_there() {
         if options.contains(&"--from=build") {
             let made = |source: &str| {
                 let makes = |run: &str| {
-                    run.contains(&format!("cp target/dist/braze-datadog {source}"))
+                    run.contains(&format!("cp \"target/static/$TARGETARCH/braze-datadog\" {source}"))
                         || run.contains(&format!("mkdir -p {source}"))
                 };
                 build.iter().any(|(_, run)| makes(run))
             };
-            assert!(sources.iter().all(|source| made(source)), "{sources:?}");
+            let is_there = |source: &str| source == CERTIFICATES || made(source);
+            assert!(sources.iter().all(|source| is_there(source)), "{sources:?}");
         }
     }
     let (_, _, installed) = copies.iter().find(|(_, sources, _)| sources[..] == [binary]).unwrap();
@@ -160,7 +165,7 @@ fn what_is_copied_from_the_build_was_made_there() {
 fn the_image_runs_unprivileged_and_says_how_it_is() {
     let instructions = parse(&read("Dockerfile"));
     let image = *stages(&instructions).last().unwrap();
-    assert!(!image[0].1.contains("latest") && image[0].1.contains(':'), "{} is not pinned", image[0].1);
+    assert_eq!(image[0].1, "scratch", "what is below the image is pinned by being nothing");
     let user = one(image, "USER");
     let ids: Vec<u32> =
         user.split(':').map(|id| id.parse().unwrap_or_else(|_| panic!("{user} is not numeric"))).collect();
@@ -186,6 +191,39 @@ fn the_image_runs_unprivileged_and_says_how_it_is() {
         image.iter().any(|(name, what)| name == "COPY" && owned(what)),
         "{user} could not write to {volume}"
     );
+}
+
+/// Who has no engine gets the same from a script.
+#[test]
+fn the_script_makes_the_image_of_the_dockerfile() {
+    let instructions = parse(&read("Dockerfile"));
+    let image = *stages(&instructions).last().unwrap();
+    let script = read(".ci/image").replace("\\\n", " ");
+    let said = |what: &str| script.contains(what);
+    for name in ["USER", "ENV", "STOPSIGNAL"] {
+        let value = one(image, name);
+        let option = match name {
+            "USER" => "--user",
+            "ENV" => "--env",
+            _ => "--stop-signal",
+        };
+        assert!(said(&format!("{option} {value}")), "{name} {value}");
+    }
+    for port in one(image, "EXPOSE").split(' ') {
+        assert!(said(&format!("--port {port}")), "{port}");
+    }
+    let [volume] = &exec_form(one(image, "VOLUME"))[..] else { panic!("one volume") };
+    assert!(said(&format!("--volume {volume}")));
+    assert!(said(&format!("--entrypoint '{}'", one(image, "ENTRYPOINT"))));
+    assert!(said(&format!("--cmd {}", exec_form(one(image, "CMD"))[0])));
+    for (_, arguments) in image.iter().filter(|(name, _)| name == "COPY") {
+        let (_, _, destination) = copy(arguments);
+        assert!(said(&format!("\"$files{destination}\"")), "{destination} is not in the script's image");
+    }
+    for label in one(image, "LABEL").split(' ').filter(|word| word.starts_with("org.")) {
+        let (key, _) = label.split_once('=').unwrap();
+        assert!(said(&format!("\"{key}=")), "{key}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod config;
 mod container;
 mod datadog;
 mod dependencies;
+mod deploy;
 mod exposed;
 #[path = "../support/fakes.rs"]
 mod fakes;

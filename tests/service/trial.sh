@@ -1,52 +1,10 @@
 #!/usr/bin/env bash
-# What the unit promises, tried under systemd. Runs inside the container root that run.sh makes; ends with
-# "N passed, N failed".
+# What the unit promises, tried under systemd. Runs inside the container root that run.sh makes.
 set -uo pipefail
 
-unit=braze-datadog.service
 configuration=/etc/braze-datadog/braze-datadog.toml
-passed=0 failed=0
-
-# check WHAT COMMAND…: WHAT holds if the command succeeds.
-check() {
-  local what=$1
-  shift
-  if "$@" > /tmp/said 2>&1; then
-    passed=$((passed + 1))
-    echo "ok      $what"
-  else
-    failed=$((failed + 1))
-    echo "FAILED  $what"
-    sed 's/^/        /' /tmp/said
-    journalctl --unit "$unit" --no-pager --lines 20 | sed 's/^/        | /'
-  fi
-}
-
-# until_true COMMAND…: tries for 30 s.
-until_true() {
-  local tries=300
-  until "$@"; do
-    (( tries-- > 0 )) || return 1
-    sleep 0.1
-  done
-}
-
-property() { systemctl show "$unit" --property "$1" --value; }
-is() { [[ $(property "$1") == "$2" ]] || { echo "$1 is $(property "$1"), not $2"; return 1; }; }
-said() { journalctl --unit "$unit" --no-pager --output cat | grep -qF -- "$1"; }
-ready() { curl --silent --fail --max-time 2 http://127.0.0.1:8081/readyz; }
-metric() { curl --silent --max-time 2 http://127.0.0.1:8081/metrics | awk -v name="$1" 'index($1, name) == 1 { sum += $2 } END { print sum + 0 }'; }
-accepted() { [[ $(metric braze_datadog_sends_accepted_total) == "$1" ]]; }
-restarted() { [[ $(property NRestarts) == "$1" && $(property ActiveState) == active ]] && ready; }
-
-push() {
-  local events='' id
-  for id in "$@"; do
-    events+="${events:+,}{\"event_type\":\"users.messages.email.Send\",\"id\":\"$id\",\"time\":$(date +%s),\"properties\":{\"app_group_id\":\"g\",\"campaign_id\":\"c\"}}"
-  done
-  curl --silent --fail --max-time 5 --header 'Content-Type: application/json' --data "{\"events\":[$events]}" \
-    http://127.0.0.1:8080/v1/events
-}
+# shellcheck source=tests/service/checks.sh
+source /usr/local/lib/trial-checks.sh
 
 owner_of_process() { [[ $(stat --format %u "/proc/$(property MainPID)") != 0 ]]; }
 keeps_to_itself() { [[ $(stat --format %a /var/lib/private/braze-datadog) == 700 ]]; }
@@ -151,4 +109,4 @@ check "with status 78" is ExecMainStatus 78
 sleep 3
 check "and is not tried again" is NRestarts 0
 
-echo "$passed passed, $failed failed"
+end

@@ -137,7 +137,7 @@ def main():
     # The configuration holds a key.
     os.umask(0o077)
     binary = sys.argv[1]
-    said = subprocess.run([binary, "--version"], capture_output=True, check=True, text=True).stdout.split()[-1]
+    said = subprocess.run([binary, "--version"], capture_output=True, check=True, text=True).stdout.split()[1]
     version = sys.argv[2] if len(sys.argv) > 2 else said
     intake = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Intake)
     threading.Thread(target=intake.serve_forever, daemon=True).start()

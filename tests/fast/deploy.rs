@@ -1,0 +1,305 @@
+//! What `deploy/` and the workflows say, as far as it can be checked without an engine and without GitHub: Compose's own
+//! schema, the configurations that are mounted, and what a release is made of.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use crate::yaml;
+
+/// The schema of the Compose Specification, as compose-go 2.16.2 has it (Apache License 2.0).
+const COMPOSE_SCHEMA: &str = include_str!("../support/compose-spec.json");
+
+/// Where every forwarder looks for its configuration.
+const CONFIGURATION: &str = "/etc/braze-datadog/braze-datadog.toml";
+
+/// The kinds of changes. Source: keepachangelog.com, 1.1.0.
+const KINDS: [&str; 6] = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// Carries out YAML's merge keys (`<<: *name`), which a parser leaves as they stand.
+fn merged(value: Value) -> Value {
+    match value {
+        Value::Object(mut entries) => {
+            let mut all = match entries.remove("<<") {
+                Some(below) => merged(below).as_object().unwrap().clone(),
+                None => Map::new(),
+            };
+            all.extend(entries.into_iter().map(|(key, value)| (key, merged(value))));
+            all.into()
+        }
+        Value::Array(items) => items.into_iter().map(merged).collect(),
+        other => other,
+    }
+}
+
+fn compose() -> Value {
+    merged(yaml::document(&read("deploy/compose.yaml")))
+}
+
+fn services(compose: &Value) -> Vec<(&str, &Value)> {
+    compose["services"].as_object().unwrap().iter().map(|(name, service)| (&**name, service)).collect()
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().map(|item| item.as_str().unwrap()).collect()
+}
+
+fn is_forwarder(service: &Value) -> bool {
+    service["image"] == "braze-datadog"
+}
+
+fn check(configuration: &Path, variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_braze-datadog"));
+    command.args(["check", "--config"]).arg(configuration).envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+fn assert_right(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn compose_is_valid_to_its_own_schema_and_a_misspelt_key_is_not() {
+    let schema: Value = serde_json::from_str(COMPOSE_SCHEMA).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let mut compose = compose();
+    let faults: Vec<String> = validator
+        .iter_errors(&compose)
+        .map(|fault| format!("{fault} at {}", fault.instance_path()))
+        .collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    let grace =
+        compose["services"]["forwarder"].as_object_mut().unwrap().remove("stop_grace_period").unwrap();
+    compose["services"]["forwarder"]["stop_grace"] = grace;
+    assert!(!validator.is_valid(&compose));
+}
+
+#[test]
+fn compose_starts_the_dry_run_alone_and_two_of_a_group_with_kafka() {
+    let compose = compose();
+    let of_profile = |profile: Option<&str>| {
+        let is_of = |service: &Value| strings(&service["profiles"]).first().copied() == profile;
+        let found = services(&compose).into_iter().filter(|(_, service)| is_of(service));
+        found.map(|(name, _)| name).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(of_profile(None), BTreeSet::from(["forwarder"]));
+    assert_eq!(of_profile(Some("kafka")), BTreeSet::from(["kafka", "topic", "forwarder-1", "forwarder-2"]));
+    for (name, service) in services(&compose) {
+        for port in strings(&service["ports"]) {
+            assert!(port.starts_with("127.0.0.1:"), "{name} is open to other machines: {port}");
+        }
+        if is_forwarder(service) {
+            assert_eq!((&service["read_only"], &service["build"]["context"]), (&true.into(), &"..".into()));
+            assert_eq!(service["stop_grace_period"], "45s", "{name}: as the unit's TimeoutStopSec");
+            assert!(
+                strings(&service["volumes"]).iter().any(|volume| volume.ends_with(":/var/lib/braze-datadog"))
+            );
+        } else {
+            let (_, tag) = service["image"].as_str().unwrap().split_once(':').unwrap();
+            assert!(tag.split('.').count() == 3, "{name}: {tag} is not pinned");
+        }
+    }
+}
+
+/// Each with the files that are mounted beside it, as in its container.
+#[test]
+fn every_configuration_that_compose_mounts_is_right() {
+    let mut seen = BTreeSet::new();
+    let compose = compose();
+    for (name, service) in services(&compose).into_iter().filter(|(_, service)| is_forwarder(service)) {
+        let directory = TempDir::new().unwrap();
+        for volume in strings(&service["volumes"]).iter().filter(|volume| volume.starts_with("./")) {
+            let [from, to, "ro"] = volume.split(':').collect::<Vec<_>>()[..] else {
+                panic!("{name}: {volume}")
+            };
+            let to = directory.path().join(Path::new(to).strip_prefix("/etc/braze-datadog").unwrap());
+            fs::copy(root().join("deploy").join(from), to).unwrap();
+            seen.insert(from.trim_start_matches("./compose/").to_owned());
+        }
+        let configuration = directory.path().join(Path::new(CONFIGURATION).file_name().unwrap());
+        let output = check(&configuration, &[]);
+        if cfg!(feature = "kafka")
+            || !read("deploy/compose/kafka.toml").eq(&fs::read_to_string(&configuration).unwrap())
+        {
+            assert_right(&output);
+            assert!(String::from_utf8_lossy(&output.stdout).contains("dry run"), "{name} would send");
+        }
+        fs::write(&configuration, fs::read_to_string(&configuration).unwrap().replace("dry_run", "dry-run"))
+            .unwrap();
+        assert_eq!(check(&configuration, &[]).status.code(), Some(78));
+    }
+    let there: BTreeSet<String> = fs::read_dir(root().join("deploy/compose"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(there, seen, "what is in deploy/compose, and what is mounted");
+}
+
+/// What the package installs lacks a connection, says so, and is right with one.
+#[test]
+fn the_configuration_of_the_debian_package_wants_a_connection_and_no_more() {
+    let directory = TempDir::new().unwrap();
+    let variables = [("BRAZE_DATADOG__CONNECTIONS_DIRECTORY", directory.path().to_str().unwrap())];
+    let configuration = root().join("deploy/debian/braze-datadog.toml");
+    let without = check(&configuration, &variables);
+    assert_eq!(without.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(said.contains("connection"), "{said}");
+    fs::write(directory.path().join("acme.toml"), "dry_run = true\n").unwrap();
+    assert_right(&check(&configuration, &variables));
+}
+
+/// Where cargo-deb looks; `target/release` is what it makes itself.
+#[test]
+fn what_the_debian_package_is_made_of_exists() {
+    let manifest = read("Cargo.toml");
+    let (_, deb) = manifest.split_once("\n[package.metadata.deb]\n").unwrap();
+    let (deb, _) = deb.split_once("\n[").unwrap();
+    let assets = deb
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("  ")?.trim_end_matches(',')).ok());
+    let assets: Vec<[String; 3]> = assets.collect();
+    assert!(assets.len() > 8, "{assets:?}");
+    for [source, _, _] in assets.iter().filter(|[source, _, _]| !source.starts_with("target/release/")) {
+        assert!(root().join(source).exists(), "{source}");
+    }
+    assert!(deb.contains("\nmaintainer-scripts = \"deploy/debian\"\n"));
+    let scripts = root().join("deploy/debian");
+    for script in ["postinst", "postrm"] {
+        assert!(fs::read_to_string(scripts.join(script)).unwrap().contains("\n#DEBHELPER#\n"), "{script}");
+    }
+}
+
+fn workflows() -> Vec<(String, Value)> {
+    let entries = fs::read_dir(root().join(".github/workflows")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.map(|name| (name.clone(), yaml::document(&read(&format!(".github/workflows/{name}"))))).collect()
+}
+
+#[test]
+fn workflows_pin_what_they_use_and_may_no_more_than_they_need() {
+    let workflows = workflows();
+    assert!(workflows.len() >= 2);
+    for (name, workflow) in &workflows {
+        let may: Vec<&str> = workflow["permissions"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|right| right.as_str().unwrap())
+            .collect();
+        assert!(may.iter().all(|right| *right == "read"), "{name}: every job may {may:?}");
+        for (job, described) in workflow["jobs"].as_object().unwrap() {
+            let writes = described["permissions"]
+                .as_object()
+                .is_some_and(|may| may.values().any(|right| right == "write"));
+            for step in described["steps"].as_array().unwrap() {
+                if let Some(used) = step["uses"].as_str() {
+                    let (_, commit) = used.split_once('@').unwrap();
+                    let is_commit = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+                    assert!(is_commit, "{name}: {used} is not pinned to a commit");
+                }
+                let runs = step["run"].as_str().unwrap_or_default();
+                let ours = runs.split_whitespace().any(|word| word == "make" || word.starts_with(".ci/"));
+                assert!(
+                    !(writes && ours),
+                    "{name}: {job} may write, and runs what a change could have changed"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn workflows_call_what_is_there() {
+    let makefile = read("Makefile");
+    for (name, workflow) in workflows() {
+        let jobs = workflow["jobs"].as_object().unwrap().values();
+        let steps = jobs.flat_map(|job| job["steps"].as_array().unwrap());
+        for runs in steps.filter_map(|step| step["run"].as_str()) {
+            let words: Vec<&str> = runs.split_whitespace().collect();
+            for pair in words.windows(2).filter(|pair| pair[0] == "make") {
+                assert!(makefile.contains(&format!("\n{}: ", pair[1])), "{name}: make {}", pair[1]);
+            }
+            for script in words.iter().filter(|word| word.starts_with(".ci/")) {
+                assert!(root().join(script).exists(), "{name}: {script}");
+            }
+        }
+    }
+}
+
+/// What is wrong with the form of a changelog.
+fn faults(changelog: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut versions = Vec::new();
+    let mut kinds: Vec<&str> = Vec::new();
+    for (number, line) in changelog.lines().enumerate() {
+        let at = format!("line {}: {line}", number + 1);
+        if let Some(head) = line.strip_prefix("## ") {
+            kinds.clear();
+            let is_unreleased = head == "[Unreleased]" && versions.is_empty();
+            let is_release = head.split_once("] - ").is_some_and(|(version, day)| {
+                let numbers = version.trim_start_matches('[').split(['.', '-']).take(3);
+                let is_version =
+                    numbers.clone().count() == 3 && numbers.clone().all(|part| part.parse::<u32>().is_ok());
+                is_version && day.parse::<jiff::civil::Date>().is_ok()
+            });
+            if !(is_unreleased || is_release && !versions.is_empty()) {
+                faults.push(format!("{at}: neither [Unreleased], which is first, nor [1.2.3] - 2026-11-28"));
+            }
+            versions.push(head);
+        } else if let Some(kind) = line.strip_prefix("### ") {
+            if !KINDS.contains(&kind) || kinds.contains(&kind) || versions.is_empty() {
+                faults.push(format!("{at}: one of {KINDS:?} in a version, each once"));
+            }
+            kinds.push(kind);
+        } else if kinds.is_empty() && line.starts_with("- ") {
+            faults.push(format!("{at}: a change of no kind"));
+        } else if !(line.is_empty()
+            || line.starts_with("- ")
+            || line.starts_with("  ")
+            || versions.is_empty())
+        {
+            faults.push(format!("{at}: not a line of a list"));
+        }
+    }
+    if versions.is_empty() {
+        faults.push("no version".to_owned());
+    }
+    faults
+}
+
+#[test]
+fn the_changelog_keeps_its_form() {
+    let changelog = read("CHANGELOG.md");
+    assert_eq!(faults(&changelog), Vec::<String>::new());
+    assert!(changelog.contains("\n## [Unreleased]\n"));
+}
+
+#[test]
+fn a_changelog_without_its_form_is_found() {
+    let right =
+        "# Changelog\nWords.\n\n## [Unreleased]\n\n## [0.2.0] - 2026-11-28\n### Added\n- One\n  more.\n";
+    assert_eq!(faults(right), Vec::<String>::new());
+    for (from, to) in [
+        ("## [Unreleased]", "## Unreleased"),
+        ("2026-11-28", "28 November"),
+        ("### Added", "### New"),
+        ("### Added\n", ""),
+        ("  more.", "more."),
+        ("- One", "### Added\n- One"),
+    ] {
+        assert_ne!(faults(&right.replace(from, to)), Vec::<String>::new(), "{to}");
+    }
+}

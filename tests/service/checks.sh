@@ -1,0 +1,48 @@
+# shellcheck shell=bash disable=SC2034
+# What both trials count and ask with; sourced inside the container root. A trial ends with "N passed, N failed".
+
+unit=braze-datadog.service
+passed=0 failed=0
+
+# check WHAT COMMAND…: WHAT holds if the command succeeds.
+check() {
+  local what=$1
+  shift
+  if "$@" > /tmp/said 2>&1; then
+    passed=$((passed + 1))
+    echo "ok      $what"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $what"
+    sed 's/^/        /' /tmp/said
+    journalctl --unit "$unit" --no-pager --lines 20 | sed 's/^/        | /'
+  fi
+}
+
+# until_true COMMAND…: tries for 30 s.
+until_true() {
+  local tries=300
+  until "$@"; do
+    (( tries-- > 0 )) || return 1
+    sleep 0.1
+  done
+}
+
+property() { systemctl show "$unit" --property "$1" --value; }
+is() { [[ $(property "$1") == "$2" ]] || { echo "$1 is $(property "$1"), not $2"; return 1; }; }
+said() { journalctl --unit "$unit" --no-pager --output cat | grep -qF -- "$1"; }
+ready() { curl --silent --fail --max-time 2 http://127.0.0.1:8081/readyz; }
+metric() { curl --silent --max-time 2 http://127.0.0.1:8081/metrics | awk -v name="$1" 'index($1, name) == 1 { sum += $2 } END { print sum + 0 }'; }
+accepted() { [[ $(metric braze_datadog_sends_accepted_total) == "$1" ]]; }
+restarted() { [[ $(property NRestarts) == "$1" && $(property ActiveState) == active ]] && ready; }
+
+push() {
+  local events='' id
+  for id in "$@"; do
+    events+="${events:+,}{\"event_type\":\"users.messages.email.Send\",\"id\":\"$id\",\"time\":$(date +%s),\"properties\":{\"app_group_id\":\"g\",\"campaign_id\":\"c\"}}"
+  done
+  curl --silent --fail --max-time 5 --header 'Content-Type: application/json' --data "{\"events\":[$events]}" \
+    http://127.0.0.1:8080/v1/events
+}
+
+end() { echo "$passed passed, $failed failed"; }
