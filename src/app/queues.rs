@@ -18,12 +18,16 @@ use event_queues::embedded::{self, Appender, EmbeddedQueue, Opened, Torn};
 use event_queues::files::{self, FileReport, FilesQueue};
 #[cfg(feature = "kafka")]
 use event_queues::kafka::{self, KafkaQueue};
+#[cfg(feature = "storage")]
+use event_queues::storage::{self, StorageQueue};
 
 /// The queue that the configuration names.
 pub(super) enum EventQueue {
     Embedded(Box<EmbeddedQueue>),
     #[cfg(feature = "kafka")]
     Kafka(Box<KafkaQueue>),
+    #[cfg(feature = "storage")]
+    Storage(Box<StorageQueue>),
 }
 
 /// Opens the queue, what can be seen of it, and what pushed events go into.
@@ -35,6 +39,7 @@ pub(super) fn open(config: &Config, once: bool) -> Result<(EventQueue, Waiting, 
             Ok((EventQueue::Embedded(Box::new(queue)), waiting, Some(appender)))
         }
         QueueKind::Kafka => open_kafka(config, once),
+        QueueKind::Storage => open_storage(config, once),
     }
 }
 
@@ -49,11 +54,27 @@ fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Opt
     Err(super::left_out::kafka())
 }
 
+#[cfg(feature = "storage")]
+fn open_storage(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+    let opened = storage::open(config.queue.storage.clone(), once).map_err(|error| match error {
+        storage::StorageOpenError::Setup(error) => Failure::configuration(error),
+        error => Failure::failed(error),
+    });
+    let (queue, watch) = opened?;
+    Ok((EventQueue::Storage(Box::new(queue)), Waiting::Storage(watch), None))
+}
+
+#[cfg(not(feature = "storage"))]
+fn open_storage(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+    Err(super::left_out::storage("queue.kind = \"storage\""))
+}
+
 /// Finds what [`open`] would refuse of the configuration, and touches nothing.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     match config.queue.kind {
         QueueKind::Embedded => Ok(()),
         QueueKind::Kafka => check_kafka(config),
+        QueueKind::Storage => check_storage(config),
     }
 }
 
@@ -65,6 +86,16 @@ fn check_kafka(config: &Config) -> Result<(), Failure> {
 #[cfg(not(feature = "kafka"))]
 fn check_kafka(config: &Config) -> Result<(), Failure> {
     open_kafka(config, false).map(drop)
+}
+
+#[cfg(feature = "storage")]
+fn check_storage(config: &Config) -> Result<(), Failure> {
+    storage::check(&config.queue.storage).map_err(Failure::configuration)
+}
+
+#[cfg(not(feature = "storage"))]
+fn check_storage(config: &Config) -> Result<(), Failure> {
+    open_storage(config, false).map(drop)
 }
 
 /// First the imports, then the queue.
@@ -96,6 +127,8 @@ pub(super) async fn run(
             let closed = queue.close().await;
             ended.and(closed.map_err(PipelineError::from))
         }
+        #[cfg(feature = "storage")]
+        EventQueue::Storage(mut queue) => pipeline.run(&mut *queue, commanded).await.map(|_ended| ()),
     }
 }
 

@@ -32,6 +32,8 @@ use crate::telemetry;
 use event_queues::embedded::Appender;
 #[cfg(feature = "kafka")]
 use event_queues::kafka;
+#[cfg(feature = "storage")]
+use event_queues::storage;
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -44,6 +46,9 @@ pub(super) enum Waiting {
     /// The broker.
     #[cfg(feature = "kafka")]
     Kafka(kafka::Watch),
+    /// The buckets.
+    #[cfg(feature = "storage")]
+    Storage(storage::StorageWatch),
 }
 
 impl Waiting {
@@ -61,7 +66,7 @@ impl Waiting {
                     torn_bytes: at_start.torn_bytes,
                 };
                 let (kind, depth) = ("embedded".to_owned(), log.depth());
-                QueueStatus { kind, depth, trouble, embedded: Some(embedded), kafka: None }
+                QueueStatus { kind, depth, trouble, embedded: Some(embedded), ..QueueStatus::default() }
             }
             #[cfg(feature = "kafka")]
             Waiting::Kafka(kafka) => {
@@ -72,7 +77,24 @@ impl Waiting {
                     paused: kafka.is_paused(),
                     messages_lost: kafka.skipped(),
                 };
-                QueueStatus { kind, depth: lag, trouble, embedded: None, kafka: Some(broker) }
+                QueueStatus { kind, depth: lag, trouble, kafka: Some(broker), ..QueueStatus::default() }
+            }
+            #[cfg(feature = "storage")]
+            Waiting::Storage(watch) => {
+                let counts = watch.counts();
+                let (kind, depth) = ("storage".to_owned(), counts.objects_waiting);
+                let buckets = admin_api::StorageStatus {
+                    bytes_waiting: counts.bytes_waiting,
+                    lag_seconds: counts.lag_seconds,
+                    newest_found: counts.newest_found,
+                    newest_done: counts.newest_done,
+                    objects_counted: counts.objects_counted,
+                    objects_left_out: counts.objects_left_out,
+                    bytes_read: counts.bytes_read,
+                    listings: counts.listings,
+                    listings_failed: counts.listings_failed,
+                };
+                QueueStatus { kind, depth, trouble, storage: Some(buckets), ..QueueStatus::default() }
             }
         }
     }
@@ -86,6 +108,8 @@ impl Waiting {
             Waiting::Embedded(_) => Ok(()),
             #[cfg(feature = "kafka")]
             Waiting::Kafka(kafka) => kafka.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
+            #[cfg(feature = "storage")]
+            Waiting::Storage(watch) => watch.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
         }
     }
 }
@@ -213,6 +237,8 @@ impl Watched {
             Waiting::Embedded(log) => log.check(),
             #[cfg(feature = "kafka")]
             Waiting::Kafka(_) => {}
+            #[cfg(feature = "storage")]
+            Waiting::Storage(_) => {}
         }
         self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
     }

@@ -266,9 +266,9 @@ pub struct BusySeries {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueueStatus {
-    /// `embedded` or `kafka`.
+    /// `embedded`, `kafka` or `storage`.
     pub kind: String,
-    /// Events (in Kafka: messages) that wait.
+    /// Events (in Kafka: messages; in a bucket: objects) that wait.
     pub depth: u64,
     /// Why it can't take or give events.
     pub trouble: Option<String>,
@@ -278,6 +278,9 @@ pub struct QueueStatus {
     /// What only a broker has.
     #[serde(flatten)]
     pub kafka: Option<KafkaStatus>,
+    /// What only a bucket has.
+    #[serde(flatten)]
+    pub storage: Option<StorageStatus>,
 }
 
 /// What the log on the local disk says beside its depth.
@@ -316,6 +319,29 @@ pub struct KafkaStatus {
     pub messages_lost: u64,
 }
 
+/// What a bucket says beside its depth. Times are Unix seconds, by the store's clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageStatus {
+    /// Bytes of the objects that wait, as they are stored.
+    pub bytes_waiting: u64,
+    /// Seconds between the oldest object that waits and the newest that was found; 0 while none waits.
+    pub lag_seconds: u64,
+    /// When the newest object that was found was written; 0 before one was.
+    pub newest_found: u64,
+    /// When the newest object that is done was written; 0 before one was.
+    pub newest_done: u64,
+    /// Objects counted to their end since the start.
+    pub objects_counted: u64,
+    /// Objects left out since the start: damaged, gone, or of a format that is not read.
+    pub objects_left_out: u64,
+    /// Bytes of objects read since the start, as they are stored.
+    pub bytes_read: u64,
+    /// Listings of a source since the start.
+    pub listings: u64,
+    /// Those of them that failed.
+    pub listings_failed: u64,
+}
+
 /// The books.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -340,7 +366,7 @@ pub struct BookTotals {
     pub pending: u64,
     /// Whether the invariants hold.
     pub balanced: bool,
-    /// Events (in Kafka: messages) that wait in the queue.
+    /// Events (in Kafka: messages; in a bucket: objects) that wait in the queue.
     pub queue_depth: u64,
     /// `ignored` by event type.
     pub ignored_by_event_type: BTreeMap<String, u64>,

@@ -239,6 +239,10 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
     }
     let queue = &status.queue;
     let more = match (queue.kafka, queue.embedded) {
+        _ if queue.storage.is_some() => {
+            let lag = queue.storage.map_or(0, |buckets| buckets.lag_seconds);
+            format!("objects, {} s behind the newest", grouped(lag))
+        }
         (Some(kafka), _) => {
             let paused = if kafka.paused { ", fetching is paused" } else { "" };
             format!("{} partitions{paused}", kafka.partitions)

@@ -199,7 +199,7 @@ fn key(beginnings: &str) -> u128 {
 mod tests {
     use std::time::Instant;
 
-    use super::super::detect::FileLayout;
+    use crate::content::FileLayout;
     use super::super::import_state::Mark;
     use super::*;
 

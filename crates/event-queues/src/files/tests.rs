@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::input::tests::gzip;
+use crate::content::gzip;
 use super::*;
 use crate::Framing;
 use crate::containers as container;

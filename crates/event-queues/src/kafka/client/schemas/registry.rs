@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 
 use super::Lookup;
 use crate::WriterSchema;
-use crate::kafka::Secret;
+use crate::Secret;
 use dns_lookup::{Patient, Resolver, is_loopback, sentence};
 
 /// How much of an answer is read. A schema of Braze's has 10 KB.
