@@ -23,3 +23,6 @@ pub use self::bucket::StorageSetupError;
 pub use self::memory::MemoryError;
 pub use self::queue::{StorageOpenError, StorageQueue, check, open};
 pub use self::watch::{StorageCounts, StorageWatch};
+
+#[cfg(test)]
+mod tests;

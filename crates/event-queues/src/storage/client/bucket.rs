@@ -1,6 +1,7 @@
 //! The way to a store: made of a URL and options, and what its errors mean.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
-use object_store::path::Path;
+use object_store::path::Path as ObjectPath;
 use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreScheme, RetryConfig};
 use url::Url;
 
@@ -61,10 +62,12 @@ pub enum StorageSetupError {
 pub(super) struct Bucket {
     pub(super) store: Arc<dyn ObjectStore>,
     /// What is listed.
-    pub(super) prefix: Path,
+    pub(super) prefix: ObjectPath,
     /// As it was given, without a slash at its end: what the source is remembered under.
     pub(super) url: Arc<str>,
     pub(super) app_group_id: Option<Box<str>>,
+    /// What is listed, if it is a directory: one that is not there has no objects, which is no error of its store.
+    directory: Option<PathBuf>,
 }
 
 impl Bucket {
@@ -115,13 +118,26 @@ impl Bucket {
             _ => return Err(wrong("its scheme is none of a store that is read".to_owned())),
         };
         let app_group_id = source.app_group_id.clone();
-        Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id })
+        let directory = matches!(scheme, ObjectStoreScheme::Local).then(|| Path::new("/").join(prefix.as_ref()));
+        Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id, directory })
     }
 
     /// What an object is called in messages.
-    pub(super) fn name(&self, path: &Path) -> String {
-        let scheme_and_bucket = self.url.strip_suffix(self.prefix.as_ref()).unwrap_or(&self.url);
-        format!("{}/{path}", scheme_and_bucket.trim_end_matches('/'))
+    pub(super) fn name(&self, path: &ObjectPath) -> String {
+        let bucket = self.url.strip_suffix(self.prefix.as_ref()).unwrap_or(&self.url);
+        format!("{}/{path}", bucket.strip_suffix('/').unwrap_or(bucket))
+    }
+
+    /// # Errors
+    /// When it is a directory, and not there.
+    pub(super) fn ensure_there(&self) -> Result<(), Error> {
+        match &self.directory {
+            Some(directory) if !directory.is_dir() => {
+                let path = directory.display().to_string();
+                Err(Error::NotFound { path, source: "it is no directory".into() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -142,24 +158,63 @@ fn retry() -> RetryConfig {
     RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY }
 }
 
-/// What an error of a store means to whoever has to mend it: a sentence with the advice in it. The error itself, which can be
-/// long, is its end.
+/// What an error of a store means to whoever has to mend it, in words that are the same as long as the trouble is.
 pub(super) fn advice(error: &Error) -> String {
-    let advice = match error {
-        Error::NotFound { .. } => "there is no such bucket or object; check the URL and the endpoint",
-        Error::PermissionDenied { .. } => "the right to do this is missing; grant listing and reading (docs/operating.md, \"Buckets\")",
-        Error::Unauthenticated { .. } => "the credentials are missing, wrong or expired; check them",
-        Error::InvalidPath { .. } => "a key in it can't be read here (it has an empty part, or one that is `.` or `..`); move such objects out of the prefix",
-        Error::Precondition { .. } => "it was written over while it was read; it is read again",
+    let text = error.to_string();
+    let status = status_of(&text);
+    let advice = match (error, status) {
+        (Error::Precondition { .. }, _) => "it was written over while it was read; it is read again",
+        (Error::InvalidPath { .. }, _) => {
+            "a key in it can't be read here (it has an empty part, or one that is `.` or `..`); move such objects out of the \
+             prefix"
+        }
+        (Error::NotFound { .. }, _) | (_, Some("404")) => {
+            "there is no such bucket or object; check the URL and the endpoint"
+        }
+        (Error::PermissionDenied { .. }, _) | (_, Some("403")) => {
+            "the store refuses it: the right to list and read is missing, or the credentials are wrong or expired \
+             (docs/operating.md, \"Buckets\")"
+        }
+        (Error::Unauthenticated { .. }, _) | (_, Some("400" | "401")) => {
+            "the store refuses the credentials or the request; check credentials, region and endpoint"
+        }
+        (_, Some("429" | "503")) => "the store asks to be asked less; it is tried again more slowly",
         _ => "it is tried again",
     };
-    format!("{advice}: {}", first_line(&error.to_string()))
+    let cause = match status {
+        Some(status) => match code_of(&text) {
+            Some(code) => format!("{status} {code}"),
+            None => status.to_owned(),
+        },
+        None => root_cause(error),
+    };
+    format!("{advice}: {cause}")
 }
 
-fn first_line(text: &str) -> &str {
-    const SHOWN_MAX: usize = 400;
+/// The status of the answer that an error tells of.
+fn status_of(text: &str) -> Option<&str> {
+    const BEFORE: &str = "status code: ";
+    let status = text.get(text.find(BEFORE)? + BEFORE.len()..)?.get(..3)?;
+    status.bytes().all(|byte| byte.is_ascii_digit()).then_some(status)
+}
+
+/// The store's own word for an error.
+fn code_of(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("<Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    (!code.is_empty() && code.len() <= 100).then_some(code)
+}
+
+/// The innermost error, which does not say how long it took.
+fn root_cause(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    const SHOWN_MAX: usize = 300;
+    let text = cause.to_string();
     let line = text.lines().next().unwrap_or_default();
-    line.get(..SHOWN_MAX).unwrap_or(line)
+    line.get(..SHOWN_MAX).unwrap_or(line).to_owned()
 }
 
 #[cfg(test)]
@@ -174,13 +229,36 @@ mod tests {
     #[test]
     fn a_store_is_made_of_a_url_and_its_options() {
         let s3 = bucket("s3://events/currents/", &[("region", "eu-west-1"), ("allow_http", "true")]).unwrap();
-        assert_eq!(s3.prefix, Path::from("currents"));
+        assert_eq!(s3.prefix, ObjectPath::from("currents"));
         assert_eq!(&*s3.url, "s3://events/currents");
-        assert_eq!(s3.name(&Path::from("currents/a/b.avro")), "s3://events/currents/a/b.avro");
+        assert_eq!(s3.name(&ObjectPath::from("currents/a/b.avro")), "s3://events/currents/a/b.avro");
         let local = bucket("file:///data/in", &[]).unwrap();
-        assert_eq!(local.name(&Path::from("data/in/x")), "file:///data/in/x");
+        assert_eq!(local.name(&ObjectPath::from("data/in/x")), "file:///data/in/x");
         assert!(bucket("gs://events", &[]).is_ok());
         assert!(bucket("az://events/x", &[("account_name", "a"), ("access_key", "YQ==")]).is_ok());
+    }
+
+    #[test]
+    fn what_a_store_answers_becomes_advice_that_does_not_change_from_time_to_time() {
+        let answered = |status: &str, milliseconds: u32| {
+            let text = format!(
+                "Error performing GET http://h/b in {milliseconds}ms - Server returned non-2xx status code: {status}: \
+                 <?xml version=\"1.0\"?><Error><Code>Word</Code></Error>"
+            );
+            advice(&Error::Generic { store: "S3", source: text.into() })
+        };
+        for (status, expected) in [
+            ("404 Not Found", "no such bucket or object; check the URL and the endpoint: 404 Word"),
+            ("403 Forbidden", "the right to list and read is missing"),
+            ("400 Bad Request", "check credentials, region and endpoint: 400 Word"),
+            ("503 Slow Down", "it is tried again more slowly: 503 Word"),
+            ("500 Internal", "it is tried again: 500 Word"),
+        ] {
+            assert!(answered(status, 5).contains(expected), "{}", answered(status, 5));
+            assert_eq!(answered(status, 5), answered(status, 77));
+        }
+        let refused = Error::Generic { store: "S3", source: "connection refused".into() };
+        assert_eq!(advice(&refused), "it is tried again: connection refused");
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl Poller {
 
     /// Lists a source, and hands over what is new in it.
     async fn list(&mut self, source: usize, once: bool) -> Result<(), Trouble> {
+        self.buckets[source].ensure_there()?;
         let record = self.begin(source).await?;
         let swept = self.states[source].swept;
         let mut round = Round {
