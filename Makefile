@@ -19,7 +19,7 @@ check: tools ## everything: formatting, licences, tests, lints, instructions per
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(MAKE) deny
-	tests/run apache
+	tests/run all
 	$(MAKE) lint
 	$(MAKE) guard
 	$(MAKE) fuzz

@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Write};
 
 use admin_api::{
-    EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReconcileStatus, ReloadStatus, StorageStatus, WorkspaceStatus,
+    EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReconcileStatus, ReloadStatus, StorageStatus,
+    WorkspaceStatus,
 };
 
 use super::process_usage::ProcessUsage;
@@ -188,7 +189,8 @@ fn kafka(page: &mut Page, broker: &KafkaStatus) {
 fn storage(page: &mut Page, buckets: &StorageStatus) {
     let help = "Bytes of the objects that were found and are not counted yet, as they are stored.";
     page.gauge("storage_waiting_bytes", help, buckets.bytes_waiting);
-    let help = "Seconds between the oldest object that waits and the newest that was found, by the store's clock.";
+    let help =
+        "Seconds between the oldest object that waits and the newest that was found, by the store's clock.";
     page.gauge("storage_lag_seconds", help, buckets.lag_seconds);
     let help = "When the newest object that was found was written, in Unix seconds; 0 before one was.";
     page.gauge("storage_newest_found_timestamp_seconds", help, buckets.newest_found);
@@ -197,7 +199,11 @@ fn storage(page: &mut Page, buckets: &StorageStatus) {
     page.counter("storage_objects_counted_total", "Objects counted to their end.", buckets.objects_counted);
     let help = "Objects left out: damaged, gone, or of a format that is not read.";
     page.counter("storage_objects_left_out_total", help, buckets.objects_left_out);
-    page.counter("storage_read_bytes_total", "Bytes of objects read, as they are stored.", buckets.bytes_read);
+    page.counter(
+        "storage_read_bytes_total",
+        "Bytes of objects read, as they are stored.",
+        buckets.bytes_read,
+    );
     page.counter("storage_listings_total", "Listings of a source.", buckets.listings);
     page.counter("storage_listings_failed_total", "Listings that failed.", buckets.listings_failed);
 }

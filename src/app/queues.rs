@@ -1,5 +1,6 @@
 //! Which queue there is, and the runs of the pipeline over the imports and over it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use event_queues::files::{self, FileReport, FilesQueue};
 #[cfg(feature = "kafka")]
 use event_queues::kafka::{self, KafkaQueue};
 #[cfg(feature = "storage")]
-use event_queues::storage::{self, StorageQueue};
+use event_queues::storage::{self, StorageQueue, StorageRun, StorageSettings, StorageSource, StorageStart};
 
 /// The queue that the configuration names.
 pub(super) enum EventQueue {
@@ -56,12 +57,21 @@ fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Opt
 
 #[cfg(feature = "storage")]
 fn open_storage(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
-    let opened = storage::open(config.queue.storage.clone(), once).map_err(|error| match error {
-        storage::StorageOpenError::Setup(error) => Failure::configuration(error),
-        error => Failure::failed(error),
-    });
+    let opened =
+        open_buckets(config.queue.storage.clone(), if once { StorageRun::Once } else { StorageRun::Follow });
     let (queue, watch) = opened?;
     Ok((EventQueue::Storage(Box::new(queue)), Waiting::Storage(watch), None))
+}
+
+#[cfg(feature = "storage")]
+fn open_buckets(
+    settings: StorageSettings,
+    run: StorageRun,
+) -> Result<(StorageQueue, storage::StorageWatch), Failure> {
+    storage::open(settings, run).map_err(|error| match error {
+        storage::StorageOpenError::Setup(error) => Failure::configuration(error),
+        error => Failure::failed(error),
+    })
 }
 
 #[cfg(not(feature = "storage"))]
@@ -101,12 +111,12 @@ fn check_storage(config: &Config) -> Result<(), Failure> {
 /// First the imports, then the queue.
 pub(super) async fn run(
     pipeline: &mut Pipeline<WatchedIntake>,
-    files: Option<FilesQueue>,
+    imports: Imports,
     queue: EventQueue,
     commanded: &mut mpsc::Receiver<PipelineCommand>,
     stats: &Arc<Stats>,
 ) -> Result<(), PipelineError> {
-    if let Some(mut files) = files {
+    if let Some(mut files) = imports.files {
         let mut drawing = JoinSet::new();
         drawing.spawn(progress::draw(files.progress(), Arc::clone(stats)));
         let ended = pipeline.run(&mut files, commanded).await;
@@ -116,6 +126,15 @@ pub(super) async fn run(
             Ended::Stopped => return Ok(()),
             Ended::QueueEnded => {
                 tracing::info!(files = files.progress().files_done(), "the import is finished");
+            }
+        }
+    }
+    #[cfg(feature = "storage")]
+    if let Some((mut objects, watch)) = imports.objects {
+        match pipeline.run(&mut *objects, commanded).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::QueueEnded => {
+                tracing::info!(objects = watch.counts().objects_counted, "the import is finished");
             }
         }
     }
@@ -184,20 +203,74 @@ fn tell_end(opened: &Opened) {
     }
 }
 
-/// Opens the files of an import, if there is one.
-pub(super) fn open_files(
+/// What is counted before the queue is read.
+pub(super) struct Imports {
+    files: Option<FilesQueue>,
+    #[cfg(feature = "storage")]
+    objects: Option<(Box<StorageQueue>, storage::StorageWatch)>,
+}
+
+/// Opens what is imported: files, and buckets by their URLs.
+pub(super) fn open_imports(
     config: &Config,
     import: &ImportArguments,
     clock: &Clock,
-) -> Result<Option<FilesQueue>, Failure> {
-    if import.import.is_empty() {
+) -> Result<Imports, Failure> {
+    let (urls, files): (Vec<_>, Vec<_>) = import
+        .import
+        .iter()
+        .cloned()
+        .partition(|path| path.to_str().is_some_and(|text| text.contains("://")));
+    #[cfg(not(feature = "storage"))]
+    if let Some(url) = urls.first() {
+        return Err(super::left_out::storage(&format!("--import {}", url.display())));
+    }
+    #[cfg(feature = "storage")]
+    let objects = open_objects(config, &urls, import.again)?;
+    Ok(Imports {
+        files: open_files(config, files, import.again, clock)?,
+        #[cfg(feature = "storage")]
+        objects,
+    })
+}
+
+#[cfg(feature = "storage")]
+fn open_objects(
+    config: &Config,
+    urls: &[PathBuf],
+    again: bool,
+) -> Result<Option<(Box<StorageQueue>, storage::StorageWatch)>, Failure> {
+    if urls.is_empty() {
         return Ok(None);
     }
-    let settings = files::FilesSettings {
-        files: import.import.clone(),
-        memory: Some(config.queue.embedded.directory.clone()),
-        again: import.again,
+    if config.queue.kind == QueueKind::Storage {
+        return Err(Failure::configuration(
+            "--import of a URL can't be used with queue.kind = \"storage\", which keeps what it remembers for itself; stop the \
+             forwarder, and import with a configuration that has another queue",
+        ));
+    }
+    let source = |url: &PathBuf| StorageSource { url: url.to_string_lossy().into(), app_group_id: None };
+    let settings = StorageSettings {
+        sources: urls.iter().map(source).collect(),
+        start: StorageStart::Beginning,
+        ..config.queue.storage.clone()
     };
+    let (queue, watch) = open_buckets(settings, if again { StorageRun::Again } else { StorageRun::Once })?;
+    Ok(Some((Box::new(queue), watch)))
+}
+
+/// Opens the files of an import, if there is one.
+fn open_files(
+    config: &Config,
+    files: Vec<PathBuf>,
+    again: bool,
+    clock: &Clock,
+) -> Result<Option<FilesQueue>, Failure> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let settings =
+        files::FilesSettings { files, memory: Some(config.queue.embedded.directory.clone()), again };
     let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
     for notice in &notices {
         match notice {

@@ -24,7 +24,8 @@ const FILE_SUFFIX: &str = ".file";
 const SECRET_WORDS: [&str; 4] = ["password", "secret", "key.pem", "oauthbearer.config"];
 
 /// What there is in the names of a store's options whose values are secrets.
-const STORAGE_SECRETS: [&str; 6] = ["secret", "token", "access_key", "account_key", "service_account_key", "sas"];
+const STORAGE_SECRETS: [&str; 6] =
+    ["secret", "token", "access_key", "account_key", "service_account_key", "sas"];
 
 /// Options of librdkafka that are the path of a file with a private key.
 const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];
@@ -83,24 +84,29 @@ impl Check<'_> {
             if url.contains('@') && !url.starts_with("abfs") {
                 self.diagnostics.error(URL, "has an @ in it; credentials belong into queue.storage.options");
             } else if !url.contains("://") {
-                let reason = "is not a URL: write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/";
+                let reason =
+                    "is not a URL: write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/";
                 self.diagnostics.refuse(URL, url, reason);
             }
         }
         let places: Vec<String> =
             sources.iter().map(|(url, _)| format!("{}/", url.trim_end_matches('/'))).collect();
         for (at, place) in places.iter().enumerate() {
-            if let Some(other) = places.iter().enumerate().find(|(of, other)| *of != at && place.starts_with(*other)) {
+            if let Some(other) =
+                places.iter().enumerate().find(|(of, other)| *of != at && place.starts_with(*other))
+            {
                 let reason = format!("lies within {}, so that its events would be counted twice", other.1);
                 self.diagnostics.refuse("queue.storage.sources", place, &reason);
             }
         }
         if sources.is_empty() && kind == QueueKind::Storage {
-            let reason = "is missing; with queue.kind = \"storage\" it says which bucket is read: s3://BUCKET/PREFIX/";
-            self.diagnostics.missing(URL, "queue.kind", reason);
+            let reason =
+                "is missing; with queue.kind = \"storage\" it says which bucket is read: s3://BUCKET/PREFIX/";
+            self.diagnostics.missing(URL, URL, reason);
         }
         let start = start_of(&storage.start).unwrap_or_else(|| {
-            let reason = "is none of \"now\", \"beginning\", a date (2026-11-27) or a time (2026-11-27T10:00:00Z)";
+            let reason =
+                "is none of \"now\", \"beginning\", a date (2026-11-27) or a time (2026-11-27T10:00:00Z)";
             self.diagnostics.refuse("queue.storage.start", &storage.start, reason);
             event_queues::storage::StorageStart::Now
         });

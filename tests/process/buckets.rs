@@ -43,7 +43,8 @@ impl Bucket {
             let body = if self.written.is_multiple_of(2) { gzip(&body) } else { body };
             // A path without an event type: the events say theirs.
             self.put(&format!("currents/mixed/date={hour}/{:04}", self.written), body).await;
-            let other = format!("currents/event_type=users.behaviors.Purchase/date={hour}/{:04}", self.written);
+            let other =
+                format!("currents/event_type=users.behaviors.Purchase/date={hour}/{:04}", self.written);
             self.put(&other, b"not even JSON".to_vec()).await;
             self.written += 1;
         }
@@ -74,7 +75,7 @@ fn configuration(intake: &Intake, url: &str, options: &[(&str, String)]) -> Conf
 
 async fn wait_until_settled(forwarder: &Forwarder) {
     support::eventually("everything is settled", async || {
-        (forwarder.metrics().await.sum("queue_depth", &[]) == 0).then_some(())
+        (forwarder.metrics().await.sum("braze_datadog_queue_depth", &[]) == 0).then_some(())
     })
     .await;
 }
@@ -163,8 +164,11 @@ async fn a_directory_is_followed() {
         intake.wait_for_sends(bucket.sends()).await;
     }
     wait_until_settled(&forwarder).await;
-    let metrics = forwarder.metrics().await;
-    assert_eq!(metrics.sum("storage_objects_counted_total", &[]), 6);
+    support::eventually("the books say so", async || {
+        let counted = forwarder.metrics().await.sum("braze_datadog_storage_objects_counted_total", &[]);
+        (counted == 6).then_some(())
+    })
+    .await;
     // A second forwarder with the same memory is told whose it is.
     let second = configuration.clone().without("admin.listen").text("admin.listen", "127.0.0.1:0");
     let finished = second.run(&["run"]).await;
@@ -174,12 +178,38 @@ async fn a_directory_is_followed() {
 }
 
 #[tokio::test]
+async fn a_url_is_imported_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let server = Server::directory(directory.path());
+    let mut bucket = Bucket::of(&server).await;
+    bucket.write(3, 50).await;
+    let (url, _) = server.settings(server.address());
+    let followed = configuration(&intake, &url, &[]);
+    let import = ["run", "--once", "--import", &url];
+    let refused = followed.run(&import).await;
+    assert!(refused.stderr.contains("--import of a URL can't be used with"), "{}", refused.stderr);
+    let configuration = followed.text("queue.kind", "embedded");
+    for arguments in [&import[..], &import[..]] {
+        let finished = configuration.run(arguments).await;
+        assert!(finished.status.success(), "{}", finished.stderr);
+        assert_eq!(intake.sends(), bucket.sends());
+    }
+    let again: Vec<&str> = import.iter().copied().chain(["--again"]).collect();
+    assert!(configuration.run(&again).await.status.success());
+    assert_eq!(intake.sends(), 2 * bucket.sends());
+}
+
+#[tokio::test]
 async fn what_is_configured_wrongly_is_named() {
     let intake = Intake::start();
     let of = |url: &str, key: &str, value: &str| configuration(&intake, url, &[]).text(key, value);
     for (configuration, expected) in [
         (of("events/currents", "log.level", "info"), "write s3://BUCKET/PREFIX/"),
-        (of("s3://b/", "queue.storage.options.regoin", "x"), "queue.storage.options.regoin: S3 has no such option"),
+        (
+            of("s3://b/", "queue.storage.options.regoin", "x"),
+            "queue.storage.options.regoin: S3 has no such option",
+        ),
         (of("s3://b/", "queue.storage.start", "yesterday"), "\"now\", \"beginning\", a date"),
         (of("s3://b/", "queue.storage.poll_interval", "10ms"), "queue.storage.poll_interval"),
         (of("s3://b/", "push.listen", "127.0.0.1:0"), "can't be used with queue.kind = \"storage\""),
@@ -201,6 +231,11 @@ mod real {
     #[tokio::test]
     async fn s3_by_moto() {
         counts_every_object_once(Server::s3()).await;
+    }
+
+    #[tokio::test]
+    async fn google_cloud_storage_by_fake_gcs_server() {
+        counts_every_object_once(Server::google()).await;
     }
 
     #[tokio::test]

@@ -29,6 +29,6 @@ pub use self::reconcile::{
 pub use self::search::{ObjectMatch, SearchAnswer, SeriesMatch};
 pub use self::status::{
     BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,
-    EmbeddedStatus, FlowState, Headline, HistogramTotals, Invariant, KafkaStatus, StorageStatus, KeyVerdict, OutcomeStatus,
-    QueueStatus, SendCounts, SendRates, SendTotals, Status,
+    EmbeddedStatus, FlowState, Headline, HistogramTotals, Invariant, KafkaStatus, KeyVerdict, OutcomeStatus,
+    QueueStatus, SendCounts, SendRates, SendTotals, Status, StorageStatus,
 };

@@ -47,11 +47,8 @@ pub(crate) struct ReadLimits {
     pub(crate) look_ahead_bytes: usize,
 }
 
-pub(crate) const READ_LIMITS: ReadLimits = ReadLimits {
-    chunk_bytes: 512 * 1024,
-    event_bytes_max: 16 * 1024 * 1024,
-    look_ahead_bytes: 1024 * 1024,
-};
+pub(crate) const READ_LIMITS: ReadLimits =
+    ReadLimits { chunk_bytes: 512 * 1024, event_bytes_max: 16 * 1024 * 1024, look_ahead_bytes: 1024 * 1024 };
 
 /// Some whole events.
 #[derive(Debug, Clone, PartialEq, Eq)]

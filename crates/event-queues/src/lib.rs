@@ -38,8 +38,8 @@ pub use braze_events::{Datums, Framing, Origin, Part, WriterSchema};
 #[cfg(test)]
 #[path = "../../../tests/support/containers.rs"]
 mod containers;
-pub mod embedded;
 mod content;
+pub mod embedded;
 mod event_type;
 pub mod files;
 pub mod kafka;

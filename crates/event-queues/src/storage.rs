@@ -40,6 +40,17 @@ pub struct StorageSource {
     pub app_group_id: Option<Box<str>>,
 }
 
+/// How long buckets are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageRun {
+    /// Until the process stops.
+    Follow,
+    /// Until everything has been read that the first listing finds.
+    Once,
+    /// As once, and whatever was counted before is counted again.
+    Again,
+}
+
 /// Where the reading of a source begins that was never read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageStart {

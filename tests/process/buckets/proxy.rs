@@ -38,8 +38,9 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming() {
                 let state = Arc::clone(&shared);
+                let Ok(client) = client else { continue };
                 // Whoever is cut off does not matter to the proxy.
-                thread::spawn(move || drop(serve(client?, server, &state)) as io::Result<()>);
+                thread::spawn(move || drop(serve(client, server, &state)));
             }
         });
         Self { address, state }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::local::LocalFileSystem;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, StaticCredentialProvider};
 
 use crate::support::children;
 
@@ -25,6 +26,9 @@ const ACCOUNT: &str = "devstoreaccount1";
 const ACCOUNT_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
+/// A server of Google Cloud Storage's two protocols: <https://github.com/fsouza/fake-gcs-server>.
+const FAKE_GCS: &str = "github.com/fsouza/fake-gcs-server@v1.56.1";
+
 /// How long a server may take to start, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,6 +39,7 @@ enum Kind {
     Directory(PathBuf),
     S3,
     Azure,
+    Google,
 }
 
 pub(super) struct Server {
@@ -59,8 +64,19 @@ impl Server {
     pub(super) fn s3() -> Self {
         let packages = installed("moto", |into| {
             let into = into.to_str().unwrap().to_owned();
-            command(&["python3", "-m", "pip", "install", "--quiet", "--root-user-action", "ignore",
-                "--disable-pip-version-check", "--target", &into, MOTO])
+            command(&[
+                "python3",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--root-user-action",
+                "ignore",
+                "--disable-pip-version-check",
+                "--target",
+                &into,
+                MOTO,
+            ])
         });
         Self::start(Kind::S3, |address, _| {
             let mut server = children::command("python3");
@@ -72,13 +88,36 @@ impl Server {
 
     pub(super) fn azure() -> Self {
         let packages = installed("azurite", |into| {
-            command(&["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", into.to_str().unwrap(), AZURITE])
+            command(&[
+                "npm",
+                "install",
+                "--silent",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                into.to_str().unwrap(),
+                AZURITE,
+            ])
         });
         Self::start(Kind::Azure, |address, home| {
             let mut server = children::command("node");
             server.arg(packages.join("node_modules/azurite/dist/src/blob/main.js"));
             server.args(["--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string()]);
             server.args(["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location"]).arg(home);
+            server
+        })
+    }
+
+    pub(super) fn google() -> Self {
+        let packages = installed("fake-gcs-server", |into| {
+            let mut install = command(&["go", "install", FAKE_GCS]);
+            install.env("GOBIN", into).env("GOFLAGS", "-trimpath");
+            install
+        });
+        Self::start(Kind::Google, |address, _| {
+            let mut server = children::command(packages.join("fake-gcs-server"));
+            server.args(["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1"]);
+            server.args(["-port", &address.port().to_string(), "-public-host", &address.to_string()]);
             server
         })
     }
@@ -128,6 +167,11 @@ impl Server {
                 ];
                 (format!("az://{BUCKET}/currents/"), options)
             }
+            Kind::Google => {
+                let options =
+                    vec![plain, ("base_url", format!("http://{by}")), ("skip_signature", "true".to_owned())];
+                (format!("gs://{BUCKET}/currents/"), options)
+            }
         }
     }
 
@@ -144,17 +188,33 @@ impl Server {
                 let made = made.body("<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>");
                 assert!(made.send().await.unwrap().status().is_success());
                 let builder = AmazonS3Builder::new().with_url(url);
-                let builder = options.into_iter().fold(builder, |builder, (key, value)| {
-                    builder.with_config(key.parse().unwrap(), value)
-                });
+                let builder = options
+                    .into_iter()
+                    .fold(builder, |builder, (key, value)| builder.with_config(key.parse().unwrap(), value));
+                Arc::new(builder.build().unwrap())
+            }
+            Kind::Google => {
+                let made = crate::support::client(None)
+                    .post(format!("http://{}/storage/v1/b?project=p", self.address))
+                    .header("content-type", "application/json")
+                    .body(format!("{{\"name\":\"{BUCKET}\"}}"));
+                assert!(made.send().await.unwrap().status().is_success());
+                // Writing asks for a token, even where nothing is signed.
+                let token = GcpCredential { bearer: "none".to_owned() };
+                let builder = GoogleCloudStorageBuilder::new()
+                    .with_url(url)
+                    .with_credentials(Arc::new(StaticCredentialProvider::new(token)));
+                let builder = options
+                    .into_iter()
+                    .fold(builder, |builder, (key, value)| builder.with_config(key.parse().unwrap(), value));
                 Arc::new(builder.build().unwrap())
             }
             Kind::Azure => {
                 self.make_container();
                 let builder = MicrosoftAzureBuilder::new().with_url(url);
-                let builder = options.into_iter().fold(builder, |builder, (key, value)| {
-                    builder.with_config(key.parse().unwrap(), value)
-                });
+                let builder = options
+                    .into_iter()
+                    .fold(builder, |builder, (key, value)| builder.with_config(key.parse().unwrap(), value));
                 Arc::new(builder.build().unwrap())
             }
         }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::input::Input;
 use super::Cut;
+use super::input::Input;
 use crate::{Framing, Part};
 use braze_events::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks};
 

@@ -6,9 +6,9 @@ use std::mem;
 
 use bytes::Bytes;
 
+use super::Cut;
 use super::buffer_pool::BufferPool;
 use super::input::Input;
-use super::Cut;
 
 /// A buffer that is less than a quarter full is copied into a body of its own size, so that a thousand small
 /// files in flight do not hold a thousand large buffers.

@@ -73,8 +73,7 @@ mod tests {
         for stored in [text.clone(), gzip(&text)] {
             let progress = Arc::new(ImportProgress::default());
             let reader = Cursor::new(stored.clone());
-            let mut input =
-                Input::new(Box::new(Booked { reader, progress: Arc::clone(&progress) })).unwrap();
+            let mut input = Input::new(Box::new(Booked { reader, progress: Arc::clone(&progress) })).unwrap();
             input.look_ahead(1000);
             while input.read(&mut [0; 1000]).unwrap() > 0 {}
             assert_eq!(progress.bytes_read(), stored.len() as u64);

@@ -106,7 +106,8 @@ impl Planner {
         let Some((start, record)) = recognised.map_err(|error| unreadable(&found.path, &error))? else {
             return Ok(None);
         };
-        content::check(Box::new(file), found.path.clone()).map_err(|error| unreadable(&found.path, &error))?;
+        content::check(Box::new(file), found.path.clone())
+            .map_err(|error| unreadable(&found.path, &error))?;
         match record {
             Some(record) => drop(self.run.insert(record)),
             None => self.added += 1,

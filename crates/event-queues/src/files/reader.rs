@@ -177,9 +177,8 @@ fn finish(content: &mut Content, prints: &mut Prints, outbox: &mut Outbox) -> Re
     let mut mark = None;
     if let Some(chunk) = &mut outbox.held {
         let position = content.input.position();
-        mark = prints
-            .mark(position, &[], true, content)
-            .map_err(|error| Stop::Failed(Some(position), error))?;
+        mark =
+            prints.mark(position, &[], true, content).map_err(|error| Stop::Failed(Some(position), error))?;
         chunk.mark.clone_from(&mark);
     }
     outbox.put_held()?;

@@ -32,7 +32,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum StorageSetupError {
     /// The URL names no store.
-    #[error("{url} is not the URL of a bucket: {problem}; write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/")]
+    #[error(
+        "{url} is not the URL of a bucket: {problem}; write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/"
+    )]
     Url {
         /// As it was given.
         url: String,
@@ -40,7 +42,9 @@ pub enum StorageSetupError {
         problem: String,
     },
     /// The store knows no such option.
-    #[error("queue.storage.options.{key}: {store} has no such option; see https://docs.rs/object_store for its keys")]
+    #[error(
+        "queue.storage.options.{key}: {store} has no such option; see https://docs.rs/object_store for its keys"
+    )]
     Option {
         /// The key.
         key: String,
@@ -81,7 +85,8 @@ impl Bucket {
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|error| wrong(error.to_string()))?;
         // The HTTP client is made without a provider of its own; another part may have installed the same one.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let unfit = |error: Error| StorageSetupError::Options { url: given.to_owned(), problem: error.to_string() };
+        let unfit =
+            |error: Error| StorageSetupError::Options { url: given.to_owned(), problem: error.to_string() };
         let store: Arc<dyn ObjectStore> = match scheme {
             ObjectStoreScheme::AmazonS3 => {
                 let mut builder = AmazonS3Builder::from_env().with_url(given).with_retry(retry());
@@ -118,7 +123,8 @@ impl Bucket {
             _ => return Err(wrong("its scheme is none of a store that is read".to_owned())),
         };
         let app_group_id = source.app_group_id.clone();
-        let directory = matches!(scheme, ObjectStoreScheme::Local).then(|| Path::new("/").join(prefix.as_ref()));
+        let directory =
+            matches!(scheme, ObjectStoreScheme::Local).then(|| Path::new("/").join(prefix.as_ref()));
         Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id, directory })
     }
 
@@ -154,7 +160,8 @@ fn client() -> ClientOptions {
 }
 
 fn retry() -> RetryConfig {
-    let backoff = BackoffConfig { init_backoff: BACKOFF_FIRST, max_backoff: BACKOFF_MAX, ..BackoffConfig::default() };
+    let backoff =
+        BackoffConfig { init_backoff: BACKOFF_FIRST, max_backoff: BACKOFF_MAX, ..BackoffConfig::default() };
     RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY }
 }
 

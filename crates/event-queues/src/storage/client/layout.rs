@@ -83,7 +83,8 @@ impl<'a> Part<'a> {
 
 /// Whether a part of the path below `prefix` says that nobody is meant to read it.
 pub(super) fn is_hidden(path: &Path, prefix: &Path) -> bool {
-    path.prefix_match(prefix).is_some_and(|mut parts| parts.any(|part| Part::of(part.as_ref()) == Part::Hidden))
+    path.prefix_match(prefix)
+        .is_some_and(|mut parts| parts.any(|part| Part::of(part.as_ref()) == Part::Hidden))
 }
 
 #[cfg(test)]
@@ -99,7 +100,14 @@ mod tests {
         assert_eq!(hour.before(3600).to_string(), "date=2026-11-27-09");
         assert_eq!(hour.before(1).to_string(), "date=2026-11-27-09");
         assert_eq!(Hour::in_part("date=2026-11-27").unwrap().to_string(), "date=2026-11-27-23");
-        for other in ["date=", "date=2026-11-27-24", "date=2026-11-27-", "date=2026-13-27-10", "2026-11-27-10", "date=ü026-11-27-10"] {
+        for other in [
+            "date=",
+            "date=2026-11-27-24",
+            "date=2026-11-27-",
+            "date=2026-13-27-10",
+            "2026-11-27-10",
+            "date=ü026-11-27-10",
+        ] {
             assert_eq!(Hour::in_part(other), None, "{other}");
         }
     }

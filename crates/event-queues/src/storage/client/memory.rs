@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{Builder, Database, ReadableDatabase as _, TableDefinition};
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::content::Place;
 
@@ -102,9 +102,9 @@ impl<E: Into<redb::Error>> From<E> for Trouble {
             {
                 Self::Failed(error.to_string())
             }
-            error @ (redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::ValueTooLarge(_)) => {
-                Self::Failed(error.to_string())
-            }
+            error @ (redb::Error::PreviousIo
+            | redb::Error::DatabaseClosed
+            | redb::Error::ValueTooLarge(_)) => Self::Failed(error.to_string()),
             error => Self::Damaged(error.to_string()),
         }
     }
@@ -169,6 +169,20 @@ impl Memory {
             let sources = read.open_table(SOURCES)?;
             let packed = sources.get(source)?;
             packed.map(|packed| unpack(&[source], packed.value())).transpose()
+        })
+    }
+
+    /// Forgets a source and its objects.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(super) fn forget(&self, source: &str) -> Result<(), MemoryError> {
+        self.set_source(source, &SourceRecord::default(), |_| true)?;
+        self.guarded(|| {
+            let write = self.database.begin_write()?;
+            write.open_table(SOURCES)?.remove(source)?;
+            write.commit()?;
+            Ok(())
         })
     }
 
@@ -271,7 +285,9 @@ fn refuse_newer(directory: &Path) -> Result<(), MemoryError> {
         let path = entry.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let format = name.strip_prefix("objects-v").and_then(|rest| rest.strip_suffix(".redb"));
-        if let Some(format) = format.and_then(|format| format.parse::<u32>().ok()).filter(|format| *format > FORMAT) {
+        if let Some(format) =
+            format.and_then(|format| format.parse::<u32>().ok()).filter(|format| *format > FORMAT)
+        {
             let problem = format!(
                 "it was written by a newer version, in format {format}; this one reads format {FORMAT}. Run the newer version, \
                  or move the file away"
@@ -360,7 +376,10 @@ mod tests {
             match Memory::open(root.path()) {
                 Err(error) => {
                     told += 1;
-                    assert!(error.problem.contains("damaged") || error.problem.contains("it was written"), "{error}");
+                    assert!(
+                        error.problem.contains("damaged") || error.problem.contains("it was written"),
+                        "{error}"
+                    );
                 }
                 Ok(memory) => {
                     for (source, path, record) in &all {

@@ -104,7 +104,10 @@ impl Poller {
                 match self.list(source, once).await {
                     Ok(()) => {
                         if self.health.clear(source) {
-                            tracing::info!(url = &*self.buckets[source].url, "the bucket can be listed again");
+                            tracing::info!(
+                                url = &*self.buckets[source].url,
+                                "the bucket can be listed again"
+                            );
                         }
                     }
                     Err(Trouble::Closed) => return,
@@ -259,7 +262,9 @@ impl Poller {
             return Ok(());
         }
         let key = (source, meta.location.to_string());
-        let Some(handed) = self.health.pending.find(&key, &version, hour, meta.size, modified) else { return Ok(()) };
+        let Some(handed) = self.health.pending.find(&key, &version, hour, meta.size, modified) else {
+            return Ok(());
+        };
         // It may have been settled since it was looked up.
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
         if known.as_ref().is_some_and(|known| known.version == version && known.standing != Standing::Begun) {
@@ -281,10 +286,9 @@ impl Poller {
             None => {
                 let record = match self.settings.start {
                     StorageStart::Beginning => SourceRecord::default(),
-                    StorageStart::At(second) => SourceRecord {
-                        done_before: Some(Hour::of(second).0),
-                        written_before: Some(second),
-                    },
+                    StorageStart::At(second) => {
+                        SourceRecord { done_before: Some(Hour::of(second).0), written_before: Some(second) }
+                    }
                     StorageStart::Now => self.pass_what_is_there(source).await?,
                 };
                 self.memory.set_source(&url, &record, |_| false)?;
@@ -334,7 +338,11 @@ impl Poller {
             }
         }
         self.memory.settle(&passed)?;
-        tracing::info!(url = &*bucket.url, objects = total, "what lies in the bucket already is passed (queue.storage.start)");
+        tracing::info!(
+            url = &*bucket.url,
+            objects = total,
+            "what lies in the bucket already is passed (queue.storage.start)"
+        );
         Ok(record)
     }
 
@@ -357,7 +365,11 @@ impl Poller {
         };
         let forgotten = self.memory.set_source(url, &closed, is_needless)?;
         if forgotten > 0 {
-            tracing::debug!(url = &**url, objects = forgotten, "objects of hours that are over are forgotten");
+            tracing::debug!(
+                url = &**url,
+                objects = forgotten,
+                "objects of hours that are over are forgotten"
+            );
         }
         state.record = Some(closed);
         Ok(())

@@ -17,7 +17,7 @@ use super::poller::{FOUND_MAX, Poller, SourceState};
 use super::reader::{self, ObjectChunk, ReadObject, Reader, ReaderOutput};
 use super::watch::{Health, StorageWatch};
 use crate::content::Cut;
-use crate::storage::StorageSettings;
+use crate::storage::{StorageRun, StorageSettings};
 use crate::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// Why buckets can't be read. Nothing was counted.
@@ -47,20 +47,23 @@ fn buckets(settings: &StorageSettings) -> Result<Arc<[Bucket]>, StorageSetupErro
 }
 
 /// Opens what is remembered, and begins to list and read; must be called within a tokio runtime. A bucket that is away is
-/// waited for, unless it is read `once`: then the queue ends with what the first listing has found.
+/// waited for while it is followed; read once, the queue ends with what the first listing has found.
 ///
 /// # Errors
 /// When the settings make no store, when what is remembered can't be used, or when the system gives no thread.
-pub fn open(settings: StorageSettings, once: bool) -> Result<(StorageQueue, StorageWatch), StorageOpenError> {
+pub fn open(
+    settings: StorageSettings,
+    run: StorageRun,
+) -> Result<(StorageQueue, StorageWatch), StorageOpenError> {
     let buckets = buckets(&settings)?;
     let memory = Memory::open(&settings.state_directory)?;
+    if run == StorageRun::Again {
+        buckets.iter().try_for_each(|bucket| memory.forget(&bucket.url))?;
+    }
     let health = Arc::new(Health::new(buckets.len()));
     let (found, finding) = mpsc::channel(FOUND_MAX);
-    let reader = Reader {
-        buckets: Arc::clone(&buckets),
-        health: Arc::clone(&health),
-        runtime: Handle::current(),
-    };
+    let reader =
+        Reader { buckets: Arc::clone(&buckets), health: Arc::clone(&health), runtime: Handle::current() };
     let handed = reader::start(reader, finding).map_err(StorageOpenError::Thread)?;
     let writer = Writer::start(memory.clone()).map_err(StorageOpenError::Thread)?;
     let states = buckets.iter().map(|_| SourceState::default()).collect();
@@ -73,7 +76,7 @@ pub fn open(settings: StorageSettings, once: bool) -> Result<(StorageQueue, Stor
         now: unix_seconds,
         states,
     };
-    tokio::spawn(poller.run(once));
+    tokio::spawn(poller.run(run != StorageRun::Follow));
     let watch = StorageWatch(Arc::clone(&health));
     let queue = StorageQueue {
         buckets,
@@ -228,7 +231,9 @@ impl Writer {
         self.is_writing = false;
         match written {
             Some(written) => written.map_err(|error| error.to_string()),
-            None => Err("the thread that remembers what was read of the buckets ended unexpectedly".to_owned()),
+            None => {
+                Err("the thread that remembers what was read of the buckets ended unexpectedly".to_owned())
+            }
         }
     }
 }

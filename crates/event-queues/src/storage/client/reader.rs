@@ -180,9 +180,7 @@ impl Reader {
                 Ok(())
             }
             Err(Interrupted::Closed) => Err(Interrupted::Closed),
-            Err(Interrupted::Store(error)) => {
-                self.interrupted(&object, &name, at, &error, key, handed)
-            }
+            Err(Interrupted::Store(error)) => self.interrupted(&object, &name, at, &error, key, handed),
             Err(Interrupted::Content(position, error)) => {
                 tracing::error!(
                     object = &*name,
@@ -192,8 +190,12 @@ impl Reader {
                      object is written anew"
                 );
                 self.health.left_out.fetch_add(1, Ordering::Relaxed);
-                let record =
-                    ObjectRecord { version: object.version.clone(), standing: Standing::LeftOut, place: at, print: None };
+                let record = ObjectRecord {
+                    version: object.version.clone(),
+                    standing: Standing::LeftOut,
+                    place: at,
+                    print: None,
+                };
                 let passed = ReaderOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
                 handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
             }
@@ -213,7 +215,10 @@ impl Reader {
         let advice = advice(error);
         match error {
             Error::NotFound { .. } => {
-                tracing::warn!(object = &**name, "an object was removed before it was read; it is not counted");
+                tracing::warn!(
+                    object = &**name,
+                    "an object was removed before it was read; it is not counted"
+                );
                 let record = ObjectRecord {
                     version: object.version.clone(),
                     standing: Standing::LeftOut,
@@ -270,7 +275,10 @@ impl Reader {
             if self.runtime.block_on(same).map_err(Interrupted::Store)? {
                 if print.bytes == object.meta.size {
                     told("its bytes are the same, so nothing of it is counted again");
-                    return Ok(Begin::Passed(ObjectRecord { version: object.version.clone(), ..record.clone() }));
+                    return Ok(Begin::Passed(ObjectRecord {
+                        version: object.version.clone(),
+                        ..record.clone()
+                    }));
                 }
                 told("it begins with what was counted, so only what follows is counted");
                 return Ok(Begin::At(place));
@@ -282,7 +290,10 @@ impl Reader {
         Ok(Begin::At(None))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what one object is read with; a struct would be made and taken apart once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what one object is read with; a struct would be made and taken apart once"
+    )]
     fn hand_over(
         &self,
         object: &FoundObject,
@@ -294,7 +305,8 @@ impl Reader {
         at: &mut Option<Place>,
     ) -> Result<(), Interrupted> {
         let read_object = Arc::new(self.read_object(object, name));
-        let record = |place, standing, print| ObjectRecord { version: object.version.clone(), standing, place, print };
+        let record =
+            |place, standing, print| ObjectRecord { version: object.version.clone(), standing, place, print };
         // The last chunk waits until it is known that it is the last: it stands for the end of the object.
         let mut held: Option<Box<ObjectChunk>> = None;
         let put = |chunk: Option<Box<ObjectChunk>>, at: &mut Option<Place>| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::storage::{StorageSettings, StorageSource, StorageStart};
+use crate::storage::{StorageRun, StorageSettings, StorageSource, StorageStart};
 use crate::{Delivery, Queue as _, Receipt};
 
 const SEND: &str = "users.messages.email.Send";
@@ -53,7 +53,7 @@ impl Place {
     }
 
     async fn count_from(&self, start: StorageStart) -> Vec<String> {
-        let (mut queue, _) = open(self.settings(start), true).unwrap();
+        let (mut queue, _) = open(self.settings(start), StorageRun::Once).unwrap();
         let (mut bodies, mut last) = (Vec::new(), Receipt(0));
         while let Some(delivery) = queue.receive().await.unwrap() {
             bodies.push(text(&delivery));
@@ -87,11 +87,20 @@ async fn what_was_counted_is_not_counted_again_and_what_is_new_is() {
 }
 
 #[tokio::test]
+async fn again_forgets_what_was_counted() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    assert_eq!(place.count().await, [event(1)]);
+    let (mut queue, _) = open(place.settings(StorageStart::Beginning), StorageRun::Again).unwrap();
+    assert_eq!(text(&queue.receive().await.unwrap().unwrap()), event(1));
+}
+
+#[tokio::test]
 async fn what_is_not_settled_comes_again() {
     let place = Place::new();
     place.write(&format!("{HOUR}/a"), &event(1));
     place.write(&format!("{HOUR}/b"), &event(2));
-    let (mut queue, _) = open(place.settings(StorageStart::Beginning), true).unwrap();
+    let (mut queue, _) = open(place.settings(StorageStart::Beginning), StorageRun::Once).unwrap();
     let first = queue.receive().await.unwrap().unwrap();
     let second = queue.receive().await.unwrap().unwrap();
     queue.acknowledge(first.receipt).await.unwrap();
@@ -128,12 +137,16 @@ async fn types_that_are_not_counted_and_what_is_hidden_or_empty_are_not_read() {
 async fn the_path_says_the_type_and_the_source_the_app_group() {
     let place = Place::new();
     place.write(&format!("{HOUR}/a"), &event(1));
-    let (mut queue, _) = open(place.settings(StorageStart::Beginning), true).unwrap();
+    let (mut queue, _) = open(place.settings(StorageStart::Beginning), StorageRun::Once).unwrap();
     let delivery = queue.receive().await.unwrap().unwrap();
     assert_eq!(delivery.origin.event_type.as_deref(), Some(SEND));
     assert_eq!(delivery.origin.app_group_id.as_deref(), Some("g"));
     assert_eq!(delivery.source.input(), "storage");
-    assert!(delivery.source.to_string().contains(&format!("bucket/{HOUR}/a, before byte 11")), "{}", delivery.source);
+    assert!(
+        delivery.source.to_string().contains(&format!("bucket/{HOUR}/a, before byte 11")),
+        "{}",
+        delivery.source
+    );
 }
 
 #[tokio::test]
@@ -211,7 +224,7 @@ async fn damage_is_left_out_and_the_rest_is_counted() {
     fs::create_dir_all(&path).unwrap();
     fs::write(path.join("a.gz"), &damaged).unwrap();
     place.write(&format!("{HOUR}/b"), &event(2));
-    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), true).unwrap();
+    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), StorageRun::Once).unwrap();
     let (mut events, mut last) = (0, Receipt(0));
     while let Some(delivery) = queue.receive().await.unwrap() {
         events += delivery.body.iter().filter(|byte| **byte == b'\n').count();
@@ -228,13 +241,14 @@ async fn a_bucket_that_is_away_is_told_and_waited_for() {
     let place = Place::new();
     let bucket = place.root.path().join("bucket");
     place.write(&format!("{HOUR}/a"), &event(1));
-    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), false).unwrap();
+    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), StorageRun::Follow).unwrap();
     let delivery = queue.receive().await.unwrap().unwrap();
     queue.acknowledge(delivery.receipt).await.unwrap();
     assert_eq!(watch.trouble(), None);
     let away = place.root.path().join("away");
     fs::rename(&bucket, &away).unwrap();
-    eventually("the trouble", || watch.trouble().is_some_and(|words| words.contains("can't be listed"))).await;
+    eventually("the trouble", || watch.trouble().is_some_and(|words| words.contains("can't be listed")))
+        .await;
     fs::rename(&away, &bucket).unwrap();
     place.write(&format!("{HOUR}/b"), &event(2));
     assert_eq!(text(&queue.receive().await.unwrap().unwrap()), event(2));
@@ -254,8 +268,9 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 #[tokio::test]
 async fn a_second_process_is_refused_by_name() {
     let place = Place::new();
-    let _first = open(place.settings(StorageStart::Beginning), false).unwrap();
-    let message = open(place.settings(StorageStart::Beginning), false).err().unwrap().to_string();
+    let _first = open(place.settings(StorageStart::Beginning), StorageRun::Follow).unwrap();
+    let message =
+        open(place.settings(StorageStart::Beginning), StorageRun::Follow).err().unwrap().to_string();
     assert!(message.contains("another process has it"), "{message}");
     assert!(message.contains(&*Path::new("state/objects-v1.redb").to_string_lossy()), "{message}");
 }
