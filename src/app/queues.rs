@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::command_line::ImportArguments;
 use super::keys::WatchedIntake;
-use super::views::Waiting;
+use super::waiting::Waiting;
 use super::{Failure, progress};
 use crate::clock::Clock;
 use crate::config::{Config, QueueKind};

@@ -4,11 +4,7 @@
 mod proxy;
 mod servers;
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use self::proxy::{Fault, Proxy};
 use self::servers::Server;
@@ -20,19 +16,20 @@ use crate::support::{self, KEY, gzip};
 const HOURS: [&str; 3] = ["2026-11-27-10", "2026-11-27-11", "2026-11-27-12"];
 
 /// A bucket, and what must come of it.
-struct Bucket {
-    store: Arc<dyn ObjectStore>,
+struct Bucket<'s> {
+    server: &'s Server,
     events: Events,
     written: u32,
 }
 
-impl Bucket {
-    async fn of(server: &Server) -> Self {
-        Self { store: server.store().await, events: Events::new(7), written: 0 }
+impl<'s> Bucket<'s> {
+    async fn of(server: &'s Server) -> Self {
+        server.make_bucket().await;
+        Self { server, events: Events::new(7), written: 0 }
     }
 
     async fn put(&self, path: &str, content: Vec<u8>) {
-        self.store.put(&Path::from(path), content.into()).await.unwrap();
+        self.server.put(path, content).await;
     }
 
     /// Writes objects as Currents does, every other one packed; also such of a type that is not counted.

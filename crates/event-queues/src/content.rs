@@ -72,7 +72,7 @@ impl Cut {
 
 /// Where reading goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct ReadPlace {
     /// How the content was read: detected once, so that content that grows is not read another way.
     pub(crate) layout: FileLayout,
     /// In the uncompressed content.
@@ -109,7 +109,7 @@ pub(crate) struct Content {
     path: PathBuf,
     /// For what can be gone to without being read.
     file: Option<Arc<File>>,
-    start: Option<Place>,
+    start: Option<ReadPlace>,
     /// Hand out what is there instead of waiting for more: for pipes, whose writer may be slow.
     is_eager: bool,
 }
@@ -124,7 +124,7 @@ impl Content {
         reader: Reader,
         path: PathBuf,
         file: Option<Arc<File>>,
-        start: Option<Place>,
+        start: Option<ReadPlace>,
         limits: ReadLimits,
     ) -> io::Result<Self> {
         let mut input = Input::new(reader)?;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::ImportError;
 use super::encoding::{decode, encode};
 use super::fingerprint::Fingerprint;
-use crate::content::{FileLayout, Place};
+use crate::content::{FileLayout, ReadPlace};
 
 const NAME: &str = "imports.json";
 
@@ -34,8 +34,8 @@ pub(super) struct Mark {
 
 impl Mark {
     /// Where reading goes on.
-    pub(super) fn place(&self) -> Place {
-        Place { layout: self.layout, position: self.position, container: self.container }
+    pub(super) fn place(&self) -> ReadPlace {
+        ReadPlace { layout: self.layout, position: self.position, container: self.container }
     }
 
     /// How many bytes on disk need not be read to go on from here.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use twox_hash::XxHash3_128;
 
 use super::memory::Print;
-use super::watch::Health;
+use super::watch::BucketHealth;
 
 /// How many pieces of a body wait to be read; a piece is what a socket gives at once, 64 KiB or less mostly.
 const PIECES_MAX: usize = 16;
@@ -29,7 +29,7 @@ pub(super) struct Download {
 #[derive(Clone)]
 pub(super) struct Account {
     read: Arc<Mutex<Stored>>,
-    health: Arc<Health>,
+    health: Arc<BucketHealth>,
 }
 
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl Download {
         store: Arc<dyn ObjectStore>,
         path: Path,
         e_tag: Option<String>,
-        health: Arc<Health>,
+        health: Arc<BucketHealth>,
     ) -> (Self, Account) {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         runtime.spawn(async move {

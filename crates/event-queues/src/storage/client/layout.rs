@@ -17,9 +17,9 @@ const SECONDS: i64 = 3600;
 
 /// An hour, counted from 1970. `Display` is the part of a path that names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Hour(pub(super) i64);
+pub(super) struct PathHour(pub(super) i64);
 
-impl Hour {
+impl PathHour {
     /// The hour that a Unix second lies in.
     pub(super) fn of(seconds: i64) -> Self {
         Self(seconds.div_euclid(SECONDS))
@@ -49,7 +49,7 @@ impl Hour {
     }
 }
 
-impl fmt::Display for Hour {
+impl fmt::Display for PathHour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let second = self.0.saturating_mul(SECONDS);
         let time = jiff::Timestamp::from_second(second).unwrap_or_default();
@@ -59,7 +59,7 @@ impl fmt::Display for Hour {
 
 /// What the last part of a path is for a listing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Part<'a> {
+pub(super) enum PathPart<'a> {
     /// All events below are of this type.
     EventType(&'a str),
     /// All events below are of one hour.
@@ -70,11 +70,11 @@ pub(super) enum Part<'a> {
     Other,
 }
 
-impl<'a> Part<'a> {
+impl<'a> PathPart<'a> {
     pub(super) fn of(name: &'a str) -> Self {
         match name.strip_prefix(EVENT_TYPE) {
             Some(event_type) if !event_type.is_empty() => Self::EventType(event_type),
-            _ if Hour::in_part(name).is_some() => Self::Hour,
+            _ if PathHour::in_part(name).is_some() => Self::Hour,
             _ if name.starts_with(['.', '_']) => Self::Hidden,
             _ => Self::Other,
         }
@@ -84,7 +84,7 @@ impl<'a> Part<'a> {
 /// Whether a part of the path below `prefix` says that nobody is meant to read it.
 pub(super) fn is_hidden(path: &Path, prefix: &Path) -> bool {
     path.prefix_match(prefix)
-        .is_some_and(|mut parts| parts.any(|part| Part::of(part.as_ref()) == Part::Hidden))
+        .is_some_and(|mut parts| parts.any(|part| PathPart::of(part.as_ref()) == PathPart::Hidden))
 }
 
 #[cfg(test)]
@@ -94,12 +94,12 @@ mod tests {
     #[test]
     fn an_hour_is_read_from_a_path_and_written_as_a_part_of_one() {
         let path = Path::from("currents/event_type=users.messages.email.Send/date=2026-11-27-10/a.avro");
-        let hour = Hour::in_path(&path).unwrap();
+        let hour = PathHour::in_path(&path).unwrap();
         assert_eq!(hour.to_string(), "date=2026-11-27-10");
-        assert_eq!(hour, Hour::of(1_795_773_600 + 3599));
+        assert_eq!(hour, PathHour::of(1_795_773_600 + 3599));
         assert_eq!(hour.before(3600).to_string(), "date=2026-11-27-09");
         assert_eq!(hour.before(1).to_string(), "date=2026-11-27-09");
-        assert_eq!(Hour::in_part("date=2026-11-27").unwrap().to_string(), "date=2026-11-27-23");
+        assert_eq!(PathHour::in_part("date=2026-11-27").unwrap().to_string(), "date=2026-11-27-23");
         for other in [
             "date=",
             "date=2026-11-27-24",
@@ -108,7 +108,7 @@ mod tests {
             "2026-11-27-10",
             "date=ü026-11-27-10",
         ] {
-            assert_eq!(Hour::in_part(other), None, "{other}");
+            assert_eq!(PathHour::in_part(other), None, "{other}");
         }
     }
 
@@ -121,15 +121,15 @@ mod tests {
     #[test]
     fn parts_are_told_apart() {
         for (name, part) in [
-            ("event_type=users.messages.sms.Send", Part::EventType("users.messages.sms.Send")),
-            ("event_type=", Part::Other),
-            ("date=2026-11-27-10", Part::Hour),
-            ("date=soon", Part::Other),
-            ("_SUCCESS", Part::Hidden),
-            (".part-1.avro.crc", Part::Hidden),
-            ("dataexport.prod-01.S3.integration.5f3e", Part::Other),
+            ("event_type=users.messages.sms.Send", PathPart::EventType("users.messages.sms.Send")),
+            ("event_type=", PathPart::Other),
+            ("date=2026-11-27-10", PathPart::Hour),
+            ("date=soon", PathPart::Other),
+            ("_SUCCESS", PathPart::Hidden),
+            (".part-1.avro.crc", PathPart::Hidden),
+            ("dataexport.prod-01.S3.integration.5f3e", PathPart::Other),
         ] {
-            assert_eq!(Part::of(name), part, "{name}");
+            assert_eq!(PathPart::of(name), part, "{name}");
         }
         let hidden = |path: &str| is_hidden(&Path::from(path), &Path::from("_a"));
         assert!(hidden("_a/_temporary/x") && !hidden("_a/b/x"), "what was named by the user is no secret");

@@ -12,11 +12,11 @@ use redb::{Builder, Database, ReadableDatabase as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::content::Place;
+use crate::content::ReadPlace;
 
 /// The format of the file, which its name says; one that is raised is not opened by what is older.
 const FORMAT: u32 = 1;
-/// Memory for pages of the file.
+/// ObjectMemory for pages of the file.
 const CACHE_BYTES: usize = 16 << 20;
 
 /// By source and path.
@@ -36,7 +36,7 @@ pub struct MemoryError {
 
 /// How an object stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Standing {
+pub(super) enum ObjectStanding {
     /// Settled up to its place.
     Begun,
     /// Settled to its end.
@@ -52,8 +52,8 @@ pub(super) enum Standing {
 pub(super) struct ObjectRecord {
     /// Another one whenever the object is written.
     pub(super) version: String,
-    pub(super) standing: Standing,
-    pub(super) place: Option<Place>,
+    pub(super) standing: ObjectStanding,
+    pub(super) place: Option<ReadPlace>,
     /// The stored bytes that this stands for, as far as they are known.
     pub(super) print: Option<Print>,
 }
@@ -81,7 +81,7 @@ pub(super) type Settled = (Arc<str>, String, ObjectRecord);
 
 /// The open file.
 #[derive(Clone)]
-pub(super) struct Memory {
+pub(super) struct ObjectMemory {
     database: Arc<Database>,
     path: PathBuf,
 }
@@ -110,7 +110,7 @@ impl<E: Into<redb::Error>> From<E> for Trouble {
     }
 }
 
-impl Memory {
+impl ObjectMemory {
     /// Opens the file of `directory`, which is verified whole, or begins one.
     ///
     /// # Errors
@@ -304,11 +304,11 @@ mod tests {
     use crate::content::FileLayout;
 
     fn record(version: &str) -> ObjectRecord {
-        let place = Place { layout: FileLayout::Avro, position: 9, container: 3 };
+        let place = ReadPlace { layout: FileLayout::Avro, position: 9, container: 3 };
         let print = Print { bytes: 10, hash: 7 };
         ObjectRecord {
             version: version.to_owned(),
-            standing: Standing::Counted,
+            standing: ObjectStanding::Counted,
             place: Some(place),
             print: Some(print),
         }
@@ -322,10 +322,10 @@ mod tests {
     fn what_was_settled_is_there_after_a_start() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("made/when/missing");
-        let memory = Memory::open(&directory).unwrap();
+        let memory = ObjectMemory::open(&directory).unwrap();
         memory.settle(&[settled("a"), settled("b")]).unwrap();
         drop(memory);
-        let memory = Memory::open(&directory).unwrap();
+        let memory = ObjectMemory::open(&directory).unwrap();
         assert_eq!(memory.object("s3://b", "a").unwrap(), Some(record("a")));
         assert_eq!(memory.object("s3://b", "c").unwrap(), None);
         assert_eq!(memory.object("s3://bb", "a").unwrap(), None);
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_source_forgets_what_it_does_not_need_and_no_other_source_does() {
         let root = tempfile::tempdir().unwrap();
-        let memory = Memory::open(root.path()).unwrap();
+        let memory = ObjectMemory::open(root.path()).unwrap();
         let other = ("s3://b/x".into(), "a".to_owned(), record("a"));
         memory.settle(&[settled("a"), settled("b"), other]).unwrap();
         let source = SourceRecord { done_before: Some(5), written_before: None };
@@ -349,12 +349,12 @@ mod tests {
     #[test]
     fn a_second_process_and_a_newer_format_are_refused_with_advice() {
         let root = tempfile::tempdir().unwrap();
-        let memory = Memory::open(root.path()).unwrap();
-        let message = Memory::open(root.path()).err().unwrap().to_string();
+        let memory = ObjectMemory::open(root.path()).unwrap();
+        let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
         assert!(message.contains("another process has it; give each forwarder"), "{message}");
         drop(memory);
         fs::write(root.path().join("objects-v2.redb"), "").unwrap();
-        let message = Memory::open(root.path()).err().unwrap().to_string();
+        let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
         assert!(message.contains("newer version, in format 2"), "{message}");
     }
 
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn a_flipped_bit_is_told_or_harms_nothing() {
         let root = tempfile::tempdir().unwrap();
-        let memory = Memory::open(root.path()).unwrap();
+        let memory = ObjectMemory::open(root.path()).unwrap();
         let all: Vec<_> = (0..300).map(|number| settled(&format!("path/{number:05}"))).collect();
         memory.settle(&all).unwrap();
         drop(memory);
@@ -373,7 +373,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             fs::write(&path, damaged).unwrap();
-            match Memory::open(root.path()) {
+            match ObjectMemory::open(root.path()) {
                 Err(error) => {
                     told += 1;
                     assert!(

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::layout::Hour;
-use crate::content::Place;
+use super::layout::PathHour;
+use crate::content::ReadPlace;
 
 /// One object of one source, by the number of the source.
 pub(super) type ObjectKey = (usize, String);
@@ -16,11 +16,11 @@ pub(super) struct Pending(Mutex<HashMap<ObjectKey, Way>>);
 #[derive(Debug, Clone)]
 struct Way {
     version: String,
-    hour: Option<Hour>,
+    hour: Option<PathHour>,
     bytes: u64,
     modified: i64,
     /// It could not be read on for a reason that passes: what was handed out of it before.
-    interrupted: Option<Option<Place>>,
+    interrupted: Option<Option<ReadPlace>>,
 }
 
 /// How much there is.
@@ -39,10 +39,10 @@ impl Pending {
         &self,
         key: &ObjectKey,
         version: &str,
-        hour: Option<Hour>,
+        hour: Option<PathHour>,
         bytes: u64,
         modified: i64,
-    ) -> Option<Option<Place>> {
+    ) -> Option<Option<ReadPlace>> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(way) = pending.get_mut(key) else {
             let way = Way { version: version.to_owned(), hour, bytes, modified, interrupted: None };
@@ -59,7 +59,7 @@ impl Pending {
     }
 
     /// It could not be read on for now.
-    pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<Place>) {
+    pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ReadPlace>) {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(way) = pending.get_mut(key) {
             way.interrupted = Some(handed);
@@ -73,7 +73,7 @@ impl Pending {
     }
 
     /// The oldest hour of a source that something is open of.
-    pub(super) fn oldest_hour(&self, source: usize) -> Option<Hour> {
+    pub(super) fn oldest_hour(&self, source: usize) -> Option<PathHour> {
         let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pending.iter().filter(|((of, _), _)| *of == source).filter_map(|(_, way)| way.hour).min()
     }
@@ -97,17 +97,17 @@ mod tests {
     fn an_object_is_handed_over_once_and_again_from_where_it_was_interrupted() {
         let pending = Pending::default();
         let key = (0, "a".to_owned());
-        let find = |version| pending.find(&key, version, Some(Hour(7)), 10, 5);
+        let find = |version| pending.find(&key, version, Some(PathHour(7)), 10, 5);
         assert_eq!(find("1"), Some(None));
         assert_eq!(find("1"), None);
         assert_eq!(find("2"), None, "the version before settles first");
-        let place = Place { layout: FileLayout::Lines, position: 3, container: 0 };
+        let place = ReadPlace { layout: FileLayout::Lines, position: 3, container: 0 };
         pending.interrupt(&key, Some(place));
         assert_eq!(find("1"), Some(Some(place)));
         assert_eq!(find("1"), None);
         pending.interrupt(&key, Some(place));
         assert_eq!(find("2"), Some(None), "of another version nothing was read");
-        assert_eq!(pending.oldest_hour(0), Some(Hour(7)));
+        assert_eq!(pending.oldest_hour(0), Some(PathHour(7)));
         assert_eq!(pending.oldest_hour(1), None);
         assert_eq!(pending.totals(), PendingTotals { objects: 1, bytes: 10, oldest: Some(5) });
         assert_eq!(pending.end(&key), Some(5));

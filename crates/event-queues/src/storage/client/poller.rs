@@ -16,10 +16,10 @@ use object_store::{Error, ObjectMeta};
 use tokio::sync::mpsc;
 
 use super::bucket::{Bucket, advice};
-use super::layout::{Hour, Part, is_hidden};
-use super::memory::{Memory, MemoryError, ObjectRecord, Settled, SourceRecord, Standing};
-use super::reader::{FoundObject, ReaderInput};
-use super::watch::Health;
+use super::layout::{PathHour, PathPart, is_hidden};
+use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord};
+use super::reader::{FoundObject, ObjectInput};
+use super::watch::BucketHealth;
 use crate::storage::{StorageSettings, StorageStart};
 
 /// How many objects that were found wait for the reader: then finding waits.
@@ -56,12 +56,12 @@ impl From<MemoryError> for Trouble {
     }
 }
 
-pub(super) struct Poller {
+pub(super) struct BucketPoller {
     pub(super) buckets: Arc<[Bucket]>,
     pub(super) settings: StorageSettings,
-    pub(super) memory: Memory,
-    pub(super) health: Arc<Health>,
-    pub(super) found: mpsc::Sender<ReaderInput>,
+    pub(super) memory: ObjectMemory,
+    pub(super) health: Arc<BucketHealth>,
+    pub(super) found: mpsc::Sender<ObjectInput>,
     /// The present moment, in Unix seconds.
     pub(super) now: fn() -> i64,
     pub(super) states: Vec<SourceState>,
@@ -72,7 +72,7 @@ pub(super) struct Poller {
 pub(super) struct SourceState {
     record: Option<SourceRecord>,
     /// Of each prefix that names hours, the newest.
-    newest: BTreeMap<Path, Hour>,
+    newest: BTreeMap<Path, PathHour>,
     swept: Option<tokio::time::Instant>,
 }
 
@@ -93,7 +93,7 @@ struct Round {
     hasher: foldhash::fast::RandomState,
 }
 
-impl Poller {
+impl BucketPoller {
     /// Lists until nobody reads any more, or `once`.
     pub(super) async fn run(mut self, once: bool) {
         let mut failures = 0_u32;
@@ -118,7 +118,7 @@ impl Poller {
                 }
             }
             if once {
-                let last = if failed { ReaderInput::Failed(reason) } else { ReaderInput::End };
+                let last = if failed { ObjectInput::Failed(reason) } else { ObjectInput::End };
                 // Nobody listens any more only where the process is about to end.
                 let _nobody = self.found.send(last).await;
                 return;
@@ -141,7 +141,7 @@ impl Poller {
             Trouble::Closed => String::new(),
         };
         if self.health.complain(source, &words) {
-            tracing::error!("{words}");
+            tracing::error!(url = &**url, trouble = words, "a bucket can't be listed");
         }
         words
     }
@@ -179,17 +179,18 @@ impl Poller {
             let level = bucket.store.list_with_delimiter(Some(&prefix)).await?;
             objects.extend(level.objects);
             let names = |prefix: &Path| prefix.filename().map(str::to_owned).unwrap_or_default();
-            let is_dated = level.common_prefixes.iter().any(|below| Part::of(&names(below)) == Part::Hour);
+            let is_dated =
+                level.common_prefixes.iter().any(|below| PathPart::of(&names(below)) == PathPart::Hour);
             if is_dated || depth == DEPTH_MAX {
                 found.push(prefix);
                 continue;
             }
             for below in level.common_prefixes {
-                match Part::of(&names(&below)) {
-                    Part::EventType(event_type) if !self.settings.event_types.contains(event_type) => {}
-                    Part::EventType(_) => found.push(below),
-                    Part::Hidden => {}
-                    Part::Hour | Part::Other => open.push((below, depth + 1)),
+                match PathPart::of(&names(&below)) {
+                    PathPart::EventType(event_type) if !self.settings.event_types.contains(event_type) => {}
+                    PathPart::EventType(_) => found.push(below),
+                    PathPart::Hidden => {}
+                    PathPart::Hour | PathPart::Other => open.push((below, depth + 1)),
                 }
             }
         }
@@ -200,7 +201,7 @@ impl Poller {
     /// From where on a prefix is listed.
     fn after(&self, source: usize, prefix: &Path, record: &SourceRecord, is_sweep: bool) -> Option<Path> {
         let recent = self.states[source].newest.get(prefix).map(|newest| newest.before(RECENT_SECONDS));
-        let done = record.done_before.map(Hour);
+        let done = record.done_before.map(PathHour);
         let hour = if is_sweep { done } else { recent.max(done) }?;
         Some(prefix.clone().join(hour.to_string()))
     }
@@ -219,7 +220,7 @@ impl Poller {
         };
         while let Some(meta) = listing.next().await {
             let meta = meta?;
-            if let Some(hour) = Hour::in_path(&meta.location).filter(|hour| self.is_believable(*hour)) {
+            if let Some(hour) = PathHour::in_path(&meta.location).filter(|hour| self.is_believable(*hour)) {
                 let newest = self.states[source].newest.entry(listed.prefix.clone()).or_insert(hour);
                 *newest = hour.max(*newest);
             }
@@ -228,8 +229,8 @@ impl Poller {
         Ok(())
     }
 
-    fn is_believable(&self, hour: Hour) -> bool {
-        hour.0 <= Hour::of((self.now)()).0 + AHEAD_MAX
+    fn is_believable(&self, hour: PathHour) -> bool {
+        hour.0 <= PathHour::of((self.now)()).0 + AHEAD_MAX
     }
 
     /// Hands an object to the reader, if it is new.
@@ -241,7 +242,7 @@ impl Poller {
         round: &mut Round,
     ) -> Result<(), Trouble> {
         let bucket = &self.buckets[source];
-        let hour = Hour::in_path(&meta.location);
+        let hour = PathHour::in_path(&meta.location);
         if hour.is_none() {
             round.undated.insert(round.hasher.hash_one(meta.location.as_ref()));
         }
@@ -257,7 +258,10 @@ impl Poller {
         self.health.found(modified);
         let version = version(&meta);
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
-        if known.as_ref().is_some_and(|known| known.version == version && known.standing != Standing::Begun) {
+        if known
+            .as_ref()
+            .is_some_and(|known| known.version == version && known.standing != ObjectStanding::Begun)
+        {
             self.health.done(modified);
             return Ok(());
         }
@@ -267,12 +271,15 @@ impl Poller {
         };
         // It may have been settled since it was looked up.
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
-        if known.as_ref().is_some_and(|known| known.version == version && known.standing != Standing::Begun) {
+        if known
+            .as_ref()
+            .is_some_and(|known| known.version == version && known.standing != ObjectStanding::Begun)
+        {
             self.health.pending.end(&key);
             return Ok(());
         }
         let object = FoundObject { source, meta, version, handed, record: known };
-        self.found.send(ReaderInput::Object(Box::new(object))).await.map_err(|_| Trouble::Closed)
+        self.found.send(ObjectInput::Object(Box::new(object))).await.map_err(|_| Trouble::Closed)
     }
 
     /// What is remembered of a source; where it is read for the first time, its beginning is decided.
@@ -286,9 +293,10 @@ impl Poller {
             None => {
                 let record = match self.settings.start {
                     StorageStart::Beginning => SourceRecord::default(),
-                    StorageStart::At(second) => {
-                        SourceRecord { done_before: Some(Hour::of(second).0), written_before: Some(second) }
-                    }
+                    StorageStart::At(second) => SourceRecord {
+                        done_before: Some(PathHour::of(second).0),
+                        written_before: Some(second),
+                    },
                     StorageStart::Now => self.pass_what_is_there(source).await?,
                 };
                 self.memory.set_source(&url, &record, |_| false)?;
@@ -306,17 +314,17 @@ impl Poller {
         let mut objects = Vec::new();
         let prefixes = self.discover(source, &mut objects).await?;
         // The newest hour is seen from the names of the prefixes, so that years are not listed.
-        let mut newest: Option<Hour> = None;
+        let mut newest: Option<PathHour> = None;
         for prefix in &prefixes {
             let level = bucket.store.list_with_delimiter(Some(prefix)).await?;
-            let hours = level.common_prefixes.iter().filter_map(|below| Hour::in_part(below.filename()?));
+            let hours = level.common_prefixes.iter().filter_map(|below| PathHour::in_part(below.filename()?));
             newest = newest.max(hours.filter(|hour| self.is_believable(*hour)).max());
         }
         let before = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
         let record = SourceRecord { done_before: before.map(|hour| hour.0), written_before: None };
         let mut passed = Vec::new();
         let pass = |meta: &ObjectMeta| -> Settled {
-            let (version, standing) = (version(meta), Standing::Passed);
+            let (version, standing) = (version(meta), ObjectStanding::Passed);
             let record = ObjectRecord { version, standing, place: None, print: None };
             (Arc::clone(&bucket.url), meta.location.to_string(), record)
         };
@@ -358,7 +366,7 @@ impl Poller {
         let closed = SourceRecord { done_before, ..record };
         let url = &self.buckets[source].url;
         let is_needless = |path: &str| {
-            Path::parse(path).is_ok_and(|path| match Hour::in_path(&path) {
+            Path::parse(path).is_ok_and(|path| match PathHour::in_path(&path) {
                 Some(hour) => done_before.is_some_and(|before| hour.0 < before),
                 None => !round.undated.contains(&round.hasher.hash_one(path.as_ref())),
             })

@@ -12,10 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::bucket::{Bucket, StorageSetupError};
-use super::memory::{Memory, MemoryError, ObjectRecord, Settled, Standing};
-use super::poller::{FOUND_MAX, Poller, SourceState};
-use super::reader::{self, ObjectChunk, ReadObject, Reader, ReaderOutput};
-use super::watch::{Health, StorageWatch};
+use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
+use super::poller::{BucketPoller, FOUND_MAX, SourceState};
+use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
+use super::watch::{BucketHealth, StorageWatch};
 use crate::content::Cut;
 use crate::storage::{StorageRun, StorageSettings};
 use crate::{Delivery, Queue, QueueError, Receipt, Source};
@@ -56,18 +56,21 @@ pub fn open(
     run: StorageRun,
 ) -> Result<(StorageQueue, StorageWatch), StorageOpenError> {
     let buckets = buckets(&settings)?;
-    let memory = Memory::open(&settings.state_directory)?;
+    let memory = ObjectMemory::open(&settings.state_directory)?;
     if run == StorageRun::Again {
         buckets.iter().try_for_each(|bucket| memory.forget(&bucket.url))?;
     }
-    let health = Arc::new(Health::new(buckets.len()));
+    let health = Arc::new(BucketHealth::new(buckets.len()));
     let (found, finding) = mpsc::channel(FOUND_MAX);
-    let reader =
-        Reader { buckets: Arc::clone(&buckets), health: Arc::clone(&health), runtime: Handle::current() };
+    let reader = ObjectReader {
+        buckets: Arc::clone(&buckets),
+        health: Arc::clone(&health),
+        runtime: Handle::current(),
+    };
     let handed = reader::start(reader, finding).map_err(StorageOpenError::Thread)?;
     let writer = Writer::start(memory.clone()).map_err(StorageOpenError::Thread)?;
     let states = buckets.iter().map(|_| SourceState::default()).collect();
-    let poller = Poller {
+    let poller = BucketPoller {
         buckets: Arc::clone(&buckets),
         settings,
         memory,
@@ -102,7 +105,7 @@ type Mark = (Receipt, Arc<ReadObject>, ObjectRecord);
 /// The objects of buckets, as a queue.
 pub struct StorageQueue {
     buckets: Arc<[Bucket]>,
-    handed: mpsc::Receiver<ReaderOutput>,
+    handed: mpsc::Receiver<ObjectOutput>,
     /// The receipt of the last delivery.
     receipt: u64,
     /// Of what has been handed out and is not settled.
@@ -110,7 +113,7 @@ pub struct StorageQueue {
     /// What is settled and not on disk.
     unwritten: Vec<(Arc<ReadObject>, ObjectRecord)>,
     writer: Writer,
-    health: Arc<Health>,
+    health: Arc<BucketHealth>,
     ended: Option<Result<(), String>>,
 }
 
@@ -140,13 +143,13 @@ impl StorageQueue {
     /// What is on disk is found no more.
     fn written(&mut self) {
         for (object, record) in self.unwritten.drain(..) {
-            if record.standing == Standing::Begun {
+            if record.standing == ObjectStanding::Begun {
                 continue;
             }
             if let Some(modified) = self.health.pending.end(&object.key) {
                 self.health.done(modified);
             }
-            if record.standing == Standing::Counted {
+            if record.standing == ObjectStanding::Counted {
                 self.health.counted.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -157,12 +160,12 @@ impl Queue for StorageQueue {
     async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
         while self.ended.is_none() {
             match self.handed.recv().await {
-                Some(ReaderOutput::Chunk(chunk)) => return Ok(Some(self.deliver(*chunk))),
-                Some(ReaderOutput::Passed(object, record)) => {
+                Some(ObjectOutput::Chunk(chunk)) => return Ok(Some(self.deliver(*chunk))),
+                Some(ObjectOutput::Passed(object, record)) => {
                     self.marks.push_back((Receipt(self.receipt), object, record));
                 }
-                Some(ReaderOutput::End) => self.ended = Some(Ok(())),
-                Some(ReaderOutput::Failed(problem)) => self.ended = Some(Err(problem)),
+                Some(ObjectOutput::End) => self.ended = Some(Ok(())),
+                Some(ObjectOutput::Failed(problem)) => self.ended = Some(Err(problem)),
                 None => {
                     self.ended = Some(Err("the thread that reads the buckets ended unexpectedly".to_owned()));
                 }
@@ -202,7 +205,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(memory: Memory) -> io::Result<Self> {
+    fn start(memory: ObjectMemory) -> io::Result<Self> {
         let (orders, taken) = sync_channel::<Vec<Settled>>(1);
         let (said, written) = mpsc::channel(1);
         thread::Builder::new().name("storage-memory".to_owned()).spawn(move || {

@@ -13,11 +13,11 @@ use tokio::sync::mpsc;
 
 use super::bucket::{Bucket, advice};
 use super::download::{self, Account, Download};
-use super::memory::{ObjectRecord, Standing};
+use super::memory::{ObjectRecord, ObjectStanding};
 use super::pending::ObjectKey;
-use super::watch::Health;
+use super::watch::BucketHealth;
 use crate::Origin;
-use crate::content::{BufferPool, Content, Cut, Place, READ_LIMITS, Stop};
+use crate::content::{BufferPool, Content, Cut, READ_LIMITS, ReadPlace, Stop};
 use crate::event_type::event_type_of_path;
 
 /// How many bodies wait between the reader and the pipeline.
@@ -32,7 +32,7 @@ pub(super) struct FoundObject {
     pub(super) meta: ObjectMeta,
     pub(super) version: String,
     /// What this run has handed out of it before it was interrupted.
-    pub(super) handed: Option<Place>,
+    pub(super) handed: Option<ReadPlace>,
     /// What is remembered of it, in whatever version.
     pub(super) record: Option<ObjectRecord>,
 }
@@ -45,7 +45,7 @@ impl FoundObject {
 
 /// What the reader is told.
 #[derive(Debug)]
-pub(super) enum ReaderInput {
+pub(super) enum ObjectInput {
     Object(Box<FoundObject>),
     /// Everything has been found, for a run that ends.
     End,
@@ -54,7 +54,7 @@ pub(super) enum ReaderInput {
 }
 
 /// What the reader hands over.
-pub(super) enum ReaderOutput {
+pub(super) enum ObjectOutput {
     Chunk(Box<ObjectChunk>),
     /// An object needs nothing more, behind what was handed over before.
     Passed(Arc<ReadObject>, ObjectRecord),
@@ -78,9 +78,9 @@ pub(super) struct ReadObject {
     pub(super) origin: Arc<Origin>,
 }
 
-pub(super) struct Reader {
+pub(super) struct ObjectReader {
     pub(super) buckets: Arc<[Bucket]>,
-    pub(super) health: Arc<Health>,
+    pub(super) health: Arc<BucketHealth>,
     pub(super) runtime: Handle,
 }
 
@@ -104,9 +104,9 @@ enum Interrupted {
 /// # Errors
 /// When the system gives no thread.
 pub(super) fn start(
-    reader: Reader,
-    found: mpsc::Receiver<ReaderInput>,
-) -> io::Result<mpsc::Receiver<ReaderOutput>> {
+    reader: ObjectReader,
+    found: mpsc::Receiver<ObjectInput>,
+) -> io::Result<mpsc::Receiver<ObjectOutput>> {
     let (handed, receiver) = mpsc::channel(HANDED_MAX);
     thread::Builder::new().name("storage".to_owned()).spawn(move || {
         let last = reader.run(found, &handed);
@@ -116,12 +116,12 @@ pub(super) fn start(
     Ok(receiver)
 }
 
-impl Reader {
+impl ObjectReader {
     fn run(
         &self,
-        mut found: mpsc::Receiver<ReaderInput>,
-        handed: &mpsc::Sender<ReaderOutput>,
-    ) -> Option<ReaderOutput> {
+        mut found: mpsc::Receiver<ObjectInput>,
+        handed: &mpsc::Sender<ObjectOutput>,
+    ) -> Option<ObjectOutput> {
         let pool = BufferPool::new(READ_LIMITS.chunk_bytes);
         let mut ahead: VecDeque<Ahead> = VecDeque::new();
         let mut last = None;
@@ -129,12 +129,12 @@ impl Reader {
             while ahead.len() < FETCHED_AHEAD && last.is_none() {
                 let next = if ahead.is_empty() { found.blocking_recv() } else { found.try_recv().ok() };
                 match next {
-                    Some(ReaderInput::Object(object)) => {
+                    Some(ObjectInput::Object(object)) => {
                         let download = self.fetch(&object);
                         ahead.push_back(Ahead { object, download });
                     }
-                    Some(ReaderInput::End) => last = Some(ReaderOutput::End),
-                    Some(ReaderInput::Failed(problem)) => last = Some(ReaderOutput::Failed(problem)),
+                    Some(ObjectInput::End) => last = Some(ObjectOutput::End),
+                    Some(ObjectInput::Failed(problem)) => last = Some(ObjectOutput::Failed(problem)),
                     None => break,
                 }
             }
@@ -158,7 +158,7 @@ impl Reader {
         object: FoundObject,
         download: (Download, Account),
         pool: &BufferPool,
-        handed: &mpsc::Sender<ReaderOutput>,
+        handed: &mpsc::Sender<ObjectOutput>,
         key: &ObjectKey,
     ) -> Result<(), Interrupted> {
         let bucket = &self.buckets[object.source];
@@ -166,7 +166,7 @@ impl Reader {
         let mut at = None;
         let read = self.begin(&object, &name).and_then(|begin| match begin {
             Begin::Passed(record) => {
-                let passed = ReaderOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
                 handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
             }
             Begin::At(start) => {
@@ -192,11 +192,11 @@ impl Reader {
                 self.health.left_out.fetch_add(1, Ordering::Relaxed);
                 let record = ObjectRecord {
                     version: object.version.clone(),
-                    standing: Standing::LeftOut,
+                    standing: ObjectStanding::LeftOut,
                     place: at,
                     print: None,
                 };
-                let passed = ReaderOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
                 handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
             }
         }
@@ -207,10 +207,10 @@ impl Reader {
         &self,
         object: &FoundObject,
         name: &Arc<str>,
-        handed_out: Option<Place>,
+        handed_out: Option<ReadPlace>,
         error: &Error,
         key: &ObjectKey,
-        handed: &mpsc::Sender<ReaderOutput>,
+        handed: &mpsc::Sender<ObjectOutput>,
     ) -> Result<(), Interrupted> {
         let advice = advice(error);
         match error {
@@ -221,12 +221,12 @@ impl Reader {
                 );
                 let record = ObjectRecord {
                     version: object.version.clone(),
-                    standing: Standing::LeftOut,
+                    standing: ObjectStanding::LeftOut,
                     place: handed_out,
                     print: None,
                 };
                 self.health.left_out.fetch_add(1, Ordering::Relaxed);
-                let passed = ReaderOutput::Passed(Arc::new(self.read_object(object, name)), record);
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, name)), record);
                 return handed.blocking_send(passed).map_err(|_| Interrupted::Closed);
             }
             Error::Precondition { .. } => {
@@ -235,7 +235,11 @@ impl Reader {
             _ => {
                 let words = format!("{name} can't be read: {advice}");
                 if self.health.complain(object.source, &words) {
-                    tracing::error!("{words}");
+                    tracing::error!(
+                        object = &**name,
+                        trouble = words,
+                        "an object of a bucket can't be read for now"
+                    );
                 }
             }
         }
@@ -284,7 +288,7 @@ impl Reader {
                 return Ok(Begin::At(place));
             }
         }
-        if record.standing != Standing::Passed {
+        if record.standing != ObjectStanding::Passed {
             told("its bytes are others than those that were counted, so it is counted as a new object");
         }
         Ok(Begin::At(None))
@@ -298,21 +302,21 @@ impl Reader {
         &self,
         object: &FoundObject,
         name: &Arc<str>,
-        start: Option<Place>,
+        start: Option<ReadPlace>,
         (download, account): (Download, Account),
         pool: &BufferPool,
-        handed: &mpsc::Sender<ReaderOutput>,
-        at: &mut Option<Place>,
+        handed: &mpsc::Sender<ObjectOutput>,
+        at: &mut Option<ReadPlace>,
     ) -> Result<(), Interrupted> {
         let read_object = Arc::new(self.read_object(object, name));
         let record =
             |place, standing, print| ObjectRecord { version: object.version.clone(), standing, place, print };
         // The last chunk waits until it is known that it is the last: it stands for the end of the object.
         let mut held: Option<Box<ObjectChunk>> = None;
-        let put = |chunk: Option<Box<ObjectChunk>>, at: &mut Option<Place>| {
+        let put = |chunk: Option<Box<ObjectChunk>>, at: &mut Option<ReadPlace>| {
             let Some(chunk) = chunk else { return Ok(()) };
             let place = chunk.record.place;
-            handed.blocking_send(ReaderOutput::Chunk(chunk)).map_err(|_| Stop::Closed)?;
+            handed.blocking_send(ObjectOutput::Chunk(chunk)).map_err(|_| Stop::Closed)?;
             *at = place;
             Ok(())
         };
@@ -321,20 +325,20 @@ impl Reader {
         let read = content.map_err(Stop::from).and_then(|mut content| {
             content.read(pool, READ_LIMITS, &mut |cut, content| {
                 let place =
-                    Place { layout: content.layout, position: cut.position, container: cut.container };
-                let record = record(Some(place), Standing::Begun, None);
+                    ReadPlace { layout: content.layout, position: cut.position, container: cut.container };
+                let record = record(Some(place), ObjectStanding::Begun, None);
                 let chunk = ObjectChunk { object: Arc::clone(&read_object), cut, record };
                 put(held.replace(Box::new(chunk)), at)
             })?;
             let Content { layout, container, .. } = content;
-            Ok(Place { layout, position: content.input.position(), container })
+            Ok(ReadPlace { layout, position: content.input.position(), container })
         });
         match read {
             Ok(end) => {
-                let whole = record(Some(end), Standing::Counted, Some(account.print()));
+                let whole = record(Some(end), ObjectStanding::Counted, Some(account.print()));
                 let last = match held.take() {
-                    Some(chunk) => ReaderOutput::Chunk(Box::new(ObjectChunk { record: whole, ..*chunk })),
-                    None => ReaderOutput::Passed(read_object, whole),
+                    Some(chunk) => ObjectOutput::Chunk(Box::new(ObjectChunk { record: whole, ..*chunk })),
+                    None => ObjectOutput::Passed(read_object, whole),
                 };
                 handed.blocking_send(last).map_err(|_| Interrupted::Closed)
             }
@@ -353,7 +357,7 @@ impl Reader {
 
 /// From where an object is read.
 enum Begin {
-    At(Option<Place>),
+    At(Option<ReadPlace>),
     /// Nothing of it needs to be read.
     Passed(ObjectRecord),
 }

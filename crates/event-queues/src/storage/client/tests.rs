@@ -112,7 +112,7 @@ async fn what_is_not_settled_comes_again() {
 /// The lister may hold what is remembered for a moment longer than the queue.
 async fn wait_until_free(place: &Place) {
     for _ in 0..500 {
-        if super::memory::Memory::open(&place.root.path().join("state")).is_ok() {
+        if super::memory::ObjectMemory::open(&place.root.path().join("state")).is_ok() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -192,7 +192,7 @@ async fn hours_that_are_over_are_not_listed_again_and_forgotten() {
     place.write(&format!("{HOUR}/too late"), &event(3));
     place.write("event_type=users.messages.email.Send/date=2026-11-27-12/late", &event(4));
     assert_eq!(place.count().await, [event(4)]);
-    let memory = super::memory::Memory::open(&place.root.path().join("state")).unwrap();
+    let memory = super::memory::ObjectMemory::open(&place.root.path().join("state")).unwrap();
     let url = place.settings(StorageStart::Now).sources[0].url.clone();
     let of = |path: &str| {
         let path = place.root.path().join("bucket").join(path);

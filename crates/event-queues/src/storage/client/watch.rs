@@ -7,7 +7,7 @@ use super::pending::Pending;
 
 /// Written by the queue's parts, read by whoever looks.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct BucketHealth {
     pub(super) pending: Pending,
     /// By source: why it can't be listed or read, while that lasts.
     troubles: Mutex<Vec<Option<Arc<str>>>>,
@@ -22,7 +22,7 @@ pub(super) struct Health {
 
 /// A look at a storage queue.
 #[derive(Debug, Clone)]
-pub struct StorageWatch(pub(super) Arc<Health>);
+pub struct StorageWatch(pub(super) Arc<BucketHealth>);
 
 /// The figures of one look. Times are Unix seconds, by the store's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct StorageCounts {
     pub listings_failed: u64,
 }
 
-impl Health {
+impl BucketHealth {
     pub(super) fn new(sources: usize) -> Self {
         Self { troubles: Mutex::new(vec![None; sources]), ..Self::default() }
     }
