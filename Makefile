@@ -22,7 +22,7 @@ check: tools ## everything: formatting, licences, tests, lints, instructions per
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(MAKE) deny
 	$(MAKE) scripts
-	tests/run apache
+	tests/run all
 	$(MAKE) chart
 	$(MAKE) lint
 	$(MAKE) guard

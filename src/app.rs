@@ -8,7 +8,7 @@ mod file_watch;
 #[cfg(feature = "generate")]
 mod generate;
 mod keys;
-#[cfg(any(test, not(all(feature = "kafka", feature = "top", feature = "generate"))))]
+#[cfg(any(test, not(all(feature = "kafka", feature = "storage", feature = "top", feature = "generate"))))]
 mod left_out;
 mod monitors;
 mod online;
@@ -19,6 +19,7 @@ mod reload;
 mod serve;
 mod version;
 mod views;
+mod waiting;
 
 use std::io::Write;
 use std::path::Path;

@@ -99,12 +99,14 @@ pub struct Config {
 /// Where events wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Which of the two below is used.
+    /// Which of those below is used.
     pub kind: QueueKind,
     /// The log on the local disk. Its directory also remembers how far imports have come.
     pub embedded: event_queues::embedded::EmbeddedSettings,
     /// The broker.
     pub kafka: event_queues::kafka::KafkaSettings,
+    /// The buckets. Imports of a URL use their options, too.
+    pub storage: event_queues::storage::StorageSettings,
 }
 
 /// What events wait in.
@@ -114,6 +116,8 @@ pub enum QueueKind {
     Embedded,
     /// A Kafka broker.
     Kafka,
+    /// Buckets.
+    Storage,
 }
 
 /// What is logged, and how.

@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Write};
 
 use admin_api::{
-    EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReconcileStatus, ReloadStatus, WorkspaceStatus,
+    EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReconcileStatus, ReloadStatus, StorageStatus,
+    WorkspaceStatus,
 };
 
 use super::process_usage::ProcessUsage;
@@ -72,13 +73,16 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     page.histogram("flush_seconds", help, &books.flush_seconds);
     page.histogram("payload_bytes", "Bytes of a request body as sent.", &books.payload_bytes);
 
-    let help = "Events (in Kafka: messages) in the queue that are not acknowledged.";
+    let help = "Events (in Kafka: messages; in a bucket: objects) in the queue that are not acknowledged.";
     page.gauge("queue_depth", help, gauges.queue.depth);
     if let Some(log) = &gauges.queue.embedded {
         embedded(&mut page, log);
     }
     if let Some(broker) = &gauges.queue.kafka {
         kafka(&mut page, broker);
+    }
+    if let Some(buckets) = &gauges.queue.storage {
+        storage(&mut page, buckets);
     }
     push(&mut page, gauges);
     let help = "Whether Datadog says that the API key is valid on its site; absent while that is unknown.";
@@ -180,6 +184,28 @@ fn kafka(page: &mut Page, broker: &KafkaStatus) {
     page.gauge("kafka_paused", help, u64::from(broker.paused));
     let help = "Messages that the broker threw away before they were read.";
     page.counter("kafka_messages_lost_total", help, broker.messages_lost);
+}
+
+fn storage(page: &mut Page, buckets: &StorageStatus) {
+    let help = "Bytes of the objects that were found and are not counted yet, as they are stored.";
+    page.gauge("storage_waiting_bytes", help, buckets.bytes_waiting);
+    let help =
+        "Seconds between the oldest object that waits and the newest that was found, by the store's clock.";
+    page.gauge("storage_lag_seconds", help, buckets.lag_seconds);
+    let help = "When the newest object that was found was written, in Unix seconds; 0 before one was.";
+    page.gauge("storage_newest_found_timestamp_seconds", help, buckets.newest_found);
+    let help = "When the newest object that is done was written, in Unix seconds; 0 before one was.";
+    page.gauge("storage_newest_done_timestamp_seconds", help, buckets.newest_done);
+    page.counter("storage_objects_counted_total", "Objects counted to their end.", buckets.objects_counted);
+    let help = "Objects left out: damaged, gone, or of a format that is not read.";
+    page.counter("storage_objects_left_out_total", help, buckets.objects_left_out);
+    page.counter(
+        "storage_read_bytes_total",
+        "Bytes of objects read, as they are stored.",
+        buckets.bytes_read,
+    );
+    page.counter("storage_listings_total", "Listings of a source.", buckets.listings);
+    page.counter("storage_listings_failed_total", "Listings that failed.", buckets.listings_failed);
 }
 
 fn push(page: &mut Page, gauges: &ProcessGauges) {

@@ -68,6 +68,9 @@ fn of_this_machine(config: &Config) -> Result<Vec<String>, String> {
     if config.queue.kind == QueueKind::Embedded {
         warnings.extend(directory(&config.queue.embedded.directory)?);
     }
+    if config.queue.kind == QueueKind::Storage {
+        warnings.extend(directory(&config.queue.storage.state_directory)?);
+    }
     Ok(warnings)
 }
 

@@ -12,6 +12,12 @@ pub(super) fn kafka() -> Failure {
     Failure::configuration(sentence("queue.kind = \"kafka\"", "kafka", "set queue.kind = \"embedded\""))
 }
 
+/// `queue.kind = "storage"`, and `--import` of a URL
+#[cfg(any(test, not(feature = "storage")))]
+pub(super) fn storage(what: &str) -> Failure {
+    Failure::configuration(sentence(what, "storage", "read files (--import FILE)"))
+}
+
 /// `braze-datadog top`
 #[cfg(any(test, not(feature = "top")))]
 pub(super) fn top(url: &str) -> Failure {
@@ -47,6 +53,12 @@ mod tests {
                 "kafka",
                 WRONG_CONFIGURATION,
                 ["queue.kind = \"kafka\": ", "set queue.kind = \"embedded\""],
+            ),
+            (
+                storage("queue.kind = \"storage\""),
+                "storage",
+                WRONG_CONFIGURATION,
+                ["queue.kind = \"storage\": ", "read files (--import FILE)"],
             ),
             (
                 top("http://127.0.0.1:8081"),

@@ -1,5 +1,6 @@
 //! Which queue there is, and the runs of the pipeline over the imports and over it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -7,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::command_line::ImportArguments;
 use super::keys::WatchedIntake;
-use super::views::Waiting;
+use super::waiting::Waiting;
 use super::{Failure, progress};
 use crate::clock::Clock;
 use crate::config::{Config, QueueKind};
@@ -18,12 +19,16 @@ use event_queues::embedded::{self, Appender, EmbeddedQueue, Opened, Torn};
 use event_queues::files::{self, FileReport, FilesQueue};
 #[cfg(feature = "kafka")]
 use event_queues::kafka::{self, KafkaQueue};
+#[cfg(feature = "storage")]
+use event_queues::storage::{self, StorageQueue, StorageRun, StorageSettings, StorageSource, StorageStart};
 
 /// The queue that the configuration names.
 pub(super) enum EventQueue {
     Embedded(Box<EmbeddedQueue>),
     #[cfg(feature = "kafka")]
     Kafka(Box<KafkaQueue>),
+    #[cfg(feature = "storage")]
+    Storage(Box<StorageQueue>),
 }
 
 /// Opens the queue, what can be seen of it, and what pushed events go into.
@@ -35,6 +40,7 @@ pub(super) fn open(config: &Config, once: bool) -> Result<(EventQueue, Waiting, 
             Ok((EventQueue::Embedded(Box::new(queue)), waiting, Some(appender)))
         }
         QueueKind::Kafka => open_kafka(config, once),
+        QueueKind::Storage => open_storage(config, once),
     }
 }
 
@@ -49,11 +55,36 @@ fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Opt
     Err(super::left_out::kafka())
 }
 
+#[cfg(feature = "storage")]
+fn open_storage(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+    let opened =
+        open_buckets(config.queue.storage.clone(), if once { StorageRun::Once } else { StorageRun::Follow });
+    let (queue, watch) = opened?;
+    Ok((EventQueue::Storage(Box::new(queue)), Waiting::Storage(watch), None))
+}
+
+#[cfg(feature = "storage")]
+fn open_buckets(
+    settings: StorageSettings,
+    run: StorageRun,
+) -> Result<(StorageQueue, storage::StorageWatch), Failure> {
+    storage::open(settings, run).map_err(|error| match error {
+        storage::StorageOpenError::Setup(error) => Failure::configuration(error),
+        error => Failure::failed(error),
+    })
+}
+
+#[cfg(not(feature = "storage"))]
+fn open_storage(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+    Err(super::left_out::storage("queue.kind = \"storage\""))
+}
+
 /// Finds what [`open`] would refuse of the configuration, and touches nothing.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     match config.queue.kind {
         QueueKind::Embedded => Ok(()),
         QueueKind::Kafka => check_kafka(config),
+        QueueKind::Storage => check_storage(config),
     }
 }
 
@@ -67,15 +98,25 @@ fn check_kafka(config: &Config) -> Result<(), Failure> {
     open_kafka(config, false).map(drop)
 }
 
+#[cfg(feature = "storage")]
+fn check_storage(config: &Config) -> Result<(), Failure> {
+    storage::check(&config.queue.storage).map_err(Failure::configuration)
+}
+
+#[cfg(not(feature = "storage"))]
+fn check_storage(config: &Config) -> Result<(), Failure> {
+    open_storage(config, false).map(drop)
+}
+
 /// First the imports, then the queue.
 pub(super) async fn run(
     pipeline: &mut Pipeline<WatchedIntake>,
-    files: Option<FilesQueue>,
+    imports: Imports,
     queue: EventQueue,
     commanded: &mut mpsc::Receiver<PipelineCommand>,
     stats: &Arc<Stats>,
 ) -> Result<(), PipelineError> {
-    if let Some(mut files) = files {
+    if let Some(mut files) = imports.files {
         let mut drawing = JoinSet::new();
         drawing.spawn(progress::draw(files.progress(), Arc::clone(stats)));
         let ended = pipeline.run(&mut files, commanded).await;
@@ -88,6 +129,15 @@ pub(super) async fn run(
             }
         }
     }
+    #[cfg(feature = "storage")]
+    if let Some((mut objects, watch)) = imports.objects {
+        match pipeline.run(&mut *objects, commanded).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::QueueEnded => {
+                tracing::info!(objects = watch.counts().objects_counted, "the import is finished");
+            }
+        }
+    }
     match queue {
         EventQueue::Embedded(mut queue) => pipeline.run(&mut *queue, commanded).await.map(|_ended| ()),
         #[cfg(feature = "kafka")]
@@ -96,6 +146,8 @@ pub(super) async fn run(
             let closed = queue.close().await;
             ended.and(closed.map_err(PipelineError::from))
         }
+        #[cfg(feature = "storage")]
+        EventQueue::Storage(mut queue) => pipeline.run(&mut *queue, commanded).await.map(|_ended| ()),
     }
 }
 
@@ -151,20 +203,74 @@ fn tell_end(opened: &Opened) {
     }
 }
 
-/// Opens the files of an import, if there is one.
-pub(super) fn open_files(
+/// What is counted before the queue is read.
+pub(super) struct Imports {
+    files: Option<FilesQueue>,
+    #[cfg(feature = "storage")]
+    objects: Option<(Box<StorageQueue>, storage::StorageWatch)>,
+}
+
+/// Opens what is imported: files, and buckets by their URLs.
+pub(super) fn open_imports(
     config: &Config,
     import: &ImportArguments,
     clock: &Clock,
-) -> Result<Option<FilesQueue>, Failure> {
-    if import.import.is_empty() {
+) -> Result<Imports, Failure> {
+    let (urls, files): (Vec<_>, Vec<_>) = import
+        .import
+        .iter()
+        .cloned()
+        .partition(|path| path.to_str().is_some_and(|text| text.contains("://")));
+    #[cfg(not(feature = "storage"))]
+    if let Some(url) = urls.first() {
+        return Err(super::left_out::storage(&format!("--import {}", url.display())));
+    }
+    #[cfg(feature = "storage")]
+    let objects = open_objects(config, &urls, import.again)?;
+    Ok(Imports {
+        files: open_files(config, files, import.again, clock)?,
+        #[cfg(feature = "storage")]
+        objects,
+    })
+}
+
+#[cfg(feature = "storage")]
+fn open_objects(
+    config: &Config,
+    urls: &[PathBuf],
+    again: bool,
+) -> Result<Option<(Box<StorageQueue>, storage::StorageWatch)>, Failure> {
+    if urls.is_empty() {
         return Ok(None);
     }
-    let settings = files::FilesSettings {
-        files: import.import.clone(),
-        memory: Some(config.queue.embedded.directory.clone()),
-        again: import.again,
+    if config.queue.kind == QueueKind::Storage {
+        return Err(Failure::configuration(
+            "--import of a URL can't be used with queue.kind = \"storage\", which keeps what it remembers for itself; stop the \
+             forwarder, and import with a configuration that has another queue",
+        ));
+    }
+    let source = |url: &PathBuf| StorageSource { url: url.to_string_lossy().into(), app_group_id: None };
+    let settings = StorageSettings {
+        sources: urls.iter().map(source).collect(),
+        start: StorageStart::Beginning,
+        ..config.queue.storage.clone()
     };
+    let (queue, watch) = open_buckets(settings, if again { StorageRun::Again } else { StorageRun::Once })?;
+    Ok(Some((Box::new(queue), watch)))
+}
+
+/// Opens the files of an import, if there is one.
+fn open_files(
+    config: &Config,
+    files: Vec<PathBuf>,
+    again: bool,
+    clock: &Clock,
+) -> Result<Option<FilesQueue>, Failure> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let settings =
+        files::FilesSettings { files, memory: Some(config.queue.embedded.directory.clone()), again };
     let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
     for notice in &notices {
         match notice {

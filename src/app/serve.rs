@@ -111,7 +111,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let clock = Clock::system();
     let (queue, waiting, appender) = queues::open(&config, import.once)?;
-    let files = queues::open_files(&config, import, &clock)?;
+    let imports = queues::open_imports(&config, import, &clock)?;
     let (stats, keys) = (Arc::new(Stats::new()), watch_keys(&config, &clock));
     let network = super::network(&config.connections.active)?;
     let validator = KeyValidator::new(&network).map_err(Failure::failed)?;
@@ -160,7 +160,7 @@ async fn serve(
     attendants.spawn(attend::attend(signals, reloader, commands, stop.clone()));
     announce(&config, path);
 
-    let ended = queues::run(&mut pipeline, files, queue, &mut commanded, &stats).await;
+    let ended = queues::run(&mut pipeline, imports, queue, &mut commanded, &stats).await;
     attend::begin_to_stop(&stop);
     take_down(push_listener).await;
     write_history(&watched);

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use admin_api::{
-    ConnectionStatus, EmbeddedStatus, FlowState, History, HistoryStatus, KeyVerdict, OutcomeStatus,
-    QueueStatus, ReloadStatus, SearchAnswer, SettingValue, Status,
+    ConnectionStatus, FlowState, History, HistoryStatus, KeyVerdict, OutcomeStatus, ReloadStatus,
+    SearchAnswer, SettingValue, Status,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::keys::KeyWatch;
 use super::reconcile::DailyReconcile;
 use super::reload::LastReload;
+use super::waiting::Waiting;
 use crate::admin::Views;
 use crate::admin::history::{self, HistoryRefusal, PastMatches};
 use crate::admin::process_usage::ProcessUsage;
@@ -29,66 +30,9 @@ use crate::pipeline::forwarder_metrics::{ProcessProbe, ProcessState};
 use crate::push::{self, Readiness};
 use crate::stats::{Books, Stats};
 use crate::telemetry;
-use event_queues::embedded::Appender;
-#[cfg(feature = "kafka")]
-use event_queues::kafka;
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-
-/// The queue, as it can be looked at.
-#[derive(Debug, Clone)]
-pub(super) enum Waiting {
-    /// The log on the local disk.
-    Embedded(Appender),
-    /// The broker.
-    #[cfg(feature = "kafka")]
-    Kafka(kafka::Watch),
-}
-
-impl Waiting {
-    fn status(&self) -> QueueStatus {
-        let trouble = self.ready().err();
-        match self {
-            Waiting::Embedded(log) => {
-                let at_start = log.at_start();
-                let embedded = EmbeddedStatus {
-                    size_bytes: log.size(),
-                    size_max_bytes: log.size_max(),
-                    events_lost: log.lost(),
-                    events_perhaps_lost: at_start.perhaps_lost,
-                    events_found: at_start.found,
-                    torn_bytes: at_start.torn_bytes,
-                };
-                let (kind, depth) = ("embedded".to_owned(), log.depth());
-                QueueStatus { kind, depth, trouble, embedded: Some(embedded), kafka: None }
-            }
-            #[cfg(feature = "kafka")]
-            Waiting::Kafka(kafka) => {
-                let (kind, lag) = ("kafka".to_owned(), kafka.lag());
-                let broker = admin_api::KafkaStatus {
-                    lag,
-                    partitions: kafka.partitions(),
-                    paused: kafka.is_paused(),
-                    messages_lost: kafka.skipped(),
-                };
-                QueueStatus { kind, depth: lag, trouble, embedded: None, kafka: Some(broker) }
-            }
-        }
-    }
-
-    /// Whether it can take (or give) events.
-    fn ready(&self) -> Result<(), String> {
-        match self {
-            Waiting::Embedded(log) if !log.is_accepting() => {
-                Err("the queue takes no events: it is full, its disk has failed, or its directory is gone (see the log)".into())
-            }
-            Waiting::Embedded(_) => Ok(()),
-            #[cfg(feature = "kafka")]
-            Waiting::Kafka(kafka) => kafka.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
-        }
-    }
-}
 
 /// Everything that can be looked at.
 #[derive(Debug, Clone)]
@@ -209,11 +153,7 @@ impl Watched {
 
     /// Looks at the books, for the hour that the page shows, and whether the queue is still there.
     pub(super) fn sample(&self) {
-        match &self.queue {
-            Waiting::Embedded(log) => log.check(),
-            #[cfg(feature = "kafka")]
-            Waiting::Kafka(_) => {}
-        }
+        self.queue.look();
         self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
     }
 

@@ -65,10 +65,11 @@ impl Check<'_> {
         connections_directory: Option<PathBuf>,
         unread: &Unread,
     ) -> Config {
-        let queue = self.queue(&mut settings.queue);
+        let mut queue = self.queue(&mut settings.queue);
         let push = settings.push.as_mut().map(|push| self.push(push));
         let admin = self.admin(&mut settings.admin);
         let events_count = self.events_count(&mut settings.events.count);
+        queue.storage.event_types = events_count.iter().cloned().collect();
         let tags = self.tags(&mut settings.tags);
         let history = self.history(&mut settings.history);
         let (mut connections, mut wrong) = self.connections(&settings.connections, unread);

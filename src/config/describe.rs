@@ -63,6 +63,16 @@ fn queue(config: &Config) -> String {
             let (topics, brokers) = (kafka.topics.join(", "), kafka.brokers.join(", "));
             format!("kafka, topics {topics} of {brokers} as group {}", kafka.group_id)
         }
+        QueueKind::Storage => {
+            let storage = &config.queue.storage;
+            let urls: Vec<&str> = storage.sources.iter().map(|source| &*source.url).collect();
+            format!(
+                "storage, {}, every {}, remembered in {}",
+                urls.join(", "),
+                String::from(Span(storage.poll_interval)),
+                storage.state_directory.display()
+            )
+        }
     }
 }
 
@@ -80,8 +90,12 @@ fn push_listener(push: &push::PushSettings) -> String {
 /// there. What is not set, or not used, is left out; connections are told elsewhere.
 pub fn redacted(started_with: &Config, reloaded: &Config) -> Vec<(String, String)> {
     let (schema, started_with, reloaded) = (schema::of_settings(), values(started_with), values(reloaded));
-    let unused = if started_with["queue"]["kind"] == "kafka" { "queue.embedded." } else { "queue.kafka." };
-    let in_use = schema::keys(&schema).into_iter().filter(|key| !key.path.starts_with(unused));
+    let kind = started_with["queue"]["kind"].as_str().unwrap_or_default();
+    let is_unused = |path: &str| {
+        let kinds = ["embedded", "kafka", "storage"].into_iter().filter(|other| *other != kind);
+        kinds.into_iter().any(|other| path.starts_with(&format!("queue.{other}.")))
+    };
+    let in_use = schema::keys(&schema).into_iter().filter(|key| !is_unused(&key.path));
     let shown = in_use.filter_map(|key| {
         let value = key.of(if key.reloads { &reloaded } else { &started_with })?;
         let text = if key.is("x-off") {

@@ -1,6 +1,6 @@
 //! Where events come from: the queue, and the push listener before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::check::Check;
 use super::files;
 use super::schema::join;
 use super::settings;
-use super::sources::OPTIONS;
+use super::sources::{OPTIONS, STORAGE_OPTIONS};
 use super::values::{SecretText, Size};
 use super::{Config, QueueConfig, QueueKind};
 use crate::{admin, push};
@@ -22,6 +22,10 @@ const FILE_SUFFIX: &str = ".file";
 
 /// What there is in the names of librdkafka's options whose values are secrets.
 const SECRET_WORDS: [&str; 4] = ["password", "secret", "key.pem", "oauthbearer.config"];
+
+/// What there is in the names of a store's options whose values are secrets.
+const STORAGE_SECRETS: [&str; 6] =
+    ["secret", "token", "access_key", "account_key", "service_account_key", "sas"];
 
 /// Options of librdkafka that are the path of a file with a private key.
 const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];
@@ -61,7 +65,72 @@ impl Check<'_> {
         });
         let embedded =
             event_queues::embedded::EmbeddedSettings { directory, size_max: queue.embedded.max_size.0 };
-        QueueConfig { kind: queue.kind, embedded, kafka: self.kafka(&mut queue.kafka) }
+        let storage = self.storage(queue.kind, &mut queue.storage);
+        QueueConfig { kind: queue.kind, embedded, kafka: self.kafka(&mut queue.kafka), storage }
+    }
+
+    fn storage(
+        &mut self,
+        kind: QueueKind,
+        storage: &mut settings::Storage,
+    ) -> event_queues::storage::StorageSettings {
+        const URL: &str = "queue.storage.url";
+        const DIRECTORY: &str = "queue.storage.state_directory";
+        storage.url = storage.url.trim().to_owned();
+        let one = (!storage.url.is_empty()).then(|| (&*storage.url, ""));
+        let more = storage.sources.iter().map(|(url, app_group)| (url.trim(), app_group.trim()));
+        let sources: Vec<_> = one.into_iter().chain(more).collect();
+        for (url, _) in &sources {
+            if url.contains('@') && !url.starts_with("abfs") {
+                self.diagnostics.error(URL, "has an @ in it; credentials belong into queue.storage.options");
+            } else if !url.contains("://") {
+                let reason =
+                    "is not a URL: write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/";
+                self.diagnostics.refuse(URL, url, reason);
+            }
+        }
+        let places: Vec<String> =
+            sources.iter().map(|(url, _)| format!("{}/", url.trim_end_matches('/'))).collect();
+        for (at, place) in places.iter().enumerate() {
+            if let Some(other) =
+                places.iter().enumerate().find(|(of, other)| *of != at && place.starts_with(*other))
+            {
+                let reason = format!("lies within {}, so that its events would be counted twice", other.1);
+                self.diagnostics.refuse("queue.storage.sources", place, &reason);
+            }
+        }
+        if sources.is_empty() && kind == QueueKind::Storage {
+            let reason =
+                "is missing; with queue.kind = \"storage\" it says which bucket is read: s3://BUCKET/PREFIX/";
+            self.diagnostics.missing(URL, URL, reason);
+        }
+        let start = start_of(&storage.start).unwrap_or_else(|| {
+            let reason =
+                "is none of \"now\", \"beginning\", a date (2026-11-27) or a time (2026-11-27T10:00:00Z)";
+            self.diagnostics.refuse("queue.storage.start", &storage.start, reason);
+            event_queues::storage::StorageStart::Now
+        });
+        let sources = sources.into_iter().map(|(url, app_group)| event_queues::storage::StorageSource {
+            url: url.into(),
+            app_group_id: (!app_group.is_empty()).then(|| app_group.into()),
+        });
+        let sources = sources.collect();
+        let state_directory = self.path_of(DIRECTORY, &mut storage.state_directory).unwrap_or_else(|| {
+            self.diagnostics.error(DIRECTORY, "is empty; what was read has to be remembered in a directory");
+            PathBuf::new()
+        });
+        storage.options = self.options_from_files(STORAGE_OPTIONS, &STORAGE_SECRETS, &storage.options);
+        let options = storage.options.iter().map(|(name, value)| ((**name).into(), (*value.0).into()));
+        event_queues::storage::StorageSettings {
+            sources,
+            poll_interval: storage.poll_interval.0,
+            start,
+            lateness: storage.lateness.0,
+            state_directory,
+            options: options.collect(),
+            // Known once events.count is read.
+            event_types: BTreeSet::new(),
+        }
     }
 
     fn kafka(&mut self, kafka: &mut settings::Kafka) -> event_queues::kafka::KafkaSettings {
@@ -125,9 +194,8 @@ impl Check<'_> {
         }
     }
 
-    /// librdkafka's options. A secret can stand in a file of its own: `sasl.password.file`.
+    /// librdkafka's options.
     fn options(&mut self, raw: &BTreeMap<String, SecretText>) -> BTreeMap<String, SecretText> {
-        let mut options = BTreeMap::new();
         for (name, SecretText(value)) in raw {
             let key = join(OPTIONS, name);
             if let Some((_, advice)) = RESERVED_OPTIONS.iter().find(|(reserved, _)| reserved == name) {
@@ -141,18 +209,32 @@ impl Check<'_> {
                               these statistics";
                 self.diagnostics.error(&key, reason);
             }
+            if KEY_FILES.contains(&&**name) {
+                self.warn_if_open(&key, Path::new(value), "a private key");
+            }
+        }
+        self.options_from_files(OPTIONS, &SECRET_WORDS, raw)
+    }
+
+    /// Options that are handed on. A secret can stand in a file of its own: `sasl.password.file`.
+    fn options_from_files(
+        &mut self,
+        section: &str,
+        secret_words: &[&str],
+        raw: &BTreeMap<String, SecretText>,
+    ) -> BTreeMap<String, SecretText> {
+        let mut options = BTreeMap::new();
+        for (name, SecretText(value)) in raw {
+            let key = join(section, name);
             let Some(secret) = name.strip_suffix(FILE_SUFFIX) else {
-                if SECRET_WORDS.iter().any(|word| name.contains(word)) {
+                if secret_words.iter().any(|word| name.contains(word)) {
                     self.warn_if_origin_open(&key, "a secret");
-                }
-                if KEY_FILES.contains(&&**name) {
-                    self.warn_if_open(&key, Path::new(value), "a private key");
                 }
                 options.insert(name.clone(), SecretText(value.clone()));
                 continue;
             };
             if raw.contains_key(secret) {
-                let reason = format!("is set beside {}; leave one of them out", join(OPTIONS, secret));
+                let reason = format!("is set beside {}; leave one of them out", join(section, secret));
                 self.diagnostics.error(&key, reason);
             }
             let Some(path) = self.path(&key, value) else {
@@ -219,9 +301,16 @@ impl Check<'_> {
 
     /// What of the push listener depends on other sections.
     pub(super) fn push_beside(&mut self, push: &push::PushSettings, config: &Config) {
-        if config.queue.kind == QueueKind::Kafka {
-            let reason = "can't be used with queue.kind = \"kafka\": pushed events go into the embedded queue; leave \
-                          [push] out, or set queue.kind = \"embedded\"";
+        let other = match config.queue.kind {
+            QueueKind::Embedded => None,
+            QueueKind::Kafka => Some("kafka"),
+            QueueKind::Storage => Some("storage"),
+        };
+        if let Some(other) = other {
+            let reason = format!(
+                "can't be used with queue.kind = \"{other}\": pushed events go into the embedded queue; leave [push] out, or \
+                 set queue.kind = \"embedded\""
+            );
             self.diagnostics.error("push", reason);
         }
         let (push_ip, admin_ip) = (push.listen.ip(), config.admin.listen.ip());
@@ -242,6 +331,22 @@ impl Check<'_> {
                 String::from(Size(size_max))
             );
             self.diagnostics.warn("push.max_body", reason);
+        }
+    }
+}
+
+/// Where the reading of a bucket begins: a word, a day or a moment (UTC).
+fn start_of(text: &str) -> Option<event_queues::storage::StorageStart> {
+    use event_queues::storage::StorageStart;
+    let text = text.trim();
+    let at = |time: jiff::Timestamp| StorageStart::At(time.as_second());
+    match text {
+        "now" => Some(StorageStart::Now),
+        "beginning" => Some(StorageStart::Beginning),
+        _ => {
+            let day = text.parse::<jiff::civil::Date>().ok().filter(|_| text.len() == 10);
+            let midnight = day.and_then(|day| jiff::tz::TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok());
+            midnight.or_else(|| text.parse().ok()).map(at)
         }
     }
 }

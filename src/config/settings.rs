@@ -62,8 +62,10 @@ macro_rules! settings {
 }
 
 mod reconcile;
+mod storage;
 
 pub(super) use self::reconcile::{ConnectionReconcileSection, ReconcileSection};
+pub(super) use self::storage::Storage;
 
 settings! {
 /// braze-datadog: every key, with its default, its unit and when to change it.
@@ -140,13 +142,15 @@ pub(super) struct ForwarderMetricsSection {
 }
 
 pub(super) struct QueueSection {
-    /// Where events wait until their counts have an outcome: "embedded" (a log on the local disk, filled by [push]) or
-    /// "kafka" (a broker that others fill).
+    /// Where events wait until their counts have an outcome: "embedded" (a log on the local disk, filled by [push]),
+    /// "kafka" (a broker that others fill) or "storage" (a bucket that Braze's Currents writes to).
     #[serde(with = "QueueKind")]
     pub kind: super::QueueKind = super::QueueKind::Embedded,
     pub embedded: Embedded,
     /// Used with kind = "kafka" only.
     pub kafka: Kafka,
+    /// Used with kind = "storage", and for --import of a URL.
+    pub storage: Storage,
 }
 
 pub(super) struct Embedded {
@@ -350,7 +354,7 @@ macro_rules! choices {
 }
 
 choices! {
-    QueueKind of "super::QueueKind": Embedded | Kafka;
+    QueueKind of "super::QueueKind": Embedded | Kafka | Storage;
     LogFormat of "super::LogFormat": Auto | Text | Json;
     Timestamp of "aggregate::Timestamp": Event | Arrival;
     Late of "aggregate::Late": Drop | Restamp;

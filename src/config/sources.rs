@@ -27,6 +27,9 @@ const SEPARATOR: &str = "__";
 /// The map whose keys are librdkafka's.
 pub(super) const OPTIONS: &str = "queue.kafka.options";
 
+/// The options of a store, whose names have no dots.
+pub(super) const STORAGE_OPTIONS: &str = "queue.storage.options";
+
 /// The text of a configuration file.
 pub(super) fn file(diagnostics: &mut Diagnostics, text: &str, origin: &str, schema: &Json) -> Table {
     let table = parse_toml(diagnostics, text, origin, "").unwrap_or_default();
@@ -183,7 +186,14 @@ fn resolve<'s>(name: &str, schema: &'s Json) -> Result<(Vec<String>, &'s Json), 
         };
         if chosen(here).is_some() && !is_one(next, "object") {
             let is_option = key_of(&path) == OPTIONS;
-            path.push(if is_option { name.to_lowercase().replace('_', ".") } else { name.to_owned() });
+            let is_storage_option = key_of(&path) == STORAGE_OPTIONS;
+            path.push(if is_option {
+                name.to_lowercase().replace('_', ".")
+            } else if is_storage_option {
+                name.to_lowercase()
+            } else {
+                name.to_owned()
+            });
             return Ok((path, next));
         }
         path.push(lower);

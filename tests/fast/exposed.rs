@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use admin_api::{
-    EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReconcileStatus, WorkspaceStatus, WorkspaceSums,
+    EmbeddedStatus, HistoryStatus, KafkaStatus, QueueStatus, ReconcileStatus, StorageStatus, WorkspaceStatus,
+    WorkspaceSums,
 };
 use braze_datadog::admin::process_usage::ProcessUsage;
 use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
@@ -58,6 +59,7 @@ fn page() -> String {
     let queue = QueueStatus {
         embedded: Some(EmbeddedStatus::default()),
         kafka: Some(KafkaStatus::default()),
+        storage: Some(StorageStatus::default()),
         ..QueueStatus::default()
     };
     let gauges = ProcessGauges {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod arguments;
+mod buckets;
 mod connections;
 mod crash;
 mod damage;

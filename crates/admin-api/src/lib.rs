@@ -16,6 +16,7 @@ mod client;
 mod configuration;
 pub mod format;
 mod history;
+mod queue_status;
 mod reconcile;
 mod search;
 mod status;
@@ -23,12 +24,13 @@ mod status;
 pub use self::client::{Client, ClientError, reachable};
 pub use self::configuration::{ReloadStatus, SettingValue};
 pub use self::history::{History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery, HistoryStatus};
+pub use self::queue_status::{EmbeddedStatus, KafkaStatus, QueueStatus, StorageStatus};
 pub use self::reconcile::{
     ReconcileStatus, ReconciledObject, SendsBySide, UncomparedSends, WorkspaceStatus, WorkspaceSums,
 };
 pub use self::search::{ObjectMatch, SearchAnswer, SeriesMatch};
 pub use self::status::{
     BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,
-    EmbeddedStatus, FlowState, Headline, HistogramTotals, Invariant, KafkaStatus, KeyVerdict, OutcomeStatus,
-    QueueStatus, SendCounts, SendRates, SendTotals, Status,
+    FlowState, Headline, HistogramTotals, Invariant, KeyVerdict, OutcomeStatus, SendCounts, SendRates,
+    SendTotals, Status,
 };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{ReloadStatus, SettingValue};
 use crate::history::HistoryStatus;
+use crate::queue_status::QueueStatus;
 
 /// The answer of `/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -262,60 +263,6 @@ pub struct BusySeries {
     pub sends: u64,
 }
 
-/// What the events wait in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct QueueStatus {
-    /// `embedded` or `kafka`.
-    pub kind: String,
-    /// Events (in Kafka: messages) that wait.
-    pub depth: u64,
-    /// Why it can't take or give events.
-    pub trouble: Option<String>,
-    /// What only the log on the local disk has.
-    #[serde(flatten)]
-    pub embedded: Option<EmbeddedStatus>,
-    /// What only a broker has.
-    #[serde(flatten)]
-    pub kafka: Option<KafkaStatus>,
-}
-
-/// What the log on the local disk says beside its depth.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EmbeddedStatus {
-    /// Bytes on disk.
-    pub size_bytes: u64,
-    /// Bytes that it may have there.
-    pub size_max_bytes: u64,
-    /// Events known to be lost to damage of the disk.
-    #[serde(default)]
-    pub events_lost: u64,
-    /// Events at most that the start cut off its damaged end and that may have been answered.
-    #[serde(default)]
-    pub events_perhaps_lost: u64,
-    /// Events that the start found although they were never answered.
-    #[serde(default)]
-    pub events_found: u64,
-    /// Bytes that the start cut off, for they are no whole frame.
-    #[serde(default)]
-    pub torn_bytes: u64,
-}
-
-/// What a broker says beside its depth.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KafkaStatus {
-    /// Messages behind what is committed, in the partitions of this process.
-    #[serde(default)]
-    pub lag: u64,
-    /// Partitions that this process reads.
-    pub partitions: u64,
-    /// Whether fetching is paused because the pipeline is full.
-    pub paused: bool,
-    /// Messages that the broker threw away before they were read.
-    #[serde(default)]
-    pub messages_lost: u64,
-}
-
 /// The books.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -340,7 +287,7 @@ pub struct BookTotals {
     pub pending: u64,
     /// Whether the invariants hold.
     pub balanced: bool,
-    /// Events (in Kafka: messages) that wait in the queue.
+    /// Events (in Kafka: messages; in a bucket: objects) that wait in the queue.
     pub queue_depth: u64,
     /// `ignored` by event type.
     pub ignored_by_event_type: BTreeMap<String, u64>,
@@ -401,6 +348,7 @@ pub struct Invariant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{EmbeddedStatus, KafkaStatus};
 
     #[test]
     fn an_answer_is_read_as_it_was_written() {

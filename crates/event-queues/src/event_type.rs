@@ -1,4 +1,10 @@
-//! Event types in the names of files and topics. Pure.
+//! Event types in the names of files, objects and topics. Pure.
+
+use std::path::{Component, Path};
+
+/// What the path of a file begins a component with to say which events are in it: the layout of Braze's
+/// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.
+const EVENT_TYPE: &str = "event_type=";
 
 /// What every event type of Braze's users begins with.
 const ROOT: &str = "users.";
@@ -22,6 +28,17 @@ pub(super) fn event_type_in(name: &str) -> Option<&str> {
         end += word.len();
     }
     None
+}
+
+/// The event type that a path names: from the innermost directory that names one, else from the file's own name.
+pub(super) fn event_type_of_path(path: &Path) -> Option<Box<str>> {
+    let named = path.parent()?.components().rev().find_map(|component| match component {
+        Component::Normal(name) => {
+            name.to_str()?.strip_prefix(EVENT_TYPE).filter(|name| !name.is_empty()).map(Into::into)
+        }
+        _ => None,
+    });
+    named.or_else(|| event_type_in(path.file_name()?.to_str()?).map(Into::into))
 }
 
 #[cfg(test)]

@@ -1,11 +1,6 @@
 //! Files of events, read in place: a queue of its own, which ends when the last file has been read.
 //!
-//! A file is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other, or
-//! Avro object containers, any of it compressed with gzip, bzip2, xz or zstandard; which of them is seen from the
-//! content, never from the name (`detect`). NDJSON is cut at newlines without looking at the events (`lines`); a document is
-//! cut into its elements, one a line (`elements`); of a container whole blocks are expanded (`blocks`). So an
-//! event that is broken harms no other, or none beyond its block. One thread reads (`reader`) ahead of the pipeline by a
-//! few chunks.
+//! What is in a file is cut by `content`. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
 //! How far the settled flushes have come is kept in `imports.json` (`import_state`, `encoding`): for each file the position
 //! in its content, and a `fingerprint` of what lies before it. By that a file is known (`index`, `plan`), its path is
@@ -13,18 +8,11 @@
 //! was moved or copied to, one that has grown gives only what is new, one that was cut shorter gives nothing, and one
 //! that was replaced is counted from its start. Standard input and pipes have no memory.
 
-mod blocks;
-mod buffer_pool;
-mod detect;
-mod elements;
 mod encoding;
 mod fingerprint;
-mod formats;
 mod import_progress;
 mod import_state;
 mod index;
-mod input;
-mod lines;
 mod list;
 mod plan;
 mod reader;
@@ -43,7 +31,8 @@ pub use self::report::FileReport;
 use self::import_state::{FileRecord, Id, ImportState, Mark, StateWriter};
 use self::list::{FileKind, ListedFile};
 use self::plan::{Planned, Planner};
-use self::reader::{Chunk, Cut, ReaderOutput};
+use self::reader::{Chunk, ReaderOutput};
+use super::content::{Cut, READ_LIMITS, ReadLimits};
 use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// What is imported, and where it is remembered.
@@ -90,14 +79,11 @@ pub enum ImportError {
 /// The bounds of an import. They are constants; tests make them small.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// The body of a delivery, roughly: large enough that what is done once for each does not show (a
-    /// fingerprint, two channels), small enough to stay in a core's cache until it is decoded.
+    /// See [`ReadLimits`].
     chunk_bytes: usize,
-    /// A line or an element that is longer is not held but counted as oversized. A Braze event is at most
-    /// 900 KB; an envelope of one line may hold several.
+    /// See [`ReadLimits`].
     event_bytes_max: usize,
-    /// How much of the content is judged. No event is as long, so a first line that is longer and starts
-    /// like JSON can only be a document.
+    /// See [`ReadLimits`].
     look_ahead_bytes: usize,
     /// How many files one run may import, and how many are remembered: a year of one event type in files of
     /// five minutes. A record is about 500 bytes, and all are written at each flush of an import.
@@ -105,11 +91,18 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    chunk_bytes: 512 * 1024,
-    event_bytes_max: 16 * 1024 * 1024,
-    look_ahead_bytes: 1024 * 1024,
+    chunk_bytes: READ_LIMITS.chunk_bytes,
+    event_bytes_max: READ_LIMITS.event_bytes_max,
+    look_ahead_bytes: READ_LIMITS.look_ahead_bytes,
     files_max: 100_000,
 };
+
+impl Limits {
+    const fn read(self) -> ReadLimits {
+        let Self { chunk_bytes, event_bytes_max, look_ahead_bytes, .. } = self;
+        ReadLimits { chunk_bytes, event_bytes_max, look_ahead_bytes }
+    }
+}
 
 /// Looks at every file, decides from where it is to be counted, and starts to read.
 ///

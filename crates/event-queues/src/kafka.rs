@@ -1,8 +1,9 @@
 //! The broker: messages of a Kafka consumer group, for where one machine is not enough.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
+
+use crate::Secret;
 
 #[cfg(feature = "kafka")]
 mod client;
@@ -27,32 +28,4 @@ pub struct KafkaSettings {
     pub oauth_token_file: Option<PathBuf>,
     /// Handed to librdkafka as they are; values may be passwords.
     pub options: BTreeMap<Box<str>, Secret>,
-}
-
-/// A password, a token, or something that may hold one. It can't be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    /// Takes it as it is.
-    pub fn new(secret: &str) -> Self {
-        Self(secret.into())
-    }
-
-    /// The secret itself, for whom it was made and nobody else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(secret: &str) -> Self {
-        Self::new(secret)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }

@@ -32,15 +32,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::secret::Secret;
 pub use braze_events::{Datums, Framing, Origin, Part, WriterSchema};
 
 #[cfg(test)]
 #[path = "../../../tests/support/containers.rs"]
 mod containers;
+mod content;
 pub mod embedded;
 mod event_type;
 pub mod files;
 pub mod kafka;
+mod secret;
+pub mod storage;
 
 /// What a queue hands over at once: the bytes of one or more events, and where they stand in the queue.
 #[derive(Debug, Clone)]
@@ -76,6 +80,13 @@ pub enum Source {
         /// Where the body ends in its uncompressed content.
         end: u64,
     },
+    /// An object of a bucket.
+    Object {
+        /// Its URL.
+        url: Arc<str>,
+        /// Where the body ends in its uncompressed content.
+        end: u64,
+    },
     /// A partition of a broker.
     Partition {
         /// Its topic.
@@ -93,6 +104,7 @@ impl Source {
         match self {
             Source::Push => "push",
             Source::File { .. } => "file",
+            Source::Object { .. } => "storage",
             Source::Partition { .. } => "kafka",
         }
     }
@@ -103,6 +115,7 @@ impl fmt::Display for Source {
         match self {
             Source::Push => write!(f, "a push"),
             Source::File { path, end } => write!(f, "{}, before byte {end} of its content", path.display()),
+            Source::Object { url, end } => write!(f, "{url}, before byte {end} of its content"),
             Source::Partition { topic, number, end } => write!(f, "{topic}[{number}], before offset {end}"),
         }
     }

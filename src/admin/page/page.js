@@ -219,7 +219,9 @@ function showHead(status) {
 /** Whether nothing is sent at all; the books count what a dry run has printed as accepted. */
 const onlyDryRuns = (status) => status.connections_dry_run > 0 && status.connections_dry_run === status.connections_total;
 
-const unit = (queue) => (queue.kind === "kafka" ? "messages" : "events");
+const UNITS = { kafka: "messages", storage: "objects" };
+const QUEUES = { kafka: "Kafka", storage: "buckets" };
+const unit = (queue) => UNITS[queue.kind] ?? "events";
 
 function reasons(connection) {
   return Object.entries(connection.dropped_by_reason ?? {})
@@ -307,11 +309,16 @@ function showBusy(id, busy, none) {
 }
 
 function showQueue(queue) {
-  const rows = [["kind", queue.kind === "kafka" ? "Kafka" : "on the local disk"], [`${unit(queue)} waiting`, number(queue.depth)]];
+  const rows = [["kind", QUEUES[queue.kind] ?? "on the local disk"], [`${unit(queue)} waiting`, number(queue.depth)]];
   if (queue.kind === "kafka") {
     rows.push(["lag behind what is committed", several(queue.lag, "message")], ["partitions", number(queue.partitions)],
       ["fetching", queue.paused ? "paused: the pipeline is full" : "runs", queue.paused],
       ["messages the broker threw away", number(queue.messages_lost), queue.messages_lost > 0]);
+  } else if (queue.kind === "storage") {
+    rows.push(["bytes waiting", size(queue.bytes_waiting)], ["behind the newest object", several(queue.lag_seconds, "second")],
+      ["objects counted since the start", number(queue.objects_counted)],
+      ["objects left out", number(queue.objects_left_out), queue.objects_left_out > 0],
+      ["listings that failed", `${number(queue.listings_failed)} of ${number(queue.listings)}`]);
   } else {
     const full = queue.size_max_bytes ? Math.round((queue.size_bytes / queue.size_max_bytes) * 100) : 0;
     rows.push(["on disk", `${size(queue.size_bytes)} of ${size(queue.size_max_bytes)} (${full} %)`, full > 80],

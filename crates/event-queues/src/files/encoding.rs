@@ -16,9 +16,9 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::detect::FileLayout;
 use super::fingerprint::{Fingerprint, Whole};
 use super::import_state::{FileRecord, Mark};
+use crate::content::FileLayout;
 
 /// The format that this program writes. It reads those before, and refuses newer ones: it can't know what they mean.
 const VERSION: u32 = 2;

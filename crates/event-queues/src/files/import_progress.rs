@@ -1,5 +1,7 @@
 //! How far an import has come, for whoever draws it.
 
+use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of one run. Reading is ahead of counting and settling, by what is in flight.
@@ -43,5 +45,38 @@ impl ImportProgress {
 
     pub(super) fn add_file(&self) {
         self.files_done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Books what is read through it.
+pub(super) struct Booked<R> {
+    pub(super) reader: R,
+    pub(super) progress: Arc<ImportProgress>,
+}
+
+impl<R: Read> Read for Booked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).inspect(|bytes| self.progress.add_bytes(*bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::content::{Input, gzip};
+
+    #[test]
+    fn every_byte_on_disk_is_booked_once() {
+        let text = b"0123456789".repeat(50_000);
+        for stored in [text.clone(), gzip(&text)] {
+            let progress = Arc::new(ImportProgress::default());
+            let reader = Cursor::new(stored.clone());
+            let mut input = Input::new(Box::new(Booked { reader, progress: Arc::clone(&progress) })).unwrap();
+            input.look_ahead(1000);
+            while input.read(&mut [0; 1000]).unwrap() > 0 {}
+            assert_eq!(progress.bytes_read(), stored.len() as u64);
+        }
     }
 }

@@ -11,9 +11,9 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use super::ImportError;
-use super::detect::FileLayout;
 use super::encoding::{decode, encode};
 use super::fingerprint::Fingerprint;
+use crate::content::{FileLayout, ReadPlace};
 
 const NAME: &str = "imports.json";
 
@@ -33,6 +33,11 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// Where reading goes on.
+    pub(super) fn place(&self) -> ReadPlace {
+        ReadPlace { layout: self.layout, position: self.position, container: self.container }
+    }
+
     /// How many bytes on disk need not be read to go on from here.
     pub(super) fn bytes_skipped(&self) -> u64 {
         // Compressed content is read again up to the position, and so is a document.

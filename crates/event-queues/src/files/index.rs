@@ -199,9 +199,9 @@ fn key(beginnings: &str) -> u128 {
 mod tests {
     use std::time::Instant;
 
-    use super::super::detect::FileLayout;
     use super::super::import_state::Mark;
     use super::*;
+    use crate::content::FileLayout;
 
     fn file(content: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();

@@ -3,16 +3,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{FileReport, ImportError};
 use crate::Origin;
-use crate::event_type::event_type_in;
-
-/// What the path of a file begins a component with to say which events are in it: the layout of Braze's
-/// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.
-const EVENT_TYPE: &str = "event_type=";
+use crate::event_type::event_type_of_path as event_type;
 
 /// One thing to import.
 #[derive(Debug)]
@@ -170,17 +166,6 @@ impl List {
 
 fn origin(path: &Path) -> Origin {
     Origin { event_type: event_type(path), ..Origin::default() }
-}
-
-/// From the innermost directory that names one, else from the file's own name.
-fn event_type(path: &Path) -> Option<Box<str>> {
-    let named = path.parent()?.components().rev().find_map(|component| match component {
-        Component::Normal(name) => {
-            name.to_str()?.strip_prefix(EVENT_TYPE).filter(|name| !name.is_empty()).map(Into::into)
-        }
-        _ => None,
-    });
-    named.or_else(|| event_type_in(path.file_name()?.to_str()?).map(Into::into))
 }
 
 #[cfg(test)]

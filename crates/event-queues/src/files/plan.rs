@@ -5,15 +5,13 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::blocks::Blocks;
 use super::fingerprint::{Fingerprint, Fingerprinter};
 use super::import_state::{FileRecord, Id, ImportState, Mark};
 use super::index::{Counted, Index, Matches};
-use super::input::Input;
 use super::list::{FileKind, ListedFile, unreadable};
 use super::{FileReport, ImportError};
+use crate::content;
 
 /// A file that was changed more lately than this may be changed once more within the same tick of its clock.
 const TICK_SECONDS: u64 = 2;
@@ -108,7 +106,8 @@ impl Planner {
         let Some((start, record)) = recognised.map_err(|error| unreadable(&found.path, &error))? else {
             return Ok(None);
         };
-        check(&found.path, file).map_err(|error| unreadable(&found.path, &error))?;
+        content::check(Box::new(file), found.path.clone())
+            .map_err(|error| unreadable(&found.path, &error))?;
         match record {
             Some(record) => drop(self.run.insert(record)),
             None => self.added += 1,
@@ -329,13 +328,4 @@ fn untouched(
 /// Whether the content of a record still is where it was seen last.
 fn is_still_there(record: &FileRecord) -> bool {
     File::open(&record.path).and_then(|file| record.mark.fingerprint.looks_like(&file)).unwrap_or(false)
-}
-
-/// Looks at a file for it to fail now if it must.
-fn check(path: &Path, file: File) -> io::Result<()> {
-    let mut input = Input::new(Box::new(file), Arc::default())?;
-    if input.is_avro() {
-        Blocks::open(&mut input, path.to_owned(), false)?;
-    }
-    Ok(())
 }

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::input::tests::gzip;
 use super::*;
 use crate::Framing;
 use crate::containers as container;
+use crate::content::gzip;
 use braze_events::decompress::Format::{Bzip2, Gzip, Xz, Zstd};
 use braze_events::testing::pack;
 

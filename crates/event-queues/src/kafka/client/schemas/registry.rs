@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Lookup;
+use crate::Secret;
 use crate::WriterSchema;
-use crate::kafka::Secret;
 use dns_lookup::{Patient, Resolver, is_loopback, sentence};
 
 /// How much of an answer is read. A schema of Braze's has 10 KB.

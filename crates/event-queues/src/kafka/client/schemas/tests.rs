@@ -4,7 +4,7 @@ use serde_json::json;
 use super::registry::ANSWER_BYTES_MAX;
 use super::scripted::{Behaviour, ScriptedRegistry};
 use super::*;
-use crate::kafka::Secret;
+use crate::Secret;
 
 fn schemas(scripted: &ScriptedRegistry) -> Schemas {
     of(SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap())

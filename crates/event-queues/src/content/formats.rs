@@ -31,7 +31,7 @@ const TAR_HELP: &str =
 
 /// How many first bytes [`refused`] must see of content that begins with `head`. JSON and Avro are not
 /// kept waiting for them: a pipe may be slow.
-pub(super) fn bytes_needed(head: &[u8]) -> usize {
+pub(crate) fn bytes_needed(head: &[u8]) -> usize {
     match head {
         // No name of a file has a line's end in it.
         _ if head.contains(&b'\n') => 0,
@@ -41,7 +41,7 @@ pub(super) fn bytes_needed(head: &[u8]) -> usize {
 }
 
 /// Why content that begins with `head` is not read; `None`: it may be events.
-pub(super) fn refused(head: &[u8]) -> Option<String> {
+pub(crate) fn refused(head: &[u8]) -> Option<String> {
     let is_format = |(magic, ..): &&(&[u8], &str, &str)| head.starts_with(magic);
     let known = REFUSED.iter().find(is_format).map(|(_, format, help)| (*format, *help));
     let is_tar = || head.get(TAR_MAGIC_AT..).is_some_and(|behind| behind.starts_with(TAR_MAGIC));

@@ -17,7 +17,7 @@
 
 use std::mem;
 
-use super::reader::Cut;
+use super::Cut;
 
 /// The key whose array holds the events of an envelope.
 const EVENTS: &[u8] = b"events";
@@ -28,7 +28,7 @@ const LEVELS_KNOWN: u64 = u128::BITS as u64;
 
 /// The state between two bytes of a document.
 #[derive(Debug, Default)]
-pub(super) struct ElementSplitter {
+pub(crate) struct ElementSplitter {
     container: Container,
     /// The element that is being read; None between two of them.
     element: Option<Element>,
@@ -104,12 +104,12 @@ enum Stop {
 impl ElementSplitter {
     /// Starts at the beginning of a document, which has this `position` in its content. Elements that end at or
     /// before `settled` are left out.
-    pub(super) fn new(position: u64, settled: u64, element_bytes_max: usize) -> Self {
+    pub(crate) fn new(position: u64, settled: u64, element_bytes_max: usize) -> Self {
         Self { position, element_end: position, settled, element_bytes_max, ..Self::default() }
     }
 
     /// Reads on. What comes out does not depend on how the document is divided into calls.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.held_to = 0;
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -140,18 +140,18 @@ impl ElementSplitter {
     }
 
     /// The document has ended: an element that has not is handed on as it is.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.held_to = 0;
         self.end_element(&[], 0);
     }
 
     /// Bytes of whole elements that wait to be taken.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.complete
     }
 
     /// The elements that have come to their end since the last call, one a line.
-    pub(super) fn take(&mut self) -> Option<Cut> {
+    pub(crate) fn take(&mut self) -> Option<Cut> {
         if self.complete == 0 && self.oversized == 0 {
             return None;
         }

@@ -13,20 +13,20 @@ use bytes::Bytes;
 const IDLE_MAX: usize = 16;
 
 /// Buffers of one size.
-pub(super) struct BufferPool {
+pub(crate) struct BufferPool {
     home: SyncSender<Vec<u8>>,
     idle: Receiver<Vec<u8>>,
     buffer_bytes: usize,
 }
 
 impl BufferPool {
-    pub(super) fn new(buffer_bytes: usize) -> Self {
+    pub(crate) fn new(buffer_bytes: usize) -> Self {
         let (home, idle) = sync_channel(IDLE_MAX);
         Self { home, idle, buffer_bytes }
     }
 
     /// An initialised buffer whose content is arbitrary, and at least `bytes` long.
-    pub(super) fn take(&self, bytes: usize) -> Vec<u8> {
+    pub(crate) fn take(&self, bytes: usize) -> Vec<u8> {
         let mut buffer = self.idle.try_recv().unwrap_or_else(|_| vec![0; self.buffer_bytes]);
         if buffer.len() < bytes {
             buffer.resize(bytes, 0);
@@ -35,12 +35,12 @@ impl BufferPool {
     }
 
     /// Takes a buffer back that was not lent.
-    pub(super) fn give(&self, buffer: Vec<u8>) {
+    pub(crate) fn give(&self, buffer: Vec<u8>) {
         give(&self.home, buffer, self.buffer_bytes);
     }
 
     /// The first `bytes` of `buffer`, which returns to the pool once nobody reads it any more.
-    pub(super) fn lend(&self, buffer: Vec<u8>, bytes: usize) -> Bytes {
+    pub(crate) fn lend(&self, buffer: Vec<u8>, bytes: usize) -> Bytes {
         Bytes::from_owner(Lent { buffer, home: self.home.clone(), buffer_bytes: self.buffer_bytes })
             .slice(..bytes)
     }

@@ -3,10 +3,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Seek, SeekFrom};
-use std::sync::Arc;
 
 use super::formats;
-use super::import_progress::ImportProgress;
 use braze_events::container;
 use braze_events::decompress::{Format, Members};
 
@@ -24,12 +22,12 @@ const READS_MAX: usize = 256;
 const KNOWN_BY_BYTES: u64 = 4096;
 
 /// Where bytes come from: a file, standard input, a pipe.
-pub(super) type Reader = Box<dyn Read + Send>;
+pub(crate) type Reader = Box<dyn Read + Send>;
 
 /// A reader of content that knows its position.
 ///
 /// A position counts the bytes of the uncompressed content from its start; a byte order mark counts.
-pub(super) struct Input {
+pub(crate) struct Input {
     stored: Stored,
     ahead: Vec<u8>,
     ahead_taken: usize,
@@ -41,7 +39,7 @@ pub(super) struct Input {
 }
 
 enum Stored {
-    Plain(Counted),
+    Plain(Uninterrupted),
     Packed(Box<Members<Compressed>>),
 }
 
@@ -50,8 +48,8 @@ impl Input {
     ///
     /// # Errors
     /// When the first bytes can't be read, are a broken header, or those of a format that is not read.
-    pub(super) fn new(reader: Reader, progress: Arc<ImportProgress>) -> io::Result<Self> {
-        let mut reader = Counted { reader, progress };
+    pub(crate) fn new(reader: Reader) -> io::Result<Self> {
+        let mut reader = Uninterrupted(reader);
         let head = read_magic(&mut reader)?;
         let (stored, ahead) = if let Some(format) = Format::of(&head) {
             let chained = Cursor::new(head).chain(reader);
@@ -79,18 +77,18 @@ impl Input {
     }
 
     /// Whether this is an Avro object container; asked before anything is read.
-    pub(super) fn is_avro(&self) -> bool {
+    pub(crate) fn is_avro(&self) -> bool {
         self.ahead.starts_with(&container::MAGIC)
     }
 
     /// Whether the content is compressed in its file.
-    pub(super) fn is_compressed(&self) -> bool {
+    pub(crate) fn is_compressed(&self) -> bool {
         matches!(self.stored, Stored::Packed(_))
     }
 
     /// The format of the compressed content, if something that is none of it follows and was left out; asked once
     /// everything has been read.
-    pub(super) fn left_out_behind(&self) -> Option<Format> {
+    pub(crate) fn left_out_behind(&self) -> Option<Format> {
         match &self.stored {
             Stored::Packed(members) if members.has_trailing() => Some(members.format()),
             _ => None,
@@ -98,7 +96,7 @@ impl Input {
     }
 
     /// How many bytes of content have been handed out, those of a byte order mark included.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
@@ -108,7 +106,7 @@ impl Input {
     /// In a compressed file they are those that the decompressor had consumed at the last read before, if they
     /// are enough to know a file by. What it consumed beyond may be damaged: then it must not become part of a
     /// fingerprint, or the repaired file would look like another.
-    pub(super) fn file_position(&mut self, position: u64) -> u64 {
+    pub(crate) fn file_position(&mut self, position: u64) -> u64 {
         if !self.is_compressed() {
             return position;
         }
@@ -120,13 +118,13 @@ impl Input {
     }
 
     /// The bytes that have been read but not handed out.
-    pub(super) fn ahead(&self) -> &[u8] {
+    pub(crate) fn ahead(&self) -> &[u8] {
         &self.ahead[self.ahead_taken..]
     }
 
     /// Reads some more, at most until `bytes_max` are ahead, without handing it out; `false` at the end. An
     /// error is kept for [`read`](Self::read), after the bytes before it.
-    pub(super) fn look_ahead(&mut self, bytes_max: usize) -> bool {
+    pub(crate) fn look_ahead(&mut self, bytes_max: usize) -> bool {
         let filled = self.ahead.len();
         let room = bytes_max.saturating_sub(self.ahead().len()).min(LOOK_AHEAD_BYTES);
         self.ahead.resize(filled + room, 0);
@@ -144,7 +142,7 @@ impl Input {
     ///
     /// # Errors
     /// When the file can't be read on. Nothing may be read after that.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let ahead = self.ahead();
         if !ahead.is_empty() {
             let bytes = ahead.len().min(buffer.len());
@@ -161,13 +159,15 @@ impl Input {
         Ok(bytes)
     }
 
-    /// Goes on at `position` of a file that nothing has been read from. What is not compressed is not read
-    /// up to there.
+    /// Goes on at `position` of content that nothing has been read from. What is not compressed is not read
+    /// up to there, where it is a `file`.
     ///
     /// # Errors
-    /// When the file can't be read, or ends before.
-    pub(super) fn skip_to(&mut self, position: u64, mut file: &File) -> io::Result<()> {
-        if !self.is_compressed() {
+    /// When the content can't be read, or ends before.
+    pub(crate) fn skip_to(&mut self, position: u64, file: Option<&File>) -> io::Result<()> {
+        if !self.is_compressed()
+            && let Some(mut file) = file
+        {
             file.seek(SeekFrom::Start(position))?;
             self.ahead = Vec::new();
             self.ahead_taken = 0;
@@ -239,7 +239,7 @@ impl Read for Stored {
 /// not count: damage that lies ahead must not become part of a fingerprint, or repairing it would look like
 /// another file.
 struct Compressed {
-    reader: BufReader<Chain<Cursor<Vec<u8>>, Counted>>,
+    reader: BufReader<Chain<Cursor<Vec<u8>>, Uninterrupted>>,
     consumed: u64,
 }
 
@@ -262,19 +262,15 @@ impl BufRead for Compressed {
     }
 }
 
-/// Books what is read through it. Decompressors can't all be asked again after a signal that arrives while a read waits, so
-/// reading is tried again here.
-struct Counted {
-    reader: Reader,
-    progress: Arc<ImportProgress>,
-}
+/// Decompressors can't all be asked again after a signal that arrives while a read waits, so reading is tried again here.
+struct Uninterrupted(Reader);
 
-impl Read for Counted {
+impl Read for Uninterrupted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.reader.read(buffer) {
+            match self.0.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read.inspect(|bytes| self.progress.add_bytes(*bytes)),
+                read => return read,
             }
         }
     }
@@ -287,7 +283,7 @@ fn read_magic(reader: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::io::Write;
 
     use flate2::Compression;
@@ -296,10 +292,10 @@ pub(super) mod tests {
     use super::*;
 
     /// Hands out `bytes` in reads of at most `step` bytes, then fails or ends.
-    pub(in super::super) struct Scripted {
-        pub(in super::super) bytes: Cursor<Vec<u8>>,
-        pub(in super::super) step: usize,
-        pub(in super::super) fails: bool,
+    pub(crate) struct Scripted {
+        pub(crate) bytes: Cursor<Vec<u8>>,
+        pub(crate) step: usize,
+        pub(crate) fails: bool,
     }
 
     impl Read for Scripted {
@@ -312,16 +308,16 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn input(bytes: &[u8]) -> Input {
+    pub(crate) fn input(bytes: &[u8]) -> Input {
         scripted(bytes, usize::MAX, false)
     }
 
-    pub(in super::super) fn scripted(bytes: &[u8], step: usize, fails: bool) -> Input {
+    pub(crate) fn scripted(bytes: &[u8], step: usize, fails: bool) -> Input {
         let reader = Scripted { bytes: Cursor::new(bytes.to_vec()), step, fails };
-        Input::new(Box::new(reader), Arc::default()).unwrap()
+        Input::new(Box::new(reader)).unwrap()
     }
 
-    pub(in super::super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
@@ -391,7 +387,7 @@ pub(super) mod tests {
     fn a_compressed_file_that_was_cut_off_or_damaged_is_an_error() {
         let whole = gzip(&b"0123456789".repeat(1000));
         for cut in 3..whole.len() {
-            let opened = Input::new(Box::new(Cursor::new(whole[..cut].to_vec())), Arc::default());
+            let opened = Input::new(Box::new(Cursor::new(whole[..cut].to_vec())));
             assert!(opened.and_then(|mut input| read_all(&mut input)).is_err(), "cut at {cut}");
         }
         let mut damaged = whole.clone();
@@ -458,19 +454,6 @@ pub(super) mod tests {
             last = end;
         }
         assert_eq!(input.file_position(input.position()), stored.len() as u64);
-    }
-
-    #[test]
-    fn every_byte_on_disk_is_booked_once() {
-        let text = b"0123456789".repeat(50_000);
-        for stored in [text.clone(), gzip(&text)] {
-            let progress = Arc::new(ImportProgress::default());
-            let reader = Box::new(Cursor::new(stored.clone()));
-            let mut input = Input::new(reader, Arc::clone(&progress)).unwrap();
-            input.look_ahead(1000);
-            read_all(&mut input).unwrap();
-            assert_eq!(progress.bytes_read(), stored.len() as u64);
-        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::input::Input;
 /// How the events stand in content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum FileLayout {
+pub(crate) enum FileLayout {
     /// One JSON value a line.
     Lines,
     /// One or more JSON values over any number of lines, which the [splitter](super::elements) divides.
@@ -27,7 +27,7 @@ pub(super) enum FileLayout {
 
 /// Detects the layout of content that nothing has been read from. It looks at `look_ahead_bytes` at most, and not beyond the
 /// first line if that settles it, so that a slow pipe is not waited for.
-pub(super) fn detect(input: &mut Input, look_ahead_bytes: usize) -> FileLayout {
+pub(crate) fn detect(input: &mut Input, look_ahead_bytes: usize) -> FileLayout {
     let mut ended = false;
     loop {
         let ahead = input.ahead().trim_ascii_start();

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use super::Cut;
 use super::input::Input;
-use super::reader::Cut;
 use crate::{Framing, Part};
 use braze_events::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks};
 
@@ -17,7 +17,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// Hands the content to a [`BlockReader`]; what is damaged is booked and told.
 #[derive(Default)]
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     reader: BlockReader,
     /// Where the container that is read begins in the content.
     container: u64,
@@ -47,7 +47,7 @@ impl Blocks {
     ///
     /// # Errors
     /// When it can't be read, is damaged, or has a codec that is not supported.
-    pub(super) fn open(input: &mut Input, path: PathBuf, eager: bool) -> io::Result<Self> {
+    pub(crate) fn open(input: &mut Input, path: PathBuf, eager: bool) -> io::Result<Self> {
         let position = input.position();
         let mut blocks = Self {
             path,
@@ -65,12 +65,12 @@ impl Blocks {
     }
 
     /// Up to where the content has been handed out, or is about to be.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// Where the container begins that the position lies in.
-    pub(super) fn container(&self) -> u64 {
+    pub(crate) fn container(&self) -> u64 {
         self.container
     }
 
@@ -79,7 +79,12 @@ impl Blocks {
     ///
     /// # Errors
     /// When the content can't be read, or ends before.
-    pub(super) fn skip_to(&mut self, position: u64, input: &mut Input, file: &File) -> io::Result<()> {
+    pub(crate) fn skip_to(
+        &mut self,
+        position: u64,
+        input: &mut Input,
+        file: Option<&File>,
+    ) -> io::Result<()> {
         let bytes = usize::try_from(position.saturating_sub(self.position)).unwrap_or(usize::MAX);
         if bytes <= self.filled - self.taken {
             self.advance(bytes);
@@ -97,7 +102,7 @@ impl Blocks {
     /// # Errors
     /// When the content can't be read on, or a container begins that can't be; every whole block before has been handed
     /// out then.
-    pub(super) fn next(&mut self, input: &mut Input, chunk_bytes: usize) -> io::Result<Option<Cut>> {
+    pub(crate) fn next(&mut self, input: &mut Input, chunk_bytes: usize) -> io::Result<Option<Cut>> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }

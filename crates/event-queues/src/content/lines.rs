@@ -6,16 +6,16 @@ use std::mem;
 
 use bytes::Bytes;
 
+use super::Cut;
 use super::buffer_pool::BufferPool;
 use super::input::Input;
-use super::reader::Cut;
 
 /// A buffer that is less than a quarter full is copied into a body of its own size, so that a thousand small
 /// files in flight do not hold a thousand large buffers.
 const COPY_BELOW: usize = 4;
 
 /// Reads content line by line, many at a time.
-pub(super) struct Lines<'p> {
+pub(crate) struct Lines<'p> {
     pool: &'p BufferPool,
     line_bytes_max: usize,
     /// Hand out what is there instead of waiting for a full buffer: for pipes, whose writer may be slow.
@@ -36,7 +36,7 @@ pub(super) struct Lines<'p> {
 
 impl<'p> Lines<'p> {
     /// Goes on where `content` stands, which must be the start of a line.
-    pub(super) fn new(pool: &'p BufferPool, line_bytes_max: usize, eager: bool, input: &Input) -> Self {
+    pub(crate) fn new(pool: &'p BufferPool, line_bytes_max: usize, eager: bool, input: &Input) -> Self {
         let position = input.position();
         Self {
             pool,
@@ -57,7 +57,7 @@ impl<'p> Lines<'p> {
     ///
     /// # Errors
     /// When the content can't be read on; every whole line before has been handed out then.
-    pub(super) fn next(&mut self, input: &mut Input) -> io::Result<Option<Cut>> {
+    pub(crate) fn next(&mut self, input: &mut Input) -> io::Result<Option<Cut>> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }

@@ -1,0 +1,63 @@
+//! Objects in a bucket: what Braze's Currents writes to S3, Google Cloud Storage or Azure Blob Storage, as a queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Secret;
+
+#[cfg(feature = "storage")]
+mod client;
+
+#[cfg(feature = "storage")]
+pub use self::client::*;
+
+/// Which buckets are read, and where it is remembered what has been read of them. `Debug` shows no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// At least one.
+    pub sources: Vec<StorageSource>,
+    /// How long to wait between two listings.
+    pub poll_interval: Duration,
+    /// Which objects are counted of a source that is read for the first time.
+    pub start: StorageStart,
+    /// How long after the newest hour of a source an older one (`date=…`) is still listed for late objects.
+    pub lateness: Duration,
+    /// Where it is remembered what is done; one process at a time.
+    pub state_directory: PathBuf,
+    /// The keys of `object_store`'s builders: `region`, `endpoint`, `allow_http`, …; values may be secrets.
+    pub options: BTreeMap<Box<str>, Secret>,
+    /// The event types that are counted; objects whose path names another are neither listed nor read.
+    pub event_types: BTreeSet<Box<str>>,
+}
+
+/// One bucket, or what lies below a prefix in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageSource {
+    /// `s3://bucket/prefix/`, `gs://…`, `az://container/…`, `file:///directory/`.
+    pub url: Box<str>,
+    /// For events that don't say their own.
+    pub app_group_id: Option<Box<str>>,
+}
+
+/// How long buckets are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageRun {
+    /// Until the process stops.
+    Follow,
+    /// Until everything has been read that the first listing finds.
+    Once,
+    /// As once, and whatever was counted before is counted again.
+    Again,
+}
+
+/// Where the reading of a source begins that was never read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageStart {
+    /// With what comes after the first listing.
+    Now,
+    /// With the oldest object.
+    Beginning,
+    /// With the objects of this moment, in Unix seconds: by the hour in their path, else by when they were written.
+    At(i64),
+}

@@ -1,0 +1,285 @@
+//! The way to a store: made of a URL and options, and what its errors mean.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreScheme, RetryConfig};
+use url::Url;
+
+use crate::Secret;
+use crate::storage::StorageSource;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a store may say nothing in the middle of an answer; the rest of an object is asked for again then.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// For how long one request is tried again where the store is busy (503 `SlowDown`) or away; then the next listing tries
+/// it. Below five minutes, for a request is tried again with the credentials that it was made with.
+const RETRY: Duration = Duration::from_mins(1);
+const RETRIES_MAX: usize = 8;
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+/// Why a store can't be made of what is configured. Nothing was asked of it yet.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageSetupError {
+    /// The URL names no store.
+    #[error(
+        "{url} is not the URL of a bucket: {problem}; write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/"
+    )]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The store knows no such option.
+    #[error(
+        "queue.storage.options.{key}: {store} has no such option; see https://docs.rs/object_store for its keys"
+    )]
+    Option {
+        /// The key.
+        key: String,
+        /// The kind of the store.
+        store: &'static str,
+    },
+    /// The options do not go together.
+    #[error("{url} can't be reached as it is configured: {problem}")]
+    Options {
+        /// As it was given.
+        url: String,
+        /// What the store's builder says.
+        problem: String,
+    },
+}
+
+/// A source that can be asked.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// What is listed.
+    pub(super) prefix: ObjectPath,
+    /// As it was given, without a slash at its end: what the source is remembered under.
+    pub(super) url: Arc<str>,
+    pub(super) app_group_id: Option<Box<str>>,
+    /// What is listed, if it is a directory: one that is not there has no objects, which is no error of its store.
+    directory: Option<PathBuf>,
+}
+
+impl Bucket {
+    pub(super) fn new(
+        source: &StorageSource,
+        options: &BTreeMap<Box<str>, Secret>,
+    ) -> Result<Self, StorageSetupError> {
+        let given = source.url.trim();
+        let wrong = |problem: String| StorageSetupError::Url { url: given.to_owned(), problem };
+        let url = Url::parse(given).map_err(|error| wrong(error.to_string()))?;
+        let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|error| wrong(error.to_string()))?;
+        // The HTTP client is made without a provider of its own; another part may have installed the same one.
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        let unfit =
+            |error: Error| StorageSetupError::Options { url: given.to_owned(), problem: error.to_string() };
+        let store: Arc<dyn ObjectStore> = match scheme {
+            ObjectStoreScheme::AmazonS3 => {
+                let mut builder = AmazonS3Builder::from_env().with_url(given).with_retry(retry());
+                builder = builder.with_client_options(client());
+                for (key, value) in options {
+                    builder = builder.with_config(option::<AmazonS3ConfigKey>(key, "S3")?, value.expose());
+                }
+                Arc::new(builder.build().map_err(unfit)?)
+            }
+            ObjectStoreScheme::GoogleCloudStorage => {
+                let mut builder = GoogleCloudStorageBuilder::from_env().with_url(given).with_retry(retry());
+                builder = builder.with_client_options(client());
+                for (key, value) in options {
+                    let key = option::<GoogleConfigKey>(key, "Google Cloud Storage")?;
+                    builder = builder.with_config(key, value.expose());
+                }
+                Arc::new(builder.build().map_err(unfit)?)
+            }
+            ObjectStoreScheme::MicrosoftAzure => {
+                let mut builder = MicrosoftAzureBuilder::from_env().with_url(given).with_retry(retry());
+                builder = builder.with_client_options(client());
+                for (key, value) in options {
+                    let key = option::<AzureConfigKey>(key, "Azure Blob Storage")?;
+                    builder = builder.with_config(key, value.expose());
+                }
+                Arc::new(builder.build().map_err(unfit)?)
+            }
+            ObjectStoreScheme::Local => match options.keys().next() {
+                Some(key) => {
+                    return Err(StorageSetupError::Option { key: key.to_string(), store: "a directory" });
+                }
+                None => Arc::new(LocalFileSystem::new()),
+            },
+            _ => return Err(wrong("its scheme is none of a store that is read".to_owned())),
+        };
+        let app_group_id = source.app_group_id.clone();
+        let directory =
+            matches!(scheme, ObjectStoreScheme::Local).then(|| Path::new("/").join(prefix.as_ref()));
+        Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id, directory })
+    }
+
+    /// What an object is called in messages.
+    pub(super) fn name(&self, path: &ObjectPath) -> String {
+        let bucket = self.url.strip_suffix(self.prefix.as_ref()).unwrap_or(&self.url);
+        format!("{}/{path}", bucket.strip_suffix('/').unwrap_or(bucket))
+    }
+
+    /// # Errors
+    /// When it is a directory, and not there.
+    pub(super) fn ensure_there(&self) -> Result<(), Error> {
+        match &self.directory {
+            Some(directory) if !directory.is_dir() => {
+                let path = directory.display().to_string();
+                Err(Error::NotFound { path, source: "it is no directory".into() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn option<K: FromStr>(key: &str, store: &'static str) -> Result<K, StorageSetupError> {
+    key.to_ascii_lowercase().parse().map_err(|_| StorageSetupError::Option { key: key.to_owned(), store })
+}
+
+fn client() -> ClientOptions {
+    // The bodies of large objects take as long as they take.
+    ClientOptions::new()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_read_timeout(READ_TIMEOUT)
+        .with_timeout_disabled()
+}
+
+fn retry() -> RetryConfig {
+    let backoff =
+        BackoffConfig { init_backoff: BACKOFF_FIRST, max_backoff: BACKOFF_MAX, ..BackoffConfig::default() };
+    RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY }
+}
+
+/// What an error of a store means to whoever has to mend it, in words that are the same as long as the trouble is.
+pub(super) fn advice(error: &Error) -> String {
+    let text = error.to_string();
+    let status = status_of(&text);
+    let advice = match (error, status) {
+        (Error::Precondition { .. }, _) => "it was written over while it was read; it is read again",
+        (Error::InvalidPath { .. }, _) => {
+            "a key in it can't be read here (it has an empty part, or one that is `.` or `..`); move such objects out of the \
+             prefix"
+        }
+        (Error::NotFound { .. }, _) | (_, Some("404")) => {
+            "there is no such bucket or object; check the URL and the endpoint"
+        }
+        (Error::PermissionDenied { .. }, _) | (_, Some("403")) => {
+            "the store refuses it: the right to list and read is missing, or the credentials are wrong or expired \
+             (docs/operating.md, \"Buckets\")"
+        }
+        (Error::Unauthenticated { .. }, _) | (_, Some("400" | "401")) => {
+            "the store refuses the credentials or the request; check credentials, region and endpoint"
+        }
+        (_, Some("429" | "503")) => "the store asks to be asked less; it is tried again more slowly",
+        _ => "it is tried again",
+    };
+    let cause = match status {
+        Some(status) => match code_of(&text) {
+            Some(code) => format!("{status} {code}"),
+            None => status.to_owned(),
+        },
+        None => root_cause(error),
+    };
+    format!("{advice}: {cause}")
+}
+
+/// The status of the answer that an error tells of.
+fn status_of(text: &str) -> Option<&str> {
+    const BEFORE: &str = "status code: ";
+    let status = text.get(text.find(BEFORE)? + BEFORE.len()..)?.get(..3)?;
+    status.bytes().all(|byte| byte.is_ascii_digit()).then_some(status)
+}
+
+/// The store's own word for an error.
+fn code_of(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("<Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    (!code.is_empty() && code.len() <= 100).then_some(code)
+}
+
+/// The innermost error, which does not say how long it took.
+fn root_cause(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    const SHOWN_MAX: usize = 300;
+    let text = cause.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.get(..SHOWN_MAX).unwrap_or(line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bucket(url: &str, options: &[(&str, &str)]) -> Result<Bucket, StorageSetupError> {
+        let options = options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        Bucket::new(&StorageSource { url: url.into(), app_group_id: None }, &options)
+    }
+
+    #[test]
+    fn a_store_is_made_of_a_url_and_its_options() {
+        let s3 = bucket("s3://events/currents/", &[("region", "eu-west-1"), ("allow_http", "true")]).unwrap();
+        assert_eq!(s3.prefix, ObjectPath::from("currents"));
+        assert_eq!(&*s3.url, "s3://events/currents");
+        assert_eq!(s3.name(&ObjectPath::from("currents/a/b.avro")), "s3://events/currents/a/b.avro");
+        let local = bucket("file:///data/in", &[]).unwrap();
+        assert_eq!(local.name(&ObjectPath::from("data/in/x")), "file:///data/in/x");
+        assert!(bucket("gs://events", &[]).is_ok());
+        assert!(bucket("az://events/x", &[("account_name", "a"), ("access_key", "YQ==")]).is_ok());
+    }
+
+    #[test]
+    fn what_a_store_answers_becomes_advice_that_does_not_change_from_time_to_time() {
+        let answered = |status: &str, milliseconds: u32| {
+            let text = format!(
+                "Error performing GET http://h/b in {milliseconds}ms - Server returned non-2xx status code: {status}: \
+                 <?xml version=\"1.0\"?><Error><Code>Word</Code></Error>"
+            );
+            advice(&Error::Generic { store: "S3", source: text.into() })
+        };
+        for (status, expected) in [
+            ("404 Not Found", "no such bucket or object; check the URL and the endpoint: 404 Word"),
+            ("403 Forbidden", "the right to list and read is missing"),
+            ("400 Bad Request", "check credentials, region and endpoint: 400 Word"),
+            ("503 Slow Down", "it is tried again more slowly: 503 Word"),
+            ("500 Internal", "it is tried again: 500 Word"),
+        ] {
+            assert!(answered(status, 5).contains(expected), "{}", answered(status, 5));
+            assert_eq!(answered(status, 5), answered(status, 77));
+        }
+        let refused = Error::Generic { store: "S3", source: "connection refused".into() };
+        assert_eq!(advice(&refused), "it is tried again: connection refused");
+    }
+
+    #[test]
+    fn what_names_no_store_or_no_option_is_told_with_what_to_write() {
+        for (url, options, expected) in [
+            ("events", &[][..], "write s3://BUCKET/PREFIX/"),
+            ("ftp://events/x", &[], "write s3://BUCKET/PREFIX/"),
+            ("https://example.com/x", &[], "write s3://BUCKET/PREFIX/"),
+            ("s3://events", &[("regoin", "x")], "queue.storage.options.regoin: S3 has no such option"),
+            ("gs://events", &[("region", "x")], "Google Cloud Storage has no such option"),
+            ("file:///data", &[("region", "x")], "a directory has no such option"),
+        ] {
+            let message = bucket(url, options).unwrap_err().to_string();
+            assert!(message.contains(expected), "{url}: {message}");
+        }
+    }
+}

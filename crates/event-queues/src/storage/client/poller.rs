@@ -1,0 +1,395 @@
+//! Finds what is new in the buckets, by listing them.
+//!
+//! A listing costs money, a thousand keys at a time. So it goes down to the prefixes that name event types that are counted,
+//! and asks of each for what comes after the hour before the newest (`date=…`); every so often for all hours that late
+//! objects may still come in. What names no hour is listed whole.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use object_store::path::Path;
+use object_store::{Error, ObjectMeta};
+use tokio::sync::mpsc;
+
+use super::bucket::{Bucket, advice};
+use super::layout::{PathHour, PathPart, is_hidden};
+use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord};
+use super::reader::{FoundObject, ObjectInput};
+use super::watch::BucketHealth;
+use crate::storage::{StorageSettings, StorageStart};
+
+/// How many objects that were found wait for the reader: then finding waits.
+pub(super) const FOUND_MAX: usize = 256;
+/// Of what names its hour, so many seconds before the newest are listed each time.
+const RECENT_SECONDS: u64 = 2 * 3600;
+/// How long it may take until a late object is found.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
+/// How long is waited after failures, at most.
+const BACKOFF_MAX: Duration = Duration::from_mins(5);
+/// How many levels of a bucket are gone down to look for event types.
+const DEPTH_MAX: usize = 8;
+/// An hour in a path that is further ahead of this machine's clock is somebody's mistake, and ends no other hour.
+const AHEAD_MAX: i64 = 48;
+/// How many objects are remembered at once that were there before the first start.
+const PASSED_AT_ONCE: usize = 10_000;
+
+/// Why nothing more can be found in this round, or at all.
+enum Trouble {
+    Store(Error),
+    Memory(MemoryError),
+    Closed,
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<MemoryError> for Trouble {
+    fn from(error: MemoryError) -> Self {
+        Self::Memory(error)
+    }
+}
+
+pub(super) struct BucketPoller {
+    pub(super) buckets: Arc<[Bucket]>,
+    pub(super) settings: StorageSettings,
+    pub(super) memory: ObjectMemory,
+    pub(super) health: Arc<BucketHealth>,
+    pub(super) found: mpsc::Sender<ObjectInput>,
+    /// The present moment, in Unix seconds.
+    pub(super) now: fn() -> i64,
+    pub(super) states: Vec<SourceState>,
+}
+
+/// What this run knows of a source.
+#[derive(Debug, Default)]
+pub(super) struct SourceState {
+    record: Option<SourceRecord>,
+    /// Of each prefix that names hours, the newest.
+    newest: BTreeMap<Path, PathHour>,
+    swept: Option<tokio::time::Instant>,
+}
+
+/// A prefix to be listed.
+#[derive(Debug)]
+struct Listed {
+    prefix: Path,
+    /// Only what comes after it.
+    after: Option<Path>,
+}
+
+/// What a listing goes through.
+#[derive(Default)]
+struct Round {
+    is_sweep: bool,
+    /// The hashes of all paths without an hour.
+    undated: HashSet<u64>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl BucketPoller {
+    /// Lists until nobody reads any more, or `once`.
+    pub(super) async fn run(mut self, once: bool) {
+        let mut failures = 0_u32;
+        loop {
+            let (mut failed, mut reason) = (false, String::new());
+            for source in 0..self.buckets.len() {
+                self.health.listings.fetch_add(1, Ordering::Relaxed);
+                match self.list(source, once).await {
+                    Ok(()) => {
+                        if self.health.clear(source) {
+                            tracing::info!(
+                                url = &*self.buckets[source].url,
+                                "the bucket can be listed again"
+                            );
+                        }
+                    }
+                    Err(Trouble::Closed) => return,
+                    Err(trouble) => {
+                        self.health.listings_failed.fetch_add(1, Ordering::Relaxed);
+                        (failed, reason) = (true, self.tell(source, trouble));
+                    }
+                }
+            }
+            if once {
+                let last = if failed { ObjectInput::Failed(reason) } else { ObjectInput::End };
+                // Nobody listens any more only where the process is about to end.
+                let _nobody = self.found.send(last).await;
+                return;
+            }
+            failures = if failed { failures + 1 } else { 0 };
+            let wait = self.settings.poll_interval.saturating_mul(1 << failures.min(6));
+            let wait = if failed { wait.min(BACKOFF_MAX.max(self.settings.poll_interval)) } else { wait };
+            tokio::select! {
+                () = self.found.closed() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn tell(&self, source: usize, trouble: Trouble) -> String {
+        let url = &self.buckets[source].url;
+        let words = match trouble {
+            Trouble::Store(error) => format!("{url} can't be listed: {}", advice(&error)),
+            Trouble::Memory(error) => error.to_string(),
+            Trouble::Closed => String::new(),
+        };
+        if self.health.complain(source, &words) {
+            tracing::error!(url = &**url, trouble = words, "a bucket can't be listed");
+        }
+        words
+    }
+
+    /// Lists a source, and hands over what is new in it.
+    async fn list(&mut self, source: usize, once: bool) -> Result<(), Trouble> {
+        self.buckets[source].ensure_there()?;
+        let record = self.begin(source).await?;
+        let swept = self.states[source].swept;
+        let mut round = Round {
+            is_sweep: once || swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL),
+            ..Round::default()
+        };
+        let mut objects = Vec::new();
+        let prefixes = self.discover(source, &mut objects).await?;
+        for meta in objects {
+            self.offer(source, meta, &record, &mut round).await?;
+        }
+        for prefix in prefixes {
+            let after = self.after(source, &prefix, &record, round.is_sweep);
+            self.list_prefix(source, Listed { prefix, after }, &record, &mut round).await?;
+        }
+        if round.is_sweep {
+            self.close(source, record, &round)?;
+            self.states[source].swept = Some(tokio::time::Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Goes down to the prefixes that are to be listed; what lies on the way is an object itself.
+    async fn discover(&self, source: usize, objects: &mut Vec<ObjectMeta>) -> Result<Vec<Path>, Trouble> {
+        let bucket = &self.buckets[source];
+        let (mut found, mut open) = (Vec::new(), vec![(bucket.prefix.clone(), 0)]);
+        while let Some((prefix, depth)) = open.pop() {
+            let level = bucket.store.list_with_delimiter(Some(&prefix)).await?;
+            objects.extend(level.objects);
+            let names = |prefix: &Path| prefix.filename().map(str::to_owned).unwrap_or_default();
+            let is_dated =
+                level.common_prefixes.iter().any(|below| PathPart::of(&names(below)) == PathPart::Hour);
+            if is_dated || depth == DEPTH_MAX {
+                found.push(prefix);
+                continue;
+            }
+            for below in level.common_prefixes {
+                match PathPart::of(&names(&below)) {
+                    PathPart::EventType(event_type) if !self.settings.event_types.contains(event_type) => {}
+                    PathPart::EventType(_) => found.push(below),
+                    PathPart::Hidden => {}
+                    PathPart::Hour | PathPart::Other => open.push((below, depth + 1)),
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// From where on a prefix is listed.
+    fn after(&self, source: usize, prefix: &Path, record: &SourceRecord, is_sweep: bool) -> Option<Path> {
+        let recent = self.states[source].newest.get(prefix).map(|newest| newest.before(RECENT_SECONDS));
+        let done = record.done_before.map(PathHour);
+        let hour = if is_sweep { done } else { recent.max(done) }?;
+        Some(prefix.clone().join(hour.to_string()))
+    }
+
+    async fn list_prefix(
+        &mut self,
+        source: usize,
+        listed: Listed,
+        record: &SourceRecord,
+        round: &mut Round,
+    ) -> Result<(), Trouble> {
+        let store = Arc::clone(&self.buckets[source].store);
+        let mut listing = match &listed.after {
+            Some(after) => store.list_with_offset(Some(&listed.prefix), after),
+            None => store.list(Some(&listed.prefix)),
+        };
+        while let Some(meta) = listing.next().await {
+            let meta = meta?;
+            if let Some(hour) = PathHour::in_path(&meta.location).filter(|hour| self.is_believable(*hour)) {
+                let newest = self.states[source].newest.entry(listed.prefix.clone()).or_insert(hour);
+                *newest = hour.max(*newest);
+            }
+            self.offer(source, meta, record, round).await?;
+        }
+        Ok(())
+    }
+
+    fn is_believable(&self, hour: PathHour) -> bool {
+        hour.0 <= PathHour::of((self.now)()).0 + AHEAD_MAX
+    }
+
+    /// Hands an object to the reader, if it is new.
+    async fn offer(
+        &self,
+        source: usize,
+        meta: ObjectMeta,
+        record: &SourceRecord,
+        round: &mut Round,
+    ) -> Result<(), Trouble> {
+        let bucket = &self.buckets[source];
+        let hour = PathHour::in_path(&meta.location);
+        if hour.is_none() {
+            round.undated.insert(round.hasher.hash_one(meta.location.as_ref()));
+        }
+        let modified = meta.last_modified.timestamp();
+        let is_before = match hour {
+            Some(hour) => record.done_before.is_some_and(|before| hour.0 < before),
+            None => record.written_before.is_some_and(|before| modified < before),
+        };
+        // A marker of a directory, or of a job that is done, is no object.
+        if is_before || meta.size == 0 || is_hidden(&meta.location, &bucket.prefix) {
+            return Ok(());
+        }
+        self.health.found(modified);
+        let version = version(&meta);
+        let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
+        if known
+            .as_ref()
+            .is_some_and(|known| known.version == version && known.standing != ObjectStanding::Begun)
+        {
+            self.health.done(modified);
+            return Ok(());
+        }
+        let key = (source, meta.location.to_string());
+        let Some(handed) = self.health.pending.find(&key, &version, hour, meta.size, modified) else {
+            return Ok(());
+        };
+        // It may have been settled since it was looked up.
+        let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
+        if known
+            .as_ref()
+            .is_some_and(|known| known.version == version && known.standing != ObjectStanding::Begun)
+        {
+            self.health.pending.end(&key);
+            return Ok(());
+        }
+        let object = FoundObject { source, meta, version, handed, record: known };
+        self.found.send(ObjectInput::Object(Box::new(object))).await.map_err(|_| Trouble::Closed)
+    }
+
+    /// What is remembered of a source; where it is read for the first time, its beginning is decided.
+    async fn begin(&mut self, source: usize) -> Result<SourceRecord, Trouble> {
+        if let Some(record) = &self.states[source].record {
+            return Ok(record.clone());
+        }
+        let url = Arc::clone(&self.buckets[source].url);
+        let record = match self.memory.source(&url)? {
+            Some(record) => record,
+            None => {
+                let record = match self.settings.start {
+                    StorageStart::Beginning => SourceRecord::default(),
+                    StorageStart::At(second) => SourceRecord {
+                        done_before: Some(PathHour::of(second).0),
+                        written_before: Some(second),
+                    },
+                    StorageStart::Now => self.pass_what_is_there(source).await?,
+                };
+                self.memory.set_source(&url, &record, |_| false)?;
+                tracing::info!(url = &*url, start = ?self.settings.start, "a bucket is read for the first time");
+                record
+            }
+        };
+        self.states[source].record = Some(record.clone());
+        Ok(record)
+    }
+
+    /// Remembers everything that is there as passed.
+    async fn pass_what_is_there(&mut self, source: usize) -> Result<SourceRecord, Trouble> {
+        let bucket = self.buckets[source].clone();
+        let mut objects = Vec::new();
+        let prefixes = self.discover(source, &mut objects).await?;
+        // The newest hour is seen from the names of the prefixes, so that years are not listed.
+        let mut newest: Option<PathHour> = None;
+        for prefix in &prefixes {
+            let level = bucket.store.list_with_delimiter(Some(prefix)).await?;
+            let hours = level.common_prefixes.iter().filter_map(|below| PathHour::in_part(below.filename()?));
+            newest = newest.max(hours.filter(|hour| self.is_believable(*hour)).max());
+        }
+        let before = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
+        let record = SourceRecord { done_before: before.map(|hour| hour.0), written_before: None };
+        let mut passed = Vec::new();
+        let pass = |meta: &ObjectMeta| -> Settled {
+            let (version, standing) = (version(meta), ObjectStanding::Passed);
+            let record = ObjectRecord { version, standing, place: None, print: None };
+            (Arc::clone(&bucket.url), meta.location.to_string(), record)
+        };
+        passed.extend(objects.iter().map(pass));
+        let mut total = passed.len();
+        for prefix in prefixes {
+            let after = self.after(source, &prefix, &record, true);
+            let mut listing = match &after {
+                Some(after) => bucket.store.list_with_offset(Some(&prefix), after),
+                None => bucket.store.list(Some(&prefix)),
+            };
+            while let Some(meta) = listing.next().await {
+                passed.push(pass(&meta?));
+                total += 1;
+                if passed.len() == PASSED_AT_ONCE {
+                    self.memory.settle(&passed)?;
+                    passed.clear();
+                }
+            }
+        }
+        self.memory.settle(&passed)?;
+        tracing::info!(
+            url = &*bucket.url,
+            objects = total,
+            "what lies in the bucket already is passed (queue.storage.start)"
+        );
+        Ok(record)
+    }
+
+    /// Ends the hours that are over, and forgets what is remembered of their objects, and of objects that are gone.
+    fn close(&mut self, source: usize, record: SourceRecord, round: &Round) -> Result<(), Trouble> {
+        let state = &mut self.states[source];
+        let newest = state.newest.values().max();
+        let over = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
+        // What is on its way must be found again after a kill.
+        let open = self.health.pending.oldest_hour(source);
+        let over = over.map(|over| open.map_or(over, |open| open.min(over)).0);
+        let done_before = record.done_before.max(over);
+        let closed = SourceRecord { done_before, ..record };
+        let url = &self.buckets[source].url;
+        let is_needless = |path: &str| {
+            Path::parse(path).is_ok_and(|path| match PathHour::in_path(&path) {
+                Some(hour) => done_before.is_some_and(|before| hour.0 < before),
+                None => !round.undated.contains(&round.hasher.hash_one(path.as_ref())),
+            })
+        };
+        let forgotten = self.memory.set_source(url, &closed, is_needless)?;
+        if forgotten > 0 {
+            tracing::debug!(
+                url = &**url,
+                objects = forgotten,
+                "objects of hours that are over are forgotten"
+            );
+        }
+        state.record = Some(closed);
+        Ok(())
+    }
+}
+
+/// What tells an object from what was written under its path before.
+fn version(meta: &ObjectMeta) -> String {
+    let ObjectMeta { e_tag, version, last_modified, size, .. } = meta;
+    match (e_tag, version) {
+        (Some(tag), _) => tag.clone(),
+        (None, Some(version)) => version.clone(),
+        (None, None) => format!("{size}@{}", last_modified.timestamp_micros()),
+    }
+}

@@ -1,0 +1,363 @@
+//! The thread that reads the objects that were found, one after the other, and hands over bodies of whole events.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use object_store::{Error, ObjectMeta};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::bucket::{Bucket, advice};
+use super::download::{self, Account, Download};
+use super::memory::{ObjectRecord, ObjectStanding};
+use super::pending::ObjectKey;
+use super::watch::BucketHealth;
+use crate::Origin;
+use crate::content::{BufferPool, Content, Cut, READ_LIMITS, ReadPlace, Stop};
+use crate::event_type::event_type_of_path;
+
+/// How many bodies wait between the reader and the pipeline.
+const HANDED_MAX: usize = 2;
+/// How many objects are fetched ahead: what hides the time that a store takes for its first byte.
+const FETCHED_AHEAD: usize = 3;
+
+/// An object to be read.
+#[derive(Debug)]
+pub(super) struct FoundObject {
+    pub(super) source: usize,
+    pub(super) meta: ObjectMeta,
+    pub(super) version: String,
+    /// What this run has handed out of it before it was interrupted.
+    pub(super) handed: Option<ReadPlace>,
+    /// What is remembered of it, in whatever version.
+    pub(super) record: Option<ObjectRecord>,
+}
+
+impl FoundObject {
+    pub(super) fn key(&self) -> ObjectKey {
+        (self.source, self.meta.location.to_string())
+    }
+}
+
+/// What the reader is told.
+#[derive(Debug)]
+pub(super) enum ObjectInput {
+    Object(Box<FoundObject>),
+    /// Everything has been found, for a run that ends.
+    End,
+    /// Nothing more can be found, for a run that ends.
+    Failed(String),
+}
+
+/// What the reader hands over.
+pub(super) enum ObjectOutput {
+    Chunk(Box<ObjectChunk>),
+    /// An object needs nothing more, behind what was handed over before.
+    Passed(Arc<ReadObject>, ObjectRecord),
+    End,
+    Failed(String),
+}
+
+/// Some whole events of an object.
+pub(super) struct ObjectChunk {
+    pub(super) object: Arc<ReadObject>,
+    pub(super) cut: Cut,
+    /// What is remembered of the object once this is settled.
+    pub(super) record: ObjectRecord,
+}
+
+/// An object that is being read.
+pub(super) struct ReadObject {
+    pub(super) key: ObjectKey,
+    /// For messages.
+    pub(super) name: Arc<str>,
+    pub(super) origin: Arc<Origin>,
+}
+
+pub(super) struct ObjectReader {
+    pub(super) buckets: Arc<[Bucket]>,
+    pub(super) health: Arc<BucketHealth>,
+    pub(super) runtime: Handle,
+}
+
+/// What is fetched and not read yet.
+struct Ahead {
+    object: Box<FoundObject>,
+    download: (Download, Account),
+}
+
+/// Why an object is not read to its end.
+enum Interrupted {
+    Closed,
+    /// The store fails; it is tried again.
+    Store(Error),
+    /// The content is damaged, behind this position.
+    Content(u64, io::Error),
+}
+
+/// Starts reading. The thread ends with what is found, or when the receiver is dropped.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(super) fn start(
+    reader: ObjectReader,
+    found: mpsc::Receiver<ObjectInput>,
+) -> io::Result<mpsc::Receiver<ObjectOutput>> {
+    let (handed, receiver) = mpsc::channel(HANDED_MAX);
+    thread::Builder::new().name("storage".to_owned()).spawn(move || {
+        let last = reader.run(found, &handed);
+        // Nobody listens any more only where the process is about to end.
+        let _nobody = last.map(|last| handed.blocking_send(last));
+    })?;
+    Ok(receiver)
+}
+
+impl ObjectReader {
+    fn run(
+        &self,
+        mut found: mpsc::Receiver<ObjectInput>,
+        handed: &mpsc::Sender<ObjectOutput>,
+    ) -> Option<ObjectOutput> {
+        let pool = BufferPool::new(READ_LIMITS.chunk_bytes);
+        let mut ahead: VecDeque<Ahead> = VecDeque::new();
+        let mut last = None;
+        loop {
+            while ahead.len() < FETCHED_AHEAD && last.is_none() {
+                let next = if ahead.is_empty() { found.blocking_recv() } else { found.try_recv().ok() };
+                match next {
+                    Some(ObjectInput::Object(object)) => {
+                        let download = self.fetch(&object);
+                        ahead.push_back(Ahead { object, download });
+                    }
+                    Some(ObjectInput::End) => last = Some(ObjectOutput::End),
+                    Some(ObjectInput::Failed(problem)) => last = Some(ObjectOutput::Failed(problem)),
+                    None => break,
+                }
+            }
+            // Nothing is ahead when everything was found, or when what finds is gone.
+            let Some(Ahead { object, download }) = ahead.pop_front() else { return last };
+            let key = object.key();
+            if let Err(Interrupted::Closed) = self.read(*object, download, &pool, handed, &key) {
+                return None;
+            }
+        }
+    }
+
+    fn fetch(&self, object: &FoundObject) -> (Download, Account) {
+        let store = Arc::clone(&self.buckets[object.source].store);
+        let ObjectMeta { location, e_tag, .. } = &object.meta;
+        Download::start(&self.runtime, store, location.clone(), e_tag.clone(), Arc::clone(&self.health))
+    }
+
+    fn read(
+        &self,
+        object: FoundObject,
+        download: (Download, Account),
+        pool: &BufferPool,
+        handed: &mpsc::Sender<ObjectOutput>,
+        key: &ObjectKey,
+    ) -> Result<(), Interrupted> {
+        let bucket = &self.buckets[object.source];
+        let name: Arc<str> = bucket.name(&object.meta.location).into();
+        let mut at = None;
+        let read = self.begin(&object, &name).and_then(|begin| match begin {
+            Begin::Passed(record) => {
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
+                handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
+            }
+            Begin::At(start) => {
+                at = start;
+                self.hand_over(&object, &name, start, download, pool, handed, &mut at)
+            }
+        });
+        match read {
+            Ok(()) => {
+                self.clear(object.source);
+                Ok(())
+            }
+            Err(Interrupted::Closed) => Err(Interrupted::Closed),
+            Err(Interrupted::Store(error)) => self.interrupted(&object, &name, at, &error, key, handed),
+            Err(Interrupted::Content(position, error)) => {
+                tracing::error!(
+                    object = &*name,
+                    position,
+                    %error,
+                    "an object of a bucket can't be read on: what comes before was counted, the rest is left out until the \
+                     object is written anew"
+                );
+                self.health.left_out.fetch_add(1, Ordering::Relaxed);
+                let record = ObjectRecord {
+                    version: object.version.clone(),
+                    standing: ObjectStanding::LeftOut,
+                    place: at,
+                    print: None,
+                };
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
+                handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
+            }
+        }
+    }
+
+    /// An object is gone, or its store: it is found again if it is there by the next listing.
+    fn interrupted(
+        &self,
+        object: &FoundObject,
+        name: &Arc<str>,
+        handed_out: Option<ReadPlace>,
+        error: &Error,
+        key: &ObjectKey,
+        handed: &mpsc::Sender<ObjectOutput>,
+    ) -> Result<(), Interrupted> {
+        let advice = advice(error);
+        match error {
+            Error::NotFound { .. } => {
+                tracing::warn!(
+                    object = &**name,
+                    "an object was removed before it was read; it is not counted"
+                );
+                let record = ObjectRecord {
+                    version: object.version.clone(),
+                    standing: ObjectStanding::LeftOut,
+                    place: handed_out,
+                    print: None,
+                };
+                self.health.left_out.fetch_add(1, Ordering::Relaxed);
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, name)), record);
+                return handed.blocking_send(passed).map_err(|_| Interrupted::Closed);
+            }
+            Error::Precondition { .. } => {
+                tracing::info!(object = &**name, "an object was written over while it was read");
+            }
+            _ => {
+                let words = format!("{name} can't be read: {advice}");
+                if self.health.complain(object.source, &words) {
+                    tracing::error!(
+                        object = &**name,
+                        trouble = words,
+                        "an object of a bucket can't be read for now"
+                    );
+                }
+            }
+        }
+        self.health.pending.interrupt(key, handed_out);
+        Ok(())
+    }
+
+    fn clear(&self, source: usize) {
+        if self.health.clear(source) {
+            tracing::info!(url = &*self.buckets[source].url, "the bucket can be read again");
+        }
+    }
+
+    fn read_object(&self, object: &FoundObject, name: &Arc<str>) -> ReadObject {
+        let bucket = &self.buckets[object.source];
+        let path = &object.meta.location;
+        let event_type = event_type_of_path(std::path::Path::new(path.as_ref()));
+        let origin = Origin { event_type, app_group_id: bucket.app_group_id.clone(), ..Origin::default() };
+        ReadObject { key: object.key(), name: Arc::clone(name), origin: Arc::new(origin) }
+    }
+
+    /// Decides from where an object is read.
+    fn begin(&self, object: &FoundObject, name: &str) -> Result<Begin, Interrupted> {
+        if object.handed.is_some() {
+            return Ok(Begin::At(object.handed));
+        }
+        let Some(record) = &object.record else { return Ok(Begin::At(None)) };
+        if record.version == object.version {
+            return Ok(Begin::At(record.place));
+        }
+        let place = record.place;
+        let told = |what: &str| tracing::warn!(object = name, "an object was written over: {what}");
+        if let Some(print) = record.print.filter(|print| print.bytes <= object.meta.size) {
+            let bucket = &self.buckets[object.source];
+            let ObjectMeta { location, e_tag, .. } = &object.meta;
+            let same = download::begins_with(&*bucket.store, location, e_tag.clone(), print);
+            if self.runtime.block_on(same).map_err(Interrupted::Store)? {
+                if print.bytes == object.meta.size {
+                    told("its bytes are the same, so nothing of it is counted again");
+                    return Ok(Begin::Passed(ObjectRecord {
+                        version: object.version.clone(),
+                        ..record.clone()
+                    }));
+                }
+                told("it begins with what was counted, so only what follows is counted");
+                return Ok(Begin::At(place));
+            }
+        }
+        if record.standing != ObjectStanding::Passed {
+            told("its bytes are others than those that were counted, so it is counted as a new object");
+        }
+        Ok(Begin::At(None))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what one object is read with; a struct would be made and taken apart once"
+    )]
+    fn hand_over(
+        &self,
+        object: &FoundObject,
+        name: &Arc<str>,
+        start: Option<ReadPlace>,
+        (download, account): (Download, Account),
+        pool: &BufferPool,
+        handed: &mpsc::Sender<ObjectOutput>,
+        at: &mut Option<ReadPlace>,
+    ) -> Result<(), Interrupted> {
+        let read_object = Arc::new(self.read_object(object, name));
+        let record =
+            |place, standing, print| ObjectRecord { version: object.version.clone(), standing, place, print };
+        // The last chunk waits until it is known that it is the last: it stands for the end of the object.
+        let mut held: Option<Box<ObjectChunk>> = None;
+        let put = |chunk: Option<Box<ObjectChunk>>, at: &mut Option<ReadPlace>| {
+            let Some(chunk) = chunk else { return Ok(()) };
+            let place = chunk.record.place;
+            handed.blocking_send(ObjectOutput::Chunk(chunk)).map_err(|_| Stop::Closed)?;
+            *at = place;
+            Ok(())
+        };
+        let path = PathBuf::from(&**name);
+        let content = Content::open(Box::new(download), path, None, start, READ_LIMITS);
+        let read = content.map_err(Stop::from).and_then(|mut content| {
+            content.read(pool, READ_LIMITS, &mut |cut, content| {
+                let place =
+                    ReadPlace { layout: content.layout, position: cut.position, container: cut.container };
+                let record = record(Some(place), ObjectStanding::Begun, None);
+                let chunk = ObjectChunk { object: Arc::clone(&read_object), cut, record };
+                put(held.replace(Box::new(chunk)), at)
+            })?;
+            let Content { layout, container, .. } = content;
+            Ok(ReadPlace { layout, position: content.input.position(), container })
+        });
+        match read {
+            Ok(end) => {
+                let whole = record(Some(end), ObjectStanding::Counted, Some(account.print()));
+                let last = match held.take() {
+                    Some(chunk) => ObjectOutput::Chunk(Box::new(ObjectChunk { record: whole, ..*chunk })),
+                    None => ObjectOutput::Passed(read_object, whole),
+                };
+                handed.blocking_send(last).map_err(|_| Interrupted::Closed)
+            }
+            Err(Stop::Closed) => Err(Interrupted::Closed),
+            Err(Stop::Failed(position, error)) => {
+                put(held.take(), at).map_err(|_| Interrupted::Closed)?;
+                let error = match account.take_error() {
+                    Some(error) => Interrupted::Store(error),
+                    None => Interrupted::Content(position.unwrap_or_default(), error),
+                };
+                Err(error)
+            }
+        }
+    }
+}
+
+/// From where an object is read.
+enum Begin {
+    At(Option<ReadPlace>),
+    /// Nothing of it needs to be read.
+    Passed(ObjectRecord),
+}

@@ -1,0 +1,276 @@
+//! The queue on a directory, which is a store like any other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::*;
+use crate::storage::{StorageRun, StorageSettings, StorageSource, StorageStart};
+use crate::{Delivery, Queue as _, Receipt};
+
+const SEND: &str = "users.messages.email.Send";
+/// As the names of Currents' directories are.
+const HOUR: &str = "event_type=users.messages.email.Send/date=2026-11-27-10";
+
+struct Place {
+    root: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("bucket")).unwrap();
+        Self { root }
+    }
+
+    fn write(&self, path: &str, content: &str) -> PathBuf {
+        let path = self.root.path().join("bucket").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // As stores do: whole, or not at all.
+        let new = self.root.path().join("new");
+        fs::write(&new, content).unwrap();
+        fs::rename(new, &path).unwrap();
+        path
+    }
+
+    fn settings(&self, start: StorageStart) -> StorageSettings {
+        let url = format!("file://{}", self.root.path().join("bucket").display());
+        StorageSettings {
+            sources: vec![StorageSource { url: url.into(), app_group_id: Some("g".into()) }],
+            poll_interval: Duration::from_millis(20),
+            start,
+            lateness: Duration::from_secs(2 * 3600),
+            state_directory: self.root.path().join("state"),
+            options: BTreeMap::new(),
+            event_types: [SEND.into()].into(),
+        }
+    }
+
+    /// Reads everything once, and settles it: the bodies in the order of their names.
+    async fn count(&self) -> Vec<String> {
+        self.count_from(StorageStart::Beginning).await
+    }
+
+    async fn count_from(&self, start: StorageStart) -> Vec<String> {
+        let (mut queue, _) = open(self.settings(start), StorageRun::Once).unwrap();
+        let (mut bodies, mut last) = (Vec::new(), Receipt(0));
+        while let Some(delivery) = queue.receive().await.unwrap() {
+            bodies.push(text(&delivery));
+            last = delivery.receipt;
+        }
+        queue.acknowledge(last).await.unwrap();
+        drop(queue);
+        wait_until_free(self).await;
+        bodies.sort();
+        bodies
+    }
+}
+
+fn text(delivery: &Delivery) -> String {
+    String::from_utf8(delivery.body.to_vec()).unwrap()
+}
+
+fn event(id: u32) -> String {
+    format!("{{\"id\":\"{id}\"}}\n")
+}
+
+#[tokio::test]
+async fn what_was_counted_is_not_counted_again_and_what_is_new_is() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    assert_eq!(place.count().await, [event(1)]);
+    assert_eq!(place.count().await, [""; 0]);
+    place.write(&format!("{HOUR}/b"), &event(2));
+    place.write("event_type=users.messages.email.Send/date=2026-11-27-11/c", &event(3));
+    assert_eq!(place.count().await, [event(2), event(3)]);
+}
+
+#[tokio::test]
+async fn again_forgets_what_was_counted() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    assert_eq!(place.count().await, [event(1)]);
+    let (mut queue, _) = open(place.settings(StorageStart::Beginning), StorageRun::Again).unwrap();
+    assert_eq!(text(&queue.receive().await.unwrap().unwrap()), event(1));
+}
+
+#[tokio::test]
+async fn what_is_not_settled_comes_again() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    place.write(&format!("{HOUR}/b"), &event(2));
+    let (mut queue, _) = open(place.settings(StorageStart::Beginning), StorageRun::Once).unwrap();
+    let first = queue.receive().await.unwrap().unwrap();
+    let second = queue.receive().await.unwrap().unwrap();
+    queue.acknowledge(first.receipt).await.unwrap();
+    drop(queue);
+    wait_until_free(&place).await;
+    assert_eq!(place.count().await, [text(&second)]);
+}
+
+/// The lister may hold what is remembered for a moment longer than the queue.
+async fn wait_until_free(place: &Place) {
+    for _ in 0..500 {
+        if super::memory::ObjectMemory::open(&place.root.path().join("state")).is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the memory is still in use");
+}
+
+#[tokio::test]
+async fn types_that_are_not_counted_and_what_is_hidden_or_empty_are_not_read() {
+    let place = Place::new();
+    place.write(&format!("deep/er/{HOUR}/a"), &event(1));
+    place.write("event_type=users.behaviors.Purchase/date=2026-11-27-10/b", &event(2));
+    place.write(&format!("{HOUR}/_SUCCESS"), "x");
+    place.write(&format!("{HOUR}/.c.crc"), "x");
+    place.write(&format!("{HOUR}/empty"), "");
+    place.write("loose", &event(3));
+    place.write(&format!("{HOUR}/odd ü%20+&=#?.avro"), &event(4));
+    assert_eq!(place.count().await, [event(1), event(3), event(4)]);
+}
+
+#[tokio::test]
+async fn the_path_says_the_type_and_the_source_the_app_group() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    let (mut queue, _) = open(place.settings(StorageStart::Beginning), StorageRun::Once).unwrap();
+    let delivery = queue.receive().await.unwrap().unwrap();
+    assert_eq!(delivery.origin.event_type.as_deref(), Some(SEND));
+    assert_eq!(delivery.origin.app_group_id.as_deref(), Some("g"));
+    assert_eq!(delivery.source.input(), "storage");
+    assert!(
+        delivery.source.to_string().contains(&format!("bucket/{HOUR}/a, before byte 11")),
+        "{}",
+        delivery.source
+    );
+}
+
+#[tokio::test]
+async fn a_start_now_passes_what_is_there_and_one_at_a_moment_what_is_older() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    place.write("loose", &event(2));
+    assert_eq!(place.count_from(StorageStart::Now).await, [""; 0]);
+    place.write(&format!("{HOUR}/late"), &event(3));
+    place.write("loose too", &event(4));
+    assert_eq!(place.count_from(StorageStart::Now).await, [event(3), event(4)]);
+
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    place.write("event_type=users.messages.email.Send/date=2026-11-27-12/b", &event(2));
+    let noon = "2026-11-27T12:00:00Z".parse::<jiff::Timestamp>().unwrap().as_second();
+    assert_eq!(place.count_from(StorageStart::At(noon)).await, [event(2)]);
+}
+
+#[tokio::test]
+async fn an_object_that_is_written_over_gives_what_is_new_in_it() {
+    let place = Place::new();
+    let path = format!("{HOUR}/a");
+    place.write(&path, &event(1));
+    assert_eq!(place.count().await, [event(1)]);
+    place.write(&path, &event(1));
+    assert_eq!(place.count().await, [""; 0], "the same bytes");
+    place.write(&path, &(event(1) + &event(2)));
+    assert_eq!(place.count().await, [event(2)], "it has grown");
+    place.write(&path, &event(3));
+    assert_eq!(place.count().await, [event(3)], "it is another one");
+    assert_eq!(place.count().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn hours_that_are_over_are_not_listed_again_and_forgotten() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    place.write("event_type=users.messages.email.Send/date=2026-11-27-14/b", &event(2));
+    assert_eq!(place.count().await, [event(1), event(2)]);
+    // The hours before 12 end with the listing that finds everything settled.
+    assert_eq!(place.count().await, [""; 0]);
+    place.write(&format!("{HOUR}/too late"), &event(3));
+    place.write("event_type=users.messages.email.Send/date=2026-11-27-12/late", &event(4));
+    assert_eq!(place.count().await, [event(4)]);
+    let memory = super::memory::ObjectMemory::open(&place.root.path().join("state")).unwrap();
+    let url = place.settings(StorageStart::Now).sources[0].url.clone();
+    let of = |path: &str| {
+        let path = place.root.path().join("bucket").join(path);
+        memory.object(&url, path.to_str().unwrap().trim_start_matches('/')).unwrap()
+    };
+    assert!(of(&format!("{HOUR}/a")).is_none());
+    assert!(of("event_type=users.messages.email.Send/date=2026-11-27-14/b").is_some());
+}
+
+#[tokio::test]
+async fn an_object_that_is_gone_is_forgotten_and_one_without_an_hour_is_remembered_while_it_is_there() {
+    let place = Place::new();
+    let path = place.write("loose", &event(1));
+    place.write("other", &event(2));
+    assert_eq!(place.count().await, [event(1), event(2)]);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(place.count().await, [""; 0]);
+    place.write("loose", &event(1));
+    assert_eq!(place.count().await, [event(1)], "it was forgotten when it was gone, and is new");
+}
+
+#[tokio::test]
+async fn damage_is_left_out_and_the_rest_is_counted() {
+    let place = Place::new();
+    let mut damaged = crate::content::gzip(event(1).repeat(100_000).as_bytes());
+    let middle = damaged.len() / 2;
+    damaged[middle..].fill(0);
+    let path = place.root.path().join("bucket").join(HOUR);
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join("a.gz"), &damaged).unwrap();
+    place.write(&format!("{HOUR}/b"), &event(2));
+    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), StorageRun::Once).unwrap();
+    let (mut events, mut last) = (0, Receipt(0));
+    while let Some(delivery) = queue.receive().await.unwrap() {
+        events += delivery.body.iter().filter(|byte| **byte == b'\n').count();
+        last = delivery.receipt;
+    }
+    queue.acknowledge(last).await.unwrap();
+    assert!(events > 1000 && events < 100_001, "{events}");
+    let counts = watch.counts();
+    assert_eq!((counts.objects_counted, counts.objects_left_out, counts.objects_waiting), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_away_is_told_and_waited_for() {
+    let place = Place::new();
+    let bucket = place.root.path().join("bucket");
+    place.write(&format!("{HOUR}/a"), &event(1));
+    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), StorageRun::Follow).unwrap();
+    let delivery = queue.receive().await.unwrap().unwrap();
+    queue.acknowledge(delivery.receipt).await.unwrap();
+    assert_eq!(watch.trouble(), None);
+    let away = place.root.path().join("away");
+    fs::rename(&bucket, &away).unwrap();
+    eventually("the trouble", || watch.trouble().is_some_and(|words| words.contains("can't be listed")))
+        .await;
+    fs::rename(&away, &bucket).unwrap();
+    place.write(&format!("{HOUR}/b"), &event(2));
+    assert_eq!(text(&queue.receive().await.unwrap().unwrap()), event(2));
+    eventually("the end of the trouble", || watch.trouble().is_none()).await;
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} has not come");
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_by_name() {
+    let place = Place::new();
+    let _first = open(place.settings(StorageStart::Beginning), StorageRun::Follow).unwrap();
+    let message =
+        open(place.settings(StorageStart::Beginning), StorageRun::Follow).err().unwrap().to_string();
+    assert!(message.contains("another process has it"), "{message}");
+    assert!(message.contains(&*Path::new("state/objects-v1.redb").to_string_lossy()), "{message}");
+}

@@ -1,0 +1,95 @@
+//! The queue, as the admin port sees it.
+
+use admin_api::{EmbeddedStatus, QueueStatus};
+use event_queues::embedded::Appender;
+#[cfg(feature = "kafka")]
+use event_queues::kafka;
+#[cfg(feature = "storage")]
+use event_queues::storage;
+
+/// The queue, as it can be looked at.
+#[derive(Debug, Clone)]
+pub(super) enum Waiting {
+    /// The log on the local disk.
+    Embedded(Appender),
+    /// The broker.
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::Watch),
+    /// The buckets.
+    #[cfg(feature = "storage")]
+    Storage(storage::StorageWatch),
+}
+
+impl Waiting {
+    pub(super) fn status(&self) -> QueueStatus {
+        let trouble = self.ready().err();
+        match self {
+            Waiting::Embedded(log) => {
+                let at_start = log.at_start();
+                let embedded = EmbeddedStatus {
+                    size_bytes: log.size(),
+                    size_max_bytes: log.size_max(),
+                    events_lost: log.lost(),
+                    events_perhaps_lost: at_start.perhaps_lost,
+                    events_found: at_start.found,
+                    torn_bytes: at_start.torn_bytes,
+                };
+                let (kind, depth) = ("embedded".to_owned(), log.depth());
+                QueueStatus { kind, depth, trouble, embedded: Some(embedded), ..QueueStatus::default() }
+            }
+            #[cfg(feature = "kafka")]
+            Waiting::Kafka(kafka) => {
+                let (kind, lag) = ("kafka".to_owned(), kafka.lag());
+                let broker = admin_api::KafkaStatus {
+                    lag,
+                    partitions: kafka.partitions(),
+                    paused: kafka.is_paused(),
+                    messages_lost: kafka.skipped(),
+                };
+                QueueStatus { kind, depth: lag, trouble, kafka: Some(broker), ..QueueStatus::default() }
+            }
+            #[cfg(feature = "storage")]
+            Waiting::Storage(watch) => {
+                let counts = watch.counts();
+                let (kind, depth) = ("storage".to_owned(), counts.objects_waiting);
+                let buckets = admin_api::StorageStatus {
+                    bytes_waiting: counts.bytes_waiting,
+                    lag_seconds: counts.lag_seconds,
+                    newest_found: counts.newest_found,
+                    newest_done: counts.newest_done,
+                    objects_counted: counts.objects_counted,
+                    objects_left_out: counts.objects_left_out,
+                    bytes_read: counts.bytes_read,
+                    listings: counts.listings,
+                    listings_failed: counts.listings_failed,
+                };
+                QueueStatus { kind, depth, trouble, storage: Some(buckets), ..QueueStatus::default() }
+            }
+        }
+    }
+
+    /// Whether it can take (or give) events.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        match self {
+            Waiting::Embedded(log) if !log.is_accepting() => {
+                Err("the queue takes no events: it is full, its disk has failed, or its directory is gone (see the log)".into())
+            }
+            Waiting::Embedded(_) => Ok(()),
+            #[cfg(feature = "kafka")]
+            Waiting::Kafka(kafka) => kafka.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
+            #[cfg(feature = "storage")]
+            Waiting::Storage(watch) => watch.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
+        }
+    }
+
+    /// Looks whether the queue is still there.
+    pub(super) fn look(&self) {
+        match self {
+            Waiting::Embedded(log) => log.check(),
+            #[cfg(feature = "kafka")]
+            Waiting::Kafka(_) => {}
+            #[cfg(feature = "storage")]
+            Waiting::Storage(_) => {}
+        }
+    }
+}

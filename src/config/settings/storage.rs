@@ -1,0 +1,44 @@
+//! The buckets that are read, as they are written.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{SecretText, Span, span};
+
+const STORAGE_OPTIONS_EXAMPLE: &str = r#"region = "eu-central-1"
+access_key_id = "AKIA…"
+"secret_access_key.file" = "/etc/braze-datadog/s3.secret""#;
+
+settings! {
+pub(in crate::config) struct Storage {
+    /// What is read: "s3://BUCKET/PREFIX/", "gs://BUCKET/PREFIX/", "az://CONTAINER/PREFIX/" or "file:///DIRECTORY/". Objects are
+    /// Avro containers or JSON, packed or not; event_type=… in a path says which events are in it, and date=… of which hour (UTC).
+    /// A type that is not in events.count is neither listed nor read.
+    pub url: String,
+    /// How often it is listed for new objects, from 1s to 1h. A listing costs a request for each event type, and one more for each
+    /// thousand objects of the last hours.
+    #[schemars(extend("x-min" = "1s", "x-max" = "1h"))]
+    pub poll_interval: Span = span(30),
+    /// What is counted when a URL is read for the first time: "now" (objects that come after the first listing), "beginning"
+    /// (everything; most of it is older than Datadog takes, see events.late), or a date or time: "2026-11-27", "2026-11-27T10:00:00Z".
+    pub start: String = "now".into(),
+    /// How long after its newest hour (date=…) an older hour may still get objects, from 1h to 720h. Then it is not listed any
+    /// more, and what is remembered of it is forgotten.
+    #[schemars(extend("x-min" = "1h", "x-max" = "720h"))]
+    pub lateness: Span = span(48 * 3600),
+    /// Where it is remembered which objects are done: one file that grows with the objects of the hours that are listed, about
+    /// 200 bytes each. One process at a time; on a disk that survives a restart.
+    pub state_directory: String = "/var/lib/braze-datadog/storage".into(),
+    /// More URLs, each with the app group of the events below it that don't say theirs; "" for none.
+    #[schemars(extend("x-example" = r#""s3://bucket/acme/" = "5f3e8f0a-1234-4cde-9abc-0123456789ab""#))]
+    pub sources: BTreeMap<String, String>,
+    /// Of the store, as the crate object_store names them: region, endpoint, allow_http, access_key_id, secret_access_key,
+    /// account_name, service_account, … What is not set comes from the environment (AWS_…, GOOGLE_…, AZURE_…), then from the
+    /// machine's role. A name with .file at its end is the path of a file that holds the value.
+    #[schemars(extend("x-secret" = true, "x-example" = STORAGE_OPTIONS_EXAMPLE))]
+    #[schemars(extend("additionalProperties" = {"type": ["string", "integer", "boolean"]}))]
+    pub options: BTreeMap<String, SecretText>,
+}
+}

@@ -1,0 +1,242 @@
+//! `queue.kind = "storage"`, the real binary: on a directory, and on servers that speak the protocols of S3, Azure Blob Storage
+//! and Google Cloud Storage, behind a proxy that makes them fail.
+
+mod proxy;
+mod servers;
+
+use std::time::Duration;
+
+use self::proxy::{Fault, Proxy};
+use self::servers::Server;
+use crate::support::events::Events;
+use crate::support::forwarder::{Configuration, Forwarder};
+use crate::support::intake::Intake;
+use crate::support::{self, KEY, gzip};
+
+const HOURS: [&str; 3] = ["2026-11-27-10", "2026-11-27-11", "2026-11-27-12"];
+
+/// A bucket, and what must come of it.
+struct Bucket<'s> {
+    server: &'s Server,
+    events: Events,
+    written: u32,
+}
+
+impl<'s> Bucket<'s> {
+    async fn of(server: &'s Server) -> Self {
+        server.make_bucket().await;
+        Self { server, events: Events::new(7), written: 0 }
+    }
+
+    async fn put(&self, path: &str, content: Vec<u8>) {
+        self.server.put(path, content).await;
+    }
+
+    /// Writes objects as Currents does, every other one packed; also such of a type that is not counted.
+    async fn write(&mut self, objects: u32, events: usize) {
+        for _ in 0..objects {
+            let body = self.events.ndjson(events).into_bytes();
+            let hour = HOURS[self.written as usize % HOURS.len()];
+            let body = if self.written.is_multiple_of(2) { gzip(&body) } else { body };
+            // A path without an event type: the events say theirs.
+            self.put(&format!("currents/mixed/date={hour}/{:04}", self.written), body).await;
+            let other =
+                format!("currents/event_type=users.behaviors.Purchase/date={hour}/{:04}", self.written);
+            self.put(&other, b"not even JSON".to_vec()).await;
+            self.written += 1;
+        }
+    }
+
+    fn sends(&self) -> u64 {
+        self.events.truth().sends
+    }
+}
+
+fn configuration(intake: &Intake, url: &str, options: &[(&str, String)]) -> Configuration {
+    let configuration = Configuration::new().without("push.listen");
+    let state = configuration.home().join("state");
+    let configuration = configuration
+        .text("queue.kind", "storage")
+        .text("queue.storage.url", url)
+        .text("queue.storage.start", "beginning")
+        .text("queue.storage.poll_interval", "1s")
+        .text("queue.storage.state_directory", state.to_str().unwrap())
+        .connection("acme", &intake.url(), KEY, &[])
+        .text("events.late", "restamp")
+        // Objects are repeated as a whole after a kill, if at all: nothing may hide that.
+        .text("dedup.window", "0s");
+    options.iter().fold(configuration, |configuration, (key, value)| {
+        configuration.text(&format!("queue.storage.options.{key}"), value)
+    })
+}
+
+async fn wait_until_settled(forwarder: &Forwarder) {
+    support::eventually("everything is settled", async || {
+        (forwarder.metrics().await.sum("braze_datadog_queue_depth", &[]) == 0).then_some(())
+    })
+    .await;
+}
+
+async fn wait_until_ready(forwarder: &Forwarder, is_ready: bool) -> String {
+    support::eventually("readiness changes", async || {
+        let (status, words) = forwarder.admin("/readyz").await;
+        ((status == 200) == is_ready).then_some(words)
+    })
+    .await
+}
+
+/// Everything is counted, once, over a kill between two flushes and failures of the store.
+async fn counts_every_object_once(server: Server) {
+    let intake = Intake::start();
+    let proxy = Proxy::start(server.address());
+    let mut bucket = Bucket::of(&server).await;
+    bucket.write(6, 200).await;
+    let (url, options) = server.settings(proxy.address());
+    let configuration = configuration(&intake, &url, &options);
+    let forwarder = configuration.start().await;
+    intake.wait_for_sends(bucket.sends()).await;
+    wait_until_settled(&forwarder).await;
+    forwarder.crash().await;
+
+    bucket.write(6, 200).await;
+    proxy.fail_with([Fault::Busy, Fault::CutAfter(600), Fault::Closed, Fault::CutAfter(3000), Fault::Busy]);
+    let forwarder = configuration.start().await;
+    intake.wait_for_sends(bucket.sends()).await;
+    wait_until_settled(&forwarder).await;
+    assert_eq!(proxy.faults_left(), 0, "the faults were not met");
+
+    // Away for longer than a request is tried again: that is told, and ends.
+    proxy.refuse(true);
+    let words = wait_until_ready(&forwarder, false).await;
+    assert!(words.contains("can't be listed"), "{words}");
+    bucket.write(2, 100).await;
+    proxy.refuse(false);
+    intake.wait_for_sends(bucket.sends()).await;
+    wait_until_ready(&forwarder, true).await;
+    wait_until_settled(&forwarder).await;
+    forwarder.books_balance().await;
+    assert!(forwarder.stop().await.success());
+    // Nothing comes again.
+    let finished = configuration.run(&["run", "--once"]).await;
+    assert!(finished.status.success(), "{}", finished.stderr);
+    assert_eq!(intake.sends(), bucket.sends());
+    assert_eq!(intake.violations(), [""; 0]);
+}
+
+/// Killed over and over in the middle of things: nothing is lost, and what is counted again was in a flush that was under
+/// way.
+#[tokio::test]
+async fn kills_lose_nothing_and_repeat_what_was_under_way_at_most() {
+    let intake = Intake::start();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::directory(directory.path());
+    let mut bucket = Bucket::of(&server).await;
+    bucket.write(40, 500).await;
+    let (url, options) = server.settings(server.address());
+    let configuration = configuration(&intake, &url, &options);
+    for milliseconds in [150, 400, 900, 1100, 1500, 2100] {
+        let forwarder = configuration.start().await;
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        forwarder.crash().await;
+    }
+    let finished = configuration.run(&["run", "--once"]).await;
+    assert!(finished.status.success(), "{}", finished.stderr);
+    let (sent, counted) = (intake.sends(), bucket.sends());
+    assert!(sent >= counted, "{sent} of {counted}");
+    let finished = configuration.run(&["run", "--once"]).await;
+    assert!(finished.status.success() && intake.sends() == sent, "something came again after the end");
+}
+
+#[tokio::test]
+async fn a_directory_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let server = Server::directory(directory.path());
+    let mut bucket = Bucket::of(&server).await;
+    let (url, options) = server.settings(server.address());
+    let configuration = configuration(&intake, &url, &options);
+    let forwarder = configuration.start().await;
+    for _ in 0..3 {
+        bucket.write(2, 50).await;
+        intake.wait_for_sends(bucket.sends()).await;
+    }
+    wait_until_settled(&forwarder).await;
+    support::eventually("the books say so", async || {
+        let counted = forwarder.metrics().await.sum("braze_datadog_storage_objects_counted_total", &[]);
+        (counted == 6).then_some(())
+    })
+    .await;
+    // A second forwarder with the same memory is told whose it is.
+    let second = configuration.clone().without("admin.listen").text("admin.listen", "127.0.0.1:0");
+    let finished = second.run(&["run"]).await;
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("another process has it"), "{}", finished.stderr);
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_url_is_imported_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let server = Server::directory(directory.path());
+    let mut bucket = Bucket::of(&server).await;
+    bucket.write(3, 50).await;
+    let (url, _) = server.settings(server.address());
+    let followed = configuration(&intake, &url, &[]);
+    let import = ["run", "--once", "--import", &url];
+    let refused = followed.run(&import).await;
+    assert!(refused.stderr.contains("--import of a URL can't be used with"), "{}", refused.stderr);
+    let configuration = followed.text("queue.kind", "embedded");
+    for arguments in [&import[..], &import[..]] {
+        let finished = configuration.run(arguments).await;
+        assert!(finished.status.success(), "{}", finished.stderr);
+        assert_eq!(intake.sends(), bucket.sends());
+    }
+    let again: Vec<&str> = import.iter().copied().chain(["--again"]).collect();
+    assert!(configuration.run(&again).await.status.success());
+    assert_eq!(intake.sends(), 2 * bucket.sends());
+}
+
+#[tokio::test]
+async fn what_is_configured_wrongly_is_named() {
+    let intake = Intake::start();
+    let of = |url: &str, key: &str, value: &str| configuration(&intake, url, &[]).text(key, value);
+    for (configuration, expected) in [
+        (of("events/currents", "log.level", "info"), "write s3://BUCKET/PREFIX/"),
+        (
+            of("s3://b/", "queue.storage.options.regoin", "x"),
+            "queue.storage.options.regoin: S3 has no such option",
+        ),
+        (of("s3://b/", "queue.storage.start", "yesterday"), "\"now\", \"beginning\", a date"),
+        (of("s3://b/", "queue.storage.poll_interval", "10ms"), "queue.storage.poll_interval"),
+        (of("s3://b/", "push.listen", "127.0.0.1:0"), "can't be used with queue.kind = \"storage\""),
+        (of("s3://b/", "queue.storage.sources.\"s3://b/acme/\"", "g"), "lies within s3://b/"),
+        (of("", "log.level", "info"), "queue.storage.url"),
+    ] {
+        for command in ["check", "run"] {
+            let finished = configuration.run(&[command]).await;
+            assert_eq!(finished.status.code(), Some(78), "{}", finished.stderr);
+            assert!(finished.stderr.contains(expected), "{expected}: {}", finished.stderr);
+        }
+    }
+}
+
+/// On real servers, which are installed from the registries.
+mod real {
+    use super::*;
+
+    #[tokio::test]
+    async fn s3_by_moto() {
+        counts_every_object_once(Server::s3()).await;
+    }
+
+    #[tokio::test]
+    async fn google_cloud_storage_by_fake_gcs_server() {
+        counts_every_object_once(Server::google()).await;
+    }
+
+    #[tokio::test]
+    async fn azure_blob_storage_by_azurite() {
+        counts_every_object_once(Server::azure()).await;
+    }
+}
