@@ -21,7 +21,35 @@ pub(super) enum FieldKey {
     Events,
     /// An index below [`KEYS`].
     Tag(usize),
+    /// Where an intermediary puts what it wraps; an index below [`WRAPPERS`].
+    Wrapped(usize),
     Other,
+}
+
+/// The keys in which intermediaries put the event, or what holds it; of several the first that has an event counts.
+const WRAPPER_KEYS: [&[u8]; WRAPPERS] = [
+    b"detail",      // Amazon EventBridge
+    b"Message",     // Amazon SNS
+    b"Records",     // AWS Lambda, from SQS, SNS and Kinesis
+    b"body",        // Amazon SQS in `Records`
+    b"Sns",         // Amazon SNS in `Records`
+    b"kinesis",     // Amazon Kinesis in `Records`
+    b"records",     // Amazon Data Firehose
+    b"payload",     // Kafka Connect's JsonConverter
+    b"data",        // CloudEvents; Pub/Sub in `message`; Kinesis and Firehose in their records
+    b"data_base64", // CloudEvents
+    b"message",     // Google Pub/Sub
+];
+
+/// How many keys may hold what is wrapped.
+pub(super) const WRAPPERS: usize = 11;
+
+/// The values that may be wrapped in an object.
+#[derive(Debug, Default)]
+struct Wrapped {
+    /// Bit n: `spans[n]` is of this object.
+    present: u16,
+    spans: [ByteSpan; WRAPPERS],
 }
 
 impl FieldKey {
@@ -34,9 +62,22 @@ impl FieldKey {
             6 if name == b"events" => FieldKey::Events,
             10 if name == b"event_type" => FieldKey::EventType,
             10 if name == b"properties" => FieldKey::Properties,
+            3 | 4 | 6 | 7 | 11 if may_wrap(name) => wrapper_key(name),
             _ => tag_key(name).map_or(FieldKey::Other, FieldKey::Tag),
         }
     }
+}
+
+/// Whether a key of 3, 4, 6, 7 or 11 bytes may be one of [`WRAPPER_KEYS`]: of Braze's own keys none begins like them.
+#[inline]
+fn may_wrap(name: &[u8]) -> bool {
+    matches!(name.first(), Some(b'd' | b'M' | b'R' | b'b' | b'S' | b'k' | b'r' | b'p' | b'm'))
+}
+
+#[cold]
+#[inline(never)]
+fn wrapper_key(name: &[u8]) -> FieldKey {
+    WRAPPER_KEYS.iter().position(|key| *key == name).map_or(FieldKey::Other, FieldKey::Wrapped)
 }
 
 /// The `*_api_id` of the id at index `2 * n` of [`Field::ALL`] is at `FIELDS + n`.
@@ -150,6 +191,7 @@ pub(super) struct EventFields {
     pub(super) unescaped: Vec<u8>,
     /// A key that had escapes, unescaped.
     pub(super) key: Vec<u8>,
+    wrapped: Wrapped,
 }
 
 impl EventFields {
@@ -162,6 +204,23 @@ impl EventFields {
         self.id = ByteSpan::EMPTY;
         self.time = EventTime::Absent;
         self.unescaped.clear();
+        self.wrapped.present = 0;
+    }
+
+    /// Keeps where the value of one of [`WRAPPER_KEYS`] is.
+    pub(super) fn set_wrapped(&mut self, key: usize, span: ByteSpan) {
+        self.wrapped.present |= 1 << key;
+        self.wrapped.spans[key] = span;
+    }
+
+    /// Whether anything may be wrapped in this object.
+    pub(super) fn wraps(&self) -> bool {
+        self.wrapped.present != 0
+    }
+
+    /// Where the value of one of [`WRAPPER_KEYS`] is.
+    pub(super) fn wrapped(&self, key: usize) -> Option<ByteSpan> {
+        (self.wrapped.present >> key & 1 == 1).then(|| self.wrapped.spans[key])
     }
 
     /// The bytes of a span; `text` is the text that it was found in.
@@ -397,6 +456,17 @@ mod tests {
             ("2026-11-27T00:00:00Z", None),
         ] {
             assert_eq!(parse_decimal(number.as_bytes()), seconds, "{number}");
+        }
+    }
+
+    #[test]
+    fn every_wrapper_has_its_key_and_no_other_key_is_taken_for_one() {
+        for (index, key) in WRAPPER_KEYS.into_iter().enumerate() {
+            assert_eq!(FieldKey::of(key), FieldKey::Wrapped(index));
+            assert_eq!(FieldKey::of(&key.to_ascii_uppercase()), FieldKey::Other);
+        }
+        for key in ["", "user_id", "dispatch_id", "Records2", "meta", "payloa"] {
+            assert_eq!(FieldKey::of(key.as_bytes()), FieldKey::Other, "{key}");
         }
     }
 
