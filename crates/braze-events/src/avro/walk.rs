@@ -70,7 +70,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         for member in members {
             match member.key {
                 FieldKey::Other | FieldKey::Events | FieldKey::Wrapped(_) => {
-                    self.skip_member(member, DEPTH_MAX)?
+                    self.skip_member(member, DEPTH_MAX)?;
                 }
                 FieldKey::Tag(key) => {
                     let span = self.tag(member.node)?;

@@ -15,7 +15,7 @@ use super::{BYTE_ORDER_MARK, Damaged, Fault, NotAnEnvelope, Pass, Place, Reader}
 use crate::Skipped;
 use crate::event_fields::{ByteSpan, Element, WRAPPERS};
 
-/// Wrappers in wrappers: EventBridge's in SNS's in SQS's in Lambda's takes four, and Kinesis's three. Each level reads what it
+/// Wrappers in wrappers: `EventBridge`'s in SNS's in SQS's in Lambda's takes four, and Kinesis's three. Each level reads what it
 /// holds once, and no level holds more than the one around it.
 pub(super) const DEPTH_MAX: u8 = 5;
 
