@@ -18,12 +18,16 @@ const RATIO_GUESS: usize = 8;
 /// What a body of no bytes is given to begin with.
 const ROOM_BYTES_MIN: usize = 4096;
 
+/// How far back a frame of zstandard may refer, as a power of two: the 8 MiB of a content coding (RFC 9659, section 3).
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
 /// How a body is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Identity,
     Gzip,
     Deflate,
+    Zstd,
 }
 
 impl Coding {
@@ -37,6 +41,7 @@ impl Coding {
                     "" | "identity" => continue,
                     "gzip" | "x-gzip" => Self::Gzip,
                     "deflate" => Self::Deflate,
+                    "zstd" => Self::Zstd,
                     _ => return Err(Refusal::Encoding),
                 };
                 if coding != Self::Identity {
@@ -53,7 +58,9 @@ impl Coding {
     pub(super) fn wire_bytes_max(self, bytes_max: usize) -> usize {
         match self {
             Self::Identity => bytes_max,
-            Self::Gzip | Self::Deflate => bytes_max.saturating_add(bytes_max / 2048).saturating_add(1024),
+            Self::Gzip | Self::Deflate | Self::Zstd => {
+                bytes_max.saturating_add(bytes_max / 2048).saturating_add(1024)
+            }
         }
     }
 
@@ -61,7 +68,7 @@ impl Coding {
     pub(super) fn guess(self, wire_bytes: usize, bytes_max: usize) -> usize {
         match self {
             Self::Identity => 0,
-            Self::Gzip | Self::Deflate => {
+            Self::Gzip | Self::Deflate | Self::Zstd => {
                 wire_bytes.saturating_mul(RATIO_GUESS).clamp(ROOM_BYTES_MIN, bytes_max.max(ROOM_BYTES_MIN))
             }
         }
@@ -101,6 +108,16 @@ pub(super) fn undo(
             let body = unpack(&mut members, &limits, share)?;
             let rest = members.get_ref().filter(|_| members.has_trailing());
             Ok(Plain { body, bytes_left_out: rest.map_or(0, |rest| rest.len()) })
+        }
+        Coding::Zstd => {
+            let mut frames = Members::with_window(Format::Zstd, &**wire, ZSTD_WINDOW_LOG_MAX)
+                .map_err(|error| reason(&error))?;
+            let body = unpack(&mut frames, &limits, share)?;
+            // A frame has its length; whatever follows is none of the sender's events (RFC 8878, section 3).
+            if frames.has_trailing() {
+                return Err(Refusal::Coding("something follows the compressed data"));
+            }
+            Ok(body.into())
         }
         Coding::Deflate => {
             let (body, rest) = if has_zlib_header(wire) {
@@ -155,6 +172,9 @@ fn has_zlib_header(wire: &[u8]) -> bool {
 
 fn reason(error: &io::Error) -> Refusal {
     Refusal::Coding(match error.kind() {
+        io::ErrorKind::OutOfMemory => {
+            "unpacking its zstandard takes a window of more than 8 MiB, which HTTP does not allow"
+        }
         io::ErrorKind::UnexpectedEof => "the compressed data is cut short",
         _ => "the compressed data is damaged, or something follows it",
     })
@@ -211,6 +231,7 @@ mod tests {
         assert_eq!(coding(&["GZip"]), Some(Coding::Gzip));
         assert_eq!(coding(&["x-gzip, identity"]), Some(Coding::Gzip));
         assert_eq!(coding(&["identity", "deflate"]), Some(Coding::Deflate));
+        assert_eq!(coding(&["zstd"]), Some(Coding::Zstd));
         for other in [&["br"][..], &["gzip, gzip"], &["gzip", "deflate"], &["gzip;q=1"], &["compress"]] {
             assert_eq!(coding(other), None, "{other:?}");
         }
@@ -232,6 +253,22 @@ mod tests {
         }
     }
 
+    fn zstandard(body: &[u8]) -> Vec<u8> {
+        braze_events::testing::pack(Format::Zstd, body)
+    }
+
+    #[test]
+    fn frames_of_zstandard_are_read_one_after_the_other_within_the_window_of_a_content_coding() {
+        let wire = [zstandard(b"[1,"), zstandard(b"2]")].concat();
+        assert_eq!(undone(Coding::Zstd, &wire, 100).unwrap(), b"[1,2]");
+        assert!(matches!(undone(Coding::Zstd, b"{}", 100), Err(Refusal::Coding(_))));
+        // The head of a frame that asks for a window of 8 MiB, or of 16, and one block of a byte.
+        let asks = |window: u8| [&[0x28, 0xb5, 0x2f, 0xfd, 0, window << 3, 9, 0, 0][..], b"0"].concat();
+        assert_eq!(undone(Coding::Zstd, &asks(13), 100).unwrap(), b"0");
+        let refusal = undone(Coding::Zstd, &asks(14), 100).unwrap_err().to_string();
+        assert!(refusal.contains("8 MiB"), "{refusal}");
+    }
+
     #[test]
     fn deflate_is_read_with_and_without_its_header() {
         assert_eq!(undone(Coding::Deflate, &zlib(b"{}"), 100).unwrap(), b"{}");
@@ -241,9 +278,12 @@ mod tests {
     #[test]
     fn what_is_cut_damaged_or_followed_by_something_is_refused() {
         let body = b"{\"events\":[{\"id\":\"1\"}]}";
-        for (coding, whole) in
-            [(Coding::Gzip, gzip(body)), (Coding::Deflate, zlib(body)), (Coding::Deflate, raw_deflate(body))]
-        {
+        for (coding, whole) in [
+            (Coding::Gzip, gzip(body)),
+            (Coding::Deflate, zlib(body)),
+            (Coding::Deflate, raw_deflate(body)),
+            (Coding::Zstd, zstandard(body)),
+        ] {
             for cut in 1..whole.len() {
                 assert!(undone(coding, &whole[..cut], 100).is_err(), "{coding:?} cut at {cut}");
             }
@@ -266,13 +306,15 @@ mod tests {
 
     #[test]
     fn a_bomb_is_not_unpacked() {
-        let bomb = gzip(&vec![b' '; 50_000_000]);
-        assert!(bomb.len() < 100_000);
-        let memory = Memory::new(2 * 1024 * 1024, Duration::ZERO);
-        let mut share = memory.share(None);
-        let refusal = undo(Coding::Gzip, &mut bomb.clone(), 1_000_000, &mut share).unwrap_err();
-        assert!(matches!(refusal, Refusal::TooLarge { bytes_max: 1_000_000 }));
-        assert!(share.bytes() < 1_200_000, "{}", share.bytes());
+        let spaces = vec![b' '; 50_000_000];
+        for (coding, bomb) in [(Coding::Gzip, gzip(&spaces)), (Coding::Zstd, zstandard(&spaces))] {
+            assert!(bomb.len() < 100_000);
+            let memory = Memory::new(2 * 1024 * 1024, Duration::ZERO);
+            let mut share = memory.share(None);
+            let refusal = undo(coding, &mut bomb.clone(), 1_000_000, &mut share).unwrap_err();
+            assert!(matches!(refusal, Refusal::TooLarge { bytes_max: 1_000_000 }));
+            assert!(share.bytes() < 1_200_000, "{}", share.bytes());
+        }
     }
 
     #[test]
@@ -298,6 +340,7 @@ mod tests {
                 (Coding::Gzip, gzip(&body)),
                 (Coding::Deflate, zlib(&body)),
                 (Coding::Deflate, raw_deflate(&body)),
+                (Coding::Zstd, zstandard(&body)),
             ] {
                 match undone(coding, &wire, bytes_max) {
                     Ok(unpacked) => {

@@ -38,7 +38,7 @@ pub(super) enum Refusal {
          of that app group"
     )]
     ForeignUrl,
-    #[error("this Content-Encoding is not understood; send gzip, deflate or none")]
+    #[error("this Content-Encoding is not understood; send gzip, deflate, zstd or none")]
     Encoding,
     #[error("the body is larger than {bytes_max} bytes after decompression; send smaller batches")]
     TooLarge { bytes_max: usize },
@@ -138,7 +138,7 @@ impl Refusal {
                 headers.insert(ALLOW, HeaderValue::from_static("POST"));
             }
             Self::Encoding => {
-                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, zstd"));
             }
             _ => {}
         }

@@ -338,7 +338,7 @@ async fn a_push_that_can_not_be_taken_is_answered_as_the_contract_says() {
     }
     let status = async |request: reqwest::RequestBuilder| request.send().await.unwrap().status().as_u16();
     assert_eq!(status(with(&"x".repeat(70_000))).await, 413);
-    for coding in ["br", "zstd", "gzip, br"] {
+    for coding in ["br", "zstd, gzip", "gzip, br"] {
         assert_eq!(status(with(&good).header("content-encoding", coding)).await, 415, "{coding}");
     }
     for body in ["not JSON", "\"text\"", "17", "{\"events\":7}", &good[..good.len() / 20]] {

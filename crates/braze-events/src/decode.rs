@@ -24,12 +24,14 @@ mod marks;
 mod recover;
 #[cfg(test)]
 mod reference;
+mod unwrap;
 
 use cursor::{Broken, Cursor, Fault, Nesting};
 pub use extract::{Damage, Extracted, extract};
 use fields::Step;
 use marks::Marks;
 use recover::{RecoveredElement, Trust};
+use unwrap::Unwrapper;
 
 /// Some writers put it before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -49,6 +51,12 @@ struct Reader {
     marks: Marks,
     nesting: Nesting,
     found: EventFields,
+    /// Reads what is in a wrapper, once there was one.
+    inner: Option<Box<Unwrapper>>,
+    /// How many wrappers what is read is in.
+    depth: u8,
+    /// The first damage in a wrapper.
+    damage: Option<NotAnEnvelope>,
 }
 
 /// Where a body is not JSON, or not in an envelope of Braze. Says what and where, and nothing of the content.
@@ -188,6 +196,9 @@ impl Reader {
         let mut pass = Pass {
             cursor: Cursor::new(text, start, lossy, self.marks.bits(), &mut self.nesting),
             found: &mut self.found,
+            inner: &mut self.inner,
+            depth: self.depth,
+            damage: &mut self.damage,
             start,
             settled: start,
         };
@@ -245,6 +256,9 @@ enum Shape {
 struct Pass<'d> {
     cursor: Cursor<'d>,
     found: &'d mut EventFields,
+    inner: &'d mut Option<Box<Unwrapper>>,
+    depth: u8,
+    damage: &'d mut Option<NotAnEnvelope>,
     /// Where the document begins.
     start: usize,
     /// Where the last element ended that was handed out.
@@ -280,6 +294,9 @@ impl Pass<'_> {
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
+                if self.found.event_type.is_empty() && self.unwrap(Place::Top, emit) {
+                    return Ok(());
+                }
                 self.ensure_no_envelope(start, Place::Top)?;
                 emit(Element::Event(self.found.event(self.cursor.text())));
                 Ok(())
@@ -299,7 +316,9 @@ impl Pass<'_> {
         loop {
             if self.cursor.token() == b'{' {
                 let start = self.cursor.pos;
-                if self.object(place, emit)? != Shape::Envelope {
+                let is_taken = self.object(place, emit)? == Shape::Envelope
+                    || (self.found.event_type.is_empty() && self.unwrap(place, emit));
+                if !is_taken {
                     self.ensure_no_envelope(start, place)?;
                     emit(Element::Event(self.found.event(self.cursor.text())));
                 }

@@ -74,10 +74,14 @@ impl Format {
     }
 
     /// Says in our words what the decoders say in theirs; what the disk says stays as it is.
-    fn explain(self, error: io::Error) -> io::Error {
+    fn explain(self, error: io::Error, window_log_max: u32) -> io::Error {
         let name = self.name();
         let kind = error.kind();
         if kind == io::ErrorKind::OutOfMemory {
+            // Whoever chose another window has other advice to give.
+            if window_log_max != WINDOW_LOG_MAX {
+                return error;
+            }
             let mib = (1 << WINDOW_LOG_MAX) / 1024 / 1024;
             return io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -101,6 +105,7 @@ impl Format {
 /// blocks and careless concatenation leave there, end the content; a member that is cut short or damaged is an error.
 pub struct Members<R: Read> {
     format: Format,
+    window_log_max: u32,
     /// The member that is being read; then `rest` is none.
     member: Option<Decoder<R>>,
     /// What is read from, between two members and behind the last one.
@@ -117,8 +122,25 @@ impl<R: BufRead> Members<R> {
     /// # Errors
     /// None today: no format's decoder has to be asked before it is read from.
     pub fn new(format: Format, reader: R) -> io::Result<Self> {
-        let member = Some(Decoder::new(format, reader));
-        Ok(Self { format, member, rest: None, padding: 0, is_over: false, has_trailing: false })
+        Self::with_window(format, reader, WINDOW_LOG_MAX)
+    }
+
+    /// As [`Self::new`], with a bound of its own for how far back a zstandard frame may refer, as a power of two. One that
+    /// refers farther ends in [`io::ErrorKind::OutOfMemory`].
+    ///
+    /// # Errors
+    /// None today, as there.
+    pub fn with_window(format: Format, reader: R, window_log_max: u32) -> io::Result<Self> {
+        let member = Some(Decoder::new(format, reader, window_log_max));
+        Ok(Self {
+            format,
+            window_log_max,
+            member,
+            rest: None,
+            padding: 0,
+            is_over: false,
+            has_trailing: false,
+        })
     }
 
     /// How it is compressed.
@@ -153,7 +175,7 @@ impl<R: BufRead> Members<R> {
             && self.format.may_begin_with(byte)
         {
             self.padding = 0;
-            self.member = Some(Decoder::new(self.format, reader));
+            self.member = Some(Decoder::new(self.format, reader, self.window_log_max));
             return Ok(true);
         }
         self.rest = Some(reader);
@@ -186,7 +208,8 @@ impl<R: BufRead> Read for Members<R> {
         }
         loop {
             if let Some(member) = &mut self.member {
-                let read = member.read(buffer).map_err(|error| self.format.explain(error))?;
+                let read =
+                    member.read(buffer).map_err(|error| self.format.explain(error, self.window_log_max))?;
                 if read > 0 {
                     return Ok(read);
                 }
@@ -208,7 +231,7 @@ enum Decoder<R: Read> {
 }
 
 impl<R: BufRead> Decoder<R> {
-    fn new(format: Format, reader: R) -> Self {
+    fn new(format: Format, reader: R, window_log_max: u32) -> Self {
         match format {
             Format::Gzip => Self::Gzip(Box::new(GzDecoder::new(reader))),
             Format::Bzip2 => Self::Bzip2(BzDecoder::new(reader)),
@@ -216,7 +239,7 @@ impl<R: BufRead> Decoder<R> {
                 let kib_max = (1 << WINDOW_LOG_MAX) / 1024 + XZ_OVERHEAD_KIB;
                 Self::Xz(Box::new(XzReader::new_mem_limit(reader, false, kib_max)))
             }
-            Format::Zstd => Self::Zstd(Box::new(ZstdFrame::new(reader, 1 << WINDOW_LOG_MAX))),
+            Format::Zstd => Self::Zstd(Box::new(ZstdFrame::new(reader, 1 << window_log_max))),
         }
     }
 

@@ -9,9 +9,9 @@
 //! |---|---|
 //! | [`EVENT`] | two bytes, of which bit n says whether there is field n, bit 8 a time, bit 9 one that can't be used; the type; the id; the time; the fields |
 //! | [`NOT_AN_OBJECT`], [`EMPTY`], [`FOREIGN`] | nothing |
-//! | [`SKIPPED`], at the end only | how many stretches; how many bytes |
+//! | [`SKIPPED`] | how many stretches; how many bytes |
 
-use super::{BYTE_ORDER_MARK, Damaged, NotAnEnvelope, Reader, Scope};
+use super::{BYTE_ORDER_MARK, NotAnEnvelope, Reader, Scope};
 use crate::event_fields::{Element, EventTime, RawEvent};
 use crate::{FIELDS, Malformed, Skipped};
 
@@ -21,8 +21,7 @@ const NOT_AN_OBJECT: u8 = 1;
 const EMPTY: u8 = 2;
 /// An event of an app group that its sender may not speak for.
 const FOREIGN: u8 = 3;
-/// What was passed because of damage. It is the last of its extract, so that a reader that does not know it has read
-/// every event before it takes it for one that can't be read.
+/// What was passed because of damage: in a wrapper, or at the end of the document.
 const SKIPPED: u8 = 4;
 
 /// Set where there is a time.
@@ -75,11 +74,12 @@ fn extract_each(
     let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut reader = Reader::default();
     let ascii = reader.marks.fill(json);
-    let (mut elements, mut has_event, mut skipped) = (0u32, false, None);
+    let (mut elements, mut has_event, mut skipped) = (0u32, false, Skipped::default());
     let mut emit = |element: Element<'_>| {
         has_event |= matches!(element, Element::Event(event) if !event.event_type.is_empty());
         let stretches = if let Element::Skipped(damage) = element {
-            skipped = Some(damage);
+            skipped.stretches = skipped.stretches.saturating_add(damage.stretches);
+            skipped.bytes = skipped.bytes.saturating_add(damage.bytes);
             damage.stretches
         } else {
             1
@@ -88,13 +88,15 @@ fn extract_each(
         write(out, &judge(element));
     };
     let read = reader.document(json, 0, ascii, &mut emit);
-    let Err(Damaged { at, .. }) = &read else { return Ok(Extracted { elements, damage: None }) };
-    let first = NotAnEnvelope { offset: at.offset + (body.len() - json.len()), ..*at };
+    let at = reader.damage.take().or(read.as_ref().err().map(|damaged| damaged.at));
+    let shifted = |at: NotAnEnvelope| NotAnEnvelope { offset: at.offset + (body.len() - json.len()), ..at };
+    let refused = read.as_ref().err().map(|damaged| shifted(damaged.at));
     read.err().and_then(|damaged| damaged.element()).into_iter().for_each(&mut emit);
-    if !has_event {
-        return Err(first);
+    if let Some(refused) = refused.filter(|_| !has_event) {
+        return Err(refused);
     }
-    Ok(Extracted { elements, damage: skipped.map(|skipped| Damage { first, skipped }) })
+    let damage = at.filter(|_| skipped.stretches > 0).map(|at| Damage { first: shifted(at), skipped });
+    Ok(Extracted { elements, damage })
 }
 
 /// Appends one element.

@@ -60,11 +60,22 @@ impl EventFields {
                 FieldKey::Time => self.time = self.time(cursor)?,
                 FieldKey::Properties => self.properties(cursor)?,
                 FieldKey::Events => return Ok(Step::Events),
+                FieldKey::Wrapped(key) => self.wrap(cursor, key)?,
             }
             if !more_members(cursor)? {
                 return Ok(Step::End);
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wrap(&mut self, cursor: &mut Cursor<'_>, key: usize) -> Result<(), Broken> {
+        cursor.token();
+        let start = cursor.pos;
+        cursor.skip()?;
+        self.wrapped.set(key, ByteSpan { start, end: cursor.pos });
+        Ok(())
     }
 
     fn properties(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Broken> {

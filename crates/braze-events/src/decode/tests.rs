@@ -529,7 +529,7 @@ impl Chance {
     }
 }
 
-const KEYS: [&str; 32] = [
+const KEYS: [&str; 36] = [
     "event_type",
     "id",
     "time",
@@ -562,11 +562,15 @@ const KEYS: [&str; 32] = [
     "timezone",
     "x\"y",
     "events",
+    "data",
+    "Message",
+    "payload",
+    "Records",
 ];
 
 const UNION: [&str; 4] = ["string", "int", "long", "bytes"];
 
-const TEXTS: [&str; 18] = [
+const TEXTS: [&str; 20] = [
     EMAIL,
     SMS,
     "users.messages.email.Open",
@@ -584,6 +588,8 @@ const TEXTS: [&str; 18] = [
     "tab\tnew\nline\u{1}\u{7f}",
     "/",
     "{\"extras\":[\"a\\\"b\"]}",
+    "{\"event_type\":\"users.messages.sms.Send\",\"id\":\"w\",\"time\":5}",
+    "[{\"event_type\":\"x\"},{\"data\":",
     "a text that is longer than one block of sixty-four bytes, and a little longer still, to cross another",
 ];
 

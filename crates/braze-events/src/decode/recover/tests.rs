@@ -45,7 +45,7 @@ fn a_part_of_an_event_is_no_event() {
     let body = r#"[{"event_type":"a","properties":{"campaign_id":"c","id":"1","time":5},,"x":[{"id":"2"}]}]"#;
     assert_eq!(decode(body), [skipped(1, body.len() as u64 - 1)]);
     // Of a whole document even one that says its type.
-    let body = r#"{"detail":{"event_type":"a","id":"1"}}"#;
+    let body = r#"{"inner":{"event_type":"a","id":"1"}}"#;
     assert_eq!(decode(body), [Element::Malformed(Malformed::NoEventType)]);
 }
 

@@ -1,0 +1,178 @@
+//! Takes events out of what an intermediary wraps them in: the value of one key of an object that names no type itself,
+//! as an object, an array, a text of JSON, or base64 of JSON, and wrappers in wrappers.
+//!
+//! What is in a wrapper is taken only if there is an event in it, or damage where an event ought to be; else the object
+//! is what it would be without its content. A wrapper in an envelope of Braze is none.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+
+use super::escape::{make_valid, unescape};
+use super::extract;
+use super::{BYTE_ORDER_MARK, Damaged, Fault, NotAnEnvelope, Pass, Place, Reader};
+use crate::Skipped;
+use crate::event_fields::{ByteSpan, Element};
+use crate::wrapper_keys::WRAPPERS;
+
+/// Wrappers in wrappers: `EventBridge`'s in SNS's in SQS's in Lambda's takes four, and Kinesis's three. Each level reads what it
+/// holds once, and no level holds more than the one around it.
+pub(super) const DEPTH_MAX: u8 = 5;
+
+/// Base64 as intermediaries write it, with padding or without.
+const PADDING: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING);
+
+/// Reads what is in a wrapper. Made when the first one is met, and reused.
+#[derive(Debug, Default)]
+pub(super) struct Unwrapper {
+    reader: Reader,
+    /// The content, where it is not in the body as it is.
+    content: Vec<u8>,
+    /// The text that base64 stood in.
+    encoded: Vec<u8>,
+    /// What was found.
+    extract: Vec<u8>,
+}
+
+/// What is in a wrapper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// There are events in it.
+    Events,
+    /// There should be, and it can't be read.
+    Damaged,
+    Nothing,
+}
+
+impl Pass<'_> {
+    /// Hands out what is in the wrapper that the object read last is, if it is one, and returns whether it did.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn unwrap(&mut self, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
+        if !self.found.wrapped.is_any() || place == Place::Envelope || self.depth >= DEPTH_MAX {
+            return false;
+        }
+        let (text, lossy) = (self.cursor.text(), self.cursor.is_lossy());
+        let needs_type = !self.found.id.is_empty();
+        let unwrapper = self.inner.get_or_insert_default();
+        unwrapper.reader.depth = self.depth + 1;
+        let mut damaged = None;
+        for key in 0..WRAPPERS {
+            let Some(span) = self.found.wrapped.get(key) else { continue };
+            match unwrapper.read(text, span, lossy, needs_type) {
+                Content::Events => {
+                    unwrapper.hand_out(span, self.damage, emit);
+                    return true;
+                }
+                Content::Damaged => damaged = damaged.or(Some(span)),
+                Content::Nothing => {}
+            }
+        }
+        let Some(span) = damaged else { return false };
+        // Another may have been read after it.
+        unwrapper.read(text, span, lossy, needs_type);
+        unwrapper.hand_out(span, self.damage, emit);
+        true
+    }
+}
+
+impl Unwrapper {
+    /// Hands out what was read last, from the value at `span`.
+    fn hand_out(
+        &mut self,
+        span: ByteSpan,
+        damage: &mut Option<NotAnEnvelope>,
+        emit: &mut dyn FnMut(Element<'_>),
+    ) {
+        let inner = self.reader.damage.take();
+        *damage = damage.or(inner.map(|at| NotAnEnvelope { offset: span.start, ..at }));
+        extract::read(&self.extract, emit);
+    }
+
+    /// Reads the value at `span`, and keeps what was found in it.
+    fn read(&mut self, text: &[u8], span: ByteSpan, lossy: bool, needs_type: bool) -> Content {
+        self.extract.clear();
+        self.reader.damage = None;
+        let value = text.get(span.start..span.end).unwrap_or_default();
+        let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        let Some(quoted) = quoted else {
+            let is_structure = matches!(value, [b'{' | b'[', ..]);
+            return if is_structure { self.scan(value, needs_type, false) } else { Content::Nothing };
+        };
+        let mut content = std::mem::take(&mut self.content);
+        content.clear();
+        unescape(quoted, &mut content);
+        if lossy {
+            make_valid(&mut content, 0);
+        }
+        let mut read = Content::Nothing;
+        if is_json(&content) || self.decode_base64(&mut content) {
+            let json = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
+            read = self.scan(json, needs_type, true);
+        }
+        self.content = content;
+        read
+    }
+
+    /// Puts what `content` is the base64 of in its place, if that looks like JSON.
+    fn decode_base64(&mut self, content: &mut Vec<u8>) -> bool {
+        self.encoded.clear();
+        std::mem::swap(&mut self.encoded, content);
+        let encoded = self.encoded.trim_ascii();
+        let engine = if memchr::memchr2(b'-', b'_', encoded).is_some() { URL_SAFE } else { STANDARD };
+        engine.decode_vec(encoded, content).is_ok() && is_json(content)
+    }
+
+    fn scan(&mut self, json: &[u8], needs_type: bool, may_be_damaged: bool) -> Content {
+        let (mut typed, mut identified) = (0_u32, false);
+        let out = &mut self.extract;
+        let mut emit = |element: Element<'_>| {
+            if let Element::Event(event) = element {
+                typed = typed.saturating_add(u32::from(!event.event_type.is_empty()));
+                identified |= !event.id.is_empty() && event.time.seconds().is_some();
+            }
+            extract::write(out, &element);
+        };
+        let ascii = self.reader.marks.fill(json);
+        let read = self.reader.document(json, 0, ascii, &mut emit);
+        let has_events = typed > 0 || (identified && !needs_type);
+        let Err(Damaged { at, recovered }) = read else {
+            return match self.reader.damage {
+                _ if has_events => Content::Events,
+                Some(_) => Content::Damaged,
+                None => Content::Nothing,
+            };
+        };
+        // Structure that is not known is looked at from outside, as ever.
+        if at.fault == Fault::NotAnEnvelope && typed <= recovered.events {
+            return Content::Nothing;
+        }
+        if recovered.skipped.stretches > 0 || (at.fault == Fault::End && !has_events) {
+            let stretches = recovered.skipped.stretches.max(1);
+            let skipped = Skipped { stretches, bytes: recovered.skipped.bytes };
+            extract::write(&mut self.extract, &Element::Skipped(skipped));
+            self.reader.damage = self.reader.damage.or(Some(at));
+        }
+        if has_events {
+            Content::Events
+        } else if may_be_damaged {
+            Content::Damaged
+        } else {
+            Content::Nothing
+        }
+    }
+}
+
+/// Whether it begins as an object with a key, an empty one, or an array of objects.
+fn is_json(content: &[u8]) -> bool {
+    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content).trim_ascii_start();
+    let Some((first, behind)) = content.split_first() else { return false };
+    matches!((first, behind.trim_ascii_start().first()), (b'{', Some(b'"')) | (b'[', Some(b'{')))
+}
+
+#[cfg(test)]
+mod tests;
