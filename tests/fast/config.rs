@@ -183,6 +183,9 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
     files.into_iter().filter(is_toml).chain(folders.iter().flat_map(|folder| toml_files(folder))).collect()
 }
 
+/// Where the Debian package has it, whose files stand elsewhere than here.
+const PACKAGED_SCHEMA: &str = "/usr/share/doc/braze-datadog/examples/braze-datadog.schema.json";
+
 #[test]
 fn every_file_that_ships_names_its_schema_and_is_valid_by_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -194,7 +197,8 @@ fn every_file_that_ships_names_its_schema_and_is_valid_by_it() {
         let named = text.lines().next().and_then(|line| line.strip_prefix("#:schema "));
         let named = named.unwrap_or_else(|| panic!("{}: the first line names no schema", path.display()));
         let found = path.parent().unwrap().join(named).canonicalize();
-        assert_eq!(found.ok().as_ref(), Some(&schema), "{}: {named}", path.display());
+        let is_there = found.ok().as_ref() == Some(&schema) || named == PACKAGED_SCHEMA;
+        assert!(is_there, "{}: {named}", path.display());
         assert_eq!(faults(&parse(&text)), Vec::<String>::new(), "{}", path.display());
     }
     assert_eq!(faults(&parse(&uncommented())), Vec::<String>::new());
