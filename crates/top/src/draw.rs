@@ -3,7 +3,7 @@
 use admin_api::format::{ago, grouped};
 use admin_api::{
     BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts,
-    SeriesMatch, Status, StorageStatus,
+    SeriesMatch, Status,
 };
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -246,11 +246,9 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
         (None, Some(log)) => {
             format!("{} of {} MiB on disk", grouped(log.size_bytes >> 20), grouped(log.size_max_bytes >> 20))
         }
-        (None, None) => {
-            let behind =
-                |buckets: StorageStatus| format!("objects, {} s behind", grouped(buckets.lag_seconds));
-            queue.storage.map(behind).unwrap_or_default()
-        }
+        (None, None) => queue.storage.map_or_else(String::new, |buckets| {
+            format!("objects, {} s behind", grouped(buckets.lag_seconds))
+        }),
     };
     lines.push(Line::raw(format!("   {:<20}{:>18}  {more}", "queue", grouped(queue.depth))));
     if let Some(trouble) = &queue.trouble {
