@@ -347,16 +347,17 @@ async fn compressed_bodies_reach_the_queue_as_they_were() {
         // As gunzip does, what follows the last member is left out.
         ("gzip", [gzip(ENVELOPE), b"more".to_vec()].concat()),
         ("deflate", zlib),
+        ("zstd", zstd::encode_all(ENVELOPE, 1).unwrap()),
         ("identity", ENVELOPE.to_vec()),
     ] {
         let reply = running.push(&format!("Content-Encoding: {coding}\r\n"), &wire).await;
         assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"accepted":2}"#), "{coding}");
     }
-    assert_eq!(running.bodies(), vec![extract(ENVELOPE); 5]);
+    assert_eq!(running.bodies(), vec![extract(ENVELOPE); 6]);
     assert_refused(&running.push("Content-Encoding: gzip\r\n", ENVELOPE).await, 400);
     let reply = running.push("Content-Encoding: br\r\n", ENVELOPE).await;
     assert_refused(&reply, 415);
-    assert_eq!(reply.header("accept-encoding"), Some("gzip, deflate"));
+    assert_eq!(reply.header("accept-encoding"), Some("gzip, deflate, zstd"));
 }
 
 /// An envelope of exactly that many bytes.

@@ -88,7 +88,7 @@ async fn wait_until_ready(forwarder: &Forwarder, is_ready: bool) -> String {
 /// Everything is counted, once, over a kill between two flushes and failures of the store.
 async fn counts_every_object_once(server: Server) {
     let intake = Intake::start();
-    let proxy = Proxy::start(server.address());
+    let proxy = Proxy::start(server.address(), server.is_known_by_name());
     let mut bucket = Bucket::of(&server).await;
     bucket.write(6, 200).await;
     let (url, options) = server.settings(proxy.address());

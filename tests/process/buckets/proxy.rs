@@ -30,7 +30,8 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn start(server: SocketAddr) -> Self {
+    /// A proxy before a server, which is told its own name in the place of the proxy's if it is `renamed`.
+    pub(super) fn start(server: SocketAddr, renamed: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
@@ -40,7 +41,7 @@ impl Proxy {
                 let state = Arc::clone(&shared);
                 let Ok(client) = client else { continue };
                 // Whoever is cut off does not matter to the proxy.
-                thread::spawn(move || drop(serve(client, server, &state)));
+                thread::spawn(move || drop(serve(client, server, renamed, &state)));
             }
         });
         Self { address, state }
@@ -65,7 +66,7 @@ impl Proxy {
     }
 }
 
-fn serve(mut client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> io::Result<()> {
+fn serve(mut client: TcpStream, server: SocketAddr, renamed: bool, state: &Mutex<State>) -> io::Result<()> {
     let Some(head) = read_head(&mut client)? else { return Ok(()) };
     let (fault, is_refused) = {
         let mut state = state.lock().unwrap();
@@ -86,7 +87,7 @@ fn serve(mut client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> io:
         _ => usize::MAX,
     };
     let mut upstream = TcpStream::connect(server)?;
-    upstream.write_all(&one_request(&head))?;
+    upstream.write_all(&one_request(&head, renamed.then_some(server)))?;
     let mut buffer = [0; 16 * 1024];
     loop {
         let bytes = upstream.read(&mut buffer)?.min(left);
@@ -110,12 +111,18 @@ fn read_head(client: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(head))
 }
 
-/// The same request, after which the server closes.
-fn one_request(head: &[u8]) -> Vec<u8> {
+/// The same request, after which the server closes, to this name.
+fn one_request(head: &[u8], name: Option<SocketAddr>) -> Vec<u8> {
     let head = String::from_utf8(head.to_vec()).unwrap();
     let (lines, _) = head.rsplit_once("\r\n\r\n").unwrap();
-    let kept = lines.split("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
-    let mut request: String = kept.flat_map(|line| [line, "\r\n"]).collect();
+    let is_kept = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        !line.starts_with("connection:") && !(name.is_some() && line.starts_with("host:"))
+    };
+    let mut request: String = lines.split("\r\n").filter(is_kept).flat_map(|line| [line, "\r\n"]).collect();
+    if let Some(name) = name {
+        request += &format!("host: {name}\r\n");
+    }
     request += "connection: close\r\n\r\n";
     request.into_bytes()
 }

@@ -142,6 +142,11 @@ impl Server {
         self.address
     }
 
+    /// Whether it answers under its own name alone.
+    pub(super) fn is_known_by_name(&self) -> bool {
+        matches!(self.kind, Kind::Google)
+    }
+
     /// The URL and the options of a forwarder that comes to it by another address.
     pub(super) fn settings(&self, by: SocketAddr) -> (String, Vec<(&'static str, String)>) {
         let plain = ("allow_http", "true".to_owned());

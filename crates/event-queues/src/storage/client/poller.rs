@@ -4,7 +4,7 @@
 //! and asks of each for what comes after the hour before the newest (`date=…`); every so often for all hours that late
 //! objects may still come in. What names no hour is listed whole.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,6 +73,8 @@ pub(super) struct SourceState {
     record: Option<SourceRecord>,
     /// Of each prefix that names hours, the newest.
     newest: BTreeMap<Path, PathHour>,
+    /// The prefixes that name hours; of any other a name says nothing of its age.
+    dated: BTreeSet<Path>,
     swept: Option<tokio::time::Instant>,
 }
 
@@ -161,6 +163,11 @@ impl BucketPoller {
             self.offer(source, meta, &record, &mut round).await?;
         }
         for prefix in prefixes {
+            if round.is_sweep || !self.states[source].dated.contains(&prefix) {
+                for meta in self.look_into(source, &prefix).await? {
+                    self.offer(source, meta, &record, &mut round).await?;
+                }
+            }
             let after = self.after(source, &prefix, &record, round.is_sweep);
             self.list_prefix(source, Listed { prefix, after }, &record, &mut round).await?;
         }
@@ -198,8 +205,24 @@ impl BucketPoller {
         Ok(found)
     }
 
+    /// Finds out whether a prefix names hours, and the objects that lie beside these.
+    async fn look_into(&mut self, source: usize, prefix: &Path) -> Result<Vec<ObjectMeta>, Trouble> {
+        let level = self.buckets[source].store.list_with_delimiter(Some(prefix)).await?;
+        let state = &mut self.states[source];
+        let hours = level.common_prefixes.iter().filter_map(|below| PathHour::in_part(below.filename()?));
+        if hours.count() > 0 {
+            state.dated.insert(prefix.clone());
+        } else {
+            state.dated.remove(prefix);
+        }
+        Ok(level.objects)
+    }
+
     /// From where on a prefix is listed.
     fn after(&self, source: usize, prefix: &Path, record: &SourceRecord, is_sweep: bool) -> Option<Path> {
+        if !self.states[source].dated.contains(prefix) {
+            return None;
+        }
         let recent = self.states[source].newest.get(prefix).map(|newest| newest.before(RECENT_SECONDS));
         let done = record.done_before.map(PathHour);
         let hour = if is_sweep { done } else { recent.max(done) }?;
@@ -318,7 +341,12 @@ impl BucketPoller {
         for prefix in &prefixes {
             let level = bucket.store.list_with_delimiter(Some(prefix)).await?;
             let hours = level.common_prefixes.iter().filter_map(|below| PathHour::in_part(below.filename()?));
-            newest = newest.max(hours.filter(|hour| self.is_believable(*hour)).max());
+            let hours: Vec<_> = hours.filter(|hour| self.is_believable(*hour)).collect();
+            if !hours.is_empty() {
+                self.states[source].dated.insert(prefix.clone());
+                objects.extend(level.objects);
+            }
+            newest = newest.max(hours.into_iter().max());
         }
         let before = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
         let record = SourceRecord { done_before: before.map(|hour| hour.0), written_before: None };

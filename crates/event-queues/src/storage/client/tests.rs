@@ -192,6 +192,9 @@ async fn hours_that_are_over_are_not_listed_again_and_forgotten() {
     place.write(&format!("{HOUR}/too late"), &event(3));
     place.write("event_type=users.messages.email.Send/date=2026-11-27-12/late", &event(4));
     assert_eq!(place.count().await, [event(4)]);
+    // What names no hour has none that could be over, whatever its name sorts before.
+    place.write("Anything/0001", &event(5));
+    assert_eq!(place.count().await, [event(5)]);
     let memory = super::memory::ObjectMemory::open(&place.root.path().join("state")).unwrap();
     let url = place.settings(StorageStart::Now).sources[0].url.clone();
     let of = |path: &str| {
