@@ -32,7 +32,11 @@ pub(super) enum EventQueue {
 }
 
 /// Opens the queue, what can be seen of it, and what pushed events go into.
-pub(super) fn open(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+pub(super) fn open(
+    config: &Config,
+    once: bool,
+    clock: &Clock,
+) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
     match config.queue.kind {
         QueueKind::Embedded => {
             let (queue, appender) = open_embedded(config, once)?;
@@ -40,7 +44,7 @@ pub(super) fn open(config: &Config, once: bool) -> Result<(EventQueue, Waiting, 
             Ok((EventQueue::Embedded(Box::new(queue)), waiting, Some(appender)))
         }
         QueueKind::Kafka => open_kafka(config, once),
-        QueueKind::Storage => open_storage(config, once),
+        QueueKind::Storage => open_storage(config, once, clock),
     }
 }
 
@@ -56,9 +60,16 @@ fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Opt
 }
 
 #[cfg(feature = "storage")]
-fn open_storage(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
-    let opened =
-        open_buckets(config.queue.storage.clone(), if once { StorageRun::Once } else { StorageRun::Follow });
+fn open_storage(
+    config: &Config,
+    once: bool,
+    clock: &Clock,
+) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+    let opened = open_buckets(
+        config.queue.storage.clone(),
+        if once { StorageRun::Once } else { StorageRun::Follow },
+        clock,
+    );
     let (queue, watch) = opened?;
     Ok((EventQueue::Storage(Box::new(queue)), Waiting::Storage(watch), None))
 }
@@ -67,15 +78,21 @@ fn open_storage(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Opt
 fn open_buckets(
     settings: StorageSettings,
     run: StorageRun,
+    clock: &Clock,
 ) -> Result<(StorageQueue, storage::StorageWatch), Failure> {
-    storage::open(settings, run).map_err(|error| match error {
+    let clock = clock.clone();
+    storage::open(settings, run, Arc::new(move || clock.unix_seconds())).map_err(|error| match error {
         storage::StorageOpenError::Setup(error) => Failure::configuration(error),
         error => Failure::failed(error),
     })
 }
 
 #[cfg(not(feature = "storage"))]
-fn open_storage(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+fn open_storage(
+    _config: &Config,
+    _once: bool,
+    _clock: &Clock,
+) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
     Err(super::left_out::storage("queue.kind = \"storage\""))
 }
 
@@ -104,8 +121,8 @@ fn check_storage(config: &Config) -> Result<(), Failure> {
 }
 
 #[cfg(not(feature = "storage"))]
-fn check_storage(config: &Config) -> Result<(), Failure> {
-    open_storage(config, false).map(drop)
+fn check_storage(_config: &Config) -> Result<(), Failure> {
+    Err(super::left_out::storage("queue.kind = \"storage\""))
 }
 
 /// First the imports, then the queue.
@@ -226,7 +243,7 @@ pub(super) fn open_imports(
         return Err(super::left_out::storage(&format!("--import {}", url.display())));
     }
     #[cfg(feature = "storage")]
-    let objects = open_objects(config, &urls, import.again)?;
+    let objects = open_objects(config, &urls, import.again, clock)?;
     Ok(Imports {
         files: open_files(config, files, import.again, clock)?,
         #[cfg(feature = "storage")]
@@ -239,6 +256,7 @@ fn open_objects(
     config: &Config,
     urls: &[PathBuf],
     again: bool,
+    clock: &Clock,
 ) -> Result<Option<(Box<StorageQueue>, storage::StorageWatch)>, Failure> {
     if urls.is_empty() {
         return Ok(None);
@@ -255,7 +273,8 @@ fn open_objects(
         start: StorageStart::Beginning,
         ..config.queue.storage.clone()
     };
-    let (queue, watch) = open_buckets(settings, if again { StorageRun::Again } else { StorageRun::Once })?;
+    let (queue, watch) =
+        open_buckets(settings, if again { StorageRun::Again } else { StorageRun::Once }, clock)?;
     Ok(Some((Box::new(queue), watch)))
 }
 

@@ -110,7 +110,7 @@ async fn serve(
     log_level: LogLevel,
 ) -> Result<(), Failure> {
     let clock = Clock::system();
-    let (queue, waiting, appender) = queues::open(&config, import.once)?;
+    let (queue, waiting, appender) = queues::open(&config, import.once, &clock)?;
     let imports = queues::open_imports(&config, import, &clock)?;
     let (stats, keys) = (Arc::new(Stats::new()), watch_keys(&config, &clock));
     let network = super::network(&config.connections.active)?;

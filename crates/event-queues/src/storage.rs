@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Secret;
@@ -39,6 +40,9 @@ pub struct StorageSource {
     /// For events that don't say their own.
     pub app_group_id: Option<Box<str>>,
 }
+
+/// Says the present moment, in Unix seconds.
+pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// How long buckets are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

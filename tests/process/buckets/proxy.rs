@@ -117,11 +117,11 @@ fn one_request(head: &[u8], name: Option<SocketAddr>) -> Vec<u8> {
     let (lines, _) = head.rsplit_once("\r\n\r\n").unwrap();
     let is_kept = |line: &&str| {
         let line = line.to_ascii_lowercase();
-        !line.starts_with("connection:") && !(name.is_some() && line.starts_with("host:"))
+        !(line.starts_with("connection:") || name.is_some() && line.starts_with("host:"))
     };
     let mut request: String = lines.split("\r\n").filter(is_kept).flat_map(|line| [line, "\r\n"]).collect();
     if let Some(name) = name {
-        request += &format!("host: {name}\r\n");
+        request.extend(["host: ", &name.to_string(), "\r\n"]);
     }
     request += "connection: close\r\n\r\n";
     request.into_bytes()

@@ -29,7 +29,7 @@ const ACCOUNT_KEY: &str =
 const FAKE_GCS: &str = "github.com/fsouza/fake-gcs-server@v1.56.1";
 
 /// How long a server may take to start, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The name of every bucket.
 const BUCKET: &str = "events";

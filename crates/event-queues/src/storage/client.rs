@@ -5,7 +5,7 @@
 //! What the settled flushes have counted is written down by a thread of its own, in one commit a settlement. `bucket` is
 //! the way to a store; `layout` is what paths say.
 //!
-//! An object is known by its path and its version (the store's ETag). One that is written over is compared with what was
+//! An object is known by its path and its version (the store's `ETag`). One that is written over is compared with what was
 //! read of it, by a hash of its bytes: the same bytes are passed, what was appended is read on, anything else is counted as
 //! a new object.
 

@@ -24,6 +24,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// For how long one request is tried again where the store is busy (503 `SlowDown`) or away; then the next listing tries
 /// it. Below five minutes, for a request is tried again with the credentials that it was made with.
 const RETRY: Duration = Duration::from_mins(1);
+/// How much of an error's innermost words is told.
+const CAUSE_BYTES_MAX: usize = 300;
 const RETRIES_MAX: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
@@ -218,10 +220,9 @@ fn root_cause(error: &Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    const SHOWN_MAX: usize = 300;
     let text = cause.to_string();
     let line = text.lines().next().unwrap_or_default();
-    line.get(..SHOWN_MAX).unwrap_or(line).to_owned()
+    line.get(..CAUSE_BYTES_MAX).unwrap_or(line).to_owned()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::content::ReadPlace;
 
 /// The format of the file, which its name says; one that is raised is not opened by what is older.
 const FORMAT: u32 = 1;
-/// ObjectMemory for pages of the file.
+/// Memory for pages of the file.
 const CACHE_BYTES: usize = 16 << 20;
 
 /// By source and path.

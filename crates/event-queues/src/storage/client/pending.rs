@@ -20,8 +20,12 @@ struct Way {
     bytes: u64,
     modified: i64,
     /// It could not be read on for a reason that passes: what was handed out of it before.
-    interrupted: Option<Option<ReadPlace>>,
+    interrupted: Option<HandedOut>,
 }
+
+/// Up to where this run has handed an object out, if it has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct HandedOut(pub(super) Option<ReadPlace>);
 
 /// How much there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,12 +46,12 @@ impl Pending {
         hour: Option<PathHour>,
         bytes: u64,
         modified: i64,
-    ) -> Option<Option<ReadPlace>> {
+    ) -> Option<HandedOut> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(way) = pending.get_mut(key) else {
             let way = Way { version: version.to_owned(), hour, bytes, modified, interrupted: None };
             pending.insert(key.clone(), way);
-            return Some(None);
+            return Some(HandedOut::default());
         };
         let handed = way.interrupted.take()?;
         if way.version == version {
@@ -55,14 +59,14 @@ impl Pending {
         }
         // Written over since: what was handed out of the old version is settled by itself.
         *way = Way { version: version.to_owned(), hour, bytes, modified, interrupted: None };
-        Some(None)
+        Some(HandedOut::default())
     }
 
     /// It could not be read on for now.
     pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ReadPlace>) {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(way) = pending.get_mut(key) {
-            way.interrupted = Some(handed);
+            way.interrupted = Some(HandedOut(handed));
         }
     }
 
@@ -98,15 +102,15 @@ mod tests {
         let pending = Pending::default();
         let key = (0, "a".to_owned());
         let find = |version| pending.find(&key, version, Some(PathHour(7)), 10, 5);
-        assert_eq!(find("1"), Some(None));
+        assert_eq!(find("1"), Some(HandedOut(None)));
         assert_eq!(find("1"), None);
         assert_eq!(find("2"), None, "the version before settles first");
         let place = ReadPlace { layout: FileLayout::Lines, position: 3, container: 0 };
         pending.interrupt(&key, Some(place));
-        assert_eq!(find("1"), Some(Some(place)));
+        assert_eq!(find("1"), Some(HandedOut(Some(place))));
         assert_eq!(find("1"), None);
         pending.interrupt(&key, Some(place));
-        assert_eq!(find("2"), Some(None), "of another version nothing was read");
+        assert_eq!(find("2"), Some(HandedOut(None)), "of another version nothing was read");
         assert_eq!(pending.oldest_hour(0), Some(PathHour(7)));
         assert_eq!(pending.oldest_hour(1), None);
         assert_eq!(pending.totals(), PendingTotals { objects: 1, bytes: 10, oldest: Some(5) });

@@ -18,9 +18,10 @@ use tokio::sync::mpsc;
 use super::bucket::{Bucket, advice};
 use super::layout::{PathHour, PathPart, is_hidden};
 use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord};
+use super::pending::HandedOut;
 use super::reader::{FoundObject, ObjectInput};
 use super::watch::BucketHealth;
-use crate::storage::{StorageSettings, StorageStart};
+use crate::storage::{Now, StorageSettings, StorageStart};
 
 /// How many objects that were found wait for the reader: then finding waits.
 pub(super) const FOUND_MAX: usize = 256;
@@ -62,8 +63,7 @@ pub(super) struct BucketPoller {
     pub(super) memory: ObjectMemory,
     pub(super) health: Arc<BucketHealth>,
     pub(super) found: mpsc::Sender<ObjectInput>,
-    /// The present moment, in Unix seconds.
-    pub(super) now: fn() -> i64,
+    pub(super) now: Now,
     pub(super) states: Vec<SourceState>,
 }
 
@@ -172,7 +172,7 @@ impl BucketPoller {
             self.list_prefix(source, Listed { prefix, after }, &record, &mut round).await?;
         }
         if round.is_sweep {
-            self.close(source, record, &round)?;
+            self.close(source, &record, &round)?;
             self.states[source].swept = Some(tokio::time::Instant::now());
         }
         Ok(())
@@ -253,7 +253,7 @@ impl BucketPoller {
     }
 
     fn is_believable(&self, hour: PathHour) -> bool {
-        hour.0 <= PathHour::of((self.now)()).0 + AHEAD_MAX
+        hour.0 <= PathHour::of(i64::try_from((self.now)()).unwrap_or(i64::MAX)).0 + AHEAD_MAX
     }
 
     /// Hands an object to the reader, if it is new.
@@ -289,7 +289,8 @@ impl BucketPoller {
             return Ok(());
         }
         let key = (source, meta.location.to_string());
-        let Some(handed) = self.health.pending.find(&key, &version, hour, meta.size, modified) else {
+        let Some(HandedOut(handed)) = self.health.pending.find(&key, &version, hour, meta.size, modified)
+        else {
             return Ok(());
         };
         // It may have been settled since it was looked up.
@@ -311,21 +312,19 @@ impl BucketPoller {
             return Ok(record.clone());
         }
         let url = Arc::clone(&self.buckets[source].url);
-        let record = match self.memory.source(&url)? {
-            Some(record) => record,
-            None => {
-                let record = match self.settings.start {
-                    StorageStart::Beginning => SourceRecord::default(),
-                    StorageStart::At(second) => SourceRecord {
-                        done_before: Some(PathHour::of(second).0),
-                        written_before: Some(second),
-                    },
-                    StorageStart::Now => self.pass_what_is_there(source).await?,
-                };
-                self.memory.set_source(&url, &record, |_| false)?;
-                tracing::info!(url = &*url, start = ?self.settings.start, "a bucket is read for the first time");
-                record
-            }
+        let record = if let Some(record) = self.memory.source(&url)? {
+            record
+        } else {
+            let record = match self.settings.start {
+                StorageStart::Beginning => SourceRecord::default(),
+                StorageStart::At(second) => {
+                    SourceRecord { done_before: Some(PathHour::of(second).0), written_before: Some(second) }
+                }
+                StorageStart::Now => self.pass_what_is_there(source).await?,
+            };
+            self.memory.set_source(&url, &record, |_| false)?;
+            tracing::info!(url = &*url, start = ?self.settings.start, "a bucket is read for the first time");
+            record
         };
         self.states[source].record = Some(record.clone());
         Ok(record)
@@ -383,7 +382,7 @@ impl BucketPoller {
     }
 
     /// Ends the hours that are over, and forgets what is remembered of their objects, and of objects that are gone.
-    fn close(&mut self, source: usize, record: SourceRecord, round: &Round) -> Result<(), Trouble> {
+    fn close(&mut self, source: usize, record: &SourceRecord, round: &Round) -> Result<(), Trouble> {
         let state = &mut self.states[source];
         let newest = state.newest.values().max();
         let over = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
@@ -391,7 +390,7 @@ impl BucketPoller {
         let open = self.health.pending.oldest_hour(source);
         let over = over.map(|over| open.map_or(over, |open| open.min(over)).0);
         let done_before = record.done_before.max(over);
-        let closed = SourceRecord { done_before, ..record };
+        let closed = SourceRecord { done_before, ..record.clone() };
         let url = &self.buckets[source].url;
         let is_needless = |path: &str| {
             Path::parse(path).is_ok_and(|path| match PathHour::in_path(&path) {

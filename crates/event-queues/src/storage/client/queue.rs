@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::bucket::{Bucket, StorageSetupError};
 use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
@@ -17,7 +17,7 @@ use super::poller::{BucketPoller, FOUND_MAX, SourceState};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
 use super::watch::{BucketHealth, StorageWatch};
 use crate::content::Cut;
-use crate::storage::{StorageRun, StorageSettings};
+use crate::storage::{Now, StorageRun, StorageSettings};
 use crate::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// Why buckets can't be read. Nothing was counted.
@@ -47,13 +47,15 @@ fn buckets(settings: &StorageSettings) -> Result<Arc<[Bucket]>, StorageSetupErro
 }
 
 /// Opens what is remembered, and begins to list and read; must be called within a tokio runtime. A bucket that is away is
-/// waited for while it is followed; read once, the queue ends with what the first listing has found.
+/// waited for while it is followed; read once, the queue ends with what the first listing has found. `now` says the present
+/// moment: what a path names that lies days ahead of it is somebody's mistake.
 ///
 /// # Errors
 /// When the settings make no store, when what is remembered can't be used, or when the system gives no thread.
 pub fn open(
     settings: StorageSettings,
     run: StorageRun,
+    now: Now,
 ) -> Result<(StorageQueue, StorageWatch), StorageOpenError> {
     let buckets = buckets(&settings)?;
     let memory = ObjectMemory::open(&settings.state_directory)?;
@@ -76,10 +78,11 @@ pub fn open(
         memory,
         health: Arc::clone(&health),
         found,
-        now: unix_seconds,
+        now,
         states,
     };
-    tokio::spawn(poller.run(run != StorageRun::Follow));
+    let mut listing = JoinSet::new();
+    listing.spawn(poller.run(run != StorageRun::Follow));
     let watch = StorageWatch(Arc::clone(&health));
     let queue = StorageQueue {
         buckets,
@@ -90,13 +93,9 @@ pub fn open(
         writer,
         health,
         ended: None,
+        _listing: listing,
     };
     Ok((queue, watch))
-}
-
-fn unix_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// What is remembered of an object once a receipt is settled.
@@ -115,6 +114,8 @@ pub struct StorageQueue {
     writer: Writer,
     health: Arc<BucketHealth>,
     ended: Option<Result<(), String>>,
+    /// It ends with the queue.
+    _listing: JoinSet<()>,
 }
 
 impl StorageQueue {

@@ -110,8 +110,10 @@ pub(super) fn start(
     let (handed, receiver) = mpsc::channel(HANDED_MAX);
     thread::Builder::new().name("storage".to_owned()).spawn(move || {
         let last = reader.run(found, &handed);
-        // Nobody listens any more only where the process is about to end.
-        let _nobody = last.map(|last| handed.blocking_send(last));
+        if let Some(last) = last {
+            // Nobody listens any more only where the process is about to end.
+            let _nobody = handed.blocking_send(last);
+        }
     })?;
     Ok(receiver)
 }
@@ -141,7 +143,7 @@ impl ObjectReader {
             // Nothing is ahead when everything was found, or when what finds is gone.
             let Some(Ahead { object, download }) = ahead.pop_front() else { return last };
             let key = object.key();
-            if let Err(Interrupted::Closed) = self.read(*object, download, &pool, handed, &key) {
+            if let Err(Interrupted::Closed) = self.read(&object, download, &pool, handed, &key) {
                 return None;
             }
         }
@@ -155,7 +157,7 @@ impl ObjectReader {
 
     fn read(
         &self,
-        object: FoundObject,
+        object: &FoundObject,
         download: (Download, Account),
         pool: &BufferPool,
         handed: &mpsc::Sender<ObjectOutput>,
@@ -164,14 +166,14 @@ impl ObjectReader {
         let bucket = &self.buckets[object.source];
         let name: Arc<str> = bucket.name(&object.meta.location).into();
         let mut at = None;
-        let read = self.begin(&object, &name).and_then(|begin| match begin {
+        let read = self.begin(object, &name).and_then(|begin| match begin {
             Begin::Passed(record) => {
-                let passed = ObjectOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, &name)), record);
                 handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
             }
             Begin::At(start) => {
                 at = start;
-                self.hand_over(&object, &name, start, download, pool, handed, &mut at)
+                self.hand_over(object, &name, start, download, pool, handed, &mut at)
             }
         });
         match read {
@@ -180,7 +182,7 @@ impl ObjectReader {
                 Ok(())
             }
             Err(Interrupted::Closed) => Err(Interrupted::Closed),
-            Err(Interrupted::Store(error)) => self.interrupted(&object, &name, at, &error, key, handed),
+            Err(Interrupted::Store(error)) => self.interrupted(object, &name, at, &error, key, handed),
             Err(Interrupted::Content(position, error)) => {
                 tracing::error!(
                     object = &*name,
@@ -196,7 +198,7 @@ impl ObjectReader {
                     place: at,
                     print: None,
                 };
-                let passed = ObjectOutput::Passed(Arc::new(self.read_object(&object, &name)), record);
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, &name)), record);
                 handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
             }
         }
