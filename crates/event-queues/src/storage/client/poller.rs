@@ -4,6 +4,8 @@
 //! and asks of each for what comes after the hour before the newest (`date=…`); every so often for all hours that late
 //! objects may still come in. What names no hour is listed whole.
 
+mod boundaries;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -17,11 +19,11 @@ use tokio::sync::mpsc;
 
 use super::bucket::{Bucket, advice};
 use super::layout::{PathHour, PathPart, is_hidden};
-use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord};
+use super::memory::{MemoryError, ObjectMemory, ObjectStanding, SourceRecord};
 use super::pending::HandedOut;
 use super::reader::{FoundObject, ObjectInput};
 use super::watch::BucketHealth;
-use crate::storage::{Now, StorageSettings, StorageStart};
+use crate::storage::{Now, StorageSettings};
 
 /// How many objects that were found wait for the reader: then finding waits.
 pub(super) const FOUND_MAX: usize = 256;
@@ -35,9 +37,6 @@ const BACKOFF_MAX: Duration = Duration::from_mins(5);
 const DEPTH_MAX: usize = 8;
 /// An hour in a path that is further ahead of this machine's clock is somebody's mistake, and ends no other hour.
 const AHEAD_MAX: i64 = 48;
-/// How many objects are remembered at once that were there before the first start.
-const PASSED_AT_ONCE: usize = 10_000;
-
 /// Why nothing more can be found in this round, or at all.
 enum Trouble {
     Store(Error),
@@ -304,110 +303,6 @@ impl BucketPoller {
         }
         let object = FoundObject { source, meta, version, handed, record: known };
         self.found.send(ObjectInput::Object(Box::new(object))).await.map_err(|_| Trouble::Closed)
-    }
-
-    /// What is remembered of a source; where it is read for the first time, its beginning is decided.
-    async fn begin(&mut self, source: usize) -> Result<SourceRecord, Trouble> {
-        if let Some(record) = &self.states[source].record {
-            return Ok(record.clone());
-        }
-        let url = Arc::clone(&self.buckets[source].url);
-        let record = if let Some(record) = self.memory.source(&url)? {
-            record
-        } else {
-            let record = match self.settings.start {
-                StorageStart::Beginning => SourceRecord::default(),
-                StorageStart::At(second) => {
-                    SourceRecord { done_before: Some(PathHour::of(second).0), written_before: Some(second) }
-                }
-                StorageStart::Now => self.pass_what_is_there(source).await?,
-            };
-            self.memory.set_source(&url, &record, |_| false)?;
-            tracing::info!(url = &*url, start = ?self.settings.start, "a bucket is read for the first time");
-            record
-        };
-        self.states[source].record = Some(record.clone());
-        Ok(record)
-    }
-
-    /// Remembers everything that is there as passed.
-    async fn pass_what_is_there(&mut self, source: usize) -> Result<SourceRecord, Trouble> {
-        let bucket = self.buckets[source].clone();
-        let mut objects = Vec::new();
-        let prefixes = self.discover(source, &mut objects).await?;
-        // The newest hour is seen from the names of the prefixes, so that years are not listed.
-        let mut newest: Option<PathHour> = None;
-        for prefix in &prefixes {
-            let level = bucket.store.list_with_delimiter(Some(prefix)).await?;
-            let hours = level.common_prefixes.iter().filter_map(|below| PathHour::in_part(below.filename()?));
-            let hours: Vec<_> = hours.filter(|hour| self.is_believable(*hour)).collect();
-            if !hours.is_empty() {
-                self.states[source].dated.insert(prefix.clone());
-                objects.extend(level.objects);
-            }
-            newest = newest.max(hours.into_iter().max());
-        }
-        let before = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
-        let record = SourceRecord { done_before: before.map(|hour| hour.0), written_before: None };
-        let mut passed = Vec::new();
-        let pass = |meta: &ObjectMeta| -> Settled {
-            let (version, standing) = (version(meta), ObjectStanding::Passed);
-            let record = ObjectRecord { version, standing, place: None, print: None };
-            (Arc::clone(&bucket.url), meta.location.to_string(), record)
-        };
-        passed.extend(objects.iter().map(pass));
-        let mut total = passed.len();
-        for prefix in prefixes {
-            let after = self.after(source, &prefix, &record, true);
-            let mut listing = match &after {
-                Some(after) => bucket.store.list_with_offset(Some(&prefix), after),
-                None => bucket.store.list(Some(&prefix)),
-            };
-            while let Some(meta) = listing.next().await {
-                passed.push(pass(&meta?));
-                total += 1;
-                if passed.len() == PASSED_AT_ONCE {
-                    self.memory.settle(&passed)?;
-                    passed.clear();
-                }
-            }
-        }
-        self.memory.settle(&passed)?;
-        tracing::info!(
-            url = &*bucket.url,
-            objects = total,
-            "what lies in the bucket already is passed (queue.storage.start)"
-        );
-        Ok(record)
-    }
-
-    /// Ends the hours that are over, and forgets what is remembered of their objects, and of objects that are gone.
-    fn close(&mut self, source: usize, record: &SourceRecord, round: &Round) -> Result<(), Trouble> {
-        let state = &mut self.states[source];
-        let newest = state.newest.values().max();
-        let over = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
-        // What is on its way must be found again after a kill.
-        let open = self.health.pending.oldest_hour(source);
-        let over = over.map(|over| open.map_or(over, |open| open.min(over)).0);
-        let done_before = record.done_before.max(over);
-        let closed = SourceRecord { done_before, ..record.clone() };
-        let url = &self.buckets[source].url;
-        let is_needless = |path: &str| {
-            Path::parse(path).is_ok_and(|path| match PathHour::in_path(&path) {
-                Some(hour) => done_before.is_some_and(|before| hour.0 < before),
-                None => !round.undated.contains(&round.hasher.hash_one(path.as_ref())),
-            })
-        };
-        let forgotten = self.memory.set_source(url, &closed, is_needless)?;
-        if forgotten > 0 {
-            tracing::debug!(
-                url = &**url,
-                objects = forgotten,
-                "objects of hours that are over are forgotten"
-            );
-        }
-        state.record = Some(closed);
-        Ok(())
     }
 }
 
