@@ -10,7 +10,7 @@ CYCLONEDX := 0.5.9
 # What `make tools` has put below the target directory.
 export PATH := $(abspath $(or $(CARGO_TARGET_DIR),target))/tools/bin:$(PATH)
 
-TARGET = $(or $(CARGO_TARGET_DIR),target)
+BUILT = $(or $(CARGO_TARGET_DIR),target)
 
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
@@ -119,8 +119,8 @@ service: ## the unit and the Debian package under a real systemd, in a container
 	.ci/install deb
 	.ci/install service
 	here=$$(dpkg --print-architecture); .ci/static $$here; DEB_REVISION=1 .ci/deb $$here; DEB_REVISION=2 .ci/deb $$here; \
-	  tests/service/run.sh "$(TARGET)/static/$$here/braze-datadog" "$(TARGET)"/debian/braze-datadog_*-1_$$here.deb \
-	    "$(TARGET)"/debian/braze-datadog_*-2_$$here.deb
+	  tests/service/run.sh "$(BUILT)/static/$$here/braze-datadog" "$(BUILT)"/debian/braze-datadog_*-1_$$here.deb \
+	    "$(BUILT)"/debian/braze-datadog_*-2_$$here.deb
 
 # The binary is what `tests/run` has built.
 chart: ## the Helm chart: lint, Kubernetes' schemas, every configuration by the binary, what has to be refused

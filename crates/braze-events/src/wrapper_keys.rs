@@ -52,10 +52,15 @@ impl WrappedValues {
     }
 }
 
-/// Whether a key of 3, 4, 6, 7 or 11 bytes may be one of [`WRAPPER_KEYS`]: of Braze's own keys none begins like them.
+/// Whether a key of 3, 4, 6, 7 or 11 bytes may be one of [`WRAPPER_KEYS`], as far as its first letters tell; few of Braze's own
+/// keys look like them.
 #[inline]
 pub(super) fn may_be_one(name: &[u8]) -> bool {
-    matches!(name.first(), Some(b'd' | b'M' | b'R' | b'b' | b'S' | b'k' | b'r' | b'p' | b'm'))
+    match (name.len(), name.first()) {
+        (7, Some(b'M' | b'R' | b'k' | b'm' | b'p' | b'r')) | (4, Some(b'b' | b'd')) | (3, Some(b'S')) => true,
+        (6 | 11, Some(b'd')) => name.starts_with(b"det") || name.starts_with(b"data_"),
+        _ => false,
+    }
 }
 
 /// Which of [`WRAPPER_KEYS`] it is.
