@@ -108,7 +108,7 @@ image: ## the container image for amd64 and arm64, tried: target/image/braze-dat
 	.ci/image
 	.ci/image-trial
 
-deb: ## Debian packages for amd64 and arm64, target/debian/*.deb
+deb: ## Debian packages for amd64 and arm64, target/packages/*.deb
 	.ci/install static
 	.ci/install deb
 	.ci/static
@@ -119,8 +119,8 @@ service: ## the unit and the Debian package under a real systemd, in a container
 	.ci/install deb
 	.ci/install service
 	here=$$(dpkg --print-architecture); .ci/static $$here; DEB_REVISION=1 .ci/deb $$here; DEB_REVISION=2 .ci/deb $$here; \
-	  tests/service/run.sh "$(BUILT)/static/$$here/braze-datadog" "$(BUILT)"/debian/braze-datadog_*-1_$$here.deb \
-	    "$(BUILT)"/debian/braze-datadog_*-2_$$here.deb
+	  tests/service/run.sh "$(BUILT)/static/$$here/braze-datadog" "$(BUILT)"/packages/braze-datadog_*-1_$$here.deb \
+	    "$(BUILT)"/packages/braze-datadog_*-2_$$here.deb
 
 # The binary is what `tests/run` has built.
 chart: ## the Helm chart: lint, Kubernetes' schemas, every configuration by the binary, what has to be refused

@@ -60,7 +60,7 @@ fn is_known(names: &[&str]) -> bool {
     let mut coded = 0;
     names.iter().map(|name| name.trim().to_ascii_lowercase()).all(|name| match name.as_str() {
         "" | "identity" => true,
-        "gzip" | "x-gzip" | "deflate" => {
+        "gzip" | "x-gzip" | "deflate" | "zstd" => {
             coded += 1;
             coded == 1
         }
