@@ -1,5 +1,6 @@
 //! The bytes of an object on their way: asked for by a task, read by the thread that cuts them.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use object_store::path::Path;
-use object_store::{Error, GetOptions, ObjectStore};
+use object_store::{Error, GetOptions, GetResultPayload, ObjectStore};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use twox_hash::XxHash3_128;
@@ -15,14 +16,27 @@ use twox_hash::XxHash3_128;
 use super::memory::Print;
 use super::watch::BucketHealth;
 
-/// How many pieces of a body wait to be read; a piece is what a socket gives at once, 64 KiB or less mostly.
-const PIECES_MAX: usize = 16;
+/// How many pieces of a body wait to be read.
+const PIECES_MAX: usize = 8;
+/// How much of a body makes a piece, at least: what a socket gives at once is often less than what it costs to hand it over.
+const PIECE_BYTES: usize = 128 * 1024;
 
 /// Reads what a task fetches, and keeps account of it.
 pub(super) struct Download {
-    pieces: mpsc::Receiver<Result<Bytes, Error>>,
+    pieces: mpsc::Receiver<Result<Piece, Error>>,
     piece: Bytes,
+    /// The rest of the piece.
+    rest: std::vec::IntoIter<Bytes>,
+    /// What is read in the place of pieces.
+    file: Option<File>,
     account: Account,
+}
+
+/// What is handed over at once.
+enum Piece {
+    Bytes(Vec<Bytes>),
+    /// All of it: a file of this machine, which needs no task to be read.
+    File(File),
 }
 
 /// What was read of a download, and how it failed; shared with whoever has the content read.
@@ -51,32 +65,72 @@ impl Download {
     ) -> (Self, Account) {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         runtime.spawn(async move {
-            let options = GetOptions::new().with_if_match(e_tag);
-            let mut stream = match store.get_opts(&path, options).await {
-                Ok(answer) => answer.into_stream(),
-                Err(error) => {
-                    // Nobody listens any more only where the process is about to end.
-                    let _nobody = sender.send(Err(error)).await;
-                    return;
-                }
-            };
-            while let Some(piece) = stream.next().await {
-                let is_last = piece.is_err();
-                if sender.send(piece).await.is_err() || is_last {
-                    return;
-                }
+            if let Err(error) = fetch(&*store, &path, e_tag, &sender).await {
+                // Nobody listens any more only where the process is about to end.
+                let _nobody = sender.send(Err(error)).await;
             }
         });
         let account = Account { read: Arc::default(), health };
-        (Self { pieces, piece: Bytes::new(), account: account.clone() }, account)
+        let (piece, rest) = (Bytes::new(), Vec::new().into_iter());
+        (Self { pieces, piece, rest, file: None, account: account.clone() }, account)
     }
 }
 
-impl Read for Download {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
+/// Sends an object piece by piece, as long as anybody takes it.
+async fn fetch(
+    store: &dyn ObjectStore,
+    path: &Path,
+    e_tag: Option<String>,
+    sender: &mpsc::Sender<Result<Piece, Error>>,
+) -> Result<(), Error> {
+    let answer = store.get_opts(path, GetOptions::new().with_if_match(e_tag)).await?;
+    if let GetResultPayload::File(file, _) = answer.payload {
+        // As below.
+        let _nobody = sender.send(Ok(Piece::File(file))).await;
+        return Ok(());
+    }
+    let mut stream = answer.into_stream();
+    let (mut gathered, mut bytes) = (Vec::new(), 0);
+    let mut failed = Ok(());
+    loop {
+        let next = stream.next().await;
+        let is_end = !matches!(next, Some(Ok(_)));
+        match next {
+            Some(Ok(piece)) => {
+                bytes += piece.len();
+                gathered.push(piece);
+            }
+            Some(Err(error)) => failed = Err(error),
+            None => {}
+        }
+        if bytes >= PIECE_BYTES || is_end {
+            // Nobody takes it any more only where the process is about to end.
+            if sender.send(Ok(Piece::Bytes(std::mem::take(&mut gathered)))).await.is_err() || is_end {
+                return failed;
+            }
+            bytes = 0;
+        }
+    }
+}
+
+impl Download {
+    fn read_next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(file) = &mut self.file {
+                return file.read(buffer);
+            }
+            if !self.piece.is_empty() {
+                let bytes = self.piece.len().min(buffer.len());
+                buffer[..bytes].copy_from_slice(&self.piece.split_to(bytes));
+                return Ok(bytes);
+            }
+            if let Some(next) = self.rest.next() {
+                self.piece = next;
+                continue;
+            }
             match self.pieces.blocking_recv() {
-                Some(Ok(piece)) => self.piece = piece,
+                Some(Ok(Piece::Bytes(pieces))) => self.rest = pieces.into_iter(),
+                Some(Ok(Piece::File(file))) => self.file = Some(file),
                 Some(Err(error)) => {
                     let told = io::Error::other(error.to_string());
                     self.account.read.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error);
@@ -85,11 +139,14 @@ impl Read for Download {
                 None => return Ok(0),
             }
         }
-        let bytes = self.piece.len().min(buffer.len());
-        let piece = self.piece.split_to(bytes);
-        buffer[..bytes].copy_from_slice(&piece);
+    }
+}
+
+impl Read for Download {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.read_next(buffer)?;
         let mut stored = self.account.read.lock().unwrap_or_else(PoisonError::into_inner);
-        stored.hasher.write(&piece);
+        stored.hasher.write(&buffer[..bytes]);
         stored.bytes += bytes as u64;
         self.account.health.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(bytes)
