@@ -76,6 +76,18 @@ pub(super) struct Bucket {
     directory: Option<PathBuf>,
 }
 
+/// Builds a store of what the environment, a URL and options say. The builders are alike, and share no trait.
+macro_rules! configured {
+    ($builder:ty, $key:ty, $store:literal, $url:expr, $options:expr) => {{
+        let mut builder = <$builder>::from_env().with_url($url).with_retry(retry());
+        builder = builder.with_client_options(client());
+        for (key, value) in $options {
+            builder = builder.with_config(option::<$key>(key, $store)?, value.expose());
+        }
+        builder.build()
+    }};
+}
+
 impl Bucket {
     pub(super) fn new(
         source: &StorageSource,
@@ -90,32 +102,23 @@ impl Bucket {
         let unfit =
             |error: Error| StorageSetupError::Options { url: given.to_owned(), problem: error.to_string() };
         let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::AmazonS3 => {
-                let mut builder = AmazonS3Builder::from_env().with_url(given).with_retry(retry());
-                builder = builder.with_client_options(client());
-                for (key, value) in options {
-                    builder = builder.with_config(option::<AmazonS3ConfigKey>(key, "S3")?, value.expose());
-                }
-                Arc::new(builder.build().map_err(unfit)?)
-            }
-            ObjectStoreScheme::GoogleCloudStorage => {
-                let mut builder = GoogleCloudStorageBuilder::from_env().with_url(given).with_retry(retry());
-                builder = builder.with_client_options(client());
-                for (key, value) in options {
-                    let key = option::<GoogleConfigKey>(key, "Google Cloud Storage")?;
-                    builder = builder.with_config(key, value.expose());
-                }
-                Arc::new(builder.build().map_err(unfit)?)
-            }
-            ObjectStoreScheme::MicrosoftAzure => {
-                let mut builder = MicrosoftAzureBuilder::from_env().with_url(given).with_retry(retry());
-                builder = builder.with_client_options(client());
-                for (key, value) in options {
-                    let key = option::<AzureConfigKey>(key, "Azure Blob Storage")?;
-                    builder = builder.with_config(key, value.expose());
-                }
-                Arc::new(builder.build().map_err(unfit)?)
-            }
+            ObjectStoreScheme::AmazonS3 => Arc::new(
+                configured!(AmazonS3Builder, AmazonS3ConfigKey, "S3", given, options).map_err(unfit)?,
+            ),
+            ObjectStoreScheme::GoogleCloudStorage => Arc::new(
+                configured!(
+                    GoogleCloudStorageBuilder,
+                    GoogleConfigKey,
+                    "Google Cloud Storage",
+                    given,
+                    options
+                )
+                .map_err(unfit)?,
+            ),
+            ObjectStoreScheme::MicrosoftAzure => Arc::new(
+                configured!(MicrosoftAzureBuilder, AzureConfigKey, "Azure Blob Storage", given, options)
+                    .map_err(unfit)?,
+            ),
             ObjectStoreScheme::Local => match options.keys().next() {
                 Some(key) => {
                     return Err(StorageSetupError::Option { key: key.to_string(), store: "a directory" });

@@ -142,8 +142,7 @@ impl ObjectReader {
             }
             // Nothing is ahead when everything was found, or when what finds is gone.
             let Some(Ahead { object, download }) = ahead.pop_front() else { return last };
-            let key = object.key();
-            if let Err(Interrupted::Closed) = self.read(&object, download, &pool, handed, &key) {
+            if let Err(Interrupted::Closed) = self.read(&object, download, &pool, handed) {
                 return None;
             }
         }
@@ -161,7 +160,6 @@ impl ObjectReader {
         download: (Download, Account),
         pool: &BufferPool,
         handed: &mpsc::Sender<ObjectOutput>,
-        key: &ObjectKey,
     ) -> Result<(), Interrupted> {
         let bucket = &self.buckets[object.source];
         let name: Arc<str> = bucket.name(&object.meta.location).into();
@@ -182,7 +180,7 @@ impl ObjectReader {
                 Ok(())
             }
             Err(Interrupted::Closed) => Err(Interrupted::Closed),
-            Err(Interrupted::Store(error)) => self.interrupted(object, &name, at, &error, key, handed),
+            Err(Interrupted::Store(error)) => self.interrupted(object, &name, at, &error, handed),
             Err(Interrupted::Content(position, error)) => {
                 tracing::error!(
                     object = &*name,
@@ -191,17 +189,24 @@ impl ObjectReader {
                     "an object of a bucket can't be read on: what comes before was counted, the rest is left out until the \
                      object is written anew"
                 );
-                self.health.left_out.fetch_add(1, Ordering::Relaxed);
-                let record = ObjectRecord {
-                    version: object.version.clone(),
-                    standing: ObjectStanding::LeftOut,
-                    place: at,
-                    print: None,
-                };
-                let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, &name)), record);
-                handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
+                self.leave_out(object, &name, at, handed)
             }
         }
+    }
+
+    /// Nothing more is read of an object, until it is written anew.
+    fn leave_out(
+        &self,
+        object: &FoundObject,
+        name: &Arc<str>,
+        place: Option<ReadPlace>,
+        handed: &mpsc::Sender<ObjectOutput>,
+    ) -> Result<(), Interrupted> {
+        self.health.left_out.fetch_add(1, Ordering::Relaxed);
+        let (version, standing) = (object.version.clone(), ObjectStanding::LeftOut);
+        let record = ObjectRecord { version, standing, place, print: None };
+        let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, name)), record);
+        handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
     }
 
     /// An object is gone, or its store: it is found again if it is there by the next listing.
@@ -211,7 +216,6 @@ impl ObjectReader {
         name: &Arc<str>,
         handed_out: Option<ReadPlace>,
         error: &Error,
-        key: &ObjectKey,
         handed: &mpsc::Sender<ObjectOutput>,
     ) -> Result<(), Interrupted> {
         let advice = advice(error);
@@ -221,15 +225,7 @@ impl ObjectReader {
                     object = &**name,
                     "an object was removed before it was read; it is not counted"
                 );
-                let record = ObjectRecord {
-                    version: object.version.clone(),
-                    standing: ObjectStanding::LeftOut,
-                    place: handed_out,
-                    print: None,
-                };
-                self.health.left_out.fetch_add(1, Ordering::Relaxed);
-                let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, name)), record);
-                return handed.blocking_send(passed).map_err(|_| Interrupted::Closed);
+                return self.leave_out(object, name, handed_out, handed);
             }
             Error::Precondition { .. } => {
                 tracing::info!(object = &**name, "an object was written over while it was read");
@@ -245,7 +241,7 @@ impl ObjectReader {
                 }
             }
         }
-        self.health.pending.interrupt(key, handed_out);
+        self.health.pending.interrupt(&object.key(), handed_out);
         Ok(())
     }
 
