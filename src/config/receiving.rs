@@ -104,6 +104,11 @@ impl Check<'_> {
                 "is missing; with queue.kind = \"storage\" it says which bucket is read: s3://BUCKET/PREFIX/";
             self.diagnostics.missing(URL, URL, reason);
         }
+        let notifications = storage.notifications.trim();
+        if !notifications.is_empty() && !sources.iter().any(|(url, _)| url.starts_with("s3")) {
+            let reason = "is Amazon SQS's, and none of the URLs is a bucket of S3 (s3://…)";
+            self.diagnostics.refuse("queue.storage.notifications", notifications, reason);
+        }
         let start = start_of(&storage.start).unwrap_or_else(|| {
             let reason =
                 "is none of \"now\", \"beginning\", a date (2026-11-27) or a time (2026-11-27T10:00:00Z)";
@@ -128,6 +133,7 @@ impl Check<'_> {
             lateness: storage.lateness.0,
             state_directory,
             options: options.collect(),
+            notifications: (!notifications.is_empty()).then(|| notifications.into()),
             // Known once events.count is read.
             event_types: BTreeSet::new(),
         }

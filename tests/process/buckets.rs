@@ -6,6 +6,8 @@ mod servers;
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use self::proxy::{Fault, Proxy};
 use self::servers::Server;
 use crate::support::events::Events;
@@ -105,14 +107,19 @@ async fn counts_every_object_once(server: Server) {
     wait_until_settled(&forwarder).await;
     assert_eq!(proxy.faults_left(), 0, "the faults were not met");
 
-    // Away for longer than a request is tried again: that is told, and ends.
-    proxy.refuse(true);
-    let words = wait_until_ready(&forwarder, false).await;
-    assert!(words.contains("can't be listed"), "{words}");
-    bucket.write(2, 100).await;
-    proxy.refuse(false);
-    intake.wait_for_sends(bucket.sends()).await;
-    wait_until_ready(&forwarder, true).await;
+    // No rights any more, and credentials that have expired: that is told, and ends.
+    for (refusal, advice) in [
+        (("403 Forbidden", "AccessDenied"), "the right to list and read is missing"),
+        (("400 Bad Request", "ExpiredToken"), "check credentials"),
+    ] {
+        proxy.refuse(Some(refusal));
+        let words = wait_until_ready(&forwarder, false).await;
+        assert!(words.contains("can't be listed") && words.contains(advice), "{words}");
+        bucket.write(2, 100).await;
+        proxy.refuse(None);
+        intake.wait_for_sends(bucket.sends()).await;
+        wait_until_ready(&forwarder, true).await;
+    }
     wait_until_settled(&forwarder).await;
     forwarder.books_balance().await;
     assert!(forwarder.stop().await.success());
@@ -212,6 +219,14 @@ async fn what_is_configured_wrongly_is_named() {
         (of("s3://b/", "push.listen", "127.0.0.1:0"), "can't be used with queue.kind = \"storage\""),
         (of("s3://b/", "queue.storage.sources.\"s3://b/acme/\"", "g"), "lies within s3://b/"),
         (of("", "log.level", "info"), "queue.storage.url"),
+        (
+            of("s3://b/", "queue.storage.notifications", "arn:aws:sqs:eu-central-1:1:q"),
+            "https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE",
+        ),
+        (
+            of("gs://b/", "queue.storage.notifications", "https://sqs.eu-central-1.amazonaws.com/1/q"),
+            "none of the URLs is a bucket of S3",
+        ),
     ] {
         for command in ["check", "run"] {
             let finished = configuration.run(&[command]).await;
@@ -228,6 +243,51 @@ mod real {
     #[tokio::test]
     async fn s3_by_moto() {
         counts_every_object_once(Server::s3()).await;
+    }
+
+    /// Between two listings that are an hour apart, new objects are known by what S3 puts into a queue of SQS.
+    #[tokio::test]
+    async fn s3_notifies_by_sqs() {
+        let server = Server::s3();
+        let intake = Intake::start();
+        let mut bucket = Bucket::of(&server).await;
+        let queue = server.notify().await;
+        bucket.write(2, 50).await;
+        let (url, options) = server.settings(server.address());
+        let configuration = configuration(&intake, &url, &options)
+            .text("queue.storage.poll_interval", "1h")
+            .text("queue.storage.notifications", &queue);
+        let forwarder = configuration.start().await;
+        intake.wait_for_sends(bucket.sends()).await;
+        let stray = json!({"QueueUrl": queue, "MessageBody": "what somebody else has put here"});
+        server.ask_sqs("SendMessage", &stray).await;
+        for _ in 0..2 {
+            bucket.write(4, 50).await;
+            intake.wait_for_sends(bucket.sends()).await;
+        }
+        wait_until_settled(&forwarder).await;
+        assert_eq!(forwarder.metrics().await.sum("braze_datadog_storage_listings_total", &[]), 1);
+        support::eventually("what is known is deleted, and what is no notification is not", async || {
+            let asked = json!({"QueueUrl": queue, "AttributeNames": ["All"]});
+            let attributes = server.ask_sqs("GetQueueAttributes", &asked).await["Attributes"].take();
+            let count = |name: &str| attributes[name].as_str().map_or(0, |count| count.parse().unwrap());
+            let all = count("ApproximateNumberOfMessages") + count("ApproximateNumberOfMessagesNotVisible");
+            (all == 1).then_some(())
+        })
+        .await;
+        assert!(forwarder.log().contains("is no notification of S3"), "{}", forwarder.log());
+
+        // Away, it is told, and the bucket is listed as if there were none.
+        server.ask_sqs("DeleteQueue", &json!({"QueueUrl": queue})).await;
+        assert!(forwarder.stop().await.success());
+        let configuration = configuration.text("queue.storage.poll_interval", "1s");
+        let forwarder = configuration.start().await;
+        bucket.write(3, 50).await;
+        intake.wait_for_sends(bucket.sends()).await;
+        wait_until_ready(&forwarder, true).await;
+        assert!(forwarder.log().contains("there is no such queue"), "{}", forwarder.log());
+        assert!(forwarder.stop().await.success());
+        assert_eq!(intake.sends(), bucket.sends());
     }
 
     #[tokio::test]

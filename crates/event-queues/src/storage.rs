@@ -28,6 +28,9 @@ pub struct StorageSettings {
     pub state_directory: PathBuf,
     /// The keys of `object_store`'s builders: `region`, `endpoint`, `allow_http`, …; values may be secrets.
     pub options: BTreeMap<Box<str>, Secret>,
+    /// The URL of the Amazon SQS queue that S3 puts a notification of each new object into, if there is one: then it is listed
+    /// every ten minutes alone, for what was not notified.
+    pub notifications: Option<Box<str>>,
     /// The event types that are counted; objects whose path names another are neither listed nor read.
     pub event_types: BTreeSet<Box<str>>,
 }

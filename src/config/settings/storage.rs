@@ -31,6 +31,10 @@ pub(in crate::config) struct Storage {
     /// Where it is remembered which objects are done: one file that grows with the objects of the hours that are listed, about
     /// 200 bytes each. One process at a time; on a disk that survives a restart.
     pub state_directory: String = "/var/lib/braze-datadog/storage".into(),
+    /// The URL of an Amazon SQS queue that S3 (or EventBridge, or SNS) tells of new objects, with the credentials of the bucket:
+    /// "https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE". Objects are read within a second or two then, and the bucket is listed
+    /// every ten minutes (or poll_interval, if that is longer) for what was not notified. "" for none.
+    pub notifications: String = String::new(),
     /// More URLs, each with the app group of the events below it that don't say theirs; "" for none.
     #[schemars(extend("x-example" = r#""s3://bucket/acme/" = "5f3e8f0a-1234-4cde-9abc-0123456789ab""#))]
     pub sources: BTreeMap<String, String>,

@@ -17,10 +17,13 @@ pub(super) enum Fault {
     Closed,
 }
 
+type Refusal = (&'static str, &'static str);
+
 #[derive(Default)]
 struct State {
     next: VecDeque<Fault>,
-    is_refused: bool,
+    /// The status and the code of an error that answer every request.
+    refusal: Option<Refusal>,
 }
 
 /// It ends with the test process.
@@ -60,24 +63,26 @@ impl Proxy {
         self.state.lock().unwrap().next.len()
     }
 
-    /// Every request is answered 403, from here on.
-    pub(super) fn refuse(&self, is_refused: bool) {
-        self.state.lock().unwrap().is_refused = is_refused;
+    /// Every request is answered so, from here on.
+    pub(super) fn refuse(&self, refusal: Option<Refusal>) {
+        self.state.lock().unwrap().refusal = refusal;
     }
 }
 
 fn serve(mut client: TcpStream, server: SocketAddr, renamed: bool, state: &Mutex<State>) -> io::Result<()> {
     let Some(head) = read_head(&mut client)? else { return Ok(()) };
-    let (fault, is_refused) = {
+    let (fault, refusal) = {
         let mut state = state.lock().unwrap();
-        (if state.is_refused { None } else { state.next.pop_front() }, state.is_refused)
+        (if state.refusal.is_some() { None } else { state.next.pop_front() }, state.refusal)
     };
     let answer = |status: &str, code: &str| {
         let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
         format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
     };
+    if let Some((status, code)) = refusal {
+        return client.write_all(answer(status, code).as_bytes());
+    }
     match fault {
-        _ if is_refused => return client.write_all(answer("403 Forbidden", "AccessDenied").as_bytes()),
         Some(Fault::Busy) => return client.write_all(answer("503 Slow Down", "SlowDown").as_bytes()),
         Some(Fault::Closed) => return client.shutdown(Shutdown::Both),
         Some(Fault::CutAfter(_)) | None => {}

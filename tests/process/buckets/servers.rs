@@ -12,11 +12,12 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use serde_json::{Value, json};
 
 use crate::support::children;
 
-/// The S3 server: <https://docs.getmoto.org/en/latest/docs/server_mode.html>.
-const MOTO: &str = "moto[s3,server]==5.2.5";
+/// The server of S3 and SQS: <https://docs.getmoto.org/en/latest/docs/server_mode.html>.
+const MOTO: &str = "moto[s3,sqs,server]==5.2.5";
 /// Microsoft's own server of Blob Storage.
 const AZURITE: &str = "azurite@3.37.0";
 /// Its account, which is the same everywhere:
@@ -61,7 +62,7 @@ impl Server {
     }
 
     pub(super) fn s3() -> Self {
-        let packages = installed("moto", |into| {
+        let packages = installed("moto-s3-sqs", |into| {
             let into = into.to_str().unwrap().to_owned();
             command(&[
                 "python3",
@@ -198,6 +199,32 @@ impl Server {
         assert!(request.send().await.unwrap().status().is_success());
     }
 
+    /// Makes a queue that is told of each new object of the bucket. Returns its URL.
+    pub(super) async fn notify(&self) -> String {
+        self.ask_sqs("CreateQueue", &json!({"QueueName": "notifications"})).await;
+        let configuration = "<NotificationConfiguration><QueueConfiguration><Queue>arn:aws:sqs:eu-central-1:123456789012:notifications</Queue>\
+            <Event>s3:ObjectCreated:*</Event></QueueConfiguration></NotificationConfiguration>";
+        let request = crate::support::client(None)
+            .put(format!("http://{}/{BUCKET}?notification", self.address))
+            .header("authorization", signature("s3"))
+            .body(configuration);
+        assert!(request.send().await.unwrap().status().is_success());
+        format!("http://{}/123456789012/notifications", self.address)
+    }
+
+    /// Asks SQS, in its JSON protocol.
+    pub(super) async fn ask_sqs(&self, action: &str, asked: &Value) -> Value {
+        let request = crate::support::client(None)
+            .post(format!("http://{}/", self.address))
+            .header("authorization", signature("sqs"))
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", format!("AmazonSQS.{action}"))
+            .body(asked.to_string());
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{action}: {}", answer.text().await.unwrap());
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null)
+    }
+
     /// Writes an object.
     pub(super) async fn put(&self, path: &str, content: Vec<u8>) {
         let (url, options) = self.settings(self.address);
@@ -277,6 +304,13 @@ fn installed(name: &str, install: impl FnOnce(&Path) -> Command) -> PathBuf {
         fs::rename(work.keep(), &packages).unwrap();
     }
     packages
+}
+
+/// What tells the server which of its services is asked; it holds no signature against it.
+fn signature(service: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential=key/20261127/eu-central-1/{service}/aws4_request, SignedHeaders=host, Signature=00"
+    )
 }
 
 fn command(words: &[&str]) -> Command {

@@ -1,6 +1,6 @@
 //! Reads buckets.
 //!
-//! A task lists (`poller`) and finds what is new, with what is remembered (`memory`) of what is done; a thread reads
+//! A task lists (`poller`), or is told of new objects (`notifications`), and finds what is new, with what is remembered (`memory`) of what is done; a thread reads
 //! (`reader`) what it found, through `content` as every file is read, while the next objects are on their way (`download`).
 //! What the settled flushes have counted is written down by a thread of its own, in one commit a settlement. `bucket` is
 //! the way to a store; `layout` is what paths say.
@@ -13,6 +13,7 @@ mod bucket;
 mod download;
 mod layout;
 mod memory;
+mod notifications;
 mod pending;
 mod poller;
 mod queue;

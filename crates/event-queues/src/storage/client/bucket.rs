@@ -53,6 +53,17 @@ pub enum StorageSetupError {
         /// The kind of the store.
         store: &'static str,
     },
+    /// The queue of notifications can't be one.
+    #[error(
+        "queue.storage.notifications: {url} is not the URL of an Amazon SQS queue: {problem}; write \
+         https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE"
+    )]
+    Notifications {
+        /// As it was given.
+        url: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The options do not go together.
     #[error("{url} can't be reached as it is configured: {problem}")]
     Options {
@@ -72,11 +83,13 @@ pub(super) struct Bucket {
     /// As it was given, without a slash at its end: what the source is remembered under.
     pub(super) url: Arc<str>,
     pub(super) app_group_id: Option<Box<str>>,
+    /// The name of the bucket, if it is S3's.
+    pub(super) s3_name: Option<Box<str>>,
     /// What is listed, if it is a directory: one that is not there has no objects, which is no error of its store.
     directory: Option<PathBuf>,
 }
 
-/// Builds a store of what the environment, a URL and options say. The builders are alike, and share no trait.
+/// What builds a store, of what the environment, a URL and options say. The builders are alike, and share no trait.
 macro_rules! configured {
     ($builder:ty, $key:ty, $store:literal, $url:expr, $options:expr) => {{
         let mut builder = <$builder>::from_env().with_url($url).with_retry(retry());
@@ -84,7 +97,7 @@ macro_rules! configured {
         for (key, value) in $options {
             builder = builder.with_config(option::<$key>(key, $store)?, value.expose());
         }
-        builder.build()
+        builder
     }};
 }
 
@@ -102,9 +115,7 @@ impl Bucket {
         let unfit =
             |error: Error| StorageSetupError::Options { url: given.to_owned(), problem: error.to_string() };
         let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::AmazonS3 => Arc::new(
-                configured!(AmazonS3Builder, AmazonS3ConfigKey, "S3", given, options).map_err(unfit)?,
-            ),
+            ObjectStoreScheme::AmazonS3 => Arc::new(s3_builder(given, options)?.build().map_err(unfit)?),
             ObjectStoreScheme::GoogleCloudStorage => Arc::new(
                 configured!(
                     GoogleCloudStorageBuilder,
@@ -113,10 +124,12 @@ impl Bucket {
                     given,
                     options
                 )
+                .build()
                 .map_err(unfit)?,
             ),
             ObjectStoreScheme::MicrosoftAzure => Arc::new(
                 configured!(MicrosoftAzureBuilder, AzureConfigKey, "Azure Blob Storage", given, options)
+                    .build()
                     .map_err(unfit)?,
             ),
             ObjectStoreScheme::Local => match options.keys().next() {
@@ -130,7 +143,9 @@ impl Bucket {
         let app_group_id = source.app_group_id.clone();
         let directory =
             matches!(scheme, ObjectStoreScheme::Local).then(|| Path::new("/").join(prefix.as_ref()));
-        Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id, directory })
+        let s3_name =
+            matches!(scheme, ObjectStoreScheme::AmazonS3).then(|| url.host_str().unwrap_or_default().into());
+        Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id, s3_name, directory })
     }
 
     /// What an object is called in messages.
@@ -152,11 +167,19 @@ impl Bucket {
     }
 }
 
+/// What S3 is reached with, and what else is asked with its credentials.
+pub(super) fn s3_builder(
+    url: &str,
+    options: &BTreeMap<Box<str>, Secret>,
+) -> Result<AmazonS3Builder, StorageSetupError> {
+    Ok(configured!(AmazonS3Builder, AmazonS3ConfigKey, "S3", url, options))
+}
+
 fn option<K: FromStr>(key: &str, store: &'static str) -> Result<K, StorageSetupError> {
     key.to_ascii_lowercase().parse().map_err(|_| StorageSetupError::Option { key: key.to_owned(), store })
 }
 
-fn client() -> ClientOptions {
+pub(super) fn client() -> ClientOptions {
     // The bodies of large objects take as long as they take.
     ClientOptions::new()
         .with_connect_timeout(CONNECT_TIMEOUT)

@@ -2,9 +2,11 @@
 //!
 //! A listing costs money, a thousand keys at a time. So it goes down to the prefixes that name event types that are counted,
 //! and asks of each for what comes after the hour before the newest (`date=…`); every so often for all hours that late
-//! objects may still come in. What names no hour is listed whole.
+//! objects may still come in. What names no hour is listed whole. Where the bucket notifies of new objects, these are what is
+//! taken between two such listings of all hours.
 
 mod boundaries;
+mod notified;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher as _;
@@ -16,10 +18,12 @@ use futures_util::StreamExt as _;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::bucket::{Bucket, advice};
 use super::layout::{PathHour, PathPart, is_hidden};
 use super::memory::{MemoryError, ObjectMemory, ObjectStanding, SourceRecord};
+use super::notifications::Notifications;
 use super::pending::HandedOut;
 use super::reader::{FoundObject, ObjectInput};
 use super::watch::BucketHealth;
@@ -40,6 +44,8 @@ const AHEAD_MAX: i64 = 48;
 /// Why nothing more can be found in this round, or at all.
 enum Trouble {
     Store(Error),
+    /// In words.
+    Notifications(String),
     Memory(MemoryError),
     Closed,
 }
@@ -64,6 +70,9 @@ pub(super) struct BucketPoller {
     pub(super) found: mpsc::Sender<ObjectInput>,
     pub(super) now: Now,
     pub(super) states: Vec<SourceState>,
+    pub(super) notifications: Option<Arc<Notifications>>,
+    /// Why notifications can't be taken, while that lasts.
+    pub(super) unheard: Option<String>,
 }
 
 /// What this run knows of a source.
@@ -74,7 +83,7 @@ pub(super) struct SourceState {
     newest: BTreeMap<Path, PathHour>,
     /// The prefixes that name hours; of any other a name says nothing of its age.
     dated: BTreeSet<Path>,
-    swept: Option<tokio::time::Instant>,
+    swept: Option<Instant>,
 }
 
 /// A prefix to be listed.
@@ -127,9 +136,8 @@ impl BucketPoller {
             failures = if failed { failures + 1 } else { 0 };
             let wait = self.settings.poll_interval.saturating_mul(1 << failures.min(6));
             let wait = if failed { wait.min(BACKOFF_MAX.max(self.settings.poll_interval)) } else { wait };
-            tokio::select! {
-                () = self.found.closed() => return,
-                () = tokio::time::sleep(wait) => {}
+            if self.wait(wait, failed).await.is_break() {
+                return;
             }
         }
     }
@@ -139,6 +147,7 @@ impl BucketPoller {
         let words = match trouble {
             Trouble::Store(error) => format!("{url} can't be listed: {}", advice(&error)),
             Trouble::Memory(error) => error.to_string(),
+            Trouble::Notifications(words) => words,
             Trouble::Closed => String::new(),
         };
         if self.health.complain(source, &words) {
@@ -172,7 +181,7 @@ impl BucketPoller {
         }
         if round.is_sweep {
             self.close(source, &record, &round)?;
-            self.states[source].swept = Some(tokio::time::Instant::now());
+            self.states[source].swept = Some(Instant::now());
         }
         Ok(())
     }

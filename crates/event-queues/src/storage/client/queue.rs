@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::bucket::{Bucket, StorageSetupError};
 use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
+use super::notifications::Notifications;
 use super::poller::{BucketPoller, FOUND_MAX, SourceState};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
 use super::watch::{BucketHealth, StorageWatch};
@@ -39,7 +40,13 @@ pub enum StorageOpenError {
 /// # Errors
 /// When a URL or an option is wrong.
 pub fn check(settings: &StorageSettings) -> Result<(), StorageSetupError> {
-    buckets(settings).map(drop)
+    buckets(settings)?;
+    notifications(settings).map(drop)
+}
+
+fn notifications(settings: &StorageSettings) -> Result<Option<Arc<Notifications>>, StorageSetupError> {
+    let url = settings.notifications.as_deref();
+    url.map(|url| Notifications::new(url, &settings.options).map(Arc::new)).transpose()
 }
 
 fn buckets(settings: &StorageSettings) -> Result<Arc<[Bucket]>, StorageSetupError> {
@@ -58,6 +65,8 @@ pub fn open(
     now: Now,
 ) -> Result<(StorageQueue, StorageWatch), StorageOpenError> {
     let buckets = buckets(&settings)?;
+    // What is read once is listed whole.
+    let notifications = if run == StorageRun::Follow { notifications(&settings)? } else { None };
     let memory = ObjectMemory::open(&settings.state_directory)?;
     if run == StorageRun::Again {
         buckets.iter().try_for_each(|bucket| memory.forget(&bucket.url))?;
@@ -80,6 +89,8 @@ pub fn open(
         found,
         now,
         states,
+        notifications,
+        unheard: None,
     };
     let mut listing = JoinSet::new();
     listing.spawn(poller.run(run != StorageRun::Follow));

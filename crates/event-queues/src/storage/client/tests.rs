@@ -48,6 +48,7 @@ impl Place {
             lateness: Duration::from_hours(2),
             state_directory: self.root.path().join("state"),
             options: BTreeMap::new(),
+            notifications: None,
             event_types: [SEND.into()].into(),
         }
     }

@@ -1,0 +1,129 @@
+//! What the buckets notify of, between two listings.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::{Error, ObjectStoreExt as _};
+use tokio::time::Instant;
+
+use super::super::layout::PathPart;
+use super::super::notifications::{Notification, Notifications, NotifiedObject};
+use super::{BucketPoller, Round, SWEEP_INTERVAL, Trouble};
+
+/// How long a queue of notifications that can't be read is left alone.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
+impl BucketPoller {
+    /// Waits for the next listing, and takes what is notified meanwhile. As long as that can be heard, and after a listing that
+    /// succeeded, the next one has time. Breaks where nobody reads any more.
+    pub(super) async fn wait(&mut self, wait: Duration, failed: bool) -> ControlFlow<()> {
+        let begun = Instant::now();
+        let mut until = begun + wait;
+        let Some(notifications) = self.notifications.clone() else { return self.sleep(until).await };
+        while Instant::now() < until {
+            let heard = tokio::select! {
+                () = self.found.closed() => return ControlFlow::Break(()),
+                () = tokio::time::sleep_until(until) => break,
+                heard = notifications.receive() => heard,
+            };
+            let taken = match heard {
+                Ok(messages) => self.take(&notifications, messages).await,
+                Err(words) => Err(Trouble::Notifications(words)),
+            };
+            match taken {
+                Ok(()) => {
+                    if self.unheard.take().is_some() {
+                        tracing::info!(queue = notifications.url.as_str(), "notifications are taken again");
+                    }
+                    if !failed {
+                        until = begun + wait.max(SWEEP_INTERVAL);
+                    }
+                }
+                Err(Trouble::Closed) => return ControlFlow::Break(()),
+                // What was not deleted comes again. Until then it is listed as if there were none.
+                Err(trouble) => {
+                    self.tell_unheard(&notifications, trouble);
+                    until = begun + wait;
+                    self.sleep(until.min(Instant::now() + RETRY_INTERVAL)).await?;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn sleep(&self, until: Instant) -> ControlFlow<()> {
+        tokio::select! {
+            () = self.found.closed() => ControlFlow::Break(()),
+            () = tokio::time::sleep_until(until) => ControlFlow::Continue(()),
+        }
+    }
+
+    fn tell_unheard(&mut self, notifications: &Notifications, trouble: Trouble) {
+        let words = match trouble {
+            Trouble::Notifications(words) => words,
+            Trouble::Store(error) => super::advice(&error),
+            Trouble::Memory(error) => error.to_string(),
+            Trouble::Closed => return,
+        };
+        if self.unheard.as_deref() != Some(&*words) {
+            let queue = notifications.url.as_str();
+            tracing::warn!(
+                queue,
+                trouble = words,
+                "notifications can't be taken; the buckets are listed instead"
+            );
+            self.unheard = Some(words);
+        }
+    }
+
+    /// Hands over the objects of messages, and deletes these.
+    async fn take(
+        &mut self,
+        notifications: &Notifications,
+        messages: Vec<Notification>,
+    ) -> Result<(), Trouble> {
+        let mut known = Vec::new();
+        for message in messages {
+            let Some(objects) = &message.objects else {
+                tracing::warn!(
+                    queue = notifications.url.as_str(),
+                    begins = message.beginning,
+                    "a message is no notification of S3, EventBridge or SNS, and is left in its queue"
+                );
+                continue;
+            };
+            for object in objects {
+                self.offer_notified(object).await?;
+            }
+            known.push(message);
+        }
+        notifications.delete(&known).await.map_err(Trouble::Notifications)
+    }
+
+    /// Hands an object to the reader, if it is one that listing would find.
+    async fn offer_notified(&mut self, object: &NotifiedObject) -> Result<(), Trouble> {
+        let is_counted = object.path.parts().all(|part| match PathPart::of(part.as_ref()) {
+            PathPart::EventType(event_type) => self.settings.event_types.contains(event_type),
+            _ => true,
+        });
+        if !is_counted {
+            return Ok(());
+        }
+        let buckets = Arc::clone(&self.buckets);
+        for (source, bucket) in buckets.iter().enumerate() {
+            let is_within = bucket.s3_name.as_deref() == Some(&*object.bucket)
+                && object.path.prefix_matches(&bucket.prefix);
+            // What was not listed for the first time is listed before anything else.
+            let Some(record) = self.states[source].record.clone().filter(|_| is_within) else { continue };
+            let meta = match bucket.store.head(&object.path).await {
+                Ok(meta) => meta,
+                // It is gone again.
+                Err(Error::NotFound { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.offer(source, meta, &record, &mut Round::default()).await?;
+        }
+        Ok(())
+    }
+}
