@@ -294,7 +294,7 @@ impl Pass<'_> {
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
-                if self.found.event_type.is_empty() && self.unwrap(Place::Top, emit) {
+                if self.found.event_type.is_empty() && self.unwrap(start, Place::Top, emit) {
                     return Ok(());
                 }
                 self.ensure_no_envelope(start, Place::Top)?;
@@ -317,7 +317,7 @@ impl Pass<'_> {
             if self.cursor.token() == b'{' {
                 let start = self.cursor.pos;
                 let is_taken = self.object(place, emit)? == Shape::Envelope
-                    || (self.found.event_type.is_empty() && self.unwrap(place, emit));
+                    || (self.found.event_type.is_empty() && self.unwrap(start, place, emit));
                 if !is_taken {
                     self.ensure_no_envelope(start, place)?;
                     emit(Element::Event(self.found.event(self.cursor.text())));

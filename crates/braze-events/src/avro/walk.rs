@@ -69,9 +69,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         self.pay(members.len() as u64)?;
         for member in members {
             match member.key {
-                FieldKey::Other | FieldKey::Events | FieldKey::Wrapped(_) => {
-                    self.skip_member(member, DEPTH_MAX)?;
-                }
+                FieldKey::Other | FieldKey::Events => self.skip_member(member, DEPTH_MAX)?,
                 FieldKey::Tag(key) => {
                     let span = self.tag(member.node)?;
                     self.found.top.set(key, span);

@@ -3,18 +3,43 @@
 //!
 //! What is in a wrapper is taken only if there is an event in it, or damage where an event ought to be; else the object
 //! is what it would be without its content. A wrapper in an envelope of Braze is none.
+//!
+//! An object is read a second time for this, and only one that names no type and is no event by its other fields: an event of
+//! Braze costs nothing here.
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
+use super::cursor::Broken;
 use super::escape::{make_valid, unescape};
 use super::extract;
+use super::fields::more_members;
 use super::{BYTE_ORDER_MARK, Damaged, Fault, NotAnEnvelope, Pass, Place, Reader};
 use crate::Skipped;
 use crate::event_fields::{ByteSpan, Element};
-use crate::wrapper_keys::WRAPPERS;
+
+/// How many keys there are.
+const WRAPPERS: usize = 11;
+
+/// The keys in which intermediaries put the event, or what holds it; of several the first that has an event counts.
+const WRAPPER_KEYS: [&[u8]; WRAPPERS] = [
+    b"detail",      // Amazon EventBridge
+    b"Message",     // Amazon SNS
+    b"Records",     // AWS Lambda, from SQS, SNS and Kinesis
+    b"body",        // Amazon SQS in `Records`
+    b"Sns",         // Amazon SNS in `Records`
+    b"kinesis",     // Amazon Kinesis in `Records`
+    b"records",     // Amazon Data Firehose
+    b"payload",     // Kafka Connect's JsonConverter
+    b"data",        // CloudEvents; Pub/Sub in `message`; Kinesis and Firehose in their records
+    b"data_base64", // CloudEvents
+    b"message",     // Google Pub/Sub
+];
+
+/// Where the values of [`WRAPPER_KEYS`] are.
+type WrappedValues = [Option<ByteSpan>; WRAPPERS];
 
 /// Wrappers in wrappers: `EventBridge`'s in SNS's in SQS's in Lambda's takes four, and Kinesis's three. Each level reads what it
 /// holds once, and no level holds more than the one around it.
@@ -49,11 +74,16 @@ enum Content {
 }
 
 impl Pass<'_> {
-    /// Hands out what is in the wrapper that the object read last is, if it is one, and returns whether it did.
+    /// Hands out what is in the wrapper that the object read last is, from `start` up to the cursor, if it is one, and returns
+    /// whether it did.
     #[cold]
     #[inline(never)]
-    pub(super) fn unwrap(&mut self, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
-        if !self.found.wrapped.is_any() || place == Place::Envelope || self.depth >= DEPTH_MAX {
+    pub(super) fn unwrap(&mut self, start: usize, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
+        if place == Place::Envelope || self.depth >= DEPTH_MAX || self.found.are_an_events() {
+            return false;
+        }
+        let wrapped = self.wrapped(start);
+        if wrapped.iter().all(Option::is_none) {
             return false;
         }
         let (text, lossy) = (self.cursor.text(), self.cursor.is_lossy());
@@ -61,8 +91,7 @@ impl Pass<'_> {
         let unwrapper = self.inner.get_or_insert_default();
         unwrapper.reader.depth = self.depth + 1;
         let mut damaged = None;
-        for key in 0..WRAPPERS {
-            let Some(span) = self.found.wrapped.get(key) else { continue };
+        for span in wrapped.into_iter().flatten() {
             match unwrapper.read(text, span, lossy, needs_type) {
                 Content::Events => {
                     unwrapper.hand_out(span, self.damage, emit);
@@ -77,6 +106,36 @@ impl Pass<'_> {
         unwrapper.read(text, span, lossy, needs_type);
         unwrapper.hand_out(span, self.damage, emit);
         true
+    }
+
+    /// Where the wrapped values are in the object from `start` up to the cursor, which has been read before.
+    fn wrapped(&mut self, start: usize) -> WrappedValues {
+        let end = std::mem::replace(&mut self.cursor.pos, start + 1);
+        let mut wrapped = WrappedValues::default();
+        // What has been read once is not broken.
+        let _read: Result<(), Broken> = self.find_wrapped(&mut wrapped);
+        self.cursor.pos = end;
+        wrapped
+    }
+
+    fn find_wrapped(&mut self, wrapped: &mut WrappedValues) -> Result<(), Broken> {
+        if self.cursor.token() == b'}' {
+            return Ok(());
+        }
+        loop {
+            let name = self.cursor.key()?;
+            let name = self.found.name(&self.cursor, name);
+            let key = WRAPPER_KEYS.iter().position(|key| *key == name);
+            self.cursor.token();
+            let start = self.cursor.pos;
+            self.cursor.skip()?;
+            if let Some(key) = key {
+                wrapped[key] = Some(ByteSpan { start, end: self.cursor.pos });
+            }
+            if !more_members(&mut self.cursor)? {
+                return Ok(());
+            }
+        }
     }
 }
 
