@@ -14,7 +14,7 @@ use super::avro::Plans;
 pub use super::event_fields::Scope;
 use super::event_fields::{Element, EventFields, Rules, Terms};
 use super::{Decoded, Malformed, Skipped};
-use crate::{Framing, Origin, Part};
+use crate::{Datums, Framing, Origin, Part};
 
 mod cursor;
 mod escape;
@@ -43,6 +43,8 @@ pub struct Decoder {
     rules: Rules,
     reader: Reader,
     plans: Plans,
+    /// Reads the JSON that Avro datums hold as bytes, once there were such; the marks of the other are those of the body.
+    inner: Option<Box<Reader>>,
 }
 
 /// What reading JSON needs, whatever is counted.
@@ -81,6 +83,7 @@ impl Decoder {
             rules: Rules { counted: count.into(), time_needed },
             reader: Reader::default(),
             plans: Plans::default(),
+            inner: None,
         }
     }
 
@@ -111,8 +114,17 @@ impl Decoder {
         emit: &mut dyn FnMut(Decoded<'_>),
     ) {
         match framing {
-            Framing::Document => self.documents(text, start, None, ascii, origin, emit),
-            Framing::Lines => self.documents(text, start, Some(b'\n'), ascii, origin, emit),
+            Framing::Document => {
+                let terms = Terms { rules: &self.rules, origin };
+                self.reader.documents(text, start, None, ascii, terms, emit);
+            }
+            Framing::Lines => {
+                let terms = Terms { rules: &self.rules, origin };
+                self.reader.documents(text, start, Some(b'\n'), ascii, terms, emit);
+            }
+            Framing::Avro(datums) if self.plans.hold_bodies(datums) => {
+                self.bodies(text, start, datums, origin, emit);
+            }
             Framing::Avro(datums) => {
                 let terms = Terms { rules: &self.rules, origin };
                 self.plans.decode(text, start, datums, terms, &mut self.reader.found, emit);
@@ -135,31 +147,24 @@ impl Decoder {
         }
     }
 
-    /// Reads the documents in `text` from `start` on, which `separator` divides, or the one that it is.
-    fn documents(
+    /// Reads the JSON that each of `datums` holds; what holds nothing is no event.
+    fn bodies(
         &mut self,
         text: &[u8],
-        mut start: usize,
-        separator: Option<u8>,
-        ascii: bool,
+        start: usize,
+        datums: &Datums,
         origin: &Origin,
         emit: &mut dyn FnMut(Decoded<'_>),
     ) {
-        if text[start..].starts_with(BYTE_ORDER_MARK) {
-            start += BYTE_ORDER_MARK.len();
-        }
         let terms = Terms { rules: &self.rules, origin };
-        while start < text.len() {
-            let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
-            let end = length.map_or(text.len(), |length| start + length);
-            let mut judged = |element: Element<'_>| emit(terms.judge(element));
-            if let Err(damaged) = self.reader.document(&text[..end], start, ascii, &mut judged)
-                && let Some(element) = damaged.element()
-            {
-                emit(terms.judge(element));
+        let inner = self.inner.get_or_insert_default();
+        self.plans.bodies(text, start, datums, &mut self.reader.found, &mut |body| match body {
+            Ok(body) => {
+                let ascii = inner.marks.fill(body);
+                inner.documents(body, 0, None, ascii, terms, emit);
             }
-            start = end + 1;
-        }
+            Err(malformed) => emit(Decoded::Malformed(malformed)),
+        });
     }
 }
 
@@ -179,6 +184,32 @@ impl Damaged {
 }
 
 impl Reader {
+    /// Reads the documents in `text` from `start` on, which `separator` divides, or the one that it is.
+    fn documents(
+        &mut self,
+        text: &[u8],
+        mut start: usize,
+        separator: Option<u8>,
+        ascii: bool,
+        terms: Terms<'_>,
+        emit: &mut dyn FnMut(Decoded<'_>),
+    ) {
+        if text[start..].starts_with(BYTE_ORDER_MARK) {
+            start += BYTE_ORDER_MARK.len();
+        }
+        while start < text.len() {
+            let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
+            let end = length.map_or(text.len(), |length| start + length);
+            let mut judged = |element: Element<'_>| emit(terms.judge(element));
+            if let Err(damaged) = self.document(&text[..end], start, ascii, &mut judged)
+                && let Some(element) = damaged.element()
+            {
+                emit(terms.judge(element));
+            }
+            start = end + 1;
+        }
+    }
+
     /// Reads `text` from `start` on. The marks are those of a body that starts with `text`.
     fn document(
         &mut self,
