@@ -80,7 +80,7 @@ impl Plans {
         start: usize,
         datums: &Datums,
         found: &mut EventFields,
-        take: &mut dyn FnMut(Result<&[u8], Malformed>),
+        mut take: impl FnMut(Result<&[u8], Malformed>),
     ) {
         let Ok(plan) = self.plan(&datums.schema) else { return };
         let Some((record, body)) = plan.holder() else { return };

@@ -113,26 +113,17 @@ impl Decoder {
         origin: &Origin,
         emit: &mut dyn FnMut(Decoded<'_>),
     ) {
+        let terms = Terms { rules: &self.rules, origin };
         match framing {
-            Framing::Document => {
-                let terms = Terms { rules: &self.rules, origin };
-                self.reader.documents(text, start, None, ascii, terms, emit);
-            }
-            Framing::Lines => {
-                let terms = Terms { rules: &self.rules, origin };
-                self.reader.documents(text, start, Some(b'\n'), ascii, terms, emit);
-            }
+            Framing::Document => self.reader.documents(text, start, None, ascii, terms, emit),
+            Framing::Lines => self.reader.documents(text, start, Some(b'\n'), ascii, terms, emit),
             Framing::Avro(datums) if self.plans.hold_bodies(datums) => {
                 self.bodies(text, start, datums, origin, emit);
             }
             Framing::Avro(datums) => {
-                let terms = Terms { rules: &self.rules, origin };
                 self.plans.decode(text, start, datums, terms, &mut self.reader.found, emit);
             }
-            Framing::Extract => {
-                let terms = Terms { rules: &self.rules, origin };
-                extract::read(&text[start..], &mut |element| emit(terms.judge(element)));
-            }
+            Framing::Extract => extract::read(&text[start..], &mut |element| emit(terms.judge(element))),
             Framing::Unreadable(events) => {
                 (0..*events).for_each(|_| emit(Decoded::Malformed(Malformed::Unreadable)));
             }
@@ -158,7 +149,7 @@ impl Decoder {
     ) {
         let terms = Terms { rules: &self.rules, origin };
         let inner = self.inner.get_or_insert_default();
-        self.plans.bodies(text, start, datums, &mut self.reader.found, &mut |body| match body {
+        self.plans.bodies(text, start, datums, &mut self.reader.found, |body| match body {
             Ok(body) => {
                 let ascii = inner.marks.fill(body);
                 inner.documents(body, 0, None, ascii, terms, emit);
