@@ -247,6 +247,24 @@ mod tests {
         assert_eq!(of(&binary), Some(framed(SchemaKey::GlobalId(258))));
     }
 
+    /// Headers as the client library hands them over where a name is no UTF-8.
+    struct Unreadable;
+
+    impl Headers for Unreadable {
+        fn count(&self) -> usize {
+            1
+        }
+
+        fn try_get(&self, _number: usize) -> Option<Header<'_, &[u8]>> {
+            panic!("a name that is no UTF-8")
+        }
+    }
+
+    #[test]
+    fn a_header_whose_name_is_no_text_ends_nothing() {
+        assert_eq!(kind_in(&Unreadable), None);
+    }
+
     #[test]
     fn a_guid_is_written_as_in_a_url() {
         assert_eq!(hyphened(uuid(&UUID)), "00010203-0405-0607-0809-0a0b0c0d0e0f");
