@@ -31,7 +31,7 @@ pub use extract::{Damage, Extracted, extract};
 use fields::Step;
 use marks::Marks;
 use recover::{RecoveredElement, Trust};
-use unwrap::Unwrapper;
+use unwrap::Wrappers;
 
 /// Some writers put it before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -53,12 +53,7 @@ struct Reader {
     marks: Marks,
     nesting: Nesting,
     found: EventFields,
-    /// Reads what is in a wrapper, once there was one.
-    inner: Option<Box<Unwrapper>>,
-    /// How many wrappers what is read is in.
-    depth: u8,
-    /// The first damage in a wrapper.
-    damage: Option<NotAnEnvelope>,
+    wrappers: Wrappers,
 }
 
 /// Where a body is not JSON, or not in an envelope of Braze. Says what and where, and nothing of the content.
@@ -218,9 +213,7 @@ impl Reader {
         let mut pass = Pass {
             cursor: Cursor::new(text, start, lossy, self.marks.bits(), &mut self.nesting),
             found: &mut self.found,
-            inner: &mut self.inner,
-            depth: self.depth,
-            damage: &mut self.damage,
+            wrappers: &mut self.wrappers,
             start,
             settled: start,
         };
@@ -278,9 +271,7 @@ enum Shape {
 struct Pass<'d> {
     cursor: Cursor<'d>,
     found: &'d mut EventFields,
-    inner: &'d mut Option<Box<Unwrapper>>,
-    depth: u8,
-    damage: &'d mut Option<NotAnEnvelope>,
+    wrappers: &'d mut Wrappers,
     /// Where the document begins.
     start: usize,
     /// Where the last element ended that was handed out.
@@ -316,10 +307,9 @@ impl Pass<'_> {
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
-                if self.found.event_type.is_empty() && self.unwrap(start, Place::Top, emit) {
+                if self.found.event_type.is_empty() && self.typeless(start, Place::Top, emit)? {
                     return Ok(());
                 }
-                self.ensure_no_envelope(start, Place::Top)?;
                 emit(Element::Event(self.found.event(self.cursor.text())));
                 Ok(())
             }
@@ -339,9 +329,8 @@ impl Pass<'_> {
             if self.cursor.token() == b'{' {
                 let start = self.cursor.pos;
                 let is_taken = self.object(place, emit)? == Shape::Envelope
-                    || (self.found.event_type.is_empty() && self.unwrap(start, place, emit));
+                    || (self.found.event_type.is_empty() && self.typeless(start, place, emit)?);
                 if !is_taken {
-                    self.ensure_no_envelope(start, place)?;
                     emit(Element::Event(self.found.event(self.cursor.text())));
                 }
             } else {

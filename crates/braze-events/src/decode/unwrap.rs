@@ -51,9 +51,20 @@ const PADDING: GeneralPurposeConfig =
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING);
 
+/// What reading wrappers needs.
+#[derive(Debug, Default)]
+pub(super) struct Wrappers {
+    /// Reads what is in one, once there was one.
+    inner: Option<Box<Unwrapper>>,
+    /// How many of them what is read is in.
+    depth: u8,
+    /// The first damage in one.
+    pub(super) damage: Option<NotAnEnvelope>,
+}
+
 /// Reads what is in a wrapper. Made when the first one is met, and reused.
 #[derive(Debug, Default)]
-pub(super) struct Unwrapper {
+struct Unwrapper {
     reader: Reader,
     /// The content, where it is not in the body as it is.
     content: Vec<u8>,
@@ -74,12 +85,26 @@ enum Content {
 }
 
 impl Pass<'_> {
+    /// Looks into an object, from `start` up to the cursor, that names no type. Returns whether what is in it has been handed out.
+    #[inline(never)]
+    pub(super) fn typeless(
+        &mut self,
+        start: usize,
+        place: Place,
+        emit: &mut dyn FnMut(Element<'_>),
+    ) -> Result<bool, Broken> {
+        if self.unwrap(start, place, emit) {
+            return Ok(true);
+        }
+        self.ensure_no_envelope(start, place).map(|()| false)
+    }
+
     /// Hands out what is in the wrapper that the object read last is, from `start` up to the cursor, if it is one, and returns
     /// whether it did.
     #[cold]
     #[inline(never)]
-    pub(super) fn unwrap(&mut self, start: usize, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
-        if place == Place::Envelope || self.depth >= DEPTH_MAX || self.found.are_an_events() {
+    fn unwrap(&mut self, start: usize, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
+        if place == Place::Envelope || self.wrappers.depth >= DEPTH_MAX || self.found.are_an_events() {
             return false;
         }
         let wrapped = self.wrapped(start);
@@ -88,13 +113,14 @@ impl Pass<'_> {
         }
         let (text, lossy) = (self.cursor.text(), self.cursor.is_lossy());
         let needs_type = !self.found.id.is_empty();
-        let unwrapper = self.inner.get_or_insert_default();
-        unwrapper.reader.depth = self.depth + 1;
+        let Wrappers { inner, depth, damage } = &mut *self.wrappers;
+        let unwrapper = inner.get_or_insert_default();
+        unwrapper.reader.wrappers.depth = *depth + 1;
         let mut damaged = None;
         for span in wrapped.into_iter().flatten() {
             match unwrapper.read(text, span, lossy, needs_type) {
                 Content::Events => {
-                    unwrapper.hand_out(span, self.damage, emit);
+                    unwrapper.hand_out(span, damage, emit);
                     return true;
                 }
                 Content::Damaged => damaged = damaged.or(Some(span)),
@@ -104,7 +130,7 @@ impl Pass<'_> {
         let Some(span) = damaged else { return false };
         // Another may have been read after it.
         unwrapper.read(text, span, lossy, needs_type);
-        unwrapper.hand_out(span, self.damage, emit);
+        unwrapper.hand_out(span, damage, emit);
         true
     }
 
@@ -147,7 +173,7 @@ impl Unwrapper {
         damage: &mut Option<NotAnEnvelope>,
         emit: &mut dyn FnMut(Element<'_>),
     ) {
-        let inner = self.reader.damage.take();
+        let inner = self.reader.wrappers.damage.take();
         *damage = damage.or(inner.map(|at| NotAnEnvelope { offset: span.start, ..at }));
         extract::read(&self.extract, emit);
     }
@@ -155,7 +181,7 @@ impl Unwrapper {
     /// Reads the value at `span`, and keeps what was found in it.
     fn read(&mut self, text: &[u8], span: ByteSpan, lossy: bool, needs_type: bool) -> Content {
         self.extract.clear();
-        self.reader.damage = None;
+        self.reader.wrappers.damage = None;
         let value = text.get(span.start..span.end).unwrap_or_default();
         let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
         let Some(quoted) = quoted else {
@@ -200,7 +226,7 @@ impl Unwrapper {
         let read = self.reader.document(json, 0, ascii, &mut emit);
         let has_events = typed > 0 || (identified && !needs_type);
         let Err(Damaged { at, recovered }) = read else {
-            return match self.reader.damage {
+            return match self.reader.wrappers.damage {
                 _ if has_events => Content::Events,
                 Some(_) => Content::Damaged,
                 None => Content::Nothing,
@@ -214,7 +240,7 @@ impl Unwrapper {
             let stretches = recovered.skipped.stretches.max(1);
             let skipped = Skipped { stretches, bytes: recovered.skipped.bytes };
             extract::write(&mut self.extract, &Element::Skipped(skipped));
-            self.reader.damage = self.reader.damage.or(Some(at));
+            self.reader.wrappers.damage = self.reader.wrappers.damage.or(Some(at));
         }
         if has_events {
             Content::Events
