@@ -64,7 +64,7 @@ const CASES: [Case; 4] = [
         tag_sets: 100,
         dedup: false,
         events_in_delivery: 500,
-        instructions_max: 7_350,
+        instructions_max: 7_320,
     },
     Case {
         name: "lines, 2,000 tag sets",

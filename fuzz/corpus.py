@@ -22,6 +22,8 @@ def bodies():
     found = {}
     for path in sorted((ROOT / "samples" / "odd-bodies").iterdir()):
         found[path.stem] = path.read_bytes()
+    for path in sorted((ROOT / "samples" / "intermediaries").glob("*.json")):
+        found[path.stem] = path.read_bytes()
     lines = (ROOT / "samples" / "currents.ndjson").read_bytes().splitlines()
     found["line"] = lines[0]
     found["lines"] = b"\n".join(lines[1:4])
@@ -67,6 +69,8 @@ def avro():
     """0 and a container; or a count, a schema, NUL and datums: see fuzz_targets/avro.rs."""
     for path in sorted((ROOT / "samples" / "storage-avro").rglob("*.avro")):
         write("avro", path.stem, b"\0" + path.read_bytes()[:BODY_BYTES_MAX])
+    captured = (ROOT / "samples" / "intermediaries" / "event-hubs-capture.avro").read_bytes()
+    write("avro", "event-hubs-capture", b"\0" + captured[:BODY_BYTES_MAX])
     small = b"Obj\x01" + bytes([2, 22]) + b"avro.schema" + bytes([20]) + b'{"type":1}'[:10] + bytes([0]) + b"#" * 16
     block = bytes([2, 2]) + b"1" + b"#" * 16
     write("avro", "two-containers", b"\0" + small + block + small.replace(b"#", b"+") + block.replace(b"#", b"+"))
@@ -144,12 +148,13 @@ def dictionary(target, words):
 def dictionaries():
     names = "id time events event_type properties app_group_id app_group_name campaign_id campaign_name canvas_id "
     names += "canvas_name canvas_step_id canvas_step_name app_group_api_id campaign_api_id canvas_api_id string int long"
+    names += " detail Message Records body Sns kinesis records payload data data_base64 message"
     keys = [f'"{name}":' for name in names.split()]
     values = ['"users.messages.email.Send"', '"[REDACTED]"', "null", "true", "1e5", "-0", '"00000000000000000009"', "18446744073709551615", '"\\u0041"', '"\\ud83d\\ude00"']
     dictionary("decode", keys + values + ['{"events":[', "]}", '":{"', '"},{"'])
     dictionary("push_body", keys + values + ['{"events":['])
     kinds = "null boolean int long float double bytes string record enum fixed array map".split()
-    parts = [f'"{word}"' for word in kinds + ["type", "name", "namespace", "fields", "items", "values", "symbols"]]
+    parts = [f'"{word}"' for word in kinds + ["type", "name", "namespace", "fields", "items", "values", "symbols", "Body"]]
     dictionary("avro", parts + ["[REDACTED]", "Obj", "avro.schema", "avro.codec", "deflate", "snappy", "zstandard", "users."])
     text = (ROOT / "config" / "braze-datadog.toml").read_text()
     words = sorted(set(re.findall(r"(?m)^#?\s?(\[[a-z._]+\]|[a-z_]+ =)", text)))

@@ -10,6 +10,7 @@ campaigns and people are invented; e-mail addresses are at example.com, telephon
 555-0100 to 555-0199, which is kept for fiction.
 """
 
+import base64
 import copy
 import gzip
 import hashlib
@@ -402,6 +403,108 @@ def storage_avro(chance):
     return files
 
 
+def captured(events):
+    """A container of Azure Event Hubs' Capture: what was sent to the hub is the bytes of `Body`."""
+    values = {"type": "map", "values": ["long", "double", "string", "bytes"]}
+    kinds = {"SequenceNumber": "long", "Offset": "string", "EnqueuedTimeUtc": "string"}
+    kinds.update({"SystemProperties": values, "Properties": values, "Body": ["null", "bytes"]})
+    fields = [{"name": name, "type": kind} for name, kind in kinds.items()]
+    schema = {"type": "record", "name": "EventData", "namespace": "Microsoft.ServiceBus.Messaging", "fields": fields}
+    metadata = {"avro.schema": json.dumps(schema, separators=(",", ":")), "avro.codec": "deflate"}
+    marker = hashlib.md5(b"event-hubs-capture").digest()
+    out = b"Obj\x01" + avro_long(len(metadata))
+    out += b"".join(avro_bytes(key.encode()) + avro_bytes(value.encode()) for key, value in metadata.items())
+    out += avro_long(0) + marker
+    # An event of the hub is one of Braze's, an array of them, or several, one a line.
+    lines = "\n".join(map(json.dumps, events[5:8]))
+    bodies = [*map(json.dumps, events[:2]), json.dumps(events[2:5]), lines, json.dumps({"events": events[8:]}), None]
+    block = b""
+    for number, body in enumerate(bodies):
+        key = avro_long(1) + avro_bytes(b"x-opt-enqueued-time") + avro_long(0) + avro_long(START * 1000) + avro_long(0)
+        block += avro_long(number) + avro_bytes(str(number * 48).encode()) + avro_bytes(b"11/20/2026 10:00:00 AM")
+        block += key + avro_long(0)
+        block += avro_long(0) if body is None else avro_long(1) + avro_bytes(body.encode())
+    return out + avro_long(len(bodies)) + avro_bytes(deflate(block)) + marker
+
+
+def intermediaries(chance):
+    """What intermediaries make of events, and the events in each."""
+    encode = lambda value: base64.b64encode(json.dumps(value).encode()).decode()
+    instant = "2026-11-20T10:00:00.000Z"
+    files = {}
+
+    def add(name, events, content):
+        files[f"intermediaries/{name}"] = (content if isinstance(content, (bytes, str)) else json.dumps(content), events)
+
+    events = stream(chance, 1, 100)
+    bridge = lambda event: {
+        "version": "0", "id": chance.uuid(), "detail-type": "Braze event", "source": "acme.braze", "account": "111122223333",
+        "time": instant, "region": "eu-west-1", "resources": [], "detail": event,
+    }
+    add("event-bridge.json", events, bridge(events[0]))
+
+    topic = "arn:aws:sns:eu-west-1:111122223333:braze"
+    sns = lambda kind, message: {
+        "Type": kind, "MessageId": chance.uuid(), "TopicArn": topic, "Message": message, "Timestamp": instant,
+        "SignatureVersion": "1", "Signature": "c2lnbmF0dXJl", "SigningCertURL": "https://sns.eu-west-1.amazonaws.com/x.pem",
+    }
+    events = stream(chance, 6, 75)
+    add("sns-notification.json", events, sns("Notification", json.dumps({"events": events})))
+    confirmation = sns("SubscriptionConfirmation", f"You have chosen to subscribe to the topic {topic}.")
+    confirmation["Token"] = chance.hexadecimal(64)
+    confirmation["SubscribeURL"] = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=" + confirmation["Token"]
+    add("sns-subscription-confirmation.json", [], confirmation)
+
+    events = stream(chance, 7, 75)
+    sqs = lambda body: {"messageId": chance.uuid(), "receiptHandle": "r", "body": body, "attributes": {}, "eventSource": "aws:sqs"}
+    plain = [sqs(json.dumps(event)) for event in events[:5]]
+    deep = sqs(json.dumps(sns("Notification", json.dumps(bridge(events[5])))))
+    add("lambda-sqs.json", events, {"Records": [*plain, deep, sqs(json.dumps(bridge(events[6])))]})
+    events = stream(chance, 2, 75)
+    records = [{"EventSource": "aws:sns", "Sns": sns("Notification", json.dumps(event))} for event in events]
+    add("lambda-sns.json", events, {"Records": records})
+    events = stream(chance, 5, 75)
+    kinesis = lambda data: {"eventSource": "aws:kinesis", "kinesis": {"partitionKey": "1", "sequenceNumber": "4", "data": data}}
+    add("lambda-kinesis.json", events, {"Records": [kinesis(encode(event)) for event in events]})
+
+    events = stream(chance, 8, 75)
+    records = [{"data": encode(event)} for event in events[:5]] + [{"data": encode({"events": events[5:]})}]
+    add("firehose-push.json", events, {"requestId": chance.uuid(), "timestamp": START * 1000, "records": records})
+    events = stream(chance, 40, 75)
+    add("firehose-concatenated.json", events, "".join(write_json(chance, event) for event in events))
+
+    events = stream(chance, 4, 75)
+    message = {"data": encode({"events": events}), "messageId": "7", "publishTime": instant, "attributes": {"a": "b"}}
+    add("pubsub-push.json", events, {"message": message, "subscription": "projects/acme/subscriptions/braze"})
+
+    cloud = {"specversion": "1.0", "type": "com.acme.braze", "source": "/braze", "time": instant, "datacontenttype": "application/json"}
+    events = stream(chance, 3, 75)
+    add("cloudevents-structured.json", events, {**cloud, "id": chance.uuid(), "data": {"events": events}})
+    events = stream(chance, 5, 75)
+    batch = [{**cloud, "id": chance.uuid(), "data": event} for event in events[:3]]
+    batch += [{**cloud, "id": chance.uuid(), "data_base64": encode(event)} for event in events[3:]]
+    add("cloudevents-batch.json", events, batch)
+
+    events = stream(chance, 3, 75)
+    schema = {"type": "string", "optional": False}
+    add("kafka-connect.json", events, {"schema": schema, "payload": json.dumps(events)})
+
+    events = stream(chance, 12, 75)
+    add("event-hubs-capture.avro", events, captured(events))
+
+    # Messages of Kafka: the value, with the frame that its producer puts before it.
+    events = stream(chance, 3, 75)
+    add("kafka-json-schema.message", events, b"\0" + (7).to_bytes(4, "big") + json.dumps({"events": events}).encode())
+    version = bytes(range(16))
+    events = stream(chance, 3, 75)
+    add("kafka-glue.message", events, b"\x03\0" + version + json.dumps({"events": events}).encode())
+    events = stream(chance, 3, 75)
+    content = json.dumps({"events": events}).encode()
+    packed = b"\x78\x01" + deflate(content) + zlib.adler32(content).to_bytes(4, "big")
+    add("kafka-glue-zlib.message", events, b"\x03\x05" + version + packed)
+    return files
+
+
 def internal_record(pushed):
     """An internal queue record: database ids beside the public ones; the public ones are the tags."""
     record = {name: pushed[name] for name in ("event_type", "id", "time")}
@@ -471,9 +574,13 @@ def generate():
         files[path] = content
         truths[path] = truth(records, event_type)
 
+    wrapped = intermediaries(Chance(SEED + 2))
+    files.update({path: content for path, (content, _) in wrapped.items()})
+    held = {path: truth(events) for path, (_, events) in wrapped.items()}
+
     odd = odd_bodies(chance)
     files.update({path: body for path, (body, _) in odd.items()})
-    everything = {"files": truths, "odd_bodies_sends": {path: sends for path, (_, sends) in odd.items()}}
+    everything = {"files": truths, "intermediaries": held, "odd_bodies_sends": {path: sends for path, (_, sends) in odd.items()}}
     files["truth.json"] = json.dumps(everything, indent=1, ensure_ascii=False) + "\n"
 
     readme = (HERE / "README.md").read_text(encoding="utf-8")

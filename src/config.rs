@@ -647,6 +647,7 @@ pub(super) mod tests {
             ("queue.kafka.topics", "[\"x\"]"),
             ("queue.kafka.group_id", "\"x\""),
             ("queue.kafka.schema_registry", "\"http://x\""),
+            ("queue.kafka.schema_registry_ids", "\"global\""),
             ("queue.kafka.oauth_token_file", concat!("\"", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml\"")),
             (
                 "queue.kafka.schema_registry_auth_file",

@@ -195,6 +195,7 @@ impl Check<'_> {
             group_id: kafka.group_id.trim().into(),
             schema_registry: (!registry.is_empty()).then(|| registry.into()),
             schema_registry_auth: auth.as_deref().map(Into::into),
+            schema_registry_ids: kafka.schema_registry_ids,
             oauth_token_file,
             options: options.collect(),
         }

@@ -165,17 +165,22 @@ pub(super) struct Kafka {
     /// host:port of one broker or more; they name the others. A broker that is away is waited for; /readyz says so.
     pub brokers: Vec<String> = vec!["localhost:9092".into()],
     /// Names of topics, or a regular expression that begins with ^; new topics that fit it are picked up within half a
-    /// minute. Messages are JSON (an envelope, an array, a bare event), Avro in Confluent's framing, or Avro containers. A
+    /// minute. Messages are JSON (an envelope, an array, a bare event), Avro or JSON by a schema of a registry, or Avro containers. A
     /// topic whose name ends in an event type (braze.users.messages.email.Send) stands for events that do not say theirs. A
     /// message of more than 16 MiB is booked as malformed.
     pub topics: Vec<String> = vec!["braze.sends".into()],
     /// Forwarders that share a group share the work.
     pub group_id: String = "braze-datadog".into(),
-    /// The URL of a schema registry, for Avro in Confluent's framing; may hold user and password. While it is away, reading
-    /// waits. Empty: framed messages are booked as malformed.
+    /// The URL of a schema registry, for messages that name a schema before their value or in a header: Confluent's or what
+    /// speaks its API, or Apicurio's own (https://HOST/apis/registry/v3, v2); may hold user and password. While it is away, reading
+    /// waits. Empty: such messages are booked as malformed, unless they are JSON.
     pub schema_registry: SecretText,
     /// A file with user:password (in Confluent Cloud: API key and secret) or with a bearer token for the registry.
     pub schema_registry_auth_file: String,
+    /// Apicurio's own API only, whose schemas have two numbers: which of them stands before a message, "global" or "content" (the
+    /// producer's apicurio.registry.use-id). "auto": the content's with v3, the global one with v2, as its serializers do by default.
+    #[serde(with = "SchemaIds")]
+    pub schema_registry_ids: event_queues::kafka::SchemaIds = event_queues::kafka::SchemaIds::Auto,
     /// For "sasl.mechanisms" = "OAUTHBEARER": a file with a JSON Web Token, read again before the token expires.
     pub oauth_token_file: String,
     /// Handed to librdkafka as they are: TLS, SASL (PLAIN, SCRAM, OAUTHBEARER), fetch sizes. A name with .file at its end
@@ -356,6 +361,7 @@ macro_rules! choices {
 choices! {
     QueueKind of "super::QueueKind": Embedded | Kafka | Storage;
     LogFormat of "super::LogFormat": Auto | Text | Json;
+    SchemaIds of "event_queues::kafka::SchemaIds": Auto | Global | Content;
     Timestamp of "aggregate::Timestamp": Event | Arrival;
     Late of "aggregate::Late": Drop | Restamp;
     Names of "aggregate::tags::Names": Latest | AsSent;

@@ -30,6 +30,8 @@ pub struct Counters {
     pub(super) damage_log: Sampled,
     /// The log gate of what is left out behind a gzip.
     pub(super) left_out_log: Sampled,
+    /// The log gate of what Amazon SNS asks to confirm, or tells.
+    pub(super) notice_log: Sampled,
 }
 
 /// Counts the bytes of one body.

@@ -2,6 +2,7 @@
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod notice;
 
 use std::mem;
 use std::num::NonZeroUsize;
@@ -10,10 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
-use serde_json::json;
 use tracing::{error, warn};
 
 use super::body::{self, Pace};
@@ -22,10 +21,13 @@ use super::coding::{self, Coding, Plain};
 use super::counters::{Counters, Received};
 use super::credentials::Reload;
 use super::health::{self, Readiness};
+use super::intermediary::Intermediary;
 use super::memory::{self, Memory, Share};
+use super::offered;
 use super::origin;
-use super::refusal::{Refusal, json_answer};
+use super::refusal::Refusal;
 use super::token::AppGroups;
+use crate::clock::Clock;
 use braze_events::decode::{self, Damage, Scope};
 use event_queues::Origin;
 use event_queues::embedded::{AppendError, Pushed};
@@ -91,6 +93,7 @@ pub(super) struct PushHandler {
     readiness: Readiness,
     counters: Arc<Counters>,
     no_origin: Arc<Origin>,
+    clock: Clock,
 }
 
 /// What is known of a request before its body is read.
@@ -144,6 +147,7 @@ impl PushHandler {
             readiness,
             counters,
             no_origin: Arc::default(),
+            clock: Clock::system(),
         }
     }
 
@@ -162,17 +166,21 @@ impl PushHandler {
         if let Some(answer) = health::answer(&request, &self.readiness) {
             return answer;
         }
+        let intermediary = Intermediary::of(request.headers());
         let (mut unread, body) = (true, self.counters.body());
-        match self.receive(request, &caller, is_accepting, append, &body, &mut unread).await {
+        let received = self.receive(request, &caller, is_accepting, append, &body, &mut unread).await;
+        let now = self.clock.unix_seconds().saturating_mul(1000);
+        match received {
             Ok(events) => {
                 self.counters.book_answer(StatusCode::OK);
-                json_answer(StatusCode::OK, &json!({ "accepted": events }))
+                intermediary.accepted(events, now)
             }
             Err(refusal) => {
                 self.counters.book_answer(refusal.status());
                 self.counters.book_refusal(refusal.reason(), body.bytes());
                 self.log(&refusal, &caller);
-                if unread { hang_up(refusal.answer()) } else { refusal.answer() }
+                let answer = intermediary.refused(&refusal, now);
+                if unread { hang_up(answer) } else { answer }
             }
         }
     }
@@ -214,6 +222,9 @@ impl PushHandler {
         };
         *unread = false;
         caller.keep();
+        if let Intermediary::Sns { notice: Some(notice) } = Intermediary::of(&head.headers) {
+            return self.take_notice(notice, coding, wire, share, caller);
+        }
 
         // The share is held for as long as the body is: until the queue has made it durable.
         let (Checked { events, damage, extract, bytes_left_out }, _share) =
@@ -277,17 +288,7 @@ impl PushHandler {
         let Some(tokens) = &credentials.tokens else {
             return Ok((None, RequestScope { app_groups: None, origin: self.origin(query) }));
         };
-        let mut offered = head.headers.get_all(AUTHORIZATION).iter();
-        let found = match (offered.next(), offered.next()) {
-            (Some(value), None) => tokens.find(value.as_bytes()),
-            _ => None,
-        };
-        let (sender, app_groups) = found.ok_or_else(|| {
-            let is_bearer = |value: &HeaderValue| {
-                value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
-            };
-            Refusal::Unauthorized { has_token: head.headers.get_all(AUTHORIZATION).iter().any(is_bearer) }
-        })?;
+        let (sender, app_groups) = offered::find_token(tokens, head)?;
         let origin = match &app_groups {
             None => self.origin(query),
             Some(app_groups) => Arc::new(origin::read_within(query.unwrap_or_default(), app_groups)?),

@@ -25,6 +25,13 @@ pub(super) fn read(query: &str) -> Origin {
     origin
 }
 
+/// The token in a query, for whoever can send no header: RFC 6750, section 2.3. A plus sign that was written as it is has become a
+/// blank, which no token has.
+pub(super) fn token_in(query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == "access_token").map(|(_, token)| token.replace(' ', "+"))
+}
+
 /// The same for a request whose token is bound to app groups: what it says is held against them. What holds for events
 /// that name no app group is the URL's, else the only one of the token.
 pub(super) fn read_within(query: &str, app_groups: &AppGroups) -> Result<Origin, Refusal> {

@@ -103,7 +103,7 @@ impl Refusal {
     }
 
     /// What the sender is told. Paths and causes on this machine are for its log.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Self::Append(AppendError::Full) => "the queue is full".into(),
             Self::Append(AppendError::TooLarge { .. }) => "the batch is too large for the queue".into(),

@@ -203,7 +203,7 @@ async fn only_a_known_token_is_let_in() {
     ] {
         let reply = running.push(headers, ENVELOPE).await;
         assert_refused(&reply, 401);
-        let is_token = headers.contains("Bearer ");
+        let is_token = headers.contains("Bearer ") || headers.contains("Basic ");
         let error = if is_token { ", error=\"invalid_token\"" } else { "" };
         let challenge = format!("Bearer realm=\"braze-datadog\"{error}");
         assert_eq!(reply.header("www-authenticate"), Some(&*challenge), "{headers}");

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use braze_events::app_group::{self, IdFault};
@@ -94,14 +96,25 @@ impl Tokens {
     }
 
     /// The number of the token in an `Authorization` header's value, and the app groups that it is bound to, if it is;
-    /// `None` where it is not `Bearer` and one of the tokens. Takes the same time for every wrong token of a length, and
-    /// looks at all tokens always.
+    /// `None` where it is neither `Bearer` and one of the tokens, nor `Basic` with one of them for the password.
     pub(super) fn find(&self, authorization: &[u8]) -> Option<(usize, Option<AppGroups>)> {
-        let (scheme, offered) = authorization.split_at_checked(6)?;
-        if !scheme.eq_ignore_ascii_case(b"bearer") || !offered.starts_with(b" ") {
+        let space = authorization.iter().position(|byte| *byte == b' ')?;
+        let (scheme, offered) = authorization.split_at(space);
+        let offered = offered.trim_ascii();
+        if scheme.eq_ignore_ascii_case(b"bearer") {
+            return self.find_plain(offered);
+        }
+        if !scheme.eq_ignore_ascii_case(b"basic") {
             return None;
         }
-        let offered = offered.trim_ascii();
+        // Whoever can send a user and a password alone has the token for the password; whatever the user is.
+        let pair = STANDARD.decode(offered).ok()?;
+        let colon = pair.iter().position(|byte| *byte == b':')?;
+        self.find_plain(&pair[colon + 1..])
+    }
+
+    /// The same for a token by itself. Takes the same time for every wrong token of a length, and looks at all tokens always.
+    pub(super) fn find_plain(&self, offered: &[u8]) -> Option<(usize, Option<AppGroups>)> {
         let found = (0_u64..).zip(&self.0).fold(u64::MAX, |found, (number, token)| {
             u64::conditional_select(&found, &number, token.secret.ct_eq(offered))
         });
@@ -343,6 +356,19 @@ mod tests {
         assert_eq!(cut.len(), 1);
         assert!(cut[0].starts_with("line 3: behind the blank stands what looks like"), "{cut:?}");
         assert!(!cut[0].contains("YmFy"), "{cut:?}");
+    }
+
+    #[test]
+    fn a_token_may_be_the_password_of_any_user() {
+        let tokens = Tokens::parse(b"secret\nother== g-1").unwrap();
+        let basic = |pair: &str| tokens.find(format!("Basic {}", STANDARD.encode(pair)).as_bytes());
+        assert_eq!(basic("anybody:secret").map(|(number, _)| number), Some(0));
+        assert_eq!(basic(":other==").map(|(number, _)| number), Some(1));
+        for wrong in ["secret", "secret:", "a:b:secret", "a:secre", ""] {
+            assert_eq!(basic(wrong), None, "{wrong}");
+        }
+        assert_eq!(tokens.find(b"Basic secret"), None);
+        assert_eq!(tokens.find(b"Digest secret"), None);
     }
 
     #[test]

@@ -156,6 +156,28 @@ fn every_odd_body_is_in_the_truth_and_in_the_readme() {
 }
 
 #[test]
+fn every_sample_of_an_intermediary_is_in_the_truth_and_in_the_readme() {
+    let truth = truth();
+    let listed = truth["intermediaries"].as_object().unwrap();
+    let on_disk = fs::read_dir(samples().join("intermediaries")).unwrap();
+    let on_disk: BTreeSet<String> = on_disk.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(on_disk, listed.keys().map(|name| name.replace("intermediaries/", "")).collect());
+    let readme = read("README.md");
+    for (name, held) in listed {
+        let short = name.replace("intermediaries/", "");
+        assert!(readme.contains(&format!("`{short}`")), "{short} is not in README.md");
+        assert_eq!(held["events"] == 0, name.contains("confirmation"), "{name}");
+        // Whatever is around them, the ids of its sends stand in it, once it is out of base64.
+        let bytes = fs::read(samples().join(name)).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        if !text.contains("base64") && !text.contains("\"data\"") {
+            let types = text.matches("event_type").count() as u64;
+            assert_eq!(held["events"], types, "{name}");
+        }
+    }
+}
+
+#[test]
 fn the_samples_name_nobody_who_exists_and_stay_small() {
     let mut bytes = 0;
     let mut open = vec![samples()];

@@ -119,7 +119,7 @@ const CONCRETE: [(&str, &[Friend]); 8] = [
         &[("app", &[]), ("config", &["EmbeddedSettings"]), ("push", &["Appender", "AppendError", "Pushed"])],
     ),
     ("event_queues::files", &[("app", &[]), ("config", &["FilesSettings"])]),
-    ("event_queues::kafka", &[("app", &[]), ("config", &["KafkaSettings", "Secret"])]),
+    ("event_queues::kafka", &[("app", &[]), ("config", &["KafkaSettings", "SchemaIds", "Secret"])]),
     (
         "datadog_points::client",
         &[

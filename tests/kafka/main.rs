@@ -6,6 +6,7 @@ mod apache;
 #[path = "../support/broker.rs"]
 mod broker;
 mod broker_selftest;
+mod framings;
 mod handovers;
 mod leftovers;
 mod load;

@@ -304,6 +304,7 @@ async fn messages_that_cannot_be_read_are_booked_as_malformed_and_passed() {
         partition: None,
         key: "none",
         value: None,
+        header: None,
     });
     send_batch(&producer, TOPIC, 6);
     producer.flush();

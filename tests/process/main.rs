@@ -17,6 +17,7 @@ mod import;
 mod import_crash;
 mod intake;
 mod intake_selftest;
+mod intermediaries;
 mod keys;
 mod leftovers;
 mod names;

@@ -7,6 +7,9 @@
 //! The type of an event is the value of its field `event_type`; else what the full name of its schema says
 //! from `users.` on (Braze's storage exports: `dataexport.S3.inner.users.messages.email.Send`); else that of
 //! where it came from.
+//!
+//! A record with no field of an event, and with `Body`, bytes, is what Azure Event Hubs' Capture makes of an event that was sent to
+//! a hub: those bytes are read as a body of JSON.
 
 use std::sync::Arc;
 
@@ -62,6 +65,32 @@ impl Plans {
         let plan = compile(schema.text());
         self.known.push(Known { schema: Arc::clone(schema), plan, last_use: 0 });
         self.known.len() - 1
+    }
+
+    /// Whether the datums are records that hold events as bytes, as Azure Event Hubs' Capture writes them.
+    pub(super) fn hold_bodies(&mut self, datums: &Datums) -> bool {
+        self.plan(&datums.schema).as_ref().is_ok_and(|plan| plan.holder().is_some())
+    }
+
+    /// Calls `take` once for each of the datums in `text` from `start` on, with the bytes that it holds, which may be none; where
+    /// [`hold_bodies`](Self::hold_bodies) says so.
+    pub(super) fn bodies(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        datums: &Datums,
+        found: &mut EventFields,
+        mut take: impl FnMut(Result<&[u8], Malformed>),
+    ) {
+        let Ok(plan) = self.plan(&datums.schema) else { return };
+        let Some((record, body)) = plan.holder() else { return };
+        let mut walk = Walk::new(plan, text, start, found);
+        for done in 0..datums.count {
+            let Ok(body) = walk.body(record, body, done + 1 == datums.count) else {
+                return (done..datums.count).for_each(|_| take(Err(Malformed::Avro)));
+            };
+            take(Ok(body));
+        }
     }
 
     /// Calls `emit` once for each of the datums in `text` from `start` on.

@@ -14,7 +14,7 @@ use super::avro::Plans;
 pub use super::event_fields::Scope;
 use super::event_fields::{Element, EventFields, Rules, Terms};
 use super::{Decoded, Malformed, Skipped};
-use crate::{Framing, Origin, Part};
+use crate::{Datums, Framing, Origin, Part};
 
 mod cursor;
 mod escape;
@@ -31,7 +31,7 @@ pub use extract::{Damage, Extracted, extract};
 use fields::Step;
 use marks::Marks;
 use recover::{RecoveredElement, Trust};
-use unwrap::Unwrapper;
+use unwrap::Wrappers;
 
 /// Some writers put it before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -43,6 +43,8 @@ pub struct Decoder {
     rules: Rules,
     reader: Reader,
     plans: Plans,
+    /// Reads the JSON that Avro datums hold as bytes, once there were such; the marks of the other are those of the body.
+    inner: Option<Box<Reader>>,
 }
 
 /// What reading JSON needs, whatever is counted.
@@ -51,12 +53,7 @@ struct Reader {
     marks: Marks,
     nesting: Nesting,
     found: EventFields,
-    /// Reads what is in a wrapper, once there was one.
-    inner: Option<Box<Unwrapper>>,
-    /// How many wrappers what is read is in.
-    depth: u8,
-    /// The first damage in a wrapper.
-    damage: Option<NotAnEnvelope>,
+    wrappers: Wrappers,
 }
 
 /// Where a body is not JSON, or not in an envelope of Braze. Says what and where, and nothing of the content.
@@ -81,6 +78,7 @@ impl Decoder {
             rules: Rules { counted: count.into(), time_needed },
             reader: Reader::default(),
             plans: Plans::default(),
+            inner: None,
         }
     }
 
@@ -110,17 +108,17 @@ impl Decoder {
         origin: &Origin,
         emit: &mut dyn FnMut(Decoded<'_>),
     ) {
+        let terms = Terms { rules: &self.rules, origin };
         match framing {
-            Framing::Document => self.documents(text, start, None, ascii, origin, emit),
-            Framing::Lines => self.documents(text, start, Some(b'\n'), ascii, origin, emit),
+            Framing::Document => self.reader.documents(text, start, None, ascii, terms, emit),
+            Framing::Lines => self.reader.documents(text, start, Some(b'\n'), ascii, terms, emit),
+            Framing::Avro(datums) if self.plans.hold_bodies(datums) => {
+                self.bodies(text, start, datums, origin, emit);
+            }
             Framing::Avro(datums) => {
-                let terms = Terms { rules: &self.rules, origin };
                 self.plans.decode(text, start, datums, terms, &mut self.reader.found, emit);
             }
-            Framing::Extract => {
-                let terms = Terms { rules: &self.rules, origin };
-                extract::read(&text[start..], &mut |element| emit(terms.judge(element)));
-            }
+            Framing::Extract => extract::read(&text[start..], &mut |element| emit(terms.judge(element))),
             Framing::Unreadable(events) => {
                 (0..*events).for_each(|_| emit(Decoded::Malformed(Malformed::Unreadable)));
             }
@@ -135,31 +133,24 @@ impl Decoder {
         }
     }
 
-    /// Reads the documents in `text` from `start` on, which `separator` divides, or the one that it is.
-    fn documents(
+    /// Reads the JSON that each of `datums` holds; what holds nothing is no event.
+    fn bodies(
         &mut self,
         text: &[u8],
-        mut start: usize,
-        separator: Option<u8>,
-        ascii: bool,
+        start: usize,
+        datums: &Datums,
         origin: &Origin,
         emit: &mut dyn FnMut(Decoded<'_>),
     ) {
-        if text[start..].starts_with(BYTE_ORDER_MARK) {
-            start += BYTE_ORDER_MARK.len();
-        }
         let terms = Terms { rules: &self.rules, origin };
-        while start < text.len() {
-            let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
-            let end = length.map_or(text.len(), |length| start + length);
-            let mut judged = |element: Element<'_>| emit(terms.judge(element));
-            if let Err(damaged) = self.reader.document(&text[..end], start, ascii, &mut judged)
-                && let Some(element) = damaged.element()
-            {
-                emit(terms.judge(element));
+        let inner = self.inner.get_or_insert_default();
+        self.plans.bodies(text, start, datums, &mut self.reader.found, |body| match body {
+            Ok(body) => {
+                let ascii = inner.marks.fill(body);
+                inner.documents(body, 0, None, ascii, terms, emit);
             }
-            start = end + 1;
-        }
+            Err(malformed) => emit(Decoded::Malformed(malformed)),
+        });
     }
 }
 
@@ -179,6 +170,32 @@ impl Damaged {
 }
 
 impl Reader {
+    /// Reads the documents in `text` from `start` on, which `separator` divides, or the one that it is.
+    fn documents(
+        &mut self,
+        text: &[u8],
+        mut start: usize,
+        separator: Option<u8>,
+        ascii: bool,
+        terms: Terms<'_>,
+        emit: &mut dyn FnMut(Decoded<'_>),
+    ) {
+        if text[start..].starts_with(BYTE_ORDER_MARK) {
+            start += BYTE_ORDER_MARK.len();
+        }
+        while start < text.len() {
+            let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
+            let end = length.map_or(text.len(), |length| start + length);
+            let mut judged = |element: Element<'_>| emit(terms.judge(element));
+            if let Err(damaged) = self.document(&text[..end], start, ascii, &mut judged)
+                && let Some(element) = damaged.element()
+            {
+                emit(terms.judge(element));
+            }
+            start = end + 1;
+        }
+    }
+
     /// Reads `text` from `start` on. The marks are those of a body that starts with `text`.
     fn document(
         &mut self,
@@ -196,9 +213,7 @@ impl Reader {
         let mut pass = Pass {
             cursor: Cursor::new(text, start, lossy, self.marks.bits(), &mut self.nesting),
             found: &mut self.found,
-            inner: &mut self.inner,
-            depth: self.depth,
-            damage: &mut self.damage,
+            wrappers: &mut self.wrappers,
             start,
             settled: start,
         };
@@ -256,9 +271,7 @@ enum Shape {
 struct Pass<'d> {
     cursor: Cursor<'d>,
     found: &'d mut EventFields,
-    inner: &'d mut Option<Box<Unwrapper>>,
-    depth: u8,
-    damage: &'d mut Option<NotAnEnvelope>,
+    wrappers: &'d mut Wrappers,
     /// Where the document begins.
     start: usize,
     /// Where the last element ended that was handed out.
@@ -294,10 +307,9 @@ impl Pass<'_> {
         match shape {
             Shape::Empty | Shape::Envelope => Ok(()),
             Shape::Event => {
-                if self.found.event_type.is_empty() && self.unwrap(Place::Top, emit) {
+                if self.found.event_type.is_empty() && self.typeless(start, Place::Top, emit)? {
                     return Ok(());
                 }
-                self.ensure_no_envelope(start, Place::Top)?;
                 emit(Element::Event(self.found.event(self.cursor.text())));
                 Ok(())
             }
@@ -317,9 +329,8 @@ impl Pass<'_> {
             if self.cursor.token() == b'{' {
                 let start = self.cursor.pos;
                 let is_taken = self.object(place, emit)? == Shape::Envelope
-                    || (self.found.event_type.is_empty() && self.unwrap(place, emit));
+                    || (self.found.event_type.is_empty() && self.typeless(start, place, emit)?);
                 if !is_taken {
-                    self.ensure_no_envelope(start, place)?;
                     emit(Element::Event(self.found.event(self.cursor.text())));
                 }
             } else {

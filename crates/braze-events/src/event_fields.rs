@@ -4,7 +4,6 @@
 use super::{Decoded, FIELDS, Field, Malformed, SendEvent, Skipped};
 use crate::Origin;
 use crate::app_group;
-use crate::wrapper_keys::{self, WrappedValues};
 
 /// How many keys can become tag fields: one for each [`Field`], then the `*_api_id` of each id.
 const KEYS: usize = FIELDS + 4;
@@ -22,8 +21,6 @@ pub(super) enum FieldKey {
     Events,
     /// An index below [`KEYS`].
     Tag(usize),
-    /// Where an intermediary puts what it wraps; an index below [`WRAPPERS`](wrapper_keys::WRAPPERS).
-    Wrapped(usize),
     Other,
 }
 
@@ -37,9 +34,6 @@ impl FieldKey {
             6 if name == b"events" => FieldKey::Events,
             10 if name == b"event_type" => FieldKey::EventType,
             10 if name == b"properties" => FieldKey::Properties,
-            3 | 4 | 6 | 7 | 11 if wrapper_keys::may_be_one(name) => {
-                wrapper_keys::position(name).map_or(FieldKey::Other, FieldKey::Wrapped)
-            }
             _ => tag_key(name).map_or(FieldKey::Other, FieldKey::Tag),
         }
     }
@@ -156,7 +150,6 @@ pub(super) struct EventFields {
     pub(super) unescaped: Vec<u8>,
     /// A key that had escapes, unescaped.
     pub(super) key: Vec<u8>,
-    pub(super) wrapped: WrappedValues,
 }
 
 impl EventFields {
@@ -169,7 +162,13 @@ impl EventFields {
         self.id = ByteSpan::EMPTY;
         self.time = EventTime::Absent;
         self.unescaped.clear();
-        self.wrapped.clear();
+    }
+
+    /// Whether these are fields of an event, whatever its type: an id, a time and one that can become a tag. No intermediary puts
+    /// the three on what it wraps.
+    pub(super) fn are_an_events(&self) -> bool {
+        let has_tag = self.top.present | self.properties.present != 0;
+        has_tag && !self.id.is_empty() && self.time.seconds().is_some()
     }
 
     /// The bytes of a span; `text` is the text that it was found in.
@@ -405,17 +404,6 @@ mod tests {
             ("2026-11-27T00:00:00Z", None),
         ] {
             assert_eq!(parse_decimal(number.as_bytes()), seconds, "{number}");
-        }
-    }
-
-    #[test]
-    fn every_wrapper_has_its_key_and_no_other_key_is_taken_for_one() {
-        for (index, key) in wrapper_keys::WRAPPER_KEYS.into_iter().enumerate() {
-            assert_eq!(FieldKey::of(key), FieldKey::Wrapped(index));
-            assert_eq!(FieldKey::of(&key.to_ascii_uppercase()), FieldKey::Other);
-        }
-        for key in ["", "user_id", "dispatch_id", "Records2", "meta", "payloa"] {
-            assert_eq!(FieldKey::of(key.as_bytes()), FieldKey::Other, "{key}");
         }
     }
 

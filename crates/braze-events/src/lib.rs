@@ -28,7 +28,6 @@ mod event_fields;
 mod framing;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod wrapper_keys;
 mod zstandard;
 
 pub use framing::{Datums, Framing, Origin, Part, WriterSchema};

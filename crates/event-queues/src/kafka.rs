@@ -11,6 +11,18 @@ mod client;
 #[cfg(feature = "kafka")]
 pub use self::client::*;
 
+/// What the number before a message names in Apicurio's registry, which has two: Confluent's has one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SchemaIds {
+    /// What Apicurio's serializers write by default: the content's from version 3 on, the global one before.
+    #[default]
+    Auto,
+    /// The global id of a version.
+    Global,
+    /// The id of a content.
+    Content,
+}
+
 /// How a Kafka broker is reached, and as whom. `Debug` shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
@@ -24,6 +36,8 @@ pub struct KafkaSettings {
     pub schema_registry: Option<Secret>,
     /// Who this process is to the registry: `user:password`, or a bearer token.
     pub schema_registry_auth: Option<Secret>,
+    /// What the number before a message names.
+    pub schema_registry_ids: SchemaIds,
     /// Where a token for SASL's OAUTHBEARER lies, a JSON Web Token that is read again before it expires.
     pub oauth_token_file: Option<PathBuf>,
     /// Handed to librdkafka as they are; values may be passwords.

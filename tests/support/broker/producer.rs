@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Message as _};
 
@@ -27,6 +28,8 @@ pub(crate) struct Message<'a> {
     pub(crate) key: &'a str,
     /// `None` is a tombstone, which differs from an empty value.
     pub(crate) value: Option<&'a [u8]>,
+    /// A name and a value.
+    pub(crate) header: Option<(&'a str, &'a [u8])>,
 }
 
 /// Sends messages. A message that does not arrive stops the test at the next [`Producer::flush`].
@@ -60,7 +63,7 @@ impl Producer {
 
     /// Sends a value, to the partition that its key belongs to.
     pub(crate) fn send(&self, topic: &str, key: &str, value: &[u8]) {
-        self.send_message(Message { topic, partition: None, key, value: Some(value) });
+        self.send_message(Message { topic, partition: None, key, value: Some(value), header: None });
     }
 
     /// Sends a message; waits while too many are under way.
@@ -68,6 +71,8 @@ impl Producer {
         let mut record = BaseRecord::<str, [u8]>::to(message.topic).key(message.key);
         record.payload = message.value;
         record.partition = message.partition;
+        record.headers =
+            message.header.map(|(key, value)| OwnedHeaders::new().insert(Header { key, value: Some(value) }));
         let give_up = Instant::now() + PATIENCE;
         while let Err((error, again)) = self.inner.send(record) {
             let is_full = error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);

@@ -16,6 +16,9 @@ const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
 /// Where the event type begins in the full name of a record.
 const EVENT_TYPE_ROOT: &str = "users.";
 
+/// The field of a record that Azure Event Hubs' Capture writes, whose bytes are what was sent to the hub.
+const BODY: &str = "Body";
+
 /// The text is no schema, or one that can't be a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotASchema;
@@ -56,6 +59,8 @@ pub(super) struct RecordNode {
     pub(super) members: Box<[Member]>,
     /// Whether the event can say itself what type it is of.
     says_type: bool,
+    /// The member that holds events as bytes, where the record is none itself.
+    pub(super) body: Option<usize>,
     /// The event type in its full name; empty where there is none.
     pub(super) named: Box<str>,
     /// What else its full name says that it is; empty where it is of a type of Braze's users, or has no namespace.
@@ -76,6 +81,12 @@ pub(super) struct AvroPlan {
 }
 
 impl AvroPlan {
+    /// The record that holds events as bytes, and which of its members does, if the datums are such records.
+    pub(super) fn holder(&self) -> Option<(&RecordNode, usize)> {
+        let Node::Record(record) = &self.nodes[self.root] else { return None };
+        Some((record, record.body?))
+    }
+
     /// The type of all events, where no event can say another; they are from `origin`.
     pub(super) fn fixed_type<'p>(&'p self, origin: &'p Origin) -> Option<&'p [u8]> {
         let Node::Record(record) = &self.nodes[self.root] else { return None };
@@ -191,18 +202,34 @@ impl Compiler {
         let namespace = name.rsplit_once('.').map_or("", |(namespace, _)| namespace);
         let fields = schema.get("fields").and_then(Value::as_array).ok_or(NotASchema)?;
         let mut members = Vec::with_capacity(fields.len());
+        let mut body = None;
         for field in fields {
             let key = field.get("name").and_then(Value::as_str).ok_or(NotASchema)?;
             let node = self.node(field.get("type").ok_or(NotASchema)?, namespace)?;
+            if key == BODY && self.is_bytes(node) {
+                body = Some(members.len());
+            }
             members.push(Member { key: FieldKey::of(key.as_bytes()), node });
         }
         let says_type = members.iter().any(|member| member.key == FieldKey::EventType);
         let named = event_type_in(&name);
+        // What has a field of an event, or the name of one, is one.
+        let is_event = !named.is_empty() || members.iter().any(|member| member.key != FieldKey::Other);
+        let body = body.filter(|_| !is_event);
         let foreign = if named.is_empty() { foreign_type_in(&name) } else { "" };
-        let record =
-            RecordNode { members: members.into(), says_type, named: named.into(), foreign: foreign.into() };
+        let (named, foreign) = (named.into(), foreign.into());
+        let record = RecordNode { members: members.into(), says_type, body, named, foreign };
         self.nodes[id] = Node::Record(Box::new(record));
         Ok(id)
+    }
+
+    /// Whether it is bytes or a text, or a union with one of them.
+    fn is_bytes(&self, node: NodeId) -> bool {
+        let is_bytes = |node: &NodeId| matches!(self.nodes[*node], Node::Bytes | Node::Text);
+        match &self.nodes[node] {
+            Node::Union(branches) => branches.iter().any(is_bytes),
+            _ => is_bytes(&node),
+        }
     }
 
     fn add(&mut self, node: Node) -> NodeId {

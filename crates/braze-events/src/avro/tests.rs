@@ -623,3 +623,90 @@ proptest! {
         prop_assert_eq!(read(&body, &framing, false, &Origin::default()).len() as u64, count);
     }
 }
+
+/// The schema that Azure Event Hubs' Capture writes.
+fn captured_schema() -> Json {
+    let values = json!(["long", "double", "string", "bytes"]);
+    json!({"type": "record", "name": "EventData", "namespace": "Microsoft.ServiceBus.Messaging", "fields": [
+        member("SequenceNumber", "long"), member("Offset", "string"), member("EnqueuedTimeUtc", "string"),
+        member("SystemProperties", json!({"type": "map", "values": values})),
+        member("Properties", json!({"type": "map", "values": values})), member("Body", json!(["null", "bytes"]))]})
+}
+
+/// What Capture writes of these events of a hub, one datum each.
+fn captured(bodies: &[Option<&[u8]>]) -> Vec<u8> {
+    let schema = Schema::parse_str(&captured_schema().to_string()).expect("is a schema");
+    let properties = HashMap::from([("k".to_owned(), Avro::Union(2, Box::new(Avro::String("v".into()))))]);
+    let written = bodies.iter().zip(0_i64..).flat_map(|(body, number)| {
+        let body = body.map_or((0, Avro::Null), |body| (1, Avro::Bytes(body.to_vec())));
+        let record = Avro::Record(vec![
+            ("SequenceNumber".into(), Avro::Long(number)),
+            ("Offset".into(), Avro::String(number.to_string())),
+            ("EnqueuedTimeUtc".into(), Avro::String("11/20/2026 10:00:00 AM".into())),
+            ("SystemProperties".into(), Avro::Map(properties.clone())),
+            ("Properties".into(), Avro::Map(properties.clone())),
+            ("Body".into(), Avro::Union(body.0, Box::new(body.1))),
+        ]);
+        to_avro_datum(&schema, record).expect("fits its schema")
+    });
+    written.collect()
+}
+
+#[test]
+fn what_event_hubs_capture_wraps_is_read_as_the_json_that_it_is() {
+    let event =
+        |id: &str| json!({"event_type": EMAIL, "id": id, "time": 5, "properties": {"campaign_id": "c"}});
+    let array = json!([event("2"), event("3")]).to_string();
+    let envelope = json!({"events": [event("4")]}).to_string();
+    let lines = format!("{}\n{}\n", event("5"), event("6"));
+    let wrapped = json!({"specversion": "1.0", "id": "w", "data": event("7")}).to_string();
+    let first = event("1").to_string();
+    let bodies = [&first, &array, &envelope, &lines, &wrapped].map(|body| Some(body.as_bytes()));
+    let all = read_datums(&captured_schema(), &captured(&bodies), bodies.len() as u64);
+    let expected: Vec<_> = (1..=7).flat_map(|id| json_says(&event(&id.to_string()), "")).collect();
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn what_is_no_json_in_a_captured_event_harms_no_other_and_what_is_empty_is_no_event() {
+    let event = json!({"event_type": EMAIL, "id": "1", "time": 5});
+    let whole = event.to_string();
+    let bodies =
+        [None, Some(&b""[..]), Some(&whole.as_bytes()[..9]), Some(b"\x00\x01"), Some(whole.as_bytes())];
+    let body = captured(&bodies);
+    let all = read_datums(&captured_schema(), &body, bodies.len() as u64);
+    let skipped = |bytes| format!("{:?}", Decoded::Skipped(crate::Skipped { stretches: 1, bytes }));
+    assert_eq!(all, [vec![skipped(9), skipped(2)], json_says(&event, "")].concat());
+    // Where the datums end too early, each that is missing is booked.
+    let cut = read_datums(&captured_schema(), &body[..body.len() - 3], bodies.len() as u64);
+    assert_eq!(cut.last(), Some(&malformed(Malformed::Avro)));
+    assert_eq!(read_datums(&captured_schema(), b"", 3), vec![malformed(Malformed::Avro); 3]);
+}
+
+#[test]
+fn a_body_in_a_record_that_is_an_event_is_a_field_like_any_other() {
+    let send = email(&json!([member("Body", "bytes"), member("id", "string")]));
+    assert_eq!(
+        read_datums(&send, &[text("{}"), text("a")].concat(), 1),
+        json_says(&json!({"id": "a"}), EMAIL)
+    );
+    let named = email(&json!([member("Body", "bytes")]));
+    assert_eq!(read_datums(&named, &text("{}"), 1), [malformed(Malformed::NoId)]);
+    let number = json!({"type": "record", "name": "x.Y", "fields": [member("Body", "long")]});
+    assert_eq!(read_datums(&number, &[2], 1), [ignored("x.Y")]);
+}
+
+#[test]
+fn json_beside_captured_events_in_one_body_is_read_all_the_same() {
+    let event = |id: &str| json!({"event_type": EMAIL, "id": id, "time": 5});
+    let (first, last) = (event("1").to_string(), event("3").to_string());
+    let middle = captured(&[Some(event("2").to_string().as_bytes())]);
+    let body = [first.as_bytes(), &middle, last.as_bytes()].concat();
+    let parts = [
+        Part { end: first.len(), framing: Framing::Document },
+        Part { end: first.len() + middle.len(), framing: datums(&captured_schema(), 1) },
+        Part { end: body.len(), framing: Framing::Document },
+    ];
+    let all = read(&body, &Framing::Parts(parts.into()), false, &Origin::default());
+    assert_eq!(all, ["1", "2", "3"].map(|id| json_says(&event(id), "")).concat());
+}

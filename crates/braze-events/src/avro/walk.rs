@@ -65,13 +65,36 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         Ok(stands)
     }
 
+    /// Passes the next datum, a record, and returns the bytes or the text of one of its members; empty where it is neither.
+    pub(super) fn body(
+        &mut self,
+        record: &RecordNode,
+        body: usize,
+        is_last: bool,
+    ) -> Result<&'b [u8], Misfit> {
+        self.pay(record.members.len() as u64)?;
+        let mut span = ByteSpan::EMPTY;
+        for (number, member) in record.members.iter().enumerate() {
+            if number != body {
+                self.skip_member(member, DEPTH_MAX)?;
+                continue;
+            }
+            match self.resolve(member.node)? {
+                Node::Bytes | Node::Text => span = self.span()?,
+                other => self.skip(other, DEPTH_MAX)?,
+            }
+        }
+        if is_last && self.pos != self.text.len() {
+            return Err(Misfit);
+        }
+        Ok(&self.text[span.start..span.end])
+    }
+
     fn event(&mut self, members: &'p [Member]) -> Result<(), Misfit> {
         self.pay(members.len() as u64)?;
         for member in members {
             match member.key {
-                FieldKey::Other | FieldKey::Events | FieldKey::Wrapped(_) => {
-                    self.skip_member(member, DEPTH_MAX)?;
-                }
+                FieldKey::Other | FieldKey::Events => self.skip_member(member, DEPTH_MAX)?,
                 FieldKey::Tag(key) => {
                     let span = self.tag(member.node)?;
                     self.found.top.set(key, span);

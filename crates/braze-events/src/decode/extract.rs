@@ -88,7 +88,7 @@ fn extract_each(
         write(out, &judge(element));
     };
     let read = reader.document(json, 0, ascii, &mut emit);
-    let at = reader.damage.take().or(read.as_ref().err().map(|damaged| damaged.at));
+    let at = reader.wrappers.damage.take().or(read.as_ref().err().map(|damaged| damaged.at));
     let shifted = |at: NotAnEnvelope| NotAnEnvelope { offset: at.offset + (body.len() - json.len()), ..at };
     let refused = read.as_ref().err().map(|damaged| shifted(damaged.at));
     read.err().and_then(|damaged| damaged.element()).into_iter().for_each(&mut emit);

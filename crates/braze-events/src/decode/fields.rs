@@ -60,22 +60,11 @@ impl EventFields {
                 FieldKey::Time => self.time = self.time(cursor)?,
                 FieldKey::Properties => self.properties(cursor)?,
                 FieldKey::Events => return Ok(Step::Events),
-                FieldKey::Wrapped(key) => self.wrap(cursor, key)?,
             }
             if !more_members(cursor)? {
                 return Ok(Step::End);
             }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wrap(&mut self, cursor: &mut Cursor<'_>, key: usize) -> Result<(), Broken> {
-        cursor.token();
-        let start = cursor.pos;
-        cursor.skip()?;
-        self.wrapped.set(key, ByteSpan { start, end: cursor.pos });
-        Ok(())
     }
 
     fn properties(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Broken> {
@@ -103,7 +92,7 @@ impl EventFields {
     }
 
     #[inline]
-    fn name<'n>(&'n mut self, cursor: &Cursor<'n>, name: Quoted) -> &'n [u8] {
+    pub(super) fn name<'n>(&'n mut self, cursor: &Cursor<'n>, name: Quoted) -> &'n [u8] {
         let raw = cursor.text().get(name.span.start..name.span.end).unwrap_or_default();
         if !name.escaped {
             return raw;
@@ -254,7 +243,7 @@ fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Broken> {
 
 /// Passes the comma before another member, or the closing brace.
 #[inline]
-fn more_members(cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
+pub(super) fn more_members(cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
     match cursor.token() {
         b',' => {
             cursor.pos += 1;

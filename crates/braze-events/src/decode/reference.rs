@@ -179,7 +179,7 @@ impl<'a> Reference<'a> {
 
     /// Takes what the event wraps in its place, if it wraps any.
     fn unwrap(&mut self, event: &Map<String, Value>) -> bool {
-        if !text_of(event.get("event_type")).is_empty() || self.depth >= 5 {
+        if !text_of(event.get("event_type")).is_empty() || is_event(event) || self.depth >= 5 {
             return false;
         }
         for value in WRAPPERS.into_iter().filter_map(|key| event.get(key)) {
@@ -636,6 +636,17 @@ fn compare_check(body: &[u8], read: Read, elements: &[Element]) {
             assert!(offset.is_some_and(|offset| offset <= body.len()), "{reason}");
         }
     }
+}
+
+/// Whether an object without a type is an event all the same: it has an id, a time, and a field that becomes a tag.
+fn is_event(event: &Map<String, Value>) -> bool {
+    let nothing = Map::new();
+    let properties = event.get("properties").and_then(Value::as_object).unwrap_or(&nothing);
+    let has_tag = Field::ALL.iter().any(|field| {
+        let api = field.name().replace("_id", "_api_id");
+        [event, properties].iter().any(|level| says(level, field.name()) || says(level, &api))
+    });
+    has_tag && says(event, "id") && event.get("time").and_then(time_value).is_some()
 }
 
 /// Whether an event says this of itself.

@@ -3,18 +3,43 @@
 //!
 //! What is in a wrapper is taken only if there is an event in it, or damage where an event ought to be; else the object
 //! is what it would be without its content. A wrapper in an envelope of Braze is none.
+//!
+//! An object is read a second time for this, and only one that names no type and is no event by its other fields: an event of
+//! Braze costs nothing here.
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
+use super::cursor::Broken;
 use super::escape::{make_valid, unescape};
 use super::extract;
+use super::fields::more_members;
 use super::{BYTE_ORDER_MARK, Damaged, Fault, NotAnEnvelope, Pass, Place, Reader};
 use crate::Skipped;
 use crate::event_fields::{ByteSpan, Element};
-use crate::wrapper_keys::WRAPPERS;
+
+/// How many keys there are.
+const WRAPPERS: usize = 11;
+
+/// The keys in which intermediaries put the event, or what holds it; of several the first that has an event counts.
+const WRAPPER_KEYS: [&[u8]; WRAPPERS] = [
+    b"detail",      // Amazon EventBridge
+    b"Message",     // Amazon SNS
+    b"Records",     // AWS Lambda, from SQS, SNS and Kinesis
+    b"body",        // Amazon SQS in `Records`
+    b"Sns",         // Amazon SNS in `Records`
+    b"kinesis",     // Amazon Kinesis in `Records`
+    b"records",     // Amazon Data Firehose
+    b"payload",     // Kafka Connect's JsonConverter
+    b"data",        // CloudEvents; Pub/Sub in `message`; Kinesis and Firehose in their records
+    b"data_base64", // CloudEvents
+    b"message",     // Google Pub/Sub
+];
+
+/// Where the values of [`WRAPPER_KEYS`] are.
+type WrappedValues = [Option<ByteSpan>; WRAPPERS];
 
 /// Wrappers in wrappers: `EventBridge`'s in SNS's in SQS's in Lambda's takes four, and Kinesis's three. Each level reads what it
 /// holds once, and no level holds more than the one around it.
@@ -26,9 +51,20 @@ const PADDING: GeneralPurposeConfig =
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING);
 
+/// What reading wrappers needs.
+#[derive(Debug, Default)]
+pub(super) struct Wrappers {
+    /// Reads what is in one, once there was one.
+    inner: Option<Box<Unwrapper>>,
+    /// How many of them what is read is in.
+    depth: u8,
+    /// The first damage in one.
+    pub(super) damage: Option<NotAnEnvelope>,
+}
+
 /// Reads what is in a wrapper. Made when the first one is met, and reused.
 #[derive(Debug, Default)]
-pub(super) struct Unwrapper {
+struct Unwrapper {
     reader: Reader,
     /// The content, where it is not in the body as it is.
     content: Vec<u8>,
@@ -49,23 +85,42 @@ enum Content {
 }
 
 impl Pass<'_> {
-    /// Hands out what is in the wrapper that the object read last is, if it is one, and returns whether it did.
+    /// Looks into an object, from `start` up to the cursor, that names no type. Returns whether what is in it has been handed out.
+    #[inline(never)]
+    pub(super) fn typeless(
+        &mut self,
+        start: usize,
+        place: Place,
+        emit: &mut dyn FnMut(Element<'_>),
+    ) -> Result<bool, Broken> {
+        if self.unwrap(start, place, emit) {
+            return Ok(true);
+        }
+        self.ensure_no_envelope(start, place).map(|()| false)
+    }
+
+    /// Hands out what is in the wrapper that the object read last is, from `start` up to the cursor, if it is one, and returns
+    /// whether it did.
     #[cold]
     #[inline(never)]
-    pub(super) fn unwrap(&mut self, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
-        if !self.found.wrapped.is_any() || place == Place::Envelope || self.depth >= DEPTH_MAX {
+    fn unwrap(&mut self, start: usize, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
+        if place == Place::Envelope || self.wrappers.depth >= DEPTH_MAX || self.found.are_an_events() {
+            return false;
+        }
+        let wrapped = self.wrapped(start);
+        if wrapped.iter().all(Option::is_none) {
             return false;
         }
         let (text, lossy) = (self.cursor.text(), self.cursor.is_lossy());
         let needs_type = !self.found.id.is_empty();
-        let unwrapper = self.inner.get_or_insert_default();
-        unwrapper.reader.depth = self.depth + 1;
+        let Wrappers { inner, depth, damage } = &mut *self.wrappers;
+        let unwrapper = inner.get_or_insert_default();
+        unwrapper.reader.wrappers.depth = *depth + 1;
         let mut damaged = None;
-        for key in 0..WRAPPERS {
-            let Some(span) = self.found.wrapped.get(key) else { continue };
+        for span in wrapped.into_iter().flatten() {
             match unwrapper.read(text, span, lossy, needs_type) {
                 Content::Events => {
-                    unwrapper.hand_out(span, self.damage, emit);
+                    unwrapper.hand_out(span, damage, emit);
                     return true;
                 }
                 Content::Damaged => damaged = damaged.or(Some(span)),
@@ -75,8 +130,38 @@ impl Pass<'_> {
         let Some(span) = damaged else { return false };
         // Another may have been read after it.
         unwrapper.read(text, span, lossy, needs_type);
-        unwrapper.hand_out(span, self.damage, emit);
+        unwrapper.hand_out(span, damage, emit);
         true
+    }
+
+    /// Where the wrapped values are in the object from `start` up to the cursor, which has been read before.
+    fn wrapped(&mut self, start: usize) -> WrappedValues {
+        let end = std::mem::replace(&mut self.cursor.pos, start + 1);
+        let mut wrapped = WrappedValues::default();
+        // What has been read once is not broken.
+        let _read: Result<(), Broken> = self.find_wrapped(&mut wrapped);
+        self.cursor.pos = end;
+        wrapped
+    }
+
+    fn find_wrapped(&mut self, wrapped: &mut WrappedValues) -> Result<(), Broken> {
+        if self.cursor.token() == b'}' {
+            return Ok(());
+        }
+        loop {
+            let name = self.cursor.key()?;
+            let name = self.found.name(&self.cursor, name);
+            let key = WRAPPER_KEYS.iter().position(|key| *key == name);
+            self.cursor.token();
+            let start = self.cursor.pos;
+            self.cursor.skip()?;
+            if let Some(key) = key {
+                wrapped[key] = Some(ByteSpan { start, end: self.cursor.pos });
+            }
+            if !more_members(&mut self.cursor)? {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -88,7 +173,7 @@ impl Unwrapper {
         damage: &mut Option<NotAnEnvelope>,
         emit: &mut dyn FnMut(Element<'_>),
     ) {
-        let inner = self.reader.damage.take();
+        let inner = self.reader.wrappers.damage.take();
         *damage = damage.or(inner.map(|at| NotAnEnvelope { offset: span.start, ..at }));
         extract::read(&self.extract, emit);
     }
@@ -96,7 +181,7 @@ impl Unwrapper {
     /// Reads the value at `span`, and keeps what was found in it.
     fn read(&mut self, text: &[u8], span: ByteSpan, lossy: bool, needs_type: bool) -> Content {
         self.extract.clear();
-        self.reader.damage = None;
+        self.reader.wrappers.damage = None;
         let value = text.get(span.start..span.end).unwrap_or_default();
         let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
         let Some(quoted) = quoted else {
@@ -141,7 +226,7 @@ impl Unwrapper {
         let read = self.reader.document(json, 0, ascii, &mut emit);
         let has_events = typed > 0 || (identified && !needs_type);
         let Err(Damaged { at, recovered }) = read else {
-            return match self.reader.damage {
+            return match self.reader.wrappers.damage {
                 _ if has_events => Content::Events,
                 Some(_) => Content::Damaged,
                 None => Content::Nothing,
@@ -155,7 +240,7 @@ impl Unwrapper {
             let stretches = recovered.skipped.stretches.max(1);
             let skipped = Skipped { stretches, bytes: recovered.skipped.bytes };
             extract::write(&mut self.extract, &Element::Skipped(skipped));
-            self.reader.damage = self.reader.damage.or(Some(at));
+            self.reader.wrappers.damage = self.reader.wrappers.damage.or(Some(at));
         }
         if has_events {
             Content::Events

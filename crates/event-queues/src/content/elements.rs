@@ -455,6 +455,26 @@ mod tests {
         );
     }
 
+    /// What Amazon Data Firehose writes to a bucket, whose records no newline divides unless it is asked to.
+    #[test]
+    fn events_that_firehose_has_put_one_behind_the_other_are_divided() {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/intermediaries/firehose-concatenated.json");
+        let text = std::fs::read(path).unwrap();
+        assert!(!text.contains(&b'\n'));
+        let events = String::from_utf8(text.clone()).unwrap().matches("\"event_type\"").count();
+        for step in [1, 4096, usize::MAX] {
+            let all = split_within(&text, step, 0, 100_000);
+            let body: Vec<u8> = all.into_iter().flat_map(|cut| cut.body).collect();
+            let lines: Vec<&[u8]> =
+                body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+            assert_eq!(lines.len(), events);
+            assert!(lines.iter().all(|line| serde_json::from_slice::<serde_json::Value>(line).is_ok()));
+            // Nothing but newlines has been added.
+            assert_eq!(lines.concat(), text);
+        }
+    }
+
     #[test]
     fn garbage_between_elements_is_handed_on() {
         assert_eq!(

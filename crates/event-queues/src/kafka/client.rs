@@ -18,6 +18,7 @@ mod callbacks;
 mod commits;
 mod consumer;
 mod deliveries;
+mod frame;
 mod health;
 mod membership;
 mod offsets;

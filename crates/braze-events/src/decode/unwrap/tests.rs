@@ -81,6 +81,8 @@ fn what_only_looks_like_a_wrapper_is_what_it_was() {
         (json!({ "message": "{name} is here", "detail": "aGVsbG8=" }), Some(Malformed::NoEventType)),
         (json!({ "data": { "id": "5", "name": "x" } }), Some(Malformed::NoEventType)),
         (json!({ "id": "o", "data": { "id": "5", "time": 5 } }), Some(Malformed::NoEventType)),
+        // An event whose type is known from elsewhere.
+        (json!({ "id": "o", "time": 5, "campaign_id": "c", "data": inner }), Some(Malformed::NoEventType)),
         (json!({ "detail": {}, "payload": [1, "x"] }), Some(Malformed::NoEventType)),
         (deep, Some(Malformed::NoEventType)),
     ] {
@@ -91,6 +93,26 @@ fn what_only_looks_like_a_wrapper_is_what_it_was() {
             (found, None) => panic!("{found:?} in {body}"),
         }
     }
+}
+
+#[test]
+fn a_wrapper_with_a_number_for_its_time_or_with_a_tag_is_one_all_the_same() {
+    for wrapper in [
+        json!({ "id": "w", "time": 1_800_000_000, "data": event("1") }),
+        json!({ "id": "w", "app_group_id": "g", "time": "2026-11-20T10:00:00Z", "data": event("1") }),
+        json!({ "campaign_id": "c", "time": 1_800_000_000, "data": event("1") }),
+        json!({ "id": "w", "time": 1_800_000_000, "campaign_id": "[REDACTED]", "data": event("1") }),
+    ] {
+        assert_eq!(ids(&wrapper), ["1"], "{wrapper}");
+    }
+}
+
+#[test]
+fn a_key_that_is_written_with_escapes_or_comes_twice_is_found_as_the_last_of_its_name() {
+    let (one, two) = (event("1"), event("2"));
+    let body = format!(r#"{{"\u0064ata":{one},"x":[1],"d\u0061ta" : {two} }}"#);
+    let found = decode_with(body.as_bytes(), &Framing::Document, false, &Origin::default());
+    assert!(matches!(&found[..], [Element::Send { id, .. }] if id == "2"), "{found:?}");
 }
 
 #[test]

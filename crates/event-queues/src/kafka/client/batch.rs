@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use super::frame::{self, MessageKind};
 use super::offsets::{Assignment, Partition};
-use crate::event_type::event_type_in;
-use braze_events::container;
-
 use crate::Origin;
+use crate::event_type::event_type_in;
 
 /// A batch is handed over when it holds this much: enough that nothing is paid per message, small beside what a
 /// lane has in hand.
@@ -15,26 +14,7 @@ const BATCH_MESSAGES: usize = 4096;
 
 /// What a message may have at most, as the docs of queue.kafka.topics say. An event of Braze has 900 KB at most, an
 /// envelope holds several.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// The first byte of Confluent's framing; four bytes follow that name the schema.
-/// Source: Confluent's documentation, "Wire format".
-const FRAMED: u8 = 0;
-const FRAME_BYTES: usize = 5;
-
-/// How a message is written, as far as its first bytes tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MessageKind {
-    /// JSON, or what will prove not to be.
-    Document,
-    /// Confluent's framing, without its five bytes; the schema registry knows how to read it.
-    Framed {
-        /// The schema's number in the registry.
-        schema: u32,
-    },
-    /// An Avro object container.
-    Container,
-}
+pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A message within the body of a [`MessageBatch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,25 +53,23 @@ impl MessageBatch {
         self.messages.len() + self.oversized as usize
     }
 
-    /// Adds the message at `offset`. A message without a value holds no event.
-    pub(super) fn push(&mut self, offset: i64, value: &[u8]) {
+    /// Adds the message at `offset`. A message without a value holds no event. What `headers` say of it counts before what its first
+    /// bytes say.
+    pub(super) fn push(
+        &mut self,
+        offset: i64,
+        value: &[u8],
+        headers: impl FnOnce(&[u8]) -> Option<MessageKind>,
+    ) {
         self.next_offset = offset + 1;
         if value.len() > MESSAGE_BYTES_MAX {
             self.oversized += 1;
             return;
         }
-        let kind = kind_of(value);
-        let value = if let MessageKind::Framed { .. } = kind { &value[FRAME_BYTES..] } else { value };
-        self.body.extend_from_slice(value);
+        let told = if value.is_empty() { None } else { headers(value) };
+        let (kind, frame_bytes) = told.map_or_else(|| frame::kind_of(value), |kind| (kind, 0));
+        self.body.extend_from_slice(&value[frame_bytes..]);
         self.messages.push(BatchedMessage { end: self.body.len(), kind });
-    }
-}
-
-fn kind_of(value: &[u8]) -> MessageKind {
-    match value {
-        [FRAMED, a, b, c, d, ..] => MessageKind::Framed { schema: u32::from_be_bytes([*a, *b, *c, *d]) },
-        value if value.starts_with(&container::MAGIC) => MessageKind::Container,
-        _ => MessageKind::Document,
     }
 }
 
@@ -103,31 +81,27 @@ pub(super) fn origin_of(topic: &str) -> Arc<Origin> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::SchemaKey;
     use super::*;
-
-    #[test]
-    fn the_first_bytes_tell_how_a_message_is_written() {
-        assert_eq!(kind_of(b"{}"), MessageKind::Document);
-        assert_eq!(kind_of(b""), MessageKind::Document);
-        assert_eq!(kind_of(b"\0\0\0\x01\x02rest"), MessageKind::Framed { schema: 258 });
-        assert_eq!(kind_of(b"\0\0\0\x01"), MessageKind::Document, "too short for a frame: not JSON either");
-        assert_eq!(kind_of(b"Obj\x01..."), MessageKind::Container);
-    }
 
     #[test]
     fn a_pack_holds_its_messages_one_after_another() {
         let partition = Partition { topic: "t".into(), number: 0 };
         let mut batch = MessageBatch::new(partition, Arc::default(), 7);
-        batch.push(7, b"{}");
-        batch.push(8, b"\0\0\0\0\x09avro");
-        batch.push(9, b"");
-        batch.push(10, &vec![b' '; MESSAGE_BYTES_MAX + 1]);
-        batch.push(12, b"[]");
-        assert_eq!(batch.body, b"{}avro[]");
+        batch.push(7, b"{}", |_| None);
+        batch.push(8, b"\0\0\0\0\x09avro", |_| None);
+        batch.push(9, b"", |_| panic!("what has no value has no schema"));
+        batch.push(10, &vec![b' '; MESSAGE_BYTES_MAX + 1], |_| None);
+        batch.push(12, b"[]", |_| None);
+        // A header is believed before what looks like a frame.
+        let schema = SchemaKey::GlobalId(5);
+        batch.push(13, b"\0\0\0\0\x09", |_| Some(MessageKind::Framed { schema }));
+        assert_eq!(batch.body, b"{}avro[]\0\0\0\0\x09");
         let ends: Vec<_> = batch.messages.iter().map(|message| message.end).collect();
-        assert_eq!(ends, [2, 6, 6, 8]);
-        assert_eq!(batch.messages[1].kind, MessageKind::Framed { schema: 9 });
-        assert_eq!((batch.oversized, batch.next_offset), (1, 13));
+        assert_eq!(ends, [2, 6, 6, 8, 13]);
+        let kinds = [1, 4].map(|at: usize| batch.messages[at].kind);
+        assert_eq!(kinds, [SchemaKey::Id(9), schema].map(|schema| MessageKind::Framed { schema }));
+        assert_eq!((batch.oversized, batch.next_offset), (1, 14));
         assert!(!batch.is_full());
     }
 }

@@ -80,9 +80,14 @@ pub fn open(settings: &KafkaSettings, is_until_empty: bool) -> Result<(KafkaQueu
         health: Arc::clone(&health),
         runtime: Handle::current(),
         is_until_empty,
+        has_registry: settings.schema_registry.is_some(),
     };
     let auth = settings.schema_registry_auth.as_ref();
-    let registry = settings.schema_registry.as_ref().map(|url| open_registry(url, auth)).transpose()?;
+    let registry = settings
+        .schema_registry
+        .as_ref()
+        .map(|url| open_registry(url, auth, settings.schema_registry_ids))
+        .transpose()?;
     let schemas = registry.map(|registry| Schemas::new(registry, Arc::clone(&health)));
     let maker = DeliveryMaker { batches, ready: hand_on, schemas, complaint: None };
     let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, maker };

@@ -1,12 +1,15 @@
 //! Makes deliveries of batches: says of each message how it is to be read, with the schema registry's help.
 
 use std::collections::HashMap;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flate2::read::ZlibDecoder;
 use tokio::sync::mpsc;
 
-use super::batch::{BatchedMessage, MessageBatch, MessageKind};
+use super::batch::{BatchedMessage, MESSAGE_BYTES_MAX, MessageBatch};
+use super::frame::{self, MessageKind, SchemaKey};
 use super::offsets::Assignment;
 use super::poller::PollerOutput;
 use super::schemas::{Lookup, Schemas};
@@ -17,11 +20,22 @@ use braze_events::container;
 const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// What is said of framed messages where no registry is set.
-const NO_REGISTRY: &str = "messages have Confluent's framing, and queue.kafka.schema_registry is not set: they are booked as \
-                           malformed";
+const NO_REGISTRY: &str = "messages are booked as malformed: they name a schema of a registry, and queue.kafka.schema_registry \
+                           is not set";
 
-/// The schemas of a batch by id; None where there is none, and whatever is framed with the id is malformed.
-type Found = HashMap<u32, Option<Arc<WriterSchema>>>;
+/// The schemas of a batch.
+type Found = HashMap<SchemaKey, Format>;
+
+/// How what is written by a schema is read.
+#[derive(Debug, Clone)]
+enum Format {
+    Avro(Arc<WriterSchema>),
+    Json,
+    /// Nobody can be asked, for this reason. JSON is read all the same.
+    Unasked(String),
+    /// There is no schema to read it by.
+    Unreadable,
+}
 
 /// What is ready to be received.
 #[derive(Debug)]
@@ -68,16 +82,19 @@ impl DeliveryMaker {
     /// Says how each message of `batch` is read. `None`: its partition was given up meanwhile, while a schema was
     /// waited for; whoever has it now counts it.
     async fn resolve(&mut self, receipt: Receipt, batch: MessageBatch) -> Option<Ready> {
-        let schemas = self.schemas_of(&batch).await?;
-        let is_plain = batch.messages.iter().all(|message| message.kind != MessageKind::Container);
-        let (body, parts) = if is_plain {
-            let parts = batch
-                .messages
-                .iter()
-                .map(|BatchedMessage { end, kind }| Part { end: *end, framing: framing(*kind, &schemas) });
-            (batch.body, parts.collect())
+        let found = self.schemas_of(&batch).await?;
+        let is_packed = |kind| matches!(kind, MessageKind::Container | MessageKind::Packed { .. });
+        let (body, parts) = if batch.messages.iter().any(|message| is_packed(message.kind)) {
+            self.unpack(&batch, &found)
         } else {
-            self.open_containers(&batch, &schemas)
+            let mut start = 0;
+            let parts = batch.messages.iter().map(|BatchedMessage { end, kind }| {
+                let value = &batch.body[start..*end];
+                start = *end;
+                Part { end: *end, framing: self.framing(*kind, value, &found) }
+            });
+            let parts = parts.collect();
+            (batch.body, parts)
         };
         let delivery = Delivery {
             body: body.into(),
@@ -99,58 +116,102 @@ impl DeliveryMaker {
     async fn schemas_of(&mut self, batch: &MessageBatch) -> Option<Found> {
         let mut found = Found::new();
         for message in &batch.messages {
-            let MessageKind::Framed { schema: id } = message.kind else { continue };
-            if found.contains_key(&id) {
+            let (MessageKind::Framed { schema: key } | MessageKind::Packed { schema: key }) = message.kind
+            else {
+                continue;
+            };
+            if found.contains_key(&key) {
                 continue;
             }
-            let schema = match &mut self.schemas {
-                Some(schemas) => match schemas.wait_for(id, || batch.assignment.is_over()).await {
-                    Lookup::Schema(schema) => Ok(schema),
-                    Lookup::Never(reason) => Err(format!("messages are booked as malformed: {reason}")),
+            let format = match (key.unasked(), &mut self.schemas) {
+                (Some(registry), _) => Format::Unasked(format!(
+                    "messages are booked as malformed: their Avro or Protobuf is by a schema of {registry}, which is \
+                     not asked; have the producer write JSON, or use a registry that speaks Confluent's API"
+                )),
+                (None, None) => Format::Unasked(NO_REGISTRY.to_owned()),
+                (None, Some(schemas)) => match schemas.wait_for(key, || batch.assignment.is_over()).await {
+                    Lookup::Schema(schema) => Format::Avro(schema),
+                    Lookup::Json => Format::Json,
+                    Lookup::Never(reason) => {
+                        self.complain(&format!("messages are booked as malformed: {reason}"), Some(key));
+                        Format::Unreadable
+                    }
                     Lookup::NotNow(_) => return None,
                 },
-                None => Err(NO_REGISTRY.to_owned()),
             };
-            found.insert(id, schema.map_err(|problem| self.complain(&problem, id)).ok());
+            found.insert(key, format);
         }
         Some(found)
     }
 
-    /// Writes the body anew, with what is in its containers.
-    fn open_containers(&mut self, batch: &MessageBatch, schemas: &Found) -> (Vec<u8>, Arc<[Part]>) {
+    /// Writes the body anew, with what is in its containers and in what is packed.
+    fn unpack(&mut self, batch: &MessageBatch, found: &Found) -> (Vec<u8>, Arc<[Part]>) {
         let (mut body, mut parts) = (Vec::with_capacity(2 * batch.body.len()), Vec::new());
         let mut start = 0;
         for BatchedMessage { end, kind } in &batch.messages {
-            let message = &batch.body[start..*end];
+            let (message, from) = (&batch.body[start..*end], body.len());
             start = *end;
-            if *kind != MessageKind::Container {
-                body.extend_from_slice(message);
-                parts.push(Part { end: body.len(), framing: framing(*kind, schemas) });
-            } else if let Err(refusal) = container::split(message, &mut body, &mut parts) {
-                self.complain(&format!("an Avro container is booked as malformed: {refusal}"), 0);
-                parts.push(Part { end: body.len(), framing: Framing::Unreadable(1) });
-            }
+            let framing = match kind {
+                MessageKind::Container => match container::split(message, &mut body, &mut parts) {
+                    Ok(()) => continue,
+                    Err(refusal) => {
+                        self.complain(&format!("an Avro container is booked as malformed: {refusal}"), None);
+                        Framing::Unreadable(1)
+                    }
+                },
+                MessageKind::Packed { schema } => match inflate(message, &mut body) {
+                    Ok(()) => self.framing(*kind, &body[from..], found),
+                    Err(error) => {
+                        body.truncate(from);
+                        let what = format!(
+                            "messages are booked as malformed: their zlib can't be unpacked ({error})"
+                        );
+                        self.complain(&what, Some(*schema));
+                        Framing::Unreadable(1)
+                    }
+                },
+                _ => {
+                    body.extend_from_slice(message);
+                    self.framing(*kind, message, found)
+                }
+            };
+            parts.push(Part { end: body.len(), framing });
         }
         (body, parts.into())
     }
 
+    /// How a message with this value is read.
+    fn framing(&mut self, kind: MessageKind, value: &[u8], found: &Found) -> Framing {
+        let (MessageKind::Framed { schema: key } | MessageKind::Packed { schema: key }) = kind else {
+            return Framing::Document;
+        };
+        match found.get(&key) {
+            Some(Format::Avro(schema)) => Framing::Avro(Datums { schema: Arc::clone(schema), count: 1 }),
+            Some(Format::Json) => Framing::Document,
+            Some(Format::Unasked(_)) if frame::looks_like_json(value) => Framing::Document,
+            Some(Format::Unasked(reason)) => {
+                self.complain(reason, Some(key));
+                Framing::Unreadable(1)
+            }
+            Some(Format::Unreadable) | None => Framing::Unreadable(1),
+        }
+    }
+
     /// Says that messages can't be read: a row of them is told once a minute.
-    fn complain(&mut self, what: &str, schema: u32) {
+    fn complain(&mut self, what: &str, schema: Option<SchemaKey>) {
         if self.complaint.is_none_or(|last| last.elapsed() >= COMPLAIN_AGAIN_AFTER) {
             self.complaint = Some(tokio::time::Instant::now());
+            let schema = schema.map(|schema| schema.to_string());
             tracing::error!(schema, "kafka: {what}");
         }
     }
 }
 
-fn framing(kind: MessageKind, schemas: &Found) -> Framing {
-    match kind {
-        MessageKind::Document | MessageKind::Container => Framing::Document,
-        MessageKind::Framed { schema } => match schemas.get(&schema) {
-            Some(Some(schema)) => Framing::Avro(Datums { schema: Arc::clone(schema), count: 1 }),
-            _ => Framing::Unreadable(1),
-        },
-    }
+/// Appends what is packed, as much as a message may have.
+fn inflate(packed: &[u8], body: &mut Vec<u8>) -> io::Result<()> {
+    let most = MESSAGE_BYTES_MAX as u64;
+    let read = ZlibDecoder::new(packed).take(most + 1).read_to_end(body)?;
+    if read as u64 > most { Err(io::Error::other("it has more than 16 MiB")) } else { Ok(()) }
 }
 
 /// No event, and the wish that all before be flushed.
@@ -163,5 +224,197 @@ fn recall(receipt: Receipt) -> Delivery {
         oversized: 0,
         recall: true,
         receipt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use braze_events::Decoded;
+    use braze_events::decode::Decoder;
+    use serde_json::json;
+
+    use super::super::frame::kind_in;
+    use super::super::offsets::Partition;
+    use super::super::schemas::SchemaRegistry;
+    use super::super::schemas::scripted::ScriptedRegistry;
+    use super::*;
+    use crate::kafka::SchemaIds;
+    use rdkafka::message::{Header, OwnedHeaders};
+
+    const EMAIL: &str = "users.messages.email.Send";
+    /// A record with an id alone, by the name of an e-mail send.
+    const SCHEMA: &str = r#"{"type":"record","name":"Send","namespace":"users.messages.email",
+        "fields":[{"name":"id","type":"string"}]}"#;
+    const UUID: [u8; 16] = [7; 16];
+
+    fn maker(registry: Option<&ScriptedRegistry>, path: &str) -> DeliveryMaker {
+        let (_, batches) = mpsc::channel(1);
+        let (ready, _) = mpsc::channel(1);
+        let registry = registry.map(|scripted| {
+            let url = format!("{}{path}", scripted.url());
+            SchemaRegistry::new(&url.as_str().into(), None, SchemaIds::Auto).unwrap()
+        });
+        let schemas = registry.map(|registry| Schemas::new(registry, Arc::default()));
+        DeliveryMaker { batches, ready, schemas, complaint: None }
+    }
+
+    /// A message: its value, and one header.
+    type Told<'m> = (&'m [u8], Option<(&'m str, &'m [u8])>);
+
+    /// What is read of messages: the ids of sends, and what else there is.
+    async fn read(maker: &mut DeliveryMaker, messages: &[Told<'_>]) -> Vec<String> {
+        let partition = Partition { topic: "t".into(), number: 0 };
+        let mut batch = MessageBatch::new(partition, Arc::default(), 0);
+        for ((value, header), offset) in messages.iter().zip(0..) {
+            let headers =
+                header.map(|(key, value)| OwnedHeaders::new().insert(Header { key, value: Some(value) }));
+            batch.push(offset, value, |_| headers.as_ref().and_then(kind_in));
+        }
+        let Some(Ready::Delivery { delivery, .. }) = maker.resolve(Receipt(0), batch).await else { panic!() };
+        let mut all = Vec::new();
+        Decoder::new(&[EMAIL.into()], false).decode(
+            &delivery.body,
+            &delivery.framing,
+            &delivery.origin,
+            |found| {
+                all.push(match found {
+                    Decoded::Send(send) => String::from_utf8(send.id.to_vec()).unwrap(),
+                    other => format!("{other:?}"),
+                });
+            },
+        );
+        all
+    }
+
+    fn avro(head: &[u8], id: &str) -> Vec<u8> {
+        [head, &[u8::try_from(2 * id.len()).unwrap()], id.as_bytes()].concat()
+    }
+
+    fn event(head: &[u8], id: &str) -> Vec<u8> {
+        [head, json!({ "event_type": EMAIL, "id": id }).to_string().as_bytes()].concat()
+    }
+
+    const LOST: &str = "Malformed(Unreadable)";
+
+    #[tokio::test]
+    async fn what_the_registry_says_of_a_number_decides_how_it_is_read() {
+        let scripted = ScriptedRegistry::start();
+        scripted.register(7, SCHEMA);
+        scripted
+            .answer("/schemas/ids/8", json!({ "schema": "{}", "schemaType": "JSON", "references": [{}] }));
+        scripted
+            .answer("/schemas/ids/9", json!({ "schema": "syntax = \"proto3\";", "schemaType": "PROTOBUF" }));
+        let (seven, eight, nine) = ([0, 0, 0, 0, 7], [0, 0, 0, 0, 8], [0, 0, 0, 0, 9]);
+        let mut maker = maker(Some(&scripted), "");
+        // The one doubt of this minute.
+        maker.schemas.as_mut().unwrap().wait_for(SchemaKey::Id(99), || true).await;
+        let messages =
+            [avro(&seven, "a"), event(&eight, "b"), avro(&nine, "c"), event(&[], "d"), avro(&seven, "e")];
+        let messages: Vec<Told<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
+        assert_eq!(read(&mut maker, &messages).await, ["a", "b", LOST, "d", "e"]);
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_a_header_names_is_read_whoever_named_it() {
+        let scripted = ScriptedRegistry::start();
+        scripted.answer("/schemas/guids/07070707-0707-0707-0707-070707070707", json!({ "schema": SCHEMA }));
+        scripted.answer("/schemas/ids/5", json!({ "schema": "{}", "schemaType": "JSON" }));
+        let guid = [&[1][..], &UUID].concat();
+        let messages = [avro(&[], "a"), avro(&guid, "b"), event(&[], "c"), event(&[], "d")];
+        let headers: [Option<(&str, &[u8])>; 4] = [
+            Some(("__value_schema_id", &guid)),
+            None,
+            Some(("__value_schema_id", &[0, 0, 0, 0, 5])),
+            Some(("trace", b"x")),
+        ];
+        let messages: Vec<Told<'_>> = messages.iter().map(|value| &value[..]).zip(headers).collect();
+        assert_eq!(read(&mut maker(Some(&scripted), ""), &messages).await, ["a", "b", "c", "d"]);
+    }
+
+    #[tokio::test]
+    async fn apicurios_numbers_are_asked_for_by_its_own_api() {
+        let scripted = ScriptedRegistry::start();
+        let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+        for path in ["v2/ids/globalIds/3", "v2/ids/contentIds/4", "v3/ids/contentIds/3", "v3/ids/globalIds/3"]
+        {
+            scripted.answer(&format!("/apis/registry/{path}?returnArtifactType=true"), schema.clone());
+        }
+        let long = |id: u64| id.to_be_bytes();
+        let head = [&[0][..], &long(3)].concat();
+        let prefixed = avro(&head, "a");
+        let (plain, json) = (avro(&[], "b"), event(&[], "c"));
+        let messages: [Told<'_>; 4] = [
+            (&prefixed, None),
+            (&plain, Some(("apicurio.value.globalId", &long(3)))),
+            (&plain, Some(("apicurio.value.contentId", &long(4)))),
+            (&json, None),
+        ];
+        for path in ["/apis/registry/v2", "/apis/ccompat/v7"] {
+            assert_eq!(
+                read(&mut maker(Some(&scripted), path), &messages).await,
+                ["a", "b", "b", "c"],
+                "{path}"
+            );
+        }
+        let asked = scripted.asked().len();
+        assert_eq!(read(&mut maker(Some(&scripted), "/apis/registry/v3/"), &messages[..2]).await, ["a", "b"]);
+        let asked: Vec<_> = scripted.asked().into_iter().skip(asked).map(|asked| asked.path).collect();
+        assert!(
+            asked[0].contains("v3/ids/contentIds/3") && asked[1].contains("v3/ids/globalIds/3"),
+            "{asked:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn json_behind_any_frame_needs_no_registry_and_avro_is_lost_without_one() {
+        let glue = [&[3, 0][..], &UUID].concat();
+        let guid = [&[1][..], &UUID].concat();
+        let messages = [
+            event(&[0, 0, 0, 0, 7], "a"),
+            event(&glue, "b"),
+            event(&guid, "c"),
+            avro(&[0, 0, 0, 0, 7], "x"),
+            avro(&glue, "x"),
+            event(&[&[0; 4][..], &[b'a'; 32]].concat(), "d"),
+        ];
+        let messages: Vec<Told<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
+        assert_eq!(read(&mut maker(None, ""), &messages).await, ["a", "b", "c", LOST, LOST, "d"]);
+    }
+
+    #[tokio::test]
+    async fn the_samples_of_messages_are_read_as_their_truth_says() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
+        let truth = std::fs::read_to_string(samples.join("truth.json")).unwrap();
+        let truth: serde_json::Value = serde_json::from_str(&truth).unwrap();
+        let scripted = ScriptedRegistry::start();
+        scripted.answer("/schemas/ids/7", json!({ "schema": "{}", "schemaType": "JSON" }));
+        for name in ["kafka-json-schema", "kafka-glue", "kafka-glue-zlib"] {
+            let name = format!("intermediaries/{name}.message");
+            let value = std::fs::read(samples.join(&name)).unwrap();
+            let found = read(&mut maker(Some(&scripted), ""), &[(&value, None)]).await;
+            let held = &truth["intermediaries"][&name];
+            assert_eq!(found.len() as u64, held["events"].as_u64().unwrap(), "{name}: {found:?}");
+            let emails = held["sends_by_event_type"][EMAIL].as_u64().unwrap_or_default();
+            let sends = found.iter().filter(|found| !found.contains('(') && !found.contains('{'));
+            assert_eq!(sends.count() as u64, emails, "{name}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_packed_and_damaged_or_without_end_costs_itself_alone() {
+        let packed = |content: &[u8]| {
+            let mut encoder = flate2::read::ZlibEncoder::new(content, flate2::Compression::fast());
+            let mut out = [&[3, 5][..], &UUID].concat();
+            encoder.read_to_end(&mut out).unwrap();
+            out
+        };
+        let whole = packed(&event(&[], "a"));
+        let bomb = packed(&vec![b' '; MESSAGE_BYTES_MAX + 1]);
+        let avro = packed(b"\x02x");
+        let messages: [Told<'_>; 5] =
+            [(&whole, None), (&whole[..30], None), (&bomb, None), (&avro, None), (&whole, None)];
+        assert_eq!(read(&mut maker(None, ""), &messages).await, ["a", LOST, LOST, LOST, "a"]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message as _, OwnedMessage};
+use rdkafka::message::{BorrowedMessage, Message, OwnedMessage};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use super::batch::MessageBatch;
 use super::broker_requests::{self, BrokerRequests, CommitOffsets};
 use super::callbacks::{Callbacks, Event};
 use super::commits::Commits;
+use super::frame;
 use super::health::Health;
 use super::offsets::{Partition, PartitionOffsets};
 use super::watermarks::Steady;
@@ -67,6 +68,8 @@ pub(super) struct Parts {
     pub(super) runtime: Handle,
     /// Whether to end when all has been read.
     pub(super) is_until_empty: bool,
+    /// Whether there is a registry to be asked for schemas.
+    pub(super) has_registry: bool,
 }
 
 /// The owner of the consumer.
@@ -196,7 +199,7 @@ impl Poller {
                     if batch.next_offset < message.offset() {
                         self.offsets.leave_out(&batch.partition, batch.next_offset, message.offset());
                     }
-                    batch.push(message.offset(), message.payload().unwrap_or_default());
+                    add(batch, &message, self.parts.has_registry);
                     return Ok(true);
                 }
                 let message = message.detach();
@@ -218,7 +221,7 @@ impl Poller {
             self.compare(&partition, expected, message.offset());
         }
         let mut batch = MessageBatch::new(partition, assignment, message.offset());
-        batch.push(message.offset(), message.payload().unwrap_or_default());
+        add(&mut batch, message, self.parts.has_registry);
         self.batch = Some(batch);
         self.begun = Instant::now();
         Ok(())
@@ -250,6 +253,14 @@ impl Poller {
             _ => format!("the Kafka client can't go on: {text}"),
         }))
     }
+}
+
+/// Adds a message. JSON needs no schema where none can be asked for, so its headers are not looked at then.
+fn add<M: Message>(batch: &mut MessageBatch, message: &M, has_registry: bool) {
+    batch.push(message.offset(), message.payload().unwrap_or_default(), |value| {
+        let may_be_framed = has_registry || !frame::looks_like_json(value);
+        message.headers().filter(|_| may_be_framed).and_then(frame::kind_in)
+    });
 }
 
 /// Whether `message` comes next in `batch`, and there is room for it.

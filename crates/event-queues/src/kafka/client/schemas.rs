@@ -1,6 +1,6 @@
-//! The schemas of Avro messages in Confluent's framing: what the number in front of a value stands for.
+//! The schemas of messages: what the number in front of a value, or the id in a header, stands for.
 //!
-//! The registry is asked once for each id and the answer is remembered, for an id never changes its meaning. While the
+//! The registry is asked once for each and the answer is remembered, for an id never changes its meaning. While the
 //! registry can't be asked (it is away, overloaded, refuses the credentials, or is no registry at all) the message waits,
 //! and the question is repeated: no event is lost because the registry is. What has no schema is malformed.
 
@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::known::KnownSchemas;
+use super::frame::SchemaKey;
 use super::health::Health;
 use super::refusal::Trouble;
 use crate::WriterSchema;
@@ -24,7 +25,7 @@ pub(super) use self::registry::SchemaRegistry;
 
 #[cfg(test)]
 #[path = "../../../../../tests/support/registry.rs"]
-mod scripted;
+pub(super) mod scripted;
 
 /// The wait after the first failure is at most this: a registry that restarts is back within a second or so.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -32,11 +33,13 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// No wait is longer: that late at most it is seen that the registry is back.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// What is known of an id.
+/// What is known of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// It stands for this.
+    /// It is Avro's.
     Schema(Arc<WriterSchema>),
+    /// It is one of JSON, which is read without it.
+    Json,
     /// There is no schema to be read with, and why: whatever is framed with this id is malformed.
     Never(String),
     /// The registry can't be asked at present, and why: the message waits.
@@ -65,32 +68,32 @@ impl Schemas {
         Self { registry, known: KnownSchemas::default(), away: None, health }
     }
 
-    /// The schema of an id. Waits as long as the registry can't be asked: [`Lookup::NotNow`] says that `is_over` came
+    /// The schema of a message. Waits as long as the registry can't be asked: [`Lookup::NotNow`] says that `is_over` came
     /// first, so that nobody needs the answer any more.
-    pub(super) async fn wait_for(&mut self, id: u32, is_over: impl Fn() -> bool) -> Lookup {
+    pub(super) async fn wait_for(&mut self, key: SchemaKey, is_over: impl Fn() -> bool) -> Lookup {
         loop {
-            let answer = self.look_up(id).await;
+            let answer = self.look_up(key).await;
             let Lookup::NotNow(reason) = &answer else { return answer };
             if self.health.complain(Trouble::Registry, reason) {
                 tracing::error!(
-                    schema = id,
+                    schema = %key,
                     reason,
                     "kafka: waiting for the schema registry; nothing is lost"
                 );
             }
             let failures = self.away.as_ref().map_or(1, |away| away.failures);
-            tokio::time::sleep(wait(failures, RandomState::new().hash_one(id))).await;
+            tokio::time::sleep(wait(failures, RandomState::new().hash_one(key))).await;
             if is_over() {
                 return answer;
             }
         }
     }
 
-    /// What is remembered of an id, or else what the registry says at once.
-    async fn look_up(&mut self, id: u32) -> Lookup {
-        let answer = match self.known.find(id, Instant::now()) {
+    /// What is remembered of a schema, or else what the registry says at once.
+    async fn look_up(&mut self, key: SchemaKey) -> Lookup {
+        let answer = match self.known.find(key, Instant::now()) {
             Some(known) => known,
-            None => self.known.learn(id, self.registry.schema(id).await, Instant::now()),
+            None => self.known.learn(key, self.registry.schema(key).await, Instant::now()),
         };
         if let Lookup::NotNow(_) = &answer {
             let away = self.away.get_or_insert_with(|| Away { since: Instant::now(), failures: 0 });
@@ -98,7 +101,7 @@ impl Schemas {
             return answer;
         }
         self.health.clear(Trouble::Registry);
-        if let (Some(away), Lookup::Schema(_)) = (self.away.take(), &answer) {
+        if let (Some(away), Lookup::Schema(_) | Lookup::Json) = (self.away.take(), &answer) {
             let (registry, waited) = (self.registry.address(), away.since.elapsed());
             tracing::info!(registry, ?waited, "kafka: the schema registry answers again");
         }

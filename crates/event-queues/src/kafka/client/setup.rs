@@ -13,7 +13,7 @@ use super::health::Health;
 use super::probe::Authorities;
 use super::refusal::{ClientIdentity, Sasl};
 use super::schemas::{self, SchemaRegistry};
-use crate::kafka::{KafkaSettings, Secret};
+use crate::kafka::{KafkaSettings, SchemaIds, Secret};
 
 /// The default of `fetch.max.bytes` below.
 const FETCH_BYTES: u64 = 16_777_216;
@@ -97,8 +97,12 @@ pub enum KafkaOpenError {
     Registry(#[from] schemas::RegistrySetupError),
 }
 
-pub(super) fn open_registry(url: &Secret, auth: Option<&Secret>) -> Result<SchemaRegistry, KafkaOpenError> {
-    let registry = SchemaRegistry::new(url, auth)?;
+pub(super) fn open_registry(
+    url: &Secret,
+    auth: Option<&Secret>,
+    ids: SchemaIds,
+) -> Result<SchemaRegistry, KafkaOpenError> {
+    let registry = SchemaRegistry::new(url, auth, ids)?;
     if registry.is_in_the_clear() {
         tracing::warn!(
             registry = registry.address(),
@@ -132,7 +136,7 @@ pub fn check(settings: &KafkaSettings) -> Result<(), KafkaOpenError> {
     config.remove("bootstrap.servers");
     config.create::<BaseConsumer>().map(drop).map_err(refused)?;
     let (url, auth) = (settings.schema_registry.as_ref(), settings.schema_registry_auth.as_ref());
-    url.map_or(Ok(()), |url| open_registry(url, auth).map(drop))
+    url.map_or(Ok(()), |url| open_registry(url, auth, settings.schema_registry_ids).map(drop))
 }
 
 /// Has librdkafka read the regular expressions, in a consumer without a broker.
@@ -206,6 +210,7 @@ mod tests {
             group_id: "g".into(),
             schema_registry: None,
             schema_registry_auth: None,
+            schema_registry_ids: SchemaIds::Auto,
             oauth_token_file: None,
             options: options
                 .iter()

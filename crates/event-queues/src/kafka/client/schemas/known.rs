@@ -1,13 +1,12 @@
 //! What is remembered of a registry's answers, within bounds. Pure.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Lookup;
-use crate::WriterSchema;
+use crate::kafka::client::frame::SchemaKey;
 
 /// How many schemas are remembered. There is one for each event type and version of it: a few hundred. Each takes some
 /// 10 KB, and at most what is read of an [answer](super::registry::ANSWER_BYTES_MAX).
@@ -29,7 +28,8 @@ const DOUBT_INTERVAL: Duration = Duration::from_mins(1);
 /// The answers about the ids that were asked for last.
 #[derive(Debug)]
 pub(super) struct KnownSchemas {
-    schemas: Recent<Arc<WriterSchema>>,
+    /// Avro's, and what is JSON.
+    schemas: Recent<Lookup>,
     refusals: Recent<Refusal>,
     last_doubt: Option<Instant>,
 }
@@ -55,10 +55,10 @@ impl Default for KnownSchemas {
 
 impl KnownSchemas {
     /// What is remembered of an id; never [`Lookup::NotNow`].
-    pub(super) fn find(&mut self, id: u32, now: Instant) -> Option<Lookup> {
+    pub(super) fn find(&mut self, id: SchemaKey, now: Instant) -> Option<Lookup> {
         if let Some(schema) = self.schemas.take(id) {
-            self.schemas.put(id, Arc::clone(&schema));
-            return Some(Lookup::Schema(schema));
+            self.schemas.put(id, schema.clone());
+            return Some(schema);
         }
         match self.refusals.get(id)? {
             Refusal::Believed { since, reason } if now.duration_since(*since) < REFUSAL_KEPT => {
@@ -69,11 +69,11 @@ impl KnownSchemas {
     }
 
     /// Remembers what the registry has answered, and says what to make of it: that there is no schema is doubted at first.
-    pub(super) fn learn(&mut self, id: u32, answer: Lookup, now: Instant) -> Lookup {
+    pub(super) fn learn(&mut self, id: SchemaKey, answer: Lookup, now: Instant) -> Lookup {
         match &answer {
-            Lookup::Schema(schema) => {
+            Lookup::Schema(_) | Lookup::Json => {
                 self.refusals.take(id);
-                self.schemas.put(id, Arc::clone(schema));
+                self.schemas.put(id, answer.clone());
             }
             Lookup::Never(reason) if self.is_doubted(id, reason, now) => {
                 return Lookup::NotNow(format!("{reason}; it may be new, asking again"));
@@ -83,7 +83,7 @@ impl KnownSchemas {
         answer
     }
 
-    fn is_doubted(&mut self, id: u32, reason: &str, now: Instant) -> bool {
+    fn is_doubted(&mut self, id: SchemaKey, reason: &str, now: Instant) -> bool {
         let doubted = match self.refusals.take(id) {
             Some(Refusal::Doubted { since }) => Some(since),
             // What was believed once and has to be asked for again is believed at once.
@@ -107,7 +107,7 @@ impl KnownSchemas {
 /// time is found at once.
 #[derive(Debug)]
 struct Recent<T> {
-    values: VecDeque<(u32, T)>,
+    values: VecDeque<(SchemaKey, T)>,
     values_max: usize,
 }
 
@@ -116,17 +116,17 @@ impl<T> Recent<T> {
         Self { values: VecDeque::new(), values_max }
     }
 
-    fn get(&self, id: u32) -> Option<&T> {
+    fn get(&self, id: SchemaKey) -> Option<&T> {
         self.values.iter().rev().find(|(known, _)| *known == id).map(|(_, value)| value)
     }
 
-    fn take(&mut self, id: u32) -> Option<T> {
+    fn take(&mut self, id: SchemaKey) -> Option<T> {
         let at = self.values.iter().rposition(|(known, _)| *known == id)?;
         self.values.remove(at).map(|(_, value)| value)
     }
 
     /// Where there is no room, what was put before all others goes.
-    fn put(&mut self, id: u32, value: T) {
+    fn put(&mut self, id: SchemaKey, value: T) {
         self.take(id);
         if self.values.len() >= self.values_max {
             self.values.pop_front();
@@ -139,7 +139,10 @@ impl<T> Recent<T> {
 mod tests {
     use proptest::prelude::*;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::WriterSchema;
 
     fn known(schemas_max: usize) -> KnownSchemas {
         KnownSchemas { schemas: Recent::new(schemas_max), ..KnownSchemas::default() }
@@ -154,7 +157,7 @@ mod tests {
     }
 
     fn is_believed(known: &mut KnownSchemas, id: u32, now: Instant) -> bool {
-        match known.learn(id, never(), now) {
+        match known.learn(SchemaKey::Id(id), never(), now) {
             Lookup::NotNow(reason) => {
                 assert!(reason.contains("none; it may be new"), "{reason}");
                 false
@@ -167,13 +170,13 @@ mod tests {
     fn the_schema_that_was_not_used_for_longest_goes_first() {
         let mut known = known(2);
         let now = Instant::now();
-        known.learn(1, schema("one"), now);
-        known.learn(2, schema("two"), now);
-        assert!(known.find(1, now).is_some());
-        known.learn(3, schema("three"), now);
-        assert_eq!([1, 2, 3].map(|id| known.find(id, now).is_some()), [true, false, true]);
-        known.learn(3, schema("three"), now);
-        assert!(known.find(1, now).is_some(), "one that is there makes no room");
+        known.learn(SchemaKey::Id(1), schema("one"), now);
+        known.learn(SchemaKey::Id(2), schema("two"), now);
+        assert!(known.find(SchemaKey::Id(1), now).is_some());
+        known.learn(SchemaKey::Id(3), schema("three"), now);
+        assert_eq!([1, 2, 3].map(|id| known.find(SchemaKey::Id(id), now).is_some()), [true, false, true]);
+        known.learn(SchemaKey::Id(3), schema("three"), now);
+        assert!(known.find(SchemaKey::Id(1), now).is_some(), "one that is there makes no room");
     }
 
     #[test]
@@ -182,11 +185,11 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut known = known(10);
         assert!(!is_believed(&mut known, 7, at(0)));
-        assert_eq!(known.find(7, at(0)), None);
+        assert_eq!(known.find(SchemaKey::Id(7), at(0)), None);
         assert!(!is_believed(&mut known, 7, at(2)));
         assert!(is_believed(&mut known, 7, at(3)));
-        assert_eq!(known.find(7, at(32)), Some(never()));
-        assert_eq!(known.find(7, at(33)), None);
+        assert_eq!(known.find(SchemaKey::Id(7), at(32)), Some(never()));
+        assert_eq!(known.find(SchemaKey::Id(7), at(33)), None);
         assert!(is_believed(&mut known, 7, at(33)), "it is not doubted twice");
     }
 
@@ -204,18 +207,28 @@ mod tests {
     fn an_id_that_has_a_schema_after_all_is_known() {
         let now = Instant::now();
         let mut known = known(10);
-        known.learn(7, never(), now);
-        known.learn(7, schema("seven"), now);
-        assert_eq!(known.find(7, now), Some(schema("seven")));
-        assert!(known.refusals.get(7).is_none());
+        known.learn(SchemaKey::Id(7), never(), now);
+        known.learn(SchemaKey::Id(7), schema("seven"), now);
+        assert_eq!(known.find(SchemaKey::Id(7), now), Some(schema("seven")));
+        assert!(known.refusals.get(SchemaKey::Id(7)).is_none());
+    }
+
+    #[test]
+    fn an_id_of_json_is_remembered_as_one_and_ids_of_two_kinds_are_two() {
+        let (now, mut known) = (Instant::now(), known(10));
+        known.learn(SchemaKey::GlobalId(7), Lookup::Json, now);
+        assert_eq!(known.find(SchemaKey::GlobalId(7), now), Some(Lookup::Json));
+        for other in [SchemaKey::Id(7), SchemaKey::ContentId(7), SchemaKey::LongId(7), SchemaKey::Guid(7)] {
+            assert_eq!(known.find(other, now), None, "{other}");
+        }
     }
 
     #[test]
     fn what_the_registry_can_not_say_is_not_remembered() {
         let (now, mut known) = (Instant::now(), known(10));
         let away = Lookup::NotNow("away".to_owned());
-        assert_eq!(known.learn(7, away.clone(), now), away);
-        assert_eq!(known.find(7, now), None);
+        assert_eq!(known.learn(SchemaKey::Id(7), away.clone(), now), away);
+        assert_eq!(known.find(SchemaKey::Id(7), now), None);
     }
 
     proptest! {
@@ -225,7 +238,7 @@ mod tests {
             let now = Instant::now();
             let mut known = known(5);
             for (is_schema, id) in ids {
-                known.learn(id, if is_schema { schema("x") } else { never() }, now);
+                known.learn(SchemaKey::Id(id), if is_schema { schema("x") } else { never() }, now);
                 prop_assert!(known.schemas.values.len() <= 5 && known.refusals.values.len() <= REFUSALS_MAX);
             }
         }

@@ -1,7 +1,8 @@
 //! The schema registry: one question, over HTTP.
 //!
-//! Source: Confluent Schema Registry API reference, `GET /schemas/ids/{id}`; Redpanda, Karapace and Apicurio (`ccompat`)
-//! answer alike.
+//! Sources: Confluent Schema Registry API reference, `GET /schemas/ids/{id}` and `/schemas/guids/{guid}`; Redpanda, Karapace and
+//! Apicurio (`ccompat`) answer alike. Apicurio Registry's own REST API, versions 2 and 3, `GET /ids/globalIds/{id}` and
+//! `/ids/contentIds/{id}`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
+use self::answer::RegistryAnswer;
 use super::Lookup;
 use crate::Secret;
-use crate::WriterSchema;
+use crate::kafka::SchemaIds;
+use crate::kafka::client::frame::{SchemaKey, hyphened};
 use dns_lookup::{Patient, Resolver, is_loopback, sentence};
+
+mod answer;
 
 /// How much of an answer is read. A schema of Braze's has 10 KB.
 pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -26,9 +29,6 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A registry is asked seldom; a connection is not kept for longer than any server keeps it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How much of an unknown schema type is told.
-const TYPE_LENGTH_MAX: usize = 32;
 
 /// Why there is no client. It never repeats the URL, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,11 +54,27 @@ pub enum RegistrySetupError {
     Client(String),
 }
 
+/// Whose API a registry speaks, as the path of its base URL tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Api {
+    /// Confluent's.
+    Confluent,
+    /// Confluent's, by Apicurio, whose own is at this URL.
+    Compatible(Url),
+    /// Apicurio's own.
+    Apicurio {
+        /// Whether it is of version 3, whose serializers write the id of the content by default.
+        is_by_content: bool,
+    },
+}
+
 /// A client that knows its base URL and who it is.
 pub(in super::super) struct SchemaRegistry {
     client: reqwest::Client,
     /// With user and password, if it came with them: the client makes a header of them.
     base: Url,
+    api: Api,
+    ids: SchemaIds,
     address: Box<str>,
     has_credentials: bool,
     timeout: Duration,
@@ -77,13 +93,18 @@ impl SchemaRegistry {
     ///
     /// # Errors
     /// When the URL or the credentials can't be used, or TLS can't be set up.
-    pub(in super::super) fn new(url: &Secret, auth: Option<&Secret>) -> Result<Self, RegistrySetupError> {
-        Self::with_timeout(url, auth, TIMEOUT)
+    pub(in super::super) fn new(
+        url: &Secret,
+        auth: Option<&Secret>,
+        ids: SchemaIds,
+    ) -> Result<Self, RegistrySetupError> {
+        Self::with_timeout(url, auth, ids, TIMEOUT)
     }
 
     pub(super) fn with_timeout(
         url: &Secret,
         auth: Option<&Secret>,
+        ids: SchemaIds,
         timeout: Duration,
     ) -> Result<Self, RegistrySetupError> {
         let base = parse(url.expose())?;
@@ -114,7 +135,7 @@ impl SchemaRegistry {
             .build()
             .map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
         let (address, has_credentials) = (without_user(&base), has_user || auth.is_some());
-        Ok(Self { client, base, address, has_credentials, timeout })
+        Ok(Self { client, api: api_of(&base), base, ids, address, has_credentials, timeout })
     }
 
     /// The registry's address, without credentials, for logs.
@@ -128,10 +149,18 @@ impl SchemaRegistry {
         self.has_credentials && self.base.scheme() == "http" && !is_loopback
     }
 
-    /// Asks for the schema of an id.
-    pub(super) async fn schema(&self, id: u32) -> Lookup {
+    /// Asks for a schema.
+    pub(super) async fn schema(&self, key: SchemaKey) -> Lookup {
         let address = &self.address;
-        match self.get(id).await.map(|(status, body)| read(address, id, status, &body)) {
+        let Some(url) = self.url_of(key) else {
+            return Lookup::Never(format!(
+                "the schema {key} can't be asked for at {address}, which is not the kind of registry that gave that id; \
+                 set queue.kafka.schema_registry to the registry of the producer"
+            ));
+        };
+        let is_raw = url.path().contains("/ids/globalIds/") || url.path().contains("/ids/contentIds/");
+        let read = |answer: RegistryAnswer| answer.read(address, key, is_raw);
+        match self.get(url).await.map(read) {
             Ok(Lookup::NotNow(reason)) | Err(reason) => {
                 Lookup::NotNow(format!("the schema registry {address}: {reason}"))
             }
@@ -139,21 +168,49 @@ impl SchemaRegistry {
         }
     }
 
-    /// Status and body, or why there is none.
-    async fn get(&self, id: u32) -> Result<(u16, Vec<u8>), String> {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["schemas", "ids", &id.to_string()]);
-        }
-        let mut answer = self.client.get(url).send().await.map_err(|error| self.told(&error))?;
+    /// Where a schema is asked for. `None`: the registry has no such ids.
+    fn url_of(&self, key: SchemaKey) -> Option<Url> {
+        let is_by_content = match (self.ids, &self.api) {
+            (SchemaIds::Content, _) => true,
+            (SchemaIds::Auto, Api::Apicurio { is_by_content }) => *is_by_content,
+            (SchemaIds::Auto | SchemaIds::Global, _) => false,
+        };
+        let by_content = |is_by_content| if is_by_content { "contentIds" } else { "globalIds" };
+        let (base, kind, id) = match (key, &self.api) {
+            (SchemaKey::Id(id), Api::Confluent | Api::Compatible(_)) => {
+                return Some(below(&self.base, &["schemas", "ids", &id.to_string()]));
+            }
+            (SchemaKey::Guid(guid), Api::Confluent | Api::Compatible(_)) => {
+                return Some(below(&self.base, &["schemas", "guids", &hyphened(guid)]));
+            }
+            (SchemaKey::Id(id), Api::Apicurio { .. }) => {
+                (&self.base, by_content(is_by_content), u64::from(id))
+            }
+            (SchemaKey::LongId(id), Api::Apicurio { .. }) => (&self.base, by_content(is_by_content), id),
+            (SchemaKey::LongId(id), Api::Compatible(own)) => (own, by_content(is_by_content), id),
+            (SchemaKey::GlobalId(id), Api::Apicurio { .. }) => (&self.base, by_content(false), id),
+            (SchemaKey::GlobalId(id), Api::Compatible(own)) => (own, by_content(false), id),
+            (SchemaKey::ContentId(id), Api::Apicurio { .. }) => (&self.base, by_content(true), id),
+            (SchemaKey::ContentId(id), Api::Compatible(own)) => (own, by_content(true), id),
+            _ => return None,
+        };
+        let mut url = below(base, &["ids", kind, &id.to_string()]);
+        url.set_query(Some("returnArtifactType=true"));
+        Some(url)
+    }
+
+    /// The answer, or why there is none.
+    async fn get(&self, url: Url) -> Result<RegistryAnswer, String> {
+        let mut response = self.client.get(url).send().await.map_err(|error| self.told(&error))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.told(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.told(&error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(format!("its answer has more than {ANSWER_BYTES_MAX} bytes"));
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((answer.status().as_u16(), body))
+        Ok(RegistryAnswer { status, headers, body })
     }
 
     fn told(&self, error: &reqwest::Error) -> String {
@@ -173,61 +230,6 @@ fn authorization(auth: &str) -> Result<HeaderValue, RegistrySetupError> {
     Ok(value)
 }
 
-/// What an answer means. A 404 is final only with the registry's own code for it: any other 404 says that the URL is wrong,
-/// or a proxy's, and so does whatever else is no registry's answer.
-///
-/// Source: Confluent Schema Registry API reference. 40401: subject not found, 40402: version not found, 40403: schema not
-/// found.
-fn read(address: &str, id: u32, status: u16, body: &[u8]) -> Lookup {
-    #[derive(Deserialize)]
-    struct Failure {
-        error_code: u32,
-    }
-    Lookup::NotNow(match status {
-        200 => return read_schema(id, body),
-        404 => match serde_json::from_slice(body) {
-            Ok(Failure { error_code: 40401..=40403 }) => {
-                let reason = format!("the schema registry {address} has no such schema (schema {id})");
-                return Lookup::Never(reason);
-            }
-            _ => "404: is schema_registry the base URL of a schema registry?".to_owned(),
-        },
-        300..=399 => format!("{status}: redirects are not followed; give the final URL"),
-        401 | 403 => format!("{status}: it refuses the credentials"),
-        429 => "429: too many requests".to_owned(),
-        500..=599 => format!("{status}: it has failed"),
-        _ => format!("{status}: an unexpected answer"),
-    })
-}
-
-/// A schema that is Avro and whole. `schemaType` is left out for Avro.
-///
-/// References to other schemas are not followed. A serialiser registers the schema that its record was made with, which is
-/// whole, and Braze's records are flat besides; somebody has to register references on purpose, as for a union of what
-/// may be in one topic.
-/// Source: Confluent's `KafkaAvroSerializer`, and its tutorial "How to handle multiple event types in a Kafka topic with Avro".
-fn read_schema(id: u32, body: &[u8]) -> Lookup {
-    #[derive(Deserialize)]
-    struct Found {
-        schema: Box<str>,
-        #[serde(rename = "schemaType")]
-        schema_type: Option<String>,
-        references: Option<Vec<IgnoredAny>>,
-    }
-    match serde_json::from_slice(body) {
-        Err(_) => Lookup::NotNow("200, but not a schema registry's answer".to_owned()),
-        Ok(Found { schema_type: Some(kind), .. }) if !kind.eq_ignore_ascii_case("AVRO") => {
-            let kind: String = kind.chars().filter(|c| !c.is_control()).take(TYPE_LENGTH_MAX).collect();
-            Lookup::Never(format!("the schema {id} is not Avro but {kind}"))
-        }
-        Ok(Found { references: Some(references), .. }) if !references.is_empty() => Lookup::Never(format!(
-            "the schema {id} refers to others (`references`), which is not supported: register it with those written \
-             out in it, and have the producer use that one"
-        )),
-        Ok(Found { schema, .. }) => Lookup::Schema(Arc::new(WriterSchema::new(&schema))),
-    }
-}
-
 fn parse(text: &str) -> Result<Url, RegistrySetupError> {
     let url = Url::parse(text.trim())
         .map_err(|_| RegistrySetupError::Url("it has to look like https://registry.example:8081"))?;
@@ -238,6 +240,29 @@ fn parse(text: &str) -> Result<Url, RegistrySetupError> {
         return Err(RegistrySetupError::Url("it has a query or a fragment"));
     }
     Ok(url)
+}
+
+/// Whose API is spoken below a base URL.
+fn api_of(base: &Url) -> Api {
+    let path = base.path().trim_end_matches('/');
+    if let Some((before, _version)) = path.split_once("/apis/ccompat/") {
+        let mut own = base.clone();
+        own.set_path(&format!("{before}/apis/registry/v2"));
+        return Api::Compatible(own);
+    }
+    match path.split_once("/apis/registry/") {
+        Some((_, version)) => Api::Apicurio { is_by_content: version != "v2" },
+        None => Api::Confluent,
+    }
+}
+
+/// A URL below another.
+fn below(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
 }
 
 /// Scheme, host, port and path.
@@ -252,7 +277,7 @@ mod tests {
     use super::*;
 
     fn registry(url: &str) -> Result<SchemaRegistry, RegistrySetupError> {
-        SchemaRegistry::new(&url.into(), None)
+        SchemaRegistry::new(&url.into(), None, SchemaIds::Auto)
     }
 
     #[test]
@@ -284,7 +309,8 @@ mod tests {
 
     #[test]
     fn credentials_come_from_one_place_and_can_be_sent() {
-        let with = |url: &str, auth: &str| SchemaRegistry::new(&url.into(), Some(&auth.into()));
+        let with =
+            |url: &str, auth: &str| SchemaRegistry::new(&url.into(), Some(&auth.into()), SchemaIds::Auto);
         let error = with("https://a@registry.example", "key:s3cret").unwrap_err();
         assert_eq!(error, RegistrySetupError::Credentials);
         assert_eq!(with("https://registry.example", "a\nb").unwrap_err(), RegistrySetupError::Token);
@@ -302,58 +328,63 @@ mod tests {
         ] {
             assert_eq!(registry(url).unwrap().is_in_the_clear(), is_in_the_clear, "{url}");
         }
-        let beside = SchemaRegistry::new(&"http://registry.example".into(), Some(&"token".into()));
+        let url = "http://registry.example".into();
+        let beside = SchemaRegistry::new(&url, Some(&"token".into()), SchemaIds::Auto);
         assert!(beside.unwrap().is_in_the_clear());
     }
 
     #[test]
-    fn a_schema_without_a_type_is_avro_and_unknown_fields_do_not_matter() {
-        let plain = Lookup::Schema(Arc::new(WriterSchema::new("\"string\"")));
-        for body in [
-            r#"{"schema":"\"string\""}"#,
-            r#"{"schema":"\"string\"","schemaType":"AVRO","references":[]}"#,
-            r#"{"schema":"\"string\"","references":null,"ruleSet":{},"maxId":7}"#,
+    fn where_a_schema_is_asked_for_depends_on_whose_registry_it_is() {
+        const KEYS: [SchemaKey; 5] = [
+            SchemaKey::Id(7),
+            SchemaKey::LongId(7),
+            SchemaKey::Guid(7),
+            SchemaKey::GlobalId(7),
+            SchemaKey::ContentId(7),
+        ];
+        const GUID: &str = "guids/00000000-0000-0000-0000-000000000007";
+        // Below which path, and by which numbers, those before a value are asked for; Confluent's, and Apicurio's own.
+        for (path, ids, confluent, own, numbers) in [
+            ("/x", SchemaIds::Auto, "/x", "", ""),
+            ("/apis/ccompat/v7/", SchemaIds::Auto, "/apis/ccompat/v7", "/apis/registry/v2", "globalIds"),
+            ("/apis/ccompat/v7", SchemaIds::Content, "/apis/ccompat/v7", "/apis/registry/v2", "contentIds"),
+            ("/p/apis/registry/v2", SchemaIds::Auto, "", "/p/apis/registry/v2", "globalIds"),
+            ("/apis/registry/v2", SchemaIds::Content, "", "/apis/registry/v2", "contentIds"),
+            ("/apis/registry/v3", SchemaIds::Auto, "", "/apis/registry/v3", "contentIds"),
+            ("/apis/registry/v3/", SchemaIds::Global, "", "/apis/registry/v3", "globalIds"),
         ] {
-            assert_eq!(read("a", 7, 200, body.as_bytes()), plain, "{body}");
+            let url = format!("http://r.example{path}");
+            let registry = SchemaRegistry::new(&url.as_str().into(), None, ids).unwrap();
+            let asked =
+                KEYS.map(|key| registry.url_of(key).map(|url| url.path().to_owned()).unwrap_or_default());
+            let below = |base: &str, rest: String| {
+                if base.is_empty() { base.to_owned() } else { base.to_owned() + &rest }
+            };
+            let id = if confluent.is_empty() {
+                below(own, format!("/ids/{numbers}/7"))
+            } else {
+                below(confluent, "/schemas/ids/7".to_owned())
+            };
+            let expected = [
+                id,
+                below(own, format!("/ids/{numbers}/7")),
+                below(confluent, format!("/schemas/{GUID}")),
+                below(own, "/ids/globalIds/7".to_owned()),
+                below(own, "/ids/contentIds/7".to_owned()),
+            ];
+            assert_eq!(asked, expected, "{path} {ids:?}");
+            assert_eq!([SchemaKey::Glue(7), SchemaKey::Azure].map(|key| registry.url_of(key)), [None, None]);
         }
     }
 
-    #[test]
-    fn a_schema_that_refers_to_others_is_final_and_says_what_to_do() {
-        let body = r#"{"schema":"{}","references":[{"name":"a.B","subject":"a/b","version":3}]}"#;
-        let Lookup::Never(reason) = read("a", 7, 200, body.as_bytes()) else { panic!() };
+    #[tokio::test]
+    async fn an_id_of_another_kind_of_registry_is_final_and_says_what_to_set() {
+        let registry = registry("http://127.0.0.1:1/x").unwrap();
+        let Lookup::Never(reason) = registry.schema(SchemaKey::GlobalId(5)).await else { panic!() };
         assert!(
-            reason.contains("the schema 7 refers to others") && reason.contains("register it"),
+            reason.contains("the schema with the global id 5") && reason.contains("http://127.0.0.1:1/x"),
             "{reason}"
         );
-    }
-
-    #[test]
-    fn only_the_registrys_own_word_is_final() {
-        let code = |code: u32| format!(r#"{{"error_code":{code},"message":"Schema not found"}}"#);
-        assert!(matches!(read("a", 7, 404, code(40403).as_bytes()), Lookup::Never(_)));
-        assert!(matches!(read("a", 7, 404, code(40401).as_bytes()), Lookup::Never(_)));
-        assert!(matches!(read("a", 7, 404, code(404).as_bytes()), Lookup::NotNow(_)));
-        assert!(matches!(read("a", 7, 404, b"<html>"), Lookup::NotNow(_)));
-        // The code counts with its status only.
-        for status in [200, 204, 301, 400, 401, 403, 422, 429, 500, 502, 503, 599] {
-            assert!(matches!(read("a", 7, status, code(40403).as_bytes()), Lookup::NotNow(_)), "{status}");
-        }
-    }
-
-    #[test]
-    fn another_language_is_final_and_is_named_within_bounds() {
-        let body = |kind: &str| format!(r#"{{"schema":"syntax","schemaType":"{kind}"}}"#);
-        let named = |kind: &str| Lookup::Never(format!("the schema 7 is not Avro but {kind}"));
-        assert_eq!(read("a", 7, 200, body("PROTOBUF").as_bytes()), named("PROTOBUF"));
-        assert!(matches!(read("a", 7, 200, body("avro").as_bytes()), Lookup::Schema(_)));
-        assert_eq!(read("a", 7, 200, body(&"x\\n".repeat(500)).as_bytes()), named(&"x".repeat(32)));
-    }
-
-    #[test]
-    fn garbage_is_no_answer() {
-        for body in ["", "null", "[]", "{}", r#"{"schema":7}"#, "<html>hello</html>", r#"{"schema":"x"#] {
-            assert!(matches!(read("a", 7, 200, body.as_bytes()), Lookup::NotNow(_)), "{body}");
-        }
+        assert!(reason.contains("set queue.kafka.schema_registry"), "{reason}");
     }
 }

@@ -5,9 +5,10 @@ use super::registry::ANSWER_BYTES_MAX;
 use super::scripted::{Behaviour, ScriptedRegistry};
 use super::*;
 use crate::Secret;
+use crate::kafka::SchemaIds;
 
 fn schemas(scripted: &ScriptedRegistry) -> Schemas {
-    of(SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap())
+    of(SchemaRegistry::new(&Secret::new(&scripted.url()), None, SchemaIds::Auto).unwrap())
 }
 
 fn of(registry: SchemaRegistry) -> Schemas {
@@ -35,7 +36,7 @@ async fn a_schema_is_asked_for_once() {
     scripted.register(7, "\"string\"");
     let mut schemas = schemas(&scripted);
     for _ in 0..3 {
-        let Lookup::Schema(schema) = schemas.look_up(7).await else { panic!() };
+        let Lookup::Schema(schema) = schemas.look_up(SchemaKey::Id(7)).await else { panic!() };
         assert_eq!(schema.text(), "\"string\"");
     }
     assert_eq!(paths(&scripted), ["/schemas/ids/7"]);
@@ -50,11 +51,11 @@ async fn a_registry_that_fails_is_asked_again_and_its_trouble_is_told_until_it_a
     let unhappy = [401, 403, 429, 500, 502, 503].map(|status| Behaviour::Status(status, String::new()));
     scripted.next(unhappy);
     for failures in 1..=6 {
-        let reason = not_now(schemas.look_up(7).await);
+        let reason = not_now(schemas.look_up(SchemaKey::Id(7)).await);
         assert!(reason.contains(schemas.registry.address()), "{reason}");
         assert_eq!(schemas.away.as_ref().unwrap().failures, failures);
     }
-    assert!(is_schema(&schemas.look_up(7).await));
+    assert!(is_schema(&schemas.look_up(SchemaKey::Id(7)).await));
     assert!(schemas.away.is_none());
 }
 
@@ -65,13 +66,13 @@ async fn a_schema_is_waited_for_until_the_registry_answers_or_nobody_needs_it() 
     let health = Arc::<Health>::default();
     health.set_connected(true);
     let watch = super::super::health::Watch(Arc::clone(&health));
-    let registry = SchemaRegistry::new(&Secret::new(&scripted.url()), None).unwrap();
+    let registry = SchemaRegistry::new(&Secret::new(&scripted.url()), None, SchemaIds::Auto).unwrap();
     let mut schemas = Schemas::new(registry, health);
     let fail = || Behaviour::Status(500, String::new());
     scripted.next([fail(), fail()]);
-    not_now(schemas.wait_for(7, || true).await);
+    not_now(schemas.wait_for(SchemaKey::Id(7), || true).await);
     assert!(watch.trouble().unwrap().contains("500: it has failed"));
-    assert!(is_schema(&schemas.wait_for(7, || false).await));
+    assert!(is_schema(&schemas.wait_for(SchemaKey::Id(7), || false).await));
     assert_eq!((watch.trouble(), scripted.asked().len()), (None, 3));
 }
 
@@ -82,11 +83,11 @@ async fn what_is_no_registry_makes_nothing_final() {
     let mut schemas = schemas(&scripted);
     for (status, body) in [(200, "<html>"), (404, "<html>"), (302, ""), (308, ""), (204, "")] {
         scripted.next([Behaviour::Status(status, body.to_owned())]);
-        not_now(schemas.look_up(7).await);
+        not_now(schemas.look_up(SchemaKey::Id(7)).await);
     }
     assert_eq!(scripted.asked().len(), 5, "a redirect was followed");
     drop(scripted);
-    let reason = not_now(schemas.look_up(7).await);
+    let reason = not_now(schemas.look_up(SchemaKey::Id(7)).await);
     assert!(reason.contains("connect") || reason.contains("no usable answer"), "{reason}");
 }
 
@@ -94,18 +95,19 @@ async fn what_is_no_registry_makes_nothing_final() {
 async fn a_registry_that_hangs_costs_the_timeout_and_a_body_without_end_its_bound() {
     let scripted = ScriptedRegistry::start();
     let timeout = Duration::from_millis(200);
-    let registry = SchemaRegistry::with_timeout(&Secret::new(&scripted.url()), None, timeout).unwrap();
+    let registry =
+        SchemaRegistry::with_timeout(&Secret::new(&scripted.url()), None, SchemaIds::Auto, timeout).unwrap();
     scripted.next([Behaviour::Hang]);
     let asked = Instant::now();
-    assert!(not_now(of(registry).look_up(7).await).contains("within 200ms"));
+    assert!(not_now(of(registry).look_up(SchemaKey::Id(7)).await).contains("within 200ms"));
     assert!(asked.elapsed() < Duration::from_secs(5));
 
     let mut schemas = schemas(&scripted);
     let large = |bytes: usize| json!({ "schema": "x".repeat(bytes) }).to_string();
     scripted.next([Behaviour::Status(200, large(ANSWER_BYTES_MAX))]);
-    assert!(not_now(schemas.look_up(7).await).contains("more than 1048576 bytes"));
+    assert!(not_now(schemas.look_up(SchemaKey::Id(7)).await).contains("more than 1048576 bytes"));
     scripted.next([Behaviour::Status(200, large(ANSWER_BYTES_MAX - 100))]);
-    assert!(is_schema(&schemas.look_up(7).await));
+    assert!(is_schema(&schemas.look_up(SchemaKey::Id(7)).await));
 }
 
 #[tokio::test]
@@ -114,10 +116,10 @@ async fn an_unknown_id_is_final_once_it_was_doubted_for_a_while_and_then_it_is_n
     let mut schemas = schemas(&scripted);
     let asked = Instant::now();
     let reason = loop {
-        match schemas.look_up(7).await {
+        match schemas.look_up(SchemaKey::Id(7)).await {
             Lookup::Never(reason) => break reason,
             Lookup::NotNow(_) => assert!(schemas.away.is_some()),
-            Lookup::Schema(schema) => panic!("{schema:?}"),
+            found => panic!("{found:?}"),
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
@@ -125,21 +127,23 @@ async fn an_unknown_id_is_final_once_it_was_doubted_for_a_while_and_then_it_is_n
     assert!((3..10).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
     assert!(schemas.away.is_none());
     let before = scripted.asked().len();
-    assert_eq!(schemas.look_up(7).await, Lookup::Never(reason));
+    assert_eq!(schemas.look_up(SchemaKey::Id(7)).await, Lookup::Never(reason));
     assert_eq!(scripted.asked().len(), before);
     // The next one in the same minute is believed at once.
-    assert!(matches!(schemas.look_up(8).await, Lookup::Never(_)));
+    assert!(matches!(schemas.look_up(SchemaKey::Id(8)).await, Lookup::Never(_)));
 }
 
 #[tokio::test]
-async fn a_schema_of_another_language_is_final() {
+async fn a_schema_of_another_language_is_final_and_one_of_json_is_none_to_be_read_by() {
     let scripted = ScriptedRegistry::start();
     let mut schemas = schemas(&scripted);
     // The one doubt of this minute.
-    not_now(schemas.look_up(1).await);
+    not_now(schemas.look_up(SchemaKey::Id(1)).await);
     scripted.answer("/schemas/ids/7", json!({ "schema": "syntax", "schemaType": "PROTOBUF" }));
-    let answer = schemas.look_up(7).await;
-    assert_eq!(answer, Lookup::Never("the schema 7 is not Avro but PROTOBUF".to_owned()));
+    let answer = schemas.look_up(SchemaKey::Id(7)).await;
+    assert!(matches!(answer, Lookup::Never(reason) if reason.contains("the schema 7 is PROTOBUF")));
+    scripted.answer("/schemas/ids/8", json!({ "schema": "{}", "schemaType": "JSON" }));
+    assert_eq!(schemas.look_up(SchemaKey::Id(8)).await, Lookup::Json);
 }
 
 #[tokio::test]
@@ -154,9 +158,9 @@ async fn credentials_are_sent_and_are_in_no_word_of_it() {
     ];
     for (url, auth, header) in all {
         let (url, auth) = (Secret::new(&url), auth.map(Secret::new));
-        let mut schemas = of(SchemaRegistry::new(&url, auth.as_ref()).unwrap());
+        let mut schemas = of(SchemaRegistry::new(&url, auth.as_ref(), SchemaIds::Auto).unwrap());
         scripted.next([Behaviour::Status(401, "s3cret".to_owned())]);
-        let reason = not_now(schemas.look_up(7).await);
+        let reason = not_now(schemas.look_up(SchemaKey::Id(7)).await);
         assert_eq!(scripted.asked().last().unwrap().authorization, header);
         assert!(!format!("{reason}{url:?}{auth:?}{schemas:?}").contains("s3cret"), "{reason}");
     }

@@ -1,0 +1,199 @@
+//! What intermediaries that push want beside Braze: the answers that they wait for, and what they ask instead of pushing.
+
+use hyper::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::refusal::{Refusal, json_answer};
+use http_listener::Answer;
+
+/// Amazon Data Firehose gives each request an id, and takes no answer for one that does not repeat it.
+const FIREHOSE_REQUEST_ID: &str = "x-amz-firehose-request-id";
+
+/// Where Firehose puts the key that its stream was given.
+pub(super) const FIREHOSE_ACCESS_KEY: &str = "x-amz-firehose-access-key";
+
+/// What Amazon SNS says a message is.
+const SNS_MESSAGE_TYPE: &str = "x-amz-sns-message-type";
+
+/// Firehose's ids are GUIDs.
+const REQUEST_ID_BYTES_MAX: usize = 256;
+
+/// SNS sends its user and password only where it is asked for them.
+const SNS_CHALLENGE: &str = "Basic realm=\"braze-datadog\"";
+
+/// Of what SNS says so much is told; its URLs have some 400 bytes.
+const TOLD_BYTES_MAX: usize = 1024;
+
+/// Who pushes, where it is not as Braze does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Intermediary {
+    /// Braze, or somebody who wants nothing else.
+    None,
+    /// Amazon Data Firehose's HTTP endpoint delivery.
+    ///
+    /// Source: its documentation, "HTTP endpoint delivery request and response specifications".
+    Firehose {
+        /// To be repeated.
+        request_id: Box<str>,
+    },
+    /// Amazon SNS over HTTPS.
+    ///
+    /// Source: its documentation, "Parsing Amazon SNS message formats".
+    Sns {
+        /// What it asks or tells instead of handing events over.
+        notice: Option<SnsNotice>,
+    },
+}
+
+/// What Amazon SNS asks or tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SnsNotice {
+    /// Somebody has subscribed this port to a topic, and it is to be confirmed.
+    Subscribed,
+    /// The subscription has been taken back.
+    Unsubscribed,
+}
+
+/// A notice in words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SnsWords {
+    /// The topic; what it is not is left out.
+    pub(super) topic: String,
+    /// The URL that confirms the subscription, or gives it back. It is never asked from here: a sender would choose what this
+    /// machine asks.
+    pub(super) url: String,
+}
+
+impl Intermediary {
+    /// Who pushes with these headers.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        if let Some(id) = text(FIREHOSE_REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX) {
+            return Self::Firehose { request_id: id.into() };
+        }
+        match text(SNS_MESSAGE_TYPE) {
+            Some("SubscriptionConfirmation") => Self::Sns { notice: Some(SnsNotice::Subscribed) },
+            Some("UnsubscribeConfirmation") => Self::Sns { notice: Some(SnsNotice::Unsubscribed) },
+            Some(_) => Self::Sns { notice: None },
+            None => Self::None,
+        }
+    }
+
+    /// The answer to a push of so many events that is safe; `now` in Unix milliseconds.
+    pub(super) fn accepted(&self, events: u32, now: u64) -> Answer {
+        json_answer(
+            StatusCode::OK,
+            &match self {
+                Self::Firehose { request_id } => json!({ "requestId": request_id, "timestamp": now }),
+                _ => json!({ "accepted": events }),
+            },
+        )
+    }
+
+    /// The answer to a push that is refused.
+    pub(super) fn refused(&self, refusal: &Refusal, now: u64) -> Answer {
+        let answer = refusal.answer();
+        match self {
+            Self::None => answer,
+            Self::Firehose { request_id } => {
+                let words = refusal.text();
+                let body = json!({ "requestId": request_id, "timestamp": now, "errorMessage": words });
+                let (mut head, _) = answer.into_parts();
+                let (own, body) = json_answer(head.status, &body).into_parts();
+                head.headers.extend(own.headers);
+                Response::from_parts(head, body)
+            }
+            Self::Sns { .. } => {
+                let mut answer = answer;
+                if answer.status() == StatusCode::UNAUTHORIZED {
+                    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(SNS_CHALLENGE));
+                }
+                answer
+            }
+        }
+    }
+}
+
+impl SnsWords {
+    /// What the body of a notice says.
+    pub(super) fn of(body: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "PascalCase")]
+        struct Notice {
+            topic_arn: String,
+            #[serde(rename = "SubscribeURL")]
+            subscribe_url: String,
+        }
+        let Notice { topic_arn, subscribe_url } = serde_json::from_slice(body).unwrap_or_default();
+        let topic = if is_told(&topic_arn) { topic_arn } else { "(none that can be shown)".to_owned() };
+        let url = if is_told(&subscribe_url) && is_of_aws(&subscribe_url) {
+            subscribe_url
+        } else {
+            "(none of AWS's)".to_owned()
+        };
+        Self { topic, url }
+    }
+}
+
+fn is_told(text: &str) -> bool {
+    !text.is_empty() && text.len() <= TOLD_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether it leads to Amazon's SNS and nowhere else: somebody will open it.
+fn is_of_aws(url: &str) -> bool {
+    let rest = url.strip_prefix("https://sns.").unwrap_or_default();
+    let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    is_name && [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|end| host.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &'static str, value: &str) -> Intermediary {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+        Intermediary::of(&headers)
+    }
+
+    #[test]
+    fn an_intermediary_is_known_by_its_headers() {
+        assert_eq!(Intermediary::of(&HeaderMap::new()), Intermediary::None);
+        let firehose = Intermediary::Firehose { request_id: "ed4acda5".into() };
+        assert_eq!(of(FIREHOSE_REQUEST_ID, "ed4acda5"), firehose);
+        assert_eq!(of(FIREHOSE_REQUEST_ID, &"x".repeat(257)), Intermediary::None);
+        for (kind, notice) in [
+            ("Notification", None),
+            ("SubscriptionConfirmation", Some(SnsNotice::Subscribed)),
+            ("UnsubscribeConfirmation", Some(SnsNotice::Unsubscribed)),
+            ("x", None),
+        ] {
+            assert_eq!(of(SNS_MESSAGE_TYPE, kind), Intermediary::Sns { notice }, "{kind}");
+        }
+    }
+
+    #[test]
+    fn only_a_url_of_awss_is_told() {
+        for (url, is_told) in [
+            ("https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=ab", true),
+            ("https://sns.cn-north-1.amazonaws.com.cn/?Token=ab", true),
+            ("http://sns.eu-west-1.amazonaws.com/?Token=ab", false),
+            ("https://sns.example/?x=.amazonaws.com", false),
+            ("https://sns.a@evil.example/.amazonaws.com", false),
+            ("https://sns.a:b@c.amazonaws.com/", false),
+            ("https://sns.evil.example\\.amazonaws.com", false),
+            ("https://sns.eu.amazonaws.com/\u{1b}[31m", false),
+            ("", false),
+        ] {
+            let body = json!({ "TopicArn": "arn:aws:sns:x:1:t", "SubscribeURL": url }).to_string();
+            let words = SnsWords::of(body.as_bytes());
+            assert_eq!(words.url == url && !url.is_empty(), is_told, "{words:?}");
+            assert_eq!(words.topic, "arn:aws:sns:x:1:t");
+        }
+        let nothing = SnsWords::of(b"{");
+        assert!(nothing.topic.contains("none") && nothing.url.contains("none"), "{nothing:?}");
+    }
+}
