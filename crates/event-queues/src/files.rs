@@ -18,6 +18,8 @@ mod plan;
 mod reader;
 mod record_table;
 mod report;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -178,11 +180,7 @@ struct Plan {
     next: Id,
 }
 
-fn plan_all(
-    mut planner: Planner<'_, '_>,
-    found: Vec<ListedFile>,
-    limits: Limits,
-) -> Result<Plan, PlanError> {
+fn plan_all(mut planner: Planner<'_, '_>, found: Vec<ListedFile>, limits: Limits) -> Result<Plan, PlanError> {
     let mut files = Vec::new();
     for found in found {
         let is_listed = found.is_listed;

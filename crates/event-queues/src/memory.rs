@@ -125,17 +125,21 @@ impl MemoryFile {
         kind.refuse_newer(directory)?;
         let failed = |error: io::Error| MemoryFault::Failed(error.to_string());
         make_directory(directory).map_err(failed)?;
-        let bytes = fs::metadata(&path).map(|file| file.len());
-        let database = guarded(|| {
-            let mut builder = Builder::new();
-            builder.set_cache_size(CACHE_BYTES);
-            // A new file has nothing to verify.
-            builder.set_check_integrity_on_open(bytes.as_ref().is_ok_and(|bytes| *bytes > 0));
-            Ok(builder.create(&path)?)
-        })?;
-        if bytes.is_err() {
-            sync_parent(&path).map_err(failed)?;
-        }
+        let database = if path.exists() {
+            create(&path, true)?
+        } else {
+            // A kill leaves half a file: it gets its name when it is whole.
+            let new = path.with_extension("redb.new");
+            let database = match create(&new, false) {
+                Err(MemoryFault::Damaged(_)) => {
+                    fs::remove_file(&new).map_err(failed)?;
+                    create(&new, false)
+                }
+                created => created,
+            }?;
+            fs::rename(&new, &path).and_then(|()| sync_parent(&path)).map_err(failed)?;
+            database
+        };
         let inode = inode(&path).map_err(failed)?;
         Ok(Self { database, path, inode })
     }
@@ -186,6 +190,16 @@ impl MemoryFile {
             }
         }
     }
+}
+
+/// Opens a file, or begins one that is not there. One that is verified is read as a whole.
+fn create(path: &Path, is_verified: bool) -> Result<Database, MemoryFault> {
+    guarded(|| {
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_BYTES);
+        builder.set_check_integrity_on_open(is_verified);
+        Ok(builder.create(path)?)
+    })
 }
 
 /// redb may panic on a file that is damaged.
@@ -364,6 +378,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_kill_left_of_a_new_file_is_begun_anew() {
+        for left in ["", "half a file"] {
+            let root = tempfile::tempdir().unwrap();
+            let new = root.path().join("things-v2.redb.new");
+            fs::write(&new, left).unwrap();
+            let file = MemoryFile::open(root.path(), &KIND).unwrap();
+            put(&file, 1, true).unwrap();
+            assert!(!new.exists() && count(&file) == 1);
+        }
+    }
+
+    #[test]
     fn a_file_that_lost_its_name_is_written_no_more() {
         let root = tempfile::tempdir().unwrap();
         let file = MemoryFile::open(root.path(), &KIND).unwrap();
@@ -410,7 +436,9 @@ mod tests {
         for at in 0..packed.len() {
             let mut damaged = packed.clone();
             damaged[at] ^= 4;
-            assert!(matches!(read(&[b"a", b"b"], &damaged), Err(MemoryFault::Damaged(what)) if what == "the record of a b"));
+            assert!(
+                matches!(read(&[b"a", b"b"], &damaged), Err(MemoryFault::Damaged(what)) if what == "the record of a b")
+            );
             assert!(read(&[b"a", b"b"], &packed[..at]).is_err());
         }
     }
@@ -419,11 +447,13 @@ mod tests {
     async fn a_writer_tells_how_each_write_went_and_frees_the_file_when_it_ends() {
         let root = tempfile::tempdir().unwrap();
         let file = MemoryFile::open(root.path(), &KIND).unwrap();
-        let write = move |keys: &[u64]| keys.iter().try_for_each(|key| {
-            let is_bad = *key == 9;
-            put(&file, *key, true).map_err(|_| String::new())?;
-            if is_bad { Err("nine".to_owned()) } else { Ok(()) }
-        });
+        let write = move |keys: &[u64]| {
+            keys.iter().try_for_each(|key| {
+                let is_bad = *key == 9;
+                put(&file, *key, true).map_err(|_| String::new())?;
+                if is_bad { Err("nine".to_owned()) } else { Ok(()) }
+            })
+        };
         let mut writer = MemoryWriter::start("test", write).unwrap();
         writer.wait().await.unwrap();
         for (keys, result) in [(vec![1, 2], Ok(())), (vec![9], Err("nine".to_owned())), (vec![3], Ok(()))] {

@@ -121,8 +121,9 @@ impl StoredRecord {
 
     /// The record, if it is one.
     pub(super) fn into_record(self) -> Option<FileRecord> {
-        let Self { path, layout, position, finished, container, end, head, tail, changed, settled_at, .. } =
-            self;
+        let Self {
+            path, layout, position, finished, container, end, head, tail, changed, settled_at, ..
+        } = self;
         let whole = match self.whole {
             None => None,
             Some((hash, count, pairs)) => {
@@ -232,9 +233,8 @@ impl ImportMemory {
     /// # Errors
     /// When that failed; the message names the file and what to do.
     pub(super) fn settle(&self, settled: &[(Id, FileRecord)]) -> Result<(), String> {
-        let write = |table: &mut RecordTable<'_>| {
-            settled.iter().try_for_each(|(id, record)| table.set(*id, record))
-        };
+        let write =
+            |table: &mut RecordTable<'_>| settled.iter().try_for_each(|(id, record)| table.set(*id, record));
         self.change(write).map_err(|fault| {
             let (path, problem) = KIND.tell(self.0.path(), fault);
             format!("cannot write {}: {problem}", path.display())
@@ -372,7 +372,10 @@ mod tests {
         assert!(message.contains("damaged") && message.contains("imports-v3.redb"), "{message}");
         fs::write(root.path().join("imports-v4.redb"), "").unwrap();
         let message = problem(root.path());
-        assert!(message.contains("imports-v4.redb") && message.contains("Use the version that wrote it"), "{message}");
+        assert!(
+            message.contains("imports-v4.redb") && message.contains("Use the version that wrote it"),
+            "{message}"
+        );
     }
 
     #[test]

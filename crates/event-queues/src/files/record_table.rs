@@ -494,7 +494,9 @@ mod tests {
             {
                 table.add(&record(path, Some("1"), finished, settled_at))?;
             }
-            for (records_max, left) in [(5, vec![0, 1, 2, 3]), (4, vec![0, 1, 2]), (3, vec![0, 1]), (2, vec![0]), (0, vec![0])] {
+            for (records_max, left) in
+                [(5, vec![0, 1, 2, 3]), (4, vec![0, 1, 2]), (3, vec![0, 1]), (2, vec![0]), (0, vec![0])]
+            {
                 table.make_room(&HashSet::from([0]), 1, records_max)?;
                 let there: Vec<Id> = (0..4).filter(|id| table.get(*id).unwrap().is_some()).collect();
                 assert_eq!(there, left, "{records_max}");

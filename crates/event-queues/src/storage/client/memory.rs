@@ -173,9 +173,7 @@ impl ObjectMemory {
     ) -> Result<u64, MemoryError> {
         self.told(self.0.write(|write| {
             let mut forgotten = 0;
-            write
-                .open_table(SOURCES)?
-                .insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
+            write.open_table(SOURCES)?.insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
             let mut objects = write.open_table(OBJECTS)?;
             let next = format!("{source}\0");
             objects.retain_in((source, "")..(next.as_str(), ""), |(_, path), _| {
