@@ -17,20 +17,20 @@ const TOLD_BYTES: u64 = 1 << 30;
 
 /// Why a file could not be looked up.
 #[derive(Debug)]
-pub(super) enum LookUpError {
+pub(super) enum FindError {
     /// It can't be read.
     File(io::Error),
     /// What is remembered can't be read.
     Memory(MemoryFault),
 }
 
-impl From<io::Error> for LookUpError {
+impl From<io::Error> for FindError {
     fn from(error: io::Error) -> Self {
         Self::File(error)
     }
 }
 
-impl From<MemoryFault> for LookUpError {
+impl From<MemoryFault> for FindError {
     fn from(fault: MemoryFault) -> Self {
         Self::Memory(fault)
     }
@@ -68,7 +68,7 @@ pub(super) fn find(
     file: &File,
     bytes: u64,
     path: &str,
-) -> Result<Matches, LookUpError> {
+) -> Result<Matches, FindError> {
     let candidates = candidates(records, file, bytes, path)?;
     let (mut within, beyond): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|(_, record)| record.mark.fingerprint.end <= bytes);
@@ -124,7 +124,7 @@ fn candidates(
     file: &File,
     bytes: u64,
     path: &str,
-) -> Result<Vec<(Id, FileRecord)>, LookUpError> {
+) -> Result<Vec<(Id, FileRecord)>, FindError> {
     let mut head = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX).min(WINDOW_BYTES)];
     file.read_exact_at(&mut head, 0)?;
     let mut candidates = records.of_beginning(&Fingerprinter::beginnings_of(&head))?;

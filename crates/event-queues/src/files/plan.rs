@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::fingerprint::{Fingerprint, Fingerprinter};
 use super::import_state::{FileRecord, Id, Mark};
-use super::index::{Counted, LookUpError, Matches, find, first_of};
+use super::index::{Counted, FindError, Matches, find, first_of};
 use super::list::{FileKind, ListedFile, unreadable};
 use super::record_table::RecordTable;
 use super::{FileReport, ImportError};
@@ -31,6 +31,9 @@ pub(super) struct Planned {
     /// How many bytes on disk are to be read, if that can be known.
     pub(super) bytes: Option<u64>,
 }
+
+/// Where a file is read from, and what it is remembered as.
+type Beginning = (Option<Start>, Option<Id>);
 
 /// Where a file is read from, if not from its start.
 #[derive(Debug)]
@@ -119,8 +122,8 @@ impl<'p, 't> Planner<'p, 't> {
         let (file, metadata) = look().map_err(unreadable)?;
         let recognised = self.recognise(&found.path, key, &file, &metadata);
         let recognised = recognised.map_err(|error| match error {
-            LookUpError::File(error) => unreadable(error),
-            LookUpError::Memory(fault) => PlanError::Memory(fault),
+            FindError::File(error) => unreadable(error),
+            FindError::Memory(fault) => PlanError::Memory(fault),
         });
         let Some((start, record)) = recognised? else { return Ok(None) };
         content::check(Box::new(file), found.path.clone()).map_err(unreadable)?;
@@ -140,7 +143,7 @@ impl<'p, 't> Planner<'p, 't> {
         key: &str,
         file: &File,
         metadata: &Metadata,
-    ) -> Result<Option<(Option<Start>, Option<Id>)>, LookUpError> {
+    ) -> Result<Option<Beginning>, FindError> {
         let Some(records) = &mut self.records else { return Ok(Some((None, None))) };
         if !self.again
             && let Some((id, record)) = untouched(records, key, file, metadata)?
@@ -225,7 +228,7 @@ impl<'p, 't> Planner<'p, 't> {
         (id, record): (Id, FileRecord),
         prints: Box<Fingerprinter>,
         metadata: &Metadata,
-    ) -> Result<(Option<Start>, Option<Id>), MemoryFault> {
+    ) -> Result<Beginning, MemoryFault> {
         let is_here = record.path == key;
         let before = (!is_here).then(|| PathBuf::from(&record.path));
         self.reports.push(FileReport::going_on(path, before, &record.mark));
@@ -286,7 +289,7 @@ impl Seen {
         Self(RecordTable::held())
     }
 
-    pub(super) fn add(&mut self, planned: &Planned, mark: Mark) -> Result<(), LookUpError> {
+    pub(super) fn add(&mut self, planned: &Planned, mark: Mark) -> Result<(), FindError> {
         let FileKind::Regular { key } = &planned.found.kind else { return Ok(()) };
         self.0.add(&FileRecord { path: key.clone(), mark, changed: None, settled_at: 0 })?;
         Ok(())
@@ -296,7 +299,7 @@ impl Seen {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub(super) fn find(&self, planned: &Planned) -> Result<Option<Sight>, LookUpError> {
+    pub(super) fn find(&self, planned: &Planned) -> Result<Option<Sight>, FindError> {
         let FileKind::Regular { key } = &planned.found.kind else { return Ok(None) };
         if self.0.len()? == 0 {
             return Ok(None);
@@ -331,7 +334,7 @@ fn untouched(
     key: &str,
     file: &File,
     metadata: &Metadata,
-) -> Result<Option<(Id, FileRecord)>, LookUpError> {
+) -> Result<Option<(Id, FileRecord)>, FindError> {
     let (bytes, changed) = (metadata.len(), changed(metadata));
     for (id, record) in records.of_path(key)? {
         let Mark { finished, fingerprint, .. } = &record.mark;

@@ -11,7 +11,7 @@ use super::Limits;
 use super::fingerprint::Fingerprinter;
 use super::import_progress::{Booked, ImportProgress};
 use super::import_state::Mark;
-use super::index::LookUpError;
+use super::index::FindError;
 use super::list::FileKind;
 use super::plan::{Planned, Seen, Sight, Start};
 use super::report::FileReport;
@@ -152,11 +152,11 @@ fn open(
     }
 }
 
-impl From<LookUpError> for Stop {
-    fn from(error: LookUpError) -> Self {
+impl From<FindError> for Stop {
+    fn from(error: FindError) -> Self {
         match error {
-            LookUpError::File(error) => error.into(),
-            LookUpError::Memory(fault) => io::Error::other(format!("{fault:?}")).into(),
+            FindError::File(error) => error.into(),
+            FindError::Memory(fault) => io::Error::other(format!("{fault:?}")).into(),
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum RecordTable<'t> {
     /// In memory, for one run.
     Held(HeldRecords),
     /// In a file, within one commit.
-    Stored(StoredRecords<'t>),
+    Stored(Box<StoredRecords<'t>>),
 }
 
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl<'t> RecordTable<'t> {
     pub(super) fn stored(write: &'t WriteTransaction) -> Result<Self, MemoryFault> {
         let records = write.open_table(RECORDS)?;
         let next = records.last()?.map_or(0, |(id, _)| id.value() + 1);
-        Ok(Self::Stored(StoredRecords {
+        Ok(Self::Stored(Box::new(StoredRecords {
             records,
             beginnings: write.open_table(BEGINNINGS)?,
             paths: write.open_table(PATHS)?,
@@ -78,7 +78,7 @@ impl<'t> RecordTable<'t> {
             ages: write.open_table(AGES)?,
             next,
             is_changed: false,
-        }))
+        })))
     }
 
     /// Whether something was changed.
