@@ -340,6 +340,16 @@ async fn what_holds_nothing_to_be_counted_is_recorded_by_itself() {
         received = queue.receive() => panic!("{received:?}"),
         () = eventually("it is recorded", || watch.counts().objects_waiting == 0) => {}
     }
+    // Nor does it wait for the next delivery when everything before it is settled.
+    place.write(&format!("{HOUR}/e"), "[]");
+    let recorded = async {
+        eventually("it is found", || watch.counts().objects_waiting == 1).await;
+        eventually("it is recorded", || watch.counts().objects_waiting == 0).await;
+    };
+    tokio::select! {
+        received = queue.receive() => panic!("{received:?}"),
+        () = recorded => {}
+    }
     drop(queue);
     wait_until_free(&place).await;
     let (lines, counts) = count_lines(&place).await;
