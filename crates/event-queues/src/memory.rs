@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use redb::{Builder, Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
+use redb::{Builder, Database, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -152,10 +152,12 @@ impl MemoryFile {
     ///
     /// # Errors
     /// What reading it gives, and damage on which redb panics.
+    #[cfg(any(feature = "storage", test))]
     pub(crate) fn read<T>(
         &self,
-        act: impl FnOnce(&ReadTransaction) -> Result<T, MemoryFault>,
+        act: impl FnOnce(&redb::ReadTransaction) -> Result<T, MemoryFault>,
     ) -> Result<T, MemoryFault> {
+        use redb::ReadableDatabase as _;
         guarded(|| act(&self.database.begin_read()?))
     }
 
