@@ -625,31 +625,30 @@ async fn a_damaged_memory_is_refused_and_nothing_is_counted() {
     let files = ["a", "b"].map(|name| configuration.file(&format!("{name}.ndjson"), sends(name, 10)));
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     assert_eq!(books(&import(&configuration, &files, &[]).await).accepted, 20);
-    let memory = configuration.home().join("queue/imports.json");
-    let good = fs::read_to_string(&memory).unwrap();
-    let position = good.lines().nth(1).unwrap().split("\"position\":").nth(1).unwrap();
-    let (position, _) = position.split_once(',').unwrap();
-    let path = files[0].to_str().unwrap();
-    let without_a: Vec<&str> =
-        good.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, line)| line).collect();
-    let damage = [
-        (good.replacen(&format!("\"position\":{position}"), "\"position\":1", 1), path),
-        (good.replacen("true", "fals", 1), path),
-        (without_a.join("\n"), "one is missing"),
-        (good.replacen("\"version\":2", "\"version\":1", 1), "damaged"),
-        (good.replacen("\"version\":2", "\"version\":3", 1), "use the version that wrote it"),
-        (good[..good.len() / 2].to_owned(), "damaged"),
-        (String::new(), "damaged"),
-    ];
-    for (bad, said) in damage {
-        assert_ne!(bad, good);
-        fs::write(&memory, &bad).unwrap();
+    let memory = configuration.home().join("queue/imports-v3.redb");
+    let good = fs::read(&memory).unwrap();
+    let path = files[0].to_str().unwrap().as_bytes();
+    let at = good.windows(path.len()).position(|bytes| bytes == path).unwrap();
+    let mut flipped = good.clone();
+    flipped[at] ^= 1;
+    for (bad, said) in [
+        (Some(flipped), "damaged"),
+        (Some(good[..good.len() / 2].to_vec()), "damaged"),
+        (Some(b"{\"version\":2}".to_vec()), "damaged"),
+        (None, "is missing; restore that"),
+    ] {
+        match &bad {
+            Some(bad) => fs::write(&memory, bad).unwrap(),
+            None => fs::remove_file(&memory).unwrap(),
+        }
         let finished = import(&configuration, &files, &[]).await;
         assert_eq!(finished.status.code(), Some(1), "{finished:?}");
-        for said in [said, memory.to_str().unwrap(), "which remembers what was imported"] {
+        for said in
+            [said, memory.to_str().unwrap(), "which remembers what was imported", "not been counted yet"]
+        {
             assert!(finished.stderr.contains(said), "{said:?} is not in {}", finished.stderr);
         }
-        assert_eq!(fs::read_to_string(&memory).unwrap(), bad, "it is left as it is");
+        assert_eq!(memory.exists(), bad.is_some(), "none is begun");
     }
     assert_eq!(intake.sends(), 20);
     fs::write(&memory, good).unwrap();

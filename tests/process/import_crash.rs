@@ -7,8 +7,9 @@ use std::fs;
 use std::ops::Range;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use event_queues::files::testing::settled_positions;
 use serde_json::Value;
 
 use crate::support;
@@ -33,12 +34,13 @@ enum Kill {
     After(usize, Duration),
 }
 
-const KILLS: [Kill; 7] = [
+const KILLS: [Kill; 8] = [
     Kill::BeforeAnyRequest,
     Kill::WithinRequest(1),
     Kill::After(1, Duration::ZERO),
     Kill::BeforeTheAnswer(2),
     Kill::WithinRequest(2),
+    Kill::After(1, Duration::from_millis(1)),
     Kill::After(1, Duration::from_millis(3)),
     Kill::After(1, Duration::from_millis(100)),
 ];
@@ -92,9 +94,26 @@ fn sends_in(request: &Request) -> BTreeMap<usize, usize> {
 
 /// How many bytes of the only file are settled, as the next run will read it.
 fn settled(configuration: &Configuration) -> u64 {
-    let memory = fs::read(configuration.home().join("queue/imports.json")).unwrap();
-    let memory: Value = serde_json::from_slice(&memory).unwrap();
-    memory["files"].as_array().unwrap().first().map_or(0, |file| file["position"].as_u64().unwrap())
+    settled_positions(&configuration.home().join("queue")).unwrap().first().copied().unwrap_or_default()
+}
+
+/// When the memory was written last.
+fn written(configuration: &Configuration) -> SystemTime {
+    fs::metadata(configuration.home().join("queue/imports-v3.redb")).unwrap().modified().unwrap()
+}
+
+/// Waits until a settlement is written that was not `before`, and whole.
+async fn wait_until_written(run: &Run<'_>, before: SystemTime, number: usize) {
+    let give_up = Instant::now() + support::PATIENCE;
+    let (mut last, mut since) = (before, Instant::now());
+    while last == before || since.elapsed() < Duration::from_millis(30) {
+        assert!(Instant::now() < give_up, "no flush {number}: {:?}", run.kill);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now = written(run.configuration);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
 }
 
 /// Holds a run back until it has made so many requests: between two flushes it stands still for as long as
@@ -104,11 +123,14 @@ async fn hold_back(run: &Run<'_>, forwarder: &Forwarder, requests: usize) {
     for number in 1..=requests {
         forwarder.signal("STOP");
         tokio::time::sleep(Duration::from_millis(1_020)).await;
-        let before = settled(run.configuration);
+        let before = written(run.configuration);
         forwarder.signal("CONT");
+        if number < requests {
+            wait_until_written(run, before, number).await;
+            continue;
+        }
         let give_up = Instant::now() + support::PATIENCE;
-        let is_last = number == requests;
-        while if is_last { run.requests().len() < number } else { settled(run.configuration) == before } {
+        while run.requests().len() < number {
             assert!(Instant::now() < give_up, "no flush {number}: {:?}", run.kill);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -237,4 +259,47 @@ async fn an_import_that_is_killed_goes_on_where_its_settled_flushes_ended() {
     assert_eq!(intake.sends(), (EVENTS + twice) as u64);
     assert!(twice > 0, "no kill met a request that was accepted and not settled");
     assert_eq!(intake.violations(), Vec::<String>::new());
+}
+
+/// What an earlier version remembered, of so many files that are gone and of these.
+fn old_memory(gone: usize, files: &[(&str, &[u8])]) -> String {
+    let record = |path: &str, bytes: usize, sum: u32| {
+        format!(
+            r#"{}:{{"layout":"lines","position":{bytes},"finished":true,"fingerprint":{{"end":{bytes},"head":{sum},"tail":{sum}}},"settled_at":5}}"#,
+            Value::from(path)
+        )
+    };
+    let gone = (0..gone).map(|number| record(&format!("/gone/{number:08}"), number + 1_000, 7));
+    let there = files.iter().map(|(path, content)| record(path, content.len(), crc32fast::hash(content)));
+    format!(r#"{{"version":1,"files":{{{}}}}}"#, gone.chain(there).collect::<Vec<_>>().join(","))
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_remembered_is_taken_over_whole_whenever_that_is_killed() {
+    const GONE: usize = 20_000;
+    let file = "{\"event_type\":\"users.messages.email.Send\",\"id\":\"1\"}\n".repeat(50);
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), "acme-key", &[]);
+    let path = configuration.file("counted.ndjson", &file);
+    let key = fs::canonicalize(&path).unwrap();
+    let queue = configuration.home().join("queue");
+    fs::create_dir(&queue).unwrap();
+    let old = old_memory(GONE, &[(key.to_str().unwrap(), file.as_bytes())]);
+    fs::write(queue.join("imports.json"), &old).unwrap();
+    let aside = queue.join("imports.json.taken-over");
+    let arguments = ["run", "--once", "--import", path.to_str().unwrap()];
+    let mut killed_before_it_was_done = 0;
+    for delay in (0..12).map(|step| Duration::from_millis(20 + 30 * step)) {
+        let forwarder = configuration.spawn(&arguments);
+        tokio::time::sleep(delay).await;
+        forwarder.crash().await;
+        killed_before_it_was_done += usize::from(!aside.exists());
+    }
+    assert!(killed_before_it_was_done > 2, "nothing was killed in the middle");
+    let finished = configuration.run(&arguments).await;
+    assert!(finished.status.success(), "{finished:?}");
+    assert!(finished.stderr.contains("was counted on"), "{}", finished.stderr);
+    assert_eq!(fs::read_to_string(&aside).unwrap(), old);
+    assert_eq!(settled_positions(&queue).unwrap().len(), GONE + 1);
+    assert_eq!(intake.requests().len(), 0, "nothing is counted again");
 }

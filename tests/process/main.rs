@@ -15,6 +15,7 @@ mod hostile;
 mod image;
 mod import;
 mod import_crash;
+mod import_memory;
 mod intake;
 mod intake_selftest;
 mod intermediaries;

@@ -16,7 +16,8 @@ const MEMORY_SOURCE: &str = "crates/event-queues/src/files/encoding.rs";
 
 /// All that a queue directory may hold besides segments. A file that is not here needs a version of its own, and its
 /// place in these tests.
-const STATE_FILES: [&str; 3] = ["acknowledged", "imports.json", "lock"];
+const STATE_FILES: [&str; 5] =
+    ["acknowledged", "imports-v3.redb", "imports.json", "imports.json.taken-over", "lock"];
 
 const HOW: &str = "write it with `make upgrade-sample`, and commit it";
 
@@ -63,7 +64,7 @@ impl Sample {
         u32::from_le_bytes(head[8..12].try_into().unwrap())
     }
 
-    /// The format of its `imports.json`.
+    /// The format of its memory of imports, as its `imports.json` says it.
     fn imports(&self) -> u32 {
         let memory: Value =
             serde_json::from_slice(&fs::read(self.path.join("queue/imports.json")).unwrap()).unwrap();
@@ -108,7 +109,9 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 /// The number that a source gives to a constant.
 fn constant(source: &str, name: &str) -> u32 {
     let text = fs::read_to_string(root().join(source)).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("const {name}: u32 = ")));
+    let line = text.lines().find_map(|line| {
+        line.trim_start_matches("pub(super) ").strip_prefix(&format!("const {name}: u32 = "))
+    });
     line.unwrap_or_else(|| panic!("{source} has no {name}")).trim_end_matches(';').parse().unwrap()
 }
 
@@ -151,6 +154,8 @@ async fn what_an_earlier_version_left_is_counted_once_and_nothing_else() {
         assert_eq!(accepted(&intake), expected, "{}", sample.name);
         assert_eq!(intake.violations(), Vec::<String>::new());
 
+        let aside = configuration.home().join("queue/imports.json.taken-over");
+        assert_eq!(aside.exists(), sample.imports() < 3, "{}", sample.name);
         let finished = configuration.run(&arguments).await;
         assert!(finished.status.success(), "{}: {}", sample.name, finished.stderr);
         assert_eq!(accepted(&intake), expected, "{}: a second run counts nothing", sample.name);
@@ -224,7 +229,7 @@ async fn what_a_newer_version_wrote_is_refused_and_left_as_it_is() {
         &memory_is_newer,
         &["run", "--once", "--import", imported.to_str().unwrap()],
         &said,
-        &["imports.json"],
+        &["imports.json", "imports-v3.redb"],
     )
     .await;
     assert_eq!(intake.requests().len(), 0, "nothing was counted");

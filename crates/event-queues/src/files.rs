@@ -2,8 +2,8 @@
 //!
 //! What is in a file is cut by `content`. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
-//! How far the settled flushes have come is kept in `imports.json` (`import_state`, `encoding`): for each file the position
-//! in its content, and a `fingerprint` of what lies before it. By that a file is known (`index`, `plan`), its path is
+//! How far the settled flushes have come is kept in `imports-v3.redb` (`import_state`, `record_table`): for each file the
+//! position in its content, and a `fingerprint` of what lies before it. By that a file is known (`index`, `plan`), its path is
 //! only a hint. So an import that was interrupted goes on exactly there, a file that is finished is passed, wherever it
 //! was moved or copied to, one that has grown gives only what is new, one that was cut shorter gives nothing, and one
 //! that was replaced is counted from its start. Standard input and pipes have no memory.
@@ -16,10 +16,13 @@ mod index;
 mod list;
 mod plan;
 mod reader;
+mod record_table;
 mod report;
+#[cfg(feature = "testing")]
+pub mod testing;
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,11 +31,13 @@ use tokio::sync::mpsc;
 pub use self::import_progress::ImportProgress;
 pub use self::report::FileReport;
 
-use self::import_state::{FileRecord, Id, ImportState, Mark, StateWriter};
+use self::import_state::{FileRecord, Id, ImportMemory, Mark};
 use self::list::{FileKind, ListedFile};
-use self::plan::{Planned, Planner};
+use self::plan::{PlanError, Planned, Planner};
 use self::reader::{Chunk, ReaderOutput};
+use self::record_table::RecordTable;
 use super::content::{Cut, READ_LIMITS, ReadLimits};
+use super::memory::MemoryWriter;
 use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// What is imported, and where it is remembered.
@@ -40,7 +45,7 @@ use super::{Delivery, Queue, QueueError, Receipt, Source};
 pub struct FilesSettings {
     /// Files, and directories that stand for the files below them; `-` is standard input.
     pub files: Vec<PathBuf>,
-    /// The directory of `imports.json`: the queue directory. None: nothing is remembered.
+    /// The directory of `imports-v3.redb`: the queue directory. None: nothing is remembered.
     pub memory: Option<PathBuf>,
     /// Count from the start whatever is remembered.
     pub again: bool,
@@ -66,7 +71,7 @@ pub enum ImportError {
     /// What earlier imports have left can't be used.
     #[error("cannot use {path}, which remembers what was imported: {problem}", path = path.display())]
     State {
-        /// Of `imports.json`.
+        /// Of the file, or of that of an earlier version.
         path: PathBuf,
         /// What is wrong and what to do.
         problem: String,
@@ -85,9 +90,10 @@ struct Limits {
     event_bytes_max: usize,
     /// See [`ReadLimits`].
     look_ahead_bytes: usize,
-    /// How many files one run may import, and how many are remembered: a year of one event type in files of
-    /// five minutes. A record is about 500 bytes, and all are written at each flush of an import.
+    /// How many files one run may import: a year of one event type in files of five minutes.
     files_max: usize,
+    /// How many records are kept, of half a kilobyte each.
+    records_max: usize,
 }
 
 const LIMITS: Limits = Limits {
@@ -95,6 +101,7 @@ const LIMITS: Limits = Limits {
     event_bytes_max: READ_LIMITS.event_bytes_max,
     look_ahead_bytes: READ_LIMITS.look_ahead_bytes,
     files_max: 100_000,
+    records_max: 1_000_000,
 };
 
 impl Limits {
@@ -123,36 +130,29 @@ fn open_within(
     now_unix_seconds: u64,
     limits: Limits,
 ) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {
-    let (found, reports) = list::list(&settings.files, limits.files_max)?;
-    let state = settings.memory.as_deref().map(ImportState::load).transpose()?;
-    let repeats = state.is_none() || settings.again;
-    let mut planner = Planner::new(state, settings.again, now_unix_seconds);
-    planner.reports = reports;
-    let mut files = Vec::new();
-    for found in found {
-        let is_listed = found.is_listed;
-        match planner.plan(found) {
-            Ok(file) => files.extend(file),
-            Err(ImportError::File { path, problem }) if is_listed => {
-                planner.reports.push(FileReport::LeftOut { path, problem });
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let (mut state, reports) = planner.finish(limits.files_max);
-    if let Some(state) = &mut state
-        && (state.take_unwritten() || !files.is_empty())
-    {
-        // That the state can be written is better known before anything is counted.
-        state.write().map_err(|problem| state.refuse(problem))?;
-    }
+    let (found, listed) = list::list(&settings.files, limits.files_max)?;
+    let memory = settings.memory.as_deref().map(ImportMemory::open).transpose()?;
+    let repeats = memory.is_none() || settings.again;
+    let plan = |records: Option<&mut RecordTable<'_>>| {
+        let mut planner = Planner::new(records, settings.again, now_unix_seconds);
+        planner.reports = listed;
+        plan_all(planner, found, limits)
+    };
+    let Plan { files, reports, next } = match &memory {
+        Some(memory) => memory.plan(plan)?,
+        None => plan(None).map_err(|error| match error {
+            PlanError::Import(error) => error,
+            // There is none that could.
+            PlanError::Memory(fault) => import_state::refuse(Path::new(""), fault),
+        })?,
+    };
     let bytes_total = files.iter().map(|planned| planned.bytes).sum();
     let progress = Arc::new(ImportProgress::new(files.len() as u64, bytes_total));
     let files: Arc<[Planned]> = files.into();
     let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits, repeats)
         .map_err(ImportError::Thread)?;
-    let state = state.map(|state| Ok((Arc::new(state), StateWriter::start()?)));
-    let state = state.transpose().map_err(ImportError::Thread)?;
+    let memory = memory.map(|memory| MemoryWriter::start("import-memory", move |files| memory.settle(files)));
+    let memory = memory.transpose().map_err(ImportError::Thread)?;
     let left_out = reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. }));
     let queue = FilesQueue {
         records: files.iter().map(|planned| planned.record).collect(),
@@ -162,13 +162,38 @@ fn open_within(
         ended: None,
         receipt: 0,
         marks: VecDeque::new(),
-        state,
-        is_unwritten: false,
+        memory,
+        next,
+        unwritten: BTreeMap::new(),
         progress,
         opened: Instant::now(),
         opened_at: now_unix_seconds,
     };
     Ok((queue, reports))
+}
+
+/// What is read of the files that were listed.
+struct Plan {
+    files: Vec<Planned>,
+    reports: Vec<FileReport>,
+    /// What the first new record is called.
+    next: Id,
+}
+
+fn plan_all(mut planner: Planner<'_, '_>, found: Vec<ListedFile>, limits: Limits) -> Result<Plan, PlanError> {
+    let mut files = Vec::new();
+    for found in found {
+        let is_listed = found.is_listed;
+        match planner.plan(found) {
+            Ok(file) => files.extend(file),
+            Err(PlanError::Import(ImportError::File { path, problem })) if is_listed => {
+                planner.reports.push(FileReport::LeftOut { path, problem });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let (next, reports) = planner.finish(limits.records_max)?;
+    Ok(Plan { files, reports, next })
 }
 
 fn key(found: &ListedFile) -> Option<&str> {
@@ -190,11 +215,13 @@ pub struct FilesQueue {
     receipt: u64,
     /// Of what has been handed out and is not settled, with the receipts.
     marks: VecDeque<(Receipt, usize, Mark)>,
-    state: Option<(Arc<ImportState>, StateWriter)>,
+    memory: Option<MemoryWriter<(Id, FileRecord)>>,
     /// What the files are remembered as; none before something of one is settled.
     records: Vec<Option<Id>>,
-    /// Whether the state says more than the disk.
-    is_unwritten: bool,
+    /// What the next new record is called.
+    next: Id,
+    /// What is settled and not on disk.
+    unwritten: BTreeMap<Id, FileRecord>,
     progress: Arc<ImportProgress>,
     opened: Instant,
     opened_at: u64,
@@ -231,23 +258,23 @@ impl FilesQueue {
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
-    /// Moves what is settled from the marks to the state.
+    /// Moves what is settled from the marks to what is to be written.
     fn settle(&mut self, receipt: Receipt) {
         let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
         let settled_at = self.opened_at + self.opened.elapsed().as_secs();
         let mut marks = self.marks.drain(..settled).peekable();
-        let Some((state, _)) = &mut self.state else { return };
-        while let Some((_, file, mark)) = marks.next() {
+        while let Some((_, file, mark)) = marks.next()
+            && self.memory.is_some()
+        {
             let is_last_of_file = marks.peek().is_none_or(|(_, next, _)| *next != file);
             let planned = &self.files[file];
             if let (true, Some(key)) = (is_last_of_file, key(&planned.found)) {
                 let record = FileRecord { path: key.to_owned(), mark, changed: planned.changed, settled_at };
-                let state = Arc::make_mut(state);
-                match self.records[file] {
-                    Some(id) => state.set(id, record),
-                    None => self.records[file] = Some(state.add(record)),
-                }
-                self.is_unwritten = true;
+                let id = *self.records[file].get_or_insert_with(|| {
+                    self.next += 1;
+                    self.next - 1
+                });
+                self.unwritten.insert(id, record);
             }
         }
     }
@@ -286,21 +313,16 @@ impl Queue for FilesQueue {
     }
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
-        self.settle(receipt);
-        let Some((state, writer)) = &mut self.state else { return Ok(()) };
-        // Two writes at once could put the older one in place last.
-        let before = writer.wait().await;
-        // What failed is written with the next acknowledgement, if there is one.
-        self.is_unwritten |= before.is_err();
-        before.map_err(QueueError::Storage)?;
-        if !self.is_unwritten {
-            return Ok(());
+        if let Some(writer) = &mut self.memory {
+            // What was begun and given up is waited for: it holds what is to be written now as well.
+            writer.wait().await.map_err(QueueError::Storage)?;
         }
-        writer.begin(Arc::clone(state));
-        self.is_unwritten = false;
-        let written = writer.wait().await;
-        self.is_unwritten = written.is_err();
-        written.map_err(QueueError::Storage)
+        self.settle(receipt);
+        let Some(writer) = self.memory.as_mut().filter(|_| !self.unwritten.is_empty()) else { return Ok(()) };
+        writer.begin(self.unwritten.iter().map(|(id, record)| (*id, record.clone())).collect());
+        writer.wait().await.map_err(QueueError::Storage)?;
+        self.unwritten.clear();
+        Ok(())
     }
 }
 

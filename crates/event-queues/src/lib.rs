@@ -43,6 +43,7 @@ pub mod embedded;
 mod event_type;
 pub mod files;
 pub mod kafka;
+mod memory;
 mod secret;
 pub mod storage;
 

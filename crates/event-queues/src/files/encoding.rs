@@ -1,4 +1,5 @@
-//! How `imports.json` is written: one record a line, each with its checksum, and one over all of them.
+//! How earlier versions wrote `imports.json`: in the second format one record a line, each with its checksum, and one over all
+//! of them.
 //!
 //! ```text
 //! {"version":2,"files":[
@@ -9,10 +10,12 @@
 //!
 //! A checksum is the CRC-32 of the bytes before it: in its line, or in the file. So whatever is changed in a file,
 //! a record that was added or taken away too, it does not hold any more. The first format had none, and its files were
-//! a map: neither can be taken for the other, whatever their version says.
+//! a map: neither can be taken for the other, whatever their version says. The third is this program's, and no more than a line
+//! that says where what is remembered is kept since.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+#[cfg(test)]
+use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +23,10 @@ use super::fingerprint::{Fingerprint, Whole};
 use super::import_state::{FileRecord, Mark};
 use crate::content::FileLayout;
 
-/// The format that this program writes. It reads those before, and refuses newer ones: it can't know what they mean.
-const VERSION: u32 = 2;
-/// Before the first record, where the version is 2.
+/// The format of what this program writes: `imports-v3.redb`. It reads those before, and refuses newer ones: it can't know what
+/// they mean.
+pub(super) const VERSION: u32 = 3;
+/// Before the first record, in the second format.
 const START: &[u8] = b"{\"version\":2,\"files\":[\n";
 /// Before each checksum.
 const CHECK: &[u8] = b",\"check\":\"";
@@ -53,6 +57,7 @@ struct Line {
 }
 
 impl Line {
+    #[cfg(test)]
     fn of(record: &FileRecord) -> Self {
         let Mark { layout, position, finished, container, fingerprint } = &record.mark;
         Self {
@@ -92,10 +97,8 @@ impl Line {
     }
 }
 
-/// The content of `imports.json`.
-///
-/// # Errors
-/// Never, unless JSON can't be written at all.
+/// As the second format was written.
+#[cfg(test)]
 pub(super) fn encode<'r>(records: impl Iterator<Item = &'r FileRecord>) -> std::io::Result<Vec<u8>> {
     let mut bytes = START.to_vec();
     let mut records = records.peekable();
@@ -120,18 +123,35 @@ struct Version {
     version: u32,
 }
 
-/// The records of `imports.json`.
+/// What `imports.json` says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum OldMemory {
+    /// What an earlier version remembered.
+    Records(Vec<FileRecord>),
+    /// It is kept elsewhere since.
+    Moved,
+}
+
+/// What is put in the place of `imports.json`. Earlier versions refuse it, and tell to use the version that wrote it.
+pub(super) fn moved() -> String {
+    format!("{{\"version\":{VERSION},\"kept_in\":\"imports-v{VERSION}.redb\"}}\n")
+}
+
+/// What `imports.json` says.
 ///
 /// # Errors
 /// When it is damaged, or of a newer version; the message says where, and what to do.
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<FileRecord>, String> {
+pub(super) fn decode(bytes: &[u8]) -> Result<OldMemory, String> {
     if let Some(lines) = bytes.strip_prefix(START) {
-        return records(lines, bytes).map_err(|problem| damaged(&problem));
+        return records(lines, bytes).map(OldMemory::Records).map_err(|problem| damaged(&problem));
+    }
+    if bytes == moved().as_bytes() {
+        return Ok(OldMemory::Moved);
     }
     let Version { version } = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
     match version {
-        1 => old_records(bytes).map_err(|error| damaged(&error.to_string())),
-        0 | VERSION => Err(damaged("its first line is not what it was")),
+        1 => old_records(bytes).map(OldMemory::Records).map_err(|error| damaged(&error.to_string())),
+        0 | 2 | VERSION => Err(damaged("its first line is not what it was")),
         _ => Err(format!(
             "it has format {version}, and this version of braze-datadog reads formats 1 to {VERSION}; use the \
              version that wrote it"
@@ -252,6 +272,13 @@ mod tests {
         ]
     }
 
+    fn decode(bytes: &[u8]) -> Result<Vec<FileRecord>, String> {
+        super::decode(bytes).map(|memory| match memory {
+            OldMemory::Records(records) => records,
+            OldMemory::Moved => panic!("it was taken for what is kept elsewhere"),
+        })
+    }
+
     fn encoded(records: &[FileRecord]) -> Vec<u8> {
         encode(records.iter()).unwrap()
     }
@@ -345,8 +372,8 @@ mod tests {
             (old.replace("\"version\":1", "\"version\":2"), "its first line"),
             (old.replace("\"version\":1", "\"version\":0"), "its first line"),
             (
-                old.replace("\"version\":1", "\"version\":3"),
-                "reads formats 1 to 2; use the version that wrote it",
+                old.replace("\"version\":1", "\"version\":4"),
+                "reads formats 1 to 3; use the version that wrote it",
             ),
             (old.replace("\"settled_at\"", "\"changed\":1,\"settled_at\""), "unknown field"),
             (old[..old.len() - 1].to_owned() + r#","check":"00000000"}"#, "unknown field"),

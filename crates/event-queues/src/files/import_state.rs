@@ -1,21 +1,35 @@
-//! What is remembered of imported files: `imports.json`, written whole and put in place by renaming.
+//! What is remembered of imported files: one [file](crate::memory) with a record for each content and each place where it was seen.
+//!
+//! Versions before kept `imports.json`, which was written whole with each settlement. It is taken over by the first start
+//! that finds it, in one commit; only then is it put aside, as `imports.json.taken-over`. In its place is put a line that
+//! earlier versions refuse: they would count everything again.
 
-use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
+use std::io::{self, Write as _};
+use std::path::Path;
 
-use tokio::sync::mpsc;
+use serde::{Deserialize, Serialize};
 
 use super::ImportError;
-use super::encoding::{decode, encode};
-use super::fingerprint::Fingerprint;
+use super::encoding::{self, OldMemory};
+use super::fingerprint::{Fingerprint, Whole};
+use super::plan::PlanError;
+use super::record_table::RecordTable;
 use crate::content::{FileLayout, ReadPlace};
+use crate::memory::{MemoryFault, MemoryFile, MemoryKind, sync_parent};
 
-const NAME: &str = "imports.json";
+/// Of earlier versions.
+const OLD_NAME: &str = "imports.json";
+
+pub(super) const KIND: MemoryKind = MemoryKind {
+    name: "imports",
+    format: encoding::VERSION,
+    locked: "wait for its import to end, or give this one a queue.embedded.directory of its own",
+    newer: "Use the version that wrote it",
+    failed: "what was counted since it was last written would be counted again. Check the disk and the permissions of its \
+             directory, then run the import again",
+    damaged: "restore it, or move it away together with imports.json and import only files that have not been counted yet",
+};
 
 /// How far the settled flushes have come in one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,164 +79,198 @@ pub(super) struct FileRecord {
 /// What a record is called within one run.
 pub(super) type Id = u64;
 
-/// What is remembered, each content once for each place that it was seen at.
-#[derive(Debug, Clone)]
-pub(super) struct ImportState {
-    path: PathBuf,
-    records: BTreeMap<Id, FileRecord>,
-    next: Id,
-    /// Whether it says more than the disk.
-    is_unwritten: bool,
+/// A record as it is stored. The digits of beginnings are two to a byte.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredRecord {
+    path: String,
+    layout: FileLayout,
+    position: u64,
+    finished: bool,
+    container: u64,
+    end: u64,
+    head: u32,
+    tail: u32,
+    whole: Option<([u8; 16], u32, Vec<u8>)>,
+    changed: Option<u64>,
+    settled_at: u64,
 }
 
-impl ImportState {
-    /// Reads what is remembered in `directory`, which is made when it is missing.
+impl StoredRecord {
+    pub(super) fn of(record: &FileRecord) -> Self {
+        let FileRecord { path, mark, changed, settled_at } = record;
+        let Mark { layout, position, finished, container, fingerprint } = mark;
+        let whole = fingerprint.whole.as_ref().map(|Whole { hash, beginnings }| {
+            let digits: Vec<u8> = beginnings.chars().map(value_of).collect();
+            let pairs = digits.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or_default());
+            (hash.to_le_bytes(), u32::try_from(digits.len()).unwrap_or(u32::MAX), pairs.collect())
+        });
+        Self {
+            path: path.clone(),
+            layout: *layout,
+            position: *position,
+            finished: *finished,
+            container: *container,
+            end: fingerprint.end,
+            head: fingerprint.head,
+            tail: fingerprint.tail,
+            whole,
+            changed: *changed,
+            settled_at: *settled_at,
+        }
+    }
+
+    /// The record, if it is one.
+    pub(super) fn into_record(self) -> Option<FileRecord> {
+        let Self {
+            path, layout, position, finished, container, end, head, tail, changed, settled_at, ..
+        } = self;
+        let whole = match self.whole {
+            None => None,
+            Some((hash, count, pairs)) => {
+                let digits = pairs.iter().flat_map(|pair| [pair >> 4, pair & 0xf]);
+                let digits = digits.take(usize::try_from(count).ok()?);
+                let beginnings: String =
+                    digits.map(|digit| char::from_digit(digit.into(), 16)).collect::<Option<_>>()?;
+                Some(Whole { hash: u128::from_le_bytes(hash), beginnings: beginnings.into() })
+            }
+        };
+        let fingerprint = Fingerprint { end, head, tail, whole };
+        let mark = Mark { layout, position, finished, container, fingerprint };
+        Some(FileRecord { path, mark, changed, settled_at })
+    }
+}
+
+fn value_of(digit: char) -> u8 {
+    digit.to_digit(16).and_then(|value| u8::try_from(value).ok()).unwrap_or_default()
+}
+
+/// The open memory of imports.
+pub(super) struct ImportMemory(MemoryFile);
+
+impl ImportMemory {
+    /// Opens what is remembered in `directory`, which is made when it is missing; what an earlier version left there is
+    /// taken over.
     ///
     /// # Errors
-    /// When it can't be read, is damaged, or was written by a newer version of this program.
-    pub(super) fn load(directory: &Path) -> Result<Self, ImportError> {
-        let path = directory.join(NAME);
-        let records = match make_directory(directory).and_then(|()| fs::read(&path)) {
-            Ok(bytes) => decode(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+    /// When it can't be read and written, is damaged, was written by a newer version, or when another process has it.
+    pub(super) fn open(directory: &Path) -> Result<Self, ImportError> {
+        let old_path = directory.join(OLD_NAME);
+        let old = match fs::read(&old_path) {
+            Ok(bytes) => encoding::decode(&bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.to_string()),
         };
-        match records {
-            Ok(records) => {
-                let next = records.len() as Id;
-                Ok(Self { path, records: (0..).zip(records).collect(), next, is_unwritten: false })
-            }
-            Err(problem) => Err(ImportError::State { path, problem }),
+        let old = old.and_then(|old| match old {
+            Some(OldMemory::Moved) if !KIND.path(directory).exists() => Err(format!(
+                "what it speaks of, {}, is missing; restore that, or remove this file, too, and import only files that have \
+                 not been counted yet",
+                KIND.path(directory).display()
+            )),
+            old => Ok(old),
+        });
+        let old = old.map_err(|problem| ImportError::State { path: old_path.clone(), problem })?;
+        let file =
+            MemoryFile::open(directory, &KIND).map_err(|fault| refuse(&KIND.path(directory), fault))?;
+        let memory = Self(file);
+        if let Some(OldMemory::Records(records)) = &old {
+            let taken = memory.change(|table| take_over(table, records));
+            taken.map_err(|fault| memory.refuse(fault))?;
         }
-    }
-
-    /// The error of an import that can't use this state.
-    pub(super) fn refuse(&self, problem: String) -> ImportError {
-        ImportError::State { path: self.path.clone(), problem }
-    }
-
-    pub(super) fn records(&self) -> &BTreeMap<Id, FileRecord> {
-        &self.records
-    }
-
-    pub(super) fn add(&mut self, record: FileRecord) -> Id {
-        let id = self.next;
-        self.next += 1;
-        self.set(id, record);
-        id
-    }
-
-    pub(super) fn set(&mut self, id: Id, record: FileRecord) {
-        self.is_unwritten |= self.records.get(&id) != Some(&record);
-        self.records.insert(id, record);
-    }
-
-    pub(super) fn forget(&mut self, id: Id) {
-        self.is_unwritten |= self.records.remove(&id).is_some();
-    }
-
-    /// Whether something was changed since this was asked last, or since it was read.
-    pub(super) fn take_unwritten(&mut self) -> bool {
-        std::mem::take(&mut self.is_unwritten)
-    }
-
-    /// Forgets records, but none of the present run's, until they and those that it adds are `files_max` at most:
-    /// first those that were finished, the oldest of them first.
-    pub(super) fn make_room(&mut self, run: &HashSet<Id>, added: usize, files_max: usize) {
-        let surplus = (self.records.len() + added).saturating_sub(files_max);
-        let mut others: Vec<_> = self.records.iter().filter(|(id, _)| !run.contains(id)).collect();
-        others.sort_by_key(|(_, record)| (!record.mark.finished, record.settled_at));
-        let surplus: Vec<_> = others.into_iter().take(surplus).map(|(id, _)| *id).collect();
-        for id in surplus {
-            self.forget(id);
+        if !matches!(old, Some(OldMemory::Moved)) {
+            let put_aside = put_aside(&old_path, old.is_some());
+            put_aside.map_err(|error| memory.refuse(MemoryFault::Failed(error.to_string())))?;
         }
+        Ok(memory)
     }
 
-    /// Makes what is remembered durable: after a power cut the file is the old one or this one.
-    ///
-    /// # Errors
-    /// When that failed; the message names the file and what to do.
-    pub(super) fn write(&self) -> Result<(), String> {
-        self.replace().map_err(|error| {
-            format!(
-                "cannot write {}: {error}; what was counted since it was last written would be counted again. \
-                 Check the disk and the permissions of its directory, then run the import again",
-                self.path.display()
-            )
+    /// The error of an import that can't use this memory.
+    pub(super) fn refuse(&self, fault: MemoryFault) -> ImportError {
+        refuse(self.0.path(), fault)
+    }
+
+    /// Changes what is remembered, in one commit: all of it or nothing; where nothing was changed, nothing is written.
+    fn change(
+        &self,
+        act: impl FnOnce(&mut RecordTable<'_>) -> Result<(), MemoryFault>,
+    ) -> Result<(), MemoryFault> {
+        self.0.write(|write| {
+            let mut table = RecordTable::stored(write)?;
+            act(&mut table)?;
+            Ok(((), table.is_changed()))
         })
     }
 
-    fn replace(&self) -> io::Result<()> {
-        let temporary = self.path.with_extension("json.new");
-        let bytes = encode(self.records.values())?;
-        let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        sync_parent(&self.path)
-    }
-}
-
-/// The thread that writes the state. It is there from the start, so that no import fails half-way because the system gives
-/// no thread any more.
-pub(super) struct StateWriter {
-    orders: SyncSender<Arc<ImportState>>,
-    written: mpsc::Receiver<Result<(), String>>,
-    is_writing: bool,
-}
-
-impl StateWriter {
-    /// # Errors
-    /// When the system gives no thread.
-    pub(super) fn start() -> io::Result<Self> {
-        let (orders, taken) = sync_channel::<Arc<ImportState>>(1);
-        let (said, written) = mpsc::channel(1);
-        thread::Builder::new().name("import-memory".to_owned()).spawn(move || {
-            while let Ok(state) = taken.recv() {
-                let result = state.write();
-                // Before it is told, so that the state can be changed without a copy.
-                drop(state);
-                if said.blocking_send(result).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { orders, written, is_writing: false })
-    }
-
-    /// Begins to write; the one before has been waited for.
-    pub(super) fn begin(&mut self, state: Arc<ImportState>) {
-        // A thread that is gone is told by `wait`.
-        let _told_later = self.orders.try_send(state);
-        self.is_writing = true;
-    }
-
-    /// Waits for what was begun, if anything was. A call that is given up leaves it to the next.
+    /// Decides what is read, and changes what is remembered accordingly, unless something can't be imported.
     ///
     /// # Errors
-    /// When it could not be written.
-    pub(super) async fn wait(&mut self) -> Result<(), String> {
-        if !self.is_writing {
-            return Ok(());
+    /// When that failed.
+    pub(super) fn plan<T>(
+        &self,
+        act: impl FnOnce(Option<&mut RecordTable<'_>>) -> Result<T, PlanError>,
+    ) -> Result<T, ImportError> {
+        let mut refused = None;
+        let planned = self.0.write(|write| {
+            let mut table = RecordTable::stored(write)?;
+            match act(Some(&mut table)) {
+                Ok(plan) => Ok((Some(plan), table.is_changed())),
+                Err(PlanError::Memory(fault)) => Err(fault),
+                Err(PlanError::Import(error)) => {
+                    refused = Some(error);
+                    Ok((None, false))
+                }
+            }
+        });
+        match (planned, refused) {
+            (_, Some(error)) => Err(error),
+            (Ok(Some(plan)), None) => Ok(plan),
+            (Ok(None), None) => Err(self.refuse(MemoryFault::Failed("there is no plan".to_owned()))),
+            (Err(fault), None) => Err(self.refuse(fault)),
         }
-        let written = self.written.recv().await;
-        self.is_writing = false;
-        written.unwrap_or_else(|| Err("the thread that writes the memory ended unexpectedly".to_owned()))
+    }
+
+    /// Makes what was settled durable.
+    ///
+    /// # Errors
+    /// When that failed; the message names the file and what to do.
+    pub(super) fn settle(&self, settled: &[(Id, FileRecord)]) -> Result<(), String> {
+        let write =
+            |table: &mut RecordTable<'_>| settled.iter().try_for_each(|(id, record)| table.set(*id, record));
+        self.change(write).map_err(|fault| {
+            let (path, problem) = KIND.tell(self.0.path(), fault);
+            format!("cannot write {}: {problem}", path.display())
+        })
     }
 }
 
-/// Makes a directory that survives a power cut, with those above it.
-fn make_directory(directory: &Path) -> io::Result<()> {
-    let missing: Vec<_> =
-        directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
-    fs::create_dir_all(directory)?;
-    missing.into_iter().try_for_each(sync_parent)
+/// The error of an import that can't use the memory at `path`.
+pub(super) fn refuse(path: &Path, fault: MemoryFault) -> ImportError {
+    let (path, problem) = KIND.tell(path, fault);
+    ImportError::State { path, problem }
 }
 
-/// Makes the name of a file or directory durable.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+/// Adds what is not known. An import of an earlier version may have gone on with its own memory meanwhile: then a content
+/// has several records, of which the one that says most counts.
+fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), MemoryFault> {
+    for record in old {
+        if table.of_path(&record.path)?.iter().all(|(_, known)| known.mark != record.mark) {
+            table.add(record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the memory of an earlier version aside, if there is one, and in its place what keeps earlier versions from beginning
+/// another.
+fn put_aside(path: &Path, is_there: bool) -> io::Result<()> {
+    let new = path.with_extension("json.new");
+    let mut file = File::create(&new)?;
+    file.write_all(encoding::moved().as_bytes())?;
+    file.sync_all()?;
+    if is_there {
+        fs::rename(path, path.with_extension("json.taken-over"))?;
+    }
+    fs::rename(&new, path)?;
+    sync_parent(path)
 }
 
 #[cfg(test)]
@@ -237,88 +285,144 @@ mod tests {
         file.write_all_at(&[7; 100], 0).unwrap();
         let fingerprint = Fingerprinter::default().take(&file, position, &[]).unwrap();
         let mark = Mark { layout: FileLayout::Document, position, finished, container: 0, fingerprint };
-        FileRecord { path: path.to_owned(), mark, changed: None, settled_at }
+        FileRecord { path: path.to_owned(), mark, changed: Some(1), settled_at }
+    }
+
+    fn remembered(memory: &ImportMemory) -> Vec<FileRecord> {
+        let mut found = Vec::new();
+        let read = |table: &mut RecordTable<'_>| {
+            for id in 0..table.next() {
+                found.extend(table.get(id)?);
+            }
+            Ok(())
+        };
+        memory.change(read).unwrap();
+        found
+    }
+
+    fn problem(directory: &Path) -> String {
+        ImportMemory::open(directory).err().unwrap().to_string()
     }
 
     #[test]
-    fn what_was_written_is_read_again() {
+    fn what_was_settled_is_there_after_a_start() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("made/when/missing");
-        let mut state = ImportState::load(&directory).unwrap();
-        state.add(record("/a \"b\"/ü", 10, true, 5));
-        state.write().unwrap();
-        state.add(record("/c", 20, false, 6));
-        state.write().unwrap();
-        let read = ImportState::load(&directory).unwrap();
-        assert_eq!(read.records, state.records);
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "the temporary file is gone");
+        let [a, b] = [record("/a \"b\"/ü", 10, true, 5), record("/c", 20, false, 6)];
+        let memory = ImportMemory::open(&directory).unwrap();
+        memory.settle(&[(0, a.clone())]).unwrap();
+        memory.settle(&[(0, a.clone()), (1, b.clone())]).unwrap();
+        drop(memory);
+        assert_eq!(remembered(&ImportMemory::open(&directory).unwrap()), [a, b]);
+        let names: std::collections::BTreeSet<_> =
+            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["imports-v3.redb", "imports.json"].map(Into::into).into());
     }
 
     #[test]
-    fn what_a_killed_writer_left_does_not_matter() {
+    fn what_an_earlier_version_remembered_is_taken_over_once_and_put_aside() {
         let root = tempfile::tempdir().unwrap();
+        let old = root.path().join(OLD_NAME);
+        let records = [record("/a", 10, true, 5), record("/a", 20, false, 6), record("/b", 20, false, 6)];
+        let written = encoding::encode(records.iter()).unwrap();
+        fs::write(&old, &written).unwrap();
+        // What a killed writer left.
         fs::write(root.path().join("imports.json.new"), "{\"version\":1,\"fi").unwrap();
-        let mut state = ImportState::load(root.path()).unwrap();
-        state.add(record("/a", 10, true, 5));
-        state.write().unwrap();
-        assert_eq!(ImportState::load(root.path()).unwrap().records, state.records);
+        drop(ImportMemory::open(root.path()).unwrap());
+        let aside = root.path().join("imports.json.taken-over");
+        assert_eq!(fs::read(&aside).unwrap(), written);
+        // As a kill leaves it between the commit and what follows it.
+        fs::rename(&aside, &old).unwrap();
+        let memory = ImportMemory::open(root.path()).unwrap();
+        assert_eq!(remembered(&memory), records);
+        memory.settle(&[(1, record("/a", 30, true, 7))]).unwrap();
+        drop(memory);
+        // As an earlier version leaves it that was put in the place of this one for a while.
+        let more = [records[0].clone(), record("/d", 40, true, 8)];
+        fs::write(&old, encoding::encode(more.iter()).unwrap()).unwrap();
+        let memory = ImportMemory::open(root.path()).unwrap();
+        let expected = [&records[0], &record("/a", 30, true, 7), &records[2], &more[1]];
+        assert_eq!(remembered(&memory).iter().collect::<Vec<_>>(), expected);
+        assert_eq!(fs::read_to_string(&old).unwrap(), encoding::moved());
     }
 
     #[test]
-    fn a_damaged_or_newer_memory_is_refused_with_advice() {
+    fn a_damaged_newer_or_missing_memory_is_refused_with_advice() {
         let root = tempfile::tempdir().unwrap();
-        let path = root.path().join(NAME);
+        let path = root.path().join(OLD_NAME);
+        let moved = encoding::moved();
         for (text, expected) in [
             ("", "damaged"),
             ("{\"version\":1,\"files\":{\"/a\":", "damaged"),
             ("{\"version\":1,\"files\":{\"/a\":{}}}", "damaged"),
             ("{\"version\":2,\"files\":[\n]}", "damaged"),
-            ("{\"version\":3,\"files\":7}", "use the version that wrote it"),
+            ("{\"version\":3,\"files\":7}", "damaged"),
+            ("{\"version\":4,\"files\":7}", "use the version that wrote it"),
+            (&moved, "imports-v3.redb, is missing; restore that"),
         ] {
             fs::write(&path, text).unwrap();
-            let message = ImportState::load(root.path()).unwrap_err().to_string();
+            let message = problem(root.path());
             assert!(message.contains(expected) && message.contains(&*path.to_string_lossy()), "{message}");
+            assert!(!KIND.path(root.path()).exists(), "none is begun");
         }
+        fs::remove_file(&path).unwrap();
+        drop(ImportMemory::open(root.path()).unwrap());
+        fs::write(KIND.path(root.path()), "no redb").unwrap();
+        let message = problem(root.path());
+        assert!(message.contains("damaged") && message.contains("imports-v3.redb"), "{message}");
+        fs::write(root.path().join("imports-v4.redb"), "").unwrap();
+        let message = problem(root.path());
+        assert!(
+            message.contains("imports-v4.redb") && message.contains("Use the version that wrote it"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_second_import_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let _first = ImportMemory::open(root.path()).unwrap();
+        let message = problem(root.path());
+        assert!(message.contains("another process has it; wait for its import to end"), "{message}");
     }
 
     #[test]
     fn a_memory_that_cannot_be_written_names_its_file() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("gone");
-        let state = ImportState::load(&directory).unwrap();
-        fs::remove_dir(&directory).unwrap();
-        assert!(state.write().unwrap_err().contains("gone/imports.json"));
+        let memory = ImportMemory::open(&directory).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        let problem = memory.settle(&[(0, record("/a", 10, true, 5))]).unwrap_err();
+        assert!(problem.contains("cannot write") && problem.contains("gone/imports-v3.redb"), "{problem}");
+        assert!(problem.contains("run the import again"), "{problem}");
     }
 
+    /// Every byte of the file, one after the other where there are few and every so many where there are many.
     #[test]
-    fn what_was_not_changed_need_not_be_written() {
+    fn a_flipped_bit_is_told_or_harms_nothing() {
         let root = tempfile::tempdir().unwrap();
-        let mut state = ImportState::load(root.path()).unwrap();
-        assert!(!state.take_unwritten());
-        let id = state.add(record("/a", 10, true, 5));
-        assert!(state.take_unwritten() && !state.take_unwritten());
-        state.set(id, record("/a", 10, true, 5));
-        assert!(!state.take_unwritten());
-        state.forget(id);
-        assert!(state.take_unwritten());
-    }
-
-    #[test]
-    fn the_oldest_finished_files_are_forgotten_first_and_those_of_the_run_never() {
-        let root = tempfile::tempdir().unwrap();
-        let mut state = ImportState::load(root.path()).unwrap();
-        for (path, finished, settled_at) in
-            [("/run", true, 0), ("/half", false, 1), ("/old", true, 2), ("/new", true, 3)]
-        {
-            state.add(record(path, 10, finished, settled_at));
+        let records: Vec<_> =
+            (0..300).map(|number| record(&format!("/path/{number:05}"), number % 90, true, number)).collect();
+        let memory = ImportMemory::open(root.path()).unwrap();
+        memory.settle(&(0..).zip(records.iter().cloned()).collect::<Vec<_>>()).unwrap();
+        drop(memory);
+        let path = KIND.path(root.path());
+        let whole = fs::read(&path).unwrap();
+        let mut told = 0;
+        for at in (0..whole.len()).step_by(whole.len() / 400) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            fs::write(&path, damaged).unwrap();
+            match ImportMemory::open(root.path()) {
+                Ok(memory) => assert_eq!(remembered(&memory), records, "byte {at}"),
+                Err(error) => {
+                    told += 1;
+                    let message = error.to_string();
+                    let is_told = message.contains("damaged") && message.contains("import only files");
+                    assert!(is_told || message.contains("it was written"), "{message}");
+                }
+            }
         }
-        let mut left = |files_max| {
-            state.make_room(&HashSet::from([0]), 1, files_max);
-            state.records.values().map(|record| record.path.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(left(5), ["/run", "/half", "/old", "/new"]);
-        assert_eq!(left(4), ["/run", "/half", "/new"]);
-        assert_eq!(left(3), ["/run", "/half"]);
-        assert_eq!(left(2), ["/run"]);
+        assert!(told > 100, "{told} flipped bits were seen");
     }
 }

@@ -1,17 +1,19 @@
 //! Decides what is to be read of each file before anything is counted.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::fingerprint::{Fingerprint, Fingerprinter};
-use super::import_state::{FileRecord, Id, ImportState, Mark};
-use super::index::{Counted, Index, Matches};
+use super::import_state::{FileRecord, Id, Mark};
+use super::index::{Counted, FindError, Matches, find, first_of};
 use super::list::{FileKind, ListedFile, unreadable};
+use super::record_table::RecordTable;
 use super::{FileReport, ImportError};
 use crate::content;
+use crate::memory::MemoryFault;
 
 /// A file that was changed more lately than this may be changed once more within the same tick of its clock.
 const TICK_SECONDS: u64 = 2;
@@ -29,6 +31,9 @@ pub(super) struct Planned {
     /// How many bytes on disk are to be read, if that can be known.
     pub(super) bytes: Option<u64>,
 }
+
+/// Where a file is read from, and what it is remembered as.
+type Beginning = (Option<Start>, Option<Id>);
 
 /// Where a file is read from, if not from its start.
 #[derive(Debug)]
@@ -64,10 +69,24 @@ fn changed(metadata: &Metadata) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
+/// Why there is no plan.
+#[derive(Debug)]
+pub(super) enum PlanError {
+    /// A file can't be imported.
+    Import(ImportError),
+    /// What is remembered can't be used.
+    Memory(MemoryFault),
+}
+
+impl From<MemoryFault> for PlanError {
+    fn from(fault: MemoryFault) -> Self {
+        Self::Memory(fault)
+    }
+}
+
 /// Decides for one file after the other.
-pub(super) struct Planner {
-    state: Option<ImportState>,
-    index: Index,
+pub(super) struct Planner<'p, 't> {
+    records: Option<&'p mut RecordTable<'t>>,
     again: bool,
     now: u64,
     /// The records of the present run.
@@ -76,23 +95,21 @@ pub(super) struct Planner {
     pub(super) reports: Vec<FileReport>,
 }
 
-impl Planner {
-    pub(super) fn new(state: Option<ImportState>, again: bool, now: u64) -> Self {
-        let index = state.as_ref().map(|state| Index::of(state.records())).unwrap_or_default();
-        Self { state, index, again, now, run: HashSet::new(), added: 0, reports: Vec::new() }
+impl<'p, 't> Planner<'p, 't> {
+    pub(super) fn new(records: Option<&'p mut RecordTable<'t>>, again: bool, now: u64) -> Self {
+        Self { records, again, now, run: HashSet::new(), added: 0, reports: Vec::new() }
     }
 
-    /// The state as it is when the run begins, and what there is to say.
-    pub(super) fn finish(self, files_max: usize) -> (Option<ImportState>, Vec<FileReport>) {
-        let Self { mut state, run, added, reports, .. } = self;
-        if let Some(state) = &mut state {
-            state.make_room(&run, added, files_max);
-        }
-        (state, reports)
+    /// Makes room for the files of the run. Returns what the first new record is called, and what there is to say.
+    pub(super) fn finish(self, records_max: usize) -> Result<(Id, Vec<FileReport>), MemoryFault> {
+        let Self { records, run, added, reports, .. } = self;
+        let Some(records) = records else { return Ok((0, reports)) };
+        records.make_room(&run, added, records_max)?;
+        Ok((records.next(), reports))
     }
 
     /// Decides from where a file is read; none if it is passed.
-    pub(super) fn plan(&mut self, found: ListedFile) -> Result<Option<Planned>, ImportError> {
+    pub(super) fn plan(&mut self, found: ListedFile) -> Result<Option<Planned>, PlanError> {
         let FileKind::Regular { key } = &found.kind else {
             return Ok(Some(Planned { found, start: None, record: None, changed: None, bytes: None }));
         };
@@ -101,13 +118,15 @@ impl Planner {
             let metadata = file.metadata()?;
             Ok((file, metadata))
         };
-        let (file, metadata) = look().map_err(|error| unreadable(&found.path, &error))?;
+        let unreadable = |error: io::Error| PlanError::Import(unreadable(&found.path, &error));
+        let (file, metadata) = look().map_err(unreadable)?;
         let recognised = self.recognise(&found.path, key, &file, &metadata);
-        let Some((start, record)) = recognised.map_err(|error| unreadable(&found.path, &error))? else {
-            return Ok(None);
-        };
-        content::check(Box::new(file), found.path.clone())
-            .map_err(|error| unreadable(&found.path, &error))?;
+        let recognised = recognised.map_err(|error| match error {
+            FindError::File(error) => unreadable(error),
+            FindError::Memory(fault) => PlanError::Memory(fault),
+        });
+        let Some((start, record)) = recognised? else { return Ok(None) };
+        content::check(Box::new(file), found.path.clone()).map_err(unreadable)?;
         match record {
             Some(record) => drop(self.run.insert(record)),
             None => self.added += 1,
@@ -124,32 +143,32 @@ impl Planner {
         key: &str,
         file: &File,
         metadata: &Metadata,
-    ) -> io::Result<Option<(Option<Start>, Option<Id>)>> {
-        let Some(state) = &mut self.state else { return Ok(Some((None, None))) };
+    ) -> Result<Option<Beginning>, FindError> {
+        let Some(records) = &mut self.records else { return Ok(Some((None, None))) };
         if !self.again
-            && let Some((id, record)) = untouched(&self.index, state, key, file, metadata)?
+            && let Some((id, record)) = untouched(records, key, file, metadata)?
         {
-            self.pass(path, key, (id, record), None, metadata);
+            self.pass(path, key, (id, record), None, metadata)?;
             return Ok(None);
         }
         let bytes = metadata.len();
-        let Matches { best, all, alike } = self.index.find(state.records(), file, bytes, key)?;
+        let Matches { best, all, alike } = find(records, file, bytes, key)?;
         if self.again {
             for id in all.into_iter().chain(best.map(|(id, ..)| id)) {
-                state.forget(id);
+                records.forget(id)?;
             }
             return Ok(Some((None, None)));
         }
         match best {
             Some((id, record, Counted::Whole(print))) => {
-                self.pass(path, key, (id, record), Some(print), metadata);
+                self.pass(path, key, (id, record), Some(print), metadata)?;
             }
             Some((id, record, Counted::Cut)) => self.pass_cut(path, (id, &record), bytes),
             Some((id, record, Counted::Part(prints))) => {
-                return Ok(Some(self.go_on(path, key, (id, record), prints, metadata)));
+                return Ok(Some(self.go_on(path, key, (id, record), prints, metadata)?));
             }
             None => {
-                self.tell_new(path, key, alike);
+                self.tell_new(path, key, alike)?;
                 return Ok(Some((None, None)));
             }
         }
@@ -164,35 +183,34 @@ impl Planner {
         (id, mut record): (Id, FileRecord),
         print: Option<Fingerprint>,
         metadata: &Metadata,
-    ) {
+    ) -> Result<(), MemoryFault> {
         let changed = self.reliable(metadata);
-        let Some(state) = &mut self.state else { return };
+        let Some(records) = &mut self.records else { return Ok(()) };
         // One that an earlier version has written knows less.
         record.mark.fingerprint = print.unwrap_or(record.mark.fingerprint);
         let (path, bytes, settled_at) = (path.to_owned(), metadata.len(), record.settled_at);
         let before = PathBuf::from(&record.path);
         record.changed = changed.or(record.changed.filter(|_| record.path == key));
         let report = if record.path == key {
-            let first = self.index.first_of(&record, state.records()).filter(|first| *first != id);
-            let first = first.and_then(|first| Some(state.records().get(&first)?.path.clone()));
-            state.set(id, record);
+            let first = first_of(records, &record)?.filter(|(first, _)| *first != id);
+            records.set(id, &record)?;
             self.run.insert(id);
-            match first.filter(|first| first != key) {
+            match first.map(|(_, first)| first.path).filter(|first| first != key) {
                 Some(of) => FileReport::Copied { path, of: of.into(), bytes, settled_at: Some(settled_at) },
                 None => FileReport::Counted { path, bytes, settled_at },
             }
         } else if is_still_there(&record) {
             record.changed = changed;
             key.clone_into(&mut record.path);
-            let id = state.add(record.clone());
-            self.index.add(id, &record);
+            let id = records.add(&record)?;
             self.run.insert(id);
             FileReport::Copied { path, of: before, bytes, settled_at: Some(settled_at) }
         } else {
-            self.rename(id, record, key, changed);
+            self.rename(id, record, key, changed)?;
             FileReport::Renamed { path, before, bytes, settled_at }
         };
         self.reports.push(report);
+        Ok(())
     }
 
     /// Passes a file that is a beginning of what was counted.
@@ -210,7 +228,7 @@ impl Planner {
         (id, record): (Id, FileRecord),
         prints: Box<Fingerprinter>,
         metadata: &Metadata,
-    ) -> (Option<Start>, Option<Id>) {
+    ) -> Result<Beginning, MemoryFault> {
         let is_here = record.path == key;
         let before = (!is_here).then(|| PathBuf::from(&record.path));
         self.reports.push(FileReport::going_on(path, before, &record.mark));
@@ -218,28 +236,34 @@ impl Planner {
         let own = (is_here || !is_still_there(&record)).then_some(id);
         let start = Start::new(record.mark.clone(), prints, metadata);
         if own.is_some() && !is_here {
-            self.rename(id, record, key, None);
+            self.rename(id, record, key, None)?;
         }
-        (Some(start), own)
+        Ok((Some(start), own))
     }
 
-    fn rename(&mut self, id: Id, record: FileRecord, key: &str, changed: Option<u64>) {
-        let Some(state) = &mut self.state else { return };
-        state.set(id, FileRecord { path: key.to_owned(), changed, ..record });
-        self.index.add_path(id, key);
+    fn rename(
+        &mut self,
+        id: Id,
+        record: FileRecord,
+        key: &str,
+        changed: Option<u64>,
+    ) -> Result<(), MemoryFault> {
+        let Some(records) = &mut self.records else { return Ok(()) };
         self.run.insert(id);
+        records.set(id, &FileRecord { path: key.to_owned(), changed, ..record })
     }
 
     /// Says why a file is counted from its start, where that may surprise.
-    fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) {
-        let Some(state) = &self.state else { return };
+    fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) -> Result<(), MemoryFault> {
+        let Some(records) = &self.records else { return Ok(()) };
         let path = path.to_owned();
-        if self.index.of_path(key, state.records()).next().is_some() {
+        if !records.of_path(key)?.is_empty() {
             self.reports.push(FileReport::Changed { path });
-        } else if let Some(alike) = alike.and_then(|id| state.records().get(&id)) {
+        } else if let Some(alike) = alike.map(|id| records.get(id)).transpose()?.flatten() {
             let of = PathBuf::from(&alike.path);
             self.reports.push(FileReport::Alike { path, of, settled_at: alike.settled_at });
         }
+        Ok(())
     }
 
     fn reliable(&self, metadata: &Metadata) -> Option<u64> {
@@ -249,11 +273,7 @@ impl Planner {
 }
 
 /// What the present run has read to its end: nothing is counted twice because it is there twice.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    records: BTreeMap<Id, FileRecord>,
-    index: Index,
-}
+pub(super) struct Seen(RecordTable<'static>);
 
 /// What is to be done with a file that the present run has seen.
 #[derive(Debug)]
@@ -265,26 +285,28 @@ pub(super) enum Sight {
 }
 
 impl Seen {
-    pub(super) fn add(&mut self, planned: &Planned, mark: Mark) {
-        let FileKind::Regular { key } = &planned.found.kind else { return };
-        let record = FileRecord { path: key.clone(), mark, changed: None, settled_at: 0 };
-        let id = self.records.len() as Id;
-        self.index.add(id, &record);
-        self.records.insert(id, record);
+    pub(super) fn new() -> Self {
+        Self(RecordTable::held())
+    }
+
+    pub(super) fn add(&mut self, planned: &Planned, mark: Mark) -> Result<(), FindError> {
+        let FileKind::Regular { key } = &planned.found.kind else { return Ok(()) };
+        self.0.add(&FileRecord { path: key.clone(), mark, changed: None, settled_at: 0 })?;
+        Ok(())
     }
 
     /// Whether a file, or more of it than has been settled before this run, has been read under another name.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub(super) fn find(&self, planned: &Planned) -> io::Result<Option<Sight>> {
+    pub(super) fn find(&self, planned: &Planned) -> Result<Option<Sight>, FindError> {
         let FileKind::Regular { key } = &planned.found.kind else { return Ok(None) };
-        if self.records.is_empty() {
+        if self.0.len()? == 0 {
             return Ok(None);
         }
         let file = File::open(&planned.found.path)?;
         let metadata = file.metadata()?;
-        let Matches { best, .. } = self.index.find(&self.records, &file, metadata.len(), key)?;
+        let Matches { best, .. } = find(&self.0, &file, metadata.len(), key)?;
         let Some((_, record, counted)) = best else { return Ok(None) };
         let settled = planned.start.as_ref().map_or(0, |start| start.mark.fingerprint.end);
         let (path, of, bytes) = (planned.found.path.clone(), PathBuf::from(&record.path), metadata.len());
@@ -308,18 +330,17 @@ impl Seen {
 
 /// The record of a finished file that lies where it lay and has not been touched since.
 fn untouched(
-    index: &Index,
-    state: &ImportState,
+    records: &RecordTable<'_>,
     key: &str,
     file: &File,
     metadata: &Metadata,
-) -> io::Result<Option<(Id, FileRecord)>> {
+) -> Result<Option<(Id, FileRecord)>, FindError> {
     let (bytes, changed) = (metadata.len(), changed(metadata));
-    for (id, record) in index.of_path(key, state.records()) {
+    for (id, record) in records.of_path(key)? {
         let Mark { finished, fingerprint, .. } = &record.mark;
         let is_same = *finished && fingerprint.end == bytes && record.changed == Some(changed);
         if is_same && fingerprint.looks_like(file)? {
-            return Ok(Some((id, record.clone())));
+            return Ok(Some((id, record)));
         }
     }
     Ok(None)

@@ -11,6 +11,7 @@ use super::Limits;
 use super::fingerprint::Fingerprinter;
 use super::import_progress::{Booked, ImportProgress};
 use super::import_state::Mark;
+use super::index::FindError;
 use super::list::FileKind;
 use super::plan::{Planned, Seen, Sight, Start};
 use super::report::FileReport;
@@ -60,7 +61,7 @@ pub(super) fn start(
     let mut outbox = Outbox { handed, held: None };
     thread::Builder::new().name("import".to_owned()).spawn(move || {
         let pool = BufferPool::new(limits.chunk_bytes);
-        let mut seen = (!repeats).then(Seen::default);
+        let mut seen = (!repeats).then(Seen::new);
         for (index, planned) in files.iter().enumerate() {
             let problem = match read_file(index, planned, &mut seen, &progress, limits, &pool, &mut outbox) {
                 Ok(()) => {
@@ -116,7 +117,7 @@ fn read_file(
     })?;
     let mark = finish(&mut content, &mut prints, outbox)?;
     if let (Some(seen), Some(mark)) = (seen, mark) {
-        seen.add(planned, mark);
+        seen.add(planned, mark)?;
     }
     Ok(())
 }
@@ -148,6 +149,15 @@ fn open(
     match file {
         Some(file) => Ok((content, Prints(Some((file, printer))))),
         None => Ok((content.eager(), Prints(None))),
+    }
+}
+
+impl From<FindError> for Stop {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::File(error) => error.into(),
+            FindError::Memory(fault) => io::Error::other(format!("{fault:?}")).into(),
+        }
     }
 }
 

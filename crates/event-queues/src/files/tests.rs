@@ -115,12 +115,14 @@ async fn a_file_that_is_settled_is_passed_until_it_is_asked_for_again() {
 
         // Touching it, or writing the same once more, changes nothing.
         place.write(file.file_name().unwrap().to_str().unwrap(), &content);
+        drop(queue);
         let (mut queue, reports) = place.open(&[&file], tiny(10));
         assert!(rest(&mut queue).await.is_empty());
         let bytes = content.len() as u64;
         assert_eq!(reports, [FileReport::Counted { path: file.clone(), bytes, settled_at: NOW }]);
 
         let settings = FilesSettings { again: true, ..place.settings(&[&file]) };
+        drop(queue);
         let (mut queue, reports) = open_within(&settings, NOW, tiny(10)).unwrap();
         assert_eq!(text(&rest(&mut queue).await), text(&first));
         assert!(reports.is_empty());
@@ -149,6 +151,7 @@ async fn a_file_that_has_grown_gives_what_is_new() {
 
         let grown = [pack(&lines(0..9)), pack(&lines(9..12))].concat();
         place.write("a", grown);
+        drop(queue);
         let (mut queue, reports) = place.open(&[&file], LIMITS);
         let position = lines(0..9).len() as u64;
         assert_eq!(reports, [FileReport::Grown { path: file, before: None, position }]);
@@ -167,6 +170,7 @@ async fn a_file_that_was_replaced_is_counted_from_its_start() {
         let first = queue.receive().await.unwrap().unwrap();
         queue.acknowledge(first.receipt).await.unwrap();
         place.write("a", &content);
+        drop(queue);
         let (mut queue, reports) = place.open(&[&file], tiny(20));
         assert_eq!(reports, [FileReport::Changed { path: file.clone() }], "{acknowledged}");
         assert_eq!(text(&rest(&mut queue).await), if content == "[]" { "" } else { &content });
@@ -184,6 +188,7 @@ async fn a_receipt_in_the_middle_settles_the_files_before_it() {
     queue.acknowledge(all[per_file].receipt).await.unwrap();
     // Covered already.
     queue.acknowledge(all[0].receipt).await.unwrap();
+    drop(queue);
     let (mut queue, reports) = place.open(&files, tiny(30));
     assert!(matches!(reports[..], [FileReport::Counted { .. }, FileReport::Continued { .. }]), "{reports:?}");
     let left = rest(&mut queue).await;
@@ -233,6 +238,7 @@ async fn what_precedes_a_read_error_is_handed_out_and_a_repaired_file_goes_on() 
             queue.acknowledge(seen.last().unwrap().receipt).await.unwrap();
 
             place.write("a", &packed);
+            drop(queue);
             let (mut queue, reports) = place.open(&[&file], tiny(1000));
             assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
             seen.extend(rest(&mut queue).await);
@@ -369,6 +375,7 @@ async fn damage_in_a_container_is_counted_and_read_past() {
             queue.acknowledge(delivery.receipt).await.unwrap();
         }
         assert!((970..=980).contains(&read) && lost > 10, "{read} {lost}");
+        drop(queue);
         let (_, reports) = place.open(&[&file], LIMITS);
         assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
     }
@@ -401,7 +408,17 @@ fn nothing_is_imported_when_one_of_the_files_cannot_be() {
         let error = open(&place.settings(&[&good, bad]), NOW).err().unwrap().to_string();
         assert!(error.contains(expected) && error.contains(&*bad.to_string_lossy()), "{error}");
     }
-    assert!(!place.0.path().join("memory/imports.json").exists());
+    let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
+    assert_eq!(remembered(&memory), []);
+}
+
+/// All records.
+fn remembered(memory: &ImportMemory) -> Vec<FileRecord> {
+    let read = |records: Option<&mut RecordTable<'_>>| {
+        let records = records.unwrap();
+        Ok((0..records.next()).filter_map(|id| records.get(id).unwrap()).collect())
+    };
+    memory.plan(read).unwrap()
 }
 
 #[test]
@@ -415,7 +432,7 @@ fn a_memory_that_cannot_be_used_stops_the_import() {
     fs::remove_file(place.0.path().join("memory/imports.json")).unwrap();
     fs::create_dir(place.0.path().join("memory/imports.json.new")).unwrap();
     let error = open(&place.settings(&[&good]), NOW).err().unwrap().to_string();
-    assert!(error.contains("cannot write"), "{error}");
+    assert!(error.contains("imports-v3.redb") && error.contains("Check the disk"), "{error}");
     let limits = Limits { files_max: 0, ..LIMITS };
     let error = open_within(&place.settings(&[&good]), NOW, limits).err().unwrap();
     assert!(matches!(error, ImportError::TooManyFiles { files_max: 0 }));
@@ -439,8 +456,8 @@ async fn a_pipe_is_read_as_it_is_written_and_not_remembered() {
     drop(writer);
     assert!(rest(&mut queue).await.is_empty());
     assert_eq!(queue.progress().bytes_total(), None);
-    let state = fs::read_to_string(place.0.path().join("memory/imports.json")).unwrap();
-    assert_eq!(state, "{\"version\":2,\"files\":[\n],\"check\":\"d2a71394\"}");
+    drop(queue);
+    assert_eq!(remembered(&ImportMemory::open(&place.0.path().join("memory")).unwrap()), []);
 }
 
 #[tokio::test]
@@ -469,6 +486,7 @@ async fn a_file_that_is_replaced_before_its_turn_is_not_mistaken_for_the_old_one
 
     // The reader is a few chunks ahead at most, so it is still in the first file.
     let first = place.write("first", lines(0..1000));
+    drop(queue);
     let (mut queue, reports) = place.open(&[&first, &second], tiny(20));
     assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
     place.write("second", lines(100..200));
@@ -508,6 +526,7 @@ async fn an_acknowledgement_that_was_given_up_is_made_good_by_the_next() {
         let _ = given_up.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
     }
     queue.acknowledge(all[0].receipt).await.unwrap();
+    drop(queue);
     let (_, reports) = place.open(&[&file], tiny(20));
     assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
 }
@@ -518,14 +537,16 @@ async fn an_acknowledgement_that_cannot_be_made_durable_is_an_error_until_it_can
     let file = place.write("a", lines(0..9));
     let (mut queue, _) = place.open(&[&file], LIMITS);
     let all = rest(&mut queue).await;
-    let state = place.0.path().join("memory");
-    fs::remove_dir_all(&state).unwrap();
+    let [memory, away] = ["memory", "away"].map(|name| place.0.path().join(name));
+    fs::rename(&memory, &away).unwrap();
     for _ in 0..2 {
         assert!(queue.acknowledge(all[0].receipt).await.unwrap_err().to_string().contains("cannot write"));
     }
-    fs::create_dir(&state).unwrap();
+    fs::rename(&away, &memory).unwrap();
     queue.acknowledge(all[0].receipt).await.unwrap();
-    assert!(state.join("imports.json").exists());
+    drop(queue);
+    let (_, reports) = place.open(&[&file], LIMITS);
+    assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
 }
 
 /// Reads everything and settles it; says what came and what was said.
@@ -598,9 +619,12 @@ async fn what_is_there_twice_is_counted_once_in_one_run_too() {
     assert_eq!(queue.progress().files_done(), 3);
     // What is settled of the first says nothing of the others before the first is settled.
     queue.acknowledge(all[3].receipt).await.unwrap();
-    let (_, reports) = place.open(&[&a], tiny(100));
+    drop(queue);
+    let (queue, reports) = place.open(&[&a], tiny(100));
     assert!(matches!(reports[..], [FileReport::Continued { .. }]), "{reports:?}");
-    queue.acknowledge(all.last().unwrap().receipt).await.unwrap();
+    drop(queue);
+    let rest = import(&place, &[&a, &b, &longer]).await.0;
+    assert_eq!(super::tests::text(&all[..=3]) + &rest, lines(0..150));
     let (text, reports) = import(&place, &[&a, &b, &longer]).await;
     assert_eq!(text, "");
     assert!(
@@ -696,6 +720,7 @@ async fn a_half_read_file_goes_on_under_another_name() {
             let (mut queue, _) = place.open(&[&before], tiny(100));
             let first = queue.receive().await.unwrap().unwrap();
             queue.acknowledge(first.receipt).await.unwrap();
+            drop(queue);
             let path = place.write("b", &whole);
             if !copied {
                 fs::remove_file(&before).unwrap();
@@ -743,11 +768,12 @@ async fn a_file_that_says_it_was_not_touched_is_not_read_as_a_whole() {
     let all = rest(&mut queue).await;
     queue.acknowledge(all[0].receipt).await.unwrap();
     // With a wrong hash it is the same only if its content is not read.
-    let mut state = ImportState::load(settings.memory.as_deref().unwrap()).unwrap();
-    let (id, mut record) = state.records().iter().map(|(id, record)| (*id, record.clone())).next().unwrap();
+    drop(queue);
+    let memory = ImportMemory::open(settings.memory.as_deref().unwrap()).unwrap();
+    let mut record = remembered(&memory).remove(0);
     record.mark.fingerprint.whole.as_mut().unwrap().hash ^= 1;
-    state.set(id, record);
-    state.write().unwrap();
+    memory.settle(&[(0, record)]).unwrap();
+    drop(memory);
     assert!(matches!(pass()[..], [FileReport::Counted { .. }]));
     File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     assert!(matches!(pass()[..], [FileReport::Changed { .. }]));
@@ -772,6 +798,7 @@ async fn what_an_earlier_version_remembered_is_passed_and_proved_from_then_on() 
     fs::rename(&a, &b).unwrap();
     assert!(matches!(import(&place, &[&b]).await.1[..], [FileReport::Renamed { settled_at: 5, .. }]));
     // Where the file was moved before, nothing is proved; that is told.
+    fs::remove_dir_all(place.0.path().join("memory")).unwrap();
     write_old(&place, &a, &lines(0..100));
     let (text, reports) = import(&place, &[&b]).await;
     assert_eq!((text, reports), (lines(0..100), vec![FileReport::Alike { path: b, of: a, settled_at: 5 }]));
@@ -891,6 +918,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         look_ahead_bytes,
         event_bytes_max: 2000,
         files_max: 2,
+        records_max: 2,
     })
 }
 

@@ -173,7 +173,17 @@ pub(super) async fn begins_with(
     e_tag: Option<String>,
     print: Print,
 ) -> Result<bool, Error> {
-    let options = GetOptions::new().with_if_match(e_tag).with_range(Some(0..print.bytes));
+    Ok(print_of(store, path, e_tag, print.bytes).await? == print)
+}
+
+/// What the first bytes of an object are known by; they are fetched for that.
+pub(super) async fn print_of(
+    store: &dyn ObjectStore,
+    path: &Path,
+    e_tag: Option<String>,
+    bytes: u64,
+) -> Result<Print, Error> {
+    let options = GetOptions::new().with_if_match(e_tag).with_range(Some(0..bytes));
     let mut stream = store.get_opts(path, options).await?.into_stream();
     let (mut hasher, mut bytes) = (XxHash3_128::new(), 0);
     while let Some(piece) = stream.next().await {
@@ -181,5 +191,5 @@ pub(super) async fn begins_with(
         hasher.write(&piece);
         bytes += piece.len() as u64;
     }
-    Ok(Print { bytes, hash: hasher.finish_128() } == print)
+    Ok(Print { bytes, hash: hasher.finish_128() })
 }

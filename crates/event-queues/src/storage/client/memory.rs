@@ -1,23 +1,24 @@
-//! What is remembered of objects, in one file: which are done, and how far the settled flushes have come in the others.
-//!
-//! A settlement writes what it settled, in one commit, whatever else is remembered. redb keeps the file whole over a kill, and
-//! verifies each page when it is opened; for what is read later each record has a checksum of its own.
+//! What is remembered of objects, in one [file](crate::memory): which are done, and how far the settled flushes have come in the
+//! others. A settlement writes what it settled, in one commit, whatever else is remembered.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, Database, ReadableDatabase as _, TableDefinition};
-use serde::de::DeserializeOwned;
+use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 
 use crate::content::ReadPlace;
+use crate::memory::{MemoryFault, MemoryFile, MemoryKind, pack, unpack};
 
-/// The format of the file, which its name says; one that is raised is not opened by what is older.
-const FORMAT: u32 = 1;
-/// Memory for pages of the file.
-const CACHE_BYTES: usize = 16 << 20;
+const KIND: MemoryKind = MemoryKind {
+    name: "objects",
+    format: 1,
+    locked: "give each forwarder a queue.storage.state_directory of its own, and a prefix of its own",
+    newer: "Run the newer version, or move the file away",
+    failed: "check the disk and the permissions. What was settled since it was last written is counted again",
+    damaged: "move it away, and set queue.storage.start to the hour from which on objects are to be counted (those counted \
+              before are counted again from there on)",
+};
 
 /// By source and path.
 const OBJECTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("objects");
@@ -81,34 +82,7 @@ pub(super) type Settled = (Arc<str>, String, ObjectRecord);
 
 /// The open file.
 #[derive(Clone)]
-pub(super) struct ObjectMemory {
-    database: Arc<Database>,
-    path: PathBuf,
-}
-
-/// What redb says, as far as it matters here.
-enum Trouble {
-    Locked,
-    Failed(String),
-    Damaged(String),
-}
-
-impl<E: Into<redb::Error>> From<E> for Trouble {
-    fn from(error: E) -> Self {
-        match error.into() {
-            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked,
-            redb::Error::Io(error)
-                if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
-            {
-                Self::Failed(error.to_string())
-            }
-            error @ (redb::Error::PreviousIo
-            | redb::Error::DatabaseClosed
-            | redb::Error::ValueTooLarge(_)) => Self::Failed(error.to_string()),
-            error => Self::Damaged(error.to_string()),
-        }
-    }
-}
+pub(super) struct ObjectMemory(Arc<MemoryFile>);
 
 impl ObjectMemory {
     /// Opens the file of `directory`, which is verified whole, or begins one.
@@ -116,34 +90,19 @@ impl ObjectMemory {
     /// # Errors
     /// When another process has it, when it is damaged or of a newer version, or when it can't be read and written.
     pub(super) fn open(directory: &Path) -> Result<Self, MemoryError> {
-        let path = directory.join(format!("objects-v{FORMAT}.redb"));
-        refuse_newer(directory)?;
-        let open = || {
-            fs::create_dir_all(directory).map_err(|error| Trouble::Failed(error.to_string()))?;
-            let mut builder = Builder::new();
-            builder.set_cache_size(CACHE_BYTES);
-            // A new file has nothing to verify.
-            builder.set_check_integrity_on_open(fs::metadata(&path).is_ok_and(|file| file.len() > 0));
-            let database = builder.create(&path)?;
-            let write = database.begin_write()?;
-            write.open_table(OBJECTS)?;
-            write.open_table(SOURCES)?;
-            write.commit()?;
-            Ok(database)
-        };
-        // redb may panic on a file that is damaged.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
-        let opened = opened.unwrap_or_else(|_panic| Err(Trouble::Damaged("reading it panicked".to_owned())));
-        match opened {
-            Ok(database) => Ok(Self { database: Arc::new(database), path }),
-            Err(trouble) => Err(error(&path, trouble)),
-        }
+        let opened = MemoryFile::open(directory, &KIND).and_then(|file| {
+            file.write(|write| {
+                write.open_table(OBJECTS)?;
+                write.open_table(SOURCES)?;
+                Ok(((), true))
+            })?;
+            Ok(file)
+        });
+        opened.map(|file| Self(Arc::new(file))).map_err(|fault| error(&KIND.path(directory), fault))
     }
 
-    fn guarded<T>(&self, act: impl FnOnce() -> Result<T, Trouble>) -> Result<T, MemoryError> {
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
-        done.unwrap_or_else(|_panic| Err(Trouble::Damaged("reading it panicked".to_owned())))
-            .map_err(|trouble| error(&self.path, trouble))
+    fn told<T>(&self, done: Result<T, MemoryFault>) -> Result<T, MemoryError> {
+        done.map_err(|fault| error(self.0.path(), fault))
     }
 
     /// What is remembered of an object.
@@ -151,12 +110,14 @@ impl ObjectMemory {
     /// # Errors
     /// When it can't be read.
     pub(super) fn object(&self, source: &str, path: &str) -> Result<Option<ObjectRecord>, MemoryError> {
-        self.guarded(|| {
-            let read = self.database.begin_read()?;
+        self.told(self.0.read(|read| {
             let objects = read.open_table(OBJECTS)?;
             let packed = objects.get((source, path))?;
-            packed.map(|packed| unpack(&[source, path], packed.value())).transpose()
-        })
+            let named = || format!("{source} {path}");
+            packed
+                .map(|packed| unpack(&[source.as_bytes(), path.as_bytes()], packed.value(), named))
+                .transpose()
+        }))
     }
 
     /// What is remembered of a source; none before it was read for the first time.
@@ -164,12 +125,13 @@ impl ObjectMemory {
     /// # Errors
     /// When it can't be read.
     pub(super) fn source(&self, source: &str) -> Result<Option<SourceRecord>, MemoryError> {
-        self.guarded(|| {
-            let read = self.database.begin_read()?;
+        self.told(self.0.read(|read| {
             let sources = read.open_table(SOURCES)?;
             let packed = sources.get(source)?;
-            packed.map(|packed| unpack(&[source], packed.value())).transpose()
-        })
+            packed
+                .map(|packed| unpack(&[source.as_bytes()], packed.value(), || source.to_owned()))
+                .transpose()
+        }))
     }
 
     /// Forgets a source and its objects.
@@ -178,12 +140,10 @@ impl ObjectMemory {
     /// When it can't be written.
     pub(super) fn forget(&self, source: &str) -> Result<(), MemoryError> {
         self.set_source(source, &SourceRecord::default(), |_| true)?;
-        self.guarded(|| {
-            let write = self.database.begin_write()?;
+        self.told(self.0.write(|write| {
             write.open_table(SOURCES)?.remove(source)?;
-            write.commit()?;
-            Ok(())
-        })
+            Ok(((), true))
+        }))
     }
 
     /// Makes what was settled durable.
@@ -191,18 +151,14 @@ impl ObjectMemory {
     /// # Errors
     /// When it can't be written.
     pub(super) fn settle(&self, settled: &[Settled]) -> Result<(), MemoryError> {
-        self.guarded(|| {
-            let write = self.database.begin_write()?;
-            {
-                let mut objects = write.open_table(OBJECTS)?;
-                for (source, path, record) in settled {
-                    let packed = pack(&[source, path], record)?;
-                    objects.insert((&**source, path.as_str()), packed.as_slice())?;
-                }
+        self.told(self.0.write(|write| {
+            let mut objects = write.open_table(OBJECTS)?;
+            for (source, path, record) in settled {
+                let packed = pack(&[source.as_bytes(), path.as_bytes()], record)?;
+                objects.insert((&**source, path.as_str()), packed.as_slice())?;
             }
-            write.commit()?;
-            Ok(())
-        })
+            Ok(((), true))
+        }))
     }
 
     /// Makes what is known of a source durable, and forgets those of its objects that it does not need to know any more.
@@ -215,91 +171,30 @@ impl ObjectMemory {
         record: &SourceRecord,
         is_needless: impl Fn(&str) -> bool,
     ) -> Result<u64, MemoryError> {
-        self.guarded(|| {
-            let write = self.database.begin_write()?;
+        self.told(self.0.write(|write| {
             let mut forgotten = 0;
-            {
-                write.open_table(SOURCES)?.insert(source, pack(&[source], record)?.as_slice())?;
-                let mut objects = write.open_table(OBJECTS)?;
-                let next = format!("{source}\0");
-                objects.retain_in((source, "")..(next.as_str(), ""), |(_, path), _| {
-                    let is_needless = is_needless(path);
-                    forgotten += u64::from(is_needless);
-                    !is_needless
-                })?;
-            }
-            write.commit()?;
-            Ok(forgotten)
-        })
+            write.open_table(SOURCES)?.insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
+            let mut objects = write.open_table(OBJECTS)?;
+            let next = format!("{source}\0");
+            objects.retain_in((source, "")..(next.as_str(), ""), |(_, path), _| {
+                let is_needless = is_needless(path);
+                forgotten += u64::from(is_needless);
+                !is_needless
+            })?;
+            Ok((forgotten, true))
+        }))
     }
 }
 
-fn pack(key: &[&str], value: &impl Serialize) -> Result<Vec<u8>, Trouble> {
-    let mut packed =
-        postcard::to_extend(value, Vec::new()).map_err(|error| Trouble::Failed(error.to_string()))?;
-    packed.extend(checksum(key, &packed).to_le_bytes());
-    Ok(packed)
-}
-
-fn unpack<T: DeserializeOwned>(key: &[&str], packed: &[u8]) -> Result<T, Trouble> {
-    let damaged = || Trouble::Damaged(format!("the record of {}", key.join(" ")));
-    let (value, sum) = packed.split_last_chunk::<4>().ok_or_else(damaged)?;
-    if u32::from_le_bytes(*sum) != checksum(key, value) {
-        return Err(damaged());
-    }
-    postcard::from_bytes(value).map_err(|_| damaged())
-}
-
-/// Of a record with its key, so that a record in another's place does not hold.
-fn checksum(key: &[&str], value: &[u8]) -> u32 {
-    let mut sum = crc32fast::Hasher::new();
-    for part in key {
-        sum.update(part.as_bytes());
-        sum.update(&[0]);
-    }
-    sum.update(value);
-    sum.finalize()
-}
-
-fn error(path: &Path, trouble: Trouble) -> MemoryError {
-    let problem = match trouble {
-        Trouble::Locked => {
-            "another process has it; give each forwarder a queue.storage.state_directory of its own, and a prefix of its own"
-                .to_owned()
-        }
-        Trouble::Failed(problem) => {
-            format!("{problem}; check the disk and the permissions. What was settled since it was last written is counted again")
-        }
-        Trouble::Damaged(what) => format!(
-            "it is damaged ({what}); move it away, and set queue.storage.start to the hour from which on objects are to be \
-             counted (those counted before are counted again from there on)"
-        ),
-    };
-    MemoryError { path: path.to_owned(), problem }
-}
-
-/// A file of a newer format is left alone, and none is begun beside it.
-fn refuse_newer(directory: &Path) -> Result<(), MemoryError> {
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let format = name.strip_prefix("objects-v").and_then(|rest| rest.strip_suffix(".redb"));
-        if let Some(format) =
-            format.and_then(|format| format.parse::<u32>().ok()).filter(|format| *format > FORMAT)
-        {
-            let problem = format!(
-                "it was written by a newer version, in format {format}; this one reads format {FORMAT}. Run the newer version, \
-                 or move the file away"
-            );
-            return Err(MemoryError { path, problem });
-        }
-    }
-    Ok(())
+fn error(path: &Path, fault: MemoryFault) -> MemoryError {
+    let (path, problem) = KIND.tell(path, fault);
+    MemoryError { path, problem }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::content::FileLayout;
 

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::bucket::{Bucket, StorageSetupError};
 use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
@@ -18,8 +18,12 @@ use super::poller::{BucketPoller, FOUND_MAX, SourceState};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
 use super::watch::{BucketHealth, StorageWatch};
 use crate::content::Cut;
+use crate::memory::MemoryWriter;
 use crate::storage::{Now, StorageRun, StorageSettings};
 use crate::{Delivery, Queue, QueueError, Receipt, Source};
+
+/// How long what is settled by itself waits for more of it: each write is a commit.
+const PASSED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why buckets can't be read. Nothing was counted.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +83,9 @@ pub fn open(
         runtime: Handle::current(),
     };
     let handed = reader::start(reader, finding).map_err(StorageOpenError::Thread)?;
-    let writer = Writer::start(memory.clone()).map_err(StorageOpenError::Thread)?;
+    let written = memory.clone();
+    let write = move |settled: &[Settled]| written.settle(settled).map_err(|error| error.to_string());
+    let writer = MemoryWriter::start("storage-memory", write).map_err(StorageOpenError::Thread)?;
     let states = buckets.iter().map(|_| SourceState::default()).collect();
     let poller = BucketPoller {
         buckets: Arc::clone(&buckets),
@@ -99,8 +105,11 @@ pub fn open(
         buckets,
         handed,
         receipt: 0,
+        settled: Receipt(0),
         marks: VecDeque::new(),
         unwritten: Vec::new(),
+        writing: 0,
+        due: None,
         writer,
         health,
         ended: None,
@@ -118,11 +127,17 @@ pub struct StorageQueue {
     handed: mpsc::Receiver<ObjectOutput>,
     /// The receipt of the last delivery.
     receipt: u64,
+    /// The last receipt that was acknowledged.
+    settled: Receipt,
     /// Of what has been handed out and is not settled.
     marks: VecDeque<Mark>,
     /// What is settled and not on disk.
     unwritten: Vec<(Arc<ReadObject>, ObjectRecord)>,
-    writer: Writer,
+    /// How many of them are being written.
+    writing: usize,
+    /// When what needed no delivery is written, at the latest.
+    due: Option<Instant>,
+    writer: MemoryWriter<Settled>,
     health: Arc<BucketHealth>,
     ended: Option<Result<(), String>>,
     /// It ends with the queue.
@@ -141,20 +156,47 @@ impl StorageQueue {
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
+    /// An object needs nothing more: it is settled with what was handed out before it, which may be settled already.
+    fn pass(&mut self, object: Arc<ReadObject>, record: ObjectRecord) {
+        self.marks.push_back((Receipt(self.receipt), object, record));
+        self.settle(self.settled);
+        if !self.unwritten.is_empty() && self.due.is_none() {
+            self.due = Some(Instant::now() + PASSED_INTERVAL);
+        }
+    }
+
     /// Moves what is settled to what is to be written: of each object the last that is known.
     fn settle(&mut self, receipt: Receipt) {
         let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
         for (_, object, record) in self.marks.drain(..settled) {
-            match self.unwritten.last_mut() {
+            match self.unwritten[self.writing..].last_mut() {
                 Some((last, known)) if last.key == object.key => *known = record,
                 _ => self.unwritten.push((object, record)),
             }
         }
     }
 
-    /// What is on disk is found no more.
-    fn written(&mut self) {
-        for (object, record) in self.unwritten.drain(..) {
+    /// Writes all that is settled. A call that is given up leaves it to the next.
+    async fn write(&mut self) -> Result<(), QueueError> {
+        self.wait_for_writer().await?;
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let settled = self.unwritten.iter().map(|(object, record)| {
+            let (source, path) = &object.key;
+            (Arc::clone(&self.buckets[*source].url), path.clone(), record.clone())
+        });
+        self.writer.begin(settled.collect());
+        self.writing = self.unwritten.len();
+        self.wait_for_writer().await
+    }
+
+    /// Waits for what is being written, which is found no more then; what could not be written is written with the next.
+    async fn wait_for_writer(&mut self) -> Result<(), QueueError> {
+        let written = self.writer.wait().await;
+        let writing = std::mem::take(&mut self.writing);
+        written.map_err(QueueError::Storage)?;
+        for (object, record) in self.unwritten.drain(..writing) {
             if record.standing == ObjectStanding::Begun {
                 continue;
             }
@@ -165,17 +207,31 @@ impl StorageQueue {
                 self.health.counted.fetch_add(1, Ordering::Relaxed);
             }
         }
+        self.due = if self.unwritten.is_empty() { None } else { self.due };
+        Ok(())
+    }
+
+    /// What the reader hands over next; none where it is time to write instead.
+    async fn next(&mut self) -> Option<Option<ObjectOutput>> {
+        let Some(due) = self.due else { return Some(self.handed.recv().await) };
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(due) => None,
+            handed = self.handed.recv() => Some(handed),
+        }
     }
 }
 
 impl Queue for StorageQueue {
     async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
         while self.ended.is_none() {
-            match self.handed.recv().await {
+            let Some(handed) = self.next().await else {
+                self.write().await?;
+                continue;
+            };
+            match handed {
                 Some(ObjectOutput::Chunk(chunk)) => return Ok(Some(self.deliver(*chunk))),
-                Some(ObjectOutput::Passed(object, record)) => {
-                    self.marks.push_back((Receipt(self.receipt), object, record));
-                }
+                Some(ObjectOutput::Passed(object, record)) => self.pass(object, record),
                 Some(ObjectOutput::End) => self.ended = Some(Ok(())),
                 Some(ObjectOutput::Failed(problem)) => self.ended = Some(Err(problem)),
                 None => {
@@ -183,6 +239,7 @@ impl Queue for StorageQueue {
                 }
             }
         }
+        self.write().await?;
         match &self.ended {
             Some(Err(problem)) => Err(QueueError::Storage(problem.clone())),
             _ => Ok(None),
@@ -190,65 +247,10 @@ impl Queue for StorageQueue {
     }
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
-        // What was begun and given up is waited for: it holds what is to be written now as well.
-        let before = self.writer.wait().await;
-        before.map_err(QueueError::Storage)?;
+        // What was begun and given up is waited for before anything is added to it.
+        self.wait_for_writer().await?;
+        self.settled = self.settled.max(receipt);
         self.settle(receipt);
-        if self.unwritten.is_empty() {
-            return Ok(());
-        }
-        let settled = self.unwritten.iter().map(|(object, record)| {
-            let (source, path) = &object.key;
-            (Arc::clone(&self.buckets[*source].url), path.clone(), record.clone())
-        });
-        self.writer.begin(settled.collect());
-        self.writer.wait().await.map_err(QueueError::Storage)?;
-        self.written();
-        Ok(())
-    }
-}
-
-/// The thread that writes what is remembered. It is there from the start, so that it does not fail half-way because the
-/// system gives no thread any more.
-struct Writer {
-    orders: SyncSender<Vec<Settled>>,
-    written: mpsc::Receiver<Result<(), MemoryError>>,
-    is_writing: bool,
-}
-
-impl Writer {
-    fn start(memory: ObjectMemory) -> io::Result<Self> {
-        let (orders, taken) = sync_channel::<Vec<Settled>>(1);
-        let (said, written) = mpsc::channel(1);
-        thread::Builder::new().name("storage-memory".to_owned()).spawn(move || {
-            while let Ok(settled) = taken.recv() {
-                if said.blocking_send(memory.settle(&settled)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { orders, written, is_writing: false })
-    }
-
-    /// Begins to write; the one before has been waited for.
-    fn begin(&mut self, settled: Vec<Settled>) {
-        // A thread that is gone is told by `wait`.
-        let _told_later = self.orders.try_send(settled);
-        self.is_writing = true;
-    }
-
-    /// Waits for what was begun, if anything was. A call that is given up leaves it to the next.
-    async fn wait(&mut self) -> Result<(), String> {
-        if !self.is_writing {
-            return Ok(());
-        }
-        let written = self.written.recv().await;
-        self.is_writing = false;
-        match written {
-            Some(written) => written.map_err(|error| error.to_string()),
-            None => {
-                Err("the thread that remembers what was read of the buckets ended unexpectedly".to_owned())
-            }
-        }
+        self.write().await
     }
 }

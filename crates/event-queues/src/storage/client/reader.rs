@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::bucket::{Bucket, advice};
 use super::download::{self, Account, Download};
-use super::memory::{ObjectRecord, ObjectStanding};
+use super::memory::{ObjectRecord, ObjectStanding, Print};
 use super::pending::ObjectKey;
 use super::watch::BucketHealth;
 use crate::Origin;
@@ -164,6 +164,7 @@ impl ObjectReader {
         let bucket = &self.buckets[object.source];
         let name: Arc<str> = bucket.name(&object.meta.location).into();
         let mut at = None;
+        let mut stored = None;
         let read = self.begin(object, &name).and_then(|begin| match begin {
             Begin::Passed(record) => {
                 let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, &name)), record);
@@ -171,7 +172,7 @@ impl ObjectReader {
             }
             Begin::At(start) => {
                 at = start;
-                self.hand_over(object, &name, start, download, pool, handed, &mut at)
+                self.hand_over(object, &name, start, download, pool, handed, (&mut at, &mut stored))
             }
         });
         match read {
@@ -189,7 +190,8 @@ impl ObjectReader {
                     "an object of a bucket can't be read on: what comes before was counted, the rest is left out until the \
                      object is written anew"
                 );
-                self.leave_out(object, &name, at, handed)
+                let print = self.print_of(object, stored);
+                self.leave_out(object, &name, (at, print), handed)
             }
         }
     }
@@ -199,14 +201,27 @@ impl ObjectReader {
         &self,
         object: &FoundObject,
         name: &Arc<str>,
-        place: Option<ReadPlace>,
+        (place, print): (Option<ReadPlace>, Option<Print>),
         handed: &mpsc::Sender<ObjectOutput>,
     ) -> Result<(), Interrupted> {
         self.health.left_out.fetch_add(1, Ordering::Relaxed);
         let (version, standing) = (object.version.clone(), ObjectStanding::LeftOut);
-        let record = ObjectRecord { version, standing, place, print: None };
+        let record = ObjectRecord { version, standing, place, print };
         let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, name)), record);
         handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
+    }
+
+    /// What the stored bytes are known by that stand for what was handed out, `bytes` of them, which are fetched once more;
+    /// none where that fails: then the object is counted anew when it is written anew.
+    fn print_of(&self, object: &FoundObject, bytes: Option<u64>) -> Option<Print> {
+        let bytes = bytes.filter(|bytes| *bytes > 0)?;
+        let ObjectMeta { location, e_tag, .. } = &object.meta;
+        let store = &*self.buckets[object.source].store;
+        let print = download::print_of(store, location, e_tag.clone(), bytes);
+        self.runtime.block_on(print).inspect_err(|error| {
+            let advice = advice(error);
+            tracing::warn!(object = %location, advice, "what was counted of an object can't be read once more");
+        }).ok()
     }
 
     /// An object is gone, or its store: it is found again if it is there by the next listing.
@@ -225,7 +240,7 @@ impl ObjectReader {
                     object = &**name,
                     "an object was removed before it was read; it is not counted"
                 );
-                return self.leave_out(object, name, handed_out, handed);
+                return self.leave_out(object, name, (handed_out, None), handed);
             }
             Error::Precondition { .. } => {
                 tracing::info!(object = &**name, "an object was written over while it was read");
@@ -275,7 +290,7 @@ impl ObjectReader {
             let ObjectMeta { location, e_tag, .. } = &object.meta;
             let same = download::begins_with(&*bucket.store, location, e_tag.clone(), print);
             if self.runtime.block_on(same).map_err(Interrupted::Store)? {
-                if print.bytes == object.meta.size {
+                if print.bytes == object.meta.size && record.standing != ObjectStanding::LeftOut {
                     told("its bytes are the same, so nothing of it is counted again");
                     return Ok(Begin::Passed(ObjectRecord {
                         version: object.version.clone(),
@@ -304,7 +319,7 @@ impl ObjectReader {
         (download, account): (Download, Account),
         pool: &BufferPool,
         handed: &mpsc::Sender<ObjectOutput>,
-        at: &mut Option<ReadPlace>,
+        (at, stored): (&mut Option<ReadPlace>, &mut Option<u64>),
     ) -> Result<(), Interrupted> {
         let read_object = Arc::new(self.read_object(object, name));
         let record =
@@ -321,13 +336,18 @@ impl ObjectReader {
         let path = PathBuf::from(&**name);
         let content = Content::open(Box::new(download), path, None, start, READ_LIMITS);
         let read = content.map_err(Stop::from).and_then(|mut content| {
-            content.read(pool, READ_LIMITS, &mut |cut, content| {
+            let read = content.read(pool, READ_LIMITS, &mut |cut, content| {
                 let place =
                     ReadPlace { layout: content.layout, position: cut.position, container: cut.container };
                 let record = record(Some(place), ObjectStanding::Begun, None);
                 let chunk = ObjectChunk { object: Arc::clone(&read_object), cut, record };
                 put(held.replace(Box::new(chunk)), at)
-            })?;
+            });
+            if read.is_err() {
+                let last = held.as_ref().map_or(*at, |chunk| chunk.record.place);
+                *stored = last.map(|place| content.input.file_position(place.position));
+            }
+            read?;
             let Content { layout, container, .. } = content;
             Ok(ReadPlace { layout, position: content.input.position(), container })
         });

@@ -245,6 +245,127 @@ async fn damage_is_left_out_and_the_rest_is_counted() {
     assert_eq!((counts.objects_counted, counts.objects_left_out, counts.objects_waiting), (1, 1, 0));
 }
 
+/// Reads everything once, and settles it: how many lines came, and how many objects wait after that.
+async fn count_lines(place: &Place) -> (usize, StorageCounts) {
+    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), StorageRun::Once, now()).unwrap();
+    let (mut lines, mut last) = (0, Receipt(0));
+    while let Some(delivery) = queue.receive().await.unwrap() {
+        lines += memchr::memchr_iter(b'\n', &delivery.body).count();
+        last = delivery.receipt;
+    }
+    queue.acknowledge(last).await.unwrap();
+    drop(queue);
+    wait_until_free(place).await;
+    (lines, watch.counts())
+}
+
+#[tokio::test]
+async fn an_object_that_was_damaged_and_is_repaired_goes_on_behind_what_was_counted() {
+    const EVENTS: u32 = 200_000;
+    let whole: String = (0..EVENTS).map(|id| event(id.wrapping_mul(2_654_435_761))).collect();
+    // In two members: a decompressor tells the damage of the second where it begins.
+    let (first, second) = whole.split_at(whole.find('\n').map_or(0, |line| whole.len() / 2 / line * line));
+    let [first, second] = [first, second].map(|part| crate::content::gzip(part.as_bytes()));
+    let (repaired, middle) = ([&*first, &second].concat(), first.len());
+    let mut damaged = repaired.clone();
+    damaged[middle + 1] = 0;
+    for broken in [damaged, repaired[..middle + 100].to_vec(), repaired[..middle - 100].to_vec()] {
+        let place = Place::new();
+        let path = place.write(&format!("{HOUR}/a.gz"), "");
+        let write = |content: &[u8]| {
+            let new = place.root.path().join("new");
+            fs::write(&new, content).unwrap();
+            fs::rename(new, &path).unwrap();
+        };
+        write(&broken);
+        let (before, counts) = count_lines(&place).await;
+        assert!(before > 10_000 && before < EVENTS as usize, "{before}");
+        assert_eq!((counts.objects_left_out, counts.objects_waiting), (1, 0));
+        // The same damage, written once more, gives nothing.
+        write(&broken);
+        assert_eq!(count_lines(&place).await.0, 0);
+        write(&repaired);
+        let (after, counts) = count_lines(&place).await;
+        assert_eq!(before + after, EVENTS as usize);
+        assert_eq!((counts.objects_counted, counts.objects_waiting), (1, 0));
+        assert_eq!(count_lines(&place).await.0, 0);
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_another_one_after_its_damage_is_counted_from_its_start() {
+    let place = Place::new();
+    let whole: String = (0..100_000).map(event).collect();
+    let mut damaged = crate::content::gzip(whole.as_bytes());
+    damaged.truncate(damaged.len() / 2);
+    let path = place.write(&format!("{HOUR}/a.gz"), "");
+    fs::write(&path, &damaged).unwrap();
+    assert!(count_lines(&place).await.0 > 1_000);
+    place.write(&format!("{HOUR}/a.gz"), &event(1));
+    assert_eq!(count_lines(&place).await.0, 1);
+}
+
+#[tokio::test]
+async fn what_holds_nothing_to_be_counted_is_recorded_by_itself() {
+    let place = Place::new();
+    let path = format!("{HOUR}/a");
+    place.write(&path, &event(1));
+    assert_eq!(place.count().await, [event(1)]);
+    // The same bytes as another version, and one without an event.
+    place.write(&path, &event(1));
+    place.write(&format!("{HOUR}/b"), "[]");
+    let (mut queue, watch) =
+        open(place.settings(StorageStart::Beginning), StorageRun::Follow, now()).unwrap();
+    {
+        let mut receive = std::pin::pin!(queue.receive());
+        let recorded = async {
+            eventually("both are found", || watch.counts().objects_waiting == 2).await;
+            eventually("both are recorded", || watch.counts().objects_waiting == 0).await;
+        };
+        tokio::select! {
+            received = &mut receive => panic!("{received:?}"),
+            () = recorded => {}
+        }
+    }
+    assert_eq!(watch.counts().lag_seconds, 0);
+    // And what is counted after it is settled as ever.
+    place.write(&format!("{HOUR}/c"), &event(2));
+    let delivery = queue.receive().await.unwrap().unwrap();
+    place.write(&format!("{HOUR}/d"), "[]");
+    tokio::select! {
+        received = queue.receive() => panic!("{received:?}"),
+        () = eventually("it is found", || watch.counts().objects_waiting == 2) => {}
+    }
+    queue.acknowledge(delivery.receipt).await.unwrap();
+    tokio::select! {
+        received = queue.receive() => panic!("{received:?}"),
+        () = eventually("it is recorded", || watch.counts().objects_waiting == 0) => {}
+    }
+    // Nor does it wait for the next delivery when everything before it is settled.
+    place.write(&format!("{HOUR}/e"), "[]");
+    let recorded = async {
+        eventually("it is found", || watch.counts().objects_waiting == 1).await;
+        eventually("it is recorded", || watch.counts().objects_waiting == 0).await;
+    };
+    tokio::select! {
+        received = queue.receive() => panic!("{received:?}"),
+        () = recorded => {}
+    }
+    drop(queue);
+    wait_until_free(&place).await;
+    let (lines, counts) = count_lines(&place).await;
+    assert_eq!((lines, counts.bytes_read), (0, 0), "a start looks at none of them again");
+}
+
+#[tokio::test]
+async fn a_run_that_ends_records_what_holds_nothing_to_be_counted() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/b"), "[]");
+    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), StorageRun::Once, now()).unwrap();
+    assert!(queue.receive().await.unwrap().is_none());
+    assert_eq!((watch.counts().objects_waiting, watch.counts().objects_counted), (0, 1));
+}
+
 #[tokio::test]
 async fn a_bucket_that_is_away_is_told_and_waited_for() {
     let place = Place::new();
