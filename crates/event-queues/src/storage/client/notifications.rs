@@ -13,10 +13,10 @@
 
 use std::collections::BTreeMap;
 
+use object_store::ClientConfigKey;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpConnector as _, HttpRequest, ReqwestConnector};
 use object_store::path::Path;
-use object_store::{ClientConfigKey, ClientOptions};
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
@@ -28,6 +28,14 @@ use crate::Secret;
 const WAIT_SECONDS: u32 = 20;
 /// How many messages are taken at once; no more than 10.
 const MESSAGES_MAX: u32 = 10;
+/// What of the bucket's client its queue is asked with, too.
+const CLIENT_OPTIONS: [ClientConfigKey; 5] = [
+    ClientConfigKey::AllowHttp,
+    ClientConfigKey::AllowInvalidCertificates,
+    ClientConfigKey::ProxyUrl,
+    ClientConfigKey::ProxyCaCertificate,
+    ClientConfigKey::ProxyExcludes,
+];
 /// How much of what SQS says in an error is told.
 const TOLD_BYTES_MAX: usize = 200;
 
@@ -65,9 +73,13 @@ impl Notifications {
         let wrong = |problem: String| StorageSetupError::Notifications { url: url.to_owned(), problem };
         let parsed = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
         let builder = s3_builder("s3://notifications", options)?;
-        let allows_http = builder
-            .get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp))
-            .is_some_and(|value| value == "true");
+        let of_builder = |key: ClientConfigKey| builder.get_config_value(&AmazonS3ConfigKey::Client(key));
+        let options = CLIENT_OPTIONS.into_iter().fold(client(), |options, key| match of_builder(key) {
+            Some(value) => options.with_config(key, value),
+            None => options,
+        });
+        let allows_http = of_builder(ClientConfigKey::AllowHttp)
+            .is_some_and(|value| ["1", "true", "on", "yes", "y"].contains(&&*value.to_ascii_lowercase()));
         match parsed.scheme() {
             "https" => {}
             "http" if allows_http => {}
@@ -88,7 +100,6 @@ impl Notifications {
             .ok_or_else(|| wrong("its region is not known; set queue.storage.options.region".to_owned()))?;
         let unfit = |error: object_store::Error| wrong(error.to_string());
         let credentials = AmazonS3Builder::build(builder).map_err(unfit)?.credentials().clone();
-        let options: ClientOptions = client().with_allow_http(allows_http);
         let client = ReqwestConnector::default().connect(&options).map_err(unfit)?;
         Ok(Self { url: parsed, region, credentials, client })
     }
@@ -334,6 +345,7 @@ mod tests {
             region("https://sqs.eu-west-3.amazonaws.com/1/q", &[("region", "us-east-2")]).unwrap(),
             "eu-west-3"
         );
+        assert_eq!(region("http://queue.example/1/q", &[("allow_http", "1"), ("region", "a")]).unwrap(), "a");
         assert_eq!(region("https://queue.example/1/q", &[("region", "us-east-2")]).unwrap(), "us-east-2");
     }
 
@@ -343,6 +355,7 @@ mod tests {
             ("events", &[][..], "queue.storage.notifications"),
             ("arn:aws:sqs:eu-central-1:1:q", &[], "it is not https"),
             ("http://sqs.eu-central-1.amazonaws.com/1/q", &[], "allow_http"),
+            ("http://sqs.eu-central-1.amazonaws.com/1/q", &[("allow_http", "0")], "allow_http"),
             ("https://sqs.eu-central-1.amazonaws.com/", &[], "names no queue"),
         ] {
             let message = notifications(url, options).err().unwrap().to_string();

@@ -73,6 +73,8 @@ pub(super) struct BucketPoller {
     pub(super) notifications: Option<Arc<Notifications>>,
     /// Why notifications can't be taken, while that lasts.
     pub(super) unheard: Option<String>,
+    /// Whether it was said since the last listing that a message is no notification.
+    pub(super) is_stray_told: bool,
 }
 
 /// What this run knows of a source.

@@ -97,6 +97,7 @@ pub fn open(
         states,
         notifications,
         unheard: None,
+        is_stray_told: false,
     };
     let mut listing = JoinSet::new();
     listing.spawn(poller.run(run != StorageRun::Follow));

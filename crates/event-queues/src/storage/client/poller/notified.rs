@@ -13,11 +13,14 @@ use super::{BucketPoller, Round, SWEEP_INTERVAL, Trouble};
 
 /// How long a queue of notifications that can't be read is left alone.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// And one that had nothing but messages that are none, which come back at once where its visibility timeout is 0.
+const STRAY_PAUSE: Duration = Duration::from_secs(5);
 
 impl BucketPoller {
     /// Waits for the next listing, and takes what is notified meanwhile. As long as that can be heard, and after a listing that
     /// succeeded, the next one has time. Breaks where nobody reads any more.
     pub(super) async fn wait(&mut self, wait: Duration, failed: bool) -> ControlFlow<()> {
+        self.is_stray_told = false;
         let begun = Instant::now();
         let mut until = begun + wait;
         let Some(notifications) = self.notifications.clone() else { return self.sleep(until).await };
@@ -32,12 +35,15 @@ impl BucketPoller {
                 Err(words) => Err(Trouble::Notifications(words)),
             };
             match taken {
-                Ok(()) => {
+                Ok(is_free) => {
                     if self.unheard.take().is_some() {
                         tracing::info!(queue = notifications.url.as_str(), "notifications are taken again");
                     }
                     if !failed {
                         until = begun + wait.max(SWEEP_INTERVAL);
+                    }
+                    if !is_free {
+                        self.sleep(until.min(Instant::now() + STRAY_PAUSE)).await?;
                     }
                 }
                 Err(Trouble::Closed) => return ControlFlow::Break(()),
@@ -77,28 +83,45 @@ impl BucketPoller {
         }
     }
 
-    /// Hands over the objects of messages, and deletes these.
+    /// Hands over the objects of messages, and deletes these. What can't be handed over, or is no notification, holds up nothing
+    /// else. Returns whether the next messages may be taken at once.
     async fn take(
         &mut self,
         notifications: &Notifications,
         messages: Vec<Notification>,
-    ) -> Result<(), Trouble> {
-        let mut known = Vec::new();
-        for message in messages {
+    ) -> Result<bool, Trouble> {
+        let is_empty = messages.is_empty();
+        let (mut known, mut trouble) = (Vec::new(), None);
+        'messages: for message in messages {
             let Some(objects) = &message.objects else {
-                tracing::warn!(
-                    queue = notifications.url.as_str(),
-                    begins = message.beginning,
-                    "a message is no notification of S3, EventBridge or SNS, and is left in its queue"
-                );
+                self.tell_stray(notifications, &message);
                 continue;
             };
             for object in objects {
-                self.offer_notified(object).await?;
+                match self.offer_notified(object).await {
+                    Ok(()) => {}
+                    Err(Trouble::Closed) => return Err(Trouble::Closed),
+                    Err(error) => {
+                        trouble = Some(error);
+                        continue 'messages;
+                    }
+                }
             }
             known.push(message);
         }
-        notifications.delete(&known).await.map_err(Trouble::Notifications)
+        notifications.delete(&known).await.map_err(Trouble::Notifications)?;
+        trouble.map_or(Ok(is_empty || !known.is_empty()), Err)
+    }
+
+    /// Once between two listings: there may be many, which come again and again.
+    fn tell_stray(&mut self, notifications: &Notifications, message: &Notification) {
+        if !std::mem::replace(&mut self.is_stray_told, true) {
+            tracing::warn!(
+                queue = notifications.url.as_str(),
+                begins = message.beginning,
+                "a message is no notification of S3, EventBridge or SNS, and is left in its queue"
+            );
+        }
     }
 
     /// Hands an object to the reader, if it is one that listing would find.
