@@ -176,10 +176,10 @@ impl PushHandler {
                 intermediary.accepted(events, now)
             }
             Err(refusal) => {
-                self.counters.book_answer(refusal.status());
+                let answer = intermediary.refused(&refusal, now);
+                self.counters.book_answer(answer.status());
                 self.counters.book_refusal(refusal.reason(), body.bytes());
                 self.log(&refusal, &caller);
-                let answer = intermediary.refused(&refusal, now);
                 if unread { hang_up(answer) } else { answer }
             }
         }

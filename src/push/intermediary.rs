@@ -110,6 +110,10 @@ impl Intermediary {
                 if answer.status() == StatusCode::UNAUTHORIZED {
                     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(SNS_CHALLENGE));
                 }
+                // Of what is the sender's fault SNS repeats 429 alone. Source: its documentation, "Message delivery retries".
+                if answer.status() == StatusCode::REQUEST_TIMEOUT {
+                    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                }
                 answer
             }
         }
@@ -141,17 +145,31 @@ fn is_told(text: &str) -> bool {
     !text.is_empty() && text.len() <= TOLD_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether it leads to Amazon's SNS and nowhere else: somebody will open it.
+/// Whether it leads to Amazon's SNS and nowhere else: somebody will open it. Other names below `amazonaws.com` are given to whoever
+/// asks for them, so between there is a region alone, which has a digit (`eu-west-1`).
 fn is_of_aws(url: &str) -> bool {
     let rest = url.strip_prefix("https://sns.").unwrap_or_default();
     let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-    let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
-    is_name && [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|end| host.ends_with(end))
+    let region = [".amazonaws.com", ".amazonaws.com.cn"].iter().find_map(|end| host.strip_suffix(end));
+    region.is_some_and(|region| {
+        region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && region.bytes().any(|byte| byte.is_ascii_digit())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_too_slowly_or_was_cut_is_sent_again_by_sns_too() {
+        let status =
+            |intermediary: &Intermediary, refusal| intermediary.refused(&refusal, 0).status().as_u16();
+        for refusal in [|| Refusal::TooSlow, || Refusal::Incomplete] {
+            assert_eq!(status(&Intermediary::Sns { notice: None }, refusal()), 503);
+            assert_eq!(status(&Intermediary::None, refusal()), 408);
+        }
+    }
 
     fn of(name: &'static str, value: &str) -> Intermediary {
         let mut headers = HeaderMap::new();
@@ -181,6 +199,9 @@ mod tests {
             ("https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=ab", true),
             ("https://sns.cn-north-1.amazonaws.com.cn/?Token=ab", true),
             ("http://sns.eu-west-1.amazonaws.com/?Token=ab", false),
+            ("https://sns.s3.eu-west-1.amazonaws.com/?Token=ab", false),
+            ("https://sns.elb.amazonaws.com/?Token=ab", false),
+            ("https://sns.eu-west-1.amazonaws.com.evil.example/", false),
             ("https://sns.example/?x=.amazonaws.com", false),
             ("https://sns.a@evil.example/.amazonaws.com", false),
             ("https://sns.a:b@c.amazonaws.com/", false),

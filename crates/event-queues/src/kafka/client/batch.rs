@@ -35,12 +35,20 @@ pub(super) struct MessageBatch {
     pub(super) oversized: u32,
     /// The offset behind the last message.
     pub(super) next_offset: i64,
+    /// Whether there is a registry to be asked for schemas.
+    has_registry: bool,
 }
 
 impl MessageBatch {
-    pub(super) fn new(partition: Partition, assignment: Arc<Assignment>, offset: i64) -> Self {
+    pub(super) fn new(
+        partition: Partition,
+        assignment: Arc<Assignment>,
+        offset: i64,
+        has_registry: bool,
+    ) -> Self {
         let body = Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 8);
-        Self { partition, assignment, body, messages: Vec::new(), oversized: 0, next_offset: offset }
+        let messages = Vec::new();
+        Self { partition, assignment, body, messages, oversized: 0, next_offset: offset, has_registry }
     }
 
     /// Whether it is time to hand it over.
@@ -54,7 +62,7 @@ impl MessageBatch {
     }
 
     /// Adds the message at `offset`. A message without a value holds no event. What `headers` say of it counts before what its first
-    /// bytes say.
+    /// bytes say, unless it is JSON, which needs no schema whatever is named: headers are also copied, or left standing.
     pub(super) fn push(
         &mut self,
         offset: i64,
@@ -66,8 +74,9 @@ impl MessageBatch {
             self.oversized += 1;
             return;
         }
-        let told = if value.is_empty() { None } else { headers(value) };
-        let (kind, frame_bytes) = told.map_or_else(|| frame::kind_of(value), |kind| (kind, 0));
+        let told = if value.is_empty() || frame::looks_like_json(value) { None } else { headers(value) };
+        let (kind, frame_bytes) =
+            told.map_or_else(|| frame::kind_of(value, self.has_registry), |kind| (kind, 0));
         self.body.extend_from_slice(&value[frame_bytes..]);
         self.messages.push(BatchedMessage { end: self.body.len(), kind });
     }
@@ -87,7 +96,7 @@ mod tests {
     #[test]
     fn a_pack_holds_its_messages_one_after_another() {
         let partition = Partition { topic: "t".into(), number: 0 };
-        let mut batch = MessageBatch::new(partition, Arc::default(), 7);
+        let mut batch = MessageBatch::new(partition, Arc::default(), 7, true);
         batch.push(7, b"{}", |_| None);
         batch.push(8, b"\0\0\0\0\x09avro", |_| None);
         batch.push(9, b"", |_| panic!("what has no value has no schema"));
@@ -96,12 +105,14 @@ mod tests {
         // A header is believed before what looks like a frame.
         let schema = SchemaKey::GlobalId(5);
         batch.push(13, b"\0\0\0\0\x09", |_| Some(MessageKind::Framed { schema }));
-        assert_eq!(batch.body, b"{}avro[]\0\0\0\0\x09");
+        batch.push(14, b" {}", |_| Some(MessageKind::Framed { schema }));
+        assert_eq!(batch.body, b"{}avro[]\0\0\0\0\x09 {}");
         let ends: Vec<_> = batch.messages.iter().map(|message| message.end).collect();
-        assert_eq!(ends, [2, 6, 6, 8, 13]);
+        assert_eq!(ends, [2, 6, 6, 8, 13, 16]);
         let kinds = [1, 4].map(|at: usize| batch.messages[at].kind);
         assert_eq!(kinds, [SchemaKey::Id(9), schema].map(|schema| MessageKind::Framed { schema }));
-        assert_eq!((batch.oversized, batch.next_offset), (1, 14));
+        assert_eq!(batch.messages[5].kind, MessageKind::Document);
+        assert_eq!((batch.oversized, batch.next_offset), (1, 15));
         assert!(!batch.is_full());
     }
 }

@@ -23,6 +23,10 @@ const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);
 const NO_REGISTRY: &str = "messages are booked as malformed: they name a schema of a registry, and queue.kafka.schema_registry \
                            is not set";
 
+/// What a delivery may have with all that was packed in it: a batch of 512 KiB may come to 100 times as much, and events of JSON
+/// come to some 10 times. One message alone has less.
+const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The schemas of a batch.
 type Found = HashMap<SchemaKey, Format>;
 
@@ -160,7 +164,13 @@ impl DeliveryMaker {
                     }
                 },
                 MessageKind::Packed { schema } => match inflate(message, &mut body) {
-                    Ok(()) => self.framing(*kind, &body[from..], found),
+                    Ok(()) => {
+                        let framing = self.framing(*kind, &body[from..], found);
+                        if let Framing::Unreadable(_) = framing {
+                            body.truncate(from);
+                        }
+                        framing
+                    }
                     Err(error) => {
                         body.truncate(from);
                         let what = format!(
@@ -188,7 +198,8 @@ impl DeliveryMaker {
         match found.get(&key) {
             Some(Format::Avro(schema)) => Framing::Avro(Datums { schema: Arc::clone(schema), count: 1 }),
             Some(Format::Json) => Framing::Document,
-            Some(Format::Unasked(_)) if frame::looks_like_json(value) => Framing::Document,
+            // Where no schema helps, JSON is read all the same.
+            _ if frame::looks_like_json(value) => Framing::Document,
             Some(Format::Unasked(reason)) => {
                 self.complain(reason, Some(key));
                 Framing::Unreadable(1)
@@ -207,11 +218,19 @@ impl DeliveryMaker {
     }
 }
 
-/// Appends what is packed, as much as a message may have.
+/// Appends what is packed, as much as a message may have and as there is room for in the delivery.
 fn inflate(packed: &[u8], body: &mut Vec<u8>) -> io::Result<()> {
-    let most = MESSAGE_BYTES_MAX as u64;
-    let read = ZlibDecoder::new(packed).take(most + 1).read_to_end(body)?;
-    if read as u64 > most { Err(io::Error::other("it has more than 16 MiB")) } else { Ok(()) }
+    let room = UNPACKED_BYTES_MAX.saturating_sub(body.len());
+    let most = MESSAGE_BYTES_MAX.min(room);
+    let read = ZlibDecoder::new(packed).take(most as u64 + 1).read_to_end(body)?;
+    if read <= most {
+        return Ok(());
+    }
+    Err(io::Error::other(if room < MESSAGE_BYTES_MAX {
+        "with those before it it has more than 64 MiB"
+    } else {
+        "it has more than 16 MiB"
+    }))
 }
 
 /// No event, and the wish that all before be flushed.
@@ -266,7 +285,7 @@ mod tests {
     /// What is read of messages: the ids of sends, and what else there is.
     async fn read(maker: &mut DeliveryMaker, messages: &[Told<'_>]) -> Vec<String> {
         let partition = Partition { topic: "t".into(), number: 0 };
-        let mut batch = MessageBatch::new(partition, Arc::default(), 0);
+        let mut batch = MessageBatch::new(partition, Arc::default(), 0, maker.schemas.is_some());
         for ((value, header), offset) in messages.iter().zip(0..) {
             let headers =
                 header.map(|(key, value)| OwnedHeaders::new().insert(Header { key, value: Some(value) }));
@@ -400,6 +419,41 @@ mod tests {
             let sends = found.iter().filter(|found| !found.contains('(') && !found.contains('{'));
             assert_eq!(sends.count() as u64, emails, "{name}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_is_packed_adds_up_to_so_much_in_a_delivery_and_no_more() {
+        let mut packed = Vec::new();
+        let content = vec![b' '; MESSAGE_BYTES_MAX];
+        flate2::read::ZlibEncoder::new(&content[..], flate2::Compression::fast())
+            .read_to_end(&mut packed)
+            .unwrap();
+        let mut body = vec![0; UNPACKED_BYTES_MAX - MESSAGE_BYTES_MAX];
+        inflate(&packed, &mut body).unwrap();
+        assert_eq!(body.len(), UNPACKED_BYTES_MAX);
+        // One byte more than before, and so one too many.
+        body.truncate(UNPACKED_BYTES_MAX - MESSAGE_BYTES_MAX + 1);
+        let error = inflate(&packed, &mut body).unwrap_err();
+        assert!(error.to_string().contains("64 MiB"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn json_is_read_whatever_its_header_or_its_registry_says() {
+        let scripted = ScriptedRegistry::start();
+        scripted
+            .answer("/schemas/ids/9", json!({ "schema": "syntax = \"proto3\";", "schemaType": "PROTOBUF" }));
+        let long = 5_u64.to_be_bytes();
+        let messages = [event(&[], "a"), event(&[], "b"), event(&[0, 0, 0, 0, 9], "c")];
+        let mut maker = maker(Some(&scripted), "");
+        // The one doubt of this minute.
+        maker.schemas.as_mut().unwrap().wait_for(SchemaKey::Id(99), || true).await;
+        let told: [Told<'_>; 3] = [
+            (&messages[0], Some(("apicurio.value.globalId", &long))),
+            // Its registry would be waited for.
+            (&messages[1], Some(("__value_schema_id", &[0, 0, 0, 0, 77]))),
+            (&messages[2], None),
+        ];
+        assert_eq!(read(&mut maker, &told).await, ["a", "b", "c"]);
     }
 
     #[tokio::test]

@@ -97,10 +97,14 @@ pub(super) fn hyphened(uuid: u128) -> String {
 }
 
 /// What the first bytes of a value tell, and how many of them are the frame.
-pub(super) fn kind_of(value: &[u8]) -> (MessageKind, usize) {
+///
+/// With a registry nothing is taken for Azure's: Avro behind a small id may well begin with 32 digits.
+pub(super) fn kind_of(value: &[u8], has_registry: bool) -> (MessageKind, usize) {
     let framed = |schema, bytes| (MessageKind::Framed { schema }, bytes);
     match value {
-        [NUMBER, 0, 0, 0, id @ ..] if has_azure_id(id) => framed(SchemaKey::Azure, 4 + AZURE_DIGITS),
+        [NUMBER, 0, 0, 0, id @ ..] if !has_registry && has_azure_id(id) => {
+            framed(SchemaKey::Azure, 4 + AZURE_DIGITS)
+        }
         // Numbers begin with 1, so none of four bytes is 0.
         [NUMBER, 0, 0, 0, 0, a, b, c, d, ..] => {
             framed(SchemaKey::LongId(u32::from_be_bytes([*a, *b, *c, *d]).into()), 9)
@@ -199,8 +203,10 @@ mod tests {
             ([&[0; 4][..], &[b'a'; 32], b"rest"].concat(), (framed(SchemaKey::Azure), 36)),
             ([&[0; 4][..], &[b'a'; 31], b"rest"].concat(), (framed(SchemaKey::Id(0x61)), 5)),
         ] {
-            assert_eq!(kind_of(&value), expected, "{value:?}");
+            assert_eq!(kind_of(&value, false), expected, "{value:?}");
         }
+        let digits = [&[0, 0, 0, 0][..], &[b'a'; 32], b"rest"].concat();
+        assert_eq!(kind_of(&digits, true), (framed(SchemaKey::Id(0x61)), 5));
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Poller {
                     if batch.next_offset < message.offset() {
                         self.offsets.leave_out(&batch.partition, batch.next_offset, message.offset());
                     }
-                    add(batch, &message, self.parts.has_registry);
+                    add(batch, &message);
                     return Ok(true);
                 }
                 let message = message.detach();
@@ -220,8 +220,8 @@ impl Poller {
         if let Some(expected) = self.offsets.expected(&partition) {
             self.compare(&partition, expected, message.offset());
         }
-        let mut batch = MessageBatch::new(partition, assignment, message.offset());
-        add(&mut batch, message, self.parts.has_registry);
+        let mut batch = MessageBatch::new(partition, assignment, message.offset(), self.parts.has_registry);
+        add(&mut batch, message);
         self.batch = Some(batch);
         self.begun = Instant::now();
         Ok(())
@@ -255,11 +255,10 @@ impl Poller {
     }
 }
 
-/// Adds a message. JSON needs no schema where none can be asked for, so its headers are not looked at then.
-fn add<M: Message>(batch: &mut MessageBatch, message: &M, has_registry: bool) {
-    batch.push(message.offset(), message.payload().unwrap_or_default(), |value| {
-        let may_be_framed = has_registry || !frame::looks_like_json(value);
-        message.headers().filter(|_| may_be_framed).and_then(frame::kind_in)
+/// Adds a message.
+fn add<M: Message>(batch: &mut MessageBatch, message: &M) {
+    batch.push(message.offset(), message.payload().unwrap_or_default(), |_| {
+        message.headers().and_then(frame::kind_in)
     });
 }
 

@@ -168,7 +168,8 @@ impl SchemaRegistry {
         }
     }
 
-    /// Where a schema is asked for. `None`: the registry has no such ids.
+    /// Where a schema is asked for. `None`: the registry has no such ids. They are Java's signed numbers, and a question beyond
+    /// them is answered like one at a wrong URL.
     fn url_of(&self, key: SchemaKey) -> Option<Url> {
         let is_by_content = match (self.ids, &self.api) {
             (SchemaIds::Content, _) => true,
@@ -178,6 +179,7 @@ impl SchemaRegistry {
         let by_content = |is_by_content| if is_by_content { "contentIds" } else { "globalIds" };
         let (base, kind, id) = match (key, &self.api) {
             (SchemaKey::Id(id), Api::Confluent | Api::Compatible(_)) => {
+                i32::try_from(id).ok()?;
                 return Some(below(&self.base, &["schemas", "ids", &id.to_string()]));
             }
             (SchemaKey::Guid(guid), Api::Confluent | Api::Compatible(_)) => {
@@ -194,6 +196,7 @@ impl SchemaRegistry {
             (SchemaKey::ContentId(id), Api::Compatible(own)) => (own, by_content(true), id),
             _ => return None,
         };
+        i64::try_from(id).ok()?;
         let mut url = below(base, &["ids", kind, &id.to_string()]);
         url.set_query(Some("returnArtifactType=true"));
         Some(url)
@@ -374,6 +377,24 @@ mod tests {
             ];
             assert_eq!(asked, expected, "{path} {ids:?}");
             assert_eq!([SchemaKey::Glue(7), SchemaKey::Azure].map(|key| registry.url_of(key)), [None, None]);
+        }
+    }
+
+    #[test]
+    fn a_number_that_no_registry_gives_is_not_asked_for() {
+        let asks =
+            |path: &str, key| registry(&format!("http://r.example{path}")).unwrap().url_of(key).is_some();
+        for path in ["", "/apis/ccompat/v7"] {
+            assert!(asks(path, SchemaKey::Id(0x7fff_ffff)), "{path}");
+            assert!(!asks(path, SchemaKey::Id(0x8000_0000)), "{path}");
+            assert!(!asks(path, SchemaKey::Id(u32::MAX)), "{path}");
+        }
+        assert!(asks("/apis/registry/v3", SchemaKey::Id(u32::MAX)));
+        for key in [SchemaKey::LongId, SchemaKey::GlobalId, SchemaKey::ContentId] {
+            for path in ["/apis/registry/v3", "/apis/ccompat/v7"] {
+                assert!(asks(path, key(u64::MAX / 2)), "{path}");
+                assert!(!asks(path, key(u64::MAX / 2 + 1)), "{path}");
+            }
         }
     }
 

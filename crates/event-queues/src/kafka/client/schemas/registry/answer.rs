@@ -29,6 +29,9 @@ impl RegistryAnswer {
     /// What it means. A 404 is final only with the registry's own code for it: any other 404 says that the URL is wrong, or a
     /// proxy's, and so does whatever else is no registry's answer. With `is_raw` the body is the schema, as Apicurio gives it.
     ///
+    /// To a question for a GUID every 404 is final: registries other than Confluent's don't have that question, each says so in its
+    /// own way, and any value that begins with 1 looks like a GUID.
+    ///
     /// Sources: Confluent Schema Registry API reference. 40401: subject not found, 40402: version not found, 40403: schema not
     /// found. Apicurio's `Error` and `ProblemDetails`: the name of the exception.
     pub(super) fn read(&self, address: &str, key: SchemaKey, is_raw: bool) -> Lookup {
@@ -39,10 +42,12 @@ impl RegistryAnswer {
                 let reason = format!("the schema registry {address} has no such schema (schema {key})");
                 return Lookup::Never(reason);
             }
-            404 if matches!(key, SchemaKey::Guid(_)) && self.error_code() == Some(404) => {
-                "404: it does not know schemas by their GUID, as Confluent's of today does; is it the registry that the \
-                 producer uses?"
-                    .to_owned()
+            404 if matches!(key, SchemaKey::Guid(_)) => {
+                return Lookup::Never(format!(
+                    "the schema registry {address} knows no schema {key}, or none by a GUID, as Confluent's of today does \
+                     (404{}); is it the registry that the producer uses?",
+                    self.stranger()
+                ));
             }
             404 => format!("404: is schema_registry the base URL of a schema registry?{}", self.stranger()),
             300..=399 => format!("{}: redirects are not followed; give the final URL", self.status),
@@ -113,10 +118,12 @@ impl RegistryAnswer {
         let kind = self.headers.get(ARTIFACT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let schema = serde_json::from_slice::<Value>(&self.body);
         match (kind.to_ascii_uppercase().as_str(), &schema) {
-            ("" | "AVRO", Ok(schema)) if is_avro(schema) => {
+            (kind, Ok(schema)) if kind == "AVRO" || (kind.is_empty() && is_avro(schema)) => {
                 Lookup::Schema(Arc::new(WriterSchema::new(&String::from_utf8_lossy(&self.body))))
             }
-            ("AVRO", _) => Lookup::NotNow("200, but not the Avro schema that it says".to_owned()),
+            ("AVRO", Err(_)) => {
+                Lookup::Never(format!("the schema {key} is said to be Avro, and is no JSON, as Avro's are"))
+            }
             ("JSON", _) | ("", Ok(Value::Object(_))) => Lookup::Json,
             ("", Err(_)) if !self.body.trim_ascii_start().starts_with(b"<") => {
                 other_language(key, "neither Avro nor JSON")
@@ -226,8 +233,12 @@ mod tests {
         for status in [200, 204, 301, 400, 401, 403, 422, 429, 500, 502, 503, 599] {
             assert!(matches!(read(status, &code(40403)), Lookup::NotNow(_)), "{status}");
         }
-        let no_guids = answer(404, &code(404)).read("a", SchemaKey::Guid(1), false);
-        assert!(matches!(no_guids, Lookup::NotNow(reason) if reason.contains("GUID")));
+        // Redpanda's, Karapace's, a proxy's: they have no GUIDs.
+        for body in [&code(404), r#"{"message":"Not found","code":404}"#, "404: Not Found", ""] {
+            let no_guids = answer(404, body).read("a", SchemaKey::Guid(1), false);
+            assert!(matches!(no_guids, Lookup::Never(reason) if reason.contains("GUID")), "{body}");
+        }
+        assert!(matches!(answer(503, "").read("a", SchemaKey::Guid(1), false), Lookup::NotNow(_)));
         let raw = |body: &str| answer(404, body).read("a", SchemaKey::GlobalId(1), true);
         assert!(matches!(raw(r#"{"name":"ContentNotFoundException","error_code":404}"#), Lookup::Never(_)));
         assert!(matches!(raw(r#"{"name":"ArtifactNotFoundException","status":404}"#), Lookup::Never(_)));
@@ -264,7 +275,12 @@ mod tests {
         }
         assert!(matches!(raw(answer(200, "<html>")), Lookup::NotNow(_)));
         assert!(matches!(raw(answer(200, "5")), Lookup::NotNow(_)));
-        assert!(matches!(raw(with(answer(200, "x"), ARTIFACT_TYPE, "AVRO")), Lookup::NotNow(_)));
+        // What is labelled waits for nothing, whatever it is.
+        assert!(matches!(raw(with(answer(200, "x"), ARTIFACT_TYPE, "AVRO")), Lookup::Never(_)));
+        for labelled in [r#"{"type":"array","items":"long"}"#, r#"{"type":"string"}"#, r#""long""#] {
+            let schema = Lookup::Schema(Arc::new(WriterSchema::new(labelled)));
+            assert_eq!(raw(with(answer(200, labelled), ARTIFACT_TYPE, "AVRO")), schema);
+        }
     }
 
     #[test]
