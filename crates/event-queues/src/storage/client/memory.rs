@@ -242,12 +242,19 @@ mod tests {
     }
 
     #[test]
-    fn a_second_process_and_a_newer_format_are_refused_with_advice() {
+    fn a_second_process_what_is_damaged_and_a_newer_format_are_refused_with_advice() {
         let root = tempfile::tempdir().unwrap();
         let memory = ObjectMemory::open(root.path()).unwrap();
         let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
         assert!(message.contains("another process has it; give each forwarder"), "{message}");
         drop(memory);
+        let path = root.path().join("objects-v1.redb");
+        let whole = fs::read(&path).unwrap();
+        for length in [0, 1, whole.len() / 2] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
+            assert!(message.contains("it is damaged") && message.contains("move it away"), "{message}");
+        }
         fs::write(root.path().join("objects-v2.redb"), "").unwrap();
         let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
         assert!(message.contains("newer version, in format 2"), "{message}");
