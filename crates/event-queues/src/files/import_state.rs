@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use redb::{ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::ImportError;
@@ -20,6 +21,9 @@ use crate::memory::{MemoryFault, MemoryFile, MemoryKind, remove_if_there, sync_p
 
 /// Of earlier versions.
 const OLD_NAME: &str = "imports.json";
+
+/// How many imports had something to read.
+const RUNS: TableDefinition<'_, (), u64> = TableDefinition::new("runs");
 
 pub(super) const KIND: MemoryKind = MemoryKind {
     name: "imports",
@@ -199,19 +203,29 @@ impl ImportMemory {
         })
     }
 
-    /// Decides what is read, and changes what is remembered accordingly, unless something can't be imported.
+    /// Decides what is read, and changes what is remembered accordingly, unless something can't be imported. Where something
+    /// `is_to_be_read`, something is written whatever is decided: what could not be settled is not counted at all.
     ///
     /// # Errors
     /// When that failed.
     pub(super) fn plan<T>(
         &self,
         act: impl FnOnce(Option<&mut RecordTable<'_>>) -> Result<T, PlanError>,
+        is_to_be_read: impl FnOnce(&T) -> bool,
     ) -> Result<T, ImportError> {
         let mut refused = None;
         let planned = self.0.write(|write| {
             let mut table = RecordTable::stored(write)?;
             match act(Some(&mut table)) {
-                Ok(plan) => Ok((Some(plan), table.is_changed())),
+                Ok(plan) => {
+                    let is_read = is_to_be_read(&plan);
+                    if is_read {
+                        let mut runs = write.open_table(RUNS)?;
+                        let before = runs.get(())?.map_or(0, |count| count.value());
+                        runs.insert((), before.wrapping_add(1))?;
+                    }
+                    Ok((Some(plan), is_read || table.is_changed()))
+                }
                 Err(PlanError::Memory(fault)) => Err(fault),
                 Err(PlanError::Import(error)) => {
                     refused = Some(error);
@@ -414,6 +428,20 @@ mod tests {
         let problem = memory.settle(&[(0, record("/a", 10, true, 5))]).unwrap_err();
         assert!(problem.contains("cannot write") && problem.contains("gone/imports-v3.redb"), "{problem}");
         assert!(problem.contains("run the import again"), "{problem}");
+    }
+
+    #[test]
+    fn an_import_that_reads_something_writes_before_it_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("gone");
+        let memory = ImportMemory::open(&directory).unwrap();
+        for _ in 0..2 {
+            memory.plan(|_| Ok(()), |()| true).unwrap();
+        }
+        fs::remove_dir_all(&directory).unwrap();
+        memory.plan(|_| Ok(()), |()| false).unwrap();
+        let error = memory.plan(|_| Ok(()), |()| true).unwrap_err().to_string();
+        assert!(error.contains("gone/imports-v3.redb") && error.contains("moved away"), "{error}");
     }
 
     /// Every byte of the file, one after the other where there are few and every so many where there are many.

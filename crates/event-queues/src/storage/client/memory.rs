@@ -59,6 +59,13 @@ pub(super) struct ObjectRecord {
     pub(super) print: Option<Print>,
 }
 
+impl ObjectRecord {
+    /// What the stored bytes are known by, if it is those up to this place that they stand for.
+    pub(super) fn print_at(&self, place: Option<ReadPlace>) -> Option<Print> {
+        self.print.filter(|_| place.is_some() && place == self.place)
+    }
+}
+
 /// What stored bytes are known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Print {
@@ -224,6 +231,15 @@ mod tests {
         assert_eq!(memory.object("s3://b", "a").unwrap(), Some(record("a")));
         assert_eq!(memory.object("s3://b", "c").unwrap(), None);
         assert_eq!(memory.object("s3://bb", "a").unwrap(), None);
+    }
+
+    #[test]
+    fn a_print_stands_for_the_place_of_its_record_and_for_no_other() {
+        let record = record("a");
+        let beyond = record.place.map(|place| ReadPlace { position: 10, ..place });
+        assert_eq!(record.print_at(record.place), record.print);
+        assert_eq!((record.print_at(beyond), record.print_at(None)), (None, None));
+        assert_eq!(ObjectRecord { place: None, ..record }.print_at(None), None);
     }
 
     #[test]
