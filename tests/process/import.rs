@@ -634,6 +634,8 @@ async fn a_damaged_memory_is_refused_and_nothing_is_counted() {
     for (bad, said) in [
         (Some(flipped), "damaged"),
         (Some(good[..good.len() / 2].to_vec()), "damaged"),
+        (Some(Vec::new()), "damaged"),
+        (Some(good[..1].to_vec()), "damaged"),
         (Some(b"{\"version\":2}".to_vec()), "damaged"),
         (None, "is missing; restore that"),
     ] {

@@ -139,7 +139,9 @@ fn open_within(
         plan_all(planner, found, limits)
     };
     let Plan { files, reports, next } = match &memory {
-        Some(memory) => memory.plan(plan)?,
+        Some(memory) => {
+            memory.plan(plan, |plan| plan.files.iter().any(|planned| key(&planned.found).is_some()))?
+        }
         None => plan(None).map_err(|error| match error {
             PlanError::Import(error) => error,
             // There is none that could.

@@ -73,6 +73,14 @@ impl MemoryKind {
         directory.join(format!("{}-v{}.redb", self.name, self.format))
     }
 
+    /// Whether it has been begun: something has its name, whatever that is.
+    ///
+    /// # Errors
+    /// When that can't be known, which is no reason to begin another.
+    pub(crate) fn is_there(&self, directory: &Path) -> io::Result<bool> {
+        is_there(&self.path(directory))
+    }
+
     /// What is wrong with the file at `path`, and what to do: which file that is, and the words.
     pub(crate) fn tell(&self, path: &Path, fault: MemoryFault) -> (PathBuf, String) {
         let format = self.format;
@@ -125,20 +133,10 @@ impl MemoryFile {
         kind.refuse_newer(directory)?;
         let failed = |error: io::Error| MemoryFault::Failed(error.to_string());
         make_directory(directory).map_err(failed)?;
-        let database = if path.exists() {
-            create(&path, true)?
+        let database = if kind.is_there(directory).map_err(failed)? {
+            open_existing(&path)?
         } else {
-            // A kill leaves half a file: it gets its name when it is whole.
-            let new = path.with_extension("redb.new");
-            let database = match create(&new, false) {
-                Err(MemoryFault::Damaged(_)) => {
-                    fs::remove_file(&new).map_err(failed)?;
-                    create(&new, false)
-                }
-                created => created,
-            }?;
-            fs::rename(&new, &path).and_then(|()| sync_parent(&path)).map_err(failed)?;
-            database
+            begin(&path, &path.with_extension("redb.new"))?
         };
         let inode = inode(&path).map_err(failed)?;
         Ok(Self { database, path, inode })
@@ -194,14 +192,53 @@ impl MemoryFile {
     }
 }
 
-/// Opens a file, or begins one that is not there. One that is verified is read as a whole.
-fn create(path: &Path, is_verified: bool) -> Result<Database, MemoryFault> {
-    guarded(|| {
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        builder.set_check_integrity_on_open(is_verified);
-        Ok(builder.create(path)?)
-    })
+/// Opens a file, which is read as a whole and verified. An empty one is damaged: a file has its name only once it is whole.
+fn open_existing(path: &Path) -> Result<Database, MemoryFault> {
+    guarded(|| Ok(builder().set_check_integrity_on_open(true).open(path)?))
+}
+
+/// Begins a file at `new`, and gives it its name when it is whole, for a kill leaves half of it. Another process may have
+/// done so since somebody looked: then it is that one's file that is opened.
+fn begin(path: &Path, new: &Path) -> Result<Database, MemoryFault> {
+    let failed = |error: io::Error| MemoryFault::Failed(error.to_string());
+    let create = || guarded(|| Ok(builder().create(new)?));
+    let database = match create() {
+        Err(MemoryFault::Damaged(_)) => {
+            remove_if_there(new).map_err(failed)?;
+            create()
+        }
+        created => created,
+    }?;
+    if is_there(path).map_err(failed)? {
+        remove_if_there(new).map_err(failed)?;
+        drop(database);
+        return open_existing(path);
+    }
+    fs::rename(new, path).and_then(|()| sync_parent(path)).map_err(failed)?;
+    Ok(database)
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// # Errors
+/// When it is there and can't be removed.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// redb may panic on a file that is damaged.
@@ -389,6 +426,53 @@ mod tests {
             put(&file, 1, true).unwrap();
             assert!(!new.exists() && count(&file) == 1);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_damaged_and_left_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let file = MemoryFile::open(root.path(), &KIND).unwrap();
+        put(&file, 1, true).unwrap();
+        let path = file.path().to_owned();
+        drop(file);
+        let whole = fs::read(&path).unwrap();
+        for length in [0, 1, whole.len() / 2] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let fault = MemoryFile::open(root.path(), &KIND).err();
+            assert!(matches!(fault, Some(MemoryFault::Damaged(_))), "{length} bytes: {fault:?}");
+            assert_eq!(fs::metadata(&path).unwrap().len(), length as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_there_and_cannot_be_looked_at_is_not_begun_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let path = KIND.path(root.path());
+        // A volume that is not mounted, and a link that leads in a circle.
+        for target in [root.path().join("not/mounted"), path.clone()] {
+            std::os::unix::fs::symlink(&target, &path).unwrap();
+            let fault = MemoryFile::open(root.path(), &KIND).err();
+            assert!(matches!(fault, Some(MemoryFault::Failed(_))), "{fault:?}");
+            assert!(fs::symlink_metadata(&path).unwrap().is_symlink(), "none is begun");
+            fs::remove_file(&path).unwrap();
+        }
+        let no_directory = root.path().join("a file");
+        fs::write(&no_directory, "").unwrap();
+        assert_eq!(KIND.is_there(&no_directory).unwrap_err().kind(), ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn a_file_that_another_process_began_meanwhile_is_opened_instead() {
+        let root = tempfile::tempdir().unwrap();
+        let path = KIND.path(root.path());
+        let new = path.with_extension("redb.new");
+        let file = MemoryFile::open(root.path(), &KIND).unwrap();
+        put(&file, 1, true).unwrap();
+        assert!(matches!(begin(&path, &new), Err(MemoryFault::Locked)));
+        drop(file);
+        drop(begin(&path, &new).unwrap());
+        assert!(!new.exists());
+        assert_eq!(count(&MemoryFile::open(root.path(), &KIND).unwrap()), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use redb::{ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::ImportError;
@@ -16,10 +17,13 @@ use super::fingerprint::{Fingerprint, Whole};
 use super::plan::PlanError;
 use super::record_table::RecordTable;
 use crate::content::{FileLayout, ReadPlace};
-use crate::memory::{MemoryFault, MemoryFile, MemoryKind, sync_parent};
+use crate::memory::{MemoryFault, MemoryFile, MemoryKind, remove_if_there, sync_parent};
 
 /// Of earlier versions.
 const OLD_NAME: &str = "imports.json";
+
+/// How many imports had something to read.
+const RUNS: TableDefinition<'_, (), u64> = TableDefinition::new("runs");
 
 pub(super) const KIND: MemoryKind = MemoryKind {
     name: "imports",
@@ -155,30 +159,29 @@ impl ImportMemory {
     /// When it can't be read and written, is damaged, was written by a newer version, or when another process has it.
     pub(super) fn open(directory: &Path) -> Result<Self, ImportError> {
         let old_path = directory.join(OLD_NAME);
-        let old = match fs::read(&old_path) {
-            Ok(bytes) => encoding::decode(&bytes).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.to_string()),
-        };
-        let old = old.and_then(|old| match old {
-            Some(OldMemory::Moved) if !KIND.path(directory).exists() => Err(format!(
+        let refuse_old = |problem| ImportError::State { path: old_path.clone(), problem };
+        let is_moved = matches!(read_old(&old_path).map_err(refuse_old)?, Some(OldMemory::Moved));
+        let path = KIND.path(directory);
+        let failed = |error: io::Error| refuse(&path, MemoryFault::Failed(error.to_string()));
+        if is_moved && !KIND.is_there(directory).map_err(failed)? {
+            return Err(refuse_old(format!(
                 "what it speaks of, {}, is missing; restore that, or remove this file, too, and import only files that have \
                  not been counted yet",
-                KIND.path(directory).display()
-            )),
-            old => Ok(old),
-        });
-        let old = old.map_err(|problem| ImportError::State { path: old_path.clone(), problem })?;
-        let file =
-            MemoryFile::open(directory, &KIND).map_err(|fault| refuse(&KIND.path(directory), fault))?;
+                path.display()
+            )));
+        }
+        let file = MemoryFile::open(directory, &KIND).map_err(|fault| refuse(&path, fault))?;
+        // Another process may have taken it over, or written more of it, until it was this one's turn.
+        let old = read_old(&old_path).map_err(refuse_old)?;
         let memory = Self(file);
         if let Some(OldMemory::Records(records)) = &old {
             let taken = memory.change(|table| take_over(table, records));
             taken.map_err(|fault| memory.refuse(fault))?;
         }
         if !matches!(old, Some(OldMemory::Moved)) {
-            let put_aside = put_aside(&old_path, old.is_some());
-            put_aside.map_err(|error| memory.refuse(MemoryFault::Failed(error.to_string())))?;
+            let kept = if old.is_some() { keep_aside(&old_path) } else { Ok(()) };
+            let replaced = kept.and_then(|()| refuse_earlier_versions(&old_path));
+            replaced.map_err(|error| memory.refuse(MemoryFault::Failed(error.to_string())))?;
         }
         Ok(memory)
     }
@@ -200,19 +203,29 @@ impl ImportMemory {
         })
     }
 
-    /// Decides what is read, and changes what is remembered accordingly, unless something can't be imported.
+    /// Decides what is read, and changes what is remembered accordingly, unless something can't be imported. Where something
+    /// `is_to_be_read`, something is written whatever is decided: what could not be settled is not counted at all.
     ///
     /// # Errors
     /// When that failed.
     pub(super) fn plan<T>(
         &self,
         act: impl FnOnce(Option<&mut RecordTable<'_>>) -> Result<T, PlanError>,
+        is_to_be_read: impl FnOnce(&T) -> bool,
     ) -> Result<T, ImportError> {
         let mut refused = None;
         let planned = self.0.write(|write| {
             let mut table = RecordTable::stored(write)?;
             match act(Some(&mut table)) {
-                Ok(plan) => Ok((Some(plan), table.is_changed())),
+                Ok(plan) => {
+                    let is_read = is_to_be_read(&plan);
+                    if is_read {
+                        let mut runs = write.open_table(RUNS)?;
+                        let before = runs.get(())?.map_or(0, |count| count.value());
+                        runs.insert((), before.wrapping_add(1))?;
+                    }
+                    Ok((Some(plan), is_read || table.is_changed()))
+                }
                 Err(PlanError::Memory(fault)) => Err(fault),
                 Err(PlanError::Import(error)) => {
                     refused = Some(error);
@@ -259,16 +272,30 @@ fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), Memo
     Ok(())
 }
 
-/// Puts the memory of an earlier version aside, if there is one, and in its place what keeps earlier versions from beginning
-/// another.
-fn put_aside(path: &Path, is_there: bool) -> io::Result<()> {
+/// What an earlier version has left, if it has.
+fn read_old(path: &Path) -> Result<Option<OldMemory>, String> {
+    match fs::read(path) {
+        Ok(bytes) => encoding::decode(&bytes).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Keeps a copy of the memory of an earlier version, which stays where it is: whenever a kill comes, an earlier version finds
+/// either that or what it refuses, and never nothing.
+fn keep_aside(path: &Path) -> io::Result<()> {
+    let aside = path.with_extension("json.taken-over");
+    remove_if_there(&aside)?;
+    fs::copy(path, &aside)?;
+    File::open(&aside)?.sync_all()
+}
+
+/// Puts in the place of an earlier version's memory what keeps earlier versions from beginning another.
+fn refuse_earlier_versions(path: &Path) -> io::Result<()> {
     let new = path.with_extension("json.new");
     let mut file = File::create(&new)?;
     file.write_all(encoding::moved().as_bytes())?;
     file.sync_all()?;
-    if is_there {
-        fs::rename(path, path.with_extension("json.taken-over"))?;
-    }
     fs::rename(&new, path)?;
     sync_parent(path)
 }
@@ -331,8 +358,12 @@ mod tests {
         drop(ImportMemory::open(root.path()).unwrap());
         let aside = root.path().join("imports.json.taken-over");
         assert_eq!(fs::read(&aside).unwrap(), written);
-        // As a kill leaves it between the commit and what follows it.
+        // As kills leave it between the commit and what follows it.
         fs::rename(&aside, &old).unwrap();
+        keep_aside(&old).unwrap();
+        for kept in [&old, &aside] {
+            assert_eq!(fs::read(kept).unwrap(), written, "an earlier version would count all of it again");
+        }
         let memory = ImportMemory::open(root.path()).unwrap();
         assert_eq!(remembered(&memory), records);
         memory.settle(&[(1, record("/a", 30, true, 7))]).unwrap();
@@ -367,9 +398,11 @@ mod tests {
         }
         fs::remove_file(&path).unwrap();
         drop(ImportMemory::open(root.path()).unwrap());
-        fs::write(KIND.path(root.path()), "no redb").unwrap();
-        let message = problem(root.path());
-        assert!(message.contains("damaged") && message.contains("imports-v3.redb"), "{message}");
+        for bytes in ["", "n", "no redb"] {
+            fs::write(KIND.path(root.path()), bytes).unwrap();
+            let message = problem(root.path());
+            assert!(message.contains("damaged") && message.contains("imports-v3.redb"), "{message}");
+        }
         fs::write(root.path().join("imports-v4.redb"), "").unwrap();
         let message = problem(root.path());
         assert!(
@@ -395,6 +428,20 @@ mod tests {
         let problem = memory.settle(&[(0, record("/a", 10, true, 5))]).unwrap_err();
         assert!(problem.contains("cannot write") && problem.contains("gone/imports-v3.redb"), "{problem}");
         assert!(problem.contains("run the import again"), "{problem}");
+    }
+
+    #[test]
+    fn an_import_that_reads_something_writes_before_it_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("gone");
+        let memory = ImportMemory::open(&directory).unwrap();
+        for _ in 0..2 {
+            memory.plan(|_| Ok(()), |()| true).unwrap();
+        }
+        fs::remove_dir_all(&directory).unwrap();
+        memory.plan(|_| Ok(()), |()| false).unwrap();
+        let error = memory.plan(|_| Ok(()), |()| true).unwrap_err().to_string();
+        assert!(error.contains("gone/imports-v3.redb") && error.contains("moved away"), "{error}");
     }
 
     /// Every byte of the file, one after the other where there are few and every so many where there are many.

@@ -20,11 +20,12 @@ const AT_ONCE: u64 = 50_000;
 /// As [`open`](super::open).
 pub fn settled_positions(directory: &Path) -> Result<Vec<u64>, ImportError> {
     let memory = ImportMemory::open(directory)?;
-    memory.plan(|records| {
+    let read = |records: Option<&mut RecordTable<'_>>| {
         let Some(records) = records else { return Ok(Vec::new()) };
         let of = |id: Id| Ok(records.get(id)?.map(|record| record.mark.position));
         (0..records.next()).filter_map(|id| of(id).transpose()).collect::<Result<_, PlanError>>()
-    })
+    };
+    memory.plan(read, |_| false)
 }
 
 /// Remembers so many files that never were, which begin alike for their first 5 KB and then differ, as Avro containers of one
@@ -35,12 +36,13 @@ pub fn settled_positions(directory: &Path) -> Result<Vec<u64>, ImportError> {
 pub fn remember(directory: &Path, files: u64) -> Result<(), ImportError> {
     let memory = ImportMemory::open(directory)?;
     for from in (0..files).step_by(usize::try_from(AT_ONCE).unwrap_or(usize::MAX)) {
-        memory.plan(|records| {
+        let write = |records: Option<&mut RecordTable<'_>>| {
             let Some(records) = records else { return Ok(()) };
             let add = |records: &mut RecordTable<'_>, number| records.add(&record(number)).map(drop);
             (from..files.min(from + AT_ONCE)).try_for_each(|number| add(records, number))?;
             Ok(())
-        })?;
+        };
+        memory.plan(write, |()| false)?;
     }
     Ok(())
 }

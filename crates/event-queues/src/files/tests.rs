@@ -418,7 +418,7 @@ fn remembered(memory: &ImportMemory) -> Vec<FileRecord> {
         let records = records.unwrap();
         Ok((0..records.next()).filter_map(|id| records.get(id).unwrap()).collect())
     };
-    memory.plan(read).unwrap()
+    memory.plan(read, |_| false).unwrap()
 }
 
 #[test]

@@ -59,6 +59,13 @@ pub(super) struct ObjectRecord {
     pub(super) print: Option<Print>,
 }
 
+impl ObjectRecord {
+    /// What the stored bytes are known by, if it is those up to this place that they stand for.
+    pub(super) fn print_at(&self, place: Option<ReadPlace>) -> Option<Print> {
+        self.print.filter(|_| place.is_some() && place == self.place)
+    }
+}
+
 /// What stored bytes are known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Print {
@@ -227,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn a_print_stands_for_the_place_of_its_record_and_for_no_other() {
+        let record = record("a");
+        let beyond = record.place.map(|place| ReadPlace { position: 10, ..place });
+        assert_eq!(record.print_at(record.place), record.print);
+        assert_eq!((record.print_at(beyond), record.print_at(None)), (None, None));
+        assert_eq!(ObjectRecord { place: None, ..record }.print_at(None), None);
+    }
+
+    #[test]
     fn a_source_forgets_what_it_does_not_need_and_no_other_source_does() {
         let root = tempfile::tempdir().unwrap();
         let memory = ObjectMemory::open(root.path()).unwrap();
@@ -242,12 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn a_second_process_and_a_newer_format_are_refused_with_advice() {
+    fn a_second_process_what_is_damaged_and_a_newer_format_are_refused_with_advice() {
         let root = tempfile::tempdir().unwrap();
         let memory = ObjectMemory::open(root.path()).unwrap();
         let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
         assert!(message.contains("another process has it; give each forwarder"), "{message}");
         drop(memory);
+        let path = root.path().join("objects-v1.redb");
+        let whole = fs::read(&path).unwrap();
+        for length in [0, 1, whole.len() / 2] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
+            assert!(message.contains("it is damaged") && message.contains("move it away"), "{message}");
+        }
         fs::write(root.path().join("objects-v2.redb"), "").unwrap();
         let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
         assert!(message.contains("newer version, in format 2"), "{message}");

@@ -112,6 +112,7 @@ pub fn open(
         writing: 0,
         due: None,
         writer,
+        write_failed: None,
         health,
         ended: None,
         _listing: listing,
@@ -139,6 +140,8 @@ pub struct StorageQueue {
     /// When what needed no delivery is written, at the latest.
     due: Option<Instant>,
     writer: MemoryWriter<Settled>,
+    /// Why something could not be written: what is sent from then on might not be acknowledged.
+    write_failed: Option<String>,
     health: Arc<BucketHealth>,
     ended: Option<Result<(), String>>,
     /// It ends with the queue.
@@ -196,7 +199,10 @@ impl StorageQueue {
     async fn wait_for_writer(&mut self) -> Result<(), QueueError> {
         let written = self.writer.wait().await;
         let writing = std::mem::take(&mut self.writing);
-        written.map_err(QueueError::Storage)?;
+        if let Err(problem) = written {
+            self.write_failed.get_or_insert_with(|| problem.clone());
+            return Err(QueueError::Storage(problem));
+        }
         for (object, record) in self.unwritten.drain(..writing) {
             if record.standing == ObjectStanding::Begun {
                 continue;
@@ -253,5 +259,9 @@ impl Queue for StorageQueue {
         self.settled = self.settled.max(receipt);
         self.settle(receipt);
         self.write().await
+    }
+
+    fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
+        self.write_failed.as_ref().map_or(Ok(()), |problem| Err(QueueError::Storage(problem.clone())))
     }
 }

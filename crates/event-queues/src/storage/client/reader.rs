@@ -205,6 +205,8 @@ impl ObjectReader {
         handed: &mpsc::Sender<ObjectOutput>,
     ) -> Result<(), Interrupted> {
         self.health.left_out.fetch_add(1, Ordering::Relaxed);
+        // Where nothing more was handed out, what is known of what was counted before still holds.
+        let print = print.or_else(|| object.record.as_ref()?.print_at(place));
         let (version, standing) = (object.version.clone(), ObjectStanding::LeftOut);
         let record = ObjectRecord { version, standing, place, print };
         let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, name)), record);

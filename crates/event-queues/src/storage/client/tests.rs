@@ -367,6 +367,24 @@ async fn a_run_that_ends_records_what_holds_nothing_to_be_counted() {
 }
 
 #[tokio::test]
+async fn nothing_is_sent_once_what_was_settled_could_not_be_written() {
+    let place = Place::new();
+    place.write(&format!("{HOUR}/a"), &event(1));
+    let (mut queue, _) = open(place.settings(StorageStart::Beginning), StorageRun::Follow, now()).unwrap();
+    let delivery = queue.receive().await.unwrap().unwrap();
+    queue.acknowledge(delivery.receipt).await.unwrap();
+    queue.ensure_acknowledgeable().unwrap();
+    let state = place.root.path().join("state");
+    fs::rename(&state, place.root.path().join("away")).unwrap();
+    // It needs no delivery, so that receiving is what writes it.
+    place.write(&format!("{HOUR}/b"), "[]");
+    let failed = tokio::time::timeout(Duration::from_secs(20), queue.receive()).await.unwrap().unwrap_err();
+    let reason = queue.ensure_acknowledgeable().unwrap_err().to_string();
+    assert!(reason.contains("moved away while it was in use"), "{reason}");
+    assert_eq!(failed.to_string(), reason);
+}
+
+#[tokio::test]
 async fn a_bucket_that_is_away_is_told_and_waited_for() {
     let place = Place::new();
     let bucket = place.root.path().join("bucket");
