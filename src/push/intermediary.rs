@@ -146,15 +146,16 @@ fn is_told(text: &str) -> bool {
 }
 
 /// Whether it leads to Amazon's SNS and nowhere else: somebody will open it. Other names below `amazonaws.com` are given to whoever
-/// asks for them, so between there is a region alone, which has a digit (`eu-west-1`).
+/// asks for them (`sns.s3.amazonaws.com` is a bucket), so between there is a region alone: `eu-west-1`, `us-gov-east-1`.
 fn is_of_aws(url: &str) -> bool {
     let rest = url.strip_prefix("https://sns.").unwrap_or_default();
     let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let region = [".amazonaws.com", ".amazonaws.com.cn"].iter().find_map(|end| host.strip_suffix(end));
-    region.is_some_and(|region| {
-        region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && region.bytes().any(|byte| byte.is_ascii_digit())
-    })
+    let mut parts = region.unwrap_or_default().split('-');
+    let is_word = |part: &str| part.len() > 1 && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let starts = parts.next().is_some_and(|part| part.len() == 2 && is_word(part));
+    let ends = parts.next_back().is_some_and(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    starts && ends && parts.all(is_word)
 }
 
 #[cfg(test)]
@@ -200,7 +201,10 @@ mod tests {
             ("https://sns.cn-north-1.amazonaws.com.cn/?Token=ab", true),
             ("http://sns.eu-west-1.amazonaws.com/?Token=ab", false),
             ("https://sns.s3.eu-west-1.amazonaws.com/?Token=ab", false),
+            ("https://sns.us-gov-east-1.amazonaws.com/?Token=ab", true),
             ("https://sns.elb.amazonaws.com/?Token=ab", false),
+            ("https://sns.s3.amazonaws.com/?Token=ab", false),
+            ("https://sns.s3-eu-west-1.amazonaws.com/?Token=ab", false),
             ("https://sns.eu-west-1.amazonaws.com.evil.example/", false),
             ("https://sns.example/?x=.amazonaws.com", false),
             ("https://sns.a@evil.example/.amazonaws.com", false),
