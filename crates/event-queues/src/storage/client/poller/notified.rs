@@ -17,13 +17,13 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 const STRAY_PAUSE: Duration = Duration::from_secs(5);
 
 impl BucketPoller {
-    /// Waits for the next listing, and takes what is notified meanwhile. As long as that can be heard, and after a listing that
-    /// succeeded, the next one has time. Breaks where nobody reads any more.
+    /// Waits for the next listing, and takes what is notified meanwhile. After a listing that succeeded the next one has time, but
+    /// where notifications can't be taken. Breaks where nobody reads any more.
     pub(super) async fn wait(&mut self, wait: Duration, failed: bool) -> ControlFlow<()> {
         self.is_stray_told = false;
         let begun = Instant::now();
-        let mut until = begun + wait;
-        let Some(notifications) = self.notifications.clone() else { return self.sleep(until).await };
+        let Some(notifications) = self.notifications.clone() else { return self.sleep(begun + wait).await };
+        let mut until = begun + if failed { wait } else { wait.max(SWEEP_INTERVAL) };
         while Instant::now() < until {
             let heard = tokio::select! {
                 () = self.found.closed() => return ControlFlow::Break(()),
@@ -38,9 +38,6 @@ impl BucketPoller {
                 Ok(is_free) => {
                     if self.unheard.take().is_some() {
                         tracing::info!(queue = notifications.url.as_str(), "notifications are taken again");
-                    }
-                    if !failed {
-                        until = begun + wait.max(SWEEP_INTERVAL);
                     }
                     if !is_free {
                         self.sleep(until.min(Instant::now() + STRAY_PAUSE)).await?;
