@@ -2,7 +2,7 @@
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod notice;
+mod subscription;
 
 use std::mem;
 use std::num::NonZeroUsize;
