@@ -205,7 +205,7 @@ impl Reader {
         emit: &mut dyn FnMut(Element<'_>),
     ) -> Result<(), Damaged> {
         // A body with one name that is not ASCII is mostly lines that are, and to see that is far cheaper.
-        let ascii = ascii || text[start..].is_ascii();
+        let ascii = ascii || self.marks.is_ascii(start, text.len()) || text[start..].is_ascii();
         let lossy = !ascii && simdutf8::basic::from_utf8(&text[start..]).is_err();
         if lossy {
             self.mark_invalid(text, start);

@@ -335,7 +335,9 @@ fn add(entry: &mut Entry, point: Point) {
 
 fn store(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
     let start = arena.len();
-    arena.extend_from_slice(bytes);
+    if !bytes.is_empty() {
+        arena.extend_from_slice(bytes);
+    }
     Span::since(start, arena)
 }
 

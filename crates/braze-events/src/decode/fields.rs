@@ -34,22 +34,25 @@ impl EventFields {
     #[inline]
     pub(super) fn start(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
         self.clear();
-        if cursor.token() == b'}' {
-            cursor.pos += 1;
-            return Ok(Step::Empty);
-        }
-        self.members(cursor)
+        if cursor.first_key()? { self.members(cursor) } else { Ok(Step::Empty) }
     }
 
     /// Goes on behind the value of `events`.
     pub(super) fn resume(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
-        if more_members(cursor)? { self.members(cursor) } else { Ok(Step::End) }
+        if cursor.next_key()? { self.members(cursor) } else { Ok(Step::End) }
     }
 
+    /// The members from the one on whose opening quote has been passed.
     fn members(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
         loop {
-            let name = cursor.key()?;
-            match FieldKey::of(self.name(cursor, name)) {
+            let key = match cursor.string_before(b"\":") {
+                Some(name) => FieldKey::of(name),
+                None => {
+                    let name = cursor.rest_of_key()?;
+                    FieldKey::of(self.name(cursor, name))
+                }
+            };
+            match key {
                 FieldKey::Other => cursor.skip()?,
                 FieldKey::Tag(key) => {
                     let span = self.tag(cursor)?;
@@ -61,7 +64,7 @@ impl EventFields {
                 FieldKey::Properties => self.properties(cursor)?,
                 FieldKey::Events => return Ok(Step::Events),
             }
-            if !more_members(cursor)? {
+            if !cursor.next_key()? {
                 return Ok(Step::End);
             }
         }
@@ -73,22 +76,46 @@ impl EventFields {
             return cursor.skip();
         }
         cursor.pos += 1;
-        if cursor.token() == b'}' {
-            cursor.pos += 1;
-            return Ok(());
+        let mut more = cursor.first_key()?;
+        while more {
+            more = match cursor.string_before(b"\":\"") {
+                Some(name) => match tag_key(name) {
+                    Some(key) => self.property_text(cursor, key)?,
+                    None => cursor.skip_string()?,
+                },
+                None => self.other_property(cursor)?,
+            };
         }
-        loop {
-            let name = cursor.key()?;
-            if let Some(key) = tag_key(self.name(cursor, name)) {
-                let span = self.tag(cursor)?;
-                self.properties.set(key, span);
-            } else {
-                cursor.skip()?;
-            }
-            if !more_members(cursor)? {
-                return Ok(());
-            }
+        Ok(())
+    }
+
+    /// A property that becomes a tag and is a string, whose opening quote has been passed. Goes on as [`Cursor::next_key`].
+    #[inline]
+    fn property_text(&mut self, cursor: &mut Cursor<'_>, key: usize) -> Result<bool, Broken> {
+        let start = cursor.pos;
+        if let Some(text) = cursor.string_before(b"\",\"") {
+            let end = if text == REDACTED { start } else { start + text.len() };
+            self.properties.set(key, ByteSpan { start, end });
+            return Ok(true);
         }
+        let text = cursor.string()?;
+        let span = self.keep(cursor, text);
+        let span = self.unless_redacted(cursor, span);
+        self.properties.set(key, span);
+        cursor.next_key()
+    }
+
+    /// A property of any other form, from behind the opening quote of its key. Goes on as [`Cursor::next_key`].
+    #[inline(never)]
+    fn other_property(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
+        let name = cursor.rest_of_key()?;
+        if let Some(key) = tag_key(self.name(cursor, name)) {
+            let span = self.tag(cursor)?;
+            self.properties.set(key, span);
+        } else {
+            cursor.skip()?;
+        }
+        cursor.next_key()
     }
 
     #[inline]
@@ -123,7 +150,12 @@ impl EventFields {
         } else {
             self.text(cursor)?
         };
-        Ok(if self.bytes(cursor.text(), span) == REDACTED { ByteSpan::EMPTY } else { span })
+        Ok(self.unless_redacted(cursor, span))
+    }
+
+    #[inline]
+    fn unless_redacted(&self, cursor: &Cursor<'_>, span: ByteSpan) -> ByteSpan {
+        if self.bytes(cursor.text(), span) == REDACTED { ByteSpan::EMPTY } else { span }
     }
 
     /// Seconds, as a number or as a text.

@@ -291,7 +291,10 @@ fn write_part(key: &mut Vec<u8>, value: &[u8]) {
     // A clean value has at most 200 characters of four bytes.
     let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
     key.extend_from_slice(&length.to_le_bytes());
-    key.extend_from_slice(&value[..usize::from(length)]);
+    // Most are: a copy of nothing costs as much as one of an id.
+    if length > 0 {
+        key.extend_from_slice(&value[..usize::from(length)]);
+    }
 }
 
 /// The values of a key, in order.
