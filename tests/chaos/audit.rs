@@ -276,7 +276,8 @@ fn reasons(fault: Fault) -> &'static [&'static str] {
         Fault::HandshakeStops => &["timeout", "connect"],
         Fault::IntakeResets | Fault::ConnectionRefused | Fault::UnknownAuthority => &["connect"],
         Fault::IntakeAnswersGarbage => &["http_invalid"],
-        Fault::NameNotResolved => &["dns"],
+        // It begins with the end of all connections, and of a request that is under way.
+        Fault::NameNotResolved => &["dns", "connect"],
         // A full house: a connection that can't be opened, or a file that a resolver can't read.
         Fault::NoDescriptors | Fault::Frozen => &["connect", "dns", "timeout"],
         Fault::IntakeAnswers(400) => &["http_400"],

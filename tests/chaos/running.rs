@@ -239,11 +239,14 @@ impl Lab {
         let said = process.forwarder.stderr();
         let expected = process.going.as_ref().map(|going| going.expected);
         let is_queue_stopped = Log::read(&said).is_queue_stopped;
+        // A kill may come between its last word and its end.
+        let is_last_word_said = said.lines().any(|line| line.starts_with("braze-datadog: "));
+        let has_failed = status.code() == Some(1) || is_last_word_said;
         let end = match status.code() {
             // What was counted since the last commit is counted again.
-            Some(1) if said.contains("the last commit has failed") => End::Uncommitted,
-            Some(1) if is_queue_stopped => End::QueueStopped,
-            Some(1) if !process.is_alive => End::NeverStarted,
+            _ if has_failed && said.contains("the last commit has failed") => End::Uncommitted,
+            _ if has_failed && is_queue_stopped => End::QueueStopped,
+            _ if has_failed && !process.is_alive => End::NeverStarted,
             Some(0) => End::Clean,
             _ => End::Abrupt,
         };
