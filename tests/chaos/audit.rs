@@ -298,6 +298,10 @@ fn explains(fault: Fault, error: &str) -> bool {
     let is_any = |texts: &[&str]| texts.iter().any(|text| error.contains(text));
     match fault {
         Fault::BadReload => error.contains("the configuration was refused"),
+        // It came while the process was about to end, asked or not.
+        Fault::GoodReload => {
+            error.contains("the configuration was refused") && error.contains("the process is stopping")
+        }
         // Neither the configuration nor a new segment can be opened.
         Fault::NoDescriptors => {
             is_any(&["the configuration was refused", "refused a push"])
