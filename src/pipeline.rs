@@ -44,7 +44,7 @@ use crate::clock::Clock;
 use crate::connection::{ConnectionSet, Intake};
 use crate::lane::{self, LaneLost, Lanes, Room};
 use crate::ledger::Unpaired;
-use crate::stats::Stats;
+use crate::stats::{Books, Stats};
 use crate::telemetry::Printer;
 use event_queues::{Queue, QueueError};
 use send_counts::aggregate::tags::Layout;
@@ -181,6 +181,12 @@ impl<I: Intake> Pipeline<I> {
     /// What was sent lately.
     pub fn catalogue(&self) -> Arc<Catalogue> {
         Arc::clone(&self.catalogue)
+    }
+
+    /// Logs what these books hold that was not told yet. Each flush does; what lanes drop behind the last one, and in a run that
+    /// ends before its first, is told by whoever has seen the run end.
+    pub fn tell_rest(&mut self, books: &Books) {
+        self.reporter.report(books, self.clock.elapsed_milliseconds());
     }
 
     /// Carries events from `queue` to Datadog until the queue ends or a command says stop.

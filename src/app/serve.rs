@@ -167,7 +167,7 @@ async fn serve(
     // Health and metrics outlive everything that they tell about.
     stop_admin.send_replace(true);
     take_down(admin_listener).await;
-    let concluded = conclude(&watched, import.once);
+    let concluded = conclude(&watched, &mut pipeline, import.once);
     ended.map_err(Failure::failed)?;
     concluded
 }
@@ -180,8 +180,9 @@ fn watch_keys(config: &Config, clock: &Clock) -> Arc<KeyWatch> {
 
 /// Tells what became of everything: in the log, and on standard output for a run that ends by itself, whose exit status
 /// tells it, too.
-fn conclude(watched: &Watched, once: bool) -> Result<(), Failure> {
+fn conclude(watched: &Watched, pipeline: &mut Pipeline<WatchedIntake>, once: bool) -> Result<(), Failure> {
     let books = watched.stats.snapshot();
+    pipeline.tell_rest(&books);
     let (received, accepted, dropped) = (books.received, books.accepted(), books.dropped());
     tracing::info!(received, accepted, dropped, "stopped");
     if once {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::life::{End, Life};
-use super::schedule::Fault;
+use super::schedule::{Fault, Trouble};
 use super::seen::Seen;
 use super::truth::{Cell, Group, Pushed, Truth};
 
@@ -113,7 +113,7 @@ fn judge_cell(
     for part in counted {
         let (in_life, may_repeat) = by_life.entry(part.life).or_default();
         *in_life += part.sends;
-        let requests = evidence.seen.came(part.life, group).requests;
+        let requests = evidence.seen.came(part.life, group).accepted.len();
         if part.request + under_way[&part.life] >= requests {
             *may_repeat += part.sends;
         }
@@ -159,7 +159,7 @@ fn judge_drops(evidence: &Evidence<'_>, group: Group, missing: &Missing, verdict
     });
     // Every send has one fate; two only if its first one was not acknowledged.
     let acknowledged = evidence.truth.acknowledged(group);
-    let accepted = sum(&|life| evidence.seen.came(life.number, group).accepted);
+    let accepted = sum(&|life| evidence.seen.came(life.number, group).sum());
     let ambiguous = sum(&|life| life.dropped(group, is_ambiguous));
     let under_way = sum(&|life| under_way(evidence, life, group) + life.dropped_under_way(group));
     let again: u64 = evidence.truth.batches.iter().map(|batch| again(batch, group)).sum();
@@ -181,17 +181,15 @@ fn again(batch: &Pushed, group: Group) -> u64 {
 
 /// Accepted sends of the requests that may not have been acknowledged when a life ended.
 fn under_way(evidence: &Evidence<'_>, life: &Life, group: Group) -> u64 {
-    let certain = evidence.seen.came(life.number, group).requests.saturating_sub(life.flushes_under_way());
-    let all = evidence.seen.counted.iter().filter(|((_, of, _), _)| *of == group);
-    let parts = all.flat_map(|(_, parts)| parts);
-    parts.filter(|part| part.life == life.number && part.request >= certain).map(|part| part.sends).sum()
+    let accepted = &evidence.seen.came(life.number, group).accepted;
+    accepted.iter().rev().take(life.flushes_under_way()).sum()
 }
 
 /// The books of one life against what came to the intakes in it.
 fn judge_life(evidence: &Evidence<'_>, life: &Life, verdict: &mut Verdict) {
     let (number, end) = (life.number, life.end);
     for group in Group::ALL {
-        let came = evidence.seen.came(number, group).accepted;
+        let came = evidence.seen.came(number, group).sum();
         let told = life.told.accepted.get(&group).copied().unwrap_or_default();
         verdict.hold(told <= came, || {
             format!(
@@ -199,7 +197,7 @@ fn judge_life(evidence: &Evidence<'_>, life: &Life, verdict: &mut Verdict) {
             )
         });
     }
-    let is_calm_troubled = life.faults.iter().any(|fault| troubles_calm(*fault));
+    let is_calm_troubled = life.troubles.iter().any(|trouble| troubles_calm(trouble.fault));
     let calm = life.dropped(Group::Calm, |_| true);
     verdict.hold(calm == 0 || is_calm_troubled, || {
         format!("life {number} dropped {calm} sends of the connection that nothing has happened to")
@@ -210,7 +208,7 @@ fn judge_life(evidence: &Evidence<'_>, life: &Life, verdict: &mut Verdict) {
         return;
     };
     let sum = |of: &dyn Fn(Group) -> u64| Group::ALL.into_iter().map(of).sum::<u64>();
-    let came = sum(&|group| evidence.seen.came(number, group).accepted);
+    let came = sum(&|group| evidence.seen.came(number, group).sum());
     let ambiguous = sum(&|group| life.dropped(group, is_ambiguous));
     verdict.hold(accepted <= came && came <= accepted + ambiguous, || {
         format!(
@@ -246,18 +244,21 @@ fn judge_queue(evidence: &Evidence<'_>, life: &Life, next: &Life, verdict: &mut 
 fn judge_log(life: &Life, verdict: &mut Verdict) {
     let number = life.number;
     for drop in &life.log.drops {
-        let is_explained = life.faults.iter().any(|fault| reasons(*fault).contains(&drop.reason.as_str()));
-        verdict.hold(is_explained, || {
-            format!("life {number}: {drop:?}, and nothing explains it: {:?}", life.faults)
+        let explains = |trouble: &Trouble| {
+            trouble.concerns(drop.group) && reasons(trouble.fault).contains(&drop.reason.as_str())
+        };
+        verdict.hold(life.troubles.iter().any(explains), || {
+            format!("life {number}: {drop:?}, and nothing explains it: {:?}", life.troubles)
         });
     }
     for error in &life.log.errors {
-        let is_explained = life.faults.iter().any(|fault| explains(*fault, error));
-        verdict.hold(is_explained, || format!("life {number}: nothing explains {error}: {:?}", life.faults));
+        let is_explained = life.troubles.iter().any(|trouble| explains(trouble.fault, error));
+        verdict
+            .hold(is_explained, || format!("life {number}: nothing explains {error}: {:?}", life.troubles));
     }
     for complaint in &life.log.complaints {
         let is_last_word = complaint.starts_with("braze-datadog: ")
-            && matches!(life.end, End::QueueStopped | End::NeverStarted);
+            && matches!(life.end, End::QueueStopped | End::NeverStarted | End::Uncommitted);
         verdict.hold(is_last_word, || format!("life {number} said {complaint:?}"));
     }
 }
@@ -275,7 +276,8 @@ fn reasons(fault: Fault) -> &'static [&'static str] {
         Fault::HandshakeStops => &["timeout", "connect"],
         Fault::IntakeResets | Fault::ConnectionRefused | Fault::UnknownAuthority => &["connect"],
         Fault::IntakeAnswersGarbage => &["http_invalid"],
-        Fault::NameNotResolved => &["dns"],
+        // It begins with the end of all connections, and of a request that is under way.
+        Fault::NameNotResolved => &["dns", "connect"],
         // A full house: a connection that can't be opened, or a file that a resolver can't read.
         Fault::NoDescriptors | Fault::Frozen => &["connect", "dns", "timeout"],
         Fault::IntakeAnswers(400) => &["http_400"],
@@ -296,6 +298,10 @@ fn explains(fault: Fault, error: &str) -> bool {
     let is_any = |texts: &[&str]| texts.iter().any(|text| error.contains(text));
     match fault {
         Fault::BadReload => error.contains("the configuration was refused"),
+        // It came while the process was about to end, asked or not.
+        Fault::GoodReload => {
+            error.contains("the configuration was refused") && error.contains("the process is stopping")
+        }
         // Neither the configuration nor a new segment can be opened.
         Fault::NoDescriptors => {
             is_any(&["the configuration was refused", "refused a push"])

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::lab::Lab;
-use super::life::End;
+use super::lab::{Lab, Storm};
 use super::machine::{Disk, give_descriptors, take_descriptors};
 use super::road::Way;
-use super::schedule::{Fault, Planned};
-use super::support::PATIENCE;
+use super::schedule::{Fault, Planned, Trouble};
 use super::support::intake::Behaviour;
 
 /// Configurations that must be refused.
@@ -19,143 +15,126 @@ const BAD_FILES: [&str; 4] =
 const HOUR: i64 = 3_600;
 
 impl Lab {
-    pub(crate) async fn begin(&mut self, planned: Planned) {
-        let Planned { fault, choice, .. } = planned;
-        self.table.fault(fault);
-        self.active.push(fault);
-        self.faults.push(fault);
-        match fault {
-            Fault::IntakeHangs => self.storm.always(Behaviour::Hang),
-            Fault::IntakeResets => self.storm.always(Behaviour::Reset),
-            Fault::IntakeAnswers(status) => self.storm.always(Behaviour::Status(status, "a long story")),
-            Fault::IntakeAnswersGarbage => self.storm.always(Behaviour::Garbage),
-            Fault::IntakeRedirects => self.storm.always(Behaviour::Redirect(self.calm.url())),
-            Fault::IntakeAnswersWithoutEnd(status) => self.storm.always(Behaviour::EndlessBody(status)),
-            Fault::IntakeIsSlow => self.storm.always(Behaviour::Slow(Duration::from_millis(400))),
-            Fault::ConnectionRefused => self.road.lead(Way::Closed),
-            Fault::HandshakeStops => self.road.lead(Way::HalfAHandshake),
-            Fault::UnknownAuthority => self.road.lead(Way::To(self.stranger.address())),
-            Fault::NameNotResolved => {
-                self.machine.set_resolver_gone(true);
-                self.end_connections();
-            }
+    pub(crate) fn begin(&mut self, planned: Planned) {
+        let Planned { trouble, choice, .. } = planned;
+        self.table.fault(trouble.fault);
+        self.active.push(trouble);
+        self.troubles.push(trouble);
+        if let Some(number) = trouble.storm {
+            return self.spoil(number, trouble.fault);
+        }
+        match trouble.fault {
             Fault::DiskFull => self.machine.set_disk(Disk::Full),
             Fault::SyncFails => self.machine.set_disk(Disk::SyncFails),
             Fault::DiskReadOnly => self.machine.set_disk(Disk::ReadOnly),
             Fault::NoDescriptors => {
-                self.process.iter().for_each(|process| take_descriptors(process.id()));
-                self.end_connections();
+                if let Some(process) = &mut self.process {
+                    take_descriptors(process.forwarder.id());
+                    process.excuse();
+                }
+                self.storms.iter().for_each(Storm::end_connections);
             }
             Fault::Frozen => self.signal("STOP"),
             Fault::ClockSecondsBack => self.machine.set_clock_ahead(-seconds(choice)),
             Fault::ClockSecondsAhead => self.machine.set_clock_ahead(seconds(choice)),
             Fault::ClockHoursBack => self.machine.set_clock_ahead(-hours(choice)),
             Fault::ClockHoursAhead => self.machine.set_clock_ahead(hours(choice)),
-            Fault::GoodReload | Fault::BadReload => self.reload(fault, choice).await,
-            Fault::Stop | Fault::StopAtOnce | Fault::Kill => self.go(fault).await,
+            Fault::GoodReload | Fault::BadReload => self.reload(trouble.fault, choice),
+            Fault::Stop | Fault::StopAtOnce | Fault::Kill => self.go(trouble.fault),
             Fault::BrokerGone | Fault::BrokerFrozen => {
                 #[cfg(feature = "kafka")]
-                self.far.iter_mut().for_each(|far| far.trouble(fault, true));
+                self.far.iter_mut().for_each(|far| far.trouble(trouble.fault, true));
             }
+            _ => unreachable!("{trouble:?} is a storm's"),
         }
     }
 
-    pub(crate) fn end(&mut self, planned: Planned) {
-        let fault = planned.fault;
+    /// What happens to one storm, or to the way to it.
+    fn spoil(&mut self, number: u8, fault: Fault) {
+        let calm = self.calm.url();
+        let storm = &self.storms[usize::from(number)];
+        let always = |behaviour| storm.intake.always(behaviour);
         match fault {
-            Fault::IntakeHangs
-            | Fault::IntakeResets
-            | Fault::IntakeAnswers(_)
-            | Fault::IntakeAnswersGarbage
-            | Fault::IntakeRedirects
-            | Fault::IntakeAnswersWithoutEnd(_)
-            | Fault::IntakeIsSlow => self.storm.always(Behaviour::Accept),
-            Fault::ConnectionRefused | Fault::HandshakeStops | Fault::UnknownAuthority => {
-                self.end_connections();
+            Fault::IntakeHangs => always(Behaviour::Hang),
+            Fault::IntakeResets => always(Behaviour::Reset),
+            Fault::IntakeAnswers(status) => always(Behaviour::Status(status, "a long story")),
+            Fault::IntakeAnswersGarbage => always(Behaviour::Garbage),
+            Fault::IntakeRedirects => always(Behaviour::Redirect(calm)),
+            Fault::IntakeAnswersWithoutEnd(status) => always(Behaviour::EndlessBody(status)),
+            Fault::IntakeIsSlow => always(Behaviour::Slow(Duration::from_millis(400))),
+            Fault::ConnectionRefused => storm.road.lead(Way::Closed),
+            Fault::HandshakeStops => storm.road.lead(Way::HalfAHandshake),
+            Fault::UnknownAuthority => storm.road.lead(Way::To(self.stranger.address())),
+            Fault::NameNotResolved => {
+                self.machine.set_name_gone(number, true);
+                storm.end_connections();
             }
-            Fault::NameNotResolved => self.machine.set_resolver_gone(false),
+            _ => unreachable!("{fault:?} is nothing that happens to a storm"),
+        }
+    }
+
+    pub(crate) fn end(&mut self, trouble: Trouble) {
+        match trouble.fault {
             Fault::DiskFull | Fault::SyncFails | Fault::DiskReadOnly => self.machine.set_disk(Disk::Sound),
-            Fault::NoDescriptors => self.process.iter().for_each(|process| give_descriptors(process.id())),
+            Fault::NoDescriptors => {
+                self.process.iter().for_each(|process| give_descriptors(process.forwarder.id()));
+            }
             Fault::Frozen => self.signal("CONT"),
             Fault::ClockSecondsBack
             | Fault::ClockSecondsAhead
             | Fault::ClockHoursBack
             | Fault::ClockHoursAhead => self.machine.set_clock_ahead(0),
-            Fault::GoodReload | Fault::BadReload | Fault::Stop | Fault::StopAtOnce | Fault::Kill => {}
             Fault::BrokerGone | Fault::BrokerFrozen => {
                 #[cfg(feature = "kafka")]
-                self.far.iter_mut().for_each(|far| far.trouble(fault, false));
+                self.far.iter_mut().for_each(|far| far.trouble(trouble.fault, false));
             }
+            Fault::GoodReload | Fault::BadReload | Fault::Stop | Fault::StopAtOnce | Fault::Kill => {}
+            _ => self.mend(trouble),
         }
-        self.active.retain(|active| *active != fault);
+        self.active.retain(|active| *active != trouble);
     }
 
-    /// Ends the connections to the intake; the next ones lead there again.
-    fn end_connections(&self) {
-        self.road.lead(Way::To(self.storm.address()));
+    /// What happened to one storm is over.
+    fn mend(&mut self, trouble: Trouble) {
+        let Some(number) = trouble.storm else { return };
+        let storm = &self.storms[usize::from(number)];
+        match trouble.fault {
+            Fault::ConnectionRefused | Fault::HandshakeStops | Fault::UnknownAuthority => {
+                storm.end_connections();
+            }
+            Fault::NameNotResolved => self.machine.set_name_gone(number, false),
+            _ => storm.intake.always(Behaviour::Accept),
+        }
     }
 
     /// Sends a signal, if there is somebody to hear it.
     fn signal(&mut self, name: &str) {
-        if let Some(process) = &mut self.process
-            && process.ended().is_none()
-        {
-            process.signal(name);
-        }
+        self.process.iter_mut().for_each(|process| process.signal(name));
     }
 
-    /// `SIGHUP`, with a new key or with a file that is wrong.
-    async fn reload(&mut self, fault: Fault, choice: u64) {
-        const REFUSED: &str = "the configuration was refused";
-        const READ_AGAIN: &str = "the configuration was read again";
-        if fault == Fault::BadReload {
+    /// `SIGHUP`, with new keys or with a file that is wrong.
+    fn reload(&mut self, fault: Fault, choice: u64) {
+        let is_bad = fault == Fault::BadReload;
+        if is_bad {
             let file = BAD_FILES[usize::try_from(choice).unwrap_or_default() % BAD_FILES.len()];
             self.configuration.file("braze-datadog.toml", file);
         } else {
-            self.key += 1;
+            self.storms.iter_mut().for_each(|storm| storm.key += 1);
             self.configured().write();
         }
-        // Without descriptors no file is read.
-        let awaited = match fault {
-            Fault::BadReload => vec![REFUSED],
-            _ if self.faults.contains(&Fault::NoDescriptors) => vec![REFUSED, READ_AGAIN],
-            _ => vec![READ_AGAIN],
-        };
-        let lines = |text: &str| awaited.iter().map(|line| text.matches(line).count()).sum::<usize>();
-        self.signal("CONT");
-        if let Some(process) = &mut self.process
-            && process.ended().is_none()
-        {
-            let before = lines(&process.stderr());
-            process.signal("HUP");
-            let give_up = Instant::now() + PATIENCE;
-            while process.ended().is_none() && lines(&process.stderr()) == before {
-                assert!(Instant::now() < give_up, "{fault:?} had no effect");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-        self.configured().write();
+        self.process.iter_mut().for_each(|process| process.read_again(is_bad));
     }
 
     /// Makes the process go.
-    async fn go(&mut self, fault: Fault) {
-        self.signal("CONT");
-        let Some(process) = &mut self.process else { return };
-        if process.ended().is_some() {
-            return;
-        }
-        process.signal(if fault == Fault::Kill { "KILL" } else { "TERM" });
-        if fault == Fault::StopAtOnce {
-            let give_up = Instant::now() + PATIENCE;
-            while process.ended().is_none() && !process.stderr().contains("stopping: flushing") {
-                assert!(Instant::now() < give_up, "it does not stop");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            if process.ended().is_none() {
-                process.signal("TERM");
-            }
-        }
-        self.ends(if fault == Fault::Stop { End::Clean } else { End::Abrupt }).await;
+    pub(crate) fn go(&mut self, fault: Fault) {
+        self.process.iter_mut().for_each(|process| process.go(fault));
+    }
+}
+
+impl Storm {
+    /// Ends the connections to the intake; the next ones lead there again.
+    fn end_connections(&self) {
+        self.road.lead(Way::To(self.intake.address()));
     }
 }
 

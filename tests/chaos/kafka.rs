@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::asked;
-use super::broker::{Broker, Compression, Producer, SESSION_TIMEOUT_MS};
+use super::broker::{Broker, Compression, Producer};
 use super::lab::Lab;
 use super::random::Random;
 use super::road::{Road, Way};
-use super::schedule::{Fault, KAFKA, Track, row};
+use super::schedule::{Fault, Track, row, with_broker};
 use super::support::PATIENCE;
 use super::support::forwarder::{Configuration, quote};
+use super::table::Table;
 use super::truth::Truth;
 
 const TOPIC: &str = "braze.sends";
 const GROUP: &str = "braze-datadog";
 const PARTITIONS: i32 = 4;
 
-/// How long the run takes where nobody says otherwise.
-const SECONDS: u64 = 25;
+/// So long the broker waits for a member that was killed, and half as long before it hands out partitions.
+const SESSION_TIMEOUT_MS: &str = "3000";
 
 const PAUSE: Duration = Duration::from_millis(40);
 
@@ -67,7 +67,7 @@ impl Far {
             }
             (truth, producer)
         });
-        Load { thread, stop }
+        Load { thread: Some(thread), stop }
     }
 }
 
@@ -89,19 +89,26 @@ fn produce(producer: &Producer, truth: &mut Truth, random: &mut Random, is_well:
 
 /// A row of batches.
 struct Load {
-    thread: JoinHandle<(Truth, Producer)>,
+    thread: Option<JoinHandle<(Truth, Producer)>>,
     stop: Arc<Mutex<bool>>,
 }
 
 impl Load {
-    fn finish(self) -> (Truth, Producer) {
+    fn finish(mut self) -> (Truth, Producer) {
         *self.stop.lock().unwrap() = true;
-        self.thread.join().unwrap()
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // Of a run that has failed; the others go on.
+        *self.stop.lock().unwrap() = true;
     }
 }
 
 fn configuration(broker: &str) -> Configuration {
-    let session = format!("queue.kafka.options.{}", quote("session.timeout.ms"));
+    let option = |name| format!("queue.kafka.options.{}", quote(name));
     Configuration::new()
         .without("queue.embedded.directory")
         .without("push.listen")
@@ -109,24 +116,21 @@ fn configuration(broker: &str) -> Configuration {
         .set("queue.kafka.brokers", &format!("[{}]", quote(broker)))
         .set("queue.kafka.topics", &format!("[{}]", quote(TOPIC)))
         .text("queue.kafka.group_id", GROUP)
-        .text(&session, SESSION_TIMEOUT_MS)
+        .text(&option("session.timeout.ms"), SESSION_TIMEOUT_MS)
+        .text(&option("heartbeat.interval.ms"), "500")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn faults_with_a_broker() {
-    let seed = asked("CHAOS_SEED").unwrap_or(3);
-    let seconds = asked("CHAOS_SECONDS").unwrap_or(SECONDS);
-    println!(
-        "CHAOS_SEED={seed} CHAOS_SECONDS={seconds} cargo test --features kafka --test chaos faults_with_a_broker -- --nocapture"
-    );
+/// A whole run: faults, rest, audit.
+pub(crate) async fn run(seed: u64, lasting: Duration) -> Table {
     let far = Far::start().await;
     let load = far.load(seed);
     let mut lab = Lab::open(configuration(&far.broker.address()));
     lab.far = Some(far);
     lab.partitions = Some(PARTITIONS.unsigned_abs().into());
     lab.lives_now().await;
-    let faults = [Track::Member.faults(), Track::Broker.faults()].concat();
-    lab.suffer(KAFKA.map(|track| row(seed, track)).into(), &faults, Duration::from_secs(seconds)).await;
+    let faults = [Track::Member, Track::Reload, Track::Broker].map(Track::faults).concat();
+    let rows = with_broker().into_iter().map(|track| row(seed, track)).collect();
+    lab.suffer(rows, &faults, lasting).await;
     lab.lives_now().await;
     let (truth, producer) = load.finish();
     let ends = producer.ends(TOPIC);
@@ -139,7 +143,6 @@ async fn faults_with_a_broker() {
         lab.look().await;
     }
     let verdict = lab.close(&truth).await;
-    let table = &lab.table;
-    println!("a broker, seed {seed}, {seconds} s\n{}", table.with(&verdict, &truth));
     assert!(verdict.findings.is_empty(), "\n{}", verdict.findings.join("\n"));
+    std::mem::take(&mut lab.table)
 }

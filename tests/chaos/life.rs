@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::schedule::Fault;
+use super::schedule::{Fault, Trouble};
 use super::truth::Group;
 
 /// How a life ended.
@@ -14,6 +14,8 @@ pub(crate) enum End {
     Clean,
     /// `kill -9`, or a second signal.
     Abrupt,
+    /// It was asked to stop, and there was no broker to hear what it had settled last.
+    Uncommitted,
     /// Its queue could not go on.
     QueueStopped,
     /// It never opened its queue.
@@ -28,7 +30,7 @@ impl End {
     fn flushes_under_way(self) -> usize {
         match self {
             End::Clean | End::NeverStarted => 0,
-            End::Abrupt => 4,
+            End::Abrupt | End::Uncommitted => 4,
             End::QueueStopped => 5,
         }
     }
@@ -45,6 +47,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Whether nothing waits for anything.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.depth == 0 && self.pending == 0
+    }
+
     /// Reads `/status`, whose books balance at every moment.
     pub(crate) fn read(status: &Value) -> Self {
         let books = &status["books"];
@@ -79,7 +86,7 @@ pub(crate) struct Life {
     pub(crate) number: u32,
     pub(crate) end: End,
     /// What was wrong at any time of it.
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) troubles: Vec<Trouble>,
     pub(crate) log: Log,
     /// The last time that somebody asked.
     pub(crate) told: Told,
@@ -156,10 +163,14 @@ impl Life {
     /// and a member that is away for too long is put out of its group; how little is counted again then is held in
     /// `tests/kafka/tansu.rs`.
     pub(crate) fn flushes_under_way(&self) -> usize {
-        let is_broker_troubled =
-            self.faults.iter().any(|fault| matches!(fault, Fault::BrokerGone | Fault::BrokerFrozen));
+        let is_broker_troubled = self
+            .troubles
+            .iter()
+            .any(|trouble| matches!(trouble.fault, Fault::BrokerGone | Fault::BrokerFrozen));
         match self.end {
-            End::Abrupt if is_broker_troubled => self.log.flushes + End::Abrupt.flushes_under_way(),
+            end @ (End::Abrupt | End::Uncommitted) if is_broker_troubled => {
+                self.log.flushes + end.flushes_under_way()
+            }
             end => end.flushes_under_way(),
         }
     }
@@ -183,13 +194,13 @@ fn a_log_is_read() {
     let log = Log::read(concat!(
         "{\"level\":\"INFO\",\"message\":\"the queue is open\",\"waiting\":7}\n",
         "{\"level\":\"INFO\",\"message\":\"flushed\"}\n",
-        "{\"level\":\"ERROR\",\"message\":\"sends were dropped\",\"connection\":\"storm\",\"reason\":\"timeout\",\"sends\":3}\n",
+        "{\"level\":\"ERROR\",\"message\":\"sends were dropped\",\"connection\":\"storm_0\",\"reason\":\"timeout\",\"sends\":3}\n",
         "{\"level\":\"ERROR\",\"message\":\"something else\"}\n",
         "{\"level\":\"INFO\",\"message\":\"stopped\",\"received\":9,\"accepted\":4,\"dropped\":3}\n",
         "braze-datadog: in plain words\n",
     ));
     assert_eq!((log.waiting, log.flushes, log.stopped), (Some(7), 1, Some([9, 4, 3])));
-    let drop = Dropped { group: Group::Storm, reason: "timeout".to_owned(), sends: 3, after: 1 };
+    let drop = Dropped { group: Group::Storm(0), reason: "timeout".to_owned(), sends: 3, after: 1 };
     assert_eq!(log.drops, [drop]);
     assert_eq!((log.errors.len(), log.complaints.len()), (1, 1));
 }

@@ -13,8 +13,8 @@ use super::truth::Truth;
 
 const CLIENTS: u64 = 4;
 
-/// Between two pushes of a client, so that the machine is left to the process: some 50 batches a second in all.
-const PAUSE: Duration = Duration::from_millis(80);
+/// Between two pushes of a client, so that the machine is left to the process: some 25 batches a second in all.
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// No answer to a push after this is none.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);

@@ -20,6 +20,13 @@ pub(crate) struct Machine {
     page: File,
     page_path: PathBuf,
     shim: PathBuf,
+    /// A bit for each storm.
+    names_gone: i64,
+}
+
+/// The name of a storm's intake, which the shim knows.
+pub(crate) fn host(storm: u8) -> String {
+    format!("storm-{storm}.localhost")
 }
 
 impl Machine {
@@ -36,7 +43,7 @@ impl Machine {
             .unwrap_or_else(|error| panic!("cc could not be run: {error}; `make tools` installs it"));
         assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
         let page = File::options().write(true).open(&page_path).unwrap();
-        Self { page, page_path, shim }
+        Self { page, page_path, shim, names_gone: 0 }
     }
 
     /// What a process needs in its environment for `directory` to be on the disk that fails.
@@ -57,8 +64,11 @@ impl Machine {
         self.write(1, disk as i64);
     }
 
-    pub(crate) fn set_resolver_gone(&self, is_gone: bool) {
-        self.write(2, is_gone.into());
+    /// Whether the name of this storm's intake is found.
+    pub(crate) fn set_name_gone(&mut self, storm: u8, is_gone: bool) {
+        let bit = 1 << storm;
+        self.names_gone = if is_gone { self.names_gone | bit } else { self.names_gone & !bit };
+        self.write(2, self.names_gone);
     }
 
     fn write(&self, place: u64, number: i64) {

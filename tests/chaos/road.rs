@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::support;
+use super::support::forwarder::free_addresses;
+
 /// Where the way leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -28,7 +31,9 @@ pub(crate) struct Road {
 
 impl Road {
     pub(crate) fn open(way: Way) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // While the way is closed nobody has its port: it is none that the system gives to whoever asks for any.
+        let bind = || TcpListener::bind(&free_addresses::<1>()[..]).ok();
+        let listener = std::iter::repeat_with(bind).flatten().next().unwrap();
         let address = listener.local_addr().unwrap();
         let (way, state) = watch::channel(way);
         let thread = std::thread::spawn(move || {
@@ -53,7 +58,8 @@ impl Drop for Road {
         // The thread ends when nobody can change the way any more.
         self.way = watch::channel(Way::Closed).0;
         if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the road broke down");
         }
     }
 }
@@ -67,7 +73,7 @@ async fn forward(listener: TcpListener, mut state: watch::Receiver<Way>) {
         if way == Way::Closed {
             listener = None;
         } else if listener.is_none() {
-            listener = Some(TcpListener::bind(address).unwrap());
+            listener = Some(listen_again(address).await);
         }
         let opened = listener.as_ref().map(|listener| {
             let listener = listener.try_clone().unwrap();
@@ -87,6 +93,11 @@ async fn forward(listener: TcpListener, mut state: watch::Receiver<Way>) {
         }
         connections.shutdown().await;
     }
+}
+
+/// A process that has just been forked has all that was open then, until it becomes its program.
+async fn listen_again(address: SocketAddr) -> TcpListener {
+    support::eventually("the port of a road is free", async || TcpListener::bind(address).ok()).await
 }
 
 async fn accept(listener: Option<&tokio::net::TcpListener>) -> Option<TcpStream> {

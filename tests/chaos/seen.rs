@@ -16,11 +16,17 @@ pub(crate) struct Counted {
 }
 
 /// What came of one connection in one life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Came {
-    pub(crate) requests: usize,
-    /// The sum of all points that were answered with 202.
-    pub(crate) accepted: u64,
+    /// The sends of each request that were answered with 202, in the order in which they came.
+    pub(crate) accepted: Vec<u64>,
+}
+
+impl Came {
+    /// All of them.
+    pub(crate) fn sum(&self) -> u64 {
+        self.accepted.iter().sum()
+    }
 }
 
 /// What came in all.
@@ -40,13 +46,12 @@ impl Seen {
         let life: u32 = tag(first, "life:").parse().unwrap();
         let is_accepted = request.answered == Some(202);
         let came = self.came.entry((life, group)).or_default();
-        let number = came.requests;
-        came.requests += 1;
+        let number = came.accepted.len();
+        came.accepted.push(if is_accepted { request.sends() } else { 0 });
         for point in &request.points {
             let number_of = |key| tag(point, key).parse::<u64>().unwrap();
             let cell = (number_of("canvas_step_id:"), group, number_of("campaign_id:"));
             if is_accepted {
-                came.accepted += point.value;
                 let counted = Counted { life, request: number, sends: point.value };
                 self.counted.entry(cell).or_default().push(counted);
             } else {
@@ -55,8 +60,9 @@ impl Seen {
         }
     }
 
-    pub(crate) fn came(&self, life: u32, group: Group) -> Came {
-        self.came.get(&(life, group)).copied().unwrap_or_default()
+    pub(crate) fn came(&self, life: u32, group: Group) -> &Came {
+        static NONE: Came = Came { accepted: Vec::new() };
+        self.came.get(&(life, group)).unwrap_or(&NONE)
     }
 }
 

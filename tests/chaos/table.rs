@@ -1,22 +1,30 @@
-//! What a run has survived, for people.
+//! What runs have survived, for people.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 use super::audit::Verdict;
 use super::life::End;
 use super::schedule::Fault;
 use super::truth::{Group, Truth};
 
-/// The figures of a run.
+/// The figures of a run, or of several.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     faults: BTreeMap<String, u64>,
     ends: BTreeMap<&'static str, u64>,
+    dropped: BTreeMap<String, u64>,
     /// How often the process said how it was.
     pub(crate) looks: u64,
     /// The most memory that it had, in KiB.
     pub(crate) memory: u64,
+    /// For how long faults came.
+    pub(crate) suffered: Duration,
+    acknowledged: u64,
+    batches: u64,
+    refusals: u64,
+    repeated: u64,
 }
 
 impl Table {
@@ -29,54 +37,72 @@ impl Table {
     pub(crate) fn end(&mut self, end: End) {
         let name = match end {
             End::Clean => "stopped clean",
-            End::Abrupt => "killed",
+            End::Abrupt => "killed, or told twice to stop",
+            End::Uncommitted => "stopped, with no broker to commit to",
             End::QueueStopped => "ended when the disk failed",
             End::NeverStarted => "did not start on a disk that failed",
         };
         *self.ends.entry(name).or_default() += 1;
     }
 
+    /// The run is over.
+    pub(crate) fn close(&mut self, verdict: &Verdict, truth: &Truth) {
+        self.acknowledged = Group::ALL.into_iter().map(|group| truth.acknowledged(group)).sum();
+        self.batches = truth.batches.len() as u64;
+        self.refusals = truth.refusals;
+        self.repeated = verdict.repeated;
+        self.dropped.clone_from(&verdict.dropped);
+    }
+
+    /// Adds another run, which was at the same time.
+    pub(crate) fn add(&mut self, other: &Self) {
+        fn sum<K: Ord + Clone>(all: &mut BTreeMap<K, u64>, others: &BTreeMap<K, u64>) {
+            for (name, times) in others {
+                *all.entry(name.clone()).or_default() += times;
+            }
+        }
+        sum(&mut self.faults, &other.faults);
+        sum(&mut self.ends, &other.ends);
+        sum(&mut self.dropped, &other.dropped);
+        self.looks += other.looks;
+        self.memory = self.memory.max(other.memory);
+        self.suffered = self.suffered.max(other.suffered);
+        self.acknowledged += other.acknowledged;
+        self.batches += other.batches;
+        self.refusals += other.refusals;
+        self.repeated += other.repeated;
+    }
+
+    /// Whether anything came at all.
+    pub(crate) fn has_suffered(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
     /// How often this fault came.
     pub(crate) fn count(&self, fault: Fault) -> u64 {
         self.faults.get(&format!("{fault:?}")).copied().unwrap_or_default()
     }
-
-    /// The whole of it.
-    pub(crate) fn with<'t>(&'t self, verdict: &'t Verdict, truth: &'t Truth) -> impl Display + 't {
-        Page { table: self, verdict, truth }
-    }
 }
 
-struct Page<'t> {
-    table: &'t Table,
-    verdict: &'t Verdict,
-    truth: &'t Truth,
-}
-
-impl Display for Page<'_> {
+impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { table, verdict, truth } = self;
-        let all: u64 = table.faults.values().sum();
-        writeln!(f, "{all} faults:")?;
-        for (fault, times) in &table.faults {
+        let all: u64 = self.faults.values().sum();
+        let seconds = self.suffered.as_secs().max(1);
+        writeln!(f, "{all} faults in {seconds} s, {} a minute:", all * 60 / seconds)?;
+        for (fault, times) in &self.faults {
             writeln!(f, "{times:>8}  {fault}")?;
         }
         writeln!(f, "lives of the process:")?;
-        for (end, times) in &table.ends {
+        for (end, times) in &self.ends {
             writeln!(f, "{times:>8}  {end}")?;
         }
-        let sends: u64 = Group::ALL.into_iter().map(|group| truth.acknowledged(group)).sum();
+        let Self { acknowledged, batches, refusals, repeated, looks, .. } = self;
         writeln!(f, "sends:")?;
-        writeln!(
-            f,
-            "{sends:>8}  acknowledged, in {} batches; {} pushes answered 503",
-            truth.batches.len(),
-            truth.refusals
-        )?;
-        writeln!(f, "{:>8}  counted again after a life that was cut short", verdict.repeated)?;
-        for (reason, sends) in &verdict.dropped {
+        writeln!(f, "{acknowledged:>8}  acknowledged, in {batches} batches; {refusals} pushes answered 503")?;
+        writeln!(f, "{repeated:>8}  counted again after a life that was cut short")?;
+        for (reason, sends) in &self.dropped {
             writeln!(f, "{sends:>8}  dropped: {reason}")?;
         }
-        write!(f, "the books balanced {} times; at most {} MiB of memory", table.looks, table.memory / 1024)
+        write!(f, "the books balanced {looks} times; at most {} MiB of memory", self.memory / 1024)
     }
 }

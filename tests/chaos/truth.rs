@@ -21,18 +21,23 @@ const CAMPAIGN_BITS: u64 = 8;
 pub(crate) enum Group {
     /// Its intake always does as it should: what happens to the other must not touch it.
     Calm,
-    /// Everything happens to it.
-    Storm,
+    /// Everything happens to it. There are several, so that the faults of one meet those of another.
+    Storm(u8),
 }
 
+/// How many connections everything happens to.
+pub(crate) const STORMS: u8 = 4;
+
 impl Group {
-    pub(crate) const ALL: [Group; 2] = [Group::Calm, Group::Storm];
+    pub(crate) const ALL: [Group; 1 + STORMS as usize] =
+        [Group::Calm, Group::Storm(0), Group::Storm(1), Group::Storm(2), Group::Storm(3)];
 
     /// The connection's name, and the beginning of its keys.
     pub(crate) fn name(self) -> &'static str {
+        const NAMES: [&str; STORMS as usize] = ["storm_0", "storm_1", "storm_2", "storm_3"];
         match self {
             Group::Calm => "calm",
-            Group::Storm => "storm",
+            Group::Storm(number) => NAMES[usize::from(number)],
         }
     }
 
@@ -73,7 +78,7 @@ impl Truth {
         let mut pushed = Pushed::default();
         let mut events: Vec<Value> = (0..BATCH)
             .map(|position| {
-                let group = Group::ALL[usize::try_from(random.below(2)).unwrap()];
+                let group = Group::ALL[usize::try_from(random.below(Group::ALL.len() as u64)).unwrap()];
                 let campaign = random.zipf(CAMPAIGN_BITS);
                 *pushed.sends.entry((group, campaign)).or_default() += 1;
                 send(number, position, group, campaign)

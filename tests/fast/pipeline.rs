@@ -4,8 +4,9 @@
 #![expect(clippy::cast_possible_truncation, reason = "numbers are small")]
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use braze_datadog::clock::Clock;
@@ -462,6 +463,49 @@ async fn what_the_queue_can_not_acknowledge_any_more_is_not_sent() {
     assert!(error.to_string().contains("scripted end"), "{error}");
     assert_eq!(rig.intake.requests("a") + rig.intake.requests("b"), 0);
     assert_eq!((rig.stats.snapshot().pending(), queue.acknowledged()), (70, 0));
+}
+
+/// What is logged in a test.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_was_dropped_before_a_run_ends_without_a_flush_is_told() {
+    let settings = PipelineSettings { flush_interval: Duration::from_mins(10), ..settings() };
+    let mut rig = Rig::new(settings, vec![connection("a", &["even"])]);
+    let mut queue = FakeQueue::new(bodies(7)).waiting();
+    let (failing, stats) = (queue.clone(), Arc::clone(&rig.stats));
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
+        eventually("all are counted", || stats.snapshot().counted() == 70).await;
+        failing.end_acknowledging();
+    });
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let logging = tracing::subscriber::set_default(lines);
+    rig.pipeline.run(&mut queue, &mut rig.commanded).await.unwrap_err();
+    let told = || {
+        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        said.lines().filter(|line| line.contains("sends were dropped") && line.contains("sends=35")).count()
+    };
+    assert_eq!(told(), 0);
+    let books = rig.stats.snapshot();
+    assert_eq!(rig.dropped("_unrouted"), HashMap::from([(DropReason::Unrouted, 35)]));
+    rig.pipeline.tell_rest(&books);
+    rig.pipeline.tell_rest(&books);
+    drop(logging);
+    assert_eq!(told(), 1, "each drop is told once: {log:?}");
 }
 
 /// How many payloads have been made.

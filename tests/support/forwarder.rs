@@ -381,9 +381,9 @@ impl Drop for Forwarder {
     }
 }
 
-/// Two addresses of the loopback that were free a moment ago. They are below the ports that the system gives to whoever
+/// Addresses of the loopback that were free a moment ago. They are below the ports that the system gives to whoever
 /// asks for any, so that no client or server of another test gets one of them meanwhile.
-fn free_addresses() -> [SocketAddr; 2] {
+pub(crate) fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
     const FIRST: u32 = 10_000;
     const PORTS: u32 = 20_000;
     static TRIED: AtomicU32 = AtomicU32::new(0);
@@ -395,7 +395,7 @@ fn free_addresses() -> [SocketAddr; 2] {
         TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()
     })
     .flatten();
-    [(); 2].map(|()| free.next().unwrap())
+    [(); COUNT].map(|()| free.next().unwrap())
 }
 
 /// A TOML basic string.
