@@ -16,7 +16,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
 # What static binaries, images and packages are made for: `make deb ARCH="amd64 arm64"` makes both.
-ARCH ?= $(shell case $$(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;; *) uname -m ;; esac)
+ARCH ?= $(shell uname -m | sed 's/^x86_64$$/amd64/; s/^aarch64$$/arm64/')
 
 .PHONY: needs-root check fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
 

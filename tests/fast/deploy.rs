@@ -333,6 +333,33 @@ fn nothing_is_released_that_was_not_checked_and_what_is_shipped_is_built_before(
 }
 
 #[test]
+fn what_is_shipped_is_made_for_this_machine_or_for_those_that_are_named() {
+    let here = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let make = |arguments: &[&str]| {
+        let mut command = Command::new("make");
+        let output =
+            command.args(["-n", "-C"]).arg(root()).args(arguments).env_remove("ARCH").output().unwrap();
+        assert_right(&output);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (target, script) in
+        [("static", "static"), ("static", "static-trial"), ("image", "image"), ("deb", "deb")]
+    {
+        let line = |architectures: &str| format!("\n.ci/{script} {architectures}\n");
+        let said = make(&[target]);
+        assert!(said.contains(&line(here)), "{said}");
+        let said = make(&[target, "ARCH=amd64 arm64"]);
+        assert!(said.contains(&line("amd64 arm64")), "{said}");
+    }
+    // Who may not end it is told before it builds for a quarter of an hour.
+    for target in ["image", "service"] {
+        let said = make(&[target]);
+        let (asks, builds) = (said.find("EUID == 0"), said.find(".ci/static "));
+        assert!(asks.is_some() && asks < builds, "{said}");
+    }
+}
+
+#[test]
 fn workflows_call_what_is_there() {
     let makefile = read("Makefile");
     for (name, workflow) in workflows() {
