@@ -337,8 +337,14 @@ fn what_is_shipped_is_made_for_this_machine_or_for_those_that_are_named() {
     let here = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let make = |arguments: &[&str]| {
         let mut command = Command::new("make");
-        let output =
-            command.args(["-n", "-C"]).arg(root()).args(arguments).env_remove("ARCH").output().unwrap();
+        let output = command
+            .args(["-n", "-C"])
+            .arg(root())
+            .args(arguments)
+            .env_remove("ARCH")
+            .env_remove("MAKEFLAGS")
+            .output()
+            .unwrap();
         assert_right(&output);
         String::from_utf8(output.stdout).unwrap()
     };
