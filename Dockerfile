@@ -7,7 +7,8 @@
 #   docker run … braze-datadog check                any other subcommand
 #
 # Without `--ulimit core=0` a crash could leave API keys and tokens in a core dump of the host.
-# Push from outside the container needs `push.listen = "0.0.0.0:8080"`, a `push.token_file`, and `-p 8080:8080`.
+# Push from outside the container needs `push.listen = "0.0.0.0:8080"`, a `push.token_file`, and `-p 8080:8080`. Files with
+# secrets have to be readable by user 65532 (`chown 65532 tokens`, mode 400); keys of a bucket may come by `--env-file`.
 
 # `--version` names the commit with `--build-arg BRAZE_DATADOG_COMMIT=$(git rev-parse --short=9 HEAD)`, and its day with
 # `--build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`. `make image` makes the same image without an engine.
@@ -15,8 +16,8 @@
 FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
 WORKDIR /build
 
-COPY .ci/install .ci/static .ci/
-COPY Cargo.toml Cargo.lock build.rs ./
+COPY .ci/install .ci/notices .ci/static .ci/
+COPY Cargo.toml Cargo.lock LICENSE build.rs ./
 COPY benches benches
 COPY examples examples
 COPY crates crates
@@ -33,7 +34,8 @@ ARG SOURCE_DATE_EPOCH
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     .ci/install cross && .ci/static "$TARGETARCH" \
- && cp "target/static/$TARGETARCH/braze-datadog" /braze-datadog
+ && cp "target/static/$TARGETARCH/braze-datadog" /braze-datadog \
+ && cp "target/static/$TARGETARCH/THIRD-PARTY-NOTICES" /THIRD-PARTY-NOTICES
 
 # The directory of the queue and of the history, to be copied with its owner: the image below has no shell to make it with.
 RUN mkdir -p /state
@@ -41,13 +43,18 @@ RUN mkdir -p /state
 # A static binary, and the certificates of the public authorities: no libc, no shell, no package manager.
 FROM scratch
 
+ARG BRAZE_DATADOG_COMMIT
+
 LABEL org.opencontainers.image.title="braze-datadog" \
       org.opencontainers.image.description="Counts Braze message sends and forwards them to Datadog" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="$BRAZE_DATADOG_COMMIT"
 
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /braze-datadog /usr/local/bin/braze-datadog
 COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/braze-datadog
+COPY --from=build /THIRD-PARTY-NOTICES /usr/share/doc/braze-datadog/THIRD-PARTY-NOTICES
 COPY LICENSE /usr/share/doc/braze-datadog/LICENSE
 
 # By number, so that Kubernetes can see that it is not root.

@@ -15,7 +15,10 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)
 # bash has a SECONDS of its own.
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
-.PHONY: check ahead fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
+# What static binaries, images and packages are made for: `make deb ARCH="amd64 arm64"` makes both.
+ARCH ?= $(shell uname -m | sed 's/^x86_64$$/amd64/; s/^aarch64$$/arm64/')
+
+.PHONY: needs-root check ahead fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
 
 check: tools ## everything: formatting, licences, tests, lints, instructions per event, fuzz targets, documentation
 	$(CARGO) fmt --all -- --check
@@ -41,7 +44,7 @@ deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
 
 scripts: ## shellcheck over what builds and installs, actionlint over the workflows
-	shellcheck --external-sources --severity warning .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
+	shellcheck --external-sources --severity warning tests/run fuzz/run .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
 	actionlint
 
 # Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new
@@ -107,24 +110,29 @@ otel: ## config/opentelemetry/collector.yaml in a real OpenTelemetry Collector, 
 	$(CARGO) build --locked --workspace --all-features --bins
 	tests/otel/run "$${CARGO_TARGET_DIR:-target}/debug/braze-datadog"
 
-static: ## the same static, for any Linux on amd64 and arm64, tried: target/static/ARCH/braze-datadog
+static: ## the same static, for any Linux on this architecture, tried: target/static/ARCH/braze-datadog
 	.ci/install static
-	.ci/static
-	.ci/static-trial
+	.ci/static $(ARCH)
+	.ci/static-trial $(ARCH)
 
-image: ## the container image for amd64 and arm64, tried: target/image/braze-datadog.tar (needs root)
+# Before what takes a quarter of an hour.
+needs-root:
+	@(( EUID == 0 )) || { echo "make $(MAKECMDGOALS) takes root. With cargo and the tools of this user:" >&2; \
+	  echo '  sudo env "PATH=$$PATH" "HOME=$$HOME" make $(MAKECMDGOALS)' >&2; exit 1; }
+
+image: needs-root ## the container image, tried: target/image/braze-datadog.tar (needs root)
 	.ci/install image
-	.ci/static
-	.ci/image
+	.ci/static $(ARCH)
+	.ci/image $(ARCH)
 	.ci/image-trial
 
-deb: ## Debian packages for amd64 and arm64, target/packages/*.deb
+deb: ## the Debian package, target/packages/*.deb
 	.ci/install static
 	.ci/install deb
-	.ci/static
-	.ci/deb
+	.ci/static $$(dpkg --print-architecture) $(filter-out $(shell dpkg --print-architecture),$(ARCH))
+	.ci/deb $(ARCH)
 
-service: ## the unit and the Debian package under a real systemd, in a container root (needs root; about 3 minutes, and the build)
+service: needs-root ## the unit and the Debian package under a real systemd, in a container root (needs root; about 3 minutes, and the build)
 	.ci/install static
 	.ci/install deb
 	.ci/install service

@@ -24,8 +24,16 @@ const FILE_SUFFIX: &str = ".file";
 const SECRET_WORDS: [&str; 4] = ["password", "secret", "key.pem", "oauthbearer.config"];
 
 /// What there is in the names of a store's options whose values are secrets.
-const STORAGE_SECRETS: [&str; 6] =
-    ["secret", "token", "access_key", "account_key", "service_account_key", "sas"];
+const STORAGE_SECRETS: [&str; 8] = [
+    "secret",
+    "token",
+    "access_key",
+    "account_key",
+    "master_key",
+    "service_account_key",
+    "customer_key",
+    "sas",
+];
 
 /// Options of librdkafka that are the path of a file with a private key.
 const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];

@@ -31,6 +31,23 @@ fn the_chart_is_for_this_version() {
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"), "Chart.yaml: appVersion");
 }
 
+/// The words between the brackets that follow `start`.
+fn listed<'t>(text: &'t str, start: &str, end: char) -> Vec<&'t str> {
+    let (_, list) = text.split_once(start).unwrap_or_else(|| panic!("no {start}"));
+    list.split(end).next().unwrap().split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_chart_knows_the_secrets_that_the_forwarder_knows() {
+    let (chart, code) = (read(&format!("{CHART}/templates/_helpers.tpl")), read("src/config/receiving.rs"));
+    for (kind, constant) in [("kafka", "SECRET_WORDS"), ("storage", "STORAGE_SECRETS")] {
+        let (_, behind) = code.split_once(&format!("const {constant}: ")).unwrap();
+        let known = listed(behind, "=", ';');
+        assert!(known.len() >= 4, "{known:?}");
+        assert_eq!(listed(&chart, &format!("\"{kind}\" (list "), ')'), known, "_helpers.tpl: {constant}");
+    }
+}
+
 /// The keys of a text without a comment of their own: above, or, where a section begins, at the start of it.
 fn uncommented(text: &str) -> Vec<&str> {
     let lines: Vec<&str> = text.lines().collect();

@@ -184,7 +184,7 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Where the Debian package has it, whose files stand elsewhere than here.
-const PACKAGED_SCHEMA: &str = "/usr/share/doc/braze-datadog/examples/braze-datadog.schema.json";
+const PACKAGED_SCHEMA: &str = "/usr/share/braze-datadog/config/braze-datadog.schema.json";
 
 #[test]
 fn every_file_that_ships_names_its_schema_and_is_valid_by_it() {

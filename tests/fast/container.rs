@@ -146,7 +146,7 @@ fn what_is_copied_from_the_build_was_made_there() {
         if options.contains(&"--from=build") {
             let made = |source: &str| {
                 let makes = |run: &str| {
-                    run.contains(&format!("cp \"target/static/$TARGETARCH/braze-datadog\" {source}"))
+                    run.contains(&format!("cp \"target/static/$TARGETARCH{source}\" {source}"))
                         || run.contains(&format!("mkdir -p {source}"))
                 };
                 build.iter().any(|(_, run)| makes(run))
@@ -191,6 +191,22 @@ fn the_image_runs_unprivileged_and_says_how_it_is() {
         image.iter().any(|(name, what)| name == "COPY" && owned(what)),
         "{user} could not write to {volume}"
     );
+}
+
+/// What is linked into the binary has licences that want to go with it.
+#[test]
+fn the_image_holds_the_licences_and_says_its_version() {
+    let instructions = parse(&read("Dockerfile"));
+    let image = *stages(&instructions).last().unwrap();
+    for text in ["LICENSE", "THIRD-PARTY-NOTICES"] {
+        let to = format!("/usr/share/doc/braze-datadog/{text}");
+        assert!(image.iter().any(|(name, what)| name == "COPY" && copy(what).2 == to), "{to}");
+    }
+    let version = format!("org.opencontainers.image.version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(one(image, "LABEL").contains(&version), "Dockerfile: {version}");
+    assert!(one(image, "LABEL").contains("org.opencontainers.image.revision=\"$BRAZE_DATADOG_COMMIT\""));
+    assert_eq!(one(image, "ARG"), "BRAZE_DATADOG_COMMIT", "a stage knows the arguments that it names");
+    assert!(read(".ci/static").contains(".ci/notices \"$triple\" \"$directory/THIRD-PARTY-NOTICES\""));
 }
 
 /// Who has no engine gets the same from a script.

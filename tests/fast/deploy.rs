@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -102,6 +103,8 @@ fn compose_starts_the_dry_run_alone_and_two_of_a_group_with_kafka() {
         }
         if is_forwarder(service) {
             assert_eq!((&service["read_only"], &service["build"]["context"]), (&true.into(), &"..".into()));
+            assert_eq!(service["restart"], "unless-stopped", "{name}: it is gone after the machine's start");
+            assert_eq!(strings(&service["build"]["args"]), ["BRAZE_DATADOG_COMMIT", "SOURCE_DATE_EPOCH"]);
             assert_eq!(service["stop_grace_period"], "45s", "{name}: as the unit's TimeoutStopSec");
             assert!(
                 strings(&service["volumes"]).iter().any(|volume| volume.ends_with(":/var/lib/braze-datadog"))
@@ -161,6 +164,86 @@ fn the_configuration_of_the_debian_package_wants_a_connection_and_no_more() {
     assert_right(&check(&configuration, &variables));
 }
 
+/// A configuration with the settings that it has as comments.
+fn uncommented(text: &str) -> String {
+    let is_setting = |line: &str| {
+        line.starts_with('[')
+            || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ') && !key.starts_with("tls_"))
+    };
+    let lines = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if is_setting(setting) => setting,
+        _ => line,
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// With push, and with a bucket in its place.
+#[test]
+fn what_the_configuration_of_the_debian_package_offers_is_right() {
+    let offered = read("deploy/debian/braze-datadog.toml");
+    let (push, rest) = offered.split_once("\n# Events from a bucket").unwrap();
+    let (bucket, daily) = rest.split_once("\n# A daily comparison").unwrap();
+    let (head, _) = push.split_once("\n[push]").unwrap();
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::create_dir(path("connections")).unwrap();
+    fs::write(path("connections/acme.toml"), "dry_run = true\n").unwrap();
+    for secret in ["tokens", "s3.secret", "braze.key"] {
+        fs::write(path(secret), "0123456789abcdef\n").unwrap();
+        fs::set_permissions(path(secret), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let connections = path("connections").display().to_string();
+    let variables = [("BRAZE_DATADOG__CONNECTIONS_DIRECTORY", &*connections)];
+    let configuration = path("braze-datadog.toml");
+    let of = |parts: &[&str]| {
+        fs::write(&configuration, uncommented(&parts.join("\n#"))).unwrap();
+        check(&configuration, &variables)
+    };
+    for (parts, shown) in [([push, daily], "tokens"), ([head, &format!("{bucket}\n#{daily}")], "s3://BUCKET")]
+    {
+        let text = uncommented(&parts.join("\n#"));
+        assert!(text.contains("\nbraze_url = ") && text.contains(shown), "{text}");
+        if cfg!(feature = "storage") || !text.contains("\nkind = \"storage\"") {
+            assert_right(&of(&parts));
+        }
+    }
+    if cfg!(feature = "storage") {
+        let both = of(&[push, bucket]);
+        let said = String::from_utf8_lossy(&both.stderr).into_owned();
+        assert!(both.status.code() == Some(78) && said.contains("leave [push] out"), "{said}");
+    }
+}
+
+/// Error messages and comments name these pages and files, with the package and with the archive.
+#[test]
+fn the_pages_and_configurations_go_with_the_package_and_the_archive() {
+    let (manifest, release) = (read("Cargo.toml"), read(".ci/release"));
+    for source in ["docs/*.md", "config/datadog/*", "config/opentelemetry/*", "config/prometheus/*"] {
+        let folder = source.rsplit_once('/').unwrap().0;
+        let asset = format!("  [\"{source}\", \"usr/share/braze-datadog/{folder}/\", \"644\"],\n");
+        assert!(manifest.contains(&asset), "Cargo.toml: {asset}");
+        assert!(release.contains("-t \"$root/$name/docs\" docs/*.md"));
+        let name = folder.strip_prefix("config/").unwrap_or("for folder in");
+        assert!(release.contains(name), ".ci/release: {name}");
+    }
+    for file in ["config/braze-datadog.toml", "config/braze-datadog.schema.json"] {
+        assert!(
+            manifest.contains(&format!("  [\"{file}\", \"usr/share/braze-datadog/config/\", \"644\"],\n"))
+        );
+    }
+    let configuration = read("deploy/debian/braze-datadog.toml");
+    let named = configuration.split(['\n', ' ', ',']).filter(|word| word.contains("/usr/share/"));
+    let named: Vec<&str> = named.map(|word| word.trim_end_matches('.')).collect();
+    assert_eq!(named.len(), 3, "{named:?}");
+    for path in named {
+        let of_sources = path.trim_start_matches("#:schema ").trim_start_matches("/usr/share/braze-datadog/");
+        assert!(root().join(of_sources).exists(), "{path} is not in the package");
+    }
+    for text in [&manifest, &release] {
+        assert!(text.contains("THIRD-PARTY-NOTICES"), "licences want to go with what they are of");
+    }
+}
+
 /// Where cargo-deb looks; `target/release` is what it makes itself.
 #[test]
 fn what_the_debian_package_is_made_of_exists() {
@@ -173,7 +256,10 @@ fn what_the_debian_package_is_made_of_exists() {
     let assets: Vec<[String; 3]> = assets.collect();
     assert!(assets.len() > 8, "{assets:?}");
     for [source, _, _] in assets.iter().filter(|[source, _, _]| !source.starts_with("target/release/")) {
-        assert!(root().join(source).exists(), "{source}");
+        // What ends with a star is all of a folder.
+        let of_folder = source.rsplit_once('/').unwrap().0;
+        let path = if source.contains('*') { of_folder } else { source };
+        assert!(root().join(path).exists(), "{source}");
     }
     assert!(deb.contains("\nmaintainer-scripts = \"deploy/debian\"\n"));
     let scripts = root().join("deploy/debian");
@@ -218,6 +304,64 @@ fn workflows_pin_what_they_use_and_may_no_more_than_they_need() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn nothing_is_released_that_was_not_checked_and_what_is_shipped_is_built_before() {
+    let workflows = workflows();
+    let job = |workflow: &str, job: &str| {
+        let (_, found) = workflows.iter().find(|(name, _)| name == workflow).unwrap();
+        found["jobs"][job].clone()
+    };
+    let runs = |job: &Value| {
+        let steps = job["steps"].as_array().unwrap().iter();
+        steps.filter_map(|step| step["run"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let publish = job("release.yml", "publish");
+    assert_eq!(strings(&publish["needs"]), ["check", "build"]);
+    for checked in [job("release.yml", "check"), job("ci.yml", "check")] {
+        assert_eq!(runs(&checked), [".ci/run"]);
+    }
+    let (built, before) = (runs(&job("release.yml", "build")), runs(&job("ci.yml", "shipped")));
+    for target in ["static", "image", "deb"] {
+        let both = format!("make {target} ARCH=\"amd64 arm64\"");
+        assert!(built.contains(&both) && before.contains(&both), "{both}");
+    }
+    let (_, ci) = workflows.iter().find(|(name, _)| name == "ci.yml").unwrap();
+    assert!(ci["on"]["schedule"][0]["cron"].is_string(), "weekly");
+}
+
+#[test]
+fn what_is_shipped_is_made_for_this_machine_or_for_those_that_are_named() {
+    let here = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let make = |arguments: &[&str]| {
+        let mut command = Command::new("make");
+        let output = command
+            .args(["-n", "-C"])
+            .arg(root())
+            .args(arguments)
+            .env_remove("ARCH")
+            .env_remove("MAKEFLAGS")
+            .output()
+            .unwrap();
+        assert_right(&output);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (target, script) in
+        [("static", "static"), ("static", "static-trial"), ("image", "image"), ("deb", "deb")]
+    {
+        let line = |architectures: &str| format!("\n.ci/{script} {architectures}\n");
+        let said = make(&[target]);
+        assert!(said.contains(&line(here)), "{said}");
+        let said = make(&[target, "ARCH=amd64 arm64"]);
+        assert!(said.contains(&line("amd64 arm64")), "{said}");
+    }
+    // Who may not end it is told before it builds for a quarter of an hour.
+    for target in ["image", "service"] {
+        let said = make(&[target]);
+        let (asks, builds) = (said.find("EUID == 0"), said.find(".ci/static "));
+        assert!(asks.is_some() && asks < builds, "{said}");
     }
 }
 

@@ -34,7 +34,26 @@ said() { journalctl --unit "$unit" --no-pager --output cat | grep -qF -- "$1"; }
 ready() { curl --silent --fail --max-time 2 http://127.0.0.1:8081/readyz; }
 metric() { curl --silent --max-time 2 http://127.0.0.1:8081/metrics | awk -v name="$1" 'index($1, name) == 1 { sum += $2 } END { print sum + 0 }'; }
 accepted() { [[ $(metric braze_datadog_sends_accepted_total) == "$1" ]]; }
+# setting KEY VALUE: what /status says of it.
+setting() {
+  local value
+  value=$(curl --silent --max-time 2 http://127.0.0.1:8081/status | grep --after-context=1 "\"key\": \"$1\"" | sed -nE 's/.*"value": "(.*)".*/\1/p')
+  [[ $value == "$2" ]] || { echo "$1 is $value, not $2"; return 1; }
+}
 restarted() { [[ $(property NRestarts) == "$1" && $(property ActiveState) == active ]] && ready; }
+
+# recipe MARK: the commands below it on the page for operators, to the letter, in a folder of their own.
+recipe() {
+  sed -n "/^<!-- $1 -->/,/^\`\`\`\$/p" "${page:?}" | grep -v '^<!--\|^```' > /tmp/recipe.sh
+  cat /tmp/recipe.sh
+  (( $(wc -l < /tmp/recipe.sh) >= 2 )) && (cd "$(mktemp -d)" && bash -eu /tmp/recipe.sh)
+}
+# answers STATUS [CURL OPTION…]: to an empty push.
+answers() {
+  local status=$1
+  shift
+  [[ $(curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}' --data '{"events":[]}' "$@" http://127.0.0.1:8080/v1/events) == "$status" ]]
+}
 
 push() {
   local events='' id

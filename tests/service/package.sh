@@ -8,6 +8,7 @@ source /usr/local/lib/trial-checks.sh
 export DEBIAN_FRONTEND=noninteractive
 configuration=/etc/braze-datadog/braze-datadog.toml
 connections=/etc/braze-datadog/connections
+page=/usr/share/braze-datadog/docs/operating.md
 state=/var/lib/braze-datadog
 
 apt() { apt-get --quiet=2 --yes --option Dpkg::Use-Pty=0 "$@"; }
@@ -31,7 +32,9 @@ check "it says its version" bash -c '[[ $(braze-datadog --version) == "braze-dat
 check "man pages and completions are where they are looked for" has /usr/share/man/man1/braze-datadog{,-run,-check}.1.gz \
   /usr/share/bash-completion/completions/braze-datadog /usr/share/zsh/vendor-completions/_braze-datadog \
   /usr/share/fish/vendor_completions.d/braze-datadog.fish
-check "the licence and what has changed, too" has /usr/share/doc/braze-datadog/{copyright,changelog.gz,changelog.Debian.gz}
+check "the licences and what has changed, too" has /usr/share/doc/braze-datadog/{copyright,THIRD-PARTY-NOTICES,changelog.gz,changelog.Debian.gz}
+check "pages and configurations are where the configuration says" has "$page" \
+  /usr/share/braze-datadog/config/{braze-datadog.toml,braze-datadog.schema.json,datadog/dashboard.json,prometheus/alerts.yaml,opentelemetry/collector.yaml}
 check "the configuration is a conffile" bash -c "dpkg-query --show --showformat '\${Conffiles}' braze-datadog | grep -F $configuration"
 check "connections belong to the service's user" owner "$connections" braze-datadog:750
 check "it is not started, for it has no connection" is_not is-active "$unit"
@@ -49,6 +52,19 @@ check "as its user" user_of_process
 check "its state is its user's alone" owner "$state" braze-datadog:700
 check "a push is answered" push a
 check "its exposure is at most 1.5" exposure
+check "the recipe for a file with a secret can be followed" recipe "Debian, a file with a secret"
+check "it is the service's alone" owner /etc/braze-datadog/tokens braze-datadog:600
+sed -i 's/^#token_file = "tokens".*/token_file = "tokens"/' "$configuration"
+check "it starts with it" systemctl restart "$unit"
+check "a push without a token is refused" answers 401
+check "one with it is not" answers 200 --header "Authorization: Bearer $(cat /etc/braze-datadog/tokens)"
+sed -i 's/^token_file = "tokens"/#&/' "$configuration"
+install -m 600 /dev/null /etc/braze-datadog/environment
+echo 'BRAZE_DATADOG__FLUSH__INTERVAL=7s' > /etc/braze-datadog/environment
+systemctl restart "$unit"
+check "its environment is a file of root's" setting flush.interval 7s
+rm /etc/braze-datadog/environment
+systemctl restart "$unit"
 
 echo '# ours' >> "$configuration"
 process=$(property MainPID)
@@ -78,7 +94,7 @@ systemctl start "$unit"
 check "apt purges it" apt purge braze-datadog
 check "it is stopped then" is_not is-active "$unit"
 check "nothing is left of it" lacks /etc/braze-datadog "$state" /etc/systemd/system/multi-user.target.wants/$unit \
-  /usr/lib/sysusers.d/braze-datadog.conf /usr/share/doc/braze-datadog
+  /usr/lib/sysusers.d/braze-datadog.conf /usr/share/doc/braze-datadog /usr/share/braze-datadog
 check "its user neither" bash -c '! getent passwd braze-datadog && ! getent group braze-datadog'
 
 end

@@ -13,7 +13,7 @@ base=${4:-$project/target/systemd}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 
 if (( EUID != 0 )); then
-  echo "run.sh: a container needs root: sudo make service" >&2
+  echo 'run.sh: a container needs root: sudo env "PATH=$PATH" "HOME=$HOME" make service' >&2
   exit 1
 fi
 

@@ -3,6 +3,7 @@
 set -uo pipefail
 
 configuration=/etc/braze-datadog/braze-datadog.toml
+page=/source/docs/operating.md
 # shellcheck source=tests/service/checks.sh
 source /usr/local/lib/trial-checks.sh
 
@@ -51,6 +52,15 @@ check "the credential is for the service alone" credential_is_private
 check "a push is answered" push a b c
 check "what was pushed is counted" until_true accepted 3
 check "its exposure is at most 1.5" exposure
+# A quarter of it, at 512 bytes a series.
+memory_fits() {
+  local bytes limit
+  bytes=$(awk '$1 == "MemTotal:" { print $2 * 1024 }' /proc/meminfo)
+  limit=$(cat /sys/fs/cgroup/memory.max 2> /dev/null || echo max)
+  [[ $limit == max ]] || (( limit > bytes )) || bytes=$limit
+  setting flush.max_series_total $(( bytes / 4 / 512 ))
+}
+check "it knows how much memory the machine has" memory_fits
 
 sed -i 's/^interval = .*/interval = "2s"/' "$configuration"
 check "a reload succeeds" systemctl reload "$unit"
@@ -66,6 +76,39 @@ kill -KILL "$(property MainPID)"
 check "it is started again after a kill" until_true restarted 1
 check "and takes events" push e
 
+# No flush comes between a push and the end of the process.
+sed -i 's/^interval = .*/interval = "60s"/' "$configuration"
+systemctl restart "$unit"
+lose_the_end() {
+  local logs
+  push x y z || return 1
+  kill -KILL "$(property MainPID)"
+  # RestartSec leaves two seconds.
+  sleep 0.3
+  logs=(/var/lib/private/braze-datadog/queue/*.log)
+  truncate --size=-10 "${logs[-1]}"
+}
+lost_exactly() {
+  [[ $(metric braze_datadog_queue_events_lost_total) == "$1" && $(metric braze_datadog_queue_events_perhaps_lost_total) == 0 ]]
+}
+check "a queue is cut shorter while the process is dead" lose_the_end
+check "the process is started again" until_true restarted 1
+check "it knows that the machine has not died, so that what is lost is told exactly" lost_exactly 3
+sed -i 's/^interval = .*/interval = "2s"/' "$configuration"
+
+install -m 600 /dev/null /etc/braze-datadog/environment
+echo 'BRAZE_DATADOG__FLUSH__INTERVAL=7s' > /etc/braze-datadog/environment
+systemctl restart "$unit"
+check "its environment is a file of root's" setting flush.interval 7s
+rm /etc/braze-datadog/environment
+check "the recipe for a file with a secret can be followed" recipe "systemd, a file with a secret"
+sed -i 's|^listen = .*|&\ntoken_file = "/run/credentials/braze-datadog.service/tokens"|' "$configuration"
+check "it starts with it" systemctl restart "$unit"
+check "a push without a token is refused" answers 401
+check "one with it is not" answers 200 --header "Authorization: Bearer $(cat /etc/braze-datadog/tokens)"
+sed -i '/^token_file/d' "$configuration"
+rm /etc/systemd/system/$unit.d/tokens.conf
+
 install -d /etc/systemd/system/$unit.d
 printf '[Service]\nWatchdogSec=3s\n' > /etc/systemd/system/$unit.d/watchdog.conf
 systemctl daemon-reload
@@ -80,17 +123,12 @@ check "a stop succeeds" systemctl stop "$unit"
 check "cleanly" is Result success
 check "with status 0" is ExecMainStatus 0
 
-# To the letter: the commands on the page for operators, and a customer whose key is rotated.
-follow_the_recipe() {
-  sed -n '/^<!-- systemd, many customers -->/,/^```$/p' /source/docs/operating.md | grep -v '^<!--\|^```' > /tmp/recipe.sh
-  cat /tmp/recipe.sh
-  (( $(wc -l < /tmp/recipe.sh) >= 6 )) && bash -eu /tmp/recipe.sh
-}
+# The commands on the page for operators, and a customer whose key is rotated.
 add() { echo "$2" | braze-datadog connections add "$1" --app-group "g-$1" --url http://127.0.0.1:9 --json; }
 rotate() { echo fedcba9876543210fedcba9876543210 | braze-datadog connections rotate "$1" --json; }
 in_force() { "$@" | tee /dev/stderr | grep -qF '"forwarder":"in_force"'; }
 owner() { [[ $(stat --format %U:%a "$1") == "$2" ]]; }
-check "the recipe for many customers can be followed" follow_the_recipe
+check "the recipe for many customers can be followed" recipe "systemd, many customers"
 check "a first customer is added before the start" add acme 0123456789abcdef0123456789abcdef
 check "the service starts with it" systemctl start "$unit"
 check "as the user of the recipe" bash -c '[[ $(ps -o user:20= -p $(systemctl show braze-datadog -p MainPID --value)) == braze-datadog* ]]'

@@ -52,13 +52,55 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* The ports of the brokers, each once. */}}
-{{- define "braze-datadog.brokerPorts" -}}
-{{- $ports := list -}}
-{{- range dig "queue" "kafka" "brokers" list .Values.config -}}
-{{- $ports = append $ports (regexFind "[0-9]+$" . | default "9092") -}}
+{{- define "braze-datadog.storageSecret" -}}
+{{- if .Values.storage.secret.existingSecret -}}
+{{ .Values.storage.secret.existingSecret }}
+{{- else if .Values.storage.secret.create -}}
+{{ include "braze-datadog.fullname" . }}-storage
+{{- end }}
+{{- end }}
+
+{{- define "braze-datadog.serviceAccount" -}}
+{{ .Values.serviceAccountName | default (ternary (include "braze-datadog.fullname" .) "" .Values.serviceAccount.create) }}
+{{- end }}
+
+{{- /* TCP ports that have to be reached outside: 443 (Datadog and Braze), the brokers', those of URLs, and what is said. Each once. */}}
+{{- define "braze-datadog.egressPorts" -}}
+{{- $ports := list 443 -}}
+{{- $config := .Values.config -}}
+{{- $urls := list (dig "reconcile" "braze_url" "" $config) -}}
+{{- range .Values.connections.create -}}
+{{- $urls = append $urls (.url | default "") -}}
 {{- end -}}
-{{ $ports | uniq | sortAlpha | join " " }}
+{{- range .Values.extraEnv -}}
+{{- $urls = append $urls (.value | default "" | toString) -}}
+{{- end -}}
+{{- if eq .Values.queue.kind "kafka" -}}
+{{- range dig "queue" "kafka" "brokers" list $config -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "9092" | int) -}}
+{{- end -}}
+{{- $urls = append $urls (dig "queue" "kafka" "schema_registry" "" $config) -}}
+{{- range dig "queue" "kafka" "options" dict $config -}}
+{{- $urls = append $urls (toString .) -}}
+{{- end -}}
+{{- else if eq .Values.queue.kind "storage" -}}
+{{- $urls = append $urls (dig "queue" "storage" "notifications" "" $config) -}}
+{{- range dig "queue" "storage" "options" dict $config -}}
+{{- $urls = append $urls (toString .) -}}
+{{- end -}}
+{{- end -}}
+{{- range $urls -}}
+{{- $scheme := regexFind "^(https?|socks5h?)://" . -}}
+{{- if $scheme -}}
+{{- $default := ternary "80" (ternary "443" "1080" (eq $scheme "https://")) (eq $scheme "http://") -}}
+{{- $host := regexFind "^[^/?#]*" (trimPrefix $scheme .) -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" $host | trimPrefix ":" | default $default | int) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.networkPolicy.extraEgressPorts -}}
+{{- $ports = append $ports (int .) -}}
+{{- end -}}
+{{ $ports | uniq | join " " }}
 {{- end }}
 
 {{- /* Refuses values that would not work, and says what to write. What a schema can say is in values.schema.json. */}}
@@ -74,6 +116,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     "shutdown_timeout" "shutdownTimeoutSeconds"
     "queue.kind" "queue.kind, outside config"
     "queue.embedded.directory" "nothing: it is on the volume"
+    "queue.storage.state_directory" "nothing: it is on the volume"
     "history.directory" "nothing: it is on the volume"
     "admin.listen" "listenAddress"
     "push.listen" "listenAddress"
@@ -87,13 +130,48 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- end }}
   {{- if $is }}{{ fail (printf "config.%s: the chart sets it; use %s" $key $instead) }}{{ end }}
 {{- end }}
-{{- range $key, $value := dig "queue" "kafka" "options" dict $config }}
-  {{- if and (regexMatch "(password|secret|key\\.pem|oauthbearer\\.config|jaas\\.config)$" $key) }}
-    {{- fail (printf "config.queue.kafka.options.%s is a secret, and config is a ConfigMap: put it into kafka.secret, and write \"%s.file\": /etc/braze-datadog/kafka/KEY" $key $key) }}
+{{- /* The words of src/config/receiving.rs; what ends with file or location is a path, and an id is none of a secret. */}}
+{{- $words := dict
+    "kafka" (list "password" "secret" "key.pem" "oauthbearer.config")
+    "storage" (list "secret" "token" "access_key" "account_key" "master_key" "service_account_key" "customer_key" "sas") }}
+{{- range $kind, $secrets := $words }}
+  {{- range $key, $value := dig "queue" $kind "options" dict $config }}
+    {{- range $word := $secrets }}
+      {{- if and (contains $word $key) (not (regexMatch "([._](file|location)|_id)$" $key)) }}
+        {{- fail (printf "config.queue.%s.options.%s is a secret, and config is a ConfigMap: put it into %s.secret, and write \"%s.file\": /etc/braze-datadog/%s/KEY" $kind $key $kind $key $kind) }}
+      {{- end }}
+    {{- end }}
   {{- end }}
 {{- end }}
 {{- if contains "@" (dig "queue" "kafka" "schema_registry" "" $config) }}
   {{- fail "config.queue.kafka.schema_registry holds a password, and config is a ConfigMap: put USER:PASSWORD into kafka.secret, and write schema_registry_auth_file: /etc/braze-datadog/kafka/KEY" }}
+{{- end }}
+{{- range $kind := list "kafka" "storage" }}
+  {{- $secret := get (get $values $kind) "secret" }}
+  {{- if and $secret.existingSecret $secret.create }}
+    {{- fail (printf "%s.secret.existingSecret and %s.secret.create are both set: use one of them" $kind $kind) }}
+  {{- end }}
+  {{- if ne $values.queue.kind $kind }}
+    {{- if dig "queue" $kind dict $config }}
+      {{- fail (printf "config.queue.%s is for queue.kind = %s, and this is %s: nothing would read it" $kind $kind $values.queue.kind) }}
+    {{- end }}
+    {{- if or $secret.existingSecret $secret.create }}
+      {{- fail (printf "%s.secret is for queue.kind = %s" $kind $kind) }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- if and $values.kafka.keda.enabled (ne $values.queue.kind "kafka") }}
+  {{- fail "kafka.keda is for queue.kind = kafka" }}
+{{- end }}
+{{- if and $values.serviceAccount.annotations (not $values.serviceAccount.create) }}
+  {{- fail "serviceAccount.annotations are of the service account that the chart makes: set serviceAccount.create, or annotate your own" }}
+{{- end }}
+{{- $reconciles := hasKey $config "reconcile" }}
+{{- range $values.connections.create }}
+  {{- if hasKey . "reconcile" }}{{ $reconciles = true }}{{ end }}
+{{- end }}
+{{- if and $reconciles (or (eq $values.queue.kind "kafka") (gt (int64 $values.replicas) 1)) }}
+  {{- fail "reconcile compares what one forwarder has counted with all that Braze has: with several replicas, or with kafka, each knows a part. Leave it out, or take one replica" }}
 {{- end }}
 {{- if and $values.connections.existingSecrets $values.connections.create }}
   {{- fail "connections.existingSecrets and connections.create are both set: a file of the one could hide one of the other; use one of them" }}
@@ -101,23 +179,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not (or $values.connections.existingSecrets $values.connections.create) }}
   {{- fail "no connection: name Secrets in connections.existingSecrets (keys acme.toml and acme.key), or write connections.create" }}
 {{- end }}
-{{- if and $values.kafka.secret.existingSecret $values.kafka.secret.create }}
-  {{- fail "kafka.secret.existingSecret and kafka.secret.create are both set: use one of them" }}
-{{- end }}
 {{- $least := add $values.shutdownTimeoutSeconds $values.preStopSleepSeconds 10 }}
 {{- if lt (int64 (include "braze-datadog.graceSeconds" .)) (int64 $least) }}
   {{- fail (printf "terminationGracePeriodSeconds is %v, and has to be %d at least (shutdownTimeoutSeconds + preStopSleepSeconds + 10): a flush that is killed may count twice" $values.terminationGracePeriodSeconds $least) }}
 {{- end }}
+{{- if ne $values.queue.kind "embedded" }}
+  {{- if or $values.push.tokens.existingSecret $values.push.tokens.create $values.push.tls.existingSecret $values.ingress.enabled (hasKey $config "push") }}
+    {{- fail (printf "push and ingress are for queue.kind = embedded: with %s nothing is pushed here" $values.queue.kind) }}
+  {{- end }}
+{{- end }}
 {{- if eq $values.queue.kind "kafka" }}
   {{- if not (dig "queue" "kafka" "brokers" list $config) }}{{ fail "config.queue.kafka.brokers is not set: [\"broker-1:9092\"]" }}{{ end }}
   {{- if not (dig "queue" "kafka" "topics" list $config) }}{{ fail "config.queue.kafka.topics is not set: [braze.sends]" }}{{ end }}
-  {{- if or $values.push.tokens.existingSecret $values.push.tokens.create $values.push.tls.existingSecret $values.ingress.enabled (hasKey $config "push") }}
-    {{- fail "push and ingress are for queue.kind = embedded: with kafka nothing is pushed here" }}
+{{- else if eq $values.queue.kind "storage" }}
+  {{- if not (or (dig "queue" "storage" "url" "" $config) (dig "queue" "storage" "sources" dict $config)) }}
+    {{- fail "config.queue.storage.url is not set (nor .sources): s3://BUCKET/PREFIX/, gs://… or az://CONTAINER/…" }}
+  {{- end }}
+  {{- if gt (int64 $values.replicas) 1 }}
+    {{- fail "replicas is more than 1: two forwarders on one prefix of a bucket would both count everything. Make a release for each prefix" }}
   {{- end }}
 {{- else }}
-  {{- if or $values.kafka.keda.enabled $values.kafka.secret.existingSecret $values.kafka.secret.create }}
-    {{- fail "kafka.keda and kafka.secret are for queue.kind = kafka" }}
-  {{- end }}
   {{- if and $values.push.tokens.existingSecret $values.push.tokens.create }}
     {{- fail "push.tokens.existingSecret and push.tokens.create are both set: use one of them" }}
   {{- end }}

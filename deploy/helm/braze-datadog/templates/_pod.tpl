@@ -1,4 +1,4 @@
-{{- /* The pod of both kinds. */}}
+{{- /* The pod of every kind. */}}
 {{- define "braze-datadog.pod" -}}
 {{- $isEmbedded := eq .Values.queue.kind "embedded" -}}
 metadata:
@@ -12,12 +12,15 @@ metadata:
     {{- with .Values.kafka.secret.create }}
     checksum/kafka: {{ toJson . | sha256sum }}
     {{- end }}
+    {{- with .Values.storage.secret.create }}
+    checksum/storage: {{ toJson . | sha256sum }}
+    {{- end }}
     {{- with .Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
   {{- with .Values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .Values.serviceAccountName }}
+  {{- with include "braze-datadog.serviceAccount" . }}
   serviceAccountName: {{ . }}
   {{- end }}
   automountServiceAccountToken: false
@@ -91,6 +94,11 @@ spec:
           mountPath: /etc/braze-datadog/kafka
           readOnly: true
         {{- end }}
+        {{- if include "braze-datadog.storageSecret" . }}
+        - name: storage
+          mountPath: /etc/braze-datadog/storage
+          readOnly: true
+        {{- end }}
         {{- with .Values.extraVolumeMounts }}{{ toYaml . | nindent 8 }}{{ end }}
   volumes:
     - name: config
@@ -123,13 +131,20 @@ spec:
         secretName: {{ . }}
         defaultMode: 0440
     {{- end }}
-    {{- else }}
+    {{- end }}
+    {{- if eq .Values.queue.kind "kafka" }}
     - name: state
       emptyDir:
         sizeLimit: {{ .Values.persistence.emptyDirSizeLimit }}
     {{- end }}
     {{- with include "braze-datadog.kafkaSecret" . }}
     - name: kafka
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+    {{- end }}
+    {{- with include "braze-datadog.storageSecret" . }}
+    - name: storage
       secret:
         secretName: {{ . }}
         defaultMode: 0440

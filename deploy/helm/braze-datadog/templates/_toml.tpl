@@ -54,8 +54,9 @@
     "tls_key" "/etc/braze-datadog/push-tls/tls.key") -}}
 {{- end -}}
 {{- $_ := set $set "push" $push -}}
+{{- else if eq .Values.queue.kind "storage" -}}
+{{- $_ := set $set.queue "storage" (dict "state_directory" (printf "%s/storage" $state)) -}}
 {{- end -}}
-#:schema ./braze-datadog.schema.json
 # Made by the chart from its values; docs/configuration.md has every key.
 {{ include "braze-datadog.toml" (dict "path" "" "table" (mergeOverwrite (deepCopy .Values.config) $set)) | trim }}
 {{ end }}
