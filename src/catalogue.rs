@@ -1,12 +1,12 @@
-//! What was sent lately, for people who ask: each series with its last send and what became of it, each campaign and
-//! Canvas step with its last hour.
+//! Recent sends, for people: each series with its last send and its outcome, each campaign and Canvas step with its last
+//! hour.
 //!
-//! It stands beside the hallway. The flush thread fills it once per flush from the merged cut; a send costs it
-//! nothing, and nothing waits for it: the pipeline leaves an outcome in a list of its own. It is not saved: after a
-//! start it knows what was sent since. What was sent on which day is handed on to a [`SendHistory`], which is.
+//! It stands beside the flow. The flush thread fills it once per flush from the merged cut; a single send costs it nothing,
+//! and nothing waits for it: the pipeline puts outcomes into a separate list. It is not saved: it knows the sends since the
+//! start. It hands sends by day on to a [`SendHistory`], which is saved.
 //!
-//! Everything in it is bounded, see [`CatalogueLimits`]. When it is full, what was sent longest ago makes room, and of one flush
-//! what had the fewest sends.
+//! Everything in it is bounded, see [`CatalogueLimits`]. When it is full, the series of the oldest flush makes room, and of
+//! one flush the one with the fewest sends.
 
 mod campaigns;
 mod history;
@@ -33,25 +33,25 @@ pub struct CatalogueLimits {
     pub series_max: usize,
     /// Bytes of their keys and tags.
     pub bytes_max: usize,
-    /// Campaigns, and as many Canvas steps, that are told as the busiest.
+    /// Busiest campaigns, and as many busiest Canvas steps.
     pub busiest_max: usize,
-    /// Series that a search tells.
+    /// Results of a search.
     pub results_max: usize,
 }
 
 impl Default for CatalogueLimits {
     /// 50,000 series, at a kilobyte each with their tags and their campaign's hour: 50 MB, and of a flush's time 0.35 µs
-    /// each. No setting, for whoever has more series than that looks for one that is in use, and those are kept. Tags can
-    /// be six times as long as they are; the bytes see to that.
+    /// each. No setting: with more series than that, people look for one in use, and those are kept. Tags can be six times
+    /// as long as usual; the limit in bytes bounds that.
     fn default() -> Self {
         Self { series_max: 50_000, bytes_max: 32 << 20, busiest_max: 20, results_max: 50 }
     }
 }
 
-/// How many series are looked at in one go; meanwhile a search waits. That is about a millisecond.
+/// How many series are updated under one lock, while a search waits. That is about a millisecond.
 const SERIES_AT_ONCE: usize = 4_096;
 
-/// What became of the last request that a series was in.
+/// The outcome of the last request with a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastOutcome {
     /// `None`: Datadog accepted it.
@@ -60,7 +60,7 @@ pub struct LastOutcome {
     pub at: u64,
 }
 
-/// A series that was searched for.
+/// A series that a search found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchHit {
     /// The connection's name.
@@ -71,7 +71,7 @@ pub struct SearchHit {
     pub sends: u64,
     /// The bucket of its last send, in Unix seconds.
     pub last_send: u64,
-    /// What became of the last request that it was in; `None`: nothing yet.
+    /// The outcome of the last request with it; `None`: none yet.
     pub outcome: Option<LastOutcome>,
     /// When Datadog last accepted it, in Unix seconds.
     pub accepted_at: Option<u64>,
@@ -79,7 +79,7 @@ pub struct SearchHit {
     pub trend: Option<Trend>,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SearchHits {
     /// The best of it.
@@ -92,7 +92,7 @@ pub struct SearchHits {
     pub left_out: usize,
 }
 
-/// What is busy, each list from the busiest on.
+/// The busiest, each list from the busiest on.
 #[derive(Debug, Clone, Default)]
 pub struct BusiestLately {
     /// Campaigns, with their last hour.
@@ -103,27 +103,27 @@ pub struct BusiestLately {
     pub series: Vec<BusySeries>,
 }
 
-/// What was sent lately. Filled by one thread, read by any.
+/// Recent sends. Filled by one thread, read by any.
 #[derive(Debug)]
 pub struct Catalogue {
     limits: CatalogueLimits,
     index: Mutex<SearchIndex>,
-    /// Not in `index`, so that who settles never waits for who notes.
+    /// Not in `index`, so that settling never waits for noting.
     outcomes: Mutex<Vec<(Tracked, LastOutcome)>>,
     busiest: Mutex<Arc<BusiestLately>>,
     /// `None`: none is kept.
     history: OnceLock<SendHistory>,
 }
 
-/// Where the series of a cut are, by their number.
+/// The places of a cut's series in the index, by number.
 #[derive(Debug)]
 pub struct NotedSeries {
     places: Vec<Option<SeriesPlace>>,
     flushed: Option<Arc<FlushedSends>>,
 }
 
-/// The series of one request. It goes with the request and comes back with its outcome, see [`Catalogue::settle`]; a
-/// request that never has one takes it along.
+/// The series of one request. It travels with the request and comes back with its outcome, see [`Catalogue::settle`];
+/// without an outcome it is dropped with the request.
 #[derive(Debug)]
 pub struct Tracked {
     places: Vec<SeriesPlace>,
@@ -131,14 +131,14 @@ pub struct Tracked {
     flushed: Option<(Arc<FlushedSends>, Vec<u32>)>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestFate {
-    /// What became of what was sent; of all, where nothing was left to send.
+    /// The outcome of the sends in it; of all sends, if none was left to send.
     pub outcome: LastOutcome,
-    /// Sends that had been left out of it as older than Datadog takes.
+    /// Sends that were left out of it as older than Datadog takes.
     pub late: u64,
-    /// The same of those too far ahead.
+    /// Sends that were left out as too far ahead.
     pub early: u64,
 }
 
@@ -166,9 +166,9 @@ impl Catalogue {
         Self { limits, index, outcomes, busiest, history }
     }
 
-    /// Hands on to a history what is noted from now on. The first one stays.
+    /// Sets the history for sends from now on. The first one stays.
     pub fn keep(&self, history: SendHistory) {
-        // There is one, and it was given before the first flush.
+        // There is one history, set before the first flush.
         let _kept_before = self.history.set(history);
     }
 
@@ -177,7 +177,7 @@ impl Catalogue {
         self.history.get()
     }
 
-    /// Takes in a merged cut at the Unix second `now`. `connections` are their names, by number.
+    /// Adds a merged cut at the Unix second `now`. `connections` are their names, by number.
     pub fn note<'n>(
         &self,
         cut: &Aggregator,
@@ -204,7 +204,7 @@ impl Catalogue {
         let mut busiest = lock(&self.index).busiest(now);
         let mut told = lock(&self.busiest);
         if cut.is_empty() {
-            // Heartbeats alone leave what people look at.
+            // A flush of heartbeats alone leaves the list of busiest series.
             busiest.series.clone_from(&told.series);
         }
         *told = Arc::new(busiest);
@@ -212,7 +212,7 @@ impl Catalogue {
         noted
     }
 
-    /// Says what became of a request.
+    /// Notes the outcome of a request.
     pub fn settle(&self, mut request: Tracked, landing: RequestFate) {
         let RequestFate { outcome, late, early } = landing;
         if let (Some(history), Some((flushed, series))) = (self.history.get(), request.flushed.take()) {
@@ -221,8 +221,8 @@ impl Catalogue {
         lock(&self.outcomes).push((request, outcome));
     }
 
-    /// Searches the tags of every series for all words of `query`. It may wait for a flush, and takes some
-    /// milliseconds itself: it is for a thread that may block.
+    /// Searches the tags of every series for all words of `query`. It may wait for a flush, and takes some milliseconds
+    /// itself: call it on a thread that may block.
     pub fn search(&self, query: &str) -> SearchHits {
         match Query::new(query) {
             Some(query) => self.settled().search(&query, self.limits.results_max),
@@ -230,12 +230,12 @@ impl Catalogue {
         }
     }
 
-    /// What is busy, as of the last flush.
+    /// The busiest, as of the last flush.
     pub fn busiest(&self) -> Arc<BusiestLately> {
         Arc::clone(&lock(&self.busiest))
     }
 
-    /// Takes in the new series of a cut, the busiest first, as far as there is or can be made room.
+    /// Adds the new series of a cut, the busiest first, while there is room or others can leave.
     fn take_in(&self, cut: &Aggregator, mut unknown: Vec<(u64, usize)>, noted: &mut NotedSeries, now: u64) {
         if unknown.is_empty() {
             return;
@@ -250,7 +250,7 @@ impl Catalogue {
                     let leavers = leavers.get_or_insert_with(|| known.leavers());
                     match leavers.pop() {
                         Some(leaver) if known.leaves(&leaver, sends) => known.remove(&leaver),
-                        // Those behind have fewer sends still.
+                        // The following ones have fewer sends still.
                         _ => return known.leave_out(unknown.len() - at),
                     }
                 }
@@ -259,7 +259,7 @@ impl Catalogue {
         }
     }
 
-    /// The index, with every outcome that is known.
+    /// The index, with all known outcomes applied.
     fn settled(&self) -> MutexGuard<'_, SearchIndex> {
         let outcomes = std::mem::take(&mut *lock(&self.outcomes));
         let mut index = lock(&self.index);
@@ -287,7 +287,7 @@ fn chunks(length: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked left a catalogue that may lack a series, which harms nobody.
+    // After a panic a series may be missing, nothing else.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

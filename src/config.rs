@@ -1,14 +1,14 @@
-//! The configuration: what can be set, how it is read, and what is wrong with it.
+//! The configuration: its settings, how it is read, and its diagnostics.
 //!
-//! There are two forms of it: as it is written (`settings`, where each key is said once) and as it is used ([`Config`],
-//! made of the settings of the parts). Between them stand the `sources` (the file, below the environment), the `schema`
-//! that each source is held against, and the `check` of what depends on more than one value. All of them go on after an
-//! error, so that one attempt shows everything that is wrong.
+//! There are two forms of it: as it is written (`settings`, where each key is said once) and as it is used ([`Config`], made
+//! of the settings of the parts). Between them stand the `sources` (the file, below the environment), the `schema` that each
+//! source is held against, and the `check` of what depends on more than one value. All of them go on after an error, so that
+//! one attempt shows all errors.
 //!
 //! Relative paths in a configuration are relative to the folder of the file that they stand in, wherever the program is
 //! started; those of environment variables to that of the main file.
 //!
-//! What is wrong with one connection concerns no other: it is left out, and the rest is used.
+//! A mistake in one connection affects no other: that one is left out, and the rest is used.
 //!
 //! An environment variable is `BRAZE_DATADOG__SECTION__KEY`, in any case behind the prefix; lists are parted
 //! by commas. App group ids in a variable's name keep their case; `_` in the name of a librdkafka option is
@@ -50,7 +50,7 @@ pub use self::connections::connection_name_fault;
 pub use self::describe::{changes_needing_restart, describe, redacted};
 pub use self::diagnostic::{ConfigError, Diagnostic, Warning};
 
-/// Where the configuration is when nobody says otherwise.
+/// The default path of the configuration.
 pub const DEFAULT_PATH: &str = "/etc/braze-datadog/braze-datadog.toml";
 
 /// The configuration as it is used: checked, with everything in its unit.
@@ -64,21 +64,21 @@ pub struct Config {
     pub admin: admin::AdminSettings,
     /// The event types that are counted; at least one, each once.
     pub events_count: Vec<Box<str>>,
-    /// What is remembered of events.
+    /// The settings of deduplication.
     pub dedup: dedup::DedupSettings,
     /// How sends become counts; with the flush interval and the time-out of a request.
     pub aggregate: aggregate::AggregateSettings,
-    /// For how long one connection to Datadog is used.
+    /// How long one connection to Datadog is used.
     pub connection_age_max: Duration,
-    /// What series are told apart by.
+    /// The tags that tell series apart.
     pub tags: aggregate::tags::TagSettings,
     /// Where counts go; at least one is in force.
     pub connections: ConnectionSet,
     /// How the history of sends is kept; `None`: not at all.
     pub history: Option<send_history::HistorySettings>,
-    /// What is compared with Braze's dashboard once a day.
+    /// The settings of the daily comparison with Braze's dashboard.
     pub reconcile: ReconcileSettings,
-    /// What is logged, and how.
+    /// The settings of the log.
     pub log: Log,
     /// How long a stop waits for the outcomes of the last flush.
     pub shutdown_timeout: Duration,
@@ -90,16 +90,16 @@ pub struct Config {
     pub connections_directory: Option<PathBuf>,
     /// The files of API keys by their key in the configuration, of those that can't be read, too.
     key_files: BTreeMap<String, PathBuf>,
-    /// What is wrong with connections that are refused, and with what is compared with Braze.
+    /// Mistakes in refused connections, and in the comparison with Braze.
     wrong: Vec<Diagnostic>,
-    /// The same once more, key by key, as it is in force.
+    /// The settings in force, key by key.
     settings: Settings,
 }
 
-/// Where events wait.
+/// The settings of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Which of those below is used.
+    /// The kind that is used.
     pub kind: QueueKind,
     /// The log on the local disk. Its directory also remembers how far imports have come.
     pub embedded: event_queues::embedded::EmbeddedSettings,
@@ -109,7 +109,7 @@ pub struct QueueConfig {
     pub storage: event_queues::storage::StorageSettings,
 }
 
-/// What events wait in.
+/// The kinds of queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueKind {
     /// A log on the local disk.
@@ -120,7 +120,7 @@ pub enum QueueKind {
     Storage,
 }
 
-/// What is logged, and how.
+/// The settings of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
     /// The least severe level that is logged, unless `RUST_LOG` says otherwise.
@@ -141,18 +141,18 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Reads the configuration at `path`, with this process's environment over it. What is wrong with one connection
-    /// concerns no other: it is among the [refused](ConnectionSet::refused), see [`Config::require_all`].
+    /// Reads the configuration at `path`, with this process's environment over it. A wrong connection affects no other: it
+    /// is among the [refused](ConnectionSet::refused), see [`Config::require_all`].
     ///
     /// # Errors
-    /// When there is none, or anything else is wrong with it, or with every connection: every diagnostic names the file
-    /// or the variable, the key, the reason and what to do.
+    /// When there is no configuration, or anything else is wrong with it, or with every connection: every diagnostic names
+    /// the file or the variable, the key, the reason and what to do.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
         Self::load_over(path, &[])
     }
 
-    /// The same for a process in which these connections are in force: whoever claims an app group that one of them has
-    /// is the one who is wrong.
+    /// The same for a process in which these connections are in force: another one that claims an app group of theirs is
+    /// wrong.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -161,11 +161,11 @@ impl Config {
         Self::parse_over(&text, path, &env, Purpose { in_force, ..Purpose::default() })
     }
 
-    /// The same for whoever writes files of the connections directory: there may be no connection yet, and one may be looked
-    /// at as if it were there.
+    /// The same for commands that write files of the connections directory: there may be no connection yet, and a candidate
+    /// is read as if its file existed.
     ///
     /// # Errors
-    /// When anything is wrong but connections.
+    /// When anything but connections is wrong.
     pub fn load_to_edit(
         path: &Path,
         candidate: Option<Candidate<'_>>,
@@ -204,7 +204,7 @@ impl Config {
         let schema = schema::of_settings();
         let mut diagnostics = Diagnostics::new(&origin);
 
-        // The environment is read twice: here only for where more files are, for their diagnostics come first.
+        // The environment is read twice: here only to find further files, whose diagnostics come first.
         let variables = sources::environment(&mut Diagnostics::new(&origin), env, &schema);
         let mut merged = sources::file(&mut diagnostics, text, &origin, &schema);
         let directory = directory::of(&variables).or_else(|| directory::of(&merged));
@@ -226,10 +226,10 @@ impl Config {
         check.diagnostics.into_result(config)
     }
 
-    /// The same, if nothing is wrong with any connection, or with what is compared with Braze.
+    /// The same, if no mistake is in any connection, or in the comparison with Braze.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The mistakes.
     pub fn require_all(self) -> Result<Self, ConfigError> {
         if self.wrong.is_empty() { Ok(self) } else { Err(ConfigError { diagnostics: self.wrong }) }
     }
@@ -240,12 +240,12 @@ impl Config {
         self.key_files.get(&key).map(PathBuf::as_path)
     }
 
-    /// The files of all API keys, of those that can't be read, too.
+    /// The files of all API keys, unreadable ones included.
     pub fn key_files(&self) -> impl Iterator<Item = &Path> {
         self.key_files.values().map(PathBuf::as_path)
     }
 
-    /// Whether no event can come in but from files that are imported.
+    /// Whether events can only come from imported files.
     pub fn receives_nothing(&self) -> bool {
         self.queue.kind == QueueKind::Embedded && self.push.is_none()
     }
@@ -255,8 +255,7 @@ impl Config {
         schema::of_settings()
     }
 
-    /// Where the configuration is: where `--config` says, else where `$BRAZE_DATADOG_CONFIG` says, else at
-    /// [`DEFAULT_PATH`].
+    /// The path of the configuration: `--config`, else `$BRAZE_DATADOG_CONFIG`, else [`DEFAULT_PATH`].
     pub fn path(given: Option<PathBuf>, variable: Option<OsString>) -> PathBuf {
         given
             .or_else(|| variable.filter(|path| !path.is_empty()).map(PathBuf::from))
@@ -264,21 +263,21 @@ impl Config {
     }
 }
 
-/// A file of the connections directory that is not there.
+/// A file of the connections directory that does not exist yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'c> {
     /// The connection's name.
     pub name: &'c str,
-    /// What would stand in the file.
+    /// The content of the file.
     pub text: &'c str,
 }
 
-/// What a configuration is read for.
+/// The purpose of reading a configuration.
 #[derive(Debug, Clone, Copy, Default)]
 struct Purpose<'c> {
     /// The connections of the running process.
     in_force: &'c [Connection],
-    /// There may be no connection.
+    /// Whether there may be no connection.
     is_to_edit: bool,
     candidate: Option<Candidate<'c>>,
 }
@@ -287,7 +286,7 @@ struct Purpose<'c> {
 fn read(path: &Path) -> Result<(String, Vec<(String, String)>), ConfigError> {
     let env = environment()?;
     let text = match files::read_config(path) {
-        // What a container is given is often nothing but variables.
+        // Containers often have nothing but variables.
         Err(files::FileError::Missing)
             if path == Path::new(DEFAULT_PATH) && sources::has_connection(&env) =>
         {
@@ -311,13 +310,13 @@ fn no_file(path: &Path, error: files::FileError) -> ConfigError {
     diagnostics.into_error()
 }
 
-/// A path that stays right when the working directory changes, and that a message can show.
+/// A path that stays right when the working directory changes, for messages.
 fn absolute(path: &Path) -> PathBuf {
-    // It fails for an empty path and without a working directory; the path as it is then says most.
+    // It fails for an empty path and without a working directory; then the path as given is best.
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The variables of this process. Those that are not UTF-8 are nobody's business here, except our own.
+/// The variables of this process. Of those that are not UTF-8, only our own matter.
 fn environment() -> Result<Vec<(String, String)>, ConfigError> {
     let mut env = Vec::new();
     let mut diagnostics = Diagnostics::new("");
@@ -365,7 +364,7 @@ pub(super) mod tests {
         parse_with(text, &[]).unwrap().1
     }
 
-    /// Exactly one diagnostic, with each of these in it.
+    /// Expects exactly one diagnostic, with each of these parts in it.
     pub(super) fn assert_one(diagnostics: &[String], parts: &[&str]) {
         assert_eq!(diagnostics.len(), 1, "{diagnostics:?} (expected {parts:?})");
         for part in parts {
@@ -722,7 +721,7 @@ pub(super) mod tests {
         )
     }
 
-    /// Everything that anyone can see of an attempt to read a configuration.
+    /// Everything that an attempt to read a configuration shows.
     fn everything_shown(text: &str, env: &[(String, String)]) -> String {
         match Config::parse(text, Path::new("/nowhere/a.toml"), env) {
             Ok((config, warnings)) => {

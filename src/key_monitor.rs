@@ -1,10 +1,10 @@
-//! What is known of the connections' API keys, and when to ask next.
+//! The validity of the connections' API keys, and when to ask next.
 //!
-//! A pure value: it is told the time and the answers, and says what to ask. Two sources are weighed:
+//! A pure value: time and answers are passed in, and it returns the questions to ask. It weighs two sources:
 //!
-//! - Datadog's answer about a key ([`Validity`]) decides. One that says nothing leaves standing what was known.
-//! - What the intake did with points is a reason to ask again, not an answer: it takes points with the key of another
-//!   site, too. Only where nobody may be asked its 403 is all there is, and believed.
+//! - Datadog's answer about a key ([`Validity`]) decides. An inconclusive one leaves the previous state.
+//! - The intake's outcomes are a reason to ask again, not an answer: it takes points with the key of another
+//!   site, too. Only where no question is allowed is its 403 believed.
 
 use std::collections::BTreeMap;
 
@@ -18,15 +18,14 @@ use crate::connection::Connection;
 /// How long a valid key is believed. Datadog's own Agent asks hourly; the endpoint may be rate-limited.
 const VALID_FOR: u64 = 60 * MINUTE;
 
-/// How long until a key is asked about again that is not valid, or could not be asked about: soon enough for whoever
-/// has just put it in order.
+/// How long until an invalid or unknown key is asked about again: soon enough for people who have just fixed it.
 const ASK_AGAIN_AFTER: u64 = 10 * MINUTE;
 
-/// How soon after a question another one may come for what the intake did with points. It doubles with each that
-/// changes nothing, up to [`ASK_AGAIN_AFTER`], so that an intake which contradicts Datadog does not make us a nuisance.
+/// How soon after a question the intake's outcomes may cause another. It doubles with each that changes nothing, up to
+/// [`ASK_AGAIN_AFTER`], so that an intake which contradicts Datadog does not cause a flood of questions.
 const PATIENCE: u64 = 10_000;
 
-/// How long a question may be on its way before it is taken for lost.
+/// How long an answer may take before its question counts as lost.
 const ANSWER_WITHIN: u64 = MINUTE;
 
 const MINUTE: u64 = 60_000;
@@ -36,7 +35,7 @@ const DRY_RUN: &str = "not asked: dry run";
 const SWITCHED_OFF: &str = "not asked: validate_keys = false";
 const CUSTOM_URL: &str = "not asked: custom url (braze-datadog check --online asks it)";
 
-/// What is known of the keys of all connections. Times are milliseconds that never step back.
+/// The state of all connections' keys. Times are milliseconds that never step back.
 #[derive(Debug, Default)]
 pub struct Keys {
     watched: BTreeMap<Box<str>, Watched>,
@@ -47,30 +46,30 @@ pub struct Keys {
 struct Watched {
     site: Site,
     key: ApiKey,
-    /// Why nobody is asked about it.
+    /// Why it is not asked about.
     not_asked: Option<&'static str>,
     verdict: Option<Verdict>,
-    /// What came of asking since, if that was no verdict.
+    /// Why the last question gave no verdict.
     unknown: Option<String>,
     /// When it was asked about last.
     asked: Option<u64>,
     /// When that was answered, whatever the answer.
     answered: Option<u64>,
-    /// When it is asked about next, of itself.
+    /// When it is asked about next by schedule.
     due: u64,
-    /// When it is asked about next because of what the intake did.
+    /// When it is asked about next because of the intake's outcomes.
     nudged: Option<u64>,
-    /// Whether it was asked about last because of that.
+    /// Whether the last question was because of those.
     was_nudged: bool,
     patience: u64,
     heard: Option<Heard>,
-    /// The state that was told of, of this key.
+    /// The last state of this key that was reported.
     told: Option<State>,
-    /// Whether this key, or the one before, was told to be invalid, and nothing better since.
+    /// Whether this key, or the one before, was reported as invalid, and nothing better since.
     is_invalid_told: bool,
 }
 
-/// A certain answer, in words, and when it came.
+/// A definite answer, in words, and when it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Verdict {
     is_valid: bool,
@@ -78,7 +77,7 @@ struct Verdict {
     at: u64,
 }
 
-/// What the intake did with the last points.
+/// The intake's outcome for the last points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
     Accepts,
@@ -94,13 +93,13 @@ pub enum State {
     Valid,
     /// Datadog has said that it is not.
     Invalid,
-    /// Nobody has said.
+    /// No verdict.
     #[default]
     Unknown,
 }
 
 impl State {
-    /// As `/status` has it.
+    /// As in `/status`.
     pub const fn label(self) -> &'static str {
         match self {
             State::Valid => "valid",
@@ -110,44 +109,44 @@ impl State {
     }
 }
 
-/// What people see of a key.
+/// The state of a key, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
-    /// Whether it is valid.
+    /// The state.
     pub state: State,
-    /// The same in words, with the site and, where it is unknown, the reason.
+    /// The state in words, with the site and, where it is unknown, the reason.
     pub words: String,
-    /// How long ago that was found, in seconds; `None` where nobody was asked.
+    /// How long ago that was found, in seconds; `None`: never asked.
     pub seconds_ago: Option<u64>,
 }
 
-/// What is to be asked: whether this key is valid on this site.
+/// A question: whether this key is valid on this site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The connection's name.
     pub connection: Box<str>,
-    /// Who is asked.
+    /// The site to ask.
     pub site: Site,
     /// Never shown.
     pub key: ApiKey,
 }
 
-/// A change that somebody should hear of.
+/// A change to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyEvent {
-    /// The key is valid, and was not known to be.
+    /// The key is valid, and that was not known before.
     Valid,
     /// The key is valid, and the one before, or the same, was not.
     ValidAgain,
-    /// The key is not valid, and was not known not to be.
+    /// The key is invalid, and that was not known before.
     Invalid,
-    /// Nothing is known of the key, and that was asked.
+    /// A question got no verdict, and none is known.
     Unknown,
 }
 
 impl Keys {
-    /// Takes over the connections of a configuration. What is known of a key stays as long as key and site do; others
-    /// are due at once.
+    /// Takes over the connections of a configuration. The state of a key stays as long as key and site do; others are due at
+    /// once.
     pub fn configure(&mut self, connections: &[Connection], validate: bool, now: u64) {
         let mut before = std::mem::take(&mut self.watched);
         for connection in connections {
@@ -175,7 +174,7 @@ impl Keys {
         }
     }
 
-    /// Takes what is to be asked now, at most `questions_max`. What is not answered within a minute is due again.
+    /// Takes the questions that are due, at most `questions_max`. A question without an answer within a minute is due again.
     pub fn due(&mut self, questions_max: usize, now: u64) -> Vec<Question> {
         let due = self.watched.iter_mut().filter(|(_, watched)| watched.next() <= now);
         due.take(questions_max)
@@ -189,13 +188,13 @@ impl Keys {
             .collect()
     }
 
-    /// When something is due next; `None`: never, as things are.
+    /// When the next question is due; `None`: never, as things are.
     pub fn next_due(&self) -> Option<u64> {
         self.watched.values().map(Watched::next).min().filter(|next| *next < u64::MAX)
     }
 
-    /// Takes an answer; the answer to a question about a key that has been replaced since says nothing. `random`
-    /// spreads the questions of many forwarders and connections that were started together.
+    /// Takes an answer; one about a key that has been replaced since is ignored. `random` spreads the questions of many
+    /// forwarders and connections that were started together.
     pub fn answered(
         &mut self,
         question: &Question,
@@ -234,7 +233,7 @@ impl Keys {
         watched.tell()
     }
 
-    /// Takes what the intake did with points of a connection. Returns whether something is due earlier than before.
+    /// Takes an outcome of a connection's points. Returns whether something is due earlier than before.
     pub fn heard(&mut self, connection: &Connection, outcome: &Outcome, now: u64) -> bool {
         let heard = match outcome.reason() {
             None => Heard::Accepts,
@@ -242,7 +241,7 @@ impl Keys {
             Some(FailureReason::Timeout | FailureReason::Connect | FailureReason::Dns) => Heard::Silent,
             Some(_) => return false,
         };
-        // What was on its way when the key was replaced says nothing about the new one.
+        // Outcomes of the previous key tell nothing about the new one.
         let Some(watched) = self.watched.get_mut(&connection.name).filter(|known| known.is_of(connection))
         else {
             return false;
@@ -266,7 +265,7 @@ impl Keys {
         earliest < watched.due
     }
 
-    /// What people see of a connection's key.
+    /// The state of a connection's key, for people.
     pub fn shown(&self, name: &str, now: u64) -> Shown {
         let Some(watched) = self.watched.get(name) else {
             return Shown { state: State::Unknown, words: "not asked yet".to_owned(), seconds_ago: None };
@@ -284,7 +283,7 @@ impl Keys {
         Shown { state: watched.state(), words, seconds_ago: at.map(ago) }
     }
 
-    /// The connections whose key is known to be valid or not, by name.
+    /// The connections whose key is known to be valid or invalid, by name.
     pub fn known(&self) -> impl Iterator<Item = (&str, bool)> {
         let known = |(name, watched)| match Watched::state(watched) {
             State::Valid => Some((name, true)),
@@ -312,7 +311,7 @@ impl Watched {
         self.due.min(self.nudged.unwrap_or(u64::MAX))
     }
 
-    /// Takes the intake's word where nobody may be asked: a refusal stands until it accepts.
+    /// Takes the intake's verdict where no question is allowed: a refusal stands until it accepts.
     fn believe(&mut self, heard: Heard, now: u64) {
         match heard {
             Heard::Refuses => {
@@ -324,7 +323,7 @@ impl Watched {
         }
     }
 
-    /// What there is to tell of the state, if it was not told before.
+    /// The change to report, if any.
     fn tell(&mut self) -> Option<KeyEvent> {
         let state = self.state();
         if self.told.replace(state) == Some(state) {
@@ -348,7 +347,7 @@ fn why_not_asked(connection: &Connection, validate: bool) -> Option<&'static str
     } else if !validate {
         Some(SWITCHED_OFF)
     } else if !connection.site.is_datadogs() {
-        // A proxy or a test server need not know the question, and may count what it is asked.
+        // A proxy or a test server need not support the question, and may count its requests.
         Some(CUSTOM_URL)
     } else {
         None

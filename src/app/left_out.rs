@@ -1,5 +1,5 @@
-//! What this build was made without, and what is answered where it is asked for: a feature of Cargo.toml that is off. Images
-//! and packages have them all.
+//! Features that this build lacks, and the answers where they are used: a feature of Cargo.toml that is off. Images and
+//! packages have them all.
 
 #[cfg(any(test, not(feature = "generate")))]
 use std::path::Path;

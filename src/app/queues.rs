@@ -1,4 +1,4 @@
-//! Which queue there is, and the runs of the pipeline over the imports and over it.
+//! Opens the configured queue, and runs the pipeline over the imports and over it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use event_queues::kafka::{self, KafkaQueue};
 #[cfg(feature = "storage")]
 use event_queues::storage::{self, StorageQueue, StorageRun, StorageSettings, StorageSource, StorageStart};
 
-/// The queue that the configuration names.
+/// The configured queue.
 pub(super) enum EventQueue {
     Embedded(Box<EmbeddedQueue>),
     #[cfg(feature = "kafka")]
@@ -31,7 +31,7 @@ pub(super) enum EventQueue {
     Storage(Box<StorageQueue>),
 }
 
-/// Opens the queue, what can be seen of it, and what pushed events go into.
+/// Opens the queue, its watch, and the appender for pushed events.
 pub(super) fn open(
     config: &Config,
     once: bool,
@@ -96,7 +96,7 @@ fn open_storage(
     Err(super::left_out::storage("queue.kind = \"storage\""))
 }
 
-/// Finds what [`open`] would refuse of the configuration, and touches nothing.
+/// Finds what [`open`] would refuse in the configuration, without changing anything.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     match config.queue.kind {
         QueueKind::Embedded => Ok(()),
@@ -191,7 +191,7 @@ fn open_embedded(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender
     Ok((queue, appender))
 }
 
-/// Says what stood at the end of the queue.
+/// Logs the state of the queue's end.
 fn tell_end(opened: &Opened) {
     let bytes = opened.torn_bytes;
     match opened.torn {
@@ -220,14 +220,14 @@ fn tell_end(opened: &Opened) {
     }
 }
 
-/// What is counted before the queue is read.
+/// Sources that are counted before the queue.
 pub(super) struct Imports {
     files: Option<FilesQueue>,
     #[cfg(feature = "storage")]
     objects: Option<(Box<StorageQueue>, storage::StorageWatch)>,
 }
 
-/// Opens what is imported: files, and buckets by their URLs.
+/// Opens the imports: files, and buckets by their URLs.
 pub(super) fn open_imports(
     config: &Config,
     import: &ImportArguments,

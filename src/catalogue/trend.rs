@@ -3,7 +3,7 @@
 /// Minutes that are remembered.
 pub const MINUTES: usize = 60;
 
-/// Sends by minute. A minute holds at most 2^32 - 1; what is beyond is not shown.
+/// Sends by minute. A minute holds at most 2^32 - 1 of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trend {
     /// By minute since 1970, modulo [`MINUTES`].
@@ -21,7 +21,7 @@ impl Trend {
     /// Adds sends of the Unix second `now`. A clock that steps back adds to the newest minute.
     pub fn add(&mut self, now: u64, sends: u64) {
         let minute = (now / 60).max(self.newest);
-        // However long it was quiet, every minute is forgotten once.
+        // After any length of quiet, every minute is cleared once.
         for passed in (self.newest + 1..=minute).take(MINUTES) {
             self.sends[slot(passed)] = 0;
         }
@@ -44,10 +44,10 @@ impl Trend {
         })
     }
 
-    /// All of them.
+    /// The sum of all minutes.
     pub fn sum(&self, now: u64) -> u64 {
         if now / 60 <= self.newest {
-            // Nothing is older than an hour: the order does not matter.
+            // Nothing is older than an hour, so the order does not matter.
             return self.sends.iter().map(|sends| u64::from(*sends)).sum();
         }
         self.minutes(now).iter().map(|sends| u64::from(*sends)).sum()

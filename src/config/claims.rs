@@ -1,4 +1,4 @@
-//! Who serves an app group that several connections claim.
+//! Decides which connection serves an app group that several claim.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,9 +11,8 @@ use crate::connection::Connection;
 use braze_events::app_group;
 
 impl Check<'_> {
-    /// An app group that two connections serve would be counted in one of them by chance. The one that has it already
-    /// keeps it, or else the main file's; where neither says whose it is, nobody gets it: the first one is returned, with
-    /// what is wrong with the second.
+    /// An app group of two connections would be counted in one of them by chance. The connection in force keeps it, else the
+    /// main file's; if neither decides, nobody gets it: the first one is returned, with the second one's diagnostic.
     pub(super) fn one_server_each(&mut self, connections: &[Connection]) -> BTreeMap<Box<str>, Diagnostic> {
         let mut claims: BTreeMap<Option<Box<str>>, Vec<Claim<'_>>> = BTreeMap::new();
         for connection in connections {
@@ -47,7 +46,7 @@ impl Check<'_> {
         contested
     }
 
-    /// What a connection has to say for itself that is not in force.
+    /// The claim's rank of a connection.
     fn standing(&self, connection: &Connection) -> Rank {
         let key = join("connections", &connection.name);
         if self.diagnostics.errors().iter().any(|error| is_within(&error.key, &key)) {
@@ -60,7 +59,7 @@ impl Check<'_> {
     }
 }
 
-/// Who serves an app group that several connections claim: the first of these.
+/// The ranks of claims to an app group: the first of these wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     InForce,
@@ -69,7 +68,7 @@ enum Rank {
     Wrong,
 }
 
-/// A connection that would serve an app group; `None`: those that no other names.
+/// A connection's claim to an app group; `None`: those that no other names.
 struct Claim<'k> {
     rank: Rank,
     connection: &'k str,

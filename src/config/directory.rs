@@ -12,16 +12,16 @@ use super::files::{self, FileError};
 use super::schema::{Table, join};
 use super::sources::{self, merge};
 
-/// Files of the connections directory that can't be read, by the name of their connection, with the app groups that can
-/// be made out all the same.
+/// Unreadable files of the connections directory, by the name of their connection, with the app groups that could be
+/// recovered.
 pub(super) type Unread = BTreeMap<String, Option<Vec<String>>>;
 
-/// The app groups of a connection whose file is no TOML, if they can be made out.
+/// The app groups of a connection whose file is not TOML, if they can be recovered.
 fn recover_app_groups(text: &str) -> Option<Vec<String>> {
     let (table, _errors) = toml::de::DeTable::parse_recoverable(text);
     let ids = table.get_ref().get(APP_GROUP_IDS)?.get_ref().as_array()?;
     let ids: Option<Vec<_>> = ids.iter().map(|id| id.get_ref().as_str().map(str::to_owned)).collect();
-    // An empty list may be what is left of a broken one.
+    // An empty list may be the rest of a broken one.
     ids.filter(|ids| !ids.is_empty())
 }
 
@@ -31,7 +31,7 @@ pub(super) fn of(source: &Table) -> Option<String> {
     (!directory.is_empty()).then_some(directory)
 }
 
-/// Reads each `NAME.toml` of the connections directory, beside what the main file has; returns those that it can't read.
+/// Reads each `NAME.toml` of the connections directory; returns the unreadable ones.
 pub(super) fn read(
     diagnostics: &mut Diagnostics,
     directory: &Path,
@@ -66,7 +66,7 @@ pub(super) fn read(
     }
     for path in paths {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Kubernetes keeps the versions of mounted files in hidden folders, and editors their own files. Keys stand beside
+        // Kubernetes keeps versions of mounted files in hidden folders, and editors keep hidden files. Keys may be beside
         // their connections.
         if file_name.starts_with('.') || path.extension().is_some_and(|extension| extension == "key") {
             continue;

@@ -1,5 +1,5 @@
-//! What is compared with Braze's dashboard once a day. What is wrong with it concerns nothing else: it is left out, and sends
-//! are counted as ever.
+//! Checks the daily comparison with Braze's dashboard. Its mistakes affect nothing else: it is left out, and sends are
+//! counted as ever.
 
 use braze_rest::{RestKey, check_url};
 use jiff::civil::Time;
@@ -11,17 +11,17 @@ use super::schema::join;
 use super::settings::{ReconcileSection, Settings};
 use crate::reconcile::{DayRange, ReconcileSettings, RefusedWorkspace, Tolerance, WorkspaceSettings};
 
-/// The section, at the top and in each connection.
+/// The section, at the top level and in each connection.
 pub(super) const RECONCILE: &str = "reconcile";
 
-/// One workspace, as it is written.
+/// One workspace, as written.
 struct Written<'s> {
     section: &'s str,
     connection: Option<&'s str>,
     key_file: &'s str,
     key_env: &'s str,
     app_group_id: &'s str,
-    /// What a connection leaves empty is that of all.
+    /// A value that a connection leaves empty is the top level's.
     braze_url: &'s str,
     time_zone: &'s str,
 }
@@ -84,7 +84,7 @@ impl Check<'_> {
         }
         let common_errors = self.errors_in(RECONCILE);
         if !common_errors.is_empty() {
-            // A URL may hold a password, and is shown.
+            // A URL may hold a password, and settings are shown.
             settings.reconcile = ReconcileSection::default();
             workspaces.clear();
             reconcile.refuse(None, &common_errors);
@@ -99,7 +99,7 @@ impl Check<'_> {
         reconcile
     }
 
-    /// Everything that is wrong with it.
+    /// All mistakes in it.
     pub(super) fn errors_of_reconcile<'n>(
         &self,
         connections: impl Iterator<Item = &'n String>,
@@ -134,7 +134,7 @@ impl Check<'_> {
         } else if !braze_url.is_empty()
             && let Err(error) = check_url(braze_url)
         {
-            // Not the address itself, which may hold a password.
+            // Without the address, which may hold a password.
             self.diagnostics.error(&key, error.to_string());
         }
     }
@@ -188,7 +188,7 @@ impl Check<'_> {
             self.diagnostics.error(key, format!("{source} {reason}"));
             return None;
         }
-        // What is no fault is a key.
+        // A text without a fault is a key.
         RestKey::new(&found).ok()
     }
 }

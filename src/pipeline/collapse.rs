@@ -1,12 +1,12 @@
-//! Names that become one tag value in Datadog.
+//! Finds names that become one tag value in Datadog.
 //!
-//! Datadog makes `weekly_newsletter` of `Weekly newsletter` and of `weekly_newsletter!`: a query by that value adds up
-//! two campaigns. It can't be seen there, so it is seen here. Two campaigns with the very same name are added up as
-//! well, which is told apart and after the others, for it is often meant (each Canvas has its "Email 1"). A campaign is
-//! its id: one that occurs under several app groups, or with one and without, is one.
+//! Datadog makes `weekly_newsletter` of `Weekly newsletter` and of `weekly_newsletter!`: a query by that value adds up two
+//! campaigns. It can't be seen there, so it is reported here. Two campaigns with the very same name are added up as well;
+//! that is reported apart and after the others, because it is often intended (each Canvas has its "Email 1"). The id
+//! identifies a campaign: under several app groups, or with one and without, it is one.
 //!
-//! What is kept is hashes, of about 60 bytes a name: the texts are with [`KnownNames`], which bounds their number, and
-//! are looked up when there is something to show.
+//! Only hashes are kept, about 60 bytes a name: [`KnownNames`] has the texts, bounds their number, and is asked when there
+//! is something to show.
 
 mod names;
 
@@ -31,8 +31,8 @@ const TAGS_MAX: usize = 20;
 const NAMES_MAX: usize = 10;
 const IDS_MAX: usize = 20;
 
-/// What became of names. Hashes identify them: that two of a million names have one has a probability of 10⁻⁷, and
-/// what is shown is compared by its text.
+/// The names by stored tag. Hashes identify them: two of a million names share one with a probability of 10⁻⁷, and the names
+/// that are shown are compared by their texts.
 #[derive(Debug, Default)]
 pub struct Collapse {
     hasher: quality::RandomState,
@@ -40,29 +40,29 @@ pub struct Collapse {
     tags: HashMap<u64, TagNames, RandomState>,
     connections: BTreeMap<ConnectionId, Found>,
     is_changed: bool,
-    /// The stored tag at hand.
+    /// A buffer for a stored tag.
     stored: String,
 }
 
-/// A name of one kind (campaign, step, …) of a connection, and what it becomes.
+/// A name of one kind (campaign, step, …) of a connection, and its stored tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Numbers {
     tag: u64,
     name: u64,
 }
 
-/// What there is to tell of a connection.
+/// The findings for a connection.
 #[derive(Debug, Default)]
 struct Found {
-    /// Tags that are several names, of different ids.
+    /// Tags of several names with different ids.
     collapsing: BTreeSet<u64>,
-    /// Names that several ids have.
+    /// Names of several ids.
     shared: BTreeSet<Numbers>,
 }
 
 impl Collapse {
-    /// Follows what has come to be known and was forgotten since the last time, and returns what there is to tell by
-    /// connection, if that has changed; a connection that is not in it has nothing.
+    /// Follows the names that were learned and forgotten since the last time. Returns the findings by connection, if they
+    /// have changed; a connection without any is not in them.
     pub fn follow(&mut self, known: &mut KnownNames) -> Option<BTreeMap<ConnectionId, Collapsing>> {
         if let Some(changes) = known.take_changes() {
             for change in changes.iter() {
@@ -81,7 +81,7 @@ impl Collapse {
     fn learn(&mut self, of: NameOf<'_>) {
         let (numbers, id) = (self.numbers(of), self.id(of));
         match self.tags.entry(numbers.tag) {
-            // Nearly always; and there is nothing to tell of one name of one id.
+            // The usual case: one name of one id is no finding.
             Entry::Vacant(tag) => drop(tag.insert(TagNames::one(numbers.name, id))),
             Entry::Occupied(mut tag) => {
                 tag.get_mut().learn(numbers.name, id);
@@ -99,7 +99,7 @@ impl Collapse {
         self.review(of.connection, numbers);
     }
 
-    /// Looks again at a tag and a name that something has changed of.
+    /// Examines a tag and a name again after a change.
     fn review(&mut self, connection: ConnectionId, numbers: Numbers) {
         let names = self.tags.get(&numbers.tag);
         let is_collapsing = names.is_some_and(TagNames::are_of_several_ids);
@@ -149,8 +149,8 @@ impl Collapse {
         told
     }
 
-    /// What is shown of a connection, with the names that belong to it, and how many names several ids have that are not
-    /// among those of a tag with different names.
+    /// The findings of a connection with their names, the gravest first, and how many names of several ids are not among
+    /// those of a tag with different names.
     fn gravest_first(&self, connection: ConnectionId, found: &Found) -> (Vec<(Draft, Vec<u64>)>, u64) {
         let collapsing = found.collapsing.iter().filter_map(|tag| {
             let names = self.tags.get(tag)?;
@@ -170,7 +170,7 @@ impl Collapse {
         (all, shared_total)
     }
 
-    /// The hashes of a name and of what it becomes.
+    /// The hashes of a name and of its stored tag.
     fn numbers(&mut self, of: NameOf<'_>) -> Numbers {
         let mut text = std::mem::take(&mut self.stored);
         store(&mut text, of);
@@ -179,7 +179,7 @@ impl Collapse {
         numbers
     }
 
-    /// The hash of an id; of a name that has none, which then stands for itself.
+    /// The hash of an id; without one, of the name itself.
     fn id(&self, of: NameOf<'_>) -> u64 {
         self.hash(of, if of.id.is_empty() { of.name } else { of.id })
     }
@@ -193,7 +193,7 @@ impl Collapse {
     }
 }
 
-/// What is shown of a tag, while its texts are gathered.
+/// The report on a tag, while its texts are gathered.
 struct Draft {
     connection: ConnectionId,
     dimension: usize,
@@ -216,7 +216,7 @@ impl Draft {
             self.tag = tag;
             self.dimension = of.dimension;
         } else if self.tag != tag {
-            // One hash for two texts.
+            // Two texts share a hash.
             return;
         }
         if self.names.len() < NAMES_MAX {
@@ -240,14 +240,14 @@ impl Draft {
     }
 }
 
-/// The tag of a name as Datadog stores it.
+/// The stored tag of a name.
 fn stored(of: NameOf<'_>) -> String {
     let mut tag = String::new();
     store(&mut tag, of);
     tag
 }
 
-/// The same, in the place of `tag`.
+/// The same, into `tag`.
 fn store(tag: &mut String, of: NameOf<'_>) {
     normalize::store(tag, &[tags::name_field(of.dimension).name(), ":", &tags::lossy(of.name)]);
 }

@@ -1,5 +1,5 @@
-//! How long ago each campaign was sent last: for monitors on a campaign that is silent, which a count can't tell from one that
-//! nobody has heard of. The points go the way of [what the forwarder tells of itself](super::forwarder_metrics).
+//! How long ago each campaign was sent last: for monitors on silent campaigns, which a count can't tell from unknown ones.
+//! The points travel like the [forwarder's own metrics](super::forwarder_metrics).
 
 use super::forwarder_metrics::ForwarderPoint;
 use braze_events::Field;
@@ -10,17 +10,17 @@ use send_history::{ObjectKind, SendHistory, SentObject};
 /// Seconds since the last send of a campaign.
 pub const CAMPAIGN_LAST_SEND_AGE: &str = "braze.forwarder.campaign_last_send_age";
 
-/// Seconds between two points of a campaign: an age is reckoned in hours and days, and each point has its price.
+/// Seconds between two points of a campaign: ages are in hours and days, and each point has its price.
 const INTERVAL: u64 = 60;
 
-/// Campaigns that are told, those that were sent last: each is a series, that is five custom metrics.
+/// The campaigns with points, those sent last: each is a series, that is five custom metrics.
 const CAMPAIGNS_MAX: usize = 1_000;
 
-/// For how many seconds a campaign is told, so that what is over is not paid for any more: 35 days, so that a monthly one is
-/// told from send to send.
+/// For how many seconds a campaign has points, so that finished ones cost nothing any more: 35 days, so that a monthly one
+/// has points from send to send.
 const AGE_MAX: u64 = 35 * 86_400;
 
-/// When the ages were told last.
+/// When the last points were made.
 #[derive(Debug, Default)]
 pub struct LastSendAges {
     told: Option<u64>,
@@ -34,7 +34,7 @@ impl LastSendAges {
         static_tags: &[Box<str>],
         time: u64,
     ) -> Vec<ForwarderPoint> {
-        // A clock that was put back does not hold them up.
+        // A clock that was put back does not hold points up.
         if self.told.is_some_and(|told| (told..told + INTERVAL).contains(&time)) {
             return Vec::new();
         }
@@ -48,8 +48,8 @@ impl LastSendAges {
     }
 }
 
-/// Its tags are those of the campaign's sends, and the connection; there is no version, for it would be all series once more
-/// after each upgrade.
+/// Its tags are those of the campaign's sends, and the connection; no version, which would duplicate all series after each
+/// upgrade.
 fn point(campaign: &SentObject, static_tags: &[Box<str>], time: u64) -> ForwarderPoint {
     let of_campaign = [(Field::CampaignId, &campaign.id), (Field::CampaignName, &campaign.name)];
     let named = of_campaign.into_iter().filter_map(|(field, value)| {

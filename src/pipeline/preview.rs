@@ -1,4 +1,4 @@
-//! What a dry run shows: the series of a flush as a small table.
+//! The output of a dry run: the series of a flush as a small table.
 
 use std::fmt::Write;
 
@@ -8,10 +8,10 @@ use send_counts::aggregate::tags::TagText;
 
 use crate::connection::Connection;
 
-/// How many series a table shows; the rest is summed up in its last line.
+/// How many series a table shows; its last line adds up the rest.
 const ROWS_MAX: usize = 25;
 
-/// How much of a value a table shows, in characters: names whole, of ids enough to tell them apart.
+/// How much of a value a table shows, in characters: whole names, and enough of ids to tell them apart.
 const VALUE_MAX: usize = 24;
 
 /// The series with the given numbers as a table for a terminal, busiest first.
@@ -36,7 +36,7 @@ pub fn preview(cut: &Aggregator, numbers: &[u32], connection: &Connection) -> St
         let _infallible = write!(text, "{sends:>10} ");
         for tag in &tags {
             text.push(' ');
-            // Braze's names are free text: what would steer a terminal is shown, not obeyed.
+            // Braze's names are free text: terminal control characters are shown, not obeyed.
             text.extend(String::from_utf8_lossy(tag.key).chars().map(masked));
             let value = String::from_utf8_lossy(tag.value);
             text.extend(value.chars().take(VALUE_MAX).map(masked));

@@ -1,9 +1,9 @@
-//! Buffers of bodies that are used again: memory that goes back to the system with each body costs a page fault
-//! for every 4 KiB of the next one.
+//! Buffers of bodies for reuse: memory that goes back to the system with each body costs a page fault for every 4 KiB of the
+//! next one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Longer buffers than any of Braze's usual batches needs are not kept.
+/// Buffers longer than Braze's usual batches need are not kept.
 pub(super) const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// Buffers kept, at most; together with the above 8 MiB at the very most.
@@ -32,7 +32,7 @@ impl ExtractBuffers {
         }
     }
 
-    /// Whoever holds the lock leaves the list whole.
+    /// A panicked holder left the list whole.
     fn buffers(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! Content codings: which one a body has, and what it says without it.
+//! Content codings: detects a body's, and decodes it.
 
 use std::io::{self, Read};
 use std::mem;
@@ -11,17 +11,17 @@ use super::memory::Share;
 use super::refusal::Refusal;
 use braze_events::decompress::{Format, Members};
 
-/// What is guessed for the size of a body after decompression, times its size before. Braze's events
-/// compress to about a sixth.
+/// The estimated size of a body after decompression, as a multiple of its size before. Braze's events compress to about a
+/// sixth.
 const RATIO_GUESS: usize = 8;
 
-/// What a body of no bytes is given to begin with.
+/// The initial room for an empty estimate.
 const ROOM_BYTES_MIN: usize = 4096;
 
 /// How far back a frame of zstandard may refer, as a power of two: the 8 MiB of a content coding (RFC 9659, section 3).
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// How a body is coded.
+/// The coding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Identity,
@@ -31,7 +31,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// The one coding that the headers name. A body that was coded twice is refused.
+    /// The one coding that the headers name. A body with two codings is refused.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let mut coding = Self::Identity;
         for value in headers.get_all(CONTENT_ENCODING) {
@@ -64,7 +64,7 @@ impl Coding {
         }
     }
 
-    /// What decompressing such a body will probably need on top of it.
+    /// The estimated memory for decompressing such a body, beside it.
     pub(super) fn guess(self, wire_bytes: usize, bytes_max: usize) -> usize {
         match self {
             Self::Identity => 0,
@@ -79,7 +79,7 @@ impl Coding {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plain {
     pub(super) body: Vec<u8>,
-    /// How many bytes follow the last member of its gzip and are none; they are left out, as gunzip does.
+    /// How many bytes follow the last gzip member and are not one; they are left out, as gunzip does.
     pub(super) bytes_left_out: usize,
 }
 
@@ -89,8 +89,8 @@ impl From<Vec<u8>> for Plain {
     }
 }
 
-/// Undoes the coding, up to `bytes_max`: what a bomb would unpack beyond that is never unpacked, and `wire` is as it was
-/// then. `share` has room for the body as it came, and grows with what comes out of it.
+/// Decompresses at most `bytes_max`; on overflow it stops and leaves `wire` unchanged. `share` has room for the body as it
+/// came, and grows with the output.
 pub(super) fn undo(
     coding: Coding,
     wire: &mut Vec<u8>,
@@ -113,7 +113,7 @@ pub(super) fn undo(
             let mut frames = Members::with_window(Format::Zstd, &**wire, ZSTD_WINDOW_LOG_MAX)
                 .map_err(|error| reason(&error))?;
             let body = unpack(&mut frames, &limits, share)?;
-            // A frame has its length; whatever follows is none of the sender's events (RFC 8878, section 3).
+            // A frame states its length; bytes behind it are none of the sender's events (RFC 8878, section 3).
             if frames.has_trailing() {
                 return Err(Refusal::Coding("something follows the compressed data"));
             }
@@ -143,7 +143,7 @@ struct Limits {
 }
 
 fn unpack(decoder: &mut impl Read, limits: &Limits, share: &mut Share) -> Result<Vec<u8>, Refusal> {
-    // One byte more than is allowed, to see that there is one.
+    // One byte more than allowed, to notice an overflow.
     let most = limits.bytes_max.saturating_add(1);
     let mut body = Vec::new();
     let mut target = limits.first.min(most);

@@ -1,4 +1,4 @@
-//! What is read from files for the push port, and how it is swapped while the port is open.
+//! The credentials of the push port: read from files, and replaced while the port is open.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -78,7 +78,7 @@ impl Credentials {
         Ok((credentials, notices))
     }
 
-    /// What is wrong, or soon will be, with how long the certificates hold, at a time in Unix seconds.
+    /// Trouble, or soon to be, with the certificates' validity, at a time in Unix seconds.
     pub fn certificate_trouble(&self, now: u64) -> Option<CertificateTrouble> {
         let standing = self.validity?.at(i64::try_from(now).unwrap_or(i64::MAX));
         let (is_valid, words) = match standing {
@@ -102,7 +102,7 @@ impl Credentials {
     }
 }
 
-/// What is wrong with how long the certificates of the push port hold, for a log line or `check`.
+/// Trouble with the validity of the push port's certificates, for a log line or `check`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "push.tls_certificate: the certificate (or one of its chain) {words}; put a new one and its key in place"
@@ -113,7 +113,7 @@ pub struct CertificateTrouble {
     words: String,
 }
 
-/// In the unit that tells it best.
+/// In the most readable unit.
 fn span(seconds: i64) -> String {
     const UNITS: [(&str, i64); 3] = [("days", 86_400), ("hours", 3_600), ("minutes", 60)];
     let fit = UNITS.into_iter().find(|(_, unit)| seconds >= 2 * unit);
@@ -132,18 +132,17 @@ impl Reload {
         Self { address, current: Arc::new(watch::Sender::new(Arc::new(credentials))) }
     }
 
-    /// From now on requests are held against the new tokens; connections made from now on get the new
-    /// certificate.
+    /// From now on requests are checked against the new tokens; new connections get the new certificate.
     ///
     /// # Errors
-    /// When they leave the port, where it is really open, without tokens and not loopback. The old ones stay.
+    /// When there are no tokens, and the port's actual address is not loopback. The old ones stay.
     pub fn swap(&self, credentials: Credentials) -> Result<(), CredentialsError> {
         credentials.suit(self.address)?;
         self.current.send_replace(Arc::new(credentials));
         Ok(())
     }
 
-    /// What is wrong, or soon will be, with how long the certificates hold, at a time in Unix seconds.
+    /// Trouble, or soon to be, with the certificates' validity, at a time in Unix seconds.
     pub fn certificate_trouble(&self, now: u64) -> Option<CertificateTrouble> {
         self.current().certificate_trouble(now)
     }

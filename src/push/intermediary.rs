@@ -1,4 +1,4 @@
-//! What intermediaries that push want beside Braze: the answers that they wait for, and what they ask instead of pushing.
+//! Intermediaries that push in Braze's place: the answers they expect, and their requests that are no pushes.
 
 use hyper::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
@@ -8,34 +8,34 @@ use serde_json::json;
 use super::refusal::{Refusal, json_answer};
 use http_listener::Answer;
 
-/// Amazon Data Firehose gives each request an id, and takes no answer for one that does not repeat it.
+/// Amazon Data Firehose gives each request an id, and requires the answer to repeat it.
 const FIREHOSE_REQUEST_ID: &str = "x-amz-firehose-request-id";
 
-/// Where Firehose puts the key that its stream was given.
+/// The header for the key of a Firehose stream.
 pub(super) const FIREHOSE_ACCESS_KEY: &str = "x-amz-firehose-access-key";
 
-/// What Amazon SNS says a message is.
+/// The header for the type of an SNS message.
 const SNS_MESSAGE_TYPE: &str = "x-amz-sns-message-type";
 
 /// Firehose's ids are GUIDs.
 const REQUEST_ID_BYTES_MAX: usize = 256;
 
-/// SNS sends its user and password only where it is asked for them.
+/// SNS sends its user and password only after this challenge.
 const SNS_CHALLENGE: &str = "Basic realm=\"braze-datadog\"";
 
-/// Of what SNS says so much is told; its URLs have some 400 bytes.
+/// Bytes of an SNS text that are logged; its URLs have some 400.
 const TOLD_BYTES_MAX: usize = 1024;
 
-/// Who pushes, where it is not as Braze does.
+/// The intermediary that pushes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Intermediary {
-    /// Braze, or somebody who wants nothing else.
+    /// Braze, or a sender without special needs.
     None,
     /// Amazon Data Firehose's HTTP endpoint delivery.
     ///
     /// Source: its documentation, "HTTP endpoint delivery request and response specifications".
     Firehose {
-        /// To be repeated.
+        /// The id to repeat.
         request_id: Box<str>,
     },
     /// Amazon SNS over HTTPS.
@@ -59,15 +59,15 @@ pub(super) enum SnsNotice {
 /// A notice in words.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SnsWords {
-    /// The topic; what it is not is left out.
+    /// The topic; unsafe characters are left out.
     pub(super) topic: String,
-    /// The URL that confirms the subscription, or gives it back. It is never asked from here: a sender would choose what this
-    /// machine asks.
+    /// The URL that confirms the subscription, or gives it back. It is never requested from here: otherwise a sender would
+    /// choose a request of this machine.
     pub(super) url: String,
 }
 
 impl Intermediary {
-    /// Who pushes with these headers.
+    /// The intermediary by a request's headers.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         if let Some(id) = text(FIREHOSE_REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX) {
@@ -81,7 +81,7 @@ impl Intermediary {
         }
     }
 
-    /// The answer to a push of so many events that is safe; `now` in Unix milliseconds.
+    /// The answer to a push of so many events that are safe; `now` in Unix milliseconds.
     pub(super) fn accepted(&self, events: u32, now: u64) -> Answer {
         json_answer(
             StatusCode::OK,
@@ -92,7 +92,7 @@ impl Intermediary {
         )
     }
 
-    /// The answer to a push that is refused.
+    /// The answer to a refused push.
     pub(super) fn refused(&self, refusal: &Refusal, now: u64) -> Answer {
         let answer = refusal.answer();
         match self {
@@ -110,7 +110,7 @@ impl Intermediary {
                 if answer.status() == StatusCode::UNAUTHORIZED {
                     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(SNS_CHALLENGE));
                 }
-                // Of what is the sender's fault SNS repeats 429 alone. Source: its documentation, "Message delivery retries".
+                // SNS retries no 4xx but 429, so a 408 becomes a 503. Source: its documentation, "Message delivery retries".
                 if answer.status() == StatusCode::REQUEST_TIMEOUT {
                     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 }
@@ -145,8 +145,8 @@ fn is_told(text: &str) -> bool {
     !text.is_empty() && text.len() <= TOLD_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether it leads to Amazon's SNS and nowhere else: somebody will open it. Other names below `amazonaws.com` are given to whoever
-/// asks for them (`sns.s3.amazonaws.com` is a bucket), so between there is a region alone: `eu-west-1`, `us-gov-east-1`.
+/// Whether it leads to Amazon's SNS and nowhere else: a person will open it. Anybody can get other names below
+/// `amazonaws.com` (`sns.s3.amazonaws.com` is a bucket), so only a region may stand between: `eu-west-1`, `us-gov-east-1`.
 fn is_of_aws(url: &str) -> bool {
     let rest = url.strip_prefix("https://sns.").unwrap_or_default();
     let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();

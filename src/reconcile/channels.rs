@@ -1,4 +1,4 @@
-//! Which of Braze's channels are sends that the forwarder counts.
+//! Maps Braze's channels to counted event types.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use std::collections::BTreeSet;
 pub struct CountedTypes(BTreeSet<String>);
 
 impl CountedTypes {
-    /// These, as `events.count` has them and `/status` shows them: parted by commas.
+    /// Parses a list as in `events.count` and `/status`: separated by commas.
     pub fn parse(text: &str) -> Self {
         Self(text.split(',').map(|name| name.trim().to_owned()).collect())
     }
 
-    /// Whether sends of a channel, by the name that it has in Braze's REST API, are counted.
+    /// Whether sends of a channel, by its name in Braze's REST API, are counted.
     pub fn have(&self, channel: &str) -> bool {
         event_type(channel).is_some_and(|name| self.0.contains(name))
     }
 }
 
-/// The event type that stands for a channel's sends. In-app messages, banners and feature flags have none: they are
-/// shown, not sent. A channel that is not known has none either, so that nothing is compared with it.
+/// The event type that stands for a channel's sends. In-app messages, banners and feature flags have none: they are shown,
+/// not sent. Nor has an unknown channel, so that nothing is compared with it.
 ///
 /// Source: Braze's API reference, "Export campaign analytics", message types; its Currents glossary, message engagement
 /// events.

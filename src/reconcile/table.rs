@@ -10,8 +10,7 @@ use super::{ComparedObject, ComparedSums, Reconciliation, UncomparedReason};
 
 const HEAD: [&str; 6] = ["difference", "%", "Braze", "counted", "accepted", "dropped"];
 
-/// What was compared, as a table: the largest difference first, each with what it is made of; what agrees to the send
-/// is only counted.
+/// The comparison as a table: the largest difference first, each with its parts; equal objects are only counted.
 pub fn table(all: &Reconciliation) -> String {
     let differ: Vec<&ComparedObject> = all.objects.iter().filter(|object| is_shown(object)).collect();
     let mut rows = vec![HEAD.map(str::to_owned)];
@@ -36,12 +35,12 @@ pub fn table(all: &Reconciliation) -> String {
     }
     text.push_str(&line(&rows[rows.len() - 1], "  all campaigns and Canvases together"));
     conclude(&mut text, all, differ.len());
-    // Spaces that nothing follows.
+    // Trailing spaces.
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
 }
 
-/// Whether there is anything to say of it.
+/// Whether the table lists it.
 fn is_shown(object: &ComparedObject) -> bool {
     !object.differences.is_empty()
         || object.days.iter().any(|day| day.not_compared == Some(UncomparedReason::NotSaid))
@@ -87,7 +86,7 @@ fn named(kind: &str, name: &str, id: &str) -> String {
     }
 }
 
-/// Names come from outside: a terminal must not obey them.
+/// Names come from outside: a terminal must not obey their characters.
 fn harmless(text: &str) -> String {
     text.chars().map(|letter| if is_steering(letter) { '\u{fffd}' } else { letter }).collect()
 }
@@ -147,7 +146,7 @@ fn conclude(text: &mut String, all: &Reconciliation, shown: usize) {
     }
 }
 
-/// Days that were compared of nobody, for a reason that is theirs.
+/// Days that no object could be compared on, for a reason of the day.
 fn uncompared_days(all: &Reconciliation) -> BTreeMap<Date, UncomparedReason> {
     let days = all.objects.iter().flat_map(|object| &object.days);
     let reasons = days.filter_map(|day| Some((day.day, day.not_compared?)));

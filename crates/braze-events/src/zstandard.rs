@@ -1,5 +1,5 @@
-//! Frames of zstandard (RFC 8878), unpacked by `ruzstd`. It gives a frame's last window away only once the frame has
-//! ended, knows no frame that is to be skipped, and leaves the checksum to its caller; here all three are seen to.
+//! Frames of zstandard (RFC 8878), unpacked by `ruzstd`. `ruzstd` releases a frame's last window only at the frame's end,
+//! does not know frames to be skipped, and leaves the checksum to its caller; all three are handled here.
 
 use std::error::Error;
 use std::io::{self, Read};
@@ -7,25 +7,25 @@ use std::io::{self, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, FrameHeaderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// The last block of a frame, empty and as it is, and room for a checksum.
+/// An empty, uncompressed last block of a frame, and room for a checksum.
 const END: [u8; 7] = [1, 0, 0, 0, 0, 0, 0];
 
-/// Reads one frame, and nothing of what follows it. What was unpacked before damage is handed out before the error.
+/// Reads one frame, and no byte behind it. Content before damage is handed out before the error.
 ///
-/// It holds a window and a block of the content in memory, and takes the memory as the content grows, whatever the head
-/// of the frame says.
+/// It holds a window and a block of the content in memory. The memory grows with the content, not with the size that the
+/// head of the frame states.
 pub(crate) struct ZstdFrame<R> {
     source: Tallied<R>,
     decoder: FrameDecoder,
     has_begun: bool,
-    /// Bytes that were read of the block that can't be unpacked.
+    /// Bytes read of a block that can't be unpacked.
     damaged_bytes: u64,
-    /// It comes behind what was unpacked before.
+    /// The error that follows the content unpacked before it.
     broken: Option<io::Error>,
 }
 
 impl<R: Read> ZstdFrame<R> {
-    /// A frame that may refer back by so many bytes.
+    /// A frame that may refer back by this many bytes.
     pub(crate) fn new(source: R, window_bytes_max: u64) -> Self {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(window_bytes_max);
@@ -37,7 +37,7 @@ impl<R: Read> ZstdFrame<R> {
         &self.source.reader
     }
 
-    /// How many of the bytes that were read last are of a block that can't be unpacked. What is handed out from then on lies
+    /// How many of the bytes read last are of a block that can't be unpacked. Content that is handed out from then on lies
     /// before them.
     pub(crate) fn damaged_bytes(&self) -> u64 {
         self.damaged_bytes
@@ -73,7 +73,7 @@ impl<R: Read> ZstdFrame<R> {
         Ok(())
     }
 
-    /// Asked once everything has been handed out, for the sum is made of what was.
+    /// Called once everything has been handed out: the checksum covers what was handed out.
     fn check(&self) -> io::Result<()> {
         let stored = self.decoder.get_checksum_from_data();
         if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
@@ -103,7 +103,7 @@ impl<R: Read> Read for ZstdFrame<R> {
     }
 }
 
-/// Counts the bytes that are read of it.
+/// Counts the bytes that are read from the source.
 struct Tallied<R> {
     reader: R,
     read: u64,
@@ -117,7 +117,7 @@ impl<R: Read> Read for Tallied<R> {
     }
 }
 
-/// What the source says stays as it is; a window that is too large is a lack of memory.
+/// Errors of the source pass unchanged; a window that is too large becomes a lack of memory.
 fn explain(error: FrameDecoderError) -> io::Error {
     if matches!(
         error,

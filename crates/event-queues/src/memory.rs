@@ -1,8 +1,8 @@
-//! What is remembered, in one file that a process has to itself: files that were imported, objects of buckets.
+//! The memory of imported files and of buckets' objects: one file, used by one process at a time.
 //!
-//! What is written is written in one commit, whatever else is remembered: redb keeps the file whole over a kill, and verifies
-//! every page when it is opened. It verifies nothing that is read later; for that each record has a checksum of its own, with
-//! its key in it.
+//! Each write is one commit, however large the memory is: redb keeps the file whole over a kill, and verifies every page
+//! when the file is opened. It verifies nothing that is read later; for that each record has a checksum of its own, with its
+//! key in it.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -17,10 +17,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-/// Memory for pages of the file; next to none in tests, so that what is read comes from the disk.
+/// Cache for pages of the file; next to none in tests, so that reads come from the disk.
 const CACHE_BYTES: usize = if cfg!(test) { 64 << 10 } else { 16 << 20 };
 
-/// Why what is remembered can't be used.
+/// Why the memory can't be used.
 #[derive(Debug)]
 pub(crate) enum MemoryFault {
     /// Another process has it.
@@ -50,20 +50,20 @@ impl<E: Into<redb::Error>> From<E> for MemoryFault {
     }
 }
 
-/// What a kind of memory is called, and what people are told to do about it.
+/// A kind of memory: its name, and the advice in its messages.
 #[derive(Debug)]
 pub(crate) struct MemoryKind {
-    /// What its file's name begins with; the format follows.
+    /// The first part of the file's name; the format follows.
     pub(crate) name: &'static str,
-    /// One that is raised is not opened by what is older.
+    /// The format. Earlier programs do not open a later format.
     pub(crate) format: u32,
-    /// Where another process has it.
+    /// The message where another process has it.
     pub(crate) locked: &'static str,
-    /// Where it is of a newer format.
+    /// The advice where it is of a newer format.
     pub(crate) newer: &'static str,
-    /// Where it can't be read or written.
+    /// The advice where it can't be read or written.
     pub(crate) failed: &'static str,
-    /// Where it is damaged.
+    /// The advice where it is damaged.
     pub(crate) damaged: &'static str,
 }
 
@@ -73,7 +73,7 @@ impl MemoryKind {
         directory.join(format!("{}-v{}.redb", self.name, self.format))
     }
 
-    /// Whether it has been begun: something has its name, whatever that is.
+    /// Whether it exists: something has its name, whatever that is.
     ///
     /// # Errors
     /// When that can't be known, which is no reason to begin another.
@@ -81,7 +81,7 @@ impl MemoryKind {
         is_there(&self.path(directory))
     }
 
-    /// What is wrong with the file at `path`, and what to do: which file that is, and the words.
+    /// The path and the message for a fault of the file at `path`.
     pub(crate) fn tell(&self, path: &Path, fault: MemoryFault) -> (PathBuf, String) {
         let format = self.format;
         let problem = match fault {
@@ -119,7 +119,7 @@ impl MemoryKind {
 pub(crate) struct MemoryFile {
     database: Database,
     path: PathBuf,
-    /// The file itself, whatever has its name by now.
+    /// The file itself, whichever file has its name by now.
     inode: (u64, u64),
 }
 
@@ -146,10 +146,10 @@ impl MemoryFile {
         &self.path
     }
 
-    /// Reads what the last commit left.
+    /// Reads the last commit.
     ///
     /// # Errors
-    /// What reading it gives, and damage on which redb panics.
+    /// The error of `act`, and damage on which redb panics.
     #[cfg(any(feature = "storage", test))]
     pub(crate) fn read<T>(
         &self,
@@ -159,10 +159,10 @@ impl MemoryFile {
         guarded(|| act(&self.database.begin_read()?))
     }
 
-    /// Writes all or nothing of what `act` does, durably; nothing where it says `false`.
+    /// Writes all or nothing of `act`, durably; nothing if it returns `false`.
     ///
     /// # Errors
-    /// What `act` gives, and what keeps it from being durable: then the file is as it was.
+    /// The error of `act`, or why the write is not durable: then the file is unchanged.
     pub(crate) fn write<T>(
         &self,
         act: impl FnOnce(&WriteTransaction) -> Result<(T, bool), MemoryFault>,
@@ -180,7 +180,7 @@ impl MemoryFile {
         })
     }
 
-    /// What is written to a file without a name is not there after a start.
+    /// Data in a file without a name is lost with the next start.
     fn ensure_in_place(&self) -> Result<(), MemoryFault> {
         match inode(&self.path) {
             Ok(inode) if inode == self.inode => Ok(()),
@@ -192,13 +192,13 @@ impl MemoryFile {
     }
 }
 
-/// Opens a file, which is read as a whole and verified. An empty one is damaged: a file has its name only once it is whole.
+/// Opens a file, which is read and verified as a whole. An empty one is damaged: a file gets its name only once it is whole.
 fn open_existing(path: &Path) -> Result<Database, MemoryFault> {
     guarded(|| Ok(builder().set_check_integrity_on_open(true).open(path)?))
 }
 
-/// Begins a file at `new`, and gives it its name when it is whole, for a kill leaves half of it. Another process may have
-/// done so since somebody looked: then it is that one's file that is opened.
+/// Begins a file at `new`, and gives it its name when it is whole, because a kill leaves half of it. Another process may
+/// have done so meanwhile: then that one's file is opened.
 fn begin(path: &Path, new: &Path) -> Result<Database, MemoryFault> {
     let failed = |error: io::Error| MemoryFault::Failed(error.to_string());
     let create = || guarded(|| Ok(builder().create(new)?));
@@ -252,7 +252,7 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// A record as it is stored under this key, with a checksum.
+/// Packs a record stored under this key, with a checksum.
 ///
 /// # Errors
 /// When it can't be packed.
@@ -263,10 +263,10 @@ pub(crate) fn pack(key: &[&[u8]], value: &impl Serialize) -> Result<Vec<u8>, Mem
     Ok(packed)
 }
 
-/// The record that is stored under this key.
+/// Unpacks the record stored under this key.
 ///
 /// # Errors
-/// When it is not what was stored there; `named` is what a person can call it.
+/// When it is not the stored record; `named` is its name in the message.
 pub(crate) fn unpack<T: DeserializeOwned>(
     key: &[&[u8]],
     packed: &[u8],
@@ -280,7 +280,7 @@ pub(crate) fn unpack<T: DeserializeOwned>(
     postcard::from_bytes(value).map_err(|_| damaged())
 }
 
-/// Of a record with its key, so that a record in another's place does not hold.
+/// The checksum of a record with its key, so that a record in another's place is noticed.
 fn checksum(key: &[&[u8]], value: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     for part in key {
@@ -291,8 +291,8 @@ fn checksum(key: &[&[u8]], value: &[u8]) -> u32 {
     sum.finalize()
 }
 
-/// The thread that writes what was settled. It is there from the start, so that nothing fails half-way because the system
-/// gives no thread any more.
+/// The thread that writes settled records. It is started early, so that nothing fails half-way because the system has no
+/// thread left.
 pub(crate) struct MemoryWriter<T> {
     /// None once it ends.
     orders: Option<SyncSender<Vec<T>>>,
@@ -322,12 +322,12 @@ impl<T: Send + 'static> MemoryWriter<T> {
 
     /// Begins to write; the one before has been waited for.
     pub(crate) fn begin(&mut self, settled: Vec<T>) {
-        // A thread that is gone is told by `wait`.
+        // `wait` reports a thread that is gone.
         let _told_later = self.orders.as_ref().map(|orders| orders.try_send(settled));
         self.is_writing = true;
     }
 
-    /// Waits for what was begun, if anything was. A call that is given up leaves it to the next.
+    /// Waits for the write that was begun, if any. A call that is given up leaves it to the next.
     ///
     /// # Errors
     /// When it could not be written.
@@ -342,11 +342,11 @@ impl<T: Send + 'static> MemoryWriter<T> {
 }
 
 impl<T> Drop for MemoryWriter<T> {
-    /// The file is closed behind it, and free for the next that opens it; what is still being written is not waited for.
+    /// The file is closed behind it, and free for the next process; a write in progress is not waited for.
     fn drop(&mut self) {
         self.orders = None;
         if let Some(thread) = self.thread.take().filter(|_| !self.is_writing) {
-            // One that panicked was told by `wait`, if anybody asked.
+            // `wait` reported its panic, if it was called.
             let _told = thread.join();
         }
     }

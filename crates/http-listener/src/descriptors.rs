@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// Where the system says nothing.
+/// The limit where the system states none.
 const UNKNOWN: usize = usize::MAX;
 
 /// The soft limit of open files (`ulimit -n`, `LimitNOFILE=`).

@@ -11,29 +11,28 @@ use crate::history::{HistoryState, Inbox, Shared, lock};
 use crate::store::{self, Store, StoreError, guarded};
 use crate::{DAY, HistorySettings};
 
-/// How often a file that can't be used is tried again, how long it takes until something is told once more, and how often the
-/// bounds are looked at.
+/// How often an unusable file is tried again, a message is repeated, and the bounds are checked.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// Rows that may wait for a disk that takes nothing.
+/// Rows that may wait for a disk that accepts no writes.
 const ROWS_MAX: usize = 200_000;
 
-/// What the thread has.
+/// The state of the thread.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
     settings: HistorySettings,
     store: Option<Store>,
-    /// What is not written yet.
+    /// Changes that are not written yet.
     changes: RowChanges,
-    /// How many times the file was written when it was lost; `None`: it never was open.
+    /// How many times the file had been written when it was lost; `None`: it never was open.
     turn: Option<u64>,
     opened: Option<Instant>,
     trimmed: Option<Instant>,
     told: Told,
 }
 
-/// What was told, so that it is told once.
+/// The messages that were logged, each once.
 #[derive(Debug, Default)]
 struct Told {
     trouble: Option<String>,
@@ -108,11 +107,11 @@ impl Keeper {
     }
 
     fn opened(&mut self, store: Store, objects: store::Objects) {
-        // A write that failed may be there all the same.
+        // A write that reported failure may have succeeded.
         if self.turn.is_some_and(|turn| turn + 1 == store.turn) {
             self.changes = RowChanges::default();
         } else if self.turn != Some(store.turn) {
-            // It is another file, or somebody else has written: the numbers are not those that we know.
+            // It is another file, or another process has written: the numbers are not ours.
             let mut directory = self.shared.directory_mut();
             *directory = ObjectDirectory::read(directory.generation + 1, objects);
             let lost: u64 =
@@ -146,14 +145,14 @@ impl Keeper {
         guarded(|| Store::open(&self.settings, now))
     }
 
-    /// Takes in what was handed over.
+    /// Applies the jobs.
     fn digest(&mut self, jobs: &[Job]) {
         let mut left_out = 0;
         if self.store.is_none() && (self.turn.is_none() || self.changes.rows.len() > ROWS_MAX) {
             left_out = jobs.iter().map(Job::sends).sum();
         } else {
             for job in jobs {
-                // For a moment at a time, for whoever looks.
+                // The lock is held for one job at a time, for readers.
                 if !self.changes.take(&mut self.shared.directory_mut(), job) {
                     left_out += job.sends();
                 }
@@ -162,7 +161,7 @@ impl Keeper {
         self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
     }
 
-    /// Writes what has changed, and looks at the bounds every minute.
+    /// Writes the changes, and checks the bounds every minute.
     fn write(&mut self, now: u64) {
         let Some(store) = &mut self.store else { return };
         let is_due = self.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= AGAIN);
@@ -189,7 +188,7 @@ impl Keeper {
         }
     }
 
-    /// Shows how it is, which is well.
+    /// Publishes the state, which is well.
     fn show(&self, store: &Store) {
         let objects = self.shared.directory().len();
         let shown =
@@ -197,7 +196,7 @@ impl Keeper {
         *lock(&self.shared.state) = shown;
     }
 
-    /// Lets leave what is older than it may be, and the oldest days where there is too much.
+    /// Removes days that are too old, and the oldest days while there is too much.
     ///
     /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
     fn trim(&mut self, now: u64) -> Result<(), StoreError> {
@@ -221,7 +220,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// The file can't be used any more: it is closed, and opened again later.
+    /// The file can't be used any more: closes it, to be opened again later.
     fn lose(&mut self, error: StoreError, now: u64) {
         if let Some(store) = self.store.take() {
             self.turn = Some(store.turn);
@@ -229,7 +228,7 @@ impl Keeper {
         *lock(&self.shared.database) = None;
         self.opened = Some(Instant::now());
         match error {
-            // What a row says can be wrong in a file whose pages are all right.
+            // A row's content can be wrong although all pages of the file are right.
             StoreError::Damaged(reason) => match self.begin_anew(&reason, now) {
                 Ok((store, objects)) => self.opened(store, objects),
                 Err(error) => self.fail(&error),
@@ -238,7 +237,7 @@ impl Keeper {
         }
     }
 
-    /// Tells why there is no history, once.
+    /// Logs why there is no history, once.
     fn fail(&mut self, error: &StoreError) {
         let directory = self.settings.directory.display();
         let trouble = format!("the history of sends can't be kept in {directory}: {error}");

@@ -1,7 +1,7 @@
 //! The file: opened, verified, written and read.
 //!
 //! redb keeps it whole over a kill: a commit is there or it is not. It verifies the checksum of every page when the file is
-//! opened, but not of a page that is read later: for that each row and each object has a checksum of its own.
+//! opened, but not when a page is read later: so each row and each object has a checksum of its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,10 +19,10 @@ use crate::row::{self, FateCounts, Row, RowKey};
 use crate::time_range::{DaySends, TimeRange};
 use crate::{DAY, HistorySettings};
 
-/// The format of the file, which its name says; one that is raised is not opened by what is older.
+/// The format of the file, part of its name. Earlier programs do not open a later format.
 const FORMAT: u32 = 1;
 
-/// Memory for pages of the file; next to none in tests, so that what is read comes from the disk.
+/// Cache for pages of the file; next to none in tests, so that reads come from the disk.
 const CACHE_BYTES: usize = if cfg!(test) { 16 << 10 } else { 8 << 20 };
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -100,7 +100,7 @@ pub(crate) fn damaged_path(directory: &Path) -> PathBuf {
     directory.join(format!("sends-v{FORMAT}.redb.damaged"))
 }
 
-/// Does what may panic on a damaged file.
+/// Calls a function that may panic on a damaged file.
 pub(crate) fn guarded<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(act))
         .unwrap_or_else(|_panic| Err(StoreError::Damaged("reading it panicked".to_owned())))
@@ -129,7 +129,7 @@ impl Store {
         fs::metadata(&self.path).map_or(0, |file| file.len())
     }
 
-    /// Adds what has changed, in one commit.
+    /// Adds the changes, in one commit.
     pub(crate) fn write(
         &mut self,
         changes: &RowChanges,
@@ -168,8 +168,8 @@ impl Store {
         Ok(stats.allocated_pages() * stats.page_size() as u64)
     }
 
-    /// Removes the days before `before` (UTC, since 1970), and then, from the oldest on, as many as have `excess` bytes.
-    /// Returns the first day that stays.
+    /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. Returns the
+    /// first day that stays.
     pub(crate) fn trim(&mut self, before: u32, excess: u64, gone: &[u32]) -> Result<u32, StoreError> {
         let write = self.database.begin_write()?;
         let mut first = before;
@@ -201,7 +201,7 @@ impl Store {
     }
 }
 
-/// The days of each object that had sends.
+/// The days with sends of each object.
 pub(crate) fn days(
     database: &Database,
     numbers: &[u32],

@@ -1,4 +1,4 @@
-//! Braze's side: asked a few things at a time, with patience that ends.
+//! Asks Braze: a few requests at a time, with limited patience.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,19 +15,19 @@ use crate::reconcile::{BrazeAnswer, BrazeSeries, DayRange, DayRequest};
 /// Requests under way.
 const REQUESTS_MAX: usize = 4;
 
-/// How long one question may wait in all, for rate limits and for Braze to recover.
+/// How long one request may wait in all, for rate limits and for Braze to recover.
 const WAIT_MAX: Duration = Duration::from_mins(2);
 
-/// How long a rate limit is waited for where Braze does not say.
+/// How long to wait for a rate limit where Braze states no time.
 const LIMIT_WAIT: Duration = Duration::from_secs(10);
 
-/// How often a question is asked that Braze fails at, or does not answer.
+/// How often a request is tried that Braze fails, or does not answer.
 const TRIES_MAX: u32 = 3;
 
-/// How many in a row may fail before no more of their kind are asked.
+/// After this many failures in a row, an endpoint is not asked any more.
 const FAILURES_MAX: u32 = 5;
 
-/// After this nothing more is asked.
+/// After this time no request is made any more.
 const ALL_MAX: Duration = Duration::from_mins(30);
 
 /// A campaign or Canvas to ask about.
@@ -47,16 +47,16 @@ impl AskedObject {
     }
 }
 
-/// What Braze said.
+/// Braze's answers.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// Of each that it was asked about, in their order.
+    /// The answer for each object, in the order of the objects.
     pub(super) all: Vec<BrazeAnswer>,
-    /// Why it was not asked about all of them.
+    /// Why not all of them were asked about.
     pub(super) broken_off: Option<String>,
 }
 
-/// Tells somebody that something takes its time.
+/// Reports that something takes long.
 pub(super) type Note = fn(&str);
 
 /// Every campaign and Canvas that Braze lists.
@@ -94,7 +94,7 @@ pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedOb
     Ok(all)
 }
 
-/// What Braze says of each, in their order.
+/// Braze's answer for each object, in their order.
 pub(super) async fn series(
     client: &BrazeClient,
     range: &DayRange,
@@ -140,7 +140,7 @@ fn answer(object: AskedObject, said: Result<BrazeSeries, String>) -> BrazeAnswer
     BrazeAnswer { kind: object.kind, id: object.id, name: object.name, said }
 }
 
-/// Which endpoints are still asked: one that has refused the key would refuse it each time.
+/// Endpoints that are not asked any more: one that has refused the key would refuse it each time.
 #[derive(Debug, Default)]
 struct Doors {
     closed: BTreeMap<Endpoint, String>,
@@ -173,7 +173,7 @@ impl Doors {
     }
 }
 
-/// All days of one, in as many requests as they take.
+/// All days of one object, in as many requests as needed.
 async fn ask(
     client: &BrazeClient,
     range: &DayRange,
@@ -202,7 +202,7 @@ async fn ask(
     Ok(BrazeSeries::Canvas(all))
 }
 
-/// Asks again what may be answered later, as long as it is worth it.
+/// Repeats a request that may succeed later, within limits.
 async fn patiently<T, F>(note: Note, ask: impl Fn() -> F) -> Result<T, RestError>
 where
     F: Future<Output = Result<T, RestError>>,

@@ -1,15 +1,15 @@
-//! What is kept of a comparison until the next one: sums, and what differs most.
+//! The stored result of a comparison: sums, and the largest differences.
 
 use admin_api::{FlowState, ReconciledObject, SendsBySide, UncomparedSends, WorkspaceSums};
 
 use super::{SHOWN_MAX, WorkspaceSettings};
 use crate::reconcile::{ComparedObject, ComparedSums, Reconciliation, UncomparedReason};
 
-/// What is kept of what was compared.
+/// The stored result of a comparison.
 #[derive(Debug)]
 pub(super) struct Compared {
     pub(super) sums: WorkspaceSums,
-    /// Why nothing could be compared, if that was a matter of days.
+    /// Why nothing could be compared, if it was because of the days.
     left_out: Option<UncomparedReason>,
     pub(super) differing_total: usize,
     pub(super) differing: Vec<ReconciledObject>,
@@ -17,7 +17,7 @@ pub(super) struct Compared {
 }
 
 impl Compared {
-    /// What is kept of it.
+    /// The part of a comparison to store.
     pub(super) fn of(workspace: &WorkspaceSettings, all: &Reconciliation, now: u64) -> Self {
         let connection = workspace.connection.as_deref().map(str::to_owned);
         let compared = || all.objects.iter().filter(|object| object.is_compared());
@@ -69,7 +69,7 @@ impl Compared {
         }
     }
 
-    /// How it is, in words, with the tolerance in percent.
+    /// The state in words, with the tolerance in percent.
     pub(super) fn words(&self, percent: f64) -> (FlowState, String) {
         let WorkspaceSums { objects, objects_beyond_tolerance: beyond, .. } = self.sums;
         let what = "campaigns, Canvases and steps";

@@ -1,4 +1,4 @@
-//! What the status of an answer means.
+//! Turns the status of an answer into an error.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use crate::answer;
 use crate::{Endpoint, RestError};
 
-/// Letters of what Braze says that are told.
+/// Letters of Braze's message that are repeated.
 const SAID_LENGTH_MAX: usize = 200;
 
-/// Longer than any limit of Braze's lasts.
+/// Longer than any of Braze's limits lasts.
 const OPENS_IN_MAX: Duration = Duration::from_hours(24);
 
-/// The error that an answer is; `None`: its body is to be read.
+/// The error of an answer; `None`: its body is to be read.
 ///
-/// A 400 or 404 is Braze's where its body has a message; a proxy's, or a wrong path's, has none.
-/// Source: Braze's API reference, "Errors and responses".
+/// A 400 or 404 with a message in its body is Braze's; that of a proxy, or for a wrong path, has none. Source: Braze's API
+/// reference, "Errors and responses".
 pub(super) fn error(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: &[u8]) -> Option<RestError> {
     let said = answer::message(body).map(|said| shortened(&said));
     let foreign = |reason| RestError::Foreign { endpoint, reason };
@@ -42,7 +42,7 @@ fn shortened(said: &str) -> String {
     letters.take(SAID_LENGTH_MAX).collect()
 }
 
-/// When the rate limit opens again. `X-RateLimit-Reset` is a time, and is told by Braze's own clock.
+/// When the rate limit opens again. `X-RateLimit-Reset` is a time by Braze's clock.
 fn opens_in(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| -> Option<i64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
     let seconds = number(RETRY_AFTER.as_str()).or_else(|| number("x-ratelimit-retry-after"));

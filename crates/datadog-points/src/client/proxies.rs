@@ -4,7 +4,7 @@ use std::fmt;
 
 use reqwest::{NoProxy, Proxy, Url};
 
-/// Never sent through a proxy: whoever names this machine means it, and the proxy would see the key of a plain request.
+/// Never sent through a proxy: a loopback address means this machine, and the proxy would see the key of a plain request.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 /// A proxy of the environment can't be used. It never repeats the value, which may hold a password.

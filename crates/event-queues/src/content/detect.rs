@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::elements::ElementSplitter;
 use super::input::Input;
 
-/// How the events stand in content.
+/// The layout of events in content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FileLayout {
@@ -25,8 +25,8 @@ pub(crate) enum FileLayout {
     Avro,
 }
 
-/// Detects the layout of content that nothing has been read from. It looks at `look_ahead_bytes` at most, and not beyond the
-/// first line if that settles it, so that a slow pipe is not waited for.
+/// Detects the layout of content that nothing has been read from. It looks at `look_ahead_bytes` at most, and stops at the
+/// end of the first line if that settles it, so as not to wait for a slow pipe.
 pub(crate) fn detect(input: &mut Input, look_ahead_bytes: usize) -> FileLayout {
     let mut ended = false;
     loop {

@@ -1,8 +1,8 @@
-//! What is remembered of imported files: one [file](crate::memory) with a record for each content and each place where it was seen.
+//! The memory of imported files: one [file](crate::memory) with a record for each content and each place where it was seen.
 //!
-//! Versions before kept `imports.json`, which was written whole with each settlement. It is taken over by the first start
-//! that finds it, in one commit; only then is it put aside, as `imports.json.taken-over`. In its place is put a line that
-//! earlier versions refuse: they would count everything again.
+//! Earlier versions kept `imports.json`, and rewrote it with each settlement. The first start that finds it takes it over in
+//! one commit; only then is it put aside, as `imports.json.taken-over`, and a line put in its place that earlier versions
+//! refuse: they would count everything again.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ use super::record_table::RecordTable;
 use crate::content::{FileLayout, ReadPlace};
 use crate::memory::{MemoryFault, MemoryFile, MemoryKind, remove_if_there, sync_parent};
 
-/// Of earlier versions.
+/// The file of earlier versions.
 const OLD_NAME: &str = "imports.json";
 
 /// How many imports had something to read.
@@ -38,15 +38,15 @@ pub(super) const KIND: MemoryKind = MemoryKind {
 /// How far the settled flushes have come in one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// How it was read: judged once, so that a file that grows is not read another way.
+    /// How it was read: detected once, so that a file that grows is not read another way.
     pub(super) layout: FileLayout,
     /// How many bytes of its uncompressed content are settled.
     pub(super) position: u64,
     /// Whether that is all of it.
     pub(super) finished: bool,
-    /// Of Avro, where the container begins that holds there, if it is not the first of the file.
+    /// The position of the Avro container in force there; 0: the first one of the file, or another layout.
     pub(super) container: u64,
-    /// Of the bytes on disk that the position stands for.
+    /// The fingerprint of the bytes on disk that the position stands for.
     pub(super) fingerprint: Fingerprint,
 }
 
@@ -67,23 +67,23 @@ impl Mark {
     }
 }
 
-/// What is remembered of one file.
+/// The record of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileRecord {
     /// Where it was seen last: an absolute path, and no more than a hint.
     pub(super) path: String,
     pub(super) mark: Mark,
-    /// When the file itself says that it was changed last, in nanoseconds since 1970, if that can be relied on: while
-    /// it says so, its content need not be read to know that it is the same.
+    /// The file's own time of change, in nanoseconds since 1970, if that is reliable: while it stays the same, the content
+    /// need not be read to know that it is the same.
     pub(super) changed: Option<u64>,
     /// When it was written, in Unix seconds.
     pub(super) settled_at: u64,
 }
 
-/// What a record is called within one run.
+/// The number of a record within one run.
 pub(super) type Id = u64;
 
-/// A record as it is stored. The digits of beginnings are two to a byte.
+/// A record as it is stored. Two digits of prefixes share a byte.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredRecord {
     path: String,
@@ -123,7 +123,7 @@ impl StoredRecord {
         }
     }
 
-    /// The record, if it is one.
+    /// The record; `None`: it is not one.
     pub(super) fn into_record(self) -> Option<FileRecord> {
         let Self {
             path, layout, position, finished, container, end, head, tail, changed, settled_at, ..
@@ -152,8 +152,7 @@ fn value_of(digit: char) -> u8 {
 pub(super) struct ImportMemory(MemoryFile);
 
 impl ImportMemory {
-    /// Opens what is remembered in `directory`, which is made when it is missing; what an earlier version left there is
-    /// taken over.
+    /// Opens the memory in `directory`, which is made when it is missing, and takes over the memory of an earlier version.
     ///
     /// # Errors
     /// When it can't be read and written, is damaged, was written by a newer version, or when another process has it.
@@ -171,7 +170,7 @@ impl ImportMemory {
             )));
         }
         let file = MemoryFile::open(directory, &KIND).map_err(|fault| refuse(&path, fault))?;
-        // Another process may have taken it over, or written more of it, until it was this one's turn.
+        // Another process may have taken it over, or extended it, while this one waited for its turn.
         let old = read_old(&old_path).map_err(refuse_old)?;
         let memory = Self(file);
         if let Some(OldMemory::Records(records)) = &old {
@@ -191,7 +190,7 @@ impl ImportMemory {
         refuse(self.0.path(), fault)
     }
 
-    /// Changes what is remembered, in one commit: all of it or nothing; where nothing was changed, nothing is written.
+    /// Changes the memory in one commit: all of it or nothing. Writes nothing if nothing was changed.
     fn change(
         &self,
         act: impl FnOnce(&mut RecordTable<'_>) -> Result<(), MemoryFault>,
@@ -203,8 +202,8 @@ impl ImportMemory {
         })
     }
 
-    /// Decides what is read, and changes what is remembered accordingly, unless something can't be imported. Where something
-    /// `is_to_be_read`, something is written whatever is decided: what could not be settled is not counted at all.
+    /// Decides what is read, and changes the memory accordingly, unless something can't be imported. Where something
+    /// `is_to_be_read`, it always writes: an import that can't be remembered must not start.
     ///
     /// # Errors
     /// When that failed.
@@ -241,7 +240,7 @@ impl ImportMemory {
         }
     }
 
-    /// Makes what was settled durable.
+    /// Makes settled records durable.
     ///
     /// # Errors
     /// When that failed; the message names the file and what to do.
@@ -261,8 +260,8 @@ pub(super) fn refuse(path: &Path, fault: MemoryFault) -> ImportError {
     ImportError::State { path, problem }
 }
 
-/// Adds what is not known. An import of an earlier version may have gone on with its own memory meanwhile: then a content
-/// has several records, of which the one that says most counts.
+/// Adds the records that are not known. An import of an earlier version may have gone on with its own memory meanwhile: then
+/// a content has several records, and the one with the most progress counts.
 fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), MemoryFault> {
     for record in old {
         if table.of_path(&record.path)?.iter().all(|(_, known)| known.mark != record.mark) {
@@ -272,7 +271,7 @@ fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), Memo
     Ok(())
 }
 
-/// What an earlier version has left, if it has.
+/// Reads the memory of an earlier version, if there is one.
 fn read_old(path: &Path) -> Result<Option<OldMemory>, String> {
     match fs::read(path) {
         Ok(bytes) => encoding::decode(&bytes).map(Some),
@@ -281,8 +280,8 @@ fn read_old(path: &Path) -> Result<Option<OldMemory>, String> {
     }
 }
 
-/// Keeps a copy of the memory of an earlier version, which stays where it is: whenever a kill comes, an earlier version finds
-/// either that or what it refuses, and never nothing.
+/// Keeps a copy of an earlier version's memory, which stays in place: after a kill at any time an earlier version finds
+/// either that or a file that it refuses, and never nothing.
 fn keep_aside(path: &Path) -> io::Result<()> {
     let aside = path.with_extension("json.taken-over");
     remove_if_there(&aside)?;
@@ -290,7 +289,7 @@ fn keep_aside(path: &Path) -> io::Result<()> {
     File::open(&aside)?.sync_all()
 }
 
-/// Puts in the place of an earlier version's memory what keeps earlier versions from beginning another.
+/// Replaces the earlier version's memory by a line that keeps earlier versions from starting a new one.
 fn refuse_earlier_versions(path: &Path) -> io::Result<()> {
     let new = path.with_extension("json.new");
     let mut file = File::create(&new)?;

@@ -1,8 +1,8 @@
-//! Records of files, and what finds them: by what a file begins with, by its path, by how old they are.
+//! Records of files, found by a file's prefixes, by its path, or by age.
 //!
-//! A file is looked up with a few steps, however many records there are: of the digits that stand for its beginnings, fifteen
-//! are a number and those before them a hash, so that the record whose digits come next below those of a file is either
-//! a beginning of it, or says how much of them any other can have.
+//! A look-up takes a few steps, however many records there are. Of the digits that stand for a file's prefixes, the last
+//! fifteen are a number and those before them a hash. So the record whose digits come next below those of a file is either a
+//! prefix of it, or shows how many digits any other record can share with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -13,16 +13,17 @@ use super::fingerprint::DIGITS_MAX;
 use super::import_state::{FileRecord, Id, StoredRecord};
 use crate::memory::{MemoryFault, pack, unpack};
 
-/// How many digits are a number.
+/// How many digits make a number.
 const GROUP: usize = 15;
 
-/// The hash of the digits before the last group, that group from its first digit on, how many it has, and whose it is.
+/// The hash of the digits before the last group, that group as a number from its first digit on, how many digits it has, and
+/// the record.
 type BeginningKey = (u64, u64, u8, Id);
-/// The hash of a path, and the record of it.
+/// The hash of a path, and its record.
 type PathKey = (u64, Id);
-/// The length that a record of an earlier version, which kept nothing of beginnings, is of; and the record.
+/// The length covered by a record of an earlier version, which kept no prefixes; and the record.
 type LengthKey = (u64, Id);
-/// Whether it is unfinished, when it was settled, and the record.
+/// Whether the record is unfinished, when it was settled, and its id.
 type AgeKey = (u8, u64, Id);
 
 const RECORDS: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("records");
@@ -31,7 +32,7 @@ const PATHS: TableDefinition<'_, PathKey, ()> = TableDefinition::new("paths");
 const LENGTHS: TableDefinition<'_, LengthKey, ()> = TableDefinition::new("lengths");
 const AGES: TableDefinition<'_, AgeKey, ()> = TableDefinition::new("ages");
 
-/// Records, each content once for each place that it was seen at.
+/// Records: one for each content at each place where it was seen.
 pub(super) enum RecordTable<'t> {
     /// In memory, for one run.
     Held(HeldRecords),
@@ -53,17 +54,17 @@ pub(super) struct StoredRecords<'t> {
     lengths: Table<'t, LengthKey, ()>,
     ages: Table<'t, AgeKey, ()>,
     next: Id,
-    /// Whether it says more than the file.
+    /// Whether it differs from the file.
     is_changed: bool,
 }
 
 impl<'t> RecordTable<'t> {
-    /// Nothing.
+    /// An empty table in memory.
     pub(super) fn held() -> Self {
         Self::Held(HeldRecords::default())
     }
 
-    /// What is stored, to be changed within one commit.
+    /// The stored table, to be changed within one commit.
     ///
     /// # Errors
     /// When it can't be read.
@@ -81,7 +82,7 @@ impl<'t> RecordTable<'t> {
         })))
     }
 
-    /// Whether something was changed.
+    /// Whether anything was changed.
     pub(super) fn is_changed(&self) -> bool {
         match self {
             Self::Held(_) => false,
@@ -100,7 +101,7 @@ impl<'t> RecordTable<'t> {
         }
     }
 
-    /// What the next new record is called.
+    /// The id of the next new record.
     pub(super) fn next(&self) -> Id {
         match self {
             Self::Held(held) => held.records.last_key_value().map_or(0, |(id, _)| id + 1),
@@ -129,7 +130,7 @@ impl<'t> RecordTable<'t> {
         Ok(id)
     }
 
-    /// Makes a record say this.
+    /// Replaces a record.
     ///
     /// # Errors
     /// When it can't be written.
@@ -174,7 +175,7 @@ impl<'t> RecordTable<'t> {
         Ok(records)
     }
 
-    /// The records of earlier versions that are of so many bytes.
+    /// The records of earlier versions that cover this many bytes.
     ///
     /// # Errors
     /// When they can't be read.
@@ -185,7 +186,7 @@ impl<'t> RecordTable<'t> {
         self.named(ids)
     }
 
-    /// The records whose digits are those that these digits begin with.
+    /// The records whose digits are a prefix of these digits.
     ///
     /// # Errors
     /// When they can't be read.
@@ -225,8 +226,8 @@ impl<'t> RecordTable<'t> {
         Ok(ids)
     }
 
-    /// Forgets records, but none of the present run's, until they and those that it adds are `records_max` at most:
-    /// first those that were finished, the oldest of them first.
+    /// Forgets records, but none of the present run's, until they and those that it adds are `records_max` at most: finished
+    /// ones first, the oldest of them first.
     ///
     /// # Errors
     /// When they can't be read or written.
@@ -252,7 +253,7 @@ impl<'t> RecordTable<'t> {
         ids.into_iter().try_for_each(|id| stored.forget(id).map(drop))
     }
 
-    /// What is indexed is there.
+    /// An indexed record exists.
     fn named(&self, ids: Vec<Id>) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
         let get = |id: Id| match self.get(id)? {
             Some(record) => Ok((id, record)),
@@ -364,7 +365,7 @@ fn digits(record: &FileRecord) -> Option<&str> {
     Some(beginnings.get(..DIGITS_MAX).unwrap_or(beginnings))
 }
 
-/// Where digits stand among others: behind what they begin with, before what begins with them.
+/// The sort key of a digit string: prefixes sort before it, extensions after.
 fn beginning_key(digits: &str, id: Id) -> BeginningKey {
     let digits = digits.get(..DIGITS_MAX).unwrap_or(digits);
     let (before, last) = digits.split_at(digits.len() / GROUP * GROUP);
@@ -372,7 +373,7 @@ fn beginning_key(digits: &str, id: Id) -> BeginningKey {
     (hash(before), number, count, id)
 }
 
-/// Less than [`GROUP`] hexadecimal digits, from the highest of a number on, and how many.
+/// A group of less than [`GROUP`] hexadecimal digits as a number, from the highest digit on, and how many there are.
 fn group(digits: &str) -> (u64, u8) {
     let mut number = 0;
     for (at, digit) in digits.chars().enumerate() {
@@ -381,7 +382,7 @@ fn group(digits: &str) -> (u64, u8) {
     (number, u8::try_from(digits.len()).unwrap_or(u8::MAX))
 }
 
-/// How many digits both begin with.
+/// How many leading digits both share.
 fn common_digits(one: (u64, u8), other: (u64, u8)) -> usize {
     let same = (one.0 ^ other.0).leading_zeros() / 4;
     usize::try_from(same).unwrap_or_default().min(usize::from(one.1)).min(usize::from(other.1))

@@ -1,4 +1,4 @@
-//! What the client is made with, and why it may not be made.
+//! Configures and makes the client, and reports why it can't be made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,14 +32,14 @@ const DEFAULTS: [(&str, &str); 9] = [
     // How soon a new topic that fits a pattern is found.
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("socket.keepalive.enable", "true"),
-    // A broker that refuses us is asked again every second, then less often, and not at once.
+    // A broker that refuses this client is asked again every second, then less often, and not at once.
     ("reconnect.backoff.ms", "1000"),
-    // A topic that does not exist is a mistake to be told, not a topic to be made.
+    // A topic that does not exist is a mistake to report, not a topic to make.
     ("allow.auto.create.topics", "false"),
 ];
 
-/// Whether what is given rules a default out: librdkafka refuses both together, and what is given says what is wanted.
-/// Source: librdkafka's CONFIGURATION.md, and the checks of `rd_kafka_conf_finalize` and `rd_kafka_new`.
+/// Whether a given option rules a default out: librdkafka refuses both together, and the given one is wanted. Source:
+/// librdkafka's CONFIGURATION.md, and the checks of `rd_kafka_conf_finalize` and `rd_kafka_new`.
 fn is_ruled_out(default: &str, given: &BTreeMap<Box<str>, Secret>) -> bool {
     let number = |name: &str| given.get(name).and_then(|value| value.expose().trim().parse::<u64>().ok());
     match default {
@@ -57,20 +57,20 @@ fn is_ruled_out(default: &str, given: &BTreeMap<Box<str>, Secret>) -> bool {
     }
 }
 
-/// What can't be set otherwise: offsets are committed once sends have their outcome.
+/// Options that can't be changed: offsets are committed once sends have their outcome.
 const FIXED: [(&str, &str); 3] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("enable.partition.eof", "false"),
 ];
 
-/// How often the client says where partitions begin and end, in milliseconds, unless it is set: for the lag, for what is
-/// lost, and to notice that no broker is there.
+/// How often the client reports watermarks, in milliseconds, unless set: for the lag, for lost messages, and to notice that
+/// no broker is there.
 const STATISTICS: &str = "5000";
 /// The same where a run ends with the end of the partitions.
 const STATISTICS_UNTIL_EMPTY: &str = "500";
 
-/// Options whose value is in no message.
+/// Options whose values appear in no message.
 const SECRET_WORDS: [&str; 3] = ["password", "secret", "pem"];
 
 /// Why there is no consumer. The messages name keys of the configuration, and no secret.
@@ -112,7 +112,7 @@ pub(super) fn open_registry(
     Ok(registry)
 }
 
-/// Makes the consumer; it looks for its brokers at once, and joins the group when it is told what to read.
+/// Makes the consumer; it looks for its brokers at once, and joins the group with its subscription.
 pub(super) fn consumer_of(
     settings: &KafkaSettings,
     health: &Arc<Health>,
@@ -126,7 +126,7 @@ pub(super) fn consumer_of(
     config.create_with_context(callbacks).map_err(refused)
 }
 
-/// Finds what [`open`](super::open) would refuse, without a word to any broker.
+/// Finds what [`open`](super::open) would refuse, without any request to a broker.
 ///
 /// # Errors
 /// As there.

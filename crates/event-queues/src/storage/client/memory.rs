@@ -1,5 +1,5 @@
-//! What is remembered of objects, in one [file](crate::memory): which are done, and how far the settled flushes have come in the
-//! others. A settlement writes what it settled, in one commit, whatever else is remembered.
+//! The memory of objects, in one [file](crate::memory): which are done, and how far the settled flushes have come in the
+//! others. A settlement is one commit, however large the memory is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,48 +25,48 @@ const OBJECTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("
 /// By source.
 const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
 
-/// Why what is remembered can't be used.
+/// Why the memory can't be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{path}, which remembers what was read of the buckets: {problem}", path = path.display())]
 pub struct MemoryError {
-    /// Of the file, or of its directory.
+    /// The path of the file, or of its directory.
     pub path: PathBuf,
     /// What is wrong and what to do.
     pub problem: String,
 }
 
-/// How an object stands.
+/// The state of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ObjectStanding {
     /// Settled up to its place.
     Begun,
     /// Settled to its end.
     Counted,
-    /// It was there before the first start, which began with what came later.
+    /// It was there before the first start, which began with later objects.
     Passed,
-    /// It is damaged, or of a format that is not read; what came before was counted. Another version is read.
+    /// It is damaged, or of a format that is not read; its content before that was counted. Another version is read.
     LeftOut,
 }
 
-/// What is remembered of one object.
+/// The memory of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ObjectRecord {
-    /// Another one whenever the object is written.
+    /// Changes whenever the object is written.
     pub(super) version: String,
     pub(super) standing: ObjectStanding,
     pub(super) place: Option<ReadPlace>,
-    /// The stored bytes that this stands for, as far as they are known.
+    /// The print of the stored bytes that this stands for, as far as known.
     pub(super) print: Option<Print>,
 }
 
 impl ObjectRecord {
-    /// What the stored bytes are known by, if it is those up to this place that they stand for.
+    /// The print, if it covers the stored bytes up to this place.
     pub(super) fn print_at(&self, place: Option<ReadPlace>) -> Option<Print> {
         self.print.filter(|_| place.is_some() && place == self.place)
     }
 }
 
-/// What stored bytes are known by.
+/// Identifies stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Print {
     /// How many, from the first one on.
@@ -75,16 +75,16 @@ pub(super) struct Print {
     pub(super) hash: u128,
 }
 
-/// What is remembered of one source.
+/// The memory of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SourceRecord {
-    /// What is before this hour is done: it is not listed any more. Hours since 1970.
+    /// Objects before this hour are done and not listed any more. Hours since 1970.
     pub(super) done_before: Option<i64>,
     /// Objects without an hour that were written before this Unix second are not read.
     pub(super) written_before: Option<i64>,
 }
 
-/// One settled object: its source, its path, and what is remembered.
+/// One settled object: its source, its path, and its record.
 pub(super) type Settled = (Arc<str>, String, ObjectRecord);
 
 /// The open file.
@@ -112,7 +112,7 @@ impl ObjectMemory {
         done.map_err(|fault| error(self.0.path(), fault))
     }
 
-    /// What is remembered of an object.
+    /// The record of an object.
     ///
     /// # Errors
     /// When it can't be read.
@@ -127,7 +127,7 @@ impl ObjectMemory {
         }))
     }
 
-    /// What is remembered of a source; none before it was read for the first time.
+    /// The record of a source; none before its first reading.
     ///
     /// # Errors
     /// When it can't be read.
@@ -153,7 +153,7 @@ impl ObjectMemory {
         }))
     }
 
-    /// Makes what was settled durable.
+    /// Makes settled objects durable.
     ///
     /// # Errors
     /// When it can't be written.
@@ -168,7 +168,7 @@ impl ObjectMemory {
         }))
     }
 
-    /// Makes what is known of a source durable, and forgets those of its objects that it does not need to know any more.
+    /// Makes the record of a source durable, and forgets its objects that are not needed any more.
     ///
     /// # Errors
     /// When it can't be written.

@@ -27,7 +27,7 @@ pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// For one request, connecting included.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A registry is asked seldom; a connection is not kept for longer than any server keeps it.
+/// The registry is asked seldom; no connection is kept for longer than any server keeps it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why there is no client. It never repeats the URL, which may hold a password.
@@ -39,7 +39,7 @@ pub enum RegistrySetupError {
     /// There are credentials in the URL, and others beside it.
     #[error("carries a user or a password, and credentials are given beside it: give one of them")]
     Credentials,
-    /// They can't be put into a header.
+    /// The credentials can't be put into a header.
     #[error("the schema registry's token has characters that can't be sent in a header")]
     Token,
     /// The system gives no threads for looking names up.
@@ -54,21 +54,21 @@ pub enum RegistrySetupError {
     Client(String),
 }
 
-/// Whose API a registry speaks, as the path of its base URL tells.
+/// The API that a registry speaks, by the path of its base URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Api {
     /// Confluent's.
     Confluent,
-    /// Confluent's, by Apicurio, whose own is at this URL.
+    /// Confluent's, by Apicurio, whose own API is at this URL.
     Compatible(Url),
     /// Apicurio's own.
     Apicurio {
-        /// Whether it is of version 3, whose serializers write the id of the content by default.
+        /// Whether it is version 3, whose serializers write the id of the content by default.
         is_by_content: bool,
     },
 }
 
-/// A client that knows its base URL and who it is.
+/// A client of one registry.
 pub(in super::super) struct SchemaRegistry {
     client: reqwest::Client,
     /// With user and password, if it came with them: the client makes a header of them.
@@ -117,7 +117,7 @@ impl SchemaRegistry {
         if let Some(auth) = auth {
             headers.insert(AUTHORIZATION, authorization(auth.expose().trim())?);
         }
-        // A second client in one process finds the provider installed, which is as good.
+        // A second client in one process finds the same provider installed.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| RegistrySetupError::Threads(error.to_string()))?;
@@ -168,8 +168,8 @@ impl SchemaRegistry {
         }
     }
 
-    /// Where a schema is asked for. `None`: the registry has no such ids. They are Java's signed numbers, and a question beyond
-    /// them is answered like one at a wrong URL.
+    /// The URL of a schema. `None`: the registry has no such ids. They are Java's signed numbers, and the answer for a
+    /// greater one is that for a wrong URL.
     fn url_of(&self, key: SchemaKey) -> Option<Url> {
         let is_by_content = match (self.ids, &self.api) {
             (SchemaIds::Content, _) => true,
@@ -245,7 +245,7 @@ fn parse(text: &str) -> Result<Url, RegistrySetupError> {
     Ok(url)
 }
 
-/// Whose API is spoken below a base URL.
+/// The API below a base URL.
 fn api_of(base: &Url) -> Api {
     let path = base.path().trim_end_matches('/');
     if let Some((before, _version)) = path.split_once("/apis/ccompat/") {
