@@ -111,7 +111,7 @@ impl State {
 
 /// The state of a key, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct KeyStatus {
     /// The state.
     pub state: State,
     /// The state in words, with the site and, where it is unknown, the reason.
@@ -212,7 +212,7 @@ impl Keys {
             Validity::Invalid(_) => State::Invalid,
             Validity::Unknown(_) => State::Unknown,
         };
-        let words = validity.words(&question.site);
+        let words = validity.message(&question.site);
         watched.answered = Some(now);
         if after == State::Unknown {
             watched.unknown = Some(words);
@@ -266,9 +266,9 @@ impl Keys {
     }
 
     /// The state of a connection's key, for people.
-    pub fn shown(&self, name: &str, now: u64) -> Shown {
+    pub fn status(&self, name: &str, now: u64) -> KeyStatus {
         let Some(watched) = self.watched.get(name) else {
-            return Shown { state: State::Unknown, words: "not asked yet".to_owned(), seconds_ago: None };
+            return KeyStatus { state: State::Unknown, words: "not asked yet".to_owned(), seconds_ago: None };
         };
         let ago = |at: u64| now.saturating_sub(at) / 1000;
         let (words, at) = match (&watched.verdict, &watched.unknown, watched.not_asked) {
@@ -280,7 +280,7 @@ impl Keys {
             (None, None, Some(reason)) => (reason.to_owned(), None),
             (None, None, None) => ("not asked yet".to_owned(), None),
         };
-        Shown { state: watched.state(), words, seconds_ago: at.map(ago) }
+        KeyStatus { state: watched.state(), words, seconds_ago: at.map(ago) }
     }
 
     /// The connections whose key is known to be valid or invalid, by name.
@@ -412,8 +412,8 @@ mod tests {
             self.keys.heard(&self.connection, outcome, now)
         }
 
-        fn shown(&self, now: u64) -> (State, String, Option<u64>) {
-            let Shown { state, words, seconds_ago } = self.keys.shown("acme", now);
+        fn status(&self, now: u64) -> (State, String, Option<u64>) {
+            let KeyStatus { state, words, seconds_ago } = self.keys.status("acme", now);
             (state, words, seconds_ago)
         }
     }
@@ -421,9 +421,9 @@ mod tests {
     #[test]
     fn a_key_is_asked_about_at_once_and_then_hourly() {
         let mut asked = Asked::new();
-        assert_eq!(asked.shown(0), (State::Unknown, "not asked yet".into(), None));
+        assert_eq!(asked.status(0), (State::Unknown, "not asked yet".into(), None));
         assert_eq!(asked.answer(&Validity::Valid, 0), Some(KeyEvent::Valid));
-        assert_eq!(asked.shown(7_000), (State::Valid, "valid on EU1".into(), Some(7)));
+        assert_eq!(asked.status(7_000), (State::Valid, "valid on EU1".into(), Some(7)));
         assert_eq!(asked.keys.next_due(), Some(VALID_FOR));
         assert_eq!(asked.keys.due(9, VALID_FOR - 1), vec![]);
         assert_eq!(asked.answer(&Validity::Valid, VALID_FOR), None, "nothing has changed");
@@ -446,7 +446,7 @@ mod tests {
         let mut asked = Asked::new();
         assert_eq!(asked.answer(&Validity::Invalid(403), 0), Some(KeyEvent::Invalid));
         let words = "403: this key is not valid on EU1";
-        assert_eq!(asked.shown(0), (State::Invalid, words.into(), Some(0)));
+        assert_eq!(asked.status(0), (State::Invalid, words.into(), Some(0)));
         assert_eq!(asked.keys.known().collect::<Vec<_>>(), [("acme", false)]);
         assert_eq!(asked.answer(&Validity::Invalid(403), ASK_AGAIN_AFTER), None);
         assert_eq!(asked.answer(&Validity::Valid, 2 * ASK_AGAIN_AFTER), Some(KeyEvent::ValidAgain));
@@ -458,17 +458,17 @@ mod tests {
     fn no_answer_takes_no_verdict_back() {
         let mut asked = Asked::new();
         assert_eq!(asked.answer(&unknown(), 0), Some(KeyEvent::Unknown));
-        assert_eq!(asked.shown(5_000), (State::Unknown, "unknown: no answer".into(), Some(5)));
+        assert_eq!(asked.status(5_000), (State::Unknown, "unknown: no answer".into(), Some(5)));
         assert_eq!(asked.keys.known().count(), 0);
         assert_eq!(asked.answer(&unknown(), ASK_AGAIN_AFTER), None, "it is told once");
         let valid = 2 * ASK_AGAIN_AFTER;
         assert_eq!(asked.answer(&Validity::Valid, valid), Some(KeyEvent::Valid));
         assert_eq!(asked.answer(&unknown(), valid + VALID_FOR), None);
-        let (state, words, seconds_ago) = asked.shown(valid + VALID_FOR);
+        let (state, words, seconds_ago) = asked.status(valid + VALID_FOR);
         assert_eq!((state, seconds_ago), (State::Valid, Some(3600)));
         assert_eq!(words, "valid on EU1; asked again since: unknown: no answer");
         assert_eq!(asked.answer(&Validity::Valid, valid + VALID_FOR + ASK_AGAIN_AFTER), None);
-        assert_eq!(asked.shown(valid + VALID_FOR + ASK_AGAIN_AFTER).1, "valid on EU1");
+        assert_eq!(asked.status(valid + VALID_FOR + ASK_AGAIN_AFTER).1, "valid on EU1");
     }
 
     #[test]
@@ -502,7 +502,7 @@ mod tests {
         let mut asked = Asked::new();
         asked.answer(&Validity::Invalid(403), 0);
         assert!(asked.hear(&Outcome::Accepted, 1_000));
-        assert_eq!(asked.shown(1_000).0, State::Invalid);
+        assert_eq!(asked.status(1_000).0, State::Invalid);
         assert_eq!(asked.answer(&Validity::Invalid(403), PATIENCE), None);
         for second in 0..500 {
             assert!(
@@ -533,13 +533,13 @@ mod tests {
         let late = { asked.keys.due(9, ASK_AGAIN_AFTER) };
         let same = asked.connection.clone();
         asked.keys.configure(&[same], true, 700_000);
-        assert_eq!(asked.shown(700_000).0, State::Invalid, "nothing was replaced");
+        assert_eq!(asked.status(700_000).0, State::Invalid, "nothing was replaced");
         asked.connection.api_key = ApiKey::new("another");
         let replaced = asked.connection.clone();
         asked.keys.configure(&[replaced], true, 700_000);
-        assert_eq!(asked.shown(700_000), (State::Unknown, "not asked yet".into(), None));
+        assert_eq!(asked.status(700_000), (State::Unknown, "not asked yet".into(), None));
         assert_eq!(asked.keys.answered(&late[0], &Validity::Invalid(403), 0, 700_000), None);
-        assert_eq!(asked.shown(700_000).0, State::Unknown);
+        assert_eq!(asked.status(700_000).0, State::Unknown);
         let old = connection("acme", "EU1", "key");
         assert!(!asked.keys.heard(&old, &refused(), 700_000), "points on their way with the old key");
         assert_eq!(asked.answer(&Validity::Valid, 700_000), Some(KeyEvent::ValidAgain));
@@ -574,20 +574,20 @@ mod tests {
         keys.configure(&all, true, 0);
         let asked: Vec<_> = keys.due(9, 0).into_iter().map(|question| question.connection).collect();
         assert_eq!(asked, ["listed".into(), "new".into()]);
-        assert_eq!(keys.shown("dry", 0).words, "not asked: dry run");
-        assert!(keys.shown("custom", 0).words.starts_with("not asked: custom url"));
+        assert_eq!(keys.status("dry", 0).words, "not asked: dry run");
+        assert!(keys.status("custom", 0).words.starts_with("not asked: custom url"));
         keys.configure(&all, false, 0);
         assert_eq!((keys.due(9, u64::MAX - 1), keys.next_due()), (vec![], None));
-        assert_eq!(keys.shown("listed", 0).words, "not asked: validate_keys = false");
+        assert_eq!(keys.status("listed", 0).words, "not asked: validate_keys = false");
         // Where nobody may be asked, a refusal is all there is.
         assert!(!keys.heard(&custom, &refused(), 1_000));
-        let shown = keys.shown("custom", 3_000);
-        assert_eq!((shown.state, shown.seconds_ago), (State::Invalid, Some(2)));
-        assert_eq!(shown.words, "403: 127.0.0.1:1 refuses points with this key");
+        let status = keys.status("custom", 3_000);
+        assert_eq!((status.state, status.seconds_ago), (State::Invalid, Some(2)));
+        assert_eq!(status.words, "403: 127.0.0.1:1 refuses points with this key");
         keys.heard(&custom, &Outcome::dropped(FailureReason::Timeout, ""), 3_000);
-        assert_eq!(keys.shown("custom", 3_000).state, State::Invalid);
+        assert_eq!(keys.status("custom", 3_000).state, State::Invalid);
         keys.heard(&custom, &Outcome::Accepted, 4_000);
-        assert_eq!(keys.shown("custom", 4_000).state, State::Unknown);
+        assert_eq!(keys.status("custom", 4_000).state, State::Unknown);
         assert_eq!(keys.next_due(), None);
     }
 
@@ -603,7 +603,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the intake does and Datadog answers: the shown state is that of the last verdict about the key as
+        /// Whatever the intake does and Datadog answers: the state shown is that of the last verdict about the key as
         /// it is configured now, a key is never left without a next question, and no key is asked about more often
         /// than its patience and answers allow.
         #[test]
@@ -644,7 +644,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                prop_assert_eq!(asked.shown(now).0, expected);
+                prop_assert_eq!(asked.status(now).0, expected);
                 prop_assert!(asked.keys.next_due().is_some_and(|next| next <= now + VALID_FOR));
             }
         }

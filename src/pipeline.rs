@@ -18,7 +18,7 @@ pub mod heartbeat;
 pub mod last_send_age;
 mod names;
 pub mod preview;
-pub mod rejudge;
+pub mod recheck;
 mod report;
 mod run;
 mod settle;

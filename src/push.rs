@@ -156,15 +156,15 @@ impl PushListener {
             let appender = appender.clone();
             async move { appender.append(pushed.into()).await }
         };
-        let door = PushHandler::new(limits, reload.clone(), counters, pool, readiness);
-        serve(listener, door, reload, is_accepting, append, stop, grace).await
+        let handler = PushHandler::new(limits, reload.clone(), counters, pool, readiness);
+        serve(listener, handler, reload, is_accepting, append, stop, grace).await
     }
 }
 
 /// Serves pushes on a listener. The queue is passed as two closures so that tests can replace it.
 async fn serve<R, A, F>(
     listener: Listener,
-    door: PushHandler,
+    handler: PushHandler,
     reload: Reload,
     is_accepting: R,
     append: A,
@@ -176,10 +176,10 @@ where
     A: Fn(Pushed) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), AppendError>> + Send + 'static,
 {
-    let door = Arc::new(door);
+    let handler = Arc::new(handler);
     let handle = move |request, caller| {
-        let (door, is_accepting, append) = (Arc::clone(&door), is_accepting(), append.clone());
-        async move { door.answer(request, caller, is_accepting, append).await }
+        let (handler, is_accepting, append) = (Arc::clone(&handler), is_accepting(), append.clone());
+        async move { handler.answer(request, caller, is_accepting, append).await }
     };
     listener.run(move || reload.current().tls.clone(), handle, stop, grace).await
 }

@@ -72,7 +72,7 @@ impl Signals {
 
 /// The states for the service manager. Source: `sd_notify(3)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
+pub enum ServiceState {
     /// Started, or through with a reload.
     Ready,
     /// A reload has begun.
@@ -84,16 +84,16 @@ pub enum Notice {
 }
 
 /// Notifies the service manager, if there is one. Never waits: a manager that does not read gets nothing.
-pub fn notify(notice: Notice) {
-    let told = match notice {
-        Notice::Ready => send(&NotifyState::Ready.to_string()),
-        Notice::Reloading => NotifyState::monotonic_usec_now()
+pub fn notify(state: ServiceState) {
+    let told = match state {
+        ServiceState::Ready => send(&NotifyState::Ready.to_string()),
+        ServiceState::Reloading => NotifyState::monotonic_usec_now()
             .and_then(|now| send(&format!("{}\n{now}", NotifyState::Reloading))),
-        Notice::Stopping => send(&NotifyState::Stopping.to_string()),
-        Notice::Watchdog => send(&NotifyState::Watchdog.to_string()),
+        ServiceState::Stopping => send(&NotifyState::Stopping.to_string()),
+        ServiceState::Watchdog => send(&NotifyState::Watchdog.to_string()),
     };
     if let Err(error) = told {
-        tracing::warn!(?notice, %error, "the service manager could not be told");
+        tracing::warn!(?state, %error, "the service manager could not be told");
     }
 }
 

@@ -47,14 +47,14 @@ pub fn start(level: Level, json: Option<bool>) -> Result<LogLevel, String> {
             place,
             thread,
             "panicked, which is a defect; please report it: {}",
-            told(failure.payload())
+            panic_message(failure.payload())
         );
     }));
     Ok(LogLevel(handle))
 }
 
 /// A panic's message up to its first quotation: quoted text may be a secret, or personal data.
-fn told(payload: &(dyn Any + Send)) -> String {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let said = payload.downcast_ref::<&str>().copied();
     let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
     match said.find(['"', '`', '\'']) {
@@ -93,7 +93,7 @@ mod tests {
 
     fn said(defect: impl FnOnce() + panic::UnwindSafe) -> String {
         let payload = panic::catch_unwind(defect).unwrap_err();
-        told(&*payload)
+        panic_message(&*payload)
     }
 
     #[test]

@@ -81,12 +81,12 @@ struct Cause {
     connection: Option<String>,
     /// How many sends it has cost lately.
     sends: u64,
-    words: Words,
+    text: CauseText,
 }
 
 /// How to word a cause.
 #[derive(Debug)]
-enum Words {
+enum CauseText {
     /// A complete sentence.
     Said(String),
     /// Sends of one or several connections are dropped.
@@ -109,12 +109,12 @@ pub fn headline(of: &Situation<'_>) -> Headline {
     let (alike, others): (Vec<&Cause>, Vec<&Cause>) =
         causes.iter().partition(|cause| cause.label == gravest.label);
     let whom = whom(gravest, alike.len() - 1);
-    let words = match &gravest.words {
-        Words::Said(sentence) => sentence.clone(),
-        Words::Dropped(why) => format!("Sends of {whom} are being dropped: {why}"),
-        Words::KeyRefused => format!("Sends of {whom} reach nobody: Datadog refuses the API key"),
-        Words::LeftOut => format!("The configuration of {whom} is wrong: what is sent there is dropped"),
-        Words::Outdated => format!("The new configuration of {whom} is wrong, and the old one stays"),
+    let words = match &gravest.text {
+        CauseText::Said(sentence) => sentence.clone(),
+        CauseText::Dropped(why) => format!("Sends of {whom} are being dropped: {why}"),
+        CauseText::KeyRefused => format!("Sends of {whom} reach nobody: Datadog refuses the API key"),
+        CauseText::LeftOut => format!("The configuration of {whom} is wrong: what is sent there is dropped"),
+        CauseText::Outdated => format!("The new configuration of {whom} is wrong, and the old one stays"),
     };
     let rest = match others.len() {
         0 => String::new(),
@@ -147,7 +147,7 @@ fn causes(of: &Situation<'_>) -> Vec<Cause> {
         label,
         connection: None,
         sends: 0,
-        words: Words::Said(sentence),
+        text: CauseText::Said(sentence),
     };
     let mut causes = Vec::new();
     if let Some(reason) = of.not_ready {
@@ -171,18 +171,18 @@ fn causes(of: &Situation<'_>) -> Vec<Cause> {
         if drops.reason == refused {
             is_refused.insert(drops.connection.as_str());
         }
-        let words = match drops.reason {
+        let text = match drops.reason {
             DropReason::Unrouted => {
-                Words::Said("Sends are being dropped: no connection serves their app group".to_owned())
+                CauseText::Said("Sends are being dropped: no connection serves their app group".to_owned())
             }
-            reason => Words::Dropped(why(reason)),
+            reason => CauseText::Dropped(why(reason)),
         };
         causes.push(Cause {
             severity: severity(drops.reason),
             label: drops.reason.label(),
             connection: Some(drops.connection.clone()).filter(|name| name != UNROUTED),
             sends: drops.sends,
-            words,
+            text,
         });
     }
     let has_void_key = |one: &&ConnectionStatus| {
@@ -193,7 +193,7 @@ fn causes(of: &Situation<'_>) -> Vec<Cause> {
         label: "key_invalid",
         connection: Some(one.name.clone()),
         sends: 0,
-        words: Words::KeyRefused,
+        text: CauseText::KeyRefused,
     }));
     causes.extend(refused_connections(of));
     if !of.is_balanced {
@@ -223,7 +223,7 @@ fn refused_connections<'s>(of: &Situation<'s>) -> impl Iterator<Item = Cause> + 
             label: if is_left_out { REASON.label() } else { "connection_outdated" },
             connection: Some(one.name.clone()),
             sends: 0,
-            words: if is_left_out { Words::LeftOut } else { Words::Outdated },
+            text: if is_left_out { CauseText::LeftOut } else { CauseText::Outdated },
         }
     })
 }

@@ -93,7 +93,7 @@ pub fn read(history: Option<&SendHistory>, query: HistoryQuery, now: u64) -> Res
                 is_all = false;
                 break 'all;
             }
-            objects.push(told(object, days));
+            objects.push(history_object(object, days));
             last = Some(*number);
         }
     }
@@ -181,7 +181,7 @@ fn matched(
         state,
         words: format!("last sent {when}: {}{fate}", several(sends.counted)),
         comparison: comparison(sends.counted, week_before, &weeks),
-        days: days.into_iter().skip(WEEK).map(day_told).collect(),
+        days: days.into_iter().skip(WEEK).map(history_day).collect(),
     })
 }
 
@@ -269,15 +269,15 @@ fn text(object: &SentObject) -> String {
     )
 }
 
-fn told(object: &SentObject, days: Vec<DaySends>) -> HistoryObject {
+fn history_object(object: &SentObject, days: Vec<DaySends>) -> HistoryObject {
     let kind = kind_of(object);
     let SentObject { connection, id, name, canvas_id, canvas_name, app_group_id, last_send, .. } =
         object.clone();
-    let days = days.into_iter().map(day_told).collect();
+    let days = days.into_iter().map(history_day).collect();
     HistoryObject { kind, id, name, canvas_id, canvas_name, app_group_id, connection, last_send, days }
 }
 
-fn day_told(DaySends { day, sends: FateCounts { counted, accepted, dropped } }: DaySends) -> HistoryDay {
+fn history_day(DaySends { day, sends: FateCounts { counted, accepted, dropped } }: DaySends) -> HistoryDay {
     HistoryDay { day, counted, accepted, dropped }
 }
 

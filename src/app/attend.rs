@@ -27,7 +27,7 @@ pub(super) async fn attend(
                 () = reloader.files.changed() => Trigger::Files,
             }
         };
-        signal::notify(signal::Notice::Reloading);
+        signal::notify(signal::ServiceState::Reloading);
         let is_stopped = tokio::select! {
             biased;
             () = reloader.reload(trigger) => false,
@@ -36,7 +36,7 @@ pub(super) async fn attend(
         if is_stopped {
             break;
         }
-        signal::notify(signal::Notice::Ready);
+        signal::notify(signal::ServiceState::Ready);
     }
     tracing::info!("stopping: flushing what is counted");
     begin_to_stop(&stop);
@@ -50,7 +50,7 @@ pub(super) async fn attend(
 /// Announces the stop to the parts, and once to the service manager.
 pub(super) fn begin_to_stop(stop: &watch::Sender<bool>) {
     if !stop.send_replace(true) {
-        signal::notify(signal::Notice::Stopping);
+        signal::notify(signal::ServiceState::Stopping);
     }
 }
 

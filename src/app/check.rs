@@ -22,9 +22,9 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     let (config, warnings, _) = super::load(given.config.config)?;
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     if let Some(push) = &config.push {
-        let (credentials, notices) = Credentials::load(push).map_err(Failure::configuration)?;
+        let (credentials, found) = Credentials::load(push).map_err(Failure::configuration)?;
         let trouble = credentials.certificate_trouble(Clock::system().unix_seconds());
-        warnings.extend(notices.into_iter().chain(trouble.map(|trouble| trouble.to_string())));
+        warnings.extend(found.into_iter().chain(trouble.map(|trouble| trouble.to_string())));
     }
     warnings.extend(of_this_machine(&config).map_err(Failure::configuration)?);
     for warning in &warnings {

@@ -101,7 +101,7 @@ async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
         }
         waited => waited.map_err(Failure::failed)?,
     };
-    let words = format!("{name} was added, on {}; {}", connection.site.name, forwarder.words());
+    let words = format!("{name} was added, on {}; {}", connection.site.name, forwarder.message());
     Ok(report(&connection, "added", files, Some(forwarder), words))
 }
 
@@ -128,7 +128,7 @@ async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -
         .wait(common.wait, started, |status| running::in_force(status, name))
         .await
         .map_err(Failure::failed)?;
-    let words = format!("the key of {name} was rotated; {}", forwarder.words());
+    let words = format!("the key of {name} was rotated; {}", forwarder.message());
     Ok(report(&connection, "rotated", vec![key_file.display().to_string()], Some(forwarder), words))
 }
 
@@ -149,7 +149,7 @@ async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<
         .wait(common.wait, started, |status| Ok(running::is_gone(status, name)))
         .await
         .map_err(Failure::failed)?;
-    let words = format!("{name} was removed; {}", forwarder.words());
+    let words = format!("{name} was removed; {}", forwarder.message());
     Ok(report(&connection, "removed", files, Some(forwarder), words))
 }
 

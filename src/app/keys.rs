@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::connection::Intake;
-use crate::key_monitor::{KeyEvent, Keys, Question, Shown};
+use crate::key_monitor::{KeyEvent, KeyStatus, Keys, Question};
 use datadog_points::client::{HttpIntake, KeyValidator};
 use datadog_points::outcome::Outcome;
 use datadog_points::payload::Payload;
@@ -45,8 +45,8 @@ impl KeyWatch {
     }
 
     /// The state of a connection's key, for people.
-    pub(super) fn shown(&self, connection: &str) -> Shown {
-        self.lock().shown(connection, self.now())
+    pub(super) fn status(&self, connection: &str) -> KeyStatus {
+        self.lock().status(connection, self.now())
     }
 
     /// The connections whose key is known to be valid or not.
@@ -111,7 +111,7 @@ async fn ask(validator: KeyValidator, question: Question) -> (Question, Validity
 
 fn tell(question: &Question, validity: &Validity, change: KeyEvent) {
     let (connection, site) = (&question.connection, &question.site.name);
-    let words = validity.words(&question.site);
+    let words = validity.message(&question.site);
     match change {
         KeyEvent::Invalid => tracing::error!(
             %connection,

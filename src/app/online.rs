@@ -37,15 +37,15 @@ async fn report(
     let mut unknown = 0;
     for (connection, validity) in asked.iter().zip(&answers) {
         match validity {
-            Validity::Valid => say(connection, &validity.words(&connection.site))?,
+            Validity::Valid => say(connection, &validity.message(&connection.site))?,
             Validity::Unknown(_) => {
                 unknown += 1;
-                say(connection, &validity.words(&connection.site))?;
+                say(connection, &validity.message(&connection.site))?;
             }
             Validity::Invalid(_) if find_site => invalid.push(*connection),
             Validity::Invalid(_) => {
                 invalid.push(*connection);
-                say(connection, &validity.words(&connection.site))?;
+                say(connection, &validity.message(&connection.site))?;
             }
         }
     }

@@ -290,16 +290,16 @@ fn open_files(
     }
     let settings =
         files::FilesSettings { files, memory: Some(config.queue.embedded.directory.clone()), again };
-    let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
-    for notice in &notices {
-        match notice {
+    let (queue, reports) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
+    for report in &reports {
+        match report {
             FileReport::Changed { .. } | FileReport::Alike { .. } | FileReport::Empty { .. } => {
-                tracing::warn!("{notice}");
+                tracing::warn!("{report}");
             }
             FileReport::LeftOut { .. } => {
-                tracing::error!(problem = %notice, "a file of an imported directory is left out; the others are read");
+                tracing::error!(problem = %report, "a file of an imported directory is left out; the others are read");
             }
-            _ => tracing::info!("{notice}"),
+            _ => tracing::info!("{report}"),
         }
     }
     Ok(Some(queue))

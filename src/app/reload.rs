@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::file_watch::{FileWatch, Stamps, stamps};
 use super::keys::KeyWatch;
 use super::reconcile::DailyReconcile;
-use super::views::Shown;
+use super::views::SettingsInForce;
 use crate::clock::Clock;
 use crate::config::{Config, Warning, changes_needing_restart, redacted};
 use crate::connection::{Connection, ConnectionSet};
@@ -75,7 +75,7 @@ pub(super) struct Reloader {
     in_force: Reloadable,
     pub(super) files: FileWatch,
     pub(super) connections: watch::Sender<Arc<ConnectionSet>>,
-    pub(super) configuration: watch::Sender<Shown>,
+    pub(super) configuration: watch::Sender<SettingsInForce>,
     pub(super) last_reload: watch::Sender<LastReload>,
     /// The thread of the last read: while it hangs, no second one is started.
     reader: Option<JoinHandle<()>>,
@@ -180,12 +180,12 @@ impl Reloader {
 
     /// Warnings of the start are not repeated.
     fn swap_credentials(&self, read: (Credentials, Vec<String>), is_told: bool) -> Result<(), String> {
-        let (Some(push), (credentials, notices)) = (&self.in_force.push, read) else { return Ok(()) };
+        let (Some(push), (credentials, warnings)) = (&self.in_force.push, read) else { return Ok(()) };
         push.swap(credentials).map_err(|error| error.to_string())?;
         if !is_told {
             super::views::tell_of_certificate(push, self.clock.unix_seconds());
-            for notice in notices {
-                tracing::warn!("{notice}");
+            for warning in warnings {
+                tracing::warn!("{warning}");
             }
         }
         Ok(())

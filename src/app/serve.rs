@@ -259,9 +259,9 @@ async fn open_push(
 ) -> Result<Option<PushListener>, Failure> {
     let Some(appender) = appender.filter(|_| !once) else { return Ok(None) };
     let Some(settings) = &config.push else { return Ok(None) };
-    let (credentials, notices) = Credentials::load(settings).map_err(Failure::configuration)?;
-    for notice in &notices {
-        tracing::warn!("{notice}");
+    let (credentials, warnings) = Credentials::load(settings).map_err(Failure::configuration)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
     }
     push::bind(settings, credentials, appender).await.map(Some).map_err(Failure::failed)
 }
@@ -299,7 +299,7 @@ fn announce(config: &Config, path: &Path) {
             "connection"
         );
     }
-    signal::notify(signal::Notice::Ready);
+    signal::notify(signal::ServiceState::Ready);
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, file = %path.display(), lanes = config.lanes, "started");
 }
@@ -334,7 +334,7 @@ fn watch_over(
 fn tell_watchdog(watched: Watched) -> impl Fn() {
     move || {
         if watched.is_alive() {
-            signal::notify(signal::Notice::Watchdog);
+            signal::notify(signal::ServiceState::Watchdog);
         }
     }
 }

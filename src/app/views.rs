@@ -52,14 +52,14 @@ pub(super) struct Watched {
     /// Bytes that the history may have.
     pub(super) history_size_max: u64,
     pub(super) rates: Arc<Rates>,
-    pub(super) configuration: watch::Receiver<Shown>,
+    pub(super) configuration: watch::Receiver<SettingsInForce>,
     pub(super) last_reload: watch::Receiver<LastReload>,
     /// Whether no source of events is configured.
     pub(super) receives_nothing: bool,
 }
 
 /// The configuration in force, key by key, without secrets.
-pub(super) type Shown = Arc<Vec<(String, String)>>;
+pub(super) type SettingsInForce = Arc<Vec<(String, String)>>;
 
 impl Watched {
     /// The views for the admin port.
@@ -264,7 +264,7 @@ impl Watched {
     /// The status of one connection.
     fn connection(&self, connection: &Connection, books: &Books, now: u64) -> ConnectionStatus {
         let books = books.connections.get(&connection.name).cloned().unwrap_or_default();
-        let key = self.keys.shown(&connection.name);
+        let key = self.keys.status(&connection.name);
         let (mut state, mut words) = messages::connection(&books, connection, now);
         // Sends with an invalid key reach nobody, whatever the intake answers.
         if key.state == State::Invalid && state != FlowState::Trouble {

@@ -65,8 +65,8 @@ impl Campaigns {
             key: key.clone(),
             dimension,
             connection: tags::connection_of(series.key).index(),
-            id: shown(id),
-            name: shown(name_of(series, dimension)),
+            id: text_of(id),
+            name: text_of(name_of(series, dimension)),
             canvas: canvas_of(series, dimension),
             series: 1,
             trend: Trend::new(now),
@@ -88,7 +88,7 @@ impl Campaigns {
     pub(super) fn rename(&mut self, slot: usize, series: &Series<'_>) {
         let Some(dimension) = dimension_of(series) else { return };
         if let Some(campaign) = self.all.get_mut(slot) {
-            campaign.name = shown(name_of(series, dimension));
+            campaign.name = text_of(name_of(series, dimension));
             campaign.canvas = canvas_of(series, dimension);
         }
     }
@@ -143,9 +143,9 @@ pub(super) fn name_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
 }
 
 fn canvas_of(series: &Series<'_>, dimension: usize) -> Box<str> {
-    if dimension == CANVAS_STEP { shown(name_of(series, CANVAS)) } else { "".into() }
+    if dimension == CANVAS_STEP { text_of(name_of(series, CANVAS)) } else { "".into() }
 }
 
-fn shown(text: &[u8]) -> Box<str> {
+fn text_of(text: &[u8]) -> Box<str> {
     String::from_utf8_lossy(text).into()
 }

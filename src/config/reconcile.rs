@@ -15,7 +15,7 @@ use crate::reconcile::{DayRange, ReconcileSettings, RefusedWorkspace, Tolerance,
 pub(super) const RECONCILE: &str = "reconcile";
 
 /// One workspace, as written.
-struct Written<'s> {
+struct RawWorkspace<'s> {
     section: &'s str,
     connection: Option<&'s str>,
     key_file: &'s str,
@@ -42,7 +42,7 @@ impl Check<'_> {
         let mut reconcile = self.reconcile_schedule(&all);
         self.address(RECONCILE, &all.braze_url);
         self.time_zone(RECONCILE, &all.time_zone);
-        let mut workspaces = vec![self.workspace(&Written {
+        let mut workspaces = vec![self.workspace(&RawWorkspace {
             section: RECONCILE,
             connection: None,
             key_file: &all.braze_key_file,
@@ -57,7 +57,7 @@ impl Check<'_> {
             if !raw.time_zone.is_empty() {
                 self.time_zone(&section, &raw.time_zone);
             }
-            let workspace = self.workspace(&Written {
+            let workspace = self.workspace(&RawWorkspace {
                 section: &section,
                 connection: Some(name),
                 key_file: &raw.braze_key_file,
@@ -147,13 +147,13 @@ impl Check<'_> {
     }
 
     /// `None`: it is off, or wrong.
-    fn workspace(&mut self, written: &Written<'_>) -> Option<WorkspaceSettings> {
-        let Written { section, connection, app_group_id, braze_url, time_zone, .. } = *written;
+    fn workspace(&mut self, raw: &RawWorkspace<'_>) -> Option<WorkspaceSettings> {
+        let RawWorkspace { section, connection, app_group_id, braze_url, time_zone, .. } = *raw;
         if !app_group_id.is_empty() {
             self.app_group_id(&join(section, "app_group_id"), app_group_id);
         }
-        let key = self.rest_key(written);
-        let has_key = !written.key_file.is_empty() || !written.key_env.is_empty();
+        let key = self.rest_key(raw);
+        let has_key = !raw.key_file.is_empty() || !raw.key_env.is_empty();
         if has_key && braze_url.is_empty() {
             let (key, reason) = (
                 join(section, "braze_url"),
@@ -172,10 +172,10 @@ impl Check<'_> {
         })
     }
 
-    fn rest_key(&mut self, written: &Written<'_>) -> Option<RestKey> {
+    fn rest_key(&mut self, raw: &RawWorkspace<'_>) -> Option<RestKey> {
         const WHAT: &str = "a REST API key of Braze";
-        let (file, env) = (join(written.section, "braze_key_file"), join(written.section, "braze_key_env"));
-        let (key, (source, found)) = match (written.key_file, written.key_env) {
+        let (file, env) = (join(raw.section, "braze_key_file"), join(raw.section, "braze_key_env"));
+        let (key, (source, found)) = match (raw.key_file, raw.key_env) {
             ("", "") => return None,
             (path, "") => (&file, self.key_in_file(&file, path, WHAT)?),
             ("", name) => (&env, self.key_in_environment(&env, name)?),

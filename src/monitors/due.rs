@@ -82,7 +82,7 @@ impl Due {
                 "is due again after {} hours: a window of a {} would count sends that were due before; --since {longest} \
                  is the longest",
                 gap / 3600,
-                window.words(),
+                window.phrase(),
                 longest = longest.short(),
             ));
         }

@@ -53,7 +53,7 @@ pub(super) fn message(monitor: &Monitor) -> String {
 }
 
 fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
-    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let (word, window) = (monitor.subject.word(), monitor.window.phrase());
     let (who, expected) = (described(&monitor.filters), monitor.threshold());
     writeln!(text, "{{{{#is_alert}}}}")?;
     writeln!(
@@ -76,7 +76,7 @@ fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
 }
 
 fn write_due(text: &mut String, monitor: &Monitor, due: &Due) -> std::fmt::Result {
-    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let (word, window) = (monitor.subject.word(), monitor.window.phrase());
     let (who, expected, when) = (described(&monitor.filters), monitor.threshold(), plain(&due.words));
     writeln!(text, "{{{{#is_alert}}}}")?;
     writeln!(
@@ -118,7 +118,7 @@ fn write_steps(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
 }
 
 fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
-    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let (word, window) = (monitor.subject.word(), monitor.window.phrase());
     let who = if monitor.tags.is_empty() { described(&monitor.filters) } else { grouped(monitor) };
     writeln!(text, "{{{{#is_alert}}}}")?;
     match &monitor.condition {
@@ -169,7 +169,7 @@ fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
 
 /// The message of a monitor on the forwarder's own metrics.
 pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notify: &[String]) -> String {
-    let window = window.words();
+    let window = window.phrase();
     let text = match trouble {
         ForwarderTrouble::Drops(allowed) => format!(
             "{{{{#is_alert}}}}\nThe forwarder dropped {{{{value}}}} sends of connection {{{{connection.name}}}} in the last \
@@ -199,7 +199,7 @@ pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notif
 
 /// The message of the monitor on the heartbeat.
 pub(super) fn of_heartbeat(window: AlertWindow, notify: &[String]) -> String {
-    let (metric, window) = (heartbeat::METRIC, window.words());
+    let (metric, window) = (heartbeat::METRIC, window.phrase());
     let text = format!(
         "{{{{#is_no_data}}}}\nNo `{metric}` of connection {{{{connection.name}}}} reached Datadog in the last {window}. \
          Until it does, *every* number of sends below this connection is too low, and says nothing about Braze.\n\
@@ -262,7 +262,7 @@ fn plain(text: &str) -> String {
 
 /// `a week`, `an hour`, `4 hours`.
 fn article(window: AlertWindow) -> String {
-    match window.words() {
+    match window.phrase() {
         words if words.starts_with(|c: char| c.is_ascii_digit()) => words,
         words if words == "hour" => format!("an {words}"),
         words => format!("a {words}"),

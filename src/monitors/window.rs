@@ -85,7 +85,7 @@ impl AlertWindow {
     }
 
     /// In words: `week`, `4 hours`.
-    pub fn words(self) -> String {
+    pub fn phrase(self) -> String {
         let (number, unit) = self.parts();
         let unit = match unit {
             "mo" => "month",
@@ -162,7 +162,7 @@ mod tests {
             ("1mo", "last_1mo", "month"),
         ] {
             let window = AlertWindow::of_threshold(text).unwrap();
-            assert_eq!((window.to_string(), window.words()), (query.to_owned(), words.to_owned()), "{text}");
+            assert_eq!((window.to_string(), window.phrase()), (query.to_owned(), words.to_owned()), "{text}");
         }
     }
 

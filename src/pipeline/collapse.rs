@@ -38,7 +38,7 @@ pub struct Collapse {
     hasher: quality::RandomState,
     /// By stored tag.
     tags: HashMap<u64, TagNames, RandomState>,
-    connections: BTreeMap<ConnectionId, Found>,
+    connections: BTreeMap<ConnectionId, Findings>,
     is_changed: bool,
     /// A buffer for a stored tag.
     stored: String,
@@ -53,7 +53,7 @@ struct Numbers {
 
 /// The findings for a connection.
 #[derive(Debug, Default)]
-struct Found {
+struct Findings {
     /// Tags of several names with different ids.
     collapsing: BTreeSet<u64>,
     /// Names of several ids.
@@ -151,7 +151,7 @@ impl Collapse {
 
     /// The findings of a connection with their names, the gravest first, and how many names of several ids are not among
     /// those of a tag with different names.
-    fn gravest_first(&self, connection: ConnectionId, found: &Found) -> (Vec<(Draft, Vec<u64>)>, u64) {
+    fn gravest_first(&self, connection: ConnectionId, found: &Findings) -> (Vec<(Draft, Vec<u64>)>, u64) {
         let collapsing = found.collapsing.iter().filter_map(|tag| {
             let names = self.tags.get(tag)?;
             let shown = names.iter().take(LOOKED_AT_MAX).map(|(name, _)| name).collect();

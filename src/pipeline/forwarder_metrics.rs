@@ -90,17 +90,17 @@ impl fmt::Display for ForwarderPoint {
 #[derive(Debug)]
 pub struct ForwarderMetrics {
     /// `None`: the metrics were off for a while, and drops meanwhile are not reported.
-    told: Option<Told>,
+    told: Option<ReportedBooks>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct ReportedBooks {
     dropped: BTreeMap<(Box<str>, DropReason), u64>,
     flushes: u64,
     flush_seconds: f64,
 }
 
-impl Told {
+impl ReportedBooks {
     fn of(books: &Books) -> Self {
         let dropped = books.connections.iter().flat_map(|(name, connection)| {
             connection.dropped.iter().map(|(reason, sends)| ((name.clone(), *reason), *sends))
@@ -119,7 +119,7 @@ impl Default for ForwarderMetrics {
 impl ForwarderMetrics {
     /// No report yet: the first flush reports everything since the start of the process.
     pub fn new() -> Self {
-        Self { told: Some(Told::default()) }
+        Self { told: Some(ReportedBooks::default()) }
     }
 
     /// This flush reports to no connection.
@@ -135,8 +135,8 @@ impl ForwarderMetrics {
         static_tags: &[Box<str>],
         time: u64,
     ) -> Vec<ForwarderPoint> {
-        let now = Told::of(books);
-        let before = self.told.take().unwrap_or_else(|| Told::of(books));
+        let now = ReportedBooks::of(books);
+        let before = self.told.take().unwrap_or_else(|| ReportedBooks::of(books));
         let mut points =
             Points { static_tags, time: u32::try_from(time).unwrap_or(u32::MAX), all: Vec::new() };
         for ((name, reason), sends) in dropped_since(&before, &now) {
@@ -193,7 +193,7 @@ impl Points<'_> {
 type Dropped = ((Box<str>, DropReason), u64);
 
 /// Sends dropped between two states, the most first; beyond the limit, the others are added up by reason.
-fn dropped_since(before: &Told, now: &Told) -> Vec<Dropped> {
+fn dropped_since(before: &ReportedBooks, now: &ReportedBooks) -> Vec<Dropped> {
     let since = |(key, sends): (&(Box<str>, DropReason), &u64)| {
         let sends = sends.saturating_sub(before.dropped.get(key).copied().unwrap_or_default());
         (sends > 0).then(|| (key.clone(), sends))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::submit::{self, InFlight, Judge, Landed, Submitted};
+use super::submit::{self, InFlight, Landed, Submitted, WindowCheck};
 use super::{Ended, Phase, Pipeline, QueueRun};
 use crate::catalogue::{LastOutcome, RequestFate};
 use crate::connection::Intake;
@@ -40,9 +40,10 @@ impl<I: Intake> Pipeline<I> {
     ) -> Result<(), Unpaired> {
         self.stats.payload(payload.body.len());
         let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(&flight.connection));
-        let judge = Judge { window: Window::new(&self.settings.lanes.aggregate), clock: self.clock.clone() };
+        let window_check =
+            WindowCheck { window: Window::new(&self.settings.lanes.aggregate), clock: self.clock.clone() };
         self.launch(run, flight, |turns, limit| {
-            submit::submit(intake, connection, turns, payload, judge, limit)
+            submit::submit(intake, connection, turns, payload, window_check, limit)
         })
     }
 

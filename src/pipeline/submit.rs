@@ -12,7 +12,7 @@ use crate::clock::{Clock, within};
 use crate::connection::{Connection, ConnectionSet, Intake};
 use crate::lane::Plan;
 use crate::ledger::ClaimId;
-use crate::pipeline::rejudge::{Rejudged, rejudge};
+use crate::pipeline::recheck::{Rechecked, recheck};
 use crate::telemetry::Printer;
 use datadog_points::outcome::{FailureReason, Outcome};
 use datadog_points::payload::Payload;
@@ -53,7 +53,7 @@ pub(super) type Submitted = Result<(task::Id, Option<Landed>), task::JoinError>;
 
 /// Checks whether points are still inside Datadog's window.
 #[derive(Debug, Clone)]
-pub(super) struct Judge {
+pub(super) struct WindowCheck {
     pub(super) window: Window,
     pub(super) clock: Clock,
 }
@@ -77,7 +77,7 @@ pub(super) async fn submit<I: Intake>(
     connection: Arc<Connection>,
     turns: Arc<Semaphore>,
     payload: Payload,
-    judge: Judge,
+    window_check: WindowCheck,
     limit: Duration,
 ) -> Option<Landed> {
     let turn = match within(limit, LOOK_AGAIN, turns.acquire()).await {
@@ -90,7 +90,8 @@ pub(super) async fn submit<I: Intake>(
             return Some(Outcome::dropped(FailureReason::Timeout, detail).into());
         }
     };
-    let Rejudged { payload, late, early } = rejudge(payload, &judge.window, judge.clock.unix_seconds());
+    let Rechecked { payload, late, early } =
+        recheck(payload, &window_check.window, window_check.clock.unix_seconds());
     let Some(payload) = payload else { return Some(Landed { outcome: None, late, early }) };
     // The intake keeps the time itself, and knows best how a request ended; this is for an intake that does not.
     let outcome = within(limit + GRACE, LOOK_AGAIN, intake.submit(connection, payload)).await;

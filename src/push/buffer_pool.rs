@@ -44,22 +44,22 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_kept_is_used_again() {
-        let spare = ExtractBuffers::default();
-        let mut buffer = spare.take(1000);
+        let buffers = ExtractBuffers::default();
+        let mut buffer = buffers.take(1000);
         buffer.extend_from_slice(b"body");
         let place = buffer.as_ptr();
-        spare.keep(buffer);
-        let again = spare.take(500);
+        buffers.keep(buffer);
+        let again = buffers.take(500);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         assert!(again.capacity() >= 1000);
     }
 
     #[test]
     fn few_buffers_and_no_large_ones_are_kept() {
-        let spare = ExtractBuffers::default();
-        spare.keep(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
-        assert!(spare.buffers().is_empty());
-        (0..BUFFERS_MAX + 5).for_each(|_| spare.keep(Vec::with_capacity(10)));
-        assert_eq!(spare.buffers().len(), BUFFERS_MAX);
+        let buffers = ExtractBuffers::default();
+        buffers.keep(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
+        assert!(buffers.buffers().is_empty());
+        (0..BUFFERS_MAX + 5).for_each(|_| buffers.keep(Vec::with_capacity(10)));
+        assert_eq!(buffers.buffers().len(), BUFFERS_MAX);
     }
 }

@@ -31,7 +31,7 @@ pub struct Counters {
     /// The log gate for bytes left out behind a gzip.
     pub(super) left_out_log: Sampled,
     /// The log gate of what Amazon SNS asks to confirm, or tells.
-    pub(super) notice_log: Sampled,
+    pub(super) subscription_log: Sampled,
 }
 
 /// Counts the bytes of one body.

@@ -42,13 +42,13 @@ impl Credentials {
     /// # Errors
     /// When a file can't be used, or there are no tokens on a port that is not loopback.
     pub fn load(settings: &PushSettings) -> Result<(Self, Vec<String>), CredentialsError> {
-        let mut notices = Vec::new();
+        let mut warnings = Vec::new();
         let tokens = match &settings.token_file {
             None => None,
             Some(path) => {
                 let named = |reason| format!("push.token_file: {reason}");
                 let (tokens, told) = Tokens::load(path).map_err(|reason| CredentialsError(named(reason)))?;
-                notices.extend(told.into_iter().map(named));
+                warnings.extend(told.into_iter().map(named));
                 Some(tokens)
             }
         };
@@ -64,18 +64,18 @@ impl Credentials {
         let credentials = Self { tokens, tls: identity.map(|identity| identity.config), validity };
         credentials.suit(settings.listen)?;
         let doubts = credentials.tokens.iter().flat_map(Tokens::doubts);
-        notices.extend(
+        warnings.extend(
             doubts
                 .map(|reason| format!("push.token_file: an app group id that a token is bound to {reason}")),
         );
         if settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback() {
-            notices.push(format!(
+            warnings.push(format!(
                 "push.listen: tokens travel to {} unencrypted unless a proxy in front speaks TLS; \
                  see push.tls_certificate",
                 settings.listen
             ));
         }
-        Ok((credentials, notices))
+        Ok((credentials, warnings))
     }
 
     /// Trouble, or soon to be, with the certificates' validity, at a time in Unix seconds.
@@ -206,8 +206,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tokens");
         fs::write(&path, "one").unwrap();
-        let (with, notices) = Credentials::load(&settings("0.0.0.0:80", Some(path))).unwrap();
-        assert!(notices.last().unwrap().starts_with("push.listen: tokens travel to 0.0.0.0:80 unencrypted"));
+        let (with, warnings) = Credentials::load(&settings("0.0.0.0:80", Some(path))).unwrap();
+        assert!(warnings.last().unwrap().starts_with("push.listen: tokens travel to 0.0.0.0:80 unencrypted"));
         let reload = Reload::new("0.0.0.0:80".parse().unwrap(), with);
         let (without, _) = Credentials::load(&settings("127.0.0.1:80", None)).unwrap();
         assert!(reload.swap(without).is_err());

@@ -87,7 +87,7 @@ pub(super) struct PushHandler {
     limits: BodyLimits,
     reload: Reload,
     memory: Memory,
-    spare: ExtractBuffers,
+    buffers: ExtractBuffers,
     /// The threads that unpack and check large bodies.
     pool: WorkerPool,
     readiness: Readiness,
@@ -141,7 +141,7 @@ impl PushHandler {
             limits,
             reload,
             memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
-            spare: ExtractBuffers::default(),
+            buffers: ExtractBuffers::default(),
             pool,
             readiness,
             counters,
@@ -209,7 +209,7 @@ impl PushHandler {
         let mut share = self.memory.share(sender);
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
         let pace = self.limits.pace;
-        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, received);
+        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.buffers, received);
         let read = tokio::select! {
             biased;
             read = read => read,
@@ -221,8 +221,8 @@ impl PushHandler {
         };
         *unread = false;
         caller.keep();
-        if let Intermediary::Sns { notice: Some(notice) } = Intermediary::of(&head.headers) {
-            return self.take_notice(notice, coding, wire, share, caller);
+        if let Intermediary::Sns { subscription: Some(subscription) } = Intermediary::of(&head.headers) {
+            return self.log_subscription(subscription, coding, wire, share, caller);
         }
 
         // The share is held for as long as the body: until the queue has made it durable.
@@ -304,7 +304,7 @@ impl PushHandler {
         scope: &RequestScope,
     ) -> Result<(Checked, Share), Refusal> {
         let bytes_max = self.limits.body_bytes_max;
-        let reader = Reader { scope: scope.clone(), kept: self.spare.clone() };
+        let reader = Reader { scope: scope.clone(), kept: self.buffers.clone() };
         share.grow(wire.len() + coding.guess(wire.len(), bytes_max)).await?;
         let is_coded = coding != Coding::Identity;
         if wire.len() <= if is_coded { UNPACK_INLINE_BYTES_MAX } else { CHECK_INLINE_BYTES_MAX } {

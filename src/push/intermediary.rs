@@ -24,7 +24,7 @@ const REQUEST_ID_BYTES_MAX: usize = 256;
 const SNS_CHALLENGE: &str = "Basic realm=\"braze-datadog\"";
 
 /// Bytes of an SNS text that are logged; its URLs have some 400.
-const TOLD_BYTES_MAX: usize = 1024;
+const LOGGED_BYTES_MAX: usize = 1024;
 
 /// The intermediary that pushes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,23 +42,23 @@ pub(super) enum Intermediary {
     ///
     /// Source: its documentation, "Parsing Amazon SNS message formats".
     Sns {
-        /// What it asks or tells instead of handing events over.
-        notice: Option<SnsNotice>,
+        /// A change of a subscription, in the place of events.
+        subscription: Option<SubscriptionChange>,
     },
 }
 
-/// What Amazon SNS asks or tells.
+/// A change of a subscription of Amazon SNS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SnsNotice {
+pub(super) enum SubscriptionChange {
     /// Somebody has subscribed this port to a topic, and it is to be confirmed.
     Subscribed,
     /// The subscription has been taken back.
     Unsubscribed,
 }
 
-/// A notice in words.
+/// The message of a change, for people.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SnsWords {
+pub(super) struct SubscriptionMessage {
     /// The topic; unsafe characters are left out.
     pub(super) topic: String,
     /// The URL that confirms the subscription, or gives it back. It is never requested from here: otherwise a sender would
@@ -74,9 +74,13 @@ impl Intermediary {
             return Self::Firehose { request_id: id.into() };
         }
         match text(SNS_MESSAGE_TYPE) {
-            Some("SubscriptionConfirmation") => Self::Sns { notice: Some(SnsNotice::Subscribed) },
-            Some("UnsubscribeConfirmation") => Self::Sns { notice: Some(SnsNotice::Unsubscribed) },
-            Some(_) => Self::Sns { notice: None },
+            Some("SubscriptionConfirmation") => {
+                Self::Sns { subscription: Some(SubscriptionChange::Subscribed) }
+            }
+            Some("UnsubscribeConfirmation") => {
+                Self::Sns { subscription: Some(SubscriptionChange::Unsubscribed) }
+            }
+            Some(_) => Self::Sns { subscription: None },
             None => Self::None,
         }
     }
@@ -120,19 +124,19 @@ impl Intermediary {
     }
 }
 
-impl SnsWords {
-    /// What the body of a notice says.
+impl SubscriptionMessage {
+    /// Reads the body of a change.
     pub(super) fn of(body: &[u8]) -> Self {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "PascalCase")]
-        struct Notice {
+        struct Message {
             topic_arn: String,
             #[serde(rename = "SubscribeURL")]
             subscribe_url: String,
         }
-        let Notice { topic_arn, subscribe_url } = serde_json::from_slice(body).unwrap_or_default();
-        let topic = if is_told(&topic_arn) { topic_arn } else { "(none that can be shown)".to_owned() };
-        let url = if is_told(&subscribe_url) && is_of_aws(&subscribe_url) {
+        let Message { topic_arn, subscribe_url } = serde_json::from_slice(body).unwrap_or_default();
+        let topic = if is_loggable(&topic_arn) { topic_arn } else { "(none that can be shown)".to_owned() };
+        let url = if is_loggable(&subscribe_url) && is_of_aws(&subscribe_url) {
             subscribe_url
         } else {
             "(none of AWS's)".to_owned()
@@ -141,8 +145,8 @@ impl SnsWords {
     }
 }
 
-fn is_told(text: &str) -> bool {
-    !text.is_empty() && text.len() <= TOLD_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+fn is_loggable(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LOGGED_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether it leads to Amazon's SNS and nowhere else: a person will open it. Anybody can get other names below
@@ -167,7 +171,7 @@ mod tests {
         let status =
             |intermediary: &Intermediary, refusal| intermediary.refused(&refusal, 0).status().as_u16();
         for refusal in [|| Refusal::TooSlow, || Refusal::Incomplete] {
-            assert_eq!(status(&Intermediary::Sns { notice: None }, refusal()), 503);
+            assert_eq!(status(&Intermediary::Sns { subscription: None }, refusal()), 503);
             assert_eq!(status(&Intermediary::None, refusal()), 408);
         }
     }
@@ -184,19 +188,19 @@ mod tests {
         let firehose = Intermediary::Firehose { request_id: "ed4acda5".into() };
         assert_eq!(of(FIREHOSE_REQUEST_ID, "ed4acda5"), firehose);
         assert_eq!(of(FIREHOSE_REQUEST_ID, &"x".repeat(257)), Intermediary::None);
-        for (kind, notice) in [
+        for (kind, subscription) in [
             ("Notification", None),
-            ("SubscriptionConfirmation", Some(SnsNotice::Subscribed)),
-            ("UnsubscribeConfirmation", Some(SnsNotice::Unsubscribed)),
+            ("SubscriptionConfirmation", Some(SubscriptionChange::Subscribed)),
+            ("UnsubscribeConfirmation", Some(SubscriptionChange::Unsubscribed)),
             ("x", None),
         ] {
-            assert_eq!(of(SNS_MESSAGE_TYPE, kind), Intermediary::Sns { notice }, "{kind}");
+            assert_eq!(of(SNS_MESSAGE_TYPE, kind), Intermediary::Sns { subscription }, "{kind}");
         }
     }
 
     #[test]
     fn only_a_url_of_awss_is_told() {
-        for (url, is_told) in [
+        for (url, is_loggable) in [
             ("https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=ab", true),
             ("https://sns.cn-north-1.amazonaws.com.cn/?Token=ab", true),
             ("http://sns.eu-west-1.amazonaws.com/?Token=ab", false),
@@ -214,11 +218,11 @@ mod tests {
             ("", false),
         ] {
             let body = json!({ "TopicArn": "arn:aws:sns:x:1:t", "SubscribeURL": url }).to_string();
-            let words = SnsWords::of(body.as_bytes());
-            assert_eq!(words.url == url && !url.is_empty(), is_told, "{words:?}");
+            let words = SubscriptionMessage::of(body.as_bytes());
+            assert_eq!(words.url == url && !url.is_empty(), is_loggable, "{words:?}");
             assert_eq!(words.topic, "arn:aws:sns:x:1:t");
         }
-        let nothing = SnsWords::of(b"{");
+        let nothing = SubscriptionMessage::of(b"{");
         assert!(nothing.topic.contains("none") && nothing.url.contains("none"), "{nothing:?}");
     }
 }

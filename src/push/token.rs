@@ -53,7 +53,7 @@ impl Tokens {
         let named = |reason: &dyn fmt::Display| format!("{}: {reason}", path.display());
         let text = file::read(path, FILE_BYTES_MAX)?;
         let tokens = Self::parse(&text).map_err(|reason| named(&reason))?;
-        Ok((tokens, notices(&text).iter().map(|notice| named(notice)).collect()))
+        Ok((tokens, slips(&text).iter().map(|slip| named(slip)).collect()))
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
@@ -172,23 +172,23 @@ fn is_invisible(letter: char) -> bool {
 }
 
 /// Warnings on a readable file, about probable slips.
-fn notices(text: &[u8]) -> Vec<String> {
-    let mut notices = Vec::new();
+fn slips(text: &[u8]) -> Vec<String> {
+    let mut slips = Vec::new();
     if text.starts_with(BYTE_ORDER_MARK) {
-        notices
+        slips
             .push("it begins with a byte order mark, which is left out; save it as UTF-8 without one".into());
     }
     let lines = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).split(|byte| *byte == b'\n');
     for (number, line) in (1_usize..).zip(lines.map(<[u8]>::trim_ascii)) {
         let behind = line.iter().position(u8::is_ascii_whitespace).map_or(&[][..], |at| &line[at..]);
         if !line.starts_with(b"#") && behind.split(|byte| !byte.is_ascii_alphanumeric()).any(is_piece) {
-            notices.push(format!(
+            slips.push(format!(
                 "line {number}: behind the blank stands what looks like a piece of a token, and is taken for the id of \
                  the app group that the token is bound to; a token has no blank inside"
             ));
         }
     }
-    notices
+    slips
 }
 
 /// Hexadecimal digits are an id.
@@ -347,13 +347,13 @@ mod tests {
     #[test]
     fn what_is_accepted_and_probably_a_slip_is_told() {
         assert_eq!(
-            notices(b"secret\nsecret== 5f3e8f0a-1234-4cde-9abc-0123456789ab,5f3e8f0a12344cde9abc0123,g-1"),
+            slips(b"secret\nsecret== 5f3e8f0a-1234-4cde-9abc-0123456789ab,5f3e8f0a12344cde9abc0123,g-1"),
             [""; 0]
         );
-        let marked = notices("\u{feff}secret".as_bytes());
+        let marked = slips("\u{feff}secret".as_bytes());
         assert_eq!(marked.len(), 1);
         assert!(marked[0].starts_with("it begins with a byte order mark, which is left out"), "{marked:?}");
-        let cut = notices(b"# a comment with Zm9vYmFy1DEy\nok\nZm9v YmFy1DEy");
+        let cut = slips(b"# a comment with Zm9vYmFy1DEy\nok\nZm9v YmFy1DEy");
         assert_eq!(cut.len(), 1);
         assert!(cut[0].starts_with("line 3: behind the blank stands what looks like"), "{cut:?}");
         assert!(!cut[0].contains("YmFy"), "{cut:?}");

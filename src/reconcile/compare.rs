@@ -66,7 +66,7 @@ pub fn compare(
     let mut own = by_identity(history);
     let (mut objects, mut not_compared) = (Vec::new(), Vec::new());
     for answer in answers {
-        let known = own.remove(&(answer.kind, folded(&answer.id))).unwrap_or_default();
+        let known = own.remove(&(answer.kind, lowered(&answer.id))).unwrap_or_default();
         // Objects without an id are told apart by name.
         let name = if answer.id.is_empty() { "" } else { newest(&known.name, &answer.name) };
         let who = Identity { kind: answer.kind, id: &answer.id, name, canvas_id: "", canvas_name: "" };
@@ -82,7 +82,7 @@ pub fn compare(
                 objects.push(object(terms, &who, &known, &whole));
                 let mut found = steps_of(&mut own, &answer.id);
                 for (id, (step_name, said)) in steps {
-                    let known = found.remove(&folded(&id)).unwrap_or_default();
+                    let known = found.remove(&lowered(&id)).unwrap_or_default();
                     let who = step(&id, newest(&known.name, &step_name), &who);
                     objects.push(object(terms, &who, &known, &said));
                 }
@@ -124,7 +124,7 @@ fn newest<'n>(seen: &'n str, listed: &'n str) -> &'n str {
 }
 
 /// Ids are compared without regard to case, as UUIDs are elsewhere.
-fn folded(id: &str) -> String {
+fn lowered(id: &str) -> String {
     id.to_ascii_lowercase()
 }
 
@@ -135,7 +135,7 @@ fn step<'i>(id: &'i str, name: &'i str, canvas: &Identity<'i>) -> Identity<'i> {
 fn by_identity(history: Vec<HistoryObject>) -> BTreeMap<(HistoryKind, String), Own> {
     let mut all: BTreeMap<(HistoryKind, String), Own> = BTreeMap::new();
     for object in history {
-        let own = all.entry((object.kind, folded(&object.id))).or_default();
+        let own = all.entry((object.kind, lowered(&object.id))).or_default();
         if object.last_send >= own.last_send || own.name.is_empty() {
             own.last_send = object.last_send;
             own.name = object.name;

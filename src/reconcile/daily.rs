@@ -284,7 +284,7 @@ fn refused_status(refused: &RefusedWorkspace) -> WorkspaceStatus {
 
 impl Entry {
     fn status(&self, tolerance: Tolerance) -> WorkspaceStatus {
-        let (state, words) = self.words(tolerance);
+        let (state, words) = self.summary(tolerance);
         WorkspaceStatus {
             connection: self.attempt.workspace.connection.as_deref().map(str::to_owned),
             state,
@@ -297,7 +297,7 @@ impl Entry {
         }
     }
 
-    fn words(&self, tolerance: Tolerance) -> (FlowState, String) {
+    fn summary(&self, tolerance: Tolerance) -> (FlowState, String) {
         let percent = tolerance.percent();
         if self.failed.is_some() {
             let part =
@@ -308,7 +308,7 @@ impl Entry {
             let words = if self.is_running { "Braze is being asked" } else { "Braze was not asked yet" };
             return (FlowState::Quiet, words.to_owned());
         };
-        compared.words(percent)
+        compared.summary(percent)
     }
 }
 

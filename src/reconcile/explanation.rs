@@ -41,7 +41,7 @@ pub enum UncomparedReason {
 
 impl UncomparedReason {
     /// The reason in words; it completes a sentence that begins with the day.
-    pub const fn words(self) -> &'static str {
+    pub const fn message(self) -> &'static str {
         match self {
             UncomparedReason::DayNotOver => "is not over, or not for an hour: events are still coming",
             UncomparedReason::BeforeHistory => "began before the forwarder's history did",
@@ -99,7 +99,7 @@ pub(super) fn explain(days: &BTreeMap<Date, BothSides>) -> Vec<Difference> {
     ];
     let found = parts.into_iter().filter(|(_, sends, _)| *sends > 0);
     let mut differences: Vec<_> = found
-        .map(|(reason, sends, list)| Difference { reason, sends, words: words(reason, sends, list) })
+        .map(|(reason, sends, list)| Difference { reason, sends, words: message(reason, sends, list) })
         .collect();
     differences.sort_by_key(|difference| std::cmp::Reverse(difference.sends));
     differences
@@ -132,7 +132,7 @@ fn listed(sums: &BTreeMap<&str, u64>) -> String {
     texts.join(", ")
 }
 
-fn words(reason: DifferenceReason, sends: u64, list: Option<String>) -> String {
+fn message(reason: DifferenceReason, sends: u64, list: Option<String>) -> String {
     let sends = grouped(sends);
     let list = list.unwrap_or_default();
     match reason {

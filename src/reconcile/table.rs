@@ -109,7 +109,7 @@ fn explain(text: &mut String, object: &ComparedObject) {
             text,
             "      {} {}; counted {}, accepted {}",
             day.day,
-            UncomparedReason::NotSaid.words(),
+            UncomparedReason::NotSaid.message(),
             grouped(day.counted),
             grouped(day.accepted)
         );
@@ -133,7 +133,7 @@ fn conclude(text: &mut String, all: &Reconciliation, shown: usize) {
     if !days.is_empty() {
         text.push_str("\nDays that are left out:\n");
         for (day, reason) in days {
-            let _ = writeln!(text, "  {day} {}", reason.words());
+            let _ = writeln!(text, "  {day} {}", reason.message());
         }
     }
     if !all.not_compared.is_empty() {

@@ -47,7 +47,7 @@ const IO: [&str; 26] = [
 
 /// Who may not, though the file above it may.
 const PURE: [&str; 5] =
-    ["pipeline/collapse", "pipeline/encode", "pipeline/heartbeat", "pipeline/preview", "pipeline/rejudge"];
+    ["pipeline/collapse", "pipeline/encode", "pipeline/heartbeat", "pipeline/preview", "pipeline/recheck"];
 
 /// What the others must not name: by path, whatever it was imported as.
 const IO_PATHS: [&str; 14] = [

@@ -26,7 +26,7 @@ struct Answer {
 
 impl Validity {
     /// The meaning for a key that is asked about on `site`, for people.
-    pub fn words(&self, site: &Site) -> String {
+    pub fn message(&self, site: &Site) -> String {
         let site = &site.name;
         match self {
             Validity::Valid => format!("valid on {site}"),
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn the_words_name_the_site() {
         let (site, _) = Site::parse("eu1").unwrap();
-        assert_eq!(Validity::Valid.words(&site), "valid on EU1");
-        assert_eq!(Validity::Invalid(403).words(&site), "403: this key is not valid on EU1");
-        assert_eq!(Validity::Unknown("who knows".into()).words(&site), "unknown: who knows");
+        assert_eq!(Validity::Valid.message(&site), "valid on EU1");
+        assert_eq!(Validity::Invalid(403).message(&site), "403: this key is not valid on EU1");
+        assert_eq!(Validity::Unknown("who knows".into()).message(&site), "unknown: who knows");
     }
 }

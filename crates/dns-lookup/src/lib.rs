@@ -80,7 +80,7 @@ pub fn is_loopback(host: &str) -> bool {
 /// Asks the system for the addresses of a host; it may block. A port is 0.
 pub type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-type Found = Result<Arc<[SocketAddr]>, LookUpError>;
+type LookUpResult = Result<Arc<[SocketAddr]>, LookUpError>;
 
 /// Why a host has no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,7 +124,7 @@ pub struct Patient {
 
 struct Job {
     host: Arc<str>,
-    answer: watch::Sender<Option<Found>>,
+    answer: watch::Sender<Option<LookUpResult>>,
 }
 
 #[derive(Debug, Default)]
@@ -135,7 +135,7 @@ struct Hosts(Mutex<HashMap<Arc<str>, Host>>);
 struct Host {
     found: Option<(Arc<[SocketAddr]>, Instant)>,
     failed: Option<(LookUpError, Instant)>,
-    asked: Option<(watch::Receiver<Option<Found>>, Instant)>,
+    asked: Option<(watch::Receiver<Option<LookUpResult>>, Instant)>,
     is_troubled: bool,
 }
 
@@ -154,7 +154,7 @@ impl Hosts {
     }
 
     /// Records the result of a look-up and its duration.
-    fn note(&self, host: &Arc<str>, found: &Found, took: Duration) {
+    fn note(&self, host: &Arc<str>, found: &LookUpResult, took: Duration) {
         let mut hosts = self.lock();
         let known = hosts.entry(Arc::clone(host)).or_default();
         known.asked = None;
@@ -175,8 +175,8 @@ impl Hosts {
 
 /// The state of a look-up.
 enum Begun {
-    Known(Found),
-    Asked(watch::Receiver<Option<Found>>),
+    Known(LookUpResult),
+    Asked(watch::Receiver<Option<LookUpResult>>),
 }
 
 impl Resolver {

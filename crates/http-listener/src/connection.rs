@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use super::connection_limit::Seat;
+use super::connection_limit::ConnectionSlot;
 use super::observed::Observed;
 use super::progress::RequestProgress;
 use super::sampled::Sampled;
@@ -43,7 +43,7 @@ pub(crate) struct PeerConnection<H> {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) handshake_log: Arc<Sampled>,
-    pub(crate) seat: Arc<Seat>,
+    pub(crate) slot: Arc<ConnectionSlot>,
 }
 
 impl<H, F> PeerConnection<H>
@@ -53,7 +53,7 @@ where
 {
     /// Serves the connection until it ends, or must make room.
     pub(crate) async fn hold(self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
-        let progress = Arc::clone(&self.seat.progress);
+        let progress = Arc::clone(&self.slot.progress);
         tokio::select! {
             biased;
             () = progress.ended() => {}
@@ -91,20 +91,20 @@ where
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S) {
-        let progress = Arc::clone(&self.seat.progress);
+        let progress = Arc::clone(&self.slot.progress);
         let stream = Observed { stream, progress: Arc::clone(&progress) };
         let service = {
-            let (handle, seat, stop) = (Arc::clone(&self.handle), Arc::clone(&self.seat), self.stop.clone());
+            let (handle, slot, stop) = (Arc::clone(&self.handle), Arc::clone(&self.slot), self.stop.clone());
             let peer = self.peer;
             service_fn(move |request| {
-                seat.progress.begin();
+                slot.progress.begin();
                 let admission = if *stop.borrow() { Admission::Stopping } else { Admission::Welcome };
-                let seat = Arc::clone(&seat);
-                let answer = handle(request, Caller { peer, admission, seat: Arc::clone(&seat) });
+                let slot = Arc::clone(&slot);
+                let answer = handle(request, Caller { peer, admission, slot: Arc::clone(&slot) });
                 // Boxed, because hyper hands the socket back only from under a future that can be moved.
                 Box::pin(async move {
-                    let answer = finish(answer.await, &seat.progress);
-                    seat.progress.finish();
+                    let answer = finish(answer.await, &slot.progress);
+                    slot.progress.finish();
                     Ok::<_, Infallible>(answer)
                 })
             })

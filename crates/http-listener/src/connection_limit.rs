@@ -50,23 +50,23 @@ struct Entry {
 
 /// The slot of one connection; given back on drop.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct ConnectionSlot {
     number: u64,
     limit: Arc<ConnectionLimit>,
     pub(crate) progress: Arc<RequestProgress>,
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.limit.table().remove(self.number);
         self.limit.counts.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Seat {
+impl ConnectionSlot {
     /// Vouches for the peer; `false`: there is no slot for it.
     pub(crate) fn vouch(&self, sender: Sender) -> bool {
-        self.limit.seat(self.number, sender)
+        self.limit.take_slot(self.number, sender)
     }
 }
 
@@ -77,7 +77,7 @@ impl ConnectionLimit {
     }
 
     /// A slot for a new stranger, and whether another connection was told to close for it; `None`: none could be.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<(Seat, bool)> {
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<(ConnectionSlot, bool)> {
         let mut table = self.table();
         let places = self.limits.connections_max + self.limits.strangers_min;
         let is_full = table.connections.len() >= places;
@@ -89,7 +89,7 @@ impl ConnectionLimit {
         let (number, progress) = (table.next, Arc::new(RequestProgress::default()));
         table.next += 1;
         table.connections.insert(number, Entry { progress: Arc::clone(&progress), sender: None });
-        Some((Seat { number, limit: Arc::clone(self), progress }, is_full))
+        Some((ConnectionSlot { number, limit: Arc::clone(self), progress }, is_full))
     }
 
     /// Ends the oldest stranger without a request, else the one with the oldest request.
@@ -106,7 +106,7 @@ impl ConnectionLimit {
     }
 
     /// Vouches for a connection.
-    fn seat(&self, number: u64, sender: Sender) -> bool {
+    fn take_slot(&self, number: u64, sender: Sender) -> bool {
         let mut table = self.table();
         let Some(entry) = table.connections.get(&number) else { return false };
         if entry.sender == Some(sender) {
@@ -127,12 +127,12 @@ impl ConnectionLimit {
     /// of a sender above its share; else an idle one of the sender's own.
     fn make_room(&self, table: &mut Table, sender: Sender) -> bool {
         let mut held = BTreeMap::<Sender, usize>::new();
-        table.seated().for_each(|(_, _, holder)| *held.entry(holder).or_default() += 1);
+        table.vouched_for().for_each(|(_, _, holder)| *held.entry(holder).or_default() += 1);
         let own = held.get(&sender).copied().unwrap_or(0);
         let share = self.limits.connections_max / (held.len() + usize::from(own == 0));
         let holds = |holder: Sender| held.get(&holder).copied().unwrap_or(0);
 
-        let idle = || table.seated().filter(|(_, progress, _)| progress.is_idle());
+        let idle = || table.vouched_for().filter(|(_, progress, _)| progress.is_idle());
         let richer = idle().filter(|(_, _, holder)| holds(*holder) > own);
         if let Some((number, ..)) =
             richer.max_by_key(|(number, _, holder)| (holds(*holder), Reverse(*number)))
@@ -142,7 +142,7 @@ impl ConnectionLimit {
             return true;
         }
         let above =
-            table.seated().filter(|(_, progress, holder)| progress.yields() && holds(*holder) > share);
+            table.vouched_for().filter(|(_, progress, holder)| progress.yields() && holds(*holder) > share);
         let slowest = above.max_by_key(|(_, progress, holder)| (holds(*holder), Reverse(progress.since())));
         if let Some((number, ..)) = slowest.filter(|_| own < share) {
             table.displace(number);
@@ -158,8 +158,8 @@ impl ConnectionLimit {
     fn tell(&self, who: &'static str) {
         self.counts.displaced.fetch_add(1, Ordering::Relaxed);
         if let Some(hidden) = self.log.pass() {
-            let (address, seats) = (self.address, self.limits.connections_max);
-            warn!(%address, seats, who, hidden, "no seat is free: a connection was ended to make room for another");
+            let (address, slots) = (self.address, self.limits.connections_max);
+            warn!(%address, slots, who, hidden, "no slot is free: a connection was ended to make room for another");
         }
     }
 
@@ -171,7 +171,7 @@ impl ConnectionLimit {
 
 impl Table {
     /// The vouched connections, and their senders.
-    fn seated(&self) -> impl Iterator<Item = (u64, &RequestProgress, Sender)> {
+    fn vouched_for(&self) -> impl Iterator<Item = (u64, &RequestProgress, Sender)> {
         self.connections.iter().filter_map(|(number, entry)| Some((*number, &*entry.progress, entry.sender?)))
     }
 
@@ -198,7 +198,7 @@ impl Table {
     fn vouch(&mut self, number: u64, sender: Sender) {
         if let Some(entry) = self.connections.get_mut(&number) {
             self.vouched += usize::from(entry.sender.replace(sender).is_none());
-            entry.progress.reseat();
+            entry.progress.regain_slot();
         }
     }
 }

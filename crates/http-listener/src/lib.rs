@@ -39,7 +39,7 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{error, warn};
 
 use self::connection::PeerConnection;
-use self::connection_limit::{ConnectionLimit, Seat};
+use self::connection_limit::{ConnectionLimit, ConnectionSlot};
 pub use self::counts::Counts;
 use self::sampled::Sampled;
 pub use self::worker_pool::StartError;
@@ -136,7 +136,7 @@ pub struct Caller {
     pub peer: SocketAddr,
     /// Whether the request may be served.
     pub admission: Admission,
-    seat: Arc<Seat>,
+    slot: Arc<ConnectionSlot>,
 }
 
 impl Caller {
@@ -147,17 +147,17 @@ impl Caller {
     /// ([`Caller::displaced`]).
     #[must_use]
     pub fn vouch(&self, sender: Option<usize>) -> bool {
-        self.seat.vouch(sender)
+        self.slot.vouch(sender)
     }
 
     /// Resolves when this request's slot was given to another: refuse it, and [`hang_up`].
     pub async fn displaced(&self) {
-        self.seat.progress.displaced().await;
+        self.slot.progress.displaced().await;
     }
 
     /// Protects this request from being cut off from here on.
     pub fn keep(&self) {
-        self.seat.progress.keep();
+        self.slot.progress.keep();
     }
 }
 
@@ -274,7 +274,7 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((socket, peer)) => {
                         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-                        let Some((seat, displaces)) = limit.enter() else { continue };
+                        let Some((slot, displaces)) = limit.enter() else { continue };
                         let connection = PeerConnection {
                             handle: Arc::clone(&handle),
                             peer,
@@ -282,7 +282,7 @@ impl Listener {
                             stop: asked.clone(),
                             counts: Arc::clone(&self.counts),
                             handshake_log: Arc::clone(&handshake_log),
-                            seat: Arc::new(seat),
+                            slot: Arc::new(slot),
                         };
                         connections.spawn(connection.hold(socket, tls()));
                         // A displaced connection ends at its next step, so there are never more sockets than slots.

@@ -87,7 +87,7 @@ impl RequestProgress {
     }
 
     /// Notes that it has a slot again.
-    pub(crate) fn reseat(&self) {
+    pub(crate) fn regain_slot(&self) {
         self.displaced.store(false, Ordering::Release);
     }
 

@@ -77,7 +77,7 @@ impl LogProgress {
     }
 
     /// Replaces the list of segments.
-    pub(crate) fn reshape(&self, tail: Tail) {
+    pub(crate) fn set_tail(&self, tail: Tail) {
         self.lock().tail = tail;
         self.moved.notify_all();
     }

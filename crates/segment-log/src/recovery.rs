@@ -328,7 +328,7 @@ fn scan(directory: &Directory, last: Sealed) -> Result<LastSegment, OpenError> {
         next: scan.expected(),
         gaps,
         tail: scan.damage(),
-        told: scan.events_told(),
+        told: scan.events_stated(),
     })
 }
 

@@ -68,7 +68,7 @@ impl Scan {
     }
 
     /// How many events the damage since the last frame held, as far as heads in it state.
-    pub(crate) fn events_told(&self) -> u64 {
+    pub(crate) fn events_stated(&self) -> u64 {
         self.told.saturating_sub(self.expected)
     }
 

@@ -205,13 +205,13 @@ impl Writer {
         if self.segments.size() < before {
             self.is_full = false;
         }
-        self.reshape();
+        self.publish_segments();
     }
 
     /// Gives the space of the last segment back once everything in it is acknowledged.
     fn recycle(&mut self) {
         match self.segments.recycle(self.next) {
-            Ok(()) => self.reshape(),
+            Ok(()) => self.publish_segments(),
             // Its space stays taken until the next try; nothing else depends on it.
             Err(Failure::RolledBack(reason)) => {
                 tracing::warn!(reason, "the space of acknowledged events can't be given back");
@@ -297,7 +297,7 @@ impl Writer {
     fn roll(&mut self) -> Result<(), AppendError> {
         match self.segments.roll(self.next) {
             Ok(()) => {
-                self.reshape();
+                self.publish_segments();
                 Ok(())
             }
             Err(failure) => Err(self.refusal(failure)),
@@ -350,9 +350,9 @@ impl Writer {
     }
 
     /// Gives the reader the list of segments.
-    fn reshape(&self) {
+    fn publish_segments(&self) {
         let (segments, end, next) = (self.segments.firsts(), self.segments.end(), self.next);
-        self.progress.reshape(Tail { segments, end, next });
+        self.progress.set_tail(Tail { segments, end, next });
     }
 
     /// Brings the gauges up to date.

@@ -29,12 +29,12 @@ pub(crate) struct Keeper {
     turn: Option<u64>,
     opened: Option<Instant>,
     trimmed: Option<Instant>,
-    told: Told,
+    told: LoggedState,
 }
 
 /// The messages that were logged, each once.
 #[derive(Debug, Default)]
-struct Told {
+struct LoggedState {
     trouble: Option<String>,
     left_out: u64,
     at: Option<Instant>,
@@ -50,7 +50,7 @@ impl Keeper {
             turn: None,
             opened: None,
             trimmed: None,
-            told: Told::default(),
+            told: LoggedState::default(),
         }
     }
 

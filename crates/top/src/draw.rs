@@ -159,7 +159,7 @@ fn connections(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint
     let is_wide = area.width >= WIDE;
     let length = |wide, narrow| Constraint::Length(if is_wide { wide } else { narrow });
     let outcome =
-        if is_wide { format!("Last outcome, {}", state.sort.words()) } else { "Last outcome".to_owned() };
+        if is_wide { format!("Last outcome, {}", state.sort.label()) } else { "Last outcome".to_owned() };
     // The head of a column, its width, and whether it is optional.
     let columns = [
         ("Connection".into(), length(20, 14), false),

@@ -62,7 +62,7 @@ pub enum Sort {
 
 impl Sort {
     /// Its name.
-    pub const fn words(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Sort::Trouble => "trouble first",
             Sort::Name => "by name",

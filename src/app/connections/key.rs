@@ -52,7 +52,7 @@ pub(super) async fn require_valid(connection: &Connection) -> Result<(), Failure
     let network = crate::app::network(std::slice::from_ref(connection))?;
     let validator = KeyValidator::new(&network).map_err(Failure::failed)?;
     let validity = validator.ask(&connection.site, &connection.api_key).await;
-    let words = validity.words(&connection.site);
+    let words = validity.message(&connection.site);
     match validity {
         Validity::Valid => Ok(()),
         Validity::Invalid(_) => {

@@ -28,7 +28,7 @@ pub(super) enum TakenOver {
 }
 
 impl TakenOver {
-    pub(super) const fn words(self) -> &'static str {
+    pub(super) const fn message(self) -> &'static str {
         match self {
             Self::InForce => "the running forwarder has taken it over",
             Self::NotRunning => {

@@ -104,13 +104,13 @@ pub(super) async fn series(
     let started = Instant::now();
     let mut waiting: VecDeque<(usize, AskedObject)> = asked.into_iter().enumerate().collect();
     let mut answers = BTreeMap::new();
-    let (mut doors, mut broken_off) = (Doors::default(), None);
+    let (mut endpoints, mut broken_off) = (ClosedEndpoints::default(), None);
     let mut asking = JoinSet::new();
     loop {
         while asking.len() < REQUESTS_MAX
             && let Some((number, object)) = waiting.pop_front()
         {
-            let closed = doors.closed(object.endpoint());
+            let closed = endpoints.closed(object.endpoint());
             let refused = if object.id.is_empty() {
                 Some("its events have no id, which Braze could be asked for".to_owned())
             } else if started.elapsed() > ALL_MAX {
@@ -129,10 +129,10 @@ pub(super) async fn series(
         }
         let Some(joined) = asking.join_next().await else { break };
         let (number, said, object) = joined.map_err(Failure::failed)?;
-        doors.note(object.endpoint(), said.as_ref().err());
+        endpoints.note(object.endpoint(), said.as_ref().err());
         answers.insert(number, answer(object, said.map_err(|error| error.to_string())));
     }
-    let broken_off = doors.closed.into_values().next().or(broken_off);
+    let broken_off = endpoints.closed.into_values().next().or(broken_off);
     Ok(Answers { all: answers.into_values().collect(), broken_off })
 }
 
@@ -142,12 +142,12 @@ fn answer(object: AskedObject, said: Result<BrazeSeries, String>) -> BrazeAnswer
 
 /// Endpoints that are not asked any more: one that has refused the key would refuse it each time.
 #[derive(Debug, Default)]
-struct Doors {
+struct ClosedEndpoints {
     closed: BTreeMap<Endpoint, String>,
     failures: BTreeMap<Endpoint, u32>,
 }
 
-impl Doors {
+impl ClosedEndpoints {
     fn closed(&self, endpoint: Endpoint) -> Option<&String> {
         self.closed.get(&endpoint)
     }

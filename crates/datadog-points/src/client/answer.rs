@@ -41,7 +41,7 @@ pub(super) async fn outcome(mut answer: reqwest::Response, key: &[u8], left: Dur
         FailureReason::HttpUnexpected => " (Datadog answers 202; is this Datadog's intake?)",
         _ => "",
     };
-    let text = told(body, key);
+    let text = printable(body, key);
     Outcome::dropped(
         reason,
         format!("{status}{hint}: {}", text.trim()).trim_end_matches([':', ' ']).to_owned(),
@@ -76,11 +76,11 @@ fn accepted(body: Vec<u8>, key: &[u8]) -> Outcome {
         // Longer than the bytes that were read, or not JSON.
         Err(_) => memchr::memmem::find(&body, b"\"errors\"").is_some(),
     };
-    if has_errors { Outcome::AcceptedWithErrors { detail: told(body, key) } } else { Outcome::Accepted }
+    if has_errors { Outcome::AcceptedWithErrors { detail: printable(body, key) } } else { Outcome::Accepted }
 }
 
 /// A body for a message.
-fn told(mut body: Vec<u8>, key: &[u8]) -> String {
+fn printable(mut body: Vec<u8>, key: &[u8]) -> String {
     mask(&mut body, key);
     body.truncate(ANSWER_BYTES_MAX);
     String::from_utf8_lossy(&body).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

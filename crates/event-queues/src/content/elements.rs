@@ -58,7 +58,7 @@ enum Container {
 
 /// The kind of an element, as far as its first byte and its place tell.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum ElementKind {
     /// An object or an array.
     #[default]
     Value,
@@ -75,7 +75,7 @@ enum Shape {
 struct Element {
     /// Its position in the content.
     start: u64,
-    shape: Shape,
+    kind: ElementKind,
     in_string: bool,
     escaped: bool,
     /// How many brackets are open.
@@ -121,8 +121,8 @@ impl ElementSplitter {
                 continue;
             }
             let stop;
-            (at, stop) = match element.shape {
-                Shape::Loose => element.loose(bytes, at, self.container),
+            (at, stop) = match element.kind {
+                ElementKind::Loose => element.loose(bytes, at, self.container),
                 _ => element.value(bytes, at, self.position, self.element_bytes_max),
             };
             match stop {
@@ -172,16 +172,16 @@ impl ElementSplitter {
             (b']', Container::Array) => self.container = Container::Document,
             (b']', Container::Events) => {
                 self.container = Container::Document;
-                element.shape = Shape::Remainder;
+                element.kind = ElementKind::Remainder;
                 element.open(b'{');
                 element.previous = byte;
                 self.element = Some(element);
             }
             (_, container) => {
-                element.shape = match (byte, container) {
-                    (b'{', Container::Document) => Shape::TopObject,
-                    (b'{' | b'[', _) => Shape::Value,
-                    _ => Shape::Loose,
+                element.kind = match (byte, container) {
+                    (b'{', Container::Document) => ElementKind::TopObject,
+                    (b'{' | b'[', _) => ElementKind::Value,
+                    _ => ElementKind::Loose,
                 };
                 self.element = Some(element);
                 self.held_to = at;
@@ -194,7 +194,7 @@ impl ElementSplitter {
     /// Copies the part of the element that has been read and not been copied yet, unless it is too long.
     fn hold_up_to(&mut self, bytes: &[u8], at: usize) {
         let Some(element) = &self.element else { return };
-        if element.shape == Shape::Remainder
+        if element.kind == ElementKind::Remainder
             || element.length(self.position, at) > self.element_bytes_max as u64
         {
             self.out.truncate(self.complete);
@@ -209,7 +209,7 @@ impl ElementSplitter {
         self.hold_up_to(bytes, at);
         let Some(element) = &self.element else { return };
         let end = self.position + at as u64;
-        if element.shape != Shape::Remainder && end > self.settled {
+        if element.kind != ElementKind::Remainder && end > self.settled {
             self.element_end = end;
             if end - element.start > self.element_bytes_max as u64 {
                 self.oversized = self.oversized.saturating_add(1);
@@ -352,7 +352,7 @@ impl Element {
     }
 
     fn is_member_of_envelope(&self) -> bool {
-        matches!(self.shape, Shape::TopObject | Shape::Remainder) && self.depth == 1
+        matches!(self.kind, ElementKind::TopObject | ElementKind::Remainder) && self.depth == 1
     }
 
     fn compare_key(&mut self, bytes: &[u8]) {
@@ -369,7 +369,7 @@ impl Element {
         if is_known && self.braces >> (self.depth - 1) & 1 == 1 && self.previous != b':' {
             return true;
         }
-        if !matches!(self.previous, b',' | b'[') || self.shape == Shape::Remainder {
+        if !matches!(self.previous, b',' | b'[') || self.kind == ElementKind::Remainder {
             return false;
         }
         if length > bytes_max / 4 && length <= bytes_max / 2 {

@@ -28,7 +28,7 @@ const NO_REGISTRY: &str = "messages are booked as malformed: they name a schema 
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The schemas of a batch.
-type Found = HashMap<SchemaKey, Format>;
+type FormatsByKey = HashMap<SchemaKey, Format>;
 
 /// How to read messages of a schema.
 #[derive(Debug, Clone)]
@@ -117,8 +117,8 @@ impl DeliveryMaker {
     }
 
     /// The schemas of all framed messages. `None`: as above.
-    async fn schemas_of(&mut self, batch: &MessageBatch) -> Option<Found> {
-        let mut found = Found::new();
+    async fn schemas_of(&mut self, batch: &MessageBatch) -> Option<FormatsByKey> {
+        let mut found = FormatsByKey::new();
         for message in &batch.messages {
             let (MessageKind::Framed { schema: key } | MessageKind::Packed { schema: key }) = message.kind
             else {
@@ -149,7 +149,7 @@ impl DeliveryMaker {
     }
 
     /// Rewrites the body with containers expanded and packed messages unpacked.
-    fn unpack(&mut self, batch: &MessageBatch, found: &Found) -> (Vec<u8>, Arc<[Part]>) {
+    fn unpack(&mut self, batch: &MessageBatch, found: &FormatsByKey) -> (Vec<u8>, Arc<[Part]>) {
         let (mut body, mut parts) = (Vec::with_capacity(2 * batch.body.len()), Vec::new());
         let mut start = 0;
         for BatchedMessage { end, kind } in &batch.messages {
@@ -191,7 +191,7 @@ impl DeliveryMaker {
     }
 
     /// How to read a message with this value.
-    fn framing(&mut self, kind: MessageKind, value: &[u8], found: &Found) -> Framing {
+    fn framing(&mut self, kind: MessageKind, value: &[u8], found: &FormatsByKey) -> Framing {
         let (MessageKind::Framed { schema: key } | MessageKind::Packed { schema: key }) = kind else {
             return Framing::Document;
         };
@@ -280,10 +280,10 @@ mod tests {
     }
 
     /// A message: its value, and one header.
-    type Told<'m> = (&'m [u8], Option<(&'m str, &'m [u8])>);
+    type SentMessage<'m> = (&'m [u8], Option<(&'m str, &'m [u8])>);
 
     /// What is read of messages: the ids of sends, and what else there is.
-    async fn read(maker: &mut DeliveryMaker, messages: &[Told<'_>]) -> Vec<String> {
+    async fn read(maker: &mut DeliveryMaker, messages: &[SentMessage<'_>]) -> Vec<String> {
         let partition = Partition { topic: "t".into(), number: 0 };
         let mut batch = MessageBatch::new(partition, Arc::default(), 0, maker.schemas.is_some());
         for ((value, header), offset) in messages.iter().zip(0..) {
@@ -331,7 +331,7 @@ mod tests {
         maker.schemas.as_mut().unwrap().wait_for(SchemaKey::Id(99), || true).await;
         let messages =
             [avro(&seven, "a"), event(&eight, "b"), avro(&nine, "c"), event(&[], "d"), avro(&seven, "e")];
-        let messages: Vec<Told<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
+        let messages: Vec<SentMessage<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
         assert_eq!(read(&mut maker, &messages).await, ["a", "b", LOST, "d", "e"]);
     }
 
@@ -348,7 +348,7 @@ mod tests {
             Some(("__value_schema_id", &[0, 0, 0, 0, 5])),
             Some(("trace", b"x")),
         ];
-        let messages: Vec<Told<'_>> = messages.iter().map(|value| &value[..]).zip(headers).collect();
+        let messages: Vec<SentMessage<'_>> = messages.iter().map(|value| &value[..]).zip(headers).collect();
         assert_eq!(read(&mut maker(Some(&scripted), ""), &messages).await, ["a", "b", "c", "d"]);
     }
 
@@ -364,7 +364,7 @@ mod tests {
         let head = [&[0][..], &long(3)].concat();
         let prefixed = avro(&head, "a");
         let (plain, json) = (avro(&[], "b"), event(&[], "c"));
-        let messages: [Told<'_>; 4] = [
+        let messages: [SentMessage<'_>; 4] = [
             (&prefixed, None),
             (&plain, Some(("apicurio.value.globalId", &long(3)))),
             (&plain, Some(("apicurio.value.contentId", &long(4)))),
@@ -398,7 +398,7 @@ mod tests {
             avro(&glue, "x"),
             event(&[&[0; 4][..], &[b'a'; 32]].concat(), "d"),
         ];
-        let messages: Vec<Told<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
+        let messages: Vec<SentMessage<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
         assert_eq!(read(&mut maker(None, ""), &messages).await, ["a", "b", "c", LOST, LOST, "d"]);
     }
 
@@ -447,7 +447,7 @@ mod tests {
         let mut maker = maker(Some(&scripted), "");
         // The one doubt of this minute.
         maker.schemas.as_mut().unwrap().wait_for(SchemaKey::Id(99), || true).await;
-        let told: [Told<'_>; 3] = [
+        let told: [SentMessage<'_>; 3] = [
             (&messages[0], Some(("apicurio.value.globalId", &long))),
             // Its registry would be waited for.
             (&messages[1], Some(("__value_schema_id", &[0, 0, 0, 0, 77]))),
@@ -467,7 +467,7 @@ mod tests {
         let whole = packed(&event(&[], "a"));
         let bomb = packed(&vec![b' '; MESSAGE_BYTES_MAX + 1]);
         let avro = packed(b"\x02x");
-        let messages: [Told<'_>; 5] =
+        let messages: [SentMessage<'_>; 5] =
             [(&whole, None), (&whole[..30], None), (&bomb, None), (&avro, None), (&whole, None)];
         assert_eq!(read(&mut maker(None, ""), &messages).await, ["a", LOST, LOST, LOST, "a"]);
     }

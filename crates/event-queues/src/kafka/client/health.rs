@@ -145,7 +145,7 @@ impl Health {
     /// Why nothing may be counted at present.
     pub(super) fn held(&self) -> Option<String> {
         self.is_held.load(Ordering::Relaxed).then(|| {
-            self.words(Trouble::Commits)
+            self.message(Trouble::Commits)
                 .map_or_else(|| "commits are refused".to_owned(), |words| words.to_string())
         })
     }
@@ -168,7 +168,7 @@ impl Health {
         self.repeated.load(Ordering::Relaxed)
     }
 
-    fn words(&self, trouble: Trouble) -> Option<Arc<str>> {
+    fn message(&self, trouble: Trouble) -> Option<Arc<str>> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)[trouble as usize].words.clone()
     }
 }
@@ -197,9 +197,9 @@ impl Watch {
     /// What keeps events from coming, in words; `None` while all is well.
     pub fn trouble(&self) -> Option<Arc<str>> {
         // A broker that refuses this client can be reached, and says why it can't be used.
-        self.0.words(Trouble::Access).or_else(|| {
+        self.0.message(Trouble::Access).or_else(|| {
             if self.0.is_connected() {
-                Trouble::ALL.into_iter().find_map(|trouble| self.0.words(trouble))
+                Trouble::ALL.into_iter().find_map(|trouble| self.0.message(trouble))
             } else {
                 Some("no Kafka broker can be reached".into())
             }

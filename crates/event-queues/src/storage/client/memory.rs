@@ -108,7 +108,7 @@ impl ObjectMemory {
         opened.map(|file| Self(Arc::new(file))).map_err(|fault| error(&KIND.path(directory), fault))
     }
 
-    fn told<T>(&self, done: Result<T, MemoryFault>) -> Result<T, MemoryError> {
+    fn explained<T>(&self, done: Result<T, MemoryFault>) -> Result<T, MemoryError> {
         done.map_err(|fault| error(self.0.path(), fault))
     }
 
@@ -117,7 +117,7 @@ impl ObjectMemory {
     /// # Errors
     /// When it can't be read.
     pub(super) fn object(&self, source: &str, path: &str) -> Result<Option<ObjectRecord>, MemoryError> {
-        self.told(self.0.read(|read| {
+        self.explained(self.0.read(|read| {
             let objects = read.open_table(OBJECTS)?;
             let packed = objects.get((source, path))?;
             let named = || format!("{source} {path}");
@@ -132,7 +132,7 @@ impl ObjectMemory {
     /// # Errors
     /// When it can't be read.
     pub(super) fn source(&self, source: &str) -> Result<Option<SourceRecord>, MemoryError> {
-        self.told(self.0.read(|read| {
+        self.explained(self.0.read(|read| {
             let sources = read.open_table(SOURCES)?;
             let packed = sources.get(source)?;
             packed
@@ -147,7 +147,7 @@ impl ObjectMemory {
     /// When it can't be written.
     pub(super) fn forget(&self, source: &str) -> Result<(), MemoryError> {
         self.set_source(source, &SourceRecord::default(), |_| true)?;
-        self.told(self.0.write(|write| {
+        self.explained(self.0.write(|write| {
             write.open_table(SOURCES)?.remove(source)?;
             Ok(((), true))
         }))
@@ -158,7 +158,7 @@ impl ObjectMemory {
     /// # Errors
     /// When it can't be written.
     pub(super) fn settle(&self, settled: &[Settled]) -> Result<(), MemoryError> {
-        self.told(self.0.write(|write| {
+        self.explained(self.0.write(|write| {
             let mut objects = write.open_table(OBJECTS)?;
             for (source, path, record) in settled {
                 let packed = pack(&[source.as_bytes(), path.as_bytes()], record)?;
@@ -178,7 +178,7 @@ impl ObjectMemory {
         record: &SourceRecord,
         is_needless: impl Fn(&str) -> bool,
     ) -> Result<u64, MemoryError> {
-        self.told(self.0.write(|write| {
+        self.explained(self.0.write(|write| {
             let mut forgotten = 0;
             write.open_table(SOURCES)?.insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
             let mut objects = write.open_table(OBJECTS)?;
@@ -286,14 +286,14 @@ mod tests {
         drop(memory);
         let path = root.path().join("objects-v1.redb");
         let whole = fs::read(&path).unwrap();
-        let mut told = 0;
+        let mut explained = 0;
         for at in (0..whole.len()).step_by(whole.len() / 400) {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             fs::write(&path, damaged).unwrap();
             match ObjectMemory::open(root.path()) {
                 Err(error) => {
-                    told += 1;
+                    explained += 1;
                     assert!(
                         error.problem.contains("damaged") || error.problem.contains("it was written"),
                         "{error}"
@@ -303,12 +303,12 @@ mod tests {
                     for (source, path, record) in &all {
                         match memory.object(source, path) {
                             Ok(found) => assert_eq!(found.as_ref(), Some(record), "byte {at}"),
-                            Err(_) => told += 1,
+                            Err(_) => explained += 1,
                         }
                     }
                 }
             }
         }
-        assert!(told > 0, "no flipped bit was seen at all");
+        assert!(explained > 0, "no flipped bit was seen at all");
     }
 }

@@ -87,13 +87,13 @@ impl RegistryAnswer {
     /// types in a Kafka topic with Avro".
     fn read_schema(&self, key: SchemaKey) -> Lookup {
         #[derive(Deserialize)]
-        struct Found {
+        struct SchemaBody {
             schema: Box<str>,
             #[serde(rename = "schemaType")]
             schema_type: Option<String>,
             references: Option<Vec<IgnoredAny>>,
         }
-        let Ok(Found { schema, schema_type, references }) = serde_json::from_slice(&self.body) else {
+        let Ok(SchemaBody { schema, schema_type, references }) = serde_json::from_slice(&self.body) else {
             let stranger = self.stranger();
             return Lookup::NotNow(format!("200, but not a schema registry's answer{stranger}"));
         };
@@ -234,7 +234,7 @@ mod tests {
             assert!(matches!(read(status, &code(40403)), Lookup::NotNow(_)), "{status}");
         }
         // Redpanda's, Karapace's, a proxy's: they have no GUIDs.
-        for body in [&code(404), r#"{"message":"Not found","code":404}"#, "404: Not Found", ""] {
+        for body in [&code(404), r#"{"message":"Not found","code":404}"#, "404: Not SchemaBody", ""] {
             let no_guids = answer(404, body).read("a", SchemaKey::Guid(1), false);
             assert!(matches!(no_guids, Lookup::Never(reason) if reason.contains("GUID")), "{body}");
         }
