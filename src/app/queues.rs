@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+#[cfg(feature = "kafka")]
+use super::USER_AGENT;
 use super::command_line::ImportArguments;
 use super::keys::WatchedIntake;
 use super::waiting::Waiting;
@@ -50,7 +52,8 @@ pub(super) fn open(
 
 #[cfg(feature = "kafka")]
 fn open_kafka(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
-    let (queue, watch) = kafka::open(&config.queue.kafka, once).map_err(Failure::configuration)?;
+    let (queue, watch) =
+        kafka::open(&config.queue.kafka, once, USER_AGENT).map_err(Failure::configuration)?;
     Ok((EventQueue::Kafka(Box::new(queue)), Waiting::Kafka(watch), None))
 }
 
@@ -107,7 +110,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
 
 #[cfg(feature = "kafka")]
 fn check_kafka(config: &Config) -> Result<(), Failure> {
-    kafka::check(&config.queue.kafka).map_err(Failure::configuration)
+    kafka::check(&config.queue.kafka, USER_AGENT).map_err(Failure::configuration)
 }
 
 #[cfg(not(feature = "kafka"))]

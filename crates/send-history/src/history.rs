@@ -7,14 +7,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redb::Database;
+use redb_file::{FileFault, RedbFile};
 
 use crate::HistorySettings;
 use crate::changes::{Job, Landing};
 use crate::directory::{ObjectDirectory, SentObject};
 use crate::flushed::FlushedSends;
 use crate::keeper::Keeper;
-use crate::store::{self, ReadError, StoreError, guarded};
+use crate::store::{self, ReadError};
 use crate::time_range::{DaySends, TimeRange};
 
 /// How often changes are written; a kill loses that much of the history.
@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     ended: Condvar,
     directory: RwLock<ObjectDirectory>,
     /// The open file, for readers.
-    pub(crate) database: Mutex<Option<Arc<Database>>>,
+    pub(crate) file: Mutex<Option<Arc<RedbFile>>>,
     /// As of the last turn; apart from the inbox, so that readers never wait for the writer.
     pub(crate) state: Mutex<HistoryState>,
     pub(crate) left_out: AtomicU64,
@@ -194,18 +194,17 @@ impl SendHistory {
     /// # Errors
     /// When the file is not open, or can't be read.
     pub fn days(&self, numbers: &[u32], range: &TimeRange) -> Result<Vec<Vec<DaySends>>, ReadError> {
-        let database = lock(&self.shared.database).clone();
-        let database = database.ok_or_else(|| {
+        let file = lock(&self.shared.file).clone().ok_or_else(|| {
             let trouble = self.state().trouble;
             ReadError(
                 trouble.unwrap_or_else(|| "the history of sends is not open yet, or not any more".to_owned()),
             )
         })?;
-        guarded(|| store::days(&database, numbers, range)).map_err(|error| {
-            if matches!(error, StoreError::Damaged(_)) {
+        store::days(&file, numbers, range).map_err(|fault| {
+            if matches!(fault, FileFault::Damaged(_)) {
                 self.shared.is_damaged.store(true, Ordering::Relaxed);
             }
-            ReadError(format!("the history of sends can't be read: {error}"))
+            ReadError(format!("the history of sends can't be read: {}", store::explain(&fault)))
         })
     }
 

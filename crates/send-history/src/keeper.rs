@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::changes::{Job, RowChanges};
 use crate::directory::ObjectDirectory;
 use crate::history::{HistoryState, Inbox, Shared, lock};
-use crate::store::{self, Store, StoreError, guarded};
+use crate::store::{self, Store};
 use crate::{DAY, HistorySettings};
+use redb_file::FileFault;
 
 /// How often an unusable file is tried again, a message is repeated, and the bounds are checked.
 const AGAIN: Duration = Duration::from_mins(1);
@@ -66,7 +67,7 @@ impl Keeper {
             self.digest(&jobs);
             drop(jobs);
             if self.shared.is_damaged.swap(false, Ordering::Relaxed) {
-                self.lose(StoreError::Damaged("a reader has found it".to_owned()), now);
+                self.lose(FileFault::Damaged("a reader has found it".to_owned()), now);
             }
             self.write(now);
             self.tell_of_left_out();
@@ -85,7 +86,7 @@ impl Keeper {
 
     /// Closes the file.
     pub(crate) fn close(mut self) -> Arc<Shared> {
-        *lock(&self.shared.database) = None;
+        *lock(&self.shared.file) = None;
         self.store = None;
         self.shared
     }
@@ -96,8 +97,8 @@ impl Keeper {
             return;
         }
         self.opened = Some(Instant::now());
-        let opened = match guarded(|| Store::open(&self.settings, now)) {
-            Err(StoreError::Damaged(reason)) => self.begin_anew(&reason, now),
+        let opened = match Store::open(&self.settings, now) {
+            Err(FileFault::Damaged(reason)) => self.begin_anew(&reason, now),
             opened => opened,
         };
         match opened {
@@ -119,7 +120,7 @@ impl Keeper {
             self.shared.left_out.fetch_add(lost, Ordering::Relaxed);
             self.changes = RowChanges::default();
         }
-        *lock(&self.shared.database) = Some(Arc::clone(&store.database));
+        *lock(&self.shared.file) = Some(Arc::clone(&store.file));
         self.show(&store);
         lock(&self.shared.inbox).is_closed = false;
         if self.told.trouble.take().is_some() {
@@ -129,11 +130,11 @@ impl Keeper {
     }
 
     /// Sets a damaged file aside, and begins a new one.
-    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, store::Objects), StoreError> {
+    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, store::Objects), FileFault> {
         let directory = &self.settings.directory;
         let (path, aside) = (store::path(directory), store::damaged_path(directory));
         fs::rename(&path, &aside).map_err(|error| {
-            StoreError::Failed(format!("{} is damaged and can't be set aside: {error}", path.display()))
+            FileFault::Failed(format!("{} is damaged and can't be set aside: {error}", path.display()))
         })?;
         tracing::warn!(
             file = %path.display(),
@@ -142,7 +143,7 @@ impl Keeper {
             "the history of sends is damaged: it was set aside, and a new one is begun; what was sent before is not known \
              any more, counting is not touched. Look after the disk"
         );
-        guarded(|| Store::open(&self.settings, now))
+        Store::open(&self.settings, now)
     }
 
     /// Applies the jobs.
@@ -170,7 +171,7 @@ impl Keeper {
         }
         if !self.changes.is_empty() {
             let directory = self.shared.directory();
-            let written = guarded(|| store.write(&self.changes, &directory));
+            let written = store.write(&self.changes, &directory);
             drop(directory);
             if let Err(error) = written {
                 return self.lose(error, now);
@@ -199,16 +200,16 @@ impl Keeper {
     /// Removes days that are too old, and the oldest days while there is too much.
     ///
     /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
-    fn trim(&mut self, now: u64) -> Result<(), StoreError> {
+    fn trim(&mut self, now: u64) -> Result<(), FileFault> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let today = u32::try_from(now / u64::from(DAY)).unwrap_or(u32::MAX);
         let before = today.saturating_sub(self.settings.days_max.saturating_sub(1));
-        let used = guarded(|| store.used())?;
+        let used = store.used()?;
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
         let excess = if used > most { used - enough } else { 0 };
         let oldest = u64::from(before) * u64::from(DAY);
         let gone = self.shared.directory_mut().forget(oldest, self.settings.size_max / 8);
-        let first = guarded(|| store.trim(before, excess, &gone))?;
+        let first = store.trim(before, excess, &gone)?;
         if excess > 0 {
             let bytes = used;
             tracing::info!(
@@ -221,15 +222,15 @@ impl Keeper {
     }
 
     /// The file can't be used any more: closes it, to be opened again later.
-    fn lose(&mut self, error: StoreError, now: u64) {
+    fn lose(&mut self, error: FileFault, now: u64) {
         if let Some(store) = self.store.take() {
             self.turn = Some(store.turn);
         }
-        *lock(&self.shared.database) = None;
+        *lock(&self.shared.file) = None;
         self.opened = Some(Instant::now());
         match error {
             // A row's content can be wrong although all pages of the file are right.
-            StoreError::Damaged(reason) => match self.begin_anew(&reason, now) {
+            FileFault::Damaged(reason) => match self.begin_anew(&reason, now) {
                 Ok((store, objects)) => self.opened(store, objects),
                 Err(error) => self.fail(&error),
             },
@@ -238,8 +239,8 @@ impl Keeper {
     }
 
     /// Logs why there is no history, once.
-    fn fail(&mut self, error: &StoreError) {
-        let directory = self.settings.directory.display();
+    fn fail(&mut self, error: &FileFault) {
+        let (directory, error) = (self.settings.directory.display(), store::explain(error));
         let trouble = format!("the history of sends can't be kept in {directory}: {error}");
         lock(&self.shared.state).trouble = Some(trouble.clone());
         if self.turn.is_none() {

@@ -157,7 +157,7 @@ impl TimeRange {
         }
     }
 
-    pub(crate) fn told(&self, days: BTreeMap<usize, FateCounts>) -> Vec<DaySends> {
+    pub(crate) fn day_sends(&self, days: BTreeMap<usize, FateCounts>) -> Vec<DaySends> {
         let told = |(day, sends): (usize, _)| DaySends { day: self.days[day].to_string(), sends };
         days.into_iter().map(told).collect()
     }

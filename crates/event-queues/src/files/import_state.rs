@@ -1,4 +1,4 @@
-//! The memory of imported files: one [file](crate::memory) with a record for each content and each place where it was seen.
+//! The memory of imported files: one [file](redb_file) with a record for each content and each place where it was seen.
 //!
 //! Earlier versions kept `imports.json`, and rewrote it with each settlement. The first start that finds it takes it over in
 //! one commit; only then is it put aside, as `imports.json.taken-over`, and a line put in its place that earlier versions
@@ -17,7 +17,8 @@ use super::fingerprint::{Fingerprint, Whole};
 use super::plan::PlanError;
 use super::record_table::RecordTable;
 use crate::content::{FileLayout, ReadPlace};
-use crate::memory::{MemoryFault, MemoryFile, MemoryKind, remove_if_there, sync_parent};
+use crate::memory::{CACHE_BYTES, MemoryKind};
+use redb_file::{FileFault, RedbFile, RedbKind, remove_if_there, sync_parent};
 
 /// The file of earlier versions.
 const OLD_NAME: &str = "imports.json";
@@ -26,8 +27,7 @@ const OLD_NAME: &str = "imports.json";
 const RUNS: TableDefinition<'_, (), u64> = TableDefinition::new("runs");
 
 pub(super) const KIND: MemoryKind = MemoryKind {
-    name: "imports",
-    format: encoding::VERSION,
+    file: RedbKind { name: "imports", format: encoding::VERSION, cache_bytes: CACHE_BYTES },
     locked: "wait for its import to end, or give this one a queue.embedded.directory of its own",
     newer: "Use the version that wrote it",
     failed: "what was counted since it was last written would be counted again. Check the disk and the permissions of its \
@@ -149,7 +149,7 @@ fn value_of(digit: char) -> u8 {
 }
 
 /// The open memory of imports.
-pub(super) struct ImportMemory(MemoryFile);
+pub(super) struct ImportMemory(RedbFile);
 
 impl ImportMemory {
     /// Opens the memory in `directory`, which is made when it is missing, and takes over the memory of an earlier version.
@@ -160,16 +160,16 @@ impl ImportMemory {
         let old_path = directory.join(OLD_NAME);
         let refuse_old = |problem| ImportError::State { path: old_path.clone(), problem };
         let is_moved = matches!(read_old(&old_path).map_err(refuse_old)?, Some(OldMemory::Moved));
-        let path = KIND.path(directory);
-        let failed = |error: io::Error| refuse(&path, MemoryFault::Failed(error.to_string()));
-        if is_moved && !KIND.is_there(directory).map_err(failed)? {
+        let path = KIND.file.path(directory);
+        let failed = |error: io::Error| refuse(&path, FileFault::Failed(error.to_string()));
+        if is_moved && !KIND.file.is_there(directory).map_err(failed)? {
             return Err(refuse_old(format!(
                 "what it speaks of, {}, is missing; restore that, or remove this file, too, and import only files that have \
                  not been counted yet",
                 path.display()
             )));
         }
-        let file = MemoryFile::open(directory, &KIND).map_err(|fault| refuse(&path, fault))?;
+        let file = RedbFile::open(directory, &KIND.file).map_err(|fault| refuse(&path, fault))?;
         // Another process may have taken it over, or extended it, while this one waited for its turn.
         let old = read_old(&old_path).map_err(refuse_old)?;
         let memory = Self(file);
@@ -180,21 +180,21 @@ impl ImportMemory {
         if !matches!(old, Some(OldMemory::Moved)) {
             let kept = if old.is_some() { keep_aside(&old_path) } else { Ok(()) };
             let replaced = kept.and_then(|()| refuse_earlier_versions(&old_path));
-            replaced.map_err(|error| memory.refuse(MemoryFault::Failed(error.to_string())))?;
+            replaced.map_err(|error| memory.refuse(FileFault::Failed(error.to_string())))?;
         }
         Ok(memory)
     }
 
     /// The error of an import that can't use this memory.
-    pub(super) fn refuse(&self, fault: MemoryFault) -> ImportError {
+    pub(super) fn refuse(&self, fault: FileFault) -> ImportError {
         refuse(self.0.path(), fault)
     }
 
     /// Changes the memory in one commit: all of it or nothing. Writes nothing if nothing was changed.
     fn change(
         &self,
-        act: impl FnOnce(&mut RecordTable<'_>) -> Result<(), MemoryFault>,
-    ) -> Result<(), MemoryFault> {
+        act: impl FnOnce(&mut RecordTable<'_>) -> Result<(), FileFault>,
+    ) -> Result<(), FileFault> {
         self.0.write(|write| {
             let mut table = RecordTable::stored(write)?;
             act(&mut table)?;
@@ -235,7 +235,7 @@ impl ImportMemory {
         match (planned, refused) {
             (_, Some(error)) => Err(error),
             (Ok(Some(plan)), None) => Ok(plan),
-            (Ok(None), None) => Err(self.refuse(MemoryFault::Failed("there is no plan".to_owned()))),
+            (Ok(None), None) => Err(self.refuse(FileFault::Failed("there is no plan".to_owned()))),
             (Err(fault), None) => Err(self.refuse(fault)),
         }
     }
@@ -255,14 +255,14 @@ impl ImportMemory {
 }
 
 /// The error of an import that can't use the memory at `path`.
-pub(super) fn refuse(path: &Path, fault: MemoryFault) -> ImportError {
+pub(super) fn refuse(path: &Path, fault: FileFault) -> ImportError {
     let (path, problem) = KIND.tell(path, fault);
     ImportError::State { path, problem }
 }
 
 /// Adds the records that are not known. An import of an earlier version may have gone on with its own memory meanwhile: then
 /// a content has several records, and the one with the most progress counts.
-fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), MemoryFault> {
+fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), FileFault> {
     for record in old {
         if table.of_path(&record.path)?.iter().all(|(_, known)| known.mark != record.mark) {
             table.add(record)?;
@@ -393,12 +393,12 @@ mod tests {
             fs::write(&path, text).unwrap();
             let message = problem(root.path());
             assert!(message.contains(expected) && message.contains(&*path.to_string_lossy()), "{message}");
-            assert!(!KIND.path(root.path()).exists(), "none is begun");
+            assert!(!KIND.file.path(root.path()).exists(), "none is begun");
         }
         fs::remove_file(&path).unwrap();
         drop(ImportMemory::open(root.path()).unwrap());
         for bytes in ["", "n", "no redb"] {
-            fs::write(KIND.path(root.path()), bytes).unwrap();
+            fs::write(KIND.file.path(root.path()), bytes).unwrap();
             let message = problem(root.path());
             assert!(message.contains("damaged") && message.contains("imports-v3.redb"), "{message}");
         }
@@ -452,7 +452,7 @@ mod tests {
         let memory = ImportMemory::open(root.path()).unwrap();
         memory.settle(&(0..).zip(records.iter().cloned()).collect::<Vec<_>>()).unwrap();
         drop(memory);
-        let path = KIND.path(root.path());
+        let path = KIND.file.path(root.path());
         let whole = fs::read(&path).unwrap();
         let mut told = 0;
         for at in (0..whole.len()).step_by(whole.len() / 400) {

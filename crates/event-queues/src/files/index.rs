@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::fingerprint::{Fingerprint, Fingerprinter, WINDOW_BYTES};
 use super::import_state::{FileRecord, Id};
 use super::record_table::RecordTable;
-use crate::memory::MemoryFault;
+use redb_file::FileFault;
 
 /// A shorter prefix does not identify a file that has grown: it holds no event (`[`, a newline, a byte order mark), and
 /// other files begin with it, too.
@@ -21,7 +21,7 @@ pub(super) enum FindError {
     /// It can't be read.
     File(io::Error),
     /// The memory can't be read.
-    Memory(MemoryFault),
+    Memory(FileFault),
 }
 
 impl From<io::Error> for FindError {
@@ -30,8 +30,8 @@ impl From<io::Error> for FindError {
     }
 }
 
-impl From<MemoryFault> for FindError {
-    fn from(fault: MemoryFault) -> Self {
+impl From<FileFault> for FindError {
+    fn from(fault: FileFault) -> Self {
         Self::Memory(fault)
     }
 }
@@ -154,7 +154,7 @@ fn candidates(
 pub(super) fn first_of(
     records: &RecordTable<'_>,
     record: &FileRecord,
-) -> Result<Option<(Id, FileRecord)>, MemoryFault> {
+) -> Result<Option<(Id, FileRecord)>, FileFault> {
     let print = &record.mark.fingerprint;
     let Some(whole) = &print.whole else { return Ok(None) };
     for id in records.alike(&whole.beginnings)? {

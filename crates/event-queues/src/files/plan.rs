@@ -13,7 +13,7 @@ use super::list::{FileKind, ListedFile, unreadable};
 use super::record_table::RecordTable;
 use super::{FileReport, ImportError};
 use crate::content;
-use crate::memory::MemoryFault;
+use redb_file::FileFault;
 
 /// A file that was changed more recently than this may change again within the same tick of its clock.
 const TICK_SECONDS: u64 = 2;
@@ -75,11 +75,11 @@ pub(super) enum PlanError {
     /// A file can't be imported.
     Import(ImportError),
     /// The memory can't be used.
-    Memory(MemoryFault),
+    Memory(FileFault),
 }
 
-impl From<MemoryFault> for PlanError {
-    fn from(fault: MemoryFault) -> Self {
+impl From<FileFault> for PlanError {
+    fn from(fault: FileFault) -> Self {
         Self::Memory(fault)
     }
 }
@@ -101,7 +101,7 @@ impl<'p, 't> Planner<'p, 't> {
     }
 
     /// Makes room for the files of the run. Returns the id of the first new record, and the reports.
-    pub(super) fn finish(self, records_max: usize) -> Result<(Id, Vec<FileReport>), MemoryFault> {
+    pub(super) fn finish(self, records_max: usize) -> Result<(Id, Vec<FileReport>), FileFault> {
         let Self { records, run, added, reports, .. } = self;
         let Some(records) = records else { return Ok((0, reports)) };
         records.make_room(&run, added, records_max)?;
@@ -183,7 +183,7 @@ impl<'p, 't> Planner<'p, 't> {
         (id, mut record): (Id, FileRecord),
         print: Option<Fingerprint>,
         metadata: &Metadata,
-    ) -> Result<(), MemoryFault> {
+    ) -> Result<(), FileFault> {
         let changed = self.reliable(metadata);
         let Some(records) = &mut self.records else { return Ok(()) };
         // A record of an earlier version has less.
@@ -228,7 +228,7 @@ impl<'p, 't> Planner<'p, 't> {
         (id, record): (Id, FileRecord),
         prints: Box<Fingerprinter>,
         metadata: &Metadata,
-    ) -> Result<Beginning, MemoryFault> {
+    ) -> Result<Beginning, FileFault> {
         let is_here = record.path == key;
         let before = (!is_here).then(|| PathBuf::from(&record.path));
         self.reports.push(FileReport::going_on(path, before, &record.mark));
@@ -247,14 +247,14 @@ impl<'p, 't> Planner<'p, 't> {
         record: FileRecord,
         key: &str,
         changed: Option<u64>,
-    ) -> Result<(), MemoryFault> {
+    ) -> Result<(), FileFault> {
         let Some(records) = &mut self.records else { return Ok(()) };
         self.run.insert(id);
         records.set(id, &FileRecord { path: key.to_owned(), changed, ..record })
     }
 
     /// Reports that a file is counted from its start, where that may surprise.
-    fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) -> Result<(), MemoryFault> {
+    fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) -> Result<(), FileFault> {
         let Some(records) = &self.records else { return Ok(()) };
         let path = path.to_owned();
         if !records.of_path(key)?.is_empty() {

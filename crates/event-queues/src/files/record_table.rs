@@ -11,7 +11,8 @@ use twox_hash::XxHash3_128;
 
 use super::fingerprint::DIGITS_MAX;
 use super::import_state::{FileRecord, Id, StoredRecord};
-use crate::memory::{MemoryFault, pack, unpack};
+use crate::memory::{pack, unpack};
+use redb_file::FileFault;
 
 /// How many digits make a number.
 const GROUP: usize = 15;
@@ -68,7 +69,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn stored(write: &'t WriteTransaction) -> Result<Self, MemoryFault> {
+    pub(super) fn stored(write: &'t WriteTransaction) -> Result<Self, FileFault> {
         let records = write.open_table(RECORDS)?;
         let next = records.last()?.map_or(0, |(id, _)| id.value() + 1);
         Ok(Self::Stored(Box::new(StoredRecords {
@@ -94,7 +95,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn len(&self) -> Result<u64, MemoryFault> {
+    pub(super) fn len(&self) -> Result<u64, FileFault> {
         match self {
             Self::Held(held) => Ok(held.records.len() as u64),
             Self::Stored(stored) => Ok(stored.records.len()?),
@@ -113,7 +114,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn get(&self, id: Id) -> Result<Option<FileRecord>, MemoryFault> {
+    pub(super) fn get(&self, id: Id) -> Result<Option<FileRecord>, FileFault> {
         match self {
             Self::Held(held) => Ok(held.records.get(&id).cloned()),
             Self::Stored(stored) => stored.get(id),
@@ -124,7 +125,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn add(&mut self, record: &FileRecord) -> Result<Id, MemoryFault> {
+    pub(super) fn add(&mut self, record: &FileRecord) -> Result<Id, FileFault> {
         let id = self.next();
         self.set(id, record)?;
         Ok(id)
@@ -134,7 +135,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn set(&mut self, id: Id, record: &FileRecord) -> Result<(), MemoryFault> {
+    pub(super) fn set(&mut self, id: Id, record: &FileRecord) -> Result<(), FileFault> {
         match self {
             Self::Held(held) => held.set(id, record),
             Self::Stored(stored) => stored.set(id, record)?,
@@ -146,7 +147,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn forget(&mut self, id: Id) -> Result<(), MemoryFault> {
+    pub(super) fn forget(&mut self, id: Id) -> Result<(), FileFault> {
         match self {
             Self::Held(held) => held.forget(id),
             Self::Stored(stored) => {
@@ -160,7 +161,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn of_path(&self, path: &str) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
+    pub(super) fn of_path(&self, path: &str) -> Result<Vec<(Id, FileRecord)>, FileFault> {
         let hash = hash(path);
         let ids: Vec<Id> = match self {
             Self::Held(held) => held.paths.range((hash, 0)..=(hash, Id::MAX)).map(|(_, id)| *id).collect(),
@@ -179,7 +180,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn of_length(&self, bytes: u64) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
+    pub(super) fn of_length(&self, bytes: u64) -> Result<Vec<(Id, FileRecord)>, FileFault> {
         let Self::Stored(stored) = self else { return Ok(Vec::new()) };
         let found = stored.lengths.range((bytes, 0)..=(bytes, Id::MAX))?;
         let ids = found.map(|entry| Ok(entry?.0.value().1)).collect::<Result<_, redb::StorageError>>()?;
@@ -190,7 +191,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn of_beginning(&self, digits: &str) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
+    pub(super) fn of_beginning(&self, digits: &str) -> Result<Vec<(Id, FileRecord)>, FileFault> {
         let mut ids = Vec::new();
         for before in (0..=digits.len()).step_by(GROUP) {
             let (hash, mut end) = (hash(&digits[..before]), digits.len().min(before + GROUP - 1));
@@ -219,7 +220,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn alike(&self, digits: &str) -> Result<Vec<Id>, MemoryFault> {
+    pub(super) fn alike(&self, digits: &str) -> Result<Vec<Id>, FileFault> {
         let (hash, digits, count, _) = beginning_key(digits, 0);
         let mut ids = Vec::new();
         self.ids_of((hash, digits, count), &mut ids)?;
@@ -236,7 +237,7 @@ impl<'t> RecordTable<'t> {
         run: &HashSet<Id>,
         added: usize,
         records_max: usize,
-    ) -> Result<(), MemoryFault> {
+    ) -> Result<(), FileFault> {
         let all = self.len()?.saturating_add(added as u64);
         let surplus = usize::try_from(all.saturating_sub(records_max as u64)).unwrap_or(usize::MAX);
         let Self::Stored(stored) = self else { return Ok(()) };
@@ -254,7 +255,7 @@ impl<'t> RecordTable<'t> {
     }
 
     /// An indexed record exists.
-    fn named(&self, ids: Vec<Id>) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
+    fn named(&self, ids: Vec<Id>) -> Result<Vec<(Id, FileRecord)>, FileFault> {
         let get = |id: Id| match self.get(id)? {
             Some(record) => Ok((id, record)),
             None => Err(missing(id)),
@@ -263,7 +264,7 @@ impl<'t> RecordTable<'t> {
     }
 
     /// The greatest key that is not above this one.
-    fn below(&self, key: BeginningKey) -> Result<Option<BeginningKey>, MemoryFault> {
+    fn below(&self, key: BeginningKey) -> Result<Option<BeginningKey>, FileFault> {
         match self {
             Self::Held(held) => Ok(held.beginnings.range(..=key).next_back().copied()),
             Self::Stored(stored) => {
@@ -273,7 +274,7 @@ impl<'t> RecordTable<'t> {
         }
     }
 
-    fn ids_of(&self, (hash, digits, count): (u64, u64, u8), ids: &mut Vec<Id>) -> Result<(), MemoryFault> {
+    fn ids_of(&self, (hash, digits, count): (u64, u64, u8), ids: &mut Vec<Id>) -> Result<(), FileFault> {
         let range = (hash, digits, count, 0)..=(hash, digits, count, Id::MAX);
         match self {
             Self::Held(held) => ids.extend(held.beginnings.range(range).map(|(.., id)| *id)),
@@ -305,14 +306,14 @@ impl HeldRecords {
 }
 
 impl StoredRecords<'_> {
-    fn get(&self, id: Id) -> Result<Option<FileRecord>, MemoryFault> {
+    fn get(&self, id: Id) -> Result<Option<FileRecord>, FileFault> {
         let Some(packed) = self.records.get(id)? else { return Ok(None) };
         let named = || format!("file {id}");
         let stored: StoredRecord = unpack(&[&id.to_le_bytes()], packed.value(), named)?;
-        stored.into_record().map(Some).ok_or_else(|| MemoryFault::Damaged(named()))
+        stored.into_record().map(Some).ok_or_else(|| FileFault::Damaged(named()))
     }
 
-    fn set(&mut self, id: Id, record: &FileRecord) -> Result<(), MemoryFault> {
+    fn set(&mut self, id: Id, record: &FileRecord) -> Result<(), FileFault> {
         let before = self.get(id)?;
         if before.as_ref() == Some(record) {
             return Ok(());
@@ -333,14 +334,14 @@ impl StoredRecords<'_> {
         Ok(())
     }
 
-    fn forget(&mut self, id: Id) -> Result<(), MemoryFault> {
+    fn forget(&mut self, id: Id) -> Result<(), FileFault> {
         let Some(record) = self.get(id)? else { return Ok(()) };
         self.is_changed = true;
         self.records.remove(id)?;
         self.remove_keys(id, &record)
     }
 
-    fn remove_keys(&mut self, id: Id, record: &FileRecord) -> Result<(), MemoryFault> {
+    fn remove_keys(&mut self, id: Id, record: &FileRecord) -> Result<(), FileFault> {
         let found = match digits(record) {
             Some(digits) => self.beginnings.remove(beginning_key(digits, id))?.is_some(),
             None => self.lengths.remove((record.mark.fingerprint.end, id))?.is_some(),
@@ -351,8 +352,8 @@ impl StoredRecords<'_> {
     }
 }
 
-fn missing(id: Id) -> MemoryFault {
-    MemoryFault::Damaged(format!("file {id} is not where it is looked for"))
+fn missing(id: Id) -> FileFault {
+    FileFault::Damaged(format!("file {id} is not where it is looked for"))
 }
 
 fn age(record: &FileRecord, id: Id) -> AgeKey {
@@ -403,7 +404,7 @@ mod tests {
     use super::super::import_state::{KIND, Mark};
     use super::*;
     use crate::content::FileLayout;
-    use crate::memory::MemoryFile;
+    use redb_file::RedbFile;
 
     fn record(path: &str, digits: Option<&str>, finished: bool, settled_at: u64) -> FileRecord {
         let whole = digits.map(|digits| Whole { hash: 7, beginnings: digits.into() });
@@ -412,9 +413,9 @@ mod tests {
         FileRecord { path: path.to_owned(), mark, changed: None, settled_at }
     }
 
-    fn open() -> (TempDir, MemoryFile) {
+    fn open() -> (TempDir, RedbFile) {
         let root = tempfile::tempdir().unwrap();
-        let file = MemoryFile::open(root.path(), &KIND).unwrap();
+        let file = RedbFile::open(root.path(), &KIND.file).unwrap();
         (root, file)
     }
 
@@ -429,7 +430,7 @@ mod tests {
         stored.unwrap();
     }
 
-    fn ids(found: Result<Vec<(Id, FileRecord)>, MemoryFault>) -> Vec<Id> {
+    fn ids(found: Result<Vec<(Id, FileRecord)>, FileFault>) -> Vec<Id> {
         found.unwrap().into_iter().map(|(id, _)| id).collect()
     }
 
@@ -516,7 +517,7 @@ mod tests {
             let RecordTable::Stored(stored) = &mut table else { unreachable!() };
             stored.records.remove(0)?;
             for found in [table.of_path("/a"), table.of_beginning("12")] {
-                let Err(MemoryFault::Damaged(what)) = found else { panic!("{found:?}") };
+                let Err(FileFault::Damaged(what)) = found else { panic!("{found:?}") };
                 assert!(what.contains("file 0"), "{what}");
             }
             Ok(((), false))

@@ -307,7 +307,7 @@ fn counted(time: u64) -> Job {
 
 /// Loses the file as a full disk does, and opens it again.
 fn lose_and_open(keeper: &mut Keeper) -> HistoryState {
-    keeper.lose(StoreError::Failed("No space left on device".to_owned()), MIDNIGHT);
+    keeper.lose(FileFault::Failed("No space left on device".to_owned()), MIDNIGHT);
     let shown = lock(&keeper.shared.state).clone();
     keeper.digest(&[counted(MIDNIGHT)]);
     keeper.write(MIDNIGHT);
@@ -336,12 +336,33 @@ fn what_a_full_disk_did_not_take_is_written_when_there_is_room_and_once() {
     let store = keeper.store.as_mut().unwrap();
     store.write(&keeper.changes, &keeper.shared.directory()).unwrap();
     store.turn -= 1;
-    keeper.lose(StoreError::Failed("Input/output error".to_owned()), MIDNIGHT);
+    keeper.lose(FileFault::Failed("Input/output error".to_owned()), MIDNIGHT);
     keeper.opened = None;
     keeper.open(MIDNIGHT);
     keeper.write(MIDNIGHT);
     assert_eq!(known(&history, &march())[0].2.counted, 3);
     assert_eq!(history.state().left_out, 0);
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_told_and_another_is_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = store::path(directory.path());
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    keeper.open(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    fs::rename(&path, directory.path().join("away")).unwrap();
+    keeper.write(MIDNIGHT);
+    let trouble = lock(&keeper.shared.state).trouble.clone().unwrap();
+    assert!(trouble.contains("it was moved away while it was in use"), "{trouble}");
+    assert!(!path.exists());
+    keeper.opened = None;
+    keeper.open(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.write(MIDNIGHT);
+    assert_eq!(lock(&keeper.shared.state).trouble, None);
+    assert_eq!(lock(&keeper.shared.state).objects, 1);
+    assert!(path.exists());
 }
 
 /// Prints what a flush costs: `cargo test -p send-history --release -- --ignored --nocapture what_a_flush`.

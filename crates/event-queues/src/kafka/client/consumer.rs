@@ -62,13 +62,17 @@ impl std::fmt::Debug for Consumer {
 }
 
 /// Makes a consumer. It connects with the first [`receive`](Queue::receive); with `is_until_empty` the queue ends
-/// when everything in the partitions of this process has been read.
+/// when everything in the partitions of this process has been read. `user_agent` is for the schema registry.
 ///
 /// Called within a tokio runtime.
 ///
 /// # Errors
 /// When librdkafka does not take the settings.
-pub fn open(settings: &KafkaSettings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
+pub fn open(
+    settings: &KafkaSettings,
+    is_until_empty: bool,
+    user_agent: &str,
+) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
     let health = Arc::new(Health::default());
     let consumer = consumer_of(settings, &health, is_until_empty)?;
     let (handed, batches) = mpsc::channel(BATCHES_MAX);
@@ -86,7 +90,7 @@ pub fn open(settings: &KafkaSettings, is_until_empty: bool) -> Result<(KafkaQueu
     let registry = settings
         .schema_registry
         .as_ref()
-        .map(|url| open_registry(url, auth, settings.schema_registry_ids))
+        .map(|url| open_registry(url, auth, settings.schema_registry_ids, user_agent))
         .transpose()?;
     let schemas = registry.map(|registry| Schemas::new(registry, Arc::clone(&health)));
     let maker = DeliveryMaker { batches, ready: hand_on, schemas, complaint: None };

@@ -273,7 +273,7 @@ mod tests {
         let (ready, _) = mpsc::channel(1);
         let registry = registry.map(|scripted| {
             let url = format!("{}{path}", scripted.url());
-            SchemaRegistry::new(&url.as_str().into(), None, SchemaIds::Auto).unwrap()
+            SchemaRegistry::new(&url.as_str().into(), None, SchemaIds::Auto, "test/1").unwrap()
         });
         let schemas = registry.map(|registry| Schemas::new(registry, Arc::default()));
         DeliveryMaker { batches, ready, schemas, complaint: None }

@@ -101,8 +101,9 @@ pub(super) fn open_registry(
     url: &Secret,
     auth: Option<&Secret>,
     ids: SchemaIds,
+    user_agent: &str,
 ) -> Result<SchemaRegistry, KafkaOpenError> {
-    let registry = SchemaRegistry::new(url, auth, ids)?;
+    let registry = SchemaRegistry::new(url, auth, ids, user_agent)?;
     if registry.is_in_the_clear() {
         tracing::warn!(
             registry = registry.address(),
@@ -130,13 +131,13 @@ pub(super) fn consumer_of(
 ///
 /// # Errors
 /// As there.
-pub fn check(settings: &KafkaSettings) -> Result<(), KafkaOpenError> {
+pub fn check(settings: &KafkaSettings, user_agent: &str) -> Result<(), KafkaOpenError> {
     check_topics(settings)?;
     let mut config = config_of(settings, false);
     config.remove("bootstrap.servers");
     config.create::<BaseConsumer>().map(drop).map_err(refused)?;
     let (url, auth) = (settings.schema_registry.as_ref(), settings.schema_registry_auth.as_ref());
-    url.map_or(Ok(()), |url| open_registry(url, auth, settings.schema_registry_ids).map(drop))
+    url.map_or(Ok(()), |url| open_registry(url, auth, settings.schema_registry_ids, user_agent).map(drop))
 }
 
 /// Has librdkafka read the regular expressions, in a consumer without a broker.
@@ -221,15 +222,17 @@ mod tests {
 
     #[tokio::test]
     async fn an_option_that_librdkafka_does_not_know_is_named() {
-        let error = open(&settings(&[("session.timeout", "6000")]), false).unwrap_err().to_string();
+        let error = open(&settings(&[("session.timeout", "6000")]), false, "test/1").unwrap_err().to_string();
         assert!(error.contains("queue.kafka.options.\"session.timeout\""), "{error}");
     }
 
     #[tokio::test]
     async fn a_refused_value_is_told_unless_it_is_a_secret() {
-        let error = open(&settings(&[("session.timeout.ms", "planted")]), false).unwrap_err().to_string();
+        let error =
+            open(&settings(&[("session.timeout.ms", "planted")]), false, "test/1").unwrap_err().to_string();
         assert!(error.contains("session.timeout.ms"), "{error}");
-        let error = open(&settings(&[("ssl.key.pem", "planted"), ("security.protocol", "ssl")]), false);
+        let error =
+            open(&settings(&[("ssl.key.pem", "planted"), ("security.protocol", "ssl")]), false, "test/1");
         assert!(!error.unwrap_err().to_string().contains("planted"));
     }
 
@@ -242,7 +245,7 @@ mod tests {
                 ("sasl.username", "u"),
                 ("sasl.password", "p"),
             ];
-            open(&settings(&options), false).unwrap();
+            open(&settings(&options), false, "test/1").unwrap();
         }
         let error =
             open(&settings(&[("security.protocol", "SASL_SSL"), ("sasl.mechanisms", "GSSAPI")]), false);
@@ -257,7 +260,7 @@ mod tests {
             ("reconnect.backoff.max.ms", "500", "reconnect.backoff.ms"),
         ] {
             let settings = settings(&[(name, value)]);
-            open(&settings, false).map_or_else(|error| panic!("{name}: {error}"), drop);
+            open(&settings, false, "test/1").map_or_else(|error| panic!("{name}: {error}"), drop);
             assert_eq!(config_of(&settings, false).get(default), None, "{name}");
         }
         let classic = config_of(&settings(&[("group.protocol", "classic")]), false);
@@ -284,19 +287,21 @@ mod tests {
             (&[("security.protocol", "sasl_ssl"), ("sasl.mechanisms", "PLAIN")], "sasl.username"),
             (&[("session.timeout", "6000")], "session.timeout"),
         ] {
-            let error = check(&settings(options)).unwrap_err().to_string();
+            let error = check(&settings(options), "test/1").unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("queue.kafka"), "{options:?}: {error}");
         }
-        check(&settings(&[tls])).unwrap();
+        check(&settings(&[tls]), "test/1").unwrap();
     }
 
     #[tokio::test]
     async fn a_regular_expression_that_is_none_is_found_before_the_run() {
         let mut settings = settings(&[]);
         settings.topics = vec!["t".into(), r"^braze\..*".into()];
-        check(&settings).unwrap();
+        check(&settings, "test/1").unwrap();
         settings.topics.push("^braze.(".into());
-        for error in [check(&settings).unwrap_err(), open(&settings, false).map(drop).unwrap_err()] {
+        for error in
+            [check(&settings, "test/1").unwrap_err(), open(&settings, false, "test/1").map(drop).unwrap_err()]
+        {
             let error = error.to_string();
             assert!(error.contains("queue.kafka.topics") && error.contains("^braze.("), "{error}");
         }

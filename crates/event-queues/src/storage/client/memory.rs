@@ -1,4 +1,4 @@
-//! The memory of objects, in one [file](crate::memory): which are done, and how far the settled flushes have come in the
+//! The memory of objects, in one [file](redb_file): which are done, and how far the settled flushes have come in the
 //! others. A settlement is one commit, however large the memory is.
 
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 
 use crate::content::ReadPlace;
-use crate::memory::{MemoryFault, MemoryFile, MemoryKind, pack, unpack};
+use crate::memory::{CACHE_BYTES, MemoryKind, pack, unpack};
+use redb_file::{FileFault, RedbFile, RedbKind};
 
 const KIND: MemoryKind = MemoryKind {
-    name: "objects",
-    format: 1,
+    file: RedbKind { name: "objects", format: 1, cache_bytes: CACHE_BYTES },
     locked: "give each forwarder a queue.storage.state_directory of its own, and a prefix of its own",
     newer: "Run the newer version, or move the file away",
     failed: "check the disk and the permissions. What was settled since it was last written is counted again",
@@ -89,7 +89,7 @@ pub(super) type Settled = (Arc<str>, String, ObjectRecord);
 
 /// The open file.
 #[derive(Clone)]
-pub(super) struct ObjectMemory(Arc<MemoryFile>);
+pub(super) struct ObjectMemory(Arc<RedbFile>);
 
 impl ObjectMemory {
     /// Opens the file of `directory`, which is verified whole, or begins one.
@@ -97,7 +97,7 @@ impl ObjectMemory {
     /// # Errors
     /// When another process has it, when it is damaged or of a newer version, or when it can't be read and written.
     pub(super) fn open(directory: &Path) -> Result<Self, MemoryError> {
-        let opened = MemoryFile::open(directory, &KIND).and_then(|file| {
+        let opened = RedbFile::open(directory, &KIND.file).and_then(|file| {
             file.write(|write| {
                 write.open_table(OBJECTS)?;
                 write.open_table(SOURCES)?;
@@ -105,10 +105,10 @@ impl ObjectMemory {
             })?;
             Ok(file)
         });
-        opened.map(|file| Self(Arc::new(file))).map_err(|fault| error(&KIND.path(directory), fault))
+        opened.map(|file| Self(Arc::new(file))).map_err(|fault| error(&KIND.file.path(directory), fault))
     }
 
-    fn explained<T>(&self, done: Result<T, MemoryFault>) -> Result<T, MemoryError> {
+    fn explained<T>(&self, done: Result<T, FileFault>) -> Result<T, MemoryError> {
         done.map_err(|fault| error(self.0.path(), fault))
     }
 
@@ -193,7 +193,7 @@ impl ObjectMemory {
     }
 }
 
-fn error(path: &Path, fault: MemoryFault) -> MemoryError {
+fn error(path: &Path, fault: FileFault) -> MemoryError {
     let (path, problem) = KIND.tell(path, fault);
     MemoryError { path, problem }
 }

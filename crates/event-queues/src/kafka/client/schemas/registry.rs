@@ -89,7 +89,8 @@ impl std::fmt::Debug for SchemaRegistry {
 impl SchemaRegistry {
     /// Opens nothing yet: the first question does. `url` is http or https, and may carry user and password, and a path;
     /// `auth` is `user:password` (in Confluent Cloud an API key and its secret), or else a bearer token. TLS trusts the
-    /// system's certificate authorities (`SSL_CERT_FILE` adds a private one); proxies are taken from the environment.
+    /// system's certificate authorities (`SSL_CERT_FILE` adds a private one). It is asked through the proxy that the
+    /// environment names, unless it is on loopback.
     ///
     /// # Errors
     /// When the URL or the credentials can't be used, or TLS can't be set up.
@@ -97,14 +98,16 @@ impl SchemaRegistry {
         url: &Secret,
         auth: Option<&Secret>,
         ids: SchemaIds,
+        user_agent: &str,
     ) -> Result<Self, RegistrySetupError> {
-        Self::with_timeout(url, auth, ids, TIMEOUT)
+        Self::with_timeout(url, auth, ids, user_agent, TIMEOUT)
     }
 
     pub(super) fn with_timeout(
         url: &Secret,
         auth: Option<&Secret>,
         ids: SchemaIds,
+        user_agent: &str,
         timeout: Duration,
     ) -> Result<Self, RegistrySetupError> {
         let base = parse(url.expose())?;
@@ -121,7 +124,7 @@ impl SchemaRegistry {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| RegistrySetupError::Threads(error.to_string()))?;
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout })
             .default_headers(headers)
             .timeout(timeout)
@@ -131,9 +134,11 @@ impl SchemaRegistry {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            .user_agent(concat!("braze-datadog/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
+            .user_agent(user_agent);
+        if is_loopback(base.host_str().unwrap_or_default()) {
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
         let (address, has_credentials) = (without_user(&base), has_user || auth.is_some());
         Ok(Self { client, api: api_of(&base), base, ids, address, has_credentials, timeout })
     }
@@ -280,7 +285,7 @@ mod tests {
     use super::*;
 
     fn registry(url: &str) -> Result<SchemaRegistry, RegistrySetupError> {
-        SchemaRegistry::new(&url.into(), None, SchemaIds::Auto)
+        SchemaRegistry::new(&url.into(), None, SchemaIds::Auto, "test/1")
     }
 
     #[test]
@@ -312,8 +317,9 @@ mod tests {
 
     #[test]
     fn credentials_come_from_one_place_and_can_be_sent() {
-        let with =
-            |url: &str, auth: &str| SchemaRegistry::new(&url.into(), Some(&auth.into()), SchemaIds::Auto);
+        let with = |url: &str, auth: &str| {
+            SchemaRegistry::new(&url.into(), Some(&auth.into()), SchemaIds::Auto, "test/1")
+        };
         let error = with("https://a@registry.example", "key:s3cret").unwrap_err();
         assert_eq!(error, RegistrySetupError::Credentials);
         assert_eq!(with("https://registry.example", "a\nb").unwrap_err(), RegistrySetupError::Token);
@@ -332,7 +338,7 @@ mod tests {
             assert_eq!(registry(url).unwrap().is_in_the_clear(), is_in_the_clear, "{url}");
         }
         let url = "http://registry.example".into();
-        let beside = SchemaRegistry::new(&url, Some(&"token".into()), SchemaIds::Auto);
+        let beside = SchemaRegistry::new(&url, Some(&"token".into()), SchemaIds::Auto, "test/1");
         assert!(beside.unwrap().is_in_the_clear());
     }
 
@@ -357,7 +363,7 @@ mod tests {
             ("/apis/registry/v3/", SchemaIds::Global, "", "/apis/registry/v3", "globalIds"),
         ] {
             let url = format!("http://r.example{path}");
-            let registry = SchemaRegistry::new(&url.as_str().into(), None, ids).unwrap();
+            let registry = SchemaRegistry::new(&url.as_str().into(), None, ids, "test/1").unwrap();
             let asked =
                 KEYS.map(|key| registry.url_of(key).map(|url| url.path().to_owned()).unwrap_or_default());
             let below = |base: &str, rest: String| {
