@@ -293,7 +293,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use datadog_points::outcome::FailureReason;
     use foldhash::fast::RandomState;
@@ -302,7 +301,6 @@ mod tests {
     use super::*;
     use braze_events::{FIELDS, Field, SendEvent};
     use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
-    use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
     use send_counts::route::ConnectionId;
 
     const NOW: u64 = 1_800_000_000;
@@ -312,14 +310,7 @@ mod tests {
 
     /// So many sends of events with these fields, in the bucket that starts at a Unix second.
     fn cut(layout: &Arc<Layout>, sends: &[(Fields<'_>, u64, u64)]) -> Aggregator {
-        let settings = AggregateSettings {
-            timestamp: Timestamp::Event,
-            late: Late::Drop,
-            flush_interval: Duration::from_secs(10),
-            flush_timeout: Duration::from_secs(5),
-            series_max: 1_000_000,
-            series_max_total: 1_000_000,
-        };
+        let settings = send_counts::testing::aggregate_settings(1_000_000);
         let mut cut = Aggregator::new(Arc::clone(layout), &settings, RandomState::default());
         for (given, count, bucket) in sends {
             let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];

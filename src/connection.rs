@@ -47,8 +47,8 @@ impl Connection {
         }
     }
 
-    /// A placeholder for a connection whose configuration is wrong: nothing is ever sent to it.
-    pub fn left_out(name: Box<str>) -> Self {
+    /// A connection with nothing but a name; nothing is ever sent to it.
+    pub fn named(name: Box<str>) -> Self {
         Self {
             name,
             site: Site { name: "".into(), base_url: "".into() },
@@ -144,7 +144,7 @@ mod tests {
 
     fn connection(name: &str, app_group_ids: &[&str]) -> Connection {
         let app_group_ids = app_group_ids.iter().map(|id| (*id).into()).collect();
-        Connection { app_group_ids, ..Connection::left_out(name.into()) }
+        Connection { app_group_ids, ..Connection::named(name.into()) }
     }
 
     fn refused(name: &str) -> RefusedConnection {

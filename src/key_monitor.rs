@@ -356,7 +356,6 @@ fn why_not_asked(connection: &Connection, validate: bool) -> Option<&'static str
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
 
     use proptest::prelude::*;
 
@@ -366,16 +365,11 @@ mod tests {
         let site =
             if site.contains("//") { Site::from_url(site) } else { Site::parse(site).map(|(site, _)| site) };
         Connection {
-            name: name.into(),
             site: site.unwrap(),
             api_key: ApiKey::new(key),
-            app_group_ids: Vec::new(),
-            app_group_names: HashMap::new(),
             metric: "m".into(),
             dry_run: false,
-            heartbeat: false,
-            forwarder_metrics: false,
-            campaign_last_send_age: false,
+            ..Connection::named(name.into())
         }
     }
 

@@ -42,7 +42,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use self::counters::Counters;
-pub use self::credentials::{CertificateTrouble, Credentials, CredentialsError, Reload};
+pub use self::credentials::{CertificateTrouble, Credentials, CredentialsError, Reload, is_loopback};
 use self::handler::PushHandler;
 #[cfg(fuzzing)]
 pub use self::handler::fuzzing;

@@ -14,7 +14,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use admin_api::HistoryKind;
+use admin_api::{HistoryKind, SendsBySide};
 use braze_rest::{CampaignDay, CanvasSeries};
 use jiff::civil::Date;
 use serde::Serialize;
@@ -110,18 +110,11 @@ pub struct Reconciliation {
 /// Sends on both sides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ComparedSums {
-    /// What Braze's dashboard has.
-    pub braze: u64,
-    /// What the forwarder has counted.
-    pub counted: u64,
-    /// What Datadog has accepted.
-    pub accepted: u64,
+    /// The sums of each side.
+    #[serde(flatten)]
+    pub sends: SendsBySide,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// `accepted` − `braze`.
-    pub difference: i64,
-    /// The same in percent of `braze`; absent where that is 0.
-    pub difference_percent: Option<f64>,
 }
 
 /// A campaign, a Canvas or a step on both sides.

@@ -83,23 +83,15 @@ pub(super) const fn why(reason: DropReason) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
-    use datadog_points::{ApiKey, site::Site};
+    use datadog_points::site::Site;
 
     fn eu1(dry_run: bool) -> Connection {
         Connection {
-            name: "acme".into(),
             site: Site::parse("EU1").unwrap().0,
-            api_key: ApiKey::new(""),
-            app_group_ids: Vec::new(),
-            app_group_names: HashMap::new(),
             metric: "m".into(),
             dry_run,
-            heartbeat: false,
-            forwarder_metrics: false,
-            campaign_last_send_age: false,
+            ..Connection::named("acme".into())
         }
     }
 

@@ -141,7 +141,7 @@ async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<
         )));
     }
     // A wrong one can be removed, too.
-    let connection = folder.known(name).unwrap_or_else(|_| Connection::left_out((**name).into()));
+    let connection = folder.known(name).unwrap_or_else(|_| Connection::named((**name).into()));
     let running = folder.running()?;
     let started = Clock::system().unix_seconds();
     let files = folder.remove_both(name, folder.key_file(name).as_deref())?;

@@ -1,7 +1,6 @@
 //! Where events come from: the queue, and the push listener before it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -265,7 +264,7 @@ impl Check<'_> {
                 let _tokens =
                     self.secret(TOKEN_FILE, path, "bearer tokens", "; write one bearer token a line into it");
             }
-            None if !is_loopback(listen.ip()) => {
+            None if !push::is_loopback(listen.ip()) => {
                 let reason = format!(
                     "{listen} can be reached from other machines, and no token is asked; set push.token_file to a \
                      file with one bearer token a line, or listen on 127.0.0.1"
@@ -356,10 +355,6 @@ fn start_of(text: &str) -> Option<event_queues::storage::StorageStart> {
             midnight.or_else(|| text.parse().ok()).map(at)
         }
     }
-}
-
-fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }
 
 fn trimmed(texts: &mut [String]) -> Vec<Box<str>> {

@@ -263,14 +263,13 @@ fn put<T: Ord>(set: &mut BTreeSet<T>, element: T, belongs: bool) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
     use braze_events::{FIELDS, Field, SendEvent};
+    use send_counts::aggregate::Aggregator;
     use send_counts::aggregate::tags::{Layout, Names as NamesAre, Tag, TagSettings};
-    use send_counts::aggregate::{AggregateSettings, Aggregator, Late, Timestamp};
 
     /// The flush thread's part of the work: campaigns by id and name, in the order of the time. An id may stand behind
     /// its app group and a stroke.
@@ -296,14 +295,7 @@ mod tests {
             layout: Arc<Layout>,
             campaigns: &[(u32, &str, &str)],
         ) -> Option<BTreeMap<ConnectionId, Collapsing>> {
-            let settings = AggregateSettings {
-                timestamp: Timestamp::Event,
-                late: Late::Drop,
-                flush_interval: Duration::from_secs(10),
-                flush_timeout: Duration::from_secs(5),
-                series_max: 1000,
-                series_max_total: 1000,
-            };
+            let settings = send_counts::testing::aggregate_settings(1000);
             let mut cut = Aggregator::new(layout, &settings, RandomState::default());
             for (connection, id, name) in campaigns {
                 self.now += 1;

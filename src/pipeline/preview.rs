@@ -59,17 +59,14 @@ fn masked(letter: char) -> char {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use foldhash::fast::RandomState;
 
     use super::*;
     use braze_events::{FIELDS, Field, SendEvent};
-    use datadog_points::{ApiKey, site::Site};
+    use datadog_points::site::Site;
     use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
-    use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
     use send_counts::route::ConnectionId;
 
     fn shown(campaign: &str) -> String {
@@ -78,30 +75,16 @@ mod tests {
             static_tags: Vec::new(),
             names: Names::AsSent,
         };
-        let settings = AggregateSettings {
-            timestamp: Timestamp::Event,
-            late: Late::Drop,
-            flush_interval: Duration::from_secs(10),
-            flush_timeout: Duration::from_secs(5),
-            series_max: 10,
-            series_max_total: 10,
-        };
+        let settings = send_counts::testing::aggregate_settings(10);
         let mut cut = Aggregator::new(Arc::new(Layout::new(&tags)), &settings, RandomState::default());
         let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
         fields[Field::CampaignName as usize] = campaign.as_bytes();
         let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
         cut.record(ConnectionId(0), &event, "email", 10, 10);
         let connection = Connection {
-            name: "acme".into(),
             site: Site::parse("US1").unwrap().0,
-            api_key: ApiKey::new(""),
-            app_group_ids: Vec::new(),
-            app_group_names: HashMap::new(),
             metric: "m".into(),
-            dry_run: true,
-            heartbeat: false,
-            forwarder_metrics: false,
-            campaign_last_send_age: false,
+            ..Connection::named("acme".into())
         };
         preview(&cut, &[0], &connection)
     }

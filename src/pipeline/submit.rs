@@ -160,7 +160,7 @@ impl ConnectionTable {
                 // It keeps its last settings, for its counts.
                 known.state = state;
             } else {
-                let connection = Arc::new(Connection::left_out(refused.name));
+                let connection = Arc::new(Connection::named(refused.name));
                 self.rows.push(ConnectionRow { connection, state });
             }
         }

@@ -104,14 +104,13 @@ pub(super) fn undo(
     match coding {
         Coding::Identity => Ok(mem::take(wire).into()),
         Coding::Gzip => {
-            let mut members = Members::new(Format::Gzip, &**wire).map_err(|error| reason(&error))?;
+            let mut members = Members::new(Format::Gzip, &**wire);
             let body = unpack(&mut members, &limits, share)?;
             let rest = members.get_ref().filter(|_| members.has_trailing());
             Ok(Plain { body, bytes_left_out: rest.map_or(0, |rest| rest.len()) })
         }
         Coding::Zstd => {
-            let mut frames = Members::with_window(Format::Zstd, &**wire, ZSTD_WINDOW_LOG_MAX)
-                .map_err(|error| reason(&error))?;
+            let mut frames = Members::with_window(Format::Zstd, &**wire, ZSTD_WINDOW_LOG_MAX);
             let body = unpack(&mut frames, &limits, share)?;
             // A frame states its length; bytes behind it are none of the sender's events (RFC 8878, section 3).
             if frames.has_trailing() {

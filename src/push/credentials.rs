@@ -1,7 +1,7 @@
 //! The credentials of the push port: read from files, and replaced while the port is open.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -68,7 +68,7 @@ impl Credentials {
             doubts
                 .map(|reason| format!("push.token_file: an app group id that a token is bound to {reason}")),
         );
-        if settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback() {
+        if settings.tls.is_none() && !is_loopback(settings.listen.ip()) {
             warnings.push(format!(
                 "push.listen: tokens travel to {} unencrypted unless a proxy in front speaks TLS; \
                  see push.tls_certificate",
@@ -92,7 +92,7 @@ impl Credentials {
 
     /// Without tokens, only this machine may push.
     fn suit(&self, address: SocketAddr) -> Result<(), CredentialsError> {
-        if self.tokens.is_none() && !address.ip().to_canonical().is_loopback() {
+        if self.tokens.is_none() && !is_loopback(address.ip()) {
             return Err(CredentialsError(format!(
                 "push.token_file: without tokens anyone who reaches {address} could push; \
                  name a token file, or listen on 127.0.0.1"
@@ -111,6 +111,11 @@ pub struct CertificateTrouble {
     /// Whether they hold now.
     pub is_valid: bool,
     words: String,
+}
+
+/// Whether an address is on this machine only.
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 /// In the most readable unit.

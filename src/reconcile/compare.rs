@@ -113,7 +113,8 @@ pub fn compare(
 
 fn sort(objects: &mut [ComparedObject]) {
     objects.sort_by(|a, b| {
-        let key = |object: &ComparedObject| (object.sums.difference.unsigned_abs(), object.sums.braze);
+        let key =
+            |object: &ComparedObject| (object.sums.sends.difference.unsigned_abs(), object.sums.sends.braze);
         key(b).cmp(&key(a)).then_with(|| (a.kind, &a.id).cmp(&(b.kind, &b.id)))
     });
 }
@@ -246,7 +247,7 @@ fn object(terms: &ComparisonTerms<'_>, who: &Identity<'_>, own: &Own, said: &Sai
         name: who.name.to_owned(),
         canvas_id: who.canvas_id.to_owned(),
         canvas_name: who.canvas_name.to_owned(),
-        within_tolerance: terms.tolerance.allows(sums.difference, sums.braze),
+        within_tolerance: terms.tolerance.allows(sums.sends.difference, sums.sends.braze),
         sums,
         differences: explain(&compared),
         days,
@@ -268,9 +269,9 @@ fn uncompared_reason(terms: &ComparisonTerms<'_>, day: Date, braze: Option<u64>)
 fn sums<'d>(days: impl Iterator<Item = &'d BothSides>) -> ComparedSums {
     let mut sums = ComparedSums::default();
     for day in days {
-        sums.braze += day.braze;
-        sums.counted += day.counted;
-        sums.accepted += day.accepted;
+        sums.sends.braze += day.braze;
+        sums.sends.counted += day.counted;
+        sums.sends.accepted += day.accepted;
         for (reason, sends) in &day.dropped {
             *sums.dropped.entry(reason.clone()).or_insert(0) += sends;
         }
@@ -282,9 +283,9 @@ fn sums<'d>(days: impl Iterator<Item = &'d BothSides>) -> ComparedSums {
 fn total(objects: &[ComparedObject]) -> ComparedSums {
     let mut total = ComparedSums::default();
     for sums in objects.iter().filter(|one| one.kind != HistoryKind::Step).map(|object| &object.sums) {
-        total.braze += sums.braze;
-        total.counted += sums.counted;
-        total.accepted += sums.accepted;
+        total.sends.braze += sums.sends.braze;
+        total.sends.counted += sums.sends.counted;
+        total.sends.accepted += sums.sends.accepted;
         for (reason, sends) in &sums.dropped {
             *total.dropped.entry(reason.clone()).or_insert(0) += sends;
         }
@@ -293,12 +294,12 @@ fn total(objects: &[ComparedObject]) -> ComparedSums {
 }
 
 fn with_difference(mut sums: ComparedSums) -> ComparedSums {
-    sums.difference = signed(sums.accepted) - signed(sums.braze);
+    sums.sends.difference = signed(sums.sends.accepted) - signed(sums.sends.braze);
     // To a hundredth.
-    let hundredths = (i128::from(sums.difference) * 10_000)
-        .checked_div(i128::from(sums.braze))
+    let hundredths = (i128::from(sums.sends.difference) * 10_000)
+        .checked_div(i128::from(sums.sends.braze))
         .and_then(|hundredths| i32::try_from(hundredths).ok());
-    sums.difference_percent = hundredths.map(|hundredths| f64::from(hundredths) / 100.0);
+    sums.sends.difference_percent = hundredths.map(|hundredths| f64::from(hundredths) / 100.0);
     sums
 }
 

@@ -48,11 +48,11 @@ fn is_shown(object: &ComparedObject) -> bool {
 
 fn row(sums: &ComparedSums) -> [String; 6] {
     [
-        plus(sums.difference),
-        sums.difference_percent.map_or_else(|| "–".to_owned(), |percent| format!("{percent:+.2}")),
-        grouped(sums.braze),
-        grouped(sums.counted),
-        grouped(sums.accepted),
+        plus(sums.sends.difference),
+        sums.sends.difference_percent.map_or_else(|| "–".to_owned(), |percent| format!("{percent:+.2}")),
+        grouped(sums.sends.braze),
+        grouped(sums.sends.counted),
+        grouped(sums.sends.accepted),
         grouped(sums.dropped.values().sum()),
     ]
 }

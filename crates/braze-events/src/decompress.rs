@@ -119,29 +119,15 @@ pub struct Members<R: Read> {
 
 impl<R: BufRead> Members<R> {
     /// Reads from `reader`, which begins with a member.
-    ///
-    /// # Errors
-    /// None today: no format's decoder has to be asked before it is read from.
-    pub fn new(format: Format, reader: R) -> io::Result<Self> {
+    pub fn new(format: Format, reader: R) -> Self {
         Self::with_window(format, reader, WINDOW_LOG_MAX)
     }
 
     /// As [`Self::new`], with a bound of its own for how far back a zstandard frame may refer, as a power of two. One that
     /// refers farther ends in [`io::ErrorKind::OutOfMemory`].
-    ///
-    /// # Errors
-    /// None today, as there.
-    pub fn with_window(format: Format, reader: R, window_log_max: u32) -> io::Result<Self> {
+    pub fn with_window(format: Format, reader: R, window_log_max: u32) -> Self {
         let member = Some(Decoder::new(format, reader, window_log_max));
-        Ok(Self {
-            format,
-            window_log_max,
-            member,
-            rest: None,
-            padding: 0,
-            is_over: false,
-            has_trailing: false,
-        })
+        Self { format, window_log_max, member, rest: None, padding: 0, is_over: false, has_trailing: false }
     }
 
     /// How it is compressed.
@@ -286,7 +272,7 @@ mod tests {
     use crate::testing::{FORMATS, pack, xz};
 
     fn read(format: Format, bytes: &[u8]) -> io::Result<(Vec<u8>, bool)> {
-        let mut members = Members::new(format, bytes)?;
+        let mut members = Members::new(format, bytes);
         let mut out = Vec::new();
         members.read_to_end(&mut out)?;
         assert_eq!(members.read(&mut [0; 9]).unwrap(), 0, "an end is the end");

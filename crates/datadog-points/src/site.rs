@@ -47,7 +47,7 @@ pub enum SiteError {
     #[error("is empty; {}", listing())]
     Empty,
     /// It can't be a host.
-    #[error("is not a Datadog site; {}{}", did_you_mean(.nearest.as_ref()), listing())]
+    #[error("is not a Datadog site; {}{}", suggestion(.nearest.as_ref()), listing())]
     NoSite {
         /// The closest short name.
         nearest: Option<&'static str>,
@@ -273,7 +273,7 @@ fn nearest(text: &str) -> Option<&'static str> {
     (slips <= slips_max).then_some(name)
 }
 
-fn did_you_mean(nearest: Option<&&'static str>) -> String {
+fn suggestion(nearest: Option<&&'static str>) -> String {
     nearest.map(|name| format!("did you mean {name}? ")).unwrap_or_default()
 }
 

@@ -34,3 +34,5 @@ pub mod aggregate;
 pub mod dedup;
 pub mod route;
 pub mod shared_dedup;
+#[cfg(feature = "testing")]
+pub mod testing;

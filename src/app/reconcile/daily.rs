@@ -134,7 +134,7 @@ impl DailyReconcile {
 /// Logs the result of a comparison.
 fn tell(connection: Option<&str>, all: &Reconciliation) {
     let beyond = all.objects.iter().filter(|object| !object.within_tolerance).count();
-    let (from, to, braze, accepted) = (all.from, all.to, all.total.braze, all.total.accepted);
+    let (from, to, braze, accepted) = (all.from, all.to, all.total.sends.braze, all.total.sends.accepted);
     let (objects, not_compared) = (all.objects.len(), all.not_compared.len());
     if beyond > 0 {
         tracing::warn!(

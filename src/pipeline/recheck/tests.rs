@@ -1,22 +1,13 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::*;
-use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
+use send_counts::aggregate::{AggregateSettings, Late};
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
 fn window(late: Late) -> Window {
-    Window::new(&AggregateSettings {
-        timestamp: Timestamp::Event,
-        late,
-        flush_interval: Duration::from_secs(10),
-        flush_timeout: Duration::from_secs(5),
-        series_max: 1,
-        series_max_total: 1,
-    })
+    Window::new(&AggregateSettings { late, ..send_counts::testing::aggregate_settings(1) })
 }
 
 type TaggedPoints<'a> = (&'a str, &'a [(u64, &'a [u64])]);

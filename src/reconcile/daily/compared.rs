@@ -1,9 +1,9 @@
 //! The stored result of a comparison: sums, and the largest differences.
 
-use admin_api::{FlowState, ReconciledObject, SendsBySide, UncomparedSends, WorkspaceSums};
+use admin_api::{FlowState, ReconciledObject, UncomparedSends, WorkspaceSums};
 
 use super::{SHOWN_MAX, WorkspaceSettings};
-use crate::reconcile::{ComparedObject, ComparedSums, Reconciliation, UncomparedReason};
+use crate::reconcile::{ComparedObject, Reconciliation, UncomparedReason};
 
 /// The stored result of a comparison.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Compared {
             from: all.from.to_string(),
             to: all.to.to_string(),
             time_zone: all.time_zone.clone(),
-            sends: by_side(&all.total),
+            sends: all.total.sends.clone(),
             objects: compared().count() as u64,
             objects_beyond_tolerance: beyond as u64,
             objects_not_compared: unsaid as u64,
@@ -48,7 +48,7 @@ impl Compared {
             id: object.id.clone(),
             name: object.name.clone(),
             canvas_name: object.canvas_name.clone(),
-            sends: by_side(&object.sums),
+            sends: object.sums.sends.clone(),
             within_tolerance: object.within_tolerance,
             explanation: object.differences.iter().map(|part| part.words.clone()).collect(),
         });
@@ -87,15 +87,5 @@ impl Compared {
                 (FlowState::Trouble, words)
             }
         }
-    }
-}
-
-fn by_side(sums: &ComparedSums) -> SendsBySide {
-    SendsBySide {
-        braze: sums.braze,
-        counted: sums.counted,
-        accepted: sums.accepted,
-        difference: sums.difference,
-        difference_percent: sums.difference_percent,
     }
 }

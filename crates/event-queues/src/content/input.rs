@@ -54,7 +54,7 @@ impl Input {
         let (stored, ahead) = if let Some(format) = Format::of(&head) {
             let chained = Cursor::new(head).chain(reader);
             let reader = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, chained);
-            let members = Members::new(format, Compressed { reader, consumed: 0 })?;
+            let members = Members::new(format, Compressed { reader, consumed: 0 });
             (Stored::Packed(Box::new(members)), Vec::new())
         } else {
             (Stored::Plain(reader), head)
