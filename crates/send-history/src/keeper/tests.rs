@@ -4,7 +4,6 @@ use std::path::Path;
 use std::thread;
 
 use super::*;
-use crate::changes::Landing;
 use crate::history::WAITING_MAX;
 use crate::{DaySends, FateCounts, FlushedSends, ObjectFields, ObjectKind, SendHistory, TimeRange};
 
@@ -363,39 +362,4 @@ fn a_file_that_was_moved_away_is_told_and_another_is_begun() {
     assert_eq!(lock(&keeper.shared.state).trouble, None);
     assert_eq!(lock(&keeper.shared.state).objects, 1);
     assert!(path.exists());
-}
-
-/// Prints what a flush costs: `cargo test -p send-history --release -- --ignored --nocapture what_a_flush`.
-#[test]
-#[ignore = "a measurement"]
-fn what_a_flush_of_a_hundred_thousand_series_costs() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
-    keeper.open(MIDNIGHT);
-    for objects in [2_000, 100_000] {
-        let names: Vec<String> = (0..objects).map(|n| format!("5f3e8f0a-1234-4cde-9abc-{n:012}")).collect();
-        let started = Instant::now();
-        let mut flushed = FlushedSends::new(vec!["acme".into()]);
-        for series in 0..100_000 {
-            let id = names[series % objects].as_str();
-            flushed.series(
-                [campaign(id, "A name of a campaign as they are")],
-                [(u32::try_from(MIDNIGHT).unwrap(), 7)],
-            );
-        }
-        let filled = started.elapsed();
-        let flushed = Arc::new(flushed);
-        let landing = Landing { dropped: None, late: 0, early: 0 };
-        let series = (0..100_000).collect();
-        let started = Instant::now();
-        keeper.digest(&[Job::Counted(Arc::clone(&flushed)), Job::Landed { flushed, series, landing }]);
-        let digested = started.elapsed();
-        let started = Instant::now();
-        keeper.write(MIDNIGHT);
-        let size = keeper.store.as_ref().unwrap().size();
-        println!(
-            "{objects} objects: the flush thread {filled:?}, the thread of the history {digested:?} and a commit of {:?}, {size} bytes",
-            started.elapsed()
-        );
-    }
 }
