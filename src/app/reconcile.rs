@@ -195,7 +195,8 @@ async fn counted_types(forwarder: &Client) -> Result<CountedTypes, Failure> {
     Ok(setting.map_or_else(
         || {
             complain("note: the forwarder does not say which event types it counts: all sends are compared");
-            CountedTypes::parse(&SEND_TYPES.map(|(name, _)| name).join(","))
+            let all: Vec<&str> = SEND_TYPES.iter().map(|(name, _)| *name).collect();
+            CountedTypes::parse(&all.join(","))
         },
         |setting| CountedTypes::parse(&setting.value),
     ))

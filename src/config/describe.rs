@@ -90,9 +90,10 @@ fn push_listener(push: &push::PushSettings) -> String {
 pub fn redacted(started_with: &Config, reloaded: &Config) -> Vec<(String, String)> {
     let (schema, started_with, reloaded) = (schema::of_settings(), values(started_with), values(reloaded));
     let kind = started_with["queue"]["kind"].as_str().unwrap_or_default();
+    // Each kind of queue has a section of its own.
     let is_unused = |path: &str| {
-        let kinds = ["embedded", "kafka", "storage"].into_iter().filter(|other| *other != kind);
-        kinds.into_iter().any(|other| path.starts_with(&format!("queue.{other}.")))
+        let section = path.strip_prefix("queue.").and_then(|rest| rest.split_once('.'));
+        section.is_some_and(|(section, _)| section != kind)
     };
     let in_use = schema::keys(&schema).into_iter().filter(|key| !is_unused(&key.path));
     let shown = in_use.filter_map(|key| {

@@ -36,7 +36,7 @@ pub use framing::{Datums, Framing, Origin, Part, WriterSchema};
 /// is not counted is ignored; one that is not known is ignored as `other`, for new ones arrive monthly.
 ///
 /// Source: Braze's Currents event glossary, "Message engagement events".
-pub const SEND_TYPES: [(&str, &str); 9] = [
+pub const SEND_TYPES: &[(&str, &str)] = &[
     ("users.messages.email.Send", "email"),
     ("users.messages.pushnotification.Send", "pushnotification"),
     ("users.messages.sms.Send", "sms"),
