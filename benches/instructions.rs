@@ -27,7 +27,6 @@ use datadog_points::ApiKey;
 use datadog_points::site::Site;
 use event_queues::{Delivery, Framing, Receipt, Source};
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
-use send_counts::aggregate::{self, Late, Timestamp};
 use send_counts::dedup;
 use send_counts::route::{ConnectionId, Router};
 
@@ -215,14 +214,7 @@ fn settings(case: &Case) -> lane::LaneSettings {
     lane::LaneSettings {
         lanes: 1,
         event_types: SEND_TYPES.iter().map(|(name, _)| (*name).into()).collect(),
-        aggregate: aggregate::AggregateSettings {
-            timestamp: Timestamp::Event,
-            late: Late::Drop,
-            flush_interval: Duration::from_secs(10),
-            flush_timeout: Duration::from_secs(5),
-            series_max: 100_000,
-            series_max_total: 100_000,
-        },
+        aggregate: send_counts::testing::aggregate_settings(100_000),
         dedup: dedup::DedupSettings { window, max_ids: 4_000_000 },
     }
 }
@@ -231,16 +223,11 @@ fn settings(case: &Case) -> lane::LaneSettings {
 fn plan() -> Plan {
     let include = Tag::ALL.into_iter().filter(|tag| *tag != Tag::Channel).collect();
     let connection = Connection {
-        name: "bench".into(),
         site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
         api_key: ApiKey::new("none"),
-        app_group_ids: Vec::new(),
-        app_group_names: std::collections::HashMap::new(),
         metric: "braze.messaging.sent".into(),
         dry_run: false,
-        heartbeat: false,
-        forwarder_metrics: false,
-        campaign_last_send_age: false,
+        ..Connection::named("bench".into())
     };
     Plan {
         router: Router::new(&[(ConnectionId(0), connection.app_groups())]),

@@ -30,60 +30,60 @@ use http_listener::sampled::Sampled;
 use http_listener::worker_pool::{WorkError, WorkerPool};
 use http_listener::{Answer, Listener, OpenPortError, hang_up};
 
-/// Connections at a time: an orchestrator, a scraper or two, people. Few, so that a scraper gone wild can't
-/// take the file descriptors that the push port needs.
+/// Connections at a time: an orchestrator, a scraper or two, people. Few, so that a runaway scraper can't take the file
+/// descriptors that the push port needs.
 const CONNECTIONS_MAX: usize = 64;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Prometheus' text exposition format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
-/// How long an answer of `/status` is given again: it is for people, who look every second or two, and costs a
-/// millisecond or more with many connections.
+/// How long an answer of `/status` is reused: people look every second or two, and with many connections it costs a
+/// millisecond or more.
 const STATUS_AGE_MAX: Duration = Duration::from_millis(250);
 
-/// Bytes of a search's words, as they come in the URL.
+/// Bytes of a search's query string.
 const QUERY_BYTES_MAX: usize = 1_000;
 
-/// How long a search, or a question about history, waits for those before it; each takes some hundredths of a second.
+/// How long a search or history query waits for those before it; each takes some hundredths of a second.
 const SEARCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How the admin listener listens.
+/// The settings of the admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
     /// The address and port.
     pub listen: SocketAddr,
-    /// Names that it may be asked under, beside addresses and `localhost`.
+    /// Host names that it answers to, beside addresses and `localhost`.
     pub hosts: Vec<Box<str>>,
 }
 
-/// What answers a search: words, and a time zone.
+/// Answers a search: words, and a time zone.
 pub type SearchView = dyn Fn(&str, &str) -> Result<serde_json::Value, String> + Send + Sync;
 
-/// What answers a question about history.
+/// Answers a query of the history.
 pub type HistoryView = dyn Fn(&str) -> Result<serde_json::Value, HistoryRefusal> + Send + Sync;
 
 /// Which connections a status lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionList {
-    /// Of many those that somebody should look at.
+    /// If there are many, those in trouble and the busiest.
     Short,
     /// All of them.
     All,
 }
 
-/// What the port shows. All but search and history are called on the runtime, and may not block.
+/// The data that the port shows. All functions but search and history are called on the runtime, and may not block.
 pub struct Views {
-    /// Whether the process can take events, and if not, why not.
+    /// Whether the process can take events, and if not, why.
     pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The books in Prometheus' text format 0.0.4.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The books and the rest, as JSON.
     pub status: Box<dyn Fn(ConnectionList) -> serde_json::Value + Send + Sync>,
-    /// What has all words of a text, with days of a time zone, as JSON; or why not. Called on a thread that may block, one at
-    /// a time.
+    /// The series that match all words of a text, with days of a time zone, as JSON; or an error. Called on a thread that
+    /// may block, one at a time.
     pub search: Box<SearchView>,
-    /// What was sent on which day, for the query of a URL, as JSON. Called like the search, on a thread of its own.
+    /// The sends by day, for the query of a URL, as JSON. Called like the search, on a thread of its own.
     pub history: Box<HistoryView>,
 }
 
@@ -93,7 +93,7 @@ impl fmt::Debug for Views {
     }
 }
 
-/// The views, and what is kept of them between requests.
+/// The views, and their cached answers.
 struct Desk {
     views: Views,
     hosts: Hosts,
@@ -105,7 +105,7 @@ struct Desk {
     histories: WorkerPool,
 }
 
-/// An answer that is given again for a while.
+/// A cached answer.
 struct Kept {
     until: Instant,
     body: Bytes,
@@ -127,7 +127,7 @@ pub struct AdminListener {
 /// When it can't be listened on (the message names the setting), or the thread for searches can't be made.
 pub async fn bind(settings: &AdminSettings, views: Views) -> Result<AdminListener, OpenPortError> {
     let limits = http_listener::ConnectionLimits {
-        // Nobody is vouched for here: one more takes the place of the oldest that is not being answered.
+        // No connection is vouched for here: one more takes the place of the oldest that is not being answered.
         connections_max: 0,
         strangers_min: CONNECTIONS_MAX,
         ..http_listener::ConnectionLimits::default()
@@ -170,11 +170,11 @@ async fn answer(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
         Some(_) => use_get(),
         None => view(request, desk).await,
     };
-    // Nothing here reads a body.
+    // No handler here reads a body.
     if request.body().is_end_stream() { answer } else { hang_up(answer) }
 }
 
-/// Health is for orchestrators, which ask under any name; it gives nothing away that a page of somebody else's could use.
+/// Health is for orchestrators, which use any host name; it tells a foreign web page nothing useful.
 fn health(path: &str, desk: &Desk) -> Option<Answer> {
     match path {
         "/livez" | "/healthz" => Some(text(StatusCode::OK, TEXT, "ok\n")),
@@ -231,7 +231,7 @@ fn use_get() -> Answer {
     answer
 }
 
-/// The status, not older than [`STATUS_AGE_MAX`], however many ask.
+/// The status, not older than [`STATUS_AGE_MAX`], however many requests come.
 fn status(desk: &Desk, list: ConnectionList) -> Bytes {
     let place = match list {
         ConnectionList::Short => &desk.status,
@@ -240,17 +240,18 @@ fn status(desk: &Desk, list: ConnectionList) -> Bytes {
     kept(place, |_cost| STATUS_AGE_MAX, || format!("{:#}\n", (desk.views.status)(list)))
 }
 
-/// The metrics, made anew as often as costs a tenth of a core, however many ask: with few connections, always.
+/// The metrics. They are made anew as often as takes a tenth of a core, however many requests come: with few connections,
+/// always.
 fn metrics(desk: &Desk) -> Bytes {
     kept(&desk.metrics, metrics_age_max, || (desk.views.metrics)())
 }
 
-/// How long metrics may be given again that cost so much.
+/// How long to reuse metrics that took this long.
 fn metrics_age_max(cost: Duration) -> Duration {
     (9 * cost).min(STATUS_AGE_MAX)
 }
 
-/// What is kept while it is good, else what `make` says, which is kept for as long as `age_max` says by what it cost.
+/// The cached answer while it is fresh, else a new one of `make`, cached for `age_max` of its cost.
 fn kept(
     place: &Mutex<Option<Kept>>,
     age_max: impl FnOnce(Duration) -> Duration,
@@ -314,7 +315,7 @@ async fn history(query: &str, desk: Arc<Desk>) -> Answer {
     }
 }
 
-/// What may pass within a second.
+/// The answer to trouble that may pass within a second.
 fn busy(reason: impl Into<Bytes>) -> Answer {
     let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, TEXT, reason);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -42,21 +42,21 @@ const DROPPED: u8 = 3;
 /// The configuration is wrong. Source: `EX_CONFIG` of `sysexits.h`.
 const WRONG_CONFIGURATION: u8 = 78;
 
-/// Where `top` looks if nobody says otherwise: the default of `admin.listen`.
+/// The default address of `top`: that of `admin.listen`.
 const TOP_URL: &str = "http://127.0.0.1:8081";
 
-/// How many names a message tells.
+/// How many names a message lists.
 const NAMES_MAX: usize = 20;
 
-/// Who asks, in the requests to Datadog.
+/// The user agent of all requests.
 const USER_AGENT: &str = concat!("braze-datadog/", env!("CARGO_PKG_VERSION"));
 /// How long `health` waits for an answer; orchestrators give up after a few seconds themselves.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a complaint waits for its reader.
+/// How long writing a message to standard error may take.
 const COMPLAINT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Why the program ends without success: what it says, and its exit status.
+/// Why the program ends without success: its message, and its exit status.
 #[derive(Debug)]
 struct Failure {
     status: u8,
@@ -73,11 +73,11 @@ impl Failure {
     }
 }
 
-/// Runs what the command line says and returns the exit status.
+/// Runs the command of the command line and returns the exit status.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        // It writes help and version to standard output, and mistakes to standard error.
+        // Help and version go to standard output, mistakes to standard error.
         Err(error) => {
             return match error.print() {
                 Ok(()) if !error.use_stderr() => ExitCode::SUCCESS,
@@ -115,7 +115,7 @@ fn load(given: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
     Ok((config, warnings, path))
 }
 
-/// Names for a message, not more than can be read.
+/// Names for a message, shortened to a readable number.
 fn names<'n>(all: impl Iterator<Item = &'n str>) -> String {
     let all: Vec<&str> = all.collect();
     match all.len().checked_sub(NAMES_MAX) {
@@ -161,7 +161,7 @@ fn watch_at(url: &str) -> Result<(), Failure> {
     Err(left_out::top(url))
 }
 
-/// What is shared by all who send to Datadog, or ask it.
+/// The network settings that all requests to Datadog share.
 fn network(connections: &[Connection]) -> Result<Network, Failure> {
     let uses_tls =
         |connection: &Connection| !connection.dry_run && connection.site.base_url.starts_with("https:");
@@ -178,10 +178,10 @@ fn print_line(line: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Says something to whoever started the program, who may not read it.
+/// Writes a message to standard error, which may not be read.
 fn complain(message: &str) {
     let line = format!("braze-datadog: {message}\n");
-    // There is nobody left to tell when standard error is closed.
+    // A closed standard error leaves nobody to report to.
     let _closed = telemetry::write_within(COMPLAINT_LIMIT, line, |line| {
         std::io::stderr().lock().write_all(line.as_bytes())
     });
@@ -222,7 +222,7 @@ fn tell_refused(refused: &[RefusedConnection]) {
     }
 }
 
-/// Logs what is accepted and should be looked at.
+/// Logs warnings on the configuration.
 fn warn(path: &Path, warnings: &[Warning]) {
     for warning in warnings {
         tracing::warn!(file = %path.display(), "configuration: {warning}");

@@ -1,4 +1,4 @@
-//! The only place that reads the clocks. Everything else is told the time.
+//! The only place that reads the clocks. Everywhere else time is an argument.
 
 pub use datadog_points::client::within;
 
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Tells the wall clock's time, and a time that never steps back.
+/// The wall clock, and a clock that never steps back.
 #[derive(Debug, Clone)]
 pub struct Clock {
     started: Instant,
@@ -19,7 +19,7 @@ impl Clock {
         Self { started: Instant::now(), set: None }
     }
 
-    /// A clock that shows the Unix seconds that somebody else sets; for tests.
+    /// A clock that shows Unix seconds set by a test.
     pub fn set_by(unix_seconds: Arc<AtomicU64>) -> Self {
         Self { started: Instant::now(), set: Some(unix_seconds) }
     }

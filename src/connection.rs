@@ -1,4 +1,4 @@
-//! What is known of a connection, and where its payloads go in.
+//! A connection, and the intake for its payloads.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -47,8 +47,8 @@ impl Connection {
         }
     }
 
-    /// What stands for a connection whose configuration is wrong: nothing is ever sent to it.
-    pub fn left_out(name: Box<str>) -> Self {
+    /// A connection with nothing but a name; nothing is ever sent to it.
+    pub fn named(name: Box<str>) -> Self {
         Self {
             name,
             site: Site { name: "".into(), base_url: "".into() },
@@ -68,23 +68,23 @@ impl Connection {
         self.app_group_ids.is_empty()
     }
 
-    /// What says which sends are its own.
+    /// The app groups, for the router.
     pub fn app_groups(&self) -> AppGroups<'_> {
         AppGroups { ids: &self.app_group_ids, names: &self.app_group_names }
     }
 }
 
-/// A connection that is left out, for its configuration is wrong. Sends of its app groups are dropped under a reason of
-/// their own: what is another's is not given to whoever serves the rest.
+/// A connection that is left out, because its configuration is wrong. Sends of its app groups are dropped under a reason of
+/// their own, and not given to the catch-all connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedConnection {
     /// The section's name in the configuration.
     pub name: Box<str>,
     /// The app groups that it would serve; empty: every one that no other connection names. `None`: they can't be read.
     pub app_group_ids: Option<Vec<Box<str>>>,
-    /// What is wrong, one diagnostic a line; never a key.
+    /// The diagnostics, one a line; never a key.
     pub reason: String,
-    /// Whether the connection as it was before is still in force.
+    /// Whether the previous form of the connection is still in force.
     pub keeps_old: bool,
 }
 
@@ -98,8 +98,7 @@ pub struct ConnectionSet {
 }
 
 impl ConnectionSet {
-    /// Goes on with the old form of each connection that is refused now, as far as no other one has taken over its app
-    /// groups in the meantime.
+    /// Keeps the old form of each connection that is refused now, as long as no other one has taken over its app groups.
     pub fn keep_old(&mut self, old: &[Connection]) {
         let mut served: HashSet<Box<str>> = HashSet::new();
         for connection in &self.active {
@@ -127,9 +126,9 @@ impl From<Vec<Connection>> for ConnectionSet {
     }
 }
 
-/// Where payloads go in.
+/// The receiver of payloads.
 pub trait Intake: Send + Sync + 'static {
-    /// Submits one payload, once, and says what became of it. It takes no longer than `flush.timeout`.
+    /// Submits one payload, once, and returns its outcome. It takes no longer than `flush.timeout`.
     fn submit(&self, connection: Arc<Connection>, payload: Payload) -> impl Future<Output = Outcome> + Send;
 }
 
@@ -145,7 +144,7 @@ mod tests {
 
     fn connection(name: &str, app_group_ids: &[&str]) -> Connection {
         let app_group_ids = app_group_ids.iter().map(|id| (*id).into()).collect();
-        Connection { app_group_ids, ..Connection::left_out(name.into()) }
+        Connection { app_group_ids, ..Connection::named(name.into()) }
     }
 
     fn refused(name: &str) -> RefusedConnection {

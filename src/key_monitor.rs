@@ -1,10 +1,10 @@
-//! What is known of the connections' API keys, and when to ask next.
+//! The validity of the connections' API keys, and when to ask next.
 //!
-//! A pure value: it is told the time and the answers, and says what to ask. Two sources are weighed:
+//! A pure value: time and answers are passed in, and it returns the questions to ask. It weighs two sources:
 //!
-//! - Datadog's answer about a key ([`Validity`]) decides. One that says nothing leaves standing what was known.
-//! - What the intake did with points is a reason to ask again, not an answer: it takes points with the key of another
-//!   site, too. Only where nobody may be asked its 403 is all there is, and believed.
+//! - Datadog's answer about a key ([`Validity`]) decides. An inconclusive one leaves the previous state.
+//! - The intake's outcomes are a reason to ask again, not an answer: it takes points with the key of another
+//!   site, too. Only where no question is allowed is its 403 believed.
 
 use std::collections::BTreeMap;
 
@@ -18,15 +18,14 @@ use crate::connection::Connection;
 /// How long a valid key is believed. Datadog's own Agent asks hourly; the endpoint may be rate-limited.
 const VALID_FOR: u64 = 60 * MINUTE;
 
-/// How long until a key is asked about again that is not valid, or could not be asked about: soon enough for whoever
-/// has just put it in order.
+/// How long until an invalid or unknown key is asked about again: soon enough for people who have just fixed it.
 const ASK_AGAIN_AFTER: u64 = 10 * MINUTE;
 
-/// How soon after a question another one may come for what the intake did with points. It doubles with each that
-/// changes nothing, up to [`ASK_AGAIN_AFTER`], so that an intake which contradicts Datadog does not make us a nuisance.
+/// How soon after a question the intake's outcomes may cause another. It doubles with each that changes nothing, up to
+/// [`ASK_AGAIN_AFTER`], so that an intake which contradicts Datadog does not cause a flood of questions.
 const PATIENCE: u64 = 10_000;
 
-/// How long a question may be on its way before it is taken for lost.
+/// How long an answer may take before its question counts as lost.
 const ANSWER_WITHIN: u64 = MINUTE;
 
 const MINUTE: u64 = 60_000;
@@ -36,7 +35,7 @@ const DRY_RUN: &str = "not asked: dry run";
 const SWITCHED_OFF: &str = "not asked: validate_keys = false";
 const CUSTOM_URL: &str = "not asked: custom url (braze-datadog check --online asks it)";
 
-/// What is known of the keys of all connections. Times are milliseconds that never step back.
+/// The state of all connections' keys. Times are milliseconds that never step back.
 #[derive(Debug, Default)]
 pub struct Keys {
     watched: BTreeMap<Box<str>, Watched>,
@@ -47,30 +46,30 @@ pub struct Keys {
 struct Watched {
     site: Site,
     key: ApiKey,
-    /// Why nobody is asked about it.
+    /// Why it is not asked about.
     not_asked: Option<&'static str>,
     verdict: Option<Verdict>,
-    /// What came of asking since, if that was no verdict.
+    /// Why the last question gave no verdict.
     unknown: Option<String>,
     /// When it was asked about last.
     asked: Option<u64>,
     /// When that was answered, whatever the answer.
     answered: Option<u64>,
-    /// When it is asked about next, of itself.
+    /// When it is asked about next by schedule.
     due: u64,
-    /// When it is asked about next because of what the intake did.
+    /// When it is asked about next because of the intake's outcomes.
     nudged: Option<u64>,
-    /// Whether it was asked about last because of that.
+    /// Whether the last question was because of those.
     was_nudged: bool,
     patience: u64,
     heard: Option<Heard>,
-    /// The state that was told of, of this key.
+    /// The last state of this key that was reported.
     told: Option<State>,
-    /// Whether this key, or the one before, was told to be invalid, and nothing better since.
+    /// Whether this key, or the one before, was reported as invalid, and nothing better since.
     is_invalid_told: bool,
 }
 
-/// A certain answer, in words, and when it came.
+/// A definite answer, in words, and when it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Verdict {
     is_valid: bool,
@@ -78,7 +77,7 @@ struct Verdict {
     at: u64,
 }
 
-/// What the intake did with the last points.
+/// The intake's outcome for the last points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
     Accepts,
@@ -94,13 +93,13 @@ pub enum State {
     Valid,
     /// Datadog has said that it is not.
     Invalid,
-    /// Nobody has said.
+    /// No verdict.
     #[default]
     Unknown,
 }
 
 impl State {
-    /// As `/status` has it.
+    /// As in `/status`.
     pub const fn label(self) -> &'static str {
         match self {
             State::Valid => "valid",
@@ -110,44 +109,44 @@ impl State {
     }
 }
 
-/// What people see of a key.
+/// The state of a key, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// Whether it is valid.
+pub struct KeyStatus {
+    /// The state.
     pub state: State,
-    /// The same in words, with the site and, where it is unknown, the reason.
+    /// The state in words, with the site and, where it is unknown, the reason.
     pub words: String,
-    /// How long ago that was found, in seconds; `None` where nobody was asked.
+    /// How long ago that was found, in seconds; `None`: never asked.
     pub seconds_ago: Option<u64>,
 }
 
-/// What is to be asked: whether this key is valid on this site.
+/// A question: whether this key is valid on this site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The connection's name.
     pub connection: Box<str>,
-    /// Who is asked.
+    /// The site to ask.
     pub site: Site,
     /// Never shown.
     pub key: ApiKey,
 }
 
-/// A change that somebody should hear of.
+/// A change to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyEvent {
-    /// The key is valid, and was not known to be.
+    /// The key is valid, and that was not known before.
     Valid,
     /// The key is valid, and the one before, or the same, was not.
     ValidAgain,
-    /// The key is not valid, and was not known not to be.
+    /// The key is invalid, and that was not known before.
     Invalid,
-    /// Nothing is known of the key, and that was asked.
+    /// A question got no verdict, and none is known.
     Unknown,
 }
 
 impl Keys {
-    /// Takes over the connections of a configuration. What is known of a key stays as long as key and site do; others
-    /// are due at once.
+    /// Takes over the connections of a configuration. The state of a key stays as long as key and site do; others are due at
+    /// once.
     pub fn configure(&mut self, connections: &[Connection], validate: bool, now: u64) {
         let mut before = std::mem::take(&mut self.watched);
         for connection in connections {
@@ -175,7 +174,7 @@ impl Keys {
         }
     }
 
-    /// Takes what is to be asked now, at most `questions_max`. What is not answered within a minute is due again.
+    /// Takes the questions that are due, at most `questions_max`. A question without an answer within a minute is due again.
     pub fn due(&mut self, questions_max: usize, now: u64) -> Vec<Question> {
         let due = self.watched.iter_mut().filter(|(_, watched)| watched.next() <= now);
         due.take(questions_max)
@@ -189,13 +188,13 @@ impl Keys {
             .collect()
     }
 
-    /// When something is due next; `None`: never, as things are.
+    /// When the next question is due; `None`: never, as things are.
     pub fn next_due(&self) -> Option<u64> {
         self.watched.values().map(Watched::next).min().filter(|next| *next < u64::MAX)
     }
 
-    /// Takes an answer; the answer to a question about a key that has been replaced since says nothing. `random`
-    /// spreads the questions of many forwarders and connections that were started together.
+    /// Takes an answer; one about a key that has been replaced since is ignored. `random` spreads the questions of many
+    /// forwarders and connections that were started together.
     pub fn answered(
         &mut self,
         question: &Question,
@@ -213,7 +212,7 @@ impl Keys {
             Validity::Invalid(_) => State::Invalid,
             Validity::Unknown(_) => State::Unknown,
         };
-        let words = validity.words(&question.site);
+        let words = validity.message(&question.site);
         watched.answered = Some(now);
         if after == State::Unknown {
             watched.unknown = Some(words);
@@ -234,7 +233,7 @@ impl Keys {
         watched.tell()
     }
 
-    /// Takes what the intake did with points of a connection. Returns whether something is due earlier than before.
+    /// Takes an outcome of a connection's points. Returns whether something is due earlier than before.
     pub fn heard(&mut self, connection: &Connection, outcome: &Outcome, now: u64) -> bool {
         let heard = match outcome.reason() {
             None => Heard::Accepts,
@@ -242,7 +241,7 @@ impl Keys {
             Some(FailureReason::Timeout | FailureReason::Connect | FailureReason::Dns) => Heard::Silent,
             Some(_) => return false,
         };
-        // What was on its way when the key was replaced says nothing about the new one.
+        // Outcomes of the previous key tell nothing about the new one.
         let Some(watched) = self.watched.get_mut(&connection.name).filter(|known| known.is_of(connection))
         else {
             return false;
@@ -266,10 +265,10 @@ impl Keys {
         earliest < watched.due
     }
 
-    /// What people see of a connection's key.
-    pub fn shown(&self, name: &str, now: u64) -> Shown {
+    /// The state of a connection's key, for people.
+    pub fn status(&self, name: &str, now: u64) -> KeyStatus {
         let Some(watched) = self.watched.get(name) else {
-            return Shown { state: State::Unknown, words: "not asked yet".to_owned(), seconds_ago: None };
+            return KeyStatus { state: State::Unknown, words: "not asked yet".to_owned(), seconds_ago: None };
         };
         let ago = |at: u64| now.saturating_sub(at) / 1000;
         let (words, at) = match (&watched.verdict, &watched.unknown, watched.not_asked) {
@@ -281,10 +280,10 @@ impl Keys {
             (None, None, Some(reason)) => (reason.to_owned(), None),
             (None, None, None) => ("not asked yet".to_owned(), None),
         };
-        Shown { state: watched.state(), words, seconds_ago: at.map(ago) }
+        KeyStatus { state: watched.state(), words, seconds_ago: at.map(ago) }
     }
 
-    /// The connections whose key is known to be valid or not, by name.
+    /// The connections whose key is known to be valid or invalid, by name.
     pub fn known(&self) -> impl Iterator<Item = (&str, bool)> {
         let known = |(name, watched)| match Watched::state(watched) {
             State::Valid => Some((name, true)),
@@ -312,7 +311,7 @@ impl Watched {
         self.due.min(self.nudged.unwrap_or(u64::MAX))
     }
 
-    /// Takes the intake's word where nobody may be asked: a refusal stands until it accepts.
+    /// Takes the intake's verdict where no question is allowed: a refusal stands until it accepts.
     fn believe(&mut self, heard: Heard, now: u64) {
         match heard {
             Heard::Refuses => {
@@ -324,7 +323,7 @@ impl Watched {
         }
     }
 
-    /// What there is to tell of the state, if it was not told before.
+    /// The change to report, if any.
     fn tell(&mut self) -> Option<KeyEvent> {
         let state = self.state();
         if self.told.replace(state) == Some(state) {
@@ -348,7 +347,7 @@ fn why_not_asked(connection: &Connection, validate: bool) -> Option<&'static str
     } else if !validate {
         Some(SWITCHED_OFF)
     } else if !connection.site.is_datadogs() {
-        // A proxy or a test server need not know the question, and may count what it is asked.
+        // A proxy or a test server need not support the question, and may count its requests.
         Some(CUSTOM_URL)
     } else {
         None
@@ -357,7 +356,6 @@ fn why_not_asked(connection: &Connection, validate: bool) -> Option<&'static str
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
 
     use proptest::prelude::*;
 
@@ -367,16 +365,11 @@ mod tests {
         let site =
             if site.contains("//") { Site::from_url(site) } else { Site::parse(site).map(|(site, _)| site) };
         Connection {
-            name: name.into(),
             site: site.unwrap(),
             api_key: ApiKey::new(key),
-            app_group_ids: Vec::new(),
-            app_group_names: HashMap::new(),
             metric: "m".into(),
             dry_run: false,
-            heartbeat: false,
-            forwarder_metrics: false,
-            campaign_last_send_age: false,
+            ..Connection::named(name.into())
         }
     }
 
@@ -413,8 +406,8 @@ mod tests {
             self.keys.heard(&self.connection, outcome, now)
         }
 
-        fn shown(&self, now: u64) -> (State, String, Option<u64>) {
-            let Shown { state, words, seconds_ago } = self.keys.shown("acme", now);
+        fn status(&self, now: u64) -> (State, String, Option<u64>) {
+            let KeyStatus { state, words, seconds_ago } = self.keys.status("acme", now);
             (state, words, seconds_ago)
         }
     }
@@ -422,9 +415,9 @@ mod tests {
     #[test]
     fn a_key_is_asked_about_at_once_and_then_hourly() {
         let mut asked = Asked::new();
-        assert_eq!(asked.shown(0), (State::Unknown, "not asked yet".into(), None));
+        assert_eq!(asked.status(0), (State::Unknown, "not asked yet".into(), None));
         assert_eq!(asked.answer(&Validity::Valid, 0), Some(KeyEvent::Valid));
-        assert_eq!(asked.shown(7_000), (State::Valid, "valid on EU1".into(), Some(7)));
+        assert_eq!(asked.status(7_000), (State::Valid, "valid on EU1".into(), Some(7)));
         assert_eq!(asked.keys.next_due(), Some(VALID_FOR));
         assert_eq!(asked.keys.due(9, VALID_FOR - 1), vec![]);
         assert_eq!(asked.answer(&Validity::Valid, VALID_FOR), None, "nothing has changed");
@@ -447,7 +440,7 @@ mod tests {
         let mut asked = Asked::new();
         assert_eq!(asked.answer(&Validity::Invalid(403), 0), Some(KeyEvent::Invalid));
         let words = "403: this key is not valid on EU1";
-        assert_eq!(asked.shown(0), (State::Invalid, words.into(), Some(0)));
+        assert_eq!(asked.status(0), (State::Invalid, words.into(), Some(0)));
         assert_eq!(asked.keys.known().collect::<Vec<_>>(), [("acme", false)]);
         assert_eq!(asked.answer(&Validity::Invalid(403), ASK_AGAIN_AFTER), None);
         assert_eq!(asked.answer(&Validity::Valid, 2 * ASK_AGAIN_AFTER), Some(KeyEvent::ValidAgain));
@@ -459,17 +452,17 @@ mod tests {
     fn no_answer_takes_no_verdict_back() {
         let mut asked = Asked::new();
         assert_eq!(asked.answer(&unknown(), 0), Some(KeyEvent::Unknown));
-        assert_eq!(asked.shown(5_000), (State::Unknown, "unknown: no answer".into(), Some(5)));
+        assert_eq!(asked.status(5_000), (State::Unknown, "unknown: no answer".into(), Some(5)));
         assert_eq!(asked.keys.known().count(), 0);
         assert_eq!(asked.answer(&unknown(), ASK_AGAIN_AFTER), None, "it is told once");
         let valid = 2 * ASK_AGAIN_AFTER;
         assert_eq!(asked.answer(&Validity::Valid, valid), Some(KeyEvent::Valid));
         assert_eq!(asked.answer(&unknown(), valid + VALID_FOR), None);
-        let (state, words, seconds_ago) = asked.shown(valid + VALID_FOR);
+        let (state, words, seconds_ago) = asked.status(valid + VALID_FOR);
         assert_eq!((state, seconds_ago), (State::Valid, Some(3600)));
         assert_eq!(words, "valid on EU1; asked again since: unknown: no answer");
         assert_eq!(asked.answer(&Validity::Valid, valid + VALID_FOR + ASK_AGAIN_AFTER), None);
-        assert_eq!(asked.shown(valid + VALID_FOR + ASK_AGAIN_AFTER).1, "valid on EU1");
+        assert_eq!(asked.status(valid + VALID_FOR + ASK_AGAIN_AFTER).1, "valid on EU1");
     }
 
     #[test]
@@ -503,7 +496,7 @@ mod tests {
         let mut asked = Asked::new();
         asked.answer(&Validity::Invalid(403), 0);
         assert!(asked.hear(&Outcome::Accepted, 1_000));
-        assert_eq!(asked.shown(1_000).0, State::Invalid);
+        assert_eq!(asked.status(1_000).0, State::Invalid);
         assert_eq!(asked.answer(&Validity::Invalid(403), PATIENCE), None);
         for second in 0..500 {
             assert!(
@@ -534,13 +527,13 @@ mod tests {
         let late = { asked.keys.due(9, ASK_AGAIN_AFTER) };
         let same = asked.connection.clone();
         asked.keys.configure(&[same], true, 700_000);
-        assert_eq!(asked.shown(700_000).0, State::Invalid, "nothing was replaced");
+        assert_eq!(asked.status(700_000).0, State::Invalid, "nothing was replaced");
         asked.connection.api_key = ApiKey::new("another");
         let replaced = asked.connection.clone();
         asked.keys.configure(&[replaced], true, 700_000);
-        assert_eq!(asked.shown(700_000), (State::Unknown, "not asked yet".into(), None));
+        assert_eq!(asked.status(700_000), (State::Unknown, "not asked yet".into(), None));
         assert_eq!(asked.keys.answered(&late[0], &Validity::Invalid(403), 0, 700_000), None);
-        assert_eq!(asked.shown(700_000).0, State::Unknown);
+        assert_eq!(asked.status(700_000).0, State::Unknown);
         let old = connection("acme", "EU1", "key");
         assert!(!asked.keys.heard(&old, &refused(), 700_000), "points on their way with the old key");
         assert_eq!(asked.answer(&Validity::Valid, 700_000), Some(KeyEvent::ValidAgain));
@@ -575,20 +568,20 @@ mod tests {
         keys.configure(&all, true, 0);
         let asked: Vec<_> = keys.due(9, 0).into_iter().map(|question| question.connection).collect();
         assert_eq!(asked, ["listed".into(), "new".into()]);
-        assert_eq!(keys.shown("dry", 0).words, "not asked: dry run");
-        assert!(keys.shown("custom", 0).words.starts_with("not asked: custom url"));
+        assert_eq!(keys.status("dry", 0).words, "not asked: dry run");
+        assert!(keys.status("custom", 0).words.starts_with("not asked: custom url"));
         keys.configure(&all, false, 0);
         assert_eq!((keys.due(9, u64::MAX - 1), keys.next_due()), (vec![], None));
-        assert_eq!(keys.shown("listed", 0).words, "not asked: validate_keys = false");
+        assert_eq!(keys.status("listed", 0).words, "not asked: validate_keys = false");
         // Where nobody may be asked, a refusal is all there is.
         assert!(!keys.heard(&custom, &refused(), 1_000));
-        let shown = keys.shown("custom", 3_000);
-        assert_eq!((shown.state, shown.seconds_ago), (State::Invalid, Some(2)));
-        assert_eq!(shown.words, "403: 127.0.0.1:1 refuses points with this key");
+        let status = keys.status("custom", 3_000);
+        assert_eq!((status.state, status.seconds_ago), (State::Invalid, Some(2)));
+        assert_eq!(status.words, "403: 127.0.0.1:1 refuses points with this key");
         keys.heard(&custom, &Outcome::dropped(FailureReason::Timeout, ""), 3_000);
-        assert_eq!(keys.shown("custom", 3_000).state, State::Invalid);
+        assert_eq!(keys.status("custom", 3_000).state, State::Invalid);
         keys.heard(&custom, &Outcome::Accepted, 4_000);
-        assert_eq!(keys.shown("custom", 4_000).state, State::Unknown);
+        assert_eq!(keys.status("custom", 4_000).state, State::Unknown);
         assert_eq!(keys.next_due(), None);
     }
 
@@ -604,7 +597,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the intake does and Datadog answers: the shown state is that of the last verdict about the key as
+        /// Whatever the intake does and Datadog answers: the state shown is that of the last verdict about the key as
         /// it is configured now, a key is never left without a next question, and no key is asked about more often
         /// than its patience and answers allow.
         #[test]
@@ -645,7 +638,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                prop_assert_eq!(asked.shown(now).0, expected);
+                prop_assert_eq!(asked.status(now).0, expected);
                 prop_assert!(asked.keys.next_due().is_some_and(|next| next <= now + VALID_FOR));
             }
         }

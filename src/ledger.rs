@@ -1,8 +1,8 @@
-//! What is owed to the queue: which deliveries wait for which batches.
+//! The debts to the queue: which deliveries wait for which batches.
 //!
-//! Deliveries that were counted between two cuts share a *claim*. A claim owes one debt for each batch that
-//! answers for it; when the last debt is settled, and every claim before it is settled too, its deliveries
-//! may be acknowledged. Nothing else ever leads to an acknowledgement.
+//! Deliveries that were counted between two cuts share a *claim*. A claim owes one debt for each batch that answers for it;
+//! when the last debt is settled, and every claim before it is settled too, its deliveries may be acknowledged. Nothing else
+//! ever leads to an acknowledgement.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ struct Claim<S> {
     /// `None`: no delivery waits for it.
     receipt: Option<Receipt>,
     debts: u64,
-    /// Until its last debt is settled.
+    /// The summary, until its last debt is settled.
     summary: Option<S>,
 }
 
@@ -28,7 +28,7 @@ struct Claim<S> {
 )]
 pub struct Unpaired;
 
-/// What a settled debt leads to.
+/// The effect of a settled debt.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settled<S> {
     /// What may be acknowledged now, if that has grown.
@@ -38,7 +38,7 @@ pub struct Settled<S> {
     pub finished: Option<S>,
 }
 
-/// The debts to one queue. Each claim carries a summary of its flush, which whoever settles fills.
+/// The debts to one queue. Each claim carries a summary of its flush, which the settling code fills.
 #[derive(Debug)]
 pub struct Ledger<S> {
     /// The last delivery since the last cut.
@@ -55,7 +55,7 @@ impl<S> Default for Ledger<S> {
 }
 
 impl<S> Ledger<S> {
-    /// A delivery was handed to a lane: the next cut answers for it. Deliveries come in the queue's order.
+    /// Notes a delivery that was handed to a lane: the next cut answers for it. Deliveries come in the queue's order.
     pub fn deliver(&mut self, receipt: Receipt) {
         self.delivered = self.delivered.max(Some(receipt));
     }
@@ -65,8 +65,8 @@ impl<S> Ledger<S> {
         self.delivered.is_some()
     }
 
-    /// A cut was made: opens a claim for everything delivered since the one before, which may be nothing. It owes one
-    /// debt, that of the cut itself: it is settled when it is known which batches there are.
+    /// A cut was made: opens a claim for everything delivered since the one before, which may be nothing. It owes one debt,
+    /// that of the cut itself, which is settled once all its batches are known.
     pub fn open(&mut self, summary: S) -> ClaimId {
         self.claims.push_back(Claim { receipt: self.delivered.take(), debts: 1, summary: Some(summary) });
         ClaimId(self.first + self.claims.len() as u64 - 1)
@@ -80,17 +80,17 @@ impl<S> Ledger<S> {
     /// One more batch answers for `claim`, which must have a debt left.
     ///
     /// # Errors
-    /// When it has none: it may be acknowledged already.
+    /// When it has no debt left: it may be acknowledged already.
     pub fn owe(&mut self, claim: ClaimId) -> Result<(), Unpaired> {
         let claim = self.find(claim).filter(|claim| claim.debts > 0).ok_or(Unpaired)?;
         claim.debts += 1;
         Ok(())
     }
 
-    /// A debt of `claim` is settled.
+    /// Settles a debt of `claim`.
     ///
     /// # Errors
-    /// When it has none. Nothing is changed then, and nothing may be acknowledged any more.
+    /// When it has no debt left. Nothing is changed then, and nothing may be acknowledged any more.
     pub fn settle(&mut self, claim: ClaimId) -> Result<Settled<S>, Unpaired> {
         let owing = self.find(claim).ok_or(Unpaired)?;
         owing.debts = owing.debts.checked_sub(1).ok_or(Unpaired)?;

@@ -1,4 +1,4 @@
-//! The binary: reads the command line, and says how it ended.
+//! The binary: runs the command line and returns the exit status.
 
 use std::process::ExitCode;
 

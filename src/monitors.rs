@@ -1,7 +1,7 @@
 //! Datadog monitors over what the forwarder sends, as JSON that is ready to be posted.
 //!
-//! Everything that Datadog holds against a monitor and no schema says is kept here in one place: the window's limits,
-//! that the threshold equals the query's, how counts are summed, and what becomes of a query without data.
+//! Rules of Datadog for monitors that no schema states are kept here in one place: the window's limits, that the threshold
+//! equals the query's, how counts are summed, and how a query without data is evaluated.
 
 pub mod due;
 pub mod format;
@@ -29,7 +29,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// What people call it.
+    /// Its usual name.
     pub const fn word(self) -> &'static str {
         match self {
             Subject::Campaign => "campaign",
@@ -48,7 +48,7 @@ impl Subject {
     }
 }
 
-/// What a query is narrowed to: a tag's key, and its value as Braze has it.
+/// A filter of a query: a tag's key, and its value as Braze has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// `campaign_name`
@@ -71,7 +71,8 @@ pub enum Condition {
         /// How long before.
         before: AlertWindow,
     },
-    /// So many percent more sends than in the window that ended so long before. Nothing to compare with: no alert.
+    /// So many percent more sends than in the window that ended so long before. Without data to compare with there is no
+    /// alert.
     Growth {
         /// Percent.
         percent: u64,
@@ -89,19 +90,19 @@ pub struct Monitor {
     pub subject: Subject,
     /// One of them or more; empty: each of them by itself.
     pub filters: Vec<Filter>,
-    /// More tags that have to be there, whole and as written (`env:prod`).
+    /// More required tags, as written (`env:prod`).
     pub scope: Vec<String>,
-    /// The tags that there are to group by; see [`Subject::tags`].
+    /// The available tags to group by; see [`Subject::tags`].
     pub tags: Vec<String>,
     /// When it goes off.
     pub condition: Condition,
     /// The time that is summed up.
     pub window: AlertWindow,
-    /// When it is looked at; `None`: all the time. Its window is then that of the monitor.
+    /// When it is evaluated; `None`: all the time. Its window is then that of the monitor.
     pub due: Option<Due>,
-    /// Its name; `None`: one that says what it is.
+    /// Its name; `None`: one that describes it.
     pub name: Option<String>,
-    /// Who is told: `@slack-crm`, `@someone@example.com`.
+    /// The people to notify: `@slack-crm`, `@someone@example.com`.
     pub notify: Vec<String>,
 }
 
@@ -115,17 +116,17 @@ impl Monitor {
             "require_full_window": false,
             "include_tags": true,
             "notify_audit": false,
-            // Too few is as true tomorrow; too many should not be forgotten for an hour.
+            // Too few is as true tomorrow; too many should be repeated within the hour.
             "renotify_interval": if self.is_about_silence() { 1440 } else { 60 },
             "on_missing_data": self.on_missing_data(),
         });
         if !self.is_about_silence() {
-            // What is new and sends thousands is what this monitor waits for; the default would look away at first.
+            // A new group with thousands of sends is what this monitor is for; by default it would be skipped at first.
             options["new_group_delay"] = 0.into();
         }
         if let Some(due) = &self.due {
-            // The window ends when it was due, though it is looked at later. Each evaluation tells anew, so that there is
-            // nothing to tell again between them.
+            // The window ends at the due time, though evaluation is later. Each evaluation alerts anew, so no renotification
+            // is needed between them.
             options["evaluation_delay"] = due.grace.into();
             options["scheduling_options"] = due.schedule();
             options.as_object_mut().and_then(|options| options.remove("renotify_interval"));
@@ -141,8 +142,8 @@ impl Monitor {
         })
     }
 
-    /// Whether it goes off when there are no sends. Such a monitor is not grouped: a group that sends nothing for the
-    /// whole window is no group any more, and Datadog forgets it.
+    /// Whether it goes off when there are no sends. Such a monitor is not grouped: a group without sends in the whole window
+    /// does not exist any more, and Datadog forgets it.
     pub const fn is_about_silence(&self) -> bool {
         matches!(self.condition, Condition::FewerThan(_))
     }
@@ -170,7 +171,7 @@ impl Monitor {
             self.filters.iter().map(|Filter { key, value }| format!("{key}:{}", stored_value(key, value)));
         let mut parts: Vec<String> = filters.chain(self.scope.iter().cloned()).collect();
         if self.filters.is_empty() {
-            // Sends that have none of it are no group: they are campaigns' for a monitor of steps.
+            // Sends without the tag form no group: for a monitor of steps they are campaigns'.
             let id = self.tags.iter().rfind(|tag| tag.ends_with("_id")).or(self.tags.last());
             parts.extend(id.map(|tag| format!("{tag}:*")));
         }
@@ -192,15 +193,16 @@ impl Monitor {
         }
     }
 
-    /// What a window without any data means; a monitor with a schedule has to say it. Not `default_zero()`, which does
-    /// nothing where the window has no point at all, nor `default`: that is "evaluate as zero" for count queries and "show the
-    /// last status" for distributions, according to Datadog's "Configure Monitors", which is the wrong way to be silent.
+    /// How a window without any data is evaluated; a monitor with a schedule has to state it. Not `default_zero()`, which
+    /// does nothing where the window has no point at all, nor `default`: that is "evaluate as zero" for count queries and
+    /// "show the last status" for distributions, according to Datadog's "Configure Monitors", which is the wrong way to be
+    /// silent.
     const fn on_missing_data(&self) -> &'static str {
         if self.is_about_silence() { "show_and_notify_no_data" } else { "resolve" }
     }
 }
 
-/// What can be wrong with the forwarder, as far as it [tells so itself](crate::pipeline::forwarder_metrics).
+/// Trouble of the forwarder that its [own metrics](crate::pipeline::forwarder_metrics) show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwarderTrouble {
     /// More sends than this were dropped in the window, for a connection and a reason.
@@ -209,7 +211,7 @@ pub enum ForwarderTrouble {
     Queue(u64),
 }
 
-/// The monitor that goes off when the forwarder tells of a trouble.
+/// The monitor that alerts on the forwarder's trouble.
 pub fn of_forwarder(
     trouble: ForwarderTrouble,
     window: AlertWindow,
@@ -223,7 +225,7 @@ pub fn of_forwarder(
             ("[Braze] The forwarder drops sends", format!("sum({window}):{series} > {sends}"), sends)
         }
         ForwarderTrouble::Queue(events) => {
-            // The lowest of the highest: it never came below that.
+            // The minimum of the maximum: the depth never fell below it.
             let series = format!("max:{}{{*}}", forwarder_metrics::QUEUE_DEPTH);
             (
                 "[Braze] Events wait in the forwarder's queue",
@@ -245,18 +247,18 @@ pub fn of_forwarder(
             "include_tags": true,
             "notify_audit": false,
             "renotify_interval": 60,
-            // No drop makes no point. Whether the forwarder is there at all, the heartbeat says.
+            // Without drops there are no points. The heartbeat shows whether the forwarder runs at all.
             "on_missing_data": "resolve",
         },
     });
     if let ForwarderTrouble::Drops(_) = trouble {
-        // A reason that was not there before is what this monitor waits for.
+        // A reason without earlier drops is what this monitor is for.
         monitor["options"]["new_group_delay"] = 0.into();
     }
     monitor
 }
 
-/// The monitor that goes off when a connection's heartbeat stays away: for one connection, or for each of them.
+/// The monitor that alerts when a connection's heartbeat is missing: for one connection, or for each.
 pub fn of_heartbeat(
     connection: Option<&str>,
     window: AlertWindow,

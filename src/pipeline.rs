@@ -7,7 +7,7 @@
 //! - A connection that is slow or dead delays nobody: each of its requests waits for its turn at most
 //!   `flush.timeout`, takes at most `flush.timeout`, and is then dropped and booked.
 //! - Nothing is retried.
-//! - What the queue could not acknowledge any more is not sent: it stays there, for the next start to count.
+//! - Events that the queue could not acknowledge any more are not sent: they stay there, for the next start to count.
 
 mod acknowledge;
 pub mod collapse;
@@ -18,7 +18,7 @@ pub mod heartbeat;
 pub mod last_send_age;
 mod names;
 pub mod preview;
-pub mod rejudge;
+pub mod recheck;
 mod report;
 mod run;
 mod settle;
@@ -52,10 +52,10 @@ use send_counts::aggregate::tags::Layout;
 /// How often the pipeline shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// A deadline that never comes.
+/// A deadline that is never reached.
 const FAR: Duration = Duration::from_hours(365 * 24);
 
-/// What the pipeline is made with.
+/// The settings of the pipeline.
 #[derive(Debug, Clone)]
 pub struct PipelineSettings {
     /// How the lanes work.
@@ -68,16 +68,16 @@ pub struct PipelineSettings {
     pub shutdown_timeout: Duration,
 }
 
-/// What the pipeline is told while it runs.
+/// The commands of the pipeline.
 #[derive(Debug)]
 pub enum PipelineCommand {
     /// Receive no more, flush, wait for the outcomes, acknowledge, end.
     Stop,
-    /// Other connections and tags from here on.
+    /// Use other connections and tags from here on.
     Reload {
         /// All connections there are now.
         connections: ConnectionSet,
-        /// Which tags a series has now.
+        /// The present tags of series.
         layout: Arc<Layout>,
     },
 }
@@ -91,8 +91,8 @@ pub enum Ended {
     Stopped,
 }
 
-/// Why the pipeline can't go on. When the queue has failed, what was counted has been flushed; when a lane has
-/// died, its counts are gone and whatever is not acknowledged comes again with the next start.
+/// Why the pipeline can't go on. When the queue has failed, counts have been flushed; when a lane has died, its counts are
+/// gone and unacknowledged events come again with the next start.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     /// The queue failed.
@@ -101,7 +101,7 @@ pub enum PipelineError {
     /// A lane died.
     #[error(transparent)]
     Lane(#[from] LaneLost),
-    /// The books of what is owed to the queue are wrong.
+    /// The ledger is wrong.
     #[error(transparent)]
     Ledger(#[from] Unpaired),
     /// A thread could not be started.
@@ -167,8 +167,8 @@ impl<I: Intake> Pipeline<I> {
         })
     }
 
-    /// Says whom to ask for the state of the process, for [what the forwarder tells of itself](forwarder_metrics). It is
-    /// asked once a flush, and must not block.
+    /// Sets the source of the process's state, for the [forwarder's own metrics](forwarder_metrics). It is called once a
+    /// flush, and must not block.
     pub fn probe(&mut self, probe: ProcessProbe) {
         self.probe = Some(probe);
     }
@@ -178,7 +178,7 @@ impl<I: Intake> Pipeline<I> {
         Arc::clone(&self.heartbeat)
     }
 
-    /// What was sent lately.
+    /// The catalogue of recent sends.
     pub fn catalogue(&self) -> Arc<Catalogue> {
         Arc::clone(&self.catalogue)
     }
@@ -192,9 +192,8 @@ impl<I: Intake> Pipeline<I> {
     /// Carries events from `queue` to Datadog until the queue ends or a command says stop.
     ///
     /// # Errors
-    /// When the queue fails. If it can't be read any more, what was counted is flushed first, as at a stop, and
-    /// acknowledged. If it can't acknowledge any more, nothing more is sent. When a lane dies: at once, with nothing
-    /// more acknowledged.
+    /// When the queue fails. If it can't be read any more, counts are flushed and acknowledged first, as at a stop. If it
+    /// can't acknowledge any more, nothing more is sent. When a lane dies: at once, with nothing more acknowledged.
     pub async fn run<Q: Queue>(
         &mut self,
         queue: &mut Q,
@@ -240,14 +239,14 @@ impl<I: Intake> Pipeline<I> {
                 }
                 command = commands.recv(), if commanded => match command {
                     Some(PipelineCommand::Reload { connections, layout }) => run.reload = Some((connections, layout)),
-                    // Whoever commands is gone: that is a stop, too.
+                    // The sender of commands is gone: that is a stop, too.
                     stop => {
                         commanded = stop.is_some();
                         run.stop(Instant::now() + self.settings.shutdown_timeout);
                     }
                 },
-                // These two come last, for they are ready all the time; what is there already is taken first, so
-                // that it goes to a lane together.
+                // These two come last, because they are always ready; deliveries that are there already are taken first, so
+                // that they go to a lane together.
                 received = queue.receive(), if run.takes() && !is_held => match received {
                     Ok(Some(delivery)) => run.in_hand.push(delivery),
                     Ok(None) => run.drain(Ended::QueueEnded),
@@ -277,8 +276,8 @@ impl<I: Intake> Pipeline<I> {
         Ok(())
     }
 
-    /// Cuts the lanes and lets the flush thread work on it. Left out while the flush thread is behind: the
-    /// counts stay in the lanes and go with the next cut.
+    /// Cuts the lanes and lets the flush thread work on it. Skipped while the flush thread is behind: the counts stay in the
+    /// lanes and go with the next cut.
     async fn cut(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
         if !run.is_halted && self.flusher.has_room() && run.ledger.has_delivered() {
             self.flush(run, false).await?;
@@ -286,8 +285,8 @@ impl<I: Intake> Pipeline<I> {
         Ok(())
     }
 
-    /// A flush is due. Where nothing was delivered since the last one, heartbeats and the like go out all the same; the lanes are
-    /// cut for them too, so that a lane that is dead has no heartbeat. Not while it drains: each would be waited for.
+    /// A flush is due. Without deliveries since the last one, heartbeats and own metrics still go out; the lanes are cut for
+    /// them too, so that a dead lane has no heartbeat. Not while it drains: each would be waited for.
     async fn tick(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
         let is_idle = run.phase == Phase::Receiving && !run.ledger.has_delivered();
         if is_idle && self.connections.has_news() && self.flusher.has_room() {
@@ -310,16 +309,16 @@ impl<I: Intake> Pipeline<I> {
         Ok(())
     }
 
-    /// Gives the lanes the new plan, once what they counted under the old one is cut. It waits for the flush
-    /// thread in turns of the loop, for the flush thread may be waiting for the loop.
+    /// Gives the lanes the new plan, once the counts under the old one are cut. It waits for the flush thread over turns of
+    /// the loop, because that thread may be waiting for the loop.
     async fn reload(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
         let is_waiting = run.ledger.has_delivered() && !self.flusher.has_room();
         if run.reload.is_none() || run.is_halted || is_waiting {
             return Ok(());
         }
         if let Some((connections, layout)) = run.reload.take() {
-            // First, so that what is cut goes to its connection as that is now: an old key may be void already. One
-            // that is gone still gets what was counted for it.
+            // First, so that the cut goes to its connection in its present form: an old key may be void already. A removed
+            // connection still gets its counts.
             self.connections.update(connections);
             self.cut(run).await?;
             self.connections.names().for_each(|name| self.stats.introduce(name));

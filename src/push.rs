@@ -1,9 +1,9 @@
-//! The way in for Braze's Currents HTTP push: a request becomes a frame of the embedded queue.
+//! Receives Braze's Currents HTTP push: a request becomes a frame of the embedded queue.
 //!
-//! Braze counts a batch as delivered at any 2XX, gives it up at 401, 403 and 404, and sends it again at 5XX.
-//! So 200 is said only after the queue has made the batch durable, and everything that may pass is 503.
+//! Braze counts a batch as delivered at any 2XX, gives it up at 401, 403 and 404, and sends it again at 5XX. So it answers
+//! 200 only after the queue has made the batch durable, and 503 to all trouble that may pass.
 //!
-//! What anybody can cost, whatever they send:
+//! The bounds on a sender, whatever it sends:
 //!
 //! | what | bound | then |
 //! |---|---|---|
@@ -17,8 +17,8 @@
 //! | threads that unpack and check large bodies | as many as there are cores, made at the start and used for nothing else | they wait, 10 s at most, then 503 |
 //! | a connection | an hour | it ends with the next answer |
 //!
-//! Whoever has no valid token gets no further than the header, but for `/healthz`, `/livez` and `/readyz`, which are
-//! answered to everybody and say nothing but the state.
+//! A request without a valid token gets no further than its header, except for `/healthz`, `/livez` and `/readyz`, which
+//! answer everybody with nothing but the state.
 
 mod body;
 mod buffer_pool;
@@ -42,7 +42,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use self::counters::Counters;
-pub use self::credentials::{CertificateTrouble, Credentials, CredentialsError, Reload};
+pub use self::credentials::{CertificateTrouble, Credentials, CredentialsError, Reload, is_loopback};
 use self::handler::PushHandler;
 #[cfg(fuzzing)]
 pub use self::handler::fuzzing;
@@ -51,7 +51,7 @@ use event_queues::embedded::{AppendError, Appender, Pushed};
 use http_listener::worker_pool::WorkerPool;
 use http_listener::{Listener, OpenPortError};
 
-/// How the push listener listens.
+/// The settings of the push listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushSettings {
     /// The address and port.
@@ -127,7 +127,7 @@ impl PushListener {
         self.listener.local_addr()
     }
 
-    /// Replaces tokens and certificate while the port is open.
+    /// The handle for replacing tokens and certificate while the port is open.
     pub fn reload(&self) -> Reload {
         self.reload.clone()
     }
@@ -142,10 +142,10 @@ impl PushListener {
         self.listener.counts()
     }
 
-    /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
-    /// how many connections were cut off because they took longer. `readiness` is told to whoever asks for health.
+    /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns how many
+    /// connections were cut off because they took longer. `readiness` answers health checks.
     ///
-    /// A push whose sender goes away is dropped where it stands, its append included.
+    /// A push whose sender goes away is dropped at once, its append included.
     pub async fn run(self, readiness: Readiness, stop: watch::Receiver<bool>, grace: Duration) -> usize {
         let Self { listener, appender, reload, counters, limits, pool } = self;
         let is_accepting = {
@@ -156,15 +156,15 @@ impl PushListener {
             let appender = appender.clone();
             async move { appender.append(pushed.into()).await }
         };
-        let door = PushHandler::new(limits, reload.clone(), counters, pool, readiness);
-        serve(listener, door, reload, is_accepting, append, stop, grace).await
+        let handler = PushHandler::new(limits, reload.clone(), counters, pool, readiness);
+        serve(listener, handler, reload, is_accepting, append, stop, grace).await
     }
 }
 
-/// Puts a door at a port. The queue is two closures, so that tests can be the queue.
+/// Serves pushes on a listener. The queue is passed as two closures so that tests can replace it.
 async fn serve<R, A, F>(
     listener: Listener,
-    door: PushHandler,
+    handler: PushHandler,
     reload: Reload,
     is_accepting: R,
     append: A,
@@ -176,10 +176,10 @@ where
     A: Fn(Pushed) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), AppendError>> + Send + 'static,
 {
-    let door = Arc::new(door);
+    let handler = Arc::new(handler);
     let handle = move |request, caller| {
-        let (door, is_accepting, append) = (Arc::clone(&door), is_accepting(), append.clone());
-        async move { door.answer(request, caller, is_accepting, append).await }
+        let (handler, is_accepting, append) = (Arc::clone(&handler), is_accepting(), append.clone());
+        async move { handler.answer(request, caller, is_accepting, append).await }
     };
     listener.run(move || reload.current().tls.clone(), handle, stop, grace).await
 }

@@ -1,9 +1,9 @@
 //! How far Datadog is from Braze's dashboard, and why.
 //!
-//! Braze says itself that the numbers may differ: other windows, other definitions. Here the sends that its dashboard has
-//! (asked over REST) are set beside those that the forwarder has counted, that Datadog has accepted, and that were dropped;
-//! for each campaign, Canvas and step, day by day. Nothing is guessed: what one side does not say of a day is not compared,
-//! and is listed as such. Pure: the answers of both sides go in, with the time; what to show comes out.
+//! Braze says itself that the numbers may differ: other windows, other definitions. Here its dashboard's sends (read over
+//! REST) are compared with those that the forwarder has counted, that Datadog has accepted, and that were dropped; for each
+//! campaign, Canvas and step, day by day. Nothing is guessed: a day without a number on one side is not compared, and is
+//! listed as such. Pure: the input is both sides' answers and the time, the output is the result to show.
 
 mod channels;
 mod compare;
@@ -14,7 +14,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use admin_api::HistoryKind;
+use admin_api::{HistoryKind, SendsBySide};
 use braze_rest::{CampaignDay, CanvasSeries};
 use jiff::civil::Date;
 use serde::Serialize;
@@ -37,7 +37,7 @@ impl Tolerance {
     /// Reads `1%`, `0.25%`.
     ///
     /// # Errors
-    /// What it has to look like.
+    /// The expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         const REASON: &str =
             "a percentage from 0% to 100%, with two digits behind the point at most, like 1% or 0.5%";
@@ -62,7 +62,7 @@ impl Tolerance {
     }
 }
 
-/// What Braze said of a campaign or a Canvas.
+/// Braze's answer about a campaign or a Canvas.
 #[derive(Debug, Clone)]
 pub enum BrazeSeries {
     /// The days of a campaign.
@@ -71,7 +71,7 @@ pub enum BrazeSeries {
     Canvas(CanvasSeries),
 }
 
-/// A campaign or Canvas that Braze was to be asked about.
+/// A campaign or Canvas that Braze was asked about.
 #[derive(Debug, Clone)]
 pub struct BrazeAnswer {
     /// [`HistoryKind::Campaign`] or [`HistoryKind::Canvas`].
@@ -80,11 +80,11 @@ pub struct BrazeAnswer {
     pub id: String,
     /// Its name as Braze lists it; empty where it was not listed.
     pub name: String,
-    /// What Braze said, or why it said nothing.
+    /// Braze's answer, or why there is none.
     pub said: Result<BrazeSeries, String>,
 }
 
-/// Both sides, set beside each other.
+/// The result of a comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Reconciliation {
     /// The first day, `YYYY-MM-DD`.
@@ -97,56 +97,49 @@ pub struct Reconciliation {
     pub since: Option<u64>,
     /// How far apart both sides may be, in percent.
     pub tolerance_percent: f64,
-    /// Whether everything that could be compared is.
+    /// Whether all compared objects are within the tolerance.
     pub within_tolerance: bool,
     /// The sums over campaigns and Canvases, on the days that could be compared.
     pub total: ComparedSums,
-    /// What was compared, the largest difference first. A Canvas has the sends of its steps.
+    /// The compared objects, the largest difference first. A Canvas has the sends of its steps.
     pub objects: Vec<ComparedObject>,
-    /// What could not be compared at all.
+    /// Objects that could not be compared at all.
     pub not_compared: Vec<UncomparedObject>,
 }
 
 /// Sends on both sides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ComparedSums {
-    /// What Braze's dashboard has.
-    pub braze: u64,
-    /// What the forwarder has counted.
-    pub counted: u64,
-    /// What Datadog has accepted.
-    pub accepted: u64,
+    /// The sums of each side.
+    #[serde(flatten)]
+    pub sends: SendsBySide,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// `accepted` − `braze`.
-    pub difference: i64,
-    /// The same in percent of `braze`; absent where that is 0.
-    pub difference_percent: Option<f64>,
 }
 
 /// A campaign, a Canvas or a step on both sides.
 #[derive(Debug, Clone, Serialize)]
 pub struct ComparedObject {
-    /// What it is.
+    /// Its kind.
     pub kind: HistoryKind,
     /// Its id.
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Of a step: its Canvas.
+    /// The id of a step's Canvas.
     pub canvas_id: String,
-    /// Of a step: the name of its Canvas.
+    /// The name of a step's Canvas.
     pub canvas_name: String,
-    /// Over the days that were compared.
+    /// The sums over the compared days.
     #[serde(flatten)]
     pub sums: ComparedSums,
     /// Whether the difference is within the tolerance.
     pub within_tolerance: bool,
-    /// What the difference is made of.
+    /// The parts of the difference.
     pub differences: Vec<Difference>,
-    /// Every day that was asked for and that either side has sends on.
+    /// Every requested day on which either side has sends.
     pub days: Vec<ComparedDay>,
-    /// Braze's channels that are no sends of the forwarder's, in-app messages for one.
+    /// Braze's channels without a counted event type, in-app messages for one.
     pub channels_apart: Vec<String>,
 }
 
@@ -155,7 +148,7 @@ pub struct ComparedObject {
 pub struct ComparedDay {
     /// The day.
     pub day: Date,
-    /// What Braze's dashboard has; absent where it does not say.
+    /// Braze's number; absent where it has none.
     pub braze: Option<u64>,
     /// What the forwarder has counted.
     pub counted: u64,
@@ -163,16 +156,16 @@ pub struct ComparedDay {
     pub accepted: u64,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// `accepted` − `braze`, where the day was compared.
+    /// `accepted` − `braze`, if the day was compared.
     pub difference: Option<i64>,
-    /// Why it was not.
+    /// Why it was not compared.
     pub not_compared: Option<UncomparedReason>,
 }
 
-/// What could not be compared.
+/// An object that could not be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UncomparedObject {
-    /// What it is.
+    /// Its kind.
     pub kind: HistoryKind,
     /// Its id.
     pub id: String,
@@ -180,12 +173,12 @@ pub struct UncomparedObject {
     pub name: String,
     /// What the forwarder has counted of it on these days.
     pub counted: u64,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 impl Reconciliation {
-    /// Whether something could not be compared that might be: Braze could not be asked, or did not say.
+    /// Whether something could not be compared that might be: Braze could not be asked, or gave no number.
     pub fn is_incomplete(&self) -> bool {
         let is_unsaid = |day: &ComparedDay| day.not_compared == Some(UncomparedReason::NotSaid);
         !self.not_compared.is_empty() || self.objects.iter().any(|object| object.days.iter().any(is_unsaid))

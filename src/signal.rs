@@ -1,4 +1,4 @@
-//! Signals from the system, and notices to the service manager.
+//! Signals from the system, and states for the service manager.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// SIGTERM or SIGINT.
@@ -24,8 +24,8 @@ const REQUESTS_MAX: usize = 16;
 
 const OBEYED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// What a process does not end of: its effect is told where it shows (a write beyond the file size limit fails), or
-/// there is none.
+/// Signals that do not end the process: their effect is reported where it shows (a write beyond the file size limit fails),
+/// or there is none.
 const IGNORED: [Signal; 5] =
     [Signal::SIGXFSZ, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT, Signal::SIGALRM];
 
@@ -34,11 +34,11 @@ const IGNORED: [Signal; 5] =
 pub struct Signals(mpsc::Receiver<Request>);
 
 impl Signals {
-    /// Takes over the signals, for this thread and all that it starts from now on: so this comes before any other
-    /// thread. They are waited for on a thread of its own, which does not depend on anything else that may block; of two
-    /// requests to stop the second ends the process there, by `end`.
+    /// Takes over the signals, for this thread and all that it starts from now on: so this comes before any other thread. A
+    /// thread of its own waits for them, which nothing else can block; the second request to stop calls `end` there, which
+    /// ends the process.
     ///
-    /// A parent may have blocked signals, or ignored them: they are heard all the same.
+    /// It works even if the parent had blocked or ignored signals.
     ///
     /// # Errors
     /// When the system refuses it.
@@ -53,7 +53,7 @@ impl Signals {
                 if request == Request::Stop && std::mem::replace(&mut is_stopping, true) {
                     end();
                 }
-                // Where so many wait already, one more says nothing new.
+                // With so many waiting, one more adds nothing.
                 let _full = requests.try_send(request);
             }
         };
@@ -61,7 +61,7 @@ impl Signals {
         Ok(Self(waiting))
     }
 
-    /// Waits for the next one. Cancel-safe.
+    /// Waits for the next request. Cancel-safe.
     pub async fn next(&mut self) -> Request {
         match self.0.recv().await {
             Some(request) => request,
@@ -70,9 +70,9 @@ impl Signals {
     }
 }
 
-/// What the service manager is told. Source: `sd_notify(3)`.
+/// The states for the service manager. Source: `sd_notify(3)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
+pub enum ServiceState {
     /// Started, or through with a reload.
     Ready,
     /// A reload has begun.
@@ -83,17 +83,17 @@ pub enum Notice {
     Watchdog,
 }
 
-/// Tells the service manager, if there is one. Never waits: one that does not read is told nothing.
-pub fn notify(notice: Notice) {
-    let told = match notice {
-        Notice::Ready => send(&NotifyState::Ready.to_string()),
-        Notice::Reloading => NotifyState::monotonic_usec_now()
+/// Notifies the service manager, if there is one. Never waits: a manager that does not read gets nothing.
+pub fn notify(state: ServiceState) {
+    let told = match state {
+        ServiceState::Ready => send(&NotifyState::Ready.to_string()),
+        ServiceState::Reloading => NotifyState::monotonic_usec_now()
             .and_then(|now| send(&format!("{}\n{now}", NotifyState::Reloading))),
-        Notice::Stopping => send(&NotifyState::Stopping.to_string()),
-        Notice::Watchdog => send(&NotifyState::Watchdog.to_string()),
+        ServiceState::Stopping => send(&NotifyState::Stopping.to_string()),
+        ServiceState::Watchdog => send(&NotifyState::Watchdog.to_string()),
     };
     if let Err(error) = told {
-        tracing::warn!(?notice, %error, "the service manager could not be told");
+        tracing::warn!(?state, %error, "the service manager could not be told");
     }
 }
 

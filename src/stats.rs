@@ -1,10 +1,10 @@
-//! The books: what became of every event. They balance after every booking, not only at quiet moments,
-//! because each booking is made whole under one lock:
+//! The books: the fate of every event. They balance after every booking, not only at quiet moments, because each booking is
+//! made whole under one lock:
 //!
 //! - received = ignored + malformed + duplicate + counted
 //! - counted = accepted + dropped + pending
 //!
-//! Nothing here is computed as "whatever is left": both sides are counted.
+//! Nothing here is computed as a remainder: both sides are counted.
 
 mod drop_reason;
 mod histogram;
@@ -16,33 +16,33 @@ use std::time::Duration;
 pub use self::drop_reason::DropReason;
 pub use self::histogram::Histogram;
 
-/// Under which name sends are booked that no connection serves.
+/// The name under which unrouted sends are booked.
 pub const UNROUTED: &str = "_unrouted";
 
-/// How many event types get a label of their own; a sender can't make the books grow beyond it.
+/// How many event types get a label of their own; so that a sender can't make the books grow without bound.
 const IGNORED_TYPES_MAX: usize = 64;
 
 /// The longest event type that gets a label of its own. Braze's longest is about half of it.
 pub const IGNORED_TYPE_LENGTH_MAX: usize = 100;
 
-/// What one lane counted in one delivery; booked whole by [`Stats::book`].
+/// The counts of one lane for one delivery; booked whole by [`Stats::book`].
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Elements seen.
     pub received: u64,
     /// Events seen before.
     pub duplicate: u64,
-    /// By event type, as it was written.
+    /// Ignored events by event type, as it was written.
     pub ignored: Vec<(Box<str>, u64)>,
-    /// By reason.
+    /// Malformed elements by reason.
     pub malformed: BTreeMap<&'static str, u64>,
-    /// By connection name: sends counted.
+    /// Sends counted, by connection name.
     pub counted: Vec<(Arc<str>, u64)>,
-    /// By connection name: sends of those counted that were dropped on the spot.
+    /// Counted sends that were dropped on the spot, by connection name.
     pub dropped: BTreeMap<(Arc<str>, DropReason), u64>,
     /// Ids forgotten before `dedup.window` was over, because of `dedup.max_ids`.
     pub ids_forgotten: u64,
-    /// By input: bytes that no event could be read from, for the JSON around them is damaged.
+    /// Bytes that no event could be read from, because the JSON around them is damaged, by input.
     pub unreadable: BTreeMap<&'static str, Unreadable>,
 }
 
@@ -51,7 +51,7 @@ pub struct Tally {
 pub struct Unreadable {
     /// How many.
     pub bytes: u64,
-    /// Where the last of them were.
+    /// The place of the last of them.
     pub last: String,
 }
 
@@ -60,11 +60,11 @@ pub struct Unreadable {
 pub struct CollapsingTag {
     /// The tag as Datadog stores it.
     pub tag: String,
-    /// The names as Braze wrote them, sorted; not more than can be read.
+    /// The names as Braze wrote them, sorted; a readable number of them.
     pub names: Vec<String>,
     /// How many names there are.
     pub names_total: u64,
-    /// Their ids, sorted; not more than can be read, and none where ids are not among the tags.
+    /// Their ids, sorted; a readable number of them, and none where ids are not among the tags.
     pub ids: Vec<String>,
     /// How many ids there are.
     pub ids_total: u64,
@@ -72,7 +72,7 @@ pub struct CollapsingTag {
     pub group_by: &'static str,
 }
 
-/// What there is to tell of the names of a connection.
+/// Name collisions of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collapsing {
     /// How many tags in Datadog stand for several names.
@@ -147,14 +147,14 @@ pub struct Books {
     pub duplicate: u64,
     /// Ids forgotten before `dedup.window` was over, because of `dedup.max_ids`: their repetitions count again.
     pub ids_forgotten: u64,
-    /// By input: bytes that no event could be read from, for the JSON around them is damaged. What may have stood there
-    /// is in `malformed`, as an element for each stretch.
+    /// Bytes that no event could be read from, because the JSON around them is damaged, by input. Events that may have stood
+    /// there are in `malformed`, one for each stretch.
     pub unreadable: BTreeMap<&'static str, Unreadable>,
     /// By connection name, [`UNROUTED`] among them.
     pub connections: BTreeMap<Box<str>, ConnectionBooks>,
-    /// Points that the forwarder told of itself in accepted requests. They stand for no send.
+    /// Own metrics' points in accepted requests. They stand for no send.
     pub own_points_accepted: u64,
-    /// The same of those that were dropped, by reason.
+    /// Own metrics' points that were dropped, by reason.
     pub own_points_dropped: BTreeMap<DropReason, u64>,
     /// Seconds from a cut to the last outcome of its batches.
     pub flush_seconds: Histogram,
@@ -226,7 +226,7 @@ impl Books {
     }
 }
 
-/// The books of the running process, shared by all who book.
+/// The books of the running process, shared by all parts.
 #[derive(Debug)]
 pub struct Stats {
     books: Mutex<Books>,
@@ -244,7 +244,7 @@ impl Stats {
         Self { books: Mutex::new(Books::new()) }
     }
 
-    /// Books what a lane counted in one delivery.
+    /// Books the counts of a lane for one delivery.
     pub fn book(&self, tally: &Tally) {
         let mut books = self.lock();
         books.received += tally.received;
@@ -271,8 +271,8 @@ impl Stats {
         }
     }
 
-    /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` say what
-    /// happened, for people. Returns whether so many sends were pending: if not, by a defect, none is booked.
+    /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` describe it, for people.
+    /// Returns whether so many sends were pending: if not, by a defect, none is booked.
     pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
         self.lock().connection(name).settle(sends, dropped, words, now)
     }
@@ -287,7 +287,7 @@ impl Stats {
         is_booked
     }
 
-    /// Books the outcome of points that the forwarder told of itself, apart from sends.
+    /// Books the outcome of own metrics' points, apart from sends.
     pub fn settle_own(&self, points: u64, dropped: Option<DropReason>) {
         let mut books = self.lock();
         match dropped {

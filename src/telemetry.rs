@@ -1,5 +1,5 @@
-//! Logs: text on a terminal, JSON otherwise, always on standard error. Whoever logs never waits for the reader: where
-//! nobody reads, lines are lost, and counted.
+//! Logs: text on a terminal, JSON otherwise, always on standard error. Logging never waits for the reader: without one,
+//! lines are lost, and counted.
 
 mod output;
 
@@ -15,8 +15,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use self::output::{ErrorOutput, LogLines};
 pub use self::output::{PrintError, Printer, draw, flush, lost_lines, wipe, write_within};
 
-/// Our crates that log, as targets are named. Other libraries log nothing of interest above WARN, and at their lower
-/// levels things that must not be in a log.
+/// Our crates that log, by target. Other libraries log nothing useful above WARN, and at lower levels data that must not be
+/// in a log.
 const TARGETS: [&str; 6] =
     ["braze_datadog", "datadog_points", "event_queues", "http_listener", "segment_log", "send_history"];
 
@@ -47,14 +47,14 @@ pub fn start(level: Level, json: Option<bool>) -> Result<LogLevel, String> {
             place,
             thread,
             "panicked, which is a defect; please report it: {}",
-            told(failure.payload())
+            panic_message(failure.payload())
         );
     }));
     Ok(LogLevel(handle))
 }
 
-/// What a panic says, up to what it quotes: text that it stumbled over may be a secret, or somebody's data.
-fn told(payload: &(dyn Any + Send)) -> String {
+/// A panic's message up to its first quotation: quoted text may be a secret, or personal data.
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let said = payload.downcast_ref::<&str>().copied();
     let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
     match said.find(['"', '`', '\'']) {
@@ -72,7 +72,7 @@ impl LogLevel {
     }
 }
 
-/// `RUST_LOG` wins, if it says anything that can be understood.
+/// `RUST_LOG` wins, if it can be parsed.
 fn filter(level: Level) -> EnvFilter {
     let configured = || EnvFilter::new(configured(level));
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
@@ -93,7 +93,7 @@ mod tests {
 
     fn said(defect: impl FnOnce() + panic::UnwindSafe) -> String {
         let payload = panic::catch_unwind(defect).unwrap_err();
-        told(&*payload)
+        panic_message(&*payload)
     }
 
     #[test]

@@ -15,7 +15,7 @@ use foldhash::fast::RandomState;
 use send_counts::aggregate::keyed::Keyed;
 use send_counts::aggregate::names::KnownNames;
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
-use send_counts::aggregate::{self, Aggregator, Late, Timestamp};
+use send_counts::aggregate::{self, Aggregator, Timestamp};
 use send_counts::dedup::{self, Dedup, IdHasher, OwnedId};
 use send_counts::route::ConnectionId;
 
@@ -48,11 +48,8 @@ const NOW: u64 = 1_800_000_000;
 pub(crate) fn aggregate() -> aggregate::AggregateSettings {
     aggregate::AggregateSettings {
         timestamp: Timestamp::Arrival,
-        late: Late::Drop,
         flush_interval: Duration::from_secs(1),
-        flush_timeout: Duration::from_secs(5),
-        series_max: 1_000_000,
-        series_max_total: 1_000_000,
+        ..send_counts::testing::aggregate_settings(1_000_000)
     }
 }
 

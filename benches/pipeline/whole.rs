@@ -1,7 +1,6 @@
 //! The whole path: a file, the lanes, the ledger, the books, a flush every second, and an intake in memory
 //! that takes everything.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -126,15 +125,10 @@ impl Whole<'_> {
 
 fn connection() -> Connection {
     Connection {
-        name: "bench".into(),
         site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
         api_key: ApiKey::new("none"),
-        app_group_ids: Vec::new(),
-        app_group_names: HashMap::new(),
         metric: "braze.messaging.sent".into(),
         dry_run: false,
-        heartbeat: false,
-        forwarder_metrics: false,
-        campaign_last_send_age: false,
+        ..Connection::named("bench".into())
     }
 }

@@ -1,4 +1,4 @@
-//! The answer at one look: whether sends flow, and if not, the gravest cause with the name of whom it hits.
+//! The headline: whether sends flow, and if not, the gravest cause with the connection it hits.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use super::messages::why;
 use super::rates::Hour;
 use crate::stats::{DropReason, UNROUTED};
 
-/// What the headline is made from.
+/// The input of the headline.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each of them is something that can be wrong by itself")]
 pub struct Situation<'s> {
@@ -21,9 +21,9 @@ pub struct Situation<'s> {
     pub not_ready: Option<&'s str>,
     /// Whether the push port's certificate is one that senders refuse.
     pub is_certificate_void: bool,
-    /// Nothing that could come is waited for.
+    /// Whether no source of events is configured.
     pub receives_nothing: bool,
-    /// The configuration was refused when it was read last.
+    /// Whether the last reload of the configuration was refused.
     pub is_reload_refused: bool,
     /// Whether the books balance.
     pub is_balanced: bool,
@@ -33,7 +33,7 @@ pub struct Situation<'s> {
     pub uptime_seconds: u64,
 }
 
-/// How grave a cause is, the gravest first. A new cause of any kind is given one of these.
+/// The severity of a cause, the gravest first. Each new cause gets one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Severity {
     /// Nothing comes in any more: every connection is hit.
@@ -48,7 +48,7 @@ enum Severity {
     Doubtful,
 }
 
-/// How grave it is that sends are dropped for a reason.
+/// The severity of drops for a reason.
 const fn severity(reason: DropReason) -> Severity {
     match reason {
         DropReason::Unrouted | DropReason::ConnectionRefusedConfiguration => Severity::Refused,
@@ -75,19 +75,19 @@ const fn severity(reason: DropReason) -> Severity {
 #[derive(Debug)]
 struct Cause {
     severity: Severity,
-    /// What it is, for programs: that of `reason`, or one of its own.
+    /// Its label for programs: that of `reason`, or one of its own.
     label: &'static str,
-    /// Whom it hits; `None`: all.
+    /// The connection it hits; `None`: all.
     connection: Option<String>,
     /// How many sends it has cost lately.
     sends: u64,
-    words: Words,
+    text: CauseText,
 }
 
-/// How a cause is put into words.
+/// How to word a cause.
 #[derive(Debug)]
-enum Words {
-    /// A whole sentence.
+enum CauseText {
+    /// A complete sentence.
     Said(String),
     /// Sends of one or several connections are dropped.
     Dropped(&'static str),
@@ -95,11 +95,11 @@ enum Words {
     KeyRefused,
     /// One or several connections are left out.
     LeftOut,
-    /// One or several connections go on as they were.
+    /// One or several connections keep their old configuration.
     Outdated,
 }
 
-/// Whether sends flow: the answer at one look.
+/// The headline: whether sends flow.
 pub fn headline(of: &Situation<'_>) -> Headline {
     let causes = causes(of);
     let Some(gravest) = causes.first() else {
@@ -109,12 +109,12 @@ pub fn headline(of: &Situation<'_>) -> Headline {
     let (alike, others): (Vec<&Cause>, Vec<&Cause>) =
         causes.iter().partition(|cause| cause.label == gravest.label);
     let whom = whom(gravest, alike.len() - 1);
-    let words = match &gravest.words {
-        Words::Said(sentence) => sentence.clone(),
-        Words::Dropped(why) => format!("Sends of {whom} are being dropped: {why}"),
-        Words::KeyRefused => format!("Sends of {whom} reach nobody: Datadog refuses the API key"),
-        Words::LeftOut => format!("The configuration of {whom} is wrong: what is sent there is dropped"),
-        Words::Outdated => format!("The new configuration of {whom} is wrong, and the old one stays"),
+    let words = match &gravest.text {
+        CauseText::Said(sentence) => sentence.clone(),
+        CauseText::Dropped(why) => format!("Sends of {whom} are being dropped: {why}"),
+        CauseText::KeyRefused => format!("Sends of {whom} reach nobody: Datadog refuses the API key"),
+        CauseText::LeftOut => format!("The configuration of {whom} is wrong: what is sent there is dropped"),
+        CauseText::Outdated => format!("The new configuration of {whom} is wrong, and the old one stays"),
     };
     let rest = match others.len() {
         0 => String::new(),
@@ -140,14 +140,14 @@ fn whom(gravest: &Cause, others: usize) -> String {
     }
 }
 
-/// What is wrong, the gravest first; of what is equally grave, what costs the most sends.
+/// Everything that is wrong, the gravest first; of equally grave causes, the one that costs the most sends.
 fn causes(of: &Situation<'_>) -> Vec<Cause> {
     let said = |severity, label, sentence: String| Cause {
         severity,
         label,
         connection: None,
         sends: 0,
-        words: Words::Said(sentence),
+        text: CauseText::Said(sentence),
     };
     let mut causes = Vec::new();
     if let Some(reason) = of.not_ready {
@@ -171,18 +171,18 @@ fn causes(of: &Situation<'_>) -> Vec<Cause> {
         if drops.reason == refused {
             is_refused.insert(drops.connection.as_str());
         }
-        let words = match drops.reason {
+        let text = match drops.reason {
             DropReason::Unrouted => {
-                Words::Said("Sends are being dropped: no connection serves their app group".to_owned())
+                CauseText::Said("Sends are being dropped: no connection serves their app group".to_owned())
             }
-            reason => Words::Dropped(why(reason)),
+            reason => CauseText::Dropped(why(reason)),
         };
         causes.push(Cause {
             severity: severity(drops.reason),
             label: drops.reason.label(),
             connection: Some(drops.connection.clone()).filter(|name| name != UNROUTED),
             sends: drops.sends,
-            words,
+            text,
         });
     }
     let has_void_key = |one: &&ConnectionStatus| {
@@ -193,7 +193,7 @@ fn causes(of: &Situation<'_>) -> Vec<Cause> {
         label: "key_invalid",
         connection: Some(one.name.clone()),
         sends: 0,
-        words: Words::KeyRefused,
+        text: CauseText::KeyRefused,
     }));
     causes.extend(refused_connections(of));
     if !of.is_balanced {
@@ -204,7 +204,7 @@ fn causes(of: &Situation<'_>) -> Vec<Cause> {
     causes
 }
 
-/// Connections whose configuration is wrong, but for those whose drops are told already.
+/// Connections whose configuration is wrong, except those whose drops are already among the causes.
 fn refused_connections<'s>(of: &Situation<'s>) -> impl Iterator<Item = Cause> + use<'s> {
     const REASON: DropReason = DropReason::ConnectionRefusedConfiguration;
     let dropping: BTreeSet<&str> = of
@@ -223,12 +223,12 @@ fn refused_connections<'s>(of: &Situation<'s>) -> impl Iterator<Item = Cause> + 
             label: if is_left_out { REASON.label() } else { "connection_outdated" },
             connection: Some(one.name.clone()),
             sends: 0,
-            words: if is_left_out { Words::LeftOut } else { Words::Outdated },
+            text: if is_left_out { CauseText::LeftOut } else { CauseText::Outdated },
         }
     })
 }
 
-/// Whether sends flow, when nothing is wrong.
+/// The state of the flow, when nothing is wrong.
 fn flow(of: &Situation<'_>) -> (FlowState, String) {
     let Situation { hour, connections, .. } = of;
     let dry_runs = connections.iter().filter(|one| one.dry_run).count();
@@ -238,7 +238,7 @@ fn flow(of: &Situation<'_>) -> (FlowState, String) {
             let dry = if is_all_dry { " (a dry run: none will be sent)" } else { "" };
             (FlowState::Quiet, format!("No sends since the start {} ago{dry}", ago(of.uptime_seconds)))
         }
-        // As long as it is measured over.
+        // For as long as the rate is measured.
         Some(quiet) if hour.minute.counted == 0 => (FlowState::Quiet, format!("No sends for {}", ago(quiet))),
         Some(_) => {
             let rate = rate(hour.minute.counted, hour.minute_seconds);
@@ -259,7 +259,7 @@ fn flow(of: &Situation<'_>) -> (FlowState, String) {
     }
 }
 
-/// Sends a second, or in the last minute where that says more.
+/// Sends a second, or in the last minute where that is clearer.
 fn rate(sends: u64, seconds: u64) -> String {
     let a_second = sends / seconds.max(1);
     match (a_second, sends) {

@@ -1,4 +1,4 @@
-//! What `/history` says, and what a search says of the past.
+//! Answers `/history`, and the part of a search about the past.
 
 use admin_api::format::grouped;
 use admin_api::{FlowState, History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery, ObjectMatch};
@@ -10,10 +10,10 @@ use send_history::{
 
 use crate::catalogue::Query;
 
-/// Days where nobody says how many.
+/// Days of a query without a range.
 const DAYS: usize = 7;
 
-/// Objects of an answer where nobody says how many, and at most.
+/// Objects of an answer: default and maximum.
 const LIMIT: usize = 500;
 const LIMIT_MAX: usize = 5_000;
 
@@ -21,16 +21,16 @@ const LIMIT_MAX: usize = 5_000;
 const CHART_DAYS: usize = 28;
 const WEEK: usize = 7;
 
-/// Objects that a search tells.
+/// Objects in the answer of a search.
 const MATCHES_MAX: usize = 20;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryRefusal {
-    /// It is switched off.
+    /// The history is off.
     #[error("no history of sends is kept: history.directory is empty")]
     NotKept,
-    /// What was asked is wrong.
+    /// The query is wrong.
     #[error("{0}")]
     Wrong(String),
     /// It can't be read at present.
@@ -59,7 +59,7 @@ pub fn answer(history: Option<&SendHistory>, query: &str, now: u64) -> Result<Hi
     read(history, parse(query)?, now)
 }
 
-/// The same for a query of this process.
+/// Answers a query of this process.
 ///
 /// # Errors
 /// See [`HistoryRefusal`].
@@ -78,7 +78,7 @@ pub fn read(history: Option<&SendHistory>, query: HistoryQuery, now: u64) -> Res
             && query.id.as_ref().is_none_or(|id| *id == object.id)
             && object.last_send >= u64::from(range.begins())
     };
-    // Whether it can be read at all.
+    // Checks whether it can be read at all.
     history.days(&[], &range)?;
     let mut wanted = history.find(is_wanted);
     wanted.retain(|(number, _)| after.is_none_or(|after| *number > after));
@@ -93,7 +93,7 @@ pub fn read(history: Option<&SendHistory>, query: HistoryQuery, now: u64) -> Res
                 is_all = false;
                 break 'all;
             }
-            objects.push(told(object, days));
+            objects.push(history_object(object, days));
             last = Some(*number);
         }
     }
@@ -107,21 +107,21 @@ pub fn read(history: Option<&SendHistory>, query: HistoryQuery, now: u64) -> Res
     })
 }
 
-/// What a search finds in the history.
+/// The result of a search in the history.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PastMatches {
     /// The best of it.
     pub objects: Vec<ObjectMatch>,
     /// How many match.
     pub objects_total: usize,
-    /// Why it may not be all.
+    /// Why the result may be incomplete.
     pub trouble: Option<String>,
 }
 
 /// Searches the history for all words of a text; days are those of a time zone, with its IANA name.
 ///
 /// # Errors
-/// When the time zone is none.
+/// When the time zone is invalid.
 pub fn search(history: &SendHistory, words: &str, time_zone: &str, now: u64) -> Result<PastMatches, String> {
     let chart = TimeRange::last_days(CHART_DAYS + WEEK, now, time_zone).map_err(|error| error.to_string())?;
     let zone = TimeZone::get(time_zone).map_err(|error| error.to_string())?;
@@ -181,11 +181,11 @@ fn matched(
         state,
         words: format!("last sent {when}: {}{fate}", several(sends.counted)),
         comparison: comparison(sends.counted, week_before, &weeks),
-        days: days.into_iter().skip(WEEK).map(day_told).collect(),
+        days: days.into_iter().skip(WEEK).map(history_day).collect(),
     })
 }
 
-/// Every day of a range, with sends or without.
+/// Every day of a range, days without sends included.
 fn filled(range: &TimeRange, days: Vec<DaySends>) -> Vec<DaySends> {
     let mut known = days.into_iter().peekable();
     let day = |day: String| match known.next_if(|known| known.day == day) {
@@ -202,7 +202,7 @@ fn at(time: u64, zone: &TimeZone) -> String {
     told.unwrap_or_default()
 }
 
-/// What became of a day's sends.
+/// The outcome of a day's sends, in words.
 fn fate(sends: &FateCounts) -> (FlowState, String) {
     let dropped = sends.dropped_in_all();
     if dropped > 0 {
@@ -252,7 +252,7 @@ fn several(sends: u64) -> String {
     if sends == 1 { "1 send".to_owned() } else { format!("{} sends", grouped(sends)) }
 }
 
-/// An object as a series shows it in its tags.
+/// An object's text, as a series has it in its tags.
 fn text(object: &SentObject) -> String {
     let SentObject { connection, id, name, canvas_id, canvas_name, app_group_id, .. } = object;
     let kind = match object.kind {
@@ -269,15 +269,15 @@ fn text(object: &SentObject) -> String {
     )
 }
 
-fn told(object: &SentObject, days: Vec<DaySends>) -> HistoryObject {
+fn history_object(object: &SentObject, days: Vec<DaySends>) -> HistoryObject {
     let kind = kind_of(object);
     let SentObject { connection, id, name, canvas_id, canvas_name, app_group_id, last_send, .. } =
         object.clone();
-    let days = days.into_iter().map(day_told).collect();
+    let days = days.into_iter().map(history_day).collect();
     HistoryObject { kind, id, name, canvas_id, canvas_name, app_group_id, connection, last_send, days }
 }
 
-fn day_told(DaySends { day, sends: FateCounts { counted, accepted, dropped } }: DaySends) -> HistoryDay {
+fn history_day(DaySends { day, sends: FateCounts { counted, accepted, dropped } }: DaySends) -> HistoryDay {
     HistoryDay { day, counted, accepted, dropped }
 }
 

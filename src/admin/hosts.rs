@@ -1,8 +1,8 @@
-//! Under which names the admin port answers.
+//! The host names that the admin port answers to.
 //!
-//! It asks no password, so a page on the internet must not read it through the browser of somebody who can reach it. Such
-//! a page makes its own name point here (DNS rebinding), so a request for a name that nobody has named is refused. An
-//! address can't be made to point elsewhere: a request for one is answered, whichever address it is.
+//! It asks no password, so a page on the internet must not read it through the browser of a user who can reach it. Such a
+//! page makes its own name point here (DNS rebinding), so a request for an unknown name is refused. An address can't be
+//! rebound: a request for any address is answered.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -16,10 +16,10 @@ const NAME_BYTES_MAX: usize = 253;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hosts(Vec<Box<str>>);
 
-/// The port has another name than the request says.
+/// The request is for another host name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misdirected {
-    /// What the request says; empty where that is no name.
+    /// The name in the request; empty where it is no name.
     pub(super) host: Box<str>,
 }
 
@@ -28,7 +28,7 @@ impl Hosts {
         Self(names.iter().map(|name| name.to_ascii_lowercase().into()).collect())
     }
 
-    /// Whether a request is for this port. One without a host is: no browser sends that.
+    /// Whether a request is for this port. A request without a host is: no browser sends one.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Misdirected> {
         let mut named = request.headers().get_all(HOST).iter();
         let host = match (request.uri().authority(), named.next(), named.next()) {
@@ -48,7 +48,7 @@ impl Hosts {
 }
 
 impl Misdirected {
-    /// What the asker is told.
+    /// The text of the answer.
     pub(super) fn text(&self) -> String {
         let Self { host } = self;
         let (called, name) =

@@ -1,4 +1,4 @@
-//! What people are told of each connection, in words.
+//! Messages on each connection, for people.
 
 use admin_api::FlowState;
 use admin_api::format::ago;
@@ -7,7 +7,7 @@ use datadog_points::outcome::FailureReason;
 use crate::connection::Connection;
 use crate::stats::{ConnectionBooks, DropReason};
 
-/// How a connection is, in words, at the Unix second `now`.
+/// The state of a connection at the Unix second `now`, and in words.
 pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) -> (FlowState, String) {
     let Some((_, at)) = books.last_outcome else {
         let words =
@@ -20,7 +20,7 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
         None if books.last_is_printed && connection.dry_run => {
             (FlowState::Quiet, format!("dry run: printed {ago} ago, not sent"))
         }
-        // A reload has made it one, or has ended it.
+        // A reload has made it a dry run, or has ended one.
         None if connection.dry_run => {
             (FlowState::Quiet, format!("dry run since the last send, accepted {ago} ago"))
         }
@@ -58,7 +58,7 @@ pub(super) fn outcome(reason: DropReason, site: &str) -> String {
     }
 }
 
-/// A reason in a few words, for whoever has not read the code.
+/// A reason in a few words, for people who have not read the code.
 pub(super) const fn why(reason: DropReason) -> &'static str {
     match reason {
         DropReason::Late => "too old for Datadog, which takes the last hour",
@@ -83,23 +83,15 @@ pub(super) const fn why(reason: DropReason) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
-    use datadog_points::{ApiKey, site::Site};
+    use datadog_points::site::Site;
 
     fn eu1(dry_run: bool) -> Connection {
         Connection {
-            name: "acme".into(),
             site: Site::parse("EU1").unwrap().0,
-            api_key: ApiKey::new(""),
-            app_group_ids: Vec::new(),
-            app_group_names: HashMap::new(),
             metric: "m".into(),
             dry_run,
-            heartbeat: false,
-            forwarder_metrics: false,
-            campaign_last_send_age: false,
+            ..Connection::named("acme".into())
         }
     }
 

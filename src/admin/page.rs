@@ -1,4 +1,4 @@
-//! The page for people: its files, as they are in the binary.
+//! The page for people: its files, embedded in the binary.
 
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH,
@@ -40,8 +40,8 @@ pub(super) fn file(path: &str) -> Option<&'static File> {
     FILES.iter().find(|file| file.path == path)
 }
 
-/// Answers with a file, or says that the one that the browser has is still good: after an update of the program it
-/// is not, so it asks every time.
+/// Answers with a file, or with "not modified". The browser asks every time, because an update of the program changes the
+/// file.
 pub(super) fn answer(file: &'static File, asked: &HeaderMap) -> Answer {
     let tag = format!("\"{:08x}\"", crc32fast::hash(file.content.as_bytes()));
     let is_known = asked.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());

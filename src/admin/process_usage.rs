@@ -1,10 +1,10 @@
-//! What the system says of this process: the time, the memory and the file descriptors that it uses.
+//! The system's figures on this process: its time, memory and file descriptors.
 
 use std::time::Duration;
 
 use procfs::process::{LimitValue, Process};
 
-/// What the process uses. Read from `/proc`, which costs some microseconds, and a little more for each open file.
+/// Figures on the process. Reading them from `/proc` costs some microseconds, and a little more for each open file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
     /// User and system time since the start.
@@ -15,14 +15,14 @@ pub struct ProcessUsage {
     pub virtual_bytes: u64,
     /// Open file descriptors.
     pub open_files: u64,
-    /// How many it may have open; `None`: as many as it likes.
+    /// How many it may have open; `None`: no limit.
     pub open_files_max: Option<u64>,
     /// Threads.
     pub threads: u64,
 }
 
 impl ProcessUsage {
-    /// As it is now; `None` where the system does not say, for `/proc` is not there or is hidden.
+    /// The present figures; `None` where `/proc` is missing or hidden.
     pub fn read() -> Option<Self> {
         let process = Process::myself().ok()?;
         let stat = process.stat().ok()?;

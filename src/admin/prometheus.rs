@@ -10,7 +10,7 @@ use admin_api::{
 use super::process_usage::ProcessUsage;
 use crate::stats::{Books, ConnectionBooks, Histogram};
 
-/// What stands beside the books.
+/// Metrics beside the books.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProcessGauges {
     /// What the events wait in.
@@ -39,7 +39,7 @@ pub struct ProcessGauges {
     pub started: u64,
     /// How long ago that is, in seconds.
     pub uptime_seconds: u64,
-    /// What it uses, where the system says so.
+    /// Its usage, where the system reports it.
     pub usage: Option<ProcessUsage>,
 }
 
@@ -111,7 +111,7 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     page.0
 }
 
-/// The metrics that every exporter has of its own process, under the names that dashboards look for.
+/// The metrics of an exporter's own process, under the names that dashboards expect.
 fn process(page: &mut Page, gauges: &ProcessGauges) {
     let help = "Start time of the process since unix epoch in seconds.";
     page.process("process_start_time_seconds", "gauge", help, gauges.started);
@@ -269,10 +269,10 @@ fn reconcile(page: &mut Page, status: &ReconcileStatus) {
     page.each("reconcile_objects_not_compared", "gauge", help, CONNECTION, not_compared);
 }
 
-/// Stands for the connections that have no workspace of their own. No connection has this name.
+/// The label of connections without a workspace of their own. No connection has this name.
 const ALL_OTHERS: &str = "*";
 
-/// The label that says which connection.
+/// The label for the connection.
 const CONNECTION: &str = "connection";
 
 struct Page(String);
@@ -307,7 +307,7 @@ impl Page {
         }
     }
 
-    /// One that is not ours alone.
+    /// A metric under a common name, without our prefix.
     fn process(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"));
     }
@@ -338,7 +338,7 @@ impl Page {
     }
 }
 
-/// A label's value as the text format wants it.
+/// Escapes a label's value for the text format.
 fn escape(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -11,11 +11,11 @@ pub const SLOT_SECONDS: u64 = 10;
 /// Slots that are remembered: an hour.
 pub const SLOTS: usize = 360;
 
-/// Over how many slots "a second" is measured, the one that is still filling not among them: a minute, so that an
-/// `interval` of some seconds does not make the number jump.
+/// How many slots "a second" is averaged over, without the one that is still filling: a minute, so that an `interval` of
+/// some seconds does not make the number jump.
 const RATE_SLOTS: u64 = 6;
 
-/// For how long after a drop "sends are being dropped" is said.
+/// How long after a drop "sends are being dropped" is shown.
 const DROPPING_SECONDS: u64 = 60;
 
 /// Sends counted, accepted and dropped.
@@ -43,18 +43,18 @@ impl Sends {
     }
 }
 
-/// Drops that go on.
+/// Drops in the last minute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropping {
     /// The connection's name.
     pub connection: String,
-    /// Why.
+    /// The reason.
     pub reason: DropReason,
-    /// Sends that were dropped for it in the last minute, at least.
+    /// Sends dropped for it in the last minute, at least.
     pub sends: u64,
 }
 
-/// What the last hour was like.
+/// Figures of the last hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hour {
     /// By slot, oldest first; the last one is still filling.
@@ -65,21 +65,20 @@ pub struct Hour {
     pub minute_seconds: u64,
     /// How long ago the last send was counted; `None`: there was none since the start.
     pub quiet_seconds: Option<u64>,
-    /// What is being dropped, the most first.
+    /// Current drops, the most first.
     pub dropping: Vec<Dropping>,
 }
 
-/// The last hour, as it is being sampled.
+/// The sampled last hour.
 #[derive(Debug, Default)]
 pub struct Rates(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the books said when each slot ended, and the number of the newest. The one at the front ended before the
-    /// hour began.
+    /// The books at the end of each slot, and the number of the newest. The first one ended before the hour began.
     ends: VecDeque<Sends>,
     newest: u64,
-    /// What they say now.
+    /// The present books.
     now: Sends,
     counted_at: Option<u64>,
     /// By connection and reason: the total, and the drops of the last minute by second.
@@ -136,7 +135,7 @@ impl Rates {
 }
 
 impl State {
-    /// Ends the slots that are over.
+    /// Ends the slots that have passed.
     fn pass(&mut self, elapsed: u64) {
         let slot = elapsed / SLOT_SECONDS;
         if self.ends.is_empty() {

@@ -1,4 +1,4 @@
-//! What `/status` and `/search` say, from the books and the catalogue.
+//! Makes the answers of `/status` and `/search` from the books and the catalogue.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
     Busiest { campaigns: told(&busiest.campaigns), steps: told(&busiest.steps) }
 }
 
-/// The books: what `/status` shows under `books`, and the last line of `--once`.
+/// The books: `books` of `/status`, and the last line of `--once`.
 pub fn totals(books: &Books, queue_depth: u64) -> BookTotals {
     let of_connection = |books: &ConnectionBooks| ConnectionTotals {
         sends: sends(books),
@@ -75,8 +75,7 @@ pub fn totals(books: &Books, queue_depth: u64) -> BookTotals {
 /// How many connections a short status lists.
 const CONNECTIONS_MAX: usize = 50;
 
-/// Leaves of many connections those that somebody should look at: first those in trouble, of which the most was dropped,
-/// then the busiest. Sums are left as they are, and so is a list that is short.
+/// Shortens a long list of connections: first those in trouble, by drops, then the busiest. Sums stay as they are.
 pub fn shorten(status: &mut Status) {
     if let Some(reconcile) = &mut status.reconcile {
         crate::reconcile::shorten(reconcile);
@@ -93,7 +92,7 @@ pub fn shorten(status: &mut Status) {
     status.books.connections.retain(|name, _| name == UNROUTED || listed.contains(name.as_str()));
 }
 
-/// What became of the sends of a connection.
+/// The sends of a connection by outcome.
 pub fn sends(books: &ConnectionBooks) -> SendCounts {
     let by_reason = books.dropped.iter().map(|(reason, sends)| (reason.label().to_owned(), *sends));
     SendCounts {
@@ -173,7 +172,7 @@ pub fn invariants(books: &Books) -> Vec<Invariant> {
     ]
 }
 
-/// What a search needs to know of a connection.
+/// The part of a connection that a search needs.
 #[derive(Debug, Clone, Default)]
 pub struct Destination {
     /// The name of its site; empty where the connection is gone.
@@ -182,8 +181,8 @@ pub struct Destination {
     pub is_dry_run: bool,
 }
 
-/// What a search found, lately and in the history, which is kept since `history_since`. `destination_of` says where
-/// the sends of a connection go.
+/// The result of a search, in the catalogue and in the history, which is kept since `history_since`. `destination_of`
+/// returns where the sends of a connection go.
 pub fn search(
     query: &str,
     search: &SearchHits,
@@ -282,7 +281,7 @@ pub(super) mod tests {
         );
         assert_eq!(say(&SearchHit { outcome: None, ..forbidden.clone() }).0, FlowState::Quiet);
 
-        // A dry run reaches nobody, whatever was before it.
+        // A dry run reaches nobody, whatever came before it.
         let dry_run = Destination { is_dry_run: true, ..eu1.clone() };
         let say = |found: &SearchHit| verdict(found, &dry_run, 102);
         let printed = SearchHit { outcome: None, accepted_at: None, ..forbidden };

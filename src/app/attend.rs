@@ -1,4 +1,4 @@
-//! What happens while the process runs: signals, and files that change.
+//! Handles events of the running process: signals, and files that change.
 
 use tokio::sync::{mpsc, watch};
 
@@ -6,7 +6,7 @@ use super::reload::{Reloader, Trigger};
 use crate::pipeline::PipelineCommand;
 use crate::signal::{self, Request, Signals};
 
-/// Does what signals ask for, and takes over files that change, as long as the process runs.
+/// Handles signals and file changes, for as long as the process runs.
 pub(super) async fn attend(
     mut signals: Signals,
     mut reloader: Reloader,
@@ -27,7 +27,7 @@ pub(super) async fn attend(
                 () = reloader.files.changed() => Trigger::Files,
             }
         };
-        signal::notify(signal::Notice::Reloading);
+        signal::notify(signal::ServiceState::Reloading);
         let is_stopped = tokio::select! {
             biased;
             () = reloader.reload(trigger) => false,
@@ -36,7 +36,7 @@ pub(super) async fn attend(
         if is_stopped {
             break;
         }
-        signal::notify(signal::Notice::Ready);
+        signal::notify(signal::ServiceState::Ready);
     }
     tracing::info!("stopping: flushing what is counted");
     begin_to_stop(&stop);
@@ -47,10 +47,10 @@ pub(super) async fn attend(
     }
 }
 
-/// Says that the process stops, to its parts and once to the service manager.
+/// Announces the stop to the parts, and once to the service manager.
 pub(super) fn begin_to_stop(stop: &watch::Sender<bool>) {
     if !stop.send_replace(true) {
-        signal::notify(signal::Notice::Stopping);
+        signal::notify(signal::ServiceState::Stopping);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Config, QueueKind, describe};
 use crate::push::Credentials;
 use datadog_points::client::Proxies;
 
-/// What a process says that can receive nothing.
+/// The warning for a process without any source of events.
 pub(super) const RECEIVES_NOTHING: &str = "nothing can come in: [push] is off, and the queue is the embedded one; write [push] into the configuration for \
      Braze to push to, or set queue.kind = \"kafka\"; --import counts files";
 
@@ -22,9 +22,9 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     let (config, warnings, _) = super::load(given.config.config)?;
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     if let Some(push) = &config.push {
-        let (credentials, notices) = Credentials::load(push).map_err(Failure::configuration)?;
+        let (credentials, found) = Credentials::load(push).map_err(Failure::configuration)?;
         let trouble = credentials.certificate_trouble(Clock::system().unix_seconds());
-        warnings.extend(notices.into_iter().chain(trouble.map(|trouble| trouble.to_string())));
+        warnings.extend(found.into_iter().chain(trouble.map(|trouble| trouble.to_string())));
     }
     warnings.extend(of_this_machine(&config).map_err(Failure::configuration)?);
     for warning in &warnings {
@@ -57,7 +57,7 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What can be otherwise by the time that the forwarder starts, or is a matter of who starts it.
+/// Checks that depend on this machine and user: ports, permissions.
 fn of_this_machine(config: &Config) -> Result<Vec<String>, String> {
     let mut warnings = Vec::new();
     if config.receives_nothing() {
@@ -74,7 +74,7 @@ fn of_this_machine(config: &Config) -> Result<Vec<String>, String> {
     Ok(warnings)
 }
 
-/// Why nobody could listen there.
+/// Why this address can't be listened on.
 fn port((key, address): (&str, SocketAddr)) -> Option<String> {
     match TcpListener::bind(address) {
         Ok(_) => None,
@@ -85,8 +85,8 @@ fn port((key, address): (&str, SocketAddr)) -> Option<String> {
     }
 }
 
-/// What will keep the queue's directory from being made or written to; an error where that is no matter of who starts
-/// the forwarder. Nothing is made.
+/// What will keep the queue's directory from being made or written to: a warning where another user might be able to, else
+/// an error. Makes nothing.
 fn directory(path: &Path) -> Result<Option<String>, String> {
     const KEY: &str = "queue.embedded.directory";
     for place in path.ancestors() {

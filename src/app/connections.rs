@@ -25,7 +25,7 @@ use datadog_points::payload::{Metric, PayloadLimits, PayloadWriter};
 /// The point that `connections test --send` sends.
 const TEST_METRIC: &str = "braze.forwarder.test";
 
-/// What was done, for people and for programs.
+/// The result of a command, for people and for programs.
 #[derive(Debug, Serialize)]
 struct Report {
     connection: String,
@@ -33,9 +33,10 @@ struct Report {
     done: &'static str,
     site: String,
     url: String,
-    /// Its own file, and that of its key.
+    /// The connection's file, and its key's.
     files: Vec<String>,
-    /// Whether the running forwarder has it: `in_force`, `not_running`, `not_waited_for`; absent where nothing changed.
+    /// Whether the running forwarder has the change: `in_force`, `not_running`, `not_waited_for`; absent where nothing
+    /// changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     forwarder: Option<TakenOver>,
     #[serde(skip)]
@@ -62,7 +63,7 @@ fn tell(as_json: bool, report: &Report) -> Result<(), Failure> {
     super::print_line(&line).map_err(Failure::failed)
 }
 
-/// Nothing is written before everything is known to be right: the file as the forwarder would read it, and the key.
+/// Writes nothing before everything is known to be right: the file as the forwarder would read it, and the key.
 async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
     let folder = Folder::open(&arguments.common)?;
     let name = &arguments.name;
@@ -76,7 +77,7 @@ async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
         return Err(Failure::configuration(format!("nothing was changed: the name that was given {reason}")));
     }
     let key = key::read()?;
-    // First with any site, so that what is wrong is told before Datadog is shown the key.
+    // First with any site, so that mistakes are reported before Datadog is shown the key.
     let site = arguments.site.clone().or_else(|| arguments.url.is_none().then(|| "US1".to_owned()));
     folder.check(name, &arguments.file(site.as_deref(), key::KeyPlace::Inline(&key)))?;
     let site = match (&arguments.url, &arguments.site) {
@@ -100,7 +101,7 @@ async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
         }
         waited => waited.map_err(Failure::failed)?,
     };
-    let words = format!("{name} was added, on {}; {}", connection.site.name, forwarder.words());
+    let words = format!("{name} was added, on {}; {}", connection.site.name, forwarder.message());
     Ok(report(&connection, "added", files, Some(forwarder), words))
 }
 
@@ -127,7 +128,7 @@ async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -
         .wait(common.wait, started, |status| running::in_force(status, name))
         .await
         .map_err(Failure::failed)?;
-    let words = format!("the key of {name} was rotated; {}", forwarder.words());
+    let words = format!("the key of {name} was rotated; {}", forwarder.message());
     Ok(report(&connection, "rotated", vec![key_file.display().to_string()], Some(forwarder), words))
 }
 
@@ -139,8 +140,8 @@ async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<
             folder.file(name).display()
         )));
     }
-    // One that is wrong can be taken away, too.
-    let connection = folder.known(name).unwrap_or_else(|_| Connection::left_out((**name).into()));
+    // A wrong one can be removed, too.
+    let connection = folder.known(name).unwrap_or_else(|_| Connection::named((**name).into()));
     let running = folder.running()?;
     let started = Clock::system().unix_seconds();
     let files = folder.remove_both(name, folder.key_file(name).as_deref())?;
@@ -148,7 +149,7 @@ async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<
         .wait(common.wait, started, |status| Ok(running::is_gone(status, name)))
         .await
         .map_err(Failure::failed)?;
-    let words = format!("{name} was removed; {}", forwarder.words());
+    let words = format!("{name} was removed; {}", forwarder.message());
     Ok(report(&connection, "removed", files, Some(forwarder), words))
 }
 
@@ -220,7 +221,7 @@ fn report(
     }
 }
 
-/// Each connection with what the running forwarder says of it.
+/// Each connection with its state in the running forwarder.
 async fn list(common: &Common) -> Result<(), Failure> {
     let folder = Folder::open(common)?;
     let running = folder.running()?;
@@ -244,7 +245,7 @@ async fn list(common: &Common) -> Result<(), Failure> {
         rows.push(json!({
             "connection": name,
             "app_group_ids": app_group_ids,
-            // What was right before goes on.
+            // A connection that was right before stays in force.
             "state": if of(name).is_some_and(|shown| !shown.url.is_empty()) { "outdated" } else { "refused" },
             "says": reason,
         }));

@@ -1,8 +1,8 @@
-//! Notices that a connection's file or key was added, changed, rotated or removed, or the push port's tokens or certificate.
+//! Notices changes of connections' files and keys, and of the push port's tokens and certificate.
 //!
-//! It looks at names, sizes and times once a second, which some hundred files cost less than a millisecond. Events of the
-//! system would come sooner, but not from network file systems, and not for what is behind the links that Kubernetes
-//! swaps; and whoever rotates a key waits longer for Datadog.
+//! It looks at names, sizes and times once a second, which takes less than a millisecond for some hundred files. Events of
+//! the system would come sooner, but not from network file systems, nor for targets of the links that Kubernetes swaps; and
+//! Datadog takes longer than that to accept a new key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,11 +18,11 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::push::PushSettings;
 
-/// How often the files are looked at. What changes is taken over once it has stayed the same for as long, for editors
-/// and whoever copies a file write it in several steps.
+/// How often the files are checked. A change is taken over once the files have stayed the same for as long, because editors
+/// and copies write in several steps.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is looked at.
+/// The watched files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Watched {
     /// The connections directory.
@@ -38,23 +38,22 @@ impl Watched {
         Self { directory: config.connections_directory.clone(), secret_files }
     }
 
-    /// The files as they are, which blocks.
+    /// The present stamps of the files; blocks.
     fn look(&self) -> Stamps {
         let entries = self.directory.iter().flat_map(fs::read_dir).flatten().flatten();
         stamps(entries.map(|entry| entry.path()).chain(self.secret_files.iter().cloned()))
     }
 }
 
-/// Files as they are, which blocks.
+/// The present stamps of files; blocks.
 pub(super) fn stamps(files: impl IntoIterator<Item = PathBuf>) -> Stamps {
     files.into_iter().map(|path| (Stamp::of(&path), path)).map(|(stamp, path)| (path, stamp)).collect()
 }
 
-/// What files were at one moment; `None`: there was none.
+/// The stamps of files at one moment; `None`: no file.
 pub(super) type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
-/// What tells a file from what was there before, behind all links: device, number, size, and when its content and
-/// its entry changed.
+/// Identifies a file's version, behind all links: device, inode, size, and the times of change of content and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     file: (u64, u64),
@@ -64,7 +63,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// `None`: there is none, or it can't be looked at.
+    /// `None`: it does not exist, or can't be examined.
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -76,7 +75,7 @@ impl Stamp {
     }
 }
 
-/// What the files were when they were told of last, and when they were looked at last.
+/// The stamps at the last notification, and at the last check.
 #[derive(Debug, Default)]
 struct Debounce {
     told: Option<Stamps>,
@@ -84,7 +83,7 @@ struct Debounce {
 }
 
 impl Debounce {
-    /// Takes in how the files are now; says whether they are to be read.
+    /// Takes the present stamps; returns whether the files are to be read.
     fn is_due(&mut self, now: Stamps) -> bool {
         let is_due = self.seen == now && self.told.as_ref() != Some(&now);
         if is_due {
@@ -103,8 +102,8 @@ pub(super) struct FileWatch {
 }
 
 impl FileWatch {
-    /// Starts a thread of its own, for a disk that does not answer holds up whoever looks at it. The files are told of
-    /// for the first time soon after the start, for they may have changed since they were read.
+    /// Starts a thread of its own, because a disk that does not answer blocks it. The first notification comes soon after
+    /// the start, because the files may have changed since they were read.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -125,12 +124,12 @@ impl FileWatch {
         Ok(Self { watched, changed })
     }
 
-    /// Looks at the files of another configuration from here on.
+    /// Watches the files of another configuration from here on.
     pub(super) fn watch(&self, config: &Config) {
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Watched::of(config);
     }
 
-    /// Waits until a file has changed since it was told of last.
+    /// Waits until a file has changed since the last notification.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -141,7 +140,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// What is told of each state of the files.
+    /// The notifications for each state of the files.
     fn told(debounce: &mut Debounce, watched: &Watched) -> [bool; 3] {
         [0; 3].map(|_| debounce.is_due(watched.look()))
     }

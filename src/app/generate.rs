@@ -1,5 +1,5 @@
-//! `braze-datadog generate`: man pages and shell completions, made of the command line itself, for packages and for
-//! whoever installs the binary by hand.
+//! `braze-datadog generate`: man pages and shell completions, made from the command line's definition, for packages and
+//! manual installations.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! Validates each connection's key on its own site, beside everything else: no start, no flush and no stop waits for
-//! it, and nothing is dropped for what comes of it.
+//! Validates each connection's key on its own site, in the background: no start, flush or stop waits for it, and its result
+//! drops nothing.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,24 +11,24 @@ use tokio::task::{JoinError, JoinSet};
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::connection::Intake;
-use crate::key_monitor::{KeyEvent, Keys, Question, Shown};
+use crate::key_monitor::{KeyEvent, KeyStatus, Keys, Question};
 use datadog_points::client::{HttpIntake, KeyValidator};
 use datadog_points::outcome::Outcome;
 use datadog_points::payload::Payload;
 use datadog_points::validity::Validity;
 
-/// How many keys are asked about at once: 500 connections take seconds, and a dead network takes few sockets.
+/// How many keys are validated at once: 500 connections take seconds, and a dead network takes few sockets.
 pub(super) const QUESTIONS_MAX: usize = 8;
 
-/// How long to wait when nothing is due, as things are.
+/// How long to wait when nothing is due.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// What is known of the connections' keys in the running process.
+/// The validity of the connections' keys in the running process.
 #[derive(Debug)]
 pub(super) struct KeyWatch {
     keys: Mutex<Keys>,
     clock: Clock,
-    /// Something may be due earlier than it was.
+    /// Something may be due earlier than before.
     woken: Notify,
 }
 
@@ -38,15 +38,15 @@ impl KeyWatch {
         Self { keys: Mutex::default(), clock, woken: Notify::new() }
     }
 
-    /// Watches these connections from here on; new keys and sites are asked about at once, if `validate` lets them.
+    /// Watches these connections from here on; new keys and sites are validated at once, if `validate` allows it.
     pub(super) fn configure(&self, connections: &[Connection], validate: bool) {
         self.lock().configure(connections, validate, self.now());
         self.woken.notify_one();
     }
 
-    /// What people see of a connection's key.
-    pub(super) fn shown(&self, connection: &str) -> Shown {
-        self.lock().shown(connection, self.now())
+    /// The state of a connection's key, for people.
+    pub(super) fn status(&self, connection: &str) -> KeyStatus {
+        self.lock().status(connection, self.now())
     }
 
     /// The connections whose key is known to be valid or not.
@@ -54,7 +54,7 @@ impl KeyWatch {
         self.lock().known().map(|(name, is_valid)| (name.into(), is_valid)).collect()
     }
 
-    /// Asks whatever is due, for as long as it is polled.
+    /// Validates whatever is due, for as long as it is polled.
     pub(super) async fn run(self: Arc<Self>, validator: KeyValidator) {
         let mut asking = JoinSet::new();
         loop {
@@ -71,7 +71,7 @@ impl KeyWatch {
         }
     }
 
-    /// What is to be asked now, and how long until there may be more.
+    /// The questions that are due, and how long until there may be more.
     fn due(&self, questions_max: usize) -> (Vec<Question>, Duration) {
         let now = self.now();
         let mut keys = self.lock();
@@ -99,7 +99,7 @@ impl KeyWatch {
     }
 
     fn lock(&self) -> MutexGuard<'_, Keys> {
-        // Whoever panicked did so between two whole changes, or the process is going down.
+        // A panicked holder left it whole, or the process is going down.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +111,7 @@ async fn ask(validator: KeyValidator, question: Question) -> (Question, Validity
 
 fn tell(question: &Question, validity: &Validity, change: KeyEvent) {
     let (connection, site) = (&question.connection, &question.site.name);
-    let words = validity.words(&question.site);
+    let words = validity.message(&question.site);
     match change {
         KeyEvent::Invalid => tracing::error!(
             %connection,
@@ -132,7 +132,7 @@ fn tell(question: &Question, validity: &Validity, change: KeyEvent) {
     }
 }
 
-/// Datadog's intake, whose answers are a reason to ask about a key.
+/// Datadog's intake; its outcomes may be a reason to validate a key.
 #[derive(Debug)]
 pub(super) struct WatchedIntake {
     pub(super) http: HttpIntake,

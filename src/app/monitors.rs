@@ -25,7 +25,7 @@ const METRIC: &str = "braze.messaging.sent";
 /// minutes late.
 const GRACE: u64 = 30 * 60;
 
-/// How many events may wait in the queue, unless somebody says: what a forwarder works off in seconds.
+/// How many events may wait in the queue by default: a forwarder works them off in seconds.
 const QUEUE_DEPTH: u64 = 100_000;
 
 /// `braze-datadog monitors`
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
     print_line(render(&[Resource::Monitor(monitor)], format).trim_end()).map_err(Failure::failed)
 }
 
-/// The connection whose monitor it is, where a configuration is asked for.
+/// The connection of the monitor, where one of the configuration is named.
 fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connection)>, Failure> {
     if arguments.connection.is_none() && arguments.config.config.is_none() {
         return Ok(None);
@@ -78,7 +78,7 @@ fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connectio
     Ok(Some((config, connection)))
 }
 
-/// Whether anything is given that only a monitor over sends has.
+/// Whether an argument is given that only a monitor over sends has.
 fn is_over_sends(arguments: &MonitorsArguments) -> bool {
     let MonitorsArguments { campaign, campaign_id, canvas, canvas_id, step, step_id, .. } = arguments;
     let names = [campaign, campaign_id, canvas, canvas_id, step, step_id];
@@ -91,7 +91,7 @@ fn is_over_sends(arguments: &MonitorsArguments) -> bool {
         || arguments.expect.is_some()
 }
 
-/// A monitor on what the forwarder tells of itself.
+/// A monitor on the forwarder's own metrics.
 fn of_trouble(
     arguments: &MonitorsArguments,
     what: Forwarder,
@@ -130,7 +130,7 @@ fn of_silence(
             heartbeat::METRIC
         ));
     }
-    // Three beats may be missing before anybody is woken; 10 minutes at least, for a restart is none of their business.
+    // Three beats may be missing before it alerts; 10 minutes at least, so that a restart does not alert.
     let interval = configured.map_or(0, |(config, _)| config.aggregate.flush_interval.as_secs());
     let default = format!("{}m", (3 * interval).div_ceil(60).max(10));
     let window =
@@ -139,7 +139,7 @@ fn of_silence(
     Ok(of_heartbeat(connection, window, arguments.name.as_deref(), &arguments.notify))
 }
 
-/// When it is due, and how long after that it is looked at.
+/// When sends are due, and how long after that the monitor evaluates.
 fn due(arguments: &MonitorsArguments, interval: Duration) -> Result<Option<Due>, Failure> {
     let Some(text) = &arguments.expect else { return Ok(None) };
     let MonitorsArguments { max, rise, factor, window, before, .. } = arguments;
@@ -304,7 +304,7 @@ fn read(
     parse(text).map_err(|error| Failure::failed(format!("{option} {text:?} {error}")))
 }
 
-/// Whether there is anything that a query could find.
+/// Whether a query can find anything.
 fn check_filter(filter: &Filter, tags: &[&str], connection: Option<&str>) -> Result<(), Failure> {
     let Filter { key, value } = filter;
     if !tags.contains(&&**key) {

@@ -1,4 +1,4 @@
-//! Which queue there is, and the runs of the pipeline over the imports and over it.
+//! Opens the configured queue, and runs the pipeline over the imports and over it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+#[cfg(feature = "kafka")]
+use super::USER_AGENT;
 use super::command_line::ImportArguments;
 use super::keys::WatchedIntake;
 use super::waiting::Waiting;
@@ -22,7 +24,7 @@ use event_queues::kafka::{self, KafkaQueue};
 #[cfg(feature = "storage")]
 use event_queues::storage::{self, StorageQueue, StorageRun, StorageSettings, StorageSource, StorageStart};
 
-/// The queue that the configuration names.
+/// The configured queue.
 pub(super) enum EventQueue {
     Embedded(Box<EmbeddedQueue>),
     #[cfg(feature = "kafka")]
@@ -31,7 +33,7 @@ pub(super) enum EventQueue {
     Storage(Box<StorageQueue>),
 }
 
-/// Opens the queue, what can be seen of it, and what pushed events go into.
+/// Opens the queue, its watch, and the appender for pushed events.
 pub(super) fn open(
     config: &Config,
     once: bool,
@@ -50,7 +52,8 @@ pub(super) fn open(
 
 #[cfg(feature = "kafka")]
 fn open_kafka(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
-    let (queue, watch) = kafka::open(&config.queue.kafka, once).map_err(Failure::configuration)?;
+    let (queue, watch) =
+        kafka::open(&config.queue.kafka, once, USER_AGENT).map_err(Failure::configuration)?;
     Ok((EventQueue::Kafka(Box::new(queue)), Waiting::Kafka(watch), None))
 }
 
@@ -96,7 +99,7 @@ fn open_storage(
     Err(super::left_out::storage("queue.kind = \"storage\""))
 }
 
-/// Finds what [`open`] would refuse of the configuration, and touches nothing.
+/// Finds what [`open`] would refuse in the configuration, without changing anything.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     match config.queue.kind {
         QueueKind::Embedded => Ok(()),
@@ -107,7 +110,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
 
 #[cfg(feature = "kafka")]
 fn check_kafka(config: &Config) -> Result<(), Failure> {
-    kafka::check(&config.queue.kafka).map_err(Failure::configuration)
+    kafka::check(&config.queue.kafka, USER_AGENT).map_err(Failure::configuration)
 }
 
 #[cfg(not(feature = "kafka"))]
@@ -191,7 +194,7 @@ fn open_embedded(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender
     Ok((queue, appender))
 }
 
-/// Says what stood at the end of the queue.
+/// Logs the state of the queue's end.
 fn tell_end(opened: &Opened) {
     let bytes = opened.torn_bytes;
     match opened.torn {
@@ -220,14 +223,14 @@ fn tell_end(opened: &Opened) {
     }
 }
 
-/// What is counted before the queue is read.
+/// Sources that are counted before the queue.
 pub(super) struct Imports {
     files: Option<FilesQueue>,
     #[cfg(feature = "storage")]
     objects: Option<(Box<StorageQueue>, storage::StorageWatch)>,
 }
 
-/// Opens what is imported: files, and buckets by their URLs.
+/// Opens the imports: files, and buckets by their URLs.
 pub(super) fn open_imports(
     config: &Config,
     import: &ImportArguments,
@@ -290,16 +293,16 @@ fn open_files(
     }
     let settings =
         files::FilesSettings { files, memory: Some(config.queue.embedded.directory.clone()), again };
-    let (queue, notices) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
-    for notice in &notices {
-        match notice {
+    let (queue, reports) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
+    for report in &reports {
+        match report {
             FileReport::Changed { .. } | FileReport::Alike { .. } | FileReport::Empty { .. } => {
-                tracing::warn!("{notice}");
+                tracing::warn!("{report}");
             }
             FileReport::LeftOut { .. } => {
-                tracing::error!(problem = %notice, "a file of an imported directory is left out; the others are read");
+                tracing::error!(problem = %report, "a file of an imported directory is left out; the others are read");
             }
-            _ => tracing::info!("{notice}"),
+            _ => tracing::info!("{report}"),
         }
     }
     Ok(Some(queue))

@@ -24,10 +24,10 @@ use datadog_points::client::Proxies;
 /// A difference is beyond the tolerance.
 const BEYOND_TOLERANCE: u8 = 3;
 
-/// For one answer of Braze's, connecting included.
+/// The limit for one answer of Braze, connecting included.
 const BRAZE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For one answer of the forwarder's.
+/// The limit for one answer of the forwarder.
 const FORWARDER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Campaigns and Canvases that Braze is asked about.
@@ -48,7 +48,7 @@ is left out. What Braze can't be asked about is listed, and is never taken for 0
 Exit status: 0 all of it is within --tolerance; 3 a campaign, a Canvas or a step is beyond it; 1 something could not be
 compared, or the run failed; 78 the configuration is wrong.";
 
-/// What to compare.
+/// The arguments of `reconcile`.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct ReconcileArguments {
@@ -132,7 +132,7 @@ fn braze_client(arguments: &ReconcileArguments) -> Result<BrazeClient, Failure> 
     Proxies::from_environment().map_err(Failure::configuration)?;
     let client = RestKey::new(&key)
         .and_then(|key| BrazeClient::new(&arguments.braze_url, key, USER_AGENT, BRAZE_TIMEOUT));
-    // Not the address itself, which may hold a password.
+    // Without the address, which may hold a password.
     client.map_err(|error| match error {
         SetupError::Url(_) => Failure::failed(format!("--braze-url {error}")),
         error => Failure::failed(error),
@@ -186,7 +186,7 @@ fn note(note: &str) {
     complain(&format!("note: {note}"));
 }
 
-/// What the forwarder counts; it shows its settings.
+/// The event types that the forwarder counts, from its settings.
 async fn counted_types(forwarder: &Client) -> Result<CountedTypes, Failure> {
     let status = forwarder.status().await.map_err(|error| {
         Failure::failed(format!("the forwarder: {error} (--url says where its admin port is)"))
@@ -195,7 +195,8 @@ async fn counted_types(forwarder: &Client) -> Result<CountedTypes, Failure> {
     Ok(setting.map_or_else(
         || {
             complain("note: the forwarder does not say which event types it counts: all sends are compared");
-            CountedTypes::parse(&SEND_TYPES.map(|(name, _)| name).join(","))
+            let all: Vec<&str> = SEND_TYPES.iter().map(|(name, _)| *name).collect();
+            CountedTypes::parse(&all.join(","))
         },
         |setting| CountedTypes::parse(&setting.value),
     ))
@@ -214,7 +215,7 @@ fn is_wanted(arguments: &ReconcileArguments, object: &HistoryObject) -> bool {
     is_of_group && is_named
 }
 
-/// The campaigns and Canvases that are named, or else what the forwarder has sends of; each once.
+/// The named campaigns and Canvases, or else those that the forwarder has sends of; each once.
 fn named(campaigns: &[String], canvases: &[String], history: &[HistoryObject]) -> Vec<AskedObject> {
     let mut all: BTreeMap<(HistoryKind, String), AskedObject> = BTreeMap::new();
     let mut add = |kind: HistoryKind, id: &str| {
@@ -238,7 +239,7 @@ fn named(campaigns: &[String], canvases: &[String], history: &[HistoryObject]) -
     all.into_values().collect()
 }
 
-/// The exit status, which says how it is.
+/// The exit status by the result.
 fn conclude(all: &Reconciliation) -> Result<(), Failure> {
     let left = all.not_compared.len();
     let incomplete = match left {

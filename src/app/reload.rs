@@ -1,4 +1,5 @@
-//! SIGHUP, or a file that changes: reads the configuration again, and hands on what a running process can take over.
+//! Handles SIGHUP, or a file that changes: reads the configuration again, and applies the settings that a running process
+//! can take over.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use super::file_watch::{FileWatch, Stamps, stamps};
 use super::keys::KeyWatch;
 use super::reconcile::DailyReconcile;
-use super::views::Shown;
+use super::views::SettingsInForce;
 use crate::clock::Clock;
 use crate::config::{Config, Warning, changes_needing_restart, redacted};
 use crate::connection::{Connection, ConnectionSet};
@@ -21,7 +22,7 @@ use crate::push::{self, Credentials};
 use crate::telemetry::LogLevel;
 use send_counts::aggregate::tags::Layout;
 
-/// How long the files of a reload may take to be read.
+/// How long reading the files of a reload may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why the files are read again.
@@ -29,14 +30,14 @@ const READ_LIMIT: Duration = Duration::from_secs(10);
 pub(super) enum Trigger {
     /// SIGHUP.
     Signal,
-    /// One of the watched files is another one now.
+    /// One of the watched files has changed.
     Files,
 }
 
-/// How the last reload ended.
+/// The result of the last reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LastReload {
-    /// Why it was refused whole.
+    /// Why it was refused as a whole.
     pub(super) refused: Option<String>,
     /// When one was taken over last, in Unix seconds; the start is one.
     pub(super) taken_over_at: u64,
@@ -48,7 +49,7 @@ impl LastReload {
     }
 }
 
-/// What takes over what has changed.
+/// The parts that take over changes.
 #[derive(Debug)]
 pub(super) struct Reloadable {
     pub(super) commands: mpsc::Sender<pipeline::PipelineCommand>,
@@ -58,39 +59,39 @@ pub(super) struct Reloadable {
     pub(super) reconcile: Arc<DailyReconcile>,
 }
 
-/// Reads the configuration again, and says what is in force.
+/// Reads the configuration again, and returns the settings in force.
 #[derive(Debug)]
 pub(super) struct Reloader {
     path: PathBuf,
-    /// One connection that is wrong refuses all.
+    /// Whether one wrong connection refuses the whole configuration.
     is_strict: bool,
     clock: Clock,
-    /// The configuration that the process was started with: what needs a restart is as it says.
+    /// The configuration at the start: the settings that need a restart are still in force.
     started_with: Config,
-    /// The configuration that was read last.
+    /// The configuration read last.
     read_last: Config,
-    /// What the files of tokens and certificate were when they were taken over last; none since the start.
+    /// The stamps of the token and certificate files that were taken over last; none since the start.
     push_files: Option<Stamps>,
     in_force: Reloadable,
     pub(super) files: FileWatch,
     pub(super) connections: watch::Sender<Arc<ConnectionSet>>,
-    pub(super) configuration: watch::Sender<Shown>,
+    pub(super) configuration: watch::Sender<SettingsInForce>,
     pub(super) last_reload: watch::Sender<LastReload>,
-    /// The thread that read the files last: one that hangs is not joined by a second one.
+    /// The thread of the last read: while it hangs, no second one is started.
     reader: Option<JoinHandle<()>>,
 }
 
-/// What a reload has read.
+/// The result of reading the files.
 struct Files {
     config: Config,
     warnings: Vec<Warning>,
-    /// Of the push port, with what should be warned of.
+    /// The credentials of the push port, with warnings.
     credentials: Option<(Credentials, Vec<String>)>,
-    /// What they were read from, as it was before.
+    /// The stamps of their files before they were read.
     read_from: Stamps,
 }
 
-/// Blocks on files. The messages name what is wrong.
+/// Reads the files; blocks. The messages name the mistakes.
 fn read_files(
     path: &Path,
     in_force: &[Connection],
@@ -134,8 +135,8 @@ impl Reloader {
         })
     }
 
-    /// Reloads, and logs what came of it. A configuration that is wrong is refused whole, but for connections, each of
-    /// which is refused by itself. It may be abandoned by a stop.
+    /// Reloads, and logs the result. A wrong configuration is refused as a whole; a wrong connection only by itself. A stop
+    /// may abandon it.
     pub(super) async fn reload(&mut self, trigger: Trigger) {
         let ended = self.take_over(trigger).await;
         if let Err(reason) = &ended {
@@ -152,14 +153,14 @@ impl Reloader {
         });
     }
 
-    /// Reads all files on a thread of its own: a disk that does not answer holds nothing up but this reload.
+    /// Reads all files on a thread of its own: a disk that does not answer holds up only this reload.
     async fn read(&mut self) -> Result<Files, String> {
         let path = self.path.clone();
         let push = self.in_force.push.as_ref().and(self.started_with.push.clone());
         let (in_force, is_strict) = (self.connections.borrow().clone(), self.is_strict);
         let (done, files) = oneshot::channel();
         let read = move || {
-            // Whoever waits may have given up.
+            // The caller may have given up.
             let _given_up = done.send(read_files(&path, &in_force.active, is_strict, push.as_ref()));
         };
         if self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) {
@@ -177,14 +178,14 @@ impl Reloader {
         }
     }
 
-    /// What has been warned of at the start is not told again.
+    /// Warnings of the start are not repeated.
     fn swap_credentials(&self, read: (Credentials, Vec<String>), is_told: bool) -> Result<(), String> {
-        let (Some(push), (credentials, notices)) = (&self.in_force.push, read) else { return Ok(()) };
+        let (Some(push), (credentials, warnings)) = (&self.in_force.push, read) else { return Ok(()) };
         push.swap(credentials).map_err(|error| error.to_string())?;
         if !is_told {
             super::views::tell_of_certificate(push, self.clock.unix_seconds());
-            for notice in notices {
-                tracing::warn!("{notice}");
+            for warning in warnings {
+                tracing::warn!("{warning}");
             }
         }
         Ok(())
@@ -197,9 +198,9 @@ impl Reloader {
         if is_same && before == self.push_files {
             return Ok(());
         }
-        // Nothing was changed so far; from here on nothing is refused but the credentials, which come first.
+        // Nothing was changed so far; from here on only the credentials can be refused, so they come first.
         if let Some(credentials) = credentials {
-            // Soon after the start the files are read once more, for they may have changed in between.
+            // Soon after the start the files are read once more, because they may have changed in between.
             self.swap_credentials(credentials, is_same && before.is_none())?;
         }
         if is_same {
@@ -241,13 +242,13 @@ impl Reloader {
     }
 }
 
-/// What a reload did to connections, by name; where it did nothing, there is nothing to tell.
+/// The changes of a reload, by connection name; empty: no change to report.
 #[derive(Debug, PartialEq, Eq)]
 struct Changes {
     added: Option<String>,
     removed: Option<String>,
     changed: Option<String>,
-    /// Those of which the key alone is another one.
+    /// Connections of which only the key changed.
     rotated: Option<String>,
 }
 

@@ -1,5 +1,4 @@
-//! `braze-datadog run`: starts the parts, runs the pipeline over the imports and the queue, and takes the
-//! parts down in order.
+//! `braze-datadog run`: starts the parts, runs the pipeline over the imports and the queue, and stops the parts in order.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,22 +32,22 @@ use send_history::SendHistory;
 /// Commands that may wait for the pipeline.
 const COMMANDS_MAX: usize = 8;
 
-/// How often the books are looked at for the page's hour; a look copies them, some microseconds a connection.
+/// How often the books are sampled for the page's hour; a sample copies them, some microseconds a connection.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the push port's certificate is looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_hours(24);
 
-/// How long the history may take to be written once nothing more is sent.
+/// How long writing the history may take once nothing more is sent.
 const HISTORY_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long listeners may take to end once everything else has.
 const LISTENERS_GRACE: Duration = Duration::from_secs(2);
 
-/// How long the last line of `--once` waits for its reader: a pager may be looked at first.
+/// How long writing the last line of `--once` may take: a pager may read it late.
 const LAST_LINE_LIMIT: Duration = Duration::from_mins(1);
 
-/// How long the last log lines wait for their reader.
+/// How long writing the last log lines may take.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 /// `braze-datadog run`
@@ -60,7 +59,7 @@ pub(super) fn start(arguments: RunArguments) -> Result<(), Failure> {
     run(config, &warnings, &path, &arguments.import, arguments.strict)
 }
 
-/// Runs the forwarder until it is told to stop or, with `--once`, until there is nothing left to do.
+/// Runs the forwarder until it is told to stop or, with `--once`, until everything is counted.
 fn run(
     config: Config,
     warnings: &[Warning],
@@ -68,7 +67,7 @@ fn run(
     import: &ImportArguments,
     is_strict: bool,
 ) -> Result<(), Failure> {
-    // First of all: threads take over what is blocked, and a SIGHUP that nobody waits for ends the process.
+    // First of all: threads inherit the blocked signals, and an unhandled SIGHUP would end the process.
     let signals = Signals::new(end_at_once).map_err(Failure::failed)?;
     let log_level = super::start_logging(&config)?;
     super::warn(path, warnings);
@@ -82,13 +81,13 @@ fn run(
         .build()
         .map_err(Failure::failed)?;
     let ended = runtime.block_on(serve(config, path, import, is_strict, signals, log_level));
-    // What still blocks (a read of standard input, say) must not keep the process.
+    // Threads that still block (in a read of standard input, say) must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     telemetry::flush(LAST_WORDS_LIMIT);
     ended
 }
 
-/// Ends the process, whatever blocks.
+/// Ends the process, whatever else blocks.
 fn end_at_once() {
     tracing::warn!("a second signal: stopping at once; what has no outcome stays in the queue");
     telemetry::flush(LAST_WORDS_LIMIT);
@@ -164,7 +163,7 @@ async fn serve(
     attend::begin_to_stop(&stop);
     take_down(push_listener).await;
     write_history(&watched);
-    // Health and metrics outlive everything that they tell about.
+    // Health and metrics outlive everything that they report on.
     stop_admin.send_replace(true);
     take_down(admin_listener).await;
     let concluded = conclude(&watched, &mut pipeline, import.once);
@@ -178,8 +177,7 @@ fn watch_keys(config: &Config, clock: &Clock) -> Arc<KeyWatch> {
     Arc::new(keys)
 }
 
-/// Tells what became of everything: in the log, and on standard output for a run that ends by itself, whose exit status
-/// tells it, too.
+/// Reports the result: in the log, and for a run that ends by itself on standard output and by the exit status.
 fn conclude(watched: &Watched, pipeline: &mut Pipeline<WatchedIntake>, once: bool) -> Result<(), Failure> {
     let books = watched.stats.snapshot();
     pipeline.tell_rest(&books);
@@ -235,7 +233,7 @@ fn start_pipeline(
     Ok(pipeline)
 }
 
-/// Starts what keeps the history of sends, which opens its file by itself.
+/// Starts the history of sends, whose thread opens the file.
 fn keep_history(config: &Config, pipeline: &Pipeline<WatchedIntake>, clock: &Clock) -> Result<(), Failure> {
     if let Some(settings) = &config.history {
         let clock = clock.clone();
@@ -245,7 +243,7 @@ fn keep_history(config: &Config, pipeline: &Pipeline<WatchedIntake>, clock: &Clo
     Ok(())
 }
 
-/// Writes what the last flush has left of the history.
+/// Writes the rest of the history.
 fn write_history(watched: &Watched) {
     if let Some(history) = watched.catalogue.history()
         && !history.stop(HISTORY_LIMIT)
@@ -254,7 +252,7 @@ fn write_history(watched: &Watched) {
     }
 }
 
-/// Opens push, unless the run ends by itself: then nothing could be pushed that it is sure to count.
+/// Opens push, unless the run ends by itself: then a push might come too late to be counted.
 async fn open_push(
     config: &Config,
     once: bool,
@@ -262,15 +260,14 @@ async fn open_push(
 ) -> Result<Option<PushListener>, Failure> {
     let Some(appender) = appender.filter(|_| !once) else { return Ok(None) };
     let Some(settings) = &config.push else { return Ok(None) };
-    let (credentials, notices) = Credentials::load(settings).map_err(Failure::configuration)?;
-    for notice in &notices {
-        tracing::warn!("{notice}");
+    let (credentials, warnings) = Credentials::load(settings).map_err(Failure::configuration)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
     }
     push::bind(settings, credentials, appender).await.map(Some).map_err(Failure::failed)
 }
 
-/// Opens the admin port. A run that ends by itself does without it if something else has the port: most
-/// likely the daemon.
+/// Opens the admin port. A run that ends by itself goes on without it if the port is taken, most likely by the daemon.
 async fn open_admin(
     config: &Config,
     once: bool,
@@ -303,12 +300,12 @@ fn announce(config: &Config, path: &Path) {
             "connection"
         );
     }
-    signal::notify(signal::Notice::Ready);
+    signal::notify(signal::ServiceState::Ready);
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, file = %path.display(), lanes = config.lanes, "started");
 }
 
-/// Starts what looks at the running process from time to time; it ends when it is dropped.
+/// Starts the periodic checks of the running process; they end when the result is dropped.
 fn watch_over(
     watched: &Watched,
     config: &Config,
@@ -322,13 +319,13 @@ fn watch_over(
         attendants.spawn(every(interval / 3, tell_watchdog(watched.clone())));
     }
     attendants.spawn(keys.run(validator));
-    // A run that ends by itself is not there on the next day.
+    // A run that ends by itself is gone by the next day.
     if !once {
         watched.reconcile.configure(&config.reconcile);
         let (reconcile, catalogue) = (Arc::clone(&watched.reconcile), Arc::clone(&watched.catalogue));
         attendants.spawn(reconcile.run(catalogue, config.events_count.clone()));
     }
-    // For the hour that the page shows.
+    // For the page's hour.
     attendants.spawn(every(SAMPLE_INTERVAL, move || of_sample.sample()));
     attendants.spawn(every(CERTIFICATE_INTERVAL, move || of_certificate.tell_of_certificate()));
     attendants
@@ -338,7 +335,7 @@ fn watch_over(
 fn tell_watchdog(watched: Watched) -> impl Fn() {
     move || {
         if watched.is_alive() {
-            signal::notify(signal::Notice::Watchdog);
+            signal::notify(signal::ServiceState::Watchdog);
         }
     }
 }

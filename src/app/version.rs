@@ -1,4 +1,4 @@
-//! What `--version` says.
+//! The text of `--version`.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ pub(super) fn version() -> &'static str {
     &VERSION
 }
 
-/// `seconds` is the time of the commit, or the one that a packager has set, since 1970; its day is that of UTC.
+/// `seconds` is the time of the commit, or of `SOURCE_DATE_EPOCH`, since 1970; its day is that of UTC.
 fn wording(version: &str, commit: Option<&str>, seconds: Option<&str>) -> String {
     let time = seconds.and_then(|seconds| Timestamp::from_second(seconds.parse().ok()?).ok());
     let day = time.map(|time| time.strftime("%Y-%m-%d").to_string());

@@ -1,4 +1,4 @@
-//! What the admin port shows of the running process.
+//! The admin port's views of the running process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +34,7 @@ use crate::telemetry;
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// Everything that can be looked at.
+/// The parts that can be viewed.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     pub(super) stats: Arc<Stats>,
@@ -52,14 +52,14 @@ pub(super) struct Watched {
     /// Bytes that the history may have.
     pub(super) history_size_max: u64,
     pub(super) rates: Arc<Rates>,
-    pub(super) configuration: watch::Receiver<Shown>,
+    pub(super) configuration: watch::Receiver<SettingsInForce>,
     pub(super) last_reload: watch::Receiver<LastReload>,
-    /// No event can come in.
+    /// Whether no source of events is configured.
     pub(super) receives_nothing: bool,
 }
 
 /// The configuration in force, key by key, without secrets.
-pub(super) type Shown = Arc<Vec<(String, String)>>;
+pub(super) type SettingsInForce = Arc<Vec<(String, String)>>;
 
 impl Watched {
     /// The views for the admin port.
@@ -77,7 +77,7 @@ impl Watched {
         }
     }
 
-    /// What the forwarder tells Datadog of itself, beside the books.
+    /// The process's part of the forwarder's own metrics.
     pub(super) fn probe(self) -> ProcessProbe {
         ProcessProbe::new(move || {
             let queue = self.queue.status();
@@ -91,7 +91,7 @@ impl Watched {
         })
     }
 
-    /// What the push port says of it.
+    /// The readiness for the push port.
     pub(super) fn readiness(self) -> Readiness {
         Readiness::new(move || self.ready().is_ok())
     }
@@ -103,13 +103,13 @@ impl Watched {
         }
     }
 
-    /// Whether the pipeline's loop has turned lately.
+    /// Whether the pipeline's loop has turned recently.
     pub(super) fn is_alive(&self) -> bool {
         let since = self.clock.elapsed_milliseconds().saturating_sub(self.heartbeat.load(Ordering::Relaxed));
         Duration::from_millis(since) < STUCK_AFTER
     }
 
-    /// What stands beside the books.
+    /// The metrics beside the books.
     pub(super) fn gauges(&self) -> ProcessGauges {
         ProcessGauges {
             queue: self.queue.status(),
@@ -129,7 +129,7 @@ impl Watched {
         }
     }
 
-    /// How many connections there are, by what became of their configuration.
+    /// How many connections there are, by the state of their configuration.
     fn connection_counts(&self) -> Vec<(&'static str, usize)> {
         let configured = self.connections.borrow();
         let keep_old = configured.refused.iter().filter(|refused| refused.keeps_old).count();
@@ -151,7 +151,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Looks at the books, for the hour that the page shows, and whether the queue is still there.
+    /// Samples the books for the page's hour, and checks that the queue is still there.
     pub(super) fn sample(&self) {
         self.queue.look();
         self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
@@ -245,7 +245,7 @@ impl Watched {
         ReloadStatus { successful: refused.is_none(), refused_because: refused, last_success: taken_over_at }
     }
 
-    /// What is said of each connection, those that are left out first.
+    /// The status of each connection, those left out first.
     fn connections(&self, configured: &ConnectionSet, books: &Books, now: u64) -> Vec<ConnectionStatus> {
         let left_out = configured.refused.iter().filter(|refused| !refused.keeps_old);
         let left_out = left_out.map(|refused| left_out_status(refused, books));
@@ -261,12 +261,12 @@ impl Watched {
         left_out.chain(active).collect()
     }
 
-    /// What is said of one connection.
+    /// The status of one connection.
     fn connection(&self, connection: &Connection, books: &Books, now: u64) -> ConnectionStatus {
         let books = books.connections.get(&connection.name).cloned().unwrap_or_default();
-        let key = self.keys.shown(&connection.name);
+        let key = self.keys.status(&connection.name);
         let (mut state, mut words) = messages::connection(&books, connection, now);
-        // A key that is not valid reaches nobody, whatever the intake answers to points.
+        // Sends with an invalid key reach nobody, whatever the intake answers.
         if key.state == State::Invalid && state != FlowState::Trouble {
             (state, words) = (FlowState::Trouble, key.words.clone());
         }
@@ -298,7 +298,7 @@ impl Watched {
     }
 }
 
-/// What is said of a connection that is left out.
+/// The status of a connection that is left out.
 fn left_out_status(refused: &RefusedConnection, books: &Books) -> ConnectionStatus {
     let books = books.connections.get(&refused.name).cloned().unwrap_or_default();
     ConnectionStatus {
@@ -312,13 +312,13 @@ fn left_out_status(refused: &RefusedConnection, books: &Books) -> ConnectionStat
     }
 }
 
-/// An answer as the port writes it: its keys in order.
+/// The JSON of an answer, its keys in order.
 fn json(answer: &impl Serialize) -> Value {
-    // What is told has no keys but strings, which is all that could go wrong.
+    // The keys are all strings, and nothing else could fail.
     serde_json::to_value(answer).unwrap_or_else(|error| json!({"error": error.to_string()}))
 }
 
-/// Logs what is wrong, or soon will be, with the certificate of the push port.
+/// Logs trouble, or soon to be, with the push port's certificate.
 pub(super) fn tell_of_certificate(credentials: &push::Reload, now: u64) {
     match credentials.certificate_trouble(now) {
         Some(trouble) if trouble.is_valid => tracing::warn!("{trouble}"),

@@ -7,7 +7,7 @@ use event_queues::kafka;
 #[cfg(feature = "storage")]
 use event_queues::storage;
 
-/// The queue, as it can be looked at.
+/// The watch of each kind of queue.
 #[derive(Debug, Clone)]
 pub(super) enum Waiting {
     /// The log on the local disk.
@@ -82,7 +82,7 @@ impl Waiting {
         }
     }
 
-    /// Looks whether the queue is still there.
+    /// Checks that the queue is still there.
     pub(super) fn look(&self) {
         match self {
             Waiting::Embedded(log) => log.check(),

@@ -1,4 +1,4 @@
-//! Campaigns and Canvas steps: what their series have in common, and how busy they were in the last hour.
+//! Campaigns and Canvas steps: the groups of their series, and their sends in the last hour.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::trend::Trend;
 use send_counts::aggregate::Series;
 use send_counts::aggregate::tags;
 
-/// The dimensions that make one, the narrower one first; see [`tags`].
+/// The dimensions of a group, the narrower one first; see [`tags`].
 const KINDS: [usize; 2] = [CANVAS_STEP, CAMPAIGN];
 pub(super) const CAMPAIGN: usize = 1;
 pub(super) const CANVAS: usize = 2;
@@ -20,19 +20,19 @@ pub(super) const CANVAS_STEP: usize = 3;
 #[derive(Debug)]
 struct Campaign {
     key: Box<[u8]>,
-    /// Of its id and name.
+    /// The dimension of its id and name.
     dimension: usize,
-    /// Its number.
+    /// The number of its connection.
     connection: usize,
     id: Box<str>,
     name: Box<str>,
     canvas: Box<str>,
-    /// How many series are of it.
+    /// How many series belong to it.
     series: u32,
     trend: Trend,
 }
 
-/// All that any series is of. Each has a slot, which the next one gets when it is gone.
+/// All groups that have a series. Each has a slot, which is reused when it is gone.
 #[derive(Debug)]
 pub(super) struct Campaigns {
     by_key: HashMap<Box<[u8]>, usize, RandomState>,
@@ -45,7 +45,7 @@ impl Campaigns {
         Self { by_key: HashMap::default(), all: Slab::new(), key: Vec::new() }
     }
 
-    /// A new series: the slot of the campaign that it is of, if it is of any.
+    /// Adds a series: returns the slot of its group, if it has one.
     pub(super) fn join(&mut self, series: &Series<'_>, now: u64) -> Option<usize> {
         let dimension = dimension_of(series)?;
         self.key.clear();
@@ -65,8 +65,8 @@ impl Campaigns {
             key: key.clone(),
             dimension,
             connection: tags::connection_of(series.key).index(),
-            id: shown(id),
-            name: shown(name_of(series, dimension)),
+            id: text_of(id),
+            name: text_of(name_of(series, dimension)),
             canvas: canvas_of(series, dimension),
             series: 1,
             trend: Trend::new(now),
@@ -75,7 +75,7 @@ impl Campaigns {
         Some(slot)
     }
 
-    /// A series of it is gone.
+    /// Removes a series from its group.
     pub(super) fn leave(&mut self, slot: usize) {
         let Some(campaign) = self.all.get_mut(slot) else { return };
         campaign.series -= 1;
@@ -84,11 +84,11 @@ impl Campaigns {
         }
     }
 
-    /// A series of it has new names.
+    /// Updates the names of a group by a series.
     pub(super) fn rename(&mut self, slot: usize, series: &Series<'_>) {
         let Some(dimension) = dimension_of(series) else { return };
         if let Some(campaign) = self.all.get_mut(slot) {
-            campaign.name = shown(name_of(series, dimension));
+            campaign.name = text_of(name_of(series, dimension));
             campaign.canvas = canvas_of(series, dimension);
         }
     }
@@ -136,16 +136,16 @@ fn dimension_of(series: &Series<'_>) -> Option<usize> {
     KINDS.into_iter().find(has)
 }
 
-/// The name, whether it is part of the key or goes with it.
+/// The name, whether it is part of the key or stored beside it.
 pub(super) fn name_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
     let in_key = tags::name_of(series.key, dimension);
     if in_key.is_empty() { series.attributes.names[dimension] } else { in_key }
 }
 
 fn canvas_of(series: &Series<'_>, dimension: usize) -> Box<str> {
-    if dimension == CANVAS_STEP { shown(name_of(series, CANVAS)) } else { "".into() }
+    if dimension == CANVAS_STEP { text_of(name_of(series, CANVAS)) } else { "".into() }
 }
 
-fn shown(text: &[u8]) -> Box<str> {
+fn text_of(text: &[u8]) -> Box<str> {
     String::from_utf8_lossy(text).into()
 }

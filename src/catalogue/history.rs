@@ -1,4 +1,4 @@
-//! What a cut has sent, for the history: the campaign, the Canvas and the step of each series.
+//! Sends of a cut for the history, by the campaign, the Canvas and the step of each series.
 
 use send_counts::aggregate::tags;
 use send_counts::aggregate::{Aggregator, Point, Series};
@@ -8,8 +8,8 @@ use super::campaigns::{CAMPAIGN, CANVAS, CANVAS_STEP, name_of};
 
 const APP_GROUP: usize = 0;
 
-/// The sends of a merged cut, series by series, by their number. What has neither campaign nor Canvas among its tags is of
-/// nothing; so are overflow series. `connections` are their names, by number.
+/// The sends of a merged cut, series by series, by their number. Series without a campaign or Canvas tag have no object; nor
+/// have overflow series. `connections` are their names, by number.
 pub(super) fn flushed(cut: &Aggregator, connections: Vec<Box<str>>) -> FlushedSends {
     let mut flushed = FlushedSends::new(connections);
     let mut points: Vec<Point> = Vec::new();

@@ -1,4 +1,4 @@
-//! The series that are remembered, and which of them make room for others.
+//! The remembered series, and which of them make room for others.
 
 use std::cmp::Reverse;
 use std::hash::{BuildHasher, Hasher};
@@ -15,7 +15,7 @@ use super::{BusiestLately, CatalogueLimits, LastOutcome, SearchHit, SearchHits, 
 use send_counts::aggregate::tags::{self, Layout, TagText};
 use send_counts::aggregate::{Point, Series};
 
-/// A series, for whoever comes back to it: its slot may have been given to another one.
+/// A reference to a series; its slot may have been reused meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SeriesPlace {
     slot: usize,
@@ -30,7 +30,7 @@ struct Entry {
     key: Box<[u8]>,
     /// The tags as they were sent, parted by line feeds.
     text: Box<str>,
-    /// Of what `text` was made from beside the key.
+    /// Hash of the names that `text` was rendered from.
     text_hash: u64,
     campaign: Option<usize>,
     /// The last flush that it was in.
@@ -42,7 +42,7 @@ struct Entry {
     accepted_at: Option<u64>,
 }
 
-/// Who makes room, and whether there is a reason to.
+/// Eviction order: least recent flush first, then fewest sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Leaver {
     flush: u64,
@@ -50,7 +50,7 @@ pub(super) struct Leaver {
     slot: usize,
 }
 
-/// All of it.
+/// The index of series.
 #[derive(Debug)]
 pub(super) struct SearchIndex {
     limits: CatalogueLimits,
@@ -63,13 +63,13 @@ pub(super) struct SearchIndex {
     /// By number.
     connections: Vec<Box<str>>,
     serial: u32,
-    /// The number of the flush at hand.
+    /// The number of the current flush.
     flush: u64,
-    /// Series of the last flush that there was no room for.
+    /// Series of the last flush that found no room.
     left_out: usize,
     points: Vec<Point>,
     layout: Option<Arc<Layout>>,
-    /// How many there have been.
+    /// How many layouts there have been.
     layouts: u64,
 }
 
@@ -92,7 +92,7 @@ impl SearchIndex {
         }
     }
 
-    /// A flush begins: how its tags are laid out, and its connections, by number.
+    /// Begins a flush: the layout of its tags, and its connections by number.
     pub(super) fn begin(&mut self, layout: &Arc<Layout>, connections: Vec<Box<str>>) {
         if self.layout.as_ref() != Some(layout) {
             self.layout = Some(Arc::clone(layout));
@@ -103,7 +103,7 @@ impl SearchIndex {
         self.connections = connections;
     }
 
-    /// Adds a flush's sends to a series that is known; `None`: it is not.
+    /// Adds a flush's sends to a known series; `None`: it is unknown.
     pub(super) fn renew(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
         let hash = self.hash(series.key);
         let entries = &self.entries;
@@ -126,7 +126,7 @@ impl SearchIndex {
         self.count(slot, series, now)
     }
 
-    /// Takes in a new series, whether there is room or not.
+    /// Adds a new series, whether there is room or not.
     pub(super) fn add(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
         let hash = self.hash(series.key);
         self.serial = self.serial.wrapping_add(1);
@@ -156,7 +156,7 @@ impl SearchIndex {
         self.entries.len() < self.limits.series_max && self.bytes < self.limits.bytes_max
     }
 
-    /// Who makes room; first, at the end, what was sent longest ago, and of one flush what had the fewest sends.
+    /// Candidates for eviction, the first one last: the least recent flush, and of one flush the fewest sends.
     pub(super) fn leavers(&self) -> Vec<Leaver> {
         let leaver =
             |(slot, entry): (usize, &Entry)| Leaver { flush: entry.flush, sends: entry.flush_sends, slot };
@@ -165,7 +165,8 @@ impl SearchIndex {
         leavers
     }
 
-    /// Whether one leaves for a new series with so many sends: one of an earlier flush, or with fewer sends.
+    /// Whether a candidate makes room for a new series with this many sends: if it is of an earlier flush, or has fewer
+    /// sends.
     pub(super) fn leaves(&self, leaver: &Leaver, sends: u64) -> bool {
         leaver.flush < self.flush || leaver.sends < sends
     }
@@ -182,12 +183,12 @@ impl SearchIndex {
         }
     }
 
-    /// Tells how many series of the flush there was no room for.
+    /// Notes how many series of the flush found no room.
     pub(super) fn leave_out(&mut self, series: usize) {
         self.left_out = series;
     }
 
-    /// Tells what became of the sends of a series.
+    /// Notes the outcome of the sends of a series.
     pub(super) fn settle(&mut self, place: SeriesPlace, outcome: LastOutcome) {
         let Some(entry) = self.entries.get_mut(place.slot).filter(|entry| entry.serial == place.serial)
         else {
@@ -199,7 +200,7 @@ impl SearchIndex {
         entry.outcome = Some(outcome);
     }
 
-    /// The best of what matches: exact values first, then the last sends.
+    /// The best matches: exact values first, then the latest sends.
     pub(super) fn search(&self, query: &Query, results_max: usize) -> SearchHits {
         let (mut ranked, mut normal) = (Vec::new(), String::new());
         for (slot, entry) in &self.entries {
@@ -223,7 +224,7 @@ impl SearchIndex {
         BusiestLately { campaigns: of(CAMPAIGN), steps: of(CANVAS_STEP), series: self.busiest_series() }
     }
 
-    /// The busiest series of the flush at hand.
+    /// The busiest series of the current flush.
     fn busiest_series(&self) -> Vec<BusySeries> {
         let of_flush = self.entries.iter().filter(|(_, entry)| entry.flush == self.flush);
         let sends = of_flush.map(|(slot, entry)| (entry.flush_sends, slot)).collect();
@@ -268,7 +269,7 @@ impl SearchIndex {
         self.hasher.hash_one(key)
     }
 
-    /// Names and fixed tags are not part of a key, and may be others than the last time.
+    /// Names and fixed tags are not part of a key, and may have changed.
     fn text_hash(&self, series: &Series<'_>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u64(self.layouts);
@@ -280,7 +281,7 @@ impl SearchIndex {
     }
 }
 
-/// The tags of a series, parted by line feeds; one inside a tag is shown as a space.
+/// The tags of a series, separated by line feeds; a line feed inside a tag becomes a space.
 fn text(layout: &Layout, series: &Series<'_>) -> Box<str> {
     let mut tags: Vec<TagText<'_>> = Vec::new();
     layout.tags(&mut tags, series.key, &series.attributes);

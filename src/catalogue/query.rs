@@ -1,10 +1,10 @@
-//! A search: what is looked for, and what counts as the same.
+//! Queries of a search, and how they are compared with tags.
 
-/// Words of a query that are looked for; what is behind them is not.
+/// Words of a query that are used; further ones are ignored.
 const WORDS_MAX: usize = 16;
 
-/// Appends `text` as it is compared: in lower case, with `_` for white space, as Datadog writes it. A line feed parts
-/// tags, and stays.
+/// Appends `text` as it is compared: in lower case, with `_` for white space, as Datadog writes it. Line feeds, which
+/// separate tags, stay.
 pub(super) fn normalize(normal: &mut String, text: &str) {
     if text.is_ascii() {
         let start = normal.len();
@@ -29,7 +29,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// `None` for one that asks nothing.
+    /// `None`: the query is empty.
     pub fn new(text: &str) -> Option<Self> {
         let normal = |text: &str| {
             let mut normal = String::new();
@@ -48,8 +48,8 @@ impl Query {
         self.rank(&normal)
     }
 
-    /// How well normalized tags, parted by line feeds, match: 2 when a tag's value is what was asked for, 1 when every
-    /// word is somewhere, 0 when not.
+    /// How well normalized tags, parted by line feeds, match: 2 when a tag's value equals the query, 1 when every word
+    /// occurs somewhere, 0 when not.
     pub(super) fn rank(&self, normal: &str) -> u8 {
         if !self.words.iter().all(|word| normal.contains(word.as_str())) {
             return 0;

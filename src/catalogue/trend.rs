@@ -3,7 +3,7 @@
 /// Minutes that are remembered.
 pub const MINUTES: usize = 60;
 
-/// Sends by minute. A minute holds at most 2^32 - 1; what is beyond is not shown.
+/// Sends by minute. A minute holds at most 2^32 - 1 of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trend {
     /// By minute since 1970, modulo [`MINUTES`].
@@ -21,7 +21,7 @@ impl Trend {
     /// Adds sends of the Unix second `now`. A clock that steps back adds to the newest minute.
     pub fn add(&mut self, now: u64, sends: u64) {
         let minute = (now / 60).max(self.newest);
-        // However long it was quiet, every minute is forgotten once.
+        // After any length of quiet, every minute is cleared once.
         for passed in (self.newest + 1..=minute).take(MINUTES) {
             self.sends[slot(passed)] = 0;
         }
@@ -44,10 +44,10 @@ impl Trend {
         })
     }
 
-    /// All of them.
+    /// The sum of all minutes.
     pub fn sum(&self, now: u64) -> u64 {
         if now / 60 <= self.newest {
-            // Nothing is older than an hour: the order does not matter.
+            // Nothing is older than an hour, so the order does not matter.
             return self.sends.iter().map(|sends| u64::from(*sends)).sum();
         }
         self.minutes(now).iter().map(|sends| u64::from(*sends)).sum()
@@ -59,53 +59,4 @@ fn slot(minute: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn what_is_older_than_an_hour_is_forgotten() {
-        let start = 1_000 * 3600;
-        let mut trend = Trend::new(start);
-        trend.add(start + 30, 5);
-        trend.add(start + 60, 7);
-        let at = |after| {
-            let minutes = trend.minutes(start + after);
-            (minutes[MINUTES - 1], minutes[MINUTES - 2], trend.sum(start + after))
-        };
-        assert_eq!(at(65), (7, 5, 12));
-        assert_eq!(at(3600), (0, 0, 7));
-        assert_eq!(at(3660), (0, 0, 0));
-        assert_eq!(at(0), at(65));
-    }
-
-    #[test]
-    fn a_minute_does_not_overflow() {
-        let mut trend = Trend::new(0);
-        trend.add(0, u64::MAX);
-        trend.add(0, 1);
-        assert_eq!(trend.sum(0), u64::from(u32::MAX));
-    }
-
-    proptest! {
-        /// Whatever the pauses, a trend shows what a plain map of minutes shows.
-        #[test]
-        fn it_shows_what_was_added(steps in prop::collection::vec((0u64..4000, 0u64..100), 1..40), after in 0u64..5000) {
-            let mut now = 1_000_000;
-            let mut trend = Trend::new(now);
-            let mut truth: BTreeMap<u64, u32> = BTreeMap::new();
-            for (pause, sends) in steps {
-                now += pause;
-                trend.add(now, sends);
-                *truth.entry(now / 60).or_default() += u32::try_from(sends).unwrap();
-            }
-            let newest = (now + after) / 60;
-            let expected: Vec<u32> =
-                (newest - 59..=newest).map(|minute| truth.get(&minute).copied().unwrap_or_default()).collect();
-            prop_assert_eq!(trend.minutes(now + after).to_vec(), expected);
-        }
-    }
-}
+mod tests;

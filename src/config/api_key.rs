@@ -1,4 +1,4 @@
-//! The API key of a connection: where it is, and what can be said about it without saying it.
+//! The API key of a connection: its place, and messages about it that never quote it.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use super::settings;
 use braze_events::app_group;
 use datadog_points::ApiKey;
 
-/// How a Datadog API key is made: 32 hexadecimal digits. Another number of them is another thing.
+/// The length of a Datadog API key: 32 hexadecimal digits.
 const API_KEY_DIGITS: usize = 32;
-/// An application key has more digits, and is what people most often take for the API key.
+/// The length of an application key, which people most often mistake for the API key.
 const APPLICATION_KEY_DIGITS: usize = 40;
 
 impl Check<'_> {
-    /// The key from whichever of the three places it is in.
+    /// The key from its place, one of three.
     pub(super) fn api_key(&mut self, section: &str, raw: &settings::ConnectionSection) -> ApiKey {
         let places = [
             ("api_key_file", &*raw.api_key_file),
@@ -42,7 +42,7 @@ impl Check<'_> {
                 None
             }
         };
-        // Where there is none, there is an error, or it is a dry run.
+        // Without a key there is an error already, or it is a dry run.
         ApiKey::new(&key.unwrap_or_default())
     }
 
@@ -59,7 +59,7 @@ impl Check<'_> {
         Some(found)
     }
 
-    /// What to call the place of the key, and the key.
+    /// The name of the key's place, and the key.
     pub(super) fn key_in_file(&mut self, key: &str, text: &str, what: &str) -> Option<(String, String)> {
         let path = self.path(key, text)?;
         self.key_files.insert(key.to_owned(), path.clone());
@@ -84,7 +84,7 @@ impl Check<'_> {
         Some((source, found.clone()))
     }
 
-    /// What can be said about a key without saying the key.
+    /// Reports mistakes in a key without quoting it.
     fn check_key(&mut self, key: &str, source: &str, found: &str) {
         let length = found.chars().count();
         if let Some(reason) = api_key_fault(found) {
@@ -103,8 +103,7 @@ impl Check<'_> {
     }
 }
 
-/// Reads a key from a file that the command line names, and says what should be looked at. `what` is what it holds: "a
-/// REST API key".
+/// Reads a key from a file that the command line names, with warnings. `what` is its kind: "a REST API key".
 ///
 /// # Errors
 /// Why there is none. It completes a sentence that begins with the path, and never quotes the content.
@@ -119,7 +118,7 @@ pub fn read_key(path: &Path, what: &str) -> Result<(String, Option<String>), Str
     Ok((key.to_owned(), warning))
 }
 
-/// Why this is no API key, whatever it holds beside one. It completes a sentence.
+/// Why this is no API key. It completes a sentence.
 pub fn api_key_fault(found: &str) -> Option<&'static str> {
     let has = |is_one: fn(char) -> bool| found.chars().any(is_one);
     let reason = if found.is_empty() {

@@ -1,6 +1,6 @@
-//! From the configuration as it is written to the configuration as it is used: what depends on more than one value, on
-//! files, or on what Datadog and Kafka make of a text. On the way the settings become what is in force: paths from the
-//! root, each entry of a list once.
+//! From the configuration as it is written to the configuration as it is used: checks that depend on more than one value, on
+//! files, or on rules of Datadog and Kafka. The settings are normalised on the way: absolute paths, each entry of a list
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,11 +19,11 @@ use send_counts::aggregate;
 use send_counts::aggregate::tags;
 use send_counts::dedup;
 
-/// How many lanes there are at most where nobody says how many.
+/// The default number of lanes is at most this.
 const LANES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 /// What a series takes in memory, on average, with its key and its names.
 const SERIES_BYTES: u64 = 512;
-/// The part of the memory that series may take where nobody says how many there may be.
+/// The part of the memory that series may take by default.
 const SERIES_MEMORY_PART: u64 = 4;
 /// Datadog's limit for a tag, in characters, with its key.
 const TAG_CHARS_MAX: usize = 200;
@@ -31,18 +31,18 @@ const TAG_CHARS_MAX: usize = 200;
 /// One reading of a configuration.
 pub(super) struct Check<'c> {
     pub(super) purpose: Purpose<'c>,
-    /// What is wrong so far. In the place of a value that is wrong stands its default, so that the check goes on; the
-    /// configuration that comes of it is thrown away.
+    /// The diagnostics so far. A wrong value is replaced by its default, so that the check goes on; the resulting
+    /// configuration is thrown away.
     pub(super) diagnostics: Diagnostics,
     /// The folder that relative paths of the main file start from.
     pub(super) base: &'c Path,
     /// The environment, for keys in it.
     pub(super) env: &'c [(String, String)],
-    /// Files that everybody can read, each of which is told of once.
+    /// Files that everybody can read, so that each is reported once.
     pub(super) open: BTreeSet<PathBuf>,
     /// Files of API keys, by their key in the configuration, of those that can't be read, too.
     pub(super) key_files: BTreeMap<String, PathBuf>,
-    /// Paths that were not written as one, and so may be the secret that should stand in the file.
+    /// Paths that were not written as one, and so may be the secret that should be in the file.
     pub(super) guessed: BTreeSet<PathBuf>,
 }
 
@@ -120,7 +120,7 @@ impl Check<'_> {
         Some(send_history::HistorySettings { directory, size_max, days_max })
     }
 
-    /// Marks the connection that the forwarder's own metrics go out by.
+    /// Marks the connection that sends the forwarder's own metrics.
     fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection]) {
         const KEY: &str = "forwarder_metrics.connection";
         const AGE: &str = "forwarder_metrics.campaign_last_send_age";
@@ -129,7 +129,7 @@ impl Check<'_> {
             connection.forwarder_metrics = true;
             connection.campaign_last_send_age = settings.forwarder_metrics.campaign_last_send_age;
         } else if !name.is_empty() && !settings.connections.contains_key(name) {
-            // One that is there and wrong has been told of.
+            // A connection that exists and is wrong has been reported.
             let known = settings.connections.keys().map(String::as_str);
             let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
             self.diagnostics.refuse(KEY, name, reason);
@@ -143,7 +143,7 @@ impl Check<'_> {
         }
     }
 
-    /// How many series all connections may have together, where that is not said; what is said must suffice for one.
+    /// How many series all connections may have together by default; a configured number must suffice for one connection.
     fn series_total(&mut self, Settings { flush, lanes, .. }: &mut Settings) {
         const KEY: &str = "flush.max_series_total";
         let (total, one) = (flush.max_series_total, flush.max_series);
@@ -209,8 +209,8 @@ impl Check<'_> {
     }
 }
 
-/// Whether an event type that looks like a known one can only be meant to be that one. Channels have short names, so that
-/// a new one may look like an old one (`mms`, `sms`): where nothing else differs, it is a channel.
+/// Whether an event type that resembles a known one can only be a misspelling of it. Channels have short names, so that a
+/// new one may resemble an old one (`mms`, `sms`): if nothing else differs, it is a channel.
 fn is_misspelt(event_type: &str, known: &str) -> bool {
     const CHANNEL: usize = 2;
     const SHORT: usize = 5;
@@ -235,7 +235,7 @@ fn aggregate_of(Settings { events, flush, .. }: &Settings) -> aggregate::Aggrega
     }
 }
 
-/// What one value can be.
+/// Checks of single values.
 impl Check<'_> {
     pub(super) fn listen(&mut self, key: &str, Address(address): Address) -> SocketAddr {
         if address.port() == 0 {
@@ -245,10 +245,10 @@ impl Check<'_> {
         address
     }
 
-    /// The folder of the file that a key stands in.
+    /// The folder of the file with a key.
     fn folder(&self, key: &str) -> &Path {
         let origin = Path::new(self.diagnostics.origin(key));
-        // What an environment variable says counts from the main file.
+        // Paths in environment variables are relative to the main file.
         if origin.is_absolute() { origin.parent().unwrap_or(self.base) } else { self.base }
     }
 
@@ -270,7 +270,7 @@ impl Check<'_> {
         Some(path)
     }
 
-    /// The same for a setting, which then has the path from the root.
+    /// The same for a setting, which becomes an absolute path.
     pub(super) fn path_of(&mut self, key: &str, text: &mut String) -> Option<PathBuf> {
         let path = self.path(key, text)?;
         *text = path.display().to_string();
@@ -283,7 +283,7 @@ impl Check<'_> {
         }
     }
 
-    /// The same for a secret that stands in the configuration itself.
+    /// The same for a secret in the configuration itself.
     pub(super) fn warn_if_origin_open(&mut self, key: &str, what: &str) {
         let file = PathBuf::from(self.diagnostics.origin(key));
         self.warn_if_open(key, &file, what);
@@ -296,7 +296,7 @@ impl Check<'_> {
         }
     }
 
-    /// As [`Check::unusable_file`], for a file that should hold a secret: people write the secret itself there.
+    /// As [`Check::unusable_file`], for a file of a secret: people write the secret itself there.
     pub(super) fn unusable_secret(&mut self, key: &str, path: &Path, error: &FileError) {
         if !self.guessed.contains(path) || path.exists() {
             return self.unusable_file(key, path, error);
@@ -307,7 +307,7 @@ impl Check<'_> {
         self.diagnostics.error(key, reason);
     }
 
-    /// What a file with a secret holds, without the end of its line.
+    /// The content of a secret's file, without its line end.
     pub(super) fn secret(&mut self, key: &str, path: &Path, what: &str, if_empty: &str) -> Option<String> {
         self.warn_if_open(key, path, what);
         match files::read_secret(path) {
@@ -323,7 +323,7 @@ impl Check<'_> {
         }
     }
 
-    /// A warning where everybody can read the file that a secret came from; one for each file.
+    /// Warns that everybody can read the file of a secret; once for each file.
     pub(super) fn warn_if_open(&mut self, key: &str, path: &Path, what: &str) {
         if files::is_open_to_others(path) && self.open.insert(path.to_owned()) {
             let reason = format!("{} holds {what} and is open to every user; chmod o= it", path.display());
@@ -341,7 +341,7 @@ impl Check<'_> {
         }
     }
 
-    /// Leaves each entry of a list once.
+    /// Removes repeated entries of a list.
     pub(super) fn once(&mut self, key: &str, items: &mut Vec<String>) -> Vec<Box<str>> {
         let mut seen = BTreeSet::new();
         items.retain(|item| {
@@ -355,7 +355,7 @@ impl Check<'_> {
     }
 }
 
-/// What Datadog would change about a tag, or this program misread.
+/// What Datadog would change in a tag, or this program misread.
 fn wrong_tag(tag: &str) -> Option<&'static str> {
     if !tag.starts_with(char::is_alphabetic) {
         Some("is not a tag: a tag begins with a letter")

@@ -1,4 +1,4 @@
-//! The connections of a configuration: names, sites, keys, and who serves which app group.
+//! The connections of a configuration: names, sites, keys, and app groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,20 +16,20 @@ use datadog_points::site::{Known, Site};
 
 /// Datadog's limit for the name of a metric.
 const METRIC_CHARS_MAX: usize = 200;
-/// The name is a label in metrics and logs.
+/// The limit for a connection's name, a label in metrics and logs.
 const NAME_CHARS_MAX: usize = 100;
 
-/// The key of the directory that more connections stand in.
+/// The key of the directory with more connections.
 pub(super) const DIRECTORY: &str = "connections_directory";
-/// Under which name sends of connections are booked whose own name can't be one.
+/// The name under which sends of connections with an invalid name are booked.
 const MISNAMED: &str = "_misnamed";
 
 /// The key of a list that cross-checks need.
 pub(super) const APP_GROUP_IDS: &str = "app_group_ids";
 
 impl Check<'_> {
-    /// Checks each connection, and then that no two of them serve the same app group. Beside them it says what is wrong
-    /// with those that are refused.
+    /// Checks each connection, and then that no two of them serve the same app group. Also returns the diagnostics of
+    /// refused ones.
     pub(super) fn connections(
         &mut self,
         raw: &BTreeMap<String, settings::ConnectionSection>,
@@ -65,11 +65,11 @@ impl Check<'_> {
         (set, wrong)
     }
 
-    /// What is wrong with one connection.
+    /// The diagnostics of one connection.
     fn errors_of(&self, name: &str) -> Vec<Diagnostic> {
         let key = join("connections", name);
         let (reconcile, errors) = (join(&key, RECONCILE), self.diagnostics.errors().iter());
-        // What is wrong with that concerns no send.
+        // Its diagnostics that affect no send.
         let is_its = |error: &&Diagnostic| is_within(&error.key, &key) && !is_within(&error.key, &reconcile);
         errors.filter(is_its).cloned().collect()
     }
@@ -100,7 +100,7 @@ impl Check<'_> {
         }
     }
 
-    /// Each app group once.
+    /// Removes repeated app groups.
     fn app_group_ids(&mut self, key: &str, raw: &[String]) -> Vec<Box<str>> {
         let mut seen: BTreeMap<Box<str>, &str> = BTreeMap::new();
         let mut once = Vec::new();
@@ -168,12 +168,12 @@ impl Check<'_> {
                 None
             }
         };
-        // Where there is none, there is an error, and the configuration is not used.
+        // Without one there is an error, and the configuration is not used.
         site.unwrap_or(Site { name: "".into(), base_url: "".into() })
     }
 
     fn listed_site(&mut self, key: &str, text: &str) -> Option<Site> {
-        // What stands before an @ is a password.
+        // Text before an @ is a password.
         let shown = if text.contains('@') { "what is written here".to_owned() } else { quoted(text) };
         if looks_like_key(text) {
             self.diagnostics.error(key, "has to be a site, and this looks like an API key");
@@ -232,13 +232,13 @@ pub(super) fn app_groups_of(name: &str) -> String {
     join(&join("connections", name), APP_GROUP_IDS)
 }
 
-/// The name under which a connection that is left out is booked: its own, if that can be one.
+/// The name under which a refused connection is booked: its own, if valid.
 fn shown_name(name: &str) -> Box<str> {
     if connection_name_fault(name).is_some() { MISNAMED.into() } else { name.into() }
 }
 
 impl ConnectionSet {
-    /// Takes in a connection that is wrong; those without a name of their own are one.
+    /// Adds a refused connection; those without a valid name share one.
     fn refuse(&mut self, name: &str, app_group_ids: Option<Vec<String>>, diagnostics: &[Diagnostic]) {
         let ids = app_group_ids.map(|ids| ids.into_iter().map(String::into_boxed_str).collect::<Vec<_>>());
         let reason = diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");

@@ -1,5 +1,4 @@
-//! The configuration in words: what `check` prints, what the page shows, and what a reload can't change. None of them
-//! ever shows a secret.
+//! The configuration in words: for `check`, for the page, and for settings that need a restart. Never shows a secret.
 
 use std::fmt::Write as _;
 
@@ -11,8 +10,8 @@ use super::{Config, QueueKind};
 use crate::connection::Connection;
 use crate::push;
 
-/// What `braze-datadog check` prints: each connection with its name, site, app groups and metric, and where
-/// events come from. It never shows a key.
+/// The output of `braze-datadog check`: each connection with its name, site, app groups and metric, and the source of
+/// events. It never shows a key.
 pub fn describe(config: &Config) -> String {
     let mut text = String::new();
     for connection in &config.connections.active {
@@ -85,15 +84,16 @@ fn push_listener(push: &push::PushSettings) -> String {
     format!("{scheme}://{}/v1/events, {token}", push.listen)
 }
 
-/// The settings in force, each as its key and what is to be read of it, in the order of the configuration file: what
-/// the process was started with, and what it has reloaded since. Of what may be a secret, it says only whether it is
-/// there. What is not set, or not used, is left out; connections are told elsewhere.
+/// The settings in force, each as its key and readable value, in the order of the configuration file: those of the start,
+/// with everything reloaded since. A possible secret is shown only as present or absent. Unset and unused settings are left
+/// out; connections are shown elsewhere.
 pub fn redacted(started_with: &Config, reloaded: &Config) -> Vec<(String, String)> {
     let (schema, started_with, reloaded) = (schema::of_settings(), values(started_with), values(reloaded));
     let kind = started_with["queue"]["kind"].as_str().unwrap_or_default();
+    // Each kind of queue has a section of its own.
     let is_unused = |path: &str| {
-        let kinds = ["embedded", "kafka", "storage"].into_iter().filter(|other| *other != kind);
-        kinds.into_iter().any(|other| path.starts_with(&format!("queue.{other}.")))
+        let section = path.strip_prefix("queue.").and_then(|rest| rest.split_once('.'));
+        section.is_some_and(|(section, _)| section != kind)
     };
     let in_use = schema::keys(&schema).into_iter().filter(|key| !is_unused(&key.path));
     let shown = in_use.filter_map(|key| {
@@ -111,11 +111,11 @@ pub fn redacted(started_with: &Config, reloaded: &Config) -> Vec<(String, String
 }
 
 fn values(config: &Config) -> Json {
-    // Settings are plain structs, of which serde_json makes a value whatever is in them.
+    // Settings are plain structs, which serde_json always makes a value of.
     serde_json::to_value(&config.settings).unwrap_or_default()
 }
 
-/// A value as it is read; a secret only as whether it is there.
+/// The readable value; for a secret, whether it is present.
 fn text_of(value: &Json, key: &Key<'_>) -> String {
     let is_secret = key.is("x-secret");
     match value {
@@ -133,8 +133,8 @@ fn text_of(value: &Json, key: &Key<'_>) -> String {
     }
 }
 
-/// The keys that differ between two configurations and that a running process can't take over. What stands in files of
-/// keys, tokens and certificates is no difference, for it is read again; what the queue reads at its start is one.
+/// The keys that differ between two configurations and need a restart. The content of key, token and certificate files does
+/// not count, because it is read again; files that the queue reads at its start count.
 pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
     const REGISTRY: &str = "queue.kafka.schema_registry_auth_file";
     let (schema, before, after) = (schema::of_settings(), values(old), values(new));
@@ -142,7 +142,7 @@ pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
     let differs = |key: &Key<'_>| match (key.of(&before), key.of(&after)) {
         (Some(before), Some(after)) if key.is("x-off") => before.is_null() != after.is_null(),
         (Some(before), Some(after)) => before != after || key.path == REGISTRY && is_other_secret,
-        // Of a section that is not there, its name says enough.
+        // For a section that is off, its name is enough.
         _ => false,
     };
     let keys = schema::keys(&schema).into_iter().filter(|key| !key.reloads && differs(key));

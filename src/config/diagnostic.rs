@@ -1,12 +1,12 @@
-//! What is wrong with a configuration, said so that whoever reads it knows what to change.
+//! Diagnostics of a configuration, worded so that the reader knows what to change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Something about one key of the configuration: an error, or a [`Warning`].
+/// A diagnostic on one key of the configuration: an error, or a [`Warning`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The file or the environment variable that says it.
+    /// The file or the environment variable with the key.
     pub origin: String,
     /// The key, with its sections (`connections.acme.site`); empty where it is about the whole of the origin.
     pub key: String,
@@ -38,27 +38,27 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// What is wrong so far, and which file or variable each key is from.
+/// The diagnostics so far, and the file or variable of each key.
 #[derive(Default)]
 pub(super) struct Diagnostics {
     errors: Vec<Diagnostic>,
     warnings: Vec<Warning>,
     origins: BTreeMap<String, String>,
-    /// Keys and sections that were written and could not be read; the empty one is a whole file. That such a key is
-    /// missing, then, is no diagnostic of its own.
+    /// Keys and sections that are present but unreadable; the empty one is a whole file. For these "missing" is not
+    /// reported.
     spoilt: BTreeSet<String>,
-    /// Names of keys that stand in a wrong section.
+    /// Names of keys in a wrong section.
     misplaced: BTreeSet<String>,
     file: String,
 }
 
 impl Diagnostics {
-    /// `file` is where a key that is nowhere belongs.
+    /// `file` is the place for keys that are nowhere.
     pub(super) fn new(file: &str) -> Self {
         Self { file: file.to_owned(), ..Self::default() }
     }
 
-    /// Takes note of where `key` was written; a later note counts for a key, the first one for a section.
+    /// Notes where `key` was written; for a key the last note counts, for a section the first.
     pub(super) fn came_from(&mut self, key: &str, origin: &str, is_section: bool) {
         if !is_section || !self.origins.contains_key(key) {
             self.origins.insert(key.to_owned(), origin.to_owned());
@@ -88,30 +88,30 @@ impl Diagnostics {
         self.warn(key, format!("{} {reason}", quoted(value)));
     }
 
-    /// An error that leaves unread what was written for `key`.
+    /// An error for text that leaves `key` unread.
     pub(super) fn unread_at(&mut self, origin: &str, key: &str, reason: impl Into<String>) {
         self.error_at(origin, key, reason);
         self.spoil(key);
     }
 
-    /// Takes note that `key` was meant to be written and could not be read, which is an error already.
+    /// Notes that `key` is present but unreadable, which is an error already.
     pub(super) fn spoil(&mut self, key: &str) {
         self.spoilt.insert(key.to_owned());
     }
 
-    /// Takes note of a key that stands in a wrong section, which is an error already.
+    /// Notes a key in a wrong section, which is an error already.
     pub(super) fn misplace(&mut self, name: &str) {
         self.misplaced.insert(name.to_owned());
     }
 
-    /// That `key` is missing, unless it was written and could not be read: then it has been told.
+    /// Reports `key` as missing, unless it was present but invalid and already reported.
     pub(super) fn missing(&mut self, key: &str, told_at: &str, reason: &str) {
         if !self.is_spoilt(key) {
             self.error(told_at, reason);
         }
     }
 
-    /// Whether `key`, or something in it, was written and could not be read.
+    /// Whether `key`, or something in it, was present but unreadable.
     pub(super) fn is_spoilt(&self, key: &str) -> bool {
         let is_meant =
             |spoilt: &String| spoilt.is_empty() || is_within(key, spoilt) || is_within(spoilt, key);
@@ -123,7 +123,7 @@ impl Diagnostics {
         self.warnings.push(Warning { origin, key: key.to_owned(), reason: reason.into() });
     }
 
-    /// The file or variable that `key`, or else the nearest section around it, is from.
+    /// The file or variable of `key`, or else of the nearest section around it.
     pub(super) fn origin(&self, key: &str) -> &str {
         let mut key = key;
         loop {
@@ -137,8 +137,8 @@ impl Diagnostics {
         }
     }
 
-    /// What was checked could still not be put together. What is known to be wrong explains it best; the cause itself
-    /// is not told, for it may quote a secret.
+    /// Checked settings could still not be combined. The known mistakes explain it best; the cause itself is not shown,
+    /// because it may quote a secret.
     pub(super) fn into_defect(mut self) -> ConfigError {
         if self.errors.is_empty() {
             self.error(
@@ -153,7 +153,7 @@ impl Diagnostics {
         if self.errors.is_empty() { Ok((value, self.warnings)) } else { Err(self.into_error()) }
     }
 
-    /// What is wrong so far.
+    /// The errors so far.
     pub(super) fn errors(&self) -> &[Diagnostic] {
         &self.errors
     }
@@ -167,7 +167,7 @@ impl Diagnostics {
     }
 }
 
-/// Whether a key is the other, or stands in that section.
+/// Whether a key equals the other, or is in that section.
 pub(super) fn is_within(inner: &str, outer: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
@@ -175,11 +175,10 @@ pub(super) fn is_within(inner: &str, outer: &str) -> bool {
 /// How much of a value a message repeats, in characters.
 const SHOWN_MAX: usize = 80;
 
-/// As many hexadecimal digits in a row as a Datadog API key has: the shortest secret that is known by its look.
+/// The length of a Datadog API key in hexadecimal digits: the shortest secret that is recognised by its look.
 const KEY_DIGITS: usize = 32;
 
-/// A value for a message: in quotation marks, escaped, cut, and not at all if it looks like an API key that
-/// was put into a wrong place.
+/// A value for a message: quoted, escaped, shortened, and hidden if it looks like an API key in a wrong place.
 pub(super) fn quoted(value: &str) -> String {
     if looks_like_key(value) {
         return "(not shown: it looks like an API key)".to_owned();
@@ -194,17 +193,17 @@ pub(super) fn quoted(value: &str) -> String {
     format!("{shown:?}")
 }
 
-/// Whether there is something in `value` that could be an API key, or a private key.
+/// Whether a part of `value` could be an API key, or a private key.
 pub(super) fn looks_like_key(value: &str) -> bool {
     value.split(|letter: char| !letter.is_ascii_hexdigit()).any(|run| run.len() >= KEY_DIGITS)
         || value.contains("-----BEGIN")
 }
 
-/// How many letters and digits there are in a row in a token, and seldom in anything else.
+/// How many letters and digits a token has in a row, and other text seldom has.
 const RANDOM_RUN: usize = 20;
 
-/// Whether there is something in `value` that could be a token or a generated password: letters and digits mixed. The
-/// hexadecimal ids of Braze are none.
+/// Whether a part of `value` could be a token or a generated password: letters and digits mixed. Braze's hexadecimal ids are
+/// not.
 pub(super) fn looks_random(value: &str) -> bool {
     let mixed = |run: &str| {
         run.len() >= RANDOM_RUN
@@ -218,7 +217,7 @@ pub(super) fn looks_random(value: &str) -> bool {
 pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let plain = |word: &str| word.to_lowercase().replace('-', "_");
     let word = plain(word);
-    // A word of n letters bears n / 3 slips; beyond it, a suggestion is a guess that misleads.
+    // A word of n letters may have n / 3 slips; with more, a suggestion would be a misleading guess.
     let slips_max = (word.chars().count() / 3).clamp(1, 4);
     known
         .into_iter()

@@ -5,13 +5,13 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Larger than any configuration; a file beyond it is another file.
+/// The largest configuration; a larger file is another kind of file.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 
-/// A key or a list of tokens is shorter.
+/// The largest key or list of tokens.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
-/// Permission bits of everybody who is neither owner nor group.
+/// Permission bits of users other than owner and group.
 const OTHERS: u32 = 0o007;
 
 /// Why a file can't be used. It completes a sentence and never quotes the content.
@@ -38,7 +38,7 @@ impl From<io::Error> for FileError {
     }
 }
 
-/// Reads a configuration file. A pipe is none: it can be read only once, and a reload would wait for its other end.
+/// Reads a configuration file. Refuses a pipe: it can be read only once, and a reload would wait for its other end.
 pub(super) fn read_config(path: &Path) -> Result<String, FileError> {
     check_file(path)?;
     read(path, CONFIG_BYTES_MAX)
@@ -52,7 +52,7 @@ pub(super) fn read_secret(path: &Path) -> Result<String, FileError> {
 
 /// Whether there is a file that can be opened.
 pub(super) fn check_file(path: &Path) -> Result<(), FileError> {
-    // Before it is opened: to open a pipe waits for its other end.
+    // Checked before it is opened: opening a pipe waits for its other end.
     if !fs::metadata(path)?.is_file() {
         return Err(FileError::NotAFile);
     }
@@ -60,7 +60,7 @@ pub(super) fn check_file(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Whether everybody on the machine can read `path`; a file that is not there can't be read.
+/// Whether everybody on the machine can read `path`; `false` for a missing file.
 pub(super) fn is_open_to_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & OTHERS != 0)
 }

@@ -1,7 +1,6 @@
 //! Where events come from: the queue, and the push listener before it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -14,16 +13,16 @@ use super::values::{SecretText, Size};
 use super::{Config, QueueConfig, QueueKind};
 use crate::{admin, push};
 
-/// What one event of Braze can be long: 900 KB.
+/// The length of the longest event of Braze: 900 KB.
 const EVENT_BYTES_MAX: u64 = 900_000;
 
-/// The name of an option with this at its end is the path of a file that holds the option's value.
+/// The suffix of an option's name whose value is the path of a file with the option's value.
 const FILE_SUFFIX: &str = ".file";
 
-/// What there is in the names of librdkafka's options whose values are secrets.
+/// Parts of the names of librdkafka's options whose values are secrets.
 const SECRET_WORDS: [&str; 4] = ["password", "secret", "key.pem", "oauthbearer.config"];
 
-/// What there is in the names of a store's options whose values are secrets.
+/// Parts of the names of a store's options whose values are secrets.
 const STORAGE_SECRETS: [&str; 8] = [
     "secret",
     "token",
@@ -35,10 +34,10 @@ const STORAGE_SECRETS: [&str; 8] = [
     "sas",
 ];
 
-/// Options of librdkafka that are the path of a file with a private key.
+/// Options of librdkafka whose value is the path of a private key.
 const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];
 
-/// Options of librdkafka that are set from keys of their own, or that would break a promise.
+/// Options of librdkafka that have keys of their own, or that would break a promise.
 const RESERVED_OPTIONS: [(&str, &str); 5] = [
     ("bootstrap.servers", "write it as queue.kafka.brokers"),
     ("metadata.broker.list", "write it as queue.kafka.brokers"),
@@ -47,7 +46,7 @@ const RESERVED_OPTIONS: [(&str, &str); 5] = [
     ("enable.auto.offset.store", "leave it out: offsets are committed once sends have their outcome"),
 ];
 
-/// The option of librdkafka for how often it says where partitions begin and end, and what it may be, in milliseconds.
+/// The option of librdkafka for the interval of its statistics, and its range in milliseconds.
 const STATISTICS_OPTION: &str = "statistics.interval.ms";
 const STATISTICS_MILLISECONDS: RangeInclusive<u64> = 1..=10_000;
 
@@ -142,7 +141,7 @@ impl Check<'_> {
             state_directory,
             options: options.collect(),
             notifications: (!notifications.is_empty()).then(|| notifications.into()),
-            // Known once events.count is read.
+            // Set once events.count is read.
             event_types: BTreeSet::new(),
         }
     }
@@ -231,7 +230,7 @@ impl Check<'_> {
         self.options_from_files(OPTIONS, &SECRET_WORDS, raw)
     }
 
-    /// Options that are handed on. A secret can stand in a file of its own: `sasl.password.file`.
+    /// Options for librdkafka or a store. A secret can be in a file of its own: `sasl.password.file`.
     fn options_from_files(
         &mut self,
         section: &str,
@@ -269,11 +268,11 @@ impl Check<'_> {
         let token_file = self.path_of(TOKEN_FILE, &mut push.token_file);
         match &token_file {
             Some(path) => {
-                // What is in it is read again where it is used.
+                // The content is read again where it is used.
                 let _tokens =
                     self.secret(TOKEN_FILE, path, "bearer tokens", "; write one bearer token a line into it");
             }
-            None if !is_loopback(listen.ip()) => {
+            None if !push::is_loopback(listen.ip()) => {
                 let reason = format!(
                     "{listen} can be reached from other machines, and no token is asked; set push.token_file to a \
                      file with one bearer token a line, or listen on 127.0.0.1"
@@ -314,7 +313,7 @@ impl Check<'_> {
         push::PushSettings { listen, token_file, tls, body_bytes_max }
     }
 
-    /// What of the push listener depends on other sections.
+    /// Checks of the push listener that depend on other sections.
     pub(super) fn push_beside(&mut self, push: &push::PushSettings, config: &Config) {
         let other = match config.queue.kind {
             QueueKind::Embedded => None,
@@ -364,10 +363,6 @@ fn start_of(text: &str) -> Option<event_queues::storage::StorageStart> {
             midnight.or_else(|| text.parse().ok()).map(at)
         }
     }
-}
-
-fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }
 
 fn trimmed(texts: &mut [String]) -> Vec<Box<str>> {

@@ -1,5 +1,5 @@
-//! What is compared with Braze's dashboard once a day. What is wrong with it concerns nothing else: it is left out, and sends
-//! are counted as ever.
+//! Checks the daily comparison with Braze's dashboard. Its mistakes affect nothing else: it is left out, and sends are
+//! counted as ever.
 
 use braze_rest::{RestKey, check_url};
 use jiff::civil::Time;
@@ -11,17 +11,17 @@ use super::schema::join;
 use super::settings::{ReconcileSection, Settings};
 use crate::reconcile::{DayRange, ReconcileSettings, RefusedWorkspace, Tolerance, WorkspaceSettings};
 
-/// The section, at the top and in each connection.
+/// The section, at the top level and in each connection.
 pub(super) const RECONCILE: &str = "reconcile";
 
-/// One workspace, as it is written.
-struct Written<'s> {
+/// One workspace, as written.
+struct RawWorkspace<'s> {
     section: &'s str,
     connection: Option<&'s str>,
     key_file: &'s str,
     key_env: &'s str,
     app_group_id: &'s str,
-    /// What a connection leaves empty is that of all.
+    /// A value that a connection leaves empty is the top level's.
     braze_url: &'s str,
     time_zone: &'s str,
 }
@@ -42,7 +42,7 @@ impl Check<'_> {
         let mut reconcile = self.reconcile_schedule(&all);
         self.address(RECONCILE, &all.braze_url);
         self.time_zone(RECONCILE, &all.time_zone);
-        let mut workspaces = vec![self.workspace(&Written {
+        let mut workspaces = vec![self.workspace(&RawWorkspace {
             section: RECONCILE,
             connection: None,
             key_file: &all.braze_key_file,
@@ -57,7 +57,7 @@ impl Check<'_> {
             if !raw.time_zone.is_empty() {
                 self.time_zone(&section, &raw.time_zone);
             }
-            let workspace = self.workspace(&Written {
+            let workspace = self.workspace(&RawWorkspace {
                 section: &section,
                 connection: Some(name),
                 key_file: &raw.braze_key_file,
@@ -84,7 +84,7 @@ impl Check<'_> {
         }
         let common_errors = self.errors_in(RECONCILE);
         if !common_errors.is_empty() {
-            // A URL may hold a password, and is shown.
+            // A URL may hold a password, and settings are shown.
             settings.reconcile = ReconcileSection::default();
             workspaces.clear();
             reconcile.refuse(None, &common_errors);
@@ -99,7 +99,7 @@ impl Check<'_> {
         reconcile
     }
 
-    /// Everything that is wrong with it.
+    /// All mistakes in it.
     pub(super) fn errors_of_reconcile<'n>(
         &self,
         connections: impl Iterator<Item = &'n String>,
@@ -134,7 +134,7 @@ impl Check<'_> {
         } else if !braze_url.is_empty()
             && let Err(error) = check_url(braze_url)
         {
-            // Not the address itself, which may hold a password.
+            // Without the address, which may hold a password.
             self.diagnostics.error(&key, error.to_string());
         }
     }
@@ -147,13 +147,13 @@ impl Check<'_> {
     }
 
     /// `None`: it is off, or wrong.
-    fn workspace(&mut self, written: &Written<'_>) -> Option<WorkspaceSettings> {
-        let Written { section, connection, app_group_id, braze_url, time_zone, .. } = *written;
+    fn workspace(&mut self, raw: &RawWorkspace<'_>) -> Option<WorkspaceSettings> {
+        let RawWorkspace { section, connection, app_group_id, braze_url, time_zone, .. } = *raw;
         if !app_group_id.is_empty() {
             self.app_group_id(&join(section, "app_group_id"), app_group_id);
         }
-        let key = self.rest_key(written);
-        let has_key = !written.key_file.is_empty() || !written.key_env.is_empty();
+        let key = self.rest_key(raw);
+        let has_key = !raw.key_file.is_empty() || !raw.key_env.is_empty();
         if has_key && braze_url.is_empty() {
             let (key, reason) = (
                 join(section, "braze_url"),
@@ -172,10 +172,10 @@ impl Check<'_> {
         })
     }
 
-    fn rest_key(&mut self, written: &Written<'_>) -> Option<RestKey> {
+    fn rest_key(&mut self, raw: &RawWorkspace<'_>) -> Option<RestKey> {
         const WHAT: &str = "a REST API key of Braze";
-        let (file, env) = (join(written.section, "braze_key_file"), join(written.section, "braze_key_env"));
-        let (key, (source, found)) = match (written.key_file, written.key_env) {
+        let (file, env) = (join(raw.section, "braze_key_file"), join(raw.section, "braze_key_env"));
+        let (key, (source, found)) = match (raw.key_file, raw.key_env) {
             ("", "") => return None,
             (path, "") => (&file, self.key_in_file(&file, path, WHAT)?),
             ("", name) => (&env, self.key_in_environment(&env, name)?),
@@ -188,7 +188,7 @@ impl Check<'_> {
             self.diagnostics.error(key, format!("{source} {reason}"));
             return None;
         }
-        // What is no fault is a key.
+        // A text without a fault is a key.
         RestKey::new(&found).ok()
     }
 }

@@ -1,5 +1,5 @@
-//! The schema of the configuration, which is made of the [settings](super::settings), and what is held against it:
-//! key by key, so that one wrong key hides no other, and nothing is converted silently.
+//! The schema of the configuration, made from the [settings](super::settings), and the check against it: key by key, so that
+//! one wrong key hides no other, and nothing is converted silently.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,15 @@ use super::diagnostic::{Diagnostics, did_you_mean, looks_like_key, looks_random,
 use super::settings::Settings;
 use super::values::{Address, Size, Span};
 
-/// What one source of the configuration says.
+/// The values of one source of the configuration.
 pub(super) type Table = Map<String, Value>;
 
-/// What stands in a message for a name that the user chooses.
+/// The placeholder in messages for a name that the user chooses.
 const NAME: &str = "NAME";
 
 /// The JSON Schema of a configuration file.
 pub(super) fn of_settings() -> Json {
-    // Inlined, so that whoever walks it needs to follow no reference; as it is serialized, so that all keys are listed.
+    // Inlined, so that walking it follows no reference; as serialized, so that all keys are listed.
     let settings =
         SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
     let generator = settings.with_transform(RecursiveTransform(of_file)).into_generator();
@@ -30,8 +30,8 @@ pub(super) fn of_settings() -> Json {
     schema.to_value()
 }
 
-/// From what is serialized to what can stand in a file: nothing is required there (what is listed as required tells the
-/// order of the keys instead), and a section that can be missing is off.
+/// From the schema of the serialized form to that of a file: nothing is required there (the required list gives the order of
+/// the keys instead), and an optional section is off.
 fn of_file(schema: &mut Schema) {
     if let Some(keys) = schema.remove("required") {
         schema.insert("x-order".to_owned(), keys);
@@ -45,9 +45,9 @@ fn of_file(schema: &mut Schema) {
     }
 }
 
-/// A key, a section whose names the user chooses, or one that is off unless it is there.
+/// A key, a section whose names the user chooses, or an optional section.
 pub(super) struct Key<'s> {
-    /// With its sections.
+    /// The path, with its sections.
     pub(super) path: String,
     pub(super) schema: &'s Json,
     /// Whether a running process takes a change over.
@@ -55,7 +55,7 @@ pub(super) struct Key<'s> {
 }
 
 impl Key<'_> {
-    /// What the settings have for it; nothing where its section is off.
+    /// Its value in the settings; nothing where its section is off.
     pub(super) fn of<'v>(&self, settings: &'v Json) -> Option<&'v Json> {
         self.path.split('.').try_fold(settings, |value, name| value.get(name))
     }
@@ -65,7 +65,7 @@ impl Key<'_> {
     }
 }
 
-/// Every key but those of connections, in the order of the settings.
+/// Every key except those of connections, in the order of the settings.
 pub(super) fn keys(schema: &Json) -> Vec<Key<'_>> {
     fn visit<'s>(schema: &'s Json, section: &str, reloads: bool, keys: &mut Vec<Key<'s>>) {
         for name in schema["x-order"].as_array().into_iter().flatten().filter_map(Json::as_str) {
@@ -84,23 +84,23 @@ pub(super) fn keys(schema: &Json) -> Vec<Key<'_>> {
     keys
 }
 
-/// What belongs under `name` in a section.
+/// The schema under `name` in a section.
 pub(super) fn below<'s>(schema: &'s Json, name: &str) -> Option<&'s Json> {
     schema["properties"].get(name).or_else(|| chosen(schema))
 }
 
-/// What belongs under each of the names that the user chooses, in a section of such.
+/// The schema under each of the names that the user chooses, in a section of such.
 pub(super) fn chosen(schema: &Json) -> Option<&Json> {
     schema.get("additionalProperties").filter(|below| below.is_object())
 }
 
-/// The names that a section has.
+/// The names in a section.
 pub(super) fn names(schema: &Json) -> impl Iterator<Item = &str> {
     let known = schema["properties"].as_object().into_iter().flat_map(|entries| entries.keys());
     known.map(String::as_str).chain(chosen(schema).map(|_| NAME))
 }
 
-/// Whether something of this type may stand here.
+/// Whether a value of this type is allowed here.
 pub(super) fn is_one(schema: &Json, of: &str) -> bool {
     match &schema["type"] {
         Json::Array(types) => types.iter().any(|one| one == of),
@@ -108,7 +108,7 @@ pub(super) fn is_one(schema: &Json, of: &str) -> bool {
     }
 }
 
-/// The entries of `table` that the schema has, with values of the right type. Everything else becomes an error and is
+/// The entries of `table` that are in the schema, with values of the right type. Every other entry becomes an error and is
 /// left out.
 pub(super) fn keep_known(
     diagnostics: &mut Diagnostics,
@@ -153,7 +153,7 @@ fn keep_typed(
         }
         ValueKind::Array(values) if may_be("array") && values.iter().all(is_text) => values.into(),
         ValueKind::String(text) if may_be("string") => text.into(),
-        // Where a text belongs, and a number or a boolean may stand for one.
+        // Where a text is expected, a number or a boolean may stand for one.
         ValueKind::I64(number) if may_be("string") && may_be("integer") => number.to_string().into(),
         ValueKind::Boolean(value) if may_be("string") && may_be("boolean") => value.to_string().into(),
         ValueKind::I64(number) if may_be("integer") && number >= 0 => number.into(),
@@ -171,7 +171,7 @@ fn is_text(value: &Value) -> bool {
     matches!(value.kind, ValueKind::String(_))
 }
 
-/// Says what was found and what belongs there, never the value itself: it may be a secret.
+/// Reports the type found and the type expected, never the value: it may be a secret.
 fn wrong_type(schema: &Json, found: &ValueKind, key: &str) -> String {
     let found = match found {
         ValueKind::Table(_) => "a section",
@@ -217,8 +217,8 @@ fn unknown(name: &str, schema: &Json, section: &str) -> String {
     format!("unknown key here; it belongs {}", places.join(" or "))
 }
 
-/// Where in the whole configuration there is a key of that name. TOML makes a top-level key that stands below
-/// a section a part of that section, which is the commonest reason for a key in the wrong place.
+/// The places of a key of that name in the whole configuration. TOML makes a top-level key below a section a part of that
+/// section, which is the commonest reason for a key in the wrong place.
 fn find(schema: &Json, section: &str, name: &str, places: &mut Vec<String>) {
     for known in names(schema) {
         match section {
@@ -232,14 +232,14 @@ fn find(schema: &Json, section: &str, name: &str, places: &mut Vec<String>) {
     }
 }
 
-/// What is left of all sources, on top of the defaults; nothing, if that could not be put together by a defect.
+/// The merged sources, on top of the defaults; `None`: a defect kept them from being combined.
 pub(super) fn settings(diagnostics: &mut Diagnostics, merged: Table, schema: &Json) -> Option<Settings> {
     let mut values: Json = Value::from(merged).try_deserialize().ok()?;
     keep_valid(diagnostics, &mut values, schema, "");
     serde_json::from_value(values).ok()
 }
 
-/// Leaves out each value that is not one of those that are on offer, or is out of its range; it becomes an error.
+/// Removes each value that is not among the choices, or out of range; it becomes an error.
 fn keep_valid(diagnostics: &mut Diagnostics, values: &mut Json, schema: &Json, section: &str) {
     let Some(entries) = values.as_object_mut() else { return };
     entries.retain(|name, value| {
@@ -258,7 +258,7 @@ fn keep_valid(diagnostics: &mut Diagnostics, values: &mut Json, schema: &Json, s
     });
 }
 
-/// What is wrong with a value that is of the right type.
+/// The fault of a value of the right type.
 fn fault(value: &Json, schema: &Json) -> Option<String> {
     if let Some(number) = value.as_u64() {
         let bound = |name: &str, otherwise: u64| schema[name].as_u64().unwrap_or(otherwise);
@@ -292,7 +292,7 @@ fn fault(value: &Json, schema: &Json) -> Option<String> {
     Some(format!("{} {reason}", quoted(text)))
 }
 
-/// Whether a value is between two that are written in the schema; one that is not there is no bound.
+/// Whether a value is between two bounds of the schema; a missing one does not bound.
 fn is_within<V: TryFrom<String> + PartialOrd>(value: &V, from: &str, to: &str) -> bool {
     let bound = |text: &str| V::try_from(text.to_owned()).ok();
     bound(from).is_none_or(|from| from <= *value) && bound(to).is_none_or(|to| *value <= to)
@@ -305,7 +305,7 @@ fn not_on_offer(text: &str, choices: &Json) -> Option<String> {
     (!is_one).then(|| format!("is not on offer{near} (it can be {})", names.join(", ")))
 }
 
-/// A key as it is written in TOML: with quotation marks where it is not bare.
+/// A key as TOML writes it: quoted where it is not bare.
 pub(super) fn join(section: &str, name: &str) -> String {
     let bare = !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')

@@ -29,7 +29,7 @@ use braze_events::{Field, SEND_TYPES};
 use send_counts::aggregate;
 use send_counts::aggregate::tags::Tag;
 
-/// The one event type of [`SEND_TYPES`] that is not counted unless asked for: it has no campaign and no Canvas.
+/// The one event type of [`SEND_TYPES`] that is not counted by default: it has no campaign and no Canvas.
 const NOT_COUNTED: &str = "users.messages.liveactivity.Send";
 
 const OPTIONS_EXAMPLE: &str = r#""security.protocol" = "SASL_SSL"
@@ -349,7 +349,7 @@ pub(super) struct LogSection {
 }
 }
 
-/// Makes the names under which the choices of other modules are written.
+/// Makes the schema of choices that other modules define.
 macro_rules! choices {
     ($($name:ident of $other:literal: $($choice:ident)|*;)*) => {$(
         #[derive(Serialize, Deserialize, JsonSchema)]
@@ -367,7 +367,7 @@ choices! {
     Names of "aggregate::tags::Names": Latest | AsSent;
 }
 
-/// Every tag, in the order in which they are told.
+/// Every tag, in the order of messages.
 pub(super) fn tags_on_offer() -> impl Iterator<Item = Tag> {
     Field::ALL.into_iter().map(Tag::Field).chain([Tag::Channel])
 }
@@ -380,7 +380,7 @@ fn here(port: u16) -> Address {
     Address(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
-/// What is counted unless something else is said.
+/// The event types that are counted by default.
 fn counted_types() -> Vec<String> {
     let types = SEND_TYPES.iter().map(|(name, _)| *name);
     types.filter(|name| *name != NOT_COUNTED).map(Into::into).collect()

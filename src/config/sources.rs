@@ -11,17 +11,17 @@ use serde_json::Value as Json;
 use super::diagnostic::{Diagnostics, did_you_mean, looks_like_key, looks_random, nearest, quoted};
 use super::schema::{self, Table, below, chosen, is_one, join, names};
 
-/// What a variable begins with. Kubernetes makes variables that begin with `BRAZE_DATADOG_` for a service of
-/// that name; two underscores keep them apart.
+/// The prefix of variables. Kubernetes makes variables that begin with `BRAZE_DATADOG_` for a service of that name; two
+/// underscores keep them apart.
 pub(super) const PREFIX: &str = "BRAZE_DATADOG__";
 
-/// What all variables of this program begin with.
+/// The prefix of all variables of this program.
 pub(super) const NAMESPACE: &str = "BRAZE_DATADOG_";
 
-/// The variable that says where the configuration file is.
+/// The variable with the path of the configuration file.
 const CONFIG_FILE: &str = "BRAZE_DATADOG_CONFIG";
 
-/// What parts the sections and the key in the name of a variable.
+/// The separator of sections and key in the name of a variable.
 const SEPARATOR: &str = "__";
 
 /// The map whose keys are librdkafka's.
@@ -36,7 +36,7 @@ pub(super) fn file(diagnostics: &mut Diagnostics, text: &str, origin: &str, sche
     schema::keep_known(diagnostics, table, schema, "", origin)
 }
 
-/// The text of a file in the connections directory: the keys of one connection. `None`: it is no TOML.
+/// Parses a file of the connections directory: the keys of one connection. `None`: it is not TOML.
 pub(super) fn connection(
     diagnostics: &mut Diagnostics,
     text: &str,
@@ -84,7 +84,7 @@ pub(super) fn environment(diagnostics: &mut Diagnostics, env: &[(String, String)
     merged
 }
 
-/// Variables that look like a setting and are none: most likely one of two underscores is missing.
+/// Reports variables that resemble a setting but are none: most likely one of two underscores is missing.
 fn strangers(diagnostics: &mut Diagnostics, env: &[(String, String)], schema: &Json) {
     let ours = env.iter().map(|(name, _)| name).filter(|name| name.starts_with(NAMESPACE));
     let plain = |name: &str| name.replace(SEPARATOR, "_");
@@ -125,13 +125,13 @@ pub(super) fn has_connection(env: &[(String, String)]) -> bool {
     env.iter().any(|(name, _)| is_one(name))
 }
 
-/// A value in the sections that its path names.
+/// Nests a value in the sections of its path.
 fn nest(path: impl IntoIterator<Item = String, IntoIter: DoubleEndedIterator>, value: Value) -> Table {
     let nested = path.into_iter().rev().fold(value, |value, name| Map::from([(name, value)]).into());
     nested.into_table().unwrap_or_default()
 }
 
-/// Lays one source over another: a key over the same key, whatever it holds.
+/// Merges one source over another: a key replaces the same key, whatever it holds.
 pub(super) fn merge(into: &mut Table, from: Table) {
     for (name, value) in from {
         match (into.get_mut(&name).map(|value| &mut value.kind), value.kind) {
@@ -164,12 +164,12 @@ fn syntax_error(message: &str) -> String {
     format!("is not valid TOML at {place}: {}", reason.join("; "))
 }
 
-/// Why a variable means no key, and the key that was probably meant.
+/// Why a variable names no key, and the key that was probably meant.
 type Unknown = (String, Option<String>);
 
-/// The key that the name of a variable means, and what belongs there. Sections and keys are written in any
-/// case. What the user chooses keeps its case where case matters (app group ids); librdkafka's options are
-/// in lower case with `.` for `_`, because a shell has no variables with dots.
+/// Finds the key of a variable, and its schema. Sections and keys are written in any case. Names that the user chooses keep
+/// their case where case matters (app group ids); librdkafka's options are in lower case with `.` for `_`, because a shell
+/// has no variables with dots.
 fn resolve<'s>(name: &str, schema: &'s Json) -> Result<(Vec<String>, &'s Json), Unknown> {
     let mut path: Vec<String> = Vec::new();
     let mut here = schema;
@@ -239,7 +239,7 @@ fn show(variable: &str) -> String {
     if plain { variable.to_owned() } else { quoted(variable) }
 }
 
-/// Reads a variable's text as what belongs there. No message repeats it: it may be a secret.
+/// Parses a variable's text as its schema says. No message quotes it: it may be a secret.
 fn value_of(text: &str, belongs: &Json) -> Result<Value, &'static str> {
     match belongs["type"].as_str() {
         Some("boolean") => match text.trim() {

@@ -1,4 +1,4 @@
-//! What a value of the configuration can be: durations, sizes, addresses and secrets, as they are written.
+//! Types of configuration values: durations, sizes, addresses and secrets, as they are written.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize, Serializer};
 /// Longer than any duration that a setting can sensibly have, and far from every overflow: a year.
 const DURATION_MAX: Duration = Duration::from_hours(366 * 24);
 
-/// More digits in a row than [`DURATION_MAX`] has in its smallest unit.
+/// More digits than [`DURATION_MAX`] has in its smallest unit.
 const DURATION_DIGITS_MAX: usize = 11;
 
-/// The units of a size, in any case; those that a size is shown in come last.
+/// The units of a size, in any case; those for output come last.
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("B", 1),
     ("KB", 1_000),
@@ -30,7 +30,7 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
 ];
 
-/// Why a text is not what belongs there. It completes a sentence that begins with the text.
+/// Why a text is invalid. It completes a sentence that begins with the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ValueError {
     #[error("is not a duration, which is written like \"250ms\", \"10s\", \"10m\" or \"1h30m\"")]
@@ -67,7 +67,7 @@ impl TryFrom<String> for Span {
         if rest.is_empty() {
             return Err(ValueError::DurationWithoutUnit(number));
         }
-        // What jiff reads is more: white space, fractions, days, words.
+        // jiff accepts more: white space, fractions, days, words.
         if !text.bytes().all(|byte| byte.is_ascii_digit() || b"hms".contains(&byte)) {
             return Err(ValueError::NotADuration);
         }
@@ -147,7 +147,7 @@ impl From<Address> for String {
     }
 }
 
-/// A password, a key, or what may hold one. It can't be printed. It is serialized as a fingerprint, which tells two
+/// A password, a key, or a text that may hold one. It can't be printed. It is serialized as a fingerprint, which tells two
 /// of them apart and means nothing outside of this process.
 #[derive(Default, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]

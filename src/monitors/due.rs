@@ -1,9 +1,9 @@
-//! When something has to have been sent: days, a time of day and a time zone, and what Datadog is told of it.
+//! Due times of sends: days, a time of day and a time zone; and their form for Datadog.
 //!
-//! A monitor with a custom schedule is evaluated when its schedule says so, and at no other time. It is evaluated some
-//! time *after* the sends are due, the grace, and looks at a window that ends when they were: a send of the last second
-//! is still to come from Braze, and to leave with a flush. The window is no longer than the shortest time from one due
-//! time to the next, in hours as they pass: clocks that are put forward or back change nothing.
+//! A monitor with a custom schedule is evaluated at its scheduled times only. These are a grace *after* the sends are due,
+//! and the window ends at the due time: a send of the last second must still come from Braze, and leave with a flush. The
+//! window is no longer than the shortest time from one due time to the next, in hours as they pass: changes of the clock do
+//! not matter.
 
 use jiff::civil::{Date, DateTime, Time, date};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::recurrence::{Recurrence, RuleError, weekday};
 use super::window::AlertWindow;
 
-/// The schedule begins here, unless the user says otherwise: the same command prints the same monitor tomorrow.
+/// The first day of the schedule, by default: the same command prints the same monitor tomorrow.
 const FIRST: Date = date(2026, 1, 1);
 
-/// Due times that are looked at, for the shortest time between two of them.
+/// Due times that are examined for the shortest time between two of them.
 const LOOKED_AT: usize = 800;
 
 /// The longest grace, in seconds.
@@ -28,7 +28,7 @@ const FORMS: &str = "write DAYS TIME ZONE: \"Mon 11:00 Europe/Paris\", \"Mon,Wed
 const ORDINALS: [(&str, i8); 6] =
     [("first", 1), ("second", 2), ("third", 3), ("fourth", 4), ("fifth", 5), ("last", -1)];
 
-/// Why a text says no due time. It completes a sentence that begins with the text.
+/// Why a text is no due time. It completes a sentence that begins with the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct DueError(String);
@@ -42,26 +42,27 @@ impl From<RuleError> for DueError {
 /// When sends are due, and how a monitor waits for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    /// As people read it: `Mon 11:00 Europe/Paris`.
+    /// In words: `Mon 11:00 Europe/Paris`.
     pub words: String,
-    /// What is summed up, until it is due.
+    /// The window, which ends at the due time.
     pub window: AlertWindow,
-    /// How long after the due time it is looked at, in seconds.
+    /// How long after the due time it is evaluated, in seconds.
     pub grace: u64,
-    /// What the user should know of it.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// When it is looked at.
+    /// The rule of the evaluations.
     rule: Recurrence,
     start: DateTime,
     zone: String,
 }
 
 impl Due {
-    /// Reads days, a time and a time zone. `since` says how long before the due time sends count, else it is the shortest
-    /// time between two due times, within what Datadog takes.
+    /// Reads days, a time and a time zone. `since` is how long before the due time sends count, by default the shortest time
+    /// between two due times, within Datadog's limits.
     ///
     /// # Errors
-    /// For what is none, what Datadog does not take, and a window that would show the sends of the time before.
+    /// For a text that is none, a time that Datadog does not take, and a window that would include sends of the previous due
+    /// time.
     pub fn read(text: &str, since: Option<AlertWindow>, grace: u64) -> Result<Self, DueError> {
         let Parts { days, time, zone, from } = parts(text)?;
         let (rule, time, zone) = (days_of(&days)?, time_of(time)?, zone_of(zone)?);
@@ -81,7 +82,7 @@ impl Due {
                 "is due again after {} hours: a window of a {} would count sends that were due before; --since {longest} \
                  is the longest",
                 gap / 3600,
-                window.words(),
+                window.phrase(),
                 longest = longest.short(),
             ));
         }
@@ -138,7 +139,7 @@ fn parts(text: &str) -> Result<Parts<'_>, DueError> {
     Ok(Parts { days, time, zone, from })
 }
 
-/// `daily`, `Mon,Wed`, `Mon-Fri`, `1st,15th`, `last day`, `first Mon`, or a rule.
+/// Parses days: `daily`, `Mon,Wed`, `Mon-Fri`, `1st,15th`, `last day`, `first Mon`, or a rule.
 fn days_of(text: &str) -> Result<Recurrence, DueError> {
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("freq=") || lower.starts_with("rrule:") || lower.contains('=') {
@@ -220,7 +221,7 @@ fn time_of(text: &str) -> Result<Time, DueError> {
     }
 }
 
-/// A zone of the tz database, under its own spelling.
+/// A zone of the tz database, in its canonical spelling.
 fn zone_of(text: &str) -> Result<TimeZone, DueError> {
     let database = TimeZoneDatabase::bundled();
     let is_named = text.contains('/') || text.eq_ignore_ascii_case("UTC");
@@ -253,7 +254,7 @@ fn shortest_gap(rule: &Recurrence, first: Date, time: Time, zone: &TimeZone) -> 
     }
 }
 
-/// The rule and the first time by which it is looked at: the grace later.
+/// The rule and the first time of the evaluations: the grace later.
 fn looked_at(rule: Recurrence, first: DateTime, grace: u64) -> Result<(Recurrence, DateTime), DueError> {
     let later =
         i64::try_from(grace).ok().and_then(|grace| first.checked_add(SignedDuration::from_secs(grace)).ok());
@@ -280,7 +281,7 @@ fn notes_of_days(rule: &Recurrence, days: &str) -> Vec<String> {
     missing.into_iter().collect()
 }
 
-/// Where clocks that are put forward or back hit the time at which it is looked at.
+/// Warns if a change of the clock makes an evaluation's time ambiguous or missing.
 fn notes_of_clocks(rule: &Recurrence, start: DateTime, zone: &TimeZone) -> Option<String> {
     let found = rule.days(start.date()).take(LOOKED_AT).find_map(|day| {
         let at = day.to_datetime(start.time());

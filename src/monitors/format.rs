@@ -1,4 +1,4 @@
-//! What Datadog takes as JSON, as Terraform and Kubernetes take it.
+//! Converts Datadog's JSON for Terraform and Kubernetes.
 //!
 //! Sources: the resources `datadog_monitor_json` and `datadog_dashboard_json` of Datadog's Terraform provider, and the types
 //! `DatadogMonitor`, `DatadogDashboard` and `DatadogGenericResource` of the Datadog Operator (`datadoghq.com/v1alpha1`).
@@ -7,7 +7,7 @@ mod yaml;
 
 use serde_json::{Map, Value, json};
 
-/// Who is to read it.
+/// The reader of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFormat {
     /// Datadog's API.
@@ -18,7 +18,7 @@ pub enum OutputFormat {
     Kubernetes,
 }
 
-/// What Datadog is given.
+/// A resource of Datadog.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resource {
     /// As `POST /api/v1/monitor` takes it.
@@ -48,8 +48,8 @@ impl Resource {
 
     fn terraform(&self) -> String {
         let (kind, name) = (self.kind(), identifier(self.title(), '_'));
-        // In a heredoc only these two begin something, and they are nowhere in JSON but in its texts; a backslash is nothing
-        // special there, so that it is JSON that reads these.
+        // In a heredoc only these two sequences are special, and in JSON they occur only in strings; a backslash is not
+        // special there, so the JSON parser reads these.
         let json = format!("{:#}", self.json()).replace("${", "\\u0024{").replace("%{", "\\u0025{");
         format!("resource \"datadog_{kind}_json\" \"{name}\" {{\n  {kind} = <<EOT\n{json}\nEOT\n}}\n")
     }
@@ -58,7 +58,7 @@ impl Resource {
         let (kind, spec) = match self {
             Resource::Monitor(monitor) => match monitor_spec(monitor) {
                 Some(spec) => ("DatadogMonitor", spec),
-                // What its type does not have goes to Datadog as it is.
+                // Options that its type lacks go to Datadog unchanged.
                 None => (
                     "DatadogGenericResource",
                     json!({ "type": "monitor", "jsonSpec": format!("{monitor:#}\n") }),
@@ -76,7 +76,7 @@ impl Resource {
     }
 }
 
-/// The text in which somebody takes these: one of them, or all in one file.
+/// The text for one resource, or all in one file.
 pub fn render(resources: &[Resource], format: OutputFormat) -> String {
     match (format, resources) {
         (OutputFormat::Json, [one]) => format!("{:#}\n", one.json()),
@@ -92,7 +92,7 @@ pub fn render(resources: &[Resource], format: OutputFormat) -> String {
     }
 }
 
-/// A monitor's options as Datadog's API and as the Operator's type names them.
+/// A monitor's options, as Datadog's API and as the Operator's type name them.
 const OPTIONS: [(&str, &str); 8] = [
     ("evaluation_delay", "evaluationDelay"),
     ("include_tags", "includeTags"),
@@ -104,8 +104,8 @@ const OPTIONS: [(&str, &str); 8] = [
     ("thresholds", "thresholds"),
 ];
 
-/// `None`: it has an option that the type lacks. Its own for schedules is misspelt (`customeSchedule`), and older ones
-/// have none: an Operator would drop it without a word, and the monitor would be another one.
+/// `None`: it has an option that the type lacks. The type's own option for schedules is misspelt (`customeSchedule`), and
+/// older types have none: an Operator would drop it silently, and the monitor would be another one.
 fn monitor_spec(monitor: &Value) -> Option<Value> {
     let mut spec = monitor.as_object()?.clone();
     let options = spec.remove("options")?;
@@ -119,7 +119,7 @@ fn monitor_spec(monitor: &Value) -> Option<Value> {
     Some(spec.into())
 }
 
-/// Thresholds are texts there.
+/// Thresholds are strings there.
 fn texts(thresholds: &Value) -> Value {
     let entries = thresholds.as_object().into_iter().flatten();
     entries.map(|(name, number)| (name.clone(), Value::from(number.to_string()))).collect()
@@ -147,10 +147,10 @@ fn dashboard_spec(dashboard: &Value) -> Value {
     spec.into()
 }
 
-/// The longest name: that of a label in DNS.
+/// The longest name: that of a DNS label.
 const IDENTIFIER_MAX: usize = 63;
 
-/// A name that both take: lower-case letters and digits, what parts them, and a letter first.
+/// A name that both take: lower-case letters and digits, separators, and a letter first.
 fn identifier(title: &str, separator: char) -> String {
     let mut name = String::new();
     for letter in title.chars().map(|letter| letter.to_ascii_lowercase()) {

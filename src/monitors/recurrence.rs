@@ -1,5 +1,5 @@
-//! On which days something is due, as the recurrence rules of RFC 5545 say it, and as far as Datadog's custom schedules
-//! take them: daily, weekly or monthly, with the time of day and the time zone beside the rule.
+//! Due days as recurrence rules of RFC 5545, as far as Datadog's custom schedules take them: daily, weekly or monthly, with
+//! the time of day and the time zone beside the rule.
 //!
 //! Source: Datadog's guide "Customize monitor evaluation frequencies": a day or longer, and no DTSTART, DTEND, DURATION.
 
@@ -7,7 +7,7 @@ use std::fmt;
 
 use jiff::civil::{Date, Weekday};
 
-/// Days that are looked through for those on which a rule is due: long enough for a 29 February every fourth month.
+/// Days that are searched for due days: long enough for a 29 February every fourth month.
 const HORIZON_DAYS: usize = 366 * 13;
 
 const WEEKDAYS: [(&str, &str, Weekday); 7] = [
@@ -97,7 +97,7 @@ impl Recurrence {
     /// Reads a rule: `FREQ=WEEKLY;BYDAY=MO,TH`.
     ///
     /// # Errors
-    /// For what is no rule, and for what Datadog's schedules don't take.
+    /// For a text that is no rule, or that Datadog's schedules don't take.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
         let upper = text.to_ascii_uppercase();
         let rule = upper.strip_prefix("RRULE:").unwrap_or(&upper);
@@ -177,7 +177,7 @@ impl Recurrence {
         Ok(())
     }
 
-    /// Whether its days depend on when it begins.
+    /// Whether its days depend on the start.
     pub const fn depends_on_start(&self) -> bool {
         self.interval > 1
     }
@@ -216,7 +216,7 @@ impl Recurrence {
         self.positions.iter().any(|place| at(*place) == Some(&day))
     }
 
-    /// Whether the days of month and week that it names have this one.
+    /// Whether this day is among its days of the month and week.
     fn has(&self, day: Date) -> bool {
         let from_end = day.day() - day.days_in_month() - 1;
         let is_month_day = |wanted: &i8| *wanted == day.day() || *wanted == from_end;
@@ -233,7 +233,7 @@ impl Recurrence {
         day.checked_sub(jiff::SignedDuration::from_hours(24 * into)).unwrap_or(day)
     }
 
-    /// The rule that is due a day later each time. `None`: no rule says that.
+    /// The rule that is due one day later each time. `None`: no rule can express that.
     pub fn a_day_later(&self) -> Option<Self> {
         if *self == Self::last_day() {
             return Some(Self::monthly(&[1]));
@@ -247,7 +247,7 @@ impl Recurrence {
                 for day in &mut later.weekdays {
                     day.weekday = day.weekday.next();
                 }
-                // It would begin another week, and with every other week not this one.
+                // It would be in another week, and with every other week not in this one.
                 let turns = later.weekdays.iter().any(|day| day.weekday == self.week_start);
                 (!(turns && self.interval > 1 && self.frequency == Frequency::Weekly)).then_some(later)
             }
@@ -294,7 +294,7 @@ impl fmt::Display for DayOfWeek {
     }
 }
 
-/// A weekday by its name, or by the beginning of it with two letters or more.
+/// A weekday by its name, or by its first two letters or more.
 pub(super) fn weekday(text: &str) -> Option<Weekday> {
     let lower = text.to_ascii_lowercase();
     let found = WEEKDAYS.iter().find(|(_, name, _)| lower.len() >= 2 && name.starts_with(&lower));

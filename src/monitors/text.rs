@@ -1,5 +1,5 @@
-//! What a monitor says to whom it wakes: what has happened, what it means, what to look at first, and how "no sends"
-//! is told from "no forwarder".
+//! The message of a monitor: what has happened, what it means, where to look first, and how to tell "no sends" from "no
+//! forwarder".
 
 use std::fmt::Write;
 
@@ -10,13 +10,13 @@ use super::due::Due;
 use crate::monitors::window::AlertWindow;
 use crate::pipeline::heartbeat;
 
-/// What comes first, whatever has gone off.
+/// The first advice of every message.
 const FORWARDER_FIRST: &str = "**Is the forwarder there?** If the monitor on `braze.forwarder.heartbeat` has gone off too, the fault lies between \
      Braze and Datadog, and this number is wrong: wake whoever runs the forwarder. No heartbeat is set up? Look whether \
      *other* campaigns have sends: if none has, it is the forwarder. Its page on the admin port says what was received, \
      accepted and dropped.";
 
-/// The name of a monitor that was given none.
+/// The default name of a monitor.
 pub(super) fn name(monitor: &Monitor) -> String {
     let (window, word) = (article(monitor.window), monitor.subject.word());
     let who = match &monitor.filters[..] {
@@ -53,7 +53,7 @@ pub(super) fn message(monitor: &Monitor) -> String {
 }
 
 fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
-    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let (word, window) = (monitor.subject.word(), monitor.window.phrase());
     let (who, expected) = (described(&monitor.filters), monitor.threshold());
     writeln!(text, "{{{{#is_alert}}}}")?;
     writeln!(
@@ -76,7 +76,7 @@ fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
 }
 
 fn write_due(text: &mut String, monitor: &Monitor, due: &Due) -> std::fmt::Result {
-    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let (word, window) = (monitor.subject.word(), monitor.window.phrase());
     let (who, expected, when) = (described(&monitor.filters), monitor.threshold(), plain(&due.words));
     writeln!(text, "{{{{#is_alert}}}}")?;
     writeln!(
@@ -100,7 +100,7 @@ fn write_due(text: &mut String, monitor: &Monitor, due: &Due) -> std::fmt::Resul
     )
 }
 
-/// What to look at when too little came.
+/// The advice for too few sends.
 fn write_steps(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
     let word = monitor.subject.word();
     writeln!(text, "\n1. {FORWARDER_FIRST}")?;
@@ -118,7 +118,7 @@ fn write_steps(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
 }
 
 fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
-    let (word, window) = (monitor.subject.word(), monitor.window.words());
+    let (word, window) = (monitor.subject.word(), monitor.window.phrase());
     let who = if monitor.tags.is_empty() { described(&monitor.filters) } else { grouped(monitor) };
     writeln!(text, "{{{{#is_alert}}}}")?;
     match &monitor.condition {
@@ -167,9 +167,9 @@ fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
     Ok(())
 }
 
-/// The message of a monitor on what the forwarder tells of itself.
+/// The message of a monitor on the forwarder's own metrics.
 pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notify: &[String]) -> String {
-    let window = window.words();
+    let window = window.phrase();
     let text = match trouble {
         ForwarderTrouble::Drops(allowed) => format!(
             "{{{{#is_alert}}}}\nThe forwarder dropped {{{{value}}}} sends of connection {{{{connection.name}}}} in the last \
@@ -199,7 +199,7 @@ pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notif
 
 /// The message of the monitor on the heartbeat.
 pub(super) fn of_heartbeat(window: AlertWindow, notify: &[String]) -> String {
-    let (metric, window) = (heartbeat::METRIC, window.words());
+    let (metric, window) = (heartbeat::METRIC, window.phrase());
     let text = format!(
         "{{{{#is_no_data}}}}\nNo `{metric}` of connection {{{{connection.name}}}} reached Datadog in the last {window}. \
          Until it does, *every* number of sends below this connection is too low, and says nothing about Braze.\n\
@@ -236,7 +236,7 @@ fn described(filters: &[Filter]) -> String {
     filters.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// The names of the group that has gone off, which Datadog fills in.
+/// The name of the alerting group, as a variable that Datadog fills in.
 fn grouped(monitor: &Monitor) -> String {
     let variables = monitor.tags.iter().rev().map(|tag| format!("{tag} {{{{{tag}.name}}}}"));
     format!("({})", variables.collect::<Vec<_>>().join(", "))
@@ -247,7 +247,7 @@ fn tags(monitor: &Monitor) -> String {
     monitor.filters.iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 
-/// Text that neither calls anybody (`@`) nor is a variable (`{{`) nor ends the formatting around it.
+/// Escapes a text: it notifies nobody (`@`), is no variable (`{{`), and does not end the formatting around it.
 fn plain(text: &str) -> String {
     let one = |character: char| match character {
         '@' => '＠',
@@ -262,7 +262,7 @@ fn plain(text: &str) -> String {
 
 /// `a week`, `an hour`, `4 hours`.
 fn article(window: AlertWindow) -> String {
-    match window.words() {
+    match window.phrase() {
         words if words.starts_with(|c: char| c.is_ascii_digit()) => words,
         words if words == "hour" => format!("an {words}"),
         words => format!("a {words}"),

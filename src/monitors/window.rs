@@ -1,8 +1,8 @@
-//! How much time a monitor looks at, within what Datadog takes.
+//! The windows of monitors, within Datadog's limits.
 //!
-//! Sources: Datadog's API reference, "Create a monitor", for what can be written (`last_#m` with 1 to 10080, `last_#h`
-//! with 1 to 168, `last_1d`, `last_1w`; 2880 and 48 for a change), and "Configure Monitors" and "Change Alert Monitor"
-//! for the month (`last_1mo`) and for how far back a change can compare.
+//! Sources: Datadog's API reference, "Create a monitor", for the syntax (`last_#m` with 1 to 10080, `last_#h` with 1 to 168,
+//! `last_1d`, `last_1w`; 2880 and 48 for a change), and "Configure Monitors" and "Change Alert Monitor" for the month
+//! (`last_1mo`) and for how far back a change can compare.
 
 use std::fmt;
 
@@ -16,11 +16,11 @@ const MONTH: u64 = 730 * HOUR;
 /// The longest window of a monitor on a change.
 const CHANGE_WINDOW_MAX: u64 = 2 * DAY;
 
-/// What a change can be compared with.
+/// The times that a change can be compared with.
 const BEFORE: [u64; 9] =
     [5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, DAY, WEEK];
 
-/// Units as they are written, longest name first.
+/// Units as written, longest name first.
 const UNITS: [(&str, u64); 6] =
     [("mo", MONTH), ("w", WEEK), ("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", 1)];
 
@@ -33,15 +33,15 @@ pub struct AlertWindow {
 /// Why a text is not a window. It completes a sentence that begins with the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
-    /// It is none.
+    /// It is no window.
     #[error("is not a time, which is a whole number with a unit: 15m, 4h, 1d, 1w, 1mo")]
     NotATime,
     /// Datadog does not take it.
     #[error("is no time that Datadog takes for {what}; the nearest that it takes is {nearest}")]
     Refused {
-        /// For what it was meant.
+        /// The use it was meant for.
         what: &'static str,
-        /// As the user would write it.
+        /// The nearest window, as the user would write it.
         nearest: String,
     },
 }
@@ -78,14 +78,14 @@ impl AlertWindow {
         Self::taken(seconds, nearest, "what a change is compared with")
     }
 
-    /// The longest window of a monitor that is not longer than so many seconds: a minute at least, a week at most, for
-    /// a month of Datadog's is longer than February.
+    /// The longest window within this many seconds: a minute at least, and a week at most, because Datadog's month is longer
+    /// than February.
     pub fn at_most(seconds: u64) -> Self {
         Self { seconds: seconds.clamp(MINUTE, WEEK) / MINUTE * MINUTE }
     }
 
-    /// As people say it: `week`, `4 hours`.
-    pub fn words(self) -> String {
+    /// In words: `week`, `4 hours`.
+    pub fn phrase(self) -> String {
         let (number, unit) = self.parts();
         let unit = match unit {
             "mo" => "month",
@@ -105,13 +105,13 @@ impl AlertWindow {
         Err(WindowError::Refused { what, nearest })
     }
 
-    /// As it is given on the command line: `1w`, `4h`.
+    /// For the command line: `1w`, `4h`.
     pub fn short(self) -> String {
         let (number, unit) = self.parts();
         format!("{number}{unit}")
     }
 
-    /// A number and a unit that Datadog's reference has: of days, weeks and months there is only one.
+    /// A number and a unit of Datadog's reference: of days, weeks and months only one is allowed.
     const fn parts(self) -> (u64, &'static str) {
         match self.seconds {
             MONTH => (1, "mo"),
@@ -123,14 +123,14 @@ impl AlertWindow {
     }
 }
 
-/// As a query has it.
+/// As in a query.
 impl fmt::Display for AlertWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "last_{}", self.short())
     }
 }
 
-/// How long a text says: `30m`, `2h`.
+/// The seconds in a text: `30m`, `2h`.
 ///
 /// # Errors
 /// If it is no time.
@@ -139,7 +139,7 @@ pub fn seconds(text: &str) -> Result<u64, WindowError> {
     let (number, unit) = text.split_at(digits);
     let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(WindowError::NotATime)?;
     let number: u64 = number.parse().map_err(|_| WindowError::NotATime)?;
-    // Whatever is too long for a number is too long for Datadog.
+    // A number that is too large is too long for Datadog, too.
     Ok(number.saturating_mul(*seconds))
 }
 
@@ -162,7 +162,7 @@ mod tests {
             ("1mo", "last_1mo", "month"),
         ] {
             let window = AlertWindow::of_threshold(text).unwrap();
-            assert_eq!((window.to_string(), window.words()), (query.to_owned(), words.to_owned()), "{text}");
+            assert_eq!((window.to_string(), window.phrase()), (query.to_owned(), words.to_owned()), "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the queue is told, and what happens when it can't be told any more.
+//! Acknowledges deliveries, and handles a queue that can't acknowledge any more.
 
 use tokio::time::Instant;
 
@@ -7,7 +7,7 @@ use crate::connection::Intake;
 use event_queues::{Queue, QueueError};
 
 impl<I: Intake> Pipeline<I> {
-    /// Acknowledges what may be.
+    /// Acknowledges the settled deliveries.
     pub(super) async fn acknowledge<Q: Queue>(&self, run: &mut QueueRun, queue: &mut Q) {
         if let Some(receipt) = run.acknowledge.take()
             && run.may_acknowledge
@@ -18,7 +18,7 @@ impl<I: Intake> Pipeline<I> {
         }
     }
 
-    /// Whether anything may be sent now: not what the queue could not acknowledge.
+    /// Whether anything may be sent now: not if the queue could not acknowledge it.
     pub(super) fn may_send<Q: Queue>(&self, run: &mut QueueRun, queue: &Q) -> bool {
         if !run.is_halted
             && let Err(error) = queue.ensure_acknowledgeable()
@@ -28,7 +28,8 @@ impl<I: Intake> Pipeline<I> {
         !run.is_halted
     }
 
-    /// Whether everything waits, for the queue can't acknowledge for the time being. A run that has to end does not wait.
+    /// Whether everything waits, because the queue can't acknowledge for the time being. A run that has to end does not
+    /// wait.
     pub(super) fn is_held<Q: Queue>(&self, run: &mut QueueRun, queue: &Q) -> bool {
         if run.is_halted {
             return false;
@@ -40,7 +41,7 @@ impl<I: Intake> Pipeline<I> {
         !run.is_halted
     }
 
-    /// The queue gives out no more. What was counted is flushed, if it can be acknowledged.
+    /// The queue gives out no more. Counts are flushed, if they can be acknowledged.
     pub(super) fn fail<Q: Queue>(&self, run: &mut QueueRun, queue: &Q, error: QueueError) {
         if self.may_send(run, queue) {
             tracing::error!(%error, "the queue failed; flushing what is counted, then stopping");
@@ -49,8 +50,8 @@ impl<I: Intake> Pipeline<I> {
         }
     }
 
-    /// Whatever is sent from here on could not be acknowledged and would be sent again by the next start, so nothing is:
-    /// only outcomes of what is on its way are waited for.
+    /// Further sends could not be acknowledged, and the next start would send them again. So nothing more is sent: only the
+    /// outcomes of requests on their way are awaited.
     fn halt(&self, run: &mut QueueRun, error: QueueError) {
         if run.is_halted {
             return;
@@ -68,7 +69,7 @@ impl<I: Intake> Pipeline<I> {
         run.failure.get_or_insert(error);
     }
 
-    /// The end of a run, with the number of sends that it has left in the queue.
+    /// Ends a run, and reports how many sends it has left in the queue.
     pub(super) fn end(&self, run: QueueRun, ended: Ended) -> Result<Ended, PipelineError> {
         if run.is_halted {
             let sends = self.stats.snapshot().pending();

@@ -1,4 +1,4 @@
-//! A connection's part of a cut, as payloads.
+//! Encodes a connection's part of a cut as payloads.
 
 use datadog_points::payload::{Metric, Payload, PayloadLimits, PayloadWriter};
 
@@ -7,9 +7,8 @@ use super::heartbeat::{self, Heartbeat};
 use send_counts::aggregate::tags::TagText;
 use send_counts::aggregate::{Aggregator, Point};
 
-/// Encodes the series with the given numbers under `metric`, behind a heartbeat and what the forwarder
-/// tells of itself, which stand for no send, and hands the
-/// payloads to `done`, in order.
+/// Encodes the series with the given numbers under `metric`, behind a heartbeat and the forwarder's own metrics, which stand
+/// for no send, and hands the payloads to `done`, in order.
 pub fn encode(
     cut: &Aggregator,
     numbers: &[u32],

@@ -23,7 +23,7 @@ use datadog_points::payload::{Payload, PayloadLimits};
 use send_counts::aggregate::Aggregator;
 use send_counts::route::ConnectionId;
 
-/// How many cuts may wait to be encoded. More would only hold memory: the next cut takes what comes meanwhile.
+/// How many cuts may wait to be encoded. More would only take memory: the next cut includes later counts.
 const JOBS_MAX: usize = 2;
 
 /// How many encoded payloads may wait to be submitted.
@@ -33,23 +33,23 @@ const ENCODED_MAX: usize = 16;
 pub(super) struct FlushJob {
     pub(super) claim: ClaimId,
     pub(super) cuts: Vec<oneshot::Receiver<Aggregator>>,
-    /// Nothing was delivered since the last one: heartbeats are all there is.
+    /// Nothing was delivered since the last one: there are only heartbeats.
     pub(super) is_idle: bool,
     /// When it was cut, in Unix seconds: the time of its heartbeats.
     pub(super) time: u64,
-    /// The state of the process, where a connection is told of it.
+    /// The state of the process, for a connection with own metrics.
     pub(super) state: Option<ProcessState>,
     /// By number.
     pub(super) connections: Vec<Arc<Connection>>,
 }
 
-/// What becomes of a cut, piece by piece.
+/// The results of a cut, piece by piece.
 pub(super) enum Encoded {
     /// A request body.
     Payload { flight: InFlight, payload: Payload },
-    /// What a dry run shows instead.
+    /// The output of a dry run.
     Preview { flight: InFlight, text: String },
-    /// That was all of it.
+    /// All pieces were handed out.
     Done { claim: ClaimId, series: usize },
     /// A lane did not hand over its cut.
     LaneLost,
@@ -80,7 +80,7 @@ impl Flusher {
         Ok(Self { jobs, encoded })
     }
 
-    /// Whether another cut would be taken now.
+    /// Whether another cut fits now.
     pub(super) fn has_room(&self) -> bool {
         self.jobs.capacity() > 0
     }
@@ -96,7 +96,7 @@ impl Flusher {
     }
 }
 
-/// What the forwarder tells of itself, from flush to flush.
+/// The forwarder's own metrics, from flush to flush.
 #[derive(Debug, Default)]
 struct Own {
     metrics: ForwarderMetrics,
@@ -145,7 +145,7 @@ fn flush(
     send(Encoded::Done { claim, series: merged.len() })
 }
 
-/// The connections that get something from a flush: their series, a heartbeat, what the forwarder tells of itself.
+/// The connections with something in a flush: series, a heartbeat, or own metrics.
 fn batches(
     by_connection: Vec<(ConnectionId, Vec<u32>)>,
     connections: &[Arc<Connection>],
@@ -158,7 +158,7 @@ fn batches(
     })
 }
 
-/// What one connection gets.
+/// The part of one connection.
 struct Batch<'f> {
     claim: ClaimId,
     merged: &'f Aggregator,
@@ -189,7 +189,7 @@ impl Batch<'_> {
             let text = table.into_iter().chain(beat).chain(own_lines).collect();
             return send(Encoded::Preview { flight: self.flight(numbers, sends, own.len()), text });
         }
-        // Payloads come in the order of the series, the heartbeat first, then what is told of the forwarder.
+        // Payloads come in the order of the series, the heartbeat first, then own metrics.
         let (mut gone, mut left) = (Ok(()), numbers);
         let (mut beats, mut told) = (usize::from(heartbeat.is_some()), own.len());
         let (metric, limits) = (&connection.metric, PayloadLimits::default());

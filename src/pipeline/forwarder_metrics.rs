@@ -1,7 +1,7 @@
-//! What the forwarder tells Datadog of itself: drops, what waits, how long flushes take. The points go the way of a
+//! The forwarder's own metrics in Datadog: drops, the queue, the duration of flushes. The points travel like a
 //! [heartbeat](super::heartbeat): with a flush, beside the sends of one connection, once, and stand for no send.
 //!
-//! So nobody needs an Agent to learn that sends are lost. What is lost with a request that failed is not told again.
+//! So no Agent is needed to learn of lost sends. Points lost with a failed request are not repeated.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::fmt;
 use crate::stats::{Books, DropReason};
 use datadog_points::payload::VALUE_MAX;
 
-/// How the names of the forwarder's own metrics begin. None of them stands for sends.
+/// The prefix of the forwarder's own metrics. None of them stands for sends.
 pub const PREFIX: &str = "braze.forwarder.";
 
 /// Sends dropped since the last flush, by `connection` and `reason`.
@@ -20,37 +20,37 @@ pub const QUEUE_DEPTH: &str = "braze.forwarder.queue_depth";
 pub const CONSUMER_LAG: &str = "braze.forwarder.kafka_consumer_lag";
 /// Sends counted whose request has no outcome yet.
 pub const SENDS_PENDING: &str = "braze.forwarder.sends_pending";
-/// The mean time from a cut to its last outcome, of the flushes that ended since the last one.
+/// The mean time from a cut to its last outcome, over the flushes that ended since the last point.
 pub const FLUSH_MILLISECONDS: &str = "braze.forwarder.flush_milliseconds";
 
-/// Whether the configuration was refused whole when it was read last: 1, else 0.
+/// Whether the last reload of the configuration was refused as a whole: 1, else 0.
 pub const RELOAD_REFUSED: &str = "braze.forwarder.config_reload_refused";
-/// Connections whose configuration is wrong: those that are left out, and those that go on as they were.
+/// Connections whose configuration is wrong: those left out, and those with their old form.
 pub const CONNECTIONS_REFUSED: &str = "braze.forwarder.connections_refused";
 
-/// How many connections and reasons are told by themselves in a flush; the others are added up by reason.
+/// How many pairs of connection and reason a flush reports by themselves; the others are added up by reason.
 const DROPS_MAX: usize = 100;
-/// The connection of those that are not told by themselves. No connection has this name.
+/// The connection of the rest. No connection has this name.
 const OTHERS: &str = "_others";
 
-/// What the pipeline does not know of the process.
+/// The state of the process outside the pipeline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProcessState {
     /// Events in the queue that are not acknowledged.
     pub queue_depth: u64,
     /// Messages behind what is committed; `None`: no broker.
     pub consumer_lag: Option<u64>,
-    /// Whether the configuration was refused whole when it was read last.
+    /// Whether the last reload of the configuration was refused as a whole.
     pub is_reload_refused: bool,
     /// Connections whose configuration is wrong.
     pub connections_refused: u64,
 }
 
-/// Tells the state of the process.
+/// Returns the state of the process.
 pub struct ProcessProbe(Box<dyn Fn() -> ProcessState + Send + Sync>);
 
 impl ProcessProbe {
-    /// One that asks `state`, which must not block.
+    /// A probe that calls `state`, which must not block.
     pub fn new(state: impl Fn() -> ProcessState + Send + Sync + 'static) -> Self {
         Self(Box::new(state))
     }
@@ -79,28 +79,28 @@ pub struct ForwarderPoint {
     pub value: u64,
 }
 
-/// As a dry run shows it.
+/// As in the output of a dry run.
 impl fmt::Display for ForwarderPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}  {}", self.metric, self.value, self.tags.join(" "))
     }
 }
 
-/// What was told of the books, so that each drop is told once.
+/// The books at the last report, so that each drop is reported once.
 #[derive(Debug)]
 pub struct ForwarderMetrics {
-    /// `None`: nobody wanted to know for a while, and what happened meanwhile is not told.
-    told: Option<Told>,
+    /// `None`: the metrics were off for a while, and drops meanwhile are not reported.
+    told: Option<ReportedBooks>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct ReportedBooks {
     dropped: BTreeMap<(Box<str>, DropReason), u64>,
     flushes: u64,
     flush_seconds: f64,
 }
 
-impl Told {
+impl ReportedBooks {
     fn of(books: &Books) -> Self {
         let dropped = books.connections.iter().flat_map(|(name, connection)| {
             connection.dropped.iter().map(|(reason, sends)| ((name.clone(), *reason), *sends))
@@ -117,12 +117,12 @@ impl Default for ForwarderMetrics {
 }
 
 impl ForwarderMetrics {
-    /// Nothing was told yet: the first flush tells everything since the start of the process.
+    /// No report yet: the first flush reports everything since the start of the process.
     pub fn new() -> Self {
-        Self { told: Some(Told::default()) }
+        Self { told: Some(ReportedBooks::default()) }
     }
 
-    /// No connection is told in this flush.
+    /// This flush reports to no connection.
     pub fn pass(&mut self) {
         self.told = None;
     }
@@ -135,8 +135,8 @@ impl ForwarderMetrics {
         static_tags: &[Box<str>],
         time: u64,
     ) -> Vec<ForwarderPoint> {
-        let now = Told::of(books);
-        let before = self.told.take().unwrap_or_else(|| Told::of(books));
+        let now = ReportedBooks::of(books);
+        let before = self.told.take().unwrap_or_else(|| ReportedBooks::of(books));
         let mut points =
             Points { static_tags, time: u32::try_from(time).unwrap_or(u32::MAX), all: Vec::new() };
         for ((name, reason), sends) in dropped_since(&before, &now) {
@@ -184,8 +184,7 @@ impl Points<'_> {
         self.all.push(ForwarderPoint { metric, tags, time: self.time, value });
     }
 
-    /// Something that has a height. What is beyond the largest value of one point would become several, none of which
-    /// is the height.
+    /// A gauge. A value above the largest of one point would become several, none of which is the gauge's.
     fn level(&mut self, metric: &'static str, value: u64) {
         self.add(metric, &[], value.min(VALUE_MAX));
     }
@@ -193,8 +192,8 @@ impl Points<'_> {
 
 type Dropped = ((Box<str>, DropReason), u64);
 
-/// Sends dropped between two states, the most first; those of few, beyond what is told, are added up by reason.
-fn dropped_since(before: &Told, now: &Told) -> Vec<Dropped> {
+/// Sends dropped between two states, the most first; beyond the limit, the others are added up by reason.
+fn dropped_since(before: &ReportedBooks, now: &ReportedBooks) -> Vec<Dropped> {
     let since = |(key, sends): (&(Box<str>, DropReason), &u64)| {
         let sends = sends.saturating_sub(before.dropped.get(key).copied().unwrap_or_default());
         (sends > 0).then(|| (key.clone(), sends))

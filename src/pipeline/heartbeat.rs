@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// The name of its metric. It is not the sends' metric: a sum over sends stays a number of sends.
+/// The name of its metric. It is not the sends' metric, so that a sum over sends stays a number of sends.
 pub const METRIC: &str = "braze.forwarder.heartbeat";
 
 /// The heartbeat of one connection in one flush: one point with the value 1.
@@ -31,7 +31,7 @@ impl Heartbeat {
     }
 }
 
-/// As a dry run shows it.
+/// As in the output of a dry run.
 impl fmt::Display for Heartbeat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{METRIC}  {}", self.tags.join(" "))

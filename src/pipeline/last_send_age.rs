@@ -1,5 +1,5 @@
-//! How long ago each campaign was sent last: for monitors on a campaign that is silent, which a count can't tell from one that
-//! nobody has heard of. The points go the way of [what the forwarder tells of itself](super::forwarder_metrics).
+//! How long ago each campaign was sent last: for monitors on silent campaigns, which a count can't tell from unknown ones.
+//! The points travel like the [forwarder's own metrics](super::forwarder_metrics).
 
 use super::forwarder_metrics::ForwarderPoint;
 use braze_events::Field;
@@ -10,17 +10,17 @@ use send_history::{ObjectKind, SendHistory, SentObject};
 /// Seconds since the last send of a campaign.
 pub const CAMPAIGN_LAST_SEND_AGE: &str = "braze.forwarder.campaign_last_send_age";
 
-/// Seconds between two points of a campaign: an age is reckoned in hours and days, and each point has its price.
+/// Seconds between two points of a campaign: ages are in hours and days, and each point has its price.
 const INTERVAL: u64 = 60;
 
-/// Campaigns that are told, those that were sent last: each is a series, that is five custom metrics.
+/// The campaigns with points, those sent last: each is a series, that is five custom metrics.
 const CAMPAIGNS_MAX: usize = 1_000;
 
-/// For how many seconds a campaign is told, so that what is over is not paid for any more: 35 days, so that a monthly one is
-/// told from send to send.
+/// For how many seconds a campaign has points, so that finished ones cost nothing any more: 35 days, so that a monthly one
+/// has points from send to send.
 const AGE_MAX: u64 = 35 * 86_400;
 
-/// When the ages were told last.
+/// When the last points were made.
 #[derive(Debug, Default)]
 pub struct LastSendAges {
     told: Option<u64>,
@@ -34,7 +34,7 @@ impl LastSendAges {
         static_tags: &[Box<str>],
         time: u64,
     ) -> Vec<ForwarderPoint> {
-        // A clock that was put back does not hold them up.
+        // A clock that was put back does not hold points up.
         if self.told.is_some_and(|told| (told..told + INTERVAL).contains(&time)) {
             return Vec::new();
         }
@@ -48,8 +48,8 @@ impl LastSendAges {
     }
 }
 
-/// Its tags are those of the campaign's sends, and the connection; there is no version, for it would be all series once more
-/// after each upgrade.
+/// Its tags are those of the campaign's sends, and the connection; no version, which would duplicate all series after each
+/// upgrade.
 fn point(campaign: &SentObject, static_tags: &[Box<str>], time: u64) -> ForwarderPoint {
     let of_campaign = [(Field::CampaignId, &campaign.id), (Field::CampaignName, &campaign.name)];
     let named = of_campaign.into_iter().filter_map(|(field, value)| {
@@ -69,79 +69,4 @@ fn point(campaign: &SentObject, static_tags: &[Box<str>], time: u64) -> Forwarde
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use send_history::{FlushedSends, HistorySettings, ObjectFields};
-    use tempfile::TempDir;
-
-    use super::*;
-
-    const NOW: u32 = 1_800_000_000;
-    const LIMIT: Duration = Duration::from_secs(30);
-
-    /// A history of campaigns, each with when it was sent, and of a Canvas.
-    fn history(campaigns: &[(String, u32)]) -> (TempDir, SendHistory) {
-        let directory = tempfile::tempdir().unwrap();
-        let settings = HistorySettings::new(directory.path().to_owned());
-        let open = || SendHistory::start(&settings, || u64::from(NOW)).unwrap();
-        let history = open();
-        assert!(history.is_open_within(LIMIT));
-        let mut flushed = FlushedSends::new(vec!["acme".into()]);
-        let of = |kind| ObjectFields::of(kind);
-        for (id, time) in campaigns {
-            let fields =
-                ObjectFields { id: id.as_bytes(), name: b"Weekly newsletter:", ..of(ObjectKind::Campaign) };
-            flushed.series([fields], [(*time, 1)]);
-        }
-        flushed.series([ObjectFields { id: b"canvas", ..of(ObjectKind::Canvas) }], [(NOW - 5, 1)]);
-        history.note(flushed).unwrap();
-        assert!(history.stop(LIMIT));
-        // Over a restart.
-        let again = open();
-        assert!(again.is_open_within(LIMIT));
-        (directory, again)
-    }
-
-    #[test]
-    fn an_age_has_the_tags_of_the_sends_and_is_told_once_a_minute() {
-        let (_directory, history) = history(&[("8a3f".to_owned(), NOW - 100)]);
-        let mut ages = LastSendAges::default();
-        let mut told = |time| {
-            let points = ages.points(&history, &["env:test".into()], u64::from(time));
-            points.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let line = |age| {
-            [format!(
-                "braze.forwarder.campaign_last_send_age {age}  campaign_id:8a3f campaign_name:Weekly newsletter connection:acme env:test"
-            )]
-        };
-        assert_eq!(told(NOW), line(100));
-        assert_eq!(told(NOW + 59), [""; 0]);
-        assert_eq!(told(NOW + 60), line(160));
-        assert_eq!(told(NOW - 100), line(0), "a clock that was put back");
-    }
-
-    #[test]
-    fn a_campaign_is_forgotten_after_35_days_and_of_many_the_latest_are_told() {
-        let day = 86_400;
-        let old = [("gone".to_owned(), NOW - 35 * day), ("monthly".to_owned(), NOW - 35 * day + 1)];
-        let (_directory, two) = history(&old);
-        let points = LastSendAges::default().points(&two, &[], u64::from(NOW));
-        assert_eq!(points.len(), 1, "{points:?}");
-        assert!(points[0].tags.contains(&"campaign_id:monthly".into()));
-        let many: Vec<_> = (0..1_500).map(|number| (format!("c{number}"), NOW - 2_000 + number)).collect();
-        let (_directory, many) = history(&many);
-        let points = LastSendAges::default().points(&many, &[], u64::from(NOW));
-        assert_eq!((points.len(), points[0].value, points[999].value), (CAMPAIGNS_MAX, 501, 1_500));
-    }
-
-    #[test]
-    fn nothing_is_told_until_something_is_known() {
-        let settings = HistorySettings::new(tempfile::tempdir().unwrap().path().to_owned());
-        let closed = SendHistory::start(&settings, || u64::from(NOW)).unwrap();
-        let mut ages = LastSendAges::default();
-        assert_eq!(ages.points(&closed, &[], u64::from(NOW)), []);
-        assert_eq!(ages.told, None, "it is asked again at the next flush");
-    }
-}
+mod tests;

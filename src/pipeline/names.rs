@@ -1,4 +1,4 @@
-//! The names of the flush thread: it gives them to series, and tells of those that become one tag value in Datadog.
+//! The names of the flush thread: gives them to series, and reports those that become one tag value in Datadog.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use send_counts::route::ConnectionId;
 /// How many names are remembered over all connections: a platform's campaigns and steps, at about 220 bytes each.
 const NAMES_MAX: usize = 1_000_000;
 
-/// The names known, and what becomes of them in Datadog.
+/// The known names, and their tags in Datadog.
 #[derive(Debug)]
 pub(super) struct NameTracker {
     known: KnownNames,
     collapse: Collapse,
-    /// How many collapsing tags the last warning told of. The next one comes when they have doubled.
+    /// How many collapsing tags the last warning reported. The next one comes when they have doubled.
     warned: HashMap<ConnectionId, u64>,
 }
 
@@ -32,7 +32,7 @@ impl NameTracker {
         self.known.settle(cut);
     }
 
-    /// Tells which names become one tag value, if that has changed.
+    /// Reports which names become one tag value, if that has changed.
     pub(super) fn tell(&mut self, stats: &Stats, connections: &[Arc<Connection>]) {
         let Some(found) = self.collapse.follow(&mut self.known) else { return };
         self.warn(&found, connections);

@@ -1,4 +1,4 @@
-//! What a dry run shows: the series of a flush as a small table.
+//! The output of a dry run: the series of a flush as a small table.
 
 use std::fmt::Write;
 
@@ -8,10 +8,10 @@ use send_counts::aggregate::tags::TagText;
 
 use crate::connection::Connection;
 
-/// How many series a table shows; the rest is summed up in its last line.
+/// How many series a table shows; its last line adds up the rest.
 const ROWS_MAX: usize = 25;
 
-/// How much of a value a table shows, in characters: names whole, of ids enough to tell them apart.
+/// How much of a value a table shows, in characters: whole names, and enough of ids to tell them apart.
 const VALUE_MAX: usize = 24;
 
 /// The series with the given numbers as a table for a terminal, busiest first.
@@ -36,7 +36,7 @@ pub fn preview(cut: &Aggregator, numbers: &[u32], connection: &Connection) -> St
         let _infallible = write!(text, "{sends:>10} ");
         for tag in &tags {
             text.push(' ');
-            // Braze's names are free text: what would steer a terminal is shown, not obeyed.
+            // Braze's names are free text: terminal control characters are shown, not obeyed.
             text.extend(String::from_utf8_lossy(tag.key).chars().map(masked));
             let value = String::from_utf8_lossy(tag.value);
             text.extend(value.chars().take(VALUE_MAX).map(masked));
@@ -58,66 +58,4 @@ fn masked(letter: char) -> char {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use foldhash::fast::RandomState;
-
-    use super::*;
-    use braze_events::{FIELDS, Field, SendEvent};
-    use datadog_points::{ApiKey, site::Site};
-    use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
-    use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
-    use send_counts::route::ConnectionId;
-
-    fn shown(campaign: &str) -> String {
-        let tags = TagSettings {
-            include: vec![Tag::Field(Field::CampaignName)],
-            static_tags: Vec::new(),
-            names: Names::AsSent,
-        };
-        let settings = AggregateSettings {
-            timestamp: Timestamp::Event,
-            late: Late::Drop,
-            flush_interval: Duration::from_secs(10),
-            flush_timeout: Duration::from_secs(5),
-            series_max: 10,
-            series_max_total: 10,
-        };
-        let mut cut = Aggregator::new(Arc::new(Layout::new(&tags)), &settings, RandomState::default());
-        let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
-        fields[Field::CampaignName as usize] = campaign.as_bytes();
-        let event = SendEvent { event_type: 0, id: b"id", time: None, fields };
-        cut.record(ConnectionId(0), &event, "email", 10, 10);
-        let connection = Connection {
-            name: "acme".into(),
-            site: Site::parse("US1").unwrap().0,
-            api_key: ApiKey::new(""),
-            app_group_ids: Vec::new(),
-            app_group_names: HashMap::new(),
-            metric: "m".into(),
-            dry_run: true,
-            heartbeat: false,
-            forwarder_metrics: false,
-            campaign_last_send_age: false,
-        };
-        preview(&cut, &[0], &connection)
-    }
-
-    #[test]
-    fn what_would_steer_a_terminal_is_masked_and_what_is_drawn_is_not() {
-        for unseen in [
-            '\u{1b}', '\u{7}', '\u{9b}', '\u{200b}', '\u{200e}', '\u{2028}', '\u{202e}', '\u{2066}',
-            '\u{feff}',
-        ] {
-            let text = shown(&format!("a{unseen}b"));
-            assert!(text.contains("campaign_name:a\u{fffd}b\n"), "{unseen:?}: {text:?}");
-        }
-        for seen in ["Ünïcode ✓", "名前", "עברית", "❤\u{fe0f}"] {
-            let text = shown(seen);
-            assert!(text.contains(&format!("campaign_name:{seen}\n")), "{text:?}");
-        }
-    }
-}
+mod tests;

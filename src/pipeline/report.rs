@@ -1,11 +1,10 @@
-//! What the log says of sends and events that never got as far as a request: one line per kind and flush, never one
-//! per event.
+//! Log lines on sends and events that never became part of a request: one line per kind and flush, never one per event.
 
 use std::collections::BTreeMap;
 
 use crate::stats::{Books, DropReason};
 
-/// The reasons under which lanes drop sends, and what to do about each.
+/// The reasons of lanes for dropping sends, and the advice for each.
 const DROPPED_BY_LANES: [(DropReason, &str); 3] = [
     (
         DropReason::Late,
@@ -21,22 +20,22 @@ const DROPPED_BY_LANES: [(DropReason, &str); 3] = [
     ),
 ];
 
-/// How often it is said that ids are forgotten early: it goes on for as long as the rate is what it is.
+/// How often the warning about ids that are forgotten early is repeated: it lasts as long as the rate.
 const FORGOTTEN_EVERY_MILLISECONDS: u64 = 60 * 60 * 1000;
 
-/// Remembers what was said, so that each drop is said once.
+/// Remembers what was logged, so that each drop is logged once.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     dropped: BTreeMap<(Box<str>, DropReason), u64>,
     malformed: BTreeMap<&'static str, u64>,
     unreadable: BTreeMap<&'static str, u64>,
     forgotten: u64,
-    /// When that was said last, in the clock's milliseconds.
+    /// When that was logged last, in the clock's milliseconds.
     forgotten_at: Option<u64>,
 }
 
 impl Reporter {
-    /// Logs what has come to the books since the last time. `now` is in the clock's milliseconds.
+    /// Logs the changes of the books since the last time. `now` is in the clock's milliseconds.
     pub(super) fn report(&mut self, books: &Books, now: u64) {
         if let Some(ids) = self.forgotten_early(books, now) {
             tracing::warn!(
@@ -76,7 +75,7 @@ impl Reporter {
         }
     }
 
-    /// The ids forgotten early since that was last said, if it is time to say it again.
+    /// The ids forgotten early since the last warning, if it is time for another.
     fn forgotten_early(&mut self, books: &Books, now: u64) -> Option<u64> {
         let ids = books.ids_forgotten - self.forgotten;
         let is_due = self.forgotten_at.is_none_or(|at| now >= at + FORGOTTEN_EVERY_MILLISECONDS);

@@ -15,10 +15,10 @@ use send_counts::aggregate::tags::Layout;
 /// The state of one run over one queue.
 pub(super) struct QueueRun {
     pub(super) ledger: Ledger<FlushSummary>,
-    /// What was received and waits for a lane.
+    /// Deliveries that were received and wait for a lane.
     pub(super) in_hand: Group,
     pub(super) phase: Phase,
-    /// What may be acknowledged and is not yet.
+    /// The greatest receipt that may be acknowledged and is not yet.
     pub(super) acknowledge: Option<Receipt>,
     /// The queue asks for a cut before the next tick.
     pub(super) is_recalled: bool,
@@ -26,11 +26,12 @@ pub(super) struct QueueRun {
     pub(super) reload: Option<(ConnectionSet, Arc<Layout>)>,
     /// Why the queue has failed.
     pub(super) failure: Option<QueueError>,
-    /// What `acknowledge` has refused once is not tried again; a queue that can't be read may still be told.
+    /// Whether acknowledgements are still made: none after a failed one. A queue that can't be read may still be
+    /// acknowledged.
     pub(super) may_acknowledge: bool,
-    /// Nothing more is sent, for the queue could not acknowledge it.
+    /// Nothing more is sent, because the queue could not acknowledge it.
     pub(super) is_halted: bool,
-    /// When a stop has waited long enough.
+    /// The deadline of a stop.
     pub(super) deadline: Option<Instant>,
 }
 
@@ -50,7 +51,7 @@ impl QueueRun {
         }
     }
 
-    /// Whether something is to be handed to a lane. What was received is still counted while it drains.
+    /// Whether something is to be handed to a lane. Received deliveries are still counted while it drains.
     pub(super) fn is_handing(&self) -> bool {
         !self.in_hand.is_empty() && !self.is_halted && !matches!(self.phase, Phase::Abandoning(_))
     }
@@ -60,12 +61,12 @@ impl QueueRun {
         self.phase == Phase::Receiving && self.in_hand.has_room()
     }
 
-    /// Why no more deliveries come, once all that came are with the lanes.
+    /// Why no more deliveries come, once all received ones are with the lanes.
     pub(super) fn ended(&self) -> Option<Ended> {
         if self.is_handing() { None } else { self.phase.ended() }
     }
 
-    /// Receives no more. Whoever has begun to abandon does not go back to waiting.
+    /// Receives no more. A run that is abandoning does not go back to waiting.
     pub(super) fn drain(&mut self, ended: Ended) {
         if !matches!(self.phase, Phase::Abandoning(_)) {
             self.phase = Phase::Draining(ended);
@@ -78,7 +79,7 @@ impl QueueRun {
         self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
     }
 
-    /// Whether whatever can still happen has happened.
+    /// Whether everything has happened.
     pub(super) fn is_over(&self) -> bool {
         self.is_halted || self.ledger.is_clear()
     }
@@ -87,9 +88,9 @@ impl QueueRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Receiving,
-    /// No more deliveries come; what was counted is on its way.
+    /// No more deliveries come; counts are on their way.
     Draining(Ended),
-    /// The time to wait is over: whatever has no outcome is dropped.
+    /// The waiting time is over: sends without an outcome are dropped.
     Abandoning(Ended),
 }
 

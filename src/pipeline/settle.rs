@@ -1,4 +1,4 @@
-//! From a payload to its outcome: submissions that are under way, and what is booked and paid when they land.
+//! From a payload to its outcome: submissions under way, and their booking and settling when they land.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::submit::{self, InFlight, Judge, Landed, Submitted};
+use super::submit::{self, InFlight, Landed, Submitted, WindowCheck};
 use super::{Ended, Phase, Pipeline, QueueRun};
 use crate::catalogue::{LastOutcome, RequestFate};
 use crate::connection::Intake;
@@ -17,7 +17,7 @@ use datadog_points::outcome::{FailureReason, Outcome};
 use datadog_points::payload::Payload;
 use send_counts::aggregate::window::Window;
 
-/// What is logged of a flush when its last outcome is there.
+/// The log line of a flush, made when its last outcome is there.
 #[derive(Debug)]
 pub(super) struct FlushSummary {
     pub(super) started: Instant,
@@ -26,7 +26,7 @@ pub(super) struct FlushSummary {
     pub(super) series: usize,
     pub(super) payloads: u64,
     pub(super) accepted: u64,
-    /// By dry runs, in the place of sending them.
+    /// Sends that dry runs printed.
     pub(super) printed: u64,
     pub(super) dropped: u64,
 }
@@ -40,14 +40,15 @@ impl<I: Intake> Pipeline<I> {
     ) -> Result<(), Unpaired> {
         self.stats.payload(payload.body.len());
         let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(&flight.connection));
-        let judge = Judge { window: Window::new(&self.settings.lanes.aggregate), clock: self.clock.clone() };
+        let window_check =
+            WindowCheck { window: Window::new(&self.settings.lanes.aggregate), clock: self.clock.clone() };
         self.launch(run, flight, |turns, limit| {
-            submit::submit(intake, connection, turns, payload, judge, limit)
+            submit::submit(intake, connection, turns, payload, window_check, limit)
         })
     }
 
-    /// Starts what a debt waits for; after the last moment of a stop it is dropped instead. What could not be
-    /// acknowledged is left out altogether: its claim is never settled, and its sends stay pending.
+    /// Starts the task of a debt; after the deadline of a stop it is dropped instead. Sends that could not be acknowledged
+    /// are left out altogether: their claim is never settled, and they stay pending.
     pub(super) fn launch<F>(
         &mut self,
         run: &mut QueueRun,
@@ -73,7 +74,7 @@ impl<I: Intake> Pipeline<I> {
     pub(super) fn joined(&mut self, run: &mut QueueRun, joined: Submitted) -> Result<(), Unpaired> {
         let (task, landed) = match joined {
             Ok((task, Some(landed))) => (task, landed),
-            // Like what was not launched: its claim is never settled, and its sends stay pending.
+            // Like a payload that was not launched: its claim is never settled, and its sends stay pending.
             Ok((task, None)) => return self.in_flight.remove(&task).map(|_| ()).ok_or(Unpaired),
             Err(error) if error.is_cancelled() => (error.id(), shut_down().into()),
             Err(error) => {
@@ -85,13 +86,13 @@ impl<I: Intake> Pipeline<I> {
         self.settle(run, flight, &landed)
     }
 
-    /// Books and logs what became of a payload, and settles its debt.
+    /// Books and logs the outcome of a payload, and settles its debt.
     fn settle(&mut self, run: &mut QueueRun, flight: InFlight, landed: &Landed) -> Result<(), Unpaired> {
         let Landed { outcome, late, early } = landed;
         let left_out = late.saturating_add(*early);
         let sent = flight.sends.checked_sub(left_out).ok_or(Unpaired)?;
         for (reason, sends) in [(DropReason::Late, *late), (DropReason::Early, *early)] {
-            // The report at the end of the flush tells of them, as of those that were dropped when they were counted.
+            // The report at the end of the flush includes them, like those that lanes dropped.
             if sends > 0 {
                 let words = format!("{}: outside Datadog's window when its request began", reason.label());
                 self.book(run, &flight, sends, Some(reason), &words)?;
@@ -108,7 +109,7 @@ impl<I: Intake> Pipeline<I> {
         }
         let outcome = LastOutcome { dropped, at: self.clock.unix_seconds() };
         self.stats.settle_own(flight.own, dropped);
-        // Of what was printed there is no outcome to tell: it did not reach anybody.
+        // Dry runs are not recorded in the catalogue: nothing was sent.
         if !is_printed(&flight, dropped) {
             self.catalogue.settle(flight.tracked, RequestFate { outcome, late: *late, early: *early });
         }
@@ -145,7 +146,7 @@ impl<I: Intake> Pipeline<I> {
         Ok(())
     }
 
-    /// Logs an outcome that somebody has to know of, and puts it into words.
+    /// Logs an outcome that needs attention, and returns its message.
     fn tell(&self, flight: &InFlight, sends: u64, outcome: &Outcome) -> String {
         let (name, site) = (&flight.connection.name, &flight.connection.site.name);
         match outcome {
@@ -209,7 +210,7 @@ impl<I: Intake> Pipeline<I> {
         Ok(())
     }
 
-    /// Drops whatever has no outcome yet.
+    /// Drops everything that has no outcome yet.
     pub(super) fn abandon(&mut self, run: &mut QueueRun) {
         let requests = self.in_flight.len();
         tracing::warn!(requests, "shutdown_timeout is over: requests without an answer are dropped");

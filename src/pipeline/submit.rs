@@ -1,4 +1,4 @@
-//! Submissions: who is sent to, how many requests at once, and for how long at most.
+//! Submissions: to which connection, how many requests at once, and for how long at most.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::clock::{Clock, within};
 use crate::connection::{Connection, ConnectionSet, Intake};
 use crate::lane::Plan;
 use crate::ledger::ClaimId;
-use crate::pipeline::rejudge::{Rejudged, rejudge};
+use crate::pipeline::recheck::{Rechecked, recheck};
 use crate::telemetry::Printer;
 use datadog_points::outcome::{FailureReason, Outcome};
 use datadog_points::payload::Payload;
@@ -25,20 +25,20 @@ use send_counts::route::{ConnectionId, RefusedGroups, Router};
 /// hangs can't pile up memory.
 const REQUESTS_MAX: usize = 16;
 
-/// How much longer than `flush.timeout` an intake may take to say how a request ended.
+/// How much longer than `flush.timeout` an intake may take to return an outcome.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// How long a turn or an outcome is still looked for where the timer itself came late. Longer than the intake does.
+/// How long to wait once more for a turn or an outcome where the timer itself fired late. Longer than the intake does.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What became of a payload.
+/// The outcome of a payload.
 #[derive(Debug)]
 pub(super) struct Landed {
     /// `None`: nothing was left to send.
     pub(super) outcome: Option<Outcome>,
     /// Sends that were left out as older than Datadog takes; the outcome does not cover them.
     pub(super) late: u64,
-    /// The same of those too far ahead.
+    /// Sends that were left out as too far ahead.
     pub(super) early: u64,
 }
 
@@ -48,36 +48,36 @@ impl From<Outcome> for Landed {
     }
 }
 
-/// What a submission's task returns; no landing where it was not sent, for the turns were closed.
+/// The result of a submission's task; no landing if it was not sent, because the turns were closed.
 pub(super) type Submitted = Result<(task::Id, Option<Landed>), task::JoinError>;
 
-/// What says whether a point is still inside Datadog's window.
+/// Checks whether points are still inside Datadog's window.
 #[derive(Debug, Clone)]
-pub(super) struct Judge {
+pub(super) struct WindowCheck {
     pub(super) window: Window,
     pub(super) clock: Clock,
 }
 
-/// What is booked when a submission lands.
+/// The data to book when a submission lands.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) claim: ClaimId,
     pub(super) connection: Arc<Connection>,
     pub(super) sends: u64,
-    /// Points that the forwarder tells of itself; they stand for no send.
+    /// Own metrics' points; they stand for no send.
     pub(super) own: u64,
     /// Its series, for the catalogue.
     pub(super) tracked: Tracked,
 }
 
-/// Submits one payload once, within two time-outs: one to get a turn, one for the request. `None`: it was not sent and
-/// never will be, for the turns were closed before it had its own.
+/// Submits one payload once, within two time-outs: one to get a turn, one for the request. `None`: it was not sent and never
+/// will be, because the turns were closed before its own.
 pub(super) async fn submit<I: Intake>(
     intake: Arc<I>,
     connection: Arc<Connection>,
     turns: Arc<Semaphore>,
     payload: Payload,
-    judge: Judge,
+    window_check: WindowCheck,
     limit: Duration,
 ) -> Option<Landed> {
     let turn = match within(limit, LOOK_AGAIN, turns.acquire()).await {
@@ -90,9 +90,10 @@ pub(super) async fn submit<I: Intake>(
             return Some(Outcome::dropped(FailureReason::Timeout, detail).into());
         }
     };
-    let Rejudged { payload, late, early } = rejudge(payload, &judge.window, judge.clock.unix_seconds());
+    let Rechecked { payload, late, early } =
+        recheck(payload, &window_check.window, window_check.clock.unix_seconds());
     let Some(payload) = payload else { return Some(Landed { outcome: None, late, early }) };
-    // The intake keeps the time itself, and knows best how a request ended; this is for one that does not.
+    // The intake keeps the time itself, and knows best how a request ended; this is for an intake that does not.
     let outcome = within(limit + GRACE, LOOK_AGAIN, intake.submit(connection, payload)).await;
     drop(turn);
     let outcome = outcome.unwrap_or_else(|| {
@@ -101,8 +102,8 @@ pub(super) async fn submit<I: Intake>(
     Some(Landed { outcome: Some(outcome), late, early })
 }
 
-/// Prints what a dry run shows, which counts as accepted whether anybody reads it or not. It is bounded as a request
-/// is, for whoever reads our standard output may stop reading, and that is no reason for other connections to wait.
+/// Prints the output of a dry run, which counts as accepted whether anybody reads it or not. It has the time limit of a
+/// request: a reader of standard output that stops must not hold up other connections.
 pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Option<Landed> {
     if let Err(error) = printer.print(text, limit).await {
         tracing::warn!(%error, "a dry run's table was left out");
@@ -110,8 +111,8 @@ pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Op
     Some(Outcome::Accepted.into())
 }
 
-/// All connections that there are or were. A connection keeps its number over reloads, so that what was
-/// counted under it finds its way; one that was removed keeps its last settings for the same reason.
+/// All present and former connections. A connection keeps its number over reloads, so that counts under it still reach it; a
+/// removed one keeps its last settings for the same reason.
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
     /// By number.
@@ -130,7 +131,7 @@ struct ConnectionRow {
 enum RowState {
     /// The configuration has it.
     Active,
-    /// What the configuration has of it is wrong; these are its app groups.
+    /// Its configuration is wrong; these are its app groups.
     Refused(Option<Vec<Box<str>>>),
     /// The configuration has it no more.
     Gone,
@@ -143,11 +144,11 @@ impl ConnectionTable {
         table
     }
 
-    /// Takes the connections of a new configuration.
+    /// Takes over the connections of a new configuration.
     pub(super) fn update(&mut self, connections: ConnectionSet) {
         for row in &mut self.rows {
             row.state = RowState::Gone;
-            // One that is gone gets what was counted for it, and nothing else.
+            // A removed connection gets its counts, and nothing else.
             if row.connection.heartbeat || row.connection.forwarder_metrics {
                 let connection = Arc::make_mut(&mut row.connection);
                 (connection.heartbeat, connection.forwarder_metrics) = (false, false);
@@ -156,10 +157,10 @@ impl ConnectionTable {
         for refused in connections.refused {
             let state = RowState::Refused(refused.app_group_ids);
             if let Some(known) = self.row(&refused.name) {
-                // It keeps its last settings, for what was counted.
+                // It keeps its last settings, for its counts.
                 known.state = state;
             } else {
-                let connection = Arc::new(Connection::left_out(refused.name));
+                let connection = Arc::new(Connection::named(refused.name));
                 self.rows.push(ConnectionRow { connection, state });
             }
         }
@@ -195,22 +196,22 @@ impl ConnectionTable {
         self.rows.iter().map(|row| Arc::clone(&row.connection)).collect()
     }
 
-    /// The names of the configuration's connections, of those that are left out, too.
+    /// The names of the configuration's connections, refused ones included.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.rows.iter().filter(|row| row.state != RowState::Gone).map(|row| &*row.connection.name)
     }
 
-    /// Whether any connection is told something where there are no sends.
+    /// Whether any connection gets points without sends.
     pub(super) fn has_news(&self) -> bool {
         self.rows.iter().any(|row| row.connection.heartbeat || row.connection.forwarder_metrics)
     }
 
-    /// Whether any connection is told of the forwarder.
+    /// Whether any connection gets the forwarder's own metrics.
     pub(super) fn has_forwarder_metrics(&self) -> bool {
         self.rows.iter().any(|row| row.connection.forwarder_metrics)
     }
 
-    /// No request begins any more: what waits for its turn is not sent.
+    /// Closes the turns: no request begins any more, and waiting payloads are not sent.
     pub(super) fn close_turns(&self) {
         self.turns.values().for_each(|turns| turns.close());
     }

@@ -12,11 +12,11 @@ use super::counters::Received;
 use super::memory::{Share, with_extract};
 use super::refusal::Refusal;
 
-/// What is set aside for a body before anything of it has come: who announces much and sends little takes as little from
+/// The memory reserved for a body before its first byte: a sender that announces much and sends little takes as little from
 /// others. All connections together can't fill the memory for bodies with it.
 const ROOM_BYTES_FIRST: usize = 64 * 1024;
 
-/// Of this many bytes each stretch has its time, and so has what is left at the end.
+/// A body must arrive at this many bytes per time limit; the last, shorter part has the same limit.
 const STRETCH_BYTES: usize = 64 * 1024;
 
 /// How long a body may take.
@@ -45,7 +45,7 @@ where
     let room_max = declared.unwrap_or(bytes_max).min(bytes_max);
     let mut room = room_max.min(ROOM_BYTES_FIRST);
     share.grow(with_extract(room)).await?;
-    // What is not yet written to is not yet memory, and to grow would copy a usual batch once.
+    // Memory that is not written to is not used yet, and growing would copy a usual batch once.
     let mut bytes = buffers.take(room_max.min(BUFFER_BYTES_MAX));
     let deadline = Instant::now() + pace.time_max;
     let (mut stretch_end, mut stretch_by) = (STRETCH_BYTES, Instant::now() + pace.stretch_time_max);

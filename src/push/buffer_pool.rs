@@ -1,9 +1,9 @@
-//! Buffers of bodies that are used again: memory that goes back to the system with each body costs a page fault
-//! for every 4 KiB of the next one.
+//! Buffers of bodies for reuse: memory that goes back to the system with each body costs a page fault for every 4 KiB of the
+//! next one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Longer buffers than any of Braze's usual batches needs are not kept.
+/// Buffers longer than Braze's usual batches need are not kept.
 pub(super) const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// Buffers kept, at most; together with the above 8 MiB at the very most.
@@ -32,7 +32,7 @@ impl ExtractBuffers {
         }
     }
 
-    /// Whoever holds the lock leaves the list whole.
+    /// A panicked holder left the list whole.
     fn buffers(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,22 +44,22 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_kept_is_used_again() {
-        let spare = ExtractBuffers::default();
-        let mut buffer = spare.take(1000);
+        let buffers = ExtractBuffers::default();
+        let mut buffer = buffers.take(1000);
         buffer.extend_from_slice(b"body");
         let place = buffer.as_ptr();
-        spare.keep(buffer);
-        let again = spare.take(500);
+        buffers.keep(buffer);
+        let again = buffers.take(500);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         assert!(again.capacity() >= 1000);
     }
 
     #[test]
     fn few_buffers_and_no_large_ones_are_kept() {
-        let spare = ExtractBuffers::default();
-        spare.keep(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
-        assert!(spare.buffers().is_empty());
-        (0..BUFFERS_MAX + 5).for_each(|_| spare.keep(Vec::with_capacity(10)));
-        assert_eq!(spare.buffers().len(), BUFFERS_MAX);
+        let buffers = ExtractBuffers::default();
+        buffers.keep(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
+        assert!(buffers.buffers().is_empty());
+        (0..BUFFERS_MAX + 5).for_each(|_| buffers.keep(Vec::with_capacity(10)));
+        assert_eq!(buffers.buffers().len(), BUFFERS_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! How many requests were answered how.
+//! Counts of requests by status.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,11 @@ use http_listener::sampled::Sampled;
 /// Every status this port answers with.
 const CODES: [u16; 10] = [200, 400, 401, 404, 405, 408, 413, 415, 500, 503];
 
-/// What was refused for one reason.
+/// The refusals for one reason.
 #[derive(Debug, Default)]
 struct Refused {
     requests: u64,
-    /// Of their bodies, as far as they had come by then.
+    /// The bytes of their bodies that had come by then.
     bytes: u64,
 }
 
@@ -26,12 +26,12 @@ pub struct Counters {
     received_bytes: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, Refused>>,
     logs: [Sampled; CODES.len()],
-    /// The log gate of bodies that are taken with damage in them.
+    /// The log gate for bodies that are accepted with damage.
     pub(super) damage_log: Sampled,
-    /// The log gate of what is left out behind a gzip.
+    /// The log gate for bytes left out behind a gzip.
     pub(super) left_out_log: Sampled,
     /// The log gate of what Amazon SNS asks to confirm, or tells.
-    pub(super) notice_log: Sampled,
+    pub(super) subscription_log: Sampled,
 }
 
 /// Counts the bytes of one body.
@@ -81,7 +81,7 @@ impl Counters {
         refused.bytes += bytes;
     }
 
-    /// Counts what comes of a body, here and for itself.
+    /// A counter for the bytes of one body, which also adds to the totals.
     pub(super) fn body(&self) -> Received<'_> {
         Received { counters: self, bytes: AtomicU64::new(0) }
     }
@@ -92,7 +92,7 @@ impl Counters {
     }
 }
 
-/// Where a status stands in [`CODES`]; one that is not there is a mistake of ours, and booked as 500.
+/// The place of a status in [`CODES`]; an unlisted one is a defect, and booked as 500.
 fn place(status: StatusCode) -> usize {
     let find = |code: u16| CODES.iter().position(|known| *known == code);
     find(status.as_u16()).or_else(|| find(500)).unwrap_or(0)

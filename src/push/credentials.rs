@@ -1,7 +1,7 @@
-//! What is read from files for the push port, and how it is swapped while the port is open.
+//! The credentials of the push port: read from files, and replaced while the port is open.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -42,13 +42,13 @@ impl Credentials {
     /// # Errors
     /// When a file can't be used, or there are no tokens on a port that is not loopback.
     pub fn load(settings: &PushSettings) -> Result<(Self, Vec<String>), CredentialsError> {
-        let mut notices = Vec::new();
+        let mut warnings = Vec::new();
         let tokens = match &settings.token_file {
             None => None,
             Some(path) => {
                 let named = |reason| format!("push.token_file: {reason}");
                 let (tokens, told) = Tokens::load(path).map_err(|reason| CredentialsError(named(reason)))?;
-                notices.extend(told.into_iter().map(named));
+                warnings.extend(told.into_iter().map(named));
                 Some(tokens)
             }
         };
@@ -64,21 +64,21 @@ impl Credentials {
         let credentials = Self { tokens, tls: identity.map(|identity| identity.config), validity };
         credentials.suit(settings.listen)?;
         let doubts = credentials.tokens.iter().flat_map(Tokens::doubts);
-        notices.extend(
+        warnings.extend(
             doubts
                 .map(|reason| format!("push.token_file: an app group id that a token is bound to {reason}")),
         );
-        if settings.tls.is_none() && !settings.listen.ip().to_canonical().is_loopback() {
-            notices.push(format!(
+        if settings.tls.is_none() && !is_loopback(settings.listen.ip()) {
+            warnings.push(format!(
                 "push.listen: tokens travel to {} unencrypted unless a proxy in front speaks TLS; \
                  see push.tls_certificate",
                 settings.listen
             ));
         }
-        Ok((credentials, notices))
+        Ok((credentials, warnings))
     }
 
-    /// What is wrong, or soon will be, with how long the certificates hold, at a time in Unix seconds.
+    /// Trouble, or soon to be, with the certificates' validity, at a time in Unix seconds.
     pub fn certificate_trouble(&self, now: u64) -> Option<CertificateTrouble> {
         let standing = self.validity?.at(i64::try_from(now).unwrap_or(i64::MAX));
         let (is_valid, words) = match standing {
@@ -92,7 +92,7 @@ impl Credentials {
 
     /// Without tokens, only this machine may push.
     fn suit(&self, address: SocketAddr) -> Result<(), CredentialsError> {
-        if self.tokens.is_none() && !address.ip().to_canonical().is_loopback() {
+        if self.tokens.is_none() && !is_loopback(address.ip()) {
             return Err(CredentialsError(format!(
                 "push.token_file: without tokens anyone who reaches {address} could push; \
                  name a token file, or listen on 127.0.0.1"
@@ -102,7 +102,7 @@ impl Credentials {
     }
 }
 
-/// What is wrong with how long the certificates of the push port hold, for a log line or `check`.
+/// Trouble with the validity of the push port's certificates, for a log line or `check`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "push.tls_certificate: the certificate (or one of its chain) {words}; put a new one and its key in place"
@@ -113,7 +113,12 @@ pub struct CertificateTrouble {
     words: String,
 }
 
-/// In the unit that tells it best.
+/// Whether an address is on this machine only.
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// In the most readable unit.
 fn span(seconds: i64) -> String {
     const UNITS: [(&str, i64); 3] = [("days", 86_400), ("hours", 3_600), ("minutes", 60)];
     let fit = UNITS.into_iter().find(|(_, unit)| seconds >= 2 * unit);
@@ -132,18 +137,17 @@ impl Reload {
         Self { address, current: Arc::new(watch::Sender::new(Arc::new(credentials))) }
     }
 
-    /// From now on requests are held against the new tokens; connections made from now on get the new
-    /// certificate.
+    /// From now on requests are checked against the new tokens; new connections get the new certificate.
     ///
     /// # Errors
-    /// When they leave the port, where it is really open, without tokens and not loopback. The old ones stay.
+    /// When there are no tokens, and the port's actual address is not loopback. The old ones stay.
     pub fn swap(&self, credentials: Credentials) -> Result<(), CredentialsError> {
         credentials.suit(self.address)?;
         self.current.send_replace(Arc::new(credentials));
         Ok(())
     }
 
-    /// What is wrong, or soon will be, with how long the certificates hold, at a time in Unix seconds.
+    /// Trouble, or soon to be, with the certificates' validity, at a time in Unix seconds.
     pub fn certificate_trouble(&self, now: u64) -> Option<CertificateTrouble> {
         self.current().certificate_trouble(now)
     }
@@ -207,8 +211,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tokens");
         fs::write(&path, "one").unwrap();
-        let (with, notices) = Credentials::load(&settings("0.0.0.0:80", Some(path))).unwrap();
-        assert!(notices.last().unwrap().starts_with("push.listen: tokens travel to 0.0.0.0:80 unencrypted"));
+        let (with, warnings) = Credentials::load(&settings("0.0.0.0:80", Some(path))).unwrap();
+        assert!(warnings.last().unwrap().starts_with("push.listen: tokens travel to 0.0.0.0:80 unencrypted"));
         let reload = Reload::new("0.0.0.0:80".parse().unwrap(), with);
         let (without, _) = Credentials::load(&settings("127.0.0.1:80", None)).unwrap();
         assert!(reload.swap(without).is_err());

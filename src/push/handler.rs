@@ -1,4 +1,4 @@
-//! Answers one push: who may, what it says, and whether it is safe in the queue.
+//! Answers one push: checks its token, reads its body, and appends it to the queue.
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -37,19 +37,19 @@ use http_listener::{Admission, Answer, Caller, StartError, hang_up};
 /// Where Braze pushes to.
 const PATH: &str = "/v1/events";
 
-/// Bodies up to this are checked where they arrive (under 0.1 ms); larger ones on a thread on which they delay no other
-/// connection.
+/// Bodies up to this size are checked on the connection's task (under 0.1 ms); larger ones on a thread, where they delay no
+/// other connection.
 const CHECK_INLINE_BYTES_MAX: usize = 256 * 1024;
 
-/// Compressed bodies up to this are unpacked where they arrive, as far as [`CHECK_INLINE_BYTES_MAX`]: a bomb goes on on a
-/// thread.
+/// Compressed bodies up to this size are unpacked on the connection's task, up to [`CHECK_INLINE_BYTES_MAX`]: a bomb goes on
+/// on a thread.
 const UNPACK_INLINE_BYTES_MAX: usize = 32 * 1024;
 
-/// A body up to this may be a credential check without events, which is answered even where the queue takes
-/// nothing: a person waits for it.
+/// A body up to this size may be a credential check without events, which is answered even while the queue takes nothing: a
+/// person waits for it.
 const CREDENTIAL_CHECK_BYTES_MAX: u64 = 1024;
 
-/// What requests are granted.
+/// The limits of requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimits {
     /// Bytes of one body, after decompression.
@@ -65,30 +65,30 @@ pub(super) struct BodyLimits {
 }
 
 impl BodyLimits {
-    /// A full-sized body needs its bytes up to twice (compressed and not, or with its extract), so eight times the largest body lets at
-    /// least four of those in, or 1,600 batches of a typical 80 KB at the default of 16 MiB. The time is what
-    /// a full-sized body takes at 2 Mbit/s; Braze's typical batch takes less than a second at any speed. Who sends
-    /// less than 64 KiB in 15 s (4 KiB a second) is cut off long before that.
+    /// A full-sized body needs its bytes up to twice (compressed and not, or with its extract), so eight times the largest
+    /// body lets at least four of those in, or 1,600 batches of a typical 80 KB at the default of 16 MiB. The time is what a
+    /// full-sized body takes at 2 Mbit/s; Braze's typical batch takes less than a second at any speed. A sender of less than
+    /// 64 KiB in 15 s (4 KiB a second) is cut off long before that.
     pub(super) fn new(body_bytes_max: usize) -> Self {
         Self {
             body_bytes_max,
             pace: Pace { time_max: Duration::from_mins(1), stretch_time_max: Duration::from_secs(15) },
             memory_bytes_max: body_bytes_max.saturating_mul(8).max(64 * 1024 * 1024),
             memory_wait_max: Duration::from_secs(2),
-            // All the memory for bodies full of them is checked in less than a second.
+            // A memory full of such bodies is checked in less than a second.
             thread_wait_max: Duration::from_secs(10),
         }
     }
 }
 
-/// What all requests share.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(super) struct PushHandler {
     limits: BodyLimits,
     reload: Reload,
     memory: Memory,
-    spare: ExtractBuffers,
-    /// Where large bodies are unpacked and checked.
+    buffers: ExtractBuffers,
+    /// The threads that unpack and check large bodies.
     pool: WorkerPool,
     readiness: Readiness,
     counters: Arc<Counters>,
@@ -96,35 +96,34 @@ pub(super) struct PushHandler {
     clock: Clock,
 }
 
-/// What is known of a request before its body is read.
+/// The facts about a request before its body is read.
 struct Admitted {
-    /// By number, where there are several.
+    /// The number of the sender, where there are several.
     sender: Option<usize>,
     scope: RequestScope,
-    /// `None`: there is no body, and that is well.
+    /// `None`: the request validly has no body.
     coding: Option<Coding>,
 }
 
-/// Whom a request may speak for.
+/// The app groups that a request may speak for.
 #[derive(Debug, Clone)]
 struct RequestScope {
-    /// `None`: every app group, and nothing is looked at event by event.
+    /// `None`: every app group; events are not examined.
     app_groups: Option<AppGroups>,
-    /// What holds for events that do not say it themselves.
+    /// Facts for events that do not state them.
     origin: Arc<Origin>,
 }
 
-/// A body that has been read and understood.
+/// A body that has been read and checked.
 struct Checked {
     events: u32,
     damage: Option<Damage>,
     extract: Vec<u8>,
-    /// Behind a gzip.
+    /// Bytes left out behind a gzip.
     bytes_left_out: usize,
 }
 
-/// The threads for large bodies: as many as there are cores, for hundreds would take the time of those who serve the
-/// others.
+/// The threads for large bodies: as many as cores, because hundreds would take time from the threads that serve others.
 pub(super) fn start_pool(limits: BodyLimits) -> Result<WorkerPool, StartError> {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     WorkerPool::start("push-body", threads, limits.thread_wait_max)
@@ -142,7 +141,7 @@ impl PushHandler {
             limits,
             reload,
             memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
-            spare: ExtractBuffers::default(),
+            buffers: ExtractBuffers::default(),
             pool,
             readiness,
             counters,
@@ -151,7 +150,7 @@ impl PushHandler {
         }
     }
 
-    /// Answers a request. `append` makes a frame durable; `is_accepting` says whether it is worth a try.
+    /// Answers a request. `append` makes a frame durable; `is_accepting` tells whether that can succeed.
     pub(super) async fn answer<A, F>(
         &self,
         request: Request<Incoming>,
@@ -185,8 +184,8 @@ impl PushHandler {
         }
     }
 
-    /// A push from its header to its place in the queue. `unread` is cleared once the connection can go on
-    /// after a refusal; strangers never get there, so that they can't hold a connection open.
+    /// Handles a push from its header to its place in the queue. `unread` is cleared once the connection can go on after a
+    /// refusal; strangers never get there, so that they can't hold a connection open.
     async fn receive<A, F>(
         &self,
         request: Request<Incoming>,
@@ -210,7 +209,7 @@ impl PushHandler {
         let mut share = self.memory.share(sender);
         let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
         let pace = self.limits.pace;
-        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.spare, received);
+        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.buffers, received);
         let read = tokio::select! {
             biased;
             read = read => read,
@@ -222,11 +221,11 @@ impl PushHandler {
         };
         *unread = false;
         caller.keep();
-        if let Intermediary::Sns { notice: Some(notice) } = Intermediary::of(&head.headers) {
-            return self.take_notice(notice, coding, wire, share, caller);
+        if let Intermediary::Sns { subscription: Some(subscription) } = Intermediary::of(&head.headers) {
+            return self.log_subscription(subscription, coding, wire, share, caller);
         }
 
-        // The share is held for as long as the body is: until the queue has made it durable.
+        // The share is held for as long as the body: until the queue has made it durable.
         let (Checked { events, damage, extract, bytes_left_out }, _share) =
             self.understand(coding, wire, share, &scope).await?;
         if bytes_left_out > 0 {
@@ -244,7 +243,7 @@ impl PushHandler {
         Ok(events)
     }
 
-    /// Everything that can be said before the body is read, cheapest first.
+    /// Checks everything that does not need the body, cheapest first.
     fn admit(
         &self,
         head: &Parts,
@@ -252,7 +251,7 @@ impl PushHandler {
         admission: Admission,
         is_accepting: bool,
     ) -> Result<Admitted, Refusal> {
-        // A slash too many in Braze's form must not end in the 404 at which Braze gives up.
+        // An extra slash in Braze's form must not end in the 404 at which Braze gives up.
         if head.uri.path().trim_end_matches('/') != PATH {
             return Err(Refusal::NotFound);
         }
@@ -276,12 +275,12 @@ impl PushHandler {
         Ok(Admitted { sender, scope, coding: Some(coding) })
     }
 
-    /// Names the limit that the sender can know: the one after decompression.
+    /// The message names the limit that the sender can know: the one after decompression.
     fn too_large(&self) -> Refusal {
         Refusal::TooLarge { bytes_max: self.limits.body_bytes_max }
     }
 
-    /// Which of several senders it is, and whom the request may speak for.
+    /// The number of the sender, and the app groups that the request may speak for.
     fn authorize(&self, head: &Parts) -> Result<(Option<usize>, RequestScope), Refusal> {
         let credentials = self.reload.current();
         let query = head.uri.query();
@@ -296,7 +295,7 @@ impl PushHandler {
         Ok(((tokens.len() > 1).then_some(sender), RequestScope { app_groups, origin }))
     }
 
-    /// Decompresses and checks a body. Gives back the share, which is to be held while the body is.
+    /// Decompresses and checks a body. Returns the share, to be held for as long as the body.
     async fn understand(
         &self,
         coding: Coding,
@@ -305,7 +304,7 @@ impl PushHandler {
         scope: &RequestScope,
     ) -> Result<(Checked, Share), Refusal> {
         let bytes_max = self.limits.body_bytes_max;
-        let reader = Reader { scope: scope.clone(), kept: self.spare.clone() };
+        let reader = Reader { scope: scope.clone(), kept: self.buffers.clone() };
         share.grow(wire.len() + coding.guess(wire.len(), bytes_max)).await?;
         let is_coded = coding != Coding::Identity;
         if wire.len() <= if is_coded { UNPACK_INLINE_BYTES_MAX } else { CHECK_INLINE_BYTES_MAX } {
@@ -329,7 +328,7 @@ impl PushHandler {
         query.map_or_else(|| Arc::clone(&self.no_origin), |query| Arc::new(origin::read(query)))
     }
 
-    /// One line in a while: the same sender will do it again and again.
+    /// Logs once in a while: the same sender will do it again and again.
     fn log_left_out(&self, bytes: usize, caller: &Caller) {
         if let Some(hidden) = self.counters.left_out_log.pass() {
             let peer = caller.peer;
@@ -337,7 +336,7 @@ impl PushHandler {
         }
     }
 
-    /// One line in a while for each status. Neither path nor query nor body: they may hold anything.
+    /// Logs once in a while for each status. Neither path nor query nor body: they may hold anything.
     fn log(&self, refusal: &Refusal, caller: &Caller) {
         let status = refusal.status();
         let Some(hidden) = self.counters.log(status).pass() else { return };
@@ -349,7 +348,7 @@ impl PushHandler {
         }
     }
 
-    /// As [`Self::log`], for a body that is taken.
+    /// As [`Self::log`], for a body that is accepted.
     fn log_damage(&self, damage: Damage, caller: &Caller) {
         let Some(hidden) = self.counters.damage_log.pass() else { return };
         let (Damage { first, skipped }, peer) = (damage, caller.peer);
@@ -363,14 +362,14 @@ impl PushHandler {
     }
 }
 
-/// Reads bodies of one request.
+/// Decodes and checks the body of one request.
 struct Reader {
     scope: RequestScope,
     kept: ExtractBuffers,
 }
 
 impl Reader {
-    /// Unpacks a body, up to `bytes_max`, and checks it; a `wire` that holds more is as it was.
+    /// Unpacks a body, up to `bytes_max`, and checks it; a larger `wire` is left unchanged.
     fn read(
         &self,
         coding: Coding,

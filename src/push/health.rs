@@ -14,7 +14,7 @@ use http_listener::{Answer, hang_up};
 pub struct Readiness(Box<dyn Fn() -> bool + Send + Sync>);
 
 impl Readiness {
-    /// Asks `is_ready` each time, on the runtime.
+    /// Calls `is_ready` each time, on the runtime.
     pub fn new(is_ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Box::new(is_ready))
     }
@@ -26,8 +26,8 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// The answer to a request for health; `None`: it is for something else. Why the process is not ready is not for
-/// everybody: the admin port tells.
+/// The answer to a request for health; `None`: the request is for something else. The reason for not being ready is not
+/// public: the admin port has it.
 pub(super) fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Option<Answer> {
     let is_well = match request.uri().path() {
         "/healthz" | "/livez" => true,
@@ -43,7 +43,7 @@ pub(super) fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Opti
     } else {
         text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     };
-    // Nothing here reads a body.
+    // No handler here reads a body.
     Some(if request.body().is_end_stream() { answer } else { hang_up(answer) })
 }
 

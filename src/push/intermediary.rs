@@ -1,4 +1,4 @@
-//! What intermediaries that push want beside Braze: the answers that they wait for, and what they ask instead of pushing.
+//! Intermediaries that push in Braze's place: the answers they expect, and their requests that are no pushes.
 
 use hyper::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
@@ -8,80 +8,84 @@ use serde_json::json;
 use super::refusal::{Refusal, json_answer};
 use http_listener::Answer;
 
-/// Amazon Data Firehose gives each request an id, and takes no answer for one that does not repeat it.
+/// Amazon Data Firehose gives each request an id, and requires the answer to repeat it.
 const FIREHOSE_REQUEST_ID: &str = "x-amz-firehose-request-id";
 
-/// Where Firehose puts the key that its stream was given.
+/// The header for the key of a Firehose stream.
 pub(super) const FIREHOSE_ACCESS_KEY: &str = "x-amz-firehose-access-key";
 
-/// What Amazon SNS says a message is.
+/// The header for the type of an SNS message.
 const SNS_MESSAGE_TYPE: &str = "x-amz-sns-message-type";
 
 /// Firehose's ids are GUIDs.
 const REQUEST_ID_BYTES_MAX: usize = 256;
 
-/// SNS sends its user and password only where it is asked for them.
+/// SNS sends its user and password only after this challenge.
 const SNS_CHALLENGE: &str = "Basic realm=\"braze-datadog\"";
 
-/// Of what SNS says so much is told; its URLs have some 400 bytes.
-const TOLD_BYTES_MAX: usize = 1024;
+/// Bytes of an SNS text that are logged; its URLs have some 400.
+const LOGGED_BYTES_MAX: usize = 1024;
 
-/// Who pushes, where it is not as Braze does.
+/// The intermediary that pushes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Intermediary {
-    /// Braze, or somebody who wants nothing else.
+    /// Braze, or a sender without special needs.
     None,
     /// Amazon Data Firehose's HTTP endpoint delivery.
     ///
     /// Source: its documentation, "HTTP endpoint delivery request and response specifications".
     Firehose {
-        /// To be repeated.
+        /// The id to repeat.
         request_id: Box<str>,
     },
     /// Amazon SNS over HTTPS.
     ///
     /// Source: its documentation, "Parsing Amazon SNS message formats".
     Sns {
-        /// What it asks or tells instead of handing events over.
-        notice: Option<SnsNotice>,
+        /// A change of a subscription, in the place of events.
+        subscription: Option<SubscriptionChange>,
     },
 }
 
-/// What Amazon SNS asks or tells.
+/// A change of a subscription of Amazon SNS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SnsNotice {
+pub(super) enum SubscriptionChange {
     /// Somebody has subscribed this port to a topic, and it is to be confirmed.
     Subscribed,
     /// The subscription has been taken back.
     Unsubscribed,
 }
 
-/// A notice in words.
+/// The message of a change, for people.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SnsWords {
-    /// The topic; what it is not is left out.
+pub(super) struct SubscriptionMessage {
+    /// The topic; unsafe characters are left out.
     pub(super) topic: String,
-    /// The URL that confirms the subscription, or gives it back. It is never asked from here: a sender would choose what this
-    /// machine asks.
+    /// The URL that confirms the subscription, or gives it back. It is never requested from here: otherwise a sender would
+    /// choose a request of this machine.
     pub(super) url: String,
 }
 
 impl Intermediary {
-    /// Who pushes with these headers.
+    /// The intermediary by a request's headers.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         if let Some(id) = text(FIREHOSE_REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX) {
             return Self::Firehose { request_id: id.into() };
         }
         match text(SNS_MESSAGE_TYPE) {
-            Some("SubscriptionConfirmation") => Self::Sns { notice: Some(SnsNotice::Subscribed) },
-            Some("UnsubscribeConfirmation") => Self::Sns { notice: Some(SnsNotice::Unsubscribed) },
-            Some(_) => Self::Sns { notice: None },
+            Some("SubscriptionConfirmation") => {
+                Self::Sns { subscription: Some(SubscriptionChange::Subscribed) }
+            }
+            Some("UnsubscribeConfirmation") => {
+                Self::Sns { subscription: Some(SubscriptionChange::Unsubscribed) }
+            }
+            Some(_) => Self::Sns { subscription: None },
             None => Self::None,
         }
     }
 
-    /// The answer to a push of so many events that is safe; `now` in Unix milliseconds.
+    /// The answer to a push of so many events that are safe; `now` in Unix milliseconds.
     pub(super) fn accepted(&self, events: u32, now: u64) -> Answer {
         json_answer(
             StatusCode::OK,
@@ -92,7 +96,7 @@ impl Intermediary {
         )
     }
 
-    /// The answer to a push that is refused.
+    /// The answer to a refused push.
     pub(super) fn refused(&self, refusal: &Refusal, now: u64) -> Answer {
         let answer = refusal.answer();
         match self {
@@ -110,7 +114,7 @@ impl Intermediary {
                 if answer.status() == StatusCode::UNAUTHORIZED {
                     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(SNS_CHALLENGE));
                 }
-                // Of what is the sender's fault SNS repeats 429 alone. Source: its documentation, "Message delivery retries".
+                // SNS retries no 4xx but 429, so a 408 becomes a 503. Source: its documentation, "Message delivery retries".
                 if answer.status() == StatusCode::REQUEST_TIMEOUT {
                     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 }
@@ -120,19 +124,19 @@ impl Intermediary {
     }
 }
 
-impl SnsWords {
-    /// What the body of a notice says.
+impl SubscriptionMessage {
+    /// Reads the body of a change.
     pub(super) fn of(body: &[u8]) -> Self {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "PascalCase")]
-        struct Notice {
+        struct Message {
             topic_arn: String,
             #[serde(rename = "SubscribeURL")]
             subscribe_url: String,
         }
-        let Notice { topic_arn, subscribe_url } = serde_json::from_slice(body).unwrap_or_default();
-        let topic = if is_told(&topic_arn) { topic_arn } else { "(none that can be shown)".to_owned() };
-        let url = if is_told(&subscribe_url) && is_of_aws(&subscribe_url) {
+        let Message { topic_arn, subscribe_url } = serde_json::from_slice(body).unwrap_or_default();
+        let topic = if is_loggable(&topic_arn) { topic_arn } else { "(none that can be shown)".to_owned() };
+        let url = if is_loggable(&subscribe_url) && is_of_aws(&subscribe_url) {
             subscribe_url
         } else {
             "(none of AWS's)".to_owned()
@@ -141,12 +145,12 @@ impl SnsWords {
     }
 }
 
-fn is_told(text: &str) -> bool {
-    !text.is_empty() && text.len() <= TOLD_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+fn is_loggable(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LOGGED_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether it leads to Amazon's SNS and nowhere else: somebody will open it. Other names below `amazonaws.com` are given to whoever
-/// asks for them (`sns.s3.amazonaws.com` is a bucket), so between there is a region alone: `eu-west-1`, `us-gov-east-1`.
+/// Whether it leads to Amazon's SNS and nowhere else: a person will open it. Anybody can get other names below
+/// `amazonaws.com` (`sns.s3.amazonaws.com` is a bucket), so only a region may stand between: `eu-west-1`, `us-gov-east-1`.
 fn is_of_aws(url: &str) -> bool {
     let rest = url.strip_prefix("https://sns.").unwrap_or_default();
     let host = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
@@ -167,7 +171,7 @@ mod tests {
         let status =
             |intermediary: &Intermediary, refusal| intermediary.refused(&refusal, 0).status().as_u16();
         for refusal in [|| Refusal::TooSlow, || Refusal::Incomplete] {
-            assert_eq!(status(&Intermediary::Sns { notice: None }, refusal()), 503);
+            assert_eq!(status(&Intermediary::Sns { subscription: None }, refusal()), 503);
             assert_eq!(status(&Intermediary::None, refusal()), 408);
         }
     }
@@ -184,19 +188,19 @@ mod tests {
         let firehose = Intermediary::Firehose { request_id: "ed4acda5".into() };
         assert_eq!(of(FIREHOSE_REQUEST_ID, "ed4acda5"), firehose);
         assert_eq!(of(FIREHOSE_REQUEST_ID, &"x".repeat(257)), Intermediary::None);
-        for (kind, notice) in [
+        for (kind, subscription) in [
             ("Notification", None),
-            ("SubscriptionConfirmation", Some(SnsNotice::Subscribed)),
-            ("UnsubscribeConfirmation", Some(SnsNotice::Unsubscribed)),
+            ("SubscriptionConfirmation", Some(SubscriptionChange::Subscribed)),
+            ("UnsubscribeConfirmation", Some(SubscriptionChange::Unsubscribed)),
             ("x", None),
         ] {
-            assert_eq!(of(SNS_MESSAGE_TYPE, kind), Intermediary::Sns { notice }, "{kind}");
+            assert_eq!(of(SNS_MESSAGE_TYPE, kind), Intermediary::Sns { subscription }, "{kind}");
         }
     }
 
     #[test]
     fn only_a_url_of_awss_is_told() {
-        for (url, is_told) in [
+        for (url, is_loggable) in [
             ("https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=ab", true),
             ("https://sns.cn-north-1.amazonaws.com.cn/?Token=ab", true),
             ("http://sns.eu-west-1.amazonaws.com/?Token=ab", false),
@@ -214,11 +218,11 @@ mod tests {
             ("", false),
         ] {
             let body = json!({ "TopicArn": "arn:aws:sns:x:1:t", "SubscribeURL": url }).to_string();
-            let words = SnsWords::of(body.as_bytes());
-            assert_eq!(words.url == url && !url.is_empty(), is_told, "{words:?}");
+            let words = SubscriptionMessage::of(body.as_bytes());
+            assert_eq!(words.url == url && !url.is_empty(), is_loggable, "{words:?}");
             assert_eq!(words.topic, "arn:aws:sns:x:1:t");
         }
-        let nothing = SnsWords::of(b"{");
+        let nothing = SubscriptionMessage::of(b"{");
         assert!(nothing.topic.contains("none") && nothing.url.contains("none"), "{nothing:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes that all bodies together may hold.
+//! The memory limit for all bodies together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +14,23 @@ const UNIT_BYTES: usize = 1024;
 /// The part of a body that its extract usually is.
 const EXTRACT_PART: usize = 4;
 
-/// What a body takes together with its extract, usually.
+/// The usual memory of a body together with its extract.
 pub(super) fn with_extract(body_bytes: usize) -> usize {
     body_bytes.saturating_add(body_bytes / EXTRACT_PART)
 }
 
-/// How many senders are told apart; beyond it some have their half together.
+/// How many senders are told apart; further ones share a half.
 const SENDERS: usize = 64;
 
-/// What all bodies share.
+/// The memory that all bodies share.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     units: Arc<Semaphore>,
-    /// What a sender may have who is the only one: all of it.
+    /// The budget of a single sender: all of it.
     sole: Arc<Semaphore>,
-    /// By sender: half of all, so that one who holds bodies back leaves the other half to the others.
+    /// The budgets by sender: half of all, so that a sender that holds bodies back leaves the other half to others.
     halves: Arc<[Arc<Semaphore>]>,
-    /// How long a body waits for others to leave.
+    /// How long a body waits for others to free memory.
     wait_max: Duration,
 }
 
@@ -42,20 +42,20 @@ impl Memory {
         Self { units: budget(units), sole: budget(units), halves, wait_max }
     }
 
-    /// A share of nothing, to begin with, for one of several senders, by number, or for the only one.
+    /// An empty share, for one of several senders, by number, or for the only one.
     pub(super) fn share(&self, sender: Option<usize>) -> Share {
         let part = sender.map_or(&self.sole, |sender| &self.halves[sender % SENDERS]);
         Share { budgets: [Arc::clone(part), Arc::clone(&self.units)], wait_max: self.wait_max, units: 0 }
     }
 }
 
-/// What one body holds; given back on drop.
+/// The memory of one body; given back on drop.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// Its sender's part, and all there is.
+    /// Its sender's budget, and that of all.
     budgets: [Arc<Semaphore>; 2],
     wait_max: Duration,
-    /// Held of both.
+    /// Units held of both.
     units: u32,
 }
 
@@ -65,7 +65,7 @@ impl Share {
         self.units as usize * UNIT_BYTES
     }
 
-    /// Grows to at least `bytes`. Two bodies that both hold some and wait for more wait for a bounded time.
+    /// Grows to at least `bytes`. Two bodies that both hold memory and wait for more wait for a bounded time.
     pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let missing = self.missing(bytes);
         let [part, all] = &self.budgets;

@@ -1,4 +1,4 @@
-//! The token that a request offers.
+//! Finds the token of a request.
 
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -8,8 +8,8 @@ use super::origin;
 use super::refusal::Refusal;
 use super::token::{AppGroups, Tokens};
 
-/// The token that a request offers, and the app groups that it is bound to: in `Authorization`, else where Firehose puts it, else
-/// in the URL, for services that can send no header.
+/// The token of a request, and the app groups that it is bound to: in `Authorization`, else in Firehose's header, else in
+/// the URL, for services that can't send headers.
 pub(super) fn find_token(tokens: &Tokens, head: &Parts) -> Result<(usize, Option<AppGroups>), Refusal> {
     let (found, has_token) = if head.headers.contains_key(AUTHORIZATION) {
         let has_token = head.headers.get_all(AUTHORIZATION).iter().any(is_token);
@@ -24,7 +24,7 @@ pub(super) fn find_token(tokens: &Tokens, head: &Parts) -> Result<(usize, Option
     found.ok_or(Refusal::Unauthorized { has_token })
 }
 
-/// The value of a header that comes once.
+/// The value of a header that occurs once.
 fn one(head: &Parts, name: HeaderName) -> Option<&HeaderValue> {
     let mut values = head.headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())

@@ -1,4 +1,4 @@
-//! What the push URL's query says of the events, and what it may say.
+//! Reads facts about the events from the push URL's query, and checks them.
 
 use super::refusal::Refusal;
 use super::token::AppGroups;
@@ -25,15 +25,15 @@ pub(super) fn read(query: &str) -> Origin {
     origin
 }
 
-/// The token in a query, for whoever can send no header: RFC 6750, section 2.3. A plus sign that was written as it is has become a
-/// blank, which no token has.
+/// The token in a query, for senders without headers: RFC 6750, section 2.3. An unescaped plus sign has become a blank,
+/// which no token has.
 pub(super) fn token_in(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == "access_token").map(|(_, token)| token.replace(' ', "+"))
 }
 
-/// The same for a request whose token is bound to app groups: what it says is held against them. What holds for events
-/// that name no app group is the URL's, else the only one of the token.
+/// The same for a request whose token is bound to app groups: the URL's app group must be among them. Events without an app
+/// group get the URL's, else the only one of the token.
 pub(super) fn read_within(query: &str, app_groups: &AppGroups) -> Result<Origin, Refusal> {
     let mut origin = read(query);
     match (&origin.app_group_id, &**app_groups) {

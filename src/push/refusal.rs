@@ -1,4 +1,4 @@
-//! Why a push is refused, and how that is said so that Braze does the right thing next.
+//! Why a push is refused, and the answer that makes Braze do the right thing next.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use serde_json::json;
 use event_queues::embedded::AppendError;
 use http_listener::Answer;
 
-/// For a disk that is full of events, or broken: the pipeline, or a person, needs a while.
+/// The wait for a disk that is full of events, or broken: the pipeline, or a person, needs a while.
 const RETRY_QUEUE: Duration = Duration::from_secs(10);
 
-/// For a restart, or a moment of too much at once.
+/// The wait for a restart, or a moment of overload.
 const RETRY_SOON: Duration = Duration::from_secs(2);
 
-/// What a request without a token is asked for, and what is said of a token that is no good: RFC 6750, section 3.
+/// The challenge for a request without a token, and for an invalid token: RFC 6750, section 3.
 const CHALLENGE: &str = "Bearer realm=\"braze-datadog\"";
 const CHALLENGE_INVALID: &str = "Bearer realm=\"braze-datadog\", error=\"invalid_token\"";
 
 /// Why a push is refused.
 ///
-/// 401, 403 and 404 make Braze give up the events, 400 makes it split the batch and then give up: they are
-/// only for what would fail again. Whatever may pass is 408 or 503.
+/// 401, 403 and 404 make Braze give up the events, 400 makes it split the batch and then give up: they are only for requests
+/// that would fail again. Trouble that may pass is 408 or 503.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("there is nothing here; push to /v1/events")]
@@ -79,7 +79,7 @@ impl Refusal {
             Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", None)
             }
-            // Not 400: what was cut on its way is whole when it is sent again.
+            // Not 400: a body that was cut short on its way is whole when it is sent again.
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", None),
             Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, "incomplete", None),
             Self::Coding(_) => (StatusCode::BAD_REQUEST, "coding", None),
@@ -102,7 +102,7 @@ impl Refusal {
         self.class().1
     }
 
-    /// What the sender is told. Paths and causes on this machine are for its log.
+    /// The message for the sender. Paths and causes on this machine are for its log.
     pub(super) fn text(&self) -> String {
         match self {
             Self::Append(AppendError::Full) => "the queue is full".into(),
@@ -112,7 +112,7 @@ impl Refusal {
         }
     }
 
-    /// Whether someone must act, for nothing that is sent again will do better.
+    /// Whether a person must act, because a repetition will fail, too.
     pub(super) fn is_grave(&self) -> bool {
         match self {
             Self::Append(error) => !matches!(error, AppendError::Full),

@@ -14,13 +14,13 @@ use http_listener::file;
 /// Bytes of a token file; a few tokens need a few hundred.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// UTF-8's, which some editors put before the text.
+/// UTF-8's byte order mark, which some editors put before the text.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Letters and digits mixed of which this many stand together are a piece of a token rather than an id.
+/// This many mixed letters and digits in a row are a part of a token rather than an id.
 const PIECE_BYTES_MIN: usize = 8;
 
-/// App group ids as they are compared, in order.
+/// Canonical app group ids, in order.
 pub(super) type AppGroups = Arc<[Box<str>]>;
 
 /// One token. It can't be printed.
@@ -53,7 +53,7 @@ impl Tokens {
         let named = |reason: &dyn fmt::Display| format!("{}: {reason}", path.display());
         let text = file::read(path, FILE_BYTES_MAX)?;
         let tokens = Self::parse(&text).map_err(|reason| named(&reason))?;
-        Ok((tokens, notices(&text).iter().map(|notice| named(notice)).collect()))
+        Ok((tokens, slips(&text).iter().map(|slip| named(slip)).collect()))
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
@@ -68,7 +68,7 @@ impl Tokens {
                 continue;
             }
             let token = parse_line(line).map_err(|reason| format!("line {number}: {reason}"))?;
-            // One of them would be in force by chance.
+            // Otherwise one of them would be in force by chance.
             let known = tokens.iter().find(|known| known.secret == token.secret);
             if known.is_some_and(|known| *known != token) {
                 return Err(format!(
@@ -83,7 +83,7 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
-    /// What is odd about the app groups that tokens are bound to.
+    /// Warnings on the app groups that tokens are bound to.
     pub(super) fn doubts(&self) -> Vec<&'static str> {
         let bound = self.0.iter().filter_map(|token| token.app_groups.as_ref());
         let faults = bound.flat_map(|ids| ids.iter()).filter_map(|id| app_group::fault(id));
@@ -107,13 +107,14 @@ impl Tokens {
         if !scheme.eq_ignore_ascii_case(b"basic") {
             return None;
         }
-        // Whoever can send a user and a password alone has the token for the password; whatever the user is.
+        // Clients that can only send basic auth put the token in the password; the user is ignored.
         let pair = STANDARD.decode(offered).ok()?;
         let colon = pair.iter().position(|byte| *byte == b':')?;
         self.find_plain(&pair[colon + 1..])
     }
 
-    /// The same for a token by itself. Takes the same time for every wrong token of a length, and looks at all tokens always.
+    /// The same for a token by itself. Takes the same time for every wrong token of a length, and always compares all
+    /// tokens.
     pub(super) fn find_plain(&self, offered: &[u8]) -> Option<(usize, Option<AppGroups>)> {
         let found = (0_u64..).zip(&self.0).fold(u64::MAX, |found, (number, token)| {
             u64::conditional_select(&found, &number, token.secret.ct_eq(offered))
@@ -170,24 +171,24 @@ fn is_invisible(letter: char) -> bool {
         | '\u{feff}')
 }
 
-/// What is accepted of a file that can be read, and is probably a slip.
-fn notices(text: &[u8]) -> Vec<String> {
-    let mut notices = Vec::new();
+/// Warnings on a readable file, about probable slips.
+fn slips(text: &[u8]) -> Vec<String> {
+    let mut slips = Vec::new();
     if text.starts_with(BYTE_ORDER_MARK) {
-        notices
+        slips
             .push("it begins with a byte order mark, which is left out; save it as UTF-8 without one".into());
     }
     let lines = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).split(|byte| *byte == b'\n');
     for (number, line) in (1_usize..).zip(lines.map(<[u8]>::trim_ascii)) {
         let behind = line.iter().position(u8::is_ascii_whitespace).map_or(&[][..], |at| &line[at..]);
         if !line.starts_with(b"#") && behind.split(|byte| !byte.is_ascii_alphanumeric()).any(is_piece) {
-            notices.push(format!(
+            slips.push(format!(
                 "line {number}: behind the blank stands what looks like a piece of a token, and is taken for the id of \
                  the app group that the token is bound to; a token has no blank inside"
             ));
         }
     }
-    notices
+    slips
 }
 
 /// Hexadecimal digits are an id.
@@ -346,13 +347,13 @@ mod tests {
     #[test]
     fn what_is_accepted_and_probably_a_slip_is_told() {
         assert_eq!(
-            notices(b"secret\nsecret== 5f3e8f0a-1234-4cde-9abc-0123456789ab,5f3e8f0a12344cde9abc0123,g-1"),
+            slips(b"secret\nsecret== 5f3e8f0a-1234-4cde-9abc-0123456789ab,5f3e8f0a12344cde9abc0123,g-1"),
             [""; 0]
         );
-        let marked = notices("\u{feff}secret".as_bytes());
+        let marked = slips("\u{feff}secret".as_bytes());
         assert_eq!(marked.len(), 1);
         assert!(marked[0].starts_with("it begins with a byte order mark, which is left out"), "{marked:?}");
-        let cut = notices(b"# a comment with Zm9vYmFy1DEy\nok\nZm9v YmFy1DEy");
+        let cut = slips(b"# a comment with Zm9vYmFy1DEy\nok\nZm9v YmFy1DEy");
         assert_eq!(cut.len(), 1);
         assert!(cut[0].starts_with("line 3: behind the blank stands what looks like"), "{cut:?}");
         assert!(!cut[0].contains("YmFy"), "{cut:?}");

@@ -1,4 +1,4 @@
-//! Which of Braze's channels are sends that the forwarder counts.
+//! Maps Braze's channels to counted event types.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use std::collections::BTreeSet;
 pub struct CountedTypes(BTreeSet<String>);
 
 impl CountedTypes {
-    /// These, as `events.count` has them and `/status` shows them: parted by commas.
+    /// Parses a list as in `events.count` and `/status`: separated by commas.
     pub fn parse(text: &str) -> Self {
         Self(text.split(',').map(|name| name.trim().to_owned()).collect())
     }
 
-    /// Whether sends of a channel, by the name that it has in Braze's REST API, are counted.
+    /// Whether sends of a channel, by its name in Braze's REST API, are counted.
     pub fn have(&self, channel: &str) -> bool {
         event_type(channel).is_some_and(|name| self.0.contains(name))
     }
 }
 
-/// The event type that stands for a channel's sends. In-app messages, banners and feature flags have none: they are
-/// shown, not sent. A channel that is not known has none either, so that nothing is compared with it.
+/// The event type that stands for a channel's sends. In-app messages, banners and feature flags have none: they are shown,
+/// not sent. Nor has an unknown channel, so that nothing is compared with it.
 ///
 /// Source: Braze's API reference, "Export campaign analytics", message types; its Currents glossary, message engagement
 /// events.
@@ -39,35 +39,4 @@ fn event_type(channel: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use braze_events::SEND_TYPES;
-
-    #[test]
-    fn every_type_that_is_a_send_has_a_channel_and_what_is_only_shown_has_none() {
-        let all: Vec<&str> = SEND_TYPES.iter().map(|(name, _)| *name).collect();
-        let types = CountedTypes::parse(&all.join(", "));
-        let channels = [
-            "email",
-            "ios_push",
-            "android_push",
-            "web_push",
-            "kindle_push",
-            "sms",
-            "webhook",
-            "whatsapp",
-            "content_cards",
-            "rcs",
-            "line",
-        ];
-        assert!(channels.iter().all(|channel| types.have(channel)));
-        let reached: BTreeSet<_> = channels.iter().filter_map(|channel| event_type(channel)).collect();
-        // A live activity has neither campaign nor Canvas.
-        let left: Vec<_> = all.iter().filter(|name| !reached.contains(**name)).collect();
-        assert_eq!(left, [&"users.messages.liveactivity.Send"]);
-        for channel in ["in_app_message", "trigger_in_app_message", "banner", "feature_flag", "fax", ""] {
-            assert!(!types.have(channel), "{channel}");
-        }
-        assert!(!CountedTypes::parse("users.messages.email.Send").have("sms"));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Sets both sides beside each other.
+//! Compares both sides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::{
 /// For how long after its end a day's events may still come: Braze sends those of a quiet workspace up to half an hour late.
 const SETTLED_AFTER: i64 = 3600;
 
-/// What is the same for everything that is compared.
+/// The terms that all comparisons share.
 #[derive(Debug)]
 pub struct ComparisonTerms<'s> {
     /// The days.
@@ -30,7 +30,7 @@ pub struct ComparisonTerms<'s> {
     pub now: u64,
 }
 
-/// What the forwarder knows of one campaign, Canvas or step; of several connections together.
+/// The forwarder's numbers for one campaign, Canvas or step, over all its connections.
 #[derive(Debug, Default)]
 struct Own {
     name: String,
@@ -40,14 +40,14 @@ struct Own {
     days: BTreeMap<Date, BothSides>,
 }
 
-/// What Braze says of one of them.
+/// Braze's numbers for one of them.
 #[derive(Debug, Default)]
 struct Said {
     days: BTreeMap<Date, Option<u64>>,
     channels_apart: BTreeSet<String>,
 }
 
-/// Who it is.
+/// The identity of an object.
 struct Identity<'i> {
     kind: HistoryKind,
     id: &'i str,
@@ -56,8 +56,8 @@ struct Identity<'i> {
     canvas_name: &'i str,
 }
 
-/// Compares what the forwarder has with what Braze has said. An object of the history that is neither asked about nor a
-/// step of what is does not appear.
+/// Compares the forwarder's sends with Braze's answers. An object of the history that Braze was not asked about, and that is
+/// no step of such a Canvas, does not appear.
 pub fn compare(
     terms: &ComparisonTerms<'_>,
     history: Vec<HistoryObject>,
@@ -66,8 +66,8 @@ pub fn compare(
     let mut own = by_identity(history);
     let (mut objects, mut not_compared) = (Vec::new(), Vec::new());
     for answer in answers {
-        let known = own.remove(&(answer.kind, folded(&answer.id))).unwrap_or_default();
-        // What has no id is several, of different names.
+        let known = own.remove(&(answer.kind, lowered(&answer.id))).unwrap_or_default();
+        // Objects without an id are told apart by name.
         let name = if answer.id.is_empty() { "" } else { newest(&known.name, &answer.name) };
         let who = Identity { kind: answer.kind, id: &answer.id, name, canvas_id: "", canvas_name: "" };
         match answer.said {
@@ -82,7 +82,7 @@ pub fn compare(
                 objects.push(object(terms, &who, &known, &whole));
                 let mut found = steps_of(&mut own, &answer.id);
                 for (id, (step_name, said)) in steps {
-                    let known = found.remove(&folded(&id)).unwrap_or_default();
+                    let known = found.remove(&lowered(&id)).unwrap_or_default();
                     let who = step(&id, newest(&known.name, &step_name), &who);
                     objects.push(object(terms, &who, &known, &said));
                 }
@@ -93,7 +93,7 @@ pub fn compare(
             }
         }
     }
-    // A step that neither side has sends of is no news.
+    // A step without sends on either side is left out.
     objects.retain(|object| object.kind != HistoryKind::Step || !object.days.is_empty());
     sort(&mut objects);
     not_compared.sort_by(|a: &UncomparedObject, b| b.counted.cmp(&a.counted).then_with(|| a.id.cmp(&b.id)));
@@ -113,18 +113,19 @@ pub fn compare(
 
 fn sort(objects: &mut [ComparedObject]) {
     objects.sort_by(|a, b| {
-        let key = |object: &ComparedObject| (object.sums.difference.unsigned_abs(), object.sums.braze);
+        let key =
+            |object: &ComparedObject| (object.sums.sends.difference.unsigned_abs(), object.sums.sends.braze);
         key(b).cmp(&key(a)).then_with(|| (a.kind, &a.id).cmp(&(b.kind, &b.id)))
     });
 }
 
-/// The newer name: what the forwarder has seen, else what Braze lists.
+/// The newer name: the one that the forwarder has seen, else the one that Braze lists.
 fn newest<'n>(seen: &'n str, listed: &'n str) -> &'n str {
     if seen.is_empty() { listed } else { seen }
 }
 
 /// Ids are compared without regard to case, as UUIDs are elsewhere.
-fn folded(id: &str) -> String {
+fn lowered(id: &str) -> String {
     id.to_ascii_lowercase()
 }
 
@@ -135,7 +136,7 @@ fn step<'i>(id: &'i str, name: &'i str, canvas: &Identity<'i>) -> Identity<'i> {
 fn by_identity(history: Vec<HistoryObject>) -> BTreeMap<(HistoryKind, String), Own> {
     let mut all: BTreeMap<(HistoryKind, String), Own> = BTreeMap::new();
     for object in history {
-        let own = all.entry((object.kind, folded(&object.id))).or_default();
+        let own = all.entry((object.kind, lowered(&object.id))).or_default();
         if object.last_send >= own.last_send || own.name.is_empty() {
             own.last_send = object.last_send;
             own.name = object.name;
@@ -158,7 +159,7 @@ fn add(sides: &mut BothSides, day: HistoryDay) {
     }
 }
 
-/// Takes the steps of a Canvas out, by id.
+/// Takes out the steps of a Canvas, by id.
 fn steps_of(own: &mut BTreeMap<(HistoryKind, String), Own>, canvas_id: &str) -> BTreeMap<String, Own> {
     let is_its = |(kind, _): &(HistoryKind, String), own: &Own| {
         *kind == HistoryKind::Step && own.canvas_id.eq_ignore_ascii_case(canvas_id)
@@ -207,7 +208,7 @@ fn of_canvas(types: &CountedTypes, series: CanvasSeries) -> (Said, BTreeMap<Stri
 }
 
 impl Said {
-    /// The sends of the channels that the forwarder counts, if Braze says all of them; the others are set apart.
+    /// The sends of the counted channels, if Braze has a number for each; the others are listed apart.
     fn sum(&mut self, types: &CountedTypes, sent: ChannelSends) -> Option<u64> {
         let (counted, apart): (ChannelSends, ChannelSends) =
             sent.into_iter().partition(|(channel, _)| types.have(channel));
@@ -246,7 +247,7 @@ fn object(terms: &ComparisonTerms<'_>, who: &Identity<'_>, own: &Own, said: &Sai
         name: who.name.to_owned(),
         canvas_id: who.canvas_id.to_owned(),
         canvas_name: who.canvas_name.to_owned(),
-        within_tolerance: terms.tolerance.allows(sums.difference, sums.braze),
+        within_tolerance: terms.tolerance.allows(sums.sends.difference, sums.sends.braze),
         sums,
         differences: explain(&compared),
         days,
@@ -268,9 +269,9 @@ fn uncompared_reason(terms: &ComparisonTerms<'_>, day: Date, braze: Option<u64>)
 fn sums<'d>(days: impl Iterator<Item = &'d BothSides>) -> ComparedSums {
     let mut sums = ComparedSums::default();
     for day in days {
-        sums.braze += day.braze;
-        sums.counted += day.counted;
-        sums.accepted += day.accepted;
+        sums.sends.braze += day.braze;
+        sums.sends.counted += day.counted;
+        sums.sends.accepted += day.accepted;
         for (reason, sends) in &day.dropped {
             *sums.dropped.entry(reason.clone()).or_insert(0) += sends;
         }
@@ -278,13 +279,13 @@ fn sums<'d>(days: impl Iterator<Item = &'d BothSides>) -> ComparedSums {
     with_difference(sums)
 }
 
-/// Steps are in their Canvas already.
+/// Steps are included in their Canvas.
 fn total(objects: &[ComparedObject]) -> ComparedSums {
     let mut total = ComparedSums::default();
     for sums in objects.iter().filter(|one| one.kind != HistoryKind::Step).map(|object| &object.sums) {
-        total.braze += sums.braze;
-        total.counted += sums.counted;
-        total.accepted += sums.accepted;
+        total.sends.braze += sums.sends.braze;
+        total.sends.counted += sums.sends.counted;
+        total.sends.accepted += sums.sends.accepted;
         for (reason, sends) in &sums.dropped {
             *total.dropped.entry(reason.clone()).or_insert(0) += sends;
         }
@@ -293,12 +294,12 @@ fn total(objects: &[ComparedObject]) -> ComparedSums {
 }
 
 fn with_difference(mut sums: ComparedSums) -> ComparedSums {
-    sums.difference = signed(sums.accepted) - signed(sums.braze);
+    sums.sends.difference = signed(sums.sends.accepted) - signed(sums.sends.braze);
     // To a hundredth.
-    let hundredths = (i128::from(sums.difference) * 10_000)
-        .checked_div(i128::from(sums.braze))
+    let hundredths = (i128::from(sums.sends.difference) * 10_000)
+        .checked_div(i128::from(sums.sends.braze))
         .and_then(|hundredths| i32::try_from(hundredths).ok());
-    sums.difference_percent = hundredths.map(|hundredths| f64::from(hundredths) / 100.0);
+    sums.sends.difference_percent = hundredths.map(|hundredths| f64::from(hundredths) / 100.0);
     sums
 }
 

@@ -1,4 +1,4 @@
-//! What is compared once a day: what it takes, when it is due, and what came of it. Pure: it is told the time and what came.
+//! The daily comparison: its settings, its schedule, and its results. Pure: time and results are passed in.
 
 mod compared;
 
@@ -11,22 +11,23 @@ use jiff::civil::Time;
 use self::compared::Compared;
 use super::{ComparedObject, DayRange, DayRangeError, Reconciliation, Tolerance};
 
-/// How long after the start, or after a change, a workspace is asked: nobody should wait a day to learn whether a key is right.
+/// How long after the start, or after a change, a workspace is compared: people should not wait a day to learn whether a key
+/// is right.
 const FIRST_AFTER: u64 = 5;
 
-/// After how many seconds an attempt that failed is repeated on the same day.
+/// After how many seconds a failed attempt is repeated on the same day.
 const RETRIES: [u64; 2] = [300, 3600];
 
-/// Longer than any wait for the next day; what is due later was reckoned by a clock that was wrong.
+/// Longer than any wait for the next day; a later due time was computed from a wrong clock.
 const WAIT_MAX: u64 = 26 * 3600;
 
-/// Objects that differ, and that could not be compared, which are kept of each workspace and shown of all.
+/// The most objects with a difference, and without a comparison, that are kept for each workspace and shown for all.
 const SHOWN_MAX: usize = 20;
 
 /// Workspaces that a short status lists.
 const WORKSPACES_MAX: usize = 50;
 
-/// What is compared once a day.
+/// The settings of the daily comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReconcileSettings {
     /// How many days; yesterday is the last of them.
@@ -35,7 +36,7 @@ pub struct ReconcileSettings {
     pub tolerance: Tolerance,
     /// When, in each workspace's time zone.
     pub at: Time,
-    /// Who is asked.
+    /// The workspaces to compare.
     pub workspaces: Vec<WorkspaceSettings>,
     /// Workspaces whose configuration is wrong.
     pub refused: Vec<RefusedWorkspace>,
@@ -46,9 +47,9 @@ pub struct ReconcileSettings {
 /// A workspace of Braze, and the sends that are compared with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkspaceSettings {
-    /// The connection whose sends these are; `None`: of all that have no workspace of their own.
+    /// The connection whose sends are compared; `None`: all connections without a workspace of their own.
     pub connection: Option<Box<str>>,
-    /// The app group whose sends these are; empty: of all.
+    /// The app group whose sends are compared; empty: all.
     pub app_group_id: Box<str>,
     /// The address of Braze's REST API.
     pub braze_url: Box<str>,
@@ -58,19 +59,19 @@ pub struct WorkspaceSettings {
     pub time_zone: Box<str>,
 }
 
-/// A workspace that is left out, for its configuration is wrong.
+/// A workspace that is left out, because its configuration is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedWorkspace {
     /// As for [`WorkspaceSettings::connection`].
     pub connection: Option<Box<str>>,
-    /// What is wrong, one diagnostic a line; never a key.
+    /// The diagnostics, one a line; never a key.
     pub reason: String,
 }
 
-/// A workspace that is to be asked now.
+/// A workspace to compare now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReconcileAttempt {
-    /// Who is asked.
+    /// The workspace.
     pub workspace: WorkspaceSettings,
     /// How far apart both sides may be.
     pub tolerance: Tolerance,
@@ -79,27 +80,27 @@ pub struct ReconcileAttempt {
     connections_apart: Vec<Box<str>>,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Default)]
 pub struct AttemptOutcome {
-    /// What was compared.
+    /// The comparison.
     pub compared: Option<Reconciliation>,
-    /// Why not all could be.
+    /// Why it is incomplete.
     pub failed: Option<String>,
 }
 
-/// When a workspace is asked again.
+/// When a workspace is compared again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextAttempt {
     /// On the next day.
     NextDay,
-    /// After so many seconds, for it failed.
+    /// After this many seconds, because it failed.
     Retry(u64),
-    /// Not at all: it is not configured any more, or otherwise.
+    /// Never: the workspace is no longer configured, or has changed.
     Never,
 }
 
-/// When each workspace is due, and what came of it last.
+/// When each workspace is due, and its last result.
 #[derive(Debug, Default)]
 pub struct DailySchedule {
     tolerance: Tolerance,
@@ -112,7 +113,7 @@ struct Entry {
     attempt: ReconcileAttempt,
     due: u64,
     is_running: bool,
-    /// In a row.
+    /// Failures in a row.
     failures: usize,
     last_attempt: Option<u64>,
     last_success: Option<u64>,
@@ -128,7 +129,7 @@ impl ReconcileSettings {
 }
 
 impl ReconcileAttempt {
-    /// The days that are compared, as of the Unix second `now`.
+    /// The days to compare, as of the Unix second `now`.
     ///
     /// # Errors
     /// When there is no such time zone.
@@ -136,7 +137,7 @@ impl ReconcileAttempt {
         DayRange::until_yesterday(&self.workspace.time_zone, self.days, now)
     }
 
-    /// Whether an object's sends are the workspace's.
+    /// Whether an object's sends belong to the workspace.
     pub fn covers(&self, object: &HistoryObject) -> bool {
         let is_of_connection = match &self.workspace.connection {
             Some(connection) => **connection == *object.connection,
@@ -147,14 +148,13 @@ impl ReconcileAttempt {
     }
 
     fn next_day(&self, now: u64) -> u64 {
-        // The time zone was checked; without one, a day from now.
+        // The time zone is valid by now; otherwise a day from now.
         DayRange::next_moment(&self.workspace.time_zone, self.at, now).unwrap_or(now + 24 * 3600)
     }
 }
 
 impl DailySchedule {
-    /// Takes over what is to be compared. Workspaces that stay as they are keep their turn and what is known of them; others are due
-    /// soon.
+    /// Takes over settings. Unchanged workspaces keep their turn and their result; others are due soon.
     pub fn configure(&mut self, settings: &ReconcileSettings, now: u64) {
         let mut known = std::mem::take(&mut self.entries);
         self.tolerance = settings.tolerance;
@@ -185,7 +185,7 @@ impl DailySchedule {
         }
     }
 
-    /// Takes out what is due, `attempts_max` of it.
+    /// Takes out the workspaces that are due, `attempts_max` of them.
     pub fn due(&mut self, attempts_max: usize, now: u64) -> Vec<ReconcileAttempt> {
         for entry in self.entries.iter_mut().filter(|entry| entry.due > now + WAIT_MAX) {
             entry.due = entry.attempt.next_day(now);
@@ -199,12 +199,12 @@ impl DailySchedule {
             .collect()
     }
 
-    /// When something is due next.
+    /// When the next workspace is due.
     pub fn next_due(&self) -> Option<u64> {
         self.entries.iter().filter(|entry| !entry.is_running).map(|entry| entry.due).min()
     }
 
-    /// Books what came of an attempt.
+    /// Notes the result of an attempt.
     pub fn finished(&mut self, attempt: &ReconcileAttempt, outcome: AttemptOutcome, now: u64) -> NextAttempt {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_running && entry.attempt == *attempt)
         else {
@@ -212,7 +212,7 @@ impl DailySchedule {
         };
         entry.is_running = false;
         entry.last_attempt = Some(now);
-        // What nothing came of leaves in place what is known.
+        // An attempt without a result leaves the previous one.
         if let Some(all) = outcome.compared
             && (outcome.failed.is_none() || all.objects.iter().any(ComparedObject::is_compared))
         {
@@ -234,7 +234,7 @@ impl DailySchedule {
         NextAttempt::NextDay
     }
 
-    /// What is known; `None`: it is off.
+    /// The status; `None`: it is off.
     pub fn status(&self) -> Option<ReconcileStatus> {
         if self.entries.is_empty() && self.refused.is_empty() {
             return None;
@@ -261,7 +261,7 @@ impl DailySchedule {
     }
 }
 
-/// Leaves of many workspaces those in trouble, and those with the largest difference.
+/// Shortens a long list: those in trouble, and those with the largest difference.
 pub fn shorten(status: &mut ReconcileStatus) {
     if status.workspaces.len() > WORKSPACES_MAX {
         status.workspaces.sort_by_key(|one| {
@@ -284,7 +284,7 @@ fn refused_status(refused: &RefusedWorkspace) -> WorkspaceStatus {
 
 impl Entry {
     fn status(&self, tolerance: Tolerance) -> WorkspaceStatus {
-        let (state, words) = self.words(tolerance);
+        let (state, words) = self.summary(tolerance);
         WorkspaceStatus {
             connection: self.attempt.workspace.connection.as_deref().map(str::to_owned),
             state,
@@ -297,7 +297,7 @@ impl Entry {
         }
     }
 
-    fn words(&self, tolerance: Tolerance) -> (FlowState, String) {
+    fn summary(&self, tolerance: Tolerance) -> (FlowState, String) {
         let percent = tolerance.percent();
         if self.failed.is_some() {
             let part =
@@ -308,7 +308,7 @@ impl Entry {
             let words = if self.is_running { "Braze is being asked" } else { "Braze was not asked yet" };
             return (FlowState::Quiet, words.to_owned());
         };
-        compared.words(percent)
+        compared.summary(percent)
     }
 }
 

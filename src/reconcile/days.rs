@@ -4,7 +4,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-/// Why there are no such days. It completes a sentence.
+/// Why a range of days is refused. It completes a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DayRangeError {
     /// IANA has no such time zone.
@@ -12,7 +12,7 @@ pub enum DayRangeError {
         "{0:?} is no time zone; write it as IANA and Braze's dashboard (Settings, Company Settings) do: Europe/Paris, America/New_York, UTC"
     )]
     TimeZone(String),
-    /// The last day is no day.
+    /// The last day is invalid.
     #[error("{0:?} is no day; write it as 2026-11-28")]
     Day(String),
     /// The last day has not begun.
@@ -20,14 +20,14 @@ pub enum DayRangeError {
     Future {
         /// The last day that was asked for.
         last: Date,
-        /// Today.
+        /// Today's date.
         today: Date,
-        /// Where.
+        /// The time zone.
         time_zone: String,
     },
 }
 
-/// Days one after the other.
+/// Consecutive days.
 #[derive(Debug, Clone)]
 pub struct DayRange {
     /// The first.
@@ -39,10 +39,10 @@ pub struct DayRange {
     zone: TimeZone,
 }
 
-/// What one request to Braze asks for.
+/// The days of one request to Braze.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayRequest {
-    /// The first day that is taken from its answer.
+    /// The first day to take from its answer.
     pub first: Date,
     /// The last.
     pub last: Date,
@@ -53,7 +53,7 @@ pub struct DayRequest {
 }
 
 impl DayRange {
-    /// So many days that end with `last`, or with today; `now` is in Unix seconds.
+    /// This many days up to `last`, or up to today; `now` is in Unix seconds.
     ///
     /// # Errors
     /// When the time zone or the last day can't be used.
@@ -75,7 +75,7 @@ impl DayRange {
         Ok(Self { first, last, time_zone: time_zone.to_owned(), zone })
     }
 
-    /// So many days that end with yesterday.
+    /// This many days up to yesterday.
     ///
     /// # Errors
     /// As for [`DayRange::new`].
@@ -85,8 +85,8 @@ impl DayRange {
         Self::new(time_zone, Some(&yesterday), days, now)
     }
 
-    /// The next moment after `now` (both in Unix seconds) at which clocks of a time zone show this time of day. On a day whose
-    /// clocks leave it out, it is as much later as they are put ahead.
+    /// The next moment after `now` (both in Unix seconds) at which clocks of a time zone show this time of day. On a day
+    /// when clocks skip it, it is later by the length of the skip.
     ///
     /// # Errors
     /// When there is no such time zone.
@@ -105,24 +105,24 @@ impl DayRange {
         self.first.series(1.day()).take_while(move |day| *day <= last)
     }
 
-    /// The first second of a day, in Unix seconds. It may be another than at midnight, where summer time begins then.
+    /// The first second of a day, in Unix seconds. It is not midnight if summer time begins then.
     pub fn begin(&self, day: Date) -> i64 {
         self.zone.to_timestamp(day.at(0, 0, 0, 0)).map_or(i64::MIN, Timestamp::as_second)
     }
 
-    /// The first second that is not a day's any more.
+    /// The first second after a day.
     pub fn end(&self, day: Date) -> i64 {
         day.tomorrow().map_or(i64::MAX, |next| self.begin(next))
     }
 
-    /// The requests that ask for all of them, each for `days_max` at most; the newest first.
+    /// The requests for all of them, each for `days_max` at most; the newest first.
     pub fn requests(&self, days_max: u32) -> Vec<DayRequest> {
         let mut requests = Vec::new();
         let mut last = self.last;
         while last >= self.first {
             let first = before(last, days_max.saturating_sub(1)).max(self.first);
             let days = u32::try_from((last - first).get_days() + 1).unwrap_or(1);
-            // The last second of a day is there twice where the clock is put back then; either will do.
+            // A day's last second occurs twice if the clock is put back then; either will do.
             let ending_at = self
                 .zone
                 .to_zoned_datetime(last.at(23, 59, 59, 0))
@@ -136,7 +136,7 @@ impl DayRange {
 }
 
 impl DayRequest {
-    /// Whether a day is taken from its answer.
+    /// Whether to take a day from its answer.
     pub fn has(&self, day: Date) -> bool {
         (self.first..=self.last).contains(&day)
     }

@@ -1,4 +1,4 @@
-//! What a difference is made of.
+//! Explains differences.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use admin_api::format::grouped;
 use jiff::civil::Date;
 use serde::Serialize;
 
-/// Reasons to drop a send that say that it came at the wrong time.
+/// Reasons for drops because of a send's time.
 const UNTIMELY: [&str; 2] = ["late", "early"];
 
 /// Why both sides differ.
@@ -15,15 +15,15 @@ const UNTIMELY: [&str; 2] = ["late", "early"];
 pub enum DifferenceReason {
     /// Counted here, and dropped: Datadog did not take it.
     Dropped,
-    /// Received, but so late (or early) that Datadog takes it no more.
+    /// Received too late (or early) for Datadog.
     Late,
     /// Counted, and its request has no outcome yet, or none that is known.
     Pending,
-    /// Braze has it, and it has not been counted.
+    /// Braze has it, and the forwarder has not counted it.
     NeverReceived,
     /// Counted, and Braze does not have it.
     NotInBraze,
-    /// On one day here, and on the next or last one there.
+    /// On neighbouring days of the two sides.
     DayBorder,
 }
 
@@ -31,17 +31,17 @@ pub enum DifferenceReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UncomparedReason {
-    /// It is not over, or only just: events of it are still under way.
+    /// It is not over, or only just: its events are still under way.
     DayNotOver,
     /// It began before the forwarder's history.
     BeforeHistory,
-    /// Braze's answer does not say how many sends it had.
+    /// Braze's answer has no number of sends for it.
     NotSaid,
 }
 
 impl UncomparedReason {
-    /// The same in words; it completes a sentence that begins with the day.
-    pub const fn words(self) -> &'static str {
+    /// The reason in words; it completes a sentence that begins with the day.
+    pub const fn message(self) -> &'static str {
         match self {
             UncomparedReason::DayNotOver => "is not over, or not for an hour: events are still coming",
             UncomparedReason::BeforeHistory => "began before the forwarder's history did",
@@ -53,15 +53,15 @@ impl UncomparedReason {
 /// One part of a difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Why.
+    /// The reason.
     pub reason: DifferenceReason,
     /// How many sends.
     pub sends: u64,
-    /// The same in words.
+    /// The part in words.
     pub words: String,
 }
 
-/// What there is of one day on both sides.
+/// One day's numbers of both sides.
 #[derive(Debug, Clone, Default)]
 pub(super) struct BothSides {
     pub(super) braze: u64,
@@ -99,13 +99,13 @@ pub(super) fn explain(days: &BTreeMap<Date, BothSides>) -> Vec<Difference> {
     ];
     let found = parts.into_iter().filter(|(_, sends, _)| *sends > 0);
     let mut differences: Vec<_> = found
-        .map(|(reason, sends, list)| Difference { reason, sends, words: words(reason, sends, list) })
+        .map(|(reason, sends, list)| Difference { reason, sends, words: message(reason, sends, list) })
         .collect();
     differences.sort_by_key(|difference| std::cmp::Reverse(difference.sends));
     differences
 }
 
-/// By how much Braze has more on each day, without what a neighbouring day has less; and how much that is.
+/// Braze's surplus on each day, without the shortage of a neighbouring day; and the sum of that.
 fn without_borders(days: &BTreeMap<Date, BothSides>) -> (Vec<i64>, u64) {
     let (mut left, mut border): (Vec<(Date, i64)>, u64) = (Vec::new(), 0);
     for (&day, sides) in days {
@@ -132,7 +132,7 @@ fn listed(sums: &BTreeMap<&str, u64>) -> String {
     texts.join(", ")
 }
 
-fn words(reason: DifferenceReason, sends: u64, list: Option<String>) -> String {
+fn message(reason: DifferenceReason, sends: u64, list: Option<String>) -> String {
     let sends = grouped(sends);
     let list = list.unwrap_or_default();
     match reason {

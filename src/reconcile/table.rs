@@ -10,8 +10,7 @@ use super::{ComparedObject, ComparedSums, Reconciliation, UncomparedReason};
 
 const HEAD: [&str; 6] = ["difference", "%", "Braze", "counted", "accepted", "dropped"];
 
-/// What was compared, as a table: the largest difference first, each with what it is made of; what agrees to the send
-/// is only counted.
+/// The comparison as a table: the largest difference first, each with its parts; equal objects are only counted.
 pub fn table(all: &Reconciliation) -> String {
     let differ: Vec<&ComparedObject> = all.objects.iter().filter(|object| is_shown(object)).collect();
     let mut rows = vec![HEAD.map(str::to_owned)];
@@ -36,12 +35,12 @@ pub fn table(all: &Reconciliation) -> String {
     }
     text.push_str(&line(&rows[rows.len() - 1], "  all campaigns and Canvases together"));
     conclude(&mut text, all, differ.len());
-    // Spaces that nothing follows.
+    // Trailing spaces.
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
 }
 
-/// Whether there is anything to say of it.
+/// Whether the table lists it.
 fn is_shown(object: &ComparedObject) -> bool {
     !object.differences.is_empty()
         || object.days.iter().any(|day| day.not_compared == Some(UncomparedReason::NotSaid))
@@ -49,11 +48,11 @@ fn is_shown(object: &ComparedObject) -> bool {
 
 fn row(sums: &ComparedSums) -> [String; 6] {
     [
-        plus(sums.difference),
-        sums.difference_percent.map_or_else(|| "–".to_owned(), |percent| format!("{percent:+.2}")),
-        grouped(sums.braze),
-        grouped(sums.counted),
-        grouped(sums.accepted),
+        plus(sums.sends.difference),
+        sums.sends.difference_percent.map_or_else(|| "–".to_owned(), |percent| format!("{percent:+.2}")),
+        grouped(sums.sends.braze),
+        grouped(sums.sends.counted),
+        grouped(sums.sends.accepted),
         grouped(sums.dropped.values().sum()),
     ]
 }
@@ -87,7 +86,7 @@ fn named(kind: &str, name: &str, id: &str) -> String {
     }
 }
 
-/// Names come from outside: a terminal must not obey them.
+/// Names come from outside: a terminal must not obey their characters.
 fn harmless(text: &str) -> String {
     text.chars().map(|letter| if is_steering(letter) { '\u{fffd}' } else { letter }).collect()
 }
@@ -110,7 +109,7 @@ fn explain(text: &mut String, object: &ComparedObject) {
             text,
             "      {} {}; counted {}, accepted {}",
             day.day,
-            UncomparedReason::NotSaid.words(),
+            UncomparedReason::NotSaid.message(),
             grouped(day.counted),
             grouped(day.accepted)
         );
@@ -134,7 +133,7 @@ fn conclude(text: &mut String, all: &Reconciliation, shown: usize) {
     if !days.is_empty() {
         text.push_str("\nDays that are left out:\n");
         for (day, reason) in days {
-            let _ = writeln!(text, "  {day} {}", reason.words());
+            let _ = writeln!(text, "  {day} {}", reason.message());
         }
     }
     if !all.not_compared.is_empty() {
@@ -147,7 +146,7 @@ fn conclude(text: &mut String, all: &Reconciliation, shown: usize) {
     }
 }
 
-/// Days that were compared of nobody, for a reason that is theirs.
+/// Days that no object could be compared on, for a reason of the day.
 fn uncompared_days(all: &Reconciliation) -> BTreeMap<Date, UncomparedReason> {
     let days = all.objects.iter().flat_map(|object| &object.days);
     let reasons = days.filter_map(|day| Some((day.day, day.not_compared?)));

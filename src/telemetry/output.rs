@@ -1,4 +1,4 @@
-//! Standard error and standard output behind a thread each, so that a reader who stops reading stops nobody else.
+//! Standard error and standard output on a thread each, so that a reader that stops reading blocks nothing else.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,19 +15,19 @@ const LINES_MAX: usize = 8192;
 /// Tables of a dry run that may wait for their reader; each has at most 25 rows.
 const TABLES_MAX: usize = 16;
 
-/// How often is looked whether everything is written.
+/// How often to check whether everything is written.
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 
-/// What takes a line away that was drawn.
+/// Erases a drawn line.
 const WIPE: &[u8] = b"\r\x1b[K";
 
-/// What standard error is given.
+/// A piece for standard error.
 enum Piece {
     /// A log line.
     Line(Box<[u8]>),
-    /// A line without an end, which the next piece takes the place of.
+    /// A line without an end, which the next piece replaces.
     Drawing(Box<[u8]>),
-    /// Takes away what was drawn.
+    /// Erases the drawn line.
     Wipe,
 }
 
@@ -45,7 +45,7 @@ struct Counts {
     lost: AtomicU64,
 }
 
-/// There is one standard error, and one who writes to it.
+/// There is one standard error, with one writer.
 static ERROR_OUTPUT: OnceLock<ErrorOutput> = OnceLock::new();
 
 impl ErrorOutput {
@@ -78,7 +78,7 @@ impl ErrorOutput {
     }
 }
 
-/// Writes what comes, until the process ends. Once a reader is back that lines were lost for, it says how many.
+/// Writes pieces until the process ends. When a reader is back after lost lines, it reports how many.
 fn write_pieces(waiting: &Receiver<Piece>, counts: &Counts) {
     let (mut is_drawn, mut told) = (false, 0);
     while let Ok(piece) = waiting.recv() {
@@ -127,15 +127,14 @@ impl Write for LogLines {
     }
 }
 
-/// Draws a line that the next one, or a log line, takes the place of. Nothing is drawn where standard error is no
-/// terminal.
+/// Draws a line that the next one, or a log line, replaces. Nothing is drawn where standard error is no terminal.
 pub fn draw(line: &str) {
     if let Some(output) = ERROR_OUTPUT.get().filter(|_| io::stderr().is_terminal()) {
         output.send(Piece::Drawing([WIPE, line.as_bytes()].concat().into()));
     }
 }
 
-/// Takes away what was drawn.
+/// Erases the drawn line.
 pub fn wipe() {
     if let Some(output) = ERROR_OUTPUT.get() {
         output.send(Piece::Wipe);
@@ -167,7 +166,7 @@ pub fn write_within(
 ) -> io::Result<()> {
     let (done, written) = sync_channel(1);
     thread::Builder::new().name("last words".into()).spawn(move || {
-        // Whoever waits may have given up.
+        // The caller may have given up.
         let _given_up = done.send(write(&text));
     })?;
     written.recv_timeout(limit).unwrap_or_else(|_nobody_reads| {
@@ -207,7 +206,7 @@ impl Printer {
             while let Some(Table { text, printed }) = waiting.blocking_recv() {
                 let mut out = io::stdout().lock();
                 let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-                // Whoever waits may have given up.
+                // The caller may have given up.
                 let _given_up = printed.send(result);
             }
         };

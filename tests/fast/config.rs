@@ -70,6 +70,20 @@ fn defaults(schema: &Value) -> Value {
 }
 
 #[test]
+fn the_sentence_of_a_site_names_all_sites() {
+    let schema = Config::schema();
+    let site = &schema["properties"]["connections"]["additionalProperties"]["properties"]["site"];
+    let sentence = site["description"].as_str().unwrap();
+    for (name, parameter) in datadog_points::site::SITES.iter().filter(|(name, parameter)| name != parameter)
+    {
+        assert!(
+            sentence.contains(name),
+            "connections.NAME.site: {name} ({parameter}) is not named in {sentence:?}"
+        );
+    }
+}
+
+#[test]
 fn the_reference_file_has_every_key_with_its_default_and_no_other() {
     let mut expected = defaults(&Config::schema());
     let connection = &mut expected["connections"][EXAMPLE];

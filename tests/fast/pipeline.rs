@@ -18,8 +18,8 @@ use datadog_points::ApiKey;
 use datadog_points::outcome::FailureReason;
 use datadog_points::site::Site;
 use proptest::prelude::*;
+use send_counts::aggregate::Late;
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
-use send_counts::aggregate::{self, Late, Timestamp};
 use send_counts::dedup;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -30,16 +30,12 @@ const NOW: u64 = 1_800_000_000;
 
 fn connection(name: &str, app_groups: &[&str]) -> Connection {
     Connection {
-        name: name.into(),
         site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
         api_key: ApiKey::new("k"),
         app_group_ids: app_groups.iter().map(|id| (*id).into()).collect(),
-        app_group_names: HashMap::new(),
         metric: "braze.messaging.sent".into(),
         dry_run: false,
-        heartbeat: false,
-        forwarder_metrics: false,
-        campaign_last_send_age: false,
+        ..Connection::named(name.into())
     }
 }
 
@@ -57,14 +53,7 @@ fn settings() -> PipelineSettings {
         lanes: lane::LaneSettings {
             lanes: 3,
             event_types: vec!["users.messages.email.Send".into()],
-            aggregate: aggregate::AggregateSettings {
-                timestamp: Timestamp::Event,
-                late: Late::Drop,
-                flush_interval: Duration::from_secs(10),
-                flush_timeout: Duration::from_secs(5),
-                series_max: 1000,
-                series_max_total: 1000,
-            },
+            aggregate: send_counts::testing::aggregate_settings(1000),
             dedup: dedup::DedupSettings { window: Duration::from_mins(10), max_ids: 1_000_000 },
         },
         flush_interval: Duration::from_millis(50),

@@ -1,5 +1,5 @@
 //! The contract of `Queue`, held against every queue there is: the scripted fake that the pipeline's tests trust,
-//! the embedded log, and files in place.
+//! the embedded log, files in place, and a bucket. Kafka's needs a broker: `tests/kafka/`.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use crate::fakes::FakeQueue;
 use bytes::Bytes;
 use event_queues::embedded::{self, EmbeddedQueue, Pushed};
 use event_queues::files::{self, FilesQueue};
+#[cfg(feature = "storage")]
+use event_queues::storage::{self, StorageQueue, StorageRun, StorageSettings, StorageSource, StorageStart};
 use event_queues::{Delivery, Queue, Receipt};
 use tempfile::TempDir;
 
@@ -30,10 +32,8 @@ async fn receive_all<Q: Queue>(queue: &mut Q) -> Vec<Delivery> {
     deliveries
 }
 
-/// `open` is what a start of the process does: each call after the first is a restart.
-async fn holds_the_contract<Q: Queue>(mut open: impl FnMut() -> Q) {
-    let whole = bodies().concat();
-
+/// The queue holds `whole`. `open` is what a start of the process does: each call after the first is a restart.
+async fn holds_the_contract<Q: Queue>(whole: &str, mut open: impl FnMut() -> Q) {
     let mut queue = open();
     let deliveries = receive_all(&mut queue).await;
     assert_eq!(text(&deliveries), whole, "everything comes, in order, ahead of any acknowledgement");
@@ -75,7 +75,7 @@ async fn holds_the_contract<Q: Queue>(mut open: impl FnMut() -> Q) {
 #[tokio::test]
 async fn the_fake_queue_holds_the_contract() {
     let queue = FakeQueue::new(bodies());
-    holds_the_contract(|| queue.reopen()).await;
+    holds_the_contract(&bodies().concat(), || queue.reopen()).await;
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn the_embedded_queue_holds_the_contract() {
                 .unwrap();
         }
     }
-    holds_the_contract(|| -> EmbeddedQueue {
+    holds_the_contract(&bodies().concat(), || -> EmbeddedQueue {
         let (mut queue, _appender, _opened) = embedded::open(&settings).unwrap();
         queue.until_empty(true);
         queue
@@ -118,5 +118,43 @@ async fn files_in_place_hold_the_contract() {
         std::fs::write(events.join(format!("{number:02}.ndjson")), body).unwrap();
     }
     let settings = files::FilesSettings { files: vec![events], memory: Some(memory), again: false };
-    holds_the_contract(|| -> FilesQueue { files::open(&settings, 0).unwrap().0 }).await;
+    holds_the_contract(&bodies().concat(), || -> FilesQueue { files::open(&settings, 0).unwrap().0 }).await;
+}
+
+/// One object, of more than one delivery. What was opened last may hold the memory for a moment longer.
+#[cfg(feature = "storage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_bucket_holds_the_contract() {
+    let directory = TempDir::new().unwrap();
+    let bucket = directory.path().join("bucket");
+    std::fs::create_dir_all(&bucket).unwrap();
+    let line = |number: usize| format!("{{\"number\":{number},\"text\":\"{}\"}}\n", "x".repeat(100_000));
+    let whole: String = (0..60).map(line).collect();
+    std::fs::write(bucket.join("events.ndjson"), &whole).unwrap();
+    let settings = StorageSettings {
+        sources: vec![StorageSource {
+            url: format!("file://{}", bucket.display()).into(),
+            app_group_id: None,
+        }],
+        poll_interval: Duration::from_millis(20),
+        start: StorageStart::Beginning,
+        lateness: Duration::from_hours(2),
+        state_directory: directory.path().join("state"),
+        options: std::collections::BTreeMap::new(),
+        notifications: None,
+        event_types: std::collections::BTreeSet::new(),
+    };
+    holds_the_contract(&whole, || -> StorageQueue {
+        let mut opened = None;
+        for _ in 0..5_000 {
+            opened =
+                storage::open(settings.clone(), StorageRun::Once, std::sync::Arc::new(|| 1_796_000_000)).ok();
+            if opened.is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        opened.unwrap().0
+    })
+    .await;
 }

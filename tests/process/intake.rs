@@ -3,7 +3,6 @@
 
 mod wire;
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -38,16 +37,11 @@ const YOUNG: Duration = Duration::from_secs(1);
 
 fn connection(url: &str) -> Arc<Connection> {
     Arc::new(Connection {
-        name: "acme".into(),
         site: Site::from_url(url).unwrap(),
         api_key: ApiKey::new(KEY),
-        app_group_ids: Vec::new(),
-        app_group_names: HashMap::new(),
         metric: "braze.messaging.sent".into(),
         dry_run: false,
-        heartbeat: false,
-        forwarder_metrics: false,
-        campaign_last_send_age: false,
+        ..Connection::named("acme".into())
     })
 }
 

@@ -12,7 +12,7 @@ use crate::support;
 use crate::support::analytics::{REST_KEY, ScriptedBraze, forwarder, keep_history};
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
-use crate::support::loopback::{Loopback, Reply};
+use crate::support::loopback::{Loopback, ScriptedReply};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_braze-datadog");
 
@@ -274,9 +274,14 @@ fn a_key_that_is_refused_is_not_shown_to_braze_for_each_campaign() {
     assert!(braze.asked("/campaigns/data_series").len() <= 8);
 }
 
-fn limited(headers: &[(&'static str, &str)]) -> Reply {
+fn limited(headers: &[(&'static str, &str)]) -> ScriptedReply {
     let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    Reply { status: 429, headers, body: json!({"message": "Over rate limit"}).to_string(), missing: 0 }
+    ScriptedReply {
+        status: 429,
+        headers,
+        body: json!({"message": "Over rate limit"}).to_string(),
+        missing: 0,
+    }
 }
 
 #[test]
@@ -313,12 +318,23 @@ fn half_an_answer_is_no_number() {
     let forwarder = forwarder(history, LONG_AGO);
     let braze = ScriptedBraze::start();
     braze.campaign("a", &[("2026-10-01", 9)]);
-    let cut = Reply { status: 200, body: "{\"message\":\"succ".into(), missing: 99, ..Reply::default() };
+    let cut = ScriptedReply {
+        status: 200,
+        body: "{\"message\":\"succ".into(),
+        missing: 99,
+        ..ScriptedReply::default()
+    };
     for (reply, part) in [
-        (Reply::json(200, &json!({"message": "Something went wrong"})), "\"Something went wrong\", not"),
-        (Reply::json(200, &json!({"message": "success"})), "has no \"data\""),
-        (Reply::json(202, &json!({"message": "queued"})), "under maintenance"),
-        (Reply { status: 200, body: "<html>".into(), ..Reply::default() }, "is not Braze's REST API"),
+        (
+            ScriptedReply::json(200, &json!({"message": "Something went wrong"})),
+            "\"Something went wrong\", not",
+        ),
+        (ScriptedReply::json(200, &json!({"message": "success"})), "has no \"data\""),
+        (ScriptedReply::json(202, &json!({"message": "queued"})), "under maintenance"),
+        (
+            ScriptedReply { status: 200, body: "<html>".into(), ..ScriptedReply::default() },
+            "is not Braze's REST API",
+        ),
         (cut, "broke off"),
     ] {
         braze.next("/campaigns/data_series", [reply]);
@@ -331,7 +347,7 @@ fn half_an_answer_is_no_number() {
         assert!(ran.out.contains(part), "{part}: {ran:?}");
     }
     // A failure that passes, and a channel without its number.
-    braze.next("/campaigns/data_series", [Reply { status: 503, ..Reply::default() }]);
+    braze.next("/campaigns/data_series", [ScriptedReply { status: 503, ..ScriptedReply::default() }]);
     assert_eq!(reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]).status, 0);
     braze.messages("a", "2026-10-01", json!({"email": [{"opens": 3}]}));
     let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
@@ -349,7 +365,7 @@ fn a_campaign_that_braze_does_not_know_is_listed_and_no_zero() {
     for status in [400, 404] {
         braze.next(
             "/campaigns/data_series",
-            [Reply::json(status, &json!({"message": "Invalid Campaign ID"}))],
+            [ScriptedReply::json(status, &json!({"message": "Invalid Campaign ID"}))],
         );
         let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--campaign", "gone"]);
         assert_eq!(ran.status, 1, "{ran:?}");
@@ -380,8 +396,8 @@ fn all_that_braze_lists_is_asked_for_page_by_page() {
 fn a_forwarder_without_a_history_is_told_apart_from_one_that_is_not_there() {
     let braze = ScriptedBraze::start();
     let older = Loopback::start(|question| match &*question.path {
-        "/status" => Reply::json(200, &json!({})),
-        _ => Reply { status: 404, body: "not found\n".into(), ..Reply::default() },
+        "/status" => ScriptedReply::json(200, &json!({})),
+        _ => ScriptedReply { status: 404, body: "not found\n".into(), ..ScriptedReply::default() },
     });
     let ran = reconcile(&braze.url(), &older.url(), &[]);
     assert_eq!(ran.status, 1, "{ran:?}");
@@ -389,8 +405,8 @@ fn a_forwarder_without_a_history_is_told_apart_from_one_that_is_not_there() {
     let ran = reconcile(&braze.url(), &forwarder(Vec::new(), None).url(), &["--all"]);
     assert!(ran.status == 0 && ran.err.contains("no history yet"), "{ran:?}");
     let elsewhere = Loopback::start(|question| match &*question.path {
-        "/status" => Reply::json(200, &json!({})),
-        _ => Reply::json(200, &json!({"from": "2026-01-01", "time_zone": "UTC"})),
+        "/status" => ScriptedReply::json(200, &json!({})),
+        _ => ScriptedReply::json(200, &json!({"from": "2026-01-01", "time_zone": "UTC"})),
     });
     let ran = reconcile(&braze.url(), &elsewhere.url(), &[]);
     assert!(ran.status == 1 && ran.err.contains("not for what was asked"), "{ran:?}");

@@ -11,7 +11,7 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
-use super::loopback::{Loopback, Question, Reply};
+use super::loopback::{Loopback, Question, ScriptedReply};
 
 /// The key that it takes.
 pub(crate) const REST_KEY: &str = "5b1e7a90-planted-4f0c";
@@ -31,7 +31,7 @@ struct State {
     campaigns: BTreeMap<String, Sent>,
     canvases: BTreeMap<String, BTreeMap<String, Sent>>,
     /// What a path answers next, before anything else.
-    next: BTreeMap<String, VecDeque<Reply>>,
+    next: BTreeMap<String, VecDeque<ScriptedReply>>,
 }
 
 impl ScriptedBraze {
@@ -79,7 +79,7 @@ impl ScriptedBraze {
     }
 
     /// What a path answers the next times.
-    pub(crate) fn next(&self, path: &str, replies: impl IntoIterator<Item = Reply>) {
+    pub(crate) fn next(&self, path: &str, replies: impl IntoIterator<Item = ScriptedReply>) {
         self.state.lock().unwrap().next.entry(path.to_owned()).or_default().extend(replies);
     }
 }
@@ -99,7 +99,7 @@ pub(crate) fn emails_of(sends: u64) -> Value {
 }
 
 impl State {
-    fn reply(&mut self, question: &Question) -> Reply {
+    fn reply(&mut self, question: &Question) -> ScriptedReply {
         if let Some(reply) = self.next.get_mut(&question.path).and_then(VecDeque::pop_front) {
             return reply;
         }
@@ -108,12 +108,12 @@ impl State {
             "/canvas/data_series" => "canvas.data_series",
             "/campaigns/list" => "campaigns.list",
             "/canvas/list" => "canvas.list",
-            _ => return Reply { status: 404, body: "<html>".to_owned(), ..Reply::default() },
+            _ => return ScriptedReply { status: 404, body: "<html>".to_owned(), ..ScriptedReply::default() },
         };
         if question.authorization != format!("Bearer {REST_KEY}") || self.withheld.contains(permission) {
             // Braze repeats the key that it does not take.
             let said = format!("Invalid API key: {}", question.authorization.trim_start_matches("Bearer "));
-            return Reply::json(401, &json!({"message": said}));
+            return ScriptedReply::json(401, &json!({"message": said}));
         }
         match permission {
             "campaigns.data_series" => self.campaign_series(question),
@@ -123,7 +123,7 @@ impl State {
         }
     }
 
-    fn campaign_series(&self, question: &Question) -> Reply {
+    fn campaign_series(&self, question: &Question) -> ScriptedReply {
         let Some(days) = days(question, 100) else { return refused("Invalid length") };
         let Some(sent) = self.campaigns.get(&question.query["campaign_id"]) else {
             return refused("Invalid Campaign ID");
@@ -134,10 +134,10 @@ impl State {
             json!({"time": day.to_string(), "messages": messages, "conversions": 0, "unique_recipients": 3})
         };
         let data: Vec<Value> = days.iter().map(day).collect();
-        Reply::json(200, &json!({"message": "success", "data": data}))
+        ScriptedReply::json(200, &json!({"message": "success", "data": data}))
     }
 
-    fn canvas_series(&self, question: &Question) -> Reply {
+    fn canvas_series(&self, question: &Question) -> ScriptedReply {
         let Some(days) = days(question, 14) else { return refused("Invalid length") };
         let Some(steps) = self.canvases.get(&question.query["canvas_id"]) else {
             return refused("Invalid Canvas ID");
@@ -153,12 +153,12 @@ impl State {
             json!({"time": day.to_string(), "total_stats": {"entries": 5}, "step_stats": steps})
         };
         let stats: Vec<Value> = days.iter().map(day).collect();
-        Reply::json(200, &json!({"data": {"name": "Welcome", "stats": stats}, "message": "success"}))
+        ScriptedReply::json(200, &json!({"data": {"name": "Welcome", "stats": stats}, "message": "success"}))
     }
 }
 
-fn refused(said: &str) -> Reply {
-    Reply::json(400, &json!({"message": said}))
+fn refused(said: &str) -> ScriptedReply {
+    ScriptedReply::json(400, &json!({"message": said}))
 }
 
 /// The days that are asked for, or nothing where there are too many.
@@ -170,14 +170,14 @@ fn days(question: &Question, days_max: i64) -> Option<Vec<Date>> {
 }
 
 /// A page of a hundred.
-fn list<'i>(name: &str, ids: impl Iterator<Item = &'i String>, question: &Question) -> Reply {
+fn list<'i>(name: &str, ids: impl Iterator<Item = &'i String>, question: &Question) -> ScriptedReply {
     let page: usize = question.query["page"].parse().unwrap();
     let listed: Vec<Value> = ids
         .skip(100 * page)
         .take(100)
         .map(|id| json!({"id": id, "name": format!("Listed {id}"), "tags": []}))
         .collect();
-    Reply::json(200, &json!({name: listed, "message": "success"}))
+    ScriptedReply::json(200, &json!({name: listed, "message": "success"}))
 }
 
 /// Writes a history that was kept for a month: so many sends of a campaign of a
@@ -210,7 +210,7 @@ pub(crate) fn forwarder(objects: Vec<HistoryObject>, since: Option<u64>) -> Loop
     Loopback::start(move |question| match &*question.path {
         "/status" => {
             let count = "users.messages.email.Send, users.messages.pushnotification.Send";
-            Reply::json(200, &json!({"configuration": [{"key": "events.count", "value": count}]}))
+            ScriptedReply::json(200, &json!({"configuration": [{"key": "events.count", "value": count}]}))
         }
         "/history" => {
             let first: usize = question.query.get("after").map_or(0, |after| after.parse().unwrap());
@@ -222,8 +222,8 @@ pub(crate) fn forwarder(objects: Vec<HistoryObject>, since: Option<u64>) -> Loop
                 objects: objects.iter().skip(first).take(2).cloned().collect(),
                 next: (first + 2 < objects.len()).then(|| (first + 2).to_string()),
             };
-            Reply::json(200, &serde_json::to_value(history).unwrap())
+            ScriptedReply::json(200, &serde_json::to_value(history).unwrap())
         }
-        _ => Reply { status: 404, body: "not found\n".to_owned(), ..Reply::default() },
+        _ => ScriptedReply { status: 404, body: "not found\n".to_owned(), ..ScriptedReply::default() },
     })
 }

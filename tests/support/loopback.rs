@@ -17,7 +17,7 @@ pub(crate) struct Question {
 
 /// What is answered.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reply {
+pub(crate) struct ScriptedReply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: String,
@@ -25,7 +25,7 @@ pub(crate) struct Reply {
     pub(crate) missing: usize,
 }
 
-impl Reply {
+impl ScriptedReply {
     pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
         Self { status, body: body.to_string(), ..Self::default() }
     }
@@ -38,7 +38,7 @@ pub(crate) struct Loopback {
 }
 
 impl Loopback {
-    pub(crate) fn start(reply: impl Fn(&Question) -> Reply + Send + 'static) -> Self {
+    pub(crate) fn start(reply: impl Fn(&Question) -> ScriptedReply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -85,7 +85,7 @@ fn question(mut stream: TcpStream) -> Option<(TcpStream, Question)> {
     Some((stream, Question { path: path.to_owned(), query, authorization }))
 }
 
-fn written(reply: &Reply) -> String {
+fn written(reply: &ScriptedReply) -> String {
     let headers: Vec<String> =
         reply.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let (status, headers, length) = (reply.status, headers.concat(), reply.body.len() + reply.missing);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -39,6 +39,8 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     /// The credentials; empty where there are none.
     pub(crate) authorization: String,
+    /// The name of the client.
+    pub(crate) user_agent: String,
 }
 
 struct State {
@@ -135,8 +137,9 @@ async fn answer(
     state: Arc<Mutex<State>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().to_string();
-    let authorization = request.headers().get(AUTHORIZATION).map_or("", |value| value.to_str().unwrap());
-    let asked = Asked { path: path.clone(), authorization: authorization.to_owned() };
+    let header = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    let (authorization, user_agent) = (header(AUTHORIZATION), header(USER_AGENT));
+    let asked = Asked { path: path.clone(), authorization, user_agent };
     let (behaviour, known) = {
         let mut state = state.lock().unwrap();
         state.asked.push(asked);

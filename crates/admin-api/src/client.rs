@@ -12,7 +12,7 @@ use crate::{History, HistoryObject, HistoryQuery, SearchAnswer, Status};
 /// Bytes of an answer; with 500 connections it has half a million.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of the reason for an answer that is none.
+/// Bytes of the reason that are kept where the answer is not one of a forwarder.
 const REASON_BYTES_MAX: usize = 8 << 10;
 
 /// Why there is no answer, in one line that names the path.
@@ -21,7 +21,7 @@ const REASON_BYTES_MAX: usize = 8 << 10;
 pub struct ClientError(String);
 
 impl ClientError {
-    /// One that says this.
+    /// An error with this text.
     pub fn new(reason: String) -> Self {
         Self(reason)
     }
@@ -40,7 +40,7 @@ impl Client {
     /// environment names, unless it is on loopback.
     ///
     /// # Errors
-    /// When `url` is none, or the system has no root certificates for one that begins with `https`.
+    /// When `url` is not a URL, or the system has no root certificates for one that begins with `https`.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, ClientError> {
         let wrong = |reason: &dyn ToString| ClientError(format!("{url}: {}", reason.to_string()));
         let parsed = Url::parse(url).map_err(|error| {
@@ -59,7 +59,7 @@ impl Client {
     /// through a proxy.
     ///
     /// # Errors
-    /// None that is known of.
+    /// None is known.
     pub fn local(address: SocketAddr, timeout: Duration) -> Result<Self, ClientError> {
         let wrong = |reason: String| ClientError(format!("{address}: {reason}"));
         let url = Url::parse(&format!("http://{}", reachable(address)))
@@ -68,7 +68,7 @@ impl Client {
     }
 
     fn build(url: Url, timeout: Duration, is_local: bool) -> reqwest::Result<Self> {
-        // Whoever has installed one before has installed one that is as good.
+        // Any provider that was installed before is as good.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let mut http = reqwest::Client::builder()
             .timeout(timeout)
@@ -184,7 +184,7 @@ impl Client {
     }
 }
 
-/// Where a port can be reached from this machine: one on all addresses, on loopback.
+/// The address under which this machine reaches a port: loopback for one on all addresses.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -194,7 +194,7 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The body of an answer; `None`: it has more bytes than `bytes_max`.
+/// The body of an answer; `None`: it is longer than `bytes_max`.
 async fn read(mut answer: Response, bytes_max: usize) -> reqwest::Result<Option<Vec<u8>>> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {

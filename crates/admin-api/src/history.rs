@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked of `/history`; nothing said: the last seven days in UTC, of everything.
+/// A query of `/history`. Without fields set: the last seven days in UTC, of everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryQuery {
     /// The first day, as 2026-03-23.
@@ -17,7 +17,7 @@ pub struct HistoryQuery {
     pub kind: Option<HistoryKind>,
     /// Only the object with this id.
     pub id: Option<String>,
-    /// Where the answer before has ended: its [`History::next`].
+    /// The [`History::next`] of the previous answer.
     pub after: Option<String>,
     /// Objects at most.
     pub limit: Option<usize>,
@@ -51,7 +51,7 @@ pub struct History {
     pub to: String,
     /// The time zone of the days.
     pub time_zone: String,
-    /// Since when history is kept, in Unix seconds: of what was before nothing is known. `None`: there is none yet.
+    /// Since when history is kept, in Unix seconds; nothing is known of earlier sends. `None`: nothing is kept yet.
     pub since: Option<u64>,
     /// What had sends on these days.
     pub objects: Vec<HistoryObject>,
@@ -59,7 +59,7 @@ pub struct History {
     pub next: Option<String>,
 }
 
-/// What sends are of.
+/// The kinds of objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HistoryKind {
@@ -76,7 +76,7 @@ impl HistoryKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Campaign, Self::Canvas, Self::Step];
 
-    /// As it is written.
+    /// The word for it in JSON and in URLs.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Campaign => "campaign",
@@ -90,7 +90,7 @@ impl HistoryKind {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HistoryObject {
-    /// What it is.
+    /// Its kind.
     pub kind: HistoryKind,
     /// Its id; empty where only a name is known.
     pub id: String,
@@ -124,7 +124,7 @@ pub struct HistoryDay {
     pub dropped: BTreeMap<String, u64>,
 }
 
-/// How the history of sends is.
+/// The state of the history of sends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HistoryStatus {

@@ -21,7 +21,7 @@ pub struct ReconcileStatus {
     pub differing: Vec<ReconciledObject>,
     /// How many could not be compared.
     pub not_compared_total: u64,
-    /// Those of them with the most sends. That is never 0: Braze could not be asked, or did not say.
+    /// Those of them with the most sends: Braze could not be asked, or did not say. Not a difference of 0.
     pub not_compared: Vec<UncomparedSends>,
 }
 
@@ -29,7 +29,7 @@ pub struct ReconcileStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkspaceStatus {
-    /// The connection whose sends are compared; `None`: all that have no workspace of their own.
+    /// The connection whose sends are compared; `None`: all connections without a workspace of their own.
     pub connection: Option<String>,
     /// Trouble: it could not be compared, or something is beyond the tolerance. Quiet: nothing is known yet.
     pub state: FlowState,
@@ -39,7 +39,7 @@ pub struct WorkspaceStatus {
     pub failed_because: Option<String>,
     /// When it was tried last, in Unix seconds.
     pub last_attempt: Option<u64>,
-    /// When all of it worked last.
+    /// When an attempt last succeeded in full.
     pub last_success: Option<u64>,
     /// When it is tried next; `None`: at present, or never.
     pub next_attempt: Option<u64>,
@@ -47,7 +47,7 @@ pub struct WorkspaceStatus {
     pub compared: Option<WorkspaceSums>,
 }
 
-/// What was compared of a workspace.
+/// Sums of one workspace's comparison.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkspaceSums {
@@ -92,13 +92,13 @@ pub struct SendsBySide {
 pub struct ReconciledObject {
     /// The connection of its workspace; `None` as for [`WorkspaceStatus::connection`].
     pub connection: Option<String>,
-    /// What it is.
+    /// Its kind.
     pub kind: HistoryKind,
     /// Its id.
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Of a step: its Canvas.
+    /// The name of a step's Canvas.
     pub canvas_name: String,
     /// Over the days that were compared.
     #[serde(flatten)]
@@ -115,7 +115,7 @@ pub struct ReconciledObject {
 pub struct UncomparedSends {
     /// As for [`ReconciledObject::connection`].
     pub connection: Option<String>,
-    /// What it is.
+    /// Its kind.
     pub kind: HistoryKind,
     /// Its id.
     pub id: String,

@@ -35,7 +35,7 @@ pub struct SearchAnswer {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ObjectMatch {
-    /// What it is.
+    /// Its kind.
     pub kind: HistoryKind,
     /// The connection's name.
     pub connection: String,

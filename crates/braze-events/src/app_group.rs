@@ -1,4 +1,4 @@
-//! The ids of app groups: when two of them mean the same, and what keeps one from meaning any.
+//! The ids of app groups: when two are the same, and which can't be ids.
 //!
 //! Braze's are UUIDs, which people, templates and tools write in capitals or in small letters. So two UUIDs that
 //! differ in nothing else are one app group. Any other id is compared as it is.
@@ -41,8 +41,7 @@ fn is_uuid(id: &[u8]) -> bool {
     id.len() == UUID_LENGTH && id.iter().enumerate().all(fits)
 }
 
-/// What is wrong with an id that somebody wrote down. The text completes a sentence that begins with the id, and
-/// never quotes it.
+/// A fault of an id in a configuration. The text completes a sentence that begins with the id, and never quotes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdFault {
     /// No event of Braze has such an id.
@@ -51,7 +50,7 @@ pub enum IdFault {
     Doubtful(&'static str),
 }
 
-/// What is wrong with `id`, where something is.
+/// The fault of `id`, if it has one.
 pub fn fault(id: &str) -> Option<IdFault> {
     let has = |is_one: fn(char) -> bool| id.chars().any(is_one);
     let is_bracket = |letter: char| "{}()[]<>".contains(letter);

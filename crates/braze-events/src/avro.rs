@@ -1,15 +1,14 @@
 //! From Avro datums to [`SendEvent`](super::SendEvent)s, without a copy and without a tree.
 //!
-//! The writer's schema is compiled once (`schema`) into nodes that say how to pass over what does not matter
-//! and where the dozen values are that do; a walk along the bytes (`walk`) borrows these. What they mean is
-//! decided where JSON's values are judged too, so that an event counts alike whatever it was written in.
+//! The writer's schema is compiled once (`schema`) into nodes that say how to pass over what does not matter and where the
+//! dozen values are that do; a walk along the bytes (`walk`) borrows these. The code that interprets JSON's values
+//! interprets them, so an event counts alike in either format.
 //!
-//! The type of an event is the value of its field `event_type`; else what the full name of its schema says
-//! from `users.` on (Braze's storage exports: `dataexport.S3.inner.users.messages.email.Send`); else that of
-//! where it came from.
+//! The type of an event is the value of its field `event_type`; else the part of its schema's full name from `users.` on
+//! (Braze's storage exports: `dataexport.S3.inner.users.messages.email.Send`); else the type of its origin.
 //!
-//! A record with no field of an event, and with `Body`, bytes, is what Azure Event Hubs' Capture makes of an event that was sent to
-//! a hub: those bytes are read as a body of JSON.
+//! Azure Event Hubs' Capture writes a record without event fields and with bytes in `Body`: those bytes are read as a body
+//! of JSON.
 
 use std::sync::Arc;
 
@@ -23,10 +22,10 @@ mod walk;
 use schema::{AvroPlan, NotASchema, compile};
 use walk::{Stands, Walk};
 
-/// How many compiled schemas are kept: more than Braze has event types that anyone sends to one place.
+/// How many compiled schemas are kept: more than the event types that anyone sends to one place.
 const PLANS_MAX: usize = 128;
 
-/// Compiled schemas; the one that was used longest ago gives way.
+/// Compiled schemas; the least recently used one is evicted.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     known: Vec<Known>,
@@ -56,7 +55,7 @@ impl Plans {
         &known.plan
     }
 
-    /// Returns where it is.
+    /// Returns its index.
     fn add(&mut self, schema: &Arc<WriterSchema>) -> usize {
         if self.known.len() == PLANS_MAX {
             let oldest = (0..PLANS_MAX).min_by_key(|at| self.known[*at].last_use);
@@ -72,8 +71,8 @@ impl Plans {
         self.plan(&datums.schema).as_ref().is_ok_and(|plan| plan.holder().is_some())
     }
 
-    /// Calls `take` once for each of the datums in `text` from `start` on, with the bytes that it holds, which may be none; where
-    /// [`hold_bodies`](Self::hold_bodies) says so.
+    /// Calls `take` once for each of the datums in `text` from `start` on, with the bytes that it holds, which may be none.
+    /// Only for datums that [`hold_bodies`](Self::hold_bodies).
     pub(super) fn bodies(
         &mut self,
         text: &[u8],
@@ -95,9 +94,9 @@ impl Plans {
 
     /// Calls `emit` once for each of the datums in `text` from `start` on.
     ///
-    /// Datums have no marks between them, so nothing can be read behind one that does not fit the schema: it
-    /// and all that follow are [`Malformed::Avro`]. So is the last one if it does not end where the bytes do;
-    /// a schema that is not the writer's shows like this. What is no character in a text is read as U+FFFD.
+    /// Datums have no marks between them, so nothing can be read behind one that does not fit the schema: it and all that
+    /// follow are [`Malformed::Avro`]. So is the last one if it does not end where the bytes do, which is how a schema that
+    /// is not the writer's shows. Invalid characters in a text are read as U+FFFD.
     ///
     /// Where the schema alone says that the type is not counted, nothing is read and all are ignored.
     pub(super) fn decode(

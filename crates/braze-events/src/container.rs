@@ -1,9 +1,9 @@
-//! Avro object containers: what Braze's storage exports are, and what a message of a broker may be.
+//! Avro object containers: Braze's storage exports, and some messages of brokers.
 //!
-//! A container is a header (the writer's schema, the codec, a marker of 16 bytes) and blocks of datums, each
-//! followed by the marker. A block that is damaged is counted, and reading goes on behind the next marker. Where a block
-//! ends another container may begin (`cat a.avro b.avro`), with a schema, codec and marker of its own.
-//! Nothing here does any I/O: whoever reads a file hands its bytes over as they come.
+//! A container is a header (the writer's schema, the codec, a marker of 16 bytes) and blocks of datums, each followed by the
+//! marker. A block that is damaged is counted, and reading goes on behind the next marker. Another container may begin where
+//! a block ends (`cat a.avro b.avro`), with a schema, codec and marker of its own. Nothing here does any I/O: the caller
+//! hands bytes over as they come.
 //!
 //! Source: Avro 1.12 specification, "Object Container Files".
 
@@ -17,18 +17,18 @@ use crate::{Datums, Framing, Part, WriterSchema};
 
 /// The first bytes of every container.
 pub const MAGIC: [u8; 4] = *b"Obj\x01";
-/// A block may be this long, as it is stored and as it was before: writers make blocks of some 16 to 64 KiB,
-/// and what is expanded is held in memory whole.
+/// The longest block, as it is stored and expanded: writers make blocks of some 16 to 64 KiB, and an expanded block is held
+/// in memory whole.
 pub const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// A header may be this long; most of it is the schema.
+/// The longest header; most of it is the schema.
 pub const HEADER_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// What the datums of one message may come to once they are expanded.
+/// How many bytes the datums of one message may have once they are expanded.
 const MESSAGE_BYTES_MAX: usize = BLOCK_BYTES_MAX;
 const MARKER_BYTES: usize = 16;
-/// What is taken for a header in the middle of damage has no more entries than this; writers make two to five.
+/// The most entries of a header; writers make two to five. Bytes in the middle of damage can look like a header with more.
 const ENTRIES_MAX: u64 = 100;
 
-/// Why nothing of a container can be read.
+/// Why no part of a container can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContainerRefusal {
     /// Its codec is not built in.
@@ -42,14 +42,14 @@ pub enum ContainerRefusal {
     Header(&'static str),
 }
 
-/// What stands before the blocks.
+/// The header, which precedes the blocks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What all datums were written with.
+    /// The schema that all datums were written with.
     pub schema: Arc<WriterSchema>,
     /// How blocks are stored.
     pub codec: Codec,
-    /// How many bytes it takes.
+    /// The header's length in bytes.
     pub bytes: usize,
     marker: [u8; MARKER_BYTES],
 }
@@ -89,8 +89,8 @@ impl Header {
         Ok(Block { count, stored, bytes: wire.pos })
     }
 
-    /// Whether a block of `count` datums ends with `marker`. Where it is another one and what stands `behind` it is whole,
-    /// the marker alone is damaged, be it this one or the one of the header.
+    /// Whether a block of `count` datums ends with `marker`. With another marker, if the bytes `behind` it are whole, only
+    /// the marker is damaged: this one or the header's.
     fn check_marker(
         &self,
         count: u64,
@@ -102,7 +102,7 @@ impl Header {
             return Ok(());
         }
         if count == 0 {
-            // So do zeros begin.
+            // Zeros begin like this, too.
             return Err(Stop::Wrong);
         }
         if may_be_container(behind) {
@@ -112,11 +112,11 @@ impl Header {
         if next == self.marker || next == marker { Ok(()) } else { Err(Stop::Wrong) }
     }
 
-    /// How far damage goes, at the start of which `bytes` begin: to behind the next marker, or to the next container.
+    /// How far the damage at the start of `bytes` goes: to behind the next marker, or to the next container.
     ///
     /// # Errors
-    /// When neither is there: it goes as far as this at least, and behind that it takes more bytes to tell. If these are the
-    /// `whole` rest, all of them are damaged.
+    /// When neither is there: the damage is at least this long, and more bytes are needed to tell. If these are the `whole`
+    /// rest, all of them are damaged.
     fn damage(&self, bytes: &[u8], whole: bool) -> Result<usize, usize> {
         let marker = memchr::memmem::find(bytes, &self.marker).map(|at| at + MARKER_BYTES);
         let (end, mut from) = (marker.unwrap_or(bytes.len()), 0);
@@ -131,14 +131,14 @@ impl Header {
             }
             from = from.min(end);
         }
-        // Of a marker, or of the first bytes of a container, some may be there.
+        // The last bytes may begin a marker, or the magic of a container.
         let surely = if whole { bytes.len() } else { (bytes.len() + 1).saturating_sub(MARKER_BYTES) };
         marker.ok_or(surely)
     }
 
-    /// How the datums of a block are to be read once they are expanded: `bytes` of them.
+    /// How to read the datums of a block once they are expanded to `bytes` bytes.
     fn framing(&self, count: u64, bytes: usize) -> Framing {
-        // A datum of no bytes can't hold an event, and one that claims more of them than bytes is a lie.
+        // An event takes at least one byte, so a count above the number of bytes is a lie.
         if count > bytes as u64 {
             return Framing::Unreadable(bytes.max(1) as u64);
         }
@@ -148,44 +148,44 @@ impl Header {
 
 /// One block as it is stored.
 struct Block<'b> {
-    /// How many datums it says to hold.
+    /// The number of datums that it states.
     count: u64,
     /// The datums, in the codec.
     stored: &'b [u8],
-    /// How many bytes it takes with all that belongs to it.
+    /// Its length in bytes, with its head and marker.
     bytes: usize,
 }
 
-/// Reads a container, and others behind it, out of bytes that its owner hands over as they come. Damage is passed over to
-/// behind the next marker, or to the next container.
+/// Reads containers out of bytes that the caller hands over as they come. Skips damage, to behind the next marker or to the
+/// next container.
 #[derive(Debug, Default)]
 pub struct BlockReader {
     /// None before the first container.
     header: Option<Header>,
     expander: Expander,
-    /// The damage that is being passed over.
+    /// The damage that is being skipped.
     damage: Option<DamagedBlocks>,
 }
 
-/// What a [`BlockReader`] has taken.
+/// What a [`BlockReader`] has consumed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BlockStep {
-    /// At most some damage, whose end is not there yet: it takes more bytes.
+    /// At most some damage that goes on behind the bytes at hand.
     Nothing,
     /// The header of a container.
     Header,
-    /// A block, whose datums are to be read like this.
+    /// A block, and how to read its datums.
     Block(Framing),
     /// The rest of some damage.
     Damage(DamagedBlocks),
 }
 
-/// What is lost in one place.
+/// The loss in one place.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DamagedBlocks {
-    /// At least one, and no more than can be in there.
+    /// Events that are lost: at least one, and no more than can be in there.
     pub events: u64,
-    /// How many bytes it takes.
+    /// Bytes that are lost.
     pub bytes: u64,
     /// What is wrong.
     pub problem: String,
@@ -211,7 +211,7 @@ impl BlockReader {
         if bytes.is_empty() {
             return Ok((0, BlockStep::Nothing));
         }
-        // As a block it would have less than no datums.
+        // Read as a block it would have a negative number of datums.
         if may_be_container(bytes) {
             return self.begin(bytes, whole);
         }
@@ -245,7 +245,7 @@ impl BlockReader {
         if let Some(before) = &self.header
             && before.schema == header.schema
         {
-            // What was made of a schema is remembered by its identity.
+            // Decoders remember what they compiled of a schema by its identity.
             header.schema = Arc::clone(&before.schema);
         }
         let taken = header.bytes;
@@ -266,11 +266,11 @@ impl BlockReader {
     }
 }
 
-/// Appends the datums of a container, or of several one after the other, to `body`, and how they are to be read to
-/// `parts`. What is damaged becomes [`Framing::Unreadable`], as does what expands to more than 16 MiB in all.
+/// Appends the datums of a container, or of several one after the other, to `body`, and how they are to be read to `parts`.
+/// Damaged blocks become [`Framing::Unreadable`], as do those that expand to more than 16 MiB in all.
 ///
 /// # Errors
-/// When one of them can't be read. What stands before it has been appended then, and nothing behind it.
+/// When one of them can't be read. Those before it have been appended then, and nothing behind it.
 pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Result<(), ContainerRefusal> {
     let mut reader = BlockReader::default();
     let (start, mut rest) = (body.len(), message);
@@ -288,12 +288,12 @@ pub fn split(message: &[u8], body: &mut Vec<u8>, parts: &mut Vec<Part>) -> Resul
     }
 }
 
-/// Whether bytes that begin where a block does begin with a container, as far as they go.
+/// Whether bytes at the place of a block begin with a container instead, as far as they go.
 fn may_be_container(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC) || MAGIC.starts_with(bytes)
 }
 
-/// The count in the head of a damaged block, if it is one to be believed.
+/// The count in the head of a damaged block, if it is plausible.
 fn plausible_count(bytes: &[u8]) -> u64 {
     let mut wire = Wire { bytes, pos: 0 };
     let head = wire.integer().and_then(|count| wire.integer().map(|stored| (count, stored)));
@@ -303,14 +303,14 @@ fn plausible_count(bytes: &[u8]) -> u64 {
     }
 }
 
-/// Events have ids that no codec makes smaller than a byte.
+/// Every event has an id, and no codec packs one into less than a byte.
 fn plausible(count: u64, stored_bytes: usize) -> u64 {
     if count <= stored_bytes as u64 { count.max(1) } else { 1 }
 }
 
 /// Why reading stopped.
 enum Stop {
-    /// Behind the end of the bytes.
+    /// More bytes are needed.
     More,
     Wrong,
 }
@@ -339,7 +339,7 @@ impl<'b> Wire<'b> {
                 self.integer()?;
             }
             entries_max = entries_max.checked_sub(count.unsigned_abs()).ok_or(Stop::Wrong)?;
-            // Every entry takes bytes, so a count that lies ends with the bytes.
+            // Every entry takes bytes, so even a false count ends with the bytes.
             for _ in 0..count.unsigned_abs() {
                 let (key, value) = (self.sized(HEADER_BYTES_MAX)?, self.sized(HEADER_BYTES_MAX)?);
                 match key {

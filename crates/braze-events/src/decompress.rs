@@ -1,5 +1,5 @@
-//! Compressed content as `gunzip` reads it: one member after the other, and whatever follows the last one is left out.
-//! What xz calls a stream and zstandard a frame is a member here, too.
+//! Compressed content as `gunzip` reads it: one member after the other; bytes behind the last one are left out. A stream of
+//! xz and a frame of zstandard are members here, too.
 
 use std::io::{self, BufRead, Read};
 
@@ -9,18 +9,18 @@ use lzma_rust2::XzReader;
 
 use crate::zstandard::ZstdFrame;
 
-/// The first bytes of a zstandard frame, and of one that is to be skipped but for the low half of its first byte
-/// (RFC 8878, 3.1).
+/// The first bytes of a zstandard frame, and of a frame to be skipped, whose first byte varies in its low half (RFC 8878,
+/// 3.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const ZSTD_SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 /// How far back a zstandard frame or an xz block may refer, as a power of two: 128 MiB, what `zstd` makes without
 /// `--long`, and twice what `xz -9` makes. That much of the content is held in memory.
 const WINDOW_LOG_MAX: u32 = 27;
-/// What xz takes beside its dictionary, in KiB.
+/// Memory of xz beside its dictionary, in KiB.
 const XZ_OVERHEAD_KIB: u32 = 128;
 /// Between xz streams there may be zeros, in groups of four (The .xz File Format, 2.2).
 const XZ_PADDING_BYTES: u64 = 4;
-/// How much is read from xz at once: what it has unpacked before it meets damage is lost with the read.
+/// How much is read from xz at once: a read that meets damage loses what it has unpacked.
 const XZ_READ_BYTES: usize = 32 * 1024;
 
 /// How content is compressed.
@@ -37,10 +37,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// How many first bytes tell it.
+    /// How many first bytes identify the format.
     pub const MAGIC_BYTES: usize = 4;
 
-    /// The format of what begins with these bytes.
+    /// The format whose magic these bytes begin with.
     pub fn of(head: &[u8]) -> Option<Self> {
         let is_skippable = head.first().is_some_and(|first| first & 0xf0 == ZSTD_SKIPPABLE[0])
             && head.get(1..4) == Some(&ZSTD_SKIPPABLE[1..]);
@@ -53,7 +53,7 @@ impl Format {
         }
     }
 
-    /// What people call it.
+    /// The usual name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -63,7 +63,8 @@ impl Format {
         }
     }
 
-    /// Whether a member can begin with this byte. More may not be buffered; what goes on otherwise is a damaged member.
+    /// Whether a member can begin with this byte. No more than one may be buffered; a member that goes on otherwise is
+    /// damaged.
     fn may_begin_with(self, byte: u8) -> bool {
         match self {
             Self::Gzip => byte == 0x1f,
@@ -73,12 +74,12 @@ impl Format {
         }
     }
 
-    /// Says in our words what the decoders say in theirs; what the disk says stays as it is.
+    /// Translates decoder errors to our messages; errors of the system pass unchanged.
     fn explain(self, error: io::Error, window_log_max: u32) -> io::Error {
         let name = self.name();
         let kind = error.kind();
         if kind == io::ErrorKind::OutOfMemory {
-            // Whoever chose another window has other advice to give.
+            // Callers with a window of their own give advice of their own.
             if window_log_max != WINDOW_LOG_MAX {
                 return error;
             }
@@ -101,14 +102,14 @@ impl Format {
     }
 }
 
-/// Decompresses all members of what `R` holds. Zeros or other bytes behind the last member, which tapes, padded
-/// blocks and careless concatenation leave there, end the content; a member that is cut short or damaged is an error.
+/// Decompresses all members of what `R` holds. Zeros or other bytes behind the last member, left by tapes, padded blocks and
+/// careless concatenation, end the content; a member that is cut short or damaged is an error.
 pub struct Members<R: Read> {
     format: Format,
     window_log_max: u32,
-    /// The member that is being read; then `rest` is none.
+    /// The member that is being read; `rest` is `None` meanwhile.
     member: Option<Decoder<R>>,
-    /// What is read from, between two members and behind the last one.
+    /// The input, between two members and behind the last one.
     rest: Option<R>,
     /// Zeros behind the member before.
     padding: u64,
@@ -118,29 +119,15 @@ pub struct Members<R: Read> {
 
 impl<R: BufRead> Members<R> {
     /// Reads from `reader`, which begins with a member.
-    ///
-    /// # Errors
-    /// None today: no format's decoder has to be asked before it is read from.
-    pub fn new(format: Format, reader: R) -> io::Result<Self> {
+    pub fn new(format: Format, reader: R) -> Self {
         Self::with_window(format, reader, WINDOW_LOG_MAX)
     }
 
     /// As [`Self::new`], with a bound of its own for how far back a zstandard frame may refer, as a power of two. One that
     /// refers farther ends in [`io::ErrorKind::OutOfMemory`].
-    ///
-    /// # Errors
-    /// None today, as there.
-    pub fn with_window(format: Format, reader: R, window_log_max: u32) -> io::Result<Self> {
+    pub fn with_window(format: Format, reader: R, window_log_max: u32) -> Self {
         let member = Some(Decoder::new(format, reader, window_log_max));
-        Ok(Self {
-            format,
-            window_log_max,
-            member,
-            rest: None,
-            padding: 0,
-            is_over: false,
-            has_trailing: false,
-        })
+        Self { format, window_log_max, member, rest: None, padding: 0, is_over: false, has_trailing: false }
     }
 
     /// How it is compressed.
@@ -148,13 +135,13 @@ impl<R: BufRead> Members<R> {
         self.format
     }
 
-    /// Whether something that is no member followed the last one; known once everything has been read.
+    /// Whether bytes that are no member followed the last one; known once everything has been read.
     pub fn has_trailing(&self) -> bool {
         self.has_trailing
     }
 
-    /// How many of the bytes that were read last are damaged: what has been handed out, and what is yet to be before the error,
-    /// stands in those before them.
+    /// How many of the bytes read last are damaged. All content, handed out or still to be handed out before the error,
+    /// stands in the bytes before them.
     pub fn damaged_bytes(&self) -> u64 {
         match &self.member {
             Some(Decoder::Zstd(frame)) => frame.damaged_bytes(),
@@ -162,12 +149,12 @@ impl<R: BufRead> Members<R> {
         }
     }
 
-    /// What is read from.
+    /// The input, between members.
     pub fn get_ref(&self) -> Option<&R> {
         self.member.as_ref().map(Decoder::get_ref).or(self.rest.as_ref())
     }
 
-    /// Goes on with the next member, if there is one; else everything has been read.
+    /// Goes on with the next member; `false`: there is none, and everything has been read.
     fn next_member(&mut self) -> io::Result<bool> {
         let Some(mut reader) = self.rest.take() else { return Ok(false) };
         let next = self.next_byte(&mut reader);
@@ -285,7 +272,7 @@ mod tests {
     use crate::testing::{FORMATS, pack, xz};
 
     fn read(format: Format, bytes: &[u8]) -> io::Result<(Vec<u8>, bool)> {
-        let mut members = Members::new(format, bytes)?;
+        let mut members = Members::new(format, bytes);
         let mut out = Vec::new();
         members.read_to_end(&mut out)?;
         assert_eq!(members.read(&mut [0; 9]).unwrap(), 0, "an end is the end");

@@ -1,4 +1,4 @@
-//! How the bytes of a body are divided into events, and what is known of the events from outside it.
+//! How the bytes of a body are divided into events, and what its origin says of them.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ pub enum Framing {
     Document,
     /// JSON documents, one a line; a line that is not JSON harms no other line.
     Lines,
-    /// What was found in a document that has been read before, in a form that is read faster.
+    /// The elements of a document that has been read before, in a form that is read faster.
     Extract,
     /// Avro datums back to back.
     Avro(Datums),
-    /// No bytes, but as many events as this, which the queue could not make readable. They are booked as
-    /// malformed. Whoever takes the number from untrusted bytes bounds it.
+    /// No bytes, but this number of events, which the queue could not make readable. They are booked as malformed. A caller
+    /// that takes the number from untrusted bytes bounds it.
     Unreadable(u64),
-    /// Several parts one after the other, each divided in its own way: a message of a broker each. Whatever is
-    /// wrong with one harms no other.
+    /// Several parts one after the other, each divided in its own way: a message of a broker each. A fault in one harms no
+    /// other.
     Parts(Arc<[Part]>),
 }
 
@@ -26,18 +26,18 @@ pub enum Framing {
 pub struct Datums {
     /// What all of them were written with.
     pub schema: Arc<WriterSchema>,
-    /// How many there are. Each is booked, whatever the bytes turn out to be, so whoever takes the number from
-    /// untrusted bytes bounds it by their number.
+    /// Their number. Each is booked, whatever the bytes turn out to be, so a caller that takes the number from untrusted
+    /// bytes bounds it by their number.
     pub count: u64,
 }
 
-/// The schema that Avro datums were written with. What was made of one is remembered by its identity: keep it
-/// and clone the [`Arc`], rather than making it anew for every delivery.
+/// The schema that Avro datums were written with. A decoder remembers the compiled form by identity: clone the [`Arc`]
+/// rather than making a new one for every delivery.
 #[derive(Debug, PartialEq, Eq)]
 pub struct WriterSchema(Box<str>);
 
 impl WriterSchema {
-    /// `text` is the schema's JSON; it is not looked at before something is to be read with it.
+    /// `text` is the schema's JSON; it is parsed with the first read.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
@@ -59,7 +59,7 @@ pub struct Part {
     pub framing: Framing,
 }
 
-/// What the place that events came from says of them, for events that do not say it themselves.
+/// Facts about the origin of events, for events that do not state them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// From the file's path (`event_type=…`).

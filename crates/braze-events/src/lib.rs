@@ -36,7 +36,7 @@ pub use framing::{Datums, Framing, Origin, Part, WriterSchema};
 /// is not counted is ignored; one that is not known is ignored as `other`, for new ones arrive monthly.
 ///
 /// Source: Braze's Currents event glossary, "Message engagement events".
-pub const SEND_TYPES: [(&str, &str); 9] = [
+pub const SEND_TYPES: &[(&str, &str)] = &[
     ("users.messages.email.Send", "email"),
     ("users.messages.pushnotification.Send", "pushnotification"),
     ("users.messages.sms.Send", "sms"),
@@ -122,7 +122,7 @@ impl<'e> SendEvent<'e> {
     }
 }
 
-/// What one element of a body turned out to be.
+/// The kinds of elements of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decoded<'e> {
     /// An event of a counted type.
@@ -134,11 +134,11 @@ pub enum Decoded<'e> {
     },
     /// Something that can't be counted.
     Malformed(Malformed),
-    /// Damage, in the place of whatever it hit.
+    /// Damage, in the place of the events it hit.
     Skipped(Skipped),
 }
 
-/// Bytes of a document that no event could be read from, for its JSON is damaged there.
+/// Bytes of a document that no event could be read from, because its JSON is damaged there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// How many stretches they are. How many events each was is not known; it is booked as one, [`Malformed::Json`].
@@ -170,7 +170,7 @@ pub enum Malformed {
     TooLarge,
     /// Lost before it could be read: it lay in a damaged block, or its schema could not be had.
     Unreadable,
-    /// Of another app group than its sender may speak for, or of none where that would leave open which.
+    /// An event of an app group that its sender may not speak for, or of none where that leaves several.
     ForeignAppGroup,
 }
 

@@ -1,5 +1,5 @@
-//! Frames of zstandard (RFC 8878), unpacked by `ruzstd`. It gives a frame's last window away only once the frame has
-//! ended, knows no frame that is to be skipped, and leaves the checksum to its caller; here all three are seen to.
+//! Frames of zstandard (RFC 8878), unpacked by `ruzstd`. `ruzstd` releases a frame's last window only at the frame's end,
+//! does not know frames to be skipped, and leaves the checksum to its caller; all three are handled here.
 
 use std::error::Error;
 use std::io::{self, Read};
@@ -7,25 +7,25 @@ use std::io::{self, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, FrameHeaderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// The last block of a frame, empty and as it is, and room for a checksum.
+/// An empty, uncompressed last block of a frame, and room for a checksum.
 const END: [u8; 7] = [1, 0, 0, 0, 0, 0, 0];
 
-/// Reads one frame, and nothing of what follows it. What was unpacked before damage is handed out before the error.
+/// Reads one frame, and no byte behind it. Content before damage is handed out before the error.
 ///
-/// It holds a window and a block of the content in memory, and takes the memory as the content grows, whatever the head
-/// of the frame says.
+/// It holds a window and a block of the content in memory. The memory grows with the content, not with the size that the
+/// head of the frame states.
 pub(crate) struct ZstdFrame<R> {
     source: Tallied<R>,
     decoder: FrameDecoder,
     has_begun: bool,
-    /// Bytes that were read of the block that can't be unpacked.
+    /// Bytes read of a block that can't be unpacked.
     damaged_bytes: u64,
-    /// It comes behind what was unpacked before.
+    /// The error that follows the content unpacked before it.
     broken: Option<io::Error>,
 }
 
 impl<R: Read> ZstdFrame<R> {
-    /// A frame that may refer back by so many bytes.
+    /// A frame that may refer back by this many bytes.
     pub(crate) fn new(source: R, window_bytes_max: u64) -> Self {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(window_bytes_max);
@@ -37,7 +37,7 @@ impl<R: Read> ZstdFrame<R> {
         &self.source.reader
     }
 
-    /// How many of the bytes that were read last are of a block that can't be unpacked. What is handed out from then on lies
+    /// How many of the bytes read last are of a block that can't be unpacked. Content that is handed out from then on lies
     /// before them.
     pub(crate) fn damaged_bytes(&self) -> u64 {
         self.damaged_bytes
@@ -73,7 +73,7 @@ impl<R: Read> ZstdFrame<R> {
         Ok(())
     }
 
-    /// Asked once everything has been handed out, for the sum is made of what was.
+    /// Called once everything has been handed out: the checksum covers what was handed out.
     fn check(&self) -> io::Result<()> {
         let stored = self.decoder.get_checksum_from_data();
         if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
@@ -103,7 +103,7 @@ impl<R: Read> Read for ZstdFrame<R> {
     }
 }
 
-/// Counts the bytes that are read of it.
+/// Counts the bytes that are read from the source.
 struct Tallied<R> {
     reader: R,
     read: u64,
@@ -117,7 +117,7 @@ impl<R: Read> Read for Tallied<R> {
     }
 }
 
-/// What the source says stays as it is; a window that is too large is a lack of memory.
+/// Errors of the source pass unchanged; a window that is too large becomes a lack of memory.
 fn explain(error: FrameDecoderError) -> io::Error {
     if matches!(
         error,
@@ -140,162 +140,4 @@ fn explain(error: FrameDecoderError) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const WINDOW_BYTES_MAX: u64 = 8 << 20;
-
-    /// Everything that comes before the end, and the end.
-    fn read(mut bytes: &[u8], step: usize) -> (Vec<u8>, io::Result<()>) {
-        let mut out = Vec::new();
-        let mut buffer = vec![0; step];
-        while !bytes.is_empty() {
-            let mut frame = ZstdFrame::new(&mut bytes, WINDOW_BYTES_MAX);
-            loop {
-                match frame.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(read) => out.extend_from_slice(&buffer[..read]),
-                    Err(error) => return (out, Err(error)),
-                }
-            }
-        }
-        (out, Ok(()))
-    }
-
-    /// As zstandard's own library reads them.
-    fn reference(bytes: &[u8]) -> io::Result<Vec<u8>> {
-        let mut decoder = zstd::Decoder::with_buffer(bytes)?;
-        decoder.window_log_max(WINDOW_BYTES_MAX.ilog2())?;
-        let mut out = Vec::new();
-        decoder.read_to_end(&mut out)?;
-        Ok(out)
-    }
-
-    fn pack(text: &[u8], level: i32, checksum: bool) -> Vec<u8> {
-        let mut encoder = zstd::Encoder::new(Vec::new(), level).unwrap();
-        encoder.include_checksum(checksum).unwrap();
-        let (first, second) = text.split_at(text.len() / 3);
-        encoder.write_all(first).unwrap();
-        // A block ends here.
-        encoder.flush().unwrap();
-        encoder.write_all(second).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    /// Text that is repeated near and far, of 3 MB: more than a window of the lower levels.
-    fn long() -> Vec<u8> {
-        let numbers =
-            (0..400_000_u32).map(|number| (number % 70_000).wrapping_mul(2_654_435_761).to_string());
-        numbers.collect::<String>().into_bytes()
-    }
-
-    #[test]
-    fn every_level_is_read_with_frames_that_are_to_be_skipped_between() {
-        let long = long();
-        for level in [-5, 1, 3, 9, 19] {
-            for checksum in [false, true] {
-                let packed = pack(&long, level, checksum);
-                let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
-                let all = [&skipped[..], &packed, &skipped, &pack(b"", level, checksum), &packed].concat();
-                for step in [4096, 1 << 20] {
-                    let (text, end) = read(&all, step);
-                    end.unwrap();
-                    assert!(text == [&long[..], &long].concat(), "level {level}");
-                }
-                let (text, end) = read(&all[..5], 10);
-                assert_eq!((text.len(), end.unwrap_err().kind()), (0, io::ErrorKind::UnexpectedEof));
-            }
-        }
-    }
-
-    #[test]
-    fn all_whole_blocks_before_damage_are_handed_out() {
-        let long = long();
-        let packed = pack(&long, 1, true);
-        let (text, end) = read(&packed[..packed.len() - 5], 4096);
-        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        assert!(long.starts_with(&text) && long.len() - text.len() <= 128 << 10, "{}", text.len());
-
-        let mut damaged = packed;
-        *damaged.last_mut().unwrap() ^= 1;
-        let (text, end) = read(&damaged, 4096);
-        assert!(text == long && end.unwrap_err().to_string() == "its checksum is wrong");
-    }
-
-    #[test]
-    fn what_the_source_says_is_told() {
-        struct Fails(io::ErrorKind);
-        impl Read for Fails {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(if self.0 == io::ErrorKind::Other {
-                    io::Error::from_raw_os_error(5)
-                } else {
-                    self.0.into()
-                })
-            }
-        }
-        let packed = pack(&long(), 1, true);
-        for cut in [0, 2, 5, 9, 10_000, packed.len() - 2] {
-            let mut failing =
-                ZstdFrame::new(packed[..cut].chain(Fails(io::ErrorKind::Other)), WINDOW_BYTES_MAX);
-            let error = io::copy(&mut failing, &mut io::sink()).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(5), "{cut}");
-            let mut failing =
-                ZstdFrame::new(packed[..cut].chain(Fails(io::ErrorKind::TimedOut)), WINDOW_BYTES_MAX);
-            let error = io::copy(&mut failing, &mut io::sink()).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{cut}");
-        }
-    }
-
-    #[test]
-    fn a_window_that_is_too_large_is_refused() {
-        for (log, fits) in [(23, true), (24, false), (27, false)] {
-            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-            encoder.window_log(log).unwrap();
-            encoder.write_all(b"text").unwrap();
-            let (_, end) = read(&encoder.finish().unwrap(), 10);
-            assert_eq!(
-                end.map_err(|error| error.kind()).err(),
-                (!fits).then_some(io::ErrorKind::OutOfMemory)
-            );
-        }
-    }
-
-    proptest! {
-        /// Whatever is written is read, as zstandard's own library reads it.
-        #[test]
-        fn what_is_packed_is_read(
-            words in prop::collection::vec("[a-z]{1,6}|[0-9 ]{1,40}", 0..400), level in -3_i32..12, step in 1_usize..300
-        ) {
-            let text = words.concat().into_bytes();
-            let (read, end) = read(&pack(&text, level, true), step);
-            prop_assert!(end.is_ok());
-            prop_assert_eq!(read, text);
-        }
-
-        /// Damage never panics. With a checksum none of it goes unseen. Without one nobody sees the most of it; then what both
-        /// read is the same, and of what the library refuses a hundredth is read here.
-        #[test]
-        fn damage_is_seen_where_there_is_a_checksum_and_read_as_the_library_reads_it(
-            words in prop::collection::vec("[a-z]{1,6}|[0-9 ]{1,40}", 0..60), at: prop::sample::Index, bits in 1_u8..,
-            checksum: bool
-        ) {
-            let text = words.concat().into_bytes();
-            let mut packed = pack(&text, 3, checksum);
-            let at = at.index(packed.len());
-            packed[at] ^= bits;
-            let (read, end) = read(&packed, 100);
-            // The bit that says whether there is one may be what is damaged.
-            let is_checked = checksum && at != 4;
-            match (end, reference(&packed)) {
-                (Ok(()), Ok(library)) => prop_assert_eq!(read, library),
-                (Ok(()), Err(_)) if is_checked => prop_assert_eq!(read, text),
-                _ => {}
-            }
-        }
-    }
-}
+mod tests;

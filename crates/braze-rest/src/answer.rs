@@ -1,4 +1,4 @@
-//! What Braze's answers say.
+//! Reads Braze's answers.
 //!
 //! Source: Braze's API reference, "Export campaign analytics", "Export Canvas data series analytics", "Export campaigns
 //! list", "Export Canvas list", "Errors and responses".
@@ -13,19 +13,19 @@ use serde_json::Value;
 use crate::{Endpoint, RestError};
 
 /// The sends of each channel, by Braze's name for it (`email`, `ios_push`, …), over all of its variations. `None`: the
-/// answer has no number of sends for this channel, as of in-app messages, which have impressions.
+/// answer has no number of sends for this channel; in-app messages, say, have impressions.
 pub type ChannelSends = BTreeMap<String, Option<u64>>;
 
-/// What a campaign sent on one day.
+/// The sends of a campaign on one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CampaignDay {
     /// A day of the company, in the time zone that its dashboard has.
     pub day: Date,
-    /// Its sends; `None`: the answer does not speak of messages.
+    /// Its sends; `None`: the answer does not mention messages.
     pub sent: Option<ChannelSends>,
 }
 
-/// What a Canvas sent.
+/// The sends of a Canvas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanvasSeries {
     /// Its name.
@@ -34,21 +34,21 @@ pub struct CanvasSeries {
     pub days: Vec<CanvasDay>,
 }
 
-/// What the steps of a Canvas sent on one day.
+/// The sends of a Canvas's steps on one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanvasDay {
     /// As for [`CampaignDay::day`].
     pub day: Date,
-    /// By the step's id; `None`: the answer does not speak of steps.
+    /// By the step's id; `None`: the answer does not mention steps.
     pub steps: Option<BTreeMap<String, CanvasStep>>,
 }
 
-/// What one step sent on one day.
+/// The sends of one step on one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanvasStep {
     /// Its name.
     pub name: String,
-    /// Its sends; empty where it sends nothing, as a delay.
+    /// Its sends; empty where it sends nothing, such as a delay.
     pub sent: ChannelSends,
 }
 
@@ -101,7 +101,7 @@ struct StepRow {
     messages: Option<BTreeMap<String, Variations>>,
 }
 
-/// What a channel has; anything but a list is no number.
+/// The variations of a channel; anything but a list has no number of sends.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Variations {
@@ -112,7 +112,7 @@ enum Variations {
 #[derive(Deserialize)]
 struct Variation {
     sent: Option<Value>,
-    /// A control group has it, and sends nothing.
+    /// Only a control group has this field, and it sends nothing.
     enrolled: Option<IgnoredAny>,
 }
 
@@ -177,7 +177,7 @@ pub(crate) fn list(endpoint: Endpoint, body: &[u8]) -> Result<Vec<ListedObject>,
     rows.into_iter().map(object).collect()
 }
 
-/// What Braze says in an answer that has no data; `None`: it is not one of Braze's.
+/// Braze's message in an answer without data; `None`: the answer is not Braze's.
 pub(crate) fn message(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Said {
@@ -208,7 +208,7 @@ fn sends(channels: BTreeMap<String, Variations>) -> ChannelSends {
     channels.into_iter().map(|(channel, variations)| (channel, sum(&variations))).collect()
 }
 
-/// What the variations sent together, if that is known of each.
+/// The sum over all variations, if each has a number.
 fn sum(variations: &Variations) -> Option<u64> {
     let Variations::List(variations) = variations else { return None };
     variations.iter().try_fold(0_u64, |sum, variation| match &variation.sent {
@@ -221,7 +221,7 @@ fn incomplete(endpoint: Endpoint, reason: &str) -> RestError {
     RestError::Incomplete { endpoint, reason: reason.to_owned() }
 }
 
-/// The days of an answer, each of which may be there once.
+/// The days of an answer, each of which may occur once.
 struct Days {
     endpoint: Endpoint,
     seen: BTreeSet<Date>,
@@ -242,7 +242,7 @@ impl Days {
     }
 }
 
-/// A day as Braze writes it; with a time of day it must be the day's beginning, or it is not known which day is meant.
+/// A day as Braze writes it. A time of day must be midnight: with any other it is unknown which day is meant.
 fn day(time: &str) -> Option<Date> {
     let (day, behind) = time.split_once('T').unwrap_or((time, "00:00:00"));
     (day.len() == 10 && behind.starts_with("00:00:00")).then(|| day.parse().ok())?

@@ -47,7 +47,7 @@ impl BrazeClient {
         authorization.set_sensitive(true);
         let accepted = HeaderValue::from_static("application/json");
         let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization), (ACCEPT, accepted)]);
-        // A second client in one process finds the provider installed, which is as good.
+        // A second client in one process finds the same provider installed.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| SetupError::Threads(error.to_string()))?;
@@ -72,7 +72,7 @@ impl BrazeClient {
         Ok(Self { http, base, key, timeout })
     }
 
-    /// What a campaign sent on the `days` that end at `ending_at` (ISO 8601, with its offset); 1 to
+    /// The sends of a campaign on the `days` that end at `ending_at` (ISO 8601, with its offset); 1 to
     /// [`crate::CAMPAIGN_DAYS_MAX`].
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl BrazeClient {
         self.without_key(answer::campaign_series(&body))
     }
 
-    /// What the steps of a Canvas sent, those that were deleted since among them; 1 to [`crate::CANVAS_DAYS_MAX`] days.
+    /// The sends of a Canvas by step, deleted steps included; 1 to [`crate::CANVAS_DAYS_MAX`] days.
     ///
     /// # Errors
     /// See [`RestError`].
@@ -111,8 +111,8 @@ impl BrazeClient {
         self.without_key(answer::canvas_series(&body))
     }
 
-    /// One page of the campaigns of the key's workspace, archived ones among them; pages count from 0, and the first that
-    /// is empty ends them.
+    /// One page of the campaigns of the key's workspace, archived ones among them; pages count from 0, and the first empty
+    /// one is the end.
     ///
     /// # Errors
     /// See [`RestError`].
@@ -120,7 +120,7 @@ impl BrazeClient {
         self.list(Endpoint::CampaignList, page).await
     }
 
-    /// As [`BrazeClient::campaigns`], of Canvases.
+    /// As [`BrazeClient::campaigns`], for Canvases.
     ///
     /// # Errors
     /// See [`RestError`].
@@ -155,7 +155,7 @@ impl BrazeClient {
                     let reason = format!("it has more than {} MiB", ANSWER_BYTES_MAX >> 20);
                     return Err(RestError::Incomplete { endpoint, reason });
                 }
-                // What it meant is told by its status.
+                // The status explains it already.
                 Err(_) if status != 200 => break,
                 Err(error) => {
                     let reason = format!("it broke off ({})", self.reason(&error));
@@ -173,7 +173,7 @@ impl BrazeClient {
         if error.is_timeout() { format!("none within {:?}", self.timeout) } else { sentence(error) }
     }
 
-    /// Overwrites the key wherever Braze repeats it, as it does with a key that it does not know.
+    /// Overwrites the key wherever Braze repeats it: Braze does so with a key that it does not know.
     fn without_key<T>(&self, answer: Result<T, RestError>) -> Result<T, RestError> {
         let mask = |text: String| text.replace(self.key.expose(), "***");
         answer.map_err(|error| match error {

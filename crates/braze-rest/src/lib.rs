@@ -39,7 +39,7 @@ pub const CAMPAIGN_DAYS_MAX: u32 = 100;
 /// Days that one request for a Canvas may ask for. Source: as above.
 pub const CANVAS_DAYS_MAX: u32 = 14;
 
-/// What can be asked.
+/// The endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
     /// The sends of a campaign.
@@ -53,7 +53,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Below the base URL.
+    /// The path below the base URL.
     pub const fn path(self) -> &'static str {
         match self {
             Endpoint::CampaignSeries => "/campaigns/data_series",
@@ -63,7 +63,7 @@ impl Endpoint {
         }
     }
 
-    /// What the key must be allowed, as Braze's dashboard names it.
+    /// The permission that the key needs, as Braze's dashboard names it.
     pub const fn permission(self) -> &'static str {
         match self {
             Endpoint::CampaignSeries => "campaigns.data_series",
@@ -82,7 +82,7 @@ impl RestKey {
     /// The key, without white space around it.
     ///
     /// # Errors
-    /// When it is empty, or has anything in it that no key has.
+    /// When it is empty, or holds a character that no key has.
     pub fn new(key: &str) -> Result<Self, SetupError> {
         let key = key.trim();
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -128,56 +128,56 @@ pub enum SetupError {
 /// Why there is no answer that can be used. None of them holds the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestError {
-    /// The key is not valid here, or may not ask this.
+    /// The key is not valid here, or may not call this endpoint.
     #[error(
         "Braze refuses the key for {} (status {status}{}): it needs the permission {}, and belongs to one workspace on one instance", .endpoint.path(), quoted(.said), .endpoint.permission()
     )]
     Refused {
-        /// What was asked.
+        /// The endpoint.
         endpoint: Endpoint,
         /// 401 or 403.
         status: u16,
-        /// Braze's words.
+        /// Braze's message.
         said: String,
     },
-    /// There is no such campaign or Canvas, or it can't be asked about.
+    /// There is no such campaign or Canvas, or it has no analytics.
     #[error(
         "Braze does not know it (status {status}{}): is the id right, and the key one of its workspace?", quoted(.said)
     )]
     Unknown {
         /// 400 or 404.
         status: u16,
-        /// Braze's words.
+        /// Braze's message.
         said: String,
     },
     /// Too many requests.
     #[error("Braze's rate limit for {} is used up{}", .endpoint.path(), opens(*.opens_in))]
     RateLimited {
-        /// What was asked.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// When it can be asked again, if Braze said so.
+        /// When it opens again, if Braze said so.
         opens_in: Option<Duration>,
     },
-    /// Braze has failed, or is being maintained.
+    /// Braze has failed, or is under maintenance.
     #[error("Braze could not answer {} (status {status})", .endpoint.path())]
     Failed {
-        /// What was asked.
+        /// The endpoint.
         endpoint: Endpoint,
         /// A status of 500 or more.
         status: u16,
     },
-    /// Nobody answered.
+    /// No answer came.
     #[error("no answer from Braze to {}: {reason}", .endpoint.path())]
     Unreachable {
-        /// What was asked.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Somebody else answered.
+    /// The answer is not Braze's.
     #[error("what answered {} is not Braze's REST API ({reason}); is its address right?", .endpoint.path())]
     Foreign {
-        /// What was asked.
+        /// The endpoint.
         endpoint: Endpoint,
         /// How that is known.
         reason: String,
@@ -185,7 +185,7 @@ pub enum RestError {
     /// Something is missing in the answer.
     #[error("Braze's answer to {} is not whole: {reason}", .endpoint.path())]
     Incomplete {
-        /// What was asked.
+        /// The endpoint.
         endpoint: Endpoint,
         /// What is missing.
         reason: String,

@@ -25,8 +25,8 @@ pub use self::proxies::{Proxies, ProxyError};
 pub use self::validate::KeyValidator;
 
 /// How long an idle connection is kept: beyond the default `flush.interval`, and half of what common servers and load
-/// balancers allow. One that the server has closed meanwhile is noticed before a byte is written, and another is made.
-/// What can't be noticed is a close that is on its way: see [`IDLE_MAX_BRIEF`].
+/// balancers allow. A connection that the server has closed meanwhile is noticed before a byte is written, and another is
+/// made. A close that is still on its way can't be noticed: see [`IDLE_MAX_BRIEF`].
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// The same at a server that closes early: one that announces so (`Keep-Alive: timeout=…`), or broke off a request.
@@ -34,23 +34,23 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 /// is not used.
 const IDLE_MAX_BRIEF: Duration = Duration::from_secs(3);
 
-/// How long a server that broke off a request, or announced to close early, is remembered for it.
+/// How long a server is remembered as one that closes early.
 const EARLY_CLOSER: Duration = Duration::from_hours(1);
 
-/// How many servers are remembered for it.
+/// How many such servers are remembered.
 const EARLY_CLOSERS_MAX: usize = 10_000;
 
 /// How many idle connections are kept to one host.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// How long an answer is still looked for where the timer itself came late.
+/// How long to look for an answer once more where the timer itself fired late.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// A timer that comes later than this comes late: the process was stopped, or had no processor.
+/// A timer later than this fired late: the process was stopped, or had no processor.
 const LATE: Duration = Duration::from_millis(5);
 
-/// Waits for `future`, but not longer than `limit`. Where the timer itself comes late, because the process was stopped,
-/// say, what `future` waits for may be there already, but unread: then it gets `look_again` more, once.
+/// Waits for `future`, but not longer than `limit`. Where the timer itself fires late, because the process was stopped, say,
+/// the result may be there but unread: then `future` gets `look_again` more, once.
 pub async fn within<F: Future>(limit: Duration, look_again: Duration, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let deadline = tokio::time::Instant::now() + limit;
@@ -68,7 +68,7 @@ pub async fn within<F: Future>(limit: Duration, look_again: Duration, future: F)
 pub struct IntakeSettings {
     /// Connecting included.
     pub timeout: Duration,
-    /// What it is called where it is set, for messages.
+    /// The name of the setting, for messages.
     pub timeout_name: &'static str,
     /// After this no request begins on a connection, and the host's name is looked up again.
     pub connection_age_max: Duration,
@@ -80,7 +80,7 @@ pub struct HttpIntake {
     network: Network,
     settings: IntakeSettings,
     clients: Mutex<Clients>,
-    /// By base URL, since when.
+    /// Base URLs of servers that close early, and since when.
     early_closers: Mutex<HashMap<Box<str>, Instant>>,
 }
 
@@ -110,7 +110,7 @@ impl HttpIntake {
         Ok(Self { network: network.clone(), settings, clients, early_closers: Mutex::default() })
     }
 
-    /// Submits one payload, once, and says what became of it. It takes no longer than the settings say.
+    /// Submits one payload, once, and returns its outcome. It takes no longer than the settings say.
     pub async fn post(&self, site: &Site, api_key: &ApiKey, payload: Payload) -> Outcome {
         let Ok(mut key) = HeaderValue::from_str(api_key.expose()) else {
             return Outcome::dropped(FailureReason::Http403, "the API key can't be sent in a header");
@@ -149,7 +149,7 @@ impl HttpIntake {
         if clients.made.elapsed() >= self.settings.connection_age_max {
             match Clients::new(&self.network, self.settings.timeout) {
                 Ok(made) => *clients = made,
-                // It could be made at the start, from the same; the old one is better than none.
+                // The same settings worked at the start; the old client is better than none.
                 Err(error) => tracing::warn!(%error, "the HTTP client could not be renewed"),
             }
         }
@@ -182,7 +182,7 @@ impl HttpIntake {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked did so between two whole changes, or the process is going down.
+    // A panicked holder left it whole, or the process is going down.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

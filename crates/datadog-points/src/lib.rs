@@ -1,5 +1,5 @@
-//! Distribution points for Datadog: tags and points become payloads within Datadog's limits, and a payload one request,
-//! whose outcome is told.
+//! Distribution points for Datadog: tags and points become payloads within Datadog's limits, and each payload one request
+//! with an outcome.
 //!
 //! Nothing is sent twice: points add up in Datadog, and there is no idempotency key.
 //!

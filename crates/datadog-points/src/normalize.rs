@@ -1,7 +1,7 @@
 //! Tags as Datadog stores them, which is what queries, monitors and "group by" see.
 //!
-//! The forwarder sends names as Braze wrote them; Datadog changes them on arrival. Whoever writes a query, or wants
-//! to know whether two names become one, needs what comes out.
+//! The forwarder sends names as Braze wrote them; Datadog changes them on arrival. Queries, and the check for names that
+//! become one, need the changed form.
 
 /// The longest tag that Datadog keeps, in characters, its key and the colon included. Source: Datadog's "Getting
 /// Started with Tags".
@@ -47,11 +47,11 @@ pub fn stored_tag(tag: &str) -> String {
 pub fn stored_value(key: &str, value: &str) -> String {
     let mut stored = String::new();
     store(&mut stored, &[key, ":", value]);
-    // A key is shorter than a tag, so that its colon is always there.
+    // A key is shorter than a tag, so its colon is always there.
     stored.split_off((key.len() + 1).min(stored.len()))
 }
 
-/// Puts the tag that `parts` make together into `stored`, as Datadog stores it, in place of what was there.
+/// Joins `parts` into a tag and puts it into `stored` as Datadog stores it, in place of the old content.
 pub fn store(stored: &mut String, parts: &[&str]) {
     stored.clear();
     let mut characters = 0;
@@ -74,7 +74,7 @@ pub fn store(stored: &mut String, parts: &[&str]) {
     }
 }
 
-/// What Datadog makes of one character, whatever stands before it.
+/// What Datadog makes of one character, whichever stands before it.
 fn stored_character(character: char) -> char {
     match character {
         'A'..='Z' => character.to_ascii_lowercase(),

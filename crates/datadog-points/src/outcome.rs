@@ -1,9 +1,9 @@
-//! What became of one request.
+//! The outcome of one request.
 //!
 //! There is no retry anywhere: points add up in Datadog and there is no idempotency key, so sending a
 //! payload again after an ambiguous failure would count its sends twice.
 
-/// Why there is no acceptance.
+/// Why a payload was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureReason {
     /// No answer in time.
@@ -26,9 +26,9 @@ pub enum FailureReason {
     Http4xx,
     /// Any 5xx.
     Http5xx,
-    /// Any other status: redirects are not followed, and Datadog promises 202 for success alone.
+    /// Any other status: redirects are not followed, and Datadog promises 202 for success only.
     HttpUnexpected,
-    /// Whoever sent it had to stop before there was an answer.
+    /// The process had to stop before there was an answer.
     Shutdown,
     /// The task that sent it panicked.
     Defect,
@@ -60,14 +60,14 @@ impl FailureReason {
 pub enum Outcome {
     /// Datadog answered 202. That is "accepted", not "delivered": a key of another site gets it, too.
     Accepted,
-    /// It answered 202, and the body of that speaks of errors.
+    /// It answered 202, with a body that mentions errors.
     AcceptedWithErrors {
-        /// What the body says: never more than a kibibyte, and never the key.
+        /// The body: never more than a kibibyte, and never the key.
         detail: String,
     },
     /// The payload's sends are lost, for this reason.
     Dropped {
-        /// Under what they are booked.
+        /// The reason to book.
         reason: FailureReason,
         /// What happened, for the log and the status page: never more than a kibibyte of the answer, and
         /// never the key.
@@ -92,8 +92,8 @@ impl Outcome {
 
 /// Classifies an answer by its status. `None`: accepted.
 ///
-/// Declared by Datadog for this endpoint are 202, 400, 403, 408, 413 and 429; others occur. Redirects are
-/// not followed, for the key must not travel to where an answer points.
+/// Declared by Datadog for this endpoint are 202, 400, 403, 408, 413 and 429; others occur. Redirects are not followed: the
+/// key must not travel to an address that an answer names.
 pub const fn classify(status: u16) -> Option<FailureReason> {
     match status {
         202 => None,

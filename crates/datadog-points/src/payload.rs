@@ -1,4 +1,4 @@
-//! Request bodies within Datadog's limits: split by what is measured, not by what is guessed.
+//! Request bodies within Datadog's limits: split by measured sizes, not by estimates.
 
 use std::io::Write;
 use std::ops::Range;
@@ -49,9 +49,9 @@ pub struct Payload {
 /// The time of the oldest and of the newest of some points, in Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// Of the oldest.
+    /// The time of the oldest.
     pub oldest: u64,
-    /// Of the newest.
+    /// The time of the newest.
     pub newest: u64,
 }
 
@@ -110,9 +110,9 @@ impl PayloadWriter {
         self.add(sends, times.unwrap_or(Times::at(0)), write, done);
     }
 
-    /// Adds one series, whose JSON `write` appends, and whose points stand for `sends` at `times`. Payloads that became
-    /// full go to `done`. A series that is over a limit all by itself goes out all the same, in a payload of
-    /// its own: only Datadog can say whether it takes it.
+    /// Adds one series, whose JSON `write` appends, and whose points stand for `sends` at `times`. Payloads that became full
+    /// go to `done`. A series that exceeds a limit by itself still goes out, in a payload of its own: only Datadog can say
+    /// whether it takes it.
     pub fn add(
         &mut self,
         sends: u64,
@@ -135,7 +135,7 @@ impl PayloadWriter {
         }
     }
 
-    /// Hands out what is left, and is empty afterwards.
+    /// Hands out the remaining series, and is empty afterwards.
     pub fn finish(&mut self, done: &mut impl FnMut(Payload)) {
         let pieces = std::mem::take(&mut self.pieces);
         if !pieces.is_empty() {
@@ -163,7 +163,7 @@ impl PayloadWriter {
         let mut raw_bytes = 0;
         let mut write = |bytes: &[u8]| {
             raw_bytes += bytes.len();
-            // A Vec takes everything; zlib has no error of its own while compressing.
+            // A Vec takes everything, and zlib has no error of its own while compressing.
             encoder.write_all(bytes).is_ok()
         };
         let mut written = write(OPEN);

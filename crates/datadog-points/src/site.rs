@@ -1,15 +1,14 @@
 //! Datadog's sites, as users write them.
 //!
-//! Users paste whatever their browser shows, and a wrong site looks like success: Datadog answers 202 to a
-//! key of another site and shows nothing. So every form that can only mean one site is understood, and
-//! whatever is a guess says so.
+//! Users paste whatever their browser shows, and a wrong site looks like success: Datadog answers 202 to a key of another
+//! site and shows nothing. So every form that can only mean one site is understood, and every guess is reported as one.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Where a connection sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
-    /// What people call it: `EU1`, or the host where it has no short name.
+    /// Its usual name: `EU1`, or the host where it has no short name.
     pub name: Box<str>,
     /// Scheme, host and, where there is one, port and path; no slash at the end.
     pub base_url: Box<str>,
@@ -18,7 +17,7 @@ pub struct Site {
 /// Datadog's sites: the short name, and the site parameter that follows `api.` in a host.
 ///
 /// Source: Datadog's documentation, "Getting Started with Datadog Sites".
-pub const SITES: [(&str, &str); 9] = [
+pub const SITES: &[(&str, &str)] = &[
     ("US1", "datadoghq.com"),
     ("US3", "us3.datadoghq.com"),
     ("US5", "us5.datadoghq.com"),
@@ -30,14 +29,14 @@ pub const SITES: [(&str, &str); 9] = [
     ("us2.ddog-gov.com", "us2.ddog-gov.com"),
 ];
 
-/// How sure it is that a [`Site`] is what the user meant.
+/// How certain it is that a [`Site`] is the one that the user meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     /// It is one of [`SITES`].
     Listed,
     /// The host is an organisation's own name below one of [`SITES`], which was taken.
     Subdomain,
-    /// It is not one of [`SITES`]; this one of them looks most like it.
+    /// It is not one of [`SITES`]; the closest of them, if any.
     Unlisted(Option<&'static str>),
 }
 
@@ -48,12 +47,12 @@ pub enum SiteError {
     #[error("is empty; {}", listing())]
     Empty,
     /// It can't be a host.
-    #[error("is not a Datadog site; {}{}", did_you_mean(.nearest.as_ref()), listing())]
+    #[error("is not a Datadog site; {}{}", suggestion(.nearest.as_ref()), listing())]
     NoSite {
-        /// The short name that looks most like it.
+        /// The closest short name.
         nearest: Option<&'static str>,
     },
-    /// An address that Datadog does not live at.
+    /// An address outside Datadog.
     #[error("names a host that no Datadog site has; a proxy or a test server belongs into `url`")]
     NotDatadog,
     /// A base URL that can't be used.
@@ -160,7 +159,7 @@ fn is_short_name(text: &str, name: &str) -> bool {
     letters(text) == letters(name)
 }
 
-/// The host of what was pasted, in lower case, without scheme, path and the port that https has anyway.
+/// The host of a pasted text, in lower case, without scheme, path and the default port of https.
 fn pasted_host(text: &str) -> Result<String, SiteError> {
     let rest = split_scheme(text).map_or(text, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
@@ -172,7 +171,7 @@ fn pasted_host(text: &str) -> Result<String, SiteError> {
     Ok(host.to_owned())
 }
 
-/// What remains of a host without the name of the service in front.
+/// A host without the name of the service in front.
 fn strip_service(host: &str) -> &str {
     ["app.", "api."].iter().find_map(|service| host.strip_prefix(service)).unwrap_or(host)
 }
@@ -268,13 +267,13 @@ fn nearest(text: &str) -> Option<&'static str> {
         let name = strsim::damerau_levenshtein(&text, &name.to_ascii_lowercase());
         name.min(strsim::damerau_levenshtein(&text, parameter))
     };
-    // Two slips in a short name already make another site of it; a host bears three.
+    // Two slips in a short name already make another site of it; a host tolerates three.
     let slips_max = if text.contains('.') { 3 } else { 1 };
     let (slips, name) = SITES.iter().map(|site| (distance(site), site.0)).min_by_key(|(slips, _)| *slips)?;
     (slips <= slips_max).then_some(name)
 }
 
-fn did_you_mean(nearest: Option<&&'static str>) -> String {
+fn suggestion(nearest: Option<&&'static str>) -> String {
     nearest.map(|name| format!("did you mean {name}? ")).unwrap_or_default()
 }
 
@@ -313,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_short_name_is_understood_in_any_case() {
-        for (name, parameter) in SITES {
+        for &(name, parameter) in SITES {
             for text in [name.to_owned(), name.to_lowercase(), format!(" {name} "), name.replace('-', "_")] {
                 let (site, known) = Site::parse(&text).unwrap();
                 assert_eq!((&*site.name, known), (name, Known::Listed), "{text}");
@@ -324,7 +323,7 @@ mod tests {
 
     #[test]
     fn every_parameter_is_understood_bare_and_pasted() {
-        for (name, parameter) in SITES {
+        for &(name, parameter) in SITES {
             for text in [
                 parameter.to_owned(),
                 parameter.to_uppercase(),

@@ -7,15 +7,14 @@ use crate::site::Site;
 /// Where a site is asked, below its base URL: a `GET` with the key in `DD-API-KEY`.
 pub const VALIDATE_PATH: &str = "/api/v1/validate";
 
-/// What came of asking a site about a key.
+/// The result of asking a site about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Validity {
     /// The site knows the key.
     Valid,
     /// The site does not know the key; the status of its answer.
     Invalid(u16),
-    /// There was no answer that says either, for this reason: words that go on with what to do about it. It says
-    /// nothing about the key.
+    /// No answer says either. The reason, with advice; it says nothing about the key.
     Unknown(String),
 }
 
@@ -26,8 +25,8 @@ struct Answer {
 }
 
 impl Validity {
-    /// What it means for a key that is asked about on `site`, for people.
-    pub fn words(&self, site: &Site) -> String {
+    /// The meaning for a key that is asked about on `site`, for people.
+    pub fn message(&self, site: &Site) -> String {
         let site = &site.name;
         match self {
             Validity::Valid => format!("valid on {site}"),
@@ -39,9 +38,9 @@ impl Validity {
 
 /// Reads an answer: its status, and as much of its body as was read.
 ///
-/// Datadog says 200 `{"valid":true}` or 403, with a body in JSON or plain text. Anything else comes from something in
-/// between, or from a Datadog that is out of order, and must not be taken for its word: other forwarders have put
-/// themselves out of service by that.
+/// Datadog says 200 `{"valid":true}` or 403, with a body in JSON or plain text. Anything else comes from a proxy, or from a
+/// Datadog that is out of order, and must not be taken as an answer: other forwarders have put themselves out of service by
+/// that.
 pub fn judge(status: u16, body: &[u8]) -> Validity {
     let is_page = body.trim_ascii_start().first() == Some(&b'<');
     let reason = match status {
@@ -103,8 +102,8 @@ mod tests {
     #[test]
     fn the_words_name_the_site() {
         let (site, _) = Site::parse("eu1").unwrap();
-        assert_eq!(Validity::Valid.words(&site), "valid on EU1");
-        assert_eq!(Validity::Invalid(403).words(&site), "403: this key is not valid on EU1");
-        assert_eq!(Validity::Unknown("who knows".into()).words(&site), "unknown: who knows");
+        assert_eq!(Validity::Valid.message(&site), "valid on EU1");
+        assert_eq!(Validity::Invalid(403).message(&site), "403: this key is not valid on EU1");
+        assert_eq!(Validity::Unknown("who knows".into()).message(&site), "unknown: who knows");
     }
 }

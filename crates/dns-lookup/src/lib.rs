@@ -1,8 +1,8 @@
-//! Looks up the names of hosts: one look-up a host, however many ask, on a few threads of its own.
+//! Looks up the names of hosts: one look-up a host, however many callers, on a few threads of its own.
 //!
-//! The system is asked (`getaddrinfo`), for only that goes by `/etc/hosts`, `nsswitch.conf`, search domains and whatever
-//! a container or a VPN has in their place. Such a call lasts as long as `resolv.conf` lets it and can't be taken back,
-//! so it must not run where anything else does: many of them would take every thread that bodies are unpacked on.
+//! The system is asked (`getaddrinfo`), because only it respects `/etc/hosts`, `nsswitch.conf`, search domains and their
+//! substitutes in a container or a VPN. Such a call lasts as long as `resolv.conf` lets it and can't be cancelled, so it
+//! must not share threads with other work: many of them would block every thread that unpacks bodies.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -40,23 +40,23 @@ const THREADS_FOR_TROUBLED: usize = 2;
 /// Look-ups that may wait for a thread; further ones fail at once.
 const WAITING_MAX: usize = 4096;
 
-/// Hosts that are remembered; beyond it those that nobody waits for are forgotten.
+/// Hosts that are remembered; beyond it those without callers are forgotten.
 const HOSTS_MAX: usize = 4096;
 
-/// How long what was found is used without another look.
+/// How long addresses are used without another look-up.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// How long a failure is told without another look: all who meet it in one flush ask once.
+/// How long a failure is returned without another look-up: all callers of one flush cause one.
 const FAILED: Duration = Duration::from_secs(1);
 
-/// How long what was found is used where no newer answer comes: name servers that are away stop nothing.
+/// How long addresses are used where no newer answer comes, so that an outage of the name servers stops nothing.
 const STALE_MAX: Duration = Duration::from_hours(1);
 
-/// A look-up that took longer makes its host a troubled one.
+/// A look-up that took longer makes its host troubled.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Why a request failed, with what caused it, a [`LookUpError`] among others; without the URL that reqwest puts into it,
-/// which may hold a secret.
+/// Why a request failed, with its causes, a [`LookUpError`] among others; without the URL that reqwest adds, which may hold
+/// a secret.
 #[must_use]
 pub fn sentence(error: &reqwest::Error) -> String {
     let mut sentence =
@@ -70,7 +70,7 @@ pub fn sentence(error: &reqwest::Error) -> String {
     sentence
 }
 
-/// Whether a host, as it stands in a URL, is this machine, for all that can be said without a look-up.
+/// Whether a host, as it stands in a URL, is this machine, as far as that is certain without a look-up.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
@@ -80,17 +80,17 @@ pub fn is_loopback(host: &str) -> bool {
 /// Asks the system for the addresses of a host; it may block. A port is 0.
 pub type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-type Found = Result<Arc<[SocketAddr]>, LookUpError>;
+type LookUpResult = Result<Arc<[SocketAddr]>, LookUpError>;
 
 /// Why a host has no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookUpError {
-    /// The system says so.
+    /// The system reports a failure.
     #[error("the name {host} can't be looked up: {reason}")]
     Failed {
         /// The name.
         host: Arc<str>,
-        /// The system's words.
+        /// The system's message.
         reason: Arc<str>,
     },
     /// There was no answer in time.
@@ -106,7 +106,7 @@ pub enum LookUpError {
     Busy(Arc<str>),
 }
 
-/// The threads that look names up, and what they have found.
+/// The threads that look names up, and the addresses found.
 pub struct Resolver {
     hosts: Arc<Hosts>,
     jobs: SyncSender<Job>,
@@ -116,7 +116,7 @@ pub struct Resolver {
 /// A [`Resolver`] whose answers are waited for this long at most.
 #[derive(Debug, Clone)]
 pub struct Patient {
-    /// What looks them up.
+    /// The resolver.
     pub resolver: Arc<Resolver>,
     /// How long an answer is waited for.
     pub wait_max: Duration,
@@ -124,23 +124,23 @@ pub struct Patient {
 
 struct Job {
     host: Arc<str>,
-    answer: watch::Sender<Option<Found>>,
+    answer: watch::Sender<Option<LookUpResult>>,
 }
 
 #[derive(Debug, Default)]
 struct Hosts(Mutex<HashMap<Arc<str>, Host>>);
 
-/// What is known of a host.
+/// The state of a host.
 #[derive(Debug, Default)]
 struct Host {
     found: Option<(Arc<[SocketAddr]>, Instant)>,
     failed: Option<(LookUpError, Instant)>,
-    asked: Option<(watch::Receiver<Option<Found>>, Instant)>,
+    asked: Option<(watch::Receiver<Option<LookUpResult>>, Instant)>,
     is_troubled: bool,
 }
 
 impl Host {
-    /// What was found, if it is not older than `age_max`.
+    /// The addresses found, if they are not older than `age_max`.
     fn found(&self, age_max: Duration) -> Option<Arc<[SocketAddr]>> {
         let (found, at) = self.found.as_ref()?;
         (at.elapsed() <= age_max).then(|| Arc::clone(found))
@@ -149,12 +149,12 @@ impl Host {
 
 impl Hosts {
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Host>> {
-        // Whoever panicked did so between two whole changes, or the process is going down.
+        // A panicked holder left it whole, or the process is going down.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what came of a look-up that took so long.
-    fn note(&self, host: &Arc<str>, found: &Found, took: Duration) {
+    /// Records the result of a look-up and its duration.
+    fn note(&self, host: &Arc<str>, found: &LookUpResult, took: Duration) {
         let mut hosts = self.lock();
         let known = hosts.entry(Arc::clone(host)).or_default();
         known.asked = None;
@@ -173,10 +173,10 @@ impl Hosts {
     }
 }
 
-/// Where a look-up is.
+/// The state of a look-up.
 enum Begun {
-    Known(Found),
-    Asked(watch::Receiver<Option<Found>>),
+    Known(LookUpResult),
+    Asked(watch::Receiver<Option<LookUpResult>>),
 }
 
 impl Resolver {
@@ -188,7 +188,7 @@ impl Resolver {
         Self::start_with(|host: &str| Ok((host, 0).to_socket_addrs()?.collect()))
     }
 
-    /// As [`Resolver::start`], with another way to look names up; for tests.
+    /// As [`Resolver::start`], with another look-up function; for tests.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -213,8 +213,8 @@ impl Resolver {
         Ok(Self { hosts, jobs, jobs_of_troubled })
     }
 
-    /// The addresses of `host`, within `wait_max`. Where no answer comes, or a failure, those found last are returned,
-    /// if that is not too long ago.
+    /// The addresses of `host`, within `wait_max`. Without an answer, or after a failure, the last addresses are returned,
+    /// if they are not too old.
     ///
     /// # Errors
     /// When there is neither.
@@ -246,7 +246,7 @@ impl Resolver {
             return Begun::Known(Ok(found));
         }
         if let Some((asked, since)) = &known.asked {
-            // Nobody waits twice for what has not come in time.
+            // A caller does not wait twice for a look-up that did not answer in time.
             return match known.found(STALE_MAX).filter(|_| since.elapsed() >= wait_max) {
                 Some(stale) => Begun::Known(Ok(stale)),
                 None => Begun::Asked(asked.clone()),
@@ -278,7 +278,7 @@ fn work(waiting: &Mutex<Receiver<Job>>, hosts: &Hosts, look_up: &LookUp) {
         let found =
             found.map_err(|reason| LookUpError::Failed { host: Arc::clone(&host), reason: reason.into() });
         hosts.note(&host, &found, started.elapsed());
-        // Whoever has waited may be gone.
+        // The caller may be gone.
         answer.send_replace(Some(found));
     }
 }

@@ -1,10 +1,11 @@
-//! What is in a file or an object → bodies of whole events: unpacked, detected, cut. The same for every place that bytes come from.
+//! Turns the content of a file or an object into bodies of whole events: unpacks it, detects its layout, cuts it. The same for
+//! every source.
 //!
 //! Content is NDJSON, a JSON array, an envelope (`{"events":[…]}`) or several of these one after the other, or Avro object
-//! containers, any of it compressed with gzip, bzip2, xz or zstandard; which of them is seen from the content, never from
-//! the name (`detect`). NDJSON is cut at newlines without looking at the events (`lines`); a document is cut into its
-//! elements, one a line (`elements`); of a container whole blocks are expanded (`blocks`). So an event that is broken
-//! harms no other, or none beyond its block.
+//! containers, any of it compressed with gzip, bzip2, xz or zstandard. The content alone tells which, never the name
+//! (`detect`). NDJSON is cut at newlines without looking at the events (`lines`); a document is cut into its elements, one a
+//! line (`elements`); a container is expanded block by block (`blocks`). So a broken event harms no other, or none beyond
+//! its block.
 
 mod blocks;
 mod buffer_pool;
@@ -36,14 +37,14 @@ use self::lines::Lines;
 /// The bounds of reading. They are constants; tests make them small.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReadLimits {
-    /// The body of a delivery, roughly: large enough that what is done once for each does not show (a
-    /// fingerprint, two channels), small enough to stay in a core's cache until it is decoded.
+    /// The approximate size of a delivery's body: large enough that the cost per delivery does not show (a fingerprint, two
+    /// channels), small enough to stay in a core's cache until it is decoded.
     pub(crate) chunk_bytes: usize,
     /// A line or an element that is longer is not held but counted as oversized. A Braze event is at most
     /// 900 KB; an envelope of one line may hold several.
     pub(crate) event_bytes_max: usize,
-    /// How much of the content is judged. No event is as long, so a first line that is longer and starts
-    /// like JSON can only be a document.
+    /// How many bytes the detection looks at. No event is as long, so a longer first line that starts like JSON can only be
+    /// a document.
     pub(crate) look_ahead_bytes: usize,
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Cut {
     pub(crate) oversized: u32,
     /// The position in the content that comes after these events.
     pub(crate) position: u64,
-    /// Of Avro, where the container begins that goes on there.
+    /// The position of the Avro container that goes on at `position`; 0 for other layouts.
     pub(crate) container: u64,
 }
 
@@ -75,18 +76,18 @@ impl Cut {
 pub(crate) struct ReadPlace {
     /// How the content was read: detected once, so that content that grows is not read another way.
     pub(crate) layout: FileLayout,
-    /// In the uncompressed content.
+    /// The position in the uncompressed content.
     pub(crate) position: u64,
-    /// Of Avro, where the container begins that holds there, if it is not the first.
+    /// The position of the Avro container in force at `position`; 0: the first one, or another layout.
     pub(crate) container: u64,
 }
 
 /// Why reading stops before the end.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// Nobody takes what is read any more.
+    /// The receiver is gone.
     Closed,
-    /// The content can't be read on: behind this position, or else behind what has been read of it.
+    /// The content can't be read on: behind this position, or `None`: behind the bytes read so far.
     Failed(Option<u64>, io::Error),
 }
 
@@ -96,18 +97,18 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// Takes what was cut; the content is at hand for whoever keeps account of it.
+/// Takes a cut, and the content, for the caller's bookkeeping.
 pub(crate) type Take<'a> = dyn FnMut(Cut, &mut Content) -> Result<(), Stop> + 'a;
 
 /// The content of one file or object that is being read.
 pub(crate) struct Content {
     pub(crate) input: Input,
     pub(crate) layout: FileLayout,
-    /// Of Avro, where the container begins that is being read.
+    /// The position of the Avro container that is being read.
     pub(crate) container: u64,
-    /// For messages.
+    /// The path for messages.
     path: PathBuf,
-    /// For what can be gone to without being read.
+    /// The file, to seek in without reading.
     file: Option<Arc<File>>,
     start: Option<ReadPlace>,
     /// Hand out what is there instead of waiting for more: for pipes, whose writer may be slow.
@@ -115,8 +116,8 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Begins to read what nothing has been read from; a document is always read from its beginning, and what comes before
-    /// `start` is not handed out. Where the bytes are those of a `file`, what needs not be read is passed.
+    /// Begins to read at the first byte. A document is always read from its beginning, but nothing before `start` is handed
+    /// out. With a `file`, bytes that need not be read are skipped.
     ///
     /// # Errors
     /// When the first bytes can't be read, are damaged, or are of a format that is not read.
@@ -141,7 +142,7 @@ impl Content {
         Ok(Self { input, layout, container: 0, path, file, start, is_eager: false })
     }
 
-    /// What is there is handed out instead of being kept until there is more.
+    /// Hands out the bytes at hand instead of waiting for more.
     pub(crate) fn eager(self) -> Self {
         Self { is_eager: true, ..self }
     }
@@ -227,7 +228,7 @@ impl Content {
     }
 }
 
-/// Looks at content for it to fail now if it must.
+/// Fails now if the content can't be read.
 ///
 /// # Errors
 /// When it is of a format that is not read, or damaged at its beginning.

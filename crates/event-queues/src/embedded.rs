@@ -1,6 +1,6 @@
 //! The embedded queue: what is pushed, in a durable log on the local disk.
 //!
-//! A frame of the log is one push: its kind says how the body is to be read, its header what the push's URL said.
+//! A frame of the log is one push: its kind tells how to read the body, its header holds the parameters of the push's URL.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const DOCUMENT: u8 = 0;
 /// The kind of a frame whose body is an extract.
 const EXTRACT: u8 = 1;
 
-/// What messages call the settings.
+/// The names of the settings, for messages.
 const NAMES: SettingNames =
     SettingNames { directory: "queue.embedded.directory", size_max: "queue.embedded.max_size" };
 
@@ -41,12 +41,12 @@ pub fn open(settings: &EmbeddedSettings) -> Result<(EmbeddedQueue, Appender, Ope
     Ok((EmbeddedQueue { log, origins: Origins::default() }, appender, opened))
 }
 
-/// What was pushed at once, which is appended and handed out at once.
+/// One push, which is appended and handed out at once.
 #[derive(Debug, Clone)]
 pub struct Pushed {
     /// Events in `body`. They take as many receipts, at least one.
     pub events: u32,
-    /// What is known of the events from outside the body.
+    /// Facts about the events from outside the body.
     pub origin: Arc<Origin>,
     /// The events.
     pub body: Bytes,
@@ -75,7 +75,7 @@ impl EmbeddedQueue {
         self.log.until_empty(is_until_empty);
     }
 
-    /// What can't be read was written by a version that this one does not know.
+    /// An entry that can't be read was written by a version that this one does not know.
     fn delivery(&mut self, entry: Entry) -> Delivery {
         let receipt = Receipt(entry.last());
         let origin = self.origins.decode(&entry.header);
@@ -116,10 +116,10 @@ impl Queue for EmbeddedQueue {
     }
 }
 
-/// The length of a text that is not there.
+/// The length of an absent text.
 const NO_TEXT: u32 = u32::MAX;
 
-/// Three texts, each a length and its bytes; nothing at all where none is known, which is the usual case.
+/// Three texts, each a length and its bytes; nothing at all where none is present, the usual case.
 fn encode_origin(origin: &Origin) -> Bytes {
     if *origin == Origin::default() {
         return Bytes::new();
@@ -128,7 +128,7 @@ fn encode_origin(origin: &Origin) -> Bytes {
     for text in [&origin.event_type, &origin.app_group_id, &origin.app_group_name] {
         match text {
             Some(text) => {
-                // A header is refused long before a text is as long as this.
+                // A header is refused long before a text is this long.
                 bytes.put_u32_le(u32::try_from(text.len()).unwrap_or(NO_TEXT));
                 bytes.put_slice(text.as_bytes());
             }

@@ -2,11 +2,11 @@
 
 use std::path::{Component, Path};
 
-/// What the path of a file begins a component with to say which events are in it: the layout of Braze's
-/// Currents storage exports, `…/event_type=users.messages.email.Send/date=…/…`.
+/// The prefix of a path component that names the event type of the files below it: the layout of Braze's Currents storage
+/// exports, `…/event_type=users.messages.email.Send/date=…/…`.
 const EVENT_TYPE: &str = "event_type=";
 
-/// What every event type of Braze's users begins with.
+/// The prefix of every event type of Braze's users.
 const ROOT: &str = "users.";
 
 /// The event type in a name, which may have something before and behind it (`users.messages.email.Send.json`,

@@ -1,12 +1,12 @@
 //! Files of events, read in place: a queue of its own, which ends when the last file has been read.
 //!
-//! What is in a file is cut by `content`. One thread reads (`reader`) ahead of the pipeline by a few chunks.
+//! `content` cuts files into bodies. One thread reads (`reader`) ahead of the pipeline by a few chunks.
 //!
 //! How far the settled flushes have come is kept in `imports-v3.redb` (`import_state`, `record_table`): for each file the
-//! position in its content, and a `fingerprint` of what lies before it. By that a file is known (`index`, `plan`), its path is
-//! only a hint. So an import that was interrupted goes on exactly there, a file that is finished is passed, wherever it
-//! was moved or copied to, one that has grown gives only what is new, one that was cut shorter gives nothing, and one
-//! that was replaced is counted from its start. Standard input and pipes have no memory.
+//! position in its content, and a `fingerprint` of what lies before it. The fingerprint identifies a file (`index`, `plan`);
+//! its path is only a hint. So an import that was interrupted goes on exactly there, a file that is finished is passed,
+//! wherever it was moved or copied to, one that has grown gives only what is new, one that was cut shorter gives nothing,
+//! and one that was replaced is counted from its start. Standard input and pipes have no memory.
 
 mod encoding;
 mod fingerprint;
@@ -40,14 +40,14 @@ use super::content::{Cut, READ_LIMITS, ReadLimits};
 use super::memory::MemoryWriter;
 use super::{Delivery, Queue, QueueError, Receipt, Source};
 
-/// What is imported, and where it is remembered.
+/// The files to import, and where they are remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilesSettings {
     /// Files, and directories that stand for the files below them; `-` is standard input.
     pub files: Vec<PathBuf>,
     /// The directory of `imports-v3.redb`: the queue directory. None: nothing is remembered.
     pub memory: Option<PathBuf>,
-    /// Count from the start whatever is remembered.
+    /// Count from the start, whatever is remembered.
     pub again: bool,
 }
 
@@ -68,10 +68,10 @@ pub enum ImportError {
         /// How many there may be.
         files_max: usize,
     },
-    /// What earlier imports have left can't be used.
+    /// The memory of earlier imports can't be used.
     #[error("cannot use {path}, which remembers what was imported: {problem}", path = path.display())]
     State {
-        /// Of the file, or of that of an earlier version.
+        /// The memory's path, or that of an earlier version.
         path: PathBuf,
         /// What is wrong and what to do.
         problem: String,
@@ -144,7 +144,7 @@ fn open_within(
         }
         None => plan(None).map_err(|error| match error {
             PlanError::Import(error) => error,
-            // There is none that could.
+            // A table in memory can't fail.
             PlanError::Memory(fault) => import_state::refuse(Path::new(""), fault),
         })?,
     };
@@ -174,11 +174,11 @@ fn open_within(
     Ok((queue, reports))
 }
 
-/// What is read of the files that were listed.
+/// The decision what to read of each file.
 struct Plan {
     files: Vec<Planned>,
     reports: Vec<FileReport>,
-    /// What the first new record is called.
+    /// The id of the first new record.
     next: Id,
 }
 
@@ -209,20 +209,20 @@ fn key(found: &ListedFile) -> Option<&str> {
 pub struct FilesQueue {
     files: Arc<[Planned]>,
     handed: mpsc::Receiver<ReaderOutput>,
-    /// Why files of directories were left out: told again at the end, which is a failure then.
+    /// Why entries of directories were left out: reported again at the end, when they make the run fail.
     left_out: Vec<String>,
-    /// How the files ended, once they have.
+    /// How reading ended, once it has.
     ended: Option<Result<(), String>>,
     /// The receipt of the last delivery: deliveries are numbered from 1 over all files.
     receipt: u64,
-    /// Of what has been handed out and is not settled, with the receipts.
+    /// The marks of chunks that are handed out and not settled, each with its receipt.
     marks: VecDeque<(Receipt, usize, Mark)>,
     memory: Option<MemoryWriter<(Id, FileRecord)>>,
-    /// What the files are remembered as; none before something of one is settled.
+    /// The record of each file; none before something of it is settled.
     records: Vec<Option<Id>>,
-    /// What the next new record is called.
+    /// The id of the next new record.
     next: Id,
-    /// What is settled and not on disk.
+    /// Records that are settled and not on disk.
     unwritten: BTreeMap<Id, FileRecord>,
     progress: Arc<ImportProgress>,
     opened: Instant,
@@ -235,7 +235,7 @@ impl FilesQueue {
         Arc::clone(&self.progress)
     }
 
-    /// All files have been read, but for those.
+    /// All files have been read, except those that were left out.
     fn left_out(&self) -> Result<(), String> {
         match &*self.left_out {
             [] => Ok(()),
@@ -260,7 +260,7 @@ impl FilesQueue {
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
-    /// Moves what is settled from the marks to what is to be written.
+    /// Moves settled marks to the records to be written.
     fn settle(&mut self, receipt: Receipt) {
         let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
         let settled_at = self.opened_at + self.opened.elapsed().as_secs();
@@ -281,7 +281,7 @@ impl FilesQueue {
         }
     }
 
-    /// Says something about a file; what is passed is settled with what was handed out before it.
+    /// Reports on a file. A file that is passed is settled with the chunks handed out before it.
     fn report(&mut self, report: &FileReport, passed: Option<(usize, Mark)>) {
         tracing::info!("{report}");
         self.marks.extend(passed.map(|(file, mark)| (Receipt(self.receipt), file, mark)));
@@ -316,7 +316,7 @@ impl Queue for FilesQueue {
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
         if let Some(writer) = &mut self.memory {
-            // What was begun and given up is waited for: it holds what is to be written now as well.
+            // Waits for a write that was begun by a call that was given up: it covers these records, too.
             writer.wait().await.map_err(QueueError::Storage)?;
         }
         self.settle(receipt);

@@ -11,7 +11,7 @@ mod client;
 #[cfg(feature = "kafka")]
 pub use self::client::*;
 
-/// What the number before a message names in Apicurio's registry, which has two: Confluent's has one.
+/// The meaning of the number before a message in Apicurio's registry, which has two kinds; Confluent's has one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SchemaIds {
     /// What Apicurio's serializers write by default: the content's from version 3 on, the global one before.
@@ -34,11 +34,11 @@ pub struct KafkaSettings {
     pub group_id: Box<str>,
     /// The base URL of the schema registry, where there is one.
     pub schema_registry: Option<Secret>,
-    /// Who this process is to the registry: `user:password`, or a bearer token.
+    /// The credentials for the registry: `user:password`, or a bearer token.
     pub schema_registry_auth: Option<Secret>,
-    /// What the number before a message names.
+    /// The meaning of the number before a message.
     pub schema_registry_ids: SchemaIds,
-    /// Where a token for SASL's OAUTHBEARER lies, a JSON Web Token that is read again before it expires.
+    /// The file of a token for SASL's OAUTHBEARER, a JSON Web Token that is read again before it expires.
     pub oauth_token_file: Option<PathBuf>,
     /// Handed to librdkafka as they are; values may be passwords.
     pub options: BTreeMap<Box<str>, Secret>,

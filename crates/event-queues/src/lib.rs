@@ -1,4 +1,4 @@
-//! The contract between the pipeline and whatever the events wait in.
+//! The contract between the pipeline and the queue of events.
 //!
 //! A queue hands out [`Delivery`] after [`Delivery`], in order, ahead of any acknowledgement, and gives
 //! them out again after a crash until they are acknowledged. It never acknowledges by itself: the
@@ -47,14 +47,14 @@ mod memory;
 mod secret;
 pub mod storage;
 
-/// What a queue hands over at once: the bytes of one or more events, and where they stand in the queue.
+/// One delivery: the bytes of one or more events, and their place in the queue.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The events as they were received, undecoded.
     pub body: Bytes,
-    /// How `body` is to be read.
+    /// How to read `body`.
     pub framing: Framing,
-    /// What is known of the events from outside the body.
+    /// Facts about the events from outside the body.
     pub origin: Arc<Origin>,
     /// Where the body was read from.
     pub source: Source,
@@ -68,15 +68,15 @@ pub struct Delivery {
     pub receipt: Receipt,
 }
 
-/// Where the body of a [`Delivery`] was read from, for whoever has to look there. `Display` says it.
+/// Where the body of a [`Delivery`] was read from, for people who look there. `Display` is that place in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Source {
-    /// Pushes, whose senders are not known any more.
+    /// Pushes; the senders are not kept.
     #[default]
     Push,
     /// A file or a pipe.
     File {
-        /// As it was given, or found.
+        /// The path, as given or found.
         path: PathBuf,
         /// Where the body ends in its uncompressed content.
         end: u64,
@@ -134,7 +134,7 @@ pub enum QueueError {
     Storage(String),
 }
 
-/// Where deliveries come from.
+/// A source of deliveries.
 pub trait Queue: Send {
     /// Waits for the next delivery. `Ok(None)` says that the queue has ended and none will follow.
     ///
@@ -144,18 +144,18 @@ pub trait Queue: Send {
     /// When the queue can't be read any more.
     fn receive(&mut self) -> impl Future<Output = Result<Option<Delivery>, QueueError>> + Send;
 
-    /// Forgets every delivery up to and including `receipt`. `Ok` means that it survives a power cut.
-    /// Receipts come in order; to acknowledge one that was already covered does nothing. It stays possible after
-    /// `receive` has failed, for what was received before may have been counted meanwhile.
+    /// Forgets every delivery up to and including `receipt`. `Ok` means that it survives a power cut. Receipts come in
+    /// order; to acknowledge one that was already covered does nothing. It stays possible after `receive` has failed,
+    /// because earlier deliveries may have been counted meanwhile.
     ///
     /// # Errors
     /// When that could not be made durable. Then nothing more is sent, and it is not called again.
     fn acknowledge(&mut self, receipt: Receipt) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// Whether what is sent from here on can be acknowledged, as far as that is known. It is asked before anything is
-    /// sent and so must cost next to nothing: what can't be acknowledged comes again with the next start, and would
-    /// count twice. Once it has failed nothing more is sent; what was on its way is still
-    /// [acknowledged](Queue::acknowledge), if that is possible.
+    /// Whether sends from here on can be acknowledged, as far as that is known. It is called before anything is sent and so
+    /// must cost next to nothing: events that can't be acknowledged come again with the next start, and would count twice.
+    /// Once it has failed nothing more is sent; sends on their way are still [acknowledged](Queue::acknowledge), if
+    /// possible.
     ///
     /// # Errors
     /// When it can't, for good.
@@ -163,9 +163,8 @@ pub trait Queue: Send {
         Ok(())
     }
 
-    /// Why nothing can be acknowledged for the time being, if that is so: then nothing is received, cut or sent, and
-    /// what is counted waits, until it is over. It is asked at least once a second. Whoever is told to stop meanwhile does
-    /// not wait for the end of it.
+    /// Why nothing can be acknowledged for the time being, if so: then nothing is received, cut or sent, and counts wait
+    /// until it is over. It is called at least once a second. A stop meanwhile does not wait for its end.
     fn held(&self) -> Option<QueueError> {
         None
     }

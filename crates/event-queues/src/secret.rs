@@ -1,4 +1,4 @@
-//! Passwords and tokens, which nobody sees.
+//! Passwords and tokens, which are never shown.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ impl Secret {
         Self(secret.into())
     }
 
-    /// The secret itself, for whom it was made and nobody else.
+    /// The secret itself, for its recipient and nobody else.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -13,7 +13,7 @@ mod client;
 #[cfg(feature = "storage")]
 pub use self::client::*;
 
-/// Which buckets are read, and where it is remembered what has been read of them. `Debug` shows no secret.
+/// Which buckets are read, and where their state is kept. `Debug` shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageSettings {
     /// At least one.
@@ -24,12 +24,12 @@ pub struct StorageSettings {
     pub start: StorageStart,
     /// How long after the newest hour of a source an older one (`date=…`) is still listed for late objects.
     pub lateness: Duration,
-    /// Where it is remembered what is done; one process at a time.
+    /// The directory of the memory; one process at a time.
     pub state_directory: PathBuf,
     /// The keys of `object_store`'s builders: `region`, `endpoint`, `allow_http`, …; values may be secrets.
     pub options: BTreeMap<Box<str>, Secret>,
-    /// The URL of the Amazon SQS queue that S3 puts a notification of each new object into, if there is one: then it is listed
-    /// every ten minutes alone, for what was not notified.
+    /// The URL of the Amazon SQS queue that S3 puts a notification of each new object into, if there is one: then listings
+    /// come only every ten minutes, for objects without a notification.
     pub notifications: Option<Box<str>>,
     /// The event types that are counted; objects whose path names another are neither listed nor read.
     pub event_types: BTreeSet<Box<str>>,
@@ -40,7 +40,7 @@ pub struct StorageSettings {
 pub struct StorageSource {
     /// `s3://bucket/prefix/`, `gs://…`, `az://container/…`, `file:///directory/`.
     pub url: Box<str>,
-    /// For events that don't say their own.
+    /// For events that do not state theirs.
     pub app_group_id: Option<Box<str>>,
 }
 
@@ -52,19 +52,19 @@ pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub enum StorageRun {
     /// Until the process stops.
     Follow,
-    /// Until everything has been read that the first listing finds.
+    /// Until all objects of the first listing have been read.
     Once,
-    /// As once, and whatever was counted before is counted again.
+    /// As once, but counts objects again that were counted before.
     Again,
 }
 
-/// Where the reading of a source begins that was never read.
+/// Where the first reading of a source begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageStart {
-    /// With what comes after the first listing.
+    /// With objects that come after the first listing.
     Now,
     /// With the oldest object.
     Beginning,
-    /// With the objects of this moment, in Unix seconds: by the hour in their path, else by when they were written.
+    /// With objects from this Unix second on, by the hour in their path, else by their time of writing.
     At(i64),
 }

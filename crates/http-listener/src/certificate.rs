@@ -1,12 +1,12 @@
-//! From when until when a certificate holds.
+//! The validity of certificates.
 //!
-//! Two dates at a fixed place of a certificate are all that is wanted of it here; rustls keeps them to itself, and a
-//! parser of whole certificates would bring a score of crates.
+//! Only two dates at a fixed place of a certificate are needed here; rustls does not expose them, and a parser of whole
+//! certificates would bring a score of crates.
 
-/// A third of its life, and fourteen days at most, before its end a certificate should have been replaced.
+/// A certificate should be replaced this long before its end: a third of its life, and fourteen days at most.
 const NEAR_SECONDS_MAX: i64 = 14 * 86_400;
 
-/// The time within which all certificates of a chain hold, in Unix seconds.
+/// The period in which all certificates of a chain hold, in Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateValidity {
     /// Its first second.
@@ -15,21 +15,21 @@ pub struct CertificateValidity {
     pub not_after: i64,
 }
 
-/// How a certificate stands at some time.
+/// The state of a certificate at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It holds, and will for a while.
     Valid,
-    /// It holds, and ends in so many seconds.
+    /// It holds, and ends in this many seconds.
     Ending(i64),
-    /// It has ended, so many seconds ago.
+    /// It ended this many seconds ago.
     Expired(i64),
-    /// It begins to hold in so many seconds.
+    /// It begins to hold in this many seconds.
     Early(i64),
 }
 
 impl CertificateValidity {
-    /// What the DER of a certificate says; `None` where it is none.
+    /// Reads the DER of a certificate; `None`: it is not one.
     pub(crate) fn read(certificate: &[u8]) -> Option<Self> {
         let (_, certificate, _) = element(certificate)?;
         let (_, mut fields, _) = element(certificate)?;
@@ -47,7 +47,7 @@ impl CertificateValidity {
         Some(Self { not_before, not_after: time(kind, not_after)? })
     }
 
-    /// When both hold.
+    /// The period in which both hold.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             not_before: self.not_before.max(other.not_before),
@@ -55,7 +55,7 @@ impl CertificateValidity {
         }
     }
 
-    /// How it stands at a time, in Unix seconds.
+    /// The state at a time, in Unix seconds.
     pub fn at(self, now: i64) -> Standing {
         let left = self.not_after.saturating_sub(now);
         let near = (self.not_after.saturating_sub(self.not_before) / 3).min(NEAR_SECONDS_MAX);
@@ -68,7 +68,7 @@ impl CertificateValidity {
     }
 }
 
-/// The kind and content of the first element, and what follows it (X.690).
+/// The kind and content of the first element, and the bytes behind it (X.690).
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&kind, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use super::connection_limit::Seat;
+use super::connection_limit::ConnectionSlot;
 use super::observed::Observed;
 use super::progress::RequestProgress;
 use super::sampled::Sampled;
@@ -43,7 +43,7 @@ pub(crate) struct PeerConnection<H> {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) handshake_log: Arc<Sampled>,
-    pub(crate) seat: Arc<Seat>,
+    pub(crate) slot: Arc<ConnectionSlot>,
 }
 
 impl<H, F> PeerConnection<H>
@@ -51,9 +51,9 @@ where
     H: Fn(Request<Incoming>, Caller) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    /// Serves the connection until it ends, or is to make room.
+    /// Serves the connection until it ends, or must make room.
     pub(crate) async fn hold(self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
-        let progress = Arc::clone(&self.seat.progress);
+        let progress = Arc::clone(&self.slot.progress);
         tokio::select! {
             biased;
             () = progress.ended() => {}
@@ -91,20 +91,20 @@ where
     }
 
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S) {
-        let progress = Arc::clone(&self.seat.progress);
+        let progress = Arc::clone(&self.slot.progress);
         let stream = Observed { stream, progress: Arc::clone(&progress) };
         let service = {
-            let (handle, seat, stop) = (Arc::clone(&self.handle), Arc::clone(&self.seat), self.stop.clone());
+            let (handle, slot, stop) = (Arc::clone(&self.handle), Arc::clone(&self.slot), self.stop.clone());
             let peer = self.peer;
             service_fn(move |request| {
-                seat.progress.begin();
+                slot.progress.begin();
                 let admission = if *stop.borrow() { Admission::Stopping } else { Admission::Welcome };
-                let seat = Arc::clone(&seat);
-                let answer = handle(request, Caller { peer, admission, seat: Arc::clone(&seat) });
-                // Boxed, for hyper hands the socket back only from under a future that can be moved.
+                let slot = Arc::clone(&slot);
+                let answer = handle(request, Caller { peer, admission, slot: Arc::clone(&slot) });
+                // Boxed, because hyper hands the socket back only from under a future that can be moved.
                 Box::pin(async move {
-                    let answer = finish(answer.await, &seat.progress);
-                    seat.progress.finish();
+                    let answer = finish(answer.await, &slot.progress);
+                    slot.progress.finish();
                     Ok::<_, Infallible>(answer)
                 })
             })
@@ -116,7 +116,7 @@ where
             .max_buf_size(READ_BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service);
         let Some(ended) = self.drive(&mut http, &progress).await else { return };
-        // hyper answers a header that it can't read by itself, and what follows it is unread too.
+        // hyper answers an unreadable header by itself, and the bytes behind it are unread, too.
         let unread = match &ended {
             Ok(()) => progress.is_unread(),
             Err(error) => error.is_parse(),
@@ -125,7 +125,7 @@ where
         self.end(stream, unread).await;
     }
 
-    /// Runs the connection until it has said everything; `None`: it is to be dropped as it is.
+    /// Runs the connection until everything is sent; `None`: it is to be dropped at once.
     async fn drive<I, S>(
         &mut self,
         http: &mut http1::Connection<I, S>,
@@ -149,7 +149,7 @@ where
                 () = stopped(&mut self.stop), if !stopping => {
                     stopping = true;
                     finish(http);
-                    // An idle connection ends now. One whose header is half here would sit out the grace.
+                    // An idle connection ends now. One with half a header would otherwise use up the grace period.
                     patience.as_mut().reset(Instant::now() + self.limits.stop_time_max);
                     patience_over = false;
                 }
@@ -172,7 +172,7 @@ where
         }
     }
 
-    /// Says goodbye, and waits for the peer to stop sending where it was still sending.
+    /// Says goodbye, and waits for a peer that is still sending to stop.
     async fn end<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S, unread: bool) {
         let ConnectionLimits {
             linger_time_max, linger_idle_time_max, linger_bytes_max, stop_time_max, ..
@@ -208,7 +208,7 @@ where
     }
 }
 
-/// Makes an answer say that the connection ends, where it does.
+/// Adds `connection: close` to an answer that ends the connection.
 fn finish(mut answer: Answer, progress: &RequestProgress) -> Answer {
     let hang_up = answer.extensions_mut().remove::<HangUp>().is_some();
     if hang_up {

@@ -1,11 +1,11 @@
-//! Who is connected, and who makes room for whom.
+//! The connections of a listener, and which of them make room for others.
 //!
-//! A peer is a *stranger* until somebody vouches for it, as the sender that its token makes it. So many peers can be
-//! vouched for, and so many places are kept for strangers beside them. Whoever connects is let in as a stranger; where
-//! every place is taken, the oldest stranger leaves. Whoever is to be vouched for where no more can be takes the seat of
-//! an idle connection of a sender that holds more; else, below its share of the seats, that of a sender above its share,
-//! whose request is told so; else one of its own sender's that is idle. So nobody keeps others out: neither peers without a token, nor one sender
-//! that holds all of its connections busy.
+//! A peer is a *stranger* until the handler vouches for it as a sender, by its token. There is a limit for vouched
+//! connections, and a reserve for strangers beside it. A new connection is a stranger; if the listener is full, the oldest
+//! stranger is closed. A connection that is to be vouched for at the limit takes the slot of an idle connection of a sender
+//! that has more; else, if its sender is below its share, that of a busy connection of a sender above its share, whose
+//! request is refused; else that of an idle one of its own sender. So nobody keeps others out: neither peers without a
+//! token, nor one sender that keeps all of its connections busy.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::progress::RequestProgress;
 use super::sampled::Sampled;
 use super::{ConnectionLimits, Counts};
 
-/// One of several senders, or everybody where they are not told apart.
+/// One of several senders, or `None` where they are not told apart.
 pub(crate) type Sender = Option<usize>;
 
 /// The connections of one listener.
@@ -35,38 +35,38 @@ pub(crate) struct ConnectionLimit {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    /// By number, which is the order in which they came.
+    /// By number, in the order of arrival.
     connections: BTreeMap<u64, Entry>,
-    /// How many of them somebody has vouched for.
+    /// How many of them are vouched for.
     vouched: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
     progress: Arc<RequestProgress>,
-    /// As whom somebody has vouched for it; `None`: a stranger.
+    /// The sender it is vouched for as; `None`: a stranger.
     sender: Option<Sender>,
 }
 
-/// The place of one connection; given back on drop.
+/// The slot of one connection; given back on drop.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct ConnectionSlot {
     number: u64,
     limit: Arc<ConnectionLimit>,
     pub(crate) progress: Arc<RequestProgress>,
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.limit.table().remove(self.number);
         self.limit.counts.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Seat {
-    /// Vouches for the peer; whether there is a seat for it.
+impl ConnectionSlot {
+    /// Vouches for the peer; `false`: there is no slot for it.
     pub(crate) fn vouch(&self, sender: Sender) -> bool {
-        self.limit.seat(self.number, sender)
+        self.limit.take_slot(self.number, sender)
     }
 }
 
@@ -76,8 +76,8 @@ impl ConnectionLimit {
         Arc::new(Self { limits, address, counts, table, log })
     }
 
-    /// A stranger's place for a newcomer, and whether another was told to leave for it; `None`: nobody could be.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<(Seat, bool)> {
+    /// A slot for a new stranger, and whether another connection was told to close for it; `None`: none could be.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<(ConnectionSlot, bool)> {
         let mut table = self.table();
         let places = self.limits.connections_max + self.limits.strangers_min;
         let is_full = table.connections.len() >= places;
@@ -89,10 +89,10 @@ impl ConnectionLimit {
         let (number, progress) = (table.next, Arc::new(RequestProgress::default()));
         table.next += 1;
         table.connections.insert(number, Entry { progress: Arc::clone(&progress), sender: None });
-        Some((Seat { number, limit: Arc::clone(self), progress }, is_full))
+        Some((ConnectionSlot { number, limit: Arc::clone(self), progress }, is_full))
     }
 
-    /// Ends the oldest stranger that has no request under way, else the one whose request has been for the longest.
+    /// Ends the oldest stranger without a request, else the one with the oldest request.
     fn end_stranger(&self, table: &mut Table) -> bool {
         let strangers = || table.connections.iter().filter(|(_, entry)| entry.sender.is_none());
         let idle = strangers().find(|(_, entry)| entry.progress.is_idle());
@@ -105,8 +105,8 @@ impl ConnectionLimit {
         true
     }
 
-    /// Gives one of the connections a seat for those who are vouched for.
-    fn seat(&self, number: u64, sender: Sender) -> bool {
+    /// Vouches for a connection.
+    fn take_slot(&self, number: u64, sender: Sender) -> bool {
         let mut table = self.table();
         let Some(entry) = table.connections.get(&number) else { return false };
         if entry.sender == Some(sender) {
@@ -123,16 +123,16 @@ impl ConnectionLimit {
         true
     }
 
-    /// Takes a seat from one that is idle of a sender who holds more; else, for a sender below its share, from the
-    /// request that has been under way for the longest of one above; else from one that is idle of the sender's own.
+    /// Frees a slot: an idle one of a sender that has more; else, for a sender below its share, that of the oldest request
+    /// of a sender above its share; else an idle one of the sender's own.
     fn make_room(&self, table: &mut Table, sender: Sender) -> bool {
         let mut held = BTreeMap::<Sender, usize>::new();
-        table.seated().for_each(|(_, _, holder)| *held.entry(holder).or_default() += 1);
+        table.vouched_for().for_each(|(_, _, holder)| *held.entry(holder).or_default() += 1);
         let own = held.get(&sender).copied().unwrap_or(0);
         let share = self.limits.connections_max / (held.len() + usize::from(own == 0));
         let holds = |holder: Sender| held.get(&holder).copied().unwrap_or(0);
 
-        let idle = || table.seated().filter(|(_, progress, _)| progress.is_idle());
+        let idle = || table.vouched_for().filter(|(_, progress, _)| progress.is_idle());
         let richer = idle().filter(|(_, _, holder)| holds(*holder) > own);
         if let Some((number, ..)) =
             richer.max_by_key(|(number, _, holder)| (holds(*holder), Reverse(*number)))
@@ -142,7 +142,7 @@ impl ConnectionLimit {
             return true;
         }
         let above =
-            table.seated().filter(|(_, progress, holder)| progress.yields() && holds(*holder) > share);
+            table.vouched_for().filter(|(_, progress, holder)| progress.yields() && holds(*holder) > share);
         let slowest = above.max_by_key(|(_, progress, holder)| (holds(*holder), Reverse(progress.since())));
         if let Some((number, ..)) = slowest.filter(|_| own < share) {
             table.displace(number);
@@ -158,20 +158,20 @@ impl ConnectionLimit {
     fn tell(&self, who: &'static str) {
         self.counts.displaced.fetch_add(1, Ordering::Relaxed);
         if let Some(hidden) = self.log.pass() {
-            let (address, seats) = (self.address, self.limits.connections_max);
-            warn!(%address, seats, who, hidden, "no seat is free: a connection was ended to make room for another");
+            let (address, slots) = (self.address, self.limits.connections_max);
+            warn!(%address, slots, who, hidden, "no slot is free: a connection was ended to make room for another");
         }
     }
 
-    /// Whoever holds the lock leaves the table whole.
+    /// A panicked holder left the table whole.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Table {
-    /// Those who are vouched for, and as whom.
-    fn seated(&self) -> impl Iterator<Item = (u64, &RequestProgress, Sender)> {
+    /// The vouched connections, and their senders.
+    fn vouched_for(&self) -> impl Iterator<Item = (u64, &RequestProgress, Sender)> {
         self.connections.iter().filter_map(|(number, entry)| Some((*number, &*entry.progress, entry.sender?)))
     }
 
@@ -187,7 +187,7 @@ impl Table {
         }
     }
 
-    /// Makes a stranger of one whose request is then told so.
+    /// Makes a stranger of a connection whose request is then refused.
     fn displace(&mut self, number: u64) {
         if let Some(entry) = self.connections.get_mut(&number) {
             self.vouched -= usize::from(entry.sender.take().is_some());
@@ -198,7 +198,7 @@ impl Table {
     fn vouch(&mut self, number: u64, sender: Sender) {
         if let Some(entry) = self.connections.get_mut(&number) {
             self.vouched += usize::from(entry.sender.replace(sender).is_none());
-            entry.progress.reseat();
+            entry.progress.regain_slot();
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What became of the connections of a listener.
+//! Counts of a listener's connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What became of connections, since the start.
+/// Counts of connections, since the start.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub(crate) open: AtomicU64,
@@ -23,7 +23,7 @@ impl Counts {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Requests of peers that may be here, but found no seat, and connections that found no place at all.
+    /// Requests of valid peers that found no slot, and connections that were not accepted for lack of room.
     pub fn crowded(&self) -> u64 {
         self.crowded.load(Ordering::Relaxed)
     }

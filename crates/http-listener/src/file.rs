@@ -10,7 +10,7 @@ use std::path::Path;
 /// The file and the reason.
 pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let named = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
-    // Before it is opened: to open a pipe waits for its other end.
+    // Checked before it is opened: opening a pipe waits for its other end.
     if !fs::metadata(path).map_err(|error| named(&error))?.is_file() {
         return Err(named(&"it is not a file"));
     }

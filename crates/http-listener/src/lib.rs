@@ -1,10 +1,10 @@
 //! An HTTP/1.1 server for ports that the world may reach: it accepts, bounds and ends connections, and
 //! leaves every answer to a closure.
 //!
-//! What a peer can cost is bounded by [`ConnectionLimits`], before it has shown a token: seats, header bytes, and
-//! time. What a *request* can cost (its body) is the business of whoever answers it. Where seats are short, peers that
-//! nobody has vouched for ([`Caller::vouch`]) make room, and then senders that hold more than their share: thousands of
-//! idle or slow connections keep nobody out.
+//! [`ConnectionLimits`] bounds the cost of a peer before it has shown a token: connections, header bytes, and time. The
+//! handler bounds the cost of a *request* (its body). When connections are short, peers that are not vouched for
+//! ([`Caller::vouch`]) make room, and then senders with more than their share: thousands of idle or slow connections keep
+//! nobody out.
 
 pub mod file;
 pub mod sampled;
@@ -39,34 +39,33 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{error, warn};
 
 use self::connection::PeerConnection;
-use self::connection_limit::{ConnectionLimit, Seat};
+use self::connection_limit::{ConnectionLimit, ConnectionSlot};
 pub use self::counts::Counts;
 use self::sampled::Sampled;
 pub use self::worker_pool::StartError;
 
-/// What a request is answered with: the whole of it, for every answer here is small.
+/// A complete response: every answer here is small.
 pub type Answer = Response<Full<Bytes>>;
 
 /// How long accepting rests after the system refused it: with no file descriptor left, `accept` fails at
 /// once, again and again.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// What one listener grants its peers.
+/// The limits of one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Connections at a time that somebody has vouched for. One more takes the seat of one that has no request under
-    /// way, else, below its sender's share, of one above its sender's share.
+    /// Vouched connections at a time. One more takes the slot of one without a request under way, else, below its sender's
+    /// share, of one above its sender's share.
     pub connections_max: usize,
-    /// Places beside those for peers that nobody has vouched for, who may have what is free of the others as well. One
-    /// more takes the place of the oldest.
+    /// Slots beside those for strangers, who may also use free ones of the others. One more takes the slot of the oldest.
     pub strangers_min: usize,
     /// For a TLS handshake.
     pub handshake_time_max: Duration,
-    /// From the connection to the end of the first request's header. A peer that sends nothing, or a byte
-    /// now and then, keeps its seat no longer than this.
+    /// From the connection to the end of the first request's header. A peer that sends nothing, or a byte now and then,
+    /// keeps its slot no longer than this.
     pub first_request_time_max: Duration,
-    /// From one answer to the end of the next request's header. Longer than the 60 s after which common load
-    /// balancers give up an idle connection, so that it is they who close it, not we, under a request.
+    /// From one answer to the end of the next request's header. Longer than the 60 s after which common load balancers give
+    /// up an idle connection, so that they close it, rather than we under a request.
     pub idle_time_max: Duration,
     /// After this a connection ends with its next answer, so that peers come back under the newest
     /// certificate, spread over all addresses, and nothing lives for ever.
@@ -76,17 +75,17 @@ pub struct ConnectionLimits {
     /// For a peer to stop sending after a refusal that left its body unread. To close at once would reset the
     /// connection, and a reset takes the answer with it before the peer could read it.
     pub linger_time_max: Duration,
-    /// Without a byte from the peer, lingering ends earlier.
+    /// Lingering ends earlier after this long without a byte from the peer.
     pub linger_idle_time_max: Duration,
     /// Bytes thrown away while lingering.
     pub linger_bytes_max: usize,
-    /// Once a stop is asked for: the time for a header that is half here, and for lingering.
+    /// After a stop is requested: the time for half a header, and for lingering.
     pub stop_time_max: Duration,
 }
 
 impl Default for ConnectionLimits {
-    /// For a port that the world may reach. A thousand seats carry Braze's published peak (3,500 batches a
-    /// second at 0.2 s each is 700), and cost at most 64 MiB of read buffers.
+    /// For a port that the world may reach. A thousand connections carry Braze's published peak (3,500 batches a second at
+    /// 0.2 s each is 700), and cost at most 64 MiB of read buffers.
     fn default() -> Self {
         Self {
             connections_max: 1024,
@@ -105,8 +104,8 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// The same with no more connections than leave file descriptors to the rest of the process: a peer that takes all
-    /// of them would keep counts from Datadog and events from the disk.
+    /// The same with no more connections than leave file descriptors to the rest of the process: a peer that took all of
+    /// them would block requests to Datadog and the files of the queue.
     #[must_use]
     pub fn within_descriptors(self) -> Self {
         self.within(descriptors::soft_limit())
@@ -130,35 +129,35 @@ pub enum Admission {
     Stopping,
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The other end of the connection, which may be a proxy.
     pub peer: SocketAddr,
     /// Whether the request may be served.
     pub admission: Admission,
-    seat: Arc<Seat>,
+    slot: Arc<ConnectionSlot>,
 }
 
 impl Caller {
-    /// Says that this peer may be here, as one of several senders (by number) where they are told apart. Whether there
-    /// is a seat for it; without one, refuse the request and [`hang_up`].
+    /// Says that this peer may be here, as one of several senders (by number) where they are told apart. Whether there is a
+    /// slot for it; without one, refuse the request and [`hang_up`].
     ///
     /// Its connection then makes room for others only while it is idle, or where its sender holds more than its share
     /// ([`Caller::displaced`]).
     #[must_use]
     pub fn vouch(&self, sender: Option<usize>) -> bool {
-        self.seat.vouch(sender)
+        self.slot.vouch(sender)
     }
 
-    /// Resolves when this request's seat was given to another: refuse it, and [`hang_up`].
+    /// Resolves when this request's slot was given to another: refuse it, and [`hang_up`].
     pub async fn displaced(&self) {
-        self.seat.progress.displaced().await;
+        self.slot.progress.displaced().await;
     }
 
-    /// Says that this request is not to be broken off any more.
+    /// Protects this request from being cut off from here on.
     pub fn keep(&self) {
-        self.seat.progress.keep();
+        self.slot.progress.keep();
     }
 }
 
@@ -188,7 +187,7 @@ pub enum OpenPortError {
     /// Its address can't be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The threads that answer what takes long can't be made.
+    /// The threads for long requests can't be made.
     #[error(transparent)]
     Threads(#[from] StartError),
 }
@@ -275,7 +274,7 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((socket, peer)) => {
                         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-                        let Some((seat, displaces)) = limit.enter() else { continue };
+                        let Some((slot, displaces)) = limit.enter() else { continue };
                         let connection = PeerConnection {
                             handle: Arc::clone(&handle),
                             peer,
@@ -283,10 +282,10 @@ impl Listener {
                             stop: asked.clone(),
                             counts: Arc::clone(&self.counts),
                             handshake_log: Arc::clone(&handshake_log),
-                            seat: Arc::new(seat),
+                            slot: Arc::new(slot),
                         };
                         connections.spawn(connection.hold(socket, tls()));
-                        // Whoever was told to leave does so at its next step: sockets are never more than places.
+                        // A displaced connection ends at its next step, so there are never more sockets than slots.
                         if displaces && let Some(ended) = connections.join_next().await {
                             report(ended);
                         }
@@ -300,15 +299,15 @@ impl Listener {
     }
 }
 
-/// Resolves when a stop is asked for. A sender that is gone can never ask: that is a stop as well.
+/// Resolves when a stop is requested. A sender that is gone can never request one: that is a stop as well.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         tracing::debug!("nobody is left who could ask for a stop");
     }
 }
 
-/// After a failed `accept`. A peer that was gone before it was accepted is nobody's trouble; anything else
-/// (no file descriptors, no memory) would fail again at once.
+/// Waits after a failed `accept`. A peer that left before it was accepted is not an error; anything else (no file
+/// descriptors, no memory) would fail again at once.
 async fn rest(log: &Sampled, address: SocketAddr, error: &io::Error) {
     let gone = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::Interrupted];
     if gone.contains(&error.kind()) {

@@ -1,4 +1,4 @@
-//! What a connection and those who decide about it tell one another.
+//! State that a connection's requests share with its task and with the connection limit.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,26 +6,25 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// What times are told from.
+/// The reference point of times.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// What the requests of a connection tell the task that drives it, and those who have seats to give; and what these tell
-/// them.
+/// Shared state of one connection: set by its requests, read by its task and by the connection limit.
 #[derive(Debug, Default)]
 pub(crate) struct RequestProgress {
     /// A request has arrived.
     seen: AtomicBool,
     /// A request is being answered.
     under_way: AtomicBool,
-    /// Since when, in milliseconds.
+    /// When the last request began, in milliseconds.
     since: AtomicU64,
-    /// What the request asks for is being done, and its answer must come.
+    /// The request's work has begun and its answer must be sent.
     kept: AtomicBool,
-    /// The peer does not take what it is sent.
+    /// The peer does not read its answer.
     blocked: AtomicBool,
     /// A request's body was left unread.
     unread: AtomicBool,
-    /// Its seat was taken away.
+    /// Its slot was taken away.
     displaced: AtomicBool,
     told: Notify,
     ended: Notify,
@@ -77,28 +76,28 @@ impl RequestProgress {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// From here on the request is not to be broken off.
+    /// Protects the request from being cut off from here on.
     pub(crate) fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a request that is under way can be broken off.
+    /// Whether a request that is under way can be cut off.
     pub(crate) fn yields(&self) -> bool {
         !(self.is_under_way() && self.kept.load(Ordering::Relaxed))
     }
 
-    /// It has a seat again.
-    pub(crate) fn reseat(&self) {
+    /// Notes that it has a slot again.
+    pub(crate) fn regain_slot(&self) {
         self.displaced.store(false, Ordering::Release);
     }
 
-    /// Takes the seat of the request that is under way.
+    /// Takes the slot of the request that is under way.
     pub(crate) fn displace(&self) {
         self.displaced.store(true, Ordering::Release);
         self.told.notify_one();
     }
 
-    /// Resolves when the seat was taken away.
+    /// Resolves when the slot was taken away.
     pub(crate) async fn displaced(&self) {
         while !self.displaced.load(Ordering::Acquire) {
             self.told.notified().await;

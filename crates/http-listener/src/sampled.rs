@@ -23,7 +23,7 @@ impl Sampled {
     }
 
     fn pass_at(&self, now: Instant) -> Option<u64> {
-        // A poisoned lock holds no more than a wrong count of hidden lines.
+        // After a panic the count of hidden lines may be wrong, nothing else.
         let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if state.last.is_some_and(|last| now.saturating_duration_since(last) < PERIOD) {
             state.hidden += 1;

@@ -182,7 +182,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn without_a_seat_a_request_is_refused_and_strangers_are_let_in_all_the_same() {
+async fn without_a_slot_a_request_is_refused_and_strangers_are_let_in_all_the_same() {
     let limits = ConnectionLimits { connections_max: 2, strangers_min: 1, ..limits() };
     let running = running(limits, None, LONG).await;
     let busy = [running.busy(7).await, running.busy(7).await];
@@ -229,7 +229,7 @@ async fn strangers_make_room_the_oldest_first_and_those_who_are_idle_for_whoever
 }
 
 #[tokio::test]
-async fn a_sender_below_its_share_takes_the_seats_of_one_above_and_no_more() {
+async fn a_sender_below_its_share_takes_the_slots_of_one_above_and_no_more() {
     let limits = ConnectionLimits { connections_max: 6, strangers_min: 2, ..limits() };
     let running = running(limits, None, LONG).await;
     let mut slow = Vec::new();
@@ -248,7 +248,7 @@ async fn a_sender_below_its_share_takes_the_seats_of_one_above_and_no_more() {
         let reply = read_reply(slowest).await.unwrap();
         assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
     }
-    // Each has half of the seats now.
+    // Each has half of the slots now.
     for sender in [1, 2] {
         let mut more = connect(running.address).await;
         assert_eq!(ask(&mut more, &as_sender("/known", sender)).await.status, 503, "{sender}");

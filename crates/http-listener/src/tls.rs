@@ -1,4 +1,4 @@
-//! From two PEM files to what TLS connections are accepted with.
+//! Makes the configuration of TLS from two PEM files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ pub use super::certificate::{CertificateValidity, Standing};
 #[error("{0}")]
 pub struct TlsError(String);
 
-/// What a port speaks TLS with.
+/// The certificate of a port, and its validity.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// What connections are accepted with.
+    /// The configuration for accepting connections.
     pub config: Arc<ServerConfig>,
-    /// When all certificates of the chain hold; `None` where they do not say.
+    /// When all certificates of the chain hold; `None`: they do not say.
     pub validity: Option<CertificateValidity>,
 }
 
@@ -82,7 +82,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     }
     let key = match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => key,
-        // PKCS#8 says it in its name, the older forms in a header.
+        // PKCS#8 states it in its name, the older forms in a header.
         Err(_) if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") => {
             return Err(refused(
                 "the private key is encrypted, and there is nobody to ask for its passphrase; store it without one \
@@ -116,7 +116,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     super::file::read(path, FILE_BYTES_MAX).map_err(TlsError)
 }
 
-/// Without what the parser found: it quotes the line it stumbled over, and that may be a piece of the key.
+/// Without the parser's finding: it quotes the line, which may be a piece of the key.
 fn not_pem(path: &Path, error: &pem::Error) -> TlsError {
     let reason = match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no END line; the file is cut short",

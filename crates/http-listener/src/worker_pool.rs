@@ -1,5 +1,5 @@
-//! Threads for what would keep a thread of the runtime busy. They are made at the start and used by nobody else: work
-//! never waits for a look-up of a name or for a file, and never finds that no thread can be made.
+//! Threads for work that would block a thread of the runtime. They are made at the start and do nothing else: work never
+//! waits for a look-up of a name or for a file, and never fails for lack of a thread.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-/// What the system gives by default is for main programs; what works here is no deeper than a lane.
+/// The system's default is for main programs; the work here needs no deeper stack than a lane.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -31,7 +31,7 @@ pub struct StartError {
 /// Why there is no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkError {
-    /// No thread was free for as long as work may wait.
+    /// No thread became free in time.
     Busy,
     /// The work panicked.
     Panicked,
@@ -40,7 +40,7 @@ pub enum WorkError {
 /// A fixed number of threads.
 #[derive(Debug)]
 pub struct WorkerPool {
-    /// Who may hand in work now: as many as there are threads.
+    /// One permit per thread.
     turns: Arc<Semaphore>,
     jobs: SyncSender<Job>,
     wait_max: Duration,
@@ -71,7 +71,7 @@ impl WorkerPool {
         Ok(Self { turns: Arc::new(Semaphore::new(threads)), jobs, wait_max })
     }
 
-    /// Does `work` on one of the threads. Work that was begun is ended, also where nobody waits for it any more.
+    /// Does `work` on one of the threads. Work that has begun is finished, even if the caller is gone.
     ///
     /// # Errors
     /// When no thread was free in time, or the work panicked.
@@ -84,12 +84,12 @@ impl WorkerPool {
         let (tell, told) = oneshot::channel();
         let job: Job = Box::new(move || {
             let _turn = turn;
-            // The thread lives on; the panic's hook has told of it.
+            // The thread lives on; the panic's hook has reported it.
             if let Ok(done) = catch_unwind(AssertUnwindSafe(work)) {
                 drop(tell.send(done));
             }
         });
-        // Who has a turn finds room.
+        // The holder of a permit finds room.
         self.jobs.try_send(job).map_err(|_full| WorkError::Busy)?;
         told.await.map_err(|_panicked| WorkError::Panicked)
     }

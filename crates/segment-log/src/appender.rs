@@ -11,14 +11,14 @@ use crate::threads::Threads;
 use crate::writer::WriterCommand;
 use crate::{AtStart, GONE};
 
-/// What is appended at once, and handed out at once.
+/// One append, which is handed out as one entry.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// Events in `body`. They take as many sequence numbers, at least one.
     pub events: u32,
-    /// What `body` is; the log does not look at it.
+    /// The kind of `body`; the log does not look at it.
     pub kind: u8,
-    /// What is known beside the body: less than 16 MiB.
+    /// The header of the body: less than 16 MiB.
     pub header: Bytes,
     /// The events: less than 4 GiB.
     pub body: Bytes,
@@ -27,7 +27,7 @@ pub struct Frame {
 /// Why a frame was not appended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The log has its largest size. There will be room when events are acknowledged.
+    /// The log has its largest size. Acknowledgements make room.
     #[error("the queue is full")]
     Full,
     /// The frame does not fit even into an empty log.
@@ -37,10 +37,10 @@ pub enum AppendError {
         bytes: u64,
         /// The greatest length there is room for.
         bytes_max: u64,
-        /// What to raise.
+        /// The setting to raise.
         setting: &'static str,
     },
-    /// The disk refused it, and the log is as it was before. It goes on when the disk allows.
+    /// The disk refused it, and the log is unchanged. It goes on when the disk allows.
     #[error("{0}")]
     Disk(String),
     /// The log has stopped for good. The frame may or may not be in it when it is opened again.
@@ -101,26 +101,25 @@ impl Appender {
         self.progress.gauges().lost
     }
 
-    /// What opening found at the end of the log.
+    /// The state of the log's end when it was opened.
     pub fn at_start(&self) -> AtStart {
         self.at_start
     }
 
-    /// `false` while the log is full or its directory is gone, and for good when it has stopped. A full disk does not count: only the
-    /// next append can tell whether it has room again.
+    /// `false` while the log is full or its directory is gone, and for good when it has stopped. A full disk does not count:
+    /// only the next append shows whether it has room again.
     pub fn is_accepting(&self) -> bool {
         let gauges = self.progress.gauges();
         !gauges.is_full && !gauges.is_missing && self.stopped().is_none()
     }
 
-    /// Lets the log look whether its directory is still there, which it does by itself only when something is appended.
-    /// Does not wait.
+    /// Asks the log to check that its directory is still there; by itself it checks only on an append. Does not wait.
     pub fn check(&self) {
-        // Where no more commands fit appends wait, and each of them looks.
+        // A full channel means that appends wait, and each of them checks.
         let _busy = self.commands.try_send(WriterCommand::Check);
     }
 
-    /// Why the log has stopped for good, if it has. [`LogReader::next`](crate::LogReader::next) says so too, at once.
+    /// Why the log has stopped for good, if it has. [`LogReader::next`](crate::LogReader::next) also returns it, at once.
     pub fn stopped(&self) -> Option<Arc<str>> {
         self.progress.stopped()
     }

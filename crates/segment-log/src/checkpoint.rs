@@ -4,9 +4,9 @@
 //! two copies of one record in blocks of their own: a single damaged block never takes the newest record,
 //! and so never gives acknowledged events out again.
 //!
-//! Behind the slots stands a note of how far the log is answered, written before every answer and synced by nobody. When
-//! the process dies it is there all the same, for the system has it: what lies behind it then was never answered. After
-//! the machine has died it may be older, and says only what was answered at least. So it tells which boot it is of.
+//! Behind the slots stands a note of how far the log is answered, written before every answer and never synced. It survives
+//! the process, because the system has it: events behind it were never answered. After a crash of the machine it may be
+//! stale, and gives only a lower bound. So it states its boot.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -40,13 +40,13 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Magic, CRC-32 of the rest, format, generation, acknowledged, next.
 const RECORD_BYTES: usize = 40;
 
-/// What the file remembers.
+/// The content of the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Saved {
     /// Every event below this number is acknowledged.
     pub(crate) acknowledged: u64,
-    /// Every event below this number was safe on disk when this was saved. What is missing below it was
-    /// lost; what is missing above it may never have been promised.
+    /// Every event below this number was safe on disk when this was saved. Those missing below it were lost; those missing
+    /// above it may never have been promised.
     pub(crate) next: u64,
 }
 
@@ -58,16 +58,16 @@ pub(crate) struct Offsets {
     saved: Saved,
     boot: Option<u128>,
     noted: Option<Note>,
-    /// It could be written so far.
+    /// Whether every note could be written so far.
     is_noting: bool,
 }
 
 /// How far the log was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// At least every event below this number was answered.
+    /// Every event below this number was answered.
     pub(crate) next: u64,
-    /// No other was: the system has run on since it was written.
+    /// No other event was: the machine has run on since it was written.
     pub(crate) is_exact: bool,
 }
 
@@ -98,7 +98,7 @@ impl Offsets {
             Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(&failed)?;
         offsets.noted = bytes.get(SLOTS * SLOT_BYTES..).and_then(|note| decode_note(note, offsets.boot));
         if let Some(record) = newest.filter(|record| record.format < FORMAT) {
-            // An older version of this program would not understand what is written from here on.
+            // An older version of this program would not understand the records from here on.
             offsets.save(record.saved).map_err(failed)?;
         }
         Ok((offsets, newest.map(|record| record.saved)))
@@ -107,7 +107,7 @@ impl Offsets {
     fn open_file(directory: &Directory, is_short: bool, newest: Option<Record>) -> io::Result<Offsets> {
         let file = directory.open_to_write(NAME)?;
         if is_short {
-            // Takes the room now, so that a disk that is full later has it.
+            // Takes the room now, in case the disk is full later.
             let blank = vec![0; SLOTS * SLOT_BYTES];
             match newest {
                 Some(_) => file.truncate(blank.len() as u64)?,
@@ -121,13 +121,13 @@ impl Offsets {
         Ok(Offsets { file, generation, saved, boot: boot(), noted: None, is_noting: true })
     }
 
-    /// The note of the run before.
+    /// The note of the previous run.
     pub(crate) fn noted(&self) -> Option<Note> {
         self.noted
     }
 
-    /// Notes that every event below `next` is safe and about to be answered. Nothing depends on it but how exactly
-    /// damage is told: on a disk that is full at the start there may be no room for it, and then it goes without.
+    /// Notes that every event below `next` is safe and about to be answered. Only the precision of damage reports depends on
+    /// it: on a disk that is full at the start there may be no room for it, and then there is none.
     pub(crate) fn note(&mut self, next: u64) {
         if self.is_noting && self.file.write_at(&encode_note(next, self.boot), NOTE_OFFSET).is_err() {
             tracing::warn!(
@@ -158,13 +158,13 @@ impl Offsets {
     }
 }
 
-/// Which boot of the machine this is.
+/// The present boot of the machine.
 fn boot() -> Option<u128> {
     let text = fs::read_to_string(BOOT_ID).ok()?;
     u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
 }
 
-/// A boot that is not known is written as 0, and is never taken for the same one.
+/// An unknown boot is written as 0, and is never the same one.
 fn encode_note(next: u64, boot: Option<u128>) -> [u8; NOTE_BYTES] {
     sealed::write(NOTE_MAGIC, |mut rest| {
         rest.put_u128_le(boot.unwrap_or_default());
@@ -205,7 +205,7 @@ impl Record {
     }
 }
 
-/// Makes the note of a file one of another boot.
+/// Changes the boot in the note of a file.
 #[cfg(test)]
 pub(crate) fn forge_boot(file: &std::path::Path) {
     let mut bytes = fs::read(file).unwrap();

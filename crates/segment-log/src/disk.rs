@@ -1,4 +1,4 @@
-//! The few things that the queue asks of the disk, and where tests make the disk refuse them.
+//! The queue's disk operations, and the place where tests make them fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -25,8 +25,8 @@ pub(crate) fn is_short_of_descriptors(error: &io::Error) -> bool {
 pub(crate) struct Directory {
     path: PathBuf,
     names: SettingNames,
-    /// Open from the first sync on, for a process without a file descriptor left can't open it any more, and what
-    /// can't be synced would stop the log for good.
+    /// Open from the first sync on: a process without a file descriptor left can't open it any more, and a failed sync would
+    /// stop the log for good.
     handle: Arc<OnceLock<File>>,
     #[cfg(test)]
     faults: Arc<Faults>,
@@ -66,7 +66,7 @@ impl Directory {
         self.path.join(name)
     }
 
-    /// Makes names that were added, changed or removed survive a power cut.
+    /// Makes added, changed or removed names survive a power cut.
     pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
         if self.faults.sync()? {
@@ -75,7 +75,7 @@ impl Directory {
         self.handle()?.sync_all()
     }
 
-    /// Opens the directory for every sync to come.
+    /// Opens the directory for all further syncs.
     pub(crate) fn handle(&self) -> io::Result<&File> {
         if let Some(handle) = self.handle.get() {
             return Ok(handle);
@@ -84,8 +84,8 @@ impl Directory {
         Ok(self.handle.get_or_init(|| opened))
     }
 
-    /// What was taken away while it is in use: the directory at its path, or `file` in it. What is written to either
-    /// survives no restart. `None` too where the system does not say.
+    /// What was removed while in use: the directory at its path, or `file` in it. Data written to either survives no
+    /// restart. `None` too where the system does not say.
     pub(crate) fn missing(&self, file: &LogFile) -> Option<String> {
         let path = self.path.display();
         let ours = self.handle().and_then(File::metadata).ok()?;
@@ -126,7 +126,7 @@ impl Directory {
         })
     }
 
-    /// Puts `text` in place of what is in a file.
+    /// Replaces the content of a file by `text`.
     #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a test's disk may refuse it"))]
     pub(crate) fn replace(&self, file: &mut File, text: &str) -> io::Result<()> {
         file.set_len(0)?;
@@ -147,7 +147,7 @@ impl Directory {
         }
     }
 
-    /// Makes errors of what the log is not opened for: that the disk refuses to let this be done with `path`.
+    /// Makes an error for opening: the disk refuses an operation on `path`.
     pub(crate) fn refuses(
         &self,
         action: &'static str,
@@ -157,7 +157,7 @@ impl Directory {
         move |reason| OpenError::Storage { action, path: path.clone(), reason, setting }
     }
 
-    /// What went wrong when something was written here, and what helps against it.
+    /// Explains an error of a write here, with advice.
     pub(crate) fn explain(&self, error: &io::Error) -> String {
         let (path, size_max) = (self.path.display(), self.names.size_max);
         match error.kind() {
@@ -218,7 +218,7 @@ impl LogFile {
         self.file.set_len(bytes)
     }
 
-    /// Makes what was written survive a power cut.
+    /// Makes writes survive a power cut.
     pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
         if self.faults.sync()? {

@@ -13,15 +13,15 @@
 //! | 20 | 4 | number of events, at least 1 |
 //! | 24 | 8 | sequence number of the first event |
 //!
-//! The head has a checksum of its own, so that a damaged body does not make its length doubtful, and so that
-//! whoever appends can sum up the body before the sequence number is known.
+//! The head has a checksum of its own, so that a damaged body leaves its length certain, and so that the body can be summed
+//! up before the sequence number is known.
 
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::{Entry, Frame, sealed};
 
-/// What a frame begins with. No UTF-8 text has the bytes FE and FF, so no JSON body holds it by design or by
-/// chance, and a search for it does not stop inside a body.
+/// The first bytes of a frame. No UTF-8 text has the bytes FE and FF, so no JSON body holds it by design or by chance, and a
+/// search for it does not stop inside a body.
 pub(crate) const MAGIC: [u8; 4] = [0xFF, b'B', b'Q', 0xFE];
 
 /// The length of a frame's head.
@@ -30,7 +30,7 @@ pub(crate) const HEAD_BYTES: usize = 32;
 /// Headers are shorter than this.
 const HEADER_BYTES_END: u32 = 1 << 24;
 
-/// What stands at the beginning of a frame.
+/// The head of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) checksum: u32,
@@ -78,13 +78,13 @@ impl Head {
         self.first + u64::from(self.events)
     }
 
-    /// What is handed out of the frame.
+    /// The entry of the frame.
     pub(crate) fn entry(&self, header: Bytes, body: Bytes) -> Entry {
         Entry { first: self.first, events: self.events, kind: self.kind, header, body }
     }
 }
 
-/// A frame that is ready to be written but for its sequence number.
+/// A frame that lacks only its sequence number.
 #[derive(Debug)]
 pub(crate) struct Record {
     head: Head,
@@ -118,8 +118,8 @@ impl Record {
         u64::from(self.head.events)
     }
 
-    /// The two pieces to be written, one after the other: head and header, then the body; and what is handed out
-    /// once they are durable.
+    /// The two pieces to write, one after the other: head and header, then the body; and the entry to hand out once they are
+    /// durable.
     pub(crate) fn into_pieces(self, first: u64) -> (Vec<u8>, Bytes, Entry) {
         let head = Head { first, ..self.head };
         let Frame { header, body, .. } = self.frame;

@@ -1,20 +1,20 @@
-//! The one way out of the log: entries that are durable, in order, and a cursor that says where the next begins.
+//! The one way out of the log: durable entries in order, and a cursor at the next one.
 //!
-//! Whoever has what begins at the cursor may put it in and moves the cursor behind it: the writer what has just become
-//! durable, as long as that fits; else the reader, which takes it from disk. So every frame is handed out once, in order.
-//! That the writer may do so spares reading back: 6 of 32 µs of CPU time for a frame of 20 KB (what is kept of a push of 100
-//! events), with sixteen that append at a time and a disk in memory, both ways taken in turns in one run.
+//! Writer or reader appends the entries that start at the cursor, and advances it: the writer those that have just become
+//! durable, as long as they fit; else the reader, from disk. So every frame is handed out once, in order. The writer's part
+//! saves reading back: 6 of 32 µs of CPU time for a frame of 20 KB (a push of 100 events), with sixteen that append at a
+//! time and a disk in memory, both ways taken in turns in one run.
 
 use std::collections::VecDeque;
 
 use crate::Entry;
 
-/// Bytes that wait here, at most; the receiver may have as many in hand. That is some 80,000 events as the push handler
-/// has extracted them: more than arrive while a lane is held up by a flush. In tests it is so little that the reader and
-/// the writer take turns all the time.
+/// Bytes that wait here, at most; the receiver may have as many in hand. That is some 80,000 events in the push handler's
+/// extracts: more than arrive while a flush delays a lane. In tests it is so little that the reader and the writer take
+/// turns all the time.
 const BYTES_MAX: usize = if cfg!(test) { 4096 } else { 16 * 1024 * 1024 };
 
-/// What an entry takes beside its bytes, roughly.
+/// The size of an entry beside its bytes, roughly.
 const ENTRY_BYTES: usize = 256;
 
 /// A place in the log.
@@ -24,7 +24,7 @@ pub(crate) struct Place {
     pub(crate) segment: u64,
     /// Bytes from the segment's beginning.
     pub(crate) offset: u64,
-    /// All numbers below this one are dealt with.
+    /// All numbers below this one are handed out, acknowledged or lost.
     pub(crate) position: u64,
 }
 
@@ -37,18 +37,18 @@ pub(crate) struct Handoff {
 }
 
 impl Handoff {
-    /// Nothing waits, and the number `position` comes next, wherever that is.
+    /// Empty; the next number is `position`, wherever that is.
     pub(crate) fn new(position: u64) -> Self {
         let cursor = Place { segment: u64::MAX, offset: 0, position };
         Self { entries: VecDeque::new(), bytes: 0, cursor }
     }
 
-    /// What comes next begins here.
+    /// Where the next entry begins.
     pub(crate) fn cursor(&self) -> Place {
         self.cursor
     }
 
-    /// Takes what begins at the cursor and ends before `end`, if it fits. Whether it does.
+    /// Takes the entries that begin at the cursor and end before `end`, if they fit. Returns whether they do.
     pub(crate) fn offer(&mut self, entries: Vec<Entry>, end: Place) -> bool {
         let fits = self.bytes + bytes_of(&entries) <= BYTES_MAX;
         if fits {
@@ -57,7 +57,7 @@ impl Handoff {
         fits
     }
 
-    /// Takes what begins at the cursor, however much it is; without an `end` there is more of it to come.
+    /// Takes the entries that begin at the cursor, however many; without an `end` more of the same follow.
     pub(crate) fn put(&mut self, entries: Vec<Entry>, end: Option<Place>) {
         self.bytes += bytes_of(&entries);
         self.entries.extend(entries);
@@ -69,7 +69,7 @@ impl Handoff {
         self.bytes < BYTES_MAX
     }
 
-    /// Moves all there is into `ready`, which is empty.
+    /// Moves all entries into `ready`, which is empty.
     pub(crate) fn take(&mut self, ready: &mut VecDeque<Entry>) {
         std::mem::swap(&mut self.entries, ready);
         self.bytes = 0;

@@ -2,18 +2,18 @@
 //!
 //! An append is one frame, which is answered only when it is safe on disk; appends that wait at the same time share one
 //! fsync. A frame stands for one or more *events*, which are numbered from 0 on for as long as the directory lives, and no
-//! number is ever given twice. What is acknowledged is one number in a small file; segments wholly below it are removed.
+//! number is ever given twice. The acknowledged position is one number in a small file; segments wholly below it are
+//! removed.
 //!
 //! - A write that was cut short by a crash was never answered, and is cut off on opening.
 //! - Damage elsewhere costs the frames that it hit and no others: it is stepped over, logged and counted.
-//! - After a failed fsync the log stops for good, for nobody knows what is on disk then. What was handed out before is
+//! - After a failed fsync the log stops for good: the content of the disk is unknown then. Entries handed out before are
 //!   still acknowledged, if its own file can be written.
 //! - Every start proves that acknowledgements can be made durable before it gives anything out.
 //! - A full disk or a full log refuses appends and harms nothing; it goes on when there is room again.
 //!
-//! Two threads do the work: the `writer` owns every change, the `reader` reads ahead. What has just become durable
-//! the writer hands over by itself (`handoff`) while the receiver keeps up.
-//! What is in the files is told in `frame`, `segments` and `checkpoint`.
+//! Two threads do the work: the `writer` owns every change, the `reader` reads ahead. While the receiver keeps up, the
+//! writer itself hands over new durable entries (`handoff`). `frame`, `segments` and `checkpoint` describe the files.
 //!
 //! ```
 //! use segment_log::{Frame, LogSettings, open};
@@ -83,18 +83,18 @@ pub struct LogSettings {
     pub directory: PathBuf,
     /// Bytes on disk, at most.
     pub size_max: u64,
-    /// How these two are called where they are set.
+    /// The names of these two settings, for messages.
     pub names: SettingNames,
 }
 
 impl LogSettings {
-    /// These settings, of a program that has no names for them.
+    /// Settings of a program that has no names for them.
     pub fn new(directory: impl Into<PathBuf>, size_max: u64) -> Self {
         Self { directory: directory.into(), size_max, names: SettingNames::default() }
     }
 }
 
-/// What messages call the settings that they tell to change.
+/// The names of the settings in messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettingNames {
     /// [`LogSettings::directory`].
@@ -146,13 +146,13 @@ impl Entry {
 pub struct Gap {
     /// The file.
     pub segment: PathBuf,
-    /// Where it begins, in bytes.
+    /// Its offset in the file, in bytes.
     pub offset: u64,
     /// Damaged bytes; 0 when they are missing altogether.
     pub bytes: u64,
     /// The sequence number of the first event that is lost.
     pub first: u64,
-    /// Events that are lost; 0 when nothing was hit that was still to be given out.
+    /// Events that are lost; 0: none that was still to be given out.
     pub events: u64,
 }
 
@@ -225,9 +225,9 @@ impl LogReader {
         self.is_until_empty = is_until_empty;
     }
 
-    /// Waits for the next entry; `Ok(None)` once everything durable has been handed out, if it is
-    /// [until empty](LogReader::until_empty). For a receiver that keeps up an entry is what was appended; else it is
-    /// read from disk, and its body may be a slice of up to 512 KiB that were read at once, which it keeps in memory.
+    /// Waits for the next entry; `Ok(None)` once everything durable has been handed out, if it is [until
+    /// empty](LogReader::until_empty). A receiver that keeps up gets the appended bytes; else the entry is read from disk,
+    /// and its body may be a slice of up to 512 KiB that were read at once, which it keeps in memory.
     ///
     /// Cancel-safe: an entry is either returned or still in the log.
     ///
@@ -250,8 +250,8 @@ impl LogReader {
         }
     }
 
-    /// Forgets every event up to and including the number `last`. `Ok` means that it survives a power cut. To
-    /// acknowledge what was already covered does nothing.
+    /// Forgets every event up to and including the number `last`. `Ok` means that it survives a power cut. To acknowledge a
+    /// number that was already covered does nothing.
     ///
     /// # Errors
     /// When that could not be made durable.

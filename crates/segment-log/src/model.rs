@@ -1,4 +1,4 @@
-//! The queue held against a model: a row of frames, some of which damage has taken away.
+//! The queue against a model: a sequence of frames, some of them lost to damage.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -17,13 +17,13 @@ use crate::{AppendError, Appender, Entry, Frame, LogReader, Opened, checkpoint, 
 
 const SIZE_MAX: u64 = 64 * 1024;
 
-/// What happens to a queue.
+/// An action on a queue.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Frames of so many events and bytes are appended at the same time.
+    /// Appends frames of so many events and bytes at the same time.
     Append(Vec<(u32, usize)>),
     Receive(usize),
-    /// Up to one of the entries in hand.
+    /// Acknowledges up to one of the entries in hand.
     Acknowledge(prop::sample::Index),
     Reopen,
     Kill,
@@ -61,7 +61,7 @@ struct Kept {
     id: u64,
     events: u32,
     body: Bytes,
-    /// Damage has taken it.
+    /// Whether damage has taken it.
     is_lost: bool,
 }
 
@@ -81,7 +81,7 @@ struct Model {
     lost_at_the_edge: u64,
 }
 
-/// In memory where that can be had: nothing here asks what survives a power cut.
+/// In memory where possible: nothing here tests a power cut.
 fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -213,7 +213,7 @@ impl Model {
         self.forget_the_edge();
     }
 
-    /// What is lost right behind the acknowledgement goes with it, at once or when the queue finds it.
+    /// Losses right behind the acknowledgement go with it, at once or when the queue finds them.
     fn forget_the_edge(&mut self) {
         while let Some(lost) = self.frames.pop_front_if(|frame| frame.is_lost) {
             self.lost_at_the_edge += u64::from(lost.events);
@@ -224,7 +224,7 @@ impl Model {
     /// Closes or kills the queue, does something to its files (segments in order, then the acknowledgement),
     /// and opens it again.
     fn reopen(&mut self, is_killed: bool, change: impl FnOnce(&[PathBuf])) -> Opened {
-        // Until nothing moves any more.
+        // Until nothing more comes.
         while self.receive().is_some() {}
         let copy = directory();
         if is_killed {
@@ -260,19 +260,19 @@ impl Model {
             torn = tail.len() as u64;
             fs::write(file, [content, tail].concat()).unwrap();
         });
-        // Damage to the end that is known of comes before what is torn.
+        // Known damage at the end comes before torn bytes.
         assert!(opened.torn_bytes == torn || self.frames.iter().any(|frame| frame.is_lost));
         self.survey(&opened, false);
     }
 
-    /// Receives everything, finds out what is lost, and holds the books against that.
+    /// Receives everything, determines the losses, and compares the books.
     fn survey(&mut self, opened: &Opened, is_damaged: bool) {
         let mut skipped = Vec::new();
         while let Some(entry) = self.receive() {
             skipped.extend(self.take(&entry));
         }
         let end = self.position;
-        // After a kill, too, damage to the very end is told from a write that was cut short.
+        // Even after a kill, damage at the very end is told from a write that was cut short.
         assert!(!is_damaged || opened.torn_bytes == 0, "{opened:?}");
         skipped.extend(end..self.frames.len());
         for at in skipped {
@@ -297,7 +297,7 @@ impl Model {
     }
 }
 
-/// Changes one byte. Of the acknowledgement only first copies are hit, for that can happen many times.
+/// Changes one byte. Of the acknowledgement only first copies are hit, because that can happen many times.
 fn flip(file: &PathBuf, at: prop::sample::Index, with: u8) {
     let mut bytes = fs::read(file).unwrap();
     let at = if file.ends_with(checkpoint::NAME) {

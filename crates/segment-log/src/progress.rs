@@ -1,4 +1,4 @@
-//! What the threads of the log and its handles share: how far it is durable, what waits to be received, and gauges.
+//! State that the log's threads and handles share: how far it is durable, the entries to be received, and gauges.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,13 +9,13 @@ use crate::handoff::{Handoff, Place};
 use crate::segments::HEAD_BYTES;
 use crate::{Entry, GONE, LogError};
 
-/// Everything in it is changed whole, under one lock that nobody holds for long.
+/// Everything in it is changed whole, under one lock that is held only briefly.
 #[derive(Debug)]
 pub(crate) struct LogProgress {
     shared: Mutex<Shared>,
-    /// Rings for the reader.
+    /// Wakes the reader.
     moved: Condvar,
-    /// Rings for the receiver.
+    /// Wakes the receiver.
     handed: Notify,
 }
 
@@ -41,12 +41,12 @@ pub(crate) struct Tail {
     pub(crate) next: u64,
 }
 
-/// What the reader can read next, all of it durable.
+/// The part that the reader can read next, all of it durable.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReadablePart {
-    /// Where it begins, and the number that is expected there.
+    /// Where it begins, and the number expected there.
     pub(crate) from: Place,
-    /// Where it ends, in bytes; `None`: with the file, for the segment is complete.
+    /// Where it ends, in bytes; `None`: at the end of the file, because the segment is complete.
     pub(crate) limit: Option<u64>,
     /// The number that follows it.
     pub(crate) ceiling: u64,
@@ -59,31 +59,31 @@ pub(crate) struct Gauges {
     pub(crate) size: u64,
     pub(crate) lost: u64,
     pub(crate) is_full: bool,
-    /// The directory, or a file in it, was taken away.
+    /// The directory, or a file in it, was removed.
     pub(crate) is_missing: bool,
 }
 
 impl LogProgress {
-    /// All numbers below `position` are dealt with.
+    /// All numbers below `position` are handed out, acknowledged or lost.
     pub(crate) fn new(tail: Tail, position: u64) -> LogProgress {
         let (handoff, gauges) = (Handoff::new(position), Gauges::default());
         let shared = Shared { tail, handoff, gauges, stopped: None, ended: None };
         LogProgress { shared: Mutex::new(shared), moved: Condvar::new(), handed: Notify::new() }
     }
 
-    /// Every holder leaves it whole, so one that panicked did no harm.
+    /// A panicked holder left it whole.
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes which segments there are.
-    pub(crate) fn reshape(&self, tail: Tail) {
+    /// Replaces the list of segments.
+    pub(crate) fn set_tail(&self, tail: Tail) {
         self.lock().tail = tail;
         self.moved.notify_all();
     }
 
     /// The durable part has grown by `entries` up to `end` and `next`. They go to the receiver if they come next and fit,
-    /// else the reader sees to them.
+    /// else the reader will read them.
     pub(crate) fn grow(&self, end: u64, next: u64, entries: Vec<Entry>) {
         let mut shared = self.lock();
         let Shared { tail, handoff, .. } = &mut *shared;
@@ -112,8 +112,8 @@ impl LogProgress {
         None
     }
 
-    /// Hands over what the reader has read, once there is room; without an `end` more of the same part follows. Whether
-    /// the log is still open.
+    /// Hands over the entries that the reader has read, once there is room; without an `end` more of the same part follow.
+    /// Returns whether the log is still open.
     pub(crate) fn put(&self, entries: Vec<Entry>, end: Option<Place>) -> bool {
         let mut shared = self.lock();
         while shared.ended.is_none() && !shared.handoff.has_room() {
@@ -124,11 +124,11 @@ impl LogProgress {
         shared.ended.is_none()
     }
 
-    /// Moves into `ready`, which is empty, what waits for the receiver. Whether that is all there is.
+    /// Moves the waiting entries into `ready`, which is empty. Returns whether these are all.
     pub(crate) fn take(&self, ready: &mut VecDeque<Entry>) -> Result<bool, LogError> {
         let mut shared = self.lock();
         if !shared.handoff.has_room() {
-            // Else the reader sleeps, and goes on sleeping.
+            // Otherwise the reader would go on sleeping.
             self.moved.notify_all();
         }
         shared.handoff.take(ready);
@@ -163,7 +163,7 @@ impl LogProgress {
         self.lock().gauges
     }
 
-    /// Says that the log can't be trusted any more, and wakes whoever waits to receive.
+    /// Notes that the log can't be trusted any more, and wakes the receiver.
     pub(crate) fn stop(&self, reason: Arc<str>) {
         self.lock().stopped = Some(reason);
         self.handed.notify_one();
@@ -175,7 +175,7 @@ impl LogProgress {
 }
 
 impl Tail {
-    /// What there is from a place on, up to the end of its segment.
+    /// The readable part from a place on, up to the end of its segment.
     fn part_from(&self, place: Place) -> Option<ReadablePart> {
         if place.position >= self.next {
             return None;
@@ -192,7 +192,7 @@ impl Tail {
     }
 }
 
-/// Closes the log with the thread that holds it, however that ends.
+/// Closes the log with its thread, however the thread ends.
 pub(crate) struct Closing(pub(crate) Arc<LogProgress>);
 
 impl Drop for Closing {

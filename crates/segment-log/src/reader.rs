@@ -1,5 +1,5 @@
-//! The thread that reads the durable part of the log ahead of the acknowledgement, where its receiver has not kept up
-//! with the writer.
+//! The thread that reads the durable part of the log ahead of the acknowledgement, when the receiver has not kept up with
+//! the writer.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::segments::file_name;
 use crate::writer::WriterCommand;
 use crate::{Entry, Gap, LogError};
 
-/// A batch is handed over when it holds this much.
+/// The size at which a batch is handed over.
 const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_FRAMES: usize = 1024;
 
@@ -28,7 +28,7 @@ const DESCRIPTOR_REST: Duration = Duration::from_millis(100);
 pub(crate) struct Reader {
     pub(crate) directory: Directory,
     pub(crate) progress: Arc<LogProgress>,
-    /// Weak, so that the writer ends when the handles are gone.
+    /// Weak, so that the writer ends with the handles.
     pub(crate) commands: mpsc::WeakSender<WriterCommand>,
     /// Frames that end here or before were acknowledged in an earlier run.
     pub(crate) acknowledged: u64,
@@ -36,9 +36,9 @@ pub(crate) struct Reader {
 
 /// Why the reader ends.
 enum Halt {
-    /// Nobody listens any more.
+    /// The receiver is gone.
     Closed,
-    /// The disk refuses to be read. To step over that could lose events that are only out of reach.
+    /// The disk can't be read. Stepping over that could lose events that are only out of reach.
     Unreadable { segment: u64, error: io::Error },
 }
 
@@ -60,7 +60,7 @@ impl Reader {
         while let Some(part) = self.progress.wait_for_part() {
             let mut scan = match known.take() {
                 Some((place, scan)) if place == part.from => Some(scan),
-                // What is in between the writer has handed over.
+                // The writer has handed over the entries in between.
                 _ => self.open(part.from).map_err(|error| unreadable(&part, error))?,
             };
             let end = match &mut scan {
@@ -73,7 +73,8 @@ impl Reader {
     }
 
     /// Opens a segment to read from a place on. `None`: the file is gone.
-    /// While file descriptors are short it waits: the events are as safe in the file as they were.
+    ///
+    /// Waits while file descriptors are short: the events are as safe in the file as they were.
     fn open(&self, from: Place) -> io::Result<Option<Scan>> {
         let name = file_name(from.segment);
         let path = self.directory.file(&name);
@@ -94,7 +95,7 @@ impl Reader {
         }
     }
 
-    /// Hands out what `part` holds. Returns where it ends.
+    /// Hands out the entries of `part`. Returns where it ends.
     fn read(&self, scan: &mut Scan, part: &ReadablePart) -> Result<Place, Halt> {
         let limit =
             part.limit.map_or_else(|| scan.file_bytes(), Ok).map_err(|error| unreadable(part, error))?;
@@ -129,8 +130,8 @@ impl Reader {
         Ok(end)
     }
 
-    /// Tells the writer, who keeps the books, and waits until they are right: whoever receives what is behind
-    /// the gap, or learns that nothing is, finds it counted.
+    /// Reports to the writer, which keeps the books, and waits until they are right: a receiver that gets entries behind the
+    /// gap, or the end, finds it counted.
     fn report(&self, gap: Option<Gap>) -> Result<(), Halt> {
         let Some(gap) = gap.filter(|gap| gap.events > 0) else { return Ok(()) };
         let commands = self.commands.upgrade().ok_or(Halt::Closed)?;

@@ -1,4 +1,4 @@
-//! Opening the log: what an earlier run, or a power cut, left behind.
+//! Opens the log and repairs the state left by an earlier run, or by a power cut.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -17,17 +17,17 @@ use crate::{FORMAT, Gap, is_read};
 /// The name of the file that one process at a time holds locked.
 const LOCK_NAME: &str = "lock";
 
-/// What opening found, for the log.
+/// The result of opening the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opened {
     /// Events that are not yet acknowledged, without those that are lost.
     pub waiting: u64,
-    /// Events that are in the queue although they were never answered: the process died, or a sync failed, in between.
-    /// Known only while the machine has run on.
+    /// Events in the queue that were never answered: the process died, or a sync failed, in between. Known only while the
+    /// machine has run on.
     pub found: u64,
     /// Bytes at the end that are no whole frame and were cut off.
     pub torn_bytes: u64,
-    /// What was in them.
+    /// What the bytes held.
     pub torn: Torn,
     /// Damage in the last segment, and events that are missing altogether. Damage in other segments is found,
     /// logged and counted when they are read.
@@ -36,20 +36,20 @@ pub struct Opened {
     pub is_acknowledgement_lost: bool,
 }
 
-/// What was in the bytes that were cut off the end of the log.
+/// What the bytes that were cut off the end of the log held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Torn {
     /// Nothing that was answered: a write was cut short.
     #[default]
     Unanswered,
-    /// The machine has died since, so a write was cut short; or the disk has lost what it had called safe.
+    /// The machine has died since, so a write was cut short; or the disk has lost bytes that it had called safe.
     PerhapsAnswered {
         /// Events at most; `None`: nothing in the bytes tells.
         events_max: Option<u64>,
     },
 }
 
-/// What opening found at the end of the log, for those who count.
+/// The result of opening at the end of the log, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AtStart {
     /// As [`Opened::found`].
@@ -84,7 +84,7 @@ pub enum OpenError {
         directory: PathBuf,
         /// The process, as far as it is known.
         holder: String,
-        /// What to change.
+        /// The setting to change.
         setting: &'static str,
     },
     /// It was written in another format, most likely by a newer version of this program.
@@ -94,11 +94,11 @@ pub enum OpenError {
         path.display()
     )]
     Format {
-        /// The file that says so.
+        /// The file that states it.
         path: PathBuf,
         /// The format's version.
         found: u32,
-        /// What to change.
+        /// The setting to change.
         setting: &'static str,
     },
     /// The disk refuses something.
@@ -107,16 +107,16 @@ pub enum OpenError {
         path.display()
     )]
     Storage {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// With which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
-        /// What to look at.
+        /// The setting to check.
         setting: &'static str,
     },
-    /// The disk refuses to be written to, most likely because it is full.
+    /// The disk refuses writes, most likely because it is full.
     #[error("can't open the queue: {0}")]
     Refused(String),
 }
@@ -134,7 +134,7 @@ pub(crate) struct Recovered {
     pub(crate) opened: Opened,
 }
 
-/// What the last segment turned out to hold.
+/// The content of the last segment.
 #[derive(Debug, Default)]
 struct LastSegment {
     /// Bytes of the file.
@@ -142,9 +142,9 @@ struct LastSegment {
     /// The number that follows the last whole frame.
     next: u64,
     gaps: Vec<Gap>,
-    /// What follows the last whole frame.
+    /// The damaged bytes behind the last whole frame.
     tail: Option<DamagedBytes>,
-    /// How many events that held, as far as it tells.
+    /// How many events those held, as far as their heads tell.
     told: u64,
 }
 
@@ -158,7 +158,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     let mut found = list(&directory)?;
     let known = saved.unwrap_or_default();
     let acknowledged = saved.map_or_else(
-        // Nothing says how far the log was acknowledged: whatever is there is given out.
+        // Without a record of acknowledgements, every event is given out.
         || found.front().map_or(0, |segment| segment.first),
         |saved| saved.acknowledged,
     );
@@ -172,7 +172,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
         Some(last) => scan(&directory, last)?,
         None => LastSegment { next: acknowledged, ..LastSegment::default() },
     };
-    // No number is given twice, whatever is left of the log.
+    // No number is given twice, even if much of the log is gone.
     let noted = offsets.noted();
     let next = scan.next.max(known.next).max(acknowledged).max(noted.map_or(0, |note| note.next));
     opened.found = noted.filter(|note| note.is_exact).map_or(0, |note| scan.next.saturating_sub(note.next));
@@ -212,10 +212,10 @@ fn make(directory: &Directory) -> Result<(), OpenError> {
     let path = directory.path();
     let failed = directory.refuses("make", path);
     let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
-    // What is in it tells of people.
+    // The content is about people.
     DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(&failed)?;
     for made in missing {
-        // A directory's name must outlive a power cut as its content does.
+        // A directory's name must survive a power cut as its content does.
         let parent = made.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(&failed)?;
     }
@@ -232,7 +232,7 @@ fn lock(directory: &Directory) -> Result<File, OpenError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // The number is a courtesy: the lock is what counts.
+            // The number is for people only: the lock decides.
             let is_known = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
             let holder =
                 if is_known { format!("process {}", holder.trim()) } else { "another process".into() };
@@ -245,7 +245,7 @@ fn lock(directory: &Directory) -> Result<File, OpenError> {
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     match directory.replace(&mut file, &format!("{}\n", std::process::id())) {
-        // What is in the queue can be counted on a disk that is full, and then it is not full any more.
+        // Events of the queue can be counted on a full disk, and then it is not full any more.
         Err(error) if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             Err(failed(error))
         }
@@ -253,7 +253,7 @@ fn lock(directory: &Directory) -> Result<File, OpenError> {
     }
 }
 
-/// The segments in order. Their heads are read, for a format that is not ours must not be touched.
+/// The segments in order. Their heads are read, because a foreign format must not be touched.
 fn list(directory: &Directory) -> Result<VecDeque<Sealed>, OpenError> {
     let failed = directory.refuses("read", directory.path());
     let mut found = Vec::new();
@@ -266,7 +266,7 @@ fn list(directory: &Directory) -> Result<VecDeque<Sealed>, OpenError> {
             Some(format) if !is_read(format) => {
                 return Err(OpenError::Format { path, found: format, setting: directory.names().directory });
             }
-            // The frames of a segment with a damaged head are as good as any.
+            // Frames behind a damaged segment head are still good.
             _ => found.push(Sealed { first, bytes }),
         }
     }
@@ -281,7 +281,7 @@ fn read_head(path: &Path) -> io::Result<(u64, Vec<u8>)> {
     Ok((file.metadata()?.len(), head))
 }
 
-/// Removes what an earlier run had no time to.
+/// Removes segments that an earlier run had no time to remove.
 fn release(directory: &Directory, found: &mut VecDeque<Sealed>, acknowledged: u64) -> Result<(), OpenError> {
     while found.get(1).is_some_and(|following| following.first <= acknowledged) {
         if let Some(segment) = found.pop_front() {
@@ -298,9 +298,8 @@ fn create(directory: &Directory, next: u64) -> Result<Active, OpenError> {
     })
 }
 
-/// Remembers what is known now, so that what gets lost from here on is noticed, and proves that it can be remembered:
-/// what was given out and could not be acknowledged would be given out again by every start. Both slots are written over,
-/// which takes no room on a disk that is full.
+/// Saves the present state, so that later losses are noticed, and proves that it can be saved: otherwise every start would
+/// give the same events out again. Both slots are overwritten, which takes no room on a full disk.
 fn prove(directory: &Directory, offsets: &mut Offsets, now: Saved) -> Result<(), OpenError> {
     (0..checkpoint::SLOTS).try_for_each(|_| offsets.save(now)).map_err(|error| {
         let (path, reason) = (directory.file(checkpoint::NAME), directory.explain(&error));
@@ -329,11 +328,11 @@ fn scan(directory: &Directory, last: Sealed) -> Result<LastSegment, OpenError> {
         next: scan.expected(),
         gaps,
         tail: scan.damage(),
-        told: scan.events_told(),
+        told: scan.events_stated(),
     })
 }
 
-/// Everything that is known to be missing: before the oldest segment, in the last one, and behind it.
+/// All known losses: before the oldest segment, in the last one, and behind it.
 fn gaps(
     directory: &Directory,
     acknowledged: u64,
@@ -353,7 +352,7 @@ fn gaps(
         let (offset, bytes) = scan.tail.map_or((scan.bytes, 0), |tail| (tail.offset, tail.bytes));
         gaps.push(Gap { segment, offset, bytes, first: scan.next, events: next - scan.next });
     }
-    // Of what was acknowledged nothing can be lost any more.
+    // Acknowledged events can't be lost any more.
     for gap in &mut gaps {
         let first = gap.first.max(acknowledged);
         gap.events = (gap.first + gap.events).saturating_sub(first);

@@ -14,23 +14,23 @@ use crate::frame::{HEAD_BYTES, Head, MAGIC};
 /// Bytes read at once. Bodies are slices of such a piece and keep it alive.
 pub(crate) const WINDOW_BYTES: u64 = 512 * 1024;
 
-/// A place in a segment and what follows it.
+/// A place in a segment, and the bytes behind it.
 #[derive(Debug)]
 pub(crate) struct Scan {
     path: PathBuf,
     file: File,
     /// Where `window` begins in the file.
     offset: u64,
-    /// What has been read and not yet been walked through.
+    /// Bytes that are read and not scanned yet.
     window: Bytes,
     /// The number that the next frame should have.
     expected: u64,
     damage: Option<DamagedBytes>,
-    /// The number behind the last event of which a sound head in the damage tells.
+    /// The number behind the last event that a sound head in the damage states.
     told: u64,
 }
 
-/// Bytes that belong to no whole frame.
+/// Bytes outside whole frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DamagedBytes {
     pub(crate) offset: u64,
@@ -40,7 +40,7 @@ pub(crate) struct DamagedBytes {
 /// A whole frame.
 #[derive(Debug)]
 pub(crate) struct ScannedFrame {
-    /// What is missing or damaged right before it.
+    /// The loss or damage right before it.
     pub(crate) gap: Option<Gap>,
     pub(crate) head: Head,
     pub(crate) header: Bytes,
@@ -67,8 +67,8 @@ impl Scan {
         self.damage
     }
 
-    /// How many events the damage since the last frame held, as far as heads in it tell.
-    pub(crate) fn events_told(&self) -> u64 {
+    /// How many events the damage since the last frame held, as far as heads in it state.
+    pub(crate) fn events_stated(&self) -> u64 {
         self.told.saturating_sub(self.expected)
     }
 
@@ -81,8 +81,8 @@ impl Scan {
                 self.skip_to_magic(limit)?;
                 continue;
             };
-            // A frame out of line is a stale block that a disk gave back: its numbers were met before, or
-            // are another segment's.
+            // A frame out of line is a stale block that a disk gave back: its numbers came before, or belong to another
+            // segment.
             let in_line = head.first >= self.expected && head.end() <= ceiling;
             let start = self.offset;
             let content = if in_line { self.content(&head, limit)? } else { None };
@@ -90,7 +90,7 @@ impl Scan {
                 if in_line {
                     self.told = self.told.max(head.end());
                 }
-                // The head is sound, so its length is: to search inside the frame could only mislead.
+                // The head is sound, so its length is, too: a search inside the frame could only mislead.
                 self.skip(head.frame_bytes(), limit);
                 continue;
             };
@@ -101,14 +101,14 @@ impl Scan {
         Ok(None)
     }
 
-    /// Ends the scan where the number `ceiling` follows. Returns what is missing before it.
+    /// Ends the scan where the number `ceiling` follows. Returns the loss before it.
     pub(crate) fn finish(&mut self, ceiling: u64) -> Option<Gap> {
         let gap = self.gap_until(ceiling, self.offset);
         self.expected = self.expected.max(ceiling);
         gap
     }
 
-    /// What is missing or damaged before `number`, which stands at `offset`.
+    /// The loss or damage before `number`, which stands at `offset`.
     fn gap_until(&mut self, number: u64, offset: u64) -> Option<Gap> {
         let damage = self.damage.take();
         let events = number.saturating_sub(self.expected);
@@ -119,7 +119,7 @@ impl Scan {
         Some(Gap { segment: self.path.clone(), offset, bytes, first: self.expected, events })
     }
 
-    /// Takes header and body of the frame that `head` stands before, if they are whole.
+    /// The header and body of the frame with this `head`, if they are whole.
     fn content(&mut self, head: &Head, limit: u64) -> io::Result<Option<(Bytes, Bytes)>> {
         let Ok(frame_bytes) = usize::try_from(head.frame_bytes()) else { return Ok(None) };
         if !self.fill(head.frame_bytes(), limit)? {

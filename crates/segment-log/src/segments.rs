@@ -23,11 +23,11 @@ const SEGMENT_BYTES_MIN: u64 = 4096;
 /// The whole log is this many segments when it is full, so that space comes back in parts.
 const SEGMENTS: u64 = 8;
 
-/// Where no segment begins: a million events a second take 292,000 years to get here. A file whose name says more is
-/// none of ours, and to go on counting behind it could come to the end of all numbers.
+/// Where no segment begins: a million events a second take 292,000 years to get here. A file with a greater number is not
+/// ours, and counting on from it could reach the greatest number.
 const FIRST_MAX: u64 = u64::MAX / 2;
 
-/// The part of a segment that may lie idle with acknowledged events only.
+/// The part of a segment's size that acknowledged events may occupy.
 const IDLE_PART: u64 = 4;
 
 /// The segments of the log.
@@ -51,17 +51,17 @@ pub(crate) struct Sealed {
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) first: u64,
-    /// The good part: everything before this place is whole and durable.
+    /// The length of the good part: everything before it is whole and durable.
     pub(crate) bytes: u64,
     file: LogFile,
 }
 
-/// What the disk refused.
+/// The outcome of a refusal by the disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// Everything is as it was before.
+    /// Everything is as before.
     RolledBack(String),
-    /// What is on disk is not known any more.
+    /// The content of the disk is unknown.
     Fatal(String),
 }
 
@@ -70,7 +70,7 @@ impl Active {
     pub(crate) fn create(directory: &Directory, first: u64) -> Result<Active, Failure> {
         let name = file_name(first);
         let made = directory.open_to_append(&name).and_then(|mut file| {
-            // A segment of this name can only be the rest of an attempt that failed: nothing has this number.
+            // A segment of this name can only be the rest of a failed attempt: no event has this number.
             file.truncate(0)?;
             file.append(&mut [IoSlice::new(&encode_head())])?;
             Ok(file)
@@ -78,7 +78,7 @@ impl Active {
         let file = match made {
             Ok(file) => file,
             Err(error) => {
-                // It must not come back after a power cut, when the segment before it has grown beyond.
+                // It must not come back after a power cut, when the previous segment has grown beyond it.
                 let undone = directory.remove(&name).and_then(|()| directory.sync());
                 return Err(match undone {
                     Ok(()) => Failure::RolledBack(directory.explain(&error)),
@@ -90,7 +90,7 @@ impl Active {
         Ok(Active { first, bytes: HEAD_BYTES, file })
     }
 
-    /// Opens the last segment of an earlier run and cuts it off after its last whole frame.
+    /// Opens the last segment of an earlier run and truncates it behind its last whole frame.
     pub(crate) fn reopen(directory: &Directory, first: u64, good: u64, bytes: u64) -> io::Result<Active> {
         let mut file = directory.open_to_append(&file_name(first))?;
         if good < HEAD_BYTES {
@@ -99,7 +99,7 @@ impl Active {
         } else if good < bytes {
             file.truncate(good)?;
         }
-        // A process that was killed may have left whole frames that no fsync has covered yet.
+        // A killed process may have left whole frames that no fsync has covered yet.
         file.sync()?;
         Ok(Active { first, bytes: good.max(HEAD_BYTES), file })
     }
@@ -136,7 +136,7 @@ impl Segments {
         self.active.bytes
     }
 
-    /// Whether the last segment, with `staged` bytes to be written first, should not take `bytes` more.
+    /// Whether the last segment, with `staged` bytes to be written first, is too full for `bytes` more.
     pub(crate) fn is_complete(&self, staged: u64, bytes: u64) -> bool {
         let length = self.active.bytes + staged;
         length > HEAD_BYTES && length + bytes > self.segment_bytes
@@ -149,7 +149,7 @@ impl Segments {
             if error.kind() == ErrorKind::FileTooLarge
                 && let Ok(reached) = self.active.file.bytes()
             {
-                // The system allows no longer files, so segments end before that from now on.
+                // The system allows no longer files, so segments are shorter from now on.
                 self.segment_bytes = self.segment_bytes.min(reached.max(HEAD_BYTES));
             }
             return Err(match self.active.file.truncate(self.active.bytes) {
@@ -162,7 +162,7 @@ impl Segments {
         Ok(())
     }
 
-    /// What was taken away under the log, if anything was.
+    /// What was removed under the log, if anything.
     pub(crate) fn missing(&self) -> Option<String> {
         self.directory.missing(&self.active.file)
     }
@@ -191,13 +191,13 @@ impl Segments {
         Ok(())
     }
 
-    /// Whether the last segment holds more than should lie idle.
+    /// Whether the last segment holds more acknowledged bytes than it should.
     pub(crate) fn is_worth_recycling(&self) -> bool {
         self.active.bytes > self.segment_bytes / IDLE_PART
     }
 
-    /// Empties the last segment, all of whose numbers are acknowledged, and gives it the name of `next`.
-    /// It takes no new file, so a disk that is full to the brim gets its space back.
+    /// Empties the last segment, all of whose numbers are acknowledged, and renames it to `next`. It needs no new file, so a
+    /// full disk gets its space back.
     pub(crate) fn recycle(&mut self, next: u64) -> Result<(), Failure> {
         if self.active.bytes == HEAD_BYTES {
             return Ok(());
@@ -213,8 +213,8 @@ impl Segments {
     }
 }
 
-/// After a failed fsync nobody knows what is on disk: the system may have dropped the bytes and call the next
-/// fsync a success. So it is never tried again.
+/// After a failed fsync the content of the disk is unknown: the system may have dropped the bytes and call the next fsync a
+/// success. So it is never tried again.
 pub(crate) fn fatal_sync(directory: &Directory, error: &io::Error) -> Failure {
     let path = directory.path().display();
     Failure::Fatal(format!("fsync failed in {path}: {error}: check the disk, then start again"))

@@ -3,8 +3,7 @@
 use std::io;
 use std::thread::{self, JoinHandle};
 
-/// The writer and the reader. Whoever drops the last handle waits for them, so that the log is whole and
-/// unlocked afterwards.
+/// The writer and the reader. Dropping the last handle waits for them, so that the log is whole and unlocked afterwards.
 #[derive(Debug, Default)]
 pub(crate) struct Threads(Vec<JoinHandle<()>>);
 

@@ -1,7 +1,7 @@
 //! The one thread that owns the log: it appends, acknowledges and gives space back.
 //!
-//! It takes everything that waits for it at once, and what comes within a moment where several append at a time,
-//! writes all frames with as few calls as possible, makes them durable with one fsync, and then answers all.
+//! It takes all waiting commands at once, and with several appenders those of the next moment, writes all frames with as few
+//! calls as possible, makes them durable with one fsync, and then answers all.
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -23,21 +23,21 @@ use crate::{AppendError, Entry, Gap, LogError};
 /// Commands taken at once, at most.
 pub(crate) const GROUP_MAX: usize = 1024;
 
-/// How long a group waits for more appends, where several come at a time: an fsync costs the same for one frame as
-/// for ten, in CPU time (50 µs) as on the disk. It waits in steps, and no longer than until as many are there as
-/// the last time: whoever pushes one after the other has sent the next one by then.
+/// How long a group waits for more appends, where several come at a time: an fsync costs the same for one frame as for ten,
+/// in CPU time (50 µs) as on the disk. It waits in steps, until as many are there as the last time: sequential senders have
+/// sent their next one by then.
 const GATHERING_STEPS: usize = 4;
 const GATHERING_STEP: Duration = Duration::from_micros(250);
 
-/// What the writer is asked to do.
+/// The commands of the writer.
 #[derive(Debug)]
 pub(crate) enum WriterCommand {
     Append(Record, Reply),
     /// Forget everything below the number.
     Acknowledge(u64, oneshot::Sender<Result<(), LogError>>),
-    /// The reader found that numbers will never be handed out.
+    /// The reader found lost numbers.
     Lost(Gap, oneshot::Sender<()>),
-    /// Look whether the directory is still there.
+    /// Check whether the directory is still there.
     Check,
 }
 
@@ -54,12 +54,12 @@ pub(crate) struct Writer {
     pub(crate) next: u64,
     /// Every event below this number is acknowledged.
     pub(crate) acknowledged: u64,
-    /// Numbers from `acknowledged` on that will never be handed out, in order.
+    /// Lost numbers from `acknowledged` on, in order.
     pub(crate) lost: Vec<Range<u64>>,
     pub(crate) lost_events: u64,
-    /// An append was refused, and no space came back since.
+    /// An append was refused, and no space has come back since.
     pub(crate) is_full: bool,
-    /// What was taken away under the log.
+    /// What was removed under the log.
     pub(crate) missing: Option<String>,
     pub(crate) stopped: Option<Arc<str>>,
     /// Why acknowledgements can't be made durable any more.
@@ -84,7 +84,7 @@ impl Writer {
         let _closing = Closing(Arc::clone(&self.progress));
         let (mut group, mut together) = (Vec::new(), 0);
         while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
-            // Whoever appends alone, one after the other, is not kept waiting for nobody.
+            // A single sequential appender is not delayed.
             for _ in 0..GATHERING_STEPS {
                 if appends_in(&group) >= together {
                     break;
@@ -125,11 +125,11 @@ impl Writer {
             self.settle(upto);
         }
         for reply in reports {
-            // The reader may have gone.
+            // The reader may be gone.
             let _gone = reply.send(());
         }
         for reply in acknowledgements {
-            // Whoever asked may have gone.
+            // The caller may be gone.
             let _gone = reply.send(match &self.refused {
                 Some(reason) => Err(LogError(reason.to_string())),
                 None => Ok(()),
@@ -138,7 +138,7 @@ impl Writer {
         self.append_all(appends);
     }
 
-    /// Counts numbers that will never be handed out, unless they are known or acknowledged.
+    /// Counts lost numbers, unless they are known or acknowledged.
     fn lose(&mut self, gap: &Gap) {
         let range = gap.first.max(self.acknowledged)..gap.first + gap.events;
         let fresh = subtract(range, &self.lost);
@@ -158,15 +158,15 @@ impl Writer {
         self.lost.sort_by_key(|range| range.start);
     }
 
-    /// Acknowledges everything below `upto` and gives space back. After a failure `refused` says why. A log that has
-    /// stopped for another reason still notes what was sent before that, in a file of its own, and changes nothing else.
+    /// Acknowledges everything below `upto` and gives space back. After a failure `refused` says why. A log that has stopped
+    /// for another reason still saves acknowledgements, in a file of their own, and changes nothing else.
     fn settle(&mut self, upto: u64) {
         if self.refused.is_some() {
             return;
         }
         let mut upto = upto.min(self.next).max(self.acknowledged);
         for range in &self.lost {
-            // Nothing will ever acknowledge what is lost, so it goes with what is before it.
+            // Lost numbers are never acknowledged, so they go with those before them.
             if range.start <= upto {
                 upto = upto.max(range.end);
             }
@@ -205,13 +205,13 @@ impl Writer {
         if self.segments.size() < before {
             self.is_full = false;
         }
-        self.reshape();
+        self.publish_segments();
     }
 
     /// Gives the space of the last segment back once everything in it is acknowledged.
     fn recycle(&mut self) {
         match self.segments.recycle(self.next) {
-            Ok(()) => self.reshape(),
+            Ok(()) => self.publish_segments(),
             // Its space stays taken until the next try; nothing else depends on it.
             Err(Failure::RolledBack(reason)) => {
                 tracing::warn!(reason, "the space of acknowledged events can't be given back");
@@ -220,7 +220,7 @@ impl Writer {
         }
     }
 
-    /// Looks whether the directory and the last segment are still where the next process would find them.
+    /// Checks that the directory and the last segment are still at their paths.
     fn look(&mut self) {
         let missing = self.segments.missing();
         if missing == self.missing {
@@ -242,14 +242,14 @@ impl Writer {
         let mut staged = Staged::default();
         for (record, reply) in appends {
             if reply.is_closed() {
-                // Whoever asked has given up: it need not take room.
+                // The caller has given up: the record need not take room.
                 continue;
             }
             match self.admit(&mut staged, &record) {
                 Ok(()) => staged.push(record, reply, self.next),
                 Err(error) => {
                     self.show();
-                    // Whoever asked may have gone.
+                    // The caller may be gone.
                     let _gone = reply.send(Err(error));
                 }
             }
@@ -257,10 +257,10 @@ impl Writer {
         self.commit(&mut staged);
     }
 
-    /// Makes sure that `record` can go into the last segment behind what is staged.
+    /// Makes sure that `record` fits into the last segment behind the staged records.
     fn admit(&mut self, staged: &mut Staged, record: &Record) -> Result<(), AppendError> {
         let bytes = record.frame_bytes();
-        // One head for the segment that is there, one for the segment that may have to follow.
+        // One head for the present segment, one for a segment that may have to follow.
         let heads = 2 * segments::HEAD_BYTES;
         if bytes + heads > self.size_max {
             let bytes_max = self.size_max.saturating_sub(heads);
@@ -273,7 +273,7 @@ impl Writer {
         let needed = staged.bytes + bytes + segments::HEAD_BYTES;
         if self.stopped.is_none() && self.segments.size() + needed > self.size_max {
             self.is_full = true;
-            // Perhaps all that fills the log is acknowledged already.
+            // Perhaps everything in the full log is acknowledged already.
             if staged.replies.is_empty() && self.acknowledged == self.next {
                 self.release();
             }
@@ -297,14 +297,14 @@ impl Writer {
     fn roll(&mut self) -> Result<(), AppendError> {
         match self.segments.roll(self.next) {
             Ok(()) => {
-                self.reshape();
+                self.publish_segments();
                 Ok(())
             }
             Err(failure) => Err(self.refusal(failure)),
         }
     }
 
-    /// Why an append failed; after some failures the log is no more.
+    /// The error of a failed append; after some failures the log is stopped.
     fn refusal(&mut self, failure: Failure) -> AppendError {
         match failure {
             Failure::RolledBack(reason) => AppendError::Disk(reason),
@@ -315,7 +315,7 @@ impl Writer {
         }
     }
 
-    /// Writes what is staged, makes it durable, and answers.
+    /// Writes the staged frames, makes them durable, and answers.
     fn commit(&mut self, staged: &mut Staged) {
         let Staged { pieces, entries, replies, bytes, events } = std::mem::take(staged);
         if replies.is_empty() {
@@ -329,19 +329,19 @@ impl Writer {
                 self.offsets.note(self.next);
                 self.progress.grow(self.segments.end(), self.next, entries);
                 self.look();
-                // It is counted, but it is not safe: whoever sends it again is known by its ids.
+                // It is counted, but not safe: if the sender repeats it, its ids are known.
                 self.missing.clone().map_or(Ok(()), |missing| Err(AppendError::Disk(missing)))
             }
             Err(failure) => Err(self.refusal(failure)),
         };
         self.show();
         for reply in replies {
-            // Whoever asked may have gone.
+            // The caller may be gone.
             let _gone = reply.send(outcome.clone());
         }
     }
 
-    /// Does nothing any more but refuse.
+    /// Stops: refuses everything from here on.
     fn stop(&mut self, reason: String) {
         tracing::error!(reason, "the queue has stopped");
         let reason = Arc::from(reason);
@@ -349,15 +349,15 @@ impl Writer {
         self.progress.stop(reason);
     }
 
-    /// Tells the reader which segments there are now.
-    fn reshape(&self) {
+    /// Gives the reader the list of segments.
+    fn publish_segments(&self) {
         let (segments, end, next) = (self.segments.firsts(), self.segments.end(), self.next);
-        self.progress.reshape(Tail { segments, end, next });
+        self.progress.set_tail(Tail { segments, end, next });
     }
 
     /// Brings the gauges up to date.
     pub(crate) fn show(&mut self) {
-        // When everything is acknowledged the next append finds room, whatever was refused before.
+        // When everything is acknowledged the next append finds room, even after a refusal.
         self.is_full &= self.acknowledged < self.next;
         let lost: u64 = self.lost.iter().map(length).sum();
         self.progress.show(Gauges {
@@ -369,7 +369,7 @@ impl Writer {
         });
     }
 
-    /// Remembers how far the log went, so that damage to its end can't pass for a write that was cut short.
+    /// Saves how far the log went, so that damage at its end can't pass for a write that was cut short.
     fn close(&mut self) {
         let saved = Saved { acknowledged: self.acknowledged, next: self.next };
         if self.stopped.is_some() || self.offsets.saved() == saved {

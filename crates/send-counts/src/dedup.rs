@@ -30,7 +30,7 @@ pub type IdHash = u128;
 /// The bits of a hash that say in memory whose id it is.
 const OWNER_BITS: u32 = 16;
 
-/// Of events that no connection serves: the last that the bits can say. Connections beyond share the one before.
+/// Owner number of unrouted ids (the highest 16-bit value); connections beyond 65,534 share the one below it.
 const NOBODY: u16 = u16::MAX;
 
 /// Hashes event ids; seeded at random, so that nobody outside can make two ids collide.

@@ -1,8 +1,8 @@
-//! Counts of Braze's sends, by what Datadog is to tell them apart by: a [route](route::Router) says whose a send is, a
-//! [memory of ids](dedup::Dedup) whether it is new, and an [aggregator](aggregate::Aggregator) counts it in its series and
-//! time bucket, until what was counted is taken out whole and merged with what others have counted.
+//! Counts Braze's sends by tag set: a [router](route::Router) finds a send's connection, a [memory of ids](dedup::Dedup)
+//! whether it is new, and an [aggregator](aggregate::Aggregator) counts it in its series and time bucket, until a cut takes
+//! all counts out to merge them with those of other aggregators.
 //!
-//! All of it is pure: it is told the time, and knows neither threads nor sockets.
+//! All of it is pure: time is an argument, and there are neither threads nor sockets.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -34,3 +34,5 @@ pub mod aggregate;
 pub mod dedup;
 pub mod route;
 pub mod shared_dedup;
+#[cfg(feature = "testing")]
+pub mod testing;

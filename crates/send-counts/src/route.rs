@@ -23,15 +23,15 @@ pub struct Route {
     pub connection: ConnectionId,
     /// The configured name of the app group; empty where there is none.
     pub app_group_name: Box<str>,
-    /// The connection can't serve it: its sends are not to be counted, and not to be given to another one.
+    /// The connection can't serve it: its sends are neither counted nor given to another connection.
     pub is_refused: bool,
 }
 
 /// The app groups of a connection that can't serve them.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedGroups<'a> {
-    /// Their ids; empty: every app group that no other connection names, unless another connection serves those.
-    /// `None`: nobody knows. Then every app group that no connection names may be one of them.
+    /// Their ids; empty: every app group that no other connection names, unless another connection serves those. `None`:
+    /// unknown. Then every app group that no connection names may be one of them.
     pub ids: Option<&'a [Box<str>]>,
 }
 
@@ -72,7 +72,7 @@ impl Router {
         router
     }
 
-    /// The same router, in which these app groups are refused as far as no connection serves them.
+    /// The same router with these app groups refused, as far as no connection serves them.
     #[must_use]
     pub fn refusing(mut self, refused: &[(ConnectionId, RefusedGroups<'_>)]) -> Self {
         let is_unknown = |groups: &RefusedGroups<'_>| groups.ids.is_none();
@@ -89,22 +89,20 @@ impl Router {
         self
     }
 
-    /// How many connections sends go to, those that are left out among them.
+    /// How many connections sends go to, refused ones included.
     pub fn connections(&self) -> usize {
         let routes = self.by_app_group.values().chain(&self.catch_all);
         routes.map(|route| route.connection).collect::<HashSet<_>>().len()
     }
 
-    /// Under the id as it is compared, and as it is written, so that events which say it as the configuration does
-    /// take one look.
+    /// Adds it under its canonical id and as written, so that events with the configured spelling take one look-up.
     fn add(&mut self, app_group_id: &str, route: Route) {
         let canonical = app_group::canonical(app_group_id).into_boxed_bytes();
         let route = self.by_app_group.entry(canonical).or_insert(route).clone();
         self.by_app_group.entry(app_group_id.as_bytes().into()).or_insert(route);
     }
 
-    /// The route of an app group; an empty id stands for an event that names none. `None`: no connection
-    /// serves it.
+    /// The route of an app group; an empty id stands for an event without one. `None`: no connection serves it.
     pub fn route(&self, app_group_id: &[u8]) -> Option<&Route> {
         self.by_app_group
             .get(app_group_id)
@@ -117,7 +115,7 @@ fn route(connection: ConnectionId, app_group_name: Box<str>) -> Route {
     Route { connection, app_group_name, is_refused: false }
 }
 
-/// The names of a connection's app groups, by their ids as they are compared; each with its id as it is written.
+/// The names of a connection's app groups by canonical id; each with its id as written.
 fn names(served: AppGroups<'_>) -> HashMap<Box<str>, (&str, &str)> {
     served.names.iter().map(|(id, name)| (app_group::canonical(id), (&**id, &**name))).collect()
 }

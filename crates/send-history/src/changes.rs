@@ -1,4 +1,4 @@
-//! From what was handed over to the rows that change.
+//! Turns jobs into changes of rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,32 +8,32 @@ use crate::flushed::{FlushedSends, SentPoint};
 use crate::row::{FateCounts, Row, RowKey};
 use crate::{DAY, QUARTER};
 
-/// What becomes of sends that are older, or further ahead, than the far end takes.
+/// The reason for sends that are older, or further ahead, than the far end takes.
 const LATE: &str = "late";
 const EARLY: &str = "early";
 
-/// What was handed over.
+/// Work for the thread.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// A flush.
     Counted(Arc<FlushedSends>),
-    /// What became of some series of one.
+    /// The outcome of some of its series.
     Landed { flushed: Arc<FlushedSends>, series: Vec<u32>, landing: Landing },
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Landing {
     /// Why its sends were dropped; `None`: they were accepted.
     pub(crate) dropped: Option<&'static str>,
-    /// Sends, the oldest, that were left out of it before.
+    /// The oldest sends, which had been left out of it.
     pub(crate) late: u64,
-    /// Sends, the newest, that were.
+    /// The newest sends, which had been left out of it.
     pub(crate) early: u64,
 }
 
 impl Job {
-    /// How much it is to work on and to hold.
+    /// The size of the job, in points and series.
     pub(crate) fn size(&self) -> usize {
         1 + match self {
             Job::Counted(flushed) => flushed.len(),
@@ -41,7 +41,7 @@ impl Job {
         }
     }
 
-    /// The sends that it tells of.
+    /// The sends that it covers.
     pub(crate) fn sends(&self) -> u64 {
         match self {
             Job::Counted(flushed) => flushed.sends(),
@@ -50,7 +50,7 @@ impl Job {
     }
 }
 
-/// Rows to add to those that are written, and objects that are new or were sent.
+/// Rows to add to the stored ones, and objects that are new or were sent.
 #[derive(Debug, Default)]
 pub(crate) struct RowChanges {
     pub(crate) rows: BTreeMap<RowKey, Row>,
@@ -62,7 +62,7 @@ impl RowChanges {
         self.rows.is_empty() && self.objects.is_empty()
     }
 
-    /// Takes a job in. `false`: it is of objects that are not known any more.
+    /// Applies a job. `false`: its objects are not known any more.
     pub(crate) fn take(&mut self, directory: &mut ObjectDirectory, job: &Job) -> bool {
         match job {
             Job::Counted(flushed) => self.count(directory, flushed),

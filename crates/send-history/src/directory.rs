@@ -1,11 +1,11 @@
-//! The objects that are known: what each is called, and the number that its rows have.
+//! The known objects: their names, and the numbers of their rows.
 
 use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
-/// What sends are of.
+/// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ObjectKind {
     /// A campaign.
@@ -19,7 +19,7 @@ pub enum ObjectKind {
 /// A campaign, a Canvas or a Canvas step of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentObject {
-    /// What it is.
+    /// Its kind.
     pub kind: ObjectKind,
     /// The connection's name.
     pub connection: String,
@@ -37,13 +37,13 @@ pub struct SentObject {
     pub last_send: u64,
 }
 
-/// What one object takes in memory beside its texts.
+/// The memory of one object beside its texts.
 const OBJECT_BYTES: u64 = 256;
 
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct ObjectDirectory {
-    /// Another one after each time that the objects were read anew; a number is good for one generation.
+    /// Changes each time that the objects are read anew; a number is valid for one generation.
     pub(crate) generation: u64,
     by_identity: HashMap<Vec<u8>, u32, RandomState>,
     all: BTreeMap<u32, SentObject>,
@@ -52,7 +52,7 @@ pub(crate) struct ObjectDirectory {
 }
 
 impl ObjectDirectory {
-    /// Those that were read from a file.
+    /// Those read from a file.
     pub(crate) fn read(generation: u64, objects: impl IntoIterator<Item = (u32, SentObject)>) -> Self {
         let mut directory = Self { generation, ..Self::default() };
         for (number, object) in objects {
@@ -62,7 +62,7 @@ impl ObjectDirectory {
         directory
     }
 
-    /// The number of an object, which is new, or has new names.
+    /// The number of an object, which is added if it is new; its names are updated.
     pub(crate) fn meet(&mut self, object: SentObject) -> u32 {
         if let Some(number) = self.by_identity.get(&identity(&object)).copied() {
             if let Some(known) = self.all.get_mut(&number) {
@@ -78,7 +78,7 @@ impl ObjectDirectory {
         number
     }
 
-    /// A send of an object.
+    /// Notes a send of an object.
     pub(crate) fn sent(&mut self, number: u32, time: u32) {
         if let Some(object) = self.all.get_mut(&number) {
             object.last_send = object.last_send.max(u64::from(time));
@@ -97,8 +97,8 @@ impl ObjectDirectory {
         self.all.len()
     }
 
-    /// Forgets what was sent last before a Unix second, and then, as long as the others take more than `bytes_max`, what was
-    /// sent longest ago. Returns their numbers.
+    /// Forgets objects last sent before a Unix second, and then, while the others take more than `bytes_max`, the least
+    /// recently sent. Returns their numbers.
     pub(crate) fn forget(&mut self, before: u64, bytes_max: u64) -> Vec<u32> {
         let mut by_age: Vec<(u64, u32)> =
             self.all.iter().map(|(number, object)| (object.last_send, *number)).collect();
@@ -133,7 +133,7 @@ fn bytes(object: &SentObject) -> u64 {
     OBJECT_BYTES + texts(object).iter().map(|text| 2 * text.len() as u64).sum::<u64>()
 }
 
-/// What it is known by: see [`FlushedSends`](crate::FlushedSends).
+/// The object's identity: see [`FlushedSends`](crate::FlushedSends).
 fn identity(object: &SentObject) -> Vec<u8> {
     let texts = texts(object);
     let parts = if object.id.is_empty() { &texts[..] } else { &texts[..2] };

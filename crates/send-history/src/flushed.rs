@@ -1,4 +1,4 @@
-//! What one flush has sent, object by object. Whoever flushes fills it; it costs a series two look-ups and no allocation.
+//! The sends of one flush, object by object. The flush fills it, at the cost of two look-ups and no allocation per series.
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -9,16 +9,16 @@ use hashbrown::HashTable;
 
 use crate::directory::{ObjectKind, SentObject};
 
-/// Objects that a series can be of: a campaign, a step and its Canvas.
+/// The most objects of a series: a campaign, a step and its Canvas.
 const OBJECTS_MAX: usize = 3;
 
 /// Stands for no object.
 const NONE: u32 = u32::MAX;
 
-/// What an object is called in a flush, as bytes of tags.
+/// An object in a flush, as bytes of tags.
 #[derive(Debug, Clone, Copy)]
 pub struct ObjectFields<'f> {
-    /// What it is.
+    /// Its kind.
     pub kind: ObjectKind,
     /// The number of its connection.
     pub connection: usize,
@@ -35,36 +35,36 @@ pub struct ObjectFields<'f> {
 }
 
 impl ObjectFields<'_> {
-    /// One without id or name, of the first connection.
+    /// An object without id or name, of the first connection.
     pub const fn of(kind: ObjectKind) -> Self {
         Self { kind, connection: 0, id: b"", name: b"", canvas_id: b"", canvas_name: b"", app_group_id: b"" }
     }
 }
 
-/// The sends of a point in time, of a series.
+/// The sends of a series at a point in time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentPoint {
     objects: [u32; OBJECTS_MAX],
-    /// When, in Unix seconds.
+    /// The time, in Unix seconds.
     pub(crate) time: u32,
     pub(crate) sends: u64,
 }
 
 impl SentPoint {
-    /// The objects that it is of, by their number in the flush.
+    /// Its objects, by their number in the flush.
     pub(crate) fn objects(&self) -> impl Iterator<Item = usize> {
         self.objects.into_iter().filter(|object| *object != NONE).map(|object| object as usize)
     }
 }
 
-/// Where the fields of an object lie: the end of each.
+/// The ends of an object's fields.
 #[derive(Debug, Clone, Copy)]
 struct ObjectSpan {
     kind: ObjectKind,
     connection: usize,
     hash: u64,
     start: usize,
-    /// The end of what it is known by.
+    /// The end of its identity.
     identity_end: usize,
     ends: [usize; 5],
 }
@@ -80,12 +80,12 @@ pub struct FlushedSends {
     /// Where the points of each series begin.
     starts: Vec<usize>,
     points: Vec<SentPoint>,
-    /// The numbers that the directory has given the objects, and which directory that was.
+    /// The numbers that the directory has given the objects, and the directory's generation.
     pub(crate) numbers: OnceLock<(u64, Vec<Option<u32>>)>,
 }
 
 impl FlushedSends {
-    /// Nothing so far; `connections` are their names, by number.
+    /// An empty flush; `connections` are their names, by number.
     pub fn new(connections: Vec<Box<str>>) -> Self {
         Self {
             connections,
@@ -99,7 +99,7 @@ impl FlushedSends {
         }
     }
 
-    /// Adds the next series: the objects that it is of, three at most, and its points: when (Unix seconds) and how many.
+    /// Adds the next series: its objects, three at most, and its points: when (Unix seconds) and how many.
     pub fn series<'f>(
         &mut self,
         objects: impl IntoIterator<Item = ObjectFields<'f>>,
@@ -119,7 +119,7 @@ impl FlushedSends {
         }
     }
 
-    /// How much it is to work on.
+    /// The size, in points.
     pub(crate) fn len(&self) -> usize {
         self.points.len()
     }
@@ -142,7 +142,7 @@ impl FlushedSends {
         start(series)..start(series + 1)
     }
 
-    /// The objects, as they are told.
+    /// The objects, for the directory.
     pub(crate) fn objects(&self) -> impl Iterator<Item = SentObject> {
         self.objects.iter().map(|span| {
             let mut start = span.start;
@@ -165,7 +165,7 @@ impl FlushedSends {
         })
     }
 
-    /// The number of an object, which is known by its id, or where it has none by its name, its Canvas and its app group.
+    /// The number of an object. Its id identifies it, or without one its name, its Canvas and its app group.
     fn intern(&mut self, fields: &ObjectFields<'_>) -> u32 {
         let start = self.arena.len();
         let mut ends = [0; 5];

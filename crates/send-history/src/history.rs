@@ -1,4 +1,4 @@
-//! The handle of all who flush, look and ask.
+//! The handle of the history, for the flush, the views and queries.
 
 use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,17 +7,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redb::Database;
+use redb_file::{FileFault, RedbFile};
 
 use crate::HistorySettings;
 use crate::changes::{Job, Landing};
 use crate::directory::{ObjectDirectory, SentObject};
 use crate::flushed::FlushedSends;
 use crate::keeper::Keeper;
-use crate::store::{self, ReadError, StoreError, guarded};
+use crate::store::{self, ReadError};
 use crate::time_range::{DaySends, TimeRange};
 
-/// How often what has changed is written; a kill loses that much of the history.
+/// How often changes are written; a kill loses that much of the history.
 const TURN: Duration = Duration::from_secs(5);
 
 /// Points and series that may wait for the thread; some 30 bytes each.
@@ -29,7 +29,7 @@ pub struct SendHistory {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// How the history is.
+/// The state of the history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryState {
     /// Since when it is kept, in Unix seconds; `None`: it is not open.
@@ -51,8 +51,8 @@ pub(crate) struct Shared {
     ended: Condvar,
     directory: RwLock<ObjectDirectory>,
     /// The open file, for readers.
-    pub(crate) database: Mutex<Option<Arc<Database>>>,
-    /// As of the last turn; apart, so that who looks never waits for who writes.
+    pub(crate) file: Mutex<Option<Arc<RedbFile>>>,
+    /// As of the last turn; apart from the inbox, so that readers never wait for the writer.
     pub(crate) state: Mutex<HistoryState>,
     pub(crate) left_out: AtomicU64,
     /// A reader has found damage.
@@ -75,19 +75,19 @@ impl Shared {
     }
 }
 
-/// What waits for the thread.
+/// The work that waits for the thread.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) jobs: Vec<Job>,
     pub(crate) size: usize,
     pub(crate) is_stopping: bool,
     is_ended: bool,
-    /// There is no file, and nothing is taken.
+    /// There is no file, and no work is accepted.
     pub(crate) is_closed: bool,
 }
 
 impl SendHistory {
-    /// Starts the thread, which opens the file. `clock` says the Unix second.
+    /// Starts the thread, which opens the file. `clock` returns the Unix second.
     ///
     /// # Errors
     /// When the system gives no thread. A file that can't be used is no error: it is logged, and tried again every minute.
@@ -111,7 +111,7 @@ impl SendHistory {
                     "the thread of the history of sends ended in a panic: from here on no history is kept"
                 );
             }
-            // The file is closed before anybody is told that this has ended.
+            // The file is closed before the end is announced.
             let shared = keeper.close();
             lock(&shared.inbox).is_ended = true;
             shared.ended.notify_all();
@@ -119,14 +119,14 @@ impl SendHistory {
         Ok(Self { shared })
     }
 
-    /// Takes a flush in. What it returns goes to [`SendHistory::land`] with what became of its series; `None`: it is left out.
+    /// Accepts a flush. Returns the handle for [`SendHistory::land`] with the outcome of its series; `None`: it is left out.
     pub fn note(&self, flushed: FlushedSends) -> Option<Arc<FlushedSends>> {
         let flushed = Arc::new(flushed);
         self.hand_over(Job::Counted(Arc::clone(&flushed))).then_some(flushed)
     }
 
-    /// Says what became of some series of a flush, by their numbers: `dropped` is the reason, `None` where they were accepted.
-    /// Of their sends the `late` oldest and the `early` newest had been left out before.
+    /// Notes the outcome of some series of a flush, by their numbers: `dropped` is the reason, `None`: accepted. Of their
+    /// sends the `late` oldest and the `early` newest had been left out before.
     pub fn land(
         &self,
         flushed: &Arc<FlushedSends>,
@@ -151,7 +151,7 @@ impl SendHistory {
         true
     }
 
-    /// How it is.
+    /// The present state.
     pub fn state(&self) -> HistoryState {
         let left_out = self.shared.left_out.load(Ordering::Relaxed);
         HistoryState { left_out, ..lock(&self.shared.state).clone() }
@@ -169,14 +169,14 @@ impl SendHistory {
         }
     }
 
-    /// The objects that `is_wanted` says, with their numbers, which [`SendHistory::days`] takes, in their order.
+    /// The objects that `is_wanted` selects, with their numbers for [`SendHistory::days`].
     pub fn find(&self, is_wanted: impl Fn(&SentObject) -> bool) -> Vec<(u32, SentObject)> {
         let directory = self.shared.directory();
         let wanted = directory.iter().filter(|(_, object)| is_wanted(object));
         wanted.map(|(number, object)| (number, object.clone())).collect()
     }
 
-    /// Of the objects that `is_wanted` says those that were sent last, `objects_max` at most, the latest first.
+    /// The `objects_max` last sent of the objects that `is_wanted` selects, the latest first.
     pub fn latest(&self, is_wanted: impl Fn(&SentObject) -> bool, objects_max: usize) -> Vec<SentObject> {
         let directory = self.shared.directory();
         let mut wanted: Vec<(u64, u32)> = directory
@@ -189,27 +189,26 @@ impl SendHistory {
         wanted.into_iter().filter_map(|(_, number)| directory.get(number).cloned()).collect()
     }
 
-    /// For each object the days that had sends. It reads the disk: it is for a thread that may block.
+    /// The days with sends of each object, in the order of `numbers`. It reads the disk: call it on a thread that may block.
     ///
     /// # Errors
     /// When the file is not open, or can't be read.
     pub fn days(&self, numbers: &[u32], range: &TimeRange) -> Result<Vec<Vec<DaySends>>, ReadError> {
-        let database = lock(&self.shared.database).clone();
-        let database = database.ok_or_else(|| {
+        let file = lock(&self.shared.file).clone().ok_or_else(|| {
             let trouble = self.state().trouble;
             ReadError(
                 trouble.unwrap_or_else(|| "the history of sends is not open yet, or not any more".to_owned()),
             )
         })?;
-        guarded(|| store::days(&database, numbers, range)).map_err(|error| {
-            if matches!(error, StoreError::Damaged(_)) {
+        store::days(&file, numbers, range).map_err(|fault| {
+            if matches!(fault, FileFault::Damaged(_)) {
                 self.shared.is_damaged.store(true, Ordering::Relaxed);
             }
-            ReadError(format!("the history of sends can't be read: {error}"))
+            ReadError(format!("the history of sends can't be read: {}", store::explain(&fault)))
         })
     }
 
-    /// Writes what was handed over, and ends the thread. `false`: it has not ended within `limit`.
+    /// Writes the remaining work, and ends the thread. `false`: it has not ended within `limit`.
     pub fn stop(&self, limit: Duration) -> bool {
         let mut inbox = lock(&self.shared.inbox);
         inbox.is_stopping = true;
@@ -228,6 +227,6 @@ impl Drop for SendHistory {
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked left what may lack a flush, which harms nobody.
+    // After a panic a flush may be missing, nothing else.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,34 +8,34 @@ use std::time::{Duration, Instant};
 use crate::changes::{Job, RowChanges};
 use crate::directory::ObjectDirectory;
 use crate::history::{HistoryState, Inbox, Shared, lock};
-use crate::store::{self, Store, StoreError, guarded};
+use crate::store::{self, Store};
 use crate::{DAY, HistorySettings};
+use redb_file::FileFault;
 
-/// How often a file that can't be used is tried again, how long it takes until something is told once more, and how often the
-/// bounds are looked at.
+/// How often an unusable file is tried again, a message is repeated, and the bounds are checked.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// Rows that may wait for a disk that takes nothing.
+/// Rows that may wait for a disk that accepts no writes.
 const ROWS_MAX: usize = 200_000;
 
-/// What the thread has.
+/// The state of the thread.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
     settings: HistorySettings,
     store: Option<Store>,
-    /// What is not written yet.
+    /// Changes that are not written yet.
     changes: RowChanges,
-    /// How many times the file was written when it was lost; `None`: it never was open.
+    /// How many times the file had been written when it was lost; `None`: it never was open.
     turn: Option<u64>,
     opened: Option<Instant>,
     trimmed: Option<Instant>,
-    told: Told,
+    told: LoggedState,
 }
 
-/// What was told, so that it is told once.
+/// The messages that were logged, each once.
 #[derive(Debug, Default)]
-struct Told {
+struct LoggedState {
     trouble: Option<String>,
     left_out: u64,
     at: Option<Instant>,
@@ -51,7 +51,7 @@ impl Keeper {
             turn: None,
             opened: None,
             trimmed: None,
-            told: Told::default(),
+            told: LoggedState::default(),
         }
     }
 
@@ -67,7 +67,7 @@ impl Keeper {
             self.digest(&jobs);
             drop(jobs);
             if self.shared.is_damaged.swap(false, Ordering::Relaxed) {
-                self.lose(StoreError::Damaged("a reader has found it".to_owned()), now);
+                self.lose(FileFault::Damaged("a reader has found it".to_owned()), now);
             }
             self.write(now);
             self.tell_of_left_out();
@@ -86,7 +86,7 @@ impl Keeper {
 
     /// Closes the file.
     pub(crate) fn close(mut self) -> Arc<Shared> {
-        *lock(&self.shared.database) = None;
+        *lock(&self.shared.file) = None;
         self.store = None;
         self.shared
     }
@@ -97,8 +97,8 @@ impl Keeper {
             return;
         }
         self.opened = Some(Instant::now());
-        let opened = match guarded(|| Store::open(&self.settings, now)) {
-            Err(StoreError::Damaged(reason)) => self.begin_anew(&reason, now),
+        let opened = match Store::open(&self.settings, now) {
+            Err(FileFault::Damaged(reason)) => self.begin_anew(&reason, now),
             opened => opened,
         };
         match opened {
@@ -108,11 +108,11 @@ impl Keeper {
     }
 
     fn opened(&mut self, store: Store, objects: store::Objects) {
-        // A write that failed may be there all the same.
+        // A write that reported failure may have succeeded.
         if self.turn.is_some_and(|turn| turn + 1 == store.turn) {
             self.changes = RowChanges::default();
         } else if self.turn != Some(store.turn) {
-            // It is another file, or somebody else has written: the numbers are not those that we know.
+            // It is another file, or another process has written: the numbers are not ours.
             let mut directory = self.shared.directory_mut();
             *directory = ObjectDirectory::read(directory.generation + 1, objects);
             let lost: u64 =
@@ -120,7 +120,7 @@ impl Keeper {
             self.shared.left_out.fetch_add(lost, Ordering::Relaxed);
             self.changes = RowChanges::default();
         }
-        *lock(&self.shared.database) = Some(Arc::clone(&store.database));
+        *lock(&self.shared.file) = Some(Arc::clone(&store.file));
         self.show(&store);
         lock(&self.shared.inbox).is_closed = false;
         if self.told.trouble.take().is_some() {
@@ -130,11 +130,11 @@ impl Keeper {
     }
 
     /// Sets a damaged file aside, and begins a new one.
-    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, store::Objects), StoreError> {
+    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, store::Objects), FileFault> {
         let directory = &self.settings.directory;
         let (path, aside) = (store::path(directory), store::damaged_path(directory));
         fs::rename(&path, &aside).map_err(|error| {
-            StoreError::Failed(format!("{} is damaged and can't be set aside: {error}", path.display()))
+            FileFault::Failed(format!("{} is damaged and can't be set aside: {error}", path.display()))
         })?;
         tracing::warn!(
             file = %path.display(),
@@ -143,17 +143,17 @@ impl Keeper {
             "the history of sends is damaged: it was set aside, and a new one is begun; what was sent before is not known \
              any more, counting is not touched. Look after the disk"
         );
-        guarded(|| Store::open(&self.settings, now))
+        Store::open(&self.settings, now)
     }
 
-    /// Takes in what was handed over.
+    /// Applies the jobs.
     fn digest(&mut self, jobs: &[Job]) {
         let mut left_out = 0;
         if self.store.is_none() && (self.turn.is_none() || self.changes.rows.len() > ROWS_MAX) {
             left_out = jobs.iter().map(Job::sends).sum();
         } else {
             for job in jobs {
-                // For a moment at a time, for whoever looks.
+                // The lock is held for one job at a time, for readers.
                 if !self.changes.take(&mut self.shared.directory_mut(), job) {
                     left_out += job.sends();
                 }
@@ -162,7 +162,7 @@ impl Keeper {
         self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
     }
 
-    /// Writes what has changed, and looks at the bounds every minute.
+    /// Writes the changes, and checks the bounds every minute.
     fn write(&mut self, now: u64) {
         let Some(store) = &mut self.store else { return };
         let is_due = self.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= AGAIN);
@@ -171,7 +171,7 @@ impl Keeper {
         }
         if !self.changes.is_empty() {
             let directory = self.shared.directory();
-            let written = guarded(|| store.write(&self.changes, &directory));
+            let written = store.write(&self.changes, &directory);
             drop(directory);
             if let Err(error) = written {
                 return self.lose(error, now);
@@ -189,7 +189,7 @@ impl Keeper {
         }
     }
 
-    /// Shows how it is, which is well.
+    /// Publishes the state, which is well.
     fn show(&self, store: &Store) {
         let objects = self.shared.directory().len();
         let shown =
@@ -197,19 +197,19 @@ impl Keeper {
         *lock(&self.shared.state) = shown;
     }
 
-    /// Lets leave what is older than it may be, and the oldest days where there is too much.
+    /// Removes days that are too old, and the oldest days while there is too much.
     ///
     /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
-    fn trim(&mut self, now: u64) -> Result<(), StoreError> {
+    fn trim(&mut self, now: u64) -> Result<(), FileFault> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let today = u32::try_from(now / u64::from(DAY)).unwrap_or(u32::MAX);
         let before = today.saturating_sub(self.settings.days_max.saturating_sub(1));
-        let used = guarded(|| store.used())?;
+        let used = store.used()?;
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
         let excess = if used > most { used - enough } else { 0 };
         let oldest = u64::from(before) * u64::from(DAY);
         let gone = self.shared.directory_mut().forget(oldest, self.settings.size_max / 8);
-        let first = guarded(|| store.trim(before, excess, &gone))?;
+        let first = store.trim(before, excess, &gone)?;
         if excess > 0 {
             let bytes = used;
             tracing::info!(
@@ -221,16 +221,16 @@ impl Keeper {
         Ok(())
     }
 
-    /// The file can't be used any more: it is closed, and opened again later.
-    fn lose(&mut self, error: StoreError, now: u64) {
+    /// The file can't be used any more: closes it, to be opened again later.
+    fn lose(&mut self, error: FileFault, now: u64) {
         if let Some(store) = self.store.take() {
             self.turn = Some(store.turn);
         }
-        *lock(&self.shared.database) = None;
+        *lock(&self.shared.file) = None;
         self.opened = Some(Instant::now());
         match error {
-            // What a row says can be wrong in a file whose pages are all right.
-            StoreError::Damaged(reason) => match self.begin_anew(&reason, now) {
+            // A row's content can be wrong although all pages of the file are right.
+            FileFault::Damaged(reason) => match self.begin_anew(&reason, now) {
                 Ok((store, objects)) => self.opened(store, objects),
                 Err(error) => self.fail(&error),
             },
@@ -238,9 +238,9 @@ impl Keeper {
         }
     }
 
-    /// Tells why there is no history, once.
-    fn fail(&mut self, error: &StoreError) {
-        let directory = self.settings.directory.display();
+    /// Logs why there is no history, once.
+    fn fail(&mut self, error: &FileFault) {
+        let (directory, error) = (self.settings.directory.display(), store::explain(error));
         let trouble = format!("the history of sends can't be kept in {directory}: {error}");
         lock(&self.shared.state).trouble = Some(trouble.clone());
         if self.turn.is_none() {

@@ -1,7 +1,7 @@
 //! What was sent when, by campaign, Canvas and Canvas step, kept over restarts in one file.
 //!
-//! [`SendHistory`] has a thread of its own that writes; whoever flushes hands over a [`FlushedSends`] and later what became
-//! of it, and waits for nothing. [`SendHistory::find`] and [`SendHistory::days`] answer from what is written.
+//! [`SendHistory`] has a thread of its own that writes; the flush hands over a [`FlushedSends`] and later its outcome, and
+//! waits for nothing. [`SendHistory::find`] and [`SendHistory::days`] read the written history.
 //!
 //! ```
 //! use send_history::{ObjectFields, ObjectKind, SendHistory, HistorySettings, TimeRange};
@@ -51,7 +51,7 @@ pub use self::time_range::{DaySends, RangeError, TimeRange};
 pub struct HistorySettings {
     /// Where its file is.
     pub directory: PathBuf,
-    /// Bytes that the file may have; the oldest days leave before it has more.
+    /// Bytes that the file may have; the oldest days are removed before it has more.
     pub size_max: u64,
     /// How many days are kept.
     pub days_max: u32,
@@ -64,7 +64,7 @@ impl HistorySettings {
     }
 }
 
-/// Seconds of the time that sends are told apart by: every time zone's day begins with such a quarter of an hour.
+/// Seconds of a time slot: every time zone's day begins with such a quarter of an hour.
 const QUARTER: u32 = 900;
 const QUARTERS_A_DAY: u32 = 96;
 const DAY: u32 = QUARTER * QUARTERS_A_DAY;

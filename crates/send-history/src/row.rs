@@ -1,4 +1,4 @@
-//! A row: the sends of one object on one day (UTC), by quarter of an hour; how it is packed, and known to be whole.
+//! A row: the sends of one object on one day (UTC), by quarter of an hour; its encoding and its checksum.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Bytes of a checksum.
 const CHECKSUM: usize = 4;
 
-/// Reasons that are told apart in one quarter of an hour; a program has no more than a dozen.
+/// The most reasons in one quarter of an hour; a program has no more than a dozen.
 const REASONS_MAX: usize = 64;
 
-/// What became of sends.
+/// Sends by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FateCounts {
     /// How many were counted.
@@ -22,7 +22,7 @@ pub struct FateCounts {
 }
 
 impl FateCounts {
-    /// Adds others.
+    /// Adds other counts.
     pub fn add(&mut self, other: &FateCounts) {
         self.counted = self.counted.saturating_add(other.counted);
         self.accepted = self.accepted.saturating_add(other.accepted);
@@ -40,7 +40,7 @@ impl FateCounts {
         }
     }
 
-    /// All that were dropped.
+    /// The sum of dropped sends.
     pub fn dropped_in_all(&self) -> u64 {
         self.dropped.values().fold(0, |sum, sends| sum.saturating_add(*sends))
     }
@@ -60,12 +60,12 @@ impl Row {
         }
     }
 
-    /// The bytes that stand for it. `None`: it can't be packed, which memory alone could cause.
+    /// Its encoding. `None`: encoding failed, for lack of memory.
     pub(crate) fn pack(&self, key: RowKey) -> Option<Vec<u8>> {
         pack(self, &key_bytes(key))
     }
 
-    /// `None`: these are not what was packed.
+    /// Decodes a row; `None`: the bytes are damaged.
     pub(crate) fn unpack(key: RowKey, packed: &[u8]) -> Option<Self> {
         unpack(&key_bytes(key), packed)
     }
@@ -75,7 +75,7 @@ fn key_bytes((day, object): RowKey) -> [u8; 8] {
     ((u64::from(day) << 32) | u64::from(object)).to_le_bytes()
 }
 
-/// What stands for a value, and its checksum together with that of its key.
+/// Encodes a value, with a checksum over it and its key.
 pub(crate) fn pack(value: &impl Serialize, key: &[u8]) -> Option<Vec<u8>> {
     let mut packed = postcard::to_extend(value, Vec::new()).ok()?;
     let checksum = checksum(key, &packed);

@@ -1,17 +1,15 @@
-//! The file: opened, verified, written and read.
+//! The tables of the history in its [file](redb_file).
 //!
-//! redb keeps it whole over a kill: a commit is there or it is not. It verifies the checksum of every page when the file is
-//! opened, but not of a page that is read later: for that each row and each object has a checksum of its own.
+//! redb verifies the checksum of every page when the file is opened, but not when a page is read later: so each row and each
+//! object has a checksum of its own.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
-use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb_file::{FileFault, RedbFile, RedbKind};
 
 use crate::changes::RowChanges;
 use crate::directory::{ObjectDirectory, SentObject};
@@ -19,11 +17,12 @@ use crate::row::{self, FateCounts, Row, RowKey};
 use crate::time_range::{DaySends, TimeRange};
 use crate::{DAY, HistorySettings};
 
-/// The format of the file, which its name says; one that is raised is not opened by what is older.
-const FORMAT: u32 = 1;
-
-/// Memory for pages of the file; next to none in tests, so that what is read comes from the disk.
-const CACHE_BYTES: usize = if cfg!(test) { 16 << 10 } else { 8 << 20 };
+const KIND: RedbKind = RedbKind {
+    name: "sends",
+    format: 1,
+    // Next to none in tests, so that reads come from the disk.
+    cache_bytes: if cfg!(test) { 16 << 10 } else { 8 << 20 },
+};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const OBJECTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("objects");
@@ -34,35 +33,15 @@ const SINCE: &str = "since";
 /// How many times it was written.
 const TURN: &str = "turn";
 
-/// Why the file can't be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    #[error("another process keeps its history there; this one goes on without")]
-    Locked,
-    #[error(
-        "{path} was written by a newer version, in format {format}; this one reads format {FORMAT}. Run the newer version, or move the file away"
-    )]
-    Newer { path: String, format: u32 },
-    #[error("it is damaged: {0}")]
-    Damaged(String),
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        match error.into() {
-            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked,
-            redb::Error::Io(error)
-                if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
-            {
-                Self::Failed(error.to_string())
-            }
-            error @ (redb::Error::PreviousIo
-            | redb::Error::DatabaseClosed
-            | redb::Error::ValueTooLarge(_)) => Self::Failed(error.to_string()),
-            error => Self::Damaged(error.to_string()),
-        }
+/// Explains a fault of the file.
+pub(crate) fn explain(fault: &FileFault) -> String {
+    match fault {
+        FileFault::Locked => "another process keeps its history there; this one goes on without".to_owned(),
+        FileFault::Newer { .. } => format!(
+            "{fault}; this one reads format {}. Run the newer version, or move the file away",
+            KIND.format
+        ),
+        FileFault::Failed(_) | FileFault::Damaged(_) => fault.to_string(),
     }
 }
 
@@ -72,19 +51,13 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 pub struct ReadError(pub(crate) String);
 
 /// The open file.
+#[derive(Debug)]
 pub(crate) struct Store {
-    pub(crate) database: Arc<Database>,
-    path: PathBuf,
+    pub(crate) file: Arc<RedbFile>,
     /// How many times it was written.
     pub(crate) turn: u64,
     /// Since when history is kept, in Unix seconds.
     pub(crate) since: u64,
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Store({})", self.path.display())
-    }
 }
 
 /// The objects of a file.
@@ -92,51 +65,34 @@ pub(crate) type Objects = Vec<(u32, SentObject)>;
 
 /// The file of a directory.
 pub(crate) fn path(directory: &Path) -> PathBuf {
-    directory.join(format!("sends-v{FORMAT}.redb"))
+    KIND.path(directory)
 }
 
 /// Where a damaged file is set aside; there is one at most.
 pub(crate) fn damaged_path(directory: &Path) -> PathBuf {
-    directory.join(format!("sends-v{FORMAT}.redb.damaged"))
-}
-
-/// Does what may panic on a damaged file.
-pub(crate) fn guarded<T>(act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(act))
-        .unwrap_or_else(|_panic| Err(StoreError::Damaged("reading it panicked".to_owned())))
+    KIND.path(directory).with_extension("redb.damaged")
 }
 
 impl Store {
     /// Opens the file, which is verified whole, or begins one at the Unix second `now`.
-    pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, Objects), StoreError> {
-        let directory = &settings.directory;
-        fs::create_dir_all(directory).map_err(|error| StoreError::Failed(error.to_string()))?;
-        refuse_newer(directory)?;
-        let path = path(directory);
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        // A new file has nothing to verify.
-        builder.set_check_integrity_on_open(fs::metadata(&path).is_ok_and(|file| file.len() > 0));
-        let database = builder.create(&path)?;
-        let write = database.begin_write()?;
-        let (since, turn, objects) = read_all(&write, now)?;
-        write.commit()?;
-        Ok((Self { database: Arc::new(database), path, turn, since }, objects))
+    pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, Objects), FileFault> {
+        let file = RedbFile::open(&settings.directory, &KIND)?;
+        let (since, turn, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
+        Ok((Self { file: Arc::new(file), turn, since }, objects))
     }
 
     /// Bytes of the file.
     pub(crate) fn size(&self) -> u64 {
-        fs::metadata(&self.path).map_or(0, |file| file.len())
+        fs::metadata(self.file.path()).map_or(0, |file| file.len())
     }
 
-    /// Adds what has changed, in one commit.
+    /// Adds the changes, in one commit.
     pub(crate) fn write(
         &mut self,
         changes: &RowChanges,
         directory: &ObjectDirectory,
-    ) -> Result<(), StoreError> {
-        let write = self.database.begin_write()?;
-        {
+    ) -> Result<(), FileFault> {
+        self.file.write(|write| {
             let mut rows = write.open_table(ROWS)?;
             for (key, change) in &changes.rows {
                 let mut sends = match rows.get(key)? {
@@ -154,26 +110,25 @@ impl Store {
                 }
             }
             write.open_table(META)?.insert(TURN, self.turn + 1)?;
-        }
-        write.commit()?;
+            Ok(((), true))
+        })?;
         self.turn += 1;
         Ok(())
     }
 
     /// Bytes of the file that are in use.
-    pub(crate) fn used(&self) -> Result<u64, StoreError> {
-        let write = self.database.begin_write()?;
-        let stats = write.stats()?;
-        write.abort()?;
-        Ok(stats.allocated_pages() * stats.page_size() as u64)
+    pub(crate) fn used(&self) -> Result<u64, FileFault> {
+        self.file.write(|write| {
+            let stats = write.stats()?;
+            Ok((stats.allocated_pages() * stats.page_size() as u64, false))
+        })
     }
 
-    /// Removes the days before `before` (UTC, since 1970), and then, from the oldest on, as many as have `excess` bytes.
-    /// Returns the first day that stays.
-    pub(crate) fn trim(&mut self, before: u32, excess: u64, gone: &[u32]) -> Result<u32, StoreError> {
-        let write = self.database.begin_write()?;
-        let mut first = before;
-        {
+    /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. Returns the
+    /// first day that stays.
+    pub(crate) fn trim(&mut self, before: u32, excess: u64, gone: &[u32]) -> Result<u32, FileFault> {
+        let (first, since) = self.file.write(|write| {
+            let mut first = before;
             let mut rows = write.open_table(ROWS)?;
             let mut removed = 0;
             while removed < excess {
@@ -194,35 +149,36 @@ impl Store {
             }
             let since = self.since.max(u64::from(first) * u64::from(DAY));
             write.open_table(META)?.insert(SINCE, since)?;
-            self.since = since;
-        }
-        write.commit()?;
+            Ok(((first, since), true))
+        })?;
+        self.since = since;
         Ok(first)
     }
 }
 
-/// The days of each object that had sends.
+/// The days with sends of each object.
 pub(crate) fn days(
-    database: &Database,
+    file: &RedbFile,
     numbers: &[u32],
     range: &TimeRange,
-) -> Result<Vec<Vec<DaySends>>, StoreError> {
-    let read = database.begin_read()?;
-    let rows = read.open_table(ROWS)?;
-    let of = |number: &u32| {
-        let mut days: BTreeMap<usize, FateCounts> = BTreeMap::new();
-        for day in range.utc_days() {
-            let key = (day, *number);
-            if let Some(packed) = rows.get(key)? {
-                range.add(&mut days, day, &unpacked(key, packed.value())?);
+) -> Result<Vec<Vec<DaySends>>, FileFault> {
+    file.read(|read| {
+        let rows = read.open_table(ROWS)?;
+        let of = |number: &u32| {
+            let mut days: BTreeMap<usize, FateCounts> = BTreeMap::new();
+            for day in range.utc_days() {
+                let key = (day, *number);
+                if let Some(packed) = rows.get(key)? {
+                    range.add(&mut days, day, &unpacked(key, packed.value())?);
+                }
             }
-        }
-        Ok(range.told(days))
-    };
-    numbers.iter().map(of).collect()
+            Ok(range.day_sends(days))
+        };
+        numbers.iter().map(of).collect()
+    })
 }
 
-fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, Objects), StoreError> {
+fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, Objects), FileFault> {
     let mut meta = write.open_table(META)?;
     let known = meta.get(SINCE)?.map(|since| since.value());
     let since = known.unwrap_or(now);
@@ -239,31 +195,16 @@ fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, Objects), S
         let (number, packed) = object?;
         let number = number.value();
         let object = row::unpack(&number.to_le_bytes(), packed.value());
-        objects.push((number, object.ok_or_else(|| StoreError::Damaged(format!("object {number}")))?));
+        objects.push((number, object.ok_or_else(|| FileFault::Damaged(format!("object {number}")))?));
     }
     Ok((since, turn, objects))
 }
 
-fn unpacked(key: RowKey, packed: &[u8]) -> Result<Row, StoreError> {
-    let wrong = || StoreError::Damaged(format!("the sends of object {} on day {}", key.1, key.0));
+fn unpacked(key: RowKey, packed: &[u8]) -> Result<Row, FileFault> {
+    let wrong = || FileFault::Damaged(format!("the sends of object {} on day {}", key.1, key.0));
     Row::unpack(key, packed).ok_or_else(wrong)
 }
 
-fn unpackable() -> StoreError {
-    StoreError::Failed("no memory for a row".to_owned())
-}
-
-/// A file of a newer format is left alone, and none is begun beside it.
-fn refuse_newer(directory: &Path) -> Result<(), StoreError> {
-    let failed = |error: std::io::Error| StoreError::Failed(error.to_string());
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let format = name.strip_prefix("sends-v").and_then(|rest| rest.strip_suffix(".redb"));
-        if let Some(format) = format.and_then(|format| format.parse().ok()).filter(|format| *format > FORMAT)
-        {
-            return Err(StoreError::Newer { path: path.display().to_string(), format });
-        }
-    }
-    Ok(())
+fn unpackable() -> FileFault {
+    FileFault::Failed("no memory for a row".to_owned())
 }

@@ -9,10 +9,10 @@ use jiff::tz::TimeZone;
 use crate::row::{FateCounts, Row};
 use crate::{DAY, QUARTER, QUARTERS_A_DAY};
 
-/// Days that can be asked for at once.
+/// The most days of a query.
 const DAYS_MAX: usize = 400;
 
-/// Why days can't be told, for whoever asked.
+/// Why a range of days is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
     /// Not a day.
@@ -27,7 +27,7 @@ pub enum RangeError {
     /// Too many days.
     #[error("{0} days are more than the {DAYS_MAX} that can be asked for at once")]
     TooLong(usize),
-    /// A day that no clock shows.
+    /// A day outside the supported range.
     #[error("`{0}` is beyond the days that are kept")]
     OutOfReach(String),
 }
@@ -37,7 +37,7 @@ pub enum RangeError {
 pub struct DaySends {
     /// As 2026-03-29.
     pub day: String,
-    /// What became of them.
+    /// Its sends by outcome.
     pub sends: FateCounts,
 }
 
@@ -45,15 +45,15 @@ pub struct DaySends {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeRange {
     days: Vec<Date>,
-    /// When each begins, in Unix seconds, and when the last one ends.
+    /// The begin of each, in Unix seconds, and the end of the last.
     bounds: Vec<u32>,
 }
 
 impl TimeRange {
-    /// The days from `from` to `to`, both inclusive, which are written as 2026-03-29, in the time zone with an IANA name.
+    /// The days from `from` to `to`, both inclusive, written as 2026-03-29, in the time zone with an IANA name.
     ///
     /// # Errors
-    /// When one of these is none, or there are too many days.
+    /// When a day or the time zone is invalid, or there are too many days.
     pub fn new(from: &str, to: &str, time_zone: &str) -> Result<Self, RangeError> {
         let zone = zone(time_zone)?;
         let (first, last) = (day(from)?, day(to)?);
@@ -67,10 +67,10 @@ impl TimeRange {
         Self::of(first, last, &zone)
     }
 
-    /// So many days that end with the one that the Unix second `now` is in.
+    /// The last `days` days up to and including the Unix second `now`.
     ///
     /// # Errors
-    /// When the time zone is none.
+    /// When the time zone is invalid.
     pub fn last_days(days: usize, now: u64, time_zone: &str) -> Result<Self, RangeError> {
         let zone = zone(time_zone)?;
         let days = days.clamp(1, DAYS_MAX);
@@ -81,7 +81,7 @@ impl TimeRange {
         Self::of(first, last, &zone)
     }
 
-    /// The days that are asked for: without a last one up to today, without a first one so many.
+    /// The days of a query: without a last one up to today, without a first one the `days` before.
     ///
     /// # Errors
     /// As for [`TimeRange::new`].
@@ -135,18 +135,18 @@ impl TimeRange {
         self.days.iter().map(ToString::to_string)
     }
 
-    /// When the first one begins, in Unix seconds.
+    /// The begin of the first one, in Unix seconds.
     pub fn begins(&self) -> u32 {
         self.bounds.first().copied().unwrap_or_default()
     }
 
-    /// The days (UTC, since 1970) that they lie in.
+    /// The days (UTC, since 1970) that overlap it.
     pub(crate) fn utc_days(&self) -> std::ops::RangeInclusive<u32> {
         let end = self.bounds.last().copied().unwrap_or_default();
         self.begins() / DAY..=end.saturating_sub(1) / DAY
     }
 
-    /// Adds a row to the days that its quarters of an hour are in.
+    /// Adds a row to the days of its quarters of an hour.
     pub(crate) fn add(&self, days: &mut BTreeMap<usize, FateCounts>, utc_day: u32, row: &Row) {
         for (quarter, sends) in &row.0 {
             let time = (utc_day * QUARTERS_A_DAY + u32::from(*quarter)) * QUARTER;
@@ -157,7 +157,7 @@ impl TimeRange {
         }
     }
 
-    pub(crate) fn told(&self, days: BTreeMap<usize, FateCounts>) -> Vec<DaySends> {
+    pub(crate) fn day_sends(&self, days: BTreeMap<usize, FateCounts>) -> Vec<DaySends> {
         let told = |(day, sends): (usize, _)| DaySends { day: self.days[day].to_string(), sends };
         days.into_iter().map(told).collect()
     }

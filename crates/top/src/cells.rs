@@ -1,4 +1,4 @@
-//! What stands in a cell of a table.
+//! Formats the cells of tables.
 
 use admin_api::format::{grouped, is_steering};
 use ratatui::text::Line;
@@ -26,7 +26,7 @@ pub(crate) fn sketch(minutes: &[u32]) -> String {
     columns.into_iter().map(block).collect()
 }
 
-/// Names come from customers: nothing of them may move the cursor, or turn the line around.
+/// Names come from customers: no character may move the cursor, or reverse the line.
 pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if is_steering(c) { '·' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! How a state is drawn. Pure: a buffer comes out, whatever terminal it is for.
+//! Draws a state. Pure: the output is a buffer, whatever the terminal.
 
 use admin_api::format::{ago, grouped};
 use admin_api::{
@@ -14,15 +14,15 @@ use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState, Wrap}
 use crate::cells::{clean, number, right, sketch};
 use crate::state::{Pane, TopState};
 
-/// Narrower than this, columns that can be missed are left out.
+/// In a narrower terminal, optional columns are left out.
 const WIDE: u16 = 90;
 
-/// Lower than this, the line of the last hour is.
+/// In a lower terminal, the line of the last hour is left out.
 const HIGH: u16 = 18;
 
 const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 
-/// What colours mean; without colours, weight tells.
+/// The meaning of colours; without them, weight shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint {
     /// Whether there are colours: not where `NO_COLOR` is set.
@@ -159,8 +159,8 @@ fn connections(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint
     let is_wide = area.width >= WIDE;
     let length = |wide, narrow| Constraint::Length(if is_wide { wide } else { narrow });
     let outcome =
-        if is_wide { format!("Last outcome, {}", state.sort.words()) } else { "Last outcome".to_owned() };
-    // The head of a column, its width, and whether it can be missed.
+        if is_wide { format!("Last outcome, {}", state.sort.label()) } else { "Last outcome".to_owned() };
+    // The head of a column, its width, and whether it is optional.
     let columns = [
         ("Connection".into(), length(20, 14), false),
         ("Site".into(), Constraint::Length(6), true),
@@ -327,7 +327,7 @@ fn search_details(found: &SearchAnswer, row: usize) -> Option<String> {
     Some(format!("{}: {}", series.connection, series.tags.join("  ")))
 }
 
-/// What there is to say of the row that is looked at.
+/// The details of the selected row.
 fn details(state: &TopState) -> Paragraph<'static> {
     let words = match state.pane {
         Pane::Connections => state.connections().get(state.row).map(|one| connection_details(one)),
@@ -392,7 +392,7 @@ fn table<'a>(
     frame.render_stateful_widget(table, area, &mut selected);
 }
 
-/// The state of a figure that is well, or not.
+/// The state of a figure: well, or trouble.
 const fn trouble_unless(is_well: bool) -> FlowState {
     if is_well { FlowState::Unknown } else { FlowState::Trouble }
 }

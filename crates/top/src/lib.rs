@@ -1,7 +1,7 @@
-//! What a forwarder's admin port says, in a terminal.
+//! Shows a forwarder's admin port in a terminal.
 //!
-//! [`TopState`] is what somebody looks at and what keys do to it, [`draw`] how that is drawn; both are pure. [`run`] is the
-//! terminal and the loop.
+//! [`TopState`] is the state of the view and its reaction to keys, [`draw`] draws it; both are pure. [`run`] is the terminal
+//! and the loop.
 //!
 //! ```
 //! use admin_api::Status;

@@ -1,4 +1,4 @@
-//! What somebody looks at, and what keys do to it. A pure value: it is told the time.
+//! The state of the view, and its reaction to keys. Pure: time is an argument.
 
 use std::cmp::{Ordering, Reverse};
 use std::time::Duration;
@@ -12,7 +12,7 @@ const QUERY_MAX: usize = 200;
 /// How many rows a page key moves.
 const PAGE_ROWS: usize = 10;
 
-/// What can be looked at, one at a time.
+/// The panes, shown one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pane {
     /// Each connection with its last outcome.
@@ -47,7 +47,7 @@ impl Pane {
     }
 }
 
-/// What connections are sorted by.
+/// The orders of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
     /// Those in trouble first.
@@ -61,8 +61,8 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// In words.
-    pub const fn words(self) -> &'static str {
+    /// Its name.
+    pub const fn label(self) -> &'static str {
         match self {
             Sort::Trouble => "trouble first",
             Sort::Name => "by name",
@@ -81,39 +81,39 @@ impl Sort {
     }
 }
 
-/// What a key asks of whoever runs the terminal.
+/// The effect of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyEffect {
-    /// Nothing but to draw again.
+    /// Draw again.
     Draw,
-    /// To end.
+    /// End.
     Quit,
-    /// To search for this.
+    /// Search for this.
     Search(String),
 }
 
-/// What somebody looks at.
+/// The state of the view.
 #[derive(Debug, Clone)]
 pub struct TopState {
-    /// Where the answers come from.
+    /// The address of the admin port.
     pub url: String,
     /// The last answer; `None`: there was none yet.
     pub status: Option<Status>,
-    /// How long ago that came.
+    /// How long ago it came.
     pub age: Duration,
     /// Why there is no newer one.
     pub trouble: Option<String>,
-    /// What is looked at.
+    /// The pane that is shown.
     pub pane: Pane,
-    /// The row that is.
+    /// The selected row.
     pub row: usize,
     /// The order of connections.
     pub sort: Sort,
     /// Whether keys go to the search.
     pub is_typing: bool,
-    /// What is searched for.
+    /// The query.
     pub query: String,
-    /// What was found.
+    /// The result.
     pub found: Option<SearchAnswer>,
 }
 
@@ -134,7 +134,7 @@ impl TopState {
         }
     }
 
-    /// Takes an answer, or why there was none.
+    /// Takes an answer, or the reason why there was none.
     pub fn answered(&mut self, answer: Result<Status, String>) {
         match answer {
             Ok(status) => {
@@ -147,7 +147,7 @@ impl TopState {
         }
     }
 
-    /// Takes what a search found, unless something else is searched for by now.
+    /// Takes the result of a search, unless the query has changed.
     pub fn found(&mut self, found: Result<SearchAnswer, String>) {
         match found {
             Ok(found) if found.query == self.query => self.found = Some(found),
@@ -156,7 +156,7 @@ impl TopState {
         }
     }
 
-    /// Does what a key says.
+    /// Handles a key.
     pub fn press(&mut self, key: KeyEvent) -> KeyEffect {
         if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'd')) {
             return KeyEffect::Quit;

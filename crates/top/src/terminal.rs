@@ -20,23 +20,23 @@ use tokio::time::Instant;
 use crate::draw::{Paint, draw};
 use crate::state::{KeyEffect, TopState};
 
-/// How often is asked, and how seldom at most while there is no answer.
+/// How often to poll, and the longest interval while there is no answer.
 const POLL: Duration = Duration::from_secs(2);
 const POLL_FAILED_MAX: Duration = Duration::from_secs(15);
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How often is drawn, if nothing else happens.
+/// How often to draw if nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Events of the terminal that may wait.
 const EVENTS_MAX: usize = 64;
 
-/// How long a terminal that takes nothing is waited for after a signal.
+/// How long to wait after a signal for a terminal that accepts no output.
 const RESTORE_LIMIT: Duration = Duration::from_secs(2);
 
-/// What came of a request.
+/// The result of a request.
 enum Answered {
     Status(Box<Result<Status, String>>),
     Search(Result<SearchAnswer, String>),
@@ -45,10 +45,10 @@ enum Answered {
 /// Why it could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
-    /// There is nobody who could look at it.
+    /// There is no terminal.
     #[error("top needs a terminal; for programs there are /status and /metrics on the admin port")]
     NoTerminal,
-    /// The URL is none.
+    /// The URL is invalid.
     #[error("--url {0}")]
     Url(#[from] ClientError),
     /// The terminal failed.
@@ -56,12 +56,12 @@ pub enum TopError {
     Terminal(#[from] io::Error),
 }
 
-/// Shows the forwarder whose admin port is at `url`, until somebody has seen enough.
+/// Shows the forwarder whose admin port is at `url`, until a key or a signal ends it.
 ///
-/// The runtime needs a worker thread beside the one that calls this: it is where signals are heard.
+/// The runtime needs a worker thread beside the one that calls this: it handles signals.
 ///
 /// # Errors
-/// When there is no terminal, or it fails, or `url` is none. That it goes away is no error.
+/// When there is no terminal, or it fails, or `url` is invalid. A terminal that goes away is no error.
 pub async fn run(url: &str) -> Result<(), TopError> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(TopError::NoTerminal);
@@ -107,8 +107,8 @@ impl Ends {
     }
 }
 
-/// Hears the signals on another thread than the one that draws, for a terminal that takes nothing blocks that one. After
-/// a while, or with a second signal, the process ends all the same; to leave raw mode does not wait for the terminal.
+/// Handles signals on another thread than the one that draws: a terminal that accepts no output blocks that one. After a
+/// while, or with a second signal, the process ends all the same; leaving raw mode does not wait for the terminal.
 async fn guard(mut ends: Ends, signalled: Arc<Notify>) {
     ends.next().await;
     signalled.notify_one();

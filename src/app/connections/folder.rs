@@ -1,5 +1,4 @@
-//! The connections directory: its files are written whole, belong to whoever the directory belongs to, and are there
-//! together or not at all.
+//! The connections directory: its files are written whole, get the directory's owner, and are there together or not at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -14,7 +13,7 @@ use crate::app::Failure;
 use crate::config::{Candidate, Config};
 use crate::connection::Connection;
 
-/// Who may read what.
+/// The mode of files: readable by their owner only.
 const OF_OWNER: u32 = 0o600;
 const OF_GROUP: u32 = 0o640;
 
@@ -27,7 +26,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// # Errors
-    /// When the configuration is wrong beside its connections, or names no directory.
+    /// When anything but connections is wrong with the configuration, or it names no directory.
     pub(super) fn open(common: &Common) -> Result<Self, Failure> {
         let config_path =
             Config::path(common.config.config.clone(), std::env::var_os("BRAZE_DATADOG_CONFIG"));
@@ -62,7 +61,7 @@ impl Folder {
         self.file(name).symlink_metadata().is_ok()
     }
 
-    /// Whether there is one of this name, right or wrong.
+    /// Whether there is a connection of this name, right or wrong.
     pub(super) fn has(&self, name: &str) -> bool {
         let set = &self.config.connections;
         self.has_file(name)
@@ -90,10 +89,10 @@ impl Folder {
         self.config.key_file(name).map(Path::to_owned)
     }
 
-    /// What the forwarder would make of a connection's file.
+    /// The forwarder's reading of a connection's file.
     ///
     /// # Errors
-    /// What would be wrong with it.
+    /// Its mistakes.
     pub(super) fn check(&self, name: &str, text: &str) -> Result<Connection, Failure> {
         let candidate = Some(Candidate { name, text });
         let (config, _) =
@@ -108,12 +107,12 @@ impl Folder {
             .ok_or_else(|| Failure::failed("the connection was not read, by a defect"))
     }
 
-    /// Writes a connection's key, and then its file: whoever reads in between reads no connection.
+    /// Writes a connection's key, then its file: a forwarder that reads in between finds no connection.
     pub(super) fn write_both(&self, name: &str, text: &str, key: &str) -> Result<Vec<String>, Failure> {
         let (file, key_file) = (self.file(name), self.directory.join(format!("{name}.key")));
         self.write(&key_file, &format!("{key}\n"), OF_OWNER)?;
         if let Err(failure) = self.write(&file, text, OF_GROUP) {
-            // The failure is what is told; what is left over is told by it, too.
+            // The failure is returned; its message also mentions a file that is left over.
             return Err(match fs::remove_file(&key_file) {
                 Ok(()) => failure,
                 Err(error) => Failure::failed(format!(
@@ -126,12 +125,12 @@ impl Folder {
         Ok(vec![file.display().to_string(), key_file.display().to_string()])
     }
 
-    /// Puts another key into the place of one.
+    /// Replaces a connection's key.
     pub(super) fn replace_key(&self, key_file: &Path, key: &str) -> Result<(), Failure> {
         self.write(key_file, &format!("{key}\n"), OF_OWNER)
     }
 
-    /// Removes a connection's file, and then its key, if that stands in the directory, too.
+    /// Removes a connection's file, then its key, if that is in the directory, too.
     pub(super) fn remove_both(&self, name: &str, key_file: Option<&Path>) -> Result<Vec<String>, Failure> {
         let own_key = self.directory.join(format!("{name}.key"));
         let keys = [Some(own_key.as_path()), key_file.filter(|file| file.parent() == Some(&self.directory))];
@@ -147,7 +146,7 @@ impl Folder {
         Ok(removed)
     }
 
-    /// Writes a file whole: beside its place first, then in it.
+    /// Writes a file whole: first under another name, then renamed.
     fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
         let directory = path.parent().unwrap_or(&self.directory);
         let mut hidden = OsString::from(".");
@@ -157,7 +156,7 @@ impl Folder {
         let written = self.write_new(&new, text, mode).and_then(|()| fs::rename(&new, path));
         let written = written.and_then(|()| File::open(directory)?.sync_all());
         written.map_err(|error| {
-            // It may not have come that far.
+            // It may not exist yet.
             let _absent = fs::remove_file(&new);
             cannot("be written", path, &error)
         })

@@ -1,4 +1,4 @@
-//! The API key that is given: where it comes from, and what Datadog says of it.
+//! The API key of a command: its source, and Datadog's verdict on it.
 
 use std::io::{IsTerminal, Read};
 
@@ -10,20 +10,20 @@ use datadog_points::client::{KeyValidator, Network};
 use datadog_points::site::Site;
 use datadog_points::validity::Validity;
 
-/// A key is shorter.
+/// The greatest length of a key.
 const KEY_BYTES_MAX: u64 = 4 << 10;
 
 /// Where a connection's file has its key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum KeyPlace<'k> {
-    /// In itself: for a check, before anything is written.
+    /// In the file itself: for a check, before anything is written.
     Inline(&'k str),
     /// In the file `NAME.key` beside it.
     File(&'k str),
 }
 
-/// The key: asked for without echo on a terminal, else standard input. Never an argument, for those can be seen by every
-/// user of the machine.
+/// The key: asked for without echo on a terminal, else standard input. Never an argument: every user of the machine can see
+/// those.
 pub(super) fn read() -> Result<String, Failure> {
     let stdin = std::io::stdin();
     let key = if stdin.is_terminal() {
@@ -44,7 +44,7 @@ pub(super) fn read() -> Result<String, Failure> {
     }
 }
 
-/// Asks about a connection's key.
+/// Asks Datadog about a connection's key.
 ///
 /// # Errors
 /// Status 78 when it is not valid on its site, 1 when Datadog can't be asked.
@@ -52,7 +52,7 @@ pub(super) async fn require_valid(connection: &Connection) -> Result<(), Failure
     let network = crate::app::network(std::slice::from_ref(connection))?;
     let validator = KeyValidator::new(&network).map_err(Failure::failed)?;
     let validity = validator.ask(&connection.site, &connection.api_key).await;
-    let words = validity.words(&connection.site);
+    let words = validity.message(&connection.site);
     match validity {
         Validity::Valid => Ok(()),
         Validity::Invalid(_) => {
@@ -64,7 +64,7 @@ pub(super) async fn require_valid(connection: &Connection) -> Result<(), Failure
     }
 }
 
-/// Asks Datadog's sites which one a key belongs to, all but the US government's: whoever is a customer there says so.
+/// Asks Datadog's sites which one a key belongs to, except the US government's: its customers name that site.
 ///
 /// # Errors
 /// Status 78 when it is none of theirs, or of several; 1 when it can't be told.

@@ -1,4 +1,4 @@
-//! The forwarder that runs: whether it has taken over what was changed.
+//! The running forwarder: whether it has taken over a change.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,12 +23,12 @@ pub(super) enum TakenOver {
     InForce,
     /// No forwarder of this configuration runs here.
     NotRunning,
-    /// Nobody wanted to know.
+    /// The command did not wait.
     NotWaitedFor,
 }
 
 impl TakenOver {
-    pub(super) const fn words(self) -> &'static str {
+    pub(super) const fn message(self) -> &'static str {
         match self {
             Self::InForce => "the running forwarder has taken it over",
             Self::NotRunning => {
@@ -44,7 +44,7 @@ impl TakenOver {
 pub(super) enum NotTaken {
     /// The forwarder has refused it.
     Refused(String),
-    /// It has not read it so long.
+    /// It has not read the files within this time.
     Late(SocketAddr, Duration),
 }
 
@@ -74,7 +74,7 @@ impl Running {
         Ok(Self { client, address, directory: directory.to_owned() })
     }
 
-    /// What it says, if it reads this directory.
+    /// Its status, if it reads this directory.
     pub(super) async fn status(&self) -> Option<Status> {
         let status = self.client.status().await.ok()?;
         let directory = self.directory.display().to_string();
@@ -84,7 +84,7 @@ impl Running {
         status.configuration.iter().any(is_ours).then_some(status)
     }
 
-    /// Waits until it has read its files after `since` (Unix seconds), and `is_in_force` says that they do what they should.
+    /// Waits until it has read its files after `since` (Unix seconds), and `is_in_force` confirms the change.
     pub(super) async fn wait(
         &self,
         wait: Duration,
@@ -119,7 +119,7 @@ fn find<'s>(status: &'s Status, name: &str) -> Option<&'s ConnectionStatus> {
     status.connections.iter().find(|connection| connection.name == name)
 }
 
-/// Whether a connection is in force as it is written.
+/// Whether a connection is in force as its file has it.
 pub(super) fn in_force(status: &Status, name: &str) -> Result<bool, NotTaken> {
     match find(status, name) {
         Some(ConnectionStatus { refused: Some(reason), .. }) => Err(NotTaken::Refused(reason.clone())),

@@ -1,4 +1,4 @@
-//! What `braze-datadog monitors` is asked for.
+//! The arguments of `braze-datadog monitors`.
 
 use clap::{Args, ValueEnum};
 
@@ -7,7 +7,7 @@ use super::shipped::Which;
 use crate::monitors::Subject;
 use crate::monitors::format::OutputFormat;
 
-/// Numbers up to here are exact in JSON, and far above what anybody sends.
+/// Numbers up to here are exact in JSON, and far above any number of sends.
 const SENDS_MAX: u64 = 1 << 53;
 
 const EXAMPLES: &str = "\
@@ -42,7 +42,7 @@ digit, - . / or colon. Two names can become one there; ids can't. Datadog starts
 data for it: look at its graph after posting. A schedule (--expect) can be given to a monitor only when it is made: to change one, \
 post another.";
 
-/// What to print.
+/// The arguments of `monitors`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::app) struct MonitorsArguments {
@@ -139,7 +139,7 @@ pub(in crate::app) struct MonitorsArguments {
     pub(super) config: ConfigArgument,
 }
 
-/// What there are many of.
+/// Subjects of which there are many.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Every {
     Campaign,
@@ -157,14 +157,14 @@ impl Every {
     }
 }
 
-/// What the forwarder tells of itself.
+/// Own metrics of the forwarder.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Forwarder {
     Drops,
     Queue,
 }
 
-/// Who is to read it.
+/// The reader of the output.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum FormatName {
     Json,

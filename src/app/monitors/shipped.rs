@@ -1,4 +1,4 @@
-//! What ships in `config/datadog`, which is in the binary, too.
+//! The files of `config/datadog`, embedded in the binary.
 
 use clap::ValueEnum;
 
@@ -44,7 +44,7 @@ const MONITORS: [(Which, &str); 6] = [
     ),
 ];
 
-/// What these files hold.
+/// The content of these files.
 pub(super) fn resources(which: Which) -> Result<Vec<Resource>, Failure> {
     if which == Which::Dashboard {
         return Ok(vec![Resource::Dashboard(json(include_str!("../../../config/datadog/dashboard.json"))?)]);

@@ -1,4 +1,4 @@
-//! Braze's side: asked a few things at a time, with patience that ends.
+//! Asks Braze: a few requests at a time, with limited patience.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,19 +15,19 @@ use crate::reconcile::{BrazeAnswer, BrazeSeries, DayRange, DayRequest};
 /// Requests under way.
 const REQUESTS_MAX: usize = 4;
 
-/// How long one question may wait in all, for rate limits and for Braze to recover.
+/// How long one request may wait in all, for rate limits and for Braze to recover.
 const WAIT_MAX: Duration = Duration::from_mins(2);
 
-/// How long a rate limit is waited for where Braze does not say.
+/// How long to wait for a rate limit where Braze states no time.
 const LIMIT_WAIT: Duration = Duration::from_secs(10);
 
-/// How often a question is asked that Braze fails at, or does not answer.
+/// How often a request is tried that Braze fails, or does not answer.
 const TRIES_MAX: u32 = 3;
 
-/// How many in a row may fail before no more of their kind are asked.
+/// After this many failures in a row, an endpoint is not asked any more.
 const FAILURES_MAX: u32 = 5;
 
-/// After this nothing more is asked.
+/// After this time no request is made any more.
 const ALL_MAX: Duration = Duration::from_mins(30);
 
 /// A campaign or Canvas to ask about.
@@ -47,16 +47,16 @@ impl AskedObject {
     }
 }
 
-/// What Braze said.
+/// Braze's answers.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// Of each that it was asked about, in their order.
+    /// The answer for each object, in the order of the objects.
     pub(super) all: Vec<BrazeAnswer>,
-    /// Why it was not asked about all of them.
+    /// Why not all of them were asked about.
     pub(super) broken_off: Option<String>,
 }
 
-/// Tells somebody that something takes its time.
+/// Reports that something takes long.
 pub(super) type Note = fn(&str);
 
 /// Every campaign and Canvas that Braze lists.
@@ -94,7 +94,7 @@ pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedOb
     Ok(all)
 }
 
-/// What Braze says of each, in their order.
+/// Braze's answer for each object, in their order.
 pub(super) async fn series(
     client: &BrazeClient,
     range: &DayRange,
@@ -104,13 +104,13 @@ pub(super) async fn series(
     let started = Instant::now();
     let mut waiting: VecDeque<(usize, AskedObject)> = asked.into_iter().enumerate().collect();
     let mut answers = BTreeMap::new();
-    let (mut doors, mut broken_off) = (Doors::default(), None);
+    let (mut endpoints, mut broken_off) = (ClosedEndpoints::default(), None);
     let mut asking = JoinSet::new();
     loop {
         while asking.len() < REQUESTS_MAX
             && let Some((number, object)) = waiting.pop_front()
         {
-            let closed = doors.closed(object.endpoint());
+            let closed = endpoints.closed(object.endpoint());
             let refused = if object.id.is_empty() {
                 Some("its events have no id, which Braze could be asked for".to_owned())
             } else if started.elapsed() > ALL_MAX {
@@ -129,10 +129,10 @@ pub(super) async fn series(
         }
         let Some(joined) = asking.join_next().await else { break };
         let (number, said, object) = joined.map_err(Failure::failed)?;
-        doors.note(object.endpoint(), said.as_ref().err());
+        endpoints.note(object.endpoint(), said.as_ref().err());
         answers.insert(number, answer(object, said.map_err(|error| error.to_string())));
     }
-    let broken_off = doors.closed.into_values().next().or(broken_off);
+    let broken_off = endpoints.closed.into_values().next().or(broken_off);
     Ok(Answers { all: answers.into_values().collect(), broken_off })
 }
 
@@ -140,14 +140,14 @@ fn answer(object: AskedObject, said: Result<BrazeSeries, String>) -> BrazeAnswer
     BrazeAnswer { kind: object.kind, id: object.id, name: object.name, said }
 }
 
-/// Which endpoints are still asked: one that has refused the key would refuse it each time.
+/// Endpoints that are not asked any more: one that has refused the key would refuse it each time.
 #[derive(Debug, Default)]
-struct Doors {
+struct ClosedEndpoints {
     closed: BTreeMap<Endpoint, String>,
     failures: BTreeMap<Endpoint, u32>,
 }
 
-impl Doors {
+impl ClosedEndpoints {
     fn closed(&self, endpoint: Endpoint) -> Option<&String> {
         self.closed.get(&endpoint)
     }
@@ -173,7 +173,7 @@ impl Doors {
     }
 }
 
-/// All days of one, in as many requests as they take.
+/// All days of one object, in as many requests as needed.
 async fn ask(
     client: &BrazeClient,
     range: &DayRange,
@@ -202,7 +202,7 @@ async fn ask(
     Ok(BrazeSeries::Canvas(all))
 }
 
-/// Asks again what may be answered later, as long as it is worth it.
+/// Repeats a request that may succeed later, within limits.
 async fn patiently<T, F>(note: Note, ask: impl Fn() -> F) -> Result<T, RestError>
 where
     F: Future<Output = Result<T, RestError>>,

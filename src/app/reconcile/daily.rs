@@ -1,4 +1,4 @@
-//! The same once a day, by the running process, beside everything else: no lane, no flush and no stop waits for it.
+//! The daily comparison in the running process, in the background: no lane, flush or stop waits for it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,13 +19,13 @@ use crate::reconcile::{
 };
 use send_history::SendHistory;
 
-/// Workspaces that are asked at a time.
+/// Workspaces that are compared at a time.
 const ATTEMPTS_MAX: usize = 4;
 
-/// How long the history may take to be opened; then the attempt fails.
+/// How long the history may take to open; then the attempt fails.
 const OPENING_SECONDS_MAX: u32 = 120;
 
-/// How long to wait at most before the clock, which may be set, is looked at again.
+/// The longest wait before the clock, which may have been set, is read again.
 const LOOK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The daily comparison of the running process.
@@ -33,11 +33,11 @@ const LOOK_INTERVAL: Duration = Duration::from_mins(1);
 pub(in crate::app) struct DailyReconcile {
     schedule: Mutex<DailySchedule>,
     clock: Clock,
-    /// Something may be due earlier than it was.
+    /// Something may be due earlier than before.
     woken: Notify,
 }
 
-/// What an attempt needs of the process.
+/// The parts of the process that an attempt needs.
 #[derive(Debug, Clone)]
 struct OwnSide {
     catalogue: Arc<Catalogue>,
@@ -46,12 +46,12 @@ struct OwnSide {
 }
 
 impl DailyReconcile {
-    /// One that compares nothing.
+    /// A schedule without workspaces.
     pub(in crate::app) fn new(clock: Clock) -> Self {
         Self { schedule: Mutex::default(), clock, woken: Notify::new() }
     }
 
-    /// Compares this from here on, and logs what is wrong with it.
+    /// Takes over settings, and logs their mistakes.
     pub(in crate::app) fn configure(&self, settings: &ReconcileSettings) {
         for refused in &settings.refused {
             tracing::error!(
@@ -65,12 +65,12 @@ impl DailyReconcile {
         self.woken.notify_one();
     }
 
-    /// What is known; `None`: it is off.
+    /// The status; `None`: it is off.
     pub(in crate::app) fn status(&self) -> Option<ReconcileStatus> {
         self.lock().status()
     }
 
-    /// Asks whoever is due, for as long as it is polled.
+    /// Runs the comparisons that are due, for as long as it is polled.
     pub(in crate::app) async fn run(self: Arc<Self>, catalogue: Arc<Catalogue>, events_count: Vec<Box<str>>) {
         let types = CountedTypes::parse(&events_count.join(","));
         let own = OwnSide { catalogue, types, clock: self.clock.clone() };
@@ -126,15 +126,15 @@ impl DailyReconcile {
     }
 
     fn lock(&self) -> MutexGuard<'_, DailySchedule> {
-        // Whoever panicked did so between two whole changes, or the process is going down.
+        // A panicked holder left it whole, or the process is going down.
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Logs what was compared.
+/// Logs the result of a comparison.
 fn tell(connection: Option<&str>, all: &Reconciliation) {
     let beyond = all.objects.iter().filter(|object| !object.within_tolerance).count();
-    let (from, to, braze, accepted) = (all.from, all.to, all.total.braze, all.total.accepted);
+    let (from, to, braze, accepted) = (all.from, all.to, all.total.sends.braze, all.total.sends.accepted);
     let (objects, not_compared) = (all.objects.len(), all.not_compared.len());
     if beyond > 0 {
         tracing::warn!(
@@ -155,8 +155,8 @@ fn tell(connection: Option<&str>, all: &Reconciliation) {
     }
 }
 
-/// Runs an attempt where nothing else does: it reads the disk, and works through answers of megabytes. It ends when nobody
-/// waits for it any more.
+/// Runs an attempt on a thread of its own: it reads the disk, and processes answers of megabytes. It ends when its caller is
+/// gone.
 async fn on_a_thread(attempt: ReconcileAttempt, own: OwnSide) -> AttemptOutcome {
     let (mut done, outcome) = oneshot::channel();
     let thread = thread::Builder::new().name("reconcile".into()).spawn(move || {
@@ -171,7 +171,7 @@ async fn on_a_thread(attempt: ReconcileAttempt, own: OwnSide) -> AttemptOutcome 
             }),
             Err(error) => failed(error),
         };
-        // Whoever waited may be gone.
+        // The caller may be gone.
         let _stopping = done.send(outcome);
     });
     match thread {
@@ -191,7 +191,7 @@ async fn compare_now(attempt: &ReconcileAttempt, own: &OwnSide) -> AttemptOutcom
     }
 }
 
-/// Waits for the history, which is verified whole at the start, until it is open or can't be used.
+/// Waits until the history, which is verified whole at the start, is open or can't be used.
 async fn opened(history: Option<&SendHistory>) {
     let is_settled = |history: &SendHistory| {
         let state = history.state();

@@ -7,16 +7,16 @@ use crate::admin::history;
 use crate::reconcile::DayRange;
 use send_history::SendHistory;
 
-/// Objects and days of a history that are held.
+/// The most objects and days of a history that are held.
 const ENTRIES_MAX: usize = 1_000_000;
 
-/// Pages of a history.
+/// The most pages of a history.
 const PAGES_MAX: usize = 10_000;
 
 /// Objects of a page of this process's own history.
 const OWN_PAGE: usize = 5_000;
 
-/// What is wanted of a history.
+/// A filter over a history.
 struct Wanted<W> {
     filter: W,
     objects: Vec<HistoryObject>,
@@ -52,7 +52,7 @@ fn query(range: &DayRange) -> HistoryQuery {
     }
 }
 
-/// The same of this process's history, at the Unix second `now`. It reads the disk.
+/// Reads this process's history, at the Unix second `now`. It reads the disk.
 pub(super) fn read_own(
     own: Option<&SendHistory>,
     range: &DayRange,
@@ -71,7 +71,7 @@ pub(super) fn read_own(
     }
 }
 
-/// What is wanted of the history, and since when there is one.
+/// Reads the selected part of the history, and since when it is kept.
 pub(super) async fn read(
     forwarder: &Client,
     range: &DayRange,

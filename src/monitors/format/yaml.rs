@@ -1,5 +1,5 @@
 //! Writes YAML for people: maps one entry a line, texts of several lines as they read. Every other scalar is written as
-//! JSON, which YAML takes, so that no text can be read as anything else.
+//! JSON, which is YAML, so that no text can be misread.
 
 use serde_json::Value;
 
@@ -72,7 +72,7 @@ fn flow(value: &Value) -> String {
     }
 }
 
-/// As JSON; YAML wants what can't be printed to be escaped, too.
+/// As JSON; YAML requires unprintable characters to be escaped, too.
 fn quoted(text: &str) -> String {
     let json = Value::from(text).to_string();
     let escaped = |letter: char| {
@@ -81,27 +81,27 @@ fn quoted(text: &str) -> String {
     json.chars().map(escaped).collect()
 }
 
-/// Whether YAML takes it as it is, and no reader of lines takes it for the end of one.
+/// Whether YAML takes it unescaped, and no reader takes it for a line end.
 const fn is_printed(letter: char) -> bool {
     !matches!(letter, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
 fn is_plain(key: &str) -> bool {
-    // A single letter may be a truth value, as y and n are.
+    // A single letter may be a boolean, as y and n are.
     key.len() > 3
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && key.starts_with(|first: char| first.is_ascii_alphabetic())
         && !["null", "true", "false"].contains(&&*key.to_ascii_lowercase())
 }
 
-/// Whether a text can stand there as it reads: several lines, the last of which ends, and no blank before the first.
+/// Whether a text can be a literal block: several lines, the last of which ends, and no blank before the first.
 fn is_literal(text: &str) -> bool {
     let Some(lines) = text.strip_suffix('\n') else { return false };
     lines.contains('\n')
         && !lines.ends_with('\n')
         && !text.starts_with([' ', '\n', '\t'])
         && text.chars().all(|letter| letter == '\n' || is_printed(letter))
-        // A line of blanks is read in more than one way.
+        // Readers disagree on a line of blanks.
         && text.lines().all(|line| line.is_empty() || !line.trim().is_empty())
 }
 

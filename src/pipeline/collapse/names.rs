@@ -1,11 +1,11 @@
-//! The names that one stored tag stands for, and whose they are. Hashes, for there may be a million.
+//! The names of one stored tag, and their ids. Hashes, because there may be a million.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-/// Beyond so many names of one tag it is not looked at whether all of them belong to one id.
+/// With more names than this for one tag it is not checked whether all belong to one id.
 pub(super) const LOOKED_AT_MAX: usize = 16;
 
 /// The names of one stored tag; nearly always one, which is all that most tags cost.
@@ -16,8 +16,7 @@ pub(super) enum TagNames {
     More(Box<HashMap<u64, Ids, RandomState>>),
 }
 
-/// Whose a name is: the hashes of the ids that have it, each with how often it is known (once an app group); nearly
-/// always one.
+/// The ids of a name: their hashes, each with how often it is known (once an app group); nearly always one.
 #[derive(Debug)]
 pub(super) enum Ids {
     One(u64, u32),
@@ -31,7 +30,7 @@ impl TagNames {
         TagNames::One(name, Ids::One(id, 1))
     }
 
-    /// An id has the name from now on.
+    /// Notes that an id has the name from now on.
     pub(super) fn learn(&mut self, name: u64, id: u64) {
         match self {
             TagNames::One(one, ids) if *one == name => ids.learn(id),
@@ -47,7 +46,7 @@ impl TagNames {
         }
     }
 
-    /// An id has the name no more; returns whether no name is left.
+    /// Notes that an id has the name no more; returns whether no name is left.
     pub(super) fn forget(&mut self, name: u64, id: u64) -> bool {
         match self {
             TagNames::One(one, ids) => *one == name && ids.forget(id),
@@ -71,7 +70,7 @@ impl TagNames {
         }
     }
 
-    /// Whether names are several, and not all of them one id's, as those of a renamed campaign are.
+    /// Whether there are several names, not all of one id, as those of a renamed campaign are.
     pub(super) fn are_of_several_ids(&self) -> bool {
         let TagNames::More(names) = self else { return false };
         if names.len() > LOOKED_AT_MAX {

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use proptest::prelude::*;
@@ -12,20 +11,12 @@ use datadog_points::payload::VALUE_MAX;
 use super::*;
 use braze_events::{FIELDS, Field, SendEvent};
 use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
-use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
 use send_counts::route::ConnectionId;
 
 fn aggregator(static_tags: &[&str]) -> Aggregator {
     let static_tags = static_tags.iter().map(|tag| (*tag).into()).collect();
     let tags = TagSettings { include: Tag::ALL.to_vec(), static_tags, names: Names::Latest };
-    let settings = AggregateSettings {
-        timestamp: Timestamp::Event,
-        late: Late::Drop,
-        flush_interval: Duration::from_secs(10),
-        flush_timeout: Duration::from_secs(5),
-        series_max: 1_000_000,
-        series_max_total: 1_000_000,
-    };
+    let settings = send_counts::testing::aggregate_settings(1_000_000);
     Aggregator::new(Arc::new(Layout::new(&tags)), &settings, RandomState::default())
 }
 

@@ -1,4 +1,4 @@
-//! What the push handler does with a body once it has been read, for the fuzz target `push_body`.
+//! The push handler's processing of a complete body, for the fuzz target `push_body`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use super::super::memory::{Memory, with_extract};
 use super::super::refusal::Refusal;
 use super::{Checked, Reader, RequestScope};
 
-/// What the push handler has found in a body.
+/// The result for a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     /// The number of its events.
     pub events: u32,
-    /// What is queued of them.
+    /// The extract for the queue.
     pub extract: Vec<u8>,
 }
 
-/// Takes a body off the wire. `content_encoding` are the values of that header; `memory_bytes_max` is what all
-/// bodies may hold together.
+/// Processes a body as sent. `content_encoding` are the values of that header; `memory_bytes_max` is the limit for all
+/// bodies together.
 ///
 /// # Errors
 /// The status of the answer.

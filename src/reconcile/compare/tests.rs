@@ -80,8 +80,11 @@ fn a_day_is_compared_only_where_both_sides_can_know_it() {
             (28, Some(UncomparedReason::DayNotOver)),
         ]
     );
-    assert_eq!((object.sums.braze, object.sums.accepted, object.sums.difference), (27, 20, -7));
-    assert_eq!(object.sums.difference_percent, Some(-25.92));
+    assert_eq!(
+        (object.sums.sends.braze, object.sums.sends.accepted, object.sums.sends.difference),
+        (27, 20, -7)
+    );
+    assert_eq!(object.sums.sends.difference_percent, Some(-25.92));
     assert!(!object.within_tolerance && !all.within_tolerance && all.is_incomplete());
     assert_eq!((&*object.name, object.days[3].braze), ("Name of A", None));
 }
@@ -106,7 +109,7 @@ fn channels_that_are_not_counted_are_apart_and_one_without_a_number_makes_the_da
     let history = vec![own(HistoryKind::Campaign, "a", vec![day("2026-11-24", 5, 5, &[])])];
     let sent: &[_] = &[("email", Some(3)), ("ios_push", Some(2)), ("sms", Some(9)), ("in_app_message", None)];
     let all = compared(history.clone(), vec![campaign("a", vec![said(24, Some(sent))])]);
-    assert_eq!((all.objects[0].sums.braze, all.objects[0].sums.difference), (5, 0));
+    assert_eq!((all.objects[0].sums.sends.braze, all.objects[0].sums.sends.difference), (5, 0));
     assert_eq!(all.objects[0].channels_apart, ["in_app_message", "sms"]);
     assert!(all.within_tolerance && !all.is_incomplete());
     let half: &[_] = &[("email", Some(3)), ("ios_push", None)];
@@ -126,7 +129,10 @@ fn connections_are_added_up_and_the_newest_name_wins() {
     let all =
         compared(vec![first, second], vec![campaign("a", vec![said(24, Some(&[("email", Some(12))]))])]);
     let sums = &all.objects[0].sums;
-    assert_eq!((sums.counted, sums.accepted, sums.dropped["dns"], sums.difference), (12, 9, 3, -3));
+    assert_eq!(
+        (sums.sends.counted, sums.sends.accepted, sums.dropped["dns"], sums.sends.difference),
+        (12, 9, 3, -3)
+    );
     assert_eq!(all.objects[0].name, "Name of a");
 }
 
@@ -157,11 +163,14 @@ fn a_canvas_is_compared_as_a_whole_and_step_by_step() {
     let said = Ok(BrazeSeries::Canvas(series));
     let answer = BrazeAnswer { kind: HistoryKind::Canvas, id: "c".into(), name: String::new(), said };
     let all = compared(history, vec![answer]);
-    let told: Vec<_> =
-        all.objects.iter().map(|object| (&*object.id, object.sums.braze, object.sums.difference)).collect();
+    let told: Vec<_> = all
+        .objects
+        .iter()
+        .map(|object| (&*object.id, object.sums.sends.braze, object.sums.sends.difference))
+        .collect();
     assert_eq!(told, [("c", 25, 8), ("s3", 4, -4), ("s1", 21, -1)]);
     assert_eq!((&*all.objects[1].name, &*all.objects[1].canvas_name), ("Step s3", "Name of c"));
-    assert_eq!((all.total.braze, all.total.accepted), (25, 33));
+    assert_eq!((all.total.sends.braze, all.total.sends.accepted), (25, 33));
     let [gone] = &all.not_compared[..] else { panic!("{:?}", all.not_compared) };
     assert_eq!((&*gone.id, gone.counted), ("gone", 13));
     assert!(gone.reason.contains("no such step"), "{gone:?}");

@@ -1,15 +1,15 @@
-//! What is kept of a comparison until the next one: sums, and what differs most.
+//! The stored result of a comparison: sums, and the largest differences.
 
-use admin_api::{FlowState, ReconciledObject, SendsBySide, UncomparedSends, WorkspaceSums};
+use admin_api::{FlowState, ReconciledObject, UncomparedSends, WorkspaceSums};
 
 use super::{SHOWN_MAX, WorkspaceSettings};
-use crate::reconcile::{ComparedObject, ComparedSums, Reconciliation, UncomparedReason};
+use crate::reconcile::{ComparedObject, Reconciliation, UncomparedReason};
 
-/// What is kept of what was compared.
+/// The stored result of a comparison.
 #[derive(Debug)]
 pub(super) struct Compared {
     pub(super) sums: WorkspaceSums,
-    /// Why nothing could be compared, if that was a matter of days.
+    /// Why nothing could be compared, if it was because of the days.
     left_out: Option<UncomparedReason>,
     pub(super) differing_total: usize,
     pub(super) differing: Vec<ReconciledObject>,
@@ -17,7 +17,7 @@ pub(super) struct Compared {
 }
 
 impl Compared {
-    /// What is kept of it.
+    /// The part of a comparison to store.
     pub(super) fn of(workspace: &WorkspaceSettings, all: &Reconciliation, now: u64) -> Self {
         let connection = workspace.connection.as_deref().map(str::to_owned);
         let compared = || all.objects.iter().filter(|object| object.is_compared());
@@ -35,7 +35,7 @@ impl Compared {
             from: all.from.to_string(),
             to: all.to.to_string(),
             time_zone: all.time_zone.clone(),
-            sends: by_side(&all.total),
+            sends: all.total.sends.clone(),
             objects: compared().count() as u64,
             objects_beyond_tolerance: beyond as u64,
             objects_not_compared: unsaid as u64,
@@ -48,7 +48,7 @@ impl Compared {
             id: object.id.clone(),
             name: object.name.clone(),
             canvas_name: object.canvas_name.clone(),
-            sends: by_side(&object.sums),
+            sends: object.sums.sends.clone(),
             within_tolerance: object.within_tolerance,
             explanation: object.differences.iter().map(|part| part.words.clone()).collect(),
         });
@@ -69,13 +69,13 @@ impl Compared {
         }
     }
 
-    /// How it is, in words, with the tolerance in percent.
-    pub(super) fn words(&self, percent: f64) -> (FlowState, String) {
+    /// The state in words, with the tolerance in percent.
+    pub(super) fn summary(&self, percent: f64) -> (FlowState, String) {
         let WorkspaceSums { objects, objects_beyond_tolerance: beyond, .. } = self.sums;
         let what = "campaigns, Canvases and steps";
         match (self.left_out, objects, beyond) {
             (Some(reason), ..) => {
-                (FlowState::Quiet, format!("nothing could be compared: each day {}", reason.words()))
+                (FlowState::Quiet, format!("nothing could be compared: each day {}", reason.message()))
             }
             (None, 0, _) => {
                 (FlowState::Quiet, "no campaign and no Canvas had sends on these days".to_owned())
@@ -87,15 +87,5 @@ impl Compared {
                 (FlowState::Trouble, words)
             }
         }
-    }
-}
-
-fn by_side(sums: &ComparedSums) -> SendsBySide {
-    SendsBySide {
-        braze: sums.braze,
-        counted: sums.counted,
-        accepted: sums.accepted,
-        difference: sums.difference,
-        difference_percent: sums.difference_percent,
     }
 }

@@ -14,14 +14,25 @@ pub(crate) struct Source {
     pub(crate) code: String,
     /// How many of its lines are not test code.
     pub(crate) code_lines: usize,
+    /// How many lines of it, and how many of its tests, are neither blank nor comments.
+    lines_of_code: (usize, usize),
 }
 
 impl Source {
     /// Reads a file's text.
     pub(crate) fn new(path: &str, text: &str) -> Self {
-        let (code, test_lines) = without_tests(&without_comments(text));
+        let stripped = without_comments(text);
+        let (code, test_lines) = without_tests(&stripped);
         let code_lines = text.lines().count() - test_lines;
-        Self { path: path.to_owned(), text: text.to_owned(), code, code_lines }
+        let count = |text: &str| text.lines().filter(|line| !line.trim().is_empty()).count();
+        let own = count(&code);
+        let lines_of_code = (own, count(&stripped) - own);
+        Self { path: path.to_owned(), text: text.to_owned(), code, code_lines, lines_of_code }
+    }
+
+    /// How many lines of it, and how many of its tests, are neither blank nor comments.
+    pub(crate) fn lines_of_code(&self) -> (usize, usize) {
+        self.lines_of_code
     }
 
     /// Its module: `["queue", "embedded"]`; nothing for `lib.rs`, `["main"]` for `main.rs`.

@@ -1,7 +1,7 @@
 //! Compiles the JSON text of a writer's schema into what a walk along the bytes needs.
 //!
-//! Read leniently: what matters is how the bytes are divided, so names, defaults, aliases and documentation
-//! are not checked. Source: Avro 1.12 specification, "Schema Declaration".
+//! Read leniently: only the division of the bytes matters, so names, defaults, aliases and documentation are not checked.
+//! Source: Avro 1.12 specification, "Schema Declaration".
 
 use std::collections::HashMap;
 
@@ -57,13 +57,13 @@ pub(super) enum Unit {
 #[derive(Debug)]
 pub(super) struct RecordNode {
     pub(super) members: Box<[Member]>,
-    /// Whether the event can say itself what type it is of.
+    /// Whether an event can state its own type.
     says_type: bool,
-    /// The member that holds events as bytes, where the record is none itself.
+    /// The member that holds events as bytes, where the record is not an event itself.
     pub(super) body: Option<usize>,
     /// The event type in its full name; empty where there is none.
     pub(super) named: Box<str>,
-    /// What else its full name says that it is; empty where it is of a type of Braze's users, or has no namespace.
+    /// Any other type that its full name states; empty where it is a type of Braze's users, or has no namespace.
     pub(super) foreign: Box<str>,
 }
 
@@ -81,13 +81,13 @@ pub(super) struct AvroPlan {
 }
 
 impl AvroPlan {
-    /// The record that holds events as bytes, and which of its members does, if the datums are such records.
+    /// The record that holds events as bytes, and which of its members holds them, if the datums are such records.
     pub(super) fn holder(&self) -> Option<(&RecordNode, usize)> {
         let Node::Record(record) = &self.nodes[self.root] else { return None };
         Some((record, record.body?))
     }
 
-    /// The type of all events, where no event can say another; they are from `origin`.
+    /// The type of all events from `origin`, where none can state another.
     pub(super) fn fixed_type<'p>(&'p self, origin: &'p Origin) -> Option<&'p [u8]> {
         let Node::Record(record) = &self.nodes[self.root] else { return None };
         let known = match (&*record.named, origin.event_type.as_deref()) {
@@ -213,7 +213,7 @@ impl Compiler {
         }
         let says_type = members.iter().any(|member| member.key == FieldKey::EventType);
         let named = event_type_in(&name);
-        // What has a field of an event, or the name of one, is one.
+        // A record is an event if it has a field of an event, or the name of one.
         let is_event = !named.is_empty() || members.iter().any(|member| member.key != FieldKey::Other);
         let body = body.filter(|_| !is_event);
         let foreign = if named.is_empty() { foreign_type_in(&name) } else { "" };
@@ -223,7 +223,7 @@ impl Compiler {
         Ok(id)
     }
 
-    /// Whether it is bytes or a text, or a union with one of them.
+    /// Whether the node is bytes or a text, or a union with one of them.
     fn is_bytes(&self, node: NodeId) -> bool {
         let is_bytes = |node: &NodeId| matches!(self.nodes[*node], Node::Bytes | Node::Text);
         match &self.nodes[node] {
@@ -266,8 +266,8 @@ fn event_type_in(full_name: &str) -> &str {
     start.map_or("", |at| &full_name[at..])
 }
 
-/// The type of an event that is none of Braze's users: its full name, without what storage exports put in front of it;
-/// empty where it has no namespace, for then it says nothing.
+/// The type of an event that is not of Braze's users: its full name without the prefix of storage exports; empty without a
+/// namespace, for then the name says nothing.
 fn foreign_type_in(full_name: &str) -> &str {
     if !full_name.contains('.') {
         return "";
@@ -276,7 +276,7 @@ fn foreign_type_in(full_name: &str) -> &str {
     exported.map_or(full_name, |(_, name)| name)
 }
 
-/// Source: Avro 1.12 specification, "Logical Types". One that is not known means nothing.
+/// Source: Avro 1.12 specification, "Logical Types". An unknown one has no meaning.
 fn unit(logical: Option<&str>) -> Unit {
     match logical {
         Some("timestamp-millis" | "local-timestamp-millis") => Unit::PerSecond(1_000),

@@ -1,8 +1,8 @@
-//! Walks along the bytes of datums, past what does not matter, and notes where the rest is.
+//! Walks along the bytes of datums, skips the fields that do not matter, and notes where the others are.
 //!
-//! Source: Avro 1.12 specification, "Binary Encoding". Nothing is allocated on the word of the bytes, and the
-//! work is bounded by their number: what takes no byte (a null, a record of nulls, an array of them that claims
-//! 2^60 items) is paid from a budget.
+//! Source: Avro 1.12 specification, "Binary Encoding". Nothing is allocated on the word of the bytes, and the work is
+//! bounded by their number: values that take no byte (a null, a record of nulls, an array of them that claims 2^60 items)
+//! are paid from a budget.
 
 use super::schema::{AvroPlan, Member, Node, NodeId, RecordNode, Unit};
 use crate::event_fields::{ByteSpan, EventFields, EventTime, FieldKey, REDACTED, tag_key};
@@ -13,19 +13,19 @@ const DEPTH_MAX: u32 = 64;
 /// How many steps may be made for a byte; every value of an honest schema takes at least one byte, or nearly
 /// every one.
 const STEPS_PER_BYTE: u64 = 16;
-/// How many steps may be made in any case: a record of so many nulls is still read.
+/// How many steps may be made in any case: enough for a record with this many nulls.
 const STEPS: u64 = 4096;
 
 /// The bytes do not fit the schema, and nobody knows where the next datum begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Misfit;
 
-/// What a datum is.
+/// What a datum turned out to be.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stands<'p> {
-    /// It is in `event_fields`; this is its schema.
+    /// An event, now in `event_fields`; this is its schema.
     Event(&'p RecordNode),
-    /// Of a union, a branch that is no record.
+    /// A branch of a union that is no record.
     NoRecord,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Walk<'p, 'b, 'f> {
 }
 
 impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
-    /// The datums are the bytes of `text` from `start` on.
+    /// A walk over the datums in `text` from `start` on.
     pub(super) fn new(plan: &'p AvroPlan, text: &'b [u8], start: usize, found: &'f mut EventFields) -> Self {
         let bytes = text.len().saturating_sub(start) as u64;
         let steps_left = STEPS + bytes.saturating_mul(STEPS_PER_BYTE);
@@ -108,7 +108,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         Ok(())
     }
 
-    /// A record or a map with tag fields, as Currents nests them.
+    /// Reads a record or map with tag fields, as Currents nests them.
     fn properties(&mut self, node: NodeId) -> Result<(), Misfit> {
         match self.resolve(node)? {
             Node::Record(record) => {
@@ -144,7 +144,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         Ok(())
     }
 
-    /// As [`Self::string`], but empty where it is redacted.
+    /// As [`Self::string`], but empty where the text is redacted.
     #[inline]
     fn tag(&mut self, node: NodeId) -> Result<ByteSpan, Misfit> {
         let span = self.string(node)?;
@@ -173,7 +173,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         }
     }
 
-    /// Seconds: digits in a text, or an integer in the unit that its type says.
+    /// Reads seconds: digits in a text, or an integer in the unit that its type states.
     fn time(&mut self, node: NodeId) -> Result<EventTime, Misfit> {
         match self.resolve(node)? {
             Node::Integer(unit) => {
@@ -319,7 +319,7 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         for shift in (7..64).step_by(7) {
             let byte = *self.text.get(self.pos).ok_or(Misfit)?;
             self.pos += 1;
-            // Of the tenth byte, one bit is left.
+            // The tenth byte has room for one bit.
             if shift == 63 && byte > 1 {
                 return Err(Misfit);
             }
@@ -358,14 +358,14 @@ impl<'p, 'b, 'f> Walk<'p, 'b, 'f> {
         self.keep(itoa::Buffer::new().format(number).as_bytes())
     }
 
-    /// Keeps a text with U+FFFD for what is no character: what is not UTF-8, and NUL.
+    /// Keeps a text, with U+FFFD in the place of invalid UTF-8 and of NUL.
     #[cold]
     fn keep_characters(&mut self, text: &[u8]) -> ByteSpan {
         let text = String::from_utf8_lossy(text).replace('\0', "\u{fffd}");
         self.keep(text.as_bytes())
     }
 
-    /// Keeps a value that does not stand in the bytes as it is.
+    /// Keeps a value that the bytes do not hold as it is.
     fn keep(&mut self, value: &[u8]) -> ByteSpan {
         let kept = &mut self.found.unescaped;
         let start = self.text.len() + kept.len();

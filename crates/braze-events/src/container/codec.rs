@@ -7,7 +7,7 @@ use flate2::bufread::DeflateDecoder;
 use super::BLOCK_BYTES_MAX;
 use crate::zstandard::ZstdFrame;
 
-/// zstandard's window: no block is longer, so none needs more.
+/// zstandard's window: no block is longer, so no frame needs more.
 const ZSTANDARD_WINDOW_BYTES_MAX: u64 = BLOCK_BYTES_MAX as u64;
 /// The checksum behind a snappy block.
 const CHECKSUM_BYTES: usize = 4;
@@ -26,7 +26,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// By the name that the metadata of a container give.
+    /// Finds a codec by the name in the metadata of a container.
     pub(super) fn named(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"null" => Codec::Null,
@@ -45,7 +45,7 @@ pub struct Expander {
 }
 
 impl Expander {
-    /// Appends what `stored` stands for to `out`, `bytes_max` bytes at most, and returns how many.
+    /// Expands `stored` and appends it to `out`, `bytes_max` bytes at most, and returns how many.
     ///
     /// # Errors
     /// When it is damaged or longer; `out` is as it was then.
@@ -85,7 +85,7 @@ impl Expander {
     }
 }
 
-/// Frames one after the other, as zstandard's own reader takes them.
+/// Expands one frame after the other, as zstandard's own reader does.
 fn zstandard(mut stored: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> io::Result<()> {
     let end_max = out.len() + bytes_max;
     while !stored.is_empty() {

@@ -1,12 +1,12 @@
-//! What the escapes in a JSON string stand for.
+//! Unescapes JSON strings.
 
-/// The number that four hexadecimal digits at the start of `text` make.
+/// The number in four hexadecimal digits at the start of `text`.
 pub(super) fn hex4(text: &[u8]) -> Option<u32> {
     let digits = text.first_chunk::<4>()?;
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Appends what `raw`, the inside of a valid string, stands for: with U+FFFD for NUL and for half of a surrogate
+/// Unescapes `raw`, the inside of a valid string, and appends it to `out`: with U+FFFD for NUL and for half of a surrogate
 /// pair.
 pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     let mut rest = raw;
@@ -37,8 +37,7 @@ pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Appends the character that `digits`, what follows a `\u`, stands for. Returns the escape's length from the
-/// `u` on.
+/// Appends the character of an escape whose `\u` is followed by `digits`. Returns the escape's length from the `u` on.
 fn unescape_unicode(digits: &[u8], out: &mut Vec<u8>) -> usize {
     let high = hex4(digits).unwrap_or_default();
     let low = digits.get(4..).and_then(|rest| rest.strip_prefix(b"\\u")).and_then(hex4);
@@ -57,7 +56,7 @@ fn push(character: char, out: &mut Vec<u8>) {
     out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
-/// Puts U+FFFD in the place of what is not UTF-8 in `text` from `start` on.
+/// Replaces what is not UTF-8 in `text` from `start` on with U+FFFD.
 #[cold]
 pub(super) fn make_valid(text: &mut Vec<u8>, start: usize) {
     let valid = String::from_utf8_lossy(&text[start..]).into_owned();

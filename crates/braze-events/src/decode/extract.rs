@@ -1,9 +1,9 @@
-//! What the push handler keeps of a body that it has read, so that a lane need not read it again.
+//! The extract of a body: the push handler writes one, so that a lane need not read the body again.
 //!
-//! An extract holds what a reader finds in a body, element by element, and nothing else of it: about a quarter of
-//! its length, and more than that only where bytes that are no character become U+FFFD, which has three. Nothing in
-//! it depends on what is counted. It is what a pushed body becomes in the queue, so its form changes only together with the queue's format. Numbers are in groups of 7 bits,
-//! the lowest first; a text is its length and its bytes.
+//! An extract holds the elements that a reader finds in a body, and nothing else of it: about a quarter of its length, and
+//! more only where invalid bytes become U+FFFD, which has three. It does not depend on which types are counted. The queue
+//! stores extracts, so their form changes only together with the queue's format. Numbers are in groups of 7 bits, the lowest
+//! first; a text is its length and its bytes.
 //!
 //! | kind, one byte | what follows |
 //! |---|---|
@@ -17,16 +17,16 @@ use crate::{FIELDS, Malformed, Skipped};
 
 const EVENT: u8 = 0;
 const NOT_AN_OBJECT: u8 = 1;
-/// An event that says nothing at all, `{}` for one.
+/// An event without any field, such as `{}`.
 const EMPTY: u8 = 2;
 /// An event of an app group that its sender may not speak for.
 const FOREIGN: u8 = 3;
-/// What was passed because of damage: in a wrapper, or at the end of the document.
+/// Bytes that were skipped because of damage: in a wrapper, or at the end of the document.
 const SKIPPED: u8 = 4;
 
 /// Set where there is a time.
 const TIME: u16 = 1 << FIELDS;
-/// Set where what is said of the time can't be one. A reader that does not know it finds no time.
+/// Set where there is a time that can't be one. A reader that does not know this bit finds no time.
 const UNUSABLE_TIME: u16 = TIME << 1;
 
 /// What the push handler found in a body.
@@ -41,17 +41,17 @@ pub struct Extracted {
 /// Damage in a body that events could be read from all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damage {
-    /// The first of it.
+    /// The first damage.
     pub first: NotAnEnvelope,
-    /// All of it.
+    /// The sum of all damage.
     pub skipped: Skipped,
 }
 
 /// The push handler's check of a push body: JSON in an envelope of Braze, or damaged JSON with events that can be read.
-/// Appends the elements that a [`Decoder`](super::Decoder) finds in it as one [`Framing::Document`](crate::Framing::Document) to `out`, as a
-/// [`Framing::Extract`](crate::Framing::Extract), which is longer than the body only where U+FFFD stands for bytes that are no character:
-/// whoever decodes that finds the same elements, in a tenth of the time, whatever is counted by then. On an error
-/// `out` holds scrap.
+/// Appends the elements that a [`Decoder`](super::Decoder) finds in it as one
+/// [`Framing::Document`](crate::Framing::Document) to `out`, as a [`Framing::Extract`](crate::Framing::Extract), which is
+/// longer than the body only where U+FFFD stands for invalid bytes. To decode it gives the same elements in a tenth of the
+/// time, whichever types are counted by then. On an error `out` holds scrap.
 ///
 /// For a sender that may not speak for everyone, an event beyond its `scope` becomes [`Malformed::ForeignAppGroup`],
 /// whatever else it is.
@@ -104,7 +104,7 @@ pub(super) fn write(out: &mut Vec<u8>, element: &Element<'_>) {
     let event = match element {
         Element::Event(event) => event,
         Element::Malformed(Malformed::ForeignAppGroup) => return out.push(FOREIGN),
-        // Of elements there is nothing else.
+        // An element is malformed in one way only: it is no object.
         Element::Malformed(_) => return out.push(NOT_AN_OBJECT),
         Element::Skipped(Skipped { stretches, bytes }) => {
             out.push(SKIPPED);
@@ -148,7 +148,7 @@ fn write_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number.to_le_bytes()[0]);
 }
 
-/// Hands out every element of an extract, as the reader did that it was made by. Bytes that are no extract end in
+/// Hands out every element of an extract, as the reader of the body did. Bytes that are not an extract end in
 /// [`Malformed::Json`], as they would in a body.
 pub(super) fn read(extract: &[u8], emit: &mut dyn FnMut(Element<'_>)) {
     let mut rest = extract;

@@ -1,4 +1,4 @@
-//! Reads on behind damage: what makes one event unreadable takes no other along.
+//! Reads on behind damage, so that one unreadable event costs no other.
 //!
 //! Where the grammar breaks, nothing is known of the brackets any more. So every `{` from the broken element on is
 //! tried as the start of an event, and taken if the object there is whole and says what it is. No `{` within a string
@@ -8,20 +8,19 @@ use super::cursor::{Broken, Fault};
 use super::{Element, Pass, Place};
 use crate::Skipped;
 
-/// Bytes that may be read in vain, for each byte of the document: what is nested without end would be read once for
-/// every level.
+/// Bytes that may be read in vain for each byte of the document: endless nesting would be read once for every level.
 const VAIN_BYTES_FACTOR: usize = 8;
 
-/// What can be relied on around an object.
+/// How much of the syntax around an object can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// The grammar holds: the value of a key is a part of something, and no event.
+    /// The grammar holds: an object behind a key is part of another, not an event.
     Structure,
-    /// It does not: the key in front of an object may be all that is left of the element before.
+    /// The grammar is broken: the key before an object may be the remains of the element before.
     Nothing,
 }
 
-/// What was read behind damage.
+/// An element that was read behind damage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RecoveredElement {
     pub(super) events: u32,
@@ -29,8 +28,8 @@ pub(super) struct RecoveredElement {
 }
 
 impl Pass<'_> {
-    /// Refuses an object, from `start` up to the cursor, that says neither what it is nor which, if it holds events: it
-    /// is another's envelope, or one whose key is damaged.
+    /// Refuses an object, from `start` up to the cursor, that states neither its type nor its id, if it holds events: it is
+    /// another's envelope, or one whose key is damaged.
     #[inline]
     pub(super) fn ensure_no_envelope(&mut self, start: usize, place: Place) -> Result<(), Broken> {
         if !self.found.event_type.is_empty() || !self.found.id.is_empty() || place == Place::Envelope {
@@ -40,15 +39,15 @@ impl Pass<'_> {
         if self.hides_events(start) {
             return self.cursor.fail(start, Fault::NotAnEnvelope);
         }
-        // What was found in it is gone.
+        // The fields that were found in it are gone.
         self.cursor.pos = start;
         self.object(Place::Envelope, &mut |_| ())?;
         self.cursor.pos = end;
         Ok(())
     }
 
-    /// Whether there are events in the text from `start` on up to the cursor. Leaves all as it was but for what was
-    /// found in the last object.
+    /// Whether there are events in the text from `start` on up to the cursor. Changes nothing but the fields of the last
+    /// object.
     #[cold]
     pub(super) fn hides_events(&mut self, start: usize) -> bool {
         let end = self.cursor.pos;
@@ -61,7 +60,7 @@ impl Pass<'_> {
         hidden > 0
     }
 
-    /// Hands out every event that is whole from where the last element ended up to `end`.
+    /// Hands out every whole event from the end of the last element up to `end`.
     #[cold]
     pub(super) fn recover(
         &mut self,
@@ -76,7 +75,7 @@ impl Pass<'_> {
         while let Some(length) = memchr::memchr(b'{', &text[at..end]) {
             let start = at + length;
             self.cursor.pos = start;
-            // As in an envelope: an envelope in it is found by its events.
+            // As in an envelope: an envelope inside is found by its events.
             let is_whole = self.object(Place::Envelope, emit).is_ok() && self.cursor.pos <= end;
             if is_whole && self.says_what_it_is(start, trust) {
                 recovered.skip(&text[self.settled..start]);
@@ -94,7 +93,7 @@ impl Pass<'_> {
         recovered
     }
 
-    /// Whether the object that was read last is an event by what stands in it, rather than a part of one.
+    /// Whether the fields of the object that was read last make it an event, rather than a part of one.
     fn says_what_it_is(&self, start: usize, trust: Trust) -> bool {
         let has_type = !self.found.event_type.is_empty();
         if has_type && trust == Trust::Nothing {
@@ -106,7 +105,7 @@ impl Pass<'_> {
 }
 
 impl RecoveredElement {
-    /// Books what lies between two events, or behind the last. Commas and brackets are no loss.
+    /// Books the bytes between two events, or behind the last. Commas and brackets are no loss.
     fn skip(&mut self, between: &[u8]) {
         let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
         let is_structure = |byte: &u8| is_blank(byte) || matches!(byte, b'[' | b']' | b'}');

@@ -62,16 +62,16 @@ pub(crate) const fn skipped(stretches: u32, bytes: u64) -> Element {
     Element::Skipped(Skipped { stretches, bytes })
 }
 
-/// What a plain reading of a document gives: its elements up to the first error.
+/// A plain reading of a document: its elements up to the first error.
 struct Reference<'a> {
     origin: &'a Origin,
     time_needed: bool,
     elements: Vec<Element>,
     /// There is an event in an array in an array, or damage in a wrapper.
     is_odd: bool,
-    /// How many wrappers this is in.
+    /// How many wrappers the reader is in.
     depth: u8,
-    /// How many of the elements name their type, and whether one says which it is and when.
+    /// How many of the elements name their type, and whether one states its id and time.
     typed: usize,
     identified: bool,
 }
@@ -91,7 +91,7 @@ const WRAPPERS: [&str; 11] = [
     "message",
 ];
 
-/// What a document turned out to be.
+/// The kinds of documents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
     /// JSON in an envelope of Braze, or a bare event.
@@ -110,7 +110,7 @@ enum Place {
     Envelope,
 }
 
-/// What stands at the top of a valid document, or in the place of one element.
+/// The kinds of values at the top of a valid document, or in the place of one element.
 enum Node {
     Nothing,
     Event(Map<String, Value>),
@@ -124,8 +124,8 @@ impl<'a> Reference<'a> {
         Self { origin, time_needed, elements, is_odd, depth, typed, identified }
     }
 
-    /// What the document turns out to be. `None` where `serde_json` stopped at the size of a number, which is the one
-    /// thing that it refuses and the decoder does not.
+    /// The kind of the document. `None` where `serde_json` stopped at the size of a number, the one thing that it refuses
+    /// and the decoder does not.
     fn read(&mut self, document: &[u8]) -> Option<Read> {
         if document.trim_ascii().is_empty() {
             // Form feeds are white space to std and not to JSON.
@@ -177,7 +177,7 @@ impl<'a> Reference<'a> {
         found
     }
 
-    /// Takes what the event wraps in its place, if it wraps any.
+    /// Replaces the event by the one that it wraps, if it wraps any.
     fn unwrap(&mut self, event: &Map<String, Value>) -> bool {
         if !text_of(event.get("event_type")).is_empty() || is_event(event) || self.depth >= 5 {
             return false;
@@ -195,7 +195,7 @@ impl<'a> Reference<'a> {
             let mut inner = Reference { depth, ..Reference::new(origin, time_needed) };
             let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
             let read = inner.read(content);
-            // A map has each key once, and only an f64 for some numbers.
+            // A map keeps one value per key, and turns some numbers into an f64.
             let is_vague = has_vague_number(content) || value.to_string().contains("events");
             self.is_odd |= inner.is_odd || is_vague || read != Some(Read::Whole);
             if inner.typed > 0 || (inner.identified && !says(event, "id")) {
@@ -254,7 +254,7 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// The document with U+FFFD for whatever is no character: half of a surrogate pair, what is not UTF-8, NUL.
+/// The document with U+FFFD for every invalid character: half of a surrogate pair, invalid UTF-8, NUL.
 fn characters_of(document: &[u8]) -> String {
     let document = String::from_utf8_lossy(document).replace('\0', "\u{fffd}");
     let unit = |rest: &str| rest.strip_prefix("\\u").and_then(|hex| u16_of(hex.get(..4)?));
@@ -282,7 +282,7 @@ fn u16_of(hex: &str) -> Option<u16> {
     if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) { u16::from_str_radix(hex, 16).ok() } else { None }
 }
 
-/// The JSON that a text is, or that its base64 is.
+/// The JSON in a text, or in its base64.
 fn content_of(text: &str) -> Option<Vec<u8>> {
     let is_json = |text: &[u8]| {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
@@ -344,7 +344,7 @@ fn time_value(value: &Value) -> Option<u64> {
     }
 }
 
-/// By other means than the decoder's, and exact for what the generator makes.
+/// Computed by other means than the decoder's, and exact for the generator's texts.
 fn time_text(text: &str) -> Option<u64> {
     let is_number = text.starts_with(|first: char| first.is_ascii_digit())
         && text.ends_with(|last: char| last.is_ascii_digit())
@@ -357,7 +357,7 @@ fn time_text(text: &str) -> Option<u64> {
     (0.0..18_446_744_073_709_551_616.0).contains(&number).then_some(number as u64)
 }
 
-/// Whether a value says nothing of a time.
+/// Whether a value states no time.
 fn is_silent(time: &Value) -> bool {
     match time {
         Value::Null => true,
@@ -498,7 +498,7 @@ fn read_elements<'de, A: SeqAccess<'de>>(
     Ok(())
 }
 
-/// The documents of a body, each as a body of its own, and what stands for those that are none.
+/// The documents of a body, each as a body of its own; for Avro and unreadable parts, the elements that stand for them.
 fn documents_of(body: &[u8], framing: &Framing, out: &mut Vec<Result<Vec<u8>, Element>>) {
     match framing {
         Framing::Document => out.push(Ok(body.to_vec())),
@@ -537,8 +537,8 @@ pub(crate) fn compare(body: &[u8], framing: &Framing, time_needed: bool, origin:
     assert_eq!(elements, expected, "{}", String::from_utf8_lossy(body));
 }
 
-/// Returns the elements of a document, which are those of the reference up to the first error, and behind it nothing
-/// but events that stand in it, and what stands for the rest.
+/// Returns the elements of a document: those of the reference up to the first error, and behind it nothing but events of the
+/// document, and what stands for the rest.
 fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<Element> {
     let elements = decode_with(document, &Framing::Document, time_needed, origin);
     let text = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(document);
@@ -550,13 +550,13 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
     let expected = std::mem::take(&mut reference.elements);
     let is_odd = read == Read::Odd || reference.is_odd;
     if is_odd {
-        // Which of two readings is taken is not said here, but that nothing is made up.
+        // Either reading may be taken, but nothing may be made up.
         let anywhere = reference.anywhere(text);
         for event in elements.iter().filter(|element| matches!(element, Element::Send { .. })) {
             assert!(anywhere.contains(event) || expected.contains(event), "{event:?}");
         }
     } else if read == Read::Broken {
-        // What is no object is an element only where the array goes on behind it.
+        // A value that is no object is an element only if the array goes on behind it.
         let expected = match &expected[..] {
             [known @ .., last]
                 if *last == bad(Malformed::NotAnObject) && !elements.starts_with(&expected) =>
@@ -584,8 +584,7 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
     elements
 }
 
-/// Whether there is a number that is none of digits alone and that an f64, which is what the reference makes of it, can't
-/// hold to the second.
+/// Whether some non-integer number is too large for f64, which the reference turns it into, to hold to the second.
 fn has_vague_number(text: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_digit() || b".eE+-".contains(byte);
     text.split(|byte| !is_part(byte)).any(|token| {
@@ -595,18 +594,18 @@ fn has_vague_number(text: &[u8]) -> bool {
     })
 }
 
-/// What is read from an extract is what is read from the body, and the extract is not longer.
+/// Reading the extract gives the elements of the body, and the extract is not longer.
 fn compare_extract(body: &[u8], time_needed: bool, origin: &Origin, elements: &[Element]) {
     let mut written = Vec::new();
     if extract(body, &mut written, None).is_ok() {
-        // A byte that is no character takes the three of U+FFFD, and what was skipped a few at the end.
+        // An invalid byte takes the three of U+FFFD, and skipped bytes take a few at the end.
         assert!(written.len() <= body.len() * 3 + 16);
         assert_eq!(decode_with(&written, &Framing::Extract, time_needed, origin), elements);
     }
 }
 
-/// The push handler takes what is JSON in an envelope of Braze, with all of its elements, and what is damaged as long as there
-/// are events in it, and says where it is not.
+/// The push handler takes JSON in an envelope of Braze, with all of its elements, and damaged JSON that has events, and
+/// states the damage.
 fn compare_check(body: &[u8], read: Read, elements: &[Element]) {
     let number = |element: &Element| match element {
         Element::Skipped(skipped) => skipped.stretches,
@@ -638,7 +637,7 @@ fn compare_check(body: &[u8], read: Read, elements: &[Element]) {
     }
 }
 
-/// Whether an object without a type is an event all the same: it has an id, a time, and a field that becomes a tag.
+/// Whether an object without a type is still an event: it has an id, a time, and a field that becomes a tag.
 fn is_event(event: &Map<String, Value>) -> bool {
     let nothing = Map::new();
     let properties = event.get("properties").and_then(Value::as_object).unwrap_or(&nothing);
@@ -649,7 +648,7 @@ fn is_event(event: &Map<String, Value>) -> bool {
     has_tag && says(event, "id") && event.get("time").and_then(time_value).is_some()
 }
 
-/// Whether an event says this of itself.
+/// Whether an event has this field.
 fn says(event: &Map<String, Value>, key: &str) -> bool {
     !matches!(text_of(event.get(key)).as_str(), "" | "[REDACTED]")
 }

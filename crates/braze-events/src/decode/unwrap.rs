@@ -1,11 +1,11 @@
-//! Takes events out of what an intermediary wraps them in: the value of one key of an object that names no type itself,
-//! as an object, an array, a text of JSON, or base64 of JSON, and wrappers in wrappers.
+//! Unwraps events of intermediaries: the value of one key of an object that names no type itself, as an object, an array, a
+//! text of JSON, or base64 of JSON. Wrappers may be nested.
 //!
-//! What is in a wrapper is taken only if there is an event in it, or damage where an event ought to be; else the object
-//! is what it would be without its content. A wrapper in an envelope of Braze is none.
+//! A wrapper's content is taken only if there is an event in it, or damage in the place of one; else the object counts as if
+//! it had no content. An object in an envelope of Braze is never a wrapper.
 //!
-//! An object is read a second time for this, and only one that names no type and is no event by its other fields: an event of
-//! Braze costs nothing here.
+//! Only an object that names no type and is no event by its other fields is read a second time for this: an event of Braze
+//! costs nothing here.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -23,7 +23,8 @@ use crate::event_fields::{ByteSpan, Element};
 /// How many keys there are.
 const WRAPPERS: usize = 11;
 
-/// The keys in which intermediaries put the event, or what holds it; of several the first that has an event counts.
+/// The keys in which intermediaries put the event, or what holds it. Of several in one object, the first that has an event
+/// counts.
 const WRAPPER_KEYS: [&[u8]; WRAPPERS] = [
     b"detail",      // Amazon EventBridge
     b"Message",     // Amazon SNS
@@ -41,8 +42,8 @@ const WRAPPER_KEYS: [&[u8]; WRAPPERS] = [
 /// Where the values of [`WRAPPER_KEYS`] are.
 type WrappedValues = [Option<ByteSpan>; WRAPPERS];
 
-/// Wrappers in wrappers: `EventBridge`'s in SNS's in SQS's in Lambda's takes four, and Kinesis's three. Each level reads what it
-/// holds once, and no level holds more than the one around it.
+/// The deepest nesting: `EventBridge`'s in SNS's in SQS's in Lambda's takes four, Kinesis's three. Each level reads its
+/// content once, and no level holds more than the one around it.
 pub(super) const DEPTH_MAX: u8 = 5;
 
 /// Base64 as intermediaries write it, with padding or without.
@@ -51,41 +52,42 @@ const PADDING: GeneralPurposeConfig =
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING);
 
-/// What reading wrappers needs.
+/// The state for reading wrappers.
 #[derive(Debug, Default)]
 pub(super) struct Wrappers {
-    /// Reads what is in one, once there was one.
+    /// Reads a wrapper's content; made with the first wrapper.
     inner: Option<Box<Unwrapper>>,
-    /// How many of them what is read is in.
+    /// How many wrappers the content is in.
     depth: u8,
-    /// The first damage in one.
+    /// The first damage in a wrapper.
     pub(super) damage: Option<NotAnEnvelope>,
 }
 
-/// Reads what is in a wrapper. Made when the first one is met, and reused.
+/// Reads a wrapper's content. Made when the first one is met, and reused.
 #[derive(Debug, Default)]
 struct Unwrapper {
     reader: Reader,
-    /// The content, where it is not in the body as it is.
+    /// The content, where the body does not hold it as it is.
     content: Vec<u8>,
-    /// The text that base64 stood in.
+    /// The text that held base64.
     encoded: Vec<u8>,
-    /// What was found.
+    /// The elements that were found.
     extract: Vec<u8>,
 }
 
-/// What is in a wrapper.
+/// What a wrapper holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
-    /// There are events in it.
+    /// Events.
     Events,
-    /// There should be, and it can't be read.
+    /// Damage in the place of an event.
     Damaged,
     Nothing,
 }
 
 impl Pass<'_> {
-    /// Looks into an object, from `start` up to the cursor, that names no type. Returns whether what is in it has been handed out.
+    /// Looks into an object, from `start` up to the cursor, that names no type. Returns whether its content has been handed
+    /// out.
     #[inline(never)]
     pub(super) fn typeless(
         &mut self,
@@ -99,8 +101,7 @@ impl Pass<'_> {
         self.ensure_no_envelope(start, place).map(|()| false)
     }
 
-    /// Hands out what is in the wrapper that the object read last is, from `start` up to the cursor, if it is one, and returns
-    /// whether it did.
+    /// If the object read last, from `start` up to the cursor, is a wrapper, hands out its content; returns whether it is.
     #[cold]
     #[inline(never)]
     fn unwrap(&mut self, start: usize, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
@@ -128,7 +129,7 @@ impl Pass<'_> {
             }
         }
         let Some(span) = damaged else { return false };
-        // Another may have been read after it.
+        // Another value may have been read after it.
         unwrapper.read(text, span, lossy, needs_type);
         unwrapper.hand_out(span, damage, emit);
         true
@@ -138,7 +139,7 @@ impl Pass<'_> {
     fn wrapped(&mut self, start: usize) -> WrappedValues {
         let end = std::mem::replace(&mut self.cursor.pos, start + 1);
         let mut wrapped = WrappedValues::default();
-        // What has been read once is not broken.
+        // The object was read before, so it is not broken.
         let _read: Result<(), Broken> = self.find_wrapped(&mut wrapped);
         self.cursor.pos = end;
         wrapped
@@ -166,7 +167,7 @@ impl Pass<'_> {
 }
 
 impl Unwrapper {
-    /// Hands out what was read last, from the value at `span`.
+    /// Hands out the elements that were read last, from the value at `span`.
     fn hand_out(
         &mut self,
         span: ByteSpan,
@@ -178,7 +179,7 @@ impl Unwrapper {
         extract::read(&self.extract, emit);
     }
 
-    /// Reads the value at `span`, and keeps what was found in it.
+    /// Reads the value at `span`, and keeps the elements in it.
     fn read(&mut self, text: &[u8], span: ByteSpan, lossy: bool, needs_type: bool) -> Content {
         self.extract.clear();
         self.reader.wrappers.damage = None;
@@ -203,7 +204,7 @@ impl Unwrapper {
         read
     }
 
-    /// Puts what `content` is the base64 of in its place, if that looks like JSON.
+    /// Replaces `content` by what its base64 stands for, if that looks like JSON.
     fn decode_base64(&mut self, content: &mut Vec<u8>) -> bool {
         self.encoded.clear();
         std::mem::swap(&mut self.encoded, content);
@@ -232,7 +233,7 @@ impl Unwrapper {
                 None => Content::Nothing,
             };
         };
-        // Structure that is not known is looked at from outside, as ever.
+        // An unknown structure is read from outside, as without a wrapper.
         if at.fault == Fault::NotAnEnvelope && typed <= recovered.events {
             return Content::Nothing;
         }

@@ -14,7 +14,7 @@ pub(super) const ANSWER_BYTES_MAX: usize = 1024;
 /// How long a body is waited for at least: the status decides, and is there already.
 const BODY_WAIT_MIN: Duration = Duration::from_millis(100);
 
-/// How long it is waited for at most.
+/// How long a body is waited for at most.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Whether the server says that it closes idle connections within `idle`, or so soon after it that the close could
@@ -28,12 +28,12 @@ pub(super) fn closes_within(headers: &HeaderMap, idle: Duration) -> bool {
     timeouts.any(|seconds| seconds <= idle.as_secs() + 1)
 }
 
-/// Classifies an answer, `left` before its time is over; at most [`ANSWER_BYTES_MAX`] of its body are told, without the
-/// key.
+/// Classifies an answer, `left` before its time is over; the outcome holds at most [`ANSWER_BYTES_MAX`] of its body, without
+/// the key.
 pub(super) async fn outcome(mut answer: reqwest::Response, key: &[u8], left: Duration) -> Outcome {
     let status = answer.status();
     let wait = left.clamp(BODY_WAIT_MIN, BODY_WAIT_MAX);
-    // A key that begins within what is told must be read to its end to be known.
+    // A key that begins within the bytes that are kept must be read to its end to be masked.
     let body = beginning(&mut answer, ANSWER_BYTES_MAX + key.len(), wait).await;
     let Some(reason) = classify(status.as_u16()) else { return accepted(body, key) };
     let hint = match reason {
@@ -41,14 +41,14 @@ pub(super) async fn outcome(mut answer: reqwest::Response, key: &[u8], left: Dur
         FailureReason::HttpUnexpected => " (Datadog answers 202; is this Datadog's intake?)",
         _ => "",
     };
-    let text = told(body, key);
+    let text = printable(body, key);
     Outcome::dropped(
         reason,
         format!("{status}{hint}: {}", text.trim()).trim_end_matches([':', ' ']).to_owned(),
     )
 }
 
-/// What comes of a body, as far as it is wanted and comes in time.
+/// The beginning of a body, as far as it comes in time.
 async fn beginning(answer: &mut reqwest::Response, bytes_max: usize, wait: Duration) -> Vec<u8> {
     let mut body = Vec::new();
     let read = async {
@@ -59,12 +59,12 @@ async fn beginning(answer: &mut reqwest::Response, bytes_max: usize, wait: Durat
             }
         }
     };
-    // What has come by then is told.
+    // The bytes that have come by then are kept.
     let _elapsed = tokio::time::timeout(wait, read).await;
     body
 }
 
-/// A 202 is a 202; but where its body speaks of errors, somebody has to know.
+/// A 202 is accepted; but where its body mentions errors, somebody has to know.
 fn accepted(body: Vec<u8>, key: &[u8]) -> Outcome {
     let has_errors = match serde_json::from_slice::<Value>(&body) {
         Ok(answer) => match &answer["errors"] {
@@ -73,20 +73,20 @@ fn accepted(body: Vec<u8>, key: &[u8]) -> Outcome {
             Value::String(errors) => !errors.is_empty(),
             _ => false,
         },
-        // Longer than what is read, or no JSON.
+        // Longer than the bytes that were read, or not JSON.
         Err(_) => memchr::memmem::find(&body, b"\"errors\"").is_some(),
     };
-    if has_errors { Outcome::AcceptedWithErrors { detail: told(body, key) } } else { Outcome::Accepted }
+    if has_errors { Outcome::AcceptedWithErrors { detail: printable(body, key) } } else { Outcome::Accepted }
 }
 
-/// A body as it can be shown.
-fn told(mut body: Vec<u8>, key: &[u8]) -> String {
+/// A body for a message.
+fn printable(mut body: Vec<u8>, key: &[u8]) -> String {
     mask(&mut body, key);
     body.truncate(ANSWER_BYTES_MAX);
     String::from_utf8_lossy(&body).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Overwrites the key wherever an answer repeats it, as that of a proxy may.
+/// Overwrites the key wherever an answer repeats it, as a proxy's may.
 fn mask(body: &mut [u8], key: &[u8]) {
     let found: Vec<usize> = memchr::memmem::find_iter(body, key).collect();
     for at in found {

@@ -1,4 +1,4 @@
-//! What the clients towards Datadog share: how names are looked up, which proxies there are, and whom TLS trusts.
+//! The settings that all clients towards Datadog share: look-ups of names, proxies, and the roots of TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use super::proxies::{Proxies, ProxyError};
 use super::sentence;
 use dns_lookup::{Patient, Resolver};
 
-/// What to do where TLS trusts nobody.
+/// The advice where there are no root certificates.
 const CERTIFICATES: &str = "are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?";
 
-/// How long a connection may be silent before its other end is asked whether it is still there, so that one that has
-/// gone without a word is noticed, and what translates addresses on the way does not forget an idle one.
+/// How long a connection may be silent before its peer is probed, so that a dead one is noticed, and address translation on
+/// the way does not forget an idle one.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// How long until that is asked again, and how often.
+/// The interval of further probes, and how many there are.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_RETRIES: u32 = 3;
 
@@ -38,20 +38,20 @@ pub enum HttpError {
     Thread(io::Error),
 }
 
-/// What the clients share.
+/// Settings that the clients share.
 #[derive(Debug, Clone)]
 pub struct Network {
     resolver: Arc<Resolver>,
     proxies: Proxies,
     tls: ClientConfig,
-    /// Why TLS trusts nobody.
+    /// Why there are no root certificates.
     no_roots: Option<Arc<str>>,
     user_agent: &'static str,
 }
 
 impl Network {
-    /// The system's names and root certificates, and the environment's proxies. Where there are no root certificates it
-    /// is an error only if TLS `is_needed`.
+    /// The system's names and root certificates, and the environment's proxies. Missing root certificates are an error only
+    /// if TLS `is_needed`.
     ///
     /// # Errors
     /// When one of them can't be used, or the system gives no thread.
@@ -87,7 +87,7 @@ impl Network {
         Ok(Self { resolver: Arc::new(resolver), proxies, tls, no_roots, user_agent })
     }
 
-    /// Why nothing can be sent to `base_url`, if TLS is the reason.
+    /// Why nothing can be sent to `base_url`, if TLS prevents it.
     pub(super) fn no_tls(&self, base_url: &str) -> Option<String> {
         let reason = self.no_roots.as_deref().filter(|_| base_url.starts_with("https:"))?;
         Some(format!("TLS trusted nobody at the start: {reason}; {CERTIFICATES} Then restart."))
@@ -101,8 +101,8 @@ impl Network {
         idle_connections_max: usize,
     ) -> Result<reqwest::Client, HttpError> {
         let error = |error: reqwest::Error| HttpError::Client(sentence(&error));
-        // Half of the time for the name; of several addresses each gets its share of three quarters; so that a dead
-        // one, or a name server, leaves time for the request.
+        // The look-up gets half of the time, and each of several addresses its share of three quarters, so that a dead
+        // address or name server leaves time for the request.
         let names = Patient { resolver: Arc::clone(&self.resolver), wait_max: timeout / 2 };
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(self.tls.clone())

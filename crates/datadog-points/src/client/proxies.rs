@@ -4,7 +4,7 @@ use std::fmt;
 
 use reqwest::{NoProxy, Proxy, Url};
 
-/// Never sent through a proxy: whoever names this machine means it, and the proxy would see the key of a plain request.
+/// Never sent through a proxy: a loopback address means this machine, and the proxy would see the key of a plain request.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 /// A proxy of the environment can't be used. It never repeats the value, which may hold a password.
@@ -101,7 +101,7 @@ mod tests {
         Proxies::from_variables(|name| find(name).map(|(_, value)| (*value).to_owned()))
     }
 
-    fn shown(url: Option<&Url>) -> &str {
+    fn redacted(url: Option<&Url>) -> &str {
         url.map(Url::as_str).unwrap_or_default()
     }
 
@@ -110,15 +110,18 @@ mod tests {
         let none = read_all(&[("HTTP_PROXY", ""), ("NO_PROXY", "a")]).unwrap();
         assert!(none.http.is_none() && none.https.is_none());
         let one = read_all(&[("https_proxy", "proxy.example:3128")]).unwrap();
-        assert_eq!((shown(one.http.as_ref()), shown(one.https.as_ref())), ("", "http://proxy.example:3128/"));
+        assert_eq!(
+            (redacted(one.http.as_ref()), redacted(one.https.as_ref())),
+            ("", "http://proxy.example:3128/")
+        );
         let both = read_all(&[
             ("HTTPS_PROXY", "https://u:p@a.example"),
             ("https_proxy", "b.example"),
             ("ALL_PROXY", "socks5h://c.example:1080"),
         ])
         .unwrap();
-        assert_eq!(shown(both.https.as_ref()), "https://u:p@a.example/");
-        assert_eq!(shown(both.http.as_ref()), "socks5h://c.example:1080");
+        assert_eq!(redacted(both.https.as_ref()), "https://u:p@a.example/");
+        assert_eq!(redacted(both.http.as_ref()), "socks5h://c.example:1080");
         assert!(both.use_tls() && !one.use_tls());
         assert!(!format!("{both:?}").contains("u:p"), "{both:?}");
     }

@@ -30,7 +30,7 @@ impl KeyValidator {
         Ok(Self { client: network.client(TIMEOUT, Duration::ZERO, 0)?, network: network.clone() })
     }
 
-    /// Asks once; it takes ten seconds at most. What comes back holds neither the key nor any part of an answer.
+    /// Asks once; it takes ten seconds at most. The result holds neither the key nor any part of an answer.
     pub async fn ask(&self, site: &Site, key: &ApiKey) -> Validity {
         let Ok(mut value) = HeaderValue::from_str(key.expose()) else {
             return Validity::Unknown(
@@ -66,7 +66,7 @@ impl KeyValidator {
     }
 }
 
-/// There was no answer. What to look at depends on how far it came.
+/// No answer came. The advice depends on how far the request got.
 fn unreachable(site: &Site, error: &reqwest::Error) -> Validity {
     let url = &site.base_url;
     if error.is_timeout() {

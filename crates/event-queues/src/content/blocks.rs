@@ -15,11 +15,11 @@ use braze_events::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBl
 /// How much is read at once.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Hands the content to a [`BlockReader`]; what is damaged is booked and told.
+/// Hands the content to a [`BlockReader`]; books damage and reports it.
 #[derive(Default)]
 pub(crate) struct Blocks {
     reader: BlockReader,
-    /// Where the container that is read begins in the content.
+    /// The position of the current container in the content.
     container: u64,
     path: PathBuf,
     /// Hand out what is there instead of waiting for more: for pipes, whose writer may be slow.
@@ -27,17 +27,17 @@ pub(crate) struct Blocks {
     buffer: Vec<u8>,
     taken: usize,
     filled: usize,
-    /// Of `buffer[taken]` in the content.
+    /// The position of `buffer[taken]` in the content.
     position: u64,
     times_damaged: u64,
     events_lost: u64,
     bytes_lost: u64,
-    /// What comes after the blocks before it: content that can't be read, or a container.
+    /// The error that follows the blocks before it: content that can't be read, or a container.
     broken: Option<io::Error>,
     ended: bool,
     body: Vec<u8>,
     parts: Vec<Part>,
-    /// Behind the last of the parts, and where the container begins that it lies in.
+    /// The position behind the last of the parts, and that of its container.
     position_of_parts: u64,
     container_of_parts: u64,
 }
@@ -64,12 +64,12 @@ impl Blocks {
         Ok(blocks)
     }
 
-    /// Up to where the content has been handed out, or is about to be.
+    /// The position up to which content has been handed out, or is about to be.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Where the container begins that the position lies in.
+    /// The position of the container at that position.
     pub(crate) fn container(&self) -> u64 {
         self.container
     }
@@ -167,7 +167,7 @@ impl Blocks {
         }
     }
 
-    /// Nothing follows but this error, once what is there has been handed out.
+    /// Once the blocks at hand have been handed out, only this error follows.
     fn stop(&mut self, error: io::Error) -> io::Result<bool> {
         if self.parts.is_empty() {
             return Err(error);
@@ -176,7 +176,7 @@ impl Blocks {
         Ok(false)
     }
 
-    /// Hands out what has been collected.
+    /// Hands out the collected blocks.
     fn cut(&mut self) -> Cut {
         let body = Bytes::from(mem::take(&mut self.body));
         let mut parts = mem::take(&mut self.parts);
@@ -191,7 +191,7 @@ impl Blocks {
         Cut { body, framing, oversized: 0, position, container }
     }
 
-    /// Books what is lost in the damage that ends here. Only the first damage of a file is told at once.
+    /// Books the events lost in the damage that ends here. Only the first damage of a file is reported at once.
     fn lose(&mut self, DamagedBlocks { events, bytes, problem }: &DamagedBlocks) {
         self.push(Framing::Unreadable(*events));
         self.times_damaged += 1;

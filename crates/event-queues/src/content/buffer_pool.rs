@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
 
-/// How many buffers wait for reuse at most: the deliveries that a few lanes hold at once. What is in the
-/// hands of others beyond that is freed when it comes back.
+/// How many buffers wait for reuse at most: the deliveries that a few lanes hold at once. Further buffers are freed when
+/// they come back.
 const IDLE_MAX: usize = 16;
 
 /// Buffers of one size.

@@ -4,16 +4,15 @@
 //! wherever in it that key comes; and so is any other top-level object. Top-level values may follow one another. The
 //! other members of an object with `events` are dropped: they are no events.
 //!
-//! The splitter follows brackets and strings and judges nothing else: whether an element is JSON is the
-//! decoder's business. Commas and white space between elements are all that it drops; whatever else stands
-//! there becomes a line of its own, for the decoder to book. Some rules keep a broken element from taking its
-//! neighbours along, beyond what the decoder makes good within one line: a raw newline ends a string (JSON has none
-//! inside); what follows a closing quote and can't, is in a string again, for a quote is missing; a `{` where an object
-//! needs a key starts the next element, and so does one in an array of what has grown half as long as may be held; what
-//! remains after an array was closed too early is split like a new document.
+//! The splitter follows brackets and strings only: the decoder checks whether an element is JSON. It drops commas and white
+//! space between elements; any other bytes there become a line of their own, for the decoder to book. Some rules keep a
+//! broken element from taking its neighbours along, beyond what the decoder makes good within one line: a raw newline ends a
+//! string (JSON has none inside); a byte that can't follow a closing quote is in a string again, because a quote is missing;
+//! a `{` where an object needs a key starts the next element, and so does one in an array in an element that is half as long
+//! as the limit; the rest behind an array that was closed too early is split like a new document.
 //!
-//! A JSON parser can't do this: of an element that is broken it tells where it noticed, and neither where the element ends
-//! nor what of it is whole; so these rules would stand behind it all the same, and elements would be read twice.
+//! A JSON parser can't do this: for a broken element it reports where it noticed, but not where the element ends nor which
+//! part is whole. So these rules would be needed behind it all the same, and elements would be read twice.
 
 use std::mem;
 
@@ -32,14 +31,14 @@ pub(crate) struct ElementSplitter {
     container: Container,
     /// The element that is being read; None between two of them.
     element: Option<Element>,
-    /// Whole elements, and behind them what has been read of the next.
+    /// Whole elements, followed by the bytes read of the next.
     out: Vec<u8>,
-    /// How much of `out` is whole elements.
+    /// The length of the whole elements in `out`.
     complete: usize,
-    /// Where in the bytes of this call begins what is still to be held of the element.
+    /// Offset in this call's input up to which the element has been copied to `out`.
     held_to: usize,
     oversized: u32,
-    /// The position in the content of the bytes that come next, or of those of this call.
+    /// The position in the content where the next bytes begin; during a call, those of the call.
     position: u64,
     /// Where the last element ended.
     element_end: u64,
@@ -48,7 +47,7 @@ pub(crate) struct ElementSplitter {
     element_bytes_max: usize,
 }
 
-/// What elements are read from.
+/// The kinds of places for elements.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Container {
     #[default]
@@ -57,26 +56,26 @@ enum Container {
     Events,
 }
 
-/// What an element is, as far as its first byte and its place tell.
+/// The kind of an element, as far as its first byte and its place tell.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum ElementKind {
     /// An object or an array.
     #[default]
     Value,
     /// A top-level object, which may turn out to be an envelope.
     TopObject,
-    /// What follows the events in their envelope: it is dropped.
+    /// The rest of an envelope behind its events: it is dropped.
     Remainder,
     /// Neither object nor array: a number, a string, garbage.
     Loose,
 }
 
-/// What is known of an element, as far as it has been read.
+/// The state of an element that is being read.
 #[derive(Debug, Default)]
 struct Element {
     /// Its position in the content.
     start: u64,
-    shape: Shape,
+    kind: ElementKind,
     in_string: bool,
     escaped: bool,
     /// How many brackets are open.
@@ -85,19 +84,19 @@ struct Element {
     braces: u128,
     /// The last byte that is neither white space nor inside a string; [`BLANK`] for white space behind one.
     previous: u8,
-    /// The least depth at which an object began in an array of what has grown long.
+    /// The least depth at which an object began in an array of an element that has grown long.
     object_depth: Option<u64>,
     /// How many bytes of [`EVENTS`] the present key of the envelope has matched, as long as it does.
     key: Option<usize>,
 }
 
-/// Why an element was not read on.
+/// Why reading an element stops.
 enum Stop {
-    /// The bytes are at their end, or what follows is read in another way.
+    /// The bytes are at their end, or another function reads what follows.
     Open,
     /// It ends here.
     End,
-    /// It is an envelope, whose events begin here.
+    /// It is an envelope, and its events begin here.
     Events,
 }
 
@@ -108,7 +107,7 @@ impl ElementSplitter {
         Self { position, element_end: position, settled, element_bytes_max, ..Self::default() }
     }
 
-    /// Reads on. What comes out does not depend on how the document is divided into calls.
+    /// Reads on. The output does not depend on how the document is divided into calls.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.held_to = 0;
         let mut at = 0;
@@ -122,8 +121,8 @@ impl ElementSplitter {
                 continue;
             }
             let stop;
-            (at, stop) = match element.shape {
-                Shape::Loose => element.loose(bytes, at, self.container),
+            (at, stop) = match element.kind {
+                ElementKind::Loose => element.loose(bytes, at, self.container),
                 _ => element.value(bytes, at, self.position, self.element_bytes_max),
             };
             match stop {
@@ -139,7 +138,7 @@ impl ElementSplitter {
         self.position += bytes.len() as u64;
     }
 
-    /// The document has ended: an element that has not is handed on as it is.
+    /// The document has ended: an unfinished element is handed on as it is.
     pub(crate) fn finish(&mut self) {
         self.held_to = 0;
         self.end_element(&[], 0);
@@ -150,7 +149,7 @@ impl ElementSplitter {
         self.complete
     }
 
-    /// The elements that have come to their end since the last call, one a line.
+    /// The elements that have ended since the last call, one a line.
     pub(crate) fn take(&mut self) -> Option<Cut> {
         if self.complete == 0 && self.oversized == 0 {
             return None;
@@ -173,16 +172,16 @@ impl ElementSplitter {
             (b']', Container::Array) => self.container = Container::Document,
             (b']', Container::Events) => {
                 self.container = Container::Document;
-                element.shape = Shape::Remainder;
+                element.kind = ElementKind::Remainder;
                 element.open(b'{');
                 element.previous = byte;
                 self.element = Some(element);
             }
             (_, container) => {
-                element.shape = match (byte, container) {
-                    (b'{', Container::Document) => Shape::TopObject,
-                    (b'{' | b'[', _) => Shape::Value,
-                    _ => Shape::Loose,
+                element.kind = match (byte, container) {
+                    (b'{', Container::Document) => ElementKind::TopObject,
+                    (b'{' | b'[', _) => ElementKind::Value,
+                    _ => ElementKind::Loose,
                 };
                 self.element = Some(element);
                 self.held_to = at;
@@ -192,10 +191,10 @@ impl ElementSplitter {
         at + 1
     }
 
-    /// Holds what has been read of the element and is not held yet, unless it is too long.
+    /// Copies the part of the element that has been read and not been copied yet, unless it is too long.
     fn hold_up_to(&mut self, bytes: &[u8], at: usize) {
         let Some(element) = &self.element else { return };
-        if element.shape == Shape::Remainder
+        if element.kind == ElementKind::Remainder
             || element.length(self.position, at) > self.element_bytes_max as u64
         {
             self.out.truncate(self.complete);
@@ -210,7 +209,7 @@ impl ElementSplitter {
         self.hold_up_to(bytes, at);
         let Some(element) = &self.element else { return };
         let end = self.position + at as u64;
-        if element.shape != Shape::Remainder && end > self.settled {
+        if element.kind != ElementKind::Remainder && end > self.settled {
             self.element_end = end;
             if end - element.start > self.element_bytes_max as u64 {
                 self.oversized = self.oversized.saturating_add(1);
@@ -226,7 +225,7 @@ impl ElementSplitter {
         self.drop_element();
     }
 
-    /// Forgets what is held of an element that is not complete.
+    /// Drops the bytes held of an unfinished element.
     fn drop_element(&mut self) {
         self.out.truncate(self.complete);
         self.element = None;
@@ -234,7 +233,7 @@ impl ElementSplitter {
 }
 
 impl Element {
-    /// How long it is, up to `at` in bytes that begin at `position`.
+    /// Its length, up to `at` in bytes that begin at `position`.
     fn length(&self, position: u64, at: usize) -> u64 {
         position + at as u64 - self.start
     }
@@ -245,7 +244,7 @@ impl Element {
             if self.previous == b'"'
                 && !matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n')
             {
-                // Nothing follows a closing quote like that: it opens a string, for another quote is missing.
+                // This byte can't follow a closing quote: a quote is missing, so treat it as inside a string.
                 self.previous = BLANK;
                 self.in_string = true;
                 at = self.string(bytes, at);
@@ -288,7 +287,7 @@ impl Element {
         (at, Stop::Open)
     }
 
-    /// Reads on in a string, to its end if that is there. Inlined, for strings are short and many.
+    /// Reads on in a string, to its end if that is at hand. Inlined, because strings are short and many.
     #[inline]
     fn string(&mut self, bytes: &[u8], mut at: usize) -> usize {
         while at < bytes.len() {
@@ -312,7 +311,7 @@ impl Element {
                     self.previous = b'"';
                     return at + 1;
                 }
-                // A newline, which belongs to what the string stands in.
+                // A newline belongs to whatever holds the string.
                 Some(_) => {
                     self.key = None;
                     self.in_string = false;
@@ -353,7 +352,7 @@ impl Element {
     }
 
     fn is_member_of_envelope(&self) -> bool {
-        matches!(self.shape, Shape::TopObject | Shape::Remainder) && self.depth == 1
+        matches!(self.kind, ElementKind::TopObject | ElementKind::Remainder) && self.depth == 1
     }
 
     fn compare_key(&mut self, bytes: &[u8]) {
@@ -362,15 +361,15 @@ impl Element {
         self.key = is_part.then_some(matched + bytes.len());
     }
 
-    /// Whether a brace that comes now begins the next element, for this one is broken: an object needs a key; or the
-    /// element is so long that it is no event, and the brace stands as deep as those of the objects before it, for the
-    /// objects in them are deeper.
+    /// Whether a brace that comes now begins the next element, because this one is broken: either an object needs a key
+    /// here; or the element is longer than any event, and the brace is as deep as those of the objects before it (objects
+    /// inside them are deeper).
     fn is_next_element(&mut self, length: u64, bytes_max: u64) -> bool {
         let is_known = (1..=LEVELS_KNOWN).contains(&self.depth);
         if is_known && self.braces >> (self.depth - 1) & 1 == 1 && self.previous != b':' {
             return true;
         }
-        if !matches!(self.previous, b',' | b'[') || self.shape == Shape::Remainder {
+        if !matches!(self.previous, b',' | b'[') || self.kind == ElementKind::Remainder {
             return false;
         }
         if length > bytes_max / 4 && length <= bytes_max / 2 {

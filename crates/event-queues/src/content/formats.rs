@@ -1,7 +1,7 @@
-//! Formats that are known by their first bytes and not read: their names, and what to do instead. Read as text they
+//! Formats that are recognised by their first bytes and refused: their names, and what to do instead. Read as text they
 //! would be booked as a few malformed lines and remembered as counted.
 
-/// First bytes, the format, and what helps.
+/// First bytes, the format, and the advice.
 const REFUSED: [(&[u8], &str, &str); 18] = [
     (b"\x04\x22\x4d\x18", "lz4", "unpack it, or pipe it: lz4 -dc FILE | braze-datadog run --once --import -"),
     (b"\x02\x21\x4c\x18", "lz4", "unpack it, or pipe it: lz4 -dc FILE | braze-datadog run --once --import -"),
@@ -23,17 +23,17 @@ const REFUSED: [(&[u8], &str, &str); 18] = [
     (b"\xfe\xff", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE"),
 ];
 
-/// A tar says what it is behind the name and the dates of its first file (POSIX, pax, "ustar Interchange Format").
+/// The magic of a tar follows the name and the dates of its first file (POSIX, pax, "ustar Interchange Format").
 const TAR_MAGIC_AT: usize = 257;
 const TAR_MAGIC: &[u8] = b"ustar";
 const TAR_HELP: &str =
     "unpack it, or pipe what is in it: tar -xOf FILE | braze-datadog run --once --import -";
 
-/// How many first bytes [`refused`] must see of content that begins with `head`. JSON and Avro are not
-/// kept waiting for them: a pipe may be slow.
+/// How many first bytes [`refused`] must see of content that begins with `head`. JSON and Avro do not wait for them: a pipe
+/// may be slow.
 pub(crate) fn bytes_needed(head: &[u8]) -> usize {
     match head {
-        // No name of a file has a line's end in it.
+        // No name of a file holds a newline.
         _ if head.contains(&b'\n') => 0,
         [] | [b'{' | b'[' | b' ' | b'\t' | b'\r' | b'\n' | 0xef, ..] | [b'O', b'b', b'j', 1, ..] => 0,
         _ => TAR_MAGIC_AT + TAR_MAGIC.len(),

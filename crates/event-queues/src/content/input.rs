@@ -10,7 +10,7 @@ use braze_events::decompress::{Format, Members};
 
 /// UTF-8's byte order mark: allowed by many writers, no part of the first value.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
-/// Enough to tell that and all compressed formats, and most of what is not read by its [name](formats).
+/// Enough to recognise that, all compressed formats, and most formats that are refused by their [name](formats).
 const MAGIC_BYTES: usize = Format::MAGIC_BYTES;
 /// How much compressed input is read at once: small beside what it expands to.
 const COMPRESSED_BUFFER_BYTES: usize = 64 * 1024;
@@ -18,10 +18,10 @@ const COMPRESSED_BUFFER_BYTES: usize = 64 * 1024;
 const LOOK_AHEAD_BYTES: usize = 64 * 1024;
 /// How many reads are remembered between two bodies; there are fewer, unless an event is too long to be held.
 const READS_MAX: usize = 256;
-/// How much of a compressed file is enough to know it by.
+/// How much of a compressed file is enough to identify it.
 const KNOWN_BY_BYTES: u64 = 4096;
 
-/// Where bytes come from: a file, standard input, a pipe.
+/// The source of bytes: a file, standard input, a pipe.
 pub(crate) type Reader = Box<dyn Read + Send>;
 
 /// A reader of content that knows its position.
@@ -32,9 +32,9 @@ pub(crate) struct Input {
     ahead: Vec<u8>,
     ahead_taken: usize,
     position: u64,
-    /// A look ahead found it; it is told once the bytes before it have been handed out.
+    /// An error of a look ahead; it is returned once the bytes before it have been handed out.
     broken: Option<io::Error>,
-    /// After the latest reads of compressed content: the position read up to, and what had been consumed.
+    /// After the latest reads of compressed content: the position read up to, and the compressed bytes consumed by then.
     reads: VecDeque<(u64, u64)>,
 }
 
@@ -44,7 +44,7 @@ enum Stored {
 }
 
 impl Input {
-    /// Reads the first bytes and finds out whether the rest is compressed; the name of a file says nothing of that.
+    /// Reads the first bytes and detects from them, never from the name, whether the content is compressed.
     ///
     /// # Errors
     /// When the first bytes can't be read, are a broken header, or those of a format that is not read.
@@ -54,7 +54,7 @@ impl Input {
         let (stored, ahead) = if let Some(format) = Format::of(&head) {
             let chained = Cursor::new(head).chain(reader);
             let reader = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, chained);
-            let members = Members::new(format, Compressed { reader, consumed: 0 })?;
+            let members = Members::new(format, Compressed { reader, consumed: 0 });
             (Stored::Packed(Box::new(members)), Vec::new())
         } else {
             (Stored::Plain(reader), head)
@@ -86,8 +86,8 @@ impl Input {
         matches!(self.stored, Stored::Packed(_))
     }
 
-    /// The format of the compressed content, if something that is none of it follows and was left out; asked once
-    /// everything has been read.
+    /// The format of the compressed content, if something of another format follows and was left out; known once everything
+    /// has been read.
     pub(crate) fn left_out_behind(&self) -> Option<Format> {
         match &self.stored {
             Stored::Packed(members) if members.has_trailing() => Some(members.format()),
@@ -103,9 +103,9 @@ impl Input {
     /// How many bytes of the file itself stand for the content up to `position`, which has been handed out.
     /// Positions are asked for in order.
     ///
-    /// In a compressed file they are those that the decompressor had consumed at the last read before, if they
-    /// are enough to know a file by. What it consumed beyond may be damaged: then it must not become part of a
-    /// fingerprint, or the repaired file would look like another.
+    /// In a compressed file they are those that the decompressor had consumed at the last read before, if they are enough to
+    /// identify a file. Bytes consumed later may be damaged: then they must not become part of a fingerprint, or the
+    /// repaired file would look like another.
     pub(crate) fn file_position(&mut self, position: u64) -> u64 {
         if !self.is_compressed() {
             return position;
@@ -159,8 +159,7 @@ impl Input {
         Ok(bytes)
     }
 
-    /// Goes on at `position` of content that nothing has been read from. What is not compressed is not read
-    /// up to there, where it is a `file`.
+    /// Goes on at `position` of content that nothing has been read from. Seeks in a `file` that is not compressed.
     ///
     /// # Errors
     /// When the content can't be read, or ends before.
@@ -193,13 +192,13 @@ impl Input {
         }
     }
 
-    /// Remembers how much of compressed content stands for what has just been read of it.
+    /// Remembers how many compressed bytes stand for the content read so far.
     fn note_read(&mut self) {
         let Some(compressed) = self.stored.compressed() else { return };
-        // What is damaged stands for nothing.
+        // Damaged bytes stand for no content.
         let consumed = compressed.consumed - self.stored.damaged_bytes();
-        // Some decompressors take a whole block before they give the first byte of it. What was consumed stands for
-        // all that came of it, so only the last of several reads counts.
+        // Some decompressors take a whole block before they give its first byte. The bytes consumed stand for all content of
+        // that block, so only the last of several reads counts.
         if self.reads.back().is_some_and(|(_, before)| *before == consumed) {
             self.reads.pop_back();
         } else if self.reads.len() == READS_MAX {
@@ -235,9 +234,8 @@ impl Read for Stored {
     }
 }
 
-/// Compressed input that knows how much of it the decompressor has consumed. What was merely buffered does
-/// not count: damage that lies ahead must not become part of a fingerprint, or repairing it would look like
-/// another file.
+/// Compressed input that knows how much of it the decompressor has consumed. Bytes that are only buffered do not count:
+/// damage that lies ahead must not become part of a fingerprint, or repairing it would look like another file.
 struct Compressed {
     reader: BufReader<Chain<Cursor<Vec<u8>>, Uninterrupted>>,
     consumed: u64,
@@ -262,7 +260,7 @@ impl BufRead for Compressed {
     }
 }
 
-/// Decompressors can't all be asked again after a signal that arrives while a read waits, so reading is tried again here.
+/// Not every decompressor can continue after a signal has interrupted a read, so the read is repeated here.
 struct Uninterrupted(Reader);
 
 impl Read for Uninterrupted {

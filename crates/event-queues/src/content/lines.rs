@@ -1,5 +1,4 @@
-//! Cuts content at newlines into bodies of whole lines: the fast path, which looks at no byte but the last
-//! ones of a buffer.
+//! Cuts content at newlines into bodies of whole lines: the fast path, which looks only at the last bytes of a buffer.
 
 use std::io;
 use std::mem;
@@ -93,7 +92,7 @@ impl<'p> Lines<'p> {
         Ok(None)
     }
 
-    /// The buffer holds one unfinished line and nothing else.
+    /// Makes room in a buffer that holds one unfinished line and nothing else.
     fn make_room(&mut self) {
         if self.filled > self.line_bytes_max {
             self.skipping = true;

@@ -8,10 +8,9 @@
 //! ],"check":"8c9d0e1f"}
 //! ```
 //!
-//! A checksum is the CRC-32 of the bytes before it: in its line, or in the file. So whatever is changed in a file,
-//! a record that was added or taken away too, it does not hold any more. The first format had none, and its files were
-//! a map: neither can be taken for the other, whatever their version says. The third is this program's, and no more than a line
-//! that says where what is remembered is kept since.
+//! A checksum is the CRC-32 of the bytes before it: in its line, or in the file. So any change of a file shows, even an
+//! added or removed record. The first format had no checksums, and its files were a map: neither can be taken for the other,
+//! whatever version they state. The third is this program's: a single line that says where the memory is now.
 
 use std::collections::BTreeMap;
 #[cfg(test)]
@@ -23,7 +22,7 @@ use super::fingerprint::{Fingerprint, Whole};
 use super::import_state::{FileRecord, Mark};
 use crate::content::FileLayout;
 
-/// The format of what this program writes: `imports-v3.redb`. It reads those before, and refuses newer ones: it can't know what
+/// The format that this program writes: `imports-v3.redb`. It reads earlier ones, and refuses newer ones: it can't know what
 /// they mean.
 pub(super) const VERSION: u32 = 3;
 /// Before the first record, in the second format.
@@ -33,7 +32,7 @@ const CHECK: &[u8] = b",\"check\":\"";
 /// After the last record.
 const END: &[u8] = b"]";
 
-/// A record, without its checksum. What is not known is left out.
+/// A record, without its checksum. Unknown values are left out.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -123,21 +122,21 @@ struct Version {
     version: u32,
 }
 
-/// What `imports.json` says.
+/// The content of `imports.json`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum OldMemory {
     /// What an earlier version remembered.
     Records(Vec<FileRecord>),
-    /// It is kept elsewhere since.
+    /// The memory has moved.
     Moved,
 }
 
-/// What is put in the place of `imports.json`. Earlier versions refuse it, and tell to use the version that wrote it.
+/// The line that replaces `imports.json`. Earlier versions refuse it, and advise to use the version that wrote it.
 pub(super) fn moved() -> String {
     format!("{{\"version\":{VERSION},\"kept_in\":\"imports-v{VERSION}.redb\"}}\n")
 }
 
-/// What `imports.json` says.
+/// Reads `imports.json`.
 ///
 /// # Errors
 /// When it is damaged, or of a newer version; the message says where, and what to do.
@@ -187,7 +186,7 @@ fn records(lines: &[u8], all: &[u8]) -> Result<Vec<FileRecord>, String> {
     Err("its end is missing".to_owned())
 }
 
-/// What stands before a checksum that holds, and that is the end.
+/// The text before a valid checksum at the end.
 fn checked(text: &[u8]) -> Option<&[u8]> {
     let at = text.len().checked_sub(CHECK.len() + "01234567\"}".len())?;
     let (content, check) = text.split_at(at);
@@ -195,7 +194,7 @@ fn checked(text: &[u8]) -> Option<&[u8]> {
     (check == format!("{:08x}\"}}", crc32fast::hash(content)).as_bytes()).then_some(content)
 }
 
-/// What a person can call a record that does not hold.
+/// A name for a damaged record, for messages.
 fn named(number: usize, line: &[u8]) -> String {
     let path = line.strip_prefix(b"{\"path\":").and_then(|rest| {
         let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<String>();

@@ -1,4 +1,4 @@
-//! Tells whether a file holds what was counted of it, wherever it lies by now.
+//! Tells whether a file holds the bytes that were counted, wherever it lies by now.
 
 use std::fs::File;
 use std::io;
@@ -8,37 +8,37 @@ use std::sync::Arc;
 
 use twox_hash::XxHash3_128;
 
-/// How much is looked at on each side. Ids and times differ in every event, so a few events would do; 64 KiB
-/// cost about as much as opening the file.
+/// How many bytes are hashed at each end. Ids and times differ in every event, so a few events would do; 64 KiB cost about
+/// as much as opening the file.
 pub(super) const WINDOW_BYTES: usize = 64 * 1024;
-/// Two beginnings whose hashes are kept are at least so far from one another, and at most a sixteenth of what lies
-/// before them: a hundred digits for the first 10 KB, sixteen more whenever the length doubles.
+/// The least distance between two prefixes whose hashes are kept; the greatest is a sixteenth of the length before them: a
+/// hundred digits for the first 10 KB, sixteen more whenever the length doubles.
 const BEGINNING_BYTES_MIN: u64 = 8;
 const BEGINNINGS_EACH_DOUBLING: u32 = 16;
 
 /// How many there are in [`WINDOW_BYTES`].
 pub(super) const DIGITS_MAX: usize = 160;
 
-/// The first `end` bytes of a file. What follows them does not matter, so a file that was appended to still begins
-/// with them; neither do its name and its times.
+/// The first `end` bytes of a file. Bytes behind them do not matter, so a file that was appended to still begins with them;
+/// neither do its name and its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    /// How many bytes of the file, as it lies on disk, it speaks of.
+    /// How many bytes of the file, as it lies on disk, the fingerprint covers.
     pub(super) end: u64,
     /// CRC-32 of the first of them, 64 KiB at most.
     pub(super) head: u32,
-    /// CRC-32 of the last of them, 64 KiB at most. With the head it says quickly that a file is another one.
+    /// CRC-32 of the last of them, 64 KiB at most. With the head it quickly tells different files apart.
     pub(super) tail: u32,
-    /// What proves that a file is the same one; versions before the second format did not keep it.
+    /// The proof that a file is the same one; versions before the second format did not keep it.
     pub(super) whole: Option<Whole>,
 }
 
-/// Of all bytes up to an end.
+/// The proof for all bytes up to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Whole {
     /// XXH3, 128 bits: two different files have the same by accident once in 10³⁸.
     pub(super) hash: u128,
-    /// Of each beginning the last hexadecimal digit of its hash: they tell a file that was cut shorter from another.
+    /// The last hex digit of the hash of each prefix; tells a truncated file from a different one.
     pub(super) beginnings: Arc<str>,
 }
 
@@ -55,8 +55,8 @@ impl Fingerprint {
         Ok(prints.head(file, self.end)? == self.head && prints.tail(file, self.end, &[])? == self.tail)
     }
 
-    /// Whether `file` begins with these bytes, all of which are read; then its prints are taken on from there. Where
-    /// only their beginning and their end are known, these must do.
+    /// Reads all of these bytes in `file`. If they are the same, returns a fingerprinter that continues behind them. Without
+    /// a proof, the same beginning and end must do.
     ///
     /// # Errors
     /// When the file can't be read.
@@ -69,20 +69,20 @@ impl Fingerprint {
         Ok(self.agrees_with(&taken).then(|| prints.slim()))
     }
 
-    /// Whether both are of the same bytes, as far as this one can tell.
+    /// Whether both cover the same bytes, as far as this one can tell.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         let same = |one: &Whole| other.whole.as_ref().is_some_and(|other| other.hash == one.hash);
         (self.end, self.head, self.tail) == (other.end, other.head, other.tail)
             && self.whole.as_ref().is_none_or(same)
     }
 
-    /// Whether both are proved to be of the same bytes.
+    /// Whether both are proved to cover the same bytes.
     pub(super) fn is_proved_same(&self, other: &Self) -> bool {
         self.whole.is_some() && self.agrees_with(other)
     }
 
-    /// Whether a shorter print is of a beginning of these bytes: all hashes agree that lie within it, and there is one.
-    /// What follows the last of them, a sixteenth at most, is not known.
+    /// Whether a shorter print covers a prefix of these bytes: all hashes that lie within it agree, and there is one. The
+    /// bytes behind the last of them, a sixteenth at most, remain unknown.
     pub(super) fn begins_with(&self, shorter: &Self) -> bool {
         let (Some(whole), Some(short)) = (&self.whole, &shorter.whole) else { return false };
         let is_known = !short.beginnings.is_empty() || shorter.end == 0;
@@ -109,8 +109,8 @@ impl std::fmt::Debug for Fingerprinter {
 }
 
 impl Fingerprinter {
-    /// The fingerprint of the first `end` bytes; `at_hand` are the last of them as far as they are at hand, the
-    /// others are read from the file. Ends are asked for in order, so nothing is read twice.
+    /// The fingerprint of the first `end` bytes; `at_hand` are the last of them, as far as they are in memory; the others
+    /// are read from the file. Ends come in ascending order, so nothing is read twice.
     ///
     /// # Errors
     /// When the file can't be read, or has become shorter than `end`.
@@ -124,14 +124,14 @@ impl Fingerprinter {
         Ok(Fingerprint { end, head, tail, whole: Some(whole) })
     }
 
-    /// The digits of the beginnings of so many bytes.
+    /// The digits of the prefixes of these bytes.
     pub(super) fn beginnings_of(bytes: &[u8]) -> String {
         let mut prints = Self::default();
         prints.add(bytes);
         prints.beginnings
     }
 
-    /// Without its buffer, for it to be kept.
+    /// The same without its buffer, to be kept.
     pub(super) fn slim(mut self) -> Self {
         self.window = Vec::new();
         self
@@ -194,7 +194,7 @@ impl Fingerprinter {
     }
 }
 
-/// How much is looked at on each side of so many bytes.
+/// How many bytes are hashed at each end of a length.
 fn window_of(end: u64) -> usize {
     usize::try_from(end).unwrap_or(usize::MAX).min(WINDOW_BYTES)
 }

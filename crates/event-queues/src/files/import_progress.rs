@@ -1,10 +1,10 @@
-//! How far an import has come, for whoever draws it.
+//! How far an import has come, for a progress display.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts of one run. Reading is ahead of counting and settling, by what is in flight.
+/// Counts of one run. Reading is ahead of counting and settling by the chunks in flight.
 #[derive(Debug, Default)]
 pub struct ImportProgress {
     bytes_total: Option<u64>,
@@ -48,7 +48,7 @@ impl ImportProgress {
     }
 }
 
-/// Books what is read through it.
+/// Counts the bytes that are read through it.
 pub(super) struct Booked<R> {
     pub(super) reader: R,
     pub(super) progress: Arc<ImportProgress>,

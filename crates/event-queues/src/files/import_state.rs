@@ -1,8 +1,8 @@
-//! What is remembered of imported files: one [file](crate::memory) with a record for each content and each place where it was seen.
+//! The memory of imported files: one [file](redb_file) with a record for each content and each place where it was seen.
 //!
-//! Versions before kept `imports.json`, which was written whole with each settlement. It is taken over by the first start
-//! that finds it, in one commit; only then is it put aside, as `imports.json.taken-over`. In its place is put a line that
-//! earlier versions refuse: they would count everything again.
+//! Earlier versions kept `imports.json`, and rewrote it with each settlement. The first start that finds it takes it over in
+//! one commit; only then is it put aside, as `imports.json.taken-over`, and a line put in its place that earlier versions
+//! refuse: they would count everything again.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -17,17 +17,17 @@ use super::fingerprint::{Fingerprint, Whole};
 use super::plan::PlanError;
 use super::record_table::RecordTable;
 use crate::content::{FileLayout, ReadPlace};
-use crate::memory::{MemoryFault, MemoryFile, MemoryKind, remove_if_there, sync_parent};
+use crate::memory::{CACHE_BYTES, MemoryKind};
+use redb_file::{FileFault, RedbFile, RedbKind, remove_if_there, sync_parent};
 
-/// Of earlier versions.
+/// The file of earlier versions.
 const OLD_NAME: &str = "imports.json";
 
 /// How many imports had something to read.
 const RUNS: TableDefinition<'_, (), u64> = TableDefinition::new("runs");
 
 pub(super) const KIND: MemoryKind = MemoryKind {
-    name: "imports",
-    format: encoding::VERSION,
+    file: RedbKind { name: "imports", format: encoding::VERSION, cache_bytes: CACHE_BYTES },
     locked: "wait for its import to end, or give this one a queue.embedded.directory of its own",
     newer: "Use the version that wrote it",
     failed: "what was counted since it was last written would be counted again. Check the disk and the permissions of its \
@@ -38,15 +38,15 @@ pub(super) const KIND: MemoryKind = MemoryKind {
 /// How far the settled flushes have come in one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// How it was read: judged once, so that a file that grows is not read another way.
+    /// How it was read: detected once, so that a file that grows is not read another way.
     pub(super) layout: FileLayout,
     /// How many bytes of its uncompressed content are settled.
     pub(super) position: u64,
     /// Whether that is all of it.
     pub(super) finished: bool,
-    /// Of Avro, where the container begins that holds there, if it is not the first of the file.
+    /// The position of the Avro container in force there; 0: the first one of the file, or another layout.
     pub(super) container: u64,
-    /// Of the bytes on disk that the position stands for.
+    /// The fingerprint of the bytes on disk that the position stands for.
     pub(super) fingerprint: Fingerprint,
 }
 
@@ -67,23 +67,23 @@ impl Mark {
     }
 }
 
-/// What is remembered of one file.
+/// The record of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileRecord {
     /// Where it was seen last: an absolute path, and no more than a hint.
     pub(super) path: String,
     pub(super) mark: Mark,
-    /// When the file itself says that it was changed last, in nanoseconds since 1970, if that can be relied on: while
-    /// it says so, its content need not be read to know that it is the same.
+    /// The file's own time of change, in nanoseconds since 1970, if that is reliable: while it stays the same, the content
+    /// need not be read to know that it is the same.
     pub(super) changed: Option<u64>,
     /// When it was written, in Unix seconds.
     pub(super) settled_at: u64,
 }
 
-/// What a record is called within one run.
+/// The number of a record within one run.
 pub(super) type Id = u64;
 
-/// A record as it is stored. The digits of beginnings are two to a byte.
+/// A record as it is stored. Two digits of prefixes share a byte.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredRecord {
     path: String,
@@ -123,7 +123,7 @@ impl StoredRecord {
         }
     }
 
-    /// The record, if it is one.
+    /// The record; `None`: it is not one.
     pub(super) fn into_record(self) -> Option<FileRecord> {
         let Self {
             path, layout, position, finished, container, end, head, tail, changed, settled_at, ..
@@ -149,11 +149,10 @@ fn value_of(digit: char) -> u8 {
 }
 
 /// The open memory of imports.
-pub(super) struct ImportMemory(MemoryFile);
+pub(super) struct ImportMemory(RedbFile);
 
 impl ImportMemory {
-    /// Opens what is remembered in `directory`, which is made when it is missing; what an earlier version left there is
-    /// taken over.
+    /// Opens the memory in `directory`, which is made when it is missing, and takes over the memory of an earlier version.
     ///
     /// # Errors
     /// When it can't be read and written, is damaged, was written by a newer version, or when another process has it.
@@ -161,17 +160,17 @@ impl ImportMemory {
         let old_path = directory.join(OLD_NAME);
         let refuse_old = |problem| ImportError::State { path: old_path.clone(), problem };
         let is_moved = matches!(read_old(&old_path).map_err(refuse_old)?, Some(OldMemory::Moved));
-        let path = KIND.path(directory);
-        let failed = |error: io::Error| refuse(&path, MemoryFault::Failed(error.to_string()));
-        if is_moved && !KIND.is_there(directory).map_err(failed)? {
+        let path = KIND.file.path(directory);
+        let failed = |error: io::Error| refuse(&path, FileFault::Failed(error.to_string()));
+        if is_moved && !KIND.file.is_there(directory).map_err(failed)? {
             return Err(refuse_old(format!(
                 "what it speaks of, {}, is missing; restore that, or remove this file, too, and import only files that have \
                  not been counted yet",
                 path.display()
             )));
         }
-        let file = MemoryFile::open(directory, &KIND).map_err(|fault| refuse(&path, fault))?;
-        // Another process may have taken it over, or written more of it, until it was this one's turn.
+        let file = RedbFile::open(directory, &KIND.file).map_err(|fault| refuse(&path, fault))?;
+        // Another process may have taken it over, or extended it, while this one waited for its turn.
         let old = read_old(&old_path).map_err(refuse_old)?;
         let memory = Self(file);
         if let Some(OldMemory::Records(records)) = &old {
@@ -181,21 +180,21 @@ impl ImportMemory {
         if !matches!(old, Some(OldMemory::Moved)) {
             let kept = if old.is_some() { keep_aside(&old_path) } else { Ok(()) };
             let replaced = kept.and_then(|()| refuse_earlier_versions(&old_path));
-            replaced.map_err(|error| memory.refuse(MemoryFault::Failed(error.to_string())))?;
+            replaced.map_err(|error| memory.refuse(FileFault::Failed(error.to_string())))?;
         }
         Ok(memory)
     }
 
     /// The error of an import that can't use this memory.
-    pub(super) fn refuse(&self, fault: MemoryFault) -> ImportError {
+    pub(super) fn refuse(&self, fault: FileFault) -> ImportError {
         refuse(self.0.path(), fault)
     }
 
-    /// Changes what is remembered, in one commit: all of it or nothing; where nothing was changed, nothing is written.
+    /// Changes the memory in one commit: all of it or nothing. Writes nothing if nothing was changed.
     fn change(
         &self,
-        act: impl FnOnce(&mut RecordTable<'_>) -> Result<(), MemoryFault>,
-    ) -> Result<(), MemoryFault> {
+        act: impl FnOnce(&mut RecordTable<'_>) -> Result<(), FileFault>,
+    ) -> Result<(), FileFault> {
         self.0.write(|write| {
             let mut table = RecordTable::stored(write)?;
             act(&mut table)?;
@@ -203,8 +202,8 @@ impl ImportMemory {
         })
     }
 
-    /// Decides what is read, and changes what is remembered accordingly, unless something can't be imported. Where something
-    /// `is_to_be_read`, something is written whatever is decided: what could not be settled is not counted at all.
+    /// Decides what is read, and changes the memory accordingly, unless something can't be imported. Where something
+    /// `is_to_be_read`, it always writes: an import that can't be remembered must not start.
     ///
     /// # Errors
     /// When that failed.
@@ -236,12 +235,12 @@ impl ImportMemory {
         match (planned, refused) {
             (_, Some(error)) => Err(error),
             (Ok(Some(plan)), None) => Ok(plan),
-            (Ok(None), None) => Err(self.refuse(MemoryFault::Failed("there is no plan".to_owned()))),
+            (Ok(None), None) => Err(self.refuse(FileFault::Failed("there is no plan".to_owned()))),
             (Err(fault), None) => Err(self.refuse(fault)),
         }
     }
 
-    /// Makes what was settled durable.
+    /// Makes settled records durable.
     ///
     /// # Errors
     /// When that failed; the message names the file and what to do.
@@ -256,14 +255,14 @@ impl ImportMemory {
 }
 
 /// The error of an import that can't use the memory at `path`.
-pub(super) fn refuse(path: &Path, fault: MemoryFault) -> ImportError {
+pub(super) fn refuse(path: &Path, fault: FileFault) -> ImportError {
     let (path, problem) = KIND.tell(path, fault);
     ImportError::State { path, problem }
 }
 
-/// Adds what is not known. An import of an earlier version may have gone on with its own memory meanwhile: then a content
-/// has several records, of which the one that says most counts.
-fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), MemoryFault> {
+/// Adds the records that are not known. An import of an earlier version may have gone on with its own memory meanwhile: then
+/// a content has several records, and the one with the most progress counts.
+fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), FileFault> {
     for record in old {
         if table.of_path(&record.path)?.iter().all(|(_, known)| known.mark != record.mark) {
             table.add(record)?;
@@ -272,7 +271,7 @@ fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), Memo
     Ok(())
 }
 
-/// What an earlier version has left, if it has.
+/// Reads the memory of an earlier version, if there is one.
 fn read_old(path: &Path) -> Result<Option<OldMemory>, String> {
     match fs::read(path) {
         Ok(bytes) => encoding::decode(&bytes).map(Some),
@@ -281,8 +280,8 @@ fn read_old(path: &Path) -> Result<Option<OldMemory>, String> {
     }
 }
 
-/// Keeps a copy of the memory of an earlier version, which stays where it is: whenever a kill comes, an earlier version finds
-/// either that or what it refuses, and never nothing.
+/// Keeps a copy of an earlier version's memory, which stays in place: after a kill at any time an earlier version finds
+/// either that or a file that it refuses, and never nothing.
 fn keep_aside(path: &Path) -> io::Result<()> {
     let aside = path.with_extension("json.taken-over");
     remove_if_there(&aside)?;
@@ -290,7 +289,7 @@ fn keep_aside(path: &Path) -> io::Result<()> {
     File::open(&aside)?.sync_all()
 }
 
-/// Puts in the place of an earlier version's memory what keeps earlier versions from beginning another.
+/// Replaces the earlier version's memory by a line that keeps earlier versions from starting a new one.
 fn refuse_earlier_versions(path: &Path) -> io::Result<()> {
     let new = path.with_extension("json.new");
     let mut file = File::create(&new)?;
@@ -394,12 +393,12 @@ mod tests {
             fs::write(&path, text).unwrap();
             let message = problem(root.path());
             assert!(message.contains(expected) && message.contains(&*path.to_string_lossy()), "{message}");
-            assert!(!KIND.path(root.path()).exists(), "none is begun");
+            assert!(!KIND.file.path(root.path()).exists(), "none is begun");
         }
         fs::remove_file(&path).unwrap();
         drop(ImportMemory::open(root.path()).unwrap());
         for bytes in ["", "n", "no redb"] {
-            fs::write(KIND.path(root.path()), bytes).unwrap();
+            fs::write(KIND.file.path(root.path()), bytes).unwrap();
             let message = problem(root.path());
             assert!(message.contains("damaged") && message.contains("imports-v3.redb"), "{message}");
         }
@@ -453,7 +452,7 @@ mod tests {
         let memory = ImportMemory::open(root.path()).unwrap();
         memory.settle(&(0..).zip(records.iter().cloned()).collect::<Vec<_>>()).unwrap();
         drop(memory);
-        let path = KIND.path(root.path());
+        let path = KIND.file.path(root.path());
         let whole = fs::read(&path).unwrap();
         let mut told = 0;
         for at in (0..whole.len()).step_by(whole.len() / 400) {

@@ -1,4 +1,4 @@
-//! Finds what has been counted of a file, by what is in it.
+//! Finds what has been counted of a file, by its content.
 
 use std::fs::File;
 use std::io;
@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt;
 use super::fingerprint::{Fingerprint, Fingerprinter, WINDOW_BYTES};
 use super::import_state::{FileRecord, Id};
 use super::record_table::RecordTable;
-use crate::memory::MemoryFault;
+use redb_file::FileFault;
 
-/// What begins another file, too, and is shorter than that, does not make it the same file that has grown: it holds no
-/// event (`[`, a newline, a byte order mark).
+/// A shorter prefix does not identify a file that has grown: it holds no event (`[`, a newline, a byte order mark), and
+/// other files begin with it, too.
 const GROWN_BYTES_MIN: u64 = 64;
-/// To compare more than this takes so long that it is told.
+/// A comparison of more bytes than this takes so long that it is logged.
 const TOLD_BYTES: u64 = 1 << 30;
 
 /// Why a file could not be looked up.
@@ -20,8 +20,8 @@ const TOLD_BYTES: u64 = 1 << 30;
 pub(super) enum FindError {
     /// It can't be read.
     File(io::Error),
-    /// What is remembered can't be read.
-    Memory(MemoryFault),
+    /// The memory can't be read.
+    Memory(FileFault),
 }
 
 impl From<io::Error> for FindError {
@@ -30,8 +30,8 @@ impl From<io::Error> for FindError {
     }
 }
 
-impl From<MemoryFault> for FindError {
-    fn from(fault: MemoryFault) -> Self {
+impl From<FileFault> for FindError {
+    fn from(fault: FileFault) -> Self {
         Self::Memory(fault)
     }
 }
@@ -39,18 +39,18 @@ impl From<MemoryFault> for FindError {
 /// How much of a file has been counted.
 #[derive(Debug)]
 pub(super) enum Counted {
-    /// All of it, and no more; this is its print.
+    /// All of it, and nothing more; this is its print.
     Whole(Fingerprint),
-    /// All of it, and what followed.
+    /// All of it, and more behind it.
     Cut,
-    /// What it begins with; prints can be taken on from there.
+    /// A prefix of it; the fingerprinter goes on from there.
     Part(Box<Fingerprinter>),
 }
 
-/// What is known of a file.
+/// The records that fit a file.
 #[derive(Debug, Default)]
 pub(super) struct Matches {
-    /// The record that says most of it.
+    /// The record that covers most of it.
     pub(super) best: Option<(Id, FileRecord, Counted)>,
     /// All records that the file begins with.
     pub(super) all: Vec<Id>,
@@ -90,7 +90,7 @@ pub(super) fn find(
         looks
     });
     failed?;
-    // The best comes last: what says most, is of this path, and is the oldest.
+    // The best comes last: the one that covers most, is of this path, and is the oldest.
     within.sort_by_key(|(id, record)| {
         let FileRecord { mark, path: seen, .. } = record;
         (mark.fingerprint.end, mark.finished, seen == path, std::cmp::Reverse(*id))
@@ -117,8 +117,8 @@ pub(super) fn find(
     Ok(known)
 }
 
-/// The records whose beginning the file has, and those of its path that are longer than it is: it may have been cut
-/// so short that its beginning can't be compared.
+/// The records whose prefix the file has, and those of its path that are longer than it is: it may have been cut so short
+/// that its prefixes can't be compared.
 fn candidates(
     records: &RecordTable<'_>,
     file: &File,
@@ -130,7 +130,7 @@ fn candidates(
     let mut candidates = records.of_beginning(&Fingerprinter::beginnings_of(&head))?;
     candidates.extend(records.of_length(bytes)?);
     candidates.extend(records.of_path(path)?);
-    // In the order of their beginnings, so that these are summed up once.
+    // In ascending order of their heads, so that each byte is summed once.
     let window = |record: &FileRecord| {
         usize::try_from(record.mark.fingerprint.end).unwrap_or(usize::MAX).min(WINDOW_BYTES)
     };
@@ -147,14 +147,14 @@ fn candidates(
     Ok(candidates)
 }
 
-/// The oldest record that is proved to be of the same bytes as this one.
+/// The oldest record that is proved to cover the same bytes as this one.
 ///
 /// # Errors
-/// When what is remembered can't be read.
+/// When the memory can't be read.
 pub(super) fn first_of(
     records: &RecordTable<'_>,
     record: &FileRecord,
-) -> Result<Option<(Id, FileRecord)>, MemoryFault> {
+) -> Result<Option<(Id, FileRecord)>, FileFault> {
     let print = &record.mark.fingerprint;
     let Some(whole) = &print.whole else { return Ok(None) };
     for id in records.alike(&whole.beginnings)? {

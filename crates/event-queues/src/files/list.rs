@@ -1,4 +1,4 @@
-//! Finds out what is to be imported: which files, of what kind, and what their paths say of their events.
+//! Lists the files to import: which, of what kind, and what their paths tell about their events.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,7 +17,7 @@ pub(super) struct ListedFile {
     pub(super) path: PathBuf,
     pub(super) kind: FileKind,
     pub(super) origin: Arc<Origin>,
-    /// It was found below a directory that was given: where it can't be read, the others are all the same.
+    /// It was found below a directory that was given: if it can't be read, the others still are.
     pub(super) is_listed: bool,
 }
 
@@ -32,10 +32,9 @@ pub(super) enum FileKind {
     StandardInput,
 }
 
-/// Lists what is to be imported, in the order in which it was given; a directory stands for the files below
-/// it in the order of their names, those aside whose name, or whose directory's, begins with `.` or `_`.
-/// A file that is named twice, in whatever way, is listed once. What can't be imported below a directory is told, and
-/// keeps nothing else from being listed.
+/// Lists the files to import, in the order given; a directory stands for the files below it in the order of their names,
+/// except those whose name, or whose directory's, begins with `.` or `_`. A file that is named twice, in whatever way, is
+/// listed once. An entry of a directory that can't be imported is reported, and the others are listed.
 ///
 /// # Errors
 /// When one of the paths that were given can't be imported.
@@ -83,7 +82,7 @@ struct List {
     found: Vec<ListedFile>,
     reports: Vec<FileReport>,
     keys: HashSet<String>,
-    /// How many files were named before.
+    /// How many times a file was named again.
     passed: usize,
     /// Directories that have been entered: symbolic links may lead back into one.
     entered: HashSet<PathBuf>,

@@ -1,4 +1,4 @@
-//! Decides what is to be read of each file before anything is counted.
+//! Decides what to read of each file before anything is counted.
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
@@ -13,9 +13,9 @@ use super::list::{FileKind, ListedFile, unreadable};
 use super::record_table::RecordTable;
 use super::{FileReport, ImportError};
 use crate::content;
-use crate::memory::MemoryFault;
+use redb_file::FileFault;
 
-/// A file that was changed more lately than this may be changed once more within the same tick of its clock.
+/// A file that was changed more recently than this may change again within the same tick of its clock.
 const TICK_SECONDS: u64 = 2;
 
 /// A file that is to be read, and from where.
@@ -24,7 +24,7 @@ pub(super) struct Planned {
     pub(super) found: ListedFile,
     /// What has been settled of it.
     pub(super) start: Option<Start>,
-    /// What it is remembered as; none before something of it is settled.
+    /// Its record; none before something of it is settled.
     pub(super) record: Option<Id>,
     /// When it was changed last; see [`FileRecord::changed`].
     pub(super) changed: Option<u64>,
@@ -32,7 +32,7 @@ pub(super) struct Planned {
     pub(super) bytes: Option<u64>,
 }
 
-/// Where a file is read from, and what it is remembered as.
+/// Where a file is read from, and its record.
 type Beginning = (Option<Start>, Option<Id>);
 
 /// Where a file is read from, if not from its start.
@@ -40,7 +40,7 @@ type Beginning = (Option<Start>, Option<Id>);
 pub(super) struct Start {
     pub(super) mark: Mark,
     prints: Box<Fingerprinter>,
-    /// When the file was changed last, as it said when it was compared.
+    /// The file's time of change when it was compared.
     changed: u64,
 }
 
@@ -49,10 +49,10 @@ impl Start {
         Self { mark, prints, changed: changed(metadata) }
     }
 
-    /// The prints of what has been settled, to be taken on.
+    /// The fingerprinter of the settled part, to be continued.
     ///
     /// # Errors
-    /// When the file is another one by now: it may be hours that it was compared.
+    /// When the file is another one by now: it may have been compared hours ago.
     pub(super) fn go_on(&self, file: &File) -> io::Result<Fingerprinter> {
         if changed(&file.metadata()?) == self.changed {
             return Ok(Fingerprinter::clone(&self.prints));
@@ -62,7 +62,7 @@ impl Start {
     }
 }
 
-/// When a file itself says that it was changed last, in its content or otherwise: nobody can set that time.
+/// The file's own time of change, of its content or otherwise: nobody can set that time.
 fn changed(metadata: &Metadata) -> u64 {
     let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
     let nanoseconds = u64::try_from(metadata.ctime_nsec()).unwrap_or_default();
@@ -74,12 +74,12 @@ fn changed(metadata: &Metadata) -> u64 {
 pub(super) enum PlanError {
     /// A file can't be imported.
     Import(ImportError),
-    /// What is remembered can't be used.
-    Memory(MemoryFault),
+    /// The memory can't be used.
+    Memory(FileFault),
 }
 
-impl From<MemoryFault> for PlanError {
-    fn from(fault: MemoryFault) -> Self {
+impl From<FileFault> for PlanError {
+    fn from(fault: FileFault) -> Self {
         Self::Memory(fault)
     }
 }
@@ -100,8 +100,8 @@ impl<'p, 't> Planner<'p, 't> {
         Self { records, again, now, run: HashSet::new(), added: 0, reports: Vec::new() }
     }
 
-    /// Makes room for the files of the run. Returns what the first new record is called, and what there is to say.
-    pub(super) fn finish(self, records_max: usize) -> Result<(Id, Vec<FileReport>), MemoryFault> {
+    /// Makes room for the files of the run. Returns the id of the first new record, and the reports.
+    pub(super) fn finish(self, records_max: usize) -> Result<(Id, Vec<FileReport>), FileFault> {
         let Self { records, run, added, reports, .. } = self;
         let Some(records) = records else { return Ok((0, reports)) };
         records.make_room(&run, added, records_max)?;
@@ -136,7 +136,7 @@ impl<'p, 't> Planner<'p, 't> {
         Ok(Some(Planned { found, start, record, changed, bytes: Some(bytes) }))
     }
 
-    /// Where the file is to be read from, and the record that this goes into; none if it is passed.
+    /// Where the file is to be read from, and the record for it; none if it is passed.
     fn recognise(
         &mut self,
         path: &Path,
@@ -183,10 +183,10 @@ impl<'p, 't> Planner<'p, 't> {
         (id, mut record): (Id, FileRecord),
         print: Option<Fingerprint>,
         metadata: &Metadata,
-    ) -> Result<(), MemoryFault> {
+    ) -> Result<(), FileFault> {
         let changed = self.reliable(metadata);
         let Some(records) = &mut self.records else { return Ok(()) };
-        // One that an earlier version has written knows less.
+        // A record of an earlier version has less.
         record.mark.fingerprint = print.unwrap_or(record.mark.fingerprint);
         let (path, bytes, settled_at) = (path.to_owned(), metadata.len(), record.settled_at);
         let before = PathBuf::from(&record.path);
@@ -213,7 +213,7 @@ impl<'p, 't> Planner<'p, 't> {
         Ok(())
     }
 
-    /// Passes a file that is a beginning of what was counted.
+    /// Passes a file that is a prefix of what was counted.
     fn pass_cut(&mut self, path: &Path, (id, record): (Id, &FileRecord), bytes: u64) {
         self.run.insert(id);
         let (path, of, counted) = (path.to_owned(), PathBuf::from(&record.path), record.mark.fingerprint.end);
@@ -228,11 +228,11 @@ impl<'p, 't> Planner<'p, 't> {
         (id, record): (Id, FileRecord),
         prints: Box<Fingerprinter>,
         metadata: &Metadata,
-    ) -> Result<Beginning, MemoryFault> {
+    ) -> Result<Beginning, FileFault> {
         let is_here = record.path == key;
         let before = (!is_here).then(|| PathBuf::from(&record.path));
         self.reports.push(FileReport::going_on(path, before, &record.mark));
-        // One of its own, when something of it is settled, where the other is still there.
+        // The part gets a record of its own, once something of it is settled, if the other file is still there.
         let own = (is_here || !is_still_there(&record)).then_some(id);
         let start = Start::new(record.mark.clone(), prints, metadata);
         if own.is_some() && !is_here {
@@ -247,14 +247,14 @@ impl<'p, 't> Planner<'p, 't> {
         record: FileRecord,
         key: &str,
         changed: Option<u64>,
-    ) -> Result<(), MemoryFault> {
+    ) -> Result<(), FileFault> {
         let Some(records) = &mut self.records else { return Ok(()) };
         self.run.insert(id);
         records.set(id, &FileRecord { path: key.to_owned(), changed, ..record })
     }
 
-    /// Says why a file is counted from its start, where that may surprise.
-    fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) -> Result<(), MemoryFault> {
+    /// Reports that a file is counted from its start, where that may surprise.
+    fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) -> Result<(), FileFault> {
         let Some(records) = &self.records else { return Ok(()) };
         let path = path.to_owned();
         if !records.of_path(key)?.is_empty() {
@@ -272,10 +272,10 @@ impl<'p, 't> Planner<'p, 't> {
     }
 }
 
-/// What the present run has read to its end: nothing is counted twice because it is there twice.
+/// The contents that the present run has read to their end: no copy is counted twice.
 pub(super) struct Seen(RecordTable<'static>);
 
-/// What is to be done with a file that the present run has seen.
+/// The decision for a file that the present run has seen.
 #[derive(Debug)]
 pub(super) enum Sight {
     /// It is passed, and remembered with this mark, if there is one.
@@ -328,7 +328,7 @@ impl Seen {
     }
 }
 
-/// The record of a finished file that lies where it lay and has not been touched since.
+/// The record of a finished file that is still in its place and unchanged.
 fn untouched(
     records: &RecordTable<'_>,
     key: &str,

@@ -17,16 +17,16 @@ use super::plan::{Planned, Seen, Sight, Start};
 use super::report::FileReport;
 use crate::content::{BufferPool, Content, Cut, FileLayout, Reader, Stop};
 
-/// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that
-/// is held back until it is known whether it is the last of its file, and the one being read, that makes four
-/// buffers; a buffer is half a MiB, and 16 MiB only while it holds a line of that length.
+/// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that is held back
+/// until the next shows whether it is the last of its file, and the one being read, that makes four buffers; a buffer is
+/// half a MiB, and 16 MiB only while it holds a line of that length.
 const HANDED_MAX: usize = 2;
 
 /// What the reader hands over.
 #[derive(Debug)]
 pub(super) enum ReaderOutput {
     Chunk(Chunk),
-    /// Something about a file that is read, or is passed with this mark: what it holds has been handed over before.
+    /// A report on a file that is read, or is passed with this mark: all content before it has been handed over.
     Reported(FileReport, Option<(usize, Mark)>),
     /// A file of a directory can't be read, or not to its end; the next one follows.
     LeftOut(String),
@@ -46,8 +46,8 @@ pub(super) struct Chunk {
     pub(super) mark: Option<Mark>,
 }
 
-/// Starts reading. The thread ends with the last file, after a failure, or when the receiver is dropped. What is there
-/// twice is handed over twice only if it `repeats`.
+/// Starts reading. The thread ends with the last file, after a failure, or when the receiver is dropped. A copy of a file is
+/// handed over again only if it `repeats`.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -122,7 +122,7 @@ fn read_file(
     Ok(())
 }
 
-/// Opens a file and goes to where it is to be read from.
+/// Opens a file and seeks to the start of reading.
 fn open(
     planned: &Planned,
     start: Option<&Start>,
@@ -161,7 +161,7 @@ impl From<FindError> for Stop {
     }
 }
 
-/// The fingerprints of one file, as it is read; none of streams, which are not remembered.
+/// The fingerprints of one file while it is read; none for streams, which are not remembered.
 struct Prints(Option<(Arc<File>, Fingerprinter)>);
 
 impl Prints {
@@ -174,7 +174,7 @@ impl Prints {
     ) -> io::Result<Option<Mark>> {
         let Some((file, printer)) = &mut self.0 else { return Ok(None) };
         let Content { layout, container, .. } = *content;
-        // Only an uncompressed body of lines stands in the file as it is.
+        // Only an uncompressed body of lines is a verbatim part of the file.
         let is_verbatim = layout == FileLayout::Lines && !content.input.is_compressed();
         let tail = if is_verbatim { body } else { &[] };
         let fingerprint = printer.take(file, content.input.file_position(position), tail)?;
@@ -220,13 +220,13 @@ impl Outbox {
         self.handed.blocking_send(ReaderOutput::Chunk(chunk)).map_err(|_| Stop::Closed)
     }
 
-    /// Says something about a file, after what was read before.
+    /// Hands over a report, behind the chunks read before.
     fn say(&mut self, handed: ReaderOutput) -> Result<(), Stop> {
         self.put_held()?;
         self.handed.blocking_send(handed).map_err(|_| Stop::Closed)
     }
 
-    /// Says the last word, after what is still held. It does not matter if nobody listens any more.
+    /// Hands over the held chunk and the last output. The receiver may be gone.
     fn close(mut self, last: ReaderOutput) {
         drop(self.say(last));
     }

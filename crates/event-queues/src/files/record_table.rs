@@ -1,8 +1,8 @@
-//! Records of files, and what finds them: by what a file begins with, by its path, by how old they are.
+//! Records of files, found by a file's prefixes, by its path, or by age.
 //!
-//! A file is looked up with a few steps, however many records there are: of the digits that stand for its beginnings, fifteen
-//! are a number and those before them a hash, so that the record whose digits come next below those of a file is either
-//! a beginning of it, or says how much of them any other can have.
+//! A look-up takes a few steps, however many records there are. Of the digits that stand for a file's prefixes, the last
+//! fifteen are a number and those before them a hash. So the record whose digits come next below those of a file is either a
+//! prefix of it, or shows how many digits any other record can share with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -11,18 +11,20 @@ use twox_hash::XxHash3_128;
 
 use super::fingerprint::DIGITS_MAX;
 use super::import_state::{FileRecord, Id, StoredRecord};
-use crate::memory::{MemoryFault, pack, unpack};
+use crate::memory::{pack, unpack};
+use redb_file::FileFault;
 
-/// How many digits are a number.
+/// How many digits make a number.
 const GROUP: usize = 15;
 
-/// The hash of the digits before the last group, that group from its first digit on, how many it has, and whose it is.
+/// The hash of the digits before the last group, that group as a number from its first digit on, how many digits it has, and
+/// the record.
 type BeginningKey = (u64, u64, u8, Id);
-/// The hash of a path, and the record of it.
+/// The hash of a path, and its record.
 type PathKey = (u64, Id);
-/// The length that a record of an earlier version, which kept nothing of beginnings, is of; and the record.
+/// The length covered by a record of an earlier version, which kept no prefixes; and the record.
 type LengthKey = (u64, Id);
-/// Whether it is unfinished, when it was settled, and the record.
+/// Whether the record is unfinished, when it was settled, and its id.
 type AgeKey = (u8, u64, Id);
 
 const RECORDS: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("records");
@@ -31,7 +33,7 @@ const PATHS: TableDefinition<'_, PathKey, ()> = TableDefinition::new("paths");
 const LENGTHS: TableDefinition<'_, LengthKey, ()> = TableDefinition::new("lengths");
 const AGES: TableDefinition<'_, AgeKey, ()> = TableDefinition::new("ages");
 
-/// Records, each content once for each place that it was seen at.
+/// Records: one for each content at each place where it was seen.
 pub(super) enum RecordTable<'t> {
     /// In memory, for one run.
     Held(HeldRecords),
@@ -53,21 +55,21 @@ pub(super) struct StoredRecords<'t> {
     lengths: Table<'t, LengthKey, ()>,
     ages: Table<'t, AgeKey, ()>,
     next: Id,
-    /// Whether it says more than the file.
+    /// Whether it differs from the file.
     is_changed: bool,
 }
 
 impl<'t> RecordTable<'t> {
-    /// Nothing.
+    /// An empty table in memory.
     pub(super) fn held() -> Self {
         Self::Held(HeldRecords::default())
     }
 
-    /// What is stored, to be changed within one commit.
+    /// The stored table, to be changed within one commit.
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn stored(write: &'t WriteTransaction) -> Result<Self, MemoryFault> {
+    pub(super) fn stored(write: &'t WriteTransaction) -> Result<Self, FileFault> {
         let records = write.open_table(RECORDS)?;
         let next = records.last()?.map_or(0, |(id, _)| id.value() + 1);
         Ok(Self::Stored(Box::new(StoredRecords {
@@ -81,7 +83,7 @@ impl<'t> RecordTable<'t> {
         })))
     }
 
-    /// Whether something was changed.
+    /// Whether anything was changed.
     pub(super) fn is_changed(&self) -> bool {
         match self {
             Self::Held(_) => false,
@@ -93,14 +95,14 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn len(&self) -> Result<u64, MemoryFault> {
+    pub(super) fn len(&self) -> Result<u64, FileFault> {
         match self {
             Self::Held(held) => Ok(held.records.len() as u64),
             Self::Stored(stored) => Ok(stored.records.len()?),
         }
     }
 
-    /// What the next new record is called.
+    /// The id of the next new record.
     pub(super) fn next(&self) -> Id {
         match self {
             Self::Held(held) => held.records.last_key_value().map_or(0, |(id, _)| id + 1),
@@ -112,7 +114,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn get(&self, id: Id) -> Result<Option<FileRecord>, MemoryFault> {
+    pub(super) fn get(&self, id: Id) -> Result<Option<FileRecord>, FileFault> {
         match self {
             Self::Held(held) => Ok(held.records.get(&id).cloned()),
             Self::Stored(stored) => stored.get(id),
@@ -123,17 +125,17 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn add(&mut self, record: &FileRecord) -> Result<Id, MemoryFault> {
+    pub(super) fn add(&mut self, record: &FileRecord) -> Result<Id, FileFault> {
         let id = self.next();
         self.set(id, record)?;
         Ok(id)
     }
 
-    /// Makes a record say this.
+    /// Replaces a record.
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn set(&mut self, id: Id, record: &FileRecord) -> Result<(), MemoryFault> {
+    pub(super) fn set(&mut self, id: Id, record: &FileRecord) -> Result<(), FileFault> {
         match self {
             Self::Held(held) => held.set(id, record),
             Self::Stored(stored) => stored.set(id, record)?,
@@ -145,7 +147,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn forget(&mut self, id: Id) -> Result<(), MemoryFault> {
+    pub(super) fn forget(&mut self, id: Id) -> Result<(), FileFault> {
         match self {
             Self::Held(held) => held.forget(id),
             Self::Stored(stored) => {
@@ -159,7 +161,7 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn of_path(&self, path: &str) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
+    pub(super) fn of_path(&self, path: &str) -> Result<Vec<(Id, FileRecord)>, FileFault> {
         let hash = hash(path);
         let ids: Vec<Id> = match self {
             Self::Held(held) => held.paths.range((hash, 0)..=(hash, Id::MAX)).map(|(_, id)| *id).collect(),
@@ -174,22 +176,22 @@ impl<'t> RecordTable<'t> {
         Ok(records)
     }
 
-    /// The records of earlier versions that are of so many bytes.
+    /// The records of earlier versions that cover this many bytes.
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn of_length(&self, bytes: u64) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
+    pub(super) fn of_length(&self, bytes: u64) -> Result<Vec<(Id, FileRecord)>, FileFault> {
         let Self::Stored(stored) = self else { return Ok(Vec::new()) };
         let found = stored.lengths.range((bytes, 0)..=(bytes, Id::MAX))?;
         let ids = found.map(|entry| Ok(entry?.0.value().1)).collect::<Result<_, redb::StorageError>>()?;
         self.named(ids)
     }
 
-    /// The records whose digits are those that these digits begin with.
+    /// The records whose digits are a prefix of these digits.
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn of_beginning(&self, digits: &str) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
+    pub(super) fn of_beginning(&self, digits: &str) -> Result<Vec<(Id, FileRecord)>, FileFault> {
         let mut ids = Vec::new();
         for before in (0..=digits.len()).step_by(GROUP) {
             let (hash, mut end) = (hash(&digits[..before]), digits.len().min(before + GROUP - 1));
@@ -218,15 +220,15 @@ impl<'t> RecordTable<'t> {
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn alike(&self, digits: &str) -> Result<Vec<Id>, MemoryFault> {
+    pub(super) fn alike(&self, digits: &str) -> Result<Vec<Id>, FileFault> {
         let (hash, digits, count, _) = beginning_key(digits, 0);
         let mut ids = Vec::new();
         self.ids_of((hash, digits, count), &mut ids)?;
         Ok(ids)
     }
 
-    /// Forgets records, but none of the present run's, until they and those that it adds are `records_max` at most:
-    /// first those that were finished, the oldest of them first.
+    /// Forgets records, but none of the present run's, until they and those that it adds are `records_max` at most: finished
+    /// ones first, the oldest of them first.
     ///
     /// # Errors
     /// When they can't be read or written.
@@ -235,7 +237,7 @@ impl<'t> RecordTable<'t> {
         run: &HashSet<Id>,
         added: usize,
         records_max: usize,
-    ) -> Result<(), MemoryFault> {
+    ) -> Result<(), FileFault> {
         let all = self.len()?.saturating_add(added as u64);
         let surplus = usize::try_from(all.saturating_sub(records_max as u64)).unwrap_or(usize::MAX);
         let Self::Stored(stored) = self else { return Ok(()) };
@@ -252,8 +254,8 @@ impl<'t> RecordTable<'t> {
         ids.into_iter().try_for_each(|id| stored.forget(id).map(drop))
     }
 
-    /// What is indexed is there.
-    fn named(&self, ids: Vec<Id>) -> Result<Vec<(Id, FileRecord)>, MemoryFault> {
+    /// An indexed record exists.
+    fn named(&self, ids: Vec<Id>) -> Result<Vec<(Id, FileRecord)>, FileFault> {
         let get = |id: Id| match self.get(id)? {
             Some(record) => Ok((id, record)),
             None => Err(missing(id)),
@@ -262,7 +264,7 @@ impl<'t> RecordTable<'t> {
     }
 
     /// The greatest key that is not above this one.
-    fn below(&self, key: BeginningKey) -> Result<Option<BeginningKey>, MemoryFault> {
+    fn below(&self, key: BeginningKey) -> Result<Option<BeginningKey>, FileFault> {
         match self {
             Self::Held(held) => Ok(held.beginnings.range(..=key).next_back().copied()),
             Self::Stored(stored) => {
@@ -272,7 +274,7 @@ impl<'t> RecordTable<'t> {
         }
     }
 
-    fn ids_of(&self, (hash, digits, count): (u64, u64, u8), ids: &mut Vec<Id>) -> Result<(), MemoryFault> {
+    fn ids_of(&self, (hash, digits, count): (u64, u64, u8), ids: &mut Vec<Id>) -> Result<(), FileFault> {
         let range = (hash, digits, count, 0)..=(hash, digits, count, Id::MAX);
         match self {
             Self::Held(held) => ids.extend(held.beginnings.range(range).map(|(.., id)| *id)),
@@ -304,14 +306,14 @@ impl HeldRecords {
 }
 
 impl StoredRecords<'_> {
-    fn get(&self, id: Id) -> Result<Option<FileRecord>, MemoryFault> {
+    fn get(&self, id: Id) -> Result<Option<FileRecord>, FileFault> {
         let Some(packed) = self.records.get(id)? else { return Ok(None) };
         let named = || format!("file {id}");
         let stored: StoredRecord = unpack(&[&id.to_le_bytes()], packed.value(), named)?;
-        stored.into_record().map(Some).ok_or_else(|| MemoryFault::Damaged(named()))
+        stored.into_record().map(Some).ok_or_else(|| FileFault::Damaged(named()))
     }
 
-    fn set(&mut self, id: Id, record: &FileRecord) -> Result<(), MemoryFault> {
+    fn set(&mut self, id: Id, record: &FileRecord) -> Result<(), FileFault> {
         let before = self.get(id)?;
         if before.as_ref() == Some(record) {
             return Ok(());
@@ -332,14 +334,14 @@ impl StoredRecords<'_> {
         Ok(())
     }
 
-    fn forget(&mut self, id: Id) -> Result<(), MemoryFault> {
+    fn forget(&mut self, id: Id) -> Result<(), FileFault> {
         let Some(record) = self.get(id)? else { return Ok(()) };
         self.is_changed = true;
         self.records.remove(id)?;
         self.remove_keys(id, &record)
     }
 
-    fn remove_keys(&mut self, id: Id, record: &FileRecord) -> Result<(), MemoryFault> {
+    fn remove_keys(&mut self, id: Id, record: &FileRecord) -> Result<(), FileFault> {
         let found = match digits(record) {
             Some(digits) => self.beginnings.remove(beginning_key(digits, id))?.is_some(),
             None => self.lengths.remove((record.mark.fingerprint.end, id))?.is_some(),
@@ -350,8 +352,8 @@ impl StoredRecords<'_> {
     }
 }
 
-fn missing(id: Id) -> MemoryFault {
-    MemoryFault::Damaged(format!("file {id} is not where it is looked for"))
+fn missing(id: Id) -> FileFault {
+    FileFault::Damaged(format!("file {id} is not where it is looked for"))
 }
 
 fn age(record: &FileRecord, id: Id) -> AgeKey {
@@ -364,7 +366,7 @@ fn digits(record: &FileRecord) -> Option<&str> {
     Some(beginnings.get(..DIGITS_MAX).unwrap_or(beginnings))
 }
 
-/// Where digits stand among others: behind what they begin with, before what begins with them.
+/// The sort key of a digit string: prefixes sort before it, extensions after.
 fn beginning_key(digits: &str, id: Id) -> BeginningKey {
     let digits = digits.get(..DIGITS_MAX).unwrap_or(digits);
     let (before, last) = digits.split_at(digits.len() / GROUP * GROUP);
@@ -372,7 +374,7 @@ fn beginning_key(digits: &str, id: Id) -> BeginningKey {
     (hash(before), number, count, id)
 }
 
-/// Less than [`GROUP`] hexadecimal digits, from the highest of a number on, and how many.
+/// A group of less than [`GROUP`] hexadecimal digits as a number, from the highest digit on, and how many there are.
 fn group(digits: &str) -> (u64, u8) {
     let mut number = 0;
     for (at, digit) in digits.chars().enumerate() {
@@ -381,7 +383,7 @@ fn group(digits: &str) -> (u64, u8) {
     (number, u8::try_from(digits.len()).unwrap_or(u8::MAX))
 }
 
-/// How many digits both begin with.
+/// How many leading digits both share.
 fn common_digits(one: (u64, u8), other: (u64, u8)) -> usize {
     let same = (one.0 ^ other.0).leading_zeros() / 4;
     usize::try_from(same).unwrap_or_default().min(usize::from(one.1)).min(usize::from(other.1))
@@ -402,7 +404,7 @@ mod tests {
     use super::super::import_state::{KIND, Mark};
     use super::*;
     use crate::content::FileLayout;
-    use crate::memory::MemoryFile;
+    use redb_file::RedbFile;
 
     fn record(path: &str, digits: Option<&str>, finished: bool, settled_at: u64) -> FileRecord {
         let whole = digits.map(|digits| Whole { hash: 7, beginnings: digits.into() });
@@ -411,9 +413,9 @@ mod tests {
         FileRecord { path: path.to_owned(), mark, changed: None, settled_at }
     }
 
-    fn open() -> (TempDir, MemoryFile) {
+    fn open() -> (TempDir, RedbFile) {
         let root = tempfile::tempdir().unwrap();
-        let file = MemoryFile::open(root.path(), &KIND).unwrap();
+        let file = RedbFile::open(root.path(), &KIND.file).unwrap();
         (root, file)
     }
 
@@ -428,7 +430,7 @@ mod tests {
         stored.unwrap();
     }
 
-    fn ids(found: Result<Vec<(Id, FileRecord)>, MemoryFault>) -> Vec<Id> {
+    fn ids(found: Result<Vec<(Id, FileRecord)>, FileFault>) -> Vec<Id> {
         found.unwrap().into_iter().map(|(id, _)| id).collect()
     }
 
@@ -515,7 +517,7 @@ mod tests {
             let RecordTable::Stored(stored) = &mut table else { unreachable!() };
             stored.records.remove(0)?;
             for found in [table.of_path("/a"), table.of_beginning("12")] {
-                let Err(MemoryFault::Damaged(what)) = found else { panic!("{found:?}") };
+                let Err(FileFault::Damaged(what)) = found else { panic!("{found:?}") };
                 assert!(what.contains("file 0"), "{what}");
             }
             Ok(((), false))

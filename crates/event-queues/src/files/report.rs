@@ -1,4 +1,4 @@
-//! What an import has to say about its files before it starts.
+//! Reports of an import on its files before it starts.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::import_state::Mark;
 
-/// Something about one of the given files that a person should know. `Display` is the message.
+/// A report on one of the given files. `Display` is the message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileReport {
     /// The file has been counted to its end and is passed.
@@ -49,7 +49,7 @@ pub enum FileReport {
         /// When the last event of the other one was settled, in Unix seconds; none if the present run has read it.
         settled_at: Option<u64>,
     },
-    /// The file is a beginning of what was counted; nothing in it is new, and it is passed.
+    /// The file is a prefix of what was counted; nothing in it is new, and it is passed.
     #[error(
         "{} holds the first {bytes} of {counted} bytes that were counted of {}; nothing in it is new; use --again to \
          count it anew",
@@ -58,7 +58,7 @@ pub enum FileReport {
     CutShort {
         /// As it was given.
         path: PathBuf,
-        /// Where what was counted was seen last.
+        /// The last known place of what was counted.
         of: PathBuf,
         /// Its size on disk.
         bytes: u64,
@@ -73,7 +73,7 @@ pub enum FileReport {
     Continued {
         /// As it was given.
         path: PathBuf,
-        /// Where it lay then, if that was elsewhere.
+        /// Where it lay then, if elsewhere.
         before: Option<PathBuf>,
         /// The position in its uncompressed content.
         position: u64,
@@ -86,7 +86,7 @@ pub enum FileReport {
     Grown {
         /// As it was given.
         path: PathBuf,
-        /// Where it lay then, if that was elsewhere.
+        /// Where it lay then, if elsewhere.
         before: Option<PathBuf>,
         /// The position in its uncompressed content.
         position: u64,
@@ -97,8 +97,7 @@ pub enum FileReport {
         /// As it was given.
         path: PathBuf,
     },
-    /// The file may have been counted under another path by an earlier version, which did not keep what would prove it;
-    /// it is counted.
+    /// The file may have been counted under another path by an earlier version, which kept no proof; it is counted.
     #[error(
         "{} may be {}, counted on {} by an earlier version, which did not keep what would prove it; it is counted from \
          the start",
@@ -129,7 +128,7 @@ pub enum FileReport {
 }
 
 impl FileReport {
-    /// That a file, of which this much has been counted, goes on.
+    /// Report for a file that is read on from `mark`.
     pub(super) fn going_on(path: &Path, before: Option<PathBuf>, mark: &Mark) -> Self {
         let (path, position) = (path.to_owned(), mark.position);
         if mark.finished {
@@ -140,7 +139,7 @@ impl FileReport {
     }
 }
 
-/// ` as …`, if there is something to say.
+/// ` as …`, or nothing.
 fn elsewhere(before: Option<&Path>) -> String {
     before.map_or_else(String::new, |path| format!(" as {}", path.display()))
 }

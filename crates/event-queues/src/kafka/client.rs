@@ -1,15 +1,14 @@
 //! The consumer.
 //!
-//! A thread of its own polls the consumer (`poller`), gathers messages of one partition into batches, and is the
-//! only one that touches the group (`membership`, `commits`). Its books (`offsets`) say which offsets may be
-//! committed: those behind messages whose every batch has an outcome, in order, of partitions that are this process's
-//! own. Before a partition is given up, what was counted of it is flushed and its offset committed. It waits for the
-//! broker only then: where partitions begin and end it learns from the client's statistics (`watermarks`), and what the
-//! group has committed, and whether it takes a commit, from threads that ask (`broker_requests`). `refusal` says in words
-//! what somebody has to mend. `deliveries` finds out how messages are written, with the help of the schema registry where
-//! one is set (`schemas`).
+//! A thread of its own polls the consumer (`poller`), gathers messages of one partition into batches, and is the only one
+//! that touches the group (`membership`, `commits`). Its books (`offsets`) say which offsets may be committed: those behind
+//! messages whose every batch has an outcome, in order, of partitions that are this process's own. Before a partition is
+//! given up, what was counted of it is flushed and its offset committed. It waits for the broker only then: the client's
+//! statistics tell it where partitions begin and end (`watermarks`), and threads of their own ask for committed offsets and
+//! make commits (`broker_requests`). `refusal` turns errors into messages that name the setting. `deliveries` finds out how
+//! messages are encoded, with the help of the schema registry where one is set (`schemas`).
 //!
-//! What is read but not committed comes again after a crash, to whoever has the partition then.
+//! Messages that are read but not committed come again after a crash, to the partition's next owner.
 
 mod backpressure;
 mod batch;

@@ -1,13 +1,13 @@
 //! Reads buckets.
 //!
-//! A task lists (`poller`), or is told of new objects (`notifications`), and finds what is new, with what is remembered (`memory`) of what is done; a thread reads
-//! (`reader`) what it found, through `content` as every file is read, while the next objects are on their way (`download`).
-//! What the settled flushes have counted is written down by a thread of its own, in one commit a settlement. `bucket` is
-//! the way to a store; `layout` is what paths say.
+//! A task lists objects (`poller`), or is notified of new ones (`notifications`), and compares them with the memory of
+//! settled objects (`memory`). A thread reads the new ones (`reader`), through `content` like any file, while the next are
+//! on their way (`download`). Another thread writes settled objects to the memory, one commit a settlement. `bucket`
+//! connects to a store; `layout` reads paths.
 //!
-//! An object is known by its path and its version (the store's `ETag`). One that is written over is compared with what was
-//! read of it, by a hash of its bytes: the same bytes are passed, what was appended is read on, anything else is counted as
-//! a new object.
+//! An object is known by its path and its version (the store's `ETag`). An object that is overwritten is compared with its
+//! earlier content by a hash: the same bytes are passed, appended bytes are read on, anything else is counted as a new
+//! object.
 
 mod bucket;
 mod download;

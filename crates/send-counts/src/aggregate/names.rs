@@ -41,9 +41,9 @@ const NOWHERE: u32 = u32::MAX;
 pub struct NameOf<'n> {
     /// Whose it is.
     pub connection: ConnectionId,
-    /// Of what: see [`tags`].
+    /// Index of the tag (see [`tags`]).
     pub dimension: usize,
-    /// Of which; empty where ids are not known.
+    /// Its id; empty if unknown.
     pub id: &'n [u8],
     /// The name, cut to what Datadog takes.
     pub name: &'n [u8],

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::thread;
 
 use super::*;
-use crate::changes::Landing;
 use crate::history::WAITING_MAX;
 use crate::{DaySends, FateCounts, FlushedSends, ObjectFields, ObjectKind, SendHistory, TimeRange};
 
@@ -307,7 +306,7 @@ fn counted(time: u64) -> Job {
 
 /// Loses the file as a full disk does, and opens it again.
 fn lose_and_open(keeper: &mut Keeper) -> HistoryState {
-    keeper.lose(StoreError::Failed("No space left on device".to_owned()), MIDNIGHT);
+    keeper.lose(FileFault::Failed("No space left on device".to_owned()), MIDNIGHT);
     let shown = lock(&keeper.shared.state).clone();
     keeper.digest(&[counted(MIDNIGHT)]);
     keeper.write(MIDNIGHT);
@@ -336,7 +335,7 @@ fn what_a_full_disk_did_not_take_is_written_when_there_is_room_and_once() {
     let store = keeper.store.as_mut().unwrap();
     store.write(&keeper.changes, &keeper.shared.directory()).unwrap();
     store.turn -= 1;
-    keeper.lose(StoreError::Failed("Input/output error".to_owned()), MIDNIGHT);
+    keeper.lose(FileFault::Failed("Input/output error".to_owned()), MIDNIGHT);
     keeper.opened = None;
     keeper.open(MIDNIGHT);
     keeper.write(MIDNIGHT);
@@ -344,37 +343,23 @@ fn what_a_full_disk_did_not_take_is_written_when_there_is_room_and_once() {
     assert_eq!(history.state().left_out, 0);
 }
 
-/// Prints what a flush costs: `cargo test -p send-history --release -- --ignored --nocapture what_a_flush`.
 #[test]
-#[ignore = "a measurement"]
-fn what_a_flush_of_a_hundred_thousand_series_costs() {
+fn a_file_that_was_moved_away_is_told_and_another_is_begun() {
     let directory = tempfile::tempdir().unwrap();
+    let path = store::path(directory.path());
     let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
     keeper.open(MIDNIGHT);
-    for objects in [2_000, 100_000] {
-        let names: Vec<String> = (0..objects).map(|n| format!("5f3e8f0a-1234-4cde-9abc-{n:012}")).collect();
-        let started = Instant::now();
-        let mut flushed = FlushedSends::new(vec!["acme".into()]);
-        for series in 0..100_000 {
-            let id = names[series % objects].as_str();
-            flushed.series(
-                [campaign(id, "A name of a campaign as they are")],
-                [(u32::try_from(MIDNIGHT).unwrap(), 7)],
-            );
-        }
-        let filled = started.elapsed();
-        let flushed = Arc::new(flushed);
-        let landing = Landing { dropped: None, late: 0, early: 0 };
-        let series = (0..100_000).collect();
-        let started = Instant::now();
-        keeper.digest(&[Job::Counted(Arc::clone(&flushed)), Job::Landed { flushed, series, landing }]);
-        let digested = started.elapsed();
-        let started = Instant::now();
-        keeper.write(MIDNIGHT);
-        let size = keeper.store.as_ref().unwrap().size();
-        println!(
-            "{objects} objects: the flush thread {filled:?}, the thread of the history {digested:?} and a commit of {:?}, {size} bytes",
-            started.elapsed()
-        );
-    }
+    keeper.digest(&[counted(MIDNIGHT)]);
+    fs::rename(&path, directory.path().join("away")).unwrap();
+    keeper.write(MIDNIGHT);
+    let trouble = lock(&keeper.shared.state).trouble.clone().unwrap();
+    assert!(trouble.contains("it was moved away while it was in use"), "{trouble}");
+    assert!(!path.exists());
+    keeper.opened = None;
+    keeper.open(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.write(MIDNIGHT);
+    assert_eq!(lock(&keeper.shared.state).trouble, None);
+    assert_eq!(lock(&keeper.shared.state).objects, 1);
+    assert!(path.exists());
 }

@@ -1,4 +1,4 @@
-//! What the poller does while the pipeline is full: it stays in the group, goes on committing, and pauses fetching.
+//! The poller's behaviour while the pipeline is full: it stays in the group, goes on committing, and pauses fetching.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::callbacks::Callbacks;
 use super::poller::{Halt, Parts, Poller, PollerCommand, PollerOutput};
 
-/// How long the pipeline may be full before fetching is paused. It is paused late, for librdkafka throws away
-/// what it has fetched ahead.
+/// How long the pipeline may be full before fetching is paused. It is paused late, because librdkafka throws away what it
+/// has fetched ahead.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Poller {
@@ -51,13 +51,14 @@ impl Poller {
         }
     }
 
-    /// Shows the group that this process is alive, and takes nothing.
+    /// Shows the group that this process is alive, and takes no messages.
     fn idle(&mut self) -> Result<(), Halt> {
         match self.consumer.poll(Duration::ZERO) {
             None => Ok(()),
             Some(Err(error)) => self.complain(&error),
             Some(Ok(message)) => {
-                // Of a partition that was assigned a moment ago: few, for it is paused with the next round.
+                // A message of a partition that was assigned a moment ago: there are few, because it is paused with the next
+                // round.
                 self.early.push(message.detach());
                 self.is_paused = false;
                 Ok(())
@@ -81,7 +82,7 @@ impl Poller {
         }
     }
 
-    /// Does something with all partitions that this process reads, and says whether that went well.
+    /// Calls a function on all partitions that this process reads; returns whether it succeeded.
     fn on_all(
         &self,
         what: &str,

@@ -7,13 +7,13 @@ use super::offsets::{Assignment, Partition};
 use crate::Origin;
 use crate::event_type::event_type_in;
 
-/// A batch is handed over when it holds this much: enough that nothing is paid per message, small beside what a
-/// lane has in hand.
+/// A batch is handed over at this size: large enough to cost nothing per message, small beside the deliveries that a lane
+/// has in hand.
 const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_MESSAGES: usize = 4096;
 
-/// What a message may have at most, as the docs of queue.kafka.topics say. An event of Braze has 900 KB at most, an
-/// envelope holds several.
+/// The largest message, as the docs of queue.kafka.topics say. An event of Braze has 900 KB at most, an envelope holds
+/// several.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A message within the body of a [`MessageBatch`].
@@ -51,7 +51,7 @@ impl MessageBatch {
         Self { partition, assignment, body, messages, oversized: 0, next_offset: offset, has_registry }
     }
 
-    /// Whether it is time to hand it over.
+    /// Whether to hand it over now.
     pub(super) fn is_full(&self) -> bool {
         self.body.len() >= BATCH_BYTES || self.messages.len() >= BATCH_MESSAGES
     }
@@ -61,8 +61,8 @@ impl MessageBatch {
         self.messages.len() + self.oversized as usize
     }
 
-    /// Adds the message at `offset`. A message without a value holds no event. What `headers` say of it counts before what its first
-    /// bytes say, unless it is JSON, which needs no schema whatever is named: headers are also copied, or left standing.
+    /// Adds the message at `offset`. A message without a value holds no event. Its `headers` take precedence over its first
+    /// bytes, unless it is JSON, which needs no schema: headers may be copied, or left over.
     pub(super) fn push(
         &mut self,
         offset: i64,
@@ -82,8 +82,8 @@ impl MessageBatch {
     }
 }
 
-/// Braze has one topic per event type: `users.messages.email.Send`, with whatever before it. It stands for events
-/// that do not say their type themselves.
+/// Braze has one topic per event type: `users.messages.email.Send`, with whatever before it. The topic's type applies to
+/// events that do not state theirs.
 pub(super) fn origin_of(topic: &str) -> Arc<Origin> {
     Arc::new(Origin { event_type: event_type_in(topic).map(Into::into), ..Origin::default() })
 }

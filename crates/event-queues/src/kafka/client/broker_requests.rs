@@ -1,7 +1,7 @@
-//! What the broker is asked and told, on threads of their own, so that nobody else waits for its answers.
+//! Requests to the broker, on threads of their own, so that the poller never waits for answers.
 //!
-//! librdkafka answers a commit that nobody waits for only to a callback that rdkafka does not set (0.39): such a commit is
-//! never known to be taken, nor to be refused. So one thread waits for each.
+//! librdkafka reports the result of an asynchronous commit only to a callback that rdkafka does not set (0.39), so the
+//! result would stay unknown. So a thread makes synchronous commits.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -56,14 +56,14 @@ impl<T: Send + 'static> BrokerRequests<T> {
         Ok(Self { waiting, thread })
     }
 
-    /// Sends it off. `Err`: it can't go now.
+    /// Hands over a request. `Err`: there is no room now.
     pub(super) fn send(&self, request: T) -> Result<(), T> {
         self.waiting.try_send(request).map_err(|error| match error {
             TrySendError::Full(request) | TrySendError::Disconnected(request) => request,
         })
     }
 
-    /// Ends it, once it has the answer that it waits for; it is waited for if that is to come.
+    /// Ends the thread after its current request; waits for that if `is_waited_for`.
     pub(super) fn end(self, is_waited_for: bool) {
         drop(self.waiting);
         if is_waited_for && self.thread.join().is_err() {
@@ -72,7 +72,7 @@ impl<T: Send + 'static> BrokerRequests<T> {
     }
 }
 
-/// Asks what the group has committed of these partitions.
+/// Asks for the group's committed offsets of these partitions.
 pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>) {
     let wanted = without_offsets(&partitions);
     let committed = match consumer.committed_offsets(wanted, ANSWER_MAX) {
@@ -88,7 +88,7 @@ pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>
     consumer.context().note(Event::Known { partitions, committed });
 }
 
-/// Commits these offsets. It waits for a coordinator as long as a session lasts.
+/// Commits these offsets. It waits for a coordinator for as long as a session lasts.
 pub(super) fn commit(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets) {
     let result = commit_all(consumer, &offsets);
     let is_of_a_topic = result
@@ -97,7 +97,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets)
     if !is_of_a_topic {
         return answer(consumer, offsets, &result);
     }
-    // It does not say which: each topic by itself.
+    // The error does not name the partition, so each topic is committed by itself.
     let mut topics: BTreeMap<Arc<str>, CommitOffsets> = BTreeMap::new();
     for (partition, offset) in offsets {
         topics.entry(Arc::clone(&partition.topic)).or_default().push((partition, offset));
@@ -111,7 +111,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets)
 
 fn commit_all(consumer: &BaseConsumer<Callbacks>, offsets: &CommitOffsets) -> KafkaResult<()> {
     match consumer.commit(&to_offsets(offsets), CommitMode::Sync) {
-        // There was nothing left to remember.
+        // Nothing was left to commit.
         Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
         result => result,
     }

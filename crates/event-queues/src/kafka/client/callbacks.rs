@@ -1,5 +1,5 @@
-//! What librdkafka calls back while it is polled. It only takes notes: the [poller](super::poller) acts on them,
-//! and answers for each change of the assignment.
+//! The callbacks of librdkafka, which run while it is polled. They only take notes: the [poller](super::poller) acts on
+//! them, and answers for each change of the assignment.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -22,18 +22,18 @@ use super::probe::{Authorities, Probe};
 use super::refusal::{self, ClientIdentity};
 use super::token;
 
-/// What has happened to the consumer.
+/// An event of the consumer.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The group gives these partitions to this process, which has to take them.
+    /// The group assigns these partitions to this process, which has to take them.
     Assigned(Vec<Partition>),
-    /// The group takes these partitions away, and waits until this process gives them up.
+    /// The group revokes these partitions, and waits until this process gives them up.
     Revoked(Vec<Partition>),
-    /// What the group has committed of partitions that are assigned; `None`: that could not be found out.
+    /// The group's committed offsets of assigned partitions; `None`: they could not be found out.
     Known { partitions: Vec<Partition>, committed: Option<Vec<(Partition, i64)>> },
     /// The answer to offsets of a commit.
     Committed(Vec<Answer>),
-    /// Where the partitions begin and end, for those that are read.
+    /// The watermarks of the partitions that are read.
     Watermarks(Vec<(Partition, Watermarks)>),
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Answer {
 /// The consumer's callbacks.
 #[derive(Debug, Default)]
 pub(super) struct Callbacks {
-    /// Callbacks run on the thread that polls, so nobody ever waits for it; the library wants it shared.
+    /// Callbacks run on the polling thread, so nobody ever waits for the lock; the library requires a shared type.
     events: Mutex<Vec<Event>>,
     /// How often something other than a message came out of a poll.
     calls: AtomicU64,
@@ -56,7 +56,7 @@ pub(super) struct Callbacks {
     oauth_token_file: Option<PathBuf>,
     identity: ClientIdentity,
     probe: Probe,
-    /// Nobody looks at the notes any more: partitions are given up at once.
+    /// The process is leaving, so notes are not read: partitions are given up at once.
     is_leaving: AtomicBool,
 }
 
@@ -80,7 +80,7 @@ impl Callbacks {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What has happened since the last call, in order.
+    /// The events since the last call, in order.
     pub(super) fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -90,7 +90,7 @@ impl Callbacks {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Something has happened.
+    /// Records an event.
     pub(super) fn note(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
@@ -133,8 +133,8 @@ impl ClientContext for Callbacks {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, "kafka: {message}");
             }
-            // What it calls an error (a broker that closes a connection, say) it recovers from by itself; what
-            // needs somebody comes as an error event, too.
+            // librdkafka recovers by itself from what it calls an error (a broker that closes a connection, say); anything
+            // that needs attention comes as an error event, too.
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
                 tracing::warn!(facility, "kafka: {message}");
             }
@@ -193,7 +193,7 @@ impl ClientContext for Callbacks {
     }
 }
 
-/// Gives partitions up, in the way that the group's protocol wants.
+/// Gives partitions up, in the way that the group's protocol requires.
 pub(super) fn give_up(
     consumer: &BaseConsumer<Callbacks>,
     partitions: &TopicPartitionList,
@@ -220,7 +220,7 @@ pub(super) fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offse
     for (partition, offset) in partitions {
         let mut element = list.add_partition(&partition.topic, partition.number);
         if let Err(error) = element.set_offset(offset) {
-            // Offsets of messages that were received can be written.
+            // Offsets of received messages can be encoded.
             tracing::error!(%error, "kafka: an offset can't be written");
         }
     }
@@ -232,7 +232,7 @@ pub(super) fn without_offsets(partitions: &[Partition]) -> TopicPartitionList {
     to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)))
 }
 
-/// Where the partitions that this process reads begin and end.
+/// The watermarks of the partitions that this process reads.
 fn marks(statistics: &Statistics) -> Vec<(Partition, Watermarks)> {
     let mut all = Vec::new();
     for topic in statistics.topics.values() {

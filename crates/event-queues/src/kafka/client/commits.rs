@@ -1,4 +1,4 @@
-//! Commits: when they are asked for, what their answers mean, and what happens when they are refused.
+//! Commits: when they are made, what their answers mean, and how refusals are handled.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use super::refusal::{Refused, Trouble, of_commit};
 /// How soon a commit that the broker refused is tried again.
 const RECOMMIT_AFTER: Duration = Duration::from_secs(1);
 
-/// How long commits may fail, or wait for an answer, before nothing more is counted: what is counted in that time is
-/// counted again if this process ends.
+/// How long commits may fail, or wait for an answer, before counting stops: sends counted in that time are counted again if
+/// this process ends.
 const FAILING_MAX: Duration = Duration::from_secs(30);
 
-/// How often it is looked for an answer that is waited for.
+/// How often to check for an expected answer.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// The commits that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
-    /// Offsets that the broker has not answered to.
+    /// Offsets that the broker has not answered yet.
     under_way: usize,
-    /// When those that were refused are tried again.
+    /// When refused commits are tried again.
     again_at: Option<Instant>,
-    /// When the first was asked for, of those since the last that was taken.
+    /// When the first commit since the last success was made.
     waiting_since: Option<Instant>,
     /// Topics that this client may not commit for.
     refused_topics: BTreeSet<Arc<str>>,
-    /// Nothing more is counted.
+    /// Counting is stopped.
     is_held: bool,
 }
 
@@ -47,7 +47,7 @@ impl Commits {
 }
 
 impl Poller {
-    /// Asks the broker to remember what has been acknowledged since the last time, once it has answered to that.
+    /// Commits everything acknowledged since the last time, once the broker has answered that commit.
     pub(super) fn commit(&mut self) {
         if self.commits.is_under_way() || self.commits.again_at.is_some_and(|at| Instant::now() < at) {
             return;
@@ -64,7 +64,7 @@ impl Poller {
         self.commits.waiting_since.get_or_insert_with(Instant::now);
         self.commits.under_way = offsets.len();
         if let Err(offsets) = self.committer.send(offsets) {
-            // Its thread takes one at a time; only a defect ends it.
+            // The thread takes one request at a time; only a defect ends it.
             self.commits.under_way = 0;
             self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
             for (partition, offset) in &offsets {
@@ -111,7 +111,7 @@ impl Poller {
     fn refused(&mut self, kind: Refused, error: &KafkaError) {
         match kind {
             Refused::InPassing => {
-                // While the group is being rearranged this is normal: it settles with the next try.
+                // This is normal while the group rebalances: the next try settles it.
                 tracing::debug!(%error, "kafka: a commit was refused; trying again");
                 self.commits.waiting_since = None;
             }
@@ -120,7 +120,7 @@ impl Poller {
                 self.watch_commits();
             }
             Refused::Right(words) => {
-                // Topics that may be read go on, as long as the group may be used.
+                // Readable topics go on, as long as the group may be used.
                 let is_of_group =
                     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
                 let is_refused = |held: &Partition| self.commits.refused_topics.contains(&held.topic);
@@ -131,7 +131,7 @@ impl Poller {
         }
     }
 
-    /// Commits that fail for long: nothing more is counted, for it would be counted again.
+    /// Stops counting while commits have failed for long: sends would be counted again.
     pub(super) fn watch_commits(&mut self) {
         let is_late = self.commits.waiting_since.is_some_and(|since| since.elapsed() > FAILING_MAX);
         if is_late && !self.commits.is_held {
@@ -158,7 +158,7 @@ impl Poller {
         }
     }
 
-    /// Goes on once nothing is refused any more. Returns whether that is news.
+    /// Resumes once nothing is refused any more. Returns whether that is news.
     fn release(&mut self) -> bool {
         let is_fine = self.commits.refused_topics.is_empty() && self.commits.waiting_since.is_none();
         let is_news = is_fine && self.parts.health.clear(Trouble::Commits);
@@ -169,12 +169,12 @@ impl Poller {
         is_news
     }
 
-    /// Whether nothing more is counted, for commits are refused.
+    /// Whether counting is stopped, because commits are refused.
     pub(super) fn is_held(&self) -> bool {
         self.commits.is_held
     }
 
-    /// Partitions were given up: what was refused for them is over, and with the last of it the waiting.
+    /// Partitions were given up: their refused commits are void, and counting resumes with the last of them.
     pub(super) fn forgive(&mut self) {
         let held: Vec<_> = self.offsets.held().cloned().collect();
         self.commits.refused_topics.retain(|topic| held.iter().any(|partition| partition.topic == *topic));
@@ -185,15 +185,15 @@ impl Poller {
         self.release();
     }
 
-    /// The group takes partitions away while commits are refused. What is counted of them and not sent must not be sent any
-    /// more: whoever has them next counts it.
+    /// The group revokes partitions while commits are refused. Sends that are counted and not sent must not be sent any
+    /// more: the next owner counts them.
     pub(super) fn lose_held(&self) {
         self.parts.health.lose(
             "the group takes partitions away while commits are refused: what is counted of them can't be committed",
         );
     }
 
-    /// Sees to the answers to commits, and leaves all else that happened for later.
+    /// Handles the answers to commits, and keeps all other events for later.
     pub(super) fn attend_to_commits(&mut self) {
         for event in self.consumer.context().take_events() {
             match event {
@@ -202,13 +202,13 @@ impl Poller {
                 event => self.later.push(event),
             }
         }
-        // The pipeline takes nothing while it is held, and the others of the group wait.
+        // The pipeline takes nothing while counting is stopped, and the other members of the group wait.
         if self.is_held() && self.later.iter().any(|event| matches!(event, Event::Revoked(_))) {
             self.lose_held();
         }
     }
 
-    /// Commits what is acknowledged of `partitions`, and waits for the answer.
+    /// Commits everything acknowledged of `partitions`, and waits for the answer.
     ///
     /// # Errors
     /// Why they are not committed.

@@ -18,14 +18,14 @@ use super::setup::{KafkaOpenError, consumer_of, open_registry};
 use crate::kafka::KafkaSettings;
 use crate::{Delivery, Queue, QueueError, Receipt};
 
-/// Batches that wait to be made readable, and deliveries that wait to be received, each. Together with what
-/// librdkafka has fetched ahead (`queued.max.messages.kbytes`) they bound the memory for bodies.
+/// Batches that wait to be resolved, and deliveries that wait to be received, each. Together with librdkafka's prefetch
+/// (`queued.max.messages.kbytes`) they bound the memory for bodies.
 const BATCHES_MAX: usize = 2;
 
 /// Acknowledgements that may wait for the poller.
 const COMMANDS_MAX: usize = 64;
 
-/// How long leaving the group may take; a broker that does not answer must not keep the process.
+/// How long leaving the group may take, so that a broker that does not answer does not hold up the process.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// A member of a consumer group, seen as a queue. The group is joined with the first
@@ -38,12 +38,12 @@ pub struct KafkaQueue {
     commands: mpsc::Sender<PollerCommand>,
     /// Answers when the thread has ended.
     left: Option<oneshot::Receiver<()>>,
-    /// Makes deliveries of batches.
+    /// The task that turns batches into deliveries.
     resolving: JoinSet<()>,
     has_ended: bool,
 }
 
-/// What the thread is started with.
+/// The arguments of the thread.
 #[derive(Debug)]
 struct Start {
     settings: KafkaSettings,
@@ -62,13 +62,17 @@ impl std::fmt::Debug for Consumer {
 }
 
 /// Makes a consumer. It connects with the first [`receive`](Queue::receive); with `is_until_empty` the queue ends
-/// when everything in the partitions of this process has been read.
+/// when everything in the partitions of this process has been read. `user_agent` is for the schema registry.
 ///
 /// Called within a tokio runtime.
 ///
 /// # Errors
 /// When librdkafka does not take the settings.
-pub fn open(settings: &KafkaSettings, is_until_empty: bool) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
+pub fn open(
+    settings: &KafkaSettings,
+    is_until_empty: bool,
+    user_agent: &str,
+) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
     let health = Arc::new(Health::default());
     let consumer = consumer_of(settings, &health, is_until_empty)?;
     let (handed, batches) = mpsc::channel(BATCHES_MAX);
@@ -86,7 +90,7 @@ pub fn open(settings: &KafkaSettings, is_until_empty: bool) -> Result<(KafkaQueu
     let registry = settings
         .schema_registry
         .as_ref()
-        .map(|url| open_registry(url, auth, settings.schema_registry_ids))
+        .map(|url| open_registry(url, auth, settings.schema_registry_ids, user_agent))
         .transpose()?;
     let schemas = registry.map(|registry| Schemas::new(registry, Arc::clone(&health)));
     let maker = DeliveryMaker { batches, ready: hand_on, schemas, complaint: None };
@@ -117,7 +121,7 @@ impl KafkaQueue {
         let (leave, left) = oneshot::channel();
         let work = move || {
             poller.run();
-            // Whoever waited may have gone.
+            // The receiver may be gone.
             let _gone = leave.send(());
         };
         thread::Builder::new().name("kafka".to_owned()).spawn(work).map_err(no_thread)?;
@@ -127,10 +131,10 @@ impl KafkaQueue {
         Ok(())
     }
 
-    /// Commits what is acknowledged and leaves the group, so that others take its partitions over at once.
+    /// Commits acknowledged offsets and leaves the group, so that others take its partitions over at once.
     ///
     /// # Errors
-    /// When the last commit has failed: what was counted since the one before is counted again.
+    /// When the last commit has failed: sends counted since the one before are counted again.
     pub async fn close(mut self) -> Result<(), QueueError> {
         let Some(left) = self.left.take() else { return Ok(()) };
         // A thread that has ended needs no command.
@@ -153,13 +157,13 @@ impl KafkaQueue {
 }
 
 impl Queue for KafkaQueue {
-    /// One delivery is a row of messages of one partition.
+    /// One delivery is a run of messages of one partition.
     async fn receive(&mut self) -> Result<Option<Delivery>, QueueError> {
         self.start()?;
         while !self.has_ended {
             match self.ready.recv().await {
                 Some(Ready::Delivery { delivery, assignment }) => {
-                    // Whoever has the partition now counts it.
+                    // The partition's present owner counts it.
                     if !assignment.is_some_and(|assignment| assignment.is_over()) {
                         return Ok(Some(delivery));
                     }
@@ -172,8 +176,8 @@ impl Queue for KafkaQueue {
         Ok(None)
     }
 
-    /// `Ok` means that the offsets are on their way to the broker; [`KafkaQueue::close`] waits until they are
-    /// there. What a crash in between leaves uncommitted comes again.
+    /// `Ok` means that the offsets are on their way to the broker; [`KafkaQueue::close`] waits until they are there.
+    /// Messages that a crash in between leaves uncommitted come again.
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
         self.commands.send(PollerCommand::Acknowledge(receipt)).await.map_err(|_| gone())
     }
@@ -187,7 +191,7 @@ impl Queue for KafkaQueue {
     }
 }
 
-/// Only a defect ends the thread before it is told to.
+/// The thread ends only by a defect before it is told to.
 fn gone() -> QueueError {
     QueueError::Storage("the thread of the Kafka client has ended".to_owned())
 }

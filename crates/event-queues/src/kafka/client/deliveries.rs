@@ -1,4 +1,4 @@
-//! Makes deliveries of batches: says of each message how it is to be read, with the schema registry's help.
+//! Turns batches into deliveries: finds how to read each message, with the schema registry's help.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
@@ -16,44 +16,44 @@ use super::schemas::{Lookup, Schemas};
 use crate::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
 use braze_events::container;
 
-/// How often one and the same complaint about messages is logged.
+/// How often the same complaint about messages is logged.
 const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
-/// What is said of framed messages where no registry is set.
+/// The message about framed messages where no registry is set.
 const NO_REGISTRY: &str = "messages are booked as malformed: they name a schema of a registry, and queue.kafka.schema_registry \
                            is not set";
 
-/// What a delivery may have with all that was packed in it: a batch of 512 KiB may come to 100 times as much, and events of JSON
-/// come to some 10 times. One message alone has less.
+/// The size of a delivery once its packed messages are unpacked: a batch of 512 KiB may come to 100 times as much, and
+/// events of JSON come to some 10 times. One message alone has less.
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The schemas of a batch.
-type Found = HashMap<SchemaKey, Format>;
+type FormatsByKey = HashMap<SchemaKey, Format>;
 
-/// How what is written by a schema is read.
+/// How to read messages of a schema.
 #[derive(Debug, Clone)]
 enum Format {
     Avro(Arc<WriterSchema>),
     Json,
-    /// Nobody can be asked, for this reason. JSON is read all the same.
+    /// The registry can't be asked, for this reason. JSON is read all the same.
     Unasked(String),
-    /// There is no schema to read it by.
+    /// There is no schema.
     Unreadable,
 }
 
-/// What is ready to be received.
+/// A result for the receiver.
 #[derive(Debug)]
 pub(super) enum Ready {
     Delivery {
         delivery: Delivery,
-        /// The time for which the partition is this process's own.
+        /// The period for which the partition belongs to this process.
         assignment: Option<Arc<Assignment>>,
     },
     End,
     Failed(String),
 }
 
-/// Stands between the poller and whoever receives.
+/// The stage between the poller and the receiver.
 #[derive(Debug)]
 pub(super) struct DeliveryMaker {
     pub(super) batches: mpsc::Receiver<PollerOutput>,
@@ -64,7 +64,7 @@ pub(super) struct DeliveryMaker {
 }
 
 impl DeliveryMaker {
-    /// Works until nobody listens any more.
+    /// Works until the receiver is gone.
     pub(super) async fn run(mut self) {
         while let Some(handed) = self.batches.recv().await {
             let ready = match handed {
@@ -83,8 +83,8 @@ impl DeliveryMaker {
         }
     }
 
-    /// Says how each message of `batch` is read. `None`: its partition was given up meanwhile, while a schema was
-    /// waited for; whoever has it now counts it.
+    /// Finds how to read each message of `batch`. `None`: its partition was given up while a schema was waited for; the new
+    /// owner counts it.
     async fn resolve(&mut self, receipt: Receipt, batch: MessageBatch) -> Option<Ready> {
         let found = self.schemas_of(&batch).await?;
         let is_packed = |kind| matches!(kind, MessageKind::Container | MessageKind::Packed { .. });
@@ -116,9 +116,9 @@ impl DeliveryMaker {
         Some(Ready::Delivery { delivery, assignment: Some(batch.assignment) })
     }
 
-    /// The schemas of all framed messages, as far as there are such. `None`: as above.
-    async fn schemas_of(&mut self, batch: &MessageBatch) -> Option<Found> {
-        let mut found = Found::new();
+    /// The schemas of all framed messages. `None`: as above.
+    async fn schemas_of(&mut self, batch: &MessageBatch) -> Option<FormatsByKey> {
+        let mut found = FormatsByKey::new();
         for message in &batch.messages {
             let (MessageKind::Framed { schema: key } | MessageKind::Packed { schema: key }) = message.kind
             else {
@@ -148,8 +148,8 @@ impl DeliveryMaker {
         Some(found)
     }
 
-    /// Writes the body anew, with what is in its containers and in what is packed.
-    fn unpack(&mut self, batch: &MessageBatch, found: &Found) -> (Vec<u8>, Arc<[Part]>) {
+    /// Rewrites the body with containers expanded and packed messages unpacked.
+    fn unpack(&mut self, batch: &MessageBatch, found: &FormatsByKey) -> (Vec<u8>, Arc<[Part]>) {
         let (mut body, mut parts) = (Vec::with_capacity(2 * batch.body.len()), Vec::new());
         let mut start = 0;
         for BatchedMessage { end, kind } in &batch.messages {
@@ -190,15 +190,15 @@ impl DeliveryMaker {
         (body, parts.into())
     }
 
-    /// How a message with this value is read.
-    fn framing(&mut self, kind: MessageKind, value: &[u8], found: &Found) -> Framing {
+    /// How to read a message with this value.
+    fn framing(&mut self, kind: MessageKind, value: &[u8], found: &FormatsByKey) -> Framing {
         let (MessageKind::Framed { schema: key } | MessageKind::Packed { schema: key }) = kind else {
             return Framing::Document;
         };
         match found.get(&key) {
             Some(Format::Avro(schema)) => Framing::Avro(Datums { schema: Arc::clone(schema), count: 1 }),
             Some(Format::Json) => Framing::Document,
-            // Where no schema helps, JSON is read all the same.
+            // Without a schema, JSON is read all the same.
             _ if frame::looks_like_json(value) => Framing::Document,
             Some(Format::Unasked(reason)) => {
                 self.complain(reason, Some(key));
@@ -208,7 +208,7 @@ impl DeliveryMaker {
         }
     }
 
-    /// Says that messages can't be read: a row of them is told once a minute.
+    /// Logs that messages can't be read, once a minute for each complaint.
     fn complain(&mut self, what: &str, schema: Option<SchemaKey>) {
         if self.complaint.is_none_or(|last| last.elapsed() >= COMPLAIN_AGAIN_AFTER) {
             self.complaint = Some(tokio::time::Instant::now());
@@ -218,7 +218,7 @@ impl DeliveryMaker {
     }
 }
 
-/// Appends what is packed, as much as a message may have and as there is room for in the delivery.
+/// Appends an unpacked message, up to the limit of a message and to the room in the delivery.
 fn inflate(packed: &[u8], body: &mut Vec<u8>) -> io::Result<()> {
     let room = UNPACKED_BYTES_MAX.saturating_sub(body.len());
     let most = MESSAGE_BYTES_MAX.min(room);
@@ -233,7 +233,7 @@ fn inflate(packed: &[u8], body: &mut Vec<u8>) -> io::Result<()> {
     }))
 }
 
-/// No event, and the wish that all before be flushed.
+/// A delivery without events that asks for a flush of everything before it.
 fn recall(receipt: Receipt) -> Delivery {
     Delivery {
         body: bytes::Bytes::new(),
@@ -273,17 +273,17 @@ mod tests {
         let (ready, _) = mpsc::channel(1);
         let registry = registry.map(|scripted| {
             let url = format!("{}{path}", scripted.url());
-            SchemaRegistry::new(&url.as_str().into(), None, SchemaIds::Auto).unwrap()
+            SchemaRegistry::new(&url.as_str().into(), None, SchemaIds::Auto, "test/1").unwrap()
         });
         let schemas = registry.map(|registry| Schemas::new(registry, Arc::default()));
         DeliveryMaker { batches, ready, schemas, complaint: None }
     }
 
     /// A message: its value, and one header.
-    type Told<'m> = (&'m [u8], Option<(&'m str, &'m [u8])>);
+    type SentMessage<'m> = (&'m [u8], Option<(&'m str, &'m [u8])>);
 
     /// What is read of messages: the ids of sends, and what else there is.
-    async fn read(maker: &mut DeliveryMaker, messages: &[Told<'_>]) -> Vec<String> {
+    async fn read(maker: &mut DeliveryMaker, messages: &[SentMessage<'_>]) -> Vec<String> {
         let partition = Partition { topic: "t".into(), number: 0 };
         let mut batch = MessageBatch::new(partition, Arc::default(), 0, maker.schemas.is_some());
         for ((value, header), offset) in messages.iter().zip(0..) {
@@ -331,7 +331,7 @@ mod tests {
         maker.schemas.as_mut().unwrap().wait_for(SchemaKey::Id(99), || true).await;
         let messages =
             [avro(&seven, "a"), event(&eight, "b"), avro(&nine, "c"), event(&[], "d"), avro(&seven, "e")];
-        let messages: Vec<Told<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
+        let messages: Vec<SentMessage<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
         assert_eq!(read(&mut maker, &messages).await, ["a", "b", LOST, "d", "e"]);
     }
 
@@ -348,7 +348,7 @@ mod tests {
             Some(("__value_schema_id", &[0, 0, 0, 0, 5])),
             Some(("trace", b"x")),
         ];
-        let messages: Vec<Told<'_>> = messages.iter().map(|value| &value[..]).zip(headers).collect();
+        let messages: Vec<SentMessage<'_>> = messages.iter().map(|value| &value[..]).zip(headers).collect();
         assert_eq!(read(&mut maker(Some(&scripted), ""), &messages).await, ["a", "b", "c", "d"]);
     }
 
@@ -364,7 +364,7 @@ mod tests {
         let head = [&[0][..], &long(3)].concat();
         let prefixed = avro(&head, "a");
         let (plain, json) = (avro(&[], "b"), event(&[], "c"));
-        let messages: [Told<'_>; 4] = [
+        let messages: [SentMessage<'_>; 4] = [
             (&prefixed, None),
             (&plain, Some(("apicurio.value.globalId", &long(3)))),
             (&plain, Some(("apicurio.value.contentId", &long(4)))),
@@ -398,7 +398,7 @@ mod tests {
             avro(&glue, "x"),
             event(&[&[0; 4][..], &[b'a'; 32]].concat(), "d"),
         ];
-        let messages: Vec<Told<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
+        let messages: Vec<SentMessage<'_>> = messages.iter().map(|value| (&value[..], None)).collect();
         assert_eq!(read(&mut maker(None, ""), &messages).await, ["a", "b", "c", LOST, LOST, "d"]);
     }
 
@@ -447,7 +447,7 @@ mod tests {
         let mut maker = maker(Some(&scripted), "");
         // The one doubt of this minute.
         maker.schemas.as_mut().unwrap().wait_for(SchemaKey::Id(99), || true).await;
-        let told: [Told<'_>; 3] = [
+        let told: [SentMessage<'_>; 3] = [
             (&messages[0], Some(("apicurio.value.globalId", &long))),
             // Its registry would be waited for.
             (&messages[1], Some(("__value_schema_id", &[0, 0, 0, 0, 77]))),
@@ -467,7 +467,7 @@ mod tests {
         let whole = packed(&event(&[], "a"));
         let bomb = packed(&vec![b' '; MESSAGE_BYTES_MAX + 1]);
         let avro = packed(b"\x02x");
-        let messages: [Told<'_>; 5] =
+        let messages: [SentMessage<'_>; 5] =
             [(&whole, None), (&whole[..30], None), (&bomb, None), (&avro, None), (&whole, None)];
         assert_eq!(read(&mut maker(None, ""), &messages).await, ["a", LOST, LOST, LOST, "a"]);
     }

@@ -1,4 +1,4 @@
-//! How a message is written, as far as its first bytes and its headers tell: what stands before its value, and what names its
+//! How a message is encoded, as far as its first bytes and its headers tell: the prefix of its value, and the name of its
 //! schema. Pure.
 
 use std::fmt;
@@ -21,51 +21,51 @@ const GLUE: u8 = 3;
 const GLUE_PLAIN: u8 = 0;
 const GLUE_ZLIB: u8 = 5;
 
-/// Azure Schema Registry's serializers put four zeros and the id of a schema in 32 hexadecimal digits before the value, in their
-/// first versions; now the media type says it.
+/// Azure Schema Registry's first serializers put four zeros and the id of a schema in 32 hexadecimal digits before the
+/// value; now the media type names it.
 const AZURE_DIGITS: usize = 32;
 const AZURE_MEDIA_TYPE: &[u8] = b"avro/binary+";
 
-/// How a message is written.
+/// How a message is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageKind {
-    /// JSON, or what will prove not to be.
+    /// JSON, or something that will turn out not to be.
     Document,
-    /// By a schema, which says whether it is Avro or JSON.
+    /// By a schema of Avro or JSON.
     Framed {
-        /// What names the schema.
+        /// The schema's name.
         schema: SchemaKey,
     },
     /// The same, and packed by zlib.
     Packed {
-        /// What names the schema.
+        /// The schema's name.
         schema: SchemaKey,
     },
     /// An Avro object container.
     Container,
 }
 
-/// What names the schema of a message.
+/// The name of a message's schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum SchemaKey {
     /// A number of four bytes before the value, or in Confluent's header.
     Id(u32),
     /// A number of eight bytes before the value: Apicurio's.
     LongId(u64),
-    /// Confluent's, of the schema with all that belongs to it.
+    /// Confluent's, for the schema with everything it references.
     Guid(u128),
     /// In Apicurio's header.
     GlobalId(u64),
     /// In Apicurio's header.
     ContentId(u64),
-    /// A version of a schema in AWS Glue, which can't be asked here.
+    /// A version of a schema in AWS Glue, which is not asked.
     Glue(u128),
-    /// A schema in Azure's registry, which can't be asked here.
+    /// A schema in Azure's registry, which is not asked.
     Azure,
 }
 
 impl SchemaKey {
-    /// Whose registry it is that can't be asked.
+    /// The owner of a registry that is not asked.
     pub(super) fn unasked(self) -> Option<&'static str> {
         match self {
             SchemaKey::Glue(_) => Some("AWS Glue"),
@@ -96,9 +96,9 @@ pub(super) fn hyphened(uuid: u128) -> String {
     format!("{first}-{second}-{third}-{}-{}", &digits[16..20], &digits[20..])
 }
 
-/// What the first bytes of a value tell, and how many of them are the frame.
+/// The kind by the first bytes of a value, and how many of them are the frame.
 ///
-/// With a registry nothing is taken for Azure's: Avro behind a small id may well begin with 32 digits.
+/// With a registry no value is taken for Azure's: Avro behind a small id may well begin with 32 digits.
 pub(super) fn kind_of(value: &[u8], has_registry: bool) -> (MessageKind, usize) {
     let framed = |schema, bytes| (MessageKind::Framed { schema }, bytes);
     match value {
@@ -125,9 +125,9 @@ pub(super) fn looks_like_json(value: &[u8]) -> bool {
     matches!(value.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
-/// What the headers of a message say of its value. Of several headers of one name the last counts, as with those who write them.
+/// The kind by the headers of a message. Of several headers of one name the last counts, as with the serializers.
 ///
-/// A name that is no UTF-8, which the client library does not bear, hides all of them.
+/// A name that is not UTF-8, which the client library can't read, hides all of them.
 pub(super) fn kind_in(headers: &impl Headers) -> Option<MessageKind> {
     let read = || {
         let (mut schema, mut is_json) = (None, false);

@@ -1,4 +1,4 @@
-//! What can be seen of a consumer from outside: for the admin port, and for the pipeline.
+//! The state of a consumer, for the admin port and for the pipeline.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::refusal::{BrokerRefusal, Trouble};
 
-/// How soon the same words about the same trouble are logged again.
+/// How soon the same message about the same trouble is logged again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
-/// A connection that is refused is tried again within ten seconds, and its refusal told within half a minute: after so
-/// long without one, it is over.
+/// A refused connection is tried again within ten seconds, and its refusal reported within half a minute: after this time
+/// without a report the refusal is over.
 const REFUSED_AGAIN_WITHIN: Duration = Duration::from_mins(1);
 
-/// Written by the consumer's thread, read by whoever looks.
+/// Written by the consumer's thread, read by any.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     lag: AtomicU64,
@@ -24,22 +24,22 @@ pub(super) struct Health {
     troubles: Mutex<[Slot; Trouble::ALL.len()]>,
     /// Whether there is trouble that a message or a commit disproves.
     is_refused: AtomicBool,
-    /// Nothing is counted until commits are taken again.
+    /// Counting is stopped until commits are taken again.
     is_held: AtomicBool,
     /// Why nothing can be acknowledged any more.
     lost: OnceLock<Arc<str>>,
-    /// Messages that were counted and are counted again, for the last commit has failed.
+    /// Messages that are counted twice, because the last commit failed.
     repeated: AtomicU64,
 }
 
 /// One kind of trouble.
 #[derive(Debug, Default)]
 struct Slot {
-    /// In words, while it lasts.
+    /// The message, while it lasts.
     words: Option<Arc<str>>,
-    /// When it was last heard of.
+    /// When it was last reported.
     seen: Option<Instant>,
-    /// What was logged last.
+    /// The message that was logged last, and when.
     told: Option<(Arc<str>, Instant)>,
 }
 
@@ -74,8 +74,7 @@ impl Health {
         self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
-    /// There is trouble. Returns whether that is to be logged: not where it was there already, nor what was said a
-    /// moment ago.
+    /// Notes trouble. Returns whether to log it: not if it was there already, or the same message was logged a moment ago.
     pub(super) fn complain(&self, trouble: Trouble, words: &str) -> bool {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut troubles[trouble as usize];
@@ -98,21 +97,21 @@ impl Health {
         !is_told
     }
 
-    /// A refusal, logged where it is news.
+    /// Notes a refusal, and logs it if it is news.
     pub(super) fn refuse(&self, refusal: &BrokerRefusal, reason: &str) {
         if self.complain(refusal.trouble, refusal.words) {
             tracing::error!(reason, "kafka: {}", refusal.words);
         }
     }
 
-    /// Whether somebody was told of trouble of this kind that has not passed, a moment ago at most.
+    /// Whether lasting trouble of this kind was logged within the interval of repetition.
     pub(super) fn is_told(&self, trouble: Trouble) -> bool {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let Slot { words, told, .. } = &troubles[trouble as usize];
         words.is_some() && told.as_ref().is_some_and(|(_, at)| at.elapsed() < TELL_AGAIN_AFTER)
     }
 
-    /// A broker is connected. Where nothing comes to be read, that is how the end of a refusal is seen.
+    /// A broker is connected. Without messages to read, only this shows the end of a refusal.
     pub(super) fn is_let_in(&self) {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let Slot { words, seen, .. } = &mut troubles[Trouble::Access as usize];
@@ -121,7 +120,7 @@ impl Health {
         }
     }
 
-    /// The trouble is over. Returns whether there was such.
+    /// The trouble is over. Returns whether there was any.
     pub(super) fn clear(&self, trouble: Trouble) -> bool {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         troubles[trouble as usize].words.take().is_some()
@@ -138,20 +137,20 @@ impl Health {
         }
     }
 
-    /// Commits are refused for good, or again taken.
+    /// Commits are refused for good, or taken again.
     pub(super) fn hold(&self, is_held: bool) {
         self.is_held.store(is_held, Ordering::Relaxed);
     }
 
-    /// Why nothing is to be counted at present.
+    /// Why nothing may be counted at present.
     pub(super) fn held(&self) -> Option<String> {
         self.is_held.load(Ordering::Relaxed).then(|| {
-            self.words(Trouble::Commits)
+            self.message(Trouble::Commits)
                 .map_or_else(|| "commits are refused".to_owned(), |words| words.to_string())
         })
     }
 
-    /// From here on nothing can be acknowledged. The first reason stands.
+    /// Nothing can be acknowledged from here on. The first reason stands.
     pub(super) fn lose(&self, reason: &str) {
         self.lost.get_or_init(|| reason.into());
     }
@@ -169,7 +168,7 @@ impl Health {
         self.repeated.load(Ordering::Relaxed)
     }
 
-    fn words(&self, trouble: Trouble) -> Option<Arc<str>> {
+    fn message(&self, trouble: Trouble) -> Option<Arc<str>> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)[trouble as usize].words.clone()
     }
 }
@@ -198,9 +197,9 @@ impl Watch {
     /// What keeps events from coming, in words; `None` while all is well.
     pub fn trouble(&self) -> Option<Arc<str>> {
         // A broker that refuses this client can be reached, and says why it can't be used.
-        self.0.words(Trouble::Access).or_else(|| {
+        self.0.message(Trouble::Access).or_else(|| {
             if self.0.is_connected() {
-                Trouble::ALL.into_iter().find_map(|trouble| self.0.words(trouble))
+                Trouble::ALL.into_iter().find_map(|trouble| self.0.message(trouble))
             } else {
                 Some("no Kafka broker can be reached".into())
             }

@@ -1,4 +1,4 @@
-//! What the poller does as a member of the group: takes partitions, gives them up in good order, leaves.
+//! The poller as a member of the group: takes partitions, gives them up in good order, leaves.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use super::callbacks::{Event, give_up, without_offsets};
 use super::offsets::Partition;
 use super::poller::{Halt, Poller, PollerCommand, PollerOutput};
 
-/// How long a partition that is to be given up waits for the outcome of what was counted of it. Members are put
-/// out of the group after max.poll.interval.ms, five minutes unless it is set.
+/// How long a partition that is to be given up waits for the outcomes of its sends. Members are put out of the group after
+/// max.poll.interval.ms, five minutes unless it is set.
 const RECALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long the last commit of partitions is tried before they are given up: long enough for the group to find another
@@ -22,7 +22,7 @@ const COMMIT_MAX: Duration = Duration::from_secs(15);
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 
 impl Poller {
-    /// Acts on what has happened in the group.
+    /// Handles an event of the group.
     pub(super) fn attend(&mut self, event: Event) -> Result<(), Halt> {
         match event {
             Event::Assigned(partitions) => self.prepare(partitions),
@@ -34,8 +34,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Asks what the group has committed, only to notice what is no longer there: without it, reading begins in the same
-    /// place. The group waits meanwhile, and this thread does not.
+    /// Asks for the group's committed offsets, only to notice lost messages: reading begins in the same place without them.
+    /// The group waits meanwhile, and this thread does not.
     fn prepare(&mut self, partitions: Vec<Partition>) {
         let known = if partitions.is_empty() { Err(partitions) } else { self.questions.send(partitions) };
         if let Err(partitions) = known {
@@ -64,7 +64,7 @@ impl Poller {
         if let Err(error) = taken {
             tracing::error!(%error, "kafka: partitions could not be taken");
         }
-        // What came new is not paused yet.
+        // New partitions are not paused yet.
         self.is_paused = false;
         self.steady.disturb();
         self.parts.health.set_partitions(self.offsets.held().count());
@@ -78,8 +78,8 @@ impl Poller {
         );
     }
 
-    /// Gives partitions up. What was handed out of them is flushed and committed before, as far as it has an
-    /// outcome in time; when the group has put this process out, it is too late for that.
+    /// Gives partitions up. Their messages are flushed and committed before, as far as outcomes come in time; if the group
+    /// has expelled this process, it is too late for that.
     fn revoke(&mut self, partitions: &[Partition]) -> Result<(), Halt> {
         let is_lost = self.consumer.assignment_lost();
         if self.is_held() && !self.offsets.is_settled(partitions) {
@@ -124,7 +124,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Has everything flushed that was handed out of `partitions`, and waits for the outcome.
+    /// Asks for a flush of everything handed out of `partitions`, and waits for the outcome.
     fn recall(&mut self, partitions: &[Partition]) -> Result<(), Halt> {
         if self.offsets.is_settled(partitions) {
             return Ok(());
@@ -148,9 +148,9 @@ impl Poller {
         Ok(())
     }
 
-    /// Commits all that is acknowledged, and leaves the group.
+    /// Commits everything acknowledged, and leaves the group.
     pub(super) fn leave(mut self) {
-        // Whoever closes has acknowledged before.
+        // The caller of close has acknowledged before.
         while let Ok(command) = self.parts.commands.try_recv() {
             if let PollerCommand::Acknowledge(receipt) = command {
                 self.offsets.acknowledge(receipt);
@@ -168,7 +168,7 @@ impl Poller {
         }
         self.consumer.context().leave();
         self.answer();
-        // A commit that has no answer by now waits for a coordinator, without which the group can't be left either.
+        // A commit without an answer by now waits for a coordinator, and without one the group can't be left either.
         let is_reachable = !self.commits.is_under_way();
         self.committer.end(is_reachable);
         self.questions.end(is_reachable);

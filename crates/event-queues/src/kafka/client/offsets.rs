@@ -1,8 +1,8 @@
 //! Which offsets may be committed: receipts on one side, partitions on the other.
 //!
-//! A partition belongs to this process from [`PartitionOffsets::assign`] to [`PartitionOffsets::forget`]. What was handed out
-//! of it in that time is remembered by receipt; what is acknowledged later than that counts for nothing, so that
-//! the offsets of a partition that another member has taken over are never touched.
+//! A partition belongs to this process from [`PartitionOffsets::assign`] to [`PartitionOffsets::forget`]. Messages handed
+//! out in that time are remembered by receipt; later acknowledgements count for nothing, so that the offsets of a partition
+//! that another member has taken over are never touched.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,37 +17,35 @@ pub(super) struct Partition {
     pub(super) number: i32,
 }
 
-/// The time for which a partition belongs to this process.
+/// The period for which a partition belongs to this process.
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
-    /// What the topic says of its events.
+    /// The topic's facts about its events.
     pub(super) origin: Arc<Origin>,
     is_over: AtomicBool,
 }
 
 impl Assignment {
-    /// Whether the partition has been given up or lost: what has not been counted of it until now must not be.
+    /// Whether the partition has been given up or lost: messages that are not counted by now must not be.
     pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
 }
 
-/// Where a partition begins and ends, and how far it is fetched, as the client last heard. Negative where it has
-/// not heard yet.
+/// Where a partition begins and ends, and how far it is fetched, by the client's last statistics. Negative where unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Watermarks {
     /// The offset of the first message that the broker still holds.
     pub(super) start: i64,
-    /// The offset behind the last one that may be read: with transactions, that is settled.
+    /// The offset behind the last readable message: with transactions, the last settled one.
     pub(super) end: i64,
-    /// What is fetched next.
+    /// The offset that is fetched next.
     pub(super) next: i64,
     /// Whether nothing is left to be fetched.
     pub(super) is_at_end: bool,
 }
 
-/// Offsets that were passed without a message. Markers of transactions and what compaction has removed leave such
-/// gaps, and so does what the broker has thrown away.
+/// Offsets without a message. Markers of transactions, compaction and expired messages leave such gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Gap {
     from: i64,
@@ -55,7 +53,7 @@ struct Gap {
 }
 
 impl Gap {
-    /// What of it is lost, if the broker's first message is at `start`.
+    /// The part of it that is lost, if the broker's first message is at `start`.
     fn loss(self, start: i64) -> Option<Loss> {
         let Gap { from, to } = self;
         let messages = u64::try_from(to.min(start) - from).unwrap_or(0);
@@ -67,16 +65,16 @@ impl Gap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Loss {
     pub(super) messages: u64,
-    /// The first that is missing.
+    /// The offset of the first missing message.
     pub(super) expected: i64,
-    /// The one that came behind the last that is missing.
+    /// The offset of the message behind the gap.
     pub(super) offset: i64,
 }
 
-/// Gaps of a partition that wait to be looked into; the smallest make room. What is lost is a large one.
+/// Gaps of a partition that wait to be examined; the smallest make room, because lost messages make large ones.
 const GAPS_MAX: usize = 256;
 
-/// What is known of a partition while it belongs to this process. Messages are counted since it was assigned.
+/// The state of a partition while it belongs to this process. Messages are counted since it was assigned.
 #[derive(Debug, Default)]
 struct Held {
     assignment: Arc<Assignment>,
@@ -86,14 +84,14 @@ struct Held {
     /// The offset behind the last message that is acknowledged.
     acknowledged: Option<i64>,
     acknowledged_messages: u64,
-    /// The offset that the broker was asked to remember, if it has not refused.
+    /// The last requested offset, unless the broker has refused it.
     requested: Option<i64>,
-    /// The offset that the broker is known to remember.
+    /// The last offset that the broker has confirmed.
     committed: Option<i64>,
     committed_messages: u64,
-    /// What is acknowledged and not known to be remembered: offsets, and how many messages stand before each.
+    /// Acknowledged offsets that are not confirmed, and how many messages stand before each.
     unconfirmed: VecDeque<(i64, u64)>,
-    /// The end of the partition, where nothing is left before it.
+    /// The end of the partition, once nothing is left before it.
     passed: Option<i64>,
     marks: Option<Watermarks>,
     gaps: Vec<Gap>,
@@ -114,7 +112,7 @@ impl Held {
     }
 }
 
-/// Something that was handed out and is not acknowledged yet.
+/// A delivery that is handed out and not acknowledged yet.
 #[derive(Debug)]
 struct Open {
     receipt: Receipt,
@@ -122,21 +120,21 @@ struct Open {
     assignment: Arc<Assignment>,
     /// The offset behind its last message.
     next_offset: i64,
-    /// How many messages were handed out of the partition, with this.
+    /// How many messages were handed out of the partition, with this one.
     messages: u64,
 }
 
-/// The books of one consumer. Pure: it is told what happens.
+/// The books of one consumer. Pure: events are passed in.
 #[derive(Debug, Default)]
 pub(super) struct PartitionOffsets {
     last_receipt: u64,
     held: HashMap<Partition, Held>,
-    /// In the order of receipts.
+    /// In ascending order of receipts.
     open: VecDeque<Open>,
 }
 
 impl PartitionOffsets {
-    /// From here on `partition` belongs to this process; `committed` is what the broker remembers for the group.
+    /// Adds `partition`, which belongs to this process from here on; `committed` is the group's committed offset.
     pub(super) fn assign(&mut self, partition: Partition, origin: Arc<Origin>, committed: Option<i64>) {
         let assignment = Arc::new(Assignment { origin, is_over: AtomicBool::new(false) });
         let held = Held { assignment, requested: committed, committed, ..Held::default() };
@@ -145,7 +143,7 @@ impl PartitionOffsets {
         }
     }
 
-    /// From here on they belong to somebody else.
+    /// Removes partitions, which belong to other members from here on.
     pub(super) fn forget<'a>(&mut self, partitions: impl IntoIterator<Item = &'a Partition>) {
         for partition in partitions {
             if let Some(held) = self.held.remove(partition) {
@@ -170,13 +168,13 @@ impl PartitionOffsets {
         self.held.get(partition).and_then(Held::expected)
     }
 
-    /// So many messages of `partition`, up to before `next_offset`, are handed out.
+    /// Notes that this many messages of `partition`, up to before `next_offset`, are handed out.
     pub(super) fn deliver(&mut self, partition: &Partition, next_offset: i64, messages: usize) -> Receipt {
         let receipt = self.receipt();
         if let Some(held) = self.held.get_mut(partition) {
             held.delivered = Some(next_offset);
             held.delivered_messages += messages as u64;
-            // It goes back where the topic was made anew.
+            // It goes back if the topic was made anew.
             held.passed = held.passed.filter(|passed| *passed <= next_offset);
             let (partition, assignment) = (partition.clone(), Arc::clone(&held.assignment));
             let messages = held.delivered_messages;
@@ -185,7 +183,7 @@ impl PartitionOffsets {
         receipt
     }
 
-    /// Behind the message before `from` came the one at `to`.
+    /// Notes a gap: the message at `to` followed the one before `from`.
     pub(super) fn leave_out(&mut self, partition: &Partition, from: i64, to: i64) {
         let Some(held) = self.held.get_mut(partition) else { return };
         let gap = Gap { from, to };
@@ -198,8 +196,8 @@ impl PartitionOffsets {
         }
     }
 
-    /// What the client knows of the partition now. Of what was left out since the last time, it is lost what lies before
-    /// the broker's first message; that is told.
+    /// Updates the watermarks of a partition. Returns the gaps since the last time that lie before the broker's first
+    /// message: they are lost.
     pub(super) fn look(&mut self, partition: &Partition, marks: Watermarks) -> Option<Loss> {
         let held = self.held.get_mut(partition)?;
         held.marks = Some(marks);
@@ -211,8 +209,8 @@ impl PartitionOffsets {
         })
     }
 
-    /// All that was fetched has been handed out: where that was all there is, the end is reached, whatever stands before
-    /// it that is no message. What of that is lost is returned.
+    /// All fetched messages have been handed out: a partition without more has reached its end, whatever lies before it that
+    /// is no message. Returns the losses among that.
     pub(super) fn pass_ends(&mut self) -> Vec<(Partition, Loss)> {
         let mut lost = Vec::new();
         for (partition, held) in &mut self.held {
@@ -230,7 +228,7 @@ impl PartitionOffsets {
         lost
     }
 
-    /// Whether all partitions are read to their end, as far as the client has heard.
+    /// Whether all partitions are read to their end, as far as the client knows.
     pub(super) fn are_at_end(&self) -> bool {
         self.held.values().all(|held| {
             held.marks.is_some_and(|marks| marks.is_at_end && held.expected() == Some(marks.next))
@@ -242,19 +240,19 @@ impl PartitionOffsets {
         self.held.values().map(Held::lag).sum()
     }
 
-    /// Messages of `partitions` that are counted, and that the broker is not known to remember.
+    /// Messages of `partitions` that are counted and not confirmed by the broker.
     pub(super) fn counted_again<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> u64 {
         let held = partitions.into_iter().filter_map(|partition| self.held.get(partition));
         held.map(|held| held.acknowledged_messages - held.committed_messages).sum()
     }
 
-    /// A receipt for something that holds no message.
+    /// A receipt for a delivery without messages.
     pub(super) fn receipt(&mut self) -> Receipt {
         self.last_receipt += 1;
         Receipt(self.last_receipt)
     }
 
-    /// Everything up to and including `receipt` has an outcome.
+    /// Notes that every delivery up to and including `receipt` has an outcome.
     pub(super) fn acknowledge(&mut self, receipt: Receipt) {
         while let Some(open) = self.open.pop_front_if(|open| open.receipt <= receipt) {
             if let Some(held) = self.held.get_mut(&open.partition)
@@ -275,7 +273,7 @@ impl PartitionOffsets {
             .all(|held| held.delivered == held.acknowledged)
     }
 
-    /// What the broker has not been asked to remember yet. It counts as asked from here on.
+    /// The acknowledged offsets that are not requested yet; they count as requested from here on.
     pub(super) fn request(&mut self) -> Vec<(Partition, i64)> {
         let due = self.held.iter_mut().filter_map(|(partition, held)| {
             let offset = held.acknowledged.filter(|_| held.acknowledged != held.requested)?;
@@ -285,7 +283,7 @@ impl PartitionOffsets {
         due.collect()
     }
 
-    /// What the broker is not known to remember, of `partitions`.
+    /// The offsets of `partitions` that the broker has not confirmed.
     pub(super) fn unconfirmed<'a>(
         &self,
         partitions: impl IntoIterator<Item = &'a Partition>,
@@ -298,11 +296,11 @@ impl PartitionOffsets {
         unconfirmed.collect()
     }
 
-    /// The broker remembers `offset`. Answers come in the order of the requests.
+    /// Notes that the broker has confirmed `offset`. Answers come in the order of the requests.
     pub(super) fn confirm(&mut self, partition: &Partition, offset: i64) {
         if let Some(held) = self.held.get_mut(partition) {
             held.committed = Some(offset);
-            // Offsets go up, but for a topic that was made anew.
+            // Offsets only grow, except for a topic that was made anew.
             let is_known = held.unconfirmed.iter().any(|(known, _)| *known == offset);
             while let Some((known, messages)) =
                 held.unconfirmed.pop_front_if(|(known, _)| is_known || *known <= offset)
@@ -315,7 +313,7 @@ impl PartitionOffsets {
         }
     }
 
-    /// The broker has refused `offset`: it has to be asked again, unless it was asked for more meanwhile.
+    /// Notes that the broker has refused `offset`: it is requested again, unless a greater one was requested meanwhile.
     pub(super) fn refuse(&mut self, partition: &Partition, offset: i64) {
         if let Some(held) = self.held.get_mut(partition)
             && held.requested == Some(offset)

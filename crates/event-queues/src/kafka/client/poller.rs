@@ -22,44 +22,44 @@ use super::offsets::{Partition, PartitionOffsets};
 use super::watermarks::Steady;
 use crate::Receipt;
 
-/// How long a poll waits when nothing comes: so long, at most, does an acknowledgement wait for its commit.
+/// How long a poll waits when nothing comes, and so how long an acknowledgement waits for its commit at most.
 const IDLE: Duration = Duration::from_millis(100);
 
 /// How long the first message of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(10);
 
-/// Messages taken before anything else is looked after.
+/// Messages taken in a row before other work.
 const TURN_MESSAGES: usize = 1024;
 
-/// What the poller hands over.
+/// The output of the poller.
 #[derive(Debug)]
 pub(super) enum PollerOutput {
     Batch(Receipt, Box<MessageBatch>),
     /// Partitions are about to be given up.
     Recall(Receipt),
-    /// There is nothing left to read, and nobody wanted to wait for more.
+    /// Nothing is left to read, and the run ends there.
     End,
     Failed(String),
 }
 
-/// What the poller is asked to do.
+/// The commands for the poller.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum PollerCommand {
     Acknowledge(Receipt),
-    /// Commit what is acknowledged, leave the group, end.
+    /// Commit everything acknowledged, leave the group, end.
     Close,
 }
 
 /// Why the poller ends.
 #[derive(Debug)]
 pub(super) enum Halt {
-    /// It was told to, or nobody listens any more.
+    /// It was told to, or the receiver is gone.
     Closed,
     /// The client can't go on.
     Failed(String),
 }
 
-/// What a thread that polls is made of.
+/// The parts of the polling thread.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) handed: mpsc::Sender<PollerOutput>,
@@ -84,9 +84,9 @@ pub(super) struct Poller {
     pub(super) batch: Option<MessageBatch>,
     /// When the first message of the batch came.
     begun: Instant,
-    /// Came although their partition was paused, or while something was waited for.
+    /// Messages that came although their partition was paused, or during a wait.
     pub(super) early: Vec<OwnedMessage>,
-    /// What happened while something was waited for.
+    /// Events during a wait.
     pub(super) later: Vec<Event>,
     pub(super) is_paused: bool,
 }
@@ -120,9 +120,9 @@ impl Poller {
         if let Halt::Failed(reason) = halt {
             // A client that can't go on commits nothing more.
             self.parts.health.lose(&reason);
-            // Whoever received may have gone.
+            // The receiver may be gone.
             let _gone = self.parts.handed.blocking_send(PollerOutput::Failed(reason));
-            // What was handed out may still be acknowledged.
+            // Deliveries that were handed out may still be acknowledged.
             while let Some(PollerCommand::Acknowledge(receipt)) = self.parts.commands.blocking_recv() {
                 self.offsets.acknowledge(receipt);
             }
@@ -149,10 +149,10 @@ impl Poller {
         }
     }
 
-    /// Does what it is asked to.
+    /// Executes a command.
     ///
     /// # Errors
-    /// When that is to end.
+    /// When it is to end.
     pub(super) fn obey(&mut self, command: PollerCommand) -> Result<(), Halt> {
         match command {
             PollerCommand::Acknowledge(receipt) => {
@@ -213,7 +213,7 @@ impl Poller {
         self.hand_over()?;
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
         let Some(assignment) = self.offsets.assignment(&partition).map(Arc::clone) else {
-            // It was fetched before its partition was given up; whoever has the partition now reads it.
+            // It was fetched before its partition was given up; the new owner reads it.
             return Ok(());
         };
         self.parts.health.came_through();
@@ -227,14 +227,14 @@ impl Poller {
         Ok(())
     }
 
-    /// Hands over what has been gathered.
+    /// Hands over the batch.
     pub(super) fn hand_over(&mut self) -> Result<(), Halt> {
         let Some(batch) = self.batch.take() else { return Ok(()) };
         let receipt = self.offsets.deliver(&batch.partition, batch.next_offset, batch.message_count());
         self.send(PollerOutput::Batch(receipt, Box::new(batch)))
     }
 
-    /// What the consumer says instead of a message. Its callback has told of it, unless it can't go on.
+    /// Handles an error in the place of a message. Its callback has reported it, unless the client can't go on.
     pub(super) fn complain(&self, error: &KafkaError) -> Result<(), Halt> {
         let KafkaError::MessageConsumptionFatal(code) = error else { return Ok(()) };
         let (code, text) = self.consumer.client().fatal_error().unwrap_or_else(|| (*code, code.to_string()));
@@ -246,7 +246,7 @@ impl Poller {
             RDKafkaErrorCode::GroupAuthorizationFailed => {
                 "this client may not use queue.kafka.group_id: give it the right to (Read on the group)".to_owned()
             }
-            // Source: KIP-848; the broker says so of a group of the classic protocol that it can't convert.
+            // Source: KIP-848; the broker says so for a group of the classic protocol that it can't convert.
             RDKafkaErrorCode::GroupIdNotFound | RDKafkaErrorCode::InconsistentGroupProtocol => format!(
                 "the members of queue.kafka.group_id have another \"group.protocol\" than [queue.kafka.options]: {text}"
             ),

@@ -1,5 +1,5 @@
-//! Why a broker's certificate is refused: librdkafka does not say, so the broker is asked for it once more, by a client
-//! that does, and nothing else is sent. On a thread of its own, and once a minute at most.
+//! Finds out why a broker's certificate is refused. librdkafka does not say, so another client asks the broker for it once
+//! more, and sends nothing else. On a thread of its own, and once a minute at most.
 
 use std::fs;
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -21,14 +21,14 @@ use super::refusal::{Flaw, Trouble, of_certificate};
 /// How long each step of it may take.
 const STEP_MAX: Duration = Duration::from_secs(3);
 
-/// Whom this client trusts.
+/// The authorities that this client trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Authorities {
     /// `ssl.ca.location`.
     pub(super) file: Option<PathBuf>,
 }
 
-/// Looks into certificates that are refused, one at a time.
+/// Examines refused certificates, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     authorities: Authorities,
@@ -40,7 +40,7 @@ impl Probe {
         Self { authorities, is_busy: Arc::default() }
     }
 
-    /// Finds out what is wrong with the certificate of the broker that `reason` names, and has it told.
+    /// Finds out what is wrong with the certificate of the broker that `reason` names, and reports it.
     pub(super) fn look(&self, reason: &str, health: &Arc<Health>) {
         if health.is_told(Trouble::Access) || self.is_busy.swap(true, Ordering::Relaxed) {
             return;
@@ -70,7 +70,7 @@ fn address(reason: &str) -> Option<(&str, u16)> {
     Some((host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?))
 }
 
-/// What is wrong with it, if that can be found out.
+/// The certificate's flaw, if that can be found out.
 fn flaw_of(host: &str, port: u16, authorities: &Authorities) -> Option<Flaw> {
     let mut roots = RootCertStore::empty();
     let file = fs::read(authorities.file.as_ref()?).ok()?;

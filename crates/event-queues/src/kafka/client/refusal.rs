@@ -1,11 +1,11 @@
-//! What librdkafka says when it is refused, in words that name the setting. Pure.
+//! Turns librdkafka's errors into messages that name the setting. Pure.
 //!
-//! Its error codes are few and its texts say more, so that some cases are told apart by their text. Where a text
-//! changes, the words become those of the code alone.
+//! Its error codes are few and its texts say more, so some cases are recognised by their text. Should a text change, the
+//! message becomes that of the code alone.
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// What stands in the way, by what makes it pass.
+/// Kinds of trouble, by what ends them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// TLS or SASL: the broker and this client do not agree to talk.
@@ -14,7 +14,7 @@ pub(super) enum Trouble {
     Callbacks,
     /// A topic is not there, or may not be read.
     Topics,
-    /// What was counted can't be committed.
+    /// Commits are refused.
     Commits,
     /// The schema registry can't be asked.
     Registry,
@@ -24,13 +24,13 @@ impl Trouble {
     pub(super) const ALL: [Self; 5] =
         [Trouble::Access, Trouble::Callbacks, Trouble::Topics, Trouble::Commits, Trouble::Registry];
 
-    /// Whether it is over when a message comes, or a commit is taken. The others know their own end.
+    /// Whether a message or a successful commit shows that it is over. The others end in other ways.
     pub(super) fn is_disproved_by_messages(self) -> bool {
         matches!(self, Trouble::Access | Trouble::Callbacks | Trouble::Topics)
     }
 }
 
-/// Something that somebody has to mend.
+/// A refusal that somebody has to fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BrokerRefusal {
     pub(super) trouble: Trouble,
@@ -44,7 +44,7 @@ impl BrokerRefusal {
     }
 }
 
-/// How this client introduces itself, as far as words depend on it.
+/// The client's identity, as far as messages depend on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ClientIdentity {
     /// `security.protocol` is one with TLS.
@@ -54,7 +54,7 @@ pub(super) struct ClientIdentity {
     pub(super) has_certificate: bool,
 }
 
-/// What it shows as a user.
+/// The client's SASL identity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Sasl {
     /// `security.protocol` is one without SASL.
@@ -65,7 +65,7 @@ pub(super) enum Sasl {
     Token,
 }
 
-/// What an error event means, if it is for somebody to mend.
+/// The meaning of an error event, if somebody has to act.
 pub(super) fn of_error(code: Code, reason: &str, identity: ClientIdentity) -> Option<BrokerRefusal> {
     let refusal = match code {
         Code::Authentication | Code::SaslAuthenticationFailed => of_sasl(reason, identity),
@@ -103,7 +103,7 @@ pub(super) fn of_error(code: Code, reason: &str, identity: ClientIdentity) -> Op
     Some(refusal)
 }
 
-/// What a line of librdkafka's log means, where it has no error event for it.
+/// The meaning of a line of librdkafka's log, where there is no error event for it.
 pub(super) fn of_log(facility: &str, line: &str, identity: ClientIdentity) -> Option<BrokerRefusal> {
     if facility != "FAIL" || !line.contains("Disconnected") {
         return None;
@@ -179,22 +179,22 @@ fn of_tls(code: Code, reason: &str, identity: ClientIdentity) -> Option<BrokerRe
         "the Kafka broker and this client find no common TLS: look at \"security.protocol\" and ssl.* in \
          [queue.kafka.options]"
     } else {
-        // A broker that is away is waited for.
+        // An absent broker is waited for.
         return None;
     };
     Some(BrokerRefusal::new(Trouble::Access, words))
 }
 
-/// What is said of a broker's certificate that is refused, unless more is known.
+/// The message for a refused certificate, unless more is known.
 const UNVERIFIED: &str = "the Kafka broker's certificate can't be verified: it is not of a CA in \"ssl.ca.location\" in \
                           [queue.kafka.options], has expired, or is for another name than queue.kafka.brokers has";
 
-/// Whether this client does not take the broker's certificate. librdkafka does not say why.
+/// Whether this client refuses the broker's certificate. librdkafka does not say why.
 pub(super) fn is_of_certificate(reason: &str) -> bool {
     reason.contains("certificate verify failed")
 }
 
-/// What is wrong with a broker's certificate.
+/// Flaws of a broker's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flaw {
     Expired,
@@ -203,7 +203,7 @@ pub(super) enum Flaw {
     OtherAuthority,
 }
 
-/// A certificate that this client does not take.
+/// The message for a certificate that this client refuses.
 pub(super) fn of_certificate(flaw: Option<Flaw>) -> BrokerRefusal {
     let words = match flaw {
         Some(Flaw::Expired) => {
@@ -225,18 +225,18 @@ pub(super) fn of_certificate(flaw: Option<Flaw>) -> BrokerRefusal {
     BrokerRefusal::new(Trouble::Access, words)
 }
 
-/// How a commit was refused.
+/// Kinds of refused commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// The group is being rearranged, or the topic is gone: it settles by itself.
+    /// The group is being rebalanced, or the topic is gone: it settles by itself.
     InPassing,
-    /// As long as nobody grants a right.
+    /// A right is missing.
     Right(&'static str),
     /// Perhaps it is taken the next time.
     Perhaps,
 }
 
-/// What it means that a commit was refused.
+/// The meaning of a refused commit.
 pub(super) fn of_commit(code: Option<Code>) -> Refused {
     match code {
         Some(

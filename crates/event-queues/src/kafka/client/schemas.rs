@@ -1,8 +1,8 @@
-//! The schemas of messages: what the number in front of a value, or the id in a header, stands for.
+//! The schemas of messages, by the number before a value or the id in a header.
 //!
-//! The registry is asked once for each and the answer is remembered, for an id never changes its meaning. While the
+//! The registry is asked once for each and the answer is remembered, because an id never changes its meaning. While the
 //! registry can't be asked (it is away, overloaded, refuses the credentials, or is no registry at all) the message waits,
-//! and the question is repeated: no event is lost because the registry is. What has no schema is malformed.
+//! and the question is repeated: an outage of the registry loses no event. Messages without a schema are malformed.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -27,30 +27,30 @@ pub(super) use self::registry::SchemaRegistry;
 #[path = "../../../../../tests/support/registry.rs"]
 pub(super) mod scripted;
 
-/// The wait after the first failure is at most this: a registry that restarts is back within a second or so.
+/// The wait after the first failure: a registry that restarts is back within a second or so.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// No wait is longer: that late at most it is seen that the registry is back.
+/// The longest wait, and so how late the end of an outage is noticed.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// What is known of a schema.
+/// The result of a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// It is Avro's.
+    /// A schema of Avro.
     Schema(Arc<WriterSchema>),
-    /// It is one of JSON, which is read without it.
+    /// A schema of JSON, which is read without it.
     Json,
-    /// There is no schema to be read with, and why: whatever is framed with this id is malformed.
+    /// There is no usable schema, and why: messages with this id are malformed.
     Never(String),
     /// The registry can't be asked at present, and why: the message waits.
     NotNow(String),
 }
 
-/// The registry does not answer.
+/// An outage of the registry.
 #[derive(Debug)]
 struct Away {
     since: Instant,
-    /// Questions without an answer, one after the other.
+    /// Failed questions in a row.
     failures: u32,
 }
 
@@ -68,8 +68,8 @@ impl Schemas {
         Self { registry, known: KnownSchemas::default(), away: None, health }
     }
 
-    /// The schema of a message. Waits as long as the registry can't be asked: [`Lookup::NotNow`] says that `is_over` came
-    /// first, so that nobody needs the answer any more.
+    /// The schema of a message. Waits while the registry can't be asked; [`Lookup::NotNow`] says that `is_over` came first,
+    /// so that the answer is not needed any more.
     pub(super) async fn wait_for(&mut self, key: SchemaKey, is_over: impl Fn() -> bool) -> Lookup {
         loop {
             let answer = self.look_up(key).await;
@@ -89,7 +89,7 @@ impl Schemas {
         }
     }
 
-    /// What is remembered of a schema, or else what the registry says at once.
+    /// The remembered schema, or else the registry's answer.
     async fn look_up(&mut self, key: SchemaKey) -> Lookup {
         let answer = match self.known.find(key, Instant::now()) {
             Some(known) => known,
@@ -109,9 +109,9 @@ impl Schemas {
     }
 }
 
-/// The wait after so many failures in a row (1 or more): twice as long each time, up to [`WAIT_MAX`], and of that something
-/// between the half and the whole, by `chance`, so that forwarders that lost the registry together do not come back
-/// together. Any number will do for `chance`; its upper half counts.
+/// The wait after this many failures in a row (1 or more): twice as long each time, up to [`WAIT_MAX`], and of that a part
+/// between a half and the whole, by `chance`, so that forwarders that lost the registry together do not return together. Any
+/// number will do for `chance`; its upper half counts.
 fn wait(failures: u32, chance: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let half = FIRST_WAIT.saturating_mul(1 << doublings).min(WAIT_MAX) / 2;

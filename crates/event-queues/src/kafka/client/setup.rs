@@ -1,4 +1,4 @@
-//! What the client is made with, and why it may not be made.
+//! Configures and makes the client, and reports why it can't be made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,14 +32,14 @@ const DEFAULTS: [(&str, &str); 9] = [
     // How soon a new topic that fits a pattern is found.
     ("topic.metadata.refresh.interval.ms", "30000"),
     ("socket.keepalive.enable", "true"),
-    // A broker that refuses us is asked again every second, then less often, and not at once.
+    // A broker that refuses this client is asked again every second, then less often, and not at once.
     ("reconnect.backoff.ms", "1000"),
-    // A topic that does not exist is a mistake to be told, not a topic to be made.
+    // A topic that does not exist is a mistake to report, not a topic to make.
     ("allow.auto.create.topics", "false"),
 ];
 
-/// Whether what is given rules a default out: librdkafka refuses both together, and what is given says what is wanted.
-/// Source: librdkafka's CONFIGURATION.md, and the checks of `rd_kafka_conf_finalize` and `rd_kafka_new`.
+/// Whether a given option rules a default out: librdkafka refuses both together, and the given one is wanted. Source:
+/// librdkafka's CONFIGURATION.md, and the checks of `rd_kafka_conf_finalize` and `rd_kafka_new`.
 fn is_ruled_out(default: &str, given: &BTreeMap<Box<str>, Secret>) -> bool {
     let number = |name: &str| given.get(name).and_then(|value| value.expose().trim().parse::<u64>().ok());
     match default {
@@ -57,20 +57,20 @@ fn is_ruled_out(default: &str, given: &BTreeMap<Box<str>, Secret>) -> bool {
     }
 }
 
-/// What can't be set otherwise: offsets are committed once sends have their outcome.
+/// Options that can't be changed: offsets are committed once sends have their outcome.
 const FIXED: [(&str, &str); 3] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("enable.partition.eof", "false"),
 ];
 
-/// How often the client says where partitions begin and end, in milliseconds, unless it is set: for the lag, for what is
-/// lost, and to notice that no broker is there.
+/// How often the client reports watermarks, in milliseconds, unless set: for the lag, for lost messages, and to notice that
+/// no broker is there.
 const STATISTICS: &str = "5000";
 /// The same where a run ends with the end of the partitions.
 const STATISTICS_UNTIL_EMPTY: &str = "500";
 
-/// Options whose value is in no message.
+/// Options whose values appear in no message.
 const SECRET_WORDS: [&str; 3] = ["password", "secret", "pem"];
 
 /// Why there is no consumer. The messages name keys of the configuration, and no secret.
@@ -101,8 +101,9 @@ pub(super) fn open_registry(
     url: &Secret,
     auth: Option<&Secret>,
     ids: SchemaIds,
+    user_agent: &str,
 ) -> Result<SchemaRegistry, KafkaOpenError> {
-    let registry = SchemaRegistry::new(url, auth, ids)?;
+    let registry = SchemaRegistry::new(url, auth, ids, user_agent)?;
     if registry.is_in_the_clear() {
         tracing::warn!(
             registry = registry.address(),
@@ -112,7 +113,7 @@ pub(super) fn open_registry(
     Ok(registry)
 }
 
-/// Makes the consumer; it looks for its brokers at once, and joins the group when it is told what to read.
+/// Makes the consumer; it looks for its brokers at once, and joins the group with its subscription.
 pub(super) fn consumer_of(
     settings: &KafkaSettings,
     health: &Arc<Health>,
@@ -126,17 +127,17 @@ pub(super) fn consumer_of(
     config.create_with_context(callbacks).map_err(refused)
 }
 
-/// Finds what [`open`](super::open) would refuse, without a word to any broker.
+/// Finds what [`open`](super::open) would refuse, without any request to a broker.
 ///
 /// # Errors
 /// As there.
-pub fn check(settings: &KafkaSettings) -> Result<(), KafkaOpenError> {
+pub fn check(settings: &KafkaSettings, user_agent: &str) -> Result<(), KafkaOpenError> {
     check_topics(settings)?;
     let mut config = config_of(settings, false);
     config.remove("bootstrap.servers");
     config.create::<BaseConsumer>().map(drop).map_err(refused)?;
     let (url, auth) = (settings.schema_registry.as_ref(), settings.schema_registry_auth.as_ref());
-    url.map_or(Ok(()), |url| open_registry(url, auth, settings.schema_registry_ids).map(drop))
+    url.map_or(Ok(()), |url| open_registry(url, auth, settings.schema_registry_ids, user_agent).map(drop))
 }
 
 /// Has librdkafka read the regular expressions, in a consumer without a broker.
@@ -221,15 +222,17 @@ mod tests {
 
     #[tokio::test]
     async fn an_option_that_librdkafka_does_not_know_is_named() {
-        let error = open(&settings(&[("session.timeout", "6000")]), false).unwrap_err().to_string();
+        let error = open(&settings(&[("session.timeout", "6000")]), false, "test/1").unwrap_err().to_string();
         assert!(error.contains("queue.kafka.options.\"session.timeout\""), "{error}");
     }
 
     #[tokio::test]
     async fn a_refused_value_is_told_unless_it_is_a_secret() {
-        let error = open(&settings(&[("session.timeout.ms", "planted")]), false).unwrap_err().to_string();
+        let error =
+            open(&settings(&[("session.timeout.ms", "planted")]), false, "test/1").unwrap_err().to_string();
         assert!(error.contains("session.timeout.ms"), "{error}");
-        let error = open(&settings(&[("ssl.key.pem", "planted"), ("security.protocol", "ssl")]), false);
+        let error =
+            open(&settings(&[("ssl.key.pem", "planted"), ("security.protocol", "ssl")]), false, "test/1");
         assert!(!error.unwrap_err().to_string().contains("planted"));
     }
 
@@ -242,7 +245,7 @@ mod tests {
                 ("sasl.username", "u"),
                 ("sasl.password", "p"),
             ];
-            open(&settings(&options), false).unwrap();
+            open(&settings(&options), false, "test/1").unwrap();
         }
         let error =
             open(&settings(&[("security.protocol", "SASL_SSL"), ("sasl.mechanisms", "GSSAPI")]), false);
@@ -257,7 +260,7 @@ mod tests {
             ("reconnect.backoff.max.ms", "500", "reconnect.backoff.ms"),
         ] {
             let settings = settings(&[(name, value)]);
-            open(&settings, false).map_or_else(|error| panic!("{name}: {error}"), drop);
+            open(&settings, false, "test/1").map_or_else(|error| panic!("{name}: {error}"), drop);
             assert_eq!(config_of(&settings, false).get(default), None, "{name}");
         }
         let classic = config_of(&settings(&[("group.protocol", "classic")]), false);
@@ -284,19 +287,21 @@ mod tests {
             (&[("security.protocol", "sasl_ssl"), ("sasl.mechanisms", "PLAIN")], "sasl.username"),
             (&[("session.timeout", "6000")], "session.timeout"),
         ] {
-            let error = check(&settings(options)).unwrap_err().to_string();
+            let error = check(&settings(options), "test/1").unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("queue.kafka"), "{options:?}: {error}");
         }
-        check(&settings(&[tls])).unwrap();
+        check(&settings(&[tls]), "test/1").unwrap();
     }
 
     #[tokio::test]
     async fn a_regular_expression_that_is_none_is_found_before_the_run() {
         let mut settings = settings(&[]);
         settings.topics = vec!["t".into(), r"^braze\..*".into()];
-        check(&settings).unwrap();
+        check(&settings, "test/1").unwrap();
         settings.topics.push("^braze.(".into());
-        for error in [check(&settings).unwrap_err(), open(&settings, false).map(drop).unwrap_err()] {
+        for error in
+            [check(&settings, "test/1").unwrap_err(), open(&settings, false, "test/1").map(drop).unwrap_err()]
+        {
             let error = error.to_string();
             assert!(error.contains("queue.kafka.topics") && error.contains("^braze.("), "{error}");
         }

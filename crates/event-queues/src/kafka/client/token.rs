@@ -1,5 +1,5 @@
-//! A token for SASL's OAUTHBEARER, from a file that somebody else keeps fresh (as Kubernetes does with the
-//! tokens of service accounts).
+//! Reads a token for SASL's OAUTHBEARER from a file that another program keeps fresh (as Kubernetes does with the tokens of
+//! service accounts).
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-/// What a token says of itself.
+/// The claims of a token.
 #[derive(PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) text: String,
-    /// Whom it stands for.
+    /// The subject.
     pub(super) subject: String,
     /// Milliseconds since 1970.
     pub(super) expires_milliseconds: i64,

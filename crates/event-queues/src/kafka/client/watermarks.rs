@@ -1,17 +1,17 @@
-//! What the poller makes of where partitions begin and end. The client hears that with each answer to a fetch, and says
-//! it with its statistics, so that nobody has to ask the broker.
+//! The poller's handling of watermarks. The client learns them with each fetch and reports them with its statistics, so the
+//! broker need not be asked.
 
 use std::time::{Duration, Instant};
 
 use super::offsets::{Loss, Partition, Watermarks};
 use super::poller::{Halt, Poller, PollerOutput};
 
-/// After a change in what is fetched, statistics of the time before may still be on their way: they tell of an end only
-/// when there were two since, and so much time has passed.
+/// After a change of the fetched partitions, old statistics may still be on their way: an end counts only after two new
+/// ones, and this much time.
 const STEADY_STATISTICS: u32 = 2;
 const STEADY_AFTER: Duration = Duration::from_secs(2);
 
-/// Since when the same partitions are fetched without a pause.
+/// The time since which the same partitions are fetched without a pause.
 #[derive(Debug)]
 pub(super) struct Steady {
     since: Instant,
@@ -32,7 +32,7 @@ impl Steady {
 }
 
 impl Poller {
-    /// A message that does not come next. A gap is looked into with the next statistics.
+    /// Notes a gap before a message, to be examined with the next statistics.
     pub(super) fn compare(&mut self, partition: &Partition, expected: i64, offset: i64) {
         if expected < offset {
             self.offsets.leave_out(partition, expected, offset);
@@ -45,7 +45,7 @@ impl Poller {
         }
     }
 
-    /// The client's statistics.
+    /// Handles the client's statistics.
     pub(super) fn look(&mut self, all: &[(Partition, Watermarks)]) {
         self.steady.statistics = self.steady.statistics.saturating_add(1);
         self.steady.is_news = true;
@@ -68,7 +68,7 @@ impl Poller {
         );
     }
 
-    /// Nothing at all came out of a poll: whatever the client had fetched when it made its statistics has been taken.
+    /// A poll gave nothing at all: everything that the client had fetched by its last statistics has been taken.
     pub(super) fn emptied(&mut self) {
         let Steady { since, statistics, is_news } = &mut self.steady;
         if !*is_news
@@ -85,7 +85,7 @@ impl Poller {
         self.parts.health.set_lag(self.offsets.lag());
     }
 
-    /// Nothing comes. Where nobody wants to wait for more, it ends when there is no more.
+    /// Nothing comes. A run that ends with the partitions ends if all are at their end.
     pub(super) fn rest(&mut self) -> Result<(), Halt> {
         let is_over =
             self.parts.is_until_empty && self.offsets.held().next().is_some() && self.offsets.are_at_end();

@@ -1,4 +1,4 @@
-//! The way to a store: made of a URL and options, and what its errors mean.
+//! Connects to a store by a URL and options, and explains its errors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,18 +19,18 @@ use crate::storage::StorageSource;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a store may say nothing in the middle of an answer; the rest of an object is asked for again then.
+/// How long a store may be silent in the middle of an answer; the rest of an object is requested again then.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// For how long one request is tried again where the store is busy (503 `SlowDown`) or away; then the next listing tries
-/// it. Below five minutes, for a request is tried again with the credentials that it was made with.
+/// How long one request is retried where the store is busy (503 `SlowDown`) or away; then the next listing tries again.
+/// Below five minutes, because a request keeps its first credentials in all retries.
 const RETRY: Duration = Duration::from_mins(1);
-/// How much of an error's innermost words is told.
+/// How much of the innermost error's text is repeated.
 const CAUSE_BYTES_MAX: usize = 300;
 const RETRIES_MAX: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
-/// Why a store can't be made of what is configured. Nothing was asked of it yet.
+/// Why a store can't be made of the configuration. No request was made yet.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageSetupError {
     /// The URL names no store.
@@ -78,18 +78,18 @@ pub enum StorageSetupError {
 #[derive(Debug, Clone)]
 pub(super) struct Bucket {
     pub(super) store: Arc<dyn ObjectStore>,
-    /// What is listed.
+    /// The prefix that is listed.
     pub(super) prefix: ObjectPath,
-    /// As it was given, without a slash at its end: what the source is remembered under.
+    /// The URL as it was given, without a slash at its end: the source's name in the memory.
     pub(super) url: Arc<str>,
     pub(super) app_group_id: Option<Box<str>>,
     /// The name of the bucket, if it is S3's.
     pub(super) s3_name: Option<Box<str>>,
-    /// What is listed, if it is a directory: one that is not there has no objects, which is no error of its store.
+    /// The directory that is listed, if it is one: a missing one has no objects, which its store does not call an error.
     directory: Option<PathBuf>,
 }
 
-/// What builds a store, of what the environment, a URL and options say. The builders are alike, and share no trait.
+/// Builds a store from the environment, a URL and options. The builders are alike, and share no trait.
 macro_rules! configured {
     ($builder:ty, $key:ty, $store:literal, $url:expr, $options:expr) => {{
         let mut builder = <$builder>::from_env().with_url($url).with_retry(retry());
@@ -110,7 +110,7 @@ impl Bucket {
         let wrong = |problem: String| StorageSetupError::Url { url: given.to_owned(), problem };
         let url = Url::parse(given).map_err(|error| wrong(error.to_string()))?;
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|error| wrong(error.to_string()))?;
-        // The HTTP client is made without a provider of its own; another part may have installed the same one.
+        // The HTTP client needs an installed provider; another part may have installed the same one.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let unfit =
             |error: Error| StorageSetupError::Options { url: given.to_owned(), problem: error.to_string() };
@@ -148,7 +148,7 @@ impl Bucket {
         Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id, s3_name, directory })
     }
 
-    /// What an object is called in messages.
+    /// The name of an object in messages.
     pub(super) fn name(&self, path: &ObjectPath) -> String {
         let bucket = self.url.strip_suffix(self.prefix.as_ref()).unwrap_or(&self.url);
         format!("{}/{path}", bucket.strip_suffix('/').unwrap_or(bucket))
@@ -167,7 +167,7 @@ impl Bucket {
     }
 }
 
-/// What S3 is reached with, and what else is asked with its credentials.
+/// The client for S3, and for other requests with its credentials.
 pub(super) fn s3_builder(
     url: &str,
     options: &BTreeMap<Box<str>, Secret>,
@@ -180,7 +180,7 @@ fn option<K: FromStr>(key: &str, store: &'static str) -> Result<K, StorageSetupE
 }
 
 pub(super) fn client() -> ClientOptions {
-    // The bodies of large objects take as long as they take.
+    // No time limit: large objects take long.
     ClientOptions::new()
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_read_timeout(READ_TIMEOUT)
@@ -193,7 +193,7 @@ fn retry() -> RetryConfig {
     RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY }
 }
 
-/// What an error of a store means to whoever has to mend it, in words that are the same as long as the trouble is.
+/// The advice for an error of a store, in words that stay the same while the trouble lasts.
 pub(super) fn advice(error: &Error) -> String {
     let text = error.to_string();
     let status = status_of(&text);
@@ -226,21 +226,21 @@ pub(super) fn advice(error: &Error) -> String {
     format!("{advice}: {cause}")
 }
 
-/// The status of the answer that an error tells of.
+/// The status in an error's text.
 fn status_of(text: &str) -> Option<&str> {
     const BEFORE: &str = "status code: ";
     let status = text.get(text.find(BEFORE)? + BEFORE.len()..)?.get(..3)?;
     status.bytes().all(|byte| byte.is_ascii_digit()).then_some(status)
 }
 
-/// The store's own word for an error.
+/// The store's own code for an error.
 fn code_of(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
     (!code.is_empty() && code.len() <= 100).then_some(code)
 }
 
-/// The innermost error, which does not say how long it took.
+/// The innermost error, without how long it took.
 fn root_cause(error: &Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

@@ -1,4 +1,4 @@
-//! The bytes of an object on their way: asked for by a task, read by the thread that cuts them.
+//! The download of an object: fetched by a task, read by the thread that cuts it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,28 +18,28 @@ use super::watch::BucketHealth;
 
 /// How many pieces of a body wait to be read.
 const PIECES_MAX: usize = 8;
-/// How much of a body makes a piece, at least: what a socket gives at once is often less than what it costs to hand it over.
+/// The least size of a piece: a socket often gives less at once than what is worth handing over.
 const PIECE_BYTES: usize = 128 * 1024;
 
-/// Reads what a task fetches, and keeps account of it.
+/// Reads the pieces that a task fetches, and keeps an account of them.
 pub(super) struct Download {
     pieces: mpsc::Receiver<Result<Piece, Error>>,
     piece: Bytes,
     /// The rest of the piece.
     rest: std::vec::IntoIter<Bytes>,
-    /// What is read in the place of pieces.
+    /// A local file, in the place of pieces.
     file: Option<File>,
     account: Account,
 }
 
-/// What is handed over at once.
+/// One piece of a body.
 enum Piece {
     Bytes(Vec<Bytes>),
-    /// All of it: a file of this machine, which needs no task to be read.
+    /// All of it: a local file, which needs no task to be read.
     File(File),
 }
 
-/// What was read of a download, and how it failed; shared with whoever has the content read.
+/// The bytes read of a download, and its failure; shared with the content's caller.
 #[derive(Clone)]
 pub(super) struct Account {
     read: Arc<Mutex<Stored>>,
@@ -54,7 +54,7 @@ struct Stored {
 }
 
 impl Download {
-    /// Begins to fetch an object of which this version was found. Where the store can tell, another version is refused with
+    /// Begins to fetch this version of an object. Where the store can tell, another version is refused with
     /// [`Error::Precondition`].
     pub(super) fn start(
         runtime: &Handle,
@@ -66,7 +66,7 @@ impl Download {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         runtime.spawn(async move {
             if let Err(error) = fetch(&*store, &path, e_tag, &sender).await {
-                // Nobody listens any more only where the process is about to end.
+                // The receiver is gone only when the process is about to end.
                 let _nobody = sender.send(Err(error)).await;
             }
         });
@@ -76,7 +76,7 @@ impl Download {
     }
 }
 
-/// Sends an object piece by piece, as long as anybody takes it.
+/// Sends an object piece by piece, as long as there is a receiver.
 async fn fetch(
     store: &dyn ObjectStore,
     path: &Path,
@@ -104,7 +104,7 @@ async fn fetch(
             None => {}
         }
         if bytes >= PIECE_BYTES || is_end {
-            // Nobody takes it any more only where the process is about to end.
+            // The receiver is gone only when the process is about to end.
             if sender.send(Ok(Piece::Bytes(std::mem::take(&mut gathered)))).await.is_err() || is_end {
                 return failed;
             }
@@ -154,19 +154,19 @@ impl Read for Download {
 }
 
 impl Account {
-    /// What all bytes that were read are known by.
+    /// The print of all bytes that were read.
     pub(super) fn print(&self) -> Print {
         let stored = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         Print { bytes: stored.bytes, hash: stored.hasher.finish_128() }
     }
 
-    /// Why the store gave no more, if that is why reading failed; content that is damaged is no error of the store.
+    /// The store's error, if it made reading fail; damaged content is no error of the store.
     pub(super) fn take_error(&self) -> Option<Error> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).error.take()
     }
 }
 
-/// Whether an object begins with the bytes that this print is of; they are fetched once more for that.
+/// Whether an object begins with the bytes of this print; they are fetched once more.
 pub(super) async fn begins_with(
     store: &dyn ObjectStore,
     path: &Path,
@@ -176,7 +176,7 @@ pub(super) async fn begins_with(
     Ok(print_of(store, path, e_tag, print.bytes).await? == print)
 }
 
-/// What the first bytes of an object are known by; they are fetched for that.
+/// Fetches the first bytes of an object, for their print.
 pub(super) async fn print_of(
     store: &dyn ObjectStore,
     path: &Path,

@@ -1,5 +1,4 @@
-//! What the path of an object says: Braze's Currents writes
-//! `…/event_type=users.messages.email.Send/date=2026-11-27-10/…`. Pure.
+//! Reads the paths of objects: Braze's Currents writes `…/event_type=users.messages.email.Send/date=2026-11-27-10/…`. Pure.
 //!
 //! Source: <https://www.braze.com/docs/user_guide/data/distribution/braze_currents/how_braze_uses_currents> ("Avro").
 
@@ -8,9 +7,9 @@ use std::fmt;
 use jiff::tz::TimeZone;
 use object_store::path::Path;
 
-/// What a part of a path begins with that names the type of the events below it.
+/// The prefix of a path part that names the event type of the objects below it.
 pub(super) const EVENT_TYPE: &str = "event_type=";
-/// What a part of a path begins with that names the hour (UTC) of the events below it.
+/// The prefix of a path part that names the hour (UTC) of the objects below it.
 const DATE: &str = "date=";
 
 const SECONDS: i64 = 3600;
@@ -25,7 +24,7 @@ impl PathHour {
         Self(seconds.div_euclid(SECONDS))
     }
 
-    /// The hour that a path names, if it names one; of a day without an hour, its last: until then it may grow.
+    /// The hour that a path names, if any; for a day without an hour, its last: until then it may grow.
     pub(super) fn in_path(path: &Path) -> Option<Self> {
         path.parts().find_map(|part| Self::in_part(part.as_ref()))
     }
@@ -57,16 +56,16 @@ impl fmt::Display for PathHour {
     }
 }
 
-/// What the last part of a path is for a listing.
+/// The meaning of a path's last part for a listing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PathPart<'a> {
     /// All events below are of this type.
     EventType(&'a str),
     /// All events below are of one hour.
     Hour,
-    /// Left by a writer that has not finished, or by a tool (`_SUCCESS`, `.tmp`): passed.
+    /// Left by an unfinished writer, or by a tool (`_SUCCESS`, `.tmp`): passed.
     Hidden,
-    /// Anything else: what it is, is seen below it.
+    /// Anything else: its children tell.
     Other,
 }
 
@@ -81,7 +80,7 @@ impl<'a> PathPart<'a> {
     }
 }
 
-/// Whether a part of the path below `prefix` says that nobody is meant to read it.
+/// Whether a part of the path below `prefix` marks it as hidden.
 pub(super) fn is_hidden(path: &Path, prefix: &Path) -> bool {
     path.prefix_match(prefix)
         .is_some_and(|mut parts| parts.any(|part| PathPart::of(part.as_ref()) == PathPart::Hidden))

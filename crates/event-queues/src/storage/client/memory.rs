@@ -1,5 +1,5 @@
-//! What is remembered of objects, in one [file](crate::memory): which are done, and how far the settled flushes have come in the
-//! others. A settlement writes what it settled, in one commit, whatever else is remembered.
+//! The memory of objects, in one [file](redb_file): which are done, and how far the settled flushes have come in the
+//! others. A settlement is one commit, however large the memory is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 
 use crate::content::ReadPlace;
-use crate::memory::{MemoryFault, MemoryFile, MemoryKind, pack, unpack};
+use crate::memory::{CACHE_BYTES, MemoryKind, pack, unpack};
+use redb_file::{FileFault, RedbFile, RedbKind};
 
 const KIND: MemoryKind = MemoryKind {
-    name: "objects",
-    format: 1,
+    file: RedbKind { name: "objects", format: 1, cache_bytes: CACHE_BYTES },
     locked: "give each forwarder a queue.storage.state_directory of its own, and a prefix of its own",
     newer: "Run the newer version, or move the file away",
     failed: "check the disk and the permissions. What was settled since it was last written is counted again",
@@ -25,48 +25,48 @@ const OBJECTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("
 /// By source.
 const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
 
-/// Why what is remembered can't be used.
+/// Why the memory can't be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{path}, which remembers what was read of the buckets: {problem}", path = path.display())]
 pub struct MemoryError {
-    /// Of the file, or of its directory.
+    /// The path of the file, or of its directory.
     pub path: PathBuf,
     /// What is wrong and what to do.
     pub problem: String,
 }
 
-/// How an object stands.
+/// The state of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ObjectStanding {
     /// Settled up to its place.
     Begun,
     /// Settled to its end.
     Counted,
-    /// It was there before the first start, which began with what came later.
+    /// It was there before the first start, which began with later objects.
     Passed,
-    /// It is damaged, or of a format that is not read; what came before was counted. Another version is read.
+    /// It is damaged, or of a format that is not read; its content before that was counted. Another version is read.
     LeftOut,
 }
 
-/// What is remembered of one object.
+/// The memory of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ObjectRecord {
-    /// Another one whenever the object is written.
+    /// Changes whenever the object is written.
     pub(super) version: String,
     pub(super) standing: ObjectStanding,
     pub(super) place: Option<ReadPlace>,
-    /// The stored bytes that this stands for, as far as they are known.
+    /// The print of the stored bytes that this stands for, as far as known.
     pub(super) print: Option<Print>,
 }
 
 impl ObjectRecord {
-    /// What the stored bytes are known by, if it is those up to this place that they stand for.
+    /// The print, if it covers the stored bytes up to this place.
     pub(super) fn print_at(&self, place: Option<ReadPlace>) -> Option<Print> {
         self.print.filter(|_| place.is_some() && place == self.place)
     }
 }
 
-/// What stored bytes are known by.
+/// Identifies stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Print {
     /// How many, from the first one on.
@@ -75,21 +75,21 @@ pub(super) struct Print {
     pub(super) hash: u128,
 }
 
-/// What is remembered of one source.
+/// The memory of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SourceRecord {
-    /// What is before this hour is done: it is not listed any more. Hours since 1970.
+    /// Objects before this hour are done and not listed any more. Hours since 1970.
     pub(super) done_before: Option<i64>,
     /// Objects without an hour that were written before this Unix second are not read.
     pub(super) written_before: Option<i64>,
 }
 
-/// One settled object: its source, its path, and what is remembered.
+/// One settled object: its source, its path, and its record.
 pub(super) type Settled = (Arc<str>, String, ObjectRecord);
 
 /// The open file.
 #[derive(Clone)]
-pub(super) struct ObjectMemory(Arc<MemoryFile>);
+pub(super) struct ObjectMemory(Arc<RedbFile>);
 
 impl ObjectMemory {
     /// Opens the file of `directory`, which is verified whole, or begins one.
@@ -97,7 +97,7 @@ impl ObjectMemory {
     /// # Errors
     /// When another process has it, when it is damaged or of a newer version, or when it can't be read and written.
     pub(super) fn open(directory: &Path) -> Result<Self, MemoryError> {
-        let opened = MemoryFile::open(directory, &KIND).and_then(|file| {
+        let opened = RedbFile::open(directory, &KIND.file).and_then(|file| {
             file.write(|write| {
                 write.open_table(OBJECTS)?;
                 write.open_table(SOURCES)?;
@@ -105,19 +105,19 @@ impl ObjectMemory {
             })?;
             Ok(file)
         });
-        opened.map(|file| Self(Arc::new(file))).map_err(|fault| error(&KIND.path(directory), fault))
+        opened.map(|file| Self(Arc::new(file))).map_err(|fault| error(&KIND.file.path(directory), fault))
     }
 
-    fn told<T>(&self, done: Result<T, MemoryFault>) -> Result<T, MemoryError> {
+    fn explained<T>(&self, done: Result<T, FileFault>) -> Result<T, MemoryError> {
         done.map_err(|fault| error(self.0.path(), fault))
     }
 
-    /// What is remembered of an object.
+    /// The record of an object.
     ///
     /// # Errors
     /// When it can't be read.
     pub(super) fn object(&self, source: &str, path: &str) -> Result<Option<ObjectRecord>, MemoryError> {
-        self.told(self.0.read(|read| {
+        self.explained(self.0.read(|read| {
             let objects = read.open_table(OBJECTS)?;
             let packed = objects.get((source, path))?;
             let named = || format!("{source} {path}");
@@ -127,12 +127,12 @@ impl ObjectMemory {
         }))
     }
 
-    /// What is remembered of a source; none before it was read for the first time.
+    /// The record of a source; none before its first reading.
     ///
     /// # Errors
     /// When it can't be read.
     pub(super) fn source(&self, source: &str) -> Result<Option<SourceRecord>, MemoryError> {
-        self.told(self.0.read(|read| {
+        self.explained(self.0.read(|read| {
             let sources = read.open_table(SOURCES)?;
             let packed = sources.get(source)?;
             packed
@@ -147,18 +147,18 @@ impl ObjectMemory {
     /// When it can't be written.
     pub(super) fn forget(&self, source: &str) -> Result<(), MemoryError> {
         self.set_source(source, &SourceRecord::default(), |_| true)?;
-        self.told(self.0.write(|write| {
+        self.explained(self.0.write(|write| {
             write.open_table(SOURCES)?.remove(source)?;
             Ok(((), true))
         }))
     }
 
-    /// Makes what was settled durable.
+    /// Makes settled objects durable.
     ///
     /// # Errors
     /// When it can't be written.
     pub(super) fn settle(&self, settled: &[Settled]) -> Result<(), MemoryError> {
-        self.told(self.0.write(|write| {
+        self.explained(self.0.write(|write| {
             let mut objects = write.open_table(OBJECTS)?;
             for (source, path, record) in settled {
                 let packed = pack(&[source.as_bytes(), path.as_bytes()], record)?;
@@ -168,7 +168,7 @@ impl ObjectMemory {
         }))
     }
 
-    /// Makes what is known of a source durable, and forgets those of its objects that it does not need to know any more.
+    /// Makes the record of a source durable, and forgets its objects that are not needed any more.
     ///
     /// # Errors
     /// When it can't be written.
@@ -178,7 +178,7 @@ impl ObjectMemory {
         record: &SourceRecord,
         is_needless: impl Fn(&str) -> bool,
     ) -> Result<u64, MemoryError> {
-        self.told(self.0.write(|write| {
+        self.explained(self.0.write(|write| {
             let mut forgotten = 0;
             write.open_table(SOURCES)?.insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
             let mut objects = write.open_table(OBJECTS)?;
@@ -193,7 +193,7 @@ impl ObjectMemory {
     }
 }
 
-fn error(path: &Path, fault: MemoryFault) -> MemoryError {
+fn error(path: &Path, fault: FileFault) -> MemoryError {
     let (path, problem) = KIND.tell(path, fault);
     MemoryError { path, problem }
 }
@@ -286,14 +286,14 @@ mod tests {
         drop(memory);
         let path = root.path().join("objects-v1.redb");
         let whole = fs::read(&path).unwrap();
-        let mut told = 0;
+        let mut explained = 0;
         for at in (0..whole.len()).step_by(whole.len() / 400) {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             fs::write(&path, damaged).unwrap();
             match ObjectMemory::open(root.path()) {
                 Err(error) => {
-                    told += 1;
+                    explained += 1;
                     assert!(
                         error.problem.contains("damaged") || error.problem.contains("it was written"),
                         "{error}"
@@ -303,12 +303,12 @@ mod tests {
                     for (source, path, record) in &all {
                         match memory.object(source, path) {
                             Ok(found) => assert_eq!(found.as_ref(), Some(record), "byte {at}"),
-                            Err(_) => told += 1,
+                            Err(_) => explained += 1,
                         }
                     }
                 }
             }
         }
-        assert!(told > 0, "no flipped bit was seen at all");
+        assert!(explained > 0, "no flipped bit was seen at all");
     }
 }

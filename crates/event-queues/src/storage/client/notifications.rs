@@ -1,9 +1,9 @@
-//! What a bucket says by itself: S3 puts a notification of each new object into an Amazon SQS queue, and so do Amazon
+//! Notifications of new objects: S3 puts a notification of each new object into an Amazon SQS queue, and so do Amazon
 //! `EventBridge` and SNS behind it.
 //!
-//! They say sooner, and for less, what listing finds anyway: what was never notified, or was taken off the queue by a process
-//! that ended before it had counted, is found by the next listing of all open hours. So a message is deleted as soon as its
-//! objects are known here, and one that is no notification stays where it is.
+//! They are sooner and cheaper than listings, but not needed: an object without a notification, or whose notification a
+//! process took before it ended too early, is found by the next listing of all open hours. So a message is deleted as soon
+//! as its objects are known here, and a message that is no notification stays in the queue.
 //!
 //! Google's Pub/Sub and Azure's Event Grid would be further makers of a [`Notification`]; the poller knows nothing of SQS.
 //!
@@ -24,11 +24,11 @@ use url::Url;
 use super::bucket::{StorageSetupError, client, s3_builder};
 use crate::Secret;
 
-/// How long SQS waits for a message before it says that there is none; no more than 20.
+/// How long SQS waits for a message; no more than 20.
 const WAIT_SECONDS: u32 = 20;
 /// How many messages are taken at once; no more than 10.
 const MESSAGES_MAX: u32 = 10;
-/// What of the bucket's client its queue is asked with, too.
+/// The options of the bucket's client that the queue's client needs, too.
 const CLIENT_OPTIONS: [ClientConfigKey; 5] = [
     ClientConfigKey::AllowHttp,
     ClientConfigKey::AllowInvalidCertificates,
@@ -36,17 +36,17 @@ const CLIENT_OPTIONS: [ClientConfigKey; 5] = [
     ClientConfigKey::ProxyCaCertificate,
     ClientConfigKey::ProxyExcludes,
 ];
-/// How much of what SQS says in an error is told.
+/// How much of SQS's error text is repeated.
 const TOLD_BYTES_MAX: usize = 200;
 
 /// One message: the objects that it says are new.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Notification {
-    /// What it is deleted by.
+    /// The handle to delete it by.
     receipt: String,
     /// None where it is no notification of a bucket.
     pub(super) objects: Option<Vec<NotifiedObject>>,
-    /// How it begins, for a message that nobody can read.
+    /// Its first bytes, for a message that can't be read.
     pub(super) beginning: String,
 }
 
@@ -104,7 +104,7 @@ impl Notifications {
         Ok(Self { url: parsed, region, credentials, client })
     }
 
-    /// Waits for messages, for twenty seconds at most. Whoever stops waiting loses none: they come again.
+    /// Waits for messages, for twenty seconds at most. A call that is given up loses none: they come again.
     ///
     /// # Errors
     /// When SQS refuses, or can't be reached; in words.
@@ -196,7 +196,7 @@ fn region_of(url: &Url) -> Option<&str> {
     rest.starts_with("amazonaws.com").then_some(region)
 }
 
-/// What SQS says of a request that it refuses, in words that are the same as long as the reason is.
+/// The message for a request that SQS refuses, in words that stay the same while the reason does.
 fn refusal(status: u16, body: &[u8]) -> String {
     let refused: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let word = |name: &str| refused[name].as_str().unwrap_or_default();
@@ -222,20 +222,19 @@ fn refusal(status: u16, body: &[u8]) -> String {
     [advice, ": ", &status.to_string(), " ", kind, " ", &message].concat().trim_end().to_owned()
 }
 
-/// The objects that a message says are new; none of a test's message, and of one that tells of removed objects. `None` where it
-/// is no notification.
+/// The new objects in a message; none in S3's test message, or in one about removed objects. `None`: it is no notification.
 fn objects_of(body: &str) -> Option<Vec<NotifiedObject>> {
     #[derive(Deserialize)]
     struct Body {
         #[serde(rename = "Records")]
         records: Option<Vec<Record>>,
-        /// S3 sends one when it is told where to send them: `s3:TestEvent`.
+        /// S3 sends a test when notifications are set up: `s3:TestEvent`.
         #[serde(rename = "Event")]
         event: Option<String>,
-        /// Of SNS.
+        /// The field of SNS.
         #[serde(rename = "Message")]
         message: Option<String>,
-        /// Of `EventBridge`.
+        /// The field of `EventBridge`.
         #[serde(rename = "detail-type")]
         detail_type: Option<String>,
         detail: Option<Detail>,
@@ -263,7 +262,7 @@ fn objects_of(body: &str) -> Option<Vec<NotifiedObject>> {
     if let Some(message) = &body.message {
         body = serde_json::from_str(message).ok()?;
     }
-    // A key that can't be the path of an object here is what listing would complain of.
+    // A key that can't be an object's path would fail in a listing, too.
     if let Some(records) = body.records {
         let new = records.into_iter().filter(|record| !record.event_name.contains("ObjectRemoved"));
         let object = |Record { s3: Detail { bucket, object }, .. }| {

@@ -1,4 +1,4 @@
-//! What was found and is not settled yet.
+//! Objects that were found and are not settled yet.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::content::ReadPlace;
 /// One object of one source, by the number of the source.
 pub(super) type ObjectKey = (usize, String);
 
-/// The objects on their way, shared by what finds, what reads and what settles.
+/// Objects in progress, shared by poller, reader and queue.
 #[derive(Debug, Default)]
 pub(super) struct Pending(Mutex<HashMap<ObjectKey, Way>>);
 
@@ -19,15 +19,15 @@ struct Way {
     hour: Option<PathHour>,
     bytes: u64,
     modified: i64,
-    /// It could not be read on for a reason that passes: what was handed out of it before.
+    /// Reading was interrupted for a temporary reason, behind this part that was handed out.
     interrupted: Option<HandedOut>,
 }
 
-/// Up to where this run has handed an object out, if it has.
+/// How far this run has handed an object out, if at all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HandedOut(pub(super) Option<ReadPlace>);
 
-/// How much there is.
+/// The sums over all objects in progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PendingTotals {
     pub(super) objects: u64,
@@ -37,8 +37,8 @@ pub(super) struct PendingTotals {
 }
 
 impl Pending {
-    /// An object was found. Returns whether it is to be handed to the reader, and from where it goes on in this run; not
-    /// where it is on its way already, in whatever version: that one settles first.
+    /// Adds an object. Returns whether to hand it to the reader, and how far this run has handed it out; `None` while any
+    /// version of it is in progress: that one settles first.
     pub(super) fn find(
         &self,
         key: &ObjectKey,
@@ -57,12 +57,12 @@ impl Pending {
         if way.version == version {
             return Some(handed);
         }
-        // Written over since: what was handed out of the old version is settled by itself.
+        // Overwritten since: the part handed out of the old version is settled by itself.
         *way = Way { version: version.to_owned(), hour, bytes, modified, interrupted: None };
         Some(HandedOut::default())
     }
 
-    /// It could not be read on for now.
+    /// Notes that it could not be read on for now.
     pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ReadPlace>) {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(way) = pending.get_mut(key) {
@@ -70,13 +70,13 @@ impl Pending {
         }
     }
 
-    /// It is settled to its end, or not there any more. Returns when it was written.
+    /// Removes an object that is settled to its end, or is gone. Returns when it was written.
     pub(super) fn end(&self, key: &ObjectKey) -> Option<i64> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pending.remove(key).map(|way| way.modified)
     }
 
-    /// The oldest hour of a source that something is open of.
+    /// The oldest hour of a source with an object in progress.
     pub(super) fn oldest_hour(&self, source: usize) -> Option<PathHour> {
         let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pending.iter().filter(|((of, _), _)| *of == source).filter_map(|(_, way)| way.hour).min()

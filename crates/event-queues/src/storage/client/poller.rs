@@ -1,9 +1,9 @@
-//! Finds what is new in the buckets, by listing them.
+//! Finds new objects in the buckets, by listing them.
 //!
-//! A listing costs money, a thousand keys at a time. So it goes down to the prefixes that name event types that are counted,
-//! and asks of each for what comes after the hour before the newest (`date=…`); every so often for all hours that late
-//! objects may still come in. What names no hour is listed whole. Where the bucket notifies of new objects, these are what is
-//! taken between two such listings of all hours.
+//! A listing costs money, a thousand keys at a time. So it descends to the prefixes of counted event types, and lists each
+//! from the hour before the newest on (`date=…`); every so often all hours that may still get late objects. A prefix without
+//! hours is listed whole. Where the bucket notifies of new objects, notifications are taken between two such listings of all
+//! hours.
 
 mod boundaries;
 mod notified;
@@ -29,22 +29,22 @@ use super::reader::{FoundObject, ObjectInput};
 use super::watch::BucketHealth;
 use crate::storage::{Now, StorageSettings};
 
-/// How many objects that were found wait for the reader: then finding waits.
+/// How many new objects wait for the reader; listing waits while there is no room.
 pub(super) const FOUND_MAX: usize = 256;
-/// Of what names its hour, so many seconds before the newest are listed each time.
+/// Each listing starts this many seconds before the newest hour found.
 const RECENT_SECONDS: u64 = 2 * 3600;
 /// How long it may take until a late object is found.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
-/// How long is waited after failures, at most.
+/// The longest wait after failures.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
-/// How many levels of a bucket are gone down to look for event types.
+/// How many levels of a bucket are searched for event types.
 const DEPTH_MAX: usize = 8;
-/// An hour in a path that is further ahead of this machine's clock is somebody's mistake, and ends no other hour.
+/// An hour in a path that is further ahead of this machine's clock is a mistake, and ends no other hour.
 const AHEAD_MAX: i64 = 48;
 /// Why nothing more can be found in this round, or at all.
 enum Trouble {
     Store(Error),
-    /// In words.
+    /// The message.
     Notifications(String),
     Memory(MemoryError),
     Closed,
@@ -73,17 +73,17 @@ pub(super) struct BucketPoller {
     pub(super) notifications: Option<Arc<Notifications>>,
     /// Why notifications can't be taken, while that lasts.
     pub(super) unheard: Option<String>,
-    /// Whether it was said since the last listing that a message is no notification.
+    /// Whether a message that is no notification was logged since the last listing.
     pub(super) is_stray_told: bool,
 }
 
-/// What this run knows of a source.
+/// The state of a source in this run.
 #[derive(Debug, Default)]
 pub(super) struct SourceState {
     record: Option<SourceRecord>,
-    /// Of each prefix that names hours, the newest.
+    /// The newest hour of each prefix with hours.
     newest: BTreeMap<Path, PathHour>,
-    /// The prefixes that name hours; of any other a name says nothing of its age.
+    /// The prefixes with hours; in others a name tells nothing of an object's age.
     dated: BTreeSet<Path>,
     swept: Option<Instant>,
 }
@@ -96,7 +96,7 @@ struct Listed {
     after: Option<Path>,
 }
 
-/// What a listing goes through.
+/// The state of one listing.
 #[derive(Default)]
 struct Round {
     is_sweep: bool,
@@ -106,7 +106,7 @@ struct Round {
 }
 
 impl BucketPoller {
-    /// Lists until nobody reads any more, or `once`.
+    /// Lists until the receiver is gone, or `once`.
     pub(super) async fn run(mut self, once: bool) {
         let mut failures = 0_u32;
         loop {
@@ -131,7 +131,7 @@ impl BucketPoller {
             }
             if once {
                 let last = if failed { ObjectInput::Failed(reason) } else { ObjectInput::End };
-                // Nobody listens any more only where the process is about to end.
+                // The receiver is gone only when the process is about to end.
                 let _nobody = self.found.send(last).await;
                 return;
             }
@@ -158,7 +158,7 @@ impl BucketPoller {
         words
     }
 
-    /// Lists a source, and hands over what is new in it.
+    /// Lists a source, and hands over its new objects.
     async fn list(&mut self, source: usize, once: bool) -> Result<(), Trouble> {
         self.buckets[source].ensure_there()?;
         let record = self.begin(source).await?;
@@ -188,7 +188,7 @@ impl BucketPoller {
         Ok(())
     }
 
-    /// Goes down to the prefixes that are to be listed; what lies on the way is an object itself.
+    /// Descends to the prefixes that are to be listed; objects on the way are collected.
     async fn discover(&self, source: usize, objects: &mut Vec<ObjectMeta>) -> Result<Vec<Path>, Trouble> {
         let bucket = &self.buckets[source];
         let (mut found, mut open) = (Vec::new(), vec![(bucket.prefix.clone(), 0)]);
@@ -215,7 +215,7 @@ impl BucketPoller {
         Ok(found)
     }
 
-    /// Finds out whether a prefix names hours, and the objects that lie beside these.
+    /// Finds out whether a prefix has hours, and the objects beside these.
     async fn look_into(&mut self, source: usize, prefix: &Path) -> Result<Vec<ObjectMeta>, Trouble> {
         let level = self.buckets[source].store.list_with_delimiter(Some(prefix)).await?;
         let state = &mut self.states[source];
@@ -228,7 +228,7 @@ impl BucketPoller {
         Ok(level.objects)
     }
 
-    /// From where on a prefix is listed.
+    /// The key after which a prefix is listed.
     fn after(&self, source: usize, prefix: &Path, record: &SourceRecord, is_sweep: bool) -> Option<Path> {
         if !self.states[source].dated.contains(prefix) {
             return None;
@@ -303,7 +303,7 @@ impl BucketPoller {
         else {
             return Ok(());
         };
-        // It may have been settled since it was looked up.
+        // It may have been settled since the look-up.
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
         if known
             .as_ref()
@@ -317,7 +317,7 @@ impl BucketPoller {
     }
 }
 
-/// What tells an object from what was written under its path before.
+/// Identifies what is written under an object's path.
 fn version(meta: &ObjectMeta) -> String {
     let ObjectMeta { e_tag, version, last_modified, size, .. } = meta;
     match (e_tag, version) {

@@ -1,4 +1,4 @@
-//! The queue: what was read, handed to the pipeline, and what was settled, written down.
+//! The queue: hands chunks to the pipeline, and writes settled objects to the memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,16 +22,16 @@ use crate::memory::MemoryWriter;
 use crate::storage::{Now, StorageRun, StorageSettings};
 use crate::{Delivery, Queue, QueueError, Receipt, Source};
 
-/// How long what is settled by itself waits for more of it: each write is a commit.
+/// How long settled objects without a delivery wait for more: each write is a commit.
 const PASSED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why buckets can't be read. Nothing was counted.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageOpenError {
-    /// What is configured makes no store.
+    /// The configuration makes no store.
     #[error(transparent)]
     Setup(#[from] StorageSetupError),
-    /// What is remembered can't be used.
+    /// The memory can't be used.
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// The system gives no thread.
@@ -39,7 +39,7 @@ pub enum StorageOpenError {
     Thread(io::Error),
 }
 
-/// Finds what [`open`] would refuse of the settings, and asks and writes nothing.
+/// Finds what [`open`] would refuse in the settings; makes no request and writes nothing.
 ///
 /// # Errors
 /// When a URL or an option is wrong.
@@ -57,9 +57,9 @@ fn buckets(settings: &StorageSettings) -> Result<Arc<[Bucket]>, StorageSetupErro
     settings.sources.iter().map(|source| Bucket::new(source, &settings.options)).collect()
 }
 
-/// Opens what is remembered, and begins to list and read; must be called within a tokio runtime. A bucket that is away is
-/// waited for while it is followed; read once, the queue ends with what the first listing has found. `now` says the present
-/// moment: what a path names that lies days ahead of it is somebody's mistake.
+/// Opens the memory, and begins to list and read; must be called within a tokio runtime. Following waits for a bucket that
+/// is away; read once, the queue ends with the objects of the first listing. `now` is the present time: an hour in a path
+/// that lies days ahead of it is a mistake.
 ///
 /// # Errors
 /// When the settings make no store, when what is remembered can't be used, or when the system gives no thread.
@@ -69,7 +69,7 @@ pub fn open(
     now: Now,
 ) -> Result<(StorageQueue, StorageWatch), StorageOpenError> {
     let buckets = buckets(&settings)?;
-    // What is read once is listed whole.
+    // A single run lists everything.
     let notifications = if run == StorageRun::Follow { notifications(&settings)? } else { None };
     let memory = ObjectMemory::open(&settings.state_directory)?;
     if run == StorageRun::Again {
@@ -120,7 +120,7 @@ pub fn open(
     Ok((queue, watch))
 }
 
-/// What is remembered of an object once a receipt is settled.
+/// A receipt, its object, and the record to write once it is settled.
 type Mark = (Receipt, Arc<ReadObject>, ObjectRecord);
 
 /// The objects of buckets, as a queue.
@@ -131,16 +131,16 @@ pub struct StorageQueue {
     receipt: u64,
     /// The last receipt that was acknowledged.
     settled: Receipt,
-    /// Of what has been handed out and is not settled.
+    /// The marks of chunks that are handed out and not settled.
     marks: VecDeque<Mark>,
-    /// What is settled and not on disk.
+    /// Records that are settled and not on disk.
     unwritten: Vec<(Arc<ReadObject>, ObjectRecord)>,
     /// How many of them are being written.
     writing: usize,
-    /// When what needed no delivery is written, at the latest.
+    /// The deadline for writing records without a delivery.
     due: Option<Instant>,
     writer: MemoryWriter<Settled>,
-    /// Why something could not be written: what is sent from then on might not be acknowledged.
+    /// Why a write failed: further sends might not be acknowledged.
     write_failed: Option<String>,
     health: Arc<BucketHealth>,
     ended: Option<Result<(), String>>,
@@ -160,7 +160,7 @@ impl StorageQueue {
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
-    /// An object needs nothing more: it is settled with what was handed out before it, which may be settled already.
+    /// An object needs nothing more: it is settled with the chunks before it, which may be settled already.
     fn pass(&mut self, object: Arc<ReadObject>, record: ObjectRecord) {
         self.marks.push_back((Receipt(self.receipt), object, record));
         self.settle(self.settled);
@@ -169,7 +169,7 @@ impl StorageQueue {
         }
     }
 
-    /// Moves what is settled to what is to be written: of each object the last that is known.
+    /// Moves settled marks to the records to be written: the last one of each object.
     fn settle(&mut self, receipt: Receipt) {
         let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
         for (_, object, record) in self.marks.drain(..settled) {
@@ -180,7 +180,7 @@ impl StorageQueue {
         }
     }
 
-    /// Writes all that is settled. A call that is given up leaves it to the next.
+    /// Writes all settled records. A call that is given up leaves it to the next.
     async fn write(&mut self) -> Result<(), QueueError> {
         self.wait_for_writer().await?;
         if self.unwritten.is_empty() {
@@ -195,7 +195,8 @@ impl StorageQueue {
         self.wait_for_writer().await
     }
 
-    /// Waits for what is being written, which is found no more then; what could not be written is written with the next.
+    /// Waits for the write in progress, and then removes its objects from those in progress; a failed write is repeated with
+    /// the next.
     async fn wait_for_writer(&mut self) -> Result<(), QueueError> {
         let written = self.writer.wait().await;
         let writing = std::mem::take(&mut self.writing);
@@ -218,7 +219,7 @@ impl StorageQueue {
         Ok(())
     }
 
-    /// What the reader hands over next; none where it is time to write instead.
+    /// The reader's next output; none when it is time to write instead.
     async fn next(&mut self) -> Option<Option<ObjectOutput>> {
         let Some(due) = self.due else { return Some(self.handed.recv().await) };
         tokio::select! {
@@ -254,7 +255,7 @@ impl Queue for StorageQueue {
     }
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
-        // What was begun and given up is waited for before anything is added to it.
+        // A write begun by a call that was given up ends before anything is added to it.
         self.wait_for_writer().await?;
         self.settled = self.settled.max(receipt);
         self.settle(receipt);

@@ -1,4 +1,4 @@
-//! The thread that reads the objects that were found, one after the other, and hands over bodies of whole events.
+//! The thread that reads new objects one after the other, and hands over bodies of whole events.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,7 +22,7 @@ use crate::event_type::event_type_of_path;
 
 /// How many bodies wait between the reader and the pipeline.
 const HANDED_MAX: usize = 2;
-/// How many objects are fetched ahead: what hides the time that a store takes for its first byte.
+/// How many objects are fetched ahead, to hide a store's delay before the first byte.
 const FETCHED_AHEAD: usize = 3;
 
 /// An object to be read.
@@ -31,9 +31,9 @@ pub(super) struct FoundObject {
     pub(super) source: usize,
     pub(super) meta: ObjectMeta,
     pub(super) version: String,
-    /// What this run has handed out of it before it was interrupted.
+    /// How far this run has handed it out before an interruption.
     pub(super) handed: Option<ReadPlace>,
-    /// What is remembered of it, in whatever version.
+    /// Its record, of whichever version.
     pub(super) record: Option<ObjectRecord>,
 }
 
@@ -43,20 +43,20 @@ impl FoundObject {
     }
 }
 
-/// What the reader is told.
+/// The input of the reader.
 #[derive(Debug)]
 pub(super) enum ObjectInput {
     Object(Box<FoundObject>),
-    /// Everything has been found, for a run that ends.
+    /// All objects have been found, in a run that ends.
     End,
-    /// Nothing more can be found, for a run that ends.
+    /// No more objects can be found, in a run that ends.
     Failed(String),
 }
 
-/// What the reader hands over.
+/// The output of the reader.
 pub(super) enum ObjectOutput {
     Chunk(Box<ObjectChunk>),
-    /// An object needs nothing more, behind what was handed over before.
+    /// An object needs nothing more than the chunks before.
     Passed(Arc<ReadObject>, ObjectRecord),
     End,
     Failed(String),
@@ -66,14 +66,14 @@ pub(super) enum ObjectOutput {
 pub(super) struct ObjectChunk {
     pub(super) object: Arc<ReadObject>,
     pub(super) cut: Cut,
-    /// What is remembered of the object once this is settled.
+    /// The object's record once this is settled.
     pub(super) record: ObjectRecord,
 }
 
 /// An object that is being read.
 pub(super) struct ReadObject {
     pub(super) key: ObjectKey,
-    /// For messages.
+    /// Its name in messages.
     pub(super) name: Arc<str>,
     pub(super) origin: Arc<Origin>,
 }
@@ -84,7 +84,7 @@ pub(super) struct ObjectReader {
     pub(super) runtime: Handle,
 }
 
-/// What is fetched and not read yet.
+/// An object that is fetched and not read yet.
 struct Ahead {
     object: Box<FoundObject>,
     download: (Download, Account),
@@ -99,7 +99,7 @@ enum Interrupted {
     Content(u64, io::Error),
 }
 
-/// Starts reading. The thread ends with what is found, or when the receiver is dropped.
+/// Starts reading. The thread ends with the objects found, or when the receiver is dropped.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -111,7 +111,7 @@ pub(super) fn start(
     thread::Builder::new().name("storage".to_owned()).spawn(move || {
         let last = reader.run(found, &handed);
         if let Some(last) = last {
-            // Nobody listens any more only where the process is about to end.
+            // The receiver is gone only when the process is about to end.
             let _nobody = handed.blocking_send(last);
         }
     })?;
@@ -140,7 +140,7 @@ impl ObjectReader {
                     None => break,
                 }
             }
-            // Nothing is ahead when everything was found, or when what finds is gone.
+            // Nothing is ahead once everything was found, or the poller is gone.
             let Some(Ahead { object, download }) = ahead.pop_front() else { return last };
             if let Err(Interrupted::Closed) = self.read(&object, download, &pool, handed) {
                 return None;
@@ -196,7 +196,7 @@ impl ObjectReader {
         }
     }
 
-    /// Nothing more is read of an object, until it is written anew.
+    /// Stops reading an object until it is overwritten.
     fn leave_out(
         &self,
         object: &FoundObject,
@@ -205,7 +205,7 @@ impl ObjectReader {
         handed: &mpsc::Sender<ObjectOutput>,
     ) -> Result<(), Interrupted> {
         self.health.left_out.fetch_add(1, Ordering::Relaxed);
-        // Where nothing more was handed out, what is known of what was counted before still holds.
+        // If nothing was handed out, keep the previous fingerprint.
         let print = print.or_else(|| object.record.as_ref()?.print_at(place));
         let (version, standing) = (object.version.clone(), ObjectStanding::LeftOut);
         let record = ObjectRecord { version, standing, place, print };
@@ -213,8 +213,8 @@ impl ObjectReader {
         handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
     }
 
-    /// What the stored bytes are known by that stand for what was handed out, `bytes` of them, which are fetched once more;
-    /// none where that fails: then the object is counted anew when it is written anew.
+    /// The print of the stored bytes that stand for the chunks handed out, `bytes` of them, which are fetched once more.
+    /// `None` if that fails: then the object is counted anew when it is overwritten.
     fn print_of(&self, object: &FoundObject, bytes: Option<u64>) -> Option<Print> {
         let bytes = bytes.filter(|bytes| *bytes > 0)?;
         let ObjectMeta { location, e_tag, .. } = &object.meta;
@@ -226,7 +226,7 @@ impl ObjectReader {
         }).ok()
     }
 
-    /// An object is gone, or its store: it is found again if it is there by the next listing.
+    /// An object is gone, or its store can't be read: the next listing finds it again if it is there.
     fn interrupted(
         &self,
         object: &FoundObject,
@@ -326,7 +326,7 @@ impl ObjectReader {
         let read_object = Arc::new(self.read_object(object, name));
         let record =
             |place, standing, print| ObjectRecord { version: object.version.clone(), standing, place, print };
-        // The last chunk waits until it is known that it is the last: it stands for the end of the object.
+        // The last chunk is held until its successor is known: the last one stands for the end of the object.
         let mut held: Option<Box<ObjectChunk>> = None;
         let put = |chunk: Option<Box<ObjectChunk>>, at: &mut Option<ReadPlace>| {
             let Some(chunk) = chunk else { return Ok(()) };
@@ -375,7 +375,7 @@ impl ObjectReader {
     }
 }
 
-/// From where an object is read.
+/// Where reading of an object begins.
 enum Begin {
     At(Option<ReadPlace>),
     /// Nothing of it needs to be read.

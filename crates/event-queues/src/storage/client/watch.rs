@@ -1,11 +1,11 @@
-//! What can be seen of a storage queue from outside.
+//! The state of a storage queue, for the admin port.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pending::Pending;
 
-/// Written by the queue's parts, read by whoever looks.
+/// Written by the queue's parts, read by any.
 #[derive(Debug, Default)]
 pub(super) struct BucketHealth {
     pub(super) pending: Pending,
@@ -54,7 +54,7 @@ impl BucketHealth {
         Self { troubles: Mutex::new(vec![None; sources]), ..Self::default() }
     }
 
-    /// A source can't be used. Returns whether that is news.
+    /// Notes that a source can't be used. Returns whether that is news.
     pub(super) fn complain(&self, source: usize, words: &str) -> bool {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot) = troubles.get_mut(source) else { return true };
@@ -63,7 +63,7 @@ impl BucketHealth {
         is_news
     }
 
-    /// It can be used. Returns whether that is news.
+    /// Notes that it can be used. Returns whether that is news.
     pub(super) fn clear(&self, source: usize) -> bool {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         troubles.get_mut(source).and_then(Option::take).is_some()

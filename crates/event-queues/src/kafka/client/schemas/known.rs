@@ -1,4 +1,4 @@
-//! What is remembered of a registry's answers, within bounds. Pure.
+//! Remembers a registry's answers, within bounds. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,33 +8,33 @@ use tokio::time::Instant;
 use super::Lookup;
 use crate::kafka::client::frame::SchemaKey;
 
-/// How many schemas are remembered. There is one for each event type and version of it: a few hundred. Each takes some
-/// 10 KB, and at most what is read of an [answer](super::registry::ANSWER_BYTES_MAX).
+/// How many schemas are remembered. There is one for each event type and version of it: a few hundred. Each takes some 10
+/// KB, and at most the length of an [answer](super::registry::ANSWER_BYTES_MAX).
 const SCHEMAS_MAX: usize = 1_000;
 
-/// How many ids without a schema are remembered. They are made up, so there may be any number of them.
+/// How many ids without a schema are remembered. Bad messages may hold any number of them.
 const REFUSALS_MAX: usize = 1_000;
 
-/// How long "no such schema" is believed. Short, for the schema may be registered after all, and the messages
-/// to come would be lost; long enough that a row of bad messages costs one request.
+/// How long "no such schema" is believed. Short, because the schema may be registered after all, and further messages would
+/// be lost; long enough that a row of bad messages costs one request.
 const REFUSAL_KEPT: Duration = Duration::from_secs(30);
 
-/// How long the registry has to say so before it is believed at first: its followers may lag behind.
+/// How long "no such schema" is doubted at first, because followers of the registry may lag behind.
 const REFUSAL_DOUBTED: Duration = Duration::from_secs(3);
 
-/// One doubt in so long, so that a row of bad messages with different ids costs 5 % of the time at most.
+/// The interval of doubts, so that bad messages with different ids cost 5 % of the time at most.
 const DOUBT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The answers about the ids that were asked for last.
 #[derive(Debug)]
 pub(super) struct KnownSchemas {
-    /// Avro's, and what is JSON.
+    /// Schemas of Avro, and which ids are of JSON.
     schemas: Recent<Lookup>,
     refusals: Recent<Refusal>,
     last_doubt: Option<Instant>,
 }
 
-/// The registry has said that there is no schema.
+/// The registry's answer that there is no schema.
 #[derive(Debug)]
 enum Refusal {
     /// It is asked again.
@@ -54,7 +54,7 @@ impl Default for KnownSchemas {
 }
 
 impl KnownSchemas {
-    /// What is remembered of an id; never [`Lookup::NotNow`].
+    /// The remembered answer for an id; never [`Lookup::NotNow`].
     pub(super) fn find(&mut self, id: SchemaKey, now: Instant) -> Option<Lookup> {
         if let Some(schema) = self.schemas.take(id) {
             self.schemas.put(id, schema.clone());
@@ -68,7 +68,7 @@ impl KnownSchemas {
         }
     }
 
-    /// Remembers what the registry has answered, and says what to make of it: that there is no schema is doubted at first.
+    /// Remembers the registry's answer, and returns the answer to use: the first "no such schema" is doubted.
     pub(super) fn learn(&mut self, id: SchemaKey, answer: Lookup, now: Instant) -> Lookup {
         match &answer {
             Lookup::Schema(_) | Lookup::Json => {
@@ -86,7 +86,7 @@ impl KnownSchemas {
     fn is_doubted(&mut self, id: SchemaKey, reason: &str, now: Instant) -> bool {
         let doubted = match self.refusals.take(id) {
             Some(Refusal::Doubted { since }) => Some(since),
-            // What was believed once and has to be asked for again is believed at once.
+            // An answer that was believed before needs no doubt again.
             Some(Refusal::Believed { .. }) => None,
             None => {
                 let is_time = self.last_doubt.is_none_or(|last| now.duration_since(last) >= DOUBT_INTERVAL);

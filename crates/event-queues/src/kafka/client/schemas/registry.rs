@@ -27,7 +27,7 @@ pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// For one request, connecting included.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A registry is asked seldom; a connection is not kept for longer than any server keeps it.
+/// The registry is asked seldom; no connection is kept for longer than any server keeps it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why there is no client. It never repeats the URL, which may hold a password.
@@ -39,7 +39,7 @@ pub enum RegistrySetupError {
     /// There are credentials in the URL, and others beside it.
     #[error("carries a user or a password, and credentials are given beside it: give one of them")]
     Credentials,
-    /// They can't be put into a header.
+    /// The credentials can't be put into a header.
     #[error("the schema registry's token has characters that can't be sent in a header")]
     Token,
     /// The system gives no threads for looking names up.
@@ -54,21 +54,21 @@ pub enum RegistrySetupError {
     Client(String),
 }
 
-/// Whose API a registry speaks, as the path of its base URL tells.
+/// The API that a registry speaks, by the path of its base URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Api {
     /// Confluent's.
     Confluent,
-    /// Confluent's, by Apicurio, whose own is at this URL.
+    /// Confluent's, by Apicurio, whose own API is at this URL.
     Compatible(Url),
     /// Apicurio's own.
     Apicurio {
-        /// Whether it is of version 3, whose serializers write the id of the content by default.
+        /// Whether it is version 3, whose serializers write the id of the content by default.
         is_by_content: bool,
     },
 }
 
-/// A client that knows its base URL and who it is.
+/// A client of one registry.
 pub(in super::super) struct SchemaRegistry {
     client: reqwest::Client,
     /// With user and password, if it came with them: the client makes a header of them.
@@ -89,7 +89,8 @@ impl std::fmt::Debug for SchemaRegistry {
 impl SchemaRegistry {
     /// Opens nothing yet: the first question does. `url` is http or https, and may carry user and password, and a path;
     /// `auth` is `user:password` (in Confluent Cloud an API key and its secret), or else a bearer token. TLS trusts the
-    /// system's certificate authorities (`SSL_CERT_FILE` adds a private one); proxies are taken from the environment.
+    /// system's certificate authorities (`SSL_CERT_FILE` adds a private one). It is asked through the proxy that the
+    /// environment names, unless it is on loopback.
     ///
     /// # Errors
     /// When the URL or the credentials can't be used, or TLS can't be set up.
@@ -97,14 +98,16 @@ impl SchemaRegistry {
         url: &Secret,
         auth: Option<&Secret>,
         ids: SchemaIds,
+        user_agent: &str,
     ) -> Result<Self, RegistrySetupError> {
-        Self::with_timeout(url, auth, ids, TIMEOUT)
+        Self::with_timeout(url, auth, ids, user_agent, TIMEOUT)
     }
 
     pub(super) fn with_timeout(
         url: &Secret,
         auth: Option<&Secret>,
         ids: SchemaIds,
+        user_agent: &str,
         timeout: Duration,
     ) -> Result<Self, RegistrySetupError> {
         let base = parse(url.expose())?;
@@ -117,11 +120,11 @@ impl SchemaRegistry {
         if let Some(auth) = auth {
             headers.insert(AUTHORIZATION, authorization(auth.expose().trim())?);
         }
-        // A second client in one process finds the provider installed, which is as good.
+        // A second client in one process finds the same provider installed.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| RegistrySetupError::Threads(error.to_string()))?;
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout })
             .default_headers(headers)
             .timeout(timeout)
@@ -131,9 +134,11 @@ impl SchemaRegistry {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            .user_agent(concat!("braze-datadog/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
+            .user_agent(user_agent);
+        if is_loopback(base.host_str().unwrap_or_default()) {
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
         let (address, has_credentials) = (without_user(&base), has_user || auth.is_some());
         Ok(Self { client, api: api_of(&base), base, ids, address, has_credentials, timeout })
     }
@@ -168,8 +173,8 @@ impl SchemaRegistry {
         }
     }
 
-    /// Where a schema is asked for. `None`: the registry has no such ids. They are Java's signed numbers, and a question beyond
-    /// them is answered like one at a wrong URL.
+    /// The URL of a schema. `None`: the registry has no such ids. They are Java's signed numbers, and the answer for a
+    /// greater one is that for a wrong URL.
     fn url_of(&self, key: SchemaKey) -> Option<Url> {
         let is_by_content = match (self.ids, &self.api) {
             (SchemaIds::Content, _) => true,
@@ -245,7 +250,7 @@ fn parse(text: &str) -> Result<Url, RegistrySetupError> {
     Ok(url)
 }
 
-/// Whose API is spoken below a base URL.
+/// The API below a base URL.
 fn api_of(base: &Url) -> Api {
     let path = base.path().trim_end_matches('/');
     if let Some((before, _version)) = path.split_once("/apis/ccompat/") {
@@ -280,7 +285,7 @@ mod tests {
     use super::*;
 
     fn registry(url: &str) -> Result<SchemaRegistry, RegistrySetupError> {
-        SchemaRegistry::new(&url.into(), None, SchemaIds::Auto)
+        SchemaRegistry::new(&url.into(), None, SchemaIds::Auto, "test/1")
     }
 
     #[test]
@@ -312,8 +317,9 @@ mod tests {
 
     #[test]
     fn credentials_come_from_one_place_and_can_be_sent() {
-        let with =
-            |url: &str, auth: &str| SchemaRegistry::new(&url.into(), Some(&auth.into()), SchemaIds::Auto);
+        let with = |url: &str, auth: &str| {
+            SchemaRegistry::new(&url.into(), Some(&auth.into()), SchemaIds::Auto, "test/1")
+        };
         let error = with("https://a@registry.example", "key:s3cret").unwrap_err();
         assert_eq!(error, RegistrySetupError::Credentials);
         assert_eq!(with("https://registry.example", "a\nb").unwrap_err(), RegistrySetupError::Token);
@@ -332,7 +338,7 @@ mod tests {
             assert_eq!(registry(url).unwrap().is_in_the_clear(), is_in_the_clear, "{url}");
         }
         let url = "http://registry.example".into();
-        let beside = SchemaRegistry::new(&url, Some(&"token".into()), SchemaIds::Auto);
+        let beside = SchemaRegistry::new(&url, Some(&"token".into()), SchemaIds::Auto, "test/1");
         assert!(beside.unwrap().is_in_the_clear());
     }
 
@@ -357,7 +363,7 @@ mod tests {
             ("/apis/registry/v3/", SchemaIds::Global, "", "/apis/registry/v3", "globalIds"),
         ] {
             let url = format!("http://r.example{path}");
-            let registry = SchemaRegistry::new(&url.as_str().into(), None, ids).unwrap();
+            let registry = SchemaRegistry::new(&url.as_str().into(), None, ids, "test/1").unwrap();
             let asked =
                 KEYS.map(|key| registry.url_of(key).map(|url| url.path().to_owned()).unwrap_or_default());
             let below = |base: &str, rest: String| {

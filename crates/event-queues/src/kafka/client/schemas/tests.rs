@@ -8,7 +8,7 @@ use crate::Secret;
 use crate::kafka::SchemaIds;
 
 fn schemas(scripted: &ScriptedRegistry) -> Schemas {
-    of(SchemaRegistry::new(&Secret::new(&scripted.url()), None, SchemaIds::Auto).unwrap())
+    of(SchemaRegistry::new(&Secret::new(&scripted.url()), None, SchemaIds::Auto, "test/1").unwrap())
 }
 
 fn of(registry: SchemaRegistry) -> Schemas {
@@ -40,7 +40,35 @@ async fn a_schema_is_asked_for_once() {
         assert_eq!(schema.text(), "\"string\"");
     }
     assert_eq!(paths(&scripted), ["/schemas/ids/7"]);
+    assert_eq!(scripted.asked()[0].user_agent, "test/1");
     assert!(schemas.away.is_none());
+}
+
+/// A proxy comes from the environment, which a process can't change for itself: the test runs itself once more.
+#[tokio::test]
+async fn a_registry_on_this_machine_is_asked_past_the_proxy_of_the_environment() {
+    const REGISTRY: &str = "SCHEMA_REGISTRY_OF_THE_TEST";
+    if let Ok(url) = std::env::var(REGISTRY) {
+        let registry = SchemaRegistry::new(&Secret::new(&url), None, SchemaIds::Auto, "test/1").unwrap();
+        assert!(is_schema(&of(registry).look_up(SchemaKey::Id(7)).await));
+        return;
+    }
+    let scripted = ScriptedRegistry::start();
+    scripted.register(7, "\"string\"");
+    let (_, name) = std::any::type_name_of_val(&paths).split_once("::").unwrap();
+    let test = "a_registry_on_this_machine_is_asked_past_the_proxy_of_the_environment";
+    let ran = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name.replace("paths", test)])
+        .env(REGISTRY, scripted.url())
+        .env("HTTP_PROXY", "http://127.0.0.1:1")
+        .env("http_proxy", "http://127.0.0.1:1")
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    assert_eq!(paths(&scripted), ["/schemas/ids/7"]);
 }
 
 #[tokio::test]
@@ -66,7 +94,8 @@ async fn a_schema_is_waited_for_until_the_registry_answers_or_nobody_needs_it() 
     let health = Arc::<Health>::default();
     health.set_connected(true);
     let watch = super::super::health::Watch(Arc::clone(&health));
-    let registry = SchemaRegistry::new(&Secret::new(&scripted.url()), None, SchemaIds::Auto).unwrap();
+    let registry =
+        SchemaRegistry::new(&Secret::new(&scripted.url()), None, SchemaIds::Auto, "test/1").unwrap();
     let mut schemas = Schemas::new(registry, health);
     let fail = || Behaviour::Status(500, String::new());
     scripted.next([fail(), fail()]);
@@ -96,7 +125,8 @@ async fn a_registry_that_hangs_costs_the_timeout_and_a_body_without_end_its_boun
     let scripted = ScriptedRegistry::start();
     let timeout = Duration::from_millis(200);
     let registry =
-        SchemaRegistry::with_timeout(&Secret::new(&scripted.url()), None, SchemaIds::Auto, timeout).unwrap();
+        SchemaRegistry::with_timeout(&Secret::new(&scripted.url()), None, SchemaIds::Auto, "test/1", timeout)
+            .unwrap();
     scripted.next([Behaviour::Hang]);
     let asked = Instant::now();
     assert!(not_now(of(registry).look_up(SchemaKey::Id(7)).await).contains("within 200ms"));
@@ -158,7 +188,7 @@ async fn credentials_are_sent_and_are_in_no_word_of_it() {
     ];
     for (url, auth, header) in all {
         let (url, auth) = (Secret::new(&url), auth.map(Secret::new));
-        let mut schemas = of(SchemaRegistry::new(&url, auth.as_ref(), SchemaIds::Auto).unwrap());
+        let mut schemas = of(SchemaRegistry::new(&url, auth.as_ref(), SchemaIds::Auto, "test/1").unwrap());
         scripted.next([Behaviour::Status(401, "s3cret".to_owned())]);
         let reason = not_now(schemas.look_up(SchemaKey::Id(7)).await);
         assert_eq!(scripted.asked().last().unwrap().authorization, header);

@@ -1,4 +1,4 @@
-//! Where the reading of a source begins, and which of its hours are over.
+//! Decides where the reading of a source begins, and which of its hours are over.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::super::memory::{ObjectRecord, ObjectStanding, Settled, SourceRecord};
 use super::{BucketPoller, Round, Trouble, version};
 use crate::storage::StorageStart;
 
-/// How many objects are remembered at once that were there before the first start.
+/// How many objects from before the first start are written to the memory at once.
 const PASSED_AT_ONCE: usize = 10_000;
 
 impl BucketPoller {
-    /// What is remembered of a source; where it is read for the first time, its beginning is decided.
+    /// The record of a source; before its first reading, its beginning is decided.
     pub(super) async fn begin(&mut self, source: usize) -> Result<SourceRecord, Trouble> {
         if let Some(record) = &self.states[source].record {
             return Ok(record.clone());
@@ -40,12 +40,12 @@ impl BucketPoller {
         Ok(record)
     }
 
-    /// Remembers everything that is there as passed.
+    /// Remembers all present objects as passed.
     async fn pass_what_is_there(&mut self, source: usize) -> Result<SourceRecord, Trouble> {
         let bucket = self.buckets[source].clone();
         let mut objects = Vec::new();
         let prefixes = self.discover(source, &mut objects).await?;
-        // The newest hour is seen from the names of the prefixes, so that years are not listed.
+        // The names of the prefixes tell the newest hour, so that years are not listed.
         let mut newest: Option<PathHour> = None;
         for prefix in &prefixes {
             let level = bucket.store.list_with_delimiter(Some(prefix)).await?;
@@ -91,7 +91,7 @@ impl BucketPoller {
         Ok(record)
     }
 
-    /// Ends the hours that are over, and forgets what is remembered of their objects, and of objects that are gone.
+    /// Ends the hours that are over, and forgets their objects, and objects that are gone.
     pub(super) fn close(
         &mut self,
         source: usize,
@@ -101,7 +101,7 @@ impl BucketPoller {
         let state = &mut self.states[source];
         let newest = state.newest.values().max();
         let over = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
-        // What is on its way must be found again after a kill.
+        // Objects in progress must be found again after a kill.
         let open = self.health.pending.oldest_hour(source);
         let over = over.map(|over| open.map_or(over, |open| open.min(over)).0);
         let done_before = record.done_before.max(over);

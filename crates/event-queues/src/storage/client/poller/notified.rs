@@ -1,4 +1,4 @@
-//! What the buckets notify of, between two listings.
+//! Takes the buckets' notifications between two listings.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,14 +11,15 @@ use super::super::layout::PathPart;
 use super::super::notifications::{Notification, Notifications, NotifiedObject};
 use super::{BucketPoller, Round, SWEEP_INTERVAL, Trouble};
 
-/// How long a queue of notifications that can't be read is left alone.
+/// How long to wait after notifications could not be received.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// And one that had nothing but messages that are none, which come back at once where its visibility timeout is 0.
+/// Pause after a receive that returned only messages that are not bucket notifications; with a visibility timeout of 0 they
+/// return at once.
 const STRAY_PAUSE: Duration = Duration::from_secs(5);
 
 impl BucketPoller {
-    /// Waits for the next listing, and takes what is notified meanwhile. After a listing that succeeded the next one has time, but
-    /// where notifications can't be taken. Breaks where nobody reads any more.
+    /// Waits for the next listing, and takes notifications meanwhile. After a successful listing the next one can wait
+    /// longer, unless notifications can't be taken. Breaks when the receiver is gone.
     pub(super) async fn wait(&mut self, wait: Duration, failed: bool) -> ControlFlow<()> {
         self.is_stray_told = false;
         let begun = Instant::now();
@@ -44,7 +45,7 @@ impl BucketPoller {
                     }
                 }
                 Err(Trouble::Closed) => return ControlFlow::Break(()),
-                // What was not deleted comes again. Until then it is listed as if there were none.
+                // Messages that were not deleted come again. Until then listings go on as without notifications.
                 Err(trouble) => {
                     self.tell_unheard(&notifications, trouble);
                     until = begun + wait;
@@ -80,8 +81,8 @@ impl BucketPoller {
         }
     }
 
-    /// Hands over the objects of messages, and deletes these. What can't be handed over, or is no notification, holds up nothing
-    /// else. Returns whether the next messages may be taken at once.
+    /// Hands over the objects of messages, and deletes these. A message that can't be handed over, or is no notification,
+    /// holds up no other. Returns whether to take the next messages at once.
     async fn take(
         &mut self,
         notifications: &Notifications,
@@ -110,7 +111,7 @@ impl BucketPoller {
         trouble.map_or(Ok(is_empty || !known.is_empty()), Err)
     }
 
-    /// Once between two listings: there may be many, which come again and again.
+    /// Once between two listings: there may be many such messages, which come again and again.
     fn tell_stray(&mut self, notifications: &Notifications, message: &Notification) {
         if !std::mem::replace(&mut self.is_stray_told, true) {
             tracing::warn!(
@@ -121,7 +122,7 @@ impl BucketPoller {
         }
     }
 
-    /// Hands an object to the reader, if it is one that listing would find.
+    /// Hands an object to the reader, if a listing would find it.
     async fn offer_notified(&mut self, object: &NotifiedObject) -> Result<(), Trouble> {
         let is_counted = object.path.parts().all(|part| match PathPart::of(part.as_ref()) {
             PathPart::EventType(event_type) => self.settings.event_types.contains(event_type),
@@ -134,7 +135,7 @@ impl BucketPoller {
         for (source, bucket) in buckets.iter().enumerate() {
             let is_within = bucket.s3_name.as_deref() == Some(&*object.bucket)
                 && object.path.prefix_matches(&bucket.prefix);
-            // What was not listed for the first time is listed before anything else.
+            // The first listing of a source comes before its notifications.
             let Some(record) = self.states[source].record.clone().filter(|_| is_within) else { continue };
             let meta = match bucket.store.head(&object.path).await {
                 Ok(meta) => meta,

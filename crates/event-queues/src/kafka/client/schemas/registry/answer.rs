@@ -1,4 +1,4 @@
-//! What a registry's answer means. Pure.
+//! Interprets a registry's answers. Pure.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::super::Lookup;
 use crate::WriterSchema;
 use crate::kafka::client::frame::SchemaKey;
 
-/// How much of a name that the registry gives is told.
+/// How much of the registry's name for a type is repeated.
 const NAME_LENGTH_MAX: usize = 32;
 
-/// Where Apicurio says what a content is.
+/// Apicurio's header for the type of a content.
 const ARTIFACT_TYPE: &str = "x-registry-artifacttype";
 
 /// An answer as it came.
@@ -26,11 +26,11 @@ pub(super) struct RegistryAnswer {
 }
 
 impl RegistryAnswer {
-    /// What it means. A 404 is final only with the registry's own code for it: any other 404 says that the URL is wrong, or a
-    /// proxy's, and so does whatever else is no registry's answer. With `is_raw` the body is the schema, as Apicurio gives it.
+    /// Interprets it. A 404 is final only with the registry's own code for it: any other 404, and any answer that is no
+    /// registry's, means that the URL is wrong or a proxy's. With `is_raw` the body is the schema, as Apicurio gives it.
     ///
-    /// To a question for a GUID every 404 is final: registries other than Confluent's don't have that question, each says so in its
-    /// own way, and any value that begins with 1 looks like a GUID.
+    /// For a GUID every 404 is final: registries other than Confluent's don't have that endpoint, and each says so in its
+    /// own way; and any value that begins with 1 looks like a GUID.
     ///
     /// Sources: Confluent Schema Registry API reference. 40401: subject not found, 40402: version not found, 40403: schema not
     /// found. Apicurio's `Error` and `ProblemDetails`: the name of the exception.
@@ -79,21 +79,21 @@ impl RegistryAnswer {
         serde_json::from_slice::<Failure>(&self.body).ok().map(|failure| failure.error_code)
     }
 
-    /// A schema that is Avro and whole, or one of JSON. `schemaType` is left out for Avro.
+    /// Reads a complete schema of Avro, or one of JSON. `schemaType` is left out for Avro.
     ///
-    /// References to other schemas are not followed. A serialiser registers the schema that its record was made with, which is
-    /// whole, and Braze's records are flat besides; somebody has to register references on purpose, as for a union of what
-    /// may be in one topic. JSON is read without its schema.
-    /// Source: Confluent's `KafkaAvroSerializer`, and its tutorial "How to handle multiple event types in a Kafka topic with Avro".
+    /// References to other schemas are not followed. A serialiser registers the complete schema of its record, and Braze's
+    /// records are flat besides; references are registered on purpose, as for a union of the types in one topic. JSON is
+    /// read without its schema. Source: Confluent's `KafkaAvroSerializer`, and its tutorial "How to handle multiple event
+    /// types in a Kafka topic with Avro".
     fn read_schema(&self, key: SchemaKey) -> Lookup {
         #[derive(Deserialize)]
-        struct Found {
+        struct SchemaBody {
             schema: Box<str>,
             #[serde(rename = "schemaType")]
             schema_type: Option<String>,
             references: Option<Vec<IgnoredAny>>,
         }
-        let Ok(Found { schema, schema_type, references }) = serde_json::from_slice(&self.body) else {
+        let Ok(SchemaBody { schema, schema_type, references }) = serde_json::from_slice(&self.body) else {
             let stranger = self.stranger();
             return Lookup::NotNow(format!("200, but not a schema registry's answer{stranger}"));
         };
@@ -113,7 +113,7 @@ impl RegistryAnswer {
         Lookup::Schema(Arc::new(WriterSchema::new(&schema)))
     }
 
-    /// A content of Apicurio's: what it is is said beside it, or else seen from it.
+    /// Reads a content of Apicurio's: its type is stated beside it, or else detected.
     fn read_raw(&self, key: SchemaKey) -> Lookup {
         let kind = self.headers.get(ARTIFACT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let schema = serde_json::from_slice::<Value>(&self.body);
@@ -133,7 +133,7 @@ impl RegistryAnswer {
         }
     }
 
-    /// Whose answer it may be, where it is not that of a registry that can be asked.
+    /// The likely sender of an answer that is not that of a usable registry.
     fn stranger(&self) -> String {
         let has = |name: &str| self.headers.contains_key(name);
         let holds = |part: &[u8]| memchr::memmem::find(&self.body, part).is_some();
@@ -165,7 +165,7 @@ fn is_avro(schema: &Value) -> bool {
     }
 }
 
-/// Says what to do with a schema that is neither Avro's nor JSON's.
+/// The advice for a schema that is neither Avro's nor JSON's.
 fn other_language(key: SchemaKey, kind: &str) -> Lookup {
     Lookup::Never(format!(
         "the schema {key} is {kind}, which is not read: have the producer write Avro or JSON, or put a converter between"
@@ -234,7 +234,7 @@ mod tests {
             assert!(matches!(read(status, &code(40403)), Lookup::NotNow(_)), "{status}");
         }
         // Redpanda's, Karapace's, a proxy's: they have no GUIDs.
-        for body in [&code(404), r#"{"message":"Not found","code":404}"#, "404: Not Found", ""] {
+        for body in [&code(404), r#"{"message":"Not found","code":404}"#, "404: Not SchemaBody", ""] {
             let no_guids = answer(404, body).read("a", SchemaKey::Guid(1), false);
             assert!(matches!(no_guids, Lookup::Never(reason) if reason.contains("GUID")), "{body}");
         }

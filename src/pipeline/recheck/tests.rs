@@ -1,22 +1,13 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::*;
-use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
+use send_counts::aggregate::{AggregateSettings, Late};
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
 fn window(late: Late) -> Window {
-    Window::new(&AggregateSettings {
-        timestamp: Timestamp::Event,
-        late,
-        flush_interval: Duration::from_secs(10),
-        flush_timeout: Duration::from_secs(5),
-        series_max: 1,
-        series_max_total: 1,
-    })
+    Window::new(&AggregateSettings { late, ..send_counts::testing::aggregate_settings(1) })
 }
 
 type TaggedPoints<'a> = (&'a str, &'a [(u64, &'a [u64])]);
@@ -48,7 +39,7 @@ fn points(payload: &Payload) -> Vec<(String, Value)> {
 fn a_payload_that_is_inside_is_sent_as_it_is() {
     let whole = payload(&[("a", &[(NOW - 10, &[3])])]);
     let body = whole.body.clone();
-    let Rejudged { payload, late, early } = rejudge(whole, &window(Late::Drop), NOW + 30);
+    let Rechecked { payload, late, early } = recheck(whole, &window(Late::Drop), NOW + 30);
     assert_eq!((payload.unwrap().body, late, early), (body, 0, 0));
 }
 
@@ -61,7 +52,7 @@ fn only_the_points_that_are_outside_are_left_out_and_each_is_booked() {
             ("c", &[(NOW + 1500, &[20])]),
         ]);
         assert_eq!(whole.sends, 36);
-        rejudge(whole, &window(late), NOW + 700)
+        recheck(whole, &window(late), NOW + 700)
     };
     let dropped = of(Late::Drop);
     assert_eq!((dropped.late, dropped.early), (11, 20));
@@ -81,7 +72,7 @@ fn only_the_points_that_are_outside_are_left_out_and_each_is_booked() {
 #[test]
 fn restamped_points_of_one_series_become_one_point() {
     let whole = payload(&[("a", &[(NOW, &[2]), (NOW + 10, &[3]), (NOW + 20, &[4])])]);
-    let left = rejudge(whole, &window(Late::Restamp), NOW + DAY).payload.unwrap();
+    let left = recheck(whole, &window(Late::Restamp), NOW + DAY).payload.unwrap();
     assert_eq!((left.sends, left.series), (9, 2));
     assert_eq!(points(&left)[1].1, json!([[NOW + DAY, [2, 3, 4]]]));
 }
@@ -91,8 +82,8 @@ fn a_clock_that_was_set_leaves_nothing_and_books_everything() {
     let whole = || payload(&[("a", &[(NOW, &[2])]), ("b", &[(NOW, &[1 << 24, 1])])]);
     let all = (1 << 24) + 3;
     for (now, late, early) in [(NOW + DAY + 3, all, 0), (NOW - DAY, 0, all)] {
-        let rejudged = rejudge(whole(), &window(Late::Drop), now);
-        assert!(rejudged.payload.is_none());
-        assert_eq!((rejudged.late, rejudged.early), (late, early));
+        let rechecked = recheck(whole(), &window(Late::Drop), now);
+        assert!(rechecked.payload.is_none());
+        assert_eq!((rechecked.late, rechecked.early), (late, early));
     }
 }

@@ -1,4 +1,4 @@
-//! Judges the points of a payload again when its request begins.
+//! Checks the times of a payload's points again when its request begins.
 //!
 //! A send is placed in time when it is counted. Until its request begins the wall clock may have been set, or the process
 //! stopped for long; and Datadog drops points outside its window without a word, which would be booked as accepted.
@@ -14,7 +14,7 @@ use send_counts::aggregate::window::{Placed, Window};
 
 /// What is left of a payload, and the sends that were left out of it.
 #[derive(Debug)]
-pub struct Rejudged {
+pub struct Rechecked {
     /// `None`: nothing is left.
     pub payload: Option<Payload>,
     /// Sends that are older now than Datadog takes.
@@ -41,9 +41,9 @@ struct Series {
 /// Leaves out, or counts under the present moment, what is outside the window at `now`. A payload that is inside, which
 /// is nearly every one, is returned as it is, unread. What the forwarder tells of itself and
 /// is outside is left out; it stands for no send.
-pub fn rejudge(payload: Payload, window: &Window, now: u64) -> Rejudged {
+pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
     let Times { oldest, newest } = payload.times;
-    let unchanged = |payload| Rejudged { payload: Some(payload), late: 0, early: 0 };
+    let unchanged = |payload| Rechecked { payload: Some(payload), late: 0, early: 0 };
     if window.holds(oldest, newest, now) {
         return unchanged(payload);
     }
@@ -76,7 +76,7 @@ pub fn rejudge(payload: Payload, window: &Window, now: u64) -> Rejudged {
         splitter.add(sends, times, write, &mut |payload| left = Some(payload));
     }
     splitter.finish(&mut |payload| left = Some(payload));
-    Rejudged { payload: left, late, early }
+    Rechecked { payload: left, late, early }
 }
 
 fn read(payload: &Payload) -> Option<Body> {

@@ -1,0 +1,99 @@
+use super::super::Config;
+use super::super::tests::{LEAST, assert_one};
+use super::*;
+use std::fs;
+
+/// A connection that is right.
+const OTHER: &str = "[connections.other]\ndry_run = true\napp_group_ids = [\"other\"]\n";
+
+fn directory(files: &[(&str, &str)], text: &str) -> Result<(Config, Vec<String>), String> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("d")).unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join("d").join(name), text).unwrap();
+    }
+    let text = format!("connections_directory = \"d\"\n{text}");
+    let env = [("BRAZE_DATADOG__CONNECTIONS__B__METRIC".to_owned(), "from.env".to_owned())];
+    let env = if files.iter().any(|(name, _)| *name == "b.toml") { &env[..] } else { &[] };
+    Config::parse(&text, &folder.path().join("a.toml"), env)
+        .map(|(config, warnings)| (config, warnings.iter().map(ToString::to_string).collect()))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn each_file_of_the_directory_is_a_connection() {
+    let files = [
+        ("b.toml", "dry_run = true\napp_group_ids = [\"b\"]\nmetric = \"from.file\""),
+        ("a.toml", "dry_run = true\n[app_group_names]\n\"A.b\" = \"x\""),
+        (".a.toml.swp", "nonsense"),
+        ("README", "nonsense"),
+    ];
+    let (config, warnings) =
+        directory(&files, "[connections.main]\ndry_run = true\napp_group_ids = [\"m\"]").unwrap();
+    let names: Vec<_> = config.connections.active.iter().map(|connection| &*connection.name).collect();
+    assert_eq!(names, ["a", "b", "main"]);
+    assert_eq!(&*config.connections.active[1].metric, "from.env");
+    assert_eq!(config.connections.active[0].app_group_names.len(), 1);
+    assert_one(&warnings, &["connections_directory", "README is ignored"]);
+    assert!(config.connections_directory.unwrap().ends_with(Path::new("d")));
+}
+
+#[test]
+fn the_environment_can_name_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("x.toml"), "dry_run = true\napp_group_ids = [\"x\"]").unwrap();
+    let env = [("BRAZE_DATADOG__CONNECTIONS_DIRECTORY".to_owned(), folder.path().display().to_string())];
+    let text = format!("connections_directory = \"/nowhere/d\"\n{LEAST}");
+    let (config, _) = Config::parse(&text, Path::new("/nowhere/a.toml"), &env).unwrap();
+    assert_eq!(config.connections.active.len(), 2);
+    assert_eq!(config.connections_directory.as_deref(), Some(folder.path()));
+}
+
+#[test]
+fn the_files_of_the_directory_are_checked_like_sections() {
+    for (name, text, parts) in [
+        ("acme.toml", "dry_run = true", &["d/acme.toml: connections.acme: is in ", "a.toml too"][..]),
+        ("x.toml", "dry_run = true\nsiet = \"EU1\"", &["d/x.toml: connections.x.siet", "\"site\"?"]),
+        ("x.toml", "dry_run = ", &["d/x.toml: connections.x: is not valid TOML at line 1"]),
+        ("x.toml", "[connections.x]\ndry_run = true", &["d/x.toml: connections.x.connections", "without"]),
+        ("X.toml", "dry_run = true\napp_group_ids=[\"x\"]", &["d/X.toml: connections.X", "lower-case"]),
+        ("x.toml", "site = \"EU1\"\napp_group_ids=[\"x\"]", &["d/x.toml: connections.x: has no API key"]),
+        ("x.toml", "dry_run = true", &["d/x.toml: connections.x.app_group_ids", "\"acme\"", "\"x\""]),
+    ] {
+        let (config, _) = directory(&[(name, text)], &format!("{LEAST}{OTHER}")).unwrap();
+        assert_eq!(config.connections.refused.len(), 1, "{:?}", config.connections.refused);
+        let error = config.require_all().unwrap_err().to_string();
+        let found = error.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(found, "{parts:?} are not in {error}");
+    }
+    assert!(directory(&[], "").unwrap_err().contains("connections: there is none"));
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_one_fault() {
+    let error = directory(&[("x.toml", "dry_run = ")], "").unwrap_err();
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn a_relative_path_starts_from_the_folder_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("d")).unwrap();
+    fs::write(folder.path().join("d/keys"), "0123456789abcdef0123456789abcdef").unwrap();
+    fs::write(folder.path().join("key"), "fedcba9876543210fedcba9876543210").unwrap();
+    let file = "site = \"EU1\"\napi_key_file = \"keys\"\napp_group_ids = [\"x\"]";
+    fs::write(folder.path().join("d/x.toml"), file).unwrap();
+    let main = "connections_directory = \"d\"\n[connections.main]\nsite = \"EU1\"\napi_key_file = \"key\"";
+    let env = [
+        ("BRAZE_DATADOG__CONNECTIONS__Y__API_KEY_FILE", "key"),
+        ("BRAZE_DATADOG__CONNECTIONS__Y__SITE", "US1"),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let main = main.replace("[connections.main]", "[connections.main]\napp_group_ids = [\"m\"]");
+    let (config, _) = Config::parse(&main, &folder.path().join("a.toml"), &env).unwrap();
+    let config = config.require_all().unwrap();
+    let keys: Vec<_> = config.connections.active.iter().map(|one| &one.api_key.expose()[..2]).collect();
+    assert_eq!(keys, ["fe", "01", "fe"], "main, x, y");
+    let file = |name| config.key_file(name).unwrap().strip_prefix(folder.path()).unwrap();
+    assert_eq!(["main", "x", "y"].map(file), ["key", "d/keys", "key"].map(Path::new));
+}
