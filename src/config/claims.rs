@@ -1,6 +1,6 @@
 //! Who serves an app group that several connections claim.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::check::Check;
@@ -16,8 +16,10 @@ impl Check<'_> {
     /// what is wrong with the second.
     pub(super) fn one_server_each(&mut self, connections: &[Connection]) -> BTreeMap<Box<str>, Diagnostic> {
         let mut claims: BTreeMap<Option<Box<str>>, Vec<Claim<'_>>> = BTreeMap::new();
+        let in_force: HashMap<&str, &Connection> =
+            self.purpose.in_force.iter().map(|one| (&*one.name, one)).collect();
         for connection in connections {
-            let in_force = self.purpose.in_force.iter().find(|one| one.name == connection.name);
+            let in_force = in_force.get(&*connection.name);
             let standing = self.standing(connection);
             let mut claim = |app_group: Option<Box<str>>, id| {
                 let has_it = in_force.is_some_and(|one| one.serves(app_group.as_deref()));
