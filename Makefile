@@ -18,7 +18,7 @@ SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 # What static binaries, images and packages are made for: `make deb ARCH="amd64 arm64"` makes both.
 ARCH ?= $(shell uname -m | sed 's/^x86_64$$/amd64/; s/^aarch64$$/arm64/')
 
-.PHONY: needs-root check ahead fmt lint deny advisories test chaos guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
+.PHONY: needs-root check ahead fmt lint deny advisories test chaos black-friday guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
 
 check: tools ## everything: formatting, licences, tests, lints, instructions per event, fuzz targets, documentation
 	$(CARGO) fmt --all -- --check
@@ -68,6 +68,21 @@ chaos: ## the fault laboratory for longer than in `make test`: make chaos SECOND
 
 # What a lane runs is optimised as it is shipped, so that neither the walls of crates nor their number shows.
 GUARD = $(CARGO) bench --locked --profile guard --bench instructions
+
+# Not a part of `make check`, nor of `make bench`: it takes the whole machine for as long as it says. What its report says of the
+# machine that it ran on is kept in docs/black-friday.md, with the charts in docs/black-friday/.
+black-friday: MINUTES = 8
+black-friday: SECONDS = $(shell echo $$(($(MINUTES) * 60)))
+black-friday: RATE = 60000
+black-friday: FLUSH = 10
+black-friday: NAME = black-friday
+black-friday: CONNECTIONS = 5000
+black-friday: TAG_SETS = 2000000
+black-friday: ## the platform's worst day on this machine: make black-friday RATE=60000 MINUTES=8; a short try: SECONDS=60 RATE=5000 CONNECTIONS=200 TAG_SETS=20000 FLUSH=2
+	.ci/install test
+	.ci/install check
+	$(CARGO) bench --locked --profile dist --workspace --all-features --bench black_friday -- --seconds $(SECONDS) --rate $(RATE) \
+	  --flush $(FLUSH) --connections $(CONNECTIONS) --tag-sets $(TAG_SETS) --name $(NAME) --output "$(abspath $(BUILT))/black-friday"
 
 guard: ## instructions per event, against their bounds
 	$(GUARD)

@@ -41,7 +41,10 @@ impl Watched {
     /// The present stamps of the files; blocks.
     fn look(&self) -> Stamps {
         let entries = self.directory.iter().flat_map(fs::read_dir).flatten().flatten();
-        stamps(entries.map(|entry| entry.path()).chain(self.secret_files.iter().cloned()))
+        // A key stands beside its connection: it is looked at once.
+        let paths: BTreeSet<PathBuf> =
+            entries.map(|entry| entry.path()).chain(self.secret_files.iter().cloned()).collect();
+        stamps(paths)
     }
 }
 

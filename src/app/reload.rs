@@ -1,6 +1,7 @@
 //! Handles SIGHUP, or a file that changes: reads the configuration again, and applies the settings that a running process
 //! can take over.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -253,22 +254,57 @@ struct Changes {
 }
 
 impl Changes {
-    fn between(old: &[Connection], new: &[Connection]) -> Self {
-        let by_name = |all: &[Connection], name: &str| all.iter().position(|one| *one.name == *name);
+    fn between<'c>(old: &'c [Connection], new: &'c [Connection]) -> Self {
+        let by_name = |all: &'c [Connection]| -> HashMap<&'c str, &'c Connection> {
+            all.iter().map(|one| (&*one.name, one)).collect()
+        };
+        let (before, after) = (by_name(old), by_name(new));
         let (mut added, mut changed, mut rotated) = (Vec::new(), Vec::new(), Vec::new());
         for now in new {
-            match by_name(old, &now.name).map(|position| &old[position]) {
+            match before.get(&*now.name) {
                 None => added.push(&*now.name),
-                Some(before) if before == now => {}
-                Some(before) if (Connection { api_key: now.api_key.clone(), ..before.clone() }) == *now => {
+                Some(before) if *before == now => {}
+                Some(before)
+                    if (Connection { api_key: now.api_key.clone(), ..(*before).clone() }) == *now =>
+                {
                     rotated.push(&*now.name);
                 }
                 Some(_) => changed.push(&*now.name),
             }
         }
-        let removed =
-            old.iter().filter(|one| by_name(new, &one.name).is_none()).map(|one| &*one.name).collect();
+        let removed = old.iter().map(|one| &*one.name).filter(|name| !after.contains_key(name)).collect();
         let told = |names: Vec<&str>| (!names.is_empty()).then(|| super::names(names.into_iter()));
         Self { added: told(added), removed: told(removed), changed: told(changed), rotated: told(rotated) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datadog_points::ApiKey;
+
+    fn connection(name: &str, key: &str, metric: &str) -> Connection {
+        Connection { api_key: ApiKey::new(key), metric: metric.into(), ..Connection::left_out(name.into()) }
+    }
+
+    #[test]
+    fn what_a_reload_did_is_told_by_name_wherever_a_connection_stands() {
+        let old = [
+            connection("changed", "k", "m"),
+            connection("removed", "k", "m"),
+            connection("rotated", "k", "m"),
+            connection("same", "k", "m"),
+        ];
+        let new = [
+            connection("added", "k", "m"),
+            connection("same", "k", "m"),
+            connection("rotated", "other", "m"),
+            connection("changed", "other", "n"),
+        ];
+        let Changes { added, removed, changed, rotated } = Changes::between(&old, &new);
+        let told = [added, removed, changed, rotated].map(Option::unwrap);
+        assert_eq!(told, ["added", "removed", "changed", "rotated"]);
+        let nothing = Changes { added: None, removed: None, changed: None, rotated: None };
+        assert_eq!(Changes::between(&old, &old), nothing);
     }
 }

@@ -1,6 +1,6 @@
 //! Decides which connection serves an app group that several claim.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::check::Check;
@@ -15,8 +15,10 @@ impl Check<'_> {
     /// main file's; if neither decides, nobody gets it: the first one is returned, with the second one's diagnostic.
     pub(super) fn one_server_each(&mut self, connections: &[Connection]) -> BTreeMap<Box<str>, Diagnostic> {
         let mut claims: BTreeMap<Option<Box<str>>, Vec<Claim<'_>>> = BTreeMap::new();
+        let in_force: HashMap<&str, &Connection> =
+            self.purpose.in_force.iter().map(|one| (&*one.name, one)).collect();
         for connection in connections {
-            let in_force = self.purpose.in_force.iter().find(|one| one.name == connection.name);
+            let in_force = in_force.get(&*connection.name);
             let standing = self.standing(connection);
             let mut claim = |app_group: Option<Box<str>>, id| {
                 let has_it = in_force.is_some_and(|one| one.serves(app_group.as_deref()));

@@ -4,10 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::submit::{self, InFlight, Landed, Submitted, WindowCheck};
+use super::submit::{self, InFlight, Landed, Submitted, Turns, WindowCheck};
 use super::{Ended, Phase, Pipeline, QueueRun};
 use crate::catalogue::{LastOutcome, RequestFate};
 use crate::connection::Intake;
@@ -53,7 +52,7 @@ impl<I: Intake> Pipeline<I> {
         &mut self,
         run: &mut QueueRun,
         flight: InFlight,
-        start: impl FnOnce(Arc<Semaphore>, Duration) -> F,
+        start: impl FnOnce(Turns, Duration) -> F,
     ) -> Result<(), Unpaired>
     where
         F: Future<Output = Option<Landed>> + Send + 'static,

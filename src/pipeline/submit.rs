@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task;
+use tokio::time::{Instant, timeout};
 
 use crate::catalogue::Tracked;
 use crate::clock::{Clock, within};
@@ -24,6 +25,17 @@ use send_counts::route::{ConnectionId, RefusedGroups, Router};
 /// 20 payloads; what waits longer for its turn than a request may take is dropped, so that a connection that
 /// hangs can't pile up memory.
 const REQUESTS_MAX: usize = 16;
+
+/// How many requests begin together, over all connections. A flush has one for each connection, and where thousands began at
+/// once each would open a TLS connection of its own to the same host, for none was free yet.
+const BEGINNING_MAX: usize = 256;
+
+/// For how long a request is one that begins. One that takes longer is slow, and gives its place to another.
+const BEGINNING: Duration = Duration::from_millis(250);
+
+/// How long a request waits for its place among those that begin; then it begins all the same. So whoever is slow delays nobody
+/// by more, and nothing is dropped for it.
+const BEGINNING_WAIT: Duration = Duration::from_secs(2);
 
 /// How much longer than `flush.timeout` an intake may take to return an outcome.
 const GRACE: Duration = Duration::from_millis(250);
@@ -70,17 +82,27 @@ pub(super) struct InFlight {
     pub(super) tracked: Tracked,
 }
 
+/// What a request waits for before it begins.
+#[derive(Debug, Clone)]
+pub(super) struct Turns {
+    /// The requests that its connection may have under way.
+    connection: Arc<Semaphore>,
+    /// Those that begin, of all connections.
+    beginning: Arc<Semaphore>,
+}
+
 /// Submits one payload once, within two time-outs: one to get a turn, one for the request. `None`: it was not sent and never
 /// will be, because the turns were closed before its own.
 pub(super) async fn submit<I: Intake>(
     intake: Arc<I>,
     connection: Arc<Connection>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     payload: Payload,
     window_check: WindowCheck,
     limit: Duration,
 ) -> Option<Landed> {
-    let turn = match within(limit, LOOK_AGAIN, turns.acquire()).await {
+    let deadline = Instant::now() + limit;
+    let turn = match within(limit, LOOK_AGAIN, turns.connection.acquire()).await {
         Some(Ok(turn)) => turn,
         Some(Err(_closed)) => return None,
         None => {
@@ -90,16 +112,32 @@ pub(super) async fn submit<I: Intake>(
             return Some(Outcome::dropped(FailureReason::Timeout, detail).into());
         }
     };
+    let wait = deadline.saturating_duration_since(Instant::now()).min(BEGINNING_WAIT);
+    let place = timeout(wait, turns.beginning.acquire()).await.ok().and_then(Result::ok);
+    if turns.connection.is_closed() {
+        return None;
+    }
     let Rechecked { payload, late, early } =
         recheck(payload, &window_check.window, window_check.clock.unix_seconds());
     let Some(payload) = payload else { return Some(Landed { outcome: None, late, early }) };
     // The intake keeps the time itself, and knows best how a request ended; this is for an intake that does not.
-    let outcome = within(limit + GRACE, LOOK_AGAIN, intake.submit(connection, payload)).await;
+    let request = begin(place, intake.submit(connection, payload));
+    let outcome = within(limit + GRACE, LOOK_AGAIN, request).await;
     drop(turn);
     let outcome = outcome.unwrap_or_else(|| {
         Outcome::dropped(FailureReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     });
     Some(Landed { outcome: Some(outcome), late, early })
+}
+
+/// Waits for a request, which has its place among those that begin only for a while.
+async fn begin<T>(place: Option<SemaphorePermit<'_>>, request: impl Future<Output = T>) -> T {
+    let mut request = std::pin::pin!(request);
+    if let Ok(ended) = timeout(BEGINNING, &mut request).await {
+        return ended;
+    }
+    drop(place);
+    request.await
 }
 
 /// Prints the output of a dry run, which counts as accepted whether anybody reads it or not. It has the time limit of a
@@ -117,8 +155,11 @@ pub(super) async fn print(printer: Printer, text: String, limit: Duration) -> Op
 pub(super) struct ConnectionTable {
     /// By number.
     rows: Vec<ConnectionRow>,
+    /// By name: a table of thousands must not be looked through for each of them.
+    numbers: HashMap<Box<str>, usize>,
     /// By name, since the first request.
     turns: HashMap<Box<str>, Arc<Semaphore>>,
+    beginning: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -139,7 +180,9 @@ enum RowState {
 
 impl ConnectionTable {
     pub(super) fn new(connections: ConnectionSet) -> Self {
-        let mut table = Self { rows: Vec::new(), turns: HashMap::new() };
+        let beginning = Arc::new(Semaphore::new(BEGINNING_MAX));
+        let (numbers, turns) = (HashMap::new(), HashMap::new());
+        let mut table = Self { rows: Vec::new(), numbers, turns, beginning };
         table.update(connections);
         table
     }
@@ -161,20 +204,25 @@ impl ConnectionTable {
                 known.state = state;
             } else {
                 let connection = Arc::new(Connection::named(refused.name));
-                self.rows.push(ConnectionRow { connection, state });
+                self.add(ConnectionRow { connection, state });
             }
         }
         for connection in connections.active {
             let row = ConnectionRow { connection: Arc::new(connection), state: RowState::Active };
             match self.row(&row.connection.name) {
                 Some(known) => *known = row,
-                None => self.rows.push(row),
+                None => self.add(row),
             }
         }
     }
 
     fn row(&mut self, name: &str) -> Option<&mut ConnectionRow> {
-        self.rows.iter_mut().find(|row| *row.connection.name == *name)
+        self.numbers.get(name).map(|number| &mut self.rows[*number])
+    }
+
+    fn add(&mut self, row: ConnectionRow) {
+        self.numbers.insert(row.connection.name.clone(), self.rows.len());
+        self.rows.push(row);
     }
 
     /// The plan for the lanes.
@@ -216,9 +264,113 @@ impl ConnectionTable {
         self.turns.values().for_each(|turns| turns.close());
     }
 
-    /// The requests that a connection may have under way.
-    pub(super) fn turns(&mut self, name: &str) -> Arc<Semaphore> {
+    /// What a request of a connection waits for.
+    pub(super) fn turns(&mut self, name: &str) -> Turns {
         let turns = self.turns.entry(name.into()).or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_MAX)));
-        Arc::clone(turns)
+        Turns { connection: Arc::clone(turns), beginning: Arc::clone(&self.beginning) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::connection::RefusedConnection;
+    use datadog_points::payload::Times;
+    use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
+    use tokio::task::JoinSet;
+    use tokio::time::sleep;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// Answers after a while, or never, and knows how many asked at the same time.
+    #[derive(Debug, Default)]
+    struct Crowd {
+        now: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    impl Intake for Crowd {
+        async fn submit(&self, connection: Arc<Connection>, _payload: Payload) -> Outcome {
+            let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most.fetch_max(now, Ordering::Relaxed);
+            let takes = if connection.name.starts_with("slow") { 100 * LIMIT } else { LIMIT / 100 };
+            sleep(takes).await;
+            self.now.fetch_sub(1, Ordering::Relaxed);
+            Outcome::Accepted
+        }
+    }
+
+    /// Submits a payload each for so many connections at once; how long each took, and whether it was accepted.
+    async fn crowd(slow: usize, quick: usize) -> (Arc<Crowd>, Vec<(bool, bool, Duration)>) {
+        let (intake, mut table, mut all) =
+            (Arc::new(Crowd::default()), ConnectionTable::new(set(&[], &[])), JoinSet::new());
+        let (clock, begun) = (Clock::system(), Instant::now());
+        let settings = AggregateSettings {
+            timestamp: Timestamp::Event,
+            late: Late::Drop,
+            flush_interval: 2 * LIMIT,
+            flush_timeout: LIMIT,
+            series_max: 1,
+            series_max_total: 1,
+        };
+        let names = (0..slow).map(|number| format!("slow{number}"));
+        for name in names.chain((0..quick).map(|number| format!("quick{number}"))) {
+            let connection = Arc::new(Connection::left_out((*name).into()));
+            let times = Times::at(clock.unix_seconds());
+            let payload = Payload { body: "".into(), raw_bytes: 0, series: 1, sends: 1, times };
+            let window_check = WindowCheck { window: Window::new(&settings), clock: clock.clone() };
+            let request = submit(Arc::clone(&intake), connection, table.turns(&name), payload, window_check, LIMIT);
+            all.spawn(async move {
+                let outcome = request.await.and_then(|landed| landed.outcome);
+                (name.starts_with("slow"), outcome == Some(Outcome::Accepted), begun.elapsed())
+            });
+        }
+        (intake, all.join_all().await)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn thousands_of_requests_begin_a_few_hundred_at_a_time_and_all_of_them_soon() {
+        let (intake, ended) = crowd(0, 4000).await;
+        assert_eq!(intake.most.load(Ordering::Relaxed), BEGINNING_MAX);
+        assert_eq!(ended.len(), 4000);
+        assert!(ended.iter().all(|(_, is_accepted, took)| *is_accepted && *took < LIMIT / 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_are_slow_the_others_wait_for_two_seconds_at_most() {
+        let (_, ended) = crowd(4000, 100).await;
+        for (is_slow, is_accepted, took) in ended {
+            let longest = if is_slow { 2 * LIMIT } else { BEGINNING_WAIT + LIMIT / 50 };
+            assert!(is_accepted != is_slow && took <= longest, "{is_slow} {is_accepted} {took:?}");
+        }
+    }
+
+    fn set(active: &[&str], refused: &[&str]) -> ConnectionSet {
+        let refused = refused.iter().map(|name| RefusedConnection {
+            name: (*name).into(),
+            app_group_ids: None,
+            reason: "wrong".to_owned(),
+            keeps_old: false,
+        });
+        ConnectionSet {
+            active: active.iter().map(|name| Connection::left_out((*name).into())).collect(),
+            refused: refused.collect(),
+        }
+    }
+
+    #[test]
+    fn a_connection_keeps_its_number_whatever_becomes_of_it() {
+        let mut table = ConnectionTable::new(set(&["a", "b"], &["wrong"]));
+        let by_number = |table: &ConnectionTable| {
+            table.snapshot().iter().map(|one| one.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(by_number(&table), ["wrong", "a", "b"]);
+        table.update(set(&["c", "wrong"], &["b"]));
+        assert_eq!(by_number(&table), ["wrong", "a", "b", "c"]);
+        assert_eq!(table.names().collect::<Vec<_>>(), ["wrong", "b", "c"], "a is gone");
+        table.update(set(&["a", "b", "c", "wrong"], &[]));
+        assert_eq!(by_number(&table), ["wrong", "a", "b", "c"]);
     }
 }

@@ -140,6 +140,17 @@ impl Cluster {
         })
     }
 
+    /// One broker, which knows no users, for a great many messages.
+    pub(crate) fn of_one() -> Self {
+        retry(|| {
+            let home = home();
+            let [port, controller] = node::free_ports();
+            let settings = listeners::plain(1, &[(port, controller)]);
+            let node = Node::new(1, "-Xmx1g", home.path().join("1"), &settings, &[]);
+            Self::start(vec![node], vec![local(port)], home)
+        })
+    }
+
     fn start(mut nodes: Vec<Node>, addresses: Vec<String>, home: TempDir) -> Result<Self, String> {
         nodes.iter_mut().for_each(Node::begin);
         for node in &mut nodes {
@@ -153,6 +164,11 @@ impl Cluster {
     /// Where clients connect, `host:port`, of each broker.
     pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// The process of one of them, counted from 0; it must run.
+    pub(crate) fn process(&self, node: usize) -> u32 {
+        self.nodes[node].process()
     }
 
     /// `SIGKILL` for one of them, counted from 0.

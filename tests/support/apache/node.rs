@@ -119,6 +119,11 @@ impl Node {
         true
     }
 
+    /// Its number with the system; it must run.
+    pub(super) fn process(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// How often it was seen to be up.
     pub(super) fn starts(&self) -> usize {
         self.log().matches(STARTED).count()

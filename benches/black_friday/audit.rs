@@ -1,0 +1,221 @@
+//! The account of every send, from three sides that know nothing of each other: what the producer has sent, what the forwarders
+//! say (books and log), and what came to Datadog.
+//!
+//! One process is killed. What it had committed has its outcome, and what it had not is counted by others; so its share of the
+//! truth is what the broker says that it had committed, and all that it sent beyond that was counted twice. By the contract that
+//! is at most the flush that was under way; the audit allows for the commit before it, which may not have been taken yet.
+
+use std::collections::BTreeMap;
+
+use super::arrivals::{Arrival, Fate};
+use super::day::Day;
+use super::fleet::{Life, name};
+use super::plan::{Treatment, treatment};
+use super::sends::tag_of;
+
+/// Two numbers that must be as the words say.
+#[derive(Debug)]
+pub(crate) struct Check {
+    pub(crate) words: String,
+    pub(crate) left: u64,
+    pub(crate) right: u64,
+    pub(crate) holds: bool,
+}
+
+/// What the audit found.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    pub(crate) checks: Vec<Check>,
+    /// Sends that were accepted, as Datadog says.
+    pub(crate) accepted: u64,
+    /// Sends that were dropped, by reason, as the forwarders say.
+    pub(crate) dropped: BTreeMap<String, u64>,
+    /// Sends of the killed process that it lost with their requests: under way, or dropped without a word.
+    pub(crate) lost_by_killed: u64,
+    /// Sends that were counted once more after the kill.
+    pub(crate) repeated: u64,
+    /// Accepted by Datadog, and dropped by the forwarder, which had not got the answer in time.
+    pub(crate) both: u64,
+    /// Sends of the killed process that had no outcome in its log.
+    pub(crate) under_way: u64,
+}
+
+impl Audit {
+    pub(crate) fn is_sound(&self) -> bool {
+        self.checks.iter().all(|check| check.holds)
+    }
+
+    fn equal(&mut self, words: &str, left: u64, right: u64) {
+        self.checks.push(Check { words: words.to_owned(), left, right, holds: left == right });
+    }
+
+    fn at_most(&mut self, words: &str, left: u64, right: u64) {
+        self.checks.push(Check { words: words.to_owned(), left, right, holds: left <= right });
+    }
+}
+
+pub(crate) fn audit(day: &Day) -> Audit {
+    let mut audit = Audit::default();
+    let (killed, clean): (Vec<&Life>, Vec<&Life>) = day.lives.iter().partition(|life| life.is_killed);
+    audit.accepted = sends(&day.arrivals, |arrival| arrival.fate == Fate::Accepted);
+    for life in &day.lives {
+        for ((_, reason), sends) in &life.log.drops {
+            *audit.dropped.entry(reason.clone()).or_default() += sends;
+        }
+    }
+    audit.equal("messages in Kafka = sends produced", day.messages, day.truth.sends);
+    let mut received = 0;
+    for life in clean {
+        received += books(day, life, &mut audit);
+    }
+    audit.equal(
+        "sends received by forwarders that ended well + committed by the one that was killed = sends produced",
+        received + day.committed_by_killed,
+        day.truth.sends,
+    );
+    for life in killed {
+        after_the_kill(day, life, &mut audit);
+    }
+    by_connection(day, &mut audit);
+    by_tag_set(day, &mut audit);
+    let errors: Vec<&String> = day.lives.iter().flat_map(|life| &life.log.errors).collect();
+    audit.equal("ERROR lines of the forwarders that tell of no drop", errors.len() as u64, 0);
+    audit.equal("requests that Datadog would not have taken", day.violations.len() as u64, 0);
+    audit
+}
+
+fn sends(arrivals: &[Arrival], is_meant: impl Fn(&Arrival) -> bool) -> u64 {
+    arrivals.iter().filter(|arrival| is_meant(arrival)).map(|arrival| arrival.sends).sum()
+}
+
+/// Drops of which Datadog may have heard, and accepted them.
+fn is_ambiguous(reason: &str) -> bool {
+    matches!(reason, "timeout" | "connect" | "http_invalid" | "shutdown")
+}
+
+/// The books of a process that ended well against its log and what came to Datadog; what it has received.
+fn books(day: &Day, life: &Life, audit: &mut Audit) -> u64 {
+    let number = life.number;
+    let [received, accepted, dropped] =
+        life.log.stopped.unwrap_or_else(|| panic!("process {number} has not said how it ended"));
+    audit.equal(&format!("process {number}: received = accepted + dropped"), received, accepted + dropped);
+    let logged: u64 = life.log.drops.values().sum();
+    audit.equal(&format!("process {number}: dropped, in its books = in its log"), dropped, logged);
+    let came = sends(&day.arrivals, |one| one.sender.life == number && one.fate == Fate::Accepted);
+    let both = came.saturating_sub(accepted);
+    audit.equal(
+        &format!("process {number}: accepted, as it says + accepted too late = accepted, as Datadog says"),
+        accepted + both,
+        came,
+    );
+    let ambiguous: u64 =
+        life.log.drops.iter().filter(|((_, reason), _)| is_ambiguous(reason)).map(|(_, sends)| sends).sum();
+    audit.at_most(
+        &format!("process {number}: accepted too late ≤ dropped without an answer"),
+        both,
+        ambiguous,
+    );
+    audit.both += both;
+    received
+}
+
+/// Sends of the killed process that were not accepted, by connection: as Datadog knows it, or as its log says, whichever is
+/// more, for neither has heard of all.
+fn lost(day: &Day, life: &Life) -> BTreeMap<u16, u64> {
+    let mut unheard: BTreeMap<u16, u64> =
+        (0..day.plan.connections).map(|connection| (connection, 0)).collect();
+    for arrival in day.arrivals.iter().filter(|arrival| arrival.sender.life == life.number) {
+        let not_accepted = if arrival.fate == Fate::Accepted { 0 } else { arrival.sends };
+        *unheard.entry(arrival.sender.connection).or_default() += not_accepted;
+    }
+    for (connection, lost) in &mut unheard {
+        *lost = (*lost).max(logged(life, *connection));
+    }
+    unheard
+}
+
+/// Sends of a connection that a process says to have dropped.
+fn logged(life: &Life, connection: u16) -> u64 {
+    let name = name(connection);
+    let of_it = life.log.drops.range((name.clone(), String::new())..);
+    of_it.take_while(|((of, _), _)| *of == name).map(|(_, sends)| sends).sum()
+}
+
+fn after_the_kill(day: &Day, life: &Life, audit: &mut Audit) {
+    let accepted = sends(&day.arrivals, |one| one.sender.life == life.number && one.fate == Fate::Accepted);
+    let lost: u64 = lost(day, life).values().sum();
+    let logged: u64 = life.log.drops.values().sum();
+    audit.lost_by_killed = lost.saturating_sub(logged);
+    let flushes = &life.log.flushes;
+    let told: u64 = flushes.iter().map(|flush| flush.sends).sum();
+    let certain = told - flushes.last().map_or(0, |flush| flush.sends);
+    let fates = accepted + lost;
+    audit.under_way = fates.saturating_sub(told);
+    audit.repeated = fates.saturating_sub(day.committed_by_killed);
+    audit.at_most(
+        "killed: in flushes but the last one that it told of ≤ committed",
+        certain,
+        day.committed_by_killed,
+    );
+    audit.at_most("killed: committed ≤ accepted + dropped", day.committed_by_killed, fates);
+    audit.at_most("counted again ≤ under way when it was killed", audit.repeated, fates - certain);
+}
+
+/// Every connection has what was sent for it, and what was counted again on top.
+fn by_connection(day: &Day, audit: &mut Audit) {
+    let connections = day.plan.connections;
+    let truth = day.truth.by_connection(&day.population, connections);
+    let mut fates = vec![0; usize::from(connections)];
+    for arrival in day.arrivals.iter().filter(|arrival| arrival.fate == Fate::Accepted) {
+        fates[usize::from(arrival.sender.connection)] += arrival.sends;
+    }
+    for life in &day.lives {
+        let of_killed = if life.is_killed { lost(day, life) } else { BTreeMap::new() };
+        for connection in 0..connections {
+            let lost = of_killed.get(&connection).copied().unwrap_or_else(|| logged(life, connection));
+            fates[usize::from(connection)] += lost;
+        }
+    }
+    let short = truth.iter().zip(&fates).filter(|(truth, fates)| fates < truth).count();
+    audit.equal("connections with fewer sends accepted or dropped than were produced", short as u64, 0);
+    let more: u64 = truth.iter().zip(&fates).map(|(truth, fates)| fates.saturating_sub(*truth)).sum();
+    audit.equal(
+        "more than was produced, over all connections = counted again + accepted too late",
+        more,
+        audit.repeated + audit.both,
+    );
+}
+
+/// The same for each tag set of the connections that are judged, which drop nothing while the machine has room.
+fn by_tag_set(day: &Day, audit: &mut Audit) {
+    let connections = day.plan.connections;
+    let judged = (0..connections).filter(|one| treatment(*one, connections) == Treatment::Judged);
+    let judged: Vec<u16> = judged.collect();
+    let dropped: u64 = judged.iter().flat_map(|one| day.lives.iter().map(|life| logged(life, *one))).sum();
+    let mut by_tag = BTreeMap::<&str, u64>::new();
+    for ((_, tags), sends) in &day.judged {
+        let of_set = |tag: &&String| tag.starts_with("campaign_id:") || tag.starts_with("canvas_step_id:");
+        let tag = tags.iter().find(of_set).unwrap_or_else(|| panic!("a series of no tag set: {tags:?}"));
+        *by_tag.entry(tag).or_default() += sends;
+    }
+    let sets: Vec<u32> = judged.iter().flat_map(|one| day.population.sets_of(*one)).collect();
+    let (mut short, mut more, mut found) = (0, 0, 0);
+    for set in &sets {
+        let truth = u64::from(day.truth.sets[*set as usize]);
+        let came = by_tag.remove(&*tag_of(*set)).unwrap_or_default();
+        short += truth.saturating_sub(came);
+        more += came.saturating_sub(truth);
+        found += u64::from(came > 0);
+    }
+    audit.at_most(
+        &format!("sends missing of {found} tag sets that were looked at one by one ≤ dropped of these"),
+        short,
+        dropped,
+    );
+    audit.equal("tag sets of judged connections that nobody has sent", by_tag.len() as u64, 0);
+    audit.at_most(
+        "more than was produced of these ≤ counted again + accepted too late",
+        more,
+        audit.repeated + audit.both,
+    );
+}
