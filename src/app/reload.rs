@@ -284,7 +284,7 @@ mod tests {
     use datadog_points::ApiKey;
 
     fn connection(name: &str, key: &str, metric: &str) -> Connection {
-        Connection { api_key: ApiKey::new(key), metric: metric.into(), ..Connection::left_out(name.into()) }
+        Connection { api_key: ApiKey::new(key), metric: metric.into(), ..Connection::named(name.into()) }
     }
 
     #[test]

@@ -317,7 +317,7 @@ mod tests {
         };
         let names = (0..slow).map(|number| format!("slow{number}"));
         for name in names.chain((0..quick).map(|number| format!("quick{number}"))) {
-            let connection = Arc::new(Connection::left_out((*name).into()));
+            let connection = Arc::new(Connection::named((*name).into()));
             let times = Times::at(clock.unix_seconds());
             let payload = Payload { body: "".into(), raw_bytes: 0, series: 1, sends: 1, times };
             let window_check = WindowCheck { window: Window::new(&settings), clock: clock.clone() };
@@ -355,7 +355,7 @@ mod tests {
             keeps_old: false,
         });
         ConnectionSet {
-            active: active.iter().map(|name| Connection::left_out((*name).into())).collect(),
+            active: active.iter().map(|name| Connection::named((*name).into())).collect(),
             refused: refused.collect(),
         }
     }
