@@ -550,7 +550,9 @@ fn every_dependency_has_a_reason() {
 fn documents_name_files_that_exist() {
     let within = |directory: &str| {
         let mut named = files(&root().join(directory), "md");
-        named.iter_mut().for_each(|(name, _)| *name = format!("{directory}/{name}"));
+        for (name, _) in &mut named {
+            *name = format!("{directory}/{name}");
+        }
         named
     };
     let directories = ["docs", "crates", "deploy", "samples"];

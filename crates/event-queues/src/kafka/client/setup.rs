@@ -247,8 +247,11 @@ mod tests {
             ];
             open(&settings(&options), false, "test/1").unwrap();
         }
-        let error =
-            open(&settings(&[("security.protocol", "SASL_SSL"), ("sasl.mechanisms", "GSSAPI")]), false);
+        let error = open(
+            &settings(&[("security.protocol", "SASL_SSL"), ("sasl.mechanisms", "GSSAPI")]),
+            false,
+            "test/1",
+        );
         error.unwrap_err();
     }
 
