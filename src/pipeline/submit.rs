@@ -321,7 +321,8 @@ mod tests {
             let times = Times::at(clock.unix_seconds());
             let payload = Payload { body: "".into(), raw_bytes: 0, series: 1, sends: 1, times };
             let window_check = WindowCheck { window: Window::new(&settings), clock: clock.clone() };
-            let request = submit(Arc::clone(&intake), connection, table.turns(&name), payload, window_check, LIMIT);
+            let request =
+                submit(Arc::clone(&intake), connection, table.turns(&name), payload, window_check, LIMIT);
             all.spawn(async move {
                 let outcome = request.await.and_then(|landed| landed.outcome);
                 (name.starts_with("slow"), outcome == Some(Outcome::Accepted), begun.elapsed())

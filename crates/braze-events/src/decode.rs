@@ -21,15 +21,17 @@ mod escape;
 mod extract;
 mod fields;
 mod marks;
+mod nesting;
 mod recover;
 #[cfg(test)]
 mod reference;
 mod unwrap;
 
-use cursor::{Broken, Cursor, Fault, Nesting};
+use cursor::{Broken, Cursor, Fault};
 pub use extract::{Damage, Extracted, extract};
 use fields::Step;
 use marks::Marks;
+use nesting::Nesting;
 use recover::{RecoveredElement, Trust};
 use unwrap::Wrappers;
 

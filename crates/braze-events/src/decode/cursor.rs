@@ -4,6 +4,7 @@
 
 use super::escape::hex4;
 use super::marks::first_mark;
+use super::nesting::Nesting;
 use crate::event_fields::ByteSpan;
 
 /// What is wrong with a body. Its text never quotes the body.
@@ -374,46 +375,5 @@ impl<'b> Cursor<'b> {
                 return Ok(true);
             }
         }
-    }
-}
-
-/// The kind of every open bracket, one bit each.
-#[derive(Debug, Default)]
-pub(super) struct Nesting {
-    /// The innermost 64 levels since the last spill; the lowest bit is the innermost.
-    innermost: u64,
-    depth: usize,
-    spilled: Vec<u64>,
-}
-
-impl Nesting {
-    fn clear(&mut self) {
-        self.depth = 0;
-        self.spilled.clear();
-    }
-
-    #[inline]
-    fn push(&mut self, object: bool) {
-        if self.depth > 0 && self.depth.is_multiple_of(64) {
-            self.spilled.push(self.innermost);
-        }
-        self.innermost = self.innermost << 1 | u64::from(object);
-        self.depth += 1;
-    }
-
-    #[inline]
-    const fn in_object(&self) -> bool {
-        self.innermost & 1 == 1
-    }
-
-    /// Returns whether that was the outermost.
-    #[inline]
-    fn pop(&mut self) -> bool {
-        self.innermost >>= 1;
-        self.depth -= 1;
-        if self.depth > 0 && self.depth.is_multiple_of(64) {
-            self.innermost = self.spilled.pop().unwrap_or_default();
-        }
-        self.depth == 0
     }
 }

@@ -291,8 +291,8 @@ pub(super) fn more_members(cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cursor::Nesting;
     use super::super::marks::Marks;
+    use super::super::nesting::Nesting;
     use super::*;
 
     #[test]
