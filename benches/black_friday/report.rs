@@ -103,7 +103,8 @@ fn account(day: &Day, audit: &Audit) -> String {
     let _ = writeln!(
         out,
         "\n{} sends had no outcome in the log of the forwarder that was killed: the flush that was under way, and the bound of what \
-         may be counted again. `kill -9` apart nothing was counted twice, and nothing was lost without a reason.",
+         may be counted again. `kill -9` apart nothing was counted twice, and nothing was lost without a reason; what Datadog took \
+         after the forwarder had given up is booked as `timeout`.",
         number(audit.under_way)
     );
     out
@@ -225,8 +226,8 @@ fn forwarders(day: &Day) -> String {
     let _ = writeln!(
         out,
         "\nA flush is over when its last request has its outcome: a slow connection may take 5 s. Beside them Kafka took {:.2} cores, producer \
-         and Datadog {:.2}. There were {} TLS handshakes: requests of a flush begin together, and a host that hangs up \
-         is given no idle connection for longer than 3 s for an hour, so that nearly every request had a handshake of its own. It is the worst case.",
+         and Datadog {:.2}. There were {} TLS handshakes: up to 256 requests of a flush begin together, and a host that hangs up \
+         is given no idle connection for longer than 3 s for an hour.",
         cpu(&|look| look.broker.cpu),
         cpu(&|look| look.bench.cpu),
         number(day.handshakes),
