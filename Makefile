@@ -16,7 +16,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)
 SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 
 # What static binaries, images and packages are made for: `make deb ARCH="amd64 arm64"` makes both.
-ARCH ?= $(shell uname -m | sed 's/^x86_64$$/amd64/; s/^aarch64$$/arm64/')
+ARCH = $(shell uname -m | sed 's/^x86_64$$/amd64/; s/^aarch64$$/arm64/')
 
 .PHONY: needs-root check ahead fmt lint deny advisories test chaos black-friday guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
 
@@ -133,7 +133,8 @@ static: ## the same static, for any Linux on this architecture, tried: target/st
 # Before what takes a quarter of an hour.
 needs-root:
 	@(( EUID == 0 )) || { echo "make $(MAKECMDGOALS) takes root. With cargo and the tools of this user:" >&2; \
-	  echo '  sudo env "PATH=$$PATH" "HOME=$$HOME" make $(MAKECMDGOALS)' >&2; exit 1; }
+	  echo '  sudo env "PATH=$$PATH" "HOME=$$HOME" make $(MAKECMDGOALS)$(if $(findstring command line,$(origin ARCH)), ARCH="$(ARCH)")' >&2; \
+  echo 'What it builds is root'"'"'s then: sudo chown -R "$$USER" "$(BUILT)" ~/.cargo' >&2; exit 1; }
 
 image: needs-root ## the container image, tried: target/image/braze-datadog.tar (needs root)
 	.ci/install image

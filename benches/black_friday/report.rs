@@ -34,7 +34,7 @@ pub(crate) fn write(day: &Day, audit: &Audit) {
     draw(day);
 }
 
-/// With a thin space between thousands, which is a comma in this house.
+/// With commas between thousands.
 fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -104,7 +104,7 @@ fn account(day: &Day, audit: &Audit) -> String {
         out,
         "\n{} sends had no outcome in the log of the forwarder that was killed: the flush that was under way, and the bound of what \
          may be counted again. `kill -9` apart nothing was counted twice, and nothing was lost without a reason; what Datadog took \
-         after the forwarder had given up is booked as `timeout`.",
+         after the forwarder had given up is booked as a drop without an answer.",
         number(audit.under_way)
     );
     out
@@ -313,7 +313,9 @@ fn extrapolated(day: &Day, costs: &Costs) -> String {
 fn bill(day: &Day, costs: &Costs) -> String {
     let accepted: u64 =
         day.arrivals.iter().filter(|one| one.fate == Fate::Accepted).map(|one| u64::from(one.points)).sum();
-    let measured = costs.points / day.times.end;
+    #[expect(clippy::cast_precision_loss, reason = "figures for people to read")]
+    let accepted_points = accepted as f64;
+    let measured = accepted_points / day.times.end;
     let whole_platform = platform(&Prices::of(costs), (day.plan.tag_sets, day.plan.connections), 10.0, 4.0);
     let different_sets = day.truth.different() as u64;
     let sets = day.plan.tag_sets;
@@ -335,7 +337,7 @@ fn bill(day: &Day, costs: &Costs) -> String {
         rounded(whole_platform.points),
         short(measured * 86_400.0),
         short(whole_platform.points * 86_400.0),
-        costs.sends / costs.points,
+        costs.sends / accepted_points,
         PLATFORM / whole_platform.points,
         number(different_sets),
         number(different_sets * 5),

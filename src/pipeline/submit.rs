@@ -33,9 +33,12 @@ const BEGINNING_MAX: usize = 256;
 /// For how long a request is one that begins. One that takes longer is slow, and gives its place to another.
 const BEGINNING: Duration = Duration::from_millis(250);
 
-/// How long a request waits for its place among those that begin; then it begins all the same. So whoever is slow delays nobody
-/// by more, and nothing is dropped for it.
+/// How long a request waits for its place among those that begin, or a part of `flush.timeout` where that is shorter; then it
+/// begins all the same. So slow connections delay no other by more.
 const BEGINNING_WAIT: Duration = Duration::from_secs(2);
+
+/// That part of `flush.timeout`: a payload that waits for the turn of this one has the same deadline.
+const BEGINNING_WAIT_PART: u32 = 4;
 
 /// How much longer than `flush.timeout` an intake may take to return an outcome.
 const GRACE: Duration = Duration::from_millis(250);
@@ -112,7 +115,8 @@ pub(super) async fn submit<I: Intake>(
             return Some(Outcome::dropped(FailureReason::Timeout, detail).into());
         }
     };
-    let wait = deadline.saturating_duration_since(Instant::now()).min(BEGINNING_WAIT);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let wait = left.min(BEGINNING_WAIT).min(limit / BEGINNING_WAIT_PART);
     let place = timeout(wait, turns.beginning.acquire()).await.ok().and_then(Result::ok);
     if turns.connection.is_closed() {
         return None;
@@ -262,6 +266,7 @@ impl ConnectionTable {
     /// Closes the turns: no request begins any more, and waiting payloads are not sent.
     pub(super) fn close_turns(&self) {
         self.turns.values().for_each(|turns| turns.close());
+        self.beginning.close();
     }
 
     /// What a request of a connection waits for.
@@ -302,8 +307,9 @@ mod tests {
         }
     }
 
-    /// Submits a payload each for so many connections at once; how long each took, and whether it was accepted.
-    async fn crowd(slow: usize, quick: usize) -> (Arc<Crowd>, Vec<(bool, bool, Duration)>) {
+    /// Submits a payload each for so many slow connections at once, and so many for each of the quick ones; how long each took, and
+    /// whether it was accepted.
+    async fn crowd(slow: usize, quick: usize, payloads: usize) -> (Arc<Crowd>, Vec<(bool, bool, Duration)>) {
         let (intake, mut table, mut all) =
             (Arc::new(Crowd::default()), ConnectionTable::new(set(&[], &[])), JoinSet::new());
         let (clock, begun) = (Clock::system(), Instant::now());
@@ -316,7 +322,7 @@ mod tests {
             series_max_total: 1,
         };
         let names = (0..slow).map(|number| format!("slow{number}"));
-        for name in names.chain((0..quick).map(|number| format!("quick{number}"))) {
+        for name in names.chain((0..quick * payloads).map(|number| format!("quick{}", number / payloads))) {
             let connection = Arc::new(Connection::named((*name).into()));
             let times = Times::at(clock.unix_seconds());
             let payload = Payload { body: "".into(), raw_bytes: 0, series: 1, sends: 1, times };
@@ -333,17 +339,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn thousands_of_requests_begin_a_few_hundred_at_a_time_and_all_of_them_soon() {
-        let (intake, ended) = crowd(0, 4000).await;
+        let (intake, ended) = crowd(0, 4000, 1).await;
         assert_eq!(intake.most.load(Ordering::Relaxed), BEGINNING_MAX);
         assert_eq!(ended.len(), 4000);
         assert!(ended.iter().all(|(_, is_accepted, took)| *is_accepted && *took < LIMIT / 4));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn however_many_are_slow_the_others_wait_for_two_seconds_at_most() {
-        let (_, ended) = crowd(4000, 100).await;
+    async fn however_many_are_slow_the_others_wait_for_a_quarter_of_the_limit_each_time() {
+        const PAYLOADS: usize = REQUESTS_MAX + 4;
+        let (_, ended) = crowd(4000, 100, PAYLOADS).await;
+        assert_eq!(ended.len(), 4000 + 100 * PAYLOADS);
         for (is_slow, is_accepted, took) in ended {
-            let longest = if is_slow { 2 * LIMIT } else { BEGINNING_WAIT + LIMIT / 50 };
+            // The last few have waited for a turn before.
+            let longest = if is_slow { 2 * LIMIT } else { 2 * (LIMIT / BEGINNING_WAIT_PART) + LIMIT / 25 };
             assert!(is_accepted != is_slow && took <= longest, "{is_slow} {is_accepted} {took:?}");
         }
     }

@@ -174,7 +174,7 @@ fn uncommented(text: &str) -> String {
         Some(setting) if is_setting(setting) => setting,
         _ => line,
     });
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// With push, and with a bucket in its place.
@@ -218,12 +218,18 @@ fn what_the_configuration_of_the_debian_package_offers_is_right() {
 #[test]
 fn the_pages_and_configurations_go_with_the_package_and_the_archive() {
     let (manifest, release) = (read("Cargo.toml"), read(".ci/release"));
-    for source in ["docs/*.md", "config/datadog/*", "config/opentelemetry/*", "config/prometheus/*"] {
+    for source in [
+        "docs/*.md",
+        "docs/black-friday/*.svg",
+        "config/datadog/*",
+        "config/opentelemetry/*",
+        "config/prometheus/*",
+    ] {
         let folder = source.rsplit_once('/').unwrap().0;
         let asset = format!("  [\"{source}\", \"usr/share/braze-datadog/{folder}/\", \"644\"],\n");
         assert!(manifest.contains(&asset), "Cargo.toml: {asset}");
         assert!(release.contains("-t \"$root/$name/docs\" docs/*.md"));
-        let name = folder.strip_prefix("config/").unwrap_or("for folder in");
+        let name = folder.strip_prefix("config/").unwrap_or(folder);
         assert!(release.contains(name), ".ci/release: {name}");
     }
     for file in ["config/braze-datadog.toml", "config/braze-datadog.schema.json"] {

@@ -45,12 +45,11 @@ impl EventFields {
     /// The members from the one on whose opening quote has been passed.
     fn members(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
         loop {
-            let key = match cursor.string_before(b"\":") {
-                Some(name) => FieldKey::of(name),
-                None => {
-                    let name = cursor.rest_of_key()?;
-                    FieldKey::of(self.name(cursor, name))
-                }
+            let key = if let Some(name) = cursor.string_before(b"\":") {
+                FieldKey::of(name)
+            } else {
+                let name = cursor.rest_of_key()?;
+                FieldKey::of(self.name(cursor, name))
             };
             match key {
                 FieldKey::Other => cursor.skip()?,

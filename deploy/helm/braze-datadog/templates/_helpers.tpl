@@ -53,15 +53,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "braze-datadog.storageSecret" -}}
-{{- if .Values.storage.secret.existingSecret -}}
+{{- if ((.Values.storage).secret).existingSecret -}}
 {{ .Values.storage.secret.existingSecret }}
-{{- else if .Values.storage.secret.create -}}
+{{- else if ((.Values.storage).secret).create -}}
 {{ include "braze-datadog.fullname" . }}-storage
 {{- end }}
 {{- end }}
 
 {{- define "braze-datadog.serviceAccount" -}}
-{{ .Values.serviceAccountName | default (ternary (include "braze-datadog.fullname" .) "" .Values.serviceAccount.create) }}
+{{ .Values.serviceAccountName | default (ternary (include "braze-datadog.fullname" .) "" ((.Values.serviceAccount).create)) }}
 {{- end }}
 
 {{- /* TCP ports that have to be reached outside: 443 (Datadog and Braze), the brokers', those of URLs, and what is said. Each once. */}}
@@ -73,7 +73,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $urls = append $urls (.url | default "") -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
-{{- $urls = append $urls (.value | default "" | toString) -}}
+{{- $value := .value | default "" | toString -}}
+{{- if and (regexMatch "(?i)^(https?|all)_proxy$" .name) $value (not (contains "://" $value)) -}}
+{{- $value = printf "http://%s" $value -}}
+{{- end -}}
+{{- $urls = append $urls $value -}}
 {{- end -}}
 {{- if eq .Values.queue.kind "kafka" -}}
 {{- range dig "queue" "kafka" "brokers" list $config -}}
@@ -90,7 +94,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- range $urls -}}
-{{- $scheme := regexFind "^(https?|socks5h?)://" . -}}
+{{- $scheme := regexFind "^(https?|socks(4a?|5h?))://" . -}}
 {{- if $scheme -}}
 {{- $default := ternary "80" (ternary "443" "1080" (eq $scheme "https://")) (eq $scheme "http://") -}}
 {{- $host := regexFind "^[^/?#]*" (trimPrefix $scheme .) -}}
@@ -163,7 +167,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and $values.kafka.keda.enabled (ne $values.queue.kind "kafka") }}
   {{- fail "kafka.keda is for queue.kind = kafka" }}
 {{- end }}
-{{- if and $values.serviceAccount.annotations (not $values.serviceAccount.create) }}
+{{- if and ($values.serviceAccount).annotations (not ($values.serviceAccount).create) }}
   {{- fail "serviceAccount.annotations are of the service account that the chart makes: set serviceAccount.create, or annotate your own" }}
 {{- end }}
 {{- $reconciles := hasKey $config "reconcile" }}

@@ -12,7 +12,7 @@ metadata:
     {{- with .Values.kafka.secret.create }}
     checksum/kafka: {{ toJson . | sha256sum }}
     {{- end }}
-    {{- with .Values.storage.secret.create }}
+    {{- with ((.Values.storage).secret).create }}
     checksum/storage: {{ toJson . | sha256sum }}
     {{- end }}
     {{- with .Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
