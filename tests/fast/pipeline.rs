@@ -435,17 +435,23 @@ async fn after_an_acknowledgement_that_failed_nothing_more_is_sent() {
     assert_eq!(queue.acknowledged(), 0);
 }
 
-#[tokio::test]
-async fn what_the_queue_can_not_acknowledge_any_more_is_not_sent() {
-    let settings = PipelineSettings { flush_interval: Duration::from_secs(1), ..settings() };
-    let mut rig = Rig::of_two(settings);
-    let mut queue = FakeQueue::new(bodies(7)).waiting();
-    let (failing, stats) = (queue.clone(), Arc::clone(&rig.stats));
+/// Ends what the queue can acknowledge when all of its 70 events are counted; to be kept until then.
+fn end_acknowledging_once_counted(queue: &FakeQueue, stats: &Arc<Stats>) -> JoinSet<()> {
+    let (failing, stats) = (queue.clone(), Arc::clone(stats));
     let mut watching = JoinSet::new();
     watching.spawn(async move {
         eventually("all are counted", || stats.snapshot().counted() == 70).await;
         failing.end_acknowledging();
     });
+    watching
+}
+
+#[tokio::test]
+async fn what_the_queue_can_not_acknowledge_any_more_is_not_sent() {
+    let settings = PipelineSettings { flush_interval: Duration::from_secs(1), ..settings() };
+    let mut rig = Rig::of_two(settings);
+    let mut queue = FakeQueue::new(bodies(7)).waiting();
+    let _watching = end_acknowledging_once_counted(&queue, &rig.stats);
     let ended =
         tokio::time::timeout(Duration::from_secs(30), rig.pipeline.run(&mut queue, &mut rig.commanded));
     let error = ended.await.unwrap().unwrap_err();
@@ -473,12 +479,7 @@ async fn what_was_dropped_before_a_run_ends_without_a_flush_is_told() {
     let settings = PipelineSettings { flush_interval: Duration::from_mins(10), ..settings() };
     let mut rig = Rig::new(settings, vec![connection("a", &["even"])]);
     let mut queue = FakeQueue::new(bodies(7)).waiting();
-    let (failing, stats) = (queue.clone(), Arc::clone(&rig.stats));
-    let mut watching = JoinSet::new();
-    watching.spawn(async move {
-        eventually("all are counted", || stats.snapshot().counted() == 70).await;
-        failing.end_acknowledging();
-    });
+    let _watching = end_acknowledging_once_counted(&queue, &rig.stats);
     let log = Log::default();
     let writer = log.clone();
     let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();

@@ -158,10 +158,16 @@ impl<'b> Cursor<'b> {
     /// end is passed.
     #[inline]
     pub(super) fn next_key(&mut self) -> Result<bool, Broken> {
+        if self.more_members()? { self.expect(b'"').map(|()| true) } else { Ok(false) }
+    }
+
+    /// Passes the comma before another member, or the closing brace.
+    #[inline]
+    pub(super) fn more_members(&mut self) -> Result<bool, Broken> {
         match self.token() {
             b',' => {
                 self.pos += 1;
-                self.expect(b'"').map(|()| true)
+                Ok(true)
             }
             b'}' => {
                 self.pos += 1;

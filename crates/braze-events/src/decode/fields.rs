@@ -1,6 +1,6 @@
 //! How the JSON of one event is read into [`EventFields`]: its members, and the forms their values take.
 
-use super::cursor::{Broken, Cursor, Fault, Quoted};
+use super::cursor::{Broken, Cursor, Quoted};
 use super::escape::{make_valid, unescape};
 use crate::event_fields::{ByteSpan, EventFields, EventTime, FieldKey, REDACTED, parse_u64, tag_key};
 
@@ -217,7 +217,7 @@ impl EventFields {
                 Branch::None
             };
             let value = self.union_value(cursor, type_name)?;
-            if !more_members(cursor)? {
+            if !cursor.more_members()? {
                 return Ok(value);
             }
         }
@@ -270,22 +270,6 @@ fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Broken> {
     let plain = cursor.number()?;
     let span = ByteSpan { start, end: cursor.pos };
     Ok(if plain { Value::Integer(span) } else { Value::Decimal(span) })
-}
-
-/// Passes the comma before another member, or the closing brace.
-#[inline]
-pub(super) fn more_members(cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
-    match cursor.token() {
-        b',' => {
-            cursor.pos += 1;
-            Ok(true)
-        }
-        b'}' => {
-            cursor.pos += 1;
-            Ok(false)
-        }
-        _ => cursor.fail(cursor.pos, Fault::Unexpected),
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use super::cursor::Broken;
 use super::escape::{make_valid, unescape};
 use super::extract;
-use super::fields::more_members;
 use super::{BYTE_ORDER_MARK, Damaged, Fault, NotAnEnvelope, Pass, Place, Reader};
 use crate::Skipped;
 use crate::event_fields::{ByteSpan, Element};
@@ -159,7 +158,7 @@ impl Pass<'_> {
             if let Some(key) = key {
                 wrapped[key] = Some(ByteSpan { start, end: self.cursor.pos });
             }
-            if !more_members(&mut self.cursor)? {
+            if !self.cursor.more_members()? {
                 return Ok(());
             }
         }
