@@ -187,7 +187,8 @@ pub(super) struct Kafka {
     /// is the path of a file that holds the value. In environment variables, _ stands for the dots:
     /// BRAZE_DATADOG__QUEUE__KAFKA__OPTIONS__SASL_PASSWORD. What is set here unless you do: auto.offset.reset = earliest,
     /// partition.assignment.strategy = cooperative-sticky, queued.max.messages.kbytes = 65536 (bytes fetched ahead),
-    /// fetch.max.bytes = 16777216, statistics.interval.ms = 5000, topic.metadata.refresh.interval.ms = 30000, reconnect.backoff.ms = 1000.
+    /// fetch.queue.backoff.ms = 50, fetch.max.bytes = 16777216, statistics.interval.ms = 5000, topic.metadata.refresh.interval.ms = 30000,
+    /// reconnect.backoff.ms = 1000.
     #[schemars(extend("x-secret" = true, "x-example" = OPTIONS_EXAMPLE))]
     #[schemars(extend("additionalProperties" = {"type": ["string", "integer", "boolean"]}))]
     pub options: BTreeMap<String, SecretText>,

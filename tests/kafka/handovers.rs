@@ -77,8 +77,8 @@ pub(crate) async fn kill_9(group: Group<'_>) {
 /// One of two stands still, for as long as the other needs to get its partitions and for `at_least`. It repeats at most
 /// what it had not committed. Returns its log.
 pub(crate) async fn stopped_and_back(group: Group<'_>, at_least: Duration) -> String {
-    /// What was counted within an interval of a second before the silence is flushed after it, and when the next
-    /// flush follows, the group has told.
+    /// What was counted within an interval of a second before the silence, or before it was a member again, is in the flush
+    /// that follows.
     const AROUND: Duration = Duration::from_secs(3);
     let Group { topic, partitions, producer, intake, member, committed } = group;
     let start = async |name: &str| member(name).start().await;
@@ -91,9 +91,10 @@ pub(crate) async fn stopped_and_back(group: Group<'_>, at_least: Duration) -> St
     share_all(&[&first], partitions).await;
     load.more(20).await;
     tokio::time::sleep(at_least.saturating_sub(cut_off.elapsed())).await;
-    let back = Instant::now();
     second.signal("CONT");
+    // Until the group has told it, it goes on with what it had fetched.
     share_all(&[&first, &second], partitions).await;
+    let back = Instant::now();
     load.more(50).await;
     let (batches, producer) = load.finish();
 

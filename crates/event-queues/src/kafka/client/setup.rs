@@ -19,7 +19,7 @@ use crate::kafka::{KafkaSettings, SchemaIds, Secret};
 const FETCH_BYTES: u64 = 16_777_216;
 
 /// What librdkafka is told unless `[queue.kafka.options]` says otherwise.
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 10] = [
     ("client.id", "braze-datadog"),
     // A group that has no offset yet counts what is there.
     ("auto.offset.reset", "earliest"),
@@ -27,6 +27,8 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     // Fetched ahead, in kilobytes: half a second's work at full speed.
     ("queued.max.messages.kbytes", "65536"),
+    // How long it does not fetch where that much waits: its second is five times as long as the lanes take for all of it.
+    ("fetch.queue.backoff.ms", "50"),
     // One answer of one broker, compressed.
     ("fetch.max.bytes", "16777216"),
     // How soon a new topic that fits a pattern is found.
