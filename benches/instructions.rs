@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use braze_datadog::clock::Clock;
@@ -103,10 +104,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout();
     writeln!(out, "{:<34} {:>12} {:>8}", "instructions of a lane", "an event", "bound")?;
     let mut over = Vec::new();
-    for (number, case) in CASES.iter().enumerate() {
-        let counted = count(number, ROUNDS_BEFORE + ROUNDS)?.checked_sub(count(number, ROUNDS_BEFORE)?);
-        let each =
-            counted.ok_or("more rounds took fewer instructions")? / u64::from(ROUNDS * EVENTS_IN_ROUND);
+    // All cases at once: what is counted is no time.
+    let counted: Vec<_> = thread::scope(|scope| {
+        let cases: Vec<_> = (0..CASES.len()).map(|number| scope.spawn(move || count_each(number))).collect();
+        cases.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    for (case, counted) in CASES.iter().zip(counted) {
+        let each = counted.map_err(|_panic| "counting ended in a panic")??;
         writeln!(out, "{:<34} {each:>12} {:>8}", case.name, case.instructions_max)?;
         if each > case.instructions_max {
             over.push(case.name);
@@ -117,6 +121,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     Err(format!("over the bound: {}; see `instructions_max` in benches/instructions.rs", over.join(", "))
         .into())
+}
+
+/// The instructions of a case for each event.
+fn count_each(number: usize) -> Result<u64, String> {
+    let counted = |rounds| count(number, rounds).map_err(|error| error.to_string());
+    let more = counted(ROUNDS_BEFORE + ROUNDS)?.checked_sub(counted(ROUNDS_BEFORE)?);
+    Ok(more.ok_or("more rounds took fewer instructions")? / u64::from(ROUNDS * EVENTS_IN_ROUND))
 }
 
 /// The instructions of this program, started anew for a case and so many rounds.
