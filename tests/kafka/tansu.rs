@@ -155,7 +155,9 @@ async fn messages_that_the_broker_threw_away_unread_are_told_with_their_number()
     let lost = support::eventually("what is lost is told", told).await;
     let books = forwarder.books_balance().await;
     assert_eq!(lost + books.malformed, 20, "{lost} and {books:?}");
-    assert!(forwarder.log().contains("messages are lost"), "{}", forwarder.log());
+    // Another thread writes the log.
+    let logged = async || forwarder.log().contains("messages are lost").then_some(());
+    support::eventually("it is logged", logged).await;
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), 2);
 }
@@ -171,8 +173,9 @@ async fn commits_that_are_refused_are_told_and_stop_the_counting_until_one_is_ta
     intake.wait_for_sends(BATCH).await;
     let said = ready(&forwarder, 503).await;
     assert!(said.contains("queue.kafka.group_id"), "{said}");
-    let error = forwarder.log();
-    let error = error.lines().find(|line| line.contains("commits are refused")).unwrap();
+    let logged =
+        async || forwarder.log().lines().find(|line| line.contains("commits are refused")).map(str::to_owned);
+    let error = support::eventually("it is logged", logged).await;
     assert!(error.contains("ERROR") && error.contains("\"messages\":100"), "{error}");
 
     (1..4).for_each(|mark| send_batch(&producer, TOPIC, mark));
