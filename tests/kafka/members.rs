@@ -72,6 +72,20 @@ pub(crate) async fn stop(forwarder: Forwarder) {
     assert_eq!(forwarder.stop().await.code(), Some(0));
 }
 
+/// Waits until each of these is a part of one line that is logged at ERROR.
+pub(crate) async fn told(forwarder: &Forwarder, words: &[&str]) {
+    let is_told = |log: &str| errors(log).any(|line| words.iter().all(|word| line.contains(word)));
+    support::eventually(&format!("an ERROR with {words:?}"), async || {
+        is_told(&forwarder.log()).then_some(())
+    })
+    .await;
+}
+
+/// The lines that are logged at ERROR.
+pub(crate) fn errors(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().filter(|line| line.contains(r#""level":"ERROR""#))
+}
+
 /// Waits until `/readyz` has this status; what it says.
 pub(crate) async fn ready(forwarder: &Forwarder, status: u16) -> String {
     let client = support::client(None);

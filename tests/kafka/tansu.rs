@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::broker::{self, Broker, Compression, Producer};
 use crate::handovers::{self, Group};
 use crate::load::{BATCH, Load, avro, avro_schema, send_batch};
-use crate::members::{self, assert_valid, lost, ready, stop, with};
+use crate::members::{self, assert_valid, lost, ready, stop, told, with};
 use crate::proxy::Proxy;
 use crate::registry::{Behaviour, ScriptedRegistry};
 use crate::support;
@@ -151,13 +151,11 @@ async fn messages_that_the_broker_threw_away_unread_are_told_with_their_number()
     let forwarder = configuration.start().await;
     intake.wait_for_sends(2 * BATCH).await;
     // It is told with the client's next statistics.
-    let told = async || Some(lost(&forwarder).await).filter(|lost| *lost > 0);
-    let lost = support::eventually("what is lost is told", told).await;
+    let counted = async || Some(lost(&forwarder).await).filter(|lost| *lost > 0);
+    let lost = support::eventually("what is lost is told", counted).await;
     let books = forwarder.books_balance().await;
     assert_eq!(lost + books.malformed, 20, "{lost} and {books:?}");
-    // Another thread writes the log.
-    let logged = async || forwarder.log().contains("messages are lost").then_some(());
-    support::eventually("it is logged", logged).await;
+    told(&forwarder, &["messages are lost"]).await;
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), 2);
 }
@@ -173,9 +171,9 @@ async fn commits_that_are_refused_are_told_and_stop_the_counting_until_one_is_ta
     intake.wait_for_sends(BATCH).await;
     let said = ready(&forwarder, 503).await;
     assert!(said.contains("queue.kafka.group_id"), "{said}");
-    let logged =
-        async || forwarder.log().lines().find(|line| line.contains("commits are refused")).map(str::to_owned);
-    let error = support::eventually("it is logged", logged).await;
+    told(&forwarder, &["commits are refused"]).await;
+    let error = forwarder.log();
+    let error = error.lines().find(|line| line.contains("commits are refused")).unwrap();
     assert!(error.contains("ERROR") && error.contains("\"messages\":100"), "{error}");
 
     (1..4).for_each(|mark| send_batch(&producer, TOPIC, mark));

@@ -10,7 +10,9 @@ use super::load::send_batch;
 use super::support;
 use super::support::forwarder::Forwarder;
 use crate::members;
-pub(crate) use crate::members::{assert_valid, counted_all, lost, member, ready, share_all, stop, with};
+pub(crate) use crate::members::{
+    assert_valid, counted_all, errors, lost, member, ready, share_all, stop, told, with,
+};
 
 /// The session time-out for the members of a classic group.
 pub(crate) const SESSION: (&str, &str) = ("session.timeout.ms", "6000");
@@ -59,18 +61,4 @@ pub(crate) async fn all_at_once(all: impl Iterator<Item = impl Future<Output = (
         }
     };
     LocalSet::new().run_until(done).await;
-}
-
-/// Waits until each of these is a part of one line that is logged at ERROR.
-pub(crate) async fn told(forwarder: &Forwarder, words: &[&str]) {
-    let is_told = |log: &str| errors(log).any(|line| words.iter().all(|word| line.contains(word)));
-    support::eventually(&format!("an ERROR with {words:?}"), async || {
-        is_told(&forwarder.log()).then_some(())
-    })
-    .await;
-}
-
-/// The lines that are logged at ERROR.
-pub(crate) fn errors(log: &str) -> impl Iterator<Item = &str> {
-    log.lines().filter(|line| line.contains(r#""level":"ERROR""#))
 }
