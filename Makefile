@@ -18,19 +18,23 @@ SECONDS_EACH = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),10)
 # What static binaries, images and packages are made for: `make deb ARCH="amd64 arm64"` makes both.
 ARCH = $(shell uname -m | sed 's/^x86_64$$/amd64/; s/^aarch64$$/arm64/')
 
-.PHONY: needs-root check ahead fmt lint deny advisories test chaos black-friday guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
+.PHONY: needs-root check ahead formatted fmt lint deny advisories test chaos black-friday guard fuzz fuzz-corpus doc bench samples screenshot reference upgrade-sample dist static image deb service chart otel sbom scripts tools
 
-check: tools ## everything: formatting, licences, tests, lints, instructions per event, fuzz targets, documentation
-	$(CARGO) fmt --all -- --check
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
-	$(MAKE) deny
-	$(MAKE) scripts
+check: ## everything: formatting, licences, tests, lints, instructions per event, fuzz targets, documentation
+	.ci/install test
+	@# The tests are built while the rest is installed, and what needs no build is looked at.
+	$(CARGO) test --locked --workspace --all-features --no-run & building=$$!; trap "kill $$building 2> /dev/null || true" EXIT; \
+	  .ci/install check; $(MAKE) formatted deny scripts; wait $$building
 	tests/run all
 	$(MAKE) chart
 	$(MAKE) lint
 	$(MAKE) guard
 	$(MAKE) fuzz
 	$(MAKE) doc
+
+formatted: ## whether the sources are formatted
+	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 
 fmt: ## format the sources
 	$(CARGO) fmt --all
