@@ -48,7 +48,7 @@ deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
 
 scripts: ## shellcheck over what builds and installs, actionlint over the workflows
-	shellcheck --external-sources --severity warning tests/run fuzz/run .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
+	shellcheck --external-sources --severity warning tests/run fuzz/run fuzz/rustc .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
 	actionlint
 
 # Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new
@@ -70,8 +70,9 @@ chaos: ## the fault laboratory for longer than in `make test`: make chaos SECOND
 	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(SECONDS) CHAOS_LABS=$(LABS) CHAOS_BROKERS=$(BROKERS) \
 	  $(CARGO) test --locked --workspace --all-features --test chaos faults -- --nocapture
 
-# What a lane runs is optimised as it is shipped, so that neither the walls of crates nor their number shows.
-GUARD = $(CARGO) bench --locked --profile guard --bench instructions
+# A package and a profile of its own: what a lane runs is optimised as it is shipped, so that neither the walls of crates nor their
+# number shows, and of the rest as little is built as can be.
+GUARD = --locked --profile guard --package instructions
 
 # Not a part of `make check`, nor of `make bench`: it takes the whole machine for as long as it says. What its report says of the
 # machine that it ran on is kept in docs/black-friday.md, with the charts in docs/black-friday/.
@@ -89,10 +90,10 @@ black-friday: ## the platform's worst day on this machine: make black-friday RAT
 	  --flush $(FLUSH) --connections $(CONNECTIONS) --tag-sets $(TAG_SETS) --name $(NAME) --output "$(abspath $(BUILT))/black-friday"
 
 guard: ## instructions per event, against their bounds
-	$(GUARD)
+	$(CARGO) run $(GUARD)
 
 ahead: ## build what `make guard` and `make fuzz` run, as `tests/run all` does while brokers' tests wait
-	$(GUARD) --no-run
+	$(CARGO) build $(GUARD)
 	fuzz/run build
 
 fuzz: ## fuzz targets, SECONDS=10 each; TARGET=decode for one of them

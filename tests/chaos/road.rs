@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::support;
-use super::support::forwarder::free_addresses;
+use super::support::ports;
 
 /// Where the way leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +31,9 @@ pub(crate) struct Road {
 
 impl Road {
     pub(crate) fn open(way: Way) -> Self {
-        // While the way is closed nobody has its port: it is none that the system gives to whoever asks for any.
-        let bind = || TcpListener::bind(&free_addresses::<1>()[..]).ok();
-        let listener = std::iter::repeat_with(bind).flatten().next().unwrap();
-        let address = listener.local_addr().unwrap();
+        // While the way is closed nobody listens there.
+        let [address] = ports::free();
+        let listener = TcpListener::bind(address).unwrap();
         let (way, state) = watch::channel(way);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

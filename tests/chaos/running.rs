@@ -270,16 +270,14 @@ impl Lab {
     }
 
     /// Whether a disk that fails has kept it from starting, and it says so. On one that is full it starts, unless it
-    /// has to repair what a kill has torn. And while nobody had its port, another test may have taken it for a moment.
+    /// has to repair what a kill has torn.
     fn explains_no_start(&self, said: &str) -> bool {
         let says =
             |words: &[&str]| words.iter().any(|word| said.contains(&format!("braze-datadog: can't {word}")));
-        let is_port_taken = said.contains("the address is already in use");
-        is_port_taken
-            || self.troubles.iter().any(|trouble| match trouble.fault {
-                Fault::SyncFails | Fault::DiskReadOnly => says(&[""]),
-                Fault::DiskFull => says(&["repair", "open the queue"]),
-                _ => false,
-            })
+        self.troubles.iter().any(|trouble| match trouble.fault {
+            Fault::SyncFails | Fault::DiskReadOnly => says(&[""]),
+            Fault::DiskFull => says(&["repair", "open the queue"]),
+            _ => false,
+        })
     }
 }

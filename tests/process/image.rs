@@ -2,13 +2,13 @@
 //! directory that holds nothing but what the image would hold, with the process confined to it and without privileges.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::children::{self, Guard};
+use crate::support::ports;
 use tempfile::TempDir;
 
 /// The user of the image.
@@ -167,7 +167,8 @@ fn start(image: &Path, admin: &str) -> Guard {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    let [address] = ports::free();
+    address.to_string()
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

@@ -37,10 +37,10 @@ pub(crate) use listeners::{LISTENERS, Listener};
 use node::Node;
 pub(crate) use tools::Tool;
 
+use crate::broker::Compression;
 pub(crate) use crate::broker::Producer;
 pub(crate) use crate::broker::topics::PATIENCE;
 use crate::broker::topics::{self, options};
-use crate::broker::{Compression, retry};
 use crate::proxy::Proxy;
 use crate::support::children;
 
@@ -74,10 +74,10 @@ impl Broker {
     /// The one that the tests of a binary share: each has topics and groups of its own.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Broker> = OnceLock::new();
-        SHARED.get_or_init(|| retry(Self::start))
+        SHARED.get_or_init(Self::start)
     }
 
-    fn start() -> Result<Self, String> {
+    fn start() -> Self {
         let home = home();
         let authority = Authority::new(&home.path().join("tls"));
         for (name, flaw) in [("server", Flaw::None), ("expired", Flaw::Expired), ("misnamed", Flaw::Misnamed)]
@@ -92,9 +92,9 @@ impl Broker {
         let users = listeners::scram_users();
         let node = Node::new(1, "-Xmx512m", home.path().join("1"), &settings, &users);
         let addresses = vec![local(ports[&Listener::Plain])];
-        let cluster = Cluster::start(vec![node], addresses, home)?;
+        let cluster = Cluster::start(vec![node], addresses, home);
         let proxy = Proxy::open(listener, ([127, 0, 0, 1], ports[&Listener::Proxied]).into());
-        Ok(Self { cluster, ports, authority, proxy })
+        Self { cluster, ports, authority, proxy }
     }
 
     /// Where clients of a listener connect, `host:port`.
@@ -127,38 +127,32 @@ impl Broker {
 impl Cluster {
     /// Three brokers, that keep a copy each of what [`Cluster::create_topic`] makes. They know no users.
     pub(crate) fn of_three() -> Self {
-        retry(|| {
-            let home = home();
-            let ports = node::free_ports::<6>();
-            let ports: Vec<(u16, u16)> = ports.chunks(2).map(|pair| (pair[0], pair[1])).collect();
-            let make = |id: usize| {
-                let settings = listeners::plain(id, &ports);
-                Node::new(id, "-Xmx256m", home.path().join(id.to_string()), &settings, &[])
-            };
-            let nodes = (1..=ports.len()).map(make).collect();
-            Self::start(nodes, ports.iter().map(|(port, _)| local(*port)).collect(), home)
-        })
+        let home = home();
+        let ports = node::free_ports::<6>();
+        let ports: Vec<(u16, u16)> = ports.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+        let make = |id: usize| {
+            let settings = listeners::plain(id, &ports);
+            Node::new(id, "-Xmx256m", home.path().join(id.to_string()), &settings, &[])
+        };
+        let nodes = (1..=ports.len()).map(make).collect();
+        Self::start(nodes, ports.iter().map(|(port, _)| local(*port)).collect(), home)
     }
 
     /// One broker, which knows no users, for a great many messages.
     pub(crate) fn of_one() -> Self {
-        retry(|| {
-            let home = home();
-            let [port, controller] = node::free_ports();
-            let settings = listeners::plain(1, &[(port, controller)]);
-            let node = Node::new(1, "-Xmx1g", home.path().join("1"), &settings, &[]);
-            Self::start(vec![node], vec![local(port)], home)
-        })
+        let home = home();
+        let [port, controller] = node::free_ports();
+        let settings = listeners::plain(1, &[(port, controller)]);
+        let node = Node::new(1, "-Xmx1g", home.path().join("1"), &settings, &[]);
+        Self::start(vec![node], vec![local(port)], home)
     }
 
-    fn start(mut nodes: Vec<Node>, addresses: Vec<String>, home: TempDir) -> Result<Self, String> {
+    fn start(mut nodes: Vec<Node>, addresses: Vec<String>, home: TempDir) -> Self {
         nodes.iter_mut().for_each(Node::begin);
         for node in &mut nodes {
-            if !node.is_up(1) {
-                return Err(node.log());
-            }
+            assert!(node.is_up(1), "the broker did not start: {}", node.log());
         }
-        Ok(Self { nodes, addresses, _home: home })
+        Self { nodes, addresses, _home: home }
     }
 
     /// Where clients connect, `host:port`, of each broker.

@@ -19,12 +19,12 @@ pub(crate) mod topics;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::support::children;
+use crate::support::{children, ports};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -41,9 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The session time-out for the members of a group. The broker lets a group wait for half of its members'
 /// time-out before it hands out partitions: with librdkafka's 45 s a test would see its first message after 23 s.
 pub(crate) const SESSION_TIMEOUT_MS: &str = "6000";
-
-/// How often a port is tried: another process may take one in the moment in which it is free.
-const PORTS_TRIED: usize = 5;
 
 /// A running broker. It is killed when it is dropped, or the test process is gone; a test that fails shows its log.
 pub(crate) struct Broker {
@@ -62,17 +59,13 @@ impl Broker {
 
     /// As [`Broker::start`], with the address that clients are told to come to: a proxy's.
     pub(crate) fn start_advertising(advertised: Option<SocketAddr>) -> Self {
-        let binary = binary::path();
-        retry(|| {
-            let home = tempfile::tempdir().unwrap();
-            let address = free_address();
-            let advertised = advertised.unwrap_or(address);
-            let mut child = spawn(&binary, address, advertised, &log_file(&home));
-            if is_listening(&mut child, address, advertised) {
-                return Ok(Self { child, address, advertised, home });
-            }
-            Err(fs::read_to_string(log_file(&home)).unwrap_or_default())
-        })
+        let home = tempfile::tempdir().unwrap();
+        let [address] = ports::free();
+        let advertised = advertised.unwrap_or(address);
+        let mut child = spawn(&binary::path(), address, advertised, &log_file(&home));
+        let is_up = is_listening(&mut child, address, advertised);
+        assert!(is_up, "the broker did not start: {}", fs::read_to_string(log_file(&home)).unwrap());
+        Self { child, address, advertised, home }
     }
 
     /// Where clients connect, `host:port`.
@@ -193,21 +186,4 @@ fn is_listening(child: &mut Child, address: SocketAddr, advertised: SocketAddr) 
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("the broker at {address} did not answer for {PATIENCE:?}");
-}
-
-/// An address of the loopback that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Starts a broker: another process may have taken a port in the moment in which it was free. Otherwise it says why not.
-pub(crate) fn retry<T>(start: impl Fn() -> Result<T, String>) -> T {
-    let mut log = String::new();
-    for _ in 0..PORTS_TRIED {
-        match start() {
-            Ok(started) => return started,
-            Err(said) => log = said,
-        }
-    }
-    panic!("the broker did not start: {log}");
 }

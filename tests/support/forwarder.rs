@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::children;
 use super::metrics::{Books, Metrics};
+use super::ports;
 
 /// A configuration, and the directory that it and the queue live in. The same one can be started again and
 /// again: the queue stays.
@@ -36,7 +37,7 @@ impl Configuration {
     pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let (queue, history) = (home.path().join("queue"), home.path().join("history"));
-        let [push, admin] = free_addresses();
+        let [push, admin] = ports::free();
         Self {
             home: Arc::new(home),
             keys: BTreeMap::new(),
@@ -379,23 +380,6 @@ impl Drop for Forwarder {
             eprintln!("--- the forwarder said:\n{}---", self.log());
         }
     }
-}
-
-/// Addresses of the loopback that were free a moment ago. They are below the ports that the system gives to whoever
-/// asks for any, so that no client or server of another test gets one of them meanwhile.
-pub(crate) fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
-    const FIRST: u32 = 10_000;
-    const PORTS: u32 = 20_000;
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    // Test binaries that run side by side begin apart.
-    let begin = std::process::id().wrapping_mul(977);
-    let mut free = std::iter::repeat_with(|| {
-        let number = begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % PORTS;
-        let port = u16::try_from(FIRST + number).unwrap();
-        TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()
-    })
-    .flatten();
-    [(); COUNT].map(|()| free.next().unwrap())
 }
 
 /// A TOML basic string.

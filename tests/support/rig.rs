@@ -12,6 +12,7 @@ pub(crate) mod forwarder;
 pub(crate) mod intake;
 pub(crate) mod loopback;
 pub(crate) mod metrics;
+pub(crate) mod ports;
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

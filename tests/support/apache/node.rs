@@ -1,14 +1,13 @@
 //! One process of Apache Kafka: broker and controller in one.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::{children, ports};
+
 use super::PATIENCE;
-use super::children;
 use super::distribution::{Distribution, distribution, run};
 
 /// Any text of 16 bytes, in base64.
@@ -162,21 +161,9 @@ fn launch(command: Command) -> Child {
     children::spawn(command).unwrap_or_else(|error| panic!("{started} could not be started: {error}"))
 }
 
-/// So many ports that are free, below those that the system gives to outgoing connections: a port stays free while a
-/// node is down.
+/// So many ports, which stay free while a node is down.
 pub(super) fn free_ports<const N: usize>() -> [u16; N] {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
-    [(); N].map(|()| {
-        loop {
-            let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                return port;
-            }
-        }
-    })
+    ports::free().map(|address| address.port())
 }
 
 /// Runs a broker with this JVM until it is up, and ends it in good order.

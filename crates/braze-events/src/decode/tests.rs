@@ -486,6 +486,16 @@ fn numbers_of_any_size_are_json() {
     }
 }
 
+/// Behind damage, too, where the reference knows nothing of such an event.
+#[test]
+fn an_event_with_a_number_of_any_size_is_read_behind_damage() {
+    let body = format!(r#"[{{"x":{{"y"[{{"event_type":"{EMAIL}","id":"1","time":179516e8800}}]"#);
+    let elements = decode(&body);
+    assert_eq!(elements[0], send("").with_id("1"));
+    assert!(matches!(elements[1..], [Element::Skipped(_)]), "{elements:?}");
+    compare(body.as_bytes(), &Framing::Document, false, &Origin::default());
+}
+
 #[test]
 fn a_decoder_forgets_the_event_before() {
     let full = format!(

@@ -6,7 +6,7 @@
 //! and end. A crate made for this (gungraun) would bring a runner that has to be installed beside it, in the same
 //! version and with a hundred dependencies; what is needed of it is one number of one line.
 
-#[path = "../examples/load/events.rs"]
+#[path = "../../../examples/load/events.rs"]
 mod events;
 
 use std::error::Error;
@@ -119,8 +119,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if over.is_empty() || !cfg!(target_arch = "x86_64") {
         return Ok(());
     }
-    Err(format!("over the bound: {}; see `instructions_max` in benches/instructions.rs", over.join(", "))
-        .into())
+    Err(format!(
+        "over the bound: {}; see `instructions_max` in benches/instructions/src/main.rs",
+        over.join(", ")
+    )
+    .into())
 }
 
 /// The instructions of a case for each event.
@@ -132,7 +135,7 @@ fn count_each(number: usize) -> Result<u64, String> {
 
 /// The instructions of this program, started anew for a case and so many rounds.
 fn count(case: usize, rounds: u32) -> Result<u64, Box<dyn Error>> {
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let directory = tempfile::tempdir()?;
     let file = directory.path().join("callgrind.out");
     let mut option = OsString::from("--callgrind-out-file=");
     option.push(&file);
