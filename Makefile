@@ -99,8 +99,9 @@ ahead: ## build what `make guard` and `make fuzz` run, as `tests/run all` does w
 fuzz: ## fuzz targets, SECONDS=10 each; TARGET=decode for one of them
 	fuzz/run $(SECONDS_EACH) $(TARGET)
 
-fuzz-corpus: ## write what the fuzz targets start from anew
+fuzz-corpus: ## write what the fuzz targets start from anew, and add what was found since
 	python3 fuzz/corpus.py
+	fuzz/run keep
 
 doc: ## documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps

@@ -151,7 +151,9 @@ fn twice(message: &[u8], body: &[u8], parts: &[Part]) {
 fn any_datums(text: &str, body: &[u8], count: u64) {
     let schema = Arc::new(WriterSchema::new(text));
     let framing = Framing::Avro(Datums { schema, count });
-    let ((said, all), bytes) = peak::peak_of(|| read(body, &framing, &Origin::default()));
+    // Without what is said of each, which is longer than the schema where that has a long name.
+    let ((), bytes) = peak::peak_of(|| decoder().decode(body, &framing, &Origin::default(), |_| ()));
+    let (said, all) = read(body, &framing, &Origin::default());
     let is_holder = may_hold_bodies(text.as_bytes());
     assert!(all == count || is_holder);
     let bytes_max = SCHEMA_BYTES_MAX + SCHEMA_RATIO_MAX * (text.len() + body.len());

@@ -1,4 +1,5 @@
 use super::*;
+use braze_events::SEND_TYPES;
 use proptest::prelude::*;
 
 /// The least configuration there is.
@@ -45,7 +46,7 @@ fn the_least_configuration_has_the_contracts_defaults() {
     assert_eq!(config.queue.embedded.size_max, 4 << 30);
     assert_eq!(config.push, None);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8081");
-    assert_eq!(config.events_count.len(), 8);
+    assert_eq!(config.events_count.len(), SEND_TYPES.len() - 1);
     assert_eq!(&*config.events_count[0], "users.messages.email.Send");
     assert_eq!(config.dedup, dedup::DedupSettings { window: Duration::from_mins(10), max_ids: 4_000_000 });
     assert_eq!(config.aggregate.timestamp, aggregate::Timestamp::Event);

@@ -174,6 +174,14 @@ fn the_contract_has_every_metric_and_every_reason_and_no_other() {
         &first_column(&contract("### Why events are malformed")),
         &labels("Malformed", "reason"),
     );
+    let code = part(&["push/refusal.rs"]).concat();
+    let (_, class) = code.split_once("fn class(&self)").unwrap();
+    let class = class.split("\n    }\n").next().unwrap();
+    assert_same(
+        "reasons of refused pushes",
+        &first_column(&contract("### Why pushes are refused")),
+        &literals(class).into_iter().collect(),
+    );
 }
 
 /// The help of a command; of all of them without one.
