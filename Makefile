@@ -93,8 +93,8 @@ guard: ## instructions per event, against their bounds
 	$(CARGO) run $(GUARD)
 
 ahead: ## build what `make guard` and `make fuzz` run, as `tests/run all` does while brokers' tests wait
-	$(CARGO) build $(GUARD)
-	fuzz/run build
+	@# Each ends in one crate for one core.
+	$(CARGO) build $(GUARD) & guard=$$!; fuzz/run build; wait $$guard
 
 fuzz: ## fuzz targets, SECONDS=10 each; TARGET=decode for one of them
 	fuzz/run $(SECONDS_EACH) $(TARGET)
