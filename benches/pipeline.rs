@@ -2,7 +2,7 @@
 //! in the same run.
 //!
 //! `cargo bench --bench pipeline` takes about two minutes; `… -- log`, `push`, `stations`, `whole`, `outside` or `overload`
-//! measures one part alone, the last one for ten minutes. CPU seconds are user and system time together; what a
+//! measures one part alone, the last one for ten minutes, and a number the whole of it with as many tag sets. CPU seconds are user and system time together; what a
 //! row shows is the median of its rounds. Nothing here judges: a busy machine is slow, not broken.
 
 #[path = "pipeline/cost.rs"]
@@ -55,6 +55,9 @@ const EVENTS: u32 = 200_000;
 /// Events in the file that takes the whole path.
 const EVENTS_IN_FILE: u32 = 1_000_000;
 
+/// A file has as many events for each tag set, so that most of them are in it.
+const EVENTS_A_SET_MIN: u32 = 3;
+
 /// Series in a large flush.
 const SERIES: u32 = 200_000;
 
@@ -71,6 +74,10 @@ const PAUSE_INTERVAL: Duration = Duration::from_millis(250);
 fn main() -> Result<(), Box<dyn Error>> {
     let parts: Vec<String> = std::env::args().skip(1).filter(|part| part != "--bench").collect();
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    let mut tag_sets: Vec<u32> = parts.iter().filter_map(|part| part.parse().ok()).collect();
+    if wanted("whole") {
+        tag_sets.extend([2000, SERIES]);
+    }
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut out = io::stdout();
     // The disk first, while it has nothing else to do; and memory while none is lying about.
@@ -83,8 +90,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     if wanted("stations") {
         report_memory(&mut out)?;
     }
-    if wanted("stations") || wanted("whole") {
-        report_in_process(&mut out, &directory, wanted("whole"))?;
+    if wanted("stations") || !tag_sets.is_empty() {
+        report_in_process(&mut out, &directory, &tag_sets)?;
     }
     if wanted("outside") {
         outside::report(&mut out, directory.path())?;
@@ -96,14 +103,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn report_in_process(out: &mut impl Write, directory: &TempDir, whole: bool) -> Result<(), Box<dyn Error>> {
+fn report_in_process(out: &mut impl Write, directory: &TempDir, tag_sets: &[u32]) -> Result<(), Box<dyn Error>> {
     writeln!(
         out,
         "\n{:<46} {:>12} {:>14} {:>10}",
         "one thread, events in memory", "a second", "CPU s/million", "x floor"
     )?;
     let floor = report_stations(out)?;
-    if !whole {
+    if tag_sets.is_empty() {
         return Ok(());
     }
     let lanes = std::thread::available_parallelism()?.get();
@@ -112,8 +119,8 @@ fn report_in_process(out: &mut impl Write, directory: &TempDir, whole: bool) -> 
         "\n{:<46} {:>12} {:>14} {:>10}",
         "NDJSON file to intake", "a second", "CPU s/million", "x floor"
     )?;
-    for tag_sets in [2000, SERIES] {
-        report_whole(out, directory, tag_sets, lanes, floor)?;
+    for tag_sets in tag_sets {
+        report_whole(out, directory, *tag_sets, lanes, floor)?;
     }
     Ok(())
 }
@@ -199,8 +206,9 @@ fn report_whole(
     floor: Cost,
 ) -> Result<(), Box<dyn Error>> {
     let path = directory.path().join(format!("{tag_sets}.ndjson"));
-    let sends = write_file(&path, &templates(tag_sets), EVENTS_IN_FILE)?;
-    let (flush_interval, events) = (Duration::from_secs(1), EVENTS_IN_FILE.into());
+    let events = EVENTS_IN_FILE.max(EVENTS_A_SET_MIN * tag_sets);
+    let sends = write_file(&path, &templates(tag_sets), events)?;
+    let (flush_interval, events) = (Duration::from_secs(1), events.into());
     let whole = Whole { path: &path, lanes, dedup: true, flush_interval, sends, events };
     for dedup in [false, true] {
         let whole = Whole { dedup, ..whole };

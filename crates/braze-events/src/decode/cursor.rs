@@ -282,6 +282,12 @@ impl<'b> Cursor<'b> {
     #[inline]
     fn after_digits(&mut self, start: usize) -> Result<usize, Broken> {
         let mut at = start;
+        // The times of events have ten.
+        while let Some(eight) = self.text.get(at..at + 8).and_then(<[u8]>::first_chunk)
+            && are_digits(u64::from_le_bytes(*eight))
+        {
+            at += 8;
+        }
         while self.byte(at).is_ascii_digit() {
             at += 1;
         }
@@ -338,8 +344,10 @@ impl<'b> Cursor<'b> {
                     self.pos += 1;
                     self.nesting.push(true);
                     if self.token() != b'}' {
-                        self.key()?;
-                        continue;
+                        self.expect(b'"')?;
+                        if !self.string_members()? {
+                            continue;
+                        }
                     }
                 }
                 b'[' => {
@@ -358,8 +366,21 @@ impl<'b> Cursor<'b> {
         }
     }
 
-    /// Passes closing brackets up to the next comma, and with it the key that may follow. Returns whether
-    /// the outermost bracket was closed.
+    /// Passes the members of an object from a key on whose opening quote has been passed, as long as their values are strings.
+    /// Returns whether the last of them was; if not, the value of a key stands here.
+    #[inline]
+    fn string_members(&mut self) -> Result<bool, Broken> {
+        while self.string_before(b"\":\"").is_some() {
+            if self.string_before(b"\",\"").is_none() {
+                self.string()?;
+                return Ok(true);
+            }
+        }
+        self.rest_of_key().map(|_| false)
+    }
+
+    /// Passes closing brackets up to the next comma, and with it the members that are strings. Returns whether the outermost
+    /// bracket was closed; if not, a value stands here.
     #[inline]
     fn close_nested(&mut self) -> Result<bool, Broken> {
         loop {
@@ -368,7 +389,10 @@ impl<'b> Cursor<'b> {
                 b',' => {
                     self.pos += 1;
                     if in_object {
-                        self.key()?;
+                        self.expect(b'"')?;
+                        if self.string_members()? {
+                            continue;
+                        }
                     }
                     return Ok(false);
                 }
@@ -379,6 +403,41 @@ impl<'b> Cursor<'b> {
             self.pos += 1;
             if self.nesting.pop() {
                 return Ok(true);
+            }
+        }
+    }
+}
+
+/// Whether each of eight bytes is a digit: their upper halves are 3, and stay so when 6 is added, which carries from 10 on.
+#[inline]
+const fn are_digits(bytes: u64) -> bool {
+    const UPPER: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    const THREES: u64 = 0x3030_3030_3030_3030;
+    const SIXES: u64 = 0x0606_0606_0606_0606;
+    bytes & UPPER == THREES && (bytes.wrapping_add(SIXES)) & UPPER == THREES
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::are_digits;
+
+    proptest! {
+        #[test]
+        fn eight_digits_are_told_from_others(bytes in proptest::array::uniform8(
+            prop_oneof![20 => b'0'..=b'9', 1 => any::<u8>()])) {
+            prop_assert_eq!(are_digits(u64::from_le_bytes(bytes)), bytes.iter().all(u8::is_ascii_digit));
+        }
+    }
+
+    #[test]
+    fn the_neighbours_of_digits_are_none() {
+        for place in 0..8 {
+            for byte in 0..=u8::MAX {
+                let mut bytes = *b"09900990";
+                bytes[place] = byte;
+                assert_eq!(are_digits(u64::from_le_bytes(bytes)), byte.is_ascii_digit(), "{byte:#x} at {place}");
             }
         }
     }

@@ -208,6 +208,11 @@ impl Layout {
         let (id_field, name_field) = FIELDS_OF[dimension];
         let id = if self.id[dimension] { clean(event.field(id_field), id_field.name()) } else { b"" };
         let name = if self.name[dimension] { clean(event.field(name_field), name_field.name()) } else { b"" };
+        if id.is_empty() && name.is_empty() {
+            // Two parts; the most dimensions have nothing.
+            key.extend_from_slice(&[0; 4]);
+            return b"";
+        }
         write_part(key, id);
         if self.latest && !id.is_empty() {
             write_part(key, b"");
