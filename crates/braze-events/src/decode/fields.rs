@@ -45,13 +45,9 @@ impl EventFields {
     /// The members from the one on whose opening quote has been passed.
     fn members(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, Broken> {
         loop {
-            let key = if let Some(name) = cursor.string_before(b"\":") {
-                FieldKey::of(name)
-            } else {
-                let name = cursor.rest_of_key()?;
-                FieldKey::of(self.name(cursor, name))
-            };
-            match key {
+            self.plain_members(cursor);
+            let name = cursor.rest_of_key()?;
+            match FieldKey::of(self.name(cursor, name)) {
                 FieldKey::Other => cursor.skip()?,
                 FieldKey::Tag(key) => {
                     let span = self.tag(cursor)?;
@@ -69,6 +65,22 @@ impl EventFields {
         }
     }
 
+    /// Members that are plain strings, but for those whose meaning depends on more than that.
+    #[inline]
+    fn plain_members(&mut self, cursor: &mut Cursor<'_>) {
+        let text = cursor.text();
+        cursor.plain_members(|name, value| {
+            match FieldKey::of(name) {
+                FieldKey::Other => {}
+                FieldKey::Tag(key) => self.top.set(key, self.unless_redacted(text, value)),
+                FieldKey::EventType => self.event_type = value,
+                FieldKey::Id => self.id = self.unless_redacted(text, value),
+                FieldKey::Time | FieldKey::Properties | FieldKey::Events => return false,
+            }
+            true
+        });
+    }
+
     fn properties(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Broken> {
         self.properties.clear();
         if cursor.token() != b'{' {
@@ -77,34 +89,19 @@ impl EventFields {
         cursor.pos += 1;
         let mut more = cursor.first_key()?;
         while more {
-            more = match cursor.string_before(b"\":\"") {
-                Some(name) => match tag_key(name) {
-                    Some(key) => self.property_text(cursor, key)?,
-                    None => cursor.skip_string()?,
-                },
-                None => self.other_property(cursor)?,
-            };
+            let text = cursor.text();
+            cursor.plain_members(|name, value| {
+                if let Some(key) = tag_key(name) {
+                    self.properties.set(key, self.unless_redacted(text, value));
+                }
+                true
+            });
+            more = self.other_property(cursor)?;
         }
         Ok(())
     }
 
-    /// A property that becomes a tag and is a string, whose opening quote has been passed. Goes on as [`Cursor::next_key`].
-    #[inline]
-    fn property_text(&mut self, cursor: &mut Cursor<'_>, key: usize) -> Result<bool, Broken> {
-        let start = cursor.pos;
-        if let Some(text) = cursor.string_before(b"\",\"") {
-            let end = if text == REDACTED { start } else { start + text.len() };
-            self.properties.set(key, ByteSpan { start, end });
-            return Ok(true);
-        }
-        let text = cursor.string()?;
-        let span = self.keep(cursor, text);
-        let span = self.unless_redacted(cursor, span);
-        self.properties.set(key, span);
-        cursor.next_key()
-    }
-
-    /// A property of any other form, from behind the opening quote of its key. Goes on as [`Cursor::next_key`].
+    /// A property of any form, from behind the opening quote of its key. Goes on as [`Cursor::next_key`].
     #[inline(never)]
     fn other_property(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, Broken> {
         let name = cursor.rest_of_key()?;
@@ -149,12 +146,12 @@ impl EventFields {
         } else {
             self.text(cursor)?
         };
-        Ok(self.unless_redacted(cursor, span))
+        Ok(self.unless_redacted(cursor.text(), span))
     }
 
     #[inline]
-    fn unless_redacted(&self, cursor: &Cursor<'_>, span: ByteSpan) -> ByteSpan {
-        if self.bytes(cursor.text(), span) == REDACTED { ByteSpan::EMPTY } else { span }
+    fn unless_redacted(&self, text: &[u8], span: ByteSpan) -> ByteSpan {
+        if self.bytes(text, span) == REDACTED { ByteSpan::EMPTY } else { span }
     }
 
     /// Seconds, as a number or as a text.
