@@ -255,7 +255,12 @@ fn name_of(schema: &Map<String, Value>, namespace: &str) -> Result<String, NotAS
     Ok(full_name(name, schema.get("namespace").and_then(Value::as_str).unwrap_or(namespace)))
 }
 
+/// Source: Avro 1.12 specification, "Names". One with nothing but a dot before it is in no namespace, as Avro's own libraries
+/// have it.
 fn full_name(name: &str, namespace: &str) -> String {
+    if let Some(name) = name.strip_prefix('.').filter(|name| !name.contains('.')) {
+        return name.to_owned();
+    }
     if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
 }
 
@@ -307,6 +312,7 @@ mod tests {
             ("Send", Some("dataexport.superusers.users.x"), "users.x.Send"),
             ("Send", Some("com.acme.users"), "users.Send"),
             ("Send", None, ""),
+            (".Send", Some("users.messages.sms"), ""),
             ("users", Some("com.acme"), ""),
         ] {
             let mut schema = serde_json::json!({"type": "record", "name": name, "fields": []});

@@ -147,6 +147,16 @@ fn a_typeless_event_is_taken_where_the_wrapper_has_no_id() {
 }
 
 #[test]
+fn a_typeless_event_before_damage_in_a_wrapper_is_taken() {
+    let body = json!({ "payload": r#"[{"id":"5"},"a":{}]"# }).to_string();
+    let origin = Origin { event_type: Some(EMAIL.into()), ..Origin::default() };
+    compare(body.as_bytes(), &Framing::Document, false, &origin);
+    let found = decode_with(body.as_bytes(), &Framing::Document, false, &origin);
+    let [Element::Send { id, .. }, Element::Skipped(_)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(id, "5");
+}
+
+#[test]
 fn a_wrapped_event_speaks_for_the_app_groups_of_its_sender_and_for_no_other() {
     for (own, foreign) in [("g", false), ("other", true)] {
         let app_groups = [Box::from(own)];
