@@ -75,9 +75,12 @@ pub fn store(stored: &mut String, parts: &[&str]) {
 }
 
 /// What Datadog makes of one character, whichever stands before it.
+#[inline]
 fn stored_character(character: char) -> char {
     match character {
+        'a'..='z' | '0'..='9' => character,
         'A'..='Z' => character.to_ascii_lowercase(),
+        '\0'..='\x7f' if !matches!(character, '_' | '-' | ':' | '.' | '/') => '_',
         '_' | '-' | ':' | '.' | '/' => character,
         _ if character.is_uppercase() => {
             let small = character.to_lowercase().next();

@@ -72,7 +72,7 @@ const CLOSE: &[u8] = b"]}";
 /// Level 1 of zlib-rs: on these bodies four times as fast as the default level and a sixth larger.
 const LEVEL: u32 = 1;
 
-/// Where an encoded series lies, and how many sends it stands for.
+/// Where an encoded series lies, the comma before it left out, and how many sends it stands for.
 #[derive(Debug, Clone)]
 struct Piece {
     range: Range<usize>,
@@ -120,9 +120,12 @@ impl PayloadWriter {
         write: impl FnOnce(&mut Vec<u8>),
         done: &mut impl FnMut(Payload),
     ) {
+        if !self.pieces.is_empty() {
+            self.raw.push(b',');
+        }
         let start = self.raw.len();
         write(&mut self.raw);
-        let framed = self.raw.len() + self.pieces.len() + OPEN.len() + CLOSE.len();
+        let framed = self.raw.len() + OPEN.len() + CLOSE.len();
         if !self.pieces.is_empty()
             && (framed > self.limits.raw_bytes_max || self.pieces.len() >= self.limits.series_max)
         {
@@ -160,19 +163,16 @@ impl PayloadWriter {
 
     fn deflate(&self, pieces: &[Piece]) -> (Vec<u8>, usize) {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(LEVEL));
+        let (start, end) = (pieces.first(), pieces.last());
+        // With the commas between them.
+        let series = start.zip(end).map_or(0..0, |(first, last)| first.range.start..last.range.end);
         let mut raw_bytes = 0;
-        let mut write = |bytes: &[u8]| {
+        for bytes in [OPEN, &self.raw[series], CLOSE] {
             raw_bytes += bytes.len();
             // A Vec takes everything, and zlib has no error of its own while compressing.
-            encoder.write_all(bytes).is_ok()
-        };
-        let mut written = write(OPEN);
-        for (number, piece) in pieces.iter().enumerate() {
-            written &= number == 0 || write(b",");
-            written &= write(&self.raw[piece.range.clone()]);
+            let written = encoder.write_all(bytes).is_ok();
+            debug_assert!(written, "writing into memory can't fail");
         }
-        written &= write(CLOSE);
-        debug_assert!(written, "writing into memory can't fail");
         (encoder.finish().unwrap_or_default(), raw_bytes)
     }
 }

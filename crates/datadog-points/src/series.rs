@@ -58,7 +58,7 @@ fn write_points(raw: &mut Vec<u8>, points: impl IntoIterator<Item = (u32, u64)>)
 /// Appends UTF-8 text as the inside of a JSON string.
 fn write_escaped(raw: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+    while let Some(at) = first_escaped(rest) {
         raw.extend_from_slice(&rest[..at]);
         match rest[at] {
             byte @ (b'"' | b'\\') => raw.extend_from_slice(&[b'\\', byte]),
@@ -73,9 +73,61 @@ fn write_escaped(raw: &mut Vec<u8>, text: &[u8]) {
     raw.extend_from_slice(rest);
 }
 
+/// Where the first byte is that can't stand in a JSON string as it is. Nearly always there is none, so eight are looked at at a
+/// time.
+fn first_escaped(text: &[u8]) -> Option<usize> {
+    let (eights, _) = text.as_chunks();
+    let plain = eights.iter().take_while(|eight| !has_escaped(u64::from_le_bytes(**eight))).count() * 8;
+    let behind = text[plain..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+    behind.map(|at| plain + at)
+}
+
+/// Whether one of eight bytes is below a space, a quote or a backslash.
+#[inline]
+const fn has_escaped(bytes: u64) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    let below_space = bytes.wrapping_sub(ONES * 0x20);
+    let is_quote = (bytes ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let is_backslash = (bytes ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    // A bit is set by a borrow, and a byte that is one of them is the first to borrow.
+    (below_space | is_quote | is_backslash) & HIGH & !bytes != 0
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn text_is_escaped_as_serde_json_reads_it(text in proptest::collection::vec(
+            prop_oneof![9 => any::<char>(), 9 => proptest::char::range(' ', '~'), 1 => proptest::char::range('\0', ' ')], 0..60)) {
+            let text: String = text.into_iter().collect();
+            let mut raw = b"\"".to_vec();
+            write_escaped(&mut raw, text.as_bytes());
+            raw.push(b'"');
+            prop_assert_eq!(serde_json::from_slice::<String>(&raw).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn each_byte_is_told_among_seven_of_each_other() {
+        for other in 0x20..=u8::MAX {
+            if matches!(other, b'"' | b'\\') {
+                continue;
+            }
+            for byte in 0..=u8::MAX {
+                for place in [0, 3, 7] {
+                    let mut bytes = [other; 8];
+                    bytes[place] = byte;
+                    let is_escaped = matches!(byte, b'"' | b'\\' | 0..=0x1f);
+                    assert_eq!(has_escaped(u64::from_le_bytes(bytes)), is_escaped, "{bytes:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_count_beyond_two_to_the_24_is_written_as_several_values() {
