@@ -2,8 +2,9 @@
 //! in the same run.
 //!
 //! `cargo bench --bench pipeline` takes about two minutes; `… -- log`, `push`, `stations`, `whole`, `outside` or `overload`
-//! measures one part alone, the last one for ten minutes, and a number the whole of it with as many tag sets. CPU seconds are user and system time together; what a
-//! row shows is the median of its rounds. Nothing here judges: a busy machine is slow, not broken.
+//! measures one part alone, the last one for ten minutes, and a number (`… -- 1000000`) the whole of it with as many tag sets.
+//! CPU seconds are user and system time together; what a row shows is the median of its rounds. Nothing here judges: a busy
+//! machine is slow, not broken.
 
 #[path = "pipeline/cost.rs"]
 mod cost;
@@ -103,7 +104,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn report_in_process(out: &mut impl Write, directory: &TempDir, tag_sets: &[u32]) -> Result<(), Box<dyn Error>> {
+fn report_in_process(
+    out: &mut impl Write,
+    directory: &TempDir,
+    tag_sets: &[u32],
+) -> Result<(), Box<dyn Error>> {
     writeln!(
         out,
         "\n{:<46} {:>12} {:>14} {:>10}",
