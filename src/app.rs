@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => serve::start(run),
         Command::Check(arguments) => check::check(arguments),
         Command::Connections(arguments) => connections::run(*arguments),
-        Command::Health(config) => load(config.config).and_then(|(config, _, _)| health(&config)),
+        Command::Health(config) => health(config.config),
         #[cfg(feature = "generate")]
         Command::Generate(arguments) => generate::generate(&arguments),
         #[cfg(not(feature = "generate"))]
@@ -124,13 +124,15 @@ fn names<'n>(all: impl Iterator<Item = &'n str>) -> String {
     }
 }
 
-/// `braze-datadog health`
-fn health(config: &Config) -> Result<(), Failure> {
+/// `braze-datadog health`. A process that has refused its new configuration goes on with the old one.
+fn health(given: Option<std::path::PathBuf>) -> Result<(), Failure> {
+    let path = Config::path(given, std::env::var_os("BRAZE_DATADOG_CONFIG"));
+    let listen = Config::admin_listen(&path).map_err(Failure::failed)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
-    let client = Client::local(config.admin.listen, HEALTH_TIMEOUT).map_err(Failure::failed)?;
+    let client = Client::local(listen, HEALTH_TIMEOUT).map_err(Failure::failed)?;
     let ready = runtime.block_on(client.health("/readyz"));
-    ready.map_err(|error| Failure::failed(format!("{}{error}", reachable(config.admin.listen))))
+    ready.map_err(|error| Failure::failed(format!("{}{error}", reachable(listen))))
 }
 
 /// `braze-datadog top`

@@ -32,6 +32,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -177,6 +178,23 @@ impl Config {
         let purpose =
             Purpose { in_force: &as_it_is.0.connections.active, candidate: Some(candidate), ..purpose };
         Self::parse_over(&text, path, &env, purpose)
+    }
+
+    /// Where the admin port of a process that was started with this configuration is, whatever else is wrong with it by now.
+    ///
+    /// # Errors
+    /// When the file or an environment variable can't be read.
+    pub fn admin_listen(path: &Path) -> Result<SocketAddr, ConfigError> {
+        let (text, env) = read(path)?;
+        let schema = schema::of_settings();
+        // Whoever reads the rest is told of what is wrong.
+        let mut unheard = Diagnostics::new("");
+        let mut merged = sources::file(&mut unheard, &text, "", &schema);
+        sources::merge(&mut merged, sources::environment(&mut unheard, &env, &schema));
+        let admin = merged.remove("admin").and_then(|admin| admin.into_table().ok());
+        let listen = admin.and_then(|mut admin| admin.remove("listen")?.into_string().ok());
+        let listen = listen.and_then(|listen| values::Address::try_from(listen).ok());
+        Ok(listen.unwrap_or_else(|| settings::Admin::default().listen).0)
     }
 
     /// Reads a configuration from its text, as if it stood in the file `path`, with the environment `env`.

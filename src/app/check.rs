@@ -66,10 +66,10 @@ fn of_this_machine(config: &Config) -> Result<Vec<String>, String> {
     let push = config.push.as_ref().map(|push| ("push.listen", push.listen));
     warnings.extend(push.into_iter().chain([("admin.listen", config.admin.listen)]).filter_map(port));
     if config.queue.kind == QueueKind::Embedded {
-        warnings.extend(directory(&config.queue.embedded.directory)?);
+        warnings.extend(directory("queue.embedded.directory", &config.queue.embedded.directory)?);
     }
     if config.queue.kind == QueueKind::Storage {
-        warnings.extend(directory(&config.queue.storage.state_directory)?);
+        warnings.extend(directory("queue.storage.state_directory", &config.queue.storage.state_directory)?);
     }
     Ok(warnings)
 }
@@ -85,24 +85,23 @@ fn port((key, address): (&str, SocketAddr)) -> Option<String> {
     }
 }
 
-/// What will keep the queue's directory from being made or written to: a warning where another user might be able to, else
+/// What will keep the directory that `key` names from being made or written to: a warning where another user might be able to, else
 /// an error. Makes nothing.
-fn directory(path: &Path) -> Result<Option<String>, String> {
-    const KEY: &str = "queue.embedded.directory";
+fn directory(key: &str, path: &Path) -> Result<Option<String>, String> {
     for place in path.ancestors() {
         match fs::metadata(place) {
             Ok(found) if !found.is_dir() => {
-                return Err(format!("{KEY}: {} is no directory", place.display()));
+                return Err(format!("{key}: {} is no directory", place.display()));
             }
             Ok(_) => {
                 let is_allowed = access(place, Access::WRITE_OK | Access::EXEC_OK);
                 return Ok(is_allowed.err().map(|error| {
                     let place = place.display();
-                    format!("{KEY}: this user can't write to {place}: {error}; the one that runs the forwarder has to")
+                    format!("{key}: this user can't write to {place}: {error}; the one that runs the forwarder has to")
                 }));
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-            Err(error) => return Ok(Some(format!("{KEY}: {}: {error}", place.display()))),
+            Err(error) => return Ok(Some(format!("{key}: {}: {error}", place.display()))),
         }
     }
     Ok(None)

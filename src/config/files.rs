@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// The largest configuration; a larger file is another kind of file.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 
-/// The largest key or list of tokens.
-const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// The largest key or list of tokens, which is read again elsewhere with the same bound.
+const SECRET_BYTES_MAX: u64 = 1 << 20;
 
 /// Permission bits of users other than owner and group.
 const OTHERS: u32 = 0o007;

@@ -142,8 +142,8 @@ fn message(reason: DifferenceReason, sends: u64, list: Option<String>) -> String
         }
         DifferenceReason::Pending => format!("{sends} counted, with no outcome that is known (yet)"),
         DifferenceReason::NeverReceived => format!(
-            "{sends} never received: did the connector stop, does it leave out an event type, or does another \
-             forwarder count them?"
+            "{sends} never received: did the connector stop, does it leave out an event type, does another \
+             forwarder count them, or did they come outside what Datadog takes (late and early in the books)?"
         ),
         DifferenceReason::NotInBraze => format!(
             "{sends} that Braze's dashboard does not have: retries, seed and test sends, or events that came twice"

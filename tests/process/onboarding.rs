@@ -138,6 +138,46 @@ async fn what_can_not_be_leaves_nothing_behind_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_key_that_another_connection_names_stays_as_it_is() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let url = intake.url();
+    let shares = |group: &str| {
+        format!("url = \"{url}\"\napi_key_file = \"shared.key\"\napp_group_ids = [\"{group}\"]\n")
+    };
+    fs::write(directory.join("shared.key"), format!("{KEY}\n")).unwrap();
+    fs::set_permissions(directory.join("shared.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(directory.join("a.toml"), shares("g-a")).unwrap();
+    fs::write(directory.join("b.toml"), shares("g-b")).unwrap();
+    let added =
+        connections(&configuration, OTHER_KEY, &["add", "shared", "--url", &url, "--app-group", "g"]).await;
+    assert_eq!(added.status.code(), Some(1), "{added:?}");
+    assert!(added.stderr.contains("shared.key is there already"), "{added:?}");
+    assert!(!directory.join("shared.toml").exists());
+    let removed = connections(&configuration, "", &["remove", "a"]).await;
+    assert!(removed.status.success(), "{removed:?}");
+    assert_eq!(files(&directory), ["b.toml", "first.toml", "shared.key"]);
+    assert_eq!(fs::read_to_string(directory.join("shared.key")).unwrap(), format!("{KEY}\n"));
+    // The last one takes its key along.
+    let removed = connections(&configuration, "", &["remove", "b"]).await;
+    assert!(removed.status.success(), "{removed:?}");
+    assert_eq!(files(&directory), ["first.toml"]);
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_new_file_is_not_followed() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let other = configuration.file("other", "stays");
+    std::os::unix::fs::symlink(&other, directory.join(".acme.key.new")).unwrap();
+    let add = ["add", "acme", "--app-group", "g", "--url", &intake.url()];
+    let added = connections(&configuration, KEY, &add).await;
+    assert!(added.status.success(), "{added:?}");
+    assert_eq!(fs::read_to_string(other).unwrap(), "stays");
+    assert!(!directory.join("acme.key").is_symlink());
+}
+
+#[tokio::test]
 async fn the_first_customer_is_added_before_any_forwarder_runs() {
     let intake = Intake::start();
     let (configuration, directory) = with_one(&intake);

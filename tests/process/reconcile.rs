@@ -612,6 +612,32 @@ async fn a_key_that_braze_refuses_is_told_with_the_permission_and_a_reload_asks_
 }
 
 #[tokio::test]
+async fn a_braze_that_fails_for_all_of_a_few_campaigns_is_no_comparison() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    keep_history(&configuration.home().join("history"), &[("acme", "a", 10)]);
+    let fails = || ScriptedReply::json(500, &json!({"message": "Internal error"}));
+    braze.next("/campaigns/data_series", std::iter::repeat_with(fails).take(20));
+    let running = comparing(configuration, "reconcile", &braze.url()).start().await;
+    let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
+    assert_eq!(all["workspaces"][0]["compared"], json!(null), "{all}");
+    assert!(
+        running.admin("/metrics").await.1.contains("reconcile_last_attempt_successful{connection=\"*\"} 0")
+    );
+}
+
+#[tokio::test]
+async fn a_campaign_of_another_workspace_is_not_said_to_have_no_sends() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    keep_history(&configuration.home().join("history"), &[("acme", "a", 10)]);
+    let running = comparing(configuration, "reconcile", &braze.url()).start().await;
+    let all = reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
+    let words = json!("none of 1 campaigns and Canvases could be compared");
+    assert_eq!(all["workspaces"][0]["words"], words, "{all}");
+}
+
+#[tokio::test]
 async fn a_braze_that_never_answers_keeps_neither_sends_nor_a_stop() {
     let intake = Intake::start();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -112,6 +112,8 @@ async fn a_bad_file_is_refused_whole_and_the_old_configuration_stays() {
     let reason = line["reason"].as_str().unwrap();
     assert_eq!(line["level"], "ERROR");
     assert!(reason.contains("flush.intervall") && reason.contains("\"interval\""), "{line}");
+    let asked = changed.run(&["health"]).await;
+    assert_eq!(asked.status.code(), Some(0), "the process goes on: {asked:?}");
     configuration.file("braze-datadog.toml", "this is no TOML [");
     assert_eq!(hang_up(&forwarder, refused).await["level"], "ERROR");
     // A token file that can't be used refuses the connections beside it, too.

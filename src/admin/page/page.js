@@ -110,7 +110,12 @@ function list(parent, items, key, build) {
     if (child === at) at = at.nextElementSibling;
     else parent.insertBefore(child, at);
   }
-  for (const child of known.values()) child.remove();
+  // What was not asked for any more has been left behind, and with it all but one of several that have the same key.
+  while (at) {
+    const next = at.nextElementSibling;
+    at.remove();
+    at = next;
+  }
 }
 
 const pairs = (parent, items) =>

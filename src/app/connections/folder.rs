@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,6 +110,12 @@ impl Folder {
     /// Writes a connection's key, then its file: a forwarder that reads in between finds no connection.
     pub(super) fn write_both(&self, name: &str, text: &str, key: &str) -> Result<Vec<String>, Failure> {
         let (file, key_file) = (self.file(name), self.directory.join(format!("{name}.key")));
+        if key_file.symlink_metadata().is_ok() {
+            let key_file = key_file.display();
+            return Err(Failure::failed(format!(
+                "nothing was added: {key_file} is there already, perhaps another connection's key; remove it if it is not"
+            )));
+        }
         self.write(&key_file, &format!("{key}\n"), OF_OWNER)?;
         if let Err(failure) = self.write(&file, text, OF_GROUP) {
             // The failure is returned; its message also mentions a file that is left over.
@@ -130,12 +136,22 @@ impl Folder {
         self.write(key_file, &format!("{key}\n"), OF_OWNER)
     }
 
-    /// Removes a connection's file, then its key, if that is in the directory, too.
+    /// Whether a connection other than `name` names this file for its key.
+    fn is_key_of_another(&self, key: &Path, name: &str) -> bool {
+        let set = &self.config.connections;
+        let active = set.active.iter().map(|one| &*one.name);
+        let mut others =
+            active.chain(set.refused.iter().map(|one| &*one.name)).filter(|other| *other != name);
+        others.any(|other| self.config.key_file(other) == Some(key))
+    }
+
+    /// Removes a connection's file, then its key, if that is in the directory, too, and no other connection's.
     pub(super) fn remove_both(&self, name: &str, key_file: Option<&Path>) -> Result<Vec<String>, Failure> {
         let own_key = self.directory.join(format!("{name}.key"));
         let keys = [Some(own_key.as_path()), key_file.filter(|file| file.parent() == Some(&self.directory))];
+        let keys = keys.into_iter().flatten().filter(|key| !self.is_key_of_another(key, name));
         let mut removed = Vec::new();
-        for path in [Some(self.file(name).as_path())].into_iter().chain(keys).flatten() {
+        for path in [self.file(name).as_path()].into_iter().chain(keys) {
             match fs::remove_file(path) {
                 Ok(()) => removed.push(path.display().to_string()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -163,11 +179,15 @@ impl Folder {
     }
 
     fn write_new(&self, path: &Path, text: &str, mode: u32) -> io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(OF_OWNER).open(path)?;
+        // The directory's owner may not be who runs this, and could have put a link there.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(OF_OWNER).open(path)?;
         let (owner, own) = (fs::metadata(&self.directory)?, file.metadata()?);
         if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
-            chown(path, Some(owner.uid()), Some(owner.gid()))?;
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
         }
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         file.write_all(text.as_bytes())?;

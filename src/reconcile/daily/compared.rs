@@ -71,11 +71,16 @@ impl Compared {
 
     /// The state in words, with the tolerance in percent.
     pub(super) fn summary(&self, percent: f64) -> (FlowState, String) {
-        let WorkspaceSums { objects, objects_beyond_tolerance: beyond, .. } = self.sums;
+        let WorkspaceSums {
+            objects, objects_beyond_tolerance: beyond, objects_not_compared: unknown, ..
+        } = self.sums;
         let what = "campaigns, Canvases and steps";
         match (self.left_out, objects, beyond) {
             (Some(reason), ..) => {
                 (FlowState::Quiet, format!("nothing could be compared: each day {}", reason.message()))
+            }
+            (None, 0, _) if unknown > 0 => {
+                (FlowState::Quiet, format!("none of {unknown} campaigns and Canvases could be compared"))
             }
             (None, 0, _) => {
                 (FlowState::Quiet, "no campaign and no Canvas had sends on these days".to_owned())
