@@ -147,11 +147,11 @@ impl Folder {
 
     /// Removes a connection's file, then its key, if that is in the directory, too, and no other connection's.
     pub(super) fn remove_both(&self, name: &str, key_file: Option<&Path>) -> Result<Vec<String>, Failure> {
-        let own_key = self.directory.join(format!("{name}.key"));
+        let (file, own_key) = (self.file(name), self.directory.join(format!("{name}.key")));
         let keys = [Some(own_key.as_path()), key_file.filter(|file| file.parent() == Some(&self.directory))];
         let keys = keys.into_iter().flatten().filter(|key| !self.is_key_of_another(key, name));
         let mut removed = Vec::new();
-        for path in [self.file(name).as_path()].into_iter().chain(keys) {
+        for path in [file.as_path()].into_iter().chain(keys) {
             match fs::remove_file(path) {
                 Ok(()) => removed.push(path.display().to_string()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
