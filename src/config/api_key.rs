@@ -108,7 +108,7 @@ impl Check<'_> {
 /// # Errors
 /// Why there is none. It completes a sentence that begins with the path, and never quotes the content.
 pub fn read_key(path: &Path, what: &str) -> Result<(String, Option<String>), String> {
-    let text = files::read_secret(path).map_err(|error| error.to_string())?;
+    let text = files::read_secret(path, files::SECRET_BYTES_MAX).map_err(|error| error.to_string())?;
     let key = text.trim();
     if let Some(reason) = api_key_fault(key) {
         return Err(reason.to_owned());

@@ -309,8 +309,20 @@ impl Check<'_> {
 
     /// The content of a secret's file, without its line end.
     pub(super) fn secret(&mut self, key: &str, path: &Path, what: &str, if_empty: &str) -> Option<String> {
+        self.secrets(key, path, what, if_empty, files::SECRET_BYTES_MAX)
+    }
+
+    /// The same of a file that has so many bytes at most.
+    pub(super) fn secrets(
+        &mut self,
+        key: &str,
+        path: &Path,
+        what: &str,
+        if_empty: &str,
+        bytes_max: u64,
+    ) -> Option<String> {
         self.warn_if_open(key, path, what);
-        match files::read_secret(path) {
+        match files::read_secret(path, bytes_max) {
             Ok(text) if text.trim().is_empty() => {
                 self.diagnostics.error(key, format!("{} is empty{if_empty}", path.display()));
                 None

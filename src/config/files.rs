@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 /// The largest configuration; a larger file is another kind of file.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 
-/// The largest key or list of tokens, which is read again elsewhere with the same bound.
-const SECRET_BYTES_MAX: u64 = 1 << 20;
+/// The largest file of one secret, such as a key.
+pub(super) const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+/// The largest file of tokens; the push port reads no more either.
+pub(super) const TOKENS_BYTES_MAX: u64 = 1 << 20;
 
 /// Permission bits of users other than owner and group.
 const OTHERS: u32 = 0o007;
@@ -44,10 +47,10 @@ pub(super) fn read_config(path: &Path) -> Result<String, FileError> {
     read(path, CONFIG_BYTES_MAX)
 }
 
-/// Reads a file of keys or tokens.
-pub(super) fn read_secret(path: &Path) -> Result<String, FileError> {
+/// Reads a file of secrets, which has so many bytes at most.
+pub(super) fn read_secret(path: &Path, bytes_max: u64) -> Result<String, FileError> {
     check_file(path)?;
-    read(path, SECRET_BYTES_MAX)
+    read(path, bytes_max)
 }
 
 /// Whether there is a file that can be opened.

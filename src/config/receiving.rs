@@ -269,8 +269,13 @@ impl Check<'_> {
         match &token_file {
             Some(path) => {
                 // The content is read again where it is used.
-                let _tokens =
-                    self.secret(TOKEN_FILE, path, "bearer tokens", "; write one bearer token a line into it");
+                let _tokens = self.secrets(
+                    TOKEN_FILE,
+                    path,
+                    "bearer tokens",
+                    "; write one bearer token a line into it",
+                    files::TOKENS_BYTES_MAX,
+                );
             }
             None if !push::is_loopback(listen.ip()) => {
                 let reason = format!(

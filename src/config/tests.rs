@@ -479,3 +479,17 @@ proptest! {
         prop_assert!(!shown.contains(PLANTED), "{}\n{}", text, shown);
     }
 }
+
+#[test]
+fn a_file_of_tokens_may_be_longer_than_one_of_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    let text = format!("[push]\ntoken_file = \"{}\"\n{LEAST}", path.display());
+    for (tokens, is_taken) in [(2_000, true), (30_000, false)] {
+        let line = |number: u32| format!("token-{number:020} 01234567-89ab-cdef-{number:016}\n");
+        std::fs::write(&path, (0..tokens).map(line).collect::<String>()).unwrap();
+        let errors = errors(&text);
+        assert_eq!(errors.is_empty(), is_taken, "{errors:?}");
+        assert!(is_taken || errors[0].contains("probably another file"), "{errors:?}");
+    }
+}
