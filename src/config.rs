@@ -180,7 +180,8 @@ impl Config {
         Self::parse_over(&text, path, &env, purpose)
     }
 
-    /// Where the admin port of a process that was started with this configuration is, whatever else is wrong with it by now.
+    /// Where the admin port of a process that was started with this configuration is, whatever else is wrong with it by now;
+    /// the default where it does not say so any more.
     ///
     /// # Errors
     /// When the file or an environment variable can't be read.

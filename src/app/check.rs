@@ -85,8 +85,8 @@ fn port((key, address): (&str, SocketAddr)) -> Option<String> {
     }
 }
 
-/// What will keep the directory that `key` names from being made or written to: a warning where another user might be able to, else
-/// an error. Makes nothing.
+/// What will keep the directory that `key` names from being made or written to: a warning where another user might be able
+/// to, else an error. Makes nothing.
 fn directory(key: &str, path: &Path) -> Result<Option<String>, String> {
     for place in path.ancestors() {
         match fs::metadata(place) {

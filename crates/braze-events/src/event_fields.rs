@@ -334,13 +334,7 @@ pub(super) fn parse_u64(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > U64_DIGITS_MAX {
         return None;
     }
-    let (most, rest) = digits.split_at(digits.len().min(U64_DIGITS_MAX - 1));
-    // 19 digits always fit.
-    let number = most.iter().try_fold(0u64, |number, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 { None } else { Some(number.wrapping_mul(10).wrapping_add(u64::from(digit))) }
-    })?;
-    rest.iter().try_fold(number, |number, digit| {
+    digits.iter().try_fold(0u64, |number, digit| {
         let digit = digit.wrapping_sub(b'0');
         if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
     })

@@ -78,10 +78,9 @@ pub fn store(stored: &mut String, parts: &[&str]) {
 #[inline]
 fn stored_character(character: char) -> char {
     match character {
-        'a'..='z' | '0'..='9' => character,
+        'a'..='z' | '0'..='9' | '_' | '-' | ':' | '.' | '/' => character,
         'A'..='Z' => character.to_ascii_lowercase(),
-        '\0'..='\x7f' if !matches!(character, '_' | '-' | ':' | '.' | '/') => '_',
-        '_' | '-' | ':' | '.' | '/' => character,
+        '\0'..='\x7f' => '_',
         _ if character.is_uppercase() => {
             let small = character.to_lowercase().next();
             small.filter(|small| small.len_utf8() <= character.len_utf8()).unwrap_or(character)

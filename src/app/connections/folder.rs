@@ -63,10 +63,13 @@ impl Folder {
 
     /// Whether there is a connection of this name, right or wrong.
     pub(super) fn has(&self, name: &str) -> bool {
+        self.has_file(name) || self.names().any(|known| known == name)
+    }
+
+    /// The names of all connections, right or wrong.
+    fn names(&self) -> impl Iterator<Item = &str> {
         let set = &self.config.connections;
-        self.has_file(name)
-            || set.active.iter().any(|one| *one.name == *name)
-            || set.refused.iter().any(|one| *one.name == *name)
+        set.active.iter().map(|one| &*one.name).chain(set.refused.iter().map(|one| &*one.name))
     }
 
     /// # Errors
@@ -138,11 +141,7 @@ impl Folder {
 
     /// Whether a connection other than `name` names this file for its key.
     fn is_key_of_another(&self, key: &Path, name: &str) -> bool {
-        let set = &self.config.connections;
-        let active = set.active.iter().map(|one| &*one.name);
-        let mut others =
-            active.chain(set.refused.iter().map(|one| &*one.name)).filter(|other| *other != name);
-        others.any(|other| self.config.key_file(other) == Some(key))
+        self.names().any(|other| other != name && self.config.key_file(other) == Some(key))
     }
 
     /// Removes a connection's file, then its key, if that is in the directory, too, and no other connection's.

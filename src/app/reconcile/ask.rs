@@ -105,8 +105,7 @@ pub(super) async fn series(
     let mut waiting: VecDeque<(usize, AskedObject)> = asked.into_iter().enumerate().collect();
     let mut answers = BTreeMap::new();
     let (mut endpoints, mut broken_off) = (ClosedEndpoints::default(), None);
-    // Too few objects to give an endpoint up for are no answer either.
-    let (mut unanswered, mut is_answered) = (None, false);
+    let mut unanswered = None;
     let mut asking = JoinSet::new();
     loop {
         while asking.len() < REQUESTS_MAX
@@ -132,13 +131,13 @@ pub(super) async fn series(
         let Some(joined) = asking.join_next().await else { break };
         let (number, said, object) = joined.map_err(Failure::failed)?;
         endpoints.note(object.endpoint(), said.as_ref().err());
-        is_answered |= said.is_ok();
         if let Err(error @ (RestError::Failed { .. } | RestError::Unreachable { .. })) = &said {
             unanswered.get_or_insert_with(|| error.to_string());
         }
         answers.insert(number, answer(object, said.map_err(|error| error.to_string())));
     }
-    let unanswered = unanswered.filter(|_| !is_answered);
+    // Where Braze fails for all of them, there may be too few to give an endpoint up for.
+    let unanswered = unanswered.filter(|_| answers.values().all(|answer| answer.said.is_err()));
     let broken_off = endpoints.closed.into_values().next().or(broken_off).or(unanswered);
     Ok(Answers { all: answers.into_values().collect(), broken_off })
 }

@@ -209,7 +209,7 @@ impl Layout {
         let id = if self.id[dimension] { clean(event.field(id_field), id_field.name()) } else { b"" };
         let name = if self.name[dimension] { clean(event.field(name_field), name_field.name()) } else { b"" };
         if id.is_empty() && name.is_empty() {
-            // Two parts; the most dimensions have nothing.
+            // Two empty parts; most dimensions have nothing.
             key.extend_from_slice(&[0; 4]);
             return b"";
         }
