@@ -32,8 +32,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn of(config: &Config) -> Self {
-        let push_files = config.push.iter().flat_map(PushSettings::files);
+    fn of(config: &Config, push: Option<&PushSettings>) -> Self {
+        let push_files = push.into_iter().flat_map(PushSettings::files);
         let secret_files = config.key_files().chain(push_files).map(Path::to_owned).collect();
         Self { directory: config.connections_directory.clone(), secret_files }
     }
@@ -111,7 +111,7 @@ impl FileWatch {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(config: &Config) -> io::Result<Self> {
-        let watched = Arc::new(Mutex::new(Watched::of(config)));
+        let watched = Arc::new(Mutex::new(Watched::of(config, config.push.as_ref())));
         let changed = Arc::new(Notify::new());
         let (of_thread, notify) = (Arc::clone(&watched), Arc::clone(&changed));
         thread::Builder::new().name("file-watch".into()).spawn(move || {
@@ -127,9 +127,10 @@ impl FileWatch {
         Ok(Self { watched, changed })
     }
 
-    /// Watches the files of another configuration from here on.
-    pub(super) fn watch(&self, config: &Config) {
-        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Watched::of(config);
+    /// Watches the files of another configuration from here on, and those of the push port as it is in force: that one
+    /// changes with a restart only.
+    pub(super) fn watch(&self, config: &Config, push: Option<&PushSettings>) {
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Watched::of(config, push);
     }
 
     /// Waits until a file has changed since the last notification.

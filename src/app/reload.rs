@@ -38,10 +38,18 @@ pub(super) enum Trigger {
 /// The result of the last reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LastReload {
-    /// Why it was refused as a whole.
-    pub(super) refused: Option<String>,
+    /// It was refused as a whole.
+    pub(super) refused: Option<RefusedReload>,
     /// When one was taken over last, in Unix seconds; the start is one.
     pub(super) taken_over_at: u64,
+}
+
+/// A reload that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RefusedReload {
+    pub(super) reason: String,
+    /// In Unix seconds.
+    pub(super) at: u64,
 }
 
 impl LastReload {
@@ -150,7 +158,7 @@ impl Reloader {
         let now = self.clock.unix_seconds();
         self.last_reload.send_modify(|last| match ended {
             Ok(()) => *last = LastReload { refused: None, taken_over_at: now },
-            Err(reason) => last.refused = Some(reason),
+            Err(reason) => last.refused = Some(RefusedReload { reason, at: now }),
         });
     }
 
@@ -211,7 +219,7 @@ impl Reloader {
             return Ok(());
         }
         self.read_last = config.clone();
-        self.files.watch(&config);
+        self.files.watch(&config, self.started_with.push.as_ref());
         super::warn(&self.path, &warnings);
         for key in changes_needing_restart(&self.started_with, &config) {
             tracing::warn!(key, "changed in the configuration, but needs a restart to take effect");

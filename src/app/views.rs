@@ -242,7 +242,9 @@ impl Watched {
 
     fn last_reload(&self) -> ReloadStatus {
         let LastReload { refused, taken_over_at } = self.last_reload.borrow().clone();
-        ReloadStatus { successful: refused.is_none(), refused_because: refused, last_success: taken_over_at }
+        let successful = refused.is_none();
+        let (refused_because, refused_at) = refused.map(|refused| (refused.reason, refused.at)).unzip();
+        ReloadStatus { successful, refused_because, refused_at, last_success: taken_over_at }
     }
 
     /// The status of each connection, those left out first.

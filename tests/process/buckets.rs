@@ -205,6 +205,23 @@ async fn a_url_is_imported_once() {
 }
 
 #[tokio::test]
+async fn an_import_with_an_object_that_is_damaged_counts_the_others_and_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let server = Server::directory(directory.path());
+    let mut bucket = Bucket::of(&server).await;
+    bucket.write(3, 50).await;
+    bucket.put("event_type=users.messages.email.Send/cut.gz", vec![0x1f, 0x8b, 8, 0, 0]).await;
+    let (url, _) = server.settings(server.address());
+    let configuration = configuration(&intake, &url, &[]).text("queue.kind", "embedded");
+    let finished = configuration.run(&["run", "--once", "--import", &url]).await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    let told = "one object was not read to its end, and all others were counted: ";
+    assert!(finished.stderr.contains(told) && finished.stderr.contains("/cut.gz"), "{}", finished.stderr);
+    assert_eq!(intake.sends(), bucket.sends());
+}
+
+#[tokio::test]
 async fn what_is_configured_wrongly_is_named() {
     let intake = Intake::start();
     let of = |url: &str, key: &str, value: &str| configuration(&intake, url, &[]).text(key, value);

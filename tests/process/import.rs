@@ -556,7 +556,7 @@ async fn a_bad_entry_of_a_directory_keeps_no_other_from_being_counted_and_is_tol
     fs::write(directory.join("z.ndjson"), sends("z", 10)).unwrap();
     let finished = import(&configuration, &[&directory], &[]).await;
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
-    assert!(finished.stderr.contains("4 files were left out"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("4 files were not read to their end"), "{}", finished.stderr);
     for name in ["b-dangling", "c-", "d.gz", "e.zip"] {
         let told = |line: &&str| line.contains("is left out") && line.contains(name);
         assert_eq!(finished.stderr.lines().filter(told).count(), 1, "{name}: {}", finished.stderr);

@@ -138,6 +138,34 @@ async fn what_can_not_be_leaves_nothing_behind_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_taken_for_ones_own_only_if_it_came_after() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let forwarder = configuration.start_with(&["--strict"]).await;
+    configuration.clone().set("lanez", "1").write();
+    forwarder.signal("HUP");
+    support::eventually("the reload was refused", async || {
+        forwarder.stderr().contains("the configuration was refused").then_some(())
+    })
+    .await;
+    // It is mended, and nobody has told the process.
+    configuration.write();
+    let url = intake.url();
+    let added = connections(&configuration, KEY, &["add", "acme", "--app-group", "g", "--url", &url]).await;
+    assert_eq!(added.status.code(), Some(0), "{added:?}");
+    assert!(added.stdout.contains("has taken it over"), "{added:?}");
+
+    // Here the process refuses the whole for another connection's sake.
+    fs::write(directory.join("wrong.toml"), "sitte = 1").unwrap();
+    let refused = connections(&configuration, KEY, &["add", "beta", "--app-group", "h", "--url", &url]).await;
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    for part in ["nothing was added", "wrong.toml"] {
+        assert!(refused.stderr.contains(part), "{refused:?}");
+    }
+    assert_eq!(files(&directory), ["acme.key", "acme.toml", "first.toml", "wrong.toml"]);
+}
+
+#[tokio::test]
 async fn a_key_that_another_connection_names_stays_as_it_is() {
     let intake = Intake::start();
     let (configuration, directory) = with_one(&intake);

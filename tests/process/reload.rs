@@ -177,7 +177,8 @@ async fn push_tokens_are_rotated_without_a_restart() {
     let intake = Intake::start();
     let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
     let tokens = configuration.file("tokens", "first\n");
-    let forwarder = configuration.text("push.token_file", tokens.to_str().unwrap()).start().await;
+    let configuration = configuration.text("push.token_file", tokens.to_str().unwrap());
+    let forwarder = configuration.start().await;
     let client = support::client(None);
     // All on one connection, which knows the new tokens too.
     let status = async |token: &str| {
@@ -189,6 +190,18 @@ async fn push_tokens_are_rotated_without_a_restart() {
         std::fs::write(&tokens, content).unwrap();
         hang_up(&forwarder, READ_AGAIN).await;
         assert_eq!([status("first").await, status("second").await], expected, "{content:?}");
+    }
+    // Until a restart takes over another file, this one is in force, and watched.
+    let other = configuration.file("other-tokens", "other\n");
+    configuration.text("push.token_file", other.to_str().unwrap()).write();
+    hang_up(&forwarder, "needs a restart").await;
+    // Twice: the first may be read because other files are watched now.
+    for (content, expected) in [("first\n", [200, 401]), ("second\n", [401, 200])] {
+        std::fs::write(&tokens, content).unwrap();
+        support::eventually("the old file is read again", async || {
+            ([status("first").await, status("second").await] == expected).then_some(())
+        })
+        .await;
     }
 }
 

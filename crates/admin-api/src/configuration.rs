@@ -10,6 +10,8 @@ pub struct ReloadStatus {
     pub successful: bool,
     /// Why not.
     pub refused_because: Option<String>,
+    /// When one was refused last, in Unix seconds; none since the start, or since one was taken over.
+    pub refused_at: Option<u64>,
     /// When one was taken over last, in Unix seconds; the start is one.
     pub last_success: u64,
 }

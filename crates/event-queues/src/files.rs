@@ -38,6 +38,7 @@ use self::reader::{Chunk, ReaderOutput};
 use self::record_table::RecordTable;
 use super::content::{Cut, READ_LIMITS, ReadLimits};
 use super::memory::MemoryWriter;
+use super::unread::Unread;
 use super::{Delivery, Queue, QueueError, Receipt, Source};
 
 /// The files to import, and where they are remembered.
@@ -155,12 +156,15 @@ fn open_within(
         .map_err(ImportError::Thread)?;
     let memory = memory.map(|memory| MemoryWriter::start("import-memory", move |files| memory.settle(files)));
     let memory = memory.transpose().map_err(ImportError::Thread)?;
-    let left_out = reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. }));
+    let mut unread = Unread::new("file");
+    for report in reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. })) {
+        unread.add(report.to_string());
+    }
     let queue = FilesQueue {
         records: files.iter().map(|planned| planned.record).collect(),
         files,
         handed,
-        left_out: left_out.map(ToString::to_string).collect(),
+        unread,
         ended: None,
         receipt: 0,
         marks: VecDeque::new(),
@@ -209,8 +213,8 @@ fn key(found: &ListedFile) -> Option<&str> {
 pub struct FilesQueue {
     files: Arc<[Planned]>,
     handed: mpsc::Receiver<ReaderOutput>,
-    /// Why entries of directories were left out: reported again at the end, when they make the run fail.
-    left_out: Vec<String>,
+    /// Entries of directories that were left out.
+    unread: Unread,
     /// How reading ended, once it has.
     ended: Option<Result<(), String>>,
     /// The receipt of the last delivery: deliveries are numbered from 1 over all files.
@@ -233,18 +237,6 @@ impl FilesQueue {
     /// How far reading has come.
     pub fn progress(&self) -> Arc<ImportProgress> {
         Arc::clone(&self.progress)
-    }
-
-    /// All files have been read, except those that were left out.
-    fn left_out(&self) -> Result<(), String> {
-        match &*self.left_out {
-            [] => Ok(()),
-            [problem] => Err(format!("one file was left out, and all others were counted: {problem}")),
-            [problem, ..] => Err(format!(
-                "{} files were left out (each has its ERROR above), and all others were counted; the first: {problem}",
-                self.left_out.len()
-            )),
-        }
     }
 
     fn deliver(&mut self, chunk: Chunk) -> Delivery {
@@ -299,9 +291,9 @@ impl Queue for FilesQueue {
                         problem,
                         "a file of an imported directory is left out; the others are read"
                     );
-                    self.left_out.push(problem);
+                    self.unread.add(problem);
                 }
-                Some(ReaderOutput::End) => self.ended = Some(self.left_out()),
+                Some(ReaderOutput::End) => self.ended = Some(self.unread.ensure_none()),
                 Some(ReaderOutput::Failed(problem)) => self.ended = Some(Err(problem)),
                 None => {
                     self.ended = Some(Err("the thread that reads the files ended unexpectedly".to_owned()));

@@ -46,6 +46,7 @@ pub mod kafka;
 mod memory;
 mod secret;
 pub mod storage;
+mod unread;
 
 /// One delivery: the bytes of one or more events, and their place in the queue.
 #[derive(Debug, Clone)]

@@ -268,6 +268,16 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_room_is_told_however_long_the_overload_lasts() {
+        let mut dedup = dedup(1000, 3);
+        // Ten ids in the time that three are remembered for, over five windows.
+        for number in 1..=50 {
+            assert!(dedup.is_new(id(number), u64::try_from(number).unwrap() * 100));
+        }
+        assert_eq!(dedup.take_forgotten_early(), 47);
+    }
+
+    #[test]
     fn the_same_id_hashes_alike_and_others_do_not() {
         let hasher = IdHasher::default();
         assert_eq!(hasher.hash(b"a"), hasher.hash(b"a"));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use admin_api::{Client, ConnectionStatus, Status};
+use admin_api::{Client, ConnectionStatus, ReloadStatus, Status};
 use serde::Serialize;
 
 use crate::app::Failure;
@@ -100,12 +100,16 @@ impl Running {
         let waited = tokio::time::timeout(wait, async {
             loop {
                 if let Some(status) = self.status().await {
-                    let is_read = status.last_reload.last_success > since;
+                    let ReloadStatus { last_success, refused_because, refused_at, .. } = &status.last_reload;
+                    let is_read = *last_success > since;
                     if is_read && is_in_force(&status)? {
                         return Ok(TakenOver::InForce);
                     }
-                    if let Some(reason) = status.last_reload.refused_because.filter(|_| !is_read) {
-                        return Err(NotTaken::Refused(reason));
+                    // An earlier refusal is another matter: what was wrong then may be mended.
+                    if let Some(reason) = refused_because
+                        && refused_at.is_some_and(|at| at > since)
+                    {
+                        return Err(NotTaken::Refused(reason.clone()));
                     }
                 }
                 tokio::time::sleep(INTERVAL).await;

@@ -94,9 +94,12 @@ impl IdSet {
         }
     }
 
-    /// Whether the oldest id came within the window. It came at its mark or later.
+    /// Whether the oldest id came within the window. It came at its mark or later: that is the last one at or before its
+    /// place, for the first marks stand for ids that were forgotten already, where there was no room for them.
     pub(super) fn is_oldest_in_window(&self, now: u64) -> bool {
-        self.marks.front().is_some_and(|(time, _)| time.saturating_add(self.window_milliseconds) > now)
+        let after = self.marks.partition_point(|(_, place)| *place <= self.first);
+        let mark = after.checked_sub(1).and_then(|at| self.marks.get(at));
+        mark.is_some_and(|(time, _)| time.saturating_add(self.window_milliseconds) > now)
     }
 
     /// Forgets the ids whose time is over, and tells of each. Says when that is worth asking for again, in milliseconds.

@@ -1,6 +1,7 @@
 //! Connects to a store by a URL and options, and explains its errors.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -149,7 +150,7 @@ impl Bucket {
     }
 
     /// The name of an object in messages.
-    pub(super) fn name(&self, path: &ObjectPath) -> String {
+    pub(super) fn name(&self, path: impl fmt::Display) -> String {
         let bucket = self.url.strip_suffix(self.prefix.as_ref()).unwrap_or(&self.url);
         format!("{}/{path}", bucket.strip_suffix('/').unwrap_or(bucket))
     }
@@ -265,9 +266,9 @@ mod tests {
         let s3 = bucket("s3://events/currents/", &[("region", "eu-west-1"), ("allow_http", "true")]).unwrap();
         assert_eq!(s3.prefix, ObjectPath::from("currents"));
         assert_eq!(&*s3.url, "s3://events/currents");
-        assert_eq!(s3.name(&ObjectPath::from("currents/a/b.avro")), "s3://events/currents/a/b.avro");
+        assert_eq!(s3.name(ObjectPath::from("currents/a/b.avro")), "s3://events/currents/a/b.avro");
         let local = bucket("file:///data/in", &[]).unwrap();
-        assert_eq!(local.name(&ObjectPath::from("data/in/x")), "file:///data/in/x");
+        assert_eq!(local.name(ObjectPath::from("data/in/x")), "file:///data/in/x");
         assert!(bucket("gs://events", &[]).is_ok());
         assert!(bucket("az://events/x", &[("account_name", "a"), ("access_key", "YQ==")]).is_ok());
     }

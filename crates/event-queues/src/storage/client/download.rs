@@ -117,7 +117,7 @@ impl Download {
     fn read_next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(file) = &mut self.file {
-                return file.read(buffer);
+                return file.read(buffer).map_err(|error| self.account.note_of_file(error));
             }
             if !self.piece.is_empty() {
                 let bytes = self.piece.len().min(buffer.len());
@@ -131,11 +131,7 @@ impl Download {
             match self.pieces.blocking_recv() {
                 Some(Ok(Piece::Bytes(pieces))) => self.rest = pieces.into_iter(),
                 Some(Ok(Piece::File(file))) => self.file = Some(file),
-                Some(Err(error)) => {
-                    let told = io::Error::other(error.to_string());
-                    self.account.read.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error);
-                    return Err(told);
-                }
+                Some(Err(error)) => return Err(self.account.note(error)),
                 None => return Ok(0),
             }
         }
@@ -158,6 +154,22 @@ impl Account {
     pub(super) fn print(&self) -> Print {
         let stored = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         Print { bytes: stored.bytes, hash: stored.hasher.finish_128() }
+    }
+
+    /// Keeps the store's error, and says it as reading does.
+    fn note(&self, error: Error) -> io::Error {
+        let told = io::Error::other(error.to_string());
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error);
+        told
+    }
+
+    /// Keeps the error of a local file as the store's: a disk that fails is no damage of the content.
+    fn note_of_file(&self, error: io::Error) -> io::Error {
+        // Whoever reads tries again by itself.
+        if error.kind() == io::ErrorKind::Interrupted {
+            return error;
+        }
+        self.note(Error::Generic { store: "LocalFileSystem", source: error.into() })
     }
 
     /// The store's error, if it made reading fail; damaged content is no error of the store.
@@ -192,4 +204,22 @@ pub(super) async fn print_of(
         bytes += piece.len() as u64;
     }
     Ok(Print { bytes, hash: hasher.finish_128() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_can_not_be_read_on_is_an_error_of_the_store() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let account = Account { read: Arc::default(), health: Arc::default() };
+        let (_, pieces) = mpsc::channel(1);
+        let (piece, rest) = (Bytes::new(), Vec::new().into_iter());
+        // It can only be written.
+        let file = Some(File::create(&path).unwrap());
+        let mut download = Download { pieces, piece, rest, file, account: account.clone() };
+        download.read(&mut [0; 8]).unwrap_err();
+        assert!(matches!(account.take_error(), Some(Error::Generic { .. })));
+    }
 }

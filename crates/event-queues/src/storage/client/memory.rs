@@ -55,15 +55,9 @@ pub(super) struct ObjectRecord {
     pub(super) version: String,
     pub(super) standing: ObjectStanding,
     pub(super) place: Option<ReadPlace>,
-    /// The print of the stored bytes that this stands for, as far as known.
+    /// The print of the stored bytes that this stands for, as far as known; of a part, of those read for it, which may
+    /// be some more.
     pub(super) print: Option<Print>,
-}
-
-impl ObjectRecord {
-    /// The print, if it covers the stored bytes up to this place.
-    pub(super) fn print_at(&self, place: Option<ReadPlace>) -> Option<Print> {
-        self.print.filter(|_| place.is_some() && place == self.place)
-    }
 }
 
 /// Identifies stored bytes.
@@ -231,15 +225,6 @@ mod tests {
         assert_eq!(memory.object("s3://b", "a").unwrap(), Some(record("a")));
         assert_eq!(memory.object("s3://b", "c").unwrap(), None);
         assert_eq!(memory.object("s3://bb", "a").unwrap(), None);
-    }
-
-    #[test]
-    fn a_print_stands_for_the_place_of_its_record_and_for_no_other() {
-        let record = record("a");
-        let beyond = record.place.map(|place| ReadPlace { position: 10, ..place });
-        assert_eq!(record.print_at(record.place), record.print);
-        assert_eq!((record.print_at(beyond), record.print_at(None)), (None, None));
-        assert_eq!(ObjectRecord { place: None, ..record }.print_at(None), None);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::layout::PathHour;
-use crate::content::ReadPlace;
+use super::memory::ObjectRecord;
 
 /// One object of one source, by the number of the source.
 pub(super) type ObjectKey = (usize, String);
@@ -15,17 +16,16 @@ pub(super) struct Pending(Mutex<HashMap<ObjectKey, Way>>);
 
 #[derive(Debug, Clone)]
 struct Way {
-    version: String,
     hour: Option<PathHour>,
     bytes: u64,
     modified: i64,
-    /// Reading was interrupted for a temporary reason, behind this part that was handed out.
-    interrupted: Option<HandedOut>,
+    /// Reading was interrupted for a temporary reason, then, behind this part that was handed out.
+    interrupted: Option<(Instant, HandedOut)>,
 }
 
-/// How far this run has handed an object out, if at all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct HandedOut(pub(super) Option<ReadPlace>);
+/// How far this run has handed an object out, if at all: the record of that part, of whichever version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct HandedOut(pub(super) Option<ObjectRecord>);
 
 /// The sums over all objects in progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,32 +42,37 @@ impl Pending {
     pub(super) fn find(
         &self,
         key: &ObjectKey,
-        version: &str,
         hour: Option<PathHour>,
         bytes: u64,
         modified: i64,
     ) -> Option<HandedOut> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(way) = pending.get_mut(key) else {
-            let way = Way { version: version.to_owned(), hour, bytes, modified, interrupted: None };
+            let way = Way { hour, bytes, modified, interrupted: None };
             pending.insert(key.clone(), way);
             return Some(HandedOut::default());
         };
-        let handed = way.interrupted.take()?;
-        if way.version == version {
-            return Some(handed);
-        }
-        // Overwritten since: the part handed out of the old version is settled by itself.
-        *way = Way { version: version.to_owned(), hour, bytes, modified, interrupted: None };
-        Some(HandedOut::default())
+        let (_, handed) = way.interrupted.take()?;
+        *way = Way { hour, bytes, modified, interrupted: None };
+        Some(handed)
     }
 
     /// Notes that it could not be read on for now.
-    pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ReadPlace>) {
+    pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ObjectRecord>) {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(way) = pending.get_mut(key) {
-            way.interrupted = Some(HandedOut(handed));
+            way.interrupted = Some((Instant::now(), HandedOut(handed)));
         }
+    }
+
+    /// Removes the objects of a source whose reading was interrupted before this moment, from which on all were found that
+    /// are there: these are gone.
+    pub(super) fn end_unfound(&self, source: usize, since: Instant) -> Vec<ObjectKey> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_gone = |(of, _): &ObjectKey, way: &mut Way| {
+            *of == source && way.interrupted.as_ref().is_some_and(|(at, _)| *at < since)
+        };
+        pending.extract_if(is_gone).map(|(key, _)| key).collect()
     }
 
     /// Removes an object that is settled to its end, or is gone. Returns when it was written.
@@ -95,26 +100,36 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::FileLayout;
+    use crate::content::{FileLayout, ReadPlace};
+    use crate::storage::client::memory::ObjectStanding;
 
     #[test]
     fn an_object_is_handed_over_once_and_again_from_where_it_was_interrupted() {
         let pending = Pending::default();
         let key = (0, "a".to_owned());
-        let find = |version| pending.find(&key, version, Some(PathHour(7)), 10, 5);
-        assert_eq!(find("1"), Some(HandedOut(None)));
-        assert_eq!(find("1"), None);
-        assert_eq!(find("2"), None, "the version before settles first");
+        let find = |bytes| pending.find(&key, Some(PathHour(7)), bytes, 5);
+        assert_eq!(find(9), Some(HandedOut(None)));
+        assert_eq!(find(9), None);
+        assert_eq!(find(10), None, "the version before settles first");
         let place = ReadPlace { layout: FileLayout::Lines, position: 3, container: 0 };
-        pending.interrupt(&key, Some(place));
-        assert_eq!(find("1"), Some(HandedOut(Some(place))));
-        assert_eq!(find("1"), None);
-        pending.interrupt(&key, Some(place));
-        assert_eq!(find("2"), Some(HandedOut(None)), "of another version nothing was read");
+        let (version, standing) = ("1".to_owned(), ObjectStanding::Begun);
+        let record = ObjectRecord { version, standing, place: Some(place), print: None };
+        pending.interrupt(&key, Some(record.clone()));
+        assert_eq!(find(10), Some(HandedOut(Some(record))), "whichever version it is now");
+        assert_eq!(find(10), None);
         assert_eq!(pending.oldest_hour(0), Some(PathHour(7)));
         assert_eq!(pending.oldest_hour(1), None);
         assert_eq!(pending.totals(), PendingTotals { objects: 1, bytes: 10, oldest: Some(5) });
         assert_eq!(pending.end(&key), Some(5));
+        assert_eq!(pending.totals(), PendingTotals::default());
+
+        assert_eq!(find(10), Some(HandedOut(None)));
+        assert_eq!(pending.end_unfound(0, Instant::now()), [], "it is being read");
+        let before = Instant::now();
+        pending.interrupt(&key, None);
+        assert_eq!(pending.end_unfound(0, before), [], "it was there then");
+        assert_eq!(pending.end_unfound(1, Instant::now()), []);
+        assert_eq!(pending.end_unfound(0, Instant::now()), [(0, "a".to_owned())]);
         assert_eq!(pending.totals(), PendingTotals::default());
     }
 }

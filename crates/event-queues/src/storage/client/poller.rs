@@ -162,6 +162,7 @@ impl BucketPoller {
     async fn list(&mut self, source: usize, once: bool) -> Result<(), Trouble> {
         self.buckets[source].ensure_there()?;
         let record = self.begin(source).await?;
+        let begun = std::time::Instant::now();
         let swept = self.states[source].swept;
         let mut round = Round {
             is_sweep: once || swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL),
@@ -182,6 +183,10 @@ impl BucketPoller {
             self.list_prefix(source, Listed { prefix, after }, &record, &mut round).await?;
         }
         if round.is_sweep {
+            for (_, path) in self.health.pending.end_unfound(source, begun) {
+                let name = self.buckets[source].name(path);
+                self.health.tell_gone(&name);
+            }
             self.close(source, &record, &round)?;
             self.states[source].swept = Some(Instant::now());
         }
@@ -299,8 +304,7 @@ impl BucketPoller {
             return Ok(());
         }
         let key = (source, meta.location.to_string());
-        let Some(HandedOut(handed)) = self.health.pending.find(&key, &version, hour, meta.size, modified)
-        else {
+        let Some(HandedOut(handed)) = self.health.pending.find(&key, hour, meta.size, modified) else {
             return Ok(());
         };
         // It may have been settled since the look-up.
@@ -312,7 +316,7 @@ impl BucketPoller {
             self.health.pending.end(&key);
             return Ok(());
         }
-        let object = FoundObject { source, meta, version, handed, record: known };
+        let object = FoundObject { source, meta, version, record: handed.or(known) };
         self.found.send(ObjectInput::Object(Box::new(object))).await.map_err(|_| Trouble::Closed)
     }
 }

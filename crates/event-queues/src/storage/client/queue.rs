@@ -120,8 +120,8 @@ pub fn open(
     Ok((queue, watch))
 }
 
-/// A receipt, its object, and the record to write once it is settled.
-type Mark = (Receipt, Arc<ReadObject>, ObjectRecord);
+/// A receipt, its object, and the record to write once it is settled; none where the object is gone.
+type Mark = (Receipt, Arc<ReadObject>, Option<ObjectRecord>);
 
 /// The objects of buckets, as a queue.
 pub struct StorageQueue {
@@ -134,7 +134,7 @@ pub struct StorageQueue {
     /// The marks of chunks that are handed out and not settled.
     marks: VecDeque<Mark>,
     /// Records that are settled and not on disk.
-    unwritten: Vec<(Arc<ReadObject>, ObjectRecord)>,
+    unwritten: Vec<(Arc<ReadObject>, Option<ObjectRecord>)>,
     /// How many of them are being written.
     writing: usize,
     /// The deadline for writing records without a delivery.
@@ -156,12 +156,12 @@ impl StorageQueue {
         let Cut { body, framing, oversized, position, .. } = cut;
         let source = Source::Object { url: Arc::clone(&object.name), end: position };
         let origin = Arc::clone(&object.origin);
-        self.marks.push_back((receipt, object, record));
+        self.marks.push_back((receipt, object, Some(record)));
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
     /// An object needs nothing more: it is settled with the chunks before it, which may be settled already.
-    fn pass(&mut self, object: Arc<ReadObject>, record: ObjectRecord) {
+    fn pass(&mut self, object: Arc<ReadObject>, record: Option<ObjectRecord>) {
         self.marks.push_back((Receipt(self.receipt), object, record));
         self.settle(self.settled);
         if !self.unwritten.is_empty() && self.due.is_none() {
@@ -174,7 +174,7 @@ impl StorageQueue {
         let settled = self.marks.partition_point(|(marked, ..)| *marked <= receipt);
         for (_, object, record) in self.marks.drain(..settled) {
             match self.unwritten[self.writing..].last_mut() {
-                Some((last, known)) if last.key == object.key => *known = record,
+                Some((last, known)) if last.key == object.key && record.is_some() => *known = record,
                 _ => self.unwritten.push((object, record)),
             }
         }
@@ -186,9 +186,9 @@ impl StorageQueue {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        let settled = self.unwritten.iter().map(|(object, record)| {
+        let settled = self.unwritten.iter().filter_map(|(object, record)| {
             let (source, path) = &object.key;
-            (Arc::clone(&self.buckets[*source].url), path.clone(), record.clone())
+            Some((Arc::clone(&self.buckets[*source].url), path.clone(), record.clone()?))
         });
         self.writer.begin(settled.collect());
         self.writing = self.unwritten.len();
@@ -205,13 +205,16 @@ impl StorageQueue {
             return Err(QueueError::Storage(problem));
         }
         for (object, record) in self.unwritten.drain(..writing) {
-            if record.standing == ObjectStanding::Begun {
+            let standing = record.map(|record| record.standing);
+            if standing == Some(ObjectStanding::Begun) {
                 continue;
             }
-            if let Some(modified) = self.health.pending.end(&object.key) {
+            if let Some(modified) = self.health.pending.end(&object.key)
+                && standing.is_some()
+            {
                 self.health.done(modified);
             }
-            if record.standing == ObjectStanding::Counted {
+            if standing == Some(ObjectStanding::Counted) {
                 self.health.counted.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -239,7 +242,8 @@ impl Queue for StorageQueue {
             };
             match handed {
                 Some(ObjectOutput::Chunk(chunk)) => return Ok(Some(self.deliver(*chunk))),
-                Some(ObjectOutput::Passed(object, record)) => self.pass(object, record),
+                Some(ObjectOutput::Passed(object, record)) => self.pass(object, Some(record)),
+                Some(ObjectOutput::Gone(object)) => self.pass(object, None),
                 Some(ObjectOutput::End) => self.ended = Some(Ok(())),
                 Some(ObjectOutput::Failed(problem)) => self.ended = Some(Err(problem)),
                 None => {

@@ -19,6 +19,7 @@ use super::watch::BucketHealth;
 use crate::Origin;
 use crate::content::{BufferPool, Content, Cut, READ_LIMITS, ReadPlace, Stop};
 use crate::event_type::event_type_of_path;
+use crate::unread::Unread;
 
 /// How many bodies wait between the reader and the pipeline.
 const HANDED_MAX: usize = 2;
@@ -31,9 +32,7 @@ pub(super) struct FoundObject {
     pub(super) source: usize,
     pub(super) meta: ObjectMeta,
     pub(super) version: String,
-    /// How far this run has handed it out before an interruption.
-    pub(super) handed: Option<ReadPlace>,
-    /// Its record, of whichever version.
+    /// Its record, of whichever version: of what is settled, or of what this run has handed out before an interruption.
     pub(super) record: Option<ObjectRecord>,
 }
 
@@ -58,6 +57,8 @@ pub(super) enum ObjectOutput {
     Chunk(Box<ObjectChunk>),
     /// An object needs nothing more than the chunks before.
     Passed(Arc<ReadObject>, ObjectRecord),
+    /// An object is not there any more. Its record stays that of the chunks before: it may come back.
+    Gone(Arc<ReadObject>),
     End,
     Failed(String),
 }
@@ -127,6 +128,7 @@ impl ObjectReader {
         let pool = BufferPool::new(READ_LIMITS.chunk_bytes);
         let mut ahead: VecDeque<Ahead> = VecDeque::new();
         let mut last = None;
+        let mut unread = Unread::new("object");
         loop {
             while ahead.len() < FETCHED_AHEAD && last.is_none() {
                 let next = if ahead.is_empty() { found.blocking_recv() } else { found.try_recv().ok() };
@@ -135,15 +137,22 @@ impl ObjectReader {
                         let download = self.fetch(&object);
                         ahead.push_back(Ahead { object, download });
                     }
-                    Some(ObjectInput::End) => last = Some(ObjectOutput::End),
-                    Some(ObjectInput::Failed(problem)) => last = Some(ObjectOutput::Failed(problem)),
+                    Some(ObjectInput::End) => last = Some(Ok(())),
+                    Some(ObjectInput::Failed(problem)) => last = Some(Err(problem)),
                     None => break,
                 }
             }
             // Nothing is ahead once everything was found, or the poller is gone.
-            let Some(Ahead { object, download }) = ahead.pop_front() else { return last };
-            if let Err(Interrupted::Closed) = self.read(&object, download, &pool, handed) {
-                return None;
+            let Some(Ahead { object, download }) = ahead.pop_front() else {
+                return last.map(|last| match last.and_then(|()| unread.ensure_none()) {
+                    Ok(()) => ObjectOutput::End,
+                    Err(problem) => ObjectOutput::Failed(problem),
+                });
+            };
+            match self.read(&object, download, &pool, handed) {
+                Ok(None) => {}
+                Ok(Some(problem)) => unread.add(problem),
+                Err(Closed) => return None,
             }
         }
     }
@@ -154,13 +163,14 @@ impl ObjectReader {
         Download::start(&self.runtime, store, location.clone(), e_tag.clone(), Arc::clone(&self.health))
     }
 
+    /// Reads an object. Says why it was not read to its end, if it was not.
     fn read(
         &self,
         object: &FoundObject,
         download: (Download, Account),
         pool: &BufferPool,
         handed: &mpsc::Sender<ObjectOutput>,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<Option<String>, Closed> {
         let bucket = &self.buckets[object.source];
         let name: Arc<str> = bucket.name(&object.meta.location).into();
         let mut at = None;
@@ -170,18 +180,18 @@ impl ObjectReader {
                 let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, &name)), record);
                 handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
             }
-            Begin::At(start) => {
+            Begin::Behind(start) => {
                 at = start;
-                self.hand_over(object, &name, start, download, pool, handed, (&mut at, &mut stored))
+                self.hand_over(object, &name, download, pool, handed, (&mut at, &mut stored))
             }
         });
         match read {
             Ok(()) => {
                 self.clear(object.source);
-                Ok(())
+                Ok(None)
             }
-            Err(Interrupted::Closed) => Err(Interrupted::Closed),
-            Err(Interrupted::Store(error)) => self.interrupted(object, &name, at, &error, handed),
+            Err(Interrupted::Closed) => Err(Closed),
+            Err(Interrupted::Store(error)) => self.interrupted(object, &name, at, &error, handed).map(Some),
             Err(Interrupted::Content(position, error)) => {
                 tracing::error!(
                     object = &*name,
@@ -190,31 +200,21 @@ impl ObjectReader {
                     "an object of a bucket can't be read on: what comes before was counted, the rest is left out until the \
                      object is written anew"
                 );
-                let print = self.print_of(object, stored);
-                self.leave_out(object, &name, (at, print), handed)
+                self.health.left_out.fetch_add(1, Ordering::Relaxed);
+                // Until it is written anew.
+                let (version, standing) = (object.version.clone(), ObjectStanding::LeftOut);
+                let (place, print) = at.map_or((None, None), |at| (at.place, at.print));
+                let print = self.print_of(object, stored).or(print);
+                let record = ObjectRecord { version, standing, place, print };
+                let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, &name)), record);
+                handed.blocking_send(passed).map_err(|_| Closed)?;
+                Ok(Some(format!("{name}, behind byte {position} of its content: {error}")))
             }
         }
     }
 
-    /// Stops reading an object until it is overwritten.
-    fn leave_out(
-        &self,
-        object: &FoundObject,
-        name: &Arc<str>,
-        (place, print): (Option<ReadPlace>, Option<Print>),
-        handed: &mpsc::Sender<ObjectOutput>,
-    ) -> Result<(), Interrupted> {
-        self.health.left_out.fetch_add(1, Ordering::Relaxed);
-        // If nothing was handed out, keep the previous fingerprint.
-        let print = print.or_else(|| object.record.as_ref()?.print_at(place));
-        let (version, standing) = (object.version.clone(), ObjectStanding::LeftOut);
-        let record = ObjectRecord { version, standing, place, print };
-        let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, name)), record);
-        handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
-    }
-
     /// The print of the stored bytes that stand for the chunks handed out, `bytes` of them, which are fetched once more.
-    /// `None` if that fails: then the object is counted anew when it is overwritten.
+    /// `None` if that fails.
     fn print_of(&self, object: &FoundObject, bytes: Option<u64>) -> Option<Print> {
         let bytes = bytes.filter(|bytes| *bytes > 0)?;
         let ObjectMeta { location, e_tag, .. } = &object.meta;
@@ -226,29 +226,28 @@ impl ObjectReader {
         }).ok()
     }
 
-    /// An object is gone, or its store can't be read: the next listing finds it again if it is there.
+    /// An object is gone, or its store can't be read: the next listing finds it again if it is there. Says why.
     fn interrupted(
         &self,
         object: &FoundObject,
         name: &Arc<str>,
-        handed_out: Option<ReadPlace>,
+        handed_out: Option<ObjectRecord>,
         error: &Error,
         handed: &mpsc::Sender<ObjectOutput>,
-    ) -> Result<(), Interrupted> {
-        let advice = advice(error);
-        match error {
+    ) -> Result<String, Closed> {
+        let words = match error {
             Error::NotFound { .. } => {
-                tracing::warn!(
-                    object = &**name,
-                    "an object was removed before it was read; it is not counted"
-                );
-                return self.leave_out(object, name, (handed_out, None), handed);
+                self.health.tell_gone(name);
+                let gone = ObjectOutput::Gone(Arc::new(self.read_object(object, name)));
+                handed.blocking_send(gone).map_err(|_| Closed)?;
+                return Ok(format!("{name} was removed before it was read"));
             }
             Error::Precondition { .. } => {
                 tracing::info!(object = &**name, "an object was written over while it was read");
+                format!("{name} was written over while it was read")
             }
             _ => {
-                let words = format!("{name} can't be read: {advice}");
+                let words = format!("{name} can't be read: {}", advice(error));
                 if self.health.complain(object.source, &words) {
                     tracing::error!(
                         object = &**name,
@@ -256,10 +255,11 @@ impl ObjectReader {
                         "an object of a bucket can't be read for now"
                     );
                 }
+                words
             }
-        }
+        };
         self.health.pending.interrupt(&object.key(), handed_out);
-        Ok(())
+        Ok(words)
     }
 
     fn clear(&self, source: usize) {
@@ -278,75 +278,67 @@ impl ObjectReader {
 
     /// Decides from where an object is read.
     fn begin(&self, object: &FoundObject, name: &str) -> Result<Begin, Interrupted> {
-        if object.handed.is_some() {
-            return Ok(Begin::At(object.handed));
-        }
-        let Some(record) = &object.record else { return Ok(Begin::At(None)) };
+        let Some(record) = &object.record else { return Ok(Begin::Behind(None)) };
         if record.version == object.version {
-            return Ok(Begin::At(record.place));
+            return Ok(Begin::Behind(Some(record.clone())));
         }
-        let place = record.place;
+        let record = ObjectRecord { version: object.version.clone(), ..record.clone() };
         let told = |what: &str| tracing::warn!(object = name, "an object was written over: {what}");
         if let Some(print) = record.print.filter(|print| print.bytes <= object.meta.size) {
             let bucket = &self.buckets[object.source];
             let ObjectMeta { location, e_tag, .. } = &object.meta;
             let same = download::begins_with(&*bucket.store, location, e_tag.clone(), print);
             if self.runtime.block_on(same).map_err(Interrupted::Store)? {
-                if print.bytes == object.meta.size && record.standing != ObjectStanding::LeftOut {
+                if print.bytes == object.meta.size && record.standing == ObjectStanding::Counted {
                     told("its bytes are the same, so nothing of it is counted again");
-                    return Ok(Begin::Passed(ObjectRecord {
-                        version: object.version.clone(),
-                        ..record.clone()
-                    }));
+                    return Ok(Begin::Passed(record));
                 }
                 told("it begins with what was counted, so only what follows is counted");
-                return Ok(Begin::At(place));
+                return Ok(Begin::Behind(Some(record)));
             }
         }
         if record.standing != ObjectStanding::Passed {
             told("its bytes are others than those that were counted, so it is counted as a new object");
         }
-        Ok(Begin::At(None))
+        Ok(Begin::Behind(None))
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what one object is read with; a struct would be made and taken apart once"
-    )]
     fn hand_over(
         &self,
         object: &FoundObject,
         name: &Arc<str>,
-        start: Option<ReadPlace>,
         (download, account): (Download, Account),
         pool: &BufferPool,
         handed: &mpsc::Sender<ObjectOutput>,
-        (at, stored): (&mut Option<ReadPlace>, &mut Option<u64>),
+        (at, stored): (&mut Option<ObjectRecord>, &mut Option<u64>),
     ) -> Result<(), Interrupted> {
         let read_object = Arc::new(self.read_object(object, name));
         let record =
             |place, standing, print| ObjectRecord { version: object.version.clone(), standing, place, print };
         // The last chunk is held until its successor is known: the last one stands for the end of the object.
         let mut held: Option<Box<ObjectChunk>> = None;
-        let put = |chunk: Option<Box<ObjectChunk>>, at: &mut Option<ReadPlace>| {
+        let put = |chunk: Option<Box<ObjectChunk>>, at: &mut Option<ObjectRecord>| {
             let Some(chunk) = chunk else { return Ok(()) };
-            let place = chunk.record.place;
+            let record = chunk.record.clone();
             handed.blocking_send(ObjectOutput::Chunk(chunk)).map_err(|_| Stop::Closed)?;
-            *at = place;
+            *at = Some(record);
             Ok(())
         };
+        let start = at.as_ref().and_then(|record| record.place);
         let path = PathBuf::from(&**name);
         let content = Content::open(Box::new(download), path, None, start, READ_LIMITS);
         let read = content.map_err(Stop::from).and_then(|mut content| {
             let read = content.read(pool, READ_LIMITS, &mut |cut, content| {
                 let place =
                     ReadPlace { layout: content.layout, position: cut.position, container: cut.container };
-                let record = record(Some(place), ObjectStanding::Begun, None);
+                // All that was read, which may be more than the place: an object that has grown begins with it as well.
+                let record = record(Some(place), ObjectStanding::Begun, Some(account.print()));
                 let chunk = ObjectChunk { object: Arc::clone(&read_object), cut, record };
                 put(held.replace(Box::new(chunk)), at)
             });
             if read.is_err() {
-                let last = held.as_ref().map_or(*at, |chunk| chunk.record.place);
+                let last = held.as_ref().map(|chunk| &chunk.record).or(at.as_ref());
+                let last = last.and_then(|record| record.place);
                 *stored = last.map(|place| content.input.file_position(place.position));
             }
             read?;
@@ -375,9 +367,13 @@ impl ObjectReader {
     }
 }
 
+/// The receiver is gone: the process is about to end.
+struct Closed;
+
 /// Where reading of an object begins.
 enum Begin {
-    At(Option<ReadPlace>),
+    /// Behind what this record of its version stands for.
+    Behind(Option<ObjectRecord>),
     /// Nothing of it needs to be read.
     Passed(ObjectRecord),
 }

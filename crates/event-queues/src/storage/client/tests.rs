@@ -29,7 +29,7 @@ impl Place {
         Self { root }
     }
 
-    fn write(&self, path: &str, content: &str) -> PathBuf {
+    fn write(&self, path: &str, content: &(impl AsRef<[u8]> + ?Sized)) -> PathBuf {
         let path = self.root.path().join("bucket").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         // As stores do: whole, or not at all.
@@ -229,34 +229,37 @@ async fn damage_is_left_out_and_the_rest_is_counted() {
     let mut damaged = crate::content::gzip(event(1).repeat(100_000).as_bytes());
     let middle = damaged.len() / 2;
     damaged[middle..].fill(0);
-    let path = place.root.path().join("bucket").join(HOUR);
-    fs::create_dir_all(&path).unwrap();
-    fs::write(path.join("a.gz"), &damaged).unwrap();
+    place.write(&format!("{HOUR}/a.gz"), &damaged);
     place.write(&format!("{HOUR}/b"), &event(2));
-    let (mut queue, watch) = open(place.settings(StorageStart::Beginning), StorageRun::Once, now()).unwrap();
-    let (mut events, mut last) = (0, Receipt(0));
-    while let Some(delivery) = queue.receive().await.unwrap() {
-        events += memchr::memchr_iter(b'\n', &delivery.body).count();
-        last = delivery.receipt;
-    }
-    queue.acknowledge(last).await.unwrap();
+    let (events, counts, problem) = count_lines(&place).await;
     assert!(events > 1000 && events < 100_001, "{events}");
-    let counts = watch.counts();
+    let problem = problem.unwrap();
+    assert!(problem.contains("one object was not read to its end") && problem.contains("a.gz"), "{problem}");
     assert_eq!((counts.objects_counted, counts.objects_left_out, counts.objects_waiting), (1, 1, 0));
 }
 
-/// Reads everything once, and settles it: how many lines came, and how many objects wait after that.
-async fn count_lines(place: &Place) -> (usize, StorageCounts) {
+/// Reads everything once, and settles it: how many lines came, how many objects wait after that, and how the run fails.
+async fn count_lines(place: &Place) -> (usize, StorageCounts, Option<String>) {
     let (mut queue, watch) = open(place.settings(StorageStart::Beginning), StorageRun::Once, now()).unwrap();
     let (mut lines, mut last) = (0, Receipt(0));
-    while let Some(delivery) = queue.receive().await.unwrap() {
-        lines += memchr::memchr_iter(b'\n', &delivery.body).count();
-        last = delivery.receipt;
-    }
+    let problem = loop {
+        match queue.receive().await {
+            Ok(Some(delivery)) => {
+                lines += lines_of(&delivery);
+                last = delivery.receipt;
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error.to_string()),
+        }
+    };
     queue.acknowledge(last).await.unwrap();
     drop(queue);
     wait_until_free(place).await;
-    (lines, watch.counts())
+    (lines, watch.counts(), problem)
+}
+
+fn lines_of(delivery: &Delivery) -> usize {
+    memchr::memchr_iter(b'\n', &delivery.body).count()
 }
 
 #[tokio::test]
@@ -271,23 +274,18 @@ async fn an_object_that_was_damaged_and_is_repaired_goes_on_behind_what_was_coun
     damaged[middle + 1] = 0;
     for broken in [damaged, repaired[..middle + 100].to_vec(), repaired[..middle - 100].to_vec()] {
         let place = Place::new();
-        let path = place.write(&format!("{HOUR}/a.gz"), "");
-        let write = |content: &[u8]| {
-            let new = place.root.path().join("new");
-            fs::write(&new, content).unwrap();
-            fs::rename(new, &path).unwrap();
-        };
+        let write = |content: &[u8]| place.write(&format!("{HOUR}/a.gz"), content);
         write(&broken);
-        let (before, counts) = count_lines(&place).await;
+        let (before, counts, _) = count_lines(&place).await;
         assert!(before > 10_000 && before < EVENTS as usize, "{before}");
         assert_eq!((counts.objects_left_out, counts.objects_waiting), (1, 0));
         // The same damage, written once more, gives nothing.
         write(&broken);
         assert_eq!(count_lines(&place).await.0, 0);
         write(&repaired);
-        let (after, counts) = count_lines(&place).await;
+        let (after, counts, problem) = count_lines(&place).await;
         assert_eq!(before + after, EVENTS as usize);
-        assert_eq!((counts.objects_counted, counts.objects_waiting), (1, 0));
+        assert_eq!((counts.objects_counted, counts.objects_waiting, problem), (1, 0, None));
         assert_eq!(count_lines(&place).await.0, 0);
     }
 }
@@ -298,11 +296,83 @@ async fn an_object_that_is_another_one_after_its_damage_is_counted_from_its_star
     let whole: String = (0..100_000).map(event).collect();
     let mut damaged = crate::content::gzip(whole.as_bytes());
     damaged.truncate(damaged.len() / 2);
-    let path = place.write(&format!("{HOUR}/a.gz"), "");
-    fs::write(&path, &damaged).unwrap();
+    place.write(&format!("{HOUR}/a.gz"), &damaged);
     assert!(count_lines(&place).await.0 > 1_000);
     place.write(&format!("{HOUR}/a.gz"), &event(1));
     assert_eq!(count_lines(&place).await.0, 1);
+}
+
+#[tokio::test]
+async fn an_object_that_grows_or_is_touched_while_it_is_partly_settled_goes_on_behind_that() {
+    const EVENTS: u32 = 200_000;
+    let plain = (0..EVENTS).map(event).collect::<String>().into_bytes();
+    // All its bytes have been read when the first part is settled.
+    let packed = crate::content::gzip(event(1).repeat(EVENTS as usize).as_bytes());
+    let one = event(0).into_bytes();
+    for (whole, more) in [(&plain, one.clone()), (&packed, crate::content::gzip(&one))] {
+        for more in [&[][..], &more] {
+            let place = Place::new();
+            let path = format!("{HOUR}/a");
+            place.write(&path, whole);
+            let (mut queue, _) =
+                open(place.settings(StorageStart::Beginning), StorageRun::Follow, now()).unwrap();
+            let first = queue.receive().await.unwrap().unwrap();
+            queue.acknowledge(first.receipt).await.unwrap();
+            drop(queue);
+            wait_until_free(&place).await;
+            place.write(&path, &[&**whole, more].concat());
+            let (lines, counts, problem) = count_lines(&place).await;
+            assert_eq!(lines_of(&first) + lines, EVENTS as usize + usize::from(!more.is_empty()));
+            assert_eq!((counts.objects_counted, problem), (1, None));
+            assert_eq!(count_lines(&place).await.0, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_that_are_gone_when_they_are_read_are_told_and_read_when_they_come_back() {
+    // More than are handed out and fetched ahead.
+    const OBJECTS: u32 = 20;
+    for run in [StorageRun::Follow, StorageRun::Once] {
+        let place = Place::new();
+        for id in 0..OBJECTS {
+            place.write(&format!("{HOUR}/{id:02}"), &event(id));
+        }
+        let (mut queue, watch) = open(place.settings(StorageStart::Beginning), run, now()).unwrap();
+        eventually("all are found", || watch.counts().objects_waiting == u64::from(OBJECTS)).await;
+        let [bucket, away] = ["bucket", "away"].map(|name| place.root.path().join(name));
+        fs::rename(&bucket, &away).unwrap();
+        let mut bodies = Vec::new();
+        let ended = loop {
+            match tokio::time::timeout(Duration::from_millis(300), queue.receive()).await {
+                Ok(Ok(Some(delivery))) => {
+                    bodies.push(text(&delivery));
+                    queue.acknowledge(delivery.receipt).await.unwrap();
+                }
+                Ok(ended) => break Some(ended.unwrap_err().to_string()),
+                Err(_) => break None,
+            }
+        };
+        assert!(bodies.len() < OBJECTS as usize, "{}", bodies.len());
+        assert_eq!(ended.is_some(), run == StorageRun::Once);
+        assert!(ended.is_none_or(|ended| ended.contains("was removed before it was read")));
+        let counts = watch.counts();
+        assert_eq!(counts.objects_left_out + bodies.len() as u64, u64::from(OBJECTS));
+        fs::rename(&away, &bucket).unwrap();
+        if run == StorageRun::Follow {
+            while bodies.len() < OBJECTS as usize {
+                bodies.push(text(&queue.receive().await.unwrap().unwrap()));
+            }
+        } else {
+            drop(queue);
+            wait_until_free(&place).await;
+            bodies.extend(place.count().await);
+        }
+        bodies.sort();
+        let mut all: Vec<_> = (0..OBJECTS).map(event).collect();
+        all.sort();
+        assert_eq!(bodies, all);
+    }
 }
 
 #[tokio::test]
@@ -353,7 +423,7 @@ async fn what_holds_nothing_to_be_counted_is_recorded_by_itself() {
     }
     drop(queue);
     wait_until_free(&place).await;
-    let (lines, counts) = count_lines(&place).await;
+    let (lines, counts, _) = count_lines(&place).await;
     assert_eq!((lines, counts.bytes_read), (0, 0), "a start looks at none of them again");
 }
 

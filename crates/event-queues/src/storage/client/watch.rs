@@ -69,6 +69,15 @@ impl BucketHealth {
         troubles.get_mut(source).and_then(Option::take).is_some()
     }
 
+    /// Tells that an object was removed before it was read to its end.
+    pub(super) fn tell_gone(&self, object: &str) {
+        tracing::warn!(
+            object,
+            "an object was removed before it was read; it is not counted, unless it comes back"
+        );
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn found(&self, modified: i64) {
         self.newest_found.fetch_max(modified, Ordering::Relaxed);
     }
