@@ -265,7 +265,8 @@ pub fn of_heartbeat(
     name: Option<&str>,
     notify: &[String],
 ) -> Value {
-    let scope = connection.map_or_else(|| "*".to_owned(), |name| format!("connection:{name}"));
+    let scope = connection
+        .map_or_else(|| "*".to_owned(), |name| format!("connection:{}", stored_value("connection", name)));
     let metric = heartbeat::METRIC;
     json!({
         "name": name.unwrap_or("[Braze] The forwarder is silent"),

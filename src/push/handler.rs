@@ -357,7 +357,8 @@ impl PushHandler {
             stretches = skipped.stretches,
             bytes = skipped.bytes,
             hidden,
-            "a push holds bytes that can't be read as JSON: the events in them are lost, those around them are taken;              the first: {first}"
+            "a push holds bytes that can't be read as JSON: the events in them are lost, those around them are taken; \
+             the first: {first}"
         );
     }
 }

@@ -70,12 +70,16 @@ impl Tokens {
             let token = parse_line(line).map_err(|reason| format!("line {number}: {reason}"))?;
             // Otherwise one of them would be in force by chance.
             let known = tokens.iter().find(|known| known.secret == token.secret);
-            if known.is_some_and(|known| *known != token) {
-                return Err(format!(
-                    "line {number}: this token stands on a line above with other app groups; write it once"
-                ));
+            match known {
+                None => tokens.push(token),
+                // Once more: it is one sender all the same.
+                Some(known) if *known == token => {}
+                Some(_) => {
+                    return Err(format!(
+                        "line {number}: this token stands on a line above with other app groups; write it once"
+                    ));
+                }
             }
-            tokens.push(token);
         }
         if tokens.is_empty() {
             return Err("there is no token in it; write one a line, or leave push.token_file empty".into());
@@ -261,6 +265,7 @@ mod tests {
             assert_eq!(tokens.grant(wrong.as_bytes()), None, "{wrong}");
         }
         assert_eq!(tokens.grant(b"Bearersecond"), None);
+        assert_eq!(file("a\nb x\na\nb x\n").unwrap().len(), 2, "one that is written twice is one sender");
         assert_eq!(tokens.grant(b"Bearer second, Bearer second"), None);
     }
 

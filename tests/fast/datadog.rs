@@ -382,6 +382,10 @@ fn metric_and_tags_come_from_the_configuration() {
     assert!(printed(&forwarder).1.contains("forwarder_metrics.connection"));
     assert!(monitor["query"].as_str().unwrap().contains("{connection:acme}"), "{monitor}");
 
+    // As Datadog stores the name.
+    fs::write(path, "[connections.a__b_]\ndry_run = true\nheartbeat = true\n").unwrap();
+    assert!(query_of(&["--heartbeat", "--config", path]).contains("{connection:a_b}"));
+
     fs::write(path, format!("[flush]\ninterval = \"10m\"\n{one}heartbeat = true\n")).unwrap();
     assert!(query_of(&["--heartbeat", "--config", path]).starts_with("sum(last_30m)"));
     fs::write(

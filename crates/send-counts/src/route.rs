@@ -75,6 +75,7 @@ impl Router {
     /// The same router with these app groups refused, as far as no connection serves them.
     #[must_use]
     pub fn refusing(mut self, refused: &[(ConnectionId, RefusedGroups<'_>)]) -> Self {
+        self.forget_names(refused);
         let is_unknown = |groups: &RefusedGroups<'_>| groups.ids.is_none();
         for (id, groups) in refused {
             let route = Route { is_refused: true, ..route(*id, Box::default()) };
@@ -87,6 +88,23 @@ impl Router {
             self.catch_all = Some(Route { is_refused: true, ..route(*id, Box::default()) });
         }
         self
+    }
+
+    /// Forgets the names that the connection of the rest has for app groups that may be refused. A name is no claim: it may
+    /// have been left there when the app group got a connection of its own.
+    fn forget_names(&mut self, refused: &[(ConnectionId, RefusedGroups<'_>)]) {
+        let Some(rest) = self.catch_all.as_ref().map(|route| route.connection) else { return };
+        let is_any_unknown = refused.iter().any(|(_, groups)| groups.ids.is_none());
+        let ids = refused.iter().filter_map(|(_, groups)| groups.ids).flatten();
+        let ids: HashSet<Box<[u8]>> = ids.map(|id| app_group::canonical(id).into_boxed_bytes()).collect();
+        self.by_app_group.retain(|id, route| {
+            let is_refused = || match app_group::lowered(id) {
+                Some(lowered) => ids.contains(&lowered[..]),
+                None => ids.contains(id),
+            };
+            // It lists no ids, so all that it has is names.
+            route.connection != rest || !(is_any_unknown || is_refused())
+        });
     }
 
     /// How many connections sends go to, refused ones included.
@@ -121,93 +139,4 @@ fn names(served: AppGroups<'_>) -> HashMap<Box<str>, (&str, &str)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Connection {
-        ids: Vec<Box<str>>,
-        names: HashMap<Box<str>, Box<str>>,
-    }
-
-    fn connection(app_groups: &[&str], names: &[(&str, &str)]) -> Connection {
-        Connection {
-            ids: app_groups.iter().map(|id| (*id).into()).collect(),
-            names: names.iter().map(|(id, name)| ((*id).into(), (*name).into())).collect(),
-        }
-    }
-
-    fn router(connections: &[Connection]) -> Router {
-        let served = connections.iter().map(|Connection { ids, names }| AppGroups { ids, names });
-        Router::new(&(0u32..).map(ConnectionId).zip(served).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn an_app_group_goes_to_the_connection_that_names_it_and_the_rest_to_the_catch_all() {
-        let router = router(&[connection(&[], &[("z", "Zed")]), connection(&["x", "y"], &[("x", "Ex")])]);
-        let route = |id: &str| router.route(id.as_bytes()).map(|r| (r.connection.0, &*r.app_group_name));
-        assert_eq!(route("x"), Some((1, "Ex")));
-        assert_eq!(route("y"), Some((1, "")));
-        assert_eq!(route("z"), Some((0, "Zed")));
-        assert_eq!(route("other"), Some((0, "")));
-        assert_eq!(route(""), Some((0, "")));
-    }
-
-    #[test]
-    fn the_case_of_a_uuid_makes_no_difference_to_route_and_name() {
-        const SMALL: [&str; 2] =
-            ["5f3e8f0a-1234-4cde-9abc-0123456789ab", "aaaaaaaa-1234-4cde-9abc-0123456789ab"];
-        let capitals = SMALL.map(str::to_uppercase);
-        let mixed = SMALL.map(|id| id.replacen('a', "A", 1));
-        let router = router(&[
-            connection(&[], &[(&capitals[1], "Zed")]),
-            connection(&[&capitals[0], "Opaque"], &[(&mixed[0], "Ex"), ("opaque", "never")]),
-        ]);
-        let route = |id: &str| router.route(id.as_bytes()).map(|r| (r.connection.0, &*r.app_group_name));
-        for id in [SMALL[0], &capitals[0], &mixed[0]] {
-            assert_eq!(route(id), Some((1, "Ex")), "{id}");
-        }
-        for id in [SMALL[1], &capitals[1], &mixed[1]] {
-            assert_eq!(route(id), Some((0, "Zed")), "{id}");
-        }
-        assert_eq!(route("Opaque"), Some((1, "")));
-        assert_eq!(route("opaque"), Some((0, "")));
-        assert_eq!(route("BBBBBBBB-1234-4CDE-9ABC-0123456789AB"), Some((0, "")));
-    }
-
-    #[test]
-    fn without_a_catch_all_an_unnamed_app_group_has_no_route() {
-        let router = router(&[connection(&["x"], &[])]);
-        assert!(router.route(b"other").is_none());
-        assert!(router.route(b"").is_none());
-    }
-
-    #[test]
-    fn what_a_refused_connection_serves_goes_to_nobody_else() {
-        let all = [connection(&[], &[]), connection(&["x"], &[])];
-        let with =
-            |ids: Option<&[Box<str>]>| router(&all).refusing(&[(ConnectionId(2), RefusedGroups { ids })]);
-        let route = |router: &Router, id: &str| {
-            router.route(id.as_bytes()).map(|route| (route.connection.0, route.is_refused))
-        };
-        let known = with(Some(&["y".into(), "x".into()]));
-        assert_eq!(route(&known, "y"), Some((2, true)));
-        assert_eq!(route(&known, "x"), Some((1, false)), "another connection serves it");
-        assert_eq!(route(&known, "other"), Some((0, false)));
-        // Of two that serve the rest, the one that is right does.
-        assert_eq!(route(&with(Some(&[])), "other"), Some((0, false)));
-        let unknown = with(None);
-        assert_eq!(route(&unknown, "other"), Some((2, true)), "it may be one of the refused connection's");
-        assert_eq!(route(&unknown, "x"), Some((1, false)));
-        let alone = Router::new(&[]).refusing(&[(ConnectionId(0), RefusedGroups { ids: Some(&[]) })]);
-        assert_eq!(route(&alone, "other"), Some((0, true)));
-    }
-
-    #[test]
-    fn hundreds_of_connections_each_get_their_own() {
-        let all: Vec<_> = (0..500).map(|n| connection(&[&format!("group-{n}")], &[])).collect();
-        let router = router(&all);
-        for n in 0..500u32 {
-            assert_eq!(router.route(format!("group-{n}").as_bytes()).map(|r| r.connection.0), Some(n));
-        }
-    }
-}
+mod tests;

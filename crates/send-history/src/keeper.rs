@@ -15,6 +15,9 @@ use redb_file::FileFault;
 /// How often an unusable file is tried again, a message is repeated, and the bounds are checked.
 const AGAIN: Duration = Duration::from_mins(1);
 
+/// How many days without a send the clock is believed: one that was far ahead for a minute would empty the history.
+const SILENT_DAYS_MAX: u32 = 31;
+
 /// Rows that may wait for a disk that accepts no writes.
 const ROWS_MAX: usize = 200_000;
 
@@ -203,6 +206,8 @@ impl Keeper {
     fn trim(&mut self, now: u64) -> Result<(), FileFault> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let today = u32::try_from(now / u64::from(DAY)).unwrap_or(u32::MAX);
+        let believed = store.last_day()?.map_or(today, |last| last.saturating_add(SILENT_DAYS_MAX));
+        let today = today.min(believed);
         let before = today.saturating_sub(self.settings.days_max.saturating_sub(1));
         let used = store.used()?;
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);

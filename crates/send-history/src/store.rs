@@ -124,6 +124,11 @@ impl Store {
         })
     }
 
+    /// The last day with sends (UTC, since 1970), if there is one.
+    pub(crate) fn last_day(&self) -> Result<Option<u32>, FileFault> {
+        self.file.read(|read| Ok(read.open_table(ROWS)?.last()?.map(|(key, _)| key.value().0)))
+    }
+
     /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. Returns the
     /// first day that stays.
     pub(crate) fn trim(&mut self, before: u32, excess: u64, gone: &[u32]) -> Result<u32, FileFault> {
@@ -181,9 +186,10 @@ pub(crate) fn days(
 fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, Objects), FileFault> {
     let mut meta = write.open_table(META)?;
     let known = meta.get(SINCE)?.map(|since| since.value());
-    let since = known.unwrap_or(now);
-    if known.is_none() {
-        meta.insert(SINCE, now)?;
+    // A clock that was ahead has written a time to come.
+    let since = known.unwrap_or(now).min(now);
+    if known != Some(since) {
+        meta.insert(SINCE, since)?;
     }
     let turn = meta.get(TURN)?.map_or(0, |turn| turn.value());
     for row in write.open_table(ROWS)?.iter()? {

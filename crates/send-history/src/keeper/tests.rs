@@ -286,6 +286,29 @@ fn what_is_older_than_it_may_be_is_forgotten() {
 }
 
 #[test]
+fn a_clock_that_is_far_ahead_for_a_while_takes_nothing_away() {
+    let ahead = MIDNIGHT + 5_000 * 86_400;
+    let directory = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.write(MIDNIGHT);
+    keeper.trimmed = None;
+    keeper.write(ahead);
+    assert_eq!((history.state().objects, history.state().since), (1, Some(MIDNIGHT)));
+    assert_eq!(known(&history, &march()).len(), 1);
+
+    // And one that it began with is corrected.
+    let directory = tempfile::tempdir().unwrap();
+    for (now, since) in [(ahead, ahead), (MIDNIGHT + 1, MIDNIGHT + 1), (MIDNIGHT + 2, MIDNIGHT + 1)] {
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+        keeper.open(now);
+        assert_eq!(lock(&keeper.shared.state).since, Some(since));
+    }
+}
+
+#[test]
 fn what_is_handed_over_too_fast_is_left_out_and_counted() {
     let shared = Arc::new(Shared::default());
     let history = SendHistory { shared: Arc::clone(&shared) };
