@@ -99,7 +99,7 @@ fn booked(framing: &Framing) -> u64 {
 fn any_container(message: &[u8]) {
     let ((body, parts), bytes) = peak::peak_of(|| {
         let (mut body, mut parts) = (Vec::new(), Vec::new());
-        if container::split(message, &mut body, &mut parts).is_err() {
+        if container::split(message, usize::MAX, &mut body, &mut parts).is_err() {
             parts.push(Part { end: body.len(), framing: Framing::Unreadable(1) });
         }
         (body, parts)
@@ -142,7 +142,7 @@ fn may_hold_bodies(schema: &[u8]) -> bool {
 /// What can be read to its end can be followed by another container, and both are read.
 fn twice(message: &[u8], body: &[u8], parts: &[Part]) {
     let (mut bodies, mut all) = (Vec::new(), Vec::new());
-    container::split(&[message, message].concat(), &mut bodies, &mut all).unwrap();
+    container::split(&[message, message].concat(), usize::MAX, &mut bodies, &mut all).unwrap();
     assert!(bodies == [body, body].concat());
     let framings = |parts: &[Part]| parts.iter().map(|part| part.framing.clone()).collect::<Vec<_>>();
     assert_eq!(framings(&all), [framings(parts), framings(parts)].concat());

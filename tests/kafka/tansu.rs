@@ -348,3 +348,45 @@ async fn while_the_schema_registry_fails_avro_messages_wait_and_none_is_malforme
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), BATCHES);
 }
+
+#[tokio::test]
+async fn a_member_whose_schema_registry_is_away_gives_partitions_to_one_that_joins() {
+    const BATCHES: u64 = 16;
+    let (broker, intake) = start().await;
+    let [away, there] = [ScriptedRegistry::start(), ScriptedRegistry::start()];
+    for registry in [&away, &there] {
+        registry.register(7, &avro_schema());
+    }
+    away.always(Behaviour::Status(500, String::new()));
+    let with_registry = |name: &str, registry: &ScriptedRegistry| {
+        member(&broker, &intake, name).text("queue.kafka.schema_registry", &registry.url())
+    };
+    let waiting = with_registry("acme", &away).spawn(&["run"]);
+    let producer = broker.producer(Compression::Lz4);
+    for mark in 0..BATCHES {
+        for number in 0..BATCH {
+            producer.send(TOPIC, &format!("user-{number}"), &avro(7, mark, number));
+        }
+        producer.flush();
+        // Each is a delivery of its own, so that there is no room for all.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    support::eventually("the first one has no room", async || {
+        (waiting.metrics().await.sum("braze_datadog_kafka_paused", &[]) == 1).then_some(())
+    })
+    .await;
+    let joined = with_registry("beta", &there).start().await;
+    let mut waited = 0;
+    while intake.sends() == 0 {
+        assert!(waited < 90, "it has waited for {waited} s\n{}", waiting.log());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        waited += 1;
+    }
+    assert!(joined.metrics().await.sum("braze_datadog_kafka_partitions", &[]) > 0);
+    away.always(Behaviour::Answer);
+    intake.wait_for_sends(BATCHES * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    stop(waiting).await;
+    stop(joined).await;
+    assert_each_once(&intake.accepted(), BATCHES);
+}

@@ -177,9 +177,10 @@ async fn a_server_that_hangs_is_given_up_in_time() {
     dropped(submit(SHORT, Behaviour::Hang).await, "timeout");
     // One that takes the connection and says nothing, where HTTP or TLS is expected.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    for scheme in ["http", "https"] {
+    for (scheme, step) in [("http", "no answer within"), ("https", "no connection within")] {
         let url = format!("{scheme}://{}", silent.local_addr().unwrap());
-        dropped(submit_within(SHORT, &url).await, "timeout");
+        let detail = dropped(submit_within(SHORT, &url).await, "timeout");
+        assert!(detail.contains(step), "{detail}");
     }
     assert!(started.elapsed() < TIMEOUT);
 }

@@ -166,8 +166,12 @@ impl HttpIntake {
 
     fn failed(&self, base_url: &str, error: &reqwest::Error) -> Outcome {
         let reason = reason(error);
-        if reason == FailureReason::Timeout {
-            return self.timed_out();
+        if reason == FailureReason::Timeout && error.is_connect() {
+            let within = network::connect_timeout(self.settings.timeout);
+            let detail = format!(
+                "no connection within {within:?}: is {base_url} reachable from here (firewall, proxy)?"
+            );
+            return Outcome::dropped(reason, detail);
         }
         if reason == FailureReason::Connect && !error.is_connect() {
             self.note_early_closer(base_url);

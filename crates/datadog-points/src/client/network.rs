@@ -107,7 +107,7 @@ impl Network {
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
             .dns_resolver(names)
-            .connect_timeout(timeout / 4 * 3)
+            .connect_timeout(connect_timeout(timeout))
             .tcp_keepalive(KEEPALIVE)
             .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
             .tcp_keepalive_retries(KEEPALIVE_RETRIES)
@@ -120,4 +120,9 @@ impl Network {
             .user_agent(self.user_agent);
         self.proxies.apply(builder).map_err(error)?.build().map_err(error)
     }
+}
+
+/// How long a connection may take, with TLS, of the time of a whole request.
+pub(super) fn connect_timeout(request: Duration) -> Duration {
+    request / 4 * 3
 }

@@ -17,23 +17,52 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Poller {
     /// Sends `handed`; while there is no room for it, it goes on committing and stays in the group.
     pub(super) fn send(&mut self, handed: PollerOutput) -> Result<(), Halt> {
+        self.send_by(handed, None).map(drop)
+    }
+
+    /// The same, behind what could not be sent before it, up to a deadline. Returns whether all is sent: receipts stand for
+    /// all before them, so that nothing overtakes anything.
+    pub(super) fn send_by(&mut self, handed: PollerOutput, deadline: Option<Instant>) -> Result<bool, Halt> {
+        self.unsent.push_back(handed);
+        self.send_unsent(deadline)
+    }
+
+    /// Sends what could not be sent before, up to a deadline. Returns whether all is sent.
+    pub(super) fn send_unsent(&mut self, deadline: Option<Instant>) -> Result<bool, Halt> {
+        while let Some(next) = self.unsent.pop_front() {
+            if let Some(back) = self.send_one(next, deadline)? {
+                self.unsent.push_front(back);
+                return Ok(false);
+            }
+        }
+        self.resume();
+        Ok(true)
+    }
+
+    /// Returns what was not sent by the deadline.
+    fn send_one(
+        &mut self,
+        handed: PollerOutput,
+        deadline: Option<Instant>,
+    ) -> Result<Option<PollerOutput>, Halt> {
         let mut handed = handed;
         let mut patience = Instant::now() + PATIENCE;
         loop {
             match self.parts.handed.try_send(handed) {
-                Ok(()) => {
-                    self.resume();
-                    return Ok(());
-                }
+                Ok(()) => return Ok(None),
                 Err(TrySendError::Closed(_)) => return Err(Halt::Closed),
                 Err(TrySendError::Full(back)) => handed = back,
             }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(Some(handed));
+            }
+            let until = deadline.map_or(patience, |deadline| deadline.min(patience));
             let Parts { runtime, handed: room, commands, .. } = &mut self.parts;
             let command = runtime.block_on(async {
                 tokio::select! {
                     command = commands.recv() => Some(command),
                     _ = room.reserve() => None,
-                    () = tokio::time::sleep_until(patience.into()) => None,
+                    () = tokio::time::sleep_until(until.into()) => None,
                 }
             });
             if let Some(command) = command {
@@ -47,6 +76,12 @@ impl Poller {
                 self.attend_to_commits();
                 self.commit();
                 patience = Instant::now() + PATIENCE;
+                if deadline.is_none() {
+                    self.attend_overdue()?;
+                    if handed.is_over() {
+                        return Ok(None);
+                    }
+                }
             }
         }
     }
@@ -60,15 +95,16 @@ impl Poller {
                 // A message of a partition that was assigned a moment ago: there are few, because it is paused with the next
                 // round.
                 self.early.push(message.detach());
-                self.is_paused = false;
+                self.is_all_paused = false;
                 Ok(())
             }
         }
     }
 
     fn pause(&mut self) {
-        if !self.is_paused {
-            self.is_paused = self.on_all("paused", Consumer::pause);
+        if !self.is_all_paused {
+            self.is_all_paused = self.on_all("paused", Consumer::pause);
+            self.is_paused |= self.is_all_paused;
             self.parts.health.set_paused(self.is_paused);
             self.steady.disturb();
         }
@@ -77,6 +113,7 @@ impl Poller {
     fn resume(&mut self) {
         if self.is_paused {
             self.is_paused = !self.on_all("resumed", Consumer::resume);
+            self.is_all_paused = false;
             self.parts.health.set_paused(self.is_paused);
             self.steady.disturb();
         }

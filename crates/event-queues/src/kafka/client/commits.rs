@@ -199,7 +199,7 @@ impl Poller {
             match event {
                 Event::Committed(answers) => self.committed(&answers),
                 Event::Watermarks(marks) => self.look(&marks),
-                event => self.later.push(event),
+                event => self.defer(event),
             }
         }
         // The pipeline takes nothing while counting is stopped, and the other members of the group wait.
@@ -229,7 +229,7 @@ impl Poller {
             std::thread::sleep(LOOK);
             for event in self.consumer.context().take_events() {
                 let Event::Committed(answers) = event else {
-                    self.later.push(event);
+                    self.defer(event);
                     continue;
                 };
                 self.committed(&answers);

@@ -156,13 +156,16 @@ impl DeliveryMaker {
             let (message, from) = (&batch.body[start..*end], body.len());
             start = *end;
             let framing = match kind {
-                MessageKind::Container => match container::split(message, &mut body, &mut parts) {
-                    Ok(()) => continue,
-                    Err(refusal) => {
-                        self.complain(&format!("an Avro container is booked as malformed: {refusal}"), None);
-                        Framing::Unreadable(1)
+                MessageKind::Container => {
+                    match container::split(message, UNPACKED_BYTES_MAX, &mut body, &mut parts) {
+                        Ok(()) => continue,
+                        Err(refusal) => {
+                            let what = format!("an Avro container is booked as malformed: {refusal}");
+                            self.complain(&what, None);
+                            Framing::Unreadable(1)
+                        }
                     }
-                },
+                }
                 MessageKind::Packed { schema } => match inflate(message, &mut body) {
                     Ok(()) => {
                         let framing = self.framing(*kind, &body[from..], found);

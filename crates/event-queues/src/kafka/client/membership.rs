@@ -27,9 +27,36 @@ impl Poller {
         match event {
             Event::Assigned(partitions) => self.prepare(partitions),
             Event::Known { partitions, committed } => self.assign(&partitions, committed),
-            Event::Revoked(partitions) => return self.revoke(&partitions),
+            Event::Revoked(partitions) => return self.revoke(&partitions, Some(Instant::now() + RECALL_MAX)),
             Event::Committed(answers) => self.committed(&answers),
             Event::Watermarks(marks) => self.look(&marks),
+        }
+        Ok(())
+    }
+
+    /// Keeps an event for later.
+    pub(super) fn defer(&mut self, event: Event) {
+        self.later_since.get_or_insert_with(Instant::now);
+        self.later.push(event);
+    }
+
+    /// What was kept.
+    pub(super) fn take_later(&mut self) -> Vec<Event> {
+        self.later_since = None;
+        std::mem::take(&mut self.later)
+    }
+
+    /// Handles what was kept while the pipeline takes nothing, once the group has waited for long enough: a schema registry
+    /// may be away for hours.
+    pub(super) fn attend_overdue(&mut self) -> Result<(), Halt> {
+        if self.later_since.is_none_or(|since| since.elapsed() < RECALL_MAX) {
+            return Ok(());
+        }
+        for event in self.take_later() {
+            match event {
+                Event::Revoked(partitions) => self.revoke(&partitions, None)?,
+                event => self.attend(event)?,
+            }
         }
         Ok(())
     }
@@ -65,7 +92,7 @@ impl Poller {
             tracing::error!(%error, "kafka: partitions could not be taken");
         }
         // New partitions are not paused yet.
-        self.is_paused = false;
+        self.is_all_paused = false;
         self.steady.disturb();
         self.parts.health.set_partitions(self.offsets.held().count());
         if !partitions.is_empty() {
@@ -78,16 +105,18 @@ impl Poller {
         );
     }
 
-    /// Gives partitions up. Their messages are flushed and committed before, as far as outcomes come in time; if the group
-    /// has expelled this process, it is too late for that.
-    fn revoke(&mut self, partitions: &[Partition]) -> Result<(), Halt> {
+    /// Gives partitions up. Their messages are flushed and committed before, as far as outcomes come by the deadline, if there
+    /// is still time for any; if the group has expelled this process, it is too late for that.
+    fn revoke(&mut self, partitions: &[Partition], deadline: Option<Instant>) -> Result<(), Halt> {
         let is_lost = self.consumer.assignment_lost();
         if self.is_held() && !self.offsets.is_settled(partitions) {
             self.lose_held();
         } else if !is_lost {
-            if !self.is_held() {
-                self.hand_over()?;
-                self.recall(partitions)?;
+            match deadline {
+                Some(_) if self.is_held() => {}
+                Some(deadline) if self.hand_over_by(Some(deadline))? => self.recall(partitions, deadline)?,
+                _ if self.offsets.is_settled(partitions) => {}
+                _ => tell_unsettled(partitions),
             }
             if let Err(reason) = self.commit_now(partitions, Instant::now() + COMMIT_MAX) {
                 tracing::warn!(
@@ -98,7 +127,6 @@ impl Poller {
                 );
             }
         }
-        self.batch.take_if(|batch| partitions.contains(&batch.partition));
         if is_lost {
             tracing::warn!(
                 partitions = partitions.len(),
@@ -110,7 +138,9 @@ impl Poller {
         self.early.retain(|early| {
             !partitions.iter().any(|one| one.number == early.partition() && *one.topic == *early.topic())
         });
+        self.batch.take_if(|batch| partitions.contains(&batch.partition));
         self.offsets.forget(partitions);
+        self.unsent.retain(|unsent| matches!(unsent, PollerOutput::Batch(..)) && !unsent.is_over());
         self.forgive();
         self.steady.disturb();
         let given = without_offsets(partitions);
@@ -124,23 +154,18 @@ impl Poller {
         Ok(())
     }
 
-    /// Asks for a flush of everything handed out of `partitions`, and waits for the outcome.
-    fn recall(&mut self, partitions: &[Partition]) -> Result<(), Halt> {
+    /// Asks for a flush of everything handed out of `partitions`, and waits for the outcome, up to the deadline.
+    fn recall(&mut self, partitions: &[Partition], deadline: Instant) -> Result<(), Halt> {
         if self.offsets.is_settled(partitions) {
             return Ok(());
         }
-        let deadline = Instant::now() + RECALL_MAX;
         let receipt = self.offsets.receipt();
-        self.send(PollerOutput::Recall(receipt))?;
+        self.send_by(PollerOutput::Recall(receipt), Some(deadline))?;
         while !self.offsets.is_settled(partitions) {
             let commands = &mut self.parts.commands;
             let next = async { tokio::time::timeout_at(deadline.into(), commands.recv()).await };
             let Ok(command) = self.parts.runtime.block_on(next) else {
-                tracing::warn!(
-                    partitions = partitions.len(),
-                    "kafka: partitions are given up before all that was counted of them has an outcome: it is \
-                     counted again by whoever reads them next"
-                );
+                tell_unsettled(partitions);
                 return Ok(());
             };
             self.obey(command.unwrap_or(PollerCommand::Close))?;
@@ -179,7 +204,7 @@ impl Poller {
 
     /// The group waits for an answer to each change, and can't be left before.
     fn answer(&mut self) {
-        let events = std::mem::take(&mut self.later).into_iter().chain(self.consumer.context().take_events());
+        let events = self.take_later().into_iter().chain(self.consumer.context().take_events());
         for event in events {
             if let Event::Assigned(partitions)
             | Event::Known { partitions, .. }
@@ -192,4 +217,12 @@ impl Poller {
             }
         }
     }
+}
+
+fn tell_unsettled(partitions: &[Partition]) {
+    tracing::warn!(
+        partitions = partitions.len(),
+        "kafka: partitions are given up before all that was counted of them has an outcome: it is counted again by \
+         whoever reads them next"
+    );
 }

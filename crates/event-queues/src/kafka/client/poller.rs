@@ -1,6 +1,7 @@
 //! The thread that polls the consumer: it gathers messages, hands them over, commits, and gives partitions up
 //! only when what it handed out of them has an outcome. It asks the broker nothing that it would have to wait for.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +41,13 @@ pub(super) enum PollerOutput {
     /// Nothing is left to read, and the run ends there.
     End,
     Failed(String),
+}
+
+impl PollerOutput {
+    /// Whether nobody waits for it any more: the partition was given up.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Batch(_, batch) if batch.assignment.is_over())
+    }
 }
 
 /// The commands for the poller.
@@ -88,7 +96,14 @@ pub(super) struct Poller {
     pub(super) early: Vec<OwnedMessage>,
     /// Events during a wait.
     pub(super) later: Vec<Event>,
+    /// When the first of them came.
+    pub(super) later_since: Option<Instant>,
+    /// What the pipeline has not taken before partitions had to be given up, in order.
+    pub(super) unsent: VecDeque<PollerOutput>,
+    /// Whether any partition is paused.
     pub(super) is_paused: bool,
+    /// Whether all are: one that was assigned meanwhile is not.
+    pub(super) is_all_paused: bool,
 }
 
 impl Poller {
@@ -110,7 +125,10 @@ impl Poller {
             begun: Instant::now(),
             early: Vec::new(),
             later: Vec::new(),
+            later_since: None,
+            unsent: VecDeque::new(),
             is_paused: false,
+            is_all_paused: false,
         })
     }
 
@@ -135,13 +153,14 @@ impl Poller {
             while let Ok(command) = self.parts.commands.try_recv() {
                 self.obey(command)?;
             }
-            for event in std::mem::take(&mut self.later) {
+            for event in self.take_later() {
                 self.attend(event)?;
             }
             for event in self.consumer.context().take_events() {
                 self.attend(event)?;
             }
             self.commit();
+            self.send_unsent(None)?;
             for message in std::mem::take(&mut self.early) {
                 self.take(&message)?;
             }
@@ -228,10 +247,15 @@ impl Poller {
     }
 
     /// Hands over the batch.
-    pub(super) fn hand_over(&mut self) -> Result<(), Halt> {
-        let Some(batch) = self.batch.take() else { return Ok(()) };
+    fn hand_over(&mut self) -> Result<(), Halt> {
+        self.hand_over_by(None).map(drop)
+    }
+
+    /// The same, up to a deadline. Returns whether it was sent.
+    pub(super) fn hand_over_by(&mut self, deadline: Option<Instant>) -> Result<bool, Halt> {
+        let Some(batch) = self.batch.take() else { return Ok(true) };
         let receipt = self.offsets.deliver(&batch.partition, batch.next_offset, batch.message_count());
-        self.send(PollerOutput::Batch(receipt, Box::new(batch)))
+        self.send_by(PollerOutput::Batch(receipt, Box::new(batch)), deadline)
     }
 
     /// Handles an error in the place of a message. Its callback has reported it, unless the client can't go on.
