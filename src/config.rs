@@ -43,6 +43,7 @@ use self::settings::Settings;
 use crate::connection::{Connection, ConnectionSet};
 use crate::reconcile::ReconcileSettings;
 use crate::{admin, push};
+use event_queues::Secret;
 use send_counts::aggregate;
 use send_counts::dedup;
 
@@ -95,6 +96,8 @@ pub struct Config {
     wrong: Vec<Diagnostic>,
     /// The settings in force, key by key.
     settings: Settings,
+    /// The text that it was read from, in which keys may stand.
+    text: Secret,
 }
 
 /// The settings of the queue.
@@ -160,6 +163,19 @@ impl Config {
     pub fn load_over(path: &Path, in_force: &[Connection]) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (text, env) = read(path)?;
         Self::parse_over(&text, path, &env, Purpose { in_force, ..Purpose::default() })
+    }
+
+    /// Reads the files that this configuration names once more, and not its own, which may be half written.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_named_over(
+        &self,
+        path: &Path,
+        in_force: &[Connection],
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let purpose = Purpose { in_force, ..Purpose::default() };
+        Self::parse_over(self.text.expose(), path, &environment()?, purpose)
     }
 
     /// The same for commands that write files of the connections directory: there may be no connection yet, and a candidate
@@ -237,7 +253,8 @@ impl Config {
             return Err(diagnostics.into_defect());
         };
         let mut check = Check::new(diagnostics, base, env, purpose);
-        let config = check.config(settings, directory, &unread.unwrap_or_default());
+        let mut config = check.config(settings, directory, &unread.unwrap_or_default());
+        config.text = Secret::new(text);
         let only_connections = config.wrong.len() == check.diagnostics.errors().len();
         if only_connections && (purpose.is_to_edit || !config.connections.active.is_empty()) {
             return Ok((config, check.diagnostics.into_warnings()));

@@ -38,7 +38,7 @@ pub(super) enum Trigger {
 /// The result of the last reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LastReload {
-    /// It was refused as a whole.
+    /// It was refused as a whole. A refusal of SIGHUP's stays until the next SIGHUP, whatever else is taken over.
     pub(super) refused: Option<RefusedReload>,
     /// When one was taken over last, in Unix seconds; the start is one.
     pub(super) taken_over_at: u64,
@@ -50,11 +50,24 @@ pub(super) struct RefusedReload {
     pub(super) reason: String,
     /// In Unix seconds.
     pub(super) at: u64,
+    is_of_signal: bool,
 }
 
 impl LastReload {
     pub(super) const fn at_start(now: u64) -> Self {
         Self { refused: None, taken_over_at: now }
+    }
+
+    fn note(&mut self, trigger: Trigger, ended: Result<(), String>, now: u64) {
+        let is_of_signal =
+            trigger == Trigger::Signal || self.refused.as_ref().is_some_and(|refused| refused.is_of_signal);
+        match ended {
+            Ok(()) => {
+                self.taken_over_at = now;
+                self.refused.take_if(|refused| trigger == Trigger::Signal || !refused.is_of_signal);
+            }
+            Err(reason) => self.refused = Some(RefusedReload { reason, at: now, is_of_signal }),
+        }
     }
 }
 
@@ -100,14 +113,20 @@ struct Files {
     read_from: Stamps,
 }
 
-/// Reads the files; blocks. The messages name the mistakes.
+/// Reads the files; blocks. The configuration's own is read on SIGHUP alone; else those that the one read last names are. The
+/// messages name the mistakes.
 fn read_files(
     path: &Path,
+    named_by: Option<&Config>,
     in_force: &[Connection],
     is_strict: bool,
     push: Option<&push::PushSettings>,
 ) -> Result<Files, String> {
-    let (mut config, warnings) = Config::load_over(path, in_force).map_err(|error| error.to_string())?;
+    let read = match named_by {
+        None => Config::load_over(path, in_force),
+        Some(config) => config.load_named_over(path, in_force),
+    };
+    let (mut config, warnings) = read.map_err(|error| error.to_string())?;
     if is_strict {
         config = config.require_all().map_err(|error| error.to_string())?;
     }
@@ -156,21 +175,20 @@ impl Reloader {
             );
         }
         let now = self.clock.unix_seconds();
-        self.last_reload.send_modify(|last| match ended {
-            Ok(()) => *last = LastReload { refused: None, taken_over_at: now },
-            Err(reason) => last.refused = Some(RefusedReload { reason, at: now }),
-        });
+        self.last_reload.send_modify(|last| last.note(trigger, ended, now));
     }
 
     /// Reads all files on a thread of its own: a disk that does not answer holds up only this reload.
-    async fn read(&mut self) -> Result<Files, String> {
+    async fn read(&mut self, trigger: Trigger) -> Result<Files, String> {
         let path = self.path.clone();
+        let named_by = (trigger == Trigger::Files).then(|| self.read_last.clone());
         let push = self.in_force.push.as_ref().and(self.started_with.push.clone());
         let (in_force, is_strict) = (self.connections.borrow().clone(), self.is_strict);
         let (done, files) = oneshot::channel();
         let read = move || {
             // The caller may have given up.
-            let _given_up = done.send(read_files(&path, &in_force.active, is_strict, push.as_ref()));
+            let read = read_files(&path, named_by.as_ref(), &in_force.active, is_strict, push.as_ref());
+            let _given_up = done.send(read);
         };
         if self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) {
             return Err("the files of the reload before are still being read; does their disk answer?".into());
@@ -201,7 +219,7 @@ impl Reloader {
     }
 
     async fn take_over(&mut self, trigger: Trigger) -> Result<(), String> {
-        let Files { mut config, warnings, credentials, read_from } = self.read().await?;
+        let Files { mut config, warnings, credentials, read_from } = self.read(trigger).await?;
         let is_same = trigger == Trigger::Files && config == self.read_last;
         let before = self.push_files.replace(read_from);
         if is_same && before == self.push_files {

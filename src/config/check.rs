@@ -15,6 +15,7 @@ use super::values::Address;
 use super::{Config, Log, Purpose, memory};
 use crate::connection::Connection;
 use braze_events::SEND_TYPES;
+use event_queues::Secret;
 use send_counts::aggregate;
 use send_counts::aggregate::tags;
 use send_counts::dedup;
@@ -107,6 +108,7 @@ impl Check<'_> {
             key_files: std::mem::take(&mut self.key_files),
             wrong,
             settings,
+            text: Secret::new(""),
         };
         if let Some(push) = &config.push {
             self.push_beside(push, &config);

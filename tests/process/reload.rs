@@ -205,6 +205,41 @@ async fn push_tokens_are_rotated_without_a_restart() {
     }
 }
 
+#[tokio::test]
+async fn the_main_file_waits_for_sighup_whatever_other_files_change() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
+    let tokens = configuration.file("tokens", "first\n");
+    let configuration = configuration.text("push.token_file", tokens.to_str().unwrap());
+    let forwarder = configuration.start().await;
+    let push = async |token: &str| {
+        let push = forwarder.push_request(Events::new(1).push_body(1)).bearer_auth(token);
+        push.send().await.unwrap().status().as_u16()
+    };
+    let reloaded = async || forwarder.metrics().await.sum("braze_datadog_config_last_reload_successful", &[]);
+    // It is being written: half of it, and then something that is right and is not wanted yet.
+    let prepared = configuration.clone().connection("beta", &intake.url(), KEY, &["g"]);
+    for (number, token) in (0..).zip(["second", "third"]) {
+        if number == 0 {
+            configuration.file("braze-datadog.toml", "this is no TOML [");
+        } else {
+            prepared.write();
+        }
+        std::fs::write(&tokens, token).unwrap();
+        support::eventually("the token is in force", async || (push(token).await == 200).then_some(())).await;
+        assert_eq!((reloaded().await, logged(&forwarder, READ_AGAIN).len()), (1, 0));
+    }
+    // What SIGHUP was refused for stays to be seen, and another file is taken all the same.
+    configuration.file("braze-datadog.toml", "this is no TOML [");
+    hang_up(&forwarder, "the configuration was refused").await;
+    std::fs::write(&tokens, "fourth").unwrap();
+    support::eventually("the token is in force", async || (push("fourth").await == 200).then_some(())).await;
+    assert_eq!(reloaded().await, 0);
+    prepared.write();
+    assert_eq!(hang_up(&forwarder, READ_AGAIN).await["added"], "beta");
+    assert_eq!(reloaded().await, 1);
+}
+
 /// The next datagram to the service manager, as its lines.
 async fn told(manager: &UnixDatagram) -> Vec<String> {
     let mut datagram = [0; 1024];
