@@ -74,7 +74,9 @@ impl Waiting {
             Waiting::Embedded(log) if !log.is_accepting() => {
                 Err("the queue takes no events: it is full, its disk has failed, or its directory is gone (see the log)".into())
             }
-            Waiting::Embedded(_) => Ok(()),
+            Waiting::Embedded(log) => {
+                log.refusal().map_or(Ok(()), |reason| Err(format!("the queue can't be written: {reason}")))
+            }
             #[cfg(feature = "kafka")]
             Waiting::Kafka(kafka) => kafka.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
             #[cfg(feature = "storage")]

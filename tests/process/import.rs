@@ -9,7 +9,7 @@ use std::process::Command;
 
 use bzip2::write::BzEncoder;
 use lzma_rust2::{XzOptions, XzWriter};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Finished};
@@ -616,6 +616,24 @@ async fn only_what_is_new_is_counted_of_a_file_that_grew_was_cut_or_was_replaced
     write(&sends("other", 50));
     assert_eq!(counted().await, 50);
     assert_eq!(intake.sends(), 200);
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_counted_up_to_its_last_whole_event_and_the_rest_later() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let content = sends("growing", 100);
+    for (end, counted, status) in
+        [(content.len() / 3, 33, 1), (content.len() / 3, 0, 1), (content.len(), 67, 0)]
+    {
+        let file = configuration.file("events.ndjson", &content[..end]);
+        let finished = import(&configuration, &[&file], &[]).await;
+        assert_eq!(finished.status.code(), Some(status), "{finished:?}");
+        assert_eq!(finished.stderr.contains("as if it were being written"), status == 1, "{finished:?}");
+        let line: Value = serde_json::from_str(finished.stdout.lines().next_back().unwrap()).unwrap();
+        assert_eq!((&line["accepted"], &line["malformed"]), (&json!(counted), &json!(0)));
+    }
+    assert_eq!(intake.sends(), 100);
 }
 
 #[tokio::test]

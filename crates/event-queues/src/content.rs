@@ -32,7 +32,7 @@ pub(crate) use self::input::{Input, Reader};
 use self::blocks::Blocks;
 use self::detect::detect;
 use self::elements::ElementSplitter;
-use self::lines::Lines;
+use self::lines::{Flow, Lines};
 
 /// The bounds of reading. They are constants; tests make them small.
 #[derive(Debug, Clone, Copy)]
@@ -111,13 +111,12 @@ pub(crate) struct Content {
     /// The file, to seek in without reading.
     file: Option<Arc<File>>,
     start: Option<ReadPlace>,
-    /// Hand out what is there instead of waiting for more: for pipes, whose writer may be slow.
-    is_eager: bool,
+    flow: Flow,
 }
 
 impl Content {
     /// Begins to read at the first byte. A document is always read from its beginning, but nothing before `start` is handed
-    /// out. With a `file`, bytes that need not be read are skipped.
+    /// out. With a `file`, bytes that need not be read are skipped, and it may be being written.
     ///
     /// # Errors
     /// When the first bytes can't be read, are damaged, or are of a format that is not read.
@@ -139,12 +138,15 @@ impl Content {
             None if input.is_avro() => FileLayout::Avro,
             None => detect(&mut input, limits.look_ahead_bytes),
         };
-        Ok(Self { input, layout, container: 0, path, file, start, is_eager: false })
+        // What is compressed ends where its compression does.
+        let grows = file.is_some() && !input.is_compressed();
+        let flow = if grows { Flow::Growing } else { Flow::Whole };
+        Ok(Self { input, layout, container: 0, path, file, start, flow })
     }
 
     /// Hands out the bytes at hand instead of waiting for more.
     pub(crate) fn eager(self) -> Self {
-        Self { is_eager: true, ..self }
+        Self { flow: Flow::Slow, ..self }
     }
 
     /// Hands over everything, in order.
@@ -177,7 +179,7 @@ impl Content {
     }
 
     fn lines(&mut self, pool: &BufferPool, limits: ReadLimits, take: &mut Take<'_>) -> Result<(), Stop> {
-        let mut lines = Lines::new(pool, limits.event_bytes_max, self.is_eager, &self.input);
+        let mut lines = Lines::new(pool, limits.event_bytes_max, self.flow, &self.input);
         while let Some(cut) = lines.next(&mut self.input)? {
             take(cut, self)?;
         }
@@ -191,7 +193,7 @@ impl Content {
         {
             self.input.skip_to(start.container, file.as_deref())?;
         }
-        let mut blocks = Blocks::open(&mut self.input, self.path.clone(), self.is_eager)?;
+        let mut blocks = Blocks::open(&mut self.input, self.path.clone(), self.flow == Flow::Slow)?;
         if let Some(start) = self.start {
             blocks.skip_to(start.position, &mut self.input, file.as_deref())?;
         }
@@ -215,7 +217,7 @@ impl Content {
                 Ok(bytes) => splitter.push(&buffer[..*bytes]),
                 Err(_) => {}
             }
-            let is_due = splitter.waiting() >= limits.chunk_bytes || self.is_eager;
+            let is_due = splitter.waiting() >= limits.chunk_bytes || self.flow == Flow::Slow;
             if (is_due || matches!(read, Ok(0) | Err(_)))
                 && let Some(cut) = splitter.take()
             {

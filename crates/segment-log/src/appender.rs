@@ -106,14 +106,20 @@ impl Appender {
         self.at_start
     }
 
-    /// `false` while the log is full or its directory is gone, and for good when it has stopped. A full disk does not count:
-    /// only the next append shows whether it has room again.
+    /// `false` while the log is full or its directory is gone, and for good when it has stopped. A full disk does not count,
+    /// for the next append may be shorter: see [`Appender::refusal`].
     pub fn is_accepting(&self) -> bool {
         let gauges = self.progress.gauges();
         !gauges.is_full && !gauges.is_missing && self.stopped().is_none()
     }
 
-    /// Asks the log to check that its directory is still there; by itself it checks only on an append. Does not wait.
+    /// Why the disk refused the last append: until it takes one, or [`Appender::check`] finds that it has room again.
+    pub fn refusal(&self) -> Option<Arc<str>> {
+        self.progress.refusal()
+    }
+
+    /// Asks the log to check that its directory is still there, and whether a disk that has refused an append has room again;
+    /// by itself it checks only on an append. Does not wait.
     pub fn check(&self) {
         // A full channel means that appends wait, and each of them checks.
         let _busy = self.commands.try_send(WriterCommand::Check);

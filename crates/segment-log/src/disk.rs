@@ -153,8 +153,18 @@ impl Directory {
         action: &'static str,
         path: &Path,
     ) -> impl Fn(io::Error) -> OpenError + use<> {
-        let (path, setting) = (path.to_owned(), self.names.directory);
-        move |reason| OpenError::Storage { action, path: path.clone(), reason, setting }
+        let (path, directory) = (path.to_owned(), self.clone());
+        move |reason| match reason.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => OpenError::Refused(format!(
+                "can't {action} {}: {}",
+                path.display(),
+                directory.explain(&reason)
+            )),
+            _ => {
+                let setting = directory.names.directory;
+                OpenError::Storage { action, path: path.clone(), reason, setting }
+            }
+        }
     }
 
     /// Explains an error of a write here, with advice.

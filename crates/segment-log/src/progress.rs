@@ -24,6 +24,8 @@ struct Shared {
     tail: Tail,
     handoff: Handoff,
     gauges: Gauges,
+    /// Why the disk refused the last append.
+    refusal: Option<Arc<str>>,
     /// Why the log can't be trusted any more.
     stopped: Option<Arc<str>>,
     /// Why nothing more will come: a thread has ended.
@@ -67,7 +69,7 @@ impl LogProgress {
     /// All numbers below `position` are handed out, acknowledged or lost.
     pub(crate) fn new(tail: Tail, position: u64) -> LogProgress {
         let (handoff, gauges) = (Handoff::new(position), Gauges::default());
-        let shared = Shared { tail, handoff, gauges, stopped: None, ended: None };
+        let shared = Shared { tail, handoff, gauges, refusal: None, stopped: None, ended: None };
         LogProgress { shared: Mutex::new(shared), moved: Condvar::new(), handed: Notify::new() }
     }
 
@@ -161,6 +163,15 @@ impl LogProgress {
 
     pub(crate) fn gauges(&self) -> Gauges {
         self.lock().gauges
+    }
+
+    /// Shows why the disk refused the last append, or that it takes some again.
+    pub(crate) fn set_refusal(&self, refusal: Option<Arc<str>>) {
+        self.lock().refusal = refusal;
+    }
+
+    pub(crate) fn refusal(&self) -> Option<Arc<str>> {
+        self.lock().refusal.clone()
     }
 
     /// Notes that the log can't be trusted any more, and wakes the receiver.

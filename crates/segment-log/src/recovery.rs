@@ -163,6 +163,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
         |saved| saved.acknowledged,
     );
     release(&directory, &mut found, acknowledged)?;
+    leave_begun(&directory, &mut found)?;
     let mut opened =
         Opened { is_acknowledgement_lost: saved.is_none() && !found.is_empty(), ..Opened::default() };
 
@@ -288,6 +289,19 @@ fn release(directory: &Directory, found: &mut VecDeque<Sealed>, acknowledged: u6
             let name = file_name(segment.first);
             directory.remove(&name).map_err(directory.refuses("remove", &directory.file(&name)))?;
         }
+    }
+    Ok(())
+}
+
+/// Removes a last segment whose head is not whole, and goes on in the one before it: a full disk has no room to complete it.
+/// Nothing is in it, unless it is damaged: then the record of acknowledgements, or the next start's note, tells.
+fn leave_begun(directory: &Directory, found: &mut VecDeque<Sealed>) -> Result<(), OpenError> {
+    if found.len() > 1
+        && let Some(begun) = found.pop_back_if(|last| last.bytes < segments::HEAD_BYTES)
+    {
+        let name = file_name(begun.first);
+        let removed = directory.remove(&name).and_then(|()| directory.sync());
+        removed.map_err(directory.refuses("remove", &directory.file(&name)))?;
     }
     Ok(())
 }

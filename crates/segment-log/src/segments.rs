@@ -27,6 +27,12 @@ const SEGMENTS: u64 = 8;
 /// ours, and counting on from it could reach the greatest number.
 const FIRST_MAX: u64 = u64::MAX / 2;
 
+/// The file that finds out whether there is room again. It has no name while it is written.
+const PROBE: &str = "room";
+
+/// What is found out at most.
+const PROBE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// The part of a segment's size that acknowledged events may occupy.
 const IDLE_PART: u64 = 4;
 
@@ -160,6 +166,17 @@ impl Segments {
         self.active.file.sync().map_err(|error| fatal_sync(&self.directory, &error))?;
         self.active.bytes += bytes;
         Ok(())
+    }
+
+    /// Whether the disk takes an append of this size again. Changes nothing.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        let bytes = bytes.min(self.segment_bytes).min(PROBE_BYTES_MAX);
+        let zeros = vec![0; usize::try_from(bytes).unwrap_or_default()];
+        let written = self.directory.open_to_write(PROBE).and_then(|mut file| {
+            self.directory.remove(PROBE)?;
+            file.append(&mut [IoSlice::new(&zeros)])
+        });
+        written.is_ok()
     }
 
     /// What was removed under the log, if anything.

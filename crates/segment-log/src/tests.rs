@@ -590,14 +590,56 @@ async fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_room() {
         let error = appender.append(frame(1, body(9, 100))).await.unwrap_err();
         assert!(matches!(&error, AppendError::Disk(text) if text.contains("no space left")), "{error}");
     }
-    assert!(appender.is_accepting(), "only an append can tell when there is room again");
+    assert!(appender.is_accepting(), "the next may be shorter");
+    let refusal = || appender.refusal().map(|reason| reason.to_string());
+    assert!(refusal().is_some_and(|reason| reason.contains("no space left")));
+    // By itself it finds out when there is room; while there is none it stays.
+    appender.check();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(refusal().is_some());
+    faults.room.store(1 << 20, SeqCst);
+    for _ in 0..500 {
+        appender.check();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if refusal().is_none() {
+            break;
+        }
+    }
+    assert_eq!(refusal(), None);
+    // And an append tells as well.
+    faults.room.store(77, SeqCst);
+    appender.append(frame(1, body(9, 100))).await.unwrap_err();
+    assert!(refusal().is_some());
     faults.room.store(u64::MAX, SeqCst);
     appender.append(frame(1, body(1, 100))).await.unwrap();
+    assert_eq!(refusal(), None);
     assert_eq!(drain(&mut queue).await, (vec![0, 1], Some(1)));
     let killed = killed(&directory);
     let (mut queue, _, opened) = open_at(&killed);
     assert_eq!(opened, Opened { waiting: 2, ..Opened::default() });
     assert_eq!(drain(&mut queue).await.0, [0, 1]);
+}
+
+#[tokio::test]
+async fn a_segment_that_was_only_begun_keeps_a_full_disk_from_nothing() {
+    for begun in [0, 7] {
+        let directory = tempfile::tempdir().unwrap();
+        let (queue, appender, _) = open_at(&directory);
+        for n in 0..3 {
+            appender.append(frame(1, body(n, 100))).await.unwrap();
+        }
+        drop((queue, appender));
+        let path = settings(&directory).directory.join(segments::file_name(3));
+        fs::write(&path, &b"\xFFBRZLOG\xFE"[..begun]).unwrap();
+        let faults = Arc::new(Faults::default());
+        faults.room.store(0, SeqCst);
+        let (mut queue, appender, opened) = open_with(&directory, &faults);
+        assert_eq!((opened.waiting, opened.damaged.len(), path.exists()), (3, 0, false));
+        assert_eq!(drain(&mut queue).await, (vec![0, 1, 2], Some(2)));
+        faults.room.store(u64::MAX, SeqCst);
+        appender.append(frame(1, body(3, 100))).await.unwrap();
+        assert_eq!(drain(&mut queue).await, (vec![3], Some(3)));
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 //! It takes all waiting commands at once, and with several appenders those of the next moment, writes all frames with as few
 //! calls as possible, makes them durable with one fsync, and then answers all.
 
+mod staged;
+
 use std::fs::File;
 use std::io::IoSlice;
 use std::ops::Range;
@@ -10,22 +12,21 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use self::staged::Staged;
 use crate::checkpoint::{Offsets, Saved};
 use crate::frame::Record;
 use crate::progress::{Closing, Gauges, LogProgress, Tail};
 use crate::ranges::{length, subtract};
 use crate::segments::{self, Failure, Segments};
-use crate::{AppendError, Entry, Gap, LogError};
+use crate::{AppendError, Gap, LogError};
 
 /// Commands taken at once, at most.
 pub(crate) const GROUP_MAX: usize = 1024;
 
 /// How long a group waits for more appends, where several come at a time: an fsync costs the same for one frame as for ten,
-/// in CPU time (50 µs) as on the disk. It waits in steps, until as many are there as the last time: sequential senders have
-/// sent their next one by then.
+/// 50 µs of CPU time. It waits in steps, until as many are there as the last time: sequential senders have sent by then.
 const GATHERING_STEPS: usize = 4;
 const GATHERING_STEP: Duration = Duration::from_micros(250);
 
@@ -61,21 +62,13 @@ pub(crate) struct Writer {
     pub(crate) is_full: bool,
     /// What was removed under the log.
     pub(crate) missing: Option<String>,
+    /// The bytes that the disk has refused, until it takes some.
+    pub(crate) refused_bytes: Option<u64>,
     pub(crate) stopped: Option<Arc<str>>,
     /// Why acknowledgements can't be made durable any more.
     pub(crate) refused: Option<Arc<str>>,
     /// Held until the thread ends.
     pub(crate) _lock: File,
-}
-
-/// Frames of one group that are ready to be written.
-#[derive(Debug, Default)]
-struct Staged {
-    pieces: Vec<(Vec<u8>, Bytes)>,
-    entries: Vec<Entry>,
-    replies: Vec<Reply>,
-    bytes: u64,
-    events: u64,
 }
 
 impl Writer {
@@ -117,7 +110,10 @@ impl Writer {
                     self.lose(&gap);
                     reports.push(reply);
                 }
-                WriterCommand::Check => self.look(),
+                WriterCommand::Check => {
+                    self.look();
+                    self.probe();
+                }
             }
         }
         // Acknowledgements first: they make room.
@@ -234,6 +230,16 @@ impl Writer {
         self.show();
     }
 
+    /// Finds out whether a disk that has refused an append has room again: many send only while the log takes something.
+    fn probe(&mut self) {
+        let Some(bytes) = self.refused_bytes else { return };
+        if self.stopped.is_none() && self.missing.is_none() && self.segments.has_room(bytes) {
+            tracing::info!("the queue can be written again");
+            self.refused_bytes = None;
+            self.progress.set_refusal(None);
+        }
+    }
+
     /// Appends a group, and answers each append when its fate is certain.
     fn append_all(&mut self, appends: Vec<(Record, Reply)>) {
         if self.missing.is_some() {
@@ -285,7 +291,7 @@ impl Writer {
         if self.stopped.is_none() && self.segments.is_complete(staged.bytes, bytes) {
             self.commit(staged);
             if self.stopped.is_none() && self.segments.is_complete(0, bytes) {
-                self.roll()?;
+                self.roll(bytes)?;
             }
         }
         match &self.stopped {
@@ -294,20 +300,25 @@ impl Writer {
         }
     }
 
-    fn roll(&mut self) -> Result<(), AppendError> {
+    /// Goes on in a new segment, for an append of this size.
+    fn roll(&mut self, bytes: u64) -> Result<(), AppendError> {
         match self.segments.roll(self.next) {
             Ok(()) => {
                 self.publish_segments();
                 Ok(())
             }
-            Err(failure) => Err(self.refusal(failure)),
+            Err(failure) => Err(self.refusal(failure, bytes)),
         }
     }
 
     /// The error of a failed append; after some failures the log is stopped.
-    fn refusal(&mut self, failure: Failure) -> AppendError {
+    fn refusal(&mut self, failure: Failure, bytes: u64) -> AppendError {
         match failure {
-            Failure::RolledBack(reason) => AppendError::Disk(reason),
+            Failure::RolledBack(reason) => {
+                self.refused_bytes = Some(bytes);
+                self.progress.set_refusal(Some(reason.as_str().into()));
+                AppendError::Disk(reason)
+            }
             Failure::Fatal(reason) => {
                 self.stop(reason.clone());
                 AppendError::Stopped(reason)
@@ -325,6 +336,9 @@ impl Writer {
             pieces.iter().flat_map(|(lead, body)| [IoSlice::new(lead), IoSlice::new(body)]).collect();
         let outcome = match self.segments.append(&mut slices, bytes) {
             Ok(()) => {
+                if self.refused_bytes.take().is_some() {
+                    self.progress.set_refusal(None);
+                }
                 self.next += events;
                 self.offsets.note(self.next);
                 self.progress.grow(self.segments.end(), self.next, entries);
@@ -332,7 +346,7 @@ impl Writer {
                 // It is counted, but not safe: if the sender repeats it, its ids are known.
                 self.missing.clone().map_or(Ok(()), |missing| Err(AppendError::Disk(missing)))
             }
-            Err(failure) => Err(self.refusal(failure)),
+            Err(failure) => Err(self.refusal(failure, bytes)),
         };
         self.show();
         for reply in replies {
@@ -378,18 +392,6 @@ impl Writer {
         if let Err(error) = self.offsets.save(saved) {
             tracing::warn!(%error, "the end of the queue could not be noted; its events are safe");
         }
-    }
-}
-
-impl Staged {
-    fn push(&mut self, record: Record, reply: Reply, next: u64) {
-        let (bytes, events) = (record.frame_bytes(), record.events());
-        let (lead, body, entry) = record.into_pieces(next + self.events);
-        self.pieces.push((lead, body));
-        self.entries.push(entry);
-        self.replies.push(reply);
-        self.bytes += bytes;
-        self.events += events;
     }
 }
 

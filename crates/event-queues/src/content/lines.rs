@@ -4,6 +4,7 @@ use std::io;
 use std::mem;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 
 use super::Cut;
 use super::buffer_pool::BufferPool;
@@ -13,12 +14,22 @@ use super::input::Input;
 /// files in flight do not hold a thousand large buffers.
 const COPY_BELOW: usize = 4;
 
+/// How content comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// All of it is there.
+    Whole,
+    /// It may be being written: a last line that is cut off in the middle of a value is not handed out, but an error.
+    Growing,
+    /// From a pipe, whose writer may be slow: what is there is handed out instead of waiting for a full buffer.
+    Slow,
+}
+
 /// Reads content line by line, many at a time.
 pub(crate) struct Lines<'p> {
     pool: &'p BufferPool,
     line_bytes_max: usize,
-    /// Hand out what is there instead of waiting for a full buffer: for pipes, whose writer may be slow.
-    eager: bool,
+    flow: Flow,
     buffer: Vec<u8>,
     filled: usize,
     /// How many bytes of the buffer are known to hold no newline.
@@ -35,12 +46,12 @@ pub(crate) struct Lines<'p> {
 
 impl<'p> Lines<'p> {
     /// Goes on where `content` stands, which must be the start of a line.
-    pub(crate) fn new(pool: &'p BufferPool, line_bytes_max: usize, eager: bool, input: &Input) -> Self {
+    pub(crate) fn new(pool: &'p BufferPool, line_bytes_max: usize, flow: Flow, input: &Input) -> Self {
         let position = input.position();
         Self {
             pool,
             line_bytes_max,
-            eager,
+            flow,
             buffer: pool.take(1),
             filled: 0,
             searched: 0,
@@ -64,7 +75,11 @@ impl<'p> Lines<'p> {
             if self.filled == self.buffer.len() {
                 self.make_room();
             }
-            match input.read(&mut self.buffer[self.filled..]) {
+            let read = match input.read(&mut self.buffer[self.filled..]) {
+                Ok(0) if self.is_cut_off() => Err(self.cut_off()),
+                read => read,
+            };
+            match read {
                 Ok(0) => {
                     self.ended = true;
                     let rest = self.rest();
@@ -83,13 +98,35 @@ impl<'p> Lines<'p> {
                 self.skip();
             }
             let full = self.filled == self.buffer.len();
-            if (full || self.eager)
+            if (full || self.flow == Flow::Slow)
                 && let Some(cut) = self.cut()
             {
                 return Ok(Some(cut));
             }
         }
         Ok(None)
+    }
+
+    /// The line that lacks its newline.
+    fn unfinished(&self) -> &[u8] {
+        let filled = &self.buffer[..self.filled];
+        memchr::memrchr(b'\n', filled).map_or(filled, |at| &filled[at + 1..])
+    }
+
+    /// Whether the content ends in the middle of a JSON value, most likely because it is being written.
+    fn is_cut_off(&self) -> bool {
+        self.flow == Flow::Growing
+            && !self.skipping
+            && !self.unfinished().trim_ascii().is_empty()
+            && serde_json::from_slice::<IgnoredAny>(self.unfinished()).is_err_and(|error| error.is_eof())
+    }
+
+    fn cut_off(&self) -> io::Error {
+        let from = self.position + (self.filled - self.unfinished().len()) as u64;
+        let text = format!(
+            "its last line, from byte {from} on, ends in the middle of an event, as if it were being written"
+        );
+        io::Error::new(io::ErrorKind::UnexpectedEof, text)
     }
 
     /// Makes room in a buffer that holds one unfinished line and nothing else.
@@ -170,10 +207,10 @@ mod tests {
     use super::super::input::tests::{input, scripted};
     use super::*;
 
-    fn read(text: &[u8], chunk: usize, line_bytes_max: usize, eager: bool) -> Vec<Cut> {
+    fn read(text: &[u8], chunk: usize, line_bytes_max: usize, flow: Flow) -> Vec<Cut> {
         let pool = BufferPool::new(chunk);
         let mut input = input(text);
-        let mut lines = Lines::new(&pool, line_bytes_max, eager, &input);
+        let mut lines = Lines::new(&pool, line_bytes_max, flow, &input);
         std::iter::from_fn(|| lines.next(&mut input).unwrap()).collect()
     }
 
@@ -183,25 +220,25 @@ mod tests {
 
     #[test]
     fn a_body_ends_with_the_last_newline_that_fits() {
-        assert_eq!(read(b"a\nb\ncc\nd", 6, 99, false), [cut("a\nb\n", 0, 4), cut("cc\nd", 0, 8)]);
+        assert_eq!(read(b"a\nb\ncc\nd", 6, 99, Flow::Whole), [cut("a\nb\n", 0, 4), cut("cc\nd", 0, 8)]);
     }
 
     #[test]
     fn a_line_at_the_limit_is_held_and_one_byte_more_is_not() {
-        assert_eq!(read(b"a\n123456\nb\n", 4, 6, false).last(), Some(&cut("b\n", 0, 11)));
-        let cuts = read(b"a\n1234567\nb\n", 4, 6, false);
+        assert_eq!(read(b"a\n123456\nb\n", 4, 6, Flow::Whole).last(), Some(&cut("b\n", 0, 11)));
+        let cuts = read(b"a\n1234567\nb\n", 4, 6, Flow::Whole);
         assert_eq!(cuts, [cut("a\n", 0, 2), cut("b\n", 1, 12)]);
     }
 
     #[test]
     fn a_last_line_that_is_too_long_is_counted_without_its_newline() {
-        assert_eq!(read(b"a\n1234567", 4, 6, false), [cut("a\n", 0, 2), cut("", 1, 9)]);
-        assert_eq!(read(b"a\n123456", 4, 6, false), [cut("a\n", 0, 2), cut("123456", 0, 8)]);
+        assert_eq!(read(b"a\n1234567", 4, 6, Flow::Whole), [cut("a\n", 0, 2), cut("", 1, 9)]);
+        assert_eq!(read(b"a\n123456", 4, 6, Flow::Whole), [cut("a\n", 0, 2), cut("123456", 0, 8)]);
     }
 
     #[test]
     fn an_empty_file_gives_nothing() {
-        assert_eq!(read(b"", 4, 6, false), []);
+        assert_eq!(read(b"", 4, 6, Flow::Whole), []);
     }
 
     #[test]
@@ -209,7 +246,7 @@ mod tests {
         for step in [1, 3, 100] {
             let pool = BufferPool::new(64);
             let mut input = scripted(b"a\nbb\nccc", step, true);
-            let mut lines = Lines::new(&pool, 99, false, &input);
+            let mut lines = Lines::new(&pool, 99, Flow::Whole, &input);
             assert_eq!(lines.next(&mut input).unwrap(), Some(cut("a\nbb\n", 0, 5)));
             assert_eq!(lines.next(&mut input).unwrap_err().to_string(), "the disk is gone");
             assert_eq!(lines.next(&mut input).unwrap(), None);
@@ -217,10 +254,40 @@ mod tests {
     }
 
     #[test]
+    fn of_content_that_grows_a_last_line_that_is_cut_off_is_not_handed_out() {
+        let pool = BufferPool::new(64);
+        for (text, held, is_cut_off) in [
+            ("{}\n{\"a\":", "{}\n", true),
+            ("{}\n[{}", "{}\n", true),
+            ("{\"a", "", true),
+            ("{}\n{}", "{}\n{}", false),
+            ("{}\n", "{}\n", false),
+            ("{}\n  ", "{}\n  ", false),
+            // What is no JSON never will be.
+            ("{}\n{a", "{}\n{a", false),
+            ("{}\n-- end", "{}\n-- end", false),
+        ] {
+            let mut input = input(text.as_bytes());
+            let mut lines = Lines::new(&pool, 99, Flow::Growing, &input);
+            let (mut bodies, mut error) = (Vec::new(), None);
+            loop {
+                match lines.next(&mut input) {
+                    Ok(Some(cut)) => bodies.extend_from_slice(&cut.body),
+                    Ok(None) => break,
+                    Err(told) => error = Some(told.to_string()),
+                }
+            }
+            assert_eq!((String::from_utf8(bodies).unwrap().as_str(), error.is_some()), (held, is_cut_off));
+            let from = format!("from byte {} on", held.len());
+            assert!(error.is_none_or(|error| error.contains(&from)), "{text}");
+        }
+    }
+
+    #[test]
     fn an_eager_reader_waits_for_no_full_buffer() {
         let pool = BufferPool::new(1000);
         let mut input = scripted(b"a\nb\nccccc\nd\n", 5, false);
-        let mut lines = Lines::new(&pool, 99, true, &input);
+        let mut lines = Lines::new(&pool, 99, Flow::Slow, &input);
         assert_eq!(lines.next(&mut input).unwrap(), Some(cut("a\nb\n", 0, 4)));
     }
 
@@ -232,10 +299,10 @@ mod tests {
             text in vec(prop_oneof![3 => Just(b'x'), 1 => Just(b'\n')], 0..300),
             line_bytes_max in 1_usize..40,
             chunk in 1_usize..60,
-            eager: bool,
+            is_slow: bool,
         ) {
             let chunk = chunk.min(line_bytes_max + 1);
-            let cuts = read(&text, chunk, line_bytes_max, eager);
+            let cuts = read(&text, chunk, line_bytes_max, if is_slow { Flow::Slow } else { Flow::Whole });
             let whole = text.split_inclusive(|&byte| byte == b'\n');
             let (held, long): (Vec<_>, Vec<_>) =
                 whole.partition(|line| line.strip_suffix(b"\n").unwrap_or(line).len() <= line_bytes_max);
