@@ -209,6 +209,8 @@ pub enum ForwarderTrouble {
     Drops(u64),
     /// More events than this waited in the queue, all through the window.
     Queue(u64),
+    /// The oldest object of a bucket that waits was this many seconds behind the newest, all through the window.
+    BucketLag(u64),
 }
 
 /// The monitor that alerts on the forwarder's trouble.
@@ -231,6 +233,14 @@ pub fn of_forwarder(
                 "[Braze] Events wait in the forwarder's queue",
                 format!("min({window}):{series} > {events}"),
                 events,
+            )
+        }
+        ForwarderTrouble::BucketLag(seconds) => {
+            let series = format!("max:{}{{*}}", forwarder_metrics::STORAGE_LAG);
+            (
+                "[Braze] The forwarder lags behind its bucket",
+                format!("min({window}):{series} > {seconds}"),
+                seconds,
             )
         }
     };

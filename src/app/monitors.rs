@@ -8,7 +8,7 @@ use std::time::Duration;
 use self::arguments::Forwarder;
 pub(super) use self::arguments::MonitorsArguments;
 use super::{Failure, complain, load, print_line};
-use crate::config::Config;
+use crate::config::{Config, QueueKind};
 use crate::connection::Connection;
 use crate::monitors::due::{Due, GRACE_MAX};
 use crate::monitors::format::{Resource, render};
@@ -27,6 +27,9 @@ const GRACE: u64 = 30 * 60;
 
 /// How many events may wait in the queue by default: a forwarder works them off in seconds.
 const QUEUE_DEPTH: u64 = 100_000;
+
+/// How many seconds a forwarder may be behind its bucket by default: half of what Datadog takes.
+const BUCKET_LAG: u64 = 1_800;
 
 /// `braze-datadog monitors`
 pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
@@ -105,9 +108,21 @@ fn of_trouble(
     {
         complain("note: no connection sends this; set forwarder_metrics.connection to the name of one");
     }
+    let is_storage = configured.is_some_and(|(config, _)| config.queue.kind == QueueKind::Storage);
+    if is_storage != matches!(what, Forwarder::BucketLag)
+        && configured.is_some()
+        && !matches!(what, Forwarder::Drops)
+    {
+        complain(if is_storage {
+            "note: events wait in buckets here, and what waits there is told by --forwarder bucket-lag"
+        } else {
+            "note: there is no bucket here, and so no lag behind one: see --forwarder queue"
+        });
+    }
     let (trouble, default) = match what {
         Forwarder::Drops => (ForwarderTrouble::Drops(arguments.max.unwrap_or(0)), "10m"),
         Forwarder::Queue => (ForwarderTrouble::Queue(arguments.max.unwrap_or(QUEUE_DEPTH)), "30m"),
+        Forwarder::BucketLag => (ForwarderTrouble::BucketLag(arguments.max.unwrap_or(BUCKET_LAG)), "30m"),
     };
     let window = read("--window", arguments.window.as_deref().unwrap_or(default), AlertWindow::of_threshold)?;
     Ok(of_forwarder(trouble, window, arguments.name.as_deref(), &arguments.notify))
@@ -259,7 +274,7 @@ fn subject(arguments: &MonitorsArguments, filters: &[Filter]) -> Result<Subject,
         (Some(_), Some(_)) => Err(Failure::failed("--every goes without a name or id")),
         (None, None) => Err(Failure::failed(
             "say what is watched: --campaign NAME, --canvas NAME, --step NAME (or their ids: --campaign-id ID, …), \
-             --every campaign|canvas|step, --heartbeat, or --forwarder drops|queue",
+             --every campaign|canvas|step, --heartbeat, or --forwarder drops|queue|bucket-lag",
         )),
     }
 }

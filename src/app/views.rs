@@ -81,10 +81,10 @@ impl Watched {
     pub(super) fn probe(self) -> ProcessProbe {
         ProcessProbe::new(move || {
             let queue = self.queue.status();
-            let consumer_lag = queue.kafka.map(|broker| broker.lag);
             ProcessState {
                 queue_depth: queue.depth,
-                consumer_lag,
+                consumer_lag: queue.kafka.map(|broker| broker.lag),
+                storage_lag_seconds: queue.storage.map(|buckets| buckets.lag_seconds),
                 is_reload_refused: self.last_reload.borrow().refused.is_some(),
                 connections_refused: self.connections.borrow().refused.len() as u64,
             }

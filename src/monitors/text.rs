@@ -193,6 +193,16 @@ pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notif
              `braze.forwarder.kafka_consumer_lag` is what is behind. More cores, or more forwarders of the same group.\n\
              3. **Is Datadog slow?** `braze.forwarder.flush_milliseconds` is the time from a cut to its last answer.\n"
         ),
+        ForwarderTrouble::BucketLag(allowed) => format!(
+            "{{{{#is_alert}}}}\nAll through the last {window} the forwarder was more than {allowed} seconds behind the newest \
+             object of its bucket; the least was {{{{value}}}}. What waits is counted late, and after an hour Datadog takes it no \
+             more.\n{{{{/is_alert}}}}{{{{#is_recovery}}}}\nThe forwarder has caught up with its bucket.\n{{{{/is_recovery}}}}\n\n\
+             1. **Can it be read?** `/status` has `trouble` of the bucket, and the log `an object of a bucket can't be read for \
+             now`.\n\
+             2. **Is it a peak?** `braze.forwarder.queue_depth` is how many objects wait: it does not grow beyond some hundreds, \
+             for listing waits for reading.\n\
+             3. **Is Datadog slow?** `braze.forwarder.flush_milliseconds` is the time from a cut to its last answer.\n"
+        ),
     };
     sign(text, notify)
 }

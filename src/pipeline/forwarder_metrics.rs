@@ -14,10 +14,12 @@ pub const PREFIX: &str = "braze.forwarder.";
 
 /// Sends dropped since the last flush, by `connection` and `reason`.
 pub const SENDS_DROPPED: &str = "braze.forwarder.sends_dropped";
-/// Events in the queue that are not acknowledged.
+/// Events in the queue that are not acknowledged; in Kafka messages, in buckets objects.
 pub const QUEUE_DEPTH: &str = "braze.forwarder.queue_depth";
 /// Messages behind what is committed, where events wait in Kafka.
 pub const CONSUMER_LAG: &str = "braze.forwarder.kafka_consumer_lag";
+/// How many seconds the oldest object that waits is behind the newest, where events wait in buckets.
+pub const STORAGE_LAG: &str = "braze.forwarder.storage_lag_seconds";
 /// Sends counted whose request has no outcome yet.
 pub const SENDS_PENDING: &str = "braze.forwarder.sends_pending";
 /// The mean time from a cut to its last outcome, over the flushes that ended since the last point.
@@ -36,10 +38,12 @@ const OTHERS: &str = "_others";
 /// The state of the process outside the pipeline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProcessState {
-    /// Events in the queue that are not acknowledged.
+    /// Events in the queue that are not acknowledged; in buckets, objects.
     pub queue_depth: u64,
     /// Messages behind what is committed; `None`: no broker.
     pub consumer_lag: Option<u64>,
+    /// Seconds behind the newest object; `None`: no bucket.
+    pub storage_lag_seconds: Option<u64>,
     /// Whether the last reload of the configuration was refused as a whole.
     pub is_reload_refused: bool,
     /// Connections whose configuration is wrong.
@@ -146,14 +150,16 @@ impl ForwarderMetrics {
                 sends,
             );
         }
-        if let Some(ProcessState { queue_depth, consumer_lag, is_reload_refused, connections_refused }) =
-            state
-        {
+        if let Some(process) = state {
+            let ProcessState { queue_depth, consumer_lag, storage_lag_seconds, .. } = process;
+            let ProcessState { is_reload_refused, connections_refused, .. } = process;
             points.level(RELOAD_REFUSED, u64::from(is_reload_refused));
             points.level(CONNECTIONS_REFUSED, connections_refused);
             points.level(QUEUE_DEPTH, queue_depth);
-            if let Some(lag) = consumer_lag {
-                points.level(CONSUMER_LAG, lag);
+            for (metric, lag) in [(CONSUMER_LAG, consumer_lag), (STORAGE_LAG, storage_lag_seconds)] {
+                if let Some(lag) = lag {
+                    points.level(metric, lag);
+                }
             }
         }
         points.level(SENDS_PENDING, books.pending());
@@ -244,6 +250,7 @@ mod tests {
         let process = Some(ProcessState {
             queue_depth: 9,
             consumer_lag: Some(4),
+            storage_lag_seconds: Some(70),
             is_reload_refused: true,
             connections_refused: 2,
         });
@@ -255,6 +262,7 @@ mod tests {
                 "connections_refused 2  env:test",
                 "queue_depth 9  env:test",
                 "kafka_consumer_lag 4  env:test",
+                "storage_lag_seconds 70  env:test",
                 "sends_pending 0  env:test",
                 "flush_milliseconds 250  env:test"
             ]

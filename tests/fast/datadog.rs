@@ -16,7 +16,7 @@ use rules::{check_dashboard, check_monitor, emitted, scraped};
 use serde_json::{Value, json};
 
 /// The monitors that ship, and the command that prints each.
-const MONITORS: [(&str, &[&str]); 6] = [
+const MONITORS: [(&str, &[&str]); 7] = [
     (
         "monitor-campaign-sends-too-few.json",
         &["--campaign", "Weekly newsletter", "--min", "1000", "--window", "1w"],
@@ -32,6 +32,7 @@ const MONITORS: [(&str, &[&str]); 6] = [
     ("monitor-heartbeat.json", &["--heartbeat"]),
     ("monitor-forwarder-drops-sends.json", &["--forwarder", "drops"]),
     ("monitor-forwarder-queue-is-long.json", &["--forwarder", "queue"]),
+    ("monitor-forwarder-bucket-lags.json", &["--forwarder", "bucket-lag"]),
 ];
 
 fn shipped(name: &str) -> String {
@@ -201,9 +202,11 @@ fn every_kind_of_subject_and_condition_makes_a_monitor_that_breaks_no_rule() {
     for window in ["1m", "10m", "1d"] {
         printed(&["--heartbeat", "--window", window]);
     }
-    for arguments in
-        [&["drops", "--max", "100", "--window", "1h"][..], &["queue", "--max", "5", "--window", "5m"]]
-    {
+    for arguments in [
+        &["drops", "--max", "100", "--window", "1h"][..],
+        &["queue", "--max", "5", "--window", "5m"],
+        &["bucket-lag", "--max", "600"],
+    ] {
         printed(&[&["--forwarder"], arguments].concat());
     }
     for subject in named {
@@ -380,6 +383,7 @@ fn metric_and_tags_come_from_the_configuration() {
     assert!(said.contains("heartbeat = true"), "{said}");
     let forwarder = ["--forwarder", "drops", "--config", path];
     assert!(printed(&forwarder).1.contains("forwarder_metrics.connection"));
+    assert!(printed(&["--forwarder", "bucket-lag", "--config", path]).1.contains("--forwarder queue"));
     assert!(monitor["query"].as_str().unwrap().contains("{connection:acme}"), "{monitor}");
 
     // As Datadog stores the name.

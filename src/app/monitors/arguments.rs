@@ -72,7 +72,7 @@ pub(in crate::app) struct MonitorsArguments {
     pub(super) heartbeat: bool,
     /// Watch what the forwarder tells of itself (`[forwarder_metrics]`): sends that it drops, with --max [default: 0] as many
     /// in --window [default: 10m] as nobody is woken for; or events that wait in its queue, with --max [default: 100000]
-    /// exceeded all through --window [default: 30m]
+    /// exceeded all through --window [default: 30m]; or seconds behind its bucket, with --max [default: 1800] likewise
     #[arg(long, value_name = "WHAT", help_heading = "What is watched")]
     pub(super) forwarder: Option<Forwarder>,
     /// Only what has this tag, too: `env:prod`, `app_group_name:Acme`; can be given again
@@ -162,6 +162,7 @@ impl Every {
 pub(super) enum Forwarder {
     Drops,
     Queue,
+    BucketLag,
 }
 
 /// The reader of the output.

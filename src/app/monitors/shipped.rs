@@ -24,9 +24,11 @@ pub(super) enum Which {
     ForwarderDropsSends,
     /// Events wait in the forwarder's queue
     ForwarderQueueIsLong,
+    /// The forwarder lags behind its bucket
+    ForwarderBucketLags,
 }
 
-const MONITORS: [(Which, &str); 6] = [
+const MONITORS: [(Which, &str); 7] = [
     (Which::CampaignSendsTooFew, include_str!("../../../config/datadog/monitor-campaign-sends-too-few.json")),
     (
         Which::CampaignDidNotGoOut,
@@ -42,6 +44,7 @@ const MONITORS: [(Which, &str); 6] = [
         Which::ForwarderQueueIsLong,
         include_str!("../../../config/datadog/monitor-forwarder-queue-is-long.json"),
     ),
+    (Which::ForwarderBucketLags, include_str!("../../../config/datadog/monitor-forwarder-bucket-lags.json")),
 ];
 
 /// The content of these files.

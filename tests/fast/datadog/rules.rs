@@ -43,6 +43,7 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
         (forwarder_metrics::SENDS_DROPPED.to_owned(), metric(vec!["connection", "reason", "version"])),
         level(forwarder_metrics::QUEUE_DEPTH),
         level(forwarder_metrics::CONSUMER_LAG),
+        level(forwarder_metrics::STORAGE_LAG),
         level(forwarder_metrics::SENDS_PENDING),
         level(forwarder_metrics::FLUSH_MILLISECONDS),
     ])
