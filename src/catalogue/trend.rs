@@ -18,8 +18,12 @@ impl Trend {
         Self { sends: Box::new([0; MINUTES]), newest: now / 60 }
     }
 
-    /// Adds sends of the Unix second `now`. A clock that steps back adds to the newest minute.
+    /// Adds sends of the Unix second `now`. A clock that steps back adds to the newest minute; one that was ahead by more than
+    /// all minutes begins anew.
     pub fn add(&mut self, now: u64, sends: u64) {
+        if self.is_ahead_of(now) {
+            *self = Self::new(now);
+        }
         let minute = (now / 60).max(self.newest);
         // After any length of quiet, every minute is cleared once.
         for passed in (self.newest + 1..=minute).take(MINUTES) {
@@ -35,6 +39,9 @@ impl Trend {
 
     /// The sends of the last [`MINUTES`] as seen at the Unix second `now`, oldest first.
     pub fn minutes(&self, now: u64) -> [u32; MINUTES] {
+        if self.is_ahead_of(now) {
+            return [0; MINUTES];
+        }
         let minute = (now / 60).max(self.newest);
         let oldest = (minute + 1).saturating_sub(MINUTES as u64);
         std::array::from_fn(|number| {
@@ -44,8 +51,16 @@ impl Trend {
         })
     }
 
+    /// Whether the sends are of a time to come.
+    fn is_ahead_of(&self, now: u64) -> bool {
+        self.newest > now / 60 + MINUTES as u64
+    }
+
     /// The sum of all minutes.
     pub fn sum(&self, now: u64) -> u64 {
+        if self.is_ahead_of(now) {
+            return 0;
+        }
         if now / 60 <= self.newest {
             // Nothing is older than an hour, so the order does not matter.
             return self.sends.iter().map(|sends| u64::from(*sends)).sum();

@@ -5,7 +5,7 @@
 //! The broker keeps its log in memory, so that a broker that is away and comes back is a frozen one.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::broker::{self, Broker, Compression, Producer};
 use crate::handovers::{self, Group};
@@ -389,4 +389,24 @@ async fn a_member_whose_schema_registry_is_away_gives_partitions_to_one_that_joi
     stop(waiting).await;
     stop(joined).await;
     assert_each_once(&intake.accepted(), BATCHES);
+}
+
+#[tokio::test]
+async fn a_run_that_gets_no_partition_ends_and_says_why() {
+    let (broker, intake) = (Broker::start(), Intake::start());
+    broker.create_topic(TOPIC, 1).await;
+    let forwarder = member(&broker, &intake, "acme").start().await;
+    members::share_all(&[&forwarder], 1).await;
+    let mut other = member(&broker, &intake, "beta").spawn(&["run", "--once"]);
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = other.ended() {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "{}", other.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert_eq!(status.code(), Some(1), "{}", other.log());
+    assert!(other.stderr().contains("has given this process no partition within 60s"), "{}", other.log());
+    stop(forwarder).await;
 }

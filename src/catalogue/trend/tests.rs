@@ -46,3 +46,13 @@ proptest! {
         prop_assert_eq!(trend.minutes(now + after).to_vec(), expected);
     }
 }
+
+#[test]
+fn a_clock_that_was_hours_ahead_leaves_nothing_behind() {
+    const NOW: u64 = 1_795_000_000;
+    let mut trend = Trend::new(NOW + 5 * 3600);
+    trend.add(NOW + 5 * 3600, 7);
+    assert_eq!((trend.sum(NOW), trend.minutes(NOW)), (0, [0; MINUTES]));
+    trend.add(NOW, 2);
+    assert_eq!((trend.sum(NOW), trend.sum(NOW + 3599 - NOW % 60), trend.sum(NOW + 3660)), (2, 2, 0));
+}

@@ -94,15 +94,13 @@ impl Poller {
         // New partitions are not paused yet.
         self.is_all_paused = false;
         self.steady.disturb();
-        self.parts.health.set_partitions(self.offsets.held().count());
+        let reading = self.offsets.held().count();
+        self.without_since = if reading == 0 { self.without_since.or(Some(Instant::now())) } else { None };
+        self.parts.health.set_partitions(reading);
         if !partitions.is_empty() {
             self.parts.health.came_through();
         }
-        tracing::info!(
-            taken = partitions.len(),
-            reading = self.offsets.held().count(),
-            "kafka: partitions were assigned"
-        );
+        tracing::info!(taken = partitions.len(), reading, "kafka: partitions were assigned");
     }
 
     /// Gives partitions up. Their messages are flushed and committed before, as far as outcomes come by the deadline, if there

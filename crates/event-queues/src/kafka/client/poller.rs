@@ -100,6 +100,8 @@ pub(super) struct Poller {
     pub(super) later_since: Option<Instant>,
     /// What the pipeline has not taken before partitions had to be given up, in order.
     pub(super) unsent: VecDeque<PollerOutput>,
+    /// Since when the group has given it no partition.
+    pub(super) without_since: Option<Instant>,
     /// Whether any partition is paused.
     pub(super) is_paused: bool,
     /// Whether all are: one that was assigned meanwhile is not.
@@ -127,6 +129,7 @@ impl Poller {
             later: Vec::new(),
             later_since: None,
             unsent: VecDeque::new(),
+            without_since: None,
             is_paused: false,
             is_all_paused: false,
         })

@@ -11,6 +11,9 @@ use super::poller::{Halt, Poller, PollerOutput};
 const STEADY_STATISTICS: u32 = 2;
 const STEADY_AFTER: Duration = Duration::from_secs(2);
 
+/// How long a run that ends with the partitions waits for one: longer than others take to give one up.
+const WITHOUT_MAX: Duration = Duration::from_mins(1);
+
 /// The time since which the same partitions are fetched without a pause.
 #[derive(Debug)]
 pub(super) struct Steady {
@@ -85,11 +88,18 @@ impl Poller {
         self.parts.health.set_lag(self.offsets.lag());
     }
 
-    /// Nothing comes. A run that ends with the partitions ends if all are at their end.
+    /// Nothing comes. A run that ends with the partitions ends if all are at their end, and fails if the group gives it none.
     pub(super) fn rest(&mut self) -> Result<(), Halt> {
-        let is_over =
-            self.parts.is_until_empty && self.offsets.held().next().is_some() && self.offsets.are_at_end();
-        if is_over {
+        if !self.parts.is_until_empty {
+            return Ok(());
+        }
+        if self.without_since.is_some_and(|since| since.elapsed() >= WITHOUT_MAX) {
+            return Err(Halt::Failed(format!(
+                "the group has given this process no partition within {WITHOUT_MAX:?}: other members have them all, or there is \
+                 no topic of queue.kafka.topics"
+            )));
+        }
+        if self.offsets.held().next().is_some() && self.offsets.are_at_end() {
             self.send(PollerOutput::End)?;
             self.parts.is_until_empty = false;
         }
