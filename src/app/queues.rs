@@ -185,6 +185,16 @@ fn open_embedded(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender
             "the queue is damaged here; it goes on behind the gap"
         );
     }
+    for gap in &opened.doubtful {
+        tracing::error!(
+            segment = %gap.segment.display(),
+            offset = gap.offset,
+            bytes = gap.bytes,
+            events_max = gap.events,
+            "the queue's end is damaged: it goes on behind a gap, with at most as many events that were answered; none, if \
+             the machine died while it was written"
+        );
+    }
     if opened.is_acknowledgement_lost {
         tracing::error!(
             "the queue's record of what was acknowledged is lost; what is left in it is counted again"

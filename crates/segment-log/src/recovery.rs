@@ -32,6 +32,9 @@ pub struct Opened {
     /// Damage in the last segment, and events that are missing altogether. Damage in other segments is found,
     /// logged and counted when they are read.
     pub damaged: Vec<Gap>,
+    /// The same, of events that may never have been answered: the machine has died since, and several frames that are written
+    /// at once need not reach the disk in order.
+    pub doubtful: Vec<Gap>,
     /// The record of what was acknowledged is gone: events may be given out again.
     pub is_acknowledgement_lost: bool,
 }
@@ -54,7 +57,7 @@ pub enum Torn {
 pub struct AtStart {
     /// As [`Opened::found`].
     pub found: u64,
-    /// Events at most that were cut off and may have been answered, as far as their number is known.
+    /// Events at most that were cut off, or are missing, and may have been answered, as far as their number is known.
     pub perhaps_lost: u64,
     /// As [`Opened::torn_bytes`].
     pub torn_bytes: u64,
@@ -66,7 +69,8 @@ impl AtStart {
             Torn::PerhapsAnswered { events_max } => events_max.unwrap_or_default(),
             Torn::Unanswered => 0,
         };
-        AtStart { found: opened.found, perhaps_lost, torn_bytes: opened.torn_bytes }
+        let doubtful: u64 = opened.doubtful.iter().map(|gap| gap.events).sum();
+        AtStart { found: opened.found, perhaps_lost: perhaps_lost + doubtful, torn_bytes: opened.torn_bytes }
     }
 }
 
@@ -177,12 +181,14 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     let noted = offsets.noted();
     let next = scan.next.max(known.next).max(acknowledged).max(noted.map_or(0, |note| note.next));
     opened.found = noted.filter(|note| note.is_exact).map_or(0, |note| scan.next.saturating_sub(note.next));
-    opened.damaged = gaps(&directory, acknowledged, oldest, &scan, last, next);
+    let is_exact = noted.is_some_and(|note| note.is_exact);
+    let answered = noted.map_or(0, |note| note.next).max(known.next).max(acknowledged);
+    let all = gaps(&directory, acknowledged, oldest, &scan, last, next).into_iter();
+    (opened.damaged, opened.doubtful) = all.partition(|gap| is_exact || gap.first < answered);
     let active = match last {
         Some(last) if scan.next == next => {
             let good = scan.tail.map_or(scan.bytes, |tail| tail.offset);
             opened.torn_bytes = scan.bytes - good;
-            let is_exact = noted.is_some_and(|note| note.is_exact);
             opened.torn = if is_exact || opened.torn_bytes == 0 || scan.bytes < segments::HEAD_BYTES {
                 Torn::Unanswered
             } else {
@@ -201,6 +207,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     let missing: Vec<_> = opened
         .damaged
         .iter()
+        .chain(&opened.doubtful)
         .filter(|gap| gap.events > 0)
         .map(|gap| gap.first..gap.first + gap.events)
         .collect();

@@ -412,6 +412,35 @@ async fn where_the_machine_has_died_a_torn_end_may_have_been_answered() {
 }
 
 #[tokio::test]
+async fn where_the_machine_has_died_a_hole_before_the_end_may_have_been_answered_and_one_that_was_noted_has_been()
+ {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, appender, _) = open_at(&directory);
+    appender.append(frame(10, body(0, 100))).await.unwrap();
+    let before = killed(&directory);
+    for n in 1..4 {
+        appender.append(frame(7, body(n, 100))).await.unwrap();
+    }
+    drop((queue, appender));
+    // In the second frame, which is behind the note, and in the first one, which is before it.
+    for (offset, lost, perhaps_lost, left) in [(148, 0, 7, 24), (16, 10, 0, 21)] {
+        let killed = killed(&directory);
+        let noted = settings(&killed).directory.join(checkpoint::NAME);
+        fs::copy(settings(&before).directory.join(checkpoint::NAME), &noted).unwrap();
+        checkpoint::forge_boot(&noted);
+        let file = segment_files(&killed).remove(0);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[offset..offset + 132].fill(0);
+        fs::write(&file, bytes).unwrap();
+        let (mut queue, appender, opened) = open_at(&killed);
+        assert_eq!((appender.lost(), appender.at_start().perhaps_lost), (lost, perhaps_lost), "{opened:?}");
+        assert_eq!((opened.waiting, opened.damaged.len() + opened.doubtful.len()), (left, 1));
+        assert_eq!(drain(&mut queue).await.1, Some(30));
+        assert_eq!(appender.lost(), lost, "it is told once");
+    }
+}
+
+#[tokio::test]
 async fn what_is_found_and_was_never_answered_is_counted() {
     let directory = tempfile::tempdir().unwrap();
     let faults = Arc::default();
