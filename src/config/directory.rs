@@ -18,8 +18,16 @@ pub(super) type Unread = BTreeMap<String, Option<Vec<String>>>;
 
 /// The app groups of a connection whose file is not TOML, if they can be recovered.
 fn recover_app_groups(text: &str) -> Option<Vec<String>> {
-    let (table, _errors) = toml::de::DeTable::parse_recoverable(text);
-    let ids = table.get_ref().get(APP_GROUP_IDS)?.get_ref().as_array()?;
+    let (table, errors) = toml::de::DeTable::parse_recoverable(text);
+    let list = table.get_ref().get(APP_GROUP_IDS)?;
+    let (ids, span) = (list.get_ref().as_array()?, list.span());
+    // In a list with a mistake a quote may have made two ids one, or the end may be missing.
+    let is_touched = |error: &toml::de::Error| {
+        error.span().is_none_or(|wrong| wrong.start <= span.end && wrong.end >= span.start)
+    };
+    if !text.get(span.clone())?.ends_with(']') || errors.iter().any(is_touched) {
+        return None;
+    }
     let ids: Option<Vec<_>> = ids.iter().map(|id| id.get_ref().as_str().map(str::to_owned)).collect();
     // An empty list may be the rest of a broken one.
     ids.filter(|ids| !ids.is_empty())

@@ -176,6 +176,8 @@ struct ConnectionRow {
 enum RowState {
     /// The configuration has it.
     Active,
+    /// Its configuration is wrong, and its old form is in force; these are the app groups of the new one.
+    Kept(Vec<Box<str>>),
     /// Its configuration is wrong; these are its app groups.
     Refused(Option<Vec<Box<str>>>),
     /// The configuration has it no more.
@@ -214,7 +216,13 @@ impl ConnectionTable {
         for connection in connections.active {
             let row = ConnectionRow { connection: Arc::new(connection), state: RowState::Active };
             match self.row(&row.connection.name) {
-                Some(known) => *known = row,
+                Some(known) => {
+                    let state = match &mut known.state {
+                        RowState::Refused(Some(ids)) => RowState::Kept(std::mem::take(ids)),
+                        _ => RowState::Active,
+                    };
+                    *known = ConnectionRow { state, ..row };
+                }
                 None => self.add(row),
             }
         }
@@ -235,6 +243,13 @@ impl ConnectionTable {
         for (id, row) in (0u32..).map(ConnectionId).zip(&self.rows) {
             match &row.state {
                 RowState::Active => served.push((id, row.connection.app_groups())),
+                RowState::Kept(wanted) => {
+                    served.push((id, row.connection.app_groups()));
+                    // One that serves the rest serves them as well.
+                    if !row.connection.is_catch_all() {
+                        refused.push((id, RefusedGroups { ids: Some(wanted) }));
+                    }
+                }
                 RowState::Refused(ids) => refused.push((id, RefusedGroups { ids: ids.as_deref() })),
                 RowState::Gone => {}
             }

@@ -386,9 +386,17 @@ async fn a_member_whose_schema_registry_is_away_gives_partitions_to_one_that_joi
     away.always(Behaviour::Answer);
     intake.wait_for_sends(BATCHES * BATCH).await;
     committed_all(&broker, &producer, TOPIC).await;
-    stop(waiting).await;
+    // What was paused when it was given up is read when it comes back.
     stop(joined).await;
-    assert_each_once(&intake.accepted(), BATCHES);
+    members::share_all(&[&waiting], PARTITIONS).await;
+    for number in 0..BATCH {
+        producer.send(TOPIC, &format!("user-{number}"), &avro(7, BATCHES, number));
+    }
+    producer.flush();
+    intake.wait_for_sends((BATCHES + 1) * BATCH).await;
+    committed_all(&broker, &producer, TOPIC).await;
+    stop(waiting).await;
+    assert_each_once(&intake.accepted(), BATCHES + 1);
 }
 
 #[tokio::test]

@@ -118,6 +118,35 @@ async fn one_that_is_wrong_at_the_start_is_left_out_and_its_sends_are_booked_unt
 }
 
 #[tokio::test]
+async fn what_one_that_becomes_wrong_wanted_to_serve_goes_to_nobody() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_directory();
+    fs::write(directory.join("acme.toml"), file(&intake, "acme-key", "g-a")).unwrap();
+    fs::write(directory.join("beta.toml"), file(&intake, "beta-key", "g-b")).unwrap();
+    let forwarder = configuration.connection("rest", &intake.url(), "rest-key", &[]).start().await;
+    // An app group moves from one to the other, beside a new one, and there is a mistake.
+    replace(&directory.join("beta.toml"), &file(&intake, "beta-key", "g-c"));
+    let moved = file(&intake, "acme-key", "g-a").replace("\"g-a\"", "\"g-a\", \"g-b\", \"g-new\"");
+    replace(&directory.join("acme.toml"), &format!("{moved}urll = 1\n"));
+    support::eventually("the directory was read", async || {
+        (state(&forwarder, "outdated").await == 1).then_some(())
+    })
+    .await;
+    push(&forwarder, 1, &["g-a", "g-b", "g-c", "g-new", "g-other"]).await;
+    let books = forwarder.settled(5).await;
+    assert_eq!((books.accepted, books.dropped), (3, 2));
+    assert_eq!(["acme-key", "beta-key", "rest-key"].map(|key| sends(&intake, key)), [1, 1, 1]);
+    assert_eq!(dropped(&forwarder, "acme").await, 2);
+    replace(&directory.join("acme.toml"), &moved);
+    support::eventually("it is right", async || (state(&forwarder, "outdated").await == 0).then_some(()))
+        .await;
+    push(&forwarder, 2, &["g-b", "g-new"]).await;
+    forwarder.settled(7).await;
+    assert_eq!(sends(&intake, "acme-key"), 3);
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
 async fn one_that_becomes_wrong_goes_on_as_it_was() {
     let intake = Intake::start();
     let (configuration, directory) = with_directory();

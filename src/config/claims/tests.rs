@@ -62,12 +62,15 @@ fn the_app_groups_of_a_connection_that_is_left_out_are_known_where_they_can_be_m
     assert_eq!(of("app_group_ids = [\"x\"]\napi_key_file = \"./none\"\nsite = \"EU1\""), one);
     assert_eq!(of("app_group_ids = [\"x\"]\nsite = EU1"), one, "no TOML, and still to be made out");
     assert_eq!(of("site = \"EU1\napp_group_ids = [\"x\"]"), one);
-    let torn = of("app_group_ids = [\"x\" \"y\"\nsite = \"EU1\"").unwrap();
-    assert_eq!(
-        torn[..2],
-        ["x".into(), "y".into()],
-        "what follows is taken for more of them, which does no harm"
-    );
+    for torn in [
+        "app_group_ids = [\"x\" \"y\"\nsite = \"EU1\"",
+        "app_group_ids = [\"x\", \"y, \"z\"]\nsite = \"EU1\"",
+        "site = \"EU1\"\napp_group_ids = [\"x\", \"yyyy-zz",
+        "site = \"EU1\"\napp_group_ids = [\"x\", \"y\",",
+        "app_group_ids = [\"x\" \"y\"]",
+    ] {
+        assert_eq!(of(torn), None, "{torn}: others may be meant, too");
+    }
     assert_eq!(of("app_group_id = [\"x\"]\ndry_run = true"), None);
     assert_eq!(of("app_group_ids = \"x\"\ndry_run = true"), None);
     assert_eq!(of("site = EU1"), None);

@@ -94,7 +94,7 @@ impl Poller {
             Some(Ok(message)) => {
                 // A message of a partition that was assigned a moment ago: there are few, because it is paused with the next
                 // round.
-                self.early.push(message.detach());
+                self.early.push_back(message.detach());
                 self.is_all_paused = false;
                 Ok(())
             }

@@ -27,11 +27,29 @@ impl Poller {
         match event {
             Event::Assigned(partitions) => self.prepare(partitions),
             Event::Known { partitions, committed } => self.assign(&partitions, committed),
-            Event::Revoked(partitions) => return self.revoke(&partitions, Some(Instant::now() + RECALL_MAX)),
+            Event::Revoked(partitions) => {
+                return self.attend_revoked(partitions, Some(Instant::now() + RECALL_MAX));
+            }
             Event::Committed(answers) => self.committed(&answers),
             Event::Watermarks(marks) => self.look(&marks),
         }
         Ok(())
+    }
+
+    /// Handles events in their order; at a halt those that are left are kept, for the group waits for an answer to each.
+    pub(super) fn attend_all(&mut self, events: Vec<Event>) -> Result<(), Halt> {
+        let mut events = events.into_iter();
+        while let Some(event) = events.next() {
+            if let Err(halt) = self.attend(event) {
+                events.for_each(|event| self.defer(event));
+                return Err(halt);
+            }
+        }
+        Ok(())
+    }
+
+    fn attend_revoked(&mut self, partitions: Vec<Partition>, deadline: Option<Instant>) -> Result<(), Halt> {
+        self.revoke(&partitions, deadline).inspect_err(|_halt| self.defer(Event::Revoked(partitions)))
     }
 
     /// Keeps an event for later.
@@ -54,7 +72,7 @@ impl Poller {
         }
         for event in self.take_later() {
             match event {
-                Event::Revoked(partitions) => self.revoke(&partitions, None)?,
+                Event::Revoked(partitions) => self.attend_revoked(partitions, None)?,
                 event => self.attend(event)?,
             }
         }
@@ -84,6 +102,10 @@ impl Poller {
             self.offsets.assign(partition.clone(), origin_of(&partition.topic), offset);
         }
         let wanted = without_offsets(partitions);
+        // One that was paused when it was given up would stay so: the client remembers that.
+        if let Err(error) = self.consumer.resume(&wanted) {
+            tracing::warn!(%error, "kafka: fetching could not be resumed");
+        }
         let taken = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&wanted),
             _ => self.consumer.assign(&wanted),
@@ -220,7 +242,7 @@ impl Poller {
 fn tell_unsettled(partitions: &[Partition]) {
     tracing::warn!(
         partitions = partitions.len(),
-        "kafka: partitions are given up before all that was counted of them has an outcome: it is counted again by \
-         whoever reads them next"
+        "kafka: partitions are given up before all that was handed out of them has an outcome: what was counted of it \
+         is counted again by whoever reads them next"
     );
 }

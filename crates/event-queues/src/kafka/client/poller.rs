@@ -93,7 +93,7 @@ pub(super) struct Poller {
     /// When the first message of the batch came.
     begun: Instant,
     /// Messages that came although their partition was paused, or during a wait.
-    pub(super) early: Vec<OwnedMessage>,
+    pub(super) early: VecDeque<OwnedMessage>,
     /// Events during a wait.
     pub(super) later: Vec<Event>,
     /// When the first of them came.
@@ -125,7 +125,7 @@ impl Poller {
             steady: Steady::new(),
             batch: None,
             begun: Instant::now(),
-            early: Vec::new(),
+            early: VecDeque::new(),
             later: Vec::new(),
             later_since: None,
             unsent: VecDeque::new(),
@@ -156,15 +156,13 @@ impl Poller {
             while let Ok(command) = self.parts.commands.try_recv() {
                 self.obey(command)?;
             }
-            for event in self.take_later() {
-                self.attend(event)?;
-            }
-            for event in self.consumer.context().take_events() {
-                self.attend(event)?;
-            }
+            let later = self.take_later();
+            self.attend_all(later)?;
+            let events = self.consumer.context().take_events();
+            self.attend_all(events)?;
             self.commit();
             self.send_unsent(None)?;
-            for message in std::mem::take(&mut self.early) {
+            while let Some(message) = self.early.pop_front() {
                 self.take(&message)?;
             }
             self.turn()?;
@@ -232,10 +230,11 @@ impl Poller {
 
     /// Begins a batch with `message`.
     fn take(&mut self, message: &OwnedMessage) -> Result<(), Halt> {
-        self.hand_over()?;
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
-        let Some(assignment) = self.offsets.assignment(&partition).map(Arc::clone) else {
-            // It was fetched before its partition was given up; the new owner reads it.
+        let assignment = self.offsets.assignment(&partition).map(Arc::clone);
+        self.hand_over()?;
+        let Some(assignment) = assignment.filter(|assignment| !assignment.is_over()) else {
+            // It was fetched before its partition was given up, if it has not come back since: whoever has it now reads it.
             return Ok(());
         };
         self.parts.health.came_through();
