@@ -38,8 +38,10 @@ pub(super) enum Trigger {
 /// The result of the last reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LastReload {
-    /// It was refused as a whole. A refusal of SIGHUP's stays until the next SIGHUP, whatever else is taken over.
-    pub(super) refused: Option<RefusedReload>,
+    /// The last SIGHUP was refused as a whole, whatever else has been taken over since.
+    signal_refused: Option<RefusedReload>,
+    /// So were the files that have changed since.
+    files_refused: Option<RefusedReload>,
     /// When one was taken over last, in Unix seconds; the start is one.
     pub(super) taken_over_at: u64,
 }
@@ -50,24 +52,28 @@ pub(super) struct RefusedReload {
     pub(super) reason: String,
     /// In Unix seconds.
     pub(super) at: u64,
-    is_of_signal: bool,
 }
 
 impl LastReload {
     pub(super) const fn at_start(now: u64) -> Self {
-        Self { refused: None, taken_over_at: now }
+        Self { signal_refused: None, files_refused: None, taken_over_at: now }
     }
 
     fn note(&mut self, trigger: Trigger, ended: Result<(), String>, now: u64) {
-        let is_of_signal =
-            trigger == Trigger::Signal || self.refused.as_ref().is_some_and(|refused| refused.is_of_signal);
-        match ended {
-            Ok(()) => {
-                self.taken_over_at = now;
-                self.refused.take_if(|refused| trigger == Trigger::Signal || !refused.is_of_signal);
-            }
-            Err(reason) => self.refused = Some(RefusedReload { reason, at: now, is_of_signal }),
+        if ended.is_ok() {
+            self.taken_over_at = now;
         }
+        let refused = ended.err().map(|reason| RefusedReload { reason, at: now });
+        match trigger {
+            // It has read all files.
+            Trigger::Signal => (self.signal_refused, self.files_refused) = (refused, None),
+            Trigger::Files => self.files_refused = refused,
+        }
+    }
+
+    /// The refusal that stands; of two the later one.
+    pub(super) fn refused(&self) -> Option<&RefusedReload> {
+        self.files_refused.as_ref().or(self.signal_refused.as_ref())
     }
 }
 
@@ -311,6 +317,25 @@ mod tests {
 
     fn connection(name: &str, key: &str, metric: &str) -> Connection {
         Connection { api_key: ApiKey::new(key), metric: metric.into(), ..Connection::named(name.into()) }
+    }
+
+    #[test]
+    fn a_refused_sighup_stands_until_the_next_one_and_files_until_they_are_mended() {
+        use Trigger::{Files, Signal};
+        let mut last = LastReload::at_start(1);
+        let mut note = |trigger, reason: Option<&str>, now| {
+            last.note(trigger, reason.map_or(Ok(()), |reason| Err(reason.to_owned())), now);
+            (last.refused().map(|refused| (refused.reason.clone(), refused.at)), last.taken_over_at)
+        };
+        let refused = |reason: &str, at| Some((reason.to_owned(), at));
+        assert_eq!(note(Signal, Some("main"), 2), (refused("main", 2), 1));
+        assert_eq!(note(Files, None, 3), (refused("main", 2), 3));
+        assert_eq!(note(Files, Some("token"), 4), (refused("token", 4), 3));
+        assert_eq!(note(Files, None, 5), (refused("main", 2), 5));
+        assert_eq!(note(Files, Some("token"), 6), (refused("token", 6), 5));
+        assert_eq!(note(Signal, None, 7), (None, 7));
+        assert_eq!(note(Files, Some("token"), 8), (refused("token", 8), 7));
+        assert_eq!(note(Files, None, 9), (None, 9));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Watched {
                 queue_depth: queue.depth,
                 consumer_lag: queue.kafka.map(|broker| broker.lag),
                 storage_lag_seconds: queue.storage.map(|buckets| buckets.lag_seconds),
-                is_reload_refused: self.last_reload.borrow().refused.is_some(),
+                is_reload_refused: self.last_reload.borrow().refused().is_some(),
                 connections_refused: self.connections.borrow().refused.len() as u64,
             }
         })
@@ -201,7 +201,7 @@ impl Watched {
             not_ready: not_ready.as_deref(),
             is_certificate_void: certificate_trouble.is_some_and(|trouble| !trouble.is_valid),
             receives_nothing: self.receives_nothing,
-            is_reload_refused: self.last_reload.borrow().refused.is_some(),
+            is_reload_refused: self.last_reload.borrow().refused().is_some(),
             is_balanced: snapshot.balance(),
             connections: &connections,
             uptime_seconds: gauges.uptime_seconds,
@@ -241,10 +241,14 @@ impl Watched {
     }
 
     fn last_reload(&self) -> ReloadStatus {
-        let LastReload { refused, taken_over_at } = self.last_reload.borrow().clone();
-        let successful = refused.is_none();
-        let (refused_because, refused_at) = refused.map(|refused| (refused.reason, refused.at)).unzip();
-        ReloadStatus { successful, refused_because, refused_at, last_success: taken_over_at }
+        let last = self.last_reload.borrow();
+        let refused = last.refused();
+        ReloadStatus {
+            successful: refused.is_none(),
+            refused_because: refused.map(|refused| refused.reason.clone()),
+            refused_at: refused.map(|refused| refused.at),
+            last_success: last.taken_over_at,
+        }
     }
 
     /// The status of each connection, those left out first.

@@ -296,11 +296,17 @@ fn total(objects: &[ComparedObject]) -> ComparedSums {
 fn with_difference(mut sums: ComparedSums) -> ComparedSums {
     sums.sends.difference = signed(sums.sends.accepted) - signed(sums.sends.braze);
     // To a hundredth.
-    let hundredths = (i128::from(sums.sends.difference) * 10_000)
-        .checked_div(i128::from(sums.sends.braze))
-        .and_then(|hundredths| i32::try_from(hundredths).ok());
-    sums.sends.difference_percent = hundredths.map(|hundredths| f64::from(hundredths) / 100.0);
+    let hundredths = (i128::from(sums.sends.difference) * 10_000).checked_div(i128::from(sums.sends.braze));
+    sums.sends.difference_percent = hundredths.map(percent_of_hundredths);
     sums
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "where hundredths of a percent are lost, it is many times too much"
+)]
+const fn percent_of_hundredths(hundredths: i128) -> f64 {
+    hundredths as f64 / 100.0
 }
 
 #[cfg(test)]

@@ -106,10 +106,14 @@ async fn what_can_not_be_leaves_nothing_behind_and_says_why() {
     let intake = Intake::start();
     let (configuration, directory) = with_one(&intake);
     let url = intake.url();
+    let outside = configuration.file("outside.toml", "");
+    let forwarder = configuration.start().await;
     for (key, arguments, status, part) in [
+        ("", &["remove", "../outside"][..], 78, "there is no "),
+        ("", &["remove", "first"], 78, "is the last connection"),
         (
             KEY,
-            &["add", "first", "--app-group", "g", "--url", &url][..],
+            &["add", "first", "--app-group", "g", "--url", &url],
             78,
             "there is a connection first already",
         ),
@@ -131,6 +135,11 @@ async fn what_can_not_be_leaves_nothing_behind_and_says_why() {
         assert!(!finished.stderr.contains(KEY), "{finished:?}");
         assert_eq!(files(&directory), ["first.toml"], "{arguments:?}");
     }
+    assert!(outside.exists());
+    // Without a forwarder it can go.
+    assert!(forwarder.stop().await.success());
+    let removed = connections(&configuration, "", &["remove", "first"]).await;
+    assert_eq!((removed.status.code(), files(&directory).len()), (Some(0), 0), "{removed:?}");
     let without = configuration.clone().without("connections_directory").connection("a", &url, KEY, &[]);
     let finished = connections(&without, KEY, &["add", "acme", "--url", &url]).await;
     assert_eq!(finished.status.code(), Some(78));

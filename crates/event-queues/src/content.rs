@@ -116,7 +116,7 @@ pub(crate) struct Content {
 
 impl Content {
     /// Begins to read at the first byte. A document is always read from its beginning, but nothing before `start` is handed
-    /// out. With a `file`, bytes that need not be read are skipped, and it may be being written.
+    /// out. With a `file`, bytes that need not be read are skipped.
     ///
     /// # Errors
     /// When the first bytes can't be read, are damaged, or are of a format that is not read.
@@ -139,8 +139,7 @@ impl Content {
             None => detect(&mut input, limits.look_ahead_bytes),
         };
         // What is compressed ends where its compression does.
-        let grows = file.is_some() && !input.is_compressed();
-        let flow = if grows { Flow::Growing } else { Flow::Whole };
+        let flow = if input.is_compressed() { Flow::Whole } else { Flow::Growing };
         Ok(Self { input, layout, container: 0, path, file, start, flow })
     }
 

@@ -57,8 +57,14 @@ impl Folder {
         self.directory.join(format!("{name}.toml"))
     }
 
+    /// Whether there is a file of this name in the directory itself.
     pub(super) fn has_file(&self, name: &str) -> bool {
-        self.file(name).symlink_metadata().is_ok()
+        !name.contains('/') && self.file(name).symlink_metadata().is_ok()
+    }
+
+    /// Whether no connection is in force beside this one.
+    pub(super) fn is_last(&self, name: &str) -> bool {
+        matches!(&self.config.connections.active[..], [last] if *last.name == *name)
     }
 
     /// Whether there is a connection of this name, right or wrong.

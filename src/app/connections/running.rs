@@ -51,7 +51,11 @@ pub(super) enum NotTaken {
 impl fmt::Display for NotTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(reason) => write!(f, "the running forwarder refuses it: {reason}"),
+            Self::Refused(reason) => write!(
+                f,
+                "the running forwarder refuses it: {reason} (of the main file it knows what it read at its start or the last \
+                 SIGHUP)"
+            ),
             Self::Late(address, wait) => write!(
                 f,
                 "it is written, but the forwarder at {address} has not taken it over within {wait:?}: its log says why, and \

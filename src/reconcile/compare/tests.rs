@@ -234,3 +234,14 @@ Days that are left out:
   2026-11-28 is not over, or not for an hour: events are still coming";
     assert_eq!(text, expected, "\n{text}");
 }
+
+#[test]
+fn a_difference_of_any_size_has_a_percentage_unless_braze_has_none() {
+    let of = |braze: u64, accepted: u64| {
+        let mut sums = ComparedSums::default();
+        (sums.sends.braze, sums.sends.accepted) = (braze, accepted);
+        with_difference(sums).sends.difference_percent
+    };
+    assert_eq!((of(1, 3_000_001), of(1, u64::MAX).is_some()), (Some(300_000_000.0), true));
+    assert_eq!((of(4, 3), of(0, 3)), (Some(-25.0), None));
+}

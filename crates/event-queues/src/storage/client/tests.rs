@@ -224,6 +224,36 @@ async fn an_object_that_is_gone_is_forgotten_and_one_without_an_hour_is_remember
 }
 
 #[tokio::test]
+async fn what_is_not_listed_for_a_while_is_not_new_when_it_is_back() {
+    let place = Place::new();
+    place.write("loose", &event(1));
+    place.write("event_type=users.messages.email.Send/a", &event(2));
+    place.write("event_type=users.messages.sms.Send/b", &event(3));
+    assert_eq!(place.count().await, [event(1), event(2)]);
+    // As a mount point is while nothing is mounted.
+    let [bucket, away] = ["bucket", "away"].map(|name| place.root.path().join(name));
+    fs::rename(&bucket, &away).unwrap();
+    fs::create_dir(&bucket).unwrap();
+    assert_eq!(place.count().await, [""; 0]);
+    fs::remove_dir(&bucket).unwrap();
+    fs::rename(&away, &bucket).unwrap();
+    assert_eq!(place.count().await, [""; 0], "all of it was counted before");
+    // And as a type is that is not counted for a while.
+    let settings = StorageSettings {
+        event_types: ["users.messages.sms.Send".into()].into(),
+        ..place.settings(StorageStart::Beginning)
+    };
+    let (mut queue, _) = open(settings, StorageRun::Once, now()).unwrap();
+    let delivery = queue.receive().await.unwrap().unwrap();
+    assert_eq!(text(&delivery), event(3));
+    queue.acknowledge(delivery.receipt).await.unwrap();
+    assert!(queue.receive().await.unwrap().is_none());
+    drop(queue);
+    wait_until_free(&place).await;
+    assert_eq!(place.count().await, [""; 0]);
+}
+
+#[tokio::test]
 async fn damage_is_left_out_and_the_rest_is_counted() {
     let place = Place::new();
     let mut damaged = crate::content::gzip(event(1).repeat(100_000).as_bytes());
@@ -327,6 +357,27 @@ async fn an_object_that_grows_or_is_touched_while_it_is_partly_settled_goes_on_b
             assert_eq!(count_lines(&place).await.0, 0);
         }
     }
+}
+
+#[tokio::test]
+async fn an_object_that_grows_in_the_middle_of_an_event_loses_none() {
+    let place = Place::new();
+    let path = format!("{HOUR}/a");
+    let whole = (0..100).map(event).collect::<String>();
+    let (mut lines, steps) = (0, [5, 400, 401, whole.len() - 1, whole.len()]);
+    for end in steps {
+        place.write(&path, &whole[..end]);
+        let (more, counts, problem) = count_lines(&place).await;
+        lines += more;
+        assert_eq!(lines, memchr::memchr_iter(b'\n', &whole.as_bytes()[..end]).count(), "{end}");
+        let is_cut_off = end < whole.len() - 1;
+        assert_eq!(
+            (counts.objects_left_out, problem.is_some()),
+            (u64::from(is_cut_off), is_cut_off),
+            "{end}"
+        );
+    }
+    assert_eq!(lines, 100);
 }
 
 #[tokio::test]

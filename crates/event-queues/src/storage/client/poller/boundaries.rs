@@ -10,6 +10,7 @@ use object_store::path::Path;
 use super::super::layout::PathHour;
 use super::super::memory::{ObjectRecord, ObjectStanding, Settled, SourceRecord};
 use super::{BucketPoller, Round, Trouble, version};
+use crate::event_type::event_type_of_path;
 use crate::storage::StorageStart;
 
 /// How many objects from before the first start are written to the memory at once.
@@ -107,10 +108,16 @@ impl BucketPoller {
         let done_before = record.done_before.max(over);
         let closed = SourceRecord { done_before, ..record.clone() };
         let url = &self.buckets[source].url;
+        // Where nothing is left, the disk behind the directory may be away; and types that are not counted are not listed.
+        let was_listed = |path: &Path| {
+            let event_type = event_type_of_path(std::path::Path::new(path.as_ref()));
+            !round.undated.is_empty()
+                && event_type.is_none_or(|event_type| self.settings.event_types.contains(&event_type))
+        };
         let is_needless = |path: &str| {
             Path::parse(path).is_ok_and(|path| match PathHour::in_path(&path) {
                 Some(hour) => done_before.is_some_and(|before| hour.0 < before),
-                None => !round.undated.contains(&round.hasher.hash_one(path.as_ref())),
+                None => was_listed(&path) && !round.undated.contains(&round.hasher.hash_one(path.as_ref())),
             })
         };
         let forgotten = self.memory.set_source(url, &closed, is_needless)?;
