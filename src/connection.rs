@@ -109,6 +109,10 @@ impl ConnectionSet {
             let Some(old) = old.iter().find(|old| old.name == refused.name) else { continue };
             let mut kept = old.clone();
             kept.app_group_ids.retain(|id| !served.contains(&app_group::canonical(id)));
+            if self.active.iter().any(|one| one.forwarder_metrics) {
+                // Another one sends them now.
+                (kept.forwarder_metrics, kept.campaign_last_send_age) = (false, false);
+            }
             let is_taken = if old.is_catch_all() { has_catch_all } else { kept.is_catch_all() };
             if !is_taken {
                 has_catch_all |= kept.is_catch_all();
@@ -165,6 +169,17 @@ mod tests {
         assert_eq!(active, expected.map(|(name, ids)| (name, ids.to_owned())));
         let kept: Vec<_> = set.refused.iter().map(|one| one.keeps_old).collect();
         assert_eq!(kept, [true, false, false, true], "of b, nothing is left, which must not serve the rest");
+    }
+
+    #[test]
+    fn one_connection_at_a_time_sends_what_the_forwarder_tells_of_itself() {
+        let own = Connection { forwarder_metrics: true, ..connection("a", &["x"]) };
+        for is_moved in [false, true] {
+            let other = Connection { forwarder_metrics: is_moved, ..connection("b", &["y"]) };
+            let mut set = ConnectionSet { active: vec![other], refused: vec![refused("a")] };
+            set.keep_old(std::slice::from_ref(&own));
+            assert_eq!(set.active.iter().filter(|one| one.forwarder_metrics).count(), 1, "{set:?}");
+        }
     }
 
     #[test]

@@ -191,7 +191,10 @@ impl ObjectReader {
                 Ok(None)
             }
             Err(Interrupted::Closed) => Err(Closed),
-            Err(Interrupted::Store(error)) => self.interrupted(object, &name, at, &error, handed).map(Some),
+            Err(Interrupted::Store(error)) => {
+                let handed_out = at.or_else(|| object.record.clone());
+                self.interrupted(object, &name, handed_out, &error, handed).map(Some)
+            }
             Err(Interrupted::Content(position, error)) => {
                 tracing::error!(
                     object = &*name,
