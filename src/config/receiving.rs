@@ -20,7 +20,7 @@ const EVENT_BYTES_MAX: u64 = 900_000;
 const FILE_SUFFIX: &str = ".file";
 
 /// Parts of the names of librdkafka's options whose values are secrets.
-const SECRET_WORDS: [&str; 4] = ["password", "secret", "key.pem", "oauthbearer.config"];
+const SECRET_WORDS: [&str; 5] = ["password", "passphrase", "secret", "key.pem", "oauthbearer.config"];
 
 /// Parts of the names of a store's options whose values are secrets.
 const STORAGE_SECRETS: [&str; 8] = [
@@ -397,6 +397,7 @@ mod tests {
 
     #[test]
     fn a_secret_option_can_stand_in_a_file() {
+        const PASSPHRASE: &str = "sasl.oauthbearer.assertion.private.key.passphrase";
         let folder = tempfile::tempdir().unwrap();
         let parse = |options: &str| {
             let text = format!("[queue.kafka.options]\n{options}\n{LEAST}");
@@ -411,6 +412,8 @@ mod tests {
         assert!(!config.queue.kafka.options.contains_key("sasl.password.file"));
         let error = parse(&format!("{named}\n\"sasl.password\" = \"x\"")).unwrap_err().to_string();
         assert!(error.contains("beside") && !error.contains("planted"), "{error}");
+        let (config, _) = parse(&format!("\"{PASSPHRASE}.file\" = \"password\"")).unwrap();
+        assert_eq!(config.queue.kafka.options[PASSPHRASE].expose(), "planted");
     }
 
     #[test]

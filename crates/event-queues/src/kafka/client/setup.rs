@@ -73,7 +73,7 @@ const STATISTICS: &str = "5000";
 const STATISTICS_UNTIL_EMPTY: &str = "500";
 
 /// Options whose values appear in no message.
-const SECRET_WORDS: [&str; 3] = ["password", "secret", "pem"];
+const SECRET_WORDS: [&str; 4] = ["password", "passphrase", "secret", "pem"];
 
 /// Why there is no consumer. The messages name keys of the configuration, and no secret.
 #[derive(Debug, thiserror::Error)]
