@@ -23,6 +23,8 @@ pub struct ProcessGauges {
     pub push_bytes: u64,
     /// Until when the push port's certificates hold, in Unix seconds.
     pub certificate_not_after: Option<u64>,
+    /// Whether events can be taken, as `/readyz` has it.
+    pub is_ready: bool,
     /// The connections whose API key is known to be valid on its site or not.
     pub keys: Vec<(Box<str>, bool)>,
     /// The history of sends; `None`: none is kept.
@@ -73,6 +75,7 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     page.histogram("flush_seconds", help, &books.flush_seconds);
     page.histogram("payload_bytes", "Bytes of a request body as sent.", &books.payload_bytes);
 
+    page.gauge("ready", "Whether events can be taken, as /readyz has it.", u64::from(gauges.is_ready));
     let help = "Events (in Kafka: messages; in a bucket: objects) in the queue that are not acknowledged.";
     page.gauge("queue_depth", help, gauges.queue.depth);
     if let Some(log) = &gauges.queue.embedded {

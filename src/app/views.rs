@@ -85,6 +85,7 @@ impl Watched {
                 queue_depth: queue.depth,
                 consumer_lag: queue.kafka.map(|broker| broker.lag),
                 storage_lag_seconds: queue.storage.map(|buckets| buckets.lag_seconds),
+                is_ready: self.ready().is_ok(),
                 is_reload_refused: self.last_reload.borrow().refused().is_some(),
                 connections_refused: self.connections.borrow().refused.len() as u64,
             }
@@ -112,6 +113,7 @@ impl Watched {
     /// The metrics beside the books.
     pub(super) fn gauges(&self) -> ProcessGauges {
         ProcessGauges {
+            is_ready: self.ready().is_ok(),
             queue: self.queue.status(),
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_refused: self.push.iter().flat_map(|push| push.refused()).collect(),

@@ -25,6 +25,8 @@ pub const SENDS_PENDING: &str = "braze.forwarder.sends_pending";
 /// The mean time from a cut to its last outcome, over the flushes that ended since the last point.
 pub const FLUSH_MILLISECONDS: &str = "braze.forwarder.flush_milliseconds";
 
+/// Whether events can be taken: 1, else 0.
+pub const READY: &str = "braze.forwarder.ready";
 /// Whether the last reload of the configuration was refused as a whole: 1, else 0.
 pub const RELOAD_REFUSED: &str = "braze.forwarder.config_reload_refused";
 /// Connections whose configuration is wrong: those left out, and those with their old form.
@@ -44,6 +46,8 @@ pub struct ProcessState {
     pub consumer_lag: Option<u64>,
     /// Seconds behind the newest object; `None`: no bucket.
     pub storage_lag_seconds: Option<u64>,
+    /// Whether events can be taken.
+    pub is_ready: bool,
     /// Whether the last reload of the configuration was refused as a whole.
     pub is_reload_refused: bool,
     /// Connections whose configuration is wrong.
@@ -152,7 +156,8 @@ impl ForwarderMetrics {
         }
         if let Some(process) = state {
             let ProcessState { queue_depth, consumer_lag, storage_lag_seconds, .. } = process;
-            let ProcessState { is_reload_refused, connections_refused, .. } = process;
+            let ProcessState { is_ready, is_reload_refused, connections_refused, .. } = process;
+            points.level(READY, u64::from(is_ready));
             points.level(RELOAD_REFUSED, u64::from(is_reload_refused));
             points.level(CONNECTIONS_REFUSED, connections_refused);
             points.level(QUEUE_DEPTH, queue_depth);
@@ -251,6 +256,7 @@ mod tests {
             queue_depth: 9,
             consumer_lag: Some(4),
             storage_lag_seconds: Some(70),
+            is_ready: true,
             is_reload_refused: true,
             connections_refused: 2,
         });
@@ -258,6 +264,7 @@ mod tests {
             told(&mut metrics, &stats, process),
             [
                 "sends_dropped 3  connection:acme env:test reason:timeout",
+                "ready 1  env:test",
                 "config_reload_refused 1  env:test",
                 "connections_refused 2  env:test",
                 "queue_depth 9  env:test",

@@ -44,6 +44,7 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
         level(forwarder_metrics::QUEUE_DEPTH),
         level(forwarder_metrics::CONSUMER_LAG),
         level(forwarder_metrics::STORAGE_LAG),
+        level(forwarder_metrics::READY),
         level(forwarder_metrics::SENDS_PENDING),
         level(forwarder_metrics::FLUSH_MILLISECONDS),
     ])

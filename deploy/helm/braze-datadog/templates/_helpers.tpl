@@ -136,7 +136,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- /* The words of src/config/receiving.rs; what ends with file or location is a path, and an id is none of a secret. */}}
 {{- $words := dict
-    "kafka" (list "password" "secret" "key.pem" "oauthbearer.config")
+    "kafka" (list "password" "passphrase" "secret" "key.pem" "oauthbearer.config")
     "storage" (list "secret" "token" "access_key" "account_key" "master_key" "service_account_key" "customer_key" "sas") }}
 {{- range $kind, $secrets := $words }}
   {{- range $key, $value := dig "queue" $kind "options" dict $config }}
