@@ -192,6 +192,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- fail (printf "push and ingress are for queue.kind = embedded: with %s nothing is pushed here" $values.queue.kind) }}
   {{- end }}
 {{- end }}
+{{- $history := regexFind "^[0-9]+" (regexFind "^[0-9]+ ?GiB$" (dig "history" "max_size" "" $config | toString)) }}
+{{- $limit := regexFind "^[0-9]+" (regexFind "^[0-9]+Gi$" $values.persistence.emptyDirSizeLimit) }}
+{{- if and (eq $values.queue.kind "kafka") $history $limit (le (int64 $limit) (int64 $history)) }}
+  {{- fail (printf "persistence.emptyDirSizeLimit is %s, and config.history.max_size %sGiB: a pod that exceeds it is evicted" $values.persistence.emptyDirSizeLimit $history) }}
+{{- end }}
 {{- if eq $values.queue.kind "kafka" }}
   {{- if not (dig "queue" "kafka" "brokers" list $config) }}{{ fail "config.queue.kafka.brokers is not set: [\"broker-1:9092\"]" }}{{ end }}
   {{- if not (dig "queue" "kafka" "topics" list $config) }}{{ fail "config.queue.kafka.topics is not set: [braze.sends]" }}{{ end }}
@@ -211,8 +216,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- end }}
   {{- $disk := regexFind "^[0-9]+" (regexFind "^[0-9]+Gi$" $values.persistence.size) }}
   {{- $queue := regexFind "^[0-9]+" (regexFind "^[0-9]+ ?GiB$" (dig "queue" "embedded" "max_size" "4GiB" $config | toString)) }}
-  {{- if and $disk $queue (le (int64 $disk) (int64 $queue)) }}
-    {{- fail (printf "persistence.size is %s, and config.queue.embedded.max_size %sGiB: the volume has to hold the history, too" $values.persistence.size $queue) }}
+  {{- if and $disk $queue (le (int64 $disk) (add (int64 $queue) (int64 $history))) }}
+    {{- fail (printf "persistence.size is %s, and config.queue.embedded.max_size %sGiB: the volume has to hold the history (config.history.max_size), too" $values.persistence.size $queue) }}
   {{- end }}
   {{- if and $values.ingress.enabled (not $values.ingress.host) }}{{ fail "ingress.host is not set: the name under which Braze pushes" }}{{ end }}
 {{- end }}

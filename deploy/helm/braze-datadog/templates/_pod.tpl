@@ -112,7 +112,7 @@ spec:
           {{- range .Values.connections.existingSecrets }}
           - secret:
               name: {{ . }}
-              optional: true
+              optional: {{ $.Values.connections.optional }}
           {{- else }}
           - secret:
               name: {{ include "braze-datadog.fullname" . }}-connections
