@@ -178,6 +178,8 @@ pub enum BlockStep {
     Block(Framing),
     /// The rest of some damage.
     Damage(DamagedBlocks),
+    /// All that is left: the beginning of a block, as far as can be told.
+    CutOff(DamagedBlocks),
 }
 
 /// The loss in one place.
@@ -218,9 +220,15 @@ impl BlockReader {
         let block = match header.block(bytes, whole) {
             Ok(block) => block,
             Err(Stop::More) if !whole => return Ok((0, BlockStep::Nothing)),
-            Err(_) => {
+            Err(stop) => {
                 let (events, problem) = (plausible_count(bytes), "no whole block".to_owned());
-                return Ok(self.pass(DamagedBlocks { events, bytes: 0, problem }, bytes, whole));
+                // A length that is wrong asks for more as well, but what comes behind it is found.
+                let is_cut_off = matches!(stop, Stop::More) && header.damage(bytes, whole).is_err();
+                let (taken, passed) = self.pass(DamagedBlocks { events, bytes: 0, problem }, bytes, whole);
+                return Ok(match passed {
+                    BlockStep::Damage(damage) if is_cut_off => (taken, BlockStep::CutOff(damage)),
+                    passed => (taken, passed),
+                });
             }
         };
         let taken = match self.expander.expand(header.codec, block.stored, bytes_max, body) {
@@ -287,7 +295,7 @@ pub fn split(
             BlockStep::Nothing => return Ok(()),
             BlockStep::Header => continue,
             BlockStep::Block(framing) => framing,
-            BlockStep::Damage(damage) => Framing::Unreadable(damage.events),
+            BlockStep::Damage(damage) | BlockStep::CutOff(damage) => Framing::Unreadable(damage.events),
         };
         parts.push(Part { end: body.len(), framing });
     }

@@ -192,7 +192,7 @@ impl Content {
         {
             self.input.skip_to(start.container, file.as_deref())?;
         }
-        let mut blocks = Blocks::open(&mut self.input, self.path.clone(), self.flow == Flow::Slow)?;
+        let mut blocks = Blocks::open(&mut self.input, self.path.clone(), self.flow)?;
         if let Some(start) = self.start {
             blocks.skip_to(start.position, &mut self.input, file.as_deref())?;
         }
@@ -236,7 +236,7 @@ impl Content {
 pub(crate) fn check(reader: Reader, path: PathBuf) -> io::Result<()> {
     let mut input = Input::new(reader)?;
     if input.is_avro() {
-        Blocks::open(&mut input, path, false)?;
+        Blocks::open(&mut input, path, Flow::Whole)?;
     }
     Ok(())
 }

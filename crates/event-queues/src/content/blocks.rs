@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Cut;
 use super::input::Input;
+use super::lines::Flow;
 use crate::{Framing, Part};
 use braze_events::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks};
 
@@ -22,8 +23,7 @@ pub(crate) struct Blocks {
     /// The position of the current container in the content.
     container: u64,
     path: PathBuf,
-    /// Hand out what is there instead of waiting for more: for pipes, whose writer may be slow.
-    eager: bool,
+    flow: Flow,
     buffer: Vec<u8>,
     taken: usize,
     filled: usize,
@@ -47,11 +47,11 @@ impl Blocks {
     ///
     /// # Errors
     /// When it can't be read, is damaged, or has a codec that is not supported.
-    pub(crate) fn open(input: &mut Input, path: PathBuf, eager: bool) -> io::Result<Self> {
+    pub(crate) fn open(input: &mut Input, path: PathBuf, flow: Flow) -> io::Result<Self> {
         let position = input.position();
         let mut blocks = Self {
             path,
-            eager,
+            flow,
             buffer: vec![0; READ_BYTES],
             container: position,
             position,
@@ -121,13 +121,17 @@ impl Blocks {
             Ok(taken) => taken,
             Err(refusal) => return self.stop(io::Error::new(io::ErrorKind::InvalidData, refusal)),
         };
+        if let (BlockStep::CutOff(_), Flow::Growing) = (&taken, self.flow) {
+            let text = "it ends in the middle of a block, as if it were being written";
+            return self.stop(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
         let before = self.position;
         self.advance(bytes);
         match taken {
             BlockStep::Nothing => return self.fill(input),
             BlockStep::Header => self.container = before,
             BlockStep::Block(framing) => self.push(framing),
-            BlockStep::Damage(damage) => self.lose(&damage),
+            BlockStep::Damage(damage) | BlockStep::CutOff(damage) => self.lose(&damage),
         }
         Ok(true)
     }
@@ -145,7 +149,7 @@ impl Blocks {
 
     /// Reads some more bytes. Returns whether to go on.
     fn fill(&mut self, input: &mut Input) -> io::Result<bool> {
-        if self.ended || self.eager && !self.parts.is_empty() {
+        if self.ended || self.flow == Flow::Slow && !self.parts.is_empty() {
             return Ok(false);
         }
         if self.filled == self.buffer.len() {

@@ -15,11 +15,12 @@ use super::input::Input;
 const COPY_BELOW: usize = 4;
 
 /// How content comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Flow {
     /// All of it is there.
+    #[default]
     Whole,
-    /// It may be being written: a last line that is cut off in the middle of a value is not handed out, but an error.
+    /// It may be being written: an end in the middle of an event is not handed out, but an error.
     Growing,
     /// From a pipe, whose writer may be slow: what is there is handed out instead of waiting for a full buffer.
     Slow,
