@@ -10,12 +10,15 @@ const EVENT_TYPE: &str = "event_type=";
 const ROOT: &str = "users.";
 
 /// The event type in a name, which may have something before and behind it (`users.messages.email.Send.json`,
-/// `export-users.messages.email.Send-0001.avro`): from `users.` to the end of the first word with a capital, as all of
-/// Braze's types end.
+/// `export-users.messages.email.Send-0001.avro`): from the last `users.` that begins one, to the end of the first word with a
+/// capital, as all of Braze's types end.
 pub(super) fn event_type_in(name: &str) -> Option<&str> {
     let is_start = |at: &usize| !name[..*at].ends_with(|before: char| before.is_ascii_alphanumeric());
-    let start = name.match_indices(ROOT).map(|(at, _)| at).find(is_start)?;
-    let name = &name[start..];
+    let starts = name.rmatch_indices(ROOT).map(|(at, _)| at).filter(is_start);
+    starts.map(|start| &name[start..]).find_map(event_type_at_start)
+}
+
+fn event_type_at_start(name: &str) -> Option<&str> {
     let mut end = 0;
     for word in name.split_inclusive('.') {
         let letters = word.bytes().take_while(u8::is_ascii_alphanumeric).count();
@@ -55,6 +58,9 @@ mod tests {
             ("braze.users.sends", None),
             ("users.messages", None),
             ("superusers.messages.email.Send", None),
+            ("prod.users.braze.users.messages.email.Send", Some("users.messages.email.Send")),
+            ("export.users.2026-11-20.users.messages.email.Send.json", Some("users.messages.email.Send")),
+            ("users.messages.email.Send.users.2026", Some("users.messages.email.Send")),
             ("", None),
             ("braze.users.messages.email.Send-eu", Some("users.messages.email.Send")),
         ] {

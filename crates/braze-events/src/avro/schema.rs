@@ -266,7 +266,7 @@ fn full_name(name: &str, namespace: &str) -> String {
 
 /// The event type that is the end of a full name; empty if there is none.
 fn event_type_in(full_name: &str) -> &str {
-    let mut starts = full_name.match_indices(EVENT_TYPE_ROOT).map(|(at, _)| at);
+    let mut starts = full_name.rmatch_indices(EVENT_TYPE_ROOT).map(|(at, _)| at);
     let start = starts.find(|at| *at == 0 || full_name.as_bytes()[at - 1] == b'.');
     start.map_or("", |at| &full_name[at..])
 }
@@ -306,6 +306,7 @@ mod tests {
     fn the_full_name_tells_the_event_type_from_users_on() {
         for (name, namespace, expected) in [
             ("Send", Some("dataexport.S3.inner.users.messages.email"), "users.messages.email.Send"),
+            ("Send", Some("com.acme.users.braze.users.messages.email"), "users.messages.email.Send"),
             ("Send", Some("users.messages.sms"), "users.messages.sms.Send"),
             ("a.users.canvas.Entry", Some("ignored"), "users.canvas.Entry"),
             ("Send", Some("dataexport.superusers.x"), ""),
