@@ -8,10 +8,12 @@
 //! Source: Avro 1.12 specification, "Object Container Files".
 
 mod codec;
+mod wire;
 
 use std::sync::Arc;
 
 pub use self::codec::{Codec, Expander};
+use self::wire::{Wire, WireFault};
 
 use crate::{Datums, Framing, Part, WriterSchema};
 
@@ -60,13 +62,13 @@ impl Header {
     /// # Errors
     /// When it is damaged, too long, or names a codec that is not supported.
     pub fn read(bytes: &[u8]) -> Result<Option<Self>, ContainerRefusal> {
-        let mut wire = Wire { bytes, pos: 0 };
+        let mut wire = Wire::new(bytes);
         match wire.header(u64::MAX) {
-            Err(Stop::More) if bytes.len() >= HEADER_BYTES_MAX => {
+            Err(WireFault::More) if bytes.len() >= HEADER_BYTES_MAX => {
                 Err(ContainerRefusal::Header("longer than any schema"))
             }
-            Err(Stop::More) => Ok(None),
-            Err(Stop::Wrong) => Err(ContainerRefusal::Header("not a map of metadata")),
+            Err(WireFault::More) => Ok(None),
+            Err(WireFault::Wrong) => Err(ContainerRefusal::Header("not a map of metadata")),
             Ok((schema, codec, marker)) => Ok(Some(Self {
                 schema: Arc::new(WriterSchema::new(
                     std::str::from_utf8(schema.ok_or(ContainerRefusal::Header("no schema"))?)
@@ -82,8 +84,8 @@ impl Header {
     }
 
     /// The block at the start of `bytes`, as far as its frame goes.
-    fn block<'b>(&self, bytes: &'b [u8], whole: bool) -> Result<Block<'b>, Stop> {
-        let mut wire = Wire { bytes, pos: 0 };
+    fn block<'b>(&self, bytes: &'b [u8], whole: bool) -> Result<Block<'b>, WireFault> {
+        let mut wire = Wire::new(bytes);
         let (count, stored, marker) = wire.block()?;
         self.check_marker(count, marker, &bytes[wire.pos..], whole)?;
         Ok(Block { count, stored, bytes: wire.pos })
@@ -97,19 +99,19 @@ impl Header {
         marker: [u8; MARKER_BYTES],
         behind: &[u8],
         whole: bool,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), WireFault> {
         if marker == self.marker {
             return Ok(());
         }
         if count == 0 {
             // Zeros begin like this, too.
-            return Err(Stop::Wrong);
+            return Err(WireFault::Wrong);
         }
         if may_be_container(behind) {
-            return if whole || behind.len() >= MAGIC.len() { Ok(()) } else { Err(Stop::More) };
+            return if whole || behind.len() >= MAGIC.len() { Ok(()) } else { Err(WireFault::More) };
         }
-        let (_, _, next) = Wire { bytes: behind, pos: 0 }.block()?;
-        if next == self.marker || next == marker { Ok(()) } else { Err(Stop::Wrong) }
+        let (_, _, next) = Wire::new(behind).block()?;
+        if next == self.marker || next == marker { Ok(()) } else { Err(WireFault::Wrong) }
     }
 
     /// How far the damage at the start of `bytes` goes: to behind the next marker, or to the next container.
@@ -122,10 +124,10 @@ impl Header {
         let (end, mut from) = (marker.unwrap_or(bytes.len()), 0);
         while let Some(at) = memchr::memmem::find(&bytes[from..end], &MAGIC).map(|at| from + at) {
             let rest = &bytes[at..];
-            let mut wire = Wire { bytes: rest, pos: 0 };
+            let mut wire = Wire::new(rest);
             match wire.header(ENTRIES_MAX) {
                 Ok((Some(schema), ..)) if std::str::from_utf8(schema).is_ok() => return Ok(at),
-                Err(Stop::More) if !whole && rest.len() < HEADER_BYTES_MAX => return Err(at),
+                Err(WireFault::More) if !whole && rest.len() < HEADER_BYTES_MAX => return Err(at),
                 Ok(_) => from = at + wire.pos,
                 Err(_) => from = at + MAGIC.len(),
             }
@@ -219,11 +221,11 @@ impl BlockReader {
         }
         let block = match header.block(bytes, whole) {
             Ok(block) => block,
-            Err(Stop::More) if !whole => return Ok((0, BlockStep::Nothing)),
+            Err(WireFault::More) if !whole => return Ok((0, BlockStep::Nothing)),
             Err(stop) => {
                 let (events, problem) = (plausible_count(bytes), "no whole block".to_owned());
                 // A length that is wrong asks for more as well, but what comes behind it is found.
-                let is_cut_off = matches!(stop, Stop::More) && header.damage(bytes, whole).is_err();
+                let is_cut_off = matches!(stop, WireFault::More) && header.damage(bytes, whole).is_err();
                 let (taken, passed) = self.pass(DamagedBlocks { events, bytes: 0, problem }, bytes, whole);
                 return Ok(match passed {
                     BlockStep::Damage(damage) if is_cut_off => (taken, BlockStep::CutOff(damage)),
@@ -308,7 +310,7 @@ fn may_be_container(bytes: &[u8]) -> bool {
 
 /// The count in the head of a damaged block, if it is plausible.
 fn plausible_count(bytes: &[u8]) -> u64 {
-    let mut wire = Wire { bytes, pos: 0 };
+    let mut wire = Wire::new(bytes);
     let head = wire.integer().and_then(|count| wire.integer().map(|stored| (count, stored)));
     match head.map(|(count, stored)| (u64::try_from(count), usize::try_from(stored))) {
         Ok((Ok(count), Ok(stored))) => plausible(count, stored.min(bytes.len())),
@@ -319,91 +321,6 @@ fn plausible_count(bytes: &[u8]) -> u64 {
 /// Every event has an id, and no codec packs one into less than a byte.
 fn plausible(count: u64, stored_bytes: usize) -> u64 {
     if count <= stored_bytes as u64 { count.max(1) } else { 1 }
-}
-
-/// Why reading stopped.
-enum Stop {
-    /// More bytes are needed.
-    More,
-    Wrong,
-}
-
-/// Schema, codec, marker.
-type Head<'b> = (Option<&'b [u8]>, Option<&'b [u8]>, [u8; MARKER_BYTES]);
-
-/// Reads Avro's encoding of integers and bytes.
-struct Wire<'b> {
-    bytes: &'b [u8],
-    pos: usize,
-}
-
-impl<'b> Wire<'b> {
-    fn header(&mut self, mut entries_max: u64) -> Result<Head<'b>, Stop> {
-        if self.take(MAGIC.len())? != MAGIC {
-            return Err(Stop::Wrong);
-        }
-        let (mut schema, mut codec) = (None, None);
-        loop {
-            let count = self.integer()?;
-            if count == 0 {
-                return Ok((schema, codec, self.marker()?));
-            }
-            if count < 0 {
-                self.integer()?;
-            }
-            entries_max = entries_max.checked_sub(count.unsigned_abs()).ok_or(Stop::Wrong)?;
-            // Every entry takes bytes, so even a false count ends with the bytes.
-            for _ in 0..count.unsigned_abs() {
-                let (key, value) = (self.sized(HEADER_BYTES_MAX)?, self.sized(HEADER_BYTES_MAX)?);
-                match key {
-                    b"avro.schema" => schema = Some(value),
-                    b"avro.codec" => codec = Some(value),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn block(&mut self) -> Result<(u64, &'b [u8], [u8; MARKER_BYTES]), Stop> {
-        let count = u64::try_from(self.integer()?).map_err(|_| Stop::Wrong)?;
-        let stored = self.sized(BLOCK_BYTES_MAX)?;
-        Ok((count, stored, self.marker()?))
-    }
-
-    fn marker(&mut self) -> Result<[u8; MARKER_BYTES], Stop> {
-        let bytes = self.take(MARKER_BYTES)?;
-        bytes.try_into().map_err(|_| Stop::Wrong)
-    }
-
-    fn sized(&mut self, bytes_max: usize) -> Result<&'b [u8], Stop> {
-        match usize::try_from(self.integer()?) {
-            Ok(bytes) if bytes <= bytes_max => self.take(bytes),
-            _ => Err(Stop::Wrong),
-        }
-    }
-
-    fn take(&mut self, bytes: usize) -> Result<&'b [u8], Stop> {
-        let end = self.pos + bytes;
-        let taken = self.bytes.get(self.pos..end).ok_or(Stop::More)?;
-        self.pos = end;
-        Ok(taken)
-    }
-
-    /// Zigzag, 7 bits a byte, least significant first.
-    fn integer(&mut self) -> Result<i64, Stop> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            if shift == 63 && byte > 1 {
-                break;
-            }
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed());
-            }
-        }
-        Err(Stop::Wrong)
-    }
 }
 
 #[cfg(test)]
