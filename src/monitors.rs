@@ -227,8 +227,8 @@ pub fn of_forwarder(
             ("[Braze] The forwarder drops sends", format!("sum({window}):{series} > {sends}"), sends)
         }
         ForwarderTrouble::Queue(events) => {
-            // The minimum of the maximum: the depth never fell below it.
-            let series = format!("max:{}{{*}}", forwarder_metrics::QUEUE_DEPTH);
+            // The minimum of the maximum: never fewer waited. What is taken and not flushed does not wait.
+            let series = format!("max:{}{{*}}", forwarder_metrics::QUEUE_WAITING);
             (
                 "[Braze] Events wait in the forwarder's queue",
                 format!("min({window}):{series} > {events}"),

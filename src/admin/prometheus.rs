@@ -78,6 +78,8 @@ pub fn prometheus(books: &Books, gauges: &ProcessGauges) -> String {
     page.gauge("ready", "Whether events can be taken, as /readyz has it.", u64::from(gauges.is_ready));
     let help = "Events (in Kafka: messages; in a bucket: objects) in the queue that are not acknowledged.";
     page.gauge("queue_depth", help, gauges.queue.depth);
+    let help = "Those of them that wait: they are not taken to be counted yet.";
+    page.gauge("queue_waiting", help, gauges.queue.waiting);
     if let Some(log) = &gauges.queue.embedded {
         embedded(&mut page, log);
     }

@@ -83,6 +83,7 @@ impl Watched {
             let queue = self.queue.status();
             ProcessState {
                 queue_depth: queue.depth,
+                queue_waiting: queue.waiting,
                 consumer_lag: queue.kafka.map(|broker| broker.lag),
                 storage_lag_seconds: queue.storage.map(|buckets| buckets.lag_seconds),
                 is_ready: self.ready().is_ok(),

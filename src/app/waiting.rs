@@ -34,19 +34,33 @@ impl Waiting {
                     events_found: at_start.found,
                     torn_bytes: at_start.torn_bytes,
                 };
-                let (kind, depth) = ("embedded".to_owned(), log.depth());
-                QueueStatus { kind, depth, trouble, embedded: Some(embedded), ..QueueStatus::default() }
+                let (kind, depth, waiting) = ("embedded".to_owned(), log.depth(), log.waiting());
+                QueueStatus {
+                    kind,
+                    depth,
+                    waiting,
+                    trouble,
+                    embedded: Some(embedded),
+                    ..QueueStatus::default()
+                }
             }
             #[cfg(feature = "kafka")]
             Waiting::Kafka(kafka) => {
-                let (kind, lag) = ("kafka".to_owned(), kafka.lag());
+                let (kind, lag, waiting) = ("kafka".to_owned(), kafka.lag(), kafka.waiting());
                 let broker = admin_api::KafkaStatus {
                     lag,
                     partitions: kafka.partitions(),
                     paused: kafka.is_paused(),
                     messages_lost: kafka.skipped(),
                 };
-                QueueStatus { kind, depth: lag, trouble, kafka: Some(broker), ..QueueStatus::default() }
+                QueueStatus {
+                    kind,
+                    depth: lag,
+                    waiting,
+                    trouble,
+                    kafka: Some(broker),
+                    ..QueueStatus::default()
+                }
             }
             #[cfg(feature = "storage")]
             Waiting::Storage(watch) => {
@@ -63,7 +77,14 @@ impl Waiting {
                     listings: counts.listings,
                     listings_failed: counts.listings_failed,
                 };
-                QueueStatus { kind, depth, trouble, storage: Some(buckets), ..QueueStatus::default() }
+                QueueStatus {
+                    kind,
+                    depth,
+                    waiting: depth,
+                    trouble,
+                    storage: Some(buckets),
+                    ..QueueStatus::default()
+                }
             }
         }
     }

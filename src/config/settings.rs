@@ -117,7 +117,7 @@ pub(super) struct Settings {
     pub connections: BTreeMap<String, ConnectionSection>,
     pub history: HistorySection,
     /// What the forwarder tells Datadog of itself, with every flush, so that nobody needs an Agent to learn that sends are
-    /// lost: braze.forwarder.sends_dropped (tags connection and reason), queue_depth, kafka_consumer_lag, storage_lag_seconds, sends_pending,
+    /// lost: braze.forwarder.sends_dropped (tags connection and reason), queue_depth, queue_waiting, kafka_consumer_lag, storage_lag_seconds, sends_pending,
     /// flush_milliseconds, ready, config_reload_refused and connections_refused, each with version and tags.static. Points like all others, sent once; config/datadog has monitors.
     #[schemars(extend("x-reload" = true))]
     pub forwarder_metrics: ForwarderMetricsSection,

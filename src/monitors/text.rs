@@ -188,7 +188,7 @@ pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notif
             "{{{{#is_alert}}}}\nMore than {allowed} events have waited in the forwarder's queue all through the last {window}; \
              the fewest were {{{{value}}}}. They are counted late, and after an hour Datadog takes them no more.\n\
              {{{{/is_alert}}}}{{{{#is_recovery}}}}\nThe forwarder's queue is short again.\n{{{{/is_recovery}}}}\n\n\
-             1. **Is it a peak?** A large send is worked off within minutes: look at `braze.forwarder.queue_depth`.\n\
+             1. **Is it a peak?** A large send is worked off within minutes: look at `braze.forwarder.queue_waiting`.\n\
              2. **Does it get on?** Its page on the admin port says what is received, accepted and dropped; with Kafka \
              `braze.forwarder.kafka_consumer_lag` is what is behind. More cores, or more forwarders of the same group.\n\
              3. **Is Datadog slow?** `braze.forwarder.flush_milliseconds` is the time from a cut to its last answer.\n"

@@ -16,6 +16,8 @@ pub const PREFIX: &str = "braze.forwarder.";
 pub const SENDS_DROPPED: &str = "braze.forwarder.sends_dropped";
 /// Events in the queue that are not acknowledged; in Kafka messages, in buckets objects.
 pub const QUEUE_DEPTH: &str = "braze.forwarder.queue_depth";
+/// Those of them that wait: they are not taken to be counted yet.
+pub const QUEUE_WAITING: &str = "braze.forwarder.queue_waiting";
 /// Messages behind what is committed, where events wait in Kafka.
 pub const CONSUMER_LAG: &str = "braze.forwarder.kafka_consumer_lag";
 /// How many seconds the oldest object that waits is behind the newest, where events wait in buckets.
@@ -42,6 +44,8 @@ const OTHERS: &str = "_others";
 pub struct ProcessState {
     /// Events in the queue that are not acknowledged; in buckets, objects.
     pub queue_depth: u64,
+    /// Those of them that are not taken to be counted yet.
+    pub queue_waiting: u64,
     /// Messages behind what is committed; `None`: no broker.
     pub consumer_lag: Option<u64>,
     /// Seconds behind the newest object; `None`: no bucket.
@@ -155,12 +159,13 @@ impl ForwarderMetrics {
             );
         }
         if let Some(process) = state {
-            let ProcessState { queue_depth, consumer_lag, storage_lag_seconds, .. } = process;
+            let ProcessState { queue_depth, queue_waiting, consumer_lag, storage_lag_seconds, .. } = process;
             let ProcessState { is_ready, is_reload_refused, connections_refused, .. } = process;
             points.level(READY, u64::from(is_ready));
             points.level(RELOAD_REFUSED, u64::from(is_reload_refused));
             points.level(CONNECTIONS_REFUSED, connections_refused);
             points.level(QUEUE_DEPTH, queue_depth);
+            points.level(QUEUE_WAITING, queue_waiting);
             for (metric, lag) in [(CONSUMER_LAG, consumer_lag), (STORAGE_LAG, storage_lag_seconds)] {
                 if let Some(lag) = lag {
                     points.level(metric, lag);
@@ -254,6 +259,7 @@ mod tests {
         stats.flush(Duration::from_millis(250));
         let process = Some(ProcessState {
             queue_depth: 9,
+            queue_waiting: 5,
             consumer_lag: Some(4),
             storage_lag_seconds: Some(70),
             is_ready: true,
@@ -268,6 +274,7 @@ mod tests {
                 "config_reload_refused 1  env:test",
                 "connections_refused 2  env:test",
                 "queue_depth 9  env:test",
+                "queue_waiting 5  env:test",
                 "kafka_consumer_lag 4  env:test",
                 "storage_lag_seconds 70  env:test",
                 "sends_pending 0  env:test",

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct QueueStatus {
     /// `embedded`, `kafka` or `storage`.
     pub kind: String,
-    /// Events (in Kafka: messages; in a bucket: objects) that wait.
+    /// Events (in Kafka: messages; in a bucket: objects) that are not acknowledged.
     pub depth: u64,
+    /// Those of them that wait: they are not taken to be counted yet.
+    pub waiting: u64,
     /// Why it can't take or give events.
     pub trouble: Option<String>,
     /// What only the log on the local disk has.

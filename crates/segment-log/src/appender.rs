@@ -86,6 +86,11 @@ impl Appender {
         self.progress.gauges().depth
     }
 
+    /// Those of them that wait for the receiver: they are not read into hand yet.
+    pub fn waiting(&self) -> u64 {
+        self.progress.unread()
+    }
+
     /// Bytes on disk.
     pub fn size(&self) -> u64 {
         self.progress.gauges().size

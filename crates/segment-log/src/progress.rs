@@ -165,6 +165,12 @@ impl LogProgress {
         self.lock().gauges
     }
 
+    /// Events that are durable and not read into hand yet.
+    pub(crate) fn unread(&self) -> u64 {
+        let shared = self.lock();
+        shared.tail.next.saturating_sub(shared.handoff.cursor().position)
+    }
+
     /// Shows why the disk refused the last append, or that it takes some again.
     pub(crate) fn set_refusal(&self, refusal: Option<Arc<str>>) {
         self.lock().refusal = refusal;

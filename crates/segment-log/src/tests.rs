@@ -609,6 +609,21 @@ async fn without_the_record_of_acknowledgements_everything_is_given_again() {
 }
 
 #[tokio::test]
+async fn what_is_in_hand_is_not_acknowledged_and_does_not_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut queue, appender, _) = open_at(&directory);
+    for n in 0..100 {
+        appender.append(frame(1, body(n, 100))).await.unwrap();
+    }
+    let (depth, waiting) = (appender.depth(), appender.waiting());
+    assert!(depth == 100 && (1..100).contains(&waiting), "there is room in hand for some of them: {waiting}");
+    assert_eq!(drain(&mut queue).await.1, Some(99));
+    assert_eq!((appender.depth(), appender.waiting()), (100, 0));
+    queue.acknowledge(99).await.unwrap();
+    assert_eq!((appender.depth(), appender.waiting()), (0, 0));
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_room() {
     let directory = tempfile::tempdir().unwrap();
     let faults = Arc::default();

@@ -42,6 +42,7 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
         (heartbeat::METRIC.to_owned(), metric(vec!["connection", "version"])),
         (forwarder_metrics::SENDS_DROPPED.to_owned(), metric(vec!["connection", "reason", "version"])),
         level(forwarder_metrics::QUEUE_DEPTH),
+        level(forwarder_metrics::QUEUE_WAITING),
         level(forwarder_metrics::CONSUMER_LAG),
         level(forwarder_metrics::STORAGE_LAG),
         level(forwarder_metrics::READY),

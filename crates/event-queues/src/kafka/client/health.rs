@@ -17,6 +17,7 @@ const REFUSED_AGAIN_WITHIN: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Health {
     lag: AtomicU64,
+    waiting: AtomicU64,
     partitions: AtomicU64,
     skipped: AtomicU64,
     is_connected: AtomicBool,
@@ -48,9 +49,10 @@ struct Slot {
 pub struct Watch(pub(super) Arc<Health>);
 
 impl Health {
-    /// Messages that are not read yet, or not committed.
-    pub(super) fn set_lag(&self, messages: u64) {
+    /// Messages that are not read yet, or not committed; and those of them that are not read.
+    pub(super) fn set_lag(&self, messages: u64, waiting: u64) {
         self.lag.store(messages, Ordering::Relaxed);
+        self.waiting.store(waiting, Ordering::Relaxed);
     }
 
     pub(super) fn set_partitions(&self, partitions: usize) {
@@ -177,6 +179,11 @@ impl Watch {
     /// Messages of the partitions of this process that are not read yet, or not committed.
     pub fn lag(&self) -> u64 {
         self.0.lag.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that are not read yet.
+    pub fn waiting(&self) -> u64 {
+        self.0.waiting.load(Ordering::Relaxed)
     }
 
     /// How many partitions this process reads.

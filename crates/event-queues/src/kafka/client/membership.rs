@@ -169,7 +169,7 @@ impl Poller {
         }
         let reading = self.offsets.held().count();
         self.parts.health.set_partitions(reading);
-        self.parts.health.set_lag(self.offsets.lag());
+        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
         tracing::info!(given_up = partitions.len(), reading, is_lost, "kafka: partitions were revoked");
         Ok(())
     }

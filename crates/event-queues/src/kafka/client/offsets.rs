@@ -110,6 +110,11 @@ impl Held {
         let position = self.expected().map_or(marks.start, |expected| expected.max(marks.start));
         uncommitted + u64::try_from(marks.end - position.max(0)).unwrap_or(0)
     }
+
+    /// Messages that are left to be read.
+    fn waiting(&self) -> u64 {
+        self.lag() - (self.delivered_messages - self.committed_messages)
+    }
 }
 
 /// A delivery that is handed out and not acknowledged yet.
@@ -238,6 +243,11 @@ impl PartitionOffsets {
     /// Messages that are left to be read, or to be committed.
     pub(super) fn lag(&self) -> u64 {
         self.held.values().map(Held::lag).sum()
+    }
+
+    /// Messages that are left to be read.
+    pub(super) fn waiting(&self) -> u64 {
+        self.held.values().map(Held::waiting).sum()
     }
 
     /// Messages of `partitions` that are counted and not confirmed by the broker.
@@ -452,16 +462,21 @@ mod tests {
         assert_eq!(offsets.lag(), 11);
         let receipt = offsets.deliver(&partition(0), 10, 10);
         assert_eq!(offsets.lag(), 11, "ten to be committed, one that may be a message");
+        assert_eq!(offsets.waiting(), 1);
         assert_eq!(offsets.pass_ends(), [], "a marker is no loss");
         assert_eq!(offsets.expected(&partition(0)), Some(11), "what follows follows the marker");
         assert!(offsets.are_at_end());
         offsets.acknowledge(receipt);
         assert_eq!(offsets.request(), [(partition(0), 10)]);
-        assert_eq!(offsets.lag(), 10);
+        assert_eq!((offsets.lag(), offsets.waiting()), (10, 0));
         offsets.confirm(&partition(0), 10);
         assert_eq!(offsets.lag(), 0);
         offsets.look(&partition(0), Watermarks { start: 500, end: 600, next: 520, is_at_end: false });
-        assert_eq!(offsets.lag(), 100, "what was deleted is not there to be read");
+        assert_eq!(
+            (offsets.lag(), offsets.waiting()),
+            (100, 100),
+            "what was deleted is not there to be read"
+        );
         assert!(!offsets.are_at_end());
     }
 

@@ -57,7 +57,7 @@ impl Poller {
                 self.tell_loss(partition, loss);
             }
         }
-        self.parts.health.set_lag(self.offsets.lag());
+        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
         self.watch_commits();
     }
 
@@ -85,7 +85,7 @@ impl Poller {
         for (partition, loss) in self.offsets.pass_ends() {
             self.tell_loss(&partition, loss);
         }
-        self.parts.health.set_lag(self.offsets.lag());
+        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
     }
 
     /// Nothing comes. A run that ends with the partitions ends if all are at their end, and fails if the group gives it none.
