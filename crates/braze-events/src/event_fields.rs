@@ -1,6 +1,8 @@
 //! What is picked out of one event, whatever it was written in: its keys, which of two values wins, and what
 //! the event is worth.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use super::{Decoded, FIELDS, Field, Malformed, SendEvent, Skipped};
 use crate::Origin;
 use crate::app_group;
@@ -340,10 +342,23 @@ pub(super) fn parse_u64(digits: &[u8]) -> Option<u64> {
     })
 }
 
+/// An exponent; one that is beyond all bounds is at the bound.
+fn parse_exponent(text: &[u8]) -> Option<i32> {
+    let parsed = std::str::from_utf8(text).ok()?.parse();
+    parsed.map_or_else(
+        |error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow => Some(i32::MAX),
+            IntErrorKind::NegOverflow => Some(i32::MIN),
+            _ => None,
+        },
+        Some,
+    )
+}
+
 /// A decimal number without a sign, as JSON writes it, with its fraction cut off.
 fn parse_decimal(number: &[u8]) -> Option<u64> {
     let (mantissa, exponent) = match number.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-        Some(at) => (&number[..at], std::str::from_utf8(&number[at + 1..]).ok()?.parse::<i32>().ok()?),
+        Some(at) => (&number[..at], parse_exponent(&number[at + 1..])?),
         None => (number, 0),
     };
     let (whole, fraction) = match mantissa.iter().position(|byte| *byte == b'.') {
@@ -390,6 +405,8 @@ mod tests {
             ("0.9", Some(0)),
             ("0e999", Some(0)),
             ("5e-2000000000", Some(0)),
+            ("0e9795168803", Some(0)),
+            ("5e-99999999999", Some(0)),
             ("18446744073709551615.9", Some(u64::MAX)),
             ("18446744073709551616.0", None),
             ("1e20", None),
