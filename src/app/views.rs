@@ -65,7 +65,9 @@ impl Watched {
     /// The views for the admin port.
     pub(super) fn views(self) -> Views {
         let (metrics, status, search, history) = (self.clone(), self.clone(), self.clone(), self.clone());
+        let alive = self.clone();
         Views {
+            is_alive: Box::new(move || alive.is_alive()),
             ready: Box::new(move || self.ready()),
             metrics: Box::new(move || {
                 let gauges = ProcessGauges { usage: ProcessUsage::read(), ..metrics.gauges() };
@@ -95,7 +97,8 @@ impl Watched {
 
     /// The readiness for the push port.
     pub(super) fn readiness(self) -> Readiness {
-        Readiness::new(move || self.ready().is_ok())
+        let watched = self.clone();
+        Readiness::new(move || self.ready().is_ok(), move || watched.is_alive())
     }
 
     /// Logs what is wrong with the push port's certificate.

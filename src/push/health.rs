@@ -10,13 +10,19 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use http_listener::{Answer, hang_up};
 
-/// Says whether the process can take events.
-pub struct Readiness(Box<dyn Fn() -> bool + Send + Sync>);
+/// Says how the process is.
+pub struct Readiness {
+    is_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    is_alive: Box<dyn Fn() -> bool + Send + Sync>,
+}
 
 impl Readiness {
-    /// Calls `is_ready` each time, on the runtime.
-    pub fn new(is_ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Box::new(is_ready))
+    /// Asks each time, on the runtime, whether it can take events, and whether it goes on at all.
+    pub fn new(
+        is_ready: impl Fn() -> bool + Send + Sync + 'static,
+        is_alive: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { is_ready: Box::new(is_ready), is_alive: Box::new(is_alive) }
     }
 }
 
@@ -30,8 +36,8 @@ impl fmt::Debug for Readiness {
 /// public: the admin port has it.
 pub(super) fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Option<Answer> {
     let is_well = match request.uri().path() {
-        "/healthz" | "/livez" => true,
-        "/readyz" => (readiness.0)(),
+        "/healthz" | "/livez" => (readiness.is_alive)(),
+        "/readyz" => (readiness.is_ready)(),
         _ => return None,
     };
     let answer = if request.method() != Method::GET && request.method() != Method::HEAD {

@@ -96,7 +96,7 @@ async fn running_within(
     };
     let pool = handler::start_pool(limits).unwrap();
     let is_ready = Arc::clone(&accepting);
-    let readiness = Readiness::new(move || is_ready.load(Ordering::SeqCst));
+    let readiness = Readiness::new(move || is_ready.load(Ordering::SeqCst), || true);
     let handler = PushHandler::new(limits, reload.clone(), Arc::clone(&counters), pool, readiness);
     let mut done = JoinSet::new();
     done.spawn(serve(listener, handler, reload.clone(), is_accepting, append, stopped, LONG));

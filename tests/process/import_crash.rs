@@ -16,7 +16,7 @@ use crate::support;
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::{Behaviour, Intake, Request};
 
-const EVENTS: usize = 1_000_000;
+const EVENTS: usize = 1_500_000;
 
 /// So many events in a row have one campaign, so that its tag says where in the file a send was.
 const IN_A_ROW: usize = 1_000;
