@@ -108,16 +108,17 @@ fn of_trouble(
     {
         complain("note: no connection sends this; set forwarder_metrics.connection to the name of one");
     }
-    let is_storage = configured.is_some_and(|(config, _)| config.queue.kind == QueueKind::Storage);
-    if is_storage != matches!(what, Forwarder::BucketLag)
-        && configured.is_some()
-        && !matches!(what, Forwarder::Drops)
-    {
-        complain(if is_storage {
-            "note: events wait in buckets here, and what waits there is told by --forwarder bucket-lag"
-        } else {
-            "note: there is no bucket here, and so no lag behind one: see --forwarder queue"
-        });
+    let is_storage = configured.map(|(config, _)| config.queue.kind == QueueKind::Storage);
+    match (what, is_storage) {
+        (Forwarder::Queue, Some(true)) => {
+            complain(
+                "note: events wait in buckets here, and what waits there is told by --forwarder bucket-lag",
+            );
+        }
+        (Forwarder::BucketLag, Some(false)) => {
+            complain("note: there is no bucket here, and so no lag behind one: see --forwarder queue");
+        }
+        _ => {}
     }
     let (trouble, default) = match what {
         Forwarder::Drops => (ForwarderTrouble::Drops(arguments.max.unwrap_or(0)), "10m"),

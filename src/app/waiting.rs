@@ -22,7 +22,10 @@ pub(super) enum Waiting {
 
 impl Waiting {
     pub(super) fn status(&self) -> QueueStatus {
-        let trouble = self.ready().err();
+        let status = |kind: &str, depth, waiting| {
+            let (kind, trouble) = (kind.to_owned(), self.ready().err());
+            QueueStatus { kind, depth, waiting, trouble, ..QueueStatus::default() }
+        };
         match self {
             Waiting::Embedded(log) => {
                 let at_start = log.at_start();
@@ -34,38 +37,23 @@ impl Waiting {
                     events_found: at_start.found,
                     torn_bytes: at_start.torn_bytes,
                 };
-                let (kind, depth, waiting) = ("embedded".to_owned(), log.depth(), log.waiting());
-                QueueStatus {
-                    kind,
-                    depth,
-                    waiting,
-                    trouble,
-                    embedded: Some(embedded),
-                    ..QueueStatus::default()
-                }
+                QueueStatus { embedded: Some(embedded), ..status("embedded", log.depth(), log.waiting()) }
             }
             #[cfg(feature = "kafka")]
             Waiting::Kafka(kafka) => {
-                let (kind, lag, waiting) = ("kafka".to_owned(), kafka.lag(), kafka.waiting());
+                let lag = kafka.lag();
                 let broker = admin_api::KafkaStatus {
                     lag,
                     partitions: kafka.partitions(),
                     paused: kafka.is_paused(),
                     messages_lost: kafka.skipped(),
                 };
-                QueueStatus {
-                    kind,
-                    depth: lag,
-                    waiting,
-                    trouble,
-                    kafka: Some(broker),
-                    ..QueueStatus::default()
-                }
+                QueueStatus { kafka: Some(broker), ..status("kafka", lag, kafka.waiting()) }
             }
             #[cfg(feature = "storage")]
             Waiting::Storage(watch) => {
                 let counts = watch.counts();
-                let (kind, depth) = ("storage".to_owned(), counts.objects_waiting);
+                let objects = counts.objects_waiting;
                 let buckets = admin_api::StorageStatus {
                     bytes_waiting: counts.bytes_waiting,
                     lag_seconds: counts.lag_seconds,
@@ -77,14 +65,7 @@ impl Waiting {
                     listings: counts.listings,
                     listings_failed: counts.listings_failed,
                 };
-                QueueStatus {
-                    kind,
-                    depth,
-                    waiting: depth,
-                    trouble,
-                    storage: Some(buckets),
-                    ..QueueStatus::default()
-                }
+                QueueStatus { storage: Some(buckets), ..status("storage", objects, objects) }
             }
         }
     }

@@ -210,7 +210,7 @@ impl BlockReader {
     ) -> Result<(usize, BlockStep), ContainerRefusal> {
         let Some(header) = &self.header else { return self.begin(bytes, whole) };
         if let Some(damage) = self.damage.take() {
-            return Ok(self.pass(damage, bytes, whole));
+            return Ok(self.pass(damage, bytes, whole, false));
         }
         if bytes.is_empty() {
             return Ok((0, BlockStep::Nothing));
@@ -222,15 +222,10 @@ impl BlockReader {
         let block = match header.block(bytes, whole) {
             Ok(block) => block,
             Err(WireFault::More) if !whole => return Ok((0, BlockStep::Nothing)),
-            Err(stop) => {
+            Err(fault) => {
                 let (events, problem) = (plausible_count(bytes), "no whole block".to_owned());
-                // A length that is wrong asks for more as well, but what comes behind it is found.
-                let is_cut_off = matches!(stop, WireFault::More) && header.damage(bytes, whole).is_err();
-                let (taken, passed) = self.pass(DamagedBlocks { events, bytes: 0, problem }, bytes, whole);
-                return Ok(match passed {
-                    BlockStep::Damage(damage) if is_cut_off => (taken, BlockStep::CutOff(damage)),
-                    passed => (taken, passed),
-                });
+                let damage = DamagedBlocks { events, bytes: 0, problem };
+                return Ok(self.pass(damage, bytes, whole, matches!(fault, WireFault::More)));
             }
         };
         let taken = match self.expander.expand(header.codec, block.stored, bytes_max, body) {
@@ -263,7 +258,14 @@ impl BlockReader {
         Ok((taken, BlockStep::Header))
     }
 
-    fn pass(&mut self, mut damage: DamagedBlocks, bytes: &[u8], whole: bool) -> (usize, BlockStep) {
+    /// Passes damage; where it `asks_for_more`, it may be a block that is cut off.
+    fn pass(
+        &mut self,
+        mut damage: DamagedBlocks,
+        bytes: &[u8],
+        whole: bool,
+        asks_for_more: bool,
+    ) -> (usize, BlockStep) {
         let end = self.header.as_ref().map_or(Err(0), |header| header.damage(bytes, whole));
         let (Ok(taken) | Err(taken)) = end;
         damage.bytes += taken as u64;
@@ -272,7 +274,9 @@ impl BlockReader {
             return (taken, BlockStep::Nothing);
         }
         damage.events = damage.events.clamp(1, damage.bytes.max(1));
-        (taken, BlockStep::Damage(damage))
+        // A length that is wrong asks for more as well, but what comes behind it is found.
+        let is_cut_off = asks_for_more && end.is_err();
+        (taken, if is_cut_off { BlockStep::CutOff(damage) } else { BlockStep::Damage(damage) })
     }
 }
 

@@ -77,7 +77,7 @@ impl<'p> Lines<'p> {
                 self.make_room();
             }
             let read = match input.read(&mut self.buffer[self.filled..]) {
-                Ok(0) if self.is_cut_off() => Err(self.cut_off()),
+                Ok(0) => self.cut_off().map_or(Ok(0), Err),
                 read => read,
             };
             match read {
@@ -108,26 +108,19 @@ impl<'p> Lines<'p> {
         Ok(None)
     }
 
-    /// The line that lacks its newline.
-    fn unfinished(&self) -> &[u8] {
-        let filled = &self.buffer[..self.filled];
-        memchr::memrchr(b'\n', filled).map_or(filled, |at| &filled[at + 1..])
-    }
-
-    /// Whether the content ends in the middle of a JSON value, most likely because it is being written.
-    fn is_cut_off(&self) -> bool {
-        self.flow == Flow::Growing
-            && !self.skipping
-            && !self.unfinished().trim_ascii().is_empty()
-            && serde_json::from_slice::<IgnoredAny>(self.unfinished()).is_err_and(|error| error.is_eof())
-    }
-
-    fn cut_off(&self) -> io::Error {
-        let from = self.position + (self.filled - self.unfinished().len()) as u64;
+    /// The error of content that ends in the middle of a JSON value, most likely because it is being written.
+    fn cut_off(&self) -> Option<io::Error> {
+        let start = memchr::memrchr(b'\n', &self.buffer[..self.filled]).map_or(0, |at| at + 1);
+        let line = &self.buffer[start..self.filled];
+        let may_be = self.flow == Flow::Growing && !self.skipping && !line.trim_ascii().is_empty();
+        if !may_be || !serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof()) {
+            return None;
+        }
+        let from = self.position + start as u64;
         let text = format!(
             "its last line, from byte {from} on, ends in the middle of an event, as if it were being written"
         );
-        io::Error::new(io::ErrorKind::UnexpectedEof, text)
+        Some(io::Error::new(io::ErrorKind::UnexpectedEof, text))
     }
 
     /// Makes room in a buffer that holds one unfinished line and nothing else.

@@ -12,7 +12,7 @@ use super::poller::{Halt, Poller, PollerCommand, PollerOutput};
 
 /// How long a partition that is to be given up waits for the outcomes of its sends. Members are put out of the group after
 /// max.poll.interval.ms, five minutes unless it is set.
-const RECALL_MAX: Duration = Duration::from_secs(30);
+pub(super) const RECALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long the last commit of partitions is tried before they are given up: long enough for the group to find another
 /// coordinator.
@@ -22,25 +22,12 @@ const COMMIT_MAX: Duration = Duration::from_secs(15);
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
 
 impl Poller {
-    /// Handles an event of the group.
-    pub(super) fn attend(&mut self, event: Event) -> Result<(), Halt> {
-        match event {
-            Event::Assigned(partitions) => self.prepare(partitions),
-            Event::Known { partitions, committed } => self.assign(&partitions, committed),
-            Event::Revoked(partitions) => {
-                return self.attend_revoked(partitions, Some(Instant::now() + RECALL_MAX));
-            }
-            Event::Committed(answers) => self.committed(&answers),
-            Event::Watermarks(marks) => self.look(&marks),
-        }
-        Ok(())
-    }
-
-    /// Handles events in their order; at a halt those that are left are kept, for the group waits for an answer to each.
-    pub(super) fn attend_all(&mut self, events: Vec<Event>) -> Result<(), Halt> {
+    /// Handles events of the group in their order. Partitions that it revokes wait so long for the outcomes of what was handed
+    /// out, if at all. At a halt what has no answer yet is kept, for the group waits for each.
+    pub(super) fn attend_all(&mut self, events: Vec<Event>, recall: Option<Duration>) -> Result<(), Halt> {
         let mut events = events.into_iter();
         while let Some(event) = events.next() {
-            if let Err(halt) = self.attend(event) {
+            if let Err(halt) = self.attend(event, recall) {
                 events.for_each(|event| self.defer(event));
                 return Err(halt);
             }
@@ -48,8 +35,19 @@ impl Poller {
         Ok(())
     }
 
-    fn attend_revoked(&mut self, partitions: Vec<Partition>, deadline: Option<Instant>) -> Result<(), Halt> {
-        self.revoke(&partitions, deadline).inspect_err(|_halt| self.defer(Event::Revoked(partitions)))
+    fn attend(&mut self, event: Event, recall: Option<Duration>) -> Result<(), Halt> {
+        match event {
+            Event::Assigned(partitions) => self.prepare(partitions),
+            Event::Known { partitions, committed } => self.assign(&partitions, committed),
+            Event::Revoked(partitions) => {
+                let deadline = recall.map(|recall| Instant::now() + recall);
+                let revoked = self.revoke(&partitions, deadline);
+                return revoked.inspect_err(|_halt| self.defer(Event::Revoked(partitions)));
+            }
+            Event::Committed(answers) => self.committed(&answers),
+            Event::Watermarks(marks) => self.look(&marks),
+        }
+        Ok(())
     }
 
     /// Keeps an event for later.
@@ -70,13 +68,8 @@ impl Poller {
         if self.later_since.is_none_or(|since| since.elapsed() < RECALL_MAX) {
             return Ok(());
         }
-        for event in self.take_later() {
-            match event {
-                Event::Revoked(partitions) => self.attend_revoked(partitions, None)?,
-                event => self.attend(event)?,
-            }
-        }
-        Ok(())
+        let later = self.take_later();
+        self.attend_all(later, None)
     }
 
     /// Asks for the group's committed offsets, only to notice lost messages: reading begins in the same place without them.

@@ -105,15 +105,14 @@ impl Held {
 
     /// Messages that are left to be read, or to be committed.
     fn lag(&self) -> u64 {
-        let uncommitted = self.delivered_messages - self.committed_messages;
-        let Some(marks) = self.marks else { return uncommitted };
-        let position = self.expected().map_or(marks.start, |expected| expected.max(marks.start));
-        uncommitted + u64::try_from(marks.end - position.max(0)).unwrap_or(0)
+        self.waiting() + self.delivered_messages - self.committed_messages
     }
 
-    /// Messages that are left to be read.
+    /// Messages that are left to be read, as far as is known.
     fn waiting(&self) -> u64 {
-        self.lag() - (self.delivered_messages - self.committed_messages)
+        let Some(marks) = self.marks else { return 0 };
+        let position = self.expected().map_or(marks.start, |expected| expected.max(marks.start));
+        u64::try_from(marks.end - position.max(0)).unwrap_or(0)
     }
 }
 

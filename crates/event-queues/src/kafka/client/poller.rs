@@ -19,6 +19,7 @@ use super::callbacks::{Callbacks, Event};
 use super::commits::Commits;
 use super::frame;
 use super::health::Health;
+use super::membership::RECALL_MAX;
 use super::offsets::{Partition, PartitionOffsets};
 use super::watermarks::Steady;
 use crate::Receipt;
@@ -157,9 +158,9 @@ impl Poller {
                 self.obey(command)?;
             }
             let later = self.take_later();
-            self.attend_all(later)?;
+            self.attend_all(later, Some(RECALL_MAX))?;
             let events = self.consumer.context().take_events();
-            self.attend_all(events)?;
+            self.attend_all(events, Some(RECALL_MAX))?;
             self.commit();
             self.send_unsent(None)?;
             while let Some(message) = self.early.pop_front() {
