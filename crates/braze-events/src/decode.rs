@@ -281,42 +281,47 @@ struct Pass<'d> {
 }
 
 impl Pass<'_> {
+    /// Values one behind the other: objects, arrays and nulls, or one value of another kind, which holds no event.
     fn document(&mut self, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
-        match self.cursor.token() {
-            0 if self.cursor.is_at_end() => Ok(()),
-            b'{' => self.top_object(emit),
-            b'[' => {
-                self.elements(Place::TopArray, emit)?;
-                self.cursor.end()
+        loop {
+            match self.cursor.token() {
+                0 if self.cursor.is_at_end() => return Ok(()),
+                b'{' => self.top_object(emit)?,
+                b'[' => self.elements(Place::TopArray, emit)?,
+                b'n' => self.cursor.skip()?,
+                _ if self.settled > self.start => return self.cursor.fail(self.cursor.pos, Fault::Trailing),
+                _ => {
+                    let start = self.cursor.pos;
+                    self.cursor.skip()?;
+                    self.cursor.end()?;
+                    return self.cursor.fail(start, Fault::NotAnEnvelope);
+                }
             }
-            b'n' => {
-                self.cursor.skip()?;
-                self.cursor.end()
-            }
-            _ => {
-                let start = self.cursor.pos;
-                self.cursor.skip()?;
-                self.cursor.end()?;
-                self.cursor.fail(start, Fault::NotAnEnvelope)
-            }
+            self.settled = self.cursor.pos;
         }
     }
 
     fn top_object(&mut self, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
         let start = self.cursor.pos;
         let shape = self.object(Place::Top, emit)?;
-        self.cursor.end()?;
-        match shape {
-            Shape::Empty | Shape::Envelope => Ok(()),
-            Shape::Event => {
-                if self.found.event_type.is_empty() && self.typeless(start, Place::Top, emit)? {
-                    return Ok(());
-                }
-                emit(Element::Event(self.found.event(self.cursor.text())));
-                Ok(())
+        let end = self.cursor.pos;
+        let refused = match shape {
+            Shape::Empty | Shape::Envelope => return Ok(()),
+            Shape::Event if self.found.event_type.is_empty() => self.typeless(start, Place::Top, emit),
+            Shape::Event => Ok(false),
+            Shape::NotAnEnvelope(at) => self.cursor.fail(at, Fault::NotAnEnvelope),
+        };
+        match refused {
+            Ok(true) => {}
+            Ok(false) => emit(Element::Event(self.found.event(self.cursor.text()))),
+            Err(Broken) => {
+                let at = std::mem::replace(&mut self.cursor.pos, end);
+                // The grammar holds to the end of the body only if this is the end.
+                self.cursor.end()?;
+                return self.cursor.fail(at, Fault::NotAnEnvelope);
             }
-            Shape::NotAnEnvelope(start) => self.cursor.fail(start, Fault::NotAnEnvelope),
         }
+        Ok(())
     }
 
     /// The elements of the array at the cursor.

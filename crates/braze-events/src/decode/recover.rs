@@ -1,10 +1,11 @@
 //! Reads on behind damage, so that one unreadable event costs no other.
 //!
 //! Where the grammar breaks, nothing is known of the brackets any more. So every `{` from the broken element on is
-//! tried as the start of an event, and taken if the object there is whole and says what it is. No `{` within a string
+//! tried as the start of an event, and taken if the object there is whole and says what it is, or wraps events. No `{` within a string
 //! can be mistaken for one: the quotes in a string are escaped, and no key begins with a backslash.
 
 use super::cursor::{Broken, Fault};
+use super::unwrap::Unwrapped;
 use super::{Element, Pass, Place};
 use crate::Skipped;
 
@@ -77,15 +78,28 @@ impl Pass<'_> {
             self.cursor.pos = start;
             // As in an envelope: an envelope inside is found by its events.
             let is_whole = self.object(Place::Envelope, emit).is_ok() && self.cursor.pos <= end;
-            if is_whole && self.says_what_it_is(start, trust) {
+            let mut vain_bytes = self.cursor.pos - start;
+            let is_taken = if is_whole && self.says_what_it_is(start, trust) {
+                emit(Element::Event(self.found.event(text)));
+                true
+            } else if is_whole && trust == Trust::Nothing && !self.wrappers.are_around() {
+                let unwrapped = self.unwrap(start, Place::TopArray, emit);
+                if unwrapped == Unwrapped::InVain {
+                    // What is in it may be damaged, too.
+                    vain_bytes = vain_bytes.saturating_mul(VAIN_BYTES_FACTOR);
+                }
+                unwrapped == Unwrapped::HandedOut
+            } else {
+                false
+            };
+            if is_taken {
                 recovered.skip(&text[self.settled..start]);
                 recovered.events = recovered.events.saturating_add(1);
-                emit(Element::Event(self.found.event(text)));
                 self.settled = self.cursor.pos;
                 at = self.settled;
                 continue;
             }
-            let Some(left) = vain_bytes_max.checked_sub(self.cursor.pos - start) else { break };
+            let Some(left) = vain_bytes_max.checked_sub(vain_bytes) else { break };
             vain_bytes_max = left;
             at = start + 1;
         }

@@ -62,6 +62,14 @@ pub(super) struct Wrappers {
     pub(super) damage: Option<NotAnEnvelope>,
 }
 
+impl Wrappers {
+    /// Whether this is the content of one. Behind damage there nothing is unwrapped once more, or the time for it would multiply
+    /// with each level.
+    pub(super) fn are_around(&self) -> bool {
+        self.depth > 0
+    }
+}
+
 /// Reads a wrapper's content. Made when the first one is met, and reused.
 #[derive(Debug, Default)]
 struct Unwrapper {
@@ -72,6 +80,19 @@ struct Unwrapper {
     encoded: Vec<u8>,
     /// The elements that were found.
     extract: Vec<u8>,
+    /// Those of an earlier value, which is damaged.
+    damaged: Vec<u8>,
+}
+
+/// What became of an object that names no type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unwrapped {
+    /// Its content has been handed out.
+    HandedOut,
+    /// There are no events in what it wraps.
+    InVain,
+    /// It has no key of a wrapper, or stands where there is none.
+    NoWrapper,
 }
 
 /// What a wrapper holds.
@@ -94,22 +115,27 @@ impl Pass<'_> {
         place: Place,
         emit: &mut dyn FnMut(Element<'_>),
     ) -> Result<bool, Broken> {
-        if self.unwrap(start, place, emit) {
+        if self.unwrap(start, place, emit) == Unwrapped::HandedOut {
             return Ok(true);
         }
         self.ensure_no_envelope(start, place).map(|()| false)
     }
 
-    /// If the object read last, from `start` up to the cursor, is a wrapper, hands out its content; returns whether it is.
+    /// If the object read last, from `start` up to the cursor, is a wrapper, hands out its content.
     #[cold]
     #[inline(never)]
-    fn unwrap(&mut self, start: usize, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
+    pub(super) fn unwrap(
+        &mut self,
+        start: usize,
+        place: Place,
+        emit: &mut dyn FnMut(Element<'_>),
+    ) -> Unwrapped {
         if place == Place::Envelope || self.wrappers.depth >= DEPTH_MAX || self.found.are_an_events() {
-            return false;
+            return Unwrapped::NoWrapper;
         }
         let wrapped = self.wrapped(start);
         if wrapped.iter().all(Option::is_none) {
-            return false;
+            return Unwrapped::NoWrapper;
         }
         let (text, lossy) = (self.cursor.text(), self.cursor.is_lossy());
         let needs_type = !self.found.id.is_empty();
@@ -121,17 +147,21 @@ impl Pass<'_> {
             match unwrapper.read(text, span, lossy, needs_type) {
                 Content::Events => {
                     unwrapper.hand_out(span, damage, emit);
-                    return true;
+                    return Unwrapped::HandedOut;
                 }
-                Content::Damaged => damaged = damaged.or(Some(span)),
-                Content::Nothing => {}
+                // Kept rather than read again: wrappers within wrappers would be read twice as often each.
+                Content::Damaged if damaged.is_none() => {
+                    std::mem::swap(&mut unwrapper.extract, &mut unwrapper.damaged);
+                    damaged = Some((span, unwrapper.reader.wrappers.damage));
+                }
+                Content::Damaged | Content::Nothing => {}
             }
         }
-        let Some(span) = damaged else { return false };
-        // Another value may have been read after it.
-        unwrapper.read(text, span, lossy, needs_type);
+        let Some((span, inner)) = damaged else { return Unwrapped::InVain };
+        std::mem::swap(&mut unwrapper.extract, &mut unwrapper.damaged);
+        unwrapper.reader.wrappers.damage = inner;
         unwrapper.hand_out(span, damage, emit);
-        true
+        Unwrapped::HandedOut
     }
 
     /// Where the wrapped values are in the object from `start` up to the cursor, which has been read before.

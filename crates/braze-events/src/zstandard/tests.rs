@@ -125,10 +125,10 @@ proptest! {
         prop_assert_eq!(read, text);
     }
 
-    /// Damage never panics. With a checksum none of it goes unseen. Without one nobody sees the most of it; then what both
-    /// read is the same, and of what the library refuses a hundredth is read here.
+    /// Damage never panics. With a checksum none of it goes unseen. Without one nobody sees the most of it: of what the library
+    /// refuses a hundredth is read here, and literals whose bits damage has shifted are other ones in each of the two.
     #[test]
-    fn damage_is_seen_where_there_is_a_checksum_and_read_as_the_library_reads_it(
+    fn damage_is_seen_where_there_is_a_checksum(
         words in prop::collection::vec("[a-z]{1,6}|[0-9 ]{1,40}", 0..60), at: prop::sample::Index, bits in 1_u8..,
         checksum: bool
     ) {
@@ -140,7 +140,7 @@ proptest! {
         // The bit that says whether there is one may be what is damaged.
         let is_checked = checksum && at != 4;
         match (end, reference(&packed)) {
-            (Ok(()), Ok(library)) => prop_assert_eq!(read, library),
+            (Ok(()), Ok(library)) if is_checked => prop_assert_eq!(read, library),
             (Ok(()), Err(_)) if is_checked => prop_assert_eq!(read, text),
             _ => {}
         }

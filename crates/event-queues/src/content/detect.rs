@@ -10,7 +10,7 @@
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::elements::ElementSplitter;
+use super::elements::{Container, ElementSplitter};
 use super::input::Input;
 
 /// The layout of events in content.
@@ -71,7 +71,8 @@ fn detect_start(start: &[u8], whole: bool) -> FileLayout {
 
 fn count_objects(lines: &[u8]) -> usize {
     let lines = lines.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-    lines.filter(|line| line.starts_with(b"{") && is_json(line)).count()
+    let is_object = |line: &[u8]| line.starts_with(b"{") && is_json(line);
+    lines.filter(|line| is_object(Container::strip(line))).count()
 }
 
 fn is_json(bytes: &[u8]) -> bool {

@@ -1,4 +1,5 @@
-//! Cuts a JSON document of any length into its elements, one a line, without holding more than one of them.
+//! Cuts a JSON document of any length into its elements, one a line, without holding more than one of them. What stood in an
+//! array or an envelope is in one on its line, too, so that the decoder reads it as an element: `null`, say, is one there.
 //!
 //! An element of a top-level array is one; so is an element of the array under the key `events` of a top-level object,
 //! wherever in it that key comes; and so is any other top-level object. Top-level values may follow one another. The
@@ -14,8 +15,11 @@
 //! A JSON parser can't do this: for a broken element it reports where it noticed, but not where the element ends nor which
 //! part is whole. So these rules would be needed behind it all the same, and elements would be read twice.
 
+mod container;
+
 use std::mem;
 
+pub(super) use self::container::Container;
 use super::Cut;
 
 /// The key whose array holds the events of an envelope.
@@ -45,15 +49,6 @@ pub(crate) struct ElementSplitter {
     /// Elements that end here or before have been settled in an earlier run.
     settled: u64,
     element_bytes_max: usize,
-}
-
-/// The kinds of places for elements.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Container {
-    #[default]
-    Document,
-    Array,
-    Events,
 }
 
 /// The kind of an element, as far as its first byte and its place tell.
@@ -183,6 +178,7 @@ impl ElementSplitter {
                     (b'{' | b'[', _) => ElementKind::Value,
                     _ => ElementKind::Loose,
                 };
+                self.out.extend_from_slice(container.around().0);
                 self.element = Some(element);
                 self.held_to = at;
                 return at;
@@ -218,6 +214,7 @@ impl ElementSplitter {
                     self.complete += newline + 1;
                     self.out[self.complete - 1] = b' ';
                 }
+                self.out.extend_from_slice(self.container.around().1);
                 self.out.push(b'\n');
                 self.complete = self.out.len();
             }
@@ -402,7 +399,8 @@ mod tests {
     fn split(text: &str) -> Vec<String> {
         let whole = split_within(text.as_bytes(), usize::MAX, 0, 1000);
         let bodies = whole.into_iter().flat_map(|pieces| pieces.body).collect();
-        String::from_utf8(bodies).unwrap().lines().map(str::to_owned).collect()
+        let bare = |line: &str| String::from_utf8(Container::strip(line.as_bytes()).to_vec()).unwrap();
+        String::from_utf8(bodies).unwrap().lines().map(bare).collect()
     }
 
     #[test]
@@ -413,6 +411,19 @@ mod tests {
         );
         assert!(split(" [ ] ").is_empty());
         assert_eq!(split("[[1,2],[3]]"), ["[1,2]", "[3]"]);
+    }
+
+    /// `null` and `{}` are no events at the top, and malformed ones in an array.
+    #[test]
+    fn what_stood_in_an_array_stands_in_one_again() {
+        let text = br#"[null,{}]{"x":1,"events":[{"a":1}, oops]}{}{"b":[1]}[[2]]"#;
+        for step in [1, usize::MAX] {
+            let body: Vec<u8> =
+                split_within(text, step, 0, 1000).into_iter().flat_map(|cut| cut.body).collect();
+            let lines =
+                "[null]\n[{}]\n{\"events\":[{\"a\":1}]}\n{\"events\":[oops]}\n{}\n{\"b\":[1]}\n[[2]]\n";
+            assert_eq!(String::from_utf8(body).unwrap(), lines);
+        }
     }
 
     #[test]
@@ -553,11 +564,14 @@ mod tests {
             let mut splitter = ElementSplitter::new(0, 0, 50);
             for bytes in text.as_bytes().chunks(step) {
                 splitter.push(bytes);
-                assert!(splitter.out.len() - splitter.waiting() <= 50);
+                assert!(splitter.out.len() - splitter.waiting() <= r#"{"events":["#.len() + 50);
             }
             splitter.finish();
             let Cut { body, oversized, position, .. } = splitter.take().unwrap();
-            assert_eq!((&body[..], oversized, position), (&b"1\n2\n3\n4\n"[..], 2, text.len() as u64));
+            assert_eq!(
+                (&body[..], oversized, position),
+                (&b"[1]\n[2]\n{\"events\":[3]}\n4\n"[..], 2, text.len() as u64)
+            );
         }
     }
 

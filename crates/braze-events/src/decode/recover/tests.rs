@@ -1,6 +1,9 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
-use super::super::reference::{EMAIL, Element, decode_with, skipped};
+use super::super::reference::{EMAIL, Element, compare, decode_with, skipped};
 use crate::Malformed;
 use crate::{Framing, Origin, Part};
 
@@ -40,6 +43,36 @@ fn what_is_whole_behind_damage_is_read_and_what_is_not_is_booked() {
     }
 }
 
+/// As a program sends that puts several batches, or messages of an intermediary, into one request.
+#[test]
+fn documents_one_behind_the_other_are_read_as_each_would_be() {
+    for between in ["", " ", "\r\n", " null "] {
+        for documents in [
+            vec![
+                r#"{"events":[{"event_type":"a"}]}"#,
+                r#"{"events":[{"event_type":"b"}, {"event_type":"c"}]}"#,
+            ],
+            vec![
+                r#"{"Type":"Notification","Message":"{\"event_type\":\"a\"}"}"#,
+                r#"{"detail":{"event_type":"b"}}"#,
+            ],
+            vec![r#"{"event_type":"a"}"#, r#"[{"event_type":"b"}]"#, "{}", r#"{"event_type":"c"}"#],
+            vec![r#"{"foreign":1}"#, r#"{"event_type":"b"}"#, "[5]"],
+        ] {
+            let each: Vec<_> = documents.iter().flat_map(|document| decode(document)).collect();
+            let body = documents.join(between);
+            compare(body.as_bytes(), &Framing::Document, false, &Origin::default());
+            assert_eq!(decode(&body), each, "{body}");
+        }
+    }
+    // One that is no envelope, or not whole, costs none before or behind it.
+    for odd in [r#"{"events":5}"#, r#"{"detail":"x","#, "7", r#"{"a":{"event_type":"x"}}"#] {
+        let found = decode(&format!(r#"{{"events":[{{"event_type":"a"}}]}} {odd} {{"event_type":"b"}}"#));
+        let read: Vec<_> = found.iter().filter(|element| matches!(element, Element::Ignored(_))).collect();
+        assert!(read.contains(&&ignored("a")) && read.contains(&&ignored("b")), "{odd}: {found:?}");
+    }
+}
+
 #[test]
 fn a_part_of_an_event_is_no_event() {
     let body = r#"[{"event_type":"a","properties":{"campaign_id":"c","id":"1","time":5},,"x":[{"id":"2"}]}]"#;
@@ -75,13 +108,25 @@ fn event(number: usize) -> String {
     )
 }
 
+/// As intermediaries send it.
+fn wrapped(number: usize) -> String {
+    let event = event(number);
+    match number % 3 {
+        0 => json!({ "specversion": "1.0", "data_base64": STANDARD.encode(&event) }),
+        1 => json!({ "Type": "Notification", "Message": event }),
+        _ => json!({ "detail-type": "braze", "detail": serde_json::from_str::<Value>(&event).unwrap() }),
+    }
+    .to_string()
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(6000))]
 
     /// Whatever is done to an envelope in one place, the events that it does not touch are all counted, once.
     #[test]
     fn damage_harms_the_events_that_it_touches_and_no_other(
-        envelope in 0..4usize,
+        envelope in 0..6usize,
+        is_wrapped: bool,
         events in 1..6usize,
         at: prop::sample::Index,
         removed in prop_oneof![3 => Just(0), 3 => Just(1), 2 => 0..40usize],
@@ -90,14 +135,22 @@ proptest! {
             0..3
         ),
     ) {
-        let (head, tail) = [("{\"events\":[", "]}"), ("[", "]"), ("{\"x\":1,\"events\": [\n", "\n]}\n"), ("[{\"events\":[", "]}]")][envelope];
+        // In an envelope there are no wrappers.
+        let (head, between, tail) = [
+            ("[", ",", "]"),
+            ("", "", ""),
+            ("", " \r\n", "\r\n"),
+            ("{\"events\":[", ",", "]}"),
+            ("{\"x\":1,\"events\": [\n", ",", "\n]}\n"),
+            ("[{\"events\":[", ",", "]}]"),
+        ][if is_wrapped { envelope % 3 } else { envelope }];
         let (mut body, mut places) = (head.as_bytes().to_vec(), Vec::new());
         for number in 0..events {
             if number > 0 {
-                body.push(b',');
+                body.extend(between.bytes());
             }
             let start = body.len();
-            body.extend(event(number).bytes());
+            body.extend(if is_wrapped { wrapped(number) } else { event(number) }.bytes());
             places.push(start..body.len());
         }
         body.extend(tail.bytes());
