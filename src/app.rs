@@ -31,7 +31,7 @@ use clap::Parser;
 
 use self::command_line::{Arguments, Command, TopArguments};
 use crate::config::{Config, LogFormat, Warning};
-use crate::connection::{Connection, RefusedConnection};
+use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::telemetry;
 use datadog_points::client::{HttpError, Network};
 
@@ -200,12 +200,16 @@ fn start_logging(config: &Config) -> Result<telemetry::LogLevel, Failure> {
 }
 
 /// Logs which connections are left out, and why.
-fn tell_refused(refused: &[RefusedConnection]) {
-    for RefusedConnection { name: connection, app_group_ids, reason, keeps_old } in refused {
+fn tell_refused(connections: &ConnectionSet) {
+    for RefusedConnection { name: connection, app_group_ids, reason, keeps_old } in &connections.refused {
         if *keeps_old {
+            // They are given to nobody until it is right.
+            let dropped = connections.newly_wanted(connection, app_group_ids.as_deref().unwrap_or_default());
+            let dropped_app_groups = (!dropped.is_empty()).then(|| names(dropped.into_iter()));
             tracing::error!(
                 %connection,
                 %reason,
+                dropped_app_groups,
                 "the connection's new configuration was refused; its old one stays in force"
             );
         } else {

@@ -1,6 +1,6 @@
 //! A connection, and the intake for its payloads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -99,14 +99,17 @@ pub struct ConnectionSet {
 
 impl ConnectionSet {
     /// Keeps the old form of each connection that is refused now, as long as no other one has taken over its app groups.
-    pub fn keep_old(&mut self, old: &[Connection]) {
+    ///
+    /// What such a one wants to serve may not be readable: what `old` gave to somebody and nobody names any more may be among
+    /// it, so it must not go to the connection of the rest.
+    pub fn keep_old(&mut self, old: &Self) {
         let mut served: HashSet<Box<str>> = HashSet::new();
         for connection in &self.active {
             served.extend(connection.app_group_ids.iter().map(|id| app_group::canonical(id)));
         }
         let mut has_catch_all = self.active.iter().any(Connection::is_catch_all);
         for refused in &mut self.refused {
-            let Some(old) = old.iter().find(|old| old.name == refused.name) else { continue };
+            let Some(old) = old.active.iter().find(|old| old.name == refused.name) else { continue };
             let mut kept = old.clone();
             kept.app_group_ids.retain(|id| !served.contains(&app_group::canonical(id)));
             if self.active.iter().any(|one| one.forwarder_metrics) {
@@ -121,6 +124,34 @@ impl ConnectionSet {
             }
         }
         self.active.sort_by(|a, b| a.name.cmp(&b.name));
+        let given_up = self.given_up(old);
+        for refused in self.refused.iter_mut().filter(|refused| refused.keeps_old) {
+            if refused.app_group_ids.is_none() && !given_up.is_empty() {
+                refused.app_group_ids = Some(given_up.clone());
+            }
+        }
+    }
+
+    /// Those of `wanted`, the app groups of a connection's new form, that its old one, which is in force, does not serve.
+    pub fn newly_wanted<'w>(&self, name: &str, wanted: &'w [Box<str>]) -> Vec<&'w str> {
+        let in_force = self.active.iter().find(|connection| &*connection.name == name);
+        let served = in_force.map_or(&[][..], |connection| &connection.app_group_ids);
+        let is_served = |id: &str| {
+            let id = app_group::canonical(id);
+            served.is_empty() || served.iter().any(|served| app_group::canonical(served) == id)
+        };
+        wanted.iter().map(|id| &**id).filter(|id| !is_served(id)).collect()
+    }
+
+    /// The app groups that `old` gave to somebody, or to nobody, and that no connection names any more.
+    fn given_up(&self, old: &Self) -> Vec<Box<str>> {
+        let named = |set: &Self| {
+            let refused = set.refused.iter().filter_map(|refused| refused.app_group_ids.as_ref());
+            let all = set.active.iter().map(|connection| &connection.app_group_ids).chain(refused);
+            all.flatten().map(|id| app_group::canonical(id)).collect::<BTreeSet<_>>()
+        };
+        let now = named(self);
+        named(old).into_iter().filter(|id| !now.contains(id)).collect()
     }
 }
 
@@ -158,12 +189,12 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_wrong_now_goes_on_as_it_was_but_for_what_others_serve() {
-        let old = [connection("a", &["x", "y"]), connection("b", &["z"]), connection("rest", &[])];
+        let old = vec![connection("a", &["x", "y"]), connection("b", &["z"]), connection("rest", &[])];
         let mut set = ConnectionSet {
             active: vec![connection("new", &["Y", "z"]), connection("y", &["y"])],
             refused: vec![refused("a"), refused("b"), refused("never"), refused("rest")],
         };
-        set.keep_old(&old);
+        set.keep_old(&old.into());
         let active: Vec<_> = set.active.iter().map(|one| (&*one.name, one.app_group_ids.join(","))).collect();
         let expected = [("a", "x"), ("new", "Y,z"), ("rest", ""), ("y", "y")];
         assert_eq!(active, expected.map(|(name, ids)| (name, ids.to_owned())));
@@ -172,12 +203,33 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_gives_up_may_be_what_an_unreadable_one_wants() {
+        let old = vec![connection("a", &["x"]), connection("b", &["y", "z"]), connection("rest", &[])];
+        let mut set = ConnectionSet {
+            active: vec![connection("b", &["z"]), connection("rest", &[])],
+            refused: vec![refused("a"), refused("new")],
+        };
+        set.keep_old(&old.into());
+        let wanted: Vec<_> = set.refused.iter().map(|one| one.app_group_ids.clone()).collect();
+        assert_eq!(wanted, [Some(vec!["y".into()]), None]);
+        // For as long as it can't be read, and nobody else names it.
+        for (again, wanted) in
+            [(connection("b", &["z"]), Some(vec!["y".into()])), (connection("b", &["y", "z"]), None)]
+        {
+            let mut next =
+                ConnectionSet { active: vec![again, connection("rest", &[])], refused: vec![refused("a")] };
+            next.keep_old(&set);
+            assert_eq!(next.refused[0].app_group_ids, wanted);
+        }
+    }
+
+    #[test]
     fn one_connection_at_a_time_sends_what_the_forwarder_tells_of_itself() {
         let own = Connection { forwarder_metrics: true, ..connection("a", &["x"]) };
         for is_moved in [false, true] {
             let other = Connection { forwarder_metrics: is_moved, ..connection("b", &["y"]) };
             let mut set = ConnectionSet { active: vec![other], refused: vec![refused("a")] };
-            set.keep_old(std::slice::from_ref(&own));
+            set.keep_old(&vec![own.clone()].into());
             assert_eq!(set.active.iter().filter(|one| one.forwarder_metrics).count(), 1, "{set:?}");
         }
     }
@@ -185,7 +237,7 @@ mod tests {
     #[test]
     fn the_rest_is_not_taken_back_from_who_serves_it_now() {
         let mut set = ConnectionSet { active: vec![connection("new", &[])], refused: vec![refused("rest")] };
-        set.keep_old(&[connection("rest", &[])]);
+        set.keep_old(&vec![connection("rest", &[])].into());
         assert_eq!((set.active.len(), set.refused[0].keeps_old), (1, false));
     }
 }

@@ -251,8 +251,8 @@ impl Reloader {
         self.in_force.log_level.set(config.log.level);
         let layout = Arc::new(Layout::new(&config.tags));
         let before = self.connections.borrow().clone();
-        config.connections.keep_old(&before.active);
-        super::tell_refused(&config.connections.refused);
+        config.connections.keep_old(&before);
+        super::tell_refused(&config.connections);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
         self.in_force.reconcile.configure(&config.reconcile);
         self.connections.send_replace(Arc::new(config.connections.clone()));

@@ -71,7 +71,7 @@ fn run(
     let signals = Signals::new(end_at_once).map_err(Failure::failed)?;
     let log_level = super::start_logging(&config)?;
     super::warn(path, warnings);
-    super::tell_refused(&config.connections.refused);
+    super::tell_refused(&config.connections);
     if config.receives_nothing() && import.import.is_empty() {
         tracing::warn!("{RECEIVES_NOTHING}");
     }

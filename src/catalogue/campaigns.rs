@@ -12,6 +12,7 @@ use send_counts::aggregate::tags;
 
 /// The dimensions of a group, the narrower one first; see [`tags`].
 const KINDS: [usize; 2] = [CANVAS_STEP, CAMPAIGN];
+const APP_GROUP: usize = 0;
 pub(super) const CAMPAIGN: usize = 1;
 pub(super) const CANVAS: usize = 2;
 pub(super) const CANVAS_STEP: usize = 3;
@@ -51,9 +52,22 @@ impl Campaigns {
         self.key.clear();
         self.key.extend_from_slice(&tags::connection_of(series.key).0.to_le_bytes());
         let id = tags::id_of(series.key, dimension);
-        let (mark, value) = if id.is_empty() { (b'n', name_of(series, dimension)) } else { (b'i', id) };
-        self.key.extend_from_slice(&[mark, u8::from(dimension == CANVAS_STEP)]);
-        self.key.extend_from_slice(value);
+        self.key.extend_from_slice(&[u8::from(id.is_empty()), u8::from(dimension == CANVAS_STEP)]);
+        self.key.extend_from_slice(id);
+        if id.is_empty() {
+            // What is known by its name alone is another one in another Canvas and app group.
+            let canvas = if dimension == CANVAS_STEP { CANVAS } else { dimension };
+            let values = [
+                name_of(series, dimension),
+                tags::id_of(series.key, canvas),
+                name_of(series, canvas),
+                tags::id_of(series.key, APP_GROUP),
+            ];
+            for value in values {
+                self.key.extend_from_slice(&value.len().to_le_bytes());
+                self.key.extend_from_slice(value);
+            }
+        }
         if let Some(slot) = self.by_key.get(self.key.as_slice()).copied() {
             if let Some(campaign) = self.all.get_mut(slot) {
                 campaign.series += 1;

@@ -121,6 +121,19 @@ fn the_busiest_are_told_by_kind_with_their_newest_names() {
 }
 
 #[test]
+fn steps_of_one_name_are_told_apart_by_their_canvas_where_none_has_an_id() {
+    let catalogue = Catalogue::default();
+    let include = vec![Tag::Field(Field::CanvasName), Tag::Field(Field::CanvasStepName)];
+    let layout = Arc::new(Layout::new(&TagSettings { include, static_tags: vec![], names: Names::Latest }));
+    let step = |canvas| [(Field::CanvasName, canvas), (Field::CanvasStepName, "Email 1")];
+    note(&catalogue, &cut(&layout, &[(&step("Welcome"), 1, NOW), (&step("Winback"), 2, NOW)]), NOW);
+    let busiest = catalogue.busiest();
+    let told: Vec<_> =
+        busiest.steps.iter().map(|(step, trend)| (&*step.canvas, &*step.name, trend.sum(NOW))).collect();
+    assert_eq!(told, [("Winback", "Email 1", 2), ("Welcome", "Email 1", 1)]);
+}
+
+#[test]
 fn the_busiest_series_are_those_of_the_last_flush_that_had_sends() {
     let catalogue = Catalogue::default();
     let layout = layout(&[]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::stats::{Books, DropReason};
 
 /// The reasons of lanes for dropping sends, and the advice for each.
-const DROPPED_BY_LANES: [(DropReason, &str); 3] = [
+const DROPPED_BY_LANES: [(DropReason, &str); 4] = [
     (
         DropReason::Late,
         "older than Datadog takes (one hour); events.late = \"restamp\" would count them under the present moment",
@@ -17,6 +17,10 @@ const DROPPED_BY_LANES: [(DropReason, &str); 3] = [
     (
         DropReason::Unrouted,
         "no connection serves their app group: name it in app_group_ids, or leave that empty in one connection",
+    ),
+    (
+        DropReason::ConnectionRefusedConfiguration,
+        "what is written for the connection of their app group is wrong: `braze-datadog check` says what",
     ),
 ];
 

@@ -183,11 +183,12 @@ impl Dedup {
         self.share > 0
     }
 
-    /// Forgets an id for another one. Those beyond the shares go first; what is within goes for what is within only, and
-    /// that happens to a lone connection, or after the shares have become smaller. `false`: there is no room.
+    /// Forgets an id for another one. Those beyond the shares go first, which those of an owner are, too, whose share has become
+    /// smaller; what is within goes for what is within only, and that happens to a lone connection. `false`: there is no room.
     fn make_room(&mut self, is_within: bool, now: u64) -> bool {
-        let from_within = self.beyond.is_empty();
-        if from_within && !is_within {
+        let is_outgrown = self.within.oldest_first().next().is_some_and(|id| self.is_outgrown(id));
+        let from_within = is_outgrown || self.beyond.is_empty();
+        if from_within && !is_within && !is_outgrown {
             self.forgotten_early += 1;
             return false;
         }
@@ -199,6 +200,11 @@ impl Dedup {
             release(&mut self.held, id);
         }
         true
+    }
+
+    /// Whether its owner holds more ids than he has a share for by now.
+    fn is_outgrown(&self, id: IdHash) -> bool {
+        self.held.get(usize::from(OwnedId(id).owner())).is_some_and(|held| *held > self.share)
     }
 
     #[cold]
@@ -348,6 +354,35 @@ mod tests {
         assert!((0..100).all(|number| !dedup.is_new(id(number), 0)));
     }
 
+    #[test]
+    fn what_a_lone_connection_held_makes_room_for_its_newest_once_there_are_several() {
+        let mut dedup = dedup(600_000, 300);
+        assert!((0..300).all(|number| dedup.is_new(of(0, number), 0)));
+        dedup.share_among(2);
+        for number in 300..1000 {
+            assert!(dedup.is_new(of(0, number), 1));
+            assert!((number - 99..=number).all(|number| !dedup.is_new(of(0, number), 1)), "{number}");
+            // The other one, within its share.
+            assert!(!dedup.is_new(of(1, number / 10 << 32), 1) || number % 10 == 0);
+        }
+        assert_eq!((dedup.held[0], dedup.held[1]), (100, 70));
+    }
+
+    #[test]
+    fn memory_for_a_flood_is_given_back_when_it_is_over() {
+        let mut dedup = dedup(64_000, 100_000);
+        dedup.share_among(2);
+        let bytes = |dedup: &Dedup| [&dedup.within, &dedup.beyond].map(IdSet::bytes).iter().sum::<usize>();
+        assert!((0..100_000).all(|number| dedup.is_new(of(0, number), 0)));
+        let most = bytes(&dedup);
+        assert!(
+            (60..640)
+                .all(|second| dedup.is_new(of(0, 1 << 30 | second), 1000 * u64::try_from(second).unwrap()))
+        );
+        assert!(bytes(&dedup) < most / 10, "{} of {most}", bytes(&dedup));
+        assert!(!dedup.is_new(of(0, 1 << 30 | 639), 640_000));
+    }
+
     proptest! {
         /// It answers as a plain list of (id, time) would that forgets by the same two rules; an id may be
         /// remembered one step longer than the window.
@@ -384,17 +419,20 @@ mod tests {
             sends in prop::collection::vec((0u32..6, 0u128..200, 0u64..3), 1..600),
             max_ids in 1usize..60,
             connections in 1usize..6,
+            lone in 0usize..200,
             touched in any::<bool>(),
         ) {
             let mut dedup = dedup(64, max_ids);
-            dedup.share_among(connections);
+            // The first of them had it all for a while.
+            dedup.share_among(if lone > 0 { 1 } else { connections });
             // Number `connections` is nobody.
             let owner = |number: u32| ((number as usize) < connections).then_some(ConnectionId(number));
             // By owner: ids of the last window, oldest first, each with its time and whether it came within the share.
             let mut sent: Vec<VecDeque<(u128, u64, bool)>> = vec![VecDeque::new(); 6];
             let mut now = 0;
-            for (number, hash, pause) in sends {
-                let number = number.min(u32::try_from(connections).unwrap());
+            for (at, (number, hash, pause)) in sends.into_iter().enumerate() {
+                if at == lone { dedup.share_among(connections); }
+                let number = if at < lone { 0 } else { number.min(u32::try_from(connections).unwrap()) };
                 now += pause;
                 let id = OwnedId::new((hash << 3 | u128::from(number)) << 100, owner(number));
                 let sent = &mut sent[number as usize];
@@ -406,7 +444,7 @@ mod tests {
                 if is_new {
                     let forgotten = known.and_then(|known| sent.remove(known));
                     prop_assert!(!forgotten.is_some_and(|(.., fits)| fits), "{number} {hash} is forgotten at {now}");
-                    let fits = connections > 1 && owner(number).is_some() && sent.len() < dedup.share;
+                    let fits = at >= lone && connections > 1 && owner(number).is_some() && sent.len() < dedup.share;
                     sent.push_back((hash, now, fits));
                 }
                 prop_assert!(dedup.len() <= max_ids);

@@ -179,7 +179,15 @@ impl KnownNames {
         if owner.is_empty() {
             return NOWHERE;
         }
-        match self.recall(owner, hash) {
+        let mut known = self.recall(owner, hash);
+        // A longer name is stored anew, as a new one is.
+        if known.is_some_and(|place| self.young.outgrows(place, name))
+            && self.young.is_full(self.generation_max)
+        {
+            self.make_room();
+            known = self.recall(owner, hash);
+        }
+        match known {
             Some(place) => {
                 if self.young.is_news(place, name, seen) {
                     self.log.forget(owner, self.young.known[place as usize].name.of(&self.young.arena));
@@ -383,6 +391,25 @@ mod tests {
         let mut cut = recorder.cut();
         names.settle(&mut cut);
         assert_eq!(cut.series(0).attributes.names[1], b"Welcome");
+    }
+
+    #[test]
+    fn names_that_grow_from_flush_to_flush_are_no_way_around_the_bound() {
+        const NAMES_MAX: usize = 100;
+        let mut names = KnownNames::new(NAMES_MAX);
+        let mut recorder = Recorder::new(1000);
+        for round in 0..12 {
+            let name = "😀".repeat(1 << round.min(7));
+            for campaign in 0..NAMES_MAX / 2 - 1 {
+                recorder.record(0, &send(&format!("c{campaign}"), &name), 100 + round);
+            }
+            let mut cut = recorder.cut();
+            names.settle(&mut cut);
+            assert!(cut.series(0).attributes.names[1] == name.as_bytes());
+            // A name may be what passes it, with the room that it is given.
+            let held = names.young.arena.len() + names.old.arena.len();
+            assert!(held <= NAMES_MAX * NAME_BYTES_MEAN_MAX + 2 * 2000, "{held} in round {round}");
+        }
     }
 
     #[test]

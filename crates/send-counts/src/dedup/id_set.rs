@@ -117,6 +117,7 @@ impl IdSet {
                 (0..run).filter_map(|_| self.forget_oldest()).for_each(&mut forgotten);
             }
         }
+        self.shrink();
         if self.marks.back().is_none_or(|(time, _)| now >= time + step) {
             self.marks.push_back((now, self.first + self.ring.len() as u64));
         }
@@ -149,9 +150,27 @@ impl IdSet {
         Some(id)
     }
 
+    /// The memory that it holds.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.slots.as_slice()) + self.ring.capacity() * size_of::<IdHash>()
+    }
+
     fn grow(&mut self) {
+        self.resize(self.slots.len() * 2);
+    }
+
+    /// Gives half of the memory back once an eighth of it would do: of a flood's, or of the set that ids no longer go to.
+    fn shrink(&mut self) {
+        if self.slots.len() > SLOTS_MIN && self.ring.len() * 8 <= self.slots.len() {
+            self.resize(self.slots.len() / 2);
+            self.ring.shrink_to(self.slots.len() / 2);
+        }
+    }
+
+    fn resize(&mut self, slots: usize) {
         let old = std::mem::take(&mut self.slots);
-        self.slots = vec![EMPTY; old.len() * 2];
+        self.slots = vec![EMPTY; slots];
         let mask = self.slots.len() - 1;
         for entry in old.into_iter().filter(|entry| *entry != EMPTY) {
             let mut slot = self.home(entry >> 32);

@@ -89,6 +89,11 @@ impl Generation {
         !name.is_empty() && seen >= known.seen && known.name.of(&self.arena) != name
     }
 
+    /// Whether a name is too long for the place of the one known.
+    pub(super) fn outgrows(&self, place: u32, name: &[u8]) -> bool {
+        name.len() > usize::from(self.known[place as usize].room)
+    }
+
     /// Takes a name that is as new as the one known, or newer; an empty one says nothing.
     pub(super) fn rename(&mut self, place: u32, name: &[u8], seen: u32) {
         let known = &mut self.known[place as usize];
