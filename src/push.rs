@@ -47,6 +47,7 @@ use self::handler::PushHandler;
 #[cfg(fuzzing)]
 pub use self::handler::fuzzing;
 pub use self::health::Readiness;
+use self::memory::Share;
 use event_queues::embedded::{AppendError, Appender, Pushed};
 use http_listener::worker_pool::WorkerPool;
 use http_listener::{Listener, OpenPortError};
@@ -152,9 +153,10 @@ impl PushListener {
             let appender = appender.clone();
             move || appender.is_accepting()
         };
-        let append = move |pushed: Pushed| {
+        let append = move |pushed: Pushed, share: Share| {
             let appender = appender.clone();
-            async move { appender.append(pushed.into()).await }
+            // A sender that goes away takes its push out of the handler, but not out of the queue's memory.
+            async move { appender.append_holding(pushed.into(), Box::new(share)).await }
         };
         let handler = PushHandler::new(limits, reload.clone(), counters, pool, readiness);
         serve(listener, handler, reload, is_accepting, append, stop, grace).await
@@ -173,7 +175,7 @@ async fn serve<R, A, F>(
 ) -> usize
 where
     R: Fn() -> bool + Send + Sync + 'static,
-    A: Fn(Pushed) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Pushed, Share) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), AppendError>> + Send + 'static,
 {
     let handler = Arc::new(handler);

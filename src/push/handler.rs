@@ -150,7 +150,7 @@ impl PushHandler {
         }
     }
 
-    /// Answers a request. `append` makes a frame durable; `is_accepting` tells whether that can succeed.
+    /// Answers a request. `append` makes a frame durable, and keeps its share of memory until then; `is_accepting` tells whether that can succeed.
     pub(super) async fn answer<A, F>(
         &self,
         request: Request<Incoming>,
@@ -159,7 +159,7 @@ impl PushHandler {
         append: A,
     ) -> Answer
     where
-        A: FnOnce(Pushed) -> F,
+        A: FnOnce(Pushed, Share) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
         if let Some(answer) = health::answer(&request, &self.readiness) {
@@ -196,7 +196,7 @@ impl PushHandler {
         unread: &mut bool,
     ) -> Result<u32, Refusal>
     where
-        A: FnOnce(Pushed) -> F,
+        A: FnOnce(Pushed, Share) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
         let (head, body) = request.into_parts();
@@ -225,8 +225,7 @@ impl PushHandler {
             return self.log_subscription(subscription, coding, wire, share, caller);
         }
 
-        // The share is held for as long as the body: until the queue has made it durable.
-        let (Checked { events, damage, extract, bytes_left_out }, _share) =
+        let (Checked { events, damage, extract, bytes_left_out }, share) =
             self.understand(coding, wire, share, &scope).await?;
         if bytes_left_out > 0 {
             self.log_left_out(bytes_left_out, caller);
@@ -237,9 +236,8 @@ impl PushHandler {
         if events == 0 {
             return Ok(0);
         }
-        append(Pushed { events, origin: scope.origin, body: extract.into(), is_extract: true })
-            .await
-            .map_err(Refusal::Append)?;
+        let pushed = Pushed { events, origin: scope.origin, body: extract.into(), is_extract: true };
+        append(pushed, share).await.map_err(Refusal::Append)?;
         Ok(events)
     }
 

@@ -148,7 +148,12 @@ impl Refusal {
 
 /// An answer with a JSON body.
 pub(super) fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    answer_of(status, body.to_string())
+}
+
+/// The same for JSON that is already text.
+pub(super) fn answer_of(status: StatusCode, json: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(json)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer

@@ -22,6 +22,8 @@ const ENVELOPE: &[u8] = br#"{"events":[{"id":"a"},{"id":"b"}]}"#;
 enum Script {
     Take,
     TakeSlowly,
+    /// Nothing of it ends, and what waits stays in its memory.
+    Hang,
     Full,
     TooLarge,
     Disk,
@@ -32,6 +34,7 @@ struct Running {
     script: Arc<Mutex<Script>>,
     accepting: Arc<AtomicBool>,
     frames: Arc<Mutex<Vec<Pushed>>>,
+    stuck: Arc<Mutex<Vec<Share>>>,
     counters: Arc<Counters>,
     reload: Reload,
     stop: watch::Sender<bool>,
@@ -69,15 +72,20 @@ async fn running_within(
     let (reload, counters) = (Reload::new(address, credentials), Arc::new(Counters::default()));
     let script = Arc::new(Mutex::new(Script::Take));
     let accepting = Arc::new(AtomicBool::new(true));
-    let frames = Arc::new(Mutex::new(Vec::new()));
+    let (frames, stuck) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let (stop, stopped) = watch::channel(false);
     let append = {
-        let (script, frames) = (Arc::clone(&script), Arc::clone(&frames));
-        move |frame| {
-            let (now, frames) = (*script.lock().unwrap(), Arc::clone(&frames));
+        let (script, frames, stuck) = (Arc::clone(&script), Arc::clone(&frames), Arc::clone(&stuck));
+        move |frame, share| {
+            let (now, frames, stuck) = (*script.lock().unwrap(), Arc::clone(&frames), Arc::clone(&stuck));
             async move {
+                let share: Share = share;
                 match now {
                     Script::Take => {}
+                    Script::Hang => {
+                        stuck.lock().unwrap().push(share);
+                        return std::future::pending().await;
+                    }
                     Script::TakeSlowly => sleep(Duration::from_millis(500)).await,
                     Script::Full => return Err(AppendError::Full),
                     Script::TooLarge => {
@@ -100,7 +108,7 @@ async fn running_within(
     let handler = PushHandler::new(limits, reload.clone(), Arc::clone(&counters), pool, readiness);
     let mut done = JoinSet::new();
     done.spawn(serve(listener, handler, reload.clone(), is_accepting, append, stopped, LONG));
-    Running { address, script, accepting, frames, counters, reload, stop, done }
+    Running { address, script, accepting, frames, stuck, counters, reload, stop, done }
 }
 
 async fn open() -> Running {
@@ -582,6 +590,30 @@ async fn more_bodies_than_memory_holds_are_503_until_there_is_room() {
     assert_refused(&running.push("", &body).await, 503);
     assert_eq!(read_reply(&mut holder).await.unwrap().status, 200);
     assert_eq!(running.push("", &body).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_waits_in_the_queue_counts_though_its_senders_are_gone() {
+    let limits = handler::BodyLimits {
+        memory_bytes_max: 4_000_000,
+        memory_wait_max: Duration::from_millis(100),
+        ..limits()
+    };
+    let mut running = running(limits, credentials(None, None)).await;
+    running.say(Script::Hang);
+    let body = envelope_of(900_000);
+    let mut senders = Vec::new();
+    for stuck in 1..=3 {
+        let mut sender = running.connect().await;
+        sender.write_all(&request("/v1/events", "", &body)).await.unwrap();
+        eventually(|| running.stuck.lock().unwrap().len() == stuck).await;
+        senders.push(sender);
+    }
+    // All handlers end, as they do when their connections are cut off.
+    running.done.shutdown().await;
+    drop(senders);
+    let held: usize = running.stuck.lock().unwrap().iter().map(Share::bytes).sum();
+    assert!(held >= 3 * body.len(), "{held}");
 }
 
 async fn running_with_seats(connections_max: usize, tokens: &str) -> Running {

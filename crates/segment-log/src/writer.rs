@@ -3,6 +3,7 @@
 //! It takes all waiting commands at once, and with several appenders those of the next moment, writes all frames with as few
 //! calls as possible, makes them durable with one fsync, and then answers all.
 
+mod reply;
 mod staged;
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::reply::Reply;
 use self::staged::Staged;
 use crate::checkpoint::{Offsets, Saved};
 use crate::frame::Record;
@@ -41,8 +43,6 @@ pub(crate) enum WriterCommand {
     /// Check whether the directory is still there.
     Check,
 }
-
-type Reply = oneshot::Sender<Result<(), AppendError>>;
 
 /// The owner of everything that is written.
 #[derive(Debug)]
@@ -255,8 +255,7 @@ impl Writer {
                 Ok(()) => staged.push(record, reply, self.next),
                 Err(error) => {
                     self.show();
-                    // The caller may be gone.
-                    let _gone = reply.send(Err(error));
+                    reply.send(Err(error));
                 }
             }
         }
@@ -350,8 +349,7 @@ impl Writer {
         };
         self.show();
         for reply in replies {
-            // The caller may be gone.
-            let _gone = reply.send(outcome.clone());
+            reply.send(outcome.clone());
         }
     }
 
