@@ -708,6 +708,55 @@ async fn a_large_body_for_which_no_thread_is_free_is_503_and_the_connection_goes
     assert_eq!((running.count(200), running.count(503)), (60, refused));
 }
 
+/// Lines of a log.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn has(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(words)
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_reaches_no_handler_is_told_with_its_sender_and_what_it_was() {
+    let large = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(100_000));
+    let lines = "GET / HTTP/1.1\r\n".to_owned() + &"X: y\r\n".repeat(101) + "\r\n";
+    for (sent, answer, told) in [
+        ("\u{16}\u{3}\u{1}\u{0}\u{5}hello\r\n\r\n", "HTTP/1.1 400 ", "https"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", "it is HTTP/2"),
+        (&large, "HTTP/1.1 431 ", "16 KiB"),
+        (&lines, "HTTP/1.1 431 ", "100 lines"),
+        ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "HTTP/1.1 400 ", "its header can't be read"),
+    ] {
+        let log = Log::default();
+        let writer = log.clone();
+        let logged = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _logging = tracing::subscriber::set_default(logged);
+        let running = open().await;
+        let mut stream = running.connect().await;
+        let peer = stream.local_addr().unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await.unwrap();
+        assert!(said.starts_with(answer) && said.is_empty() == answer.is_empty(), "{said}");
+        for words in ["no request in HTTP/1.1", told, &format!("peer={peer}")] {
+            assert!(log.has(words), "{words}: {log:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn many_senders_at_once_are_all_served() {
     let running = open().await;

@@ -263,7 +263,7 @@ impl Listener {
     {
         let handle = Arc::new(handle);
         let limit = ConnectionLimit::new(self.limits, self.address, Arc::clone(&self.counts));
-        let handshake_log = Arc::new(Sampled::default());
+        let (handshake_log, unreadable_log) = (Arc::new(Sampled::default()), Arc::new(Sampled::default()));
         let accept_log = Sampled::default();
         let mut connections = JoinSet::new();
         let asked = stop.clone();
@@ -282,6 +282,7 @@ impl Listener {
                             stop: asked.clone(),
                             counts: Arc::clone(&self.counts),
                             handshake_log: Arc::clone(&handshake_log),
+                            unreadable_log: Arc::clone(&unreadable_log),
                             slot: Arc::new(slot),
                         };
                         connections.spawn(connection.hold(socket, tls()));
