@@ -159,15 +159,13 @@ where
         let mut patience = pin!(sleep(self.limits.first_request_time_max));
         let mut patience_over = false;
         let mut age = pin!(sleep(self.limits.age_max));
-        let mut old = false;
         let mut stopping = false;
-        let finish = |http: &mut http1::Connection<I, S>| Pin::new(http).graceful_shutdown();
         loop {
             tokio::select! {
                 ended = poll_fn(|context| http.poll_without_shutdown(context)) => return Some(ended),
                 () = stopped(&mut self.stop), if !stopping => {
                     stopping = true;
-                    finish(http);
+                    Pin::new(&mut *http).graceful_shutdown();
                     // An idle connection ends now. One with half a header would otherwise use up the grace period.
                     patience.as_mut().reset(Instant::now() + self.limits.stop_time_max);
                     patience_over = false;
@@ -180,12 +178,12 @@ where
                     }
                 }
                 () = &mut age => {
-                    if old {
+                    if progress.is_old() {
                         return None;
                     }
-                    old = true;
-                    age.as_mut().reset(Instant::now() + self.limits.request_time_max);
-                    finish(http);
+                    // Closed here, an idle connection could be closed under a request that is on its way.
+                    progress.grow_old();
+                    age.as_mut().reset(Instant::now() + self.limits.idle_time_max + self.limits.request_time_max);
                 }
             }
         }
@@ -231,8 +229,10 @@ where
 fn finish(mut answer: Answer, progress: &RequestProgress) -> Answer {
     let hang_up = answer.extensions_mut().remove::<HangUp>().is_some();
     if hang_up {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         progress.leave_unread();
+    }
+    if hang_up || progress.is_old() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
 }

@@ -68,9 +68,9 @@ pub struct ConnectionLimits {
     /// up an idle connection, so that they close it, rather than we under a request.
     pub idle_time_max: Duration,
     /// After this a connection ends with its next answer, so that peers come back under the newest
-    /// certificate, spread over all addresses, and nothing lives for ever.
+    /// certificate, spread over all addresses, and nothing lives for ever. Without a further request it ends as an idle one.
     pub age_max: Duration,
-    /// What a request that is under way at `age_max` gets on top.
+    /// What a request that is under way then, or comes before `idle_time_max` is over, gets on top of both.
     pub request_time_max: Duration,
     /// For a peer to stop sending after a refusal that left its body unread. To close at once would reset the
     /// connection, and a reset takes the answer with it before the peer could read it.

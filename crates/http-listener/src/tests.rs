@@ -164,6 +164,33 @@ async fn an_old_connection_ends_with_an_answer() {
     assert_eq!(until_closed(&mut stream).await, "");
 }
 
+#[tokio::test]
+async fn an_old_connection_without_a_request_under_way_answers_one_more() {
+    let limits = ConnectionLimits { age_max: SHORT / 3, ..limits() };
+    let running = running(limits, None, LONG).await;
+    let mut idle = connect(running.address).await;
+    assert_eq!(ask(&mut idle, GET).await.header("connection"), None);
+    let mut half = connect(running.address).await;
+    assert_eq!(ask(&mut half, GET).await.status, 200);
+    half.write_all(&GET[..10]).await.unwrap();
+    sleep(SHORT).await;
+    for (mut stream, rest) in [(idle, GET), (half, &GET[10..])] {
+        let reply = ask(&mut stream, rest).await;
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+        assert_eq!(until_closed(&mut stream).await, "");
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_for_good_though_its_request_does_not() {
+    let limits =
+        ConnectionLimits { age_max: SHORT, idle_time_max: SHORT, request_time_max: SHORT, ..limits() };
+    let running = running(limits, None, LONG).await;
+    let mut busy = running.busy(1).await;
+    assert_eq!(tokio::time::timeout(LONG / 2, until_closed(&mut busy)).await.unwrap(), "");
+    eventually(|| running.counts.open() == 0).await;
+}
+
 const KNOWN: &[u8] = b"GET /known HTTP/1.1\r\nHost: x\r\n\r\n";
 
 fn as_sender(path: &str, sender: usize) -> Vec<u8> {
