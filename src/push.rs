@@ -146,7 +146,7 @@ impl PushListener {
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns how many
     /// connections were cut off because they took longer. `readiness` answers health checks.
     ///
-    /// A push whose sender goes away is dropped at once, its append included.
+    /// A push whose sender goes away once it has sent it whole is appended all the same.
     pub async fn run(self, readiness: Readiness, stop: watch::Receiver<bool>, grace: Duration) -> usize {
         let Self { listener, appender, reload, counters, limits, pool } = self;
         let is_accepting = {
@@ -155,7 +155,7 @@ impl PushListener {
         };
         let append = move |pushed: Pushed, share: Share| {
             let appender = appender.clone();
-            // A sender that goes away takes its push out of the handler, but not out of the queue's memory.
+            // A connection that is cut off takes its push out of the handler, but not out of the queue's memory.
             async move { appender.append_holding(pushed.into(), Box::new(share)).await }
         };
         let handler = PushHandler::new(limits, reload.clone(), counters, pool, readiness);

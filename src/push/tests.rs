@@ -546,6 +546,22 @@ async fn a_body_that_ends_early_reaches_nothing() {
 }
 
 #[tokio::test]
+async fn a_push_whose_sender_closes_its_half_or_goes_away_is_appended_once() {
+    let running = open().await;
+    running.say(Script::TakeSlowly);
+    let mut half = running.connect().await;
+    half.write_all(&request("/v1/events", "", ENVELOPE)).await.unwrap();
+    half.shutdown().await.unwrap();
+    let mut gone = running.connect().await;
+    gone.write_all(&request("/v1/events", "", ENVELOPE)).await.unwrap();
+    eventually(|| running.counters.received_bytes() == 2 * ENVELOPE.len() as u64).await;
+    drop(gone);
+    assert_eq!(read_reply(&mut half).await.unwrap().body, r#"{"accepted":2}"#);
+    eventually(|| running.count(200) == 2).await;
+    assert_eq!(running.bodies(), vec![extract(ENVELOPE); 2]);
+}
+
+#[tokio::test]
 async fn a_queue_that_can_not_take_it_is_503_and_the_reason_stays_here() {
     let running = open().await;
     let mut stream = running.connect().await;

@@ -118,6 +118,8 @@ where
         };
         let mut http = http1::Builder::new()
             .timer(TokioTimer::new())
+            // Who has nothing more to say after a request still waits for its answer (RFC 9112, section 9.6).
+            .half_close(true)
             .header_read_timeout(self.limits.idle_time_max)
             .max_header_size(HEADER_BYTES_MAX)
             .max_buf_size(READ_BUFFER_BYTES_MAX)
@@ -160,12 +162,13 @@ where
         let mut patience_over = false;
         let mut age = pin!(sleep(self.limits.age_max));
         let mut stopping = false;
+        let finish = |http: &mut http1::Connection<I, S>| Pin::new(http).graceful_shutdown();
         loop {
             tokio::select! {
                 ended = poll_fn(|context| http.poll_without_shutdown(context)) => return Some(ended),
                 () = stopped(&mut self.stop), if !stopping => {
                     stopping = true;
-                    Pin::new(&mut *http).graceful_shutdown();
+                    finish(http);
                     // An idle connection ends now. One with half a header would otherwise use up the grace period.
                     patience.as_mut().reset(Instant::now() + self.limits.stop_time_max);
                     patience_over = false;

@@ -247,8 +247,9 @@ impl Listener {
     /// and gives requests under way `grace` to be answered. Returns how many connections were cut off
     /// because they took longer.
     ///
-    /// `tls` is asked once for every connection; `handle` answers requests, and is dropped without an answer
-    /// where the peer goes away.
+    /// `tls` is asked once for every connection; `handle` answers requests, and is dropped without an answer where the
+    /// connection is cut off. A peer that is gone in the middle of a body ends that body; one that is gone after it is noticed
+    /// when it is answered, for it may only have closed its half.
     pub async fn run<T, H, F>(
         self,
         tls: T,
