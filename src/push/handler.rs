@@ -283,6 +283,7 @@ impl PushHandler {
         let credentials = self.reload.current();
         let query = head.uri.query();
         let Some(tokens) = &credentials.tokens else {
+            offered::ensure_no_page(head)?;
             return Ok((None, RequestScope { app_groups: None, origin: self.origin(query) }));
         };
         let (sender, app_groups) = offered::find_token(tokens, head)?;

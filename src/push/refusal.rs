@@ -38,6 +38,11 @@ pub(super) enum Refusal {
          of that app group"
     )]
     ForeignUrl,
+    #[error(
+        "a page in a browser sent this (it has an Origin), and without push.token_file any page could; set that, or push \
+         without an Origin"
+    )]
+    Page,
     #[error("this Content-Encoding is not understood; send gzip, deflate, zstd or none")]
     Encoding,
     #[error("the body is larger than {bytes_max} bytes after decompression; send smaller batches")]
@@ -75,6 +80,7 @@ impl Refusal {
             Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "method", None),
             Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "token", None),
             Self::ForeignUrl => (StatusCode::UNAUTHORIZED, "foreign_url", None),
+            Self::Page => (StatusCode::FORBIDDEN, "page", None),
             Self::Encoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", None),
             Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", None)
@@ -171,6 +177,7 @@ mod tests {
             Refusal::Unauthorized { has_token: false },
             Refusal::Unauthorized { has_token: true },
             Refusal::ForeignUrl,
+            Refusal::Page,
             Refusal::Encoding,
             Refusal::TooLarge { bytes_max: 1 },
             Refusal::TooSlow,
@@ -191,7 +198,8 @@ mod tests {
             let answer = refusal.answer();
             let unavailable = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
             assert_eq!(answer.headers().contains_key(RETRY_AFTER), unavailable, "{refusal:?}");
-            assert_ne!(answer.status(), StatusCode::FORBIDDEN);
+            let is_forbidden = answer.status() == StatusCode::FORBIDDEN;
+            assert_eq!(is_forbidden, matches!(refusal, Refusal::Page), "Braze is no page: {refusal:?}");
         }
     }
 

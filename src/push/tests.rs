@@ -296,6 +296,26 @@ async fn other_paths_are_404_and_other_methods_405_and_nothing_is_403() {
 }
 
 #[tokio::test]
+async fn without_tokens_no_page_in_a_browser_may_push() {
+    let open = open().await;
+    let asking = running(limits(), credentials(Some("secret"), None)).await;
+    for origin in ["https://evil.example", "null", "http://127.0.0.1:8080"] {
+        let headers = format!("Origin: {origin}\r\nContent-Type: text/plain\r\n");
+        for body in [ENVELOPE, b""] {
+            let reply = open.push(&headers, body).await;
+            assert_refused(&reply, 403);
+            assert!(reply.body.contains("push.token_file") && !reply.body.contains("evil"), "{reply:?}");
+        }
+        // A page does not know the token.
+        assert_refused(&asking.push(&headers, ENVELOPE).await, 401);
+        let known = format!("{headers}Authorization: Bearer secret\r\n");
+        assert_eq!(asking.push(&known, ENVELOPE).await.status, 200);
+    }
+    assert!(open.bodies().is_empty());
+    assert_eq!(open.counters.refused(), [("page", 6, 0)]);
+}
+
+#[tokio::test]
 async fn health_is_told_without_a_token_and_without_a_reason() {
     let running = running_with_seats(1, "secret\nother").await;
     // Where every seat is taken, too.
