@@ -1,5 +1,8 @@
 //! Reads the body of a push, within bounds of size, time and memory.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +41,7 @@ pub(super) async fn read<B>(
     received: &Received<'_>,
 ) -> Result<Vec<u8>, Refusal>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes, Error: Error + 'static> + Unpin,
 {
     let declared = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     // No body needs more room than this.
@@ -52,7 +55,7 @@ where
     loop {
         let frame = match timeout_at(deadline.min(stretch_by), body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_broken))) => return Err(Refusal::Incomplete),
+            Ok(Some(Err(broken))) => return Err(reason(&broken)),
             Ok(None) => return Ok(bytes),
             Err(_elapsed) => return Err(Refusal::TooSlow),
         };
@@ -72,5 +75,15 @@ where
             stretch_end = bytes.len() + STRETCH_BYTES;
             stretch_by = Instant::now() + pace.stretch_time_max;
         }
+    }
+}
+
+/// Chunks that can't be read would be so again; whatever else broke the body may have passed by then.
+fn reason(broken: &(dyn Error + 'static)) -> Refusal {
+    let mut causes = iter::successors(Some(broken), |cause| Error::source(*cause));
+    let kind = causes.find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kind {
+        Some(ErrorKind::InvalidData | ErrorKind::InvalidInput) => Refusal::Framing,
+        _ => Refusal::Incomplete,
     }
 }

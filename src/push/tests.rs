@@ -582,6 +582,41 @@ async fn a_push_whose_sender_closes_its_half_or_goes_away_is_appended_once() {
 }
 
 #[tokio::test]
+async fn broken_chunks_are_400_and_a_body_that_is_cut_short_is_408() {
+    let running = open().await;
+    let head = "POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (body, status) in
+        [("2\r\n[]x\r\n", 400), ("2;\u{1}\n", 400), ("zz\r\n", 400), ("5\r\n[]", 408), ("", 408)]
+    {
+        let mut stream = running.connect().await;
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let reply = read_reply(&mut stream).await.unwrap();
+        assert_refused(&reply, status);
+        assert_eq!(reply.header("connection"), Some("close"), "{body:?}");
+    }
+    let reasons: Vec<_> =
+        running.counters.refused().into_iter().map(|(reason, count, _)| (reason, count)).collect();
+    assert_eq!(reasons, [("coding", 3), ("incomplete", 2)]);
+}
+
+#[tokio::test]
+async fn what_is_coded_for_its_transfer_is_415() {
+    let running = open().await;
+    for headers in
+        ["Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"]
+    {
+        let whole = format!("POST /v1/events HTTP/1.1\r\nHost: x\r\n{headers}\r\n2\r\n[]\r\n0\r\n\r\n");
+        let reply = ask(&mut running.connect().await, whole.as_bytes()).await;
+        assert_refused(&reply, 415);
+        assert_eq!((reply.header("accept-encoding"), reply.header("connection")), (None, Some("close")));
+    }
+    let fine =
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked \r\n\r\n2\r\n[]\r\n0\r\n\r\n";
+    assert_eq!(ask(&mut running.connect().await, fine).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_queue_that_can_not_take_it_is_503_and_the_reason_stays_here() {
     let running = open().await;
     let mut stream = running.connect().await;
