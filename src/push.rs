@@ -48,6 +48,7 @@ use self::handler::PushHandler;
 pub use self::handler::fuzzing;
 pub use self::health::Readiness;
 use self::memory::Share;
+use self::refusal::Refusal;
 use event_queues::embedded::{AppendError, Appender, Pushed};
 use http_listener::worker_pool::WorkerPool;
 use http_listener::{Listener, OpenPortError};
@@ -149,9 +150,13 @@ impl PushListener {
     /// A push whose sender goes away once it has sent it whole is appended all the same.
     pub async fn run(self, readiness: Readiness, stop: watch::Receiver<bool>, grace: Duration) -> usize {
         let Self { listener, appender, reload, counters, limits, pool } = self;
-        let is_accepting = {
+        let accepts = {
             let appender = appender.clone();
-            move || appender.is_accepting()
+            move || match () {
+                () if appender.is_accepting() => Ok(()),
+                () if appender.is_full() => Err(Refusal::Append(AppendError::Full)),
+                () => Err(Refusal::NotAccepting),
+            }
         };
         let append = move |pushed: Pushed, share: Share| {
             let appender = appender.clone();
@@ -159,7 +164,7 @@ impl PushListener {
             async move { appender.append_holding(pushed.into(), Box::new(share)).await }
         };
         let handler = PushHandler::new(limits, reload.clone(), counters, pool, readiness);
-        serve(listener, handler, reload, is_accepting, append, stop, grace).await
+        serve(listener, handler, reload, accepts, append, stop, grace).await
     }
 }
 
@@ -168,20 +173,20 @@ async fn serve<R, A, F>(
     listener: Listener,
     handler: PushHandler,
     reload: Reload,
-    is_accepting: R,
+    accepts: R,
     append: A,
     stop: watch::Receiver<bool>,
     grace: Duration,
 ) -> usize
 where
-    R: Fn() -> bool + Send + Sync + 'static,
+    R: Fn() -> Result<(), Refusal> + Send + Sync + 'static,
     A: Fn(Pushed, Share) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), AppendError>> + Send + 'static,
 {
     let handler = Arc::new(handler);
     let handle = move |request, caller| {
-        let (handler, is_accepting, append) = (Arc::clone(&handler), is_accepting(), append.clone());
-        async move { handler.answer(request, caller, is_accepting, append).await }
+        let (handler, accepts, append) = (Arc::clone(&handler), accepts(), append.clone());
+        async move { handler.answer(request, caller, accepts, append).await }
     };
     listener.run(move || reload.current().tls.clone(), handle, stop, grace).await
 }

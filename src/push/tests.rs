@@ -98,16 +98,20 @@ async fn running_within(
             }
         }
     };
-    let is_accepting = {
-        let accepting = Arc::clone(&accepting);
-        move || accepting.load(Ordering::SeqCst)
+    let accepts = {
+        let (accepting, script) = (Arc::clone(&accepting), Arc::clone(&script));
+        move || match *script.lock().unwrap() {
+            _ if accepting.load(Ordering::SeqCst) => Ok(()),
+            Script::Full => Err(Refusal::Append(AppendError::Full)),
+            _ => Err(Refusal::NotAccepting),
+        }
     };
     let pool = handler::start_pool(limits).unwrap();
     let is_ready = Arc::clone(&accepting);
     let readiness = Readiness::new(move || is_ready.load(Ordering::SeqCst), || true);
     let handler = PushHandler::new(limits, reload.clone(), Arc::clone(&counters), pool, readiness);
     let mut done = JoinSet::new();
-    done.spawn(serve(listener, handler, reload.clone(), is_accepting, append, stopped, LONG));
+    done.spawn(serve(listener, handler, reload.clone(), accepts, append, stopped, LONG));
     Running { address, script, accepting, frames, stuck, counters, reload, stop, done }
 }
 
@@ -633,6 +637,23 @@ async fn a_queue_that_can_not_take_it_is_503_and_the_reason_stays_here() {
     assert_refused(&running.push("", &envelope_of(2000)).await, 503);
     assert_eq!(running.push("", br#"{"events":[]}"#).await.status, 200);
     assert_eq!(running.push("", b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_full_queue_is_told_and_booked_as_such_by_the_first_push_and_by_those_after_it() {
+    let running = open().await;
+    running.say(Script::Full);
+    for accepting in [true, false, false] {
+        running.accepting.store(accepting, Ordering::SeqCst);
+        let reply = running.push("", &envelope_of(2000)).await;
+        assert_refused(&reply, 503);
+        assert!(reply.body.contains("the queue is full"), "{reply:?}");
+    }
+    let refused = running.counters.refused();
+    assert!(matches!(refused[..], [("queue_full", 3, _)]), "{refused:?}");
+    running.say(Script::Disk);
+    assert_refused(&running.push("", &envelope_of(2000)).await, 503);
+    assert_eq!(running.counters.refused()[0].0, "queue");
 }
 
 #[tokio::test]

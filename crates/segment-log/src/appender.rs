@@ -76,11 +76,7 @@ impl Appender {
     ///
     /// # Errors
     /// As [`Appender::append`].
-    pub async fn append_holding(
-        &self,
-        frame: Frame,
-        held: Box<dyn Any + Send>,
-    ) -> Result<(), AppendError> {
+    pub async fn append_holding(&self, frame: Frame, held: Box<dyn Any + Send>) -> Result<(), AppendError> {
         self.send(frame, Some(held)).await
     }
 
@@ -134,6 +130,12 @@ impl Appender {
     pub fn is_accepting(&self) -> bool {
         let gauges = self.progress.gauges();
         !gauges.is_full && !gauges.is_missing && self.stopped().is_none()
+    }
+
+    /// Whether it takes nothing only because it has its largest size.
+    pub fn is_full(&self) -> bool {
+        let gauges = self.progress.gauges();
+        gauges.is_full && !gauges.is_missing && self.stopped().is_none()
     }
 
     /// Why the disk refused the last append: until it takes one, or [`Appender::check`] finds that it has room again.
