@@ -17,7 +17,10 @@ use super::refusal::Refusal;
 
 /// The memory reserved for a body before its first byte: a sender that announces much and sends little takes as little from
 /// others. All connections together can't fill the memory for bodies with it.
-const ROOM_BYTES_FIRST: usize = 64 * 1024;
+pub(super) const ROOM_BYTES_FIRST: usize = 32 * 1024;
+
+/// After that it is at least this: most batches of Braze's are whole by then.
+const ROOM_BYTES_NEXT: usize = 128 * 1024;
 
 /// A body must arrive at this many bytes per time limit; the last, shorter part has the same limit.
 const STRETCH_BYTES: usize = 64 * 1024;
@@ -66,7 +69,7 @@ where
             return Err(Refusal::TooLarge { bytes_max });
         }
         if needed > room {
-            room = needed.max(room.saturating_mul(2)).min(room_max.max(needed));
+            room = needed.max(room.saturating_mul(2)).max(ROOM_BYTES_NEXT).min(room_max.max(needed));
             share.grow(with_extract(room)).await?;
             bytes.reserve_exact(room - bytes.len());
         }

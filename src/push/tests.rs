@@ -547,6 +547,17 @@ async fn who_announces_large_bodies_and_sends_little_takes_no_memory_from_others
     assert_eq!(running.push("", &envelope_of(1_000_000)).await.status, 200);
 }
 
+#[test]
+fn what_all_connections_reserve_first_leaves_room_for_a_body_of_full_size() {
+    let connections = http_listener::ConnectionLimits::default().connections_max;
+    let first = connections * memory::with_extract(body::ROOM_BYTES_FIRST);
+    for body_bytes_max in [1, 1024 * 1024, 8 * 1024 * 1024, 16 * 1024 * 1024] {
+        let limits = handler::BodyLimits::new(body_bytes_max);
+        // Compressed and not, or with its extract.
+        assert!(first + 2 * body_bytes_max <= limits.memory_bytes_max, "{body_bytes_max}");
+    }
+}
+
 #[tokio::test]
 async fn a_small_body_that_unpacks_to_much_is_taken_all_the_same() {
     let running = open().await;
