@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::frame::Record;
 use crate::progress::LogProgress;
 use crate::threads::Threads;
-use crate::writer::{Reply, WriterCommand};
+use crate::writer::{AppendReply, WriterCommand};
 use crate::{AtStart, GONE};
 
 /// One append, which is handed out as one entry.
@@ -90,7 +90,7 @@ impl Appender {
         let record = Record::new(frame).ok_or_else(too_large)?;
         let gone = || AppendError::Stopped(GONE.to_owned());
         let (reply, answer) = oneshot::channel();
-        let command = WriterCommand::Append(record, Reply { held, sender: reply });
+        let command = WriterCommand::Append(record, AppendReply { held, sender: reply });
         self.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use self::reply::Reply;
+pub(crate) use self::reply::AppendReply;
 use self::staged::Staged;
 use crate::checkpoint::{Offsets, Saved};
 use crate::frame::Record;
@@ -35,7 +35,7 @@ const GATHERING_STEP: Duration = Duration::from_micros(250);
 /// The commands of the writer.
 #[derive(Debug)]
 pub(crate) enum WriterCommand {
-    Append(Record, Reply),
+    Append(Record, AppendReply),
     /// Forget everything below the number.
     Acknowledge(u64, oneshot::Sender<Result<(), LogError>>),
     /// The reader found lost numbers.
@@ -241,7 +241,7 @@ impl Writer {
     }
 
     /// Appends a group, and answers each append when its fate is certain.
-    fn append_all(&mut self, appends: Vec<(Record, Reply)>) {
+    fn append_all(&mut self, appends: Vec<(Record, AppendReply)>) {
         if self.missing.is_some() {
             self.look();
         }

@@ -8,13 +8,13 @@ use crate::AppendError;
 
 /// One append that waits for its answer.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct AppendReply {
     /// Kept while the frame waits, whether or not its caller still does.
     pub(crate) held: Option<Box<dyn Any + Send>>,
     pub(crate) sender: oneshot::Sender<Result<(), AppendError>>,
 }
 
-impl Reply {
+impl AppendReply {
     /// Whether the caller has given up.
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
