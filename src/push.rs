@@ -47,6 +47,8 @@ use self::handler::PushHandler;
 #[cfg(fuzzing)]
 pub use self::handler::fuzzing;
 pub use self::health::Readiness;
+use self::memory::Share;
+use self::refusal::Refusal;
 use event_queues::embedded::{AppendError, Appender, Pushed};
 use http_listener::worker_pool::WorkerPool;
 use http_listener::{Listener, OpenPortError};
@@ -145,19 +147,24 @@ impl PushListener {
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns how many
     /// connections were cut off because they took longer. `readiness` answers health checks.
     ///
-    /// A push whose sender goes away is dropped at once, its append included.
+    /// A push whose sender goes away once it has sent it whole is appended all the same.
     pub async fn run(self, readiness: Readiness, stop: watch::Receiver<bool>, grace: Duration) -> usize {
         let Self { listener, appender, reload, counters, limits, pool } = self;
-        let is_accepting = {
+        let accepts = {
             let appender = appender.clone();
-            move || appender.is_accepting()
+            move || match () {
+                () if appender.is_accepting() => Ok(()),
+                () if appender.is_full() => Err(Refusal::Append(AppendError::Full)),
+                () => Err(Refusal::NotAccepting),
+            }
         };
-        let append = move |pushed: Pushed| {
+        let append = move |pushed: Pushed, share: Share| {
             let appender = appender.clone();
-            async move { appender.append(pushed.into()).await }
+            // A connection that is cut off takes its push out of the handler, but not out of the queue's memory.
+            async move { appender.append_holding(pushed.into(), Box::new(share)).await }
         };
         let handler = PushHandler::new(limits, reload.clone(), counters, pool, readiness);
-        serve(listener, handler, reload, is_accepting, append, stop, grace).await
+        serve(listener, handler, reload, accepts, append, stop, grace).await
     }
 }
 
@@ -166,20 +173,20 @@ async fn serve<R, A, F>(
     listener: Listener,
     handler: PushHandler,
     reload: Reload,
-    is_accepting: R,
+    accepts: R,
     append: A,
     stop: watch::Receiver<bool>,
     grace: Duration,
 ) -> usize
 where
-    R: Fn() -> bool + Send + Sync + 'static,
-    A: Fn(Pushed) -> F + Clone + Send + Sync + 'static,
+    R: Fn() -> Result<(), Refusal> + Send + Sync + 'static,
+    A: Fn(Pushed, Share) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), AppendError>> + Send + 'static,
 {
     let handler = Arc::new(handler);
     let handle = move |request, caller| {
-        let (handler, is_accepting, append) = (Arc::clone(&handler), is_accepting(), append.clone());
-        async move { handler.answer(request, caller, is_accepting, append).await }
+        let (handler, accepts, append) = (Arc::clone(&handler), accepts(), append.clone());
+        async move { handler.answer(request, caller, accepts, append).await }
     };
     listener.run(move || reload.current().tls.clone(), handle, stop, grace).await
 }

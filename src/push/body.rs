@@ -1,5 +1,8 @@
 //! Reads the body of a push, within bounds of size, time and memory.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +17,10 @@ use super::refusal::Refusal;
 
 /// The memory reserved for a body before its first byte: a sender that announces much and sends little takes as little from
 /// others. All connections together can't fill the memory for bodies with it.
-const ROOM_BYTES_FIRST: usize = 64 * 1024;
+pub(super) const ROOM_BYTES_FIRST: usize = 32 * 1024;
+
+/// After that it is at least this: most batches of Braze's are whole by then.
+const ROOM_BYTES_NEXT: usize = 128 * 1024;
 
 /// A body must arrive at this many bytes per time limit; the last, shorter part has the same limit.
 const STRETCH_BYTES: usize = 64 * 1024;
@@ -38,7 +44,7 @@ pub(super) async fn read<B>(
     received: &Received<'_>,
 ) -> Result<Vec<u8>, Refusal>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes, Error: Error + 'static> + Unpin,
 {
     let declared = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     // No body needs more room than this.
@@ -52,7 +58,7 @@ where
     loop {
         let frame = match timeout_at(deadline.min(stretch_by), body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_broken))) => return Err(Refusal::Incomplete),
+            Ok(Some(Err(broken))) => return Err(reason(&broken)),
             Ok(None) => return Ok(bytes),
             Err(_elapsed) => return Err(Refusal::TooSlow),
         };
@@ -63,7 +69,7 @@ where
             return Err(Refusal::TooLarge { bytes_max });
         }
         if needed > room {
-            room = needed.max(room.saturating_mul(2)).min(room_max.max(needed));
+            room = needed.max(room.saturating_mul(2)).max(ROOM_BYTES_NEXT).min(room_max.max(needed));
             share.grow(with_extract(room)).await?;
             bytes.reserve_exact(room - bytes.len());
         }
@@ -72,5 +78,15 @@ where
             stretch_end = bytes.len() + STRETCH_BYTES;
             stretch_by = Instant::now() + pace.stretch_time_max;
         }
+    }
+}
+
+/// Chunks that can't be read would be so again; whatever else broke the body may have passed by then.
+fn reason(broken: &(dyn Error + 'static)) -> Refusal {
+    let mut causes = iter::successors(Some(broken), |cause| Error::source(*cause));
+    let kind = causes.find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kind {
+        Some(ErrorKind::InvalidData | ErrorKind::InvalidInput) => Refusal::Framing,
+        _ => Refusal::Incomplete,
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 
 use flate2::bufread::{DeflateDecoder, ZlibDecoder};
 use hyper::HeaderMap;
-use hyper::header::CONTENT_ENCODING;
+use hyper::header::{CONTENT_ENCODING, TRANSFER_ENCODING};
 
 use super::memory::Share;
 use super::refusal::Refusal;
@@ -31,8 +31,16 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// The one coding that the headers name. A body with two codings is refused.
+    /// The one coding that the headers name. A body with two codings is refused, and so is one that is coded for its transfer,
+    /// other than in chunks.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let mut transfer = headers.get_all(TRANSFER_ENCODING).iter();
+        let is_plain = transfer
+            .next()
+            .is_none_or(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        if !is_plain || transfer.next().is_some() {
+            return Err(Refusal::TransferEncoding);
+        }
         let mut coding = Self::Identity;
         for value in headers.get_all(CONTENT_ENCODING) {
             let value = value.to_str().map_err(|_| Refusal::Encoding)?;

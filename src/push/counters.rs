@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use http_listener::sampled::Sampled;
 
 /// Every status this port answers with.
-const CODES: [u16; 10] = [200, 400, 401, 404, 405, 408, 413, 415, 500, 503];
+const CODES: [u16; 11] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 500, 503];
 
 /// The refusals for one reason.
 #[derive(Debug, Default)]

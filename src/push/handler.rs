@@ -150,16 +150,17 @@ impl PushHandler {
         }
     }
 
-    /// Answers a request. `append` makes a frame durable; `is_accepting` tells whether that can succeed.
+    /// Answers a request. `append` makes a frame durable, and keeps its share of memory until then; `accepts` tells
+    /// whether that can succeed.
     pub(super) async fn answer<A, F>(
         &self,
         request: Request<Incoming>,
         caller: Caller,
-        is_accepting: bool,
+        accepts: Result<(), Refusal>,
         append: A,
     ) -> Answer
     where
-        A: FnOnce(Pushed) -> F,
+        A: FnOnce(Pushed, Share) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
         if let Some(answer) = health::answer(&request, &self.readiness) {
@@ -167,7 +168,7 @@ impl PushHandler {
         }
         let intermediary = Intermediary::of(request.headers());
         let (mut unread, body) = (true, self.counters.body());
-        let received = self.receive(request, &caller, is_accepting, append, &body, &mut unread).await;
+        let received = self.receive(request, &caller, accepts, append, &body, &mut unread).await;
         let now = self.clock.unix_seconds().saturating_mul(1000);
         match received {
             Ok(events) => {
@@ -178,7 +179,7 @@ impl PushHandler {
                 let answer = intermediary.refused(&refusal, now);
                 self.counters.book_answer(answer.status());
                 self.counters.book_refusal(refusal.reason(), body.bytes());
-                self.log(&refusal, &caller);
+                self.log(&refusal, answer.status(), &caller);
                 if unread { hang_up(answer) } else { answer }
             }
         }
@@ -190,17 +191,17 @@ impl PushHandler {
         &self,
         request: Request<Incoming>,
         caller: &Caller,
-        is_accepting: bool,
+        accepts: Result<(), Refusal>,
         append: A,
         received: &Received<'_>,
         unread: &mut bool,
     ) -> Result<u32, Refusal>
     where
-        A: FnOnce(Pushed) -> F,
+        A: FnOnce(Pushed, Share) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
         let (head, body) = request.into_parts();
-        let Admitted { sender, scope, coding } = self.admit(&head, &body, caller.admission, is_accepting)?;
+        let Admitted { sender, scope, coding } = self.admit(&head, &body, caller.admission, accepts)?;
         if !caller.vouch(sender) {
             return Err(Refusal::Crowded);
         }
@@ -225,8 +226,7 @@ impl PushHandler {
             return self.log_subscription(subscription, coding, wire, share, caller);
         }
 
-        // The share is held for as long as the body: until the queue has made it durable.
-        let (Checked { events, damage, extract, bytes_left_out }, _share) =
+        let (Checked { events, damage, extract, bytes_left_out }, share) =
             self.understand(coding, wire, share, &scope).await?;
         if bytes_left_out > 0 {
             self.log_left_out(bytes_left_out, caller);
@@ -237,9 +237,8 @@ impl PushHandler {
         if events == 0 {
             return Ok(0);
         }
-        append(Pushed { events, origin: scope.origin, body: extract.into(), is_extract: true })
-            .await
-            .map_err(Refusal::Append)?;
+        let pushed = Pushed { events, origin: scope.origin, body: extract.into(), is_extract: true };
+        append(pushed, share).await.map_err(Refusal::Append)?;
         Ok(events)
     }
 
@@ -249,7 +248,7 @@ impl PushHandler {
         head: &Parts,
         body: &Incoming,
         admission: Admission,
-        is_accepting: bool,
+        accepts: Result<(), Refusal>,
     ) -> Result<Admitted, Refusal> {
         // An extra slash in Braze's form must not end in the 404 at which Braze gives up.
         if head.uri.path().trim_end_matches('/') != PATH {
@@ -269,8 +268,8 @@ impl PushHandler {
         if body.size_hint().lower() > coding.wire_bytes_max(self.limits.body_bytes_max) as u64 {
             return Err(self.too_large());
         }
-        if !is_accepting && body.size_hint().upper().is_none_or(|bytes| bytes > CREDENTIAL_CHECK_BYTES_MAX) {
-            return Err(Refusal::NotAccepting);
+        if body.size_hint().upper().is_none_or(|bytes| bytes > CREDENTIAL_CHECK_BYTES_MAX) {
+            accepts?;
         }
         Ok(Admitted { sender, scope, coding: Some(coding) })
     }
@@ -285,6 +284,7 @@ impl PushHandler {
         let credentials = self.reload.current();
         let query = head.uri.query();
         let Some(tokens) = &credentials.tokens else {
+            offered::ensure_no_page(head)?;
             return Ok((None, RequestScope { app_groups: None, origin: self.origin(query) }));
         };
         let (sender, app_groups) = offered::find_token(tokens, head)?;
@@ -337,8 +337,7 @@ impl PushHandler {
     }
 
     /// Logs once in a while for each status. Neither path nor query nor body: they may hold anything.
-    fn log(&self, refusal: &Refusal, caller: &Caller) {
-        let status = refusal.status();
+    fn log(&self, refusal: &Refusal, status: StatusCode, caller: &Caller) {
         let Some(hidden) = self.counters.log(status).pass() else { return };
         let (status, peer) = (status.as_u16(), caller.peer);
         if refusal.is_grave() {

@@ -1,11 +1,11 @@
 //! Intermediaries that push in Braze's place: the answers they expect, and their requests that are no pushes.
 
-use hyper::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::refusal::{Refusal, json_answer};
+use super::refusal::{RETRY_SOON, Refusal, answer_of, json_answer};
 use http_listener::Answer;
 
 /// Amazon Data Firehose gives each request an id, and requires the answer to repeat it.
@@ -87,13 +87,13 @@ impl Intermediary {
 
     /// The answer to a push of so many events that are safe; `now` in Unix milliseconds.
     pub(super) fn accepted(&self, events: u32, now: u64) -> Answer {
-        json_answer(
-            StatusCode::OK,
-            &match self {
-                Self::Firehose { request_id } => json!({ "requestId": request_id, "timestamp": now }),
-                _ => json!({ "accepted": events }),
-            },
-        )
+        match self {
+            Self::Firehose { request_id } => {
+                json_answer(StatusCode::OK, &json!({ "requestId": request_id, "timestamp": now }))
+            }
+            // Nearly every push: a tree for one number would take several allocations.
+            _ => answer_of(StatusCode::OK, format!("{{\"accepted\":{events}}}")),
+        }
     }
 
     /// The answer to a refused push.
@@ -117,6 +117,7 @@ impl Intermediary {
                 // SNS retries no 4xx but 429, so a 408 becomes a 503. Source: its documentation, "Message delivery retries".
                 if answer.status() == StatusCode::REQUEST_TIMEOUT {
                     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SOON.as_secs()));
                 }
                 answer
             }
@@ -168,11 +169,13 @@ mod tests {
 
     #[test]
     fn what_came_too_slowly_or_was_cut_is_sent_again_by_sns_too() {
-        let status =
-            |intermediary: &Intermediary, refusal| intermediary.refused(&refusal, 0).status().as_u16();
+        let answer = |intermediary: &Intermediary, refusal| {
+            let answer = intermediary.refused(&refusal, 0);
+            (answer.status().as_u16(), answer.headers().contains_key(RETRY_AFTER))
+        };
         for refusal in [|| Refusal::TooSlow, || Refusal::Incomplete] {
-            assert_eq!(status(&Intermediary::Sns { subscription: None }, refusal()), 503);
-            assert_eq!(status(&Intermediary::None, refusal()), 408);
+            assert_eq!(answer(&Intermediary::Sns { subscription: None }, refusal()), (503, true));
+            assert_eq!(answer(&Intermediary::None, refusal()), (408, false));
         }
     }
 

@@ -67,6 +67,10 @@ impl Share {
 
     /// Grows to at least `bytes`. Two bodies that both hold memory and wait for more wait for a bounded time.
     pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        // Nearly always there is room, and no timer is needed.
+        if self.try_grow(bytes).is_ok() {
+            return Ok(());
+        }
         let missing = self.missing(bytes);
         let [part, all] = &self.budgets;
         let more = async {

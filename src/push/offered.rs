@@ -1,6 +1,6 @@
 //! Finds the token of a request.
 
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 
 use super::intermediary::FIREHOSE_ACCESS_KEY;
@@ -22,6 +22,12 @@ pub(super) fn find_token(tokens: &Tokens, head: &Parts) -> Result<(usize, Option
         (token.as_ref().and_then(|token| tokens.find_plain(token.as_bytes())), token.is_some())
     };
     found.ok_or(Refusal::Unauthorized { has_token })
+}
+
+/// Refuses pages, for a port that asks no token. A browser lets every page send a simple POST anywhere, to this machine's
+/// loopback as well, without asking the port; it adds `Origin`, and only a browser does (Fetch, section 3.2).
+pub(super) fn ensure_no_page(head: &Parts) -> Result<(), Refusal> {
+    if head.headers.contains_key(ORIGIN) { Err(Refusal::Page) } else { Ok(()) }
 }
 
 /// The value of a header that occurs once.

@@ -15,7 +15,7 @@ use http_listener::Answer;
 const RETRY_QUEUE: Duration = Duration::from_secs(10);
 
 /// The wait for a restart, or a moment of overload.
-const RETRY_SOON: Duration = Duration::from_secs(2);
+pub(super) const RETRY_SOON: Duration = Duration::from_secs(2);
 
 /// The challenge for a request without a token, and for an invalid token: RFC 6750, section 3.
 const CHALLENGE: &str = "Bearer realm=\"braze-datadog\"";
@@ -38,14 +38,23 @@ pub(super) enum Refusal {
          of that app group"
     )]
     ForeignUrl,
+    #[error(
+        "a page in a browser sent this (it has an Origin), and without push.token_file any page could; set that, or push \
+         without an Origin"
+    )]
+    Page,
     #[error("this Content-Encoding is not understood; send gzip, deflate, zstd or none")]
     Encoding,
+    #[error("this Transfer-Encoding is not understood; send chunked alone, or a Content-Length")]
+    TransferEncoding,
     #[error("the body is larger than {bytes_max} bytes after decompression; send smaller batches")]
     TooLarge { bytes_max: usize },
     #[error("the body came too slowly")]
     TooSlow,
     #[error("the body ended early")]
     Incomplete,
+    #[error("the body is not in the chunks that its Transfer-Encoding says")]
+    Framing,
     #[error("the body is not what its Content-Encoding says: {0}")]
     Coding(&'static str),
     #[error("{0}")]
@@ -75,14 +84,15 @@ impl Refusal {
             Self::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "method", None),
             Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "token", None),
             Self::ForeignUrl => (StatusCode::UNAUTHORIZED, "foreign_url", None),
-            Self::Encoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", None),
+            Self::Page => (StatusCode::FORBIDDEN, "page", None),
+            Self::Encoding | Self::TransferEncoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", None),
             Self::TooLarge { .. } | Self::Append(AppendError::TooLarge { .. }) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", None)
             }
             // Not 400: a body that was cut short on its way is whole when it is sent again.
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", None),
             Self::Incomplete => (StatusCode::REQUEST_TIMEOUT, "incomplete", None),
-            Self::Coding(_) => (StatusCode::BAD_REQUEST, "coding", None),
+            Self::Coding(_) | Self::Framing => (StatusCode::BAD_REQUEST, "coding", None),
             Self::NotAnEnvelope(_) => (StatusCode::BAD_REQUEST, "not_json", None),
             Self::Crowded => (UNAVAILABLE, "connections", Some(RETRY_SOON)),
             Self::Stopping => (UNAVAILABLE, "stopping", Some(RETRY_SOON)),
@@ -92,10 +102,6 @@ impl Refusal {
             Self::NotAccepting | Self::Append(_) => (UNAVAILABLE, "queue", Some(RETRY_QUEUE)),
             Self::Inside => (StatusCode::INTERNAL_SERVER_ERROR, "defect", None),
         }
-    }
-
-    pub(super) fn status(&self) -> StatusCode {
-        self.class().0
     }
 
     pub(super) fn reason(&self) -> &'static str {
@@ -148,7 +154,12 @@ impl Refusal {
 
 /// An answer with a JSON body.
 pub(super) fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    answer_of(status, body.to_string())
+}
+
+/// The same for JSON that is already text.
+pub(super) fn answer_of(status: StatusCode, json: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(json)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
@@ -166,7 +177,10 @@ mod tests {
             Refusal::Unauthorized { has_token: false },
             Refusal::Unauthorized { has_token: true },
             Refusal::ForeignUrl,
+            Refusal::Page,
             Refusal::Encoding,
+            Refusal::TransferEncoding,
+            Refusal::Framing,
             Refusal::TooLarge { bytes_max: 1 },
             Refusal::TooSlow,
             Refusal::Incomplete,
@@ -186,7 +200,8 @@ mod tests {
             let answer = refusal.answer();
             let unavailable = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
             assert_eq!(answer.headers().contains_key(RETRY_AFTER), unavailable, "{refusal:?}");
-            assert_ne!(answer.status(), StatusCode::FORBIDDEN);
+            let is_forbidden = answer.status() == StatusCode::FORBIDDEN;
+            assert_eq!(is_forbidden, matches!(refusal, Refusal::Page), "Braze is no page: {refusal:?}");
         }
     }
 

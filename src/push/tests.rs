@@ -22,6 +22,8 @@ const ENVELOPE: &[u8] = br#"{"events":[{"id":"a"},{"id":"b"}]}"#;
 enum Script {
     Take,
     TakeSlowly,
+    /// Nothing of it ends, and what waits stays in its memory.
+    Hang,
     Full,
     TooLarge,
     Disk,
@@ -32,6 +34,7 @@ struct Running {
     script: Arc<Mutex<Script>>,
     accepting: Arc<AtomicBool>,
     frames: Arc<Mutex<Vec<Pushed>>>,
+    stuck: Arc<Mutex<Vec<Share>>>,
     counters: Arc<Counters>,
     reload: Reload,
     stop: watch::Sender<bool>,
@@ -69,15 +72,20 @@ async fn running_within(
     let (reload, counters) = (Reload::new(address, credentials), Arc::new(Counters::default()));
     let script = Arc::new(Mutex::new(Script::Take));
     let accepting = Arc::new(AtomicBool::new(true));
-    let frames = Arc::new(Mutex::new(Vec::new()));
+    let (frames, stuck) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let (stop, stopped) = watch::channel(false);
     let append = {
-        let (script, frames) = (Arc::clone(&script), Arc::clone(&frames));
-        move |frame| {
-            let (now, frames) = (*script.lock().unwrap(), Arc::clone(&frames));
+        let (script, frames, stuck) = (Arc::clone(&script), Arc::clone(&frames), Arc::clone(&stuck));
+        move |frame, share| {
+            let (now, frames, stuck) = (*script.lock().unwrap(), Arc::clone(&frames), Arc::clone(&stuck));
             async move {
+                let share: Share = share;
                 match now {
                     Script::Take => {}
+                    Script::Hang => {
+                        stuck.lock().unwrap().push(share);
+                        return std::future::pending().await;
+                    }
                     Script::TakeSlowly => sleep(Duration::from_millis(500)).await,
                     Script::Full => return Err(AppendError::Full),
                     Script::TooLarge => {
@@ -90,17 +98,21 @@ async fn running_within(
             }
         }
     };
-    let is_accepting = {
-        let accepting = Arc::clone(&accepting);
-        move || accepting.load(Ordering::SeqCst)
+    let accepts = {
+        let (accepting, script) = (Arc::clone(&accepting), Arc::clone(&script));
+        move || match *script.lock().unwrap() {
+            _ if accepting.load(Ordering::SeqCst) => Ok(()),
+            Script::Full => Err(Refusal::Append(AppendError::Full)),
+            _ => Err(Refusal::NotAccepting),
+        }
     };
     let pool = handler::start_pool(limits).unwrap();
     let is_ready = Arc::clone(&accepting);
     let readiness = Readiness::new(move || is_ready.load(Ordering::SeqCst), || true);
     let handler = PushHandler::new(limits, reload.clone(), Arc::clone(&counters), pool, readiness);
     let mut done = JoinSet::new();
-    done.spawn(serve(listener, handler, reload.clone(), is_accepting, append, stopped, LONG));
-    Running { address, script, accepting, frames, counters, reload, stop, done }
+    done.spawn(serve(listener, handler, reload.clone(), accepts, append, stopped, LONG));
+    Running { address, script, accepting, frames, stuck, counters, reload, stop, done }
 }
 
 async fn open() -> Running {
@@ -285,6 +297,26 @@ async fn other_paths_are_404_and_other_methods_405_and_nothing_is_403() {
     let mut said = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await.unwrap();
     assert!(said.starts_with("HTTP/1.0 405 ") && said.ends_with("\r\n\r\n"), "{said}");
+}
+
+#[tokio::test]
+async fn without_tokens_no_page_in_a_browser_may_push() {
+    let open = open().await;
+    let asking = running(limits(), credentials(Some("secret"), None)).await;
+    for origin in ["https://evil.example", "null", "http://127.0.0.1:8080"] {
+        let headers = format!("Origin: {origin}\r\nContent-Type: text/plain\r\n");
+        for body in [ENVELOPE, b""] {
+            let reply = open.push(&headers, body).await;
+            assert_refused(&reply, 403);
+            assert!(reply.body.contains("push.token_file") && !reply.body.contains("evil"), "{reply:?}");
+        }
+        // A page does not know the token.
+        assert_refused(&asking.push(&headers, ENVELOPE).await, 401);
+        let known = format!("{headers}Authorization: Bearer secret\r\n");
+        assert_eq!(asking.push(&known, ENVELOPE).await.status, 200);
+    }
+    assert!(open.bodies().is_empty());
+    assert_eq!(open.counters.refused(), [("page", 6, 0)]);
 }
 
 #[tokio::test]
@@ -515,6 +547,17 @@ async fn who_announces_large_bodies_and_sends_little_takes_no_memory_from_others
     assert_eq!(running.push("", &envelope_of(1_000_000)).await.status, 200);
 }
 
+#[test]
+fn what_all_connections_reserve_first_leaves_room_for_a_body_of_full_size() {
+    let connections = http_listener::ConnectionLimits::default().connections_max;
+    let first = connections * memory::with_extract(body::ROOM_BYTES_FIRST);
+    for body_bytes_max in [1, 1024 * 1024, 8 * 1024 * 1024, 16 * 1024 * 1024] {
+        let limits = handler::BodyLimits::new(body_bytes_max);
+        // Compressed and not, or with its extract.
+        assert!(first + 2 * body_bytes_max <= limits.memory_bytes_max, "{body_bytes_max}");
+    }
+}
+
 #[tokio::test]
 async fn a_small_body_that_unpacks_to_much_is_taken_all_the_same() {
     let running = open().await;
@@ -538,6 +581,57 @@ async fn a_body_that_ends_early_reaches_nothing() {
 }
 
 #[tokio::test]
+async fn a_push_whose_sender_closes_its_half_or_goes_away_is_appended_once() {
+    let running = open().await;
+    running.say(Script::TakeSlowly);
+    let mut half = running.connect().await;
+    half.write_all(&request("/v1/events", "", ENVELOPE)).await.unwrap();
+    half.shutdown().await.unwrap();
+    let mut gone = running.connect().await;
+    gone.write_all(&request("/v1/events", "", ENVELOPE)).await.unwrap();
+    eventually(|| running.counters.received_bytes() == 2 * ENVELOPE.len() as u64).await;
+    drop(gone);
+    assert_eq!(read_reply(&mut half).await.unwrap().body, r#"{"accepted":2}"#);
+    eventually(|| running.count(200) == 2).await;
+    assert_eq!(running.bodies(), vec![extract(ENVELOPE); 2]);
+}
+
+#[tokio::test]
+async fn broken_chunks_are_400_and_a_body_that_is_cut_short_is_408() {
+    let running = open().await;
+    let head = "POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (body, status) in
+        [("2\r\n[]x\r\n", 400), ("2;\u{1}\n", 400), ("zz\r\n", 400), ("5\r\n[]", 408), ("", 408)]
+    {
+        let mut stream = running.connect().await;
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let reply = read_reply(&mut stream).await.unwrap();
+        assert_refused(&reply, status);
+        assert_eq!(reply.header("connection"), Some("close"), "{body:?}");
+    }
+    let reasons: Vec<_> =
+        running.counters.refused().into_iter().map(|(reason, count, _)| (reason, count)).collect();
+    assert_eq!(reasons, [("coding", 3), ("incomplete", 2)]);
+}
+
+#[tokio::test]
+async fn what_is_coded_for_its_transfer_is_415() {
+    let running = open().await;
+    for headers in
+        ["Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"]
+    {
+        let whole = format!("POST /v1/events HTTP/1.1\r\nHost: x\r\n{headers}\r\n2\r\n[]\r\n0\r\n\r\n");
+        let reply = ask(&mut running.connect().await, whole.as_bytes()).await;
+        assert_refused(&reply, 415);
+        assert_eq!((reply.header("accept-encoding"), reply.header("connection")), (None, Some("close")));
+    }
+    let fine =
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked \r\n\r\n2\r\n[]\r\n0\r\n\r\n";
+    assert_eq!(ask(&mut running.connect().await, fine).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_queue_that_can_not_take_it_is_503_and_the_reason_stays_here() {
     let running = open().await;
     let mut stream = running.connect().await;
@@ -554,6 +648,23 @@ async fn a_queue_that_can_not_take_it_is_503_and_the_reason_stays_here() {
     assert_refused(&running.push("", &envelope_of(2000)).await, 503);
     assert_eq!(running.push("", br#"{"events":[]}"#).await.status, 200);
     assert_eq!(running.push("", b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_full_queue_is_told_and_booked_as_such_by_the_first_push_and_by_those_after_it() {
+    let running = open().await;
+    running.say(Script::Full);
+    for accepting in [true, false, false] {
+        running.accepting.store(accepting, Ordering::SeqCst);
+        let reply = running.push("", &envelope_of(2000)).await;
+        assert_refused(&reply, 503);
+        assert!(reply.body.contains("the queue is full"), "{reply:?}");
+    }
+    let refused = running.counters.refused();
+    assert!(matches!(refused[..], [("queue_full", 3, _)]), "{refused:?}");
+    running.say(Script::Disk);
+    assert_refused(&running.push("", &envelope_of(2000)).await, 503);
+    assert_eq!(running.counters.refused()[0].0, "queue");
 }
 
 #[tokio::test]
@@ -582,6 +693,30 @@ async fn more_bodies_than_memory_holds_are_503_until_there_is_room() {
     assert_refused(&running.push("", &body).await, 503);
     assert_eq!(read_reply(&mut holder).await.unwrap().status, 200);
     assert_eq!(running.push("", &body).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_waits_in_the_queue_counts_though_its_senders_are_gone() {
+    let limits = handler::BodyLimits {
+        memory_bytes_max: 4_000_000,
+        memory_wait_max: Duration::from_millis(100),
+        ..limits()
+    };
+    let mut running = running(limits, credentials(None, None)).await;
+    running.say(Script::Hang);
+    let body = envelope_of(900_000);
+    let mut senders = Vec::new();
+    for stuck in 1..=3 {
+        let mut sender = running.connect().await;
+        sender.write_all(&request("/v1/events", "", &body)).await.unwrap();
+        eventually(|| running.stuck.lock().unwrap().len() == stuck).await;
+        senders.push(sender);
+    }
+    // All handlers end, as they do when their connections are cut off.
+    running.done.shutdown().await;
+    drop(senders);
+    let held: usize = running.stuck.lock().unwrap().iter().map(Share::bytes).sum();
+    assert!(held >= 3 * body.len(), "{held}");
 }
 
 async fn running_with_seats(connections_max: usize, tokens: &str) -> Running {
@@ -674,6 +809,55 @@ async fn a_large_body_for_which_no_thread_is_free_is_503_and_the_connection_goes
     }
     let refused: u64 = senders.join_all().await.into_iter().sum();
     assert_eq!((running.count(200), running.count(503)), (60, refused));
+}
+
+/// Lines of a log.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn has(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(words)
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_reaches_no_handler_is_told_with_its_sender_and_what_it_was() {
+    let large = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(100_000));
+    let lines = "GET / HTTP/1.1\r\n".to_owned() + &"X: y\r\n".repeat(101) + "\r\n";
+    for (sent, answer, told) in [
+        ("\u{16}\u{3}\u{1}\u{0}\u{5}hello\r\n\r\n", "HTTP/1.1 400 ", "https"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", "it is HTTP/2"),
+        (&large, "HTTP/1.1 431 ", "16 KiB"),
+        (&lines, "HTTP/1.1 431 ", "100 lines"),
+        ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "HTTP/1.1 400 ", "its header can't be read"),
+    ] {
+        let log = Log::default();
+        let writer = log.clone();
+        let logged = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _logging = tracing::subscriber::set_default(logged);
+        let running = open().await;
+        let mut stream = running.connect().await;
+        let peer = stream.local_addr().unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await.unwrap();
+        assert!(said.starts_with(answer) && said.is_empty() == answer.is_empty(), "{said}");
+        for words in ["no request in HTTP/1.1", told, &format!("peer={peer}")] {
+            assert!(log.has(words), "{words}: {log:?}");
+        }
+    }
 }
 
 #[tokio::test]

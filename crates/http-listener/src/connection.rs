@@ -36,6 +36,12 @@ const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that lingering reads at once.
 const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 
+/// The beginning of a TLS record that holds a handshake: its type, and the major version (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 3];
+
+/// The beginning of HTTP/2 without negotiation (RFC 9113, section 3.4).
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
+
 pub(crate) struct PeerConnection<H> {
     pub(crate) handle: Arc<H>,
     pub(crate) peer: SocketAddr,
@@ -43,6 +49,7 @@ pub(crate) struct PeerConnection<H> {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) handshake_log: Arc<Sampled>,
+    pub(crate) unreadable_log: Arc<Sampled>,
     pub(crate) slot: Arc<ConnectionSlot>,
 }
 
@@ -111,18 +118,32 @@ where
         };
         let mut http = http1::Builder::new()
             .timer(TokioTimer::new())
+            // Who has nothing more to say after a request still waits for its answer (RFC 9112, section 9.6).
+            .half_close(true)
             .header_read_timeout(self.limits.idle_time_max)
             .max_header_size(HEADER_BYTES_MAX)
             .max_buf_size(READ_BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service);
         let Some(ended) = self.drive(&mut http, &progress).await else { return };
+        let http1::Parts { io, read_buf, .. } = http.into_parts();
         // hyper answers an unreadable header by itself, and the bytes behind it are unread, too.
         let unread = match &ended {
             Ok(()) => progress.is_unread(),
             Err(error) => error.is_parse(),
         };
-        let stream = http.into_parts().io.into_inner();
-        self.end(stream, unread).await;
+        if let Err(error) = ended
+            && error.is_parse()
+        {
+            self.tell_unreadable(&error, &read_buf);
+        }
+        self.end(io.into_inner(), unread).await;
+    }
+
+    /// Logs once in a while: no handler sees these requests.
+    fn tell_unreadable(&self, error: &hyper::Error, read: &[u8]) {
+        let Some(hidden) = self.unreadable_log.pass() else { return };
+        let (peer, what) = (self.peer, what_came(error.is_parse_too_large(), read));
+        warn!(%peer, %error, hidden, "what is no request in HTTP/1.1 was refused: {what}");
     }
 
     /// Runs the connection until everything is sent; `None`: it is to be dropped at once.
@@ -140,7 +161,6 @@ where
         let mut patience = pin!(sleep(self.limits.first_request_time_max));
         let mut patience_over = false;
         let mut age = pin!(sleep(self.limits.age_max));
-        let mut old = false;
         let mut stopping = false;
         let finish = |http: &mut http1::Connection<I, S>| Pin::new(http).graceful_shutdown();
         loop {
@@ -161,12 +181,12 @@ where
                     }
                 }
                 () = &mut age => {
-                    if old {
+                    if progress.is_old() {
                         return None;
                     }
-                    old = true;
-                    age.as_mut().reset(Instant::now() + self.limits.request_time_max);
-                    finish(http);
+                    // Closed here, an idle connection could be closed under a request that is on its way.
+                    progress.grow_old();
+                    age.as_mut().reset(Instant::now() + self.limits.idle_time_max + self.limits.request_time_max);
                 }
             }
         }
@@ -212,8 +232,41 @@ where
 fn finish(mut answer: Answer, progress: &RequestProgress) -> Answer {
     let hang_up = answer.extensions_mut().remove::<HangUp>().is_some();
     if hang_up {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         progress.leave_unread();
     }
+    if hang_up || progress.is_old() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     answer
+}
+
+/// What an unreadable request is, by its first bytes.
+fn what_came(is_too_large: bool, read: &[u8]) -> &'static str {
+    if is_too_large {
+        "its header has more than 16 KiB or 100 lines"
+    } else if read.starts_with(&TLS_HANDSHAKE) {
+        "it is TLS, and this port has none: does the sender speak https to it?"
+    } else if read.starts_with(HTTP_2) {
+        "it is HTTP/2; let the proxy or load balancer speak HTTP/1.1 to this port"
+    } else {
+        "its header can't be read"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_read_is_told_by_its_first_bytes() {
+        for (is_too_large, read, told) in [
+            (false, &b"\x16\x03\x01\x02\x00"[..], "https"),
+            (false, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+            (true, b"GET / HTTP/1.1\r\nX: y", "16 KiB"),
+            (false, b"\x16hello", "can't be read"),
+            (false, b"", "can't be read"),
+        ] {
+            assert!(what_came(is_too_large, read).contains(told), "{told}");
+        }
+    }
 }

@@ -68,9 +68,9 @@ pub struct ConnectionLimits {
     /// up an idle connection, so that they close it, rather than we under a request.
     pub idle_time_max: Duration,
     /// After this a connection ends with its next answer, so that peers come back under the newest
-    /// certificate, spread over all addresses, and nothing lives for ever.
+    /// certificate, spread over all addresses, and nothing lives for ever. Without a further request it ends as an idle one.
     pub age_max: Duration,
-    /// What a request that is under way at `age_max` gets on top.
+    /// What a request that is under way then, or comes before `idle_time_max` is over, gets on top of both.
     pub request_time_max: Duration,
     /// For a peer to stop sending after a refusal that left its body unread. To close at once would reset the
     /// connection, and a reset takes the answer with it before the peer could read it.
@@ -247,8 +247,9 @@ impl Listener {
     /// and gives requests under way `grace` to be answered. Returns how many connections were cut off
     /// because they took longer.
     ///
-    /// `tls` is asked once for every connection; `handle` answers requests, and is dropped without an answer
-    /// where the peer goes away.
+    /// `tls` is asked once for every connection; `handle` answers requests, and is dropped without an answer where the
+    /// connection is cut off. A peer that is gone in the middle of a body ends that body; one that is gone after it is noticed
+    /// when it is answered, for it may only have closed its half.
     pub async fn run<T, H, F>(
         self,
         tls: T,
@@ -263,7 +264,7 @@ impl Listener {
     {
         let handle = Arc::new(handle);
         let limit = ConnectionLimit::new(self.limits, self.address, Arc::clone(&self.counts));
-        let handshake_log = Arc::new(Sampled::default());
+        let (handshake_log, unreadable_log) = (Arc::new(Sampled::default()), Arc::new(Sampled::default()));
         let accept_log = Sampled::default();
         let mut connections = JoinSet::new();
         let asked = stop.clone();
@@ -282,6 +283,7 @@ impl Listener {
                             stop: asked.clone(),
                             counts: Arc::clone(&self.counts),
                             handshake_log: Arc::clone(&handshake_log),
+                            unreadable_log: Arc::clone(&unreadable_log),
                             slot: Arc::new(slot),
                         };
                         connections.spawn(connection.hold(socket, tls()));

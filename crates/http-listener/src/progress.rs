@@ -24,6 +24,8 @@ pub(crate) struct RequestProgress {
     blocked: AtomicBool,
     /// A request's body was left unread.
     unread: AtomicBool,
+    /// The connection ends with its next answer.
+    old: AtomicBool,
     /// Its slot was taken away.
     displaced: AtomicBool,
     told: Notify,
@@ -51,6 +53,15 @@ impl RequestProgress {
 
     pub(crate) fn is_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection with its next answer.
+    pub(crate) fn grow_old(&self) {
+        self.old.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_old(&self) -> bool {
+        self.old.load(Ordering::Relaxed)
     }
 
     /// Whether a request has ever arrived.

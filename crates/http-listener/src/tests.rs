@@ -1,8 +1,9 @@
 use std::sync::atomic::AtomicUsize;
 
 use hyper::StatusCode;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::testing::{Reply, TlsPair, ask, connect, eventually, read_reply, tls_client, tls_client_for};
@@ -27,17 +28,19 @@ struct Running {
     stop: watch::Sender<bool>,
     done: JoinSet<usize>,
     asked: Arc<AtomicUsize>,
+    release: Arc<Notify>,
 }
 
 async fn running(limits: ConnectionLimits, tls: Option<Arc<ServerConfig>>, grace: Duration) -> Running {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), "x.listen", limits).await.unwrap();
     let (address, counts) = (listener.local_addr(), listener.counts());
     let (stop, stopped) = watch::channel(false);
-    let asked = Arc::new(AtomicUsize::new(0));
+    let (asked, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let handle = {
-        let asked = Arc::clone(&asked);
+        let (asked, release) = (Arc::clone(&asked), Arc::clone(&release));
         move |request: Request<Incoming>, caller: Caller| {
             asked.fetch_add(1, Ordering::SeqCst);
+            let release = Arc::clone(&release);
             async move {
                 let path = request.uri().path().to_owned();
                 let sender = request.uri().query().and_then(|sender| sender.parse().ok());
@@ -48,7 +51,7 @@ async fn running(limits: ConnectionLimits, tls: Option<Arc<ServerConfig>>, grace
                     "/panic" => panic!("on purpose"),
                     "/busy" if !refused => {
                         caller.keep();
-                        sleep(LONG).await;
+                        let _elapsed = tokio::time::timeout(LONG, release.notified()).await;
                     }
                     "/yielding" if !refused => tokio::select! {
                         () = sleep(LONG) => {}
@@ -70,7 +73,7 @@ async fn running(limits: ConnectionLimits, tls: Option<Arc<ServerConfig>>, grace
     };
     let mut done = JoinSet::new();
     done.spawn(listener.run(move || tls.clone(), handle, stopped, grace));
-    Running { address, counts, stop, done, asked }
+    Running { address, counts, stop, done, asked, release }
 }
 
 impl Running {
@@ -116,6 +119,48 @@ async fn a_connection_serves_many_requests_one_after_the_other_or_ahead() {
     }
     assert_eq!(running.counts.accepted(), 1);
     assert_eq!(running.counts.open(), 1);
+}
+
+/// Over connections of `connect`: some close their half, and then one goes away.
+async fn half_closed<S: AsyncRead + AsyncWrite + Unpin>(running: &Running, connect: impl AsyncFn() -> S) {
+    let slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n";
+    // Also behind requests that were sent ahead, and without any.
+    for (requests, asked) in [(&slow[..], 1), (&[GET, slow, GET].concat(), 3), (b"", 0)] {
+        let mut stream = connect().await;
+        stream.write_all(requests).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said.matches("HTTP/1.1 200").count(), asked, "{said}");
+    }
+    eventually(|| running.counts.open() == 0).await;
+    let mut gone = connect().await;
+    gone.write_all(slow).await.unwrap();
+    gone.flush().await.unwrap();
+    eventually(|| running.asked.load(Ordering::SeqCst) == 5).await;
+    drop(gone);
+    eventually(|| running.counts.open() == 0).await;
+}
+
+#[tokio::test]
+async fn who_closes_its_half_after_a_request_is_answered_and_who_is_gone_is_noticed_then() {
+    let plain = running(limits(), None, LONG).await;
+    half_closed(&plain, async || connect(plain.address).await).await;
+    let pair = TlsPair::new();
+    let running = running(limits(), Some(pair.config()), LONG).await;
+    half_closed(&running, async || tls_client(running.address, &pair, &[]).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_stop_answers_who_has_closed_its_half() {
+    let mut running = running(limits(), None, LONG).await;
+    let mut slow = connect(running.address).await;
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    slow.shutdown().await.unwrap();
+    eventually(|| running.asked.load(Ordering::SeqCst) == 1).await;
+    running.stop.send(true).unwrap();
+    assert_eq!(read_reply(&mut slow).await.unwrap().status, 200);
+    assert_eq!(running.ended().await, 0);
 }
 
 #[tokio::test]
@@ -164,6 +209,33 @@ async fn an_old_connection_ends_with_an_answer() {
     assert_eq!(until_closed(&mut stream).await, "");
 }
 
+#[tokio::test]
+async fn an_old_connection_without_a_request_under_way_answers_one_more() {
+    let limits = ConnectionLimits { age_max: SHORT / 3, ..limits() };
+    let running = running(limits, None, LONG).await;
+    let mut idle = connect(running.address).await;
+    assert_eq!(ask(&mut idle, GET).await.header("connection"), None);
+    let mut half = connect(running.address).await;
+    assert_eq!(ask(&mut half, GET).await.status, 200);
+    half.write_all(&GET[..10]).await.unwrap();
+    sleep(SHORT).await;
+    for (mut stream, rest) in [(idle, GET), (half, &GET[10..])] {
+        let reply = ask(&mut stream, rest).await;
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+        assert_eq!(until_closed(&mut stream).await, "");
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_for_good_though_its_request_does_not() {
+    let limits =
+        ConnectionLimits { age_max: SHORT, idle_time_max: SHORT, request_time_max: SHORT, ..limits() };
+    let running = running(limits, None, LONG).await;
+    let mut busy = running.busy(1).await;
+    assert_eq!(tokio::time::timeout(LONG / 2, until_closed(&mut busy)).await.unwrap(), "");
+    eventually(|| running.counts.open() == 0).await;
+}
+
 const KNOWN: &[u8] = b"GET /known HTTP/1.1\r\nHost: x\r\n\r\n";
 
 fn as_sender(path: &str, sender: usize) -> Vec<u8> {
@@ -199,6 +271,8 @@ async fn without_a_slot_a_request_is_refused_and_strangers_are_let_in_all_the_sa
     assert_eq!(until_closed(&mut silent).await, "");
     assert_eq!((running.counts.crowded(), running.counts.displaced()), (2, 1));
     drop(busy);
+    // Who is gone is noticed when it is answered.
+    running.release.notify_waiters();
     eventually(|| running.counts.open() == 1).await;
     assert_eq!(ask(&mut stranger, &as_sender("/known", 8)).await.status, 200);
 }

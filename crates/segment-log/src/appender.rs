@@ -1,5 +1,6 @@
 //! The way into the log.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::frame::Record;
 use crate::progress::LogProgress;
 use crate::threads::Threads;
-use crate::writer::WriterCommand;
+use crate::writer::{AppendReply, WriterCommand};
 use crate::{AtStart, GONE};
 
 /// One append, which is handed out as one entry.
@@ -67,6 +68,19 @@ impl Appender {
     /// # Errors
     /// When the frame is not in the log; only after [`AppendError::Stopped`] that is not certain.
     pub async fn append(&self, frame: Frame) -> Result<(), AppendError> {
+        self.send(frame, None).await
+    }
+
+    /// The same, and keeps `held` for as long as the frame waits: until it is durable or refused, also where the call is
+    /// given up before. What it stands for, a share of memory for example, then bounds the frames that wait.
+    ///
+    /// # Errors
+    /// As [`Appender::append`].
+    pub async fn append_holding(&self, frame: Frame, held: Box<dyn Any + Send>) -> Result<(), AppendError> {
+        self.send(frame, Some(held)).await
+    }
+
+    async fn send(&self, frame: Frame, held: Option<Box<dyn Any + Send>>) -> Result<(), AppendError> {
         let bytes = frame.body.len() as u64;
         let too_large = || AppendError::TooLarge {
             bytes,
@@ -76,7 +90,7 @@ impl Appender {
         let record = Record::new(frame).ok_or_else(too_large)?;
         let gone = || AppendError::Stopped(GONE.to_owned());
         let (reply, answer) = oneshot::channel();
-        let command = WriterCommand::Append(record, reply);
+        let command = WriterCommand::Append(record, AppendReply { held, sender: reply });
         self.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -116,6 +130,12 @@ impl Appender {
     pub fn is_accepting(&self) -> bool {
         let gauges = self.progress.gauges();
         !gauges.is_full && !gauges.is_missing && self.stopped().is_none()
+    }
+
+    /// Whether it takes nothing only because it has its largest size.
+    pub fn is_full(&self) -> bool {
+        let gauges = self.progress.gauges();
+        gauges.is_full && !gauges.is_missing && self.stopped().is_none()
     }
 
     /// Why the disk refused the last append: until it takes one, or [`Appender::check`] finds that it has room again.

@@ -252,6 +252,8 @@ pub(crate) mod fault {
         /// The length of a file at most.
         pub(crate) file_bytes_max: AtomicU64,
         pub(crate) sync_fails: AtomicBool,
+        /// A sync does not come back while this is so.
+        pub(crate) sync_hangs: AtomicBool,
         /// Syncs that pass before one fails.
         pub(crate) syncs_until_failure: AtomicU64,
         /// No file can be opened to be read.
@@ -268,6 +270,7 @@ pub(crate) mod fault {
                 room: AtomicU64::new(u64::MAX),
                 file_bytes_max: AtomicU64::new(u64::MAX),
                 sync_fails: AtomicBool::new(false),
+                sync_hangs: AtomicBool::new(false),
                 syncs_until_failure: AtomicU64::new(u64::MAX),
                 no_descriptors: AtomicBool::new(false),
                 truncate_fails: AtomicBool::new(false),
@@ -307,6 +310,9 @@ pub(crate) mod fault {
         /// `Ok(true)`: done, without asking the disk.
         pub(crate) fn sync(&self) -> io::Result<bool> {
             self.syncs.fetch_add(1, SeqCst);
+            while self.sync_hangs.load(SeqCst) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
             let passing = self.syncs_until_failure.load(SeqCst);
             self.syncs_until_failure.store(passing.saturating_sub(u64::from(passing != u64::MAX)), SeqCst);
             if self.sync_fails.load(SeqCst) || passing == 0 {

@@ -151,6 +151,29 @@ async fn appends_that_wait_together_share_an_fsync() {
 }
 
 #[tokio::test]
+async fn what_a_frame_holds_is_kept_until_its_fate_is_certain_though_its_sender_has_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::default();
+    let (_queue, appender, _) = open_with(&directory, &faults);
+    let share = Arc::new(());
+    let append = |bytes| appender.append_holding(frame(1, vec![b' '; bytes]), Box::new(Arc::clone(&share)));
+    // Given back by the time of the answer, whichever it is.
+    append(100).await.unwrap();
+    append(2 * usize::try_from(SIZE_MAX).unwrap()).await.unwrap_err();
+    assert_eq!(Arc::strong_count(&share), 1);
+    faults.sync_hangs.store(true, SeqCst);
+    for _ in 0..50 {
+        let given_up = tokio::time::timeout(Duration::from_millis(1), append(100));
+        given_up.await.expect_err("the disk hangs");
+    }
+    let held = Arc::strong_count(&share);
+    faults.sync_hangs.store(false, SeqCst);
+    assert_eq!(held, 51, "the frames are in memory");
+    append(100).await.unwrap();
+    assert_eq!(Arc::strong_count(&share), 1);
+}
+
+#[tokio::test]
 async fn a_disk_that_is_full_at_the_start_is_emptied_and_taken_into_use_again() {
     let directory = tempfile::tempdir().unwrap();
     let (queue, appender, _) = open_at(&directory);
@@ -225,13 +248,13 @@ async fn a_full_log_refuses_until_there_is_room() {
     assert_eq!(refusal, AppendError::Full);
     assert!((60..=64).contains(&count), "{count}");
     assert!(appender.size() <= SIZE_MAX);
-    assert!(!appender.is_accepting());
+    assert!(!appender.is_accepting() && appender.is_full());
     let (numbers, _) = drain(&mut queue).await;
     queue.acknowledge(0).await.unwrap();
     assert!(!appender.is_accepting(), "no space came back by that");
     assert_eq!(numbers, (0..count).collect::<Vec<_>>());
     queue.acknowledge(20).await.unwrap();
-    assert!(appender.is_accepting());
+    assert!(appender.is_accepting() && !appender.is_full());
     appender.append(frame(1, body(count, 1000))).await.unwrap();
 }
 

@@ -3,6 +3,7 @@
 //! It takes all waiting commands at once, and with several appenders those of the next moment, writes all frames with as few
 //! calls as possible, makes them durable with one fsync, and then answers all.
 
+mod reply;
 mod staged;
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::reply::AppendReply;
 use self::staged::Staged;
 use crate::checkpoint::{Offsets, Saved};
 use crate::frame::Record;
@@ -33,7 +35,7 @@ const GATHERING_STEP: Duration = Duration::from_micros(250);
 /// The commands of the writer.
 #[derive(Debug)]
 pub(crate) enum WriterCommand {
-    Append(Record, Reply),
+    Append(Record, AppendReply),
     /// Forget everything below the number.
     Acknowledge(u64, oneshot::Sender<Result<(), LogError>>),
     /// The reader found lost numbers.
@@ -41,8 +43,6 @@ pub(crate) enum WriterCommand {
     /// Check whether the directory is still there.
     Check,
 }
-
-type Reply = oneshot::Sender<Result<(), AppendError>>;
 
 /// The owner of everything that is written.
 #[derive(Debug)]
@@ -241,7 +241,7 @@ impl Writer {
     }
 
     /// Appends a group, and answers each append when its fate is certain.
-    fn append_all(&mut self, appends: Vec<(Record, Reply)>) {
+    fn append_all(&mut self, appends: Vec<(Record, AppendReply)>) {
         if self.missing.is_some() {
             self.look();
         }
@@ -255,8 +255,7 @@ impl Writer {
                 Ok(()) => staged.push(record, reply, self.next),
                 Err(error) => {
                     self.show();
-                    // The caller may be gone.
-                    let _gone = reply.send(Err(error));
+                    reply.send(Err(error));
                 }
             }
         }
@@ -350,8 +349,7 @@ impl Writer {
         };
         self.show();
         for reply in replies {
-            // The caller may be gone.
-            let _gone = reply.send(outcome.clone());
+            reply.send(outcome.clone());
         }
     }
 

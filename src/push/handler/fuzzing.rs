@@ -32,7 +32,7 @@ pub fn take(
     body_bytes_max: usize,
     memory_bytes_max: usize,
 ) -> Result<Taken, u16> {
-    let status = |refusal: Refusal| refusal.status().as_u16();
+    let status = |refusal: Refusal| refusal.answer().status().as_u16();
     let mut headers = HeaderMap::new();
     for value in content_encoding {
         headers.append(CONTENT_ENCODING, HeaderValue::from_bytes(value).map_err(|_| 400_u16)?);
