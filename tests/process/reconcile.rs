@@ -632,9 +632,22 @@ async fn a_campaign_of_another_workspace_is_not_said_to_have_no_sends() {
     let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
     keep_history(&configuration.home().join("history"), &[("acme", "a", 10)]);
     let running = comparing(configuration, "reconcile", &braze.url()).start().await;
-    let all = reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
-    let words = json!("none of 1 campaigns and Canvases could be compared");
-    assert_eq!(all["workspaces"][0]["words"], words, "{all}");
+    let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
+    let one = &all["workspaces"][0];
+    let reason = one["failed_because"].as_str().unwrap();
+    assert!(
+        reason.contains("none of 1 campaigns and Canvases") && reason.contains("does not know it"),
+        "{one}"
+    );
+    assert_eq!((&one["words"], &one["compared"]), (&json!("could not be compared"), &json!(null)));
+    assert!(
+        running.admin("/metrics").await.1.contains("reconcile_last_attempt_successful{connection=\"*\"} 0")
+    );
+    let log = running.log();
+    assert!(
+        log.contains("dashboard failed; it is tried again") && !log.contains("compared with Braze"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
