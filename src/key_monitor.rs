@@ -174,10 +174,12 @@ impl Keys {
         }
     }
 
-    /// Takes the questions that are due, at most `questions_max`. A question without an answer within a minute is due again.
+    /// Takes the questions that are due, at most `questions_max`, those that have waited longest first. A question without an answer within a minute is due again.
     pub fn due(&mut self, questions_max: usize, now: u64) -> Vec<Question> {
-        let due = self.watched.iter_mut().filter(|(_, watched)| watched.next() <= now);
-        due.take(questions_max)
+        let mut due: Vec<_> = self.watched.iter_mut().filter(|(_, watched)| watched.next() <= now).collect();
+        due.sort_by_key(|(_, watched)| watched.next());
+        due.into_iter()
+            .take(questions_max)
             .map(|(name, watched)| {
                 watched.asked = Some(now);
                 watched.was_nudged = watched.due > now;
@@ -422,6 +424,20 @@ mod tests {
         assert_eq!(asked.keys.due(9, VALID_FOR - 1), vec![]);
         assert_eq!(asked.answer(&Validity::Valid, VALID_FOR), None, "nothing has changed");
         assert_eq!(asked.keys.known().collect::<Vec<_>>(), [("acme", true)]);
+    }
+
+    #[test]
+    fn who_has_waited_longest_is_asked_about_first() {
+        let names = ["a", "b", "c", "d"];
+        let connections = names.map(|name| connection(name, "EU1", name));
+        let mut keys = Keys::default();
+        keys.configure(&connections, true, 0);
+        let mut asked = Vec::new();
+        // A site that never answers: each of them is due again a minute later.
+        for now in [0, ANSWER_WITHIN, 2 * ANSWER_WITHIN] {
+            asked.extend(keys.due(2, now).into_iter().map(|question| question.connection));
+        }
+        assert_eq!(asked, ["a", "b", "c", "d", "a", "b"].map(Box::from));
     }
 
     #[test]
