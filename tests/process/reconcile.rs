@@ -118,6 +118,20 @@ fn what_differs_is_explained_and_is_status_3_beyond_the_tolerance() {
 }
 
 #[test]
+fn an_app_group_is_found_only_where_the_history_has_it() {
+    let braze = ScriptedBraze::start();
+    let unknown = HistoryObject {
+        app_group_id: String::new(),
+        ..own(HistoryKind::Campaign, "a", &[("2026-10-01", 10)])
+    };
+    let forwarder = forwarder(vec![unknown], LONG_AGO);
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--app-group", "emea"]);
+    assert!(ran.err.contains("has its tags.include the tag app_group_id?"), "{ran:?}");
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
+    assert!(!ran.err.contains("tags.include"), "{ran:?}");
+}
+
+#[test]
 fn days_are_those_of_the_time_zone_and_one_of_summer_time_is_whole() {
     let braze = ScriptedBraze::start();
     braze.campaign("a", &[("2026-10-24", 10), ("2026-10-25", 20)]);
@@ -327,7 +341,7 @@ fn half_an_answer_is_no_number() {
     for (reply, part) in [
         (
             ScriptedReply::json(200, &json!({"message": "Something went wrong"})),
-            "\"Something went wrong\", not",
+            "not \"success\", but \"Something went wrong\"",
         ),
         (ScriptedReply::json(200, &json!({"message": "success"})), "has no \"data\""),
         (ScriptedReply::json(202, &json!({"message": "queued"})), "under maintenance"),
