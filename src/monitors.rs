@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use self::due::Due;
 use self::window::AlertWindow;
 use datadog_points::normalize::stored_value;
+use send_counts::aggregate::tags;
 
 use crate::pipeline::{forwarder_metrics, heartbeat};
 
@@ -55,6 +56,16 @@ pub struct Filter {
     pub key: String,
     /// `Weekly newsletter`
     pub value: String,
+}
+
+impl Filter {
+    /// The value as Datadog stores what the forwarder sends; empty if nothing of it is left, and then no query finds it.
+    pub fn stored(&self) -> String {
+        let Self { key, value } = self;
+        // It is the beginning of the value.
+        let sent = tags::clean(value.as_bytes(), key).len();
+        stored_value(key, value.get(..sent).unwrap_or(value))
+    }
 }
 
 /// When a monitor goes off.
@@ -167,8 +178,7 @@ impl Monitor {
     }
 
     fn scope(&self) -> String {
-        let filters =
-            self.filters.iter().map(|Filter { key, value }| format!("{key}:{}", stored_value(key, value)));
+        let filters = self.filters.iter().map(|filter| format!("{}:{}", filter.key, filter.stored()));
         let mut parts: Vec<String> = filters.chain(self.scope.iter().cloned()).collect();
         if self.filters.is_empty() {
             // Sends without the tag form no group: for a monitor of steps they are campaigns'.
@@ -295,4 +305,44 @@ pub fn of_heartbeat(
             "on_missing_data": "show_and_notify_no_data",
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_for_as_the_forwarder_sends_it_and_datadog_stores_it() {
+        let long = "a  ".repeat(100);
+        let kept = 200 - "campaign_name:".len();
+        for (name, stored) in [
+            ("Weekly Newsletter", "weekly_newsletter"),
+            // Without the colons at the end.
+            ("Newsletter:", "newsletter"),
+            ("Newsletter::", "newsletter"),
+            ("a:b", "a:b"),
+            ("::", ""),
+            // Cut first, and joined then.
+            (&long, &"a_".repeat(kept / 3)),
+        ] {
+            let filter = Filter { key: "campaign_name".to_owned(), value: name.to_owned() };
+            assert_eq!(filter.stored(), stored.trim_end_matches('_'), "{name:?}");
+            let monitor = Monitor {
+                metric: "braze.messaging.sent".to_owned(),
+                subject: Subject::Campaign,
+                filters: vec![filter],
+                scope: Vec::new(),
+                tags: Vec::new(),
+                condition: Condition::FewerThan(5),
+                window: AlertWindow::at_most(3600),
+                due: None,
+                name: None,
+                notify: Vec::new(),
+            };
+            let json = monitor.to_json();
+            let tag = format!("campaign_name:{}", stored.trim_end_matches('_'));
+            assert!(json["query"].as_str().unwrap().contains(&format!("{{{tag}}}")), "{json}");
+            assert!(json["message"].as_str().unwrap().contains(&format!("`{tag}`")), "{json}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 
 pub use self::channels::CountedTypes;
-pub use self::compare::{ComparisonTerms, compare};
+pub use self::compare::{ComparisonTerms, SETTLED_AFTER, compare};
 pub use self::daily::{
     AttemptOutcome, DailySchedule, NextAttempt, ReconcileAttempt, ReconcileSettings, RefusedWorkspace,
     WorkspaceSettings, shorten,

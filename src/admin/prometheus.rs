@@ -247,11 +247,12 @@ fn history(page: &mut Page, status: &HistoryStatus) {
 fn reconcile(page: &mut Page, status: &ReconcileStatus) {
     let name = |one: &WorkspaceStatus| one.connection.clone().unwrap_or_else(|| ALL_OTHERS.to_owned());
     let all = || status.workspaces.iter();
-    let help = "Whether all could be compared with Braze's dashboard when it was tried last; absent before the first time.";
+    let help = "Whether the comparison with Braze's dashboard succeeded when it was tried last: Braze could be asked about all, \
+                and answered for any; absent before the first time.";
     let tried = all().filter(|one| one.last_attempt.is_some() || one.failed_because.is_some());
     let successful = tried.map(|one| (name(one), u64::from(one.failed_because.is_none())));
     page.each("reconcile_last_attempt_successful", "gauge", help, CONNECTION, successful);
-    let help = "When all could be compared last, in Unix seconds; absent until then.";
+    let help = "When a comparison succeeded last, in Unix seconds; absent until then.";
     let successes = all().filter_map(|one| Some((name(one), one.last_success?)));
     page.each("reconcile_last_success_timestamp_seconds", "gauge", help, CONNECTION, successes);
     let compared = || all().filter_map(|one| Some((name(one), one.compared.as_ref()?)));

@@ -15,7 +15,7 @@ use crate::monitors::format::{Resource, render};
 use crate::monitors::window::{self, AlertWindow, WindowError};
 use crate::monitors::{Condition, Filter, ForwarderTrouble, Monitor, Subject, of_forwarder, of_heartbeat};
 use crate::pipeline::heartbeat;
-use datadog_points::normalize::{stored_tag, stored_value};
+use datadog_points::normalize::stored_tag;
 use send_counts::aggregate::tags::Tag;
 
 /// The metric where no configuration says otherwise.
@@ -329,7 +329,7 @@ fn check_filter(filter: &Filter, tags: &[&str], connection: Option<&str>) -> Res
             format!("connection {of} sends no tag {key}: it is not in tags.include; watch it by another");
         return Err(Failure::failed(reason));
     }
-    let stored = stored_value(key, value);
+    let stored = filter.stored();
     if stored.is_empty() {
         let reason =
             format!("nothing is left of {value:?} in Datadog, so that no query finds it; watch it by its id");

@@ -4,6 +4,7 @@ mod ask;
 mod daily;
 mod history;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -158,8 +159,18 @@ async fn reconcile(
     forwarder: &Client,
 ) -> Result<Reconciliation, Failure> {
     let types = counted_types(forwarder).await?;
-    let wanted = |object: &HistoryObject| is_wanted(arguments, object);
+    let has_no_group = Cell::new(false);
+    let wanted = |object: &HistoryObject| {
+        has_no_group.set(has_no_group.get() || object.app_group_id.is_empty());
+        is_wanted(arguments, object)
+    };
     let (history, since) = history::read(forwarder, range, wanted).await?;
+    if arguments.app_group.is_some() && has_no_group.get() {
+        complain(
+            "note: the forwarder has sends whose app group it does not know, and --app-group leaves these out: has its \
+             tags.include the tag app_group_id?",
+        );
+    }
     let asked = if arguments.all {
         ask::list(braze, note).await?
     } else {

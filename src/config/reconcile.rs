@@ -9,7 +9,9 @@ use super::check::Check;
 use super::diagnostic::{Diagnostic, is_within, looks_like_key, looks_random};
 use super::schema::join;
 use super::settings::{ReconcileSection, Settings};
-use crate::reconcile::{DayRange, ReconcileSettings, RefusedWorkspace, Tolerance, WorkspaceSettings};
+use crate::reconcile::{
+    DayRange, ReconcileSettings, RefusedWorkspace, SETTLED_AFTER, Tolerance, WorkspaceSettings,
+};
 
 /// The section, at the top level and in each connection.
 pub(super) const RECONCILE: &str = "reconcile";
@@ -24,6 +26,8 @@ struct RawWorkspace<'s> {
     /// A value that a connection leaves empty is the top level's.
     braze_url: &'s str,
     time_zone: &'s str,
+    /// The tags of a series, and so what the history knows of it.
+    tags: &'s [String],
 }
 
 /// The section of a connection.
@@ -50,6 +54,7 @@ impl Check<'_> {
             app_group_id: &all.app_group_id,
             braze_url: &all.braze_url,
             time_zone: &all.time_zone,
+            tags: &settings.tags.include,
         })];
         for (name, raw) in &settings.connections {
             let (section, raw) = (section_of(name), &raw.reconcile);
@@ -65,6 +70,7 @@ impl Check<'_> {
                 app_group_id: &raw.app_group_id,
                 braze_url: or(&raw.braze_url, &all.braze_url),
                 time_zone: or(&raw.time_zone, &all.time_zone),
+                tags: &settings.tags.include,
             });
             if workspace.is_some() || !self.errors_in(&section).is_empty() {
                 reconcile.connections_apart.push((**name).into());
@@ -123,6 +129,12 @@ impl Check<'_> {
             self.diagnostics.refuse("reconcile.at", &all.at, reason);
             Time::midnight()
         });
+        let after_midnight = i64::from(at.hour()) * 3600 + i64::from(at.minute()) * 60;
+        if self.errors_in("reconcile.at").is_empty() && after_midnight < SETTLED_AFTER {
+            let reason = "is too early: events of the day before may come for an hour after midnight, so that yesterday would \
+                          never be compared; write 01:00 or later";
+            self.diagnostics.refuse("reconcile.at", &all.at, reason);
+        }
         ReconcileSettings { days: all.days, tolerance, at, ..ReconcileSettings::default() }
     }
 
@@ -149,11 +161,17 @@ impl Check<'_> {
     /// `None`: it is off, or wrong.
     fn workspace(&mut self, raw: &RawWorkspace<'_>) -> Option<WorkspaceSettings> {
         let RawWorkspace { section, connection, app_group_id, braze_url, time_zone, .. } = *raw;
+        let has_key = !raw.key_file.is_empty() || !raw.key_env.is_empty();
         if !app_group_id.is_empty() {
-            self.app_group_id(&join(section, "app_group_id"), app_group_id);
+            let key = join(section, "app_group_id");
+            self.app_group_id(&key, app_group_id);
+            if has_key && !raw.tags.iter().any(|tag| tag == "app_group_id") {
+                let reason = "needs the tag app_group_id, which tags.include leaves out: without it the history does not know \
+                              whose sends they are, and nothing is compared; add it there";
+                self.diagnostics.error(&key, reason);
+            }
         }
         let key = self.rest_key(raw);
-        let has_key = !raw.key_file.is_empty() || !raw.key_env.is_empty();
         if has_key && braze_url.is_empty() {
             let (key, reason) = (
                 join(section, "braze_url"),
@@ -224,6 +242,9 @@ mod tests {
         assert_eq!((days, tolerance, at.strftime("%H:%M").to_string()), (7, Tolerance(50), "03:30".into()));
         assert_eq!((workspaces.len(), &workspaces[0].connection), (1, &None));
         assert!(!format!("{workspaces:?}").contains(REST_KEY));
+        assert_eq!(read(&format!("{all}braze_key_env = \"REST\"\nat = \"01:00\"\n")).reconcile.refused, []);
+        let group = "app_group_id = \"emea\"\n[tags]\ninclude = [\"app_group_id\", \"campaign_id\"]\n";
+        assert_eq!(read(&format!("{all}braze_key_env = \"REST\"\n{group}")).reconcile.refused, []);
         let own = "[connections.beta]\ndry_run = true\napp_group_ids = [\"b\"]\n[connections.beta.reconcile]\nbraze_key_env = \"REST\"\n";
         let config = read(&format!("{all}{own}"));
         let [beta] = &config.reconcile.workspaces[..] else { panic!("{:?}", config.reconcile) };
@@ -264,6 +285,14 @@ mod tests {
             ),
             (format!("{url}\n{key}\nat = \"4\""), &["reconcile.at: \"4\" is no time of day", "04:00"]),
             (format!("{url}\n{key}\nat = \"25:00\""), &["reconcile.at"]),
+            (
+                format!("{url}\n{key}\nat = \"00:59\""),
+                &["reconcile.at: \"00:59\" is too early", "01:00 or later"],
+            ),
+            (
+                format!("{url}\n{key}\napp_group_id = \"emea\"\n[tags]\ninclude = [\"campaign_id\"]"),
+                &["reconcile.app_group_id: needs the tag app_group_id"],
+            ),
             (format!("{url}\n{key}\ntolerance = \"1\""), &["reconcile.tolerance", "like 1%"]),
             (format!("{url}\n{key}\ndays = 101"), &["reconcile.days"]),
             (format!("{url}\n{key}\nday = 1"), &["reconcile.day: unknown key", "\"days\"?"]),

@@ -89,6 +89,7 @@ impl Due {
         let (rule, start) = looked_at(rule, first.to_datetime(time), grace)?;
         let mut notes = notes_of_days(&rule, &days);
         notes.extend(notes_of_clocks(&rule, start, &zone));
+        notes.extend(notes_of_shifts(&rule, start, &zone, grace));
         let name = zone.iana_name().unwrap_or("UTC").to_owned();
         let clock = format!("{:02}:{:02}", time.hour(), time.minute());
         Ok(Self { words: format!("{days} {clock} {name}"), window, grace, notes, rule, start, zone: name })
@@ -298,6 +299,29 @@ fn notes_of_clocks(rule: &Recurrence, start: DateTime, zone: &TimeZone) -> Optio
             zone.iana_name().unwrap_or("UTC")
         )
     })
+}
+
+/// Warns if a change of the clock lies between a due time and its evaluation: the window ends the grace before the evaluation,
+/// in seconds as they pass.
+fn notes_of_shifts(rule: &Recurrence, start: DateTime, zone: &TimeZone, grace: u64) -> Option<String> {
+    let grace = i64::try_from(grace).ok()?;
+    let zoned = |at: DateTime| zone.to_ambiguous_timestamp(at).compatible().ok();
+    let (at, passed) = rule.days(start.date()).take(LOOKED_AT).find_map(|day| {
+        let at = day.to_datetime(start.time());
+        let due = at.checked_sub(SignedDuration::from_secs(grace)).ok()?;
+        // Of an evaluation that is in doubt itself there is a note already.
+        let is_certain = !zone.to_ambiguous_timestamp(at).is_ambiguous();
+        let passed = zoned(at)?.as_second() - zoned(due)?.as_second();
+        (is_certain && passed != grace).then_some((at, passed))
+    })?;
+    let (put, side) = if passed < grace { ("forward", "before") } else { ("back", "after") };
+    Some(format!(
+        "clocks are put {put} between its due time and when it is looked at, {}, in {}: that window ends {} minutes {side} it is \
+         due; another time is safer",
+        at.strftime("on %Y-%m-%d at %H:%M"),
+        zone.iana_name().unwrap_or("UTC"),
+        passed.abs_diff(grace) / 60
+    ))
 }
 
 #[cfg(test)]

@@ -3,10 +3,8 @@
 
 use std::fmt::Write;
 
-use super::{Condition, Filter, ForwarderTrouble, Monitor};
-use datadog_points::normalize::stored_value;
-
 use super::due::Due;
+use super::{Condition, Filter, ForwarderTrouble, Monitor};
 use crate::monitors::window::AlertWindow;
 use crate::pipeline::heartbeat;
 
@@ -253,7 +251,7 @@ fn grouped(monitor: &Monitor) -> String {
 }
 
 fn tags(monitor: &Monitor) -> String {
-    let one = |Filter { key, value }: &Filter| format!("`{key}:{}`", plain(&stored_value(key, value)));
+    let one = |filter: &Filter| format!("`{}:{}`", filter.key, plain(&filter.stored()));
     monitor.filters.iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 

@@ -12,8 +12,9 @@ use super::{
     Reconciliation, Tolerance, UncomparedObject,
 };
 
-/// For how long after its end a day's events may still come: Braze sends those of a quiet workspace up to half an hour late.
-const SETTLED_AFTER: i64 = 3600;
+/// For how long after its end, in seconds, a day's events may still come: Braze sends those of a quiet workspace up to half an
+/// hour late.
+pub const SETTLED_AFTER: i64 = 3600;
 
 /// The terms that all comparisons share.
 #[derive(Debug)]
@@ -34,10 +35,27 @@ pub struct ComparisonTerms<'s> {
 #[derive(Debug, Default)]
 struct Own {
     name: String,
-    canvas_id: String,
     canvas_name: String,
     last_send: u64,
     days: BTreeMap<Date, BothSides>,
+}
+
+/// What tells one object of the forwarder from another.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct OwnKey {
+    kind: HistoryKind,
+    id: String,
+    /// The id of a step's Canvas.
+    canvas_id: String,
+    /// The name of a step without an id.
+    step_name: String,
+}
+
+impl OwnKey {
+    /// Of a campaign or a Canvas.
+    fn of(kind: HistoryKind, id: &str) -> Self {
+        Self { kind, id: lowered(id), canvas_id: String::new(), step_name: String::new() }
+    }
 }
 
 /// Braze's numbers for one of them.
@@ -66,7 +84,7 @@ pub fn compare(
     let mut own = by_identity(history);
     let (mut objects, mut not_compared) = (Vec::new(), Vec::new());
     for answer in answers {
-        let known = own.remove(&(answer.kind, lowered(&answer.id))).unwrap_or_default();
+        let known = own.remove(&OwnKey::of(answer.kind, &answer.id)).unwrap_or_default();
         // Objects without an id are told apart by name.
         let name = if answer.id.is_empty() { "" } else { newest(&known.name, &answer.name) };
         let who = Identity { kind: answer.kind, id: &answer.id, name, canvas_id: "", canvas_name: "" };
@@ -82,13 +100,17 @@ pub fn compare(
                 objects.push(object(terms, &who, &known, &whole));
                 let mut found = steps_of(&mut own, &answer.id);
                 for (id, (step_name, said)) in steps {
-                    let known = found.remove(&lowered(&id)).unwrap_or_default();
+                    let known = found.remove(&(lowered(&id), String::new())).unwrap_or_default();
                     let who = step(&id, newest(&known.name, &step_name), &who);
                     objects.push(object(terms, &who, &known, &said));
                 }
-                for (id, known) in found {
-                    let reason = "Braze's answer for its Canvas has no such step".to_owned();
-                    not_compared.push(uncompared(&step(&id, &known.name, &who), &known, reason));
+                for ((id, _), known) in found {
+                    let reason = if id.is_empty() {
+                        "its events have no id, by which Braze's answer could have it"
+                    } else {
+                        "Braze's answer for its Canvas has no such step"
+                    };
+                    not_compared.push(uncompared(&step(&id, &known.name, &who), &known, reason.to_owned()));
                 }
             }
         }
@@ -133,16 +155,22 @@ fn step<'i>(id: &'i str, name: &'i str, canvas: &Identity<'i>) -> Identity<'i> {
     Identity { kind: HistoryKind::Step, id, name, canvas_id: canvas.id, canvas_name: canvas.name }
 }
 
-fn by_identity(history: Vec<HistoryObject>) -> BTreeMap<(HistoryKind, String), Own> {
-    let mut all: BTreeMap<(HistoryKind, String), Own> = BTreeMap::new();
+fn by_identity(history: Vec<HistoryObject>) -> BTreeMap<OwnKey, Own> {
+    let mut all: BTreeMap<OwnKey, Own> = BTreeMap::new();
     for object in history {
-        let own = all.entry((object.kind, lowered(&object.id))).or_default();
+        let mut key = OwnKey::of(object.kind, &object.id);
+        if object.kind == HistoryKind::Step {
+            key.canvas_id = lowered(&object.canvas_id);
+            if object.id.is_empty() {
+                key.step_name.clone_from(&object.name);
+            }
+        }
+        let own = all.entry(key).or_default();
         if object.last_send >= own.last_send || own.name.is_empty() {
             own.last_send = object.last_send;
             own.name = object.name;
             own.canvas_name = object.canvas_name;
         }
-        own.canvas_id = object.canvas_id;
         for day in object.days {
             let Ok(date) = day.day.parse::<Date>() else { continue };
             add(own.days.entry(date).or_default(), day);
@@ -159,12 +187,11 @@ fn add(sides: &mut BothSides, day: HistoryDay) {
     }
 }
 
-/// Takes out the steps of a Canvas, by id.
-fn steps_of(own: &mut BTreeMap<(HistoryKind, String), Own>, canvas_id: &str) -> BTreeMap<String, Own> {
-    let is_its = |(kind, _): &(HistoryKind, String), own: &Own| {
-        *kind == HistoryKind::Step && own.canvas_id.eq_ignore_ascii_case(canvas_id)
-    };
-    own.extract_if(.., |key, own| is_its(key, own)).map(|((_, id), own)| (id, own)).collect()
+/// Takes out the steps of a Canvas, by id, and where there is none by name.
+fn steps_of(own: &mut BTreeMap<OwnKey, Own>, canvas_id: &str) -> BTreeMap<(String, String), Own> {
+    let is_its =
+        |key: &OwnKey| key.kind == HistoryKind::Step && key.canvas_id.eq_ignore_ascii_case(canvas_id);
+    own.extract_if(.., |key, _| is_its(key)).map(|(key, own)| ((key.id, key.step_name), own)).collect()
 }
 
 fn uncompared(who: &Identity<'_>, own: &Own, reason: String) -> UncomparedObject {

@@ -121,6 +121,14 @@ struct Entry {
     compared: Option<Compared>,
 }
 
+impl AttemptOutcome {
+    /// The comparison; one that failed for all of its objects is none.
+    pub fn result(&self) -> Option<&Reconciliation> {
+        let all = self.compared.as_ref()?;
+        (self.failed.is_none() || all.objects.iter().any(ComparedObject::is_compared)).then_some(all)
+    }
+}
+
 impl ReconcileSettings {
     /// Whether there is nothing to do, and nothing wrong.
     pub fn is_off(&self) -> bool {
@@ -213,10 +221,8 @@ impl DailySchedule {
         entry.is_running = false;
         entry.last_attempt = Some(now);
         // An attempt without a result leaves the previous one.
-        if let Some(all) = outcome.compared
-            && (outcome.failed.is_none() || all.objects.iter().any(ComparedObject::is_compared))
-        {
-            entry.compared = Some(Compared::of(&attempt.workspace, &all, now));
+        if let Some(all) = outcome.result() {
+            entry.compared = Some(Compared::of(&attempt.workspace, all, now));
         }
         entry.failed = outcome.failed;
         let next_day = attempt.next_day(now);
@@ -421,6 +427,14 @@ mod tests {
         let status = schedule.status().unwrap().workspaces.remove(0);
         assert_eq!((&*status.words, status.last_success), ("the last attempt failed", Some(now)));
         assert_eq!(status.compared.unwrap().sends.braze, 100);
+        let attempt = schedule.due(4, now + 96 * HOUR).remove(0);
+        let mut of_none = compared("a", 100, 99);
+        of_none.failed = Some("another workspace's key".to_owned());
+        of_none.compared.as_mut().unwrap().objects.clear();
+        schedule.finished(&attempt, of_none, now + 1);
+        let status = schedule.status().unwrap().workspaces.remove(0);
+        assert_eq!((&*status.words, status.last_success), ("the last attempt failed", Some(now)));
+        assert_eq!(status.compared.unwrap().objects, 1);
     }
 
     #[test]

@@ -77,8 +77,10 @@ fn title(object: &ComparedObject) -> String {
 
 fn named(kind: &str, name: &str, id: &str) -> String {
     let kind = if kind == "canvas" { "Canvas" } else { kind };
-    if id.is_empty() {
+    if id.is_empty() && name.is_empty() {
         format!("{kind} without an id")
+    } else if id.is_empty() {
+        format!("{kind} {} without an id", harmless(name))
     } else if name.is_empty() {
         format!("{kind} {}", harmless(id))
     } else {

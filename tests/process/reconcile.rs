@@ -118,6 +118,20 @@ fn what_differs_is_explained_and_is_status_3_beyond_the_tolerance() {
 }
 
 #[test]
+fn an_app_group_is_found_only_where_the_history_has_it() {
+    let braze = ScriptedBraze::start();
+    let unknown = HistoryObject {
+        app_group_id: String::new(),
+        ..own(HistoryKind::Campaign, "a", &[("2026-10-01", 10)])
+    };
+    let forwarder = forwarder(vec![unknown], LONG_AGO);
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--app-group", "emea"]);
+    assert!(ran.err.contains("has its tags.include the tag app_group_id?"), "{ran:?}");
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
+    assert!(!ran.err.contains("tags.include"), "{ran:?}");
+}
+
+#[test]
 fn days_are_those_of_the_time_zone_and_one_of_summer_time_is_whole() {
     let braze = ScriptedBraze::start();
     braze.campaign("a", &[("2026-10-24", 10), ("2026-10-25", 20)]);
@@ -327,7 +341,7 @@ fn half_an_answer_is_no_number() {
     for (reply, part) in [
         (
             ScriptedReply::json(200, &json!({"message": "Something went wrong"})),
-            "\"Something went wrong\", not",
+            "not \"success\", but \"Something went wrong\"",
         ),
         (ScriptedReply::json(200, &json!({"message": "success"})), "has no \"data\""),
         (ScriptedReply::json(202, &json!({"message": "queued"})), "under maintenance"),
@@ -632,9 +646,22 @@ async fn a_campaign_of_another_workspace_is_not_said_to_have_no_sends() {
     let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
     keep_history(&configuration.home().join("history"), &[("acme", "a", 10)]);
     let running = comparing(configuration, "reconcile", &braze.url()).start().await;
-    let all = reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
-    let words = json!("none of 1 campaigns and Canvases could be compared");
-    assert_eq!(all["workspaces"][0]["words"], words, "{all}");
+    let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
+    let one = &all["workspaces"][0];
+    let reason = one["failed_because"].as_str().unwrap();
+    assert!(
+        reason.contains("none of 1 campaigns and Canvases") && reason.contains("does not know it"),
+        "{one}"
+    );
+    assert_eq!((&one["words"], &one["compared"]), (&json!("could not be compared"), &json!(null)));
+    assert!(
+        running.admin("/metrics").await.1.contains("reconcile_last_attempt_successful{connection=\"*\"} 0")
+    );
+    let log = running.log();
+    assert!(
+        log.contains("dashboard failed; it is tried again") && !log.contains("compared with Braze"),
+        "{log}"
+    );
 }
 
 #[tokio::test]

@@ -199,7 +199,7 @@ fn read<'b, T: Deserialize<'b>>(endpoint: Endpoint, body: &'b [u8]) -> Result<T,
 fn check_message(endpoint: Endpoint, message: Option<&str>) -> Result<(), RestError> {
     match message {
         Some("success") => Ok(()),
-        Some(other) => Err(incomplete(endpoint, &format!("its message is {other:?}, not \"success\""))),
+        Some(other) => Err(incomplete(endpoint, &format!("its message is not \"success\", but {other:?}"))),
         None => Err(incomplete(endpoint, "it has no \"message\"")),
     }
 }
@@ -234,7 +234,9 @@ impl Days {
 
     fn next(&mut self, time: Option<&str>) -> Result<Date, RestError> {
         let time = time.ok_or_else(|| incomplete(self.endpoint, "a day has no \"time\""))?;
-        let day = day(time).ok_or_else(|| incomplete(self.endpoint, &format!("{time:?} is not a day")))?;
+        let day = day(time).ok_or_else(|| {
+            incomplete(self.endpoint, &format!("a day's \"time\" is not a day, but {time:?}"))
+        })?;
         if !self.seen.insert(day) {
             return Err(incomplete(self.endpoint, &format!("it has the day {day} twice")));
         }
@@ -294,7 +296,7 @@ mod tests {
             (r#"{"data":[]}"#, "no \"message\""),
             (r#"{"message":"queued","data":[]}"#, "\"queued\""),
             (r#"{"message":"success","data":[{"messages":{}}]}"#, "no \"time\""),
-            (r#"{"message":"success","data":[{"time":"yesterday"}]}"#, "\"yesterday\" is not a day"),
+            (r#"{"message":"success","data":[{"time":"yesterday"}]}"#, "is not a day, but \"yesterday\""),
             (r#"{"message":"success","data":[{"time":"2026-02-30"}]}"#, "is not a day"),
             (r#"{"message":"success","data":[{"time":"2026-11-20T23:00:00Z"}]}"#, "is not a day"),
             (r#"{"message":"success","data":[{"time":"2026-11-20"},{"time":"2026-11-20"}]}"#, "twice"),

@@ -16,6 +16,9 @@ use crate::{Endpoint, RestError, RestKey, SetupError};
 /// Bytes of an answer: 100 days of a campaign with all of its channels and variations have two million.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
+/// Letters of a reason, with what Braze has said in it.
+const REASON_LENGTH_MAX: usize = 300;
+
 /// For how long an idle connection is kept.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
@@ -173,24 +176,34 @@ impl BrazeClient {
         if error.is_timeout() { format!("none within {:?}", self.timeout) } else { sentence(error) }
     }
 
-    /// Overwrites the key wherever Braze repeats it: Braze does so with a key that it does not know.
+    /// Overwrites the key wherever Braze repeats it (it does so with a key that it does not know), and then shortens what is
+    /// long.
     fn without_key<T>(&self, answer: Result<T, RestError>) -> Result<T, RestError> {
-        let mask = |text: String| text.replace(self.key.expose(), "***");
+        let told = |text: String| shortened(&text.replace(self.key.expose(), "***"));
         answer.map_err(|error| match error {
             RestError::Refused { endpoint, status, said } => {
-                RestError::Refused { endpoint, status, said: mask(said) }
+                RestError::Refused { endpoint, status, said: told(said) }
             }
-            RestError::Unknown { status, said } => RestError::Unknown { status, said: mask(said) },
+            RestError::Unknown { status, said } => RestError::Unknown { status, said: told(said) },
             RestError::Unreachable { endpoint, reason } => {
-                RestError::Unreachable { endpoint, reason: mask(reason) }
+                RestError::Unreachable { endpoint, reason: told(reason) }
             }
-            RestError::Foreign { endpoint, reason } => RestError::Foreign { endpoint, reason: mask(reason) },
+            RestError::Foreign { endpoint, reason } => RestError::Foreign { endpoint, reason: told(reason) },
             RestError::Incomplete { endpoint, reason } => {
-                RestError::Incomplete { endpoint, reason: mask(reason) }
+                RestError::Incomplete { endpoint, reason: told(reason) }
             }
             RestError::RateLimited { .. } | RestError::Failed { .. } => error,
         })
     }
+}
+
+fn shortened(text: &str) -> String {
+    let mut letters = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    let mut short: String = letters.by_ref().take(REASON_LENGTH_MAX).collect();
+    if letters.next().is_some() {
+        short.push('…');
+    }
+    short
 }
 
 /// Whether this can be the address of Braze's REST API.
@@ -283,6 +296,26 @@ mod tests {
             let told = format!("{error} {error:?}");
             assert!(told.contains(part) || told.contains(&part.replace('\\', "")), "{told}");
             assert!(!told.contains(KEY), "{told}");
+        }
+    }
+
+    /// The key lies across each of the first 400 letters.
+    #[tokio::test]
+    async fn a_long_message_is_shortened_and_leaves_no_part_of_the_key() {
+        for letters in (200..400).step_by(5) {
+            let text = format!("{}{KEY}{}", "x".repeat(letters), "y".repeat(5_000));
+            for (status, body) in [
+                ("404 Not Found", format!(r#"{{"message":"{text}"}}"#)),
+                ("202 Accepted", format!(r#"{{"message":"{text}"}}"#)),
+                ("200 OK", format!(r#"{{"message":"{text}"}}"#)),
+                ("200 OK", format!(r#"{{"message":"success","data":"{text}"}}"#)),
+                ("200 OK", format!(r#"{{"message":"success","data":[{{"time":"{text}"}}]}}"#)),
+            ] {
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                let told = asked(answer.leak()).await.0.unwrap_err().to_string();
+                assert!(told.contains("xxx") && !told.contains("pla"), "{letters}: {told}");
+                assert!(told.chars().count() < 450, "{told}");
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::directory::ObjectDirectory;
-use crate::flushed::{FlushedSends, SentPoint};
+use crate::flushed::{FlushedSends, SentPoint, sends};
 use crate::row::{FateCounts, Row, RowKey};
 use crate::{DAY, QUARTER};
 
@@ -45,7 +45,7 @@ impl Job {
     pub(crate) fn sends(&self) -> u64 {
         match self {
             Job::Counted(flushed) => flushed.sends(),
-            Job::Landed { flushed, series, .. } => flushed.points_of(series).map(|point| point.sends).sum(),
+            Job::Landed { flushed, series, .. } => sends(flushed.points_of(series)),
         }
     }
 }
@@ -60,6 +60,19 @@ pub(crate) struct RowChanges {
 impl RowChanges {
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.objects.is_empty()
+    }
+
+    /// Adds others.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (key, row) in other.rows {
+            self.rows.entry(key).or_default().add(&row);
+        }
+        self.objects.extend(other.objects);
+    }
+
+    /// The sends that they count.
+    pub(crate) fn counted(&self) -> u64 {
+        self.rows.values().flat_map(|row| row.0.values()).map(|sends| sends.counted).sum()
     }
 
     /// Applies a job. `false`: its objects are not known any more.
@@ -198,6 +211,23 @@ mod tests {
         };
         assert_eq!(counts(0, 3), fate(5, 1, &[("early", 4)]));
         assert_eq!((counts(1, 0), counts(1, 1)), (fate(2, 0, &[("late", 2)]), fate(1, 1, &[])));
+    }
+
+    /// A recheck leaves out the oldest of a request, whether or not they are a campaign's or a Canvas's.
+    #[test]
+    fn sends_without_an_object_take_their_share_of_what_was_left_out() {
+        let (mut changes, mut directory) = (RowChanges::default(), ObjectDirectory::default());
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        flushed.series([], [(0, 100), (5_000, 7)]);
+        flushed.series([campaign("fresh")], [(3_000, 50)]);
+        let flushed = Arc::new(flushed);
+        changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
+        let landed = landed(&flushed, &[0, 1], None, 101, 8);
+        assert_eq!((landed.sends(), Job::Counted(Arc::clone(&flushed)).sends()), (50, 50));
+        assert!(changes.take(&mut directory, &landed));
+        let dropped = [("early".to_owned(), 1), ("late".to_owned(), 1)].into();
+        assert_eq!(changes.rows[&(0, 0)].0[&3], FateCounts { counted: 50, accepted: 48, dropped });
+        assert_eq!(changes.rows.len(), 1);
     }
 
     #[test]

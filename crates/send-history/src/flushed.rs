@@ -41,7 +41,7 @@ impl ObjectFields<'_> {
     }
 }
 
-/// The sends of a series at a point in time.
+/// The sends of a series at a point in time; of no object, if it has none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentPoint {
     objects: [u32; OBJECTS_MAX],
@@ -55,6 +55,11 @@ impl SentPoint {
     pub(crate) fn objects(&self) -> impl Iterator<Item = usize> {
         self.objects.into_iter().filter(|object| *object != NONE).map(|object| object as usize)
     }
+}
+
+/// The sends of objects: those without one are in no history.
+pub(crate) fn sends(points: impl Iterator<Item = SentPoint>) -> u64 {
+    points.filter(|point| point.objects().next().is_some()).map(|point| point.sends).sum()
 }
 
 /// The ends of an object's fields.
@@ -110,13 +115,9 @@ impl FlushedSends {
             *number = self.intern(&fields);
         }
         self.starts.push(self.points.len());
-        if numbers[0] != NONE {
-            self.points.extend(points.into_iter().map(|(time, sends)| SentPoint {
-                objects: numbers,
-                time,
-                sends,
-            }));
-        }
+        // Without an object, too: what is left out of a request may be theirs.
+        let point = |(time, sends)| SentPoint { objects: numbers, time, sends };
+        self.points.extend(points.into_iter().map(point));
     }
 
     /// The size, in points.
@@ -125,7 +126,7 @@ impl FlushedSends {
     }
 
     pub(crate) fn sends(&self) -> u64 {
-        self.points.iter().map(|point| point.sends).sum()
+        sends(self.points.iter().copied())
     }
 
     pub(crate) fn points(&self) -> &[SentPoint] {
@@ -267,7 +268,7 @@ mod tests {
         flushed.series([], [(10, 99)]);
         flushed.series([campaign("2", "", ""), campaign("1", "", "")], [(10, 5)]);
         let of = |series: &[u32]| flushed.points_of(series).map(|point| point.sends).collect::<Vec<_>>();
-        assert_eq!((of(&[0]), of(&[1]), of(&[1, 2]), of(&[7])), (vec![2, 3], vec![], vec![5], vec![]));
+        assert_eq!((of(&[0]), of(&[1]), of(&[1, 2]), of(&[7])), (vec![2, 3], vec![99], vec![99, 5], vec![]));
         let objects: Vec<usize> =
             flushed.points_of(&[2]).flat_map(|point| point.objects().collect::<Vec<_>>()).collect();
         assert_eq!(objects, [1, 0]);

@@ -2,8 +2,10 @@
 
 use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,8 +57,8 @@ pub(crate) struct Shared {
     /// As of the last turn; apart from the inbox, so that readers never wait for the writer.
     pub(crate) state: Mutex<HistoryState>,
     pub(crate) left_out: AtomicU64,
-    /// A reader has found damage.
-    pub(crate) is_damaged: AtomicBool,
+    /// The file in which a reader has found damage.
+    pub(crate) damaged: Mutex<Option<Weak<RedbFile>>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -202,7 +204,7 @@ impl SendHistory {
         })?;
         store::days(&file, numbers, range).map_err(|fault| {
             if matches!(fault, FileFault::Damaged(_)) {
-                self.shared.is_damaged.store(true, Ordering::Relaxed);
+                *lock(&self.shared.damaged) = Some(Arc::downgrade(&file));
             }
             ReadError(format!("the history of sends can't be read: {}", store::explain(&fault)))
         })

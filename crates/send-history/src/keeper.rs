@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::changes::{Job, RowChanges};
@@ -29,6 +29,8 @@ pub(crate) struct Keeper {
     store: Option<Store>,
     /// Changes that are not written yet.
     changes: RowChanges,
+    /// Changes whose write failed, which may be in the file all the same.
+    in_doubt: Option<RowChanges>,
     /// How many times the file had been written when it was lost; `None`: it never was open.
     turn: Option<u64>,
     opened: Option<Instant>,
@@ -51,6 +53,7 @@ impl Keeper {
             settings,
             store: None,
             changes: RowChanges::default(),
+            in_doubt: None,
             turn: None,
             opened: None,
             trimmed: None,
@@ -69,9 +72,7 @@ impl Keeper {
             };
             self.digest(&jobs);
             drop(jobs);
-            if self.shared.is_damaged.swap(false, Ordering::Relaxed) {
-                self.lose(FileFault::Damaged("a reader has found it".to_owned()), now);
-            }
+            self.heed_readers(now);
             self.write(now);
             self.tell_of_left_out();
             let inbox = lock(&self.shared.inbox);
@@ -111,17 +112,17 @@ impl Keeper {
     }
 
     fn opened(&mut self, store: Store, objects: store::Objects) {
+        let in_doubt = self.in_doubt.take();
         // A write that reported failure may have succeeded.
-        if self.turn.is_some_and(|turn| turn + 1 == store.turn) {
-            self.changes = RowChanges::default();
-        } else if self.turn != Some(store.turn) {
-            // It is another file, or another process has written: the numbers are not ours.
-            let mut directory = self.shared.directory_mut();
-            *directory = ObjectDirectory::read(directory.generation + 1, objects);
-            let lost: u64 =
-                self.changes.rows.values().flat_map(|row| row.0.values()).map(|sends| sends.counted).sum();
-            self.shared.left_out.fetch_add(lost, Ordering::Relaxed);
-            self.changes = RowChanges::default();
+        if in_doubt.is_none() || self.turn.is_none_or(|turn| turn + 1 != store.turn) {
+            self.changes.add(in_doubt.unwrap_or_default());
+            if self.turn != Some(store.turn) {
+                // It is another file, or another process has written: the numbers are not ours.
+                let mut directory = self.shared.directory_mut();
+                *directory = ObjectDirectory::read(directory.generation + 1, objects);
+                self.shared.left_out.fetch_add(self.changes.counted(), Ordering::Relaxed);
+                self.changes = RowChanges::default();
+            }
         }
         *lock(&self.shared.file) = Some(Arc::clone(&store.file));
         self.show(&store);
@@ -152,7 +153,8 @@ impl Keeper {
     /// Applies the jobs.
     fn digest(&mut self, jobs: &[Job]) {
         let mut left_out = 0;
-        if self.store.is_none() && (self.turn.is_none() || self.changes.rows.len() > ROWS_MAX) {
+        let rows = self.changes.rows.len() + self.in_doubt.as_ref().map_or(0, |changes| changes.rows.len());
+        if self.store.is_none() && (self.turn.is_none() || rows > ROWS_MAX) {
             left_out = jobs.iter().map(Job::sends).sum();
         } else {
             for job in jobs {
@@ -177,7 +179,7 @@ impl Keeper {
             let written = store.write(&self.changes, &directory);
             drop(directory);
             if let Err(error) = written {
-                return self.lose(error, now);
+                return self.doubt(error, now);
             }
         }
         self.changes = RowChanges::default();
@@ -224,6 +226,21 @@ impl Keeper {
             );
         }
         Ok(())
+    }
+
+    /// Gives up a file in which a reader has found damage, if it is the open one: a reader may have been late.
+    fn heed_readers(&mut self, now: u64) {
+        let Some(damaged) = lock(&self.shared.damaged).take() else { return };
+        let is_open = |store: &Store| Weak::ptr_eq(&damaged, &Arc::downgrade(&store.file));
+        if self.store.as_ref().is_some_and(is_open) {
+            self.lose(FileFault::Damaged("a reader has found it".to_owned()), now);
+        }
+    }
+
+    /// A write of the changes has failed: whether they are in the file shows when it is open again.
+    fn doubt(&mut self, error: FileFault, now: u64) {
+        self.in_doubt = Some(std::mem::take(&mut self.changes));
+        self.lose(error, now);
     }
 
     /// The file can't be used any more: closes it, to be opened again later.

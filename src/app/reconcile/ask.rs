@@ -131,14 +131,20 @@ pub(super) async fn series(
         let Some(joined) = asking.join_next().await else { break };
         let (number, said, object) = joined.map_err(Failure::failed)?;
         endpoints.note(object.endpoint(), said.as_ref().err());
-        if let Err(error @ (RestError::Failed { .. } | RestError::Unreachable { .. })) = &said {
+        if let Err(error) = &said {
             unanswered.get_or_insert_with(|| error.to_string());
         }
         answers.insert(number, answer(object, said.map_err(|error| error.to_string())));
     }
-    // Where Braze fails for all of them, there may be too few to give an endpoint up for.
+    // There may be too few of them to give an endpoint up for, and a key of another workspace is no reason to: it knows none.
     let unanswered = unanswered.filter(|_| answers.values().all(|answer| answer.said.is_err()));
-    let broken_off = endpoints.closed.into_values().next().or(broken_off).or(unanswered);
+    let of_none = |error| {
+        let all = answers.len();
+        format!(
+            "none of {all} campaigns and Canvases could be compared; the first that Braze was asked about: {error}"
+        )
+    };
+    let broken_off = endpoints.closed.into_values().next().or(broken_off).or(unanswered.map(of_none));
     Ok(Answers { all: answers.into_values().collect(), broken_off })
 }
 

@@ -104,7 +104,7 @@ impl DailyReconcile {
 
     fn finished(&self, attempt: &ReconcileAttempt, outcome: AttemptOutcome) {
         let connection = attempt.workspace.connection.as_deref();
-        if let Some(all) = &outcome.compared {
+        if let Some(all) = outcome.result() {
             tell(connection, all);
         }
         let failed = outcome.failed.clone();

@@ -23,7 +23,7 @@ pub(in crate::config) struct ReconcileSection {
     pub days: u32 = 7,
     /// How far apart both sides may be, in percent of Braze's number.
     pub tolerance: String = "1%".into(),
-    /// When, in that time zone: some hours after midnight, for Braze's numbers settle slowly.
+    /// When, in that time zone: some hours after midnight, for Braze's numbers settle slowly; 01:00 at the earliest.
     pub at: String = "04:00".into(),
 }
 

@@ -164,3 +164,22 @@ fn clocks_and_months_that_surprise_are_pointed_out() {
     let back = &due("FREQ=DAILY;BYMONTH=10 01:45 Europe/Berlin").notes;
     assert!(back[0].contains("on 2026-10-25 at 02:15, which comes twice"), "{back:?}");
 }
+
+#[test]
+fn a_change_of_the_clock_within_the_grace_is_pointed_out() {
+    let notes = |text: &str| Due::read(text, None, 2 * 60 * 60).unwrap().notes;
+    let forward = notes("daily 01:45 Europe/Berlin");
+    assert!(
+        forward[0].contains("put forward") && forward[0].contains("on 2026-03-29 at 03:45"),
+        "{forward:?}"
+    );
+    assert!(forward[0].contains("60 minutes before it is due"), "{forward:?}");
+    let back = notes("FREQ=DAILY;BYMONTH=10 01:45 Europe/Berlin");
+    assert!(back[0].contains("put back") && back[0].contains("60 minutes after it is due"), "{back:?}");
+    // Looked at on the day after.
+    let later = notes("Sat 23:45 Atlantic/Azores");
+    assert!(later[0].contains("on 2026-03-29 at 01:45"), "{later:?}");
+    for text in ["daily 03:00 Europe/Berlin", "daily 01:45 UTC", "Mon 01:45 Europe/Berlin"] {
+        assert_eq!(notes(text), [""; 0], "{text}");
+    }
+}

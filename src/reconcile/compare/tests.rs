@@ -177,6 +177,27 @@ fn a_canvas_is_compared_as_a_whole_and_step_by_step() {
 }
 
 #[test]
+fn steps_without_an_id_are_told_apart_by_canvas_and_name() {
+    let nameless = |canvas: &str, name: &str, sends| HistoryObject {
+        canvas_id: canvas.to_owned(),
+        name: name.to_owned(),
+        ..own(HistoryKind::Step, "", vec![day("2026-11-24", sends, sends, &[])])
+    };
+    let history = vec![nameless("c1", "Mail", 3), nameless("c1", "Push", 5), nameless("C2", "Mail", 7)];
+    let answer = |id: &str| {
+        let series = CanvasSeries { name: "Welcome".into(), days: vec![canvas_day(24, Some(&[]))] };
+        let said = Ok(BrazeSeries::Canvas(series));
+        BrazeAnswer { kind: HistoryKind::Canvas, id: id.to_owned(), name: String::new(), said }
+    };
+    let all = compared(history, vec![answer("c1"), answer("c2")]);
+    let mut told: Vec<_> = all.not_compared.iter().map(|one| (&*one.name, one.counted)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("Mail", 3), ("Mail", 7), ("Push", 5)]);
+    assert!(all.not_compared.iter().all(|one| one.reason.contains("no id")), "{all:?}");
+    assert!(table(&all).contains("\n  step Push without an id, 5 counted: "), "{}", table(&all));
+}
+
+#[test]
 fn what_could_not_be_asked_about_is_listed_and_is_no_zero() {
     let days = || vec![day("2026-11-24", 1234, 1234, &[])];
     let history = vec![own(HistoryKind::Campaign, "a", days()), own(HistoryKind::Campaign, "", days())];

