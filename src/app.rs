@@ -204,7 +204,8 @@ fn tell_refused(connections: &ConnectionSet) {
     for RefusedConnection { name: connection, app_group_ids, reason, keeps_old } in &connections.refused {
         if *keeps_old {
             // They are given to nobody until it is right.
-            let dropped = connections.newly_wanted(connection, app_group_ids.as_deref().unwrap_or_default());
+            let dropped =
+                connections.served_by_nobody(connection, app_group_ids.as_deref().unwrap_or_default());
             let dropped_app_groups = (!dropped.is_empty()).then(|| names(dropped.into_iter()));
             tracing::error!(
                 %connection,

@@ -242,7 +242,8 @@ impl Config {
         // The environment is read twice: here only to find further files, whose diagnostics come first.
         let variables = sources::environment(&mut Diagnostics::new(&origin), env, &schema);
         let mut merged = sources::file(&mut diagnostics, text, &origin, &schema);
-        let directory = directory::of(&variables).or_else(|| directory::of(&merged));
+        // An empty variable wins, too.
+        let directory = directory::of(if directory::is_set(&variables) { &variables } else { &merged });
         let directory = directory.map(|directory| base.join(directory));
         let unread = directory.as_ref().map(|directory| {
             directory::read(&mut diagnostics, directory, purpose.candidate, &schema, &mut merged)
@@ -274,6 +275,11 @@ impl Config {
     pub fn key_file(&self, connection: &str) -> Option<&Path> {
         let key = schema::join(&schema::join("connections", connection), "api_key_file");
         self.key_files.get(&key).map(PathBuf::as_path)
+    }
+
+    /// The connection that is told of the forwarder itself, right or wrong; empty: none.
+    pub fn forwarder_metrics_connection(&self) -> &str {
+        &self.settings.forwarder_metrics.connection
     }
 
     /// The files of all API keys, unreadable ones included.

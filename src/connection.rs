@@ -132,15 +132,15 @@ impl ConnectionSet {
         }
     }
 
-    /// Those of `wanted`, the app groups of a connection's new form, that its old one, which is in force, does not serve.
-    pub fn newly_wanted<'w>(&self, name: &str, wanted: &'w [Box<str>]) -> Vec<&'w str> {
-        let in_force = self.active.iter().find(|connection| &*connection.name == name);
-        let served = in_force.map_or(&[][..], |connection| &connection.app_group_ids);
-        let is_served = |id: &str| {
-            let id = app_group::canonical(id);
-            served.is_empty() || served.iter().any(|served| app_group::canonical(served) == id)
-        };
-        wanted.iter().map(|id| &**id).filter(|id| !is_served(id)).collect()
+    /// Those of `wanted`, the app groups of the new form of a connection whose old one is in force, that nobody serves.
+    pub fn served_by_nobody<'w>(&self, name: &str, wanted: &'w [Box<str>]) -> Vec<&'w str> {
+        let is_catch_all = |connection: &Connection| &*connection.name == name && connection.is_catch_all();
+        if self.active.iter().any(is_catch_all) {
+            return Vec::new();
+        }
+        let served = self.active.iter().flat_map(|connection| &connection.app_group_ids);
+        let served: HashSet<_> = served.map(|id| app_group::canonical(id)).collect();
+        wanted.iter().map(|id| &**id).filter(|id| !served.contains(&app_group::canonical(id))).collect()
     }
 
     /// The app groups that `old` gave to somebody, or to nobody, and that no connection names any more.
@@ -212,6 +212,11 @@ mod tests {
         set.keep_old(&old.into());
         let wanted: Vec<_> = set.refused.iter().map(|one| one.app_group_ids.clone()).collect();
         assert_eq!(wanted, [Some(vec!["y".into()]), None]);
+        let wanted = ["x", "y", "z"].map(Box::from);
+        assert_eq!(
+            (set.served_by_nobody("a", &wanted), set.served_by_nobody("rest", &wanted)),
+            (vec!["y"], vec![])
+        );
         // For as long as it can't be read, and nobody else names it.
         for (again, wanted) in
             [(connection("b", &["z"]), Some(vec!["y".into()])), (connection("b", &["y", "z"]), None)]

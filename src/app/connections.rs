@@ -149,6 +149,11 @@ async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<
              one first, or stop it"
         )));
     }
+    if folder.config().forwarder_metrics_connection() == name {
+        return Err(Failure::configuration(format!(
+            "nothing was removed: forwarder_metrics.connection is {name}; name another one there first, or none"
+        )));
+    }
     let started = Clock::system().unix_seconds();
     let files = folder.remove_both(name, folder.key_file(name).as_deref())?;
     let forwarder = running

@@ -52,8 +52,11 @@ pub(super) fn open(
 
 #[cfg(feature = "kafka")]
 fn open_kafka(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
-    let (queue, watch) =
-        kafka::open(&config.queue.kafka, once, USER_AGENT).map_err(Failure::configuration)?;
+    let opened = kafka::open(&config.queue.kafka, once, USER_AGENT);
+    let (queue, watch) = opened.map_err(|error| {
+        // What the system has none of now it may have at the next start.
+        if error.may_pass() { Failure::failed(error) } else { Failure::configuration(error) }
+    })?;
     Ok((EventQueue::Kafka(Box::new(queue)), Waiting::Kafka(watch), None))
 }
 

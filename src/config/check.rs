@@ -76,7 +76,7 @@ impl Check<'_> {
         let (mut connections, mut wrong) = self.connections(&settings.connections, unread);
         let reconcile = self.reconcile(&mut settings);
         wrong.extend(self.errors_of_reconcile(settings.connections.keys()));
-        self.forwarder_metrics(&settings, &mut connections.active);
+        self.forwarder_metrics(&settings, &mut connections.active, unread);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
         settings.lanes = lanes.get();
@@ -123,15 +123,15 @@ impl Check<'_> {
     }
 
     /// Marks the connection that sends the forwarder's own metrics.
-    fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection]) {
+    fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection], unread: &Unread) {
         const KEY: &str = "forwarder_metrics.connection";
         const AGE: &str = "forwarder_metrics.campaign_last_send_age";
         let name = &*settings.forwarder_metrics.connection;
         if let Some(connection) = connections.iter_mut().find(|connection| *connection.name == *name) {
             connection.forwarder_metrics = true;
             connection.campaign_last_send_age = settings.forwarder_metrics.campaign_last_send_age;
-        } else if !name.is_empty() && !settings.connections.contains_key(name) {
-            // A connection that exists and is wrong has been reported.
+        } else if !name.is_empty() && !settings.connections.contains_key(name) && !unread.contains_key(name) {
+            // A connection that exists and is wrong, or can't be read, has been reported.
             let known = settings.connections.keys().map(String::as_str);
             let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
             self.diagnostics.refuse(KEY, name, reason);

@@ -44,10 +44,13 @@ impl Check<'_> {
             raw.iter().map(|(name, connection)| self.connection(name, connection)).collect();
         let contested = self.one_server_each(&connections);
         let mut set = ConnectionSet { active: connections, refused: Vec::new() };
-        let mut wrong = Vec::new();
+        let (mut wrong, mut told) = (Vec::new(), BTreeSet::new());
         for name in raw.keys().chain(unread.keys()).collect::<BTreeSet<_>>() {
             let errors = self.errors_of(name);
-            wrong.extend(errors.clone());
+            // Names that are not shown have one key, and their errors.
+            if told.insert(join("connections", name)) {
+                wrong.extend(errors.clone());
+            }
             let diagnostics: Vec<_> = errors.into_iter().chain(contested.get(&**name).cloned()).collect();
             if diagnostics.is_empty() {
                 continue;

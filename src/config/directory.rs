@@ -33,6 +33,11 @@ fn recover_app_groups(text: &str) -> Option<Vec<String>> {
     ids.filter(|ids| !ids.is_empty())
 }
 
+/// Whether a source says which connections directory there is, or that there is none.
+pub(super) fn is_set(source: &Table) -> bool {
+    source.contains_key(DIRECTORY)
+}
+
 /// The connections directory that a source names.
 pub(super) fn of(source: &Table) -> Option<String> {
     let directory = source.get(DIRECTORY)?.clone().into_string().ok()?;

@@ -90,14 +90,17 @@ impl Check<'_> {
         for (url, _) in &sources {
             if url.contains('@') && !url.starts_with("abfs") {
                 self.diagnostics.error(URL, "has an @ in it; credentials belong into queue.storage.options");
+            } else if url.contains(['?', '#']) {
+                let reason = "has a ? or # in it, as a URL with a signature has; credentials belong into queue.storage.options";
+                self.diagnostics.error(URL, reason);
             } else if !url.contains("://") {
                 let reason =
                     "is not a URL: write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/";
                 self.diagnostics.refuse(URL, url, reason);
             }
         }
-        let places: Vec<String> =
-            sources.iter().map(|(url, _)| format!("{}/", url.trim_end_matches('/'))).collect();
+        let shown = sources.iter().filter(|(url, _)| !url.contains(['?', '#']));
+        let places: Vec<String> = shown.map(|(url, _)| format!("{}/", url.trim_end_matches('/'))).collect();
         for (at, place) in places.iter().enumerate() {
             if let Some(other) =
                 places.iter().enumerate().find(|(of, other)| *of != at && place.starts_with(*other))
@@ -379,7 +382,7 @@ fn trimmed(texts: &mut [String]) -> Vec<Box<str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{LEAST, PLANTED};
+    use super::super::tests::{LEAST, PLANTED, assert_one, errors};
     use super::super::{Config, ConfigError, Warning, changes_needing_restart, describe};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -477,6 +480,20 @@ mod tests {
         for name in all {
             let reason = format!(": {} holds ", path(name));
             assert_eq!(told.iter().filter(|told| told.contains(&reason)).count(), 1, "{name}: {told:#?}");
+        }
+    }
+
+    #[test]
+    fn a_signature_in_the_url_of_a_bucket_is_refused_and_not_shown() {
+        for url in [
+            format!("https://acct.blob.core.windows.net/c?sp=rl&sig={PLANTED}"),
+            format!("s3://bucket/#{PLANTED}"),
+            format!("s3://key:{PLANTED}@bucket/"),
+        ] {
+            let storage = format!("[queue]\nkind = \"storage\"\n[queue.storage]\nurl = \"{url}\"\n{LEAST}");
+            let errors = errors(&storage);
+            assert_one(&errors, &["queue.storage.url", "queue.storage.options"]);
+            assert!(!errors[0].contains(PLANTED), "{errors:?}");
         }
     }
 

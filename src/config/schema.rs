@@ -9,6 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::Value as Json;
 
+use super::connections::connection_name_fault;
 use super::diagnostic::{Diagnostics, did_you_mean, looks_like_key, looks_random, nearest, quoted};
 use super::settings::Settings;
 use super::values::{Address, Size, Span};
@@ -305,12 +306,15 @@ fn not_on_offer(text: &str, choices: &Json) -> Option<String> {
     (!is_one).then(|| format!("is not on offer{near} (it can be {})", names.join(", ")))
 }
 
-/// A key as TOML writes it: quoted where it is not bare.
+/// A key as TOML writes it: quoted where it is not bare. What is not shown in it would be the same key for several names; names of
+/// connections, which are shown everywhere, are told apart by it.
 pub(super) fn join(section: &str, name: &str) -> String {
-    let bare = !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-        && !looks_like_key(name)
-        && !looks_random(name);
+    let is_connection = section == "connections" && connection_name_fault(name).is_none();
+    let bare = is_connection
+        || !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+            && !looks_like_key(name)
+            && !looks_random(name);
     let name = if bare { name.to_owned() } else { quoted(name) };
     if section.is_empty() { name } else { format!("{section}.{name}") }
 }

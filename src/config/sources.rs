@@ -21,6 +21,10 @@ pub(super) const NAMESPACE: &str = "BRAZE_DATADOG_";
 /// The variable with the path of the configuration file.
 const CONFIG_FILE: &str = "BRAZE_DATADOG_CONFIG";
 
+/// Variables of this name that are no settings: where the configuration is, which commit is built, and where the example of an
+/// OpenTelemetry Collector finds the admin port.
+const NO_SETTINGS: [&str; 3] = [CONFIG_FILE, "BRAZE_DATADOG_COMMIT", "BRAZE_DATADOG_ADMIN"];
+
 /// The separator of sections and key in the name of a variable.
 const SEPARATOR: &str = "__";
 
@@ -88,8 +92,9 @@ pub(super) fn environment(diagnostics: &mut Diagnostics, env: &[(String, String)
 fn strangers(diagnostics: &mut Diagnostics, env: &[(String, String)], schema: &Json) {
     let ours = env.iter().map(|(name, _)| name).filter(|name| name.starts_with(NAMESPACE));
     let plain = |name: &str| name.replace(SEPARATOR, "_");
-    for name in ours.filter(|name| !name.starts_with(PREFIX) && *name != CONFIG_FILE && !is_kubernetes(name))
-    {
+    let is_other =
+        |name: &str| name.starts_with(PREFIX) || NO_SETTINGS.contains(&name) || is_kubernetes(name);
+    for name in ours.filter(|name| !is_other(name)) {
         let known = schema::keys(schema).into_iter().map(|key| {
             let path: Vec<_> = key.path.split('.').map(str::to_uppercase).collect();
             format!("{PREFIX}{}", path.join(SEPARATOR))
@@ -353,6 +358,8 @@ mod tests {
         assert!(errors[1].contains("BRAZE_DATADOG_CONFIG\"?"), "{errors:?}");
         let (_, errors) = read(&[
             ("BRAZE_DATADOG_CONFIG", "/etc/x"),
+            ("BRAZE_DATADOG_COMMIT", "0123456789"),
+            ("BRAZE_DATADOG_ADMIN", "127.0.0.1:8081"),
             ("BRAZE_DATADOG_SERVICE_HOST", "10.0.0.1"),
             ("BRAZE_DATADOG_SERVICE_PORT", "80"),
             ("BRAZE_DATADOG_SERVICE_PORT_HTTP", "80"),

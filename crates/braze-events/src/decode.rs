@@ -218,6 +218,7 @@ impl Reader {
             wrappers: &mut self.wrappers,
             start,
             settled: start,
+            is_in_envelope: false,
         };
         pass.document(emit).map_err(|Broken| {
             let at = NotAnEnvelope { fault: pass.cursor.fault, offset: pass.cursor.pos };
@@ -278,50 +279,54 @@ struct Pass<'d> {
     start: usize,
     /// Where the last element ended that was handed out.
     settled: usize,
+    /// Whether the cursor is among the elements of an envelope; when the document breaks, whether it broke there.
+    is_in_envelope: bool,
 }
 
 impl Pass<'_> {
     /// Values one behind the other: objects, arrays and nulls, or one value of another kind, which holds no event.
     fn document(&mut self, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
         loop {
-            match self.cursor.token() {
+            let token = self.cursor.token();
+            let start = self.cursor.pos;
+            let read = match token {
                 0 if self.cursor.is_at_end() => return Ok(()),
-                b'{' => self.top_object(emit)?,
-                b'[' => self.elements(Place::TopArray, emit)?,
-                b'n' => self.cursor.skip()?,
-                _ if self.settled > self.start => return self.cursor.fail(self.cursor.pos, Fault::Trailing),
-                _ => {
-                    let start = self.cursor.pos;
-                    self.cursor.skip()?;
-                    self.cursor.end()?;
-                    return self.cursor.fail(start, Fault::NotAnEnvelope);
-                }
-            }
+                b'{' => self.top_object(emit),
+                b'[' => self.elements(Place::TopArray, emit),
+                b'n' => self.cursor.skip(),
+                _ if self.settled > self.start => self.cursor.fail(start, Fault::Trailing),
+                _ => self.cursor.fail(start, Fault::NotAnEnvelope),
+            };
+            read.or_else(|Broken| self.refuse(start))?;
             self.settled = self.cursor.pos;
         }
     }
 
+    /// The value at `start` could not be taken. If it is only no envelope of Braze, the grammar is known to hold up to its end,
+    /// and to that of the document if this is the end.
+    fn refuse(&mut self, start: usize) -> Result<(), Broken> {
+        if self.cursor.fault == Fault::NotAnEnvelope {
+            let at = std::mem::replace(&mut self.cursor.pos, start);
+            self.cursor.skip()?;
+            self.cursor.end()?;
+            return self.cursor.fail(at, Fault::NotAnEnvelope);
+        }
+        Err(Broken)
+    }
+
     fn top_object(&mut self, emit: &mut dyn FnMut(Element<'_>)) -> Result<(), Broken> {
         let start = self.cursor.pos;
-        let shape = self.object(Place::Top, emit)?;
-        let end = self.cursor.pos;
-        let refused = match shape {
-            Shape::Empty | Shape::Envelope => return Ok(()),
-            Shape::Event if self.found.event_type.is_empty() => self.typeless(start, Place::Top, emit),
-            Shape::Event => Ok(false),
-            Shape::NotAnEnvelope(at) => self.cursor.fail(at, Fault::NotAnEnvelope),
-        };
-        match refused {
-            Ok(true) => {}
-            Ok(false) => emit(Element::Event(self.found.event(self.cursor.text()))),
-            Err(Broken) => {
-                let at = std::mem::replace(&mut self.cursor.pos, end);
-                // The grammar holds to the end of the body only if this is the end.
-                self.cursor.end()?;
-                return self.cursor.fail(at, Fault::NotAnEnvelope);
+        match self.object(Place::Top, emit)? {
+            Shape::Empty | Shape::Envelope => Ok(()),
+            Shape::Event => {
+                if self.found.event_type.is_empty() && self.typeless(start, Place::Top, emit)? {
+                    return Ok(());
+                }
+                emit(Element::Event(self.found.event(self.cursor.text())));
+                Ok(())
             }
+            Shape::NotAnEnvelope(start) => self.cursor.fail(start, Fault::NotAnEnvelope),
         }
-        Ok(())
     }
 
     /// The elements of the array at the cursor.
@@ -332,6 +337,7 @@ impl Pass<'_> {
             self.cursor.pos += 1;
             return Ok(());
         }
+        self.is_in_envelope = place == Place::Envelope;
         loop {
             if self.cursor.token() == b'{' {
                 let start = self.cursor.pos;
@@ -357,6 +363,7 @@ impl Pass<'_> {
                 b',' => self.cursor.pos += 1,
                 b']' => {
                     self.cursor.pos += 1;
+                    self.is_in_envelope = false;
                     return Ok(());
                 }
                 _ => return self.cursor.fail(self.cursor.pos, Fault::Unexpected),

@@ -108,9 +108,34 @@ impl Dedup {
     }
 
     /// Divides the room among so many connections. One has it all, and its oldest id goes for its newest. Of several, each
-    /// has an equal part, and one part more is for whoever is beyond his own. An id that is remembered stays where it is.
+    /// has an equal part, and one part more is for whoever is beyond his own; the oldest ids of an owner whose share has become
+    /// smaller are beyond it from then on.
     pub fn share_among(&mut self, connections: usize) {
         self.share = if connections > 1 { self.ids_max / (connections + 1) } else { usize::MAX };
+        if self.held.iter().any(|held| *held > self.share) {
+            self.move_beyond();
+        }
+    }
+
+    /// Moves what is within no longer.
+    #[cold]
+    fn move_beyond(&mut self) {
+        let (mut within, mut beyond) = (Vec::new(), self.beyond.take());
+        for (time, id) in self.within.take() {
+            let held = self.held.get_mut(usize::from(OwnedId(id).owner())).filter(|held| **held > self.share);
+            match held {
+                Some(held) => {
+                    *held -= 1;
+                    beyond.push((time, id));
+                }
+                None => within.push((time, id)),
+            }
+        }
+        beyond.sort_by_key(|(time, _)| *time);
+        self.within.fill(within);
+        self.beyond.fill(beyond);
+        // The next id needs a mark of its time.
+        self.forget_at = 0;
     }
 
     /// Looks at the places where ids that are about to be asked for would stand, so that the waits for memory
@@ -183,12 +208,11 @@ impl Dedup {
         self.share > 0
     }
 
-    /// Forgets an id for another one. Those beyond the shares go first, which those of an owner are, too, whose share has become
-    /// smaller; what is within goes for what is within only, and that happens to a lone connection. `false`: there is no room.
+    /// Forgets an id for another one. Those beyond the shares go first; what is within goes for what is within only, and
+    /// that happens to a lone connection. `false`: there is no room.
     fn make_room(&mut self, is_within: bool, now: u64) -> bool {
-        let is_outgrown = self.within.oldest_first().next().is_some_and(|id| self.is_outgrown(id));
-        let from_within = is_outgrown || self.beyond.is_empty();
-        if from_within && !is_within && !is_outgrown {
+        let from_within = self.beyond.is_empty();
+        if from_within && !is_within {
             self.forgotten_early += 1;
             return false;
         }
@@ -200,11 +224,6 @@ impl Dedup {
             release(&mut self.held, id);
         }
         true
-    }
-
-    /// Whether its owner holds more ids than he has a share for by now.
-    fn is_outgrown(&self, id: IdHash) -> bool {
-        self.held.get(usize::from(OwnedId(id).owner())).is_some_and(|held| *held > self.share)
     }
 
     #[cold]
@@ -355,17 +374,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lone_connection_held_makes_room_for_its_newest_once_there_are_several() {
+    fn whatever_share_an_owner_had_before_his_newest_ids_are_known() {
         let mut dedup = dedup(600_000, 300);
-        assert!((0..300).all(|number| dedup.is_new(of(0, number), 0)));
-        dedup.share_among(2);
-        for number in 300..1000 {
-            assert!(dedup.is_new(of(0, number), 1));
-            assert!((number - 99..=number).all(|number| !dedup.is_new(of(0, number), 1)), "{number}");
-            // The other one, within its share.
-            assert!(!dedup.is_new(of(1, number / 10 << 32), 1) || number % 10 == 0);
+        // One is there before the others, and is gone; another one has the rest, then there are several.
+        assert!((500..510).all(|number| dedup.is_new(of(1, number), 0)));
+        assert!((0..290).all(|number| dedup.is_new(of(0, number), 0)));
+        for (round, connections) in (1u128..).zip([2, 9, 2, 4]) {
+            dedup.share_among(connections);
+            let share = dedup.share;
+            for step in 0..400_u128 {
+                let (flood, calm) = (of(0, round * 1000 + step), of(2, round * 1000 + 400 + step / 10));
+                assert!(dedup.is_new(flood, 1) && !dedup.is_new(flood, 1));
+                assert_eq!(dedup.is_new(calm, 1), step % 10 == 0, "within its share");
+                assert!(dedup.held.iter().all(|held| *held <= share) && dedup.len() <= 300);
+            }
+            assert!((320..400_u128).all(|step| !dedup.is_new(of(0, round * 1000 + step), 1)));
         }
-        assert_eq!((dedup.held[0], dedup.held[1]), (100, 70));
+        assert!(dedup.is_new(of(0, 1), 700_000));
+        assert_eq!((dedup.len(), dedup.held[0], dedup.held[2]), (1, 1, 0));
     }
 
     #[test]
@@ -423,7 +449,7 @@ mod tests {
             touched in any::<bool>(),
         ) {
             let mut dedup = dedup(64, max_ids);
-            // The first of them had it all for a while.
+            // The first of them had it all for a while, and then there were fewer.
             dedup.share_among(if lone > 0 { 1 } else { connections });
             // Number `connections` is nobody.
             let owner = |number: u32| ((number as usize) < connections).then_some(ConnectionId(number));
@@ -431,6 +457,7 @@ mod tests {
             let mut sent: Vec<VecDeque<(u128, u64, bool)>> = vec![VecDeque::new(); 6];
             let mut now = 0;
             for (at, (number, hash, pause)) in sends.into_iter().enumerate() {
+                if at == lone / 2 { dedup.share_among(1 + connections / 2); }
                 if at == lone { dedup.share_among(connections); }
                 let number = if at < lone { 0 } else { number.min(u32::try_from(connections).unwrap()) };
                 now += pause;

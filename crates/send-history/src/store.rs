@@ -15,7 +15,10 @@ use crate::changes::RowChanges;
 use crate::directory::{ObjectDirectory, SentObject};
 use crate::row::{self, FateCounts, Row, RowKey};
 use crate::time_range::{DaySends, TimeRange};
-use crate::{DAY, HistorySettings, QUARTER};
+use crate::{DAY, HistorySettings};
+
+/// The beginning of 2024: no history is as old, and a clock before it has not been set since the machine was switched on.
+const CLOCK_SET: u64 = 1_704_067_200;
 
 const KIND: RedbKind = RedbKind {
     name: "sends",
@@ -184,21 +187,18 @@ pub(crate) fn days(
 }
 
 fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, Objects), FileFault> {
-    let mut newest = 0;
-    for row in write.open_table(ROWS)?.iter()? {
-        let (key, packed) = row?;
-        let (key, row) = (key.value(), unpacked(key.value(), packed.value())?);
-        let quarter = row.0.last_key_value().map_or(0, |(quarter, _)| u64::from(*quarter));
-        newest = newest.max(u64::from(key.0) * u64::from(DAY) + quarter * u64::from(QUARTER));
-    }
     let mut meta = write.open_table(META)?;
     let known = meta.get(SINCE)?.map(|since| since.value());
-    // A clock that was ahead has written a time to come. What was sent in a time to come says that this one is behind.
-    let since = known.filter(|known| *known <= now || newest > now).unwrap_or(now);
+    // A clock that was ahead has written a time to come; one that has not been set yet says nothing.
+    let since = known.filter(|known| *known <= now || now < CLOCK_SET).unwrap_or(now);
     if known != Some(since) {
         meta.insert(SINCE, since)?;
     }
     let turn = meta.get(TURN)?.map_or(0, |turn| turn.value());
+    for row in write.open_table(ROWS)?.iter()? {
+        let (key, packed) = row?;
+        unpacked(key.value(), packed.value())?;
+    }
     let mut objects = Vec::new();
     for object in write.open_table(OBJECTS)?.iter()? {
         let (number, packed) = object?;

@@ -50,6 +50,47 @@ fn the_environment_can_name_the_directory() {
 }
 
 #[test]
+fn an_empty_variable_takes_the_directory_away() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("x.toml"), "dry_run = true\napp_group_ids = [\"x\"]").unwrap();
+    let env = [("BRAZE_DATADOG__CONNECTIONS_DIRECTORY".to_owned(), String::new())];
+    let text = format!("connections_directory = \"{}\"\n{LEAST}", folder.path().display());
+    let (config, _) = Config::parse(&text, Path::new("/nowhere/a.toml"), &env).unwrap();
+    assert_eq!((config.connections.active.len(), config.connections_directory), (1, None));
+}
+
+#[test]
+fn connections_whose_names_could_be_secrets_are_several() {
+    let names = ["northamericamarketing2", "southamericamarketing2"];
+    let file =
+        |name: &str| format!("site = \"US1\"\napp_group_ids = [\"{name}\"]\napi_key_file = \"{name}.key\"\n");
+    let (first, second) = (file(names[0]), file(names[1]) + "siet = 1\n");
+    let [a, b] = names.map(|name| format!("{name}.toml"));
+    let keys = names.map(|name| format!("{name}.key"));
+    let key = "0123456789abcdef0123456789abcdef";
+    let files = [(&*a, &*first), (&*b, &*second), (&*keys[0], key), (&*keys[1], key)];
+    let (config, _) = directory(&files, OTHER).unwrap();
+    let active: Vec<_> = config.connections.active.iter().map(|one| &*one.name).collect();
+    assert_eq!((active, &*config.connections.refused[0].name), (vec![names[0], "other"], names[1]));
+    for name in names {
+        assert!(config.key_file(name).unwrap().ends_with(format!("{name}.key")), "{name}");
+    }
+    // Names that are none and are not shown leave out those alone, too.
+    let hidden = ["0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdee"];
+    let [a, b] = hidden.map(|name| format!("{name}.toml"));
+    let (config, _) = directory(&[(&*a, "dry_run = true"), (&*b, "dry_run = true")], OTHER).unwrap();
+    assert_eq!((config.connections.active.len(), config.connections.refused.len()), (1, 1));
+}
+
+#[test]
+fn a_connection_that_can_not_be_read_is_left_out_though_the_forwarders_metrics_go_to_it() {
+    let own = format!("[forwarder_metrics]\nconnection = \"x\"\n{OTHER}");
+    let (config, _) = directory(&[("x.toml", "dry_run = ")], &own).unwrap();
+    assert_eq!((config.connections.active.len(), config.connections.refused.len()), (1, 1));
+    assert!(directory(&[], &own).unwrap_err().contains("forwarder_metrics.connection"));
+}
+
+#[test]
 fn the_files_of_the_directory_are_checked_like_sections() {
     for (name, text, parts) in [
         ("acme.toml", "dry_run = true", &["d/acme.toml: connections.acme: is in ", "a.toml too"][..]),

@@ -1,11 +1,10 @@
 //! Reads on behind damage, so that one unreadable event costs no other.
 //!
 //! Where the grammar breaks, nothing is known of the brackets any more. So every `{` from the broken element on is
-//! tried as the start of an event, and taken if the object there is whole and says what it is, or wraps events. No `{` within a string
-//! can be mistaken for one: the quotes in a string are escaped, and no key begins with a backslash.
+//! tried as the start of an event, and taken if the object there is whole and says what it is, or wraps events. No `{` within
+//! a string can be mistaken for one: the quotes in a string are escaped, and no key begins with a backslash.
 
 use super::cursor::{Broken, Fault};
-use super::unwrap::Unwrapped;
 use super::{Element, Pass, Place};
 use crate::Skipped;
 
@@ -72,23 +71,19 @@ impl Pass<'_> {
         let text = self.cursor.text();
         let mut recovered = RecoveredElement::default();
         let mut vain_bytes_max = (end - self.settled).saturating_mul(VAIN_BYTES_FACTOR);
-        let mut at = self.settled;
+        let (mut at, mut unwrapped_to) = (self.settled, self.settled);
         while let Some(length) = memchr::memchr(b'{', &text[at..end]) {
             let start = at + length;
             self.cursor.pos = start;
             // As in an envelope: an envelope inside is found by its events.
             let is_whole = self.object(Place::Envelope, emit).is_ok() && self.cursor.pos <= end;
-            let mut vain_bytes = self.cursor.pos - start;
             let is_taken = if is_whole && self.says_what_it_is(start, trust) {
                 emit(Element::Event(self.found.event(text)));
                 true
-            } else if is_whole && trust == Trust::Nothing && !self.wrappers.are_around() {
-                let unwrapped = self.unwrap(start, Place::TopArray, emit);
-                if unwrapped == Unwrapped::InVain {
-                    // What is in it may be damaged, too.
-                    vain_bytes = vain_bytes.saturating_mul(VAIN_BYTES_FACTOR);
-                }
-                unwrapped == Unwrapped::HandedOut
+            } else if is_whole && start >= unwrapped_to && self.can_be_wrapper(start, trust) {
+                // Nothing within it is looked into once more: so nothing is read as often as it is nested.
+                unwrapped_to = self.cursor.pos;
+                self.unwrap(start, Place::TopArray, emit)
             } else {
                 false
             };
@@ -99,12 +94,21 @@ impl Pass<'_> {
                 at = self.settled;
                 continue;
             }
-            let Some(left) = vain_bytes_max.checked_sub(vain_bytes) else { break };
+            let Some(left) = vain_bytes_max.checked_sub(self.cursor.pos - start) else { break };
             vain_bytes_max = left;
             at = start + 1;
         }
         recovered.skip(&text[self.settled..end]);
         recovered
+    }
+
+    /// Whether the object that was read last may wrap events: as in a whole document, none in an envelope of Braze does, and no
+    /// part of another object.
+    fn can_be_wrapper(&self, start: usize, trust: Trust) -> bool {
+        trust == Trust::Nothing
+            && !self.is_in_envelope
+            && !self.wrappers.are_around()
+            && !ends_with_key(&self.cursor.text()[self.start..start])
     }
 
     /// Whether the fields of the object that was read last make it an event, rather than a part of one.

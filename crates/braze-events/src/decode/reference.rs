@@ -594,7 +594,9 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
         {
             // What wrappers hold beside events stands nowhere by itself, nor does what has its type from outside.
             let readable = String::from_utf8_lossy(text);
-            let is_wrapped = WRAPPERS.iter().any(|key| readable.contains(key));
+            let is_key =
+                |key: &&str| ["\"", "\\"].iter().any(|end| readable.contains(&format!("\"{key}{end}")));
+            let is_wrapped = WRAPPERS.iter().any(is_key);
             let is_told = |number: usize| origin.event_type.as_deref() == Some(&*counted()[number]);
             let stands_there = |element: &&Element| match element {
                 Element::Send { event_type, .. } => !is_wrapped || !is_told(*event_type),

@@ -84,17 +84,6 @@ struct Unwrapper {
     damaged: Vec<u8>,
 }
 
-/// What became of an object that names no type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unwrapped {
-    /// Its content has been handed out.
-    HandedOut,
-    /// There are no events in what it wraps.
-    InVain,
-    /// It has no key of a wrapper, or stands where there is none.
-    NoWrapper,
-}
-
 /// What a wrapper holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
@@ -115,27 +104,22 @@ impl Pass<'_> {
         place: Place,
         emit: &mut dyn FnMut(Element<'_>),
     ) -> Result<bool, Broken> {
-        if self.unwrap(start, place, emit) == Unwrapped::HandedOut {
+        if self.unwrap(start, place, emit) {
             return Ok(true);
         }
         self.ensure_no_envelope(start, place).map(|()| false)
     }
 
-    /// If the object read last, from `start` up to the cursor, is a wrapper, hands out its content.
+    /// If the object read last, from `start` up to the cursor, is a wrapper, hands out its content; returns whether it is.
     #[cold]
     #[inline(never)]
-    pub(super) fn unwrap(
-        &mut self,
-        start: usize,
-        place: Place,
-        emit: &mut dyn FnMut(Element<'_>),
-    ) -> Unwrapped {
+    pub(super) fn unwrap(&mut self, start: usize, place: Place, emit: &mut dyn FnMut(Element<'_>)) -> bool {
         if place == Place::Envelope || self.wrappers.depth >= DEPTH_MAX || self.found.are_an_events() {
-            return Unwrapped::NoWrapper;
+            return false;
         }
         let wrapped = self.wrapped(start);
         if wrapped.iter().all(Option::is_none) {
-            return Unwrapped::NoWrapper;
+            return false;
         }
         let (text, lossy) = (self.cursor.text(), self.cursor.is_lossy());
         let needs_type = !self.found.id.is_empty();
@@ -147,7 +131,7 @@ impl Pass<'_> {
             match unwrapper.read(text, span, lossy, needs_type) {
                 Content::Events => {
                     unwrapper.hand_out(span, damage, emit);
-                    return Unwrapped::HandedOut;
+                    return true;
                 }
                 // Kept rather than read again: wrappers within wrappers would be read twice as often each.
                 Content::Damaged if damaged.is_none() => {
@@ -157,11 +141,11 @@ impl Pass<'_> {
                 Content::Damaged | Content::Nothing => {}
             }
         }
-        let Some((span, inner)) = damaged else { return Unwrapped::InVain };
+        let Some((span, inner)) = damaged else { return false };
         std::mem::swap(&mut unwrapper.extract, &mut unwrapper.damaged);
         unwrapper.reader.wrappers.damage = inner;
         unwrapper.hand_out(span, damage, emit);
-        Unwrapped::HandedOut
+        true
     }
 
     /// Where the wrapped values are in the object from `start` up to the cursor, which has been read before.

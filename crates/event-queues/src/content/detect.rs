@@ -62,17 +62,20 @@ fn detect_start(start: &[u8], whole: bool) -> FileLayout {
     }
     let pieces = splitter.take().map(|pieces| pieces.body).unwrap_or_default();
     let last_line = if whole { start.len() } else { memchr::memrchr(b'\n', start).unwrap_or(0) };
-    if count_objects(&pieces) > count_objects(&start[..last_line]) {
+    // What stood in an envelope has one on its line.
+    if count_objects(lines_of(&pieces).map(Container::strip)) > count_objects(lines_of(&start[..last_line])) {
         FileLayout::Document
     } else {
         FileLayout::Lines
     }
 }
 
-fn count_objects(lines: &[u8]) -> usize {
-    let lines = lines.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-    let is_object = |line: &[u8]| line.starts_with(b"{") && is_json(line);
-    lines.filter(|line| is_object(Container::strip(line))).count()
+fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii)
+}
+
+fn count_objects<'l>(lines: impl Iterator<Item = &'l [u8]>) -> usize {
+    lines.filter(|line| line.starts_with(b"{") && is_json(line)).count()
 }
 
 fn is_json(bytes: &[u8]) -> bool {

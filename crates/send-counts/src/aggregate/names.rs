@@ -181,9 +181,8 @@ impl KnownNames {
         }
         let mut known = self.recall(owner, hash);
         // A longer name is stored anew, as a new one is.
-        if known.is_some_and(|place| self.young.outgrows(place, name))
-            && self.young.is_full(self.generation_max)
-        {
+        let is_longer = |place| self.young.outgrows(place, name) && self.young.is_news(place, name, seen);
+        if known.is_some_and(is_longer) && self.young.is_full(self.generation_max) {
             self.make_room();
             known = self.recall(owner, hash);
         }

@@ -150,6 +150,34 @@ impl IdSet {
         Some(id)
     }
 
+    /// Takes all ids out, oldest first, each with the time of its mark.
+    pub(super) fn take(&mut self) -> Vec<(u64, IdHash)> {
+        let mut marks = std::mem::take(&mut self.marks).into_iter().peekable();
+        let (mut time, mut place) = (0, self.first);
+        let timed = |id: IdHash| {
+            while let Some((begun, _)) = marks.next_if(|(_, from)| *from <= place) {
+                time = begun;
+            }
+            place += 1;
+            (time, id)
+        };
+        let ids = self.ring.drain(..).map(timed).collect();
+        *self = Self::new(self.window_milliseconds);
+        ids
+    }
+
+    /// Remembers ids, oldest first, in an empty set.
+    pub(super) fn fill(&mut self, ids: Vec<(u64, IdHash)>) {
+        for (time, id) in ids {
+            if self.marks.back().is_none_or(|(known, _)| *known != time) {
+                self.marks.push_back((time, self.first + self.ring.len() as u64));
+            }
+            if let Some(vacancy) = self.vacancy(id) {
+                self.insert(&vacancy, id);
+            }
+        }
+    }
+
     /// The memory that it holds.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {

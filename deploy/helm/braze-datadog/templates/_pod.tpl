@@ -34,8 +34,11 @@ spec:
     - name: braze-datadog
       image: {{ include "braze-datadog.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
-      args: [run, --config, /etc/braze-datadog/config/braze-datadog.toml]
+      args: [run]
       env:
+        # So that `check`, `health` and `connections` find it by kubectl exec, too.
+        - name: BRAZE_DATADOG_CONFIG
+          value: /etc/braze-datadog/config/braze-datadog.toml
         # The image sets it, too, and the environment wins over the file.
         - name: BRAZE_DATADOG__ADMIN__LISTEN
           value: {{ printf "%s:8081" .Values.listenAddress | quote }}
@@ -47,7 +50,7 @@ spec:
         {{- end }}
         - name: admin
           containerPort: 8081
-      # A queue of many GiB is looked through after a crash: five minutes.
+      # Five minutes, for a disk that is slow to come up.
       startupProbe:
         httpGet: { path: /livez, port: admin }
         periodSeconds: 5

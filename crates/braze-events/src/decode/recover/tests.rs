@@ -58,6 +58,7 @@ fn documents_one_behind_the_other_are_read_as_each_would_be() {
             ],
             vec![r#"{"event_type":"a"}"#, r#"[{"event_type":"b"}]"#, "{}", r#"{"event_type":"c"}"#],
             vec![r#"{"foreign":1}"#, r#"{"event_type":"b"}"#, "[5]"],
+            vec![r#"{"foreign":{"data":"bm8gSlNPTg=="}}"#, r#"{"detail":{"event_type":"b"}}"#],
         ] {
             let each: Vec<_> = documents.iter().flat_map(|document| decode(document)).collect();
             let body = documents.join(between);
@@ -66,8 +67,16 @@ fn documents_one_behind_the_other_are_read_as_each_would_be() {
         }
     }
     // One that is no envelope, or not whole, costs none before or behind it.
-    for odd in [r#"{"events":5}"#, r#"{"detail":"x","#, "7", r#"{"a":{"event_type":"x"}}"#] {
-        let found = decode(&format!(r#"{{"events":[{{"event_type":"a"}}]}} {odd} {{"event_type":"b"}}"#));
+    for odd in [
+        r#"{"events":5}"#,
+        r#"{"detail":"x","#,
+        "7",
+        r#"{"a":{"event_type":"x"}}"#,
+        r#"[[{"event_type":"x"}]]"#,
+    ] {
+        let found = decode(&format!(
+            r#"{{"events":[{{"event_type":"a"}}]}} {odd} {{"detail":{{"event_type":"b"}}}}"#
+        ));
         let read: Vec<_> = found.iter().filter(|element| matches!(element, Element::Ignored(_))).collect();
         assert!(read.contains(&&ignored("a")) && read.contains(&&ignored("b")), "{odd}: {found:?}");
     }
@@ -77,6 +86,13 @@ fn documents_one_behind_the_other_are_read_as_each_would_be() {
 fn a_part_of_an_event_is_no_event() {
     let body = r#"[{"event_type":"a","properties":{"campaign_id":"c","id":"1","time":5},,"x":[{"id":"2"}]}]"#;
     assert_eq!(decode(body), [skipped(1, body.len() as u64 - 1)]);
+    // Nor is what a part of one, or an event of Braze, would wrap if it stood alone.
+    for body in [
+        r#"[{"event_type":"a"x,"properties":{"body":"{\"event_type\":\"b\",\"id\":\"9\"}"}}]"#,
+        r#"{"events":[,{"id":"2","data":"{\"event_type\":\"b\"}"}]}"#,
+    ] {
+        assert!(matches!(decode(body)[..], [Element::Skipped(_)]), "{body}");
+    }
     // Of a whole document even one that says its type.
     let body = r#"{"inner":{"event_type":"a","id":"1"}}"#;
     assert_eq!(decode(body), [Element::Malformed(Malformed::NoEventType)]);
@@ -88,6 +104,24 @@ fn an_event_whose_type_comes_from_outside_is_known_by_its_id_and_time() {
     let body = br#"[{"id":"1","time":1,},{"id":"2","time":2,"x":{"id":"3","time":3}},{"id":"4"}]"#;
     let found = decode_with(body, &Framing::Document, false, &origin);
     assert!(matches!(&found[..], [Element::Send { id, .. }, Element::Skipped(_)] if id == "2"), "{found:?}");
+}
+
+#[test]
+fn many_wrappers_that_hold_none_of_brazes_events_hide_none_behind_them() {
+    for foreign in [
+        r#"{"version":"0","id":"1","detail-type":"Object Created","detail":{"bucket":{"name":"b"},"object":{"key":"k"}}}"#,
+        r#"{"eventID":"1","kinesis":{"partitionKey":"1","data":"eyJhIjp7ImIiOjF9fQ=="}}"#,
+        r#"{"data":{"data":{"data":{"data":{"a":{"a":{}}}}}}}"#,
+    ] {
+        let many = vec![foreign; 300].join(",");
+        let found = decode(&format!(
+            r#"[{{"a":tru}},{many},{{"event_type":"a"}},{{"detail":{{"event_type":"b"}}}}]"#
+        ));
+        assert!(
+            matches!(&found[..], [a, b, Element::Skipped(_)] if *a == ignored("a") && *b == ignored("b")),
+            "{found:?}"
+        );
+    }
 }
 
 #[test]
@@ -127,6 +161,7 @@ proptest! {
     fn damage_harms_the_events_that_it_touches_and_no_other(
         envelope in 0..6usize,
         is_wrapped: bool,
+        foreign in 0..4usize,
         events in 1..6usize,
         at: prop::sample::Index,
         removed in prop_oneof![3 => Just(0), 3 => Just(1), 2 => 0..40usize],
@@ -147,6 +182,10 @@ proptest! {
         let (mut body, mut places) = (head.as_bytes().to_vec(), Vec::new());
         for number in 0..events {
             if number > 0 {
+                body.extend(between.bytes());
+            }
+            if is_wrapped && number % 4 == foreign {
+                body.extend(br#"{"detail-type":"other","detail":{"data":"bm8gSlNPTg=="},"body":"{\"a\":[{}]}"}"#);
                 body.extend(between.bytes());
             }
             let start = body.len();

@@ -99,6 +99,13 @@ pub enum KafkaOpenError {
     Registry(#[from] schemas::RegistrySetupError),
 }
 
+impl KafkaOpenError {
+    /// Whether the same settings may do another time.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Registry(schemas::RegistrySetupError::Threads(_)))
+    }
+}
+
 pub(super) fn open_registry(
     url: &Secret,
     auth: Option<&Secret>,
