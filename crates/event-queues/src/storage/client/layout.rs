@@ -32,10 +32,9 @@ impl PathHour {
     /// The hour that a part of a path names.
     pub(super) fn in_part(part: &str) -> Option<Self> {
         let date = part.strip_prefix(DATE)?;
-        let (day, hour) = match date.get(10..) {
-            Some("") => (date, 23),
-            Some(rest) => (&date[..10], rest.strip_prefix('-')?.parse().ok().filter(|hour| *hour < 24)?),
-            None => return None,
+        let (day, hour) = match date.get(10..)? {
+            "" => (date, 23),
+            rest => (&date[..10], two_digits(rest.strip_prefix('-')?).filter(|hour| *hour < 24)?),
         };
         let day: jiff::civil::Date = day.parse().ok()?;
         let time = TimeZone::UTC.to_timestamp(day.at(hour, 0, 0, 0)).ok()?;
@@ -46,6 +45,12 @@ impl PathHour {
     pub(super) fn before(self, seconds: u64) -> Self {
         Self(self.0 - i64::try_from(seconds.div_ceil(SECONDS.unsigned_abs())).unwrap_or(i64::MAX / 2))
     }
+}
+
+/// The number that exactly two digits write.
+fn two_digits(text: &str) -> Option<i8> {
+    let is_number = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
 }
 
 impl fmt::Display for PathHour {
@@ -103,6 +108,11 @@ mod tests {
             "date=",
             "date=2026-11-27-24",
             "date=2026-11-27-",
+            "date=2026-11-27--1",
+            "date=2026-11-27--24",
+            "date=2026-11-27-+5",
+            "date=2026-11-27-5",
+            "date=2026-11-27-005",
             "date=2026-13-27-10",
             "2026-11-27-10",
             "date=ü026-11-27-10",
