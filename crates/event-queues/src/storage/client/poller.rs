@@ -238,7 +238,8 @@ impl BucketPoller {
         if !self.states[source].dated.contains(prefix) {
             return None;
         }
-        let recent = self.states[source].newest.get(prefix).map(|newest| newest.before(RECENT_SECONDS));
+        let newest = self.states[source].newest.get(prefix);
+        let recent = newest.map(|newest| self.begun(*newest).before(RECENT_SECONDS));
         let done = record.done_before.map(PathHour);
         let hour = if is_sweep { done } else { recent.max(done) }?;
         Some(prefix.clone().join(hour.to_string()))
@@ -268,7 +269,16 @@ impl BucketPoller {
     }
 
     fn is_believable(&self, hour: PathHour) -> bool {
-        hour.0 <= PathHour::of(i64::try_from((self.now)()).unwrap_or(i64::MAX)).0 + AHEAD_MAX
+        hour.0 <= self.present().0.saturating_add(AHEAD_MAX)
+    }
+
+    fn present(&self) -> PathHour {
+        PathHour::of(i64::try_from((self.now)()).unwrap_or(i64::MAX))
+    }
+
+    /// The newest hour, as far as it has begun: a day counts as its last hour, and other paths may be ahead, too.
+    fn begun(&self, newest: PathHour) -> PathHour {
+        newest.min(self.present())
     }
 
     /// Hands an object to the reader, if it is new.

@@ -58,7 +58,7 @@ impl BucketPoller {
             }
             newest = newest.max(hours.into_iter().max());
         }
-        let before = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
+        let before = newest.map(|newest| self.begun(newest).before(self.settings.lateness.as_secs()));
         let record = SourceRecord { done_before: before.map(|hour| hour.0), written_before: None };
         let mut passed = Vec::new();
         let pass = |meta: &ObjectMeta| -> Settled {
@@ -99,9 +99,8 @@ impl BucketPoller {
         record: &SourceRecord,
         round: &Round,
     ) -> Result<(), Trouble> {
-        let state = &mut self.states[source];
-        let newest = state.newest.values().max();
-        let over = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
+        let newest = self.states[source].newest.values().max();
+        let over = newest.map(|newest| self.begun(*newest).before(self.settings.lateness.as_secs()));
         // Objects in progress must be found again after a kill.
         let open = self.health.pending.oldest_hour(source);
         let over = over.map(|over| open.map_or(over, |open| open.min(over)).0);
@@ -128,7 +127,7 @@ impl BucketPoller {
                 "objects of hours that are over are forgotten"
             );
         }
-        state.record = Some(closed);
+        self.states[source].record = Some(closed);
         Ok(())
     }
 }
