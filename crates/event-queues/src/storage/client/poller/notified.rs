@@ -7,7 +7,6 @@ use std::time::Duration;
 use object_store::{Error, ObjectStoreExt as _};
 use tokio::time::Instant;
 
-use super::super::layout::PathPart;
 use super::super::notifications::{Notification, Notifications, NotifiedObject};
 use super::{BucketPoller, Round, SWEEP_INTERVAL, Trouble};
 
@@ -124,11 +123,7 @@ impl BucketPoller {
 
     /// Hands an object to the reader, if a listing would find it.
     async fn offer_notified(&mut self, object: &NotifiedObject) -> Result<(), Trouble> {
-        let is_counted = object.path.parts().all(|part| match PathPart::of(part.as_ref()) {
-            PathPart::EventType(event_type) => self.settings.event_types.contains(event_type),
-            _ => true,
-        });
-        if !is_counted {
+        if !self.is_counted(&object.path) {
             return Ok(());
         }
         let buckets = Arc::clone(&self.buckets);
