@@ -74,8 +74,12 @@ pub(super) struct BucketPoller {
     pub(super) notifications: Option<Arc<Notifications>>,
     /// Why notifications can't be taken, while that lasts.
     pub(super) unheard: Option<String>,
-    /// Whether a message that is no notification was logged since the last listing.
-    pub(super) is_stray_told: bool,
+    /// Whether a notification of one of the buckets was taken in this run.
+    pub(super) is_notified: bool,
+    /// When a message that is no notification was last logged.
+    pub(super) stray_told: Option<Instant>,
+    /// When a notification of another bucket was last logged.
+    pub(super) foreign_told: Option<Instant>,
 }
 
 /// The state of a source in this run.

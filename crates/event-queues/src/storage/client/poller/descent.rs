@@ -26,7 +26,7 @@ struct Open {
 }
 
 /// One level: what lies in it, and what is to be listed below it.
-pub(super) struct Level {
+pub(super) struct BucketLevel {
     pub(super) objects: Vec<ObjectMeta>,
     pub(super) listed: Vec<Listed>,
 }
@@ -82,7 +82,7 @@ impl Descent {
     }
 }
 
-impl Level {
+impl BucketLevel {
     fn whole(level: Path, hours: Hours) -> Self {
         Self { objects: Vec::new(), listed: vec![Listed { prefix: level.clone(), level, hours }] }
     }
@@ -107,13 +107,15 @@ impl BucketPoller {
         source: usize,
         descent: &mut Descent,
         is_sweep: bool,
-    ) -> Result<Option<Level>, Trouble> {
+    ) -> Result<Option<BucketLevel>, Trouble> {
         let Some(Open { prefix, depth, is_typed }) = descent.0.pop() else { return Ok(None) };
         match self.states[source].levels.get(&prefix) {
             Some(LevelKind::Hours(form)) if !is_sweep => {
-                return Ok(Some(Level::whole(prefix, Hours::Named(*form))));
+                return Ok(Some(BucketLevel::whole(prefix, Hours::Named(*form))));
             }
-            Some(LevelKind::Plain) if !is_sweep => return Ok(Some(Level::whole(prefix, Hours::Untold))),
+            Some(LevelKind::Plain) if !is_sweep => {
+                return Ok(Some(BucketLevel::whole(prefix, Hours::Untold)));
+            }
             _ => {}
         }
         let ListResult { objects, common_prefixes, .. } =
@@ -124,9 +126,9 @@ impl BucketPoller {
         let Directories { hours, periods, event_types, others, .. } = directories;
         let is_searched = !is_typed && depth < DEPTH_MAX && others.len() <= WIDTH_MAX;
         let mut level = match kind {
-            LevelKind::Hours(form) => Level::whole(prefix, Hours::Named(form)),
+            LevelKind::Hours(form) => BucketLevel::whole(prefix, Hours::Named(form)),
             LevelKind::Plain if !is_searched && !others.is_empty() => {
-                return Ok(Some(Level::whole(prefix, Hours::Untold)));
+                return Ok(Some(BucketLevel::whole(prefix, Hours::Untold)));
             }
             LevelKind::Mixed | LevelKind::Plain => {
                 let listed = |(below, hours)| Listed { prefix: below, level: prefix.clone(), hours };
@@ -138,7 +140,7 @@ impl BucketPoller {
                 } else {
                     all.extend(others.into_iter().map(|below| (below, Hours::Untold)).map(listed));
                 }
-                Level { objects: Vec::new(), listed: all }
+                BucketLevel { objects: Vec::new(), listed: all }
             }
         };
         if kind == LevelKind::Mixed {

@@ -2,6 +2,8 @@
 
 mod server;
 
+use serde_json::json;
+
 use self::server::Server;
 use super::*;
 use crate::storage::client::memory::ObjectRecord;
@@ -50,7 +52,9 @@ impl Place {
             states: vec![SourceState::default()],
             notifications: None,
             unheard: None,
-            is_stray_told: false,
+            is_notified: false,
+            stray_told: None,
+            foreign_told: None,
         };
         Self { server, poller, found, _root: root }
     }
@@ -197,4 +201,38 @@ async fn what_lies_beside_hours_is_found_wherever_it_sorts() {
             assert_eq!(found, new);
         }
     }
+}
+
+/// How the next wait for a listing ends, if it does within a second.
+async fn is_listed_soon(place: &mut Place) -> bool {
+    let waited = place.poller.wait(Duration::from_millis(200), false);
+    tokio::time::timeout(Duration::from_secs(1), waited).await.is_ok()
+}
+
+#[tokio::test]
+async fn what_is_notified_of_another_bucket_stays_in_its_queue_and_spares_no_listing() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    let queue = format!("http://{}/1/notifications", place.server.address);
+    let notifications = Notifications::new(&queue, &place.poller.settings.options).unwrap();
+    place.poller.notifications = Some(Arc::new(notifications));
+    assert_eq!(place.list().await, [""; 0]);
+    assert!(
+        !is_listed_soon(&mut place).await,
+        "a queue without messages may be of a bucket without new objects"
+    );
+
+    let key = format!("{SEND}/date=2026-11-27-10/a");
+    let created = |bucket: &str, key: &str| json!({"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key}}}]});
+    place.server.send("test", &json!({"Event": "s3:TestEvent"}));
+    place.server.send("foreign", &created("another", &key));
+    assert!(is_listed_soon(&mut place).await);
+    assert_eq!(place.server.messages(), ["foreign"]);
+
+    place.put(&[&key]);
+    place.server.send("ours", &created("b", &key));
+    place.server.send("elsewhere", &created("b", "gone"));
+    assert!(!is_listed_soon(&mut place).await, "its notifications come");
+    assert_eq!(place.server.messages(), ["foreign"]);
+    let Ok(ObjectInput::Object(object)) = place.found.try_recv() else { panic!("it was not found") };
+    assert_eq!(object.meta.location.as_ref(), key);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use url::Url;
@@ -79,6 +80,10 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
     };
     let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
     reader.read_exact(&mut body).unwrap();
+    if head[0].starts_with("POST") {
+        // SQS waits for messages.
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let mut state = state.lock().unwrap();
     let (status, text) = if head[0].starts_with("POST") {
         ("200 OK", messages(&mut state, &header("x-amz-target"), &body))
