@@ -22,7 +22,8 @@ pub struct StorageSettings {
     pub poll_interval: Duration,
     /// Which objects are counted of a source that is read for the first time.
     pub start: StorageStart,
-    /// How long after the newest hour of a source an older one (`date=…`) is still listed for late objects.
+    /// How long after the newest hour of a source, or the present one if that is earlier, an older one (`date=…`, `2026/11/27/10`)
+    /// is still listed for late objects.
     pub lateness: Duration,
     /// The directory of the memory; one process at a time.
     pub state_directory: PathBuf,

@@ -145,7 +145,7 @@ impl Bucket {
         let directory =
             matches!(scheme, ObjectStoreScheme::Local).then(|| Path::new("/").join(prefix.as_ref()));
         let s3_name =
-            matches!(scheme, ObjectStoreScheme::AmazonS3).then(|| url.host_str().unwrap_or_default().into());
+            if matches!(scheme, ObjectStoreScheme::AmazonS3) { s3_name(&url).map(Into::into) } else { None };
         Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id, s3_name, directory })
     }
 
@@ -165,6 +165,19 @@ impl Bucket {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The bucket that a URL of S3 names, in each form that the client takes.
+fn s3_name(url: &Url) -> Option<&str> {
+    let host = url.host_str()?;
+    let (first, _) = host.split_once('.').unwrap_or((host, ""));
+    match url.scheme() {
+        "https" if first == "s3" || host.ends_with(".r2.cloudflarestorage.com") => {
+            url.path_segments()?.next()
+        }
+        "https" => Some(first),
+        _ => Some(host),
     }
 }
 
@@ -271,6 +284,26 @@ mod tests {
         assert_eq!(local.name(ObjectPath::from("data/in/x")), "file:///data/in/x");
         assert!(bucket("gs://events", &[]).is_ok());
         assert!(bucket("az://events/x", &[("account_name", "a"), ("access_key", "YQ==")]).is_ok());
+    }
+
+    #[test]
+    fn the_name_of_a_bucket_is_known_in_each_form_of_its_url() {
+        for url in [
+            "s3://acme/currents/",
+            "s3a://acme.with.dots/currents",
+            "https://acme.s3.eu-central-1.amazonaws.com/currents/",
+            "https://acme.s3.amazonaws.com/currents/",
+            "https://acme.s3.dualstack.eu-central-1.amazonaws.com/currents/",
+            "https://s3.eu-central-1.amazonaws.com/acme/currents/",
+            "https://s3.dualstack.eu-central-1.amazonaws.com/acme/currents/",
+            "https://account.r2.cloudflarestorage.com/acme/currents/",
+            "https://account.eu.r2.cloudflarestorage.com/acme/currents/",
+        ] {
+            let s3 = bucket(url, &[]).unwrap();
+            assert_eq!(s3.prefix, ObjectPath::from("currents"));
+            assert_eq!(s3.store.to_string(), format!("AmazonS3({})", s3.s3_name.unwrap()), "{url}");
+        }
+        assert_eq!(bucket("gs://acme/currents/", &[]).unwrap().s3_name, None);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Finds new objects in the buckets, by listing them.
 //!
 //! A listing costs money, a thousand keys at a time. So it descends to the prefixes of counted event types, and lists each
-//! from the hour before the newest on (`date=…`); every so often all hours that may still get late objects. A prefix without
-//! hours is listed whole. Where the bucket notifies of new objects, notifications are taken between two such listings of all
+//! from the hours before the newest on (`date=…`, or `2026/11/27/10`); every so often all hours that may still get late
+//! objects. A prefix without hours is listed whole. Where the bucket notifies of new objects, notifications are taken between two such listings of all
 //! hours.
 
 mod boundaries;
+mod descent;
 mod notified;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -15,13 +16,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
-use super::layout::{PathHour, PathPart, is_hidden};
+use super::layout::{HourForm, PathHour, PathPart, is_hidden};
 use super::memory::{MemoryError, ObjectMemory, ObjectStanding, SourceRecord};
 use super::notifications::Notifications;
 use super::pending::HandedOut;
@@ -37,8 +40,6 @@ const RECENT_SECONDS: u64 = 2 * 3600;
 const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// The longest wait after failures.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
-/// How many levels of a bucket are searched for event types.
-const DEPTH_MAX: usize = 8;
 /// An hour in a path that is further ahead of this machine's clock is a mistake, and ends no other hour.
 const AHEAD_MAX: i64 = 48;
 /// Why nothing more can be found in this round, or at all.
@@ -73,27 +74,25 @@ pub(super) struct BucketPoller {
     pub(super) notifications: Option<Arc<Notifications>>,
     /// Why notifications can't be taken, while that lasts.
     pub(super) unheard: Option<String>,
-    /// Whether a message that is no notification was logged since the last listing.
-    pub(super) is_stray_told: bool,
+    /// Whether a notification of one of the buckets was taken in this run.
+    pub(super) is_notified: bool,
+    /// When a message that is no notification was last logged.
+    pub(super) stray_told: Option<Instant>,
+    /// When a notification of another bucket was last logged.
+    pub(super) foreign_told: Option<Instant>,
 }
 
 /// The state of a source in this run.
 #[derive(Debug, Default)]
 pub(super) struct SourceState {
     record: Option<SourceRecord>,
-    /// The newest hour of each prefix with hours.
+    /// The newest hour of each level that names hours.
     newest: BTreeMap<Path, PathHour>,
-    /// The prefixes with hours; in others a name tells nothing of an object's age.
-    dated: BTreeSet<Path>,
+    levels: BTreeMap<Path, LevelKind>,
+    /// The prefixes whose objects all have an hour in slashes, as far as was seen; in others a name tells nothing of an
+    /// object's age.
+    in_slashes: BTreeSet<Path>,
     swept: Option<Instant>,
-}
-
-/// A prefix to be listed.
-#[derive(Debug)]
-struct Listed {
-    prefix: Path,
-    /// Only what comes after it.
-    after: Option<Path>,
 }
 
 /// The state of one listing.
@@ -168,19 +167,17 @@ impl BucketPoller {
             is_sweep: once || swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL),
             ..Round::default()
         };
-        let mut objects = Vec::new();
-        let prefixes = self.discover(source, &mut objects).await?;
-        for meta in objects {
-            self.offer(source, meta, &record, &mut round).await?;
+        if round.is_sweep {
+            self.states[source].levels.clear();
         }
-        for prefix in prefixes {
-            if round.is_sweep || !self.states[source].dated.contains(&prefix) {
-                for meta in self.look_into(source, &prefix).await? {
-                    self.offer(source, meta, &record, &mut round).await?;
-                }
+        let mut descent = Descent::from(&self.buckets[source].prefix);
+        while let Some(level) = self.descend(source, &mut descent, round.is_sweep).await? {
+            for meta in level.objects {
+                self.offer(source, meta, &record, &mut round).await?;
             }
-            let after = self.after(source, &prefix, &record, round.is_sweep);
-            self.list_prefix(source, Listed { prefix, after }, &record, &mut round).await?;
+            for listed in level.listed {
+                self.list_prefix(source, listed, &record, &mut round).await?;
+            }
         }
         if round.is_sweep {
             for (_, path) in self.health.pending.end_unfound(source, begun) {
@@ -193,55 +190,30 @@ impl BucketPoller {
         Ok(())
     }
 
-    /// Descends to the prefixes that are to be listed; objects on the way are collected.
-    async fn discover(&self, source: usize, objects: &mut Vec<ObjectMeta>) -> Result<Vec<Path>, Trouble> {
-        let bucket = &self.buckets[source];
-        let (mut found, mut open) = (Vec::new(), vec![(bucket.prefix.clone(), 0)]);
-        while let Some((prefix, depth)) = open.pop() {
-            let level = bucket.store.list_with_delimiter(Some(&prefix)).await?;
-            objects.extend(level.objects);
-            let names = |prefix: &Path| prefix.filename().map(str::to_owned).unwrap_or_default();
-            let is_dated =
-                level.common_prefixes.iter().any(|below| PathPart::of(&names(below)) == PathPart::Hour);
-            if is_dated || depth == DEPTH_MAX {
-                found.push(prefix);
-                continue;
-            }
-            for below in level.common_prefixes {
-                match PathPart::of(&names(&below)) {
-                    PathPart::EventType(event_type) if !self.settings.event_types.contains(event_type) => {}
-                    PathPart::EventType(_) => found.push(below),
-                    PathPart::Hidden => {}
-                    PathPart::Hour | PathPart::Other => open.push((below, depth + 1)),
-                }
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-
-    /// Finds out whether a prefix has hours, and the objects beside these.
-    async fn look_into(&mut self, source: usize, prefix: &Path) -> Result<Vec<ObjectMeta>, Trouble> {
-        let level = self.buckets[source].store.list_with_delimiter(Some(prefix)).await?;
-        let state = &mut self.states[source];
-        let hours = level.common_prefixes.iter().filter_map(|below| PathHour::in_part(below.filename()?));
-        if hours.count() > 0 {
-            state.dated.insert(prefix.clone());
-        } else {
-            state.dated.remove(prefix);
-        }
-        Ok(level.objects)
-    }
-
-    /// The key after which a prefix is listed.
-    fn after(&self, source: usize, prefix: &Path, record: &SourceRecord, is_sweep: bool) -> Option<Path> {
-        if !self.states[source].dated.contains(prefix) {
-            return None;
-        }
-        let recent = self.states[source].newest.get(prefix).map(|newest| newest.before(RECENT_SECONDS));
+    /// The listing of a prefix, from the first hour on that may have new objects; none if it is of an hour before that.
+    fn listing(
+        &self,
+        source: usize,
+        listed: &Listed,
+        record: &SourceRecord,
+        is_sweep: bool,
+    ) -> Option<BoxStream<'static, Result<ObjectMeta, Error>>> {
+        let state = &self.states[source];
+        let newest = state.newest.get(&listed.level);
+        let recent = newest.map(|newest| self.begun(*newest).before(RECENT_SECONDS));
         let done = record.done_before.map(PathHour);
-        let hour = if is_sweep { done } else { recent.max(done) }?;
-        Some(prefix.clone().join(hour.to_string()))
+        let first = if is_sweep { done } else { recent.max(done) };
+        let after = match listed.hours {
+            Hours::Of(hour) if first.is_some_and(|first| hour < first) => return None,
+            Hours::Named(HourForm::Slashes) if !state.in_slashes.contains(&listed.prefix) => None,
+            Hours::Named(form) => first.map(|first| first.below(&listed.level, form)),
+            Hours::Of(_) | Hours::Untold => None,
+        };
+        let store = &self.buckets[source].store;
+        Some(match &after {
+            Some(after) => store.list_with_offset(Some(&listed.prefix), after),
+            None => store.list(Some(&listed.prefix)),
+        })
     }
 
     async fn list_prefix(
@@ -251,24 +223,59 @@ impl BucketPoller {
         record: &SourceRecord,
         round: &mut Round,
     ) -> Result<(), Trouble> {
-        let store = Arc::clone(&self.buckets[source].store);
-        let mut listing = match &listed.after {
-            Some(after) => store.list_with_offset(Some(&listed.prefix), after),
-            None => store.list(Some(&listed.prefix)),
-        };
+        let Some(mut listing) = self.listing(source, &listed, record, round.is_sweep) else { return Ok(()) };
+        let mut is_in_slashes = None;
         while let Some(meta) = listing.next().await {
             let meta = meta?;
-            if let Some(hour) = PathHour::in_path(&meta.location).filter(|hour| self.is_believable(*hour)) {
-                let newest = self.states[source].newest.entry(listed.prefix.clone()).or_insert(hour);
-                *newest = hour.max(*newest);
+            if let Some(hour) = PathHour::in_path(&meta.location) {
+                self.see(source, &listed.level, hour);
+            }
+            // A marker of a directory has no hour.
+            if meta.size > 0 {
+                let is_below = PathHour::is_below(&listed.level, &meta.location);
+                is_in_slashes = Some(is_below && is_in_slashes.unwrap_or(true));
             }
             self.offer(source, meta, record, round).await?;
         }
+        match is_in_slashes {
+            Some(true) => self.states[source].in_slashes.insert(listed.prefix),
+            Some(false) => self.states[source].in_slashes.remove(&listed.prefix),
+            None => false,
+        };
         Ok(())
     }
 
+    /// Notes an hour of a level, unless that is a mistake.
+    fn see(&mut self, source: usize, level: &Path, hour: PathHour) {
+        if !self.is_believable(hour) {
+            return;
+        }
+        let newest = &mut self.states[source].newest;
+        match newest.get_mut(level) {
+            Some(newest) => *newest = hour.max(*newest),
+            None => drop(newest.insert(level.clone(), hour)),
+        }
+    }
+
     fn is_believable(&self, hour: PathHour) -> bool {
-        hour.0 <= PathHour::of(i64::try_from((self.now)()).unwrap_or(i64::MAX)).0 + AHEAD_MAX
+        hour.0 <= self.present().0.saturating_add(AHEAD_MAX)
+    }
+
+    fn present(&self) -> PathHour {
+        PathHour::of(i64::try_from((self.now)()).unwrap_or(i64::MAX))
+    }
+
+    /// The newest hour, as far as it has begun: a day counts as its last hour, and other paths may be ahead, too.
+    fn begun(&self, newest: PathHour) -> PathHour {
+        newest.min(self.present())
+    }
+
+    /// Whether a path names no event type, or one that is counted.
+    fn is_counted(&self, path: &Path) -> bool {
+        path.parts().all(|part| match PathPart::of(part.as_ref()) {
+            PathPart::EventType(event_type) => self.settings.event_types.contains(event_type),
+            _ => true,
+        })
     }
 
     /// Hands an object to the reader, if it is new.
@@ -290,7 +297,8 @@ impl BucketPoller {
             None => record.written_before.is_some_and(|before| modified < before),
         };
         // A marker of a directory, or of a job that is done, is no object.
-        if is_before || meta.size == 0 || is_hidden(&meta.location, &bucket.prefix) {
+        let is_none = meta.size == 0 || is_hidden(&meta.location, &bucket.prefix);
+        if is_before || is_none || !self.is_counted(&meta.location) {
             return Ok(());
         }
         self.health.found(modified);
@@ -330,3 +338,6 @@ fn version(meta: &ObjectMeta) -> String {
         (None, None) => format!("{size}@{}", last_modified.timestamp_micros()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,7 +97,9 @@ pub fn open(
         states,
         notifications,
         unheard: None,
-        is_stray_told: false,
+        is_notified: false,
+        stray_told: None,
+        foreign_told: None,
     };
     let mut listing = JoinSet::new();
     listing.spawn(poller.run(run != StorageRun::Follow));

@@ -59,7 +59,11 @@ impl Place {
     }
 
     async fn count_from(&self, start: StorageStart) -> Vec<String> {
-        let (mut queue, _) = open(self.settings(start), StorageRun::Once, now()).unwrap();
+        self.count_at(start, now()).await
+    }
+
+    async fn count_at(&self, start: StorageStart, now: Now) -> Vec<String> {
+        let (mut queue, _) = open(self.settings(start), StorageRun::Once, now).unwrap();
         let (mut bodies, mut last) = (Vec::new(), Receipt(0));
         while let Some(delivery) = queue.receive().await.unwrap() {
             bodies.push(text(&delivery));
@@ -209,6 +213,38 @@ async fn hours_that_are_over_are_not_listed_again_and_forgotten() {
     };
     assert!(of(&format!("{HOUR}/a")).is_none());
     assert!(of("event_type=users.messages.email.Send/date=2026-11-27-14/b").is_some());
+}
+
+/// The clock at such a moment.
+fn at(time: &str) -> Now {
+    let second = time.parse::<jiff::Timestamp>().unwrap().as_second().unsigned_abs();
+    std::sync::Arc::new(move || second)
+}
+
+#[tokio::test]
+async fn an_hour_is_not_over_before_its_lateness_is_whatever_hour_a_path_names() {
+    const TYPE: &str = "event_type=users.messages.email.Send";
+    for (old, ahead, time) in [
+        // A day that has just begun.
+        ("date=2026-11-26", "date=2026-11-27", "2026-11-27T00:05:00Z"),
+        // The writer's clock, or a mistake.
+        ("date=2026-11-27-10", "date=2026-11-29-09", "2026-11-27T11:59:59Z"),
+    ] {
+        for start in [StorageStart::Beginning, StorageStart::Now] {
+            let is_counted = start == StorageStart::Beginning;
+            let place = Place::new();
+            place.write(&format!("{TYPE}/{old}/a"), &event(1));
+            place.write(&format!("{TYPE}/{ahead}/a"), &event(2));
+            assert_eq!(place.count_at(start, at(time)).await.len(), 2 * usize::from(is_counted));
+            assert_eq!(place.count_at(start, at(time)).await, [""; 0]);
+            place.write(&format!("{TYPE}/{old}/late"), &event(3));
+            place.write(&format!("{TYPE}/{ahead}/b"), &event(4));
+            assert_eq!(place.count_at(start, at(time)).await, [event(3), event(4)], "{old} {ahead}");
+            assert_eq!(place.count_at(start, at("2026-11-28T00:00:00Z")).await, [""; 0]);
+            place.write(&format!("{TYPE}/{old}/too late"), &event(5));
+            assert_eq!(place.count_at(start, at("2026-11-28T00:00:00Z")).await, [""; 0], "{old} {ahead}");
+        }
+    }
 }
 
 #[tokio::test]

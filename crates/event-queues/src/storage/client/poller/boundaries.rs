@@ -3,12 +3,14 @@
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
+use futures_util::stream::TryChunksError;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::super::layout::PathHour;
 use super::super::memory::{ObjectRecord, ObjectStanding, Settled, SourceRecord};
+use super::descent::Descent;
 use super::{BucketPoller, Round, Trouble, version};
 use crate::event_type::event_type_of_path;
 use crate::storage::StorageStart;
@@ -44,46 +46,33 @@ impl BucketPoller {
     /// Remembers all present objects as passed.
     async fn pass_what_is_there(&mut self, source: usize) -> Result<SourceRecord, Trouble> {
         let bucket = self.buckets[source].clone();
-        let mut objects = Vec::new();
-        let prefixes = self.discover(source, &mut objects).await?;
-        // The names of the prefixes tell the newest hour, so that years are not listed.
-        let mut newest: Option<PathHour> = None;
-        for prefix in &prefixes {
-            let level = bucket.store.list_with_delimiter(Some(prefix)).await?;
-            let hours = level.common_prefixes.iter().filter_map(|below| PathHour::in_part(below.filename()?));
-            let hours: Vec<_> = hours.filter(|hour| self.is_believable(*hour)).collect();
-            if !hours.is_empty() {
-                self.states[source].dated.insert(prefix.clone());
-                objects.extend(level.objects);
-            }
-            newest = newest.max(hours.into_iter().max());
-        }
-        let before = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
-        let record = SourceRecord { done_before: before.map(|hour| hour.0), written_before: None };
-        let mut passed = Vec::new();
         let pass = |meta: &ObjectMeta| -> Settled {
             let (version, standing) = (version(meta), ObjectStanding::Passed);
             let record = ObjectRecord { version, standing, place: None, print: None };
             (Arc::clone(&bucket.url), meta.location.to_string(), record)
         };
-        passed.extend(objects.iter().map(pass));
-        let mut total = passed.len();
-        for prefix in prefixes {
-            let after = self.after(source, &prefix, &record, true);
-            let mut listing = match &after {
-                Some(after) => bucket.store.list_with_offset(Some(&prefix), after),
-                None => bucket.store.list(Some(&prefix)),
-            };
-            while let Some(meta) = listing.next().await {
-                passed.push(pass(&meta?));
-                total += 1;
-                if passed.len() == PASSED_AT_ONCE {
-                    self.memory.settle(&passed)?;
-                    passed.clear();
-                }
+        let (mut total, mut prefixes) = (0, Vec::new());
+        let mut descent = Descent::from(&bucket.prefix);
+        while let Some(level) = self.descend(source, &mut descent, true).await? {
+            for some in level.objects.chunks(PASSED_AT_ONCE) {
+                self.memory.settle(&some.iter().map(pass).collect::<Vec<_>>())?;
+                total += some.len();
+            }
+            prefixes.extend(level.listed);
+        }
+        // The names of directories tell the newest hour, so that years are not listed.
+        let newest = self.states[source].newest.values().max();
+        let before = newest.map(|newest| self.begun(*newest).before(self.settings.lateness.as_secs()));
+        let record = SourceRecord { done_before: before.map(|hour| hour.0), written_before: None };
+        for listed in prefixes {
+            let Some(listing) = self.listing(source, &listed, &record, true) else { continue };
+            let mut listing = listing.try_chunks(PASSED_AT_ONCE);
+            while let Some(some) = listing.next().await {
+                let some = some.map_err(|TryChunksError(_, error)| error)?;
+                self.memory.settle(&some.iter().map(pass).collect::<Vec<_>>())?;
+                total += some.len();
             }
         }
-        self.memory.settle(&passed)?;
         tracing::info!(
             url = &*bucket.url,
             objects = total,
@@ -99,9 +88,8 @@ impl BucketPoller {
         record: &SourceRecord,
         round: &Round,
     ) -> Result<(), Trouble> {
-        let state = &mut self.states[source];
-        let newest = state.newest.values().max();
-        let over = newest.map(|newest| newest.before(self.settings.lateness.as_secs()));
+        let newest = self.states[source].newest.values().max();
+        let over = newest.map(|newest| self.begun(*newest).before(self.settings.lateness.as_secs()));
         // Objects in progress must be found again after a kill.
         let open = self.health.pending.oldest_hour(source);
         let over = over.map(|over| open.map_or(over, |open| open.min(over)).0);
@@ -128,7 +116,7 @@ impl BucketPoller {
                 "objects of hours that are over are forgotten"
             );
         }
-        state.record = Some(closed);
+        self.states[source].record = Some(closed);
         Ok(())
     }
 }

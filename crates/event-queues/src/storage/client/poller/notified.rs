@@ -7,21 +7,30 @@ use std::time::Duration;
 use object_store::{Error, ObjectStoreExt as _};
 use tokio::time::Instant;
 
-use super::super::layout::PathPart;
 use super::super::notifications::{Notification, Notifications, NotifiedObject};
 use super::{BucketPoller, Round, SWEEP_INTERVAL, Trouble};
 
 /// How long to wait after notifications could not be received.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// Pause after a receive that returned only messages that are not bucket notifications; with a visibility timeout of 0 they
-/// return at once.
+/// Pause after a receive that returned only messages that are left in their queue; with a visibility timeout of 0 they return
+/// at once.
 const STRAY_PAUSE: Duration = Duration::from_secs(5);
+/// How often a message that is left in its queue is logged: there may be many, which come again and again.
+const STRAY_INTERVAL: Duration = Duration::from_mins(10);
+
+/// What became of the messages of one receive.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct TakenMessages {
+    /// Whether to take the next messages at once.
+    pub(super) is_free: bool,
+    /// Whether one tells of a bucket that is not read here, and is left in its queue.
+    pub(super) is_foreign: bool,
+}
 
 impl BucketPoller {
     /// Waits for the next listing, and takes notifications meanwhile. After a successful listing the next one can wait
     /// longer, unless notifications can't be taken. Breaks when the receiver is gone.
     pub(super) async fn wait(&mut self, wait: Duration, failed: bool) -> ControlFlow<()> {
-        self.is_stray_told = false;
         let begun = Instant::now();
         let Some(notifications) = self.notifications.clone() else { return self.sleep(begun + wait).await };
         let mut until = begun + if failed { wait } else { wait.max(SWEEP_INTERVAL) };
@@ -36,9 +45,13 @@ impl BucketPoller {
                 Err(words) => Err(Trouble::Notifications(words)),
             };
             match taken {
-                Ok(is_free) => {
+                Ok(TakenMessages { is_free, is_foreign }) => {
                     if self.unheard.take().is_some() {
                         tracing::info!(queue = notifications.url.as_str(), "notifications are taken again");
+                    }
+                    // It is another bucket that notifies, perhaps alone: then listings go on as without notifications.
+                    if is_foreign && !self.is_notified {
+                        until = until.min(begun + wait);
                     }
                     if !is_free {
                         self.sleep(until.min(Instant::now() + STRAY_PAUSE)).await?;
@@ -81,20 +94,33 @@ impl BucketPoller {
         }
     }
 
-    /// Hands over the objects of messages, and deletes these. A message that can't be handed over, or is no notification,
-    /// holds up no other. Returns whether to take the next messages at once.
-    async fn take(
+    /// Hands over the objects of messages, and deletes these. A message that can't be handed over, is no notification, or
+    /// tells of another bucket, holds up no other.
+    pub(super) async fn take(
         &mut self,
         notifications: &Notifications,
         messages: Vec<Notification>,
-    ) -> Result<bool, Trouble> {
-        let is_empty = messages.is_empty();
+    ) -> Result<TakenMessages, Trouble> {
+        let (is_empty, mut is_foreign) = (messages.is_empty(), false);
         let (mut known, mut trouble) = (Vec::new(), None);
         'messages: for message in messages {
             let Some(objects) = &message.objects else {
                 self.tell_stray(notifications, &message);
                 continue;
             };
+            let of_source = |object: &NotifiedObject| {
+                self.buckets.iter().any(|bucket| bucket.s3_name.as_deref() == Some(&*object.bucket))
+            };
+            match objects.first() {
+                // A test of S3's, or about a removed object.
+                None => {}
+                Some(_) if objects.iter().any(of_source) => self.is_notified = true,
+                Some(object) => {
+                    is_foreign = true;
+                    self.tell_foreign(notifications, object);
+                    continue;
+                }
+            }
             for object in objects {
                 match self.offer_notified(object).await {
                     Ok(()) => {}
@@ -108,12 +134,22 @@ impl BucketPoller {
             known.push(message);
         }
         notifications.delete(&known).await.map_err(Trouble::Notifications)?;
-        trouble.map_or(Ok(is_empty || !known.is_empty()), Err)
+        let taken = TakenMessages { is_free: is_empty || !known.is_empty(), is_foreign };
+        trouble.map_or(Ok(taken), Err)
     }
 
-    /// Once between two listings: there may be many such messages, which come again and again.
+    fn tell_foreign(&mut self, notifications: &Notifications, object: &NotifiedObject) {
+        if is_due(&mut self.foreign_told) {
+            tracing::warn!(
+                queue = notifications.url.as_str(),
+                bucket = object.bucket,
+                "a message tells of a bucket that is not read here, and is left in its queue"
+            );
+        }
+    }
+
     fn tell_stray(&mut self, notifications: &Notifications, message: &Notification) {
-        if !std::mem::replace(&mut self.is_stray_told, true) {
+        if is_due(&mut self.stray_told) {
             tracing::warn!(
                 queue = notifications.url.as_str(),
                 begins = message.beginning,
@@ -124,11 +160,7 @@ impl BucketPoller {
 
     /// Hands an object to the reader, if a listing would find it.
     async fn offer_notified(&mut self, object: &NotifiedObject) -> Result<(), Trouble> {
-        let is_counted = object.path.parts().all(|part| match PathPart::of(part.as_ref()) {
-            PathPart::EventType(event_type) => self.settings.event_types.contains(event_type),
-            _ => true,
-        });
-        if !is_counted {
+        if !self.is_counted(&object.path) {
             return Ok(());
         }
         let buckets = Arc::clone(&self.buckets);
@@ -147,4 +179,13 @@ impl BucketPoller {
         }
         Ok(())
     }
+}
+
+/// Whether something is to be logged again; notes that it is.
+fn is_due(told: &mut Option<Instant>) -> bool {
+    let is_due = told.is_none_or(|told| told.elapsed() >= STRAY_INTERVAL);
+    if is_due {
+        *told = Some(Instant::now());
+    }
+    is_due
 }

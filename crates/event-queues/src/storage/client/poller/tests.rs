@@ -1,0 +1,238 @@
+//! The poller on a server of S3 that counts what a listing costs.
+
+mod server;
+
+use serde_json::json;
+
+use self::server::Server;
+use super::*;
+use crate::storage::client::memory::ObjectRecord;
+use crate::storage::{StorageSource, StorageStart};
+
+const SEND: &str = "event_type=users.messages.email.Send";
+const OTHER: &str = "event_type=users.behaviors.Purchase";
+
+struct Place {
+    server: Server,
+    poller: BucketPoller,
+    found: mpsc::Receiver<ObjectInput>,
+    _root: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(url: &str, start: StorageStart) -> Self {
+        let (server, root) = (Server::start(), tempfile::tempdir().unwrap());
+        let options = [
+            ("endpoint", format!("http://{}", server.address)),
+            ("allow_http", "true".to_owned()),
+            ("region", "eu-central-1".to_owned()),
+            ("access_key_id", "a".to_owned()),
+            ("secret_access_key", "b".to_owned()),
+        ];
+        let settings = StorageSettings {
+            sources: vec![StorageSource { url: url.into(), app_group_id: None }],
+            poll_interval: Duration::from_secs(30),
+            start,
+            lateness: Duration::from_hours(48),
+            state_directory: root.path().to_owned(),
+            options: options.into_iter().map(|(key, value)| (key.into(), (*value).into())).collect(),
+            notifications: None,
+            event_types: ["users.messages.email.Send".into()].into(),
+        };
+        let bucket = Bucket::new(&settings.sources[0], &settings.options).unwrap();
+        let (sender, found) = mpsc::channel(100_000);
+        let poller = BucketPoller {
+            buckets: [bucket].into(),
+            memory: ObjectMemory::open(root.path()).unwrap(),
+            settings,
+            health: Arc::new(BucketHealth::new(1)),
+            found: sender,
+            // 2026-11-27T10:53:20Z
+            now: Arc::new(|| 1_795_776_800),
+            states: vec![SourceState::default()],
+            notifications: None,
+            unheard: None,
+            is_notified: false,
+            stray_told: None,
+            foreign_told: None,
+        };
+        Self { server, poller, found, _root: root }
+    }
+
+    fn put<K: AsRef<str>>(&self, keys: &[K]) {
+        for key in keys {
+            self.server.put(key.as_ref());
+        }
+    }
+
+    /// Lists, and settles what is found.
+    async fn list(&mut self) -> Vec<String> {
+        self.poller.list(0, false).await.unwrap_or_else(|_| panic!("it can't be listed"));
+        let (mut found, url) = (Vec::new(), Arc::clone(&self.poller.buckets[0].url));
+        while let Ok(ObjectInput::Object(object)) = self.found.try_recv() {
+            let FoundObject { meta, version, .. } = *object;
+            let (path, standing) = (meta.location.to_string(), ObjectStanding::Counted);
+            self.poller.health.pending.end(&(0, path.clone()));
+            let record = ObjectRecord { version, standing, place: None, print: None };
+            self.poller.memory.settle(&[(Arc::clone(&url), path.clone(), record)]).unwrap();
+            found.push(path);
+        }
+        found.sort();
+        found
+    }
+
+    /// As every ten minutes.
+    async fn sweep(&mut self) -> Vec<String> {
+        self.poller.states[0].swept = None;
+        self.list().await
+    }
+}
+
+/// The path of each hour of so many days, up to now.
+fn hours(days: i64) -> impl Iterator<Item = String> {
+    let now = PathHour::of(1_795_776_800).0;
+    (now - days * 24 + 1..=now)
+        .map(|hour| PathHour(hour).below(&Path::default(), HourForm::Slashes).to_string())
+}
+
+#[tokio::test]
+async fn hours_in_slashes_cost_what_their_last_ones_do() {
+    for (above, levels) in [(&["sends"][..], 2), (&["space/hub/0", "space/hub/1"], 5)] {
+        let mut place = Place::new("s3://b", StorageStart::Beginning);
+        for above in above {
+            hours(100).for_each(|hour| place.server.put(format!("{above}/{hour}/05/00.avro")));
+        }
+        assert_eq!(place.list().await.len(), 2400 * above.len());
+        let pages = 3 * above.len();
+        assert_eq!(place.server.listings().len(), levels + pages, "all is listed once");
+        assert_eq!(place.sweep().await, [""; 0], "now everything is settled");
+        place.server.listings();
+        // Two days are open.
+        for is_sweep in [false, true, false] {
+            let next = format!("{}/2026/11/27/10/new-{is_sweep}", above[0]);
+            let late = format!("{}/2026/11/25/11/late-{is_sweep}", above[0]);
+            let too_late = format!("{}/2026/11/25/09/too-late", above[0]);
+            place.put(&[&next, &late, &too_late]);
+            let found = if is_sweep { place.sweep().await } else { place.list().await };
+            assert!(found.contains(&next) && !found.contains(&too_late), "{found:?}");
+            assert_eq!(found.contains(&late), is_sweep, "{found:?}");
+            let above_pure = levels - above.len();
+            let expected = if is_sweep { levels } else { above_pure } + above.len();
+            assert_eq!(place.server.listings().len(), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_only_looks_like_hours_in_slashes_is_listed_whole_and_never_twice_new() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    hours(3).for_each(|hour| place.server.put(format!("{hour}/a")));
+    assert_eq!(place.list().await.len(), 72);
+    place.put(&["2026/11/27/loose"]);
+    assert_eq!(place.list().await, ["2026/11/27/loose"]);
+    place.put(&["2026/11/01/old"]);
+    assert_eq!(place.sweep().await, ["2026/11/01/old"]);
+    place.poller.states[0] = SourceState::default();
+    assert_eq!(place.list().await, [""; 0], "after a start");
+}
+
+#[tokio::test]
+async fn requests_do_not_grow_with_directories_that_lead_to_no_hours() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    for day in 1..29 {
+        for hour in 0..24 {
+            place.server.put(format!("hive/year=2026/month=11/day={day:02}/hour={hour:02}/a"));
+            place.server.put(format!("days/2026-11-{day:02}/{hour:02}/a"));
+        }
+        for batch in 0..30 {
+            place.server.put(format!("batches/{day}-{batch:x}/deep/er/a"));
+        }
+    }
+    (0..1001).for_each(|batch| place.server.put(format!("many/{batch}/a/b")));
+    assert_eq!(place.list().await.len(), 28 * (48 + 30) + 1001);
+    place.server.listings();
+    place.put(&["hive/year=2026/month=11/day=01/hour=01/b", "days/2026-11-01/b", "many/7/b", "new/x/y"]);
+    place.put(&["batches/new/b"]);
+    assert_eq!(place.list().await.len(), 5);
+    assert_eq!(place.server.listings(), ["/", "batches", "days", "hive", "many", "many", "new/", "new/x/"]);
+    assert_eq!(place.list().await, [""; 0]);
+    place.server.listings();
+    assert_eq!(place.sweep().await, [""; 0]);
+    let listings = place.server.listings();
+    let below = |above: &str| listings.iter().filter(|listed| listed.starts_with(above)).count();
+    assert_eq!((below("hive"), below("days"), below("many")), (2, 2, 4), "{listings:?}");
+}
+
+#[tokio::test]
+async fn what_lies_beside_hours_is_found_wherever_it_sorts() {
+    for start in [StorageStart::Beginning, StorageStart::Now] {
+        let mut place = Place::new("s3://b", start);
+        let currents = format!("data/{SEND}/date=2026-11-27-10");
+        let old = [
+            format!("data/{SEND}/app/x"),
+            format!("{currents}/a"),
+            format!("data/{SEND}/zoo/x"),
+            "date=2026-11-20/a".to_owned(),
+            "date=2026-11-27/a".to_owned(),
+            format!("{SEND}/date=2026-11-27-10/a"),
+            "loose".to_owned(),
+            "zoo/2026/11/27/10/a".to_owned(),
+            "zoo/a/b".to_owned(),
+        ];
+        place.put(&old);
+        place.put(&[format!("data/{OTHER}/date=2026-11-27-10/a"), format!("{OTHER}/a")]);
+        let mut expected = old.to_vec();
+        expected.sort();
+        let found = place.list().await;
+        assert_eq!(found, if start == StorageStart::Beginning { expected } else { Vec::new() });
+        let listings = place.server.listings();
+        assert!(!listings.iter().any(|listed| listed.contains("Purchase")), "{listings:?}");
+        assert_eq!(place.sweep().await, [""; 0], "now everything is settled");
+        for is_sweep in [false, true] {
+            let mut new: Vec<_> = old
+                .iter()
+                .filter(|key| !key.contains("-20"))
+                .map(|key| format!("{key}-{is_sweep}"))
+                .collect();
+            new.sort();
+            place.put(&new);
+            place.put(&["date=2026-11-20/too late"]);
+            let found = if is_sweep { place.sweep().await } else { place.list().await };
+            assert_eq!(found, new);
+        }
+    }
+}
+
+/// How the next wait for a listing ends, if it does within a second.
+async fn is_listed_soon(place: &mut Place) -> bool {
+    let waited = place.poller.wait(Duration::from_millis(200), false);
+    tokio::time::timeout(Duration::from_secs(1), waited).await.is_ok()
+}
+
+#[tokio::test]
+async fn what_is_notified_of_another_bucket_stays_in_its_queue_and_spares_no_listing() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    let queue = format!("http://{}/1/notifications", place.server.address);
+    let notifications = Notifications::new(&queue, &place.poller.settings.options).unwrap();
+    place.poller.notifications = Some(Arc::new(notifications));
+    assert_eq!(place.list().await, [""; 0]);
+    assert!(
+        !is_listed_soon(&mut place).await,
+        "a queue without messages may be of a bucket without new objects"
+    );
+
+    let key = format!("{SEND}/date=2026-11-27-10/a");
+    let created = |bucket: &str, key: &str| json!({"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key}}}]});
+    place.server.send("test", &json!({"Event": "s3:TestEvent"}));
+    place.server.send("foreign", &created("another", &key));
+    assert!(is_listed_soon(&mut place).await);
+    assert_eq!(place.server.messages(), ["foreign"]);
+
+    place.put(&[&key]);
+    place.server.send("ours", &created("b", &key));
+    place.server.send("elsewhere", &created("b", "gone"));
+    assert!(!is_listed_soon(&mut place).await, "its notifications come");
+    assert_eq!(place.server.messages(), ["foreign"]);
+    let Ok(ObjectInput::Object(object)) = place.found.try_recv() else { panic!("it was not found") };
+    assert_eq!(object.meta.location.as_ref(), key);
+}
