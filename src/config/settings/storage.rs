@@ -14,7 +14,7 @@ access_key_id = "AKIA…"
 settings! {
 pub(in crate::config) struct Storage {
     /// What is read: "s3://BUCKET/PREFIX/", "gs://BUCKET/PREFIX/", "az://CONTAINER/PREFIX/" or "file:///DIRECTORY/". Objects are
-    /// Avro containers or JSON, packed or not; event_type=… in a path says which events are in it, and date=… of which hour (UTC).
+    /// Avro containers or JSON, packed or not; event_type=… in a path says which events are in it, and date=… or YYYY/MM/DD/HH of which hour (UTC).
     /// A type that is not in events.count is neither listed nor read.
     pub url: String,
     /// How often it is listed for new objects, from 1s to 1h. A listing costs a request for each event type, and one more for each
@@ -24,7 +24,7 @@ pub(in crate::config) struct Storage {
     /// What is counted when a URL is read for the first time: "now" (objects that come after the first listing), "beginning"
     /// (everything; most of it is older than Datadog takes, see events.late), or a date or time: "2026-11-27", "2026-11-27T10:00:00Z".
     pub start: String = "now".into(),
-    /// How long after its newest hour (date=…) an older hour may still get objects, from 1h to 720h. Then it is not listed any
+    /// How long after its newest hour (date=…, YYYY/MM/DD/HH) an older hour may still get objects, from 1h to 720h. Then it is not listed any
     /// more, and what is remembered of it is forgotten.
     #[schemars(extend("x-min" = "1h", "x-max" = "720h"))]
     pub lateness: Span = span(48 * 3600),
