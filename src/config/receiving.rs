@@ -76,6 +76,18 @@ impl Check<'_> {
         QueueConfig { kind: queue.kind, embedded, kafka: self.kafka(&mut queue.kafka), storage }
     }
 
+    /// Refuses a place in a bucket that lies within another one.
+    fn ensure_apart(&mut self, places: &[String]) {
+        for (at, place) in places.iter().enumerate() {
+            if let Some(other) =
+                places.iter().enumerate().find(|(of, other)| *of != at && place.starts_with(*other))
+            {
+                let reason = format!("lies within {}, so that its events would be counted twice", other.1);
+                self.diagnostics.refuse("queue.storage.sources", place, &reason);
+            }
+        }
+    }
+
     fn storage(
         &mut self,
         kind: QueueKind,
@@ -99,16 +111,8 @@ impl Check<'_> {
                 self.diagnostics.refuse(URL, url, reason);
             }
         }
-        let shown = sources.iter().filter(|(url, _)| !url.contains(['?', '#']));
-        let places: Vec<String> = shown.map(|(url, _)| format!("{}/", url.trim_end_matches('/'))).collect();
-        for (at, place) in places.iter().enumerate() {
-            if let Some(other) =
-                places.iter().enumerate().find(|(of, other)| *of != at && place.starts_with(*other))
-            {
-                let reason = format!("lies within {}, so that its events would be counted twice", other.1);
-                self.diagnostics.refuse("queue.storage.sources", place, &reason);
-            }
-        }
+        let places = sources.iter().map(|(url, _)| *url).filter(|url| !url.contains(['?', '#']));
+        self.ensure_apart(&places.map(|url| format!("{}/", url.trim_end_matches('/'))).collect::<Vec<_>>());
         if sources.is_empty() && kind == QueueKind::Storage {
             let reason =
                 "is missing; with queue.kind = \"storage\" it says which bucket is read: s3://BUCKET/PREFIX/";
