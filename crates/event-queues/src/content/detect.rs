@@ -62,7 +62,7 @@ fn detect_start(start: &[u8], whole: bool) -> FileLayout {
     }
     let pieces = splitter.take().map(|pieces| pieces.body).unwrap_or_default();
     let last_line = if whole { start.len() } else { memchr::memrchr(b'\n', start).unwrap_or(0) };
-    // What stood in an envelope has one on its line.
+    // What stood in an array or an envelope is in an array on its line.
     if count_objects(lines_of(&pieces).map(Container::strip)) > count_objects(lines_of(&start[..last_line])) {
         FileLayout::Document
     } else {

@@ -10,23 +10,18 @@ pub(in crate::content) enum Container {
 }
 
 impl Container {
-    /// What stands before and behind an element on its line.
+    /// What stands before and behind an element on its line. An array stands for an envelope, too: behind damage, what looks like an
+    /// element of one may be the next envelope, which counts in an array and not in another envelope.
     pub(super) const fn around(self) -> (&'static [u8], &'static [u8]) {
         match self {
             Self::Document => (b"", b""),
-            Self::Array => (b"[", b"]"),
-            Self::Events => (b"{\"events\":[", b"]}"),
+            Self::Array | Self::Events => (b"[", b"]"),
         }
     }
 
     /// An element's line without that.
     pub(in crate::content) fn strip(line: &[u8]) -> &[u8] {
-        [Self::Events, Self::Array]
-            .into_iter()
-            .find_map(|container| {
-                let (before, behind) = container.around();
-                line.strip_prefix(before)?.strip_suffix(behind)
-            })
-            .unwrap_or(line)
+        let (before, behind) = Self::Array.around();
+        line.strip_prefix(before).and_then(|line| line.strip_suffix(behind)).unwrap_or(line)
     }
 }
