@@ -403,10 +403,10 @@ mod tests {
         let most = bytes(&dedup);
         assert!(
             (60..640)
-                .all(|second| dedup.is_new(of(0, 1 << 30 | second), 1000 * u64::try_from(second).unwrap()))
+                .all(|second| dedup.is_new(of(0, (1 << 30) + second), 1000 * u64::try_from(second).unwrap()))
         );
         assert!(bytes(&dedup) < most / 10, "{} of {most}", bytes(&dedup));
-        assert!(!dedup.is_new(of(0, 1 << 30 | 639), 640_000));
+        assert!(!dedup.is_new(of(0, (1 << 30) + 639), 640_000));
     }
 
     proptest! {

@@ -152,9 +152,8 @@ impl<'a> Reference<'a> {
                     self.elements.push(bad(Malformed::NotAnObject));
                     return Some(Read::Odd);
                 }
-                Ok(Node::Other) => return Some(Read::Broken),
                 Err(error) if error.to_string().contains("number out of range") => return None,
-                Err(_) => return Some(Read::Broken),
+                Ok(Node::Other) | Err(_) => return Some(Read::Broken),
             }
             if is_last {
                 break;
