@@ -305,7 +305,7 @@ impl Config {
     }
 }
 
-/// A file of the connections directory that does not exist yet.
+/// A file of the connections directory that does not exist yet, or in the place of the one that does.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'c> {
     /// The connection's name.

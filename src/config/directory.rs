@@ -44,6 +44,12 @@ pub(super) fn of(source: &Table) -> Option<String> {
     (!directory.is_empty()).then_some(directory)
 }
 
+/// Whether a file is none of a connection's. Kubernetes keeps versions of mounted files in hidden folders, and editors keep hidden
+/// files; keys may be beside their connections.
+fn is_passed(path: &Path, file_name: &str) -> bool {
+    file_name.starts_with('.') || path.extension().is_some_and(|extension| extension == "key")
+}
+
 /// Reads each `NAME.toml` of the connections directory; returns the unreadable ones.
 pub(super) fn read(
     diagnostics: &mut Diagnostics,
@@ -79,9 +85,9 @@ pub(super) fn read(
     }
     for path in paths {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Kubernetes keeps versions of mounted files in hidden folders, and editors keep hidden files. Keys may be beside
-        // their connections.
-        if file_name.starts_with('.') || path.extension().is_some_and(|extension| extension == "key") {
+        // A candidate stands in the place of its file.
+        let is_replaced = candidate.is_some_and(|one| file_name.strip_suffix(".toml") == Some(one.name));
+        if is_replaced || is_passed(&path, &file_name) {
             continue;
         }
         let origin = path.display().to_string();

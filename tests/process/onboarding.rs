@@ -75,6 +75,22 @@ async fn a_customer_is_added_rotated_and_removed_while_the_forwarder_runs() {
     forwarder.settled(2).await;
     assert_eq!(sends(&intake, OTHER_KEY), 1);
 
+    // A key that is wrong is put right in the same way.
+    fs::write(directory.join("acme.key"), "\"quoted\"\n").unwrap();
+    let mended = connections(&configuration, OTHER_KEY, &["rotate", "acme"]).await;
+    assert!(mended.status.success(), "{}", mended.stderr);
+    fs::write(directory.join("acme.toml.old"), fs::read(directory.join("acme.toml")).unwrap()).unwrap();
+    let acme = fs::read_to_string(directory.join("acme.toml")).unwrap();
+    fs::write(directory.join("acme.toml"), format!("siet = 1\n{acme}")).unwrap();
+    let wrong = connections(&configuration, KEY, &["rotate", "acme"]).await;
+    assert!(
+        wrong.status.code() == Some(78) && wrong.stderr.contains("nothing was changed"),
+        "{}",
+        wrong.stderr
+    );
+    assert_eq!(fs::read_to_string(directory.join("acme.key")).unwrap().trim(), OTHER_KEY);
+    fs::rename(directory.join("acme.toml.old"), directory.join("acme.toml")).unwrap();
+
     let tested = connections(&configuration, "", &["test", "acme", "--send"]).await;
     assert!(tested.status.success() && tested.stdout.contains("braze.forwarder.test"), "{tested:?}");
     let points = intake.accepted();

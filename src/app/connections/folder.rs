@@ -98,6 +98,17 @@ impl Folder {
         self.config.key_file(name).map(Path::to_owned)
     }
 
+    /// A connection's file as it would be with this key in it, whatever is wrong with the place of a key that it names.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(super) fn text_with_key(&self, name: &str, key: &str) -> Result<String, Failure> {
+        let file = self.file(name);
+        let text = fs::read_to_string(&file).map_err(|error| cannot("be read", &file, &error))?;
+        let rest = text.lines().filter(|line| !line.trim_start().starts_with("api_key"));
+        Ok(rest.fold(format!("api_key = {key:?}\n"), |text, line| text + line + "\n"))
+    }
+
     /// The forwarder's reading of a connection's file.
     ///
     /// # Errors
