@@ -103,10 +103,7 @@ impl ConnectionSet {
     /// What such a one wants to serve may not be readable: what `old` gave to somebody and nobody names any more may be among
     /// it, so it must not go to the connection of the rest.
     pub fn keep_old(&mut self, old: &Self) {
-        let mut served: HashSet<Box<str>> = HashSet::new();
-        for connection in &self.active {
-            served.extend(connection.app_group_ids.iter().map(|id| app_group::canonical(id)));
-        }
+        let served = self.served();
         let mut has_catch_all = self.active.iter().any(Connection::is_catch_all);
         for refused in &mut self.refused {
             let Some(old) = old.active.iter().find(|old| old.name == refused.name) else { continue };
@@ -132,23 +129,27 @@ impl ConnectionSet {
         }
     }
 
+    /// The app groups that connections in force name.
+    fn served(&self) -> HashSet<Box<str>> {
+        let ids = self.active.iter().flat_map(|connection| &connection.app_group_ids);
+        ids.map(|id| app_group::canonical(id)).collect()
+    }
+
     /// Those of `wanted`, the app groups of the new form of a connection whose old one is in force, that nobody serves.
     pub fn served_by_nobody<'w>(&self, name: &str, wanted: &'w [Box<str>]) -> Vec<&'w str> {
         let is_catch_all = |connection: &Connection| &*connection.name == name && connection.is_catch_all();
         if self.active.iter().any(is_catch_all) {
             return Vec::new();
         }
-        let served = self.active.iter().flat_map(|connection| &connection.app_group_ids);
-        let served: HashSet<_> = served.map(|id| app_group::canonical(id)).collect();
+        let served = self.served();
         wanted.iter().map(|id| &**id).filter(|id| !served.contains(&app_group::canonical(id))).collect()
     }
 
     /// The app groups that `old` gave to somebody, or to nobody, and that no connection names any more.
     fn given_up(&self, old: &Self) -> Vec<Box<str>> {
         let named = |set: &Self| {
-            let refused = set.refused.iter().filter_map(|refused| refused.app_group_ids.as_ref());
-            let all = set.active.iter().map(|connection| &connection.app_group_ids).chain(refused);
-            all.flatten().map(|id| app_group::canonical(id)).collect::<BTreeSet<_>>()
+            let refused = set.refused.iter().filter_map(|refused| refused.app_group_ids.as_ref()).flatten();
+            refused.map(|id| app_group::canonical(id)).chain(set.served()).collect::<BTreeSet<_>>()
         };
         let now = named(self);
         named(old).into_iter().filter(|id| !now.contains(id)).collect()

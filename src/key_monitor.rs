@@ -174,7 +174,8 @@ impl Keys {
         }
     }
 
-    /// Takes the questions that are due, at most `questions_max`, those that have waited longest first. A question without an answer within a minute is due again.
+    /// Takes the questions that are due, at most `questions_max`, those that have waited longest first. A question without an
+    /// answer within a minute is due again.
     pub fn due(&mut self, questions_max: usize, now: u64) -> Vec<Question> {
         let mut due: Vec<_> = self.watched.iter_mut().filter(|(_, watched)| watched.next() <= now).collect();
         due.sort_by_key(|(_, watched)| watched.next());

@@ -108,9 +108,8 @@ async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
 async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -> Result<Report, Failure> {
     let folder = Folder::open(common)?;
     let known = folder.known(name);
-    if !folder.has_file(name) {
-        known.as_ref().map_err(|failure| Failure::configuration(&failure.message))?;
-    }
+    // What is wrong with one in a file of its own may be its key.
+    let known = if folder.has_file(name) { known.ok() } else { Some(known?) };
     let key_file = folder.key_file(name).ok_or_else(|| {
         Failure::configuration(format!(
             "the key of {name} is in no file of its own: set its api_key_file first"
@@ -121,9 +120,8 @@ async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -
         return Err(Failure::configuration(format!("nothing was changed: what was given {reason}")));
     }
     let connection = match known {
-        Ok(connection) => Connection { api_key: ApiKey::new(&key), ..connection },
-        // Its key may be all that is wrong with it.
-        Err(_) => folder.check(name, &folder.text_with_key(name, &key)?)?,
+        Some(connection) => Connection { api_key: ApiKey::new(&key), ..connection },
+        None => folder.check(name, &folder.text_with_key(name, &key)?)?,
     };
     if !no_validate && connection.site.is_datadogs() {
         key::require_valid(&connection).await?;

@@ -155,6 +155,11 @@ impl Bucket {
         format!("{}/{path}", bucket.strip_suffix('/').unwrap_or(bucket))
     }
 
+    /// Whether it is the one of S3 that a notification calls so.
+    pub(super) fn is_s3s(&self, name: &str) -> bool {
+        self.s3_name.as_deref() == Some(name)
+    }
+
     /// # Errors
     /// When it is a directory, and not there.
     pub(super) fn ensure_there(&self) -> Result<(), Error> {

@@ -108,9 +108,8 @@ impl BucketPoller {
                 self.tell_stray(notifications, &message);
                 continue;
             };
-            let of_source = |object: &NotifiedObject| {
-                self.buckets.iter().any(|bucket| bucket.s3_name.as_deref() == Some(&*object.bucket))
-            };
+            let of_source =
+                |object: &NotifiedObject| self.buckets.iter().any(|bucket| bucket.is_s3s(&object.bucket));
             match objects.first() {
                 // A test of S3's, or about a removed object.
                 None => {}
@@ -165,8 +164,7 @@ impl BucketPoller {
         }
         let buckets = Arc::clone(&self.buckets);
         for (source, bucket) in buckets.iter().enumerate() {
-            let is_within = bucket.s3_name.as_deref() == Some(&*object.bucket)
-                && object.path.prefix_matches(&bucket.prefix);
+            let is_within = bucket.is_s3s(&object.bucket) && object.path.prefix_matches(&bucket.prefix);
             // The first listing of a source comes before its notifications.
             let Some(record) = self.states[source].record.clone().filter(|_| is_within) else { continue };
             let meta = match bucket.store.head(&object.path).await {
