@@ -137,9 +137,11 @@ impl RecoveredElement {
     }
 }
 
-/// Whether what follows `text` is the value of a key.
+/// Whether what follows `text` is the value of a key. One of a text within a text is none: its quotes are escaped.
 fn ends_with_key(text: &[u8]) -> bool {
-    text.trim_ascii_end().strip_suffix(b":").is_some_and(|key| key.trim_ascii_end().ends_with(b"\""))
+    let key =
+        text.trim_ascii_end().strip_suffix(b":").and_then(|key| key.trim_ascii_end().strip_suffix(b"\""));
+    key.is_some_and(|key| key.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0)
 }
 
 #[cfg(test)]

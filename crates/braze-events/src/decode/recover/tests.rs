@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::reference::{EMAIL, Element, compare, decode_with, skipped};
+use super::ends_with_key;
 use crate::Malformed;
 use crate::{Framing, Origin, Part};
 
@@ -96,6 +97,19 @@ fn a_part_of_an_event_is_no_event() {
     // Of a whole document even one that says its type.
     let body = r#"{"inner":{"event_type":"a","id":"1"}}"#;
     assert_eq!(decode(body), [Element::Malformed(Malformed::NoEventType)]);
+}
+
+#[test]
+fn what_a_key_is_cut_off_before_is_no_part_of_it_if_the_key_stands_in_a_text() {
+    for (cut_off, is_read) in [
+        (r#"{"body":"{\"a\": "#, true),
+        (r#"{"body":"{\\\"a\\\":"#, true),
+        (r#"{"body":"#, false),
+        (r#"{"a\\": "#, false),
+    ] {
+        let body = format!("{cut_off}\r\n{}", r#"{"detail":"{\"event_type\":\"b\"}"}"#);
+        assert_eq!(decode(&body).contains(&ignored("b")), is_read, "{body}");
+    }
 }
 
 #[test]
@@ -194,9 +208,14 @@ proptest! {
         }
         body.extend(tail.bytes());
         let start = at.index(body.len() + 1);
-        let end = (start + removed).min(body.len());
+        let removed = removed.min(body.len() - start);
+        let end = start + removed;
         body.splice(start..end, inserted.iter().copied());
-        let is_untouched = |place: &std::ops::Range<usize>| end <= place.start || place.end <= start;
+        // A wrapper behind a key that has lost its value is that key's.
+        let has_key = |start: usize| is_wrapped && ends_with_key(&body[..start + inserted.len() - removed]);
+        let is_untouched = |place: &std::ops::Range<usize>| {
+            place.end <= start || (end <= place.start && !has_key(place.start))
+        };
         // A push, a line of a file, a message.
         let message = Part { end: body.len(), framing: Framing::Document };
         for framing in [Framing::Document, Framing::Lines, Framing::Parts([message].into())] {
