@@ -316,7 +316,8 @@ pub(super) struct ConnectionSection {
     /// apart (config/datadog/monitor-heartbeat.json). It goes with the sends, or in a request of its own. Tags: connection,
     /// version and tags.static. Costs one series (five custom metrics), or a point per flush where points are billed.
     pub heartbeat: bool,
-    /// Braze does not send the names of app groups. Give each its name for the tag app_group_name.
+    /// Braze does not send the names of app groups. Give each its name for the tag app_group_name; one that
+    /// an event has all the same, or the URL of a push, gives way to it.
     #[schemars(extend("x-example" = r#""5f3e8f0a-1234-4cde-9abc-0123456789ab" = "Acme EMEA""#))]
     pub app_group_names: BTreeMap<String, String>,
     /// The daily comparison with Braze's dashboard for the sends of this connection, with the key of its own workspace; the

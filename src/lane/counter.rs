@@ -185,7 +185,8 @@ impl Counter {
             placed => return Pending::Outside(connection, placed),
         };
         let mut fields = event.fields;
-        if event.field(Field::AppGroupName).is_empty() {
+        // Not only where the event has none, or two names would take turns in one tag.
+        if !route.app_group_name.is_empty() {
             fields[Field::AppGroupName as usize] = route.app_group_name.as_bytes();
         }
         let event = SendEvent { fields, ..event };
@@ -318,17 +319,17 @@ mod tests {
 
     /// For one connection, which serves the app group `served`.
     fn counter(window: Duration) -> Counter {
-        serving("served", window)
+        serving("served", window, "")
     }
 
-    /// For one connection, which serves the app group `app_group_id`.
-    fn serving(app_group_id: &str, window: Duration) -> Counter {
+    /// For one connection, which serves the app group `app_group_id` and gives it a name, unless that is empty.
+    fn serving(app_group_id: &str, window: Duration, name: &str) -> Counter {
         let connection = Connection {
             name: "acme".into(),
             site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
             api_key: ApiKey::new("k"),
             app_group_ids: vec![app_group_id.into()],
-            app_group_names: HashMap::new(),
+            app_group_names: HashMap::from([(app_group_id.into(), name.into())]),
             metric: "m".into(),
             dry_run: false,
             heartbeat: false,
@@ -434,7 +435,7 @@ mod tests {
     fn an_id_in_capitals_goes_where_it_is_served_and_stays_as_it_is_in_its_tag() {
         const SERVED: &str = "5f3e8f0a-1234-4cde-9abc-0123456789ab";
         let capitals = SERVED.to_uppercase();
-        let mut counter = serving(SERVED, Duration::ZERO);
+        let mut counter = serving(SERVED, Duration::ZERO, "");
         for id in [SERVED, &capitals] {
             let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
             fields[Field::AppGroupId as usize] = id.as_bytes();
@@ -450,6 +451,22 @@ mod tests {
         for id in [SERVED, &capitals] {
             let with_id = series.keys().filter(|key| key.windows(id.len()).any(|part| part == id.as_bytes()));
             assert_eq!(with_id.count(), 1, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_configured_takes_the_place_of_the_events() {
+        for (configured, expected) in [("", ["", "sent"]), ("ours", ["ours", "ours"])] {
+            for (sent, expected) in ["", "sent"].into_iter().zip(expected) {
+                let mut counter = serving("served", Duration::ZERO, configured);
+                let mut fields: [&[u8]; FIELDS] = [b""; FIELDS];
+                fields[Field::AppGroupId as usize] = b"served";
+                fields[Field::AppGroupName as usize] = sent.as_bytes();
+                let event = SendEvent { event_type: 0, id: b"1", time: Some(NOW.unix), fields };
+                counter.count(Decoded::Send(event), NOW);
+                counter.book(&Stats::new(), NOW);
+                assert_eq!(counter.cut().series(0).attributes.names[0], expected.as_bytes());
+            }
         }
     }
 
