@@ -715,8 +715,13 @@ async fn what_waits_in_the_queue_counts_though_its_senders_are_gone() {
     // All handlers end, as they do when their connections are cut off.
     running.done.shutdown().await;
     drop(senders);
-    let held: usize = running.stuck.lock().unwrap().iter().map(Share::bytes).sum();
-    assert!(held >= 3 * body.len(), "{held}");
+    let mut waiting = std::mem::take(&mut *running.stuck.lock().unwrap());
+    assert!(waiting.iter().map(Share::bytes).sum::<usize>() >= 3 * body.len());
+    let mut one = waiting.remove(0);
+    let more = one.bytes() + limits.memory_bytes_max - 3 * body.len();
+    assert!(one.try_grow(more).is_err());
+    drop(waiting);
+    one.try_grow(more).unwrap();
 }
 
 async fn running_with_seats(connections_max: usize, tokens: &str) -> Running {
