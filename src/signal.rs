@@ -10,6 +10,8 @@ use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
+use http_listener::sampled::Sampled;
+
 /// The request of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
@@ -70,6 +72,9 @@ impl Signals {
     }
 }
 
+/// A manager that is gone would be told of at each sign of life.
+static NOTIFY_LOG: Sampled = Sampled::at_most(1);
+
 /// The states for the service manager. Source: `sd_notify(3)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceState {
@@ -92,8 +97,10 @@ pub fn notify(state: ServiceState) {
         ServiceState::Stopping => send(&NotifyState::Stopping.to_string()),
         ServiceState::Watchdog => send(&NotifyState::Watchdog.to_string()),
     };
-    if let Err(error) = told {
-        tracing::warn!(?state, %error, "the service manager could not be told");
+    if let Err(error) = told
+        && let Some(hidden) = NOTIFY_LOG.pass()
+    {
+        tracing::warn!(?state, %error, hidden, "the service manager could not be told");
     }
 }
 
@@ -110,7 +117,7 @@ fn send(state: &str) -> io::Result<()> {
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-/// How often the service manager wants a sign of life; `None`: it does not.
+/// How often the service manager wants a sign of life; `None`: it does not, as with 0 (`sd_watchdog_enabled(3)`).
 pub fn watchdog_interval() -> Option<Duration> {
-    sd_notify::watchdog_enabled()
+    sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
 }

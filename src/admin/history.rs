@@ -118,14 +118,21 @@ pub struct PastMatches {
     pub trouble: Option<String>,
 }
 
-/// Searches the history for all words of a text; days are those of a time zone, with its IANA name.
+/// Searches the history, if one is kept, for all words of a text; days are those of a time zone, with its IANA name.
 ///
 /// # Errors
 /// When the time zone is invalid.
-pub fn search(history: &SendHistory, words: &str, time_zone: &str, now: u64) -> Result<PastMatches, String> {
+pub fn search(
+    history: Option<&SendHistory>,
+    words: &str,
+    time_zone: &str,
+    now: u64,
+) -> Result<PastMatches, String> {
     let chart = TimeRange::last_days(CHART_DAYS + WEEK, now, time_zone).map_err(|error| error.to_string())?;
     let zone = TimeZone::get(time_zone).map_err(|error| error.to_string())?;
-    let Some(query) = Query::new(words) else { return Ok(PastMatches::default()) };
+    let (Some(history), Some(query)) = (history, Query::new(words)) else {
+        return Ok(PastMatches::default());
+    };
     let mut ranked: Vec<(u8, u32, SentObject)> = Vec::new();
     for (number, object) in history.find(|object| query.rank_of(&text(object)) > 0) {
         ranked.push((query.rank_of(&text(&object)), number, object));

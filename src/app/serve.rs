@@ -35,6 +35,9 @@ const COMMANDS_MAX: usize = 8;
 /// How often the books are sampled for the page's hour; a sample copies them, some microseconds a connection.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The shortest wait between two signs of life: a service manager asks for one in seconds.
+const WATCHDOG_TICK_MIN: Duration = Duration::from_millis(10);
+
 /// How often the push port's certificate is looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_hours(24);
 
@@ -316,7 +319,7 @@ fn watch_over(
     let (of_sample, of_certificate) = (watched.clone(), watched.clone());
     let mut attendants = JoinSet::new();
     if let Some(interval) = signal::watchdog_interval() {
-        attendants.spawn(every(interval / 3, tell_watchdog(watched.clone())));
+        attendants.spawn(every((interval / 3).max(WATCHDOG_TICK_MIN), tell_watchdog(watched.clone())));
     }
     attendants.spawn(keys.run(validator));
     // A run that ends by itself is gone by the next day.

@@ -1,5 +1,6 @@
 //! The admin port's views of the running process.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::reconcile::DailyReconcile;
 use super::reload::LastReload;
 use super::waiting::Waiting;
 use crate::admin::Views;
-use crate::admin::history::{self, HistoryRefusal, PastMatches};
+use crate::admin::history::{self, HistoryRefusal};
 use crate::admin::process_usage::ProcessUsage;
 use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::Rates;
@@ -71,7 +72,7 @@ impl Watched {
             ready: Box::new(move || self.ready()),
             metrics: Box::new(move || {
                 let gauges = ProcessGauges { usage: ProcessUsage::read(), ..metrics.gauges() };
-                prometheus(&metrics.stats.snapshot(), &gauges)
+                prometheus(&metrics.books(), &gauges)
             }),
             status: Box::new(move |list| json(&status.status(list))),
             search: Box::new(move |query, zone| search.search(query, zone).map(|found| json(&found))),
@@ -135,6 +136,19 @@ impl Watched {
         }
     }
 
+    /// The books. Names of a connection that is gone collapse no more, though they are known in case it comes back.
+    fn books(&self) -> Books {
+        let mut books = self.stats.snapshot();
+        let configured = self.connections.borrow();
+        let active: HashSet<&str> = configured.active.iter().map(|connection| &*connection.name).collect();
+        for (name, connection) in &mut books.connections {
+            if !active.contains(&**name) {
+                connection.names_collapsing = 0;
+            }
+        }
+        books
+    }
+
     /// How many connections there are, by the state of their configuration.
     fn connection_counts(&self) -> Vec<(&'static str, usize)> {
         let configured = self.connections.borrow();
@@ -174,10 +188,9 @@ impl Watched {
             destination.unwrap_or_default()
         };
         let now = self.clock.unix_seconds();
-        let past = match self.catalogue.history() {
-            Some(history) => (history.state().since, history::search(history, query, time_zone, now)?),
-            None => (None, PastMatches::default()),
-        };
+        let history = self.catalogue.history();
+        let since = history.and_then(|history| history.state().since);
+        let past = (since, history::search(history, query, time_zone, now)?);
         Ok(status::search(query, &self.catalogue.search(query), past, destination_of, self.started, now))
     }
 

@@ -1,5 +1,6 @@
 //! Standard error and standard output on a thread each, so that a reader that stops reading blocks nothing else.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -20,6 +21,9 @@ const FLUSH_POLL: Duration = Duration::from_millis(2);
 
 /// Erases a drawn line.
 const WIPE: &[u8] = b"\r\x1b[K";
+
+/// The beginning of a second line of what is one.
+const CONTINUED: &[u8] = b"\n    ";
 
 /// A piece for standard error.
 enum Piece {
@@ -80,9 +84,14 @@ impl ErrorOutput {
 
 /// Writes pieces until the process ends. When a reader is back after lost lines, it reports how many.
 fn write_pieces(waiting: &Receiver<Piece>, counts: &Counts) {
-    let (mut is_drawn, mut told) = (false, 0);
+    let (mut is_drawn, mut is_torn, mut told) = (false, false, 0);
     while let Ok(piece) = waiting.recv() {
-        let wipe = if is_drawn { WIPE } else { b"" };
+        let wipe: &[u8] = match (is_drawn, is_torn) {
+            (true, _) => WIPE,
+            // What has been written of a line must not become part of the next.
+            (false, true) => b"\n",
+            (false, false) => b"",
+        };
         let (text, is_line): (&[u8], bool) = match &piece {
             Piece::Line(line) => (line, true),
             Piece::Drawing(drawing) => (drawing, false),
@@ -92,6 +101,7 @@ fn write_pieces(waiting: &Receiver<Piece>, counts: &Counts) {
         let mut stream = io::stderr().lock();
         let written = stream.write_all(wipe).and_then(|()| stream.write_all(text));
         drop(stream);
+        is_torn = written.is_err();
         let done = counts.done.fetch_add(1, Ordering::Relaxed) + 1;
         if written.is_err() {
             counts.lost.fetch_add(u64::from(is_line), Ordering::Relaxed);
@@ -110,14 +120,15 @@ fn write_pieces(waiting: &Receiver<Piece>, counts: &Counts) {
     }
 }
 
-/// Writes log lines to [`ErrorOutput`]; each write is one line, as the formatter makes them.
+/// Writes log lines to [`ErrorOutput`]; each write is one line, as the formatter makes them. What has several lines in itself
+/// (a file's name may) is indented from the second on: no text can pass for another line of the log.
 #[derive(Debug)]
 pub(super) struct LogLines;
 
 impl Write for LogLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(output) = ERROR_OUTPUT.get() {
-            output.send(Piece::Line(bytes.into()));
+            output.send(Piece::Line(as_one(bytes).into()));
         }
         Ok(bytes.len())
     }
@@ -125,6 +136,24 @@ impl Write for LogLines {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A line of the log whose further lines can't be taken for others.
+fn as_one(line: &[u8]) -> Cow<'_, [u8]> {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return line.into();
+    }
+    let mut one = Vec::with_capacity(line.len() + CONTINUED.len());
+    for byte in text {
+        match byte {
+            b'\n' => one.extend_from_slice(CONTINUED),
+            b'\r' => one.extend_from_slice(b"\\r"),
+            other => one.push(*other),
+        }
+    }
+    one.push(b'\n');
+    one.into()
 }
 
 /// Draws a line that the next one, or a log line, replaces. Nothing is drawn where standard error is no terminal.
@@ -226,5 +255,24 @@ impl Printer {
             outcome.await.map_err(|_ended| PrintError::NotRead)?.map_err(PrintError::from)
         };
         tokio::time::timeout(limit, print).await.unwrap_or(Err(PrintError::NotRead))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_in_a_line_passes_for_another_line() {
+        for (line, one) in [
+            ("a line\n", "a line\n"),
+            ("without an end", "without an end"),
+            (
+                "import of x\n2026 ERROR forged\rover it\n\n",
+                "import of x\n    2026 ERROR forged\\rover it\n    \n",
+            ),
+        ] {
+            assert_eq!(as_one(line.as_bytes()), one.as_bytes());
+        }
     }
 }

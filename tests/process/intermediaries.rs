@@ -155,6 +155,11 @@ async fn sns_is_asked_for_its_password_and_what_it_wants_confirmed_is_told_and_c
     let confirmation = || sample("intermediaries/sns-subscription-confirmation.json");
     let asked = push("SubscriptionConfirmation", confirmation()).header("authorization", &pair);
     assert_eq!(told(asked.send().await.unwrap()).await, (200, serde_json::json!({ "accepted": 0 })));
+    // Another topic's comes at the same time, and its URL stands in no other message.
+    let mut other: Value = serde_json::from_slice(&confirmation()).unwrap();
+    other["SubscribeURL"] = format!("{}2", other["SubscribeURL"].as_str().unwrap()).into();
+    let asked = push("SubscriptionConfirmation", other.to_string().into()).header("authorization", &pair);
+    assert_eq!(asked.send().await.unwrap().status(), 200);
     let ended = push("UnsubscribeConfirmation", confirmation()).header("authorization", &pair);
     assert_eq!(ended.send().await.unwrap().status(), 200);
     let told_to = push("SubscriptionConfirmation", confirmation()).send().await.unwrap();
@@ -165,10 +170,10 @@ async fn sns_is_asked_for_its_password_and_what_it_wants_confirmed_is_told_and_c
     let url = serde_json::from_slice::<Value>(&confirmation()).unwrap()["SubscribeURL"].clone();
     let log = forwarder.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("Amazon SNS asks")).collect();
-    assert!(
-        matches!(lines[..], [line] if line.contains("WARN") && line.contains(url.as_str().unwrap())),
-        "{log}"
-    );
+    assert_eq!(lines.len(), 2, "{log}");
+    for (line, url) in lines.iter().zip([&url, &other["SubscribeURL"]]) {
+        assert!(line.contains("WARN") && line.contains(url.as_str().unwrap()), "{log}");
+    }
 }
 
 #[tokio::test]

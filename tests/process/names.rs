@@ -167,3 +167,15 @@ async fn many_warnings_are_few() {
     let warnings = sends.warnings().len();
     assert!((1..=5).contains(&warnings), "{warnings}");
 }
+
+#[tokio::test]
+async fn names_of_a_connection_that_is_gone_ring_nobody() {
+    let intake = Intake::start();
+    let without = Configuration::new().connection("beta", &intake.url(), KEY, &["other"]);
+    let mut sends = Sends::start(without.clone().connection("acme", &intake.url(), KEY, &["group"])).await;
+    sends.push("campaign", &[("c1", "Weekly"), ("c2", "weekly")]).await;
+    support::eventually("the names are told", async || (sends.gauge().await == 1).then_some(())).await;
+    without.write();
+    sends.forwarder.signal("HUP");
+    support::eventually("nothing rings any more", async || (sends.gauge().await == 0).then_some(())).await;
+}

@@ -76,11 +76,15 @@ impl ConnectionLimit {
         Arc::new(Self { limits, address, counts, table, log })
     }
 
+    /// The slots for all connections, vouched for or not.
+    fn slots(&self) -> usize {
+        self.limits.connections_max + self.limits.strangers_min
+    }
+
     /// A slot for a new stranger, and whether another connection was told to close for it; `None`: none could be.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<(ConnectionSlot, bool)> {
         let mut table = self.table();
-        let places = self.limits.connections_max + self.limits.strangers_min;
-        let is_full = table.connections.len() >= places;
+        let is_full = table.connections.len() >= self.slots();
         if is_full && !self.end_stranger(&mut table) {
             self.counts.crowded.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -101,7 +105,7 @@ impl ConnectionLimit {
         };
         let Some(number) = idle.or_else(busy).map(|(number, _)| *number) else { return false };
         table.end(number);
-        self.tell("stranger");
+        self.tell("stranger", self.slots());
         true
     }
 
@@ -138,7 +142,7 @@ impl ConnectionLimit {
             richer.max_by_key(|(number, _, holder)| (holds(*holder), Reverse(*number)))
         {
             table.end(number);
-            self.tell("idle");
+            self.tell("idle", self.limits.connections_max);
             return true;
         }
         let above =
@@ -146,19 +150,19 @@ impl ConnectionLimit {
         let slowest = above.max_by_key(|(_, progress, holder)| (holds(*holder), Reverse(progress.since())));
         if let Some((number, ..)) = slowest.filter(|_| own < share) {
             table.displace(number);
-            self.tell("above its token's share");
+            self.tell("above its token's share", self.limits.connections_max);
             return true;
         }
         let Some((number, ..)) = idle().find(|(_, _, holder)| *holder == sender) else { return false };
         table.end(number);
-        self.tell("idle");
+        self.tell("idle", self.limits.connections_max);
         true
     }
 
-    fn tell(&self, who: &'static str) {
+    fn tell(&self, who: &'static str, slots: usize) {
         self.counts.displaced.fetch_add(1, Ordering::Relaxed);
         if let Some(hidden) = self.log.pass() {
-            let (address, slots) = (self.address, self.limits.connections_max);
+            let address = self.address;
             warn!(%address, slots, who, hidden, "no slot is free: a connection was ended to make room for another");
         }
     }

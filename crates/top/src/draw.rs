@@ -260,17 +260,18 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
 fn search(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     let [line, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
     let cursor = if state.is_typing { "▏" } else { "" };
-    let said = match (&state.found, state.query.is_empty()) {
-        (Some(found), _) => said(found),
-        (None, true) => "a name or an id of a campaign, Canvas or step; / to type".to_owned(),
-        (None, false) => String::new(),
+    let (said, style) = match (state.answer(), state.query.is_empty()) {
+        (Some(Ok(found)), _) => (said(found), FAINT),
+        (Some(Err(trouble)), _) => (clean(trouble), paint.style(FlowState::Trouble)),
+        (None, true) => ("a name or an id of a campaign, Canvas or step; / to type".to_owned(), FAINT),
+        (None, false) => (String::new(), FAINT),
     };
     let line_of = vec![
         Span::raw(format!(" / {}{cursor}", clean(&state.query))),
-        Span::styled(format!("  {said}"), FAINT),
+        Span::styled(format!("  {said}"), style),
     ];
     frame.render_widget(Line::from(line_of), line);
-    let Some(found) = &state.found else { return };
+    let Some(found) = state.found() else { return };
     let of_past = |one: &ObjectMatch| {
         Row::new(vec![
             Cell::from(clean(&one.title())),
@@ -331,7 +332,7 @@ fn search_details(found: &SearchAnswer, row: usize) -> Option<String> {
 fn details(state: &TopState) -> Paragraph<'static> {
     let words = match state.pane {
         Pane::Connections => state.connections().get(state.row).map(|one| connection_details(one)),
-        Pane::Search => state.found.as_ref().and_then(|found| search_details(found, state.row)),
+        Pane::Search => state.found().and_then(|found| search_details(found, state.row)),
         Pane::Campaigns | Pane::Steps => state.busiest().get(state.row).map(|busy| format!("id {}", busy.id)),
         Pane::Books | Pane::Configuration => None,
     };
@@ -537,8 +538,13 @@ mod tests {
             }],
             ..SearchAnswer::default()
         };
-        let state =
-            TopState { pane: Pane::Search, query: "weekly".into(), found: Some(found), ..looked_at() };
+        let state = TopState {
+            pane: Pane::Search,
+            query: "weekly".into(),
+            asked: "weekly".into(),
+            answer: Some(Ok(found)),
+            ..looked_at()
+        };
         assert_shows(
             &text(&state, 120, 30),
             &[
@@ -572,8 +578,13 @@ mod tests {
             }],
             ..SearchAnswer::default()
         };
-        let state =
-            TopState { pane: Pane::Search, query: "weekly".into(), found: Some(found), ..looked_at() };
+        let state = TopState {
+            pane: Pane::Search,
+            query: "weekly".into(),
+            asked: "weekly".into(),
+            answer: Some(Ok(found)),
+            ..looked_at()
+        };
         assert_shows(
             &text(&state, 160, 30),
             &[

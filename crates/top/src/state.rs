@@ -111,10 +111,12 @@ pub struct TopState {
     pub sort: Sort,
     /// Whether keys go to the search.
     pub is_typing: bool,
-    /// The query.
+    /// What is typed.
     pub query: String,
-    /// The result.
-    pub found: Option<SearchAnswer>,
+    /// The last query that was asked.
+    pub asked: String,
+    /// Its result: the search, or why there is none.
+    pub answer: Option<Result<SearchAnswer, String>>,
 }
 
 impl TopState {
@@ -130,7 +132,8 @@ impl TopState {
             sort: Sort::Trouble,
             is_typing: false,
             query: String::new(),
-            found: None,
+            asked: String::new(),
+            answer: None,
         }
     }
 
@@ -147,13 +150,32 @@ impl TopState {
         }
     }
 
-    /// Takes the result of a search, unless the query has changed.
-    pub fn found(&mut self, found: Result<SearchAnswer, String>) {
-        match found {
-            Ok(found) if found.query == self.query => self.found = Some(found),
-            Ok(_too_late) => {}
-            Err(trouble) => self.trouble = Some(trouble),
+    /// Takes the result of a search, unless another one was asked since.
+    pub fn searched(&mut self, query: &str, answer: Result<SearchAnswer, String>) {
+        if query == self.asked {
+            self.answer = Some(answer);
+            self.row = if self.pane == Pane::Search {
+                self.row.min(self.rows().saturating_sub(1))
+            } else {
+                self.row
+            };
         }
+    }
+
+    /// The search to ask once more, so that what is shown is of now: that in sight.
+    pub fn search_in_sight(&self) -> Option<&str> {
+        (self.pane == Pane::Search && !self.asked.is_empty()).then_some(&*self.asked)
+    }
+
+    /// The result of what stands in the line: none while something else is typed.
+    pub fn answer(&self) -> Option<Result<&SearchAnswer, &str>> {
+        let answer = self.answer.as_ref().filter(|_| self.query == self.asked)?;
+        Some(answer.as_ref().map_err(String::as_str))
+    }
+
+    /// What was found, if anything.
+    pub fn found(&self) -> Option<&SearchAnswer> {
+        self.answer()?.ok()
     }
 
     /// Handles a key.
@@ -173,7 +195,7 @@ impl TopState {
             Pane::Steps => status.busiest.steps.len(),
             Pane::Books => 0,
             Pane::Configuration => status.configuration.len(),
-            Pane::Search => self.found.as_ref().map_or(0, |found| found.objects.len() + found.results.len()),
+            Pane::Search => self.found().map_or(0, |found| found.objects.len() + found.results.len()),
         }
     }
 
@@ -236,11 +258,15 @@ impl TopState {
 
     fn typed(&mut self, key: KeyCode) -> KeyEffect {
         match key {
-            KeyCode::Esc => self.is_typing = false,
+            KeyCode::Esc => {
+                self.is_typing = false;
+                self.query.clone_from(&self.asked);
+            }
             KeyCode::Enter => {
                 self.is_typing = false;
                 self.query = self.query.trim().to_owned();
-                self.found = None;
+                self.asked.clone_from(&self.query);
+                self.answer = None;
                 self.row = 0;
                 if !self.query.is_empty() {
                     return KeyEffect::Search(self.query.clone());
@@ -350,11 +376,36 @@ mod tests {
         let mut state = looked_at();
         assert_eq!(press(&mut state, "/weekly q\u{8}"), KeyEffect::Draw);
         assert_eq!(press(&mut state, "\n"), KeyEffect::Search("weekly".into()));
-        state.found(Ok(SearchAnswer { query: "other".into(), ..SearchAnswer::default() }));
-        assert!(state.found.is_none());
-        state.found(Ok(SearchAnswer { query: "weekly".into(), ..SearchAnswer::default() }));
-        assert!(state.found.is_some());
+        state.searched("other", Ok(SearchAnswer::default()));
+        assert!(state.answer().is_none());
+        state.searched("weekly", Ok(SearchAnswer::default()));
+        assert!(state.found().is_some());
         assert_eq!(press(&mut state, "q"), KeyEffect::Quit);
+    }
+
+    #[test]
+    fn a_result_stands_under_its_own_query_and_is_asked_for_again_while_it_is_in_sight() {
+        let mut state = looked_at();
+        press(&mut state, "/weekly\n");
+        state.searched("weekly", Ok(SearchAnswer::default()));
+        press(&mut state, "/x");
+        assert!(state.found().is_none(), "something else is typed");
+        state.press(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
+        assert!(state.query == "weekly" && state.found().is_some());
+        assert_eq!(state.search_in_sight(), Some("weekly"));
+        press(&mut state, "\t");
+        assert_eq!(state.search_in_sight(), None);
+    }
+
+    #[test]
+    fn a_search_that_fails_says_so_in_its_place_until_one_succeeds() {
+        let mut state = looked_at();
+        press(&mut state, "/weekly\n");
+        state.searched("weekly", Err("503".into()));
+        state.answered(Ok(Status::default()));
+        assert_eq!((state.answer().unwrap().unwrap_err(), state.trouble.as_deref()), ("503", None));
+        state.searched("weekly", Ok(SearchAnswer::default()));
+        assert!(state.found().is_some());
     }
 
     #[test]

@@ -39,7 +39,7 @@ const RESTORE_LIMIT: Duration = Duration::from_secs(2);
 /// The result of a request.
 enum Answered {
     Status(Box<Result<Status, String>>),
-    Search(Result<SearchAnswer, String>),
+    Search(String, Result<SearchAnswer, String>),
 }
 
 /// Why it could not run.
@@ -146,10 +146,7 @@ async fn look(
                 Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => match state.press(key) {
                     KeyEffect::Draw => {}
                     KeyEffect::Quit => return Ok(()),
-                    KeyEffect::Search(query) => {
-                        let client = client.clone();
-                        requests.spawn(async move { Answered::Search(client.search(&query).await.map_err(|error| error.to_string())) });
-                    }
+                    KeyEffect::Search(query) => drop(requests.spawn(search(client.clone(), query))),
                 },
                 Some(Ok(_other)) => {}
                 Some(Err(error)) => return Err(error),
@@ -165,13 +162,21 @@ async fn look(
                         answered_at = Instant::now();
                     }
                     state.answered(*answer);
+                    if let Some(query) = state.search_in_sight() {
+                        requests.spawn(search(client.clone(), query.to_owned()));
+                    }
                 }
-                Ok(Answered::Search(found)) => state.found(found),
+                Ok(Answered::Search(query, answer)) => state.searched(&query, answer),
                 Err(error) => return Err(io::Error::other(error)),
             },
             _ = ticks.tick() => {}
         }
     }
+}
+
+async fn search(client: Client, query: String) -> Answered {
+    let answer = client.search(&query).await.map_err(|error| error.to_string());
+    Answered::Search(query, answer)
 }
 
 /// Reads the terminal's events on a thread of its own, which ends with the process.

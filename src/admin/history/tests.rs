@@ -97,7 +97,7 @@ fn a_search_says_when_how_many_and_whether_they_reached_datadog() {
         ("2", "Weekly digest", 2, 4, Some("http_403")),
         ("3", "Weekly, long ago", 60, 7, None),
     ]);
-    let found = search(&history, "weekly", "Europe/Paris", NOON).unwrap();
+    let found = search(Some(&history), "weekly", "Europe/Paris", NOON).unwrap();
     let told: Vec<_> =
         found.objects.iter().map(|one| (&*one.id, one.state, &*one.words, &*one.comparison)).collect();
     let expected = [
@@ -124,7 +124,9 @@ fn a_search_says_when_how_many_and_whether_they_reached_datadog() {
     let days = &found.objects[0].days;
     assert_eq!((days.len(), &*days[0].day, &*days[27].day), (28, "2026-03-02", "2026-03-29"));
     assert_eq!((days[26].counted, days[19].counted, days[27].counted), (1_100, 1_000, 0));
-    assert_eq!(search(&history, "weekly newsletter", "UTC", NOON).unwrap().objects_total, 1);
-    assert_eq!(search(&history, "nothing", "UTC", NOON).unwrap(), PastMatches::default());
-    assert!(search(&history, "weekly", "Mars/Olympus", NOON).unwrap_err().contains("is not a time zone"));
+    assert_eq!(search(Some(&history), "weekly newsletter", "UTC", NOON).unwrap().objects_total, 1);
+    assert_eq!(search(Some(&history), "nothing", "UTC", NOON).unwrap(), PastMatches::default());
+    for history in [Some(&history), None] {
+        assert!(search(history, "weekly", "Mars/Olympus", NOON).unwrap_err().contains("is not a time zone"));
+    }
 }

@@ -314,7 +314,8 @@ function showBusy(id, busy, none) {
 }
 
 function showQueue(queue) {
-  const rows = [["kind", QUEUES[queue.kind] ?? "on the local disk"], [`${unit(queue)} waiting`, number(queue.depth)]];
+  const rows = [["kind", QUEUES[queue.kind] ?? "on the local disk"], [`${unit(queue)} waiting`, number(queue.waiting)],
+    ["not acknowledged", number(queue.depth)]];
   if (queue.kind === "kafka") {
     rows.push(["lag behind what is committed", several(queue.lag, "message")], ["partitions", number(queue.partitions)],
       ["fetching", queue.paused ? "paused: the pipeline is full" : "runs", queue.paused],
