@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::check::Check;
 use super::files;
@@ -21,6 +21,9 @@ const FILE_SUFFIX: &str = ".file";
 
 /// Parts of the names of librdkafka's options whose values are secrets.
 const SECRET_WORDS: [&str; 5] = ["password", "passphrase", "secret", "key.pem", "oauthbearer.config"];
+
+/// In the place of a path librdkafka looks for the system's certificates by itself.
+const PROBE: &str = "probe";
 
 /// Parts of the names of a store's options whose values are secrets.
 const STORAGE_SECRETS: [&str; 8] = [
@@ -230,11 +233,17 @@ impl Check<'_> {
                               these statistics";
                 self.diagnostics.error(&key, reason);
             }
-            if KEY_FILES.contains(&&**name) {
-                self.warn_if_open(&key, Path::new(value), "a private key");
-            }
         }
-        self.options_from_files(OPTIONS, &SECRET_WORDS, raw)
+        let mut options = self.options_from_files(OPTIONS, &SECRET_WORDS, raw);
+        for (name, SecretText(value)) in options.iter_mut().filter(|(name, _)| is_path(name)) {
+            let key = join(OPTIONS, name);
+            let Some(path) = self.path(&key, value).filter(|_| value != PROBE) else { continue };
+            if KEY_FILES.contains(&&**name) {
+                self.warn_if_open(&key, &path, "a private key");
+            }
+            *value = path.display().to_string();
+        }
+        options
     }
 
     /// Options for librdkafka or a store. A secret can be in a file of its own: `sasl.password.file`.
@@ -384,6 +393,11 @@ fn trimmed(texts: &mut [String]) -> Vec<Box<str>> {
     texts.iter().map(|text| (**text).into()).collect()
 }
 
+/// Whether the value of one of librdkafka's options is a path.
+fn is_path(option: &str) -> bool {
+    option.ends_with(".location") || option == "sasl.kerberos.keytab"
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{LEAST, PLANTED, assert_one, errors};
@@ -449,6 +463,16 @@ mod tests {
     }
 
     #[test]
+    fn paths_in_options_count_from_the_folder_of_the_file() {
+        for (written, read) in [("ca.pem", "/etc/bd/ca.pem"), ("/x/ca.pem", "/x/ca.pem"), ("probe", "probe")]
+        {
+            let text = format!("[queue.kafka.options]\n\"ssl.ca.location\" = \"{written}\"\n{LEAST}");
+            let (config, _) = Config::parse(&text, Path::new("/etc/bd/a.toml"), &[]).unwrap();
+            assert_eq!(config.queue.kafka.options["ssl.ca.location"].expose(), read);
+        }
+    }
+
+    #[test]
     fn each_file_with_secrets_that_everybody_can_read_is_told_of_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -460,11 +484,10 @@ mod tests {
             "connections_directory = \"d\"\n[queue.kafka]\nschema_registry = \"https://u:secret@r\"\n\
              schema_registry_auth_file = \"auth\"\noauth_token_file = \"token\"\n[queue.kafka.options]\n\
              \"sasl.password.file\" = \"password\"\n\"ssl.key.password\" = \"secret\"\n\
-             \"ssl.key.location\" = \"{}\"\n[push]\ntoken_file = \"tokens\"\ntls_certificate = \"tls.pem\"\n\
+             \"ssl.key.location\" = \"client.key\"\n[push]\ntoken_file = \"tokens\"\ntls_certificate = \"tls.pem\"\n\
              tls_key = \"tls.key\"\n[connections.acme]\nsite = \"EU1\"\napi_key = \"{PLANTED}\"\n\
              app_group_ids = [\"a\"]\n[connections.other]\nsite = \"EU1\"\napi_key_file = \"other.key\"\n\
              app_group_ids = [\"b\"]\n",
-            path("client.key")
         );
         fs::create_dir(folder.path().join("d")).unwrap();
         write(&folder.path().join("d/third.toml"), &format!("site = \"EU1\"\napi_key = \"{PLANTED}\""));

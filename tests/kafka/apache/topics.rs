@@ -1,7 +1,7 @@
 //! Topics that change while they are read.
 
 use rdkafka::admin::{NewTopic, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::broker::{Broker, PATIENCE, Tool};
@@ -83,6 +83,20 @@ async fn offsets_that_are_set_back_are_counted_again_from_there() {
     assert_eq!(lost(&forwarder).await, 0);
     stop(forwarder).await;
     assert!(by_mark(&intake.accepted()).values().all(|sends| *sends == 2 * BATCH));
+}
+
+#[tokio::test]
+async fn a_run_that_ends_with_its_partitions_ends_though_the_group_has_committed_what_lies_beyond_them() {
+    let topic = "beyond";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let group: BaseConsumer = broker.client().set("group.id", topic).create().unwrap();
+    let mut beyond = TopicPartitionList::new();
+    beyond.add_partition_offset(topic, 0, Offset::Offset(1000)).unwrap();
+    group.commit(&beyond, CommitMode::Sync).unwrap();
+    drop(group);
+    let mut forwarder = member(broker.addresses(), topic, &intake, "acme").spawn(&["run", "--once"]);
+    assert_eq!(forwarder.wait().await.code(), Some(0), "{}", forwarder.log());
 }
 
 #[tokio::test]

@@ -72,8 +72,38 @@ impl<T: Send + 'static> BrokerRequests<T> {
     }
 }
 
-/// Asks for the group's committed offsets of these partitions.
-pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>) {
+/// A question to the broker about partitions.
+#[derive(Debug)]
+pub(super) enum OffsetsQuestion {
+    /// Their offsets that the group has committed.
+    Committed(Vec<Partition>),
+    /// Where they end.
+    Ends(Vec<Partition>),
+}
+
+/// Asks it.
+pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, question: OffsetsQuestion) {
+    match question {
+        OffsetsQuestion::Committed(partitions) => ask_for_committed(consumer, partitions),
+        OffsetsQuestion::Ends(partitions) => ask_for_ends(consumer, &partitions),
+    }
+}
+
+/// In the place of a time, -1 asks for the end: for the last settled one, where transactions count. Source: Kafka's protocol,
+/// `ListOffsets`.
+fn ask_for_ends(consumer: &BaseConsumer<Callbacks>, partitions: &[Partition]) {
+    let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::End)));
+    let ends = match consumer.offsets_for_times(wanted, ANSWER_MAX) {
+        Ok(ends) => list(&ends).into_iter().filter_map(|(partition, end)| Some((partition, end?))).collect(),
+        Err(error) => {
+            tracing::debug!(%error, "kafka: the ends of partitions could not be asked for");
+            Vec::new()
+        }
+    };
+    consumer.context().note(Event::Ends(ends));
+}
+
+fn ask_for_committed(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>) {
     let wanted = without_offsets(&partitions);
     let committed = match consumer.committed_offsets(wanted, ANSWER_MAX) {
         Ok(committed) => {

@@ -35,6 +35,8 @@ pub(super) enum Event {
     Committed(Vec<Answer>),
     /// The watermarks of the partitions that are read.
     Watermarks(Vec<(Partition, Watermarks)>),
+    /// The ends of partitions whose fetching is paused; none: they could not be found out.
+    Ends(Vec<(Partition, i64)>),
 }
 
 /// The broker's answer to the offset of one partition.

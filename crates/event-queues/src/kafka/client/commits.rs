@@ -193,12 +193,19 @@ impl Poller {
         );
     }
 
-    /// Handles the answers to commits, and keeps all other events for later.
+    /// Handles what needs nothing of the pipeline. Partitions that are to be given up, and what comes behind them, are kept for
+    /// later.
     pub(super) fn attend_to_commits(&mut self) {
         for event in self.consumer.context().take_events() {
             match event {
                 Event::Committed(answers) => self.committed(&answers),
                 Event::Watermarks(marks) => self.look(&marks),
+                Event::Ends(ends) => self.look_at_ends(&ends),
+                // The group waits for it.
+                Event::Assigned(partitions) if self.later.is_empty() => self.prepare(partitions),
+                Event::Known { partitions, committed } if self.later.is_empty() => {
+                    self.assign(&partitions, committed);
+                }
                 event => self.defer(event),
             }
         }
@@ -219,6 +226,11 @@ impl Poller {
             if offsets.is_empty() {
                 return Ok(());
             }
+            // Who is told to end does not wait for as long, and counts what is acknowledged by then.
+            while let Ok(command) = self.parts.commands.try_recv() {
+                let _is_to_end = self.obey(command).is_err();
+            }
+            let deadline = self.close_by.map_or(deadline, |close_by| close_by.min(deadline));
             let is_over = self.consumer.assignment_lost() || self.consumer.client().fatal_error().is_some();
             if is_over || Instant::now() >= deadline {
                 return Err(reason);

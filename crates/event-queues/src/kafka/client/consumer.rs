@@ -112,6 +112,7 @@ impl KafkaQueue {
     fn start(&mut self) -> Result<(), QueueError> {
         let Some(start) = self.start.take() else { return Ok(()) };
         let Start { settings, consumer: Consumer(consumer), parts, maker } = *start;
+        self.health.join();
         let topics: Vec<&str> = settings.topics.iter().map(|topic| &**topic).collect();
         consumer.subscribe(&topics).map_err(|error| {
             QueueError::Storage(format!("queue.kafka.topics: librdkafka refuses them: {error}"))
@@ -148,7 +149,10 @@ impl KafkaQueue {
             );
         }
         match self.health.repeated() {
-            0 => Ok(()),
+            0 if self.health.is_closed() => Ok(()),
+            0 => Err(QueueError::Storage(format!(
+                "Kafka did not answer within {LEAVE_MAX:?}: what was counted since the last commit may be counted again"
+            ))),
             messages => Err(QueueError::Storage(format!(
                 "the last commit to Kafka has failed: {messages} messages that were counted are counted again"
             ))),

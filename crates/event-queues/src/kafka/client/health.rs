@@ -20,6 +20,8 @@ pub(super) struct Health {
     waiting: AtomicU64,
     partitions: AtomicU64,
     skipped: AtomicU64,
+    /// Whether the group is to be joined: before, no broker is asked for.
+    is_joining: AtomicBool,
     is_connected: AtomicBool,
     is_paused: AtomicBool,
     troubles: Mutex<[Slot; Trouble::ALL.len()]>,
@@ -31,6 +33,7 @@ pub(super) struct Health {
     lost: OnceLock<Arc<str>>,
     /// Messages that are counted twice, because the last commit failed.
     repeated: AtomicU64,
+    is_closed: AtomicBool,
 }
 
 /// One kind of trouble.
@@ -61,6 +64,10 @@ impl Health {
 
     pub(super) fn skip(&self, messages: u64) {
         self.skipped.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(super) fn join(&self) {
+        self.is_joining.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether that is news.
@@ -162,8 +169,17 @@ impl Health {
         self.lost.get().map(|reason| &**reason)
     }
 
-    pub(super) fn set_repeated(&self, messages: u64) {
-        self.repeated.store(messages, Ordering::Relaxed);
+    pub(super) fn add_repeated(&self, messages: u64) {
+        self.repeated.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Everything acknowledged is committed, or counted as repeated; only leaving the group is left to be done.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     pub(super) fn repeated(&self) -> u64 {
@@ -205,7 +221,7 @@ impl Watch {
     pub fn trouble(&self) -> Option<Arc<str>> {
         // A broker that refuses this client can be reached, and says why it can't be used.
         self.0.message(Trouble::Access).or_else(|| {
-            if self.0.is_connected() {
+            if self.0.is_connected() || !self.0.is_joining.load(Ordering::Relaxed) {
                 Trouble::ALL.into_iter().find_map(|trouble| self.0.message(trouble))
             } else {
                 Some("no Kafka broker can be reached".into())
@@ -264,6 +280,8 @@ mod tests {
     fn what_is_refused_is_told_before_what_can_not_be_reached() {
         let health = Arc::new(Health::default());
         let watch = Watch(Arc::clone(&health));
+        assert_eq!(watch.trouble(), None, "an import comes before the group is joined");
+        health.join();
         assert_eq!(watch.trouble().as_deref(), Some("no Kafka broker can be reached"));
         health.complain(Trouble::Access, "the password is wrong");
         assert_eq!(watch.trouble().as_deref(), Some("the password is wrong"));

@@ -6,6 +6,7 @@ use rdkafka::Message as _;
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 
 use super::batch::origin_of;
+use super::broker_requests::OffsetsQuestion;
 use super::callbacks::{Event, give_up, without_offsets};
 use super::offsets::Partition;
 use super::poller::{Halt, Poller, PollerCommand, PollerOutput};
@@ -27,12 +28,23 @@ impl Poller {
     pub(super) fn attend_all(&mut self, events: Vec<Event>, recall: Option<Duration>) -> Result<(), Halt> {
         let mut events = events.into_iter();
         while let Some(event) = events.next() {
-            if let Err(halt) = self.attend(event, recall) {
+            let attended = self.attend(event, recall);
+            // It may have been told to end during a commit.
+            if let Err(halt) = attended.and_then(|()| self.ensure_open()) {
                 events.for_each(|event| self.defer(event));
                 return Err(halt);
             }
         }
         Ok(())
+    }
+
+    fn ensure_open(&self) -> Result<(), Halt> {
+        if self.close_by.is_some() { Err(Halt::Closed) } else { Ok(()) }
+    }
+
+    /// It is to end, and has so long for its commits.
+    pub(super) fn close(&mut self) {
+        self.close_by.get_or_insert_with(|| Instant::now() + LAST_COMMIT_MAX);
     }
 
     fn attend(&mut self, event: Event, recall: Option<Duration>) -> Result<(), Halt> {
@@ -46,6 +58,7 @@ impl Poller {
             }
             Event::Committed(answers) => self.committed(&answers),
             Event::Watermarks(marks) => self.look(&marks),
+            Event::Ends(ends) => self.look_at_ends(&ends),
         }
         Ok(())
     }
@@ -74,14 +87,18 @@ impl Poller {
 
     /// Asks for the group's committed offsets, only to notice lost messages: reading begins in the same place without them.
     /// The group waits meanwhile, and this thread does not.
-    fn prepare(&mut self, partitions: Vec<Partition>) {
-        let known = if partitions.is_empty() { Err(partitions) } else { self.questions.send(partitions) };
-        if let Err(partitions) = known {
+    pub(super) fn prepare(&mut self, partitions: Vec<Partition>) {
+        if partitions.is_empty() {
+            return self.assign(&partitions, Some(Vec::new()));
+        }
+        if let Err(OffsetsQuestion::Committed(partitions) | OffsetsQuestion::Ends(partitions)) =
+            self.questions.send(OffsetsQuestion::Committed(partitions))
+        {
             self.assign(&partitions, Some(Vec::new()));
         }
     }
 
-    fn assign(&mut self, partitions: &[Partition], committed: Option<Vec<(Partition, i64)>>) {
+    pub(super) fn assign(&mut self, partitions: &[Partition], committed: Option<Vec<(Partition, i64)>>) {
         let committed = committed.unwrap_or_else(|| {
             tracing::warn!(
                 partitions = partitions.len(),
@@ -132,9 +149,13 @@ impl Poller {
                 _ => tell_unsettled(partitions),
             }
             if let Err(reason) = self.commit_now(partitions, Instant::now() + COMMIT_MAX) {
+                let messages = self.offsets.counted_again(partitions);
+                if self.close_by.is_some() {
+                    self.parts.health.add_repeated(messages);
+                }
                 tracing::warn!(
                     reason,
-                    messages = self.offsets.counted_again(partitions),
+                    messages,
                     "kafka: the last commit before partitions are given up has failed; what was counted since the \
                      one before is counted again"
                 );
@@ -195,15 +216,17 @@ impl Poller {
             }
         }
         let held: Vec<_> = self.offsets.held().cloned().collect();
-        if let Err(reason) = self.commit_now(&held, Instant::now() + LAST_COMMIT_MAX) {
+        let deadline = self.close_by.unwrap_or_else(|| Instant::now() + LAST_COMMIT_MAX);
+        if let Err(reason) = self.commit_now(&held, deadline) {
             let messages = self.offsets.counted_again(&held);
-            self.parts.health.set_repeated(messages);
+            self.parts.health.add_repeated(messages);
             tracing::error!(
                 reason,
                 messages,
                 "kafka: the last commit has failed; what was counted since the one before is counted again"
             );
         }
+        self.parts.health.close();
         self.consumer.context().leave();
         self.answer();
         // A commit without an answer by now waits for a coordinator, and without one the group can't be left either.

@@ -213,16 +213,30 @@ impl PartitionOffsets {
         })
     }
 
+    /// Where a partition ends, as far as is known; negative where it is not.
+    pub(super) fn end(&self, partition: &Partition) -> i64 {
+        self.held.get(partition).and_then(|held| held.marks).map_or(-1, |marks| marks.end)
+    }
+
+    /// Notes where a partition ends that is not fetched at present, and so goes on from where it ended.
+    pub(super) fn raise_end(&mut self, partition: &Partition, end: i64) {
+        if let Some(marks) = self.held.get_mut(partition).and_then(|held| held.marks.as_mut()) {
+            marks.end = marks.end.max(end);
+        }
+    }
+
     /// All fetched messages have been handed out: a partition without more has reached its end, whatever lies before it that
     /// is no message. Returns the losses among that.
     pub(super) fn pass_ends(&mut self) -> Vec<(Partition, Loss)> {
         let mut lost = Vec::new();
         for (partition, held) in &mut self.held {
             let Some(marks) = held.marks.filter(|marks| marks.is_at_end) else { continue };
-            let expected = held.expected();
-            if expected.is_some_and(|expected| expected >= marks.next) {
+            // A committed offset may lie beyond the end: of a topic that was made anew, say.
+            let read = held.passed.max(held.delivered);
+            if read.is_some_and(|read| read >= marks.next) {
                 continue;
             }
+            let expected = held.expected();
             held.passed = Some(marks.next);
             if let Some(expected) = expected {
                 let gap = Gap { from: expected, to: marks.next };
@@ -333,254 +347,4 @@ impl PartitionOffsets {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn partition(number: i32) -> Partition {
-        Partition { topic: "t".into(), number }
-    }
-
-    fn holding(numbers: &[i32]) -> PartitionOffsets {
-        let mut offsets = PartitionOffsets::default();
-        for number in numbers {
-            offsets.assign(partition(*number), Arc::default(), None);
-        }
-        offsets
-    }
-
-    #[test]
-    fn an_offset_is_due_once_its_messages_are_acknowledged() {
-        let mut offsets = holding(&[0, 1]);
-        let first = offsets.deliver(&partition(0), 10, 10);
-        let second = offsets.deliver(&partition(1), 5, 10);
-        let third = offsets.deliver(&partition(0), 20, 10);
-        assert_eq!(offsets.request(), []);
-        offsets.acknowledge(first);
-        assert_eq!(offsets.request(), [(partition(0), 10)]);
-        assert_eq!(offsets.request(), [], "it is asked for once");
-        offsets.acknowledge(second);
-        assert_eq!(offsets.request(), [(partition(1), 5)]);
-        assert!(offsets.is_settled([&partition(1)]));
-        assert!(!offsets.is_settled([&partition(0), &partition(1)]));
-        offsets.acknowledge(third);
-        assert_eq!(offsets.request(), [(partition(0), 20)]);
-        assert!(offsets.is_settled([&partition(0), &partition(1)]));
-    }
-
-    #[test]
-    fn a_partition_that_was_given_up_is_never_committed_again() {
-        let mut offsets = holding(&[0, 1]);
-        let receipt = offsets.deliver(&partition(0), 10, 10);
-        let assignment = Arc::clone(offsets.assignment(&partition(0)).unwrap());
-        offsets.forget([&partition(0)]);
-        assert!(assignment.is_over());
-        offsets.acknowledge(receipt);
-        assert_eq!(offsets.request(), []);
-        assert!(offsets.is_settled([&partition(0)]), "nothing is owed for it");
-    }
-
-    #[test]
-    fn what_was_handed_out_before_a_partition_came_back_counts_for_nothing() {
-        let mut offsets = holding(&[0]);
-        let before = offsets.deliver(&partition(0), 10, 10);
-        offsets.forget([&partition(0)]);
-        offsets.assign(partition(0), Arc::default(), Some(3));
-        assert_eq!(offsets.expected(&partition(0)), Some(3));
-        let after = offsets.deliver(&partition(0), 7, 10);
-        offsets.acknowledge(before);
-        assert_eq!(offsets.request(), []);
-        offsets.acknowledge(after);
-        assert_eq!(offsets.request(), [(partition(0), 7)]);
-    }
-
-    #[test]
-    fn what_the_broker_refused_is_asked_for_again() {
-        let mut offsets = holding(&[0]);
-        let receipt = offsets.deliver(&partition(0), 10, 10);
-        offsets.acknowledge(receipt);
-        assert_eq!(offsets.request(), [(partition(0), 10)]);
-        offsets.refuse(&partition(0), 10);
-        assert_eq!(offsets.request(), [(partition(0), 10)]);
-        assert_eq!(offsets.unconfirmed([&partition(0)]), [(partition(0), 10)]);
-        offsets.confirm(&partition(0), 10);
-        assert_eq!((offsets.request(), offsets.unconfirmed([&partition(0)])), (vec![], vec![]));
-    }
-
-    #[test]
-    fn a_late_refusal_does_not_undo_a_later_request() {
-        let mut offsets = holding(&[0]);
-        for offset in [10, 20] {
-            let receipt = offsets.deliver(&partition(0), offset, 10);
-            offsets.acknowledge(receipt);
-            offsets.request();
-        }
-        offsets.refuse(&partition(0), 10);
-        assert_eq!(offsets.request(), []);
-    }
-
-    /// Marks of a partition that begins at `start`, with everything before `end` fetched.
-    fn marks(start: i64, end: i64) -> Watermarks {
-        Watermarks { start, end, next: end, is_at_end: true }
-    }
-
-    #[test]
-    fn of_what_was_left_out_that_is_lost_which_lies_before_the_first_message() {
-        let mut offsets = holding(&[0]);
-        // A marker, then what was deleted in steps within a moment: each is told.
-        for (from, to) in [(10, 11), (100, 900), (1000, 1800), (2000, 2001)] {
-            offsets.leave_out(&partition(0), from, to);
-        }
-        let loss = offsets.look(&partition(0), marks(1800, 3000)).unwrap();
-        assert_eq!(loss, Loss { messages: 1 + 800 + 800, expected: 10, offset: 1800 });
-        assert_eq!(offsets.look(&partition(0), marks(1800, 3000)), None, "it is told once");
-        offsets.leave_out(&partition(0), 2100, 2101);
-        assert_eq!(offsets.look(&partition(0), marks(1800, 3000)), None, "a marker is no message");
-        offsets.leave_out(&partition(0), 2200, 2300);
-        let loss = offsets.look(&partition(0), marks(2250, 3000)).unwrap();
-        assert_eq!(loss.messages, 50, "what lies behind the first message was left out by the broker");
-    }
-
-    #[test]
-    fn many_small_gaps_make_room_for_a_large_one() {
-        let mut offsets = holding(&[0]);
-        (0..10_000).for_each(|at| offsets.leave_out(&partition(0), 10 * at, 10 * at + 1));
-        offsets.leave_out(&partition(0), 200_000, 200_500);
-        assert_eq!(offsets.held[&partition(0)].gaps.len(), GAPS_MAX);
-        let loss = offsets.look(&partition(0), marks(200_500, 200_501)).unwrap();
-        assert!(loss.messages >= 500, "{loss:?}");
-    }
-
-    #[test]
-    fn a_marker_at_the_end_and_what_was_deleted_are_not_left_to_read() {
-        let mut offsets = holding(&[0]);
-        offsets.look(&partition(0), marks(0, 11));
-        assert!(!offsets.are_at_end());
-        assert_eq!(offsets.lag(), 11);
-        let receipt = offsets.deliver(&partition(0), 10, 10);
-        assert_eq!(offsets.lag(), 11, "ten to be committed, one that may be a message");
-        assert_eq!(offsets.waiting(), 1);
-        assert_eq!(offsets.pass_ends(), [], "a marker is no loss");
-        assert_eq!(offsets.expected(&partition(0)), Some(11), "what follows follows the marker");
-        assert!(offsets.are_at_end());
-        offsets.acknowledge(receipt);
-        assert_eq!(offsets.request(), [(partition(0), 10)]);
-        assert_eq!((offsets.lag(), offsets.waiting()), (10, 0));
-        offsets.confirm(&partition(0), 10);
-        assert_eq!(offsets.lag(), 0);
-        offsets.look(&partition(0), Watermarks { start: 500, end: 600, next: 520, is_at_end: false });
-        assert_eq!(
-            (offsets.lag(), offsets.waiting()),
-            (100, 100),
-            "what was deleted is not there to be read"
-        );
-        assert!(!offsets.are_at_end());
-    }
-
-    #[test]
-    fn what_was_deleted_to_the_end_is_told_without_a_message_behind_it() {
-        let mut offsets = PartitionOffsets::default();
-        offsets.assign(partition(0), Arc::default(), Some(100));
-        offsets.look(&partition(0), marks(600, 600));
-        assert_eq!(offsets.lag(), 0);
-        let loss = Loss { messages: 500, expected: 100, offset: 600 };
-        assert_eq!(offsets.pass_ends(), [(partition(0), loss)]);
-        assert_eq!((offsets.expected(&partition(0)), offsets.pass_ends()), (Some(600), vec![]));
-    }
-
-    #[test]
-    fn what_is_counted_again_is_what_was_acknowledged_and_not_confirmed() {
-        let mut offsets = holding(&[0, 1]);
-        let all = [partition(0), partition(1)];
-        let receipts = [(0, 10), (1, 30), (0, 20)]
-            .map(|(number, offset)| offsets.deliver(&partition(number), offset, 7));
-        offsets.acknowledge(receipts[1]);
-        assert_eq!(offsets.counted_again(&all), 14);
-        offsets.confirm(&partition(0), 10);
-        assert_eq!(offsets.counted_again(&all), 7);
-        offsets.acknowledge(receipts[2]);
-        assert_eq!(offsets.counted_again(&all), 14);
-        // The topic was made anew: its offsets begin again.
-        let receipt = offsets.deliver(&partition(0), 3, 3);
-        offsets.acknowledge(receipt);
-        offsets.confirm(&partition(0), 3);
-        assert_eq!(offsets.counted_again(&[partition(0)]), 0);
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Deliver(i32),
-        /// A part of all receipts, in 256ths.
-        Acknowledge(u8),
-        Request,
-        Confirm,
-        Refuse,
-        Move(i32),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => (0..3i32).prop_map(Step::Deliver),
-            3 => any::<u8>().prop_map(Step::Acknowledge),
-            2 => Just(Step::Request),
-            1 => Just(Step::Confirm),
-            1 => Just(Step::Refuse),
-            1 => (0..3i32).prop_map(Step::Move),
-        ]
-    }
-
-    proptest! {
-        /// An offset that the broker is asked to remember stands behind acknowledged messages of this very
-        /// assignment, and once all is acknowledged and asked for, it stands behind all of them.
-        #[test]
-        fn only_what_is_acknowledged_is_committed(steps in vec(step(), 0..60)) {
-            let mut offsets = holding(&[0, 1, 2]);
-            // Offsets of each partition: handed out in this assignment with receipts, and the next.
-            let mut handed: Vec<Vec<(Receipt, i64)>> = vec![Vec::new(); 3];
-            let mut next = [0i64; 3];
-            let (mut acknowledged, mut asked) = (Receipt(0), Vec::new());
-            for step in steps {
-                match step {
-                    Step::Deliver(number) => {
-                        let at = usize::try_from(number).unwrap();
-                        next[at] += 10;
-                        let receipt = offsets.deliver(&partition(number), next[at], 10);
-                        handed[at].push((receipt, next[at]));
-                    }
-                    Step::Acknowledge(part) => {
-                        let upto = offsets.last_receipt * u64::from(part) / 255;
-                        acknowledged = acknowledged.max(Receipt(upto));
-                        offsets.acknowledge(Receipt(upto));
-                    }
-                    Step::Request => {
-                        for (partition, offset) in offsets.request() {
-                            let at = usize::try_from(partition.number).unwrap();
-                            let allowed = handed[at].iter().filter(|(receipt, _)| *receipt <= acknowledged);
-                            prop_assert_eq!(allowed.map(|(_, next)| *next).max(), Some(offset));
-                            asked.push((partition, offset));
-                        }
-                    }
-                    Step::Confirm => asked.drain(..).for_each(|(partition, offset)| offsets.confirm(&partition, offset)),
-                    Step::Refuse => asked.drain(..).for_each(|(partition, offset)| offsets.refuse(&partition, offset)),
-                    Step::Move(number) => {
-                        offsets.forget([&partition(number)]);
-                        offsets.assign(partition(number), Arc::default(), None);
-                        handed[usize::try_from(number).unwrap()].clear();
-                        asked.retain(|(partition, _)| partition.number != number);
-                    }
-                }
-            }
-            offsets.acknowledge(Receipt(offsets.last_receipt));
-            prop_assert!(offsets.open.is_empty());
-            let all = [partition(0), partition(1), partition(2)];
-            prop_assert!(offsets.is_settled(&all));
-            offsets.request();
-            for (at, handed) in handed.iter().enumerate() {
-                let held = &offsets.held[&all[at]];
-                prop_assert_eq!(held.requested.or(held.committed), handed.last().map(|(_, next)| *next));
-            }
-        }
-    }
-}
+mod tests;

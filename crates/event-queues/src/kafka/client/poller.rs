@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::batch::MessageBatch;
-use super::broker_requests::{self, BrokerRequests, CommitOffsets};
+use super::broker_requests::{self, BrokerRequests, CommitOffsets, OffsetsQuestion};
 use super::callbacks::{Callbacks, Event};
 use super::commits::Commits;
 use super::frame;
@@ -84,7 +84,7 @@ pub(super) struct Parts {
 /// The owner of the consumer.
 pub(super) struct Poller {
     pub(super) consumer: Arc<BaseConsumer<Callbacks>>,
-    pub(super) questions: BrokerRequests<Vec<Partition>>,
+    pub(super) questions: BrokerRequests<OffsetsQuestion>,
     pub(super) committer: BrokerRequests<CommitOffsets>,
     pub(super) parts: Parts,
     pub(super) offsets: PartitionOffsets,
@@ -101,8 +101,12 @@ pub(super) struct Poller {
     pub(super) later_since: Option<Instant>,
     /// What the pipeline has not taken before partitions had to be given up, in order.
     pub(super) unsent: VecDeque<PollerOutput>,
+    /// By when the last commit has to be made, once it is told to end.
+    pub(super) close_by: Option<Instant>,
     /// Since when the group has given it no partition.
     pub(super) without_since: Option<Instant>,
+    /// Whether the ends of paused partitions are asked for.
+    pub(super) is_asking: bool,
     /// Whether any partition is paused.
     pub(super) is_paused: bool,
     /// Whether all are: one that was assigned meanwhile is not.
@@ -130,7 +134,9 @@ impl Poller {
             later: Vec::new(),
             later_since: None,
             unsent: VecDeque::new(),
+            close_by: None,
             without_since: None,
+            is_asking: false,
             is_paused: false,
             is_all_paused: false,
         })
@@ -180,7 +186,10 @@ impl Poller {
                 self.offsets.acknowledge(receipt);
                 Ok(())
             }
-            PollerCommand::Close => Err(Halt::Closed),
+            PollerCommand::Close => {
+                self.close();
+                Err(Halt::Closed)
+            }
         }
     }
 

@@ -84,6 +84,9 @@ impl Schemas {
             let failures = self.away.as_ref().map_or(1, |away| away.failures);
             tokio::time::sleep(wait(failures, RandomState::new().hash_one(key))).await;
             if is_over() {
+                // Perhaps nobody asks again, so nobody would find out that the outage is over.
+                self.away = None;
+                self.health.clear(Trouble::Registry);
                 return answer;
             }
         }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::broker_requests::OffsetsQuestion;
 use super::offsets::{Loss, Partition, Watermarks};
 use super::poller::{Halt, Poller, PollerOutput};
 
@@ -53,12 +54,27 @@ impl Poller {
         self.steady.statistics = self.steady.statistics.saturating_add(1);
         self.steady.is_news = true;
         for (partition, marks) in all {
-            if let Some(loss) = self.offsets.look(partition, *marks) {
+            let end = if self.is_paused { self.offsets.end(partition).max(marks.end) } else { marks.end };
+            if let Some(loss) = self.offsets.look(partition, Watermarks { end, ..*marks }) {
                 self.tell_loss(partition, loss);
             }
         }
+        // What is not fetched has no news of its end.
+        if self.is_paused && !self.is_asking {
+            let held = self.offsets.held().cloned().collect();
+            self.is_asking = self.questions.send(OffsetsQuestion::Ends(held)).is_ok();
+        }
         self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
         self.watch_commits();
+    }
+
+    /// Handles the ends of paused partitions.
+    pub(super) fn look_at_ends(&mut self, ends: &[(Partition, i64)]) {
+        self.is_asking = false;
+        for (partition, end) in ends.iter().filter(|_| self.is_paused) {
+            self.offsets.raise_end(partition, *end);
+        }
+        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
     }
 
     fn tell_loss(&self, partition: &Partition, Loss { messages, expected, offset }: Loss) {

@@ -99,8 +99,12 @@ async fn a_schema_is_waited_for_until_the_registry_answers_or_nobody_needs_it() 
     let mut schemas = Schemas::new(registry, health);
     let fail = || Behaviour::Status(500, String::new());
     scripted.next([fail(), fail()]);
-    not_now(schemas.wait_for(SchemaKey::Id(7), || true).await);
-    assert!(watch.trouble().unwrap().contains("500: it has failed"));
+    let is_over = || {
+        assert!(watch.trouble().unwrap().contains("500: it has failed"));
+        true
+    };
+    not_now(schemas.wait_for(SchemaKey::Id(7), is_over).await);
+    assert_eq!(watch.trouble(), None, "nobody asks again");
     assert!(is_schema(&schemas.wait_for(SchemaKey::Id(7), || false).await));
     assert_eq!((watch.trouble(), scripted.asked().len()), (None, 3));
 }
