@@ -154,7 +154,11 @@ impl<'p, 't> Planner<'p, 't> {
         let bytes = metadata.len();
         let Matches { best, all, alike } = find(records, file, bytes, key)?;
         if self.again {
-            for id in all.into_iter().chain(best.map(|(id, ..)| id)) {
+            // What was counted of another file, longer or shorter, stays counted.
+            let is_other = |record: &FileRecord| {
+                record.path != key && record.mark.fingerprint.end < bytes && is_still_there(record)
+            };
+            for (id, _) in all.into_iter().filter(|(_, record)| !is_other(record)) {
                 records.forget(id)?;
             }
             return Ok(Some((None, None)));

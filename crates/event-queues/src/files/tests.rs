@@ -854,6 +854,30 @@ fn an_acknowledgement_needs_no_new_thread() {
     });
 }
 
+#[tokio::test]
+async fn importing_one_file_again_counts_no_other_again() {
+    let place = Place::new();
+    let [small, large, copy] =
+        [("small", 100), ("large", 500), ("copy", 500)].map(|(name, last)| place.write(name, lines(0..last)));
+    import(&place, &[&large, &copy]).await;
+    let again = |file: &Path| FilesSettings { again: true, ..place.settings(&[file]) };
+    assert_eq!(import_with(&again(&small)).await.0, lines(0..100));
+    for _ in 0..2 {
+        let (text, reports) = import(&place, &[&small, &large, &copy]).await;
+        assert_eq!(text, "");
+        assert!(
+            matches!(
+                reports[..],
+                [FileReport::Counted { .. }, FileReport::Counted { .. }, FileReport::Copied { .. }]
+            ),
+            "{reports:?}"
+        );
+        assert_eq!(import_with(&again(&large)).await.0, lines(0..500));
+        assert_eq!(import(&place, &[&small, &large]).await.0, "");
+        import(&place, &[&large, &copy]).await;
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Written {
     Lines { newline: &'static str, blank: bool, last: bool },
