@@ -1,7 +1,7 @@
 //! Decides what to read of each file before anything is counted.
 
 use std::collections::HashSet;
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -350,7 +350,8 @@ fn untouched(
     Ok(None)
 }
 
-/// Whether the content of a record still is where it was seen last.
+/// Whether the content of a record still is where it was seen last. Only a file is opened: a pipe would wait for its writer.
 fn is_still_there(record: &FileRecord) -> bool {
-    File::open(&record.path).and_then(|file| record.mark.fingerprint.looks_like(&file)).unwrap_or(false)
+    let looks = || record.mark.fingerprint.looks_like(&File::open(&record.path)?);
+    fs::metadata(&record.path).is_ok_and(|metadata| metadata.is_file()) && looks().unwrap_or(false)
 }

@@ -878,6 +878,39 @@ async fn importing_one_file_again_counts_no_other_again() {
     }
 }
 
+#[test]
+fn a_remembered_path_that_is_a_pipe_by_now_is_not_waited_for() {
+    let place = Place::new();
+    let [before, path] = ["a", "b"].map(|name| place.write(name, lines(0..9)));
+    block_on(import(&place, &[&before]));
+    fs::remove_file(&before).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&before).status().unwrap().success());
+    let settings = place.settings(&[&path]);
+    let (done, reports) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(open_within(&settings, NOW, LIMITS).unwrap().1));
+    let reports = reports.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(reports[..], [FileReport::Renamed { .. }]), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_finished_file_with_bytes_behind_its_compressed_content_is_passed() {
+    let packed = gzip(lines(0..100).as_bytes());
+    for behind in [&[0; 512][..], b"signature"] {
+        let place = Place::new();
+        let stored = [&*packed, behind].concat();
+        let file = place.write("a", &stored);
+        assert_eq!(import(&place, &[&file]).await, (lines(0..100), vec![]));
+        let bytes = stored.len() as u64;
+        let counted = FileReport::Counted { path: file.clone(), bytes, settled_at: NOW };
+        assert_eq!(import(&place, &[&file]).await, (String::new(), vec![counted]));
+        // A member behind them is told to be left out, as before.
+        place.write("a", [&*stored, &packed].concat());
+        let (text, reports) = import(&place, &[&file]).await;
+        assert_eq!(text, "");
+        assert!(matches!(reports[..], [FileReport::Grown { .. }]), "{reports:?}");
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Written {
     Lines { newline: &'static str, blank: bool, last: bool },
