@@ -138,9 +138,7 @@ impl Content {
             None if input.is_avro() => FileLayout::Avro,
             None => detect(&mut input, limits.look_ahead_bytes),
         };
-        // What is compressed ends where its compression does.
-        let flow = if input.is_compressed() { Flow::Whole } else { Flow::Growing };
-        Ok(Self { input, layout, container: 0, path, file, start, flow })
+        Ok(Self { input, layout, container: 0, path, file, start, flow: Flow::Growing })
     }
 
     /// Hands out the bytes at hand instead of waiting for more.
@@ -236,7 +234,7 @@ impl Content {
 pub(crate) fn check(reader: Reader, path: PathBuf) -> io::Result<()> {
     let mut input = Input::new(reader)?;
     if input.is_avro() {
-        Blocks::open(&mut input, path, Flow::Whole)?;
+        Blocks::open(&mut input, path, Flow::Growing)?;
     }
     Ok(())
 }

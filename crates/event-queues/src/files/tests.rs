@@ -911,6 +911,43 @@ async fn a_finished_file_with_bytes_behind_its_compressed_content_is_passed() {
     }
 }
 
+/// Reads what can be read and settles it; says which events came, what was said, and how it failed.
+async fn import_what_can_be(settings: &FilesSettings) -> (Vec<Value>, Vec<FileReport>, Option<String>) {
+    let (mut queue, reports) = open_within(settings, NOW, tiny(100)).unwrap();
+    let mut all = Vec::new();
+    let problem = loop {
+        match queue.receive().await {
+            Ok(Some(delivery)) => all.push(delivery),
+            Ok(None) => break None,
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    if let Some(last) = all.last() {
+        queue.acknowledge(last.receipt).await.unwrap();
+    }
+    (events(&all), reports, problem)
+}
+
+#[tokio::test]
+async fn compressed_content_that_ends_in_the_middle_of_a_line_loses_none() {
+    let whole = lines(0..110);
+    let (first, second) = whole.as_bytes().split_at(whole.len() / 2 + 3);
+    for format in [Gzip, Bzip2, Xz, Zstd] {
+        let place = Place::new();
+        let [first, second] = [first, second].map(|part| pack(format, part));
+        let file = place.write("a", &first);
+        let settings = place.settings(&[&file]);
+        let (mut seen, _, problem) = import_what_can_be(&settings).await;
+        assert!(problem.unwrap().contains("as if it were being written"));
+        place.write("a", [first, second].concat());
+        let (rest, _, problem) = import_what_can_be(&settings).await;
+        assert_eq!(problem, None);
+        seen.extend(rest);
+        let expected: Vec<_> = (0..110).map(|id| json!({ "id": id })).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Written {
     Lines { newline: &'static str, blank: bool, last: bool },
