@@ -13,6 +13,7 @@ mod detect;
 mod elements;
 mod formats;
 mod input;
+mod json;
 mod lines;
 
 use std::fs::File;
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::Framing;
 
 pub(crate) use self::buffer_pool::BufferPool;
-pub(crate) use self::detect::FileLayout;
+pub(crate) use self::detect::{FileLayout, was_misread};
 pub(crate) use self::input::{Input, Reader};
 
 use self::blocks::Blocks;

@@ -4,11 +4,11 @@ use std::io;
 use std::mem;
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
 
 use super::Cut;
 use super::buffer_pool::BufferPool;
 use super::input::Input;
+use super::json::is_beginning_of_json;
 
 /// A buffer that is less than a quarter full is copied into a body of its own size, so that a thousand small
 /// files in flight do not hold a thousand large buffers.
@@ -112,7 +112,7 @@ impl<'p> Lines<'p> {
         let start = memchr::memrchr(b'\n', &self.buffer[..self.filled]).map_or(0, |at| at + 1);
         let line = &self.buffer[start..self.filled];
         let may_be = self.flow == Flow::Growing && !self.skipping && !line.trim_ascii().is_empty();
-        if !may_be || !serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof()) {
+        if !may_be || !is_beginning_of_json(line) {
             return None;
         }
         let from = self.position + start as u64;

@@ -886,7 +886,7 @@ fn a_remembered_path_that_is_a_pipe_by_now_is_not_waited_for() {
     fs::remove_file(&before).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&before).status().unwrap().success());
     let settings = place.settings(&[&path]);
-    let (done, reports) = std::sync::mpsc::channel();
+    let (done, reports) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || done.send(open_within(&settings, NOW, LIMITS).unwrap().1));
     let reports = reports.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(matches!(reports[..], [FileReport::Renamed { .. }]), "{reports:?}");
@@ -945,6 +945,54 @@ async fn compressed_content_that_ends_in_the_middle_of_a_line_loses_none() {
         seen.extend(rest);
         let expected: Vec<_> = (0..110).map(|id| json!({ "id": id })).collect();
         assert_eq!(seen, expected);
+    }
+}
+
+fn sends(range: std::ops::Range<u32>) -> Vec<Value> {
+    range
+        .map(|id| json!({ "event_type": "users.messages.email.Send", "id": id, "properties": { "a": [id] } }))
+        .collect()
+}
+
+/// The beginning of a document, in its first event, and the whole; plain, and compressed in two members.
+fn cut_in_the_first_event(whole: &str) -> [[Vec<u8>; 2]; 2] {
+    let (first, second) = whole.as_bytes().split_at(100);
+    let packed = [gzip(first), gzip(second)];
+    let cut = [&*packed[0], &packed[1][..12]].concat();
+    [[first.to_vec(), whole.as_bytes().to_vec()], [cut, packed.concat()]]
+}
+
+/// As earlier versions have read the beginning of a document, were it cut off in its first event.
+#[tokio::test]
+async fn what_was_read_as_lines_and_held_no_event_stands_for_nothing_of_a_document() {
+    for [cut, whole] in cut_in_the_first_event(&Written::Pretty(Outside::Envelope).write(&sends(0..30))) {
+        let place = Place::new();
+        let before = place.write("a", &cut);
+        let end = if cut.len() == 100 { 100 } else { cut.len() as u64 - 12 };
+        let remember = || {
+            let file = File::open(&before).unwrap();
+            let fingerprint = fingerprint::Fingerprinter::default().take(&file, end, &[]).unwrap();
+            let layout = crate::content::FileLayout::Lines;
+            let mark = Mark { layout, position: 100, finished: true, container: 0, fingerprint };
+            let path = before.to_str().unwrap().to_owned();
+            let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
+            memory.settle(&[(0, FileRecord { path, mark, changed: None, settled_at: 5 })]).unwrap();
+        };
+        remember();
+        let (of, other) = (before.clone(), place.write("b", &whole));
+        let grown = |path: &Path| FileReport::Misread { path: path.to_owned(), of: of.clone() };
+        let (events, reports, problem) = import_what_can_be(&place.settings(&[&other])).await;
+        assert_eq!((events, reports, problem), (sends(0..30), vec![grown(&other)], None));
+        // Under its own name nothing is left of it but what is true.
+        fs::remove_dir_all(place.0.path().join("memory")).unwrap();
+        remember();
+        place.write("a", &whole);
+        let (events, reports, problem) = import_what_can_be(&place.settings(&[&before])).await;
+        assert_eq!((events, reports, problem), (sends(0..30), vec![grown(&before)], None));
+        let (text, reports) = import(&place, &[&before]).await;
+        assert!(text.is_empty() && matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
+        let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
+        assert_eq!(remembered(&memory).len(), 1);
     }
 }
 
