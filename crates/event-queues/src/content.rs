@@ -208,10 +208,12 @@ impl Content {
         let settled = self.start.map_or(0, |start| start.position);
         let mut splitter = ElementSplitter::new(self.input.position(), settled, limits.event_bytes_max);
         let mut buffer = vec![0; limits.chunk_bytes];
+        let mut is_cut_off = false;
         loop {
             let read = self.input.read(&mut buffer);
             match &read {
-                Ok(0) => splitter.finish(),
+                Ok(0) if self.flow == Flow::Slow => splitter.finish(),
+                Ok(0) => is_cut_off = splitter.finish_or_cut_off(),
                 Ok(bytes) => splitter.push(&buffer[..*bytes]),
                 Err(_) => {}
             }
@@ -222,10 +224,16 @@ impl Content {
                 take(cut, self)?;
             }
             if read? == 0 {
-                return Ok(());
+                return if is_cut_off { Err(cut_off().into()) } else { Ok(()) };
             }
         }
     }
+}
+
+/// The error of a document that ends in the middle, most likely because it is being written.
+fn cut_off() -> io::Error {
+    let text = "it ends in the middle of an array, an envelope or an event, as if it were being written";
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
 /// Fails now if the content can't be read.

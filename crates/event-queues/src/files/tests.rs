@@ -962,6 +962,30 @@ fn cut_in_the_first_event(whole: &str) -> [[Vec<u8>; 2]; 2] {
     [[first.to_vec(), whole.as_bytes().to_vec()], [cut, packed.concat()]]
 }
 
+#[tokio::test]
+async fn a_document_that_is_cut_off_in_its_first_event_costs_no_event_of_another_or_its_own() {
+    for outside in [Outside::Array, Outside::Envelope] {
+        let whole = |last| Written::Pretty(outside).write(&sends(0..last));
+        for [[cut, other], [_, own]] in [0, 1].map(|way| {
+            [cut_in_the_first_event(&whole(30))[way].clone(), cut_in_the_first_event(&whole(40))[way].clone()]
+        }) {
+            let place = Place::new();
+            let settings = place.settings(&[&place.0.path().join("inbox")]);
+            let path = place.write("inbox/00", &cut);
+            for _ in 0..2 {
+                let (events, _, problem) = import_what_can_be(&settings).await;
+                assert!(events.is_empty() && problem.unwrap().contains("inbox/00"));
+            }
+            place.write("inbox/01", &other);
+            let (events, _, problem) = import_what_can_be(&settings).await;
+            assert_eq!((events, problem.is_some()), (sends(0..30), true));
+            place.write("inbox/00", &own);
+            let (events, _, problem) = import_what_can_be(&place.settings(&[&path])).await;
+            assert_eq!((events, problem), (sends(0..40), None));
+        }
+    }
+}
+
 /// As earlier versions have read the beginning of a document, were it cut off in its first event.
 #[tokio::test]
 async fn what_was_read_as_lines_and_held_no_event_stands_for_nothing_of_a_document() {
@@ -993,6 +1017,53 @@ async fn what_was_read_as_lines_and_held_no_event_stands_for_nothing_of_a_docume
         assert!(text.is_empty() && matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
         let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
         assert_eq!(remembered(&memory).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_is_cut_off_anywhere_fails_and_gives_each_event_once_when_it_is_whole() {
+    for written in [
+        Written::OnOneLine(Outside::Array),
+        Written::OneEventALine(Outside::Envelope),
+        Written::Pretty(Outside::EnvelopeAmongOthers),
+        Written::PrettyEvents,
+    ] {
+        let whole = written.write(&sends(0..3));
+        for end in (1..whole.len()).step_by(7) {
+            let place = Place::new();
+            let file = place.write("a", &whole[..end]);
+            let settings = place.settings(&[&file]);
+            let (mut seen, _, problem) = import_what_can_be(&settings).await;
+            let is_whole = serde_json::from_str::<serde::de::IgnoredAny>(&whole[..end]).is_ok();
+            let is_told =
+                problem.as_ref().is_some_and(|problem| problem.contains("as if it were being written"));
+            assert!(
+                is_told || seen.len() == 3 || is_whole || matches!(written, Written::PrettyEvents),
+                "{end}"
+            );
+            assert_eq!(import_what_can_be(&settings).await.0, Vec::<Value>::new());
+            place.write("a", &whole);
+            let (rest, _, problem) = import_what_can_be(&settings).await;
+            seen.extend(rest);
+            assert_eq!((seen, problem), (sends(0..3), None), "{end}");
+        }
+    }
+}
+
+/// Damage that seems to open a bracket holds back nothing, whether or not it will ever be repaired.
+#[tokio::test]
+async fn events_behind_damage_that_opens_a_bracket_are_handed_out() {
+    let sends: Vec<_> = sends(0..3).iter().map(Value::to_string).collect();
+    for damage in ["{\"b\":[1,", "{\"b\":[1,{\"c\":", "[", "{\"event_type\":\"t\",\"p\":[{\"c\":["] {
+        let place = Place::new();
+        let file = place.write("a", format!("[{},{damage}{},{}]", sends[0], sends[1], sends[2]));
+        let (mut queue, _) = place.open(&[&file], LIMITS);
+        let mut handed = Vec::new();
+        while let Ok(Some(delivery)) = queue.receive().await {
+            handed.push(delivery);
+        }
+        let handed = self::text(&handed);
+        assert!(sends.iter().all(|send| handed.contains(send)), "{damage}: {handed}");
     }
 }
 
