@@ -309,7 +309,10 @@ fn open_files(
     let (queue, reports) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
     for report in &reports {
         match report {
-            FileReport::Changed { .. } | FileReport::Alike { .. } | FileReport::Empty { .. } => {
+            FileReport::Changed { .. }
+            | FileReport::Misread { .. }
+            | FileReport::Alike { .. }
+            | FileReport::Empty { .. } => {
                 tracing::warn!("{report}");
             }
             FileReport::LeftOut { .. } => {

@@ -13,6 +13,7 @@ mod detect;
 mod elements;
 mod formats;
 mod input;
+mod json;
 mod lines;
 
 use std::fs::File;
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::Framing;
 
 pub(crate) use self::buffer_pool::BufferPool;
-pub(crate) use self::detect::FileLayout;
+pub(crate) use self::detect::{FileLayout, was_misread};
 pub(crate) use self::input::{Input, Reader};
 
 use self::blocks::Blocks;
@@ -138,9 +139,7 @@ impl Content {
             None if input.is_avro() => FileLayout::Avro,
             None => detect(&mut input, limits.look_ahead_bytes),
         };
-        // What is compressed ends where its compression does.
-        let flow = if input.is_compressed() { Flow::Whole } else { Flow::Growing };
-        Ok(Self { input, layout, container: 0, path, file, start, flow })
+        Ok(Self { input, layout, container: 0, path, file, start, flow: Flow::Growing })
     }
 
     /// Hands out the bytes at hand instead of waiting for more.
@@ -209,10 +208,12 @@ impl Content {
         let settled = self.start.map_or(0, |start| start.position);
         let mut splitter = ElementSplitter::new(self.input.position(), settled, limits.event_bytes_max);
         let mut buffer = vec![0; limits.chunk_bytes];
+        let mut is_cut_off = false;
         loop {
             let read = self.input.read(&mut buffer);
             match &read {
-                Ok(0) => splitter.finish(),
+                Ok(0) if self.flow == Flow::Slow => splitter.finish(),
+                Ok(0) => is_cut_off = splitter.finish_or_cut_off(),
                 Ok(bytes) => splitter.push(&buffer[..*bytes]),
                 Err(_) => {}
             }
@@ -223,10 +224,16 @@ impl Content {
                 take(cut, self)?;
             }
             if read? == 0 {
-                return Ok(());
+                return if is_cut_off { Err(cut_off().into()) } else { Ok(()) };
             }
         }
     }
+}
+
+/// The error of a document that ends in the middle, most likely because it is being written.
+fn cut_off() -> io::Error {
+    let text = "it ends in the middle of an array, an envelope or an event, as if it were being written";
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
 /// Fails now if the content can't be read.
@@ -236,7 +243,7 @@ impl Content {
 pub(crate) fn check(reader: Reader, path: PathBuf) -> io::Result<()> {
     let mut input = Input::new(reader)?;
     if input.is_avro() {
-        Blocks::open(&mut input, path, Flow::Whole)?;
+        Blocks::open(&mut input, path, Flow::Growing)?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@
 //! part is whole. So these rules would be needed behind it all the same, and elements would be read twice.
 
 mod container;
+mod ending;
 
 use std::mem;
 
@@ -42,6 +43,8 @@ pub(crate) struct ElementSplitter {
     /// Offset in this call's input up to which the element has been copied to `out`.
     held_to: usize,
     oversized: u32,
+    /// Whether the last element that was taken is whole; None before the first.
+    is_last_taken_whole: Option<bool>,
     /// The position in the content where the next bytes begin; during a call, those of the call.
     position: u64,
     /// Where the last element ended.
@@ -133,12 +136,6 @@ impl ElementSplitter {
         self.position += bytes.len() as u64;
     }
 
-    /// The document has ended: an unfinished element is handed on as it is.
-    pub(crate) fn finish(&mut self) {
-        self.held_to = 0;
-        self.end_element(&[], 0);
-    }
-
     /// Bytes of whole elements that wait to be taken.
     pub(crate) fn waiting(&self) -> usize {
         self.complete
@@ -149,6 +146,7 @@ impl ElementSplitter {
         if self.complete == 0 && self.oversized == 0 {
             return None;
         }
+        self.is_last_taken_whole = self.is_last_whole();
         // The next body will probably be as long.
         let mut next = Vec::with_capacity(self.out.len());
         next.extend_from_slice(&self.out[self.complete..]);

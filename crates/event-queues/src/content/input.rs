@@ -65,6 +65,9 @@ impl Input {
             input.ahead = read_magic(&mut input.stored)?;
             input.note_read();
         }
+        if let Some(refused) = input.compressed_twice() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
+        }
         let bytes_needed = formats::bytes_needed(&input.ahead);
         while input.ahead.len() < bytes_needed && input.look_ahead(bytes_needed) {}
         if let Some(refused) = formats::refused(&input.ahead) {
@@ -74,6 +77,13 @@ impl Input {
             input.take_ahead(BYTE_ORDER_MARK.len());
         }
         Ok(input)
+    }
+
+    /// Why content that is compressed within compressed content is not read.
+    fn compressed_twice(&self) -> Option<String> {
+        let Stored::Packed(members) = &self.stored else { return None };
+        let (outer, inner) = (members.format().name(), Format::of(&self.ahead)?.name());
+        Some(format!("it is {inner} within {outer}, which is not read; unpack it once"))
     }
 
     /// Whether this is an Avro object container; asked before anything is read.
@@ -288,6 +298,7 @@ pub(crate) mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
+    use braze_events::testing::{FORMATS, pack};
 
     /// Hands out `bytes` in reads of at most `step` bytes, then fails or ends.
     pub(crate) struct Scripted {
@@ -452,6 +463,20 @@ pub(crate) mod tests {
             last = end;
         }
         assert_eq!(input.file_position(input.position()), stored.len() as u64);
+    }
+
+    #[test]
+    fn what_is_compressed_twice_is_refused_by_name() {
+        for (outer, outer_name) in FORMATS.map(|format| (format, format.name())) {
+            for (inner, inner_name) in FORMATS.map(|format| (format, format.name())) {
+                let stored = pack(outer, &pack(inner, b"{}"));
+                let error = Input::new(Box::new(Cursor::new(stored))).err().unwrap().to_string();
+                assert_eq!(
+                    error,
+                    format!("it is {inner_name} within {outer_name}, which is not read; unpack it once")
+                );
+            }
+        }
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::io;
 use std::mem;
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
 
 use super::Cut;
 use super::buffer_pool::BufferPool;
 use super::input::Input;
+use super::json::is_beginning_of_json;
 
 /// A buffer that is less than a quarter full is copied into a body of its own size, so that a thousand small
 /// files in flight do not hold a thousand large buffers.
@@ -17,10 +17,9 @@ const COPY_BELOW: usize = 4;
 /// How content comes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Flow {
-    /// All of it is there.
+    /// It may be being written, member by member where it is compressed: an end in the middle of an event is not handed out,
+    /// but an error.
     #[default]
-    Whole,
-    /// It may be being written: an end in the middle of an event is not handed out, but an error.
     Growing,
     /// From a pipe, whose writer may be slow: what is there is handed out instead of waiting for a full buffer.
     Slow,
@@ -113,7 +112,7 @@ impl<'p> Lines<'p> {
         let start = memchr::memrchr(b'\n', &self.buffer[..self.filled]).map_or(0, |at| at + 1);
         let line = &self.buffer[start..self.filled];
         let may_be = self.flow == Flow::Growing && !self.skipping && !line.trim_ascii().is_empty();
-        if !may_be || !serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof()) {
+        if !may_be || !is_beginning_of_json(line) {
             return None;
         }
         let from = self.position + start as u64;
@@ -214,25 +213,25 @@ mod tests {
 
     #[test]
     fn a_body_ends_with_the_last_newline_that_fits() {
-        assert_eq!(read(b"a\nb\ncc\nd", 6, 99, Flow::Whole), [cut("a\nb\n", 0, 4), cut("cc\nd", 0, 8)]);
+        assert_eq!(read(b"a\nb\ncc\nd", 6, 99, Flow::Growing), [cut("a\nb\n", 0, 4), cut("cc\nd", 0, 8)]);
     }
 
     #[test]
     fn a_line_at_the_limit_is_held_and_one_byte_more_is_not() {
-        assert_eq!(read(b"a\n123456\nb\n", 4, 6, Flow::Whole).last(), Some(&cut("b\n", 0, 11)));
-        let cuts = read(b"a\n1234567\nb\n", 4, 6, Flow::Whole);
+        assert_eq!(read(b"a\n123456\nb\n", 4, 6, Flow::Growing).last(), Some(&cut("b\n", 0, 11)));
+        let cuts = read(b"a\n1234567\nb\n", 4, 6, Flow::Growing);
         assert_eq!(cuts, [cut("a\n", 0, 2), cut("b\n", 1, 12)]);
     }
 
     #[test]
     fn a_last_line_that_is_too_long_is_counted_without_its_newline() {
-        assert_eq!(read(b"a\n1234567", 4, 6, Flow::Whole), [cut("a\n", 0, 2), cut("", 1, 9)]);
-        assert_eq!(read(b"a\n123456", 4, 6, Flow::Whole), [cut("a\n", 0, 2), cut("123456", 0, 8)]);
+        assert_eq!(read(b"a\n1234567", 4, 6, Flow::Growing), [cut("a\n", 0, 2), cut("", 1, 9)]);
+        assert_eq!(read(b"a\n123456", 4, 6, Flow::Growing), [cut("a\n", 0, 2), cut("123456", 0, 8)]);
     }
 
     #[test]
     fn an_empty_file_gives_nothing() {
-        assert_eq!(read(b"", 4, 6, Flow::Whole), []);
+        assert_eq!(read(b"", 4, 6, Flow::Growing), []);
     }
 
     #[test]
@@ -240,7 +239,7 @@ mod tests {
         for step in [1, 3, 100] {
             let pool = BufferPool::new(64);
             let mut input = scripted(b"a\nbb\nccc", step, true);
-            let mut lines = Lines::new(&pool, 99, Flow::Whole, &input);
+            let mut lines = Lines::new(&pool, 99, Flow::Growing, &input);
             assert_eq!(lines.next(&mut input).unwrap(), Some(cut("a\nbb\n", 0, 5)));
             assert_eq!(lines.next(&mut input).unwrap_err().to_string(), "the disk is gone");
             assert_eq!(lines.next(&mut input).unwrap(), None);
@@ -296,7 +295,7 @@ mod tests {
             is_slow: bool,
         ) {
             let chunk = chunk.min(line_bytes_max + 1);
-            let cuts = read(&text, chunk, line_bytes_max, if is_slow { Flow::Slow } else { Flow::Whole });
+            let cuts = read(&text, chunk, line_bytes_max, if is_slow { Flow::Slow } else { Flow::Growing });
             let whole = text.split_inclusive(|&byte| byte == b'\n');
             let (held, long): (Vec<_>, Vec<_>) =
                 whole.partition(|line| line.strip_suffix(b"\n").unwrap_or(line).len() <= line_bytes_max);

@@ -53,7 +53,7 @@ pub(super) struct Matches {
     /// The record that covers most of it.
     pub(super) best: Option<(Id, FileRecord, Counted)>,
     /// All records that the file begins with.
-    pub(super) all: Vec<Id>,
+    pub(super) all: Vec<(Id, FileRecord)>,
     /// An old record of another path that looks as if it were this file's, and can't prove it.
     pub(super) alike: Option<Id>,
 }
@@ -102,7 +102,7 @@ pub(super) fn find(
     for (id, record) in within {
         let print = prints.take(file, record.mark.fingerprint.end, &[])?;
         if record.mark.fingerprint.agrees_with(&print) {
-            known.all.push(id);
+            known.all.push((id, record.clone()));
             let is_whole = print.end == bytes && record.mark.finished;
             let part = || Counted::Part(Box::new(prints.clone().slim()));
             known.best = Some((id, record, if is_whole { Counted::Whole(print) } else { part() }));

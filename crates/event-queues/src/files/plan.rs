@@ -1,8 +1,8 @@
 //! Decides what to read of each file before anything is counted.
 
 use std::collections::HashSet;
-use std::fs::{File, Metadata};
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Seek as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::index::{Counted, FindError, Matches, find, first_of};
 use super::list::{FileKind, ListedFile, unreadable};
 use super::record_table::RecordTable;
 use super::{FileReport, ImportError};
-use crate::content;
+use crate::content::{self, FileLayout, READ_LIMITS};
 use redb_file::FileFault;
 
 /// A file that was changed more recently than this may change again within the same tick of its clock.
@@ -154,7 +154,11 @@ impl<'p, 't> Planner<'p, 't> {
         let bytes = metadata.len();
         let Matches { best, all, alike } = find(records, file, bytes, key)?;
         if self.again {
-            for id in all.into_iter().chain(best.map(|(id, ..)| id)) {
+            // What was counted of another file, longer or shorter, stays counted.
+            let is_other = |record: &FileRecord| {
+                record.path != key && record.mark.fingerprint.end < bytes && is_still_there(record)
+            };
+            for (id, _) in all.into_iter().filter(|(_, record)| !is_other(record)) {
                 records.forget(id)?;
             }
             return Ok(Some((None, None)));
@@ -164,6 +168,11 @@ impl<'p, 't> Planner<'p, 't> {
                 self.pass(path, key, (id, record), Some(print), metadata)?;
             }
             Some((id, record, Counted::Cut)) => self.pass_cut(path, (id, &record), bytes),
+            Some((id, record, Counted::Part(_))) if stands_for_nothing(&record.mark, file)? => {
+                let is_here = record.path == key;
+                self.reports.push(FileReport::Misread { path: path.to_owned(), of: record.path.into() });
+                return Ok(Some((None, is_here.then_some(id))));
+            }
             Some((id, record, Counted::Part(prints))) => {
                 return Ok(Some(self.go_on(path, key, (id, record), prints, metadata)?));
             }
@@ -319,7 +328,9 @@ impl Seen {
                 let counted = record.mark.fingerprint.end;
                 Some(Sight::Passed(FileReport::CutShort { path, of, bytes, counted }, None))
             }
-            Counted::Part(prints) if record.mark.fingerprint.end > settled => {
+            Counted::Part(prints)
+                if record.mark.fingerprint.end > settled && !stands_for_nothing(&record.mark, &file)? =>
+            {
                 let report = FileReport::going_on(&path, Some(of), &record.mark);
                 Some(Sight::From(report, Start::new(record.mark, prints, &metadata)))
             }
@@ -346,7 +357,21 @@ fn untouched(
     Ok(None)
 }
 
-/// Whether the content of a record still is where it was seen last.
+/// Whether what a mark says of the beginning of `file` is that it held no event, because it was cut off.
+fn stands_for_nothing(mark: &Mark, file: &File) -> io::Result<bool> {
+    if mark.layout != FileLayout::Lines {
+        return Ok(false);
+    }
+    let reader = Box::new(file.try_clone()?);
+    let was_misread = content::was_misread(reader, mark.position, READ_LIMITS.look_ahead_bytes);
+    // Both read from one place.
+    let mut file = file;
+    file.rewind()?;
+    was_misread
+}
+
+/// Whether the content of a record still is where it was seen last. Only a file is opened: a pipe would wait for its writer.
 fn is_still_there(record: &FileRecord) -> bool {
-    File::open(&record.path).and_then(|file| record.mark.fingerprint.looks_like(&file)).unwrap_or(false)
+    let looks = || record.mark.fingerprint.looks_like(&File::open(&record.path)?);
+    fs::metadata(&record.path).is_ok_and(|metadata| metadata.is_file()) && looks().unwrap_or(false)
 }

@@ -177,7 +177,12 @@ impl Prints {
         // Only an uncompressed body of lines is a verbatim part of the file.
         let is_verbatim = layout == FileLayout::Lines && !content.input.is_compressed();
         let tail = if is_verbatim { body } else { &[] };
-        let fingerprint = printer.take(file, content.input.file_position(position), tail)?;
+        // What is left out behind compressed content belongs to the finished file: that is known by all its bytes.
+        let end = match content.input.left_out_behind() {
+            Some(_) if finished => file.metadata()?.len(),
+            _ => content.input.file_position(position),
+        };
+        let fingerprint = printer.take(file, end, tail)?;
         Ok(Some(Mark { layout, position, finished, container, fingerprint }))
     }
 }

@@ -91,6 +91,18 @@ pub enum FileReport {
         /// The position in its uncompressed content.
         position: u64,
     },
+    /// The file begins with what was counted, which was read line by line and held no event, because it was cut off.
+    #[error(
+        "{} begins with what was counted as {}, in which there was no event, because it was cut off; it is counted from \
+         the start",
+        path.display(), of.display()
+    )]
+    Misread {
+        /// As it was given.
+        path: PathBuf,
+        /// Where the beginning was seen last.
+        of: PathBuf,
+    },
     /// Another content is remembered under this path; the file is counted from its start.
     #[error("{} is not the file that was counted under this name; it is counted from the start", path.display())]
     Changed {

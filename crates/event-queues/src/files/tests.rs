@@ -854,6 +854,219 @@ fn an_acknowledgement_needs_no_new_thread() {
     });
 }
 
+#[tokio::test]
+async fn importing_one_file_again_counts_no_other_again() {
+    let place = Place::new();
+    let [small, large, copy] =
+        [("small", 100), ("large", 500), ("copy", 500)].map(|(name, last)| place.write(name, lines(0..last)));
+    import(&place, &[&large, &copy]).await;
+    let again = |file: &Path| FilesSettings { again: true, ..place.settings(&[file]) };
+    assert_eq!(import_with(&again(&small)).await.0, lines(0..100));
+    for _ in 0..2 {
+        let (text, reports) = import(&place, &[&small, &large, &copy]).await;
+        assert_eq!(text, "");
+        assert!(
+            matches!(
+                reports[..],
+                [FileReport::Counted { .. }, FileReport::Counted { .. }, FileReport::Copied { .. }]
+            ),
+            "{reports:?}"
+        );
+        assert_eq!(import_with(&again(&large)).await.0, lines(0..500));
+        assert_eq!(import(&place, &[&small, &large]).await.0, "");
+        import(&place, &[&large, &copy]).await;
+    }
+}
+
+#[test]
+fn a_remembered_path_that_is_a_pipe_by_now_is_not_waited_for() {
+    let place = Place::new();
+    let [before, path] = ["a", "b"].map(|name| place.write(name, lines(0..9)));
+    block_on(import(&place, &[&before]));
+    fs::remove_file(&before).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&before).status().unwrap().success());
+    let settings = place.settings(&[&path]);
+    let (done, reports) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || done.send(open_within(&settings, NOW, LIMITS).unwrap().1));
+    let reports = reports.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(reports[..], [FileReport::Renamed { .. }]), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_finished_file_with_bytes_behind_its_compressed_content_is_passed() {
+    let packed = gzip(lines(0..100).as_bytes());
+    for behind in [&[0; 512][..], b"signature"] {
+        let place = Place::new();
+        let stored = [&*packed, behind].concat();
+        let file = place.write("a", &stored);
+        assert_eq!(import(&place, &[&file]).await, (lines(0..100), vec![]));
+        let bytes = stored.len() as u64;
+        let counted = FileReport::Counted { path: file.clone(), bytes, settled_at: NOW };
+        assert_eq!(import(&place, &[&file]).await, (String::new(), vec![counted]));
+        // A member behind them is told to be left out, as before.
+        place.write("a", [&*stored, &packed].concat());
+        let (text, reports) = import(&place, &[&file]).await;
+        assert_eq!(text, "");
+        assert!(matches!(reports[..], [FileReport::Grown { .. }]), "{reports:?}");
+    }
+}
+
+/// Reads what can be read and settles it; says which events came, what was said, and how it failed.
+async fn import_what_can_be(settings: &FilesSettings) -> (Vec<Value>, Vec<FileReport>, Option<String>) {
+    let (mut queue, reports) = open_within(settings, NOW, tiny(100)).unwrap();
+    let mut all = Vec::new();
+    let problem = loop {
+        match queue.receive().await {
+            Ok(Some(delivery)) => all.push(delivery),
+            Ok(None) => break None,
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    if let Some(last) = all.last() {
+        queue.acknowledge(last.receipt).await.unwrap();
+    }
+    (events(&all), reports, problem)
+}
+
+#[tokio::test]
+async fn compressed_content_that_ends_in_the_middle_of_a_line_loses_none() {
+    let whole = lines(0..110);
+    let (first, second) = whole.as_bytes().split_at(whole.len() / 2 + 3);
+    for format in [Gzip, Bzip2, Xz, Zstd] {
+        let place = Place::new();
+        let [first, second] = [first, second].map(|part| pack(format, part));
+        let file = place.write("a", &first);
+        let settings = place.settings(&[&file]);
+        let (mut seen, _, problem) = import_what_can_be(&settings).await;
+        assert!(problem.unwrap().contains("as if it were being written"));
+        place.write("a", [first, second].concat());
+        let (rest, _, problem) = import_what_can_be(&settings).await;
+        assert_eq!(problem, None);
+        seen.extend(rest);
+        let expected: Vec<_> = (0..110).map(|id| json!({ "id": id })).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+fn sends(range: std::ops::Range<u32>) -> Vec<Value> {
+    range
+        .map(|id| json!({ "event_type": "users.messages.email.Send", "id": id, "properties": { "a": [id] } }))
+        .collect()
+}
+
+/// The beginning of a document, in its first event, and the whole; plain, and compressed in two members.
+fn cut_in_the_first_event(whole: &str) -> [[Vec<u8>; 2]; 2] {
+    let (first, second) = whole.as_bytes().split_at(100);
+    let packed = [gzip(first), gzip(second)];
+    let cut = [&*packed[0], &packed[1][..12]].concat();
+    [[first.to_vec(), whole.as_bytes().to_vec()], [cut, packed.concat()]]
+}
+
+#[tokio::test]
+async fn a_document_that_is_cut_off_in_its_first_event_costs_no_event_of_another_or_its_own() {
+    for outside in [Outside::Array, Outside::Envelope] {
+        let whole = |last| Written::Pretty(outside).write(&sends(0..last));
+        for [[cut, other], [_, own]] in [0, 1].map(|way| {
+            [cut_in_the_first_event(&whole(30))[way].clone(), cut_in_the_first_event(&whole(40))[way].clone()]
+        }) {
+            let place = Place::new();
+            let settings = place.settings(&[&place.0.path().join("inbox")]);
+            let path = place.write("inbox/00", &cut);
+            for _ in 0..2 {
+                let (events, _, problem) = import_what_can_be(&settings).await;
+                assert!(events.is_empty() && problem.unwrap().contains("inbox/00"));
+            }
+            place.write("inbox/01", &other);
+            let (events, _, problem) = import_what_can_be(&settings).await;
+            assert_eq!((events, problem.is_some()), (sends(0..30), true));
+            place.write("inbox/00", &own);
+            let (events, _, problem) = import_what_can_be(&place.settings(&[&path])).await;
+            assert_eq!((events, problem), (sends(0..40), None));
+        }
+    }
+}
+
+/// As earlier versions have read the beginning of a document, were it cut off in its first event.
+#[tokio::test]
+async fn what_was_read_as_lines_and_held_no_event_stands_for_nothing_of_a_document() {
+    for [cut, whole] in cut_in_the_first_event(&Written::Pretty(Outside::Envelope).write(&sends(0..30))) {
+        let place = Place::new();
+        let before = place.write("a", &cut);
+        let end = if cut.len() == 100 { 100 } else { cut.len() as u64 - 12 };
+        let remember = || {
+            let file = File::open(&before).unwrap();
+            let fingerprint = fingerprint::Fingerprinter::default().take(&file, end, &[]).unwrap();
+            let layout = crate::content::FileLayout::Lines;
+            let mark = Mark { layout, position: 100, finished: true, container: 0, fingerprint };
+            let path = before.to_str().unwrap().to_owned();
+            let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
+            memory.settle(&[(0, FileRecord { path, mark, changed: None, settled_at: 5 })]).unwrap();
+        };
+        remember();
+        let (of, other) = (before.clone(), place.write("b", &whole));
+        let grown = |path: &Path| FileReport::Misread { path: path.to_owned(), of: of.clone() };
+        let (events, reports, problem) = import_what_can_be(&place.settings(&[&other])).await;
+        assert_eq!((events, reports, problem), (sends(0..30), vec![grown(&other)], None));
+        // Under its own name nothing is left of it but what is true.
+        fs::remove_dir_all(place.0.path().join("memory")).unwrap();
+        remember();
+        place.write("a", &whole);
+        let (events, reports, problem) = import_what_can_be(&place.settings(&[&before])).await;
+        assert_eq!((events, reports, problem), (sends(0..30), vec![grown(&before)], None));
+        let (text, reports) = import(&place, &[&before]).await;
+        assert!(text.is_empty() && matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
+        let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
+        assert_eq!(remembered(&memory).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_is_cut_off_anywhere_fails_and_gives_each_event_once_when_it_is_whole() {
+    for written in [
+        Written::OnOneLine(Outside::Array),
+        Written::OneEventALine(Outside::Envelope),
+        Written::Pretty(Outside::EnvelopeAmongOthers),
+        Written::PrettyEvents,
+    ] {
+        let whole = written.write(&sends(0..3));
+        for end in (1..whole.len()).step_by(7) {
+            let place = Place::new();
+            let file = place.write("a", &whole[..end]);
+            let settings = place.settings(&[&file]);
+            let (mut seen, _, problem) = import_what_can_be(&settings).await;
+            let is_whole = serde_json::from_str::<serde::de::IgnoredAny>(&whole[..end]).is_ok();
+            let is_told =
+                problem.as_ref().is_some_and(|problem| problem.contains("as if it were being written"));
+            assert!(
+                is_told || seen.len() == 3 || is_whole || matches!(written, Written::PrettyEvents),
+                "{end}"
+            );
+            assert_eq!(import_what_can_be(&settings).await.0, Vec::<Value>::new());
+            place.write("a", &whole);
+            let (rest, _, problem) = import_what_can_be(&settings).await;
+            seen.extend(rest);
+            assert_eq!((seen, problem), (sends(0..3), None), "{end}");
+        }
+    }
+}
+
+/// Damage that seems to open a bracket holds back nothing, whether or not it will ever be repaired.
+#[tokio::test]
+async fn events_behind_damage_that_opens_a_bracket_are_handed_out() {
+    let sends: Vec<_> = sends(0..3).iter().map(Value::to_string).collect();
+    for damage in ["{\"b\":[1,", "{\"b\":[1,{\"c\":", "[", "{\"event_type\":\"t\",\"p\":[{\"c\":["] {
+        let place = Place::new();
+        let file = place.write("a", format!("[{},{damage}{},{}]", sends[0], sends[1], sends[2]));
+        let (mut queue, _) = place.open(&[&file], LIMITS);
+        let mut handed = Vec::new();
+        while let Ok(Some(delivery)) = queue.receive().await {
+            handed.push(delivery);
+        }
+        let handed = self::text(&handed);
+        assert!(sends.iter().all(|send| handed.contains(send)), "{damage}: {handed}");
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Written {
     Lines { newline: &'static str, blank: bool, last: bool },

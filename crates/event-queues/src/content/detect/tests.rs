@@ -49,6 +49,20 @@ fn a_broken_element_does_not_make_a_document_lines() {
 }
 
 #[test]
+fn a_document_may_end_anywhere_behind_its_first_line() {
+    for text in [
+        "[\n  {\n    \"a\": -1.5e+7,\n    \"b\": [\n      true\n    ]\n  },\n  {\n    \"a\": 2\n  }\n]\n",
+        "{\n  \"events\": [\n{\"a\":1},\n{\"a\":2}\n]\n}\n",
+    ] {
+        for end in text.find('\n').unwrap() + 1..=text.len() {
+            let layout = detect(&mut input(&text.as_bytes()[..end]), 1000);
+            assert_eq!(layout, FileLayout::Document, "{}", &text[..end]);
+        }
+    }
+    assert_eq!(detect(&mut input(b"{\"id\":1,\"a\":"), 1000), FileLayout::Lines);
+}
+
+#[test]
 fn a_look_ahead_may_end_anywhere() {
     let text = "[\n{\"a\":-1.5e+7,\"b\":\"\\u00fc\\\"ü\",\"c\":[true,null]},\n{\"a\":2}\n]\n";
     for look_ahead_bytes in 1..=text.len() {

@@ -417,6 +417,28 @@ async fn an_object_that_grows_in_the_middle_of_an_event_loses_none() {
 }
 
 #[tokio::test]
+async fn an_object_that_ends_in_the_middle_is_left_out_from_there_on_until_it_is_whole() {
+    let array = format!("[{}]", (0..100).map(event).collect::<Vec<_>>().join(",").replace('\n', ""));
+    let lines = (0..100).map(event).collect::<String>();
+    let members = |text: &str| {
+        let (first, second) = text.as_bytes().split_at(text.len() / 2);
+        let [first, second] = [first, second].map(crate::content::gzip);
+        (first.clone(), [first, second].concat())
+    };
+    let cut = |text: &str| (text.as_bytes()[..text.len() / 2].to_vec(), text.as_bytes().to_vec());
+    for (begun, whole) in [cut(&array), members(&array), members(&lines)] {
+        let place = Place::new();
+        place.write(&format!("{HOUR}/a"), &begun);
+        let (before, counts, problem) = count_lines(&place).await;
+        assert!((40..60).contains(&before) && counts.objects_left_out == 1, "{before}");
+        assert!(problem.unwrap().contains("as if it were being written"));
+        place.write(&format!("{HOUR}/a"), &whole);
+        let (after, counts, problem) = count_lines(&place).await;
+        assert_eq!((before + after, counts.objects_left_out, problem), (100, 0, None));
+    }
+}
+
+#[tokio::test]
 async fn objects_that_are_gone_when_they_are_read_are_told_and_read_when_they_come_back() {
     // More than are handed out and fetched ahead.
     const OBJECTS: u32 = 20;
