@@ -23,6 +23,7 @@ mod diagnostic;
 mod directory;
 mod files;
 mod memory;
+mod options;
 mod receiving;
 mod reconcile;
 mod schema;

@@ -1,57 +1,17 @@
 //! Where events come from: the queue, and the push listener before it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::check::Check;
 use super::files;
-use super::schema::join;
 use super::settings;
-use super::sources::{OPTIONS, STORAGE_OPTIONS};
-use super::values::{SecretText, Size};
+use super::values::Size;
 use super::{Config, QueueConfig, QueueKind};
 use crate::{admin, push};
 
 /// The length of the longest event of Braze: 900 KB.
 const EVENT_BYTES_MAX: u64 = 900_000;
-
-/// The suffix of an option's name whose value is the path of a file with the option's value.
-const FILE_SUFFIX: &str = ".file";
-
-/// Parts of the names of librdkafka's options whose values are secrets.
-const SECRET_WORDS: [&str; 5] = ["password", "passphrase", "secret", "key.pem", "oauthbearer.config"];
-
-/// In the place of a path librdkafka looks for the system's certificates by itself.
-const PROBE: &str = "probe";
-
-/// Parts of the names of a store's options whose values are secrets.
-const STORAGE_SECRETS: [&str; 8] = [
-    "secret",
-    "token",
-    "access_key",
-    "account_key",
-    "master_key",
-    "service_account_key",
-    "customer_key",
-    "sas",
-];
-
-/// Options of librdkafka whose value is the path of a private key.
-const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];
-
-/// Options of librdkafka that have keys of their own, or that would break a promise.
-const RESERVED_OPTIONS: [(&str, &str); 5] = [
-    ("bootstrap.servers", "write it as queue.kafka.brokers"),
-    ("metadata.broker.list", "write it as queue.kafka.brokers"),
-    ("group.id", "write it as queue.kafka.group_id"),
-    ("enable.auto.commit", "leave it out: offsets are committed once sends have their outcome"),
-    ("enable.auto.offset.store", "leave it out: offsets are committed once sends have their outcome"),
-];
-
-/// The option of librdkafka for the interval of its statistics, and its range in milliseconds.
-const STATISTICS_OPTION: &str = "statistics.interval.ms";
-const STATISTICS_MILLISECONDS: RangeInclusive<u64> = 1..=10_000;
 
 impl Check<'_> {
     pub(super) fn admin(&mut self, admin: &mut settings::Admin) -> admin::AdminSettings {
@@ -141,7 +101,7 @@ impl Check<'_> {
             self.diagnostics.error(DIRECTORY, "is empty; what was read has to be remembered in a directory");
             PathBuf::new()
         });
-        storage.options = self.options_from_files(STORAGE_OPTIONS, &STORAGE_SECRETS, &storage.options);
+        storage.options = self.storage_options(&storage.options);
         let options = storage.options.iter().map(|(name, value)| ((**name).into(), (*value.0).into()));
         event_queues::storage::StorageSettings {
             sources,
@@ -204,7 +164,7 @@ impl Check<'_> {
         if registry.contains('@') {
             self.warn_if_origin_open("queue.kafka.schema_registry", "a password");
         }
-        kafka.options = self.options(&kafka.options);
+        kafka.options = self.kafka_options(&kafka.options);
         let options = kafka.options.iter().map(|(name, value)| ((**name).into(), (*value.0).into()));
         event_queues::kafka::KafkaSettings {
             brokers: trimmed(&mut kafka.brokers),
@@ -216,66 +176,6 @@ impl Check<'_> {
             oauth_token_file,
             options: options.collect(),
         }
-    }
-
-    /// librdkafka's options.
-    fn options(&mut self, raw: &BTreeMap<String, SecretText>) -> BTreeMap<String, SecretText> {
-        for (name, SecretText(value)) in raw {
-            let key = join(OPTIONS, name);
-            if let Some((_, advice)) = RESERVED_OPTIONS.iter().find(|(reserved, _)| reserved == name) {
-                self.diagnostics.error(&key, format!("can't be set here; {advice}"));
-            }
-            let is_rare = |value: &str| {
-                value.trim().parse().is_ok_and(|number| !STATISTICS_MILLISECONDS.contains(&number))
-            };
-            if name == STATISTICS_OPTION && is_rare(value) {
-                let reason = "has to be 1 to 10000: the lag, what is lost, and the end of a run with --once are read from \
-                              these statistics";
-                self.diagnostics.error(&key, reason);
-            }
-        }
-        let mut options = self.options_from_files(OPTIONS, &SECRET_WORDS, raw);
-        for (name, SecretText(value)) in options.iter_mut().filter(|(name, _)| is_path(name)) {
-            let key = join(OPTIONS, name);
-            let Some(path) = self.path(&key, value).filter(|_| value != PROBE) else { continue };
-            if KEY_FILES.contains(&&**name) {
-                self.warn_if_open(&key, &path, "a private key");
-            }
-            *value = path.display().to_string();
-        }
-        options
-    }
-
-    /// Options for librdkafka or a store. A secret can be in a file of its own: `sasl.password.file`.
-    fn options_from_files(
-        &mut self,
-        section: &str,
-        secret_words: &[&str],
-        raw: &BTreeMap<String, SecretText>,
-    ) -> BTreeMap<String, SecretText> {
-        let mut options = BTreeMap::new();
-        for (name, SecretText(value)) in raw {
-            let key = join(section, name);
-            let Some(secret) = name.strip_suffix(FILE_SUFFIX) else {
-                if secret_words.iter().any(|word| name.contains(word)) {
-                    self.warn_if_origin_open(&key, "a secret");
-                }
-                options.insert(name.clone(), SecretText(value.clone()));
-                continue;
-            };
-            if raw.contains_key(secret) {
-                let reason = format!("is set beside {}; leave one of them out", join(section, secret));
-                self.diagnostics.error(&key, reason);
-            }
-            let Some(path) = self.path(&key, value) else {
-                self.diagnostics.error(&key, "is empty; it has to be the path of a file");
-                continue;
-            };
-            if let Some(text) = self.secret(&key, &path, "a secret", "") {
-                options.insert(secret.to_owned(), SecretText(text));
-            }
-        }
-        options
     }
 
     pub(super) fn push(&mut self, push: &mut settings::Push) -> push::PushSettings {
@@ -393,11 +293,6 @@ fn trimmed(texts: &mut [String]) -> Vec<Box<str>> {
     texts.iter().map(|text| (**text).into()).collect()
 }
 
-/// Whether the value of one of librdkafka's options is a path.
-fn is_path(option: &str) -> bool {
-    option.ends_with(".location") || option == "sasl.kerberos.keytab"
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{LEAST, PLANTED, assert_one, errors};
@@ -414,27 +309,6 @@ mod tests {
     fn write(path: &Path, text: &str) {
         fs::write(path, text).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    #[test]
-    fn a_secret_option_can_stand_in_a_file() {
-        const PASSPHRASE: &str = "sasl.oauthbearer.assertion.private.key.passphrase";
-        let folder = tempfile::tempdir().unwrap();
-        let parse = |options: &str| {
-            let text = format!("[queue.kafka.options]\n{options}\n{LEAST}");
-            Config::parse(&text, &folder.path().join("a.toml"), &[])
-        };
-        let named = "\"sasl.password.file\" = \"password\"";
-        let error = parse(named).unwrap_err().to_string();
-        assert!(error.contains("sasl.password.file"), "{error}");
-        write(&folder.path().join("password"), "planted\n");
-        let (config, _) = parse(named).unwrap();
-        assert_eq!(config.queue.kafka.options["sasl.password"].expose(), "planted");
-        assert!(!config.queue.kafka.options.contains_key("sasl.password.file"));
-        let error = parse(&format!("{named}\n\"sasl.password\" = \"x\"")).unwrap_err().to_string();
-        assert!(error.contains("beside") && !error.contains("planted"), "{error}");
-        let (config, _) = parse(&format!("\"{PASSPHRASE}.file\" = \"password\"")).unwrap();
-        assert_eq!(config.queue.kafka.options[PASSPHRASE].expose(), "planted");
     }
 
     #[test]
@@ -459,16 +333,6 @@ mod tests {
             let text = format!("{LEAST}{section}\n{key} = \"./missing\"");
             let error = told(&text);
             assert!(error.contains("missing does not exist"), "{error}");
-        }
-    }
-
-    #[test]
-    fn paths_in_options_count_from_the_folder_of_the_file() {
-        for (written, read) in [("ca.pem", "/etc/bd/ca.pem"), ("/x/ca.pem", "/x/ca.pem"), ("probe", "probe")]
-        {
-            let text = format!("[queue.kafka.options]\n\"ssl.ca.location\" = \"{written}\"\n{LEAST}");
-            let (config, _) = Config::parse(&text, Path::new("/etc/bd/a.toml"), &[]).unwrap();
-            assert_eq!(config.queue.kafka.options["ssl.ca.location"].expose(), read);
         }
     }
 
@@ -543,20 +407,6 @@ mod tests {
         write(&tokens, "\n \n");
         let error = in_folder(folder.path(), push).unwrap_err().to_string();
         assert!(error.contains("push.token_file") && error.contains("is empty"), "{error}");
-    }
-
-    #[test]
-    fn statistics_that_the_lag_is_read_from_can_not_be_left_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let with = |value: &str| {
-            let options = format!("[queue.kafka.options]\n\"statistics.interval.ms\" = \"{value}\"");
-            in_folder(folder.path(), &format!("listen = \"127.0.0.1:8080\"\n{options}"))
-        };
-        for value in ["0", "60000"] {
-            let error = with(value).unwrap_err().to_string();
-            assert!(error.contains("statistics.interval.ms") && error.contains("1 to 10000"), "{error}");
-        }
-        with("200").unwrap();
     }
 
     #[test]

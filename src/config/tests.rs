@@ -174,6 +174,7 @@ fn a_diagnostic_about_where_events_come_from_says_what_to_do() {
         ("[admin]\nhosts = [\"x.example:80\"]", &["admin.hosts", "without scheme, port or path"]),
         ("[admin]\nhosts = [\"\"]", &["admin.hosts", "is not a name"]),
         ("[push]\nmax_body = \"2GiB\"", &["push.max_body", "at most 1GiB"]),
+        ("[history]\nmax_size = \"3MiB\"", &["history.max_size", "at least 4MiB"]),
         (
             "[push]\nlisten = \"0.0.0.0:8080\"",
             &["push.listen", "0.0.0.0:8080", "push.token_file", "127.0.0.1"],

@@ -39,7 +39,7 @@ fn listed<'t>(text: &'t str, start: &str, end: char) -> Vec<&'t str> {
 
 #[test]
 fn the_chart_knows_the_secrets_that_the_forwarder_knows() {
-    let (chart, code) = (read(&format!("{CHART}/templates/_helpers.tpl")), read("src/config/receiving.rs"));
+    let (chart, code) = (read(&format!("{CHART}/templates/_helpers.tpl")), read("src/config/options.rs"));
     for (kind, constant) in [("kafka", "SECRET_WORDS"), ("storage", "STORAGE_SECRETS")] {
         let (_, behind) = code.split_once(&format!("const {constant}: ")).unwrap();
         let known = listed(behind, "=", ';');

@@ -97,6 +97,10 @@ async fn a_customer_is_added_rotated_and_removed_while_the_forwarder_runs() {
     let point = points.iter().find(|point| point.metric == "braze.forwarder.test").unwrap();
     assert_eq!((point.key.as_str(), &*point.tags), (OTHER_KEY, &["connection:acme".to_owned()][..]));
 
+    let asked = connections(&configuration, "", &["test", "acme", "--json"]).await;
+    let asked: Value = serde_json::from_str(&asked.stdout).unwrap();
+    assert_eq!(asked["done"], "not_asked", "what is no site of Datadog's says nothing of a key: {asked}");
+
     let listed = connections(&configuration, "", &["list", "--json"]).await;
     let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
     assert_eq!(

@@ -64,6 +64,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.serviceAccountName | default (ternary (include "braze-datadog.fullname" .) "" ((.Values.serviceAccount).create)) }}
 {{- end }}
 
+{{- /* Bytes of a quantity of Kubernetes (8Gi, 500M) or a size of the configuration (4GiB, 500MB, "16 MiB"). */}}
+{{- define "braze-datadog.bytes" -}}
+{{- $text := ternary (printf "%.0f" (float64 .)) (toString .) (kindIs "float64" .) -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text | lower | trimSuffix "b" -}}
+{{- $powers := dict "" 1.0 "k" 1e3 "m" 1e6 "g" 1e9 "t" 1e12 "p" 1e15 "ki" 1024.0 "mi" 1048576.0 "gi" 1073741824.0 "ti" 1099511627776.0 "pi" 1125899906842624.0 -}}
+{{- printf "%.0f" (mulf (regexFind "^[0-9]+([.][0-9]+)?" $text | float64) (get $powers $unit)) -}}
+{{- end }}
+
 {{- /* TCP ports that have to be reached outside: 443 (Datadog and Braze), the brokers', those of URLs, and what is said. Each once. */}}
 {{- define "braze-datadog.egressPorts" -}}
 {{- $ports := list 443 -}}
@@ -71,6 +79,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $urls := list (dig "reconcile" "braze_url" "" $config) -}}
 {{- range .Values.connections.create -}}
 {{- $urls = append $urls (.url | default "") -}}
+{{- $urls = append $urls (dig "reconcile" "braze_url" "" .) -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
 {{- $value := .value | default "" | toString -}}
@@ -134,14 +143,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- end }}
   {{- if $is }}{{ fail (printf "config.%s: the chart sets it; use %s" $key $instead) }}{{ end }}
 {{- end }}
-{{- /* The words of src/config/receiving.rs; what ends with file or location is a path, and an id is none of a secret. */}}
+{{- /* The words of src/config/options.rs; what ends with file or location is a path, and an id is none of a secret. */}}
 {{- $words := dict
     "kafka" (list "password" "passphrase" "secret" "key.pem" "oauthbearer.config")
     "storage" (list "secret" "token" "access_key" "account_key" "master_key" "service_account_key" "customer_key" "sas") }}
 {{- range $kind, $secrets := $words }}
   {{- range $key, $value := dig "queue" $kind "options" dict $config }}
+    {{- if regexMatch "://[^/]*@" (toString $value) }}
+      {{- fail (printf "config.queue.%s.options.%s is a secret (it has a password), and config is a ConfigMap: put it into %s.secret, and write \"%s.file\": /etc/braze-datadog/%s/KEY" $kind $key $kind $key $kind) }}
+    {{- end }}
     {{- range $word := $secrets }}
-      {{- if and (contains $word $key) (not (regexMatch "([._](file|location)|_id)$" $key)) }}
+      {{- $name := lower $key }}
+      {{- if and (contains $word $name) (not (regexMatch "([._](file|location)|_id)$" $name)) }}
         {{- fail (printf "config.queue.%s.options.%s is a secret, and config is a ConfigMap: put it into %s.secret, and write \"%s.file\": /etc/braze-datadog/%s/KEY" $kind $key $kind $key $kind) }}
       {{- end }}
     {{- end }}
@@ -192,17 +205,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- fail (printf "push and ingress are for queue.kind = embedded: with %s nothing is pushed here" $values.queue.kind) }}
   {{- end }}
 {{- end }}
-{{- $history := regexFind "^[0-9]+" (regexFind "^[0-9]+ ?GiB$" (dig "history" "max_size" "" $config | toString)) }}
-{{- $limit := regexFind "^[0-9]+" (regexFind "^[0-9]+Gi$" $values.persistence.emptyDirSizeLimit) }}
-{{- if and (eq $values.queue.kind "kafka") $history $limit (le (int64 $limit) (int64 $history)) }}
-  {{- fail (printf "persistence.emptyDirSizeLimit is %s, and config.history.max_size %sGiB: a pod that exceeds it is evicted" $values.persistence.emptyDirSizeLimit $history) }}
+{{- $history_size := dig "history" "max_size" "256MiB" $config }}
+{{- $history := ternary 0 (include "braze-datadog.bytes" $history_size | int64) (eq (dig "history" "directory" "kept" $config) "") }}
+{{- $limit := include "braze-datadog.bytes" $values.persistence.emptyDirSizeLimit | int64 }}
+{{- if and (eq $values.queue.kind "kafka") (le $limit (int64 $history)) }}
+  {{- fail (printf "persistence.emptyDirSizeLimit is %s, and config.history.max_size %v: a pod that exceeds it is evicted" $values.persistence.emptyDirSizeLimit $history_size) }}
 {{- end }}
+{{- $disk := include "braze-datadog.bytes" $values.persistence.size | int64 }}
 {{- if eq $values.queue.kind "kafka" }}
   {{- if not (dig "queue" "kafka" "brokers" list $config) }}{{ fail "config.queue.kafka.brokers is not set: [\"broker-1:9092\"]" }}{{ end }}
   {{- if not (dig "queue" "kafka" "topics" list $config) }}{{ fail "config.queue.kafka.topics is not set: [braze.sends]" }}{{ end }}
 {{- else if eq $values.queue.kind "storage" }}
   {{- if not (or (dig "queue" "storage" "url" "" $config) (dig "queue" "storage" "sources" dict $config)) }}
     {{- fail "config.queue.storage.url is not set (nor .sources): s3://BUCKET/PREFIX/, gs://… or az://CONTAINER/…" }}
+  {{- end }}
+  {{- if le $disk (int64 $history) }}
+    {{- fail (printf "persistence.size is %s, and config.history.max_size %v: the volume has to hold what is remembered of objects, too" $values.persistence.size $history_size) }}
   {{- end }}
   {{- if gt (int64 $values.replicas) 1 }}
     {{- fail "replicas is more than 1: two forwarders on one prefix of a bucket would both count everything. Make a release for each prefix" }}
@@ -214,10 +232,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- if not (or $values.push.tokens.existingSecret $values.push.tokens.create) }}
     {{- fail "no push token: name a Secret in push.tokens.existingSecret (kubectl create secret generic … --from-literal=tokens=$(openssl rand -base64 32)), or write push.tokens.create" }}
   {{- end }}
-  {{- $disk := regexFind "^[0-9]+" (regexFind "^[0-9]+Gi$" $values.persistence.size) }}
-  {{- $queue := regexFind "^[0-9]+" (regexFind "^[0-9]+ ?GiB$" (dig "queue" "embedded" "max_size" "4GiB" $config | toString)) }}
-  {{- if and $disk $queue (le (int64 $disk) (add (int64 $queue) (int64 $history))) }}
-    {{- fail (printf "persistence.size is %s, and config.queue.embedded.max_size %sGiB: the volume has to hold the history (config.history.max_size), too" $values.persistence.size $queue) }}
+  {{- $queue_size := dig "queue" "embedded" "max_size" "4GiB" $config }}
+  {{- $queue := include "braze-datadog.bytes" $queue_size | int64 }}
+  {{- if le $disk (add $queue (int64 $history)) }}
+    {{- fail (printf "persistence.size is %s, and config.queue.embedded.max_size %v: the volume has to hold the history (config.history.max_size), too" $values.persistence.size $queue_size) }}
   {{- end }}
   {{- if and $values.ingress.enabled (not $values.ingress.host) }}{{ fail "ingress.host is not set: the name under which Braze pushes" }}{{ end }}
 {{- end }}
