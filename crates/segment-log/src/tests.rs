@@ -847,6 +847,132 @@ async fn a_directory_that_is_taken_away_refuses_until_it_is_back() {
     assert!(matches!(&emptied, AppendError::Disk(text) if text.contains("files in")), "{emptied}");
 }
 
+/// Another directory in the place of the log's, with files of the same names.
+struct Swapped {
+    path: PathBuf,
+    /// Where the log's own is.
+    aside: PathBuf,
+    foreign: HashSet<PathBuf>,
+}
+
+impl Swapped {
+    fn new(directory: &TempDir) -> Swapped {
+        let (path, aside) = (settings(directory).directory, directory.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        let foreign = fs::read_dir(&aside).unwrap().map(|entry| path.join(entry.unwrap().file_name()));
+        let foreign = foreign.inspect(|file| fs::write(file, "foreign").unwrap()).collect();
+        Swapped { path, aside, foreign }
+    }
+
+    /// Puts the log's own directory back. What is in the other one is as it was.
+    fn undo(self) {
+        let foreign = fs::read_dir(&self.path).unwrap().map(|entry| entry.unwrap().path());
+        let foreign = foreign.inspect(|file| assert!(fs::read(file).unwrap() == b"foreign")).collect();
+        assert_eq!(self.foreign, foreign);
+        fs::remove_dir_all(&self.path).unwrap();
+        fs::rename(self.aside, self.path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_waits_in_a_directory_that_is_taken_away_is_read_and_not_taken_for_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, appender, _) = open_at(&directory);
+    for n in 0..60 {
+        appender.append(frame(1, body(n, 1000))).await.unwrap();
+    }
+    drop((queue, appender));
+    // The reader is a segment or two ahead and waits.
+    let (mut queue, appender, _) = open_at(&directory);
+    let swapped = Swapped::new(&directory);
+    assert_eq!(drain(&mut queue).await, ((0..60).collect(), Some(59)));
+    assert_eq!(appender.lost(), 0);
+    queue.acknowledge(50).await.unwrap();
+    swapped.undo();
+    queue.acknowledge(59).await.unwrap();
+    assert_eq!(segment_files(&directory).len(), 1);
+    assert!(appender.stopped().is_none());
+}
+
+#[tokio::test]
+async fn a_segment_that_is_begun_while_the_directory_is_away_is_in_the_log_s_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut queue, appender, _) = open_at(&directory);
+    for n in 0..7 {
+        appender.append(frame(1, body(n, 1000))).await.unwrap();
+    }
+    let swapped = Swapped::new(&directory);
+    let refusal = appender.append(frame(1, body(7, 1000))).await.unwrap_err();
+    assert!(matches!(&refusal, AppendError::Disk(text) if text.contains("another directory")), "{refusal}");
+    swapped.undo();
+    assert_eq!(segment_files(&directory).len(), 2, "the segment was full");
+    appender.append(frame(1, body(8, 1000))).await.unwrap();
+    assert_eq!(drain(&mut queue).await.0, (0..9).collect::<Vec<_>>());
+    let killed = killed(&directory);
+    let (mut queue, ..) = open_at(&killed);
+    assert_eq!(drain(&mut queue).await.0, (0..9).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_segment_that_was_moved_elsewhere_takes_nothing_that_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_queue, appender, _) = open_at(&directory);
+    appender.append(frame(1, body(0, 100))).await.unwrap();
+    let (file, elsewhere) = (segment_files(&directory).remove(0), directory.path().join("elsewhere"));
+    fs::rename(&file, &elsewhere).unwrap();
+    for n in 1..3 {
+        let refusal = appender.append(frame(1, body(n, 100))).await.unwrap_err();
+        assert!(matches!(&refusal, AppendError::Disk(text) if text.contains("files in")), "{refusal}");
+        fs::write(&file, "foreign").unwrap();
+    }
+    fs::rename(&elsewhere, &file).unwrap();
+    appender.append(frame(1, body(3, 100))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_acknowledgement_while_the_directory_is_away_stops_nothing_and_touches_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut queue, appender, _) = open_at(&directory);
+    for n in 0..20 {
+        appender.append(frame(1, body(n, 1000))).await.unwrap();
+    }
+    assert_eq!(drain(&mut queue).await.1, Some(19));
+    let swapped = Swapped::new(&directory);
+    queue.acknowledge(19).await.unwrap();
+    assert_eq!((appender.depth(), appender.stopped()), (0, None));
+    swapped.undo();
+    appender.append(frame(1, body(20, 1000))).await.unwrap();
+    assert_eq!(drain(&mut queue).await, (vec![20], Some(20)));
+    queue.acknowledge(20).await.unwrap();
+    assert_eq!(segment_files(&directory).len(), 1);
+}
+
+#[tokio::test]
+async fn where_an_emptied_segment_can_not_be_renamed_the_log_goes_on_in_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::default();
+    let (mut queue, appender, _) = open_with(&directory, &faults);
+    for n in 0..6 {
+        appender.append(frame(1, body(n, 1000))).await.unwrap();
+    }
+    assert_eq!(drain(&mut queue).await.1, Some(5));
+    faults.rename_fails.store(true, SeqCst);
+    queue.acknowledge(5).await.unwrap();
+    assert_eq!((appender.size(), appender.stopped()), (16, None), "its space came back all the same");
+    // Too large for the writer to hand them over: the reader takes them from the files.
+    for n in 6..12 {
+        appender.append(frame(1, body(n, 5000))).await.unwrap();
+    }
+    assert_eq!(drain(&mut queue).await, ((6..12).collect(), Some(11)));
+    assert_eq!(appender.lost(), 0);
+    let killed = killed(&directory);
+    let (mut queue, appender, opened) = open_at(&killed);
+    assert_eq!(opened, Opened { waiting: 6, ..Opened::default() });
+    assert_eq!(drain(&mut queue).await, ((6..12).collect(), Some(11)));
+    assert_eq!(appender.lost(), 0);
+}
+
 #[tokio::test]
 async fn a_segment_that_cannot_be_read_stops_the_run_and_names_the_file() {
     let directory = tempfile::tempdir().unwrap();

@@ -184,8 +184,9 @@ impl Writer {
     }
 
     fn release(&mut self) {
+        self.look();
         if self.missing.is_some() {
-            return; // Another directory of this name may have segments of the same names.
+            return; // An emptied directory may be filled from a copy, which is left alone.
         }
         let before = self.segments.size();
         if let Err(error) = self.segments.release(self.acknowledged) {
@@ -287,9 +288,9 @@ impl Writer {
                 return Err(AppendError::Full);
             }
         }
-        if self.stopped.is_none() && self.segments.is_complete(staged.bytes, bytes) {
+        if self.stopped.is_none() && self.segments.is_complete(staged.bytes, bytes, self.next) {
             self.commit(staged);
-            if self.stopped.is_none() && self.segments.is_complete(0, bytes) {
+            if self.stopped.is_none() && self.segments.is_complete(0, bytes, self.next) {
                 self.roll(bytes)?;
             }
         }
