@@ -187,9 +187,34 @@ async fn a_disk_that_is_full_at_the_start_is_emptied_and_taken_into_use_again() 
     assert!(matches!(refusal, AppendError::Disk(_)), "{refusal}");
     queue.acknowledge(receipt.unwrap()).await.unwrap();
     assert_eq!(appender.depth(), 0);
+    assert_eq!(segment_files(&directory)[0].metadata().unwrap().len(), 16, "it is emptied");
     faults.room.store(u64::MAX, SeqCst);
     appender.append(frame(1, body(9, 100))).await.unwrap();
     assert_eq!(drain(&mut queue).await.0, [9]);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_was_acknowledged_before_gives_its_space_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::new(Faults::default());
+    let (mut queue, appender, _) = open_with(&directory, &faults);
+    appender.append(frame(1, body(0, 100))).await.unwrap();
+    queue.acknowledge(0).await.unwrap();
+    assert_eq!(appender.size(), 148, "it is little, and there is no need");
+    faults.room.store(0, SeqCst);
+    appender.append(frame(1, body(1, 100))).await.unwrap_err();
+    appender.check();
+    for _ in 0..500 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if appender.size() == 16 {
+            break;
+        }
+    }
+    let on_disk = segment_files(&directory)[0].metadata().unwrap().len();
+    assert_eq!((appender.size(), on_disk), (16, 16));
+    faults.room.store(u64::MAX, SeqCst);
+    appender.append(frame(1, body(2, 100))).await.unwrap();
+    assert_eq!(drain(&mut queue).await, (vec![0, 2], Some(1)));
 }
 
 #[tokio::test]
