@@ -168,9 +168,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     );
     release(&directory, &mut found, acknowledged)?;
     leave_begun(&directory, &mut found)?;
-    let mut opened =
-        Opened { is_acknowledgement_lost: saved.is_none() && !found.is_empty(), ..Opened::default() };
-
+    let mut opened = Opened::default();
     let oldest = found.front().map(|segment| segment.first);
     let last = found.pop_back();
     let scan = match last {
@@ -185,6 +183,9 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     let answered = noted.map_or(0, |note| note.next).max(known.next).max(acknowledged);
     let all = gaps(&directory, acknowledged, oldest, &scan, last, next).into_iter();
     (opened.damaged, opened.doubtful) = all.partition(|gap| is_exact || gap.first < answered);
+    // A first start that was killed has made no record yet.
+    let is_untouched = next == acknowledged && opened.damaged.is_empty() && opened.doubtful.is_empty();
+    opened.is_acknowledgement_lost = saved.is_none() && !is_untouched;
     let active = match last {
         Some(last) if scan.next == next => {
             let good = scan.tail.map_or(scan.bytes, |tail| tail.offset);

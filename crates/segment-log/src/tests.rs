@@ -656,6 +656,21 @@ async fn without_the_record_of_acknowledgements_everything_is_given_again() {
     assert_eq!(drain(&mut queue).await.0, [0, 1]);
 }
 
+#[test]
+fn a_kill_during_the_very_first_start_raises_no_alarm() {
+    for bytes in [0, 7, 16] {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open_at(&directory));
+        // The record is blank still, and the segment may be only begun.
+        let record = settings(&directory).directory.join(checkpoint::NAME);
+        fs::write(record, vec![0; 16384]).unwrap();
+        let segment = segment_files(&directory).remove(0);
+        fs::File::options().write(true).open(segment).unwrap().set_len(bytes).unwrap();
+        let (.., opened) = open_at(&directory);
+        assert_eq!(opened, Opened { torn_bytes: bytes % 16, ..Opened::default() });
+    }
+}
+
 #[tokio::test]
 async fn what_is_in_hand_is_not_acknowledged_and_does_not_wait() {
     let directory = tempfile::tempdir().unwrap();
