@@ -489,6 +489,49 @@ async fn where_the_machine_has_died_a_hole_before_the_end_may_have_been_answered
 }
 
 #[tokio::test]
+async fn what_was_perhaps_lost_stays_so_however_often_the_process_or_the_machine_dies() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, appender, _) = open_at(&directory);
+    appender.append(frame(10, body(0, 100))).await.unwrap();
+    let noted = |of: &TempDir| settings(of).directory.join(checkpoint::NAME);
+    let before = killed(&directory);
+    for n in 1..3 {
+        appender.append(frame(7, body(n, 100))).await.unwrap();
+    }
+    drop((queue, appender));
+    fs::copy(noted(&before), noted(&directory)).unwrap();
+    checkpoint::forge_boot(&noted(&directory));
+    let file = segment_files(&directory).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[148..280].fill(0);
+    fs::write(&file, &bytes).unwrap();
+    for has_machine_died in [false, false, true, false] {
+        let (queue, appender, opened) = open_at(&directory);
+        assert_eq!((appender.lost(), appender.at_start().perhaps_lost), (0, 7), "{opened:?}");
+        appender.append(frame(1, body(3, 100))).await.unwrap();
+        let after = killed(&directory);
+        drop((queue, appender));
+        fs::copy(noted(&after), noted(&directory)).unwrap();
+        if has_machine_died {
+            checkpoint::forge_boot(&noted(&directory));
+        }
+    }
+    // Once what follows is acknowledged there is nothing left to be told of it.
+    let (mut queue, appender, _) = open_at(&directory);
+    let (_, receipt) = drain(&mut queue).await;
+    queue.acknowledge(receipt.unwrap() - 1).await.unwrap();
+    drop((queue, appender));
+    let (_, _, opened) = open_at(&directory);
+    assert_eq!(opened, Opened { waiting: 1, ..Opened::default() });
+    // Other damage is known as well as before.
+    let (queue, appender, _) = open_at(&directory);
+    drop((queue, appender));
+    damage(&file, usize::try_from(file.metadata().unwrap().len()).unwrap() - 1);
+    let (_, appender, opened) = open_at(&directory);
+    assert_eq!((appender.lost(), appender.at_start().perhaps_lost), (1, 0), "{opened:?}");
+}
+
+#[tokio::test]
 async fn what_is_found_and_was_never_answered_is_counted() {
     let directory = tempfile::tempdir().unwrap();
     let faults = Arc::default();
