@@ -25,6 +25,7 @@ mod names;
 mod onboarding;
 mod prometheus;
 mod queue_crash;
+mod queue_directory;
 mod reconcile;
 mod reload;
 mod secrets;

@@ -6,10 +6,12 @@
 //!
 //! Behind the slots stands a note of how far the log is answered, written before every answer and never synced. It survives
 //! the process, because the system has it: events behind it were never answered. After a crash of the machine it may be
-//! stale, and gives only a lower bound. So it states its boot.
+//! stale, and gives only a lower bound. So it states its boot. Behind it stands what was in doubt at a start for that reason:
+//! later starts note more, and would take it for answered.
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 
 use bytes::{Buf, BufMut};
 
@@ -33,6 +35,12 @@ const NOTE_MAGIC: [u8; 8] = *b"\xFFBRZEND\xFE";
 
 /// Magic, CRC-32 of the rest, boot, next.
 const NOTE_BYTES: usize = 36;
+
+const DOUBT_OFFSET: u64 = NOTE_OFFSET + NOTE_BYTES as u64;
+const DOUBT_MAGIC: [u8; 8] = *b"\xFFBRZDBT\xFE";
+
+/// Magic, CRC-32 of the rest, start, end.
+const DOUBT_BYTES: usize = 28;
 
 /// Source: `random(4)`.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -58,6 +66,7 @@ pub(crate) struct Offsets {
     saved: Saved,
     boot: Option<u128>,
     noted: Option<Note>,
+    doubted: Range<u64>,
     /// Whether every note could be written so far.
     is_noting: bool,
 }
@@ -97,6 +106,8 @@ impl Offsets {
         let mut offsets =
             Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(&failed)?;
         offsets.noted = bytes.get(SLOTS * SLOT_BYTES..).and_then(|note| decode_note(note, offsets.boot));
+        let doubt = bytes.get(SLOTS * SLOT_BYTES + NOTE_BYTES..).and_then(decode_doubt);
+        offsets.doubted = doubt.unwrap_or_default();
         if let Some(record) = newest.filter(|record| record.format < FORMAT) {
             // An older version of this program would not understand the records from here on.
             offsets.save(record.saved).map_err(failed)?;
@@ -118,7 +129,7 @@ impl Offsets {
         }
         let newest = newest.unwrap_or_default();
         let (generation, saved) = (newest.generation, newest.saved);
-        Ok(Offsets { file, generation, saved, boot: boot(), noted: None, is_noting: true })
+        Ok(Offsets { file, generation, saved, boot: boot(), noted: None, doubted: 0..0, is_noting: true })
     }
 
     /// The note of the previous run.
@@ -129,7 +140,21 @@ impl Offsets {
     /// Notes that every event below `next` is safe and about to be answered. Only the precision of damage reports depends on
     /// it: on a disk that is full at the start there may be no room for it, and then there is none.
     pub(crate) fn note(&mut self, next: u64) {
-        if self.is_noting && self.file.write_at(&encode_note(next, self.boot), NOTE_OFFSET).is_err() {
+        self.write_aside(&encode_note(next, self.boot), NOTE_OFFSET);
+    }
+
+    /// The numbers among which events are missing that may never have been answered.
+    pub(crate) fn doubted(&self) -> Range<u64> {
+        self.doubted.clone()
+    }
+
+    /// Keeps those numbers, in place of earlier ones. The next save makes that durable.
+    pub(crate) fn doubt(&mut self, numbers: &Range<u64>) {
+        self.write_aside(&encode_doubt(numbers), DOUBT_OFFSET);
+    }
+
+    fn write_aside(&mut self, bytes: &[u8], offset: u64) {
+        if self.is_noting && self.file.write_at(bytes, offset).is_err() {
             tracing::warn!(
                 "how far the queue is answered can't be noted: damage to its end would be told less exactly"
             );
@@ -176,6 +201,18 @@ fn decode_note(bytes: &[u8], boot: Option<u128>) -> Option<Note> {
     let mut rest = sealed::read(NOTE_MAGIC, bytes.get(..NOTE_BYTES)?)?;
     let written = rest.try_get_u128_le().ok()?;
     Some(Note { next: rest.try_get_u64_le().ok()?, is_exact: boot == Some(written) })
+}
+
+fn encode_doubt(numbers: &Range<u64>) -> [u8; DOUBT_BYTES] {
+    sealed::write(DOUBT_MAGIC, |mut rest| {
+        rest.put_u64_le(numbers.start);
+        rest.put_u64_le(numbers.end);
+    })
+}
+
+fn decode_doubt(bytes: &[u8]) -> Option<Range<u64>> {
+    let mut rest = sealed::read(DOUBT_MAGIC, bytes.get(..DOUBT_BYTES)?)?;
+    Some(rest.try_get_u64_le().ok()?..rest.try_get_u64_le().ok()?)
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

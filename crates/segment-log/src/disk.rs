@@ -1,10 +1,13 @@
 //! The queue's disk operations, and the place where tests make them fail.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, fstat, openat, renameat, stat, statat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::{OpenError, SettingNames};
 
@@ -20,13 +23,14 @@ pub(crate) fn is_short_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code))
 }
 
-/// The queue's directory.
+/// The queue's directory: what was at the path when it was opened, wherever that is moved. So nothing is taken for lost that is
+/// only elsewhere, and nothing goes into a directory that was put in its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Directory {
     path: PathBuf,
     names: SettingNames,
-    /// Open from the first sync on: a process without a file descriptor left can't open it any more, and a failed sync would
-    /// stop the log for good.
+    /// Open from the first use on. A process without a file descriptor left can't open it any more, and a failed sync would stop
+    /// the log for good.
     handle: Arc<OnceLock<File>>,
     #[cfg(test)]
     faults: Arc<Faults>,
@@ -75,7 +79,7 @@ impl Directory {
         self.handle()?.sync_all()
     }
 
-    /// Opens the directory for all further syncs.
+    /// Opens the directory for all that is done in it.
     pub(crate) fn handle(&self) -> io::Result<&File> {
         if let Some(handle) = self.handle.get() {
             return Ok(handle);
@@ -84,46 +88,57 @@ impl Directory {
         Ok(self.handle.get_or_init(|| opened))
     }
 
-    /// What was removed while in use: the directory at its path, or `file` in it. Data written to either survives no
-    /// restart. `None` too where the system does not say.
-    pub(crate) fn missing(&self, file: &LogFile) -> Option<String> {
+    /// What was removed while in use: the directory at its path, or `file`, of this name, in it. Data written to either is not
+    /// found by a restart. `None` too where the system does not say.
+    pub(crate) fn missing(&self, name: &str, file: &LogFile) -> Option<String> {
         let path = self.path.display();
-        let ours = self.handle().and_then(File::metadata).ok()?;
-        match fs::metadata(&self.path) {
-            Ok(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => {
-                Some(format!("{path} is another directory now"))
+        let handle = self.handle().ok()?;
+        let ours = fstat(handle).ok()?;
+        match stat(&self.path) {
+            Ok(there) if identity(&there) != identity(&ours) => {
+                return Some(format!("{path} is another directory now"));
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Some(format!("{path} was removed")),
-            _ if file.file.metadata().is_ok_and(|file| file.nlink() == 0) => {
-                Some(format!("files in {path} were removed"))
-            }
-            _ => None,
+            Err(Errno::NOENT) => return Some(format!("{path} was removed")),
+            _ => {}
         }
+        let is_there = match statat(handle, name, AtFlags::empty()) {
+            Ok(named) => identity(&named) == file.identity,
+            Err(error) => error != Errno::NOENT,
+        };
+        (!is_there).then(|| format!("files in {path} were removed"))
     }
 
     /// Opens a file to read it.
     pub(crate) fn open_to_read(&self, name: &str) -> io::Result<File> {
         #[cfg(test)]
         self.faults.open()?;
-        File::open(self.file(name))
+        self.open_here(name, OFlags::RDONLY)
     }
 
     /// Opens a file, which is made when it is missing, to append to it.
     pub(crate) fn open_to_append(&self, name: &str) -> io::Result<LogFile> {
-        self.open(name, OpenOptions::new().append(true).create(true))
+        self.open(name, OFlags::APPEND)
     }
 
     /// Opens a file, which is made when it is missing, to write at any place.
     pub(crate) fn open_to_write(&self, name: &str) -> io::Result<LogFile> {
-        self.open(name, OpenOptions::new().write(true).create(true).truncate(false))
+        self.open(name, OFlags::empty())
     }
 
-    fn open(&self, name: &str, options: &OpenOptions) -> io::Result<LogFile> {
+    fn open(&self, name: &str, flags: OFlags) -> io::Result<LogFile> {
+        let file = self.open_here(name, OFlags::WRONLY | OFlags::CREATE | flags)?;
         Ok(LogFile {
-            file: options.open(self.file(name))?,
+            identity: identity(&fstat(&file)?),
+            file,
             #[cfg(test)]
             faults: Arc::clone(&self.faults),
         })
+    }
+
+    fn open_here(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let (handle, flags) = (self.handle()?, flags | OFlags::CLOEXEC);
+        let mode = Mode::from_raw_mode(0o666);
+        Ok(File::from(retry_on_intr(|| openat(handle, name, flags, mode))?))
     }
 
     /// Replaces the content of a file by `text`.
@@ -136,13 +151,16 @@ impl Directory {
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.file(from), self.file(to))
+        #[cfg(test)]
+        self.faults.rename()?;
+        let handle = self.handle()?;
+        Ok(renameat(handle, from, handle, to)?)
     }
 
     /// Removes a file. One that is not there is fine.
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.file(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        match unlinkat(self.handle()?, name, AtFlags::empty()) {
+            Err(error) if error != Errno::NOENT => Err(error.into()),
             _ => Ok(()),
         }
     }
@@ -185,10 +203,16 @@ impl Directory {
     }
 }
 
+/// Device and inode, which tell files apart.
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
 /// A file of the queue, opened to be written.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     file: File,
+    identity: (u64, u64),
     #[cfg(test)]
     faults: Arc<Faults>,
 }
@@ -259,6 +283,7 @@ pub(crate) mod fault {
         /// No file can be opened to be read.
         pub(crate) no_descriptors: AtomicBool,
         pub(crate) truncate_fails: AtomicBool,
+        pub(crate) rename_fails: AtomicBool,
         /// For tests that need no power cut and many cases.
         pub(crate) sync_is_skipped: AtomicBool,
         pub(crate) syncs: AtomicU64,
@@ -274,6 +299,7 @@ pub(crate) mod fault {
                 syncs_until_failure: AtomicU64::new(u64::MAX),
                 no_descriptors: AtomicBool::new(false),
                 truncate_fails: AtomicBool::new(false),
+                rename_fails: AtomicBool::new(false),
                 sync_is_skipped: AtomicBool::new(false),
                 syncs: AtomicU64::new(0),
             }
@@ -307,6 +333,10 @@ pub(crate) mod fault {
             if self.truncate_fails.load(SeqCst) { Err(io::Error::other("test")) } else { Ok(()) }
         }
 
+        pub(crate) fn rename(&self) -> io::Result<()> {
+            if self.rename_fails.load(SeqCst) { Err(io::Error::other("test")) } else { Ok(()) }
+        }
+
         /// `Ok(true)`: done, without asking the disk.
         pub(crate) fn sync(&self) -> io::Result<bool> {
             self.syncs.fetch_add(1, SeqCst);
@@ -325,6 +355,7 @@ pub(crate) mod fault {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::atomic::Ordering::SeqCst;
 
     use super::*;

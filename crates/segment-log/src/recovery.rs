@@ -168,9 +168,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     );
     release(&directory, &mut found, acknowledged)?;
     leave_begun(&directory, &mut found)?;
-    let mut opened =
-        Opened { is_acknowledgement_lost: saved.is_none() && !found.is_empty(), ..Opened::default() };
-
+    let mut opened = Opened::default();
     let oldest = found.front().map(|segment| segment.first);
     let last = found.pop_back();
     let scan = match last {
@@ -184,7 +182,18 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     let is_exact = noted.is_some_and(|note| note.is_exact);
     let answered = noted.map_or(0, |note| note.next).max(known.next).max(acknowledged);
     let all = gaps(&directory, acknowledged, oldest, &scan, last, next).into_iter();
-    (opened.damaged, opened.doubtful) = all.partition(|gap| is_exact || gap.first < answered);
+    let doubted = offsets.doubted();
+    let (damaged, doubtful): (Vec<_>, Vec<_>) = all.partition(|gap| {
+        !doubted.contains(&gap.first) && (is_exact || gap.first.max(acknowledged) < answered)
+    });
+    if let (Some(first), Some(last)) = (doubtful.first(), doubtful.last()) {
+        offsets.doubt(&(first.first..last.first + last.events));
+    }
+    (opened.damaged, opened.doubtful) = (left(damaged, acknowledged), left(doubtful, acknowledged));
+    opened.doubtful.retain(|gap| gap.events > 0);
+    // A first start that was killed has made no record yet.
+    let is_untouched = next == acknowledged && opened.damaged.is_empty() && opened.doubtful.is_empty();
+    opened.is_acknowledgement_lost = saved.is_none() && !is_untouched;
     let active = match last {
         Some(last) if scan.next == next => {
             let good = scan.tail.map_or(scan.bytes, |tail| tail.offset);
@@ -373,7 +382,11 @@ fn gaps(
         let (offset, bytes) = scan.tail.map_or((scan.bytes, 0), |tail| (tail.offset, tail.bytes));
         gaps.push(Gap { segment, offset, bytes, first: scan.next, events: next - scan.next });
     }
-    // Acknowledged events can't be lost any more.
+    gaps
+}
+
+/// What there is of `gaps` where acknowledged events can't be lost any more.
+fn left(mut gaps: Vec<Gap>, acknowledged: u64) -> Vec<Gap> {
     for gap in &mut gaps {
         let first = gap.first.max(acknowledged);
         gap.events = (gap.first + gap.events).saturating_sub(first);

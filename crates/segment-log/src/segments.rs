@@ -142,10 +142,11 @@ impl Segments {
         self.active.bytes
     }
 
-    /// Whether the last segment, with `staged` bytes to be written first, is too full for `bytes` more.
-    pub(crate) fn is_complete(&self, staged: u64, bytes: u64) -> bool {
+    /// Whether the last segment, with `staged` bytes to be written first, is too full for `bytes` more, or was emptied and has a
+    /// name other than `next`: a reader may stand behind what was in it.
+    pub(crate) fn is_complete(&self, staged: u64, bytes: u64, next: u64) -> bool {
         let length = self.active.bytes + staged;
-        length > HEAD_BYTES && length + bytes > self.segment_bytes
+        if length > HEAD_BYTES { length + bytes > self.segment_bytes } else { self.active.first != next }
     }
 
     /// Appends `pieces`, `bytes` in all, to the last segment and makes them durable.
@@ -181,7 +182,7 @@ impl Segments {
 
     /// What was removed under the log, if anything.
     pub(crate) fn missing(&self) -> Option<String> {
-        self.directory.missing(&self.active.file)
+        self.directory.missing(&file_name(self.active.first), &self.active.file)
     }
 
     /// Goes on in a new segment that begins with the number `next`.
@@ -216,16 +217,16 @@ impl Segments {
     /// Empties the last segment, all of whose numbers are acknowledged, and renames it to `next`. It needs no new file, so a
     /// full disk gets its space back.
     pub(crate) fn recycle(&mut self, next: u64) -> Result<(), Failure> {
-        if self.active.bytes == HEAD_BYTES {
+        if self.active.first == next {
             return Ok(());
         }
-        let explain = |error| self.directory.explain(&error);
-        self.active.file.truncate(HEAD_BYTES).map_err(|error| Failure::RolledBack(explain(error)))?;
-        self.directory
-            .rename(&file_name(self.active.first), &file_name(next))
-            .map_err(|error| Failure::Fatal(explain(error)))?;
+        let refused = |error| Failure::RolledBack(self.directory.explain(&error));
+        self.active.file.truncate(HEAD_BYTES).map_err(refused)?;
+        self.active.bytes = HEAD_BYTES;
+        // Under its old name it is complete: see `is_complete`.
+        self.directory.rename(&file_name(self.active.first), &file_name(next)).map_err(refused)?;
         self.directory.sync().map_err(|error| fatal_sync(&self.directory, &error))?;
-        (self.active.first, self.active.bytes) = (next, HEAD_BYTES);
+        self.active.first = next;
         Ok(())
     }
 }
@@ -320,11 +321,11 @@ mod tests {
     #[test]
     fn a_segment_is_complete_before_it_grows_beyond_its_share() {
         let (_directory, _, mut segments) = segments(80_000);
-        assert!(!segments.is_complete(0, 1_000_000), "an empty one takes a frame of any size");
+        assert!(!segments.is_complete(0, 1_000_000, 0), "an empty one takes a frame of any size");
         append(&mut segments, &[1; 9000]).unwrap();
-        assert!(!segments.is_complete(0, 984));
-        assert!(segments.is_complete(0, 985));
-        assert!(segments.is_complete(1, 984));
+        assert!(!segments.is_complete(0, 984, 9));
+        assert!(segments.is_complete(0, 985, 9));
+        assert!(segments.is_complete(1, 984, 9));
     }
 
     #[test]

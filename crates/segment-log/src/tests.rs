@@ -187,9 +187,34 @@ async fn a_disk_that_is_full_at_the_start_is_emptied_and_taken_into_use_again() 
     assert!(matches!(refusal, AppendError::Disk(_)), "{refusal}");
     queue.acknowledge(receipt.unwrap()).await.unwrap();
     assert_eq!(appender.depth(), 0);
+    assert_eq!(segment_files(&directory)[0].metadata().unwrap().len(), 16, "it is emptied");
     faults.room.store(u64::MAX, SeqCst);
     appender.append(frame(1, body(9, 100))).await.unwrap();
     assert_eq!(drain(&mut queue).await.0, [9]);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_was_acknowledged_before_gives_its_space_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::new(Faults::default());
+    let (mut queue, appender, _) = open_with(&directory, &faults);
+    appender.append(frame(1, body(0, 100))).await.unwrap();
+    queue.acknowledge(0).await.unwrap();
+    assert_eq!(appender.size(), 148, "it is little, and there is no need");
+    faults.room.store(0, SeqCst);
+    appender.append(frame(1, body(1, 100))).await.unwrap_err();
+    appender.check();
+    for _ in 0..500 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if appender.size() == 16 {
+            break;
+        }
+    }
+    let on_disk = segment_files(&directory)[0].metadata().unwrap().len();
+    assert_eq!((appender.size(), on_disk), (16, 16));
+    faults.room.store(u64::MAX, SeqCst);
+    appender.append(frame(1, body(2, 100))).await.unwrap();
+    assert_eq!(drain(&mut queue).await, (vec![0, 2], Some(1)));
 }
 
 #[tokio::test]
@@ -464,6 +489,49 @@ async fn where_the_machine_has_died_a_hole_before_the_end_may_have_been_answered
 }
 
 #[tokio::test]
+async fn what_was_perhaps_lost_stays_so_however_often_the_process_or_the_machine_dies() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, appender, _) = open_at(&directory);
+    appender.append(frame(10, body(0, 100))).await.unwrap();
+    let noted = |of: &TempDir| settings(of).directory.join(checkpoint::NAME);
+    let before = killed(&directory);
+    for n in 1..3 {
+        appender.append(frame(7, body(n, 100))).await.unwrap();
+    }
+    drop((queue, appender));
+    fs::copy(noted(&before), noted(&directory)).unwrap();
+    checkpoint::forge_boot(&noted(&directory));
+    let file = segment_files(&directory).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[148..280].fill(0);
+    fs::write(&file, &bytes).unwrap();
+    for has_machine_died in [false, false, true, false] {
+        let (queue, appender, opened) = open_at(&directory);
+        assert_eq!((appender.lost(), appender.at_start().perhaps_lost), (0, 7), "{opened:?}");
+        appender.append(frame(1, body(3, 100))).await.unwrap();
+        let after = killed(&directory);
+        drop((queue, appender));
+        fs::copy(noted(&after), noted(&directory)).unwrap();
+        if has_machine_died {
+            checkpoint::forge_boot(&noted(&directory));
+        }
+    }
+    // Once what follows is acknowledged there is nothing left to be told of it.
+    let (mut queue, appender, _) = open_at(&directory);
+    let (_, receipt) = drain(&mut queue).await;
+    queue.acknowledge(receipt.unwrap() - 1).await.unwrap();
+    drop((queue, appender));
+    let (_, _, opened) = open_at(&directory);
+    assert_eq!(opened, Opened { waiting: 1, ..Opened::default() });
+    // Other damage is known as well as before.
+    let (queue, appender, _) = open_at(&directory);
+    drop((queue, appender));
+    damage(&file, usize::try_from(file.metadata().unwrap().len()).unwrap() - 1);
+    let (_, appender, opened) = open_at(&directory);
+    assert_eq!((appender.lost(), appender.at_start().perhaps_lost), (1, 0), "{opened:?}");
+}
+
+#[tokio::test]
 async fn what_is_found_and_was_never_answered_is_counted() {
     let directory = tempfile::tempdir().unwrap();
     let faults = Arc::default();
@@ -629,6 +697,21 @@ async fn without_the_record_of_acknowledgements_everything_is_given_again() {
     let (mut queue, _, opened) = open_at(&directory);
     assert!(opened.is_acknowledgement_lost);
     assert_eq!(drain(&mut queue).await.0, [0, 1]);
+}
+
+#[test]
+fn a_kill_during_the_very_first_start_raises_no_alarm() {
+    for bytes in [0, 7, 16] {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open_at(&directory));
+        // The record is blank still, and the segment may be only begun.
+        let record = settings(&directory).directory.join(checkpoint::NAME);
+        fs::write(record, vec![0; 16384]).unwrap();
+        let segment = segment_files(&directory).remove(0);
+        fs::File::options().write(true).open(segment).unwrap().set_len(bytes).unwrap();
+        let (.., opened) = open_at(&directory);
+        assert_eq!(opened, Opened { torn_bytes: bytes % 16, ..Opened::default() });
+    }
 }
 
 #[tokio::test]
@@ -845,6 +928,132 @@ async fn a_directory_that_is_taken_away_refuses_until_it_is_back() {
     }
     let emptied = appender.append(frame(1, body(4, 100))).await.unwrap_err();
     assert!(matches!(&emptied, AppendError::Disk(text) if text.contains("files in")), "{emptied}");
+}
+
+/// Another directory in the place of the log's, with files of the same names.
+struct Swapped {
+    path: PathBuf,
+    /// Where the log's own is.
+    aside: PathBuf,
+    foreign: HashSet<PathBuf>,
+}
+
+impl Swapped {
+    fn new(directory: &TempDir) -> Swapped {
+        let (path, aside) = (settings(directory).directory, directory.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        let foreign = fs::read_dir(&aside).unwrap().map(|entry| path.join(entry.unwrap().file_name()));
+        let foreign = foreign.inspect(|file| fs::write(file, "foreign").unwrap()).collect();
+        Swapped { path, aside, foreign }
+    }
+
+    /// Puts the log's own directory back. What is in the other one is as it was.
+    fn undo(self) {
+        let foreign = fs::read_dir(&self.path).unwrap().map(|entry| entry.unwrap().path());
+        let foreign = foreign.inspect(|file| assert!(fs::read(file).unwrap() == b"foreign")).collect();
+        assert_eq!(self.foreign, foreign);
+        fs::remove_dir_all(&self.path).unwrap();
+        fs::rename(self.aside, self.path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_waits_in_a_directory_that_is_taken_away_is_read_and_not_taken_for_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, appender, _) = open_at(&directory);
+    for n in 0..60 {
+        appender.append(frame(1, body(n, 1000))).await.unwrap();
+    }
+    drop((queue, appender));
+    // The reader is a segment or two ahead and waits.
+    let (mut queue, appender, _) = open_at(&directory);
+    let swapped = Swapped::new(&directory);
+    assert_eq!(drain(&mut queue).await, ((0..60).collect(), Some(59)));
+    assert_eq!(appender.lost(), 0);
+    queue.acknowledge(50).await.unwrap();
+    swapped.undo();
+    queue.acknowledge(59).await.unwrap();
+    assert_eq!(segment_files(&directory).len(), 1);
+    assert!(appender.stopped().is_none());
+}
+
+#[tokio::test]
+async fn a_segment_that_is_begun_while_the_directory_is_away_is_in_the_log_s_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut queue, appender, _) = open_at(&directory);
+    for n in 0..7 {
+        appender.append(frame(1, body(n, 1000))).await.unwrap();
+    }
+    let swapped = Swapped::new(&directory);
+    let refusal = appender.append(frame(1, body(7, 1000))).await.unwrap_err();
+    assert!(matches!(&refusal, AppendError::Disk(text) if text.contains("another directory")), "{refusal}");
+    swapped.undo();
+    assert_eq!(segment_files(&directory).len(), 2, "the segment was full");
+    appender.append(frame(1, body(8, 1000))).await.unwrap();
+    assert_eq!(drain(&mut queue).await.0, (0..9).collect::<Vec<_>>());
+    let killed = killed(&directory);
+    let (mut queue, ..) = open_at(&killed);
+    assert_eq!(drain(&mut queue).await.0, (0..9).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_segment_that_was_moved_elsewhere_takes_nothing_that_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_queue, appender, _) = open_at(&directory);
+    appender.append(frame(1, body(0, 100))).await.unwrap();
+    let (file, elsewhere) = (segment_files(&directory).remove(0), directory.path().join("elsewhere"));
+    fs::rename(&file, &elsewhere).unwrap();
+    for n in 1..3 {
+        let refusal = appender.append(frame(1, body(n, 100))).await.unwrap_err();
+        assert!(matches!(&refusal, AppendError::Disk(text) if text.contains("files in")), "{refusal}");
+        fs::write(&file, "foreign").unwrap();
+    }
+    fs::rename(&elsewhere, &file).unwrap();
+    appender.append(frame(1, body(3, 100))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_acknowledgement_while_the_directory_is_away_stops_nothing_and_touches_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut queue, appender, _) = open_at(&directory);
+    for n in 0..20 {
+        appender.append(frame(1, body(n, 1000))).await.unwrap();
+    }
+    assert_eq!(drain(&mut queue).await.1, Some(19));
+    let swapped = Swapped::new(&directory);
+    queue.acknowledge(19).await.unwrap();
+    assert_eq!((appender.depth(), appender.stopped()), (0, None));
+    swapped.undo();
+    appender.append(frame(1, body(20, 1000))).await.unwrap();
+    assert_eq!(drain(&mut queue).await, (vec![20], Some(20)));
+    queue.acknowledge(20).await.unwrap();
+    assert_eq!(segment_files(&directory).len(), 1);
+}
+
+#[tokio::test]
+async fn where_an_emptied_segment_can_not_be_renamed_the_log_goes_on_in_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::default();
+    let (mut queue, appender, _) = open_with(&directory, &faults);
+    for n in 0..6 {
+        appender.append(frame(1, body(n, 1000))).await.unwrap();
+    }
+    assert_eq!(drain(&mut queue).await.1, Some(5));
+    faults.rename_fails.store(true, SeqCst);
+    queue.acknowledge(5).await.unwrap();
+    assert_eq!((appender.size(), appender.stopped()), (16, None), "its space came back all the same");
+    // Too large for the writer to hand them over: the reader takes them from the files.
+    for n in 6..12 {
+        appender.append(frame(1, body(n, 5000))).await.unwrap();
+    }
+    assert_eq!(drain(&mut queue).await, ((6..12).collect(), Some(11)));
+    assert_eq!(appender.lost(), 0);
+    let killed = killed(&directory);
+    let (mut queue, appender, opened) = open_at(&killed);
+    assert_eq!(opened, Opened { waiting: 6, ..Opened::default() });
+    assert_eq!(drain(&mut queue).await, ((6..12).collect(), Some(11)));
+    assert_eq!(appender.lost(), 0);
 }
 
 #[tokio::test]

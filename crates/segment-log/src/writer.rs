@@ -184,8 +184,9 @@ impl Writer {
     }
 
     fn release(&mut self) {
+        self.look();
         if self.missing.is_some() {
-            return; // Another directory of this name may have segments of the same names.
+            return; // An emptied directory may be filled from a copy, which is left alone.
         }
         let before = self.segments.size();
         if let Err(error) = self.segments.release(self.acknowledged) {
@@ -195,7 +196,8 @@ impl Writer {
                 "an acknowledged part of the queue can't be removed: check the rights of the directory"
             );
         }
-        if self.acknowledged == self.next && (self.is_full || self.segments.is_worth_recycling()) {
+        let is_short = self.is_full || self.refused_bytes.is_some();
+        if self.acknowledged == self.next && (is_short || self.segments.is_worth_recycling()) {
             self.recycle();
         }
         if self.segments.size() < before {
@@ -230,14 +232,17 @@ impl Writer {
         self.show();
     }
 
-    /// Finds out whether a disk that has refused an append has room again: many send only while the log takes something.
+    /// Gives a disk that has refused an append what is acknowledged, and finds out whether it has room again: many send only
+    /// while the log takes something.
     fn probe(&mut self) {
-        let Some(bytes) = self.refused_bytes else { return };
+        let Some(bytes) = self.refused_bytes.filter(|_| self.stopped.is_none()) else { return };
+        self.release();
         if self.stopped.is_none() && self.missing.is_none() && self.segments.has_room(bytes) {
             tracing::info!("the queue can be written again");
             self.refused_bytes = None;
             self.progress.set_refusal(None);
         }
+        self.show();
     }
 
     /// Appends a group, and answers each append when its fate is certain.
@@ -287,9 +292,9 @@ impl Writer {
                 return Err(AppendError::Full);
             }
         }
-        if self.stopped.is_none() && self.segments.is_complete(staged.bytes, bytes) {
+        if self.stopped.is_none() && self.segments.is_complete(staged.bytes, bytes, self.next) {
             self.commit(staged);
-            if self.stopped.is_none() && self.segments.is_complete(0, bytes) {
+            if self.stopped.is_none() && self.segments.is_complete(0, bytes, self.next) {
                 self.roll(bytes)?;
             }
         }
@@ -301,13 +306,9 @@ impl Writer {
 
     /// Goes on in a new segment, for an append of this size.
     fn roll(&mut self, bytes: u64) -> Result<(), AppendError> {
-        match self.segments.roll(self.next) {
-            Ok(()) => {
-                self.publish_segments();
-                Ok(())
-            }
-            Err(failure) => Err(self.refusal(failure, bytes)),
-        }
+        self.segments.roll(self.next).map_err(|failure| self.refusal(failure, bytes))?;
+        self.publish_segments();
+        Ok(())
     }
 
     /// The error of a failed append; after some failures the log is stopped.

@@ -1,0 +1,49 @@
+//! The directory of the embedded queue, swapped under the real binary: what was answered is there.
+
+use std::fs;
+
+use crate::support::forwarder::Configuration;
+use crate::support::intake::Intake;
+use crate::support::{self, KEY};
+
+/// So many sends, whose ids begin with `name`.
+fn sends(name: &str, count: usize) -> String {
+    let time = support::unix_now();
+    let send = |number| {
+        format!(
+            r#"{{"event_type":"users.messages.email.Send","id":"{name}-{number}","time":{time},"campaign_id":"c"}}"#
+        )
+    };
+    format!("[{}]", (0..count).map(send).collect::<Vec<_>>().join(","))
+}
+
+#[tokio::test]
+async fn a_directory_that_is_swapped_gets_nothing_and_the_queue_s_own_loses_nothing() {
+    let intake = Intake::start();
+    // A segment is full after the first push, and nothing is acknowledged before the kill.
+    let configuration = Configuration::new()
+        .connection("acme", &intake.url(), KEY, &[])
+        .text("queue.embedded.max_size", "1MiB")
+        .text("flush.interval", "1m");
+    let (queue, aside) = (configuration.home().join("queue"), configuration.home().join("aside"));
+    let forwarder = configuration.start().await;
+    let mut answered = forwarder.push_accepted(sends("before", 1500)).await;
+    fs::rename(&queue, &aside).unwrap();
+    fs::create_dir(&queue).unwrap();
+    assert_eq!(forwarder.push(sends("meanwhile", 1500)).await.status(), 503);
+    assert_eq!(fs::read_dir(&queue).unwrap().count(), 0, "something is in the other directory");
+    fs::remove_dir(&queue).unwrap();
+    fs::rename(&aside, &queue).unwrap();
+    // The process looks for it once a second.
+    let is_taking = async || (forwarder.admin("/readyz").await.0 == 200).then_some(());
+    support::eventually("the directory is back", is_taking).await;
+    for name in ["after", "last"] {
+        answered += forwarder.push_accepted(sends(name, 100)).await;
+    }
+    forwarder.crash().await;
+
+    let forwarder = configuration.text("flush.interval", "1s").start().await;
+    forwarder.settled(answered).await;
+    assert_eq!(forwarder.metrics().await.sum("braze_datadog_queue_events_lost_total", &[]), 0);
+    assert!(!forwarder.log().contains("damaged"), "{}", forwarder.log());
+}
