@@ -41,7 +41,7 @@ use self::settle::FlushSummary;
 use self::submit::{ConnectionTable, InFlight, Landed};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
-use crate::connection::{ConnectionSet, Intake};
+use crate::connection::{Connection, ConnectionSet, Intake};
 use crate::lane::{self, LaneLost, Lanes, Room};
 use crate::ledger::Unpaired;
 use crate::stats::{Books, Stats};
@@ -279,8 +279,17 @@ impl<I: Intake> Pipeline<I> {
     /// Cuts the lanes and lets the flush thread work on it. Skipped while the flush thread is behind: the counts stay in the
     /// lanes and go with the next cut.
     async fn cut(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
+        self.cut_for(run, self.connections.snapshot()).await
+    }
+
+    /// The same, for these connections.
+    async fn cut_for(
+        &mut self,
+        run: &mut QueueRun,
+        connections: Vec<Arc<Connection>>,
+    ) -> Result<(), PipelineError> {
         if !run.is_halted && self.flusher.has_room() && run.ledger.has_delivered() {
-            self.flush(run, false).await?;
+            self.flush(run, false, connections).await?;
         }
         Ok(())
     }
@@ -290,19 +299,24 @@ impl<I: Intake> Pipeline<I> {
     async fn tick(&mut self, run: &mut QueueRun) -> Result<(), PipelineError> {
         let is_idle = run.phase == Phase::Receiving && !run.ledger.has_delivered();
         if is_idle && self.connections.has_news() && self.flusher.has_room() {
-            return self.flush(run, true).await;
+            return self.flush(run, true, self.connections.snapshot()).await;
         }
         self.cut(run).await
     }
 
     /// Cuts the lanes for a claim of its own; the flush thread must have room.
-    async fn flush(&mut self, run: &mut QueueRun, is_idle: bool) -> Result<(), PipelineError> {
+    async fn flush(
+        &mut self,
+        run: &mut QueueRun,
+        is_idle: bool,
+        connections: Vec<Arc<Connection>>,
+    ) -> Result<(), PipelineError> {
         let cuts = self.lanes.cut().await?;
         let started = Instant::now();
         let summary =
             FlushSummary { started, is_idle, series: 0, payloads: 0, accepted: 0, printed: 0, dropped: 0 };
         let claim = run.ledger.open(summary);
-        let (connections, time) = (self.connections.snapshot(), self.clock.unix_seconds());
+        let time = self.clock.unix_seconds();
         let state =
             self.probe.as_ref().filter(|_| self.connections.has_forwarder_metrics()).map(ProcessProbe::state);
         self.flusher.flush(FlushJob { claim, cuts, is_idle, time, state, connections })?;
@@ -317,12 +331,12 @@ impl<I: Intake> Pipeline<I> {
             return Ok(());
         }
         if let Some((connections, layout)) = run.reload.take() {
-            // First, so that the cut goes to its connection in its present form: an old key may be void already. A removed
-            // connection still gets its counts.
+            let before = self.connections.snapshot();
             self.connections.update(connections);
-            self.cut(run).await?;
-            self.connections.names().for_each(|name| self.stats.introduce(name));
             let plan = Arc::new(self.connections.plan(layout));
+            let receivers = self.connections.receivers_of(before, &plan.router);
+            self.cut_for(run, receivers).await?;
+            self.connections.names().for_each(|name| self.stats.introduce(name));
             self.lanes.replan(&plan).await?;
         }
         Ok(())

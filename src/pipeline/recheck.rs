@@ -21,6 +21,8 @@ pub struct Rechecked {
     pub late: u64,
     /// Sends that are further ahead now than Datadog takes.
     pub early: u64,
+    /// Points of the forwarder's own that are either.
+    pub own: u64,
 }
 
 /// A request's body, as `encode` writes it.
@@ -43,26 +45,31 @@ struct Series {
 /// is outside is left out; it stands for no send.
 pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
     let Times { oldest, newest } = payload.times;
-    let unchanged = |payload| Rechecked { payload: Some(payload), late: 0, early: 0 };
+    let unchanged = |payload| Rechecked { payload: Some(payload), late: 0, early: 0, own: 0 };
     if window.holds(oldest, newest, now) {
         return unchanged(payload);
     }
     let Some(body) = read(&payload) else { return unchanged(payload) };
-    let (mut late, mut early) = (0, 0);
-    // It was within the limits, and gets no series and no point more.
-    let mut splitter =
-        PayloadWriter::new(PayloadLimits { compressed_bytes_max: usize::MAX, ..PayloadLimits::default() });
+    let (mut late, mut early, mut own) = (0, 0, 0);
+    // It was within the limits, and gets no series and no point more; a time may get a digit more.
+    let mut splitter = PayloadWriter::new(PayloadLimits {
+        raw_bytes_max: usize::MAX,
+        compressed_bytes_max: usize::MAX,
+        ..PayloadLimits::default()
+    });
     let mut left = None;
     for mut series in body.series {
         let stands_for_sends = !series.metric.starts_with(forwarder_metrics::PREFIX);
         let mut points: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (time, values) in std::mem::take(&mut series.points) {
             let sends: u64 = if stands_for_sends { values.iter().sum() } else { 0 };
-            match window.place_again(time, now) {
+            let placed = window.place_again(time, now);
+            match placed {
                 Placed::Bucket(bucket) => points.entry(bucket).or_default().extend(values),
                 Placed::Late => late += sends,
                 Placed::Early => early += sends,
             }
+            own += u64::from(!stands_for_sends && !matches!(placed, Placed::Bucket(_)));
         }
         let (Some(oldest), Some(newest)) = (points.keys().next(), points.keys().next_back()) else {
             continue;
@@ -76,7 +83,7 @@ pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
         splitter.add(sends, times, write, &mut |payload| left = Some(payload));
     }
     splitter.finish(&mut |payload| left = Some(payload));
-    Rechecked { payload: left, late, early }
+    Rechecked { payload: left, late, early, own }
 }
 
 fn read(payload: &Payload) -> Option<Body> {

@@ -87,7 +87,7 @@ impl<I: Intake> Pipeline<I> {
 
     /// Books and logs the outcome of a payload, and settles its debt.
     fn settle(&mut self, run: &mut QueueRun, flight: InFlight, landed: &Landed) -> Result<(), Unpaired> {
-        let Landed { outcome, late, early } = landed;
+        let Landed { outcome, late, early, own } = landed;
         let left_out = late.saturating_add(*early);
         let sent = flight.sends.checked_sub(left_out).ok_or(Unpaired)?;
         for (reason, sends) in [(DropReason::Late, *late), (DropReason::Early, *early)] {
@@ -97,7 +97,8 @@ impl<I: Intake> Pipeline<I> {
                 self.book(run, &flight, sends, Some(reason), &words)?;
             }
         }
-        let mut dropped = if late < early { Some(DropReason::Early) } else { Some(DropReason::Late) };
+        let outside = if late < early { DropReason::Early } else { DropReason::Late };
+        let mut dropped = Some(outside);
         if let Some(outcome) = outcome {
             dropped = outcome.reason().map(DropReason::Failed);
             let words = self.tell(&flight, sent, outcome);
@@ -107,7 +108,8 @@ impl<I: Intake> Pipeline<I> {
             }
         }
         let outcome = LastOutcome { dropped, at: self.clock.unix_seconds() };
-        self.stats.settle_own(flight.own, dropped);
+        self.stats.settle_own(*own, Some(outside));
+        self.stats.settle_own(flight.own.saturating_sub(*own), dropped);
         // Dry runs are not recorded in the catalogue: nothing was sent.
         if !is_printed(&flight, dropped) {
             self.catalogue.settle(flight.tracked, RequestFate { outcome, late: *late, early: *early });

@@ -55,11 +55,13 @@ pub(super) struct Landed {
     pub(super) late: u64,
     /// Sends that were left out as too far ahead.
     pub(super) early: u64,
+    /// Points of the forwarder's own that were left out as either.
+    pub(super) own: u64,
 }
 
 impl From<Outcome> for Landed {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome: Some(outcome), late: 0, early: 0 }
+        Self { outcome: Some(outcome), late: 0, early: 0, own: 0 }
     }
 }
 
@@ -121,9 +123,9 @@ pub(super) async fn submit<I: Intake>(
     if turns.connection.is_closed() {
         return None;
     }
-    let Rechecked { payload, late, early } =
+    let Rechecked { payload, late, early, own } =
         recheck(payload, &window_check.window, window_check.clock.unix_seconds());
-    let Some(payload) = payload else { return Some(Landed { outcome: None, late, early }) };
+    let Some(payload) = payload else { return Some(Landed { outcome: None, late, early, own }) };
     // The intake keeps the time itself, and knows best how a request ended; this is for an intake that does not.
     let request = begin(place, intake.submit(connection, payload));
     let outcome = within(limit + GRACE, LOOK_AGAIN, request).await;
@@ -131,7 +133,7 @@ pub(super) async fn submit<I: Intake>(
     let outcome = outcome.unwrap_or_else(|| {
         Outcome::dropped(FailureReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     });
-    Some(Landed { outcome: Some(outcome), late, early })
+    Some(Landed { outcome: Some(outcome), late, early, own })
 }
 
 /// Waits for a request, which has its place among those that begin only for a while.
@@ -258,6 +260,27 @@ impl ConnectionTable {
         Plan { router: Router::new(&served).refusing(&refused), layout, connection_names }
     }
 
+    /// The connections to which counts go that were made before an update, by number; `router` is that of the present plan. A
+    /// connection gets them in its present form, for an old key may be void already; and in its old form where it has another
+    /// key or site now and no longer serves what it served: they are another one's.
+    pub(super) fn receivers_of(&self, before: Vec<Arc<Connection>>, router: &Router) -> Vec<Arc<Connection>> {
+        let mut receivers = self.snapshot();
+        for ((id, receiver), old) in (0u32..).map(ConnectionId).zip(&mut receivers).zip(before) {
+            let is_same = receiver.site == old.site && receiver.api_key == old.api_key;
+            let is_its =
+                |app_group: &str| router.route(app_group.as_bytes()).is_some_and(|to| to.connection == id);
+            let serves_all = if old.is_catch_all() {
+                receiver.is_catch_all()
+            } else {
+                old.app_group_ids.iter().all(|app_group| is_its(app_group))
+            };
+            if !is_same && !serves_all {
+                *receiver = old;
+            }
+        }
+        receivers
+    }
+
     /// The connections as they are now, by number.
     pub(super) fn snapshot(&self) -> Vec<Arc<Connection>> {
         self.rows.iter().map(|row| Arc::clone(&row.connection)).collect()
@@ -297,7 +320,9 @@ mod tests {
 
     use super::*;
     use crate::connection::RefusedConnection;
+    use datadog_points::ApiKey;
     use datadog_points::payload::Times;
+    use send_counts::aggregate::tags::{Names, Tag, TagSettings};
     use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
     use tokio::task::JoinSet;
     use tokio::time::sleep;
@@ -382,6 +407,44 @@ mod tests {
         ConnectionSet {
             active: active.iter().map(|name| Connection::named((*name).into())).collect(),
             refused: refused.collect(),
+        }
+    }
+
+    #[test]
+    fn what_was_counted_before_an_update_goes_to_whoever_served_it() {
+        let one = |name: &str, key: &str, app_groups: &[&str]| Connection {
+            api_key: ApiKey::new(key),
+            app_group_ids: app_groups.iter().map(|id| (*id).into()).collect(),
+            ..Connection::named(name.into())
+        };
+        let tags = TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
+        let layout = Arc::new(Layout::new(&tags));
+        let receivers = |before: &[Connection], after: &[Connection]| {
+            let mut table = ConnectionTable::new(before.to_vec().into());
+            let old = table.snapshot();
+            table.update(after.to_vec().into());
+            let router = table.plan(Arc::clone(&layout)).router;
+            table.receivers_of(old, &router)
+        };
+        let own = one("a", "old", &["g-a"]);
+        // Rotated, also with more to serve; and where the key is the same, whatever else has changed.
+        for after in [one("a", "new", &["g-a"]), one("a", "new", &["g-a", "g-c"]), one("a", "old", &["g-c"])]
+        {
+            assert_eq!(
+                receivers(std::slice::from_ref(&own), std::slice::from_ref(&after)),
+                [Arc::new(after)]
+            );
+        }
+        let rest = [one("a", "old", &[])];
+        assert_eq!(*receivers(&rest, &[one("a", "new", &[])])[0], one("a", "new", &[]), "that of the rest");
+        // Two change places, one becomes another's, and one that of the rest, to which its own no longer belong.
+        let before = [own.clone(), one("b", "other", &["g-b"])];
+        for after in [
+            [one("a", "other", &["g-b"]), one("b", "old", &["g-a"])],
+            [one("a", "other", &["g-b"]), one("b", "other", &["g-c"])],
+            [one("a", "new", &[]), one("b", "other", &["g-a"])],
+        ] {
+            assert_eq!(*receivers(&before, &after)[0], own, "{after:?}");
         }
     }
 

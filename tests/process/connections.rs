@@ -306,6 +306,30 @@ async fn connections_in_a_mounted_secret_are_added_changed_rotated_and_removed_w
 }
 
 #[tokio::test]
+async fn what_waits_for_its_flush_stays_its_customers_when_two_connections_change_places() {
+    let intake = Intake::start();
+    let base = Configuration::new().text("flush.interval", "60s");
+    let of = |first: (&str, &str), second: (&str, &str)| {
+        let configuration = base.clone().connection("acme", &intake.url(), first.0, &[first.1]);
+        configuration.connection("beta", &intake.url(), second.0, &[second.1])
+    };
+    let forwarder = of(("first-key", "g-a"), ("second-key", "g-b")).start().await;
+    push(&forwarder, 1, &["g-a", "g-b"]).await;
+    support::eventually("both are counted", async || {
+        (forwarder.metrics().await.books().pending == 2).then_some(())
+    })
+    .await;
+    of(("second-key", "g-b"), ("first-key", "g-a")).write();
+    forwarder.signal("HUP");
+    read_again(&forwarder, &[("changed", "acme, beta")]).await;
+    assert_eq!(forwarder.settled(2).await.accepted, 2);
+    let app_groups = |key: &str| intake.sums_of(key).into_keys().flatten().collect::<Vec<_>>();
+    assert!(app_groups("first-key").contains(&"app_group_id:g-a".to_owned()));
+    assert!(app_groups("second-key").contains(&"app_group_id:g-b".to_owned()));
+    assert_eq!((sends(&intake, "first-key"), sends(&intake, "second-key")), (1, 1));
+}
+
+#[tokio::test]
 async fn push_tokens_in_a_mounted_secret_are_rotated_without_a_restart() {
     let intake = Intake::start();
     let configuration = Configuration::new().connection("acme", &intake.url(), "key", &[]);

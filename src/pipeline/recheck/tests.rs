@@ -39,8 +39,8 @@ fn points(payload: &Payload) -> Vec<(String, Value)> {
 fn a_payload_that_is_inside_is_sent_as_it_is() {
     let whole = payload(&[("a", &[(NOW - 10, &[3])])]);
     let body = whole.body.clone();
-    let Rechecked { payload, late, early } = recheck(whole, &window(Late::Drop), NOW + 30);
-    assert_eq!((payload.unwrap().body, late, early), (body, 0, 0));
+    let Rechecked { payload, late, early, own } = recheck(whole, &window(Late::Drop), NOW + 30);
+    assert_eq!((payload.unwrap().body, late, early, own), (body, 0, 0, 0));
 }
 
 #[test]
