@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
         }
     };
     let ended = match arguments.command {
-        Command::Run(run) => serve::start(run),
+        Command::Run(run) => serve::start(&run),
         Command::Check(arguments) => check::check(arguments),
         Command::Connections(arguments) => connections::run(*arguments),
         Command::Health(config) => health(config.config),

@@ -3,12 +3,14 @@
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, io, thread};
 
 use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use http_listener::sampled::Sampled;
 
@@ -21,9 +23,6 @@ pub enum Request {
     Reload,
 }
 
-/// Requests that may wait: more than anybody sends by hand.
-const REQUESTS_MAX: usize = 16;
-
 const OBEYED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// Signals that do not end the process: their effect is reported where it shows (a write beyond the file size limit fails),
@@ -33,7 +32,15 @@ const IGNORED: [Signal; 5] =
 
 /// The signals that the process obeys.
 #[derive(Debug)]
-pub struct Signals(mpsc::Receiver<Request>);
+pub struct Signals(Arc<Requests>);
+
+/// What was requested and not taken yet. Several requests of one kind are one.
+#[derive(Debug, Default)]
+struct Requests {
+    is_to_stop: AtomicBool,
+    is_to_reload: AtomicBool,
+    has_come: Notify,
+}
 
 impl Signals {
     /// Takes over the signals, for this thread and all that it starts from now on: so this comes before any other thread. A
@@ -47,27 +54,35 @@ impl Signals {
     pub fn new(end: impl Fn() + Send + 'static) -> io::Result<Self> {
         let obeyed: SigSet = OBEYED.into_iter().collect();
         OBEYED.into_iter().chain(IGNORED).collect::<SigSet>().thread_block()?;
-        let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
+        let requests = Arc::new(Requests::default());
+        let noted = Arc::clone(&requests);
         let wait = move || {
             let mut is_stopping = false;
             while let Ok(signal) = obeyed.wait() {
-                let request = if signal == Signal::SIGHUP { Request::Reload } else { Request::Stop };
-                if request == Request::Stop && std::mem::replace(&mut is_stopping, true) {
+                let is_reload = signal == Signal::SIGHUP;
+                if !is_reload && std::mem::replace(&mut is_stopping, true) {
                     end();
                 }
-                // With so many waiting, one more adds nothing.
-                let _full = requests.try_send(request);
+                let request = if is_reload { &noted.is_to_reload } else { &noted.is_to_stop };
+                request.store(true, Ordering::Release);
+                noted.has_come.notify_one();
             }
         };
         thread::Builder::new().name("signals".into()).spawn(wait)?;
-        Ok(Self(waiting))
+        Ok(Self(requests))
     }
 
-    /// Waits for the next request. Cancel-safe.
+    /// Waits for the next request; to stop comes first. Cancel-safe.
     pub async fn next(&mut self) -> Request {
-        match self.0.recv().await {
-            Some(request) => request,
-            None => std::future::pending().await,
+        loop {
+            for (noted, request) in
+                [(&self.0.is_to_stop, Request::Stop), (&self.0.is_to_reload, Request::Reload)]
+            {
+                if noted.swap(false, Ordering::Acquire) {
+                    return request;
+                }
+            }
+            self.0.has_come.notified().await;
         }
     }
 }

@@ -65,7 +65,7 @@ fn tell(as_json: bool, report: &Report) -> Result<(), Failure> {
 
 /// Writes nothing before everything is known to be right: the file as the forwarder would read it, and the key.
 async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
-    let folder = Folder::open(&arguments.common)?;
+    let folder = Folder::open_to_change(&arguments.common)?;
     let name = &arguments.name;
     if folder.has(name) {
         return Err(Failure::configuration(format!(
@@ -106,7 +106,7 @@ async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
 }
 
 async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -> Result<Report, Failure> {
-    let folder = Folder::open(common)?;
+    let folder = Folder::open_to_change(common)?;
     let known = folder.known(name);
     // What is wrong with one in a file of its own may be its key.
     let known = if folder.has_file(name) { known.ok() } else { Some(known?) };
@@ -128,17 +128,22 @@ async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -
     }
     let running = folder.running()?;
     let started = Clock::system().unix_seconds();
-    folder.replace_key(&key_file, &key)?;
-    let forwarder = running
-        .wait(common.wait, started, |status| running::in_force(status, name))
-        .await
-        .map_err(Failure::failed)?;
+    let before = folder.replace_key(&key_file, &key)?;
+    let forwarder = match running.wait(common.wait, started, |status| running::in_force(status, name)).await {
+        Err(refused @ running::NotTaken::Refused(_)) => {
+            if let Some(before) = before {
+                folder.replace_key(&key_file, before.trim_end())?;
+            }
+            return Err(Failure::configuration(format!("nothing was changed: {refused}")));
+        }
+        waited => waited.map_err(Failure::failed)?,
+    };
     let words = format!("the key of {name} was rotated; {}", forwarder.message());
     Ok(report(&connection, "rotated", vec![key_file.display().to_string()], Some(forwarder), words))
 }
 
 async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<Report, Failure> {
-    let folder = Folder::open(common)?;
+    let folder = Folder::open_to_change(common)?;
     if !folder.has_file(name) {
         return Err(Failure::configuration(format!(
             "there is no {}; what stands in the main file or in the environment is taken away there",
@@ -254,7 +259,12 @@ async fn list(common: &Common) -> Result<(), Failure> {
             "site": connection.site.name,
             "app_group_ids": connection.app_group_ids,
             "dry_run": connection.dry_run,
-            "state": shown.map_or("not_running", |_| "in_force"),
+            "state": match (&status, shown) {
+                (None, _) => "not_running",
+                (_, Some(shown)) if !shown.url.is_empty() => "in_force",
+                // It sees the files otherwise than who asks here: may it read the key?
+                (Some(_), _) => "not_in_force",
+            },
             "key": shown.map(|one| one.key.state.clone()),
             "says": shown.map(|one| one.words.clone()),
         }));

@@ -22,6 +22,10 @@ use crate::push::PushSettings;
 /// and copies write in several steps.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// After so many checks a change is taken over though files still change: one that is written all the time (a log, an editor's
+/// own) holds up no other.
+const UNSETTLED_MAX: u32 = 10;
+
 /// The watched files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Watched {
@@ -83,14 +87,19 @@ impl Stamp {
 struct Debounce {
     told: Option<Stamps>,
     seen: Stamps,
+    /// Looks since there is something to tell.
+    unsettled: u32,
 }
 
 impl Debounce {
     /// Takes the present stamps; returns whether the files are to be read.
     fn is_due(&mut self, now: Stamps) -> bool {
-        let is_due = self.seen == now && self.told.as_ref() != Some(&now);
+        let is_news = self.told.as_ref() != Some(&now);
+        self.unsettled = if is_news { self.unsettled + 1 } else { 0 };
+        let is_due = is_news && (self.seen == now || self.unsettled > UNSETTLED_MAX);
         if is_due {
             self.told = Some(now.clone());
+            self.unsettled = 0;
         }
         self.seen = now;
         is_due
@@ -203,5 +212,7 @@ mod tests {
         assert!((0..9).all(|size| !debounce.is_due(stamps(size))));
         assert!(debounce.is_due(stamps(8)));
         assert!(!debounce.is_due(stamps(8)));
+        // One that never rests is read all the same.
+        assert_eq!((9..40).filter(|size| debounce.is_due(stamps(*size))).count(), 2);
     }
 }

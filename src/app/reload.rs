@@ -203,7 +203,11 @@ impl Reloader {
         self.reader =
             Some(reader.map_err(|error| format!("the files can't be read, for want of a thread: {error}"))?);
         match timeout(READ_LIMIT, files).await {
-            Ok(Ok(files)) => files,
+            Ok(Ok(files)) => {
+                // Its thread may not have ended yet, and is done.
+                self.reader = None;
+                files
+            }
             Ok(Err(_panicked)) => Err("reading the files failed by a defect".into()),
             Err(_elapsed) => Err(format!(
                 "the files could not be read within {READ_LIMIT:?}; does the disk or the share that they are on answer?"

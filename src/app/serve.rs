@@ -54,24 +54,26 @@ const LAST_LINE_LIMIT: Duration = Duration::from_mins(1);
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 /// `braze-datadog run`
-pub(super) fn start(arguments: RunArguments) -> Result<(), Failure> {
-    let (mut config, warnings, path) = super::load(arguments.config.config)?;
+pub(super) fn start(arguments: &RunArguments) -> Result<(), Failure> {
+    // First of all: threads inherit the blocked signals, and an unhandled one would end the process, or, as the first in a
+    // container, would be lost.
+    let signals = Signals::new(end_at_once).map_err(Failure::failed)?;
+    let (mut config, warnings, path) = super::load(arguments.config.config.clone())?;
     if arguments.strict {
         config = config.require_all().map_err(Failure::configuration)?;
     }
-    run(config, &warnings, &path, &arguments.import, arguments.strict)
+    run(signals, config, &warnings, &path, arguments)
 }
 
 /// Runs the forwarder until it is told to stop or, with `--once`, until everything is counted.
 fn run(
+    signals: Signals,
     config: Config,
     warnings: &[Warning],
     path: &Path,
-    import: &ImportArguments,
-    is_strict: bool,
+    arguments: &RunArguments,
 ) -> Result<(), Failure> {
-    // First of all: threads inherit the blocked signals, and an unhandled SIGHUP would end the process.
-    let signals = Signals::new(end_at_once).map_err(Failure::failed)?;
+    let (import, is_strict) = (&arguments.import, arguments.strict);
     let log_level = super::start_logging(&config)?;
     super::warn(path, warnings);
     super::tell_refused(&config.connections);

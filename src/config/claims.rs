@@ -1,6 +1,6 @@
 //! Decides which connection serves an app group that several claim.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use super::check::Check;
@@ -15,13 +15,17 @@ impl Check<'_> {
     /// main file's; if neither decides, nobody gets it: the first one is returned, with the second one's diagnostic.
     pub(super) fn one_server_each(&mut self, connections: &[Connection]) -> BTreeMap<Box<str>, Diagnostic> {
         let mut claims: BTreeMap<Option<Box<str>>, Vec<Claim<'_>>> = BTreeMap::new();
-        let in_force: HashMap<&str, &Connection> =
-            self.purpose.in_force.iter().map(|one| (&*one.name, one)).collect();
+        let of = |one: &Connection| one.app_group_ids.iter().map(|id| app_group::canonical(id)).collect();
+        let in_force: HashMap<&str, (bool, HashSet<Box<str>>)> =
+            self.purpose.in_force.iter().map(|one| (&*one.name, (one.is_catch_all(), of(one)))).collect();
         for connection in connections {
             let in_force = in_force.get(&*connection.name);
             let standing = self.standing(connection);
             let mut claim = |app_group: Option<Box<str>>, id| {
-                let has_it = in_force.is_some_and(|one| one.serves(app_group.as_deref()));
+                let has_it = in_force.is_some_and(|(is_catch_all, ids)| match &app_group {
+                    None => *is_catch_all,
+                    Some(id) => ids.contains(id),
+                });
                 let rank = if has_it && standing != Rank::Wrong { Rank::InForce } else { standing };
                 let claim = Claim { rank, connection: &connection.name, id };
                 claims.entry(app_group).or_default().push(claim);

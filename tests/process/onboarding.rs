@@ -195,6 +195,40 @@ async fn a_refusal_is_taken_for_ones_own_only_if_it_came_after() {
 }
 
 #[tokio::test]
+async fn of_two_at_once_one_waits_for_the_other() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    configuration.write();
+    let url = intake.url();
+    for round in 0..8 {
+        let (name, app_group) = (format!("c{round}"), format!("g-{round}"));
+        let add = |key, name, app_group| {
+            let (configuration, url) = (&configuration, &url);
+            async move {
+                let add = ["add", name, "--app-group", app_group, "--url", url];
+                connections(configuration, key, &add).await.status.code()
+            }
+        };
+        let ended = tokio::join!(add(KEY, &*name, &*app_group), add(OTHER_KEY, &*name, "g-other"));
+        let key = match ended {
+            (Some(0), Some(78)) => KEY,
+            (Some(78), Some(0)) => OTHER_KEY,
+            other => panic!("both, or none: {other:?}"),
+        };
+        assert_eq!(fs::read_to_string(directory.join(format!("{name}.key"))).unwrap().trim(), key);
+        fs::remove_file(directory.join(format!("{name}.toml"))).unwrap();
+        fs::remove_file(directory.join(format!("{name}.key"))).unwrap();
+        // Under two names, one app group.
+        let ended = tokio::join!(add(KEY, &*name, &*app_group), add(KEY, "other", &*app_group));
+        assert!(matches!(ended, (Some(0), Some(78)) | (Some(78), Some(0))), "{ended:?}");
+        for left in [&*name, "other"] {
+            let _absent = fs::remove_file(directory.join(format!("{left}.toml")));
+            let _absent = fs::remove_file(directory.join(format!("{left}.key")));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_another_connection_names_stays_as_it_is() {
     let intake = Intake::start();
     let (configuration, directory) = with_one(&intake);

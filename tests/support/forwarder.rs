@@ -138,7 +138,12 @@ impl Configuration {
     /// Writes the configuration, and says where.
     pub(crate) fn write(&self) -> PathBuf {
         let lines: Vec<String> = self.keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-        self.file("braze-datadog.toml", lines.concat())
+        let (path, text) = (self.home().join("braze-datadog.toml"), lines.concat());
+        // What is there already may be being read.
+        if std::fs::read_to_string(&path).is_ok_and(|known| known == text) {
+            return path;
+        }
+        self.file("braze-datadog.toml", text)
     }
 
     /// The directory that it and the queue live in.

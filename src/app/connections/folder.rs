@@ -1,11 +1,12 @@
 //! The connections directory: its files are written whole, get the directory's owner, and are there together or not at all.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::command_line::Common;
 use super::running::Running;
@@ -17,14 +18,42 @@ use crate::connection::Connection;
 const OF_OWNER: u32 = 0o600;
 const OF_GROUP: u32 = 0o640;
 
+/// How long to wait for another process that changes something, longer than it waits for the forwarder; and how often to look.
+const LOCK_LIMIT: Duration = Duration::from_mins(1);
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
 /// The directory, and the configuration that names it.
 pub(super) struct Folder {
     config_path: PathBuf,
     config: Config,
     directory: PathBuf,
+    /// Held by who changes something: two at a time would mix their files.
+    _lock: Option<File>,
 }
 
 impl Folder {
+    /// The same, to change something. Waits for another process that does.
+    ///
+    /// # Errors
+    /// As [`Folder::open`].
+    pub(super) fn open_to_change(common: &Common) -> Result<Self, Failure> {
+        let directory = Self::open(common)?.directory;
+        // What is wrong with the directory is told where something is written; some network file systems have no locks.
+        let lock = File::open(&directory).ok();
+        let asked = Instant::now();
+        while let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock) {
+            if asked.elapsed() > LOCK_LIMIT {
+                return Err(Failure::failed(format!(
+                    "nothing was changed: another `braze-datadog connections` is at work in {}",
+                    directory.display()
+                )));
+            }
+            thread::sleep(LOCK_POLL);
+        }
+        // Only now it is known what the other one has left.
+        Ok(Self { _lock: lock, ..Self::open(common)? })
+    }
+
     /// # Errors
     /// When anything but connections is wrong with the configuration, or it names no directory.
     pub(super) fn open(common: &Common) -> Result<Self, Failure> {
@@ -38,7 +67,7 @@ impl Folder {
                 config_path.display()
             )));
         };
-        Ok(Self { config_path, config, directory })
+        Ok(Self { config_path, config, directory, _lock: None })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -151,9 +180,12 @@ impl Folder {
         Ok(vec![file.display().to_string(), key_file.display().to_string()])
     }
 
-    /// Replaces a connection's key.
-    pub(super) fn replace_key(&self, key_file: &Path, key: &str) -> Result<(), Failure> {
-        self.write(key_file, &format!("{key}\n"), OF_OWNER)
+    /// Replaces a connection's key; owner, group and the group's right to read stay. Returns what was in the file, if it could
+    /// be read.
+    pub(super) fn replace_key(&self, key_file: &Path, key: &str) -> Result<Option<String>, Failure> {
+        let before = fs::read_to_string(key_file).ok();
+        self.write(key_file, &format!("{key}\n"), OF_OWNER)?;
+        Ok(before)
     }
 
     /// Whether a connection other than `name` names this file for its key.
@@ -185,7 +217,7 @@ impl Folder {
         hidden.push(path.file_name().unwrap_or_default());
         hidden.push(".new");
         let new = directory.join(hidden);
-        let written = self.write_new(&new, text, mode).and_then(|()| fs::rename(&new, path));
+        let written = self.write_new(&new, path, text, mode).and_then(|()| fs::rename(&new, path));
         let written = written.and_then(|()| File::open(directory)?.sync_all());
         written.map_err(|error| {
             // It may not exist yet.
@@ -194,14 +226,22 @@ impl Folder {
         })
     }
 
-    fn write_new(&self, path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    fn write_new(&self, path: &Path, replaced: &Path, text: &str, mode: u32) -> io::Result<()> {
         // The directory's owner may not be who runs this, and could have put a link there.
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(OF_OWNER).open(path)?;
-        let (owner, own) = (fs::metadata(&self.directory)?, file.metadata()?);
+        // One that is replaced may belong to another user than the directory, and be read by a group.
+        let (owner, mode) = match fs::metadata(replaced) {
+            Ok(known) => {
+                let mode = mode | (known.mode() & OF_GROUP);
+                (known, mode)
+            }
+            Err(_) => (fs::metadata(&self.directory)?, mode),
+        };
+        let own = file.metadata()?;
         if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
             fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
         }

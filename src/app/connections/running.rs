@@ -1,6 +1,7 @@
 //! The running forwarder: whether it has taken over a change.
 
 use std::fmt;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,9 +82,11 @@ impl Running {
     /// Its status, if it reads this directory.
     pub(super) async fn status(&self) -> Option<Status> {
         let status = self.client.status().await.ok()?;
-        let directory = self.directory.display().to_string();
+        // It may have come to it by a link.
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let directory = real(&self.directory);
         let is_ours = |setting: &admin_api::SettingValue| {
-            setting.key == "connections_directory" && setting.value == directory
+            setting.key == "connections_directory" && real(Path::new(&setting.value)) == directory
         };
         status.configuration.iter().any(is_ours).then_some(status)
     }
