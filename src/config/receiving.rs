@@ -248,7 +248,7 @@ impl Check<'_> {
         for (name, SecretText(value)) in raw {
             let key = join(section, name);
             let Some(secret) = name.strip_suffix(FILE_SUFFIX) else {
-                if secret_words.iter().any(|word| name.contains(word)) {
+                if holds_secret(name, value, secret_words) {
                     self.warn_if_origin_open(&key, "a secret");
                 }
                 options.insert(name.clone(), SecretText(value.clone()));
@@ -377,6 +377,13 @@ fn start_of(text: &str) -> Option<event_queues::storage::StorageStart> {
     }
 }
 
+/// By its name, which stores take in any case, or by its value: a URL with a user.
+fn holds_secret(name: &str, value: &str, secret_words: &[&str]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_url_with_user = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    is_url_with_user || secret_words.iter().any(|word| name.contains(word))
+}
+
 fn trimmed(texts: &mut [String]) -> Vec<Box<str>> {
     for text in texts.iter_mut() {
         *text = text.trim().to_owned();
@@ -485,6 +492,30 @@ mod tests {
             let reason = format!(": {} holds ", path(name));
             assert_eq!(told.iter().filter(|told| told.contains(&reason)).count(), 1, "{name}: {told:#?}");
         }
+    }
+
+    #[test]
+    fn secrets_among_the_options_are_known_in_capitals_and_in_a_url() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.toml");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let is_told = |kind: &str, option: &str| {
+            let text = format!("[queue.{kind}.options]\n{option}\n{LEAST}");
+            let (_, warnings) = Config::parse(&text, &path, &[]).unwrap();
+            warnings.iter().any(|warning| warning.reason.contains("holds a secret"))
+        };
+        for (kind, option) in [
+            ("storage", "AWS_SECRET_ACCESS_KEY = \"planted\""),
+            ("storage", "Azure_Storage_SAS_Key = \"planted\""),
+            ("storage", "proxy_url = \"http://user:planted@proxy:3128\""),
+            ("storage", "endpoint = \"https://user:planted@minio:9000\""),
+            ("kafka", "\"SASL.PASSWORD\" = \"planted\""),
+            ("kafka", "\"sasl.oauthbearer.token.endpoint.url\" = \"https://user:planted@idp/token\""),
+        ] {
+            assert!(is_told(kind, option), "{option}");
+        }
+        assert!(!is_told("storage", "endpoint = \"http://minio:9000\"\nregion = \"EU@1\""));
     }
 
     #[test]

@@ -134,16 +134,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- end }}
   {{- if $is }}{{ fail (printf "config.%s: the chart sets it; use %s" $key $instead) }}{{ end }}
 {{- end }}
-{{- /* The words of src/config/receiving.rs; what ends with file or location is a path, and an id is none of a secret. */}}
+{{- /* As src/config/receiving.rs: these words in any case, or a URL with a user; what ends with file or location is a path, and an
+       id is none of a secret. */}}
 {{- $words := dict
     "kafka" (list "password" "passphrase" "secret" "key.pem" "oauthbearer.config")
     "storage" (list "secret" "token" "access_key" "account_key" "master_key" "service_account_key" "customer_key" "sas") }}
 {{- range $kind, $secrets := $words }}
   {{- range $key, $value := dig "queue" $kind "options" dict $config }}
+    {{- $name := lower $key }}
+    {{- $is := regexMatch "(?s)://.*@" (toString $value) }}
     {{- range $word := $secrets }}
-      {{- if and (contains $word $key) (not (regexMatch "([._](file|location)|_id)$" $key)) }}
-        {{- fail (printf "config.queue.%s.options.%s is a secret, and config is a ConfigMap: put it into %s.secret, and write \"%s.file\": /etc/braze-datadog/%s/KEY" $kind $key $kind $key $kind) }}
-      {{- end }}
+      {{- if and (contains $word $name) (not (regexMatch "([._](file|location)|_id)$" $name)) }}{{ $is = true }}{{ end }}
+    {{- end }}
+    {{- if $is }}
+      {{- fail (printf "config.queue.%s.options.%s is a secret, and config is a ConfigMap: put it into %s.secret, and write \"%s.file\": /etc/braze-datadog/%s/KEY" $kind $key $kind $key $kind) }}
     {{- end }}
   {{- end }}
 {{- end }}
