@@ -107,6 +107,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ $ports | uniq | join " " }}
 {{- end }}
 
+{{- /* The bytes of a quantity of Kubernetes (3.5Gi) or of a size of the forwarder (4GiB, 500 kb, a number). */}}
+{{- define "braze-datadog.bytes" -}}
+{{- if kindIs "string" . -}}
+{{- $unit := regexFind "[A-Za-z]*$" (trim .) | lower | trimSuffix "b" -}}
+{{- $power := dict "" 0 "k" 1 "m" 2 "g" 3 "t" 4 | dig (trimSuffix "i" $unit) 0 | int -}}
+{{- $bytes := regexFind "^[0-9.]+" (trim .) | float64 -}}
+{{- range until $power }}{{ $bytes = mulf $bytes (ternary 1024 1000 (hasSuffix "i" $unit)) }}{{ end -}}
+{{ int64 $bytes }}
+{{- else -}}
+{{ int64 . }}
+{{- end }}
+{{- end }}
+
 {{- /* Refuses values that would not work, and says what to write. What a schema can say is in values.schema.json. */}}
 {{- define "braze-datadog.validate" -}}
 {{- $values := .Values -}}
@@ -196,10 +209,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- fail (printf "push and ingress are for queue.kind = embedded: with %s nothing is pushed here" $values.queue.kind) }}
   {{- end }}
 {{- end }}
-{{- $history := regexFind "^[0-9]+" (regexFind "^[0-9]+ ?GiB$" (dig "history" "max_size" "" $config | toString)) }}
-{{- $limit := regexFind "^[0-9]+" (regexFind "^[0-9]+Gi$" $values.persistence.emptyDirSizeLimit) }}
-{{- if and (eq $values.queue.kind "kafka") $history $limit (le (int64 $limit) (int64 $history)) }}
-  {{- fail (printf "persistence.emptyDirSizeLimit is %s, and config.history.max_size %sGiB: a pod that exceeds it is evicted" $values.persistence.emptyDirSizeLimit $history) }}
+{{- $volume := ternary "emptyDirSizeLimit" "size" (eq $values.queue.kind "kafka") }}
+{{- $size := get $values.persistence $volume }}
+{{- $kept := "config.history.max_size" }}
+{{- $needed := dig "history" "max_size" "256MiB" $config | include "braze-datadog.bytes" | int64 }}
+{{- if eq $values.queue.kind "embedded" }}
+  {{- $kept = printf "%s and config.queue.embedded.max_size" $kept }}
+  {{- $needed = dig "queue" "embedded" "max_size" "4GiB" $config | include "braze-datadog.bytes" | int64 | add $needed }}
+{{- end }}
+{{- $bytes := include "braze-datadog.bytes" $size | int64 }}
+{{- if and $size (le $bytes $needed) }}
+  {{- fail (printf "persistence.%s is %s (%d bytes), and what it has to hold may take %d (%s): give it more than that" $volume $size $bytes $needed $kept) }}
 {{- end }}
 {{- if eq $values.queue.kind "kafka" }}
   {{- if not (dig "queue" "kafka" "brokers" list $config) }}{{ fail "config.queue.kafka.brokers is not set: [\"broker-1:9092\"]" }}{{ end }}
@@ -217,11 +237,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- end }}
   {{- if not (or $values.push.tokens.existingSecret $values.push.tokens.create) }}
     {{- fail "no push token: name a Secret in push.tokens.existingSecret (kubectl create secret generic … --from-literal=tokens=$(openssl rand -base64 32)), or write push.tokens.create" }}
-  {{- end }}
-  {{- $disk := regexFind "^[0-9]+" (regexFind "^[0-9]+Gi$" $values.persistence.size) }}
-  {{- $queue := regexFind "^[0-9]+" (regexFind "^[0-9]+ ?GiB$" (dig "queue" "embedded" "max_size" "4GiB" $config | toString)) }}
-  {{- if and $disk $queue (le (int64 $disk) (add (int64 $queue) (int64 $history))) }}
-    {{- fail (printf "persistence.size is %s, and config.queue.embedded.max_size %sGiB: the volume has to hold the history (config.history.max_size), too" $values.persistence.size $queue) }}
   {{- end }}
   {{- if and $values.ingress.enabled (not $values.ingress.host) }}{{ fail "ingress.host is not set: the name under which Braze pushes" }}{{ end }}
 {{- end }}
