@@ -70,7 +70,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $config := .Values.config -}}
 {{- $urls := list (dig "reconcile" "braze_url" "" $config) -}}
 {{- range .Values.connections.create -}}
-{{- $urls = append $urls (.url | default "") -}}
+{{- $urls = concat $urls (list (.url | default "") ((.reconcile).braze_url | default "")) -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
 {{- $value := .value | default "" | toString -}}
