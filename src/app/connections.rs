@@ -29,7 +29,7 @@ const TEST_METRIC: &str = "braze.forwarder.test";
 #[derive(Debug, Serialize)]
 struct Report {
     connection: String,
-    /// `added`, `rotated`, `removed`, `valid`, `sent`.
+    /// `added`, `rotated`, `removed`, `valid`, `not_asked`, `sent`.
     done: &'static str,
     site: String,
     url: String,
@@ -183,12 +183,14 @@ async fn test(arguments: &TestArguments) -> Result<Report, Failure> {
         key::require_valid(&connection).await?;
     }
     if !arguments.send {
-        let words = if connection.site.is_datadogs() {
-            format!("the key of {name} is valid on {site}")
+        let (done, words) = if connection.site.is_datadogs() {
+            ("valid", format!("the key of {name} is valid on {site}"))
         } else {
-            format!("{name} has a url: whether its key is valid shows when something is sent (--send)")
+            let words =
+                format!("{name} has a url: whether its key is valid shows when something is sent (--send)");
+            ("not_asked", words)
         };
-        return Ok(report(&connection, "valid", Vec::new(), None, words));
+        return Ok(report(&connection, done, Vec::new(), None, words));
     }
     if let Outcome::Dropped { detail, .. } = send(&connection, folder.flush_timeout()).await? {
         return Err(Failure::failed(format!("the point of {name} was not accepted by {site}: {detail}")));
