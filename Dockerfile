@@ -1,12 +1,11 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t braze-datadog .
-#   docker run --ulimit core=0 -v ./braze-datadog.toml:/etc/braze-datadog/braze-datadog.toml:ro \
+#   docker run -v ./braze-datadog.toml:/etc/braze-datadog/braze-datadog.toml:ro \
 #              -v braze-datadog:/var/lib/braze-datadog \
 #              -p 127.0.0.1:8081:8081 braze-datadog
 #   docker run … braze-datadog check                any other subcommand
 #
-# Without `--ulimit core=0` a crash could leave API keys and tokens in a core dump of the host.
 # Push from outside the container needs `push.listen = "0.0.0.0:8080"`, a `push.token_file`, and `-p 8080:8080`. Files with
 # secrets have to be readable by user 65532 (`chown 65532 tokens`, mode 400); keys of a bucket may come by `--env-file`.
 

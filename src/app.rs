@@ -32,7 +32,7 @@ use clap::Parser;
 use self::command_line::{Arguments, Command, TopArguments};
 use crate::config::{Config, LogFormat, Warning};
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
-use crate::telemetry;
+use crate::{signal, telemetry};
 use datadog_points::client::{HttpError, Network};
 
 /// The run failed.
@@ -75,6 +75,7 @@ impl Failure {
 
 /// Runs the command of the command line and returns the exit status.
 pub fn main() -> ExitCode {
+    signal::leave_no_core_dump();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version go to standard output, mistakes to standard error.

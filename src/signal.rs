@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, io, thread};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
 use tokio::sync::Notify;
@@ -85,6 +86,14 @@ impl Signals {
             self.0.has_come.notified().await;
         }
     }
+}
+
+/// Has a crash leave no core dump, in which API keys and tokens would be. The limit is one byte, for with none the kernel would
+/// still hand one to a program in its `core_pattern`; it is the soft one, which can be raised again by whoever debugs.
+pub fn leave_no_core_dump() {
+    let limits = getrlimit(Resource::RLIMIT_CORE);
+    // Where a filter refuses it, whoever set that has a limit of its own.
+    let _refused = limits.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, hard.min(1), hard));
 }
 
 /// A manager that is gone would be told of at each sign of life.

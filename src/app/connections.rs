@@ -29,7 +29,7 @@ const TEST_METRIC: &str = "braze.forwarder.test";
 #[derive(Debug, Serialize)]
 struct Report {
     connection: String,
-    /// `added`, `rotated`, `removed`, `valid`, `sent`.
+    /// `added`, `rotated`, `removed`, `valid`, `not_asked`, `sent`.
     done: &'static str,
     site: String,
     url: String,

@@ -96,8 +96,7 @@ impl Check<'_> {
         for (name, SecretText(value)) in raw {
             let key = join(section, name);
             let Some(secret) = name.strip_suffix(FILE_SUFFIX) else {
-                let name_of_store = name.to_ascii_lowercase();
-                if secret_words.iter().any(|word| name_of_store.contains(word)) || has_password(value) {
+                if holds_secret(name, value, secret_words) {
                     self.warn_if_origin_open(&key, "a secret");
                 }
                 options.insert(name.clone(), SecretText(value.clone()));
@@ -119,11 +118,11 @@ impl Check<'_> {
     }
 }
 
-/// Whether a URL has a user or a password in it.
-fn has_password(value: &str) -> bool {
-    let authority =
-        value.split_once("://").map_or("", |(_, behind)| behind.split('/').next().unwrap_or_default());
-    authority.contains('@')
+/// By its name, which stores take in any case, or by its value: a URL with a user.
+fn holds_secret(name: &str, value: &str, secret_words: &[&str]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_url_with_user = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    is_url_with_user || secret_words.iter().any(|word| name.contains(word))
 }
 
 /// Whether the value of one of librdkafka's options is a path.
@@ -184,21 +183,26 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_told_in_capitals_and_in_a_url_too() {
+    fn secrets_among_the_options_are_known_in_capitals_and_in_a_url() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.toml");
-        for (option, is_told) in [
-            ("secret_access_key = \"planted\"", true),
-            ("AWS_SECRET_ACCESS_KEY = \"planted\"", true),
-            ("proxy_url = \"http://user:planted@proxy:1\"", true),
-            ("proxy_url = \"http://proxy:1/@\"", false),
+        let path = folder.path().join("a.toml");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let is_told = |kind: &str, option: &str| {
+            let text = format!("[queue.{kind}.options]\n{option}\n{LEAST}");
+            let (_, warnings) = Config::parse(&text, &path, &[]).unwrap();
+            warnings.iter().any(|warning| warning.reason.contains("holds a secret"))
+        };
+        for (kind, option) in [
+            ("storage", "AWS_SECRET_ACCESS_KEY = \"planted\""),
+            ("storage", "Azure_Storage_SAS_Key = \"planted\""),
+            ("storage", "proxy_url = \"http://user:planted@proxy:3128\""),
+            ("storage", "endpoint = \"https://user:planted@minio:9000\""),
+            ("kafka", "\"SASL.PASSWORD\" = \"planted\""),
+            ("kafka", "\"sasl.oauthbearer.token.endpoint.url\" = \"https://user:planted@idp/token\""),
         ] {
-            let text = format!("[queue.storage.options]\n{option}\n{LEAST}");
-            fs::write(&file, &text).unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-            let (_, warnings) = Config::parse(&text, &file, &[]).unwrap();
-            let told = warnings.iter().any(|warning| warning.to_string().contains("queue.storage.options"));
-            assert_eq!(told, is_told, "{option}");
+            assert!(is_told(kind, option), "{option}");
         }
+        assert!(!is_told("storage", "endpoint = \"http://minio:9000\"\nregion = \"EU@1\""));
     }
 }

@@ -284,11 +284,9 @@ fn fault(value: &Json, schema: &Json) -> Option<String> {
         Some("size") => match Size::try_from(text.to_owned()) {
             Ok(Size(0)) => return Some("is 0; it has to be a size, like \"16MiB\"".to_owned()),
             Ok(size) if is_within(&size, &from, &to) => return None,
-            Ok(_) => match (&*from, &*to) {
-                (from, "") => format!("is out of range; it has to be at least {from}"),
-                ("", to) => format!("is out of range; it has to be at most {to}"),
-                (from, to) => format!("is out of range; it has to be from {from} to {to}"),
-            },
+            Ok(_) if from.is_empty() => format!("is out of range; it has to be at most {to}"),
+            Ok(_) if to.is_empty() => format!("is out of range; it has to be at least {from}"),
+            Ok(_) => format!("is out of range; it has to be from {from} to {to}"),
             Err(error) => error.to_string(),
         },
         Some("address") => Address::try_from(text.to_owned()).err()?.to_string(),

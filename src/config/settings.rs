@@ -83,7 +83,7 @@ settings! {
 /// connections_directory, of API keys, tokens and certificates are read again by themselves when they change.
 pub(super) struct Settings {
     /// How long a stop (SIGTERM) waits for the outcome of the last flush. At most 10m. Keep it below what the service
-    /// manager waits: systemd 45s with the unit that comes along, Kubernetes 30s, docker stop 10s.
+    /// manager waits: systemd 45s (the units here), Kubernetes 30s, docker stop 10s.
     // Above, whatever started the program has killed it.
     #[schemars(extend("x-min" = "0s", "x-max" = "10m"))]
     pub shutdown_timeout: Span = span(20),
@@ -130,8 +130,8 @@ pub(super) struct Settings {
 }
 
 pub(super) struct ForwarderMetricsSection {
-    /// The connection that they go out by. Empty: none, which is free; else they are seven or eight series (each five custom metrics),
-    /// and one for each connection and reason of drops. A connection of their own (your key, and an
+    /// The connection that they go out by. Empty: none, which is free; else they are seven series (each five custom metrics),
+    /// eight with Kafka or buckets, and one for each connection and reason of drops. A connection of their own (your key, and an
     /// app group that nobody has) keeps them apart from what customers see.
     #[schemars(extend("x-empty" = "none"))]
     pub connection: String,

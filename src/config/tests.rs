@@ -153,6 +153,11 @@ fn every_diagnostic_names_file_key_reason_and_what_to_do() {
         ("[events]\nlate = \"keep\"", &["events.late", "drop, restamp"]),
         ("[tags]\ninclude = [\"campain_id\"]", &["tags.include", "\"campaign_id\"?", "channel"]),
         ("[tags]\nnames = \"newest\"", &["tags.names", "latest, as_sent"]),
+        (
+            "[history]\nmax_size = \"3MiB\"",
+            &["history.max_size", "\"3MiB\" is out of range", "at least 4MiB"],
+        ),
+        ("[history]\nmax_size = 4_194_303", &["history.max_size", "at least 4MiB"]),
         ("[log]\nlevel = \"inf\"", &["log.level", "\"info\"?"]),
         ("[log]\nformat = \"xml\"", &["log.format", "auto, text, json"]),
     ] {

@@ -44,7 +44,28 @@ fn the_chart_knows_the_secrets_that_the_forwarder_knows() {
         let (_, behind) = code.split_once(&format!("const {constant}: ")).unwrap();
         let known = listed(behind, "=", ';');
         assert!(known.len() >= 4, "{known:?}");
+        assert!(
+            known.iter().all(|word| *word == word.to_ascii_lowercase()),
+            "{known:?} are sought in lower case"
+        );
         assert_eq!(listed(&chart, &format!("\"{kind}\" (list "), ')'), known, "_helpers.tpl: {constant}");
+    }
+    assert!(
+        chart.contains("$name := lower $key") && chart.contains("contains $word $name"),
+        "_helpers.tpl: names in any case"
+    );
+}
+
+/// What a volume has to hold is reckoned with them.
+#[test]
+fn the_chart_knows_the_default_sizes() {
+    let chart = read(&format!("{CHART}/templates/_helpers.tpl"));
+    let schema: Value = serde_json::from_str(&read("config/braze-datadog.schema.json")).unwrap();
+    for path in ["history", "queue.embedded"] {
+        let pointer = format!("/properties/{}", path.replace('.', "/properties/"));
+        let default = &schema.pointer(&pointer).unwrap()["properties"]["max_size"]["default"];
+        let used = format!("dig \"{}\" \"max_size\" {default} ", path.replace('.', "\" \""));
+        assert!(chart.contains(&used), "_helpers.tpl: {used}");
     }
 }
 

@@ -274,6 +274,23 @@ fn what_the_debian_package_is_made_of_exists() {
     }
 }
 
+/// A state directory that is a mount of its own can be emptied and not removed.
+#[test]
+fn the_debian_package_is_purged_though_a_directory_stays() {
+    let programs = TempDir::new().unwrap();
+    // Nothing else is in the path: whatever the script calls, this machine keeps what it has.
+    for name in ["rm", "getent"] {
+        let program = programs.path().join(name);
+        fs::write(&program, "#!/bin/sh\nexit 1\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let script = root().join("deploy/debian/postrm");
+    let ended =
+        Command::new("/bin/sh").arg(script).arg("purge").env("PATH", programs.path()).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("could not be removed whole"), "{ended:?}");
+}
+
 fn workflows() -> Vec<(String, Value)> {
     let entries = fs::read_dir(root().join(".github/workflows")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

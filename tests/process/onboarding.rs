@@ -91,6 +91,10 @@ async fn a_customer_is_added_rotated_and_removed_while_the_forwarder_runs() {
     assert_eq!(fs::read_to_string(directory.join("acme.key")).unwrap().trim(), OTHER_KEY);
     fs::rename(directory.join("acme.toml.old"), directory.join("acme.toml")).unwrap();
 
+    let unasked = connections(&configuration, "", &["test", "acme", "--json"]).await;
+    let told: Value = serde_json::from_str(&unasked.stdout).unwrap();
+    assert_eq!(told["done"], "not_asked", "nobody but Datadog is asked about a key: {told}");
+
     let tested = connections(&configuration, "", &["test", "acme", "--send"]).await;
     assert!(tested.status.success() && tested.stdout.contains("braze.forwarder.test"), "{tested:?}");
     let points = intake.accepted();

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use crate::support;
@@ -316,6 +317,21 @@ async fn a_broker_and_a_registry_that_are_away_tell_no_password() {
     let ended = refused.run(&["run"]).await;
     assert_eq!(ended.status.code(), Some(78), "{ended:?}");
     assert_silent("a private key that is none", &(ended.stdout + &ended.stderr));
+}
+
+#[tokio::test]
+async fn a_crash_leaves_no_core_dump_though_one_could_be_had() {
+    let configuration = Configuration::new().set("connections.acme.dry_run", "true");
+    let home = configuration.home().display().to_string();
+    let mut forwarder =
+        configuration.wrapper(&format!("cd '{home}' && ulimit -S -c $(ulimit -H -c) && exec")).start().await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", forwarder.id())).unwrap();
+    let limit = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap().to_owned();
+    let [soft, hard] = [4, 5].map(|at| limit.split_whitespace().nth(at).unwrap());
+    // With one byte the kernel hands nothing to a program in its core_pattern either, as it would with none.
+    assert_eq!(soft, if hard == "0" { "0" } else { "1" }, "{limit}");
+    forwarder.signal("ABRT");
+    assert!(!forwarder.wait().await.core_dumped(), "{limit}");
 }
 
 #[tokio::test]

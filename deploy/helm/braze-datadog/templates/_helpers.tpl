@@ -64,22 +64,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.serviceAccountName | default (ternary (include "braze-datadog.fullname" .) "" ((.Values.serviceAccount).create)) }}
 {{- end }}
 
-{{- /* Bytes of a quantity of Kubernetes (8Gi, 500M) or a size of the configuration (4GiB, 500MB, "16 MiB"). */}}
-{{- define "braze-datadog.bytes" -}}
-{{- $text := ternary (printf "%.0f" (float64 .)) (toString .) (kindIs "float64" .) -}}
-{{- $unit := regexFind "[A-Za-z]*$" $text | lower | trimSuffix "b" -}}
-{{- $powers := dict "" 1.0 "k" 1e3 "m" 1e6 "g" 1e9 "t" 1e12 "p" 1e15 "ki" 1024.0 "mi" 1048576.0 "gi" 1073741824.0 "ti" 1099511627776.0 "pi" 1125899906842624.0 -}}
-{{- printf "%.0f" (mulf (regexFind "^[0-9]+([.][0-9]+)?" $text | float64) (get $powers $unit)) -}}
-{{- end }}
-
 {{- /* TCP ports that have to be reached outside: 443 (Datadog and Braze), the brokers', those of URLs, and what is said. Each once. */}}
 {{- define "braze-datadog.egressPorts" -}}
 {{- $ports := list 443 -}}
 {{- $config := .Values.config -}}
 {{- $urls := list (dig "reconcile" "braze_url" "" $config) -}}
 {{- range .Values.connections.create -}}
-{{- $urls = append $urls (.url | default "") -}}
-{{- $urls = append $urls (dig "reconcile" "braze_url" "" .) -}}
+{{- $urls = concat $urls (list (.url | default "") ((.reconcile).braze_url | default "")) -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
 {{- $value := .value | default "" | toString -}}
@@ -116,6 +107,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ $ports | uniq | join " " }}
 {{- end }}
 
+{{- /* The bytes of a quantity of Kubernetes (3.5Gi) or of a size of the forwarder (4GiB, 500 kb, a number). */}}
+{{- define "braze-datadog.bytes" -}}
+{{- if kindIs "string" . -}}
+{{- $unit := regexFind "[A-Za-z]*$" (trim .) | lower | trimSuffix "b" -}}
+{{- $power := dict "" 0 "k" 1 "m" 2 "g" 3 "t" 4 | dig (trimSuffix "i" $unit) 0 | int -}}
+{{- $bytes := regexFind "^[0-9.]+" (trim .) | float64 -}}
+{{- range until $power }}{{ $bytes = mulf $bytes (ternary 1024 1000 (hasSuffix "i" $unit)) }}{{ end -}}
+{{ int64 $bytes }}
+{{- else -}}
+{{ int64 . }}
+{{- end }}
+{{- end }}
+
 {{- /* Refuses values that would not work, and says what to write. What a schema can say is in values.schema.json. */}}
 {{- define "braze-datadog.validate" -}}
 {{- $values := .Values -}}
@@ -143,20 +147,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- end }}
   {{- if $is }}{{ fail (printf "config.%s: the chart sets it; use %s" $key $instead) }}{{ end }}
 {{- end }}
-{{- /* The words of src/config/options.rs; what ends with file or location is a path, and an id is none of a secret. */}}
+{{- /* As src/config/options.rs: these words in any case, or a URL with a user; what ends with file or location is a path, and an
+       id is none of a secret. */}}
 {{- $words := dict
     "kafka" (list "password" "passphrase" "secret" "key.pem" "oauthbearer.config")
     "storage" (list "secret" "token" "access_key" "account_key" "master_key" "service_account_key" "customer_key" "sas") }}
 {{- range $kind, $secrets := $words }}
   {{- range $key, $value := dig "queue" $kind "options" dict $config }}
-    {{- if regexMatch "://[^/]*@" (toString $value) }}
-      {{- fail (printf "config.queue.%s.options.%s is a secret (it has a password), and config is a ConfigMap: put it into %s.secret, and write \"%s.file\": /etc/braze-datadog/%s/KEY" $kind $key $kind $key $kind) }}
-    {{- end }}
+    {{- $name := lower $key }}
+    {{- $is := regexMatch "(?s)://.*@" (toString $value) }}
     {{- range $word := $secrets }}
-      {{- $name := lower $key }}
-      {{- if and (contains $word $name) (not (regexMatch "([._](file|location)|_id)$" $name)) }}
-        {{- fail (printf "config.queue.%s.options.%s is a secret, and config is a ConfigMap: put it into %s.secret, and write \"%s.file\": /etc/braze-datadog/%s/KEY" $kind $key $kind $key $kind) }}
-      {{- end }}
+      {{- if and (contains $word $name) (not (regexMatch "([._](file|location)|_id)$" $name)) }}{{ $is = true }}{{ end }}
+    {{- end }}
+    {{- if $is }}
+      {{- fail (printf "config.queue.%s.options.%s is a secret, and config is a ConfigMap: put it into %s.secret, and write \"%s.file\": /etc/braze-datadog/%s/KEY" $kind $key $kind $key $kind) }}
     {{- end }}
   {{- end }}
 {{- end }}
@@ -205,22 +209,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- fail (printf "push and ingress are for queue.kind = embedded: with %s nothing is pushed here" $values.queue.kind) }}
   {{- end }}
 {{- end }}
-{{- $history_size := dig "history" "max_size" "256MiB" $config }}
-{{- $history := ternary 0 (include "braze-datadog.bytes" $history_size | int64) (eq (dig "history" "directory" "kept" $config) "") }}
-{{- $limit := include "braze-datadog.bytes" $values.persistence.emptyDirSizeLimit | int64 }}
-{{- if and (eq $values.queue.kind "kafka") (le $limit (int64 $history)) }}
-  {{- fail (printf "persistence.emptyDirSizeLimit is %s, and config.history.max_size %v: a pod that exceeds it is evicted" $values.persistence.emptyDirSizeLimit $history_size) }}
+{{- $volume := ternary "emptyDirSizeLimit" "size" (eq $values.queue.kind "kafka") }}
+{{- $size := get $values.persistence $volume }}
+{{- $kept := "config.history.max_size" }}
+{{- $needed := dig "history" "max_size" "256MiB" $config | include "braze-datadog.bytes" | int64 }}
+{{- if eq $values.queue.kind "embedded" }}
+  {{- $kept = printf "%s and config.queue.embedded.max_size" $kept }}
+  {{- $needed = dig "queue" "embedded" "max_size" "4GiB" $config | include "braze-datadog.bytes" | int64 | add $needed }}
 {{- end }}
-{{- $disk := include "braze-datadog.bytes" $values.persistence.size | int64 }}
+{{- $bytes := include "braze-datadog.bytes" $size | int64 }}
+{{- if and $size (le $bytes $needed) }}
+  {{- fail (printf "persistence.%s is %s (%d bytes), and what it has to hold may take %d (%s): give it more than that" $volume $size $bytes $needed $kept) }}
+{{- end }}
 {{- if eq $values.queue.kind "kafka" }}
   {{- if not (dig "queue" "kafka" "brokers" list $config) }}{{ fail "config.queue.kafka.brokers is not set: [\"broker-1:9092\"]" }}{{ end }}
   {{- if not (dig "queue" "kafka" "topics" list $config) }}{{ fail "config.queue.kafka.topics is not set: [braze.sends]" }}{{ end }}
 {{- else if eq $values.queue.kind "storage" }}
   {{- if not (or (dig "queue" "storage" "url" "" $config) (dig "queue" "storage" "sources" dict $config)) }}
     {{- fail "config.queue.storage.url is not set (nor .sources): s3://BUCKET/PREFIX/, gs://… or az://CONTAINER/…" }}
-  {{- end }}
-  {{- if le $disk (int64 $history) }}
-    {{- fail (printf "persistence.size is %s, and config.history.max_size %v: the volume has to hold what is remembered of objects, too" $values.persistence.size $history_size) }}
   {{- end }}
   {{- if gt (int64 $values.replicas) 1 }}
     {{- fail "replicas is more than 1: two forwarders on one prefix of a bucket would both count everything. Make a release for each prefix" }}
@@ -231,11 +237,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- end }}
   {{- if not (or $values.push.tokens.existingSecret $values.push.tokens.create) }}
     {{- fail "no push token: name a Secret in push.tokens.existingSecret (kubectl create secret generic … --from-literal=tokens=$(openssl rand -base64 32)), or write push.tokens.create" }}
-  {{- end }}
-  {{- $queue_size := dig "queue" "embedded" "max_size" "4GiB" $config }}
-  {{- $queue := include "braze-datadog.bytes" $queue_size | int64 }}
-  {{- if le $disk (add $queue (int64 $history)) }}
-    {{- fail (printf "persistence.size is %s, and config.queue.embedded.max_size %v: the volume has to hold the history (config.history.max_size), too" $values.persistence.size $queue_size) }}
   {{- end }}
   {{- if and $values.ingress.enabled (not $values.ingress.host) }}{{ fail "ingress.host is not set: the name under which Braze pushes" }}{{ end }}
 {{- end }}
