@@ -52,11 +52,14 @@ pub(crate) struct ObjectDirectory {
 }
 
 impl ObjectDirectory {
-    /// Those read from a file.
-    pub(crate) fn read(generation: u64, objects: impl IntoIterator<Item = (u32, SentObject)>) -> Self {
-        let mut directory = Self { generation, ..Self::default() };
+    /// Those read from a file, in which no number from `next` on has a row.
+    pub(crate) fn read(
+        generation: u64,
+        next: u32,
+        objects: impl IntoIterator<Item = (u32, SentObject)>,
+    ) -> Self {
+        let mut directory = Self { generation, next, ..Self::default() };
         for (number, object) in objects {
-            directory.next = directory.next.max(number.saturating_add(1));
             directory.insert(number, object);
         }
         directory
@@ -97,24 +100,29 @@ impl ObjectDirectory {
         self.all.len()
     }
 
-    /// Forgets objects last sent before a Unix second, and then, while the others take more than `bytes_max`, the least
-    /// recently sent. Returns their numbers.
-    pub(crate) fn forget(&mut self, before: u64, bytes_max: u64) -> Vec<u32> {
+    /// The numbers of the objects last sent before a Unix second, and then, while the others take more than `bytes_max`, of
+    /// the least recently sent.
+    pub(crate) fn oldest(&self, before: u64, bytes_max: u64) -> Vec<u32> {
         let mut by_age: Vec<(u64, u32)> =
-            self.all.iter().map(|(number, object)| (object.last_send, *number)).collect();
+            self.iter().map(|(number, object)| (object.last_send, number)).collect();
         by_age.sort_unstable();
-        let mut gone = Vec::new();
-        for (last_send, number) in by_age {
-            if last_send >= before && self.bytes <= bytes_max {
-                break;
-            }
-            if let Some(object) = self.all.remove(&number) {
+        let mut left = self.bytes;
+        let is_leaving = |(last_send, number): &(u64, u32)| {
+            let is_leaving = *last_send < before || left > bytes_max;
+            left = left.saturating_sub(self.get(*number).map_or(0, bytes));
+            is_leaving
+        };
+        by_age.into_iter().take_while(is_leaving).map(|(_, number)| number).collect()
+    }
+
+    /// Forgets objects.
+    pub(crate) fn forget(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            if let Some(object) = self.all.remove(number) {
                 self.bytes = self.bytes.saturating_sub(bytes(&object));
                 self.by_identity.remove(&identity(&object));
-                gone.push(number);
             }
         }
-        gone
     }
 
     fn insert(&mut self, number: u32, object: SentObject) {
@@ -173,7 +181,7 @@ mod tests {
         let known = directory.get(first).unwrap();
         assert_eq!((known.name.as_str(), known.last_send), ("Monthly", 50));
         let again =
-            ObjectDirectory::read(1, directory.iter().map(|(number, object)| (number, object.clone())));
+            ObjectDirectory::read(1, 2, directory.iter().map(|(number, object)| (number, object.clone())));
         assert_eq!((again.bytes, again.next), (directory.bytes, directory.next));
     }
 
@@ -184,9 +192,11 @@ mod tests {
             let number = directory.meet(object(id, ""));
             directory.sent(number, time);
         }
-        assert_eq!(directory.forget(0, u64::MAX), Vec::<u32>::new());
-        assert_eq!(directory.forget(15, u64::MAX), [0]);
-        assert_eq!(directory.forget(0, directory.bytes - 1), [2]);
+        assert_eq!(directory.oldest(0, u64::MAX), Vec::<u32>::new());
+        assert_eq!(directory.oldest(15, u64::MAX), [0]);
+        assert_eq!(directory.oldest(15, directory.bytes / 2), [0, 2]);
+        directory.forget(&[0, 2]);
+        assert_eq!((directory.len(), directory.bytes), (1, bytes(&object("2", ""))));
         assert_eq!(directory.meet(object("1", "")), 3);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::changes::{Job, RowChanges};
 use crate::directory::ObjectDirectory;
 use crate::history::{HistoryState, Inbox, Shared, lock};
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoredObjects};
 use crate::{DAY, HistorySettings};
 use redb_file::FileFault;
 
@@ -111,7 +111,7 @@ impl Keeper {
         }
     }
 
-    fn opened(&mut self, store: Store, objects: store::Objects) {
+    fn opened(&mut self, store: Store, objects: StoredObjects) {
         let in_doubt = self.in_doubt.take();
         // A write that reported failure may have succeeded.
         if in_doubt.is_none() || self.turn.is_none_or(|turn| turn + 1 != store.turn) {
@@ -119,7 +119,7 @@ impl Keeper {
             if self.turn != Some(store.turn) {
                 // It is another file, or another process has written: the numbers are not ours.
                 let mut directory = self.shared.directory_mut();
-                *directory = ObjectDirectory::read(directory.generation + 1, objects);
+                *directory = ObjectDirectory::read(directory.generation + 1, objects.next, objects.all);
                 self.shared.left_out.fetch_add(self.changes.counted(), Ordering::Relaxed);
                 self.changes = RowChanges::default();
             }
@@ -134,7 +134,7 @@ impl Keeper {
     }
 
     /// Sets a damaged file aside, and begins a new one.
-    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, store::Objects), FileFault> {
+    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, StoredObjects), FileFault> {
         let directory = &self.settings.directory;
         let (path, aside) = (store::path(directory), store::damaged_path(directory));
         fs::rename(&path, &aside).map_err(|error| {
@@ -159,9 +159,7 @@ impl Keeper {
         } else {
             for job in jobs {
                 // The lock is held for one job at a time, for readers.
-                if !self.changes.take(&mut self.shared.directory_mut(), job) {
-                    left_out += job.sends();
-                }
+                left_out += self.changes.take(&mut self.shared.directory_mut(), job);
             }
         }
         self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
@@ -215,8 +213,9 @@ impl Keeper {
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
         let excess = if used > most { used - enough } else { 0 };
         let oldest = u64::from(before) * u64::from(DAY);
-        let gone = self.shared.directory_mut().forget(oldest, self.settings.size_max / 8);
+        let gone = self.shared.directory().oldest(oldest, self.settings.size_max / 8);
         let first = store.trim(before, excess, &gone)?;
+        self.shared.directory_mut().forget(&gone);
         if excess > 0 {
             let bytes = used;
             tracing::info!(

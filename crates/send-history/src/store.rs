@@ -64,7 +64,12 @@ pub(crate) struct Store {
 }
 
 /// The objects of a file.
-pub(crate) type Objects = Vec<(u32, SentObject)>;
+#[derive(Debug)]
+pub(crate) struct StoredObjects {
+    pub(crate) all: Vec<(u32, SentObject)>,
+    /// The first number that neither an object nor a row has.
+    pub(crate) next: u32,
+}
 
 /// The file of a directory.
 pub(crate) fn path(directory: &Path) -> PathBuf {
@@ -78,7 +83,7 @@ pub(crate) fn damaged_path(directory: &Path) -> PathBuf {
 
 impl Store {
     /// Opens the file, which is verified whole, or begins one at the Unix second `now`.
-    pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, Objects), FileFault> {
+    pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, StoredObjects), FileFault> {
         let file = RedbFile::open(&settings.directory, &KIND)?;
         let (since, turn, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
         Ok((Self { file: Arc::new(file), turn, since }, objects))
@@ -186,7 +191,7 @@ pub(crate) fn days(
     })
 }
 
-fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, Objects), FileFault> {
+fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, StoredObjects), FileFault> {
     let mut meta = write.open_table(META)?;
     let known = meta.get(SINCE)?.map(|since| since.value());
     // A clock that was ahead has written a time to come; one that has not been set yet says nothing.
@@ -195,16 +200,18 @@ fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, Objects), F
         meta.insert(SINCE, since)?;
     }
     let turn = meta.get(TURN)?.map_or(0, |turn| turn.value());
+    let mut objects = StoredObjects { all: Vec::new(), next: 0 };
     for row in write.open_table(ROWS)?.iter()? {
         let (key, packed) = row?;
         unpacked(key.value(), packed.value())?;
+        objects.next = objects.next.max(key.value().1.saturating_add(1));
     }
-    let mut objects = Vec::new();
     for object in write.open_table(OBJECTS)?.iter()? {
         let (number, packed) = object?;
         let number = number.value();
         let object = row::unpack(&number.to_le_bytes(), packed.value());
-        objects.push((number, object.ok_or_else(|| FileFault::Damaged(format!("object {number}")))?));
+        objects.all.push((number, object.ok_or_else(|| FileFault::Damaged(format!("object {number}")))?));
+        objects.next = objects.next.max(number.saturating_add(1));
     }
     Ok((since, turn, objects))
 }

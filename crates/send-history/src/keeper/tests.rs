@@ -4,6 +4,7 @@ use std::path::Path;
 use std::thread;
 
 use super::*;
+use crate::changes::Landing;
 use crate::history::WAITING_MAX;
 use crate::{DaySends, FateCounts, FlushedSends, ObjectFields, ObjectKind, SendHistory, TimeRange};
 
@@ -442,4 +443,67 @@ fn a_file_that_was_moved_away_is_told_and_another_is_begun() {
     assert_eq!(lock(&keeper.shared.state).trouble, None);
     assert_eq!(lock(&keeper.shared.state).objects, 1);
     assert!(path.exists());
+}
+
+/// Flushes of 777 sends of the campaign that was sent longest ago and has the highest number, after 1,600 others.
+fn crowd(time: u64) -> Vec<Job> {
+    let time = u32::try_from(time).unwrap();
+    let names: Vec<String> = (0..1_600).map(|n| format!("campaign-{n:05}-of-a-long-name")).collect();
+    let mut others = FlushedSends::new(vec!["acme".into()]);
+    for name in &names {
+        others.series([campaign(name, name)], [(time, 1)]);
+    }
+    let mut secret = FlushedSends::new(vec!["acme".into()]);
+    secret.series([campaign("secret", "Secret")], [(time - 3_000, 777)]);
+    [others, secret].map(|flushed| Job::Counted(Arc::new(flushed))).into()
+}
+
+#[test]
+fn a_campaign_never_has_the_sends_of_one_that_was_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let now = MIDNIGHT + 36_000;
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    keeper.open(now);
+    keeper.digest(&crowd(now));
+    keeper.write(now);
+    drop(keeper.close());
+
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
+    keeper.open(now);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    let mut flushed = FlushedSends::new(vec!["beta".into()]);
+    flushed.series([campaign("first", "First")], [(u32::try_from(now).unwrap(), 1)]);
+    keeper.digest(&[Job::Counted(Arc::new(flushed))]);
+    keeper.write(now);
+    let known = known(&history, &march());
+    let first = known.iter().find(|(name, ..)| name == "First").unwrap();
+    assert_eq!(first.2.counted, 1);
+}
+
+#[test]
+fn the_outcome_of_sends_of_a_forgotten_campaign_is_left_out_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { days_max: 2, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    let mut flushed = FlushedSends::new(vec!["acme".into()]);
+    flushed.series([campaign("1", "Old")], [(u32::try_from(MIDNIGHT).unwrap(), 3)]);
+    flushed.series([campaign("2", "New")], [(u32::try_from(MIDNIGHT + 86_400).unwrap(), 4)]);
+    let flushed = Arc::new(flushed);
+    keeper.digest(&[Job::Counted(Arc::clone(&flushed))]);
+    keeper.write(MIDNIGHT);
+    for day in 1..=2 {
+        keeper.trimmed = None;
+        keeper.write(MIDNIGHT + day * 86_400);
+    }
+    assert_eq!(history.state().objects, 1);
+    let landing = Landing { dropped: None, late: 0, early: 0 };
+    keeper.digest(&[Job::Landed { flushed, series: vec![0, 1], landing }]);
+    keeper.write(MIDNIGHT + 2 * 86_400);
+    assert_eq!(history.state().left_out, 3);
+    let range = TimeRange::new("2026-03-28", "2026-04-02", "UTC").unwrap();
+    assert_eq!(history.days(&[0], &range).unwrap()[0], []);
+    assert_eq!(history.days(&[1], &range).unwrap()[0][0].sends.accepted, 4);
 }
