@@ -15,9 +15,6 @@ use redb_file::FileFault;
 /// How often an unusable file is tried again, a message is repeated, and the bounds are checked.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// How many days without a send the clock is believed: one that was far ahead for a minute would empty the history.
-const SILENT_DAYS_MAX: u32 = 31;
-
 /// Rows that may wait for a disk that accepts no writes.
 const ROWS_MAX: usize = 200_000;
 
@@ -205,23 +202,28 @@ impl Keeper {
     /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
     fn trim(&mut self, now: u64) -> Result<(), FileFault> {
         let Some(store) = &mut self.store else { return Ok(()) };
-        let today = u32::try_from(now / u64::from(DAY)).unwrap_or(u32::MAX);
-        let believed = store.last_day()?.map_or(today, |last| last.saturating_add(SILENT_DAYS_MAX));
-        let today = today.min(believed);
+        let today = store.believed.heed(now, Instant::now());
         let before = today.saturating_sub(self.settings.days_max.saturating_sub(1));
         let used = store.used()?;
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
         let excess = if used > most { used - enough } else { 0 };
         let oldest = u64::from(before) * u64::from(DAY);
         let gone = self.shared.directory().oldest(oldest, self.settings.size_max / 8);
-        let first = store.trim(before, excess, &gone)?;
+        let since = store.since;
+        let first = store.trim(today, before, excess, &gone)?;
         self.shared.directory_mut().forget(&gone);
+        let days = (store.since - since) / u64::from(DAY);
         if excess > 0 {
             let bytes = used;
             tracing::info!(
                 bytes,
                 days_left = today.saturating_sub(first) + 1,
                 "the history of sends is full: its oldest days have left"
+            );
+        } else if days > 1 {
+            tracing::info!(
+                days,
+                "days of the history of sends have left, for they were older than history.keep_days"
             );
         }
         Ok(())

@@ -12,13 +12,11 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use redb_file::{FileFault, RedbFile, RedbKind};
 
 use crate::changes::RowChanges;
+use crate::clock::{BelievedDay, CLOCK_SET, day_of};
 use crate::directory::{ObjectDirectory, SentObject};
 use crate::row::{self, FateCounts, Row, RowKey};
 use crate::time_range::{DaySends, TimeRange};
 use crate::{DAY, HistorySettings};
-
-/// The beginning of 2024: no history is as old, and a clock before it has not been set since the machine was switched on.
-const CLOCK_SET: u64 = 1_704_067_200;
 
 const KIND: RedbKind = RedbKind {
     name: "sends",
@@ -35,6 +33,8 @@ const ROWS: TableDefinition<'_, RowKey, &[u8]> = TableDefinition::new("rows");
 const SINCE: &str = "since";
 /// How many times it was written.
 const TURN: &str = "turn";
+/// The day (UTC, since 1970) by which it ages; earlier versions wrote none.
+const BELIEVED_DAY: &str = "believed_day";
 
 /// Explains a fault of the file.
 pub(crate) fn explain(fault: &FileFault) -> String {
@@ -61,6 +61,8 @@ pub(crate) struct Store {
     pub(crate) turn: u64,
     /// Since when history is kept, in Unix seconds.
     pub(crate) since: u64,
+    /// By which it ages.
+    pub(crate) believed: BelievedDay,
 }
 
 /// The objects of a file.
@@ -85,8 +87,8 @@ impl Store {
     /// Opens the file, which is verified whole, or begins one at the Unix second `now`.
     pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, StoredObjects), FileFault> {
         let file = RedbFile::open(&settings.directory, &KIND)?;
-        let (since, turn, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
-        Ok((Self { file: Arc::new(file), turn, since }, objects))
+        let (since, turn, day, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
+        Ok((Self { file: Arc::new(file), turn, since, believed: BelievedDay::new(day) }, objects))
     }
 
     /// Bytes of the file.
@@ -132,14 +134,15 @@ impl Store {
         })
     }
 
-    /// The last day with sends (UTC, since 1970), if there is one.
-    pub(crate) fn last_day(&self) -> Result<Option<u32>, FileFault> {
-        self.file.read(|read| Ok(read.open_table(ROWS)?.last()?.map(|(key, _)| key.value().0)))
-    }
-
-    /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. Returns the
-    /// first day that stays.
-    pub(crate) fn trim(&mut self, before: u32, excess: u64, gone: &[u32]) -> Result<u32, FileFault> {
+    /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. `today` is the
+    /// day by which it ages. Returns the first day that stays.
+    pub(crate) fn trim(
+        &mut self,
+        today: u32,
+        before: u32,
+        excess: u64,
+        gone: &[u32],
+    ) -> Result<u32, FileFault> {
         let (first, since) = self.file.write(|write| {
             let mut first = before;
             let mut rows = write.open_table(ROWS)?;
@@ -161,7 +164,9 @@ impl Store {
                 objects.remove(number)?;
             }
             let since = self.since.max(u64::from(first) * u64::from(DAY));
-            write.open_table(META)?.insert(SINCE, since)?;
+            let mut meta = write.open_table(META)?;
+            meta.insert(SINCE, since)?;
+            meta.insert(BELIEVED_DAY, u64::from(today))?;
             Ok(((first, since), true))
         })?;
         self.since = since;
@@ -191,7 +196,7 @@ pub(crate) fn days(
     })
 }
 
-fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, StoredObjects), FileFault> {
+fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, u32, StoredObjects), FileFault> {
     let mut meta = write.open_table(META)?;
     let known = meta.get(SINCE)?.map(|since| since.value());
     // A clock that was ahead has written a time to come; one that has not been set yet says nothing.
@@ -200,6 +205,11 @@ fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, StoredObjec
         meta.insert(SINCE, since)?;
     }
     let turn = meta.get(TURN)?.map_or(0, |turn| turn.value());
+    let day = match meta.get(BELIEVED_DAY)? {
+        Some(day) => u32::try_from(day.value()).unwrap_or_default(),
+        None if known.is_none() => day_of(now),
+        None => 0,
+    };
     let mut objects = StoredObjects { all: Vec::new(), next: 0 };
     for row in write.open_table(ROWS)?.iter()? {
         let (key, packed) = row?;
@@ -213,7 +223,7 @@ fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, StoredObjec
         objects.all.push((number, object.ok_or_else(|| FileFault::Damaged(format!("object {number}")))?));
         objects.next = objects.next.max(number.saturating_add(1));
     }
-    Ok((since, turn, objects))
+    Ok((since, turn, day, objects))
 }
 
 fn unpacked(key: RowKey, packed: &[u8]) -> Result<Row, FileFault> {

@@ -279,6 +279,12 @@ fn what_is_older_than_it_may_be_is_forgotten() {
     send(&history, &[("1", "Old"), ("2", "Both")], MIDNIGHT + 5).unwrap();
     send(&history, &[("2", "Both")], MIDNIGHT + 86_400).unwrap();
     assert!(history.stop(LONG));
+    // It stands still at times, for less than two days.
+    for day in [1, 2] {
+        let history = open(&settings, MIDNIGHT + day * 86_400);
+        assert_eq!(history.state().objects, 2);
+        assert!(history.stop(LONG));
+    }
     let history = open(&settings, MIDNIGHT + 3 * 86_400);
     eventually(|| history.state().objects == 1);
     let range = TimeRange::new("2026-03-28", "2026-04-02", "UTC").unwrap();
@@ -299,13 +305,35 @@ fn a_clock_that_is_far_ahead_for_a_while_takes_nothing_away() {
     keeper.write(ahead);
     assert_eq!((history.state().objects, history.state().since), (1, Some(MIDNIGHT)));
     assert_eq!(known(&history, &march()).len(), 1);
-
     // And one that it began with is corrected.
     let directory = tempfile::tempdir().unwrap();
     for (now, since) in [(ahead, ahead), (MIDNIGHT + 1, MIDNIGHT + 1), (MIDNIGHT + 2, MIDNIGHT + 1)] {
         let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
         keeper.open(now);
         assert_eq!(lock(&keeper.shared.state).since, Some(since));
+    }
+}
+
+/// It keeps only 30 days, or has sends in that time, or is started again in it.
+#[test]
+fn a_clock_that_is_ahead_for_a_while_takes_no_day_away() {
+    for (days_max, days_ahead) in [(30, 45), (400, 730)] {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = HistorySettings { days_max, ..settings(directory.path()) };
+        let ahead = MIDNIGHT + days_ahead * 86_400;
+        for times in [&[MIDNIGHT][..], &[ahead, ahead + 60], &[ahead + 120, ahead + 86_400, MIDNIGHT + 180]] {
+            let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+            keeper.open(times[0]);
+            for now in times {
+                keeper.trimmed = None;
+                keeper.digest(&[counted(*now)]);
+                keeper.write(*now);
+            }
+            let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+            let first_day = known(&history, &march())[0].2.counted;
+            assert_eq!((first_day, history.state().since), (1 + u64::from(times.len() == 3), Some(MIDNIGHT)));
+            drop(keeper.close());
+        }
     }
 }
 
