@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::DAY;
 
 /// The beginning of 2024: no history is as old, and a clock before it has not been set since the machine was switched on.
-pub(crate) const CLOCK_SET: u64 = 1_704_067_200;
+const CLOCK_SET: u64 = 1_704_067_200;
 
 /// How long a clock that has leapt ahead has to keep its time before days are old by it.
 const PROBATION: Duration = Duration::from_secs(DAY as u64);
@@ -42,6 +42,12 @@ impl BelievedDay {
 /// The day (UTC, since 1970) of a Unix second.
 pub(crate) fn day_of(time: u64) -> u32 {
     u32::try_from(time / u64::from(DAY)).unwrap_or(u32::MAX)
+}
+
+/// Since when a history is kept, given the time that its file says: a clock that was ahead, or not set, has written one that
+/// can't be.
+pub(crate) const fn plausible_since(since: u64, now: u64) -> u64 {
+    if now >= CLOCK_SET && (since > now || since < CLOCK_SET) { now } else { since }
 }
 
 #[cfg(test)]

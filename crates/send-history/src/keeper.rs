@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::changes::{Job, RowChanges};
+use crate::clock::plausible_since;
 use crate::directory::ObjectDirectory;
 use crate::history::{HistoryState, Inbox, Shared, lock};
 use crate::store::{self, Store, StoredObjects};
@@ -166,6 +167,7 @@ impl Keeper {
     fn write(&mut self, now: u64) {
         let Some(store) = &mut self.store else { return };
         let is_due = self.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= AGAIN);
+        let is_due = is_due || store.since != plausible_since(store.since, now);
         if self.changes.is_empty() && !is_due {
             return;
         }
@@ -202,6 +204,7 @@ impl Keeper {
     /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
     fn trim(&mut self, now: u64) -> Result<(), FileFault> {
         let Some(store) = &mut self.store else { return Ok(()) };
+        store.correct_since(now)?;
         let today = store.believed.heed(now, Instant::now());
         let before = today.saturating_sub(self.settings.days_max.saturating_sub(1));
         let used = store.used()?;

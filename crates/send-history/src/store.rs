@@ -12,7 +12,7 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use redb_file::{FileFault, RedbFile, RedbKind};
 
 use crate::changes::RowChanges;
-use crate::clock::{BelievedDay, CLOCK_SET, day_of};
+use crate::clock::{BelievedDay, day_of, plausible_since};
 use crate::directory::{ObjectDirectory, SentObject};
 use crate::row::{self, FateCounts, Row, RowKey};
 use crate::time_range::{DaySends, TimeRange};
@@ -134,6 +134,19 @@ impl Store {
         })
     }
 
+    /// Puts right since when history is kept.
+    pub(crate) fn correct_since(&mut self, now: u64) -> Result<(), FileFault> {
+        let since = plausible_since(self.since, now);
+        if since != self.since {
+            self.file.write(|write| {
+                write.open_table(META)?.insert(SINCE, since)?;
+                Ok(((), true))
+            })?;
+            self.since = since;
+        }
+        Ok(())
+    }
+
     /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. `today` is the
     /// day by which it ages. Returns the first day that stays.
     pub(crate) fn trim(
@@ -199,8 +212,7 @@ pub(crate) fn days(
 fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, u32, StoredObjects), FileFault> {
     let mut meta = write.open_table(META)?;
     let known = meta.get(SINCE)?.map(|since| since.value());
-    // A clock that was ahead has written a time to come; one that has not been set yet says nothing.
-    let since = known.filter(|known| *known <= now || now < CLOCK_SET).unwrap_or(now);
+    let since = plausible_since(known.unwrap_or(now), now);
     if known != Some(since) {
         meta.insert(SINCE, since)?;
     }

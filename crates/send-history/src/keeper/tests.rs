@@ -314,6 +314,41 @@ fn a_clock_that_is_far_ahead_for_a_while_takes_nothing_away() {
     }
 }
 
+#[test]
+fn since_is_put_right_as_soon_as_the_clock_is() {
+    for (first, then) in [(MIDNIGHT + 730 * 86_400, MIDNIGHT), (100, MIDNIGHT), (1_600_000_000, MIDNIGHT)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+        let since = |keeper: &Keeper| lock(&keeper.shared.state).since;
+        keeper.open(first);
+        keeper.write(first);
+        assert_eq!(since(&keeper), Some(first));
+        keeper.write(then);
+        assert_eq!(since(&keeper), Some(then));
+        keeper.write(then + 5);
+        drop(keeper.close());
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+        keeper.open(then + 10);
+        keeper.write(then + 10);
+        assert_eq!(since(&keeper), Some(then));
+    }
+}
+
+/// Its file of an earlier version, or of a start that ended before the clock was set, says 1970.
+#[test]
+fn a_history_that_was_begun_before_the_clock_was_set_begins_with_the_start_at_which_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    for (now, since) in
+        [(100, 100), (200, 100), (MIDNIGHT, MIDNIGHT), (MIDNIGHT + 1, MIDNIGHT), (100, MIDNIGHT)]
+    {
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+        keeper.open(now);
+        assert_eq!(lock(&keeper.shared.state).since, Some(since));
+        keeper.write(now);
+        assert_eq!(lock(&keeper.shared.state).since, Some(since));
+    }
+}
+
 /// It keeps only 30 days, or has sends in that time, or is started again in it.
 #[test]
 fn a_clock_that_is_ahead_for_a_while_takes_no_day_away() {
