@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::day_of;
+
 /// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ObjectKind {
@@ -100,19 +102,31 @@ impl ObjectDirectory {
         self.all.len()
     }
 
-    /// The numbers of the objects last sent before a Unix second, and then, while the others take more than `bytes_max`, of
-    /// the least recently sent.
-    pub(crate) fn oldest(&self, before: u64, bytes_max: u64) -> Vec<u32> {
-        let mut by_age: Vec<(u64, u32)> =
-            self.iter().map(|(number, object)| (object.last_send, number)).collect();
-        by_age.sort_unstable();
-        let mut left = self.bytes;
-        let is_leaving = |(last_send, number): &(u64, u32)| {
-            let is_leaving = *last_send < before || left > bytes_max;
-            left = left.saturating_sub(self.get(*number).map_or(0, bytes));
-            is_leaving
-        };
-        by_age.into_iter().take_while(is_leaving).map(|(_, number)| number).collect()
+    /// The first day (UTC, since 1970) for which this holds: the objects last sent on it or later take no more than
+    /// `bytes_max`.
+    pub(crate) fn first_day_within(&self, bytes_max: u64) -> u32 {
+        if self.bytes <= bytes_max {
+            return 0;
+        }
+        let mut by_day: BTreeMap<u32, u64> = BTreeMap::new();
+        for object in self.all.values() {
+            *by_day.entry(day_of(object.last_send)).or_default() += bytes(object);
+        }
+        let (mut first, mut left) = (0, self.bytes);
+        for (day, bytes) in by_day {
+            if left <= bytes_max {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            first = day.saturating_add(1);
+        }
+        first
+    }
+
+    /// The numbers of the objects last sent before a day.
+    pub(crate) fn sent_before(&self, day: u32) -> Vec<u32> {
+        let is_before = |(_, object): &(u32, &SentObject)| day_of(object.last_send) < day;
+        self.iter().filter(is_before).map(|(number, _)| number).collect()
     }
 
     /// Forgets objects.
@@ -188,13 +202,17 @@ mod tests {
     #[test]
     fn what_was_sent_longest_ago_makes_room() {
         let mut directory = ObjectDirectory::default();
-        for (id, time) in [("1", 10), ("2", 30), ("3", 20)] {
+        for (id, day) in [("1", 10), ("2", 30), ("3", 20)] {
             let number = directory.meet(object(id, ""));
-            directory.sent(number, time);
+            directory.sent(number, day * crate::DAY + 900);
         }
-        assert_eq!(directory.oldest(0, u64::MAX), Vec::<u32>::new());
-        assert_eq!(directory.oldest(15, u64::MAX), [0]);
-        assert_eq!(directory.oldest(15, directory.bytes / 2), [0, 2]);
+        let bytes_of = |objects| objects * bytes(&object("1", ""));
+        for (bytes_max, first) in [(bytes_of(3), 0), (bytes_of(3) - 1, 11), (bytes_of(1), 21), (5, 31)] {
+            assert_eq!(directory.first_day_within(bytes_max), first);
+        }
+        assert_eq!(directory.sent_before(10), Vec::<u32>::new());
+        assert_eq!(directory.sent_before(11), [0]);
+        assert_eq!(directory.sent_before(30), [0, 2]);
         directory.forget(&[0, 2]);
         assert_eq!((directory.len(), directory.bytes), (1, bytes(&object("2", ""))));
         assert_eq!(directory.meet(object("1", "")), 3);

@@ -199,31 +199,37 @@ impl Keeper {
         *lock(&self.shared.state) = shown;
     }
 
-    /// Removes days that are too old, and the oldest days while there is too much.
+    /// Removes days that are too old, and the oldest days while there is too much, in the file or in memory: whole days, so
+    /// that all is known since the first one that is left.
     ///
     /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
     fn trim(&mut self, now: u64) -> Result<(), FileFault> {
         let Some(store) = &mut self.store else { return Ok(()) };
         store.correct_since(now)?;
         let today = store.believed.heed(now, Instant::now());
-        let before = today.saturating_sub(self.settings.days_max.saturating_sub(1));
+        let aged = today.saturating_sub(self.settings.days_max.saturating_sub(1));
         let used = store.used()?;
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
         let excess = if used > most { used - enough } else { 0 };
-        let oldest = u64::from(before) * u64::from(DAY);
-        let gone = self.shared.directory().oldest(oldest, self.settings.size_max / 8);
+        let (before, gone) = {
+            let directory = self.shared.directory();
+            let before = directory.first_day_within(self.settings.size_max / 8).max(aged);
+            (before, directory.sent_before(before))
+        };
         let since = store.since;
         let first = store.trim(today, before, excess, &gone)?;
+        // Of today nothing may be left.
+        store.correct_since(now)?;
         self.shared.directory_mut().forget(&gone);
-        let days = (store.since - since) / u64::from(DAY);
-        if excess > 0 {
-            let bytes = used;
+        if first > aged && store.since > since {
             tracing::info!(
-                bytes,
-                days_left = today.saturating_sub(first) + 1,
+                bytes = used,
+                objects_left = self.shared.directory().len(),
+                days_left = today.saturating_add(1).saturating_sub(first),
                 "the history of sends is full: its oldest days have left"
             );
-        } else if days > 1 {
+        } else if store.since.saturating_sub(since) > u64::from(DAY) {
+            let days = (store.since - since) / u64::from(DAY);
             tracing::info!(
                 days,
                 "days of the history of sends have left, for they were older than history.keep_days"

@@ -271,6 +271,52 @@ fn when_it_is_full_the_oldest_days_leave_first_and_the_file_stays_within_its_bou
     assert_eq!((days[0].len() as u64, days[1].len() as u64), (last - since + 1, last - since + 1));
 }
 
+/// One flush a day of 600 campaigns, of which the names of 1,500 fit, and of one that is sent every day.
+#[test]
+fn when_there_are_too_many_campaigns_the_oldest_days_leave_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    for day in 0..4 {
+        let now = MIDNIGHT + day * 86_400 + 3_600;
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        let mut names: Vec<String> = (0..600).map(|n| format!("campaign {n:05} of day {day}")).collect();
+        names.push("every day".to_owned());
+        for name in &names {
+            flushed.series([campaign(name, name)], [(u32::try_from(now).unwrap(), 1)]);
+        }
+        keeper.digest(&[Job::Counted(Arc::new(flushed))]);
+        keeper.trimmed = None;
+        keeper.write(now);
+    }
+    assert_eq!(history.state().since, Some(MIDNIGHT + 2 * 86_400));
+    let range = TimeRange::new("2026-03-29", "2026-04-02", "UTC").unwrap();
+    let known = known(&history, &range);
+    assert_eq!(known.len(), 1_201);
+    for (name, _, sends) in known {
+        assert_eq!(sends.counted, if name == "every day" { 2 } else { 1 }, "{name}");
+    }
+}
+
+#[test]
+fn when_not_even_the_campaigns_of_a_day_fit_it_begins_anew_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    let now = MIDNIGHT + 36_000;
+    keeper.open(MIDNIGHT);
+    keeper.digest(&crowd(now));
+    keeper.write(now);
+    assert_eq!((history.state().objects, history.state().since), (0, Some(now)));
+    keeper.digest(&[counted(now + 5)]);
+    keeper.write(now + 5);
+    assert_eq!((history.state().objects, history.state().since), (1, Some(now)));
+    assert_eq!(known(&history, &march())[0].2.counted, 1);
+}
+
 #[test]
 fn what_is_older_than_it_may_be_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
