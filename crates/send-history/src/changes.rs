@@ -75,15 +75,15 @@ impl RowChanges {
         self.rows.values().flat_map(|row| row.0.values()).map(|sends| sends.counted).sum()
     }
 
-    /// Applies a job. `false`: its objects are not known any more.
-    pub(crate) fn take(&mut self, directory: &mut ObjectDirectory, job: &Job) -> bool {
+    /// Applies a job. Returns how many sends are left out, for their objects are not known any more.
+    pub(crate) fn take(&mut self, directory: &mut ObjectDirectory, job: &Job) -> u64 {
         match job {
-            Job::Counted(flushed) => self.count(directory, flushed),
-            Job::Landed { flushed, series, landing } => {
-                return self.land(directory, flushed, series, *landing);
+            Job::Counted(flushed) => {
+                self.count(directory, flushed);
+                0
             }
+            Job::Landed { flushed, series, landing } => self.land(directory, flushed, series, *landing),
         }
-        true
     }
 
     fn count(&mut self, directory: &mut ObjectDirectory, flushed: &FlushedSends) {
@@ -104,11 +104,10 @@ impl RowChanges {
         flushed: &FlushedSends,
         series: &[u32],
         landing: Landing,
-    ) -> bool {
-        let Some((generation, numbers)) = flushed.numbers.get() else { return false };
-        if *generation != directory.generation {
-            return false;
-        }
+    ) -> u64 {
+        let known = flushed.numbers.get().filter(|(generation, _)| *generation == directory.generation);
+        let Some((_, numbers)) = known else { return sends(flushed.points_of(series)) };
+        let mut left_out = 0;
         let mut points: Vec<SentPoint> = flushed.points_of(series).collect();
         if landing.late > 0 || landing.early > 0 {
             points.sort_unstable_by_key(|point| point.time);
@@ -117,13 +116,19 @@ impl RowChanges {
             if sends == 0 {
                 return;
             }
+            let mut is_whole = true;
             for number in point.objects().filter_map(|object| numbers.get(object).copied()?) {
+                if directory.get(number).is_none() {
+                    is_whole = false;
+                    continue;
+                }
                 let counts = self.counts(number, point.time);
                 match dropped {
                     None => counts.accepted += sends,
                     Some(reason) => counts.drop_for(reason, sends),
                 }
             }
+            left_out += if is_whole { 0 } else { sends };
         };
         let mut early_left = landing.early;
         for point in points.iter_mut().rev() {
@@ -139,7 +144,7 @@ impl RowChanges {
             add(point, late, Some(LATE));
             add(point, point.sends - late, landing.dropped);
         }
-        true
+        left_out
     }
 
     fn counts(&mut self, number: u32, time: u32) -> &mut FateCounts {
@@ -180,9 +185,9 @@ mod tests {
         flushed.series(step(), [(DAY + 899, 2), (DAY + 900, 3)]);
         flushed.series([campaign("1")], [(DAY - 1, 4)]);
         let flushed = Arc::new(flushed);
-        assert!(changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed))));
-        assert!(changes.take(&mut directory, &landed(&flushed, &[0], None, 0, 0)));
-        assert!(changes.take(&mut directory, &landed(&flushed, &[1], Some("http_403"), 0, 0)));
+        assert_eq!(changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed))), 0);
+        assert_eq!(changes.take(&mut directory, &landed(&flushed, &[0], None, 0, 0)), 0);
+        assert_eq!(changes.take(&mut directory, &landed(&flushed, &[1], Some("http_403"), 0, 0)), 0);
         let counts = |key, quarter| changes.rows[&key].0[&quarter].clone();
         for object in [0, 1] {
             assert_eq!((counts((1, object), 0).counted, counts((1, object), 0).accepted), (2, 2));
@@ -202,7 +207,7 @@ mod tests {
         flushed.series([campaign("old")], [(0, 2), (1_000, 1)]);
         let flushed = Arc::new(flushed);
         changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
-        assert!(changes.take(&mut directory, &landed(&flushed, &[0, 1], None, 2, 4)));
+        assert_eq!(changes.take(&mut directory, &landed(&flushed, &[0, 1], None, 2, 4)), 0);
         let counts = |object, quarter| changes.rows[&(0, object)].0[&quarter].clone();
         let fate = |counted, accepted, dropped: &[(&str, u64)]| FateCounts {
             counted,
@@ -224,7 +229,7 @@ mod tests {
         changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
         let landed = landed(&flushed, &[0, 1], None, 101, 8);
         assert_eq!((landed.sends(), Job::Counted(Arc::clone(&flushed)).sends()), (50, 50));
-        assert!(changes.take(&mut directory, &landed));
+        assert_eq!(changes.take(&mut directory, &landed), 0);
         let dropped = [("early".to_owned(), 1), ("late".to_owned(), 1)].into();
         assert_eq!(changes.rows[&(0, 0)].0[&3], FateCounts { counted: 50, accepted: 48, dropped });
         assert_eq!(changes.rows.len(), 1);
@@ -236,9 +241,9 @@ mod tests {
         let mut flushed = FlushedSends::new(vec!["acme".into()]);
         flushed.series([campaign("1")], [(0, 1)]);
         let flushed = Arc::new(flushed);
-        assert!(!changes.take(&mut directory, &landed(&flushed, &[0], None, 0, 0)));
+        assert_eq!(changes.take(&mut directory, &landed(&flushed, &[0], None, 0, 0)), 1);
         changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
-        let mut other = ObjectDirectory::read(7, []);
-        assert!(!changes.take(&mut other, &landed(&flushed, &[0], None, 0, 0)));
+        let mut other = ObjectDirectory::read(7, 0, []);
+        assert_eq!(changes.take(&mut other, &landed(&flushed, &[0], None, 0, 0)), 1);
     }
 }

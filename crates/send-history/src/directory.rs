@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::day_of;
+
 /// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ObjectKind {
@@ -52,11 +54,14 @@ pub(crate) struct ObjectDirectory {
 }
 
 impl ObjectDirectory {
-    /// Those read from a file.
-    pub(crate) fn read(generation: u64, objects: impl IntoIterator<Item = (u32, SentObject)>) -> Self {
-        let mut directory = Self { generation, ..Self::default() };
+    /// Those read from a file, in which no number from `next` on has a row.
+    pub(crate) fn read(
+        generation: u64,
+        next: u32,
+        objects: impl IntoIterator<Item = (u32, SentObject)>,
+    ) -> Self {
+        let mut directory = Self { generation, next, ..Self::default() };
         for (number, object) in objects {
-            directory.next = directory.next.max(number.saturating_add(1));
             directory.insert(number, object);
         }
         directory
@@ -97,24 +102,41 @@ impl ObjectDirectory {
         self.all.len()
     }
 
-    /// Forgets objects last sent before a Unix second, and then, while the others take more than `bytes_max`, the least
-    /// recently sent. Returns their numbers.
-    pub(crate) fn forget(&mut self, before: u64, bytes_max: u64) -> Vec<u32> {
-        let mut by_age: Vec<(u64, u32)> =
-            self.all.iter().map(|(number, object)| (object.last_send, *number)).collect();
-        by_age.sort_unstable();
-        let mut gone = Vec::new();
-        for (last_send, number) in by_age {
-            if last_send >= before && self.bytes <= bytes_max {
+    /// The first day (UTC, since 1970) for which this holds: the objects last sent on it or later take no more than
+    /// `bytes_max`.
+    pub(crate) fn first_day_within(&self, bytes_max: u64) -> u32 {
+        if self.bytes <= bytes_max {
+            return 0;
+        }
+        let mut by_day: BTreeMap<u32, u64> = BTreeMap::new();
+        for object in self.all.values() {
+            *by_day.entry(day_of(object.last_send)).or_default() += bytes(object);
+        }
+        let (mut first, mut left) = (0, self.bytes);
+        for (day, bytes) in by_day {
+            if left <= bytes_max {
                 break;
             }
-            if let Some(object) = self.all.remove(&number) {
+            left = left.saturating_sub(bytes);
+            first = day.saturating_add(1);
+        }
+        first
+    }
+
+    /// The numbers of the objects last sent before a day.
+    pub(crate) fn sent_before(&self, day: u32) -> Vec<u32> {
+        let is_before = |(_, object): &(u32, &SentObject)| day_of(object.last_send) < day;
+        self.iter().filter(is_before).map(|(number, _)| number).collect()
+    }
+
+    /// Forgets objects.
+    pub(crate) fn forget(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            if let Some(object) = self.all.remove(number) {
                 self.bytes = self.bytes.saturating_sub(bytes(&object));
                 self.by_identity.remove(&identity(&object));
-                gone.push(number);
             }
         }
-        gone
     }
 
     fn insert(&mut self, number: u32, object: SentObject) {
@@ -173,20 +195,26 @@ mod tests {
         let known = directory.get(first).unwrap();
         assert_eq!((known.name.as_str(), known.last_send), ("Monthly", 50));
         let again =
-            ObjectDirectory::read(1, directory.iter().map(|(number, object)| (number, object.clone())));
+            ObjectDirectory::read(1, 2, directory.iter().map(|(number, object)| (number, object.clone())));
         assert_eq!((again.bytes, again.next), (directory.bytes, directory.next));
     }
 
     #[test]
     fn what_was_sent_longest_ago_makes_room() {
         let mut directory = ObjectDirectory::default();
-        for (id, time) in [("1", 10), ("2", 30), ("3", 20)] {
+        for (id, day) in [("1", 10), ("2", 30), ("3", 20)] {
             let number = directory.meet(object(id, ""));
-            directory.sent(number, time);
+            directory.sent(number, day * crate::DAY + 900);
         }
-        assert_eq!(directory.forget(0, u64::MAX), Vec::<u32>::new());
-        assert_eq!(directory.forget(15, u64::MAX), [0]);
-        assert_eq!(directory.forget(0, directory.bytes - 1), [2]);
+        let bytes_of = |objects| objects * bytes(&object("1", ""));
+        for (bytes_max, first) in [(bytes_of(3), 0), (bytes_of(3) - 1, 11), (bytes_of(1), 21), (5, 31)] {
+            assert_eq!(directory.first_day_within(bytes_max), first);
+        }
+        assert_eq!(directory.sent_before(10), Vec::<u32>::new());
+        assert_eq!(directory.sent_before(11), [0]);
+        assert_eq!(directory.sent_before(30), [0, 2]);
+        directory.forget(&[0, 2]);
+        assert_eq!((directory.len(), directory.bytes), (1, bytes(&object("2", ""))));
         assert_eq!(directory.meet(object("1", "")), 3);
     }
 }

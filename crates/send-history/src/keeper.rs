@@ -6,17 +6,15 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::changes::{Job, RowChanges};
+use crate::clock::plausible_since;
 use crate::directory::ObjectDirectory;
 use crate::history::{HistoryState, Inbox, Shared, lock};
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoredObjects};
 use crate::{DAY, HistorySettings};
 use redb_file::FileFault;
 
 /// How often an unusable file is tried again, a message is repeated, and the bounds are checked.
 const AGAIN: Duration = Duration::from_mins(1);
-
-/// How many days without a send the clock is believed: one that was far ahead for a minute would empty the history.
-const SILENT_DAYS_MAX: u32 = 31;
 
 /// Rows that may wait for a disk that accepts no writes.
 const ROWS_MAX: usize = 200_000;
@@ -111,7 +109,7 @@ impl Keeper {
         }
     }
 
-    fn opened(&mut self, store: Store, objects: store::Objects) {
+    fn opened(&mut self, store: Store, objects: StoredObjects) {
         let in_doubt = self.in_doubt.take();
         // A write that reported failure may have succeeded.
         if in_doubt.is_none() || self.turn.is_none_or(|turn| turn + 1 != store.turn) {
@@ -119,7 +117,7 @@ impl Keeper {
             if self.turn != Some(store.turn) {
                 // It is another file, or another process has written: the numbers are not ours.
                 let mut directory = self.shared.directory_mut();
-                *directory = ObjectDirectory::read(directory.generation + 1, objects);
+                *directory = ObjectDirectory::read(directory.generation + 1, objects.next, objects.all);
                 self.shared.left_out.fetch_add(self.changes.counted(), Ordering::Relaxed);
                 self.changes = RowChanges::default();
             }
@@ -134,7 +132,7 @@ impl Keeper {
     }
 
     /// Sets a damaged file aside, and begins a new one.
-    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, store::Objects), FileFault> {
+    fn begin_anew(&self, reason: &str, now: u64) -> Result<(Store, StoredObjects), FileFault> {
         let directory = &self.settings.directory;
         let (path, aside) = (store::path(directory), store::damaged_path(directory));
         fs::rename(&path, &aside).map_err(|error| {
@@ -159,9 +157,7 @@ impl Keeper {
         } else {
             for job in jobs {
                 // The lock is held for one job at a time, for readers.
-                if !self.changes.take(&mut self.shared.directory_mut(), job) {
-                    left_out += job.sends();
-                }
+                left_out += self.changes.take(&mut self.shared.directory_mut(), job);
             }
         }
         self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
@@ -171,6 +167,7 @@ impl Keeper {
     fn write(&mut self, now: u64) {
         let Some(store) = &mut self.store else { return };
         let is_due = self.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= AGAIN);
+        let is_due = is_due || store.since != plausible_since(store.since, now);
         if self.changes.is_empty() && !is_due {
             return;
         }
@@ -202,27 +199,40 @@ impl Keeper {
         *lock(&self.shared.state) = shown;
     }
 
-    /// Removes days that are too old, and the oldest days while there is too much.
+    /// Removes days that are too old, and the oldest days while there is too much, in the file or in memory: whole days, so
+    /// that all is known since the first one that is left.
     ///
     /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
     fn trim(&mut self, now: u64) -> Result<(), FileFault> {
         let Some(store) = &mut self.store else { return Ok(()) };
-        let today = u32::try_from(now / u64::from(DAY)).unwrap_or(u32::MAX);
-        let believed = store.last_day()?.map_or(today, |last| last.saturating_add(SILENT_DAYS_MAX));
-        let today = today.min(believed);
-        let before = today.saturating_sub(self.settings.days_max.saturating_sub(1));
+        store.correct_since(now)?;
+        let today = store.believed.heed(now, Instant::now());
+        let aged = today.saturating_sub(self.settings.days_max.saturating_sub(1));
         let used = store.used()?;
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
         let excess = if used > most { used - enough } else { 0 };
-        let oldest = u64::from(before) * u64::from(DAY);
-        let gone = self.shared.directory_mut().forget(oldest, self.settings.size_max / 8);
-        let first = store.trim(before, excess, &gone)?;
-        if excess > 0 {
-            let bytes = used;
+        let (before, gone) = {
+            let directory = self.shared.directory();
+            let before = directory.first_day_within(self.settings.size_max / 8).max(aged);
+            (before, directory.sent_before(before))
+        };
+        let since = store.since;
+        let first = store.trim(today, before, excess, &gone)?;
+        // Of today nothing may be left.
+        store.correct_since(now)?;
+        self.shared.directory_mut().forget(&gone);
+        if first > aged && store.since > since {
             tracing::info!(
-                bytes,
-                days_left = today.saturating_sub(first) + 1,
+                bytes = used,
+                objects_left = self.shared.directory().len(),
+                days_left = today.saturating_add(1).saturating_sub(first),
                 "the history of sends is full: its oldest days have left"
+            );
+        } else if store.since.saturating_sub(since) > u64::from(DAY) {
+            let days = (store.since - since) / u64::from(DAY);
+            tracing::info!(
+                days,
+                "days of the history of sends have left, for they were older than history.keep_days"
             );
         }
         Ok(())

@@ -29,6 +29,7 @@
 //! ```
 
 mod changes;
+mod clock;
 mod directory;
 mod flushed;
 mod history;

@@ -12,13 +12,11 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use redb_file::{FileFault, RedbFile, RedbKind};
 
 use crate::changes::RowChanges;
+use crate::clock::{BelievedDay, day_of, plausible_since};
 use crate::directory::{ObjectDirectory, SentObject};
 use crate::row::{self, FateCounts, Row, RowKey};
 use crate::time_range::{DaySends, TimeRange};
 use crate::{DAY, HistorySettings};
-
-/// The beginning of 2024: no history is as old, and a clock before it has not been set since the machine was switched on.
-const CLOCK_SET: u64 = 1_704_067_200;
 
 const KIND: RedbKind = RedbKind {
     name: "sends",
@@ -35,6 +33,8 @@ const ROWS: TableDefinition<'_, RowKey, &[u8]> = TableDefinition::new("rows");
 const SINCE: &str = "since";
 /// How many times it was written.
 const TURN: &str = "turn";
+/// The day (UTC, since 1970) by which it ages; earlier versions wrote none.
+const BELIEVED_DAY: &str = "believed_day";
 
 /// Explains a fault of the file.
 pub(crate) fn explain(fault: &FileFault) -> String {
@@ -61,10 +61,17 @@ pub(crate) struct Store {
     pub(crate) turn: u64,
     /// Since when history is kept, in Unix seconds.
     pub(crate) since: u64,
+    /// By which it ages.
+    pub(crate) believed: BelievedDay,
 }
 
 /// The objects of a file.
-pub(crate) type Objects = Vec<(u32, SentObject)>;
+#[derive(Debug)]
+pub(crate) struct StoredObjects {
+    pub(crate) all: Vec<(u32, SentObject)>,
+    /// The first number that neither an object nor a row has.
+    pub(crate) next: u32,
+}
 
 /// The file of a directory.
 pub(crate) fn path(directory: &Path) -> PathBuf {
@@ -78,10 +85,10 @@ pub(crate) fn damaged_path(directory: &Path) -> PathBuf {
 
 impl Store {
     /// Opens the file, which is verified whole, or begins one at the Unix second `now`.
-    pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, Objects), FileFault> {
+    pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, StoredObjects), FileFault> {
         let file = RedbFile::open(&settings.directory, &KIND)?;
-        let (since, turn, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
-        Ok((Self { file: Arc::new(file), turn, since }, objects))
+        let (since, turn, day, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
+        Ok((Self { file: Arc::new(file), turn, since, believed: BelievedDay::new(day) }, objects))
     }
 
     /// Bytes of the file.
@@ -127,14 +134,28 @@ impl Store {
         })
     }
 
-    /// The last day with sends (UTC, since 1970), if there is one.
-    pub(crate) fn last_day(&self) -> Result<Option<u32>, FileFault> {
-        self.file.read(|read| Ok(read.open_table(ROWS)?.last()?.map(|(key, _)| key.value().0)))
+    /// Puts right since when history is kept.
+    pub(crate) fn correct_since(&mut self, now: u64) -> Result<(), FileFault> {
+        let since = plausible_since(self.since, now);
+        if since != self.since {
+            self.file.write(|write| {
+                write.open_table(META)?.insert(SINCE, since)?;
+                Ok(((), true))
+            })?;
+            self.since = since;
+        }
+        Ok(())
     }
 
-    /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. Returns the
-    /// first day that stays.
-    pub(crate) fn trim(&mut self, before: u32, excess: u64, gone: &[u32]) -> Result<u32, FileFault> {
+    /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. `today` is the
+    /// day by which it ages. Returns the first day that stays.
+    pub(crate) fn trim(
+        &mut self,
+        today: u32,
+        before: u32,
+        excess: u64,
+        gone: &[u32],
+    ) -> Result<u32, FileFault> {
         let (first, since) = self.file.write(|write| {
             let mut first = before;
             let mut rows = write.open_table(ROWS)?;
@@ -156,7 +177,9 @@ impl Store {
                 objects.remove(number)?;
             }
             let since = self.since.max(u64::from(first) * u64::from(DAY));
-            write.open_table(META)?.insert(SINCE, since)?;
+            let mut meta = write.open_table(META)?;
+            meta.insert(SINCE, since)?;
+            meta.insert(BELIEVED_DAY, u64::from(today))?;
             Ok(((first, since), true))
         })?;
         self.since = since;
@@ -186,27 +209,33 @@ pub(crate) fn days(
     })
 }
 
-fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, Objects), FileFault> {
+fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, u32, StoredObjects), FileFault> {
     let mut meta = write.open_table(META)?;
     let known = meta.get(SINCE)?.map(|since| since.value());
-    // A clock that was ahead has written a time to come; one that has not been set yet says nothing.
-    let since = known.filter(|known| *known <= now || now < CLOCK_SET).unwrap_or(now);
+    let since = plausible_since(known.unwrap_or(now), now);
     if known != Some(since) {
         meta.insert(SINCE, since)?;
     }
     let turn = meta.get(TURN)?.map_or(0, |turn| turn.value());
+    let day = match meta.get(BELIEVED_DAY)? {
+        Some(day) => u32::try_from(day.value()).unwrap_or_default(),
+        None if known.is_none() => day_of(now),
+        None => 0,
+    };
+    let mut objects = StoredObjects { all: Vec::new(), next: 0 };
     for row in write.open_table(ROWS)?.iter()? {
         let (key, packed) = row?;
         unpacked(key.value(), packed.value())?;
+        objects.next = objects.next.max(key.value().1.saturating_add(1));
     }
-    let mut objects = Vec::new();
     for object in write.open_table(OBJECTS)?.iter()? {
         let (number, packed) = object?;
         let number = number.value();
         let object = row::unpack(&number.to_le_bytes(), packed.value());
-        objects.push((number, object.ok_or_else(|| FileFault::Damaged(format!("object {number}")))?));
+        objects.all.push((number, object.ok_or_else(|| FileFault::Damaged(format!("object {number}")))?));
+        objects.next = objects.next.max(number.saturating_add(1));
     }
-    Ok((since, turn, objects))
+    Ok((since, turn, day, objects))
 }
 
 fn unpacked(key: RowKey, packed: &[u8]) -> Result<Row, FileFault> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::thread;
 
 use super::*;
+use crate::changes::Landing;
 use crate::history::WAITING_MAX;
 use crate::{DaySends, FateCounts, FlushedSends, ObjectFields, ObjectKind, SendHistory, TimeRange};
 
@@ -270,6 +271,52 @@ fn when_it_is_full_the_oldest_days_leave_first_and_the_file_stays_within_its_bou
     assert_eq!((days[0].len() as u64, days[1].len() as u64), (last - since + 1, last - since + 1));
 }
 
+/// One flush a day of 600 campaigns, of which the names of 1,500 fit, and of one that is sent every day.
+#[test]
+fn when_there_are_too_many_campaigns_the_oldest_days_leave_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    for day in 0..4 {
+        let now = MIDNIGHT + day * 86_400 + 3_600;
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        let mut names: Vec<String> = (0..600).map(|n| format!("campaign {n:05} of day {day}")).collect();
+        names.push("every day".to_owned());
+        for name in &names {
+            flushed.series([campaign(name, name)], [(u32::try_from(now).unwrap(), 1)]);
+        }
+        keeper.digest(&[Job::Counted(Arc::new(flushed))]);
+        keeper.trimmed = None;
+        keeper.write(now);
+    }
+    assert_eq!(history.state().since, Some(MIDNIGHT + 2 * 86_400));
+    let range = TimeRange::new("2026-03-29", "2026-04-02", "UTC").unwrap();
+    let known = known(&history, &range);
+    assert_eq!(known.len(), 1_201);
+    for (name, _, sends) in known {
+        assert_eq!(sends.counted, if name == "every day" { 2 } else { 1 }, "{name}");
+    }
+}
+
+#[test]
+fn when_not_even_the_campaigns_of_a_day_fit_it_begins_anew_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    let now = MIDNIGHT + 36_000;
+    keeper.open(MIDNIGHT);
+    keeper.digest(&crowd(now));
+    keeper.write(now);
+    assert_eq!((history.state().objects, history.state().since), (0, Some(now)));
+    keeper.digest(&[counted(now + 5)]);
+    keeper.write(now + 5);
+    assert_eq!((history.state().objects, history.state().since), (1, Some(now)));
+    assert_eq!(known(&history, &march())[0].2.counted, 1);
+}
+
 #[test]
 fn what_is_older_than_it_may_be_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
@@ -278,6 +325,12 @@ fn what_is_older_than_it_may_be_is_forgotten() {
     send(&history, &[("1", "Old"), ("2", "Both")], MIDNIGHT + 5).unwrap();
     send(&history, &[("2", "Both")], MIDNIGHT + 86_400).unwrap();
     assert!(history.stop(LONG));
+    // It stands still at times, for less than two days.
+    for day in [1, 2] {
+        let history = open(&settings, MIDNIGHT + day * 86_400);
+        assert_eq!(history.state().objects, 2);
+        assert!(history.stop(LONG));
+    }
     let history = open(&settings, MIDNIGHT + 3 * 86_400);
     eventually(|| history.state().objects == 1);
     let range = TimeRange::new("2026-03-28", "2026-04-02", "UTC").unwrap();
@@ -298,13 +351,70 @@ fn a_clock_that_is_far_ahead_for_a_while_takes_nothing_away() {
     keeper.write(ahead);
     assert_eq!((history.state().objects, history.state().since), (1, Some(MIDNIGHT)));
     assert_eq!(known(&history, &march()).len(), 1);
-
     // And one that it began with is corrected.
     let directory = tempfile::tempdir().unwrap();
     for (now, since) in [(ahead, ahead), (MIDNIGHT + 1, MIDNIGHT + 1), (MIDNIGHT + 2, MIDNIGHT + 1)] {
         let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
         keeper.open(now);
         assert_eq!(lock(&keeper.shared.state).since, Some(since));
+    }
+}
+
+#[test]
+fn since_is_put_right_as_soon_as_the_clock_is() {
+    for (first, then) in [(MIDNIGHT + 730 * 86_400, MIDNIGHT), (100, MIDNIGHT), (1_600_000_000, MIDNIGHT)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+        let since = |keeper: &Keeper| lock(&keeper.shared.state).since;
+        keeper.open(first);
+        keeper.write(first);
+        assert_eq!(since(&keeper), Some(first));
+        keeper.write(then);
+        assert_eq!(since(&keeper), Some(then));
+        keeper.write(then + 5);
+        drop(keeper.close());
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+        keeper.open(then + 10);
+        keeper.write(then + 10);
+        assert_eq!(since(&keeper), Some(then));
+    }
+}
+
+/// Its file of an earlier version, or of a start that ended before the clock was set, says 1970.
+#[test]
+fn a_history_that_was_begun_before_the_clock_was_set_begins_with_the_start_at_which_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    for (now, since) in
+        [(100, 100), (200, 100), (MIDNIGHT, MIDNIGHT), (MIDNIGHT + 1, MIDNIGHT), (100, MIDNIGHT)]
+    {
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+        keeper.open(now);
+        assert_eq!(lock(&keeper.shared.state).since, Some(since));
+        keeper.write(now);
+        assert_eq!(lock(&keeper.shared.state).since, Some(since));
+    }
+}
+
+/// It keeps only 30 days, or has sends in that time, or is started again in it.
+#[test]
+fn a_clock_that_is_ahead_for_a_while_takes_no_day_away() {
+    for (days_max, days_ahead) in [(30, 45), (400, 730)] {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = HistorySettings { days_max, ..settings(directory.path()) };
+        let ahead = MIDNIGHT + days_ahead * 86_400;
+        for times in [&[MIDNIGHT][..], &[ahead, ahead + 60], &[ahead + 120, ahead + 86_400, MIDNIGHT + 180]] {
+            let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+            keeper.open(times[0]);
+            for now in times {
+                keeper.trimmed = None;
+                keeper.digest(&[counted(*now)]);
+                keeper.write(*now);
+            }
+            let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+            let first_day = known(&history, &march())[0].2.counted;
+            assert_eq!((first_day, history.state().since), (1 + u64::from(times.len() == 3), Some(MIDNIGHT)));
+            drop(keeper.close());
+        }
     }
 }
 
@@ -442,4 +552,67 @@ fn a_file_that_was_moved_away_is_told_and_another_is_begun() {
     assert_eq!(lock(&keeper.shared.state).trouble, None);
     assert_eq!(lock(&keeper.shared.state).objects, 1);
     assert!(path.exists());
+}
+
+/// Flushes of 777 sends of the campaign that was sent longest ago and has the highest number, after 1,600 others.
+fn crowd(time: u64) -> Vec<Job> {
+    let time = u32::try_from(time).unwrap();
+    let names: Vec<String> = (0..1_600).map(|n| format!("campaign-{n:05}-of-a-long-name")).collect();
+    let mut others = FlushedSends::new(vec!["acme".into()]);
+    for name in &names {
+        others.series([campaign(name, name)], [(time, 1)]);
+    }
+    let mut secret = FlushedSends::new(vec!["acme".into()]);
+    secret.series([campaign("secret", "Secret")], [(time - 3_000, 777)]);
+    [others, secret].map(|flushed| Job::Counted(Arc::new(flushed))).into()
+}
+
+#[test]
+fn a_campaign_never_has_the_sends_of_one_that_was_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let now = MIDNIGHT + 36_000;
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    keeper.open(now);
+    keeper.digest(&crowd(now));
+    keeper.write(now);
+    drop(keeper.close());
+
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
+    keeper.open(now);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    let mut flushed = FlushedSends::new(vec!["beta".into()]);
+    flushed.series([campaign("first", "First")], [(u32::try_from(now).unwrap(), 1)]);
+    keeper.digest(&[Job::Counted(Arc::new(flushed))]);
+    keeper.write(now);
+    let known = known(&history, &march());
+    let first = known.iter().find(|(name, ..)| name == "First").unwrap();
+    assert_eq!(first.2.counted, 1);
+}
+
+#[test]
+fn the_outcome_of_sends_of_a_forgotten_campaign_is_left_out_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { days_max: 2, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    let mut flushed = FlushedSends::new(vec!["acme".into()]);
+    flushed.series([campaign("1", "Old")], [(u32::try_from(MIDNIGHT).unwrap(), 3)]);
+    flushed.series([campaign("2", "New")], [(u32::try_from(MIDNIGHT + 86_400).unwrap(), 4)]);
+    let flushed = Arc::new(flushed);
+    keeper.digest(&[Job::Counted(Arc::clone(&flushed))]);
+    keeper.write(MIDNIGHT);
+    for day in 1..=2 {
+        keeper.trimmed = None;
+        keeper.write(MIDNIGHT + day * 86_400);
+    }
+    assert_eq!(history.state().objects, 1);
+    let landing = Landing { dropped: None, late: 0, early: 0 };
+    keeper.digest(&[Job::Landed { flushed, series: vec![0, 1], landing }]);
+    keeper.write(MIDNIGHT + 2 * 86_400);
+    assert_eq!(history.state().left_out, 3);
+    let range = TimeRange::new("2026-03-28", "2026-04-02", "UTC").unwrap();
+    assert_eq!(history.days(&[0], &range).unwrap()[0], []);
+    assert_eq!(history.days(&[1], &range).unwrap()[0][0].sends.accepted, 4);
 }
