@@ -521,6 +521,11 @@ mod tests {
         );
     }
 
+    fn searched(found: SearchAnswer) -> TopState {
+        let (query, asked) = (found.query.clone(), found.query.clone());
+        TopState { pane: Pane::Search, query, asked, answer: Some(Ok(found)), ..looked_at() }
+    }
+
     #[test]
     fn a_search_says_where_a_campaign_is() {
         let found = SearchAnswer {
@@ -538,13 +543,7 @@ mod tests {
             }],
             ..SearchAnswer::default()
         };
-        let state = TopState {
-            pane: Pane::Search,
-            query: "weekly".into(),
-            asked: "weekly".into(),
-            answer: Some(Ok(found)),
-            ..looked_at()
-        };
+        let state = searched(found);
         assert_shows(
             &text(&state, 120, 30),
             &[
@@ -578,13 +577,7 @@ mod tests {
             }],
             ..SearchAnswer::default()
         };
-        let state = TopState {
-            pane: Pane::Search,
-            query: "weekly".into(),
-            asked: "weekly".into(),
-            answer: Some(Ok(found)),
-            ..looked_at()
-        };
+        let state = searched(found);
         assert_shows(
             &text(&state, 160, 30),
             &[
