@@ -8,7 +8,7 @@ use std::io::Read as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::forwarder_metrics;
+use super::{forwarder_metrics, heartbeat};
 use datadog_points::payload::{Payload, PayloadLimits, PayloadWriter, Times};
 use send_counts::aggregate::window::{Placed, Window};
 
@@ -69,7 +69,9 @@ pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
                 Placed::Late => late += sends,
                 Placed::Early => early += sends,
             }
-            own += u64::from(!stands_for_sends && !matches!(placed, Placed::Bucket(_)));
+            // A heartbeat is in no book.
+            let is_own = !stands_for_sends && series.metric != heartbeat::METRIC;
+            own += u64::from(is_own && !matches!(placed, Placed::Bucket(_)));
         }
         let (Some(oldest), Some(newest)) = (points.keys().next(), points.keys().next_back()) else {
             continue;

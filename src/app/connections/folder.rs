@@ -233,18 +233,19 @@ impl Folder {
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(OF_OWNER).open(path)?;
-        // One that is replaced may belong to another user than the directory, and be read by a group.
-        let (owner, mode) = match fs::metadata(replaced) {
-            Ok(known) => {
-                let mode = mode | (known.mode() & OF_GROUP);
-                (known, mode)
-            }
-            Err(_) => (fs::metadata(&self.directory)?, mode),
-        };
         let own = file.metadata()?;
-        if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
-            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
+        let give = |owner: &fs::Metadata| {
+            let is_given = (owner.uid(), owner.gid()) == (own.uid(), own.gid());
+            if is_given { Ok(()) } else { fchown(&file, Some(owner.uid()), Some(owner.gid())) }
+        };
+        // One that is replaced may belong to another user than the directory, and be read by a group; only root gives that back.
+        let kept = fs::metadata(replaced).ok().filter(|known| give(known).is_ok());
+        let mode = if let Some(known) = kept {
+            mode | (known.mode() & OF_GROUP)
+        } else {
+            give(&fs::metadata(&self.directory)?)?;
+            mode
+        };
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
