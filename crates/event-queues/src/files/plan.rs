@@ -156,9 +156,11 @@ impl<'p, 't> Planner<'p, 't> {
         if self.again {
             // What was counted of another file, longer or shorter, stays counted.
             let is_other = |record: &FileRecord| {
-                record.path != key && record.mark.fingerprint.end < bytes && is_still_there(record)
+                record.path != key && record.mark.fingerprint.end != bytes && is_still_there(record)
             };
-            for (id, _) in all.into_iter().filter(|(_, record)| !is_other(record)) {
+            let longer = best.filter(|(.., counted)| matches!(counted, Counted::Cut));
+            let known = all.into_iter().chain(longer.map(|(id, record, _)| (id, record)));
+            for (id, _) in known.filter(|(_, record)| !is_other(record)) {
                 records.forget(id)?;
             }
             return Ok(Some((None, None)));

@@ -878,6 +878,20 @@ async fn importing_one_file_again_counts_no_other_again() {
     }
 }
 
+#[tokio::test]
+async fn what_is_imported_again_and_shorter_than_before_goes_on_where_it_was_cut_off() {
+    let (place, whole) = (Place::new(), lines(0..50));
+    let file = place.write("a", lines(0..100));
+    import(&place, &[&file]).await;
+    place.write("a", &whole[..whole.len() / 2 + 3]);
+    let again = FilesSettings { again: true, ..place.settings(&[&file]) };
+    let (mut seen, _, problem) = import_what_can_be(&again).await;
+    assert!(problem.unwrap().contains("as if it were being written"));
+    place.write("a", whole);
+    seen.extend(import_what_can_be(&place.settings(&[&file])).await.0);
+    assert_eq!(seen, (0..50).map(|id| json!({ "id": id })).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_remembered_path_that_is_a_pipe_by_now_is_not_waited_for() {
     let place = Place::new();
