@@ -39,14 +39,6 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Whether it lists an app group, as [`app_group::canonical`] has it; `None`: whether it serves all that no other names.
-    pub fn serves(&self, app_group: Option<&str>) -> bool {
-        match app_group {
-            None => self.is_catch_all(),
-            Some(id) => self.app_group_ids.iter().any(|own| *app_group::canonical(own) == *id),
-        }
-    }
-
     /// A connection with nothing but a name; nothing is ever sent to it.
     pub fn named(name: Box<str>) -> Self {
         Self {

@@ -97,7 +97,7 @@ pub fn leave_no_core_dump() {
 }
 
 /// A manager that is gone would be told of at each sign of life.
-static NOTIFY_LOG: Sampled = Sampled::at_most(1);
+static NOTIFY_LOG: Sampled = Sampled::new();
 
 /// The states for the service manager. Source: `sd_notify(3)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

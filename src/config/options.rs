@@ -66,9 +66,9 @@ impl Check<'_> {
             }
         }
         let mut options = self.options_from_files(OPTIONS, &SECRET_WORDS, raw);
-        for (name, SecretText(value)) in options.iter_mut().filter(|(name, _)| is_path(name)) {
+        for (name, SecretText(value)) in options.iter_mut().filter(|(name, value)| is_path(name, &value.0)) {
             let key = join(OPTIONS, name);
-            let Some(path) = self.path(&key, value).filter(|_| value != PROBE) else { continue };
+            let Some(path) = self.path(&key, value) else { continue };
             if KEY_FILES.contains(&&**name) {
                 self.warn_if_open(&key, &path, "a private key");
             }
@@ -126,8 +126,8 @@ fn holds_secret(name: &str, value: &str, secret_words: &[&str]) -> bool {
 }
 
 /// Whether the value of one of librdkafka's options is a path.
-fn is_path(option: &str) -> bool {
-    option.ends_with(".location") || option == "sasl.kerberos.keytab"
+fn is_path(option: &str, value: &str) -> bool {
+    (option.ends_with(".location") || option == "sasl.kerberos.keytab") && value != PROBE
 }
 
 #[cfg(test)]

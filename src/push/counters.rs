@@ -19,12 +19,8 @@ struct Refused {
     bytes: u64,
 }
 
-/// Lines about subscriptions in ten seconds: each has a URL that comes once, so one must not hide another's, and a
-/// platform subscribes to many topics at a time.
-const SUBSCRIPTION_LINES_MAX: u32 = 100;
-
 /// Totals since the start, for `/metrics`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counters {
     requests: [AtomicU64; CODES.len()],
     received_bytes: AtomicU64,
@@ -53,20 +49,6 @@ impl Received<'_> {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
-    }
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self {
-            requests: Default::default(),
-            received_bytes: AtomicU64::default(),
-            refused: Mutex::default(),
-            logs: Default::default(),
-            damage_log: Sampled::default(),
-            left_out_log: Sampled::default(),
-            subscription_log: Sampled::at_most(SUBSCRIPTION_LINES_MAX),
-        }
     }
 }
 

@@ -9,6 +9,10 @@ use super::super::refusal::Refusal;
 use super::{CHECK_INLINE_BYTES_MAX, PushHandler};
 use http_listener::Caller;
 
+/// Lines about subscriptions in ten seconds: each has a URL that comes once, so one must not hide another's, and a
+/// platform subscribes to many topics at a time.
+const SUBSCRIPTION_LINES_MAX: u32 = 100;
+
 impl PushHandler {
     /// Logs the change: a person decides whether to confirm a subscription. No event is in it.
     pub(super) fn log_subscription(
@@ -21,7 +25,7 @@ impl PushHandler {
     ) -> Result<u32, Refusal> {
         let bytes_max = self.limits.body_bytes_max.min(CHECK_INLINE_BYTES_MAX);
         let Plain { body, .. } = coding::undo(coding, &mut wire, bytes_max, &mut share)?;
-        if let Some(hidden) = self.counters.subscription_log.pass() {
+        if let Some(hidden) = self.counters.subscription_log.pass_one_of(SUBSCRIPTION_LINES_MAX) {
             let (SubscriptionMessage { topic, url }, peer) = (SubscriptionMessage::of(&body), caller.peer);
             match change {
                 SubscriptionChange::Subscribed => warn!(
