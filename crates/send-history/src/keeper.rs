@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::changes::{Job, RowChanges};
-use crate::clock::plausible_since;
 use crate::directory::ObjectDirectory;
 use crate::history::{HistoryState, Inbox, Shared, lock};
 use crate::store::{self, Store, StoredObjects};
@@ -167,8 +166,7 @@ impl Keeper {
     fn write(&mut self, now: u64) {
         let Some(store) = &mut self.store else { return };
         let is_due = self.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= AGAIN);
-        let is_due = is_due || store.since != plausible_since(store.since, now);
-        if self.changes.is_empty() && !is_due {
+        if self.changes.is_empty() && !is_due && !store.doubts_since(now) {
             return;
         }
         if !self.changes.is_empty() {
@@ -180,6 +178,9 @@ impl Keeper {
             }
         }
         self.changes = RowChanges::default();
+        if let Err(error) = store.correct_since(now) {
+            return self.lose(error, now);
+        }
         if is_due {
             self.trimmed = Some(Instant::now());
             if let Err(error) = self.trim(now) {
@@ -205,7 +206,6 @@ impl Keeper {
     /// The file grows by doubling when its pages are used up: while less than half of the bound is in use, it stays within.
     fn trim(&mut self, now: u64) -> Result<(), FileFault> {
         let Some(store) = &mut self.store else { return Ok(()) };
-        store.correct_since(now)?;
         let today = store.believed.heed(now, Instant::now());
         let aged = today.saturating_sub(self.settings.days_max.saturating_sub(1));
         let used = store.used()?;
@@ -217,9 +217,7 @@ impl Keeper {
             (before, directory.sent_before(before))
         };
         let since = store.since;
-        let first = store.trim(today, before, excess, &gone)?;
-        // Of today nothing may be left.
-        store.correct_since(now)?;
+        let first = store.trim(now, before, excess, &gone)?;
         self.shared.directory_mut().forget(&gone);
         if first > aged && store.since > since {
             tracing::info!(

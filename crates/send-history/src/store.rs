@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use redb_file::{FileFault, RedbFile, RedbKind};
 
 use crate::changes::RowChanges;
@@ -35,6 +36,8 @@ const SINCE: &str = "since";
 const TURN: &str = "turn";
 /// The day (UTC, since 1970) by which it ages; earlier versions wrote none.
 const BELIEVED_DAY: &str = "believed_day";
+/// The Unix second to which the clock has leapt ahead of it; there is none while it is believed.
+const LEAP_TIME: &str = "leap_time";
 
 /// Explains a fault of the file.
 pub(crate) fn explain(fault: &FileFault) -> String {
@@ -65,6 +68,13 @@ pub(crate) struct Store {
     pub(crate) believed: BelievedDay,
 }
 
+/// What a file says of itself.
+struct StoredMarks {
+    since: u64,
+    turn: u64,
+    believed: BelievedDay,
+}
+
 /// The objects of a file.
 #[derive(Debug)]
 pub(crate) struct StoredObjects {
@@ -87,8 +97,9 @@ impl Store {
     /// Opens the file, which is verified whole, or begins one at the Unix second `now`.
     pub(crate) fn open(settings: &HistorySettings, now: u64) -> Result<(Self, StoredObjects), FileFault> {
         let file = RedbFile::open(&settings.directory, &KIND)?;
-        let (since, turn, day, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
-        Ok((Self { file: Arc::new(file), turn, since, believed: BelievedDay::new(day) }, objects))
+        let (marks, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
+        let StoredMarks { since, turn, believed } = marks;
+        Ok((Self { file: Arc::new(file), turn, since, believed }, objects))
     }
 
     /// Bytes of the file.
@@ -134,24 +145,33 @@ impl Store {
         })
     }
 
+    /// Whether since when history is kept may have to be put right.
+    pub(crate) fn doubts_since(&self, now: u64) -> bool {
+        // As if there were rows of all days.
+        plausible_since(self.since, Some(0), now) != self.since
+    }
+
     /// Puts right since when history is kept.
     pub(crate) fn correct_since(&mut self, now: u64) -> Result<(), FileFault> {
-        let since = plausible_since(self.since, now);
-        if since != self.since {
-            self.file.write(|write| {
-                write.open_table(META)?.insert(SINCE, since)?;
-                Ok(((), true))
-            })?;
-            self.since = since;
+        if !self.doubts_since(now) {
+            return Ok(());
         }
+        let known = self.since;
+        self.since = self.file.write(|write| {
+            let since = plausible_since(known, first_day(&write.open_table(ROWS)?)?, now);
+            if since != known {
+                write.open_table(META)?.insert(SINCE, since)?;
+            }
+            Ok((since, since != known))
+        })?;
         Ok(())
     }
 
-    /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. `today` is the
-    /// day by which it ages. Returns the first day that stays.
+    /// Removes the days before `before` (UTC, since 1970), and then the oldest until `excess` bytes are removed. `now` is the
+    /// present Unix second. Returns the first day that stays.
     pub(crate) fn trim(
         &mut self,
-        today: u32,
+        now: u64,
         before: u32,
         excess: u64,
         gone: &[u32],
@@ -176,10 +196,16 @@ impl Store {
             for number in gone {
                 objects.remove(number)?;
             }
-            let since = self.since.max(u64::from(first) * u64::from(DAY));
+            // Of today, too, nothing may be left.
+            let now = now.max(u64::from(self.believed.day) * u64::from(DAY));
+            let since = self.since.max(now.min(u64::from(first) * u64::from(DAY)));
             let mut meta = write.open_table(META)?;
             meta.insert(SINCE, since)?;
-            meta.insert(BELIEVED_DAY, u64::from(today))?;
+            meta.insert(BELIEVED_DAY, u64::from(self.believed.day))?;
+            match self.believed.leap_time() {
+                Some(time) => meta.insert(LEAP_TIME, time)?,
+                None => meta.remove(LEAP_TIME)?,
+            };
             Ok(((first, since), true))
         })?;
         self.since = since;
@@ -209,21 +235,25 @@ pub(crate) fn days(
     })
 }
 
-fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, u32, StoredObjects), FileFault> {
+fn read_all(write: &WriteTransaction, now: u64) -> Result<(StoredMarks, StoredObjects), FileFault> {
     let mut meta = write.open_table(META)?;
-    let known = meta.get(SINCE)?.map(|since| since.value());
-    let since = plausible_since(known.unwrap_or(now), now);
+    let rows = write.open_table(ROWS)?;
+    let mark =
+        |meta: &Table<'_, &str, u64>, name| Ok::<_, FileFault>(meta.get(name)?.map(|mark| mark.value()));
+    let known = mark(&meta, SINCE)?;
+    let since = plausible_since(known.unwrap_or(now), first_day(&rows)?, now);
     if known != Some(since) {
         meta.insert(SINCE, since)?;
     }
-    let turn = meta.get(TURN)?.map_or(0, |turn| turn.value());
-    let day = match meta.get(BELIEVED_DAY)? {
-        Some(day) => u32::try_from(day.value()).unwrap_or_default(),
+    let turn = mark(&meta, TURN)?.unwrap_or_default();
+    let day = match mark(&meta, BELIEVED_DAY)? {
+        Some(day) => u32::try_from(day).unwrap_or_default(),
         None if known.is_none() => day_of(now),
         None => 0,
     };
+    let believed = BelievedDay::read(day, mark(&meta, LEAP_TIME)?, now, Instant::now());
     let mut objects = StoredObjects { all: Vec::new(), next: 0 };
-    for row in write.open_table(ROWS)?.iter()? {
+    for row in rows.iter()? {
         let (key, packed) = row?;
         unpacked(key.value(), packed.value())?;
         objects.next = objects.next.max(key.value().1.saturating_add(1));
@@ -235,7 +265,12 @@ fn read_all(write: &WriteTransaction, now: u64) -> Result<(u64, u64, u32, Stored
         objects.all.push((number, object.ok_or_else(|| FileFault::Damaged(format!("object {number}")))?));
         objects.next = objects.next.max(number.saturating_add(1));
     }
-    Ok((since, turn, day, objects))
+    Ok((StoredMarks { since, turn, believed }, objects))
+}
+
+/// The first day of which there are rows.
+fn first_day(rows: &impl ReadableTable<RowKey, &'static [u8]>) -> Result<Option<u32>, FileFault> {
+    Ok(rows.first()?.map(|(key, _)| key.value().0))
 }
 
 fn unpacked(key: RowKey, packed: &[u8]) -> Result<Row, FileFault> {

@@ -84,6 +84,25 @@ fn a_clock_that_was_set_leaves_nothing_and_books_everything() {
     for (now, late, early) in [(NOW + DAY + 3, all, 0), (NOW - DAY, 0, all)] {
         let rechecked = recheck(whole(), &window(Late::Drop), now);
         assert!(rechecked.payload.is_none());
-        assert_eq!((rechecked.late, rechecked.early), (late, early));
+        assert_eq!((rechecked.late, rechecked.early, rechecked.own), (late, early, 1));
     }
+}
+
+#[test]
+fn a_heartbeat_that_is_left_out_is_no_point_of_the_books() {
+    let heartbeats = || {
+        let mut made = Vec::new();
+        let mut splitter = PayloadWriter::new(PayloadLimits::default());
+        let beat =
+            json!({"metric": heartbeat::METRIC, "type": "distribution", "tags": [], "points": [[NOW, [1]]]});
+        splitter
+            .add(0, Times::at(NOW), |raw| raw.extend(beat.to_string().bytes()), &mut |one| made.push(one));
+        splitter.finish(&mut |one| made.push(one));
+        made.pop().unwrap()
+    };
+    let left_out = recheck(heartbeats(), &window(Late::Drop), NOW + DAY);
+    assert!(left_out.payload.is_none());
+    assert_eq!((left_out.late, left_out.early, left_out.own), (0, 0, 0));
+    let restamped = recheck(heartbeats(), &window(Late::Restamp), NOW + DAY);
+    assert_eq!((points(&restamped.payload.unwrap()).len(), restamped.own), (1, 0));
 }

@@ -356,28 +356,78 @@ fn a_clock_that_is_far_ahead_for_a_while_takes_nothing_away() {
     for (now, since) in [(ahead, ahead), (MIDNIGHT + 1, MIDNIGHT + 1), (MIDNIGHT + 2, MIDNIGHT + 1)] {
         let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
         keeper.open(now);
+        keeper.digest(&[counted(MIDNIGHT)]);
+        keeper.write(now);
         assert_eq!(lock(&keeper.shared.state).since, Some(since));
     }
 }
 
 #[test]
-fn since_is_put_right_as_soon_as_the_clock_is() {
-    for (first, then) in [(MIDNIGHT + 730 * 86_400, MIDNIGHT), (100, MIDNIGHT), (1_600_000_000, MIDNIGHT)] {
-        let directory = tempfile::tempdir().unwrap();
-        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
-        let since = |keeper: &Keeper| lock(&keeper.shared.state).since;
-        keeper.open(first);
-        keeper.write(first);
-        assert_eq!(since(&keeper), Some(first));
-        keeper.write(then);
-        assert_eq!(since(&keeper), Some(then));
-        keeper.write(then + 5);
-        drop(keeper.close());
-        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
-        keeper.open(then + 10);
-        keeper.write(then + 10);
-        assert_eq!(since(&keeper), Some(then));
+fn since_is_put_right_as_soon_as_a_clock_that_was_ahead_is_and_something_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let ahead = MIDNIGHT + 730 * 86_400;
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    let since = |keeper: &Keeper| lock(&keeper.shared.state).since;
+    keeper.open(ahead);
+    for now in [ahead, MIDNIGHT] {
+        keeper.write(now);
+        assert_eq!(since(&keeper), Some(ahead));
     }
+    keeper.digest(&[counted(MIDNIGHT + 5)]);
+    for now in [MIDNIGHT + 5, MIDNIGHT + 10] {
+        keeper.write(now);
+        assert_eq!(since(&keeper), Some(MIDNIGHT + 5));
+    }
+    drop(keeper.close());
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    keeper.open(MIDNIGHT + 15);
+    assert_eq!(since(&keeper), Some(MIDNIGHT + 5));
+}
+
+/// The clock of the machine is set to a backup's date for a moment, before or after something was sent.
+#[test]
+fn a_clock_that_is_behind_for_a_moment_makes_no_history_longer() {
+    for sends_at in [None, Some(MIDNIGHT)] {
+        for behind in [MIDNIGHT - 86_400, MIDNIGHT - 500 * 86_400] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+            keeper.open(MIDNIGHT);
+            keeper.digest(sends_at.map(counted).as_slice());
+            for now in [MIDNIGHT, behind, MIDNIGHT + 1] {
+                keeper.write(now);
+                assert_eq!(lock(&keeper.shared.state).since, Some(MIDNIGHT));
+            }
+            drop(keeper.close());
+            let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+            keeper.open(behind);
+            keeper.write(behind);
+            assert_eq!(lock(&keeper.shared.state).since, Some(MIDNIGHT));
+        }
+    }
+}
+
+/// Once a week, for a moment.
+#[test]
+fn what_is_older_than_it_may_be_is_forgotten_where_no_process_lives_for_a_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { days_max: 8, ..settings(directory.path()) };
+    let known: Vec<_> = (0..5)
+        .map(|week| {
+            let now = MIDNIGHT + week * 7 * 86_400;
+            let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+            keeper.open(now);
+            keeper.digest(&[counted(now)]);
+            keeper.write(now);
+            let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+            let range = TimeRange::new("2026-03-29", "2026-04-30", "UTC").unwrap();
+            let since = (history.state().since.unwrap() - MIDNIGHT) / 86_400;
+            let days = history.days(&[0], &range).unwrap()[0].len();
+            drop(keeper.close());
+            (since, days)
+        })
+        .collect();
+    // A week is believed at the next start.
+    assert_eq!(known, [(0, 1), (0, 2), (0, 3), (7, 3), (14, 3)]);
 }
 
 /// Its file of an earlier version, or of a start that ended before the clock was set, says 1970.

@@ -1,0 +1,60 @@
+use super::*;
+
+const TODAY: u32 = 20_541;
+
+#[test]
+fn a_clock_that_has_leapt_ahead_is_believed_when_it_has_kept_its_time_for_a_day() {
+    let (noon, hour) = (u64::from(TODAY) * 86_400 + 43_200, Duration::from_hours(1));
+    let begin = Instant::now();
+    let mut believed = BelievedDay::read(TODAY, None, noon, begin);
+    let mut after = |hours: u32, days_ahead: u64| {
+        let now = noon + u64::from(hours) * 3_600 + days_ahead * 86_400;
+        believed.heed(now, begin + hours * hour) - TODAY
+    };
+    assert_eq!((after(0, 0), after(13, 0)), (0, 1));
+    // It is ahead for two hours, and for others by more.
+    assert_eq!((after(14, 45), after(16, 45), after(17, 730), after(18, 0)), (1, 1, 1, 1));
+    // It has stood still for two months.
+    assert_eq!((after(20, 60), after(43, 60), after(44, 60)), (1, 1, 62));
+    // It was ahead by all that.
+    assert_eq!((after(45, 0), after(46, 60), after(69, 60), after(70, 60)), (2, 2, 2, 63));
+}
+
+#[test]
+fn a_clock_that_went_on_for_a_day_over_restarts_is_believed_where_it_had_leapt_to() {
+    let (leap, at) = (u64::from(TODAY + 7) * 86_400 + 300, Instant::now());
+    let day = |leap_time, now| {
+        let mut believed = BelievedDay::read(TODAY, leap_time, now, at);
+        (believed.heed(now, at) - TODAY, believed.leap_time())
+    };
+    assert_eq!(day(None, leap), (0, Some(leap)));
+    // Midnight is no day later.
+    assert_eq!(day(Some(leap), leap + 86_399), (0, Some(leap)));
+    assert_eq!(day(Some(leap), leap + 86_400), (8, None));
+    assert_eq!(day(Some(leap), leap + 14 * 86_400), (7, Some(leap + 14 * 86_400)));
+    // It was ahead, and is not any more.
+    assert_eq!(day(Some(leap), u64::from(TODAY) * 86_400), (0, None));
+}
+
+#[test]
+fn since_is_corrected_only_where_sends_show_that_the_clock_is_right() {
+    let (now, day) = (u64::from(TODAY) * 86_400 + 9, Some(TODAY));
+    let (ahead, unset) = (now + 730 * 86_400, CLOCK_SET - 1);
+    for (since, first_day, expected) in [
+        (now - 5, day, now - 5),
+        (ahead, day, now),
+        (ahead, Some(TODAY + 1), ahead),
+        (ahead, None, ahead),
+        (unset, None, now),
+    ] {
+        assert_eq!(plausible_since(since, first_day, now), expected);
+        assert_eq!(plausible_since(since, first_day, unset), since);
+    }
+}
+
+#[test]
+fn a_clock_that_is_not_set_changes_nothing() {
+    let mut believed = BelievedDay::read(TODAY, None, 0, Instant::now());
+    assert_eq!(believed.heed(1_600_000_000, Instant::now()), TODAY);
+    assert_eq!(believed.heed(u64::from(TODAY + 1) * 86_400, Instant::now()), TODAY + 1);
+}
