@@ -2,6 +2,7 @@
 
 use tokio::sync::{mpsc, watch};
 
+use super::file_watch::FileNews;
 use super::reload::{Reloader, Trigger};
 use crate::pipeline::PipelineCommand;
 use crate::signal::{self, Request, Signals};
@@ -24,10 +25,15 @@ pub(super) async fn attend(
                     Request::Stop => break,
                     Request::Reload => Trigger::Signal,
                 },
-                () = reloader.files.changed() => Trigger::Files,
+                news = reloader.files.news() => match news {
+                    FileNews::Changed => Trigger::Files,
+                    FileNews::RefusedBefore => Trigger::RefusedBefore,
+                },
             }
         };
-        signal::notify(signal::ServiceState::Reloading);
+        if trigger != Trigger::RefusedBefore {
+            signal::notify(signal::ServiceState::Reloading);
+        }
         let is_stopped = tokio::select! {
             biased;
             () = reloader.reload(trigger) => false,

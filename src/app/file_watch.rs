@@ -9,7 +9,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +26,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// After so many checks a change is taken over though files still change: one that is written all the time (a log, an editor's
 /// own) holds up no other.
 const UNSETTLED_MAX: u32 = 10;
+
+/// After so many checks files that were refused are read again though they look the same: a disk or a share may have failed for
+/// a moment, and what is missing is not among the watched ones where nothing could be read.
+const REFUSED_AGAIN: u32 = 60;
 
 /// The watched files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,11 +111,52 @@ impl Debounce {
     }
 }
 
+/// Why the files are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileNews {
+    /// One has changed.
+    Changed,
+    /// They were refused a while ago.
+    RefusedBefore,
+}
+
+/// When the files are to be read.
+#[derive(Debug, Default)]
+struct Looks {
+    debounce: Debounce,
+    /// Since the last news.
+    quiet: u32,
+}
+
+impl Looks {
+    /// Takes the present stamps; `are_refused`: as they were read last.
+    fn news(&mut self, now: Stamps, are_refused: bool) -> Option<FileNews> {
+        self.quiet += 1;
+        let news = if self.debounce.is_due(now) {
+            FileNews::Changed
+        } else if are_refused && self.quiet >= REFUSED_AGAIN {
+            FileNews::RefusedBefore
+        } else {
+            return None;
+        };
+        self.quiet = 0;
+        Some(news)
+    }
+}
+
 /// The watch, which ends with the process.
 #[derive(Debug)]
 pub(super) struct FileWatch {
-    watched: Arc<Mutex<Watched>>,
-    changed: Arc<Notify>,
+    shared: Arc<SharedWatch>,
+}
+
+/// What the thread and the reloads share.
+#[derive(Debug, Default)]
+struct SharedWatch {
+    watched: Mutex<Watched>,
+    are_refused: AtomicBool,
+    news: Mutex<Option<FileNews>>,
+    wake: Notify,
 }
 
 impl FileWatch {
@@ -120,32 +166,52 @@ impl FileWatch {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(config: &Config) -> io::Result<Self> {
-        let watched = Arc::new(Mutex::new(Watched::of(config, config.push.as_ref())));
-        let changed = Arc::new(Notify::new());
-        let (of_thread, notify) = (Arc::clone(&watched), Arc::clone(&changed));
+        let watched = Mutex::new(Watched::of(config, config.push.as_ref()));
+        let shared = Arc::new(SharedWatch { watched, ..SharedWatch::default() });
+        let of_thread = Arc::clone(&shared);
         thread::Builder::new().name("file-watch".into()).spawn(move || {
-            let mut debounce = Debounce::default();
+            let mut looks = Looks::default();
             loop {
                 thread::sleep(INTERVAL);
-                let watched = of_thread.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if watched != Watched::default() && debounce.is_due(watched.look()) {
-                    notify.notify_one();
+                let watched = lock(&of_thread.watched).clone();
+                if watched == Watched::default() {
+                    continue;
+                }
+                if let Some(news) = looks.news(watched.look(), of_thread.are_refused.load(Ordering::Relaxed))
+                {
+                    *lock(&of_thread.news) = Some(news);
+                    of_thread.wake.notify_one();
                 }
             }
         })?;
-        Ok(Self { watched, changed })
+        Ok(Self { shared })
     }
 
     /// Watches the files of another configuration from here on, and those of the push port as it is in force: that one
     /// changes with a restart only.
     pub(super) fn watch(&self, config: &Config, push: Option<&PushSettings>) {
-        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Watched::of(config, push);
+        *lock(&self.shared.watched) = Watched::of(config, push);
     }
 
-    /// Waits until a file has changed since the last notification.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Notes whether the files, or some of them, were refused: then they are read again once a minute.
+    pub(super) fn are_refused(&self, are_refused: bool) {
+        self.shared.are_refused.store(are_refused, Ordering::Relaxed);
     }
+
+    /// Waits until the files are to be read. Cancel-safe.
+    pub(super) async fn news(&self) -> FileNews {
+        loop {
+            if let Some(news) = lock(&self.shared.news).take() {
+                return news;
+            }
+            self.shared.wake.notified().await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind it is whole at any moment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -214,5 +280,18 @@ mod tests {
         assert!(!debounce.is_due(stamps(8)));
         // One that never rests is read all the same.
         assert_eq!((9..40).filter(|size| debounce.is_due(stamps(*size))).count(), 2);
+    }
+
+    #[test]
+    fn files_that_were_refused_are_read_again_once_a_minute() {
+        let mut looks = Looks::default();
+        let mut news = |looked: u32, are_refused| -> Vec<(u32, FileNews)> {
+            let told = |look| Some((look, looks.news(Stamps::default(), are_refused)?));
+            (0..looked).filter_map(told).collect()
+        };
+        assert_eq!(news(300, false), [(0, FileNews::Changed)]);
+        let again = FileNews::RefusedBefore;
+        assert_eq!(news(130, true), [(0, again), (60, again), (120, again)]);
+        assert_eq!(news(300, false), []);
     }
 }

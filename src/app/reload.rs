@@ -33,6 +33,15 @@ pub(super) enum Trigger {
     Signal,
     /// One of the watched files has changed.
     Files,
+    /// Files, or some of them, were refused a minute ago.
+    RefusedBefore,
+}
+
+/// What was read, beside what had been read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reread {
+    Same,
+    Changed,
 }
 
 /// The result of the last reload.
@@ -59,7 +68,16 @@ impl LastReload {
         Self { signal_refused: None, files_refused: None, taken_over_at: now }
     }
 
-    fn note(&mut self, trigger: Trigger, ended: Result<(), String>, now: u64) {
+    fn note(&mut self, trigger: Trigger, ended: Result<Reread, String>, now: u64) {
+        let is_as_before = trigger == Trigger::RefusedBefore
+            && match (&ended, &self.files_refused) {
+                (Ok(reread), refused) => *reread == Reread::Same && refused.is_none(),
+                (Err(reason), Some(refused)) => *reason == refused.reason,
+                (Err(_), None) => false,
+            };
+        if is_as_before {
+            return;
+        }
         if ended.is_ok() {
             self.taken_over_at = now;
         }
@@ -67,7 +85,7 @@ impl LastReload {
         match trigger {
             // It has read all files.
             Trigger::Signal => (self.signal_refused, self.files_refused) = (refused, None),
-            Trigger::Files => self.files_refused = refused,
+            Trigger::Files | Trigger::RefusedBefore => self.files_refused = refused,
         }
     }
 
@@ -173,7 +191,12 @@ impl Reloader {
     /// may abandon it.
     pub(super) async fn reload(&mut self, trigger: Trigger) {
         let ended = self.take_over(trigger).await;
-        if let Err(reason) = &ended {
+        let is_refused = ended.is_err() || !self.connections.borrow().refused.is_empty();
+        self.files.are_refused(is_refused);
+        let told = self.last_reload.borrow().files_refused.as_ref().map(|refused| refused.reason.clone());
+        if let Err(reason) = &ended
+            && (trigger != Trigger::RefusedBefore || told.as_ref() != Some(reason))
+        {
             tracing::error!(
                 file = %self.path.display(),
                 %reason,
@@ -187,7 +210,7 @@ impl Reloader {
     /// Reads all files on a thread of its own: a disk that does not answer holds up only this reload.
     async fn read(&mut self, trigger: Trigger) -> Result<Files, String> {
         let path = self.path.clone();
-        let named_by = (trigger == Trigger::Files).then(|| self.read_last.clone());
+        let named_by = (trigger != Trigger::Signal).then(|| self.read_last.clone());
         let push = self.in_force.push.as_ref().and(self.started_with.push.clone());
         let (in_force, is_strict) = (self.connections.borrow().clone(), self.is_strict);
         let (done, files) = oneshot::channel();
@@ -228,12 +251,12 @@ impl Reloader {
         Ok(())
     }
 
-    async fn take_over(&mut self, trigger: Trigger) -> Result<(), String> {
+    async fn take_over(&mut self, trigger: Trigger) -> Result<Reread, String> {
         let Files { mut config, warnings, credentials, read_from } = self.read(trigger).await?;
-        let is_same = trigger == Trigger::Files && config == self.read_last;
+        let is_same = trigger != Trigger::Signal && config == self.read_last;
         let before = self.push_files.replace(read_from);
         if is_same && before == self.push_files {
-            return Ok(());
+            return Ok(Reread::Same);
         }
         // Nothing was changed so far; from here on only the credentials can be refused, so they come first.
         if let Some(credentials) = credentials {
@@ -244,7 +267,7 @@ impl Reloader {
             if before.is_some() {
                 tracing::info!("the tokens and the certificate of the push port were read again");
             }
-            return Ok(());
+            return Ok(Reread::Changed);
         }
         self.read_last = config.clone();
         self.files.watch(&config, self.started_with.push.as_ref());
@@ -275,7 +298,7 @@ impl Reloader {
             rotated,
             "the configuration was read again"
         );
-        Ok(())
+        Ok(Reread::Changed)
     }
 }
 
@@ -325,10 +348,11 @@ mod tests {
 
     #[test]
     fn a_refused_sighup_stands_until_the_next_one_and_files_until_they_are_mended() {
-        use Trigger::{Files, Signal};
+        use Trigger::{Files, RefusedBefore, Signal};
         let mut last = LastReload::at_start(1);
         let mut note = |trigger, reason: Option<&str>, now| {
-            last.note(trigger, reason.map_or(Ok(()), |reason| Err(reason.to_owned())), now);
+            let reread = if trigger == RefusedBefore { Reread::Same } else { Reread::Changed };
+            last.note(trigger, reason.map_or(Ok(reread), |reason| Err(reason.to_owned())), now);
             (last.refused().map(|refused| (refused.reason.clone(), refused.at)), last.taken_over_at)
         };
         let refused = |reason: &str, at| Some((reason.to_owned(), at));
@@ -340,6 +364,11 @@ mod tests {
         assert_eq!(note(Signal, None, 7), (None, 7));
         assert_eq!(note(Files, Some("token"), 8), (refused("token", 8), 7));
         assert_eq!(note(Files, None, 9), (None, 9));
+        // What is read again for having been refused tells of news only.
+        assert_eq!(note(RefusedBefore, None, 10), (None, 9));
+        assert_eq!(note(RefusedBefore, Some("disk"), 11), (refused("disk", 11), 9));
+        assert_eq!(note(RefusedBefore, Some("disk"), 12), (refused("disk", 11), 9));
+        assert_eq!(note(RefusedBefore, None, 13), (None, 13));
     }
 
     #[test]
