@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::{panic, thread};
 
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -72,14 +73,19 @@ impl LogLevel {
     }
 }
 
-/// `RUST_LOG` wins, if it can be parsed.
+/// `RUST_LOG` wins, if it can be parsed. One that gives no level to all (`reqwest=debug`; a mistyped `warning`, which is a
+/// target as well) is laid over the configured level: it would silence all other errors.
 fn filter(level: Level) -> EnvFilter {
-    let configured = || EnvFilter::new(configured(level));
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    if wanted.trim().is_empty() {
-        return configured();
+    EnvFilter::try_new(directives(&wanted, level)).unwrap_or_else(|_wrong| EnvFilter::new(configured(level)))
+}
+
+fn directives(wanted: &str, level: Level) -> String {
+    let all = wanted.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    if all.clone().any(|directive| directive.parse::<LevelFilter>().is_ok()) {
+        return wanted.to_owned();
     }
-    EnvFilter::try_new(&wanted).unwrap_or_else(|_wrong| configured())
+    all.fold(configured(level), |laid, directive| format!("{laid},{directive}"))
 }
 
 fn configured(level: Level) -> String {
@@ -113,6 +119,24 @@ mod tests {
             directives.starts_with("warn,")
                 && TARGETS.iter().all(|t| directives.contains(&format!("{t}=info")))
         );
+    }
+
+    #[test]
+    fn no_rust_log_silences_errors_by_mistake() {
+        let info = configured(Level::INFO);
+        let of = |wanted| directives(wanted, Level::INFO);
+        assert_eq!((of(""), of(" , ")), (info.clone(), info.clone()));
+        for whole in ["error", "WARN,braze_datadog=debug", "reqwest=debug, off", "2"] {
+            assert_eq!(of(whole), whole);
+        }
+        for partial in ["warning", "reqwest=debug", "braze_datadog::app=trace", "[span]=debug"] {
+            assert_eq!(of(partial), format!("{info},{partial}"));
+            let filter = EnvFilter::try_new(of(partial)).unwrap();
+            assert!(filter.max_level_hint().is_some_and(|level| level >= LevelFilter::INFO), "{partial}");
+        }
+        // The later one of a target counts.
+        let quiet = EnvFilter::try_new(of("braze_datadog=error")).unwrap().to_string();
+        assert!(quiet.contains("braze_datadog=error") && !quiet.contains("braze_datadog=info"), "{quiet}");
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub fn totals(books: &Books, queue_depth: u64) -> BookTotals {
 /// How many connections a short status lists.
 const CONNECTIONS_MAX: usize = 50;
 
-/// Shortens a long list of connections: first those in trouble, by drops, then the busiest. Sums stay as they are.
+/// Shortens a long list of connections: first those whose configuration was refused, then those in trouble, by drops, then the
+/// busiest. Sums stay as they are.
 pub fn shorten(status: &mut Status) {
     if let Some(reconcile) = &mut status.reconcile {
         crate::reconcile::shorten(reconcile);
@@ -85,7 +86,8 @@ pub fn shorten(status: &mut Status) {
     }
     status.connections.sort_by_key(|one| {
         let is_well = one.state != FlowState::Trouble;
-        (is_well, Reverse(if is_well { one.sends.counted } else { one.sends.dropped }))
+        let sends = if is_well { one.sends.counted } else { one.sends.dropped };
+        (one.refused.is_none(), is_well, Reverse(sends))
     });
     status.connections.truncate(CONNECTIONS_MAX);
     let listed: BTreeSet<&str> = status.connections.iter().map(|one| one.name.as_str()).collect();
@@ -315,9 +317,12 @@ pub(super) mod tests {
         shorten(&mut few);
         assert_eq!(few, all(50), "as they were, in their order");
         let mut many = all(300);
+        // It is left out, and nobody has sent to it.
+        many.connections[70].refused = Some("site: is empty".to_owned());
+        many.connections[70].state = FlowState::Trouble;
         shorten(&mut many);
         let names: Vec<&str> = many.connections.iter().map(|one| one.name.as_str()).collect();
-        assert_eq!((names.len(), &names[..5]), (50, &["c007", "c107", "c207", "c299", "c298"][..]));
+        assert_eq!((names.len(), &names[..6]), (50, &["c070", "c007", "c107", "c207", "c299", "c298"][..]));
         assert_eq!(many.books.connections.len(), 51);
         assert!(many.books.connections.contains_key(UNROUTED));
     }

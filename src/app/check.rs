@@ -71,6 +71,11 @@ fn of_this_machine(config: &Config) -> Result<Vec<String>, String> {
     if config.queue.kind == QueueKind::Storage {
         warnings.extend(directory("queue.storage.state_directory", &config.queue.storage.state_directory)?);
     }
+    if let Some(history) = &config.history {
+        // Without it everything else goes on.
+        let trouble = directory("history.directory", &history.directory).unwrap_or_else(Some);
+        warnings.extend(trouble);
+    }
     Ok(warnings)
 }
 

@@ -29,7 +29,7 @@ async fn report(
     find_site: bool,
     validator: &KeyValidator,
 ) -> Result<(), Failure> {
-    let is_asked = |connection: &&Connection| !connection.api_key.expose().is_empty();
+    let is_asked = |connection: &&Connection| not_asked(connection).is_none();
     let asked: Vec<_> = connections.iter().filter(is_asked).collect();
     let questions = asked.iter().map(|connection| (connection.site.clone(), connection.api_key.clone()));
     let answers = ask_all(validator, questions.collect()).await?;
@@ -52,10 +52,25 @@ async fn report(
     if find_site {
         find_sites(&invalid, validator).await?;
     }
-    for connection in connections.iter().filter(|connection| !is_asked(connection)) {
-        say(connection, "has none: a dry run needs none")?;
+    for connection in connections {
+        if let Some(reason) = not_asked(connection) {
+            say(connection, reason)?;
+        }
     }
     conclude(invalid.len(), unknown, asked.len(), find_site)
+}
+
+/// Why nobody is asked about a connection's key.
+fn not_asked(connection: &Connection) -> Option<&'static str> {
+    if connection.api_key.expose().is_empty() {
+        Some("has none: a dry run needs none")
+    } else if connection.dry_run {
+        Some("not asked about: a dry run sends nothing")
+    } else if !connection.site.is_datadogs() {
+        Some("not asked about, for it has a url: whether it is valid shows when something is sent")
+    } else {
+        None
+    }
 }
 
 /// Asks about each key on all sites but its own.

@@ -73,10 +73,21 @@ impl Waiting {
     /// Whether it can take (or give) events.
     pub(super) fn ready(&self) -> Result<(), String> {
         match self {
-            Waiting::Embedded(log) if !log.is_accepting() => {
-                Err("the queue takes no events: it is full, its disk has failed, or its directory is gone (see the log)".into())
-            }
             Waiting::Embedded(log) => {
+                if let Some(reason) = log.stopped() {
+                    return Err(format!(
+                        "the queue has stopped, and takes no events until a restart: {reason}"
+                    ));
+                }
+                if log.is_full() {
+                    return Err("the queue is full, and takes no events until some are counted: see queue.embedded.max_size".into());
+                }
+                if !log.is_accepting() {
+                    return Err(
+                        "the queue's directory is gone, and it takes no events until it is back: see the log"
+                            .into(),
+                    );
+                }
                 log.refusal().map_or(Ok(()), |reason| Err(format!("the queue can't be written: {reason}")))
             }
             #[cfg(feature = "kafka")]

@@ -81,6 +81,7 @@ impl Check<'_> {
         let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
         settings.lanes = lanes.get();
         self.series_total(&mut settings);
+        self.stop_time(&settings);
         let aggregate = aggregate_of(&settings);
         if let Some(directory) = &connections_directory {
             settings.connections_directory = directory.display().to_string();
@@ -165,6 +166,17 @@ impl Check<'_> {
                 total / *lanes
             );
             self.diagnostics.warn(KEY, reason);
+        }
+    }
+
+    /// A stop that waits for less than a request may take drops what it would have delivered.
+    fn stop_time(&mut self, Settings { flush, shutdown_timeout, .. }: &Settings) {
+        if shutdown_timeout.0 < flush.timeout.0 {
+            let (stop, request) = (String::from(*shutdown_timeout), String::from(flush.timeout));
+            let reason = format!(
+                "{stop} is less than flush.timeout, {request}: a stop drops what has no answer by then"
+            );
+            self.diagnostics.warn("shutdown_timeout", reason);
         }
     }
 
@@ -390,6 +402,17 @@ fn wrong_tag(tag: &str) -> Option<&'static str> {
 mod tests {
     use super::super::memory;
     use super::super::tests::{LEAST, assert_one, errors, parse, warnings};
+
+    #[test]
+    fn a_stop_that_is_shorter_than_a_request_is_told() {
+        assert_one(
+            &warnings(&format!("shutdown_timeout = \"0s\"\n{LEAST}")),
+            &["shutdown_timeout", "0s", "5s"],
+        );
+        let of = |stop: &str| format!("shutdown_timeout = \"{stop}\"\n[flush]\ntimeout = \"15s\"\n{LEAST}");
+        assert_one(&warnings(&of("14s")), &["14s is less than flush.timeout, 15s"]);
+        assert_eq!(warnings(&of("15s")), Vec::<String>::new());
+    }
 
     #[test]
     fn a_total_of_series_that_is_too_small_for_one_connection_is_told() {

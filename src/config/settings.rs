@@ -342,7 +342,8 @@ pub(super) struct HistorySection {
 }
 
 pub(super) struct LogSection {
-    /// error, warn, info, debug or trace. The environment variable RUST_LOG wins, and can tell modules apart.
+    /// error, warn, info, debug or trace. The environment variable RUST_LOG wins, and can tell modules apart; what it gives no
+    /// level (`RUST_LOG=reqwest=debug`) stays at this one.
     #[schemars(extend("x-reload" = true, "enum" = ["error", "warn", "info", "debug", "trace"]))]
     pub level: String = "info".into(),
     /// "auto": text on a terminal, JSON otherwise. "text". "json".

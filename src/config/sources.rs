@@ -152,21 +152,36 @@ fn parse_toml(diagnostics: &mut Diagnostics, text: &str, origin: &str, key: &str
     match ::config::File::from_str(text, FileFormat::Toml).collect() {
         Ok(table) => Some(table),
         Err(error) => {
-            diagnostics.unread_at(origin, key, syntax_error(&error.to_string()));
+            let reason = syntax_error(&error.to_string()).unwrap_or_else(|| wrong_number(text));
+            diagnostics.unread_at(origin, key, reason);
             None
         }
     }
 }
 
 /// Takes the place and the reason out of the parser's message, which also quotes the line: that line may hold
-/// a key. The message is `TOML parse error at PLACE`, three lines that show the place, and the reason.
-fn syntax_error(message: &str) -> String {
+/// a key. The message is `TOML parse error at PLACE`, three lines that show the place, and the reason. `None`: it is about a
+/// number, and names no place.
+fn syntax_error(message: &str) -> Option<String> {
     let mut lines = message.lines();
-    let Some(place) = lines.next().and_then(|line| line.strip_prefix("TOML parse error at ")) else {
-        return "is not valid TOML: a number in it is too large, or can't be read".to_owned();
-    };
+    let place = lines.next().and_then(|line| line.strip_prefix("TOML parse error at "))?;
     let reason: Vec<_> = lines.skip(3).map(str::trim).filter(|line| !line.is_empty()).collect();
-    format!("is not valid TOML at {place}: {}", reason.join("; "))
+    Some(format!("is not valid TOML at {place}: {}", reason.join("; ")))
+}
+
+/// Says in which line the number is: the last one of the shortest beginning that fails for the same reason.
+fn wrong_number(text: &str) -> String {
+    const LINES_MAX: usize = 1000;
+    let ends = text.split_inclusive('\n').take(LINES_MAX).scan(0, |end, line| {
+        *end += line.len();
+        Some(*end)
+    });
+    let fails = |end: &usize| {
+        let error = ::config::File::from_str(&text[..*end], FileFormat::Toml).collect().err();
+        error.is_some_and(|error| syntax_error(&error.to_string()).is_none())
+    };
+    let line = ends.zip(1..).find(|(end, _)| fails(end)).map(|(_, line)| format!(" at line {line}"));
+    format!("is not valid TOML{}: a number in it is too large, or can't be read", line.unwrap_or_default())
 }
 
 /// Why a variable names no key, and the key that was probably meant.
@@ -394,11 +409,26 @@ mod tests {
             "\u{0}planted",
         ] {
             let error = ::config::File::from_str(text, FileFormat::Toml).collect().unwrap_err();
-            let reason = syntax_error(&error.to_string());
+            let reason = syntax_error(&error.to_string()).unwrap_or_else(|| wrong_number(text));
             assert!(reason.starts_with("is not valid TOML"), "{reason}");
             assert!(!reason.contains("planted"), "{reason}");
-            assert!(reason.contains(" at line ") || text.contains("999"), "{reason}");
+            assert!(reason.contains(" at line "), "{reason}");
             assert!(!reason.ends_with(": "), "no reason given: {reason}");
         }
+    }
+
+    #[test]
+    fn the_line_of_a_number_that_can_not_be_is_told() {
+        for text in [
+            "a = 1\n\n[b]\nlanes = 99999999999999999999\nc = 2\n",
+            "a = 1\nb = [\n1,\n99999999999999999999,\n]\n",
+        ] {
+            assert!(wrong_number(text).starts_with("is not valid TOML at line "), "{}", wrong_number(text));
+        }
+        assert!(
+            wrong_number("a = 1\n\n[b]\nlanes = 99999999999999999999\n").contains(" at line 4: a number")
+        );
+        let long = format!("{}b = 99999999999999999999\n", "#\n".repeat(2_000));
+        assert!(wrong_number(&long).starts_with("is not valid TOML: a number"));
     }
 }

@@ -214,7 +214,12 @@ impl<I: Intake> Pipeline<I> {
     /// Drops everything that has no outcome yet.
     pub(super) fn abandon(&mut self, run: &mut QueueRun) {
         let requests = self.in_flight.len();
-        tracing::warn!(requests, "shutdown_timeout is over: requests without an answer are dropped");
+        let sends = self.stats.snapshot().pending();
+        tracing::warn!(
+            requests,
+            sends,
+            "shutdown_timeout is over: what has no answer, or was not sent yet, is dropped"
+        );
         run.phase = Phase::Abandoning(run.phase.ended().unwrap_or(Ended::Stopped));
         self.submissions.abort_all();
     }

@@ -275,7 +275,7 @@ async fn a_full_queue_answers_503_loses_nothing_and_takes_pushes_again_when_ther
         let retry_after = answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap();
         assert!((1..=60).contains(&retry_after));
         let (status, reason) = forwarder.admin("/readyz").await;
-        assert!(status == 503 && reason.contains("full"), "{status} {reason}");
+        assert!(status == 503 && reason.contains("the queue is full"), "{status} {reason}");
         assert_eq!(forwarder.admin("/livez").await.0, 200);
         // A person who tests the credentials is not told to come back later.
         assert_eq!(forwarder.push("").await.status(), 200);

@@ -164,28 +164,44 @@ async fn every_connection_has_its_line_and_a_few_are_asked_at_a_time() {
 }
 
 #[tokio::test]
-async fn check_asks_a_custom_url_too() {
-    let intake = Intake::start();
-    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
-    let finished = check(&configuration, &[]).await;
-    assert!(finished.status.success(), "{finished:?}");
-    assert_eq!(lines(&finished), [format!("key of acme: valid on {}", intake.address())]);
+async fn only_datadogs_own_answer_makes_a_key_valid_or_invalid() {
+    let world = World::of(&[EU1]).await;
+    let configuration = world.acme_on("EU1");
     for (status, body, code, words) in [
         (404, "page not found", UNKNOWN, "unknown: 404"),
         (200, "welcome", UNKNOWN, "proxy"),
         (403, "<html>blocked</html>", UNKNOWN, "proxy"),
-        (403, "Forbidden", INVALID, "403: this key is not valid on 127.0.0.1"),
+        (403, "Forbidden", INVALID, "403: this key is not valid on EU1"),
         (500, "0123456789abcdef0123456789abcdef", UNKNOWN, "unknown: 500"),
     ] {
-        intake.validate_with(Some((status, body)));
+        world.site("EU1").validate_with(Some((status, body)));
         let finished = check(&configuration, &[]).await;
         assert_eq!(finished.status.code(), Some(code), "{finished:?}");
         assert!(lines(&finished)[0].contains(words), "{finished:?}");
     }
     // Without --online nobody is asked.
-    let asked = intake.validations().len();
+    let asked = world.site("EU1").validations().len();
     assert!(configuration.run(&["check"]).await.status.success());
-    assert_eq!(intake.validations().len(), asked);
+    assert_eq!(world.site("EU1").validations().len(), asked);
+}
+
+/// A proxy there need not know the question; and no site is shown a key that nobody asked about.
+#[tokio::test]
+async fn check_asks_nobody_about_a_connection_with_a_url_or_a_dry_run() {
+    let (intake, world) = (Intake::start(), World::of(&[EU1]).await);
+    intake.validate_with(Some((403, "Forbidden")));
+    let configuration = world.acme_on("EU1").connection("proxied", &intake.url(), KEY, &["group-proxied"]);
+    let configuration =
+        connected(configuration, "quiet", "EU1", KEY).set("connections.quiet.dry_run", "true");
+    let finished = check(&configuration, &["--find-site"]).await;
+    assert!(finished.status.success(), "{finished:?}");
+    let expected = [
+        "key of acme: valid on EU1",
+        "key of proxied: not asked about, for it has a url: whether it is valid shows when something is sent",
+        "key of quiet: not asked about: a dry run sends nothing",
+    ];
+    assert_eq!(lines(&finished), expected);
+    assert_eq!((intake.validations().len(), world.site("EU1").validations().len()), (0, 1));
 }
 
 /// What `/status` says of a connection's key.

@@ -280,7 +280,11 @@ async fn the_first_customer_is_added_before_any_forwarder_runs() {
     let url = intake.url();
     let add = ["add", "acme", "--url", &url, "--app-group", "g", "h", "--app-group-name", "g=Größe \"L\""];
     let added = connections(&configuration, KEY, &add).await;
-    assert!(added.status.success() && added.stdout.contains("no forwarder runs here"), "{added:?}");
+    assert!(
+        added.status.success()
+            && added.stdout.contains("no forwarder with this configuration answers at admin.listen"),
+        "{added:?}"
+    );
     let checked = configuration.run(&["check"]).await;
     assert!(checked.status.success() && checked.stdout.contains("g, h"), "{checked:?}");
     assert!(fs::read_to_string(directory.join("acme.toml")).unwrap().contains("Größe"));

@@ -32,6 +32,8 @@ async fn a_directory_that_is_swapped_gets_nothing_and_the_queue_s_own_loses_noth
     fs::create_dir(&queue).unwrap();
     assert_eq!(forwarder.push(sends("meanwhile", 1500)).await.status(), 503);
     assert_eq!(fs::read_dir(&queue).unwrap().count(), 0, "something is in the other directory");
+    let (status, reason) = forwarder.admin("/readyz").await;
+    assert!(status == 503 && reason.contains("the queue's directory is gone"), "{status} {reason}");
     fs::remove_dir(&queue).unwrap();
     fs::rename(&aside, &queue).unwrap();
     // The process looks for it once a second.

@@ -80,8 +80,29 @@ impl Keeper {
                 .wait_timeout_while(inbox, turn, is_waiting)
                 .unwrap_or_else(PoisonError::into_inner);
             if inbox.is_stopping && inbox.jobs.is_empty() {
-                return;
+                drop(inbox);
+                return self.write_the_rest(clock());
             }
+        }
+    }
+
+    /// Writes at a stop what an earlier write did not take, if the disk has room again; what it still does not take is counted.
+    fn write_the_rest(&mut self, now: u64) {
+        let is_all_written = |keeper: &Self| keeper.changes.is_empty() && keeper.in_doubt.is_none();
+        if !is_all_written(self) {
+            self.opened = None;
+            self.open(now);
+            self.write(now);
+        }
+        if !is_all_written(self) {
+            let sends = self.changes.counted() + self.in_doubt.as_ref().map_or(0, RowChanges::counted);
+            self.shared.left_out.fetch_add(sends, Ordering::Relaxed);
+            tracing::warn!(
+                sends,
+                directory = %self.settings.directory.display(),
+                "stopped before the history of sends could be written: these sends, or their outcome, are not in it; counting is not \
+                 touched"
+            );
         }
     }
 

@@ -243,7 +243,10 @@ impl Folder {
         let mode = if let Some(known) = kept {
             mode | (known.mode() & OF_GROUP)
         } else {
-            give(&fs::metadata(&self.directory)?)?;
+            let directory = fs::metadata(&self.directory)?;
+            // Its owner may not be in its group: then the file has the owner's own.
+            give(&directory)
+                .or_else(|error| if directory.uid() == own.uid() { Ok(()) } else { Err(error) })?;
             mode
         };
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;

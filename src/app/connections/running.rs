@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 pub(super) enum TakenOver {
     /// It is in force.
     InForce,
-    /// No forwarder of this configuration runs here.
+    /// No forwarder of this configuration answers at its `admin.listen`.
     NotRunning,
     /// The command did not wait.
     NotWaitedFor,
@@ -33,7 +33,8 @@ impl TakenOver {
         match self {
             Self::InForce => "the running forwarder has taken it over",
             Self::NotRunning => {
-                "no forwarder runs here with this configuration: it holds from the next start on"
+                "no forwarder with this configuration answers at admin.listen: one that runs all the same takes it over within \
+                 seconds, else it holds from the next start on"
             }
             Self::NotWaitedFor => "a running forwarder takes it over within seconds",
         }

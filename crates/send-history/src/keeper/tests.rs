@@ -549,6 +549,39 @@ fn what_a_full_disk_did_not_take_is_written_when_there_is_room_and_once() {
     assert_eq!(history.state().left_out, 0);
 }
 
+/// A disk that was full, and is freed just before the stop, or is not.
+#[test]
+fn what_a_full_disk_did_not_take_is_written_at_the_stop_or_counted() {
+    for is_freed in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+        keeper.open(MIDNIGHT);
+        keeper.digest(&[counted(MIDNIGHT)]);
+        keeper.doubt(FileFault::Failed("No space left on device".to_owned()), MIDNIGHT);
+        keeper.digest(&[counted(MIDNIGHT)]);
+        let blocker = (!is_freed).then(|| file_in_use(&settings));
+        let shared = Arc::clone(&keeper.shared);
+        lock(&shared.inbox).is_stopping = true;
+        keeper.run(|| MIDNIGHT, SOON);
+        drop((keeper.close(), blocker));
+        let history = SendHistory { shared };
+        assert_eq!(history.state().left_out, if is_freed { 0 } else { 2 });
+        let history = open(&settings, MIDNIGHT);
+        let known = known(&history, &march());
+        assert_eq!(known.first().map_or(0, |one| one.2.counted), if is_freed { 2 } else { 0 });
+        assert!(history.stop(LONG));
+    }
+}
+
+/// Keeps others from the file.
+fn file_in_use(settings: &HistorySettings) -> Keeper {
+    let mut other = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    other.open(MIDNIGHT);
+    assert!(other.store.is_some());
+    other
+}
+
 #[test]
 fn what_a_lost_file_did_not_take_is_left_out_and_counted() {
     let directory = tempfile::tempdir().unwrap();
