@@ -52,9 +52,6 @@ use send_counts::aggregate::tags::Layout;
 /// How often the pipeline shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// A deadline that is never reached.
-const FAR: Duration = Duration::from_hours(365 * 24);
-
 /// The settings of the pipeline.
 #[derive(Debug, Clone)]
 pub struct PipelineSettings {
@@ -204,7 +201,7 @@ impl<I: Intake> Pipeline<I> {
             interval_at(Instant::now() + self.settings.flush_interval, self.settings.flush_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(HEARTBEAT);
-        let far = Instant::now() + FAR;
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commanded = true;
         loop {
             self.acknowledge(&mut run, queue).await;
@@ -221,7 +218,6 @@ impl<I: Intake> Pipeline<I> {
                     return self.end(run, ended);
                 }
             }
-            let deadline = run.deadline.unwrap_or(far);
             tokio::select! {
                 biased;
                 _ = ticks.tick(), if !is_held => if self.may_send(&mut run, queue) {
@@ -233,7 +229,7 @@ impl<I: Intake> Pipeline<I> {
                 }
                 Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined)?,
                 _ = beats.tick() => self.heartbeat.store(self.clock.elapsed_milliseconds(), Ordering::Relaxed),
-                () = sleep_until(deadline) => {
+                () = sleep_until(run.deadline.unwrap_or_else(Instant::now)), if run.deadline.is_some() => {
                     run.deadline = None;
                     self.abandon(&mut run);
                 }

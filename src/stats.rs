@@ -19,6 +19,9 @@ pub use self::histogram::Histogram;
 /// The name under which unrouted sends are booked.
 pub const UNROUTED: &str = "_unrouted";
 
+/// The connection of the rest, where metrics of the forwarder's own are added up. No connection has this name.
+pub const OTHERS: &str = "_others";
+
 /// How many event types get a label of their own; so that a sender can't make the books grow without bound.
 const IGNORED_TYPES_MAX: usize = 64;
 

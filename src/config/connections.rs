@@ -10,7 +10,7 @@ use super::schema::join;
 use super::settings;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::pipeline::forwarder_metrics;
-use crate::stats::UNROUTED;
+use crate::stats::{OTHERS, UNROUTED};
 use braze_events::app_group::{self, IdFault};
 use datadog_points::site::{Known, Site};
 
@@ -269,6 +269,9 @@ pub fn connection_name_fault(name: &str) -> Option<String> {
     if name == UNROUTED {
         return Some("is a reserved name: sends that no connection serves are booked under it".to_owned());
     }
+    if name == OTHERS {
+        return Some("is a reserved name: the forwarder's own metrics add up the rest under it".to_owned());
+    }
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(fits) {
         let reason =
@@ -313,6 +316,7 @@ mod tests {
             ("[connections.\"a.b\"]\ndry_run = true", &["connections.\"a.b\": ", "lower-case letters"]),
             ("[connections.\"\"]\ndry_run = true", &["connections.\"\": "]),
             ("[connections._unrouted]\ndry_run = true", &["connections._unrouted", "reserved"]),
+            ("[connections._others]\ndry_run = true", &["connections._others", "reserved"]),
             ("[connections]\nsite = \"EU1\"", &["connections.site", "[connections.NAME]"]),
             (&acme("dry_run = true\nmetric = \"1x\""), &["connections.acme.metric", "begins with a letter"]),
             (&acme("dry_run = true\nmetric = \"\""), &["connections.acme.metric", "begins with a letter"]),

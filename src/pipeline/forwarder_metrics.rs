@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::stats::{Books, DropReason};
+use crate::stats::{Books, DropReason, OTHERS};
 use datadog_points::payload::VALUE_MAX;
 
 /// The prefix of the forwarder's own metrics. None of them stands for sends.
@@ -36,8 +36,6 @@ pub const CONNECTIONS_REFUSED: &str = "braze.forwarder.connections_refused";
 
 /// How many pairs of connection and reason a flush reports by themselves; the others are added up by reason.
 const DROPS_MAX: usize = 100;
-/// The connection of the rest. No connection has this name.
-const OTHERS: &str = "_others";
 
 /// The state of the process outside the pipeline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -154,6 +154,34 @@ async fn a_queue_is_counted_to_its_end_and_acknowledged_whole() {
     assert_eq!((books.received, books.accepted(), books.pending()), (1000, 1000, 0));
 }
 
+#[tokio::test]
+async fn it_runs_for_years_until_it_is_stopped() {
+    let mut rig = Rig::of_two(settings());
+    let mut queue = FakeQueue::new(bodies(10)).waiting();
+    let (feed, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
+    let mut years = Box::pin(async {
+        for year in 1..=3 {
+            eventually("all are accepted", || stats.snapshot().accepted() == 100 * year).await;
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_hours(366 * 24)).await;
+            tokio::time::resume();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            bodies(10 * (year + 1)).drain(10 * year as usize..).for_each(|body| feed.push(body));
+        }
+        eventually("all are accepted", || stats.snapshot().accepted() == 400).await;
+    });
+    {
+        let mut run = Box::pin(rig.run(&mut queue));
+        tokio::select! {
+            ended = &mut run => panic!("it ended by itself: {ended:?}"),
+            () = &mut years => {}
+        }
+        commands.send(PipelineCommand::Stop).await.unwrap();
+        assert_eq!(run.await, Ended::Stopped);
+    }
+    assert_eq!((queue.acknowledged(), rig.stats.snapshot().dropped()), (40, 0));
+}
+
 /// Counts 100 sends for `a` and as many for `b`, sets the clock before any is sent, and runs on to the end.
 async fn set_the_clock(late: Late, seconds: u64) -> Rig {
     let mut settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
@@ -649,11 +677,12 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the outcomes and whenever it is stopped or killed: the books balance, an acknowledged delivery
-    /// is in them, and after restarts every event was counted at least once.
+    /// Whatever the outcomes, whenever it is reloaded, stopped or killed: the books balance, what they count went out
+    /// once and to its connection, an acknowledged delivery is in them, and after restarts every event was counted at least once.
     #[test]
     fn the_books_balance_for_any_outcomes_and_any_stop(
         deliveries in 1u64..40, a in behaviour(), b in behaviour(), stop_after in 0u64..120, kill in any::<bool>(),
+        reload_after in prop::option::of(0u64..120),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
@@ -662,6 +691,17 @@ proptest! {
             let mut rig = Rig::of_two(quick.clone());
             rig.intake.set("a", a);
             rig.intake.set("b", b);
+            let mut meddling = JoinSet::new();
+            if let Some(reload_after) = reload_after {
+                let commands = rig.commands.clone();
+                let rotated = |connection: Connection| Connection { api_key: ApiKey::new("other"), ..connection };
+                let connections = vec![rotated(connection("b", &[])), rotated(connection("a", &["even"]))];
+                meddling.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(reload_after)).await;
+                    let reload = PipelineCommand::Reload { connections: connections.into(), layout: layout(&["env:x"]) };
+                    let _ended = commands.send(reload).await;
+                });
+            }
             let killed = if kill {
                 tokio::time::timeout(Duration::from_millis(stop_after), rig.run(&mut queue)).await.is_err()
             } else {
@@ -673,8 +713,14 @@ proptest! {
                 rig.run(&mut queue).await;
                 false
             };
+            meddling.join_all().await;
             let books = rig.stats.snapshot();
             assert!(books.balance(), "{books:?}");
+            for name in ["a", "b"] {
+                let counted = books.connections.get(name).map_or(0, |connection| connection.counted);
+                let sent = rig.intake.total(name);
+                assert!(sent == counted || killed && sent < counted, "{sent} of {counted} went out to {name}");
+            }
             let acknowledged = queue.acknowledged() as u64 * 10;
             assert!(books.accepted() + books.dropped() >= acknowledged);
             if !killed {

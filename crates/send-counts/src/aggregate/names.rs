@@ -445,16 +445,20 @@ mod tests {
         prop::collection::vec(prop::collection::vec(seen, 0..300), 1..6)
     }
 
-    /// What each flush says of each id.
-    fn told(names_max: usize, flushes: &[Vec<Seen>]) -> Vec<BTreeMap<u8, Vec<u8>>> {
+    /// What each flush says of each id. The sends come in several lanes.
+    fn told(names_max: usize, lanes: usize, flushes: &[Vec<Seen>]) -> Vec<BTreeMap<u8, Vec<u8>>> {
         let mut names = KnownNames::new(names_max);
-        let mut recorder = Recorder::new(1000);
+        let hasher = RandomState::default();
+        let mut recorders: Vec<_> =
+            (0..lanes).map(|_| Recorder::within(1000, usize::MAX, lanes, hasher.clone())).collect();
         let tell = |sends: &Vec<Seen>| {
-            for (id, name, seen) in sends {
+            for (number, (id, name, seen)) in sends.iter().enumerate() {
                 let name = name.map_or(String::new(), |name| "n".repeat(usize::from(name) + 1));
-                recorder.record(0, &send(&id.to_string(), &name), *seen);
+                recorders[number % lanes].record(0, &send(&id.to_string(), &name), *seen);
             }
-            let mut cut = recorder.cut();
+            let mut cuts: Vec<_> = recorders.iter_mut().map(Recorder::cut).collect();
+            let mut cut = cuts.remove(0);
+            cuts.iter().for_each(|other| cut.merge(other));
             names.settle(&mut cut);
             let ids = sends.iter().map(|(id, _, _)| *id).collect::<Vec<_>>();
             let of = |id: &u8| {
@@ -472,9 +476,9 @@ mod tests {
     proptest! {
         /// An id has the newest name seen so far; of two that are as new it has one of them.
         #[test]
-        fn an_id_has_its_newest_name(flushes in flushes()) {
+        fn an_id_has_its_newest_name(flushes in flushes(), lanes in 1usize..4) {
             let mut newest: BTreeMap<u8, (u64, Vec<usize>)> = BTreeMap::new();
-            for (sends, told) in flushes.iter().zip(told(10_000, &flushes)) {
+            for (sends, told) in flushes.iter().zip(told(10_000, lanes, &flushes)) {
                 for (id, name, seen) in sends {
                     let Some(name) = name.map(|name| usize::from(name) + 1) else { continue };
                     let known = newest.entry(*id).or_default();
@@ -496,13 +500,13 @@ mod tests {
 
         /// However little is remembered, an id has no name that it never had.
         #[test]
-        fn what_is_forgotten_is_not_mistaken(flushes in flushes(), names_max in 1usize..40) {
+        fn what_is_forgotten_is_not_mistaken(flushes in flushes(), names_max in 1usize..40, lanes in 1usize..4) {
             let had = |id: u8, length: usize| {
                 let sends = flushes.iter().flatten();
                 let mut names = sends.filter(|(of, _, _)| *of == id).filter_map(|(_, name, _)| *name);
                 names.any(|name| usize::from(name) + 1 == length)
             };
-            for (id, name) in told(names_max, &flushes).into_iter().flatten() {
+            for (id, name) in told(names_max, lanes, &flushes).into_iter().flatten() {
                 prop_assert!(name.is_empty() || had(id, name.len()), "{id}: {}", name.len());
             }
         }
