@@ -219,10 +219,10 @@ fn over_sends(
              told; name a campaign, a Canvas or a step",
         ));
     }
-    let groups = subject.tags().iter().filter(|tag| tags.contains(tag)).map(|tag| (*tag).to_owned());
-    let groups: Vec<String> = groups.collect();
+    let groups = subject.groups(tags);
     if groups.is_empty() && filters.is_empty() {
-        let reason = format!("tags.include has none of {}, to tell them apart", subject.tags().join(", "));
+        let tags = subject.tags().join(", ");
+        let reason = format!("tags.include has none of {tags}, to tell them apart");
         return Err(Failure::failed(reason));
     }
     let scope = arguments.tag.iter().map(|tag| scope_of(tag)).collect::<Result<_, _>>()?;
