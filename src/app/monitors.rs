@@ -46,6 +46,10 @@ pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
         None => (METRIC, Tag::ALL.to_vec(), None),
     };
     check_handles(&arguments.notify)?;
+    if arguments.name.as_deref().is_some_and(|name| name.trim().is_empty()) {
+        return Err(Failure::failed("--name is empty: leave it out for one that says what is watched"));
+    }
+    let is_named = arguments.name.is_some();
     let monitor = if arguments.heartbeat {
         of_silence(&arguments, configured.as_ref())?
     } else if let Some(what) = arguments.forwarder {
@@ -56,7 +60,7 @@ pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
         let due = due(&arguments, interval.unwrap_or_default())?;
         over_sends(arguments, due, metric, &tags, connection)?.to_json()
     };
-    print_line(render(&[Resource::Monitor(monitor)], format).trim_end()).map_err(Failure::failed)
+    print_line(render(&[Resource::Monitor { json: monitor, is_named }], format).trim_end()).map_err(Failure::failed)
 }
 
 /// The connection of the monitor, where one of the configuration is named.

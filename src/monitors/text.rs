@@ -36,6 +36,19 @@ pub(super) fn name(monitor: &Monitor) -> String {
     }
 }
 
+/// A default name without its threshold: the same for a monitor that is tuned.
+pub(super) fn without_threshold(name: &str, threshold: &str) -> String {
+    for (before, after) in
+        [("fewer than ", " "), ("more than ", " "), ("sends ", " more in "), ("sends ", " % more in ")]
+    {
+        // The last, for the campaign's own name comes before.
+        if let Some((start, end)) = name.rsplit_once(&format!("{before}{threshold}{after}")) {
+            return format!("{start}{}{after}{end}", before.trim_end());
+        }
+    }
+    name.to_owned()
+}
+
 /// The message of a monitor over sends.
 pub(super) fn message(monitor: &Monitor) -> String {
     let mut text = String::new();

@@ -370,7 +370,7 @@ fn a_due_time_that_can_not_be_is_refused_with_what_to_write() {
 #[test]
 fn what_datadog_refuses_or_nobody_would_be_told_of_is_refused_with_a_reason() {
     let newsletter = ["--campaign", "Newsletter"];
-    let cases: [(&[&str], &[&str]); 19] = [
+    let cases: [(&[&str], &[&str]); 21] = [
         (&["--min", "1000", "--window", "2w"], &["--window \"2w\"", "nearest", "1w"]),
         (&["--min", "1000", "--window", "90d"], &["nearest", "1mo"]),
         (&["--rise", "5", "--window", "1w"], &["change", "48h"]),
@@ -390,6 +390,8 @@ fn what_datadog_refuses_or_nobody_would_be_told_of_is_refused_with_a_reason() {
         (&["--min", "1", "--heartbeat"], &["--heartbeat goes with"]),
         (&["--min", "1", "--windows", "1w"], &["--window"]),
         (&["--min", "1", "--campaign-id", "🎉"], &["nothing is left", "its id"]),
+        (&["--min", "1", "--name", ""], &["--name", "empty"]),
+        (&["--min", "1", "--name", " \t"], &["--name", "empty"]),
     ];
     for (arguments, parts) in cases {
         let said = refused(&[&newsletter, arguments].concat());

@@ -38,7 +38,8 @@ Examples:
       -H \"DD-API-KEY: $DD_API_KEY\" -H \"DD-APPLICATION-KEY: $DD_APP_KEY\"
 
 Names are written as Braze shows them and looked for as Datadog stores them: lower-case, with _ for what is no letter, \
-digit, - . / or colon. Two names can become one there; ids can't. Datadog starts to watch a monitor once it has seen \
+digit, - . / or colon. Two names can become one there; ids can't. For Terraform and Kubernetes a monitor's name stays while only its \
+threshold changes; two thresholds for one thing need a --name each. Datadog starts to watch a monitor once it has seen \
 data for it: look at its graph after posting. A schedule (--expect) can be given to a monitor only when it is made: to change one, \
 post another.";
 
