@@ -13,17 +13,15 @@ use crate::connection::Connection;
 use crate::monitors::due::{Due, GRACE_MAX};
 use crate::monitors::format::{Resource, render};
 use crate::monitors::window::{self, AlertWindow, WindowError};
-use crate::monitors::{Condition, Filter, ForwarderTrouble, Monitor, Subject, of_forwarder, of_heartbeat};
+use crate::monitors::{
+    Condition, Filter, ForwarderTrouble, LATENESS, Monitor, Subject, of_forwarder, of_heartbeat,
+};
 use crate::pipeline::heartbeat;
 use datadog_points::normalize::stored_tag;
 use send_counts::aggregate::tags::Tag;
 
 /// The metric where no configuration says otherwise.
 const METRIC: &str = "braze.messaging.sent";
-
-/// How long after sends are due a monitor looks for them, in seconds. Braze sends the events of a quiet workspace 5 to 30
-/// minutes late.
-const GRACE: u64 = 30 * 60;
 
 /// How many events may wait in the queue by default: a forwarder works them off in seconds.
 const QUEUE_DEPTH: u64 = 100_000;
@@ -174,7 +172,7 @@ fn due(arguments: &MonitorsArguments, interval: Duration) -> Result<Option<Due>,
     let flushes = 3 * interval.as_secs();
     let grace = match &arguments.grace {
         Some(given) => read("--grace", given)?,
-        None => GRACE,
+        None => LATENESS,
     };
     if !(60..=GRACE_MAX).contains(&grace) || !grace.is_multiple_of(60) {
         let hours = GRACE_MAX / 3600;

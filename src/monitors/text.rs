@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::due::Due;
-use super::{Condition, Filter, ForwarderTrouble, Monitor};
+use super::{Condition, Filter, ForwarderTrouble, LATENESS, Monitor};
 use crate::monitors::window::AlertWindow;
 use crate::pipeline::heartbeat;
 
@@ -82,7 +82,9 @@ fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
     write_steps(text, monitor)?;
     writeln!(
         text,
-        "\nThe window ends now and moves on: who sends later than the last time is reported until it has sent."
+        "\nThe window ended {} minutes ago, so that what was sent in time has arrived, and moves on: who sends later than the \
+         last time is reported until it has sent, and that has arrived.",
+        LATENESS / 60
     )
 }
 

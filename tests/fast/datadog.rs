@@ -468,6 +468,7 @@ fn the_help_teaches_by_example() {
     for part in [
         "Weekly newsletter",
         "--min 1000 --window 1w",
+        "clocks",
         "--every step",
         "curl",
         "/api/v1/monitor",
@@ -511,6 +512,7 @@ fn a_monitor_that_breaks_a_rule_is_seen() {
     );
     assert!(query("}.as_count", "} by {campaign_id}.as_count").contains("forgotten"));
     assert!(query("< 1000", "> 1000").contains("no data"));
+    assert!(broken("/options/evaluation_delay", json!(0)).contains("still be on its way"));
     let (scheduled, _) = printed(MONITORS[1].1);
     let broken_schedule = |pointer: &str, value: Value| {
         let mut monitor = scheduled.clone();
