@@ -38,7 +38,7 @@ Examples:
       -H \"DD-API-KEY: $DD_API_KEY\" -H \"DD-APPLICATION-KEY: $DD_APP_KEY\"
 
 Names are written as Braze shows them and looked for as Datadog stores them: lower-case, with _ for what is no letter, \
-digit, - . / or colon. Two names can become one there; ids can't. What is sent \
+digit, - . / or colon. Two names can become one there; ids can't, and sends of the first hour may have no name. What is sent \
 weekly is for --expect: last week's sends leave a window of a week as this week's come, and earlier where clocks were put \
 back. For Terraform and Kubernetes a monitor's name stays while only its threshold changes; two thresholds for one thing \
 need a --name each. Datadog starts to watch a monitor once it has seen \
@@ -78,7 +78,7 @@ pub(in crate::app) struct MonitorsArguments {
     /// exceeded all through --window [default: 30m]; or seconds behind its bucket, with --max [default: 1800] likewise
     #[arg(long, value_name = "WHAT", help_heading = "What is watched")]
     pub(super) forwarder: Option<Forwarder>,
-    /// Only what has this tag, too: `env:prod`, `app_group_name:Acme`; can be given again
+    /// Only what has this tag, too, as Datadog stores it: `env:prod`, `app_group_name:acme_corp`; can be given again
     #[arg(long, value_name = "KEY:VALUE", help_heading = "What is watched")]
     pub(super) tag: Vec<String>,
 
