@@ -18,6 +18,10 @@ use send_counts::aggregate::tags;
 
 use crate::pipeline::{forwarder_metrics, heartbeat};
 
+/// How late the events of a quiet workspace come from Braze, in seconds: 5 to 30 minutes. A monitor on too few looks so much
+/// later.
+pub const LATENESS: u64 = 30 * 60;
+
 /// What a monitor looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
@@ -39,13 +43,30 @@ impl Subject {
         }
     }
 
-    /// The tags that tell one of them from another: ids first, for names collapse and change.
-    pub const fn tags(self) -> &'static [&'static str] {
+    /// The tags that tell one of them from another: its id and its name.
+    pub const fn tags(self) -> [&'static str; 2] {
         match self {
-            Subject::Campaign => &["campaign_id", "campaign_name"],
-            Subject::Canvas => &["canvas_id", "canvas_name"],
-            Subject::Step => &["canvas_id", "canvas_name", "canvas_step_id", "canvas_step_name"],
+            Subject::Campaign => ["campaign_id", "campaign_name"],
+            Subject::Canvas => ["canvas_id", "canvas_name"],
+            Subject::Step => ["canvas_step_id", "canvas_step_name"],
         }
+    }
+
+    /// The tags of a monitor's groups, of those that are sent; its own comes last. Empty: nothing tells one from another.
+    ///
+    /// They are ids. A send that lacks one of them is in no group (Datadog's guide "Troubleshooting No Data in Monitors"), and
+    /// names are missing for an hour, or for good; a new name would be a new group without a past. So a name is taken only
+    /// where its id is not sent, and that of the Canvas only where the step has no id.
+    pub fn groups(self, sent: &[&str]) -> Vec<&'static str> {
+        let is_sent = |tag: &&str| sent.contains(tag);
+        let Some(own) = self.tags().into_iter().find(is_sent) else { return Vec::new() };
+        let [id, name] = Subject::Canvas.tags();
+        let canvas = match self {
+            Subject::Step if own == self.tags()[0] => Some(id).filter(is_sent),
+            Subject::Step => [id, name].into_iter().find(is_sent),
+            Subject::Campaign | Subject::Canvas => None,
+        };
+        canvas.into_iter().chain([own]).collect()
     }
 }
 
@@ -103,8 +124,8 @@ pub struct Monitor {
     pub filters: Vec<Filter>,
     /// More required tags, as written (`env:prod`).
     pub scope: Vec<String>,
-    /// The available tags to group by; see [`Subject::tags`].
-    pub tags: Vec<String>,
+    /// The tags to group by; see [`Subject::groups`].
+    pub tags: Vec<&'static str>,
     /// When it goes off.
     pub condition: Condition,
     /// The time that is summed up.
@@ -131,7 +152,9 @@ impl Monitor {
             "renotify_interval": if self.is_about_silence() { 1440 } else { 60 },
             "on_missing_data": self.on_missing_data(),
         });
-        if !self.is_about_silence() {
+        if self.is_about_silence() {
+            options["evaluation_delay"] = LATENESS.into();
+        } else {
             // A new group with thousands of sends is what this monitor is for; by default it would be skipped at first.
             options["new_group_delay"] = 0.into();
         }
@@ -182,8 +205,7 @@ impl Monitor {
         let mut parts: Vec<String> = filters.chain(self.scope.iter().cloned()).collect();
         if self.filters.is_empty() {
             // Sends without the tag form no group: for a monitor of steps they are campaigns'.
-            let id = self.tags.iter().rfind(|tag| tag.ends_with("_id")).or(self.tags.last());
-            parts.extend(id.map(|tag| format!("{tag}:*")));
+            parts.extend(self.tags.last().map(|tag| format!("{tag}:*")));
         }
         if parts.is_empty() { "*".to_owned() } else { parts.join(",") }
     }

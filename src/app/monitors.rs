@@ -1,29 +1,29 @@
 //! `braze-datadog monitors`: prints a monitor that is ready to be posted to Datadog.
 
 mod arguments;
+mod scope;
 mod shipped;
 
 use std::time::Duration;
 
 use self::arguments::Forwarder;
 pub(super) use self::arguments::MonitorsArguments;
+use self::scope::{SentTags, note_names};
 use super::{Failure, complain, load, print_line};
 use crate::config::{Config, QueueKind};
 use crate::connection::Connection;
 use crate::monitors::due::{Due, GRACE_MAX};
 use crate::monitors::format::{Resource, render};
 use crate::monitors::window::{self, AlertWindow, WindowError};
-use crate::monitors::{Condition, Filter, ForwarderTrouble, Monitor, Subject, of_forwarder, of_heartbeat};
+use crate::monitors::{
+    Condition, Filter, ForwarderTrouble, LATENESS, Monitor, Subject, of_forwarder, of_heartbeat,
+};
 use crate::pipeline::heartbeat;
-use datadog_points::normalize::stored_tag;
+use datadog_points::payload::VALUE_MAX;
 use send_counts::aggregate::tags::Tag;
 
 /// The metric where no configuration says otherwise.
 const METRIC: &str = "braze.messaging.sent";
-
-/// How long after sends are due a monitor looks for them, in seconds. Braze sends the events of a quiet workspace 5 to 30
-/// minutes late.
-const GRACE: u64 = 30 * 60;
 
 /// How many events may wait in the queue by default: a forwarder works them off in seconds.
 const QUEUE_DEPTH: u64 = 100_000;
@@ -39,24 +39,30 @@ pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
         return print_line(text.trim_end()).map_err(Failure::failed);
     }
     let configured = configured(&arguments)?;
-    let (metric, tags, connection) = match &configured {
+    let (metric, include, of) = match &configured {
         Some((config, connection)) => {
-            (&*connection.metric, config.tags.include.clone(), Some(&*connection.name))
+            let of = (&*connection.name, &*config.tags.static_tags);
+            (&*connection.metric, &config.tags.include[..], Some(of))
         }
-        None => (METRIC, Tag::ALL.to_vec(), None),
+        None => (METRIC, &Tag::ALL[..], None),
     };
     check_handles(&arguments.notify)?;
+    if arguments.name.as_deref().is_some_and(|name| name.trim().is_empty()) {
+        return Err(Failure::failed("--name is empty: leave it out for one that says what is watched"));
+    }
+    let is_named = arguments.name.is_some();
     let monitor = if arguments.heartbeat {
         of_silence(&arguments, configured.as_ref())?
     } else if let Some(what) = arguments.forwarder {
         of_trouble(&arguments, what, configured.as_ref())?
     } else {
-        let tags: Vec<&str> = tags.iter().map(|tag| tag.name()).collect();
+        let sent = SentTags { included: include.iter().map(|tag| tag.name()).collect(), of };
         let interval = configured.as_ref().map(|(config, _)| config.aggregate.flush_interval);
         let due = due(&arguments, interval.unwrap_or_default())?;
-        over_sends(arguments, due, metric, &tags, connection)?.to_json()
+        over_sends(arguments, due, metric, &sent)?.to_json()
     };
-    print_line(render(&[Resource::Monitor(monitor)], format).trim_end()).map_err(Failure::failed)
+    print_line(render(&[Resource::Monitor { json: monitor, is_named }], format).trim_end())
+        .map_err(Failure::failed)
 }
 
 /// The connection of the monitor, where one of the configuration is named.
@@ -125,6 +131,14 @@ fn of_trouble(
         Forwarder::Queue => (ForwarderTrouble::Queue(arguments.max.unwrap_or(QUEUE_DEPTH)), "30m"),
         Forwarder::BucketLag => (ForwarderTrouble::BucketLag(arguments.max.unwrap_or(BUCKET_LAG)), "30m"),
     };
+    if let ForwarderTrouble::Queue(height) | ForwarderTrouble::BucketLag(height) = trouble
+        && height >= VALUE_MAX
+    {
+        return Err(Failure::failed(format!(
+            "--max {height} is never exceeded: a height is told up to {VALUE_MAX}, so --max is {} at most",
+            VALUE_MAX - 1
+        )));
+    }
     let window = read("--window", arguments.window.as_deref().unwrap_or(default), AlertWindow::of_threshold)?;
     Ok(of_forwarder(trouble, window, arguments.name.as_deref(), &arguments.notify))
 }
@@ -170,7 +184,7 @@ fn due(arguments: &MonitorsArguments, interval: Duration) -> Result<Option<Due>,
     let flushes = 3 * interval.as_secs();
     let grace = match &arguments.grace {
         Some(given) => read("--grace", given)?,
-        None => GRACE,
+        None => LATENESS,
     };
     if !(60..=GRACE_MAX).contains(&grace) || !grace.is_multiple_of(60) {
         let hours = GRACE_MAX / 3600;
@@ -193,8 +207,7 @@ fn over_sends(
     arguments: MonitorsArguments,
     due: Option<Due>,
     metric: &str,
-    tags: &[&str],
-    connection: Option<&str>,
+    sent: &SentTags<'_>,
 ) -> Result<Monitor, Failure> {
     let filters = filters(&arguments);
     let subject = subject(&arguments, &filters)?;
@@ -211,7 +224,7 @@ fn over_sends(
         return Err(Failure::failed(reason));
     }
     for filter in &filters {
-        check_filter(filter, tags, connection)?;
+        sent.check_filter(filter)?;
     }
     if filters.is_empty() && matches!(condition, Condition::FewerThan(_)) {
         return Err(Failure::failed(
@@ -219,13 +232,14 @@ fn over_sends(
              told; name a campaign, a Canvas or a step",
         ));
     }
-    let groups = subject.tags().iter().filter(|tag| tags.contains(tag)).map(|tag| (*tag).to_owned());
-    let groups: Vec<String> = groups.collect();
+    let groups = subject.groups(&sent.included);
     if groups.is_empty() && filters.is_empty() {
-        let reason = format!("tags.include has none of {}, to tell them apart", subject.tags().join(", "));
+        let tags = subject.tags().join(", ");
+        let reason = format!("tags.include has none of {tags}, to tell them apart");
         return Err(Failure::failed(reason));
     }
-    let scope = arguments.tag.iter().map(|tag| scope_of(tag)).collect::<Result<_, _>>()?;
+    let scope = arguments.tag.iter().map(|tag| sent.scope_of(tag)).collect::<Result<Vec<_>, _>>()?;
+    note_names(&filters, &scope);
     let MonitorsArguments { name, notify, .. } = arguments;
     Ok(Monitor {
         metric: metric.to_owned(),
@@ -318,38 +332,6 @@ fn read(
     parse: impl Fn(&str) -> Result<AlertWindow, WindowError>,
 ) -> Result<AlertWindow, Failure> {
     parse(text).map_err(|error| Failure::failed(format!("{option} {text:?} {error}")))
-}
-
-/// Whether a query can find anything.
-fn check_filter(filter: &Filter, tags: &[&str], connection: Option<&str>) -> Result<(), Failure> {
-    let Filter { key, value } = filter;
-    if !tags.contains(&&**key) {
-        let of = connection.unwrap_or_default();
-        let reason =
-            format!("connection {of} sends no tag {key}: it is not in tags.include; watch it by another");
-        return Err(Failure::failed(reason));
-    }
-    let stored = filter.stored();
-    if stored.is_empty() {
-        let reason =
-            format!("nothing is left of {value:?} in Datadog, so that no query finds it; watch it by its id");
-        return Err(Failure::failed(reason));
-    }
-    if !value.is_ascii() || stored.chars().count() + key.len() + 1 >= 200 {
-        complain(&format!(
-            "note: {value:?} is looked for as {key}:{stored}, but what Datadog makes of letters beyond ASCII and of long \
-             names is not published: compare with the tag in Datadog, or watch it by its id"
-        ));
-    }
-    Ok(())
-}
-
-fn scope_of(tag: &str) -> Result<String, Failure> {
-    let stored = stored_tag(tag);
-    match stored.split_once(':') {
-        Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok(stored),
-        _ => Err(Failure::failed(format!("--tag {tag:?} is not KEY:VALUE"))),
-    }
 }
 
 fn check_handles(handles: &[String]) -> Result<(), Failure> {

@@ -77,7 +77,7 @@ impl Due {
         let gap = shortest_gap(&rule, first, time, &zone)?;
         let longest = AlertWindow::at_most(gap);
         let window = since.unwrap_or(longest);
-        if window > longest {
+        if window.seconds() > gap {
             return fail(format!(
                 "is due again after {} hours: a window of a {} would count sends that were due before; --since {longest} \
                  is the longest",

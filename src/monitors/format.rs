@@ -7,6 +7,8 @@ mod yaml;
 
 use serde_json::{Map, Value, json};
 
+use super::text;
+
 /// The reader of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFormat {
@@ -21,8 +23,13 @@ pub enum OutputFormat {
 /// A resource of Datadog.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resource {
-    /// As `POST /api/v1/monitor` takes it.
-    Monitor(Value),
+    /// A monitor.
+    Monitor {
+        /// As `POST /api/v1/monitor` takes it.
+        json: Value,
+        /// Whether the user named it.
+        is_named: bool,
+    },
     /// As `POST /api/v1/dashboard` takes it.
     Dashboard(Value),
 }
@@ -30,24 +37,38 @@ pub enum Resource {
 impl Resource {
     const fn json(&self) -> &Value {
         match self {
-            Resource::Monitor(json) | Resource::Dashboard(json) => json,
+            Resource::Monitor { json, .. } | Resource::Dashboard(json) => json,
         }
     }
 
     const fn kind(&self) -> &'static str {
         match self {
-            Resource::Monitor(_) => "monitor",
+            Resource::Monitor { .. } => "monitor",
             Resource::Dashboard(_) => "dashboard",
         }
     }
 
-    fn title(&self) -> &str {
-        let key = if matches!(self, Resource::Monitor(_)) { "name" } else { "title" };
-        self.json()[key].as_str().unwrap_or_default()
+    /// What Terraform and Kubernetes know it by. Different monitors have different ones, or the second would replace the
+    /// first; one that is tuned keeps its own, or the old one would stay beside it.
+    fn identifier(&self, separator: char) -> String {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let Resource::Monitor { json, is_named } = self else {
+            return identifier(&text(&self.json()["title"]), separator, IDENTIFIER_MAX);
+        };
+        let name = text(&json["name"]);
+        let (readable, given) = if *is_named {
+            (name.clone(), name)
+        } else {
+            let threshold = json["options"]["thresholds"]["critical"].to_string();
+            (text::without_threshold(&name, &threshold), String::new())
+        };
+        let digits = format!("{:08x}", fnv_1a(format!("{}\n{given}", watched(json)).as_bytes()));
+        let readable = identifier(&readable, separator, IDENTIFIER_MAX - digits.len() - 1);
+        format!("{readable}{separator}{digits}")
     }
 
     fn terraform(&self) -> String {
-        let (kind, name) = (self.kind(), identifier(self.title(), '_'));
+        let (kind, name) = (self.kind(), self.identifier('_'));
         // In a heredoc only these two sequences are special, and in JSON they occur only in strings; a backslash is not
         // special there, so the JSON parser reads these.
         let json = format!("{:#}", self.json()).replace("${", "\\u0024{").replace("%{", "\\u0025{");
@@ -56,7 +77,7 @@ impl Resource {
 
     fn kubernetes(&self) -> String {
         let (kind, spec) = match self {
-            Resource::Monitor(monitor) => match monitor_spec(monitor) {
+            Resource::Monitor { json: monitor, .. } => match monitor_spec(monitor) {
                 Some(spec) => ("DatadogMonitor", spec),
                 // Options that its type lacks go to Datadog unchanged.
                 None => (
@@ -66,7 +87,7 @@ impl Resource {
             },
             Resource::Dashboard(dashboard) => ("DatadogDashboard", dashboard_spec(dashboard)),
         };
-        let metadata = json!({ "name": identifier(self.title(), '-') });
+        let metadata = json!({ "name": self.identifier('-') });
         yaml::document(&[
             ("apiVersion", &"datadoghq.com/v1alpha1".into()),
             ("kind", &kind.into()),
@@ -151,7 +172,7 @@ fn dashboard_spec(dashboard: &Value) -> Value {
 const IDENTIFIER_MAX: usize = 63;
 
 /// A name that both take: lower-case letters and digits, separators, and a letter first.
-fn identifier(title: &str, separator: char) -> String {
+fn identifier(title: &str, separator: char, longest: usize) -> String {
     let mut name = String::new();
     for letter in title.chars().map(|letter| letter.to_ascii_lowercase()) {
         if letter.is_ascii_alphanumeric() {
@@ -163,8 +184,24 @@ fn identifier(title: &str, separator: char) -> String {
     if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
         name.insert_str(0, &format!("braze{separator}"));
     }
-    name.truncate(IDENTIFIER_MAX);
+    name.truncate(longest);
     name.trim_end_matches(separator).to_owned()
+}
+
+/// What a monitor watches, and when: its query without threshold and groups, and its schedule.
+fn watched(monitor: &Value) -> String {
+    let query = monitor["query"].as_str().unwrap_or_default();
+    let query = query.rsplit_once(' ').map_or(query, |(watched, _)| watched);
+    let (series, rest) = query.split_once(" by {").unwrap_or((query, ""));
+    let rest = rest.split_once('}').map_or(rest, |(_, rest)| rest);
+    let recurrence = &monitor["options"]["scheduling_options"]["custom_schedule"]["recurrences"][0];
+    let schedule = ["rrule", "start", "timezone"].map(|key| recurrence[key].as_str().unwrap_or_default());
+    format!("{series}{rest}\n{}", schedule.join(" "))
+}
+
+/// The hash FNV-1a in 32 bits: the same in every version, unlike the standard library's.
+fn fnv_1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -173,22 +210,53 @@ mod tests {
 
     #[test]
     fn names_are_those_that_terraform_and_kubernetes_take() {
-        assert_eq!(identifier("[Braze] Campaign \"A b\" sends", '_'), "braze_campaign_a_b_sends");
-        assert_eq!(identifier("週刊!", '-'), "braze");
-        assert_eq!(identifier("5 a", '-'), "braze-5-a");
-        let long = identifier(&"ab ".repeat(40), '-');
+        let name = |title: &str, separator| identifier(title, separator, IDENTIFIER_MAX);
+        assert_eq!(name("[Braze] Campaign \"A b\" sends", '_'), "braze_campaign_a_b_sends");
+        assert_eq!(name("週刊!", '-'), "braze");
+        assert_eq!(name("5 a", '-'), "braze-5-a");
+        let long = name(&"ab ".repeat(40), '-');
         assert!(long.len() <= 63 && !long.ends_with('-'), "{long}");
+    }
+
+    #[test]
+    fn hashes_are_those_of_fnvs_authors() {
+        for (text, hash) in [("", 0x811c_9dc5), ("a", 0xe40c_292c), ("foobar", 0xbf9c_f968)] {
+            assert_eq!(fnv_1a(text.as_bytes()), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_left_out_of_a_name_and_nothing_else_is() {
+        for (name, without) in [
+            (
+                "[Braze] Campaign \"more than 5 in 5\" sends fewer than 5 in a week",
+                "\"more than 5 in 5\" sends fewer than in a week",
+            ),
+            ("A step sends more than 5 in 5 minutes", "sends more than in 5 minutes"),
+            (
+                "A step sends 5 more in an hour than a day before",
+                "A step sends more in an hour than a day before",
+            ),
+            (
+                "A step sends 5 % more in an hour than a day before",
+                "A step sends % more in an hour than a day before",
+            ),
+            ("Campaign \"5\" sent fewer than 5 by Mon 05:00 UTC", "sent fewer than by Mon 05:00 UTC"),
+            ("[Braze] The forwarder is silent", "[Braze] The forwarder is silent"),
+        ] {
+            assert!(text::without_threshold(name, "5").ends_with(without), "{name}");
+        }
     }
 
     #[test]
     fn an_option_that_the_operators_type_lacks_is_not_lost() {
         let monitor = |options: Value| json!({ "name": "a", "query": "b", "options": options });
         let plain = monitor(json!({ "thresholds": { "critical": 5 }, "new_group_delay": 0 }));
-        let text = render(&[Resource::Monitor(plain)], OutputFormat::Kubernetes);
+        let text = render(&[Resource::Monitor { json: plain, is_named: false }], OutputFormat::Kubernetes);
         assert!(text.contains("kind: \"DatadogMonitor\"") && text.contains("critical: \"5\""), "{text}");
         assert!(text.contains("newGroupDelay: 0"), "{text}");
         let special = monitor(json!({ "scheduling_options": {} }));
-        let text = render(&[Resource::Monitor(special)], OutputFormat::Kubernetes);
+        let text = render(&[Resource::Monitor { json: special, is_named: false }], OutputFormat::Kubernetes);
         assert!(
             text.contains("kind: \"DatadogGenericResource\"") && text.contains("scheduling_options"),
             "{text}"

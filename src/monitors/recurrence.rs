@@ -184,7 +184,8 @@ impl Recurrence {
 
     /// Days of the month that some months lack.
     pub fn missing_days(&self) -> Option<i8> {
-        self.month_days.iter().copied().filter(|day| self.positions.is_empty() && *day > 28).max()
+        let is_missing = |day: &i8| self.positions.is_empty() && day.unsigned_abs() > 28;
+        self.month_days.iter().copied().find(is_missing)
     }
 
     /// The days on which it is due from `start` on, for some years.
@@ -252,8 +253,11 @@ impl Recurrence {
                 (!(turns && self.interval > 1 && self.frequency == Frequency::Weekly)).then_some(later)
             }
             Frequency::Monthly if self.weekdays.is_empty() => {
+                // From the end of the month as well, only what every month has: where it has no 29th to last day, its 28th to
+                // last is the day after none.
                 for day in &mut later.month_days {
-                    *day = Some(*day + 1).filter(|next| (2..=28).contains(next) || *next < 0)?;
+                    *day =
+                        Some(*day + 1).filter(|next| (2..=28).contains(next) || (-27..0).contains(next))?;
                 }
                 Some(later)
             }

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::due::Due;
-use super::{Condition, Filter, ForwarderTrouble, Monitor};
+use super::{Condition, Filter, ForwarderTrouble, LATENESS, Monitor};
 use crate::monitors::window::AlertWindow;
 use crate::pipeline::heartbeat;
 
@@ -34,6 +34,19 @@ pub(super) fn name(monitor: &Monitor) -> String {
             format!("[Braze] {who} sends {percent} % more in {window} than {} before", article(*before))
         }
     }
+}
+
+/// A default name without its threshold: the same for a monitor that is tuned.
+pub(super) fn without_threshold(name: &str, threshold: &str) -> String {
+    for (before, after) in
+        [("fewer than ", " "), ("more than ", " "), ("sends ", " more in "), ("sends ", " % more in ")]
+    {
+        // The last, for the campaign's own name comes before.
+        if let Some((start, end)) = name.rsplit_once(&format!("{before}{threshold}{after}")) {
+            return format!("{start}{}{after}{end}", before.trim_end());
+        }
+    }
+    name.to_owned()
 }
 
 /// The message of a monitor over sends.
@@ -69,7 +82,9 @@ fn write_silence(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
     write_steps(text, monitor)?;
     writeln!(
         text,
-        "\nThe window ends now and moves on: who sends later than the last time is reported until it has sent."
+        "\nThe window ended {} minutes ago, so that what was sent in time has arrived, and moves on: who sends later than the \
+         last time is reported until it has sent, and that has arrived.",
+        LATENESS / 60
     )
 }
 
@@ -117,7 +132,10 @@ fn write_steps(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
 
 fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
     let (word, window) = (monitor.subject.word(), monitor.window.phrase());
-    let who = if monitor.tags.is_empty() { described(&monitor.filters) } else { grouped(monitor) };
+    let is_ungrouped = |filter: &&Filter| !monitor.tags.contains(&&*filter.key);
+    let others: Vec<Filter> = monitor.filters.iter().filter(is_ungrouped).cloned().collect();
+    let who = [described(&others), grouped(monitor)].join(" ");
+    let who = who.trim();
     writeln!(text, "{{{{#is_alert}}}}")?;
     match &monitor.condition {
         Condition::MoreThan(sends) | Condition::FewerThan(sends) => writeln!(
@@ -145,6 +163,13 @@ fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
         "\nPeople may be getting messages that nobody meant to send, now. Every minute counts; whoever may stop a {word} \
          in Braze should look."
     )?;
+    if let Some(id) = monitor.tags.last().filter(|tag| tag.ends_with("_id")) {
+        writeln!(
+            text,
+            "\n**What is it called?** The forwarder's page finds {{{{{id}.name}}}} with its name and its last sends, as does \
+             `/search` on its admin port."
+        )?;
+    }
     writeln!(
         text,
         "\n1. **Is it meant?** A launch or a one-off send looks the same. Ask its owner, or look at its change log in Braze."
@@ -244,8 +269,11 @@ fn described(filters: &[Filter]) -> String {
     filters.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// The name of the alerting group, as a variable that Datadog fills in.
+/// The alerting group, as variables that Datadog fills in; empty without a group.
 fn grouped(monitor: &Monitor) -> String {
+    if monitor.tags.is_empty() {
+        return String::new();
+    }
     let variables = monitor.tags.iter().rev().map(|tag| format!("{tag} {{{{{tag}.name}}}}"));
     format!("({})", variables.collect::<Vec<_>>().join(", "))
 }

@@ -84,6 +84,11 @@ impl AlertWindow {
         Self { seconds: seconds.clamp(MINUTE, WEEK) / MINUTE * MINUTE }
     }
 
+    /// How long it is.
+    pub const fn seconds(self) -> u64 {
+        self.seconds
+    }
+
     /// In words: `week`, `4 hours`.
     pub fn phrase(self) -> String {
         let (number, unit) = self.parts();

@@ -12,11 +12,11 @@ const SENDS_MAX: u64 = 1 << 53;
 
 const EXAMPLES: &str = "\
 Examples:
-  A weekly newsletter that sends abnormally few, nothing at all included:
-    braze-datadog monitors --campaign \"Weekly newsletter\" --min 1000 --window 1w --notify @slack-crm
-
-  Did it go out? Quiet until it is due, told half an hour later, each time that it did not:
+  Did the weekly newsletter go out? Quiet until it is due, told half an hour later, each time that it did not:
     braze-datadog monitors --campaign \"Weekly newsletter\" --min 1000 --expect \"Mon 11:00 Europe/Paris\"
+
+  A campaign that sends abnormally few, nothing at all included, looked at all the time:
+    braze-datadog monitors --campaign \"Weekly newsletter\" --min 1000 --window 1w --notify @slack-crm
 
   Any Canvas step that suddenly sends thousands more in an hour than at the same time a day before:
     braze-datadog monitors --every step --rise 5000 --window 1h --before 1d
@@ -38,7 +38,10 @@ Examples:
       -H \"DD-API-KEY: $DD_API_KEY\" -H \"DD-APPLICATION-KEY: $DD_APP_KEY\"
 
 Names are written as Braze shows them and looked for as Datadog stores them: lower-case, with _ for what is no letter, \
-digit, - . / or colon. Two names can become one there; ids can't. Datadog starts to watch a monitor once it has seen \
+digit, - . / or colon. Two names can become one there; ids can't, and sends of the first hour may have no name. What is sent \
+weekly is for --expect: last week's sends leave a window of a week as this week's come, and earlier where clocks were put \
+back. For Terraform and Kubernetes a monitor's name stays while only its threshold changes; two thresholds for one thing \
+need a --name each. Datadog starts to watch a monitor once it has seen \
 data for it: look at its graph after posting. A schedule (--expect) can be given to a monitor only when it is made: to change one, \
 post another.";
 
@@ -75,11 +78,12 @@ pub(in crate::app) struct MonitorsArguments {
     /// exceeded all through --window [default: 30m]; or seconds behind its bucket, with --max [default: 1800] likewise
     #[arg(long, value_name = "WHAT", help_heading = "What is watched")]
     pub(super) forwarder: Option<Forwarder>,
-    /// Only what has this tag, too: `env:prod`, `app_group_name:Acme`; can be given again
+    /// Only what has this tag, too, as Datadog stores it: `env:prod`, `app_group_name:acme_corp`; can be given again
     #[arg(long, value_name = "KEY:VALUE", help_heading = "What is watched")]
     pub(super) tag: Vec<String>,
 
-    /// Fewer sends than this in the window, nothing at all included
+    /// Fewer sends than this in the window, nothing at all included. Without --expect the window ended half an hour ago, so
+    /// that what was sent in time has arrived
     #[arg(long, value_name = "SENDS", value_parser = clap::value_parser!(u64).range(1..=SENDS_MAX), help_heading = "When it goes off")]
     pub(super) min: Option<u64>,
     /// More sends than this in the window

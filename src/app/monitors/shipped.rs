@@ -53,7 +53,7 @@ pub(super) fn resources(which: Which) -> Result<Vec<Resource>, Failure> {
         return Ok(vec![Resource::Dashboard(json(include_str!("../../../config/datadog/dashboard.json"))?)]);
     }
     let chosen = MONITORS.iter().filter(|(name, _)| which == Which::Monitors || *name == which);
-    chosen.map(|(_, text)| Ok(Resource::Monitor(json(text)?))).collect()
+    chosen.map(|(_, text)| Ok(Resource::Monitor { json: json(text)?, is_named: false })).collect()
 }
 
 fn json(text: &str) -> Result<serde_json::Value, Failure> {

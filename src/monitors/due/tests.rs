@@ -138,6 +138,8 @@ fn what_is_no_due_time_is_refused_with_what_to_write() {
         ("Mon 09:00 UTC from 2026-02-30", "no date"),
         ("first Mon 23:45 UTC", "shorter --grace"),
         ("31st 23:45 UTC", "shorter --grace"),
+        ("FREQ=MONTHLY;BYMONTHDAY=-31 23:45 UTC", "shorter --grace"),
+        ("FREQ=MONTHLY;BYMONTHDAY=-29 23:45 UTC", "shorter --grace"),
     ] {
         let said = refused(text);
         assert!(said.contains(words), "{text}: {said}");
@@ -155,10 +157,35 @@ fn a_window_that_would_show_the_sends_of_the_time_before_is_refused() {
 }
 
 #[test]
+fn a_month_is_taken_where_it_is_due_less_often() {
+    let since = |text: &str| Due::read(text, Some(AlertWindow::of_threshold("1mo").unwrap()), GRACE);
+    for text in [
+        "FREQ=MONTHLY;INTERVAL=3;BYMONTHDAY=1 08:00 UTC from 2026-01-01",
+        "FREQ=WEEKLY;INTERVAL=5;BYDAY=MO 08:00 UTC from 2026-01-05",
+        // March to April, and July to August: of 31 days.
+        "FREQ=MONTHLY;BYMONTHDAY=1;BYMONTH=3,4,7,8 08:00 UTC",
+    ] {
+        assert_eq!(since(text).map(|due| due.window.to_string()).as_deref(), Ok("last_1mo"), "{text}");
+    }
+    let said = since("FREQ=MONTHLY;BYMONTHDAY=1;BYMONTH=4,5 08:00 UTC").unwrap_err().to_string();
+    assert!(said.contains("after 720 hours") && said.contains("--since 1w is the longest"), "{said}");
+    // By itself it is a week.
+    assert_eq!(told("FREQ=MONTHLY;INTERVAL=3;BYMONTHDAY=1 08:00 UTC from 2026-01-01")[3], "last_1w");
+}
+
+#[test]
 fn clocks_and_months_that_surprise_are_pointed_out() {
     assert_eq!(due("Mon 11:00 Europe/Paris").notes, [""; 0]);
     assert!(due("31st 11:00 Europe/Paris").notes[0].contains("passes over the months"));
     assert_eq!(due("last day 11:00 Europe/Paris").notes, [""; 0]);
+    for (day, is_missing) in [(-31, true), (-29, true), (-28, false), (29, true), (28, false)] {
+        let notes = due(&format!("FREQ=MONTHLY;BYMONTHDAY={day} 11:00 UTC")).notes;
+        assert_eq!(
+            notes.iter().any(|note| note.contains("passes over the months")),
+            is_missing,
+            "{day}: {notes:?}"
+        );
+    }
     let forward = &due("daily 01:45 Europe/Berlin").notes;
     assert!(forward[0].contains("on 2026-03-29 at 02:15, which does not exist"), "{forward:?}");
     let back = &due("FREQ=DAILY;BYMONTH=10 01:45 Europe/Berlin").notes;

@@ -81,12 +81,19 @@ fn what_no_rule_says_a_day_later_is_not_made_up() {
     assert_eq!(later("FREQ=WEEKLY;BYDAY=SU").as_deref(), Some("FREQ=WEEKLY;INTERVAL=1;BYDAY=MO"));
     assert_eq!(later("FREQ=MONTHLY;BYMONTHDAY=27").as_deref(), Some("FREQ=MONTHLY;INTERVAL=1;BYMONTHDAY=28"));
     assert_eq!(
+        later("FREQ=MONTHLY;BYMONTHDAY=-28").as_deref(),
+        Some("FREQ=MONTHLY;INTERVAL=1;BYMONTHDAY=-27")
+    );
+    assert_eq!(
         later("FREQ=MONTHLY;BYMONTHDAY=28,29,30,31;BYSETPOS=-1").as_deref(),
         Some("FREQ=MONTHLY;INTERVAL=1;BYMONTHDAY=1")
     );
     for rule in [
         "FREQ=MONTHLY;BYMONTHDAY=28",
         "FREQ=MONTHLY;BYMONTHDAY=-1",
+        // Some months have a 28th to last day and no 29th to last.
+        "FREQ=MONTHLY;BYMONTHDAY=-29",
+        "FREQ=MONTHLY;BYMONTHDAY=-5,-31",
         "FREQ=MONTHLY;BYDAY=1MO",
         "FREQ=WEEKLY;INTERVAL=2;BYDAY=SU",
         "FREQ=DAILY;BYMONTH=1",
@@ -98,7 +105,8 @@ fn what_no_rule_says_a_day_later_is_not_made_up() {
 
 fn rules() -> impl Strategy<Value = String> {
     let weekday = proptest::sample::subsequence(vec!["MO", "TU", "WE", "TH", "FR", "SA", "SU"], 1..=7);
-    let day = proptest::sample::subsequence((1..=31).collect::<Vec<i8>>(), 1..=4);
+    let days: Vec<i8> = (-31..=31).filter(|day| *day != 0).collect();
+    let day = proptest::sample::subsequence(days, 1..=4);
     let names = |days: Vec<i8>| days.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     prop_oneof![
         (1..5).prop_map(|interval| format!("FREQ=DAILY;INTERVAL={interval}")),

@@ -156,6 +156,73 @@ fn every_monitor_is_the_same_in_terraform_and_kubernetes() {
     }
 }
 
+/// The names of a monitor's resources, for Kubernetes and for Terraform, which are one but for their separators.
+fn name_of(arguments: &[&str]) -> String {
+    let with = |format: &str| text(&[arguments, &["--format", format]].concat());
+    let object = yaml::document(&with("kubernetes"));
+    operator(&object);
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    assert_eq!(terraform(&with("terraform"))[0].1, name.replace('-', "_"));
+    name
+}
+
+#[test]
+fn another_monitor_is_another_resource() {
+    let step = |id| ["--canvas-id", "8a3f7c1e-5d2b-4e6a-9f01-aaaabbbbcccc", "--step-id", id, "--max", "5"];
+    let id = ["--campaign-id", "c1"];
+    let newsletter = ["--campaign", "Weekly newsletter", "--min", "10"];
+    let all = [
+        step("11111111-2222-3333-4444-555555555501").to_vec(),
+        step("11111111-2222-3333-4444-555555555502").to_vec(),
+        [&id[..], &["--min", "10"]].concat(),
+        [&id[..], &["--max", "1000"]].concat(),
+        [&id[..], &["--max", "1000", "--window", "4h"]].concat(),
+        [&id[..], &["--rise", "1000"]].concat(),
+        [&id[..], &["--rise", "1000", "--before", "1w"]].concat(),
+        [&id[..], &["--factor", "2"]].concat(),
+        [&id[..], &["--expect", "Mon 11:00 UTC"]].concat(),
+        [&id[..], &["--expect", "Mon 12:00 UTC"]].concat(),
+        [&id[..], &["--expect", "Mon 12:00 Europe/London", "--since", "6d"]].concat(),
+        [&id[..], &["--max", "1000", "--name", "週刊"]].concat(),
+        [&id[..], &["--max", "1000", "--name", "日刊"]].concat(),
+        vec!["--campaign", "週刊ニュース", "--min", "10"],
+        vec!["--campaign", "日刊ニュース", "--min", "10"],
+        newsletter.to_vec(),
+        [&newsletter[..], &["--tag", "app_group_id:emea"]].concat(),
+        [&newsletter[..], &["--tag", "app_group_id:apac"]].concat(),
+        vec!["--heartbeat"],
+        vec!["--forwarder", "drops"],
+        vec!["--forwarder", "queue"],
+    ];
+    let names: std::collections::BTreeMap<String, &Vec<&str>> =
+        all.iter().map(|arguments| (name_of(arguments), arguments)).collect();
+    assert_eq!(names.len(), all.len(), "{names:#?}");
+}
+
+#[test]
+fn a_monitor_that_is_tuned_stays_the_same_resource() {
+    let same = |one: &[&str], other: &[&str]| assert_eq!(name_of(one), name_of(other));
+    for condition in ["--min", "--max", "--rise", "--factor"] {
+        same(
+            &["--campaign-id", "c1", condition, "10"],
+            &["--campaign-id", "c1", condition, "500", "--notify", "@a"],
+        );
+    }
+    let due = ["--campaign-id", "c1", "--expect", "Mon 11:00 UTC", "--min"];
+    same(&[&due[..], &["10"]].concat(), &[&due[..], &["20"]].concat());
+    let named = ["--campaign-id", "c1", "--name", "5 are too few", "--min"];
+    same(&[&named[..], &["5"]].concat(), &[&named[..], &["6"]].concat());
+    // And so it does with the next version, which would leave the old one standing beside the new.
+    assert_eq!(
+        name_of(&["--campaign-id", "c1", "--min", "10"]),
+        "braze-campaign-with-campaign-id-c1-sends-fewer-than-in-23a4dbfe"
+    );
+    assert_eq!(
+        name_of(&["--campaign-id", "c1", "--min", "5", "--name", "5 are too few"]),
+        "braze-5-are-too-few-9054e90f"
+    );
+}
+
 #[test]
 fn no_name_breaks_out_of_either_language() {
     for name in [

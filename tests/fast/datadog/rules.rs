@@ -110,7 +110,7 @@ pub(crate) fn check_series(
     }
     for tag in &series.by {
         violations.extend((!metric.tags.contains(tag)).then(|| format!("no tag {tag} to group by")));
-        if let Some(id) = tag.strip_suffix("_name").map(|thing| format!("{thing}_id"))
+        if let Some(id) = id_beside(tag, metric)
             && !series.by.contains(&id)
         {
             violations.push(format!("{tag} without {id}: two can have one name"));
@@ -119,11 +119,25 @@ pub(crate) fn check_series(
     violations
 }
 
+/// The id that is a tag beside this name.
+fn id_beside(tag: &str, metric: &Metric) -> Option<String> {
+    let id = format!("{}_id", tag.strip_suffix("_name")?);
+    metric.tags.contains(&id).then_some(id)
+}
+
 /// What is wrong with a monitor, besides its shape.
 pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -> Vec<String> {
     let query = monitor["query"].as_str().unwrap_or_default();
     let Some(alert) = Alert::parse(query) else { return vec![format!("the query can't be read: {query}")] };
     let mut violations = check_series(&alert.series, known, &[]);
+    // What lacks one of the tags that a monitor groups by is in no group. Source: Datadog's guide "Troubleshooting No Data
+    // in Monitors".
+    let metric = known.get(&alert.series.metric);
+    let named =
+        alert.series.by.iter().filter(|tag| metric.is_some_and(|metric| id_beside(tag, metric).is_some()));
+    violations.extend(
+        named.map(|tag| format!("a group by {tag} is not seen without a name, and is new with a new one")),
+    );
     let mut check = |is_right: bool, what: &str| violations.extend((!is_right).then(|| what.to_owned()));
     let options = &monitor["options"];
     let threshold = options["thresholds"]["critical"].as_f64();
@@ -139,6 +153,11 @@ pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -
     check(options.get("notify_no_data").is_none(), "notify_no_data beside on_missing_data");
     let is_silence = alert.operator == "<";
     let is_named = alert.series.metric == heartbeat::METRIC || alert.series.by.is_empty();
+    // Braze is up to 30 minutes late.
+    let is_late =
+        options.get("scheduling_options").is_some() || options["evaluation_delay"].as_u64() >= Some(1800);
+    let is_of_braze = alert.series.metric != heartbeat::METRIC;
+    check(!is_silence || !is_of_braze || is_late, "what was sent in time may still be on its way");
     check(!is_silence || is_named, "a group that is silent is forgotten: no group in a monitor on silence");
     let missing = if is_silence { "show_and_notify_no_data" } else { "resolve" };
     check(options["on_missing_data"] == missing, "the wrong answer to no data");
