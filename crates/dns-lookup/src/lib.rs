@@ -4,6 +4,8 @@
 //! substitutes in a container or a VPN. Such a call lasts as long as `resolv.conf` lets it and can't be cancelled, so it
 //! must not share threads with other work: many of them would block every thread that unpacks bodies.
 //!
+//! The proxies of the environment are read here, too, in one way for all clients: see [`Proxies`].
+//!
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
@@ -18,6 +20,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod proxies;
 mod threads;
 
 use std::collections::HashMap;
@@ -31,6 +34,7 @@ use std::time::{Duration, Instant};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
 
+pub use self::proxies::{Proxies, ProxyError, is_of_proxy};
 use self::threads::LookUpThreads;
 
 /// Threads for hosts that were found the last time, or are new.
@@ -115,6 +119,16 @@ pub enum LookUpError {
     /// Too many other names wait.
     #[error("the name {0} was not looked up: {WAITING_MAX} others wait")]
     Busy(Arc<str>),
+}
+
+impl LookUpError {
+    /// The name.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Failed { host, .. } | Self::Silent { host, .. } | Self::Busy(host) => host,
+        }
+    }
 }
 
 /// The threads that look names up, and the addresses found.

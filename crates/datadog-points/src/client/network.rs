@@ -7,9 +7,7 @@ use std::time::Duration;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-use super::proxies::{Proxies, ProxyError};
-use super::sentence;
-use dns_lookup::{Patient, Resolver};
+use dns_lookup::{Patient, Proxies, ProxyError, Resolver, sentence};
 
 /// The advice where there are no root certificates.
 const CERTIFICATES: &str = "are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?";
