@@ -174,7 +174,7 @@ impl HttpIntake {
         if reason == FailureReason::Connect && !error.is_connect() {
             self.note_early_closer(base_url);
         }
-        Outcome::dropped(reason, sentence(error))
+        Outcome::dropped(reason, self.network.sentence(base_url, error))
     }
 
     fn timed_out(&self) -> Outcome {
