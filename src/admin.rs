@@ -133,7 +133,8 @@ pub async fn bind(settings: &AdminSettings, views: Views) -> Result<AdminListene
         connections_max: 0,
         strangers_min: CONNECTIONS_MAX,
         ..http_listener::ConnectionLimits::default()
-    };
+    }
+    .within_descriptors();
     let listener = Listener::bind(settings.listen, "admin.listen", limits).await?;
     let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX)?;
     let histories = WorkerPool::start("history-read", 1, SEARCH_WAIT_MAX)?;

@@ -2,21 +2,28 @@
 
 use admin_api::FlowState;
 use admin_api::format::ago;
-use datadog_points::outcome::FailureReason;
+use datadog_points::outcome::{FailureReason, blames_proxy};
 
 use crate::connection::Connection;
 use crate::stats::{ConnectionBooks, DropReason};
 
 /// The state of a connection at the Unix second `now`, and in words.
 pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) -> (FlowState, String) {
-    let Some((_, at)) = books.last_outcome else {
+    let Some((last, at)) = &books.last_outcome else {
         let words =
             if connection.dry_run { "dry run: nothing was printed yet" } else { "nothing was sent yet" };
         return (FlowState::Quiet, words.to_owned());
     };
-    let ago = ago(now.saturating_sub(at));
+    let ago = ago(now.saturating_sub(*at));
+    let site = &connection.site.name;
     match books.last_dropped {
-        Some(reason) => (FlowState::Trouble, outcome(reason, &connection.site.name)),
+        Some(DropReason::Failed(FailureReason::Connect)) if blames_proxy(last) => {
+            (FlowState::Trouble, format!("the proxy on the way to {site} failed"))
+        }
+        Some(DropReason::Failed(FailureReason::Dns)) if blames_proxy(last) => {
+            (FlowState::Trouble, format!("the name of the proxy on the way to {site} can't be looked up"))
+        }
+        Some(reason) => (FlowState::Trouble, outcome(reason, site)),
         None if books.last_is_printed && connection.dry_run => {
             (FlowState::Quiet, format!("dry run: printed {ago} ago, not sent"))
         }
@@ -109,6 +116,31 @@ mod tests {
             (FlowState::Trouble, "403: this key is not valid on EU1".into())
         );
         assert_eq!(say(&ConnectionBooks::default()), (FlowState::Quiet, "nothing was sent yet".into()));
+    }
+
+    #[test]
+    fn the_failure_of_a_proxy_is_not_told_as_datadog_s() {
+        for (reason, last, words) in [
+            (FailureReason::Connect, "connect: connecting failed", "EU1 can't be reached"),
+            (
+                FailureReason::Connect,
+                "connect: the proxy (HTTPS_PROXY): …",
+                "the proxy on the way to EU1 failed",
+            ),
+            (FailureReason::Dns, "dns: the name …", "the name of EU1 can't be looked up"),
+            (
+                FailureReason::Dns,
+                "dns: the proxy (ALL_PROXY): …",
+                "the name of the proxy on the way to EU1 can't be looked up",
+            ),
+        ] {
+            let books = ConnectionBooks {
+                last_outcome: Some((last.into(), 98)),
+                last_dropped: Some(DropReason::Failed(reason)),
+                ..ConnectionBooks::default()
+            };
+            assert_eq!(connection(&books, &eu1(false), 100), (FlowState::Trouble, words.into()));
+        }
     }
 
     #[test]

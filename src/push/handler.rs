@@ -79,6 +79,11 @@ impl BodyLimits {
             thread_wait_max: Duration::from_secs(10),
         }
     }
+
+    /// The message names the limit that the sender can know: the one after decompression.
+    fn too_large(self) -> Refusal {
+        Refusal::TooLarge { bytes_max: self.body_bytes_max }
+    }
 }
 
 /// The state that all requests share.
@@ -201,29 +206,31 @@ impl PushHandler {
         F: Future<Output = Result<(), AppendError>>,
     {
         let (head, body) = request.into_parts();
-        let Admitted { sender, scope, coding } = self.admit(&head, &body, caller.admission, accepts)?;
+        let intermediary = Intermediary::of(&head.headers);
+        let limits = self.limits.of(&intermediary);
+        let Admitted { sender, scope, coding } =
+            self.admit(&head, &body, limits, caller.admission, accepts)?;
         if !caller.vouch(sender) {
             return Err(Refusal::Crowded);
         }
         let Some(coding) = coding else { return Ok(0) };
 
         let mut share = self.memory.share(sender);
-        let wire_bytes_max = coding.wire_bytes_max(self.limits.body_bytes_max);
-        let pace = self.limits.pace;
-        let read = body::read(body, wire_bytes_max, pace, &mut share, &self.buffers, received);
+        let wire_bytes_max = coding.wire_bytes_max(limits.body_bytes_max);
+        let read = body::read(body, wire_bytes_max, limits.pace, &mut share, &self.buffers, received);
         let read = tokio::select! {
             biased;
             read = read => read,
             () = caller.displaced() => Err(Refusal::Crowded),
         };
         let wire = match read {
-            Err(Refusal::TooLarge { .. }) => return Err(self.too_large()),
+            Err(Refusal::TooLarge { .. }) => return Err(limits.too_large()),
             read => read?,
         };
         *unread = false;
         caller.keep();
-        if let Intermediary::Sns { subscription: Some(subscription) } = Intermediary::of(&head.headers) {
-            return self.log_subscription(subscription, coding, wire, share, caller);
+        if let Intermediary::Sns { subscription: Some(subscription) } = intermediary {
+            return self.log_subscription(subscription, limits, coding, wire, share, caller);
         }
 
         let (Checked { events, damage, extract, bytes_left_out }, share) =
@@ -247,6 +254,7 @@ impl PushHandler {
         &self,
         head: &Parts,
         body: &Incoming,
+        limits: BodyLimits,
         admission: Admission,
         accepts: Result<(), Refusal>,
     ) -> Result<Admitted, Refusal> {
@@ -265,18 +273,13 @@ impl PushHandler {
             return Ok(Admitted { sender, scope, coding: None });
         }
         let coding = Coding::of(&head.headers)?;
-        if body.size_hint().lower() > coding.wire_bytes_max(self.limits.body_bytes_max) as u64 {
-            return Err(self.too_large());
+        if body.size_hint().lower() > coding.wire_bytes_max(limits.body_bytes_max) as u64 {
+            return Err(limits.too_large());
         }
         if body.size_hint().upper().is_none_or(|bytes| bytes > CREDENTIAL_CHECK_BYTES_MAX) {
             accepts?;
         }
         Ok(Admitted { sender, scope, coding: Some(coding) })
-    }
-
-    /// The message names the limit that the sender can know: the one after decompression.
-    fn too_large(&self) -> Refusal {
-        Refusal::TooLarge { bytes_max: self.limits.body_bytes_max }
     }
 
     /// The number of the sender, and the app groups that the request may speak for.

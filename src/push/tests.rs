@@ -418,6 +418,27 @@ async fn the_limit_is_exact_with_and_without_compression() {
 }
 
 #[tokio::test]
+async fn what_tells_of_a_subscription_is_small_on_the_wire_and_unpacked() {
+    let running = open().await;
+    for kind in ["SubscriptionConfirmation", "UnsubscribeConfirmation"] {
+        let sns = format!("x-amz-sns-message-type: {kind}\r\n");
+        let gzipped = format!("{sns}Content-Encoding: gzip\r\n");
+        assert_eq!(running.push(&sns, &envelope_of(2048)).await.status, 200);
+        assert_eq!(running.push(&gzipped, &gzip(&envelope_of(2048))).await.status, 200);
+        let over = running.push(&sns, &envelope_of(32_769)).await;
+        assert_refused(&over, 413);
+        assert!(over.body.contains("32768 bytes"), "{over:?}");
+        assert_refused(&running.push(&gzipped, &gzip(&envelope_of(32_769))).await, 413);
+        // Members without content unpack to nothing, and take time.
+        assert_refused(&running.push(&gzipped, &gzip(b"").repeat(5_000)).await, 413);
+        let frames = b"\x50\x2a\x4d\x18\0\0\0\0".repeat(10_000);
+        assert_refused(&running.push(&format!("{sns}Content-Encoding: zstd\r\n"), &frames).await, 413);
+    }
+    assert_eq!(running.bodies(), [] as [Vec<u8>; 0]);
+    assert_eq!(running.push("", &envelope_of(32_769)).await.status, 200, "a push may have more");
+}
+
+#[tokio::test]
 async fn chunked_bodies_are_taken_and_bounded() {
     let running = open().await;
     let mut stream = running.connect().await;

@@ -454,6 +454,36 @@ async fn the_binary_takes_an_http_proxy_from_the_environment() {
     assert_eq!((direct.sends(), intake.requests().len()), (sends, 1));
 }
 
+/// Why nothing is sent to `https://datadog.invalid` through a proxy, where no name can be looked up.
+async fn dropped_behind(variable: &str, proxy: &str, label: &str) -> String {
+    let proxies = Proxies::from_variables(|name| (name == variable).then(|| proxy.to_owned())).unwrap();
+    let resolver = Resolver::start_with(|_: &str| Err(std::io::Error::other("no such name"))).unwrap();
+    let network = Network::new("test", resolver, proxies, true).unwrap();
+    let settings =
+        IntakeSettings { timeout: TIMEOUT, timeout_name: "flush.timeout", connection_age_max: AGE };
+    let intake = HttpIntake::new(settings, &network).unwrap();
+    dropped(intake.submit(connection("https://datadog.invalid"), payload(7)).await, label)
+}
+
+#[tokio::test]
+async fn what_fails_at_a_proxy_is_told_as_the_proxy_s() {
+    let [closed] = support::ports::free();
+    let refusing = Proxy::refusing(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
+    for (variable, proxy, label, cause) in [
+        ("HTTPS_PROXY", format!("http://{}", refusing.address), "connect", "unsuccessful"),
+        ("ALL_PROXY", format!("http://{closed}"), "connect", "refused"),
+        ("ALL_PROXY", format!("socks5h://{closed}"), "connect", "socks proxy"),
+        ("HTTPS_PROXY", "http://proxy.invalid:1".into(), "dns", "the name proxy.invalid can't be looked up"),
+    ] {
+        let detail = dropped_behind(variable, &proxy, label).await;
+        assert!(detail.starts_with(&format!("the proxy ({variable}): ")), "{proxy}: {detail}");
+        assert!(detail.contains(cause), "{proxy}: {detail}");
+    }
+    // Before such a one is asked, Datadog's name is looked up.
+    let detail = dropped_behind("ALL_PROXY", &format!("socks5://{closed}"), "dns").await;
+    assert!(detail.starts_with("connecting failed"), "{detail}");
+}
+
 #[tokio::test]
 async fn a_proxy_of_the_environment_that_can_not_be_used_is_an_error_at_the_start_and_in_a_check() {
     let intake = Intake::start();

@@ -1,6 +1,8 @@
 //! `braze-datadog reconcile`, between a loopback Braze and a loopback forwarder that has a history.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -244,6 +246,35 @@ fn the_key_is_read_from_a_file_that_nobody_else_should_read() {
     }
     let ran = run(&["--braze-url", &braze.url(), "--braze-key-file", "/nowhere/key"]);
     assert!(ran.err.contains("/nowhere/key does not exist"), "{ran:?}");
+}
+
+#[test]
+fn braze_is_asked_through_the_proxy_through_which_datadog_is_asked() {
+    let forwarder = forwarder(vec![own(HistoryKind::Campaign, "weekly", &[("2026-10-01", 9)])], LONG_AGO);
+    let (_folder, key) = keys(0o600, REST_KEY);
+    // No reader of URLs takes the first as it stands, and the other needs to be cut.
+    for [before, after] in [["http://u:pa|ss@", ""], [" http://", " "]] {
+        let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("{before}{}{after}", proxy.local_addr().unwrap());
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = proxy.accept().unwrap();
+            let mut head = [0; 1024];
+            let length = stream.read(&mut head).unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+            String::from_utf8_lossy(&head[..length]).into_owned()
+        });
+        let output = Command::new(BINARY)
+            .args(["reconcile", "--braze-url", "https://braze.invalid", "--braze-key-file", &key])
+            .args(["--url", &forwarder.url(), "--to", "2026-10-03", "--days", "7"])
+            .env_clear()
+            .env("HTTPS_PROXY", &url)
+            .output()
+            .unwrap();
+        // Where the proxy is not asked, this ends its wait.
+        let _ended = std::net::TcpStream::connect(url.trim().rsplit(['@', '/']).next().unwrap());
+        let head = asked.join().unwrap();
+        assert!(head.starts_with("CONNECT braze.invalid:443 HTTP/1.1"), "{url}: {head}: {output:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use dns_lookup::{Proxies, is_loopback};
 use reqwest::{Response, StatusCode, Url, redirect, retry};
 use serde::de::DeserializeOwned;
 
@@ -40,19 +41,26 @@ impl Client {
     /// environment names, unless it is on loopback.
     ///
     /// # Errors
-    /// When `url` is not a URL, or the system has no root certificates for one that begins with `https`.
+    /// When `url` is not a URL, a proxy can't be used, or the system has no root certificates for one of both that begins
+    /// with `https`.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, ClientError> {
         let wrong = |reason: &dyn ToString| ClientError(format!("{url}: {}", reason.to_string()));
-        let parsed = Url::parse(url).map_err(|error| {
+        let mut parsed = Url::parse(url).map_err(|error| {
             wrong(&format!("{error}; it is the admin port's address, like http://127.0.0.1:8081"))
         })?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(wrong(&"it begins with http:// or https://"));
         }
-        let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let is_loopback =
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        Self::build(parsed, timeout, is_loopback).map_err(|error| wrong(&last_cause(&error)))
+        // What is joined to a path takes the place of what follows its last slash.
+        if !parsed.path().ends_with('/') {
+            parsed.set_path(&format!("{}/", parsed.path()));
+        }
+        let proxies = if is_loopback(parsed.host_str().unwrap_or_default()) {
+            Proxies::default()
+        } else {
+            Proxies::from_environment().map_err(|error| wrong(&error))?
+        };
+        Self::build(parsed, timeout, &proxies).map_err(|error| wrong(&last_cause(&error)))
     }
 
     /// The admin port that listens on `address` on this machine: one on all addresses is asked on loopback. Never
@@ -64,20 +72,18 @@ impl Client {
         let wrong = |reason: String| ClientError(format!("{address}: {reason}"));
         let url = Url::parse(&format!("http://{}", reachable(address)))
             .map_err(|error| wrong(error.to_string()))?;
-        Self::build(url, timeout, true).map_err(|error| wrong(last_cause(&error)))
+        Self::build(url, timeout, &Proxies::default()).map_err(|error| wrong(last_cause(&error)))
     }
 
-    fn build(url: Url, timeout: Duration, is_local: bool) -> reqwest::Result<Self> {
+    fn build(url: Url, timeout: Duration, proxies: &Proxies) -> reqwest::Result<Self> {
         // Any provider that was installed before is as good.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
+        let http = reqwest::Client::builder()
             .timeout(timeout)
             .redirect(redirect::Policy::none())
             .retry(retry::never());
-        if is_local {
-            http = http.no_proxy();
-        }
-        if url.scheme() == "http" {
+        let mut http = proxies.apply(http)?;
+        if url.scheme() == "http" && !proxies.use_tls() {
             // Without TLS there is no need to read the system's certificates, or to have any.
             http = http.tls_certs_only([]);
         }
@@ -311,6 +317,27 @@ mod tests {
         drop(silent);
         let error = ask(LONG).await.unwrap_err().to_string();
         assert!(error.ends_with("does braze-datadog run?"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn below_a_path_with_and_without_a_slash_at_its_end_the_port_is_asked() {
+        for (path, asked) in
+            [("", "/readyz"), ("/", "/readyz"), ("/a/b", "/a/b/readyz"), ("/a/b/", "/a/b/readyz")]
+        {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}{path}", listener.local_addr().unwrap());
+            let mut port = JoinSet::new();
+            port.spawn(async move {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let length = socket.read(&mut request).await.unwrap();
+                socket.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await.unwrap();
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            });
+            Client::new(&url, LONG).unwrap().health("/readyz").await.unwrap();
+            let request = port.join_next().await.unwrap().unwrap();
+            assert!(request.starts_with(&format!("GET {asked} HTTP/1.1")), "{request}");
+        }
     }
 
     #[test]

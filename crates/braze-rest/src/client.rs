@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lookup::{Patient, Resolver, is_loopback, sentence};
+use dns_lookup::{Patient, Proxies, Resolver, is_loopback, sentence};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Url, redirect, retry};
 
@@ -42,7 +42,7 @@ impl BrazeClient {
     /// the environment names, unless it is on loopback. Nothing is opened yet.
     ///
     /// # Errors
-    /// When the address or the key can't be used, or TLS can't be set up.
+    /// When the address, the key or a proxy can't be used, or TLS can't be set up.
     pub fn new(url: &str, key: RestKey, user_agent: &str, timeout: Duration) -> Result<Self, SetupError> {
         let base = parse(url)?;
         let mut authorization =
@@ -64,9 +64,12 @@ impl BrazeClient {
             .retry(retry::never())
             .referer(false)
             .user_agent(user_agent);
-        if is_loopback(base.host_str().unwrap_or_default()) {
-            http = http.no_proxy();
-        }
+        http = if is_loopback(base.host_str().unwrap_or_default()) {
+            http.no_proxy()
+        } else {
+            let proxies = Proxies::from_environment().map_err(SetupError::Proxy)?;
+            proxies.apply(http).map_err(|error| SetupError::Client(sentence(&error)))?
+        };
         if base.scheme() == "http" {
             // Without TLS there is no need to read the system's certificates, or to have any.
             http = http.tls_certs_only([]);

@@ -118,6 +118,9 @@ pub enum SetupError {
         "the threads that look up Braze's name can't be made: {0}; raise the limit of processes and threads"
     )]
     Threads(String),
+    /// A proxy of the environment can't be used.
+    #[error(transparent)]
+    Proxy(dns_lookup::ProxyError),
     /// TLS could not be set up.
     #[error(
         "the HTTP client towards Braze could not be made: {0}; are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?"

@@ -2,7 +2,6 @@
 
 mod answer;
 mod network;
-mod proxies;
 mod validate;
 
 use std::collections::HashMap;
@@ -18,10 +17,9 @@ use crate::outcome::Outcome;
 use crate::payload::Payload;
 use crate::site::Site;
 
-pub use dns_lookup::{LookUp, LookUpError, Resolver, sentence};
+pub use dns_lookup::{LookUp, LookUpError, Proxies, ProxyError, Resolver, sentence};
 
 pub use self::network::{HttpError, Network};
-pub use self::proxies::{Proxies, ProxyError};
 pub use self::validate::KeyValidator;
 
 /// How long an idle connection is kept: beyond the default `flush.interval`, and half of what common servers and load
@@ -176,7 +174,7 @@ impl HttpIntake {
         if reason == FailureReason::Connect && !error.is_connect() {
             self.note_early_closer(base_url);
         }
-        Outcome::dropped(reason, sentence(error))
+        Outcome::dropped(reason, self.network.sentence(base_url, error))
     }
 
     fn timed_out(&self) -> Outcome {

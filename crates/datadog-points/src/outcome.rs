@@ -55,6 +55,15 @@ impl FailureReason {
     }
 }
 
+/// What the detail of a drop begins with where a proxy is to blame; the variable that names it follows.
+pub(crate) const PROXY: &str = "the proxy (";
+
+/// Whether the words on a request without an answer say that a proxy is to blame.
+#[must_use]
+pub fn blames_proxy(words: &str) -> bool {
+    words.contains(PROXY)
+}
+
 /// The fate of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

@@ -4,6 +4,8 @@
 //! substitutes in a container or a VPN. Such a call lasts as long as `resolv.conf` lets it and can't be cancelled, so it
 //! must not share threads with other work: many of them would block every thread that unpacks bodies.
 //!
+//! The proxies of the environment are read here, too, in one way for all clients: see [`Proxies`].
+//!
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
@@ -18,24 +20,31 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod proxies;
+mod threads;
+
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
+
+pub use self::proxies::{Proxies, ProxyError, is_of_proxy};
+use self::threads::LookUpThreads;
 
 /// Threads for hosts that were found the last time, or are new.
 const THREADS: usize = 4;
 
 /// Threads for hosts that were not found the last time, or only slowly: they wait for each other.
 const THREADS_FOR_TROUBLED: usize = 2;
+
+/// Threads of either kind, with those that hang.
+const THREADS_MAX: usize = 32;
 
 /// Look-ups that may wait for a thread; further ones fail at once.
 const WAITING_MAX: usize = 4096;
@@ -52,8 +61,11 @@ const FAILED: Duration = Duration::from_secs(1);
 /// How long addresses are used where no newer answer comes, so that an outage of the name servers stops nothing.
 const STALE_MAX: Duration = Duration::from_hours(1);
 
-/// A look-up that took longer makes its host troubled.
+/// A look-up that took longer makes its host troubled; while it goes on, another thread takes the place of its own.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// How often a caller who waits looks for threads that hang.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a request failed, with its causes, a [`LookUpError`] among others; without the URL that reqwest adds, which may hold
 /// a secret.
@@ -82,6 +94,9 @@ pub type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 type LookUpResult = Result<Arc<[SocketAddr]>, LookUpError>;
 
+/// Where the result of a look-up will be.
+type Asked = watch::Receiver<Option<LookUpResult>>;
+
 /// Why a host has no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookUpError {
@@ -106,11 +121,21 @@ pub enum LookUpError {
     Busy(Arc<str>),
 }
 
+impl LookUpError {
+    /// The name.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Failed { host, .. } | Self::Silent { host, .. } | Self::Busy(host) => host,
+        }
+    }
+}
+
 /// The threads that look names up, and the addresses found.
 pub struct Resolver {
     hosts: Arc<Hosts>,
-    jobs: SyncSender<Job>,
-    jobs_of_troubled: SyncSender<Job>,
+    threads: LookUpThreads,
+    threads_for_troubled: LookUpThreads,
 }
 
 /// A [`Resolver`] whose answers are waited for this long at most.
@@ -135,7 +160,7 @@ struct Hosts(Mutex<HashMap<Arc<str>, Host>>);
 struct Host {
     found: Option<(Arc<[SocketAddr]>, Instant)>,
     failed: Option<(LookUpError, Instant)>,
-    asked: Option<(watch::Receiver<Option<LookUpResult>>, Instant)>,
+    asked: Option<(Asked, Instant)>,
     is_troubled: bool,
 }
 
@@ -176,7 +201,7 @@ impl Hosts {
 /// The state of a look-up.
 enum Begun {
     Known(LookUpResult),
-    Asked(watch::Receiver<Option<LookUpResult>>),
+    Asked(Asked),
 }
 
 impl Resolver {
@@ -197,20 +222,9 @@ impl Resolver {
     ) -> io::Result<Self> {
         let look_up: Arc<LookUp> = Arc::new(look_up);
         let hosts = Arc::new(Hosts::default());
-        let start = |threads: usize| {
-            let (jobs, waiting) = sync_channel(WAITING_MAX);
-            let waiting = Arc::new(Mutex::new(waiting));
-            for _ in 0..threads {
-                let (hosts, waiting) = (Arc::clone(&hosts), Arc::clone(&waiting));
-                let look_up = Arc::clone(&look_up);
-                thread::Builder::new()
-                    .name("names".into())
-                    .spawn(move || work(&waiting, &hosts, &*look_up))?;
-            }
-            Ok::<_, io::Error>(jobs)
-        };
-        let (jobs, jobs_of_troubled) = (start(THREADS)?, start(THREADS_FOR_TROUBLED)?);
-        Ok(Self { hosts, jobs, jobs_of_troubled })
+        let start = |threads| LookUpThreads::start(threads, THREADS_MAX, &hosts, &look_up);
+        let (threads, threads_for_troubled) = (start(THREADS)?, start(THREADS_FOR_TROUBLED)?);
+        Ok(Self { hosts, threads, threads_for_troubled })
     }
 
     /// The addresses of `host`, within `wait_max`. Without an answer, or after a failure, the last addresses are returned,
@@ -223,14 +237,31 @@ impl Resolver {
             Begun::Known(found) => return found,
             Begun::Asked(asked) => asked,
         };
-        let found = tokio::time::timeout(wait_max, asked.wait_for(Option::is_some)).await;
-        let found = found.ok().and_then(|found| found.ok()?.clone());
-        match found {
+        match self.wait(&mut asked, wait_max).await {
             Some(Ok(addresses)) => Ok(addresses),
             Some(Err(error)) => self.hosts.stale(host).ok_or(error),
             None => {
                 let silent = || LookUpError::Silent { host: host.into(), waited: wait_max };
                 self.hosts.stale(host).ok_or_else(silent)
+            }
+        }
+    }
+
+    /// The result of a look-up. `None`: there is none in time.
+    async fn wait(&self, asked: &mut Asked, wait_max: Duration) -> Option<LookUpResult> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let left = wait_max.saturating_sub(began.elapsed());
+            let found = tokio::time::timeout(left.min(LOOK_AGAIN), asked.wait_for(Option::is_some)).await;
+            if let Ok(found) = found {
+                return found.ok()?.clone();
+            }
+            for threads in [&self.threads, &self.threads_for_troubled] {
+                // Where the system gives no more threads, those that there are go on.
+                let _started = threads.replace_hanging();
+            }
+            if left <= LOOK_AGAIN {
+                return None;
             }
         }
     }
@@ -256,30 +287,12 @@ impl Resolver {
             return Begun::Known(known.found(STALE_MAX).ok_or_else(|| error.clone()));
         }
         let (answer, asked) = watch::channel(None);
-        let jobs = if known.is_troubled { &self.jobs_of_troubled } else { &self.jobs };
-        if jobs.try_send(Job { host: Arc::clone(&key), answer }).is_err() {
+        let threads = if known.is_troubled { &self.threads_for_troubled } else { &self.threads };
+        if threads.try_send(Job { host: Arc::clone(&key), answer }).is_err() {
             return Begun::Known(known.found(STALE_MAX).ok_or(LookUpError::Busy(key)));
         }
         known.asked = Some((asked.clone(), Instant::now()));
         Begun::Asked(asked)
-    }
-}
-
-/// Looks names up until the resolver is gone.
-fn work(waiting: &Mutex<Receiver<Job>>, hosts: &Hosts, look_up: &LookUp) {
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-    while let Ok(Job { host, answer }) = next() {
-        let started = Instant::now();
-        let found = match look_up(&host) {
-            Ok(addresses) if !addresses.is_empty() => Ok(addresses.into()),
-            Ok(_) => Err("it has no address".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
-        let found =
-            found.map_err(|reason| LookUpError::Failed { host: Arc::clone(&host), reason: reason.into() });
-        hosts.note(&host, &found, started.elapsed());
-        // The caller may be gone.
-        answer.send_replace(Some(found));
     }
 }
 
@@ -304,6 +317,7 @@ impl fmt::Debug for Resolver {
 mod tests {
     use std::sync::Condvar;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::sync_channel;
 
     use super::*;
 
@@ -393,6 +407,28 @@ mod tests {
         assert!(asking.join_all().await.iter().all(Result::is_err));
         assert_eq!(resolver.resolve("healthy.example", LONG).await.unwrap()[..], [address(1)]);
         drop(release);
+    }
+
+    #[tokio::test]
+    async fn hosts_that_hang_do_not_keep_the_threads_from_a_new_one_for_long() {
+        let servers = Arc::new(Servers::default());
+        let resolver = servers.resolver();
+        let mut asking = tokio::task::JoinSet::new();
+        for number in 0..2 * THREADS {
+            let resolver = Arc::clone(&resolver);
+            asking.spawn(async move { resolver.resolve(&format!("hangs-{number}.example"), LONG).await });
+        }
+        while servers.asked.load(Ordering::SeqCst) < THREADS {
+            tokio::time::sleep(SLOW / 100).await;
+        }
+        let healthy = resolver.resolve("healthy.example", 2 * SLOW + SLOW / 2).await;
+        assert_eq!(healthy.unwrap()[..], [address(1)]);
+        // Those whose look-ups end are not needed beside those that took their place.
+        servers.open();
+        assert!(asking.join_all().await.iter().all(Result::is_ok));
+        while resolver.threads.count() > THREADS {
+            tokio::time::sleep(SLOW / 100).await;
+        }
     }
 
     #[tokio::test]

@@ -113,8 +113,8 @@ impl ConnectionLimits {
 
     fn within(self, descriptors_max: usize) -> Self {
         Self {
-            connections_max: self.connections_max.min(descriptors_max / 2).max(1),
-            strangers_min: self.strangers_min.min(descriptors_max / 8).max(1),
+            connections_max: self.connections_max.min((descriptors_max / 2).max(1)),
+            strangers_min: self.strangers_min.min((descriptors_max / 8).max(1)),
             ..self
         }
     }

@@ -395,6 +395,8 @@ fn connections_leave_descriptors_to_the_rest_of_the_process() {
     let few = ConnectionLimits::default().within(256);
     assert_eq!((few.connections_max, few.strangers_min), (128, 32));
     assert_eq!(ConnectionLimits::default().within(65536), ConnectionLimits::default());
+    let none_vouched_for = ConnectionLimits { connections_max: 0, ..ConnectionLimits::default() }.within(4);
+    assert_eq!((none_vouched_for.connections_max, none_vouched_for.strangers_min), (0, 1));
 }
 
 #[tokio::test]

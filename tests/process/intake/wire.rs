@@ -124,6 +124,24 @@ impl Proxy {
         Self { address, heads, _serving: serving }
     }
 
+    /// One that answers every request so, and leads nowhere.
+    pub(crate) async fn refusing(answer: &'static [u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&heads);
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let Some(head) = head(&mut stream).await else { continue };
+                seen.lock().unwrap().push(head);
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        Self { address, heads, _serving: serving }
+    }
+
     /// The heads of what it was asked for, in lower case.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()

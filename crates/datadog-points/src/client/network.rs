@@ -7,9 +7,8 @@ use std::time::Duration;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-use super::proxies::{Proxies, ProxyError};
-use super::sentence;
-use dns_lookup::{Patient, Resolver};
+use crate::outcome::PROXY;
+use dns_lookup::{Patient, Proxies, ProxyError, Resolver, is_of_proxy, sentence};
 
 /// The advice where there are no root certificates.
 const CERTIFICATES: &str = "are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?";
@@ -91,6 +90,14 @@ impl Network {
     pub(super) fn no_tls(&self, base_url: &str) -> Option<String> {
         let reason = self.no_roots.as_deref().filter(|_| base_url.starts_with("https:"))?;
         Some(format!("TLS trusted nobody at the start: {reason}; {CERTIFICATES} Then restart."))
+    }
+
+    /// Why there is no answer from `base_url`; whether a proxy is to blame is said first.
+    pub(super) fn sentence(&self, base_url: &str, error: &reqwest::Error) -> String {
+        match self.proxies.variable(base_url).filter(|_| is_of_proxy(base_url, error)) {
+            Some(variable) => format!("{PROXY}{variable}): {}", sentence(error)),
+            None => sentence(error),
+        }
     }
 
     /// A client whose requests take `timeout` at most, with everything set that has a harmful default.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 
 use super::answer::ANSWER_BYTES_MAX;
-use super::{HttpError, Network, sentence};
+use super::{HttpError, Network};
 use crate::ApiKey;
+use crate::outcome::blames_proxy;
 use crate::site::Site;
 use crate::validity::{VALIDATE_PATH, Validity, judge};
 
@@ -49,7 +50,7 @@ impl KeyValidator {
             .timeout(TIMEOUT);
         let mut answer = match request.send().await {
             Ok(answer) => answer,
-            Err(error) => return unreachable(site, &error),
+            Err(error) => return self.unreachable(site, &error),
         };
         let status = answer.status().as_u16();
         let mut body = Vec::new();
@@ -59,27 +60,30 @@ impl KeyValidator {
                     body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())]);
                 }
                 Ok(None) => break,
-                Err(error) => return unreachable(site, &error),
+                Err(error) => return self.unreachable(site, &error),
             }
         }
         judge(status, &body)
     }
-}
 
-/// No answer came. The advice depends on how far the request got.
-fn unreachable(site: &Site, error: &reqwest::Error) -> Validity {
-    let url = &site.base_url;
-    if error.is_timeout() {
-        let seconds = TIMEOUT.as_secs();
-        return Validity::Unknown(format!(
-            "no answer from {url} within {seconds} s; does a firewall stop it, or is a proxy needed (HTTPS_PROXY)?"
-        ));
+    /// No answer came. The advice depends on how far the request got.
+    fn unreachable(&self, site: &Site, error: &reqwest::Error) -> Validity {
+        let url = &site.base_url;
+        if error.is_timeout() {
+            let seconds = TIMEOUT.as_secs();
+            return Validity::Unknown(format!(
+                "no answer from {url} within {seconds} s; does a firewall stop it, or is a proxy needed (HTTPS_PROXY)?"
+            ));
+        }
+        let sentence = self.network.sentence(url, error);
+        if blames_proxy(&sentence) {
+            return Validity::Unknown(format!("no answer from {url}: {sentence}"));
+        }
+        let hint = if sentence.contains("certificate") {
+            "does a proxy open TLS on the way? then its root certificate has to be in SSL_CERT_FILE"
+        } else {
+            "is the network reachable from here, or is a proxy needed (HTTPS_PROXY)?"
+        };
+        Validity::Unknown(format!("no answer from {url}: {sentence}; {hint}"))
     }
-    let sentence = sentence(error);
-    let hint = if sentence.contains("certificate") {
-        "does a proxy open TLS on the way? then its root certificate has to be in SSL_CERT_FILE"
-    } else {
-        "is the network reachable from here, or is a proxy needed (HTTPS_PROXY)?"
-    };
-    Validity::Unknown(format!("no answer from {url}: {sentence}; {hint}"))
 }

@@ -17,7 +17,7 @@ use super::Lookup;
 use crate::Secret;
 use crate::kafka::SchemaIds;
 use crate::kafka::client::frame::{SchemaKey, hyphened};
-use dns_lookup::{Patient, Resolver, is_loopback, sentence};
+use dns_lookup::{Patient, Proxies, ProxyError, Resolver, is_loopback, sentence};
 
 mod answer;
 
@@ -47,6 +47,9 @@ pub enum RegistrySetupError {
         "the threads that look up the schema registry's name can't be made: {0}; raise the limit of processes and threads"
     )]
     Threads(String),
+    /// A proxy of the environment can't be used.
+    #[error("can't be asked: {0}")]
+    Proxy(ProxyError),
     /// TLS could not be set up.
     #[error(
         "the schema registry's HTTP client could not be made: {0}; are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?"
@@ -135,9 +138,12 @@ impl SchemaRegistry {
             .retry(reqwest::retry::never())
             .referer(false)
             .user_agent(user_agent);
-        if is_loopback(base.host_str().unwrap_or_default()) {
-            client = client.no_proxy();
-        }
+        client = if is_loopback(base.host_str().unwrap_or_default()) {
+            client.no_proxy()
+        } else {
+            let proxies = Proxies::from_environment().map_err(RegistrySetupError::Proxy)?;
+            proxies.apply(client).map_err(|error| RegistrySetupError::Client(sentence(&error)))?
+        };
         let client = client.build().map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
         let (address, has_credentials) = (without_user(&base), has_user || auth.is_some());
         Ok(Self { client, api: api_of(&base), base, ids, address, has_credentials, timeout })
