@@ -235,6 +235,7 @@ async fn what_is_configured_wrongly_is_named() {
         (of("s3://b/", "queue.storage.poll_interval", "10ms"), "queue.storage.poll_interval"),
         (of("s3://b/", "push.listen", "127.0.0.1:0"), "can't be used with queue.kind = \"storage\""),
         (of("s3://b/", "queue.storage.sources.\"s3://b/acme/\"", "g"), "lies within s3://b/"),
+        (of("s3://b/x/", "queue.storage.sources.\"s3a://b/x/y/\"", "g"), "s3a://b/x/y lies within s3://b/x"),
         (of("", "log.level", "info"), "queue.storage.url"),
         (
             of("s3://b/", "queue.storage.notifications", "arn:aws:sqs:eu-central-1:1:q"),

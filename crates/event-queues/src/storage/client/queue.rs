@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, StorageSetupError};
+use super::bucket::{Bucket, StorageSetupError, ensure_apart};
 use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
 use super::notifications::Notifications;
 use super::poller::{BucketPoller, FOUND_MAX, SourceState};
@@ -54,7 +54,10 @@ fn notifications(settings: &StorageSettings) -> Result<Option<Arc<Notifications>
 }
 
 fn buckets(settings: &StorageSettings) -> Result<Arc<[Bucket]>, StorageSetupError> {
-    settings.sources.iter().map(|source| Bucket::new(source, &settings.options)).collect()
+    let buckets = settings.sources.iter().map(|source| Bucket::new(source, &settings.options));
+    let buckets = buckets.collect::<Result<Arc<[_]>, _>>()?;
+    ensure_apart(&buckets)?;
+    Ok(buckets)
 }
 
 /// Opens the memory, and begins to list and read; must be called within a tokio runtime. Following waits for a bucket that

@@ -602,3 +602,40 @@ async fn a_second_process_is_refused_by_name() {
     assert!(message.contains("another process has it"), "{message}");
     assert!(message.contains(&*Path::new("state/objects-v1.redb").to_string_lossy()), "{message}");
 }
+
+#[test]
+fn a_place_within_another_one_is_refused_however_they_are_written() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("in");
+    fs::create_dir_all(directory.join("x")).unwrap();
+    std::os::unix::fs::symlink(&directory, root.path().join("link")).unwrap();
+    let file = |path: &str| format!("file://{}/{path}", root.path().display());
+    let settings = |first: &str, second: &str| StorageSettings {
+        sources: [first, second].map(|url| StorageSource { url: url.into(), app_group_id: None }).to_vec(),
+        ..Place::new().settings(StorageStart::Now)
+    };
+    for (first, second) in [
+        ("s3://b/", "s3a://b/x/"),
+        ("s3://b/x", "https://b.s3.eu-central-1.amazonaws.com/x/"),
+        ("https://s3.eu-central-1.amazonaws.com/b/x/y", "s3://b/x/"),
+        ("s3://b/x/", "S3://b/x/"),
+        ("s3://b/a%20b/", "s3://b/a b/c/"),
+        (&file("in/"), &file("in/../in/x/")),
+        (&file("in"), &file("link/x")),
+    ] {
+        let message = check(&settings(first, second)).unwrap_err().to_string();
+        assert!(message.contains(first.trim_end_matches('/')), "{message}");
+        assert!(
+            message.contains(second.trim_end_matches('/')) && message.contains("counted twice"),
+            "{message}"
+        );
+    }
+    for (first, second) in [
+        ("s3://b/x/", "s3://b/xy/"),
+        ("s3://b/x/", "s3://c/x/"),
+        ("s3://b/x/", "https://account.r2.cloudflarestorage.com/b/x/"),
+        (&file("in/x"), &file("in/y")),
+    ] {
+        check(&settings(first, second)).unwrap();
+    }
+}
