@@ -201,8 +201,10 @@ pub(super) fn ensure_apart(buckets: &[Bucket]) -> Result<(), StorageSetupError> 
         };
         let mut others = buckets.iter().enumerate().filter(|(of, _)| *of != at);
         if let Some((_, other)) = others.find(|(_, other)| is_within(other)) {
-            let [url, other] = [&bucket.url, &other.url].map(|url| url.to_string());
-            return Err(StorageSetupError::Within { url, other });
+            return Err(StorageSetupError::Within {
+                url: bucket.url.to_string(),
+                other: other.url.to_string(),
+            });
         }
     }
     Ok(())

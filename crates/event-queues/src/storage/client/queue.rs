@@ -84,6 +84,8 @@ pub fn open(
         buckets: Arc::clone(&buckets),
         health: Arc::clone(&health),
         runtime: Handle::current(),
+        poll_interval: settings.poll_interval,
+        ends: run != StorageRun::Follow,
     };
     let handed = reader::start(reader, finding).map_err(StorageOpenError::Thread)?;
     let written = memory.clone();
@@ -101,6 +103,7 @@ pub fn open(
         notifications,
         unheard: None,
         is_notified: false,
+        is_outdated: false,
         stray_told: None,
         foreign_told: None,
     };

@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::stream::TryChunksError;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -10,6 +11,7 @@ use object_store::path::Path;
 
 use super::super::layout::PathHour;
 use super::super::memory::{ObjectRecord, ObjectStanding, Settled, SourceRecord};
+use super::super::pending::HandedOut;
 use super::descent::Descent;
 use super::{BucketPoller, Round, Trouble, version};
 use crate::event_type::event_type_of_path;
@@ -90,8 +92,11 @@ impl BucketPoller {
     ) -> Result<(), Trouble> {
         let newest = self.states[source].newest.values().max();
         let over = newest.map(|newest| self.begun(*newest).before(self.settings.lateness.as_secs()));
-        // Objects in progress must be found again after a kill.
-        let open = self.health.pending.oldest_hour(source);
+        if let Some(over) = over {
+            self.leave_out(source, over)?;
+        }
+        // Objects in progress must be found again after a kill, and those that were left alone when there is room.
+        let open = self.health.pending.oldest_hour(source).into_iter().chain(round.left_alone).min();
         let over = over.map(|over| open.map_or(over, |open| open.min(over)).0);
         let done_before = record.done_before.max(over);
         let closed = SourceRecord { done_before, ..record.clone() };
@@ -117,6 +122,26 @@ impl BucketPoller {
             );
         }
         self.states[source].record = Some(closed);
+        Ok(())
+    }
+
+    /// Leaves out the objects of hours that are over, where they can't be read and others can: no hour would end otherwise.
+    fn leave_out(&self, source: usize, over: PathHour) -> Result<(), Trouble> {
+        let bucket = &self.buckets[source];
+        for (key, HandedOut(handed)) in self.health.pending.failed_before(source, over) {
+            // What was handed out of it settles first.
+            if handed.is_some() && self.memory.object(&bucket.url, &key.1)? != handed {
+                continue;
+            }
+            self.health.pending.end(&key);
+            self.health.left_out.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                object = bucket.name(&key.1),
+                "an object of a bucket could not be read until its hour was over (queue.storage.lateness), while others could, \
+                 and is left out"
+            );
+        }
+        self.health.clear_reading(source, &bucket.url);
         Ok(())
     }
 }
