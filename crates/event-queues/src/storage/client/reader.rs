@@ -163,8 +163,7 @@ impl ObjectReader {
 
     fn fetch(&self, object: &FoundObject) -> (Download, Account) {
         let store = Arc::clone(&self.buckets[object.source].store);
-        let ObjectMeta { location, e_tag, .. } = &object.meta;
-        Download::start(&self.runtime, store, location.clone(), e_tag.clone(), Arc::clone(&self.health))
+        Download::start(&self.runtime, store, &object.meta, Arc::clone(&self.health))
     }
 
     /// Reads an object. Says why it was not read to its end, if it was not.

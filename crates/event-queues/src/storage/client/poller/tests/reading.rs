@@ -116,3 +116,21 @@ async fn a_bucket_that_is_away_makes_no_other_wait() {
     let failed = reading.watch.counts().listings_failed;
     assert!((4..12).contains(&failed), "{failed}");
 }
+
+#[tokio::test]
+async fn an_object_of_which_the_store_gives_too_little_is_read_on_when_it_gives_all() {
+    let (whole, cut) = ((0..100).map(event).collect::<String>(), (0..50).map(event).collect::<String>());
+    let server = Server::start();
+    server.put_body(&format!("{HOUR}/a"), &whole);
+    server.cut_short(Some(cut.len()));
+    let mut reading = Reading::new(server, &["s3://b"]);
+    let begun = reading.read_for(Duration::from_millis(500)).await.concat();
+    assert!(whole.starts_with(&begun));
+    assert_eq!(reading.watch.counts().objects_counted, 0);
+    let words = reading.watch.trouble().unwrap();
+    assert!(words.contains(&format!("{} of {} bytes", cut.len(), whole.len())), "{words}");
+    reading.server.cut_short(None);
+    assert_eq!(begun + &reading.read(1).await.concat(), whole);
+    reading.read_for(Duration::from_millis(50)).await;
+    assert_eq!((reading.watch.counts().objects_counted, reading.watch.trouble()), (1, None));
+}
