@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
 use super::layout::{HourForm, PathHour, PathPart, is_hidden};
-use super::memory::{MemoryError, ObjectMemory, ObjectStanding, SourceRecord};
+use super::memory::{MemoryError, ObjectMemory, SourceRecord};
 use super::notifications::Notifications;
 use super::pending::{Found, HandedOut, Step, TROUBLED_MAX, backoff};
 use super::reader::{FoundObject, ObjectInput};
@@ -217,7 +217,7 @@ impl BucketPoller {
                 self.health.tell_gone(&name);
             }
             self.health.clear_reading(source, &self.buckets[source].url);
-            self.close(source, &record, &round)?;
+            self.close(source, &record, round).await?;
             self.states[source].swept = Some(Instant::now());
         }
         let state = &mut self.states[source];
@@ -339,10 +339,7 @@ impl BucketPoller {
         self.health.found(modified);
         let version = version(&meta);
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
-        if known
-            .as_ref()
-            .is_some_and(|known| known.version == version && known.standing != ObjectStanding::Begun)
-        {
+        if known.is_some_and(|known| known.is_done(&version)) {
             self.health.done(modified);
             return Ok(());
         }
@@ -363,10 +360,7 @@ impl BucketPoller {
         };
         // It may have been settled since the look-up.
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
-        if known
-            .as_ref()
-            .is_some_and(|known| known.version == version && known.standing != ObjectStanding::Begun)
-        {
+        if known.as_ref().is_some_and(|known| known.is_done(&version)) {
             self.health.pending.end(&key);
             return Ok(());
         }

@@ -63,7 +63,11 @@ impl Place {
     }
 
     async fn count_at(&self, start: StorageStart, now: Now) -> Vec<String> {
-        let (mut queue, _) = open(self.settings(start), StorageRun::Once, now).unwrap();
+        self.count_with(self.settings(start), now).await
+    }
+
+    async fn count_with(&self, settings: StorageSettings, now: Now) -> Vec<String> {
+        let (mut queue, _) = open(settings, StorageRun::Once, now).unwrap();
         let (mut bodies, mut last) = (Vec::new(), Receipt(0));
         while let Some(delivery) = queue.receive().await.unwrap() {
             bodies.push(text(&delivery));
@@ -215,6 +219,35 @@ async fn hours_that_are_over_are_not_listed_again_and_forgotten() {
     assert!(of("event_type=users.messages.email.Send/date=2026-11-27-14/b").is_some());
 }
 
+#[tokio::test]
+async fn a_type_that_is_counted_from_now_on_brings_nothing_from_before() {
+    const SMS: &str = "event_type=users.messages.sms.Send/date=2026-11-27-10";
+    for start in [StorageStart::Now, StorageStart::Beginning] {
+        let place = Place::new();
+        place.write(&format!("{HOUR}/a"), &event(1));
+        place.write(&format!("{SMS}/a"), &event(2));
+        let is_all = start == StorageStart::Beginning;
+        assert_eq!(place.count_from(start).await.len(), usize::from(is_all));
+        // What came while nothing ran is new in the types that were counted, and only in them.
+        place.write(&format!("{HOUR}/b"), &event(3));
+        place.write(&format!("{SMS}/b"), &event(4));
+        place.write("loose", &event(5));
+        let more = |types: &[&str]| StorageSettings {
+            event_types: types.iter().map(|name| (*name).into()).collect(),
+            ..place.settings(start)
+        };
+        let both = [SEND, "users.messages.sms.Send"];
+        let expected = [event(2), event(3), event(4), event(5)];
+        let bodies = place.count_with(more(&both), now()).await;
+        assert_eq!(bodies, if is_all { expected.to_vec() } else { vec![event(3), event(5)] });
+        place.write(&format!("{SMS}/c"), &event(6));
+        assert_eq!(place.count_with(more(&both), now()).await, [event(6)]);
+        // And one that was counted before is not counted again.
+        assert_eq!(place.count_with(more(&[SEND]), now()).await, [""; 0]);
+        assert_eq!(place.count_with(more(&both), now()).await, [""; 0]);
+    }
+}
+
 /// The clock at such a moment.
 fn at(time: &str) -> Now {
     let second = time.parse::<jiff::Timestamp>().unwrap().as_second().unsigned_abs();
@@ -248,15 +281,23 @@ async fn an_hour_is_not_over_before_its_lateness_is_whatever_hour_a_path_names()
 }
 
 #[tokio::test]
-async fn an_object_that_is_gone_is_forgotten_and_one_without_an_hour_is_remembered_while_it_is_there() {
+async fn an_object_without_an_hour_is_remembered_while_it_is_there_and_for_the_lateness_after_that() {
     let place = Place::new();
     let path = place.write("loose", &event(1));
     place.write("other", &event(2));
-    assert_eq!(place.count().await, [event(1), event(2)]);
-    fs::remove_file(&path).unwrap();
-    assert_eq!(place.count().await, [""; 0]);
-    place.write("loose", &event(1));
-    assert_eq!(place.count().await, [event(1)], "it was forgotten when it was gone, and is new");
+    let count = async |time: String| place.count_at(StorageStart::Beginning, at(&time)).await;
+    assert_eq!(count("2026-11-27T10:00:00Z".to_owned()).await, [event(1), event(2)]);
+    for (gone, back, is_forgotten) in
+        [("27T10", "27T11", false), ("27T12", "27T13", false), ("27T14", "27T16", true)]
+    {
+        fs::remove_file(&path).unwrap();
+        for time in [gone, back] {
+            assert_eq!(count(format!("2026-11-{time}:30:00Z")).await, [""; 0]);
+        }
+        place.write("loose", &event(1));
+        let expected = if is_forgotten { vec![event(1)] } else { Vec::new() };
+        assert_eq!(count(format!("2026-11-{back}:45:00Z")).await, expected, "{gone} {back}");
+    }
 }
 
 #[tokio::test]

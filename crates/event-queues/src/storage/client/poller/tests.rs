@@ -7,7 +7,7 @@ use serde_json::json;
 
 use self::server::Server;
 use super::*;
-use crate::storage::client::memory::ObjectRecord;
+use crate::storage::client::memory::{ObjectRecord, ObjectStanding};
 use crate::storage::{StorageSource, StorageStart};
 
 const SEND: &str = "event_type=users.messages.email.Send";
@@ -326,4 +326,36 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
         assert_eq!(done_before(&place), hour(expected));
     }
     assert_eq!(place.poller.memory.object("s3://b", &bad).unwrap(), None, "its hour is over");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_slow_with_a_commit_holds_up_nothing_else() {
+    const SLOW: Duration = Duration::from_millis(700);
+    let mut place = Place::new("s3://b", StorageStart::Now);
+    place.put(&[format!("{SEND}/date=2026-11-27-10/a")]);
+    for _ in 0..2 {
+        place.poller.states[0].swept = None;
+        let (memory, (begun, has_begun)) = (place.poller.memory.clone(), std::sync::mpsc::sync_channel(1));
+        let slow = std::thread::spawn(move || {
+            memory.hold(|| {
+                begun.send(()).unwrap();
+                std::thread::sleep(SLOW);
+            });
+        });
+        has_begun.recv().unwrap();
+        let mut longest = Duration::ZERO;
+        let ticks = async {
+            loop {
+                let asked = Instant::now();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                longest = longest.max(asked.elapsed());
+            }
+        };
+        tokio::select! {
+            _ = place.poller.list(0, false) => {}
+            () = ticks => {}
+        }
+        slow.join().unwrap();
+        assert!(longest < SLOW / 2, "{longest:?}");
+    }
 }
