@@ -25,12 +25,12 @@ use tokio::time::Instant;
 use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
 use super::layout::{HourForm, PathHour, PathPart, is_hidden};
-use super::memory::{MemoryError, ObjectMemory, SourceRecord};
+use super::memory::{MemoryError, ObjectMemory, ObjectStanding, SourceRecord};
 use super::notifications::Notifications;
 use super::pending::{Found, HandedOut, Step, TROUBLED_MAX, backoff};
 use super::reader::{FoundObject, ObjectInput};
 use super::watch::BucketHealth;
-use crate::storage::{Now, StorageSettings};
+use crate::storage::{Now, StorageSettings, StorageStart};
 
 /// How many new objects wait for the reader; listing waits while there is no room.
 pub(super) const FOUND_MAX: usize = 256;
@@ -112,6 +112,8 @@ struct Round {
     /// Whether new objects were left alone for that, and the oldest hour among them.
     is_full: bool,
     left_alone: Option<PathHour>,
+    /// How many objects are passed because an earlier start passed them.
+    passed: u64,
 }
 
 /// The receiver is gone: the process is about to end.
@@ -217,6 +219,9 @@ impl BucketPoller {
                 self.health.tell_gone(&name);
             }
             self.health.clear_reading(source, &self.buckets[source].url);
+            if once && self.settings.start == StorageStart::Beginning {
+                self.tell_passed(source, &record, round.passed);
+            }
             self.close(source, &record, round).await?;
             self.states[source].swept = Some(Instant::now());
         }
@@ -339,7 +344,8 @@ impl BucketPoller {
         self.health.found(modified);
         let version = version(&meta);
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
-        if known.is_some_and(|known| known.is_done(&version)) {
+        if let Some(known) = known.filter(|known| known.is_done(&version)) {
+            round.passed += u64::from(known.standing == ObjectStanding::Passed);
             self.health.done(modified);
             return Ok(());
         }

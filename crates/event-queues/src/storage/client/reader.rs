@@ -306,9 +306,11 @@ impl ObjectReader {
                 return Ok(Begin::Behind(Some(record)));
             }
         }
-        if record.standing != ObjectStanding::Passed {
-            told("its bytes are others than those that were counted, so it is counted as a new object");
-        }
+        told(if record.standing == ObjectStanding::Passed {
+            "it was passed when it was first seen, and what was in it then is not known, so all of it is counted"
+        } else {
+            "its bytes are others than those that were counted, so it is counted as a new object"
+        });
         Ok(Begin::Behind(None))
     }
 

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::super::layout::PathHour;
+use super::super::layout::{HourForm, PathHour};
 use super::super::memory::{
     MemoryError, Moment, Need, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord,
 };
@@ -218,5 +218,26 @@ impl BucketPoller {
         }
         self.health.clear_reading(source, &bucket.url);
         Ok(())
+    }
+
+    /// Tells why a run that reads from the beginning leaves out what an earlier start passed.
+    pub(super) fn tell_passed(&self, source: usize, record: &SourceRecord, objects: u64) {
+        let url = &*self.buckets[source].url;
+        if objects > 0 {
+            tracing::warn!(
+                url,
+                objects,
+                "objects are passed because an earlier run with this state_directory passed them (queue.storage.start); \
+                 `--again` counts all objects of an imported URL, whatever was counted before"
+            );
+        }
+        if let Some(hour) = record.done_before {
+            let before = PathHour(hour).below(&Path::default(), HourForm::Date);
+            tracing::info!(
+                url,
+                %before,
+                "hours before this one are over for this state_directory, and are not read (queue.storage.start and lateness)"
+            );
+        }
     }
 }

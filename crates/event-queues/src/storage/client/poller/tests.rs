@@ -7,7 +7,7 @@ use serde_json::json;
 
 use self::server::Server;
 use super::*;
-use crate::storage::client::memory::{ObjectRecord, ObjectStanding};
+use crate::storage::client::memory::ObjectRecord;
 use crate::storage::{StorageSource, StorageStart};
 
 const SEND: &str = "event_type=users.messages.email.Send";
