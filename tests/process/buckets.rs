@@ -219,7 +219,11 @@ async fn what_a_start_now_passes_is_told_where_it_is_imported_or_written_over() 
     let finished = import.run(&["run", "--once", "--import", &url]).await;
     assert!(finished.status.success() && intake.sends() == 0, "{}", finished.stderr);
     let told = "objects are passed because an earlier run with this state_directory passed them";
-    assert!(finished.stderr.contains(told) && finished.stderr.contains("objects=3"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains(told) && finished.stderr.contains("\"objects\":3"),
+        "{}",
+        finished.stderr
+    );
     let events = Events::new(8).ndjson(50).into_bytes();
     bucket.put(&format!("currents/mixed/date={}/0000", HOURS[0]), events).await;
     let finished = followed.run(&["run", "--once"]).await;

@@ -2,11 +2,15 @@
 //! others. A settlement is one commit, however large the memory is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use redb::{ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::content::ReadPlace;
 use crate::memory::{CACHE_BYTES, MemoryKind, pack, unpack};
@@ -289,6 +293,41 @@ impl ObjectMemory {
             }
             Ok((forgotten, true))
         }))
+    }
+}
+
+/// A write to the memory.
+type Write = Box<dyn FnOnce(&ObjectMemory) + Send>;
+
+/// A thread that writes to the memory for those who must not wait for a disk. It is started early, so that nothing fails
+/// half-way because the system has no thread left, and ends with its handle.
+pub(super) struct MemoryThread(SyncSender<Write>);
+
+impl MemoryThread {
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(memory: ObjectMemory) -> io::Result<Self> {
+        let (writes, taken) = sync_channel::<Write>(1);
+        thread::Builder::new().name("storage-source".to_owned()).spawn(move || {
+            for write in taken {
+                write(&memory);
+            }
+        })?;
+        Ok(Self(writes))
+    }
+
+    /// Writes; one at a time. `None` if the thread is gone.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&ObjectMemory) -> Result<T, MemoryError> + Send + 'static,
+    ) -> Option<Result<T, MemoryError>> {
+        let (say, said) = oneshot::channel();
+        let write: Write = Box::new(move |memory| {
+            // Nobody waits for it when the process is about to end.
+            let _nobody = say.send(write(memory));
+        });
+        self.0.try_send(write).ok()?;
+        said.await.ok()
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) struct HandedOut(pub(super) Option<ObjectRecord>);
 
 /// What is to be done with an object that was found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Disposition {
     /// It is handed to the reader.
     Read(HandedOut),
     /// It is on its way, or not yet to be tried again.
@@ -106,25 +106,25 @@ impl Pending {
     }
 
     /// Adds an object, unless so many others of its source can't be read.
-    pub(super) fn find(&self, key: &ObjectKey, found: Found, troubled_max: usize) -> Step {
+    pub(super) fn find(&self, key: &ObjectKey, found: Found, troubled_max: usize) -> Disposition {
         let (mut ways, now) = (self.ways(), Instant::now());
         let Some(way) = ways.objects.get_mut(key) else {
             if ways.troubled(key.0) >= troubled_max {
-                return Step::Full;
+                return Disposition::Full;
             }
             ways.objects.insert(key.clone(), Way::new(found, now));
-            return Step::Read(HandedOut::default());
+            return Disposition::Read(HandedOut::default());
         };
         way.seen = now;
         let is_same = way.found.version == found.version;
         match way.due {
-            Some(due) if now < due && is_same => Step::Wait,
+            Some(due) if now < due && is_same => Disposition::Wait,
             Some(_) => {
                 (way.found, way.due) = (found, None);
-                Step::Read(way.handed.clone())
+                Disposition::Read(way.handed.clone())
             }
-            None if is_same => Step::Wait,
-            None => Step::WaitForEarlier,
+            None if is_same => Disposition::Wait,
+            None => Disposition::WaitForEarlier,
         }
     }
 
@@ -225,7 +225,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_hours(1);
 
-    fn find_of(pending: &Pending, path: &str, version: &str, bytes: u64) -> Step {
+    fn find_of(pending: &Pending, path: &str, version: &str, bytes: u64) -> Disposition {
         let found = Found { version: version.to_owned(), hour: Some(PathHour(7)), bytes, modified: 5 };
         pending.find(&(0, path.to_owned()), found, 2)
     }
@@ -241,12 +241,16 @@ mod tests {
         let pending = Pending::default();
         let key = (0, "a".to_owned());
         let find = |version: &str, bytes| find_of(&pending, "a", version, bytes);
-        assert_eq!(find("1", 9), Step::Read(HandedOut(None)));
-        assert_eq!(find("1", 9), Step::Wait);
-        assert_eq!(find("2", 10), Step::WaitForEarlier);
+        assert_eq!(find("1", 9), Disposition::Read(HandedOut(None)));
+        assert_eq!(find("1", 9), Disposition::Wait);
+        assert_eq!(find("2", 10), Disposition::WaitForEarlier);
         pending.interrupt(&key, Some(record()), None);
-        assert_eq!(find("2", 10), Step::Read(HandedOut(Some(record()))), "whichever version it is now");
-        assert_eq!(find("2", 10), Step::Wait);
+        assert_eq!(
+            find("2", 10),
+            Disposition::Read(HandedOut(Some(record()))),
+            "whichever version it is now"
+        );
+        assert_eq!(find("2", 10), Disposition::Wait);
         assert_eq!(pending.oldest_hour(0), Some(PathHour(7)));
         assert_eq!(pending.oldest_hour(1), None);
         assert_eq!(pending.totals(), PendingTotals { objects: 1, bytes: 10, oldest: Some(5) });
@@ -259,13 +263,13 @@ mod tests {
         let pending = Pending::default();
         let key = (0, "a".to_owned());
         let find = |version: &str| find_of(&pending, "a", version, 9);
-        assert_eq!(find("1"), Step::Read(HandedOut(None)));
+        assert_eq!(find("1"), Disposition::Read(HandedOut(None)));
         assert_eq!(pending.end_unfound(0, Instant::now()), [], "it is being read");
         let before = Instant::now();
         pending.interrupt(&key, None, Some(LONG));
         assert_eq!(pending.end_unfound(0, before), [], "it was there then");
         let before = Instant::now();
-        assert_eq!(find("1"), Step::Wait, "it is not yet due");
+        assert_eq!(find("1"), Disposition::Wait, "it is not yet due");
         assert_eq!(pending.end_unfound(0, before), [], "it is there");
         assert_eq!(pending.end_unfound(1, Instant::now()), []);
         assert_eq!(pending.end_unfound(0, Instant::now()), [(0, "a".to_owned())]);
@@ -280,13 +284,13 @@ mod tests {
             pending.interrupt(&key, handed, Some(LONG));
             pending.next_due().unwrap() - Instant::now()
         };
-        assert_eq!(find_of(&pending, "a", "1", 9), Step::Read(HandedOut(None)));
+        assert_eq!(find_of(&pending, "a", "1", 9), Disposition::Read(HandedOut(None)));
         assert!(wait(None) <= LONG, "listings are rarer than any wait");
         let short = Duration::from_secs(30);
         assert_eq!([0, 1, 2, 9].map(|failures| backoff(short, failures).as_secs()), [30, 60, 120, 300]);
-        assert_eq!(find_of(&pending, "a", "1", 9), Step::Wait);
+        assert_eq!(find_of(&pending, "a", "1", 9), Disposition::Wait);
         assert!(pending.has_failed(0) && !pending.has_failed(1));
-        assert_eq!(find_of(&pending, "a", "2", 9), Step::Read(HandedOut(None)), "it was written anew");
+        assert_eq!(find_of(&pending, "a", "2", 9), Disposition::Read(HandedOut(None)), "it was written anew");
         assert!(pending.has_failed(0), "it is not read yet");
         pending.read(&key);
         assert!(!pending.has_failed(0));
@@ -298,7 +302,7 @@ mod tests {
         let key = (0, "a".to_owned());
         let fail = |handed| pending.interrupt(&key, handed, Some(Duration::ZERO));
         let failed = |hour| pending.failed_before(0, PathHour(hour)).len();
-        assert_eq!(find_of(&pending, "a", "1", 9), Step::Read(HandedOut(None)));
+        assert_eq!(find_of(&pending, "a", "1", 9), Disposition::Read(HandedOut(None)));
         (0..9).for_each(|_| fail(None));
         assert_eq!(failed(8), 0, "none could be read");
         for _ in 0..ALONE_MIN {
@@ -315,13 +319,13 @@ mod tests {
     fn no_new_object_is_taken_up_while_many_others_can_not_be_read() {
         let pending = Pending::default();
         for path in ["a", "b", "c"] {
-            assert_eq!(find_of(&pending, path, "1", 9), Step::Read(HandedOut(None)));
+            assert_eq!(find_of(&pending, path, "1", 9), Disposition::Read(HandedOut(None)));
         }
         pending.interrupt(&(0, "a".to_owned()), None, Some(LONG));
         pending.interrupt(&(0, "b".to_owned()), None, Some(Duration::ZERO));
-        assert_eq!(find_of(&pending, "d", "1", 9), Step::Full);
-        assert_eq!(find_of(&pending, "b", "1", 9), Step::Read(HandedOut(None)), "it is known");
+        assert_eq!(find_of(&pending, "d", "1", 9), Disposition::Full);
+        assert_eq!(find_of(&pending, "b", "1", 9), Disposition::Read(HandedOut(None)), "it is known");
         pending.read(&(0, "b".to_owned()));
-        assert_eq!(find_of(&pending, "d", "1", 9), Step::Read(HandedOut(None)));
+        assert_eq!(find_of(&pending, "d", "1", 9), Disposition::Read(HandedOut(None)));
     }
 }

@@ -25,9 +25,9 @@ use tokio::time::Instant;
 use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
 use super::layout::{HourForm, PathHour, PathPart, is_hidden};
-use super::memory::{MemoryError, ObjectMemory, ObjectStanding, SourceRecord};
+use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectStanding, SourceRecord};
 use super::notifications::Notifications;
-use super::pending::{Found, HandedOut, Step, TROUBLED_MAX, backoff};
+use super::pending::{Disposition, Found, HandedOut, TROUBLED_MAX, backoff};
 use super::reader::{FoundObject, ObjectInput};
 use super::watch::BucketHealth;
 use crate::storage::{Now, StorageSettings, StorageStart};
@@ -65,6 +65,7 @@ pub(super) struct BucketPoller {
     pub(super) buckets: Arc<[Bucket]>,
     pub(super) settings: StorageSettings,
     pub(super) memory: ObjectMemory,
+    pub(super) memory_thread: MemoryThread,
     pub(super) health: Arc<BucketHealth>,
     pub(super) found: mpsc::Sender<ObjectInput>,
     pub(super) now: Now,
@@ -352,13 +353,13 @@ impl BucketPoller {
         let key = (source, meta.location.to_string());
         let found = Found { version: version.clone(), hour, bytes: meta.size, modified };
         let handed = match self.health.pending.find(&key, found, round.troubled_max) {
-            Step::Read(HandedOut(handed)) => handed,
-            Step::Wait => return Ok(()),
-            Step::WaitForEarlier => {
+            Disposition::Read(HandedOut(handed)) => handed,
+            Disposition::Wait => return Ok(()),
+            Disposition::WaitForEarlier => {
                 self.is_outdated = true;
                 return Ok(());
             }
-            Step::Full => {
+            Disposition::Full => {
                 round.is_full = true;
                 round.left_alone = round.left_alone.into_iter().chain(hour).min();
                 return Ok(());

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, StorageSetupError, ensure_apart};
-use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
+use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
 use super::notifications::Notifications;
 use super::poller::{BucketPoller, FOUND_MAX, SourceState};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
@@ -91,11 +91,13 @@ pub fn open(
     let written = memory.clone();
     let write = move |settled: &[Settled]| written.settle(settled).map_err(|error| error.to_string());
     let writer = MemoryWriter::start("storage-memory", write).map_err(StorageOpenError::Thread)?;
+    let memory_thread = MemoryThread::start(memory.clone()).map_err(StorageOpenError::Thread)?;
     let states = buckets.iter().map(|_| SourceState::default()).collect();
     let poller = BucketPoller {
         buckets: Arc::clone(&buckets),
         settings,
         memory,
+        memory_thread,
         health: Arc::clone(&health),
         found,
         now,

@@ -35,15 +35,8 @@ impl BucketPoller {
         &self,
         write: impl FnOnce(&ObjectMemory) -> Result<T, MemoryError> + Send + 'static,
     ) -> Result<T, Trouble> {
-        let memory = self.memory.clone();
-        match tokio::task::spawn_blocking(move || write(&memory)).await {
-            Ok(written) => Ok(written?),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The process is about to end.
-                Err(_cancelled) => Err(Trouble::Closed),
-            },
-        }
+        // Its thread is gone only when the process is about to end.
+        Ok(self.memory_thread.write(write).await.ok_or(Trouble::Closed)??)
     }
 
     /// The record of a source; before its first reading, its beginning is decided, and so is that of new event types.

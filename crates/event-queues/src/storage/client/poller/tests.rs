@@ -53,9 +53,11 @@ impl Place {
         let settings = settings(&server, root.path(), &[url], start);
         let bucket = Bucket::new(&settings.sources[0], &settings.options).unwrap();
         let (sender, found) = mpsc::channel(100_000);
+        let memory = ObjectMemory::open(root.path()).unwrap();
         let poller = BucketPoller {
             buckets: [bucket].into(),
-            memory: ObjectMemory::open(root.path()).unwrap(),
+            memory_thread: MemoryThread::start(memory.clone()).unwrap(),
+            memory,
             settings,
             health: Arc::new(BucketHealth::new(1)),
             found: sender,
