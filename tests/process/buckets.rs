@@ -205,6 +205,33 @@ async fn a_url_is_imported_once() {
 }
 
 #[tokio::test]
+async fn what_a_start_now_passes_is_told_where_it_is_imported_or_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let server = Server::directory(directory.path());
+    let mut bucket = Bucket::of(&server).await;
+    bucket.write(3, 50).await;
+    let (url, _) = server.settings(server.address());
+    let followed = configuration(&intake, &url, &[]).text("queue.storage.start", "now");
+    let passed = followed.run(&["run", "--once"]).await;
+    assert!(passed.status.success() && intake.sends() == 0, "{}", passed.stderr);
+    let import = followed.clone().text("queue.kind", "embedded");
+    let finished = import.run(&["run", "--once", "--import", &url]).await;
+    assert!(finished.status.success() && intake.sends() == 0, "{}", finished.stderr);
+    let told = "objects are passed because an earlier run with this state_directory passed them";
+    assert!(
+        finished.stderr.contains(told) && finished.stderr.contains("\"objects\":3"),
+        "{}",
+        finished.stderr
+    );
+    let events = Events::new(8).ndjson(50).into_bytes();
+    bucket.put(&format!("currents/mixed/date={}/0000", HOURS[0]), events).await;
+    let finished = followed.run(&["run", "--once"]).await;
+    assert!(finished.status.success() && intake.sends() > 0, "{}", finished.stderr);
+    assert!(finished.stderr.contains("it was passed when it was first seen"), "{}", finished.stderr);
+}
+
+#[tokio::test]
 async fn an_import_with_an_object_that_is_damaged_counts_the_others_and_fails() {
     let directory = tempfile::tempdir().unwrap();
     let intake = Intake::start();
@@ -235,6 +262,7 @@ async fn what_is_configured_wrongly_is_named() {
         (of("s3://b/", "queue.storage.poll_interval", "10ms"), "queue.storage.poll_interval"),
         (of("s3://b/", "push.listen", "127.0.0.1:0"), "can't be used with queue.kind = \"storage\""),
         (of("s3://b/", "queue.storage.sources.\"s3://b/acme/\"", "g"), "lies within s3://b/"),
+        (of("s3://b/x/", "queue.storage.sources.\"s3a://b/x/y/\"", "g"), "s3a://b/x/y lies within s3://b/x"),
         (of("", "log.level", "info"), "queue.storage.url"),
         (
             of("s3://b/", "queue.storage.notifications", "arn:aws:sqs:eu-central-1:1:q"),

@@ -27,6 +27,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_mins(1);
 /// How much of the innermost error's text is repeated.
 const CAUSE_BYTES_MAX: usize = 300;
+/// The end of the hosts of Cloudflare's R2.
+const R2_HOST: &str = ".r2.cloudflarestorage.com";
 const RETRIES_MAX: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
@@ -53,6 +55,14 @@ pub enum StorageSetupError {
         key: String,
         /// The kind of the store.
         store: &'static str,
+    },
+    /// A place lies within another one.
+    #[error("{url} lies within {other}, so that its events would be counted twice")]
+    Within {
+        /// The narrower one, or the second of two that are the same.
+        url: String,
+        /// The other one.
+        other: String,
     },
     /// The queue of notifications can't be one.
     #[error(
@@ -88,6 +98,8 @@ pub(super) struct Bucket {
     pub(super) s3_name: Option<Box<str>>,
     /// The directory that is listed, if it is one: a missing one has no objects, which its store does not call an error.
     directory: Option<PathBuf>,
+    /// The store and the prefix in it, the same for all forms of a URL.
+    place: (String, ObjectPath),
 }
 
 /// Builds a store from the environment, a URL and options. The builders are alike, and share no trait.
@@ -146,7 +158,13 @@ impl Bucket {
             matches!(scheme, ObjectStoreScheme::Local).then(|| Path::new("/").join(prefix.as_ref()));
         let s3_name =
             if matches!(scheme, ObjectStoreScheme::AmazonS3) { s3_name(&url).map(Into::into) } else { None };
-        Ok(Self { store, prefix, url: given.trim_end_matches('/').into(), app_group_id, s3_name, directory })
+        // A service that speaks S3's protocol has buckets of its own.
+        let service = url.host_str().filter(|host| host.ends_with(R2_HOST)).unwrap_or_default();
+        let real = directory.as_ref().and_then(|directory| directory.canonicalize().ok());
+        let real = real.and_then(|real| ObjectPath::from_absolute_path(real).ok());
+        let place = (format!("{service} {store}"), real.unwrap_or_else(|| prefix.clone()));
+        let url = given.trim_end_matches('/').into();
+        Ok(Self { store, prefix, url, app_group_id, s3_name, directory, place })
     }
 
     /// The name of an object in messages.
@@ -173,14 +191,31 @@ impl Bucket {
     }
 }
 
+/// # Errors
+/// When one lies within another one, or is the same.
+pub(super) fn ensure_apart(buckets: &[Bucket]) -> Result<(), StorageSetupError> {
+    for (at, bucket) in buckets.iter().enumerate() {
+        let is_within = |other: &Bucket| {
+            let ((store, prefix), (of, above)) = (&bucket.place, &other.place);
+            store == of && prefix.prefix_matches(above)
+        };
+        let mut others = buckets.iter().enumerate().filter(|(of, _)| *of != at);
+        if let Some((_, other)) = others.find(|(_, other)| is_within(other)) {
+            return Err(StorageSetupError::Within {
+                url: bucket.url.to_string(),
+                other: other.url.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The bucket that a URL of S3 names, in each form that the client takes.
 fn s3_name(url: &Url) -> Option<&str> {
     let host = url.host_str()?;
     let (first, _) = host.split_once('.').unwrap_or((host, ""));
     match url.scheme() {
-        "https" if first == "s3" || host.ends_with(".r2.cloudflarestorage.com") => {
-            url.path_segments()?.next()
-        }
+        "https" if first == "s3" || host.ends_with(R2_HOST) => url.path_segments()?.next(),
         "https" => Some(first),
         _ => Some(host),
     }
@@ -224,6 +259,9 @@ pub(super) fn advice(error: &Error) -> String {
         }
         (Error::NotFound { .. }, _) | (_, Some("404")) => {
             "there is no such bucket or object; check the URL and the endpoint"
+        }
+        (_, Some("403")) if code_of(&text) == Some("InvalidObjectState") => {
+            "it is archived (S3 Glacier): restore it, or move it out of the prefix"
         }
         (Error::PermissionDenied { .. }, _) | (_, Some("403")) => {
             "the store refuses it: the right to list and read is missing, or the credentials are wrong or expired \
@@ -330,6 +368,12 @@ mod tests {
             assert!(answered(status, 5).contains(expected), "{}", answered(status, 5));
             assert_eq!(answered(status, 5), answered(status, 77));
         }
+        let text = "status code: 403 Forbidden: <Error><Code>InvalidObjectState</Code></Error>";
+        let words = advice(&Error::Generic { store: "S3", source: text.into() });
+        assert_eq!(
+            words,
+            "it is archived (S3 Glacier): restore it, or move it out of the prefix: 403 InvalidObjectState"
+        );
         let refused = Error::Generic { store: "S3", source: "connection refused".into() };
         assert_eq!(advice(&refused), "it is tried again: connection refused");
     }

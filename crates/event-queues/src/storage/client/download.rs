@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use object_store::path::Path;
-use object_store::{Error, GetOptions, GetResultPayload, ObjectStore};
+use object_store::{Error, GetOptions, GetResultPayload, ObjectMeta, ObjectStore};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use twox_hash::XxHash3_128;
@@ -20,6 +21,10 @@ use super::watch::BucketHealth;
 const PIECES_MAX: usize = 8;
 /// The least size of a piece: a socket often gives less at once than what is worth handing over.
 const PIECE_BYTES: usize = 128 * 1024;
+/// For how long a store is waited for until its pace is judged, and how many bytes a second it has to give then: others wait
+/// behind.
+const PACE_WAIT: Duration = Duration::from_mins(1);
+const PACE_BYTES_MIN: u64 = 4096;
 
 /// Reads the pieces that a task fetches, and keeps an account of them.
 pub(super) struct Download {
@@ -29,7 +34,34 @@ pub(super) struct Download {
     rest: std::vec::IntoIter<Bytes>,
     /// A local file, in the place of pieces.
     file: Option<File>,
+    /// How many bytes the listing says there are.
+    size: u64,
     account: Account,
+}
+
+/// How fast a store gives an object.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// # Errors
+    /// When it is too slow.
+    fn add(&mut self, waited: Duration, bytes: usize) -> Result<(), Error> {
+        self.waited += waited;
+        self.bytes += bytes as u64;
+        if self.waited < PACE_WAIT {
+            return Ok(());
+        }
+        if self.bytes < self.waited.as_secs() * PACE_BYTES_MIN {
+            let words = format!("it gave less than {PACE_BYTES_MIN} bytes a second for a minute");
+            return Err(Error::Generic { store: "bucket", source: words.into() });
+        }
+        *self = Self::default();
+        Ok(())
+    }
 }
 
 /// One piece of a body.
@@ -59,11 +91,11 @@ impl Download {
     pub(super) fn start(
         runtime: &Handle,
         store: Arc<dyn ObjectStore>,
-        path: Path,
-        e_tag: Option<String>,
+        object: &ObjectMeta,
         health: Arc<BucketHealth>,
     ) -> (Self, Account) {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
+        let ObjectMeta { location: path, e_tag, size, .. } = object.clone();
         runtime.spawn(async move {
             if let Err(error) = fetch(&*store, &path, e_tag, &sender).await {
                 // The receiver is gone only when the process is about to end.
@@ -72,7 +104,7 @@ impl Download {
         });
         let account = Account { read: Arc::default(), health };
         let (piece, rest) = (Bytes::new(), Vec::new().into_iter());
-        (Self { pieces, piece, rest, file: None, account: account.clone() }, account)
+        (Self { pieces, piece, rest, file: None, size, account: account.clone() }, account)
     }
 }
 
@@ -91,12 +123,15 @@ async fn fetch(
     }
     let mut stream = answer.into_stream();
     let (mut gathered, mut bytes) = (Vec::new(), 0);
-    let mut failed = Ok(());
+    let (mut failed, mut pace) = (Ok(()), Pace::default());
     loop {
+        let asked = Instant::now();
         let next = stream.next().await;
-        let is_end = !matches!(next, Some(Ok(_)));
+        let mut is_end = !matches!(next, Some(Ok(_)));
         match next {
             Some(Ok(piece)) => {
+                failed = pace.add(asked.elapsed(), piece.len());
+                is_end = failed.is_err();
                 bytes += piece.len();
                 gathered.push(piece);
             }
@@ -141,6 +176,9 @@ impl Download {
 impl Read for Download {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.read_next(buffer)?;
+        if bytes == 0 && !buffer.is_empty() {
+            self.account.ensure_whole(self.size)?;
+        }
         let mut stored = self.account.read.lock().unwrap_or_else(PoisonError::into_inner);
         stored.hasher.write(&buffer[..bytes]);
         stored.bytes += bytes as u64;
@@ -154,6 +192,17 @@ impl Account {
     pub(super) fn print(&self) -> Print {
         let stored = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         Print { bytes: stored.bytes, hash: stored.hasher.finish_128() }
+    }
+
+    /// # Errors
+    /// When the store gave less of an object than its listing told: its end is not the object's.
+    fn ensure_whole(&self, size: u64) -> io::Result<()> {
+        let Print { bytes, .. } = self.print();
+        if bytes >= size {
+            return Ok(());
+        }
+        let words = format!("it gave {bytes} of {size} bytes");
+        Err(self.note(Error::Generic { store: "bucket", source: words.into() }))
     }
 
     /// Keeps the store's error, and says it as reading does.
@@ -197,9 +246,12 @@ pub(super) async fn print_of(
 ) -> Result<Print, Error> {
     let options = GetOptions::new().with_if_match(e_tag).with_range(Some(0..bytes));
     let mut stream = store.get_opts(path, options).await?.into_stream();
-    let (mut hasher, mut bytes) = (XxHash3_128::new(), 0);
-    while let Some(piece) = stream.next().await {
+    let (mut hasher, mut bytes, mut pace) = (XxHash3_128::new(), 0, Pace::default());
+    loop {
+        let asked = Instant::now();
+        let Some(piece) = stream.next().await else { break };
         let piece = piece?;
+        pace.add(asked.elapsed(), piece.len())?;
         hasher.write(&piece);
         bytes += piece.len() as u64;
     }
@@ -218,8 +270,23 @@ mod tests {
         let (piece, rest) = (Bytes::new(), Vec::new().into_iter());
         // It can only be written.
         let file = Some(File::create(&path).unwrap());
-        let mut download = Download { pieces, piece, rest, file, account: account.clone() };
+        let mut download = Download { pieces, piece, rest, file, size: 0, account: account.clone() };
         download.read(&mut [0; 8]).unwrap_err();
         assert!(matches!(account.take_error(), Some(Error::Generic { .. })));
+    }
+
+    #[test]
+    fn a_store_that_is_slow_for_a_minute_is_too_slow() {
+        let second = Duration::from_secs(1);
+        let after = |bytes: usize| {
+            let mut pace = Pace::default();
+            (1..=200).find(|_| pace.add(second, bytes).is_err())
+        };
+        assert_eq!((after(30), after(4095), after(4096)), (Some(60), Some(60), None));
+        // What was fast before may not be slow for long, and the pipeline may be as slow as it likes.
+        let mut pace = Pace::default();
+        pace.add(second, 1 << 30).unwrap();
+        assert_eq!((1..=200).find(|_| pace.add(second, 30).is_err()), Some(119));
+        assert!((0..10_000).all(|_| pace.add(Duration::ZERO, 1).is_ok() || pace.waited >= PACE_WAIT));
     }
 }

@@ -1,11 +1,16 @@
 //! The memory of objects, in one [file](redb_file): which are done, and how far the settled flushes have come in the
 //! others. A settlement is one commit, however large the memory is.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
-use redb::TableDefinition;
+use redb::{ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::content::ReadPlace;
 use crate::memory::{CACHE_BYTES, MemoryKind, pack, unpack};
@@ -24,6 +29,10 @@ const KIND: MemoryKind = MemoryKind {
 const OBJECTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("objects");
 /// By source.
 const SOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sources");
+/// By source: the event types that were counted of it. Earlier versions did not write it, and don't read it.
+const EVENT_TYPES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("event_types");
+/// By source and path: since when an object is not there any more, in Unix seconds. As the one before.
+const ABSENT: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("absent");
 
 /// Why the memory can't be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -60,6 +69,13 @@ pub(super) struct ObjectRecord {
     pub(super) print: Option<Print>,
 }
 
+impl ObjectRecord {
+    /// Whether nothing of this version is to be read.
+    pub(super) fn is_done(&self, version: &str) -> bool {
+        self.version == version && self.standing != ObjectStanding::Begun
+    }
+}
+
 /// Identifies stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Print {
@@ -76,6 +92,15 @@ pub(super) struct SourceRecord {
     pub(super) done_before: Option<i64>,
     /// Objects without an hour that were written before this Unix second are not read.
     pub(super) written_before: Option<i64>,
+}
+
+/// Whether the record of an object is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    Needed,
+    /// As long as the object may come back, which it is given some time for.
+    Absent,
+    Needless,
 }
 
 /// One settled object: its source, its path, and its record.
@@ -95,11 +120,23 @@ impl ObjectMemory {
             file.write(|write| {
                 write.open_table(OBJECTS)?;
                 write.open_table(SOURCES)?;
+                write.open_table(EVENT_TYPES)?;
+                write.open_table(ABSENT)?;
                 Ok(((), true))
             })?;
             Ok(file)
         });
         opened.map(|file| Self(Arc::new(file))).map_err(|fault| error(&KIND.file.path(directory), fault))
+    }
+
+    /// Keeps all others from writing while `act` runs.
+    #[cfg(test)]
+    pub(super) fn hold(&self, act: impl FnOnce()) {
+        let held = self.0.write(|_| {
+            act();
+            Ok(((), false))
+        });
+        held.unwrap();
     }
 
     fn explained<T>(&self, done: Result<T, FileFault>) -> Result<T, MemoryError> {
@@ -135,14 +172,45 @@ impl ObjectMemory {
         }))
     }
 
+    /// The event types that were counted of a source; none where that is not known.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(super) fn event_types(&self, source: &str) -> Result<Option<BTreeSet<Box<str>>>, MemoryError> {
+        self.explained(self.0.read(|read| {
+            let types = read.open_table(EVENT_TYPES)?;
+            let packed = types.get(source)?;
+            packed
+                .map(|packed| unpack(&[source.as_bytes()], packed.value(), || source.to_owned()))
+                .transpose()
+        }))
+    }
+
+    /// Makes the event types that are counted of a source durable.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(super) fn set_event_types(
+        &self,
+        source: &str,
+        event_types: &BTreeSet<Box<str>>,
+    ) -> Result<(), MemoryError> {
+        self.explained(self.0.write(|write| {
+            let packed = pack(&[source.as_bytes()], event_types)?;
+            write.open_table(EVENT_TYPES)?.insert(source, packed.as_slice())?;
+            Ok(((), true))
+        }))
+    }
+
     /// Forgets a source and its objects.
     ///
     /// # Errors
     /// When it can't be written.
     pub(super) fn forget(&self, source: &str) -> Result<(), MemoryError> {
-        self.set_source(source, &SourceRecord::default(), |_| true)?;
+        self.close(source, &SourceRecord::default(), Moment::default(), |_| Need::Needless)?;
         self.explained(self.0.write(|write| {
             write.open_table(SOURCES)?.remove(source)?;
+            write.open_table(EVENT_TYPES)?.remove(source)?;
             Ok(((), true))
         }))
     }
@@ -162,29 +230,112 @@ impl ObjectMemory {
         }))
     }
 
-    /// Makes the record of a source durable, and forgets its objects that are not needed any more.
+    /// Makes the record of a source durable.
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn set_source(
+    pub(super) fn set_source(&self, source: &str, record: &SourceRecord) -> Result<(), MemoryError> {
+        self.explained(self.0.write(|write| {
+            write.open_table(SOURCES)?.insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
+            Ok(((), true))
+        }))
+    }
+
+    /// Makes the record of a source durable, and forgets its objects that are not needed any more, or have been absent for
+    /// too long. Returns how many.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(super) fn close(
         &self,
         source: &str,
         record: &SourceRecord,
-        is_needless: impl Fn(&str) -> bool,
+        Moment { now, absence_max }: Moment,
+        need: impl Fn(&str) -> Need,
     ) -> Result<u64, MemoryError> {
         self.explained(self.0.write(|write| {
-            let mut forgotten = 0;
             write.open_table(SOURCES)?.insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
-            let mut objects = write.open_table(OBJECTS)?;
             let next = format!("{source}\0");
-            objects.retain_in((source, "")..(next.as_str(), ""), |(_, path), _| {
-                let is_needless = is_needless(path);
-                forgotten += u64::from(is_needless);
-                !is_needless
+            let of_source = (source, "")..(next.as_str(), "");
+            let mut table = write.open_table(ABSENT)?;
+            let mut known = BTreeMap::new();
+            for row in table.range(of_source.clone())? {
+                let (key, packed) = row?;
+                let (_, path) = key.value();
+                let named = || format!("{source} {path}");
+                let since: u64 = unpack(&[source.as_bytes(), path.as_bytes()], packed.value(), named)?;
+                known.insert(path.to_owned(), since);
+            }
+            let (mut forgotten, mut absent) = (0, BTreeMap::new());
+            let mut objects = write.open_table(OBJECTS)?;
+            objects.retain_in(of_source, |(_, path), _| {
+                let is_kept = match need(path) {
+                    Need::Needed => true,
+                    Need::Needless => false,
+                    Need::Absent => {
+                        let since = known.get(path).map_or(now, |since| now.min(*since));
+                        absent.insert(path.to_owned(), since);
+                        now - since < absence_max
+                    }
+                };
+                if !is_kept {
+                    forgotten += 1;
+                    absent.remove(path);
+                }
+                is_kept
             })?;
+            for path in known.keys().filter(|path| !absent.contains_key(*path)) {
+                table.remove((source, path.as_str()))?;
+            }
+            for (path, since) in absent.iter().filter(|(path, since)| known.get(*path) != Some(since)) {
+                let packed = pack(&[source.as_bytes(), path.as_bytes()], since)?;
+                table.insert((source, path.as_str()), packed.as_slice())?;
+            }
             Ok((forgotten, true))
         }))
     }
+}
+
+/// A write to the memory.
+type Write = Box<dyn FnOnce(&ObjectMemory) + Send>;
+
+/// A thread that writes to the memory for those who must not wait for a disk. It is started early, so that nothing fails
+/// half-way because the system has no thread left, and ends with its handle.
+pub(super) struct MemoryThread(SyncSender<Write>);
+
+impl MemoryThread {
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(memory: ObjectMemory) -> io::Result<Self> {
+        let (writes, taken) = sync_channel::<Write>(1);
+        thread::Builder::new().name("storage-source".to_owned()).spawn(move || {
+            for write in taken {
+                write(&memory);
+            }
+        })?;
+        Ok(Self(writes))
+    }
+
+    /// Writes; one at a time. `None` if the thread is gone.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&ObjectMemory) -> Result<T, MemoryError> + Send + 'static,
+    ) -> Option<Result<T, MemoryError>> {
+        let (say, said) = oneshot::channel();
+        let write: Write = Box::new(move |memory| {
+            // Nobody waits for it when the process is about to end.
+            let _nobody = say.send(write(memory));
+        });
+        self.0.try_send(write).ok()?;
+        said.await.ok()
+    }
+}
+
+/// When hours are closed, in Unix seconds, and for how many of them an object that is absent is remembered.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Moment {
+    pub(super) now: u64,
+    pub(super) absence_max: u64,
 }
 
 fn error(path: &Path, fault: FileFault) -> MemoryError {
@@ -235,11 +386,47 @@ mod tests {
         memory.settle(&[settled("a"), settled("b"), other]).unwrap();
         let source = SourceRecord { done_before: Some(5), written_before: None };
         assert_eq!(memory.source("s3://b").unwrap(), None);
-        assert_eq!(memory.set_source("s3://b", &source, |path| path == "a").unwrap(), 1);
+        let need = |path: &str| if path == "a" { Need::Needless } else { Need::Needed };
+        assert_eq!(memory.close("s3://b", &source, Moment::default(), need).unwrap(), 1);
         assert_eq!(memory.source("s3://b").unwrap(), Some(source));
         assert_eq!(memory.object("s3://b", "a").unwrap(), None);
         assert!(memory.object("s3://b", "b").unwrap().is_some());
         assert!(memory.object("s3://b/x", "a").unwrap().is_some());
+    }
+
+    #[test]
+    fn an_absent_object_is_forgotten_after_a_time_without_a_break() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = ObjectMemory::open(root.path()).unwrap();
+        memory.settle(&[settled("a"), settled("b")]).unwrap();
+        let close = |now, is_there: bool| {
+            let need = |path: &str| if path == "b" || is_there { Need::Needed } else { Need::Absent };
+            let moment = Moment { now, absence_max: 10 };
+            memory.close("s3://b", &SourceRecord::default(), moment, need).unwrap()
+        };
+        for (now, is_there) in
+            [(100, false), (109, false), (110, true), (111, false), (120, false), (50, false)]
+        {
+            assert_eq!(close(now, is_there), 0, "{now}");
+        }
+        // The clock was set back.
+        assert_eq!((close(59, false), close(60, false), close(61, false)), (0, 1, 0));
+        assert_eq!(memory.object("s3://b", "a").unwrap(), None);
+        assert!(memory.object("s3://b", "b").unwrap().is_some());
+    }
+
+    #[test]
+    fn the_types_of_a_source_are_there_after_a_start_and_forgotten_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = ObjectMemory::open(root.path()).unwrap();
+        assert_eq!(memory.event_types("s3://b").unwrap(), None);
+        let types = BTreeSet::from(["a".into(), "b".into()]);
+        memory.set_event_types("s3://b", &types).unwrap();
+        drop(memory);
+        let memory = ObjectMemory::open(root.path()).unwrap();
+        assert_eq!(memory.event_types("s3://b").unwrap(), Some(types));
+        memory.forget("s3://b").unwrap();
+        assert_eq!(memory.event_types("s3://b").unwrap(), None);
     }
 
     #[test]

@@ -206,9 +206,6 @@ fn refusal(status: u16, body: &[u8]) -> String {
         (_, "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue") => {
             "there is no such queue; check queue.storage.notifications"
         }
-        (403, _) | (_, "AccessDeniedException" | "AccessDenied") => {
-            "the rights to receive and delete messages are missing (docs/operating.md, \"Buckets\")"
-        }
         (
             _,
             "ExpiredToken"
@@ -217,6 +214,9 @@ fn refusal(status: u16, body: &[u8]) -> String {
             | "UnrecognizedClientException"
             | "InvalidSignatureException",
         ) => "the credentials are wrong or expired",
+        (403, _) | (_, "AccessDeniedException" | "AccessDenied") => {
+            "the rights to receive and delete messages are missing (docs/operating.md, \"Buckets\")"
+        }
         _ => "it is asked again after the next listing",
     };
     [advice, ": ", &status.to_string(), " ", kind, " ", &message].concat().trim_end().to_owned()
@@ -376,6 +376,9 @@ mod tests {
                 "rights to receive and delete",
             ),
             (400, r#"{"__type":"com.amazon.coral.service#UnrecognizedClientException"}"#, "wrong or expired"),
+            (403, r#"{"__type":"com.amazon.coral.service#ExpiredTokenException"}"#, "wrong or expired"),
+            (403, r#"{"__type":"com.amazon.coral.service#InvalidClientTokenId"}"#, "wrong or expired"),
+            (403, "<html>", "rights to receive and delete"),
             (503, "<html>", "asked again after the next listing: 503"),
         ] {
             let words = refusal(status, body.as_bytes());

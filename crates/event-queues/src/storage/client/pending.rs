@@ -1,31 +1,78 @@
 //! Objects that were found and are not settled yet.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::layout::PathHour;
 use super::memory::ObjectRecord;
+
+/// How many objects of a source that can't be read for now are tried again; beyond that no new ones are taken up.
+pub(super) const TROUBLED_MAX: usize = 256;
+/// The longest wait after failures, unless listings are rarer.
+const BACKOFF_MAX: Duration = Duration::from_mins(5);
+/// An object has failed by itself if it failed so often after others of its source had been read.
+const ALONE_MIN: u32 = 3;
+
+/// The wait after so many failures in a row.
+pub(super) fn backoff(interval: Duration, failures: u32) -> Duration {
+    interval.saturating_mul(1 << failures.min(6)).min(BACKOFF_MAX.max(interval))
+}
 
 /// One object of one source, by the number of the source.
 pub(super) type ObjectKey = (usize, String);
 
 /// Objects in progress, shared by poller, reader and queue.
 #[derive(Debug, Default)]
-pub(super) struct Pending(Mutex<HashMap<ObjectKey, Way>>);
+pub(super) struct Pending(Mutex<Ways>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
+struct Ways {
+    objects: HashMap<ObjectKey, Way>,
+    /// By source: when an object was last read to its end.
+    read: HashMap<usize, Instant>,
+}
+
+#[derive(Debug)]
 struct Way {
-    hour: Option<PathHour>,
-    bytes: u64,
-    modified: i64,
-    /// Reading was interrupted for a temporary reason, then, behind this part that was handed out.
-    interrupted: Option<(Instant, HandedOut)>,
+    found: Found,
+    /// How far this run has handed it out, as far as the reader has said.
+    handed: HandedOut,
+    /// Set while reading is interrupted for a temporary reason: when it is tried again.
+    due: Option<Instant>,
+    /// When it was last known to be there.
+    seen: Instant,
+    /// The failures in a row, the last one, and how many came after others of the source had been read.
+    failures: u32,
+    failed: Instant,
+    failures_alone: u32,
+}
+
+/// What a listing tells of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) version: String,
+    pub(super) hour: Option<PathHour>,
+    pub(super) bytes: u64,
+    pub(super) modified: i64,
 }
 
 /// How far this run has handed an object out, if at all: the record of that part, of whichever version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct HandedOut(pub(super) Option<ObjectRecord>);
+
+/// What is to be done with an object that was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Disposition {
+    /// It is handed to the reader.
+    Read(HandedOut),
+    /// It is on its way, or not yet to be tried again.
+    Wait,
+    /// An earlier version is on its way, and settles first.
+    WaitForEarlier,
+    /// Too many others can't be read.
+    Full,
+}
 
 /// The sums over all objects in progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,63 +83,136 @@ pub(super) struct PendingTotals {
     pub(super) oldest: Option<i64>,
 }
 
-impl Pending {
-    /// Adds an object. Returns whether to hand it to the reader, and how far this run has handed it out; `None` while any
-    /// version of it is in progress: that one settles first.
-    pub(super) fn find(
-        &self,
-        key: &ObjectKey,
-        hour: Option<PathHour>,
-        bytes: u64,
-        modified: i64,
-    ) -> Option<HandedOut> {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(way) = pending.get_mut(key) else {
-            let way = Way { hour, bytes, modified, interrupted: None };
-            pending.insert(key.clone(), way);
-            return Some(HandedOut::default());
-        };
-        let (_, handed) = way.interrupted.take()?;
-        *way = Way { hour, bytes, modified, interrupted: None };
-        Some(handed)
+impl Way {
+    fn new(found: Found, now: Instant) -> Self {
+        let handed = HandedOut::default();
+        Self { found, handed, due: None, seen: now, failures: 0, failed: now, failures_alone: 0 }
     }
 
-    /// Notes that it could not be read on for now.
-    pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ObjectRecord>) {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(way) = pending.get_mut(key) {
-            way.interrupted = Some((Instant::now(), HandedOut(handed)));
+    fn is_troubled(&self) -> bool {
+        self.due.is_some() || self.failures > 0
+    }
+}
+
+impl Ways {
+    fn troubled(&self, source: usize) -> usize {
+        self.objects.iter().filter(|((of, _), way)| *of == source && way.is_troubled()).count()
+    }
+}
+
+impl Pending {
+    fn ways(&self) -> MutexGuard<'_, Ways> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an object, unless so many others of its source can't be read.
+    pub(super) fn find(&self, key: &ObjectKey, found: Found, troubled_max: usize) -> Disposition {
+        let (mut ways, now) = (self.ways(), Instant::now());
+        let Some(way) = ways.objects.get_mut(key) else {
+            if ways.troubled(key.0) >= troubled_max {
+                return Disposition::Full;
+            }
+            ways.objects.insert(key.clone(), Way::new(found, now));
+            return Disposition::Read(HandedOut::default());
+        };
+        way.seen = now;
+        let is_same = way.found.version == found.version;
+        match way.due {
+            Some(due) if now < due && is_same => Disposition::Wait,
+            Some(_) => {
+                (way.found, way.due) = (found, None);
+                Disposition::Read(way.handed.clone())
+            }
+            None if is_same => Disposition::Wait,
+            None => Disposition::WaitForEarlier,
         }
     }
 
-    /// Removes the objects of a source whose reading was interrupted before this moment, from which on all were found that
-    /// are there: these are gone.
-    pub(super) fn end_unfound(&self, source: usize, since: Instant) -> Vec<ObjectKey> {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_gone = |(of, _): &ObjectKey, way: &mut Way| {
-            *of == source && way.interrupted.as_ref().is_some_and(|(at, _)| *at < since)
-        };
-        pending.extract_if(is_gone).map(|(key, _)| key).collect()
+    /// Notes that it could not be read on for now. It is tried again at once, or, as it failed, after this interval, later
+    /// from failure to failure.
+    pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ObjectRecord>, failed: Option<Duration>) {
+        let (mut ways, now) = (self.ways(), Instant::now());
+        let read = ways.read.get(&key.0).copied();
+        let Some(way) = ways.objects.get_mut(key) else { return };
+        way.due = Some(now);
+        way.seen = now;
+        if let Some(interval) = failed {
+            if way.handed.0 != handed {
+                // It came further than the last time.
+                (way.failures, way.failures_alone) = (0, 0);
+            } else if way.failures > 0 && read.is_some_and(|read| read > way.failed) {
+                way.failures_alone += 1;
+            }
+            way.due = Some(now + backoff(interval, way.failures));
+            way.failures = way.failures.saturating_add(1);
+            way.failed = now;
+        }
+        way.handed = HandedOut(handed);
     }
 
-    /// Removes an object that is settled to its end, or is gone. Returns when it was written.
+    /// Notes that an object was read to its end.
+    pub(super) fn read(&self, key: &ObjectKey) {
+        self.ways().read.insert(key.0, Instant::now());
+        self.calm(key);
+    }
+
+    /// Notes that the store has no trouble with an object any more.
+    pub(super) fn calm(&self, key: &ObjectKey) {
+        if let Some(way) = self.ways().objects.get_mut(key) {
+            (way.failures, way.failures_alone) = (0, 0);
+        }
+    }
+
+    /// Whether an object of a source could not be read the last time.
+    pub(super) fn has_failed(&self, source: usize) -> bool {
+        self.ways().objects.iter().any(|((of, _), way)| *of == source && way.failures > 0)
+    }
+
+    /// Whether so few objects of a source can't be read that new ones are worth looking for.
+    pub(super) fn has_room(&self, source: usize) -> bool {
+        self.ways().troubled(source) < TROUBLED_MAX / 2
+    }
+
+    /// When the first of the interrupted objects is to be tried again.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.ways().objects.values().filter_map(|way| way.due).min()
+    }
+
+    /// Removes the objects of a source whose reading was interrupted, and that were last seen before this moment, from which
+    /// on all were found that are there: these are gone.
+    pub(super) fn end_unfound(&self, source: usize, since: Instant) -> Vec<ObjectKey> {
+        let is_gone =
+            |(of, _): &ObjectKey, way: &mut Way| *of == source && way.due.is_some() && way.seen < since;
+        self.ways().objects.extract_if(is_gone).map(|(key, _)| key).collect()
+    }
+
+    /// The interrupted objects of hours before this one that fail by themselves, while others of their source are read.
+    pub(super) fn failed_before(&self, source: usize, hour: PathHour) -> Vec<(ObjectKey, HandedOut)> {
+        let is_failed = |way: &Way| {
+            way.due.is_some() && way.failures_alone >= ALONE_MIN && way.found.hour.is_some_and(|of| of < hour)
+        };
+        let ways = self.ways();
+        let failed = ways.objects.iter().filter(|((of, _), way)| *of == source && is_failed(way));
+        failed.map(|(key, way)| (key.clone(), way.handed.clone())).collect()
+    }
+
+    /// Removes an object that is settled to its end, is gone, or is left out. Returns when it was written.
     pub(super) fn end(&self, key: &ObjectKey) -> Option<i64> {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.remove(key).map(|way| way.modified)
+        self.ways().objects.remove(key).map(|way| way.found.modified)
     }
 
     /// The oldest hour of a source with an object in progress.
     pub(super) fn oldest_hour(&self, source: usize) -> Option<PathHour> {
-        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.iter().filter(|((of, _), _)| *of == source).filter_map(|(_, way)| way.hour).min()
+        let ways = self.ways();
+        ways.objects.iter().filter(|((of, _), _)| *of == source).filter_map(|(_, way)| way.found.hour).min()
     }
 
     pub(super) fn totals(&self) -> PendingTotals {
-        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ways = self.ways();
         PendingTotals {
-            objects: pending.len() as u64,
-            bytes: pending.values().map(|way| way.bytes).sum(),
-            oldest: pending.values().map(|way| way.modified).min(),
+            objects: ways.objects.len() as u64,
+            bytes: ways.objects.values().map(|way| way.found.bytes).sum(),
+            oldest: ways.objects.values().map(|way| way.found.modified).min(),
         }
     }
 }
@@ -103,33 +223,109 @@ mod tests {
     use crate::content::{FileLayout, ReadPlace};
     use crate::storage::client::memory::ObjectStanding;
 
+    const LONG: Duration = Duration::from_hours(1);
+
+    fn find_of(pending: &Pending, path: &str, version: &str, bytes: u64) -> Disposition {
+        let found = Found { version: version.to_owned(), hour: Some(PathHour(7)), bytes, modified: 5 };
+        pending.find(&(0, path.to_owned()), found, 2)
+    }
+
+    fn record() -> ObjectRecord {
+        let place = ReadPlace { layout: FileLayout::Lines, position: 3, container: 0 };
+        let (version, standing) = ("1".to_owned(), ObjectStanding::Begun);
+        ObjectRecord { version, standing, place: Some(place), print: None }
+    }
+
     #[test]
     fn an_object_is_handed_over_once_and_again_from_where_it_was_interrupted() {
         let pending = Pending::default();
         let key = (0, "a".to_owned());
-        let find = |bytes| pending.find(&key, Some(PathHour(7)), bytes, 5);
-        assert_eq!(find(9), Some(HandedOut(None)));
-        assert_eq!(find(9), None);
-        assert_eq!(find(10), None, "the version before settles first");
-        let place = ReadPlace { layout: FileLayout::Lines, position: 3, container: 0 };
-        let (version, standing) = ("1".to_owned(), ObjectStanding::Begun);
-        let record = ObjectRecord { version, standing, place: Some(place), print: None };
-        pending.interrupt(&key, Some(record.clone()));
-        assert_eq!(find(10), Some(HandedOut(Some(record))), "whichever version it is now");
-        assert_eq!(find(10), None);
+        let find = |version: &str, bytes| find_of(&pending, "a", version, bytes);
+        assert_eq!(find("1", 9), Disposition::Read(HandedOut(None)));
+        assert_eq!(find("1", 9), Disposition::Wait);
+        assert_eq!(find("2", 10), Disposition::WaitForEarlier);
+        pending.interrupt(&key, Some(record()), None);
+        assert_eq!(
+            find("2", 10),
+            Disposition::Read(HandedOut(Some(record()))),
+            "whichever version it is now"
+        );
+        assert_eq!(find("2", 10), Disposition::Wait);
         assert_eq!(pending.oldest_hour(0), Some(PathHour(7)));
         assert_eq!(pending.oldest_hour(1), None);
         assert_eq!(pending.totals(), PendingTotals { objects: 1, bytes: 10, oldest: Some(5) });
         assert_eq!(pending.end(&key), Some(5));
         assert_eq!(pending.totals(), PendingTotals::default());
+    }
 
-        assert_eq!(find(10), Some(HandedOut(None)));
+    #[test]
+    fn an_interrupted_object_that_is_not_found_any_more_is_gone() {
+        let pending = Pending::default();
+        let key = (0, "a".to_owned());
+        let find = |version: &str| find_of(&pending, "a", version, 9);
+        assert_eq!(find("1"), Disposition::Read(HandedOut(None)));
         assert_eq!(pending.end_unfound(0, Instant::now()), [], "it is being read");
         let before = Instant::now();
-        pending.interrupt(&key, None);
+        pending.interrupt(&key, None, Some(LONG));
         assert_eq!(pending.end_unfound(0, before), [], "it was there then");
+        let before = Instant::now();
+        assert_eq!(find("1"), Disposition::Wait, "it is not yet due");
+        assert_eq!(pending.end_unfound(0, before), [], "it is there");
         assert_eq!(pending.end_unfound(1, Instant::now()), []);
         assert_eq!(pending.end_unfound(0, Instant::now()), [(0, "a".to_owned())]);
         assert_eq!(pending.totals(), PendingTotals::default());
+    }
+
+    #[test]
+    fn an_object_that_fails_waits_ever_longer_until_it_comes_further_or_is_another_one() {
+        let pending = Pending::default();
+        let key = (0, "a".to_owned());
+        let wait = |handed| {
+            pending.interrupt(&key, handed, Some(LONG));
+            pending.next_due().unwrap() - Instant::now()
+        };
+        assert_eq!(find_of(&pending, "a", "1", 9), Disposition::Read(HandedOut(None)));
+        assert!(wait(None) <= LONG, "listings are rarer than any wait");
+        let short = Duration::from_secs(30);
+        assert_eq!([0, 1, 2, 9].map(|failures| backoff(short, failures).as_secs()), [30, 60, 120, 300]);
+        assert_eq!(find_of(&pending, "a", "1", 9), Disposition::Wait);
+        assert!(pending.has_failed(0) && !pending.has_failed(1));
+        assert_eq!(find_of(&pending, "a", "2", 9), Disposition::Read(HandedOut(None)), "it was written anew");
+        assert!(pending.has_failed(0), "it is not read yet");
+        pending.read(&key);
+        assert!(!pending.has_failed(0));
+    }
+
+    #[test]
+    fn what_fails_while_others_are_read_is_told_from_a_store_that_fails() {
+        let pending = Pending::default();
+        let key = (0, "a".to_owned());
+        let fail = |handed| pending.interrupt(&key, handed, Some(Duration::ZERO));
+        let failed = |hour| pending.failed_before(0, PathHour(hour)).len();
+        assert_eq!(find_of(&pending, "a", "1", 9), Disposition::Read(HandedOut(None)));
+        (0..9).for_each(|_| fail(None));
+        assert_eq!(failed(8), 0, "none could be read");
+        for _ in 0..ALONE_MIN {
+            assert_eq!(failed(8), 0);
+            pending.read(&(0, "b".to_owned()));
+            fail(None);
+        }
+        assert_eq!((failed(7), failed(8)), (0, 1));
+        fail(Some(record()));
+        assert_eq!(failed(8), 0, "it came further");
+    }
+
+    #[test]
+    fn no_new_object_is_taken_up_while_many_others_can_not_be_read() {
+        let pending = Pending::default();
+        for path in ["a", "b", "c"] {
+            assert_eq!(find_of(&pending, path, "1", 9), Disposition::Read(HandedOut(None)));
+        }
+        pending.interrupt(&(0, "a".to_owned()), None, Some(LONG));
+        pending.interrupt(&(0, "b".to_owned()), None, Some(Duration::ZERO));
+        assert_eq!(find_of(&pending, "d", "1", 9), Disposition::Full);
+        assert_eq!(find_of(&pending, "b", "1", 9), Disposition::Read(HandedOut(None)), "it is known");
+        pending.read(&(0, "b".to_owned()));
+        assert_eq!(find_of(&pending, "d", "1", 9), Disposition::Read(HandedOut(None)));
     }
 }

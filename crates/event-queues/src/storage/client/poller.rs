@@ -25,12 +25,12 @@ use tokio::time::Instant;
 use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
 use super::layout::{HourForm, PathHour, PathPart, is_hidden};
-use super::memory::{MemoryError, ObjectMemory, ObjectStanding, SourceRecord};
+use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectStanding, SourceRecord};
 use super::notifications::Notifications;
-use super::pending::HandedOut;
+use super::pending::{Disposition, Found, HandedOut, TROUBLED_MAX, backoff};
 use super::reader::{FoundObject, ObjectInput};
 use super::watch::BucketHealth;
-use crate::storage::{Now, StorageSettings};
+use crate::storage::{Now, StorageSettings, StorageStart};
 
 /// How many new objects wait for the reader; listing waits while there is no room.
 pub(super) const FOUND_MAX: usize = 256;
@@ -38,8 +38,6 @@ pub(super) const FOUND_MAX: usize = 256;
 const RECENT_SECONDS: u64 = 2 * 3600;
 /// How long it may take until a late object is found.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
-/// The longest wait after failures.
-const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// An hour in a path that is further ahead of this machine's clock is a mistake, and ends no other hour.
 const AHEAD_MAX: i64 = 48;
 /// Why nothing more can be found in this round, or at all.
@@ -67,6 +65,7 @@ pub(super) struct BucketPoller {
     pub(super) buckets: Arc<[Bucket]>,
     pub(super) settings: StorageSettings,
     pub(super) memory: ObjectMemory,
+    pub(super) memory_thread: MemoryThread,
     pub(super) health: Arc<BucketHealth>,
     pub(super) found: mpsc::Sender<ObjectInput>,
     pub(super) now: Now,
@@ -76,6 +75,8 @@ pub(super) struct BucketPoller {
     pub(super) unheard: Option<String>,
     /// Whether a notification of one of the buckets was taken in this run.
     pub(super) is_notified: bool,
+    /// Whether an object was found in this round of which an earlier version is on its way.
+    pub(super) is_outdated: bool,
     /// When a message that is no notification was last logged.
     pub(super) stray_told: Option<Instant>,
     /// When a notification of another bucket was last logged.
@@ -93,6 +94,11 @@ pub(super) struct SourceState {
     /// object's age.
     in_slashes: BTreeSet<Path>,
     swept: Option<Instant>,
+    /// Whether the last listing left new objects alone, for too many others can't be read.
+    is_full: bool,
+    /// The failed listings in a row, and when it is listed again.
+    failures: u32,
+    due: Option<Instant>,
 }
 
 /// The state of one listing.
@@ -102,45 +108,71 @@ struct Round {
     /// The hashes of all paths without an hour.
     undated: HashSet<u64>,
     hasher: foldhash::fast::RandomState,
+    /// No new object is taken up while so many others of the source can't be read.
+    troubled_max: usize,
+    /// Whether new objects were left alone for that, and the oldest hour among them.
+    is_full: bool,
+    left_alone: Option<PathHour>,
+    /// How many objects are passed because an earlier start passed them.
+    passed: u64,
 }
+
+/// The receiver is gone: the process is about to end.
+struct Closed;
 
 impl BucketPoller {
     /// Lists until the receiver is gone, or `once`.
     pub(super) async fn run(mut self, once: bool) {
-        let mut failures = 0_u32;
         loop {
-            let (mut failed, mut reason) = (false, String::new());
+            let mut failed = None;
+            self.is_outdated = false;
             for source in 0..self.buckets.len() {
-                self.health.listings.fetch_add(1, Ordering::Relaxed);
-                match self.list(source, once).await {
-                    Ok(()) => {
-                        if self.health.clear(source) {
-                            tracing::info!(
-                                url = &*self.buckets[source].url,
-                                "the bucket can be listed again"
-                            );
-                        }
-                    }
-                    Err(Trouble::Closed) => return,
-                    Err(trouble) => {
-                        self.health.listings_failed.fetch_add(1, Ordering::Relaxed);
-                        (failed, reason) = (true, self.tell(source, trouble));
-                    }
+                if self.states[source].due.is_some_and(|due| Instant::now() < due) {
+                    continue;
+                }
+                match self.list_or_tell(source, once).await {
+                    Ok(reason) => failed = reason.or(failed),
+                    Err(Closed) => return,
                 }
             }
             if once {
-                let last = if failed { ObjectInput::Failed(reason) } else { ObjectInput::End };
+                let last = failed.map_or(ObjectInput::End, ObjectInput::Failed);
                 // The receiver is gone only when the process is about to end.
                 let _nobody = self.found.send(last).await;
                 return;
             }
-            failures = if failed { failures + 1 } else { 0 };
-            let wait = self.settings.poll_interval.saturating_mul(1 << failures.min(6));
-            let wait = if failed { wait.min(BACKOFF_MAX.max(self.settings.poll_interval)) } else { wait };
-            if self.wait(wait, failed).await.is_break() {
+            // Where one fails, the others go on.
+            let has_failed = self.states.iter().any(|state| state.failures > 0);
+            let is_notified = self.notifications.is_some();
+            let asked = self.states.iter().filter(|state| !(is_notified && has_failed) || state.failures > 0);
+            let due = asked.filter_map(|state| state.due).min();
+            let wait = due.map_or(self.settings.poll_interval, |due| due.duration_since(Instant::now()));
+            if self.wait(wait, has_failed).await.is_break() {
                 return;
             }
         }
+    }
+
+    /// Lists a source, and says when that is due again. Returns why it failed, if it did.
+    async fn list_or_tell(&mut self, source: usize, once: bool) -> Result<Option<String>, Closed> {
+        self.health.listings.fetch_add(1, Ordering::Relaxed);
+        let reason = match self.list(source, once).await {
+            Ok(()) => {
+                if self.health.listing.clear(source) {
+                    tracing::info!(url = &*self.buckets[source].url, "the bucket can be listed again");
+                }
+                None
+            }
+            Err(Trouble::Closed) => return Err(Closed),
+            Err(trouble) => {
+                self.health.listings_failed.fetch_add(1, Ordering::Relaxed);
+                Some(self.tell(source, trouble))
+            }
+        };
+        let state = &mut self.states[source];
+        state.failures = if reason.is_some() { state.failures.saturating_add(1) } else { 0 };
+        state.due = Some(Instant::now() + backoff(self.settings.poll_interval, state.failures));
+        Ok(reason)
     }
 
     fn tell(&self, source: usize, trouble: Trouble) -> String {
@@ -151,7 +183,7 @@ impl BucketPoller {
             Trouble::Notifications(words) => words,
             Trouble::Closed => String::new(),
         };
-        if self.health.complain(source, &words) {
+        if self.health.listing.complain(source, &words) {
             tracing::error!(url = &**url, trouble = words, "a bucket can't be listed");
         }
         words
@@ -162,11 +194,13 @@ impl BucketPoller {
         self.buckets[source].ensure_there()?;
         let record = self.begin(source).await?;
         let begun = std::time::Instant::now();
-        let swept = self.states[source].swept;
-        let mut round = Round {
-            is_sweep: once || swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL),
-            ..Round::default()
-        };
+        let SourceState { swept, is_full, .. } = self.states[source];
+        let is_sweep = once
+            || swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL)
+            // What was left alone may be of any hour.
+            || (is_full && self.health.pending.has_room(source));
+        let troubled_max = if once { usize::MAX } else { TROUBLED_MAX };
+        let mut round = Round { is_sweep, troubled_max, ..Round::default() };
         if round.is_sweep {
             self.states[source].levels.clear();
         }
@@ -179,14 +213,21 @@ impl BucketPoller {
                 self.list_prefix(source, listed, &record, &mut round).await?;
             }
         }
-        if round.is_sweep {
+        let is_full = round.is_full;
+        if is_sweep {
             for (_, path) in self.health.pending.end_unfound(source, begun) {
                 let name = self.buckets[source].name(path);
                 self.health.tell_gone(&name);
             }
-            self.close(source, &record, &round)?;
+            self.health.clear_reading(source, &self.buckets[source].url);
+            if once && self.settings.start == StorageStart::Beginning {
+                self.tell_passed(source, &record, round.passed);
+            }
+            self.close(source, &record, round).await?;
             self.states[source].swept = Some(Instant::now());
         }
+        let state = &mut self.states[source];
+        state.is_full = is_full || (state.is_full && !is_sweep);
         Ok(())
     }
 
@@ -280,7 +321,7 @@ impl BucketPoller {
 
     /// Hands an object to the reader, if it is new.
     async fn offer(
-        &self,
+        &mut self,
         source: usize,
         meta: ObjectMeta,
         record: &SourceRecord,
@@ -304,23 +345,29 @@ impl BucketPoller {
         self.health.found(modified);
         let version = version(&meta);
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
-        if known
-            .as_ref()
-            .is_some_and(|known| known.version == version && known.standing != ObjectStanding::Begun)
-        {
+        if let Some(known) = known.filter(|known| known.is_done(&version)) {
+            round.passed += u64::from(known.standing == ObjectStanding::Passed);
             self.health.done(modified);
             return Ok(());
         }
         let key = (source, meta.location.to_string());
-        let Some(HandedOut(handed)) = self.health.pending.find(&key, hour, meta.size, modified) else {
-            return Ok(());
+        let found = Found { version: version.clone(), hour, bytes: meta.size, modified };
+        let handed = match self.health.pending.find(&key, found, round.troubled_max) {
+            Disposition::Read(HandedOut(handed)) => handed,
+            Disposition::Wait => return Ok(()),
+            Disposition::WaitForEarlier => {
+                self.is_outdated = true;
+                return Ok(());
+            }
+            Disposition::Full => {
+                round.is_full = true;
+                round.left_alone = round.left_alone.into_iter().chain(hour).min();
+                return Ok(());
+            }
         };
         // It may have been settled since the look-up.
         let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
-        if known
-            .as_ref()
-            .is_some_and(|known| known.version == version && known.standing != ObjectStanding::Begun)
-        {
+        if known.as_ref().is_some_and(|known| known.is_done(&version)) {
             self.health.pending.end(&key);
             return Ok(());
         }

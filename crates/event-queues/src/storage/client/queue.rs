@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, StorageSetupError};
-use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
+use super::bucket::{Bucket, StorageSetupError, ensure_apart};
+use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
 use super::notifications::Notifications;
 use super::poller::{BucketPoller, FOUND_MAX, SourceState};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
@@ -54,7 +54,10 @@ fn notifications(settings: &StorageSettings) -> Result<Option<Arc<Notifications>
 }
 
 fn buckets(settings: &StorageSettings) -> Result<Arc<[Bucket]>, StorageSetupError> {
-    settings.sources.iter().map(|source| Bucket::new(source, &settings.options)).collect()
+    let buckets = settings.sources.iter().map(|source| Bucket::new(source, &settings.options));
+    let buckets = buckets.collect::<Result<Arc<[_]>, _>>()?;
+    ensure_apart(&buckets)?;
+    Ok(buckets)
 }
 
 /// Opens the memory, and begins to list and read; must be called within a tokio runtime. Following waits for a bucket that
@@ -81,16 +84,20 @@ pub fn open(
         buckets: Arc::clone(&buckets),
         health: Arc::clone(&health),
         runtime: Handle::current(),
+        poll_interval: settings.poll_interval,
+        ends: run != StorageRun::Follow,
     };
     let handed = reader::start(reader, finding).map_err(StorageOpenError::Thread)?;
     let written = memory.clone();
     let write = move |settled: &[Settled]| written.settle(settled).map_err(|error| error.to_string());
     let writer = MemoryWriter::start("storage-memory", write).map_err(StorageOpenError::Thread)?;
+    let memory_thread = MemoryThread::start(memory.clone()).map_err(StorageOpenError::Thread)?;
     let states = buckets.iter().map(|_| SourceState::default()).collect();
     let poller = BucketPoller {
         buckets: Arc::clone(&buckets),
         settings,
         memory,
+        memory_thread,
         health: Arc::clone(&health),
         found,
         now,
@@ -98,6 +105,7 @@ pub fn open(
         notifications,
         unheard: None,
         is_notified: false,
+        is_outdated: false,
         stray_told: None,
         foreign_told: None,
     };

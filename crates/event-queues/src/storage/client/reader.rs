@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 
 use object_store::{Error, ObjectMeta};
 use tokio::runtime::Handle;
@@ -83,6 +84,9 @@ pub(super) struct ObjectReader {
     pub(super) buckets: Arc<[Bucket]>,
     pub(super) health: Arc<BucketHealth>,
     pub(super) runtime: Handle,
+    /// How long an object that fails waits for the first time, and whether the run ends: then each is told.
+    pub(super) poll_interval: Duration,
+    pub(super) ends: bool,
 }
 
 /// An object that is fetched and not read yet.
@@ -159,8 +163,7 @@ impl ObjectReader {
 
     fn fetch(&self, object: &FoundObject) -> (Download, Account) {
         let store = Arc::clone(&self.buckets[object.source].store);
-        let ObjectMeta { location, e_tag, .. } = &object.meta;
-        Download::start(&self.runtime, store, location.clone(), e_tag.clone(), Arc::clone(&self.health))
+        Download::start(&self.runtime, store, &object.meta, Arc::clone(&self.health))
     }
 
     /// Reads an object. Says why it was not read to its end, if it was not.
@@ -187,7 +190,7 @@ impl ObjectReader {
         });
         match read {
             Ok(()) => {
-                self.clear(object.source);
+                self.end_trouble(object);
                 Ok(None)
             }
             Err(Interrupted::Closed) => Err(Closed),
@@ -204,6 +207,7 @@ impl ObjectReader {
                      object is written anew"
                 );
                 self.health.left_out.fetch_add(1, Ordering::Relaxed);
+                self.end_trouble(object);
                 // Until it is written anew.
                 let (version, standing) = (object.version.clone(), ObjectStanding::LeftOut);
                 let (place, print) = at.map_or((None, None), |at| (at.place, at.print));
@@ -238,37 +242,39 @@ impl ObjectReader {
         error: &Error,
         handed: &mpsc::Sender<ObjectOutput>,
     ) -> Result<String, Closed> {
-        let words = match error {
+        match error {
             Error::NotFound { .. } => {
                 self.health.tell_gone(name);
+                self.health.pending.calm(&object.key());
+                self.health.clear_reading(object.source, &self.buckets[object.source].url);
                 let gone = ObjectOutput::Gone(Arc::new(self.read_object(object, name)));
                 handed.blocking_send(gone).map_err(|_| Closed)?;
-                return Ok(format!("{name} was removed before it was read"));
+                Ok(format!("{name} was removed before it was read"))
             }
             Error::Precondition { .. } => {
                 tracing::info!(object = &**name, "an object was written over while it was read");
-                format!("{name} was written over while it was read")
+                self.health.pending.interrupt(&object.key(), handed_out, None);
+                Ok(format!("{name} was written over while it was read"))
             }
             _ => {
-                let words = format!("{name} can't be read: {}", advice(error));
-                if self.health.complain(object.source, &words) {
-                    tracing::error!(
-                        object = &**name,
-                        trouble = words,
-                        "an object of a bucket can't be read for now"
-                    );
+                let trouble = advice(error);
+                // Its trouble lasts until it is read, so it begins with that.
+                self.health.pending.interrupt(&object.key(), handed_out, Some(self.poll_interval));
+                // The same for all objects: where none can be read, it is told once.
+                let words =
+                    format!("an object of {} can't be read: {trouble}", self.buckets[object.source].url);
+                if self.health.complain_of_reading(object.source, &words) || self.ends {
+                    tracing::error!(object = &**name, trouble, "an object of a bucket can't be read for now");
                 }
-                words
+                Ok(format!("{name} can't be read: {trouble}"))
             }
-        };
-        self.health.pending.interrupt(&object.key(), handed_out);
-        Ok(words)
+        }
     }
 
-    fn clear(&self, source: usize) {
-        if self.health.clear(source) {
-            tracing::info!(url = &*self.buckets[source].url, "the bucket can be read again");
-        }
+    /// Notes that an object was read, as far as the store is concerned.
+    fn end_trouble(&self, object: &FoundObject) {
+        self.health.pending.read(&object.key());
+        self.health.clear_reading(object.source, &self.buckets[object.source].url);
     }
 
     fn read_object(&self, object: &FoundObject, name: &Arc<str>) -> ReadObject {
@@ -300,9 +306,11 @@ impl ObjectReader {
                 return Ok(Begin::Behind(Some(record)));
             }
         }
-        if record.standing != ObjectStanding::Passed {
-            told("its bytes are others than those that were counted, so it is counted as a new object");
-        }
+        told(if record.standing == ObjectStanding::Passed {
+            "it was passed when it was first seen, and what was in it then is not known, so all of it is counted"
+        } else {
+            "its bytes are others than those that were counted, so it is counted as a new object"
+        });
         Ok(Begin::Behind(None))
     }
 

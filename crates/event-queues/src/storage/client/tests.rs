@@ -63,7 +63,11 @@ impl Place {
     }
 
     async fn count_at(&self, start: StorageStart, now: Now) -> Vec<String> {
-        let (mut queue, _) = open(self.settings(start), StorageRun::Once, now).unwrap();
+        self.count_with(self.settings(start), now).await
+    }
+
+    async fn count_with(&self, settings: StorageSettings, now: Now) -> Vec<String> {
+        let (mut queue, _) = open(settings, StorageRun::Once, now).unwrap();
         let (mut bodies, mut last) = (Vec::new(), Receipt(0));
         while let Some(delivery) = queue.receive().await.unwrap() {
             bodies.push(text(&delivery));
@@ -215,6 +219,35 @@ async fn hours_that_are_over_are_not_listed_again_and_forgotten() {
     assert!(of("event_type=users.messages.email.Send/date=2026-11-27-14/b").is_some());
 }
 
+#[tokio::test]
+async fn a_type_that_is_counted_from_now_on_brings_nothing_from_before() {
+    const SMS: &str = "event_type=users.messages.sms.Send/date=2026-11-27-10";
+    for start in [StorageStart::Now, StorageStart::Beginning] {
+        let place = Place::new();
+        place.write(&format!("{HOUR}/a"), &event(1));
+        place.write(&format!("{SMS}/a"), &event(2));
+        let is_all = start == StorageStart::Beginning;
+        assert_eq!(place.count_from(start).await.len(), usize::from(is_all));
+        // What came while nothing ran is new in the types that were counted, and only in them.
+        place.write(&format!("{HOUR}/b"), &event(3));
+        place.write(&format!("{SMS}/b"), &event(4));
+        place.write("loose", &event(5));
+        let more = |types: &[&str]| StorageSettings {
+            event_types: types.iter().map(|name| (*name).into()).collect(),
+            ..place.settings(start)
+        };
+        let both = [SEND, "users.messages.sms.Send"];
+        let expected = [event(2), event(3), event(4), event(5)];
+        let bodies = place.count_with(more(&both), now()).await;
+        assert_eq!(bodies, if is_all { expected.to_vec() } else { vec![event(3), event(5)] });
+        place.write(&format!("{SMS}/c"), &event(6));
+        assert_eq!(place.count_with(more(&both), now()).await, [event(6)]);
+        // And one that was counted before is not counted again.
+        assert_eq!(place.count_with(more(&[SEND]), now()).await, [""; 0]);
+        assert_eq!(place.count_with(more(&both), now()).await, [""; 0]);
+    }
+}
+
 /// The clock at such a moment.
 fn at(time: &str) -> Now {
     let second = time.parse::<jiff::Timestamp>().unwrap().as_second().unsigned_abs();
@@ -248,15 +281,23 @@ async fn an_hour_is_not_over_before_its_lateness_is_whatever_hour_a_path_names()
 }
 
 #[tokio::test]
-async fn an_object_that_is_gone_is_forgotten_and_one_without_an_hour_is_remembered_while_it_is_there() {
+async fn an_object_without_an_hour_is_remembered_while_it_is_there_and_for_the_lateness_after_that() {
     let place = Place::new();
     let path = place.write("loose", &event(1));
     place.write("other", &event(2));
-    assert_eq!(place.count().await, [event(1), event(2)]);
-    fs::remove_file(&path).unwrap();
-    assert_eq!(place.count().await, [""; 0]);
-    place.write("loose", &event(1));
-    assert_eq!(place.count().await, [event(1)], "it was forgotten when it was gone, and is new");
+    let count = async |time: String| place.count_at(StorageStart::Beginning, at(&time)).await;
+    assert_eq!(count("2026-11-27T10:00:00Z".to_owned()).await, [event(1), event(2)]);
+    for (gone, back, is_forgotten) in
+        [("27T10", "27T11", false), ("27T12", "27T13", false), ("27T14", "27T16", true)]
+    {
+        fs::remove_file(&path).unwrap();
+        for time in [gone, back] {
+            assert_eq!(count(format!("2026-11-{time}:30:00Z")).await, [""; 0]);
+        }
+        place.write("loose", &event(1));
+        let expected = if is_forgotten { vec![event(1)] } else { Vec::new() };
+        assert_eq!(count(format!("2026-11-{back}:45:00Z")).await, expected, "{gone} {back}");
+    }
 }
 
 #[tokio::test]
@@ -601,4 +642,41 @@ async fn a_second_process_is_refused_by_name() {
         open(place.settings(StorageStart::Beginning), StorageRun::Follow, now()).err().unwrap().to_string();
     assert!(message.contains("another process has it"), "{message}");
     assert!(message.contains(&*Path::new("state/objects-v1.redb").to_string_lossy()), "{message}");
+}
+
+#[test]
+fn a_place_within_another_one_is_refused_however_they_are_written() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("in");
+    fs::create_dir_all(directory.join("x")).unwrap();
+    std::os::unix::fs::symlink(&directory, root.path().join("link")).unwrap();
+    let file = |path: &str| format!("file://{}/{path}", root.path().display());
+    let settings = |first: &str, second: &str| StorageSettings {
+        sources: [first, second].map(|url| StorageSource { url: url.into(), app_group_id: None }).to_vec(),
+        ..Place::new().settings(StorageStart::Now)
+    };
+    for (first, second) in [
+        ("s3://b/", "s3a://b/x/"),
+        ("s3://b/x", "https://b.s3.eu-central-1.amazonaws.com/x/"),
+        ("https://s3.eu-central-1.amazonaws.com/b/x/y", "s3://b/x/"),
+        ("s3://b/x/", "S3://b/x/"),
+        ("s3://b/a%20b/", "s3://b/a b/c/"),
+        (&file("in/"), &file("in/../in/x/")),
+        (&file("in"), &file("link/x")),
+    ] {
+        let message = check(&settings(first, second)).unwrap_err().to_string();
+        assert!(message.contains(first.trim_end_matches('/')), "{message}");
+        assert!(
+            message.contains(second.trim_end_matches('/')) && message.contains("counted twice"),
+            "{message}"
+        );
+    }
+    for (first, second) in [
+        ("s3://b/x/", "s3://b/xy/"),
+        ("s3://b/x/", "s3://c/x/"),
+        ("s3://b/x/", "https://account.r2.cloudflarestorage.com/b/x/"),
+        (&file("in/x"), &file("in/y")),
+    ] {
+        check(&settings(first, second)).unwrap();
+    }
 }

@@ -1,16 +1,22 @@
 //! The state of a storage queue, for the admin port.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pending::Pending;
 
+/// How many different words of one trouble are told.
+const TOLD_MAX: usize = 16;
+
 /// Written by the queue's parts, read by any.
 #[derive(Debug, Default)]
 pub(super) struct BucketHealth {
     pub(super) pending: Pending,
-    /// By source: why it can't be listed or read, while that lasts.
-    troubles: Mutex<Vec<Option<Arc<str>>>>,
+    /// Why sources can't be listed.
+    pub(super) listing: Troubles,
+    /// Why objects of them can't be read.
+    reading: Troubles,
     newest_found: AtomicI64,
     newest_done: AtomicI64,
     pub(super) listings: AtomicU64,
@@ -18,6 +24,43 @@ pub(super) struct BucketHealth {
     pub(super) counted: AtomicU64,
     pub(super) left_out: AtomicU64,
     pub(super) bytes_read: AtomicU64,
+}
+
+/// By source: what is in the way, while that lasts.
+#[derive(Debug, Default)]
+pub(super) struct Troubles(Mutex<Vec<Told>>);
+
+#[derive(Debug, Clone, Default)]
+struct Told {
+    last: Option<Arc<str>>,
+    /// All that was told of it since it began.
+    words: BTreeSet<Arc<str>>,
+}
+
+impl Troubles {
+    fn of(sources: usize) -> Self {
+        Self(Mutex::new(vec![Told::default(); sources]))
+    }
+
+    /// Notes that a source is in trouble. Returns whether that is news.
+    pub(super) fn complain(&self, source: usize, words: &str) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(told) = all.get_mut(source) else { return true };
+        let words: Arc<str> = words.into();
+        told.last = Some(Arc::clone(&words));
+        told.words.len() < TOLD_MAX && told.words.insert(words)
+    }
+
+    /// Notes that it is not any more. Returns whether that is news.
+    pub(super) fn clear(&self, source: usize) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get_mut(source).map(std::mem::take).is_some_and(|told| told.last.is_some())
+    }
+
+    fn first(&self) -> Option<Arc<str>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find_map(|told| told.last.clone())
+    }
 }
 
 /// A look at a storage queue.
@@ -39,7 +82,8 @@ pub struct StorageCounts {
     pub lag_seconds: u64,
     /// Objects counted to their end since the start.
     pub objects_counted: u64,
-    /// Objects left out since the start: damaged, or of a format that is not read.
+    /// Objects left out since the start: damaged, gone, of a format that is not read, or not to be read until their hour was
+    /// over.
     pub objects_left_out: u64,
     /// Bytes of objects read since the start, as they are stored.
     pub bytes_read: u64,
@@ -51,22 +95,19 @@ pub struct StorageCounts {
 
 impl BucketHealth {
     pub(super) fn new(sources: usize) -> Self {
-        Self { troubles: Mutex::new(vec![None; sources]), ..Self::default() }
+        Self { listing: Troubles::of(sources), reading: Troubles::of(sources), ..Self::default() }
     }
 
-    /// Notes that a source can't be used. Returns whether that is news.
-    pub(super) fn complain(&self, source: usize, words: &str) -> bool {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(slot) = troubles.get_mut(source) else { return true };
-        let is_news = slot.as_deref() != Some(words);
-        *slot = Some(words.into());
-        is_news
+    /// Notes that an object of a source can't be read for now. Returns whether that is news.
+    pub(super) fn complain_of_reading(&self, source: usize, words: &str) -> bool {
+        self.reading.complain(source, words)
     }
 
-    /// Notes that it can be used. Returns whether that is news.
-    pub(super) fn clear(&self, source: usize) -> bool {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles.get_mut(source).and_then(Option::take).is_some()
+    /// Ends the trouble with reading a source, unless an object of it still can't be read.
+    pub(super) fn clear_reading(&self, source: usize, url: &str) {
+        if !self.pending.has_failed(source) && self.reading.clear(source) {
+            tracing::info!(url, "all objects of the bucket can be read again");
+        }
     }
 
     /// Tells that an object was removed before it was read to its end.
@@ -90,8 +131,7 @@ impl BucketHealth {
 impl StorageWatch {
     /// What keeps events from coming, in words; `None` while all is well.
     pub fn trouble(&self) -> Option<Arc<str>> {
-        let troubles = self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles.iter().flatten().next().cloned()
+        self.0.listing.first().or_else(|| self.0.reading.first())
     }
 
     /// The figures.

@@ -8,7 +8,7 @@ use object_store::{Error, ObjectStoreExt as _};
 use tokio::time::Instant;
 
 use super::super::notifications::{Notification, Notifications, NotifiedObject};
-use super::{BucketPoller, Round, SWEEP_INTERVAL, Trouble};
+use super::{BucketPoller, Round, SWEEP_INTERVAL, TROUBLED_MAX, Trouble};
 
 /// How long to wait after notifications could not be received.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
@@ -29,12 +29,17 @@ pub(super) struct TakenMessages {
 
 impl BucketPoller {
     /// Waits for the next listing, and takes notifications meanwhile. After a successful listing the next one can wait
-    /// longer, unless notifications can't be taken. Breaks when the receiver is gone.
+    /// longer, unless notifications can't be taken, or what was notified is to be looked at again. Breaks when the receiver
+    /// is gone.
     pub(super) async fn wait(&mut self, wait: Duration, failed: bool) -> ControlFlow<()> {
         let begun = Instant::now();
         let Some(notifications) = self.notifications.clone() else { return self.sleep(begun + wait).await };
         let mut until = begun + if failed { wait } else { wait.max(SWEEP_INTERVAL) };
-        while Instant::now() < until {
+        loop {
+            until = until.min(self.next_look(begun + wait).unwrap_or(until));
+            if Instant::now() >= until {
+                break;
+            }
             let heard = tokio::select! {
                 () = self.found.closed() => return ControlFlow::Break(()),
                 () = tokio::time::sleep_until(until) => break,
@@ -67,6 +72,13 @@ impl BucketPoller {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// When a listing is to find what is not notified again: an object whose reading was interrupted, or that was written over
+    /// while an earlier version was on its way. No earlier than this.
+    fn next_look(&self, earliest: Instant) -> Option<Instant> {
+        let due = self.health.pending.next_due().map(|due| earliest.max(due.into()));
+        if self.is_outdated { Some(earliest) } else { due }
     }
 
     async fn sleep(&self, until: Instant) -> ControlFlow<()> {
@@ -173,7 +185,10 @@ impl BucketPoller {
                 Err(Error::NotFound { .. }) => continue,
                 Err(error) => return Err(error.into()),
             };
-            self.offer(source, meta, &record, &mut Round::default()).await?;
+            let mut round = Round { troubled_max: TROUBLED_MAX, ..Round::default() };
+            self.offer(source, meta, &record, &mut round).await?;
+            // Only a listing finds it again.
+            self.states[source].is_full |= round.is_full;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The poller on a server of S3 that counts what a listing costs.
 
+mod reading;
 mod server;
 
 use serde_json::json;
@@ -12,6 +13,33 @@ use crate::storage::{StorageSource, StorageStart};
 const SEND: &str = "event_type=users.messages.email.Send";
 const OTHER: &str = "event_type=users.behaviors.Purchase";
 
+/// The settings for these buckets of the server.
+fn settings(
+    server: &Server,
+    directory: &std::path::Path,
+    urls: &[&str],
+    start: StorageStart,
+) -> StorageSettings {
+    let options = [
+        ("endpoint", format!("http://{}", server.address)),
+        ("allow_http", "true".to_owned()),
+        ("region", "eu-central-1".to_owned()),
+        ("access_key_id", "a".to_owned()),
+        ("secret_access_key", "b".to_owned()),
+    ];
+    let source = |url: &&str| StorageSource { url: (*url).into(), app_group_id: None };
+    StorageSettings {
+        sources: urls.iter().map(source).collect(),
+        poll_interval: Duration::from_secs(30),
+        start,
+        lateness: Duration::from_hours(48),
+        state_directory: directory.to_owned(),
+        options: options.into_iter().map(|(key, value)| (key.into(), (*value).into())).collect(),
+        notifications: None,
+        event_types: ["users.messages.email.Send".into()].into(),
+    }
+}
+
 struct Place {
     server: Server,
     poller: BucketPoller,
@@ -22,28 +50,14 @@ struct Place {
 impl Place {
     fn new(url: &str, start: StorageStart) -> Self {
         let (server, root) = (Server::start(), tempfile::tempdir().unwrap());
-        let options = [
-            ("endpoint", format!("http://{}", server.address)),
-            ("allow_http", "true".to_owned()),
-            ("region", "eu-central-1".to_owned()),
-            ("access_key_id", "a".to_owned()),
-            ("secret_access_key", "b".to_owned()),
-        ];
-        let settings = StorageSettings {
-            sources: vec![StorageSource { url: url.into(), app_group_id: None }],
-            poll_interval: Duration::from_secs(30),
-            start,
-            lateness: Duration::from_hours(48),
-            state_directory: root.path().to_owned(),
-            options: options.into_iter().map(|(key, value)| (key.into(), (*value).into())).collect(),
-            notifications: None,
-            event_types: ["users.messages.email.Send".into()].into(),
-        };
+        let settings = settings(&server, root.path(), &[url], start);
         let bucket = Bucket::new(&settings.sources[0], &settings.options).unwrap();
         let (sender, found) = mpsc::channel(100_000);
+        let memory = ObjectMemory::open(root.path()).unwrap();
         let poller = BucketPoller {
             buckets: [bucket].into(),
-            memory: ObjectMemory::open(root.path()).unwrap(),
+            memory_thread: MemoryThread::start(memory.clone()).unwrap(),
+            memory,
             settings,
             health: Arc::new(BucketHealth::new(1)),
             found: sender,
@@ -53,6 +67,7 @@ impl Place {
             notifications: None,
             unheard: None,
             is_notified: false,
+            is_outdated: false,
             stray_told: None,
             foreign_told: None,
         };
@@ -235,4 +250,114 @@ async fn what_is_notified_of_another_bucket_stays_in_its_queue_and_spares_no_lis
     assert_eq!(place.server.messages(), ["foreign"]);
     let Ok(ObjectInput::Object(object)) = place.found.try_recv() else { panic!("it was not found") };
     assert_eq!(object.meta.location.as_ref(), key);
+}
+
+#[tokio::test]
+async fn what_is_notified_and_can_not_be_read_or_grows_is_listed_soon() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    let queue = format!("http://{}/1/notifications", place.server.address);
+    let notifications = Notifications::new(&queue, &place.poller.settings.options).unwrap();
+    place.poller.notifications = Some(Arc::new(notifications));
+    assert_eq!(place.list().await, [""; 0]);
+    let key = format!("{SEND}/date=2026-11-27-10/a");
+    let created = json!({"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key}}}]});
+    place.put(&[&key]);
+    for receipt in ["first", "once more"] {
+        place.server.send(receipt, &created);
+        assert!(!is_listed_soon(&mut place).await, "it is on its way");
+    }
+    let Ok(ObjectInput::Object(object)) = place.found.try_recv() else { panic!("it was not found") };
+    place.poller.health.pending.interrupt(&object.key(), None, Some(Duration::ZERO));
+    assert!(is_listed_soon(&mut place).await, "it is to be read again");
+
+    place.poller.list(0, false).await.unwrap_or_else(|_| panic!("it can't be listed"));
+    assert!(!is_listed_soon(&mut place).await, "it is on its way again");
+    place.put(&[&key]);
+    place.server.send("grown", &created);
+    assert!(is_listed_soon(&mut place).await, "an earlier version is on its way");
+    assert_eq!(place.server.messages(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_lateness() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    let [bad, good] = ["25-08/bad", "27-10/good"].map(|name| format!("{SEND}/date=2026-11-{name}"));
+    place.put(&[&bad, &good]);
+    let listed = |listed: Result<(), Trouble>| listed.unwrap_or_else(|_| panic!("it can't be listed"));
+    listed(place.poller.list(0, false).await);
+    let health = Arc::clone(&place.poller.health);
+    let (key, fail) =
+        ((0, bad.clone()), || health.pending.interrupt(&(0, bad.clone()), None, Some(Duration::ZERO)));
+    let done_before = |place: &Place| place.poller.states[0].record.as_ref().unwrap().done_before.unwrap();
+    let hour = |name: &str| PathHour::in_part(name).unwrap().0;
+    // As long as none can be read, the store is what fails.
+    (0..9).for_each(|_| fail());
+    place.poller.states[0].swept = None;
+    listed(place.poller.list(0, false).await);
+    assert_eq!(done_before(&place), hour("date=2026-11-25-08"));
+    for _ in 0..9 {
+        health.pending.read(&(0, good.clone()));
+        fail();
+    }
+    health.complain_of_reading(0, "words");
+    let watch = crate::storage::client::StorageWatch(Arc::clone(&health));
+    place.poller.states[0].swept = None;
+    listed(place.poller.list(0, false).await);
+    assert_eq!(
+        (watch.counts().objects_left_out, watch.trouble().is_some()),
+        (0, true),
+        "it is tried once more"
+    );
+    // Some of it was handed out, and is not settled.
+    let record =
+        ObjectRecord { version: "1".to_owned(), standing: ObjectStanding::Begun, place: None, print: None };
+    for _ in 0..9 {
+        health.pending.read(&(0, good.clone()));
+        health.pending.interrupt(&key, Some(record.clone()), Some(Duration::from_hours(1)));
+    }
+    for is_settled in [false, true] {
+        if is_settled {
+            let settled = (Arc::clone(&place.poller.buckets[0].url), bad.clone(), record.clone());
+            place.poller.memory.settle(&[settled]).unwrap();
+        }
+        place.poller.states[0].swept = None;
+        listed(place.poller.list(0, false).await);
+        assert_eq!(watch.counts().objects_left_out, u64::from(is_settled));
+        assert_eq!(watch.trouble().is_none(), is_settled);
+        let expected = if is_settled { "date=2026-11-25-10" } else { "date=2026-11-25-08" };
+        assert_eq!(done_before(&place), hour(expected));
+    }
+    assert_eq!(place.poller.memory.object("s3://b", &bad).unwrap(), None, "its hour is over");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_slow_with_a_commit_holds_up_nothing_else() {
+    const SLOW: Duration = Duration::from_millis(700);
+    let mut place = Place::new("s3://b", StorageStart::Now);
+    place.put(&[format!("{SEND}/date=2026-11-27-10/a")]);
+    for _ in 0..2 {
+        place.poller.states[0].swept = None;
+        let (memory, (begun, has_begun)) = (place.poller.memory.clone(), std::sync::mpsc::sync_channel(1));
+        let slow = std::thread::spawn(move || {
+            memory.hold(|| {
+                begun.send(()).unwrap();
+                std::thread::sleep(SLOW);
+            });
+        });
+        has_begun.recv().unwrap();
+        let mut longest = Duration::ZERO;
+        let ticks = async {
+            loop {
+                let asked = Instant::now();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                longest = longest.max(asked.elapsed());
+            }
+        };
+        tokio::select! {
+            _ = place.poller.list(0, false) => {}
+            () = ticks => {}
+        }
+        slow.join().unwrap();
+        assert!(longest < SLOW / 2, "{longest:?}");
+    }
 }

@@ -1,6 +1,6 @@
-//! As much of S3 as a listing needs, with a count of what it costs, and of SQS as notifications need.
+//! As much of S3 as listing and reading need, with a count of what it costs, and of SQS as notifications need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,15 @@ const PAGE: usize = 1000;
 struct State {
     /// How often each was written.
     keys: BTreeMap<String, u32>,
+    /// The content of those that have another one than `x`.
+    bodies: BTreeMap<String, String>,
+    /// Those that are listed and not given out.
+    refused: BTreeSet<String>,
+    /// Of how many bytes an answer is at most.
+    bytes_max: Option<usize>,
     listings: Vec<String>,
+    /// The keys that were asked for.
+    reads: Vec<String>,
     /// By receipt.
     messages: BTreeMap<String, String>,
 }
@@ -44,6 +52,31 @@ impl Server {
 
     pub(super) fn put(&self, key: impl Into<String>) {
         *self.state.lock().unwrap().keys.entry(key.into()).or_default() += 1;
+    }
+
+    pub(super) fn put_body(&self, key: &str, body: &str) {
+        self.state.lock().unwrap().bodies.insert(key.to_owned(), body.to_owned());
+        self.put(key);
+    }
+
+    /// Refuses to give this object out, or no longer.
+    pub(super) fn refuse(&self, key: &str, is_refused: bool) {
+        let refused = &mut self.state.lock().unwrap().refused;
+        if is_refused {
+            refused.insert(key.to_owned())
+        } else {
+            refused.remove(key)
+        };
+    }
+
+    /// Gives out no more than so many bytes of an object.
+    pub(super) fn cut_short(&self, bytes_max: Option<usize>) {
+        self.state.lock().unwrap().bytes_max = bytes_max;
+    }
+
+    /// How often this object was asked for.
+    pub(super) fn reads_of(&self, key: &str) -> usize {
+        self.state.lock().unwrap().reads.iter().filter(|read| *read == key).count()
     }
 
     /// The prefixes of the listings since the last call, a `/` behind those of which one level was asked for.
@@ -85,27 +118,38 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut state = state.lock().unwrap();
+    let key = url.path().split_once("/b/").map(|(_, key)| key.replace("%3D", "=")).unwrap_or_default();
     let (status, text) = if head[0].starts_with("POST") {
         ("200 OK", messages(&mut state, &header("x-amz-target"), &body))
-    } else if head[0].starts_with("GET") {
+    } else if !url.path().starts_with("/b") {
+        ("404 Not Found", "<Error><Code>NoSuchBucket</Code></Error>".to_owned())
+    } else if head[0].starts_with("GET") && key.is_empty() {
         ("200 OK", list(&mut state, &url))
     } else {
-        let key = url.path().split_once("/b/").map(|(_, key)| key.replace("%3D", "=")).unwrap_or_default();
-        if state.keys.contains_key(&key) {
-            ("200 OK", "x".to_owned())
-        } else {
-            ("404 Not Found", String::new())
-        }
+        object(&mut state, &key)
     };
+    let e_tag = state.keys.get(&key).copied().unwrap_or(1);
     let length = text.len();
     let head_only = head[0].starts_with("HEAD");
     let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"1\"\r\nconnection: close\r\n\
+        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"{e_tag}\"\r\nconnection: close\r\n\
          last-modified: Fri, 27 Nov 2026 10:00:00 GMT\r\n\r\n{}",
         if head_only { "" } else { &text }
     );
     // The client may have gone.
     let _gone = stream.write_all(answer.as_bytes());
+}
+
+fn object(state: &mut State, key: &str) -> (&'static str, String) {
+    state.reads.push(key.to_owned());
+    if !state.keys.contains_key(key) {
+        return ("404 Not Found", String::new());
+    }
+    if state.refused.contains(key) {
+        return ("403 Forbidden", "<Error><Code>AccessDenied</Code></Error>".to_owned());
+    }
+    let body = state.bodies.get(key).map_or("x", String::as_str);
+    ("200 OK", body[..state.bytes_max.map_or(body.len(), |max| max.min(body.len()))].to_owned())
 }
 
 fn list(state: &mut State, url: &Url) -> String {
@@ -128,8 +172,9 @@ fn list(state: &mut State, url: &Url) -> String {
         entries.push(match below {
             Some(_) => format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"),
             None => format!(
-                "<Contents><Key>{key}</Key><LastModified>2026-11-27T10:00:00Z</LastModified><Size>1</Size>\
-                 <ETag>{written}</ETag></Contents>"
+                "<Contents><Key>{key}</Key><LastModified>2026-11-27T10:00:00Z</LastModified><Size>{}</Size>\
+                 <ETag>\"{written}\"</ETag></Contents>",
+                state.bodies.get(key).map_or(1, String::len)
             ),
         });
         last = name;
