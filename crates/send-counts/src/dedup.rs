@@ -422,7 +422,7 @@ mod tests {
         ) {
             let window = 64 * step;
             let mut dedup = dedup(window, max_ids);
-            let (mut plain, mut over): (VecDeque<(OwnedId, u64)>, VecDeque<(OwnedId, u64)>) = Default::default();
+            let (mut plain, mut over) = (VecDeque::<(OwnedId, u64)>::new(), VecDeque::new());
             let mut now = 0;
             for (id, pause, odd) in ids {
                 now += pause * step + odd % step;

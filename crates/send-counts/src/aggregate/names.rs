@@ -458,7 +458,9 @@ mod tests {
             }
             let mut cuts: Vec<_> = recorders.iter_mut().map(Recorder::cut).collect();
             let mut cut = cuts.remove(0);
-            cuts.iter().for_each(|other| cut.merge(other));
+            for other in &cuts {
+                cut.merge(other);
+            }
             names.settle(&mut cut);
             let ids = sends.iter().map(|(id, _, _)| *id).collect::<Vec<_>>();
             let of = |id: &u8| {
