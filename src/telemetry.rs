@@ -81,11 +81,11 @@ fn filter(level: Level) -> EnvFilter {
 }
 
 fn directives(wanted: &str, level: Level) -> String {
+    // A blank before a directive would make it another one.
     let all = wanted.split(',').map(str::trim).filter(|directive| !directive.is_empty());
-    if all.clone().any(|directive| directive.parse::<LevelFilter>().is_ok()) {
-        return wanted.to_owned();
-    }
-    all.fold(configured(level), |laid, directive| format!("{laid},{directive}"))
+    let is_for_all = all.clone().any(|directive| directive.parse::<LevelFilter>().is_ok());
+    let first = (!is_for_all).then(|| configured(level));
+    first.iter().map(String::as_str).chain(all).collect::<Vec<_>>().join(",")
 }
 
 fn configured(level: Level) -> String {
@@ -126,8 +126,17 @@ mod tests {
         let info = configured(Level::INFO);
         let of = |wanted| directives(wanted, Level::INFO);
         assert_eq!((of(""), of(" , ")), (info.clone(), info.clone()));
-        for whole in ["error", "WARN,braze_datadog=debug", "reqwest=debug, off", "2"] {
-            assert_eq!(of(whole), whole);
+        for (whole, level) in [
+            ("error", LevelFilter::ERROR),
+            ("reqwest=debug, WARN", LevelFilter::DEBUG),
+            (" warn , braze_datadog=debug", LevelFilter::DEBUG),
+            ("foo=error, error", LevelFilter::ERROR),
+            ("off", LevelFilter::OFF),
+            ("2", LevelFilter::WARN),
+        ] {
+            assert_eq!(of(whole), whole.replace(' ', ""));
+            let filter = EnvFilter::try_new(of(whole)).unwrap();
+            assert_eq!(filter.max_level_hint(), Some(level), "{whole}");
         }
         for partial in ["warning", "reqwest=debug", "braze_datadog::app=trace", "[span]=debug"] {
             assert_eq!(of(partial), format!("{info},{partial}"));

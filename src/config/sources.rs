@@ -169,9 +169,12 @@ fn syntax_error(message: &str) -> Option<String> {
     Some(format!("is not valid TOML at {place}: {}", reason.join("; ")))
 }
 
-/// Says in which line the number is: the last one of the shortest beginning that fails for the same reason.
+/// Says in which line the number is: the last one with so many digits of the shortest beginning that fails for the same
+/// reason.
 fn wrong_number(text: &str) -> String {
     const LINES_MAX: usize = 1000;
+    // Of what an i64 holds.
+    const DIGITS_MIN: usize = 19;
     let ends = text.split_inclusive('\n').take(LINES_MAX).scan(0, |end, line| {
         *end += line.len();
         Some(*end)
@@ -180,8 +183,15 @@ fn wrong_number(text: &str) -> String {
         let error = ::config::File::from_str(&text[..*end], FileFormat::Toml).collect().err();
         error.is_some_and(|error| syntax_error(&error.to_string()).is_none())
     };
-    let line = ends.zip(1..).find(|(end, _)| fails(end)).map(|(_, line)| format!(" at line {line}"));
-    format!("is not valid TOML{}: a number in it is too large, or can't be read", line.unwrap_or_default())
+    let is_long = |line: &str| {
+        let digits = line.split(|letter: char| !letter.is_ascii_hexdigit() && letter != '_');
+        digits.into_iter().any(|digits| digits.len() >= DIGITS_MIN)
+    };
+    let place = ends.zip(1..).find(|(end, _)| fails(end)).map(|(end, last)| {
+        let line = text[..end].lines().zip(1..).filter(|(line, _)| is_long(line)).last();
+        line.map_or_else(|| format!(" at or before line {last}"), |(_, line)| format!(" at line {line}"))
+    });
+    format!("is not valid TOML{}: a number in it is too large, or can't be read", place.unwrap_or_default())
 }
 
 /// Why a variable names no key, and the key that was probably meant.
@@ -421,13 +431,15 @@ mod tests {
     fn the_line_of_a_number_that_can_not_be_is_told() {
         for text in [
             "a = 1\n\n[b]\nlanes = 99999999999999999999\nc = 2\n",
-            "a = 1\nb = [\n1,\n99999999999999999999,\n]\n",
+            "a = 1\nb = [\n1,\n99999999999999999999,\n2,\n]\nc = 1\n",
+            "a = 1\n\n\nb = 9_999_999_999_999_999_999_999\n",
         ] {
-            assert!(wrong_number(text).starts_with("is not valid TOML at line "), "{}", wrong_number(text));
+            assert!(
+                wrong_number(text).starts_with("is not valid TOML at line 4: "),
+                "{}",
+                wrong_number(text)
+            );
         }
-        assert!(
-            wrong_number("a = 1\n\n[b]\nlanes = 99999999999999999999\n").contains(" at line 4: a number")
-        );
         let long = format!("{}b = 99999999999999999999\n", "#\n".repeat(2_000));
         assert!(wrong_number(&long).starts_with("is not valid TOML: a number"));
     }

@@ -166,9 +166,12 @@ impl HttpIntake {
         let reason = reason(error);
         if reason == FailureReason::Timeout && error.is_connect() {
             let within = network::connect_timeout(self.settings.timeout);
-            let detail = format!(
-                "no connection within {within:?}: is {base_url} reachable from here (firewall, proxy)?"
+            let way = self.network.proxy_variable(base_url).map_or_else(
+                || "firewall, proxy".to_owned(),
+                |variable| format!("or is it the proxy that {variable} names"),
             );
+            let detail =
+                format!("no connection within {within:?}: is {base_url} reachable from here ({way})?");
             return Outcome::dropped(reason, detail);
         }
         if reason == FailureReason::Connect && !error.is_connect() {

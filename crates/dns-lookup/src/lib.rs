@@ -421,7 +421,7 @@ mod tests {
         while servers.asked.load(Ordering::SeqCst) < THREADS {
             tokio::time::sleep(SLOW / 100).await;
         }
-        let healthy = resolver.resolve("healthy.example", 2 * SLOW + SLOW / 2).await;
+        let healthy = resolver.resolve("healthy.example", LONG).await;
         assert_eq!(healthy.unwrap()[..], [address(1)]);
         // Those whose look-ups end are not needed beside those that took their place.
         servers.open();

@@ -165,11 +165,12 @@ fn read_entry(entry: &str) -> Option<String> {
         Some(name) => (".", name),
         None => ("", host),
     };
+    let name = name.strip_suffix('.').unwrap_or(name);
     // As it stands in a URL: in small letters, and without letters beyond ASCII.
     let url = Url::parse(&format!("http://{name}")).ok()?;
     let is_name = !name.contains(|letter: char| {
         letter.is_ascii() && !letter.is_ascii_alphanumeric() && !"-._".contains(letter)
-    }) && !name.starts_with('.');
+    }) && name.split('.').all(|label| !label.is_empty() && !label.starts_with('-'));
     url.domain().filter(|_| is_name).map(|domain| format!("{dot}{domain}"))
 }
 
@@ -272,6 +273,7 @@ mod tests {
             ("10.0.0.0/8,fd00::/8", "10.0.0.0/8,fd00::/8"),
             ("10.0.0.1:80 [fd00::1]:443,[fd00::2],fd00::3", "10.0.0.1,fd00::1,fd00::2,fd00::3"),
             ("*", EVERYTHING),
+            ("a.test.,.b.test.", "a.test,.b.test"),
         ] {
             assert_eq!(read(value).as_deref(), Ok(understood));
         }
@@ -291,6 +293,8 @@ mod tests {
             "a|b",
             "[fd00::1",
             "..a",
+            "a..b",
+            "-a",
         ] {
             let error = read(&format!("ok.test,{value}")).unwrap_err().to_string();
             assert!(error.contains("NO_PROXY") && !error.contains("test"), "{value}: {error}");

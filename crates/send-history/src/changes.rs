@@ -55,6 +55,8 @@ impl Job {
 pub(crate) struct RowChanges {
     pub(crate) rows: BTreeMap<RowKey, Row>,
     pub(crate) objects: BTreeSet<u32>,
+    /// Sends that were counted or have an outcome; with both, twice.
+    sends: u64,
 }
 
 impl RowChanges {
@@ -68,22 +70,25 @@ impl RowChanges {
             self.rows.entry(key).or_default().add(&row);
         }
         self.objects.extend(other.objects);
+        self.sends += other.sends;
     }
 
-    /// The sends that they count.
-    pub(crate) fn counted(&self) -> u64 {
-        self.rows.values().flat_map(|row| row.0.values()).map(|sends| sends.counted).sum()
+    /// The sends whose count or outcome they are.
+    pub(crate) const fn sends(&self) -> u64 {
+        self.sends
     }
 
     /// Applies a job. Returns how many sends are left out, for their objects are not known any more.
     pub(crate) fn take(&mut self, directory: &mut ObjectDirectory, job: &Job) -> u64 {
-        match job {
+        let left_out = match job {
             Job::Counted(flushed) => {
                 self.count(directory, flushed);
                 0
             }
             Job::Landed { flushed, series, landing } => self.land(directory, flushed, series, *landing),
-        }
+        };
+        self.sends += job.sends().saturating_sub(left_out);
+        left_out
     }
 
     fn count(&mut self, directory: &mut ObjectDirectory, flushed: &FlushedSends) {
@@ -197,6 +202,7 @@ mod tests {
         assert_eq!(counts((0, 2), 95), dropped);
         assert_eq!(directory.get(1).unwrap().last_send, u64::from(DAY) + 900);
         assert_eq!(changes.objects, [0, 1, 2].into());
+        assert_eq!(changes.sends(), 2 * 9, "a step's sends are no others than its Canvas's");
     }
 
     #[test]

@@ -69,9 +69,9 @@ pub(crate) fn day_of(time: u64) -> u32 {
 /// Since when a history is kept, in Unix seconds, given the time that its file says and the first day (UTC, since 1970) of
 /// which it has rows: a clock that was ahead, or not set, has written one that can't be.
 ///
-/// Where all rows are ahead, too, or there are none, it is the clock that is behind, perhaps for a moment.
+/// Where no row is of an earlier day than that, it may be the clock that is behind, perhaps for a moment.
 pub(crate) fn plausible_since(since: u64, first_day: Option<u32>, now: u64) -> u64 {
-    let is_begun = || first_day.is_some_and(|day| u64::from(day) * u64::from(DAY) <= now);
+    let is_begun = || first_day.is_some_and(|day| day <= day_of(now) && day < day_of(since));
     let is_wrong = since < CLOCK_SET || (since > now && is_begun());
     if now >= CLOCK_SET && is_wrong { now } else { since }
 }

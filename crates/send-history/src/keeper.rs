@@ -95,13 +95,15 @@ impl Keeper {
             self.write(now);
         }
         if !is_all_written(self) {
-            let sends = self.changes.counted() + self.in_doubt.as_ref().map_or(0, RowChanges::counted);
+            let sends = self.changes.sends() + self.in_doubt.as_ref().map_or(0, RowChanges::sends);
             self.shared.left_out.fetch_add(sends, Ordering::Relaxed);
+        }
+        let sends = self.shared.left_out.load(Ordering::Relaxed) - self.told.left_out;
+        if sends > 0 {
             tracing::warn!(
                 sends,
                 directory = %self.settings.directory.display(),
-                "stopped before the history of sends could be written: these sends, or their outcome, are not in it; counting is not \
-                 touched"
+                "the history of sends lacks the count or the outcome of these sends at the stop; counting is not touched"
             );
         }
     }
@@ -138,7 +140,7 @@ impl Keeper {
                 // It is another file, or another process has written: the numbers are not ours.
                 let mut directory = self.shared.directory_mut();
                 *directory = ObjectDirectory::read(directory.generation + 1, objects.next, objects.all);
-                self.shared.left_out.fetch_add(self.changes.counted(), Ordering::Relaxed);
+                self.shared.left_out.fetch_add(self.changes.sends(), Ordering::Relaxed);
                 self.changes = RowChanges::default();
             }
         }

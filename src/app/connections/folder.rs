@@ -239,14 +239,16 @@ impl Folder {
             if is_given { Ok(()) } else { fchown(&file, Some(owner.uid()), Some(owner.gid())) }
         };
         // One that is replaced may belong to another user than the directory, and be read by a group; only root gives that back.
-        let kept = fs::metadata(replaced).ok().filter(|known| give(known).is_ok());
+        let known = fs::metadata(replaced).ok();
+        let is_of_group = known.as_ref().is_some_and(|known| known.mode() & OF_GROUP != 0);
+        let kept = known.filter(|known| give(known).is_ok());
         let mode = if let Some(known) = kept {
             mode | (known.mode() & OF_GROUP)
         } else {
             let directory = fs::metadata(&self.directory)?;
-            // Its owner may not be in its group: then the file has the owner's own.
-            give(&directory)
-                .or_else(|error| if directory.uid() == own.uid() { Ok(()) } else { Err(error) })?;
+            // Its owner may not be in its group: then a file that no group has read has the owner's own.
+            let is_owners = directory.uid() == own.uid() && !is_of_group;
+            give(&directory).or_else(|error| if is_owners { Ok(()) } else { Err(error) })?;
             mode
         };
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;

@@ -92,6 +92,11 @@ impl Network {
         Some(format!("TLS trusted nobody at the start: {reason}; {CERTIFICATES} Then restart."))
     }
 
+    /// The variable that names the proxy for a URL, wherever that is reached directly.
+    pub(super) fn proxy_variable(&self, base_url: &str) -> Option<&'static str> {
+        self.proxies.variable(base_url)
+    }
+
     /// Why there is no answer from `base_url`; whether a proxy is to blame is said first.
     pub(super) fn sentence(&self, base_url: &str, error: &reqwest::Error) -> String {
         match self.proxies.variable(base_url).filter(|_| is_of_proxy(base_url, error)) {

@@ -43,6 +43,8 @@ fn since_is_corrected_only_where_sends_show_that_the_clock_is_right() {
     for (since, first_day, expected) in [
         (now - 5, day, now - 5),
         (ahead, day, now),
+        // Of the same day it may be the clock.
+        (now + 3_600, day, now + 3_600),
         (ahead, Some(TODAY + 1), ahead),
         (ahead, None, ahead),
         (unset, None, now),

@@ -387,21 +387,22 @@ fn since_is_put_right_as_soon_as_a_clock_that_was_ahead_is_and_something_is_sent
 /// The clock of the machine is set to a backup's date for a moment, before or after something was sent.
 #[test]
 fn a_clock_that_is_behind_for_a_moment_makes_no_history_longer() {
-    for sends_at in [None, Some(MIDNIGHT)] {
-        for behind in [MIDNIGHT - 86_400, MIDNIGHT - 500 * 86_400] {
+    let noon = MIDNIGHT + 43_200;
+    for sends_at in [None, Some(noon)] {
+        for behind in [noon - 21_600, noon - 86_400, noon - 500 * 86_400] {
             let directory = tempfile::tempdir().unwrap();
             let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
-            keeper.open(MIDNIGHT);
+            keeper.open(noon);
             keeper.digest(sends_at.map(counted).as_slice());
-            for now in [MIDNIGHT, behind, MIDNIGHT + 1] {
+            for now in [noon, behind, noon + 1] {
                 keeper.write(now);
-                assert_eq!(lock(&keeper.shared.state).since, Some(MIDNIGHT));
+                assert_eq!(lock(&keeper.shared.state).since, Some(noon));
             }
             drop(keeper.close());
             let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
             keeper.open(behind);
             keeper.write(behind);
-            assert_eq!(lock(&keeper.shared.state).since, Some(MIDNIGHT));
+            assert_eq!(lock(&keeper.shared.state).since, Some(noon));
         }
     }
 }
