@@ -197,12 +197,7 @@ impl Account {
     /// # Errors
     /// When the store gave less of an object than its listing told: its end is not the object's.
     fn ensure_whole(&self, size: u64) -> io::Result<()> {
-        let Print { bytes, .. } = self.print();
-        if bytes >= size {
-            return Ok(());
-        }
-        let words = format!("it gave {bytes} of {size} bytes");
-        Err(self.note(Error::Generic { store: "bucket", source: words.into() }))
+        ensure_given(self.print().bytes, size).map_err(|error| self.note(error))
     }
 
     /// Keeps the store's error, and says it as reading does.
@@ -227,6 +222,16 @@ impl Account {
     }
 }
 
+/// # Errors
+/// When the store gave less than it was asked for.
+fn ensure_given(bytes: u64, asked: u64) -> Result<(), Error> {
+    if bytes >= asked {
+        return Ok(());
+    }
+    let words = format!("it gave {bytes} of {asked} bytes");
+    Err(Error::Generic { store: "bucket", source: words.into() })
+}
+
 /// Whether an object begins with the bytes of this print; they are fetched once more.
 pub(super) async fn begins_with(
     store: &dyn ObjectStore,
@@ -246,16 +251,17 @@ pub(super) async fn print_of(
 ) -> Result<Print, Error> {
     let options = GetOptions::new().with_if_match(e_tag).with_range(Some(0..bytes));
     let mut stream = store.get_opts(path, options).await?.into_stream();
-    let (mut hasher, mut bytes, mut pace) = (XxHash3_128::new(), 0, Pace::default());
+    let (mut hasher, mut given, mut pace) = (XxHash3_128::new(), 0, Pace::default());
     loop {
         let asked = Instant::now();
         let Some(piece) = stream.next().await else { break };
         let piece = piece?;
         pace.add(asked.elapsed(), piece.len())?;
         hasher.write(&piece);
-        bytes += piece.len() as u64;
+        given += piece.len() as u64;
     }
-    Ok(Print { bytes, hash: hasher.finish_128() })
+    ensure_given(given, bytes)?;
+    Ok(Print { bytes: given, hash: hasher.finish_128() })
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ impl ObjectRecord {
     pub(super) fn is_done(&self, version: &str) -> bool {
         self.version == version && self.standing != ObjectStanding::Begun
     }
+
+    /// Whether they stand for the same content, of whichever version.
+    pub(super) fn is_as_far_as(&self, other: &Self) -> bool {
+        (self.standing, self.place, self.print) == (other.standing, other.place, other.print)
+    }
 }
 
 /// Identifies stored bytes.
@@ -308,9 +313,13 @@ impl MemoryThread {
     /// When the system gives no thread.
     pub(super) fn start(memory: ObjectMemory) -> io::Result<Self> {
         let (writes, taken) = sync_channel::<Write>(1);
+        // It does not keep the file open: who drops the queue may open it again.
+        let file = Arc::downgrade(&memory.0);
+        drop(memory);
         thread::Builder::new().name("storage-source".to_owned()).spawn(move || {
             for write in taken {
-                write(&memory);
+                let Some(file) = file.upgrade() else { return };
+                write(&ObjectMemory(file));
             }
         })?;
         Ok(Self(writes))

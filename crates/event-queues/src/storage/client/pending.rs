@@ -9,6 +9,8 @@ use super::memory::ObjectRecord;
 
 /// How many objects of a source that can't be read for now are tried again; beyond that no new ones are taken up.
 pub(super) const TROUBLED_MAX: usize = 256;
+/// How many more are tried at a time then: others may be readable.
+const PROBES_MAX: usize = 64;
 /// The longest wait after failures, unless listings are rarer.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// An object has failed by itself if it failed so often after others of its source had been read.
@@ -31,6 +33,8 @@ struct Ways {
     objects: HashMap<ObjectKey, Way>,
     /// By source: when an object was last read to its end.
     read: HashMap<usize, Instant>,
+    /// By source: the oldest hour of the probes that failed. They are not kept, and a listing finds them again.
+    failed_probes: HashMap<usize, PathHour>,
 }
 
 #[derive(Debug)]
@@ -46,6 +50,8 @@ struct Way {
     failures: u32,
     failed: Instant,
     failures_alone: u32,
+    /// It is tried although so many others can't be read.
+    is_probe: bool,
 }
 
 /// What a listing tells of an object.
@@ -86,7 +92,26 @@ pub(super) struct PendingTotals {
 impl Way {
     fn new(found: Found, now: Instant) -> Self {
         let handed = HandedOut::default();
-        Self { found, handed, due: None, seen: now, failures: 0, failed: now, failures_alone: 0 }
+        Self {
+            found,
+            handed,
+            due: None,
+            seen: now,
+            failures: 0,
+            failed: now,
+            failures_alone: 0,
+            is_probe: false,
+        }
+    }
+
+    /// Notes a failure at a moment. `read` is when another object of its source was last read to its end.
+    fn fail(&mut self, now: Instant, interval: Duration, read: Option<Instant>) {
+        if self.failures > 0 && read.is_some_and(|read| read > self.failed) {
+            self.failures_alone += 1;
+        }
+        self.due = Some(now + backoff(interval, self.failures));
+        self.failures = self.failures.saturating_add(1);
+        self.failed = now;
     }
 
     fn is_troubled(&self) -> bool {
@@ -97,6 +122,10 @@ impl Way {
 impl Ways {
     fn troubled(&self, source: usize) -> usize {
         self.objects.iter().filter(|((of, _), way)| *of == source && way.is_troubled()).count()
+    }
+
+    fn probes(&self, source: usize) -> usize {
+        self.objects.iter().filter(|((of, _), way)| *of == source && way.is_probe).count()
     }
 }
 
@@ -109,10 +138,11 @@ impl Pending {
     pub(super) fn find(&self, key: &ObjectKey, found: Found, troubled_max: usize) -> Disposition {
         let (mut ways, now) = (self.ways(), Instant::now());
         let Some(way) = ways.objects.get_mut(key) else {
-            if ways.troubled(key.0) >= troubled_max {
+            let is_probe = ways.troubled(key.0) >= troubled_max;
+            if is_probe && ways.probes(key.0) >= PROBES_MAX {
                 return Disposition::Full;
             }
-            ways.objects.insert(key.clone(), Way::new(found, now));
+            ways.objects.insert(key.clone(), Way { is_probe, ..Way::new(found, now) });
             return Disposition::Read(HandedOut::default());
         };
         way.seen = now;
@@ -140,14 +170,47 @@ impl Pending {
             if way.handed.0 != handed {
                 // It came further than the last time.
                 (way.failures, way.failures_alone) = (0, 0);
-            } else if way.failures > 0 && read.is_some_and(|read| read > way.failed) {
-                way.failures_alone += 1;
             }
-            way.due = Some(now + backoff(interval, way.failures));
-            way.failures = way.failures.saturating_add(1);
-            way.failed = now;
+            way.fail(now, interval, read);
         }
+        let (is_needless, hour) = (way.is_probe && handed.is_none() && failed.is_some(), way.found.hour);
         way.handed = HandedOut(handed);
+        if is_needless {
+            ways.objects.remove(key);
+            if let Some(hour) = hour {
+                ways.failed_probes
+                    .entry(key.0)
+                    .and_modify(|oldest| *oldest = hour.min(*oldest))
+                    .or_insert(hour);
+            }
+        }
+    }
+
+    /// Notes that an interrupted object still can't be read.
+    pub(super) fn fail_again(&self, key: &ObjectKey, interval: Duration) {
+        let (mut ways, now) = (self.ways(), Instant::now());
+        let read = ways.read.get(&key.0).copied();
+        if let Some(way) = ways.objects.get_mut(key) {
+            way.seen = now;
+            way.fail(now, interval, read);
+        }
+    }
+
+    /// The interrupted objects of a source that are to be tried again, and were not seen since this moment.
+    pub(super) fn due_unseen(&self, source: usize, since: Instant) -> Vec<ObjectKey> {
+        let now = Instant::now();
+        let is_due = |way: &Way| way.due.is_some_and(|due| due <= now) && way.seen < since;
+        let ways = self.ways();
+        ways.objects
+            .iter()
+            .filter(|((of, _), way)| *of == source && is_due(way))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Forgets the probes of a source that failed: what finds them again begins.
+    pub(super) fn forget_failed_probes(&self, source: usize) {
+        self.ways().failed_probes.remove(&source);
     }
 
     /// Notes that an object was read to its end.
@@ -159,7 +222,7 @@ impl Pending {
     /// Notes that the store has no trouble with an object any more.
     pub(super) fn calm(&self, key: &ObjectKey) {
         if let Some(way) = self.ways().objects.get_mut(key) {
-            (way.failures, way.failures_alone) = (0, 0);
+            (way.failures, way.failures_alone, way.is_probe) = (0, 0, false);
         }
     }
 
@@ -187,13 +250,13 @@ impl Pending {
     }
 
     /// The interrupted objects of hours before this one that fail by themselves, while others of their source are read.
-    pub(super) fn failed_before(&self, source: usize, hour: PathHour) -> Vec<(ObjectKey, HandedOut)> {
+    pub(super) fn failed_before(&self, source: usize, hour: PathHour) -> Vec<(ObjectKey, String, HandedOut)> {
         let is_failed = |way: &Way| {
             way.due.is_some() && way.failures_alone >= ALONE_MIN && way.found.hour.is_some_and(|of| of < hour)
         };
         let ways = self.ways();
         let failed = ways.objects.iter().filter(|((of, _), way)| *of == source && is_failed(way));
-        failed.map(|(key, way)| (key.clone(), way.handed.clone())).collect()
+        failed.map(|(key, way)| (key.clone(), way.found.version.clone(), way.handed.clone())).collect()
     }
 
     /// Removes an object that is settled to its end, is gone, or is left out. Returns when it was written.
@@ -201,10 +264,11 @@ impl Pending {
         self.ways().objects.remove(key).map(|way| way.found.modified)
     }
 
-    /// The oldest hour of a source with an object in progress.
+    /// The oldest hour of a source with an object in progress, or with a probe that failed.
     pub(super) fn oldest_hour(&self, source: usize) -> Option<PathHour> {
         let ways = self.ways();
-        ways.objects.iter().filter(|((of, _), _)| *of == source).filter_map(|(_, way)| way.found.hour).min()
+        let pending = ways.objects.iter().filter(|((of, _), _)| *of == source);
+        pending.filter_map(|(_, way)| way.found.hour).chain(ways.failed_probes.get(&source).copied()).min()
     }
 
     pub(super) fn totals(&self) -> PendingTotals {
@@ -323,9 +387,38 @@ mod tests {
         }
         pending.interrupt(&(0, "a".to_owned()), None, Some(LONG));
         pending.interrupt(&(0, "b".to_owned()), None, Some(Duration::ZERO));
+        // A few are tried all the same: if they can be read, it is not the store that fails.
+        for number in 0..PROBES_MAX {
+            assert_eq!(find_of(&pending, &number.to_string(), "1", 9), Disposition::Read(HandedOut(None)));
+        }
         assert_eq!(find_of(&pending, "d", "1", 9), Disposition::Full);
         assert_eq!(find_of(&pending, "b", "1", 9), Disposition::Read(HandedOut(None)), "it is known");
-        pending.read(&(0, "b".to_owned()));
+        pending.read(&(0, "0".to_owned()));
         assert_eq!(find_of(&pending, "d", "1", 9), Disposition::Read(HandedOut(None)));
+        // One that fails is not kept, but its hour is.
+        let objects = pending.totals().objects;
+        pending.interrupt(&(0, "d".to_owned()), None, Some(LONG));
+        assert_eq!(pending.totals().objects, objects - 1);
+        for path in ["a", "b", "c", "0"] {
+            pending.end(&(0, path.to_owned()));
+        }
+        for number in 1..PROBES_MAX {
+            pending.end(&(0, number.to_string()));
+        }
+        assert_eq!((pending.totals().objects, pending.oldest_hour(0)), (0, Some(PathHour(7))));
+        pending.forget_failed_probes(0);
+        assert_eq!(pending.oldest_hour(0), None);
+    }
+
+    #[test]
+    fn what_is_due_and_was_not_listed_is_looked_for() {
+        let (pending, begun) = (Pending::default(), Instant::now());
+        let due = |since| pending.due_unseen(0, since).len();
+        assert_eq!(find_of(&pending, "a", "1", 9), Disposition::Read(HandedOut(None)));
+        pending.interrupt(&(0, "a".to_owned()), None, Some(Duration::ZERO));
+        assert_eq!((due(begun), due(Instant::now())), (0, 1));
+        pending.fail_again(&(0, "a".to_owned()), LONG);
+        assert_eq!(due(Instant::now()), 0, "not yet");
+        assert!(pending.has_failed(0));
     }
 }

@@ -8,6 +8,7 @@
 mod boundaries;
 mod descent;
 mod notified;
+mod troubled;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher as _;
@@ -201,7 +202,9 @@ impl BucketPoller {
             || (is_full && self.health.pending.has_room(source));
         let troubled_max = if once { usize::MAX } else { TROUBLED_MAX };
         let mut round = Round { is_sweep, troubled_max, ..Round::default() };
-        if round.is_sweep {
+        if is_sweep {
+            self.leave_out(source).await?;
+            self.health.pending.forget_failed_probes(source);
             self.states[source].levels.clear();
         }
         let mut descent = Descent::from(&self.buckets[source].prefix);
@@ -212,6 +215,9 @@ impl BucketPoller {
             for listed in level.listed {
                 self.list_prefix(source, listed, &record, &mut round).await?;
             }
+        }
+        if !is_sweep {
+            self.look_again(source, begun, &record, &mut round).await?;
         }
         let is_full = round.is_full;
         if is_sweep {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures_util::stream::TryChunksError;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -14,7 +13,6 @@ use super::super::layout::{HourForm, PathHour};
 use super::super::memory::{
     MemoryError, Moment, Need, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord,
 };
-use super::super::pending::HandedOut;
 use super::descent::Descent;
 use super::{BucketPoller, Round, Trouble, version};
 use crate::event_type::event_type_of_path;
@@ -31,7 +29,7 @@ struct Added {
 
 impl BucketPoller {
     /// Writes to the memory on another thread: a disk may take long for a commit, and this thread has more to do.
-    async fn commit<T: Send + 'static>(
+    pub(super) async fn commit<T: Send + 'static>(
         &self,
         write: impl FnOnce(&ObjectMemory) -> Result<T, MemoryError> + Send + 'static,
     ) -> Result<T, Trouble> {
@@ -67,7 +65,8 @@ impl BucketPoller {
             tracing::info!(url, start = ?self.settings.start, "a bucket is read for the first time");
             record
         };
-        if counted.as_ref() != Some(&self.settings.event_types) {
+        // Another run of the same memory, an import for one, may count fewer types, and says nothing of what this one reads.
+        if self.settings.start == StorageStart::Now && counted.as_ref() != Some(&self.settings.event_types) {
             let event_types = self.settings.event_types.clone();
             self.commit(move |memory| memory.set_event_types(&url, &event_types)).await?;
         }
@@ -154,9 +153,6 @@ impl BucketPoller {
         let lateness = self.settings.lateness.as_secs();
         let newest = self.states[source].newest.values().max();
         let over = newest.map(|newest| self.begun(*newest).before(lateness));
-        if let Some(over) = over {
-            self.leave_out(source, over)?;
-        }
         // Objects in progress must be found again after a kill, and those that were left alone when there is room.
         let open = self.health.pending.oldest_hour(source).into_iter().chain(round.left_alone).min();
         let over = over.map(|over| open.map_or(over, |open| open.min(over)).0);
@@ -190,26 +186,6 @@ impl BucketPoller {
             );
         }
         self.states[source].record = Some(closed);
-        Ok(())
-    }
-
-    /// Leaves out the objects of hours that are over, where they can't be read and others can: no hour would end otherwise.
-    fn leave_out(&self, source: usize, over: PathHour) -> Result<(), Trouble> {
-        let bucket = &self.buckets[source];
-        for (key, HandedOut(handed)) in self.health.pending.failed_before(source, over) {
-            // What was handed out of it settles first.
-            if handed.is_some() && self.memory.object(&bucket.url, &key.1)? != handed {
-                continue;
-            }
-            self.health.pending.end(&key);
-            self.health.left_out.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(
-                object = bucket.name(&key.1),
-                "an object of a bucket could not be read until its hour was over (queue.storage.lateness), while others could, \
-                 and is left out"
-            );
-        }
-        self.health.clear_reading(source, &bucket.url);
         Ok(())
     }
 

@@ -295,29 +295,22 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
     place.poller.states[0].swept = None;
     listed(place.poller.list(0, false).await);
     assert_eq!(done_before(&place), hour("date=2026-11-25-08"));
-    for _ in 0..9 {
-        health.pending.read(&(0, good.clone()));
-        fail();
-    }
     health.complain_of_reading(0, "words");
     let watch = crate::storage::client::StorageWatch(Arc::clone(&health));
-    place.poller.states[0].swept = None;
-    listed(place.poller.list(0, false).await);
-    assert_eq!(
-        (watch.counts().objects_left_out, watch.trouble().is_some()),
-        (0, true),
-        "it is tried once more"
-    );
-    // Some of it was handed out, and is not settled.
-    let record =
-        ObjectRecord { version: "1".to_owned(), standing: ObjectStanding::Begun, place: None, print: None };
-    for _ in 0..9 {
-        health.pending.read(&(0, good.clone()));
-        health.pending.interrupt(&key, Some(record.clone()), Some(Duration::from_hours(1)));
-    }
+    // Some of it was handed out, and is not settled; then it is, and is of an earlier version.
+    let record = |version: &str| ObjectRecord {
+        version: version.to_owned(),
+        standing: ObjectStanding::Begun,
+        place: None,
+        print: None,
+    };
     for is_settled in [false, true] {
+        for _ in 0..9 {
+            health.pending.read(&(0, good.clone()));
+            health.pending.interrupt(&key, Some(record("2")), Some(Duration::ZERO));
+        }
         if is_settled {
-            let settled = (Arc::clone(&place.poller.buckets[0].url), bad.clone(), record.clone());
+            let settled = (Arc::clone(&place.poller.buckets[0].url), bad.clone(), record("1"));
             place.poller.memory.settle(&[settled]).unwrap();
         }
         place.poller.states[0].swept = None;
@@ -328,6 +321,69 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
         assert_eq!(done_before(&place), hour(expected));
     }
     assert_eq!(place.poller.memory.object("s3://b", &bad).unwrap(), None, "its hour is over");
+}
+
+/// An older hour keeps its own open, and nothing of it is read and left out again.
+#[tokio::test]
+async fn an_object_that_was_left_out_stays_so_until_it_is_written_anew() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    let [older, bad, good] =
+        ["25-07/a", "25-08/bad", "27-10/good"].map(|name| format!("{SEND}/date=2026-11-{name}"));
+    place.put(&[&older, &bad, &good]);
+    let listed = |listed: Result<(), Trouble>| listed.unwrap_or_else(|_| panic!("it can't be listed"));
+    listed(place.poller.list(0, false).await);
+    let health = Arc::clone(&place.poller.health);
+    for _ in 0..9 {
+        health.pending.read(&(0, good.clone()));
+        health.pending.interrupt(&(0, bad.clone()), None, Some(Duration::ZERO));
+    }
+    let sweep = async |place: &mut Place| {
+        place.poller.states[0].swept = None;
+        listed(place.poller.list(0, false).await);
+        let left_out = health.left_out.load(std::sync::atomic::Ordering::Relaxed);
+        (left_out, health.pending.totals().objects)
+    };
+    assert_eq!(sweep(&mut place).await, (1, 2));
+    assert_eq!(sweep(&mut place).await, (1, 2));
+    place.put(&[&bad]);
+    assert_eq!(sweep(&mut place).await, (1, 3));
+}
+
+/// It is of an hour that only sweeps list.
+#[tokio::test]
+async fn what_can_not_be_read_is_looked_for_where_nothing_is_listed() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    let [old, gone, new] =
+        ["27-05/old", "27-05/gone", "27-10/new"].map(|name| format!("{SEND}/date=2026-11-{name}"));
+    place.put(&[&old, &gone, &new]);
+    let listed = |listed: Result<(), Trouble>| listed.unwrap_or_else(|_| panic!("it can't be listed"));
+    listed(place.poller.list(0, false).await);
+    let health = Arc::clone(&place.poller.health);
+    while place.found.try_recv().is_ok() {}
+    for path in [&old, &gone] {
+        health.pending.interrupt(&(0, path.clone()), None, Some(Duration::ZERO));
+    }
+    place.server.remove(&gone);
+    listed(place.poller.list(0, false).await);
+    let Ok(ObjectInput::Object(object)) = place.found.try_recv() else { panic!("it was not found") };
+    assert_eq!(object.key(), (0, old));
+    assert!(place.found.try_recv().is_err());
+    assert_eq!((health.pending.totals().objects, health.pending.has_failed(0)), (2, true));
+}
+
+#[tokio::test]
+async fn an_import_of_fewer_types_does_not_make_the_others_new() {
+    let mut place = Place::new("s3://b", StorageStart::Now);
+    place.poller.settings.event_types.insert("users.messages.sms.Send".into());
+    assert_eq!(place.list().await, [""; 0]);
+    let known = place.poller.memory.event_types("s3://b").unwrap().unwrap();
+    assert_eq!(known.len(), 2);
+    let one: BTreeSet<Box<str>> = known.iter().take(1).cloned().collect();
+    place.poller.settings.start = StorageStart::Beginning;
+    place.poller.settings.event_types = one;
+    place.poller.states[0] = SourceState::default();
+    assert_eq!(place.list().await, [""; 0]);
+    assert_eq!(place.poller.memory.event_types("s3://b").unwrap(), Some(known));
 }
 
 #[tokio::test]

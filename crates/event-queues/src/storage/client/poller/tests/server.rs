@@ -59,6 +59,10 @@ impl Server {
         self.put(key);
     }
 
+    pub(super) fn remove(&self, key: &str) {
+        self.state.lock().unwrap().keys.remove(key);
+    }
+
     /// Refuses to give this object out, or no longer.
     pub(super) fn refuse(&self, key: &str, is_refused: bool) {
         let refused = &mut self.state.lock().unwrap().refused;
