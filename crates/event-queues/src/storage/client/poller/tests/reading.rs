@@ -111,10 +111,11 @@ async fn a_bucket_that_is_away_makes_no_other_wait() {
     assert!(reading.watch.trouble().unwrap().contains("s3://gone can't be listed"));
     for id in 0..5 {
         reading.server.put_body(&format!("{HOUR}/{id}"), &event(id));
-        assert_eq!(reading.read_for(Duration::from_millis(400)).await, [event(id)]);
+        assert_eq!(reading.read(1).await, [event(id)]);
     }
-    let failed = reading.watch.counts().listings_failed;
-    assert!((4..12).contains(&failed), "{failed}");
+    let counts = reading.watch.counts();
+    let (failed, well) = (counts.listings_failed, counts.listings - counts.listings_failed);
+    assert!(failed > 2 && well > 2 * failed, "{failed} failed, and {well} did not");
 }
 
 #[tokio::test]
