@@ -1,6 +1,6 @@
 //! Objects that were found and are not settled yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ pub(super) struct Pending(Mutex<Ways>);
 #[derive(Debug, Default)]
 struct Ways {
     objects: HashMap<ObjectKey, Way>,
+    /// Those of them that are troubled or probes: few, where all may be a hundred thousand that wait for one flush.
+    watched: HashSet<ObjectKey>,
     /// By source: when an object was last read to its end.
     read: HashMap<usize, Instant>,
     /// By source: the oldest hour of the probes that failed. They are not kept, and a listing finds them again.
@@ -120,12 +122,35 @@ impl Way {
 }
 
 impl Ways {
+    /// The objects of a source that are troubled or probes.
+    fn watched(&self, source: usize) -> impl Iterator<Item = (&ObjectKey, &Way)> {
+        let watched = self.watched.iter().filter(move |(of, _)| *of == source);
+        watched.filter_map(|key| self.objects.get_key_value(key))
+    }
+
     fn troubled(&self, source: usize) -> usize {
-        self.objects.iter().filter(|((of, _), way)| *of == source && way.is_troubled()).count()
+        self.watched(source).filter(|(_, way)| way.is_troubled()).count()
     }
 
     fn probes(&self, source: usize) -> usize {
-        self.objects.iter().filter(|((of, _), way)| *of == source && way.is_probe).count()
+        self.watched(source).filter(|(_, way)| way.is_probe).count()
+    }
+
+    /// Changes an object, if it is in progress.
+    fn change<T>(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Way) -> T) -> Option<T> {
+        let way = self.objects.get_mut(key)?;
+        let changed = change(way);
+        if way.is_troubled() || way.is_probe {
+            self.watched.insert(key.clone());
+        } else {
+            self.watched.remove(key);
+        }
+        Some(changed)
+    }
+
+    fn remove(&mut self, key: &ObjectKey) -> Option<Way> {
+        self.watched.remove(key);
+        self.objects.remove(key)
     }
 }
 
@@ -137,25 +162,31 @@ impl Pending {
     /// Adds an object, unless so many others of its source can't be read.
     pub(super) fn find(&self, key: &ObjectKey, found: Found, troubled_max: usize) -> Disposition {
         let (mut ways, now) = (self.ways(), Instant::now());
-        let Some(way) = ways.objects.get_mut(key) else {
+        if !ways.objects.contains_key(key) {
             let is_probe = ways.troubled(key.0) >= troubled_max;
             if is_probe && ways.probes(key.0) >= PROBES_MAX {
                 return Disposition::Full;
             }
+            if is_probe {
+                ways.watched.insert(key.clone());
+            }
             ways.objects.insert(key.clone(), Way { is_probe, ..Way::new(found, now) });
             return Disposition::Read(HandedOut::default());
-        };
-        way.seen = now;
-        let is_same = way.found.version == found.version;
-        match way.due {
-            Some(due) if now < due && is_same => Disposition::Wait,
-            Some(_) => {
-                (way.found, way.due) = (found, None);
-                Disposition::Read(way.handed.clone())
-            }
-            None if is_same => Disposition::Wait,
-            None => Disposition::WaitForEarlier,
         }
+        let known = ways.change(key, |way| {
+            way.seen = now;
+            let is_same = way.found.version == found.version;
+            match way.due {
+                Some(due) if now < due && is_same => Disposition::Wait,
+                Some(_) => {
+                    (way.found, way.due) = (found, None);
+                    Disposition::Read(way.handed.clone())
+                }
+                None if is_same => Disposition::Wait,
+                None => Disposition::WaitForEarlier,
+            }
+        });
+        known.unwrap_or(Disposition::Wait)
     }
 
     /// Notes that it could not be read on for now. It is tried again at once, or, as it failed, after this interval, later
@@ -163,26 +194,24 @@ impl Pending {
     pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ObjectRecord>, failed: Option<Duration>) {
         let (mut ways, now) = (self.ways(), Instant::now());
         let read = ways.read.get(&key.0).copied();
-        let Some(way) = ways.objects.get_mut(key) else { return };
-        way.due = Some(now);
-        way.seen = now;
-        if let Some(interval) = failed {
-            if way.handed.0 != handed {
-                // It came further than the last time.
-                (way.failures, way.failures_alone) = (0, 0);
+        let is_needless = ways.change(key, |way| {
+            way.due = Some(now);
+            way.seen = now;
+            if let Some(interval) = failed {
+                if way.handed.0 != handed {
+                    // It came further than the last time.
+                    (way.failures, way.failures_alone) = (0, 0);
+                }
+                way.fail(now, interval, read);
             }
-            way.fail(now, interval, read);
-        }
-        let (is_needless, hour) = (way.is_probe && handed.is_none() && failed.is_some(), way.found.hour);
-        way.handed = HandedOut(handed);
-        if is_needless {
-            ways.objects.remove(key);
-            if let Some(hour) = hour {
-                ways.failed_probes
-                    .entry(key.0)
-                    .and_modify(|oldest| *oldest = hour.min(*oldest))
-                    .or_insert(hour);
-            }
+            way.handed = HandedOut(handed);
+            way.is_probe && way.handed.0.is_none() && failed.is_some()
+        });
+        if is_needless == Some(true)
+            && let Some(hour) = ways.remove(key).and_then(|way| way.found.hour)
+        {
+            let oldest = ways.failed_probes.entry(key.0).or_insert(hour);
+            *oldest = hour.min(*oldest);
         }
     }
 
@@ -190,22 +219,17 @@ impl Pending {
     pub(super) fn fail_again(&self, key: &ObjectKey, interval: Duration) {
         let (mut ways, now) = (self.ways(), Instant::now());
         let read = ways.read.get(&key.0).copied();
-        if let Some(way) = ways.objects.get_mut(key) {
+        ways.change(key, |way| {
             way.seen = now;
             way.fail(now, interval, read);
-        }
+        });
     }
 
     /// The interrupted objects of a source that are to be tried again, and were not seen since this moment.
     pub(super) fn due_unseen(&self, source: usize, since: Instant) -> Vec<ObjectKey> {
         let now = Instant::now();
         let is_due = |way: &Way| way.due.is_some_and(|due| due <= now) && way.seen < since;
-        let ways = self.ways();
-        ways.objects
-            .iter()
-            .filter(|((of, _), way)| *of == source && is_due(way))
-            .map(|(key, _)| key.clone())
-            .collect()
+        self.ways().watched(source).filter(|(_, way)| is_due(way)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Forgets the probes of a source that failed: what finds them again begins.
@@ -221,14 +245,12 @@ impl Pending {
 
     /// Notes that the store has no trouble with an object any more.
     pub(super) fn calm(&self, key: &ObjectKey) {
-        if let Some(way) = self.ways().objects.get_mut(key) {
-            (way.failures, way.failures_alone, way.is_probe) = (0, 0, false);
-        }
+        self.ways().change(key, |way| (way.failures, way.failures_alone, way.is_probe) = (0, 0, false));
     }
 
     /// Whether an object of a source could not be read the last time.
     pub(super) fn has_failed(&self, source: usize) -> bool {
-        self.ways().objects.iter().any(|((of, _), way)| *of == source && way.failures > 0)
+        self.ways().watched(source).any(|(_, way)| way.failures > 0)
     }
 
     /// Whether so few objects of a source can't be read that new ones are worth looking for.
@@ -238,15 +260,21 @@ impl Pending {
 
     /// When the first of the interrupted objects is to be tried again.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.ways().objects.values().filter_map(|way| way.due).min()
+        let ways = self.ways();
+        ways.watched.iter().filter_map(|key| ways.objects.get(key)?.due).min()
     }
 
     /// Removes the objects of a source whose reading was interrupted, and that were last seen before this moment, from which
     /// on all were found that are there: these are gone.
     pub(super) fn end_unfound(&self, source: usize, since: Instant) -> Vec<ObjectKey> {
-        let is_gone =
-            |(of, _): &ObjectKey, way: &mut Way| *of == source && way.due.is_some() && way.seen < since;
-        self.ways().objects.extract_if(is_gone).map(|(key, _)| key).collect()
+        let mut ways = self.ways();
+        let is_gone = |way: &Way| way.due.is_some() && way.seen < since;
+        let gone: Vec<ObjectKey> =
+            ways.watched(source).filter(|(_, way)| is_gone(way)).map(|(key, _)| key.clone()).collect();
+        for key in &gone {
+            ways.remove(key);
+        }
+        gone
     }
 
     /// The interrupted objects of hours before this one that fail by themselves, while others of their source are read.
@@ -255,13 +283,13 @@ impl Pending {
             way.due.is_some() && way.failures_alone >= ALONE_MIN && way.found.hour.is_some_and(|of| of < hour)
         };
         let ways = self.ways();
-        let failed = ways.objects.iter().filter(|((of, _), way)| *of == source && is_failed(way));
+        let failed = ways.watched(source).filter(|(_, way)| is_failed(way));
         failed.map(|(key, way)| (key.clone(), way.found.version.clone(), way.handed.clone())).collect()
     }
 
     /// Removes an object that is settled to its end, is gone, or is left out. Returns when it was written.
     pub(super) fn end(&self, key: &ObjectKey) -> Option<i64> {
-        self.ways().objects.remove(key).map(|way| way.found.modified)
+        self.ways().remove(key).map(|way| way.found.modified)
     }
 
     /// The oldest hour of a source with an object in progress, or with a probe that failed.
