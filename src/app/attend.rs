@@ -25,13 +25,10 @@ pub(super) async fn attend(
                     Request::Stop => break,
                     Request::Reload => Trigger::Signal,
                 },
-                news = reloader.files.news() => match news {
-                    FileNews::Changed => Trigger::Files,
-                    FileNews::RefusedBefore => Trigger::RefusedBefore,
-                },
+                news = reloader.files.news() => Trigger::Files(news),
             }
         };
-        if trigger != Trigger::RefusedBefore {
+        if trigger != Trigger::Files(FileNews::RefusedBefore) {
             signal::notify(signal::ServiceState::Reloading);
         }
         let is_stopped = tokio::select! {

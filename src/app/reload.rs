@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::file_watch::{FileWatch, Stamps, stamps};
+use super::file_watch::{FileNews, FileWatch, Stamps, stamps};
 use super::keys::KeyWatch;
 use super::reconcile::DailyReconcile;
 use super::views::SettingsInForce;
@@ -31,10 +31,8 @@ const READ_LIMIT: Duration = Duration::from_secs(10);
 pub(super) enum Trigger {
     /// SIGHUP.
     Signal,
-    /// One of the watched files has changed.
-    Files,
-    /// Files, or some of them, were refused a minute ago.
-    RefusedBefore,
+    /// The watched files are to be read.
+    Files(FileNews),
 }
 
 /// What was read, beside what had been read before.
@@ -69,7 +67,7 @@ impl LastReload {
     }
 
     fn note(&mut self, trigger: Trigger, ended: Result<Reread, String>, now: u64) {
-        let is_as_before = trigger == Trigger::RefusedBefore
+        let is_as_before = trigger == Trigger::Files(FileNews::RefusedBefore)
             && match (&ended, &self.files_refused) {
                 (Ok(reread), refused) => *reread == Reread::Same && refused.is_none(),
                 (Err(reason), Some(refused)) => *reason == refused.reason,
@@ -85,7 +83,7 @@ impl LastReload {
         match trigger {
             // It has read all files.
             Trigger::Signal => (self.signal_refused, self.files_refused) = (refused, None),
-            Trigger::Files | Trigger::RefusedBefore => self.files_refused = refused,
+            Trigger::Files(_) => self.files_refused = refused,
         }
     }
 
@@ -195,7 +193,7 @@ impl Reloader {
         self.files.are_refused(is_refused);
         let told = self.last_reload.borrow().files_refused.as_ref().map(|refused| refused.reason.clone());
         if let Err(reason) = &ended
-            && (trigger != Trigger::RefusedBefore || told.as_ref() != Some(reason))
+            && (trigger != Trigger::Files(FileNews::RefusedBefore) || told.as_ref() != Some(reason))
         {
             tracing::error!(
                 file = %self.path.display(),
@@ -348,27 +346,29 @@ mod tests {
 
     #[test]
     fn a_refused_sighup_stands_until_the_next_one_and_files_until_they_are_mended() {
-        use Trigger::{Files, RefusedBefore, Signal};
+        use Trigger::Signal;
+        const FILES: Trigger = Trigger::Files(FileNews::Changed);
+        const REFUSED_BEFORE: Trigger = Trigger::Files(FileNews::RefusedBefore);
         let mut last = LastReload::at_start(1);
         let mut note = |trigger, reason: Option<&str>, now| {
-            let reread = if trigger == RefusedBefore { Reread::Same } else { Reread::Changed };
+            let reread = if trigger == REFUSED_BEFORE { Reread::Same } else { Reread::Changed };
             last.note(trigger, reason.map_or(Ok(reread), |reason| Err(reason.to_owned())), now);
             (last.refused().map(|refused| (refused.reason.clone(), refused.at)), last.taken_over_at)
         };
         let refused = |reason: &str, at| Some((reason.to_owned(), at));
         assert_eq!(note(Signal, Some("main"), 2), (refused("main", 2), 1));
-        assert_eq!(note(Files, None, 3), (refused("main", 2), 3));
-        assert_eq!(note(Files, Some("token"), 4), (refused("token", 4), 3));
-        assert_eq!(note(Files, None, 5), (refused("main", 2), 5));
-        assert_eq!(note(Files, Some("token"), 6), (refused("token", 6), 5));
+        assert_eq!(note(FILES, None, 3), (refused("main", 2), 3));
+        assert_eq!(note(FILES, Some("token"), 4), (refused("token", 4), 3));
+        assert_eq!(note(FILES, None, 5), (refused("main", 2), 5));
+        assert_eq!(note(FILES, Some("token"), 6), (refused("token", 6), 5));
         assert_eq!(note(Signal, None, 7), (None, 7));
-        assert_eq!(note(Files, Some("token"), 8), (refused("token", 8), 7));
-        assert_eq!(note(Files, None, 9), (None, 9));
+        assert_eq!(note(FILES, Some("token"), 8), (refused("token", 8), 7));
+        assert_eq!(note(FILES, None, 9), (None, 9));
         // What is read again for having been refused tells of news only.
-        assert_eq!(note(RefusedBefore, None, 10), (None, 9));
-        assert_eq!(note(RefusedBefore, Some("disk"), 11), (refused("disk", 11), 9));
-        assert_eq!(note(RefusedBefore, Some("disk"), 12), (refused("disk", 11), 9));
-        assert_eq!(note(RefusedBefore, None, 13), (None, 13));
+        assert_eq!(note(REFUSED_BEFORE, None, 10), (None, 9));
+        assert_eq!(note(REFUSED_BEFORE, Some("disk"), 11), (refused("disk", 11), 9));
+        assert_eq!(note(REFUSED_BEFORE, Some("disk"), 12), (refused("disk", 11), 9));
+        assert_eq!(note(REFUSED_BEFORE, None, 13), (None, 13));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use dns_lookup::{Proxies, is_loopback};
+use dns_lookup::Proxies;
 use reqwest::{Response, StatusCode, Url, redirect, retry};
 use serde::de::DeserializeOwned;
 
@@ -55,11 +55,7 @@ impl Client {
         if !parsed.path().ends_with('/') {
             parsed.set_path(&format!("{}/", parsed.path()));
         }
-        let proxies = if is_loopback(parsed.host_str().unwrap_or_default()) {
-            Proxies::default()
-        } else {
-            Proxies::from_environment().map_err(|error| wrong(&error))?
-        };
+        let proxies = Proxies::towards(&parsed).map_err(|error| wrong(&error))?;
         Self::build(parsed, timeout, &proxies).map_err(|error| wrong(&last_cause(&error)))
     }
 

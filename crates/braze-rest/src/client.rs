@@ -54,7 +54,8 @@ impl BrazeClient {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| SetupError::Threads(error.to_string()))?;
-        let mut http = reqwest::Client::builder()
+        let proxies = Proxies::towards(&base).map_err(SetupError::Proxy)?;
+        let http = reqwest::Client::builder()
             .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout / 2 })
             .default_headers(headers)
             .timeout(timeout)
@@ -64,12 +65,7 @@ impl BrazeClient {
             .retry(retry::never())
             .referer(false)
             .user_agent(user_agent);
-        http = if is_loopback(base.host_str().unwrap_or_default()) {
-            http.no_proxy()
-        } else {
-            let proxies = Proxies::from_environment().map_err(SetupError::Proxy)?;
-            proxies.apply(http).map_err(|error| SetupError::Client(sentence(&error)))?
-        };
+        let mut http = proxies.apply(http).map_err(|error| SetupError::Client(sentence(&error)))?;
         if base.scheme() == "http" {
             // Without TLS there is no need to read the system's certificates, or to have any.
             http = http.tls_certs_only([]);

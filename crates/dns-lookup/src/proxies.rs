@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use reqwest::{NoProxy, Proxy, Url};
 
-use super::LookUpError;
+use super::{LookUpError, is_loopback};
 
 /// Never sent through a proxy: a loopback address means this machine, and the proxy would see the key of a plain request.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
@@ -65,6 +65,18 @@ impl Proxies {
         let no_proxy = first(["NO_PROXY", "no_proxy"]).filter(|_| http.is_some() || https.is_some());
         let direct = no_proxy.map(|(name, value)| read_direct(name, &value)).transpose()?;
         Ok(Self { http, https, direct: direct.unwrap_or_default() })
+    }
+
+    /// Those of the environment for a client of one URL: on loopback there are none, and nothing is read.
+    ///
+    /// # Errors
+    /// As [`Proxies::from_environment`].
+    pub fn towards(url: &Url) -> Result<Self, ProxyError> {
+        if is_loopback(url.host_str().unwrap_or_default()) {
+            Ok(Self::default())
+        } else {
+            Self::from_environment()
+        }
     }
 
     /// Whether TLS is spoken with one of them.

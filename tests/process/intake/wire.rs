@@ -96,17 +96,20 @@ async fn head(stream: &mut TcpStream) -> Option<String> {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 impl Proxy {
-    pub(crate) async fn start(to: SocketAddr) -> Self {
+    async fn open() -> (Self, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let heads = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&heads);
-        let mut serving = JoinSet::new();
-        serving.spawn(async move {
+        (Self { address, heads: Arc::default(), serving: JoinSet::new() }, listener)
+    }
+
+    pub(crate) async fn start(to: SocketAddr) -> Self {
+        let (mut proxy, listener) = Self::open().await;
+        let seen = Arc::clone(&proxy.heads);
+        proxy.serving.spawn(async move {
             let mut tunnels = JoinSet::new();
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -121,17 +124,14 @@ impl Proxy {
                 });
             }
         });
-        Self { address, heads, _serving: serving }
+        proxy
     }
 
     /// One that answers every request so, and leads nowhere.
     pub(crate) async fn refusing(answer: &'static [u8]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let heads = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&heads);
-        let mut serving = JoinSet::new();
-        serving.spawn(async move {
+        let (mut proxy, listener) = Self::open().await;
+        let seen = Arc::clone(&proxy.heads);
+        proxy.serving.spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let Some(head) = head(&mut stream).await else { continue };
@@ -139,7 +139,7 @@ impl Proxy {
                 stream.write_all(answer).await.unwrap();
             }
         });
-        Self { address, heads, _serving: serving }
+        proxy
     }
 
     /// The heads of what it was asked for, in lower case.

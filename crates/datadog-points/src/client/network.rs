@@ -99,7 +99,7 @@ impl Network {
 
     /// Why there is no answer from `base_url`; whether a proxy is to blame is said first.
     pub(super) fn sentence(&self, base_url: &str, error: &reqwest::Error) -> String {
-        match self.proxies.variable(base_url).filter(|_| is_of_proxy(base_url, error)) {
+        match self.proxy_variable(base_url).filter(|_| is_of_proxy(base_url, error)) {
             Some(variable) => format!("{PROXY}{variable}): {}", sentence(error)),
             None => sentence(error),
         }

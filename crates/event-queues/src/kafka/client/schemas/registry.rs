@@ -127,7 +127,8 @@ impl SchemaRegistry {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| RegistrySetupError::Threads(error.to_string()))?;
-        let mut client = reqwest::Client::builder()
+        let proxies = Proxies::towards(&base).map_err(RegistrySetupError::Proxy)?;
+        let client = reqwest::Client::builder()
             .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout })
             .default_headers(headers)
             .timeout(timeout)
@@ -138,13 +139,8 @@ impl SchemaRegistry {
             .retry(reqwest::retry::never())
             .referer(false)
             .user_agent(user_agent);
-        client = if is_loopback(base.host_str().unwrap_or_default()) {
-            client.no_proxy()
-        } else {
-            let proxies = Proxies::from_environment().map_err(RegistrySetupError::Proxy)?;
-            proxies.apply(client).map_err(|error| RegistrySetupError::Client(sentence(&error)))?
-        };
-        let client = client.build().map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
+        let client = proxies.apply(client).and_then(reqwest::ClientBuilder::build);
+        let client = client.map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
         let (address, has_credentials) = (without_user(&base), has_user || auth.is_some());
         Ok(Self { client, api: api_of(&base), base, ids, address, has_credentials, timeout })
     }

@@ -80,9 +80,20 @@ impl Place {
         }
     }
 
+    /// Lists, and leaves what is found where it is.
+    async fn look(&mut self) {
+        self.poller.list(0, false).await.unwrap_or_else(|_| panic!("it can't be listed"));
+    }
+
+    /// As every ten minutes.
+    async fn look_at_all(&mut self) {
+        self.poller.states[0].swept = None;
+        self.look().await;
+    }
+
     /// Lists, and settles what is found.
     async fn list(&mut self) -> Vec<String> {
-        self.poller.list(0, false).await.unwrap_or_else(|_| panic!("it can't be listed"));
+        self.look().await;
         let (mut found, url) = (Vec::new(), Arc::clone(&self.poller.buckets[0].url));
         while let Ok(ObjectInput::Object(object)) = self.found.try_recv() {
             let FoundObject { meta, version, .. } = *object;
@@ -270,7 +281,7 @@ async fn what_is_notified_and_can_not_be_read_or_grows_is_listed_soon() {
     place.poller.health.pending.interrupt(&object.key(), None, Some(Duration::ZERO));
     assert!(is_listed_soon(&mut place).await, "it is to be read again");
 
-    place.poller.list(0, false).await.unwrap_or_else(|_| panic!("it can't be listed"));
+    place.look().await;
     assert!(!is_listed_soon(&mut place).await, "it is on its way again");
     place.put(&[&key]);
     place.server.send("grown", &created);
@@ -283,8 +294,7 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
     let mut place = Place::new("s3://b", StorageStart::Beginning);
     let [bad, good] = ["25-08/bad", "27-10/good"].map(|name| format!("{SEND}/date=2026-11-{name}"));
     place.put(&[&bad, &good]);
-    let listed = |listed: Result<(), Trouble>| listed.unwrap_or_else(|_| panic!("it can't be listed"));
-    listed(place.poller.list(0, false).await);
+    place.look().await;
     let health = Arc::clone(&place.poller.health);
     let (key, fail) =
         ((0, bad.clone()), || health.pending.interrupt(&(0, bad.clone()), None, Some(Duration::ZERO)));
@@ -292,8 +302,7 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
     let hour = |name: &str| PathHour::in_part(name).unwrap().0;
     // As long as none can be read, the store is what fails.
     (0..9).for_each(|_| fail());
-    place.poller.states[0].swept = None;
-    listed(place.poller.list(0, false).await);
+    place.look_at_all().await;
     assert_eq!(done_before(&place), hour("date=2026-11-25-08"));
     health.complain_of_reading(0, "words");
     let watch = crate::storage::client::StorageWatch(Arc::clone(&health));
@@ -313,8 +322,7 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
             let settled = (Arc::clone(&place.poller.buckets[0].url), bad.clone(), record("1"));
             place.poller.memory.settle(&[settled]).unwrap();
         }
-        place.poller.states[0].swept = None;
-        listed(place.poller.list(0, false).await);
+        place.look_at_all().await;
         assert_eq!(watch.counts().objects_left_out, u64::from(is_settled));
         assert_eq!(watch.trouble().is_none(), is_settled);
         let expected = if is_settled { "date=2026-11-25-10" } else { "date=2026-11-25-08" };
@@ -330,16 +338,14 @@ async fn an_object_that_was_left_out_stays_so_until_it_is_written_anew() {
     let [older, bad, good] =
         ["25-07/a", "25-08/bad", "27-10/good"].map(|name| format!("{SEND}/date=2026-11-{name}"));
     place.put(&[&older, &bad, &good]);
-    let listed = |listed: Result<(), Trouble>| listed.unwrap_or_else(|_| panic!("it can't be listed"));
-    listed(place.poller.list(0, false).await);
+    place.look().await;
     let health = Arc::clone(&place.poller.health);
     for _ in 0..9 {
         health.pending.read(&(0, good.clone()));
         health.pending.interrupt(&(0, bad.clone()), None, Some(Duration::ZERO));
     }
     let sweep = async |place: &mut Place| {
-        place.poller.states[0].swept = None;
-        listed(place.poller.list(0, false).await);
+        place.look_at_all().await;
         let left_out = health.left_out.load(std::sync::atomic::Ordering::Relaxed);
         (left_out, health.pending.totals().objects)
     };
@@ -356,15 +362,14 @@ async fn what_can_not_be_read_is_looked_for_where_nothing_is_listed() {
     let [old, gone, new] =
         ["27-05/old", "27-05/gone", "27-10/new"].map(|name| format!("{SEND}/date=2026-11-{name}"));
     place.put(&[&old, &gone, &new]);
-    let listed = |listed: Result<(), Trouble>| listed.unwrap_or_else(|_| panic!("it can't be listed"));
-    listed(place.poller.list(0, false).await);
+    place.look().await;
     let health = Arc::clone(&place.poller.health);
     while place.found.try_recv().is_ok() {}
     for path in [&old, &gone] {
         health.pending.interrupt(&(0, path.clone()), None, Some(Duration::ZERO));
     }
     place.server.remove(&gone);
-    listed(place.poller.list(0, false).await);
+    place.look().await;
     let Ok(ObjectInput::Object(object)) = place.found.try_recv() else { panic!("it was not found") };
     assert_eq!(object.key(), (0, old));
     assert!(place.found.try_recv().is_err());
