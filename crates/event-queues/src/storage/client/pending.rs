@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::layout::PathHour;
 use super::memory::ObjectRecord;
 
-/// How many objects of a source that can't be read for now are tried again; beyond that no new ones are taken up.
+/// How many objects of a source that can't be read for now are kept, to be tried again.
 pub(super) const TROUBLED_MAX: usize = 256;
-/// How many more are tried at a time then: others may be readable.
+/// How many more are tried at a time beyond them, for others may be readable; one that fails is not kept.
 const PROBES_MAX: usize = 64;
 /// The longest wait after failures, unless listings are rarer.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
