@@ -22,6 +22,7 @@ mod describe;
 mod diagnostic;
 mod directory;
 mod files;
+mod lanes;
 mod memory;
 mod options;
 mod receiving;

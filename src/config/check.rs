@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostics, did_you_mean, looks_like_key, nearest, quoted};
@@ -12,7 +11,7 @@ use super::directory::Unread;
 use super::files::{self, FileError};
 use super::settings::{self, Settings, tags_on_offer};
 use super::values::Address;
-use super::{Config, Log, Purpose, memory};
+use super::{Config, Log, Purpose};
 use crate::connection::Connection;
 use braze_events::SEND_TYPES;
 use event_queues::Secret;
@@ -20,12 +19,6 @@ use send_counts::aggregate;
 use send_counts::aggregate::tags;
 use send_counts::dedup;
 
-/// The default number of lanes is at most this.
-const LANES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
-/// What a series takes in memory, on average, with its key and its names.
-const SERIES_BYTES: u64 = 512;
-/// The part of the memory that series may take by default.
-const SERIES_MEMORY_PART: u64 = 4;
 /// Datadog's limit for a tag, in characters, with its key.
 const TAG_CHARS_MAX: usize = 200;
 
@@ -77,10 +70,7 @@ impl Check<'_> {
         let reconcile = self.reconcile(&mut settings);
         wrong.extend(self.errors_of_reconcile(settings.connections.keys()));
         self.forwarder_metrics(&settings, &mut connections.active, unread);
-        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(LANES_MAX);
-        let lanes = NonZeroUsize::new(settings.lanes).unwrap_or_else(cores);
-        settings.lanes = lanes.get();
-        self.series_total(&mut settings);
+        let lanes = self.lanes(&mut settings);
         self.stop_time(&settings);
         let aggregate = aggregate_of(&settings);
         if let Some(directory) = &connections_directory {
@@ -143,29 +133,6 @@ impl Check<'_> {
         } else if settings.forwarder_metrics.campaign_last_send_age && settings.history.directory.is_empty() {
             let reason = "needs the history of sends, which is switched off: set history.directory";
             self.diagnostics.warn(AGE, reason);
-        }
-    }
-
-    /// How many series all connections may have together by default; a configured number must suffice for one connection.
-    fn series_total(&mut self, Settings { flush, lanes, .. }: &mut Settings) {
-        const KEY: &str = "flush.max_series_total";
-        let (total, one) = (flush.max_series_total, flush.max_series);
-        if total == 0 {
-            let fitting = memory::available() / SERIES_MEMORY_PART / SERIES_BYTES;
-            flush.max_series_total = usize::try_from(fitting).unwrap_or(usize::MAX).max(one);
-        } else if total < one {
-            let reason = format!(
-                "{total} is less than flush.max_series, {one}, so that no connection could have as many; raise it, or \
-                 lower flush.max_series"
-            );
-            self.diagnostics.error(KEY, reason);
-        } else if total / *lanes < one {
-            let reason = format!(
-                "{total} is {} for each of the {lanes} lanes, less than flush.max_series, {one}: a connection whose sends \
-                 come in all lanes overflows before it has as many",
-                total / *lanes
-            );
-            self.diagnostics.warn(KEY, reason);
         }
     }
 
@@ -400,7 +367,6 @@ fn wrong_tag(tag: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::memory;
     use super::super::tests::{LEAST, assert_one, errors, parse, warnings};
 
     #[test]
@@ -412,29 +378,6 @@ mod tests {
         let of = |stop: &str| format!("shutdown_timeout = \"{stop}\"\n[flush]\ntimeout = \"15s\"\n{LEAST}");
         assert_one(&warnings(&of("14s")), &["14s is less than flush.timeout, 15s"]);
         assert_eq!(warnings(&of("15s")), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_total_of_series_that_is_too_small_for_one_connection_is_told() {
-        let of = |total: usize| {
-            format!("lanes = 4\n[flush]\nmax_series = 1000\nmax_series_total = {total}\n{LEAST}")
-        };
-        assert_one(
-            &errors(&of(999)),
-            &["flush.max_series_total", "999", "flush.max_series, 1000", "raise it"],
-        );
-        assert_one(&warnings(&of(1000)), &["flush.max_series_total", "is 250 for each of the 4 lanes"]);
-        assert_eq!(warnings(&of(4000)), Vec::<String>::new());
-    }
-
-    #[test]
-    fn where_nobody_says_how_many_series_there_may_be_it_is_what_fits_and_enough_for_one_connection() {
-        let total = |text: &str| parse(&format!("{text}{LEAST}")).aggregate.series_max_total;
-        assert!(total("[flush]\nmax_series = 10_000_000\n") >= 10_000_000);
-        let fitting = usize::try_from(memory::available() / 2048).unwrap();
-        assert_eq!(total("[flush]\nmax_series = 1\n"), fitting);
-        assert_eq!(total("[flush]\nmax_series_total = 0\n"), fitting.max(100_000));
-        assert_eq!(total("[flush]\nmax_series_total = 123_456\n"), 123_456);
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub(super) struct Settings {
     // Above, whatever started the program has killed it.
     #[schemars(extend("x-min" = "0s", "x-max" = "10m"))]
     pub shutdown_timeout: Span = span(20),
-    /// Threads that decode and count; 0: one per core, at most 256. Lower it to leave cores to others.
+    /// Threads that decode and count; 0: one per core, at most 256, and no more than flush.max_series_total has room for
+    /// flush.max_series in each. Lower it to leave cores to others.
     #[schemars(range(max = 256))]
     pub lanes: usize,
     /// Ask Datadog at the start, hourly and for a new key whether each API key is valid on its site (GET /api/v1/validate);
