@@ -14,6 +14,7 @@ mod index;
 mod query;
 pub mod trend;
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -236,11 +237,13 @@ impl Catalogue {
     }
 
     /// Adds the new series of a cut, the busiest first, while there is room or others can leave.
-    fn take_in(&self, cut: &Aggregator, mut unknown: Vec<(u64, usize)>, noted: &mut NotedSeries, now: u64) {
+    fn take_in(&self, cut: &Aggregator, unknown: Vec<(u64, usize)>, noted: &mut NotedSeries, now: u64) {
         if unknown.is_empty() {
             return;
         }
-        unknown.sort_unstable_by(|a, b| b.cmp(a));
+        let total = unknown.len();
+        // Of no flush more than fit altogether have a chance.
+        let unknown = greatest(unknown, self.limits.series_max);
         let mut leavers = None;
         for range in chunks(unknown.len()) {
             let mut known = lock(&self.index);
@@ -249,14 +252,15 @@ impl Catalogue {
                 while !known.has_room() {
                     let leavers = leavers.get_or_insert_with(|| known.leavers());
                     match leavers.pop() {
-                        Some(leaver) if known.leaves(&leaver, sends) => known.remove(&leaver),
+                        Some(Reverse(leaver)) if known.leaves(&leaver, sends) => known.remove(&leaver),
                         // The following ones have fewer sends still.
-                        _ => return known.leave_out(unknown.len() - at),
+                        _ => return known.leave_out(total - at),
                     }
                 }
                 noted.places[number] = known.add(cut.layout(), &cut.series(number), now);
             }
         }
+        lock(&self.index).leave_out(total - unknown.len());
     }
 
     /// The index, with all known outcomes applied.

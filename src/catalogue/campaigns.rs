@@ -1,9 +1,11 @@
 //! Campaigns and Canvas steps: the groups of their series, and their sends in the last hour.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::hash::BuildHasher as _;
 
 use admin_api::BusyCampaign;
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use slab::Slab;
 
 use super::trend::Trend;
@@ -17,15 +19,18 @@ pub(super) const CAMPAIGN: usize = 1;
 pub(super) const CANVAS: usize = 2;
 pub(super) const CANVAS_STEP: usize = 3;
 
+/// Where the id begins in a key: behind the connection, whether there is no id, and whether it is a step's.
+const ID: usize = 6;
+
 /// A campaign or a Canvas step.
 #[derive(Debug)]
 struct Campaign {
+    hash: u64,
     key: Box<[u8]>,
     /// The dimension of its id and name.
     dimension: usize,
     /// The number of its connection.
     connection: usize,
-    id: Box<str>,
     name: Box<str>,
     canvas: Box<str>,
     /// How many series belong to it.
@@ -36,14 +41,16 @@ struct Campaign {
 /// All groups that have a series. Each has a slot, which is reused when it is gone.
 #[derive(Debug)]
 pub(super) struct Campaigns {
-    by_key: HashMap<Box<[u8]>, usize, RandomState>,
+    hasher: RandomState,
+    by_key: HashTable<usize>,
     all: Slab<Campaign>,
     key: Vec<u8>,
 }
 
 impl Campaigns {
     pub(super) fn new() -> Self {
-        Self { by_key: HashMap::default(), all: Slab::new(), key: Vec::new() }
+        let hasher = RandomState::default();
+        Self { hasher, by_key: HashTable::new(), all: Slab::new(), key: Vec::new() }
     }
 
     /// Adds a series: returns the slot of its group, if it has one.
@@ -68,24 +75,28 @@ impl Campaigns {
                 self.key.extend_from_slice(value);
             }
         }
-        if let Some(slot) = self.by_key.get(self.key.as_slice()).copied() {
+        let hash = self.hasher.hash_one(self.key.as_slice());
+        let is_it = |slot: &usize| {
+            self.all.get(*slot).is_some_and(|campaign| campaign.hash == hash && *campaign.key == *self.key)
+        };
+        if let Some(slot) = self.by_key.find(hash, is_it).copied() {
             if let Some(campaign) = self.all.get_mut(slot) {
                 campaign.series += 1;
             }
             return Some(slot);
         }
-        let key: Box<[u8]> = self.key.as_slice().into();
         let slot = self.all.insert(Campaign {
-            key: key.clone(),
+            hash,
+            key: self.key.as_slice().into(),
             dimension,
             connection: tags::connection_of(series.key).index(),
-            id: text_of(id),
             name: text_of(name_of(series, dimension)),
             canvas: canvas_of(series, dimension),
             series: 1,
             trend: Trend::new(now),
         });
-        self.by_key.insert(key, slot);
+        let all = &self.all;
+        self.by_key.insert_unique(hash, slot, |slot| all.get(*slot).map_or(0, |campaign| campaign.hash));
         Some(slot)
     }
 
@@ -93,8 +104,12 @@ impl Campaigns {
     pub(super) fn leave(&mut self, slot: usize) {
         let Some(campaign) = self.all.get_mut(slot) else { return };
         campaign.series -= 1;
-        if campaign.series == 0 {
-            self.by_key.remove(&self.all.remove(slot).key);
+        if campaign.series > 0 {
+            return;
+        }
+        let gone = self.all.remove(slot);
+        if let Ok(found) = self.by_key.find_entry(gone.hash, |known| *known == slot) {
+            found.remove();
         }
     }
 
@@ -132,7 +147,7 @@ impl Campaigns {
             let connection = connections.get(campaign.connection).map(ToString::to_string);
             let busy = BusyCampaign {
                 connection: connection.unwrap_or_default(),
-                id: campaign.id.to_string(),
+                id: campaign.id().into(),
                 name: campaign.name.to_string(),
                 canvas: campaign.canvas.to_string(),
                 ..BusyCampaign::default()
@@ -140,6 +155,16 @@ impl Campaigns {
             (busy, campaign.trend.clone())
         };
         busiest.into_iter().filter_map(|(_, slot)| self.all.get(slot).map(busy)).collect()
+    }
+}
+
+impl Campaign {
+    /// Its id; empty if it has none.
+    fn id(&self) -> Cow<'_, str> {
+        match self.key.get(ID..) {
+            Some(id) if self.key[ID - 2] == 0 => String::from_utf8_lossy(id),
+            _ => Cow::Borrowed(""),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The remembered series, and which of them make room for others.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use super::query::{Query, normalize};
 use super::{BusiestLately, CatalogueLimits, LastOutcome, SearchHit, SearchHits, greatest};
 use send_counts::aggregate::tags::{self, Layout, TagText};
 use send_counts::aggregate::{Point, Series};
+
+/// A series has seldom more tags.
+const TAGS_USUAL: usize = 16;
 
 /// A reference to a series; its slot may have been reused meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +109,9 @@ impl SearchIndex {
 
     /// Adds a flush's sends to a known series; `None`: it is unknown.
     pub(super) fn renew(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
+        if self.entries.is_empty() {
+            return None;
+        }
         let hash = self.hash(series.key);
         let entries = &self.entries;
         let is_it = |slot: &usize| {
@@ -156,13 +163,11 @@ impl SearchIndex {
         self.entries.len() < self.limits.series_max && self.bytes < self.limits.bytes_max
     }
 
-    /// Candidates for eviction, the first one last: the least recent flush, and of one flush the fewest sends.
-    pub(super) fn leavers(&self) -> Vec<Leaver> {
+    /// Candidates for eviction, the greatest first: the least recent flush, and of one flush the fewest sends.
+    pub(super) fn leavers(&self) -> BinaryHeap<Reverse<Leaver>> {
         let leaver =
             |(slot, entry): (usize, &Entry)| Leaver { flush: entry.flush, sends: entry.flush_sends, slot };
-        let mut leavers: Vec<Leaver> = self.entries.iter().map(leaver).collect();
-        leavers.sort_unstable_by_key(|leaver| Reverse(*leaver));
-        leavers
+        self.entries.iter().map(leaver).map(Reverse).collect()
     }
 
     /// Whether a candidate makes room for a new series with this many sends: if it is of an earlier flush, or has fewer
@@ -283,7 +288,7 @@ impl SearchIndex {
 
 /// The tags of a series, separated by line feeds; a line feed inside a tag becomes a space.
 fn text(layout: &Layout, series: &Series<'_>) -> Box<str> {
-    let mut tags: Vec<TagText<'_>> = Vec::new();
+    let mut tags: Vec<TagText<'_>> = Vec::with_capacity(TAGS_USUAL);
     layout.tags(&mut tags, series.key, &series.attributes);
     let bytes: usize = tags.iter().map(|tag| tag.key.len() + tag.value.len() + 1).sum();
     let mut text = String::with_capacity(bytes.saturating_sub(1));

@@ -72,7 +72,12 @@ impl Collapse {
                 }
             }
         } else {
-            *self = Self { hasher: self.hasher.clone(), is_changed: true, ..Self::default() };
+            *self = Self {
+                hasher: self.hasher.clone(),
+                is_changed: !self.connections.is_empty(),
+                ..Self::default()
+            };
+            self.tags.reserve(known.len());
             known.iter().for_each(|name| self.learn(name));
         }
         std::mem::take(&mut self.is_changed).then(|| self.tell(known))

@@ -104,7 +104,8 @@ impl KnownNames {
     pub fn settle(&mut self, cut: &mut Aggregator) {
         let layout = Arc::clone(cut.layout());
         self.lay_out(&layout);
-        let mut places = Vec::new();
+        self.begin(cut.len());
+        let mut places = Vec::with_capacity(cut.len());
         for dimension in (0..DIMENSIONS).filter(|dimension| layout.has_names(*dimension)) {
             places.clear();
             let turns = self.turns;
@@ -144,6 +145,18 @@ impl KnownNames {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Makes room for as many names as a flush has series, where a generation begins.
+    fn begin(&mut self, series: usize) {
+        if series == 0 || !self.young.known.is_empty() {
+            return;
+        }
+        self.young.reserve(series.min(self.generation_max));
+        if self.old.known.is_empty() {
+            // What changes is all there is.
+            self.log.give_up();
+        }
     }
 
     /// Under another layout names may be left out, and be part of keys that they were not part of. Those of ids stay

@@ -35,6 +35,13 @@ impl Generation {
         self.known.len() >= names_max || self.arena.len() >= names_max.saturating_mul(NAME_BYTES_MEAN_MAX)
     }
 
+    /// Makes room for so many names.
+    pub(super) fn reserve(&mut self, names: usize) {
+        let known = &self.known;
+        self.index.reserve(names, |place| known[*place as usize].hash);
+        self.known.reserve(names);
+    }
+
     /// The names, and what each belongs to.
     pub(super) fn names(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let known = self.known.iter().filter(|known| !known.is_carried_over);
