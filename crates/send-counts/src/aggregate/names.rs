@@ -36,6 +36,9 @@ const NAME_BYTES_MEAN_MAX: usize = 256;
 /// The place of a name that is not known.
 const NOWHERE: u32 = u32::MAX;
 
+/// The place of the name of a series without an id, which none can be known of.
+const NO_ID: u32 = u32::MAX - 1;
+
 /// A name and what it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameOf<'n> {
@@ -190,7 +193,7 @@ impl KnownNames {
     /// Learns one name, unless it is empty, and returns where the owner's name is.
     fn learn_one(&mut self, owner: &[u8], hash: u64, (name, seen): (&[u8], u32)) -> u32 {
         if owner.is_empty() {
-            return NOWHERE;
+            return NO_ID;
         }
         let mut known = self.recall(owner, hash);
         // A longer name is stored anew, as a new one is.
@@ -236,7 +239,7 @@ impl KnownNames {
     /// generation has been forgotten since `turns`.
     fn fill(&mut self, cut: &mut Aggregator, dimension: usize, places: &[u32], turns: u64) {
         let mut group = std::mem::take(&mut self.group);
-        for (number, place) in places.iter().enumerate() {
+        for (number, place) in places.iter().enumerate().filter(|(_, place)| **place != NO_ID) {
             let mut place = Some(*place).filter(|place| *place != NOWHERE && self.turns == turns);
             if place.is_none() {
                 group.look_at(&self.hasher, cut, number..number + 1, dimension);
