@@ -25,6 +25,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- /* How many there are at least. */}}
+{{- define "braze-datadog.leastReplicas" -}}
+{{ ternary .Values.kafka.keda.minReplicaCount .Values.replicas .Values.kafka.keda.enabled | int64 }}
+{{- end }}
+
 {{- define "braze-datadog.image" -}}
 {{- $image := .Values.image -}}
 {{- if $image.digest -}}
