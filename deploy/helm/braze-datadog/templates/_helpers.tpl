@@ -132,6 +132,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not $values.image.repository }}
   {{- fail "image.repository is not set: say where your image of braze-datadog is, such as registry.example.com/braze-datadog (docker build -t … in the repository makes one)" }}
 {{- end }}
+{{- $name := include "braze-datadog.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+  {{- fail (printf "the objects would be named %s, which Kubernetes refuses for a Service: set fullnameOverride to a name of small letters, digits and -, which begins with a letter" $name) }}
+{{- end }}
 {{- range $key, $instead := dict
     "connections" "connections.existingSecrets or connections.create, for API keys never stand in a ConfigMap"
     "connections_directory" "connections.existingSecrets"
