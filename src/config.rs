@@ -202,18 +202,18 @@ impl Config {
     /// the default where it does not say so any more.
     ///
     /// # Errors
-    /// When the file or an environment variable can't be read.
+    /// When an environment variable can't be read, or the file, if no variable says where the port is.
     pub fn admin_listen(path: &Path) -> Result<SocketAddr, ConfigError> {
-        let (text, env) = read(path)?;
         let schema = schema::of_settings();
         // Whoever reads the rest is told of what is wrong.
         let mut unheard = Diagnostics::new("");
-        let mut merged = sources::file(&mut unheard, &text, "", &schema);
-        sources::merge(&mut merged, sources::environment(&mut unheard, &env, &schema));
-        let admin = merged.remove("admin").and_then(|admin| admin.into_table().ok());
-        let listen = admin.and_then(|mut admin| admin.remove("listen")?.into_string().ok());
-        let listen = listen.and_then(|listen| values::Address::try_from(listen).ok());
-        Ok(listen.unwrap_or_else(|| settings::Admin::default().listen).0)
+        let variables = sources::environment(&mut unheard, &environment()?, &schema);
+        if let Some(listen) = listen_of(variables) {
+            return Ok(listen);
+        }
+        let (text, _) = read(path)?;
+        let listen = listen_of(sources::file(&mut unheard, &text, "", &schema));
+        Ok(listen.unwrap_or_else(|| settings::Admin::default().listen.0))
     }
 
     /// Reads a configuration from its text, as if it stood in the file `path`, with the environment `env`.
@@ -339,6 +339,12 @@ fn read(path: &Path) -> Result<(String, Vec<(String, String)>), ConfigError> {
         read => read.map_err(|error| no_file(path, error))?,
     };
     Ok((text, env))
+}
+
+fn listen_of(mut settings: schema::Table) -> Option<SocketAddr> {
+    let mut admin = settings.remove("admin")?.into_table().ok()?;
+    let listen = admin.remove("listen")?.into_string().ok()?;
+    values::Address::try_from(listen).ok().map(|listen| listen.0)
 }
 
 fn no_file(path: &Path, error: files::FileError) -> ConfigError {

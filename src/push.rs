@@ -31,6 +31,7 @@ mod intermediary;
 mod memory;
 mod offered;
 mod origin;
+mod path;
 mod refusal;
 mod token;
 

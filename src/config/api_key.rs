@@ -113,9 +113,7 @@ pub fn read_key(path: &Path, what: &str) -> Result<(String, Option<String>), Str
     if let Some(reason) = api_key_fault(key) {
         return Err(reason.to_owned());
     }
-    let warning = files::is_open_to_others(path)
-        .then(|| format!("{} holds {what} and is open to every user; chmod o= it", path.display()));
-    Ok((key.to_owned(), warning))
+    Ok((key.to_owned(), files::open_to_others(path, what)))
 }
 
 /// Why this is no API key. It completes a sentence.

@@ -318,8 +318,8 @@ impl Check<'_> {
 
     /// Warns that everybody can read the file of a secret; once for each file.
     pub(super) fn warn_if_open(&mut self, key: &str, path: &Path, what: &str) {
-        if files::is_open_to_others(path) && self.open.insert(path.to_owned()) {
-            let reason = format!("{} holds {what} and is open to every user; chmod o= it", path.display());
+        let Some(reason) = files::open_to_others(path, what) else { return };
+        if self.open.insert(path.to_owned()) {
             self.diagnostics.warn(key, reason);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The largest configuration; a larger file is another kind of file.
@@ -63,9 +63,21 @@ pub(super) fn check_file(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Whether everybody on the machine can read `path`; `false` for a missing file.
-pub(super) fn is_open_to_others(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & OTHERS != 0)
+/// What to say of `path`, which holds `what`, where everybody on the machine can read it; `None` for a missing file.
+pub(super) fn open_to_others(path: &Path, what: &str) -> Option<String> {
+    let metadata = fs::metadata(path).ok()?;
+    let is_open = metadata.is_file() && metadata.permissions().mode() & OTHERS != 0;
+    let remedy = remedy(metadata.uid());
+    is_open.then(|| format!("{} holds {what} and is open to every user; {remedy}", path.display()))
+}
+
+/// A service that has a user of its own reads a file of root's as one of the others.
+fn remedy(owner: u32) -> &'static str {
+    if owner == 0 {
+        "chmod o= it (before that chgrp it to the group of whoever runs this, if that is not root, and chmod g+r it)"
+    } else {
+        "chmod o= it"
+    }
 }
 
 /// The entries of a directory, sorted by name.
@@ -84,4 +96,15 @@ fn read(path: &Path, bytes_max: u64) -> Result<String, FileError> {
         return Err(FileError::TooLarge(bytes_max));
     }
     String::from_utf8(bytes).map_err(|_| FileError::NotText)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_can_still_read_what_is_no_longer_open() {
+        assert_eq!(remedy(1000), "chmod o= it");
+        assert!(remedy(0).starts_with("chmod o= it (before that chgrp it"), "{}", remedy(0));
+    }
 }

@@ -29,6 +29,9 @@ const STORAGE_SECRETS: [&str; 8] = [
     "sas",
 ];
 
+/// Ends of names whose values are none, whatever is said before: paths, and ids such as `access_key_id`.
+const OPEN_ENDS: [&str; 5] = ["_id", "_file", ".file", "_location", ".location"];
+
 /// Options of librdkafka whose value is the path of a private key.
 const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];
 
@@ -122,7 +125,8 @@ impl Check<'_> {
 fn holds_secret(name: &str, value: &str, secret_words: &[&str]) -> bool {
     let name = name.to_ascii_lowercase();
     let is_url_with_user = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-    is_url_with_user || secret_words.iter().any(|word| name.contains(word))
+    let is_open = OPEN_ENDS.iter().any(|end| name.ends_with(end));
+    is_url_with_user || !is_open && secret_words.iter().any(|word| name.contains(word))
 }
 
 /// Whether the value of one of librdkafka's options is a path.
@@ -203,6 +207,14 @@ mod tests {
         ] {
             assert!(is_told(kind, option), "{option}");
         }
-        assert!(!is_told("storage", "endpoint = \"http://minio:9000\"\nregion = \"EU@1\""));
+        for (kind, option) in [
+            ("storage", "endpoint = \"http://minio:9000\"\nregion = \"EU@1\""),
+            ("storage", "access_key_id = \"AKIA\""),
+            ("storage", "AWS_ACCESS_KEY_ID = \"AKIA\""),
+            ("storage", "aws_web_identity_token_file = \"/run/token\""),
+            ("kafka", "\"sasl.oauthbearer.client.secret_location\" = \"/run/secret\""),
+        ] {
+            assert!(!is_told(kind, option), "{option}");
+        }
     }
 }

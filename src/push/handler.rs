@@ -25,6 +25,7 @@ use super::intermediary::Intermediary;
 use super::memory::{self, Memory, Share};
 use super::offered;
 use super::origin;
+use super::path;
 use super::refusal::Refusal;
 use super::token::AppGroups;
 use crate::clock::Clock;
@@ -33,9 +34,6 @@ use event_queues::Origin;
 use event_queues::embedded::{AppendError, Pushed};
 use http_listener::worker_pool::{WorkError, WorkerPool};
 use http_listener::{Admission, Answer, Caller, StartError, hang_up};
-
-/// Where Braze pushes to.
-const PATH: &str = "/v1/events";
 
 /// Bodies up to this size are checked on the connection's task (under 0.1 ms); larger ones on a thread, where they delay no
 /// other connection.
@@ -168,7 +166,7 @@ impl PushHandler {
         A: FnOnce(Pushed, Share) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
-        if let Some(answer) = health::answer(&request, &self.readiness) {
+        if let Some(answer) = health::answer(&request, &self.readiness).or_else(|| path::look(&request)) {
             return answer;
         }
         let intermediary = Intermediary::of(request.headers());
@@ -258,8 +256,7 @@ impl PushHandler {
         admission: Admission,
         accepts: Result<(), Refusal>,
     ) -> Result<Admitted, Refusal> {
-        // An extra slash in Braze's form must not end in the 404 at which Braze gives up.
-        if head.uri.path().trim_end_matches('/') != PATH {
+        if !path::is_for_push(head.uri.path()) {
             return Err(Refusal::NotFound);
         }
         if head.method != Method::POST {

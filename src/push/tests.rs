@@ -300,6 +300,24 @@ async fn other_paths_are_404_and_other_methods_405_and_nothing_is_403() {
 }
 
 #[tokio::test]
+async fn who_looks_at_other_paths_is_answered_404_and_booked_as_no_push() {
+    let running = open().await;
+    for (method, path) in [("GET", "/"), ("GET", "/v1/event"), ("HEAD", "/favicon.ico")] {
+        let text = format!("{method} {path} HTTP/1.0\r\n\r\n");
+        let mut stream = running.connect().await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.0 404 "), "{said}");
+        assert_eq!(said.contains("push to /v1/events"), method == "GET", "{said}");
+    }
+    assert_eq!(running.counters.requests().map(|(_, count)| count).sum::<u64>(), 0);
+    assert!(running.counters.refused().is_empty());
+    assert_refused(&ask(&mut running.connect().await, &request("/v1/event", "", ENVELOPE)).await, 404);
+    assert_eq!(running.counters.refused()[0].0, "path", "Braze with a wrong URL");
+}
+
+#[tokio::test]
 async fn without_tokens_no_page_in_a_browser_may_push() {
     let open = open().await;
     let asking = running(limits(), credentials(Some("secret"), None)).await;

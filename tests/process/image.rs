@@ -194,6 +194,11 @@ fn the_image_holds_all_that_the_process_needs_and_it_runs_there_without_privileg
         assert_eq!(running.process().try_wait().unwrap(), None, "the process ended at its start");
         healthy().status.success().then(|| running.process().id())
     });
+    // With --config there is no file where the health check would look for one.
+    let file = image.path().join("etc/braze-datadog/braze-datadog.toml");
+    fs::rename(&file, file.with_extension("elsewhere")).unwrap();
+    let asked = healthy();
+    assert!(asked.status.success(), "it needs no file: the image says where the port is: {asked:?}");
     let owner = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let user = owner.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
     if is_root() {

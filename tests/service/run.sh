@@ -21,10 +21,11 @@ for file in "$binary" "$package" "$newer"; do
   [[ -f $file ]] || { echo "run.sh: $file is not there; \`make service\` makes it" >&2; exit 1; }
 done
 
-if [[ ! -e $base/made ]]; then
+# With names for users that change, as Debian has it.
+if [[ ! -e $base/made ]] || ! compgen -G "$base/root/var/lib/dpkg/info/libnss-systemd*.list" > /dev/null; then
   rm -rf "$base/root"
   mkdir -p "$base"
-  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,ca-certificates,curl \
+  debootstrap --variant=minbase --include=systemd,systemd-sysv,libnss-systemd,dbus,procps,ca-certificates,curl \
     bookworm "$base/root" "$mirror"
   touch "$base/made"
 fi

@@ -128,6 +128,7 @@ add() { echo "$2" | braze-datadog connections add "$1" --app-group "g-$1" --url 
 rotate() { echo fedcba9876543210fedcba9876543210 | braze-datadog connections rotate "$1" --json; }
 in_force() { "$@" | tee /dev/stderr | grep -qF '"forwarder":"in_force"'; }
 owner() { [[ $(stat --format %U:%a "$1") == "$2" ]]; }
+check "it runs once more, and its user has a name" bash -c 'systemctl start braze-datadog && getent passwd braze-datadog'
 check "the recipe for many customers can be followed" recipe "systemd, many customers"
 check "a first customer is added before the start" add acme 0123456789abcdef0123456789abcdef
 check "the service starts with it" systemctl start "$unit"

@@ -25,6 +25,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- /* How many there are at least. */}}
+{{- define "braze-datadog.leastReplicas" -}}
+{{ ternary .Values.kafka.keda.minReplicaCount .Values.replicas .Values.kafka.keda.enabled | int64 }}
+{{- end }}
+
 {{- define "braze-datadog.image" -}}
 {{- $image := .Values.image -}}
 {{- if $image.digest -}}
@@ -126,6 +131,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $config := $values.config -}}
 {{- if not $values.image.repository }}
   {{- fail "image.repository is not set: say where your image of braze-datadog is, such as registry.example.com/braze-datadog (docker build -t … in the repository makes one)" }}
+{{- end }}
+{{- $name := include "braze-datadog.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+  {{- fail (printf "the objects would be named %s, which Kubernetes refuses for a Service: set fullnameOverride to a name of small letters, digits and -, which begins with a letter" $name) }}
 {{- end }}
 {{- range $key, $instead := dict
     "connections" "connections.existingSecrets or connections.create, for API keys never stand in a ConfigMap"

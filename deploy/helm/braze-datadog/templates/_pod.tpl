@@ -126,7 +126,7 @@ spec:
         secretName: {{ include "braze-datadog.tokensSecret" . }}
         defaultMode: 0440
         items:
-          - key: {{ .Values.push.tokens.key }}
+          - key: {{ .Values.push.tokens.key | quote }}
             path: tokens
     {{- with .Values.push.tls.existingSecret }}
     - name: push-tls
