@@ -141,10 +141,19 @@ fn the_alerts_look_at_metrics_and_labels_that_there_are() {
     }
 }
 
+/// The tests of the alerts, from both of their files.
+fn tests() -> Vec<Value> {
+    let of = |file: &str| array(&yaml::document(&read(file))["tests"]).to_vec();
+    ["config/prometheus/alerts.test.yaml", "config/prometheus/alerts.week.test.yaml"]
+        .into_iter()
+        .flat_map(of)
+        .collect()
+}
+
 #[test]
 fn the_series_that_the_alerts_are_tested_with_are_those_that_there_are() {
-    let tests = yaml::document(&read("config/prometheus/alerts.test.yaml"));
-    let series = array(&tests["tests"]).iter().flat_map(|test| array(&test["input_series"]));
+    let tests = tests();
+    let series = tests.iter().flat_map(|test| array(&test["input_series"]));
     let metrics = exposed();
     for series in series.map(|series| series["series"].as_str().unwrap()) {
         assert_eq!(violations(series), [""; 0], "{series}");
@@ -158,17 +167,16 @@ fn the_series_that_the_alerts_are_tested_with_are_those_that_there_are() {
 
 #[test]
 fn every_alert_is_tested_where_it_goes_off_and_where_it_is_silent() {
-    let tests = yaml::document(&read("config/prometheus/alerts.test.yaml"));
-    let cases: Vec<&Value> =
-        array(&tests["tests"]).iter().flat_map(|test| array(&test["alert_rule_test"])).collect();
+    let tests = tests();
+    let cases: Vec<&Value> = tests.iter().flat_map(|test| array(&test["alert_rule_test"])).collect();
     for (name, ..) in alerts(&read("config/prometheus/alerts.yaml")) {
         let of = |is_silent: bool| {
             cases
                 .iter()
                 .any(|case| case["alertname"] == *name && array(&case["exp_alerts"]).is_empty() == is_silent)
         };
-        assert!(of(false), "{name}: no case in alerts.test.yaml where it goes off");
-        assert!(of(true), "{name}: no case in alerts.test.yaml where it is silent");
+        assert!(of(false), "{name}: no case in alerts*.test.yaml where it goes off");
+        assert!(of(true), "{name}: no case in alerts*.test.yaml where it is silent");
     }
 }
 
