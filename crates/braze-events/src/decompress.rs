@@ -140,8 +140,8 @@ impl<R: BufRead> Members<R> {
         self.has_trailing
     }
 
-    /// How many of the bytes read last are damaged. All content, handed out or still to be handed out before the error,
-    /// stands in the bytes before them.
+    /// How many of the bytes read last are surely damaged. All content, handed out or still to be handed out before the
+    /// error, was made of the bytes before them.
     pub fn damaged_bytes(&self) -> u64 {
         match &self.member {
             Some(Decoder::Zstd(frame)) => frame.damaged_bytes(),

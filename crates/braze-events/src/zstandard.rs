@@ -18,7 +18,7 @@ pub(crate) struct ZstdFrame<R> {
     source: Tallied<R>,
     decoder: FrameDecoder,
     has_begun: bool,
-    /// Bytes read of a block that can't be unpacked.
+    /// Bytes read of the head of a block that is none.
     damaged_bytes: u64,
     /// The error that follows the content unpacked before it.
     broken: Option<io::Error>,
@@ -37,8 +37,8 @@ impl<R: Read> ZstdFrame<R> {
         &self.source.reader
     }
 
-    /// How many of the bytes read last are of a block that can't be unpacked. Content that is handed out from then on lies
-    /// before them.
+    /// How many of the bytes read last are the head of a block that is none. No content was made of them. (Of a block that
+    /// is damaged farther on, `ruzstd` hands out some.)
     pub(crate) fn damaged_bytes(&self) -> u64 {
         self.damaged_bytes
     }
@@ -65,8 +65,10 @@ impl<R: Read> ZstdFrame<R> {
     fn unpack(&mut self) -> io::Result<()> {
         let (block, before) = (BlockDecodingStrategy::UptoBlocks(1), self.source.read);
         if let Err(error) = self.decoder.decode_blocks(&mut self.source, block) {
+            if let FrameDecoderError::FailedToReadBlockHeader(_) = error {
+                self.damaged_bytes = self.source.read - before;
+            }
             self.broken = Some(explain(error));
-            self.damaged_bytes = self.source.read - before;
             // The frame ends behind the blocks that are whole.
             self.decoder.decode_blocks(&END[..], BlockDecodingStrategy::All).map_err(explain)?;
         }
