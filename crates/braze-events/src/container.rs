@@ -138,13 +138,11 @@ impl Header {
         marker.ok_or(surely)
     }
 
-    /// How to read the datums of a block once they are expanded to `bytes` bytes.
-    fn framing(&self, count: u64, bytes: usize) -> Framing {
-        // An event takes at least one byte, so a count above the number of bytes is a lie.
-        if count > bytes as u64 {
-            return Framing::Unreadable(bytes.max(1) as u64);
-        }
-        Framing::Avro(Datums { schema: Arc::clone(&self.schema), count })
+    /// How to read the datums of a block once they are expanded to `bytes` bytes; `None` if there can't be so many: an event
+    /// takes at least one byte, and each byte is of one.
+    fn framing(&self, count: u64, bytes: usize) -> Option<Framing> {
+        let is_lie = count > bytes as u64 || count == 0 && bytes > 0;
+        (!is_lie).then(|| Framing::Avro(Datums { schema: Arc::clone(&self.schema), count }))
     }
 }
 
@@ -228,15 +226,17 @@ impl BlockReader {
                 return Ok(self.pass(damage, bytes, whole, matches!(fault, WireFault::More)));
             }
         };
-        let taken = match self.expander.expand(header.codec, block.stored, bytes_max, body) {
-            Ok(expanded) => BlockStep::Block(header.framing(block.count, expanded)),
-            Err(error) => BlockStep::Damage(DamagedBlocks {
-                events: plausible(block.count, block.stored.len()),
-                bytes: block.bytes as u64,
-                problem: error.to_string(),
-            }),
+        let start = body.len();
+        let problem = match self.expander.expand(header.codec, block.stored, bytes_max, body) {
+            Ok(expanded) => match header.framing(block.count, expanded) {
+                Some(framing) => return Ok((block.bytes, BlockStep::Block(framing))),
+                None => format!("a head that says {} events, for {expanded} bytes of them", block.count),
+            },
+            Err(error) => error.to_string(),
         };
-        Ok((block.bytes, taken))
+        body.truncate(start);
+        let (events, bytes) = (plausible(block.count, block.stored.len()), block.bytes as u64);
+        Ok((block.bytes, BlockStep::Damage(DamagedBlocks { events, bytes, problem })))
     }
 
     fn begin(&mut self, bytes: &[u8], whole: bool) -> Result<(usize, BlockStep), ContainerRefusal> {

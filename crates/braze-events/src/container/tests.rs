@@ -218,12 +218,42 @@ fn counts_that_lie_are_not_believed() {
     let counts = |blocks: &[(i64, &[u8])]| {
         counts(&split_whole(&made(&[schema], blocks)).expect("the header is whole").1)
     };
-    assert_eq!(counts(&[(1 << 60, b"abc"), (1, b"a")]), (1, 3));
+    assert_eq!(counts(&[(1 << 60, b"abc"), (1, b"a")]), (1, 1));
+    assert_eq!(counts(&[(4, b"abc"), (1, b"a")]), (1, 1));
+    assert_eq!(counts(&[(0, b"abc"), (1, b"a")]), (1, 1));
     assert_eq!(counts(&[(-5, b"abc"), (1, b"a")]), (1, 1));
     assert_eq!(counts(&[(0, b""), (1, b"a")]), (1, 0));
     let deflated = made(&[schema, ("avro.codec", b"deflate")], &[(1 << 60, b"\xff\xff"), (2, b"\xff\xff")]);
     let (_, framing) = split_whole(&deflated).expect("the header is whole");
     assert_eq!(super::tests::counts(&framing), (0, 1 + 2));
+}
+
+#[test]
+fn a_block_whose_count_lies_is_damage_that_says_so_and_leaves_nothing_behind() {
+    let schema = ("avro.schema", SCHEMA.as_bytes());
+    // Two mebibytes of zeros.
+    let zeros = {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, &vec![0; 2 << 20]).expect("goes to memory");
+        encoder.finish().expect("goes to memory")
+    };
+    for count in [0, 1 << 60, (2 << 20) + 1] {
+        let message = made(&[schema, ("avro.codec", b"deflate")], &[(count, &zeros)]);
+        let header = Header::read(&message).expect("is whole").expect("is whole").bytes;
+        let (mut reader, mut body) = (BlockReader::default(), b"before".to_vec());
+        let mut take =
+            |bytes: &[u8]| reader.take(bytes, true, BLOCK_BYTES_MAX, &mut body).expect("can be read");
+        assert_eq!(take(&message), (header, BlockStep::Header));
+        let (bytes, BlockStep::Damage(damage)) = take(&message[header..]) else { panic!("{count} is a lie") };
+        assert_eq!((bytes, damage.bytes), (message.len() - header, (message.len() - header) as u64));
+        assert_eq!(damage.events, 1, "{count}");
+        assert!(
+            damage.problem.contains(&format!("says {count} events, for 2097152 bytes")),
+            "{}",
+            damage.problem
+        );
+        assert_eq!(body, b"before");
+    }
 }
 
 #[test]
