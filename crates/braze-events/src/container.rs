@@ -303,7 +303,19 @@ pub fn split(
             BlockStep::Block(framing) => framing,
             BlockStep::Damage(damage) | BlockStep::CutOff(damage) => Framing::Unreadable(damage.events),
         };
-        parts.push(Part { end: body.len(), framing });
+        add_part(parts, Part { end: body.len(), framing });
+    }
+}
+
+/// Adds a part of a body. Blocks may be tiny, so one without datums is left out, and what is lost side by side is one part.
+pub fn add_part(parts: &mut Vec<Part>, part: Part) {
+    match (parts.last_mut(), &part.framing) {
+        (_, Framing::Avro(Datums { count: 0, .. })) => {}
+        (Some(Part { framing: Framing::Unreadable(before), end }), Framing::Unreadable(events)) => {
+            *before = before.saturating_add(*events);
+            *end = part.end;
+        }
+        _ => parts.push(part),
     }
 }
 

@@ -257,6 +257,23 @@ fn a_block_whose_count_lies_is_damage_that_says_so_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_thousand_tiny_blocks_are_few_parts() {
+    let schema = ("avro.schema", SCHEMA.as_bytes());
+    let parts_of = |blocks: &[(i64, &[u8])]| {
+        let Framing::Parts(parts) = split_whole(&made(&[schema], blocks)).expect("the header is whole").1
+        else {
+            unreachable!()
+        };
+        (parts.len(), counts(&Framing::Parts(parts)))
+    };
+    assert_eq!(parts_of(&[(0, &b""[..]); 1000]), (0, (0, 0)));
+    assert_eq!(parts_of(&[(0, &b"a"[..]); 1000]), (1, (0, 1000)));
+    let mixed =
+        [[(0, &b""[..]); 3], [(1, b"a"), (0, b""), (0, b"x")], [(9, b"x"), (1, b"b"), (0, b"")]].concat();
+    assert_eq!(parts_of(&mixed), (3, (2, 2)));
+}
+
+#[test]
 fn what_expands_without_end_is_given_up() {
     let long = vec![0; MESSAGE_BYTES_MAX + 1];
     let value = Value::Record(vec![("b".into(), Value::Bytes(long))]);

@@ -248,6 +248,38 @@ async fn what_precedes_a_read_error_is_handed_out_and_a_repaired_file_goes_on() 
     }
 }
 
+#[tokio::test]
+async fn blocks_without_datums_take_no_memory_and_tiny_ones_are_divided() {
+    let whole = container::written(apache_avro::Codec::Null, 0..2, 1);
+    let first = datums_at(&whole);
+    let (header, blocks) = whole.split_at(first);
+    let marker = &header[header.len() - 16..];
+    let empty = [&[0, 0][..], marker].concat().repeat(100_000);
+    let tiny_blocks = [&[2, 2, b'x'][..], marker].concat().repeat(10_000);
+    let place = Place::new();
+    let file = place.write("a", [header, &empty, blocks, &empty, &tiny_blocks, &empty].concat());
+    let (mut queue, _) = place.open(&[&file], LIMITS);
+    let (mut sizes, mut read) = (Vec::new(), 0);
+    let mut last = None;
+    while let Some(delivery) = queue.receive().await.unwrap() {
+        read += container::counts(&delivery.framing).0;
+        let Framing::Parts(parts) = &delivery.framing else { panic!("{:?}", delivery.framing) };
+        sizes.push(parts.len());
+        last = Some(delivery.receipt);
+    }
+    assert_eq!((sizes.iter().sum::<usize>(), read), (10_002, 10_002));
+    assert!(sizes.iter().all(|parts| *parts <= 4096), "{sizes:?}");
+    queue.acknowledge(last.unwrap()).await.unwrap();
+    drop(queue);
+    let (_, reports) = place.open(&[&file], LIMITS);
+    assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
+}
+
+/// Where the first block of a container begins.
+fn datums_at(container: &[u8]) -> usize {
+    braze_events::container::Header::read(container).unwrap().unwrap().bytes
+}
+
 /// Reads until an error, or the end; settles what was read. Returns that, and the error.
 async fn read_as_far_as_it_goes(queue: &mut FilesQueue) -> (Vec<Delivery>, Option<String>) {
     let mut all: Vec<Delivery> = Vec::new();
