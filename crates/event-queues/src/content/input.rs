@@ -49,6 +49,10 @@ impl Input {
     pub(crate) fn new(reader: Reader) -> io::Result<Self> {
         let mut reader = Uninterrupted(reader);
         let head = read_magic(&mut reader)?;
+        if let Some(name) = cut_short(&head) {
+            let text = format!("its {name} is cut short: it holds nothing but its first bytes");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
         let (stored, ahead) = if let Some(format) = Format::of(&head) {
             let chained = Cursor::new(head).chain(reader);
             let reader = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, chained);
@@ -285,6 +289,18 @@ impl Read for Uninterrupted {
     }
 }
 
+/// What content begins that is all of it the first bytes of something. Read as text it would be booked as malformed, and once
+/// it is whole, reading would go on in its middle.
+fn cut_short(content: &[u8]) -> Option<&'static str> {
+    let begins =
+        |magic: &[u8]| !content.is_empty() && content.len() < magic.len() && magic.starts_with(content);
+    match Format::of_beginning(content) {
+        Some(format) => Some(format.name()),
+        None if begins(&container::MAGIC) => Some("Avro container"),
+        None => begins(&BYTE_ORDER_MARK).then_some("text"),
+    }
+}
+
 fn read_magic(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     reader.take(MAGIC_BYTES as u64).read_to_end(&mut head)?;
@@ -404,6 +420,25 @@ pub(crate) mod tests {
         let checksum = whole.len() - 8;
         damaged[checksum] ^= 1;
         assert!(read_all(&mut input(&damaged)).is_err());
+    }
+
+    #[test]
+    fn content_that_is_nothing_but_a_part_of_its_first_bytes_is_cut_short() {
+        let avro = b"Obj\x01\x04\x14avro.codec".to_vec();
+        let all =
+            FORMATS.map(|format| pack(format, b"{}")).into_iter().chain([avro, b"\xef\xbb\xbf{}".to_vec()]);
+        for whole in all {
+            for cut in 1..4 {
+                let opened = Input::new(Box::new(Cursor::new(whole[..cut].to_vec())));
+                match opened.err() {
+                    Some(error) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}"),
+                    None => assert!(cut == 3 && whole[0] == 0xef, "{:?}", &whole[..cut]),
+                }
+            }
+        }
+        for text in [&b"["[..], b"1", b"{}", b"P", b"OK"] {
+            assert_eq!(input(text).ahead(), text);
+        }
     }
 
     #[test]

@@ -280,6 +280,22 @@ fn datums_at(container: &[u8]) -> usize {
     braze_events::container::Header::read(container).unwrap().unwrap().bytes
 }
 
+#[tokio::test]
+async fn a_file_that_is_only_the_beginning_of_a_magic_is_not_read_and_nothing_is_lost_when_it_is_whole() {
+    for format in [Gzip, Bzip2, Xz, Zstd] {
+        let packed = pack(format, lines(0..9).as_bytes());
+        for cut in 1..4 {
+            let place = Place::new();
+            let file = place.write("a", &packed[..cut]);
+            let error = open_within(&place.settings(&[&file]), NOW, LIMITS).err().unwrap().to_string();
+            assert!(error.contains("is cut short"), "{error}");
+            place.write("a", &packed);
+            let (mut queue, reports) = place.open(&[&file], LIMITS);
+            assert_eq!((text(&rest(&mut queue).await), reports.len()), (lines(0..9), 0));
+        }
+    }
+}
+
 /// Reads until an error, or the end; settles what was read. Returns that, and the error.
 async fn read_as_far_as_it_goes(queue: &mut FilesQueue) -> (Vec<Delivery>, Option<String>) {
     let mut all: Vec<Delivery> = Vec::new();
