@@ -317,6 +317,28 @@ fn a_wrong_checksum_is_damage() {
     assert_eq!(expand(&stored), (Some(3), "beforeabc".into()));
 }
 
+#[test]
+fn a_snappy_block_gets_no_memory_that_it_can_not_fill() {
+    let expand = |stored: &[u8], out: &mut Vec<u8>| {
+        Expander::default()
+            .expand(Codec::Snappy, stored, BLOCK_BYTES_MAX, out)
+            .map_err(|error| error.to_string())
+    };
+    // A length of 16 MiB, and nothing to make it of.
+    let lie = [&[0x80, 0x80, 0x80, 0x08][..], &[0; 26]].concat();
+    let mut out = Vec::new();
+    assert_eq!(expand(&lie, &mut out), Err("its length is wrong".into()));
+    assert_eq!(out.capacity(), 0);
+    // Nothing is shorter than what is all the same.
+    for bytes in [1, 64, 65, 1 << 20] {
+        let whole = vec![7; bytes];
+        let mut stored = snap::raw::Encoder::new().compress_vec(&whole).expect("is short");
+        stored.extend(crc32fast::hash(&whole).to_be_bytes());
+        out.clear();
+        assert_eq!(expand(&stored, &mut out), Ok(bytes));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
