@@ -13,7 +13,7 @@ mod wire;
 use std::sync::Arc;
 
 pub use self::codec::{Codec, Expander};
-use self::wire::{Wire, WireFault};
+use self::wire::{TooLong, Wire, WireFault};
 
 use crate::{Datums, Framing, Part, WriterSchema};
 
@@ -165,6 +165,8 @@ pub struct BlockReader {
     expander: Expander,
     /// The damage that is being skipped.
     damage: Option<DamagedBlocks>,
+    /// The block that this damage is, if it is one that is too long.
+    too_long: Option<TooLong>,
 }
 
 /// What a [`BlockReader`] has consumed.
@@ -223,6 +225,7 @@ impl BlockReader {
             Err(fault) => {
                 let (events, problem) = (plausible_count(bytes), "no whole block".to_owned());
                 let damage = DamagedBlocks { events, bytes: 0, problem };
+                self.too_long = Wire::new(bytes).too_long();
                 return Ok(self.pass(damage, bytes, whole, matches!(fault, WireFault::More)));
             }
         };
@@ -272,6 +275,16 @@ impl BlockReader {
         if end.is_err() && !whole {
             self.damage = Some(damage);
             return (taken, BlockStep::Nothing);
+        }
+        if let Some(TooLong { count, bytes }) = self.too_long.take()
+            && bytes == damage.bytes
+        {
+            // The marker is where its head says, so it is whole.
+            damage.events = count;
+            let mib = BLOCK_BYTES_MAX / 1024 / 1024;
+            damage.problem = format!(
+                "longer than {mib} MiB: write the file with smaller blocks (a shorter sync interval)"
+            );
         }
         damage.events = damage.events.clamp(1, damage.bytes.max(1));
         // A length that is wrong asks for more as well, but what comes behind it is found.

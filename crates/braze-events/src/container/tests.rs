@@ -274,6 +274,37 @@ fn a_thousand_tiny_blocks_are_few_parts() {
 }
 
 #[test]
+fn a_block_that_is_whole_and_too_long_is_told_as_such() {
+    let schema = ("avro.schema", SCHEMA.as_bytes());
+    let long = vec![b'x'; BLOCK_BYTES_MAX + 1];
+    for (blocks, is_cut) in [([(7, &*long), (1, b"a")], false), ([(1, b"a"), (7, &*long)], true)] {
+        let mut message = made(&[schema], &blocks);
+        message.truncate(message.len() - usize::from(is_cut));
+        for step in [usize::MAX, 100_000] {
+            let (mut reader, mut body, mut problems) = (BlockReader::default(), Vec::new(), Vec::new());
+            let (mut taken, mut end) = (0, 0);
+            loop {
+                let whole = end == message.len();
+                let (bytes, step_taken) = reader
+                    .take(&message[taken..end], whole, BLOCK_BYTES_MAX, &mut body)
+                    .expect("can be read");
+                taken += bytes;
+                match step_taken {
+                    BlockStep::Nothing if whole => break,
+                    BlockStep::Nothing => end = end.saturating_add(step).min(message.len()),
+                    BlockStep::Damage(damage) | BlockStep::CutOff(damage) => problems.push(damage),
+                    BlockStep::Header | BlockStep::Block(_) => {}
+                }
+            }
+            let [damage] = &problems[..] else { panic!("{problems:?}") };
+            assert_eq!(body, b"a");
+            assert_eq!(damage.problem.contains("longer than 16 MiB"), !is_cut, "{}", damage.problem);
+            assert_eq!(damage.events, 7);
+        }
+    }
+}
+
+#[test]
 fn what_expands_without_end_is_given_up() {
     let long = vec![0; MESSAGE_BYTES_MAX + 1];
     let value = Value::Record(vec![("b".into(), Value::Bytes(long))]);
