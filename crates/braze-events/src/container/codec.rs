@@ -9,7 +9,7 @@ use crate::zstandard::ZstdFrame;
 
 /// zstandard's window: no block is longer, so no frame needs more.
 const ZSTANDARD_WINDOW_BYTES_MAX: u64 = BLOCK_BYTES_MAX as u64;
-/// No byte of snappy becomes more than this many: a copy of 64 bytes takes three. Source: snappy, format_description.txt.
+/// No byte of snappy becomes more than this many: a copy of 64 bytes takes three. Source: snappy, `format_description.txt`.
 const SNAPPY_RATIO_MAX: usize = 22;
 /// The checksum behind a snappy block.
 const CHECKSUM_BYTES: usize = 4;

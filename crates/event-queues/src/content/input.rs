@@ -210,7 +210,7 @@ impl Input {
     /// Remembers how many compressed bytes the content read so far was made of.
     fn note_read(&mut self) {
         let Some(compressed) = self.stored.compressed() else { return };
-        // Of the head of a block that is none, no content was made.
+        // No content was made of these.
         let consumed = compressed.consumed - self.stored.damaged_bytes();
         // Some decompressors take a whole block before they give its first byte. All content of that block was made of the
         // same bytes, so only the last of several reads counts.
@@ -508,8 +508,8 @@ pub(crate) mod tests {
     /// Otherwise a repaired file would go on at a place that was only there in the damaged one.
     #[test]
     fn what_was_read_of_damaged_bytes_is_known_by_these() {
-        let text: String =
-            (0..40_000_u32).map(|n| format!("{}\n", n.wrapping_mul(2_654_435_761) >> (n % 20))).collect();
+        let numbers = (0..40_000_u32).map(|n| n.wrapping_mul(2_654_435_761) >> (n % 20));
+        let text: String = numbers.map(|number| number.to_string() + "\n").collect();
         let mut with_checksum = zstd::Encoder::new(Vec::new(), 3).unwrap();
         with_checksum.include_checksum(true).unwrap();
         with_checksum.write_all(text.as_bytes()).unwrap();
