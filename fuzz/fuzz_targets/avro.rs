@@ -109,6 +109,7 @@ fn any_container(message: &[u8]) {
     if is_readable && body.len() <= REFERENCE_BYTES_MAX {
         twice(message, &body, &parts);
     }
+    parts_say_what_they_hold(&parts);
     let framing = Framing::Parts(parts.into());
     let (said, count) = read(&body, &framing, &Origin::default());
     if may_hold_bodies(message) {
@@ -130,6 +131,21 @@ fn any_container(message: &[u8]) {
     });
     if let Some(expected) = expected {
         assert_eq!(said, expected);
+    }
+}
+
+/// No byte of a block stands for no event, and no event for no byte; what is lost is not in the body.
+fn parts_say_what_they_hold(parts: &[Part]) {
+    let mut start = 0;
+    for Part { end, framing } in parts {
+        let bytes = (end - start) as u64;
+        match framing {
+            Framing::Avro(datums) => {
+                assert!((1..=bytes).contains(&datums.count), "{datums:?} in {bytes} bytes")
+            }
+            lost => assert_eq!(bytes, 0, "{lost:?}"),
+        }
+        start = *end;
     }
 }
 

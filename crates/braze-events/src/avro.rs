@@ -25,11 +25,16 @@ use walk::{Stands, Walk};
 /// How many compiled schemas are kept: more than all of Braze's event types in several versions, as a registry gives them to
 /// who reads every topic.
 const PLANS_MAX: usize = 1_024;
+/// How much memory they may take, with their texts: a schema of Braze's takes some 20 KiB, and a mebibyte of text at worst
+/// fifteen. The one in use is kept, however large.
+const PLAN_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Compiled schemas; the least recently used one is evicted.
+/// Compiled schemas; the least recently used ones are evicted.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     known: Vec<Known>,
+    /// The sum of what they take.
+    bytes: usize,
     uses: u64,
 }
 
@@ -37,6 +42,7 @@ pub(super) struct Plans {
 struct Known {
     schema: Arc<WriterSchema>,
     plan: Result<AvroPlan, NotASchema>,
+    bytes: usize,
     last_use: u64,
 }
 
@@ -60,12 +66,15 @@ impl Plans {
 
     /// Returns its index.
     fn add(&mut self, schema: &Arc<WriterSchema>) -> usize {
-        if self.known.len() == PLANS_MAX {
-            let oldest = (0..PLANS_MAX).min_by_key(|at| self.known[*at].last_use);
-            self.known.swap_remove(oldest.unwrap_or_default());
-        }
         let plan = compile(schema.text());
-        self.known.push(Known { schema: Arc::clone(schema), plan, last_use: 0 });
+        let bytes = schema.text().len() + plan.as_ref().map_or(0, AvroPlan::bytes);
+        while self.known.len() >= PLANS_MAX || self.bytes + bytes > PLAN_BYTES_MAX {
+            let oldest = (0..self.known.len()).min_by_key(|at| self.known[*at].last_use);
+            let Some(oldest) = oldest else { break };
+            self.bytes -= self.known.swap_remove(oldest).bytes;
+        }
+        self.bytes += bytes;
+        self.known.push(Known { schema: Arc::clone(schema), plan, bytes, last_use: 0 });
         self.known.len() - 1
     }
 

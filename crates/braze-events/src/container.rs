@@ -13,7 +13,7 @@ mod wire;
 use std::sync::Arc;
 
 pub use self::codec::{Codec, Expander};
-use self::wire::{Wire, WireFault};
+use self::wire::{TooLong, Wire, WireFault};
 
 use crate::{Datums, Framing, Part, WriterSchema};
 
@@ -138,13 +138,11 @@ impl Header {
         marker.ok_or(surely)
     }
 
-    /// How to read the datums of a block once they are expanded to `bytes` bytes.
-    fn framing(&self, count: u64, bytes: usize) -> Framing {
-        // An event takes at least one byte, so a count above the number of bytes is a lie.
-        if count > bytes as u64 {
-            return Framing::Unreadable(bytes.max(1) as u64);
-        }
-        Framing::Avro(Datums { schema: Arc::clone(&self.schema), count })
+    /// How to read the datums of a block once they are expanded to `bytes` bytes; `None` if there can't be so many: an event
+    /// takes at least one byte, and each byte is of one.
+    fn framing(&self, count: u64, bytes: usize) -> Option<Framing> {
+        let is_lie = count > bytes as u64 || count == 0 && bytes > 0;
+        (!is_lie).then(|| Framing::Avro(Datums { schema: Arc::clone(&self.schema), count }))
     }
 }
 
@@ -167,6 +165,8 @@ pub struct BlockReader {
     expander: Expander,
     /// The damage that is being skipped.
     damage: Option<DamagedBlocks>,
+    /// The block that this damage is, if it is one that is too long.
+    too_long: Option<TooLong>,
 }
 
 /// What a [`BlockReader`] has consumed.
@@ -225,18 +225,21 @@ impl BlockReader {
             Err(fault) => {
                 let (events, problem) = (plausible_count(bytes), "no whole block".to_owned());
                 let damage = DamagedBlocks { events, bytes: 0, problem };
+                self.too_long = Wire::new(bytes).too_long();
                 return Ok(self.pass(damage, bytes, whole, matches!(fault, WireFault::More)));
             }
         };
-        let taken = match self.expander.expand(header.codec, block.stored, bytes_max, body) {
-            Ok(expanded) => BlockStep::Block(header.framing(block.count, expanded)),
-            Err(error) => BlockStep::Damage(DamagedBlocks {
-                events: plausible(block.count, block.stored.len()),
-                bytes: block.bytes as u64,
-                problem: error.to_string(),
-            }),
+        let start = body.len();
+        let problem = match self.expander.expand(header.codec, block.stored, bytes_max, body) {
+            Ok(expanded) => match header.framing(block.count, expanded) {
+                Some(framing) => return Ok((block.bytes, BlockStep::Block(framing))),
+                None => format!("a head that says {} events, for {expanded} bytes of them", block.count),
+            },
+            Err(error) => error.to_string(),
         };
-        Ok((block.bytes, taken))
+        body.truncate(start);
+        let (events, bytes) = (plausible(block.count, block.stored.len()), block.bytes as u64);
+        Ok((block.bytes, BlockStep::Damage(DamagedBlocks { events, bytes, problem })))
     }
 
     fn begin(&mut self, bytes: &[u8], whole: bool) -> Result<(usize, BlockStep), ContainerRefusal> {
@@ -273,6 +276,16 @@ impl BlockReader {
             self.damage = Some(damage);
             return (taken, BlockStep::Nothing);
         }
+        if let Some(TooLong { count, bytes }) = self.too_long.take()
+            && bytes == damage.bytes
+        {
+            // The marker is where its head says, so it is whole.
+            damage.events = count;
+            let mib = BLOCK_BYTES_MAX / 1024 / 1024;
+            damage.problem = format!(
+                "longer than {mib} MiB: write the file with smaller blocks (a shorter sync interval)"
+            );
+        }
         damage.events = damage.events.clamp(1, damage.bytes.max(1));
         // A length that is wrong asks for more as well, but what comes behind it is found.
         let is_cut_off = asks_for_more && end.is_err();
@@ -303,7 +316,19 @@ pub fn split(
             BlockStep::Block(framing) => framing,
             BlockStep::Damage(damage) | BlockStep::CutOff(damage) => Framing::Unreadable(damage.events),
         };
-        parts.push(Part { end: body.len(), framing });
+        add_part(parts, Part { end: body.len(), framing });
+    }
+}
+
+/// Adds a part of a body. Blocks may be tiny, so one without datums is left out, and what is lost side by side is one part.
+pub fn add_part(parts: &mut Vec<Part>, part: Part) {
+    match (parts.last_mut(), &part.framing) {
+        (_, Framing::Avro(Datums { count: 0, .. })) => {}
+        (Some(Part { framing: Framing::Unreadable(before), end }), Framing::Unreadable(events)) => {
+            *before = before.saturating_add(*events);
+            *end = part.end;
+        }
+        _ => parts.push(part),
     }
 }
 

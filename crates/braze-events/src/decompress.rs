@@ -42,15 +42,29 @@ impl Format {
 
     /// The format whose magic these bytes begin with.
     pub fn of(head: &[u8]) -> Option<Self> {
-        let is_skippable = head.first().is_some_and(|first| first & 0xf0 == ZSTD_SKIPPABLE[0])
-            && head.get(1..4) == Some(&ZSTD_SKIPPABLE[1..]);
-        match head {
-            [0x1f, 0x8b, ..] => Some(Self::Gzip),
-            [b'B', b'Z', b'h', ..] => Some(Self::Bzip2),
-            [0xfd, b'7', b'z', b'X', ..] => Some(Self::Xz),
-            _ if head.starts_with(&ZSTD_MAGIC) || is_skippable => Some(Self::Zstd),
-            _ => None,
-        }
+        Self::with_magic(|magic| head.starts_with(magic), head)
+    }
+
+    /// The format that these bytes begin, if they are all there is, and fewer than its magic has.
+    pub fn of_beginning(head: &[u8]) -> Option<Self> {
+        // The first byte of a frame to be skipped may be a letter or a bracket.
+        let is_known = |magic: &[u8]| head.len() > 1 || magic[1..] != ZSTD_SKIPPABLE[1..];
+        let begins = |magic: &[u8]| head.len() < magic.len() && magic.starts_with(head) && is_known(magic);
+        if head.is_empty() { None } else { Self::with_magic(begins, head) }
+    }
+
+    /// The format of whose magic this is true; `head` says which frame to be skipped is meant.
+    fn with_magic(is_true: impl Fn(&[u8]) -> bool, head: &[u8]) -> Option<Self> {
+        let mut skippable = ZSTD_SKIPPABLE;
+        skippable[0] |= head.first().map_or(0, |first| first & 0x0f);
+        let magics: [(Self, &[u8]); 5] = [
+            (Self::Gzip, &[0x1f, 0x8b]),
+            (Self::Bzip2, b"BZh"),
+            (Self::Xz, &[0xfd, b'7', b'z', b'X']),
+            (Self::Zstd, &ZSTD_MAGIC),
+            (Self::Zstd, &skippable),
+        ];
+        magics.into_iter().find(|(_, magic)| is_true(magic)).map(|(format, _)| format)
     }
 
     /// The usual name of the format.
@@ -140,8 +154,8 @@ impl<R: BufRead> Members<R> {
         self.has_trailing
     }
 
-    /// How many of the bytes read last are damaged. All content, handed out or still to be handed out before the error,
-    /// stands in the bytes before them.
+    /// How many of the bytes read last are surely damaged. All content, handed out or still to be handed out before the
+    /// error, was made of the bytes before them.
     pub fn damaged_bytes(&self) -> u64 {
         match &self.member {
             Some(Decoder::Zstd(frame)) => frame.damaged_bytes(),
@@ -292,6 +306,26 @@ mod tests {
         assert_eq!(Format::of(&[0x5c, 0x2a, 0x4d, 0x18]), Some(Format::Zstd));
         for head in [&b""[..], b"{", b"[1,2", b"BZ", b"\x1f", b"\xfd7z", b"Obj\x01"] {
             assert_eq!(Format::of(head), None, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_magic_is_told_from_text() {
+        for (head, format) in [
+            (&b"\x1f"[..], Format::Gzip),
+            (b"B", Format::Bzip2),
+            (b"BZ", Format::Bzip2),
+            (b"\xfd", Format::Xz),
+            (b"\xfd7z", Format::Xz),
+            (&ZSTD_MAGIC[..1], Format::Zstd),
+            (&ZSTD_MAGIC[..3], Format::Zstd),
+            (b"\x5c\x2a", Format::Zstd),
+            (b"\x50\x2a\x4d", Format::Zstd),
+        ] {
+            assert_eq!((Format::of_beginning(head), Format::of(head)), (Some(format), None), "{head:?}");
+        }
+        for head in [&b""[..], b"[", b"P", b"BA", b"BZh", b"{}", b"5", b"\x1f\x8b", &ZSTD_MAGIC] {
+            assert_eq!(Format::of_beginning(head), None, "{head:?}");
         }
     }
 

@@ -4,7 +4,9 @@
 use std::error::Error;
 use std::io::{self, Read};
 
-use ruzstd::decoding::errors::{FrameDecoderError, FrameHeaderError, ReadFrameHeaderError};
+use ruzstd::decoding::errors::{
+    DecodeBlockContentError, DecompressBlockError, FrameDecoderError, FrameHeaderError, ReadFrameHeaderError,
+};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// An empty, uncompressed last block of a frame, and room for a checksum.
@@ -18,7 +20,7 @@ pub(crate) struct ZstdFrame<R> {
     source: Tallied<R>,
     decoder: FrameDecoder,
     has_begun: bool,
-    /// Bytes read of a block that can't be unpacked.
+    /// Bytes read of a damaged block of which no content was made.
     damaged_bytes: u64,
     /// The error that follows the content unpacked before it.
     broken: Option<io::Error>,
@@ -37,8 +39,7 @@ impl<R: Read> ZstdFrame<R> {
         &self.source.reader
     }
 
-    /// How many of the bytes read last are of a block that can't be unpacked. Content that is handed out from then on lies
-    /// before them.
+    /// How many of the bytes read last are of a damaged block, if no content was made of it.
     pub(crate) fn damaged_bytes(&self) -> u64 {
         self.damaged_bytes
     }
@@ -65,8 +66,10 @@ impl<R: Read> ZstdFrame<R> {
     fn unpack(&mut self) -> io::Result<()> {
         let (block, before) = (BlockDecodingStrategy::UptoBlocks(1), self.source.read);
         if let Err(error) = self.decoder.decode_blocks(&mut self.source, block) {
+            if gave_nothing(&error) {
+                self.damaged_bytes = self.source.read - before;
+            }
             self.broken = Some(explain(error));
-            self.damaged_bytes = self.source.read - before;
             // The frame ends behind the blocks that are whole.
             self.decoder.decode_blocks(&END[..], BlockDecodingStrategy::All).map_err(explain)?;
         }
@@ -100,6 +103,17 @@ impl<R: Read> Read for ZstdFrame<R> {
             return self.broken.take().map_or_else(|| self.check(), Err).map(|()| 0);
         }
         Ok(read)
+    }
+}
+
+/// Whether a damaged block has given no content. `ruzstd` keeps what it unpacked of one whose sequences lead astray.
+fn gave_nothing(error: &FrameDecoderError) -> bool {
+    match error {
+        FrameDecoderError::FailedToReadBlockBody(DecodeBlockContentError::DecompressBlockError(error)) => {
+            !matches!(error, DecompressBlockError::ExecuteSequencesError(_))
+        }
+        FrameDecoderError::FailedToReadBlockHeader(_) | FrameDecoderError::FailedToReadBlockBody(_) => true,
+        _ => false,
     }
 }
 

@@ -81,6 +81,19 @@ pub(super) struct AvroPlan {
 }
 
 impl AvroPlan {
+    /// How much memory it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let beside = |node: &Node| match node {
+            Node::Enum(symbols) => {
+                size_of_val(&**symbols) + symbols.iter().map(|symbol| symbol.len()).sum::<usize>()
+            }
+            Node::Union(branches) => size_of_val(&**branches),
+            Node::Record(record) => size_of::<RecordNode>() + size_of_val(&*record.members),
+            _ => 0,
+        };
+        self.nodes.capacity() * size_of::<Node>() + self.nodes.iter().map(beside).sum::<usize>()
+    }
+
     /// The record that holds events as bytes, and which of its members holds them, if the datums are such records.
     pub(super) fn holder(&self) -> Option<(&RecordNode, usize)> {
         let Node::Record(record) = &self.nodes[self.root] else { return None };
@@ -107,7 +120,8 @@ pub(super) fn compile(text: &str) -> Result<AvroPlan, NotASchema> {
     let schema: Value = serde_json::from_str(text).map_err(|_| NotASchema)?;
     let mut compiler = Compiler { nodes: Vec::new(), names: HashMap::new() };
     let root = compiler.node(&schema, "")?;
-    let nodes = compiler.nodes;
+    let mut nodes = compiler.nodes;
+    nodes.shrink_to_fit();
     let is_record = |id: &NodeId| matches!(nodes[*id], Node::Record(_));
     let can_be_event = match &nodes[root] {
         Node::Union(branches) => branches.iter().any(is_record),

@@ -64,6 +64,34 @@ fn json_says(event: &Json, event_type: &str) -> Vec<String> {
 }
 
 #[test]
+fn compiled_schemas_are_bounded_by_their_size() {
+    let mut plans = Plans::default();
+    let many = vec!["[]"; 300_000].join(",");
+    let schema = |number: usize| {
+        let union =
+            format!(r#"{{"type":"record","name":"r{number}","fields":[{{"name":"f","type":[{many}]}}]}}"#);
+        Arc::new(WriterSchema::new(&union))
+    };
+    let first = schema(0);
+    for number in 1..20 {
+        assert!(plans.plan(&first).is_ok());
+        assert!(plans.plan(&schema(number)).is_ok());
+        let sum = plans.known.iter().map(|known| known.bytes).sum::<usize>();
+        assert!(plans.bytes == sum && sum <= PLAN_BYTES_MAX, "{sum}");
+    }
+    // What is used stays.
+    assert!(plans.known.iter().any(|known| Arc::ptr_eq(&known.schema, &first)) && plans.known.len() > 2);
+    // Small ones are bounded by their number.
+    let small =
+        |number: usize| json!({"type": "record", "name": format!("s{number}"), "fields": []}).to_string();
+    for number in 0..PLANS_MAX + 10 {
+        assert!(plans.plan(&Arc::new(WriterSchema::new(&small(number)))).is_ok());
+    }
+    assert_eq!(plans.known.len(), PLANS_MAX);
+    assert!(plans.bytes < 2 * 1024 * 1024, "{}", plans.bytes);
+}
+
+#[test]
 fn a_storage_record_is_read_with_the_type_in_its_name() {
     let schema = email(&json!([
         member("id", "string"),

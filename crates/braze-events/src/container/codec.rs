@@ -9,6 +9,8 @@ use crate::zstandard::ZstdFrame;
 
 /// zstandard's window: no block is longer, so no frame needs more.
 const ZSTANDARD_WINDOW_BYTES_MAX: u64 = BLOCK_BYTES_MAX as u64;
+/// No byte of snappy becomes more than this many: a copy of 64 bytes takes three. Source: snappy, `format_description.txt`.
+const SNAPPY_RATIO_MAX: usize = 22;
 /// The checksum behind a snappy block.
 const CHECKSUM_BYTES: usize = 4;
 
@@ -78,6 +80,10 @@ impl Expander {
         let (start, bytes) = (out.len(), snap::raw::decompress_len(stored)?);
         if bytes > bytes_max {
             return Err(too_long());
+        }
+        // The memory is cleared before anything is expanded into it.
+        if bytes > stored.len().saturating_mul(SNAPPY_RATIO_MAX) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its length is wrong"));
         }
         out.resize(start + bytes, 0);
         self.snappy.decompress(stored, &mut out[start..])?;

@@ -218,12 +218,90 @@ fn counts_that_lie_are_not_believed() {
     let counts = |blocks: &[(i64, &[u8])]| {
         counts(&split_whole(&made(&[schema], blocks)).expect("the header is whole").1)
     };
-    assert_eq!(counts(&[(1 << 60, b"abc"), (1, b"a")]), (1, 3));
+    assert_eq!(counts(&[(1 << 60, b"abc"), (1, b"a")]), (1, 1));
+    assert_eq!(counts(&[(4, b"abc"), (1, b"a")]), (1, 1));
+    assert_eq!(counts(&[(0, b"abc"), (1, b"a")]), (1, 1));
     assert_eq!(counts(&[(-5, b"abc"), (1, b"a")]), (1, 1));
     assert_eq!(counts(&[(0, b""), (1, b"a")]), (1, 0));
     let deflated = made(&[schema, ("avro.codec", b"deflate")], &[(1 << 60, b"\xff\xff"), (2, b"\xff\xff")]);
     let (_, framing) = split_whole(&deflated).expect("the header is whole");
     assert_eq!(super::tests::counts(&framing), (0, 1 + 2));
+}
+
+#[test]
+fn a_block_whose_count_lies_is_damage_that_says_so_and_leaves_nothing_behind() {
+    let schema = ("avro.schema", SCHEMA.as_bytes());
+    // Two mebibytes of zeros.
+    let zeros = {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, &vec![0; 2 << 20]).expect("goes to memory");
+        encoder.finish().expect("goes to memory")
+    };
+    for count in [0, 1 << 60, (2 << 20) + 1] {
+        let message = made(&[schema, ("avro.codec", b"deflate")], &[(count, &zeros)]);
+        let header = Header::read(&message).expect("is whole").expect("is whole").bytes;
+        let (mut reader, mut body) = (BlockReader::default(), b"before".to_vec());
+        let mut take =
+            |bytes: &[u8]| reader.take(bytes, true, BLOCK_BYTES_MAX, &mut body).expect("can be read");
+        assert_eq!(take(&message), (header, BlockStep::Header));
+        let (bytes, BlockStep::Damage(damage)) = take(&message[header..]) else { panic!("{count} is a lie") };
+        assert_eq!((bytes, damage.bytes), (message.len() - header, (message.len() - header) as u64));
+        assert_eq!(damage.events, 1, "{count}");
+        assert!(
+            damage.problem.contains(&format!("says {count} events, for 2097152 bytes")),
+            "{}",
+            damage.problem
+        );
+        assert_eq!(body, b"before");
+    }
+}
+
+#[test]
+fn a_thousand_tiny_blocks_are_few_parts() {
+    let schema = ("avro.schema", SCHEMA.as_bytes());
+    let parts_of = |blocks: &[(i64, &[u8])]| {
+        let Framing::Parts(parts) = split_whole(&made(&[schema], blocks)).expect("the header is whole").1
+        else {
+            unreachable!()
+        };
+        (parts.len(), counts(&Framing::Parts(parts)))
+    };
+    assert_eq!(parts_of(&[(0, &b""[..])].repeat(1000)), (0, (0, 0)));
+    assert_eq!(parts_of(&[(0, &b"a"[..])].repeat(1000)), (1, (0, 1000)));
+    let mixed =
+        [[(0, &b""[..]); 3], [(1, b"a"), (0, b""), (0, b"x")], [(9, b"x"), (1, b"b"), (0, b"")]].concat();
+    assert_eq!(parts_of(&mixed), (3, (2, 2)));
+}
+
+#[test]
+fn a_block_that_is_whole_and_too_long_is_told_as_such() {
+    let schema = ("avro.schema", SCHEMA.as_bytes());
+    let long = vec![b'x'; BLOCK_BYTES_MAX + 1];
+    for (blocks, is_cut) in [([(7, &*long), (1, b"a")], false), ([(1, b"a"), (7, &*long)], true)] {
+        let mut message = made(&[schema], &blocks);
+        message.truncate(message.len() - usize::from(is_cut));
+        for step in [usize::MAX, 100_000] {
+            let (mut reader, mut body, mut problems) = (BlockReader::default(), Vec::new(), Vec::new());
+            let (mut taken, mut end) = (0, 0);
+            loop {
+                let whole = end == message.len();
+                let (bytes, step_taken) = reader
+                    .take(&message[taken..end], whole, BLOCK_BYTES_MAX, &mut body)
+                    .expect("can be read");
+                taken += bytes;
+                match step_taken {
+                    BlockStep::Nothing if whole => break,
+                    BlockStep::Nothing => end = end.saturating_add(step).min(message.len()),
+                    BlockStep::Damage(damage) | BlockStep::CutOff(damage) => problems.push(damage),
+                    BlockStep::Header | BlockStep::Block(_) => {}
+                }
+            }
+            let [damage] = &problems[..] else { panic!("{problems:?}") };
+            assert_eq!(body, b"a");
+            assert_eq!(damage.problem.contains("longer than 16 MiB"), !is_cut, "{}", damage.problem);
+            assert_eq!(damage.events, 7);
+        }
+    }
 }
 
 #[test]
@@ -268,6 +346,28 @@ fn a_wrong_checksum_is_damage() {
     assert_eq!(expand(b"ab"), (None, "before".into()));
     stored[4] ^= 1;
     assert_eq!(expand(&stored), (Some(3), "beforeabc".into()));
+}
+
+#[test]
+fn a_snappy_block_gets_no_memory_that_it_can_not_fill() {
+    let expand = |stored: &[u8], out: &mut Vec<u8>| {
+        Expander::default()
+            .expand(Codec::Snappy, stored, BLOCK_BYTES_MAX, out)
+            .map_err(|error| error.to_string())
+    };
+    // A length of 16 MiB, and nothing to make it of.
+    let lie = [&[0x80, 0x80, 0x80, 0x08][..], &[0; 26]].concat();
+    let mut out = Vec::new();
+    assert_eq!(expand(&lie, &mut out), Err("its length is wrong".into()));
+    assert_eq!(out.capacity(), 0);
+    // Nothing is shorter than what is all the same.
+    for bytes in [1, 64, 65, 1 << 20] {
+        let whole = vec![7; bytes];
+        let mut stored = snap::raw::Encoder::new().compress_vec(&whole).expect("is short");
+        stored.extend(crc32fast::hash(&whole).to_be_bytes());
+        out.clear();
+        assert_eq!(expand(&stored, &mut out), Ok(bytes));
+    }
 }
 
 proptest! {

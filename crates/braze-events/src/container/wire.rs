@@ -9,6 +9,15 @@ pub(super) enum WireFault {
     Wrong,
 }
 
+/// The head of a block that is longer than is allowed.
+#[derive(Debug)]
+pub(super) struct TooLong {
+    /// The number of datums that it states.
+    pub(super) count: u64,
+    /// The block's length in bytes, with its head and marker.
+    pub(super) bytes: u64,
+}
+
 /// Schema, codec, marker.
 pub(super) type Head<'b> = (Option<&'b [u8]>, Option<&'b [u8]>, [u8; MARKER_BYTES]);
 
@@ -54,6 +63,17 @@ impl<'b> Wire<'b> {
         let count = u64::try_from(self.integer()?).map_err(|_| WireFault::Wrong)?;
         let stored = self.sized(BLOCK_BYTES_MAX)?;
         Ok((count, stored, self.marker()?))
+    }
+
+    /// The block, if its head says that it is too long.
+    pub(super) fn too_long(mut self) -> Option<TooLong> {
+        let mut number = || self.integer().ok().and_then(|number| u64::try_from(number).ok());
+        let (count, stored) = (number()?, number()?);
+        if stored <= BLOCK_BYTES_MAX as u64 {
+            return None;
+        }
+        let bytes = stored.checked_add((self.pos + MARKER_BYTES) as u64)?;
+        Some(TooLong { count, bytes })
     }
 
     fn marker(&mut self) -> Result<[u8; MARKER_BYTES], WireFault> {

@@ -11,10 +11,12 @@ use super::Cut;
 use super::input::Input;
 use super::lines::Flow;
 use crate::{Framing, Part};
-use braze_events::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks};
+use braze_events::container::{BLOCK_BYTES_MAX, BlockReader, BlockStep, DamagedBlocks, add_part};
 
 /// How much is read at once.
 const READ_BYTES: usize = 256 * 1024;
+/// How many blocks a body may hold: they may be as small as 18 bytes, and a part takes more than that.
+const PARTS_MAX: usize = 4096;
 
 /// Hands the content to a [`BlockReader`]; books damage and reports it.
 #[derive(Default)]
@@ -97,7 +99,7 @@ impl Blocks {
         Ok(())
     }
 
-    /// The next blocks, until they come to `chunk_bytes`; `None` at the end.
+    /// The next blocks, until they come to `chunk_bytes` or are many; `None` at the end.
     ///
     /// # Errors
     /// When the content can't be read on, or a container begins that can't be; every whole block before has been handed
@@ -106,7 +108,7 @@ impl Blocks {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
-        while self.body.len() < chunk_bytes && self.step(input)? {}
+        while self.body.len() < chunk_bytes && self.parts.len() < PARTS_MAX && self.step(input)? {}
         if self.parts.is_empty() {
             self.tell_total();
             return Ok(None);
@@ -137,7 +139,7 @@ impl Blocks {
     }
 
     fn push(&mut self, framing: Framing) {
-        self.parts.push(Part { end: self.body.len(), framing });
+        add_part(&mut self.parts, Part { end: self.body.len(), framing });
         self.position_of_parts = self.position;
         self.container_of_parts = self.container;
     }

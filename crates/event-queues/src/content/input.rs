@@ -18,8 +18,6 @@ const COMPRESSED_BUFFER_BYTES: usize = 64 * 1024;
 const LOOK_AHEAD_BYTES: usize = 64 * 1024;
 /// How many reads are remembered between two bodies; there are fewer, unless an event is too long to be held.
 const READS_MAX: usize = 256;
-/// How much of a compressed file is enough to identify it.
-const KNOWN_BY_BYTES: u64 = 4096;
 
 /// The source of bytes: a file, standard input, a pipe.
 pub(crate) type Reader = Box<dyn Read + Send>;
@@ -51,6 +49,10 @@ impl Input {
     pub(crate) fn new(reader: Reader) -> io::Result<Self> {
         let mut reader = Uninterrupted(reader);
         let head = read_magic(&mut reader)?;
+        if let Some(name) = cut_short(&head) {
+            let text = format!("its {name} is cut short: it holds nothing but its first bytes");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
         let (stored, ahead) = if let Some(format) = Format::of(&head) {
             let chained = Cursor::new(head).chain(reader);
             let reader = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, chained);
@@ -110,21 +112,20 @@ impl Input {
         self.position
     }
 
-    /// How many bytes of the file itself stand for the content up to `position`, which has been handed out.
+    /// How many first bytes of the file itself the content up to `position`, which has been handed out, was made of.
     /// Positions are asked for in order.
     ///
-    /// In a compressed file they are those that the decompressor had consumed at the last read before, if they are enough to
-    /// identify a file. Bytes consumed later may be damaged: then they must not become part of a fingerprint, or the
-    /// repaired file would look like another.
+    /// In a compressed file they are those that the decompressor had consumed when it had given that content. Most of them
+    /// hand out content of damaged bytes before they notice, so fewer would not do: a repaired file has the same content up to
+    /// a place only if all bytes that the content was made of are the same. More would do, but may be damaged without need.
     pub(crate) fn file_position(&mut self, position: u64) -> u64 {
         if !self.is_compressed() {
             return position;
         }
-        while self.reads.get(1).is_some_and(|(read, _)| *read <= position) {
+        while self.reads.get(1).is_some_and(|(next, _)| self.reads[0].0 < position || *next <= position) {
             self.reads.pop_front();
         }
-        let before = self.reads.front().filter(|(_, consumed)| *consumed >= KNOWN_BY_BYTES);
-        before.or(self.reads.get(1)).or(self.reads.front()).map_or(0, |(_, consumed)| *consumed)
+        self.reads.front().map_or(0, |(_, consumed)| *consumed)
     }
 
     /// The bytes that have been read but not handed out.
@@ -139,13 +140,17 @@ impl Input {
         let room = bytes_max.saturating_sub(self.ahead().len()).min(LOOK_AHEAD_BYTES);
         self.ahead.resize(filled + room, 0);
         let read = self.stored.read(&mut self.ahead[filled..]);
-        let bytes = read.unwrap_or_else(|error| {
-            self.broken = Some(error);
-            0
-        });
-        self.ahead.truncate(filled + bytes);
-        self.note_read();
-        bytes > 0
+        self.ahead.truncate(filled + read.as_ref().map_or(0, |bytes| *bytes));
+        match read {
+            Ok(bytes) => {
+                self.note_read();
+                bytes > 0
+            }
+            Err(error) => {
+                self.broken = Some(error);
+                false
+            }
+        }
     }
 
     /// Hands out the next bytes; 0 at the end.
@@ -202,13 +207,13 @@ impl Input {
         }
     }
 
-    /// Remembers how many compressed bytes stand for the content read so far.
+    /// Remembers how many compressed bytes the content read so far was made of.
     fn note_read(&mut self) {
         let Some(compressed) = self.stored.compressed() else { return };
-        // Damaged bytes stand for no content.
+        // No content was made of these.
         let consumed = compressed.consumed - self.stored.damaged_bytes();
-        // Some decompressors take a whole block before they give its first byte. The bytes consumed stand for all content of
-        // that block, so only the last of several reads counts.
+        // Some decompressors take a whole block before they give its first byte. All content of that block was made of the
+        // same bytes, so only the last of several reads counts.
         if self.reads.back().is_some_and(|(_, before)| *before == consumed) {
             self.reads.pop_back();
         } else if self.reads.len() == READS_MAX {
@@ -281,6 +286,18 @@ impl Read for Uninterrupted {
                 read => return read,
             }
         }
+    }
+}
+
+/// What content begins that is all of it the first bytes of something. Read as text it would be booked as malformed, and once
+/// it is whole, reading would go on in its middle.
+fn cut_short(content: &[u8]) -> Option<&'static str> {
+    let begins =
+        |magic: &[u8]| !content.is_empty() && content.len() < magic.len() && magic.starts_with(content);
+    match Format::of_beginning(content) {
+        Some(format) => Some(format.name()),
+        None if begins(&container::MAGIC) => Some("Avro container"),
+        None => begins(&BYTE_ORDER_MARK).then_some("text"),
     }
 }
 
@@ -406,6 +423,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn content_that_is_nothing_but_a_part_of_its_first_bytes_is_cut_short() {
+        let avro = b"Obj\x01\x04\x14avro.codec".to_vec();
+        let all =
+            FORMATS.map(|format| pack(format, b"{}")).into_iter().chain([avro, b"\xef\xbb\xbf{}".to_vec()]);
+        for whole in all {
+            for cut in 1..4 {
+                let opened = Input::new(Box::new(Cursor::new(whole[..cut].to_vec())));
+                match opened.err() {
+                    Some(error) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}"),
+                    None => assert!(cut == 3 && whole[0] == 0xef, "{:?}", &whole[..cut]),
+                }
+            }
+        }
+        for text in [&b"["[..], b"1", b"{}", b"P", b"OK"] {
+            assert_eq!(input(text).ahead(), text);
+        }
+    }
+
+    #[test]
     fn compressed_bytes_that_the_decompressor_has_not_seen_do_not_count() {
         let first = gzip(b"[one]");
         let stored = [first.clone(), gzip(b"second")].concat();
@@ -445,24 +481,65 @@ pub(crate) mod tests {
             last = input.file_position(input.position());
         }
         assert!(seen == before, "all that came before is read");
-        assert!(last <= whole_until as u64 && last > KNOWN_BY_BYTES, "{last} of {whole_until}");
+        assert!(last <= whole_until as u64 && last > 4096, "{last} of {whole_until}");
     }
 
     #[test]
-    fn the_file_position_lies_before_what_is_not_settled_and_ends_at_the_end() {
+    fn the_file_position_is_that_of_the_read_that_gave_the_content_and_ends_at_the_end() {
         let text: String = (0..50_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_string()).collect();
         let stored = gzip(text.as_bytes());
         let mut input = input(&stored);
         let mut buffer = [0; 1000];
-        let mut last = 0;
-        while input.read(&mut buffer).unwrap() > 0 {
+        let mut known_by = 0;
+        loop {
+            let from = input.position();
+            if input.read(&mut buffer).unwrap() == 0 {
+                break;
+            }
             let consumed = input.reads.back().unwrap().1;
-            let end = input.file_position(input.position() - 1);
-            assert!(last <= end && end > 0);
-            assert!(end < consumed || consumed < 2 * KNOWN_BY_BYTES || consumed > stored.len() as u64 - 100);
-            last = end;
+            // What was given before needs no more now.
+            assert!(from == 0 || input.file_position(from) == known_by);
+            known_by = input.file_position(input.position());
+            assert_eq!(known_by, consumed);
         }
         assert_eq!(input.file_position(input.position()), stored.len() as u64);
+    }
+
+    /// Otherwise a repaired file would go on at a place that was only there in the damaged one.
+    #[test]
+    fn what_was_read_of_damaged_bytes_is_known_by_these() {
+        let numbers = (0..40_000_u32).map(|n| n.wrapping_mul(2_654_435_761) >> (n % 20));
+        let text: String = numbers.map(|number| number.to_string() + "\n").collect();
+        let mut with_checksum = zstd::Encoder::new(Vec::new(), 3).unwrap();
+        with_checksum.include_checksum(true).unwrap();
+        with_checksum.write_all(text.as_bytes()).unwrap();
+        let mut all = FORMATS.map(|format| pack(format, text.as_bytes())).to_vec();
+        all.push(with_checksum.finish().unwrap());
+        for (which, whole) in all.iter().enumerate() {
+            for at in (10..whole.len()).step_by(whole.len() / 60) {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 0x10;
+                let Ok(mut input) = Input::new(Box::new(Cursor::new(damaged))) else { continue };
+                let (mut buffer, mut same) = (vec![0; 1000], 0);
+                while let Ok(bytes @ 1..) = input.read(&mut buffer) {
+                    let read = usize::try_from(input.position()).unwrap();
+                    let from = read - bytes;
+                    let is_same = |(one, other): &(&u8, &u8)| one == other;
+                    if same == from {
+                        let given = buffer[..bytes].iter().zip(&text.as_bytes()[from.min(text.len())..]);
+                        same += given.take_while(is_same).count();
+                    }
+                    for marked in [from + bytes / 2, read] {
+                        let known_by = input.file_position(marked as u64);
+                        let is_known = known_by > at as u64 || marked <= same;
+                        assert!(
+                            is_known,
+                            "{which}: {known_by} bytes for {marked}, of which {same} are right, {at}"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]

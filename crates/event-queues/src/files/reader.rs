@@ -58,7 +58,7 @@ pub(super) fn start(
     repeats: bool,
 ) -> io::Result<mpsc::Receiver<ReaderOutput>> {
     let (handed, receiver) = mpsc::channel(HANDED_MAX);
-    let mut outbox = Outbox { handed, held: None };
+    let mut outbox = Outbox { handed, held: None, counted: None };
     thread::Builder::new().name("import".to_owned()).spawn(move || {
         let pool = BufferPool::new(limits.chunk_bytes);
         let mut seen = (!repeats).then(Seen::new);
@@ -70,10 +70,10 @@ pub(super) fn start(
                 }
                 Err(Stop::Closed) => return,
                 Err(Stop::Failed(position, error)) => format!(
-                    "cannot read {} beyond byte {} of its content: {error}; repair or replace the file and run the \
-                     import again, which goes on after the last settled flush",
+                    "cannot read {} beyond byte {} of its content: {error}; {}",
                     planned.found.path.display(),
-                    position.unwrap_or_default()
+                    position.unwrap_or_default(),
+                    advice(outbox.counted)
                 ),
             };
             if !planned.found.is_listed {
@@ -88,6 +88,18 @@ pub(super) fn start(
     Ok(receiver)
 }
 
+/// What to do with a file that can't be read on, of which what was handed over was made of so many first bytes.
+fn advice(counted: Option<u64>) -> String {
+    let Some(bytes) = counted else {
+        return "repair or replace the file and run the import again".to_owned();
+    };
+    format!(
+        "repair the file and run the import again: while its first {bytes} bytes on disk are the same, it goes on after the \
+         last settled flush; where they are repaired, too, it is counted from its start, and what was counted of it counts \
+         twice"
+    )
+}
+
 fn read_file(
     index: usize,
     planned: &Planned,
@@ -97,6 +109,7 @@ fn read_file(
     pool: &BufferPool,
     outbox: &mut Outbox,
 ) -> Result<(), Stop> {
+    outbox.counted = None;
     let sight = seen.as_ref().map_or(Ok(None), |seen| seen.find(planned))?;
     let found = match sight {
         Some(Sight::Passed(report, mark)) => {
@@ -110,6 +123,7 @@ fn read_file(
         None => None,
     };
     let start = found.as_ref().or(planned.start.as_ref());
+    outbox.counted = start.map(|start| start.mark.fingerprint.end);
     let (mut content, mut prints) = open(planned, start, progress, limits)?;
     content.read(pool, limits.read(), &mut |cut, content| {
         let mark = prints.mark(cut.position, &cut.body, false, content)?;
@@ -205,12 +219,15 @@ fn finish(content: &mut Content, prints: &mut Prints, outbox: &mut Outbox) -> Re
 struct Outbox {
     handed: mpsc::Sender<ReaderOutput>,
     held: Option<Chunk>,
+    /// How many first bytes of the present file what was handed over of it was made of; none for streams.
+    counted: Option<u64>,
 }
 
 impl Outbox {
     fn put(&mut self, chunk: Chunk) -> Result<(), Stop> {
         self.put_held()?;
-        if chunk.mark.is_some() {
+        if let Some(mark) = &chunk.mark {
+            self.counted = Some(mark.fingerprint.end);
             self.held = Some(chunk);
             return Ok(());
         }

@@ -249,6 +249,124 @@ async fn what_precedes_a_read_error_is_handed_out_and_a_repaired_file_goes_on() 
 }
 
 #[tokio::test]
+async fn blocks_without_datums_take_no_memory_and_tiny_ones_are_divided() {
+    let whole = container::written(apache_avro::Codec::Null, 0..2, 1);
+    let first = datums_at(&whole);
+    let (header, blocks) = whole.split_at(first);
+    let marker = &header[header.len() - 16..];
+    let empty = [&[0, 0][..], marker].concat().repeat(100_000);
+    let tiny_blocks = [&[2, 2, b'x'][..], marker].concat().repeat(10_000);
+    let place = Place::new();
+    let file = place.write("a", [header, &empty, blocks, &empty, &tiny_blocks, &empty].concat());
+    let (mut queue, _) = place.open(&[&file], LIMITS);
+    let (mut sizes, mut read) = (Vec::new(), 0);
+    let mut last = None;
+    while let Some(delivery) = queue.receive().await.unwrap() {
+        read += container::counts(&delivery.framing).0;
+        let Framing::Parts(parts) = &delivery.framing else { panic!("{:?}", delivery.framing) };
+        sizes.push(parts.len());
+        last = Some(delivery.receipt);
+    }
+    assert_eq!((sizes.iter().sum::<usize>(), read), (10_002, 10_002));
+    assert!(sizes.iter().all(|parts| *parts <= 4096), "{sizes:?}");
+    queue.acknowledge(last.unwrap()).await.unwrap();
+    drop(queue);
+    let (_, reports) = place.open(&[&file], LIMITS);
+    assert!(matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
+}
+
+/// Where the first block of a container begins.
+fn datums_at(container: &[u8]) -> usize {
+    braze_events::container::Header::read(container).unwrap().unwrap().bytes
+}
+
+#[tokio::test]
+async fn a_file_that_is_only_the_beginning_of_a_magic_is_not_read_and_nothing_is_lost_when_it_is_whole() {
+    for format in [Gzip, Bzip2, Xz, Zstd] {
+        let packed = pack(format, lines(0..9).as_bytes());
+        for cut in 1..4 {
+            let place = Place::new();
+            let file = place.write("a", &packed[..cut]);
+            let error = open_within(&place.settings(&[&file]), NOW, LIMITS).err().unwrap().to_string();
+            assert!(error.contains("is cut short"), "{error}");
+            place.write("a", &packed);
+            let (mut queue, reports) = place.open(&[&file], LIMITS);
+            assert_eq!((text(&rest(&mut queue).await), reports.len()), (lines(0..9), 0));
+        }
+    }
+}
+
+/// Reads until an error, or the end; settles what was read. Returns that, and the error.
+async fn read_as_far_as_it_goes(queue: &mut FilesQueue) -> (Vec<Delivery>, Option<String>) {
+    let mut all: Vec<Delivery> = Vec::new();
+    let error = loop {
+        match queue.receive().await {
+            Ok(Some(delivery)) => all.push(delivery),
+            Ok(None) => break None,
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    if let Some(last) = all.last() {
+        queue.acknowledge(last.receipt).await.unwrap();
+    }
+    (all, error)
+}
+
+/// Decompressors hand out content of damaged bytes before they notice.
+#[tokio::test]
+async fn a_file_that_was_damaged_within_a_member_and_is_repaired_goes_on_exactly_or_is_counted_from_its_start()
+ {
+    let whole = lines_of(&(0..60_000_u32).map(|id| id.wrapping_mul(2_654_435_761)).collect::<Vec<_>>());
+    let array = format!("[{}]", whole.trim_end().replace('\n', ",\n"));
+    for (format, content) in
+        [Gzip, Bzip2, Xz, Zstd].into_iter().flat_map(|format| [(format, &whole), (format, &array)])
+    {
+        let packed = pack(format, content.as_bytes());
+        for part in [1, 3, 6] {
+            let at = packed.len() * part / 7;
+            let mut damaged = packed.clone();
+            damaged[at] ^= 0x10;
+            let place = Place::new();
+            let file = place.write("a", &damaged);
+            let (mut queue, _) = place.open(&[&file], tiny(10_000));
+            let (first, error) = read_as_far_as_it_goes(&mut queue).await;
+            // The library does not see all damage of zstandard without a checksum.
+            let Some(error) = error else { continue };
+            assert_eq!(error.contains("first"), !first.is_empty(), "{error}");
+            drop(queue);
+            // The same damage gives nothing that was given before; what a failing read unpacked depends on its size.
+            let (mut queue, reports) = place.open(&[&file], tiny(10_000));
+            assert!(matches!(reports[..], [FileReport::Continued { .. }]) || first.is_empty(), "{reports:?}");
+            let (more, error) = read_as_far_as_it_goes(&mut queue).await;
+            let error = error.expect("is damaged as it was");
+            let first = [text(&first), text(&more)].concat();
+            drop(queue);
+
+            place.write("a", &packed);
+            let (mut queue, reports) = place.open(&[&file], tiny(10_000));
+            let (rest, no_error) = read_as_far_as_it_goes(&mut queue).await;
+            assert_eq!(no_error, None, "{format:?} {at}");
+            let goes_on = match reports[..] {
+                [FileReport::Continued { .. }] => true,
+                [FileReport::Changed { .. }] => false,
+                _ => first.is_empty() && reports.is_empty(),
+            };
+            let all = if goes_on { [first.clone(), text(&rest)].concat() } else { text(&rest) };
+            assert!(objects(&all) == objects(&whole), "{format:?} {at} {reports:?}");
+            // As the error said.
+            let known_by = error.split_once("its first ").and_then(|(_, words)| words.split(' ').next());
+            let known_by = known_by.map_or(0, |bytes| bytes.parse().unwrap());
+            assert_eq!(goes_on, known_by <= at || first.is_empty(), "{error} {at}");
+        }
+    }
+}
+
+/// The lines, without the brackets around the elements of an array.
+fn objects(lines: &str) -> Vec<&str> {
+    lines.lines().map(|line| line.trim_start_matches('[').trim_end_matches(']')).collect()
+}
+
+#[tokio::test]
 async fn a_container_goes_on_behind_the_last_settled_block() {
     for codec in container::codecs() {
         for packed in [false, true] {

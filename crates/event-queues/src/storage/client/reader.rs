@@ -199,12 +199,15 @@ impl ObjectReader {
                 self.interrupted(object, &name, handed_out, &error, handed).map(Some)
             }
             Err(Interrupted::Content(position, error)) => {
+                let counted_bytes = stored.unwrap_or_default();
                 tracing::error!(
                     object = &*name,
                     position,
+                    counted_bytes,
                     %error,
                     "an object of a bucket can't be read on: what comes before was counted, the rest is left out until the \
-                     object is written anew"
+                     object is written anew; it goes on there if its first counted_bytes are the same, and is counted from its \
+                     start if not"
                 );
                 self.health.left_out.fetch_add(1, Ordering::Relaxed);
                 self.end_trouble(object);

@@ -215,17 +215,22 @@ impl SchemaRegistry {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.told(&error))? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(format!("its answer has more than {ANSWER_BYTES_MAX} bytes"));
-            }
             body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_BYTES_MAX {
+                let answer = RegistryAnswer { status, headers, body, is_whole: false };
+                return if answer.is_schema() { Ok(answer) } else { Err(too_long("its answer")) };
+            }
         }
-        Ok(RegistryAnswer { status, headers, body })
+        Ok(RegistryAnswer { status, headers, body, is_whole: true })
     }
 
     fn told(&self, error: &reqwest::Error) -> String {
         if error.is_timeout() { format!("no answer within {:?}", self.timeout) } else { sentence(error) }
     }
+}
+
+fn too_long(what: &str) -> String {
+    format!("{what} has more than {ANSWER_BYTES_MAX} bytes")
 }
 
 /// The header of `user:password`, or of a token, which has no colon.

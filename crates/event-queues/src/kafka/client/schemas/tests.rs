@@ -138,10 +138,28 @@ async fn a_registry_that_hangs_costs_the_timeout_and_a_body_without_end_its_boun
 
     let mut schemas = schemas(&scripted);
     let large = |bytes: usize| json!({ "schema": "x".repeat(bytes) }).to_string();
-    scripted.next([Behaviour::Status(200, large(ANSWER_BYTES_MAX))]);
-    assert!(not_now(schemas.look_up(SchemaKey::Id(7)).await).contains("more than 1048576 bytes"));
+    let page = || Behaviour::Status(200, "<html>".repeat(ANSWER_BYTES_MAX / 4));
+    for _ in 0..2 {
+        scripted.next([page()]);
+        assert!(not_now(schemas.look_up(SchemaKey::Id(7)).await).contains("more than 1048576 bytes"));
+    }
     scripted.next([Behaviour::Status(200, large(ANSWER_BYTES_MAX - 100))]);
     assert!(is_schema(&schemas.look_up(SchemaKey::Id(7)).await));
+}
+
+/// It stays as long as it is, so waiting for it would be waiting for good.
+#[tokio::test]
+async fn a_schema_that_is_too_long_is_none() {
+    let scripted = ScriptedRegistry::start();
+    scripted.answer("/schemas/ids/7", json!({ "schema": "x".repeat(ANSWER_BYTES_MAX) }));
+    let mut schemas = schemas(&scripted);
+    // The one doubt of this minute.
+    not_now(schemas.look_up(SchemaKey::Id(1)).await);
+    let answer = schemas.look_up(SchemaKey::Id(7)).await;
+    assert!(
+        matches!(&answer, Lookup::Never(reason) if reason.contains("more than 1048576 bytes")),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]

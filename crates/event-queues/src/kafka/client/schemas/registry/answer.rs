@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::super::Lookup;
+use super::too_long;
 use crate::WriterSchema;
 use crate::kafka::client::frame::SchemaKey;
 
@@ -23,6 +24,8 @@ pub(super) struct RegistryAnswer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+    /// Whether this is all of the body; more than the bound is not read.
+    pub(super) is_whole: bool,
 }
 
 impl RegistryAnswer {
@@ -35,6 +38,10 @@ impl RegistryAnswer {
     /// Sources: Confluent Schema Registry API reference. 40401: subject not found, 40402: version not found, 40403: schema not
     /// found. Apicurio's `Error` and `ProblemDetails`: the name of the exception.
     pub(super) fn read(&self, address: &str, key: SchemaKey, is_raw: bool) -> Lookup {
+        if !self.is_whole {
+            // It will not become shorter, so it is no outage.
+            return Lookup::Never(too_long(&format!("the schema {key} of the schema registry {address}")));
+        }
         Lookup::NotNow(match self.status {
             200 if is_raw => return self.read_raw(key),
             200 => return self.read_schema(key),
@@ -56,6 +63,14 @@ impl RegistryAnswer {
             500..=599 => format!("{}: it has failed", self.status),
             status => format!("{status}: an unexpected answer{}", self.stranger()),
         })
+    }
+
+    /// Whether it is a schema, as far as its beginning tells: whatever else is as long comes from a proxy, or a wrong URL.
+    pub(super) fn is_schema(&self) -> bool {
+        let has = |part: &[u8]| memchr::memmem::find(&self.body, part).is_some();
+        let is_json = self.body.trim_ascii_start().starts_with(b"{");
+        let is_labelled = self.headers.contains_key(ARTIFACT_TYPE);
+        self.status == 200 && (is_labelled || is_json && (has(b"\"schema\"") || has(b"\"fields\"")))
     }
 
     fn says_no_such_schema(&self, is_raw: bool) -> bool {
@@ -185,7 +200,7 @@ mod tests {
     const SEVEN: SchemaKey = SchemaKey::Id(7);
 
     fn answer(status: u16, body: &str) -> RegistryAnswer {
-        RegistryAnswer { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }
+        RegistryAnswer { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec(), is_whole: true }
     }
 
     fn read(status: u16, body: &str) -> Lookup {
@@ -293,6 +308,22 @@ mod tests {
         ] {
             let Lookup::NotNow(reason) = answer.read("a", SEVEN, false) else { panic!("{name}") };
             assert!(reason.contains(name), "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_a_schema_if_it_begins_like_one() {
+        let long = |status, body: &str| RegistryAnswer { is_whole: false, ..answer(status, body) };
+        let confluent = long(200, r#"{"subject":"a","schema":"{\"type"#);
+        let apicurio = long(200, r#" {"type":"record","fields":["#);
+        let labelled = with(long(200, "syntax ="), ARTIFACT_TYPE, "PROTOBUF");
+        for schema in [confluent, apicurio, labelled] {
+            assert!(schema.is_schema());
+            let Lookup::Never(reason) = schema.read("a", SEVEN, false) else { panic!() };
+            assert_eq!(reason, "the schema 7 of the schema registry a has more than 1048576 bytes");
+        }
+        for other in [long(200, "<html>\"schema\""), long(200, r#"{"a":1"#), long(500, r#"{"schema":""#)] {
+            assert!(!other.is_schema());
         }
     }
 
