@@ -5,6 +5,7 @@
 //! campaign, Canvas and step, day by day. Nothing is guessed: a day without a number on one side is not compared, and is
 //! listed as such. Pure: the input is both sides' answers and the time, the output is the result to show.
 
+mod app_group_filter;
 mod channels;
 mod compare;
 mod daily;
@@ -19,6 +20,7 @@ use braze_rest::{CampaignDay, CanvasSeries};
 use jiff::civil::Date;
 use serde::Serialize;
 
+pub use self::app_group_filter::AppGroupFilter;
 pub use self::channels::CountedTypes;
 pub use self::compare::{ComparisonTerms, SETTLED_AFTER, compare};
 pub use self::daily::{
@@ -182,6 +184,17 @@ impl Reconciliation {
     pub fn is_incomplete(&self) -> bool {
         let is_unsaid = |day: &ComparedDay| day.not_compared == Some(UncomparedReason::NotSaid);
         !self.not_compared.is_empty() || self.objects.iter().any(|object| object.days.iter().any(is_unsaid))
+    }
+
+    /// Whether anything was compared.
+    pub fn is_any_compared(&self) -> bool {
+        self.objects.iter().any(ComparedObject::is_compared)
+    }
+
+    /// Why nothing was compared, if it was because of the days.
+    pub fn left_out(&self) -> Option<UncomparedReason> {
+        let mut days = self.objects.iter().flat_map(|object| &object.days);
+        if self.is_any_compared() { None } else { days.find_map(|day| day.not_compared) }
     }
 }
 

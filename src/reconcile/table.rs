@@ -89,7 +89,7 @@ fn named(kind: &str, name: &str, id: &str) -> String {
 }
 
 /// Names come from outside: a terminal must not obey their characters.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     text.chars().map(|letter| if is_steering(letter) { '\u{fffd}' } else { letter }).collect()
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support;
-use crate::support::analytics::{REST_KEY, ScriptedBraze, forwarder, keep_history};
+use crate::support::analytics::{REST_KEY, ScriptedBraze, forwarder, keep_history, keep_history_of};
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
 use crate::support::loopback::{Loopback, ScriptedReply};
@@ -654,6 +654,55 @@ async fn a_key_that_braze_refuses_is_told_with_the_permission_and_a_reload_asks_
         status["reconcile"].is_null().then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn where_there_is_nothing_to_compare_the_key_is_tried_and_no_success_is_booked() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    braze.withhold("campaigns.data_series");
+    braze.withhold("canvas.data_series");
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    let configuration = comparing(configuration, "reconcile", &braze.url());
+    let running = configuration.start().await;
+    let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
+    let one = &all["workspaces"][0];
+    assert!(one["failed_because"].as_str().unwrap().contains("Braze refuses the key"), "{one}");
+    let metric = "reconcile_last_attempt_successful{connection=\"*\"}";
+    assert!(running.admin("/metrics").await.1.contains(&format!("{metric} 0")));
+    // With one of both permissions it is a key.
+    braze.grant("canvas.data_series");
+    let configuration = configuration.set("reconcile.days", "6");
+    configuration.write();
+    running.signal("HUP");
+    let all = reconciled(&running, "it was tried", |one| !one["compared"].is_null()).await;
+    let one = &all["workspaces"][0];
+    assert_eq!(
+        (&one["words"], &one["failed_because"], &one["last_success"]),
+        (&json!("no campaign and no Canvas had sends on these days"), &json!(null), &json!(null))
+    );
+    let (_, metrics) = running.admin("/metrics").await;
+    assert!(metrics.contains(&format!("{metric} 1")), "{metrics}");
+    assert!(!metrics.contains("reconcile_last_success_timestamp_seconds{"), "{metrics}");
+    let log = running.log();
+    assert!(log.contains("nothing was compared with Braze's dashboard"), "{log}");
+    assert!(!log.contains("\"compared with Braze's dashboard"), "{log}");
+    assert_no_key_is_told(&running).await;
+}
+
+#[tokio::test]
+async fn an_app_group_that_the_history_does_not_have_is_a_failure_that_names_those_it_has() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    keep_history_of(&configuration.home().join("history"), "emea", &[("acme", "a", 10)]);
+    let configuration =
+        comparing(configuration, "reconcile", &braze.url()).text("reconcile.app_group_id", "emae");
+    let running = configuration.start().await;
+    let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
+    let one = &all["workspaces"][0];
+    let reason = one["failed_because"].as_str().unwrap();
+    assert!(reason.contains("no sends of the app group \"emae\", but some of emea"), "{one}");
+    assert_eq!((&one["state"], &one["compared"]), (&json!("trouble"), &json!(null)));
+    assert!(braze.asked("/campaigns/data_series").is_empty());
 }
 
 #[tokio::test]

@@ -183,6 +183,15 @@ fn list<'i>(name: &str, ids: impl Iterator<Item = &'i String>, question: &Questi
 /// Writes a history that was kept for a month: so many sends of a campaign of a
 /// connection, all accepted on the day before yesterday (UTC), which is returned.
 pub(crate) fn keep_history(directory: &std::path::Path, campaigns: &[(&str, &str, u64)]) -> Date {
+    keep_history_of(directory, "", campaigns)
+}
+
+/// As [`keep_history`], of an app group.
+pub(crate) fn keep_history_of(
+    directory: &std::path::Path,
+    app_group_id: &str,
+    campaigns: &[(&str, &str, u64)],
+) -> Date {
     use send_history::{FlushedSends, HistorySettings, ObjectFields, ObjectKind, SendHistory};
     let now = super::unix_now();
     std::fs::create_dir_all(directory).unwrap();
@@ -195,7 +204,9 @@ pub(crate) fn keep_history(directory: &std::path::Path, campaigns: &[(&str, &str
     for (connection, (_, id, sends)) in campaigns.iter().enumerate() {
         let name = format!("Name of {id}");
         let of = ObjectFields::of(ObjectKind::Campaign);
-        let fields = ObjectFields { connection, id: id.as_bytes(), name: name.as_bytes(), ..of };
+        let app_group_id = app_group_id.as_bytes();
+        let fields =
+            ObjectFields { connection, id: id.as_bytes(), name: name.as_bytes(), app_group_id, ..of };
         flushed.series([fields], [(noon, *sends)]);
     }
     let flushed = history.note(flushed).unwrap();

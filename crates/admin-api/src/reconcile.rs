@@ -39,7 +39,7 @@ pub struct WorkspaceStatus {
     pub failed_because: Option<String>,
     /// When it was tried last, in Unix seconds.
     pub last_attempt: Option<u64>,
-    /// When an attempt last succeeded in full.
+    /// When an attempt last succeeded in full, and had something to compare.
     pub last_success: Option<u64>,
     /// When it is tried next; `None`: at present, or never.
     pub next_attempt: Option<u64>,

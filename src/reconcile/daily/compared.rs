@@ -24,10 +24,6 @@ impl Compared {
         let is_unsaid = |object: &&ComparedObject| {
             object.days.iter().any(|day| day.not_compared == Some(UncomparedReason::NotSaid))
         };
-        let left_out = match compared().next() {
-            Some(_) => None,
-            None => all.objects.iter().flat_map(|object| &object.days).find_map(|day| day.not_compared),
-        };
         let beyond = compared().filter(|object| !object.within_tolerance).count();
         let unsaid = all.objects.iter().filter(is_unsaid).count() + all.not_compared.len();
         let sums = WorkspaceSums {
@@ -62,7 +58,7 @@ impl Compared {
         });
         Self {
             sums,
-            left_out,
+            left_out: all.left_out(),
             differing_total: all.objects.iter().filter(differs).count(),
             differing: differing.collect(),
             unknown: not_compared.collect(),
