@@ -13,7 +13,7 @@ mod days;
 mod explanation;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use admin_api::{HistoryKind, SendsBySide};
 use braze_rest::{CampaignDay, CanvasSeries};
@@ -191,10 +191,15 @@ impl Reconciliation {
         self.objects.iter().any(ComparedObject::is_compared)
     }
 
-    /// Why nothing was compared, if it was because of the days.
-    pub fn left_out(&self) -> Option<UncomparedReason> {
-        let mut days = self.objects.iter().flat_map(|object| &object.days);
-        if self.is_any_compared() { None } else { days.find_map(|day| day.not_compared) }
+    /// Why nothing was compared, if it was because of the days; it completes a sentence that begins with "each day".
+    pub fn left_out(&self) -> Option<String> {
+        if self.is_any_compared() {
+            return None;
+        }
+        let days = self.objects.iter().flat_map(|object| &object.days);
+        let reasons: BTreeSet<UncomparedReason> = days.filter_map(|day| day.not_compared).collect();
+        let words: Vec<&str> = reasons.into_iter().rev().map(UncomparedReason::message).collect();
+        (!words.is_empty()).then(|| words.join(", or "))
     }
 }
 

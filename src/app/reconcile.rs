@@ -4,7 +4,7 @@ mod ask;
 mod daily;
 mod history;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +19,9 @@ pub(super) use self::daily::DailyReconcile;
 use super::{Failure, TOP_URL, USER_AGENT, complain, load, print_line};
 use crate::clock::Clock;
 use crate::config;
-use crate::reconcile::{ComparisonTerms, CountedTypes, DayRange, Reconciliation, Tolerance, compare, table};
+use crate::reconcile::{
+    AppGroupFilter, ComparisonTerms, CountedTypes, DayRange, Reconciliation, Tolerance, compare, table,
+};
 use datadog_points::client::Proxies;
 
 /// A difference is beyond the tolerance.
@@ -46,8 +48,8 @@ What differs is explained: dropped here (by reason), received too late, never re
 not in Braze's dashboard (retries, seed sends). A day that is not over, or that began before the forwarder kept its history,
 is left out. What Braze can't be asked about is listed, and is never taken for 0.
 
-Exit status: 0 all of it is within --tolerance; 3 a campaign, a Canvas or a step is beyond it; 1 something could not be
-compared, or the run failed; 78 the configuration is wrong.";
+Exit status: 0 all of it is within --tolerance; 3 a campaign, a Canvas or a step is beyond it; 1 something, or all of it, could
+not be compared, or the run failed; 78 the configuration is wrong.";
 
 /// The arguments of `reconcile`.
 #[derive(Debug, Args)]
@@ -159,15 +161,19 @@ async fn reconcile(
     forwarder: &Client,
 ) -> Result<Reconciliation, Failure> {
     let types = counted_types(forwarder).await?;
-    let has_no_group = Cell::new(false);
+    let groups = RefCell::new(AppGroupFilter::new(arguments.app_group.as_deref().unwrap_or_default()));
     let wanted = |object: &HistoryObject| {
-        has_no_group.set(has_no_group.get() || object.app_group_id.is_empty());
-        is_wanted(arguments, object)
+        let is_of_group = groups.borrow_mut().note(&object.app_group_id);
+        is_of_group && is_named(arguments, object)
     };
     let (history, since) = history::read(forwarder, range, wanted).await?;
-    if arguments.app_group.is_some() && has_no_group.get() {
-        complain(
-            "note: the forwarder has sends whose app group it does not know, and --app-group leaves these out: has its \
+    let groups = groups.into_inner();
+    let missing = groups.missing();
+    if let Some(missing) = &missing {
+        note(&format!("--app-group: on these days {missing}"));
+    } else if groups.leaves_out_unknown() {
+        note(
+            "the forwarder has sends whose app group it does not know, and --app-group leaves these out: has its \
              tags.include the tag app_group_id?",
         );
     }
@@ -176,10 +182,10 @@ async fn reconcile(
     } else {
         named(&arguments.campaign, &arguments.canvas, &history)
     };
-    if asked.is_empty() {
-        complain(
-            "note: there is nothing to compare: the forwarder has no campaign and no Canvas with sends on these days \
-             (--all asks Braze for all that it has)",
+    if asked.is_empty() && missing.is_none() {
+        note(
+            "there is nothing to compare: the forwarder has no campaign and no Canvas with sends on these days (--all asks \
+             Braze for all that it has)",
         );
     } else if asked.len() > OBJECTS_MAX {
         return Err(Failure::failed(format!(
@@ -213,17 +219,14 @@ async fn counted_types(forwarder: &Client) -> Result<CountedTypes, Failure> {
     ))
 }
 
-fn is_wanted(arguments: &ReconcileArguments, object: &HistoryObject) -> bool {
+fn is_named(arguments: &ReconcileArguments, object: &HistoryObject) -> bool {
     let is_in = |ids: &[String], id: &str| ids.iter().any(|wanted| wanted.eq_ignore_ascii_case(id));
-    let is_of_group =
-        arguments.app_group.as_ref().is_none_or(|group| group.eq_ignore_ascii_case(&object.app_group_id));
-    let is_named = match object.kind {
+    match object.kind {
         _ if arguments.campaign.is_empty() && arguments.canvas.is_empty() => true,
         HistoryKind::Campaign => is_in(&arguments.campaign, &object.id),
         HistoryKind::Canvas => is_in(&arguments.canvas, &object.id),
         HistoryKind::Step => is_in(&arguments.canvas, &object.canvas_id),
-    };
-    is_of_group && is_named
+    }
 }
 
 /// The named campaigns and Canvases, or else those that the forwarder has sends of; each once.
@@ -253,9 +256,11 @@ fn named(campaigns: &[String], canvases: &[String], history: &[HistoryObject]) -
 /// The exit status by the result.
 fn conclude(all: &Reconciliation) -> Result<(), Failure> {
     let left = all.not_compared.len();
-    let incomplete = match left {
+    let incomplete = match (left, all.left_out()) {
+        (0, Some(reason)) => format!("nothing was compared: each day {reason}"),
+        (0, None) if !all.is_any_compared() => "nothing was compared".to_owned(),
         _ if !all.is_incomplete() => String::new(),
-        0 => "Braze's answers have no number of sends for some days".to_owned(),
+        (0, _) => "Braze's answers have no number of sends for some days".to_owned(),
         _ => format!("{left} of the campaigns, Canvases and steps could not be compared"),
     };
     let beyond = all.objects.iter().filter(|object| !object.within_tolerance).count();

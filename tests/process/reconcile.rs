@@ -134,6 +134,39 @@ fn an_app_group_is_found_only_where_the_history_has_it() {
 }
 
 #[test]
+fn an_app_group_without_sends_is_told_with_those_that_have_some() {
+    let braze = ScriptedBraze::start();
+    let latam = own(HistoryKind::Campaign, "b", &[("2026-10-01", 7)]);
+    let latam = HistoryObject { app_group_id: "lat\u{9b}31mam".into(), ..latam };
+    let history = vec![own(HistoryKind::Campaign, "a", &[("2026-10-01", 10)]), latam];
+    let forwarder = forwarder(history, LONG_AGO);
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--app-group", "emae"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    let part = "no sends of the app group \"emae\", but some of emea, lat\u{fffd}31mam";
+    assert!(ran.err.contains(part) && ran.err.contains("nothing was compared"), "{ran:?}");
+    assert!(!ran.err.contains("no campaign and no Canvas"), "{ran:?}");
+}
+
+#[test]
+fn a_run_in_which_no_day_was_compared_is_status_1() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-01", 10_000)]);
+    let history = || vec![own(HistoryKind::Campaign, "a", &[("2026-10-01", 100)])];
+    // Noon of that day.
+    let young = forwarder(history(), Some(1_790_856_000));
+    let ran = reconcile(&braze.url(), &young.url(), &["--to", "2026-10-01", "--days", "1"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(
+        ran.err.contains("nothing was compared: each day began before the forwarder's history"),
+        "{ran:?}"
+    );
+    // Where both sides say that there is nothing, that is a comparison.
+    braze.campaign("quiet", &[]);
+    let ran = reconcile(&braze.url(), &young.url(), &["--to", "2026-10-02", "--campaign", "quiet"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+}
+
+#[test]
 fn days_are_those_of_the_time_zone_and_one_of_summer_time_is_whole() {
     let braze = ScriptedBraze::start();
     braze.campaign("a", &[("2026-10-24", 10), ("2026-10-25", 20)]);
@@ -233,7 +266,7 @@ fn the_key_is_read_from_a_file_that_nobody_else_should_read() {
         run(&["--braze-url", &braze.url(), "--braze-key-file", &key, "--url", &forwarder.url()])
     };
     let ran = with(0o644, REST_KEY);
-    assert!(ran.status == 0 && ran.err.contains("is open to every user; chmod o= it"), "{ran:?}");
+    assert!(ran.status == 1 && ran.err.contains("is open to every user; chmod o= it"), "{ran:?}");
     assert!(ran.err.contains("there is nothing to compare"), "{ran:?}");
     for (content, part) in [("", "is empty"), ("two words", "white space"), ("\"quoted\"", "quotation marks")]
     {
@@ -448,7 +481,7 @@ fn a_forwarder_without_a_history_is_told_apart_from_one_that_is_not_there() {
     assert_eq!(ran.status, 1, "{ran:?}");
     assert!(ran.err.contains("/history: status 404 not found; reconcile needs the history"), "{ran:?}");
     let ran = reconcile(&braze.url(), &forwarder(Vec::new(), None).url(), &["--all"]);
-    assert!(ran.status == 0 && ran.err.contains("no history yet"), "{ran:?}");
+    assert!(ran.status == 1 && ran.err.contains("no history yet"), "{ran:?}");
     let elsewhere = Loopback::start(|question| match &*question.path {
         "/status" => ScriptedReply::json(200, &json!({})),
         _ => ScriptedReply::json(200, &json!({"from": "2026-01-01", "time_zone": "UTC"})),

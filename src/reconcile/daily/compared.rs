@@ -10,7 +10,7 @@ use crate::reconcile::{ComparedObject, Reconciliation, UncomparedReason};
 pub(super) struct Compared {
     pub(super) sums: WorkspaceSums,
     /// Why nothing could be compared, if it was because of the days.
-    left_out: Option<UncomparedReason>,
+    left_out: Option<String>,
     pub(super) differing_total: usize,
     pub(super) differing: Vec<ReconciledObject>,
     pub(super) unknown: Vec<UncomparedSends>,
@@ -71,10 +71,8 @@ impl Compared {
             objects, objects_beyond_tolerance: beyond, objects_not_compared: unknown, ..
         } = self.sums;
         let what = "campaigns, Canvases and steps";
-        match (self.left_out, objects, beyond) {
-            (Some(reason), ..) => {
-                (FlowState::Quiet, format!("nothing could be compared: each day {}", reason.message()))
-            }
+        match (&self.left_out, objects, beyond) {
+            (Some(reason), ..) => (FlowState::Quiet, format!("nothing could be compared: each day {reason}")),
             (None, 0, _) if unknown > 0 => {
                 (FlowState::Quiet, format!("none of {unknown} campaigns and Canvases could be compared"))
             }
