@@ -154,8 +154,10 @@ pub struct ComparedDay {
     pub braze: Option<u64>,
     /// What the forwarder has counted.
     pub counted: u64,
-    /// What Datadog has accepted.
+    /// What Datadog has accepted, or a dry run has printed.
     pub accepted: u64,
+    /// Those of them that a dry run has printed, and did not send.
+    pub printed: u64,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// `accepted` − `braze`, if the day was compared.

@@ -181,7 +181,8 @@ fn by_identity(history: Vec<HistoryObject>) -> BTreeMap<OwnKey, Own> {
 
 fn add(sides: &mut BothSides, day: HistoryDay) {
     sides.counted += day.counted;
-    sides.accepted += day.accepted;
+    sides.accepted += day.accepted + day.printed;
+    sides.printed += day.printed;
     for (reason, sends) in day.dropped {
         *sides.dropped.entry(reason).or_insert(0) += sends;
     }
@@ -259,6 +260,7 @@ fn object(terms: &ComparisonTerms<'_>, who: &Identity<'_>, own: &Own, said: &Sai
             braze,
             counted: sides.counted,
             accepted: sides.accepted,
+            printed: sides.printed,
             dropped: sides.dropped.clone(),
             difference: reason.is_none().then_some(difference),
             not_compared: reason,
@@ -299,6 +301,7 @@ fn sums<'d>(days: impl Iterator<Item = &'d BothSides>) -> ComparedSums {
         sums.sends.braze += day.braze;
         sums.sends.counted += day.counted;
         sums.sends.accepted += day.accepted;
+        sums.sends.printed += day.printed;
         for (reason, sends) in &day.dropped {
             *sums.dropped.entry(reason.clone()).or_insert(0) += sends;
         }
@@ -313,6 +316,7 @@ fn total(objects: &[ComparedObject]) -> ComparedSums {
         total.sends.braze += sums.sends.braze;
         total.sends.counted += sums.sends.counted;
         total.sends.accepted += sums.sends.accepted;
+        total.sends.printed += sums.sends.printed;
         for (reason, sends) in &sums.dropped {
             *total.dropped.entry(reason.clone()).or_insert(0) += sends;
         }

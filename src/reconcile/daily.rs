@@ -491,6 +491,20 @@ mod tests {
     }
 
     #[test]
+    fn a_dry_run_agrees_and_is_said_to_have_been_printed() {
+        let mut schedule = scheduled(&settings(vec![workspace(None)]));
+        let mut dry = compared("a", 100, 100);
+        dry.compared.as_mut().unwrap().total.sends.printed = 100;
+        let attempt = schedule.due(4, NOW + FIRST_AFTER).remove(0);
+        schedule.finished(&attempt, dry, NOW);
+        let words = schedule.status().unwrap().workspaces.remove(0).words;
+        assert!(
+            words.ends_with("; 100 of the accepted sends were printed by a dry run, not sent"),
+            "{words}"
+        );
+    }
+
+    #[test]
     fn an_attempt_that_compared_nothing_is_no_success() {
         let mut schedule = scheduled(&settings(vec![workspace(None)]));
         let mut nothing = compared("a", 100, 100);

@@ -66,7 +66,9 @@ pub struct Difference {
 pub(super) struct BothSides {
     pub(super) braze: u64,
     pub(super) counted: u64,
+    /// With those that were printed: the numbers of a dry run are those of a real one.
     pub(super) accepted: u64,
+    pub(super) printed: u64,
     pub(super) dropped: BTreeMap<String, u64>,
 }
 
@@ -167,7 +169,7 @@ mod tests {
 
     fn day(braze: u64, counted: u64, accepted: u64, dropped: &[(&str, u64)]) -> BothSides {
         let dropped = dropped.iter().map(|(reason, sends)| ((*reason).to_owned(), *sends)).collect();
-        BothSides { braze, counted, accepted, dropped }
+        BothSides { braze, counted, accepted, printed: 0, dropped }
     }
 
     fn of(days: impl IntoIterator<Item = BothSides>) -> BTreeMap<Date, BothSides> {

@@ -66,6 +66,7 @@ fn own(kind: HistoryKind, id: &str, days: &[(&str, u64)]) -> HistoryObject {
         day: (*day).to_owned(),
         counted: *sends,
         accepted: *sends,
+        printed: 0,
         dropped: BTreeMap::new(),
     };
     let days = days.iter().map(day).collect();
@@ -164,6 +165,51 @@ fn a_run_in_which_no_day_was_compared_is_status_1() {
     braze.campaign("quiet", &[]);
     let ran = reconcile(&braze.url(), &young.url(), &["--to", "2026-10-02", "--campaign", "quiet"]);
     assert_eq!(ran.status, 0, "{ran:?}");
+}
+
+#[test]
+fn what_a_dry_run_printed_is_compared_like_what_is_accepted_and_called_printed() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-01", 10)]);
+    let mut printed = own(HistoryKind::Campaign, "a", &[("2026-10-01", 10)]);
+    (printed.days[0].accepted, printed.days[0].printed) = (0, 10);
+    let forwarder = forwarder(vec![printed], LONG_AGO);
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.out.contains("10 of the accepted sends were printed by a dry run, not sent"), "{ran:?}");
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--json"]);
+    let day = &ran.json()["objects"][0]["days"][0];
+    assert_eq!((&day["accepted"], &day["printed"], &day["difference"]), (&json!(10), &json!(10), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_dry_run_is_in_the_history_as_printed() {
+    let intake = Intake::start();
+    let running = Configuration::new()
+        .connection("acme", &intake.url(), support::KEY, &[])
+        .set("connections.acme.dry_run", "true")
+        .start()
+        .await;
+    let event = |number: u64| {
+        json!({"event_type": "users.messages.email.Send", "id": format!("{number}"), "time": support::unix_now(),
+               "properties": {"app_group_id": "emea", "campaign_id": "a", "campaign_name": "Weekly"}})
+    };
+    let events = json!({"events": (0..12).map(event).collect::<Vec<_>>()});
+    running.push_accepted(events.to_string()).await;
+    running.settled(12).await;
+    let found = support::eventually("the history has what was printed", async || {
+        let (_, answer) = running.admin("/search?q=weekly").await;
+        let object = serde_json::from_str::<Value>(&answer).unwrap()["objects"][0].clone();
+        let sum = |key: &str| -> u64 {
+            let days = object["days"].as_array().into_iter().flatten();
+            days.map(|day| day[key].as_u64().unwrap_or_default()).sum()
+        };
+        ((sum("counted"), sum("printed"), sum("accepted")) == (12, 12, 0)).then(|| object.clone())
+    })
+    .await;
+    let words = found["words"].as_str().unwrap();
+    assert!(words.ends_with("all printed, not sent (dry run)"), "{words}");
+    assert_eq!(found["state"], json!("quiet"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ const TYPES: &str = "users.messages.email.Send, users.messages.pushnotification.
 
 fn day(day: &str, counted: u64, accepted: u64, dropped: &[(&str, u64)]) -> HistoryDay {
     let dropped = dropped.iter().map(|(reason, sends)| ((*reason).to_owned(), *sends)).collect();
-    HistoryDay { day: day.to_owned(), counted, accepted, dropped }
+    HistoryDay { day: day.to_owned(), counted, accepted, printed: 0, dropped }
 }
 
 fn own(kind: HistoryKind, id: &str, days: Vec<HistoryDay>) -> HistoryObject {

@@ -3,6 +3,7 @@
 use admin_api::{FlowState, ReconciledObject, UncomparedSends, WorkspaceSums};
 
 use super::{SHOWN_MAX, WorkspaceSettings};
+use crate::reconcile::table::printed;
 use crate::reconcile::{ComparedObject, Reconciliation, UncomparedReason};
 
 /// The stored result of a comparison.
@@ -67,6 +68,14 @@ impl Compared {
 
     /// The state in words, with the tolerance in percent.
     pub(super) fn summary(&self, percent: f64) -> (FlowState, String) {
+        let (state, words) = self.agreement(percent);
+        match printed(&self.sums.sends) {
+            Some(printed) => (state, format!("{words}; {printed}")),
+            None => (state, words),
+        }
+    }
+
+    fn agreement(&self, percent: f64) -> (FlowState, String) {
         let WorkspaceSums {
             objects, objects_beyond_tolerance: beyond, objects_not_compared: unknown, ..
         } = self.sums;
