@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use admin_api::format::grouped;
 use admin_api::{Client, HistoryKind, HistoryObject, reachable};
 use braze_events::SEND_TYPES;
 use braze_rest::{BrazeClient, RestKey, SetupError};
@@ -160,7 +161,7 @@ async fn reconcile(
     braze: &BrazeClient,
     forwarder: &Client,
 ) -> Result<Reconciliation, Failure> {
-    let types = counted_types(forwarder).await?;
+    let OwnTerms { types, left_out } = own_terms(forwarder).await?;
     let groups = RefCell::new(AppGroupFilter::new(arguments.app_group.as_deref().unwrap_or_default()));
     let wanted = |object: &HistoryObject| {
         let is_of_group = groups.borrow_mut().note(&object.app_group_id);
@@ -195,7 +196,8 @@ async fn reconcile(
         )));
     }
     let answers = ask::series(braze, range, asked, note).await?.all;
-    let terms = ComparisonTerms { range, types: &types, tolerance: arguments.tolerance, since, now };
+    let tolerance = arguments.tolerance;
+    let terms = ComparisonTerms { range, types: &types, tolerance, since, left_out, now };
     Ok(compare(&terms, history, answers))
 }
 
@@ -203,20 +205,36 @@ fn note(note: &str) {
     complain(&format!("note: {note}"));
 }
 
-/// The event types that the forwarder counts, from its settings.
-async fn counted_types(forwarder: &Client) -> Result<CountedTypes, Failure> {
+/// What the forwarder says of its numbers.
+struct OwnTerms {
+    /// The event types that it counts, from its settings.
+    types: CountedTypes,
+    /// Sends that its history has left out.
+    left_out: u64,
+}
+
+async fn own_terms(forwarder: &Client) -> Result<OwnTerms, Failure> {
     let status = forwarder.status().await.map_err(|error| {
         Failure::failed(format!("the forwarder: {error} (--url says where its admin port is)"))
     })?;
     let setting = status.configuration.iter().find(|setting| setting.key == "events.count");
-    Ok(setting.map_or_else(
+    let left_out = status.history.map_or(0, |history| history.sends_left_out);
+    if left_out > 0 {
+        note(&format!(
+            "the forwarder has left {} sends out of its history since its start (it lagged behind, or could not be \
+             written): they are missing here, and its books and Datadog may have them",
+            grouped(left_out)
+        ));
+    }
+    let types = setting.map_or_else(
         || {
-            complain("note: the forwarder does not say which event types it counts: all sends are compared");
+            note("the forwarder does not say which event types it counts: all sends are compared");
             let all: Vec<&str> = SEND_TYPES.iter().map(|(name, _)| *name).collect();
             CountedTypes::parse(&all.join(","))
         },
         |setting| CountedTypes::parse(&setting.value),
-    ))
+    );
+    Ok(OwnTerms { types, left_out })
 }
 
 fn is_named(arguments: &ReconcileArguments, object: &HistoryObject) -> bool {

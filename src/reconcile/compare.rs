@@ -27,6 +27,8 @@ pub struct ComparisonTerms<'s> {
     pub tolerance: Tolerance,
     /// Since when the forwarder keeps a history, in Unix seconds.
     pub since: Option<u64>,
+    /// Sends whose count or outcome the history has left out.
+    pub left_out: u64,
     /// Now, in Unix seconds.
     pub now: u64,
 }
@@ -278,7 +280,7 @@ fn object(terms: &ComparisonTerms<'_>, who: &Identity<'_>, own: &Own, said: &Sai
         canvas_name: who.canvas_name.to_owned(),
         within_tolerance: terms.tolerance.allows(sums.sends.difference, sums.sends.braze),
         sums,
-        differences: explain(&compared),
+        differences: explain(&compared, terms.left_out),
         days,
         channels_apart: said.channels_apart.iter().cloned().collect(),
     }

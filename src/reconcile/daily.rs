@@ -387,7 +387,7 @@ mod tests {
         let answer = BrazeAnswer { kind, id: id.to_owned(), name: String::new(), said };
         let types = CountedTypes::parse("users.messages.email.Send");
         let (tolerance, since) = (Tolerance(100), Some(0));
-        let terms = ComparisonTerms { range: &range, types: &types, tolerance, since, now: NOW };
+        let terms = ComparisonTerms { range: &range, types: &types, tolerance, since, left_out: 0, now: NOW };
         AttemptOutcome { compared: Some(compare(&terms, vec![history], vec![answer])), failed: None }
     }
 

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support;
-use crate::support::analytics::{REST_KEY, ScriptedBraze, forwarder, keep_history, keep_history_of};
+use crate::support::analytics::{
+    REST_KEY, ScriptedBraze, forwarder, forwarder_that_left_out, keep_history, keep_history_of,
+};
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
 use crate::support::loopback::{Loopback, ScriptedReply};
@@ -165,6 +167,23 @@ fn a_run_in_which_no_day_was_compared_is_status_1() {
     braze.campaign("quiet", &[]);
     let ran = reconcile(&braze.url(), &young.url(), &["--to", "2026-10-02", "--campaign", "quiet"]);
     assert_eq!(ran.status, 0, "{ran:?}");
+}
+
+#[test]
+fn what_the_forwarders_history_left_out_is_a_cause_of_what_is_missing() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-01", 100)]);
+    let history = || vec![own(HistoryKind::Campaign, "a", &[("2026-10-01", 60)])];
+    let arguments = ["--to", "2026-10-02"];
+    let ran = reconcile(&braze.url(), &forwarder_that_left_out(1234, history(), LONG_AGO).url(), &arguments);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.err.contains("note: the forwarder has left 1,234 sends out of its history"), "{ran:?}");
+    assert!(
+        ran.out.contains("40 never received") && ran.out.contains("1,234 that the history left out"),
+        "{ran:?}"
+    );
+    let ran = reconcile(&braze.url(), &forwarder(history(), LONG_AGO).url(), &arguments);
+    assert!(!ran.err.contains("note:") && !ran.out.contains("left out"), "{ran:?}");
 }
 
 #[test]

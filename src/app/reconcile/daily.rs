@@ -252,8 +252,9 @@ async fn compare_all(attempt: &ReconcileAttempt, own: &OwnSide) -> Result<Attemp
         ask::try_key(&braze, &range, note).await?;
     }
     let answers = ask::series(&braze, &range, asked, note).await?;
-    let terms =
-        ComparisonTerms { range: &range, types: &own.types, tolerance: attempt.tolerance, since, now };
+    let (types, tolerance) = (&own.types, attempt.tolerance);
+    let left_out = own.catalogue.history().map_or(0, |history| history.state().left_out);
+    let terms = ComparisonTerms { range: &range, types, tolerance, since, left_out, now };
     let compared = compare(&terms, objects, answers.all);
     Ok(AttemptOutcome { compared: Some(compared), failed: answers.broken_off })
 }
