@@ -66,16 +66,16 @@ pub(super) struct ReconcileArguments {
     #[arg(long, value_name = "ZONE", default_value = "UTC", help_heading = "What is compared")]
     time_zone: String,
     /// This campaign; can be given again [default: every campaign and Canvas that the forwarder has sends of]
-    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    #[arg(long, value_name = "ID", value_parser = id, help_heading = "What is compared")]
     campaign: Vec<String>,
     /// This Canvas with its steps; can be given again
-    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    #[arg(long, value_name = "ID", value_parser = id, help_heading = "What is compared")]
     canvas: Vec<String>,
     /// Every campaign and Canvas that Braze lists, so that those are found of which nothing was received
     #[arg(long, conflicts_with_all = ["campaign", "canvas"], help_heading = "What is compared")]
     all: bool,
     /// Only sends of this app group; the key's workspace, where the forwarder has several
-    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    #[arg(long, value_name = "ID", value_parser = id, help_heading = "What is compared")]
     app_group: Option<String>,
     /// How far apart both sides may be, in percent of Braze's number
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = Tolerance::parse, help_heading = "What is compared")]
@@ -105,6 +105,11 @@ fn days(text: &str) -> Result<u32, String> {
         let max = braze_rest::CAMPAIGN_DAYS_MAX;
         format!("a number from 1 to {max}: Braze answers for {max} days at most; --to YYYY-MM-DD goes further back")
     })
+}
+
+fn id(text: &str) -> Result<String, &'static str> {
+    let id = text.trim();
+    if id.is_empty() { Err("an id is not empty") } else { Ok(id.to_owned()) }
 }
 
 /// `braze-datadog reconcile`
@@ -263,10 +268,10 @@ fn named(campaigns: &[String], canvases: &[String], history: &[HistoryObject]) -
         }
     }
     for id in campaigns {
-        add(HistoryKind::Campaign, id.trim());
+        add(HistoryKind::Campaign, id);
     }
     for id in canvases {
-        add(HistoryKind::Canvas, id.trim());
+        add(HistoryKind::Canvas, id);
     }
     all.into_values().collect()
 }

@@ -170,6 +170,25 @@ fn a_run_in_which_no_day_was_compared_is_status_1() {
 }
 
 #[test]
+fn white_space_around_an_id_is_no_part_of_it() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("c1", &[("2026-10-01", 10)]);
+    braze.step("v1", "s1", &[("2026-10-01", 5)]);
+    let history = vec![
+        own(HistoryKind::Campaign, "c1", &[("2026-10-01", 10)]),
+        own(HistoryKind::Canvas, "v1", &[("2026-10-01", 5)]),
+        step("v1", "s1", &[("2026-10-01", 5)]),
+    ];
+    let forwarder = forwarder(history, LONG_AGO);
+    let arguments =
+        ["--to", "2026-10-02", "--campaign", " c1", "--canvas", "v1\t", "--app-group", " emea ", "--json"];
+    let ran = reconcile(&braze.url(), &forwarder.url(), &arguments);
+    assert_eq!((ran.status, &ran.json()["total"]["accepted"]), (0, &json!(15)), "{ran:?}");
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--campaign", " "]);
+    assert!(ran.status == 1 && ran.err.contains("an id is not empty"), "{ran:?}");
+}
+
+#[test]
 fn what_the_forwarders_history_left_out_is_a_cause_of_what_is_missing() {
     let braze = ScriptedBraze::start();
     braze.campaign("a", &[("2026-10-01", 100)]);
