@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::table::harmless;
+use admin_api::format::harmless;
 
 /// Others that are named.
 const NAMED_MAX: usize = 20;

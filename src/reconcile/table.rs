@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use admin_api::SendsBySide;
-use admin_api::format::{grouped, is_steering};
+use admin_api::format::{grouped, harmless};
 use jiff::civil::Date;
 
 use super::{ComparedObject, ComparedSums, Reconciliation, UncomparedReason};
@@ -87,11 +87,6 @@ fn named(kind: &str, name: &str, id: &str) -> String {
     } else {
         format!("{kind} {} ({})", harmless(name), harmless(id))
     }
-}
-
-/// Names come from outside: a terminal must not obey their characters.
-pub(super) fn harmless(text: &str) -> String {
-    text.chars().map(|letter| if is_steering(letter) { '\u{fffd}' } else { letter }).collect()
 }
 
 fn explain(text: &mut String, object: &ComparedObject) {
