@@ -141,6 +141,8 @@ pub struct RequestFate {
     pub late: u64,
     /// Sends that were left out as too far ahead.
     pub early: u64,
+    /// The sends were printed by a dry run, and not sent.
+    pub is_printed: bool,
 }
 
 impl NotedSeries {
@@ -215,11 +217,16 @@ impl Catalogue {
 
     /// Notes the outcome of a request.
     pub fn settle(&self, mut request: Tracked, landing: RequestFate) {
-        let RequestFate { outcome, late, early } = landing;
+        let RequestFate { outcome, late, early, is_printed } = landing;
         if let (Some(history), Some((flushed, series))) = (self.history.get(), request.flushed.take()) {
-            history.land(&flushed, series, outcome.dropped.map(DropReason::label), late, early);
+            let dropped = outcome.dropped.map(DropReason::label);
+            let dropped = if is_printed { Some(send_history::PRINTED) } else { dropped };
+            history.land(&flushed, series, dropped, late, early);
         }
-        lock(&self.outcomes).push((request, outcome));
+        // A series that was printed has no outcome: nothing was sent.
+        if !is_printed {
+            lock(&self.outcomes).push((request, outcome));
+        }
     }
 
     /// Searches the tags of every series for all words of `query`. It may wait for a flush, and takes some milliseconds

@@ -5,6 +5,7 @@
 //! campaign, Canvas and step, day by day. Nothing is guessed: a day without a number on one side is not compared, and is
 //! listed as such. Pure: the input is both sides' answers and the time, the output is the result to show.
 
+mod app_group_filter;
 mod channels;
 mod compare;
 mod daily;
@@ -12,13 +13,14 @@ mod days;
 mod explanation;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use admin_api::{HistoryKind, SendsBySide};
 use braze_rest::{CampaignDay, CanvasSeries};
 use jiff::civil::Date;
 use serde::Serialize;
 
+pub use self::app_group_filter::AppGroupFilter;
 pub use self::channels::CountedTypes;
 pub use self::compare::{ComparisonTerms, SETTLED_AFTER, compare};
 pub use self::daily::{
@@ -152,8 +154,10 @@ pub struct ComparedDay {
     pub braze: Option<u64>,
     /// What the forwarder has counted.
     pub counted: u64,
-    /// What Datadog has accepted.
+    /// What Datadog has accepted, or a dry run has printed.
     pub accepted: u64,
+    /// Those of them that a dry run has printed, and did not send.
+    pub printed: u64,
     /// What was dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// `accepted` − `braze`, if the day was compared.
@@ -182,6 +186,22 @@ impl Reconciliation {
     pub fn is_incomplete(&self) -> bool {
         let is_unsaid = |day: &ComparedDay| day.not_compared == Some(UncomparedReason::NotSaid);
         !self.not_compared.is_empty() || self.objects.iter().any(|object| object.days.iter().any(is_unsaid))
+    }
+
+    /// Whether anything was compared.
+    pub fn is_any_compared(&self) -> bool {
+        self.objects.iter().any(ComparedObject::is_compared)
+    }
+
+    /// Why nothing was compared, if it was because of the days; it completes a sentence that begins with "each day".
+    pub fn left_out(&self) -> Option<String> {
+        if self.is_any_compared() {
+            return None;
+        }
+        let days = self.objects.iter().flat_map(|object| &object.days);
+        let reasons: BTreeSet<UncomparedReason> = days.filter_map(|day| day.not_compared).collect();
+        let words: Vec<&str> = reasons.into_iter().rev().map(UncomparedReason::message).collect();
+        (!words.is_empty()).then(|| words.join(", or "))
     }
 }
 

@@ -212,27 +212,32 @@ fn at(time: u64, zone: &TimeZone) -> String {
 /// The outcome of a day's sends, in words.
 fn fate(sends: &FateCounts) -> (FlowState, String) {
     let dropped = sends.dropped_in_all();
+    let accepted = match sends.printed {
+        0 => format!("{} accepted by Datadog", grouped(sends.accepted)),
+        printed => format!(
+            "{} accepted by Datadog, {} printed, not sent (dry run)",
+            grouped(sends.accepted),
+            grouped(printed)
+        ),
+    };
     if dropped > 0 {
         let by_reason = sends.dropped.iter().map(|(reason, sends)| format!("{reason} {}", grouped(*sends)));
         let reasons: Vec<String> = by_reason.collect();
-        let accepted = grouped(sends.accepted);
         return (
             FlowState::Trouble,
-            format!(
-                " that day, {accepted} accepted by Datadog, {} dropped ({})",
-                grouped(dropped),
-                reasons.join(", ")
-            ),
+            format!(" that day, {accepted}, {} dropped ({})", grouped(dropped), reasons.join(", ")),
         );
     }
     if sends.accepted >= sends.counted {
         return (FlowState::Flowing, " that day, all accepted by Datadog".to_owned());
     }
-    let accepted = grouped(sends.accepted);
-    (
-        FlowState::Quiet,
-        format!(" that day, {accepted} accepted by Datadog, of the others no outcome is known"),
-    )
+    if sends.printed >= sends.counted {
+        return (FlowState::Quiet, " that day, all printed, not sent (dry run)".to_owned());
+    }
+    if sends.accepted.saturating_add(sends.printed) >= sends.counted {
+        return (FlowState::Quiet, format!(" that day, {accepted}"));
+    }
+    (FlowState::Quiet, format!(" that day, {accepted}, of the others no outcome is known"))
 }
 
 /// A day beside the same day a week before, and the last two weeks.
@@ -284,8 +289,9 @@ fn history_object(object: &SentObject, days: Vec<DaySends>) -> HistoryObject {
     HistoryObject { kind, id, name, canvas_id, canvas_name, app_group_id, connection, last_send, days }
 }
 
-fn history_day(DaySends { day, sends: FateCounts { counted, accepted, dropped } }: DaySends) -> HistoryDay {
-    HistoryDay { day, counted, accepted, dropped }
+fn history_day(DaySends { day, sends }: DaySends) -> HistoryDay {
+    let FateCounts { counted, accepted, printed, dropped } = sends;
+    HistoryDay { day, counted, accepted, printed, dropped }
 }
 
 fn kind_of(object: &SentObject) -> HistoryKind {

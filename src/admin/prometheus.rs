@@ -248,7 +248,7 @@ fn reconcile(page: &mut Page, status: &ReconcileStatus) {
     let name = |one: &WorkspaceStatus| one.connection.clone().unwrap_or_else(|| ALL_OTHERS.to_owned());
     let all = || status.workspaces.iter();
     let help = "Whether the comparison with Braze's dashboard succeeded when it was tried last: Braze could be asked about all, \
-                and answered for any; absent before the first time.";
+                and answered for any, or took the key where there is nothing to ask about; absent before the first time.";
     let tried = all().filter(|one| one.last_attempt.is_some() || one.failed_because.is_some());
     let successful = tried.map(|one| (name(one), u64::from(one.failed_because.is_none())));
     page.each("reconcile_last_attempt_successful", "gauge", help, CONNECTION, successful);

@@ -4,11 +4,12 @@ mod ask;
 mod daily;
 mod history;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use admin_api::format::grouped;
 use admin_api::{Client, HistoryKind, HistoryObject, reachable};
 use braze_events::SEND_TYPES;
 use braze_rest::{BrazeClient, RestKey, SetupError};
@@ -19,7 +20,9 @@ pub(super) use self::daily::DailyReconcile;
 use super::{Failure, TOP_URL, USER_AGENT, complain, load, print_line};
 use crate::clock::Clock;
 use crate::config;
-use crate::reconcile::{ComparisonTerms, CountedTypes, DayRange, Reconciliation, Tolerance, compare, table};
+use crate::reconcile::{
+    AppGroupFilter, ComparisonTerms, CountedTypes, DayRange, Reconciliation, Tolerance, compare, table,
+};
 use datadog_points::client::Proxies;
 
 /// A difference is beyond the tolerance.
@@ -46,8 +49,8 @@ What differs is explained: dropped here (by reason), received too late, never re
 not in Braze's dashboard (retries, seed sends). A day that is not over, or that began before the forwarder kept its history,
 is left out. What Braze can't be asked about is listed, and is never taken for 0.
 
-Exit status: 0 all of it is within --tolerance; 3 a campaign, a Canvas or a step is beyond it; 1 something could not be
-compared, or the run failed; 78 the configuration is wrong.";
+Exit status: 0 all of it is within --tolerance; 3 a campaign, a Canvas or a step is beyond it; 1 something, or all of it, could
+not be compared, or the run failed; 78 the configuration is wrong.";
 
 /// The arguments of `reconcile`.
 #[derive(Debug, Args)]
@@ -63,16 +66,16 @@ pub(super) struct ReconcileArguments {
     #[arg(long, value_name = "ZONE", default_value = "UTC", help_heading = "What is compared")]
     time_zone: String,
     /// This campaign; can be given again [default: every campaign and Canvas that the forwarder has sends of]
-    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    #[arg(long, value_name = "ID", value_parser = id, help_heading = "What is compared")]
     campaign: Vec<String>,
     /// This Canvas with its steps; can be given again
-    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    #[arg(long, value_name = "ID", value_parser = id, help_heading = "What is compared")]
     canvas: Vec<String>,
     /// Every campaign and Canvas that Braze lists, so that those are found of which nothing was received
     #[arg(long, conflicts_with_all = ["campaign", "canvas"], help_heading = "What is compared")]
     all: bool,
     /// Only sends of this app group; the key's workspace, where the forwarder has several
-    #[arg(long, value_name = "ID", help_heading = "What is compared")]
+    #[arg(long, value_name = "ID", value_parser = id, help_heading = "What is compared")]
     app_group: Option<String>,
     /// How far apart both sides may be, in percent of Braze's number
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = Tolerance::parse, help_heading = "What is compared")]
@@ -102,6 +105,11 @@ fn days(text: &str) -> Result<u32, String> {
         let max = braze_rest::CAMPAIGN_DAYS_MAX;
         format!("a number from 1 to {max}: Braze answers for {max} days at most; --to YYYY-MM-DD goes further back")
     })
+}
+
+fn id(text: &str) -> Result<String, &'static str> {
+    let id = text.trim();
+    if id.is_empty() { Err("an id is not empty") } else { Ok(id.to_owned()) }
 }
 
 /// `braze-datadog reconcile`
@@ -158,16 +166,20 @@ async fn reconcile(
     braze: &BrazeClient,
     forwarder: &Client,
 ) -> Result<Reconciliation, Failure> {
-    let types = counted_types(forwarder).await?;
-    let has_no_group = Cell::new(false);
+    let OwnTerms { types, left_out } = own_terms(forwarder).await?;
+    let groups = RefCell::new(AppGroupFilter::new(arguments.app_group.as_deref().unwrap_or_default()));
     let wanted = |object: &HistoryObject| {
-        has_no_group.set(has_no_group.get() || object.app_group_id.is_empty());
-        is_wanted(arguments, object)
+        let is_of_group = groups.borrow_mut().note(&object.app_group_id);
+        is_of_group && is_named(arguments, object)
     };
     let (history, since) = history::read(forwarder, range, wanted).await?;
-    if arguments.app_group.is_some() && has_no_group.get() {
-        complain(
-            "note: the forwarder has sends whose app group it does not know, and --app-group leaves these out: has its \
+    let groups = groups.into_inner();
+    let missing = groups.missing();
+    if let Some(missing) = &missing {
+        note(&format!("--app-group: on these days {missing}"));
+    } else if groups.leaves_out_unknown() {
+        note(
+            "the forwarder has sends whose app group it does not know, and --app-group leaves these out: has its \
              tags.include the tag app_group_id?",
         );
     }
@@ -176,10 +188,10 @@ async fn reconcile(
     } else {
         named(&arguments.campaign, &arguments.canvas, &history)
     };
-    if asked.is_empty() {
-        complain(
-            "note: there is nothing to compare: the forwarder has no campaign and no Canvas with sends on these days \
-             (--all asks Braze for all that it has)",
+    if asked.is_empty() && missing.is_none() {
+        note(
+            "there is nothing to compare: the forwarder has no campaign and no Canvas with sends on these days (--all asks \
+             Braze for all that it has)",
         );
     } else if asked.len() > OBJECTS_MAX {
         return Err(Failure::failed(format!(
@@ -189,7 +201,8 @@ async fn reconcile(
         )));
     }
     let answers = ask::series(braze, range, asked, note).await?.all;
-    let terms = ComparisonTerms { range, types: &types, tolerance: arguments.tolerance, since, now };
+    let tolerance = arguments.tolerance;
+    let terms = ComparisonTerms { range, types: &types, tolerance, since, left_out, now };
     Ok(compare(&terms, history, answers))
 }
 
@@ -197,33 +210,46 @@ fn note(note: &str) {
     complain(&format!("note: {note}"));
 }
 
-/// The event types that the forwarder counts, from its settings.
-async fn counted_types(forwarder: &Client) -> Result<CountedTypes, Failure> {
+/// What the forwarder says of its numbers.
+struct OwnTerms {
+    /// The event types that it counts, from its settings.
+    types: CountedTypes,
+    /// Sends that its history has left out.
+    left_out: u64,
+}
+
+async fn own_terms(forwarder: &Client) -> Result<OwnTerms, Failure> {
     let status = forwarder.status().await.map_err(|error| {
         Failure::failed(format!("the forwarder: {error} (--url says where its admin port is)"))
     })?;
     let setting = status.configuration.iter().find(|setting| setting.key == "events.count");
-    Ok(setting.map_or_else(
+    let left_out = status.history.map_or(0, |history| history.sends_left_out);
+    if left_out > 0 {
+        note(&format!(
+            "the forwarder has left {} sends out of its history since its start (it lagged behind, or could not be \
+             written): they are missing here, and its books and Datadog may have them",
+            grouped(left_out)
+        ));
+    }
+    let types = setting.map_or_else(
         || {
-            complain("note: the forwarder does not say which event types it counts: all sends are compared");
+            note("the forwarder does not say which event types it counts: all sends are compared");
             let all: Vec<&str> = SEND_TYPES.iter().map(|(name, _)| *name).collect();
             CountedTypes::parse(&all.join(","))
         },
         |setting| CountedTypes::parse(&setting.value),
-    ))
+    );
+    Ok(OwnTerms { types, left_out })
 }
 
-fn is_wanted(arguments: &ReconcileArguments, object: &HistoryObject) -> bool {
+fn is_named(arguments: &ReconcileArguments, object: &HistoryObject) -> bool {
     let is_in = |ids: &[String], id: &str| ids.iter().any(|wanted| wanted.eq_ignore_ascii_case(id));
-    let is_of_group =
-        arguments.app_group.as_ref().is_none_or(|group| group.eq_ignore_ascii_case(&object.app_group_id));
-    let is_named = match object.kind {
+    match object.kind {
         _ if arguments.campaign.is_empty() && arguments.canvas.is_empty() => true,
         HistoryKind::Campaign => is_in(&arguments.campaign, &object.id),
         HistoryKind::Canvas => is_in(&arguments.canvas, &object.id),
         HistoryKind::Step => is_in(&arguments.canvas, &object.canvas_id),
-    };
-    is_of_group && is_named
+    }
 }
 
 /// The named campaigns and Canvases, or else those that the forwarder has sends of; each once.
@@ -242,10 +268,10 @@ fn named(campaigns: &[String], canvases: &[String], history: &[HistoryObject]) -
         }
     }
     for id in campaigns {
-        add(HistoryKind::Campaign, id.trim());
+        add(HistoryKind::Campaign, id);
     }
     for id in canvases {
-        add(HistoryKind::Canvas, id.trim());
+        add(HistoryKind::Canvas, id);
     }
     all.into_values().collect()
 }
@@ -253,9 +279,11 @@ fn named(campaigns: &[String], canvases: &[String], history: &[HistoryObject]) -
 /// The exit status by the result.
 fn conclude(all: &Reconciliation) -> Result<(), Failure> {
     let left = all.not_compared.len();
-    let incomplete = match left {
+    let incomplete = match (left, all.left_out()) {
+        (0, Some(reason)) => format!("nothing was compared: each day {reason}"),
+        (0, None) if !all.is_any_compared() => "nothing was compared".to_owned(),
         _ if !all.is_incomplete() => String::new(),
-        0 => "Braze's answers have no number of sends for some days".to_owned(),
+        (0, _) => "Braze's answers have no number of sends for some days".to_owned(),
         _ => format!("{left} of the campaigns, Canvases and steps could not be compared"),
     };
     let beyond = all.objects.iter().filter(|object| !object.within_tolerance).count();

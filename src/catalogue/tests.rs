@@ -39,7 +39,7 @@ fn note(catalogue: &Catalogue, cut: &Aggregator, now: u64) -> NotedSeries {
 }
 
 fn landing(outcome: LastOutcome) -> RequestFate {
-    RequestFate { outcome, late: 0, early: 0 }
+    RequestFate { outcome, late: 0, early: 0, is_printed: false }
 }
 
 const WEEKLY: &[(Field, &str)] =

@@ -110,10 +110,9 @@ impl<I: Intake> Pipeline<I> {
         let outcome = LastOutcome { dropped, at: self.clock.unix_seconds() };
         self.stats.settle_own(*own, Some(outside));
         self.stats.settle_own(flight.own.saturating_sub(*own), dropped);
-        // Dry runs are not recorded in the catalogue: nothing was sent.
-        if !is_printed(&flight, dropped) {
-            self.catalogue.settle(flight.tracked, RequestFate { outcome, late: *late, early: *early });
-        }
+        let is_printed = is_printed(&flight, dropped);
+        self.catalogue
+            .settle(flight.tracked, RequestFate { outcome, late: *late, early: *early, is_printed });
         self.pay(run, flight.claim)
     }
 

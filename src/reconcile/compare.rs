@@ -27,6 +27,8 @@ pub struct ComparisonTerms<'s> {
     pub tolerance: Tolerance,
     /// Since when the forwarder keeps a history, in Unix seconds.
     pub since: Option<u64>,
+    /// Sends whose count or outcome the history has left out.
+    pub left_out: u64,
     /// Now, in Unix seconds.
     pub now: u64,
 }
@@ -181,7 +183,8 @@ fn by_identity(history: Vec<HistoryObject>) -> BTreeMap<OwnKey, Own> {
 
 fn add(sides: &mut BothSides, day: HistoryDay) {
     sides.counted += day.counted;
-    sides.accepted += day.accepted;
+    sides.accepted += day.accepted + day.printed;
+    sides.printed += day.printed;
     for (reason, sends) in day.dropped {
         *sides.dropped.entry(reason).or_insert(0) += sends;
     }
@@ -259,6 +262,7 @@ fn object(terms: &ComparisonTerms<'_>, who: &Identity<'_>, own: &Own, said: &Sai
             braze,
             counted: sides.counted,
             accepted: sides.accepted,
+            printed: sides.printed,
             dropped: sides.dropped.clone(),
             difference: reason.is_none().then_some(difference),
             not_compared: reason,
@@ -276,7 +280,7 @@ fn object(terms: &ComparisonTerms<'_>, who: &Identity<'_>, own: &Own, said: &Sai
         canvas_name: who.canvas_name.to_owned(),
         within_tolerance: terms.tolerance.allows(sums.sends.difference, sums.sends.braze),
         sums,
-        differences: explain(&compared),
+        differences: explain(&compared, terms.left_out),
         days,
         channels_apart: said.channels_apart.iter().cloned().collect(),
     }
@@ -299,6 +303,7 @@ fn sums<'d>(days: impl Iterator<Item = &'d BothSides>) -> ComparedSums {
         sums.sends.braze += day.braze;
         sums.sends.counted += day.counted;
         sums.sends.accepted += day.accepted;
+        sums.sends.printed += day.printed;
         for (reason, sends) in &day.dropped {
             *sums.dropped.entry(reason.clone()).or_insert(0) += sends;
         }
@@ -313,6 +318,7 @@ fn total(objects: &[ComparedObject]) -> ComparedSums {
         total.sends.braze += sums.sends.braze;
         total.sends.counted += sums.sends.counted;
         total.sends.accepted += sums.sends.accepted;
+        total.sends.printed += sums.sends.printed;
         for (reason, sends) in &sums.dropped {
             *total.dropped.entry(reason.clone()).or_insert(0) += sends;
         }

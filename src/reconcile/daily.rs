@@ -9,7 +9,7 @@ use braze_rest::RestKey;
 use jiff::civil::Time;
 
 use self::compared::Compared;
-use super::{ComparedObject, DayRange, DayRangeError, Reconciliation, Tolerance};
+use super::{AppGroupFilter, DayRange, DayRangeError, Reconciliation, Tolerance};
 
 /// How long after the start, or after a change, a workspace is compared: people should not wait a day to learn whether a key
 /// is right.
@@ -125,7 +125,7 @@ impl AttemptOutcome {
     /// The comparison; one that failed for all of its objects is none.
     pub fn result(&self) -> Option<&Reconciliation> {
         let all = self.compared.as_ref()?;
-        (self.failed.is_none() || all.objects.iter().any(ComparedObject::is_compared)).then_some(all)
+        (self.failed.is_none() || all.is_any_compared()).then_some(all)
     }
 }
 
@@ -147,12 +147,24 @@ impl ReconcileAttempt {
 
     /// Whether an object's sends belong to the workspace.
     pub fn covers(&self, object: &HistoryObject) -> bool {
-        let is_of_connection = match &self.workspace.connection {
-            Some(connection) => **connection == *object.connection,
-            None => !self.connections_apart.iter().any(|apart| **apart == *object.connection),
-        };
         let group = &self.workspace.app_group_id;
-        is_of_connection && (group.is_empty() || group.eq_ignore_ascii_case(&object.app_group_id))
+        self.has(&object.connection) && (group.is_empty() || group.eq_ignore_ascii_case(&object.app_group_id))
+    }
+
+    /// Says so where the workspace's app group is none of those that ever had sends, given connection and app group of each.
+    pub fn missing_group<'o>(&self, sent: impl IntoIterator<Item = (&'o str, &'o str)>) -> Option<String> {
+        let mut groups = AppGroupFilter::new(&self.workspace.app_group_id);
+        for (_, group) in sent.into_iter().filter(|(connection, _)| self.has(connection)) {
+            groups.note(group);
+        }
+        groups.missing()
+    }
+
+    fn has(&self, connection: &str) -> bool {
+        match &self.workspace.connection {
+            Some(own) => **own == *connection,
+            None => !self.connections_apart.iter().any(|apart| **apart == *connection),
+        }
     }
 
     fn next_day(&self, now: u64) -> u64 {
@@ -220,6 +232,7 @@ impl DailySchedule {
         };
         entry.is_running = false;
         entry.last_attempt = Some(now);
+        let is_any_compared = outcome.result().is_some_and(Reconciliation::is_any_compared);
         // An attempt without a result leaves the previous one.
         if let Some(all) = outcome.result() {
             entry.compared = Some(Compared::of(&attempt.workspace, all, now));
@@ -227,7 +240,10 @@ impl DailySchedule {
         entry.failed = outcome.failed;
         let next_day = attempt.next_day(now);
         if entry.failed.is_none() {
-            entry.last_success = Some(now);
+            // Where there was nothing to compare, that is no success yet.
+            if is_any_compared {
+                entry.last_success = Some(now);
+            }
             entry.failures = 0;
         } else if let Some(wait) = RETRIES.get(entry.failures).filter(|wait| now + **wait < next_day) {
             entry.failures += 1;
@@ -371,7 +387,7 @@ mod tests {
         let answer = BrazeAnswer { kind, id: id.to_owned(), name: String::new(), said };
         let types = CountedTypes::parse("users.messages.email.Send");
         let (tolerance, since) = (Tolerance(100), Some(0));
-        let terms = ComparisonTerms { range: &range, types: &types, tolerance, since, now: NOW };
+        let terms = ComparisonTerms { range: &range, types: &types, tolerance, since, left_out: 0, now: NOW };
         AttemptOutcome { compared: Some(compare(&terms, vec![history], vec![answer])), failed: None }
     }
 
@@ -468,6 +484,36 @@ mod tests {
         assert_eq!(covered(&object("acme", "emea")), [false, true]);
         assert_eq!(covered(&object("acme", "apac")), [false, false]);
         assert_eq!(covered(&object("beta", "emea")), [true, false]);
+        let missing = |sent: &[(&'static str, &'static str)]| attempts[1].missing_group(sent.iter().copied());
+        assert_eq!(missing(&[("beta", "apac")]), None);
+        assert_eq!(missing(&[("acme", "apac"), ("acme", "emea")]), None);
+        assert!(missing(&[("acme", "apac"), ("beta", "emea")]).unwrap().contains("some of apac"));
+    }
+
+    #[test]
+    fn a_dry_run_agrees_and_is_said_to_have_been_printed() {
+        let mut schedule = scheduled(&settings(vec![workspace(None)]));
+        let mut dry = compared("a", 100, 100);
+        dry.compared.as_mut().unwrap().total.sends.printed = 100;
+        let attempt = schedule.due(4, NOW + FIRST_AFTER).remove(0);
+        schedule.finished(&attempt, dry, NOW);
+        let words = schedule.status().unwrap().workspaces.remove(0).words;
+        assert!(
+            words.ends_with("; 100 of the accepted sends were printed by a dry run, not sent"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn an_attempt_that_compared_nothing_is_no_success() {
+        let mut schedule = scheduled(&settings(vec![workspace(None)]));
+        let mut nothing = compared("a", 100, 100);
+        nothing.compared.as_mut().unwrap().objects.clear();
+        let attempt = schedule.due(4, NOW + FIRST_AFTER).remove(0);
+        assert_eq!(schedule.finished(&attempt, nothing, NOW), NextAttempt::NextDay);
+        let status = schedule.status().unwrap().workspaces.remove(0);
+        assert_eq!((status.state, status.last_attempt), (FlowState::Quiet, Some(NOW)));
+        assert_eq!((status.last_success, status.failed_because), (None, None));
     }
 
     #[test]

@@ -66,13 +66,16 @@ pub struct Difference {
 pub(super) struct BothSides {
     pub(super) braze: u64,
     pub(super) counted: u64,
+    /// With those that were printed: the numbers of a dry run are those of a real one.
     pub(super) accepted: u64,
+    pub(super) printed: u64,
     pub(super) dropped: BTreeMap<String, u64>,
 }
 
 /// Explains the days that are compared. With their signs the parts add up to accepted − Braze:
-/// `not_in_braze` − `never_received` − `dropped` − `late` − `pending`, while what lies on a day border cancels out.
-pub(super) fn explain(days: &BTreeMap<Date, BothSides>) -> Vec<Difference> {
+/// `not_in_braze` − `never_received` − `dropped` − `late` − `pending`, while what lies on a day border cancels out. What the
+/// history has left out, count or outcome, may be among those that are missing.
+pub(super) fn explain(days: &BTreeMap<Date, BothSides>, left_out: u64) -> Vec<Difference> {
     let (missing, border) = without_borders(days);
     let mut dropped = BTreeMap::new();
     let mut late = BTreeMap::new();
@@ -99,7 +102,14 @@ pub(super) fn explain(days: &BTreeMap<Date, BothSides>) -> Vec<Difference> {
     ];
     let found = parts.into_iter().filter(|(_, sends, _)| *sends > 0);
     let mut differences: Vec<_> = found
-        .map(|(reason, sends, list)| Difference { reason, sends, words: message(reason, sends, list) })
+        .map(|(reason, sends, list)| {
+            let mut words = message(reason, sends, list);
+            if left_out > 0 && matches!(reason, DifferenceReason::NeverReceived | DifferenceReason::Pending) {
+                let left_out = grouped(left_out);
+                words = format!("{words}; they may be among the {left_out} that the history left out");
+            }
+            Difference { reason, sends, words }
+        })
         .collect();
     differences.sort_by_key(|difference| std::cmp::Reverse(difference.sends));
     differences
@@ -167,7 +177,7 @@ mod tests {
 
     fn day(braze: u64, counted: u64, accepted: u64, dropped: &[(&str, u64)]) -> BothSides {
         let dropped = dropped.iter().map(|(reason, sends)| ((*reason).to_owned(), *sends)).collect();
-        BothSides { braze, counted, accepted, dropped }
+        BothSides { braze, counted, accepted, printed: 0, dropped }
     }
 
     fn of(days: impl IntoIterator<Item = BothSides>) -> BTreeMap<Date, BothSides> {
@@ -175,7 +185,7 @@ mod tests {
     }
 
     fn parts(days: &BTreeMap<Date, BothSides>) -> Vec<(DifferenceReason, u64)> {
-        explain(days).into_iter().map(|difference| (difference.reason, difference.sends)).collect()
+        explain(days, 0).into_iter().map(|difference| (difference.reason, difference.sends)).collect()
     }
 
     #[test]
@@ -184,7 +194,7 @@ mod tests {
         assert_eq!(parts(&of([day(5, 5, 5, &[])])), []);
         let mixed = of([day(100, 90, 60, &[("http_5xx", 20), ("timeout", 1), ("late", 4), ("early", 1)])]);
         assert_eq!(parts(&mixed), [(Dropped, 21), (NeverReceived, 10), (Late, 5), (Pending, 4)]);
-        let words: Vec<String> = explain(&mixed).into_iter().map(|difference| difference.words).collect();
+        let words: Vec<String> = explain(&mixed, 0).into_iter().map(|difference| difference.words).collect();
         assert_eq!(words[0], "21 dropped here: http_5xx 20, timeout 1");
         assert!(words[2].ends_with("late 4, early 1"), "{words:?}");
         assert_eq!(parts(&of([day(3, 5, 5, &[])])), [(NotInBraze, 2)]);
@@ -195,6 +205,15 @@ mod tests {
             [(DayBorder, 3), (NeverReceived, 2)]
         );
         assert_eq!(parts(&of([day(9, 7, 7, &[]), day(9, 7, 7, &[])])), [(NeverReceived, 4)]);
+    }
+
+    #[test]
+    fn what_the_history_left_out_may_be_what_is_missing() {
+        let days = of([day(100, 90, 60, &[("http_5xx", 20)])]);
+        for (difference, is_told) in explain(&days, 1_200).iter().zip([false, true, true]) {
+            let words = &difference.words;
+            assert_eq!(words.ends_with("among the 1,200 that the history left out"), is_told, "{words}");
+        }
     }
 
     #[test]
@@ -218,7 +237,7 @@ mod tests {
             }));
             let difference: i64 =
                 days.values().map(|day| signed(day.accepted) - signed(day.braze)).sum();
-            let told: i64 = explain(&days)
+            let told: i64 = explain(&days, 0)
                 .iter()
                 .map(|part| match part.reason {
                     DifferenceReason::NotInBraze => signed(part.sends),

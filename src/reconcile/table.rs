@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use admin_api::format::{grouped, is_steering};
+use admin_api::SendsBySide;
+use admin_api::format::{grouped, harmless};
 use jiff::civil::Date;
 
 use super::{ComparedObject, ComparedSums, Reconciliation, UncomparedReason};
@@ -88,11 +89,6 @@ fn named(kind: &str, name: &str, id: &str) -> String {
     }
 }
 
-/// Names come from outside: a terminal must not obey their characters.
-fn harmless(text: &str) -> String {
-    text.chars().map(|letter| if is_steering(letter) { '\u{fffd}' } else { letter }).collect()
-}
-
 fn explain(text: &mut String, object: &ComparedObject) {
     for difference in &object.differences {
         let _ = writeln!(text, "      {}", difference.words);
@@ -131,6 +127,9 @@ fn conclude(text: &mut String, all: &Reconciliation, shown: usize) {
     if unseen > 0 {
         let _ = writeln!(text, "Have sends only on days that are left out: {unseen} {of}.");
     }
+    if let Some(printed) = printed(&all.total.sends) {
+        let _ = writeln!(text, "\n{printed}.");
+    }
     let days = uncompared_days(all);
     if !days.is_empty() {
         text.push_str("\nDays that are left out:\n");
@@ -146,6 +145,13 @@ fn conclude(text: &mut String, all: &Reconciliation, shown: usize) {
             let _ = writeln!(text, "  {title}, {counted} counted: {}", harmless(&object.reason));
         }
     }
+}
+
+/// Says so where a dry run has printed some of the sends.
+pub(super) fn printed(sends: &SendsBySide) -> Option<String> {
+    let printed = grouped(sends.printed);
+    (sends.printed > 0)
+        .then(|| format!("{printed} of the accepted sends were printed by a dry run, not sent"))
 }
 
 /// Days that no object could be compared on, for a reason of the day.

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support;
-use crate::support::analytics::{REST_KEY, ScriptedBraze, forwarder, keep_history};
+use crate::support::analytics::{
+    REST_KEY, ScriptedBraze, forwarder, forwarder_that_left_out, keep_history, keep_history_of,
+};
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
 use crate::support::loopback::{Loopback, ScriptedReply};
@@ -66,6 +68,7 @@ fn own(kind: HistoryKind, id: &str, days: &[(&str, u64)]) -> HistoryObject {
         day: (*day).to_owned(),
         counted: *sends,
         accepted: *sends,
+        printed: 0,
         dropped: BTreeMap::new(),
     };
     let days = days.iter().map(day).collect();
@@ -131,6 +134,120 @@ fn an_app_group_is_found_only_where_the_history_has_it() {
     assert!(ran.err.contains("has its tags.include the tag app_group_id?"), "{ran:?}");
     let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
     assert!(!ran.err.contains("tags.include"), "{ran:?}");
+}
+
+#[test]
+fn an_app_group_without_sends_is_told_with_those_that_have_some() {
+    let braze = ScriptedBraze::start();
+    let latam = own(HistoryKind::Campaign, "b", &[("2026-10-01", 7)]);
+    let latam = HistoryObject { app_group_id: "lat\u{9b}31mam".into(), ..latam };
+    let history = vec![own(HistoryKind::Campaign, "a", &[("2026-10-01", 10)]), latam];
+    let forwarder = forwarder(history, LONG_AGO);
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--app-group", "emae"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    let part = "no sends of the app group \"emae\", but some of emea, lat\u{fffd}31mam";
+    assert!(ran.err.contains(part) && ran.err.contains("nothing was compared"), "{ran:?}");
+    assert!(!ran.err.contains("no campaign and no Canvas"), "{ran:?}");
+}
+
+#[test]
+fn a_run_in_which_no_day_was_compared_is_status_1() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-01", 10_000)]);
+    let history = || vec![own(HistoryKind::Campaign, "a", &[("2026-10-01", 100)])];
+    // Noon of that day.
+    let young = forwarder(history(), Some(1_790_856_000));
+    let ran = reconcile(&braze.url(), &young.url(), &["--to", "2026-10-01", "--days", "1"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(
+        ran.err.contains("nothing was compared: each day began before the forwarder's history"),
+        "{ran:?}"
+    );
+    // Where both sides say that there is nothing, that is a comparison.
+    braze.campaign("quiet", &[]);
+    let ran = reconcile(&braze.url(), &young.url(), &["--to", "2026-10-02", "--campaign", "quiet"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+}
+
+#[test]
+fn white_space_around_an_id_is_no_part_of_it() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("c1", &[("2026-10-01", 10)]);
+    braze.step("v1", "s1", &[("2026-10-01", 5)]);
+    let history = vec![
+        own(HistoryKind::Campaign, "c1", &[("2026-10-01", 10)]),
+        own(HistoryKind::Canvas, "v1", &[("2026-10-01", 5)]),
+        step("v1", "s1", &[("2026-10-01", 5)]),
+    ];
+    let forwarder = forwarder(history, LONG_AGO);
+    let arguments =
+        ["--to", "2026-10-02", "--campaign", " c1", "--canvas", "v1\t", "--app-group", " emea ", "--json"];
+    let ran = reconcile(&braze.url(), &forwarder.url(), &arguments);
+    assert_eq!((ran.status, &ran.json()["total"]["accepted"]), (0, &json!(15)), "{ran:?}");
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--campaign", " "]);
+    assert!(ran.status == 1 && ran.err.contains("an id is not empty"), "{ran:?}");
+}
+
+#[test]
+fn what_the_forwarders_history_left_out_is_a_cause_of_what_is_missing() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-01", 100)]);
+    let history = || vec![own(HistoryKind::Campaign, "a", &[("2026-10-01", 60)])];
+    let arguments = ["--to", "2026-10-02"];
+    let ran = reconcile(&braze.url(), &forwarder_that_left_out(1234, history(), LONG_AGO).url(), &arguments);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.err.contains("note: the forwarder has left 1,234 sends out of its history"), "{ran:?}");
+    assert!(
+        ran.out.contains("40 never received") && ran.out.contains("1,234 that the history left out"),
+        "{ran:?}"
+    );
+    let ran = reconcile(&braze.url(), &forwarder(history(), LONG_AGO).url(), &arguments);
+    assert!(!ran.err.contains("note:") && !ran.out.contains("left out"), "{ran:?}");
+}
+
+#[test]
+fn what_a_dry_run_printed_is_compared_like_what_is_accepted_and_called_printed() {
+    let braze = ScriptedBraze::start();
+    braze.campaign("a", &[("2026-10-01", 10)]);
+    let mut printed = own(HistoryKind::Campaign, "a", &[("2026-10-01", 10)]);
+    (printed.days[0].accepted, printed.days[0].printed) = (0, 10);
+    let forwarder = forwarder(vec![printed], LONG_AGO);
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.out.contains("10 of the accepted sends were printed by a dry run, not sent"), "{ran:?}");
+    let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--json"]);
+    let day = &ran.json()["objects"][0]["days"][0];
+    assert_eq!((&day["accepted"], &day["printed"], &day["difference"]), (&json!(10), &json!(10), &json!(0)));
+}
+
+#[tokio::test]
+async fn a_dry_run_is_in_the_history_as_printed() {
+    let intake = Intake::start();
+    let running = Configuration::new()
+        .connection("acme", &intake.url(), support::KEY, &[])
+        .set("connections.acme.dry_run", "true")
+        .start()
+        .await;
+    let event = |number: u64| {
+        json!({"event_type": "users.messages.email.Send", "id": format!("{number}"), "time": support::unix_now(),
+               "properties": {"app_group_id": "emea", "campaign_id": "a", "campaign_name": "Weekly"}})
+    };
+    let events = json!({"events": (0..12).map(event).collect::<Vec<_>>()});
+    running.push_accepted(events.to_string()).await;
+    running.settled(12).await;
+    let found = support::eventually("the history has what was printed", async || {
+        let (_, answer) = running.admin("/search?q=weekly").await;
+        let object = serde_json::from_str::<Value>(&answer).unwrap()["objects"][0].clone();
+        let sum = |key: &str| -> u64 {
+            let days = object["days"].as_array().into_iter().flatten();
+            days.map(|day| day[key].as_u64().unwrap_or_default()).sum()
+        };
+        ((sum("counted"), sum("printed"), sum("accepted")) == (12, 12, 0)).then(|| object.clone())
+    })
+    .await;
+    let words = found["words"].as_str().unwrap();
+    assert!(words.ends_with("all printed, not sent (dry run)"), "{words}");
+    assert_eq!(found["state"], json!("quiet"));
 }
 
 #[test]
@@ -233,7 +350,7 @@ fn the_key_is_read_from_a_file_that_nobody_else_should_read() {
         run(&["--braze-url", &braze.url(), "--braze-key-file", &key, "--url", &forwarder.url()])
     };
     let ran = with(0o644, REST_KEY);
-    assert!(ran.status == 0 && ran.err.contains("is open to every user; chmod o= it"), "{ran:?}");
+    assert!(ran.status == 1 && ran.err.contains("is open to every user; chmod o= it"), "{ran:?}");
     assert!(ran.err.contains("there is nothing to compare"), "{ran:?}");
     for (content, part) in [("", "is empty"), ("two words", "white space"), ("\"quoted\"", "quotation marks")]
     {
@@ -448,7 +565,7 @@ fn a_forwarder_without_a_history_is_told_apart_from_one_that_is_not_there() {
     assert_eq!(ran.status, 1, "{ran:?}");
     assert!(ran.err.contains("/history: status 404 not found; reconcile needs the history"), "{ran:?}");
     let ran = reconcile(&braze.url(), &forwarder(Vec::new(), None).url(), &["--all"]);
-    assert!(ran.status == 0 && ran.err.contains("no history yet"), "{ran:?}");
+    assert!(ran.status == 1 && ran.err.contains("no history yet"), "{ran:?}");
     let elsewhere = Loopback::start(|question| match &*question.path {
         "/status" => ScriptedReply::json(200, &json!({})),
         _ => ScriptedReply::json(200, &json!({"from": "2026-01-01", "time_zone": "UTC"})),
@@ -654,6 +771,55 @@ async fn a_key_that_braze_refuses_is_told_with_the_permission_and_a_reload_asks_
         status["reconcile"].is_null().then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn where_there_is_nothing_to_compare_the_key_is_tried_and_no_success_is_booked() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    braze.withhold("campaigns.data_series");
+    braze.withhold("canvas.data_series");
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    let configuration = comparing(configuration, "reconcile", &braze.url());
+    let running = configuration.start().await;
+    let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
+    let one = &all["workspaces"][0];
+    assert!(one["failed_because"].as_str().unwrap().contains("Braze refuses the key"), "{one}");
+    let metric = "reconcile_last_attempt_successful{connection=\"*\"}";
+    assert!(running.admin("/metrics").await.1.contains(&format!("{metric} 0")));
+    // With one of both permissions it is a key.
+    braze.grant("canvas.data_series");
+    let configuration = configuration.set("reconcile.days", "6");
+    configuration.write();
+    running.signal("HUP");
+    let all = reconciled(&running, "it was tried", |one| !one["compared"].is_null()).await;
+    let one = &all["workspaces"][0];
+    assert_eq!(
+        (&one["words"], &one["failed_because"], &one["last_success"]),
+        (&json!("no campaign and no Canvas had sends on these days"), &json!(null), &json!(null))
+    );
+    let (_, metrics) = running.admin("/metrics").await;
+    assert!(metrics.contains(&format!("{metric} 1")), "{metrics}");
+    assert!(!metrics.contains("reconcile_last_success_timestamp_seconds{"), "{metrics}");
+    let log = running.log();
+    assert!(log.contains("nothing was compared with Braze's dashboard"), "{log}");
+    assert!(!log.contains("\"compared with Braze's dashboard"), "{log}");
+    assert_no_key_is_told(&running).await;
+}
+
+#[tokio::test]
+async fn an_app_group_that_the_history_does_not_have_is_a_failure_that_names_those_it_has() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    keep_history_of(&configuration.home().join("history"), "emea", &[("acme", "a", 10)]);
+    let configuration =
+        comparing(configuration, "reconcile", &braze.url()).text("reconcile.app_group_id", "emae");
+    let running = configuration.start().await;
+    let all = reconciled(&running, "it has failed", |one| !one["failed_because"].is_null()).await;
+    let one = &all["workspaces"][0];
+    let reason = one["failed_because"].as_str().unwrap();
+    assert!(reason.contains("no sends of the app group \"emae\", but some of emea"), "{one}");
+    assert_eq!((&one["state"], &one["compared"]), (&json!("trouble"), &json!(null)));
+    assert!(braze.asked("/campaigns/data_series").is_empty());
 }
 
 #[tokio::test]

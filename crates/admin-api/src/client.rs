@@ -8,6 +8,7 @@ use dns_lookup::Proxies;
 use reqwest::{Response, StatusCode, Url, redirect, retry};
 use serde::de::DeserializeOwned;
 
+use crate::format::harmless;
 use crate::{History, HistoryObject, HistoryQuery, SearchAnswer, Status};
 
 /// Bytes of an answer; with 500 connections it has half a million.
@@ -16,15 +17,16 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// Bytes of the reason that are kept where the answer is not one of a forwarder.
 const REASON_BYTES_MAX: usize = 8 << 10;
 
-/// Why there is no answer, in one line that names the path.
+/// Why there is no answer, in one line that names the path. A terminal obeys no character of it, whoever answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ClientError(String);
 
 impl ClientError {
     /// An error with this text.
+    #[expect(clippy::needless_pass_by_value, reason = "it is made for this error")]
     pub fn new(reason: String) -> Self {
-        Self(reason)
+        Self(harmless(&reason))
     }
 }
 
@@ -44,7 +46,7 @@ impl Client {
     /// When `url` is not a URL, a proxy can't be used, or the system has no root certificates for one of both that begins
     /// with `https`.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, ClientError> {
-        let wrong = |reason: &dyn ToString| ClientError(format!("{url}: {}", reason.to_string()));
+        let wrong = |reason: &dyn ToString| ClientError::new(format!("{url}: {}", reason.to_string()));
         let mut parsed = Url::parse(url).map_err(|error| {
             wrong(&format!("{error}; it is the admin port's address, like http://127.0.0.1:8081"))
         })?;
@@ -65,7 +67,7 @@ impl Client {
     /// # Errors
     /// None is known.
     pub fn local(address: SocketAddr, timeout: Duration) -> Result<Self, ClientError> {
-        let wrong = |reason: String| ClientError(format!("{address}: {reason}"));
+        let wrong = |reason: String| ClientError::new(format!("{address}: {reason}"));
         let url = Url::parse(&format!("http://{}", reachable(address)))
             .map_err(|error| wrong(error.to_string()))?;
         Self::build(url, timeout, &Proxies::default()).map_err(|error| wrong(last_cause(&error)))
@@ -137,11 +139,13 @@ impl Client {
                 return Ok(page);
             }
             if is_empty || page.next == query.after {
-                return Err(ClientError("/history: its pages do not end; is this a forwarder?".to_owned()));
+                return Err(ClientError::new(
+                    "/history: its pages do not end; is this a forwarder?".to_owned(),
+                ));
             }
             query.after = page.next;
         }
-        Err(ClientError(format!("/history: there are more than {pages_max} pages")))
+        Err(ClientError::new(format!("/history: there are more than {pages_max} pages")))
     }
 
     async fn json<T: DeserializeOwned>(
@@ -151,7 +155,9 @@ impl Client {
     ) -> Result<T, ClientError> {
         let body = self.get(path, query).await?;
         serde_json::from_slice(&body).map_err(|error| {
-            ClientError(format!("{path} is not what a forwarder says ({error}); is this its admin port?"))
+            ClientError::new(format!(
+                "{path} is not what a forwarder says ({error}); is this its admin port?"
+            ))
         })
     }
 
@@ -160,20 +166,23 @@ impl Client {
         let mut url = self
             .url
             .join(path.trim_start_matches('/'))
-            .map_err(|error| ClientError(format!("{path}: {error}")))?;
+            .map_err(|error| ClientError::new(format!("{path}: {error}")))?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let failed = |error| ClientError(format!("{path}: {}", self.reason(&error)));
+        let failed = |error| ClientError::new(format!("{path}: {}", self.reason(&error)));
         let answer = self.http.get(url).send().await.map_err(failed)?;
         let status = answer.status();
         if status != StatusCode::OK {
             let reason = read(answer, REASON_BYTES_MAX).await.map_err(failed)?.unwrap_or_default();
-            let reason = format!("{path}: status {} {}", status.as_u16(), String::from_utf8_lossy(&reason));
-            return Err(ClientError(reason.trim_end().to_owned()));
+            let reason = String::from_utf8_lossy(&reason);
+            // A proxy's page has many lines.
+            let words: Vec<&str> = reason.split_whitespace().collect();
+            let reason = format!("{path}: status {} {}", status.as_u16(), words.join(" "));
+            return Err(ClientError::new(reason.trim_end().to_owned()));
         }
         read(answer, ANSWER_BYTES_MAX).await.map_err(failed)?.ok_or_else(|| {
-            ClientError(format!("{path}: the answer has more than {} MiB", ANSWER_BYTES_MAX >> 20))
+            ClientError::new(format!("{path}: the answer has more than {} MiB", ANSWER_BYTES_MAX >> 20))
         })
     }
 
@@ -248,6 +257,10 @@ mod tests {
         let full = heard(b"HTTP/1.0 503 Service Unavailable\r\na: b\r\n\r\nthe queue is full\n").await;
         assert_eq!(full, Err("/readyz: status 503 the queue is full".into()));
         assert_eq!(heard(b"HTTP/1.0 404 Not Found\r\n\r\n").await, Err("/readyz: status 404".into()));
+        let steered =
+            heard("HTTP/1.0 500 x\r\n\r\n\u{1b}]0;gone\u{7}\u{1b}[2J\n\u{9b}31m é\n".as_bytes()).await;
+        let shown = "\u{fffd}]0;gone\u{fffd}\u{fffd}[2J \u{fffd}31m é";
+        assert_eq!(steered, Err(format!("/readyz: status 500 {shown}")), "a terminal would obey it");
         for strange in [&b""[..], b"HTTP/1.", b"HTTP/1.0", b"SSH-2.0-OpenSSH", b"HTTP/1.\xff\xff\xff\xff"] {
             assert!(heard(strange).await.is_err());
         }
@@ -293,6 +306,9 @@ mod tests {
         assert!(ended.unwrap_err().contains("do not end"));
         let (ended, _) = pages_of(&[FIRST], 1).await;
         assert!(ended.unwrap_err().contains("more than 1 pages"));
+        let (ended, _) = pages_of(&[r#"{"objects":[{"kind":"\u001b[2J"}]}"#], 1).await;
+        let reason = ended.unwrap_err();
+        assert!(reason.contains("\u{fffd}[2J") && !reason.contains('\u{1b}'), "{reason:?}");
     }
 
     #[test]

@@ -41,6 +41,11 @@ pub fn is_steering(letter: char) -> bool {
             | '\u{e0000}'..='\u{e00ff}')
 }
 
+/// A text from outside, of which a terminal obeys no character (see [`is_steering`]).
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|letter| if is_steering(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

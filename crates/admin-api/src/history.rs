@@ -120,6 +120,8 @@ pub struct HistoryDay {
     pub counted: u64,
     /// Sends that Datadog accepted.
     pub accepted: u64,
+    /// Sends that a dry run printed, and did not send.
+    pub printed: u64,
     /// Sends that were dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
 }

@@ -39,7 +39,7 @@ pub struct WorkspaceStatus {
     pub failed_because: Option<String>,
     /// When it was tried last, in Unix seconds.
     pub last_attempt: Option<u64>,
-    /// When an attempt last succeeded in full.
+    /// When an attempt last succeeded in full, and had something to compare.
     pub last_success: Option<u64>,
     /// When it is tried next; `None`: at present, or never.
     pub next_attempt: Option<u64>,
@@ -78,8 +78,10 @@ pub struct SendsBySide {
     pub braze: u64,
     /// What the forwarder has counted.
     pub counted: u64,
-    /// What Datadog has accepted.
+    /// What Datadog has accepted, or a dry run has printed.
     pub accepted: u64,
+    /// Those of them that a dry run has printed, and did not send.
+    pub printed: u64,
     /// `accepted` − `braze`.
     pub difference: i64,
     /// The same in percent of `braze`; `None` where that is 0.

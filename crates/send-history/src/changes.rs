@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::directory::ObjectDirectory;
 use crate::flushed::{FlushedSends, SentPoint, sends};
-use crate::row::{FateCounts, Row, RowKey};
+use crate::row::{FateCounts, PRINTED, Row, RowKey};
 use crate::{DAY, QUARTER};
 
 /// The reason for sends that are older, or further ahead, than the far end takes.
@@ -24,7 +24,7 @@ pub(crate) enum Job {
 /// The outcome of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Landing {
-    /// Why its sends were dropped; `None`: they were accepted.
+    /// Why its sends were dropped, or [`PRINTED`]; `None`: they were accepted.
     pub(crate) dropped: Option<&'static str>,
     /// The oldest sends, which had been left out of it.
     pub(crate) late: u64,
@@ -130,6 +130,7 @@ impl RowChanges {
                 let counts = self.counts(number, point.time);
                 match dropped {
                     None => counts.accepted += sends,
+                    Some(PRINTED) => counts.printed += sends,
                     Some(reason) => counts.drop_for(reason, sends),
                 }
             }
@@ -198,7 +199,8 @@ mod tests {
             assert_eq!((counts((1, object), 0).counted, counts((1, object), 0).accepted), (2, 2));
             assert_eq!((counts((1, object), 1).counted, counts((1, object), 1).accepted), (3, 3));
         }
-        let dropped = FateCounts { counted: 4, accepted: 0, dropped: [("http_403".into(), 4)].into() };
+        let dropped =
+            FateCounts { counted: 4, dropped: [("http_403".into(), 4)].into(), ..FateCounts::default() };
         assert_eq!(counts((0, 2), 95), dropped);
         assert_eq!(directory.get(1).unwrap().last_send, u64::from(DAY) + 900);
         assert_eq!(changes.objects, [0, 1, 2].into());
@@ -218,6 +220,7 @@ mod tests {
         let fate = |counted, accepted, dropped: &[(&str, u64)]| FateCounts {
             counted,
             accepted,
+            printed: 0,
             dropped: dropped.iter().map(|(reason, sends)| ((*reason).to_owned(), *sends)).collect(),
         };
         assert_eq!(counts(0, 3), fate(5, 1, &[("early", 4)]));
@@ -237,8 +240,21 @@ mod tests {
         assert_eq!((landed.sends(), Job::Counted(Arc::clone(&flushed)).sends()), (50, 50));
         assert_eq!(changes.take(&mut directory, &landed), 0);
         let dropped = [("early".to_owned(), 1), ("late".to_owned(), 1)].into();
-        assert_eq!(changes.rows[&(0, 0)].0[&3], FateCounts { counted: 50, accepted: 48, dropped });
+        let expected = FateCounts { counted: 50, accepted: 48, printed: 0, dropped };
+        assert_eq!(changes.rows[&(0, 0)].0[&3], expected);
         assert_eq!(changes.rows.len(), 1);
+    }
+
+    #[test]
+    fn what_was_printed_is_neither_accepted_nor_dropped() {
+        let (mut changes, mut directory) = (RowChanges::default(), ObjectDirectory::default());
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        flushed.series([campaign("1")], [(0, 3)]);
+        let flushed = Arc::new(flushed);
+        changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
+        assert_eq!(changes.take(&mut directory, &landed(&flushed, &[0], Some(PRINTED), 0, 0)), 0);
+        let printed = FateCounts { counted: 3, printed: 3, ..FateCounts::default() };
+        assert_eq!(changes.rows[&(0, 0)].0[&0], printed);
     }
 
     #[test]

@@ -127,8 +127,9 @@ impl SendHistory {
         self.hand_over(Job::Counted(Arc::clone(&flushed))).then_some(flushed)
     }
 
-    /// Notes the outcome of some series of a flush, by their numbers: `dropped` is the reason, `None`: accepted. Of their
-    /// sends the `late` oldest and the `early` newest had been left out before.
+    /// Notes the outcome of some series of a flush, by their numbers: `dropped` is the reason, or
+    /// [`PRINTED`](crate::PRINTED), `None`: accepted. Of their sends the `late` oldest and the `early` newest
+    /// had been left out before.
     pub fn land(
         &self,
         flushed: &Arc<FlushedSends>,

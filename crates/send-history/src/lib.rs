@@ -44,6 +44,9 @@ pub use self::directory::{ObjectKind, SentObject};
 pub use self::flushed::{FlushedSends, ObjectFields};
 pub use self::history::{HistoryState, SendHistory};
 pub use self::row::FateCounts;
+
+/// The outcome of sends that were printed, and sent to nobody, in the place of a reason.
+pub const PRINTED: &str = row::PRINTED;
 pub use self::store::ReadError;
 pub use self::time_range::{DaySends, RangeError, TimeRange};
 

@@ -10,15 +10,45 @@ const CHECKSUM: usize = 4;
 /// The most reasons in one quarter of an hour; a program has no more than a dozen.
 const REASONS_MAX: usize = 64;
 
+/// The reason under which [`FateCounts::printed`] is kept in the file, whose format is older than it.
+pub(crate) const PRINTED: &str = "printed";
+
 /// Sends by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "KeptCounts", into = "KeptCounts")]
 pub struct FateCounts {
     /// How many were counted.
     pub counted: u64,
     /// How many the far end accepted.
     pub accepted: u64,
+    /// How many were printed, and sent to nobody.
+    pub printed: u64,
     /// How many were dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
+}
+
+/// As the file has them.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptCounts {
+    counted: u64,
+    accepted: u64,
+    dropped: BTreeMap<String, u64>,
+}
+
+impl From<KeptCounts> for FateCounts {
+    fn from(KeptCounts { counted, accepted, mut dropped }: KeptCounts) -> Self {
+        let printed = dropped.remove(PRINTED).unwrap_or_default();
+        Self { counted, accepted, printed, dropped }
+    }
+}
+
+impl From<FateCounts> for KeptCounts {
+    fn from(FateCounts { counted, accepted, printed, mut dropped }: FateCounts) -> Self {
+        if printed > 0 {
+            dropped.insert(PRINTED.to_owned(), printed);
+        }
+        Self { counted, accepted, dropped }
+    }
 }
 
 impl FateCounts {
@@ -26,6 +56,7 @@ impl FateCounts {
     pub fn add(&mut self, other: &FateCounts) {
         self.counted = self.counted.saturating_add(other.counted);
         self.accepted = self.accepted.saturating_add(other.accepted);
+        self.printed = self.printed.saturating_add(other.printed);
         for (reason, sends) in &other.dropped {
             self.drop_for(reason, *sends);
         }
@@ -103,9 +134,10 @@ mod tests {
 
     fn counts() -> impl Strategy<Value = FateCounts> {
         let dropped = prop::collection::btree_map("[a-z_0-9]{1,12}", any::<u64>(), 0..3);
-        (any::<u64>(), any::<u64>(), dropped).prop_map(|(counted, accepted, dropped)| FateCounts {
+        (any::<[u64; 3]>(), dropped).prop_map(|([counted, accepted, printed], dropped)| FateCounts {
             counted,
             accepted,
+            printed,
             dropped,
         })
     }
@@ -126,6 +158,21 @@ mod tests {
             packed[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(Row::unpack(key, &packed), None);
         }
+    }
+
+    /// A row of a version that knew no printed sends is read, and written, as ever.
+    #[test]
+    fn what_was_printed_is_kept_in_the_older_format() {
+        let kept = (7_u64, 2_u64, BTreeMap::from([("late".to_owned(), 1_u64)]));
+        let row = BTreeMap::from([(3_u8, kept)]);
+        let packed = pack(&row, &key_bytes((1, 2))).unwrap();
+        let mut known = Row::unpack((1, 2), &packed).unwrap();
+        let dropped = [("late".to_owned(), 1)].into();
+        assert_eq!(known.0[&3], FateCounts { counted: 7, accepted: 2, printed: 0, dropped });
+        assert_eq!(known.pack((1, 2)).unwrap(), packed);
+        known.add(&Row([(3, FateCounts { printed: 4, ..FateCounts::default() })].into()));
+        let again = Row::unpack((1, 2), &known.pack((1, 2)).unwrap()).unwrap();
+        assert_eq!((again.0[&3].printed, again.0[&3].dropped_in_all()), (4, 1));
     }
 
     #[test]

@@ -130,3 +130,25 @@ fn a_search_says_when_how_many_and_whether_they_reached_datadog() {
         assert!(search(history, "weekly", "Mars/Olympus", NOON).unwrap_err().contains("is not a time zone"));
     }
 }
+
+#[test]
+fn what_a_dry_run_printed_is_said_to_be_printed() {
+    let (_directory, history) = kept(&[
+        ("1", "Dry", 0, 5, Some(send_history::PRINTED)),
+        ("2", "Mixed", 0, 3, Some(send_history::PRINTED)),
+        ("2", "Mixed", 0, 4, None),
+        ("3", "Worse", 0, 1, Some(send_history::PRINTED)),
+        ("3", "Worse", 0, 2, Some("timeout")),
+    ]);
+    let words = |word| {
+        let found = search(Some(&history), word, "UTC", NOON).unwrap().objects.remove(0);
+        (found.state, found.words.split_once(" that day, ").unwrap().1.to_owned())
+    };
+    assert_eq!(words("dry"), (FlowState::Quiet, "all printed, not sent (dry run)".to_owned()));
+    let mixed = "4 accepted by Datadog, 3 printed, not sent (dry run)";
+    assert_eq!(words("mixed"), (FlowState::Quiet, mixed.to_owned()));
+    let worse = "0 accepted by Datadog, 1 printed, not sent (dry run), 2 dropped (timeout 2)";
+    assert_eq!(words("worse"), (FlowState::Trouble, worse.to_owned()));
+    let day = &ask(&history, "id=2").unwrap().objects[0].days[0];
+    assert_eq!((day.counted, day.accepted, day.printed, day.dropped.len()), (7, 4, 3, 0));
+}

@@ -438,14 +438,14 @@ function resultItem(result) {
 const OBJECT_KINDS = { campaign: "campaign", canvas: "Canvas", step: "Canvas step" };
 const fate = (day) => {
   const dropped = Object.values(day.dropped).reduce((sum, sends) => sum + sends, 0);
-  return { counted: day.counted, dropped, open: Math.max(0, day.counted - day.accepted - dropped) };
+  return { counted: day.counted, printed: day.printed, dropped, open: Math.max(0, day.counted - day.accepted - day.printed - dropped) };
 };
 const weekday = (day) => new Date(`${day}T12:00:00Z`).toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" });
 
 /** What a day of the chart says in words. */
 function dayWords(day) {
-  const { counted, dropped, open } = fate(day);
-  return `${weekday(day.day)}: ${several(counted, "send")}${dropped ? `, ${number(dropped)} dropped` : ""}${open ? `, ${number(open)} without outcome` : ""}`;
+  const { counted, printed, dropped, open } = fate(day);
+  return `${weekday(day.day)}: ${several(counted, "send")}${printed ? `, ${number(printed)} printed, not sent` : ""}${dropped ? `, ${number(dropped)} dropped` : ""}${open ? `, ${number(open)} without outcome` : ""}`;
 }
 
 /** A bar for each day: what was accepted, and above it what was not. */

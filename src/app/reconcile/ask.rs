@@ -56,6 +56,9 @@ pub(super) struct Answers {
     pub(super) broken_off: Option<String>,
 }
 
+/// The id of no campaign and no Canvas.
+const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+
 /// Reports that something takes long.
 pub(super) type Note = fn(&str);
 
@@ -92,6 +95,22 @@ pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedOb
         }
     }
     Ok(all)
+}
+
+/// Whether Braze takes the key, where there is nothing to ask about. With one of both permissions it is a key.
+pub(super) async fn try_key(client: &BrazeClient, range: &DayRange, note: Note) -> Result<(), Failure> {
+    let mut refused = None;
+    for kind in [HistoryKind::Campaign, HistoryKind::Canvas] {
+        let object = AskedObject { kind, id: NOBODY.to_owned(), name: String::new() };
+        match ask(client, range, &object, note).await {
+            Ok(_) | Err(RestError::Unknown { .. } | RestError::Incomplete { .. }) => return Ok(()),
+            Err(error @ RestError::Refused { .. }) => {
+                refused.get_or_insert(error);
+            }
+            Err(error) => return Err(Failure::failed(error)),
+        }
+    }
+    refused.map_or(Ok(()), |error| Err(Failure::failed(error)))
 }
 
 /// Braze's answer for each object, in their order.

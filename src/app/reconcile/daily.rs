@@ -136,7 +136,15 @@ fn tell(connection: Option<&str>, all: &Reconciliation) {
     let beyond = all.objects.iter().filter(|object| !object.within_tolerance).count();
     let (from, to, braze, accepted) = (all.from, all.to, all.total.sends.braze, all.total.sends.accepted);
     let (objects, not_compared) = (all.objects.len(), all.not_compared.len());
-    if beyond > 0 {
+    if !all.is_any_compared() {
+        tracing::info!(
+            connection,
+            %from,
+            %to,
+            not_compared,
+            "nothing was compared with Braze's dashboard: there are no sends of these days that could be"
+        );
+    } else if beyond > 0 {
         tracing::warn!(
             connection,
             %from,
@@ -205,6 +213,19 @@ async fn opened(history: Option<&SendHistory>) {
     }
 }
 
+fn note(note: &str) {
+    tracing::info!("{note}");
+}
+
+/// Says so where the workspace's app group is none that the history has.
+fn missing_group(attempt: &ReconcileAttempt, history: Option<&SendHistory>) -> Option<String> {
+    if attempt.workspace.app_group_id.is_empty() {
+        return None;
+    }
+    let sent = history?.find(|_| true);
+    attempt.missing_group(sent.iter().map(|(_, object)| (&*object.connection, &*object.app_group_id)))
+}
+
 async fn compare_all(attempt: &ReconcileAttempt, own: &OwnSide) -> Result<AttemptOutcome, Failure> {
     opened(own.catalogue.history()).await;
     let now = own.clock.unix_seconds();
@@ -212,6 +233,11 @@ async fn compare_all(attempt: &ReconcileAttempt, own: &OwnSide) -> Result<Attemp
     let range = attempt.range(now).map_err(Failure::failed)?;
     let wanted = |object: &admin_api::HistoryObject| attempt.covers(object);
     let (objects, since) = history::read_own(own.catalogue.history(), &range, wanted, now)?;
+    if objects.is_empty()
+        && let Some(missing) = missing_group(attempt, own.catalogue.history())
+    {
+        return Err(Failure::failed(missing));
+    }
     let asked = named(&[], &[], &objects);
     if asked.len() > OBJECTS_MAX {
         return Err(Failure::failed(format!(
@@ -221,9 +247,14 @@ async fn compare_all(attempt: &ReconcileAttempt, own: &OwnSide) -> Result<Attemp
     }
     let braze = BrazeClient::new(&workspace.braze_url, workspace.key.clone(), USER_AGENT, BRAZE_TIMEOUT)
         .map_err(Failure::failed)?;
-    let answers = ask::series(&braze, &range, asked, |note| tracing::info!("{note}")).await?;
-    let terms =
-        ComparisonTerms { range: &range, types: &own.types, tolerance: attempt.tolerance, since, now };
+    if asked.iter().all(|object| object.id.is_empty()) {
+        // Braze would be asked nothing, and a wrong key look like a right one.
+        ask::try_key(&braze, &range, note).await?;
+    }
+    let answers = ask::series(&braze, &range, asked, note).await?;
+    let (types, tolerance) = (&own.types, attempt.tolerance);
+    let left_out = own.catalogue.history().map_or(0, |history| history.state().left_out);
+    let terms = ComparisonTerms { range: &range, types, tolerance, since, left_out, now };
     let compared = compare(&terms, objects, answers.all);
     Ok(AttemptOutcome { compared: Some(compared), failed: answers.broken_off })
 }

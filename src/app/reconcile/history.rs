@@ -94,7 +94,7 @@ pub(super) async fn read(
     let asked = (query.from.as_ref(), query.to.as_ref(), query.time_zone.as_ref());
     if (Some(&last.from), Some(&last.to), Some(&last.time_zone)) != asked {
         return Err(Failure::failed(format!(
-            "the forwarder: /history answers for {} to {} in {:?}, and not for what was asked; is it another version?",
+            "the forwarder: /history answers for {:?} to {:?} in {:?}, and not for what was asked; is it another version?",
             last.from, last.to, last.time_zone
         )));
     }

@@ -12,7 +12,7 @@ const TYPES: &str = "users.messages.email.Send, users.messages.pushnotification.
 
 fn day(day: &str, counted: u64, accepted: u64, dropped: &[(&str, u64)]) -> HistoryDay {
     let dropped = dropped.iter().map(|(reason, sends)| ((*reason).to_owned(), *sends)).collect();
-    HistoryDay { day: day.to_owned(), counted, accepted, dropped }
+    HistoryDay { day: day.to_owned(), counted, accepted, printed: 0, dropped }
 }
 
 fn own(kind: HistoryKind, id: &str, days: Vec<HistoryDay>) -> HistoryObject {
@@ -40,6 +40,7 @@ fn compared(history: Vec<HistoryObject>, answers: Vec<BrazeAnswer>) -> Reconcili
         types: &types,
         tolerance: Tolerance(100),
         since: Some(SINCE),
+        left_out: 0,
         now: NOW,
     };
     compare(&terms, history, answers)
@@ -95,8 +96,14 @@ fn a_day_that_has_just_ended_is_not_compared_yet() {
     let types = CountedTypes::parse(TYPES);
     let midnight = u64::try_from(range.begin(range.last)).unwrap();
     for (now, reason) in [(midnight + 3599, Some(UncomparedReason::DayNotOver)), (midnight + 3600, None)] {
-        let terms =
-            ComparisonTerms { range: &range, types: &types, tolerance: Tolerance(100), since: Some(0), now };
+        let terms = ComparisonTerms {
+            range: &range,
+            types: &types,
+            tolerance: Tolerance(100),
+            since: Some(0),
+            left_out: 0,
+            now,
+        };
         assert_eq!(uncompared_reason(&terms, range.first, Some(1)), reason);
         let without = ComparisonTerms { since: None, ..terms };
         let expected = reason.or(Some(UncomparedReason::BeforeHistory));

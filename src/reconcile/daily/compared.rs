@@ -3,6 +3,7 @@
 use admin_api::{FlowState, ReconciledObject, UncomparedSends, WorkspaceSums};
 
 use super::{SHOWN_MAX, WorkspaceSettings};
+use crate::reconcile::table::printed;
 use crate::reconcile::{ComparedObject, Reconciliation, UncomparedReason};
 
 /// The stored result of a comparison.
@@ -10,7 +11,7 @@ use crate::reconcile::{ComparedObject, Reconciliation, UncomparedReason};
 pub(super) struct Compared {
     pub(super) sums: WorkspaceSums,
     /// Why nothing could be compared, if it was because of the days.
-    left_out: Option<UncomparedReason>,
+    left_out: Option<String>,
     pub(super) differing_total: usize,
     pub(super) differing: Vec<ReconciledObject>,
     pub(super) unknown: Vec<UncomparedSends>,
@@ -23,10 +24,6 @@ impl Compared {
         let compared = || all.objects.iter().filter(|object| object.is_compared());
         let is_unsaid = |object: &&ComparedObject| {
             object.days.iter().any(|day| day.not_compared == Some(UncomparedReason::NotSaid))
-        };
-        let left_out = match compared().next() {
-            Some(_) => None,
-            None => all.objects.iter().flat_map(|object| &object.days).find_map(|day| day.not_compared),
         };
         let beyond = compared().filter(|object| !object.within_tolerance).count();
         let unsaid = all.objects.iter().filter(is_unsaid).count() + all.not_compared.len();
@@ -62,7 +59,7 @@ impl Compared {
         });
         Self {
             sums,
-            left_out,
+            left_out: all.left_out(),
             differing_total: all.objects.iter().filter(differs).count(),
             differing: differing.collect(),
             unknown: not_compared.collect(),
@@ -71,14 +68,20 @@ impl Compared {
 
     /// The state in words, with the tolerance in percent.
     pub(super) fn summary(&self, percent: f64) -> (FlowState, String) {
+        let (state, words) = self.agreement(percent);
+        match printed(&self.sums.sends) {
+            Some(printed) => (state, format!("{words}; {printed}")),
+            None => (state, words),
+        }
+    }
+
+    fn agreement(&self, percent: f64) -> (FlowState, String) {
         let WorkspaceSums {
             objects, objects_beyond_tolerance: beyond, objects_not_compared: unknown, ..
         } = self.sums;
         let what = "campaigns, Canvases and steps";
-        match (self.left_out, objects, beyond) {
-            (Some(reason), ..) => {
-                (FlowState::Quiet, format!("nothing could be compared: each day {}", reason.message()))
-            }
+        match (&self.left_out, objects, beyond) {
+            (Some(reason), ..) => (FlowState::Quiet, format!("nothing could be compared: each day {reason}")),
             (None, 0, _) if unknown > 0 => {
                 (FlowState::Quiet, format!("none of {unknown} campaigns and Canvases could be compared"))
             }

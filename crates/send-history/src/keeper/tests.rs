@@ -87,6 +87,7 @@ fn what_was_sent_is_known_after_a_restart() {
     let fate = |counted, accepted, dropped: &[(&str, u64)]| FateCounts {
         counted,
         accepted,
+        printed: 0,
         dropped: dropped.iter().map(|(reason, sends)| ((*reason).to_owned(), *sends)).collect(),
     };
     let expected = [
