@@ -1,6 +1,6 @@
 //! Draws a state. Pure: the output is a buffer, whatever the terminal.
 
-use admin_api::format::{ago, grouped};
+use admin_api::format::{ago, grouped, span};
 use admin_api::{
     BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts,
     SeriesMatch, SettingValue, Status,
@@ -102,13 +102,17 @@ fn facts_of(status: &Status, width: u16, paint: Paint) -> Line<'static> {
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
     let is_dry = status.connections_dry_run > 0 && status.connections_dry_run == status.connections_total;
     let accepted = if is_dry { "printed, not sent" } else { "accepted by Datadog" };
+    let lately = match span(minute.seconds) {
+        minute if minute == "minute" => format!("a {minute}"),
+        longer => longer,
+    };
     let trouble = match (status.connections_in_trouble, status.connections_total) {
         (0, _) => None,
         (some, all) => Some(format!("{some} of {all} in trouble")),
     };
     let parts = [
         format!("{}/s {accepted}", rate(minute.accepted, minute.seconds)),
-        format!("{} dropped in a minute", grouped(minute.dropped)),
+        format!("{} dropped in {lately}", grouped(minute.dropped)),
         format!("{} queued", grouped(status.queue.depth)),
         books.to_owned(),
         format!("up {}", ago(status.uptime_seconds)),
@@ -472,6 +476,16 @@ mod tests {
             ],
         );
         assert!(text.find("beta").unwrap() < text.find("acme").unwrap(), "trouble comes first\n{text}");
+    }
+
+    #[test]
+    fn a_low_rate_has_a_decimal_and_a_longer_interval_is_named() {
+        let mut status = answer();
+        let minute = &mut status.rates.last_minute;
+        (minute.seconds, minute.accepted, minute.dropped) = (180, 150, 3_520);
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        assert_shows(&text(&state, 120, 30), &["0.8/s accepted by Datadog", "3,520 dropped in 3 minutes"]);
     }
 
     #[test]

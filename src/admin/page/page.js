@@ -43,6 +43,12 @@ function ago(seconds) {
   return several(Math.floor(seconds / DAY), "day");
 }
 
+/** A time as it stands behind "the last". */
+function span(seconds) {
+  if (seconds < 70) return "minute";
+  return seconds % 60 ? `${seconds} s` : `${seconds / 60} minutes`;
+}
+
 function size(bytes) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;
@@ -210,7 +216,7 @@ function showHead(status) {
   const isDry = onlyDryRuns(status);
   list($("facts"), [
     { value: rate(minute.accepted), words: isDry ? "printed a second, not sent" : "accepted by Datadog a second" },
-    { value: number(minute.dropped), words: "dropped in the last minute", bad: minute.dropped > 0 },
+    { value: number(minute.dropped), words: `dropped in the last ${span(minute.seconds)}`, bad: minute.dropped > 0 },
     { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
     { value: troubled ? number(troubled) : "no", words: troubled ? `of ${several(status.connections_total, "connection")} in trouble` : "connection in trouble", bad: troubled > 0 },
     { value: balanced ? "balanced" : "out of balance", words: "books", bad: !balanced },
