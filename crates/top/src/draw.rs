@@ -393,7 +393,7 @@ const fn trouble_unless(is_well: bool) -> FlowState {
 
 #[cfg(test)]
 mod tests {
-    use admin_api::HistoryDay;
+    use admin_api::ChartDay;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Buffer;
@@ -562,7 +562,7 @@ mod tests {
 
     #[test]
     fn a_search_says_what_was_sent_before_the_start() {
-        let day = |counted| HistoryDay { counted, ..HistoryDay::default() };
+        let day = |counted| ChartDay { counted, ..ChartDay::default() };
         let found = SearchAnswer {
             query: "weekly".into(),
             remembered_series: 5,
@@ -575,7 +575,7 @@ mod tests {
                 words: "last sent Thu 26 Nov 2026, 09:15: 1,234 sends that day, all accepted by Datadog"
                     .into(),
                 comparison: "the same day a week before 1,200 (+2 %)".into(),
-                days: vec![day(9); 28],
+                days: [vec![day(None); 20], vec![day(Some(9)); 8]].concat(),
                 ..ObjectMatch::default()
             }],
             ..SearchAnswer::default()

@@ -442,6 +442,8 @@ function resultItem(result) {
 }
 
 const OBJECT_KINDS = { campaign: "campaign", canvas: "Canvas", step: "Canvas step" };
+/** Days before the history began have no counts. */
+const isKnown = (day) => day.counted !== null;
 const fate = (day) => {
   const dropped = Object.values(day.dropped).reduce((sum, sends) => sum + sends, 0);
   return { counted: day.counted, dropped, open: Math.max(0, day.counted - day.accepted - dropped) };
@@ -459,8 +461,14 @@ function dayBars(days) {
   const W = 280, H = 40, width = W / days.length;
   const max = Math.max(1, ...days.map((day) => day.counted));
   const sent = days.filter((day) => day.counted > 0);
-  const words = sent.length ? `The last ${days.length} days: ${sent.map(dayWords).join("; ")}.` : `No sends in the last ${days.length} days.`;
+  const unknown = days.length - days.filter(isKnown).length;
+  const words = (sent.length ? `The last ${days.length} days: ${sent.map(dayWords).join("; ")}.` : `No sends in the last ${days.length} days.`) +
+    (unknown ? ` Nothing is known of ${several(unknown, "day")} of them.` : "");
   const bars = days.flatMap((day, at) => {
+    if (!isKnown(day)) {
+      return draw("rect", { class: "unknown", x: (at * width).toFixed(1), y: 0, width: width.toFixed(1), height: H },
+        draw("title", {}, `${weekday(day.day)}: before the history began, nothing is known`));
+    }
     const { counted, dropped, open } = fate(day);
     let top = H;
     return [["accepted", counted - dropped - open], ["counted", open], ["dropped", dropped]].filter(([, sends]) => sends > 0).map(([name, sends]) => {
