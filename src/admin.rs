@@ -38,9 +38,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Prometheus' text exposition format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
-/// How long an answer of `/status` is reused: people look every second or two, and with many connections it costs a
+/// How long an answer of `/status` is reused at least: people look every second or two, and with many connections it costs a
 /// millisecond or more.
-const STATUS_AGE_MAX: Duration = Duration::from_millis(250);
+const STATUS_AGE: Duration = Duration::from_millis(250);
+
+/// How long an answer is reused at most, whatever it cost: the machine may have stood still while it was made.
+const ANSWER_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of a search's query string.
 const QUERY_BYTES_MAX: usize = 1_000;
@@ -235,30 +238,31 @@ fn use_get() -> Answer {
     answer
 }
 
-/// The status, not older than [`STATUS_AGE_MAX`], however many requests come.
+/// The status. It is made anew four times a second at most, and as often as takes a tenth of a core, however many requests
+/// come.
 fn status(desk: &Desk, list: ConnectionList) -> Bytes {
     let place = match list {
         ConnectionList::Short => &desk.status,
         ConnectionList::All => &desk.status_of_all,
     };
-    kept(place, |_cost| STATUS_AGE_MAX, || format!("{:#}\n", (desk.views.status)(list)))
+    kept(place, |cost| answer_age(cost).max(STATUS_AGE), || format!("{:#}\n", (desk.views.status)(list)))
 }
 
 /// The metrics. They are made anew as often as takes a tenth of a core, however many requests come: with few connections,
 /// always.
 fn metrics(desk: &Desk) -> Bytes {
-    kept(&desk.metrics, metrics_age_max, || (desk.views.metrics)())
+    kept(&desk.metrics, answer_age, || (desk.views.metrics)())
 }
 
-/// How long to reuse metrics that took this long.
-fn metrics_age_max(cost: Duration) -> Duration {
-    (9 * cost).min(STATUS_AGE_MAX)
+/// How long to reuse an answer that took this long.
+fn answer_age(cost: Duration) -> Duration {
+    cost.saturating_mul(9).min(ANSWER_AGE_MAX)
 }
 
-/// The cached answer while it is fresh, else a new one of `make`, cached for `age_max` of its cost.
+/// The cached answer while it is fresh, else a new one of `make`, cached for the `age` of its cost.
 fn kept(
     place: &Mutex<Option<Kept>>,
-    age_max: impl FnOnce(Duration) -> Duration,
+    age: impl FnOnce(Duration) -> Duration,
     make: impl FnOnce() -> String,
 ) -> Bytes {
     let mut kept = place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -270,7 +274,7 @@ fn kept(
     }
     let body = Bytes::from(make());
     let finished = Instant::now();
-    *kept = Some(Kept { until: finished + age_max(finished - asked), body: body.clone() });
+    *kept = Some(Kept { until: finished + age(finished - asked), body: body.clone() });
     body
 }
 

@@ -329,6 +329,7 @@ impl<I: Intake> Pipeline<I> {
         if let Some((connections, layout)) = run.reload.take() {
             let before = self.connections.snapshot();
             self.connections.update(connections);
+            self.connections.redirected(&before).for_each(|name| self.stats.redirect(name));
             let plan = Arc::new(self.connections.plan(layout));
             let receivers = self.connections.receivers_of(before, &plan.router);
             self.cut_for(run, receivers).await?;

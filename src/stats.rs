@@ -120,6 +120,8 @@ pub struct ConnectionBooks {
     pub last_dropped: Option<DropReason>,
     /// Whether the sends of the last outcome were printed by a dry run, and not sent; they are booked as accepted.
     pub last_is_printed: bool,
+    /// Whether it has another key or URL since the last outcome.
+    pub is_redirected: bool,
 }
 
 impl ConnectionBooks {
@@ -132,7 +134,7 @@ impl ConnectionBooks {
         }
         self.last_outcome = Some((words.to_owned(), now));
         self.last_dropped = dropped;
-        self.last_is_printed = false;
+        (self.last_is_printed, self.is_redirected) = (false, false);
         true
     }
 }
@@ -342,6 +344,11 @@ impl Stats {
     /// Makes a connection visible before its first send.
     pub fn introduce(&self, name: &str) {
         self.lock().connection(name);
+    }
+
+    /// Notes that a connection has another key or URL: its last outcome says nothing about that.
+    pub fn redirect(&self, name: &str) {
+        self.lock().connection(name).is_redirected = true;
     }
 
     /// A copy of the books as they are now.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use admin_api::format::{ago, grouped};
+use admin_api::format::{ago, grouped, span};
 use admin_api::{ConnectionStatus, FlowState, Headline};
 use datadog_points::outcome::FailureReason;
 
@@ -259,12 +259,11 @@ fn flow(of: &Situation<'_>) -> (FlowState, String) {
     }
 }
 
-/// Sends a second, or in the last minute where that is clearer.
+/// Sends a second, or in all that time where that is clearer.
 fn rate(sends: u64, seconds: u64) -> String {
     let a_second = sends / seconds.max(1);
     match (a_second, sends) {
-        (0, 1) => "1 in the last minute".to_owned(),
-        (0, sends) => format!("{sends} in the last minute"),
+        (0, sends) => format!("{sends} in the last {}", span(seconds)),
         (a_second, _) => format!("{} a second", grouped(a_second)),
     }
 }
@@ -317,6 +316,8 @@ mod tests {
     fn without_trouble_it_says_whether_sends_flow() {
         assert_eq!(say(&hour(60 * 1234, Some(0), &[])), "Sends flow: 1,234 a second");
         assert_eq!(say(&hour(12, Some(5), &[])), "Sends flow: 12 in the last minute");
+        let longer = Hour { minute_seconds: 180, ..hour(12, Some(5), &[]) };
+        assert_eq!(say(&longer), "Sends flow: 12 in the last 3 minutes");
         assert_eq!(say(&hour(0, Some(725), &[])), "No sends for 12 minutes");
         assert_eq!(say(&hour(0, None, &[])), "No sends since the start 3 minutes ago");
         let told = headline(&situation(&hour(12, Some(5), &[])));

@@ -1,7 +1,9 @@
 //! Answers `/history`, and the part of a search about the past.
 
 use admin_api::format::grouped;
-use admin_api::{FlowState, History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery, ObjectMatch};
+use admin_api::{
+    ChartDay, FlowState, History, HistoryDay, HistoryKind, HistoryObject, HistoryQuery, ObjectMatch,
+};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use send_history::{
@@ -164,8 +166,14 @@ fn matched(
     let read =
         |range: &TimeRange| history.days(&[number], range).map(|mut days| days.pop().unwrap_or_default());
     let days = filled(chart, read(chart)?);
+    // What begins before is known in part, or not at all.
+    let since = history.state().since.unwrap_or_default();
+    let is_known = |place: usize| chart.begin_of(place).is_some_and(|begin| u64::from(begin) >= since);
     let last_day = match days.iter().rposition(|day| day.sends != FateCounts::default()) {
-        Some(at) => Some((days[at].sends.clone(), at.checked_sub(WEEK).map(|at| days[at].sends.counted))),
+        Some(at) => {
+            let week_before = at.checked_sub(WEEK).filter(|at| is_known(*at));
+            Some((days[at].sends.clone(), week_before.map(|at| days[at].sends.counted)))
+        }
         // It was sent before the chart begins.
         None => match TimeRange::last_days(1, object.last_send, zone_name) {
             Ok(range) => read(&range)?.pop().map(|day| (day.sends, None)),
@@ -174,7 +182,10 @@ fn matched(
     };
     let (sends, week_before) = last_day.unwrap_or_default();
     let counted = |days: &[DaySends]| days.iter().map(|day| day.sends.counted).sum::<u64>();
-    let weeks: Vec<u64> = days.rchunks(WEEK).take(2).map(counted).collect();
+    let mut weeks: Vec<u64> = days.rchunks(WEEK).take(2).map(counted).collect();
+    if !is_known(days.len().saturating_sub(2 * WEEK)) {
+        weeks.truncate(1);
+    }
     let when = at(object.last_send, zone);
     let (state, fate) = fate(&sends);
     Ok(ObjectMatch {
@@ -188,7 +199,7 @@ fn matched(
         state,
         words: format!("last sent {when}: {}{fate}", several(sends.counted)),
         comparison: comparison(sends.counted, week_before, &weeks),
-        days: days.into_iter().skip(WEEK).map(history_day).collect(),
+        days: chart_days(chart, days, since).skip(WEEK).collect(),
     })
 }
 
@@ -200,6 +211,18 @@ fn filled(range: &TimeRange, days: Vec<DaySends>) -> Vec<DaySends> {
         None => DaySends { day, sends: FateCounts::default() },
     };
     range.days().map(day).collect()
+}
+
+/// The days as they are told: of one that ended before `since`, only what was seen of it.
+fn chart_days(chart: &TimeRange, days: Vec<DaySends>, since: u64) -> impl Iterator<Item = ChartDay> {
+    days.into_iter().enumerate().map(move |(place, DaySends { day, sends })| {
+        let is_before = chart.begin_of(place + 1).is_some_and(|end| u64::from(end) <= since);
+        if is_before && sends == FateCounts::default() {
+            return ChartDay { day, ..ChartDay::default() };
+        }
+        let FateCounts { counted, accepted, dropped } = sends;
+        ChartDay { day, counted: Some(counted), accepted: Some(accepted), dropped: Some(dropped) }
+    })
 }
 
 fn at(time: u64, zone: &TimeZone) -> String {
@@ -240,7 +263,7 @@ fn fate(sends: &FateCounts) -> (FlowState, String) {
     (FlowState::Quiet, format!(" that day, {accepted}, of the others no outcome is known"))
 }
 
-/// A day beside the same day a week before, and the last two weeks.
+/// A day beside the same day a week before, and the last week beside the one before; what is not known is left out.
 fn comparison(sends: u64, week_before: Option<u64>, weeks: &[u64]) -> String {
     let against = |sends: u64, before: u64| match before {
         0 => String::new(),
@@ -249,15 +272,18 @@ fn comparison(sends: u64, week_before: Option<u64>, weeks: &[u64]) -> String {
             format!(" ({percent:+} %)")
         }
     };
-    let same_day = match week_before {
-        Some(before) => {
-            format!("the same day a week before {}{}; ", grouped(before), against(sends, before))
+    let same_day = week_before
+        .map(|before| format!("the same day a week before {}{}", grouped(before), against(sends, before)));
+    let week = weeks.first().map(|this| {
+        let this_week = format!("last 7 days {}", grouped(*this));
+        match weeks.get(1) {
+            Some(before) => {
+                format!("{this_week}, the 7 before {}{}", grouped(*before), against(*this, *before))
+            }
+            None => this_week,
         }
-        None => String::new(),
-    };
-    let [this, before] = weeks else { return same_day };
-    let change = against(*this, *before);
-    format!("{same_day}last 7 days {}, the 7 before {}{change}", grouped(*this), grouped(*before))
+    });
+    same_day.into_iter().chain(week).collect::<Vec<_>>().join("; ")
 }
 
 fn several(sends: u64) -> String {

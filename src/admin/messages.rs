@@ -16,14 +16,21 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
     };
     let ago = ago(now.saturating_sub(*at));
     let site = &connection.site.name;
+    let failed = |words: String| (FlowState::Trouble, format!("{words} ({ago} ago)"));
     match books.last_dropped {
+        Some(_) if books.is_redirected => {
+            let words = format!(
+                "nothing was sent since its key or URL was changed; the last request before failed {ago} ago"
+            );
+            (FlowState::Quiet, words)
+        }
         Some(DropReason::Failed(FailureReason::Connect)) if blames_proxy(last) => {
-            (FlowState::Trouble, format!("the proxy on the way to {site} failed"))
+            failed(format!("the proxy on the way to {site} failed"))
         }
         Some(DropReason::Failed(FailureReason::Dns)) if blames_proxy(last) => {
-            (FlowState::Trouble, format!("the name of the proxy on the way to {site} can't be looked up"))
+            failed(format!("the name of the proxy on the way to {site} can't be looked up"))
         }
-        Some(reason) => (FlowState::Trouble, outcome(reason, site)),
+        Some(reason) => failed(outcome(reason, site)),
         None if books.last_is_printed && connection.dry_run => {
             (FlowState::Quiet, format!("dry run: printed {ago} ago, not sent"))
         }
@@ -89,75 +96,4 @@ pub(super) const fn why(reason: DropReason) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use datadog_points::site::Site;
-
-    fn eu1(dry_run: bool) -> Connection {
-        Connection {
-            site: Site::parse("EU1").unwrap().0,
-            metric: "m".into(),
-            dry_run,
-            ..Connection::named("acme".into())
-        }
-    }
-
-    #[test]
-    fn a_connection_is_told_by_its_last_outcome() {
-        let books = |dropped, at| ConnectionBooks {
-            last_outcome: Some(("…".into(), at)),
-            last_dropped: dropped,
-            ..ConnectionBooks::default()
-        };
-        let say = |books: &ConnectionBooks| connection(books, &eu1(false), 100);
-        assert_eq!(say(&books(None, 98)), (FlowState::Flowing, "accepted 2 s ago".into()));
-        assert_eq!(
-            say(&books(Some(DropReason::Failed(FailureReason::Http403)), 98)),
-            (FlowState::Trouble, "403: this key is not valid on EU1".into())
-        );
-        assert_eq!(say(&ConnectionBooks::default()), (FlowState::Quiet, "nothing was sent yet".into()));
-    }
-
-    #[test]
-    fn the_failure_of_a_proxy_is_not_told_as_datadog_s() {
-        for (reason, last, words) in [
-            (FailureReason::Connect, "connect: connecting failed", "EU1 can't be reached"),
-            (
-                FailureReason::Connect,
-                "connect: the proxy (HTTPS_PROXY): …",
-                "the proxy on the way to EU1 failed",
-            ),
-            (FailureReason::Dns, "dns: the name …", "the name of EU1 can't be looked up"),
-            (
-                FailureReason::Dns,
-                "dns: the proxy (ALL_PROXY): …",
-                "the name of the proxy on the way to EU1 can't be looked up",
-            ),
-        ] {
-            let books = ConnectionBooks {
-                last_outcome: Some((last.into(), 98)),
-                last_dropped: Some(DropReason::Failed(reason)),
-                ..ConnectionBooks::default()
-            };
-            assert_eq!(connection(&books, &eu1(false), 100), (FlowState::Trouble, words.into()));
-        }
-    }
-
-    #[test]
-    fn of_a_dry_run_it_is_said_that_nothing_was_sent() {
-        let none = ConnectionBooks::default();
-        let last = |is_printed| ConnectionBooks {
-            last_outcome: Some(("…".into(), 98)),
-            last_is_printed: is_printed,
-            ..ConnectionBooks::default()
-        };
-        for (books, dry_run, words) in [
-            (none, true, "dry run: nothing was printed yet"),
-            (last(true), true, "dry run: printed 2 s ago, not sent"),
-            (last(false), true, "dry run since the last send, accepted 2 s ago"),
-            (last(true), false, "nothing was sent since the dry run, which printed 2 s ago"),
-        ] {
-            assert_eq!(connection(&books, &eu1(dry_run), 100), (FlowState::Quiet, words.into()));
-        }
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::stats::{Books, DropReason};
 
@@ -11,11 +12,14 @@ pub const SLOT_SECONDS: u64 = 10;
 /// Slots that are remembered: an hour.
 pub const SLOTS: usize = 360;
 
-/// How many slots "a second" is averaged over, without the one that is still filling: a minute, so that an `interval` of
-/// some seconds does not make the number jump.
-const RATE_SLOTS: u64 = 6;
+/// Over how long "a second" is averaged at least, so that an interval of some seconds does not make the number jump.
+const RATE_SECONDS: u64 = 60;
 
-/// How long after a drop "sends are being dropped" is shown.
+/// How many averages, each ending a second before the other, are looked at for the one in the middle: an outcome that comes
+/// some seconds sooner or later than the one before does not make the number jump.
+const AVERAGES: u64 = 5;
+
+/// How long after a drop "sends are being dropped" is shown at least.
 const DROPPING_SECONDS: u64 = 60;
 
 /// Sends counted, accepted and dropped.
@@ -43,14 +47,14 @@ impl Sends {
     }
 }
 
-/// Drops in the last minute.
+/// Drops of late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropping {
     /// The connection's name.
     pub connection: String,
     /// The reason.
     pub reason: DropReason,
-    /// Sends dropped for it in the last minute, at least.
+    /// Sends dropped for it lately: in the last minute, or since the last flush but one where that is longer.
     pub sends: u64,
 }
 
@@ -59,7 +63,7 @@ pub struct Dropping {
 pub struct Hour {
     /// By slot, oldest first; the last one is still filling.
     pub slots: Vec<Sends>,
-    /// Sends in the last minute.
+    /// Sends in the last minute, or in as many whole intervals of flushes as a minute takes.
     pub minute: Sends,
     /// Over how many seconds `minute` was measured: fewer, shortly after the start.
     pub minute_seconds: u64,
@@ -70,18 +74,26 @@ pub struct Hour {
 }
 
 /// The sampled last hour.
-#[derive(Debug, Default)]
-pub struct Rates(Mutex<State>);
+#[derive(Debug)]
+pub struct Rates {
+    /// Seconds between flushes.
+    interval: u64,
+    /// For how many seconds drops are told.
+    hold: u64,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
     /// The books at the end of each slot, and the number of the newest. The first one ended before the hour began.
     ends: VecDeque<Sends>,
     newest: u64,
+    /// The books by second, as far back as an average reaches.
+    samples: VecDeque<(u64, Sends)>,
     /// The present books.
     now: Sends,
     counted_at: Option<u64>,
-    /// By connection and reason: the total, and the drops of the last minute by second.
+    /// By connection and reason: the total, and the drops of late by second.
     dropped: BTreeMap<(Box<str>, DropReason), Dropped>,
 }
 
@@ -93,6 +105,25 @@ struct Dropped {
 }
 
 impl Rates {
+    /// For flushes every `interval`, each of whose requests lives for twice `timeout` at most.
+    pub fn new(interval: Duration, timeout: Duration) -> Self {
+        // What is dropped at every flush is told without a pause.
+        let hold = (interval + 2 * timeout).as_secs().saturating_add(1).max(DROPPING_SECONDS);
+        Self { interval: interval.as_secs().max(1), hold, state: Mutex::default() }
+    }
+
+    /// Over how many seconds to average: whole intervals, for sends are accepted a flush at a time.
+    fn window(&self, elapsed: u64) -> u64 {
+        let averages = if self.interval > AVERAGES { AVERAGES - 1 } else { 0 };
+        let measured = elapsed.saturating_sub(averages).min(self.window_max());
+        let whole = measured / self.interval * self.interval;
+        if whole == 0 { elapsed.max(1) } else { whole }
+    }
+
+    const fn window_max(&self) -> u64 {
+        RATE_SECONDS.div_ceil(self.interval) * self.interval
+    }
+
     /// Takes a sample, `elapsed` seconds after the start. Samples are a second apart, or more.
     pub fn sample(&self, books: &Books, elapsed: u64) {
         let mut state = self.lock();
@@ -102,9 +133,10 @@ impl Rates {
             state.counted_at = Some(elapsed);
         }
         state.now = now;
+        state.keep(elapsed, self.window_max() + AVERAGES);
         for (name, connection) in &books.connections {
             for (reason, total) in &connection.dropped {
-                state.book(name, *reason, *total, elapsed);
+                state.book(name, *reason, *total, elapsed, self.hold);
             }
         }
     }
@@ -116,21 +148,18 @@ impl Rates {
         let totals: Vec<Sends> = state.ends.iter().copied().chain([state.now]).collect();
         let mut slots: Vec<Sends> = totals.windows(2).map(|pair| pair[1].since(pair[0])).collect();
         slots.splice(0..0, std::iter::repeat_n(Sends::default(), SLOTS.saturating_sub(slots.len())));
-        let back = usize::try_from(RATE_SLOTS).unwrap_or(usize::MAX) + 1;
-        let before = totals.len().checked_sub(1 + back).map_or_else(Sends::default, |at| totals[at]);
-        let slot_start = elapsed / SLOT_SECONDS * SLOT_SECONDS;
-        let since = slot_start.saturating_sub(RATE_SLOTS * SLOT_SECONDS);
+        let seconds = self.window(elapsed);
         Hour {
             slots,
-            minute: state.now.since(before),
-            minute_seconds: (elapsed - since).max(1),
+            minute: state.average(elapsed, seconds),
+            minute_seconds: seconds,
             quiet_seconds: state.counted_at.map(|at| elapsed.saturating_sub(at)),
-            dropping: state.dropping(elapsed),
+            dropping: state.dropping(elapsed, self.hold),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,20 +181,47 @@ impl State {
         }
     }
 
-    fn book(&mut self, name: &str, reason: DropReason, total: u64, elapsed: u64) {
+    /// Remembers the present books, and forgets those of more than `seconds` ago, all but the last.
+    fn keep(&mut self, elapsed: u64, seconds: u64) {
+        self.samples.push_back((elapsed, self.now));
+        while self.samples.get(1).is_some_and(|(at, _)| at + seconds <= elapsed) {
+            self.samples.pop_front();
+        }
+    }
+
+    /// The books at a second; empty before the first sample.
+    fn books_at(&self, second: u64) -> Sends {
+        let after = self.samples.partition_point(|(at, _)| *at <= second);
+        after.checked_sub(1).map_or_else(Sends::default, |at| self.samples[at].1)
+    }
+
+    /// Sends in the last `seconds`; those accepted, in so many seconds that ended lately.
+    fn average(&self, elapsed: u64, seconds: u64) -> Sends {
+        let ending = |end: u64| {
+            let before = end.checked_sub(seconds).map_or_else(Sends::default, |start| self.books_at(start));
+            self.books_at(end).since(before)
+        };
+        let last = self.now.since(self.books_at(elapsed.saturating_sub(seconds)));
+        let averages = AVERAGES.min(elapsed.saturating_sub(seconds) + 1);
+        let mut accepted: Vec<u64> = (0..averages).map(|back| ending(elapsed - back).accepted).collect();
+        accepted.sort_unstable();
+        Sends { accepted: accepted.get(accepted.len() / 2).copied().unwrap_or(last.accepted), ..last }
+    }
+
+    fn book(&mut self, name: &str, reason: DropReason, total: u64, elapsed: u64, hold: u64) {
         let dropped = self.dropped.entry((name.into(), reason)).or_default();
         if total > dropped.total {
             dropped.lately.push_back((elapsed, total - dropped.total));
             dropped.total = total;
         }
-        while dropped.lately.front().is_some_and(|(at, _)| at + DROPPING_SECONDS < elapsed) {
+        while dropped.lately.front().is_some_and(|(at, _)| at + hold < elapsed) {
             dropped.lately.pop_front();
         }
     }
 
-    fn dropping(&self, elapsed: u64) -> Vec<Dropping> {
+    fn dropping(&self, elapsed: u64, hold: u64) -> Vec<Dropping> {
         let lately = |dropped: &Dropped| {
-            let recent = dropped.lately.iter().filter(|(at, _)| at + DROPPING_SECONDS >= elapsed);
+            let recent = dropped.lately.iter().filter(|(at, _)| at + hold >= elapsed);
             recent.map(|(_, sends)| sends).sum::<u64>()
         };
         let mut dropping: Vec<Dropping> = self
@@ -188,6 +244,11 @@ mod tests {
     use super::*;
     use crate::stats::{Stats, Tally};
 
+    /// Of a forwarder that flushes every so many seconds.
+    fn every(seconds: u64) -> Rates {
+        Rates::new(Duration::from_secs(seconds), Duration::from_secs(5))
+    }
+
     fn count(stats: &Stats, sends: u64) {
         let counted = vec![("acme".into(), sends)];
         stats.book(&Tally { received: sends, counted, ..Tally::default() });
@@ -195,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_send_is_in_the_slot_in_which_it_was_seen() {
-        let (rates, stats) = (Rates::default(), Stats::new());
+        let (rates, stats) = (every(1), Stats::new());
         rates.sample(&stats.snapshot(), 0);
         count(&stats, 5);
         rates.sample(&stats.snapshot(), 9);
@@ -215,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_the_books_held_at_the_first_sample_is_seen_then() {
-        let (rates, stats) = (Rates::default(), Stats::new());
+        let (rates, stats) = (every(1), Stats::new());
         assert_eq!(rates.hour(3).quiet_seconds, None);
         count(&stats, 5);
         rates.sample(&stats.snapshot(), 4);
@@ -224,7 +285,7 @@ mod tests {
 
     #[test]
     fn drops_are_told_for_a_minute_the_most_first() {
-        let (rates, stats) = (Rates::default(), Stats::new());
+        let (rates, stats) = (every(1), Stats::new());
         count(&stats, 100);
         stats.settle("acme", 30, Some(DropReason::Failed(FailureReason::Http403)), "403", 0);
         rates.sample(&stats.snapshot(), 1);
@@ -251,11 +312,51 @@ mod tests {
         assert_eq!(told(92), []);
     }
 
+    #[test]
+    fn drops_are_told_without_a_pause_where_every_flush_drops() {
+        for (interval, last) in [(10, 60), (180, 191), (600, 611)] {
+            let (rates, stats) = (every(interval), Stats::new());
+            count(&stats, 100);
+            stats.settle("acme", 30, Some(DropReason::Failed(FailureReason::Http5xx)), "503", 0);
+            rates.sample(&stats.snapshot(), 1_000);
+            rates.sample(&stats.snapshot(), 1_000 + last);
+            assert_eq!(rates.hour(1_000 + last).dropping.len(), 1, "{interval}");
+            assert_eq!(rates.hour(1_001 + last).dropping, [], "{interval}");
+        }
+    }
+
+    #[test]
+    fn a_steady_flow_is_told_as_such_whatever_the_interval_and_however_long_an_outcome_takes() {
+        for interval in [1, 7, 10, 25, 59, 60, 61, 180, 600] {
+            let (rates, stats) = (every(interval), Stats::new());
+            let (mut cut, mut flushes) = (0, 0);
+            for elapsed in 1..=3 * interval.max(60) {
+                count(&stats, 20);
+                if elapsed % interval == 0 {
+                    cut += interval * 20;
+                    flushes += 1;
+                }
+                // Each second outcome comes a second later.
+                if cut > 0 && (elapsed % interval >= flushes % 2 || interval == 1) {
+                    stats.settle("acme", cut, None, "accepted", 0);
+                    cut = 0;
+                }
+                rates.sample(&stats.snapshot(), elapsed);
+                let Hour { minute, minute_seconds, .. } = rates.hour(elapsed);
+                assert_eq!(minute.counted, 20 * minute_seconds, "{interval} s, after {elapsed} s");
+                if elapsed > interval + 5 {
+                    assert_eq!(minute.accepted, 20 * minute_seconds, "{interval} s, after {elapsed} s");
+                }
+            }
+            assert_eq!(rates.hour(3 * interval.max(60)).minute_seconds, 60u64.div_ceil(interval) * interval);
+        }
+    }
+
     proptest! {
         /// No send of the last hour is lost between slots, whatever the pauses between samples, and memory is bounded.
         #[test]
         fn slots_add_up(steps in prop::collection::vec((1u64..400, 0u64..50), 1..100)) {
-            let (rates, stats) = (Rates::default(), Stats::new());
+            let (rates, stats) = (every(1), Stats::new());
             let mut elapsed = 0;
             let mut seen: Vec<(u64, u64)> = Vec::new();
             for (pause, sends) in steps {

@@ -161,21 +161,32 @@ fn a_search_does_not_wait_for_what_blocks_elsewhere() {
     });
 }
 
-#[tokio::test]
-async fn the_status_is_not_made_anew_for_everybody_who_asks() {
-    let made = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let count = Arc::clone(&made);
+/// A desk with this status, and metrics that take so long.
+fn desk(
+    status: impl Fn(ConnectionList) -> serde_json::Value + Send + Sync + 'static,
+    metrics_take: Duration,
+) -> Desk {
     let views = Views {
         is_alive: Box::new(|| true),
         ready: Box::new(|| Ok(())),
-        metrics: Box::new(String::new),
-        status: Box::new(move |_| serde_json::json!(count.fetch_add(1, Ordering::SeqCst))),
+        metrics: Box::new(move || {
+            std::thread::sleep(metrics_take);
+            String::new()
+        }),
+        status: Box::new(status),
         search: Box::new(|_, _| Ok(serde_json::Value::Null)),
         history: Box::new(|_| Ok(serde_json::Value::Null)),
     };
     let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX).unwrap();
     let histories = WorkerPool::start("history-read", 1, SEARCH_WAIT_MAX).unwrap();
-    let desk = Desk::new(views, Hosts::new(&[]), searches, histories);
+    Desk::new(views, Hosts::new(&[]), searches, histories)
+}
+
+#[tokio::test]
+async fn the_status_is_not_made_anew_for_everybody_who_asks() {
+    let made = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = Arc::clone(&made);
+    let desk = desk(move |_| serde_json::json!(count.fetch_add(1, Ordering::SeqCst)), Duration::ZERO);
     let first = status(&desk, ConnectionList::Short);
     let asked = (0..1_000).take_while(|_| status(&desk, ConnectionList::Short) == first).count();
     assert!(asked > 0, "{asked}");
@@ -187,10 +198,29 @@ async fn the_status_is_not_made_anew_for_everybody_who_asks() {
     assert!(made.load(Ordering::SeqCst) >= 2);
 }
 
+#[tokio::test]
+async fn what_is_costly_takes_a_tenth_of_a_core_at_most() {
+    const COST: Duration = Duration::from_millis(60);
+    let slow = |_| {
+        std::thread::sleep(COST);
+        serde_json::Value::Null
+    };
+    let desk = desk(slow, COST);
+    let begun = Instant::now();
+    metrics(&desk);
+    status(&desk, ConnectionList::Short);
+    status(&desk, ConnectionList::All);
+    for place in [&desk.metrics, &desk.status, &desk.status_of_all] {
+        let until = place.lock().unwrap().as_ref().unwrap().until;
+        assert!(until >= begun + 10 * COST, "{:?}", until - begun);
+    }
+}
+
 #[test]
 fn metrics_are_made_anew_where_that_is_cheap_and_cost_a_tenth_of_a_core_at_most() {
-    assert_eq!(metrics_age_max(Duration::from_micros(100)), Duration::from_micros(900));
-    assert_eq!(metrics_age_max(Duration::from_secs(1)), STATUS_AGE_MAX);
+    assert_eq!(answer_age(Duration::from_micros(100)), Duration::from_micros(900));
+    assert_eq!(answer_age(Duration::from_secs(1)), Duration::from_secs(9));
+    assert_eq!(answer_age(Duration::from_hours(1)), ANSWER_AGE_MAX);
     let (place, mut made) = (Mutex::default(), 0);
     let mut ask = |age| {
         kept(

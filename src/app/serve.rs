@@ -16,6 +16,7 @@ use super::reload::{Reloadable, Reloader};
 use super::views::Watched;
 use super::{Failure, attend, queues};
 use crate::admin;
+use crate::admin::rates::Rates;
 use crate::clock::Clock;
 use crate::config::{Config, Warning};
 use crate::lane;
@@ -147,7 +148,7 @@ async fn serve(
         credentials: push.as_ref().map(PushListener::reload),
         catalogue: pipeline.catalogue(),
         history_size_max: config.history.as_ref().map_or(0, |history| history.size_max),
-        rates: Arc::default(),
+        rates: Arc::new(Rates::new(config.aggregate.flush_interval, config.aggregate.flush_timeout)),
         configuration: reloader.configuration.subscribe(),
         last_reload: reloader.last_reload.subscribe(),
         receives_nothing: config.receives_nothing() && import.import.is_empty(),

@@ -281,6 +281,13 @@ impl ConnectionTable {
         receivers
     }
 
+    /// Those that have another key or URL than `before`, by name.
+    pub(super) fn redirected<'t>(&'t self, before: &'t [Arc<Connection>]) -> impl Iterator<Item = &'t str> {
+        let pairs = self.rows.iter().map(|row| &row.connection).zip(before);
+        let changed = pairs.filter(|(now, old)| now.api_key != old.api_key || now.site != old.site);
+        changed.map(|(now, _)| &*now.name)
+    }
+
     /// The connections as they are now, by number.
     pub(super) fn snapshot(&self) -> Vec<Arc<Connection>> {
         self.rows.iter().map(|row| Arc::clone(&row.connection)).collect()
@@ -322,6 +329,7 @@ mod tests {
     use crate::connection::RefusedConnection;
     use datadog_points::ApiKey;
     use datadog_points::payload::Times;
+    use datadog_points::site::Site;
     use send_counts::aggregate::tags::{Names, Tag, TagSettings};
     use send_counts::aggregate::{AggregateSettings, Late, Timestamp};
     use tokio::task::JoinSet;
@@ -446,6 +454,23 @@ mod tests {
         ] {
             assert_eq!(*receivers(&before, &after)[0], own, "{after:?}");
         }
+    }
+
+    #[test]
+    fn another_key_or_url_is_noticed() {
+        let one = |name: &str, key: &str, site: &str| Connection {
+            api_key: ApiKey::new(key),
+            site: Site::parse(site).unwrap().0,
+            ..Connection::named(name.into())
+        };
+        let before = vec![one("key", "k", "EU1"), one("new_metric", "k", "EU1"), one("site", "k", "EU1")];
+        let mut table = ConnectionTable::new(before.into());
+        let old = table.snapshot();
+        let metric = Connection { metric: "m".into(), ..one("new_metric", "k", "EU1") };
+        table.update(
+            vec![one("new", "k", "EU1"), one("key", "l", "EU1"), metric, one("site", "k", "US5")].into(),
+        );
+        assert_eq!(table.redirected(&old).collect::<Vec<_>>(), ["key", "site"]);
     }
 
     #[test]

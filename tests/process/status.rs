@@ -65,6 +65,36 @@ async fn of_a_dry_run_it_is_never_said_that_it_reaches_datadog() {
 }
 
 #[tokio::test]
+async fn a_mended_connection_is_not_told_as_in_trouble() {
+    let intake = Intake::start();
+    intake.always(Behaviour::Status(403, "{\"errors\":[\"Forbidden\"]}"));
+    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
+    let forwarder = configuration.start().await;
+    forwarder.push_accepted(sends("c1", "one", 7)).await;
+    forwarder.settled(7).await;
+    let one = ask(&forwarder, "/status").await["connections"][0].clone();
+    let words = one["words"].as_str().unwrap();
+    assert!(words.starts_with("403: this key is not valid on ") && words.ends_with(" s ago)"), "{words}");
+
+    intake.always(Behaviour::Accept);
+    configuration.connection("acme", &intake.url(), "another-key", &[]).write();
+    forwarder.signal("HUP");
+    let status = support::eventually("the key is another one", async || {
+        let status = ask(&forwarder, "/status").await;
+        (status["connections_in_trouble"] == 0).then_some(status)
+    })
+    .await;
+    let one = &status["connections"][0];
+    let words = one["words"].as_str().unwrap();
+    assert_eq!(one["state"], "quiet", "{words}");
+    assert!(words.starts_with("nothing was sent since its key or URL was changed"), "{words}");
+    forwarder.push_accepted(sends("c2", "one", 7)).await;
+    forwarder.settled(14).await;
+    let words = ask(&forwarder, "/status").await["connections"][0]["words"].clone();
+    assert!(words.as_str().unwrap().starts_with("accepted "), "{words}");
+}
+
+#[tokio::test]
 async fn the_headline_names_the_gravest_cause_and_whom_it_hits() {
     let (good, refusing, failing) = (Intake::start(), Intake::start(), Intake::start());
     refusing.always(Behaviour::Status(403, "{\"errors\":[\"Forbidden\"]}"));

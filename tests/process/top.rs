@@ -1,9 +1,13 @@
 //! `braze-datadog top` in a real terminal: `script` (which every Debian has) makes one.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::support::forwarder::Configuration;
 use crate::support::intake::Intake;
@@ -197,6 +201,48 @@ async fn signals_end_it_and_leave_the_terminal_as_it_was() {
         assert_eq!(terminal.ends().await, Some(0), "{name}");
         terminal.assert_restored();
     }
+}
+
+/// A forwarder that answers `/status` and no search. It counts the searches.
+fn searches_nothing() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let searches = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&searches);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let counted = Arc::clone(&counted);
+            thread::spawn(move || {
+                let mut head = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut head) {
+                    if head[..read].starts_with(b"GET /search") {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    let body = r#"{"headline": {"state": "flowing", "words": "Sends flow"}}"#;
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    stream.write_all(answer.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    (url, searches)
+}
+
+#[tokio::test]
+async fn searches_do_not_pile_up_before_a_forwarder_that_does_not_answer() {
+    let (url, searches) = searches_nothing();
+    let mut terminal = Terminal::start(&format!("--url {url}"), &[]);
+    terminal.shows("Sends flow").await;
+    for query in ["weekly", "weekly", "monthly", "daily"] {
+        terminal.press(&format!("/{query}\r"));
+        terminal.shows(query).await;
+    }
+    // Answers of /status, after each of which a search in sight is asked once more.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert_eq!(searches.load(Ordering::Relaxed), 1);
+    terminal.press("q");
+    assert_eq!(terminal.ends().await, Some(0));
 }
 
 /// Once with a hang-up that comes, once with a terminal that is not its controlling one, so that none comes.

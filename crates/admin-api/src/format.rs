@@ -28,6 +28,15 @@ pub fn ago(seconds: u64) -> String {
     }
 }
 
+/// A time span as it stands behind "the last": `minute`, `3 minutes`, `100 s`.
+pub fn span(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, _) | (1, 0..10) => "minute".to_owned(),
+        (minutes, 0) => format!("{minutes} minutes"),
+        _ => format!("{seconds} s"),
+    }
+}
+
 /// Whether a terminal would obey this character rather than show it: controls, those that turn the direction of a line
 /// around, those that end it, and those that leave no trace, so that two different names would look alike. Source: the
 /// categories Cc, Zl, Zp, what of Cf is not drawn, and letters that are blank. Selectors of a glyph's variant (of emoji,
@@ -63,6 +72,16 @@ mod tests {
             (200_000, "2 days"),
         ] {
             assert_eq!(ago(seconds), words);
+        }
+        for (seconds, words) in [
+            (25, "minute"),
+            (60, "minute"),
+            (63, "minute"),
+            (100, "100 s"),
+            (180, "3 minutes"),
+            (185, "185 s"),
+        ] {
+            assert_eq!(span(seconds), words);
         }
         assert_eq!(
             (grouped(0), grouped(999), grouped(1_234_567)),

@@ -28,7 +28,7 @@ pub use self::queue_status::{EmbeddedStatus, KafkaStatus, QueueStatus, StorageSt
 pub use self::reconcile::{
     ReconcileStatus, ReconciledObject, SendsBySide, UncomparedSends, WorkspaceStatus, WorkspaceSums,
 };
-pub use self::search::{ObjectMatch, SearchAnswer, SeriesMatch};
+pub use self::search::{ChartDay, ObjectMatch, SearchAnswer, SeriesMatch};
 pub use self::status::{
     BookTotals, Busiest, BusyCampaign, BusySeries, CollapsedTag, ConnectionStatus, ConnectionTotals,
     FlowState, Headline, HistogramTotals, Invariant, KeyVerdict, OutcomeStatus, SendCounts, SendRates,

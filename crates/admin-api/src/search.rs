@@ -1,8 +1,10 @@
 //! What `/search` answers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::history::{HistoryDay, HistoryKind};
+use crate::history::HistoryKind;
 use crate::status::FlowState;
 
 /// The answer of `/search`.
@@ -53,10 +55,25 @@ pub struct ObjectMatch {
     pub state: FlowState,
     /// When it was sent last, how many that day, and whether they reached Datadog, in words.
     pub words: String,
-    /// The same day a week before, and the last seven days beside the seven before, in words.
+    /// The same day a week before, and the last seven days beside the seven before, in words, as far as the history goes
+    /// back.
     pub comparison: String,
     /// The last 28 days, oldest first, those without sends too.
-    pub days: Vec<HistoryDay>,
+    pub days: Vec<ChartDay>,
+}
+
+/// A day of an object that matches; nothing but the day where it is over before the history begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChartDay {
+    /// As 2026-03-29, in the time zone that was asked for.
+    pub day: String,
+    /// Sends that were counted.
+    pub counted: Option<u64>,
+    /// Sends that Datadog accepted.
+    pub accepted: Option<u64>,
+    /// Sends that were dropped, by reason.
+    pub dropped: Option<BTreeMap<String, u64>>,
 }
 
 /// One series that matches.
@@ -90,8 +107,8 @@ impl ObjectMatch {
         if self.canvas_name.is_empty() { name.clone() } else { format!("{} › {name}", self.canvas_name) }
     }
 
-    /// The sends of the last seven days.
+    /// The sends of the last seven days, as far as they are known.
     pub fn week(&self) -> u64 {
-        self.days.iter().rev().take(7).map(|day| day.counted).sum()
+        self.days.iter().rev().take(7).filter_map(|day| day.counted).sum()
     }
 }

@@ -104,7 +104,7 @@ pub struct SendRates {
     pub accepted: Vec<u64>,
     /// Sends that were dropped, by slot.
     pub dropped: Vec<u64>,
-    /// The last minute.
+    /// The last minute, or as many whole intervals of flushes as it takes.
     pub last_minute: SendTotals,
     /// How long ago the last send was counted; `None`: there was none since the start.
     pub last_send_seconds_ago: Option<u64>,
@@ -114,7 +114,7 @@ pub struct SendRates {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SendTotals {
-    /// Over how many seconds it was measured: fewer than a minute, shortly after the start.
+    /// Over how many seconds it was measured: whole intervals of flushes, fewer shortly after the start.
     pub seconds: u64,
     /// Sends that were counted.
     pub counted: u64,

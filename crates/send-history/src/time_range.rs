@@ -140,6 +140,11 @@ impl TimeRange {
         self.bounds.first().copied().unwrap_or_default()
     }
 
+    /// The begin of a day by its place in the range, in Unix seconds; of the place behind the last one, the end of that.
+    pub fn begin_of(&self, place: usize) -> Option<u32> {
+        self.bounds.get(place).copied()
+    }
+
     /// The days (UTC, since 1970) that overlap it.
     pub(crate) fn utc_days(&self) -> std::ops::RangeInclusive<u32> {
         let end = self.bounds.last().copied().unwrap_or_default();

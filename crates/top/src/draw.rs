@@ -1,18 +1,19 @@
 //! Draws a state. Pure: the output is a buffer, whatever the terminal.
 
-use admin_api::format::{ago, grouped};
+use admin_api::format::{ago, grouped, span};
 use admin_api::{
     BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts,
-    SeriesMatch, Status,
+    SeriesMatch, SettingValue, Status,
 };
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState, Wrap};
+use ratatui::widgets::{Paragraph, Sparkline, Wrap};
 
-use crate::cells::{clean, number, right, sketch};
+use crate::cells::{clean, fitting, rate, shortened, sketch};
 use crate::state::{Pane, TopState};
+use crate::table::{ColumnWidth, TableCell, TableColumn, table};
 
 /// In a narrower terminal, optional columns are left out.
 const WIDE: u16 = 90;
@@ -56,9 +57,9 @@ pub fn draw(frame: &mut Frame<'_>, state: &TopState, paint: Paint) {
         Constraint::Length(1),
     ])
     .areas(area);
-    frame.render_widget(headline(state, paint), head);
+    frame.render_widget(headline(state, head.width, paint), head);
     if let Some(status) = &state.status {
-        frame.render_widget(facts_of(status, paint), facts);
+        frame.render_widget(facts_of(status, facts.width, paint), facts);
         frame.render_widget(last_hour(status, line.width, paint), line);
     }
     frame.render_widget(tab_line(state), tabs);
@@ -72,7 +73,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &TopState, paint: Paint) {
     frame.render_widget(Paragraph::new(keys).style(FAINT), help);
 }
 
-fn headline(state: &TopState, paint: Paint) -> Line<'static> {
+fn headline(state: &TopState, width: u16, paint: Paint) -> Line<'static> {
     let (flow, mark, words) = match (&state.status, &state.trouble) {
         (_, Some(trouble)) => {
             let since = match &state.status {
@@ -92,29 +93,40 @@ fn headline(state: &TopState, paint: Paint) -> Line<'static> {
         }
     };
     let style = paint.style(flow).add_modifier(Modifier::BOLD);
-    Line::from(vec![Span::styled(format!(" {mark} "), style), Span::styled(clean(&words), style)])
+    Line::styled(shortened(format!(" {mark} {}", clean(&words)), usize::from(width)), style)
 }
 
-fn facts_of(status: &Status, paint: Paint) -> Line<'static> {
+/// A line of facts; those that do not fit are left out whole.
+fn facts_of(status: &Status, width: u16, paint: Paint) -> Line<'static> {
     let minute = &status.rates.last_minute;
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
     let is_dry = status.connections_dry_run > 0 && status.connections_dry_run == status.connections_total;
     let accepted = if is_dry { "printed, not sent" } else { "accepted by Datadog" };
+    let lately = match span(minute.seconds) {
+        minute if minute == "minute" => format!("a {minute}"),
+        longer => longer,
+    };
     let trouble = match (status.connections_in_trouble, status.connections_total) {
         (0, _) => None,
         (some, all) => Some(format!("{some} of {all} in trouble")),
     };
     let parts = [
-        format!("{}/s {accepted}", grouped(minute.accepted / minute.seconds.max(1))),
-        format!("{} dropped in a minute", grouped(minute.dropped)),
+        format!("{}/s {accepted}", rate(minute.accepted, minute.seconds)),
+        format!("{} dropped in {lately}", grouped(minute.dropped)),
         format!("{} queued", grouped(status.queue.depth)),
         books.to_owned(),
         format!("up {}", ago(status.uptime_seconds)),
         format!("v{}", clean(&status.version)),
     ];
-    let parts: Vec<_> = trouble.into_iter().chain(parts).collect();
+    let mut line = String::from(" ");
+    for part in trouble.into_iter().chain(parts) {
+        let longer = format!("{line}  {part}");
+        if Span::raw(&*longer).width() <= usize::from(width) {
+            line = longer;
+        }
+    }
     let is_well = status.books.balanced && minute.dropped == 0;
-    Line::styled(format!("   {}", parts.join("  ")), paint.style(trouble_unless(is_well)))
+    Line::styled(line, paint.style(trouble_unless(is_well)))
 }
 
 /// Sends accepted, as many slots to a column as the width needs.
@@ -139,17 +151,19 @@ fn pane(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     match state.pane {
         Pane::Connections => connections(frame, state, area, paint),
         Pane::Campaigns | Pane::Steps => busiest(frame, state, area),
-        Pane::Books => frame.render_widget(Paragraph::new(books(status, paint)), area),
+        Pane::Books => {
+            let lines = Paragraph::new(books(status, area.width, paint)).wrap(Wrap { trim: false });
+            frame.render_widget(lines, area);
+        }
         Pane::Configuration => {
-            let rows = status.configuration.iter().map(|one| Row::new([clean(&one.key), clean(&one.value)]));
-            table(
-                frame,
-                state,
-                area,
-                Row::new(["Key", "Value"]),
-                rows,
-                &[Constraint::Length(26), Constraint::Fill(1)],
-            );
+            let row = |one: &SettingValue| {
+                vec![TableCell::text(clean(&one.key)), TableCell::text(clean(&one.value))]
+            };
+            let columns = [
+                TableColumn::text("Key", ColumnWidth::Exactly(26)),
+                TableColumn::text("Value", ColumnWidth::Rest),
+            ];
+            table(frame, area, state.row, &columns, status.configuration.iter().map(row).collect());
         }
         Pane::Search => search(frame, state, area, paint),
     }
@@ -157,36 +171,36 @@ fn pane(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
 
 fn connections(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     let is_wide = area.width >= WIDE;
-    let length = |wide, narrow| Constraint::Length(if is_wide { wide } else { narrow });
     let outcome =
         if is_wide { format!("Last outcome, {}", state.sort.label()) } else { "Last outcome".to_owned() };
-    // The head of a column, its width, and whether it is optional.
+    let name = ColumnWidth::Exactly(if is_wide { 20 } else { 14 });
+    // A column, and whether it is optional.
     let columns = [
-        ("Connection".into(), length(20, 14), false),
-        ("Site".into(), Constraint::Length(6), true),
-        (Cell::from(outcome), Constraint::Fill(1), false),
-        (right("Accepted"), length(14, 11), false),
-        (right("Dropped"), length(12, 9), false),
-        (right("Pending"), Constraint::Length(10), true),
-        (right("Series"), Constraint::Length(8), true),
+        (TableColumn::text("Connection", name), false),
+        (TableColumn::text("Site", ColumnWidth::Exactly(6)), true),
+        (TableColumn::text(outcome, ColumnWidth::Rest), false),
+        (TableColumn::number("Accepted"), false),
+        (TableColumn::number("Dropped"), false),
+        (TableColumn::number("Pending"), true),
+        (TableColumn::number("Series"), true),
     ];
-    let is_shown = columns.each_ref().map(|(_, _, can_be_missed)| is_wide || !can_be_missed);
-    let row = |one: &ConnectionStatus| {
+    let is_shown = columns.each_ref().map(|(_, can_be_missed)| is_wide || !can_be_missed);
+    let row = |one: &ConnectionStatus| -> Vec<TableCell> {
         let SendCounts { accepted, dropped, pending, series, .. } = one.sends;
         let cells = [
-            Cell::from(clean(&one.name)),
-            Cell::from(clean(&one.site)),
-            Cell::from(clean(&one.words)).style(paint.style(one.state)),
-            number(accepted),
-            number(dropped).style(paint.style(trouble_unless(dropped == 0))),
-            number(pending),
-            number(series),
+            TableCell::text(clean(&one.name)),
+            TableCell::text(clean(&one.site)),
+            TableCell::text(clean(&one.words)).style(paint.style(one.state)),
+            TableCell::number(accepted),
+            TableCell::number(dropped).style(paint.style(trouble_unless(dropped == 0))),
+            TableCell::number(pending),
+            TableCell::number(series),
         ];
-        Row::new(cells.into_iter().zip(is_shown).filter_map(|(cell, is_shown)| is_shown.then_some(cell)))
+        cells.into_iter().zip(is_shown).filter_map(|(cell, is_shown)| is_shown.then_some(cell)).collect()
     };
     let shown = columns.into_iter().zip(is_shown).filter(|(_, is_shown)| *is_shown);
-    let (head, widths): (Vec<_>, Vec<_>) = shown.map(|((head, width, _), _)| (head, width)).unzip();
-    table(frame, state, area, Row::new(head), state.connections().into_iter().map(row), &widths);
+    let shown: Vec<TableColumn> = shown.map(|((column, _), _)| column).collect();
+    table(frame, area, state.row, &shown, state.connections().into_iter().map(row).collect());
 }
 
 fn busiest(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
@@ -197,25 +211,23 @@ fn busiest(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
         } else {
             format!("{} › {}", clean(&busy.canvas), clean(name))
         };
-        Row::new(vec![
-            Cell::from(name),
-            Cell::from(clean(&busy.connection)),
-            Cell::from(sketch(&busy.minutes)),
-            number(busy.sends),
-        ])
+        vec![
+            TableCell::text(name),
+            TableCell::text(clean(&busy.connection)),
+            TableCell::text(sketch(&busy.minutes)),
+            TableCell::number(busy.sends),
+        ]
     };
-    let head = Row::new(vec![
-        Cell::from(state.pane.title()),
-        "Connection".into(),
-        "The last hour".into(),
-        right("Sends"),
-    ]);
-    let widths =
-        [Constraint::Fill(1), Constraint::Length(14), Constraint::Length(20), Constraint::Length(11)];
-    table(frame, state, area, head, state.busiest().into_iter().map(row), &widths);
+    let columns = [
+        TableColumn::text(state.pane.title(), ColumnWidth::Rest),
+        TableColumn::text("Connection", ColumnWidth::Exactly(14)),
+        TableColumn::text("The last hour", ColumnWidth::Exactly(20)),
+        TableColumn::number("Sends"),
+    ];
+    table(frame, area, state.row, &columns, state.busiest().into_iter().map(row).collect());
 }
 
-fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
+fn books(status: &Status, width: u16, paint: Paint) -> Vec<Line<'static>> {
     let mut lines: Vec<Line<'static>> = Vec::new();
     for one in &status.invariants {
         let (flow, mark) =
@@ -225,7 +237,8 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
     }
     let books = &status.books;
     let accepted = if status.connections_dry_run > 0 { "accepted or printed" } else { "accepted" };
-    for (name, value) in [
+    let queue = &status.queue;
+    let all = [
         ("received", books.received),
         ("ignored", books.ignored),
         ("malformed", books.malformed),
@@ -234,10 +247,15 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
         (accepted, books.accepted),
         ("dropped", books.dropped),
         ("pending", books.pending),
-    ] {
-        lines.push(Line::raw(format!("   {name:<20}{:>18}", grouped(value))));
+        ("queue", queue.depth),
+    ];
+    let name_width = all.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let longest = all.iter().map(|(_, value)| grouped(*value).len()).max().unwrap_or_default().max(18);
+    let number_width = longest.min(usize::from(width).saturating_sub(3 + name_width + 2));
+    for (name, value) in all {
+        let value = fitting(value, number_width);
+        lines.push(Line::raw(format!("   {name:<name_width$}  {value:>number_width$}")));
     }
-    let queue = &status.queue;
     let more = match (queue.kafka, queue.embedded) {
         (Some(kafka), _) => {
             let paused = if kafka.paused { ", fetching is paused" } else { "" };
@@ -250,7 +268,9 @@ fn books(status: &Status, paint: Paint) -> Vec<Line<'static>> {
             format!("objects, {} s behind", grouped(buckets.lag_seconds))
         }),
     };
-    lines.push(Line::raw(format!("   {:<20}{:>18}  {more}", "queue", grouped(queue.depth))));
+    if !more.is_empty() {
+        lines.push(Line::raw(format!("   {more}")));
+    }
     if let Some(trouble) = &queue.trouble {
         lines.push(Line::styled(format!("   {}", clean(trouble)), paint.style(FlowState::Trouble)));
     }
@@ -266,41 +286,33 @@ fn search(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
         (None, true) => ("a name or an id of a campaign, Canvas or step; / to type".to_owned(), FAINT),
         (None, false) => (String::new(), FAINT),
     };
-    let line_of = vec![
-        Span::raw(format!(" / {}{cursor}", clean(&state.query))),
-        Span::styled(format!("  {said}"), style),
-    ];
-    frame.render_widget(Line::from(line_of), line);
+    let typed = Span::raw(format!(" / {}{cursor}", clean(&state.query)));
+    let left = usize::from(line.width).saturating_sub(typed.width());
+    let said = Span::styled(shortened(format!("  {said}"), left), style);
+    frame.render_widget(Line::from(vec![typed, said]), line);
     let Some(found) = state.found() else { return };
+    let row = |title: String, words: &str, state: FlowState, last_send: u64, sends: u64| {
+        vec![
+            TableCell::text(title),
+            TableCell::text(clean(words)).style(paint.style(state)),
+            TableCell::text(format!("{} ago", ago(last_send))),
+            TableCell::number(sends),
+        ]
+    };
     let of_past = |one: &ObjectMatch| {
-        Row::new(vec![
-            Cell::from(clean(&one.title())),
-            Cell::from(clean(&one.words)).style(paint.style(one.state)),
-            Cell::from(format!("{} ago", ago(one.last_send_seconds_ago))),
-            number(one.week()),
-        ])
+        row(clean(&one.title()), &one.words, one.state, one.last_send_seconds_ago, one.week())
     };
-    let row = |one: &SeriesMatch| {
-        Row::new(vec![
-            Cell::from(title(one)),
-            Cell::from(clean(&one.words)).style(paint.style(one.state)),
-            Cell::from(format!("{} ago", ago(one.last_send_seconds_ago))),
-            number(one.sends),
-        ])
-    };
-    let head = Row::new(vec![
-        Cell::from(if found.objects.is_empty() {
-            "Series"
-        } else {
-            "Last sent, sends of 7 days; then series"
-        }),
-        "Does it reach Datadog?".into(),
-        "Last send".into(),
-        right("Sends"),
-    ]);
-    let rows = found.objects.iter().map(of_past).chain(found.results.iter().map(row));
-    let widths = [Constraint::Fill(1), Constraint::Fill(1), Constraint::Length(16), Constraint::Length(10)];
-    table(frame, state, body, head, rows, &widths);
+    let of_series =
+        |one: &SeriesMatch| row(title(one), &one.words, one.state, one.last_send_seconds_ago, one.sends);
+    let what = if found.objects.is_empty() { "Series" } else { "Last sent, sends of 7 days; then series" };
+    let columns = [
+        TableColumn::text(what, ColumnWidth::Rest),
+        TableColumn::text("Does it reach Datadog?", ColumnWidth::Rest),
+        TableColumn::text("Last send", ColumnWidth::Longest),
+        TableColumn::number("Sends"),
+    ];
+    let rows = found.objects.iter().map(of_past).chain(found.results.iter().map(of_series)).collect();
+    table(frame, body, state.row, &columns, rows);
 }
 
 fn said(found: &SearchAnswer) -> String {
@@ -374,25 +386,6 @@ fn collapsing(one: &ConnectionStatus, gravest: &CollapsedTag) -> String {
     format!("{what}: group by {group_by}{more}")
 }
 
-fn table<'a>(
-    frame: &mut Frame<'_>,
-    state: &TopState,
-    area: Rect,
-    head: Row<'a>,
-    rows: impl Iterator<Item = Row<'a>>,
-    widths: &[Constraint],
-) {
-    let head = head.style(Style::new().add_modifier(Modifier::DIM));
-    let table = Table::new(rows, widths.iter().copied())
-        .header(head)
-        .column_spacing(1)
-        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
-        .highlight_symbol(" ");
-    let mut selected = TableState::default();
-    selected.select(Some(state.row));
-    frame.render_stateful_widget(table, area, &mut selected);
-}
-
 /// The state of a figure: well, or trouble.
 const fn trouble_unless(is_well: bool) -> FlowState {
     if is_well { FlowState::Unknown } else { FlowState::Trouble }
@@ -400,7 +393,7 @@ const fn trouble_unless(is_well: bool) -> FlowState {
 
 #[cfg(test)]
 mod tests {
-    use admin_api::HistoryDay;
+    use admin_api::ChartDay;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Buffer;
@@ -486,6 +479,16 @@ mod tests {
     }
 
     #[test]
+    fn a_low_rate_has_a_decimal_and_a_longer_interval_is_named() {
+        let mut status = answer();
+        let minute = &mut status.rates.last_minute;
+        (minute.seconds, minute.accepted, minute.dropped) = (180, 150, 3_520);
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        assert_shows(&text(&state, 120, 30), &["0.8/s accepted by Datadog", "3,520 dropped in 3 minutes"]);
+    }
+
+    #[test]
     fn a_dry_run_is_not_said_to_be_accepted() {
         let mut status = answer();
         status.connections.truncate(1);
@@ -559,7 +562,7 @@ mod tests {
 
     #[test]
     fn a_search_says_what_was_sent_before_the_start() {
-        let day = |counted| HistoryDay { counted, ..HistoryDay::default() };
+        let day = |counted| ChartDay { counted, ..ChartDay::default() };
         let found = SearchAnswer {
             query: "weekly".into(),
             remembered_series: 5,
@@ -572,7 +575,7 @@ mod tests {
                 words: "last sent Thu 26 Nov 2026, 09:15: 1,234 sends that day, all accepted by Datadog"
                     .into(),
                 comparison: "the same day a week before 1,200 (+2 %)".into(),
-                days: vec![day(9); 28],
+                days: [vec![day(None); 20], vec![day(Some(9)); 8]].concat(),
                 ..ObjectMatch::default()
             }],
             ..SearchAnswer::default()
@@ -595,6 +598,62 @@ mod tests {
     fn a_narrow_terminal_shows_what_matters() {
         let text = text(&looked_at(), 60, 14);
         assert_shows(&text, &["Sends are being dropped", "beta", "403: this key", "acme", "q quit"]);
+    }
+
+    /// An answer with numbers of as many digits as there may be.
+    fn large() -> Status {
+        let mut status = answer();
+        let SendCounts { accepted, dropped, pending, series, .. } = &mut status.connections[0].sends;
+        (*accepted, *dropped, *pending, *series) = (20_000_000_123, 12_345_678, 1_234_567_890, 1_234_567);
+        status.busiest.campaigns[0].sends = 1_234_567_890;
+        (status.books.received, status.books.accepted) = (u64::MAX, 123_456_789_012_345);
+        status.queue.depth = 123_456_789_012;
+        status.rates.last_minute.dropped = 1_234_567;
+        status
+    }
+
+    /// Every number that is seen is one of those that were told, or is marked as shortened.
+    #[test]
+    fn a_number_is_never_cut_to_another_one() {
+        let mut told: Vec<String> = [
+            "20,000,000,123 12,345,678 1,234,567,890 1,234,567 123,456,789,012,345 123,456,789,012",
+            "18,446,744,073,709,551,615 0 1 2 3 5 7 8 10 20 60 403 58 4,096 1,234 9.9.9 90 7.9 8a3f",
+            "20.0G 20G 12.3M 12M 1.2G 1G 1.2M 1M 123.4T 123T 123.4G 123G 18.4E 18E",
+        ]
+        .iter()
+        .flat_map(|words| words.split(' ').map(str::to_owned))
+        .collect();
+        told.push("12,345,678/s".into());
+        let mut state = looked_at();
+        state.answered(Ok(large()));
+        for width in 14..=140 {
+            for pane in [Pane::Connections, Pane::Campaigns, Pane::Books] {
+                let text = text(&TopState { pane, ..state.clone() }, width, 40);
+                let numbers = text.split(|c: char| !c.is_ascii_alphanumeric() && !",.…".contains(c));
+                let numbers = numbers.map(|word| word.trim_end_matches([',', '.']));
+                let numbers = numbers.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+                for number in numbers.filter(|number| !number.ends_with('…')) {
+                    assert!(told.iter().any(|told| told == number), "{width}, {pane:?}: {number}\n{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_numbers_and_what_does_not_fit_is_left_out_whole_or_shortened() {
+        let mut state = looked_at();
+        state.answered(Ok(large()));
+        assert_shows(
+            &text(&state, 80, 24),
+            &["20,000,000,123", "12,345,678", "1,234,567 dropped in a minute"],
+        );
+        assert_shows(&text(&state, 120, 24), &["1,234,567,890", "1,234,567"]);
+        assert_shows(&text(&state, 45, 24), &["20.0G", "12.3M"]);
+        let books = TopState { pane: Pane::Books, ..state.clone() };
+        assert_shows(&text(&books, 40, 24), &["18,446,744,073,709,551,615"]);
+        assert_shows(&text(&books, 36, 24), &["18.4E", "123,456,789,012,345"]);
+        let campaigns = TopState { pane: Pane::Campaigns, ..state };
+        assert_shows(&text(&campaigns, 80, 24), &["1,234,567,890"]);
     }
 
     #[test]

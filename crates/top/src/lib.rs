@@ -21,6 +21,7 @@
 mod cells;
 mod draw;
 mod state;
+mod table;
 mod terminal;
 
 pub use self::draw::{Paint, draw};

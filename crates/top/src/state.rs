@@ -119,6 +119,32 @@ pub struct TopState {
     pub answer: Option<Result<SearchAnswer, String>>,
 }
 
+/// Searches take turns, one at a time: whoever looks does not pile them up before a forwarder that is slow to answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SearchTurns {
+    under_way: Option<String>,
+    next: Option<String>,
+}
+
+impl SearchTurns {
+    /// The query to ask now, if that is this one's turn; else it is asked after the one under way, in the place of what
+    /// was to come before.
+    pub(crate) fn want(&mut self, query: &str) -> Option<String> {
+        if let Some(under_way) = &self.under_way {
+            self.next = (under_way != query).then(|| query.to_owned());
+            return None;
+        }
+        self.under_way = Some(query.to_owned());
+        self.under_way.clone()
+    }
+
+    /// The query to ask now that the one under way has ended.
+    pub(crate) fn end(&mut self) -> Option<String> {
+        self.under_way = self.next.take();
+        self.under_way.clone()
+    }
+}
+
 impl TopState {
     /// Before the first answer.
     pub fn new(url: &str) -> Self {
@@ -381,6 +407,21 @@ mod tests {
         state.searched("weekly", Ok(SearchAnswer::default()));
         assert!(state.found().is_some());
         assert_eq!(press(&mut state, "q"), KeyEffect::Quit);
+    }
+
+    #[test]
+    fn one_search_is_under_way_and_the_last_that_was_wanted_comes_next() {
+        let mut turns = SearchTurns::default();
+        assert_eq!(turns.want("weekly").as_deref(), Some("weekly"));
+        for query in ["weekly", "month", "monthly"] {
+            assert_eq!(turns.want(query), None, "{query}");
+        }
+        assert_eq!(turns.end().as_deref(), Some("monthly"));
+        for query in ["daily", "monthly"] {
+            assert_eq!(turns.want(query), None, "{query}");
+        }
+        assert_eq!(turns.end(), None, "what is under way need not be asked once more");
+        assert_eq!(turns.want("monthly").as_deref(), Some("monthly"));
     }
 
     #[test]

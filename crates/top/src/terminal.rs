@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::draw::{Paint, draw};
-use crate::state::{KeyEffect, TopState};
+use crate::state::{KeyEffect, SearchTurns, TopState};
 
 /// How often to poll, and the longest interval while there is no answer.
 const POLL: Duration = Duration::from_secs(2);
@@ -128,6 +128,7 @@ async fn look(
 ) -> io::Result<()> {
     let mut events = read_events()?;
     let mut requests: JoinSet<Answered> = JoinSet::new();
+    let mut turns = SearchTurns::default();
     let mut ticks = tokio::time::interval(TICK);
     let (mut next_poll, mut pause) = (Instant::now(), POLL);
     let (mut answered_at, mut is_asking) = (Instant::now(), false);
@@ -141,14 +142,14 @@ async fn look(
         }
         state.age = answered_at.elapsed();
         terminal.draw(|frame| draw(frame, &state, paint))?;
-        tokio::select! {
+        let query = tokio::select! {
             event = events.recv() => match event {
                 Some(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => match state.press(key) {
-                    KeyEffect::Draw => {}
+                    KeyEffect::Draw => None,
                     KeyEffect::Quit => return Ok(()),
-                    KeyEffect::Search(query) => drop(requests.spawn(search(client.clone(), query))),
+                    KeyEffect::Search(query) => turns.want(&query),
                 },
-                Some(Ok(_other)) => {}
+                Some(Ok(_other)) => None,
                 Some(Err(error)) => return Err(error),
                 // The terminal is gone.
                 None => return Ok(()),
@@ -162,14 +163,18 @@ async fn look(
                         answered_at = Instant::now();
                     }
                     state.answered(*answer);
-                    if let Some(query) = state.search_in_sight() {
-                        requests.spawn(search(client.clone(), query.to_owned()));
-                    }
+                    state.search_in_sight().and_then(|query| turns.want(query))
                 }
-                Ok(Answered::Search(query, answer)) => state.searched(&query, answer),
+                Ok(Answered::Search(query, answer)) => {
+                    state.searched(&query, answer);
+                    turns.end()
+                }
                 Err(error) => return Err(io::Error::other(error)),
             },
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => None,
+        };
+        if let Some(query) = query {
+            requests.spawn(search(client.clone(), query));
         }
     }
 }

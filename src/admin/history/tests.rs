@@ -9,10 +9,20 @@ const NOON: u64 = 1_774_785_600;
 const DAY: u64 = 86_400;
 const LONG: Duration = Duration::from_mins(1);
 
-/// A history with so many sends of campaigns, days ago, and what became of them.
-fn kept(sends: &[(&str, &str, u64, u64, Option<&'static str>)]) -> (tempfile::TempDir, SendHistory) {
+/// So many sends of campaigns, days ago, and what became of them.
+type Sent<'s> = (&'s str, &'s str, u64, u64, Option<&'static str>);
+
+/// A history with these sends.
+fn kept(sends: &[Sent<'_>]) -> (tempfile::TempDir, SendHistory) {
+    kept_for(0, sends)
+}
+
+/// The same, of which the first start was so many days ago.
+fn kept_for(days: u64, sends: &[Sent<'_>]) -> (tempfile::TempDir, SendHistory) {
     let directory = tempfile::tempdir().unwrap();
     let settings = HistorySettings::new(directory.path().to_owned());
+    let history = SendHistory::start(&settings, move || NOON - days * DAY).unwrap();
+    assert!(history.is_open_within(LONG) && history.stop(LONG));
     let history = SendHistory::start(&settings, || NOON).unwrap();
     for (id, name, days, count, dropped) in sends {
         let mut flushed = FlushedSends::new(vec!["acme".into()]);
@@ -90,13 +100,43 @@ fn what_is_asked_wrongly_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn of_what_was_before_the_history_a_search_says_nothing() {
+    for (days, comparison, unknown) in [
+        (0, "last 7 days 5", 27),
+        (7, "last 7 days 5", 20),
+        (8, "the same day a week before 0; last 7 days 5", 19),
+        (13, "the same day a week before 0; last 7 days 5", 14),
+        (14, "the same day a week before 0; last 7 days 5, the 7 before 0", 13),
+        (90, "the same day a week before 0; last 7 days 5, the 7 before 0", 0),
+    ] {
+        let (_directory, history) = kept_for(days, &[("1", "Weekly", 0, 5, None)]);
+        let found = search(Some(&history), "weekly", "UTC", NOON).unwrap();
+        assert_eq!(found.objects[0].comparison, comparison, "{days}");
+        let told = &found.objects[0].days;
+        let is_known =
+            |day: &ChartDay| (day.counted.is_some(), day.accepted.is_some(), day.dropped.is_some());
+        let expected = |at| if at < unknown { (false, false, false) } else { (true, true, true) };
+        let told: Vec<_> = told.iter().map(is_known).collect();
+        assert_eq!(told, (0..28).map(expected).collect::<Vec<_>>(), "{days}");
+    }
+    // What was imported of a time before it began is told, and compared with nothing.
+    let (_directory, history) = kept(&[("1", "Weekly", 0, 5, None), ("1", "Weekly", 7, 9, None)]);
+    let found = search(Some(&history), "weekly", "UTC", NOON).unwrap();
+    assert_eq!(found.objects[0].comparison, "last 7 days 5");
+    assert_eq!(found.objects[0].days[20].counted, Some(9));
+}
+
+#[test]
 fn a_search_says_when_how_many_and_whether_they_reached_datadog() {
-    let (_directory, history) = kept(&[
-        ("1", "Weekly newsletter", 1, 1_100, None),
-        ("1", "Weekly newsletter", 8, 1_000, None),
-        ("2", "Weekly digest", 2, 4, Some("http_403")),
-        ("3", "Weekly, long ago", 60, 7, None),
-    ]);
+    let (_directory, history) = kept_for(
+        90,
+        &[
+            ("1", "Weekly newsletter", 1, 1_100, None),
+            ("1", "Weekly newsletter", 8, 1_000, None),
+            ("2", "Weekly digest", 2, 4, Some("http_403")),
+            ("3", "Weekly, long ago", 60, 7, None),
+        ],
+    );
     let found = search(Some(&history), "weekly", "Europe/Paris", NOON).unwrap();
     let told: Vec<_> =
         found.objects.iter().map(|one| (&*one.id, one.state, &*one.words, &*one.comparison)).collect();
@@ -123,7 +163,7 @@ fn a_search_says_when_how_many_and_whether_they_reached_datadog() {
     assert_eq!(told, expected);
     let days = &found.objects[0].days;
     assert_eq!((days.len(), &*days[0].day, &*days[27].day), (28, "2026-03-02", "2026-03-29"));
-    assert_eq!((days[26].counted, days[19].counted, days[27].counted), (1_100, 1_000, 0));
+    assert_eq!([26, 19, 27].map(|at| days[at].counted), [Some(1_100), Some(1_000), Some(0)]);
     assert_eq!(search(Some(&history), "weekly newsletter", "UTC", NOON).unwrap().objects_total, 1);
     assert_eq!(search(Some(&history), "nothing", "UTC", NOON).unwrap(), PastMatches::default());
     for history in [Some(&history), None] {

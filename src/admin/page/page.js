@@ -43,6 +43,12 @@ function ago(seconds) {
   return several(Math.floor(seconds / DAY), "day");
 }
 
+/** A time as it stands behind "the last". */
+function span(seconds) {
+  if (seconds < 70) return "minute";
+  return seconds % 60 ? `${seconds} s` : `${seconds / 60} minutes`;
+}
+
 function size(bytes) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;
@@ -210,7 +216,7 @@ function showHead(status) {
   const isDry = onlyDryRuns(status);
   list($("facts"), [
     { value: rate(minute.accepted), words: isDry ? "printed a second, not sent" : "accepted by Datadog a second" },
-    { value: number(minute.dropped), words: "dropped in the last minute", bad: minute.dropped > 0 },
+    { value: number(minute.dropped), words: `dropped in the last ${span(minute.seconds)}`, bad: minute.dropped > 0 },
     { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
     { value: troubled ? number(troubled) : "no", words: troubled ? `of ${several(status.connections_total, "connection")} in trouble` : "connection in trouble", bad: troubled > 0 },
     { value: balanced ? "balanced" : "out of balance", words: "books", bad: !balanced },
@@ -436,6 +442,8 @@ function resultItem(result) {
 }
 
 const OBJECT_KINDS = { campaign: "campaign", canvas: "Canvas", step: "Canvas step" };
+/** Days before the history began have no counts. */
+const isKnown = (day) => day.counted !== null;
 const fate = (day) => {
   const dropped = Object.values(day.dropped).reduce((sum, sends) => sum + sends, 0);
   return { counted: day.counted, printed: day.printed, dropped, open: Math.max(0, day.counted - day.accepted - day.printed - dropped) };
@@ -453,8 +461,14 @@ function dayBars(days) {
   const W = 280, H = 40, width = W / days.length;
   const max = Math.max(1, ...days.map((day) => day.counted));
   const sent = days.filter((day) => day.counted > 0);
-  const words = sent.length ? `The last ${days.length} days: ${sent.map(dayWords).join("; ")}.` : `No sends in the last ${days.length} days.`;
+  const unknown = days.length - days.filter(isKnown).length;
+  const words = (sent.length ? `The last ${days.length} days: ${sent.map(dayWords).join("; ")}.` : `No sends in the last ${days.length} days.`) +
+    (unknown ? ` Nothing is known of ${several(unknown, "day")} of them.` : "");
   const bars = days.flatMap((day, at) => {
+    if (!isKnown(day)) {
+      return draw("rect", { class: "unknown", x: (at * width).toFixed(1), y: 0, width: width.toFixed(1), height: H },
+        draw("title", {}, `${weekday(day.day)}: before the history began, nothing is known`));
+    }
     const { counted, dropped, open } = fate(day);
     let top = H;
     return [["accepted", counted - dropped - open], ["counted", open], ["dropped", dropped]].filter(([, sends]) => sends > 0).map(([name, sends]) => {
