@@ -220,8 +220,14 @@ fn chart_days(chart: &TimeRange, days: Vec<DaySends>, since: u64) -> impl Iterat
         if is_before && sends == FateCounts::default() {
             return ChartDay { day, ..ChartDay::default() };
         }
-        let FateCounts { counted, accepted, dropped } = sends;
-        ChartDay { day, counted: Some(counted), accepted: Some(accepted), dropped: Some(dropped) }
+        let FateCounts { counted, accepted, printed, dropped } = sends;
+        ChartDay {
+            day,
+            counted: Some(counted),
+            accepted: Some(accepted),
+            printed: Some(printed),
+            dropped: Some(dropped),
+        }
     })
 }
 

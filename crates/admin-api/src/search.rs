@@ -72,6 +72,8 @@ pub struct ChartDay {
     pub counted: Option<u64>,
     /// Sends that Datadog accepted.
     pub accepted: Option<u64>,
+    /// Sends that a dry run printed, and did not send.
+    pub printed: Option<u64>,
     /// Sends that were dropped, by reason.
     pub dropped: Option<BTreeMap<String, u64>>,
 }
