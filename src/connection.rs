@@ -55,6 +55,11 @@ impl Connection {
         }
     }
 
+    /// Whether its requests go where those of `other` go, with the same key.
+    pub fn goes_as(&self, other: &Self) -> bool {
+        self.api_key == other.api_key && self.site == other.site
+    }
+
     /// Whether it serves every app group that no other connection names.
     pub const fn is_catch_all(&self) -> bool {
         self.app_group_ids.is_empty()

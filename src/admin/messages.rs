@@ -7,6 +7,8 @@ use datadog_points::outcome::{FailureReason, blames_proxy};
 use crate::connection::Connection;
 use crate::stats::{ConnectionBooks, DropReason};
 
+const NOT_SINCE: &str = "nothing was sent since its key or URL was changed";
+
 /// The state of a connection at the Unix second `now`, and in words.
 pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) -> (FlowState, String) {
     let Some((last, at)) = &books.last_outcome else {
@@ -19,10 +21,7 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
     let failed = |words: String| (FlowState::Trouble, format!("{words} ({ago} ago)"));
     match books.last_dropped {
         Some(_) if books.is_redirected => {
-            let words = format!(
-                "nothing was sent since its key or URL was changed; the last request before failed {ago} ago"
-            );
-            (FlowState::Quiet, words)
+            (FlowState::Quiet, format!("{NOT_SINCE}; sends before that were dropped {ago} ago"))
         }
         Some(DropReason::Failed(FailureReason::Connect)) if blames_proxy(last) => {
             failed(format!("the proxy on the way to {site} failed"))
@@ -40,6 +39,9 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
         }
         None if books.last_is_printed => {
             (FlowState::Quiet, format!("nothing was sent since the dry run, which printed {ago} ago"))
+        }
+        None if books.is_redirected => {
+            (FlowState::Quiet, format!("{NOT_SINCE}; sends before that were accepted {ago} ago"))
         }
         None => (FlowState::Flowing, format!("accepted {ago} ago")),
     }

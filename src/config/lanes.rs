@@ -19,7 +19,8 @@ impl Check<'_> {
     pub(super) fn lanes(&mut self, Settings { flush, lanes, .. }: &mut Settings) -> NonZeroUsize {
         const KEY: &str = "flush.max_series_total";
         let one = flush.max_series;
-        if flush.max_series_total == 0 {
+        let is_by_memory = flush.max_series_total == 0;
+        if is_by_memory {
             let fitting = memory::available() / SERIES_MEMORY_PART / SERIES_BYTES;
             flush.max_series_total = usize::try_from(fitting).unwrap_or(usize::MAX).max(one);
         }
@@ -34,12 +35,20 @@ impl Check<'_> {
             );
             self.diagnostics.error(KEY, reason);
         } else if total / count < one {
-            let reason = format!(
-                "{total} is {} for each of the {count} lanes, less than flush.max_series, {one}: a connection whose sends \
-                 come in all lanes overflows before it has as many",
-                total / count
-            );
-            self.diagnostics.warn(KEY, reason);
+            let overflows = "a connection whose sends come in all lanes overflows before it has as many";
+            let each = total / count;
+            if is_by_memory {
+                let reason = format!(
+                    "{count} lanes have room for {each} series each in a quarter of the memory here, less than \
+                     flush.max_series, {one}: {overflows}; lower lanes or flush.max_series, give it more memory, or set {KEY}"
+                );
+                self.diagnostics.warn("lanes", reason);
+            } else {
+                let reason = format!(
+                    "{total} is {each} for each of the {count} lanes, less than flush.max_series, {one}: {overflows}"
+                );
+                self.diagnostics.warn(KEY, reason);
+            }
         }
         count
     }

@@ -135,6 +135,10 @@ impl<I: Intake> Pipeline<I> {
         if !is_booked {
             return Err(Unpaired);
         }
+        if self.connections.is_redirected(&flight.connection) {
+            // It was under way when the connection got another key or URL, and says nothing about that.
+            self.stats.redirect(name);
+        }
         if let Some(summary) = run.ledger.summary(flight.claim) {
             let kind = match dropped {
                 Some(_) => &mut summary.dropped,

@@ -266,7 +266,6 @@ impl ConnectionTable {
     pub(super) fn receivers_of(&self, before: Vec<Arc<Connection>>, router: &Router) -> Vec<Arc<Connection>> {
         let mut receivers = self.snapshot();
         for ((id, receiver), old) in (0u32..).map(ConnectionId).zip(&mut receivers).zip(before) {
-            let is_same = receiver.site == old.site && receiver.api_key == old.api_key;
             let is_its =
                 |app_group: &str| router.route(app_group.as_bytes()).is_some_and(|to| to.connection == id);
             let serves_all = if old.is_catch_all() {
@@ -274,7 +273,7 @@ impl ConnectionTable {
             } else {
                 old.app_group_ids.iter().all(|app_group| is_its(app_group))
             };
-            if !is_same && !serves_all {
+            if !receiver.goes_as(&old) && !serves_all {
                 *receiver = old;
             }
         }
@@ -284,8 +283,13 @@ impl ConnectionTable {
     /// Those that have another key or URL than `before`, by name.
     pub(super) fn redirected<'t>(&'t self, before: &'t [Arc<Connection>]) -> impl Iterator<Item = &'t str> {
         let pairs = self.rows.iter().map(|row| &row.connection).zip(before);
-        let changed = pairs.filter(|(now, old)| now.api_key != old.api_key || now.site != old.site);
-        changed.map(|(now, _)| &*now.name)
+        pairs.filter(|(now, old)| !now.goes_as(old)).map(|(now, _)| &*now.name)
+    }
+
+    /// Whether a connection has another key or URL now than in this form of it.
+    pub(super) fn is_redirected(&self, old: &Connection) -> bool {
+        let now = self.numbers.get(&old.name).map(|number| &self.rows[*number].connection);
+        now.is_some_and(|now| !now.goes_as(old))
     }
 
     /// The connections as they are now, by number.
@@ -471,6 +475,7 @@ mod tests {
             vec![one("new", "k", "EU1"), one("key", "l", "EU1"), metric, one("site", "k", "US5")].into(),
         );
         assert_eq!(table.redirected(&old).collect::<Vec<_>>(), ["key", "site"]);
+        assert_eq!(old.iter().map(|old| table.is_redirected(old)).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]

@@ -77,7 +77,8 @@ async fn a_mended_connection_is_not_told_as_in_trouble() {
     assert!(words.starts_with("403: this key is not valid on ") && words.ends_with(" s ago)"), "{words}");
 
     intake.always(Behaviour::Accept);
-    configuration.connection("acme", &intake.url(), "another-key", &[]).write();
+    let configuration = configuration.connection("acme", &intake.url(), "another-key", &[]);
+    configuration.write();
     forwarder.signal("HUP");
     let status = support::eventually("the key is another one", async || {
         let status = ask(&forwarder, "/status").await;
@@ -92,6 +93,19 @@ async fn a_mended_connection_is_not_told_as_in_trouble() {
     forwarder.settled(14).await;
     let words = ask(&forwarder, "/status").await["connections"][0]["words"].clone();
     assert!(words.as_str().unwrap().starts_with("accepted "), "{words}");
+
+    // A request that was under way says nothing about the next key either.
+    intake.always(Behaviour::Hang);
+    let before = intake.requests().len();
+    forwarder.push_accepted(sends("c3", "one", 7)).await;
+    support::eventually("it hangs", async || (intake.requests().len() > before).then_some(())).await;
+    configuration.connection("acme", &intake.url(), "a-third-key", &[]).write();
+    forwarder.signal("HUP");
+    forwarder.settled(21).await;
+    let one = ask(&forwarder, "/status").await["connections"][0].clone();
+    let words = one["words"].as_str().unwrap();
+    assert_eq!((&one["state"], &one["dropped_by_reason"]["timeout"]), (&json!("quiet"), &json!(7)), "{words}");
+    assert!(words.starts_with("nothing was sent since its key or URL was changed"), "{words}");
 }
 
 #[tokio::test]

@@ -60,14 +60,15 @@ fn what_a_key_or_a_url_did_is_not_told_of_the_next_one() {
     stats.settle("acme", 1, refused, "403", 22);
     assert_eq!(tell().0, FlowState::Trouble);
     stats.redirect("acme");
-    let words =
-        "nothing was sent since its key or URL was changed; the last request before failed 1 minute ago";
-    assert_eq!(tell(), (FlowState::Quiet, words.into()));
+    let not_since = |before| (FlowState::Quiet, format!("{NOT_SINCE}; sends before that were {before} ago"));
+    assert_eq!(tell(), not_since("dropped 1 minute"));
     stats.settle("acme", 1, refused, "403", 98);
     assert_eq!(tell(), (FlowState::Trouble, "403: this key is not valid on EU1 (2 s ago)".into()));
     stats.redirect("acme");
     stats.settle("acme", 1, None, "accepted", 99);
     assert_eq!(tell(), (FlowState::Flowing, "accepted 1 s ago".into()));
+    stats.redirect("acme");
+    assert_eq!(tell(), not_since("accepted 1 s"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn there_are_no_more_lanes_by_default_than_can_hold_the_series_of_a_connection()
     // The default total is held to the same.
     let of = |lanes: usize| format!("lanes = {lanes}\n[flush]\nmax_series = 10_000_000\n{LEAST}");
     assert_eq!(warnings(&of(0)), Vec::<String>::new());
-    assert_one(&warnings(&of(256)), &["flush.max_series_total", "for each of the 256 lanes"]);
+    assert_one(&warnings(&of(256)), &["lanes: 256 lanes have room for", "set flush.max_series_total"]);
 }
 
 #[test]
