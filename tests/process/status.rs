@@ -104,7 +104,11 @@ async fn a_mended_connection_is_not_told_as_in_trouble() {
     forwarder.settled(21).await;
     let one = ask(&forwarder, "/status").await["connections"][0].clone();
     let words = one["words"].as_str().unwrap();
-    assert_eq!((&one["state"], &one["dropped_by_reason"]["timeout"]), (&json!("quiet"), &json!(7)), "{words}");
+    assert_eq!(
+        (&one["state"], &one["dropped_by_reason"]["timeout"]),
+        (&json!("quiet"), &json!(7)),
+        "{words}"
+    );
     assert!(words.starts_with("nothing was sent since its key or URL was changed"), "{words}");
 }
 
