@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::metadata::MetadataPartition;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long a broker may take for something that takes a second at most, on a machine that is busy.
@@ -20,8 +22,25 @@ pub(crate) fn options() -> AdminOptions {
 /// Makes a topic, and waits until clients see it.
 pub(crate) async fn create(client: &ClientConfig, topic: &NewTopic<'_>) {
     let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
-    for made in admin.create_topics([topic], &options()).await.unwrap() {
-        made.unwrap_or_else(|(name, error)| panic!("the topic {name} could not be made: {error}"));
+    let give_up = Instant::now() + PATIENCE;
+    let mut is_repeated = false;
+    let made = loop {
+        match admin.create_topics([topic], &options()).await {
+            Ok(made) => break made,
+            // librdkafka closed the connection that it had asked on, once it knew which broker of several that is; it repeats
+            // requests of its own for that, and those of an admin client not.
+            Err(KafkaError::AdminOp(RDKafkaErrorCode::DestroyBroker)) if Instant::now() < give_up => {
+                is_repeated = true;
+            }
+            Err(error) => panic!("the topic {} could not be made: {error}", topic.name),
+        }
+    };
+    for made in made {
+        match made {
+            Ok(_) => {}
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) if is_repeated => {}
+            Err((name, error)) => panic!("the topic {name} could not be made: {error}"),
+        }
     }
     wait_for_partitions(client, topic.name, topic.num_partitions);
 }
