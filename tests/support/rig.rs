@@ -24,7 +24,7 @@ use flate2::write::GzEncoder;
 const NEVER_USED: () = ();
 
 /// How long a test waits for something that should happen at once, on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The API key of a test that needs but one.
 pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
