@@ -36,7 +36,7 @@ pub(crate) use producer::{Compression, Producer};
 const NEVER_USED: () = ();
 
 /// How long the broker may take for something that takes milliseconds, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The session time-out for the members of a group. The broker lets a group wait for half of its members'
 /// time-out before it hands out partitions: with librdkafka's 45 s a test would see its first message after 23 s.

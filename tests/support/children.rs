@@ -17,7 +17,7 @@ const MARK: &str = "TESTS_THAT_ARE_KILLED";
 const READY: &str = "@everything runs";
 
 /// How long what is left may take to end, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program that the system kills when the test process is gone. What it starts itself it must look after, and a change
 /// of its user takes the promise away: see [`Guard`].
