@@ -234,11 +234,11 @@ async fn a_name_that_can_not_be_looked_up_is_dropped_as_dns_and_stops_no_other()
         "healthy.example" => Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))]),
         "unknown.example" => Err(std::io::Error::other("no such name")),
         _ => {
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(9));
             Err(std::io::Error::other("the name servers are silent"))
         }
     };
-    let intake = Arc::new(intake_with(SHORT, AGE, Arc::new(look_up)));
+    let intake = Arc::new(intake_with(3 * SHORT, AGE, Arc::new(look_up)));
     let to = |host: &str| connection(&format!("http://{host}:{port}"));
     let detail = dropped(intake.submit(to("unknown.example"), payload(1)).await, "dns");
     assert!(detail.contains("unknown.example") && detail.contains("no such name"), "{detail}");
