@@ -280,10 +280,9 @@ impl ConnectionTable {
         receivers
     }
 
-    /// Those that have another key or URL than `before`, by name.
+    /// Those of `before` that have another key or URL now, by name.
     pub(super) fn redirected<'t>(&'t self, before: &'t [Arc<Connection>]) -> impl Iterator<Item = &'t str> {
-        let pairs = self.rows.iter().map(|row| &row.connection).zip(before);
-        pairs.filter(|(now, old)| !now.goes_as(old)).map(|(now, _)| &*now.name)
+        before.iter().filter(|old| self.is_redirected(old)).map(|old| &*old.name)
     }
 
     /// Whether a connection has another key or URL now than in this form of it.

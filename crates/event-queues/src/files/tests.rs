@@ -1046,17 +1046,7 @@ async fn a_finished_file_with_bytes_behind_its_compressed_content_is_passed() {
 /// Reads what can be read and settles it; says which events came, what was said, and how it failed.
 async fn import_what_can_be(settings: &FilesSettings) -> (Vec<Value>, Vec<FileReport>, Option<String>) {
     let (mut queue, reports) = open_within(settings, NOW, tiny(100)).unwrap();
-    let mut all = Vec::new();
-    let problem = loop {
-        match queue.receive().await {
-            Ok(Some(delivery)) => all.push(delivery),
-            Ok(None) => break None,
-            Err(error) => break Some(error.to_string()),
-        }
-    };
-    if let Some(last) = all.last() {
-        queue.acknowledge(last.receipt).await.unwrap();
-    }
+    let (all, problem) = read_as_far_as_it_goes(&mut queue).await;
     (events(&all), reports, problem)
 }
 
