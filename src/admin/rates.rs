@@ -191,6 +191,10 @@ impl State {
 
     /// The books at a second; empty before the first sample.
     fn books_at(&self, second: u64) -> Sends {
+        if second == 0 {
+            // What the first second brought belongs to every time that begins at the start.
+            return Sends::default();
+        }
         let after = self.samples.partition_point(|(at, _)| *at <= second);
         after.checked_sub(1).map_or_else(Sends::default, |at| self.samples[at].1)
     }
@@ -281,6 +285,22 @@ mod tests {
         count(&stats, 5);
         rates.sample(&stats.snapshot(), 4);
         assert_eq!(rates.hour(4).minute.counted, 5);
+    }
+
+    #[test]
+    fn what_comes_before_a_second_has_passed_is_of_the_first_minute() {
+        let (rates, stats) = (every(1), Stats::new());
+        count(&stats, 70);
+        stats.settle("acme", 70, None, "accepted", 0);
+        rates.sample(&stats.snapshot(), 0);
+        for elapsed in 1..=60 {
+            rates.sample(&stats.snapshot(), elapsed);
+            let Sends { counted, accepted, .. } = rates.hour(elapsed).minute;
+            assert_eq!((counted, accepted), (70, 70), "after {elapsed} s");
+        }
+        let later = 60 + AVERAGES;
+        rates.sample(&stats.snapshot(), later);
+        assert_eq!(rates.hour(later).minute, Sends::default());
     }
 
     #[test]
