@@ -43,7 +43,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use braze_datadog::clock::Clock;
+use event_lanes::clock::Clock;
 use tempfile::TempDir;
 
 use events::{Events, LoadSettings, Templates};

@@ -22,8 +22,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use braze_datadog::clock::Clock;
 use clap::Parser;
+use event_lanes::clock::Clock;
 
 use events::{LoadSettings, Templates};
 use pace::Plan;

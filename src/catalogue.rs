@@ -23,7 +23,7 @@ use admin_api::{BusyCampaign, BusySeries};
 use self::index::{SearchIndex, SeriesPlace};
 pub use self::query::Query;
 use self::trend::Trend;
-use crate::stats::DropReason;
+use event_lanes::stats::DropReason;
 use send_counts::aggregate::Aggregator;
 use send_history::{FlushedSends, SendHistory};
 

@@ -40,12 +40,12 @@ use self::run::{Phase, QueueRun};
 use self::settle::FlushSummary;
 use self::submit::{ConnectionTable, InFlight, Landed};
 use crate::catalogue::Catalogue;
-use crate::clock::Clock;
 use crate::connection::{Connection, ConnectionSet, Intake};
-use crate::lane::{self, LaneLost, Lanes, Room};
 use crate::ledger::Unpaired;
-use crate::stats::{Books, Stats};
 use crate::telemetry::Printer;
+use event_lanes::clock::Clock;
+use event_lanes::stats::{Books, Stats};
+use event_lanes::{LaneLost, LaneSettings, Lanes, Room};
 use event_queues::{Queue, QueueError};
 use send_counts::aggregate::tags::Layout;
 
@@ -56,7 +56,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct PipelineSettings {
     /// How the lanes work.
-    pub lanes: lane::LaneSettings,
+    pub lanes: LaneSettings,
     /// How often counts are cut.
     pub flush_interval: Duration,
     /// How long one request may take, and how long it may wait for its turn.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use braze_datadog::clock::Clock;
+use event_lanes::clock::Clock;
 use serde_json::Value;
 
 use crate::cost::Cost;

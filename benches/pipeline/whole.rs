@@ -6,16 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use braze_datadog::clock::Clock;
 use braze_datadog::connection::Connection;
 use braze_datadog::connection::Intake;
-use braze_datadog::lane;
 use braze_datadog::pipeline::{Pipeline, PipelineSettings};
-use braze_datadog::stats::Stats;
 use datadog_points::ApiKey;
 use datadog_points::outcome::Outcome;
 use datadog_points::payload::Payload;
 use datadog_points::site::Site;
+use event_lanes::LaneSettings;
+use event_lanes::clock::Clock;
+use event_lanes::stats::Stats;
 use event_queues::{Delivery, Queue, QueueError, Receipt, files};
 use send_counts::dedup;
 use tokio::runtime::Builder;
@@ -113,7 +113,7 @@ impl Whole<'_> {
             flush_interval: self.flush_interval,
             flush_timeout: aggregate.flush_timeout,
             shutdown_timeout: Duration::from_secs(20),
-            lanes: lane::LaneSettings {
+            lanes: LaneSettings {
                 lanes: self.lanes,
                 event_types: COUNTED.map(Box::from).to_vec(),
                 aggregate,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use braze_datadog::clock::Clock;
+use event_lanes::clock::Clock;
 
 use crate::events::{Events, Templates};
 use crate::pace::{Pace, Plan};

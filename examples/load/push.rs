@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use braze_datadog::clock::Clock;
+use event_lanes::clock::Clock;
 
 use crate::events::{Events, Templates};
 use crate::pace::{Pace, Plan};

@@ -9,7 +9,7 @@ use datadog_points::outcome::FailureReason;
 
 use super::messages::why;
 use super::rates::Hour;
-use crate::stats::{DropReason, UNROUTED};
+use event_lanes::stats::{DropReason, UNROUTED};
 
 /// The input of the headline.
 #[derive(Debug, Clone, Copy)]

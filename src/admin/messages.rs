@@ -5,7 +5,7 @@ use admin_api::format::ago;
 use datadog_points::outcome::{FailureReason, blames_proxy};
 
 use crate::connection::Connection;
-use crate::stats::{ConnectionBooks, DropReason};
+use event_lanes::stats::{ConnectionBooks, DropReason};
 
 const NOT_SINCE: &str = "nothing was sent since its key or URL was changed";
 

@@ -8,7 +8,7 @@ use admin_api::{
 };
 
 use super::process_usage::ProcessUsage;
-use crate::stats::{Books, ConnectionBooks, Histogram};
+use event_lanes::stats::{Books, ConnectionBooks, Histogram};
 
 /// Metrics beside the books.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::stats::{Books, DropReason};
+use event_lanes::stats::{Books, DropReason};
 
 /// The width of a slot.
 pub const SLOT_SECONDS: u64 = 10;
@@ -246,7 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stats::{Stats, Tally};
+    use event_lanes::stats::{Stats, Tally};
 
     /// Of a forwarder that flushes every so many seconds.
     fn every(seconds: u64) -> Rates {

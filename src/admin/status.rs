@@ -14,7 +14,7 @@ use super::messages;
 use super::rates::{Hour, SLOT_SECONDS, Sends};
 use crate::catalogue::trend::Trend;
 use crate::catalogue::{BusiestLately, SearchHit, SearchHits};
-use crate::stats::{Books, CollapsingTag, ConnectionBooks, Histogram, UNROUTED};
+use event_lanes::stats::{Books, CollapsingTag, ConnectionBooks, Histogram, UNROUTED};
 use send_history::HistoryState;
 
 /// The last hour in slots, oldest first; the last one ends at the Unix second `now`.
@@ -253,7 +253,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::catalogue::LastOutcome;
-    use crate::stats::{DropReason, Stats, Tally, Unreadable};
+    use event_lanes::stats::{DropReason, Stats, Tally, Unreadable};
 
     #[test]
     fn a_verdict_says_whether_sends_reach_datadog_and_since_when_not() {

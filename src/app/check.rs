@@ -9,10 +9,10 @@ use rustix::fs::{Access, access};
 
 use super::command_line::CheckArguments;
 use super::{Failure, complain, names, online, queues};
-use crate::clock::Clock;
 use crate::config::{Config, QueueKind, describe};
 use crate::push::Credentials;
 use datadog_points::client::Proxies;
+use event_lanes::clock::Clock;
 
 /// The warning for a process without any source of events.
 pub(super) const RECEIVES_NOTHING: &str = "nothing can come in: [push] is off, and the queue is the embedded one; write [push] into the configuration for \

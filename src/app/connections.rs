@@ -14,13 +14,13 @@ use self::command_line::{Action, AddArguments, Common, NamedArguments, TestArgum
 use self::folder::Folder;
 use self::running::TakenOver;
 use super::Failure;
-use crate::clock::Clock;
 use crate::config::{api_key_fault, connection_name_fault};
 use crate::connection::{Connection, RefusedConnection};
 use datadog_points::ApiKey;
 use datadog_points::client::{self, HttpIntake};
 use datadog_points::outcome::Outcome;
 use datadog_points::payload::{Metric, PayloadLimits, PayloadWriter};
+use event_lanes::clock::Clock;
 
 /// The point that `connections test --send` sends.
 const TEST_METRIC: &str = "braze.forwarder.test";

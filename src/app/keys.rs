@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::connection::Intake;
 use crate::key_monitor::{KeyEvent, KeyStatus, Keys, Question};
@@ -16,6 +15,7 @@ use datadog_points::client::{HttpIntake, KeyValidator};
 use datadog_points::outcome::Outcome;
 use datadog_points::payload::Payload;
 use datadog_points::validity::Validity;
+use event_lanes::clock::Clock;
 
 /// How many keys are validated at once: 500 connections take seconds, and a dead network takes few sockets.
 pub(super) const QUESTIONS_MAX: usize = 8;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use admin_api::format::grouped;
 use tokio::time::Instant;
 
-use crate::stats::Stats;
 use crate::telemetry;
+use event_lanes::stats::Stats;
 use event_queues::files::ImportProgress;
 
 /// How often the line is drawn.

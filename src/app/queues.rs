@@ -12,11 +12,11 @@ use super::command_line::ImportArguments;
 use super::keys::WatchedIntake;
 use super::waiting::Waiting;
 use super::{Failure, progress};
-use crate::clock::Clock;
 use crate::config::{Config, QueueKind};
 use crate::pipeline::{Ended, Pipeline, PipelineCommand, PipelineError};
-use crate::stats::Stats;
 use crate::telemetry;
+use event_lanes::clock::Clock;
+use event_lanes::stats::Stats;
 use event_queues::embedded::{self, Appender, EmbeddedQueue, Opened, Torn};
 use event_queues::files::{self, FileReport, FilesQueue};
 #[cfg(feature = "kafka")]

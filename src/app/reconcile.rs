@@ -18,12 +18,12 @@ use clap::Args;
 use self::ask::AskedObject;
 pub(super) use self::daily::DailyReconcile;
 use super::{Failure, TOP_URL, USER_AGENT, complain, load, print_line};
-use crate::clock::Clock;
 use crate::config;
 use crate::reconcile::{
     AppGroupFilter, ComparisonTerms, CountedTypes, DayRange, Reconciliation, Tolerance, compare, table,
 };
 use datadog_points::client::Proxies;
+use event_lanes::clock::Clock;
 
 /// A difference is beyond the tolerance.
 const BEYOND_TOLERANCE: u8 = 3;

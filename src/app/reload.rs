@@ -15,12 +15,12 @@ use super::file_watch::{FileNews, FileWatch, Stamps, stamps};
 use super::keys::KeyWatch;
 use super::reconcile::DailyReconcile;
 use super::views::SettingsInForce;
-use crate::clock::Clock;
 use crate::config::{Config, Warning, changes_needing_restart, redacted};
 use crate::connection::{Connection, ConnectionSet};
 use crate::pipeline;
 use crate::push::{self, Credentials};
 use crate::telemetry::LogLevel;
+use event_lanes::clock::Clock;
 use send_counts::aggregate::tags::Layout;
 
 /// How long reading the files of a reload may take.

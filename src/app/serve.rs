@@ -17,15 +17,15 @@ use super::views::Watched;
 use super::{Failure, attend, queues};
 use crate::admin;
 use crate::admin::rates::Rates;
-use crate::clock::Clock;
 use crate::config::{Config, Warning};
-use crate::lane;
 use crate::pipeline::{Pipeline, PipelineSettings};
 use crate::push::{self, Credentials, PushListener};
 use crate::signal::{self, Signals};
-use crate::stats::Stats;
 use crate::telemetry::{self, LogLevel};
 use datadog_points::client::{self, HttpIntake, KeyValidator, Network};
+use event_lanes::LaneSettings;
+use event_lanes::clock::Clock;
+use event_lanes::stats::Stats;
 use event_queues::embedded::Appender;
 use send_counts::aggregate::tags::Layout;
 use send_history::SendHistory;
@@ -214,7 +214,7 @@ fn start_pipeline(
     clock: &Clock,
 ) -> Result<Pipeline<WatchedIntake>, Failure> {
     let settings = PipelineSettings {
-        lanes: lane::LaneSettings {
+        lanes: LaneSettings {
             lanes: config.lanes.get(),
             event_types: config.events_count.clone(),
             aggregate: config.aggregate.clone(),

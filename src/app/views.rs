@@ -24,13 +24,13 @@ use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::Rates;
 use crate::admin::{ConnectionList, headline, messages, status};
 use crate::catalogue::Catalogue;
-use crate::clock::Clock;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::key_monitor::State;
 use crate::pipeline::forwarder_metrics::{ProcessProbe, ProcessState};
 use crate::push::{self, Readiness};
-use crate::stats::{Books, Stats};
 use crate::telemetry;
+use event_lanes::clock::Clock;
+use event_lanes::stats::{Books, Stats};
 
 /// After how long without a turn of its loop the pipeline counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);

@@ -10,9 +10,9 @@ use super::schema::join;
 use super::settings;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::pipeline::forwarder_metrics;
-use crate::stats::{OTHERS, UNROUTED};
 use braze_events::app_group::{self, IdFault};
 use datadog_points::site::{Known, Site};
+use event_lanes::stats::{OTHERS, UNROUTED};
 
 /// Datadog's limit for the name of a metric.
 const METRIC_CHARS_MAX: usize = 200;

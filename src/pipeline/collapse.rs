@@ -19,8 +19,8 @@ use foldhash::fast::RandomState;
 use foldhash::quality;
 
 use self::names::{LOOKED_AT_MAX, TagNames};
-use crate::stats::{Collapsing, CollapsingTag};
 use datadog_points::normalize;
+use event_lanes::stats::{Collapsing, CollapsingTag};
 use send_counts::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
 use send_counts::aggregate::tags;
 

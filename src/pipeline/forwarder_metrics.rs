@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::stats::{Books, DropReason, OTHERS};
 use datadog_points::payload::VALUE_MAX;
+use event_lanes::stats::{Books, DropReason, OTHERS};
 
 /// The prefix of the forwarder's own metrics. None of them stands for sends.
 pub const PREFIX: &str = "braze.forwarder.";
@@ -233,8 +233,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::stats::{Stats, Tally};
     use datadog_points::outcome::FailureReason;
+    use event_lanes::stats::{Stats, Tally};
 
     fn drop_sends(stats: &Stats, name: &str, sends: u64) {
         let counted = vec![(name.into(), sends)];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::connection::Connection;
 use crate::pipeline::collapse::Collapse;
-use crate::stats::{Collapsing, Stats};
+use event_lanes::stats::{Collapsing, Stats};
 use send_counts::aggregate::Aggregator;
 use send_counts::aggregate::names::KnownNames;
 use send_counts::route::ConnectionId;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::stats::{Books, DropReason};
+use event_lanes::stats::{Books, DropReason};
 
 /// The reasons of lanes for dropping sends, and the advice for each.
 const DROPPED_BY_LANES: [(DropReason, &str); 4] = [
@@ -93,7 +93,7 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{Stats, Tally};
+    use event_lanes::stats::{Stats, Tally};
 
     #[test]
     fn ids_that_are_forgotten_early_are_told_once_an_hour() {

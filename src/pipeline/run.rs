@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::Ended;
 use super::settle::FlushSummary;
 use crate::connection::ConnectionSet;
-use crate::lane::Group;
 use crate::ledger::Ledger;
+use event_lanes::Group;
 use event_queues::{QueueError, Receipt};
 use send_counts::aggregate::tags::Layout;
 

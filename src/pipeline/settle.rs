@@ -11,9 +11,9 @@ use super::{Ended, Phase, Pipeline, QueueRun};
 use crate::catalogue::{LastOutcome, RequestFate};
 use crate::connection::Intake;
 use crate::ledger::{ClaimId, Settled, Unpaired};
-use crate::stats::DropReason;
 use datadog_points::outcome::{FailureReason, Outcome};
 use datadog_points::payload::Payload;
+use event_lanes::stats::DropReason;
 use send_counts::aggregate::window::Window;
 
 /// The log line of a flush, made when its last outcome is there.

@@ -9,14 +9,15 @@ use tokio::task;
 use tokio::time::{Instant, timeout};
 
 use crate::catalogue::Tracked;
-use crate::clock::{Clock, within};
 use crate::connection::{Connection, ConnectionSet, Intake};
-use crate::lane::Plan;
 use crate::ledger::ClaimId;
 use crate::pipeline::recheck::{Rechecked, recheck};
 use crate::telemetry::Printer;
+use datadog_points::client::within;
 use datadog_points::outcome::{FailureReason, Outcome};
 use datadog_points::payload::Payload;
+use event_lanes::Plan;
+use event_lanes::clock::Clock;
 use send_counts::aggregate::tags::Layout;
 use send_counts::aggregate::window::Window;
 use send_counts::route::{ConnectionId, RefusedGroups, Router};

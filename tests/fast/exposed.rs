@@ -8,7 +8,7 @@ use admin_api::{
 };
 use braze_datadog::admin::process_usage::ProcessUsage;
 use braze_datadog::admin::prometheus::{ProcessGauges, prometheus};
-use braze_datadog::stats::{DropReason, Stats, Tally, Unreadable};
+use event_lanes::stats::{DropReason, Stats, Tally, Unreadable};
 
 /// What a running forwarder was seen to show.
 const KEPT: &str = include_str!("../browser/metrics.txt");

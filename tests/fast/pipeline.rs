@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use braze_datadog::clock::Clock;
 use braze_datadog::connection::Connection;
-use braze_datadog::lane;
 use braze_datadog::pipeline::{Ended, Pipeline, PipelineCommand, PipelineSettings};
-use braze_datadog::stats::{DropReason, Stats};
 use datadog_points::ApiKey;
 use datadog_points::outcome::FailureReason;
 use datadog_points::site::Site;
+use event_lanes::LaneSettings;
+use event_lanes::clock::Clock;
+use event_lanes::stats::{DropReason, Stats};
 use proptest::prelude::*;
 use send_counts::aggregate::Late;
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
@@ -50,7 +50,7 @@ fn layout(static_tags: &[&str]) -> Arc<Layout> {
 
 fn settings() -> PipelineSettings {
     PipelineSettings {
-        lanes: lane::LaneSettings {
+        lanes: LaneSettings {
             lanes: 3,
             event_types: vec!["users.messages.email.Send".into()],
             aggregate: send_counts::testing::aggregate_settings(1000),

@@ -9,6 +9,7 @@
 #[path = "../../../examples/load/events.rs"]
 mod events;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -18,18 +19,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use braze_datadog::clock::Clock;
-use braze_datadog::connection::Connection;
-use braze_datadog::lane::{self, Lanes, Plan};
-use braze_datadog::stats::Stats;
 use braze_events::SEND_TYPES;
 use bytes::Bytes;
-use datadog_points::ApiKey;
-use datadog_points::site::Site;
+use event_lanes::clock::Clock;
+use event_lanes::stats::Stats;
+use event_lanes::{LaneSettings, Lanes, Plan};
 use event_queues::{Delivery, Framing, Receipt, Source};
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
 use send_counts::dedup;
-use send_counts::route::{ConnectionId, Router};
+use send_counts::route::{AppGroups, ConnectionId, Router};
 
 use events::{Events, LoadSettings, Templates};
 
@@ -223,9 +221,9 @@ fn body(case: &Case, events: &mut Events, now: u64) -> Bytes {
     body.into()
 }
 
-fn settings(case: &Case) -> lane::LaneSettings {
+fn settings(case: &Case) -> LaneSettings {
     let window = if case.dedup { Duration::from_mins(10) } else { Duration::ZERO };
-    lane::LaneSettings {
+    LaneSettings {
         lanes: 1,
         event_types: SEND_TYPES.iter().map(|(name, _)| (*name).into()).collect(),
         aggregate: send_counts::testing::aggregate_settings(100_000),
@@ -236,20 +234,14 @@ fn settings(case: &Case) -> lane::LaneSettings {
 /// The default tags, and one connection.
 fn plan() -> Plan {
     let include = Tag::ALL.into_iter().filter(|tag| *tag != Tag::Channel).collect();
-    let connection = Connection {
-        site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
-        api_key: ApiKey::new("none"),
-        metric: "braze.messaging.sent".into(),
-        dry_run: false,
-        ..Connection::named("bench".into())
-    };
+    let all = AppGroups { ids: &[], names: &HashMap::new() };
     Plan {
-        router: Router::new(&[(ConnectionId(0), connection.app_groups())]),
+        router: Router::new(&[(ConnectionId(0), all)]),
         layout: Arc::new(Layout::new(&tags::TagSettings {
             include,
             static_tags: Vec::new(),
             names: Names::Latest,
         })),
-        connection_names: vec![connection.name.as_ref().into()],
+        connection_names: vec!["bench".into()],
     }
 }

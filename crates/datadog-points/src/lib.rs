@@ -14,13 +14,18 @@
 //! assert_eq!((payloads.len(), payloads[0].series, payloads[0].sends), (1, 1, 7));
 //! // `datadog_points::client::HttpIntake::post` sends each of them once.
 //! ```
+//!
+//! The feature `client` is for what sends them.
 
+#[cfg(feature = "client")]
 pub mod client;
 pub mod normalize;
 pub mod outcome;
 pub mod payload;
 mod series;
+#[cfg(feature = "client")]
 pub mod site;
+#[cfg(feature = "client")]
 pub mod validity;
 
 use std::fmt;

@@ -49,10 +49,10 @@ fn the_failure_of_a_proxy_is_not_told_as_datadog_s() {
 
 #[test]
 fn what_a_key_or_a_url_did_is_not_told_of_the_next_one() {
-    let stats = crate::stats::Stats::new();
+    let stats = event_lanes::stats::Stats::new();
     let tell = || connection(&stats.snapshot().connections["acme"], &eu1(false), 100);
     let sends =
-        |counted| crate::stats::Tally { counted: vec![("acme".into(), counted)], ..Default::default() };
+        |counted| event_lanes::stats::Tally { counted: vec![("acme".into(), counted)], ..Default::default() };
     let refused = Some(DropReason::Failed(FailureReason::Http403));
     stats.book(&sends(3));
     stats.redirect("acme");

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use super::{BRAZE_TIMEOUT, Failure, OBJECTS_MAX, ask, history, named};
 use crate::app::USER_AGENT;
 use crate::catalogue::Catalogue;
-use crate::clock::Clock;
 use crate::reconcile::{
     AttemptOutcome, ComparisonTerms, CountedTypes, DailySchedule, NextAttempt, ReconcileAttempt,
     ReconcileSettings, Reconciliation, compare,
 };
+use event_lanes::clock::Clock;
 use send_history::SendHistory;
 
 /// Workspaces that are compared at a time.

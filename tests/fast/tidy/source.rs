@@ -63,7 +63,7 @@ impl Source {
         found
     }
 
-    /// Every path that the code names, from the crate (`crate::stats::Stats`) or from another one
+    /// Every path that the code names, from the crate (`event_lanes::stats::Stats`) or from another one
     /// (`std::fs::read`), with `use` trees taken apart.
     pub(crate) fn paths(&self) -> Vec<String> {
         let tokens = tokens(&self.code);

@@ -1,8 +1,63 @@
-//! A lane: plain synchronous code on a thread of its own that decodes, routes and records. There is one a
-//! core, so that all cores work; the [pipeline](crate::pipeline) hands deliveries to whichever is least busy.
+//! A lane: plain synchronous code on a thread of its own that decodes, routes and records. There is one a core, so that all
+//! cores work; whoever receives deliveries hands them to whichever is least busy. [`stats`] are the books.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use event_lanes::clock::Clock;
+//! use event_lanes::stats::Stats;
+//! use event_lanes::{LaneSettings, Lanes, Plan};
+//! use event_queues::{Delivery, Framing, Receipt, Source};
+//! use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
+//! use send_counts::dedup::DedupSettings;
+//! use send_counts::route::{AppGroups, ConnectionId, Router};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # runtime.block_on(async {
+//! // One connection, which serves every app group.
+//! let all = AppGroups { ids: &[], names: &Default::default() };
+//! let tags = TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
+//! let plan = Arc::new(Plan {
+//!     router: Router::new(&[(ConnectionId(0), all)]),
+//!     layout: Arc::new(Layout::new(&tags)),
+//!     connection_names: vec!["acme".into()],
+//! });
+//! let settings = LaneSettings {
+//!     lanes: 2,
+//!     event_types: vec!["users.messages.email.Send".into()],
+//!     aggregate: send_counts::testing::aggregate_settings(1_000),
+//!     dedup: DedupSettings { window: std::time::Duration::from_secs(600), max_ids: 1_000 },
+//! };
+//! let (stats, clock) = (Arc::new(Stats::new()), Clock::system());
+//! let lanes = Lanes::start(&settings, &plan, &stats, &clock)?;
+//!
+//! let event = format!(r#"{{"id": "1", "event_type": "users.messages.email.Send", "time": {}}}"#, clock.unix_seconds());
+//! let delivery = Delivery {
+//!     body: event.into(),
+//!     framing: Framing::Document,
+//!     origin: Arc::default(),
+//!     source: Source::Push,
+//!     oversized: 0,
+//!     recall: false,
+//!     receipt: Receipt(1),
+//! };
+//! lanes.deliver(lanes.room().await?, delivery.into()).await?;
+//! let mut sends = 0;
+//! for cut in lanes.cut().await? {
+//!     sends += cut.await?.sends();
+//! }
+//! let books = stats.snapshot();
+//! assert_eq!((sends, books.received, books.pending()), (1, 1, 1));
+//! assert!(books.balance());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+pub mod clock;
 mod counter;
 mod group;
+pub mod stats;
 
 use std::io;
 use std::sync::Arc;

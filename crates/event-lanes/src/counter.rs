@@ -306,14 +306,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connection::Connection;
     use braze_events::FIELDS;
-    use datadog_points::ApiKey;
-    use datadog_points::site::Site;
     use send_counts::aggregate::tags::{self, Layout, Names, Tag};
     use send_counts::aggregate::{self, Late, Timestamp};
     use send_counts::dedup;
-    use send_counts::route::Router;
+    use send_counts::route::{AppGroups, Router};
 
     const NOW: Now = Now { unix: 1_800_000_000, elapsed: 0 };
 
@@ -324,24 +321,14 @@ mod tests {
 
     /// For one connection, which serves the app group `app_group_id` and gives it a name, unless that is empty.
     fn serving(app_group_id: &str, window: Duration, name: &str) -> Counter {
-        let connection = Connection {
-            name: "acme".into(),
-            site: Site { name: "US1".into(), base_url: "https://api.datadoghq.com".into() },
-            api_key: ApiKey::new("k"),
-            app_group_ids: vec![app_group_id.into()],
-            app_group_names: HashMap::from([(app_group_id.into(), name.into())]),
-            metric: "m".into(),
-            dry_run: false,
-            heartbeat: false,
-            forwarder_metrics: false,
-            campaign_last_send_age: false,
-        };
+        let (ids, names) = ([app_group_id.into()], HashMap::from([(app_group_id.into(), name.into())]));
+        let app_groups = AppGroups { ids: &ids, names: &names };
         let tags =
             tags::TagSettings { include: Tag::ALL.to_vec(), static_tags: Vec::new(), names: Names::Latest };
         let plan = Arc::new(Plan {
-            router: Router::new(&[(ConnectionId(0), connection.app_groups())]),
+            router: Router::new(&[(ConnectionId(0), app_groups)]),
             layout: Arc::new(Layout::new(&tags)),
-            connection_names: vec![connection.name.as_ref().into()],
+            connection_names: vec!["acme".into()],
         });
         let settings = LaneSettings {
             lanes: 1,

@@ -1,7 +1,5 @@
 //! The only place that reads the clocks. Everywhere else time is an argument.
 
-pub use datadog_points::client::within;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
