@@ -39,6 +39,23 @@ pub struct SentObject {
     pub last_send: u64,
 }
 
+impl SentObject {
+    /// Takes the texts of another state of the same object.
+    fn update(&mut self, newer: Self) {
+        let Self { name, canvas_id, canvas_name, app_group_id, .. } = newer;
+        for (known, text) in [
+            (&mut self.name, name),
+            (&mut self.canvas_id, canvas_id),
+            (&mut self.canvas_name, canvas_name),
+            (&mut self.app_group_id, app_group_id),
+        ] {
+            if !text.is_empty() {
+                *known = text;
+            }
+        }
+    }
+}
+
 /// The memory of one object beside its texts.
 const OBJECT_BYTES: u64 = 256;
 
@@ -67,13 +84,14 @@ impl ObjectDirectory {
         directory
     }
 
-    /// The number of an object, which is added if it is new; its names are updated.
+    /// The number of an object, which is added if it is new; its names are updated. An empty one says nothing: an event may
+    /// come without it.
     pub(crate) fn meet(&mut self, object: SentObject) -> u32 {
         if let Some(number) = self.by_identity.get(&identity(&object)).copied() {
             if let Some(known) = self.all.get_mut(&number) {
-                let last_send = known.last_send;
-                self.bytes = self.bytes.saturating_sub(bytes(known)) + bytes(&object);
-                *known = SentObject { last_send, ..object };
+                self.bytes = self.bytes.saturating_sub(bytes(known));
+                known.update(object);
+                self.bytes += bytes(known);
             }
             return number;
         }
@@ -197,6 +215,23 @@ mod tests {
         let again =
             ObjectDirectory::read(1, 2, directory.iter().map(|(number, object)| (number, object.clone())));
         assert_eq!((again.bytes, again.next), (directory.bytes, directory.next));
+    }
+
+    #[test]
+    fn what_an_event_leaves_out_stays_known() {
+        let mut directory = ObjectDirectory::default();
+        let whole = SentObject {
+            kind: ObjectKind::Step,
+            canvas_id: "c".into(),
+            canvas_name: "Onboarding".into(),
+            app_group_id: "emea".into(),
+            ..object("1", "Welcome")
+        };
+        let bare = SentObject { kind: ObjectKind::Step, ..object("1", "") };
+        let number = directory.meet(whole.clone());
+        assert_eq!(directory.meet(bare), number);
+        assert_eq!(directory.get(number), Some(&whole));
+        assert_eq!(directory.bytes, bytes(&whole));
     }
 
     #[test]
