@@ -14,6 +14,7 @@ use super::campaigns::{CAMPAIGN, CANVAS_STEP, Campaigns};
 use super::query::{Query, normalize};
 use super::{BusiestLately, CatalogueLimits, LastOutcome, SearchHit, SearchHits, greatest};
 use send_counts::aggregate::tags::{self, Layout, TagText};
+use send_counts::aggregate::window::AHEAD_SECONDS_MAX;
 use send_counts::aggregate::{Point, Series};
 
 /// A series has seldom more tags.
@@ -262,7 +263,9 @@ impl SearchIndex {
         entry.flush = self.flush;
         entry.flush_sends = sends;
         entry.sends += sends;
-        entry.last_send = entry.last_send.max(newest);
+        // A later one is of a clock that was ahead.
+        let known = if entry.last_send > now + AHEAD_SECONDS_MAX { 0 } else { entry.last_send };
+        entry.last_send = known.max(newest);
         let (campaign, serial) = (entry.campaign, entry.serial);
         if let Some(campaign) = campaign {
             self.campaigns.add(campaign, now, sends);

@@ -121,6 +121,15 @@ fn the_busiest_are_told_by_kind_with_their_newest_names() {
 }
 
 #[test]
+fn a_last_send_of_a_clock_that_was_ahead_is_not_shown_once_it_is_right() {
+    let catalogue = Catalogue::default();
+    for now in [NOW, NOW + 300 * 86_400, NOW + 60] {
+        note(&catalogue, &cut(&layout(&[]), &[(WEEKLY, 1, now)]), now);
+        assert_eq!(catalogue.search("weekly").found[0].last_send, now);
+    }
+}
+
+#[test]
 fn steps_of_one_name_are_told_apart_by_their_canvas_where_none_has_an_id() {
     let catalogue = Catalogue::default();
     let include = vec![Tag::Field(Field::CanvasName), Tag::Field(Field::CanvasStepName)];

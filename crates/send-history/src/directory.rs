@@ -64,6 +64,8 @@ const OBJECT_BYTES: u64 = 256;
 pub(crate) struct ObjectDirectory {
     /// Changes each time that the objects are read anew; a number is valid for one generation.
     pub(crate) generation: u64,
+    /// No send is later than this Unix second; `None`: the clock says nothing.
+    pub(crate) latest: Option<u64>,
     by_identity: HashMap<Vec<u8>, u32, RandomState>,
     all: BTreeMap<u32, SentObject>,
     next: u32,
@@ -101,10 +103,12 @@ impl ObjectDirectory {
         number
     }
 
-    /// Notes a send of an object.
+    /// Notes a send of an object. A last send that can't be is of a clock that was ahead, and gives way.
     pub(crate) fn sent(&mut self, number: u32, time: u32) {
         if let Some(object) = self.all.get_mut(&number) {
-            object.last_send = object.last_send.max(u64::from(time));
+            let is_ahead = self.latest.is_some_and(|latest| object.last_send > latest);
+            let known = if is_ahead { 0 } else { object.last_send };
+            object.last_send = known.max(u64::from(time));
         }
     }
 
@@ -232,6 +236,20 @@ mod tests {
         assert_eq!(directory.meet(bare), number);
         assert_eq!(directory.get(number), Some(&whole));
         assert_eq!(directory.bytes, bytes(&whole));
+    }
+
+    #[test]
+    fn a_last_send_of_a_clock_that_was_ahead_gives_way() {
+        let mut directory = ObjectDirectory::default();
+        let number = directory.meet(object("1", "Weekly"));
+        let mut last_send = |time, latest| {
+            directory.latest = latest;
+            directory.sent(number, time);
+            directory.get(number).unwrap().last_send
+        };
+        assert_eq!((last_send(9000, Some(9600)), last_send(8000, Some(9600))), (9000, 9000));
+        assert_eq!(last_send(100, None), 9000);
+        assert_eq!((last_send(100, Some(700)), last_send(50, Some(700))), (100, 100));
     }
 
     #[test]
