@@ -120,16 +120,19 @@ impl SearchIndex {
         };
         let slot = *self.by_key.find(hash, is_it)?;
         let text_hash = self.text_hash(series);
-        if let Some(entry) = self.entries.get_mut(slot)
-            && entry.text_hash != text_hash
-        {
+        let entry = self.entries.get_mut(slot)?;
+        let has_changed = entry.text_hash != text_hash;
+        if has_changed {
             self.bytes -= entry.text.len();
             entry.text = text(layout, series);
             entry.text_hash = text_hash;
             self.bytes += entry.text.len();
-            if let Some(campaign) = entry.campaign {
-                self.campaigns.rename(campaign, series);
-            }
+        }
+        // As sent, each name of an id has series of its own, which stay as they are.
+        if let Some(campaign) = entry.campaign
+            && (has_changed || !layout.names_by_id(CAMPAIGN))
+        {
+            self.campaigns.rename(campaign, series);
         }
         self.count(slot, series, now)
     }
