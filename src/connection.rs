@@ -24,7 +24,7 @@ pub struct Connection {
     pub api_key: ApiKey,
     /// The app groups it serves; empty: every app group that no other connection names.
     pub app_group_ids: Vec<Box<str>>,
-    /// Names by app group id, for events that carry none.
+    /// Names by app group id, in the place of those that events carry.
     pub app_group_names: HashMap<Box<str>, Box<str>>,
     /// The name of the metric.
     pub metric: Box<str>,

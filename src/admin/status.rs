@@ -32,7 +32,8 @@ pub fn rates(hour: &Hour, now: u64) -> SendRates {
     }
 }
 
-/// The busiest campaigns and Canvas steps of the last hour, busiest first, as of the Unix second `now`.
+/// The campaigns and Canvas steps that were busiest at the last flush, with their sends in the last hour as of the Unix second
+/// `now`, busiest first.
 pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
     let told = |all: &[(BusyCampaign, Trend)]| {
         let busy = |(busy, trend): &(BusyCampaign, Trend)| BusyCampaign {
@@ -40,7 +41,9 @@ pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
             minutes: trend.minutes(now).to_vec(),
             ..busy.clone()
         };
-        all.iter().map(busy).filter(|busy| busy.sends > 0).collect()
+        let mut told: Vec<_> = all.iter().map(busy).filter(|busy| busy.sends > 0).collect();
+        told.sort_by_key(|busy| Reverse(busy.sends));
+        told
     };
     Busiest { campaigns: told(&busiest.campaigns), steps: told(&busiest.steps) }
 }
@@ -290,6 +293,26 @@ pub(super) mod tests {
         assert_eq!(say(&printed), (FlowState::Quiet, "dry run: printed, not sent".into()));
         let words = "dry run: printed, not sent; last accepted 2 s ago";
         assert_eq!(say(&found(None, Some(100))), (FlowState::Quiet, words.into()));
+    }
+
+    #[test]
+    fn the_busiest_come_first_as_of_now_although_nothing_was_flushed_since() {
+        const HOUR: u64 = 3600;
+        let busy = |name: &str, sends: &[(u64, u64)]| {
+            let mut trend = Trend::new(0);
+            for (at, sends) in sends {
+                trend.add(*at, *sends);
+            }
+            (BusyCampaign { name: name.to_owned(), ..BusyCampaign::default() }, trend)
+        };
+        let campaigns =
+            vec![busy("a", &[(0, 90), (1800, 5)]), busy("b", &[(1800, 60)]), busy("c", &[(0, 50)])];
+        let lately = BusiestLately { campaigns, ..BusiestLately::default() };
+        let told = |now| -> Vec<(String, u64)> {
+            busiest(&lately, now).campaigns.into_iter().map(|busy| (busy.name, busy.sends)).collect()
+        };
+        assert_eq!(told(1800), [("a".to_owned(), 95), ("b".to_owned(), 60), ("c".to_owned(), 50)]);
+        assert_eq!(told(HOUR), [("b".to_owned(), 60), ("a".to_owned(), 5)]);
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Campaigns {
         if let Some(slot) = self.by_key.find(hash, is_it).copied() {
             if let Some(campaign) = self.all.get_mut(slot) {
                 campaign.series += 1;
+                campaign.rename(series);
             }
             return Some(slot);
         }
@@ -91,7 +92,7 @@ impl Campaigns {
             dimension,
             connection: tags::connection_of(series.key).index(),
             name: text_of(name_of(series, dimension)),
-            canvas: canvas_of(series, dimension),
+            canvas: text_of(canvas_of(series, dimension)),
             series: 1,
             trend: Trend::new(now),
         });
@@ -115,10 +116,8 @@ impl Campaigns {
 
     /// Updates the names of a group by a series.
     pub(super) fn rename(&mut self, slot: usize, series: &Series<'_>) {
-        let Some(dimension) = dimension_of(series) else { return };
         if let Some(campaign) = self.all.get_mut(slot) {
-            campaign.name = text_of(name_of(series, dimension));
-            campaign.canvas = canvas_of(series, dimension);
+            campaign.rename(series);
         }
     }
 
@@ -159,6 +158,16 @@ impl Campaigns {
 }
 
 impl Campaign {
+    /// Takes the names of one of its series; an empty one says nothing.
+    fn rename(&mut self, series: &Series<'_>) {
+        let (name, canvas) = (name_of(series, self.dimension), canvas_of(series, self.dimension));
+        for (known, name) in [(&mut self.name, name), (&mut self.canvas, canvas)] {
+            if !name.is_empty() && known.as_bytes() != name {
+                *known = text_of(name);
+            }
+        }
+    }
+
     /// Its id; empty if it has none.
     fn id(&self) -> Cow<'_, str> {
         match self.key.get(ID..) {
@@ -181,8 +190,8 @@ pub(super) fn name_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
     if in_key.is_empty() { series.attributes.names[dimension] } else { in_key }
 }
 
-fn canvas_of(series: &Series<'_>, dimension: usize) -> Box<str> {
-    if dimension == CANVAS_STEP { text_of(name_of(series, CANVAS)) } else { "".into() }
+fn canvas_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
+    if dimension == CANVAS_STEP { name_of(series, CANVAS) } else { b"" }
 }
 
 fn text_of(text: &[u8]) -> Box<str> {

@@ -14,6 +14,7 @@ use super::campaigns::{CAMPAIGN, CANVAS_STEP, Campaigns};
 use super::query::{Query, normalize};
 use super::{BusiestLately, CatalogueLimits, LastOutcome, SearchHit, SearchHits, greatest};
 use send_counts::aggregate::tags::{self, Layout, TagText};
+use send_counts::aggregate::window::AHEAD_SECONDS_MAX;
 use send_counts::aggregate::{Point, Series};
 
 /// A series has seldom more tags.
@@ -119,16 +120,19 @@ impl SearchIndex {
         };
         let slot = *self.by_key.find(hash, is_it)?;
         let text_hash = self.text_hash(series);
-        if let Some(entry) = self.entries.get_mut(slot)
-            && entry.text_hash != text_hash
-        {
+        let entry = self.entries.get_mut(slot)?;
+        let has_changed = entry.text_hash != text_hash;
+        if has_changed {
             self.bytes -= entry.text.len();
             entry.text = text(layout, series);
             entry.text_hash = text_hash;
             self.bytes += entry.text.len();
-            if let Some(campaign) = entry.campaign {
-                self.campaigns.rename(campaign, series);
-            }
+        }
+        // As sent, each name of an id has series of its own, which stay as they are.
+        if let Some(campaign) = entry.campaign
+            && (has_changed || !layout.names_by_id(CAMPAIGN))
+        {
+            self.campaigns.rename(campaign, series);
         }
         self.count(slot, series, now)
     }
@@ -262,7 +266,9 @@ impl SearchIndex {
         entry.flush = self.flush;
         entry.flush_sends = sends;
         entry.sends += sends;
-        entry.last_send = entry.last_send.max(newest);
+        // A later one is of a clock that was ahead.
+        let known = if entry.last_send > now + AHEAD_SECONDS_MAX { 0 } else { entry.last_send };
+        entry.last_send = known.max(newest);
         let (campaign, serial) = (entry.campaign, entry.serial);
         if let Some(campaign) = campaign {
             self.campaigns.add(campaign, now, sends);

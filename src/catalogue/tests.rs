@@ -34,6 +34,11 @@ fn layout(static_tags: &[&str]) -> Arc<Layout> {
     Arc::new(Layout::new(&TagSettings { include: Tag::ALL.to_vec(), static_tags, names: Names::Latest }))
 }
 
+fn layout_as_sent() -> Arc<Layout> {
+    let include = Tag::ALL.to_vec();
+    Arc::new(Layout::new(&TagSettings { include, static_tags: Vec::new(), names: Names::AsSent }))
+}
+
 fn note(catalogue: &Catalogue, cut: &Aggregator, now: u64) -> NotedSeries {
     catalogue.note(cut, ["acme"].into_iter(), now)
 }
@@ -118,6 +123,48 @@ fn the_busiest_are_told_by_kind_with_their_newest_names() {
     assert_eq!(told, [("Welcome", "Onboarding", 2), ("Monthly newsletter", "", 33), ("Other", "", 9)]);
     assert_eq!(catalogue.search("weekly").matches, 0);
     assert_eq!(catalogue.search("monthly").found[0].sends, 33);
+}
+
+#[test]
+fn the_busiest_have_the_name_that_was_sent_last_whichever_series_has_it() {
+    let step = |canvas, name| {
+        [
+            (Field::CanvasId, "c1"),
+            (Field::CanvasName, canvas),
+            (Field::CanvasStepId, "s1"),
+            (Field::CanvasStepName, name),
+        ]
+    };
+    let (old, new) = (step("Onboarding", "Welcome"), step("Reception", "Hello"));
+    let bare = [(Field::CanvasId, "c1"), (Field::CanvasStepId, "s1"), (Field::AppGroupId, "emea")];
+    let told_after = |layout: Arc<Layout>, flushes: &[Fields<'_>]| {
+        let catalogue = Catalogue::default();
+        for fields in flushes {
+            note(&catalogue, &cut(&layout, &[(fields, 1, NOW)]), NOW);
+        }
+        let busiest = catalogue.busiest();
+        let (busy, trend) = &busiest.steps[0];
+        (busy.canvas.clone(), busy.name.clone(), trend.sum(NOW), busiest.steps.len())
+    };
+    let is = |canvas: &str, name: &str, sends| (canvas.to_owned(), name.to_owned(), sends, 1);
+    // Each name has series of its own.
+    assert_eq!(told_after(layout_as_sent(), &[&old, &new]), is("Reception", "Hello", 2));
+    assert_eq!(told_after(layout_as_sent(), &[&old, &new, &old]), is("Onboarding", "Welcome", 3));
+    assert_eq!(told_after(layout_as_sent(), &[&old, &new, &bare]), is("Reception", "Hello", 3));
+    // One that is new has the new name.
+    let mut other_series = new.to_vec();
+    other_series.push((Field::AppGroupId, "emea"));
+    assert_eq!(told_after(layout(&[]), &[&old, &other_series]), is("Reception", "Hello", 2));
+    assert_eq!(told_after(layout(&[]), &[&old, &bare]), is("Onboarding", "Welcome", 2));
+}
+
+#[test]
+fn a_last_send_of_a_clock_that_was_ahead_is_not_shown_once_it_is_right() {
+    let catalogue = Catalogue::default();
+    for now in [NOW, NOW + 300 * 86_400, NOW + 60] {
+        note(&catalogue, &cut(&layout(&[]), &[(WEEKLY, 1, now)]), now);
+        assert_eq!(catalogue.search("weekly").found[0].last_send, now);
+    }
 }
 
 #[test]

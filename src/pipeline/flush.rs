@@ -116,7 +116,7 @@ fn flush(
     let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
     let FlushJob { claim, cuts, is_idle, time, state, connections } = job;
     let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
-    names.settle(&mut merged);
+    names.settle(&mut merged, &connections);
     let connection_names = connections.iter().map(|connection| &*connection.name);
     let noted = catalogue.note(&merged, connection_names, clock.unix_seconds());
     let by_connection = merged.by_connection();

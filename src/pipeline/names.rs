@@ -17,6 +17,8 @@ const NAMES_MAX: usize = 1_000_000;
 #[derive(Debug)]
 pub(super) struct NameTracker {
     known: KnownNames,
+    /// Those of the last cut, by number.
+    connections: Vec<Arc<Connection>>,
     collapse: Collapse,
     /// How many collapsing tags the last warning reported. The next one comes when they have doubled.
     warned: HashMap<ConnectionId, u64>,
@@ -24,12 +26,37 @@ pub(super) struct NameTracker {
 
 impl NameTracker {
     pub(super) fn new() -> Self {
-        Self { known: KnownNames::new(NAMES_MAX), collapse: Collapse::default(), warned: HashMap::new() }
+        Self {
+            known: KnownNames::new(NAMES_MAX),
+            connections: Vec::new(),
+            collapse: Collapse::default(),
+            warned: HashMap::new(),
+        }
     }
 
     /// Gives every series of a merged cut the newest names known.
-    pub(super) fn settle(&mut self, cut: &mut Aggregator) {
+    pub(super) fn settle(&mut self, cut: &mut Aggregator, connections: &[Arc<Connection>]) {
+        self.follow(connections);
         self.known.settle(cut);
+    }
+
+    /// A name that was taken out of the configuration would stay known, for a lane takes it for the event's.
+    fn follow(&mut self, connections: &[Arc<Connection>]) {
+        let is_same = |(known, now): (&Arc<Connection>, &Arc<Connection>)| Arc::ptr_eq(known, now);
+        if self.connections.len() == connections.len()
+            && self.connections.iter().zip(connections).all(is_same)
+        {
+            return;
+        }
+        let before = std::mem::replace(&mut self.connections, connections.to_vec());
+        let is_renamed: Vec<bool> = before
+            .iter()
+            .zip(connections)
+            .map(|(before, now)| before.app_group_names != now.app_group_names)
+            .collect();
+        if is_renamed.contains(&true) {
+            self.known.forget_app_groups(|id| is_renamed.get(id.index()).is_some_and(|renamed| *renamed));
+        }
     }
 
     /// Reports which names become one tag value, if that has changed.

@@ -1,7 +1,7 @@
 //! SIGHUP: connections, keys, tags, tokens and the log level change without losing a count; what is wrong is
 //! refused. And what the service manager is told of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::linux::net::SocketAddrExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
 use crate::support::{self, KEY};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
@@ -94,6 +94,37 @@ async fn connections_keys_and_tags_change_under_load_and_no_count_is_lost() {
         ("g-two", "rest-key", true),
     ];
     assert_eq!(seen, BTreeSet::from(expected));
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn the_name_of_an_app_group_that_is_taken_out_of_the_file_is_sent_no_more() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &["g-one"]);
+    let forwarder = configuration.clone().app_group_name("acme", "g-one", "Acme EMEA").start().await;
+    let push = async |number: u64| {
+        let event = json!({
+            "event_type": "users.messages.email.Send",
+            "id": format!("00000000-0000-4000-8000-{number:012}"),
+            "time": support::unix_now(),
+            "properties": { "app_group_id": "g-one", "campaign_id": "c1", "campaign_name": "Weekly" },
+        });
+        forwarder.push_accepted(json!({ "events": [event] }).to_string()).await;
+        assert_eq!(forwarder.settled(number).await.accepted, number);
+    };
+    push(1).await;
+    configuration.write();
+    hang_up(&forwarder, READ_AGAIN).await;
+    push(2).await;
+    let tags = |app_group: &[&str]| -> Vec<String> {
+        let others = ["campaign_id:c1", "campaign_name:Weekly"];
+        app_group.iter().chain(&others).map(ToString::to_string).collect()
+    };
+    let sums = BTreeMap::from([
+        (tags(&["app_group_id:g-one", "app_group_name:Acme EMEA"]), 1),
+        (tags(&["app_group_id:g-one"]), 1),
+    ]);
+    assert_eq!(intake.sums_of(KEY), sums);
     assert!(forwarder.stop().await.success());
 }
 

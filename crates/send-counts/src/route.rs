@@ -40,7 +40,7 @@ pub struct RefusedGroups<'a> {
 pub struct AppGroups<'a> {
     /// Their ids; empty: every app group that no other connection names.
     pub ids: &'a [Box<str>],
-    /// Names by id, for events that carry none.
+    /// Names by id, in the place of those that events carry.
     pub names: &'a HashMap<Box<str>, Box<str>>,
 }
 

@@ -10,6 +10,9 @@ const CLOCK_SET: u64 = 1_704_067_200;
 /// How long a clock that has leapt ahead has to keep its time before days are old by it.
 const PROBATION: Duration = Duration::from_secs(DAY as u64);
 
+/// How far ahead of the clock a send may be, in seconds: Datadog takes none that is further.
+const AHEAD_MAX: u64 = 10 * 60;
+
 /// The day (UTC, since 1970) by which the history ages: a clock that is far ahead for a while would empty it.
 #[derive(Debug)]
 pub(crate) struct BelievedDay {
@@ -53,6 +56,14 @@ impl BelievedDay {
         *self =
             Self { day: if is_believed { today } else { self.day }, leap: (!is_believed).then_some(leap) };
         self.day
+    }
+
+    /// The latest time of a send at the Unix second `now`; `None`: the clock is not set. One that is behind may be the wrong
+    /// one: then the day that was believed holds, to its end.
+    pub(crate) fn latest_send(&self, now: u64) -> Option<u64> {
+        let is_behind = day_of(now) < self.day;
+        let latest = if is_behind { (u64::from(self.day) + 1) * u64::from(DAY) } else { now + AHEAD_MAX };
+        (now >= CLOCK_SET).then_some(latest)
     }
 
     /// The Unix second to which the clock has leapt, while it is not believed.

@@ -39,6 +39,23 @@ pub struct SentObject {
     pub last_send: u64,
 }
 
+impl SentObject {
+    /// Takes the texts of another state of the same object.
+    fn update(&mut self, newer: Self) {
+        let Self { name, canvas_id, canvas_name, app_group_id, .. } = newer;
+        for (known, text) in [
+            (&mut self.name, name),
+            (&mut self.canvas_id, canvas_id),
+            (&mut self.canvas_name, canvas_name),
+            (&mut self.app_group_id, app_group_id),
+        ] {
+            if !text.is_empty() {
+                *known = text;
+            }
+        }
+    }
+}
+
 /// The memory of one object beside its texts.
 const OBJECT_BYTES: u64 = 256;
 
@@ -47,6 +64,8 @@ const OBJECT_BYTES: u64 = 256;
 pub(crate) struct ObjectDirectory {
     /// Changes each time that the objects are read anew; a number is valid for one generation.
     pub(crate) generation: u64,
+    /// No send is later than this Unix second; `None`: the clock says nothing.
+    pub(crate) latest: Option<u64>,
     by_identity: HashMap<Vec<u8>, u32, RandomState>,
     all: BTreeMap<u32, SentObject>,
     next: u32,
@@ -67,13 +86,14 @@ impl ObjectDirectory {
         directory
     }
 
-    /// The number of an object, which is added if it is new; its names are updated.
+    /// The number of an object, which is added if it is new; its names are updated. An empty one says nothing: an event may
+    /// come without it.
     pub(crate) fn meet(&mut self, object: SentObject) -> u32 {
         if let Some(number) = self.by_identity.get(&identity(&object)).copied() {
             if let Some(known) = self.all.get_mut(&number) {
-                let last_send = known.last_send;
-                self.bytes = self.bytes.saturating_sub(bytes(known)) + bytes(&object);
-                *known = SentObject { last_send, ..object };
+                self.bytes = self.bytes.saturating_sub(bytes(known));
+                known.update(object);
+                self.bytes += bytes(known);
             }
             return number;
         }
@@ -83,10 +103,12 @@ impl ObjectDirectory {
         number
     }
 
-    /// Notes a send of an object.
+    /// Notes a send of an object. A last send that can't be is of a clock that was ahead, and gives way.
     pub(crate) fn sent(&mut self, number: u32, time: u32) {
         if let Some(object) = self.all.get_mut(&number) {
-            object.last_send = object.last_send.max(u64::from(time));
+            let is_ahead = self.latest.is_some_and(|latest| object.last_send > latest);
+            let known = if is_ahead { 0 } else { object.last_send };
+            object.last_send = known.max(u64::from(time));
         }
     }
 
@@ -197,6 +219,37 @@ mod tests {
         let again =
             ObjectDirectory::read(1, 2, directory.iter().map(|(number, object)| (number, object.clone())));
         assert_eq!((again.bytes, again.next), (directory.bytes, directory.next));
+    }
+
+    #[test]
+    fn what_an_event_leaves_out_stays_known() {
+        let mut directory = ObjectDirectory::default();
+        let whole = SentObject {
+            kind: ObjectKind::Step,
+            canvas_id: "c".into(),
+            canvas_name: "Onboarding".into(),
+            app_group_id: "emea".into(),
+            ..object("1", "Welcome")
+        };
+        let bare = SentObject { kind: ObjectKind::Step, ..object("1", "") };
+        let number = directory.meet(whole.clone());
+        assert_eq!(directory.meet(bare), number);
+        assert_eq!(directory.get(number), Some(&whole));
+        assert_eq!(directory.bytes, bytes(&whole));
+    }
+
+    #[test]
+    fn a_last_send_of_a_clock_that_was_ahead_gives_way() {
+        let mut directory = ObjectDirectory::default();
+        let number = directory.meet(object("1", "Weekly"));
+        let mut last_send = |time, latest| {
+            directory.latest = latest;
+            directory.sent(number, time);
+            directory.get(number).unwrap().last_send
+        };
+        assert_eq!((last_send(9000, Some(9600)), last_send(8000, Some(9600))), (9000, 9000));
+        assert_eq!(last_send(100, None), 9000);
+        assert_eq!((last_send(100, Some(700)), last_send(50, Some(700))), (100, 100));
     }
 
     #[test]

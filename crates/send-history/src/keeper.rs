@@ -67,6 +67,7 @@ impl Keeper {
                 inbox.size = 0;
                 std::mem::take(&mut inbox.jobs)
             };
+            self.heed_clock(now);
             self.digest(&jobs);
             drop(jobs);
             self.heed_readers(now);
@@ -168,6 +169,12 @@ impl Keeper {
              any more, counting is not touched. Look after the disk"
         );
         Store::open(&self.settings, now)
+    }
+
+    /// Bounds the times of sends to come.
+    fn heed_clock(&self, now: u64) {
+        let latest = self.store.as_ref().and_then(|store| store.believed.latest_send(now));
+        self.shared.directory_mut().latest = latest;
     }
 
     /// Applies the jobs.

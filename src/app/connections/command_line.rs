@@ -57,7 +57,7 @@ pub(super) struct AddArguments {
     /// The app groups (Braze calls them workspaces, too) whose sends it gets. None: every one that no other connection names
     #[arg(long = "app-group", value_name = "ID", num_args = 1..)]
     pub(super) app_groups: Vec<String>,
-    /// The name of an app group, for events that carry none
+    /// The name of an app group, in the place of one that events carry
     #[arg(long = "app-group-name", value_name = "ID=NAME", value_parser = id_and_name)]
     pub(super) app_group_names: Vec<(String, String)>,
     /// The Datadog site: US1, EU1, … Without it, Datadog's sites are asked which one the key belongs to, all but the US

@@ -43,6 +43,8 @@ proptest! {
         let newest = (now + after) / 60;
         let expected: Vec<u32> =
             (newest - 59..=newest).map(|minute| truth.get(&minute).copied().unwrap_or_default()).collect();
+        // It is kept along, not added up from the minutes.
+        prop_assert_eq!(trend.sum(now + after), expected.iter().copied().map(u64::from).sum::<u64>());
         prop_assert_eq!(trend.minutes(now + after).to_vec(), expected);
     }
 }

@@ -24,6 +24,9 @@ use super::{Aggregator, GROUP, Span, saturate};
 /// Whose names they are.
 pub use crate::route::ConnectionId;
 
+/// The dimension of app groups.
+const APP_GROUP: usize = 0;
+
 /// Where the id begins in an owner, or its length.
 const OWNER_HEAD: usize = 5;
 
@@ -127,6 +130,12 @@ impl KnownNames {
         }
     }
 
+    /// Forgets the names of the app groups of some connections.
+    pub fn forget_app_groups(&mut self, is_of: impl Fn(ConnectionId) -> bool) {
+        let stays = |owner: &[u8]| dimension_of(owner) != APP_GROUP || !is_of(tags::connection_of(owner));
+        self.retain(stays);
+    }
+
     /// Takes what has changed since the last time. `None`: start anew, from [`KnownNames::iter`].
     pub fn take_changes(&mut self) -> Option<Changes> {
         self.log.take()
@@ -171,10 +180,14 @@ impl KnownNames {
         if self.layout.replace(Arc::clone(layout)).is_some() {
             let is_ids = |owner: &[u8]| owner[OWNER_HEAD - 1] & SENT == 0;
             let stays = |owner: &[u8]| is_ids(owner) && layout.names_by_id(dimension_of(owner));
-            self.young.retain(stays);
-            self.old.retain(stays);
-            self.log.give_up();
+            self.retain(stays);
         }
+    }
+
+    fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
+        self.young.retain(&stays);
+        self.old.retain(&stays);
+        self.log.give_up();
     }
 
     /// Learns the names of some series, and appends to `places` where the names of their ids are.
@@ -406,6 +419,33 @@ mod tests {
         let mut cut = recorder.cut();
         names.settle(&mut cut);
         assert_eq!(cut.series(0).attributes.names[1], b"Welcome");
+    }
+
+    #[test]
+    fn the_names_of_a_connections_app_groups_are_forgotten_and_no_others() {
+        let mut names = KnownNames::new(100);
+        let mut recorder = Recorder::new(100);
+        let mut told = |app_group_name: &str, campaign_name: &str, seen: u64| {
+            let mut event = send("c1", campaign_name);
+            event.fields[Field::AppGroupName as usize] = app_group_name.as_bytes();
+            for connection in 0..2 {
+                recorder.record(connection, &event, seen);
+            }
+            let mut cut = recorder.cut();
+            names.settle(&mut cut);
+            if seen == 100 {
+                names.forget_app_groups(|connection| connection == ConnectionId(1));
+                assert!(names.take_changes().is_none(), "whoever follows starts anew");
+                assert_eq!(names.iter().count(), 3);
+            }
+            [0, 1].map(|number| {
+                let [app_group, campaign, ..] = cut.series(number).attributes.names;
+                [app_group, campaign].map(|name| String::from_utf8(name.to_vec()).unwrap())
+            })
+        };
+        assert_eq!(told("Acme", "Welcome", 100), [["Acme", "Welcome"], ["Acme", "Welcome"]]);
+        assert_eq!(told("", "", 200), [["Acme", "Welcome"], ["", "Welcome"]]);
+        assert_eq!(told("Event's own", "", 50), [["Acme", "Welcome"], ["Event's own", "Welcome"]]);
     }
 
     #[test]

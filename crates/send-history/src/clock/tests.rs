@@ -37,6 +37,16 @@ fn a_clock_that_went_on_for_a_day_over_restarts_is_believed_where_it_had_leapt_t
 }
 
 #[test]
+fn a_send_is_ten_minutes_ahead_at_most_by_a_clock_that_may_be_right() {
+    let believed = BelievedDay { day: TODAY, leap: None };
+    let (midnight, day) = (u64::from(TODAY) * 86_400, 86_400);
+    assert_eq!(believed.latest_send(midnight), Some(midnight + 600));
+    assert_eq!(believed.latest_send(midnight + 300 * day), Some(midnight + 300 * day + 600));
+    assert_eq!(believed.latest_send(midnight - 1), Some(midnight + day));
+    assert_eq!(believed.latest_send(60), None);
+}
+
+#[test]
 fn since_is_corrected_only_where_sends_show_that_the_clock_is_right() {
     let (now, day) = (u64::from(TODAY) * 86_400 + 9, Some(TODAY));
     let (ahead, unset) = (now + 730 * 86_400, CLOCK_SET - 1);

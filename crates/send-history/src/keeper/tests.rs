@@ -68,6 +68,21 @@ fn eventually(is_so: impl Fn() -> bool) {
 }
 
 #[test]
+fn a_last_send_of_a_clock_that_was_ahead_gives_way_to_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(directory.path());
+    let last_send = |now: u64| {
+        let history = open(&settings, now);
+        send(&history, &[("1", "Weekly")], now).unwrap();
+        assert!(history.stop(LONG));
+        history.find(|_| true)[0].1.last_send - MIDNIGHT
+    };
+    let ahead = 300 * u64::from(DAY);
+    assert_eq!((last_send(MIDNIGHT), last_send(MIDNIGHT + ahead)), (0, ahead));
+    assert_eq!(last_send(MIDNIGHT + 60), 60);
+}
+
+#[test]
 fn what_was_sent_is_known_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let settings = settings(directory.path());
