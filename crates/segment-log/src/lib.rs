@@ -174,6 +174,8 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
     let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
     let tail = Tail { segments: segments.firsts(), end: segments.end(), next };
     let progress = Arc::new(LogProgress::new(tail, acknowledged));
+    // Before the channel: where the reader can't be started, the writer is waited for, which ends once that is closed.
+    let mut threads = Threads::default();
     let (commands, to_do) = mpsc::channel(GROUP_MAX);
     let mut writer = Writer {
         segments,
@@ -194,7 +196,6 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
     writer.show();
     let reader =
         Reader { directory, progress: Arc::clone(&progress), commands: commands.downgrade(), acknowledged };
-    let mut threads = Threads::default();
     threads.spawn("queue-writer", move || writer.run(to_do)).map_err(&failed)?;
     threads.spawn("queue-reader", move || reader.run()).map_err(failed)?;
     let threads = Arc::new(threads);

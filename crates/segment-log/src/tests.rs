@@ -332,6 +332,22 @@ fn one_process_at_a_time_has_the_log() {
 }
 
 #[test]
+fn a_start_that_gets_too_few_threads_ends_and_leaves_the_log_free() {
+    let directory = tempfile::tempdir().unwrap();
+    for threads in 0..2 {
+        let settings = settings(&directory);
+        let (ended, end) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            threads::fault::LEFT.set(threads);
+            ended.send(open(&settings).unwrap_err().to_string()).unwrap();
+        });
+        let error = end.recv_timeout(Duration::from_mins(2)).expect("the start hangs");
+        assert!(error.contains("can't start the threads of /"), "{error}");
+    }
+    open(&settings(&directory)).unwrap();
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let names = SettingNames { directory: "log.directory", size_max: "log.size" };
