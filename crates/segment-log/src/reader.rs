@@ -17,7 +17,7 @@ use crate::writer::WriterCommand;
 use crate::{Entry, Gap, LogError};
 
 /// The size at which a batch is handed over.
-const BATCH_BYTES: usize = 512 * 1024;
+pub(crate) const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_FRAMES: usize = 1024;
 
 /// How long the reader rests when there is no file descriptor to open a segment with.
@@ -106,7 +106,7 @@ impl Reader {
             if head.end() <= self.acknowledged {
                 continue;
             }
-            bytes += body.len();
+            bytes += header.len() + body.len();
             entries.push(head.entry(header, body));
             if bytes >= BATCH_BYTES || entries.len() >= BATCH_FRAMES {
                 self.hand_over(std::mem::take(&mut entries), None)?;

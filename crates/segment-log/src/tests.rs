@@ -319,6 +319,24 @@ async fn a_body_of_sixteen_mebibytes_goes_through() {
     }
 }
 
+#[tokio::test]
+async fn what_is_read_at_once_is_bounded_with_its_headers() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = LogSettings { size_max: 64 << 20, ..settings(&directory) };
+    let (queue, appender, _) = open(&settings).unwrap();
+    let header = Bytes::from(vec![b' '; 64 * 1024]);
+    for n in 0..20 {
+        appender.append(Frame { header: header.clone(), ..frame(1, body(n, 10)) }).await.unwrap();
+    }
+    drop((queue, appender));
+    let (mut queue, ..) = open(&settings).unwrap();
+    queue.next().await.unwrap();
+    let in_hand = queue.ready.len() + 1;
+    assert!(in_hand <= reader::BATCH_BYTES / header.len() + 1, "{in_hand} of 20 at once");
+    queue.until_empty(true);
+    assert_eq!(drain(&mut queue).await.0, (1..20).collect::<Vec<_>>());
+}
+
 #[test]
 fn one_process_at_a_time_has_the_log() {
     let directory = tempfile::tempdir().unwrap();
