@@ -1,6 +1,6 @@
 //! The queue's disk operations, and the place where tests make them fail.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -86,6 +86,13 @@ impl Directory {
         }
         let opened = File::open(&self.path)?;
         Ok(self.handle.get_or_init(|| opened))
+    }
+
+    /// Locks the directory for as long as it is open.
+    pub(crate) fn try_lock(&self) -> Result<(), TryLockError> {
+        #[cfg(test)]
+        self.faults.lock_directory().map_err(TryLockError::Error)?;
+        self.handle().map_err(TryLockError::Error)?.try_lock()
     }
 
     /// What was removed while in use: the directory at its path, or `file`, of this name, in it. Data written to either is not
@@ -282,6 +289,8 @@ pub(crate) mod fault {
         pub(crate) syncs_until_failure: AtomicU64,
         /// No file can be opened to be read.
         pub(crate) no_descriptors: AtomicBool,
+        /// As a file system that can lock no directory.
+        pub(crate) no_directory_locks: AtomicBool,
         pub(crate) truncate_fails: AtomicBool,
         pub(crate) rename_fails: AtomicBool,
         /// For tests that need no power cut and many cases.
@@ -298,6 +307,7 @@ pub(crate) mod fault {
                 sync_hangs: AtomicBool::new(false),
                 syncs_until_failure: AtomicU64::new(u64::MAX),
                 no_descriptors: AtomicBool::new(false),
+                no_directory_locks: AtomicBool::new(false),
                 truncate_fails: AtomicBool::new(false),
                 rename_fails: AtomicBool::new(false),
                 sync_is_skipped: AtomicBool::new(false),
@@ -327,6 +337,11 @@ pub(crate) mod fault {
         pub(crate) fn open(&self) -> io::Result<()> {
             let is_short = self.no_descriptors.load(SeqCst);
             if is_short { Err(io::Error::from_raw_os_error(super::NO_DESCRIPTORS[1])) } else { Ok(()) }
+        }
+
+        pub(crate) fn lock_directory(&self) -> io::Result<()> {
+            let is_refused = self.no_directory_locks.load(SeqCst);
+            if is_refused { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
         }
 
         pub(crate) fn truncate(&self) -> io::Result<()> {

@@ -52,6 +52,7 @@ mod checkpoint;
 mod disk;
 mod frame;
 mod handoff;
+mod lock;
 mod progress;
 mod ranges;
 mod reader;

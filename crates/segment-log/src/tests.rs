@@ -349,6 +349,49 @@ fn one_process_at_a_time_has_the_log() {
     open(&settings(&directory)).unwrap();
 }
 
+#[tokio::test]
+async fn a_process_whose_lock_file_is_gone_is_alone_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let lock = settings(&directory).directory.join("lock");
+    let (mut queue, appender, _) = open_at(&directory);
+    for replace in [|_: &Path| {}, |lock: &Path| fs::write(lock, "7\n").unwrap()] {
+        fs::remove_file(&lock).unwrap();
+        replace(&lock);
+        let error = open(&settings(&directory)).unwrap_err();
+        assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains("in use by another process, which"), "{error}");
+    }
+    appender.append(frame(1, "0")).await.unwrap();
+    assert_eq!(drain(&mut queue).await.0, [0]);
+    drop((queue, appender));
+    open(&settings(&directory)).unwrap();
+}
+
+#[test]
+fn an_earlier_version_that_locks_only_the_file_keeps_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open_at(&directory));
+    let lock = fs::File::open(settings(&directory).directory.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let error = open(&settings(&directory)).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    drop(lock);
+    open(&settings(&directory)).unwrap();
+}
+
+#[test]
+fn where_a_directory_can_not_be_locked_the_lock_file_keeps_others_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::default();
+    let open_here = || open_on(Directory::with_faults(&settings(&directory).directory, &faults), SIZE_MAX);
+    faults.no_directory_locks.store(true, SeqCst);
+    let held = open_here().unwrap();
+    let error = open_here().unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    drop(held);
+    open_here().unwrap();
+}
+
 #[test]
 fn a_start_that_gets_too_few_threads_ends_and_leaves_the_log_free() {
     let directory = tempfile::tempdir().unwrap();
