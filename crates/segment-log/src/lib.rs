@@ -170,7 +170,14 @@ pub fn open(settings: &LogSettings) -> Result<(LogReader, Appender, Opened), Ope
 
 fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, Opened), OpenError> {
     let setting = directory.names().size_max;
-    let failed = directory.refuses("start the threads of", directory.path());
+    let path = directory.path().to_owned();
+    let failed = |reason| OpenError::Storage {
+        action: "start the threads of",
+        path: path.clone(),
+        reason,
+        advice: "raise the limit of threads (TasksMax= in the unit, pids of the container, ulimit -u)"
+            .to_owned(),
+    };
     let recovered = recovery::recover(directory.clone(), size_max)?;
     let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
     let tail = Tail { segments: segments.firsts(), end: segments.end(), next };

@@ -20,7 +20,7 @@ pub(crate) fn lock(directory: &Directory) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
     let mut file =
         options.read(true).write(true).create(true).truncate(false).open(&path).map_err(&failed)?;
-    match file.try_lock() {
+    match directory.try_lock_file(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -30,7 +30,11 @@ pub(crate) fn lock(directory: &Directory) -> Result<File, OpenError> {
                 if is_known { format!("process {}", holder.trim()) } else { "another process".into() };
             return Err(in_use(directory, holder));
         }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
+        Err(TryLockError::Error(reason)) => {
+            let setting = directory.names().directory;
+            let advice = format!("{setting} must be on a file system that can lock files (flock)");
+            return Err(OpenError::Storage { action: "lock", path, reason, advice });
+        }
     }
     match directory.try_lock() {
         Ok(()) => {}

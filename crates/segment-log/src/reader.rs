@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::disk::{Directory, is_short_of_descriptors};
+use crate::disk::{CHECK_SEGMENT, Directory, is_short_of_descriptors};
 use crate::handoff::Place;
 use crate::progress::{Closing, LogProgress, ReadablePart};
 use crate::scan::{Scan, ScannedFrame};
@@ -48,11 +48,7 @@ impl Reader {
         let _closing = Closing(Arc::clone(&self.progress));
         let Err(Halt::Unreadable { segment, error }) = self.follow() else { return };
         let path = self.directory.file(&file_name(segment));
-        self.progress.end(LogError(format!(
-            "can't read {}: {error}: check the disk; a segment that can't be repaired may be moved away, \
-             and its events are then counted as lost",
-            path.display()
-        )));
+        self.progress.end(LogError(format!("can't read {}: {error}: {CHECK_SEGMENT}", path.display())));
     }
 
     fn follow(&self) -> Result<(), Halt> {

@@ -103,11 +103,8 @@ pub enum OpenError {
         /// The setting to change.
         setting: &'static str,
     },
-    /// The disk refuses something.
-    #[error(
-        "can't {action} {}: {reason}: {setting} must be a directory that this user may write to",
-        path.display()
-    )]
+    /// The disk or the system refuses something.
+    #[error("can't {action} {}: {reason}: {advice}", path.display())]
     Storage {
         /// The operation.
         action: &'static str,
@@ -115,8 +112,8 @@ pub enum OpenError {
         path: PathBuf,
         /// The system's error.
         reason: io::Error,
-        /// The setting to check.
-        setting: &'static str,
+        /// What may help.
+        advice: String,
     },
     /// The disk refuses writes, most likely because it is full.
     #[error("can't open the queue: {0}")]

@@ -393,6 +393,21 @@ fn where_a_directory_can_not_be_locked_the_lock_file_keeps_others_out() {
 }
 
 #[test]
+fn a_file_system_that_can_lock_nothing_is_refused_and_told_as_such() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::new(Faults::default());
+    faults.no_file_locks.store(true, SeqCst);
+    let disk = Directory::with_faults(&settings(&directory).directory, &faults);
+    let error = open_on(disk, SIZE_MAX).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "/queue/lock: unsupported: directory must be on a file system that can lock files (flock)"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_start_that_gets_too_few_threads_ends_and_leaves_the_log_free() {
     let directory = tempfile::tempdir().unwrap();
     for threads in 0..2 {
@@ -403,7 +418,7 @@ fn a_start_that_gets_too_few_threads_ends_and_leaves_the_log_free() {
             ended.send(open(&settings).unwrap_err().to_string()).unwrap();
         });
         let error = end.recv_timeout(Duration::from_mins(2)).expect("the start hangs");
-        assert!(error.contains("can't start the threads of /"), "{error}");
+        assert!(error.contains("can't start the threads of /") && error.contains("TasksMax="), "{error}");
     }
     open(&settings(&directory)).unwrap();
 }
