@@ -49,3 +49,21 @@ async fn a_directory_that_is_swapped_gets_nothing_and_the_queue_s_own_loses_noth
     assert_eq!(forwarder.metrics().await.sum("braze_datadog_queue_events_lost_total", &[]), 0);
     assert!(!forwarder.log().contains("damaged"), "{}", forwarder.log());
 }
+
+#[tokio::test]
+async fn whoever_removes_the_lock_file_lets_no_second_process_in() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
+    let queue = configuration.home().join("queue");
+    let forwarder = configuration.start().await;
+    fs::remove_file(queue.join("lock")).unwrap();
+    let second = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
+    let second = second.text("queue.embedded.directory", queue.to_str().unwrap()).run(&["run"]).await;
+    assert_eq!(second.status.code(), Some(1), "{}", second.stderr);
+    assert!(second.stderr.contains("is in use by another process"), "{}", second.stderr);
+    let answered = forwarder.push_accepted(sends("first", 10)).await;
+    forwarder.crash().await;
+
+    let forwarder = configuration.text("flush.interval", "1s").start().await;
+    forwarder.settled(answered).await;
+}

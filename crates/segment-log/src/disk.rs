@@ -1,6 +1,7 @@
 //! The queue's disk operations, and the place where tests make them fail.
 
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, fstat, openat, renameat, stat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::{OpenError, SettingNames};
+use crate::{OpenError, SettingNames, segments};
 
 #[cfg(test)]
 use self::fault::Faults;
@@ -17,6 +18,9 @@ use self::fault::Faults;
 /// `ENFILE` and `EMFILE`: the system, or this process, has no file descriptor left. Source: `errno(3)`; the numbers
 /// are the same on all of Linux.
 const NO_DESCRIPTORS: [i32; 2] = [23, 24];
+
+/// What may help where a segment can't be read.
+pub(crate) const CHECK_SEGMENT: &str = "check the disk; a segment that can't be repaired may be moved away, and its events are then counted as lost";
 
 /// Whether an error says only that file descriptors are short, which passes.
 pub(crate) fn is_short_of_descriptors(error: &io::Error) -> bool {
@@ -86,6 +90,21 @@ impl Directory {
         }
         let opened = File::open(&self.path)?;
         Ok(self.handle.get_or_init(|| opened))
+    }
+
+    /// Locks the directory for as long as it is open.
+    pub(crate) fn try_lock(&self) -> Result<(), TryLockError> {
+        #[cfg(test)]
+        self.faults.lock_directory().map_err(TryLockError::Error)?;
+        self.handle().map_err(TryLockError::Error)?.try_lock()
+    }
+
+    /// Locks a file in it for as long as that is open.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a test's disk may refuse it"))]
+    pub(crate) fn try_lock_file(&self, file: &File) -> Result<(), TryLockError> {
+        #[cfg(test)]
+        self.faults.lock_file().map_err(TryLockError::Error)?;
+        file.try_lock()
     }
 
     /// What was removed while in use: the directory at its path, or `file`, of this name, in it. Data written to either is not
@@ -173,15 +192,38 @@ impl Directory {
     ) -> impl Fn(io::Error) -> OpenError + use<> {
         let (path, directory) = (path.to_owned(), self.clone());
         move |reason| match reason.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => OpenError::Refused(format!(
-                "can't {action} {}: {}",
-                path.display(),
-                directory.explain(&reason)
-            )),
-            _ => {
-                let setting = directory.names.directory;
-                OpenError::Storage { action, path: path.clone(), reason, setting }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                OpenError::Refused(format!(
+                    "can't {action} {}: {}",
+                    path.display(),
+                    directory.explain(&reason)
+                ))
             }
+            _ => {
+                let advice = directory.advice(&path, &reason);
+                OpenError::Storage { action, path: path.clone(), reason, advice }
+            }
+        }
+    }
+
+    /// What may help where `path`, in here or the directory itself, is refused at the start.
+    fn advice(&self, path: &Path, error: &io::Error) -> String {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        match error.kind() {
+            _ if is_short_of_descriptors(error) => {
+                "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n, fs.file-max)".to_owned()
+            }
+            ErrorKind::OutOfMemory => "it needs more memory".to_owned(),
+            ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::AlreadyExists
+            | ErrorKind::NotADirectory
+            | ErrorKind::InvalidFilename
+            | ErrorKind::ReadOnlyFilesystem => {
+                format!("{} must be a directory that this user may write to", self.names.directory)
+            }
+            _ if segments::parse_file_name(name).is_some() => CHECK_SEGMENT.to_owned(),
+            _ => "check the disk".to_owned(),
         }
     }
 
@@ -282,6 +324,10 @@ pub(crate) mod fault {
         pub(crate) syncs_until_failure: AtomicU64,
         /// No file can be opened to be read.
         pub(crate) no_descriptors: AtomicBool,
+        /// As a file system that can lock no directory.
+        pub(crate) no_directory_locks: AtomicBool,
+        /// As one that can lock nothing.
+        pub(crate) no_file_locks: AtomicBool,
         pub(crate) truncate_fails: AtomicBool,
         pub(crate) rename_fails: AtomicBool,
         /// For tests that need no power cut and many cases.
@@ -298,6 +344,8 @@ pub(crate) mod fault {
                 sync_hangs: AtomicBool::new(false),
                 syncs_until_failure: AtomicU64::new(u64::MAX),
                 no_descriptors: AtomicBool::new(false),
+                no_directory_locks: AtomicBool::new(false),
+                no_file_locks: AtomicBool::new(false),
                 truncate_fails: AtomicBool::new(false),
                 rename_fails: AtomicBool::new(false),
                 sync_is_skipped: AtomicBool::new(false),
@@ -327,6 +375,19 @@ pub(crate) mod fault {
         pub(crate) fn open(&self) -> io::Result<()> {
             let is_short = self.no_descriptors.load(SeqCst);
             if is_short { Err(io::Error::from_raw_os_error(super::NO_DESCRIPTORS[1])) } else { Ok(()) }
+        }
+
+        pub(crate) fn lock_directory(&self) -> io::Result<()> {
+            Self::lock(&self.no_directory_locks)
+        }
+
+        pub(crate) fn lock_file(&self) -> io::Result<()> {
+            Self::lock(&self.no_file_locks)
+        }
+
+        fn lock(is_refused: &AtomicBool) -> io::Result<()> {
+            let is_refused = is_refused.load(SeqCst);
+            if is_refused { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
         }
 
         pub(crate) fn truncate(&self) -> io::Result<()> {
@@ -384,6 +445,37 @@ mod tests {
         let text = disk.explain(&error);
         assert!(text.starts_with("no space left on device in /"), "{text}");
         assert!(text.ends_with(": free space or lower size_max"), "{text}");
+    }
+
+    #[test]
+    fn what_the_system_refuses_at_the_start_is_told_with_what_helps() {
+        let names = SettingNames { directory: "log.directory", size_max: "log.size" };
+        let directory = Directory::new(Path::new("/q")).named(names);
+        // Numbers of errno(3).
+        let cases: [(&[i32], &str, &str); 7] = [
+            (
+                &[1, 2, 13, 17, 20, 30],
+                "lock",
+                "log.directory must be a directory that this user may write to",
+            ),
+            (&[23, 24], "acknowledged", "(LimitNOFILE= in the unit, ulimit -n, fs.file-max)"),
+            (&[12], "lock", ": it needs more memory"),
+            (&[5, 6, 117], "acknowledged", ": check the disk"),
+            (
+                &[5, 21, 117],
+                "00000000000000000007.log",
+                ": check the disk; a segment that can't be repaired may be moved away, and its events are then counted as lost",
+            ),
+            (&[28, 122], "lock", " lower log.size"),
+            (&[27], "lock", "(ulimit -f, LimitFSIZE in systemd)"),
+        ];
+        for (numbers, name, advice) in cases {
+            for number in numbers {
+                let error = io::Error::from_raw_os_error(*number);
+                let text = directory.refuses("read", &directory.file(name))(error).to_string();
+                assert!(text.contains("/q") && text.ends_with(advice), "{number}: {text}");
+            }
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Handoff {
 }
 
 fn bytes_of(entries: &[Entry]) -> usize {
-    entries.iter().map(|entry| entry.body.len() + ENTRY_BYTES).sum()
+    entries.iter().map(|entry| entry.header.len() + entry.body.len() + ENTRY_BYTES).sum()
 }
 
 #[cfg(test)]
@@ -91,6 +91,16 @@ mod tests {
 
     fn entry(bytes: usize) -> Entry {
         Entry { first: 0, events: 1, kind: 0, header: Bytes::new(), body: Bytes::from(vec![b' '; bytes]) }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_with_its_headers() {
+        let headed = || Entry { header: Bytes::from(vec![b' '; BYTES_MAX / 2]), ..entry(1) };
+        let mut handoff = Handoff::new(1);
+        assert!(handoff.offer(vec![headed()], PLACE));
+        assert!(!handoff.offer(vec![headed()], BEHIND));
+        handoff.put(vec![headed()], Some(BEHIND));
+        assert!(!handoff.has_room());
     }
 
     #[test]

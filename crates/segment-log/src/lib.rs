@@ -52,6 +52,7 @@ mod checkpoint;
 mod disk;
 mod frame;
 mod handoff;
+mod lock;
 mod progress;
 mod ranges;
 mod reader;
@@ -169,11 +170,20 @@ pub fn open(settings: &LogSettings) -> Result<(LogReader, Appender, Opened), Ope
 
 fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, Opened), OpenError> {
     let setting = directory.names().size_max;
-    let failed = directory.refuses("start the threads of", directory.path());
+    let path = directory.path().to_owned();
+    let failed = |reason| OpenError::Storage {
+        action: "start the threads of",
+        path: path.clone(),
+        reason,
+        advice: "raise the limit of threads (TasksMax= in the unit, pids of the container, ulimit -u)"
+            .to_owned(),
+    };
     let recovered = recovery::recover(directory.clone(), size_max)?;
     let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
     let tail = Tail { segments: segments.firsts(), end: segments.end(), next };
     let progress = Arc::new(LogProgress::new(tail, acknowledged));
+    // Before the channel: where the reader can't be started, the writer is waited for, which ends once that is closed.
+    let mut threads = Threads::default();
     let (commands, to_do) = mpsc::channel(GROUP_MAX);
     let mut writer = Writer {
         segments,
@@ -194,7 +204,6 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
     writer.show();
     let reader =
         Reader { directory, progress: Arc::clone(&progress), commands: commands.downgrade(), acknowledged };
-    let mut threads = Threads::default();
     threads.spawn("queue-writer", move || writer.run(to_do)).map_err(&failed)?;
     threads.spawn("queue-reader", move || reader.run()).map_err(failed)?;
     let threads = Arc::new(threads);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::disk::{Directory, is_short_of_descriptors};
+use crate::disk::{CHECK_SEGMENT, Directory, is_short_of_descriptors};
 use crate::handoff::Place;
 use crate::progress::{Closing, LogProgress, ReadablePart};
 use crate::scan::{Scan, ScannedFrame};
@@ -17,7 +17,7 @@ use crate::writer::WriterCommand;
 use crate::{Entry, Gap, LogError};
 
 /// The size at which a batch is handed over.
-const BATCH_BYTES: usize = 512 * 1024;
+pub(crate) const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_FRAMES: usize = 1024;
 
 /// How long the reader rests when there is no file descriptor to open a segment with.
@@ -48,11 +48,7 @@ impl Reader {
         let _closing = Closing(Arc::clone(&self.progress));
         let Err(Halt::Unreadable { segment, error }) = self.follow() else { return };
         let path = self.directory.file(&file_name(segment));
-        self.progress.end(LogError(format!(
-            "can't read {}: {error}: check the disk; a segment that can't be repaired may be moved away, \
-             and its events are then counted as lost",
-            path.display()
-        )));
+        self.progress.end(LogError(format!("can't read {}: {error}: {CHECK_SEGMENT}", path.display())));
     }
 
     fn follow(&self) -> Result<(), Halt> {
@@ -106,7 +102,7 @@ impl Reader {
             if head.end() <= self.acknowledged {
                 continue;
             }
-            bytes += body.len();
+            bytes += header.len() + body.len();
             entries.push(head.entry(header, body));
             if bytes >= BATCH_BYTES || entries.len() >= BATCH_FRAMES {
                 self.hand_over(std::mem::take(&mut entries), None)?;

@@ -1,21 +1,19 @@
 //! Opens the log and repairs the state left by an earlier run, or by a power cut.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, Offsets, Saved};
 use crate::disk::Directory;
+use crate::lock::lock;
 use crate::ranges::length;
 use crate::scan::{DamagedBytes, Scan};
 use crate::segments::{self, Active, Failure, Sealed, Segments, file_name};
 use crate::{FORMAT, Gap, is_read};
-
-/// The name of the file that one process at a time holds locked.
-const LOCK_NAME: &str = "lock";
 
 /// The result of opening the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,11 +103,8 @@ pub enum OpenError {
         /// The setting to change.
         setting: &'static str,
     },
-    /// The disk refuses something.
-    #[error(
-        "can't {action} {}: {reason}: {setting} must be a directory that this user may write to",
-        path.display()
-    )]
+    /// The disk or the system refuses something.
+    #[error("can't {action} {}: {reason}: {advice}", path.display())]
     Storage {
         /// The operation.
         action: &'static str,
@@ -117,8 +112,8 @@ pub enum OpenError {
         path: PathBuf,
         /// The system's error.
         reason: io::Error,
-        /// The setting to check.
-        setting: &'static str,
+        /// What may help.
+        advice: String,
     },
     /// The disk refuses writes, most likely because it is full.
     #[error("can't open the queue: {0}")]
@@ -237,37 +232,6 @@ fn make(directory: &Directory) -> Result<(), OpenError> {
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(&failed)?;
     }
     Ok(())
-}
-
-fn lock(directory: &Directory) -> Result<File, OpenError> {
-    let path = directory.file(LOCK_NAME);
-    let failed = directory.refuses("lock", &path);
-    let mut options = OpenOptions::new();
-    let mut file =
-        options.read(true).write(true).create(true).truncate(false).open(&path).map_err(&failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // The number is for people only: the lock decides.
-            let is_known = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
-            let holder =
-                if is_known { format!("process {}", holder.trim()) } else { "another process".into() };
-            return Err(OpenError::InUse {
-                directory: directory.path().to_owned(),
-                holder,
-                setting: directory.names().directory,
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
-    match directory.replace(&mut file, &format!("{}\n", std::process::id())) {
-        // Events of the queue can be counted on a full disk, and then it is not full any more.
-        Err(error) if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-            Err(failed(error))
-        }
-        _ => Ok(file),
-    }
 }
 
 /// The segments in order. Their heads are read, because a foreign format must not be touched.

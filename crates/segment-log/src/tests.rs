@@ -319,6 +319,24 @@ async fn a_body_of_sixteen_mebibytes_goes_through() {
     }
 }
 
+#[tokio::test]
+async fn what_is_read_at_once_is_bounded_with_its_headers() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = LogSettings { size_max: 64 << 20, ..settings(&directory) };
+    let (queue, appender, _) = open(&settings).unwrap();
+    let header = Bytes::from(vec![b' '; 64 * 1024]);
+    for n in 0..20 {
+        appender.append(Frame { header: header.clone(), ..frame(1, body(n, 10)) }).await.unwrap();
+    }
+    drop((queue, appender));
+    let (mut queue, ..) = open(&settings).unwrap();
+    queue.next().await.unwrap();
+    let in_hand = queue.ready.len() + 1;
+    assert!(in_hand <= reader::BATCH_BYTES / header.len() + 1, "{in_hand} of 20 at once");
+    queue.until_empty(true);
+    assert_eq!(drain(&mut queue).await.0, (1..20).collect::<Vec<_>>());
+}
+
 #[test]
 fn one_process_at_a_time_has_the_log() {
     let directory = tempfile::tempdir().unwrap();
@@ -328,6 +346,80 @@ fn one_process_at_a_time_has_the_log() {
     drop(queue);
     open(&settings(&directory)).unwrap_err();
     drop(appender);
+    open(&settings(&directory)).unwrap();
+}
+
+#[tokio::test]
+async fn a_process_whose_lock_file_is_gone_is_alone_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let lock = settings(&directory).directory.join("lock");
+    let (mut queue, appender, _) = open_at(&directory);
+    for replace in [|_: &Path| {}, |lock: &Path| fs::write(lock, "7\n").unwrap()] {
+        fs::remove_file(&lock).unwrap();
+        replace(&lock);
+        let error = open(&settings(&directory)).unwrap_err();
+        assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains("in use by another process, which"), "{error}");
+    }
+    appender.append(frame(1, "0")).await.unwrap();
+    assert_eq!(drain(&mut queue).await.0, [0]);
+    drop((queue, appender));
+    open(&settings(&directory)).unwrap();
+}
+
+#[test]
+fn an_earlier_version_that_locks_only_the_file_keeps_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open_at(&directory));
+    let lock = fs::File::open(settings(&directory).directory.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let error = open(&settings(&directory)).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    drop(lock);
+    open(&settings(&directory)).unwrap();
+}
+
+#[test]
+fn where_a_directory_can_not_be_locked_the_lock_file_keeps_others_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::default();
+    let open_here = || open_on(Directory::with_faults(&settings(&directory).directory, &faults), SIZE_MAX);
+    faults.no_directory_locks.store(true, SeqCst);
+    let held = open_here().unwrap();
+    let error = open_here().unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    drop(held);
+    open_here().unwrap();
+}
+
+#[test]
+fn a_file_system_that_can_lock_nothing_is_refused_and_told_as_such() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::new(Faults::default());
+    faults.no_file_locks.store(true, SeqCst);
+    let disk = Directory::with_faults(&settings(&directory).directory, &faults);
+    let error = open_on(disk, SIZE_MAX).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "/queue/lock: unsupported: directory must be on a file system that can lock files (flock)"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_start_that_gets_too_few_threads_ends_and_leaves_the_log_free() {
+    let directory = tempfile::tempdir().unwrap();
+    for threads in 0..2 {
+        let settings = settings(&directory);
+        let (ended, end) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            threads::fault::LEFT.set(threads);
+            ended.send(open(&settings).unwrap_err().to_string()).unwrap();
+        });
+        let error = end.recv_timeout(Duration::from_mins(2)).expect("the start hangs");
+        assert!(error.contains("can't start the threads of /") && error.contains("TasksMax="), "{error}");
+    }
     open(&settings(&directory)).unwrap();
 }
 

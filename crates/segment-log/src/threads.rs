@@ -10,6 +10,8 @@ pub(crate) struct Threads(Vec<JoinHandle<()>>);
 impl Threads {
     /// Starts one more.
     pub(crate) fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        #[cfg(test)]
+        fault::start()?;
         self.0.push(thread::Builder::new().name(name.to_owned()).spawn(work)?);
         Ok(())
     }
@@ -22,5 +24,23 @@ impl Drop for Threads {
                 tracing::error!("a thread of the queue has panicked");
             }
         }
+    }
+}
+
+/// A system that has threads left for as many as a test says.
+#[cfg(test)]
+pub(crate) mod fault {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        /// What may still be started from this thread.
+        pub(crate) static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    pub(super) fn start() -> io::Result<()> {
+        let left = LEFT.get().checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+        LEFT.set(left);
+        Ok(())
     }
 }
