@@ -266,12 +266,16 @@ impl Keeper {
         Ok(())
     }
 
-    /// Gives up a file in which a reader has found damage, if it is the open one: a reader may have been late.
+    /// Gives up a file in which a reader has found damage, if it is the open one: a reader may have been late. If there is none, the
+    /// damage may be why: the file is opened again at once, which shows it.
     fn heed_readers(&mut self, now: u64) {
         let Some(damaged) = lock(&self.shared.damaged).take() else { return };
-        let is_open = |store: &Store| Weak::ptr_eq(&damaged, &Arc::downgrade(&store.file));
-        if self.store.as_ref().is_some_and(is_open) {
-            self.lose(FileFault::Damaged("a reader has found it".to_owned()), now);
+        match &self.store {
+            Some(store) if Weak::ptr_eq(&damaged, &Arc::downgrade(&store.file)) => {
+                self.lose(FileFault::Damaged("a reader has found it".to_owned()), now);
+            }
+            Some(_) => {}
+            None => self.opened = None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{DaySends, FateCounts, FlushedSends, ObjectFields, ObjectKind, SendHi
 
 /// 2026-03-29 00:00:00 UTC.
 const MIDNIGHT: u64 = 1_774_742_400;
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(3);
 const SOON: Duration = Duration::from_millis(10);
 
 fn settings(directory: &Path) -> HistorySettings {
@@ -614,6 +614,29 @@ fn what_a_lost_file_did_not_take_is_left_out_and_counted() {
     keeper.open(MIDNIGHT);
     let history = SendHistory { shared: Arc::clone(&keeper.shared) };
     assert_eq!((history.state().left_out, history.state().objects), (2, 0));
+}
+
+#[test]
+fn a_write_that_fails_for_damage_that_a_reader_has_found_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings(directory.path()));
+    keeper.open(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    keeper.write(MIDNIGHT);
+    let damaged = Arc::downgrade(&keeper.store.as_ref().unwrap().file);
+    keeper.lose(FileFault::Failed("previous I/O error".to_owned()), MIDNIGHT);
+    let path = store::path(directory.path());
+    let length = fs::metadata(&path).unwrap().len();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    for page in 1..length / 4096 {
+        file.write_all_at(&[0xa5; 64], page * 4096).unwrap();
+    }
+    keeper.open(MIDNIGHT);
+    assert!(keeper.store.is_none(), "it is tried again in a minute");
+    *lock(&keeper.shared.damaged) = Some(damaged);
+    keeper.heed_readers(MIDNIGHT);
+    keeper.open(MIDNIGHT);
+    assert!(keeper.store.is_some() && store::damaged_path(directory.path()).exists());
 }
 
 #[test]
