@@ -24,7 +24,9 @@ mod waiting;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use admin_api::{Client, reachable};
 use clap::Parser;
@@ -56,6 +58,9 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long writing a message to standard error may take.
 const COMPLAINT_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long the system may take to clear away threads that have ended.
+const CLEARED_LIMIT: Duration = Duration::from_millis(500);
+
 /// Why the program ends without success: its message, and its exit status.
 #[derive(Debug)]
 struct Failure {
@@ -63,9 +68,21 @@ struct Failure {
     message: String,
 }
 
+/// How an error ends with which Linux refuses a thread (EAGAIN). It refuses nothing else of ours with it.
+const NO_THREAD: &str = "(os error 11)";
+
 impl Failure {
     fn failed(message: impl std::fmt::Display) -> Self {
-        Self { status: FAILED, message: message.to_string() }
+        let mut message = message.to_string();
+        if message.ends_with(NO_THREAD) {
+            if message == std::io::Error::from_raw_os_error(11).to_string() {
+                message.insert_str(0, "can't start a thread: ");
+            }
+            message.push_str(
+                "; raise the limit of threads (TasksMax= in the unit, pids of the container, ulimit -u)",
+            );
+        }
+        Self { status: FAILED, message }
     }
 
     fn configuration(message: impl std::fmt::Display) -> Self {
@@ -174,6 +191,31 @@ fn network(connections: &[Connection]) -> Result<Network, Failure> {
     })
 }
 
+/// Whether the system gives so many threads at once: where it does not, tokio's runtime would panic.
+fn ensure_threads(threads: usize) -> Result<(), Failure> {
+    let gate = Mutex::new(());
+    let before = running_threads();
+    let started: std::io::Result<()> = thread::scope(|scope| {
+        let _closed = gate.lock();
+        (0..threads).try_for_each(|_| {
+            thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
+            Ok(())
+        })
+    });
+    started.map_err(|error| Failure::failed(format!("can't start {threads} threads: {error}")))?;
+    // One that has ended counts until the system has cleared it away.
+    let ended = Instant::now();
+    while running_threads() > before && ended.elapsed() < CLEARED_LIMIT {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// The threads of this process; none where the system does not say.
+fn running_threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
 /// Writes a line to standard output.
 fn print_line(line: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -185,7 +227,7 @@ fn print_line(line: &str) -> std::io::Result<()> {
 fn complain(message: &str) {
     let line = format!("braze-datadog: {message}\n");
     // A closed standard error leaves nobody to report to.
-    let _closed = telemetry::write_within(COMPLAINT_LIMIT, line, |line| {
+    let _closed = telemetry::write_within(COMPLAINT_LIMIT, &line, |line| {
         std::io::stderr().lock().write_all(line.as_bytes())
     });
 }

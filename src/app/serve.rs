@@ -81,8 +81,10 @@ fn run(
     if config.receives_nothing() && import.import.is_empty() {
         tracing::warn!("{RECEIVES_NOTHING}");
     }
+    let workers = workers(config.lanes.get());
+    super::ensure_threads(workers)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers(config.lanes.get()))
+        .worker_threads(workers)
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
@@ -192,7 +194,7 @@ fn conclude(watched: &Watched, pipeline: &mut Pipeline<WatchedIntake>, once: boo
     if once {
         let totals = admin::status::totals(&books, watched.gauges().queue.depth);
         let line = serde_json::to_value(totals).map_err(Failure::failed)?.to_string();
-        telemetry::write_within(LAST_LINE_LIMIT, line, super::print_line).map_err(|error| {
+        telemetry::write_within(LAST_LINE_LIMIT, &line, super::print_line).map_err(|error| {
             Failure::failed(format!("the books can't be written to standard output: {error}"))
         })?;
     }

@@ -184,20 +184,25 @@ pub fn flush(limit: Duration) {
     }
 }
 
-/// Writes `text` to a stream of this process on a thread of its own, and waits for it `limit` at most.
+/// Writes `text` to a stream of this process on a thread of its own, and waits for it `limit` at most. Where the system gives no
+/// thread, nothing bounds the wait.
 ///
 /// # Errors
 /// When it can't be written, or nobody reads it in time.
 pub fn write_within(
     limit: Duration,
-    text: String,
-    write: impl FnOnce(&str) -> io::Result<()> + Send + 'static,
+    text: &str,
+    write: impl Fn(&str) -> io::Result<()> + Copy + Send + 'static,
 ) -> io::Result<()> {
     let (done, written) = sync_channel(1);
-    thread::Builder::new().name("last words".into()).spawn(move || {
+    let own = text.to_owned();
+    let writer = thread::Builder::new().name("last words".into()).spawn(move || {
         // The caller may have given up.
-        let _given_up = done.send(write(&text));
-    })?;
+        let _given_up = done.send(write(&own));
+    });
+    if writer.is_err() {
+        return write(text);
+    }
     written.recv_timeout(limit).unwrap_or_else(|_nobody_reads| {
         Err(io::Error::new(io::ErrorKind::TimedOut, format!("nobody read it within {limit:?}")))
     })

@@ -137,7 +137,7 @@ fn image(configuration: &str) -> TempDir {
     directory
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     run(Command::new("id").arg("-u")).stdout == b"0\n"
 }
 

@@ -33,6 +33,7 @@ mod shutdown;
 mod status;
 #[path = "../support/rig.rs"]
 mod support;
+mod threads;
 mod top;
 mod upgrade;
 #[path = "../fast/yaml.rs"]
