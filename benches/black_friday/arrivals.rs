@@ -60,7 +60,7 @@ pub(crate) struct Content {
     pub(crate) sends: u64,
 }
 
-/// Adds up the points of a deflated body. A body that is not as expected stops the measurement.
+/// Adds up the points of a deflated body. A body that is not as expected panics, which the audit tells.
 pub(crate) fn add_up(body: &[u8]) -> Content {
     thread_local! {
         static INFLATED: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(RAW_BYTES_MAX + 1));

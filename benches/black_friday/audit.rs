@@ -64,6 +64,7 @@ pub(crate) fn audit(day: &Day) -> Audit {
         }
     }
     audit.equal("messages in Kafka = sends produced", day.messages, day.truth.sends);
+    audit.equal("requests with a key that nobody has, or a body that is none", day.spoilt, 0);
     let mut received = 0;
     for life in clean {
         received += books(day, life, &mut audit);

@@ -35,6 +35,8 @@ struct Books {
     connections: u16,
     arrivals: Mutex<Vec<Arrival>>,
     handshakes: AtomicU64,
+    /// Requests that no forwarder may send.
+    spoilt: AtomicU64,
 }
 
 /// It stops when it is dropped.
@@ -58,6 +60,7 @@ impl Datadog {
             connections,
             arrivals: Mutex::default(),
             handshakes: AtomicU64::new(0),
+            spoilt: AtomicU64::new(0),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -90,6 +93,10 @@ impl Datadog {
 
     pub(crate) fn handshakes(&self) -> u64 {
         self.books.handshakes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn spoilt(&self) -> u64 {
+        self.books.spoilt.load(Ordering::Relaxed)
     }
 }
 
@@ -132,7 +139,10 @@ async fn accept(listener: std::net::TcpListener, tls: TlsAcceptor, books: Arc<Bo
                     let _ended = connection.await;
                 });
             }
-            Some(_) = open.join_next() => {}
+            Some(ended) = open.join_next() => {
+                // It has panicked, and said why.
+                books.spoilt.fetch_add(u64::from(ended.is_err()), Ordering::Relaxed);
+            }
         }
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Day {
     pub(crate) looks: Vec<Look>,
     pub(crate) scrapes: Vec<Scrape>,
     pub(crate) handshakes: u64,
+    /// Requests with a key that nobody has, or a body that is none.
+    pub(crate) spoilt: u64,
     /// Messages that the one that was killed had committed.
     pub(crate) committed_by_killed: u64,
     /// Messages in the topic at the end.
@@ -136,6 +138,7 @@ pub(crate) async fn spend(plan: &Plan) -> Day {
         looks,
         scrapes: stage.scrapes,
         handshakes: datadog.handshakes(),
+        spoilt: datadog.spoilt(),
         committed_by_killed,
         messages,
         times,

@@ -311,10 +311,11 @@ fn extrapolated(day: &Day, costs: &Costs) -> String {
 }
 
 fn bill(day: &Day, costs: &Costs) -> String {
-    let accepted: u64 =
-        day.arrivals.iter().filter(|one| one.fate == Fate::Accepted).map(|one| u64::from(one.points)).sum();
+    let taken = || day.arrivals.iter().filter(|one| one.fate == Fate::Accepted);
+    let accepted: u64 = taken().map(|one| u64::from(one.points)).sum();
+    let accepted_sends: u64 = taken().map(|one| one.sends).sum();
     #[expect(clippy::cast_precision_loss, reason = "figures for people to read")]
-    let accepted_points = accepted as f64;
+    let (accepted_points, accepted_sends) = (accepted as f64, accepted_sends as f64);
     let measured = accepted_points / day.times.end;
     let whole_platform = platform(&Prices::of(costs), (day.plan.tag_sets, day.plan.connections), 10.0, 4.0);
     let different_sets = day.truth.different() as u64;
@@ -337,7 +338,7 @@ fn bill(day: &Day, costs: &Costs) -> String {
         rounded(whole_platform.points),
         short(measured * 86_400.0),
         short(whole_platform.points * 86_400.0),
-        costs.sends / accepted_points,
+        accepted_sends / accepted_points,
         PLATFORM / whole_platform.points,
         number(different_sets),
         number(different_sets * 5),

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::callbacks::Callbacks;
-use super::deliveries::{DeliveryMaker, Ready};
+use super::deliveries::{Complaints, DeliveryMaker, Ready};
 use super::health::{Health, Watch};
 use super::poller::{Parts, Poller, PollerCommand};
 use super::schemas::Schemas;
@@ -93,7 +93,7 @@ pub fn open(
         .map(|url| open_registry(url, auth, settings.schema_registry_ids, user_agent))
         .transpose()?;
     let schemas = registry.map(|registry| Schemas::new(registry, Arc::clone(&health)));
-    let maker = DeliveryMaker { batches, ready: hand_on, schemas, complaint: None };
+    let maker = DeliveryMaker { batches, ready: hand_on, schemas, complaints: Complaints::default() };
     let start = Start { settings: settings.clone(), consumer: Consumer(consumer), parts, maker };
     let queue = KafkaQueue {
         start: Some(Box::new(start)),

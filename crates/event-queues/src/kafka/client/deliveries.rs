@@ -16,6 +16,9 @@ use super::schemas::{Lookup, Schemas};
 use crate::{Datums, Delivery, Framing, Part, Receipt, Source, WriterSchema};
 use braze_events::container;
 
+/// How many complaints are told apart.
+const COMPLAINTS_MAX: usize = 32;
+
 /// How often the same complaint about messages is logged.
 const COMPLAIN_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
@@ -60,7 +63,7 @@ pub(super) struct DeliveryMaker {
     pub(super) ready: mpsc::Sender<Ready>,
     /// None where no registry is set.
     pub(super) schemas: Option<Schemas>,
-    pub(super) complaint: Option<tokio::time::Instant>,
+    pub(super) complaints: Complaints,
 }
 
 impl DeliveryMaker {
@@ -213,11 +216,30 @@ impl DeliveryMaker {
 
     /// Logs that messages can't be read, once a minute for each complaint.
     fn complain(&mut self, what: &str, schema: Option<SchemaKey>) {
-        if self.complaint.is_none_or(|last| last.elapsed() >= COMPLAIN_AGAIN_AFTER) {
-            self.complaint = Some(tokio::time::Instant::now());
-            let schema = schema.map(|schema| schema.to_string());
+        let schema = schema.map(|schema| schema.to_string());
+        if self.complaints.is_due(what, schema.as_deref()) {
             tracing::error!(schema, "kafka: {what}");
         }
+    }
+}
+
+/// What was said of messages lately, and when.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(HashMap<(String, Option<String>), tokio::time::Instant>);
+
+impl Complaints {
+    /// Whether to say it again. Of more complaints a minute than are remembered some are not said.
+    fn is_due(&mut self, what: &str, schema: Option<&str>) -> bool {
+        let complaint = (what.to_owned(), schema.map(ToOwned::to_owned));
+        if self.0.get(&complaint).is_some_and(|said| said.elapsed() < COMPLAIN_AGAIN_AFTER) {
+            return false;
+        }
+        self.0.retain(|_, said| said.elapsed() < COMPLAIN_AGAIN_AFTER);
+        let has_room = self.0.len() < COMPLAINTS_MAX;
+        if has_room {
+            self.0.insert(complaint, tokio::time::Instant::now());
+        }
+        has_room
     }
 }
 
@@ -279,7 +301,19 @@ mod tests {
             SchemaRegistry::new(&url.as_str().into(), None, SchemaIds::Auto, "test/1").unwrap()
         });
         let schemas = registry.map(|registry| Schemas::new(registry, Arc::default()));
-        DeliveryMaker { batches, ready, schemas, complaint: None }
+        DeliveryMaker { batches, ready, schemas, complaints: Complaints::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_complaint_is_said_once_a_minute_whatever_comes_beside_it() {
+        let mut complaints = Complaints::default();
+        assert!(complaints.is_due("no registry", None) && complaints.is_due("unknown", Some("77")));
+        assert!(complaints.is_due("unknown", Some("78")));
+        assert!(!complaints.is_due("no registry", None) && !complaints.is_due("unknown", Some("77")));
+        tokio::time::advance(COMPLAIN_AGAIN_AFTER).await;
+        assert!(complaints.is_due("unknown", Some("77")));
+        let said = (0..1_000).filter(|id| complaints.is_due("unknown", Some(&id.to_string()))).count();
+        assert!((20..=COMPLAINTS_MAX).contains(&said), "{said} of 1,000");
     }
 
     /// A message: its value, and one header.

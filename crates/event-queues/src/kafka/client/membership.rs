@@ -26,7 +26,10 @@ impl Poller {
     /// Handles events of the group in their order. Partitions that it revokes wait so long for the outcomes of what was handed
     /// out, if at all. At a halt what has no answer yet is kept, for the group waits for each.
     pub(super) fn attend_all(&mut self, events: Vec<Event>, recall: Option<Duration>) -> Result<(), Halt> {
-        let mut events = events.into_iter();
+        // Answers to commits first: a revocation waits for the one behind it.
+        let (answers, others): (Vec<Event>, Vec<Event>) =
+            events.into_iter().partition(|event| matches!(event, Event::Committed(_)));
+        let mut events = answers.into_iter().chain(others);
         while let Some(event) = events.next() {
             let attended = self.attend(event, recall);
             // It may have been told to end during a commit.
@@ -213,6 +216,12 @@ impl Poller {
         while let Ok(command) = self.parts.commands.try_recv() {
             if let PollerCommand::Acknowledge(receipt) = command {
                 self.offsets.acknowledge(receipt);
+            }
+        }
+        for event in self.take_later() {
+            match event {
+                Event::Committed(answers) => self.committed(&answers),
+                other => self.defer(other),
             }
         }
         let held: Vec<_> = self.offsets.held().cloned().collect();
